@@ -1,0 +1,115 @@
+"""Memory blocks in /sys/devices/system/memory: what there is, and the writes that change it.
+
+A block is what the kernel brings online or offline at once: 128 MiB on x86 up to 64 GiB of RAM, more on
+larger machines. The state of every block is cached, since reading all of it costs two opens per block.
+Source: Documentation/admin-guide/mm/memory-hotplug.rst.
+"""
+
+import os
+from typing import NamedTuple
+
+from agent.report import Blocks
+
+
+class Block(NamedTuple):
+    """One block as last read. movable: online in ZONE_MOVABLE."""
+
+    online: bool
+    movable: bool
+
+
+class MemoryBlocks:
+    """The blocks of one machine; `root` stands for /."""
+
+    def __init__(self, root: str = "/") -> None:
+        self._directory = os.path.join(root, "sys/devices/system/memory")
+        self._known: dict[int, Block] = {}
+        size = self._read("block_size_bytes")
+        try:
+            self.block_bytes = int(size, 16)
+        except ValueError:
+            self.block_bytes = 0  # no memory hotplug in this kernel
+        self.scan()
+
+    def scan(self) -> None:
+        """Read every block anew."""
+        self._known.clear()
+        try:
+            names = os.listdir(self._directory)
+        except OSError:
+            return
+        for name in names:
+            if name.startswith("memory") and name[6:].isdigit():
+                self.refresh(int(name[6:]))
+
+    def refresh(self, number: int) -> Block | None:
+        """Read one block anew. Returns None, and forgets it, if it is gone."""
+        state = self._read(f"memory{number}/state")
+        if not state:
+            self._known.pop(number, None)
+            return None
+        online = state.startswith("online")
+        movable = online and self._read(f"memory{number}/valid_zones") == "Movable"
+        block = self._known[number] = Block(online, movable)
+        return block
+
+    def totals(self) -> Blocks:
+        """Sums over the cached blocks. Blocks that are going offline count as offline already."""
+        online = sum(1 for block in self._known.values() if block.online)
+        movable = sum(1 for block in self._known.values() if block.movable)
+        size = self.block_bytes
+        return Blocks(online * size, (len(self._known) - online) * size, movable * size)
+
+    def in_range(self, start_bytes: int, size_bytes: int) -> list[int]:
+        """Numbers of the blocks of a guest-physical range, ascending.
+
+        Raises ValueError if the range is not made of whole blocks that are all there.
+        """
+        size = self.block_bytes
+        if size == 0:
+            raise ValueError("no memory hotplug in this kernel")
+        if size_bytes == 0 or start_bytes % size or size_bytes % size:
+            raise ValueError(f"the range is not made of whole memory blocks of {size} bytes")
+        first, count = start_bytes // size, size_bytes // size
+        if count > len(self._known):
+            raise ValueError("the range is larger than all memory here")
+        missing = sum(1 for number in range(first, first + count) if self.refresh(number) is None)
+        if missing:
+            raise ValueError(f"{missing} of {count} memory blocks are not there")
+        return list(range(first, first + count))
+
+    def write_state(self, number: int, word: str) -> None:
+        """Write offline, online_movable or online_kernel. May block for long. Raises OSError (EBUSY)."""
+        self._write(f"memory{number}/state", word)
+
+    def policy(self) -> str:
+        """auto_online_blocks: offline, online, online_kernel or online_movable; "" if there is none."""
+        return self._read("auto_online_blocks")
+
+    def policy_writable(self) -> bool:
+        """Whether we may say what the kernel does with new blocks."""
+        return os.access(os.path.join(self._directory, "auto_online_blocks"), os.W_OK)
+
+    def write_policy(self, word: str) -> None:
+        """Set auto_online_blocks. Raises OSError; EINVAL for a zone before Linux 5.7."""
+        self._write("auto_online_blocks", word)
+
+    def _read(self, path: str) -> str:
+        try:
+            fd = os.open(os.path.join(self._directory, path), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        try:
+            return os.read(fd, 256).decode("ascii", "replace").strip()
+        except OSError:  # ENODEV: the block went while we looked
+            return ""
+        finally:
+            os.close(fd)
+
+    def _write(self, path: str, word: str) -> None:
+        flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC
+        fd = os.open(os.path.join(self._directory, path), flags)
+        try:
+            os.write(fd, word.encode())
+        finally:
+            os.close(fd)

@@ -1,0 +1,329 @@
+"""The daemon: one poll() loop over the port, the PSI trigger, uevents, the offlining child, and a timer.
+
+It must stay small, in guests of 512 MiB: it imports nothing but what is at the top here, and nothing
+later on. Everything heavy (click, psutil, pyroute2, structlog) belongs to agent/commands.py.
+"""
+
+import errno
+import gc
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+from agent import __version__
+from agent.blocks import MemoryBlocks
+from agent.hotplug import Hotplugger
+from agent.port import Port, open_port
+from agent.probe import Facts, Probe
+from agent.report import MIB, Reporter
+from agent.system import Log, Notifier, open_psi_trigger, protect_from_oom_killer
+from agent.uevents import UeventSocket
+from agent.wire import (
+    Ack,
+    BadField,
+    Error,
+    Hello,
+    LineTooLong,
+    Ping,
+    Welcome,
+    WireError,
+    decode_from_host,
+    printable,
+    reply_to,
+)
+
+MOST_LINES_PER_TURN = 64
+PORT_RETRY_SECONDS = 1.0
+HELLO_EVERY_SECONDS = 0.5  # at most: a host that welcomes every Hello gets no loop out of us
+ERROR_EVERY_SECONDS = 1.0
+# MemTotal that moves by this much beyond what the balloon explains means memory came or went.
+_UNEXPLAINED_BYTES = 8 * MIB
+_MOST_RESAMPLES = 3
+
+
+class _Stop(Exception):  # noqa: N818 # not an error: SIGTERM
+    """The service manager wants us to end."""
+
+
+class Daemon:
+    """The agent of one guest. `root` stands for /, `opener` opens the port, `clock` is monotonic seconds."""
+
+    def __init__(
+        self,
+        root: str = "/",
+        opener: Callable[[], int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        events: bool = True,
+    ) -> None:
+        self._clock = clock
+        self._log = Log()
+        self._probe = Probe(root)
+        self._blocks = MemoryBlocks(root)
+        self._hotplug = Hotplugger(self._blocks, self._log)
+        self._port = Port(opener or (lambda: open_port(root)))
+        self._boot_id = self._probe.boot_id()
+        now = clock()
+        self._reporter = Reporter(self._boot_id, now)
+        self._notifier = Notifier()
+        self._hello_due: bool | None = None  # the value of Hello.welcomed
+        self._hello_at = self._error_at = now - 60.0
+        self._port_retry_at = now
+        self._port_trouble = ""
+        self._slow_at = now
+        self._facts: Facts | None = None
+        self._psi_fd: int | None = None
+        self._uevents: UeventSocket | None = None
+        if events:
+            self._open_events(root)
+
+    def run(self) -> NoReturn:
+        """Turn the loop until a signal raises."""
+        self._notifier.send("READY=1")
+        try:
+            while True:
+                self.turn()
+        finally:
+            self._notifier.send("STOPPING=1")
+            self.close()
+
+    def turn(self, longest_seconds: float = 60.0) -> None:
+        """Wait until something is due or comes, at most `longest_seconds`, and deal with it."""
+        poll, port = select.poll(), self._port.poll_for()
+        if port is not None:
+            poll.register(*port)
+        if self._psi_fd is not None:
+            poll.register(self._psi_fd, select.POLLPRI)
+        if self._uevents is not None:
+            poll.register(self._uevents.fileno(), select.POLLIN)
+        child_fd = self._hotplug.child_fd()
+        if child_fd is not None:
+            poll.register(child_fd, select.POLLIN)
+        wait = min(self._wake_at() - self._clock(), longest_seconds)
+        for fd, events in poll.poll(max(0, round(wait * 1000 + 0.5))):
+            now = self._clock()
+            if port is not None and fd == port[0]:
+                self._port_event(events, now)
+            elif fd == self._psi_fd:
+                self._psi_event(events, now)
+            elif self._uevents is not None and fd == self._uevents.fileno():
+                self._read_uevents(now)
+        now = self._clock()
+        self._work(now)
+        self._notifier.feed_watchdog(now)
+
+    def close(self) -> None:
+        """End the child and close every descriptor."""
+        self._hotplug.close()
+        self._port.close()
+        self._probe.close()
+        if self._psi_fd is not None:
+            os.close(self._psi_fd)
+            self._psi_fd = None
+        if self._uevents is not None:
+            self._uevents.close()
+
+    def _open_events(self, root: str) -> None:
+        try:
+            self._psi_fd = open_psi_trigger(root)
+        except OSError as error:
+            how = "sampling twice a second" if self._probe.has_psi else "no PSI figures; boot with psi=1"
+            self._log(5, "psi", f"no PSI events ({error.strerror}): {how}")
+        try:
+            self._uevents = UeventSocket()
+        except OSError as error:
+            self._log(
+                4, "uevents", f"none ({error.strerror}): memory blocks are read again at each heartbeat"
+            )
+
+    def _wake_at(self) -> float:
+        now = self._clock()
+        times = [self._port_retry_at]
+        if self._port.connected:
+            times = [self._reporter.sample_due()]
+            if self._hello_due is not None:
+                times.append(self._hello_at + HELLO_EVERY_SECONDS)
+        if (due := self._hotplug.next_wake(now)) is not None:
+            times.append(due)
+        # Neither the slow work nor the watchdog wakes us: the sample does, at least every 5 s.
+        return min(times)
+
+    def _work(self, now: float) -> None:
+        ack, changed = self._hotplug.step(now)
+        if ack is not None:
+            self._port.send(ack)
+        if changed:
+            self._memory_changed(now)
+        if not self._port.connected:
+            if now >= self._port_retry_at:
+                self._look_for_host(now)
+            return
+        if now >= self._slow_at:
+            self._slow(now)
+        if self._hello_due is not None and now - self._hello_at >= HELLO_EVERY_SECONDS:
+            self._send_hello(now)
+        if now >= self._reporter.sample_due():
+            self._sample(now)
+
+    def _look_for_host(self, now: float) -> None:
+        self._port_retry_at = now + self._reporter.cadence.calm_seconds
+        try:
+            came = self._port.look()
+        except OSError as error:
+            self._port_retry_at = now + PORT_RETRY_SECONDS
+            trouble = "another process has it" if error.errno == errno.EMFILE else str(error.strerror)
+            if trouble != self._port_trouble:  # once, not every second for as long as it lasts
+                self._log(5, "port", f"waiting for the port: {trouble}")
+            self._port_trouble = trouble
+            return
+        self._port_trouble = ""
+        if came:
+            self._log(6, "port", "a host is there")
+            self._slow_at = now
+            self._hello_due = False
+            self._hello_at = now - HELLO_EVERY_SECONDS
+
+    def _slow(self, now: float) -> None:
+        """Worth a look at heartbeats only: policy, watermarks, and blocks where uevents are missing."""
+        self._slow_at = now + self._reporter.cadence.heartbeat_seconds
+        self._hotplug.keep_policy()
+        self._probe.refresh_floor()
+        if self._uevents is None:
+            self._blocks.scan()
+
+    def _send_hello(self, now: float) -> None:
+        assert self._hello_due is not None
+        self._port.send(
+            Hello(
+                boot_id=self._boot_id,
+                agent_version=__version__,
+                kernel_release=printable(self._probe.kernel_release(), 64),
+                block_bytes=self._blocks.block_bytes,
+                psi=self._probe.has_psi,
+                online_policy=printable(self._blocks.policy(), 32),
+                hotplug=self._hotplug.mode,
+                welcomed=self._hello_due,
+            )
+        )
+        self._hello_at = now
+        self._hello_due = None
+        self._reporter.force("hello", now)
+
+    def _sample(self, now: float) -> None:
+        facts = self._facts = self._consistent_sample()
+        report = self._reporter.observe(facts, self._blocks.totals(), now)
+        if report is None:
+            return
+        try:
+            self._port.send(report)
+        except BadField as error:  # a kernel with figures that nobody believes
+            self._log(4, "report", str(error))
+
+    def _consistent_sample(self) -> Facts:
+        """A sample that agrees with the block totals.
+
+        While a DIMM's blocks go online one by one, totals that are 10 ms newer than meminfo make a block
+        of free memory look like demand. So when memory came or went, both are read until the totals on
+        either side of the sample are the same.
+        """
+        facts, last = self._probe.sample(), self._facts
+        if last is None:
+            return facts
+        plugged = facts.total_bytes + facts.ballooned_bytes - last.total_bytes - last.ballooned_bytes
+        if abs(plugged) < _UNEXPLAINED_BYTES:
+            return facts
+        self._probe.refresh_floor()
+        for _ in range(_MOST_RESAMPLES):
+            self._blocks.scan()
+            before = self._blocks.totals()
+            facts = self._probe.sample()
+            self._blocks.scan()
+            if self._blocks.totals() == before:
+                break
+        return facts
+
+    def _memory_changed(self, now: float) -> None:
+        self._probe.refresh_floor()
+        self._reporter.force("hotplug", now)
+
+    def _port_event(self, events: int, now: float) -> None:
+        for line in self._port.read()[:MOST_LINES_PER_TURN]:
+            try:
+                if isinstance(line, LineTooLong):
+                    raise line
+                self._command(line, now)
+            except WireError as error:
+                self._log(5, "line", f"dropped a line of the host's: {error}")
+                if now - self._error_at >= ERROR_EVERY_SECONDS:
+                    self._error_at = now
+                    self._port.send(reply_to(error))
+        if events & (select.POLLHUP | select.POLLERR | select.POLLNVAL) and self._port.connected:
+            self._port.hung_up()
+        if not self._port.connected:
+            self._log(6, "port", "the host went")
+            self._port_retry_at = now + self._reporter.cadence.calm_seconds
+        elif events & select.POLLOUT:
+            self._port.flush()
+
+    def _command(self, line: bytes, now: float) -> None:
+        message = decode_from_host(line)
+        if isinstance(message, Welcome):
+            self._reporter.welcome(message)
+            self._hello_due = True
+        elif isinstance(message, Ping):
+            self._port.send(Ack(message.request_id, True, "here"))
+            self._reporter.force("heartbeat", now)
+        elif isinstance(message, Error):
+            text = f"{message.code}: {message.message} (speaks {list(message.supported_versions)})"
+            self._log(4, "host", text)
+        else:
+            facts = self._probe.sample()
+            spare = facts.available_bytes - facts.floor_bytes
+            ack = self._hotplug.handle(message, spare, now)
+            if ack is not None:
+                self._port.send(ack)
+
+    def _psi_event(self, events: int, now: float) -> None:
+        if events & select.POLLPRI:
+            self._reporter.psi_event(now)
+        elif self._psi_fd is not None:  # POLLERR: the trigger is gone
+            os.close(self._psi_fd)
+            self._psi_fd = None
+            self._log(4, "psi", "the kernel took the PSI trigger away: sampling twice a second")
+
+    def _read_uevents(self, now: float) -> None:
+        assert self._uevents is not None
+        found, lost = self._uevents.read()
+        changed = [self._hotplug.uevent(event, now) for event in found]
+        if lost:
+            self._blocks.scan()
+        if lost or any(changed):
+            self._memory_changed(now)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the daemon until SIGTERM or SIGINT. Returns the exit status; 2 for arguments that make no sense."""
+    path: str | None = None
+    if len(arguments) == 2 and arguments[0] == "--port":
+        path = arguments[1]
+    elif arguments:
+        os.write(2, b"usage: dynmem-agent run [--port DEVICE]\n")
+        return 2
+    signal.signal(signal.SIGTERM, _raise_stop)
+    signal.signal(signal.SIGINT, _raise_stop)
+    protect_from_oom_killer()
+    daemon = Daemon(opener=lambda: open_port(path=path))
+    gc.collect()
+    gc.freeze()  # what is there now stays: no reason to walk it, and a forked child leaves it shared
+    try:
+        daemon.run()
+    except _Stop:
+        return 0
+
+
+def _raise_stop(_signal: int, _frame: FrameType | None) -> None:
+    raise _Stop

@@ -1,0 +1,248 @@
+"""What `dynmem-agent doctor` looks at. Each check returns one Finding; those not "ok" carry a remedy.
+
+`root` stands for /, so the checks run on recorded trees; the two that need the live kernel are in LIVE.
+"""
+
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import psutil  # type: ignore[import-untyped] # ships no types
+
+from agent.blocks import MemoryBlocks
+from agent.port import find_port
+from agent.probe import Probe
+from agent.wire import PORT_NAME
+
+Level = Literal["ok", "note", "problem"]
+
+# include/uapi/linux/virtio_balloon.h, and the device id from virtio_ids.h
+BALLOON_DEVICE = 5
+STATS_BIT = 1
+DEFLATE_ON_OOM_BIT = 2
+REPORTING_BIT = 5
+# More movable than this for each byte the kernel can use itself starves the kernel.
+# [Documentation/admin-guide/mm/memory-hotplug.rst, "ZONE_MOVABLE sizing considerations"]
+MOVABLE_RATIO = 3
+_UEVENT_SECONDS = 2.0
+
+
+class Finding(NamedTuple):
+    """One result. A note is worth knowing and no fault; a problem makes doctor exit with 1."""
+
+    check: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+def psi(root: str) -> Finding:
+    """PSI figures are there."""
+    probe = Probe(root)
+    try:
+        if probe.has_psi:
+            return Finding("psi", "ok", "the kernel reports pressure")
+    finally:
+        probe.close()
+    remedy = "boot with psi=1; needs a kernel with CONFIG_PSI. Until then the agent samples twice a second"
+    return Finding("psi", "problem", "no /proc/pressure/memory", remedy)
+
+
+def port(root: str) -> Finding:
+    """The channel to the host exists."""
+    path = find_port(root)
+    if path is not None:
+        return Finding("port", "ok", path)
+    remedy = "on the host: dynmem enable VM, then start the VM again; in the guest: modprobe virtio_console"
+    return Finding("port", "problem", f"no virtio port named {PORT_NAME}", remedy)
+
+
+def online_policy(root: str) -> Finding:
+    """New memory can be brought online in a zone of the host's choice."""
+    blocks = MemoryBlocks(root)
+    if blocks.block_bytes == 0:
+        remedy = "use a kernel with CONFIG_MEMORY_HOTPLUG, or growth = balloon on the host"
+        return Finding("online policy", "problem", "no memory hotplug in this kernel", remedy)
+    policy = blocks.policy() or "none"
+    if blocks.policy_writable():
+        return Finding("online policy", "ok", f"auto_online_blocks is {policy}, and can be set")
+    remedy = "run as root; the agent brings new memory online on uevents instead"
+    return Finding("online policy", "note", f"auto_online_blocks is {policy}, and cannot be set", remedy)
+
+
+def block_size(root: str) -> Finding:
+    """The size in which memory is plugged."""
+    size = MemoryBlocks(root).block_bytes
+    if size <= 1 << 28:
+        return Finding("block size", "ok", f"{size >> 20} MiB")
+    remedy = "DIMMs of at least this size are used, so memory moves in large steps"
+    return Finding("block size", "note", f"{size >> 20} MiB", remedy)
+
+
+def zones(root: str) -> Finding:
+    """Movable memory does not starve the kernel."""
+    totals = MemoryBlocks(root).totals()
+    normal = totals.online_bytes - totals.movable_bytes
+    found = f"{totals.movable_bytes >> 20} MiB movable, {normal >> 20} MiB for the kernel"
+    if totals.movable_bytes <= MOVABLE_RATIO * normal:
+        return Finding("zones", "ok", found)
+    remedy = "raise startup on the host, so that the VM boots with more memory of its own"
+    return Finding("zones", "problem", found, remedy)
+
+
+def offline_memory(root: str) -> Finding:
+    """No plugged memory lies idle."""
+    idle = MemoryBlocks(root).totals().offline_bytes
+    if idle == 0:
+        return Finding("offline memory", "ok", "none")
+    remedy = "the host unplugs it or asks for it; by hand: echo online_movable > …/memoryN/state"
+    return Finding("offline memory", "note", f"{idle >> 20} MiB plugged and not online", remedy)
+
+
+def swap(root: str) -> Finding:
+    """What kind of swap there is: disk swap counts as demand, zram does not."""
+    probe = Probe(root)
+    try:
+        names = [line.split()[0] for line in probe.read_text("proc/swaps").splitlines()[1:] if line]
+    finally:
+        probe.close()
+    if not names:
+        return Finding("swap", "note", "none", "a small swap lets the host take memory that is not used")
+    return Finding("swap", "ok", ", ".join("zram" if "/zram" in name else name for name in names))
+
+
+def balloon(root: str) -> Finding:
+    """The balloon device has its driver."""
+    device = _balloon_device(root)
+    if device is None:
+        remedy = "on the host: dynmem enable VM adds it; in the guest: modprobe virtio_pci"
+        return Finding("balloon", "problem", "no balloon device", remedy)
+    if not os.path.exists(os.path.join(device, "driver")):
+        return Finding("balloon", "problem", "the device has no driver", "modprobe virtio_balloon")
+    stats = "with" if _has_bit(device, STATS_BIT) else "without"
+    return Finding("balloon", "ok", f"driver bound, {stats} statistics")
+
+
+def deflate_on_oom(root: str) -> Finding:
+    """The guest does not take memory back without the host's consent."""
+    device = _balloon_device(root)
+    if device is None or not _has_bit(device, DEFLATE_ON_OOM_BIT):
+        return Finding("deflate on OOM", "ok", "off")
+    remedy = "on the host: <memballoon autodeflate='off'>; with it on, all RAM of the VM is charged"
+    return Finding("deflate on OOM", "problem", "on: the guest takes memory back when it likes", remedy)
+
+
+def page_reporting(root: str) -> Finding:
+    """Free pages are returned to the host early."""
+    device = _balloon_device(root)
+    if device is not None and _has_bit(device, REPORTING_BIT):
+        return Finding("free page reporting", "ok", "on")
+    remedy = "on the host: <memballoon freePageReporting='on'>; needs Linux 5.7 in the guest"
+    return Finding("free page reporting", "note", "off: freed memory stays resident on the host", remedy)
+
+
+def memmap_on_memory(root: str) -> Finding:
+    """Hot-added memory pays for its own memmap, 1/64 of it."""
+    path = os.path.join(root, "sys/module/memory_hotplug/parameters/memmap_on_memory")
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            value = file.read().strip()
+    except OSError:
+        value = "N"
+    if value not in ("N", "0"):
+        return Finding("memmap on memory", "ok", value)
+    remedy = "boot with memory_hotplug.memmap_on_memory=1 (Linux 5.12)"
+    return Finding("memmap on memory", "note", "off: 1/64 of a DIMM is taken from free memory", remedy)
+
+
+def daemon(_root: str) -> Finding:
+    """The daemon runs, and is as small as it should be."""
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        words = process.info["cmdline"] or []
+        if "run" in words and any("dynmem-agent" in word or "agent/__main__" in word for word in words):
+            try:
+                size = process.memory_full_info().uss
+            except psutil.Error:
+                return Finding("daemon", "ok", f"pid {process.pid}")
+            return Finding("daemon", "ok", f"pid {process.pid}, USS {size / (1 << 20):.1f} MiB")
+    return Finding("daemon", "problem", "not running", "systemctl enable --now dynmem-agent")
+
+
+def uevents(_root: str) -> Finding:
+    """A uevent that we make the kernel send arrives, as read by pyroute2 and not by the daemon's own code."""
+    tag = str(uuid.uuid4())
+    target = "/sys/devices/system/memory/memory0/uevent"
+    if not os.access(target, os.W_OK):
+        return Finding("uevents", "note", "not tried", "run as root to have it tried")
+    listening, arrived = threading.Event(), threading.Event()
+    thread = threading.Thread(target=_await_uevent, args=(tag, listening, arrived), daemon=True)
+    thread.start()
+    if listening.wait(_UEVENT_SECONDS):
+        with open(target, "w", encoding="ascii") as file:
+            file.write(f"change {tag}")
+    if arrived.wait(_UEVENT_SECONDS):
+        return Finding("uevents", "ok", "arrive")
+    remedy = "run in the initial network namespace; until then memory blocks are read at each heartbeat"
+    return Finding("uevents", "problem", "none arrived", remedy)
+
+
+def _await_uevent(tag: str, listening: threading.Event, arrived: threading.Event) -> None:
+    from pyroute2 import UeventSocket  # 240 ms and 30 MiB, for this check only
+
+    with UeventSocket() as sock:
+        sock.bind()
+        listening.set()
+        while not arrived.is_set():
+            for message in sock.get():
+                if message.get("SYNTH_UUID") == tag:
+                    arrived.set()
+
+
+def _balloon_device(root: str) -> str | None:
+    devices = os.path.join(root, "sys/bus/virtio/devices")
+    try:
+        names = sorted(os.listdir(devices))
+    except OSError:
+        return None
+    for name in names:
+        path = os.path.join(devices, name)
+        try:
+            with open(os.path.join(path, "device"), encoding="ascii") as file:
+                if int(file.read(), 16) == BALLOON_DEVICE:
+                    return path
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def _has_bit(device: str, bit: int) -> bool:
+    """Whether device and driver agreed on a feature; sysfs shows bit 0 first."""
+    try:
+        with open(os.path.join(device, "features"), encoding="ascii") as file:
+            return file.read()[bit : bit + 1] == "1"
+    except OSError:
+        return False
+
+
+RECORDED: tuple[Callable[[str], Finding], ...] = (
+    psi,
+    port,
+    online_policy,
+    block_size,
+    zones,
+    offline_memory,
+    swap,
+    balloon,
+    deflate_on_oom,
+    page_reporting,
+    memmap_on_memory,
+)
+LIVE: tuple[Callable[[str], Finding], ...] = (daemon, uevents)
+
+
+def examine(root: str = "/") -> list[Finding]:
+    """All findings; those of LIVE only for the real root. Raises OSError without /proc/meminfo."""
+    checks = RECORDED + (LIVE if root == "/" else ())
+    return [check(root) for check in checks]

@@ -1,0 +1,276 @@
+"""Brings new memory online in the zone that the host chose, and gives ranges back when asked.
+
+Nothing is done of our own accord to blocks that were there when we started: after a reset the host
+wants surviving DIMMs left offline, and boot memory is nobody's to take. Only blocks that appear later,
+and ranges that the host names, are touched.
+
+Offlining runs in a short-lived forked child: the kernel migrates pages for as long as it takes, holds a
+global lock, and only a signal ends it [mm/memory_hotplug.c, offline_pages()]. A thread could not be
+interrupted; a child can, and an alarm ends it even if we die. A fork costs a few hundred KiB while it
+lasts. Bringing online takes milliseconds and happens here, one block per turn of the loop.
+"""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
+
+from agent.blocks import MemoryBlocks
+from agent.uevents import Uevent, memory_block_number
+from agent.wire import Ack, Hotplug, Offline, Online, OnlineZone, Zone, printable
+
+OFFLINE_SECONDS_PER_BLOCK = 10  # one block of migrations takes a few seconds under TCG
+MOST_JOBS = 16
+# The kernel brings a new block online itself within milliseconds of its add event; one that is still
+# offline after this is ours to do.
+KERNEL_GRACE_SECONDS = 1.0
+_RETRIES = 3
+_POLICY: dict[Zone, str] = {"movable": "online_movable", "kernel": "online_kernel"}
+
+Log = Callable[[int, str, str], None]
+
+
+class _Job(NamedTuple):
+    request_id: int
+    word: str  # what is written to `state`
+    blocks: list[int]
+    changed: list[int]
+
+
+class _Child(NamedTuple):
+    pid: int
+    pidfd: int | None
+    job: _Job
+
+
+class Hotplugger:
+    """The one writer of memory block states in this guest. No call blocks for longer than one onlining."""
+
+    def __init__(self, blocks: MemoryBlocks, log: Log) -> None:
+        self._blocks = blocks
+        self._log = log
+        self._zone: Zone | None = None
+        self._jobs: deque[_Job] = deque()
+        self._child: _Child | None = None
+        self._new: dict[int, tuple[float, int]] = {}  # block → (when to look, how often we tried)
+        self._mode: Hotplug = "none"
+        if blocks.block_bytes:
+            self._mode = "kernel" if blocks.policy_writable() else "agent"
+
+    @property
+    def mode(self) -> Hotplug:
+        """Who brings new memory online, as Hello says it."""
+        return self._mode
+
+    def handle(self, message: OnlineZone | Offline | Online, spare_bytes: int, now: float) -> Ack | None:
+        """Start what the host asks for. Returns the Ack if that ends it; else step() will.
+
+        spare_bytes: available memory above the floor. A range larger than that is not taken offline:
+        its pages would have nowhere to go.
+        """
+        if isinstance(message, OnlineZone):
+            return self._set_zone(message, now)
+        try:
+            numbers = self._blocks.in_range(message.start_bytes, message.size_bytes)
+        except ValueError as error:
+            return Ack(message.request_id, False, printable(str(error)))
+        if len(self._jobs) >= MOST_JOBS:
+            return Ack(message.request_id, False, "busy: too many requests are waiting")
+        if isinstance(message, Online):
+            word = _POLICY[message.zone]
+        else:
+            word = "offline"
+            if message.size_bytes > spare_bytes:
+                return Ack(message.request_id, False, f"only {max(0, spare_bytes) >> 20} MiB can be spared")
+            numbers.reverse()  # from the end, where the kernel has put the least
+        self._jobs.append(_Job(message.request_id, word, numbers, []))
+        return None
+
+    def uevent(self, event: Uevent, now: float) -> bool:
+        """Take note of a uevent. Returns whether the totals may have changed."""
+        number = memory_block_number(event)
+        if number is None:
+            return False
+        self._blocks.refresh(number)
+        if event.action == "remove":
+            self._new.pop(number, None)
+        elif event.action == "add" and self._zone is not None:
+            self._new[number] = (now + (KERNEL_GRACE_SECONDS if self._mode == "kernel" else 0.0), 0)
+        return True
+
+    def keep_policy(self) -> None:
+        """Set the kernel's policy again if somebody changed it. For every heartbeat."""
+        if self._zone is not None and self._mode == "kernel":
+            wanted = _POLICY[self._zone]
+            if self._blocks.policy() != wanted:
+                self._log(5, "policy", f"auto_online_blocks was changed; setting {wanted} again")
+                self._write_policy(wanted)
+
+    def next_wake(self, now: float) -> float | None:
+        """When step() wants to be called; None if only an event can bring work."""
+        if self._child is None and self._jobs:
+            return now
+        times = [due for due, _ in self._new.values()]
+        if self._child is not None:
+            times.append(now + 1.0)  # in case this kernel has no pidfd
+        return min(times, default=None)
+
+    def child_fd(self) -> int | None:
+        """Readable when the offlining child has ended, for poll(); None without one."""
+        return self._child.pidfd if self._child is not None else None
+
+    def step(self, now: float) -> tuple[Ack | None, bool]:
+        """One unit of work: at most one block online, or a look at the child.
+
+        Returns the Ack of a request that ended, and whether the totals may have changed.
+        """
+        if self._child is not None:
+            ack = self._reap()
+            return ack, ack is not None
+        if self._jobs:
+            job = self._jobs[0]
+            if job.word == "offline":
+                return self._start_offline(self._jobs.popleft()), False
+            return self._online_one(job), True
+        for number, (due, tries) in self._new.items():
+            if due <= now:
+                return None, self._online_new(number, tries, now)
+        return None, False
+
+    def close(self) -> None:
+        """End the child. The kernel rolls back the block that it was at."""
+        if self._child is not None:
+            os.kill(self._child.pid, signal.SIGKILL)
+            os.waitpid(self._child.pid, 0)
+            self._forget_child()
+
+    def _set_zone(self, message: OnlineZone, now: float) -> Ack:
+        if self._mode == "none":
+            return Ack(message.request_id, False, "no memory hotplug in this kernel")
+        self._zone = message.zone
+        wanted = _POLICY[message.zone]
+        if self._mode == "kernel" and self._blocks.policy() != wanted:
+            self._write_policy(wanted)
+        who = "the kernel" if self._mode == "kernel" else "the agent"
+        return Ack(message.request_id, True, f"{who} brings new memory online as {message.zone}")
+
+    def _write_policy(self, word: str) -> None:
+        try:
+            self._blocks.write_policy(word)
+        except OSError as error:
+            self._mode = "agent"
+            self._log(
+                4, "policy", f"auto_online_blocks refuses {word}: {error.strerror}; onlining on uevents"
+            )
+            if self._blocks.policy() not in ("", "offline"):
+                self._try_policy_off()
+
+    def _try_policy_off(self) -> None:
+        try:
+            self._blocks.write_policy("offline")
+        except OSError as error:
+            self._log(4, "policy", f"the kernel chooses the zone of new memory itself: {error.strerror}")
+
+    def _online_one(self, job: _Job) -> Ack | None:
+        number = job.blocks.pop(0)
+        refusal = self._write_online(number, job.word, job.changed)
+        if refusal is None and job.blocks:
+            return None
+        self._jobs.popleft()
+        return self._ack(job, refusal)
+
+    def _online_new(self, number: int, tries: int, now: float) -> bool:
+        del self._new[number]
+        if self._zone is None:
+            return False
+        changed: list[int] = []
+        refusal = self._write_online(number, _POLICY[self._zone], changed)
+        if refusal is not None:
+            self._log(4, "online", refusal)
+            if tries + 1 < _RETRIES:
+                self._new[number] = (now + KERNEL_GRACE_SECONDS, tries + 1)
+        return bool(changed)
+
+    def _write_online(self, number: int, word: str, changed: list[int]) -> str | None:
+        """Bring a block online unless it is. Returns why it would not go."""
+        block = self._blocks.refresh(number)
+        if block is None:
+            return f"memory block {number} is gone"
+        if block.online:
+            return None
+        try:
+            self._blocks.write_state(number, word)
+        except OSError as error:
+            block = self._blocks.refresh(number)
+            if block is not None and block.online:  # the kernel was quicker
+                return None
+            return f"memory block {number} does not go online: {error.strerror}"
+        self._blocks.refresh(number)
+        changed.append(number)
+        return None
+
+    def _start_offline(self, job: _Job) -> Ack | None:
+        targets = [
+            number for number in job.blocks if (block := self._blocks.refresh(number)) and block.online
+        ]
+        if not targets:
+            return self._ack(job, None)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            return self._ack(job, f"no memory for a helper process: {error.strerror}")
+        if pid == 0:
+            _offline_and_exit(self._blocks, targets)
+        try:
+            pidfd: int | None = os.pidfd_open(pid)
+        except OSError:  # before Linux 5.3; next_wake() looks every second then
+            pidfd = None
+        self._child = _Child(pid, pidfd, job._replace(blocks=targets))
+        return None
+
+    def _reap(self) -> Ack | None:
+        assert self._child is not None
+        child = self._child
+        pid, status = os.waitpid(child.pid, os.WNOHANG)
+        if pid == 0:
+            return None
+        self._forget_child()
+        for number in child.job.blocks:
+            block = self._blocks.refresh(number)
+            if block is None or not block.online:
+                child.job.changed.append(number)
+        if os.WIFSIGNALED(status):
+            return self._ack(child.job, f"a memory block did not go within {OFFLINE_SECONDS_PER_BLOCK} s")
+        code = os.WEXITSTATUS(status)
+        if len(child.job.changed) == len(child.job.blocks):
+            return self._ack(child.job, None)
+        return self._ack(child.job, os.strerror(code) if code else "the rest is still online")
+
+    def _forget_child(self) -> None:
+        assert self._child is not None
+        if self._child.pidfd is not None:
+            os.close(self._child.pidfd)
+        self._child = None
+
+    def _ack(self, job: _Job, refusal: str | None) -> Ack:
+        changed_bytes = len(job.changed) * self._blocks.block_bytes
+        done = f"{len(job.changed)} blocks {'offline' if job.word == 'offline' else 'online'}"
+        detail = done if refusal is None else f"{done}, then: {refusal}"
+        self._log(6 if refusal is None else 5, "blocks", detail)
+        return Ack(job.request_id, refusal is None, printable(detail), changed_bytes)
+
+
+def _offline_and_exit(blocks: MemoryBlocks, numbers: list[int]) -> NoReturn:
+    """The child: stops at the first refusal, since half a DIMM cannot be unplugged. Exits with errno."""
+    code = 0
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in numbers:
+            signal.alarm(OFFLINE_SECONDS_PER_BLOCK)
+            blocks.write_state(number, "offline")
+    except OSError as error:
+        code = error.errno or 1
+    finally:  # whatever happened, the child must not return into the daemon's loop
+        os._exit(code)

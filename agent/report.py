@@ -1,0 +1,174 @@
+"""When to report: pure, it gets facts and `now` and reads no clock.
+
+Calm: a sample every calm_seconds, a report if something moved or heartbeat_seconds have passed.
+Alert: a sample every alert_seconds, until ALERT_LASTS_SECONDS went by without a cause. Causes are
+a PSI event, available memory that falls, and headroom that is low and still moves. A guest that sits at
+low headroom with nothing moving goes back to calm: the host has been told, and may have to keep it there
+for hours. A guest that has PSI events only, as one container at its limit makes them for ever, is sampled
+at the alert rate and reported at the calm one.
+"""
+
+from typing import NamedTuple
+
+from agent.probe import Facts
+from agent.wire import Reason, Report, Welcome
+
+MIB = 1 << 20
+ALERT_LASTS_SECONDS = 2.0
+
+
+class Blocks(NamedTuple):
+    """Totals over the memory blocks, bytes. movable is a part of online."""
+
+    online_bytes: int = 0
+    offline_bytes: int = 0
+    movable_bytes: int = 0
+
+
+class Cadence(NamedTuple):
+    """Seconds between samples when calm, between reports at most, between samples when alert."""
+
+    calm_seconds: float = 0.5
+    heartbeat_seconds: float = 5.0
+    alert_seconds: float = 0.1
+
+
+def step_bytes(total_bytes: int) -> int:
+    """The change of available memory worth a report: 0.5 % of total, within 2..64 MiB.
+
+    Small on purpose: an allocation has to show at the next tick, whatever its speed; a page cache that
+    breathes moves less than 2 MiB in half a second.
+    """
+    return min(max(total_bytes // 200, 2 * MIB), 64 * MIB)
+
+
+def low_headroom_bytes(total_bytes: int) -> int:
+    """Below this much above the kernel's floor, headroom is low: 1/64 of total, at least 4 MiB.
+
+    Less than what the smallest buffer (5 %) leaves a guest at rest, or the guest would never be calm.
+    """
+    return max(total_bytes // 64, 4 * MIB)
+
+
+class Reporter:
+    """Decides when a report is due, and makes it.
+
+    Call sample_due() for the time to sample next, then observe() with the sample; it returns the
+    report to send, or None. Reports count from sequence 0.
+    """
+
+    def __init__(self, boot_id: str, now: float) -> None:
+        self.cadence = Cadence()
+        self._boot_id_prefix = boot_id[:8]
+        self._sequence = 0
+        self._next_sample = now
+        self._alert_until = now
+        self._forced: Reason | None = "hello"
+        self._sent: Facts | None = None
+        self._sent_at = now
+        self._sent_blocks = Blocks()
+        # Available memory about one calm tick ago: falling is judged over that span, since single
+        # ticks of 0.1 s show noise.
+        self._anchor_at = now
+        self._anchor_bytes = 0
+
+    def alert(self, now: float) -> bool:
+        """Whether samples are taken at the alert rate."""
+        return now < self._alert_until
+
+    def welcome(self, message: Welcome) -> None:
+        """Take the host's cadence."""
+        self.cadence = Cadence(message.calm_seconds, message.heartbeat_seconds, message.alert_seconds)
+
+    def force(self, reason: Reason, now: float) -> None:
+        """Report at once, whatever the facts are."""
+        self._forced = reason
+        self._next_sample = now
+
+    def psi_event(self, now: float) -> None:
+        """The PSI trigger fired: sample now, and go on at the alert rate.
+
+        A report follows at once unless the last one is younger than an alert tick.
+        """
+        self._alert_until = now + ALERT_LASTS_SECONDS
+        if now - self._sent_at >= self.cadence.alert_seconds:
+            self.force("pressure", now)
+
+    def sample_due(self) -> float:
+        """The time at which observe() wants to be called next."""
+        return self._next_sample
+
+    def observe(self, facts: Facts, blocks: Blocks, now: float) -> Report | None:
+        """Take a sample. Returns the report that is due, if one is."""
+        reason = self._reason(facts, blocks, now)
+        self._next_sample = now + (
+            self.cadence.alert_seconds if self.alert(now) else self.cadence.calm_seconds
+        )
+        if reason is None:
+            return None
+        self._forced = None
+        self._sent, self._sent_blocks, self._sent_at = facts, blocks, now
+        return self.make(facts, blocks, reason)
+
+    def make(self, facts: Facts, blocks: Blocks, reason: Reason) -> Report:
+        """The report of these facts, with the next sequence number."""
+        sequence = self._sequence
+        self._sequence += 1
+        psi = facts.psi
+        return Report(
+            boot_id_prefix=self._boot_id_prefix,
+            sequence=sequence,
+            uptime_seconds=facts.uptime_seconds,
+            total_bytes=facts.total_bytes,
+            available_bytes=facts.available_bytes,
+            free_bytes=facts.free_bytes,
+            reclaimable_bytes=facts.reclaimable_bytes,
+            swap_total_bytes=facts.swap_total_bytes,
+            swap_used_bytes=facts.swap_used_bytes,
+            swap_cached_bytes=facts.swap_cached_bytes,
+            swap_disk_used_bytes=facts.swap_disk_used_bytes,
+            swap_in_pages=facts.swap_in_pages,
+            committed_bytes=facts.committed_bytes,
+            psi_some_avg10=psi.some_avg10 if psi else None,
+            psi_full_avg10=psi.full_avg10 if psi else None,
+            psi_some_total_us=psi.some_total_us if psi else None,
+            psi_full_total_us=psi.full_total_us if psi else None,
+            refault_pages=facts.refault_pages,
+            major_faults=facts.major_faults,
+            online_bytes=blocks.online_bytes,
+            offline_bytes=blocks.offline_bytes,
+            movable_bytes=blocks.movable_bytes,
+            ballooned_bytes=facts.ballooned_bytes,
+            floor_bytes=facts.floor_bytes,
+            reason=reason,
+        )
+
+    def _reason(self, facts: Facts, blocks: Blocks, now: float) -> Reason | None:
+        available = facts.available_bytes
+        sent = self._sent
+        if sent is None:
+            self._anchor_at, self._anchor_bytes = now, available
+            return self._forced or "hello"
+        step = step_bytes(facts.total_bytes)
+        moved = abs(available - sent.available_bytes)
+        low = available - facts.floor_bytes < low_headroom_bytes(facts.total_bytes)
+        falling = self._anchor_bytes - available >= step
+        # At low headroom a quarter of a step counts: there is little left to fall.
+        if falling or (low and moved >= step // 4):
+            self._alert_until = now + ALERT_LASTS_SECONDS
+        if available > self._anchor_bytes or falling or now - self._anchor_at >= self.cadence.calm_seconds:
+            self._anchor_at, self._anchor_bytes = now, available
+        if self._forced is not None:
+            return self._forced
+        if blocks != self._sent_blocks:
+            return "hotplug"
+        if self.alert(now) and (low or falling or moved >= step // 8):
+            return "pressure"
+        total_moved = abs(facts.total_bytes - sent.total_bytes) >= step // 2  # the balloon at work
+        if moved >= step or total_moved or (low and moved >= step // 4):
+            return "moved"
+        if self.alert(now) and now - self._sent_at >= self.cadence.calm_seconds:
+            return "pressure"
+        if now - self._sent_at >= self.cadence.heartbeat_seconds - self.cadence.alert_seconds / 2:
+            return "heartbeat"
+        return None

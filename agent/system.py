@@ -1,0 +1,105 @@
+"""The daemon's dealings with the system around it: log lines, systemd, the PSI trigger, the OOM killer."""
+
+import os
+import socket
+import time
+
+# A stall of 50 ms within 500 ms, the shortest window the kernel allows: it looks ten times a window, so
+# the event comes 50..100 ms after the stall began, at most twice a second. [Documentation/accounting/psi.rst]
+PSI_TRIGGERS = (
+    b"some 50000 500000\0",
+    b"some 200000 2000000\0",  # without CAP_SYS_RESOURCE only windows of 2 s and its multiples are allowed
+)
+_SAME_EVENT_SECONDS = 10.0
+
+
+class Log:
+    """One line an event to stderr, with journald's `<priority>` prefix; per event one line in 10 s.
+
+    Never raises, and does not block on a journal that is stuck.
+    """
+
+    def __init__(self, fd: int = 2) -> None:
+        self._fd = fd
+        self._last: dict[str, tuple[float, int]] = {}
+        if "JOURNAL_STREAM" in os.environ:
+            os.set_blocking(fd, False)
+
+    def __call__(self, priority: int, event: str, text: str) -> None:
+        """Log at a syslog priority (3 error … 6 info). `event` is a short fixed word."""
+        now = time.monotonic()
+        last, held_back = self._last.get(event, (-_SAME_EVENT_SECONDS, 0))
+        if now - last < _SAME_EVENT_SECONDS:
+            self._last[event] = (last, held_back + 1)
+            return
+        self._last[event] = (now, 0)
+        more = f" ({held_back} more held back)" if held_back else ""
+        try:
+            os.write(self._fd, f"<{priority}>{event}: {text}{more}\n".encode("utf-8", "replace"))
+        except OSError:
+            return  # nobody reads; there is nowhere to say so
+
+
+class Notifier:
+    """sd_notify(3) and the watchdog, without libsystemd. Does nothing outside of systemd."""
+
+    def __init__(self) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._socket: socket.socket | None = None
+        if address:
+            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            self._socket = socket.socket(socket.AF_UNIX, kind)
+        try:
+            self.watchdog_seconds = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
+        except ValueError:
+            self.watchdog_seconds = 0.0
+        self._fed_at = 0.0
+
+    def send(self, state: str) -> None:
+        """READY=1, STOPPING=1 and the like."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(state.encode(), self._address)
+        except OSError:
+            return  # systemd will notice by itself
+
+    def feed_watchdog(self, now: float) -> None:
+        """Say that the loop turns, at twice the rate that systemd asks for."""
+        if self.watchdog_seconds and now - self._fed_at >= self.watchdog_seconds:
+            self._fed_at = now
+            self.send("WATCHDOG=1")
+
+
+def open_psi_trigger(root: str = "/") -> int:
+    """A descriptor that poll() reports POLLPRI on when memory stalls. Raises OSError where there is none."""
+    path = os.path.join(root, "proc/pressure/memory")
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    refusal: OSError | None = None
+    for trigger in PSI_TRIGGERS:
+        try:
+            os.write(fd, trigger)
+        except OSError as error:
+            refusal = error
+        else:
+            return fd
+    os.close(fd)
+    assert refusal is not None
+    raise refusal
+
+
+def protect_from_oom_killer(root: str = "/") -> bool:
+    """Ask to be killed last. Returns whether that was allowed; systemd's OOMScoreAdjust= does it, too."""
+    try:
+        fd = os.open(os.path.join(root, "proc/self/oom_score_adj"), os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(fd, b"-900")
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(fd)

@@ -1,0 +1,117 @@
+# ruff: noqa: D102 # load() and dump() are described once, in Kind
+"""How single values look on the wire, and in which ranges they are believed. Used by wire.py.
+
+load() takes what json.loads() made of a hostile value and raises ValueError with what is wrong with it;
+dump() is its inverse for a value of ours.
+"""
+
+import math
+from typing import Any
+
+MAX_SIZE_BYTES = 1 << 50  # 1 PiB: past any guest, and exact in every JSON implementation
+MAX_COUNT = (1 << 53) - 1  # the largest integer that every JSON implementation keeps exactly
+
+
+class Kind:
+    """One sort of value."""
+
+    def load(self, raw: object) -> Any:
+        """The value, or ValueError."""
+        raise NotImplementedError
+
+    def dump(self, value: Any) -> object:
+        """What json.dumps() is to be given."""
+        return value
+
+
+class Integer(Kind):
+    """0..high. A bool is not an integer here, nor is 1.0."""
+
+    def __init__(self, high: int = MAX_COUNT) -> None:
+        self.high = high
+
+    def load(self, raw: object) -> int:
+        if type(raw) is not int:  # bool is an int to isinstance()
+            raise ValueError("is not an integer")
+        if not 0 <= raw <= self.high:
+            raise ValueError(f"is not in 0..{self.high}")
+        return raw
+
+
+class Kib(Kind):
+    """Bytes in Python, whole KiB (rounded down) on the wire."""
+
+    inner = Integer(MAX_SIZE_BYTES >> 10)
+
+    def load(self, raw: object) -> int:
+        return self.inner.load(raw) << 10
+
+    def dump(self, value: int) -> int:
+        return value >> 10
+
+
+class Decimal(Kind):
+    """A finite number with two decimals. `clamp`: the nearest allowed value instead of an error."""
+
+    def __init__(self, low: float, high: float, *, clamp: bool = False) -> None:
+        self.low, self.high, self.clamp = low, high, clamp
+
+    def load(self, raw: object) -> float:
+        if type(raw) is int:
+            raw = float(min(max(raw, -MAX_COUNT), MAX_COUNT))  # float(10**400) would raise
+        if type(raw) is not float or not math.isfinite(raw):
+            raise ValueError("is not a finite number")
+        if self.clamp:
+            return min(max(raw, self.low), self.high)
+        if not self.low <= raw <= self.high:
+            raise ValueError(f"is not in {self.low:g}..{self.high:g}")
+        return raw
+
+    def dump(self, value: float) -> float:
+        return round(value, 2)
+
+
+class Text(Kind):
+    """Printable text: it ends up in logs and terminals, so no control characters or surrogates."""
+
+    def __init__(self, most: int, *, least: int = 0, alphabet: str = "") -> None:
+        self.most, self.least, self.alphabet = most, least, alphabet
+
+    def load(self, raw: object) -> str:
+        if not isinstance(raw, str):
+            raise ValueError("is not a string")
+        if not self.least <= len(raw) <= self.most:
+            raise ValueError(f"is not of {self.least}..{self.most} characters")
+        if not raw.isprintable() or (self.alphabet and not set(raw) <= set(self.alphabet)):
+            raise ValueError("has characters that are not allowed")
+        return raw
+
+
+class Choice(Kind):
+    """One of a fixed set of words."""
+
+    def __init__(self, *allowed: str) -> None:
+        self.allowed = allowed
+
+    def load(self, raw: object) -> str:
+        if not isinstance(raw, str) or raw not in self.allowed:
+            raise ValueError(f"is not one of {', '.join(self.allowed)}")
+        return raw
+
+
+class Flag(Kind):
+    """true or false."""
+
+    def load(self, raw: object) -> bool:
+        if not isinstance(raw, bool):
+            raise ValueError("is not true or false")
+        return raw
+
+
+class Versions(Kind):
+    """A list of at most 16 version numbers."""
+
+    def load(self, raw: object) -> tuple[int, ...]:
+        if not isinstance(raw, list | tuple) or len(raw) > 16:
+            raise ValueError("is not a list of at most 16 versions")
+        return tuple(Integer().load(one) for one in raw)

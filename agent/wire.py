@@ -1,0 +1,445 @@
+"""The contract between agent and host: framing and messages, no I/O. PROTOCOL.md is its prose.
+
+A line is one JSON object in UTF-8, at most MAX_LINE_BYTES with its newline. Everything read from a
+peer is hostile until decode_from_guest() or decode_from_host() has returned it. Exceptions:
+
+    WireError
+    ├── LineTooLong          more than MAX_LINE_BYTES without a newline
+    ├── NotJson              not UTF-8, not JSON, nested too deeply
+    ├── UnknownVersion       a version that we do not speak; answer with reply_to()
+    └── NotAMessage          JSON, but no object, or without a type
+        ├── UnknownType      a type that this sender does not send
+        └── BadField         missing, of a wrong type, out of range, or contradicting another field
+
+Messages are NamedTuples, not dataclasses: importing dataclasses costs the guest's daemon 1 MiB more.
+Sizes are bytes here; on the wire a report carries KiB, to stay below 100 B/s when all is calm.
+"""
+
+import json
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from agent.values import MAX_SIZE_BYTES, Choice, Decimal, Flag, Integer, Kib, Kind, Text, Versions
+
+VERSION = 1
+SUPPORTED_VERSIONS = (VERSION,)
+MAX_LINE_BYTES = 4096
+PORT_NAME = "org.dynmem.agent.0"
+
+MAX_DETAIL_CHARS = 200
+
+Zone = Literal["movable", "kernel"]
+Hotplug = Literal["kernel", "agent", "none"]
+Reason = Literal["heartbeat", "moved", "pressure", "hotplug", "hello"]
+
+
+class WireError(Exception):
+    """What a peer sent is not a message of ours. The text says why; nothing of the peer's is in it
+    but what was validated or shortened by repr().
+    """
+
+
+class LineTooLong(WireError):  # noqa: N818 # read as what the line is
+    """A line passed MAX_LINE_BYTES; the rest up to the next newline is skipped."""
+
+
+class NotJson(WireError):  # noqa: N818 # read as what the line is
+    """Not UTF-8, or not JSON as RFC 8259 has it (NaN and Infinity are refused)."""
+
+
+class UnknownVersion(WireError):  # noqa: N818 # read as what the line is
+    """The peer speaks a version that we do not; `version` is what it said."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"version {version} is not spoken here, only {list(SUPPORTED_VERSIONS)}")
+        self.version = version
+
+
+class NotAMessage(WireError):  # noqa: N818 # read as what the line is
+    """JSON, but without the shape of a message."""
+
+
+class UnknownType(NotAMessage):
+    """A type that the sender may not send, or that is newer than we are."""
+
+
+class BadField(NotAMessage):
+    """A field is missing, of a wrong type, out of range, or contradicts another one."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"field {field!r} {problem}")
+        self.field = field
+
+
+class Hello(NamedTuple):
+    """Guest: who I am. First message after the port opens, and the answer to every Welcome.
+
+    boot_id: /proc/sys/kernel/random/boot_id. block_bytes: size of a memory block, 0 without memory
+    hotplug. psi: the kernel has PSI. online_policy: auto_online_blocks, "" if there is none. hotplug:
+    who brings new memory online. welcomed: this Hello answers a Welcome and must not be answered.
+    """
+
+    boot_id: str
+    agent_version: str
+    kernel_release: str
+    block_bytes: int
+    psi: bool
+    online_policy: str
+    hotplug: Hotplug
+    welcomed: bool = False
+
+
+class Report(NamedTuple):
+    """Guest: memory facts of one instant, so that usable minus available means something.
+
+    Sizes in bytes, 0..1 PiB. `*_pages`, `major_faults` and `psi_*_total_us` count from boot.
+    PSI averages are percent, 0..100; the four are None together when the kernel has no PSI.
+    sequence restarts at 0 with the agent. Sources of each figure: agent/probe.py.
+    """
+
+    boot_id_prefix: str
+    sequence: int
+    uptime_seconds: float
+    total_bytes: int
+    available_bytes: int
+    free_bytes: int
+    reclaimable_bytes: int = 0
+    swap_total_bytes: int = 0
+    swap_used_bytes: int = 0
+    swap_cached_bytes: int = 0
+    swap_disk_used_bytes: int = 0
+    swap_in_pages: int = 0
+    committed_bytes: int = 0
+    psi_some_avg10: float | None = None
+    psi_full_avg10: float | None = None
+    psi_some_total_us: int | None = None
+    psi_full_total_us: int | None = None
+    refault_pages: int = 0
+    major_faults: int = 0
+    online_bytes: int = 0
+    offline_bytes: int = 0
+    movable_bytes: int = 0
+    ballooned_bytes: int = 0
+    floor_bytes: int = 0
+    reason: Reason = "heartbeat"
+
+
+class Ack(NamedTuple):
+    """Guest: request_id is done, as far as it will be. changed_bytes went on- or offline for it."""
+
+    request_id: int
+    ok: bool
+    detail: str = ""
+    changed_bytes: int = 0
+
+
+class Error(NamedTuple):
+    """Either side: what you sent was dropped. Read whatever its version; never answered."""
+
+    code: str
+    message: str = ""
+    supported_versions: tuple[int, ...] = SUPPORTED_VERSIONS
+
+
+class Welcome(NamedTuple):
+    """Host: I am listening, report at these intervals (seconds). Answered by Hello and a Report."""
+
+    controller_version: str
+    calm_seconds: float = 0.5
+    heartbeat_seconds: float = 5.0
+    alert_seconds: float = 0.1
+
+
+class OnlineZone(NamedTuple):
+    """Host: bring memory that is plugged from now on online in this zone. Answered by Ack."""
+
+    request_id: int
+    zone: Zone
+
+
+class Offline(NamedTuple):
+    """Host: take the memory blocks of this guest-physical range offline. Answered by Ack."""
+
+    request_id: int
+    start_bytes: int
+    size_bytes: int
+
+
+class Online(NamedTuple):
+    """Host: bring the offline blocks of this guest-physical range online. Answered by Ack."""
+
+    request_id: int
+    start_bytes: int
+    size_bytes: int
+    zone: Zone
+
+
+class Ping(NamedTuple):
+    """Host: are you there? Answered by Ack and a Report."""
+
+    request_id: int
+
+
+GuestMessage = Hello | Report | Ack | Error
+HostMessage = Welcome | OnlineZone | Offline | Online | Ping | Error
+Message = GuestMessage | HostMessage
+
+
+class _Field(NamedTuple):
+    name: str
+    key: str
+    kind: Kind
+
+
+_COUNT = Integer()
+_SIZE = Integer(MAX_SIZE_BYTES)
+_KIB = Kib()
+_PERCENT = Decimal(0.0, 100.0)
+_NAME = Text(64)
+_DETAIL = Text(MAX_DETAIL_CHARS)
+_HEX = "0123456789abcdef"
+_REQUEST = _Field("request_id", "id", _COUNT)
+_ZONE = _Field("zone", "zone", Choice("movable", "kernel"))
+_RANGE = (_Field("start_bytes", "start", _SIZE), _Field("size_bytes", "size", _SIZE))
+_VERSION_NUMBER = Integer(1 << 31)
+
+_ERROR_FIELDS = (
+    _Field("code", "code", Text(32, least=1, alphabet="abcdefghijklmnopqrstuvwxyz-")),
+    _Field("message", "message", _DETAIL),
+    _Field("supported_versions", "supported", Versions()),
+)
+
+_FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
+    Hello: (
+        "hello",
+        (
+            _Field("boot_id", "boot", Text(36, least=36, alphabet=_HEX + "-")),
+            _Field("agent_version", "agent", _NAME),
+            _Field("kernel_release", "kernel", _NAME),
+            _Field("block_bytes", "block", _SIZE),
+            _Field("psi", "psi", Flag()),
+            _Field("online_policy", "policy", Text(32)),
+            _Field("hotplug", "hotplug", Choice("kernel", "agent", "none")),
+            _Field("welcomed", "welcomed", Flag()),
+        ),
+    ),
+    Report: (
+        "report",
+        (
+            _Field("boot_id_prefix", "b", Text(8, least=8, alphabet=_HEX)),
+            _Field("sequence", "n", _COUNT),
+            _Field("uptime_seconds", "up", Decimal(0.0, 1e10)),
+            _Field("total_bytes", "mt", _KIB),
+            _Field("available_bytes", "ma", _KIB),
+            _Field("free_bytes", "mf", _KIB),
+            _Field("reclaimable_bytes", "rc", _KIB),
+            _Field("swap_total_bytes", "st", _KIB),
+            _Field("swap_used_bytes", "su", _KIB),
+            _Field("swap_cached_bytes", "sc", _KIB),
+            _Field("swap_disk_used_bytes", "sd", _KIB),
+            _Field("swap_in_pages", "si", _COUNT),
+            _Field("committed_bytes", "ca", _KIB),
+            _Field("psi_some_avg10", "ps", _PERCENT),
+            _Field("psi_full_avg10", "pf", _PERCENT),
+            _Field("psi_some_total_us", "pst", _COUNT),
+            _Field("psi_full_total_us", "pft", _COUNT),
+            _Field("refault_pages", "rf", _COUNT),
+            _Field("major_faults", "mj", _COUNT),
+            _Field("online_bytes", "on", _KIB),
+            _Field("offline_bytes", "of", _KIB),
+            _Field("movable_bytes", "mv", _KIB),
+            _Field("ballooned_bytes", "bl", _KIB),
+            _Field("floor_bytes", "fl", _KIB),
+            _Field("reason", "w", Choice("heartbeat", "moved", "pressure", "hotplug", "hello")),
+        ),
+    ),
+    Ack: (
+        "ack",
+        (
+            _REQUEST,
+            _Field("ok", "ok", Flag()),
+            _Field("detail", "detail", _DETAIL),
+            _Field("changed_bytes", "changed", _SIZE),
+        ),
+    ),
+    Error: ("error", _ERROR_FIELDS),
+    Welcome: (
+        "welcome",
+        (
+            _Field("controller_version", "controller", _NAME),
+            _Field("calm_seconds", "calm", Decimal(0.2, 5.0, clamp=True)),
+            _Field("heartbeat_seconds", "heartbeat", Decimal(1.0, 60.0, clamp=True)),
+            _Field("alert_seconds", "alert", Decimal(0.05, 1.0, clamp=True)),
+        ),
+    ),
+    OnlineZone: ("online-zone", (_REQUEST, _ZONE)),
+    Offline: ("offline", (_REQUEST, *_RANGE)),
+    Online: ("online", (_REQUEST, *_RANGE, _ZONE)),
+    Ping: ("ping", (_REQUEST,)),
+}
+
+_FROM_GUEST = {_FIELDS[cls][0]: cls for cls in (Hello, Report, Ack, Error)}
+_FROM_HOST = {_FIELDS[cls][0]: cls for cls in (Welcome, OnlineZone, Offline, Online, Ping, Error)}
+
+# (smaller, larger): what the kernel guarantees within one reading, and a liar does not keep.
+_NOT_ABOVE = (
+    ("available_bytes", "total_bytes"),
+    ("free_bytes", "total_bytes"),
+    ("reclaimable_bytes", "total_bytes"),
+    ("floor_bytes", "total_bytes"),
+    ("swap_used_bytes", "swap_total_bytes"),
+    ("swap_cached_bytes", "swap_total_bytes"),
+    ("swap_disk_used_bytes", "swap_used_bytes"),
+    ("movable_bytes", "online_bytes"),
+)
+
+
+def encode(message: Message) -> bytes:
+    """The line of a message, newline included. Fields at their default are left out.
+
+    Raises BadField for a value that the other side would refuse, LineTooLong above MAX_LINE_BYTES.
+    """
+    kind_name, fields = _FIELDS[type(message)]
+    defaults: dict[str, object] = type(message)._field_defaults
+    obj: dict[str, object] = {"v": VERSION, "t": kind_name}
+    for name, key, kind in fields:
+        value = getattr(message, name)
+        if name in defaults and value == defaults[name]:
+            continue
+        raw = kind.dump(value)
+        try:
+            kind.load(raw)
+        except ValueError as error:
+            raise BadField(name, str(error)) from None
+        obj[key] = raw
+    line = json.dumps(obj, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    if len(line) > MAX_LINE_BYTES:
+        raise LineTooLong(f"a {kind_name} of {len(line)} bytes; {MAX_LINE_BYTES} are allowed")
+    return line
+
+
+def decode_from_guest(line: bytes) -> GuestMessage:
+    """The message in a line that a guest sent (newline optional). Raises WireError only."""
+    message = _decode(line, _FROM_GUEST)
+    if isinstance(message, Report):
+        _check_report(message)
+    return message  # type: ignore[no-any-return] # _FROM_GUEST holds nothing else
+
+
+def decode_from_host(line: bytes) -> HostMessage:
+    """The message in a line that the host sent (newline optional). Raises WireError only.
+
+    Intervals of a Welcome outside of sane ranges are clamped, not refused.
+    """
+    return _decode(line, _FROM_HOST)  # type: ignore[no-any-return] # _FROM_HOST holds nothing else
+
+
+def reply_to(error: WireError) -> Error:
+    """The Error message to answer a bad line with. Rate-limit it; never answer an Error."""
+    codes = {UnknownVersion: "unknown-version", LineTooLong: "line-too-long", NotJson: "not-json"}
+    return Error(codes.get(type(error), "bad-message"), printable(str(error)))
+
+
+def printable(text: str, limit: int = MAX_DETAIL_CHARS) -> str:
+    """The text fit for Ack.detail and Error.message: unprintable characters replaced, cut to limit."""
+    return "".join(c if c.isprintable() else "?" for c in text)[:limit]
+
+
+def _decode(line: bytes, known: dict[str, type[Any]]) -> Any:
+    if len(line) > MAX_LINE_BYTES:
+        raise LineTooLong(f"{len(line)} bytes; {MAX_LINE_BYTES} are allowed")
+    obj = _load_object(line)
+    type_name = obj.get("t")
+    try:
+        version = _VERSION_NUMBER.load(obj.get("v"))
+    except ValueError as error:
+        raise BadField("v", str(error)) from None
+    # An Error keeps its shape in every version, so that two versions can say that they differ.
+    if version not in SUPPORTED_VERSIONS and type_name != "error":
+        raise UnknownVersion(version)
+    if not isinstance(type_name, str):
+        raise NotAMessage("an object without a type")
+    cls = known.get(type_name)
+    if cls is None:
+        raise UnknownType(f"type {printable(type_name, 32)!r} is not one of {', '.join(known)}")
+    values: dict[str, object] = {}
+    for name, key, kind in _FIELDS[cls][1]:
+        if key not in obj:
+            if name not in cls._field_defaults:
+                raise BadField(name, "is missing")
+            continue
+        try:
+            values[name] = kind.load(obj[key])
+        except ValueError as error:
+            raise BadField(name, str(error)) from None
+    return cls(**values)
+
+
+def _load_object(line: bytes) -> dict[str, Any]:
+    try:
+        obj = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+    except RecursionError:
+        raise NotJson("nested too deeply") from None
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
+        raise NotJson(printable(str(error))) from None
+    if not isinstance(obj, dict):
+        raise NotAMessage(f"a JSON {type(obj).__name__}, not an object")
+    return obj
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_report(report: Report) -> None:
+    if report.total_bytes == 0:
+        raise BadField("total_bytes", "is 0")
+    for small, large in _NOT_ABOVE:
+        if getattr(report, small) > getattr(report, large):
+            raise BadField(small, f"is above {large}")
+    psi = (
+        report.psi_some_avg10,
+        report.psi_full_avg10,
+        report.psi_some_total_us,
+        report.psi_full_total_us,
+    )
+    if any(one is None for one in psi) and any(one is not None for one in psi):
+        raise BadField("psi_some_avg10", "is there without the other three of PSI, or missing beside them")
+
+
+class LineReader:
+    """Cuts a byte stream into lines. Holds at most MAX_LINE_BYTES, however long a line is."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._skipping = False
+
+    def feed(self, data: bytes) -> list[bytes | LineTooLong]:
+        """The lines that `data` completes, without their newlines; empty lines are left out.
+
+        A line over MAX_LINE_BYTES gives one LineTooLong, when it passes the limit, in its place.
+        """
+        found: list[bytes | LineTooLong] = []
+        at = 0
+        while at < len(data):
+            end = data.find(b"\n", at)
+            stop = len(data) if end < 0 else end
+            if not self._skipping:
+                if len(self._buffer) + stop - at >= MAX_LINE_BYTES:
+                    found.append(LineTooLong(f"more than {MAX_LINE_BYTES} bytes without a newline"))
+                    self._buffer.clear()
+                    self._skipping = True
+                else:
+                    self._buffer += data[at:stop]
+            if end < 0:
+                break
+            if not self._skipping and self._buffer.strip():
+                found.append(bytes(self._buffer))
+            self._buffer.clear()
+            self._skipping = False
+            at = end + 1
+        return found
+
+    def reset(self) -> None:
+        """Forget a half line: the stream was opened anew."""
+        self._buffer.clear()
+        self._skipping = False

@@ -1,0 +1,386 @@
+"""The daemon as one thing: on recorded kernel files and a pseudo terminal, and as a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.daemon import Daemon
+from agent.system import Log, Notifier
+from agent.uevents import Uevent, UeventSocket
+from agent.wire import Ack, Error, Hello, Offline, Online, OnlineZone, Ping, Report, Welcome, encode
+from tests.unit.agent.host_end import HostEnd
+from tests.unit.agent.record import BLOCK_BYTES, add_block, add_memory, copy_of, set_kib
+from tests.unit.agent.waiting import until
+
+REPOSITORY = Path(__file__).parents[3]
+USS_LIMIT_MIB = 12
+UEVENT = Path("/sys/devices/system/memory/memory0/uevent")
+HEAVY = {
+    "asyncio",
+    "click",
+    "dataclasses",
+    "inspect",
+    "logging",
+    "psutil",
+    "pyroute2",
+    "structlog",
+    "threading",
+}
+
+
+class Guest:
+    """An agent on recorded files, and its host. Each wait turns the agent's loop."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = copy_of("debian12", root)
+        self.memory = add_memory(root)
+        self.host = HostEnd()
+        self.daemon = Daemon(str(root), self.host.opener, events=False)
+
+    def until(self, condition, limit_seconds: float = 10.0) -> None:
+        def turned() -> bool:
+            self.daemon.turn(0.05)
+            self.host.hear()
+            return bool(condition())
+
+        until(turned, lambda: self.host.messages, limit_seconds)
+
+    def heard(self, kind: type) -> list:
+        return [message for message in self.host.messages if isinstance(message, kind)]
+
+    def close(self) -> None:
+        self.daemon.close()
+        self.host.close()
+
+
+@pytest.fixture
+def guest(tmp_path):
+    guest = Guest(tmp_path)
+    yield guest
+    guest.close()
+
+
+def test_the_agent_says_hello_and_reports_when_the_port_opens(guest):
+    guest.until(lambda: guest.heard(Report))
+    hello, report = guest.host.messages[:2]
+    assert hello == Hello(
+        boot_id="0b1c2d3e-4f50-4162-9384-a5b6c7d8e9f0",
+        agent_version="0.1.0",
+        kernel_release="6.1.0-18-cloud-amd64",
+        block_bytes=BLOCK_BYTES,
+        psi=True,
+        online_policy="offline",
+        hotplug="kernel",
+    )
+    assert (report.reason, report.sequence) == ("hello", 0)
+    assert report.online_bytes == 4 * BLOCK_BYTES
+    assert hello.boot_id.startswith(report.boot_id_prefix)
+
+
+def test_a_welcome_is_answered_with_a_hello_that_asks_for_no_answer_and_a_report(guest):
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(Welcome("0.1.0"))
+    guest.until(lambda: len(guest.heard(Report)) == 2)
+    assert [hello.welcomed for hello in guest.heard(Hello)] == [False, True]
+
+
+def test_a_host_that_welcomes_every_hello_makes_no_storm(guest):
+    guest.until(lambda: guest.heard(Report))
+    for _ in range(50):
+        guest.host.say(Welcome("0.1.0"))
+        guest.daemon.turn(0.0)
+        guest.host.hear()
+    assert len(guest.heard(Hello)) <= 2
+
+
+def test_an_allocation_reaches_the_host_within_a_tick(guest):
+    guest.until(lambda: guest.heard(Report))
+    set_kib(guest.root, MemAvailable=200 << 10)
+    guest.until(lambda: guest.heard(Report)[-1].available_bytes == 200 << 20, 0.7)
+    assert guest.heard(Report)[-1].reason == "pressure"
+
+
+def test_a_ping_is_answered_with_an_ack_and_a_report(guest):
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(Ping(42))
+    guest.until(lambda: guest.heard(Ack) and len(guest.heard(Report)) == 2)
+    assert guest.heard(Ack) == [Ack(42, True, "here")]
+
+
+def test_a_hot_add_and_its_way_back(guest):
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(OnlineZone(1, "movable"))
+    guest.until(lambda: guest.heard(Ack))
+    assert (guest.memory / "auto_online_blocks").read_text() == "online_movable"
+    add_block(guest.root, 32, "online\n", "Movable\n")
+    set_kib(guest.root, MemTotal=(404 + 128) << 10)
+    guest.until(lambda: guest.heard(Report)[-1].movable_bytes == BLOCK_BYTES, 2.0)
+    assert guest.heard(Report)[-1].reason == "hotplug"
+    guest.host.say(Offline(2, 32 * BLOCK_BYTES, BLOCK_BYTES))
+    guest.until(lambda: guest.heard(Report)[-1].offline_bytes == BLOCK_BYTES)
+    guest.until(lambda: len(guest.heard(Ack)) == 2)
+    assert guest.heard(Ack)[-1] == Ack(2, True, "1 blocks offline", BLOCK_BYTES)
+    guest.host.say(Online(3, 32 * BLOCK_BYTES, BLOCK_BYTES, "movable"))
+    guest.until(lambda: guest.heard(Report)[-1].offline_bytes == 0)
+
+
+def test_a_block_that_comes_between_two_readings_is_no_demand(guest, monkeypatch):
+    """Two blocks go online, the second right after a sample: the report has both or neither."""
+    guest.until(lambda: guest.heard(Report))
+    probe, blocks_online = guest.daemon._probe, []
+    sample = probe.sample
+
+    def racing_sample():
+        facts = sample()
+        if len(blocks_online) == 1:
+            plug()
+        return facts
+
+    def plug() -> None:
+        blocks_online.append(32 + len(blocks_online))
+        add_block(guest.root, blocks_online[-1], "online\n", "Movable\n")
+        set_kib(guest.root, MemTotal=(404 + 128 * len(blocks_online)) << 10)
+
+    monkeypatch.setattr(probe, "sample", racing_sample)
+    plug()
+    guest.until(lambda: guest.heard(Report)[-1].movable_bytes == 2 * BLOCK_BYTES, 2.0)
+    for report in guest.heard(Report):
+        assert report.total_bytes - (404 << 20) == report.online_bytes - 4 * BLOCK_BYTES
+
+
+def test_garbage_from_the_host_is_answered_once_and_harms_nothing(guest):
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(b"\x00\xff garbage\n" * 20, b'{"v":2,"t":"welcome"}\n')
+    guest.host.say(b"x" * 3000)
+    guest.daemon.turn(0.0)
+    guest.host.say(b"x" * 3000 + b"\n", encode(Report("0b1c2d3e", 0, 1.0, 1 << 20, 0, 0)), Ping(7))
+    guest.until(lambda: guest.heard(Ack))
+    assert guest.heard(Ack) == [Ack(7, True, "here")]
+    assert len(guest.heard(Error)) == 1
+
+
+def test_an_unknown_version_is_answered_with_the_versions_spoken_here(guest):
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(b'{"v":2,"t":"welcome"}\n')
+    guest.until(lambda: guest.heard(Error))
+    assert guest.heard(Error)[0].code == "unknown-version"
+    assert guest.heard(Error)[0].supported_versions == (1,)
+
+
+def test_an_error_is_never_answered(guest):
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(Error("unknown-version"), Ping(1))
+    guest.until(lambda: guest.heard(Ack))
+    assert not guest.heard(Error)
+
+
+def test_a_host_that_went_and_came_back_gets_a_fresh_hello(guest):
+    guest.until(lambda: guest.heard(Report))
+    guest.host.leave()
+    until(lambda: guest.daemon.turn(0.05) or not guest.daemon._port.connected, lambda: "still connected")
+    guest.host.come()
+    guest.until(lambda: guest.heard(Report))
+    assert isinstance(guest.host.messages[0], Hello)
+    assert guest.heard(Report)[0].reason == "hello"
+
+
+def test_while_the_host_is_away_the_agent_does_not_spin(guest):
+    guest.until(lambda: guest.heard(Report))
+    guest.host.leave()
+    until(lambda: guest.daemon.turn(0.05) or not guest.daemon._port.connected, lambda: "still connected")
+    assert guest.daemon._port.poll_for() is None
+    before, turns = guest.daemon._clock(), 0
+    while guest.daemon._clock() - before < 1.0:
+        guest.daemon.turn()
+        turns += 1
+    assert turns <= 3
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    """Urgent data on one end gives POLLPRI on the other, as a PSI trigger does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        theirs, _ = server.accept()
+    return ours, theirs
+
+
+def test_a_psi_event_wakes_the_loop_and_is_reported_at_once(guest):
+    guest.until(lambda: guest.heard(Report))
+    ours, theirs = tcp_pair()
+    guest.daemon._psi_fd = os.dup(ours.fileno())
+    guest.until(lambda: guest.daemon._reporter.sample_due() > guest.daemon._clock() + 0.4)
+    theirs.send(b"!", socket.MSG_OOB)
+    guest.until(lambda: len(guest.heard(Report)) == 2, 0.3)
+    assert guest.heard(Report)[-1].reason == "pressure"
+    ours.close()
+    theirs.close()
+
+
+def test_a_psi_trigger_that_the_kernel_takes_away_is_let_go(guest):
+    reading, writing = os.pipe()
+    os.close(reading)
+    guest.daemon._psi_fd = writing  # poll() says POLLERR of it
+    guest.until(lambda: guest.daemon._psi_fd is None)
+    guest.until(lambda: guest.heard(Report))
+
+
+def test_a_uevent_is_acted_on_at_once(guest):
+    guest.until(lambda: guest.heard(Report))
+
+    class Uevents:
+        """What UeventSocket is to the daemon, over a pipe."""
+
+        def __init__(self) -> None:
+            self.reading, self.writing = os.pipe()
+
+        def fileno(self) -> int:
+            return self.reading
+
+        def read(self) -> tuple[list[Uevent], bool]:
+            os.read(self.reading, 1)
+            return [Uevent("online", "/devices/system/memory/memory32", "memory")], False
+
+        def close(self) -> None:
+            os.close(self.reading)
+            os.close(self.writing)
+
+    guest.daemon._uevents = uevents = Uevents()
+    guest.until(lambda: guest.daemon._reporter.sample_due() > guest.daemon._clock() + 0.4)
+    add_block(guest.root, 32, "online\n", "Movable\n")
+    os.write(uevents.writing, b"x")
+    guest.until(lambda: guest.heard(Report)[-1].movable_bytes == BLOCK_BYTES, 0.3)
+    assert guest.heard(Report)[-1].reason == "hotplug"
+
+
+@pytest.mark.skipif(not os.access(UEVENT, os.W_OK), reason="only root can have the kernel send a uevent")
+def test_a_uevent_of_this_kernel_is_read():
+    uevents, seen = UeventSocket(), []
+    UEVENT.write_text("change")
+    until(lambda: seen.extend(uevents.read()[0]) or "memory0" in str(seen), lambda: seen)
+    uevents.close()
+
+
+def test_without_a_port_the_agent_waits_for_one(tmp_path):
+    root, host, there = copy_of("debian12", tmp_path), HostEnd(), []
+
+    def opener() -> int:
+        if not there:
+            raise FileNotFoundError(2, "No such file or directory")
+        return host.opener()
+
+    daemon = Daemon(str(root), opener, events=False)
+    daemon.turn(0.0)
+    there.append(True)
+    until(lambda: daemon.turn(0.05) or host.hear(), lambda: host.raw)
+    daemon.close()
+    host.close()
+
+
+def test_the_daemon_imports_nothing_heavy():
+    code = "import sys; sys.path.insert(0, '.'); import agent.daemon; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert not HEAVY & set(done.stdout.split())
+
+
+def test_run_is_reached_without_the_commands():
+    """The usage error of `run` comes from the daemon, and click has not been imported for it."""
+    code = (
+        "import sys; sys.path.insert(0, '.'); sys.argv = ['dynmem-agent', 'run', '--wrong'];"
+        "from agent.cli import main; status = main(); print(status, *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    status, *modules = done.stdout.split()
+    assert status == "2"
+    assert "usage" in done.stderr
+    assert not {"click", "agent.commands"} & set(modules)
+
+
+def uss_mib(pid: int) -> float:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_")) / 1024
+
+
+@pytest.fixture
+def process():
+    """The daemon as systemd starts it, with the system's Python if there is one, and its host."""
+    host = HostEnd(hold_master=True)
+    python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+    command = [python, "-I", "-S", str(REPOSITORY / "agent/__main__.py"), "run", "--port", host.name]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    yield process, host
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    host.close()
+
+
+def test_the_daemon_is_small_also_after_work(process):
+    running, host = process
+    until(lambda: any(isinstance(message, Report) for message in host.hear()), lambda: host.raw)
+    first = uss_mib(running.pid)
+    for request_id in range(300):
+        answer = Ack(request_id, True, "here")
+        host.say(Ping(request_id), b"garbage\n", Offline(request_id, 1, 2))
+        until(lambda answer=answer: answer in host.hear(), lambda: host.raw[-200:])
+        host.messages.clear()
+    last = uss_mib(running.pid)
+    print(f"USS of the daemon: {first:.1f} MiB, {last:.1f} MiB after 900 lines; allowed {USS_LIMIT_MIB}")
+    assert last <= USS_LIMIT_MIB
+    assert last - first < 0.5
+
+
+def test_sigterm_ends_the_daemon_with_status_0(process):
+    running, host = process
+    until(host.hear, lambda: host.raw)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(10) == 0
+
+
+def test_systemd_hears_that_it_is_ready_and_alive(tmp_path, monkeypatch):
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(path)
+        server.settimeout(5)
+        monkeypatch.setenv("NOTIFY_SOCKET", path)
+        monkeypatch.setenv("WATCHDOG_USEC", "2000000")
+        notifier = Notifier()
+        notifier.send("READY=1")
+        notifier.feed_watchdog(100.0)
+        notifier.feed_watchdog(100.5)  # too early for another
+        notifier.feed_watchdog(101.0)
+        server.setblocking(False)
+        assert [server.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+        with pytest.raises(BlockingIOError):
+            server.recv(100)
+
+
+def test_without_systemd_nothing_is_said(monkeypatch):
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    Notifier().send("READY=1")
+
+
+def test_an_event_is_logged_once_in_ten_seconds():
+    reading, writing = os.pipe()
+    log = Log(writing)
+    for _ in range(100):
+        log(4, "line", "dropped")
+    log(6, "port", "a host is there")
+    assert os.read(reading, 4096) == b"<4>line: dropped\n<6>port: a host is there\n"
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_log_that_nobody_reads_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    Log(writing)(4, "line", "dropped")
+    os.close(writing)

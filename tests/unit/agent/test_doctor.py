@@ -1,0 +1,115 @@
+"""status and doctor tell people what the agent needs, and how to get it."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from agent import doctor
+from agent.commands import cli
+from agent.wire import PORT_NAME, decode_from_guest
+from tests.unit.agent.record import add_block, add_memory, copy_of
+
+WELL = 1 << doctor.STATS_BIT | 1 << doctor.REPORTING_BIT
+
+
+def add_balloon(root, bits: int = WELL, driver: bool = True) -> None:
+    device = root / "sys/bus/virtio/devices/virtio3"
+    device.mkdir(parents=True, exist_ok=True)
+    (device / "device").write_text("0x0005\n")
+    (device / "features").write_text("".join("1" if bits >> bit & 1 else "0" for bit in range(64)) + "\n")
+    if driver:
+        (device / "driver").mkdir(exist_ok=True)
+
+
+@pytest.fixture
+def guest(tmp_path):
+    """A guest with all that is wanted."""
+    copy_of("debian12", tmp_path)
+    add_memory(tmp_path)
+    add_balloon(tmp_path)
+    port = tmp_path / "dev/virtio-ports" / PORT_NAME
+    port.parent.mkdir(parents=True)
+    port.write_text("")
+    parameters = tmp_path / "sys/module/memory_hotplug/parameters"
+    parameters.mkdir(parents=True)
+    (parameters / "memmap_on_memory").write_text("Y\n")
+    return tmp_path
+
+
+def finding(root, check: str) -> doctor.Finding:
+    return next(one for one in doctor.examine(str(root)) if one.check == check)
+
+
+def test_a_guest_with_all_that_is_wanted_has_no_findings(guest):
+    assert [one for one in doctor.examine(str(guest)) if one.level != "ok"] == []
+
+
+@pytest.mark.parametrize(
+    ("check", "level", "spoil"),
+    [
+        ("psi", "problem", lambda root: (root / "proc/pressure/memory").unlink()),
+        ("port", "problem", lambda root: (root / "dev/virtio-ports" / PORT_NAME).unlink()),
+        ("balloon", "problem", lambda root: (root / "sys/bus/virtio/devices/virtio3/driver").rmdir()),
+        ("balloon", "problem", lambda root: (root / "sys/bus/virtio/devices/virtio3/device").unlink()),
+        ("deflate on OOM", "problem", lambda root: add_balloon(root, WELL | 1 << doctor.DEFLATE_ON_OOM_BIT)),
+        ("free page reporting", "note", lambda root: add_balloon(root, 1 << doctor.STATS_BIT)),
+        ("swap", "note", lambda root: (root / "proc/swaps").write_text("Filename Type\n")),
+        ("offline memory", "note", lambda root: add_block(root, 32, "offline\n")),
+        (
+            "online policy",
+            "problem",
+            lambda root: (root / "sys/devices/system/memory/block_size_bytes").unlink(),
+        ),
+        (
+            "memmap on memory",
+            "note",
+            lambda root: (root / "sys/module/memory_hotplug/parameters/memmap_on_memory").write_text("N\n"),
+        ),
+        (
+            "block size",
+            "note",
+            lambda root: (root / "sys/devices/system/memory/block_size_bytes").write_text("80000000\n"),
+        ),
+        (
+            "zones",
+            "problem",
+            lambda root: [add_block(root, number, "online\n", "Movable\n") for number in range(32, 45)],
+        ),
+    ],
+)
+def test_what_is_amiss_is_found_with_a_remedy(guest, check, level, spoil):
+    spoil(guest)
+    found = finding(guest, check)
+    assert found.level == level
+    assert found.remedy
+
+
+def test_three_times_as_much_movable_memory_is_allowed(guest):
+    for number in range(32, 44):
+        add_block(guest, number, "online\n", "Movable\n")
+    assert finding(guest, "zones").level == "ok"
+
+
+def test_doctor_exits_with_0_when_all_is_well_and_1_on_problems(guest):
+    run = CliRunner()
+    assert run.invoke(cli, ["doctor", "--root", str(guest)]).exit_code == 0
+    (guest / "proc/pressure/memory").unlink()
+    result = run.invoke(cli, ["doctor", "--root", str(guest), "--json"])
+    assert result.exit_code == 1
+    assert any(one["level"] == "problem" and one["check"] == "psi" for one in json.loads(result.output))
+
+
+def test_wrong_usage_exits_with_2():
+    assert CliRunner().invoke(cli, ["doctor", "--wrong"]).exit_code == 2
+
+
+def test_status_shows_the_facts_and_the_line_that_would_be_sent(guest):
+    result = CliRunner().invoke(cli, ["status", "--root", str(guest), "--json"])
+    shown = json.loads(result.output)
+    report = decode_from_guest(shown["line"].encode())
+    assert report.total_bytes == shown["facts"]["total_bytes"] == 404 << 20
+    assert shown["block_bytes"] == 128 << 20
+    text = CliRunner().invoke(cli, ["status", "--root", str(guest)]).output
+    assert "404.0 MiB" in text
+    assert shown["line"] in text

@@ -1,0 +1,11 @@
+"""Waiting for conditions, with a limit, and saying what was seen when it passes."""
+
+import time
+from collections.abc import Callable
+
+
+def until(condition: Callable[[], object], saw: Callable[[], object], limit_seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + limit_seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {limit_seconds} s; saw {saw()}"
+        time.sleep(0.002)
