@@ -1,0 +1,276 @@
+"""One host's controller as a pure step over events: what came in, what time it is, what is to be done.
+
+    engine.handle(event, now)      for everything that happens
+    commands = engine.decide(now)  when events have come, and every second
+
+It reads no clock, file, log or hypervisor, so the same events give the same commands: on real hosts, in
+the simulator, and when a recorded history is played again.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from host_controller import ledger as books
+from host_controller import lifecycle
+from host_controller.events import OperatorEvent
+from host_controller.grants import Pass
+from host_controller.hypervisor.interface import Command, HypervisorEvent, SetPace, Tick
+from host_controller.intake import Intake, Notice, State
+from host_controller.ledger import Ledger
+from host_controller.model import Growth, Settings
+from host_controller.operation import Operation, Outcome, Plug
+from host_controller.policy import plan
+from host_controller.policy.balance import Claims, balance
+from host_controller.policy.plan import Action, Decision
+from host_controller.policy.ready import Ready
+from host_controller.progress import follow
+from host_controller.units import MIB, format_size
+from host_controller.vm import Phase, Vm
+
+Event = HypervisorEvent | OperatorEvent | Tick
+
+MOVING_PACE: Final = 0.1
+UNSURE_PACE: Final = 0.5
+AGENTLESS_PACE: Final = 1.0
+CALM_PACE: Final = 5.0
+"""Seconds between two readings of a VM's balloon and resident memory."""
+LOOK_SECONDS: Final = 4.0
+"""At the latest after so long a VM of which nothing is heard is looked at again."""
+
+FIRST_REST: Final = 30.0
+LONGEST_REST: Final = 3600.0
+"""An operation that failed is tried again after a rest that doubles each time."""
+
+
+class Engine:
+    """The controller of one host."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.state = State(settings, Ledger(settings))
+        self.decisions: dict[str, Decision] = {}
+        self.goals: dict[str, int] = {}
+        self.budget_bytes = 0
+        self.headroom_bytes = settings.capacity_bytes
+        self.ready_bytes = 0
+        """Kept free for bursts, out of the budget."""
+        self.waiting_bytes = 0
+        """Growth that the balance grants and that is not free yet."""
+        self._intake = Intake(self.state)
+        self._ready = Ready()
+        self._claims: dict[str, Claims] = {}
+        self._charges: dict[str, int] = {}
+        self._fixed: dict[str, int] = {}
+        self._unsettled: set[str] = set()
+        """VMs that do not have what they should have."""
+        self._moved_goals: set[str] = set()
+        self._was_scarce = False
+        self._balanced: tuple[int, dict[str, Claims]] | None = None
+
+    @property
+    def vms(self) -> dict[str, Vm]:
+        """Every managed VM that runs, by UUID."""
+        return self.state.vms
+
+    @property
+    def ledger(self) -> Ledger:
+        """The books."""
+        return self.state.ledger
+
+    @property
+    def charges(self) -> Mapping[str, int]:
+        """What each VM was last found to cost, bytes, by UUID."""
+        return self._charges
+
+    @property
+    def claims(self) -> Mapping[str, Claims]:
+        """What each VM that can be moved asks for, by UUID."""
+        return self._claims
+
+    def notices(self) -> list[Notice]:
+        """What operators should be told since the last call."""
+        told = list(self.state.notices)
+        self.state.notices.clear()
+        return told
+
+    def handle(self, event: Event, now: float) -> None:
+        """Take in one event."""
+        self._intake.apply(event, now)
+
+    def decide(self, now: float) -> list[Command]:
+        """The commands that follow from everything that was taken in."""
+        state = self.state
+        dirty = [vm for uuid, vm in state.vms.items() if uuid in state.dirty]
+        state.dirty.clear()
+        self._forget_gone()
+        commands, state.outbox = state.outbox, []
+        for vm in dirty:
+            try:
+                commands += self._refresh(vm, now)
+            except Exception as error:  # noqa: BLE001 # it harms no other VM
+                state.isolate(vm, error, now)
+                self._weigh(vm, now)
+        self._allot(now)
+        if not state.connected:
+            return []
+        grantable = self.headroom_bytes if state.emergency.cause is None else min(0, self.headroom_bytes)
+        one = Pass(state, self.goals, self._claims, grantable, self.waiting_bytes > 0, now)
+        decisions, sent = one.run(self._concerned(dirty))
+        commands += sent
+        for decision in decisions:
+            self.decisions[decision.vm] = decision
+            (self._unsettled.discard if decision.action is Action.HOLD else self._unsettled.add)(decision.vm)
+        for uuid in {command.vm for command in sent}:
+            self._weigh(state.vms[uuid], now)
+        self._keep_books(now)
+        for vm in dirty:
+            commands += self._pace(vm, now)
+        return commands
+
+    def _forget_gone(self) -> None:
+        for uuid in [uuid for uuid in self._charges if uuid not in self.state.vms]:
+            for known in (self._charges, self._fixed, self._claims, self.goals, self.decisions):
+                known.pop(uuid, None)
+            self._unsettled.discard(uuid)
+
+    def _concerned(self, dirty: list[Vm]) -> list[Vm]:
+        """The VMs about which something may have to be decided; all when memory becomes scarce or plenty."""
+        scarce = self.waiting_bytes > 0 or self.headroom_bytes < 0 or self.state.emergency.cause is not None
+        changed, self._was_scarce = scarce != self._was_scarce, scarce
+        if changed:
+            return list(self.vms.values())
+        concerned = self._moved_goals | self._unsettled | {vm.config.uuid for vm in dirty}
+        return [vm for uuid, vm in self.vms.items() if uuid in concerned]
+
+    def _refresh(self, vm: Vm, now: float) -> list[Command]:
+        """Bring everything about one VM up to date: phase, operation, progress, estimate, charge."""
+        before = vm.phase
+        lifecycle.advance(vm, self.state.settings, now)
+        if vm.phase is not before:
+            self.state.notice(now, "phase", vm, f"{vm.name} is {vm.phase}{_because(vm)}")
+            if vm.phase is not Phase.LIVE:
+                self.state.last_cause = f"{vm.name} is {vm.phase}"
+        commands = self._advance_operation(vm, now)
+        if vm.config.uuid not in self.state.operations:
+            told = follow(vm, needed=self.waiting_bytes > 0, now=now)
+            if told is not None:
+                self.state.notice(now, "balloon", vm, told)
+        vm.estimate = vm.demand.estimate(vm.config.limits, now) if vm.facts is not None else None
+        self._weigh(vm, now)
+        return commands
+
+    def _weigh(self, vm: Vm, now: float) -> None:
+        """Work out what the VM costs and what it asks for."""
+        uuid = vm.config.uuid
+        charge = books.charge(vm, self.state.settings)
+        self._charges[uuid] = charge
+        if plan.immovable(vm, self.state.settings, now) is None and now >= vm.stuck_until:
+            self._claims[uuid] = plan.claims(vm, self.state.settings, now)
+            self._fixed[uuid] = books.fixed(vm, self.state.settings)
+        else:
+            self._claims.pop(uuid, None)
+            self._fixed[uuid] = charge
+
+    def _advance_operation(self, vm: Vm, now: float) -> list[Command]:
+        uuid = vm.config.uuid
+        operation = self.state.operations.get(uuid)
+        if operation is None:
+            return []
+        commands: list[Command] = []
+        if operation.outcome is Outcome.UNDER_WAY:
+            agent = vm.has_agent(now, self.state.settings.stale_seconds)
+            commands = operation.advance(vm, now, agent)
+        if operation.outcome is not Outcome.UNDER_WAY:
+            del self.state.operations[uuid]
+            self._conclude(vm, operation, now)
+        return commands
+
+    def _conclude(self, vm: Vm, operation: Operation, now: float) -> None:
+        """Remember how an operation ended: success makes the VM trusted with the next one at once."""
+        failed = operation.outcome is Outcome.FAILED
+        self.state.notice(now, "operation", vm, f"{vm.name}: {operation.note}")
+        vm.resend = True
+        if isinstance(operation, Plug):
+            vm.pending_plug_bytes = 0
+            vm.plug_failures = vm.plug_failures + 1 if failed else 0
+            if failed:
+                vm.plug_refused_until = now + _rest(vm.plug_failures)
+        else:
+            vm.unplug_failures = vm.unplug_failures + 1 if failed else 0
+            if failed:
+                vm.unplug_refused_until = now + _rest(vm.unplug_failures)
+
+    def _allot(self, now: float) -> None:
+        """Lay out the budget: goals for every VM that can be moved, and how much is not free yet."""
+        settings = self.state.settings
+        capacity = self.ledger.capacity()
+        growth = sum(vm.demand.slope for vm in self.vms.values())
+        self._ready.observe(growth, now)
+        self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
+        promised = self.ledger.reserved() + self.ledger.wanted()
+        all_there_is = max(0, capacity - promised - sum(self._fixed.values()))
+        # What is kept free for bursts and for the next DIMM yields to whoever lacks what it needs.
+        needed = sum(claims.need for claims in self._claims.values())
+        kept = self._slack() + self.ready_bytes
+        self.budget_bytes = max(all_there_is - kept, min(all_there_is, needed), 0)
+        if self.state.emergency.cause is not None:
+            self.budget_bytes = min(self.budget_bytes, needed)
+        self._moved_goals = set()
+        if self._balanced != (self.budget_bytes, self._claims):
+            shares = balance(list(self._claims.values()), self.budget_bytes)
+            goals = dict(zip(self._claims, shares, strict=True))
+            self._moved_goals = {uuid for uuid, goal in goals.items() if self.goals.get(uuid) != goal}
+            self.goals = goals
+            self._balanced = (self.budget_bytes, dict(self._claims))
+        self.headroom_bytes = self.ledger.headroom(self._charges.values())
+        wanted = self.ledger.wanted()
+        wanted += sum(max(0, goal - self.vms[uuid].assigned_bytes) for uuid, goal in self.goals.items())
+        self.waiting_bytes = max(0, wanted - max(0, self.headroom_bytes))
+
+    def _slack(self) -> int:
+        """Room for one next DIMM, while somebody is near the end of its RAM: it is paid at full size."""
+        for uuid, claims in self._claims.items():
+            vm = self.vms[uuid]
+            hot = vm.config.growth is Growth.HOTADD and vm.ram_bytes < vm.config.limits.maximum_bytes
+            if vm.pending_plug_bytes:
+                continue  # its next DIMM is paid for already
+            if hot and claims.desired > vm.ram_bytes - vm.offline_bytes - vm.block_bytes:
+                return vm.block_bytes
+        return 0
+
+    def _keep_books(self, now: float) -> None:
+        self.headroom_bytes = self.ledger.headroom(self._charges.values())
+        overdraft = self.ledger.record(self.headroom_bytes, self.state.last_cause, now)
+        if overdraft is None:
+            return
+        if overdraft.ended is None:
+            text = f"overdraft of {format_size(overdraft.peak_bytes)}: {overdraft.cause}"
+        else:
+            took = overdraft.ended - overdraft.started
+            text = f"overdraft ended after {took:.1f} s; it was {format_size(overdraft.peak_bytes)} at most"
+        self.state.notice(now, "overdraft", None, text)
+
+    def _pace(self, vm: Vm, now: float) -> list[Command]:
+        """Look closely at what moves, and seldom at what does not."""
+        uuid = vm.config.uuid
+        moving = vm.target_bytes is not None and abs(vm.present_bytes - vm.target_bytes) > MIB
+        if uuid in self.state.operations or moving or vm.claim_bytes > vm.actual_bytes or vm.sent:
+            pace = MOVING_PACE
+        elif vm.phase is not Phase.LIVE:
+            pace = UNSURE_PACE
+        elif not vm.has_agent(now, self.state.settings.stale_seconds):
+            pace = AGENTLESS_PACE
+        else:
+            pace = CALM_PACE
+        vm.look_at = now + min(LOOK_SECONDS, pace)
+        if pace == vm.pace_seconds:
+            return []
+        vm.pace_seconds = pace
+        return [SetPace(uuid, pace)]
+
+
+def _because(vm: Vm) -> str:
+    return f": {vm.contradiction}" if vm.phase is Phase.CONTRADICTED and vm.contradiction else ""
+
+
+def _rest(failures: int) -> float:
+    return min(LONGEST_REST, FIRST_REST * 2.0 ** (failures - 1))

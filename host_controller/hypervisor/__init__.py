@@ -1,0 +1,1 @@
+"""The edge to the hypervisor: the only package that knows libvirt."""

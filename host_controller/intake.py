@@ -1,0 +1,391 @@
+"""How each event changes what is known. Events are facts or claims; nothing is decided here.
+
+The one exception is a VM's own operation: an answer that it waits for is handed to it at once, and the
+commands of its next step are put into the outbox.
+"""
+
+import math
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from functools import singledispatchmethod
+from typing import Final
+
+from agent import wire
+from host_controller import ledger as books
+from host_controller import lifecycle
+from host_controller.events import HoldVm, MakeRoom, Release, Reserve, SettingsChanged
+from host_controller.hypervisor import interface as hv
+from host_controller.ledger import Ledger, Reservation
+from host_controller.link import Contradiction, facts_from_report, facts_from_stats
+from host_controller.model import BalloonStats, Growth, Settings
+from host_controller.operation import Operation, Plug
+from host_controller.policy.emergency import Emergency
+from host_controller.units import MIB
+from host_controller.vm import Phase, Vm
+
+RATE_WINDOW: Final = (0.05, 2.0)
+"""Seconds between two readings of a moving balloon from which its speed is worked out."""
+FASTEST_INFLATION: Final = 1 << 30
+"""Bytes/s: no balloon of 4 KiB pages is faster, whatever a guest makes its figures say."""
+RETRY_SECONDS: Final = 1.0
+"""After a command failed; a VM that timed out is probed by the adapter at its own pace."""
+TELL_AGAIN_SECONDS: Final = 60.0
+_NUMBER: Final = re.compile(r"\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that an operator would want to have been told."""
+
+    at: float
+    kind: str
+    vm: str | None
+    text: str
+
+
+@dataclass(slots=True)
+class State:
+    """All that the engine knows."""
+
+    settings: Settings
+    ledger: Ledger
+    vms: dict[str, Vm] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
+    connected: bool = True
+    host: hv.HostSampled | None = None
+    outbox: list[hv.Command] = field(default_factory=list)
+    notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=10_000))
+    dirty: set[str] = field(default_factory=set)
+    emergency: Emergency = field(default_factory=Emergency)
+    last_cause: str = "start"
+    """The last event that can raise a charge without a command of ours: an overdraft's named cause."""
+    _tickets: int = 0
+
+    def ticket(self) -> int:
+        """A number that no other command or request of this controller has."""
+        self._tickets += 1
+        return self._tickets
+
+    def isolate(self, vm: Vm, error: Exception, now: float) -> None:
+        """An error of ours about one VM harms no other: it is charged all of its RAM and left alone."""
+        if vm.fault is None:
+            vm.fault = f"{type(error).__name__}: {error}"
+            self.notice(now, "fault", vm, f"{vm.name} is left alone after an internal error: {vm.fault}")
+
+    def notice(self, now: float, kind: str, vm: Vm | None, text: str) -> None:
+        """Tell the operator."""
+        self.notices.append(Notice(now, kind, vm.name if vm else None, text))
+
+
+class Intake:
+    """Applies events to the state."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+
+    def apply(self, event: object, now: float) -> None:
+        """Take in one event. An event about a VM that is not known (any more) is dropped."""
+        uuid = getattr(event, "vm", None)
+        if uuid is None:
+            self._on_host(event, now)
+            return
+        if isinstance(event, hv.VmAppeared):
+            self._appeared(event, now)
+        elif (vm := self.state.vms.get(uuid)) is not None:
+            self._on_vm(event, vm, now)
+        self.state.dirty.add(uuid)
+
+    # --- about the host ---
+
+    @singledispatchmethod
+    def _on_host(self, event: object, now: float) -> None:
+        raise TypeError(f"no such event: {event!r}")
+
+    @_on_host.register
+    def _(self, event: hv.Tick, now: float) -> None:
+        self.state.dirty.update(uuid for uuid, vm in self.state.vms.items() if vm.look_at <= now)
+        for reservation in self.state.ledger.expire(now):
+            self.state.notice(now, "reservation", None, f"the reservation for {reservation.name} ran out")
+
+    @_on_host.register
+    def _(self, event: hv.HostSampled, now: float) -> None:
+        if event.facts.unmanaged_bytes > self.state.ledger.unmanaged_bytes:
+            self.state.last_cause = "unmanaged VMs hold more"
+        self.state.host = event
+        emergency = self.state.emergency
+        if emergency.observe(event.facts, self.state.settings.reserve_bytes):
+            text = f"emergency: {emergency.cause}" if emergency.cause else "the emergency is over"
+            self.state.notice(now, "emergency", None, text)
+        self.state.ledger.unmanaged_bytes = event.facts.unmanaged_bytes
+
+    @_on_host.register
+    def _(self, event: hv.ConnectionChanged, now: float) -> None:
+        self.state.connected = event.up
+        word = "reached" if event.up else "lost"
+        self.state.notice(now, "connection", None, f"the hypervisor was {word}: {event.detail}")
+
+    @_on_host.register
+    def _(self, event: SettingsChanged, now: float) -> None:
+        if event.settings.capacity_bytes < self.state.settings.capacity_bytes:
+            self.state.last_cause = "capacity was lowered"
+        self.state.settings = event.settings
+        self.state.ledger.settings = event.settings
+        self.state.dirty.update(self.state.vms)
+
+    @_on_host.register
+    def _(self, event: MakeRoom, now: float) -> None:
+        self.state.ledger.room_wanted[event.name] = event.size_bytes
+
+    @_on_host.register
+    def _(self, event: Reserve, now: float) -> None:
+        self.state.ledger.room_wanted.pop(event.name, None)
+        self.state.ledger.reservations[event.name] = Reservation(event.name, event.size_bytes, event.expires)
+
+    @_on_host.register
+    def _(self, event: Release, now: float) -> None:
+        self.state.ledger.room_wanted.pop(event.name, None)
+        self.state.ledger.reservations.pop(event.name, None)
+
+    # --- about a VM ---
+
+    def _appeared(self, event: hv.VmAppeared, now: float) -> None:
+        known = self.state.vms.get(event.vm)
+        vm = Vm(event.config, Phase.STARTING, now, now)
+        vm.dimms, vm.state = event.dimms, event.state
+        vm.virtio_mem_bytes = event.virtio_mem_bytes
+        lifecycle.claim(vm, event.actual_bytes, now)
+        if event.booted:
+            # The hypervisor starts a VM with its boot target, which we know: nothing needs to be sent.
+            startup = event.config.growth is Growth.BALLOON
+            vm.target_bytes = event.config.limits.startup_bytes if startup else vm.ram_bytes
+        if known is not None:
+            vm.overhead_bytes, vm.held = known.overhead_bytes, known.held
+            vm.noise = known.noise
+            self.state.operations.pop(event.vm, None)
+        if not event.booted:
+            lifecycle.take_over(vm, now)
+            vm.actual_at = -math.inf
+        self.state.vms[event.vm] = vm
+        self.state.ledger.reservations.pop(vm.name, None)
+        self.state.last_cause = f"{vm.name} {'was started' if event.booted else 'was found running'}"
+        how = "started" if event.booted else "found running"
+        self.state.notice(now, "appeared", vm, f"{vm.name} was {how}")
+
+    @singledispatchmethod
+    def _on_vm(self, event: object, vm: Vm, now: float) -> None:
+        raise TypeError(f"no such event: {event!r}")
+
+    @_on_vm.register
+    def _(self, event: hv.VmGone, vm: Vm, now: float) -> None:
+        del self.state.vms[event.vm]
+        self.state.operations.pop(event.vm, None)
+        self.state.notice(now, "gone", vm, f"{vm.name} is gone: {event.reason}")
+
+    @_on_vm.register
+    def _(self, event: hv.VmConfigChanged, vm: Vm, now: float) -> None:
+        if event.config != vm.config:
+            vm.config = event.config
+            self.state.notice(now, "config", vm, f"the limits of {vm.name} were changed")
+
+    @_on_vm.register
+    def _(self, event: hv.VmStateChanged, vm: Vm, now: float) -> None:
+        vm.state = event.state
+        self.state.notice(now, "state", vm, f"{vm.name} is {event.state}")
+
+    @_on_vm.register
+    def _(self, event: hv.VmReset, vm: Vm, now: float) -> None:
+        self._restarted(vm, now, "was reset")
+
+    @_on_vm.register
+    def _(self, event: hv.JobChanged, vm: Vm, now: float) -> None:
+        vm.job = event.job
+
+    @_on_vm.register
+    def _(self, event: hv.BalloonChanged, vm: Vm, now: float) -> None:
+        self._balloon(vm, event.actual_bytes, now)
+
+    @_on_vm.register
+    def _(self, event: hv.BalloonSampled, vm: Vm, now: float) -> None:
+        if event.actual_bytes != vm.actual_bytes:
+            self._balloon(vm, event.actual_bytes, now)
+        else:
+            lifecycle.claim(vm, event.actual_bytes, now)
+        stats = event.stats
+        if stats is None:
+            return
+        if vm.stats is not None and stats.updated != vm.stats.updated:
+            vm.stats_at = now
+            if not vm.has_agent(now, self.state.settings.stale_seconds):
+                self._judge_by_stats(vm, stats, now)
+        vm.stats = stats
+
+    @_on_vm.register
+    def _(self, event: hv.ResidentSampled, vm: Vm, now: float) -> None:
+        lifecycle.confirm(vm, event.guest_bytes, event.overhead_bytes, now)
+
+    @_on_vm.register
+    def _(self, event: hv.DimmsChanged, vm: Vm, now: float) -> None:
+        before = {d.alias: d for d in vm.dimms}
+        after = {d.alias: d for d in event.dimms}
+        added = sum(d.size_bytes for alias, d in after.items() if alias not in before)
+        removed = sum(d.size_bytes for alias, d in before.items() if alias not in after)
+        vm.dimms = event.dimms
+        if not added and not removed:
+            return
+        if added:
+            vm.grown_at = now
+        # QEMU keeps the ballooned amount, so `actual` and the target in force move with the RAM.
+        vm.actual_bytes = max(0, vm.actual_bytes + added - removed)
+        vm.claim_bytes += added
+        vm.ceiling_bytes = max(0, vm.ceiling_bytes + added - removed)
+        if vm.target_bytes is not None:
+            vm.target_bytes = max(0, vm.target_bytes + added - removed)
+        vm.progress_bytes, vm.progress_at = vm.actual_bytes, now
+        vm.dimms_changed_at = now
+        vm.resend = True
+        operation = self.state.operations.get(event.vm)
+        if operation is not None:
+            operation.dimms_changed(vm, added=bool(added))
+        else:
+            if added:
+                self.state.last_cause = f"{vm.name} got a DIMM from somebody else"
+            self.state.notice(now, "foreign", vm, f"somebody else changed the DIMMs of {vm.name}")
+
+    @_on_vm.register
+    def _(self, event: hv.DimmRefused, vm: Vm, now: float) -> None:
+        operation = self.state.operations.get(event.vm)
+        if operation is not None:
+            operation.refused(event.alias, now)
+
+    @_on_vm.register
+    def _(self, event: hv.VirtioMemChanged, vm: Vm, now: float) -> None:
+        vm.virtio_mem_bytes = event.current_bytes
+
+    @_on_vm.register
+    def _(self, event: hv.CommandDone, vm: Vm, now: float) -> None:
+        if event.ticket in vm.sent:
+            target = vm.sent.pop(event.ticket)
+            if event.error is not None:
+                vm.resend = True
+                vm.retry_at = now + RETRY_SECONDS
+            elif not vm.sent:
+                # Commands to one VM are carried out in order, so this one is in force.
+                vm.ceiling_bytes = target
+        operation = self.state.operations.get(event.vm)
+        if operation is not None:
+            self.state.outbox += operation.done(vm, event.ticket, event.error, event.timed_out, now)
+        if event.error is not None:
+            self._tell_error(vm, event.error, now)
+
+    def _tell_error(self, vm: Vm, error: str, now: float) -> None:
+        """Once a minute and kind: a VM that does not answer fails many commands."""
+        kind = _NUMBER.sub("N", error)
+        told, at = vm.last_error
+        if kind != told or now - at >= TELL_AGAIN_SECONDS:
+            vm.last_error = (kind, now)
+            self.state.notice(now, "command", vm, f"a command to {vm.name} failed: {error}")
+
+    @_on_vm.register
+    def _(self, event: hv.GuestNoise, vm: Vm, now: float) -> None:
+        vm.noise[event.kind] = vm.noise.get(event.kind, 0) + event.count
+
+    @_on_vm.register
+    def _(self, event: hv.GuestGone, vm: Vm, now: float) -> None:
+        self.state.notice(now, "agent", vm, f"the agent of {vm.name} left")
+
+    @_on_vm.register
+    def _(self, event: hv.GuestSpoke, vm: Vm, now: float) -> None:
+        message = event.untrusted_message
+        match message:
+            case wire.Report():
+                self._reported(vm, message, now)
+            case wire.Hello():
+                self._greeted(vm, message, now)
+            case wire.Ack():
+                operation = self.state.operations.get(event.vm)
+                if operation is not None:
+                    self.state.outbox += operation.acknowledged(vm, message, now)
+            case wire.Error():
+                self._count(vm, "error-from-agent")
+
+    def _greeted(self, vm: Vm, untrusted: wire.Hello, now: float) -> None:
+        if vm.agent_version != untrusted.agent_version:
+            self.state.notice(now, "agent", vm, f"{vm.name} runs dynmem-agent {untrusted.agent_version}")
+        vm.agent_version = untrusted.agent_version
+        vm.block_bytes = untrusted.block_bytes or vm.block_bytes
+        vm.psi = untrusted.psi
+
+    def _judge_by_stats(self, vm: Vm, untrusted: BalloonStats, now: float) -> None:
+        """No agent speaks: the balloon's statistics stand in for it."""
+        facts = facts_from_stats(
+            untrusted,
+            config=vm.config,
+            ram_bytes=vm.ram_bytes,
+            # A stale `actual` of an earlier boot says nothing about this one (facts: trap 4).
+            actual_bytes=vm.actual_bytes if vm.moved or vm.phase is not Phase.STARTING else vm.ram_bytes,
+            now=now,
+            sequence=untrusted.updated,
+            block_bytes=vm.block_bytes,
+        )
+        if isinstance(facts, Contradiction):
+            self._count(vm, facts.kind)
+        else:
+            lifecycle.heard(vm, facts)
+
+    def _reported(self, vm: Vm, untrusted: wire.Report, now: float) -> None:
+        facts = facts_from_report(
+            untrusted,
+            config=vm.config,
+            ram_bytes=vm.ram_bytes + vm.virtio_mem_bytes,
+            now=now,
+            previous=vm.facts,
+            block_bytes=vm.block_bytes,
+        )
+        if isinstance(facts, Contradiction):
+            self._count(vm, facts.kind)
+            return
+        last = vm.facts
+        if last is not None and last.from_agent and last.boot_id != facts.boot_id:
+            # kexec, or a reset that we did not see: another kernel speaks.
+            self._restarted(vm, now, "runs another kernel")
+        lifecycle.heard(vm, facts)
+
+    def _restarted(self, vm: Vm, now: float, what: str) -> None:
+        operation = self.state.operations.get(vm.config.uuid)
+        if not (isinstance(operation, Plug) and operation.stage == "attaching"):
+            self.state.operations.pop(vm.config.uuid, None)
+        lifecycle.reset(vm, now)
+        # The new kernel's driver obeys the old target at once, counted from RAM that it may not see
+        # (facts: traps 2 and 5): give it all of that RAM, which it is charged with anyway.
+        startup = vm.config.growth is Growth.BALLOON
+        vm.target_bytes = vm.config.limits.startup_bytes if startup else vm.ram_bytes
+        vm.resend = True
+        self.state.last_cause = f"{vm.name} {what}"
+        self.state.notice(now, "reset", vm, f"{vm.name} {what}")
+
+    @_on_vm.register
+    def _(self, event: HoldVm, vm: Vm, now: float) -> None:
+        vm.held = event.on
+        self.state.notice(now, "held", vm, f"{vm.name} was {'paused' if event.on else 'resumed'} here")
+
+    @staticmethod
+    def _count(vm: Vm, kind: str) -> None:
+        vm.noise[kind] = vm.noise.get(kind, 0) + 1
+
+    def _balloon(self, vm: Vm, actual_bytes: int, now: float) -> None:
+        self._measure_inflation(vm, actual_bytes, now)
+        if actual_bytes > books.guest_charge(vm):
+            self.state.last_cause = f"{vm.name} took memory back from its balloon"
+        lifecycle.balloon_moved(vm, actual_bytes, now)
+
+    @staticmethod
+    def _measure_inflation(vm: Vm, actual_bytes: int, now: float) -> None:
+        """Learn how fast this balloon inflates: it bounds a single command (rule 2)."""
+        seconds = now - vm.actual_at
+        inflated = vm.actual_bytes - actual_bytes
+        asked = vm.target_bytes is not None and actual_bytes >= vm.target_bytes - MIB
+        quiet = vm.phase is Phase.LIVE and now - max(vm.since, vm.dimms_changed_at) > RATE_WINDOW[1]
+        if asked and quiet and inflated > 0 and RATE_WINDOW[0] <= seconds <= RATE_WINDOW[1]:
+            rate = min(inflated / seconds, FASTEST_INFLATION)
+            vm.inflate_rate = rate if vm.inflate_rate == 0 else 0.7 * vm.inflate_rate + 0.3 * rate

@@ -1,0 +1,189 @@
+"""What every VM costs the host, and what is left: the sum that never exceeds the capacity.
+
+A VM's charge is the most that it can come to hold without any further consent of ours. It is the
+largest figure that any rule below gives, plus what comes on top whatever the balloon does. Each rule
+exists because without it some VM could take memory that had been given to another; for each there is a
+test that fails when the rule is taken out.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from host_controller.model import Settings, Trust
+from host_controller.vm import Phase, Vm
+
+Rule = Callable[[Vm], int]
+
+
+def claimed(vm: Vm) -> int:
+    """What its balloon leaves it, as far as the host's own count bears that out."""
+    return vm.claim_bytes
+
+
+def targeted(vm: Vm) -> int:
+    """It may grow to any target that could still be in force."""
+    return vm.ceiling_bytes
+
+
+def resident(vm: Vm) -> int:
+    """What it holds, it holds."""
+    return vm.resident_bytes
+
+
+def starting(vm: Vm) -> int:
+    """Without a driver it touches what it likes (facts: trap 4)."""
+    return vm.ram_bytes if vm.phase is Phase.STARTING else 0
+
+
+def taken_over(vm: Vm) -> int:
+    """A controller before us may have told it anything."""
+    return vm.ram_bytes if vm.phase is Phase.TAKEOVER else 0
+
+
+def hung(vm: Vm) -> int:
+    """It may be about to be reset, by a watchdog or by its user."""
+    return vm.ram_bytes if vm.phase is Phase.HUNG else 0
+
+
+def contradicted(vm: Vm) -> int:
+    """It was caught with more than it claims (facts: trap 16)."""
+    return vm.ram_bytes if vm.phase is Phase.CONTRADICTED else 0
+
+
+def faulted(vm: Vm) -> int:
+    """We ran into an error of our own with it, so nothing that we hold of it is sure."""
+    return vm.ram_bytes if vm.fault is not None else 0
+
+
+def pinned(vm: Vm) -> int:
+    """Its ballooned pages do not come back, or it may take them when it likes."""
+    return vm.ram_bytes if vm.config.pinned is not None else 0
+
+
+def untrusted(vm: Vm) -> int:
+    """Its user said so."""
+    return vm.ram_bytes if vm.config.trust is Trust.NONE else 0
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    claimed,
+    targeted,
+    resident,
+    starting,
+    taken_over,
+    hung,
+    contradicted,
+    faulted,
+    pinned,
+    untrusted,
+)
+
+
+def plugging(vm: Vm) -> int:
+    """A DIMM counts whole from the moment it is asked for."""
+    return vm.pending_plug_bytes
+
+
+def virtio_mem(vm: Vm) -> int:
+    """QEMU does not count it in the balloon's RAM."""
+    return vm.virtio_mem_bytes
+
+
+EXTRAS: Final[tuple[Rule, ...]] = (plugging, virtio_mem)
+
+
+def overhead(vm: Vm, settings: Settings) -> int:
+    """QEMU's own memory: the most it was seen to take, or the floor before it was seen."""
+    return max(vm.overhead_bytes, settings.overhead_floor_bytes)
+
+
+def guest_charge(vm: Vm) -> int:
+    """The part of the charge that a balloon target can raise."""
+    return max(rule(vm) for rule in RULES)
+
+
+def charge(vm: Vm, settings: Settings) -> int:
+    """What this VM may cost the host, bytes."""
+    return guest_charge(vm) + sum(extra(vm) for extra in EXTRAS) + overhead(vm, settings)
+
+
+def fixed(vm: Vm, settings: Settings) -> int:
+    """What a movable VM costs beside the usable memory that the balance lays out."""
+    return overhead(vm, settings) + vm.pending_plug_bytes + vm.offline_bytes
+
+
+def explain_charge(vm: Vm, settings: Settings) -> list[tuple[str, int]]:
+    """The parts of the charge: the rule that decided, the extras that are not zero, and the overhead."""
+    deciding = max(RULES, key=lambda rule: rule(vm))
+    extras = [(extra.__name__, extra(vm)) for extra in EXTRAS if extra(vm)]
+    return [(deciding.__name__, deciding(vm)), *extras, ("overhead", overhead(vm, settings))]
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Memory promised to a VM that is about to start."""
+
+    name: str
+    size_bytes: int
+    expires: float
+
+
+@dataclass(slots=True)
+class Overdraft:
+    """A time in which the charges exceeded the capacity: only a named event can cause one (rule 1b)."""
+
+    cause: str
+    started: float
+    peak_bytes: int
+    ended: float | None = None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The books of one host."""
+
+    settings: Settings
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    room_wanted: dict[str, int] = field(default_factory=dict)
+    """For VMs that wait to start, by name: not promised yet and no charge, but others are shrunk for it."""
+    unmanaged_bytes: int = 0
+    overdraft: Overdraft | None = None
+
+    def capacity(self) -> int:
+        """What managed VMs and reservations may cost in sum."""
+        return self.settings.capacity_bytes - self.unmanaged_bytes
+
+    def reserved(self) -> int:
+        """The sum of the reservations."""
+        return sum(r.size_bytes for r in self.reservations.values())
+
+    def wanted(self) -> int:
+        """What VMs that wait to start still need, in sum."""
+        return sum(self.room_wanted.values())
+
+    def headroom(self, charges: Iterable[int]) -> int:
+        """What may still be granted beside these charges; negative in an overdraft."""
+        return self.capacity() - self.reserved() - sum(charges)
+
+    def expire(self, now: float) -> list[Reservation]:
+        """Drop reservations whose VM never came."""
+        gone = [r for r in self.reservations.values() if r.expires <= now]
+        for reservation in gone:
+            del self.reservations[reservation.name]
+        return gone
+
+    def record(self, headroom_bytes: int, cause: str, now: float) -> Overdraft | None:
+        """Open, deepen or close the overdraft; returns it when it was opened or closed."""
+        current = self.overdraft
+        if headroom_bytes < 0:
+            if current is None:
+                self.overdraft = Overdraft(cause, now, -headroom_bytes)
+                return self.overdraft
+            current.peak_bytes = max(current.peak_bytes, -headroom_bytes)
+            return None
+        if current is not None:
+            current.ended = now
+            self.overdraft = None
+            return current
+        return None

@@ -1,0 +1,125 @@
+"""How far the claims of a guest's balloon can be relied upon, from start to stop.
+
+A balloon's `actual` is what the guest's driver wrote, and it survives the guest that wrote it: after a
+reset it is stale until the new kernel's driver is up (facts: trap 4), and root in the guest can forge it
+(trap 16). So a VM costs all of its RAM until three witnesses agree: the driver answers, the balloon has
+moved since the boot, and the host's own count of resident memory is not above the claim.
+"""
+
+from host_controller.model import GuestFacts, Settings
+from host_controller.units import MIB
+from host_controller.vm import Phase, Vm
+
+MOVE_GRACE_SECONDS = 1.5
+"""QEMU holds a BALLOON_CHANGE back for up to a second, so one this soon after a reset may be older."""
+CONTRADICTION_SECONDS = 3.0
+"""A claim and a sample of another moment differ while memory moves; longer is a contradiction."""
+RECONCILED_SECONDS = 10.0
+
+
+def reset(vm: Vm, now: float) -> None:
+    """The guest's kernel starts again: nothing that its driver once said holds."""
+    _enter(vm, Phase.STARTING, now)
+    vm.booted_at = now
+    vm.moved = False
+    vm.facts = None
+    vm.estimate = None
+    vm.stats = None
+    vm.claim_bytes = vm.ram_bytes
+    vm.demand = type(vm.demand)()
+    vm.aim_bytes = None
+
+
+def take_over(vm: Vm, now: float) -> None:
+    """We do not know what it was last told."""
+    _enter(vm, Phase.TAKEOVER, now)
+    vm.target_bytes = None
+    vm.aim_bytes = None
+
+
+def balloon_moved(vm: Vm, actual_bytes: int, now: float) -> None:
+    """The driver wrote `actual`: it can rise at once, and falls only once resident memory agrees."""
+    if now - vm.since >= MOVE_GRACE_SECONDS or vm.phase is not Phase.STARTING:
+        vm.moved = True
+    claim(vm, actual_bytes, now)
+
+
+def claim(vm: Vm, actual_bytes: int, now: float) -> None:
+    """Take in a reading of `actual`."""
+    vm.actual_bytes, vm.actual_at = actual_bytes, now
+    vm.claim_bytes = max(vm.claim_bytes, actual_bytes)
+
+
+def confirm(vm: Vm, guest_bytes: int, overhead_bytes: int, now: float) -> None:
+    """Take in the host's own count; a claim made before it may be spent if the two agree."""
+    vm.resident_bytes, vm.resident_at = guest_bytes, now
+    vm.overhead_bytes = max(vm.overhead_bytes, overhead_bytes)
+    if vm.actual_at <= now:
+        vm.claim_bytes = vm.actual_bytes
+
+
+def heard(vm: Vm, facts: GuestFacts) -> None:
+    """Take in the guest's own view."""
+    vm.facts = facts
+    vm.demand.observe(facts)
+    if facts.from_agent:
+        vm.reported_at = facts.at
+
+
+def advance(vm: Vm, settings: Settings, now: float) -> None:
+    """Move the phase as far as the evidence goes."""
+    _weigh_evidence(vm, now)
+    match vm.phase:
+        case Phase.STARTING:
+            if _answers_since(vm, vm.since) and (vm.moved or vm.actual_bytes >= vm.ram_bytes):
+                _enter(vm, Phase.LIVE, now)
+        case Phase.TAKEOVER:
+            if (
+                vm.target_bytes is not None
+                and not vm.sent
+                and not vm.resend  # a confirmation that failed or timed out is none
+                and _answers_since(vm, vm.since)
+                and vm.actual_at > vm.since
+                and vm.resident_at >= vm.actual_at
+                and vm.actual_bytes <= vm.target_bytes + MIB
+                and vm.contradiction is None
+            ):
+                _enter(vm, Phase.LIVE, now)
+        case Phase.LIVE:
+            if vm.contradiction and now - vm.contradicted_at >= CONTRADICTION_SECONDS:
+                _enter(vm, Phase.CONTRADICTED, now)
+            elif now - max(vm.stats_at, vm.reported_at, vm.since) > settings.hang_seconds:
+                _enter(vm, Phase.HUNG, now)
+        case Phase.HUNG:
+            if _answers_since(vm, vm.since):
+                take_over(vm, now)
+        case Phase.CONTRADICTED:
+            if vm.contradiction is None and now - max(vm.agreed_at, vm.since) >= RECONCILED_SECONDS:
+                take_over(vm, now)
+
+
+def _enter(vm: Vm, phase: Phase, now: float) -> None:
+    vm.phase, vm.since = phase, now
+
+
+def _answers_since(vm: Vm, when: float) -> bool:
+    return max(vm.stats_at, vm.reported_at) > when
+
+
+def _weigh_evidence(vm: Vm, now: float) -> None:
+    """Compare what the guest claims with what the host and the guest's own kernel say."""
+    found = None
+    facts = vm.facts
+    tolerance = vm.resident_tolerance_bytes()
+    if vm.resident_at >= vm.actual_at and vm.resident_bytes > vm.claim_bytes + tolerance:
+        found = "resident memory is above what the balloon claims to leave"
+    elif facts is not None and facts.from_agent and facts.at >= vm.actual_at and vm.phase is Phase.LIVE:
+        usable = facts.usable_bytes - vm.virtio_mem_bytes
+        if usable + vm.offline_bytes > vm.actual_bytes + tolerance:
+            found = "the guest's kernel has more memory than its balloon claims to leave"
+    if found is None:
+        if vm.contradiction is not None:
+            vm.agreed_at = now
+        vm.contradiction = None
+    elif vm.contradiction is None:
+        vm.contradiction, vm.contradicted_at = found, now

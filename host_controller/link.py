@@ -1,0 +1,271 @@
+"""One guest's channel, without I/O: bytes in, events out; and what is believed of a report.
+
+A guest can send anything, at any speed. What exceeds the rate is dropped after reading and counted; when the
+allowance is used up, lines are not even cut, so that a flood costs the host a scan for newlines and no more.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from agent import wire
+from host_controller.hypervisor.interface import GuestNoise, GuestSpoke
+from host_controller.model import BalloonStats, GuestFacts, VmConfig
+from host_controller.units import GIB, MIB, round_down, round_up
+
+RATE_PER_SECOND: Final = 20.0
+"""Twice the agent's alert cadence of 10 Hz."""
+BURST: Final = 40.0
+PAGE_BYTES: Final = 4096
+
+BLOCK_SLACK: Final = 2
+"""Memory blocks by which a guest may count more than its RAM: one partly filled at each end of the hole
+below 4 GiB."""
+NOISE_SECONDS: Final = 1.0
+"""Noise is told at most this often, so that a flood of garbage is no flood of events."""
+RESTART_SECONDS: Final = 15.0
+"""After so much silence a sequence that starts again is a new agent whose Hello was lost."""
+
+
+class TokenBucket:
+    """Allows `rate` a second on average, and `burst` at once."""
+
+    def __init__(self, rate_per_second: float, burst: float, now: float) -> None:
+        self._rate = rate_per_second
+        self._burst = burst
+        self._tokens = burst
+        self._at = now
+
+    def refill(self, now: float) -> int:
+        """How many whole tokens there are now."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        return int(self._tokens)
+
+    def take(self) -> None:
+        """Use one; the caller has seen that there is one."""
+        self._tokens -= 1.0
+
+
+class Link:
+    """Turns what comes through one guest's port into events."""
+
+    def __init__(
+        self, vm: str, now: float, rate_per_second: float = RATE_PER_SECOND, burst: float = BURST
+    ) -> None:
+        self.vm = vm
+        self.counts: Counter[str] = Counter()
+        """Since the start, by kind: messages by their type, and every kind of noise."""
+        self._reader = wire.LineReader()
+        self._bucket = TokenBucket(rate_per_second, burst, now)
+        self._noise: Counter[str] = Counter()
+        self._told_at = now - NOISE_SECONDS
+
+    @property
+    def holds_noise(self) -> bool:
+        """There is noise that `flush` will tell when its time has come."""
+        return bool(self._noise)
+
+    def feed(self, data: bytes, now: float) -> list[GuestSpoke | GuestNoise]:
+        """The events in `data`, and the noise since it was last told, if that was a second ago or more.
+
+        Kinds: `too-fast`, `line-too-long`, `not-json`, `unknown-version`, `unknown-type`, `bad-field`,
+        `not-a-message`.
+        """
+        spoken: list[GuestSpoke | GuestNoise] = []
+        allowed = self._bucket.refill(now)
+        at = 0
+        while at < len(data) and allowed:
+            # One line at a time, so that the reader never cuts more than may be decoded.
+            end = data.find(b"\n", at) + 1 or len(data)
+            for line in self._reader.feed(data[at:end]):
+                allowed -= 1
+                self._bucket.take()
+                self._decode(line, spoken)
+            at = end
+        if at < len(data):
+            self._noise["too-fast"] += self._skip(data, at)
+        return spoken + self.flush(now)
+
+    def flush(self, now: float) -> list[GuestSpoke | GuestNoise]:
+        """The noise that is due to be told, one event per kind."""
+        if not self._noise or now - self._told_at < NOISE_SECONDS:
+            return []
+        self._told_at = now
+        noise, self._noise = self._noise, Counter()
+        self.counts.update(noise)
+        return [GuestNoise(self.vm, kind, count) for kind, count in noise.items() if count]
+
+    def reset(self) -> None:
+        """The channel was opened anew: half a line of before means nothing."""
+        self._reader.reset()
+
+    def _skip(self, data: bytes, at: int) -> int:
+        """Drop whole lines unread; keep what may be the start of a line that counts. Returns how many."""
+        last = data.rfind(b"\n", at)
+        if last < 0:
+            dropped = len(self._reader.feed(data[at:]))
+        else:
+            dropped = data.count(b"\n", at)
+            self._reader.reset()
+            tail = data[last + 1 :]
+            dropped += len(self._reader.feed(tail)) if tail else 0
+        return dropped
+
+    def _decode(self, line: bytes | wire.LineTooLong, spoken: list[GuestSpoke | GuestNoise]) -> None:
+        if isinstance(line, wire.LineTooLong):
+            self._noise["line-too-long"] += 1
+            return
+        try:
+            message = wire.decode_from_guest(line)
+        except wire.WireError as error:
+            self._noise[noise_kind(error)] += 1
+            return
+        self.counts[type(message).__name__.lower()] += 1
+        spoken.append(GuestSpoke(self.vm, message))
+
+
+def noise_kind(error: wire.WireError) -> str:
+    """The counter that a bad line goes to."""
+    match error:
+        case wire.LineTooLong():
+            return "line-too-long"
+        case wire.NotJson():
+            return "not-json"
+        case wire.UnknownVersion():
+            return "unknown-version"
+        case wire.UnknownType():
+            return "unknown-type"
+        case wire.BadField():
+            return "bad-field"
+        case _:
+            return "not-a-message"
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A report that cannot be true. It is dropped and counted under `kind`; nothing else follows from it."""
+
+    kind: str
+    detail: str
+
+
+def facts_from_report(
+    untrusted_report: wire.Report,
+    *,
+    config: VmConfig,
+    ram_bytes: int,
+    now: float,
+    previous: GuestFacts | None,
+    block_bytes: int = 128 * MIB,
+) -> GuestFacts | Contradiction:
+    """What is believed of a report, given what the hypervisor knows.
+
+    `ram_bytes` is boot RAM plus DIMMs plus virtio-mem; `previous` the last facts accepted, None after a
+    Hello (a new agent counts from 0 again). Within one report:
+
+    usable = RAM − offline − ballooned, where memory that was plugged and that the guest has not seen yet
+    (online + offline < RAM) counts as offline. All but RAM is the guest's own count of the same instant,
+    so that usable − available means something; it is refused where it contradicts the hypervisor.
+    """
+    report = untrusted_report
+    block = max(block_bytes, MIB)
+    seen = report.online_bytes + report.offline_bytes
+    for kind, value, limit in (
+        ("total-above-ram", report.total_bytes, ram_bytes),
+        ("ballooned-above-ram", report.ballooned_bytes, ram_bytes),
+        ("blocks-above-ram", seen, round_up(ram_bytes, block) + BLOCK_SLACK * block),
+    ):
+        if value > limit:
+            return Contradiction(kind, f"{value} bytes; {limit} at most can be true")
+    if (
+        previous is not None
+        and previous.from_agent
+        and report.boot_id_prefix == previous.boot_id
+        and report.sequence <= previous.sequence
+        and now - previous.at < RESTART_SECONDS
+    ):
+        return Contradiction("sequence-back", f"{report.sequence} after {previous.sequence}")
+    all_seen = seen >= ram_bytes or not seen
+    plugged = ram_bytes - report.offline_bytes if all_seen else report.online_bytes
+    usable = plugged - report.ballooned_bytes
+    if usable + block < report.total_bytes:
+        return Contradiction("total-above-usable", f"{report.total_bytes} of {usable} usable bytes")
+    usable = max(usable, report.total_bytes)
+    return GuestFacts(
+        at=now,
+        boot_id=report.boot_id_prefix,
+        sequence=report.sequence,
+        from_agent=True,
+        usable_bytes=usable,
+        available_bytes=report.available_bytes,
+        free_bytes=report.free_bytes,
+        reclaimable_bytes=report.reclaimable_bytes,
+        total_bytes=report.total_bytes,
+        online_bytes=min(report.online_bytes, ram_bytes) if seen else ram_bytes,
+        offline_bytes=min(ram_bytes - plugged, ram_bytes),
+        movable_bytes=min(report.movable_bytes, ram_bytes),
+        # More than a quarter is no watermark: min_free_kbytes itself is refused above 5 %.
+        floor_bytes=min(report.floor_bytes, ram_bytes // 4),
+        swap_used_bytes=max(0, report.swap_disk_used_bytes - report.swap_cached_bytes),
+        swap_in_bytes=report.swap_in_pages * PAGE_BYTES,
+        refault_bytes=report.refault_pages * PAGE_BYTES,
+        stall_us=report.psi_some_total_us,
+        block_bytes=block,
+    )
+
+
+def kernel_estimate_bytes(ram_bytes: int) -> int:
+    """What a kernel may keep for itself at boot, rather too much than too little.
+
+    512 MiB lose 108 MiB (facts: 22): image and initrd weigh the same in every guest, memmap is 1/64 of RAM.
+    """
+    return 96 * MIB + min(ram_bytes // 16, GIB)
+
+
+def facts_from_stats(
+    stats: BalloonStats,
+    *,
+    config: VmConfig,
+    ram_bytes: int,
+    actual_bytes: int,
+    now: float,
+    sequence: int,
+    kernel_bytes: int | None = None,
+    block_bytes: int = 128 * MIB,
+) -> GuestFacts | Contradiction:
+    """What an agentless guest's balloon statistics say.
+
+    usable = actual − offline. The driver does not know what is offline: it is estimated as the part of
+    actual − total that the kernel (`kernel_bytes`: the smallest such difference ever seen before a plug,
+    else an estimate) does not explain, in whole memory blocks, and never more than was plugged. Rather too
+    little: what is taken for offline does not count as demand.
+    """
+    if stats.total_bytes > ram_bytes:
+        return Contradiction("total-above-ram", f"{stats.total_bytes} of {ram_bytes} bytes of RAM")
+    if stats.available_bytes > stats.total_bytes:
+        return Contradiction("available-above-total", f"{stats.available_bytes} of {stats.total_bytes} bytes")
+    if stats.total_bytes == 0:
+        return Contradiction("no-total", "the driver has not answered yet")
+    actual = min(actual_bytes, ram_bytes)
+    kernel = kernel_estimate_bytes(config.boot_ram_bytes) if kernel_bytes is None else kernel_bytes
+    plugged = max(0, ram_bytes - config.boot_ram_bytes)
+    unexplained = max(0, actual - stats.total_bytes - kernel)
+    offline = min(plugged, round_down(unexplained, block_bytes))
+    usable = max(actual - offline, stats.total_bytes)
+    return GuestFacts(
+        at=now,
+        boot_id="",
+        sequence=sequence,
+        from_agent=False,
+        usable_bytes=usable,
+        available_bytes=stats.available_bytes,
+        free_bytes=0,
+        reclaimable_bytes=0,
+        total_bytes=stats.total_bytes,
+        online_bytes=ram_bytes - offline,
+        offline_bytes=offline,
+        movable_bytes=0,
+        floor_bytes=0,
+        block_bytes=block_bytes,
+    )

@@ -1,0 +1,206 @@
+"""What the controller knows: immutable facts, each with the time at which it was true.
+
+Nothing here decides, reads a clock or does I/O. Sizes are bytes, times are seconds of one
+monotonic clock that the caller supplies. A VM is named by its UUID everywhere; names are for people.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from host_controller.units import MIB, format_size
+
+MEMORY_BLOCK_BYTES: Final = 128 * MIB
+"""Memory block of an x86 guest below 64 GiB; a guest that says otherwise is believed."""
+
+SMALLEST_MINIMUM_BYTES: Final = 32 * MIB
+LARGEST_MAXIMUM_BYTES: Final = 16 << 40
+BUFFER_RANGE: Final = range(5, 2001)
+WEIGHT_RANGE: Final = range(1, 10001)
+
+
+class Growth(StrEnum):
+    """How a VM gets memory beyond what it boots with."""
+
+    HOTADD = "hotadd"
+    """Boots with startup as RAM; DIMMs take it to maximum, the balloon down to minimum."""
+    BALLOON = "balloon"
+    """Boots with maximum as RAM and the balloon at startup."""
+    VIRTIO_MEM = "virtio-mem"
+    """Boots with startup as RAM; one virtio-mem device covers the rest."""
+
+
+class Trust(StrEnum):
+    """Whether a release that the guest claims may ever be spent."""
+
+    GUEST = "guest"
+    NONE = "none"
+
+
+class RunState(StrEnum):
+    """What the hypervisor says of the domain."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    CRASHED = "crashed"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The user's five settings for one VM."""
+
+    startup_bytes: int
+    minimum_bytes: int
+    maximum_bytes: int
+    buffer_percent: int = 20
+    weight: int = 100
+
+    def problems(self) -> list[str]:
+        """Sentences about what is wrong with these limits; empty when they can be used."""
+        found = []
+        if self.minimum_bytes < SMALLEST_MINIMUM_BYTES:
+            found.append(
+                f"minimum is {format_size(self.minimum_bytes)}; "
+                f"at least {format_size(SMALLEST_MINIMUM_BYTES)} is allowed"
+            )
+        if self.startup_bytes < self.minimum_bytes:
+            found.append(
+                f"startup ({format_size(self.startup_bytes)}) is below "
+                f"minimum ({format_size(self.minimum_bytes)}); raise startup or lower minimum"
+            )
+        if self.maximum_bytes < self.startup_bytes:
+            found.append(
+                f"maximum ({format_size(self.maximum_bytes)}) is below "
+                f"startup ({format_size(self.startup_bytes)}); raise maximum or lower startup"
+            )
+        if self.maximum_bytes > LARGEST_MAXIMUM_BYTES:
+            found.append(
+                f"maximum is {format_size(self.maximum_bytes)}; "
+                f"at most {format_size(LARGEST_MAXIMUM_BYTES)} is allowed"
+            )
+        if self.buffer_percent not in BUFFER_RANGE:
+            found.append(f"buffer is {self.buffer_percent} %; 5 to 2000 is allowed")
+        if self.weight not in WEIGHT_RANGE:
+            found.append(f"weight is {self.weight}; 1 to 10000 is allowed")
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class VmConfig:
+    """What a domain's XML says about its memory."""
+
+    uuid: str
+    name: str
+    limits: Limits
+    growth: Growth = Growth.HOTADD
+    trust: Trust = Trust.GUEST
+    boot_ram_bytes: int = 0
+    """RAM without DIMMs and without virtio-mem."""
+    slots: int = 0
+    """DIMM slots, used ones included."""
+    pinned: str | None = None
+    """Why ballooned pages do not come back to the host (`VFIO`, `locked`, `huge pages`,
+    `deflate-on-oom`), or None when they do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dimm:
+    """A plugged pc-dimm."""
+
+    alias: str
+    size_bytes: int
+    base_bytes: int | None
+    """Guest-physical address; None until the hypervisor has said it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BalloonStats:
+    """The balloon driver's statistics: what an agentless guest is judged by."""
+
+    total_bytes: int
+    available_bytes: int
+    """MemAvailable, never MemFree (facts: trap 11)."""
+    updated: int
+    """The host's stamp of the driver's last answer; only its change means anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFacts:
+    """One validated view of a guest's memory, from its agent's report or from balloon statistics.
+
+    All fields were read together, so differences between them mean something.
+    """
+
+    at: float
+    boot_id: str
+    sequence: int
+    from_agent: bool
+    usable_bytes: int
+    """RAM less ballooned less offline, by the guest's own count."""
+    available_bytes: int
+    free_bytes: int
+    reclaimable_bytes: int
+    total_bytes: int
+    online_bytes: int
+    offline_bytes: int
+    movable_bytes: int
+    floor_bytes: int
+    """What the guest's kernel keeps free for itself (sum of high watermarks)."""
+    swap_used_bytes: int = 0
+    """On disk, less what is cached too: zram and cached swap cost no reads."""
+    swap_in_bytes: int = 0
+    """Counter since boot."""
+    refault_bytes: int = 0
+    """Counter since boot."""
+    stall_us: int | None = None
+    """PSI `some` total since boot; None without PSI."""
+    block_bytes: int = MEMORY_BLOCK_BYTES
+
+    @property
+    def demand_bytes(self) -> int:
+        """What the guest's work and its kernel hold, all from this one view."""
+        return max(0, self.usable_bytes - self.available_bytes)
+
+    @property
+    def kernel_bytes(self) -> int:
+        """What the kernel took before anything was free: part of demand (facts: trap 22)."""
+        return max(0, self.usable_bytes - self.total_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What the host's own kernel says."""
+
+    at: float
+    total_bytes: int
+    available_bytes: int
+    vm_swap_bytes: int = 0
+    """Pages of VMs that lie in host swap: an alarm, never a resource."""
+    unmanaged_bytes: int = 0
+    """Held by VMs that are not ours: their RAM, whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The controller's part of the configuration that decisions depend on."""
+
+    capacity_bytes: int
+    """What VMs may cost in sum: physical memory less the host's reserve, or a configured figure."""
+    reserve_bytes: int = 0
+    keep_ready_bytes: int | None = None
+    """Memory kept free for bursts; None works it out from how fast demand grows."""
+    shrink_after_seconds: float = 60.0
+    """How long an excess must last before it is taken while nobody needs it."""
+    settle_seconds: float = 60.0
+    """After boot nobody goes below startup for this long unless somebody needs it."""
+    overhead_floor_bytes: int = 64 * MIB
+    """What QEMU is taken to need for itself before it has been measured."""
+    inflate_bytes_per_second: int = 128 * MIB
+    """Assumed until it has been measured on a VM; bounds one shrinking command to a second's worth."""
+    unplug_after_seconds: float = 600.0
+    """How long a VM must have no use for a DIMM before it is taken out."""
+    stale_seconds: float = 15.0
+    """Guest facts older than this are not fresh: three missed heartbeats."""
+    hang_seconds: float = 20.0
+    """A guest with neither report nor balloon statistics for so long is charged all its RAM."""

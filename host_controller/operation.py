@@ -1,0 +1,239 @@
+"""What takes several steps: plugging a DIMM and taking one out. Each knows its limits and its way back.
+
+An operation is advanced by the engine after every event; it returns the commands of its next step and
+never waits. While one is under way no balloon target is sent to its VM: the two must not overlap (facts:
+trap 3). What a failed operation leaves behind (a DIMM that is plugged and offline) is not its own to
+clean up: the engine sees it and takes it out, whoever left it there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from agent import wire
+from host_controller.hypervisor.interface import AttachDimm, Command, DetachDimm, SendToGuest
+from host_controller.policy.plan import bearable_dimm
+from host_controller.vm import Vm
+
+ACK_LIMIT: Final = 3.0
+"""Seconds for a running agent to answer a message, a busy TCG guest included."""
+ONLINE_LIMIT: Final = 20.0
+"""From plugged to usable; 0.2 s in a healthy guest (facts: trap 6)."""
+OFFLINE_LIMIT: Final = 30.0
+"""Migrating pages away from a DIMM's blocks."""
+DETACH_LIMIT: Final = 15.0
+"""From asked to gone; a few seconds in a healthy guest (facts: trap 7)."""
+LATE_LIMIT: Final = 120.0
+"""For an unplug that the hypervisor has not answered."""
+RAISE_LIMIT: Final = 10.0
+
+Tickets = Callable[[], int]
+
+
+class Outcome(StrEnum):
+    """How far an operation is."""
+
+    UNDER_WAY = "under way"
+    DONE = "done"
+    FAILED = "failed"
+    DROPPED = "dropped"
+    """Given up before anything was changed; nobody is to blame, and it may be tried again at once."""
+
+
+@dataclass(slots=True)
+class _Steps:
+    """What the two operations share: a stage with a limit, and an outcome with a sentence."""
+
+    tickets: Tickets
+    stage: str = "new"
+    deadline: float = 0.0
+    outcome: Outcome = Outcome.UNDER_WAY
+    note: str = ""
+    ticket: int = -1
+    request: int = -1
+
+    def _go(self, stage: str, deadline: float) -> None:
+        self.stage, self.deadline = stage, deadline
+
+    def _fail(self, note: str) -> list[Command]:
+        self.outcome, self.note = Outcome.FAILED, note
+        return []
+
+    def _succeed(self, note: str) -> list[Command]:
+        self.outcome, self.note = Outcome.DONE, note
+        return []
+
+
+@dataclass(slots=True)
+class Plug(_Steps):
+    """Hot-add one DIMM: name the zone, attach, wait until the guest has it online."""
+
+    size_bytes: int = 0
+    zone: wire.Zone = "movable"
+    _online_before: int = 0
+    _total_before: int = 0
+
+    def describe(self) -> str:
+        """For people."""
+        return f"hot add of a DIMM ({self.stage})"
+
+    def advance(self, vm: Vm, now: float, agent: bool) -> list[Command]:
+        """The commands of the next step. `agent`: the guest has one that lately reported."""
+        if self.stage == "new":
+            if agent:
+                self.request = self.tickets()
+                self._go("naming the zone", now + ACK_LIMIT)
+                return [SendToGuest(vm.config.uuid, wire.OnlineZone(self.request, self.zone))]
+            return self._attach(vm)
+        if self.stage == "naming the zone" and now > self.deadline:
+            return self._fail("the agent did not confirm the zone of the next DIMM")
+        if self.stage == "attached":
+            self._go("waiting until it is online", now + ONLINE_LIMIT)
+        if self.stage == "waiting until it is online":
+            if self._is_online(vm):
+                return self._succeed("the guest uses the new DIMM")
+            if now > self.deadline:
+                return self._fail("the guest did not bring the new DIMM online")
+        return []
+
+    def acknowledged(self, vm: Vm, ack: wire.Ack, now: float) -> list[Command]:
+        """The agent answered."""
+        if self.stage != "naming the zone" or ack.request_id != self.request:
+            return []
+        if not ack.ok:
+            return self._fail(f"the agent could not set the zone: {ack.detail}")
+        return self._attach(vm)
+
+    def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> list[Command]:
+        """The hypervisor answered. After a time-out the DIMM may still come, so it stays paid for."""
+        if ticket != self.ticket or self.stage != "attaching":
+            return []
+        if error is None:
+            self.stage = "attached"
+            return self.advance(vm, now, agent=True)
+        if timed_out:
+            return []
+        vm.pending_plug_bytes = 0
+        return self._fail(f"hot add was refused: {error}")
+
+    def dimms_changed(self, vm: Vm, added: bool) -> None:
+        """The DIMM is there: from now on the model counts it."""
+        if added and self.stage == "attaching":
+            vm.pending_plug_bytes = 0
+            self.stage = "attached"
+
+    def refused(self, alias: str, now: float) -> None:
+        """Not about a plug."""
+
+    def _attach(self, vm: Vm) -> list[Command]:
+        facts = vm.facts
+        # The guest may have less free than when the DIMM was planned.
+        self.size_bytes = 0 if facts is None else min(self.size_bytes, bearable_dimm(vm))
+        if self.size_bytes == 0:
+            self.outcome, self.note = Outcome.DROPPED, "the guest had no room for a DIMM any more"
+            return []
+        if facts is not None:
+            self._online_before, self._total_before = facts.online_bytes, facts.total_bytes
+        vm.pending_plug_bytes = self.size_bytes
+        self.ticket = self.tickets()
+        self._go("attaching", 0.0)
+        return [AttachDimm(vm.config.uuid, self.ticket, self.size_bytes)]
+
+    def _is_online(self, vm: Vm) -> bool:
+        facts = vm.facts
+        if facts is None:
+            return False
+        if facts.from_agent:
+            return facts.online_bytes >= self._online_before + self.size_bytes
+        return facts.total_bytes >= self._total_before + self.size_bytes * 3 // 4
+
+
+@dataclass(slots=True)
+class Unplug(_Steps):
+    """Take one DIMM out: give the balloon room first, have it offlined, detach it, wait until it is gone.
+
+    QEMU keeps the ballooned amount across an unplug, so the guest shrinks by the whole DIMM (facts: trap
+    3): `raise_to_bytes` is the target under which it can afford that, in QEMU's terms.
+    """
+
+    alias: str = ""
+    raise_to_bytes: int | None = None
+    _undo: wire.Online | None = None
+
+    def describe(self) -> str:
+        """For people."""
+        return f"unplug of {self.alias} ({self.stage})"
+
+    def advance(self, vm: Vm, now: float, agent: bool) -> list[Command]:
+        """The commands of the next step."""
+        dimm = next((d for d in vm.dimms if d.alias == self.alias), None)
+        if dimm is None:
+            return self._succeed("the DIMM is gone")
+        if self.stage == "new":
+            if self.raise_to_bytes is not None:
+                self._go("deflating", now + RAISE_LIMIT)
+                return [vm.send_target(self.tickets(), self.raise_to_bytes, now)]
+            return self._detach(vm, now)
+        if self.stage == "deflating":
+            assert self.raise_to_bytes is not None
+            if vm.actual_bytes >= self.raise_to_bytes:
+                return self._offline(vm, dimm.base_bytes, dimm.size_bytes, now, agent)
+            if now > self.deadline:
+                return self._fail("the balloon did not make room for the DIMM to leave")
+        if self.stage == "offlining" and now > self.deadline:
+            return self._undone(vm, "the guest did not offline the DIMM in time")
+        if self.stage == "detaching" and now > self.deadline:
+            return self._undone(vm, "the DIMM did not leave in time")
+        return []
+
+    def acknowledged(self, vm: Vm, ack: wire.Ack, now: float) -> list[Command]:
+        """The agent has done what it could."""
+        if self.stage != "offlining" or ack.request_id != self.request:
+            return []
+        if not ack.ok:
+            return self._undone(vm, f"the guest needs the DIMM: {ack.detail}")
+        return self._detach(vm, now)
+
+    def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> list[Command]:
+        """The hypervisor answered."""
+        if ticket != self.ticket or self.stage != "detaching" or error is None:
+            return []
+        if timed_out:
+            # It may leave at any time from now on: no target may be sent before that is known.
+            self.deadline = now + LATE_LIMIT
+            return []
+        return self._undone(vm, f"unplug was refused: {error}")
+
+    def dimms_changed(self, vm: Vm, added: bool) -> None:
+        """Seen in `advance`."""
+
+    def refused(self, alias: str, now: float) -> None:
+        """The guest's kernel would not give it back."""
+        if alias == self.alias and self.stage == "detaching":
+            self.deadline = now
+
+    def _offline(
+        self, vm: Vm, base_bytes: int | None, size_bytes: int, now: float, agent: bool
+    ) -> list[Command]:
+        if not agent or base_bytes is None:
+            # The kernel offlines a movable DIMM by itself when it is asked to eject it.
+            return self._detach(vm, now)
+        self.request = self.tickets()
+        self._undo = wire.Online(self.tickets(), base_bytes, size_bytes, "movable")
+        self._go("offlining", now + OFFLINE_LIMIT)
+        return [SendToGuest(vm.config.uuid, wire.Offline(self.request, base_bytes, size_bytes))]
+
+    def _detach(self, vm: Vm, now: float) -> list[Command]:
+        self.ticket = self.tickets()
+        self._go("detaching", now + DETACH_LIMIT)
+        return [DetachDimm(vm.config.uuid, self.ticket, self.alias)]
+
+    def _undone(self, vm: Vm, note: str) -> list[Command]:
+        """Fail, and bring half-offlined blocks back online."""
+        self._fail(note)
+        message, self._undo = self._undo, None
+        return [SendToGuest(vm.config.uuid, message)] if message is not None else []
+
+
+Operation = Plug | Unplug

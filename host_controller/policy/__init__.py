@@ -1,0 +1,1 @@
+"""What each VM should have, worked out from facts alone: demand, then balance, then plan."""

@@ -1,0 +1,244 @@
+"""From what a VM should have to what is done about it: the next step, small enough to be safe.
+
+Everything here is about one VM. `settle` turns the goal into at most one action; the engine pays for
+it. Sizes called `…target` and `aim` are in QEMU's terms (offline DIMMs count as given), all others are
+usable memory.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from agent import wire
+from host_controller.model import Growth, RunState, Settings, Trust
+from host_controller.policy.balance import Claims
+from host_controller.policy.demand import Estimate, margin_bytes
+from host_controller.units import KIB, MIB, format_size, round_down, round_up
+from host_controller.vm import Phase, Vm
+
+MOVABLE_RATIO: Final = 3
+"""Movable to kernel memory: above it the kernel starves (facts: trap 8)."""
+MEMMAP_SHARE: Final = 32
+"""A DIMM's page structures may take half of what the guest has free (facts: trap 17)."""
+MEMMAP_OF: Final = 64
+"""Page structures are 1/64 of the memory that they describe."""
+PLUG_SECONDS: Final = 0.5
+"""From the guest's last word to the placing of page structures."""
+UNPLUG_SPARE_BYTES: Final = 64 * MIB
+"""Beyond the DIMM's own size this much must be unused, or it would be plugged again soon."""
+HEARD_SECONDS: Final = 7.5
+ANSWER_SECONDS: Final = 1.5
+AGENTLESS_EXTRA: Final = 16
+"""1/16 of usable stays free on top where only balloon statistics speak: they come late and say less."""
+
+
+class Action(StrEnum):
+    """What was decided for a VM."""
+
+    HOLD = "hold"
+    GROW = "grow"
+    SHRINK = "shrink"
+    PLUG = "plug"
+    UNPLUG = "unplug"
+    CORRECT = "correct"
+    WAIT = "wait"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided for one VM, why, and from what: explain, log, history and metrics render this."""
+
+    at: float
+    vm: str
+    action: Action
+    reason: str
+    held_bytes: int
+    """What it may use now."""
+    goal_bytes: int | None
+    """What the balance gives it; None when it cannot be moved."""
+    target_bytes: int | None = None
+    """The balloon target sent, in QEMU's terms."""
+    size_bytes: int | None = None
+    """Of the DIMM."""
+    zone: wire.Zone | None = None
+    alias: str | None = None
+    held_back: str | None = None
+    """What keeps the VM from its goal, in words."""
+    estimate: Estimate | None = None
+
+
+def grow_dead_band(usable_bytes: int) -> int:
+    """Growth smaller than this is not worth a command."""
+    return max(4 * MIB, usable_bytes // 128)
+
+
+def shrink_dead_band(usable_bytes: int) -> int:
+    """An excess smaller than this is left alone: hysteresis against the growth just granted."""
+    return max(16 * MIB, usable_bytes // 24)
+
+
+def reachable(vm: Vm, now: float) -> bool:
+    """A balloon target may be sent at all: not while vCPUs stand still (facts: trap 18) or a job runs."""
+    return (
+        now >= vm.retry_at
+        and vm.state is RunState.RUNNING
+        and vm.job is None
+        and not (vm.held or vm.fault or vm.sent)
+    )
+
+
+def immovable(vm: Vm, settings: Settings, now: float) -> str | None:
+    """Why nothing is asked of this VM now, in words; None when it can be moved."""
+    if vm.fault is not None:
+        return f"left alone after an internal error ({vm.fault}); restart the VM or the controller"
+    if vm.held:
+        return "paused by the operator"
+    if vm.state is not RunState.RUNNING:
+        return f"the VM is {vm.state}"
+    if vm.job is not None:
+        return f"a {vm.job} is in progress"
+    if now < vm.retry_at:
+        return "a command failed a moment ago; it is tried again"
+    if vm.phase is Phase.TAKEOVER:
+        return "just taken over: its balloon has not confirmed its size"
+    if vm.phase is Phase.HUNG:
+        return "the guest does not answer"
+    if vm.phase is Phase.CONTRADICTED:
+        return f"not believed: {vm.contradiction or 'its claims must hold for a while first'}"
+    if vm.estimate is None:
+        return "the guest has not reported yet"
+    if not vm.fresh(now, settings.stale_seconds):
+        return "nothing fresh is known about the guest"
+    return None
+
+
+def claims(vm: Vm, settings: Settings, now: float) -> Claims:
+    """What a movable VM asks of the balance."""
+    estimate = vm.estimate
+    assert estimate is not None
+    held = vm.assigned_bytes
+    ceiling = vm.growth_ceiling_bytes
+    lower = min(estimate.lower_bytes, ceiling)
+    need = min(estimate.need_bytes, ceiling)
+    desired = min(estimate.desired_bytes, ceiling)
+    if vm.config.pinned is not None or vm.config.trust is Trust.NONE:
+        # Ballooning it frees nothing that could be given to others.
+        lower, need, desired = max(lower, held), max(need, held), max(desired, held)
+    peak = vm.demand.peak(desired, settings.shrink_after_seconds, now)
+    settling = now - vm.booted_at < max(settings.settle_seconds, settings.shrink_after_seconds)
+    new = now - vm.grown_at < settings.shrink_after_seconds
+    keep = held if settling or new or held <= peak + shrink_dead_band(held) else min(peak, ceiling)
+    return Claims(vm.config.limits.weight, lower, need, desired, max(desired, keep))
+
+
+def heard_lately(vm: Vm, now: float) -> bool:
+    """The guest has spoken recently enough to take memory from it (rule 5).
+
+    At rest that is within one and a half heartbeats. Once a step has been sent its memory moves, so its
+    agent speaks several times a second: a guest that has fallen silent since is not shrunk further.
+    """
+    facts = vm.facts
+    if facts is None or now - facts.at > HEARD_SECONDS:
+        return False
+    return facts.at >= vm.sent_at or now - max(facts.at, vm.sent_at) <= ANSWER_SECONDS
+
+
+def lowest_target(vm: Vm, settings: Settings) -> int:
+    """The lowest balloon target that one command may name now (rule 2), QEMU's terms.
+
+    Not further below where the guest is than what it has to spare above its kernel's floor, nor than its
+    balloon inflates in a second: a controller that dies leaves no guest shrinking far.
+    """
+    facts = vm.facts
+    assert facts is not None
+    usable = facts.usable_bytes
+    spare = facts.available_bytes - facts.floor_bytes - margin_bytes(usable)
+    rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
+    if not facts.from_agent:
+        spare -= usable // AGENTLESS_EXTRA
+        rate //= 2
+    present = usable - vm.virtio_mem_bytes + vm.offline_bytes
+    return max(present - max(0, spare), vm.present_bytes - rate)
+
+
+def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | None:
+    """The next target of a shrinking balloon; None while the last one is still being followed.
+
+    The next step is named before the last one ends, so that the driver never stops in between.
+    """
+    if not heard_lately(vm, now):
+        return None
+    rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
+    target = round_up(max(aim, lowest_target(vm, settings)), 4 * KIB)
+    ahead = vm.present_bytes - vm.entitled_bytes
+    worthwhile = min(vm.entitled_bytes - aim, shrink_dead_band(vm.entitled_bytes), rate // 4)
+    if vm.entitled_bytes - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
+        return None
+    return target
+
+
+def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
+    """The size of the DIMM to plug now and what limits it; size 0 when none can be.
+
+    At least what is wanted, in whole memory blocks; large enough that the slots left reach maximum; small
+    enough for the guest to place its page structures and for the host to pay at full size.
+    """
+    facts = vm.facts
+    assert facts is not None
+    block = vm.block_bytes
+    remaining = round_down(vm.config.limits.maximum_bytes - vm.ram_bytes, block)
+    slots_left = vm.config.slots - len(vm.dimms)
+    if vm.config.growth is not Growth.HOTADD or remaining <= 0:
+        return 0, "it has all of its maximum"
+    if slots_left <= 0:
+        return 0, "all its DIMM slots are used"
+    fair_size = round_up(remaining // slots_left, block)
+    size = min(remaining, max(round_up(wanted_bytes, block), fair_size))
+    bearable = bearable_dimm(vm)
+    if bearable < block:
+        return 0, "the guest has too little free memory for the page structures of another DIMM"
+    if round_down(payable_bytes, block) < block:
+        return 0, (
+            f"a DIMM of {format_size(block)} must be paid for at full size, "
+            f"and {format_size(max(0, payable_bytes))} is free"
+        )
+    return min(size, bearable, round_down(payable_bytes, block)), None
+
+
+def bearable_dimm(vm: Vm) -> int:
+    """The largest DIMM whose page structures the guest can place now, in whole memory blocks."""
+    facts = vm.facts
+    assert facts is not None
+    block = vm.block_bytes
+    taken_meanwhile = int(vm.demand.slope * PLUG_SECONDS)
+    bearable = MEMMAP_SHARE * max(0, facts.available_bytes - facts.floor_bytes - taken_meanwhile)
+    if bearable < block <= MEMMAP_OF * facts.free_bytes:
+        # At its floor a guest is past waiting: one block's structures fit into what its kernel keeps free.
+        bearable = block
+    return round_down(bearable, block)
+
+
+def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:
+    """The target under which the guest can give a DIMM up, QEMU's terms; None when it cannot.
+
+    QEMU keeps the ballooned amount, so a target higher by the DIMM leaves the guest what it has. What the
+    balloon cannot give back the guest must have free, and must not want.
+    """
+    estimate, facts = vm.estimate, vm.facts
+    if estimate is None or facts is None:
+        return None
+    wanted = max(goal, min(estimate.desired_bytes, vm.growth_ceiling_bytes))
+    if vm.ram_bytes - vm.offline_bytes - dimm_bytes < wanted + UNPLUG_SPARE_BYTES:
+        return None
+    raised = min(vm.ram_bytes, vm.entitled_bytes + dimm_bytes)
+    short = dimm_bytes - (raised - vm.entitled_bytes)
+    free = facts.available_bytes - facts.floor_bytes - margin_bytes(facts.usable_bytes)
+    return raised if short <= 0 or free >= short else None
+
+
+def zone_for(vm: Vm, size_bytes: int) -> wire.Zone:
+    """Movable, so that it can be unplugged again, up to 3:1; beyond that the kernel needs it."""
+    facts = vm.facts
+    assert facts is not None
+    kernel = max(0, facts.online_bytes - facts.movable_bytes)
+    return "movable" if facts.movable_bytes + size_bytes <= MOVABLE_RATIO * kernel else "kernel"

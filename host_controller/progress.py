@@ -1,0 +1,62 @@
+"""Does a balloon follow its target? One that does not is charged with what it holds and left in peace."""
+
+from typing import Final
+
+from host_controller.model import RunState
+from host_controller.units import KIB, MIB, format_size, round_up
+from host_controller.vm import Phase, Vm
+
+ON_TARGET_BYTES: Final = 1 * MIB
+STEP_BYTES: Final = 256 * KIB
+"""A driver that moves less than this between two looks is not moving."""
+PATIENCE_IN_NEED: Final = 5.0
+PATIENCE: Final = 20.0
+"""Seconds without progress after which a VM counts as uncooperative; peers: squeezed."""
+REST: Final = 60.0
+"""Seconds before an uncooperative VM is asked again, unless it moves by itself."""
+CORRECTION: Final = 3.0
+"""Seconds between two corrections of a balloon that somebody else moved."""
+
+
+def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
+    """Compare the balloon with its target; corrects the target where they part and says what happened.
+
+    needed: somebody waits for memory, so patience is short.
+    """
+    target = vm.target_bytes
+    settled = vm.phase is Phase.LIVE or (vm.phase is Phase.STARTING and vm.facts is not None)
+    if target is None or not settled or vm.state is not RunState.RUNNING or vm.job or vm.held:
+        _moves(vm, now)
+        return None
+    gap = vm.present_bytes - target
+    if abs(gap) <= ON_TARGET_BYTES:
+        _moves(vm, now)
+        return None
+    towards = vm.progress_bytes - vm.present_bytes if gap > 0 else vm.present_bytes - vm.progress_bytes
+    if towards >= STEP_BYTES:
+        vm.stuck_until = min(vm.stuck_until, now)
+        _moves(vm, now)
+        return None
+    if towards <= -ON_TARGET_BYTES and now - vm.sent_at > CORRECTION:
+        _moves(vm, now)
+        vm.resend = True
+        return (
+            f"the balloon of {vm.name} went to {format_size(vm.present_bytes)} without us: "
+            f"{format_size(target)} was sent again"
+        )
+    patience = PATIENCE_IN_NEED if needed else PATIENCE
+    if now - max(vm.progress_at, vm.sent_at) <= patience:
+        return None
+    # An unreachable target makes the driver try five times a second for ever (facts: trap 10).
+    _moves(vm, now)
+    vm.stuck_until = now + REST
+    vm.target_bytes = min(vm.ram_bytes, round_up(vm.present_bytes, KIB))
+    vm.resend = True
+    return (
+        f"{vm.name} did not follow its balloon target of {format_size(target)}; it is left at "
+        f"{format_size(vm.present_bytes)} for {REST:.0f} s"
+    )
+
+
+def _moves(vm: Vm, now: float) -> None:
+    vm.progress_at, vm.progress_bytes = now, vm.present_bytes

@@ -1,0 +1,57 @@
+"""Sizes as people write and read them. Inside the program a size is an `int` of bytes."""
+
+import re
+from typing import Final
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+TIB: Final = 1 << 40
+
+_FACTORS: Final[dict[str, int]] = {
+    "": 1,
+    "b": 1,
+    **{f"{prefix}{suffix}": 1 << shift
+       for prefix, shift in (("k", 10), ("m", 20), ("g", 30), ("t", 40))
+       for suffix in ("", "ib")},
+    **{f"{prefix}b": 1000**power for prefix, power in (("k", 1), ("m", 2), ("g", 3), ("t", 4))},
+}  # fmt: skip
+_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+
+
+def parse_size(text: str) -> int:
+    """Bytes meant by `512M`, `1.5GiB`, `2g`, `1000000`.
+
+    The suffixes are virsh's: `M` and `MiB` are 2^20, `MB` is 10^6, nothing is bytes.
+
+    Raises:
+        ValueError: with a sentence that says what is allowed.
+    """
+    match = _SIZE.fullmatch(text)
+    factor = _FACTORS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(f"{text!r} is not a size; write it like 512M, 1.5GiB or 536870912")
+    whole, _, fraction = match[1].partition(".")
+    return int(whole) * factor + (int(fraction) * factor // int("1" + "0" * len(fraction)) if fraction else 0)
+
+
+def format_size(size_bytes: int) -> str:
+    """The shortest form that loses nothing a person would miss: `512 MiB`, `1.5 GiB`, `-3 KiB`."""
+    magnitude = abs(size_bytes)
+    for unit, name in ((TIB, "TiB"), (GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if magnitude >= unit:
+            # GiB want two decimals, MiB none: a tenth of a GiB is a hundred MiB.
+            digits = 2 if unit > MIB else 0
+            text = f"{size_bytes / unit:.{digits}f}"
+            return f"{text.rstrip('0').rstrip('.') if digits else text} {name}"
+    return f"{size_bytes} B"
+
+
+def round_up(size_bytes: int, granule_bytes: int) -> int:
+    """The smallest multiple of the granule that is not below the size."""
+    return -(-size_bytes // granule_bytes) * granule_bytes
+
+
+def round_down(size_bytes: int, granule_bytes: int) -> int:
+    """The largest multiple of the granule that is not above the size."""
+    return size_bytes // granule_bytes * granule_bytes

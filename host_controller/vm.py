@@ -1,0 +1,188 @@
+"""Everything the controller knows of one running VM, and what follows from it. Nothing here decides."""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from host_controller.hypervisor.interface import SetTarget
+from host_controller.model import (
+    MEMORY_BLOCK_BYTES,
+    BalloonStats,
+    Dimm,
+    Growth,
+    GuestFacts,
+    RunState,
+    VmConfig,
+)
+from host_controller.policy.demand import Demand, Estimate
+from host_controller.units import MIB
+
+
+class Phase(StrEnum):
+    """How far the claims of a guest's balloon can be relied upon. `lifecycle.py` moves it."""
+
+    STARTING = "starting"
+    """Booting or reset: no driver has been seen since, and the guest may touch all of its RAM."""
+    TAKEOVER = "takeover"
+    """It ran before we did: whatever it was last told, nobody here knows."""
+    LIVE = "live"
+    """The driver answers and the pages it gave up are gone."""
+    HUNG = "hung"
+    """Neither a report nor balloon statistics for long."""
+    CONTRADICTED = "contradicted"
+    """What the guest claims and what the host sees do not agree."""
+
+
+@dataclass(slots=True)
+class Vm:
+    """One running VM. Sizes are bytes, times seconds of the controller's clock."""
+
+    config: VmConfig
+    phase: Phase
+    since: float
+    """When the phase began."""
+    booted_at: float
+    """When its kernel last started, or when we first saw it."""
+    state: RunState = RunState.RUNNING
+    job: str | None = None
+    dimms: tuple[Dimm, ...] = ()
+    virtio_mem_bytes: int = 0
+
+    actual_bytes: int = 0
+    """The balloon's size as the guest last claimed it."""
+    actual_at: float = -math.inf
+    claim_bytes: int = 0
+    """`actual` as far as it may be spent: it falls only when resident memory, looked at later, agrees."""
+    target_bytes: int | None = None
+    """The last balloon target that we sent, in QEMU's terms; None before the first."""
+    ceiling_bytes: int = 0
+    """The largest target that may still be in force: a command that failed may have been carried out."""
+    sent: dict[int, int] = field(default_factory=dict)
+    """Targets sent and not yet answered, by ticket."""
+    sent_at: float = -math.inf
+    grown_at: float = -math.inf
+    """When it was last given more: an excess over what it wants is counted from here."""
+    retry_at: float = -math.inf
+    """After a command failed, nothing is sent before this."""
+    last_error: tuple[str, float] = ("", -math.inf)
+    """What the last failed command said, and when it was told."""
+    resend: bool = False
+    """QEMU recomputed the target behind our back (a DIMM came or went), or a command failed."""
+    dimms_changed_at: float = -math.inf
+    pending_plug_bytes: int = 0
+    """A DIMM on its way counts whole before it is asked for."""
+
+    resident_bytes: int = 0
+    resident_at: float = -math.inf
+    overhead_bytes: int = 0
+    """High-water mark of what QEMU takes for itself."""
+
+    stats: BalloonStats | None = None
+    stats_at: float = -math.inf
+    """When the driver last answered."""
+    moved: bool = False
+    """The balloon was seen to move since the guest last booted."""
+    facts: GuestFacts | None = None
+    reported_at: float = -math.inf
+    """When the agent last reported."""
+    agent_version: str | None = None
+    block_bytes: int = MEMORY_BLOCK_BYTES
+    psi: bool | None = None
+    contradiction: str | None = None
+    contradicted_at: float = -math.inf
+    agreed_at: float = -math.inf
+
+    demand: Demand = field(default_factory=Demand)
+    estimate: Estimate | None = None
+    held: bool = False
+    """Paused by the operator: observed, charged, not touched."""
+    fault: str | None = None
+    """An error of ours while we dealt with it: it is left alone until it starts again."""
+
+    aim_bytes: int | None = None
+    """Where the present balloon move is to end, in QEMU's terms; the target goes there in steps."""
+    progress_at: float = -math.inf
+    progress_bytes: int = 0
+    stuck_until: float = -math.inf
+    """Did not follow its target; not asked again before this."""
+    plug_refused_until: float = -math.inf
+    plug_failures: int = 0
+    unplug_refused_until: float = -math.inf
+    unplug_failures: int = 0
+    roomy_since: float = math.inf
+    """Since when a DIMM could have been done without."""
+    inflate_rate: float = 0.0
+    """Measured, bytes/s; 0 before the first."""
+    pace_seconds: float = 0.0
+    look_at: float = -math.inf
+    """When time alone may have changed something about it."""
+    noise: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self.config.name
+
+    @property
+    def ram_bytes(self) -> int:
+        """Boot RAM and DIMMs: what the balloon's figures count from."""
+        return self.config.boot_ram_bytes + sum(d.size_bytes for d in self.dimms)
+
+    def has_agent(self, now: float, stale_seconds: float) -> bool:
+        """Its agent reported lately; else balloon statistics stand in for it."""
+        return now - self.reported_at <= stale_seconds
+
+    @property
+    def offline_bytes(self) -> int:
+        """Plugged and not usable by the guest, as far as is known."""
+        if not self.dimms or self.facts is None:
+            return 0
+        return min(self.facts.offline_bytes, sum(d.size_bytes for d in self.dimms))
+
+    def send_target(self, ticket: int, target_bytes: int, now: float) -> SetTarget:
+        """The command for a new target; from now on the guest may come to hold that much."""
+        if target_bytes > self.entitled_bytes:
+            self.grown_at = now
+        self.target_bytes = target_bytes
+        self.ceiling_bytes = max(self.ceiling_bytes, target_bytes)
+        self.sent[ticket] = target_bytes
+        self.sent_at = now
+        self.resend = False
+        return SetTarget(self.config.uuid, ticket, target_bytes)
+
+    @property
+    def assigned_bytes(self) -> int:
+        """What the guest may use: the target it was given, less what is offline; virtio-mem comes on top."""
+        return self.entitled_bytes - self.offline_bytes + self.virtio_mem_bytes
+
+    @property
+    def entitled_bytes(self) -> int:
+        """The target in force in QEMU's terms, or what the balloon holds while there is none."""
+        if self.target_bytes is not None:
+            return self.target_bytes
+        return self.ram_bytes if self.phase is Phase.STARTING else self.actual_bytes
+
+    @property
+    def present_bytes(self) -> int:
+        """Where the balloon is, in QEMU's terms, by the best evidence of this boot."""
+        facts = self.facts
+        if self.phase is Phase.STARTING and facts is not None and not self.moved:
+            return min(self.ram_bytes, facts.usable_bytes + self.offline_bytes - self.virtio_mem_bytes)
+        return self.actual_bytes
+
+    @property
+    def growth_ceiling_bytes(self) -> int:
+        """The most that this VM can be given without a restart."""
+        if self.config.growth is Growth.BALLOON:
+            return min(self.config.limits.maximum_bytes, self.ram_bytes)
+        return self.config.limits.maximum_bytes
+
+    def fresh(self, now: float, stale_seconds: float) -> bool:
+        """The guest's facts are recent enough to shrink by."""
+        return self.facts is not None and now - self.facts.at <= stale_seconds
+
+    def resident_tolerance_bytes(self) -> int:
+        """How far resident memory may lie above the claim without being a lie: the host's kernel may
+        collapse a half-ballooned huge page into a whole one.
+        """
+        return max(64 * MIB, self.ram_bytes // 20)
