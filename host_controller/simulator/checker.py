@@ -1,0 +1,322 @@
+"""Watches that the rules of the design hold, by what the simulated guests really hold and may take.
+
+It shares no code with ledger, lifecycle or policy: it knows the hypervisor's commands and events, and
+looks into the guests. Where a guest deceives everybody, what counts is what the host was shown: no
+controller can know more. Rules are numbered as in the architecture's list of rules never broken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent import wire
+from host_controller.hypervisor import interface as hv
+from host_controller.model import MEMORY_BLOCK_BYTES, RunState
+from host_controller.simulator.behaviours import Speech
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.hypervisor import SimulatedHypervisor
+from host_controller.units import GIB, MIB, format_size
+
+STALE_SECONDS: Final = 16.0
+"""Three missed heartbeats and a second for the decision (rule 5)."""
+INFLATION_BYTES: Final = 1.1 * GIB
+"""One second of the fastest balloon there is here (rule 2)."""
+LIE_SECONDS: Final = 15.0
+"""For so long a contradiction between claim and resident memory may go unpunished (rule 4)."""
+WORK_OFF_SECONDS: Final = 180.0
+"""In this time an overdraft is worked off, if guests that are well have enough to spare (rule 1b)."""
+SETTLED_SECONDS: Final = 90.0
+SLACK_BYTES: Final = 1 * MIB
+"""Page sizes, KiB and roundings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A rule that was broken."""
+
+    at: float
+    rule: str
+    vm: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.at:9.2f} s  rule {self.rule}  {self.vm}: {self.text}"
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the controller was shown of one VM."""
+
+    informed_at: float = float("-inf")
+    """When something fresh about the guest came in last."""
+    spoke_at: float = float("-inf")
+    """When its agent reported last; the balloon's statistics count only without it."""
+    stamp: int = -1
+    least_usable: float = 0.0
+    """usable - (available - floor) of the last reading: below it the guest would be at its floor."""
+    spare: float = 0.0
+    """available - floor of that reading."""
+    free: float = 0.0
+    """MemFree of that reading; 0 where only the balloon's statistics speak."""
+    actual: int = 0
+    booting: bool = True
+    """Its present kernel has said nothing yet, so all that can be told it is what it boots with."""
+    lie_since: float | None = None
+
+
+@dataclass(slots=True)
+class Checker:
+    """A witness of one world. `violations` is what it found, `overdraft_seconds` what was excused."""
+
+    hypervisor: SimulatedHypervisor
+    capacity_bytes: int
+    reserved_bytes: int = 0
+    violations: list[Violation] = field(default_factory=list)
+    overdraft_seconds: float = 0.0
+    peak_bytes: int = 0
+    ignored: frozenset[str] = frozenset()
+    """Rules whose violations are not recorded, to find what lies behind them."""
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    _inherited: set[int] = field(default_factory=set)
+    """id() of commands under way that a controller before this one gave: no other can know of them."""
+    _cause: str | None = None
+    _cause_at: float = 0.0
+    _overdrawn_since: float | None = None
+
+    # --- as a witness -------------------------------------------------------------------------------
+
+    def submitted(self, command: hv.Command) -> None:
+        """Judge a command before it has any effect."""
+        if isinstance(command, hv.SendToGuest | hv.SetPace | hv.Suspend | hv.Resume):
+            return
+        vm = self._vm(command.vm)
+        if vm is None:
+            return
+        vm.advance()
+        pending = self.hypervisor.pending(vm.uuid)
+        self._check_overlap(vm, command, pending)
+        before = self.exposure(vm, pending)
+        after = self.exposure(vm, [*pending, command])
+        if after > before:
+            self._check_payment(vm, command, after - before)
+        if isinstance(command, hv.SetTarget):
+            self._check_target(vm, command.target_bytes, pending)
+        elif isinstance(command, hv.AttachDimm):
+            self._check_plug(vm, command.size_bytes)
+
+    def delivered(self, event: hv.HypervisorEvent) -> None:
+        """Take down what the controller gets to know."""
+        now = self.hypervisor.agenda.now
+        match event:
+            case hv.VmAppeared():
+                seen = self._seen[event.vm] = _Seen(actual=event.actual_bytes)
+                seen.informed_at = now if event.booted else float("-inf")
+                self._inherited.update(id(command) for command in self.hypervisor.pending(event.vm))
+            case hv.GuestSpoke(untrusted_message=wire.Report() as report):
+                self._informed(event.vm, report.total_bytes, report.available_bytes, report.floor_bytes)
+                self._seen[event.vm].free = report.free_bytes
+                self._seen[event.vm].spoke_at = now
+            case hv.BalloonSampled():
+                seen = self._seen.setdefault(event.vm, _Seen())
+                seen.actual = event.actual_bytes
+                if event.stats is not None and event.stats.updated != seen.stamp:
+                    seen.stamp = event.stats.updated
+                    if now - seen.spoke_at > 1.0:
+                        self._informed(event.vm, event.stats.total_bytes, event.stats.available_bytes, 0)
+            case hv.VmReset():
+                seen = self._seen.setdefault(event.vm, _Seen())
+                seen.booting, seen.stamp, seen.informed_at = True, -1, now
+            case hv.BalloonChanged():
+                self._seen.setdefault(event.vm, _Seen()).actual = event.actual_bytes
+            case hv.ResidentSampled():
+                self._weigh(event)
+            case _:
+                pass
+
+    def happened(self, kind: str, vm: str) -> None:
+        """A named event: from now on an overdraft has a cause."""
+        self._cause, self._cause_at = kind, self.hypervisor.agenda.now
+
+    # --- every second -------------------------------------------------------------------------------
+
+    def look(self, seconds: float) -> None:
+        """Judge the state of the world; `seconds` since the last look."""
+        now = self.hypervisor.agenda.now
+        running = self.hypervisor.running()
+        for vm in running:
+            vm.advance()
+            if vm.behaviour.takes_back_bytes_per_second or vm.behaviour.claims_bytes:
+                self.happened("guest takes back", vm.uuid)
+        total = self.total()
+        self.peak_bytes = max(self.peak_bytes, total)
+        over = total + self.reserved_bytes - self.capacity_bytes
+        if over <= 0:
+            self._cause = self._overdrawn_since = None
+            return
+        self.overdraft_seconds += seconds
+        if self._cause is None:
+            self._found("1a", "host", f"{format_size(over)} over capacity, and no event that would excuse it")
+            self._cause = "reported"
+        if self._overdrawn_since is None:
+            self._overdrawn_since = now
+        since = max(self._overdrawn_since, self._cause_at)
+        if now - since > WORK_OFF_SECONDS and over <= 0.8 * self._spare(running):
+            self._found(
+                "1b",
+                "host",
+                f"{format_size(over)} over capacity for {now - since:.0f} s; guests could spare it",
+            )
+            self._cause_at = now
+
+    def exposure(self, vm: SimulatedVm, pending: Sequence[hv.Command] | None = None) -> int:
+        """The most that a VM can come to hold if nobody says anything more to it, bytes."""
+        commands = self.hypervisor.pending(vm.uuid) if pending is None else pending
+        ram = vm.ram_bytes
+        balloon = min(self._shown_balloon(vm), vm.balloon.wanted)
+        for command in commands:
+            if isinstance(command, hv.SetTarget):
+                balloon = min(balloon, max(0.0, ram - command.target_bytes))
+            elif isinstance(command, hv.AttachDimm):
+                ram += command.size_bytes
+        guest = ram if vm.config.pinned else max(ram - int(balloon), vm.resident_bytes)
+        return guest + vm.spec.overhead_bytes
+
+    def total(self) -> int:
+        """Σ exposure."""
+        return sum(self.exposure(vm) for vm in self.hypervisor.running())
+
+    # --- the rules ----------------------------------------------------------------------------------
+
+    def _check_payment(self, vm: SimulatedVm, command: hv.Command, more: int) -> None:
+        for other in self.hypervisor.running():
+            other.advance()
+        after = self.total() + more
+        over = after + self.reserved_bytes - self.capacity_bytes
+        if over > SLACK_BYTES:
+            self._found(
+                "1a", vm.spec.name, f"{_short(command)} makes the sum exceed capacity by {format_size(over)}"
+            )
+
+    def _check_overlap(self, vm: SimulatedVm, command: hv.Command, pending: Sequence[hv.Command]) -> None:
+        for other in pending:
+            if id(other) in self._inherited:
+                continue
+            if type(other) is not type(command) or not isinstance(command, hv.SetTarget):
+                self._found("6", vm.spec.name, f"{_short(command)} while {_short(other)} is under way")
+
+    def _check_target(self, vm: SimulatedVm, target: int, pending: Sequence[hv.Command]) -> None:
+        if not vm.up:
+            return
+        in_force = vm.ram_bytes - int(vm.balloon.wanted)
+        for command in pending:
+            if isinstance(command, hv.SetTarget):
+                in_force = command.target_bytes
+        usable = target - vm.offline_bytes
+        limits = vm.config.limits
+        if usable > limits.maximum_bytes + SLACK_BYTES:
+            self._found("3", vm.spec.name, f"a target of {format_size(usable)} is above maximum")
+        if target >= min(in_force, vm.actual_bytes) - SLACK_BYTES:
+            return
+        now = self.hypervisor.agenda.now
+        seen = self._seen[vm.uuid]
+        age = now - seen.informed_at
+        if seen.booting and usable >= limits.startup_bytes:
+            return
+        if age > STALE_SECONDS:
+            self._found("5", vm.spec.name, f"shrunk with nothing fresh known of it for {age:.0f} s")
+            return
+        if usable < limits.minimum_bytes - SLACK_BYTES:
+            self._found("2", vm.spec.name, f"a target of {format_size(usable)} usable is below minimum")
+        deceives = vm.behaviour.speech in (Speech.GENEROUS, Speech.STALE)
+        if usable < seen.least_usable - SLACK_BYTES and not deceives:
+            short = format_size(int(seen.least_usable - usable))
+            self._found(
+                "2", vm.spec.name, f"a target of {format_size(usable)} usable is {short} below its floor"
+            )
+        step = min(seen.actual, vm.actual_bytes) - target
+        if step > INFLATION_BYTES:
+            self._found(
+                "2", vm.spec.name, f"one command takes {format_size(step)}: more than a second's inflation"
+            )
+
+    def _check_plug(self, vm: SimulatedVm, size: int) -> None:
+        seen = self._seen[vm.uuid]
+        spare = seen.spare
+        last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= seen.free
+        if size / 32 > spare + SLACK_BYTES and not last_resort:
+            self._found(
+                "plan",
+                vm.spec.name,
+                f"a DIMM of {format_size(size)} for a guest with {format_size(int(spare))} above its floor",
+            )
+
+    # --- what was shown -----------------------------------------------------------------------------
+
+    def _informed(self, uuid: str, total: int, available: int, floor: int) -> None:
+        vm = self._vm(uuid)
+        if vm is None:
+            return
+        seen = self._seen.setdefault(uuid, _Seen())
+        seen.booting = False
+        seen.free = 0.0
+        seen.informed_at = self.hypervisor.agenda.now
+        usable = total + vm.memory.reserved
+        seen.spare = max(0.0, float(available - floor))
+        seen.least_usable = usable - seen.spare
+
+    def _weigh(self, event: hv.ResidentSampled) -> None:
+        vm = self._vm(event.vm)
+        seen = self._seen.setdefault(event.vm, _Seen())
+        if vm is None or event.guest_bytes <= seen.actual + max(64 * MIB, vm.ram_bytes // 20):
+            seen.lie_since = None
+        elif seen.lie_since is None:
+            seen.lie_since = self.hypervisor.agenda.now
+
+    def _shown_balloon(self, vm: SimulatedVm) -> float:
+        """What the balloon holds; for guests that deceive, what it was last said to hold."""
+        if not vm.balloon.alive:
+            return 0.0
+        how = vm.behaviour
+        if not how.claims_bytes and not how.takes_back_bytes_per_second:
+            return vm.memory.ballooned
+        seen = self._seen.get(vm.uuid)
+        if seen is None:
+            return vm.memory.ballooned
+        if seen.lie_since is not None and self.hypervisor.agenda.now - seen.lie_since > LIE_SECONDS:
+            return 0.0
+        return max(vm.memory.ballooned, float(vm.ram_bytes - seen.actual))
+
+    def _spare(self, running: list[SimulatedVm]) -> int:
+        """What guests that are well, truthful and settled could give up."""
+        now = self.hypervisor.agenda.now
+        spare = 0.0
+        for vm in running:
+            ideal = vm.behaviour.name == "ideal" and vm.up and vm.config.pinned is None
+            if not ideal or vm.agent is None or now - vm.up_at < SETTLED_SECONDS:
+                continue
+            memory = vm.memory
+            floor = 2 * memory.high_mark + max(24 * MIB, memory.usable / 16)
+            keeps = max(vm.config.limits.minimum_bytes, memory.usable - memory.available + floor)
+            spare += max(0.0, memory.usable - keeps)
+        return int(spare)
+
+    def _vm(self, uuid: str) -> SimulatedVm | None:
+        vm = self.hypervisor.find(uuid)
+        return vm if vm is not None and vm.state is not RunState.OFF else None
+
+    def _found(self, rule: str, vm: str, text: str) -> None:
+        if rule in self.ignored:
+            return
+        self.violations.append(Violation(self.hypervisor.agenda.now, rule, vm, text))
+
+
+def _short(command: hv.Command) -> str:
+    match command:
+        case hv.SetTarget():
+            return f"target {format_size(command.target_bytes)}"
+        case hv.AttachDimm():
+            return f"plug of {format_size(command.size_bytes)}"
+        case hv.DetachDimm():
+            return f"unplug of {command.alias}"
+        case _:
+            return type(command).__name__

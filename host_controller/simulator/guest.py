@@ -1,0 +1,353 @@
+"""One simulated VM: QEMU's devices, the guest's kernel, its agent, and its programs, brought along in time.
+
+A guest in which nothing moves costs nothing: it is looked at when its workload changes, when its agent
+is due, and when something is done to it.
+"""
+
+import random
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from agent import wire
+from host_controller.hypervisor import interface as hv
+from host_controller.model import BalloonStats, Dimm, Growth, Limits, RunState, VmConfig
+from host_controller.simulator.agent import SimulatedAgent
+from host_controller.simulator.balloon import Balloon
+from host_controller.simulator.behaviours import IDEAL, Behaviour, Speech
+from host_controller.simulator.clock import Agenda
+from host_controller.simulator.memory import MEMMAP_SHARE, Memory, Speeds, reserved_bytes
+from host_controller.simulator.slots import OFFLINE_SECONDS, ONLINE_SECONDS, Slots
+from host_controller.simulator.workload import Workload
+from host_controller.units import MIB
+
+BOOT_TOUCHES: Final = 0.8
+"""Share of RAM that a booting kernel is taken to touch (facts: trap 4: 627 of 768 MiB)."""
+
+Emit = Callable[[hv.HypervisorEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """All about a VM that does not change while it runs."""
+
+    name: str
+    limits: Limits
+    growth: Growth = Growth.HOTADD
+    slots: int = 16
+    workload: Workload = field(default_factory=Workload)
+    behaviour: Behaviour = IDEAL
+    speeds: Speeds = field(default_factory=Speeds)
+    boot_seconds: float = 8.0
+    agent_seconds: float = 3.0
+    """From the driver to the agent; the agent comes with the services."""
+    swap_bytes: int = 0
+    overhead_bytes: int = 40 * MIB
+    agent: bool = True
+    reporting: bool = True
+    """Free page reporting."""
+    pinned: str | None = None
+
+    def config(self) -> VmConfig:
+        """What the domain's XML would say."""
+        return VmConfig(
+            uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, self.name)),
+            name=self.name,
+            limits=self.limits,
+            growth=self.growth,
+            boot_ram_bytes=self.limits.maximum_bytes
+            if self.growth is Growth.BALLOON
+            else self.limits.startup_bytes,
+            slots=self.slots if self.growth is Growth.HOTADD else 0,
+            pinned=self.pinned,
+        )
+
+
+class SimulatedVm:
+    """A VM that runs or is off. The hypervisor calls its verbs; it emits events and wakes itself."""
+
+    def __init__(self, spec: GuestSpec, agenda: Agenda, emit: Emit, seed: int = 0, step: float = 0.1) -> None:
+        self.spec = spec
+        self.config = spec.config()
+        self.behaviour = spec.behaviour
+        self.workload = spec.workload
+        self.state = RunState.OFF
+        self.agent: SimulatedAgent | None = None
+        self.memory = self._fresh_memory()
+        self.boots = 0
+        self.at = 0.0
+        self.agenda = agenda
+        self.emit = emit
+        self.balloon = Balloon(self)
+        self.slots = Slots(self)
+        self._step = max(step, agenda.resolution)
+        self._rng = random.Random(f"{seed} {spec.name}")
+        self._wakes = 0
+        self._stats_stamp = 0
+        self._starved_until = 0.0
+        self.up_at = 0.0
+        """When its driver came up last."""
+
+    # --- what can be seen ---------------------------------------------------------------------------
+
+    @property
+    def uuid(self) -> str:
+        """How the controller names it."""
+        return self.config.uuid
+
+    @property
+    def ram_bytes(self) -> int:
+        """Boot RAM and plugged DIMMs."""
+        return self.config.boot_ram_bytes + self.slots.plugged_bytes
+
+    @property
+    def offline_bytes(self) -> int:
+        """Plugged and not onlined."""
+        return self.slots.offline_bytes
+
+    @property
+    def actual_bytes(self) -> int:
+        """What QEMU answers to query-balloon."""
+        return max(0, self.ram_bytes - int(self.balloon.claimed))
+
+    @property
+    def resident_bytes(self) -> int:
+        """What the host holds for the guest."""
+        return int(self.memory.resident) if self.state is not RunState.OFF else 0
+
+    @property
+    def up(self) -> bool:
+        """Its vCPUs run and its kernel has booted."""
+        return self.balloon.alive and self.state is RunState.RUNNING and not self._hung
+
+    @property
+    def _hung(self) -> bool:
+        return self.behaviour.hung or self.agenda.now < self._starved_until
+
+    def statistics(self, now: float) -> BalloonStats | None:
+        """The driver's statistics as QEMU has them; the stamp stands still when nobody renews them."""
+        if self.up and self.behaviour.statistics:
+            self._stats_stamp = int(now)
+        if not self.boots or not self._stats_stamp:
+            return None
+        memory = self.memory
+        return BalloonStats(int(memory.total), int(memory.available), self._stats_stamp)
+
+    def dimm_list(self) -> tuple[Dimm, ...]:
+        """The plugged DIMMs, as the hypervisor lists them."""
+        return tuple(d.dimm for d in self.slots.dimms)
+
+    # --- what is done to it -------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Power on."""
+        assert self.state is RunState.OFF
+        self.state = RunState.RUNNING
+        self.slots.dimms.clear()
+        self.balloon.claimed = 0.0
+        self.balloon.wanted = float(self.config.boot_ram_bytes - self.config.limits.startup_bytes)
+        self._boot()
+
+    def stop(self) -> None:
+        """Power off."""
+        self.advance()
+        self.state = RunState.OFF
+        self.boots += 1
+        self.agent = None
+        self.balloon.alive = False
+        self.memory = self._fresh_memory()
+        self.memory.resident = 0.0
+
+    def reset(self) -> None:
+        """The guest's kernel starts again; QEMU, its DIMMs and its balloon's figures stay as they are."""
+        self.advance()
+        for dimm in self.slots.dimms:
+            dimm.zone = None
+        self._boot()
+        self.emit(hv.VmReset(self.uuid))
+
+    def suspend(self) -> None:
+        """Stop the vCPUs."""
+        self.advance()
+        if self.state is RunState.RUNNING:
+            self.state = RunState.PAUSED
+            self.emit(hv.VmStateChanged(self.uuid, self.state))
+
+    def resume(self) -> None:
+        """Let the vCPUs run on."""
+        self.advance()
+        if self.state is RunState.PAUSED:
+            self.state = RunState.RUNNING
+            self.emit(hv.VmStateChanged(self.uuid, self.state))
+            self.wake()
+
+    def behave(self, behaviour: Behaviour) -> None:
+        """From now on behave like that."""
+        self.advance()
+        self.behaviour = behaviour
+        self.wake()
+
+    def work(self, workload: Workload) -> None:
+        """From now on run other programs."""
+        self.advance()
+        self.workload = workload
+        self.wake()
+
+    def set_target(self, target_bytes: int) -> None:
+        """QEMU's balloon command: the amount is worked out now, from the RAM of now (trap 1)."""
+        self.advance()
+        self.balloon.aim(target_bytes)
+        self.wake()
+
+    def plug(self, size_bytes: int) -> str | None:
+        """Hot-add a DIMM; the reason if QEMU refuses it."""
+        self.advance()
+        return self.slots.plug(size_bytes)
+
+    def unplug(self, alias: str) -> str | None:
+        """Ask for a DIMM back; the reason if there is no such DIMM."""
+        self.advance()
+        return self.slots.unplug(alias)
+
+    def receive(self, message: wire.HostMessage) -> None:
+        """A message to the agent; lost when nobody reads."""
+        agent = self.agent
+        if agent is None or not self.up or self.behaviour.speech is Speech.NOTHING:
+            return
+        self.advance()
+        agent.receive(message, self.agenda.now)
+        if isinstance(message, wire.Offline):
+            self.agenda.after(OFFLINE_SECONDS, lambda: self.slots.change(message, None))
+        elif isinstance(message, wire.Online):
+            self.agenda.after(ONLINE_SECONDS, lambda: self.slots.change(message, message.zone))
+        self.wake()
+
+    def starve(self, seconds: float) -> None:
+        """The guest's kernel does nothing for a while."""
+        self._starved_until = self.agenda.now + seconds
+        self.wake()
+
+    # --- time ---------------------------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Bring everything up to now."""
+        now = self.agenda.now
+        seconds = now - self.at
+        if seconds <= 0.0:
+            return
+        began, self.at = self.at, now
+        if not self.up:
+            return
+        memory, work = self.memory, self.workload
+        self.balloon.move(seconds)
+        memory.step(
+            seconds,
+            work.anonymous.at(began),
+            work.working_set.at(began),
+            self.spec.speeds,
+            cold_share=work.cold_share,
+            cache_period=work.cache_period,
+            stream=work.stream_bytes_per_second,
+        )
+        if work.container_stall:
+            memory.stall_us += work.container_stall * seconds * 1e6
+        memory.account_resident(seconds, self.spec.reporting)
+        self.balloon.announce()
+
+    def wake(self) -> None:
+        """Look at the guest now, and from then on whenever it can have changed."""
+        self._wakes += 1
+        mine = self._wakes
+        self.agenda.at(self.agenda.now, lambda: self._look(mine))
+
+    @property
+    def moving(self) -> bool:
+        """Whether another instant would change anything."""
+        if not self.up:
+            return False
+        memory, work, now = self.memory, self.workload, self.agenda.now
+        return (
+            memory.restless
+            or self.balloon.step(1.0) != 0.0
+            or work.anonymous.at(now) != memory.ideal
+            or work.constant_until(now) <= now
+            or work.working_set.at(now) - memory.cache >= MIB
+        )
+
+    def _look(self, mine: int) -> None:
+        if mine != self._wakes or self.state is RunState.OFF:
+            return
+        self.advance()
+        now = self.agenda.now
+        if not self.up:
+            if self._starved_until > now:
+                self._look_again(max(self._starved_until, now + self.agenda.resolution), mine)
+            return
+        agent = self.agent
+        moving = self.moving
+        if agent is not None and self.behaviour.speech is not Speech.NOTHING:
+            if self.behaviour.speech is Speech.NOISE and now >= agent.reporter.sample_due():
+                self.emit(hv.GuestNoise(self.uuid, "not-json", 1))
+            agent.step(self.memory, self.slots.blocks(), now, self.behaviour)
+            due = agent.next_look(moving)
+        else:
+            due = float("inf")
+        due = min(due, now + self._step if moving else self.workload.constant_until(now))
+        if due != float("inf"):
+            self._look_again(max(due, now + self.agenda.resolution), mine)
+
+    def _look_again(self, when: float, mine: int) -> None:
+        self.agenda.at(when, lambda: self._look(mine))
+
+    # --- booting ------------------------------------------------------------------------------------
+
+    def _fresh_memory(self) -> Memory:
+        boot = float(self.config.boot_ram_bytes)
+        return Memory(boot, float(reserved_bytes(int(boot))), swap_size=float(self.spec.swap_bytes))
+
+    def _boot(self) -> None:
+        self.boots += 1
+        boot = self.boots
+        self.balloon.alive = False
+        self.agent = None
+        self._starved_until = 0.0
+        self._stats_stamp = 0
+        before = self.memory.resident
+        self.memory = self._fresh_memory()
+        self.memory.resident = max(before, BOOT_TOUCHES * self.config.boot_ram_bytes)
+        self.at = self.agenda.now
+        self.agenda.after(self.spec.boot_seconds, lambda: self._driver_up(boot))
+        if self.behaviour.reboot_every:
+            self.agenda.after(self.behaviour.reboot_every, lambda: self._reboot(boot))
+
+    def _reboot(self, boot: int) -> None:
+        if boot == self.boots and self.state is RunState.RUNNING and self.behaviour.reboot_every:
+            self.reset()
+
+    def _driver_up(self, boot: int) -> None:
+        if boot != self.boots:
+            return
+        if self.state is not RunState.RUNNING or self.behaviour.hung:
+            self.agenda.after(1.0, lambda: self._driver_up(boot))
+            return
+        self.at = self.up_at = self.agenda.now
+        self.balloon.alive = True
+        self.balloon.claimed = 0.0
+        self.memory.memmap = self.slots.plugged_bytes / MEMMAP_SHARE
+        self.balloon.announce()
+        if self.spec.agent:
+            self.agenda.after(self.spec.agent_seconds, lambda: self._agent_up(boot))
+        self.wake()
+
+    def _agent_up(self, boot: int) -> None:
+        if boot != self.boots or not self.balloon.alive:
+            return
+        self.advance()
+        boot_id = str(uuid.UUID(int=self._rng.getrandbits(128)))
+        self.agent = SimulatedAgent(boot_id, self.agenda.now, self._say)
+        self.wake()
+
+    def _say(self, message: wire.GuestMessage) -> None:
+        if self.behaviour.speech not in (Speech.NOTHING, Speech.NOISE):
+            self.emit(hv.GuestSpoke(self.uuid, message))

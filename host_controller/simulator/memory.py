@@ -1,0 +1,264 @@
+"""A guest kernel's memory as sums: who holds how much, what reclaim gives, who then still stalls.
+
+Formulas are Linux's where there is one: watermarks (mm/page_alloc.c, init_per_zone_wmark_min: √(16·KiB), low
+and high a quarter and a half above; fitted to what a Debian guest shows), MemAvailable (si_mem_available),
+memmap of 64 bytes a page. Not modelled: zones, fragmentation, the OOM killer (a denial that lasts is counted
+instead).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from host_controller.units import GIB, MIB
+
+RESERVED_FIXED: Final = 100 * MIB
+"""Of a Debian 12 cloud kernel: 512 MiB of RAM show a MemTotal of 404, 108 missing (facts: trap 22)."""
+MEMMAP_SHARE: Final = 64
+WATERMARK_FACTOR: Final = 1.72
+"""A Debian 12 guest with a MemTotal of 404 MiB has min watermarks of 4432 KiB in sum (its zoneinfo is
+recorded in tests/unit/agent/recorded/debian12); √(16·KiB) alone makes 2573.
+"""
+UNRECLAIMABLE_CACHE: Final = 4 * MIB
+"""Text of what runs right now: reclaim that takes it gets it back at once."""
+PUFF_RETRY: Final = 0.2
+"""Seconds after which the balloon driver tries again when it found no page (facts: trap 10)."""
+
+
+def reserved_bytes(boot_bytes: int) -> int:
+    """RAM that never shows in MemTotal: kernel image, initrd, and 1/64 for memmap."""
+    return min(boot_bytes // 2, RESERVED_FIXED + boot_bytes // MEMMAP_SHARE)
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """What a guest and its disk can do, bytes/s."""
+
+    touch: float = 2.0 * GIB
+    """Programs using new memory: 12 cores that build a compiler add up to 5.4 GiB in 10 s (peers)."""
+    release: float = 8.0 * GIB
+    reclaim: float = 2.0 * GIB
+    """Clean cache dropped."""
+    disk: float = 0.4 * GIB
+    """Reading back cache and swap, and writing swap."""
+    inflate: float = 0.95 * GIB
+    """Balloon, touched memory, KVM (facts: speeds)."""
+    deflate: float = 4.0 * GIB
+
+
+@dataclass(slots=True)
+class Memory:
+    """State of one boot. Sizes are bytes as float, since rates times seconds make fractions."""
+
+    boot: float
+    reserved: float
+    slab: float = 24.0 * MIB
+    """The kernel's own and the bare system's: neither freed nor swapped."""
+    memmap: float = 0.0
+    """Of DIMMs; the boot memory's is part of `reserved`."""
+    online: float = 0.0
+    movable: float = 0.0
+    ballooned: float = 0.0
+    anon: float = 0.0
+    cache: float = 16.0 * MIB
+    swapped: float = 0.0
+    swap_size: float = 0.0
+    ideal: float = 0.0
+    """Anonymous memory that the programs would hold by now if nothing had ever been denied to them."""
+    cached_once: float = 0.0
+    """The most of its working set that the cache ever held: what is read back below that is a refault."""
+    resident: float = 0.0
+    """What the host holds for it: in use now, or touched once and never given back."""
+    unmet: float = 0.0
+    """Bytes that programs want and do not have, now."""
+    unmet_seconds: float = 0.0
+    """∫ unmet dt, bytes times seconds."""
+    refaulted: float = 0.0
+    swapped_in: float = 0.0
+    stall_us: float = 0.0
+    stall_share: float = 0.0
+    stall_avg10: float = 0.0
+    restless: bool = False
+    """Whether another second would change anything."""
+
+    @property
+    def total(self) -> float:
+        """MemTotal."""
+        return self.boot - self.reserved + self.online - self.ballooned
+
+    @property
+    def free(self) -> float:
+        """MemFree."""
+        return self.total - self.memmap - self.slab - self.anon - self.cache
+
+    @property
+    def usable(self) -> float:
+        """RAM less ballooned less offline, in the design's sense."""
+        return self.boot + self.online - self.ballooned
+
+    @property
+    def min_mark(self) -> float:
+        """Below it only the kernel's emergencies allocate: programs wait, and MemFree does not get to 0."""
+        managed_kib = (self.boot - self.reserved + self.online) / 1024
+        return min(WATERMARK_FACTOR * math.sqrt(16 * managed_kib) * 1024, 256.0 * MIB)
+
+    @property
+    def high_mark(self) -> float:
+        """What kswapd reclaims up to: the kernel's floor."""
+        return 1.5 * self.min_mark
+
+    @property
+    def droppable(self) -> float:
+        """Cache that reclaim can take."""
+        return max(0.0, self.cache - UNRECLAIMABLE_CACHE)
+
+    @property
+    def available(self) -> float:
+        """MemAvailable."""
+        low = 1.25 * self.min_mark
+        kept = min(self.cache / 2, low)
+        return max(0.0, self.free - self.high_mark + self.cache - kept)
+
+    def take_out(self, size: float, movable: bool) -> bool:
+        """Take a DIMM offline: what it holds has to find room elsewhere. False if it does not."""
+        if size > self.free + self.droppable - self.min_mark:
+            return False
+        self.cache -= max(0.0, min(self.droppable, size - (self.free - self.min_mark)))
+        self.online -= size
+        if movable:
+            self.movable -= size
+        return True
+
+    def step(
+        self,
+        seconds: float,
+        wanted: float,
+        working_set: float,
+        speeds: Speeds,
+        *,
+        cold_share: float,
+        cache_period: float,
+        stream: float,
+    ) -> None:
+        """Let time pass: programs take and release, caches fill, reclaim works, somebody waits."""
+        self.restless = False
+        stalled = self._programs(seconds, wanted, speeds)
+        stalled += self._swap_back(seconds, speeds, cold_share)
+        stalled += self._files(seconds, working_set, speeds, cache_period, stream)
+        missing = max(0.0, working_set - self.cache) if self.cached_once else 0.0
+        hot_out = max(0.0, self.swapped - cold_share * (self.anon + self.swapped))
+        self.unmet = max(0.0, self.ideal - self.anon - self.swapped) + hot_out + missing
+        self.unmet_seconds += self.unmet * seconds
+        self._account_stall(seconds, min(1.0, stalled / seconds if seconds else 0.0))
+
+    def account_resident(self, seconds: float, reporting: bool) -> None:
+        """What the host holds: it grows with use; free page reporting lowers it 2 s later (trap 12)."""
+        in_use = self.usable - self.free
+        kept = min(self.resident, self.usable)
+        if reporting and kept > in_use:
+            left = 0.05 * max(0.0, self.usable - in_use)  # blocks that are too broken up to be reported
+            floor = in_use + left
+            if kept > floor:
+                kept = max(floor, kept - (kept - floor) * min(1.0, seconds / 2.0))
+                self.restless = self.restless or kept - floor > MIB
+        self.resident = max(in_use, kept)
+
+    def inflate(self, amount: float, seconds: float, speeds: Speeds) -> float:
+        """The balloon takes up to `amount`; what it got. It reclaims and swaps like any other taker."""
+        got = self._obtain(amount, seconds, speeds, keep=1.25 * self.min_mark)
+        self.ballooned += got
+        return got
+
+    def deflate(self, amount: float) -> None:
+        """The balloon gives back."""
+        self.ballooned -= min(amount, self.ballooned)
+
+    def _programs(self, seconds: float, wanted: float, speeds: Speeds) -> float:
+        if self.ideal != wanted:
+            if wanted > self.ideal:
+                self.ideal = min(wanted, self.ideal + speeds.touch * seconds)
+            else:
+                self.ideal = max(wanted, self.ideal - speeds.release * seconds)
+            self.restless = True
+        held = self.anon + self.swapped
+        if held > self.ideal:
+            excess = held - self.ideal
+            from_swap = excess * self.swapped / held
+            self.swapped -= from_swap
+            self.anon -= excess - from_swap
+            return 0.0
+        short = self.ideal - held
+        if short < 1.0:
+            return 0.0
+        got = self._obtain(short, seconds, speeds, keep=self.min_mark)
+        self.anon += got
+        self.restless = True
+        return seconds if got < 0.5 * short else 0.0
+
+    def _swap_back(self, seconds: float, speeds: Speeds, cold_share: float) -> float:
+        hot_out = self.swapped - cold_share * (self.anon + self.swapped)
+        if hot_out < 1.0:
+            return 0.0
+        back = min(hot_out, speeds.disk * seconds)
+        got = self._obtain(back, seconds, speeds, keep=self.min_mark)
+        got = min(got, self.swapped)
+        self.anon += got
+        self.swapped -= got
+        self.swapped_in += got
+        self.restless = True
+        return got / speeds.disk + (seconds * 0.1 if got < back else 0.0)
+
+    def _files(
+        self, seconds: float, working_set: float, speeds: Speeds, cache_period: float, stream: float
+    ) -> float:
+        self._kswapd(seconds, speeds)
+        room = max(0.0, self.free - self.high_mark)
+        stalled = 0.0
+        missing = working_set - self.cache
+        if missing >= MIB:
+            read = min(speeds.disk * seconds, missing * seconds / cache_period)
+            again = min(read, max(0.0, self.cached_once - self.cache))
+            self.refaulted += again
+            grown = min(read, room)
+            self.cache += grown
+            room -= grown
+            stalled = again / speeds.disk
+            self.restless = True
+        self.cached_once = max(min(self.cached_once, working_set), min(self.cache, working_set))
+        if stream and room >= MIB:
+            self.cache += min(stream * seconds, room)
+            self.restless = True
+        return stalled
+
+    def _kswapd(self, seconds: float, speeds: Speeds) -> None:
+        """Back to the high watermark from below the low one."""
+        if self.free < 1.25 * self.min_mark:
+            self._reclaim(self.high_mark - self.free, seconds, speeds)
+
+    def _obtain(self, amount: float, seconds: float, speeds: Speeds, keep: float) -> float:
+        """Up to `amount` of free memory, `keep` left free, reclaiming as far as time allows."""
+        spare = self.free - keep
+        if spare < amount:
+            spare += self._reclaim(amount - spare, seconds, speeds)
+        return max(0.0, min(amount, spare))
+
+    def _reclaim(self, amount: float, seconds: float, speeds: Speeds) -> float:
+        if amount <= 0.0:
+            return 0.0
+        dropped = min(amount, self.droppable, speeds.reclaim * seconds)
+        self.cache -= dropped
+        swap_room = self.swap_size - self.swapped
+        if dropped < amount and swap_room > 0.0:
+            out = min(amount - dropped, self.anon, swap_room, speeds.disk * seconds)
+            self.anon -= out
+            self.swapped += out
+            dropped += out
+        return dropped
+
+    def _account_stall(self, seconds: float, share: float) -> None:
+        self.stall_share = share
+        self.stall_us += share * seconds * 1e6
+        decay = math.exp(-seconds / 10.0)
+        self.stall_avg10 = self.stall_avg10 * decay + 100.0 * share * (1.0 - decay)
+        if self.stall_avg10 < 0.05:
+            self.stall_avg10 = 0.0

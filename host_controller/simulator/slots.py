@@ -1,0 +1,177 @@
+"""A VM's DIMM slots, and what its guest does with the DIMMs in them (facts: traps 2, 5, 6, 7, 17)."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from agent import wire
+from agent.report import Blocks
+from host_controller.hypervisor import interface as hv
+from host_controller.model import MEMORY_BLOCK_BYTES, Dimm
+from host_controller.simulator.behaviours import HotAdd, Unplug
+from host_controller.simulator.memory import MEMMAP_SHARE
+from host_controller.units import GIB
+
+if TYPE_CHECKING:
+    from host_controller.simulator.guest import SimulatedVm
+
+DISCOVER_SECONDS: Final = 0.02
+ONLINE_SECONDS: Final = 0.16
+"""From plugged to in MemTotal (facts: trap 6)."""
+OFFLINE_SECONDS: Final = 0.5
+UNPLUG_OFFLINE_SECONDS: Final = 0.2
+UNPLUG_ONLINE_SECONDS: Final = 2.0
+STARVED_SECONDS: Final = 25.0
+"""What a guest does without for want of memory for the page structures of a DIMM (facts: trap 17)."""
+FIRST_BASE: Final = 4 * GIB
+
+
+@dataclass(slots=True)
+class SimulatedDimm:
+    """A plugged DIMM and what the guest does with it."""
+
+    dimm: Dimm
+    zone: wire.Zone | None = None
+    """None: offline."""
+
+
+class Slots:
+    """Of one VM."""
+
+    def __init__(self, vm: "SimulatedVm") -> None:
+        self.dimms: list[SimulatedDimm] = []
+        self._vm = vm
+        self._made = 0
+
+    @property
+    def plugged_bytes(self) -> int:
+        """Σ DIMMs."""
+        return sum(d.dimm.size_bytes for d in self.dimms)
+
+    @property
+    def offline_bytes(self) -> int:
+        """Plugged and not onlined."""
+        return sum(d.dimm.size_bytes for d in self.dimms if d.zone is None)
+
+    def blocks(self) -> Blocks:
+        """What the agent reads in /sys/devices/system/memory."""
+        memory = self._vm.memory
+        return Blocks(int(memory.boot + memory.online), self.offline_bytes, int(memory.movable))
+
+    def plug(self, size_bytes: int) -> str | None:
+        """Hot-add a DIMM; the reason if QEMU refuses it."""
+        vm = self._vm
+        if vm.behaviour.hot_add is HotAdd.REFUSED:
+            return "memory hot add failed"
+        if len(self.dimms) >= vm.config.slots:
+            return "no free memory slot"
+        if vm.ram_bytes + size_bytes > vm.config.limits.maximum_bytes:
+            return "exceeds the domain's maxMemory"
+        if size_bytes <= 0 or size_bytes % MEMORY_BLOCK_BYTES:
+            return "not a multiple of the memory block"
+        ends = [(d.dimm.base_bytes or 0) + d.dimm.size_bytes for d in self.dimms]
+        dimm = Dimm(f"dimm{self._made}", size_bytes, max(FIRST_BASE, *ends, 0))
+        self._made += 1
+        self.dimms.append(SimulatedDimm(dimm))
+        self._changed()
+        boot = vm.boots
+        vm.agenda.after(DISCOVER_SECONDS, lambda: self._discover(dimm.alias, boot))
+        return None
+
+    def unplug(self, alias: str) -> str | None:
+        """Ask for a DIMM back; the reason if there is no such DIMM."""
+        vm = self._vm
+        found = self._find(alias)
+        if found is None:
+            return f"no DIMM {alias}"
+        seconds = UNPLUG_OFFLINE_SECONDS if found.zone is None else UNPLUG_ONLINE_SECONDS
+        if vm.behaviour.unplug is not Unplug.IGNORED:
+            vm.agenda.after(seconds, lambda: self._eject(alias))
+        return None
+
+    def change(self, request: wire.Offline | wire.Online, zone: wire.Zone | None) -> None:
+        """The agent takes a named range on- or offline; only whole DIMMs are named here."""
+        vm = self._vm
+        if vm.agent is None or not vm.up:
+            return
+        vm.advance()
+        changed = 0
+        detail = ""
+        for found in self.dimms:
+            base = found.dimm.base_bytes or 0
+            if not request.start_bytes <= base < request.start_bytes + request.size_bytes:
+                continue
+            if zone is None and found.zone is not None:
+                if vm.behaviour.unplug is Unplug.WORKS and self._take_offline(found):
+                    changed += found.dimm.size_bytes
+                else:
+                    detail = "the rest is still online"
+            elif zone is not None and found.zone is None and vm.behaviour.hot_add is HotAdd.WORKS:
+                self._online(found.dimm.alias, zone, vm.boots)
+                changed += found.dimm.size_bytes
+        vm.agent.acknowledge(request.request_id, changed, detail)
+        self._noticed()
+
+    def _find(self, alias: str) -> SimulatedDimm | None:
+        return next((d for d in self.dimms if d.dimm.alias == alias), None)
+
+    def _discover(self, alias: str, boot: int) -> None:
+        """The guest's kernel finds a new DIMM: its page structures come out of what is free."""
+        vm = self._vm
+        found = self._find(alias)
+        if found is None or boot != vm.boots or not vm.up:
+            return
+        vm.advance()
+        memory = vm.memory
+        price = found.dimm.size_bytes / MEMMAP_SHARE
+        # What the kernel keeps free even from a starving program is enough for a block or two.
+        if price > memory.free + memory.droppable:
+            vm.starve(STARVED_SECONDS)
+            return
+        memory.memmap += price
+        if vm.behaviour.hot_add is HotAdd.WORKS and vm.agent is not None and vm.agent.zone:
+            zone = vm.agent.zone
+            vm.agenda.after(ONLINE_SECONDS, lambda: self._online(alias, zone, boot))
+        self._noticed()
+
+    def _online(self, alias: str, zone: wire.Zone, boot: int) -> None:
+        vm = self._vm
+        found = self._find(alias)
+        if found is None or boot != vm.boots or found.zone is not None or not vm.up:
+            return
+        vm.advance()
+        found.zone = zone
+        vm.memory.online += found.dimm.size_bytes
+        if zone == "movable":
+            vm.memory.movable += found.dimm.size_bytes
+        self._noticed()
+
+    def _eject(self, alias: str) -> None:
+        vm = self._vm
+        found = self._find(alias)
+        if found is None or not vm.up:
+            return  # nobody is there who would answer
+        vm.advance()
+        if vm.behaviour.unplug is Unplug.REFUSED or not self._take_offline(found):
+            vm.emit(hv.DimmRefused(vm.uuid, alias))
+            return
+        self.dimms.remove(found)
+        vm.memory.memmap = max(0.0, vm.memory.memmap - found.dimm.size_bytes / MEMMAP_SHARE)
+        self._changed()
+        vm.balloon.announce()
+        self._noticed()
+
+    def _take_offline(self, found: SimulatedDimm) -> bool:
+        if found.zone is None:
+            return True
+        if found.zone == "kernel" or not self._vm.memory.take_out(found.dimm.size_bytes, movable=True):
+            return False
+        found.zone = None
+        return True
+
+    def _changed(self) -> None:
+        self._vm.emit(hv.DimmsChanged(self._vm.uuid, self._vm.dimm_list()))
+
+    def _noticed(self) -> None:
+        if self._vm.agent is not None:
+            self._vm.agent.reporter.force("hotplug", self._vm.agenda.now)
+        self._vm.wake()

@@ -1,0 +1,233 @@
+"""The file that `dynmem simulate` reads: a host, its VMs, and what their programs do.
+
+    [host]
+    capacity = "16GiB"
+    duration = "2h"
+
+    [[vm]]
+    name = "web"
+    count = 3                       # web1, web2, web3
+    startup = "1GiB"
+    minimum = "512MiB"
+    maximum = "8GiB"
+    demand = { kind = "diurnal", low = "400MiB", high = "3GiB", period = "1h" }
+
+Demand is what programs hold, kernel not included. Every mistake is named, with its key and what is allowed.
+"""
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from host_controller.errors import InputError
+from host_controller.model import Growth, Limits
+from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.trace_file import read_trace
+from host_controller.simulator.workload import Curve, Workload, burst, diurnal, leak, ramp, steady
+from host_controller.units import parse_size
+
+_SECONDS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_MOST_VMS: Final = 1000
+
+Parse = Callable[[Any], Any]
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError('a size such as "512MiB" or "1.5GiB"')
+    return parse_size(str(value))
+
+
+def _duration(value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    if isinstance(value, str):
+        for unit in ("min", "s", "h", "d"):
+            number = value.removesuffix(unit).strip()
+            if value.endswith(unit) and number.replace(".", "", 1).isdigit():
+                return float(number) * _SECONDS[unit]
+    raise ValueError('seconds, or text such as "90s", "10min", "2h", "7d"')
+
+
+def _integer(low: int, high: int) -> Parse:
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return value
+
+    return parse
+
+
+def _share(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError("a number from 0 to 1")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("text, not empty")
+    return value
+
+
+def _growth(value: Any) -> Growth:
+    if value not in ("hotadd", "balloon"):
+        raise ValueError('"hotadd" or "balloon"')
+    return Growth(value)
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("a table")
+    return value
+
+
+HOST: Final[dict[str, Parse]] = {"capacity": _size, "duration": _duration, "seed": _integer(0, 1 << 32)}
+VM: Final[dict[str, Parse]] = {
+    "name": _text, "count": _integer(1, _MOST_VMS), "startup": _size, "minimum": _size, "maximum": _size,
+    "buffer": _integer(5, 2000), "weight": _integer(1, 10000), "growth": _growth, "start": _duration,
+    "swap": _size, "demand": _table, "cache": _size,
+}  # fmt: skip
+DEMAND: Final[dict[str, dict[str, Parse]]] = {
+    "steady": {"level": _size},
+    "ramp": {"low": _size, "high": _size, "start": _duration, "over": _duration},
+    "burst": {"base": _size, "peak": _size, "every": _duration, "hold": _duration, "rise": _duration},
+    "diurnal": {"low": _size, "high": _size, "period": _duration, "noise": _share},
+    "leak": {"base": _size, "per_hour": _size, "restart_at": _size},
+    "trace": {"file": _text, "column": _text, "unit": _size},
+}
+OPTIONAL: Final = frozenset(("seed", "count", "buffer", "weight", "growth", "start", "swap", "cache"))
+OPTIONAL_DEMAND: Final = frozenset(("rise", "period", "noise", "unit"))
+
+
+@dataclass(frozen=True, slots=True)
+class TrialVm:
+    """One VM of a trial."""
+
+    spec: GuestSpec
+    start: float
+    holes: int = 0
+    """Values of its trace that were repaired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is to be simulated."""
+
+    capacity_bytes: int
+    seconds: float
+    seed: int
+    vms: tuple[TrialVm, ...]
+
+
+def read_trial(path: Path) -> Trial:
+    """The file, checked.
+
+    Raises:
+        InputError: every mistake that is in it.
+    """
+    try:
+        whole = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}", hint="name a readable TOML file") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path}: {error}") from None
+    wrong: list[str] = []
+    wrong += [f"{key}: unknown; [host] and [[vm]] are allowed" for key in whole.keys() - {"host", "vm"}]
+    host = _checked(whole.get("host", {}), HOST, "host", wrong)
+    listed = whole.get("vm", [])
+    if not isinstance(listed, list) or not listed:
+        wrong.append("vm: at least one [[vm]] is needed")
+        listed = []
+    seconds, seed = host.get("duration", 0.0), host.get("seed", 0)
+    vms: list[TrialVm] = []
+    for number, one in enumerate(listed, 1):
+        vms += _vms(one, f"vm[{number}]", path, seconds, seed, wrong)
+    names = [vm.spec.name for vm in vms]
+    wrong += [f"vm: the name {name!r} is used twice" for name in sorted(set(names)) if names.count(name) > 1]
+    if wrong:
+        raise InputError(f"{path}: " + "; ".join(wrong))
+    return Trial(host["capacity"], seconds, seed, tuple(vms))
+
+
+def _vms(one: Any, where: str, path: Path, seconds: float, seed: int, wrong: list[str]) -> list[TrialVm]:
+    before = len(wrong)
+    vm = _checked(one, VM, where, wrong)
+    demand = vm.get("demand", {})
+    kind = demand.get("kind")
+    if kind not in DEMAND:
+        wrong.append(f"{where}.demand.kind: {kind!r}; allowed are {', '.join(DEMAND)}")
+        return []
+    given = {key: value for key, value in demand.items() if key != "kind"}
+    shape = _checked(given, DEMAND[kind], f"{where}.demand", wrong, OPTIONAL_DEMAND)
+    if len(wrong) > before:
+        return []
+    limits = Limits(vm["startup"], vm["minimum"], vm["maximum"], vm.get("buffer", 20), vm.get("weight", 100))
+    wrong += [f"{where}: {problem}" for problem in limits.problems()]
+    made = []
+    count = vm.get("count", 1)
+    for i in range(count):
+        name = vm["name"] if "count" not in vm else f"{vm['name']}{i + 1}"
+        try:
+            curve, holes = _curve(kind, shape, path.parent, seconds, f"{seed} {name}")
+        except ValueError as error:
+            wrong.append(f"{where}.demand: {error}")
+            return []
+        spec = GuestSpec(
+            name,
+            limits,
+            growth=vm.get("growth", Growth.HOTADD),
+            workload=Workload(curve, steady(vm.get("cache", 0))),
+            swap_bytes=vm.get("swap", 0),
+        )
+        made.append(TrialVm(spec, vm.get("start", 0.0), holes))
+    return made
+
+
+def _curve(kind: str, shape: Mapping[str, Any], folder: Path, seconds: float, seed: str) -> tuple[Curve, int]:
+    match kind:
+        case "steady":
+            return steady(shape["level"]), 0
+        case "ramp":
+            return ramp(shape["low"], shape["high"], shape["start"], shape["over"]), 0
+        case "burst":
+            if shape["every"] <= shape["hold"] + shape.get("rise", 0.0):
+                raise ValueError("a burst must be over before the next: every > rise + hold")
+            rise = shape.get("rise", 0.0)
+            return burst(shape["base"], shape["peak"], shape["every"], shape["hold"], seconds, rise), 0
+        case "diurnal":
+            salt = sum(ord(letter) * (i + 1) for i, letter in enumerate(seed))
+            noise, period = shape.get("noise", 0.02), shape.get("period", 86400.0)
+            if not period:
+                raise ValueError("a period of nothing")
+            return diurnal(shape["low"], shape["high"], seconds, salt, noise, period), 0
+        case "leak":
+            return leak(shape["base"], shape["per_hour"], seconds, shape["restart_at"]), 0
+        case _:
+            trace = read_trace(folder / shape["file"], shape["column"], shape.get("unit", 1 << 20))
+            return trace.curve, trace.holes
+
+
+def _checked(
+    table: Any,
+    schema: Mapping[str, Parse],
+    where: str,
+    wrong: list[str],
+    optional: frozenset[str] = OPTIONAL,
+) -> dict[str, Any]:
+    if not isinstance(table, dict):
+        wrong.append(f"{where}: a table is needed")
+        return {}
+    found = {}
+    for key, value in table.items():
+        if key not in schema:
+            wrong.append(f"{where}.{key}: unknown; allowed are {', '.join(schema)}")
+            continue
+        try:
+            found[key] = schema[key](value)
+        except ValueError as error:
+            wrong.append(f"{where}.{key}: {value!r}; allowed: {error}")
+    wrong += [f"{where}.{key}: missing" for key in schema if key not in table and key not in optional]
+    return found

@@ -1,0 +1,115 @@
+"""A recording of a real host, played again with other settings: what would have been decided."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from host_controller.engine import Engine
+from host_controller.errors import InputError
+from host_controller.hypervisor.interface import Command, SetTarget, VmAppeared, VmConfigChanged
+from host_controller.model import Limits, VmConfig
+from host_controller.recording import Handled, Recording
+
+LIMIT_FIELDS = {
+    "startup": "startup_bytes",
+    "minimum": "minimum_bytes",
+    "maximum": "maximum_bytes",
+    "buffer": "buffer_percent",
+    "weight": "weight",
+}
+
+
+@dataclass(slots=True)
+class WhatIf:
+    """What was decided, and what would have been."""
+
+    decisions: int = 0
+    seconds: float = 0.0
+    then: Counter[str] = field(default_factory=Counter)
+    now: Counter[str] = field(default_factory=Counter)
+    first_difference: float | None = None
+    """Seconds after the start. Up to there the answer is exact; beyond it the guests had something else."""
+    goals: dict[str, float] = field(default_factory=dict)
+    """Mean of what the balance would have given each VM, bytes."""
+    vms: set[str] = field(default_factory=set)
+
+    def as_json(self) -> dict[str, Any]:
+        """For --json."""
+        return {
+            "decisions": self.decisions,
+            "seconds": self.seconds,
+            "commands_then": dict(self.then),
+            "commands_now": dict(self.now),
+            "first_difference": self.first_difference,
+            "mean_goal_bytes": self.goals,
+        }
+
+
+def replay_with(
+    path: Path, capacity_bytes: int | None = None, changes: Mapping[str, Mapping[str, int]] | None = None
+) -> WhatIf:
+    """Play a recording with another capacity or other limits, by VM name.
+
+    Raises:
+        InputError: it is no recording, a VM is not in it, or limits make no sense.
+    """
+    changes = changes or {}
+    found = WhatIf()
+    sums: Counter[str] = Counter()
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    with stream:
+        recording = Recording(stream, str(path))
+        settings = recording.settings
+        if capacity_bytes is not None:
+            settings = replace(settings, capacity_bytes=capacity_bytes)
+        engine = Engine(settings)
+        for one in recording:
+            found.seconds = one.at - recording.started
+            if isinstance(one, Handled):
+                engine.handle(_changed(one.event, changes, found), one.at)
+                continue
+            commands = engine.decide(one.at)
+            found.decisions += 1
+            _count(found.then, one.commands)
+            _count(found.now, commands)
+            if found.first_difference is None and _targets(commands) != _targets(one.commands):
+                found.first_difference = found.seconds
+            for uuid, goal in engine.goals.items():
+                sums[engine.vms[uuid].name] += goal
+    unknown = sorted(set(changes) - found.vms)
+    if unknown:
+        raise InputError(
+            f"{path}: no VM {', '.join(unknown)}", hint=f"there are {', '.join(sorted(found.vms))}"
+        )
+    found.goals = {name: total / max(1, found.decisions) for name, total in sums.items()}
+    return found
+
+
+def _changed(event: Any, changes: Mapping[str, Mapping[str, int]], found: WhatIf) -> Any:
+    if not isinstance(event, VmAppeared | VmConfigChanged):
+        return event
+    found.vms.add(event.config.name)
+    wanted = changes.get(event.config.name)
+    return replace(event, config=_with(event.config, wanted)) if wanted else event
+
+
+def _with(config: VmConfig, wanted: Mapping[str, int]) -> VmConfig:
+    fields = {LIMIT_FIELDS[key]: value for key, value in wanted.items()}
+    limits: Limits = replace(config.limits, **fields)
+    problems = limits.problems()
+    if problems:
+        raise InputError("; ".join(problems), vm=config.name)
+    return replace(config, limits=limits)
+
+
+def _count(counter: Counter[str], commands: list[Command]) -> None:
+    counter.update(type(command).__name__ for command in commands)
+
+
+def _targets(commands: list[Command]) -> list[tuple[str, int]]:
+    return [(one.vm, one.target_bytes) for one in commands if isinstance(one, SetTarget)]

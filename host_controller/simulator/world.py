@@ -1,0 +1,235 @@
+"""A host with VMs, whoever controls them, and those who look on: one deterministic run."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from host_controller.hypervisor import interface as hv
+from host_controller.model import HostFacts, Limits, RunState
+from host_controller.simulator.behaviours import Behaviour
+from host_controller.simulator.checker import Checker, Violation
+from host_controller.simulator.clock import LAST, Agenda
+from host_controller.simulator.driver import TICK_SECONDS, Controller, EngineDriver
+from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.hypervisor import SimulatedHypervisor
+from host_controller.simulator.workload import Workload
+from host_controller.units import format_size
+
+HISTORY: Final = 400
+"""Commands and events kept for the report of a violation."""
+
+MakeController = Callable[[int], Controller]
+"""A controller for a host of so many bytes of capacity."""
+
+
+@dataclass(slots=True)
+class History:
+    """A witness that remembers what was said lately, and counts which command met which behaviour."""
+
+    world: "World"
+    said: deque[tuple[float, str, object]] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    met: Counter[tuple[str, str]] = field(default_factory=Counter)
+    commands: Counter[str] = field(default_factory=Counter)
+
+    def submitted(self, command: hv.Command) -> None:
+        """Take down a command."""
+        kind = type(command).__name__
+        self._say("<-", command)
+        vm = self.world.hypervisor.find(command.vm)
+        if vm is not None and isinstance(command, hv.SetTarget):
+            kind = "Grow" if command.target_bytes > vm.ram_bytes - vm.balloon.wanted else "Shrink"
+        self.commands[kind] += 1
+        if vm is not None:
+            self.met[kind, vm.behaviour.name] += 1
+
+    def delivered(self, event: hv.HypervisorEvent) -> None:
+        """Take down an event; samples only when asked for, since they are most of all events."""
+        if not isinstance(event, hv.HostSampled):
+            self._say("->", event)
+
+    def happened(self, kind: str, vm: str) -> None:
+        """Take down what befell a VM."""
+        self._say("!!", f"{kind} {self.world.name_of(vm)}")
+
+    def _say(self, way: str, what: object) -> None:
+        """What comes after the first violation does not explain it, except the command that made it."""
+        violations = self.world.violations
+        if not violations or violations[0].at == self.world.now:
+            self.said.append((self.world.now, way, what))
+
+    def tail(self, vm: str | None = None, lines: int = 40) -> Iterator[str]:
+        """The last lines, of one VM by its name or of all."""
+        chosen = [
+            (at, way, what)
+            for at, way, what in self.said
+            if vm is None or self.world.name_of(getattr(what, "vm", "")) == vm or vm in str(what)
+        ]
+        for at, way, what in chosen[-lines:]:
+            yield f"{at:9.2f} {way} {_render(what)}"
+
+
+class World:
+    """One host. Give it guests, a controller or a law, and time."""
+
+    def __init__(
+        self,
+        capacity_bytes: int,
+        *,
+        seed: int = 0,
+        resolution: float = 0.01,
+        step: float = 0.1,
+        check: bool = True,
+        host_bytes: int | None = None,
+    ) -> None:
+        self.agenda = Agenda(resolution)
+        self.capacity_bytes = capacity_bytes
+        self.hypervisor = SimulatedHypervisor(self.agenda, host_bytes or capacity_bytes, seed, step)
+        self.checker = Checker(self.hypervisor, capacity_bytes)
+        self.history = History(self)
+        if check:
+            self.hypervisor.witnesses += [self.checker, self.history]
+        self.driver: EngineDriver | None = None
+        self._make: MakeController | None = None
+        self._tick_seconds = TICK_SECONDS
+        self._by_name: dict[str, SimulatedVm] = {}
+        self._looked_at = 0.0
+        self._decided_before = 0
+        if check:
+            self._look()
+
+    @property
+    def now(self) -> float:
+        """Seconds since the world began."""
+        return self.agenda.now
+
+    @property
+    def decisions(self) -> int:
+        """How often controllers of this world have decided."""
+        return self._decided_before + (self.driver.decisions if self.driver is not None else 0)
+
+    @property
+    def violations(self) -> list[Violation]:
+        """What the checker found."""
+        return self.checker.violations
+
+    # --- guests -------------------------------------------------------------------------------------
+
+    def define(self, spec: GuestSpec) -> SimulatedVm:
+        """A VM that is off."""
+        vm = self.hypervisor.define(spec)
+        self._by_name[spec.name] = vm
+        return vm
+
+    def start(self, name: str) -> SimulatedVm:
+        """Power a VM on; nothing if it runs."""
+        vm = self._by_name[name]
+        if vm.state is RunState.OFF:
+            self.hypervisor.power_on(vm)
+        return vm
+
+    def add(self, spec: GuestSpec) -> SimulatedVm:
+        """Define a VM and power it on."""
+        self.define(spec)
+        return self.start(spec.name)
+
+    def stop(self, name: str) -> None:
+        """Power a VM off; nothing if it is off."""
+        vm = self._by_name[name]
+        if vm.state is not RunState.OFF:
+            self.hypervisor.power_off(vm)
+
+    def reset(self, name: str) -> None:
+        """Reset a running VM."""
+        vm = self._by_name[name]
+        if vm.state is not RunState.OFF:
+            self.hypervisor.reset(vm)
+
+    def behave(self, name: str, behaviour: Behaviour) -> None:
+        """Exchange a VM's behaviour."""
+        self._by_name[name].behave(behaviour)
+
+    def work(self, name: str, workload: Workload) -> None:
+        """Exchange a VM's workload."""
+        self._by_name[name].work(workload)
+
+    def limit(self, name: str, limits: Limits) -> None:
+        """Exchange a VM's limits, as `dynmem set` does."""
+        vm = self._by_name[name]
+        vm.config = replace(vm.config, limits=limits)
+        if vm.state is not RunState.OFF:
+            self.hypervisor.reconfigure(vm)
+
+    def vm(self, name: str) -> SimulatedVm:
+        """A VM by its name, brought up to now."""
+        vm = self._by_name[name]
+        vm.advance()
+        return vm
+
+    def name_of(self, uuid: str) -> str:
+        """For people."""
+        vm = self.hypervisor.find(uuid)
+        return vm.spec.name if vm is not None else uuid
+
+    # --- control ------------------------------------------------------------------------------------
+
+    def control(self, make: MakeController, tick_seconds: float = TICK_SECONDS) -> Controller:
+        """Let a controller of that kind drive this host from now on; it is told of time every tick."""
+        self._make, self._tick_seconds = make, tick_seconds
+        controller = make(self.capacity_bytes)
+        self.driver = EngineDriver(controller, self.hypervisor, self.agenda, tick_seconds)
+        self.driver.start()
+        return controller
+
+    def kill_controller(self) -> None:
+        """As by kill -9: what it sent is carried out, what it knew is lost."""
+        if self.driver is not None:
+            self.driver.stop()
+            self._decided_before += self.driver.decisions
+            self.driver = None
+
+    def restart_controller(self) -> None:
+        """A new one, that knows nothing."""
+        if self.driver is None and self._make is not None:
+            self.control(self._make, self._tick_seconds)
+
+    def set_capacity(self, capacity_bytes: int) -> None:
+        """The operator exchanges the capacity; telling the controller is its own event."""
+        if capacity_bytes < self.capacity_bytes:
+            self.checker.happened("capacity lowered", "host")
+        self.capacity_bytes = capacity_bytes
+        self.checker.capacity_bytes = capacity_bytes
+
+    def host_facts(self) -> HostFacts:
+        """The host's own memory, all guests brought up to now."""
+        for vm in self.hypervisor.running():
+            vm.advance()
+        return self.hypervisor.host_facts()
+
+    # --- time ---------------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> None:
+        """Let time pass."""
+        self.agenda.run_until(self.now + seconds)
+
+    def _look(self) -> None:
+        self.checker.look(self.now - self._looked_at)
+        self._looked_at = self.now
+        self.agenda.after(1.0, self._look, LAST)
+
+
+def _render(what: object) -> str:
+    if isinstance(what, hv.GuestSpoke):
+        message = what.untrusted_message
+        kept = {
+            key: value
+            for key, value in message._asdict().items()
+            if key in ("reason", "sequence", "zone", "request_id", "ok", "detail", "boot_id_prefix")
+        }
+        sizes = {
+            key.removesuffix("_bytes"): format_size(value)
+            for key, value in message._asdict().items()
+            if key in ("total_bytes", "available_bytes", "offline_bytes", "ballooned_bytes") and value
+        }
+        return f"{type(message).__name__} {kept | sizes}"
+    return str(what)

@@ -1,0 +1,109 @@
+"""Random scenarios: hosts that are too small, guests that misbehave, users who change their minds."""
+
+import random
+from dataclasses import replace
+
+from host_controller.model import Growth, Limits
+from host_controller.simulator.behaviours import BEHAVIOURS
+from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.memory import Speeds
+from host_controller.simulator.scenario import (
+    Action,
+    Behave,
+    KillController,
+    Pause,
+    Reset,
+    Scenario,
+    SetLimits,
+    Start,
+    Step,
+    Stop,
+    Use,
+)
+from host_controller.simulator.workload import Workload, steady
+from host_controller.units import GIB, MIB
+
+WEIGHTS = {
+    Use: 12.0,
+    Behave: 6.0,
+    Start: 3.0,
+    Reset: 1.0,
+    Stop: 0.7,
+    SetLimits: 1.0,
+    Pause: 0.5,
+    KillController: 0.25,
+}
+
+
+def random_scenario(seed: int, seconds: float = 300.0, guests: int = 6) -> Scenario:
+    """A host, its guests and about one action every two seconds."""
+    rng = random.Random(f"scenario {seed}")
+    specs = tuple(random_guest(rng, f"vm{i}") for i in range(rng.randint(2, guests)))
+    largest = max(spec.config().boot_ram_bytes for spec in specs)
+    whole = sum(spec.limits.maximum_bytes for spec in specs)
+    capacity = int(max(largest * 1.2, whole * rng.uniform(0.3, 1.1)))
+    steps = [Step(rng.uniform(0.0, 5.0), Start(spec.name)) for spec in specs]
+    at = 0.0
+    while (at := at + rng.expovariate(0.5)) < seconds:
+        steps.append(Step(round(at, 2), random_action(rng, specs)))
+    steps.sort(key=lambda step: step.at)
+    return Scenario(capacity, specs, tuple(steps), seconds, seed)
+
+
+def random_guest(rng: random.Random, name: str) -> GuestSpec:
+    """A guest of 256 MiB to 4 GiB."""
+    minimum = rng.choice((128, 192, 256, 512)) * MIB
+    startup = minimum + rng.randrange(0, 5) * 128 * MIB
+    maximum = startup + rng.randrange(0, 17) * 128 * MIB + rng.choice((0, 0, 40 * MIB))
+    limits = Limits(
+        startup,
+        minimum,
+        maximum,
+        buffer_percent=rng.choice((5, 20, 20, 50)),
+        weight=rng.choice((10, 100, 100, 300)),
+    )
+    growth = Growth.BALLOON if rng.random() < 0.2 else Growth.HOTADD
+    return GuestSpec(
+        name,
+        limits,
+        growth=growth,
+        workload=Workload(steady(rng.randrange(0, 128) * MIB)),
+        behaviour=BEHAVIOURS[rng.choice(sorted(BEHAVIOURS))] if rng.random() < 0.8 else BEHAVIOURS["ideal"],
+        boot_seconds=rng.uniform(1.0, 10.0),
+        agent_seconds=rng.uniform(0.2, 4.0),
+        swap_bytes=rng.choice((0, 0, 512 * MIB)),
+        agent=rng.random() < 0.9,
+        reporting=rng.random() < 0.7,
+        pinned="VFIO" if rng.random() < 0.03 else None,
+        speeds=replace(Speeds(), inflate=rng.choice((0.17, 0.95, 0.95)) * GIB),
+    )
+
+
+def random_action(rng: random.Random, specs: tuple[GuestSpec, ...]) -> Action:
+    """Something that befalls a guest or the controller."""
+    spec = rng.choice(specs)
+    kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    if kind is Use:
+        top = spec.limits.maximum_bytes * rng.choice((0.1, 0.3, 0.6, 0.9, 1.2))
+        cache = rng.choice((0, 0, 0, 100, 400)) * MIB
+        return Use(spec.name, int(top * rng.random()), cache, rng.choice((0.0, 1.0, 10.0)))
+    if kind is Behave:
+        name = "ideal" if rng.random() < 0.15 else rng.choice(sorted(BEHAVIOURS))
+        return Behave(spec.name, name)
+    if kind is SetLimits:
+        old = spec.limits
+        lower = rng.randrange(
+            max(1, old.minimum_bytes // (64 * MIB) - 2), old.startup_bytes // (64 * MIB) + 1
+        )
+        changed = replace(
+            old,
+            minimum_bytes=min(old.startup_bytes, lower * 64 * MIB),
+            weight=rng.choice((1, 100, 1000)),
+            buffer_percent=rng.choice((5, 20, 100)),
+        )
+        return SetLimits(spec.name, changed)
+    if kind is Pause:
+        return Pause(spec.name, rng.random() < 0.4)
+    if kind is KillController:
+        return KillController(rng.uniform(0.1, 5.0))
+    return kind(spec.name)

@@ -1,0 +1,115 @@
+"""Random steps by the hundred thousand: `python -m tests.simulated.soak [--steps N] [--seed S]`.
+
+Prints how often each kind of command met each guest behaviour, and for the first violation the shortest
+history that leads to it.
+"""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from host_controller.engine import Engine
+from host_controller.model import Settings
+from host_controller.simulator.behaviours import BEHAVIOURS
+from host_controller.simulator.checker import Violation
+from host_controller.simulator.scenario import Scenario, play, shortest, violations_of
+from host_controller.simulator.world import World
+from tests.simulated.generator import random_scenario
+
+KINDS = ("Grow", "Shrink", "AttachDimm", "DetachDimm", "SendToGuest", "SetPace")
+
+
+def make_engine(capacity_bytes: int) -> Engine:
+    """The production engine, impatient to unplug so that unplugging is met often."""
+    return Engine(
+        Settings(
+            capacity_bytes=capacity_bytes,
+            shrink_after_seconds=10.0,
+            settle_seconds=5.0,
+            unplug_after_seconds=15.0,
+        )
+    )
+
+
+class Tally:
+    """What a soak has met."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.runs = 0
+        self.met: Counter[tuple[str, str]] = Counter()
+        self.overdraft_seconds = 0.0
+        self.seconds = 0.0
+
+    def add(self, world: World) -> None:
+        """Count a world that has been played."""
+        self.runs += 1
+        self.steps += world.decisions
+        self.met += world.history.met
+        self.overdraft_seconds += world.checker.overdraft_seconds
+        self.seconds += world.now
+
+    def table(self) -> str:
+        """Commands against behaviours."""
+        lines = [f"{'':16}" + "".join(f"{kind:>12}" for kind in KINDS)]
+        lines += [
+            f"{name:16}" + "".join(f"{self.met[kind, name]:12d}" for kind in KINDS) for name in BEHAVIOURS
+        ]
+        share = self.overdraft_seconds / max(1.0, self.seconds)
+        lines.append(f"{self.steps} steps, {self.runs} runs, overdraft in {share:.1%} of the time")
+        return "\n".join(lines)
+
+
+def soak(
+    steps: int, seed: int = 0, ignored: frozenset[str] = frozenset()
+) -> tuple[Tally, list[tuple[Scenario, Violation]]]:
+    """Play random scenarios until so many engine steps were made; the violating ones are returned."""
+    tally = Tally()
+    found = []
+    while tally.steps < steps:
+        scenario = random_scenario(seed + tally.runs)
+        world = play(scenario, make_engine, ignored=ignored)
+        tally.add(world)
+        if world.violations:
+            found.append((scenario, world.violations[0]))
+    return tally, found
+
+
+def explain(scenario: Scenario, ignored: frozenset[str] = frozenset(), lines: int = 30) -> str:
+    """The shortest history that leads to a scenario's first violation."""
+    short = shortest(scenario, violations_of(make_engine, ignored))
+    world = play(short, make_engine, ignored=ignored)
+    if not world.violations:
+        return "the violation went away: the run is not deterministic"
+    violation = world.violations[0]
+    about = violation.vm if violation.vm in {g.name for g in short.guests} else None
+    return "\n".join(["", short.describe(), *world.history.tail(about, lines), str(violation)])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit 0 without a violation, else 1."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--explain", type=int, default=1, help="violations to shorten and print")
+    parser.add_argument("--ignore", nargs="*", default=[], help="rules to look behind")
+    options = parser.parse_args(arguments)
+    ignored = frozenset(options.ignore)
+    began = time.monotonic()
+    tally, found = soak(options.steps, options.seed, ignored)
+    print(tally.table())
+    print(f"{time.monotonic() - began:.0f} s, {len(found)} runs with violations")
+    shown: set[str] = set()
+    for scenario, violation in found:
+        print(f"seed {scenario.seed}: {violation}")
+    for scenario, violation in found:
+        if violation.rule not in shown and len(shown) < options.explain:
+            shown.add(violation.rule)
+            print(explain(scenario, ignored))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""`dynmem simulate`: from a file to a summary, and from a bad file to a sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from host_controller.cli import group
+from host_controller.engine import Engine
+from host_controller.errors import InputError
+from host_controller.hypervisor.interface import HypervisorEvent, Tick
+from host_controller.model import Limits, Settings
+from host_controller.recording import Recorder
+from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.laws import LAWS
+from host_controller.simulator.trace_file import read_trace
+from host_controller.simulator.trial_file import read_trial
+from host_controller.simulator.what_if import replay_with
+from host_controller.simulator.workload import Workload, ramp
+from host_controller.simulator.world import World
+from host_controller.units import GIB, MIB
+
+GOOD = """
+[host]
+capacity = "6GiB"
+duration = "5min"
+
+[[vm]]
+name = "web"
+count = 2
+startup = "512MiB"
+minimum = "512MiB"
+maximum = "2GiB"
+demand = { kind = "diurnal", low = "200MiB", high = "1GiB", period = "5min" }
+
+[[vm]]
+name = "db"
+startup = "1GiB"
+minimum = "512MiB"
+maximum = "4GiB"
+weight = 300
+growth = "balloon"
+start = "10s"
+demand = { kind = "ramp", low = "300MiB", high = "2GiB", start = 60, over = "30s" }
+"""
+
+
+def file(folder: Path, text: str = GOOD) -> Path:
+    path = folder / "host.toml"
+    path.write_text(text)
+    return path
+
+
+def dynmem(*arguments: object) -> Result:
+    return CliRunner().invoke(group, ["simulate", *map(str, arguments)])
+
+
+def test_a_host_is_simulated_and_summed_up(tmp_path: Path) -> None:
+    told = dynmem(file(tmp_path))
+    assert told.exit_code == 0, told.output
+    assert all(name in told.output for name in ("web1", "web2", "db", "footprint"))
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_every_law_can_be_simulated(tmp_path: Path, law: str) -> None:
+    path = file(tmp_path, GOOD.replace("5min", "2min"))
+    told = dynmem(path, "--law", law, "--json")
+    assert told.exit_code == 0, told.output
+    result = json.loads(told.output)
+    assert result["law"] == law
+    assert [vm["name"] for vm in result["vms"]] == ["web1", "web2", "db"]
+
+
+def test_a_picture_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert dynmem(file(tmp_path), "--png", tmp_path / "x.png").exit_code == 0
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("weight = 300", "weigth = 300", "vm[2].weigth: unknown; allowed are name"),
+        ('duration = "5min"', 'duration = "5 parsecs"', "host.duration: '5 parsecs'; allowed: seconds"),
+        ('capacity = "6GiB"', 'capacity = "6GiBs"', "host.capacity"),
+        ('minimum = "512MiB"\nmaximum = "4GiB"', 'minimum = "2GiB"\nmaximum = "4GiB"', "below minimum"),
+        ('kind = "ramp"', 'kind = "ramps"', "vm[2].demand.kind: 'ramps'; allowed are steady, ramp"),
+        ("start = 60, ", "", "vm[2].demand.start: missing"),
+        ("weight = 300", "weight = true", "vm[2].weight: True; allowed: a whole number from 1"),
+        ('name = "db"', 'name = "web1"', "the name 'web1' is used twice"),
+        ("[host]", "[host", "line 2"),
+        ("[host]", "[hosts]\n[host]", "hosts: unknown"),
+        (
+            'kind = "ramp", low = "300MiB", high = "2GiB", start = 60, over = "30s"',
+            'kind = "trace", file = "no.csv", column = "a"',
+            "no.csv",
+        ),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_what_is_allowed(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert old in GOOD
+    with pytest.raises(InputError) as error:
+        read_trial(file(tmp_path, GOOD.replace(old, new)))
+    assert said in str(error.value)
+    assert "host.toml" in str(error.value) or "no.csv" in str(error.value)
+
+
+def test_holes_of_a_trace_are_repaired_and_counted(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("s,a,b\n0,,1\n60,100,1\n120,-5,1\n180,nan,1\n240,200,1\n300,1e12,\n360,300,1\n420,7,1\n")
+    trace = read_trace(path, "a", MIB)
+    assert (trace.holes, trace.values) == (4, 8)
+    assert [trace.curve.at(t) / MIB for t in (0, 60, 130, 190, 240, 310, 400)] == [
+        100, 100, 100, 100, 200, 200, 300,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("s,a\n0,1\n0,2\n", "line 3"),
+        ("s,b\n0,1\n", "no column 'a'"),
+        ("s,a\n0,\n1,\n2,1\n", "2 of 3"),
+        ("s,a\n", "no values"),
+        ("s,a\nx,1\n", "line 2"),
+    ],
+)
+def test_a_trace_that_cannot_be_repaired_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_trace(tmp_path / "t.csv", "a", MIB)
+
+
+def test_an_unknown_law_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    told = dynmem(file(tmp_path), "--law", "magic")
+    assert isinstance(told.exception, InputError)
+    assert "qmemman" in str(told.exception)
+
+
+class Recorded(Engine):
+    """An engine that is recorded as the daemon records it."""
+
+    recorder: Recorder
+
+    def handle(self, event: HypervisorEvent | Tick, now: float) -> None:  # type: ignore[override]
+        self.recorder.handled(event, now)
+        super().handle(event, now)
+
+    def decide(self, now: float) -> list:  # type: ignore[type-arg]
+        commands = super().decide(now)
+        self.recorder.decided(commands, now)
+        return commands
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    path = tmp_path / "run.jsonl"
+    settings = Settings(3 * GIB)
+    engine = Recorded(settings)
+    engine.recorder = Recorder(path, settings, 0.0)
+    world = World(3 * GIB, check=False)
+    for name in ("web", "db"):
+        limits = Limits(512 * MIB, 256 * MIB, 2 * GIB)
+        world.define(GuestSpec(name, limits, workload=Workload(ramp(64 * MIB, 900 * MIB, 40, 20))))
+    world.control(lambda _: engine)
+    for name in ("web", "db"):
+        world.start(name)
+    world.run(90.0)
+    engine.recorder.close()
+    return path
+
+
+def test_a_recording_played_again_decides_the_same(recording: Path) -> None:
+    found = replay_with(recording)
+    assert found.first_difference is None
+    assert found.then == found.now
+
+
+def test_what_if_a_vm_had_had_another_buffer(recording: Path) -> None:
+    found = replay_with(recording, changes={"web": {"buffer": 100}})
+    assert found.first_difference is not None
+    assert found.goals["web"] > found.goals["db"]
+    told = dynmem("--replay", recording, "--with", "web:weight=300", "--json")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.output)["decisions"] == found.decisions
+
+
+@pytest.mark.parametrize(
+    "change", ["web", "web:color=1", "web:weight=x", "mail:weight=3", "web:minimum=9GiB"]
+)
+def test_what_if_of_what_cannot_be_is_refused(recording: Path, change: str) -> None:
+    told = dynmem("--replay", recording, "--with", change)
+    assert isinstance(told.exception, InputError)
