@@ -1,0 +1,67 @@
+"""The command `dynmem`. Commands are imported when they are called: `status` must not pay for the others."""
+
+import importlib
+import sys
+from typing import Final
+
+import click
+
+from host_controller import __version__
+from host_controller.errors import DynmemError
+
+COMMANDS: Final = {
+    "check-config": "host_controller.cli.manage:check_config",
+    "completion": "host_controller.cli.completion:completion",
+    "disable": "host_controller.cli.enable:disable",
+    "doctor": "host_controller.cli.doctor:doctor",
+    "enable": "host_controller.cli.enable:enable",
+    "events": "host_controller.cli.events:events",
+    "explain": "host_controller.cli.explain:explain",
+    "history": "host_controller.cli.history:history",
+    "hook": "host_controller.cli.hook:hook",
+    "pause": "host_controller.cli.manage:pause",
+    "reload": "host_controller.cli.manage:reload",
+    "resume": "host_controller.cli.manage:resume",
+    "run": "host_controller.cli.run:run",
+    "set": "host_controller.cli.enable:set_limits",
+    "simulate": "host_controller.cli.simulate:simulate",
+    "status": "host_controller.cli.status:status",
+    "top": "host_controller.cli.top:top",
+}
+"""Name and place of every command: `module:function`, a click command."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are named in COMMANDS and imported one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every name, in alphabetical order."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module, _, name = place.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="dynmem")
+def group() -> None:
+    """Dynamic Memory for Linux VMs: memory moves between them as they need it.
+
+    Exit codes: 0 done, 1 it went wrong, 2 what was asked for cannot be and nothing was changed.
+    """
+
+
+def main() -> None:
+    """Run the command; an error of ours is one sentence on stderr and an exit code."""
+    try:
+        group.main(standalone_mode=True)
+    except DynmemError as error:
+        click.echo(f"dynmem: {error}", err=True)
+        sys.exit(error.exit_code)

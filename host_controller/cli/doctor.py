@@ -1,0 +1,128 @@
+"""`dynmem doctor`: looks at the host and every managed VM, and says what is wrong and what to do."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from host_controller.cli.enable import connect
+from host_controller.cli.hook import DIRECTORY, NAME
+from host_controller.cli.options import at_socket, vm_names
+from host_controller.cli.text import paint, wants_colour, without_control
+from host_controller.client import Client
+from host_controller.doctor import host, vm
+from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
+from host_controller.doctor.kernel import Kernel, read_kernel
+from host_controller.errors import DynmemError, HypervisorUnreachable, InputError
+from host_controller.hypervisor.domain_xml import parse_xml, read_domain
+from host_controller.hypervisor.survey import Survey
+
+COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
+SIGNS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
+HOOK = DIRECTORY / NAME
+
+Found = tuple[str | None, Finding]
+
+
+@click.command()
+@click.argument("name", metavar="[VM]", required=False, shell_complete=vm_names)
+@click.option("--all", "everything", is_flag=True, help="Show what is in order too.")
+@click.option("--json", "as_json", is_flag=True, help="All findings (DoctorView of GET /v1/schema).")
+@connect
+@at_socket
+def doctor(name: str | None, *, everything: bool, as_json: bool, connect: str, socket: str | None) -> None:
+    """Look for what keeps the host, or VM, from good dynamic memory, with the remedy for each finding.
+
+    OPERATIONS.md says more about each. Exit code 0 without problems (notes are none), 1 with.
+    """
+    findings = examine(name, connect, socket)
+    if as_json:
+        click.echo(json.dumps({"findings": [_plain(one) for one in findings]}, indent=2))
+    else:
+        click.echo("\n".join(lines(findings, everything)))
+    if any(finding.level == "problem" for _, finding in findings):
+        sys.exit(1)
+
+
+def examine(name: str | None, uri: str, socket: str | None) -> list[Found]:
+    """All findings: the host's first, then each VM's."""
+    status, problem = _status(socket)
+    kernel = read_kernel()
+    findings: list[Found] = []
+    views = {one["uuid"]: one for one in status["vms"]} if status else {}
+    try:
+        survey = Survey(uri)
+    except HypervisorUnreachable as error:
+        finding = Finding("libvirt", "problem", error.message, error.hint or "")
+        return [(None, finding), *_host(HostSurvey(uri, **_shared(kernel, status, problem)))]
+    try:
+        libvirt_version, qemu_version = survey.versions()
+        facts = HostSurvey(
+            uri,
+            libvirt_version=libvirt_version,
+            qemu_version=qemu_version,
+            hook=str(HOOK) if HOOK.exists() else None,
+            **_shared(kernel, status, problem),
+        )
+        if name is None:
+            findings += _host(facts)
+        seen = False
+        for one in survey.domains():
+            if name is not None and name not in (one.name, one.uuid):
+                continue
+            seen = True
+            about = VmSurvey(
+                one.name,
+                one.running,
+                parse_xml(one.xml),
+                read_domain(one.xml),
+                views.get(one.uuid),
+                one.statistics,
+                controller=status is not None,
+            )
+            findings += [(one.name, check(about)) for check in vm.CHECKS]
+    finally:
+        survey.close()
+    if name is not None and not seen:
+        raise InputError("no managed VM of this name", vm=name, hint="virsh list --all; dynmem enable")
+    return findings
+
+
+def lines(findings: list[Found], everything: bool) -> list[str]:
+    """The findings as text: problems, notes, and in the end how many were in order."""
+    colour = wants_colour()
+    found = []
+    for about, one in findings:
+        if one.level == "ok" and not everything:
+            continue
+        where = f"{without_control(about)}: " if about else ""
+        sign = paint(SIGNS[one.level], COLOURS[one.level], colour)
+        found.append(f"{sign}  {where}{one.check}: {without_control(one.found)}")
+        if one.remedy:
+            found.append(f"      -> {without_control(one.remedy)}")
+    count = sum(one.level == "ok" for _, one in findings)
+    return [*found, f"{count} of {len(findings)} checks are in order"]
+
+
+def _host(facts: HostSurvey) -> list[Found]:
+    return [(None, check(facts)) for check in host.CHECKS]
+
+
+def _shared(kernel: Kernel, status: Any, problem: str) -> dict[str, Any]:
+    facts: dict[str, Any] = kernel._asdict()
+    facts["controller"] = status["host"] if status else None
+    facts["controller_problem"] = problem
+    return facts
+
+
+def _status(socket: str | None) -> tuple[Any, str]:
+    try:
+        return Client(socket).get("status"), ""
+    except DynmemError as error:
+        return None, str(error)
+
+
+def _plain(found: Found) -> dict[str, Any]:
+    about, one = found
+    return {"vm": about, **one._asdict()}

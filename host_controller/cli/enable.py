@@ -1,0 +1,266 @@
+"""`dynmem enable`, `disable` and `set`: a domain's part in dynamic memory, kept in its own XML."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from xml.etree import ElementTree
+
+import click
+
+from host_controller.cli.options import size
+from host_controller.config import load
+from host_controller.errors import DomainMustBeOff, DomainUnsuitable, InputError
+from host_controller.hypervisor import domain_edit
+from host_controller.hypervisor.definitions import Definition, Definitions
+from host_controller.hypervisor.domain_xml import DomainView, read_domain
+from host_controller.model import Growth, Limits, Trust, VmConfig
+from host_controller.units import format_size
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_URI: Final = "qemu:///system"
+
+connect: Final = click.option("--connect", metavar="URI", default=DEFAULT_URI, help="Which libvirt.")
+dry_run: Final = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+
+
+def limit_options(function: F) -> F:
+    """The five settings."""
+    for option in (
+        click.option("--weight", type=int, help="Share under contention, 1 to 10000; 100 by default."),
+        click.option(
+            "--buffer", type=int, metavar="PERCENT", help="Kept above demand, 5 to 2000; 20 by default."
+        ),
+        size("--maximum", "It never gets more."),
+        size("--minimum", "It never gets less."),
+        size("--startup", "What it boots with."),
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("vm")
+@limit_options
+@click.option(
+    "--growth",
+    type=click.Choice([Growth.HOTADD.value, Growth.BALLOON.value]),
+    help="How it grows past startup: by hot-added DIMMs, or only within what it boots with.",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
+@dry_run
+@connect
+def enable(
+    vm: str, growth: str | None, config: Path | None, *, dry_run: bool, connect: str, **given: int | None
+) -> None:
+    """Prepare VM for dynamic memory; it must be off.
+
+    Sizes are written as 512M or 1.5GiB. Limits that are not given stay what they were; the first time they
+    come from [defaults] of the configuration. Doing it again changes nothing more; `dynmem disable` puts the
+    domain back as it was.
+    """
+    defaults = load(config).default_limits
+    with Definitions(connect) as definitions:
+        domain = definitions.find(vm)
+        old = read_domain(domain.xml()).config
+        limits = _given(old.limits, given) if old else _first(defaults, given)
+        how = Growth(growth) if growth else (old.growth if old else Growth.HOTADD)
+        trust = old.trust if old else Trust.GUEST
+        plan = _about(domain.name, lambda: domain_edit.enable(domain.xml(), limits, how, trust))
+        new = _about(
+            domain.name, lambda: domain_edit.enable(domain.xml(secrets=True), limits, how, trust).xml
+        )
+        if _same(domain.xml(secrets=True), new):
+            _say(plan.notes)
+            click.echo(f"{domain.name} is prepared like this already; nothing to change")
+            return
+        _change(
+            domain,
+            plan.xml,
+            new,
+            plan.notes,
+            dry_run=dry_run,
+            to_do="shut it down first; `dynmem set` changes limits of a running VM",
+        )
+        if not dry_run:
+            click.echo(f"{domain.name} is prepared; it takes part from its next start")
+
+
+@click.command()
+@click.argument("vm")
+@dry_run
+@connect
+def disable(vm: str, *, dry_run: bool, connect: str) -> None:
+    """Put VM's definition back as it was before `dynmem enable`; it must be off."""
+    with Definitions(connect) as definitions:
+        domain = definitions.find(vm)
+        new = domain_edit.disable(domain.xml(secrets=True))
+        if _same(domain.xml(secrets=True), new):
+            click.echo(f"{domain.name} is not prepared for dynamic memory; nothing to change")
+            return
+        _change(
+            domain, domain_edit.disable(domain.xml()), new, (), dry_run=dry_run, to_do="shut it down first"
+        )
+        if not dry_run:
+            click.echo(f"{domain.name} is as it was")
+
+
+@click.command("set")
+@click.argument("vm")
+@limit_options
+@dry_run
+@connect
+def set_limits(vm: str, *, dry_run: bool, connect: str, **given: int | None) -> None:
+    """Change VM's limits, also while it runs.
+
+    At once: maximum up (as far as the running VM has room), minimum down, buffer, weight. With the next
+    start: startup, maximum down, minimum up.
+    """
+    if all(value is None for value in given.values()):
+        raise InputError(
+            "nothing to set", hint="give one of --startup, --minimum, --maximum, --buffer, --weight"
+        )
+    with Definitions(connect) as definitions:
+        domain = definitions.find(vm)
+        persistent = read_domain(domain.xml()).config if domain.persistent else None
+        live = read_domain(domain.live_xml()) if domain.running else None
+        config = persistent or (live.config if live else None)
+        if config is None:
+            raise DomainUnsuitable(
+                "it is not prepared for dynamic memory", vm=domain.name, hint="see `dynmem enable`"
+            )
+        limits = _given(config.limits, given)
+        problems = limits.problems()
+        if problems:
+            raise InputError("; ".join(problems), vm=domain.name)
+        if live is not None and live.config is not None:
+            _set_live(domain, live, live.config, limits, dry_run=dry_run)
+        if persistent is not None:
+            new = _about(
+                domain.name,
+                lambda: (
+                    domain_edit.enable(
+                        domain.xml(secrets=True), limits, persistent.growth, persistent.trust
+                    ).xml
+                ),
+            )
+            if not dry_run:
+                domain.define(new)
+        click.echo(
+            f"{domain.name} {'would have' if dry_run else 'has'} {_words(limits)}"
+            + (" from its next start" if live is not None and persistent is not None else "")
+        )
+
+
+def live_limits(now: Limits, wanted: Limits, ceiling_bytes: int) -> tuple[Limits, tuple[str, ...]]:
+    """The part of the wanted limits that a running VM can have, and what must wait, in sentences.
+
+    As Hyper-V has it: maximum only up, minimum only down. `ceiling_bytes` is what the running VM has
+    room for.
+    """
+    waits = []
+    maximum = now.maximum_bytes
+    if wanted.maximum_bytes > now.maximum_bytes:
+        maximum = max(maximum, min(wanted.maximum_bytes, ceiling_bytes))
+        if maximum < wanted.maximum_bytes:
+            waits.append(
+                f"maximum {format_size(wanted.maximum_bytes)} waits for the next start: the running VM has "
+                f"room for {format_size(maximum)}"
+            )
+    elif wanted.maximum_bytes < now.maximum_bytes:
+        waits.append(
+            f"maximum {format_size(wanted.maximum_bytes)} waits for the next start: it can only rise"
+        )
+    minimum = min(now.minimum_bytes, wanted.minimum_bytes)
+    if wanted.minimum_bytes > now.minimum_bytes:
+        waits.append(
+            f"minimum {format_size(wanted.minimum_bytes)} waits for the next start: it can only fall"
+        )
+    if wanted.startup_bytes != now.startup_bytes:
+        waits.append(f"startup {format_size(wanted.startup_bytes)} waits for the next start")
+    limits = replace(
+        now,
+        minimum_bytes=minimum,
+        maximum_bytes=maximum,
+        buffer_percent=wanted.buffer_percent,
+        weight=wanted.weight,
+    )
+    return limits, tuple(waits)
+
+
+def _set_live(
+    domain: Definition, view: DomainView, config: VmConfig, wanted: Limits, *, dry_run: bool
+) -> None:
+    limits, waits = live_limits(config.limits, wanted, view.ceiling_bytes)
+    _say(waits)
+    if limits == config.limits or dry_run:
+        return
+    domain.set_live_metadata(domain_edit.metadata_element(limits, config.growth, config.trust))
+    click.echo(f"{domain.name} has {_words(limits)} now")
+
+
+def _given(limits: Limits, given: dict[str, int | None]) -> Limits:
+    """These limits with what was named on the command line in place."""
+    fields = {
+        "startup": "startup_bytes",
+        "minimum": "minimum_bytes",
+        "maximum": "maximum_bytes",
+        "buffer": "buffer_percent",
+        "weight": "weight",
+    }
+    return replace(limits, **{fields[key]: value for key, value in given.items() if value is not None})
+
+
+def _first(defaults: Limits, given: dict[str, int | None]) -> Limits:
+    """The limits of a VM that had none: a named startup draws the defaults of the others along."""
+    limits = _given(defaults, given)
+    if given["minimum"] is None:
+        limits = replace(limits, minimum_bytes=min(limits.minimum_bytes, limits.startup_bytes))
+    if given["maximum"] is None:
+        limits = replace(limits, maximum_bytes=max(limits.maximum_bytes, limits.startup_bytes))
+    return limits
+
+
+def _change(
+    domain: Definition, shown: str, new: str, notes: tuple[str, ...], *, dry_run: bool, to_do: str
+) -> None:
+    if not dry_run and domain.running:
+        raise DomainMustBeOff(
+            "it is running, and its memory layout is fixed while it does", vm=domain.name, hint=to_do
+        )
+    click.echo(domain_edit.difference(domain.xml(), shown, domain.name))
+    _say(notes)
+    if not dry_run:
+        domain.define(new)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two XMLs differ in nothing but layout."""
+    return _canonical(one) == _canonical(other)
+
+
+def _canonical(xml: str) -> str:
+    return ElementTree.canonicalize(xml, strip_text=True)
+
+
+def _about(name: str, work: Callable[[], Any]) -> Any:
+    """Errors of the pure editing do not know whose XML it was."""
+    try:
+        return work()
+    except (InputError, DomainUnsuitable) as error:
+        error.vm = error.vm or name
+        raise
+
+
+def _words(limits: Limits) -> str:
+    return (
+        f"startup {format_size(limits.startup_bytes)}, minimum {format_size(limits.minimum_bytes)}, "
+        f"maximum {format_size(limits.maximum_bytes)}, buffer {limits.buffer_percent} %, "
+        f"weight {limits.weight}"
+    )
+
+
+def _say(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        click.echo(f"* {note}")

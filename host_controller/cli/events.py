@@ -1,0 +1,40 @@
+"""`dynmem events`: what happened and why, one line each."""
+
+import json
+import time
+from typing import Any
+
+import click
+
+from host_controller.cli.options import at_socket
+from host_controller.cli.text import paint, wants_colour, without_control
+from host_controller.client import Client
+
+COLOURS = {"overdraft": "red", "fault": "red", "gone": "dim", "connection": "yellow"}
+
+
+@click.command()
+@click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
+@click.option("--vm", metavar="VM", help="Only what is about this VM.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line (EntryView of GET /v1/schema).")
+@at_socket
+def events(*, follow: bool, vm: str | None, as_json: bool, socket: str | None) -> None:
+    """Show notices, decisions with their reasons, and commands with their results, oldest first.
+
+    The last 20,000 are kept in memory; `dynmem history VM --since 7d` reaches further back.
+    """
+    query: dict[str, object] = {"follow": "true"} if follow else {}
+    if vm is not None:
+        query["vm"] = vm
+    colour = wants_colour()
+    for entry in Client(socket).follow("events", **query):
+        click.echo(json.dumps(entry) if as_json else entry_line(entry, colour))
+
+
+def entry_line(entry: dict[str, Any], colour: bool = False) -> str:
+    """One event as people read it."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["at"]))
+    about = without_control(entry["name"] or "-")
+    failed = bool(entry["detail"].get("error"))
+    line = f"{when}  {entry['kind']:<8}  {about:<16}  {without_control(entry['text'])}"
+    return paint(line, "red" if failed else COLOURS.get(entry["topic"]), colour)

@@ -1,0 +1,88 @@
+"""`dynmem explain VM`: where the memory went, and why."""
+
+import json
+import time
+from typing import Any
+
+import click
+
+from host_controller.cli.options import as_json, at_socket, vm_names
+from host_controller.cli.status import agent_of, decision_of, state_of
+from host_controller.cli.text import duration, number, paint, size, wants_colour, without_control
+from host_controller.client import Client
+
+
+@click.command()
+@click.argument("vm", shell_complete=vm_names)
+@as_json
+@at_socket
+def explain(vm: str, as_json: bool, socket: str | None) -> None:
+    """Say why VM has the memory that it has, and why not more or less."""
+    answer = Client(socket).get("vms", vm, "explain")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    click.echo("\n".join(lines(answer)))
+
+
+def lines(answer: dict[str, Any]) -> list[str]:
+    """The explanation as text."""
+    colour = wants_colour()
+    vm = answer["vm"]
+    limits = vm["limits"]
+    decision = vm["decision"]
+    found = [
+        paint(f"{without_control(vm['name'])}: {headline(vm)}", "bold", colour),
+        f"  state     {state_of(vm)}; memory is {vm['status']}; agent: {agent_of(vm)}{_heard(vm)}",
+        f"  limits    minimum {size(limits['minimum_bytes'])}, startup {size(limits['startup_bytes'])}, "
+        f"maximum {size(limits['maximum_bytes'])}, buffer {limits['buffer_percent']} %, "
+        f"weight {limits['weight']}",
+        f"  hardware  {size(vm['ram_bytes'])} of RAM, {vm['dimms']} of {vm['slots']} DIMMs, "
+        f"growth by {vm['growth']}"
+        + (f", {size(vm['offline_bytes'])} of it offline" if vm["offline_bytes"] else ""),
+    ]
+    if decision is not None:
+        ago = duration(max(0.0, time.time() - decision["at"]))
+        found.append(f"  decision  {decision_of(vm)} ({ago} ago)")
+    if vm["operation"]:
+        found.append(f"  under way {without_control(vm['operation'])}")
+    if answer["why"]:
+        found += ["", "Why", *(f"  {without_control(one)}" for one in answer["why"])]
+    found += _parts("Demand: what it works with", answer["demand"], colour, mark=False)
+    found += _parts("Balance: what it asks for and gets", answer["balance"], colour, mark=False)
+    total = f"Charge: what it costs the host, {size(vm['charge_bytes'])}"
+    found += _parts(total, answer["charge"], colour, mark=True)
+    if vm["ignored"]:
+        counts = ", ".join(f"{count} × {without_control(kind)}" for kind, count in vm["ignored"].items())
+        found += ["", f"Not believed of what the guest sent: {counts}"]
+    return found
+
+
+def headline(vm: dict[str, Any]) -> str:
+    """The VM in one sentence."""
+    text = f"has {size(vm['assigned_bytes'])}"
+    if vm["demand_bytes"] is None:
+        return f"{text}; it has not reported yet"
+    text = f"{text}, demands {size(vm['demand_bytes'])} ({number(vm['pressure_percent'])} % pressure)"
+    return text if vm["goal_bytes"] is None else f"{text}, should have {size(vm['goal_bytes'])}"
+
+
+def _heard(vm: dict[str, Any]) -> str:
+    age = vm["report_age_seconds"]
+    return "" if age is None else f", heard {duration(age)} ago"
+
+
+def _parts(title: str, parts: list[dict[str, Any]], colour: bool, *, mark: bool) -> list[str]:
+    if not parts:
+        return []
+    width = max(len(one["name"]) for one in parts)
+    sizes = [size(one["size_bytes"]) for one in parts]
+    room = max(map(len, sizes))
+    found = ["", title]
+    for one, text in zip(parts, sizes, strict=True):
+        sign = "*" if mark and one["deciding"] else " "
+        line = f"{sign} {one['name'].ljust(width)}  {text.rjust(room)}  {one['text']}"
+        found.append(paint(line, "bold" if one["deciding"] else None, colour))
+    if mark:
+        found.append("  * counts: the largest of the rules, and all that comes on top of it")
+    return found

@@ -1,0 +1,80 @@
+"""`dynmem history VM`: what became of a VM, as a table, as JSON, as a picture."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from host_controller.cli.events import entry_line
+from host_controller.cli.options import as_json, at_socket, vm_names
+from host_controller.cli.text import number, paint, size, table, wants_colour, without_control
+from host_controller.client import Client
+
+HEAD: Final = ("TIME", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "CHARGE", "PHASE")
+ROWS: Final = 24
+LAST_EVENTS: Final = 20
+
+
+@click.command()
+@click.argument("vm", shell_complete=vm_names)
+@click.option("--since", default="1h", show_default=True, metavar="DURATION", help="30min, 6h, 7d, …")
+@as_json
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw it.")
+@at_socket
+def history(vm: str, since: str, *, as_json: bool, plot: Path | None, socket: str | None) -> None:
+    """Show what VM had, needed and cost, and what was done about it.
+
+    The last hour is known at full rate; what is longer ago comes from the history file, thinned.
+    """
+    answer = Client(socket).get("vms", vm, "history", since=since)
+    if plot is not None:
+        from host_controller.cli.plot import draw
+
+        draw(answer, plot)
+        click.echo(f"drawn: {plot}")
+    elif as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo("\n".join(lines(answer)))
+
+
+def lines(answer: dict[str, Any]) -> list[str]:
+    """The history as text: at most 24 rows of figures, evenly spaced, and the last events."""
+    colour = wants_colour()
+    samples, entries = answer["samples"], answer["entries"]
+    title = f"{without_control(answer['name'])}: {len(samples)} samples, {len(entries)} events"
+    found = [paint(title, "bold", colour)]
+    if samples:
+        found += table(HEAD, [_row(one) for one in _evenly(samples)], left=(0, 6))
+    if entries:
+        found += ["", *(entry_line(one, colour) for one in entries[-LAST_EVENTS:])]
+    if len(entries) > LAST_EVENTS:
+        found.append(f"({len(entries) - LAST_EVENTS} events before these: --json)")
+    return found
+
+
+def _row(sample: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        time.strftime("%m-%d %H:%M:%S", time.localtime(sample["at"])),
+        size(sample["assigned_bytes"]),
+        size(sample["demand_bytes"]),
+        number(sample["pressure_percent"]),
+        size(sample["goal_bytes"]),
+        size(sample["charge_bytes"]),
+        sample["phase"],
+    )
+
+
+def _evenly(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sample in force at each of 24 moments, and the last one."""
+    first, last = samples[0]["at"], samples[-1]["at"]
+    step = (last - first) / (ROWS - 1) or 1.0
+    chosen, due = [], first
+    for now, after in zip(samples, [*samples[1:], None], strict=True):
+        if after is None or after["at"] > due:
+            chosen.append(now)
+            while due < (now if after is None else after)["at"]:
+                due += step
+    return chosen

@@ -1,0 +1,64 @@
+"""`dynmem hook install|remove`: libvirt asks the controller before it starts a VM."""
+
+import shlex
+from pathlib import Path
+from typing import Final
+
+import click
+
+from host_controller.errors import DynmemError, InputError
+
+DIRECTORY: Final = Path("/etc/libvirt/hooks/qemu.d")
+"""libvirt 6.5 and later runs what is here, beside its single hook `qemu`."""
+NAME: Final = "dynmem"
+MARK: Final = "# Installed by `dynmem hook install`."
+PROGRAM: Final = Path(__file__).resolve().parent.parent / "hook.py"
+
+directory = click.option(
+    "--directory", type=click.Path(path_type=Path), default=DIRECTORY, help=f"Instead of {DIRECTORY}."
+)
+
+
+@click.group()
+def hook() -> None:
+    """Let libvirt ask the controller before a VM starts, so that no start takes memory that is not there."""
+
+
+@hook.command()
+@directory
+@click.option("--config", type=click.Path(path_type=Path), help="The controller's, if not the default one.")
+def install(directory: Path, config: Path | None) -> None:
+    """Install the hook. libvirtd sees it when it starts: restart libvirtd if it had no hook before."""
+    file = directory / NAME
+    if file.exists() and MARK not in file.read_text(errors="replace"):
+        raise InputError(f"{file} is there and is not ours", hint="move it away first")
+    options = f" --config {shlex.quote(str(config.absolute()))}" if config else ""
+    command = f"exec /usr/bin/python3 -I {shlex.quote(str(PROGRAM))}{options}"
+    try:
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        fresh = file.with_suffix(".new")
+        fresh.write_text(f'#!/bin/sh\n{MARK}\n{command} "$@"\n')
+        fresh.chmod(0o755)
+        fresh.replace(file)
+    except OSError as error:
+        raise DynmemError(f"{file}: {error.strerror}", hint="run as root, or name a --directory") from None
+    click.echo(f"{file} is installed; if libvirtd runs without hooks, restart it once")
+
+
+@hook.command()
+@directory
+def remove(directory: Path) -> None:
+    """Remove the hook: every VM may start."""
+    file = directory / NAME
+    try:
+        ours = MARK in file.read_text(errors="replace")
+    except FileNotFoundError:
+        click.echo(f"{file} is not there; nothing to remove")
+        return
+    if not ours:
+        raise InputError(f"{file} is not ours", hint="remove it by hand if you want to")
+    try:
+        file.unlink()
+    except OSError as error:
+        raise DynmemError(f"{file}: {error.strerror}", hint="run as root") from None
+    click.echo(f"{file} is removed")

@@ -1,0 +1,61 @@
+"""`dynmem pause`, `resume`, `reload` and `check-config`: what operators do to the controller."""
+
+from pathlib import Path
+
+import click
+
+from host_controller.cli.options import at_socket, vm_names
+from host_controller.client import Client
+from host_controller.errors import InputError
+
+all_vms = click.option("--all", "everything", is_flag=True, help="All VMs, also those that start later.")
+
+
+@click.command()
+@click.argument("vm", required=False, shell_complete=vm_names)
+@all_vms
+@at_socket
+def pause(vm: str | None, *, everything: bool, socket: str | None) -> None:
+    """Stop managing VM: it is still observed and charged, and nothing is done to it.
+
+    This outlives restarts of the VM and of the controller, and is shown by every view.
+    """
+    _hold("pause", vm, everything, socket)
+
+
+@click.command()
+@click.argument("vm", required=False, shell_complete=vm_names)
+@all_vms
+@at_socket
+def resume(vm: str | None, *, everything: bool, socket: str | None) -> None:
+    """Manage VM again after `dynmem pause`."""
+    _hold("resume", vm, everything, socket)
+
+
+def _hold(action: str, vm: str | None, everything: bool, socket: str | None) -> None:
+    if (vm is None) is not everything:
+        raise InputError(f"say which VM to {action}, or --all", hint=f"dynmem {action} VM")
+    client = Client(socket)
+    answer = client.post(action) if vm is None else client.post("vms", vm, action)
+    click.echo(answer["done"])
+
+
+@click.command()
+@at_socket
+def reload(socket: str | None) -> None:
+    """Let the controller read its configuration again: all of it is taken over, or none."""
+    click.echo(Client(socket).post("reload")["done"])
+
+
+@click.command("check-config")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+def check_config(file: Path | None) -> None:
+    """Read FILE, or /etc/dynmem/dynmem.toml, as `dynmem run` would, and name every mistake.
+
+    Exit code 0 when it can be used, 2 when not.
+    """
+    from host_controller.config import DEFAULT_PATH, load
+
+    load(file)
+    path = file or DEFAULT_PATH
+    click.echo(f"{path}: " + ("can be used" if path.exists() else "is not there; the defaults are used"))

@@ -1,0 +1,124 @@
+"""Man pages from the same text as --help, and dynmem.toml(5) from the configuration's own descriptions.
+
+python -m host_controller.cli.manual DIRECTORY
+"""
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, get_type_hints
+
+import click
+import msgspec
+
+from host_controller import __version__
+from host_controller.cli import COMMANDS, group
+from host_controller.config import DEFAULT_PATH, Config, meta_of
+
+SEE_ALSO: Final = "SEE ALSO"
+
+
+def pages() -> Iterator[tuple[str, str]]:
+    """File name and text of every page."""
+    context = click.Context(group, info_name="dynmem")
+    names = sorted(COMMANDS)
+    others = ", ".join(f"\\fB{_escape(f'dynmem-{name}')}\\fR(1)" for name in names)
+    yield "dynmem.1", _page("dynmem", group, context, f"{others}, \\fBdynmem.toml\\fR(5)")
+    for name in names:
+        command = group.get_command(context, name)
+        assert command is not None
+        yield from _command(f"dynmem-{name}", command, click.Context(command, parent=context, info_name=name))
+    yield "dynmem.toml.5", _configuration()
+    from agent.commands import cli as agent
+
+    context = click.Context(agent, info_name="dynmem-agent")
+    yield "dynmem-agent.1", _page("dynmem-agent", agent, context, "\\fBdynmem\\fR(1)")
+
+
+def _command(title: str, command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+    yield f"{title}.1", _page(title, command, context, "\\fBdynmem\\fR(1)")
+
+
+def _page(title: str, command: click.Command, context: click.Context, see_also: str) -> str:
+    first, _, rest = inspect.cleandoc(command.help or "").partition("\n\n")
+    lines = [
+        f'.TH "{title.upper()}" "1" "" "dynmem {__version__}" "Dynamic Memory for VMs"',
+        ".SH NAME",
+        f"{_escape(title)} \\- {_escape(command.get_short_help_str(200).rstrip('.'))}",
+        ".SH SYNOPSIS",
+        f".B {_escape(context.command_path)}",
+        _escape(" ".join(command.collect_usage_pieces(context))),
+        ".SH DESCRIPTION",
+        *_paragraphs(first if not rest else f"{first}\n\n{rest}"),
+    ]
+    options = [record for one in command.params if (record := one.get_help_record(context)) is not None]
+    if options:
+        lines.append(".SH OPTIONS")
+        for names, text in options:
+            lines += [".TP", f".B {_escape(names)}", _escape(text)]
+    if isinstance(command, click.Group):
+        lines.append(".SH COMMANDS")
+        for name in command.list_commands(context):
+            one = command.get_command(context, name)
+            if one is None:
+                continue
+            usage = " ".join(one.collect_usage_pieces(click.Context(one, parent=context, info_name=name)))
+            lines += [".TP", f".B {_escape(name)} {_escape(usage)}", _escape(one.get_short_help_str(200))]
+    if "xit code" not in (command.help or ""):
+        lines += [
+            ".SH EXIT STATUS",
+            "0 done, 1 it went wrong, 2 what was asked for cannot be: nothing was changed.",
+        ]
+    lines += [".SH ENVIRONMENT", ".TP", ".B NO_COLOR", "No colours, whatever its value."]
+    lines += [".TP", ".B DYNMEM_SOCKET", "The controller's socket, where no \\-\\-socket is given."]
+    return "\n".join([*lines, f".SH {SEE_ALSO}", see_also]) + "\n"
+
+
+def _configuration() -> str:
+    lines = [
+        f'.TH "DYNMEM.TOML" "5" "" "dynmem {__version__}" "Dynamic Memory for VMs"',
+        ".SH NAME",
+        "dynmem.toml \\- configuration of the controller",
+        ".SH DESCRIPTION",
+        f"TOML, in {_escape(str(DEFAULT_PATH))}. It is taken whole or refused whole; check it with",
+        ".B dynmem check\\-config",
+        "and take it over with",
+        '.BR "dynmem reload" .',
+        "Sizes are written like 512M or 1.5GiB, durations like 90s, 10min, 7d.",
+    ]
+    for section in msgspec.structs.fields(Config):
+        lines += [f".SH [{section.name}]", *_paragraphs(inspect.cleandoc(section.type.__doc__ or ""))]
+        hints = get_type_hints(section.type, include_extras=True)
+        for field in msgspec.structs.fields(section.type):
+            default = "none" if field.default is None else _plain(field.default)
+            what = meta_of(hints[field.name]).description or ""
+            lines += [".TP", f".B {_escape(field.name)}", _escape(f"{what}. Default: {default}.")]
+    return "\n".join([*lines, f".SH {SEE_ALSO}", "\\fBdynmem\\fR(1)"]) + "\n"
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for number, paragraph in enumerate(text.replace("\b\n", "").split("\n\n")):
+        if number:
+            yield ".PP"
+        yield _escape(" ".join(paragraph.split()))
+
+
+def _escape(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("-", "\\-")
+    return f"\\&{escaped}" if escaped[:1] in (".", "'") else escaped
+
+
+def main(directory: Path) -> None:
+    """Write all pages."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in pages():
+        (directory / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

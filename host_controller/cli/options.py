@@ -1,0 +1,43 @@
+"""Options that several commands share."""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from host_controller.units import parse_size
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def vm_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """For shell completion: the VMs that run; none when nobody can be asked."""
+    from host_controller.client import Client
+    from host_controller.errors import DynmemError
+
+    try:
+        return [one["name"] for one in Client().get("vms") if one["name"].startswith(incomplete)]
+    except DynmemError:
+        return []
+
+
+as_json: Final = click.option(
+    "--json", "as_json", is_flag=True, help="The controller's answer as it is; GET /v1/schema describes it."
+)
+at_socket: Final = click.option(
+    "--socket", metavar="PATH", help="The controller's socket, if not /run/dynmem/control.sock."
+)
+
+
+def size(name: str, help_text: str) -> Callable[[F], F]:
+    """An option whose value is a size as people write it, given to the command in bytes."""
+    return click.option(name, metavar="SIZE", callback=_bytes, help=help_text)
+
+
+def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None

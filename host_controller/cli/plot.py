@@ -1,0 +1,51 @@
+"""A VM's history as a picture. matplotlib is an extra (`pip install 'dynmem[plot]'`)."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from host_controller.errors import DynmemError, InputError
+from host_controller.units import GIB
+
+SERIES: Final = (
+    ("assigned_bytes", "assigned", "tab:blue", 1.8),
+    ("demand_bytes", "demand", "tab:orange", 1.2),
+    ("goal_bytes", "goal", "tab:green", 1.0),
+    ("charge_bytes", "charge", "tab:grey", 0.8),
+)
+
+
+def draw(history: dict[str, Any], path: Path) -> None:
+    """Write a PNG of a HistoryView.
+
+    Raises:
+        DynmemError: matplotlib is missing, or the file cannot be written.
+        InputError: there is nothing to draw.
+    """
+    samples = history["samples"]
+    if not samples:
+        raise InputError("nothing is known of that time", vm=history["name"], hint="a longer --since")
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise DynmemError("pictures need matplotlib", hint="pip install 'dynmem[plot]'") from None
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    times: Any = [datetime.fromtimestamp(one["at"]).astimezone() for one in samples]
+    figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
+    for key, label, colour, width in SERIES:
+        values = [float("nan") if one[key] is None else one[key] / GIB for one in samples]
+        axes.step(times, values, where="post", label=label, color=colour, linewidth=width)
+    axes.set_ylabel("GiB")
+    axes.set_ylim(bottom=0)
+    axes.set_title(history["name"])
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", ncols=len(SERIES))
+    figure.autofmt_xdate()
+    try:
+        figure.savefig(path, format="png", dpi=110)
+    except OSError as error:
+        raise DynmemError(f"{path}: {error.strerror}") from None
+    finally:
+        plt.close(figure)

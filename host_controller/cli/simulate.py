@@ -1,0 +1,129 @@
+"""`dynmem simulate`: what would happen on a host, without one."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from host_controller.cli.options import size
+from host_controller.errors import InputError
+from host_controller.units import format_size, parse_size
+
+if TYPE_CHECKING:
+    from host_controller.simulator.trial import Result
+    from host_controller.simulator.what_if import WhatIf
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--law", default="dynmem", metavar="NAME", help="Another law: static, mom, proxmox, qmemman, …")
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@click.option("--png", type=click.Path(path_type=Path), help="Draw it there; needs the extra `plot`.")
+@click.option("--replay", type=click.Path(path_type=Path), help="A recording of `dynmem run --record`.")
+@size("--capacity", "Instead of the file's or the recording's.")
+@click.option(
+    "--with", "changes", multiple=True, metavar="VM:KEY=VALUE", help="What if, in a replay: web:weight=300"
+)
+def simulate(
+    file: Path | None,
+    law: str,
+    *,
+    as_json: bool,
+    png: Path | None,
+    replay: Path | None,
+    capacity: int | None,
+    changes: tuple[str, ...],
+) -> None:
+    """Simulate the host that FILE describes, or play a recording again with other settings.
+
+    Exit codes: 0 done, 1 a rule was broken (report it, please), 2 the input cannot be used.
+    """
+    if (file is None) == (replay is None):
+        raise InputError("either FILE or --replay RECORDING is needed")
+    if replay is not None:
+        from host_controller.simulator.what_if import replay_with
+
+        _tell_what_if(replay_with(replay, capacity, _parsed(changes)), as_json=as_json)
+        return
+    if changes:
+        raise InputError("--with goes with --replay", hint="edit FILE instead")
+    assert file is not None
+    from dataclasses import replace
+
+    from host_controller.simulator.laws import LAWS
+    from host_controller.simulator.trial import OURS, simulate
+    from host_controller.simulator.trial_file import read_trial
+
+    if law != OURS and law not in LAWS:
+        raise InputError(f"--law {law!r} is not known", hint=f"there are {', '.join([OURS, *LAWS])}")
+    trial = read_trial(file)
+    if capacity is not None:
+        trial = replace(trial, capacity_bytes=capacity)
+    result = simulate(trial, law)
+    if png is not None:
+        from host_controller.cli.simulate_plot import draw
+
+        draw(result, png)
+    click.echo(json.dumps(result.as_json()) if as_json else _summary(result))
+    if result.violations:
+        raise SystemExit(1)
+
+
+def _summary(result: "Result") -> str:
+    lines = [
+        f"{result.law}: {len(result.vms)} VMs, {result.seconds:.0f} s, {format_size(result.capacity_bytes)}",
+        f"{'VM':16}{'assigned':>12}{'largest':>12}{'demand':>12}{'largest':>12}"
+        f"{'unmet MiB·s':>14}{'commands':>10}",
+    ]
+    for vm in result.vms:
+        sizes = (
+            vm.mean_assigned_bytes,
+            vm.largest_assigned_bytes,
+            vm.mean_demand_bytes,
+            vm.largest_demand_bytes,
+        )
+        told = "".join(f"{format_size(int(size)):>12}" for size in sizes)
+        lines.append(f"{vm.name:16}{told}{vm.unmet_mib_seconds:14.0f}{vm.commands:10d}")
+    lines.append(f"footprint {result.footprint:.2f}: assigned ÷ the larger of demand and minimum")
+    if result.overdraft_seconds:
+        lines.append(f"overdraft for {result.overdraft_seconds:.0f} s")
+    repaired = {vm.name: vm.repaired_values for vm in result.vms if vm.repaired_values}
+    lines += [f"{name}: {count} values of its trace were repaired" for name, count in repaired.items()]
+    lines += [f"BROKEN RULE {violation}" for violation in result.violations]
+    return "\n".join(lines)
+
+
+def _tell_what_if(found: "WhatIf", *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+        return
+    click.echo(f"{found.decisions} decisions in {found.seconds:.0f} s")
+    for name in sorted(found.then | found.now):
+        click.echo(f"{name:14}{found.then[name]:8} then{found.now[name]:8} now")
+    first = found.first_difference
+    if first is None:
+        click.echo("every balloon target is the same")
+    else:
+        click.echo(
+            f"the first other target comes after {first:.1f} s; from there on guests would have differed"
+        )
+    for name, goal in sorted(found.goals.items()):
+        click.echo(f"{name:24}{format_size(int(goal)):>12} on average")
+
+
+def _parsed(changes: tuple[str, ...]) -> dict[str, dict[str, int]]:
+    from host_controller.simulator.what_if import LIMIT_FIELDS
+
+    found: dict[str, dict[str, int]] = {}
+    for change in changes:
+        name, colon, rest = change.rpartition(":")
+        key, equals, value = rest.partition("=")
+        if not colon or not equals or key not in LIMIT_FIELDS:
+            raise InputError(f"--with {change!r}", hint=f"VM:KEY=VALUE, KEY one of {', '.join(LIMIT_FIELDS)}")
+        try:
+            number = parse_size(value) if key in ("startup", "minimum", "maximum") else int(value)
+        except ValueError as error:
+            raise InputError(f"--with {change!r}: {error}") from None
+        found.setdefault(name, {})[key] = number
+    return found

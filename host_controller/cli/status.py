@@ -1,0 +1,141 @@
+"""`dynmem status`: the whole host at a glance."""
+
+import json
+from typing import Any, Final
+
+import click
+
+from host_controller.cli.options import as_json, at_socket
+from host_controller.cli.text import duration, number, paint, size, table, wants_colour, without_control
+from host_controller.client import Client
+
+HEAD: Final = (
+    "VM", "STATE", "MEMORY", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "MIN", "STARTUP", "MAX", "WEIGHT",
+    "CHARGE", "AGENT", "LAST DECISION",
+)  # fmt: skip
+LEFT: Final = (0, 1, 2, 12, 13)
+COLOURS: Final = {"warning": "red", "low": "yellow", "unknown": "dim"}
+
+
+@click.command()
+@as_json
+@at_socket
+def status(*, as_json: bool, socket: str | None) -> None:
+    """Show the host and every managed VM that runs.
+
+    MEMORY is ok, low (less than demand and buffer) or warning (less than demand). PRESS is demand in percent
+    of what the guest can use.
+    """
+    answer = Client(socket).get("status")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    click.echo("\n".join((*host_lines(answer["host"]), "", *vm_lines(answer["vms"]))))
+
+
+def host_lines(host: dict[str, Any]) -> list[str]:
+    """The host in a few lines; what is wrong comes last, where it is seen."""
+    colour = wants_colour()
+    up = duration(host["uptime_seconds"])
+    lines = [
+        f"dynmem {host['version']} on {without_control(host['connection'])}, up {up}",
+        f"capacity {size(host['capacity_bytes'])} (of {size(host['physical_bytes'])}, "
+        f"{size(host['reserve_bytes'])} kept for the host)"
+        f" · charged {size(host['charged_bytes'])}"
+        f" · headroom {size(host['headroom_bytes'])}"
+        f" · kept ready {size(host['ready_bytes'])}"
+        + (f" · reserved {size(host['reserved_bytes'])}" if host["reserved_bytes"] else "")
+        + (f" · unmanaged VMs {size(host['unmanaged_bytes'])}" if host["unmanaged_bytes"] else ""),
+    ]
+    return lines + [paint(text, name, colour) for name, text in _troubles(host)]
+
+
+def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
+    found = []
+    if not host["connected"]:
+        found.append(("red", f"the hypervisor cannot be reached: {without_control(host['connection'])}"))
+    if (overdraft := host["overdraft"]) is not None:
+        found.append(
+            (
+                "red",
+                f"overdraft of {size(overdraft['bytes_now'])} (at most {size(overdraft['bytes_peak'])}): "
+                f"{without_control(overdraft['cause'])}",
+            )
+        )
+    if host["vm_swap_bytes"]:
+        found.append(("red", f"{size(host['vm_swap_bytes'])} of VMs lie in the host's swap"))
+    if host["waiting_bytes"]:
+        found.append(("yellow", f"{size(host['waiting_bytes'])} are granted and not free yet"))
+    if host["paused"]:
+        found.append(("yellow", "paused: no VM is managed until dynmem resume --all"))
+    if host["dry_run"]:
+        found.append(("yellow", "dry run: decisions are shown and not carried out"))
+    if host["configuration_error"]:
+        found.append(
+            ("red", f"the last reload was refused: {without_control_lines(host['configuration_error'])}")
+        )
+    if host["lateness_seconds"] > 0.5:
+        found.append(("yellow", f"the controller is up to {duration(host['lateness_seconds'])} late"))
+    if host["errors"]:
+        counts = ", ".join(f"{count} × {kind}" for kind, count in host["errors"].items())
+        found.append(("yellow", f"errors since the start, see the log: {counts}"))
+    return found
+
+
+def without_control_lines(text: str) -> str:
+    """As `without_control`, keeping lines."""
+    return "\n".join(without_control(line) for line in text.splitlines())
+
+
+def vm_lines(vms: list[dict[str, Any]]) -> list[str]:
+    """The table of VMs."""
+    if not vms:
+        return ["no managed VM is running; see dynmem enable"]
+    rows = [vm_row(vm) for vm in vms]
+    return table(HEAD, rows, LEFT, [COLOURS.get(vm["status"]) for vm in vms])
+
+
+def vm_row(vm: dict[str, Any]) -> tuple[str, ...]:
+    """One VM's cells."""
+    limits = vm["limits"]
+    return (
+        without_control(vm["name"]),
+        state_of(vm),
+        vm["status"],
+        size(vm["assigned_bytes"]),
+        size(vm["demand_bytes"]),
+        number(vm["pressure_percent"]),
+        size(vm["goal_bytes"]),
+        size(limits["minimum_bytes"]),
+        size(limits["startup_bytes"]),
+        size(limits["maximum_bytes"]),
+        str(limits["weight"]),
+        size(vm["charge_bytes"]),
+        agent_of(vm),
+        decision_of(vm),
+    )
+
+
+def state_of(vm: dict[str, Any]) -> str:
+    """The one word that matters most."""
+    if vm["state"] != "running":
+        return str(vm["state"])
+    if vm["paused"]:
+        return "not managed"
+    return str(vm["job"] or vm["phase"])
+
+
+def agent_of(vm: dict[str, Any]) -> str:
+    """Who speaks for the guest."""
+    if vm["agent"] is not None:
+        return without_control(vm["agent"]["version"]) or "yes"
+    return "statistics" if vm["report_age_seconds"] is not None else "none"
+
+
+def decision_of(vm: dict[str, Any]) -> str:
+    """The last decision in words."""
+    decision = vm["decision"]
+    if decision is None:
+        return "-"
+    held = f" (held back: {decision['held_back']})" if decision["held_back"] else ""
+    return without_control(f"{decision['action']}: {decision['reason']}{held}")

@@ -1,0 +1,78 @@
+"""Text for terminals, pipes and files: tables, colours where they are wanted, and how long ago."""
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from host_controller.units import format_size
+
+COLOURS: Final = {"red": "31", "yellow": "33", "green": "32", "bold": "1", "dim": "2"}
+GAP: Final = "  "
+
+
+def wants_colour() -> bool:
+    """Only a terminal whose user has not asked for plain text (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, colour: str | None, on: bool) -> str:
+    """The text in a colour, or as it is."""
+    return f"\033[{COLOURS[colour]}m{text}\033[0m" if on and colour else text
+
+
+def size(value: int | None) -> str:
+    """A size, or a dash."""
+    return "-" if value is None else format_size(value)
+
+
+def number(value: Any, digits: int = 0) -> str:
+    """A number, or a dash."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """The two largest units that are not zero: `3 d 4 h`, `12 min 5 s`, `0.4 s`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left = round(seconds)
+    parts = []
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, left = divmod(left, unit)
+        if count:
+            parts.append(f"{count} {name}")
+    return " ".join(parts[:2])
+
+
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    left: Sequence[int],
+    colours: Sequence[str | None] = (),
+) -> list[str]:
+    """Lines of a table. The columns in `left` are aligned left, the others right; the last one is cut to the
+    terminal's width. `colours` has one for each row.
+    """
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    colour = wants_colour()
+    # A file or a pipe has no width: nothing is cut there.
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+
+    def line(row: Sequence[str]) -> str:
+        cells = [
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        text = GAP.join(cells).rstrip()
+        return text[: room - 1] + "…" if room and len(text) > room else text
+
+    painted = [paint(line(head), "bold", colour)]
+    for i, row in enumerate(rows):
+        painted.append(paint(line(row), colours[i] if i < len(colours) else None, colour))
+    return painted
+
+
+def without_control(text: str) -> str:
+    """A name or a text from elsewhere, without what could command a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)

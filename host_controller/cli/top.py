@@ -1,0 +1,29 @@
+"""`dynmem top`: the host and its VMs, live, until q."""
+
+import click
+
+from host_controller.cli.options import at_socket
+from host_controller.errors import InputError
+
+SORTS = ("name", "assigned", "demand", "pressure", "charge", "weight")
+
+
+@click.command()
+@click.option("--sort", type=click.Choice(SORTS), default="name", help="What to begin with.")
+@click.option("--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="SECONDS")
+@at_socket
+def top(sort: str, interval: float, socket: str | None) -> None:
+    """Show the host and every VM live.
+
+    Keys: q quits, n a d p c w sort by name, assigned, demand, pressure, charge and weight, r reverses, arrows
+    and page keys scroll. The sparkline is a VM's pressure over the last minute or two.
+    """
+    import sys
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError("top needs a terminal", hint="dynmem status is for pipes")
+    # Only this command needs rich, and it takes a third of a second.
+    from host_controller.cli.live import Live
+    from host_controller.client import Client
+
+    Live(Client(socket), sort, interval).run()

@@ -1,0 +1,117 @@
+"""The CLI's side of the control API. Imports little: every command pays for it.
+
+ControllerUnreachable   nobody answers at the socket
+RequestRefused          the controller said no; nothing has changed
+"""
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from host_controller.errors import DynmemError, InputError
+
+DEFAULT_SOCKET: Final = "/run/dynmem/control.sock"
+SOCKET_VARIABLE: Final = "DYNMEM_SOCKET"
+ANSWER_SECONDS: Final = 10.0
+
+
+class ControllerUnreachable(DynmemError):  # noqa: N818 # read as what happened
+    """There is no controller at the socket, or we may not speak with it."""
+
+
+class RequestRefused(InputError):  # noqa: N818 # read as what happened
+    """The controller's problem; `code` is for programs."""
+
+    def __init__(self, code: str, message: str, hint: str | None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(self._path)
+        except BaseException:
+            self.sock.close()
+            raise
+
+
+class Client:
+    """Asks one controller."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
+
+    def get(self, *steps: str, **query: object) -> Any:
+        """The decoded answer to `GET /v1/STEP/…`; a step may be a VM's name.
+
+        Raises:
+            ControllerUnreachable, RequestRefused
+        """
+        return self._ask("GET", steps, query)
+
+    def post(self, *steps: str) -> Any:
+        """As `get`, for what changes something."""
+        return self._ask("POST", steps, {})
+
+    def follow(self, *steps: str, **query: object) -> Iterator[Any]:
+        """The objects of an answer that gives one a line, as they come; waits for more for ever."""
+        with self._open("GET", steps, query, None) as response:
+            while line := response.readline():
+                yield json.loads(line)
+
+    def _ask(self, method: str, steps: tuple[str, ...], query: dict[str, object]) -> Any:
+        with self._open(method, steps, query, ANSWER_SECONDS) as response:
+            return json.loads(response.read())
+
+    def _open(
+        self, method: str, steps: tuple[str, ...], query: dict[str, object], timeout: float | None
+    ) -> http.client.HTTPResponse:
+        path = "/".join(("", "v1", *(quote(step, safe="") for step in steps)))
+        if query:
+            path = f"{path}?{urlencode(query)}"
+        connection = _UnixConnection(self.path, timeout)
+        try:
+            connection.request(method, path, headers={"Connection": "close"})
+            response = connection.getresponse()
+        except FileNotFoundError:
+            raise ControllerUnreachable(
+                f"no controller is running: there is no {self.path}",
+                hint="start it with systemctl start dynmem, or name its --socket",
+            ) from None
+        except ConnectionRefusedError:
+            raise ControllerUnreachable(
+                f"no controller listens at {self.path}", hint="it has died: systemctl status dynmem"
+            ) from None
+        except PermissionError:
+            raise ControllerUnreachable(
+                f"you may not use {self.path}", hint="become root, or join the group dynmem"
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise ControllerUnreachable(
+                f"the controller at {self.path} does not answer: {error or type(error).__name__}",
+                hint="systemctl status dynmem",
+            ) from None
+        if response.status >= 400:
+            raise _refused(response)
+        return response
+
+
+def _refused(response: http.client.HTTPResponse) -> DynmemError:
+    with response:
+        body = response.read()
+    try:
+        problem = json.loads(body)
+        return RequestRefused(problem["code"], problem["message"], problem.get("hint"))
+    except (ValueError, KeyError, TypeError):
+        return ControllerUnreachable(f"HTTP {response.status} without a reason")

@@ -1,0 +1,58 @@
+"""What the checks are given. Nothing here does I/O, so the checks are tested without libvirt."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+from xml.etree.ElementTree import Element
+
+from host_controller.hypervisor.domain_xml import DomainView
+
+Level = Literal["ok", "note", "problem"]
+
+
+class Finding(NamedTuple):
+    """One result. A note is worth knowing and no fault; a problem makes doctor exit with 1."""
+
+    check: str
+    level: Level
+    found: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HostSurvey:
+    """The host. Versions are as libvirt has them: 1,000,000 × major + 1,000 × minor + release; 0: unknown."""
+
+    uri: str
+    libvirt_version: int = 0
+    qemu_version: int = 0
+    kvm: str | None = None
+    """Why KVM cannot be used; None when it can."""
+    overcommit_memory: int = 0
+    """vm.overcommit_memory: 0 heuristic, 1 always, 2 never."""
+    memmap_on_memory: bool | None = None
+    swap_total_bytes: int = 0
+    swap_used_bytes: int = 0
+    ksm: bool = False
+    hook: str | None = None
+    """Path of the installed start hook."""
+    controller: dict[str, Any] | None = None
+    """The `host` of StatusView; None when no controller answers."""
+    controller_problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VmSurvey:
+    """One managed VM."""
+
+    name: str
+    running: bool
+    root: Element
+    """The live XML of a running VM, else the persistent one."""
+    domain: DomainView
+    """The same, read."""
+    view: dict[str, Any] | None = None
+    """Its VmView; None when the controller does not know it or is not there."""
+    statistics: dict[str, int] = field(default_factory=dict)
+    """What the balloon driver answered, libvirt's names; empty when it did not."""
+    controller: bool = True
+    """Whether a controller answered, so that a missing view means something."""

@@ -1,0 +1,139 @@
+"""Checks of the host."""
+
+from collections.abc import Callable
+from typing import Final
+
+from host_controller.doctor.facts import Finding, HostSurvey
+from host_controller.units import format_size
+
+OLDEST_LIBVIRT: Final = 7_000_000
+"""Debian 11's. Tested with 9.0 and later; DIMM hot plug and channels are older than that."""
+OLDEST_QEMU: Final = 5_002_000
+"""Free page reporting came with 5.1, and 5.2 is what Debian 11 has."""
+
+
+def libvirt_version(host: HostSurvey) -> Finding:
+    """Libvirt is there, and new enough."""
+    return _version("libvirt version", host.libvirt_version, OLDEST_LIBVIRT)
+
+
+def qemu_version(host: HostSurvey) -> Finding:
+    """QEMU is new enough for free page reporting."""
+    return _version("QEMU version", host.qemu_version, OLDEST_QEMU)
+
+
+def kvm(host: HostSurvey) -> Finding:
+    """VMs run on KVM."""
+    if host.kvm is None:
+        return Finding("KVM", "ok", "usable")
+    remedy = "enable virtualisation in the firmware, load kvm_intel or kvm_amd; nested: allow it on the host"
+    return Finding("KVM", "note", f"cannot be used: {host.kvm}. VMs run on TCG, slowly", remedy)
+
+
+def controller(host: HostSurvey) -> Finding:
+    """A controller is in charge."""
+    if host.controller is None:
+        return Finding("controller", "problem", host.controller_problem, "systemctl start dynmem")
+    if not host.controller["connected"]:
+        remedy = "systemctl status libvirtd; it reconnects by itself"
+        return Finding("controller", "problem", str(host.controller["connection"]), remedy)
+    return Finding("controller", "ok", f"version {host.controller['version']}")
+
+
+def configuration(host: HostSurvey) -> Finding:
+    """The configuration that lies there is the one in force."""
+    error = host.controller and host.controller["configuration_error"]
+    if not error:
+        return Finding("configuration", "ok", "in force")
+    remedy = "correct the file, dynmem check-config, dynmem reload"
+    return Finding("configuration", "problem", f"the last reload was refused: {error}", remedy)
+
+
+def overdraft(host: HostSurvey) -> Finding:
+    """The VMs cost no more than there is."""
+    found = host.controller and host.controller["overdraft"]
+    if not found:
+        return Finding("overdraft", "ok", "none")
+    text = f"{format_size(found['bytes_now'])} since the cause: {found['cause']}"
+    remedy = "it is worked off by itself; if it stays, stop a VM, lower minimums, or raise the capacity"
+    return Finding("overdraft", "problem", text, remedy)
+
+
+def paused(host: HostSurvey) -> Finding:
+    """Memory is managed."""
+    if host.controller and host.controller["paused"]:
+        return Finding("management", "note", "paused for all VMs", "dynmem resume --all")
+    return Finding("management", "ok", "on")
+
+
+def overcommit(host: HostSurvey) -> Finding:
+    """The kernel lets QEMU map more than there is."""
+    if host.overcommit_memory != 2:
+        return Finding("overcommit", "ok", f"vm.overcommit_memory is {host.overcommit_memory}")
+    found = "vm.overcommit_memory is 2: starting a VM can fail though its memory is free"
+    return Finding("overcommit", "problem", found, "sysctl vm.overcommit_memory=0")
+
+
+def swap(host: HostSurvey) -> Finding:
+    """VMs do not lie in the host's swap."""
+    inside = int(host.controller["vm_swap_bytes"]) if host.controller else 0
+    if inside:
+        found = f"{format_size(inside)} of VMs are swapped out"
+        remedy = "raise [host] reserve or lower capacity; swapoff -a && swapon -a once there is room"
+        return Finding("host swap", "problem", found, remedy)
+    if not host.swap_total_bytes:
+        return Finding("host swap", "note", "none", "a small one gives the kernel time before it kills a VM")
+    used = f"{format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)} used, none by VMs"
+    return Finding("host swap", "ok", used)
+
+
+def memmap_on_memory(host: HostSurvey) -> Finding:
+    """Only worth knowing on a host that is itself a VM with hot-added memory."""
+    if host.memmap_on_memory is None:
+        return Finding("memmap_on_memory", "ok", "this kernel cannot hot-add memory: nothing to do")
+    return Finding("memmap_on_memory", "ok", "on" if host.memmap_on_memory else "off (matters in guests)")
+
+
+def ksm(host: HostSurvey) -> Finding:
+    """Merged pages are not counted twice."""
+    if not host.ksm:
+        return Finding("KSM", "ok", "off")
+    remedy = "systemctl disable --now ksm ksmtuned: what it saves can be lost at any moment"
+    return Finding("KSM", "note", "on: merged pages look free and are not", remedy)
+
+
+def hook(host: HostSurvey) -> Finding:
+    """Starts are admitted only when they can be paid for."""
+    if host.hook is not None:
+        return Finding("start hook", "ok", host.hook)
+    remedy = "dynmem hook install"
+    return Finding("start hook", "note", "not installed: any VM may start, at the others' cost", remedy)
+
+
+CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
+    libvirt_version,
+    qemu_version,
+    kvm,
+    controller,
+    configuration,
+    overdraft,
+    paused,
+    overcommit,
+    swap,
+    memmap_on_memory,
+    ksm,
+    hook,
+)
+
+
+def _version(check: str, found: int, oldest: int) -> Finding:
+    if not found:
+        return Finding(check, "note", "not known", "virsh version")
+    if found < oldest:
+        remedy = f"at least {_text(oldest)} is needed: upgrade the host"
+        return Finding(check, "problem", _text(found), remedy)
+    return Finding(check, "ok", _text(found))
+
+
+def _text(version: int) -> str:
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"

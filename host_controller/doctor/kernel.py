@@ -1,0 +1,51 @@
+"""What the doctor reads of the host's own kernel. `root` stands for /."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from host_controller.host import read_meminfo
+
+
+class Kernel(NamedTuple):
+    """The host's kernel, as far as it matters."""
+
+    overcommit_memory: int
+    memmap_on_memory: bool | None
+    swap_total_bytes: int
+    swap_used_bytes: int
+    ksm: bool
+    kvm: str | None
+    """Why KVM cannot be used."""
+
+
+def read_kernel(root: Path = Path("/")) -> Kernel:
+    """Read it. What cannot be read has its default value."""
+    memory = read_meminfo(_text(root / "proc/meminfo"))
+    total = memory.get("SwapTotal", 0)
+    memmap = _text(root / "sys/module/memory_hotplug/parameters/memmap_on_memory").strip()
+    return Kernel(
+        overcommit_memory=int(_text(root / "proc/sys/vm/overcommit_memory").strip() or 0),
+        memmap_on_memory=None if not memmap else memmap not in ("N", "0"),
+        swap_total_bytes=total,
+        swap_used_bytes=total - memory.get("SwapFree", total),
+        ksm=_text(root / "sys/kernel/mm/ksm/run").strip() == "1",
+        kvm=kvm_problem(root),
+    )
+
+
+def kvm_problem(root: Path = Path("/")) -> str | None:
+    """Why KVM cannot be used. /dev/kvm alone says nothing: it can be there and not boot a kernel."""
+    if not (root / "dev/kvm").exists():
+        return "there is no /dev/kvm"
+    info = _text(root / "proc/cpuinfo")
+    x86 = "GenuineIntel" in info or "AuthenticAMD" in info
+    if x86 and not {"vmx", "svm"} & set(info.split()):
+        return "the processor shows neither vmx nor svm"
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

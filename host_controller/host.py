@@ -1,0 +1,269 @@
+"""What the host's own kernel says: its memory, and what each VM's QEMU process really holds.
+
+Read from /proc. A release that a guest claims counts only once the resident memory here agrees with it.
+"""
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from host_controller.model import HostFacts
+from host_controller.units import KIB, MIB
+
+PROC: Final = Path("/proc")
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+RESERVE_FLOOR_BYTES: Final = 512 * MIB
+RESERVE_SHARE: Final = 32
+RESERVE_LARGEST_SHARE: Final = 2
+
+UNCHANGED_BYTES: Final = 256 * KIB
+"""QEMU's own allocations move its resident size by less without anything having happened."""
+SMAPS_MAX_AGE_SECONDS: Final = 30.0
+SMAPS_COST_SHARE: Final = 20
+"""smaps walks page tables with the process's memory lock held: at most one part in 20 of the time."""
+SCAN_SECONDS: Final = 0.25
+"""/proc is searched for new QEMU processes at most this often."""
+
+
+def default_reserve_bytes(total_bytes: int, others_bytes: int) -> int:
+    """What is kept from VMs when nothing is configured.
+
+    512 MiB for the kernel and its bursts, 1/32 of memory for page structures (1/64) and as much again
+    for page tables and slabs that grow with it, and what processes other than VMs use now; half of memory at
+    most, so that a small machine can still run something.
+    """
+    wanted = RESERVE_FLOOR_BYTES + total_bytes // RESERVE_SHARE + max(0, others_bytes)
+    return min(wanted, total_bytes // RESERVE_LARGEST_SHARE)
+
+
+def read_meminfo(text: str) -> dict[str, int]:
+    """/proc/meminfo in bytes."""
+    found = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        fields = rest.split()
+        if fields and fields[0].isdigit():
+            found[name] = int(fields[0]) * (KIB if fields[1:] == ["kB"] else 1)
+    return found
+
+
+def host_facts(
+    now: float, *, vm_swap_bytes: int = 0, unmanaged_bytes: int = 0, proc: Path = PROC
+) -> HostFacts:
+    """The host's memory now."""
+    memory = read_meminfo((proc / "meminfo").read_text())
+    return HostFacts(
+        at=now,
+        total_bytes=memory["MemTotal"],
+        available_bytes=memory["MemAvailable"],
+        vm_swap_bytes=vm_swap_bytes,
+        unmanaged_bytes=unmanaged_bytes,
+    )
+
+
+def others_bytes(vm_resident_bytes: Iterable[int], *, proc: Path = PROC) -> int:
+    """What everything but the VMs uses: the host's used memory less what its QEMU processes hold."""
+    memory = read_meminfo((proc / "meminfo").read_text())
+    return max(0, memory["MemTotal"] - memory["MemAvailable"] - sum(vm_resident_bytes))
+
+
+# --- one QEMU process -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One line block of smaps that is not empty."""
+
+    permissions: str
+    size_bytes: int
+    rss_bytes: int
+    pss_bytes: int
+    swap_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What a VM's process holds."""
+
+    guest_bytes: int
+    """Resident part of guest RAM; of the whole process when the RAM could not be told apart."""
+    overhead_bytes: int
+    """Pss of everything else."""
+    swap_bytes: int
+    """In the host's swap."""
+    identified: bool
+
+
+_BLOCK: Final = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) [^\n]*\n"
+    rb"(?:(?!Rss:)[^\n]*\n)*?Rss: +(\d+) kB\nPss: +(\d+) kB\n"
+    rb"(?:(?!Swap:|[0-9a-f]+-)[^\n]*\n)*?Swap: +(\d+) kB\n",
+    re.MULTILINE,
+)
+
+
+def read_smaps(text: bytes) -> list[Mapping]:
+    """The mappings of /proc/PID/smaps."""
+    return [
+        Mapping(
+            permissions=one[3].decode(),
+            size_bytes=int(one[2], 16) - int(one[1], 16),
+            rss_bytes=int(one[4]) * KIB,
+            pss_bytes=int(one[5]) * KIB,
+            swap_bytes=int(one[6]) * KIB,
+        )
+        for one in _BLOCK.finditer(text)
+    ]
+
+
+def resident_of(mappings: Sequence[Mapping], ram_blocks: Sequence[int]) -> Resident:
+    """Tell guest RAM from the rest: readable, writable, not executable (TCG's code buffer is), of exactly the
+    size of a block of RAM (boot RAM or a NUMA cell, a DIMM, a virtio-mem device).
+
+    When a block is not found, all of the process counts as guest memory. When more mappings than blocks
+    have a size, the fullest are taken: rather too much guest memory than too little.
+    """
+    wanted = Counter(size for size in ram_blocks if size)
+    guest = overhead = 0
+    swap = sum(one.swap_bytes for one in mappings)
+    for one in sorted(mappings, key=lambda mapping: -mapping.rss_bytes):
+        if one.permissions[:3] == "rw-" and wanted[one.size_bytes] > 0:
+            wanted[one.size_bytes] -= 1
+            guest += one.rss_bytes
+        else:
+            overhead += one.pss_bytes
+    if any(wanted.values()):
+        return Resident(sum(one.rss_bytes for one in mappings), 0, swap, identified=False)
+    return Resident(guest, overhead, swap, identified=True)
+
+
+def resident(pid: int, ram_blocks: Sequence[int], *, proc: Path = PROC) -> Resident:
+    """What a QEMU process holds, by smaps. Cost grows with what is resident.
+
+    Raises:
+        OSError: the process has ended, or may not be looked at.
+    """
+    return resident_of(read_smaps((proc / str(pid) / "smaps").read_bytes()), ram_blocks)
+
+
+def process_resident_bytes(pid: int, *, proc: Path = PROC) -> int:
+    """All of a process that is resident, from statm: 20 µs, and never less than its guest memory."""
+    return int((proc / str(pid) / "statm").read_bytes().split()[1]) * PAGE_BYTES
+
+
+# --- which process is which VM ----------------------------------------------------------------------
+
+
+class Processes:
+    """QEMU processes by the UUID of their VM, as libvirt starts them (`-uuid UUID`)."""
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._found: dict[str, tuple[int, str]] = {}
+        self._scanned_at = -SCAN_SECONDS
+
+    def find(self, uuid: str) -> int | None:
+        """The process of a VM, or None. A recycled pid is not taken for it: its start time differs."""
+        known = self._found.get(uuid)
+        if known is not None and self._started(known[0]) == known[1]:
+            return known[0]
+        self._found.pop(uuid, None)
+        now = time.monotonic()
+        if now - self._scanned_at >= SCAN_SECONDS:
+            self._scanned_at = now
+            self._found = dict(self._scan())
+        known = self._found.get(uuid)
+        return None if known is None else known[0]
+
+    def _scan(self) -> Iterable[tuple[str, tuple[int, str]]]:
+        for entry in os.scandir(self._proc):
+            if not entry.name.isdigit():
+                continue
+            pid = int(entry.name)
+            try:
+                arguments = (self._proc / entry.name / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue  # it has ended
+            if b"-uuid" not in arguments[:-1]:
+                continue
+            uuid = arguments[arguments.index(b"-uuid") + 1].decode(errors="replace").lower()
+            started = self._started(pid)
+            if started is not None:
+                yield uuid, (pid, started)
+
+    def _started(self, pid: int) -> str | None:
+        try:
+            stat = (self._proc / str(pid) / "stat").read_text()
+        except OSError:
+            return None
+        # The name, in parentheses, may hold anything; field 22 is the start time in ticks.
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] == "Z" else fields[19]
+
+
+@dataclass(slots=True)
+class _Last:
+    pid: int
+    blocks: tuple[int, ...]
+    total_bytes: int
+    at: float
+    cost_seconds: float
+    resident: Resident
+
+
+class ResidentMeter:
+    """Reads VMs' resident memory, no more often than it is worth. Safe for use from several threads,
+    one VM being read by one at a time.
+
+    The whole process's size (statm) costs 20 µs, smaps milliseconds. smaps is read when the size has moved,
+    the blocks have changed or 30 s have passed, but not more than 1/20 of the time. In between a growth
+    counts as the guest's and a shrinking is not believed yet: never less than what is true.
+    """
+
+    def __init__(self, proc: Path = PROC) -> None:
+        self._proc = proc
+        self._processes = Processes(proc)
+        self._last: dict[str, _Last] = {}
+
+    def read(self, uuid: str, ram_blocks: tuple[int, ...]) -> Resident | None:
+        """What the VM holds; None when its process is not found or may not be read."""
+        pid = self._processes.find(uuid)
+        if pid is None:
+            self._last.pop(uuid, None)
+            return None
+        try:
+            total = process_resident_bytes(pid, proc=self._proc)
+            now = time.monotonic()
+            last = self._last.get(uuid)
+            if last is not None and last.pid == pid and last.blocks == ram_blocks:
+                age = now - last.at
+                moved = total - last.total_bytes
+                if abs(moved) < UNCHANGED_BYTES and age < SMAPS_MAX_AGE_SECONDS:
+                    return last.resident
+                if age < SMAPS_COST_SHARE * last.cost_seconds:
+                    known = last.resident
+                    grown = max(0, moved)
+                    return Resident(
+                        known.guest_bytes + grown, known.overhead_bytes, known.swap_bytes, known.identified
+                    )
+            found = resident(pid, ram_blocks, proc=self._proc)
+            done = time.monotonic()
+        except OSError:
+            return None
+        self._last[uuid] = _Last(pid, ram_blocks, total, done, done - now, found)
+        return found
+
+    def forget(self, uuid: str) -> None:
+        """The VM has stopped."""
+        self._last.pop(uuid, None)
+
+
+def physical_memory_bytes(proc: Path = PROC) -> int:
+    """All memory of the host."""
+    return read_meminfo((proc / "meminfo").read_text())["MemTotal"]

@@ -1,0 +1,184 @@
+"""What each command is in libvirt's terms. Every function here blocks and runs in a connection's thread."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+from xml.etree import ElementTree
+
+import libvirt
+
+from host_controller.errors import CallFailed, DomainNotFound
+from host_controller.hypervisor.connections import Connection
+from host_controller.hypervisor.domain_xml import DomainView, read_domain
+from host_controller.hypervisor.interface import (
+    AttachDimm,
+    DetachDimm,
+    ResizeVirtioMem,
+    Resume,
+    SetTarget,
+    Suspend,
+)
+from host_controller.model import BalloonStats, RunState
+from host_controller.units import KIB
+
+LIVE: Final = libvirt.VIR_DOMAIN_AFFECT_LIVE
+
+VmCommand = SetTarget | AttachDimm | DetachDimm | ResizeVirtioMem | Suspend | Resume
+
+RUN_STATES: Final = {
+    libvirt.VIR_DOMAIN_RUNNING: RunState.RUNNING,
+    libvirt.VIR_DOMAIN_BLOCKED: RunState.RUNNING,
+    libvirt.VIR_DOMAIN_SHUTDOWN: RunState.RUNNING,
+    libvirt.VIR_DOMAIN_PAUSED: RunState.PAUSED,
+    libvirt.VIR_DOMAIN_PMSUSPENDED: RunState.PAUSED,
+    libvirt.VIR_DOMAIN_CRASHED: RunState.CRASHED,
+    libvirt.VIR_DOMAIN_SHUTOFF: RunState.OFF,
+    libvirt.VIR_DOMAIN_NOSTATE: RunState.RUNNING,
+}
+
+_JOB_NAMES: Final = {
+    getattr(libvirt, f"VIR_DOMAIN_JOB_OPERATION_{name.upper().replace(' ', '_')}", -1): name
+    for name in (
+        "save",
+        "restore",
+        "dump",
+        "snapshot",
+        "snapshot revert",
+        "snapshot delete",
+    )
+} | {
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "incoming migration",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "migration",
+}
+
+
+class JobRunning(CallFailed):
+    """Not sent, because a migration, save or snapshot holds the VM."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(f"a {job} job is running")
+        self.job = job
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One reading of a VM."""
+
+    actual_bytes: int
+    stats: BalloonStats | None
+    job: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A running domain as libvirt describes it."""
+
+    view: DomainView
+    state: RunState
+
+
+def inspect(connection: Connection, uuid: str) -> Inspection | None:
+    """State and XML of a domain, None when it is not running. Needs no answer of its QEMU."""
+    try:
+        domain = connection.domain(uuid)
+        state = RUN_STATES.get(domain.state()[0], RunState.RUNNING)
+        if state is RunState.OFF:
+            return None
+        xml = domain.XMLDesc(0)
+        view = read_domain(xml)
+        if view.config is None and domain.isPersistent():
+            view = read_domain(xml, domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    except libvirt.libvirtError as error:
+        if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
+            connection.forget(uuid)
+            return None
+        raise
+    return Inspection(view, state)
+
+
+def active_uuids(connection: Connection) -> list[str]:
+    """All running domains. Blocks while a start hook waits (facts: 20), so only at connect."""
+    return [
+        one.UUIDString() for one in connection.handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+    ]
+
+
+def running_job(domain: Any) -> str | None:
+    """The job that holds a domain, or None. Asks QEMU only while there is one."""
+    try:
+        kind = domain.jobInfo()[0]
+        if kind == libvirt.VIR_DOMAIN_JOB_NONE or kind >= libvirt.VIR_DOMAIN_JOB_COMPLETED:
+            return None
+        operation = domain.jobStats().get("operation", -1)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and domain.isActive():
+            return "incoming migration"  # the one job whose figures libvirt refuses to give
+        raise
+    if operation == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
+        return None  # lasts for hours, and libvirt lets balloon and DIMMs be changed meanwhile
+    return _JOB_NAMES.get(operation, "domain")
+
+
+def sample(connection: Connection, uuid: str) -> Sample:
+    """Balloon, its statistics and the running job. One request to QEMU, about 2 ms."""
+    domain = connection.domain(uuid)
+    job = running_job(domain)
+    figures = domain.memoryStats()
+    stats = None
+    if figures.get("last_update") and "usable" in figures and "available" in figures:
+        stats = BalloonStats(
+            total_bytes=figures["available"] * KIB,
+            available_bytes=figures["usable"] * KIB,
+            updated=figures["last_update"],
+        )
+    return Sample(figures["actual"] * KIB, stats, job)
+
+
+def set_stats_period(connection: Connection, uuid: str, seconds: int) -> None:
+    """Have QEMU ask the balloon driver for statistics."""
+    connection.domain(uuid).setMemoryStatsPeriod(seconds, LIVE)
+
+
+def carry_out(connection: Connection, command: VmCommand) -> DomainView | None:
+    """Do it; for AttachDimm the domain with what is plugged afterwards.
+
+    Raises:
+        JobRunning: before anything was sent: libvirt would hold the call for up to 30 s (facts: 13).
+    """
+    domain = connection.domain(command.vm)
+    if not isinstance(command, Suspend | Resume) and (job := running_job(domain)) is not None:
+        raise JobRunning(job)
+    match command:
+        case SetTarget():
+            # Whole KiB, rounded down: never more than was paid for.
+            domain.setMemoryFlags(command.target_bytes // KIB, LIVE)
+        case AttachDimm():
+            domain.attachDeviceFlags(dimm_xml(command.size_bytes), LIVE)
+            return read_domain(domain.XMLDesc(0))
+        case DetachDimm():
+            domain.detachDeviceAlias(command.alias, LIVE)  # returns when QEMU has asked the guest
+        case ResizeVirtioMem():
+            domain.updateDeviceFlags(_resized(domain.XMLDesc(0), command.requested_bytes), LIVE)
+        case Suspend():
+            domain.suspend()
+        case Resume():
+            domain.resume()
+    return None
+
+
+def dimm_xml(size_bytes: int) -> str:
+    """A pc-dimm on node 0."""
+    return (
+        f"<memory model='dimm'><target><size unit='KiB'>{size_bytes // KIB}</size>"
+        "<node>0</node></target></memory>"
+    )
+
+
+def _resized(xml: str, requested_bytes: int) -> str:
+    root = ElementTree.fromstring(xml)  # noqa: S314 # libvirt's own XML
+    device = root.find("./devices/memory[@model='virtio-mem']")
+    requested = None if device is None else device.find("./target/requested")
+    if device is None or requested is None:
+        raise DomainNotFound("there is no virtio-mem device")
+    requested.set("unit", "KiB")
+    requested.text = str(requested_bytes // KIB)
+    return ElementTree.tostring(device, encoding="unicode")

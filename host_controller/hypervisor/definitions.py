@@ -1,0 +1,108 @@
+"""Definitions of domains, read and written: what `dynmem enable`, `disable` and `set` need of libvirt.
+
+Plain blocking calls on a connection of their own; the controller learns of a change by libvirt's events.
+"""
+
+from types import TracebackType
+from typing import Any, Final, Self
+
+import libvirt
+
+from host_controller.errors import CallFailed, DomainNotFound, HypervisorUnreachable
+from host_controller.hypervisor.domain_xml import NAMESPACE, PREFIX
+
+INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
+SECURE: Final = libvirt.VIR_DOMAIN_XML_SECURE
+ELEMENT: Final = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+
+
+class Definition:
+    """One domain."""
+
+    def __init__(self, connection: Any, domain: Any) -> None:
+        self._connection = connection
+        self._domain = domain
+
+    @property
+    def name(self) -> str:
+        """Its name, also when it was asked for by UUID."""
+        return str(self._domain.name())
+
+    @property
+    def running(self) -> bool:
+        """Whether it has a QEMU process."""
+        return bool(self._call(self._domain.isActive))
+
+    @property
+    def persistent(self) -> bool:
+        """Whether it is defined, not only running."""
+        return bool(self._call(self._domain.isPersistent))
+
+    def xml(self, *, secrets: bool = False) -> str:
+        """What it starts with next time. With secrets it can be defined again; without, it can be shown."""
+        return str(self._call(self._domain.XMLDesc, INACTIVE | (SECURE if secrets else 0)))
+
+    def live_xml(self) -> str:
+        """What it runs with."""
+        return str(self._call(self._domain.XMLDesc, 0))
+
+    def define(self, xml: str) -> None:
+        """Replace what it starts with next time."""
+        self._domain = self._call(self._connection.defineXML, xml)
+
+    def set_live_metadata(self, element: str) -> None:
+        """Replace our element of the running domain; the controller sees the event."""
+        self._call(
+            self._domain.setMetadata, ELEMENT, element, PREFIX, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_LIVE
+        )
+
+    def _call(self, function: Any, *arguments: Any) -> Any:
+        try:
+            return function(*arguments)
+        except libvirt.libvirtError as error:
+            raise CallFailed(error.get_error_message() or str(error), vm=self.name) from None
+
+
+class Definitions:
+    """A connection; use it in a `with`."""
+
+    def __init__(self, uri: str) -> None:
+        libvirt.registerErrorHandler(_be_quiet, None)
+        try:
+            self._connection = libvirt.open(uri)
+        except libvirt.libvirtError as error:
+            raise HypervisorUnreachable(
+                f"{uri} cannot be reached: {error.get_error_message() or error}",
+                hint="is libvirtd running, and may you use it?",
+            ) from None
+        self._uri = uri
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self._connection.close()
+
+    def find(self, name_or_uuid: str) -> Definition:
+        """The domain of that name or UUID.
+
+        Raises:
+            DomainNotFound: there is none.
+        """
+        for lookup in (self._connection.lookupByName, self._connection.lookupByUUIDString):
+            try:
+                return Definition(self._connection, lookup(name_or_uuid))
+            except libvirt.libvirtError:
+                continue
+        raise DomainNotFound(
+            f"there is no domain {name_or_uuid!r} at {self._uri}",
+            hint="`virsh list --all` shows those there are",
+        )
+
+
+def _be_quiet(_context: object, _error: object) -> None:
+    """Every error reaches us as an exception; libvirt would print it to stderr as well."""

@@ -1,0 +1,70 @@
+"""What `dynmem doctor` asks libvirt: read-only, blocking, on a connection of its own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+
+from host_controller.errors import HypervisorUnreachable
+from host_controller.hypervisor.domain_xml import NAMESPACE
+
+
+@dataclass(frozen=True, slots=True)
+class SurveyedDomain:
+    """A managed domain."""
+
+    uuid: str
+    name: str
+    running: bool
+    xml: str
+    """Live when it runs; with our metadata in it either way."""
+    statistics: dict[str, int]
+
+
+class Survey:
+    """A read-only connection; close it."""
+
+    def __init__(self, uri: str) -> None:
+        libvirt.registerErrorHandler(lambda context, error: None, None)
+        try:
+            self._connection = libvirt.openReadOnly(uri)
+        except libvirt.libvirtError as error:
+            raise HypervisorUnreachable(
+                f"{uri} cannot be reached: {error.get_error_message() or error}",
+                hint="is libvirtd running, and may you use it?",
+            ) from None
+
+    def versions(self) -> tuple[int, int]:
+        """Of libvirt and QEMU, as numbers; 0 where it is not known."""
+        return _number(self._connection.getLibVersion), _number(self._connection.getVersion)
+
+    def domains(self) -> Iterator[SurveyedDomain]:
+        """Every managed domain, in the order of their names. One that is going away is left out."""
+        for domain in sorted(self._connection.listAllDomains(), key=lambda one: str(one.name())):
+            try:
+                found = self._look(domain)
+            except libvirt.libvirtError:
+                continue
+            if found is not None:
+                yield found
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+    @staticmethod
+    def _look(domain: Any) -> SurveyedDomain | None:
+        running = bool(domain.isActive())
+        xml = str(domain.XMLDesc(0))
+        if NAMESPACE not in xml:
+            return None
+        statistics: dict[str, int] = dict(domain.memoryStats()) if running else {}
+        return SurveyedDomain(str(domain.UUIDString()), str(domain.name()), running, xml, statistics)
+
+
+def _number(ask: Any) -> int:
+    try:
+        return int(ask())
+    except libvirt.libvirtError:
+        return 0

@@ -1,0 +1,272 @@
+"""`/metrics`: the Prometheus text format 0.0.4, rendered in slices so that control never waits for it.
+
+Written here and not with prometheus-client, which takes 550–740 ms for 1,000 VMs (measured). Sizes are
+bytes, times seconds, shares ratios. A figure that is not known is left out: no zero is mistaken for one.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from host_controller.daemon import Controller
+from host_controller.present import host_view, status_of
+from host_controller.schema import HostView
+from host_controller.tally import LATENCY_BOUNDS, Tally, VmTally
+from host_controller.vm import Vm
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+SLICE: Final = 25
+"""VMs between two turns of the control loop: below 2 ms."""
+
+
+class Family(NamedTuple):
+    """A metric: its name, type and help."""
+
+    name: str
+    kind: str
+    help: str
+
+
+Value = float | int | None
+
+
+def _facts(vm: Vm, name: str) -> Value:
+    return None if vm.facts is None else int(getattr(vm.facts, name))
+
+
+def _estimate(vm: Vm, name: str) -> Value:
+    return None if vm.estimate is None else int(getattr(vm.estimate, name))
+
+
+VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], ...]] = tuple(
+    (Family(f"dynmem_vm_{name}", "gauge", text), read)
+    for name, text, read in (
+        ("assigned_bytes", "Memory that the guest may use now.", lambda c, vm, now: vm.assigned_bytes),
+        (
+            "demand_bytes",
+            "Memory that the guest works with.",
+            lambda c, vm, now: _estimate(vm, "demand_bytes"),
+        ),
+        ("need_bytes", "Demand and the kernel's floor.", lambda c, vm, now: _estimate(vm, "need_bytes")),
+        (
+            "desired_bytes",
+            "Need and buffer, within the limits.",
+            lambda c, vm, now: _estimate(vm, "desired_bytes"),
+        ),
+        (
+            "goal_bytes",
+            "What the balance gives; absent while the VM cannot be moved.",
+            lambda c, vm, now: c.engine.goals.get(vm.config.uuid),
+        ),
+        (
+            "charge_bytes",
+            "What the VM may cost the host without further consent.",
+            lambda c, vm, now: c.engine.charges.get(vm.config.uuid),
+        ),
+        ("actual_bytes", "The balloon's size as the guest claims it.", lambda c, vm, now: vm.actual_bytes),
+        ("ram_bytes", "Boot RAM and plugged DIMMs.", lambda c, vm, now: vm.ram_bytes),
+        ("offline_bytes", "Plugged and not brought online.", lambda c, vm, now: vm.offline_bytes),
+        (
+            "resident_bytes",
+            "Guest memory that the host really holds.",
+            lambda c, vm, now: vm.resident_bytes,
+        ),
+        ("overhead_bytes", "QEMU's own memory, high-water mark.", lambda c, vm, now: vm.overhead_bytes),
+        ("usable_bytes", "By the guest's own count.", lambda c, vm, now: _facts(vm, "usable_bytes")),
+        (
+            "available_bytes",
+            "What the guest's kernel could give to a new program.",
+            lambda c, vm, now: _facts(vm, "available_bytes"),
+        ),
+        (
+            "swap_used_bytes",
+            "On the guest's swap disks.",
+            lambda c, vm, now: _facts(vm, "swap_used_bytes"),
+        ),
+        ("minimum_bytes", "Configured.", lambda c, vm, now: vm.config.limits.minimum_bytes),
+        ("startup_bytes", "Configured.", lambda c, vm, now: vm.config.limits.startup_bytes),
+        ("maximum_bytes", "Configured.", lambda c, vm, now: vm.config.limits.maximum_bytes),
+        ("buffer_ratio", "Configured.", lambda c, vm, now: vm.config.limits.buffer_percent / 100),
+        ("weight", "Configured.", lambda c, vm, now: vm.config.limits.weight),
+        (
+            "report_age_seconds",
+            "Since the guest was last heard, by agent or balloon statistics.",
+            lambda c, vm, now: round(now - vm.facts.at, 3) if vm.facts else None,
+        ),
+        (
+            "agent_up",
+            "1 while an agent reports.",
+            lambda c, vm, now: int(vm.has_agent(now, c.engine.state.settings.stale_seconds)),
+        ),
+        ("paused", "1 while the operator has paused its management.", lambda c, vm, now: int(vm.held)),
+        (
+            "memory_low",
+            "1 when it has less than it needs with its buffer.",
+            lambda c, vm, now: int(status_of(vm) in ("low", "warning")),
+        ),
+        (
+            "memory_warning",
+            "1 when it has less than its demand.",
+            lambda c, vm, now: int(status_of(vm) == "warning"),
+        ),
+    )
+)
+
+PRESSURE: Final = tuple(
+    Family(f"dynmem_vm_pressure{suffix}_ratio", "gauge", f"Demand / usable{text}")
+    for suffix, text in (
+        ("", " now."),
+        ("_average", ", average of the last minute."),
+        ("_minimum", ", lowest of the last minute."),
+        ("_maximum", ", highest of the last minute."),
+    )
+)
+INFO: Final = Family("dynmem_vm_info", "gauge", "1, with what identifies the VM.")
+PHASE: Final = Family("dynmem_vm_phase", "gauge", "1 for the phase that the VM is in.")
+PSI: Final = Family("dynmem_vm_psi_some_seconds_total", "counter", "Time in which some task waited (PSI).")
+ADDED: Final = Family("dynmem_vm_added_bytes_total", "counter", "Memory given.")
+REMOVED: Final = Family("dynmem_vm_removed_bytes_total", "counter", "Memory taken.")
+OPERATIONS: Final = Family("dynmem_vm_operations_total", "counter", "Commands by how they ended.")
+IGNORED: Final = Family("dynmem_vm_ignored_total", "counter", "What the guest sent and was not believed.")
+
+HOST_GAUGES: Final[tuple[tuple[Family, Callable[[HostView], Value]], ...]] = tuple(
+    (Family(f"dynmem_host_{name}", "gauge", text), read)
+    for name, text, read in (
+        ("physical_bytes", "All memory of the host.", lambda h: h.physical_bytes),
+        ("available_bytes", "By the host's own kernel.", lambda h: h.available_bytes),
+        ("capacity_bytes", "What managed VMs may cost.", lambda h: h.capacity_bytes),
+        ("reserve_bytes", "Kept for the host.", lambda h: h.reserve_bytes),
+        ("unmanaged_bytes", "Held by VMs that are not managed.", lambda h: h.unmanaged_bytes),
+        ("reserved_bytes", "Promised to VMs that are about to start.", lambda h: h.reserved_bytes),
+        ("ready_bytes", "Kept free for bursts.", lambda h: h.ready_bytes),
+        ("budget_bytes", "What the balance lays out.", lambda h: h.budget_bytes),
+        ("charged_bytes", "Sum of the VMs' charges.", lambda h: h.charged_bytes),
+        (
+            "available_for_balancing_bytes",
+            "Capacity less charges and reservations; negative in an overdraft.",
+            lambda h: h.headroom_bytes,
+        ),
+        ("waiting_bytes", "Granted growth that is not free yet.", lambda h: h.waiting_bytes),
+        ("overdraft_bytes", "Charges beyond the capacity.", lambda h: max(0, -h.headroom_bytes)),
+        ("vm_swap_bytes", "Memory of VMs in the host's swap.", lambda h: h.vm_swap_bytes),
+        ("connected", "1 while the hypervisor can be reached.", lambda h: int(h.connected)),
+        ("paused", "1 while all management is paused.", lambda h: int(h.paused)),
+        ("dry_run", "1 when nothing is carried out.", lambda h: int(h.dry_run)),
+        (
+            "configuration_error",
+            "1 when the last reload was refused.",
+            lambda h: int(h.configuration_error is not None),
+        ),
+        ("loop_lateness_seconds", "Worst of the last minute.", lambda h: h.lateness_seconds),
+        ("uptime_seconds", "Of the controller.", lambda h: h.uptime_seconds),
+    )
+)
+BUILD: Final = Family("dynmem_build_info", "gauge", "1, with the controller's version.")
+ERRORS: Final = Family("dynmem_host_errors_total", "counter", "Failures of the controller by kind.")
+NOTICES: Final = Family("dynmem_host_notices_total", "counter", "What was worth telling, by topic.")
+VM_COUNT: Final = Family("dynmem_host_vms", "gauge", "Managed VMs that run.")
+LATENCY: Final = Family("dynmem_host_command_seconds", "histogram", "From sending a command to its answer.")
+
+FAMILIES: Final = (
+    BUILD,
+    *(family for family, _ in HOST_GAUGES),
+    VM_COUNT,
+    ERRORS,
+    NOTICES,
+    LATENCY,
+    INFO,
+    PHASE,
+    *(family for family, _ in VM_GAUGES),
+    *PRESSURE,
+    PSI,
+    ADDED,
+    REMOVED,
+    OPERATIONS,
+    IGNORED,
+)
+
+
+class Metrics:
+    """Renders one controller's metrics. Add `tally` to the journal as a sink."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+        self.tally = Tally()
+
+    def render(self, configuration_error: str | None = None) -> Iterator[bytes]:
+        """The text, in pieces; each takes a moment, and empty ones are only there to give way."""
+        lines: dict[Family, list[str]] = {family: [] for family in FAMILIES}
+        self._host(lines, host_view(self._controller, configuration_error))
+        yield b""
+        uuids = list(self._controller.engine.vms)
+        for at in range(0, len(uuids), SLICE):
+            for uuid in uuids[at : at + SLICE]:
+                vm = self._controller.engine.vms.get(uuid)
+                if vm is not None:
+                    self._vm(lines, vm)
+            yield b""
+        for family, samples in lines.items():
+            if samples:
+                head = f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n"
+                yield (head + "\n".join(samples) + "\n").encode()
+
+    def _host(self, lines: dict[Family, list[str]], host: HostView) -> None:
+        lines[BUILD].append(f'{BUILD.name}{{version="{escape(host.version)}"}} 1')
+        for family, read in HOST_GAUGES:
+            value = read(host)
+            if value is not None:
+                lines[family].append(f"{family.name} {value}")
+        lines[VM_COUNT].append(f"{VM_COUNT.name} {len(self._controller.engine.vms)}")
+        for family, label, counts in (
+            (ERRORS, "kind", host.errors),
+            (NOTICES, "topic", self.tally.notices),
+        ):
+            lines[family] += [
+                f'{family.name}{{{label}="{escape(key)}"}} {count}' for key, count in counts.items()
+            ]
+        for command, histogram in self.tally.latencies.items():
+            total = 0
+            for bound, count in zip((*LATENCY_BOUNDS, "+Inf"), histogram.counts, strict=True):
+                total += count
+                lines[LATENCY].append(f'{LATENCY.name}_bucket{{command="{command}",le="{bound}"}} {total}')
+            lines[LATENCY].append(f'{LATENCY.name}_sum{{command="{command}"}} {histogram.total:.6g}')
+            lines[LATENCY].append(f'{LATENCY.name}_count{{command="{command}"}} {total}')
+
+    def _vm(self, lines: dict[Family, list[str]], vm: Vm) -> None:
+        controller = self._controller
+        now = controller.now()
+        name = f'vm="{escape(vm.name)}"'
+        for family, read in VM_GAUGES:
+            value = read(controller, vm, now)
+            if value is not None:
+                lines[family].append(f"{family.name}{{{name}}} {value}")
+        agent = escape(vm.agent_version or "")
+        lines[INFO].append(
+            f'{INFO.name}{{{name},uuid="{vm.config.uuid}",growth="{vm.config.growth}",agent="{agent}"}} 1'
+        )
+        lines[PHASE].append(f'{PHASE.name}{{{name},phase="{vm.phase}"}} 1')
+        if vm.facts is not None and vm.facts.stall_us is not None:
+            lines[PSI].append(f"{PSI.name}{{{name}}} {vm.facts.stall_us / 1e6:.6f}")
+        lines[IGNORED] += [
+            f'{IGNORED.name}{{{name},kind="{escape(kind)}"}} {count}' for kind, count in vm.noise.items()
+        ]
+        tally = self.tally.vms.get(vm.config.uuid)
+        if tally is not None:
+            self._tallied(lines, name, tally, now)
+
+    @staticmethod
+    def _tallied(lines: dict[Family, list[str]], name: str, tally: VmTally, now: float) -> None:
+        lines[ADDED].append(f"{ADDED.name}{{{name}}} {tally.added_bytes}")
+        lines[REMOVED].append(f"{REMOVED.name}{{{name}}} {tally.removed_bytes}")
+        lines[OPERATIONS] += [
+            f'{OPERATIONS.name}{{{name},command="{command}",result="{result}"}} {count}'
+            for (command, result), count in tally.operations.items()
+        ]
+        pressure = tally.pressure.read(now)
+        if pressure is not None:
+            for family, value in zip(PRESSURE, pressure, strict=True):
+                lines[family].append(f"{family.name}{{{name}}} {value:.4g}")
+
+
+def escape(text: str) -> str:
+    """A label's value."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

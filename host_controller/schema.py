@@ -1,0 +1,293 @@
+"""What the control API says: the shape of every answer. `GET /v1/schema` gives it as JSON Schema.
+
+Sizes are bytes, durations seconds; `…_at` is seconds since 1970. A figure that is not known is null. Within
+version 1 fields are added, never removed or given another meaning: readers ignore what they do not know.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """What all answers have in common."""
+
+
+class Problem(View, frozen=True, kw_only=True):
+    """Why a request was not carried out. Nothing has changed."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class LimitsView(View, frozen=True, kw_only=True):
+    """What the user asked for."""
+
+    startup_bytes: int
+    minimum_bytes: int
+    maximum_bytes: int
+    buffer_percent: int
+    weight: int
+
+
+class DecisionView(View, frozen=True, kw_only=True):
+    """What was last decided for a VM, and why."""
+
+    at: float
+    action: str
+    reason: str
+    held_back: str | None
+    target_bytes: int | None
+    """The balloon target sent, in QEMU's terms."""
+    size_bytes: int | None
+    """Of the DIMM that is plugged."""
+
+
+class AgentView(View, frozen=True, kw_only=True):
+    """The agent in the guest."""
+
+    version: str
+    """Empty when it has not introduced itself."""
+    report_age_seconds: float | None
+    psi: bool | None
+    """Whether the guest's kernel has PSI."""
+    kernel: str = ""
+    online_policy: str = ""
+    """The kernel's auto_online_blocks."""
+    hotplug: str = ""
+    """Who brings hot-added memory online: kernel, agent or none."""
+    swap_total_bytes: int = 0
+    swap_used_bytes: int = 0
+
+
+Status = Literal["ok", "low", "warning", "unknown"]
+
+
+class VmView(View, frozen=True, kw_only=True):
+    """One running VM."""
+
+    uuid: str
+    name: str
+    status: Status
+    """As Hyper-V has it: low is less than need and buffer, warning is less than demand."""
+    state: str
+    phase: str
+    job: str | None
+    paused: bool
+    """Management is paused by the operator."""
+    growth: str
+    trust: str
+    limits: LimitsView
+    assigned_bytes: int
+    demand_bytes: int | None
+    need_bytes: int | None
+    desired_bytes: int | None
+    pressure_percent: float | None
+    usable_bytes: int | None
+    goal_bytes: int | None
+    """What the balance gives it; null while it cannot be moved."""
+    target_bytes: int | None
+    actual_bytes: int
+    ram_bytes: int
+    offline_bytes: int
+    charge_bytes: int
+    resident_bytes: int
+    dimms: int
+    slots: int
+    agent: AgentView | None
+    """Null when balloon statistics stand in for it, or nothing does."""
+    report_age_seconds: float | None
+    """Since the guest was last heard, by agent or by balloon statistics."""
+    operation: str | None
+    decision: DecisionView | None
+    ignored: dict[str, int]
+    """What the guest sent that was not believed, by kind."""
+
+
+class OverdraftView(View, frozen=True, kw_only=True):
+    """The charges exceed the capacity."""
+
+    cause: str
+    since: float
+    bytes_now: int
+    bytes_peak: int
+
+
+class ReservationView(View, frozen=True, kw_only=True):
+    """Memory promised to a VM that is about to start."""
+
+    name: str
+    size_bytes: int
+    expires_in_seconds: float
+
+
+class HostView(View, frozen=True, kw_only=True):
+    """The host, and the controller itself."""
+
+    version: str
+    pid: int
+    uptime_seconds: float
+    dry_run: bool
+    paused: bool
+    """Management of all VMs is paused."""
+    connected: bool
+    connection: str
+    """The hypervisor's address, or what is wrong with the way to it."""
+    physical_bytes: int | None
+    available_bytes: int | None
+    """By the host's own kernel."""
+    capacity_bytes: int
+    """What managed VMs and reservations may cost."""
+    reserve_bytes: int
+    unmanaged_bytes: int
+    reserved_bytes: int
+    """Sum of the reservations."""
+    ready_bytes: int
+    """Kept free for bursts."""
+    budget_bytes: int
+    """What the balance lays out."""
+    charged_bytes: int
+    headroom_bytes: int
+    """Negative in an overdraft."""
+    waiting_bytes: int
+    """Granted growth that is not free yet."""
+    vm_swap_bytes: int
+    """Pages of VMs in the host's swap: an alarm."""
+    overdraft: OverdraftView | None
+    reservations: list[ReservationView]
+    configuration_error: str | None
+    """Why the last reload was refused; the configuration before it is in force."""
+    lateness_seconds: float
+    """How late the control loop was at worst in the last minute."""
+    errors: dict[str, int]
+    """By kind, since the start."""
+
+
+class StatusView(View, frozen=True, kw_only=True):
+    """The whole host at a glance."""
+
+    host: HostView
+    vms: list[VmView]
+
+
+class Part(View, frozen=True, kw_only=True):
+    """A figure and what it is."""
+
+    name: str
+    size_bytes: int
+    text: str
+    deciding: bool = False
+
+
+class ExplainView(View, frozen=True, kw_only=True):
+    """All about the current decision for one VM."""
+
+    vm: VmView
+    demand: list[Part]
+    """What its need was put together from, in order."""
+    charge: list[Part]
+    """What it costs the host, rule by rule; the largest rule decides, extras come on top."""
+    balance: list[Part]
+    """What it asks for and what it gets."""
+    why: list[str]
+    """What holds it back, and why nothing else is done, in sentences."""
+
+
+class SampleView(View, frozen=True, kw_only=True):
+    """A VM's figures at one moment."""
+
+    at: float
+    assigned_bytes: int | None
+    demand_bytes: int | None
+    need_bytes: int | None
+    desired_bytes: int | None
+    goal_bytes: int | None
+    target_bytes: int | None
+    actual_bytes: int | None
+    charge_bytes: int | None
+    pressure_percent: float
+    phase: str
+    report_age_seconds: float | None
+
+
+class HistoryView(View, frozen=True, kw_only=True):
+    """What became of one VM."""
+
+    uuid: str
+    name: str
+    samples: list[SampleView]
+    entries: list["EntryView"]
+
+
+class EntryView(View, frozen=True, kw_only=True):
+    """Something that happened. `GET /v1/events` gives one a line."""
+
+    number: int
+    at: float
+    kind: Literal["notice", "decision", "command"]
+    topic: str
+    vm: str | None
+    name: str | None
+    text: str
+    detail: dict[str, Any]
+
+
+class FindingView(View, frozen=True, kw_only=True):
+    """One result of `dynmem doctor`."""
+
+    check: str
+    """Its name, as in OPERATIONS.md."""
+    vm: str | None
+    """None where it is about the host."""
+    level: Literal["ok", "note", "problem"]
+    """A note is worth knowing and no fault."""
+    found: str
+    remedy: str
+
+
+class DoctorView(View, frozen=True, kw_only=True):
+    """What `dynmem doctor --json` says."""
+
+    findings: list[FindingView]
+
+
+class AdmissionView(View, frozen=True, kw_only=True):
+    """Whether a VM may start. `POST /v1/admission`, with the domain's XML as body."""
+
+    admitted: bool
+    name: str
+    need_bytes: int
+    shortfall_bytes: int
+    """What was still missing when the time was over; 0 when admitted."""
+    waited_seconds: float
+    message: str
+
+
+class DoneView(View, frozen=True, kw_only=True):
+    """A request was carried out."""
+
+    done: str
+
+
+ANSWERS: tuple[type[View], ...] = (
+    Problem,
+    StatusView,
+    VmView,
+    ExplainView,
+    HistoryView,
+    EntryView,
+    DoneView,
+    DoctorView,
+    AdmissionView,
+)
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of all answers."""
+    schemas, components = msgspec.json.schema_components(ANSWERS, ref_template="#/$defs/{name}")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "anyOf": list(schemas),
+        "$defs": components,
+    }

@@ -1,0 +1,210 @@
+"""The controller as a process: configuration, lock, signals, systemd, and an end within two seconds."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import psutil  # type: ignore[import-untyped]
+import structlog
+
+from host_controller import host
+from host_controller.api import Api
+from host_controller.config import Config, ConfigError, Problem, load
+from host_controller.daemon import Controller
+from host_controller.errors import DynmemError
+from host_controller.history import History
+from host_controller.hypervisor.interface import Hypervisor
+from host_controller.journal import Journal
+from host_controller.model import Settings
+from host_controller.notify import Systemd
+from host_controller.recording import Recorder
+from host_controller.state_dir import StateDir
+
+STOP_SECONDS: Final = 1.5
+"""For libvirt to let go; a call that hangs longer is left to the process's end."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says; it goes before the file."""
+
+    config: Path | None = None
+    connect: str | None = None
+    capacity_bytes: int | None = None
+    socket: Path | None = None
+    state_dir: Path | None = None
+    dry_run: bool = False
+    record: Path | None = None
+
+
+def configuration(options: Options) -> Config:
+    """The file with the command line's changes.
+
+    Raises:
+        ConfigError: with all mistakes of the file.
+    """
+    replace = msgspec.structs.replace
+    config = load(options.config)
+    if options.connect is not None:
+        config = replace(config, libvirt=replace(config.libvirt, uri=options.connect))
+    if options.capacity_bytes is not None:
+        config = replace(config, host=replace(config.host, capacity=options.capacity_bytes, reserve=None))
+    if options.state_dir is not None:
+        config = replace(config, paths=replace(config.paths, state_dir=str(options.state_dir.absolute())))
+    if options.socket is not None:
+        config = replace(config, paths=replace(config.paths, socket=str(options.socket.absolute())))
+    return config
+
+
+def settings_of(config: Config) -> Settings:
+    """The engine's settings on this host, as it is now.
+
+    Raises:
+        ConfigError: nothing would be left for VMs.
+    """
+    physical = host.physical_memory_bytes()
+    reserve = host.default_reserve_bytes(physical, host.others_bytes(_qemu_sizes()))
+    return config.settings(physical_bytes=physical, default_reserve_bytes=reserve)
+
+
+def _qemu_sizes() -> list[int]:
+    """Resident size of every QEMU process, managed or not: none of them is the host's own."""
+    return [
+        process.info["memory_info"].rss
+        for process in psutil.process_iter(["cmdline", "memory_info"])
+        if "-uuid" in (process.info["cmdline"] or ()) and process.info["memory_info"] is not None
+    ]
+
+
+def check_unchangeable(old: Config, new: Config) -> None:
+    """Raises ConfigError when something differs that only a restart can change."""
+    problems = []
+    for section in ("libvirt", "paths", "history", "http"):
+        before, after = getattr(old, section), getattr(new, section)
+        for field in msgspec.structs.fields(before):
+            was, wanted = getattr(before, field.name), getattr(after, field.name)
+            if was != wanted:
+                allowed = f"{was!r} until dynmem is restarted"
+                problems.append(Problem(f"{section}.{field.name}", repr(wanted), allowed))
+    if problems:
+        raise ConfigError("reload", problems)
+
+
+class Service:
+    """One run of the controller."""
+
+    def __init__(self, options: Options, hypervisor: Callable[[str], Hypervisor]) -> None:
+        self._options = options
+        self._make_hypervisor = hypervisor
+        self._systemd = Systemd()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Work until a signal.
+
+        Raises:
+            DynmemError: it could not begin.
+        """
+        self._config = configuration(self._options)
+        settings = settings_of(self._config)
+        state_dir = StateDir(self._config.state_dir)
+        before = state_dir.open()
+        if state_dir.problem is not None:
+            log.error("nothing is known of the controller before", problem=state_dir.problem)
+        try:
+            controller = Controller(
+                self._make_hypervisor(self._config.libvirt.uri),
+                settings,
+                Journal(),
+                state_dir=state_dir,
+                before=before,
+                recorder=self._recorder(settings),
+                dry_run=self._options.dry_run,
+                connection=f"{self._config.libvirt.uri} (connecting)",
+                after_tick=self._systemd.alive,
+            )
+            await self._work(controller)
+        finally:
+            state_dir.close()
+
+    async def _work(self, controller: Controller) -> None:
+        api = Api(controller, lambda: self._reload(controller, api), history=self._keep_history(controller))
+        await api.start(self._config.socket_path)
+        api.admission.limit_seconds = self._config.admission.wait
+        if self._config.listen is not None:
+            await api.start_tcp(*self._config.listen)
+        self._handle_signals(api)
+        running = asyncio.create_task(controller.run(), name="controller")
+        stop = asyncio.create_task(self._stop.wait(), name="signal")
+        self._systemd.ready("at work")
+        log.info(
+            "at work",
+            socket=str(self._config.socket_path),
+            uri=self._config.libvirt.uri,
+            dry_run=controller.dry_run,
+        )
+        await asyncio.wait({running, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        self._systemd.stopping()
+        await api.stop()
+        controller.stop()
+        await asyncio.wait({running}, timeout=STOP_SECONDS)
+        if not running.done():
+            # Threads that wait for libvirt would keep the process; all that must be kept is on disk.
+            log.warning("libvirt does not let go; leaving without it")
+            os._exit(0)
+        running.result()
+
+    def _keep_history(self, controller: Controller) -> Path | None:
+        section = self._config.history
+        if not section.enabled:
+            return None
+        journal = controller.journal
+        history = History(
+            Path(self._config.paths.history),
+            keep_seconds=section.keep,
+            largest_bytes=section.max_size,
+            wall=journal.wall_time,
+            failed=lambda problem: journal.count_error("history"),
+        )
+        journal.add_sink(history)
+        return history.path
+
+    def _recorder(self, settings: Settings) -> Recorder | None:
+        path = self._options.record
+        if path is None:
+            return None
+        try:
+            return Recorder(path, settings, time.monotonic())
+        except OSError as error:
+            raise DynmemError(f"{path}: {error.strerror}", hint="name another --record") from None
+
+    def _handle_signals(self, api: Api) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up, api)
+
+    def _hang_up(self, api: Api) -> None:
+        self._systemd.reloading()
+        try:
+            api.reload()
+        except ConfigError:
+            self._systemd.ready("at work; the last reload was refused, see dynmem status")
+        else:
+            self._systemd.ready("at work")
+
+    def _reload(self, controller: Controller, api: Api) -> None:
+        config = configuration(self._options)
+        check_unchangeable(self._config, config)
+        controller.apply(settings_of(config))
+        api.admission.limit_seconds = config.admission.wait
+        self._config = config

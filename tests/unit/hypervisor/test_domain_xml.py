@@ -1,0 +1,274 @@
+"""What a domain's XML says, and what `enable` and `disable` make of it."""
+
+import pytest
+
+from host_controller.errors import DomainUnsuitable, InputError
+from host_controller.hypervisor.domain_edit import (
+    difference,
+    disable,
+    enable,
+    metadata_element,
+)
+from host_controller.hypervisor.domain_xml import read_domain
+from host_controller.model import Dimm, Growth, Limits, Trust
+from host_controller.units import GIB, MIB
+from tests.unit.hypervisor.domains import I440FX, LIVE, NUMA, Q35, with_backing
+
+LIMITS = Limits(1 * GIB, 512 * MIB, 4 * GIB, buffer_percent=30, weight=200)
+BOTH = [Growth.HOTADD, Growth.BALLOON]
+
+
+def test_a_running_domain_tells_its_limits_its_dimms_and_its_balloon() -> None:
+    view = read_domain(LIVE)
+    assert view.config is not None
+    assert view.config.limits == Limits(512 * MIB, 256 * MIB, 2 * GIB, 30, 200)
+    assert view.config.boot_ram_bytes == 512 * MIB
+    assert view.config.slots == 16
+    assert view.config.pinned is None
+    assert view.dimms == (
+        Dimm("dimm0", 128 * MIB, 0x100000000),
+        Dimm("dimm1", 256 * MIB, 0x108000000),
+    )
+    assert view.ram_bytes == 896 * MIB
+    assert view.ram_blocks == (512 * MIB, 128 * MIB, 256 * MIB)
+    assert view.actual_bytes == 700000 * 1024
+    assert view.channel_alias == "channel1"
+    assert view.stats_period == 1
+    assert view.problems == ()
+
+
+def test_a_domain_without_our_metadata_is_not_managed_but_its_ram_counts() -> None:
+    view = read_domain(Q35)
+    assert view.config is None
+    assert view.ram_bytes == 2 * GIB
+
+
+def test_the_persistent_definition_is_asked_when_the_running_one_has_no_limits() -> None:
+    prepared = enable(Q35, LIMITS, Growth.HOTADD).xml
+    view = read_domain(Q35, prepared)
+    assert view.config is not None
+    assert view.config.limits == LIMITS
+    assert view.config.boot_ram_bytes == 2 * GIB  # of what runs, not of what will
+    assert view.problems == (
+        "there is no channel org.dynmem.agent.0: no agent can be heard",
+        "there are no DIMM slots: it cannot grow past its boot RAM",
+    )
+
+
+@pytest.mark.parametrize("broken", ['startup="x"', 'startup="4"', ""])
+def test_unreadable_limits_make_a_problem_and_no_managed_vm(broken: str) -> None:
+    view = read_domain(LIVE.replace('startup="524288"', broken))
+    assert view.config is None
+    assert view.problems
+
+
+@pytest.mark.parametrize("xml", [Q35, I440FX, NUMA], ids=["q35", "i440fx", "numa"])
+@pytest.mark.parametrize("growth", BOTH)
+def test_disable_puts_every_byte_back(xml: str, growth: Growth) -> None:
+    assert disable(enable(xml, LIMITS, growth).xml) == xml
+
+
+@pytest.mark.parametrize("xml", [Q35, I440FX, NUMA], ids=["q35", "i440fx", "numa"])
+@pytest.mark.parametrize("growth", BOTH)
+def test_enabling_twice_changes_nothing_more(xml: str, growth: Growth) -> None:
+    once = enable(xml, LIMITS, growth).xml
+    assert enable(once, LIMITS, growth).xml == once
+
+
+@pytest.mark.parametrize("growth", BOTH)
+def test_changing_growth_forgets_nothing_of_what_was_there(growth: Growth) -> None:
+    other = Growth.BALLOON if growth is Growth.HOTADD else Growth.HOTADD
+    twice = enable(enable(Q35, LIMITS, growth).xml, Limits(2 * GIB, GIB, 3 * GIB), other).xml
+    assert disable(twice) == Q35
+
+
+def test_hotadd_boots_with_startup_and_leaves_room_for_dimms_up_to_maximum() -> None:
+    view = read_domain(enable(Q35, LIMITS, Growth.HOTADD).xml)
+    assert view.config is not None
+    assert (view.boot_ram_bytes, view.ceiling_bytes, view.config.slots) == (1 * GIB, 4 * GIB, 16)
+    assert view.actual_bytes == 1 * GIB
+    assert view.config.limits == LIMITS
+    assert view.stats_period == 1
+    assert view.channel_alias is not None
+    assert view.problems == ()
+
+
+def test_balloon_growth_boots_with_maximum_and_the_balloon_at_startup() -> None:
+    view = read_domain(enable(I440FX, LIMITS, Growth.BALLOON).xml)
+    assert view.config is not None
+    assert (view.boot_ram_bytes, view.actual_bytes, view.config.slots) == (4 * GIB, 1 * GIB, 0)
+    assert view.config.pinned is None, "deflate-on-oom was on and must be off now"
+
+
+def test_foreign_parts_of_the_xml_stay_as_they_were() -> None:
+    xml = enable(Q35, LIMITS, Growth.HOTADD).xml
+    kept = [line for line in Q35.splitlines() if "emory" not in line and "memballoon" not in line]
+    kept.remove("  <cpu mode='host-passthrough' check='none' migratable='on'/>")
+    assert [line for line in kept if line not in xml.splitlines()] == []
+    assert "<qemu:arg value='device.x.y=\"z\"'/>" in xml
+    assert "<cpu mode='host-passthrough' check='none' migratable='on'>" in xml
+
+
+def test_an_existing_topology_keeps_its_cells_and_their_proportion() -> None:
+    view = read_domain(enable(NUMA, LIMITS, Growth.HOTADD).xml)
+    assert view.ram_blocks == (768 * MIB, 256 * MIB)
+    assert "<topology sockets='2'" in enable(NUMA, LIMITS, Growth.HOTADD).xml
+
+
+def test_a_channel_that_was_there_already_stays_after_disable() -> None:
+    ours = (
+        "<channel type='unix'>\n      <target type='virtio' name='org.dynmem.agent.0'/>\n    </channel>\n    "
+    )
+    xml = Q35.replace("    <memballoon", f"    {ours}<memballoon")
+    assert enable(xml, LIMITS, Growth.HOTADD).xml.count("org.dynmem.agent.0") == 1
+    assert disable(enable(xml, LIMITS, Growth.HOTADD).xml) == xml
+
+
+def test_what_libvirt_added_for_our_channel_goes_with_it() -> None:
+    prepared = enable(I440FX, LIMITS, Growth.HOTADD).xml
+    defined = prepared.replace(
+        "    <controller type='pci' index='0' model='pci-root'/>\n",
+        "    <controller type='pci' index='0' model='pci-root'/>\n"
+        "    <controller type='virtio-serial' index='0'>\n"
+        "      <address type='pci' domain='0x0000' bus='0x09' slot='0x00' function='0x0'/>\n"
+        "    </controller>\n"
+        "    <controller type='pci' index='9' model='pcie-root-port'/>\n",
+    )
+    assert disable(defined) == I440FX
+
+
+def test_metadata_without_a_record_is_taken_out_and_nothing_else_is_touched() -> None:
+    back = disable(LIVE)
+    assert "dynmem:vm" not in back
+    assert read_domain(back).ram_bytes == read_domain(LIVE).ram_bytes
+    assert disable(back) == back
+
+
+@pytest.mark.parametrize(
+    ("inside", "why"),
+    [("<hugepages/>", "huge pages"), ("<locked/>", "locked")],
+)
+def test_memory_that_never_comes_back_is_pinned_and_said_so(inside: str, why: str) -> None:
+    plan = enable(with_backing(Q35, inside), LIMITS, Growth.HOTADD)
+    view = read_domain(plan.xml)
+    assert view.config is not None
+    assert view.config.pinned == why
+    assert any(note.startswith(why) for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    "device",
+    [
+        "<hostdev mode='subsystem' type='pci'><source/></hostdev>",
+        "<hostdev mode='subsystem' type='mdev'><source/></hostdev>",
+        "<interface type='hostdev'/>",
+        "<interface type='vdpa'/>",
+    ],
+)
+def test_a_passed_through_device_pins_memory(device: str) -> None:
+    xml = enable(Q35, LIMITS, Growth.HOTADD).xml.replace("<devices>", f"<devices>{device}", 1)
+    view = read_domain(xml)
+    assert view.config is not None
+    assert view.config.pinned == "VFIO"
+
+
+def test_deflate_on_oom_switched_on_again_pins_memory() -> None:
+    view = read_domain(LIVE.replace("autodeflate='off'", "autodeflate='on'"))
+    assert view.config is not None
+    assert view.config.pinned == "deflate-on-oom"
+
+
+@pytest.mark.parametrize("machine", ["microvm", "isapc", "s390-ccw-virtio-7.2", "none"])
+def test_a_machine_that_cannot_hot_add_is_refused_with_the_way_out(machine: str) -> None:
+    xml = Q35.replace("pc-q35-7.2", machine)
+    with pytest.raises(DomainUnsuitable, match=r"cannot hot-add memory.*--growth balloon"):
+        enable(xml, LIMITS, Growth.HOTADD)
+    enable(xml, LIMITS, Growth.BALLOON)
+
+
+@pytest.mark.parametrize("machine", ["pc", "q35", "pc-i440fx-2.11", "pc-q35-9.0"])
+def test_i440fx_and_q35_can_hot_add(machine: str) -> None:
+    enable(Q35.replace("pc-q35-7.2", machine), LIMITS, Growth.HOTADD)
+
+
+def test_without_acpi_nothing_can_be_hot_added() -> None:
+    with pytest.raises(DomainUnsuitable, match="ACPI is off"):
+        enable(Q35.replace("    <acpi/>\n", ""), LIMITS, Growth.HOTADD)
+
+
+def test_a_hard_limit_below_maximum_is_refused() -> None:
+    xml = Q35.replace(
+        "  <vcpu", "  <memtune>\n    <hard_limit unit='G'>3</hard_limit>\n  </memtune>\n  <vcpu", 1
+    )
+    with pytest.raises(
+        DomainUnsuitable, match=r"hard_limit \(3 GiB\) is below maximum \(4 GiB\).*virsh memtune"
+    ):
+        enable(xml, LIMITS, Growth.HOTADD)
+    enable(xml, Limits(GIB, GIB, 3 * GIB), Growth.HOTADD)
+
+
+@pytest.mark.parametrize("model", ["none", "xen"])
+def test_a_domain_without_a_virtio_balloon_is_refused(model: str) -> None:
+    with pytest.raises(DomainUnsuitable, match="memory balloon"):
+        enable(Q35.replace("memballoon model='virtio'", f"memballoon model='{model}'"), LIMITS, Growth.HOTADD)
+
+
+def test_memory_devices_of_its_own_are_refused_for_hotadd() -> None:
+    with pytest.raises(DomainUnsuitable, match="memory devices of its own"):
+        enable(LIVE, LIMITS, Growth.HOTADD)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(GIB, 2 * GIB, 4 * GIB),
+        Limits(GIB, MIB, 4 * GIB),
+        Limits(4 * GIB, GIB, 2 * GIB),
+        Limits(GIB, GIB, 2 * GIB, buffer_percent=4),
+        Limits(GIB, GIB, 2 * GIB, weight=0),
+        Limits(GIB, GIB, 17 << 40),
+    ],
+)
+def test_limits_out_of_order_or_range_are_refused(limits: Limits) -> None:
+    with pytest.raises(InputError):
+        enable(Q35, limits, Growth.HOTADD)
+
+
+def test_a_maximum_that_dimms_do_not_reach_is_said() -> None:
+    plan = enable(Q35, Limits(GIB, GIB, GIB + 300 * MIB), Growth.HOTADD)
+    assert any("it can reach 1.25 GiB" in note for note in plan.notes)
+    assert read_domain(plan.xml).ceiling_bytes == GIB + 256 * MIB
+
+
+def test_how_much_can_be_movable_is_said() -> None:
+    notes = enable(Q35, Limits(GIB, GIB, 8 * GIB), Growth.HOTADD).notes
+    assert any("3 GiB of that can be movable" in note and "4 GiB stay" in note for note in notes)
+
+
+def test_the_metadata_of_a_running_domain_says_the_same_limits() -> None:
+    element = metadata_element(LIMITS, Growth.HOTADD, Trust.NONE)
+    written = element.replace("<vm", "<dynmem:vm xmlns:dynmem='urn:dynmem:domain:1'")
+    config = read_domain(Q35.replace("  <metadata>", f"  <metadata>\n    {written}")).config
+    assert config is not None
+    assert (config.limits, config.growth, config.trust) == (LIMITS, Growth.HOTADD, Trust.NONE)
+
+
+def test_a_definition_that_libvirt_has_laid_out_anew_comes_back_as_it_was() -> None:
+    prepared = enable(Q35, LIMITS, Growth.HOTADD).xml
+    start, end = prepared.index("      <before"), prepared.index("</before>")
+    record = prepared[start:end].replace("'", '"').replace("\n", "\n   ")
+    assert disable(prepared[:start] + record + prepared[end:]) == Q35
+
+
+def test_the_difference_shows_only_what_changes() -> None:
+    shown = difference(Q35, enable(Q35, LIMITS, Growth.HOTADD).xml, "web")
+    changed = [line for line in shown.splitlines() if line[:1] in "+-" and line[:3] not in ("+++", "---")]
+    assert "-  <memory unit='KiB'>2097152</memory>" in changed
+    assert "+  <maxMemory unit='KiB' slots='16'>4194304</maxMemory>" in changed
+    assert not any("emulator" in line or "qemu:arg" in line for line in changed)
+
+
+@pytest.mark.parametrize("text", ["", "<domain", "<network/>"])
+def test_what_is_no_domain_is_refused(text: str) -> None:
+    with pytest.raises(DomainUnsuitable):
+        read_domain(text)

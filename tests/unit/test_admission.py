@@ -1,0 +1,230 @@
+"""Starting a VM needs its startup memory: taken from the others, promised, or refused with reasons."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from host_controller import hook as program
+from host_controller.admission import read_start
+from host_controller.cli.hook import hook
+from host_controller.hypervisor.domain_xml import NAMESPACE
+from host_controller.model import Limits
+from host_controller.simulator.guest import GuestSpec
+from host_controller.state_dir import StateDir
+from host_controller.units import GIB, MIB
+from tests.unit.test_api import served
+from tests.unit.virtual import Host, aside, run, until
+
+OVERHEAD = 64 * MIB
+SMALL = Limits(GIB, 256 * MIB, 2 * GIB)
+HOOK = Path(program.__file__)
+
+
+def xml(name: str = "new", memory: int = GIB, devices: str = "", ours: bool = True) -> bytes:
+    kib = memory >> 10
+    limits = f'startup="{kib}" minimum="262144" maximum="{kib * 2}" growth="hotadd"'
+    metadata = f'<metadata><d:vm xmlns:d="{NAMESPACE}" {limits}/></metadata>' if ours else ""
+    return (
+        f"<domain><name>{name}</name><uuid>u-{name}</uuid>{metadata}<memory>{kib}</memory>"
+        f'<maxMemory slots="16">{kib * 2}</maxMemory><devices>{devices}</devices></domain>'
+    ).encode()
+
+
+def call(path: Path, moment: str, body: bytes, name: str = "new", config: str = "") -> tuple[int, str]:
+    """The hook as libvirt runs it."""
+    if config:
+        (path / "dynmem.toml").write_text(config)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-I", "-S", str(HOOK), "--config", str(path / "dynmem.toml")),
+            *("--socket", str(path / "control.sock"), name, *moment.split(), "-"),
+        ],
+        input=body,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.stdout == b"", "libvirt would take it for XML"
+    return done.returncode, done.stderr.decode()
+
+
+async def start(path: Path, body: bytes | None = None, name: str = "new") -> tuple[int, str]:
+    """Start while virtual time goes on, as it does beside a hook that waits."""
+    return await asyncio.to_thread(call, path, "prepare begin", body or xml(name), name)
+
+
+async def flowing(task: "asyncio.Task[Any]") -> Any:
+    """Await something that happens in real time in a thread, a virtual moment at a time."""
+    while not task.done():
+        await asyncio.sleep(0.05)
+        await aside(time.sleep, 0.001)
+    return task.result()
+
+
+def test_what_a_start_needs_is_all_ram_that_the_guest_can_touch() -> None:
+    assert read_start(xml().decode(), OVERHEAD).need_bytes == GIB + OVERHEAD
+    dimm = "<memory model='dimm'><target><size unit='KiB'>524288</size></target></memory>"
+    numa = xml(devices=dimm).replace(
+        b"<devices>", b"<cpu><numa><cell memory='1048576'/></numa></cpu><devices>"
+    )
+    assert read_start(numa.decode(), 0).need_bytes == GIB + 512 * MIB
+    sizes = "<size>1048576</size><requested>262144</requested>"
+    virtio = f"<memory model='virtio-mem'><target>{sizes}</target></memory>"
+    numa = numa.replace(dimm.encode(), virtio.encode())
+    assert read_start(numa.decode(), 0).need_bytes == GIB + 256 * MIB
+    assert not read_start(xml(ours=False).decode(), 0).managed
+
+
+def test_a_start_that_fits_is_reserved_at_once_and_the_reservation_is_used_up_by_the_vm(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(60)
+            assert await flowing(asyncio.create_task(start(tmp_path))) == (0, "")
+            await until(lambda: "new" in controller.engine.ledger.reservations, "it is reserved")
+            new = host.hypervisor.define(GuestSpec("new", SMALL))
+            host.hypervisor.power_on(new)
+            await until(lambda: not controller.engine.ledger.reservations, "the VM has taken its place")
+            assert controller.engine.headroom_bytes >= 0
+
+    run(story())
+
+
+def test_what_is_missing_is_taken_from_the_others_without_an_overdraft(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host(2 * GIB + 512 * MIB)
+        web, db = host.vm("web", limits=SMALL), host.vm("db", limits=SMALL)
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(2)
+            assert controller.engine.headroom_bytes < GIB
+            begun = controller.now()
+            answer = await flowing(asyncio.create_task(start(tmp_path)))
+            assert answer == (0, "")
+            assert controller.now() - begun <= 20
+            assert web.actual_bytes + db.actual_bytes < 2 * GIB
+            assert controller.engine.ledger.overdraft is None
+            assert controller.engine.headroom_bytes >= 0
+
+    run(story())
+
+
+def test_a_start_that_cannot_be_paid_for_is_refused_with_the_shortfall_and_who_holds_it(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        host = Host(2 * GIB)
+        host.vm("web", limits=Limits(GIB, GIB, GIB))
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(30)
+            code, said = await flowing(asyncio.create_task(start(tmp_path)))
+            assert code == 1
+            assert "new cannot start: it needs 1.06 GiB and" in said
+            assert "are missing" in said
+            assert "web 1.0" in said
+            assert not controller.engine.ledger.room_wanted
+            assert not controller.engine.ledger.reservations
+
+    run(story())
+
+
+def test_of_two_starts_at_once_with_room_for_one_one_is_admitted(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host(2 * GIB)
+        host.vm("web", limits=Limits(512 * MIB, 512 * MIB, 512 * MIB))
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(60)
+            both = [asyncio.create_task(start(tmp_path, name=name)) for name in ("one", "two")]
+            codes = sorted([(await flowing(task))[0] for task in both])
+            assert codes == [0, 1]
+            assert controller.engine.headroom_bytes >= 0
+
+    run(story())
+
+
+def test_a_reservation_survives_the_controller_and_ends_when_libvirt_lets_go(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        state = StateDir(tmp_path / "run")
+        async with served(host, tmp_path, state_dir=state, before=state.open()) as (_, __):
+            await asyncio.sleep(5)
+            assert (await flowing(asyncio.create_task(start(tmp_path))))[0] == 0
+            await asyncio.sleep(1)
+        state.close()
+        state = StateDir(tmp_path / "run")
+        async with served(host, tmp_path, state_dir=state, before=state.open()) as (controller, __):
+            await asyncio.sleep(5)
+            assert controller.engine.ledger.reservations["new"].size_bytes == GIB + OVERHEAD
+            assert (await aside(call, tmp_path, "release end", b""))[0] == 0
+            await until(lambda: not controller.engine.ledger.reservations, "it is released")
+        state.close()
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("config", "body", "code", "said"),
+    [
+        ("", xml(), 0, ""),
+        ('[admission]\nwithout_controller = "deny"\nwait = 1', xml(), 1, "no controller answers"),
+        ('[admission]\nwithout_controller = "deny"\nwait = 1', xml(ours=False), 0, ""),
+        ("this is not TOML", xml(), 0, "dynmem.toml"),
+    ],
+)
+def test_without_a_controller_the_configuration_decides(
+    tmp_path: Path, config: str, body: bytes, code: int, said: str
+) -> None:
+    got, text = call(tmp_path, "prepare begin", body, config=config)
+    assert got == code
+    assert said in text
+
+
+def test_a_controller_that_is_not_there_holds_up_nothing_else(tmp_path: Path) -> None:
+    for moment in ("release end", "started begin", "stopped end", "start begin", "migrate begin"):
+        assert call(tmp_path, moment, xml())[0] == 0
+
+
+def test_bad_xml_is_a_problem_and_a_refusal(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with served(Host(), tmp_path) as (controller, _):
+            await asyncio.sleep(1)
+            config = '[admission]\nwithout_controller = "deny"\nwait = 0'
+            code, said = await aside(call, tmp_path, "prepare begin", NAMESPACE.encode(), "new", config)
+            assert code == 1
+            assert "not XML" in said
+            assert not controller.engine.ledger.reservations
+
+    run(story())
+
+
+def test_the_hook_is_installed_removed_and_never_written_over_anothers(tmp_path: Path) -> None:
+    directory = tmp_path / "qemu.d"
+    arguments = ["--directory", str(directory)]
+    runner = CliRunner()
+    assert "is installed" in runner.invoke(hook, ["install", *arguments]).output
+    file = directory / "dynmem"
+    assert os.access(file, os.X_OK)
+    assert subprocess.run([file], capture_output=True).returncode == 2
+    assert "is removed" in runner.invoke(hook, ["remove", *arguments]).output
+    assert "nothing to remove" in runner.invoke(hook, ["remove", *arguments]).output
+    file.write_text("#!/bin/sh\nsomebody else's\n")
+    for action in ("install", "remove"):
+        result = runner.invoke(hook, [action, *arguments])
+        assert "not ours" in str(result.exception)
+    assert "somebody else's" in file.read_text()
+
+
+def test_the_hook_needs_nothing_but_the_standard_library() -> None:
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import hook; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(HOOK.parent)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"libvirt", "click", "msgspec", "host_controller"} & set(loaded)

@@ -1,0 +1,340 @@
+"""The control API on its unix socket, and the client that the CLI uses, over simulated VMs."""
+
+import asyncio
+import gc
+import json
+import socket
+import stat
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from host_controller.api import Api
+from host_controller.client import Client, ControllerUnreachable, RequestRefused
+from host_controller.config import ConfigError, Problem
+from host_controller.daemon import Controller
+from host_controller.schema import ExplainView, HistoryView, StatusView, VmView, json_schema
+from host_controller.units import GIB, MIB
+from tests.unit.virtual import Host, aside, run, until
+
+
+@asynccontextmanager
+async def served(
+    host: Host,
+    path: Path,
+    reload: Callable[[], None] = lambda: None,
+    *,
+    history: Path | None = None,
+    **options: Any,
+) -> AsyncIterator[tuple[Controller, Client]]:
+    async with host.controller(**options) as controller:
+        api = Api(controller, reload, history=history)
+        await api.start(path / "control.sock")
+        try:
+            yield controller, Client(str(path / "control.sock"))
+        finally:
+            await api.stop()
+
+
+def exchange(path: Path, request: bytes) -> bytes:
+    """All that is answered to some bytes."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(10)
+        connection.connect(str(path / "control.sock"))
+        connection.sendall(request)
+        answer = b""
+        while chunk := connection.recv(1 << 16):
+            answer += chunk
+    return answer
+
+
+def raw(path: Path, request: bytes) -> tuple[int, dict[str, Any]]:
+    """Status and body of an answer to bytes that no client of ours would send."""
+    answer = exchange(path, request)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+def request(line: str, body: bytes = b"") -> bytes:
+    head = f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+def test_status_shows_the_host_and_every_vm(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        host.vm("db")
+        async with served(host, tmp_path) as (_, client):
+            await asyncio.sleep(60)
+            answer = await aside(client.get, "status")
+            status = msgspec.convert(answer, StatusView)
+            assert [vm.name for vm in status.vms] == ["db", "web"]
+            assert status.host.capacity_bytes == 4 * GIB
+            assert status.host.charged_bytes == sum(vm.charge_bytes for vm in status.vms)
+            assert status.host.headroom_bytes == 4 * GIB - status.host.charged_bytes
+            assert all(vm.status == "ok" and vm.phase == "live" and vm.agent for vm in status.vms)
+            assert [vm["name"] for vm in await aside(client.get, "vms")] == ["db", "web"]
+
+    run(story())
+
+
+def test_a_vm_is_found_by_name_and_by_uuid(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with served(host, tmp_path) as (_, client):
+            await asyncio.sleep(30)
+            by_name = await aside(client.get, "vms", "web")
+            assert (await aside(client.get, "vms", vm.uuid))["name"] == "web"
+            assert msgspec.convert(by_name, VmView).uuid == vm.uuid
+
+    run(story())
+
+
+def test_explain_adds_up(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with served(host, tmp_path) as (_, client):
+            await asyncio.sleep(90)
+            told = msgspec.convert(await aside(client.get, "vms", "web", "explain"), ExplainView)
+            demand = {part.name: part.size_bytes for part in told.demand}
+            assert demand["usable"] - demand["available"] == demand["in use"]
+            assert demand["demand"] == told.vm.demand_bytes
+            assert sum(part.size_bytes for part in told.charge if part.deciding) == told.vm.charge_bytes
+            assert [part.name for part in told.balance] == ["lower", "need", "desired", "keep", "goal"]
+
+    run(story())
+
+
+def test_explain_says_why_a_vm_has_no_more_and_no_less(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        host.settings = replace(host.settings, shrink_after_seconds=300.0)
+        host.vm("web")
+        async with served(host, tmp_path) as (controller, client):
+            await asyncio.sleep(30)
+            why = (await aside(client.get, "vms", "web", "explain"))["why"]
+            assert any("more than it wants" in one for one in why), why
+            controller.hold_all(True)
+            await asyncio.sleep(1)
+            why = (await aside(client.get, "vms", "web", "explain"))["why"]
+            assert "It is left alone: paused by the operator." in why
+
+    run(story())
+
+
+def test_history_gives_samples_and_what_was_done(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with served(host, tmp_path) as (_, client):
+            await until(lambda: vm.actual_bytes < 512 * MIB, "web gets smaller")
+            answer = await aside(client.get, "vms", "web", "history")
+            history = msgspec.convert(answer, HistoryView)
+            assert history.samples[0].actual_bytes == GIB
+            assert history.samples[-1].actual_bytes < GIB
+            assert any(one.topic == "shrink" for one in history.entries)
+            host.hypervisor.power_off(vm)
+            await asyncio.sleep(60)
+            assert (await aside(client.get, "vms", "web", "history"))["entries"][-1]["topic"] == "gone"
+
+            async def recent() -> dict[str, Any]:
+                return await aside(lambda: client.get("vms", "web", "history", since="10s"))
+
+            assert (await recent())["samples"] == []
+
+    run(story())
+
+
+def test_events_can_be_followed_and_gone_on_with(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with served(host, tmp_path) as (controller, client):
+            await asyncio.sleep(30)
+            so_far = await aside(lambda: list(client.follow("events")))
+            assert [one["number"] for one in so_far] == list(range(1, len(so_far) + 1))
+            stream = client.follow("events", follow="true", after=len(so_far), vm="web")
+            waiting = asyncio.create_task(asyncio.to_thread(next, stream))
+            controller.hold(vm.uuid, True)
+            event = await waiting
+            assert event["topic"] == "held"
+            assert event["number"] > len(so_far)
+            stream.close()
+
+    run(story())
+
+
+def test_the_end_of_the_controller_ends_a_follower(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with served(host, tmp_path) as (_, client):
+            await asyncio.sleep(5)
+            following = asyncio.create_task(
+                asyncio.to_thread(lambda: list(client.follow("events", follow="true")))
+            )
+            await asyncio.sleep(5)
+        assert await following
+
+    run(story())
+
+
+def test_pause_and_resume(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with served(host, tmp_path) as (_, client):
+            await asyncio.sleep(1)
+            assert await aside(client.post, "vms", "web", "pause") == {"done": "paused web"}
+            await asyncio.sleep(1)
+            assert (await aside(client.get, "vms", "web"))["paused"]
+            await aside(client.post, "vms", "web", "resume")
+            await aside(client.post, "pause")
+            await asyncio.sleep(1)
+            answer = await aside(client.get, "status")
+            assert answer["host"]["paused"]
+            assert answer["vms"][0]["paused"]
+            with pytest.raises(RequestRefused, match="resume --all"):
+                await aside(client.post, "vms", "web", "resume")
+            await aside(client.post, "resume")
+            await asyncio.sleep(1)
+            assert not (await aside(client.get, "status"))["vms"][0]["paused"]
+
+    run(story())
+
+
+def test_a_refused_reload_is_said_to_the_caller_and_stays_in_status_until_one_succeeds(
+    tmp_path: Path,
+) -> None:
+    wrong = True
+
+    def reload() -> None:
+        if wrong:
+            raise ConfigError("dynmem.toml", [Problem("host.reserve", '"x"', "a size")])
+
+    async def story() -> None:
+        nonlocal wrong
+        async with served(Host(), tmp_path, reload) as (_, client):
+            with pytest.raises(RequestRefused, match=r"host\.reserve") as caught:
+                await aside(client.post, "reload")
+            assert caught.value.code == "bad-configuration"
+            assert "host.reserve" in (await aside(client.get, "status"))["host"]["configuration_error"]
+            wrong = False
+            await aside(client.post, "reload")
+            assert (await aside(client.get, "status"))["host"]["configuration_error"] is None
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("line", "body", "status", "code"),
+    [
+        ("GET /", b"", 404, "unknown-path"),
+        ("GET /v1/nonsense", b"", 404, "unknown-path"),
+        ("GET /v1/vms/nobody", b"", 404, "unknown-vm"),
+        ("GET /v1/vms/%00%ff/explain", b"", 404, "unknown-vm"),
+        ("GET /v1/vms/nobody/history", b"", 404, "unknown-vm"),
+        ("POST /v1/vms/nobody/pause", b"", 404, "unknown-vm"),
+        ("POST /v1/status", b"", 405, "wrong-method"),
+        ("DELETE /v1/vms/web", b"", 405, "wrong-method"),
+        ("GET /v1/pause", b"", 405, "wrong-method"),
+        ("GET /v1/status?verbose=1", b"", 400, "unknown-parameter"),
+        ("GET /v1/events?after=-1", b"", 400, "bad-parameter"),
+        ("GET /v1/events?after=99999999999999999999", b"", 400, "bad-parameter"),
+        ("GET /v1/events?follow=maybe", b"", 400, "bad-parameter"),
+        ("GET /v1/events?vm=nobody", b"", 404, "unknown-vm"),
+        ("GET /v1/vms/web/history?since=yesterday", b"", 400, "bad-parameter"),
+        ("POST /v1/pause", b'{"on": true}', 400, "unexpected-body"),
+        ("POST /v1/pause", b"\xff" * 100, 400, "unexpected-body"),
+        ("POST /v1/pause", b" " * 100_000, 413, "too-large"),
+    ],
+)
+def test_what_cannot_be_done_is_answered_with_a_problem_and_changes_nothing(
+    tmp_path: Path, line: str, body: bytes, status: int, code: str
+) -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(1)
+            got, problem = await aside(raw, tmp_path, request(line, body))
+            assert (got, problem["code"]) == (status, code)
+            assert problem["message"]
+            assert problem["hint"]
+            assert not controller.paused_all
+
+    run(story())
+
+
+def test_the_socket_is_for_its_owner_and_group_alone_and_goes_with_the_controller(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+
+    async def story() -> None:
+        async with served(Host(), tmp_path):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+    run(story())
+    assert not path.exists()
+
+
+def test_a_dead_controllers_socket_is_replaced(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "control.sock"))
+
+    async def story() -> None:
+        async with served(Host(), tmp_path) as (_, client):
+            assert (await aside(client.get, "status"))["vms"] == []
+
+    run(story())
+
+
+def test_without_a_controller_the_client_says_so_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ControllerUnreachable, match="systemctl start dynmem"):
+        Client(str(tmp_path / "none.sock")).get("status")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "dead.sock"))
+    with pytest.raises(ControllerUnreachable, match="died"):
+        Client(str(tmp_path / "dead.sock")).get("status")
+
+
+def test_the_schema_describes_every_answer() -> None:
+    schema = json_schema()
+    assert {"StatusView", "HostView", "VmView", "ExplainView", "EntryView"} <= set(schema["$defs"])
+    described = schema["$defs"]["VmView"]["properties"]
+    assert set(described) == {field.name for field in msgspec.structs.fields(VmView)}
+
+
+def test_1000_vms_are_answered_within_50_ms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def measure() -> float:
+        begun = time.perf_counter()
+        answer = exchange(tmp_path, request("GET /v1/vms"))
+        took = time.perf_counter() - begun
+        assert answer.count(b'"uuid"') == 1000
+        return took
+
+    async def story() -> list[float]:
+        host = Host(1000 * GIB)
+        for number in range(1000):
+            host.vm(f"vm{number:04}")
+        async with served(host, tmp_path):
+            await asyncio.sleep(12)
+            gc.collect()
+            gc.freeze()  # the simulated guests' objects are not the controller's
+            try:
+                return [await aside(measure) for _ in range(7)]
+            finally:
+                gc.unfreeze()
+
+    took = run(story())
+    with capsys.disabled():
+        print(f"\nGET /v1/vms of 1,000 VMs: best {min(took) * 1e3:.0f} ms of 7")
+    assert min(took) <= 0.050

@@ -1,0 +1,76 @@
+"""What `set` can change at once, and what commands cost before they do anything."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from host_controller import cli
+from host_controller.cli.enable import live_limits
+from host_controller.errors import DomainNotFound, DynmemError, HypervisorUnreachable, InputError
+from host_controller.model import Limits
+from host_controller.units import GIB, MIB
+
+NOW = Limits(GIB, 512 * MIB, 2 * GIB, buffer_percent=20, weight=100)
+
+
+def test_maximum_up_minimum_down_buffer_and_weight_change_at_once() -> None:
+    wanted = Limits(GIB, 256 * MIB, 3 * GIB, buffer_percent=50, weight=7)
+    assert live_limits(NOW, wanted, ceiling_bytes=4 * GIB) == (wanted, ())
+
+
+def test_maximum_rises_only_as_far_as_the_running_vm_has_room() -> None:
+    limits, waits = live_limits(NOW, Limits(GIB, 512 * MIB, 8 * GIB), ceiling_bytes=3 * GIB)
+    assert limits.maximum_bytes == 3 * GIB
+    assert waits == ("maximum 8 GiB waits for the next start: the running VM has room for 3 GiB",)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "word"),
+    [
+        (Limits(GIB, 512 * MIB, GIB), "maximum 1 GiB waits"),
+        (Limits(GIB, GIB, 2 * GIB), "minimum 1 GiB waits"),
+        (Limits(2 * GIB, 512 * MIB, 2 * GIB), "startup 2 GiB waits"),
+    ],
+)
+def test_what_a_running_vm_cannot_have_waits_for_its_next_start(wanted: Limits, word: str) -> None:
+    limits, (wait,) = live_limits(NOW, wanted, ceiling_bytes=4 * GIB)
+    assert limits == NOW
+    assert wait.startswith(word)
+
+
+@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
+def test_every_command_is_where_the_list_says(name: str) -> None:
+    result = CliRunner().invoke(cli.group, [name, "--help"])
+    assert result.exit_code == 0, result.output
+
+
+def test_the_command_itself_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; import host_controller.cli; "
+        "print([one for one in ('libvirt', 'asyncio', 'aiohttp', 'structlog', 'rich') if one in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (InputError("no", vm="web", hint="do this"), 2),
+        (DomainNotFound("no", vm="web", hint="do this"), 2),
+        (HypervisorUnreachable("no", vm="web", hint="do this"), 1),
+    ],
+)
+def test_an_error_is_one_sentence_with_the_way_out_and_a_code(
+    error: DynmemError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.group, "main", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == code
+    assert capsys.readouterr().err == "dynmem: web: no; do this\n"

@@ -1,0 +1,133 @@
+"""`dynmem history`, `events`, `pause`, `resume`, `reload`, `check-config`: by their output and exit codes."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from host_controller.cli import COMMANDS, group
+from host_controller.cli.events import events
+from host_controller.cli.history import history
+from host_controller.cli.manage import pause, reload, resume
+from host_controller.cli.status import status
+from host_controller.errors import InputError
+from host_controller.schema import EntryView, HistoryView
+from host_controller.units import MIB
+from tests.unit.test_api import served
+from tests.unit.test_cli_views import invoke
+from tests.unit.virtual import Host, aside, run, until
+
+
+def told(tmp_path: Path, command: Any, *arguments: str) -> str:
+    """What a command says of a VM that was squeezed a while ago."""
+
+    async def story() -> str:
+        host = Host()
+        vm = host.vm("web")
+        async with served(host, tmp_path):
+            await until(lambda: vm.actual_bytes < 512 * MIB, "web gets smaller")
+            return (await aside(invoke, command, tmp_path, *arguments)).output
+
+    return run(story())
+
+
+def test_history_is_a_table_and_the_last_events(tmp_path: Path) -> None:
+    lines = told(tmp_path, history, "web").splitlines()
+    assert lines[0].startswith("web: ")
+    assert lines[1].split()[:2] == ["TIME", "ASSIGNED"]
+    assert "1 GiB" in lines[2]
+    assert any("shrink" in line or "SetTarget done" in line for line in lines)
+    assert len(lines) < 60
+
+
+def test_history_and_events_in_json_have_the_documented_shape(tmp_path: Path) -> None:
+    answer = msgspec.convert(json.loads(told(tmp_path, history, "web", "--json")), HistoryView)
+    assert answer.samples
+    for line in told(tmp_path, events, "--vm", "web", "--json").splitlines():
+        assert msgspec.convert(json.loads(line), EntryView).name == "web"
+
+
+def test_history_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "web.png"
+    assert "drawn" in told(tmp_path, history, "web", "--plot", str(file))
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_events_are_lines_without_colour_in_a_pipe(tmp_path: Path) -> None:
+    text = told(tmp_path, events)
+    assert "web was found running" in text
+    assert "\033" not in text
+
+
+def test_pause_is_seen_everywhere_and_resume_ends_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with served(host, tmp_path):
+            await asyncio.sleep(30)
+            assert (await aside(invoke, pause, tmp_path, "web")).output == "paused web\n"
+            await asyncio.sleep(1)
+            assert "not managed" in (await aside(invoke, status, tmp_path)).output
+            assert (await aside(invoke, resume, tmp_path, "web")).output == "resumed web\n"
+            assert (await aside(invoke, pause, tmp_path, "--all")).output == "paused all VMs\n"
+            await asyncio.sleep(1)
+            assert "paused: no VM is managed" in (await aside(invoke, status, tmp_path)).output
+
+    run(story())
+
+
+def test_pause_wants_a_vm_or_all_of_them(tmp_path: Path) -> None:
+    for arguments in ([], ["web", "--all"]):
+        with pytest.raises(InputError, match="--all"):
+            invoke(pause, tmp_path, *arguments)
+
+
+def test_reload_says_what_the_controller_says(tmp_path: Path) -> None:
+    async def story() -> str:
+        async with served(Host(), tmp_path):
+            return (await aside(invoke, reload, tmp_path)).output
+
+    assert run(story()).endswith("the configuration was read again\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "said"),
+    [
+        ('[host]\nreserve = "2GiB"\n[http]\nlisten = "127.0.0.1:9876"', 0, "can be used"),
+        ('[host]\nreserve = "lots"\n[http]\nlisten = "9876"', 2, "2 problems"),
+        ('[http]\nlisten = "127.0.0.1:70000"', 2, "an address and a port"),
+        ('[admission]\nwithout_controller = "maybe"', 2, '"allow" or "deny"'),
+        ("[[", 2, "TOML"),
+        (None, 2, "a file that exists"),
+    ],
+)
+def test_check_config_names_every_mistake_and_exits_with_2(
+    tmp_path: Path, text: str | None, code: int, said: str
+) -> None:
+    file = tmp_path / "dynmem.toml"
+    if text is not None:
+        file.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-c", "from host_controller.cli import main; main()", "check-config", str(file)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    assert str(file) in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help(name: str) -> None:
+    from click import Context
+
+    command = group.get_command(Context(group), name)
+    assert command is not None
+    assert command.help
+    assert command.get_short_help_str()

@@ -1,0 +1,150 @@
+"""`dynmem status` and `dynmem explain`: what operators read, and what it costs."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from host_controller.cli.explain import explain
+from host_controller.cli.status import status
+from host_controller.cli.text import duration, table
+from host_controller.model import Limits
+from host_controller.units import GIB, MIB
+from tests.unit.test_api import served
+from tests.unit.virtual import Host, aside, run
+
+FORBIDDEN = {"aiohttp", "asyncio", "libvirt", "msgspec", "rich", "structlog", "host_controller.engine"}
+
+
+def invoke(command: Any, path: Path, *arguments: str) -> Result:
+    result = CliRunner().invoke(command, [*arguments, "--socket", str(path / "control.sock")])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_status_has_a_line_for_the_host_and_a_row_for_each_vm_and_is_plain_when_piped(tmp_path: Path) -> None:
+    async def story() -> str:
+        host = Host()
+        host.vm("web")
+        host.vm("agentless", agent=False)
+        async with served(host, tmp_path):
+            await asyncio.sleep(60)
+            return (await aside(invoke, status, tmp_path)).output
+
+    text = run(story())
+    lines = text.splitlines()
+    assert "capacity 4 GiB" in lines[1]
+    assert [line.split()[0] for line in lines[3:]] == ["VM", "agentless", "web"]
+    assert "statistics" in lines[4]
+    assert "hold: it has what it should have" in lines[5]
+    assert "\033" not in text
+
+
+def test_status_says_what_is_wrong(tmp_path: Path) -> None:
+    async def story() -> str:
+        host = Host(512 * MIB)
+        host.vm("web")
+        async with served(host, tmp_path, dry_run=True) as (controller, _):
+            controller.hold_all(True)
+            controller.journal.count_error("event")
+            await asyncio.sleep(2)
+            return (await aside(invoke, status, tmp_path)).output
+
+    text = run(story())
+    assert "overdraft of" in text
+    assert "web was found running" in text
+    assert "paused: no VM is managed" in text
+    assert "dry run" in text
+    assert "1 × event" in text
+
+
+def test_names_and_texts_from_elsewhere_cannot_command_the_terminal(tmp_path: Path) -> None:
+    async def story() -> str:
+        host = Host()
+        host.vm("ev\033[31mil")
+        async with served(host, tmp_path):
+            await asyncio.sleep(5)
+            return (await aside(invoke, status, tmp_path)).output
+
+    assert "ev?[31mil" in run(story())
+
+
+def test_explain_names_the_deciding_rule_and_what_holds_the_vm_back(tmp_path: Path) -> None:
+    async def story() -> str:
+        host = Host(1 * GIB)
+        host.vm("web", limits=Limits(512 * MIB, 256 * MIB, 512 * MIB))
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(60)
+            controller.hold_all(True)
+            await asyncio.sleep(1)
+            return (await aside(invoke, explain, tmp_path, "web")).output
+
+    text = run(story())
+    assert text.startswith("web: has ")
+    assert "It is left alone: paused by the operator." in text
+    assert "* overhead" in text
+    assert "in use" in text
+
+
+@pytest.mark.parametrize(("command", "arguments"), [(status, []), (explain, ["web"])])
+def test_json_is_the_controllers_answer(tmp_path: Path, command: Any, arguments: list[str]) -> None:
+    async def story() -> str:
+        host = Host()
+        host.vm("web")
+        async with served(host, tmp_path):
+            await asyncio.sleep(30)
+            return (await aside(invoke, command, tmp_path, *arguments, "--json")).output
+
+    answer = json.loads(run(story()))
+    assert "vm" in answer or answer["vms"][0]["name"] == "web"
+
+
+def test_status_imports_nothing_that_it_does_not_need() -> None:
+    code = "import sys, host_controller.cli.status, host_controller.cli.explain; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not FORBIDDEN & set(loaded.split())
+
+
+def test_status_of_200_vms_takes_less_than_300_ms_as_a_process(tmp_path: Path) -> None:
+    code = "from host_controller.cli.status import status; status()"
+    environment = os.environ | {"DYNMEM_SOCKET": str(tmp_path / "control.sock")}
+
+    def measure() -> float:
+        begun = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+        took = time.perf_counter() - begun
+        assert len(done.stdout.splitlines()) == 204, done.stderr
+        return took
+
+    async def story() -> list[float]:
+        host = Host(200 * GIB)
+        for number in range(200):
+            host.vm(f"vm{number:03}")
+        async with served(host, tmp_path):
+            await asyncio.sleep(20)
+            return [await aside(measure) for _ in range(5)]
+
+    took = run(story())
+    print(f"\nstatus of 200 VMs: best {min(took):.3f} s, worst {max(took):.3f} s of 5")
+    assert min(took) < 0.3
+
+
+def test_a_table_is_cut_to_the_terminal_and_not_to_a_pipe() -> None:
+    wide = table(("NAME", "TEXT"), [("x", "y" * 500)], left=(0, 1))
+    assert len(wide[1]) == 506
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.44, "0.4 s"), (59.9, "1 min"), (3725, "1 h 2 min"), (90000, "1 d 1 h"), (86400, "1 d")],
+)
+def test_durations_have_their_two_largest_units(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,103 @@
+"""The configuration is taken whole or refused whole, with every mistake named."""
+
+from pathlib import Path
+
+import pytest
+
+from host_controller.config import ConfigError, load, parse
+from host_controller.units import GIB, MIB
+
+
+def mistakes(text: str) -> dict[str, tuple[str, str]]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text.encode(), "dynmem.toml")
+    return {one.key: (one.found, one.allowed) for one in caught.value.problems}
+
+
+def test_an_empty_file_means_the_defaults() -> None:
+    config = parse(b"")
+    assert config.libvirt.uri == "qemu:///system"
+    assert config.socket_path == Path("/run/dynmem/control.sock")
+
+
+def test_sizes_and_durations_are_written_as_people_write_them() -> None:
+    config = parse(
+        b'[host]\ncapacity = "1.5GiB"\nkeep_ready = 0\n'
+        b'[timing]\nshrink_after = "2min"\nsettle = 3\nunplug_after = 0.5\n[history]\nkeep = "30d"\n'
+    )
+    assert config.host.capacity == 3 * GIB // 2
+    assert config.host.keep_ready == 0
+    assert (config.timing.shrink_after, config.timing.settle, config.timing.unplug_after) == (120, 3, 0.5)
+    assert config.history.keep == 30 * 86400
+
+
+def test_capacity_is_physical_memory_less_the_reserve_unless_it_is_configured() -> None:
+    default = parse(b"").settings(physical_bytes=16 * GIB, default_reserve_bytes=2 * GIB)
+    assert (default.capacity_bytes, default.reserve_bytes) == (14 * GIB, 2 * GIB)
+    reserved = parse(b'[host]\nreserve = "4GiB"').settings(
+        physical_bytes=16 * GIB, default_reserve_bytes=2 * GIB
+    )
+    assert (reserved.capacity_bytes, reserved.reserve_bytes) == (12 * GIB, 4 * GIB)
+    lab = parse(b'[host]\ncapacity = "1GiB"').settings(physical_bytes=16 * GIB, default_reserve_bytes=2 * GIB)
+    assert (lab.capacity_bytes, lab.reserve_bytes) == (GIB, 2 * GIB)
+
+
+def test_a_reserve_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"host\.reserve"):
+        parse(b'[host]\nreserve = "16GiB"').settings(physical_bytes=16 * GIB, default_reserve_bytes=0)
+
+
+def test_all_mistakes_are_named_with_what_was_found_and_what_is_allowed() -> None:
+    found = mistakes(
+        """
+        [host]
+        capasity = "1GiB"
+        reserve = "lots"
+        keep_ready = true
+        [defaults]
+        buffer = 4
+        weight = "100"
+        minimum = "1M"
+        [timing]
+        settle = -1
+        [metrics]
+        """
+    )
+    assert set(found) == {
+        "host.capasity", "host.reserve", "host.keep_ready", "defaults.buffer", "defaults.weight",
+        "defaults.minimum", "timing.settle", "metrics",
+    }  # fmt: skip
+    assert "did you mean capacity?" in found["host.capasity"][0]
+    assert found["host.reserve"] == ('"lots"', 'a size such as "512M" or "1.5GiB", at most 16TiB')
+    assert found["defaults.buffer"] == ("4", "percent of demand, 5 to 2000")
+    assert found["defaults.minimum"][1].endswith("32MiB to 16TiB")
+    assert "libvirt, host, defaults" in found["metrics"][1]
+
+
+@pytest.mark.parametrize("text", ["[host", 'host = "x"', "\xff"])
+def test_what_is_not_a_table_of_tables_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse(text.encode("latin-1"))
+
+
+def test_default_limits_out_of_order_are_refused() -> None:
+    assert list(mistakes('[defaults]\nstartup = "256M"\nminimum = "512M"')) == ["defaults"]
+
+
+def test_capacity_and_reserve_together_are_refused() -> None:
+    assert list(mistakes('[host]\ncapacity = "4G"\nreserve = "1G"')) == ["host"]
+
+
+def test_a_named_file_that_is_missing_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        load(tmp_path / "none.toml")
+
+
+def test_a_missing_default_file_means_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("host_controller.config.DEFAULT_PATH", tmp_path / "none.toml")
+    assert load().host.overhead_floor == 64 * MIB
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="directory"):
+        load(tmp_path)

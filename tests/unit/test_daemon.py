@@ -1,0 +1,282 @@
+"""The controller at work over simulated VMs, in virtual time."""
+
+import asyncio
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import wire
+from host_controller.daemon import Controller
+from host_controller.hypervisor.interface import (
+    BalloonSampled,
+    GuestNoise,
+    SendToGuest,
+    SetPace,
+    SetTarget,
+)
+from host_controller.ledger import Reservation
+from host_controller.recording import Recorder, Recording, replay
+from host_controller.state_dir import AlreadyRunning, Remembered, StateDir
+from host_controller.units import GIB, MIB
+from host_controller.vm import Phase
+from tests.unit.virtual import Host, run, until
+
+
+def targets(host: Host) -> list[SetTarget]:
+    return [one for one in host.commands if isinstance(one, SetTarget)]
+
+
+def speaks(controller: Controller, uuid: str) -> bool:
+    return uuid in controller.engine.vms and controller.engine.vms[uuid].agent_version is not None
+
+
+def test_an_idle_guest_is_squeezed_and_the_journal_says_why() -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            await until(lambda: vm.actual_bytes < 512 * MIB, "web gets smaller")
+            entries = list(controller.journal.entries())
+            assert any(e.kind == "decision" and e.topic == "shrink" and e.name == "web" for e in entries)
+            assert any(e.kind == "command" and e.topic == "SetTarget" for e in entries)
+            assert any("SetTarget done" in e.text for e in entries)
+            samples = controller.journal.samples.of(vm.uuid)
+            assert samples[-1].assigned_bytes < GIB == samples[0].actual_bytes
+            assert [e.number for e in entries] == list(range(1, len(entries) + 1))
+
+    run(story())
+
+
+def test_a_steady_system_adds_nothing_to_the_journal() -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with host.controller() as controller:
+            await asyncio.sleep(300)
+            before = controller.journal.last_number
+            await asyncio.sleep(300)
+            assert controller.journal.last_number == before
+
+    run(story())
+
+
+def test_decisions_come_at_once_after_a_pause_and_are_50_ms_apart_in_a_flood() -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            await asyncio.sleep(100.5)
+            decided: list[float] = []
+            original = controller.engine.decide
+
+            def decide(now: float) -> Any:
+                decided.append(now)
+                return original(now)
+
+            controller.engine.decide = decide  # type: ignore[method-assign]
+            begun = controller.now()
+            for _ in range(50):
+                controller.put(GuestNoise(vm.uuid, "not-json", 1))
+                await asyncio.sleep(0.01)
+            assert decided[0] - begun < 0.001
+            assert all(b - a >= 0.049 for a, b in pairwise(decided))
+            assert len(decided) >= 9
+
+    run(story())
+
+
+def test_an_agent_is_welcomed_when_its_vm_appears_and_when_it_starts() -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            await until(lambda: speaks(controller, vm.uuid), "the agent says hello")
+        told = [one.message for one in host.commands if isinstance(one, SendToGuest)]
+        assert [type(one) for one in told] == [wire.Welcome, wire.Welcome]
+
+    run(story())
+
+
+def test_a_dry_run_sends_nothing_that_changes_a_vm_and_shows_what_it_would_do() -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller(dry_run=True) as controller:
+            await asyncio.sleep(200)
+            decision = controller.engine.decisions[vm.uuid]
+            assert decision.action == "shrink"
+            assert decision.target_bytes < GIB
+            assert controller.engine.vms[vm.uuid].phase is Phase.LIVE
+        assert {type(one) for one in host.commands} == {SetPace, SendToGuest}
+        assert all(isinstance(o.message, wire.Welcome) for o in host.commands if isinstance(o, SendToGuest))
+        assert vm.actual_bytes == GIB
+
+    run(story())
+
+
+def test_a_stopped_controller_sends_no_target_and_leaves_every_vm_as_it_is() -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with host.controller():
+            await until(lambda: targets(host), "the first target")
+            sent = len(targets(host))
+        assert len(targets(host)) == sent
+
+    run(story())
+
+
+def test_an_event_that_cannot_be_handled_is_counted_and_harms_no_other() -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            await asyncio.sleep(1)
+            controller.put(BalloonSampled(vm.uuid, "broken", None))  # type: ignore[arg-type]
+            controller.put(object())  # type: ignore[arg-type]
+            await asyncio.sleep(1)
+            assert controller.journal.errors["event"] == 2
+            await until(lambda: vm.actual_bytes < 512 * MIB, "web is managed all the same")
+
+    run(story())
+
+
+def test_a_sink_that_fails_is_dropped_and_control_goes_on() -> None:
+    class FullDisk:
+        def entry(self, entry: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        def sample(self, uuid: str, name: str, sample: object) -> None: ...
+
+        def close(self) -> None: ...
+
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            controller.journal.add_sink(FullDisk())
+            await until(lambda: vm.actual_bytes < 512 * MIB, "web is managed all the same")
+            assert controller.journal.errors["history"] == 1
+
+    run(story())
+
+
+def test_a_paused_vm_gets_no_target_until_it_is_resumed() -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            await asyncio.sleep(1)
+            controller.hold(vm.uuid, True)
+            await asyncio.sleep(120)
+            assert vm.actual_bytes == GIB
+            controller.hold(vm.uuid, False)
+            await until(lambda: vm.actual_bytes < 512 * MIB, "web is squeezed after all")
+
+    run(story())
+
+
+def test_a_pause_of_all_includes_vms_that_start_later_and_outlives_the_controller(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        first = host.vm("first")
+        state = StateDir(tmp_path)
+        async with host.controller(state_dir=state, before=state.open()) as controller:
+            await asyncio.sleep(1)
+            controller.hold_all(True)
+            later = host.vm("later")
+            await asyncio.sleep(100)
+        state.close()
+        state = StateDir(tmp_path)
+        async with host.controller(state_dir=state, before=state.open()) as controller:
+            await asyncio.sleep(100)
+            assert controller.paused_all
+            assert all(vm.held for vm in controller.engine.vms.values())
+        state.close()
+        assert first.actual_bytes == later.actual_bytes == GIB
+
+    run(story())
+
+
+def test_reservations_outlive_the_controller(tmp_path: Path) -> None:
+    state = StateDir(tmp_path)
+    state.open()
+    state.save(Remembered((Reservation("new", GIB, 1e9),), ("some-uuid",)))
+    state.close()
+
+    async def story() -> None:
+        state = StateDir(tmp_path)
+        async with Host().controller(state_dir=state, before=state.open()) as controller:
+            await asyncio.sleep(2)
+            assert controller.engine.ledger.reserved() == GIB
+            assert controller.paused == {"some-uuid"}
+        state.close()
+
+    run(story())
+
+
+def test_a_second_controller_on_the_same_host_is_refused_and_told_who_is_in_charge(tmp_path: Path) -> None:
+    first, second = StateDir(tmp_path), StateDir(tmp_path)
+    first.open()
+    with pytest.raises(AlreadyRunning, match=r"pid \d+"):
+        second.open()
+    first.close()
+    second.open()
+    second.close()
+
+
+def test_a_broken_state_file_is_said_and_starts_from_nothing(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text('{"reservations": [')
+    state = StateDir(tmp_path)
+    assert state.open() == Remembered()
+    assert state.problem is not None
+    state.close()
+
+
+def test_a_recording_played_again_gives_the_same_commands(tmp_path: Path) -> None:
+    file = tmp_path / "record.jsonl"
+
+    async def story() -> None:
+        host = Host(2 * GIB)
+        host.vm("web")
+        host.vm("db")
+        async with host.controller(recorder=Recorder(file, host.settings, 0.0)):
+            await asyncio.sleep(120)
+
+    run(story())
+    with file.open("rb") as stream:
+        played = list(replay(Recording(stream)))
+    assert len(played) > 100
+    assert any(isinstance(c, SetTarget) for _, decided, _ in played for c in decided.commands)
+    assert all(decided.commands == again for _, decided, again in played)
+
+
+def test_with_another_capacity_a_recording_tells_what_would_have_been_done(tmp_path: Path) -> None:
+    file = tmp_path / "record.jsonl"
+
+    async def story() -> None:
+        host = Host(4 * GIB)
+        host.vm("web")
+        async with host.controller(recorder=Recorder(file, host.settings, 0.0)):
+            await asyncio.sleep(60)
+
+    run(story())
+    with file.open("rb") as stream:
+        recording = Recording(stream)
+        tight = replace(recording.settings, capacity_bytes=512 * MIB)
+        headrooms = [engine.headroom_bytes for engine, _, _ in replay(recording, tight)]
+    assert min(headrooms) < 0 <= headrooms[-1]
+
+
+def test_the_loops_own_lateness_is_measured() -> None:
+    async def story() -> None:
+        host = Host()
+        async with host.controller() as controller:
+            await asyncio.sleep(10)
+            assert len(controller.latenesses) >= 9
+            assert max(controller.latenesses) < 0.06
+
+    run(story())

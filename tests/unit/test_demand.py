@@ -1,0 +1,146 @@
+"""What a guest needs, from what its own kernel says."""
+
+import math
+
+import pytest
+
+from host_controller.model import GuestFacts, Limits
+from host_controller.policy.demand import CACHE_HALF_LIFE, Demand, Estimate, margin_bytes
+from host_controller.units import GIB, MIB
+from tests.unit.build import facts
+
+LIMITS = Limits(512 * MIB, 64 * MIB, 4096 * MIB, buffer_percent=20)
+
+
+def after(*readings: GuestFacts, limits: Limits = LIMITS) -> Estimate:
+    demand = Demand()
+    for reading in readings:
+        demand.observe(reading)
+    estimate = demand.estimate(limits, readings[-1].at)
+    assert estimate is not None
+    return estimate
+
+
+def test_nothing_is_estimated_before_the_guest_has_spoken() -> None:
+    assert Demand().estimate(LIMITS, 0.0) is None
+
+
+def test_the_kernels_own_memory_is_demand() -> None:
+    # Trap 22: a 512 MiB guest shows MemTotal 404 and MemAvailable 369.
+    estimate = after(facts(usable_mib=512, demand_mib=143, total_bytes=404 * MIB))
+    assert estimate.demand_bytes == 143 * MIB
+
+
+def test_desired_is_demand_and_its_buffer_above_the_kernels_floor() -> None:
+    estimate = after(facts(usable_mib=512, demand_mib=200))
+    floor = 8 * MIB + margin_bytes(512 * MIB)
+    assert estimate.need_bytes == 200 * MIB + floor
+    assert estimate.desired_bytes == 240 * MIB + floor
+
+
+def test_pressure_at_rest_under_a_buffer_of_20_percent_is_that_of_hyper_v() -> None:
+    estimate = after(facts(usable_mib=240, demand_mib=200, online_bytes=240 * MIB))
+    assert estimate.pressure_percent == pytest.approx(83.3, abs=0.1)
+
+
+def test_what_is_wanted_stays_within_the_limits() -> None:
+    small = after(facts(usable_mib=512, demand_mib=10))
+    large = after(facts(usable_mib=4096, demand_mib=4000))
+    assert small.lower_bytes == small.desired_bytes == LIMITS.minimum_bytes
+    assert large.desired_bytes == LIMITS.maximum_bytes
+
+
+def test_a_growing_guest_is_granted_a_second_of_growth_ahead() -> None:
+    calm = after(facts(demand_mib=200, at=1.0), facts(demand_mib=200, at=1.5))
+    growing = after(facts(demand_mib=200, at=1.0), facts(demand_mib=250, at=1.5))
+    assert calm.ahead_bytes == 0
+    assert growing.ahead_bytes == pytest.approx(100 * MIB * (1 - math.exp(-1)), rel=0.01)
+
+
+def test_cold_swap_is_not_demand_and_swap_that_is_read_back_is() -> None:
+    cold = after(*(facts(at=t, swap_used_bytes=100 * MIB) for t in (1.0, 2.0)))
+    hot = after(
+        *(facts(at=t, swap_used_bytes=100 * MIB, swap_in_bytes=int(t * 30 * MIB)) for t in range(1, 60))
+    )
+    assert cold.hot_swap_bytes == 0
+    assert hot.hot_swap_bytes == 100 * MIB
+
+
+def thrash(seconds: int, *, free_mib: int) -> list[GuestFacts]:
+    """A guest that reads 50 MiB/s back that was just dropped, with MemAvailable flat."""
+    return [
+        facts(
+            usable_mib=512,
+            demand_mib=200,
+            at=float(t),
+            free_bytes=free_mib * MIB,
+            reclaimable_bytes=280 * MIB,
+            refault_bytes=t * 50 * MIB,
+        )
+        for t in range(1, seconds + 1)
+    ]
+
+
+def test_a_thrashing_file_cache_raises_demand_though_available_memory_is_flat() -> None:
+    estimate = after(*thrash(10, free_mib=12))
+    assert estimate.guest_bytes == 200 * MIB
+    assert estimate.cache_bytes > 280 * MIB
+    assert estimate.lower_bytes < estimate.need_bytes - 280 * MIB  # cache can be done without
+
+
+def test_a_container_that_thrashes_within_its_own_limit_raises_nothing() -> None:
+    # Trap 21: PSI 76 % and refaults, with plenty free at the root.
+    readings = thrash(10, free_mib=300)
+    stalled = [
+        GuestFacts(**{f: getattr(r, f) for f in r.__slots__} | {"stall_us": int(r.at * 760_000)})
+        for r in readings
+    ]
+    estimate = after(*stalled)
+    assert (estimate.cache_bytes, estimate.stall_bytes) == (0, 0)
+
+
+def test_a_working_set_of_cache_fades_slowly() -> None:
+    readings = thrash(10, free_mib=12)
+    at_end = after(*readings)
+    quiet = [
+        facts(demand_mib=200, at=10.0 + t, refault_bytes=500 * MIB)
+        for t in range(1, int(CACHE_HALF_LIFE) + 1)
+    ]
+    later = after(*readings, *quiet)
+    assert later.cache_bytes == pytest.approx(at_end.cache_bytes / 2, rel=0.02)
+
+
+def stalls(seconds: int, *, granted: bool) -> list[GuestFacts]:
+    """A guest at its floor that stalls half of the time, whatever it is given."""
+    return [
+        facts(
+            usable_mib=512 + (t * 10 if granted else 0),
+            demand_mib=500 + (t * 10 if granted else 0),
+            at=float(t),
+            stall_us=t * 500_000,
+        )
+        for t in range(1, seconds + 1)
+    ]
+
+
+def test_stalls_with_low_headroom_raise_demand_within_a_bound() -> None:
+    estimate = after(*stalls(60, granted=False))
+    assert 0 < estimate.stall_bytes <= estimate.guest_bytes // 4
+
+
+def test_raises_end_when_they_bring_no_relief() -> None:
+    in_vain = after(*stalls(20, granted=True))
+    hopeful = after(*stalls(20, granted=False))
+    assert in_vain.stall_bytes < hopeful.stall_bytes
+
+
+def test_another_boot_starts_afresh() -> None:
+    estimate = after(*thrash(10, free_mib=12), facts(at=11.0, boot_id="another"))
+    assert estimate.cache_bytes == 0
+
+
+def test_the_peak_of_desired_forgets_what_is_older_than_its_window() -> None:
+    demand = Demand()
+    assert demand.peak(3 * GIB, 60.0, 0.0) == 3 * GIB
+    assert demand.peak(1 * GIB, 60.0, 30.0) == 3 * GIB
+    assert demand.peak(1 * GIB, 60.0, 61.0) == 1 * GIB

@@ -1,0 +1,243 @@
+"""`dynmem doctor`: each check over facts, without libvirt; then all of it over libvirt's test driver."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from host_controller import __version__
+from host_controller.cli.doctor import doctor, lines
+from host_controller.doctor import host, kernel, vm
+from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
+from host_controller.hypervisor.domain_xml import NAMESPACE, parse_xml, read_domain
+from host_controller.schema import DoctorView
+from host_controller.units import GIB, MIB
+
+HOST = HostSurvey(
+    "qemu:///system",
+    libvirt_version=9_000_000,
+    qemu_version=7_002_022,
+    swap_total_bytes=GIB,
+    hook="/etc/libvirt/hooks/qemu.d/dynmem",
+    controller={
+        "version": __version__,
+        "connected": True,
+        "connection": "qemu:///system",
+        "configuration_error": None,
+        "overdraft": None,
+        "paused": False,
+        "vm_swap_bytes": 0,
+    },
+)
+AGENT = {
+    "version": __version__,
+    "report_age_seconds": 1.0,
+    "psi": True,
+    "kernel": "6.1",
+    "online_policy": "online_movable",
+    "hotplug": "kernel",
+    "swap_total_bytes": GIB,
+    "swap_used_bytes": 0,
+}
+VIEW: dict[str, Any] = {
+    "paused": False,
+    "phase": "live",
+    "agent": AGENT,
+    "report_age_seconds": 1.0,
+    "offline_bytes": 0,
+}
+XML = f"""
+<domain>
+  <name>web</name><uuid>a</uuid>
+  <metadata><x:vm xmlns:x="{NAMESPACE}" growth="hotadd" startup="1048576" minimum="524288" maximum="4194304"/>
+  </metadata>
+  <memory>1048576</memory><maxMemory slots="16">4194304</maxMemory>
+  <os><type arch="x86_64" machine="q35">hvm</type></os>
+  <devices>
+    <memballoon model="virtio" freePageReporting="on"><stats period="1"/></memballoon>
+    <channel type="unix"><target type="virtio" name="org.dynmem.agent.0" state="connected"/></channel>
+  </devices>
+</domain>
+"""
+
+
+def survey(xml: str = XML, **more: Any) -> VmSurvey:
+    from agent.wire import PORT_NAME
+
+    xml = xml.replace("org.dynmem.agent.0", PORT_NAME)
+    facts: dict[str, Any] = {"view": VIEW, "statistics": {"last_update": 1}, "running": True}
+    return VmSurvey("web", root=parse_xml(xml), domain=read_domain(xml), **(facts | more))
+
+
+def with_agent(**more: Any) -> dict[str, Any]:
+    return VIEW | {"agent": AGENT | more}
+
+
+def without(xml: str, text: str, instead: str = "") -> str:
+    assert text in xml
+    return xml.replace(text, instead)
+
+
+def test_a_host_and_a_vm_as_they_should_be_give_nothing_but_ok() -> None:
+    assert {check(HOST).level for check in host.CHECKS} == {"ok"}
+    found = [check(survey()) for check in vm.CHECKS]
+    assert [one for one in found if one.level != "ok"] == []
+
+
+def about_controller(**more: Any) -> dict[str, Any]:
+    assert HOST.controller is not None
+    return HOST.controller | more
+
+
+OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "check", "level", "found"),
+    [
+        ({"libvirt_version": 6_000_000}, "libvirt version", "problem", "6.0.0"),
+        ({"libvirt_version": 0}, "libvirt version", "note", "not known"),
+        ({"qemu_version": 4_002_001}, "QEMU version", "problem", "4.2.1"),
+        ({"kvm": "there is no /dev/kvm"}, "KVM", "note", "there is no /dev/kvm"),
+        ({"controller": None, "controller_problem": "nobody"}, "controller", "problem", "nobody"),
+        ({"controller": about_controller(connected=False)}, "controller", "problem", "qemu:///system"),
+        ({"controller": about_controller(configuration_error="x")}, "configuration", "problem", "refused: x"),
+        ({"controller": about_controller(overdraft=OVERDRAFT)}, "overdraft", "problem", "web was started"),
+        ({"controller": about_controller(paused=True)}, "management", "note", "paused"),
+        ({"controller": about_controller(vm_swap_bytes=MIB)}, "host swap", "problem", "1 MiB of VMs"),
+        ({"swap_total_bytes": 0}, "host swap", "note", "none"),
+        ({"overcommit_memory": 2}, "overcommit", "problem", "can fail"),
+        ({"memmap_on_memory": True}, "memmap_on_memory", "ok", "on"),
+        ({"ksm": True}, "KSM", "note", "merged pages"),
+        ({"hook": None}, "start hook", "note", "not installed"),
+    ],
+)
+def test_findings_about_the_host(facts: dict[str, Any], check: str, level: str, found: str) -> None:
+    one = finding([judge(replace(HOST, **facts)) for judge in host.CHECKS], check)
+    assert one.level == level
+    assert found in one.found
+    assert one.remedy or level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("facts", "check", "level", "found"),
+    [
+        (survey(view=None), "managed", "problem", "does not know it"),
+        (survey(view=None, controller=False), "managed", "note", "no controller"),
+        (survey(view=VIEW | {"paused": True}), "managed", "note", "paused"),
+        (survey(without(XML, 'startup="1048576"', 'startup="1"')), "limits", "problem", "startup"),
+        (survey(without(XML, 'state="connected"', 'state="disconnected"')), "channel", "problem", "nobody"),
+        (survey(without(XML, 'name="org.dynmem.agent.0"', 'name="x"')), "channel", "problem", "no port"),
+        (survey(view=VIEW | {"agent": None}), "agent", "note", "balloon statistics"),
+        (
+            survey(view=VIEW | {"agent": None, "report_age_seconds": None}),
+            "agent",
+            "problem",
+            "silent",
+        ),
+        (survey(view=with_agent(report_age_seconds=60.0)), "agent", "problem", "60 s ago"),
+        (survey(view=with_agent(version="0.0.1")), "agent version", "note", "0.0.1"),
+        (survey(without(XML, '<stats period="1"/>')), "balloon statistics", "problem", "switched off"),
+        (survey(statistics={"actual": 1}), "balloon statistics", "problem", "never answered"),
+        (survey(without(XML, ' freePageReporting="on"')), "free page reporting", "note", "off"),
+        (
+            survey(without(XML, "freePageReporting", 'autodeflate="on" freePageReporting')),
+            "deflate-on-oom",
+            "problem",
+            "on",
+        ),
+        (
+            survey(without(XML, "<devices>", '<devices><hostdev type="pci"/>')),
+            "pinned memory",
+            "problem",
+            "VFIO",
+        ),
+        (
+            survey(without(XML, "<os>", "<memoryBacking><hugepages/></memoryBacking><os>")),
+            "pinned memory",
+            "problem",
+            "huge pages",
+        ),
+        (
+            survey(without(XML, "<os>", "<memtune><hard_limit>2097152</hard_limit></memtune><os>")),
+            "memtune",
+            "problem",
+            "2 GiB is below its maximum of 4 GiB",
+        ),
+        (
+            survey(without(XML, "<os>", '<numatune><memory mode="strict" nodeset="1"/></numatune><os>')),
+            "NUMA binding",
+            "problem",
+            "node 1",
+        ),
+        (survey(without(XML, 'slots="16"', 'slots="2"')), "hot-add slots", "note", "2 of 2"),
+        (survey(without(XML, 'slots="16"', 'slots="0"')), "hot-add slots", "problem", "0 of 0"),
+        (survey(view=with_agent(hotplug="none")), "online policy", "problem", "nobody"),
+        (survey(view=with_agent(psi=False)), "PSI", "note", "none"),
+        (survey(view=with_agent(swap_total_bytes=0)), "guest swap", "note", "none"),
+        (survey(view=VIEW | {"offline_bytes": 128 * MIB}), "offline memory", "problem", "128 MiB"),
+        (survey(view=VIEW | {"phase": "contradicted"}), "claims", "problem", "more than its balloon"),
+    ],
+)
+def test_findings_about_a_vm(facts: VmSurvey, check: str, level: str, found: str) -> None:
+    one = finding([judge(facts) for judge in vm.CHECKS], check)
+    assert one.level == level
+    assert found in one.found
+    assert one.remedy
+
+
+def test_nothing_is_made_of_a_vm_that_is_off() -> None:
+    levels = {judge(survey(running=False, view=None, statistics={})).level for judge in vm.CHECKS}
+    assert levels == {"ok"}
+
+
+def test_kvm_is_not_usable_because_a_device_is_there(tmp_path: Path) -> None:
+    assert kernel.kvm_problem(tmp_path) == "there is no /dev/kvm"
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "kvm").touch()
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cpuinfo").write_text("vendor_id : GenuineIntel\nflags : fpu sse\n")
+    assert kernel.kvm_problem(tmp_path) == "the processor shows neither vmx nor svm"
+    (tmp_path / "proc" / "cpuinfo").write_text("vendor_id : GenuineIntel\nflags : fpu vmx\n")
+    assert kernel.kvm_problem(tmp_path) is None
+
+
+def test_all_of_it_over_libvirts_test_driver(tmp_path: Path) -> None:
+    arguments = ["--connect", "test:///default", "--socket", str(tmp_path / "none")]
+    result = CliRunner().invoke(doctor, [*arguments, "--json"])
+    found = msgspec.convert(json.loads(result.output), DoctorView)
+    assert result.exit_code == 1
+    assert {one.check for one in found.findings} == {check(HOST).check for check in host.CHECKS}
+    assert (
+        "start dynmem"
+        in finding(
+            [Finding(o.check, o.level, o.found, o.remedy) for o in found.findings], "controller"
+        ).remedy
+    )
+    text = CliRunner().invoke(doctor, arguments).output
+    assert "BAD   controller: no controller is running" in text
+    assert "-> systemctl start dynmem" in text
+
+
+def test_without_libvirt_that_is_the_first_finding(tmp_path: Path) -> None:
+    result = CliRunner().invoke(doctor, ["--connect", "test:///none.xml", "--socket", str(tmp_path / "none")])
+    assert result.exit_code == 1
+    assert result.output.startswith("BAD   libvirt: test:///none.xml cannot be reached")
+
+
+def test_what_is_in_order_is_counted_and_shown_on_demand() -> None:
+    findings = [(None, Finding("a", "ok", "fine")), ("web", Finding("b", "problem", "broken", "mend it"))]
+    assert lines(findings, everything=False) == [
+        "BAD   web: b: broken",
+        "      -> mend it",
+        "1 of 2 checks are in order",
+    ]
+    assert "ok    a: fine" in lines(findings, everything=True)
+
+
+def finding(findings: list[Finding], check: str) -> Finding:
+    return next(one for one in findings if one.check == check)

@@ -1,0 +1,258 @@
+"""The history on disk: what is kept, what it costs, and that nothing about it can harm control."""
+
+import asyncio
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host_controller.history import BURST, PER_HOUR, History
+from host_controller.history_file import HistoryFile, Reading
+from host_controller.journal import Entry
+from host_controller.recall import read_stored
+from host_controller.samples import Sample
+from host_controller.simulator.workload import Workload, burst
+from host_controller.units import GIB, MIB
+from host_controller.vm import Phase
+from tests.unit.test_api import served
+from tests.unit.virtual import Host, aside, run, until
+
+DAY = 86_400
+EPOCH = float(int(time.time()) - 2 * DAY)
+PER_VM_AND_DAY = 500_000
+"""50 MB a day at 100 VMs."""
+
+
+def history(path: Path, **more: Any) -> History:
+    options: dict[str, Any] = {"keep_seconds": 7 * DAY, "largest_bytes": GIB, "wall": lambda at: EPOCH + at}
+    return History(path, **(options | more))
+
+
+def sample(at: float, assigned: int, demand: int = 300 * MIB) -> Sample:
+    others = (demand, demand, demand, assigned, assigned, assigned, assigned, assigned)
+    return Sample(at, assigned, *others, 50.0, Phase.LIVE, 1.0)
+
+
+def entry(number: int, at: float, text: str = "the guest has a use for it", **detail: object) -> Entry:
+    return Entry(number, at, EPOCH + at, "decision", "grow", "uuid-1", "web", text, detail)
+
+
+def wait_for(condition: Callable[[], Any], what: str, limit: float = 20.0) -> None:
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, f"not within {limit:g} s: {what}"
+        time.sleep(0.01)
+
+
+def size_of(path: Path) -> int:
+    """Of the file's pages, those that are still in the write-ahead log included."""
+    with sqlite3.connect(path) as db:
+        (size,) = db.execute(
+            "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+        ).fetchone()
+    return int(size)
+
+
+def test_a_vms_past_is_told_from_the_file_after_the_controller_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+
+    async def story() -> str:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            kept = History(path, keep_seconds=7 * DAY, largest_bytes=GIB, wall=controller.journal.wall_time)
+            controller.journal.add_sink(kept)
+            await until(lambda: vm.actual_bytes < 512 * MIB, "web gets smaller")
+        return vm.uuid
+
+    uuid = run(story())
+    reading = Reading(path)
+    try:
+        assert reading.find("web") == (uuid, "web") == reading.find(uuid.upper())
+        samples = reading.samples(uuid, 0)
+        assert samples[0].actual_bytes == GIB
+        assert samples[-1].actual_bytes is not None
+        assert samples[-1].actual_bytes < GIB
+        entries = reading.entries(uuid, 0)
+        assert any(one.kind == "decision" and one.topic == "shrink" for one in entries)
+        done = next(one for one in entries if one.topic == "SetTarget")
+        assert done.text == "SetTarget done"
+        assert done.detail is not None
+        assert '"target_bytes"' in done.detail
+    finally:
+        reading.close()
+
+
+def test_the_api_tells_from_the_file_what_is_longer_ago_than_an_hour(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    file = HistoryFile(path)
+    now = time.time()
+    file.write(
+        [
+            ("sample", (now - 3 * 3600, "uuid-old", "old", sample(0, GIB))),
+            ("entry", (now - 3 * 3600, "notice", "gone", "uuid-old", "old", "old is gone", None)),
+        ]
+    )
+    file.close()
+
+    async def story() -> None:
+        async with served(Host(), tmp_path, history=path) as (_, client):
+            answer = await aside(lambda: client.get("vms", "old", "history", since="1d"))
+            assert answer["name"] == "old"
+            assert answer["samples"][0]["assigned_bytes"] == GIB
+            assert answer["entries"][0]["text"] == "old is gone"
+            with pytest.raises(Exception, match="no managed VM 'nobody'"):
+                await aside(lambda: client.get("vms", "nobody", "history", since="1d"))
+
+    run(story())
+
+
+def test_the_liveliest_vm_writes_less_than_500_kb_in_a_day(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worst case: every second of a day all figures jump and four things are done."""
+    path = tmp_path / "history.sqlite"
+    kept = history(path)
+    rng = random.Random(1)
+    number = 0
+    for second in range(DAY):
+        kept.sample("uuid-1", "web", sample(second, rng.randrange(GIB), rng.randrange(GIB)))
+        for _ in range(4):
+            number += 1
+            estimate = {"demand_bytes": rng.randrange(GIB), "desired_bytes": rng.randrange(GIB)}
+            kept.entry(entry(number, second, target_bytes=rng.randrange(GIB), estimate=estimate))
+    kept.close()
+    with capsys.disabled():
+        print(f"\nhistory of the liveliest VM in a day: {size_of(path) / 1e3:.0f} kB")
+    assert kept.dropped == 0
+    assert size_of(path) < PER_VM_AND_DAY
+
+
+def test_busy_vms_stay_within_50_mb_a_day_for_100(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Measured in a quarter of an hour after they have used up what is allowed at once."""
+    path = tmp_path / "history.sqlite"
+    count, warm, seconds = 10, 1200.0, 900.0
+    sizes: list[int] = []
+
+    async def story() -> None:
+        host = Host(12 * GIB)
+        for number in range(count):
+            curve = burst(96 * MIB, 900 * MIB, 120 + 17 * number, 40, warm + seconds, rise=8)
+            host.vm(f"vm{number}", workload=Workload(anonymous=curve))
+        async with host.controller() as controller:
+            kept = History(path, keep_seconds=7 * DAY, largest_bytes=GIB, wall=controller.journal.wall_time)
+            controller.journal.add_sink(kept)
+            for pause in (warm, seconds):
+                await asyncio.sleep(pause)
+                await aside(wait_for, lambda: kept.written == kept.taken, "all is written")
+                sizes.append(size_of(path))
+        assert kept.dropped == 0
+        assert kept.problem is None
+
+    run(story())
+    a_day = (sizes[1] - sizes[0]) * (100 / count) * (DAY / seconds)
+    with capsys.disabled():
+        print(f"\nhistory of {count} busy VMs: {sizes}; 100 VMs and a day at this rate: {a_day / 1e6:.1f} MB")
+    assert a_day < 50e6
+
+
+def test_a_vm_that_does_nothing_but_move_is_told_of_within_its_budget(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    kept = history(path)
+    for number in range(1, 5 * BURST):
+        kept.entry(entry(number, number / 10))
+    kept.entry(entry(9999, 7 * 3600.0))
+    kept.close()
+    reading = Reading(path)
+    stored = reading.entries(None, 0)
+    reading.close()
+    assert BURST <= len(stored) <= BURST + PER_HOUR + 2
+    assert stored[-1].detail is not None
+    assert "left_out_before" in stored[-1].detail
+
+
+def test_what_is_too_old_or_too_much_is_forgotten(tmp_path: Path) -> None:
+    file = HistoryFile(tmp_path / "history.sqlite")
+    file.write(("sample", (EPOCH + at, "u", "web", sample(at, GIB))) for at in range(0, 40_000, 10))
+    file.write(("entry", (EPOCH + at, "notice", "x", None, None, "x" * 500, None)) for at in range(4000))
+    file.clean(EPOCH + 20_000, GIB)
+    reading = Reading(tmp_path / "history.sqlite")
+    assert min(one.at for one in reading.samples("u", 0)) == EPOCH + 20_000
+    assert reading.entries(None, 0) == []
+    before = file.size_bytes()
+    file.clean(0, before // 2)
+    assert file.size_bytes() <= before // 2
+    assert reading.samples("u", 0)[-1].at == EPOCH + 39_990
+    reading.close()
+    file.close()
+
+
+def test_a_broken_file_is_put_aside_and_another_begun(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    path.write_bytes(b"this is not a database, and never was one" * 100)
+    kept = history(path)
+    kept.entry(entry(1, 1.0))
+    wait_for(lambda: path.exists() and (tmp_path / "history.sqlite.broken").exists(), "put aside")
+    kept.close()
+    reading = Reading(path)
+    assert [one.text for one in reading.entries(None, 0)] == ["the guest has a use for it"]
+    reading.close()
+
+
+def test_a_file_that_breaks_while_it_is_written_costs_history_only(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    told: list[str] = []
+    kept = history(path, failed=told.append)
+    kept.entry(entry(1, 1.0))
+    wait_for(lambda: path.exists() and _entries(path), "the first row is written")
+    with path.open("r+b") as file:
+        file.write(b"\xff" * 8192)
+    for number in range(2, 200):
+        kept.entry(entry(number, number))
+        kept.sample("uuid-1", "web", sample(number * 20, number * MIB))
+    kept.close()
+    assert not kept._thread.is_alive()
+
+
+def test_no_room_or_no_right_costs_history_is_said_once_and_control_goes_on(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            told: list[str] = []
+            kept = history(blocked / "history.sqlite", failed=told.append)
+            controller.journal.add_sink(kept)
+            await until(lambda: vm.actual_bytes < 512 * MIB, "web gets smaller all the same")
+            await aside(lambda: wait_for(lambda: told, "somebody is told"))
+            assert "Not a directory" in told[0] or "File exists" in told[0]
+            assert len(told) == 1
+
+    run(story())
+
+
+def test_a_full_disk_costs_history_only(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    file = HistoryFile(path)
+    file._db.execute("PRAGMA max_page_count = 20")  # to SQLite, this is a full disk
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        file.write(("entry", (EPOCH, "notice", "x", None, None, "x" * 4000, None)) for _ in range(100))
+    file.write([])
+    file.close()
+    # The file is whole: what did not fit was left out as a whole.
+    assert _entries(path) == 0
+
+
+def test_a_file_that_cannot_be_read_is_an_unknown_vm(tmp_path: Path) -> None:
+    assert read_stored(tmp_path / "nothing.sqlite", "web", 0) is None
+
+
+def _entries(path: Path) -> int:
+    with sqlite3.connect(path) as db:
+        return int(db.execute("SELECT count(*) FROM entries").fetchone()[0])

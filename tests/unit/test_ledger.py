@@ -1,0 +1,136 @@
+"""What a VM is charged with, and that each rule of the charge is needed.
+
+Every rule in ledger.RULES and ledger.EXTRAS has a test here that is named after it; the last test takes
+the rules out one by one and sees that test fail.
+"""
+
+import pytest
+
+from host_controller import ledger
+from host_controller.ledger import Ledger, Reservation
+from host_controller.model import Trust
+from host_controller.units import MIB
+from host_controller.vm import Phase
+from tests.unit import build
+
+SETTINGS = build.settings()
+OVERHEAD = SETTINGS.overhead_floor_bytes
+
+
+def charge(vm: object) -> int:
+    return ledger.charge(vm, SETTINGS) - OVERHEAD  # type: ignore[arg-type]
+
+
+def test_claimed_memory_is_charged_until_the_host_has_seen_it_free() -> None:
+    vm = build.vm(300)
+    vm.claim_bytes = 512 * MIB
+    assert charge(vm) == 512 * MIB
+
+
+def test_targeted_memory_is_charged_before_the_guest_has_taken_it() -> None:
+    vm = build.vm(300)
+    vm.ceiling_bytes = 450 * MIB
+    assert charge(vm) == 450 * MIB
+
+
+def test_resident_memory_is_charged_whatever_the_guest_claims() -> None:
+    vm = build.vm(300, resident_bytes=340 * MIB)
+    assert charge(vm) == 340 * MIB
+
+
+def test_starting_guest_is_charged_all_of_its_ram() -> None:
+    assert charge(build.vm(176, phase=Phase.STARTING, dimms_mib=(256,))) == 768 * MIB
+
+
+def test_taken_over_guest_is_charged_all_of_its_ram() -> None:
+    assert charge(build.vm(300, phase=Phase.TAKEOVER)) == 512 * MIB
+
+
+def test_hung_guest_is_charged_all_of_its_ram() -> None:
+    assert charge(build.vm(300, phase=Phase.HUNG)) == 512 * MIB
+
+
+def test_contradicted_guest_is_charged_all_of_its_ram() -> None:
+    assert charge(build.vm(300, phase=Phase.CONTRADICTED)) == 512 * MIB
+
+
+def test_faulted_guest_is_charged_all_of_its_ram() -> None:
+    assert charge(build.vm(300, fault="ZeroDivisionError")) == 512 * MIB
+
+
+def test_pinned_guest_is_charged_all_of_its_ram() -> None:
+    assert charge(build.vm(300, config={"pinned": "VFIO"})) == 512 * MIB
+
+
+def test_untrusted_guest_is_charged_all_of_its_ram() -> None:
+    assert charge(build.vm(300, config={"trust": Trust.NONE})) == 512 * MIB
+
+
+def test_plugging_charges_a_dimm_whole_before_it_is_there() -> None:
+    vm = build.vm(512, pending_plug_bytes=256 * MIB)
+    assert charge(vm) == 768 * MIB
+
+
+def test_virtio_mem_is_charged_beside_the_balloon() -> None:
+    vm = build.vm(300, virtio_mem_bytes=128 * MIB)
+    assert charge(vm) == 428 * MIB
+
+
+def test_overhead_is_the_most_that_was_seen_and_never_below_the_floor() -> None:
+    vm = build.vm(300)
+    assert ledger.charge(vm, SETTINGS) == (300 + 64) * MIB
+    vm.overhead_bytes = 90 * MIB
+    assert ledger.charge(vm, SETTINGS) == 390 * MIB
+
+
+@pytest.mark.parametrize("rule", [*ledger.RULES, *ledger.EXTRAS], ids=lambda rule: rule.__name__)
+def test_each_rule_is_needed(rule: ledger.Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+    [named] = [
+        function
+        for name, function in globals().items()
+        if name.startswith(f"test_{rule.__name__}_") and callable(function)
+    ]
+    named()
+    monkeypatch.setattr(ledger, "RULES", tuple(r for r in ledger.RULES if r is not rule))
+    monkeypatch.setattr(ledger, "EXTRAS", tuple(r for r in ledger.EXTRAS if r is not rule))
+    with pytest.raises(AssertionError):
+        named()
+
+
+def test_headroom_is_what_charges_and_reservations_leave_of_the_capacity() -> None:
+    books = Ledger(build.settings(1024))
+    books.reservations["db"] = Reservation("db", 100 * MIB, expires=60.0)
+    books.unmanaged_bytes = 24 * MIB
+    assert books.headroom([ledger.charge(build.vm(300), books.settings)]) == (1024 - 100 - 24 - 364) * MIB
+
+
+def test_a_reservation_whose_vm_never_came_runs_out() -> None:
+    books = Ledger(SETTINGS)
+    books.reservations["db"] = Reservation("db", 100 * MIB, expires=60.0)
+    assert books.expire(59.0) == []
+    assert [r.name for r in books.expire(60.0)] == ["db"]
+    assert books.reserved() == 0
+
+
+def test_an_overdraft_has_a_cause_a_size_a_start_and_an_end() -> None:
+    books = Ledger(SETTINGS)
+    opened = books.record(-10 * MIB, "web was reset", 5.0)
+    assert opened is not None
+    assert books.record(-30 * MIB, "something else", 6.0) is None
+    closed = books.record(0, "", 9.0)
+    assert closed is opened
+    assert (closed.cause, closed.peak_bytes, closed.started, closed.ended) == (
+        "web was reset",
+        30 * MIB,
+        5.0,
+        9.0,
+    )
+
+
+def test_the_charge_names_the_rule_that_decided() -> None:
+    vm = build.vm(300, resident_bytes=340 * MIB, pending_plug_bytes=128 * MIB)
+    assert ledger.explain_charge(vm, SETTINGS) == [
+        ("resident", 340 * MIB),
+        ("plugging", 128 * MIB),
+        ("overhead", OVERHEAD),
+    ]

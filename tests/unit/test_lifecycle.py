@@ -1,0 +1,103 @@
+"""When a balloon's claims may be relied upon."""
+
+from host_controller import lifecycle
+from host_controller.units import MIB
+from host_controller.vm import Phase, Vm
+from tests.unit import build
+
+SETTINGS = build.settings()
+
+
+def advance(vm: Vm, now: float) -> Phase:
+    lifecycle.advance(vm, SETTINGS, now)
+    return vm.phase
+
+
+def started(actual_mib: int = 512) -> Vm:
+    vm = build.vm(actual_mib, phase=Phase.STARTING)
+    vm.moved = False
+    return vm
+
+
+def test_a_guest_that_boots_with_an_empty_balloon_is_live_once_its_driver_answers() -> None:
+    vm = started()
+    assert advance(vm, 1.0) is Phase.STARTING
+    vm.stats_at = 2.0
+    assert advance(vm, 2.0) is Phase.LIVE
+
+
+def test_a_stale_actual_is_not_believed_after_a_reset_though_the_driver_answers() -> None:
+    vm = build.vm(176)
+    lifecycle.reset(vm, 10.0)
+    vm.stats_at = 20.0
+    assert advance(vm, 20.0) is Phase.STARTING
+    lifecycle.balloon_moved(vm, 300 * MIB, 21.0)
+    assert advance(vm, 21.0) is Phase.LIVE
+
+
+def test_a_balloon_event_of_before_the_reset_is_not_taken_for_a_new_driver() -> None:
+    vm = build.vm(176)
+    lifecycle.reset(vm, 10.0)
+    lifecycle.balloon_moved(vm, 176 * MIB, 10.5)
+    vm.stats_at = 11.0
+    assert advance(vm, 11.0) is Phase.STARTING
+
+
+def test_a_release_may_be_spent_only_when_resident_memory_was_looked_at_later() -> None:
+    vm = build.vm(512)
+    lifecycle.balloon_moved(vm, 300 * MIB, 5.0)
+    assert vm.claim_bytes == 512 * MIB
+    lifecycle.confirm(vm, 290 * MIB, 0, 5.1)
+    assert vm.claim_bytes == 300 * MIB
+
+
+def test_a_rise_counts_at_once() -> None:
+    vm = build.vm(300)
+    lifecycle.balloon_moved(vm, 400 * MIB, 5.0)
+    assert vm.claim_bytes == 400 * MIB
+
+
+def test_a_guest_taken_over_is_live_only_when_driver_target_and_host_agree() -> None:
+    vm = build.vm(300)
+    lifecycle.take_over(vm, 10.0)
+    vm.stats_at = 11.0
+    assert advance(vm, 11.0) is Phase.TAKEOVER  # no target of ours yet
+    command = vm.send_target(1, 300 * MIB, 11.0)
+    assert advance(vm, 11.1) is Phase.TAKEOVER  # nor confirmed
+    vm.sent.pop(command.ticket)
+    lifecycle.claim(vm, 300 * MIB, 11.2)
+    assert advance(vm, 11.2) is Phase.TAKEOVER  # nor seen by the host
+    lifecycle.confirm(vm, 250 * MIB, 0, 11.3)
+    assert advance(vm, 11.3) is Phase.LIVE
+
+
+def test_a_guest_that_says_nothing_for_long_is_hung_and_is_taken_over_when_it_speaks() -> None:
+    vm = build.vm(300, stats_at=1.0)
+    assert advance(vm, 1.0 + SETTINGS.hang_seconds) is Phase.LIVE
+    assert advance(vm, 1.1 + SETTINGS.hang_seconds) is Phase.HUNG
+    vm.reported_at = 30.0
+    assert advance(vm, 30.0) is Phase.TAKEOVER
+
+
+def test_resident_memory_above_the_claim_for_long_is_a_contradiction() -> None:
+    vm = build.vm(112, stats_at=10.0)
+    lifecycle.confirm(vm, 312 * MIB, 0, 10.0)
+    assert advance(vm, 10.0) is Phase.LIVE
+    assert advance(vm, 10.0 + lifecycle.CONTRADICTION_SECONDS) is Phase.CONTRADICTED
+
+
+def test_a_kernel_with_more_memory_than_its_balloon_claims_to_leave_is_a_contradiction() -> None:
+    vm = build.vm(112, stats_at=10.0)
+    lifecycle.heard(vm, build.facts(usable_mib=512, at=10.0))
+    advance(vm, 10.0)
+    assert advance(vm, 10.0 + lifecycle.CONTRADICTION_SECONDS) is Phase.CONTRADICTED
+
+
+def test_a_guest_that_tells_the_truth_again_is_taken_over_after_a_while() -> None:
+    vm = build.vm(112, stats_at=10.0)
+    lifecycle.confirm(vm, 312 * MIB, 0, 10.0)
+    advance(vm, 10.0)
+    advance(vm, 13.0)
+    lifecycle.confirm(vm, 100 * MIB, 0, 14.0)
+    assert advance(vm, 14.0) is Phase.CONTRADICTED
+    assert advance(vm, 14.0 + lifecycle.RECONCILED_SECONDS) is Phase.TAKEOVER

@@ -1,0 +1,84 @@
+"""Alert rules and dashboard: accepted by promtool, of metrics that exist, and explained in OPERATIONS.md."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from host_controller.doctor import host, vm
+from host_controller.metrics import FAMILIES
+from tests.unit.promtool import promtool
+from tests.unit.test_doctor import HOST, survey
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "monitoring"
+OPERATIONS = (ROOT / "OPERATIONS.md").read_text()
+ALERTS = re.findall(r"- alert: (\S+)", (MONITORING / "alerts.yml").read_text())
+
+
+def expressions() -> list[str]:
+    dashboard: dict[str, Any] = json.loads((MONITORING / "grafana-dashboard.json").read_text())
+    return [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+
+
+def test_promtool_accepts_the_rules_and_they_fire_when_they_should(tmp_path: Path) -> None:
+    tool = promtool(tmp_path)
+    for arguments in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]):
+        done = subprocess.run([tool, *arguments], cwd=MONITORING, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_every_expression_of_the_dashboard(tmp_path: Path) -> None:
+    # Grafana's variables are not PromQL: what it would put in their place is.
+    rules = [
+        {"record": f"panel:{number}", "expr": text.replace("$__rate_interval", "5m")}
+        for number, text in enumerate(expressions())
+    ]
+    (tmp_path / "rules.yml").write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run(
+        [promtool(tmp_path), "check", "rules", tmp_path / "rules.yml"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtool_accepts_what_we_serve(tmp_path: Path) -> None:
+    from host_controller.metrics import Metrics
+    from tests.unit.virtual import Host, run
+
+    async def story() -> bytes:
+        import asyncio
+
+        host = Host()
+        host.vm("web")
+        async with host.controller() as controller:
+            metrics = Metrics(controller)
+            controller.journal.add_sink(metrics.tally)
+            controller.journal.count_error("api")
+            await asyncio.sleep(30)
+            return b"".join(metrics.render())
+
+    done = subprocess.run([promtool(tmp_path), "check", "metrics"], input=run(story()), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_rules_and_dashboard_ask_only_for_metrics_that_exist() -> None:
+    known = {one.name for one in FAMILIES}
+    text = "\n".join([*expressions(), (MONITORING / "alerts.yml").read_text()])
+    for name in re.findall(r"\bdynmem_[a-z_]+", text):
+        assert name.removesuffix("_bucket") in known
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_is_explained(alert: str) -> None:
+    assert f"### {alert}\n" in OPERATIONS
+
+
+@pytest.mark.parametrize(
+    "check",
+    [*(one(HOST).check for one in host.CHECKS), *(one(survey()).check for one in vm.CHECKS), "libvirt"],
+)
+def test_every_finding_of_the_doctor_is_explained(check: str) -> None:
+    assert f"### {check}\n" in OPERATIONS

@@ -1,0 +1,179 @@
+"""Plugging a DIMM and taking one out, step by step, with every way to fail."""
+
+import itertools
+
+import pytest
+
+from agent import wire
+from host_controller.hypervisor.interface import AttachDimm, Command, DetachDimm, SendToGuest, SetTarget
+from host_controller.model import Dimm
+from host_controller.operation import (
+    ACK_LIMIT,
+    DETACH_LIMIT,
+    OFFLINE_LIMIT,
+    ONLINE_LIMIT,
+    Outcome,
+    Plug,
+    Unplug,
+)
+from host_controller.units import MIB
+from host_controller.vm import Vm
+from tests.unit import build
+
+DIMM = Dimm("dimm0", 256 * MIB, 4096 * MIB)
+
+
+def plug() -> tuple[Vm, Plug]:
+    vm = build.vm(512)
+    vm.facts = build.facts(512, 400, at=1.0)
+    return vm, Plug(itertools.count(1).__next__, size_bytes=256 * MIB, zone="movable")
+
+
+def unplug(raise_to_mib: int | None = 700) -> tuple[Vm, Unplug]:
+    vm = build.vm(600, dimms_mib=(256,))
+    raise_to = None if raise_to_mib is None else raise_to_mib * MIB
+    return vm, Unplug(itertools.count(1).__next__, alias="dimm0", raise_to_bytes=raise_to)
+
+
+def only(commands: list[Command]) -> Command:
+    [command] = commands
+    return command
+
+
+def to_guest(commands: list[Command]) -> wire.HostMessage:
+    command = only(commands)
+    assert isinstance(command, SendToGuest)
+    return command.message
+
+
+def attach(vm: Vm, operation: Plug) -> AttachDimm:
+    zone = to_guest(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(zone, wire.OnlineZone)
+    command = only(operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True), 1.1))
+    assert isinstance(command, AttachDimm)
+    return command
+
+
+def test_the_zone_is_chosen_before_the_dimm_is_plugged() -> None:
+    vm, operation = plug()
+    zone = to_guest(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(zone, wire.OnlineZone)
+    assert zone.zone == "movable"
+    assert vm.pending_plug_bytes == 0
+    command = only(operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True), 1.1))
+    assert isinstance(command, AttachDimm)
+    assert vm.pending_plug_bytes == command.size_bytes == 256 * MIB
+
+
+def test_a_plug_is_done_when_the_guest_has_the_memory_online() -> None:
+    vm, operation = plug()
+    command = attach(vm, operation)
+    vm.dimms = (DIMM,)
+    operation.dimms_changed(vm, added=True)
+    assert vm.pending_plug_bytes == 0  # from now on it counts as RAM
+    operation.done(vm, command.ticket, None, False, 1.2)
+    operation.advance(vm, 1.3, agent=True)
+    assert operation.outcome is Outcome.UNDER_WAY
+    vm.facts = build.facts(768, 400, at=1.4, online_bytes=768 * MIB)
+    operation.advance(vm, 1.5, agent=True)
+    assert operation.outcome is Outcome.DONE
+
+
+def test_a_plug_without_an_agent_goes_by_what_the_balloon_statistics_show() -> None:
+    vm, operation = plug()
+    vm.facts = build.facts(512, 400, at=1.0, from_agent=False)
+    assert isinstance(only(operation.advance(vm, 1.0, agent=False)), AttachDimm)
+    operation.dimms_changed(vm, added=True)
+    operation.advance(vm, 1.1, agent=False)
+    vm.facts = build.facts(768, 400, at=2.0, from_agent=False)
+    operation.advance(vm, 2.0, agent=False)
+    assert operation.outcome is Outcome.DONE
+
+
+def test_a_plug_that_the_agent_does_not_prepare_is_given_up_before_anything_is_plugged() -> None:
+    vm, operation = plug()
+    operation.advance(vm, 1.0, agent=True)
+    operation.advance(vm, 1.1 + ACK_LIMIT, agent=True)
+    assert operation.outcome is Outcome.FAILED
+    assert vm.pending_plug_bytes == 0
+
+
+def test_a_refused_plug_costs_nothing_any_more() -> None:
+    vm, operation = plug()
+    command = attach(vm, operation)
+    operation.done(vm, command.ticket, "no free slot", False, 1.2)
+    assert operation.outcome is Outcome.FAILED
+    assert "no free slot" in operation.note
+    assert vm.pending_plug_bytes == 0
+
+
+def test_a_plug_whose_outcome_nobody_knows_stays_paid_for() -> None:
+    vm, operation = plug()
+    command = attach(vm, operation)
+    operation.done(vm, command.ticket, "timed out", True, 3.2)
+    operation.advance(vm, 1000.0, agent=True)
+    assert operation.outcome is Outcome.UNDER_WAY
+    assert vm.pending_plug_bytes == 256 * MIB
+
+
+def test_memory_that_does_not_come_online_in_time_fails_the_plug() -> None:
+    vm, operation = plug()
+    attach(vm, operation)
+    operation.dimms_changed(vm, added=True)
+    operation.advance(vm, 2.0, agent=True)
+    operation.advance(vm, 2.1 + ONLINE_LIMIT, agent=True)
+    assert operation.outcome is Outcome.FAILED
+
+
+def test_the_balloon_makes_room_before_the_guest_is_asked_to_give_a_dimm_up() -> None:
+    vm, operation = unplug()
+    command = only(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(command, SetTarget)
+    assert command.target_bytes == 700 * MIB
+    assert operation.advance(vm, 1.1, agent=True) == []
+    vm.actual_bytes = 700 * MIB
+    offline = to_guest(operation.advance(vm, 1.2, agent=True))
+    assert offline == wire.Offline(offline.request_id, 4096 * MIB, 256 * MIB)  # type: ignore[union-attr]
+
+
+def offlined() -> tuple[Vm, Unplug, wire.Offline]:
+    vm, operation = unplug()
+    operation.advance(vm, 1.0, agent=True)
+    vm.actual_bytes = 700 * MIB
+    request = to_guest(operation.advance(vm, 1.1, agent=True))
+    assert isinstance(request, wire.Offline)
+    return vm, operation, request
+
+
+def test_a_dimm_is_gone_when_the_hypervisor_says_so() -> None:
+    vm, operation, request = offlined()
+    assert isinstance(
+        only(operation.acknowledged(vm, wire.Ack(request.request_id, ok=True), 1.2)), DetachDimm
+    )
+    vm.dimms = ()
+    operation.advance(vm, 1.3, agent=True)
+    assert operation.outcome is Outcome.DONE
+
+
+@pytest.mark.parametrize("how", ["refused", "silent", "will not leave", "says no"])
+def test_a_dimm_that_does_not_leave_is_brought_back_online(how: str) -> None:
+    vm, operation, request = offlined()
+    match how:
+        case "refused":
+            sent = operation.acknowledged(vm, wire.Ack(request.request_id, ok=False, detail="EBUSY"), 1.2)
+        case "silent":
+            sent = operation.advance(vm, 1.2 + OFFLINE_LIMIT, agent=True)
+        case _:
+            operation.acknowledged(vm, wire.Ack(request.request_id, ok=True), 1.2)
+            if how == "says no":
+                operation.refused("dimm0", 1.3)
+            sent = operation.advance(vm, 1.3 + (DETACH_LIMIT if how == "will not leave" else 0.1), agent=True)
+    back = to_guest(sent)
+    assert isinstance(back, wire.Online)
+    assert (back.start_bytes, back.size_bytes) == (request.start_bytes, request.size_bytes)
+    assert operation.outcome is Outcome.FAILED
+
+
+def test_an_offline_dimm_is_detached_at_once() -> None:
+    vm, operation = unplug(None)
+    assert isinstance(only(operation.advance(vm, 1.0, agent=True)), DetachDimm)

@@ -1,0 +1,164 @@
+"""The next step for one VM: small enough to be safe."""
+
+import dataclasses
+
+import pytest
+
+from host_controller.model import RunState
+from host_controller.policy import plan
+from host_controller.units import MIB
+from host_controller.vm import Phase, Vm
+from tests.unit import build
+
+SETTINGS = build.settings(inflate_bytes_per_second=128 * MIB)
+BLOCK = 128 * MIB
+
+
+def guest(usable_mib: int = 512, demand_mib: int = 200, **changes: object) -> Vm:
+    vm = build.vm(usable_mib, **changes)  # type: ignore[arg-type]
+    vm.facts = build.facts(usable_mib, demand_mib)
+    vm.demand.observe(vm.facts)
+    vm.estimate = vm.demand.estimate(vm.config.limits, 1.0)
+    return vm
+
+
+def test_no_command_goes_further_below_the_guest_than_it_has_to_spare() -> None:
+    vm = guest(512, 440)
+    spare = (512 - 440 - 8) * MIB - 8 * MIB
+    assert plan.lowest_target(vm, SETTINGS) == 512 * MIB - spare
+
+
+def test_no_command_goes_further_than_a_second_of_inflation() -> None:
+    assert plan.lowest_target(guest(512, 100), SETTINGS) == (512 - 128) * MIB
+    assert plan.lowest_target(guest(512, 100, inflate_rate=64.0 * MIB), SETTINGS) == (512 - 64) * MIB
+
+
+def test_a_guest_at_its_floor_is_not_shrunk_at_all() -> None:
+    assert plan.shrink_target(guest(512, 500), 300 * MIB, SETTINGS, 1.0) is None
+
+
+def test_the_next_step_is_named_before_the_last_one_ends() -> None:
+    vm = guest(512, 100)
+    vm.target_bytes = 384 * MIB
+    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 1.0) is None
+    vm.actual_bytes = 440 * MIB
+    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 1.0) == 312 * MIB
+
+
+def test_a_guest_that_fell_silent_after_a_step_is_not_shrunk_further() -> None:
+    vm = guest(512, 100)
+    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 6.0) is not None  # calm: heartbeats are 5 s apart
+    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 9.0) is None
+    vm.send_target(1, 400 * MIB, 2.0)
+    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 4.0) is None
+
+
+def test_a_dimm_leaves_only_when_the_guest_keeps_what_it_wants_and_has() -> None:
+    vm = guest(300, 100, dimms_mib=(256,))
+    assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) == 556 * MIB
+    vm.estimate = dataclasses.replace(vm.estimate, desired_bytes=500 * MIB)  # type: ignore[type-var]
+    assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) is None, "a short goal is no reason"
+    full = guest(768, 700, dimms_mib=(256,))
+    full.estimate = dataclasses.replace(full.estimate, desired_bytes=300 * MIB)  # type: ignore[type-var]
+    assert plan.unplug_raise(full, 256 * MIB, 150 * MIB) is None, "its free memory does not cover the DIMM"
+
+
+def test_offline_memory_counts_as_given_in_qemus_terms() -> None:
+    # Trap 2: a target of usable memory alone would take the offline DIMM's size out of what the guest has.
+    vm = build.vm(768, dimms_mib=(256,))
+    vm.facts = build.facts(512, 200, offline_bytes=256 * MIB)
+    assert vm.offline_bytes == 256 * MIB
+    assert vm.assigned_bytes == 512 * MIB
+    assert plan.lowest_target(vm, SETTINGS) == (768 - 128) * MIB
+
+
+def test_where_only_statistics_speak_more_is_left_and_steps_are_smaller() -> None:
+    told = guest(512, 400)
+    guessed = guest(512, 400)
+    guessed.facts = build.facts(512, 400, from_agent=False)
+    assert plan.lowest_target(guessed, SETTINGS) > plan.lowest_target(told, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("wanted_mib", "expected_mib"), [(1, 128), (128, 128), (129, 256), (400, 512), (4000, 512)]
+)
+def test_dimms_are_whole_memory_blocks_up_to_maximum(wanted_mib: int, expected_mib: int) -> None:
+    size, why_not = plan.next_dimm(guest(512, 200), wanted_mib * MIB, 4096 * MIB)
+    assert (size, why_not) == (expected_mib * MIB, None)
+
+
+def test_dimms_grow_as_slots_run_out() -> None:
+    vm = guest(512, 200, config={"slots": 2})
+    assert plan.next_dimm(vm, 1, 4096 * MIB)[0] == 256 * MIB
+
+
+def test_a_starving_guest_gets_a_dimm_whose_page_structures_it_can_place() -> None:
+    # Trap 17: 2 GiB for a guest with 23 MiB free killed it, 256 MiB worked.
+    limits = build.LIMITS.__class__(512 * MIB, 192 * MIB, 8192 * MIB)
+    vm = guest(512, 512 - 23, config={"limits": limits})
+    size, _ = plan.next_dimm(vm, 2048 * MIB, 8192 * MIB)
+    assert 0 < size <= 32 * (23 - 8) * MIB
+    at_its_floor = guest(512, 506, config={"limits": limits})
+    assert plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB)[0] == BLOCK
+    at_its_floor.facts = build.facts(512, 506, free_bytes=1 * MIB)
+    assert plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB)[0] == 0
+
+
+def test_a_dimm_must_be_payable_at_full_size() -> None:
+    size, why_not = plan.next_dimm(guest(), 256 * MIB, 200 * MIB)
+    assert (size, why_not) == (BLOCK, None)
+    size, why_not = plan.next_dimm(guest(), 256 * MIB, 100 * MIB)
+    assert size == 0
+    assert why_not is not None
+    assert "100 MiB is free" in why_not
+
+
+def test_memory_is_plugged_movable_up_to_three_to_one_and_for_the_kernel_beyond() -> None:
+    vm = guest()
+    assert plan.zone_for(vm, 3 * 512 * MIB) == "movable"
+    assert plan.zone_for(vm, 3 * 512 * MIB + BLOCK) == "kernel"
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"state": RunState.PAUSED}, "paused"),
+        ({"job": "migration"}, "migration"),
+        ({"held": True}, "operator"),
+        ({"phase": Phase.TAKEOVER}, "taken over"),
+        ({"phase": Phase.HUNG}, "answer"),
+        ({"phase": Phase.CONTRADICTED, "contradiction": "it lies"}, "it lies"),
+        ({"estimate": None}, "not reported"),
+    ],
+)
+def test_a_vm_that_cannot_be_moved_is_left_alone_and_why_is_said(
+    changes: dict[str, object], word: str
+) -> None:
+    vm = guest()
+    assert plan.immovable(vm, SETTINGS, 1.0) is None
+    for name, value in changes.items():
+        setattr(vm, name, value)
+    assert word in (plan.immovable(vm, SETTINGS, 1.0) or "")
+
+
+def test_a_vm_about_which_nothing_is_fresh_is_left_alone() -> None:
+    assert "fresh" in (plan.immovable(guest(), SETTINGS, 1.1 + SETTINGS.stale_seconds) or "")
+
+
+def test_an_excess_is_kept_until_it_has_lasted() -> None:
+    vm = guest(512, 100, booted_at=-1000.0)
+    first = plan.claims(vm, SETTINGS, 1.0)
+    assert first.keep == first.desired < 512 * MIB
+    vm = guest(512, 400, booted_at=-1000.0)
+    busy = plan.claims(vm, SETTINGS, 1.0)
+    vm.facts = build.facts(512, 100, at=2.0)
+    vm.demand.observe(vm.facts)
+    vm.estimate = vm.demand.estimate(vm.config.limits, 2.0)
+    idle = plan.claims(vm, SETTINGS, 2.0)
+    assert idle.desired < busy.desired <= idle.keep
+    assert plan.claims(vm, SETTINGS, 3.0 + SETTINGS.shrink_after_seconds).keep < busy.desired
+
+
+def test_nobody_is_shrunk_unasked_in_the_first_minute_after_boot() -> None:
+    vm = guest(512, 100, booted_at=0.0)
+    assert plan.claims(vm, SETTINGS, 30.0).keep == 512 * MIB

@@ -1,0 +1,59 @@
+"""Balloons that follow their target, that do not, and that somebody else moves."""
+
+from host_controller.progress import PATIENCE, PATIENCE_IN_NEED, follow
+from host_controller.units import MIB
+from tests.unit import build
+
+
+def test_a_balloon_on_its_target_is_left_alone() -> None:
+    vm = build.vm(300)
+    assert follow(vm, needed=True, now=100.0) is None
+    assert not vm.resend
+
+
+def test_a_balloon_that_moves_slowly_is_given_time() -> None:
+    vm = build.vm(512)
+    follow(vm, needed=True, now=0.0)
+    vm.target_bytes = 300 * MIB
+    for second in range(1, 60):
+        vm.actual_bytes -= MIB
+        assert follow(vm, needed=True, now=float(second)) is None
+
+
+def stuck_at(now: float, *, needed: bool) -> bool:
+    vm = build.vm(512)
+    follow(vm, needed=needed, now=0.0)
+    vm.target_bytes = 300 * MIB
+    told = follow(vm, needed=needed, now=now)
+    assert (told is not None) == vm.resend
+    if told is not None:
+        assert vm.target_bytes == 512 * MIB  # it backs off to what was reached
+        assert vm.stuck_until > now
+    return told is not None
+
+
+def test_a_stuck_balloon_is_left_at_what_it_reached_sooner_when_somebody_waits() -> None:
+    assert not stuck_at(PATIENCE_IN_NEED, needed=True)
+    assert stuck_at(PATIENCE_IN_NEED + 0.1, needed=True)
+    assert not stuck_at(PATIENCE_IN_NEED + 0.1, needed=False)
+    assert stuck_at(PATIENCE + 0.1, needed=False)
+
+
+def test_a_stuck_guest_is_forgiven_when_it_moves() -> None:
+    vm = build.vm(512)
+    follow(vm, needed=True, now=0.0)
+    vm.target_bytes, vm.stuck_until = 300 * MIB, 70.0
+    vm.actual_bytes -= 50 * MIB
+    follow(vm, needed=True, now=11.0)
+    assert vm.stuck_until <= 11.0
+
+
+def test_a_balloon_that_somebody_else_moved_is_corrected() -> None:
+    vm = build.vm(300)
+    follow(vm, needed=False, now=0.0)
+    vm.actual_bytes = 400 * MIB
+    told = follow(vm, needed=False, now=10.0)
+    assert told is not None
+    assert "without us" in told
+    assert vm.resend
+    assert vm.target_bytes == 300 * MIB

@@ -1,0 +1,57 @@
+"""The units: accepted by systemd, hardened as promised, and in the right order."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agent.wire import PORT_NAME
+
+UNITS = Path(__file__).parents[2] / "systemd"
+
+pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+
+
+@pytest.mark.parametrize(("unit", "most"), [("dynmem-agent.service", 3.0), ("dynmem.service", 4.5)])
+def test_units_are_hardened(unit: str, most: float, capsys: pytest.CaptureFixture[str]) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNITS / unit)],
+        capture_output=True,
+        text=True,
+    )
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
+    assert found, done.stdout + done.stderr
+    with capsys.disabled():
+        print(f"\nexposure of {unit}: {found[1]}")
+    assert float(found[1]) <= most
+
+
+@pytest.mark.parametrize("unit", ["dynmem-agent.service", "dynmem.service"])
+def test_systemd_understands_every_line(unit: str, tmp_path: Path) -> None:
+    # The programs are installed by packages: here they are stood in for.
+    text = re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", (UNITS / unit).read_text(), flags=re.M)
+    (tmp_path / unit).write_text(text)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True
+    )
+    about = [line for line in done.stderr.splitlines() if unit in line]
+    assert about == []
+
+
+def test_the_agent_comes_and_goes_with_its_port() -> None:
+    unit = (UNITS / "dynmem-agent.service").read_text()
+    device = "dev-virtio\\x2dports-" + PORT_NAME + ".device"
+    assert f"BindsTo={device}" in unit
+    assert f"After={device}" in unit
+    rule = (UNITS / "90-dynmem-agent.rules").read_text()
+    assert f'ATTR{{name}}=="{PORT_NAME}"' in rule
+    assert "dynmem-agent.service" in rule
+
+
+def test_the_controller_is_up_before_autostart_and_keeps_its_promises_over_a_restart() -> None:
+    unit = (UNITS / "dynmem.service").read_text()
+    assert re.search(r"^Before=libvirtd.service virtqemud.service", unit, re.M)
+    assert "RuntimeDirectoryPreserve=yes" in unit
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in unit
