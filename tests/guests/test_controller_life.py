@@ -1,0 +1,115 @@
+"""What becomes of guests when controllers die, start late, lose libvirt, or are not the only ones who act."""
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+
+import libvirt
+import pytest
+
+from tests.guests.conftest import Rig, RigFactory
+from tests.lab.controller import MIB, Limits, dynmem
+
+CAPACITY = 1300
+
+
+@pytest.fixture(scope="module")
+def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
+    rig = make_shared_rig(CAPACITY)
+    guests = [rig.define(name, Limits(maximum=1024)) for name in ("giver", "taker")]
+    rig.start(*guests)
+    rig.controller.wait_managed(*guests)
+    yield rig
+    rig.observer.assert_within(CAPACITY * MIB)
+
+
+@pytest.fixture(autouse=True)
+def calm(rig: Rig) -> None:
+    """Each test starts with idle guests at rest."""
+    for guest in rig.guests.values():
+        guest.workload.free()
+        rig.controller.wait_vm(
+            guest, lambda vm: vm["assigned_bytes"] - (vm["desired_bytes"] or 0) < 64 * MIB, 60, "small"
+        )
+    rig.controller.wait_at_rest(*rig.guests.values())
+
+
+def test_a_controller_killed_in_mid_move_leaves_nobody_shrinking_and_its_heir_does_not_jump(
+    rig: Rig,
+) -> None:
+    rng = random.Random(7)
+    taker, giver = rig.guests["taker"], rig.guests["giver"]
+    for _ in range(3):
+        giver.workload.allocate(150, rate=50)
+        giver.workload.wait_event("done", "memory", 30)
+        rig.controller.wait_vm(giver, lambda vm: vm["assigned_bytes"] > 320 * MIB, 20, "grown")
+        giver.workload.free()
+        taker.workload.allocate(200, rate=100)
+        after = time.monotonic() + rng.uniform(0.1, 6.0)
+        rig.controller.wait_for(lambda _, until=after: time.monotonic() >= until, 10, "a random instant")
+        rig.controller.kill()
+        # What was under way ends within a second of inflation; then nothing moves without a controller.
+        before = rig.observer.latest()
+        settled = rig.observer.wait_for(
+            lambda sample, start=before.at: sample.at > start + 3, 10, "3 s without"
+        )
+        later = rig.observer.wait_for(lambda sample, start=settled.at: sample.at > start + 2, 10, "2 s more")
+        for name in rig.guests:
+            assert abs(later.guests[name].actual - settled.guests[name].actual) <= MIB
+            assert before.guests[name].actual - later.guests[name].actual <= 256 * MIB
+        rig.controller.start()
+        rig.controller.wait_managed(taker, giver, limit=30)
+        taken_over = rig.observer.latest()
+        for name in rig.guests:
+            assert abs(taken_over.guests[name].actual - later.guests[name].actual) <= 300 * MIB
+        for name, guest in rig.guests.items():
+            uuid = rig.controller.vm(guest)["uuid"]
+            first = rig.controller.wait_sent("SetTarget", vm=uuid)[0].data["target_bytes"]
+            assert abs(first - later.guests[name].actual) <= MIB, f"{name}: target := actual comes first"
+        taker.workload.wait_event("done", "memory", 60)
+        taker.workload.free()
+
+
+def test_a_controller_that_starts_late_takes_over_what_runs(rig: Rig) -> None:
+    rig.controller.stop()
+    sizes = {name: guest.actual for name, guest in rig.observer.latest().guests.items()}
+    rig.controller.start()
+    rig.controller.wait_managed(*rig.guests.values(), limit=30)
+    for name, size in sizes.items():
+        assert abs(rig.observer.latest().guests[name].actual - size) <= 64 * MIB
+
+
+def test_a_second_controller_on_the_host_is_refused(rig: Rig) -> None:
+    refused = dynmem("run", "--config", str(rig.controller.config), limit=20)
+    assert refused.returncode != 0
+    assert str(rig.controller.pid) in refused.stderr
+
+
+def test_a_libvirt_that_goes_away_is_waited_for(rig: Rig) -> None:
+    session = rig.lab.session
+    session.stop(signal.SIGTERM)
+    rig.controller.wait_for(lambda status: not status["host"]["connected"], 20, "the connection missed")
+    session.start()
+    rig.controller.wait_for(lambda status: bool(status["host"]["connected"]), 30, "the connection back")
+    rig.controller.wait_managed(*rig.guests.values(), limit=30)
+    taker = rig.guests["taker"]
+    taker.workload.allocate(150, rate=50)
+    rig.controller.wait_vm(taker, lambda vm: vm["assigned_bytes"] > 300 * MIB, 20, "grown after that")
+
+
+def test_a_foreign_setmem_is_corrected_and_said(rig: Rig) -> None:
+    giver = rig.guests["giver"]
+    before = rig.controller.vm(giver)["actual_bytes"]
+    giver.domain().setMemoryFlags((before + 120 * MIB) // 1024, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    rig.controller.wait_vm(giver, lambda vm: vm["actual_bytes"] > before + 60 * MIB, 20, "seen")
+    rig.controller.wait_vm(giver, lambda vm: vm["actual_bytes"] <= before + 8 * MIB, 30, "corrected")
+    assert "without us" in rig.controller.log_tail(60)
+
+
+def test_limits_that_are_changed_while_it_runs_are_adopted(rig: Rig) -> None:
+    giver = rig.guests["giver"]
+    changed = dynmem("set", "giver", "--minimum=150M", "--weight=250", "--connect", rig.lab.session.uri)
+    assert changed.returncode == 0, changed.stderr
+    rig.controller.wait_vm(giver, lambda vm: vm["limits"]["weight"] == 250, 10, "a weight of 250")
+    assert rig.controller.vm(giver)["limits"]["minimum_bytes"] == 150 * MIB

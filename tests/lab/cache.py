@@ -1,0 +1,70 @@
+"""The cache directory: what was built once stays, whole or not at all."""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_KEEP_UNUSED = 86400.0  # seconds; another checkout may be using another version
+
+
+def cache_directory() -> Path:
+    """`$DYNMEM_CACHE`; else for root /var/cache/dynmem; else `$XDG_CACHE_HOME` or ~/.cache, dynmem in it."""
+    if configured := os.environ.get("DYNMEM_CACHE"):
+        return Path(configured)
+    if os.geteuid() == 0:
+        return Path("/var/cache/dynmem")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dynmem"
+
+
+def key_of(*inputs: str | bytes) -> str:
+    """A short name for everything that a result depends on."""
+    digest = hashlib.sha256()
+    for item in inputs:
+        data = item.encode() if isinstance(item, str) else item
+        digest.update(len(data).to_bytes(8, "big") + data)
+    return digest.hexdigest()[:16]
+
+
+def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
+    """The directory `kind-key` in the cache, built by `build(directory)` if it is not there yet.
+
+    Built beside its place and renamed into it, under a lock: an interrupted build leaves nothing half made,
+    a second builder waits, and what has not been used for a day is removed.
+    """
+    root = cache_directory()
+    root.mkdir(mode=0o755, parents=True, exist_ok=True)
+    place = root / f"{kind}-{key}"
+    if place.is_dir():
+        with contextlib.suppress(PermissionError):  # somebody else's cache, which we may read
+            os.utime(place)
+        return place
+    with _locked(root / f"{kind}.lock"):
+        if place.is_dir():
+            return place
+        for leftover in root.glob(f"{kind}-*.partial.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f"{kind}-{key}.partial.", dir=root))
+        try:
+            build(scratch)
+            scratch.chmod(0o755)
+            for old in root.glob(f"{kind}-*"):
+                if time.time() - old.stat().st_mtime > _KEEP_UNUSED:
+                    shutil.rmtree(old, ignore_errors=True)
+            scratch.rename(place)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return place
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

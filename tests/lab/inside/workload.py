@@ -1,0 +1,352 @@
+"""The workload server of a lab guest: does what the host says over a virtio-serial port.
+
+Standard library only. One JSON object a line. Host: {"id": 1, "do": "start", ...parameters}.
+Guest: {"id": 1, "ok": true, "result": ...} or {"id": 1, "ok": false, "error": "..."};
+and without being asked {"event": "started|progress|done|ended", "name": ...}.
+Everything from here carries the guest's clocks, "mono" (CLOCK_MONOTONIC) and "real" (CLOCK_REALTIME), in
+seconds. Every workload is a process of its own, so that this server is never the one that runs out of memory.
+"""
+
+import contextlib
+import json
+import mmap
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PORT = "/dev/virtio-ports/org.dynmem.lab.0"
+MIB = 1 << 20
+OUTPUT_LIMIT = 64 * 1024
+VMSTAT = ("pgmajfault", "pgfault", "pswpin", "pswpout", "oom_kill", "balloon_inflate", "balloon_deflate")
+BLOCKS = "/sys/devices/system/memory"
+
+
+Say = Callable[..., None]
+
+
+def clocks() -> dict[str, float]:
+    return {"mono": time.monotonic(), "real": time.time()}
+
+
+# What the workload processes do. `say` sends an event to the server.
+
+
+def pace(done_mib: int, rate: float, started: float) -> None:
+    """Sleep until `done_mib` may have been done at `rate` MiB/s (0: as fast as it goes)."""
+    if rate > 0:
+        delay = started + done_mib / rate - time.monotonic()
+        if delay > 0:
+            time.sleep(delay)
+
+
+def touch(say: Say, mib: int, rate: float) -> None:
+    """Allocate and write `mib` MiB with content that does not compress, then keep it until killed."""
+    holding: list[bool] = []
+    signal.signal(signal.SIGUSR1, lambda *_: holding.append(True))
+    noise = [os.urandom(MIB) for _ in range(2)]
+    held = []  # piece by piece, as programs do: a single mapping above MemTotal would be refused
+    started = reported = time.monotonic()
+    say("started", mib=0)
+    done = 0
+    while done < mib and not holding:
+        area = mmap.mmap(-1, MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        area[:] = noise[done % 2]
+        held.append(area)
+        done += 1
+        if time.monotonic() - reported > 0.5:
+            reported = time.monotonic()
+            say("progress", mib=done)
+        pace(done, rate, started)
+    say("done", mib=done)
+    while True:
+        signal.pause()
+
+
+def read_file(say: Say, mib: int, rate: float) -> None:
+    """Read a file of `mib` MiB on the root disk over and over: cache refaults, MemAvailable stays flat."""
+    path = f"/var/tmp/thrash-{os.getpid()}"
+    block = os.urandom(MIB)
+    with open(path, "wb") as handle:
+        for _ in range(mib):
+            handle.write(block)
+        handle.flush()
+        os.fsync(handle.fileno())
+        os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    descriptor = os.open(path, os.O_RDONLY)
+    os.unlink(path)
+    buffer = bytearray(MIB)
+    started = time.monotonic()
+    say("started", mib=0)
+    done = 0
+    while True:
+        os.preadv(descriptor, [buffer], (done % mib) * MIB)
+        done += 1
+        if done % mib == 0:
+            say("progress", mib=done)
+        pace(done, rate, started)
+
+
+def over_limit(say: Say, mib: int, rate: float, high_mib: int) -> None:
+    """Write `mib` MiB over and over in a cgroup whose memory.high is less than that."""
+    group = f"/sys/fs/cgroup/lab-{os.getpid()}"
+    os.mkdir(group)
+    write(f"{group}/memory.high", str(high_mib * MIB))
+    write(f"{group}/cgroup.procs", str(os.getpid()))
+    area = mmap.mmap(-1, mib * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    noise = os.urandom(MIB)
+    started = time.monotonic()
+    say("started", mib=0)
+    done = 0
+    while True:
+        at = done % mib
+        area[at * MIB : (at + 1) * MIB] = noise
+        done += 1
+        if done % 16 == 0:
+            say("progress", mib=done)
+        pace(done, rate, started)
+
+
+KINDS: dict[str, Callable[..., None]] = {"allocate": touch, "thrash": read_file, "thrash_cgroup": over_limit}
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "w") as handle:
+        handle.write(text)
+
+
+def read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+class Server:
+    """One loop over the port, the workloads' pipes and the outputs of running commands."""
+
+    def __init__(self) -> None:
+        self.port = os.open(PORT, os.O_RDWR | os.O_NONBLOCK)
+        self.inbox = b""
+        self.outbox = b""
+        self.workloads: dict[str, tuple[int, int]] = {}  # name -> (pid, descriptor of its pipe)
+        self.running: list[Command] = []
+
+    def send(self, **message: Any) -> None:
+        self.outbox += json.dumps({**message, **clocks()}).encode() + b"\n"
+
+    # One method per command.
+
+    def do_ping(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "boot_id": read("/proc/sys/kernel/random/boot_id").strip()}
+
+    def do_start(self, kind: str, name: str, **parameters: Any) -> dict[str, Any]:
+        if name in self.workloads:
+            raise ValueError(f"there is a workload {name!r} already")
+        function = KINDS[kind]
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            self.become_workload(writer, name, function, parameters)
+        os.close(writer)
+        self.workloads[name] = (pid, reader)
+        return {"pid": pid}
+
+    def become_workload(
+        self, writer: int, name: str, function: Callable[..., None], parameters: dict[str, Any]
+    ) -> None:
+        """The child: never returns."""
+        try:
+            os.close(self.port)
+            write("/proc/self/oom_score_adj", "500")
+
+            def say(event: str, **fields: int) -> None:
+                message = {"event": event, "name": name, **fields, **clocks()}
+                os.write(writer, json.dumps(message).encode() + b"\n")
+
+            function(say, **parameters)
+        except BaseException as error:  # noqa: BLE001  the last thing this process does
+            os.write(2, f"lab: workload {name}: {error!r}\n".encode())
+        os._exit(1)
+
+    def do_hold(self, name: str) -> None:
+        os.kill(self.workloads[name][0], signal.SIGUSR1)
+
+    def do_free(self, name: str | None = None) -> dict[str, Any]:
+        names = list(self.workloads) if name is None else [name]
+        for each in names:
+            os.kill(self.workloads[each][0], signal.SIGKILL)
+        return {"freed": names}  # "ended" follows for each, when its memory is back
+
+    def do_meminfo(self) -> dict[str, Any]:
+        lines = (line.split() for line in read("/proc/meminfo").splitlines())
+        counters = dict(line.split() for line in read("/proc/vmstat").splitlines())
+        wanted = {
+            key: int(value)
+            for key, value in counters.items()
+            if key in VMSTAT or key.startswith(("workingset_", "pgsteal_", "pgscan_"))
+        }
+        blocks = {
+            entry.name: [read(f"{entry.path}/state").strip(), read(f"{entry.path}/valid_zones").strip()]
+            for entry in os.scandir(BLOCKS)
+            if entry.name.removeprefix("memory").isdigit()
+        }
+        return {
+            "meminfo": {
+                fields[0].rstrip(":"): int(fields[1]) * (1024 if "kB" in fields else 1) for fields in lines
+            },
+            "vmstat": wanted,
+            "blocks": blocks,
+            "block_size": int(read(f"{BLOCKS}/block_size_bytes") or "0", 16),
+            "psi": read("/proc/pressure/memory"),
+        }
+
+    def do_exec(self, number: int, command: str, limit: float) -> None:
+        """Answered when the command has ended, or was killed after `limit` seconds."""
+        self.running.append(Command(number, command, limit))
+
+    def agent_pid(self) -> int | None:
+        text = read("/run/lab/agent.pid").strip()
+        return int(text) if text else None
+
+    def do_agent(self) -> dict[str, Any]:
+        return {
+            "pid": self.agent_pid(),
+            "ends": [int(line) for line in read("/run/lab/agent.ends").split()],
+            "log": read("/run/lab/agent.log")[-8192:],
+        }
+
+    def do_signal_agent(self, number: int, respawn: bool | None = None) -> dict[str, Any]:
+        if respawn is not None:
+            write("/run/lab/respawn", str(int(respawn)))
+        pid = self.agent_pid()
+        if pid is None:
+            raise ValueError("no agent is running")
+        os.kill(pid, number)
+        return {"pid": pid}
+
+    def do_start_agent(self, command: str | None = None, respawn: bool = False) -> None:
+        if self.agent_pid() is not None:
+            raise ValueError("an agent is running")
+        write("/run/lab/respawn", str(int(respawn)))
+        if command is not None:
+            write("/run/lab/agent.command", command)
+        subprocess.Popen(["/lab/guest/supervise"], start_new_session=True)
+
+    def do_sysrq(self, key: str) -> None:
+        """`b` reboots at once, `c` crashes, `o` powers off. No answer comes back from those."""
+        write("/proc/sys/kernel/sysrq", "1")
+        write("/proc/sysrq-trigger", key)
+
+    # The loop.
+
+    def handle(self, line: bytes) -> None:
+        try:
+            request = json.loads(line)
+            number, command = request.pop("id"), request.pop("do")
+        except (ValueError, KeyError, AttributeError):
+            return  # the rest of a line whose beginning a former host has read
+        try:
+            if command == "exec":
+                self.do_exec(number, **request)
+                return
+            result = getattr(self, f"do_{command}")(**request)
+        except Exception as error:  # noqa: BLE001  whatever it was, the host is told
+            self.send(id=number, ok=False, error=f"{type(error).__name__}: {error}")
+        else:
+            self.send(id=number, ok=True, result=result)
+
+    def step(self) -> None:
+        """Wait for something to do, and do it."""
+        poller = select.poll()
+        poller.register(self.port, select.POLLIN | (select.POLLOUT if self.outbox else 0))
+        for _, reader in self.workloads.values():
+            poller.register(reader, select.POLLIN)
+        for running in self.running:
+            poller.register(running.descriptor, select.POLLIN)
+        ready = dict(poller.poll(200 if self.running else None))
+        state = ready.pop(self.port, 0)
+        if state & select.POLLIN:
+            with contextlib.suppress(BlockingIOError):
+                self.inbox += os.read(self.port, 65536)
+            *lines, self.inbox = self.inbox.split(b"\n")
+            for line in lines:
+                if line:
+                    self.handle(line)
+        if state & select.POLLOUT and self.outbox:
+            with contextlib.suppress(BlockingIOError):
+                self.outbox = self.outbox[os.write(self.port, self.outbox) :]
+        if state & select.POLLHUP and not ready:
+            time.sleep(0.05)  # the host has not opened its end: poll() returns at once until it does
+        for name, (pid, reader) in list(self.workloads.items()):
+            if reader in ready:
+                self.forward(name, pid, reader)
+        for running in list(self.running):
+            if running.progress(running.descriptor in ready):
+                self.running.remove(running)
+                self.send(id=running.number, ok=True, result=running.result())
+
+    def forward(self, name: str, pid: int, reader: int) -> None:
+        """Pass on what a workload says; when its pipe closes it has ended, and its memory is free."""
+        data = os.read(reader, 65536)
+        if data:
+            self.outbox += data
+            return
+        os.close(reader)
+        _, status = os.waitpid(pid, 0)
+        if os.path.isdir(f"/sys/fs/cgroup/lab-{pid}"):
+            os.rmdir(f"/sys/fs/cgroup/lab-{pid}")
+        del self.workloads[name]
+        self.send(event="ended", name=name, status=os.waitstatus_to_exitcode(status))
+
+
+class Command:
+    """A shell command that runs beside the server."""
+
+    def __init__(self, number: int, command: str, limit: float) -> None:
+        self.number = number
+        self.output = b""
+        self.deadline = time.monotonic() + limit
+        self.process = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        self.descriptor = self.process.stdout.fileno()
+
+    def progress(self, readable: bool) -> bool:
+        """Take its output. True when it has ended, or has been killed at its limit."""
+        if readable:
+            data = os.read(self.descriptor, 65536)
+            self.output = (self.output + data)[-OUTPUT_LIMIT:]
+            if not data:
+                return True
+        if time.monotonic() > self.deadline:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            return True
+        return False
+
+    def result(self) -> dict[str, Any]:
+        status = self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return {"status": status, "output": self.output.decode(errors="replace")}
+
+
+def main() -> None:
+    """Serve for ever."""
+    write("/proc/self/oom_score_adj", "-1000")
+    server = Server()
+    while True:
+        server.step()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""`make packages`: both build, lintian finds no error, and what is in them works with Debian's own Python."""
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deb import build
+
+ROOT = Path(__file__).parents[2]
+DEBIANS = {"psutil", "pyroute2", "click", "structlog"}
+"""Debian 12 and 13 have them as packages; the agent may use nothing else."""
+
+pytestmark = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    out, work = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("build")
+    return {"agent": build.build_agent(out, work), "controller": build.build_controller(out, work)}
+
+
+@pytest.fixture(scope="module")
+def unpacked(packages: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tree = tmp_path_factory.mktemp("root")
+    for file in packages.values():
+        subprocess.run(["dpkg-deb", "--extract", file, tree], check=True)
+    return tree
+
+
+def test_lintian_finds_no_error(packages: dict[str, Path]) -> None:
+    if shutil.which("lintian") is None:
+        pytest.skip("needs lintian")
+    done = subprocess.run(
+        ["lintian", "--no-cfg", "--allow-root", "--fail-on", "error", *packages.values()],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_agents_package_is_for_every_architecture_and_uses_only_debians_python_packages(
+    packages: dict[str, Path],
+) -> None:
+    fields = subprocess.run(
+        ["dpkg-deb", "--field", packages["agent"]], capture_output=True, text=True, check=True
+    ).stdout
+    assert "Architecture: all" in fields
+    for name in DEBIANS:
+        assert f"python3-{name}" in fields
+    for file in (ROOT / "agent").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [one.name for one in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                names = [node.module]
+            for name in names:
+                first = name.partition(".")[0]
+                assert first in sys.stdlib_module_names | DEBIANS | {"agent"}, f"{file}: {name}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "usr/bin/dynmem",
+        "usr/bin/dynmem-agent",
+        "usr/lib/systemd/system/dynmem.service",
+        "usr/lib/systemd/system/dynmem-agent.service",
+        "usr/lib/udev/rules.d/90-dynmem-agent.rules",
+        "usr/lib/sysusers.d/dynmem.conf",
+        "usr/lib/tmpfiles.d/dynmem.conf",
+        "usr/share/man/man1/dynmem-status.1.gz",
+        "usr/share/man/man1/dynmem-agent.1.gz",
+        "usr/share/man/man5/dynmem.toml.5.gz",
+        "usr/share/bash-completion/completions/dynmem",
+        "usr/share/doc/dynmem/OPERATIONS.md",
+        "usr/lib/dynmem/host_controller/hook.py",
+        "usr/lib/dynmem/host_controller/page/static/page.js",
+        "usr/lib/dynmem/uplot/static/uPlot.iife.js",
+        "etc/dynmem/dynmem.toml",
+    ],
+)
+def test_what_belongs_there_is_there(unpacked: Path, path: str) -> None:
+    assert (unpacked / path).is_file()
+
+
+def test_the_packaged_controller_runs_on_the_distributions_python_with_what_it_brings(unpacked: Path) -> None:
+    program = (unpacked / "usr/bin/dynmem").read_text()
+    assert program.startswith("#!/usr/bin/python3 -I\n")
+    moved = unpacked / "dynmem-here"
+    moved.write_text(program.replace('"/usr/lib/dynmem"', f'"{unpacked}/usr/lib/dynmem"'))
+    for arguments in (
+        ["--version"],
+        ["check-config", str(unpacked / "etc/dynmem/dynmem.toml")],
+        ["run", "--help"],
+        ["doctor", "--help"],
+    ):
+        done = subprocess.run(["/usr/bin/python3", "-I", moved, *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    check = (
+        f"import sys; sys.path.insert(0, '{unpacked}/usr/lib/dynmem')\n"
+        "import host_controller.service, host_controller.hypervisor.libvirt\n"
+        "from host_controller.page import library; assert library()\n"
+    )
+    done = subprocess.run(["/usr/bin/python3", "-I", "-c", check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
