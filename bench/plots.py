@@ -1,0 +1,98 @@
+"""Draw what the benchmarks left in bench/results: `python -m bench.plots`."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+RESULTS: Final = Path(__file__).parent / "results"
+OURS: Final = "tab:blue"
+BOUND: Final = "0.75"
+PEER: Final = "tab:orange"
+
+
+def density(kind: str) -> None:
+    """VMs per host, mean and spread over the orders."""
+    path = RESULTS / f"density-{kind}.json"
+    if not path.exists():
+        return
+    told = json.loads(path.read_text())
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
+    names = list(told["vms"])
+    names.sort(key=lambda name: float(np.mean(told["vms"][name]["64"])))
+    for axis, host in zip(axes, ("64", "128"), strict=True):
+        found = [told["vms"][name][host] for name in names]
+        colours = [_colour(name) for name in names]
+        axis.barh(names, [np.mean(one) for one in found], xerr=[np.std(one) for one in found], color=colours)
+        for row, one in enumerate(found):
+            axis.text(1, row, f"{np.mean(one):.1f}", va="center", fontsize="small")
+        axis.set(title=f"{host} GiB host", xlabel="VMs")
+    figure.suptitle(f"VMs with demand unmet in at most 0.1 % of VM-slots; {told['trace']}", fontsize="medium")
+    _save(figure, f"density-{kind}.png")
+
+
+def fast() -> None:
+    """Unmet demand against footprint, and what our law assigned over time."""
+    told = json.loads((RESULTS / "fast.json").read_text())["runs"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for name, one in told.items():
+        published = name.endswith("published")
+        left.scatter(
+            one["footprint"], max(1.0, one["unmet_mib_s"]), color=_colour(name.split(",")[0]),
+            marker="x" if published else "o", zorder=3,
+        )  # fmt: skip
+        label = name.split(",")[0] + (" (as published)" if published else "")
+        left.annotate(label, (one["footprint"], max(1.0, one["unmet_mib_s"])), fontsize=6, xytext=(3, 3),
+                      textcoords="offset points")  # fmt: skip
+    left.set(yscale="log", xlabel="footprint: assigned ÷ demanded", ylabel="unmet MiB·s (0 is drawn as 1)")
+    left.grid(alpha=0.3)
+    for name, label, colour in (("dynmem", "assigned by dynmem", OURS), ("mom", "assigned by MOM", PEER)):
+        series = told[name]["series"]
+        right.plot([p[0] for p in series], [p[1] for p in series], label=label, color=colour, linewidth=1)
+    series = told["dynmem"]["series"]
+    right.plot([p[0] for p in series], [p[2] for p in series], label="demand", color="black", linewidth=0.8)
+    right.set(xlabel="s", ylabel="GiB, all VMs")
+    right.legend(fontsize="small")
+    _save(figure, "fast.png")
+
+
+def scale() -> None:
+    """What a step costs."""
+    told: dict[str, Any] = json.loads((RESULTS / "scale.json").read_text())
+    counts = [int(count) for count in told]
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    for key, label in (
+        ("all", "everything changed"),
+        ("few", "1 % changed"),
+        ("fill", "bare three-tier fill"),
+    ):
+        axis.plot(counts, [told[str(count)][key] for count in counts], marker="o", label=label)
+    base = np.array(counts) * np.log2(counts)
+    axis.plot(counts, base * told[str(counts[0])]["all"] / base[0], "k:", label="N log N")
+    axis.set(xscale="log", yscale="log", xlabel="VMs", ylabel="ms")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    _save(figure, "scale.png")
+
+
+def _colour(name: str) -> str:
+    if name == "dynmem":
+        return OURS
+    return BOUND if name.startswith(("clairvoyant", "starving")) else PEER
+
+
+def _save(figure: Any, name: str) -> None:
+    figure.savefig(RESULTS / name, dpi=100)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    density("bitbrains")
+    density("generated")
+    fast()
+    scale()
