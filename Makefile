@@ -1,0 +1,62 @@
+# What everybody types. `make help` lists it.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/setup.stamp
+PACKAGES := tests/lab/packages.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test test-unit test-guests image demo clean packages
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install what is missing: distribution packages (apt-get, sudo) and .venv
+
+# Only what dpkg does not have is installed; the apt lists are fetched only then.
+$(STAMP): pyproject.toml constraints.txt $(PACKAGES)
+	@tests/lab/install-packages $(PACKAGES)
+	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+lint: $(STAMP) ## ruff, mypy --strict, import-linter
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy -p agent -p host_controller -p tests.lab
+	$(VENV)/bin/lint-imports
+
+test: lint ## everything: lint, unit, simulated and real-guest tests
+	$(PYTHON) -m pytest
+
+test-unit: $(STAMP) ## what needs no guest
+	$(PYTHON) -m pytest -m 'not guests'
+
+test-guests: $(STAMP) ## real guests under QEMU and a private libvirt
+	$(PYTHON) -m pytest -s -m guests
+
+image: $(STAMP) ## build the guest image, if it is not in the cache yet
+	$(PYTHON) -m tests.lab.image
+
+demo: $(STAMP) ## three real guests that contend for memory, live
+	$(PYTHON) -m tests.lab.demo
+
+clean: ## remove what was built here (the cached guest image stays: `python -m tests.lab.image --remove`)
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: bench-density bench-fast bench-scale soak
+bench-density: $(STAMP) ## VMs per host against every peer, TRACES=DIR or a generated trace; at most 10 minutes
+	$(PYTHON) -m bench.density $(TRACES)
+
+bench-fast: $(STAMP) ## ramps and bursts second by second, against every peer; about 4 minutes
+	$(PYTHON) -m bench.fast
+
+bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
+	$(PYTHON) -m bench.scale
+
+soak: $(STAMP) ## a million random engine steps in the simulator, all rules checked after each
+	$(PYTHON) -m tests.simulated.soak --steps 1000000
+
+packages: $(STAMP) ## dist/: the .deb of the agent and of the controller
+	$(PYTHON) deb/build.py
