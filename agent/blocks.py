@@ -49,6 +49,7 @@ class MemoryBlocks:
             self._known.pop(number, None)
             return None
         online = state.startswith("online")
+        # Not of an offline one: while it is being added, Linux 6.1 dereferences a null pointer for it.
         movable = online and self._read(f"memory{number}/valid_zones") == "Movable"
         block = self._known[number] = Block(online, movable)
         return block

@@ -126,6 +126,16 @@ def read(path: str) -> str:
         return ""
 
 
+def block_of(path: str) -> tuple[str, str]:
+    """State and zone of a memory block; no zone while it is offline.
+
+    Asked for the zones of a block that is just being added, whose node is not set yet, Linux 6.1 follows a
+    null pointer, and whoever asked dies [drivers/base/memory.c, valid_zones_show()].
+    """
+    state = read(f"{path}/state").strip()
+    return state, read(f"{path}/valid_zones").strip() if state == "online" else ""
+
+
 class Server:
     """One loop over the port, the workloads' pipes and the outputs of running commands."""
 
@@ -191,7 +201,7 @@ class Server:
             if key in VMSTAT or key.startswith(("workingset_", "pgsteal_", "pgscan_"))
         }
         blocks = {
-            entry.name: [read(f"{entry.path}/state").strip(), read(f"{entry.path}/valid_zones").strip()]
+            entry.name: block_of(entry.path)
             for entry in os.scandir(BLOCKS)
             if entry.name.removeprefix("memory").isdigit()
         }
