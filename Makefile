@@ -45,7 +45,7 @@ clean: ## remove what was built here (the cached guest image stays: `python -m t
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: bench-density bench-fast bench-scale soak
+.PHONY: bench-density bench-fast bench-scale soak fuzz
 bench-density: $(STAMP) ## VMs per host against every peer, TRACES=DIR or a generated trace; at most 10 minutes
 	$(PYTHON) -m bench.density $(TRACES)
 
@@ -57,6 +57,9 @@ bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 
 soak: $(STAMP) ## a million random engine steps in the simulator, all rules checked after each
 	$(PYTHON) -m tests.simulated.soak --steps 1000000
+
+fuzz: $(STAMP) ## coverage-guided fuzzing of all that reads hostile bytes, a million inputs each; about 20 minutes
+	$(PYTHON) -m tests.fuzz
 
 packages: $(STAMP) ## dist/: the .deb of the agent and of the controller
 	$(PYTHON) deb/build.py

@@ -1,0 +1,176 @@
+"""What is fuzzed: everything that reads bytes of somebody else, and what must hold whatever they are.
+
+A target takes any bytes. It returns when they were dealt with as they should be, and raises when not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from agent import wire
+from host_controller.config import Config, ConfigError, parse
+from host_controller.hypervisor.interface import GuestNoise, GuestSpoke
+from host_controller.link import Contradiction, Link, facts_from_report
+from host_controller.model import GuestFacts, Limits, VmConfig
+from host_controller.policy.demand import Demand
+from host_controller.units import GIB, MIB
+
+RAM: Final = GIB
+LIMITS: Final = Limits(512 * MIB, 256 * MIB, RAM)
+CONFIG: Final = VmConfig("uuid", "fuzzed", LIMITS, boot_ram_bytes=RAM)
+BOOT: Final = "0b1c2d3e-4f50-4162-9384-a5b6c7d8e9f0"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One reader: where to start from, and the words of its language."""
+
+    name: str
+    run: Callable[[bytes], None]
+    seeds: tuple[bytes, ...]
+    words: tuple[str, ...]
+
+
+def from_guest(data: bytes) -> None:
+    """All that a hostile guest can write to its port, in pieces as large as the first byte says."""
+    size = (data[0] if data else 0) * 16 + 1
+    link = Link("uuid", 0.0)
+    demand = Demand()
+    last: GuestFacts | None = None
+    for at in range(1, len(data), size):
+        now = at / 100.0
+        for event in link.feed(data[at : at + size], now):
+            if isinstance(event, GuestNoise):
+                assert event.count > 0
+                continue
+            assert isinstance(event, GuestSpoke)
+            message = event.untrusted_message
+            wire.decode_from_guest(wire.encode(message))
+            if not isinstance(message, wire.Report):
+                continue
+            facts = facts_from_report(message, config=CONFIG, ram_bytes=RAM, now=now, previous=last)
+            if isinstance(facts, Contradiction):
+                continue
+            last = facts
+            _check_facts(facts)
+            demand.observe(facts)
+            _check_estimate(demand, now)
+
+
+def _check_facts(facts: GuestFacts) -> None:
+    assert 0 <= facts.available_bytes <= facts.total_bytes <= facts.usable_bytes <= RAM
+    assert 0 <= facts.online_bytes <= RAM
+    assert 0 <= facts.offline_bytes <= RAM
+    assert 0 <= facts.movable_bytes <= RAM
+    assert 0 <= facts.floor_bytes <= RAM // 4
+
+
+def _check_estimate(demand: Demand, now: float) -> None:
+    """A liar gains at most its own maximum."""
+    estimate = demand.estimate(LIMITS, now)
+    assert estimate is not None
+    assert LIMITS.minimum_bytes <= estimate.lower_bytes <= estimate.need_bytes
+    assert estimate.need_bytes <= estimate.desired_bytes <= LIMITS.maximum_bytes
+
+
+def from_host(data: bytes) -> None:
+    """All that can come out of a guest's port: the host is not believed blindly either."""
+    for line in wire.LineReader().feed(data):
+        if isinstance(line, wire.LineTooLong):
+            continue
+        try:
+            message = wire.decode_from_host(line)
+        except wire.WireError as error:
+            wire.encode(wire.reply_to(error))
+            continue
+        if isinstance(message, wire.Welcome):
+            assert 0.2 <= message.calm_seconds <= 5.0
+            assert 1.0 <= message.heartbeat_seconds <= 60.0
+            assert 0.05 <= message.alert_seconds <= 1.0
+
+
+def configuration(data: bytes) -> None:
+    """A configuration file of any content: taken whole, or refused with every mistake named."""
+    try:
+        config = parse(data)
+        config.settings(physical_bytes=64 * GIB, default_reserve_bytes=2 * GIB)
+    except ConfigError as error:
+        if not error.problems or not all(one.key and one.allowed for one in error.problems):
+            raise AssertionError("refused without saying why") from error
+        str(error).encode()
+        return
+    assert not config.default_limits.problems()
+    assert config.listen is None or 0 <= config.listen[1] <= 65535
+
+
+_REPORT = wire.Report(BOOT[:8], 1, 83.42, 404 * MIB, 369 * MIB, 294 * MIB, 40 * MIB, 64 * MIB, 8 * MIB)
+_FROM_GUEST: tuple[wire.Message, ...] = (
+    wire.Hello(BOOT, "0.1.0", "6.1.0-30-cloud-amd64", 128 * MIB, True, "offline", "kernel"),
+    _REPORT,
+    _REPORT._replace(
+        sequence=2, psi_some_avg10=1.5, psi_full_avg10=0.0, psi_some_total_us=9, psi_full_total_us=1
+    ),
+    wire.Ack(7, True, "1 blocks online", 128 * MIB),
+    wire.Error("unknown-version", "version 2"),
+)
+_FROM_HOST: tuple[wire.Message, ...] = (
+    wire.Welcome("0.1.0"),
+    wire.OnlineZone(1, "movable"),
+    wire.Offline(2, 4 * GIB, 128 * MIB),
+    wire.Online(3, 4 * GIB, 128 * MIB, "kernel"),
+    wire.Ping(4),
+)
+_KEYS = tuple(key for _, fields in wire._FIELDS.values() for _, key, _ in fields)
+_JSON = ('"v":1', '"t":"', "null", "true", "NaN", "1e999", "-1", str(1 << 63), "\\ud800", "[[[[", "\n")
+_SECTIONS = tuple(field.name for field in msgspec.structs.fields(Config))
+_SETTINGS = tuple(
+    field.name for section in msgspec.structs.fields(Config) for field in msgspec.structs.fields(section.type)
+)
+_WHOLE = b"""[libvirt]
+uri = "qemu:///session"
+[host]
+capacity = "1.5GiB"
+keep_ready = 0
+[defaults]
+startup = "1G"
+buffer = 30
+[timing]
+shrink_after = "2min"
+[history]
+enabled = true
+keep = "30d"
+[http]
+listen = "[::1]:9876"
+[admission]
+wait = 1.5
+without_controller = "deny"
+"""
+
+TARGETS: Final = {
+    target.name: target
+    for target in (
+        Target(
+            "guest",
+            from_guest,
+            (
+                b"\xff" + b"".join(map(wire.encode, _FROM_GUEST)),
+                *(b"\x10" + wire.encode(message) for message in _FROM_GUEST),
+            ),
+            (*_KEYS, *_JSON, "report", "hello", "ack", "error"),
+        ),
+        Target(
+            "host",
+            from_host,
+            (b"".join(map(wire.encode, _FROM_HOST)), *map(wire.encode, _FROM_HOST)),
+            (*_KEYS, *_JSON, "welcome", "online-zone", "offline", "online", "ping", "movable", "kernel"),
+        ),
+        Target(
+            "config",
+            configuration,
+            (b"", _WHOLE, b'[host]\nreserve = "4GiB"\n'),
+            (*_SECTIONS, *_SETTINGS, "GiB", "min", "7d", "'''", "inf", "nan", "1979-05-27", "0x1f", "[["),
+        ),
+    )
+}
