@@ -1,0 +1,25 @@
+"""What a document names is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_test_that_a_document_names_exists(name: str) -> None:
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / name).read_text()))
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named <= set(re.findall(r"def (test_[a-z0-9_]+)\(", tests))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_and_make_target_that_a_document_names_exists(name: str) -> None:
+    text = (ROOT / name).read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)`", text)) <= targets
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (ROOT / link).exists()] == []
