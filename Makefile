@@ -45,6 +45,13 @@ clean: ## remove what was built here (the cached guest image stays: `python -m t
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+.PHONY: bench bench-check
+bench: $(STAMP) ## the loop on real guests, the daemon under load, the agent's size; at most 20 minutes
+	$(PYTHON) -m bench.real
+
+bench-check: $(STAMP) ## the same, compared with the committed figures: fails beyond 25 %
+	$(PYTHON) -m bench.real --check
+
 .PHONY: bench-density bench-fast bench-scale soak fuzz
 bench-density: $(STAMP) ## VMs per host against every peer, TRACES=DIR or a generated trace; at most 10 minutes
 	$(PYTHON) -m bench.density $(TRACES)

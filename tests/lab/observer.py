@@ -1,9 +1,7 @@
 """The independent observer: what every guest costs the host, by nobody's word but QEMU's and /proc's."""
 
-import contextlib
 import itertools
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -17,6 +15,7 @@ from tests.lab.charge import GuestSample
 from tests.lab.code_disk import REPOSITORY
 from tests.lab.errors import ObserverError
 from tests.lab.guest import Guest
+from tests.lab.processes import prefer
 
 MIB = 1 << 20
 LARGEST_GAP = 0.3  # seconds between two samples that the project promises
@@ -65,12 +64,7 @@ class Observer:
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for us; the worker ends when its input does
         )
-        if os.geteuid() == 0:  # the guests must not starve the observer of the CPU
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, -10)
-            with contextlib.suppress(
-                OSError
-            ):  # where sessions are scheduled as groups, the group's share counts
-                Path(f"/proc/{self._process.pid}/autogroup").write_text("-10")
+        prefer(self._process.pid)  # the guests must not starve it of the CPU
         self._reader = threading.Thread(target=self._read, name="observer", daemon=True)
         self._reader.start()
         return self

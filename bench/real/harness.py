@@ -1,0 +1,124 @@
+"""What every benchmark here shares: medians with their spread, tables, goals, and ratios that are kept."""
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+RESULTS: Final = Path(__file__).resolve().parents[1] / "results" / "real"
+TOLERANCE: Final = 0.25
+"""By so much a ratio may be worse than the committed one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A median and what lies around it."""
+
+    median: float
+    least: float
+    most: float
+    count: int
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return number(self.median)
+        return f"{number(self.median)} ({number(self.least)}–{number(self.most)})"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one value; its ends are the smallest and the largest, or p10 and p90 of ten and more."""
+    if len(values) >= 10:
+        deciles = statistics.quantiles(values, n=10, method="inclusive")
+        return Spread(statistics.median(values), deciles[0], deciles[-1], len(values))
+    return Spread(statistics.median(values), min(values), max(values), len(values))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
+def number(value: float) -> str:
+    """Three figures, as people write them."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Something promised: `found` may be at most (or, with `least`, must be at least) `bound`."""
+
+    text: str
+    found: float
+    bound: float
+    least: bool = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether the promise is kept."""
+        return self.found >= self.bound if self.least else self.found <= self.bound
+
+    def __str__(self) -> str:
+        sign = "≥" if self.least else "≤"
+        verdict = "reached" if self.reached else "MISSED"
+        return f"{self.text} {sign} {number(self.bound)}: {number(self.found)}, {verdict}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Ours against a floor of the same run: the only kind of timing that means something elsewhere."""
+
+    value: float
+    high_is_good: bool = False
+
+    def worse_by(self, committed: "Ratio") -> float:
+        """By which share this is worse than the committed one; below 0 when it is better."""
+        if self.high_is_good:
+            return committed.value / self.value - 1
+        return self.value / committed.value - 1
+
+
+@dataclass(slots=True)
+class Result:
+    """What one benchmark found."""
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    rows: list[Sequence[str | float | Spread]] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
+    ratios: dict[str, Ratio] = field(default_factory=dict)
+    series: dict[str, Any] = field(default_factory=dict)
+    """For the plots, and whatever else is worth keeping; JSON."""
+    seconds: float = 0.0
+
+    def table(self) -> str:
+        """As Markdown."""
+        head = [f"| {' | '.join(self.columns)} |", "|" + "---|" * len(self.columns)]
+        return "\n".join([*head, *(f"| {' | '.join(map(_cell, row))} |" for row in self.rows)])
+
+    def text(self) -> str:
+        """All of it, for people."""
+        goals = "\n".join(f"- {goal}" for goal in self.goals)
+        return f"{self.title} [{self.seconds:.0f} s]\n\n{self.table()}\n\n{goals}\n"
+
+    def save(self, directory: Path = RESULTS) -> None:
+        """Write it to NAME.json."""
+        directory.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        (directory / f"{self.name}.json").write_text(text + "\n")
+
+
+def ratios_of(path: Path) -> dict[str, Ratio]:
+    """What is kept in a results file."""
+    told: Mapping[str, Any] = json.loads(path.read_text())
+    return {name: Ratio(**fields) for name, fields in told["ratios"].items()}
+
+
+def _cell(value: str | float | Spread) -> str:
+    return number(value) if isinstance(value, int | float) else str(value)
