@@ -69,6 +69,6 @@ def plot(
     total.axhline(capacity_mib, color="black", linewidth=1.2, label=f"capacity {capacity_mib} MiB")
     total.set_ylabel("charge, seen from\noutside, MiB")
     total.set_xlabel("seconds")
-    total.set_ylim(0, capacity_mib * 1.15)
-    total.legend(loc="lower right", ncols=len(names) + 1, fontsize=8, frameon=False)
+    total.set_ylim(0, capacity_mib * 1.3)
+    total.legend(loc="upper left", ncols=len(names) + 1, fontsize=8, frameon=False)
     figure.savefig(path, dpi=110)
