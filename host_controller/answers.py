@@ -19,11 +19,10 @@ from host_controller.daemon import Controller
 from host_controller.journal import Entry
 from host_controller.present import entry_view
 from host_controller.schema import Problem
+from host_controller.turns import Turn
 
 GROUP: Final = "dynmem"
 LARGEST_BODY: Final = 64 * 1024
-SLICE: Final = 40
-"""VMs that are put into an answer before the control loop gets its turn: about 2 ms."""
 
 log = structlog.get_logger(__name__)
 
@@ -98,20 +97,13 @@ def listen_unix(path: Path) -> socket.socket:
     return listener
 
 
-async def sliced(items: list[T], size: int = SLICE) -> AsyncIterator[list[T]]:
-    """Some at a time, with a turn for everybody else in between."""
-    for at in range(0, len(items), size):
-        if at:
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """One by one, with a turn for everybody else now and then: what is known can change in between."""
+    turn = Turn()
+    for one in items:
+        if turn.over():
             await asyncio.sleep(0)
-        yield items[at : at + size]
-
-
-def chunks(entries: Iterable[Entry], size: int) -> Iterable[list[Entry]]:
-    """Lists of at most so many."""
-    # A list first: entries may be added while an answer is being written.
-    items = list(entries)
-    for at in range(0, len(items), size):
-        yield items[at : at + size]
+        yield one
 
 
 def entry_line(entry: Entry) -> bytes:

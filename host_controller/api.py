@@ -33,20 +33,18 @@ from host_controller import page
 from host_controller.admission import Admission, read_start
 from host_controller.answers import (
     LARGEST_BODY,
-    SLICE,
     Refused,
     answer_json,
     answer_problems,
-    chunks,
     duration,
     entry_line,
     expect,
     expect_no_body,
     flag,
+    in_turns,
     listen_unix,
     only_local_names,
     read_text,
-    sliced,
     whole_number,
 )
 from host_controller.config import ConfigError
@@ -58,12 +56,13 @@ from host_controller.present import history_view, host_view, sample_views, vm_vi
 from host_controller.recall import read_stored
 from host_controller.samples import KEPT_SECONDS
 from host_controller.schema import DoneView, SampleView, StatusView, VmView, json_schema
+from host_controller.turns import Turn
 from host_controller.vm import Vm
 
 SHUTDOWN_SECONDS: Final = 0.5
 LARGEST_XML: Final = 4 << 20
-SAMPLES: Final = 500
-"""Samples that are put into an answer before the control loop gets its turn: about 2 ms."""
+SAMPLES: Final = 100
+"""Samples that are unpacked together: well below a turn."""
 
 log = structlog.get_logger(__name__)
 
@@ -187,11 +186,10 @@ class Api:
 
     async def _all_vms(self) -> list[VmView]:
         views: list[VmView] = []
-        async for some in sliced(list(self.controller.engine.vms)):
-            for uuid in some:
-                vm = self.controller.engine.vms.get(uuid)
-                if vm is not None:
-                    views.append(vm_view(self.controller, vm))
+        async for uuid in in_turns(list(self.controller.engine.vms)):
+            vm = self.controller.engine.vms.get(uuid)
+            if vm is not None:
+                views.append(vm_view(self.controller, vm))
         views.sort(key=lambda view: view.name)
         return views
 
@@ -219,8 +217,9 @@ class Api:
         journal = self.controller.journal
         entries = [one for one in journal.entries() if one.vm == uuid and one.at >= begin]
         samples: list[SampleView] = []
-        async for some in sliced(journal.samples.packed(uuid), SAMPLES):
-            samples += sample_views(self.controller, some, begin)
+        packed = journal.samples.packed(uuid)
+        async for at in in_turns(range(0, len(packed), SAMPLES)):
+            samples += sample_views(self.controller, packed[at : at + SAMPLES], begin)
         return answer_json(history_view(self.controller, uuid, samples, entries))
 
     async def _metrics_text(self, request: web.Request) -> web.Response:
@@ -246,12 +245,18 @@ class Api:
         try:
             while True:
                 news.clear()
-                for some in chunks(self.controller.journal.entries(after), SLICE):
-                    after = some[-1].number
-                    lines = [entry_line(one) for one in some if uuid is None or one.vm == uuid]
-                    if lines:
+                lines: list[bytes] = []
+                turn = Turn()
+                for one in list(self.controller.journal.entries(after)):
+                    after = one.number
+                    if uuid is None or one.vm == uuid:
+                        lines.append(entry_line(one))
+                    if turn.over():
                         await response.write(b"".join(lines))
-                    await asyncio.sleep(0)
+                        lines.clear()
+                        await asyncio.sleep(0)
+                if lines:
+                    await response.write(b"".join(lines))
                 if not follow or not await self._wait(news):
                     break
         finally:

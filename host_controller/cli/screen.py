@@ -1,8 +1,9 @@
 """What `dynmem top` shows: a pure picture of an answer, for a given width and height."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rich.console import Group
 from rich.table import Table
@@ -22,39 +23,56 @@ KEYS: Final = {
     "charge": lambda vm: -vm["charge_bytes"],
     "weight": lambda vm: -vm["limits"]["weight"],
 }
-# The least width at which a column is worth its room.
+
+
+class Column(NamedTuple):
+    """One column: its width never depends on what is in it now, so that nothing jumps."""
+
+    title: str
+    width: int
+    right: bool = False
+    rank: int = 0
+    """Columns are given room in this order."""
+
+
+NAME_WIDTHS: Final = (8, 24)
+"""The column of names takes what the longest needs, within this."""
+GAP: Final = 2
+DECISION: Final = 12
+"""The index of the last column, which takes all the room that is left."""
+DECISION_WIDTHS: Final = (24, 48)
+"""It is worth showing from the first on; columns of a later rank are, where they leave it the second."""
 COLUMNS: Final = (
-    ("VM", "left", 0),
-    ("STATE", "left", 60),
-    ("MEMORY", "left", 0),
-    ("ASSIGNED", "right", 0),
-    ("DEMAND", "right", 40),
-    ("PRESS", "right", 50),
-    ("TREND", "left", 70),
-    ("GOAL", "right", 90),
-    ("MIN", "right", 110),
-    ("MAX", "right", 110),
-    ("WEIGHT", "right", 120),
-    ("CHARGE", "right", 80),
-    ("LAST DECISION", "left", 140),
+    Column("VM", 0),
+    Column("STATE", 11, rank=5),
+    Column("MEMORY", 7, rank=1),
+    Column("ASSIGNED", 8, right=True, rank=2),
+    Column("DEMAND", 8, right=True, rank=3),
+    Column("PRESS", 5, right=True, rank=4),
+    Column("TREND", 12, rank=6),
+    Column("GOAL", 8, right=True, rank=9),
+    Column("MIN", 8, right=True, rank=11),
+    Column("MAX", 8, right=True, rank=10),
+    Column("WEIGHT", 6, right=True, rank=12),
+    Column("CHARGE", 8, right=True, rank=7),
+    Column("LAST DECISION", 0, rank=8),
 )
 
 
 @dataclass
 class View:
-    """What the user has chosen, and the pressure of the last minutes."""
+    """What the user has chosen, and what each VM had in the last minutes."""
 
     sort: str = "name"
     reverse: bool = False
     offset: int = 0
     """The first VM shown."""
-    trends: dict[str, deque[float]] = field(default_factory=dict)
+    trends: dict[str, deque[int]] = field(default_factory=dict)
 
     def note(self, answer: dict[str, Any]) -> None:
-        """Remember the pressures of an answer."""
+        """Remember what an answer says that the VMs have."""
         for vm in answer["vms"]:
-            trend = self.trends.setdefault(vm["uuid"], deque(maxlen=HISTORY))
-            trend.append(vm["pressure_percent"] or 0.0)
+            self.trends.setdefault(vm["uuid"], deque(maxlen=HISTORY)).append(vm["assigned_bytes"])
         for gone in set(self.trends) - {vm["uuid"] for vm in answer["vms"]}:
             del self.trends[gone]
 
@@ -76,35 +94,60 @@ def picture(answer: dict[str, Any], view: View, width: int, height: int) -> Grou
     foot = f"{len(rows)} VMs"
     if len(shown) < len(rows):
         foot += f", {view.offset + 1} to {view.offset + len(shown)}"
+    # By all names, also those that are scrolled away: nothing jumps.
+    columns = layout([vm["name"] for vm in rows], width)
     order = f"{view.sort}{', reversed' if view.reverse else ''}"
     foot += f"  ·  by {order}  ·  q quits, n a d p c w r sort"
     return Group(
-        *head[: max(1, height - 5)], bar, _table(shown, view, width), Text(foot[:width], style="dim")
+        *head[: max(1, height - 5)], bar, _table(shown, view, columns), Text(foot[:width], style="dim")
     )
 
 
-def sparkline(values: Any, width: int, top: float = 100.0) -> str:
-    """The last values as blocks of eight heights; above `top` is as high as it."""
-    last = list(values)[-width:]
-    return "".join(SPARKS[min(7, max(0, int(value * 8 / top)))] for value in last)
+def sparkline(values: Sequence[float], width: int) -> str:
+    """A row of values as blocks of eight heights, the largest of them full; the newest is at the right.
+
+    Longer rows are drawn together: of neighbours the largest counts.
+    """
+    step = -(-len(values) // width) or 1
+    groups = [max(values[max(0, at - step) : at]) for at in range(len(values), 0, -step)]
+    top = max(groups, default=0) or 1
+    return "".join(SPARKS[min(7, max(0, int(value * 8 / top)))] for value in reversed(groups))
 
 
-def _table(vms: list[dict[str, Any]], view: View, width: int) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    chosen = [number for number, (_, _, least) in enumerate(COLUMNS) if width >= least]
-    for index in chosen:
-        name, justify, _ = COLUMNS[index]
+def layout(names: Sequence[str], width: int) -> list[tuple[int, int]]:
+    """Which columns fit into the width, and how wide each is: pairs of index and width, in their order."""
+    longest = max(map(len, names), default=0)
+    name = min(max(longest, NAME_WIDTHS[0]), NAME_WIDTHS[1], width)
+    chosen, left = {0: name}, width - name
+    for index in sorted(range(1, len(COLUMNS)), key=lambda one: COLUMNS[one].rank):
+        if index == DECISION:
+            if left >= GAP + DECISION_WIDTHS[0]:
+                chosen[index] = 0
+            continue
+        needed = GAP + COLUMNS[index].width
+        if left < needed + (GAP + DECISION_WIDTHS[1] if DECISION in chosen else 0):
+            break
+        chosen[index] = COLUMNS[index].width
+        left -= needed
+    if DECISION in chosen:
+        chosen[DECISION] = left - GAP
+    return sorted(chosen.items())
+
+
+def _table(vms: list[dict[str, Any]], view: View, columns: list[tuple[int, int]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold", expand=False)
+    for index, room in columns:
+        column = COLUMNS[index]
         table.add_column(
-            name,
-            justify="right" if justify == "right" else "left",
+            column.title,
+            justify="right" if column.right else "left",
             no_wrap=True,
             overflow="ellipsis",
-            ratio=None,
-            min_width=4,
+            width=room,
         )
     for vm in vms:
         cells = _cells(vm, view)
-        table.add_row(*(cells[index] for index in chosen), style=STYLES.get(vm["status"]))
+        table.add_row(*(cells[index] for index, _ in columns), style=STYLES.get(vm["status"]))
     return table
 
 
@@ -120,7 +163,7 @@ def _cells(vm: dict[str, Any], view: View) -> tuple[str, ...]:
             size(vm["assigned_bytes"]),
             size(vm["demand_bytes"]),
             number(vm["pressure_percent"]),
-            sparkline(view.trends.get(vm["uuid"], ()), 12),
+            sparkline(list(view.trends.get(vm["uuid"], ())), COLUMNS[6].width),
             size(vm["goal_bytes"]),
             size(limits["minimum_bytes"]),
             size(limits["maximum_bytes"]),

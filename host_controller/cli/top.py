@@ -16,7 +16,7 @@ def top(sort: str, interval: float, socket: str | None) -> None:
     """Show the host and every VM live.
 
     Keys: q quits, n a d p c w sort by name, assigned, demand, pressure, charge and weight, r reverses, arrows
-    and page keys scroll. The sparkline is a VM's pressure over the last minute or two.
+    and page keys scroll. TREND is what a VM had in the last minute, drawn against its own largest.
     """
     import sys
 

@@ -73,7 +73,9 @@ def test_every_figure_is_there_in_base_units_per_vm_and_for_the_host() -> None:
                 "dynmem_vm_ignored_total",
                 "dynmem_vm_psi_some_seconds_total",
                 "dynmem_vm_goal_bytes",
+                "dynmem_host_scrape_turn_seconds",  # of the scrape before
             }
+            assert "dynmem_host_scrape_turn_seconds" in rendered(metrics)
 
     run(story())
 
@@ -97,9 +99,9 @@ def test_metrics_of_1000_vms_take_150_ms_and_never_5_ms_of_the_control_loop(
                 slices, pieces = [], metrics.render()
                 size = 0
                 while True:
-                    begun = time.perf_counter()
+                    begun = time.thread_time()
                     piece = next(pieces, None)
-                    slices.append(time.perf_counter() - begun)
+                    slices.append(time.thread_time() - begun)
                     if piece is None:
                         break
                     size += len(piece)
@@ -114,7 +116,7 @@ def test_metrics_of_1000_vms_take_150_ms_and_never_5_ms_of_the_control_loop(
             f"\n/metrics of 1,000 VMs: {size} bytes, best {min(wholes) * 1e3:.0f} ms of 5; "
             f"longest slice {min(worsts) * 1e3:.1f} ms"
         )
-    # The best of five: another process may have the processor in between.
+    # Processor time, and the best of five: another process may have the processor in between.
     assert min(wholes) <= 0.150
     assert min(worsts) <= 0.005
 

@@ -18,7 +18,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from host_controller.cli.screen import View, picture, sparkline
+from host_controller.cli.screen import (
+    COLUMNS,
+    DECISION,
+    DECISION_WIDTHS,
+    GAP,
+    View,
+    layout,
+    picture,
+    sparkline,
+)
 from host_controller.units import GIB
 from tests.unit.test_api import served
 from tests.unit.virtual import Host, aside, run
@@ -141,9 +150,25 @@ def test_in_a_pipe_it_refuses(tmp_path: Path) -> None:
     assert "needs a terminal" in done.stderr
 
 
-def test_a_sparkline_has_eight_heights() -> None:
-    assert sparkline([0, 50, 99, 100, 500], 4) == "▅███"
+def test_a_sparkline_is_drawn_against_its_own_largest_and_draws_neighbours_together() -> None:
+    assert sparkline([0, 50, 99, 100], 4) == "▁▅██"
+    assert sparkline([1, 2, 100, 3, 4, 5, 6, 50], 4) == "▁█▁▅"
+    assert sparkline([0, 0], 4) == "▁▁"
     assert sparkline([], 4) == ""
+
+
+def test_columns_are_whole_or_not_there_and_the_decision_gets_what_is_left() -> None:
+    names = [f"a-long-name-of-a-vm-{number}" for number in range(30)]
+    for width in range(20, 260):
+        chosen = layout(names, width)
+        assert sum(room for _, room in chosen) + GAP * (len(chosen) - 1) <= width
+        for index, room in chosen[1:]:
+            assert room >= (COLUMNS[index].width or DECISION_WIDTHS[0])
+        if width >= 80:
+            titles = {COLUMNS[index].title for index, _ in chosen}
+            assert titles >= {"VM", "MEMORY", "ASSIGNED", "DEMAND", "PRESS"}
+        if width >= 130:
+            assert chosen[-1][0] == DECISION
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 10), (80, 24), (200, 60)])
@@ -167,3 +192,6 @@ def test_the_picture_fits_whatever_the_window(tmp_path: Path, width: int, height
     assert len(lines) <= height
     assert max(len(line) for line in lines) <= width
     assert any("[red]" in line for line in lines)
+    figures = [line for line in lines if line.startswith("vm")]
+    assert figures
+    assert not any("…" in line[:40] for line in figures), "a figure that is cut says nothing"
