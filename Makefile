@@ -45,9 +45,12 @@ clean: ## remove what was built here (the cached guest image stays: `python -m t
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: bench bench-check
+.PHONY: bench bench-check bench-operator
 bench: $(STAMP) ## the loop on real guests, the daemon under load, the agent's size; at most 20 minutes
 	$(PYTHON) -m bench.real
+
+bench-operator: $(STAMP) ## of that, what an operator waits for: `status`, the API, /metrics, the page; about two minutes
+	$(PYTHON) -m bench.real --only operator
 
 bench-check: $(STAMP) ## the same, compared with the committed figures: fails beyond 25 %
 	$(PYTHON) -m bench.real --check

@@ -223,15 +223,15 @@ class Metrics:
                 self._vm(lines, vm)
             if turn.over():
                 yield b""
-        text: list[str] = []
+        text: list[bytes] = []
         for family, samples in lines.items():
             if samples:
-                text.append(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}")
-                text += samples
+                head = f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n"
+                text.append((head + "\n".join(samples) + "\n").encode())
             if turn.over():
-                yield _encoded(text)
-                text = []
-        yield _encoded(text)
+                yield b"".join(text)
+                text.clear()
+        yield b"".join(text)
 
     def _host(self, lines: dict[Family, list[str]], host: HostView) -> None:
         lines[BUILD].append(f'{BUILD.name}{{version="{escape(host.version)}"}} 1')
@@ -291,10 +291,6 @@ class Metrics:
         if pressure is not None:
             for family, value in zip(PRESSURE, pressure, strict=True):
                 lines[family].append(f"{family.name}{{{name}}} {value:.4g}")
-
-
-def _encoded(lines: list[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def escape(text: str) -> str:

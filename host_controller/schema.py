@@ -9,11 +9,11 @@ from typing import Any, Literal
 import msgspec
 
 
-class View(msgspec.Struct, frozen=True, kw_only=True):
-    """What all answers have in common."""
+class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What all answers have in common: trees without cycles, so no collector looks at their thousands."""
 
 
-class Problem(View, frozen=True, kw_only=True):
+class Problem(View, frozen=True, kw_only=True, gc=False):
     """Why a request was not carried out. Nothing has changed."""
 
     code: str
@@ -21,7 +21,7 @@ class Problem(View, frozen=True, kw_only=True):
     hint: str | None = None
 
 
-class LimitsView(View, frozen=True, kw_only=True):
+class LimitsView(View, frozen=True, kw_only=True, gc=False):
     """What the user asked for."""
 
     startup_bytes: int
@@ -31,7 +31,7 @@ class LimitsView(View, frozen=True, kw_only=True):
     weight: int
 
 
-class DecisionView(View, frozen=True, kw_only=True):
+class DecisionView(View, frozen=True, kw_only=True, gc=False):
     """What was last decided for a VM, and why."""
 
     at: float
@@ -44,7 +44,7 @@ class DecisionView(View, frozen=True, kw_only=True):
     """Of the DIMM that is plugged."""
 
 
-class AgentView(View, frozen=True, kw_only=True):
+class AgentView(View, frozen=True, kw_only=True, gc=False):
     """The agent in the guest."""
 
     version: str
@@ -64,7 +64,7 @@ class AgentView(View, frozen=True, kw_only=True):
 Status = Literal["ok", "low", "warning", "unknown"]
 
 
-class VmView(View, frozen=True, kw_only=True):
+class VmView(View, frozen=True, kw_only=True, gc=False):
     """One running VM."""
 
     uuid: str
@@ -105,7 +105,7 @@ class VmView(View, frozen=True, kw_only=True):
     """What the guest sent that was not believed, by kind."""
 
 
-class OverdraftView(View, frozen=True, kw_only=True):
+class OverdraftView(View, frozen=True, kw_only=True, gc=False):
     """The charges exceed the capacity."""
 
     cause: str
@@ -114,7 +114,7 @@ class OverdraftView(View, frozen=True, kw_only=True):
     bytes_peak: int
 
 
-class ReservationView(View, frozen=True, kw_only=True):
+class ReservationView(View, frozen=True, kw_only=True, gc=False):
     """Memory promised to a VM that is about to start."""
 
     name: str
@@ -122,7 +122,7 @@ class ReservationView(View, frozen=True, kw_only=True):
     expires_in_seconds: float
 
 
-class HostView(View, frozen=True, kw_only=True):
+class HostView(View, frozen=True, kw_only=True, gc=False):
     """The host, and the controller itself."""
 
     version: str
@@ -164,14 +164,14 @@ class HostView(View, frozen=True, kw_only=True):
     """By kind, since the start."""
 
 
-class StatusView(View, frozen=True, kw_only=True):
+class StatusView(View, frozen=True, kw_only=True, gc=False):
     """The whole host at a glance."""
 
     host: HostView
     vms: list[VmView]
 
 
-class Part(View, frozen=True, kw_only=True):
+class Part(View, frozen=True, kw_only=True, gc=False):
     """A figure and what it is."""
 
     name: str
@@ -180,7 +180,7 @@ class Part(View, frozen=True, kw_only=True):
     deciding: bool = False
 
 
-class ExplainView(View, frozen=True, kw_only=True):
+class ExplainView(View, frozen=True, kw_only=True, gc=False):
     """All about the current decision for one VM."""
 
     vm: VmView
@@ -194,7 +194,7 @@ class ExplainView(View, frozen=True, kw_only=True):
     """What holds it back, and why nothing else is done, in sentences."""
 
 
-class SampleView(View, frozen=True, kw_only=True):
+class SampleView(View, frozen=True, kw_only=True, gc=False):
     """A VM's figures at one moment."""
 
     at: float
@@ -211,7 +211,7 @@ class SampleView(View, frozen=True, kw_only=True):
     report_age_seconds: float | None
 
 
-class HistoryView(View, frozen=True, kw_only=True):
+class HistoryView(View, frozen=True, kw_only=True, gc=False):
     """What became of one VM."""
 
     uuid: str
@@ -220,7 +220,7 @@ class HistoryView(View, frozen=True, kw_only=True):
     entries: list["EntryView"]
 
 
-class EntryView(View, frozen=True, kw_only=True):
+class EntryView(View, frozen=True, kw_only=True, gc=False):
     """Something that happened. `GET /v1/events` gives one a line."""
 
     number: int
@@ -233,7 +233,7 @@ class EntryView(View, frozen=True, kw_only=True):
     detail: dict[str, Any]
 
 
-class FindingView(View, frozen=True, kw_only=True):
+class FindingView(View, frozen=True, kw_only=True, gc=False):
     """One result of `dynmem doctor`."""
 
     check: str
@@ -246,13 +246,13 @@ class FindingView(View, frozen=True, kw_only=True):
     remedy: str
 
 
-class DoctorView(View, frozen=True, kw_only=True):
+class DoctorView(View, frozen=True, kw_only=True, gc=False):
     """What `dynmem doctor --json` says."""
 
     findings: list[FindingView]
 
 
-class AdmissionView(View, frozen=True, kw_only=True):
+class AdmissionView(View, frozen=True, kw_only=True, gc=False):
     """Whether a VM may start. `POST /v1/admission`, with the domain's XML as body."""
 
     admitted: bool
@@ -264,7 +264,7 @@ class AdmissionView(View, frozen=True, kw_only=True):
     message: str
 
 
-class DoneView(View, frozen=True, kw_only=True):
+class DoneView(View, frozen=True, kw_only=True, gc=False):
     """A request was carried out."""
 
     done: str

@@ -140,7 +140,9 @@ class Service:
         await api.start(self._config.socket_path)
         api.admission.limit_seconds = self._config.admission.wait
         if self._config.listen is not None:
-            await api.start_tcp(*self._config.listen)
+            address, _ = self._config.listen
+            port = await api.start_tcp(*self._config.listen)
+            log.info("page and metrics are served", address=address, port=port)
         self._handle_signals(api)
         running = asyncio.create_task(controller.run(), name="controller")
         stop = asyncio.create_task(self._stop.wait(), name="signal")

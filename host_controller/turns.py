@@ -7,7 +7,7 @@ controller, so there should be few of them, and each should be short on a slow h
 import time
 from typing import Final
 
-TURN_SECONDS: Final = 0.003
+TURN_SECONDS: Final = 0.004
 
 
 class Turn:
@@ -16,6 +16,7 @@ class Turn:
     __slots__ = ("_begun", "_look_at")
 
     def __init__(self) -> None:
+        self._begun = self._look_at = 0.0
         self._begin(time.thread_time())
 
     def over(self) -> bool:

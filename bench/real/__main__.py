@@ -14,7 +14,7 @@ from typing import Final
 from bench.real import plots
 from bench.real.harness import RESULTS, TOLERANCE, Result, ratios_of
 
-SET: Final = ("scale",)
+SET: Final = ("scale", "operator")
 """In this order: what needs no guests comes first."""
 
 

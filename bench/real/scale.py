@@ -95,11 +95,11 @@ async def measure(count: int, seconds: float = SECONDS) -> Load:
         directory = Path(name)
         async with Fleet(directory / "guests", count) as fleet:
             began = time.monotonic()
-            daemon = _start(directory, count)
+            daemon = start(directory, count)
             try:
                 client = Client(str(directory / "run" / "control.sock"))
                 await _until(lambda: len(fleet.first_target_at) == count, START_LIMIT, "a takeover of all")
-                await _until_live(client, count)
+                await until_live(client, count)
                 started = time.monotonic() - began
                 await fleet.play(CALM_SECONDS, 0.001)
                 before, sent, at = _cpu_seconds(daemon.pid), fleet.reports, time.monotonic()
@@ -118,11 +118,12 @@ async def measure(count: int, seconds: float = SECONDS) -> Load:
                 await asyncio.to_thread(daemon.wait, 10)
 
 
-def _start(directory: Path, count: int) -> subprocess.Popen[bytes]:
+def start(directory: Path, count: int, more: str = "") -> subprocess.Popen[bytes]:
+    """The daemon for so many guests; `more` is TOML for the end of its configuration."""
     config = directory / "dynmem.toml"
     config.write_text(
         f'[libvirt]\nuri = "{directory}/guests"\n[host]\ncapacity = "{4 * count}GiB"\n'
-        f'[paths]\nstate_dir = "{directory}/run"\nhistory = "{directory}/history.sqlite"\n'
+        f'[paths]\nstate_dir = "{directory}/run"\nhistory = "{directory}/history.sqlite"\n{more}'
     )
     with (directory / "log").open("wb") as log:
         daemon = subprocess.Popen(
@@ -141,7 +142,7 @@ async def _until(condition: Callable[[], bool], limit: float, what: str) -> None
         await asyncio.sleep(0.02)
 
 
-async def _until_live(client: Client, count: int) -> None:
+async def until_live(client: Client, count: int) -> None:
     """Until the daemon says of every VM that it is live, with an agent."""
     deadline = time.monotonic() + START_LIMIT
     live = 0
