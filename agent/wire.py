@@ -376,7 +376,7 @@ def _decode(line: bytes, known: dict[str, type[Any]]) -> Any:
 
 def _load_object(line: bytes) -> dict[str, Any]:
     try:
-        obj = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
+        obj = _DECODER.decode(line.decode("utf-8"))
     except RecursionError:
         raise NotJson("nested too deeply") from None
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError, an integer of too many digits
@@ -388,6 +388,9 @@ def _load_object(line: bytes) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one for each line
 
 
 def _check_report(report: Report) -> None:

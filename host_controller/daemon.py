@@ -49,7 +49,8 @@ class Controller:
     """Drives an engine over a hypervisor until it is stopped.
 
     settings: what decisions depend on. state_dir: opened; None keeps nothing (tests). after_tick: called
-    every second after the decision, so it proves that the loop lives (watchdog).
+    every second after the decision, so it proves that the loop lives (watchdog). engine: makes the one that
+    decides; benchmarks put other laws in its place.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Controller:
         connection: str = "the hypervisor",
         after_tick: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        engine: Callable[[Settings], Engine] = Engine,
     ) -> None:
-        self.engine = Engine(settings)
+        self.engine = engine(settings)
         self.journal = journal or Journal(clock)
         self.dry_run = dry_run
         self.started_at = clock()

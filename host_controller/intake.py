@@ -83,17 +83,19 @@ class Intake:
 
     def __init__(self, state: State) -> None:
         self.state = state
+        # Python makes such a method anew each time that it is looked up.
+        self._take_host, self._take_vm = self._on_host, self._on_vm
 
     def apply(self, event: object, now: float) -> None:
         """Take in one event. An event about a VM that is not known (any more) is dropped."""
         uuid = getattr(event, "vm", None)
         if uuid is None:
-            self._on_host(event, now)
+            self._take_host(event, now)
             return
         if isinstance(event, hv.VmAppeared):
             self._appeared(event, now)
         elif (vm := self.state.vms.get(uuid)) is not None:
-            self._on_vm(event, vm, now)
+            self._take_vm(event, vm, now)
         self.state.dirty.add(uuid)
 
     # --- about the host ---

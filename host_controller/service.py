@@ -17,6 +17,7 @@ from host_controller import host
 from host_controller.api import Api
 from host_controller.config import Config, ConfigError, Problem, load
 from host_controller.daemon import Controller
+from host_controller.engine import Engine
 from host_controller.errors import DynmemError
 from host_controller.history import History
 from host_controller.hypervisor.interface import Hypervisor
@@ -101,8 +102,14 @@ def check_unchangeable(old: Config, new: Config) -> None:
 class Service:
     """One run of the controller."""
 
-    def __init__(self, options: Options, hypervisor: Callable[[str], Hypervisor]) -> None:
+    def __init__(
+        self,
+        options: Options,
+        hypervisor: Callable[[str], Hypervisor],
+        engine: Callable[[Settings], Engine] = Engine,
+    ) -> None:
         self._options = options
+        self._make_engine = engine
         self._make_hypervisor = hypervisor
         self._systemd = Systemd()
         self._stop = asyncio.Event()
@@ -130,6 +137,7 @@ class Service:
                 dry_run=self._options.dry_run,
                 connection=f"{self._config.libvirt.uri} (connecting)",
                 after_tick=self._systemd.alive,
+                engine=self._make_engine,
             )
             await self._work(controller)
         finally:

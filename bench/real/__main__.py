@@ -14,7 +14,7 @@ from typing import Final
 from bench.real import plots
 from bench.real.harness import RESULTS, TOLERANCE, Result, ratios_of
 
-SET: Final = ("scale", "operator")
+SET: Final = ("scale", "operator", "small", "actuation", "reaction", "evenness", "impact", "survival")
 """In this order: what needs no guests comes first."""
 
 

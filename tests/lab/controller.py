@@ -78,8 +78,12 @@ class Controller:
         overhead_floor: int = 128,
         keep_ready: int | None = None,
         more: str = "",
+        program: tuple[str, ...] = (str(DYNMEM), "run"),
     ) -> None:
-        """Quicker to shrink than by default, since tests wait for it; `more` is TOML for the file's end."""
+        """Quicker to shrink than by default, since tests wait for it; `more` is TOML for the file's end.
+
+        `program` is what takes `--config` and `--record`.
+        """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.capacity_bytes = capacity * MIB
@@ -104,6 +108,7 @@ history = "{directory}/history.sqlite"
         )
         self.client = Client(str(directory / "run" / "control.sock"))
         self.starts = 0
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -130,7 +135,7 @@ history = "{directory}/history.sqlite"
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(str(DYNMEM), "run", "--config", str(self.config)),
+                    *(*self._program, "--config", str(self.config)),
                     *("--record", str(self._recording(self.starts))),
                 ],
                 cwd=REPOSITORY,

@@ -39,6 +39,7 @@ class GuestSpec:
     machine: str = "q35"
     raw_dynmem: bool = False
     kernel_arguments: str = ""
+    qemu_arguments: tuple[str, ...] = ()
 
 
 def kernel_command_line(spec: GuestSpec) -> str:
@@ -70,6 +71,7 @@ def domain_xml(
         f"<qemu:arg value='-mon'/><qemu:arg value='chardev={name},mode=control'/>"
         for name in ("observer", "test")
     )
+    extra = "".join(f"<qemu:arg value='{argument}'/>" for argument in spec.qemu_arguments)
     return f"""<domain type='{accelerator.domain_type}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
   <name>{spec.name}</name>
   {maximum}
@@ -109,6 +111,6 @@ def domain_xml(
     {agent_port}
     <memballoon {balloon}>{statistics}</memballoon>
   </devices>
-  <qemu:commandline>{monitors}</qemu:commandline>
+  <qemu:commandline>{monitors}{extra}</qemu:commandline>
 </domain>
 """

@@ -26,6 +26,7 @@ PACKAGES = (
     "python3-psutil",
     "python3-pyroute2",
     "python3-structlog",
+    "qemu-guest-agent",  # what the agent's size is compared with
     "util-linux",
 )
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")

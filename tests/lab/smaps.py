@@ -52,6 +52,16 @@ def read_smaps(pid: int) -> ProcessMemory:
     return ProcessMemory(resident * 1024, overhead * 1024)
 
 
+def huge_share(pid: int) -> float:
+    """The part of a process's anonymous memory that is in huge pages of the host, 0 to 1."""
+    kib = {"Anonymous": 0, "AnonHugePages": 0}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, _, value = line.partition(":")
+        if name in kib:
+            kib[name] = int(value.split()[0])
+    return kib["AnonHugePages"] / kib["Anonymous"] if kib["Anonymous"] else 0.0
+
+
 def read_anonymous(pid: int) -> int:
     """Bytes of anonymous pages, in memory or swapped: counters, no walk. Raises OSError when gone."""
     total = 0

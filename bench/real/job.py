@@ -1,0 +1,71 @@
+"""A fixed job for guests: compile files of Python's library, keep an object of each, and link them.
+
+Its memory grows object by object, as that of a build does; the link at its end reads all of it again, so that
+what was swapped out has to come back.
+"""
+
+import base64
+from dataclasses import dataclass
+from typing import Final
+
+from tests.lab.errors import LabError
+from tests.lab.guest import Guest
+
+OBJECT_MIB: Final = 8
+LIMIT: Final = 240.0
+
+_PROGRAM: Final = """
+import ast, glob, marshal, sys, time, zlib
+count, size = int(sys.argv[1]), int(sys.argv[2]) << 20
+with open("/proc/self/oom_score_adj", "w") as score:
+    score.write("500")
+began = time.monotonic()
+paths = sorted(glob.glob("/usr/lib/python3*/*.py"))[:count]
+assert len(paths) == count
+objects = []
+for path in paths:
+    with open(path, "rb") as source:
+        text = source.read(8192).rpartition(b"\\ndef ")[0] or b"pass"
+    try:
+        code = compile(ast.parse(text), path, "exec")
+    except SyntaxError:
+        code = compile("pass", path, "exec")
+    made = marshal.dumps(code)
+    objects.append((made * (size // len(made) + 1))[:size])
+linked = 0
+for made in objects:
+    linked = zlib.crc32(made, linked)
+print("took", time.monotonic() - began)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One run of the job; `seconds` is infinite when it was killed."""
+
+    seconds: float
+    stalled_seconds: float
+    """PSI `some`."""
+    major_faults: int
+    swap_in_pages: int
+
+
+def run_job(guest: Guest, files: int) -> Done:
+    """Run it, and see what the guest's kernel counted meanwhile."""
+    program = base64.b64encode(_PROGRAM.encode()).decode()
+    command = f"echo {program} | base64 -d | python3 -I -S - {files} {OBJECT_MIB}"
+    before = guest.workload.memory()
+    said = guest.workload.exec(command, limit=LIMIT, check=False)
+    after = guest.workload.memory()
+    if "took" not in said and "Killed" not in said and said.strip():
+        raise LabError(f"the job failed: {said[-500:]}")
+    return Done(
+        float(said.split()[-1]) if "took" in said else float("inf"),
+        (_stalled(after.psi) - _stalled(before.psi)) / 1e6,
+        after.vmstat["pgmajfault"] - before.vmstat["pgmajfault"],
+        after.vmstat["pswpin"] - before.vmstat["pswpin"],
+    )
+
+
+def _stalled(psi: str) -> int:
+    return int(psi.split("total=", 1)[1].split()[0])

@@ -1,0 +1,219 @@
+"""A host to measure on: a controller (ours, or another law in its place), guests, and bare QMP beside it."""
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from host_controller.hypervisor.interface import AttachDimm, GuestSpoke, SetTarget
+from host_controller.recording import Decided, Recording
+from host_controller.units import MIB
+from tests.lab.controller import Controller, Limits, dynmem, enable
+from tests.lab.domain import GuestSpec
+from tests.lab.errors import LabError
+from tests.lab.guest import Guest
+from tests.lab.lab import Lab
+from tests.lab.processes import prefer
+
+OURS: Final = "dynmem"
+SECONDS_APART: Final = 0.005
+SEEN_BYTES: Final = 16 * MIB
+"""By so much MemTotal must have grown for memory to have become usable."""
+
+
+@dataclass
+class Host:
+    """One controller and its guests."""
+
+    lab: Lab
+    kind: str
+    controller: Controller
+    guests: dict[str, Guest] = field(default_factory=dict)
+
+    def add(self, limits: dict[str, Limits], **spec: Any) -> list[Guest]:
+        """Guests of these names and limits, booted together, managed."""
+        added = []
+        for name, limit in limits.items():
+            ram = limit.maximum if limit.growth == "balloon" else limit.startup
+            guest = self.lab.guest(GuestSpec(name, startup_mib=ram, **spec))
+            enable(guest, limit)
+            self.guests[name] = guest
+            guest.start()
+            added.append(guest)
+        for guest in added:
+            guest.wait_booted()
+            self.controller.wait_vm(guest, lambda vm: vm["agent"] is not None, 60, "heard of")
+        return added
+
+    def set(self, guest: Guest, **limits: str | int) -> None:
+        """`dynmem set`."""
+        options = [f"--{name}={value}" for name, value in limits.items()]
+        done = dynmem("set", guest.name, *options, "--connect", guest.session.uri)
+        if done.returncode != 0:
+            raise LabError(f"dynmem set {guest.name}: {done.stderr}")
+
+    def set_capacity(self, mib: int) -> None:
+        """Another capacity, by the configuration file."""
+        text = self.controller.config.read_text()
+        self.controller.config.write_text(re.sub(r"(?m)^capacity = .*$", f'capacity = "{mib}MiB"', text))
+        self.controller.client.post("reload")
+
+    def recording(self) -> Path:
+        """What it writes down."""
+        return self.controller.directory / f"recording-{self.controller.starts}.jsonl"
+
+    def first_command(self, guest: Guest, since: float, limit: float = 30.0) -> float:
+        """When the first balloon target or DIMM was sent to it after `since`."""
+        uuid = guest.domain().UUIDString()
+        sent = self.controller.wait_sent("SetTarget", "AttachDimm", vm=uuid, since=since, limit=limit)
+        return min(command.at for command in sent)
+
+    def usable(self, guest: Guest, since: float, limit: float = 20.0) -> float:
+        """When its agent first told of more memory after `since` than the last time before."""
+        uuid = guest.domain().UUIDString()
+        deadline = time.monotonic() + limit
+        while True:
+            before = 0
+            with self.recording().open("rb") as stream:
+                for record in Recording(stream):
+                    if isinstance(record, Decided) or not isinstance(record.event, GuestSpoke):
+                        continue
+                    total = getattr(record.event.untrusted_message, "total_bytes", None)
+                    if record.event.vm != uuid or total is None:
+                        continue
+                    if record.at <= since:
+                        before = total
+                    elif total >= before + SEEN_BYTES:
+                        return record.at
+            if time.monotonic() > deadline:
+                raise LabError(f"{guest.name} got no memory within {limit:g} s\n{self.controller.log_tail()}")
+            time.sleep(0.5)
+
+    def commands(self, guest: Guest, since: float) -> list[tuple[float, SetTarget | AttachDimm]]:
+        """Everything sent to it after `since`, as far as it is written down."""
+        uuid = guest.domain().UUIDString()
+        with self.recording().open("rb") as stream:
+            return [
+                (record.at, command)
+                for record in Recording(stream)
+                if isinstance(record, Decided) and record.at >= since
+                for command in record.commands
+                if isinstance(command, SetTarget | AttachDimm) and command.vm == uuid
+            ]
+
+
+@contextmanager
+def host(lab: Lab, kind: str, capacity: int, **settings: Any) -> Iterator[Host]:
+    """A controller that is `dynmem`, or the law of that name; `capacity` in MiB, more as of Controller."""
+    directory = lab.directory / f"{kind}-{time.monotonic_ns()}"
+    if kind != OURS:
+        settings["program"] = (sys.executable, "-m", "bench.real.law_daemon", kind)
+    with Controller(directory, lab.session.uri, capacity, **settings) as controller:
+        prefer(controller.pid)
+        one = Host(lab, kind, controller)
+        try:
+            yield one
+        finally:
+            for guest in one.guests.values():
+                guest.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """One allocation in a guest, on our clock."""
+
+    started: float
+    done: float | None
+    """None: it was killed before it was done."""
+    mib: int
+    """Touched, at the least."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it took. It was done."""
+        assert self.done is not None
+        return self.done - self.started
+
+
+def start_allocation(guest: Guest, mib: int, rate: float = 0.0) -> float:
+    """When it began, on our clock."""
+    offset, _ = guest.workload.clock_offset(5)
+    guest.workload.allocate(mib, rate)
+    return guest.workload.wait_event("started", "memory", 30).monotonic - offset
+
+
+def finish_allocation(guest: Guest, started: float, limit: float) -> Allocation:
+    """Wait until it is all touched, or killed."""
+    offset, _ = guest.workload.clock_offset(1)
+    deadline = time.monotonic() + limit
+    touched = 0
+    while True:
+        while guest.workload.events:
+            event = guest.workload.events.popleft()
+            touched = max(touched, event.mib or 0)
+            if event.kind == "done":
+                return Allocation(started, event.monotonic - offset, touched)
+            if event.kind == "ended":
+                return Allocation(started, None, touched)
+        if time.monotonic() > deadline:
+            raise LabError(f"{guest.name} touched {touched} MiB in {limit:g} s and was not done")
+        time.sleep(0.05)
+        guest.workload.ping(limit)  # takes in what has come
+
+
+def wait_actual(guest: Guest, size_bytes: int, limit: float = 60.0) -> float:
+    """When the balloon got there, by QEMU's own word over the test's monitor."""
+    deadline = time.monotonic() + limit
+    with guest.qmp() as qmp:
+        while (actual := qmp.execute("query-balloon")["actual"]) != size_bytes:
+            if time.monotonic() > deadline:
+                raise LabError(f"{guest.name}'s balloon is at {actual / MIB:.0f} MiB after {limit:g} s")
+            time.sleep(SECONDS_APART)
+        return time.monotonic()
+
+
+class Bare:
+    """A guest that nobody manages, moved over QMP."""
+
+    def __init__(self, lab: Lab, name: str, ram: int, maximum: int | None = None, **spec: Any) -> None:
+        """Booted. `ram` and `maximum` in MiB."""
+        online = "memhp_default_state=online_movable"
+        self.guest = lab.guest(
+            GuestSpec(name, ram, maximum or 2 * ram, raw_dynmem=True, kernel_arguments=online, **spec)
+        )
+        self.guest.start()
+        self.guest.wait_booted()
+        self._plugged = 0
+
+    def target(self, size_bytes: int) -> float:
+        """Send a balloon target; when it was sent."""
+        with self.guest.qmp() as qmp:
+            at = time.monotonic()
+            qmp.execute("balloon", value=size_bytes)
+            return at
+
+    def move(self, size_bytes: int) -> float:
+        """Seconds from the target to the balloon's being there."""
+        at = self.target(size_bytes)
+        return wait_actual(self.guest, size_bytes) - at
+
+    def plug(self, size_bytes: int) -> None:
+        """Hot add a DIMM."""
+        self._plugged += 1
+        name = f"bare{self._plugged}"
+        with self.guest.qmp() as qmp:
+            backend: dict[str, Any] = {"qom-type": "memory-backend-ram", "id": f"m{name}", "size": size_bytes}
+            qmp.execute("object-add", **backend)
+            qmp.execute("device_add", driver="pc-dimm", id=name, memdev=f"m{name}")
+
+    def unplug(self, limit: float = 30.0) -> None:
+        """Take the last DIMM out again, and wait until it has gone."""
+        name = f"bare{self._plugged}"
+        with self.guest.qmp() as qmp:
+            qmp.execute("device_del", id=name)
+            qmp.wait_event("DEVICE_DELETED", limit, device=name)
+            qmp.execute("object-del", id=f"m{name}")

@@ -1,0 +1,258 @@
+"""The agent in a real guest, beside `python3 -I -S` that does nothing and beside qemu-ga, in one run.
+
+The guest runs with QEMU's instruction counter as its clock (`-icount shift=0,sleep=off`): an instruction is
+a nanosecond, so the kernel's own account of a process's CPU time counts its instructions, system calls
+included; and time in which nobody has anything to do is skipped, so that an hour passes in seconds. The agent
+runs at its ordinary cadence all the while. CPU seconds come from the same daemon run on the host's own /proc.
+"""
+
+import re
+import select
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from agent import wire
+from bench.real.harness import Goal, Ratio, Result
+from host_controller.units import MIB
+from tests.lab.code_disk import REPOSITORY
+from tests.lab.domain import AGENT_PORT, GuestSpec
+from tests.lab.guest import Guest
+from tests.lab.lab import Lab
+
+HOUR: Final = 3600.0
+REPORTS: Final = 10_000
+CORE_HZ: Final = 3e9
+"""Instructions a second of one core under KVM, as we take it: 3 GHz, one a cycle."""
+AGENT: Final = "/usr/bin/python3 -I /lab/agent/__main__.py run"
+"""As its package starts it."""
+OTHERS: Final = {
+    "python3 -I -S, idle": "/usr/bin/python3 -I -S -c 'import signal; signal.pause()'",
+    "qemu-ga": "/usr/sbin/qemu-ga -m unix-listen -p /run/qga.sock -t /run -f /run/qga.pid",
+}
+DIMM: Final = "<memory model='dimm'><target><size unit='MiB'>256</size><node>0</node></target></memory>"
+NATIVE_SAMPLES: Final = 2000
+
+
+class SmallError(Exception):
+    """The guest did not do what was waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One process at one time."""
+
+    uss_bytes: int
+    instructions: int
+    wakeups: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """One process over a calm hour, and how large it was at its end."""
+
+    uss_bytes: int
+    instructions_per_second: float
+    wakeups_per_second: float
+
+
+class HostEnd:
+    """The host's end of the agent's port."""
+
+    def __init__(self, guest: Guest) -> None:
+        found = re.search(rf"path='([^']*{re.escape(AGENT_PORT)})'", guest.domain().XMLDesc(0))
+        if found is None:
+            raise SmallError("the guest has no port for an agent")
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(found[1])
+        self._reader = wire.LineReader()
+        self.received_bytes = 0
+        self.reports = 0
+        self.acks = 0
+
+    def say(self, message: wire.HostMessage) -> None:
+        """To the agent."""
+        self._socket.sendall(wire.encode(message))
+
+    def listen(self, seconds: float) -> None:
+        """Take what comes in so much of our time."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and select.select([self._socket], [], [], left)[0]:
+            data = self._socket.recv(1 << 16)
+            self.received_bytes += len(data)
+            for line in self._reader.feed(data):
+                assert isinstance(line, bytes)
+                message = wire.decode_from_guest(line)
+                self.reports += isinstance(message, wire.Report)
+                self.acks += isinstance(message, wire.Ack)
+
+    def until(self, what: str, limit: float, **counts: int) -> None:
+        """Listen until so many messages have come."""
+        deadline = time.monotonic() + limit
+        while any(getattr(self, name) < count for name, count in counts.items()):
+            if time.monotonic() > deadline:
+                raise SmallError(f"not within {limit:g} s: {what} ({self.reports} reports)")
+            self.listen(0.2)
+
+    def close(self) -> None:
+        """Go."""
+        self._socket.close()
+
+
+def run() -> Result:
+    """All of it."""
+    spec = GuestSpec(
+        "small", raw_dynmem=True, maximum_mib=1024, swap_mib=64, agent=AGENT,
+        qemu_arguments=("-icount", "shift=0,sleep=off"),
+    )  # fmt: skip
+    with Lab() as lab:
+        guest = lab.guest(spec)
+        guest.start()
+        guest.wait_booted(300)
+        pids = {"dynmem-agent": guest.workload.wait_agent(60)} | _start_others(guest)
+        host = HostEnd(guest)
+        host.say(wire.Welcome("bench"))
+        host.say(wire.OnlineZone(1, "movable"))
+        host.until("an answer", 60, acks=1, reports=2)
+        first, at = _take(guest, pids), guest.workload.ping()[0]
+        bytes_before, reports_before = host.received_bytes, host.reports
+        while (hour := guest.workload.ping()[0] - at) < HOUR:
+            host.listen(1.0)
+        second = _take(guest, pids)
+        port = (host.received_bytes - bytes_before) / hour
+        reports = host.reports - reports_before
+        host.until("many reports", 600, reports=REPORTS)
+        grown = _take(guest, pids)["dynmem-agent"].uss_bytes
+        guest.domain().attachDevice(DIMM)
+        before = host.reports
+        host.until("reports after the hot add", 120, reports=before + 20)
+        assert "online" in guest.workload.exec("cat /sys/devices/system/memory/memory*/state")
+        added = _take(guest, pids)["dynmem-agent"].uss_bytes
+        host.close()
+        guest.remove()
+    native = native_cpu_seconds()
+    calm = {name: _calm(first[name], second[name], hour) for name in pids}
+    return _result(calm, first, port, reports / hour, grown, added, native, host.reports)
+
+
+def _result(
+    calm: dict[str, Calm], first: dict[str, Taken], port: float, reports: float, grown: int, added: int,
+    native: tuple[float, float], heard: int,
+) -> Result:  # fmt: skip
+    ours, bare = calm["dynmem-agent"], calm["python3 -I -S, idle"]
+    per_sample, per_report = native
+    samples = ours.wakeups_per_second
+    share_counted = ours.instructions_per_second / CORE_HZ
+    share_native = per_sample * samples + (per_report - per_sample) * reports
+    columns = ("process", "USS, MiB", "instructions a second", "of a 3 GHz core, %", "wakeups a second")
+    result = Result("small", "The agent in a guest, over a calm hour", columns)
+    for name, one in calm.items():
+        result.rows.append(
+            (name, one.uss_bytes / MIB, one.instructions_per_second,
+             100 * one.instructions_per_second / CORE_HZ, one.wakeups_per_second)
+        )  # fmt: skip
+    result.series = {
+        "uss_bytes": {
+            "at the start": first["dynmem-agent"].uss_bytes, "after an hour": ours.uss_bytes,
+            f"after {heard:,} reports": grown, "after a hot add": added,
+        },
+        "native_sample_us": 1e6 * per_sample, "native_report_us": 1e6 * per_report,
+        "instructions_per_sample": ours.instructions_per_second / max(samples, 1e-9),
+        "reports_per_second": reports, "port_bytes_per_second": port,
+    }  # fmt: skip
+    result.goals = [
+        Goal("USS after an hour, MiB,", ours.uss_bytes / MIB, 12),
+        Goal(f"USS after {heard:,} reports, MiB,", grown / MIB, 12),
+        Goal(f"growth over {REPORTS:,} reports, MiB,", (grown - ours.uss_bytes) / MIB, 0.1),
+        Goal("USS after a hot add, above the hour's, MiB,", (added - ours.uss_bytes) / MIB, 0.5),
+        Goal("CPU when calm, by instructions at 3 GHz, % of a core,", 100 * share_counted, 0.05),
+        Goal("CPU when calm, by CPU seconds here, % of a core,", 100 * share_native, 0.05),
+        Goal("wakeups a second when calm,", ours.wakeups_per_second, 2.05),
+        Goal("bytes a second on the port when calm,", port, 100),
+    ]
+    result.ratios = {
+        "USS ÷ idle python3": Ratio(ours.uss_bytes / bare.uss_bytes),
+        "instructions of a second, in thousands": Ratio(ours.instructions_per_second / 1000),
+    }
+    return result
+
+
+def _start_others(guest: Guest) -> dict[str, int]:
+    found = {}
+    for name, command in OTHERS.items():
+        text = guest.workload.exec(f"setsid {command} >/dev/null 2>&1 & echo $!", limit=60)
+        found[name] = int(text.split()[-1])
+    return found
+
+
+def _take(guest: Guest, pids: dict[str, int]) -> dict[str, Taken]:
+    """All processes, by one command in the guest."""
+    script = "; ".join(
+        f"cat /proc/{pid}/schedstat; grep Private_ /proc/{pid}/smaps_rollup; "
+        f"grep ^voluntary /proc/{pid}/status; echo end"
+        for pid in pids.values()
+    )
+    parts = guest.workload.exec(script, limit=120).split("end\n")
+    return {name: _parse(text) for name, text in zip(pids, parts, strict=False)}
+
+
+def _parse(text: str) -> Taken:
+    lines = text.splitlines()
+    private = [int(line.split()[1]) for line in lines if line.startswith("Private_")]
+    wakeups = next(int(line.split()[1]) for line in lines if line.startswith("voluntary"))
+    return Taken(sum(private) * 1024, int(lines[0].split()[0]), wakeups)
+
+
+def _calm(before: Taken, after: Taken, seconds: float) -> Calm:
+    return Calm(
+        after.uss_bytes,
+        (after.instructions - before.instructions) / seconds,
+        (after.wakeups - before.wakeups) / seconds,
+    )
+
+
+def native_cpu_seconds() -> tuple[float, float]:
+    """CPU seconds of one sample, and of one that is reported, of the daemon on this machine's own /proc."""
+    command = [sys.executable, "-I", "-c", _NATIVE, str(REPOSITORY), str(NATIVE_SAMPLES)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    calm, reporting = map(float, done.stdout.split())
+    return calm, reporting
+
+
+_NATIVE: Final = """
+import os, socket, sys, time
+sys.path.insert(0, sys.argv[1])
+from agent.daemon import Daemon
+from agent.wire import Ping, Welcome, encode
+ours, host = socket.socketpair()
+ours.setblocking(False); host.setblocking(False)
+now = 0.0
+daemon = Daemon(opener=lambda: os.dup(ours.fileno()), clock=lambda: now, events=False)
+def turns(count, line):
+    global now
+    began = time.process_time()
+    spent = 0.0
+    for number in range(count):
+        now += 0.5
+        host.send(line(number)) if line else None
+        began = time.process_time()
+        daemon.turn(0)
+        spent += time.process_time() - began
+        try:
+            host.recv(1 << 16)
+        except BlockingIOError:
+            pass
+    return spent / count
+host.send(encode(Welcome("bench", heartbeat_seconds=60.0)))
+turns(50, None)
+rounds = int(sys.argv[2])
+print(min(turns(rounds, None) for _ in range(3)))
+print(min(turns(rounds, lambda n: encode(Ping(n))) for _ in range(3)))
+"""
+
+
+if __name__ == "__main__":
+    print(run().text())
