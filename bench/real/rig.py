@@ -43,6 +43,7 @@ class Host:
             enable(guest, limit)
             self.guests[name] = guest
             guest.start()
+            prefer(guest.qemu_pid())
             added.append(guest)
         for guest in added:
             guest.wait_booted()
@@ -186,6 +187,7 @@ class Bare:
             GuestSpec(name, ram, maximum or 2 * ram, raw_dynmem=True, kernel_arguments=online, **spec)
         )
         self.guest.start()
+        prefer(self.guest.qemu_pid())
         self.guest.wait_booted()
         self._plugged = 0
 
