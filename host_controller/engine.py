@@ -102,7 +102,7 @@ class Engine:
         dirty = [vm for uuid, vm in state.vms.items() if uuid in state.dirty]
         state.dirty.clear()
         self._forget_gone()
-        commands, state.outbox = state.outbox, []
+        commands: list[Command] = []
         for vm in dirty:
             try:
                 commands += self._refresh(vm, now)
@@ -177,8 +177,11 @@ class Engine:
             return []
         commands: list[Command] = []
         if operation.outcome is Outcome.UNDER_WAY:
-            agent = vm.has_agent(now, self.state.settings.stale_seconds)
-            commands = operation.advance(vm, now, agent)
+            if vm.hands_off:
+                operation.hold(now)
+            else:
+                agent = vm.has_agent(now, self.state.settings.stale_seconds)
+                commands = operation.advance(vm, now, agent)
         if operation.outcome is not Outcome.UNDER_WAY:
             del self.state.operations[uuid]
             self._conclude(vm, operation, now)
@@ -255,7 +258,7 @@ class Engine:
         moving = vm.target_bytes is not None and abs(vm.present_bytes - vm.target_bytes) > MIB
         if uuid in self.state.operations or moving or vm.claim_bytes > vm.actual_bytes or vm.sent:
             pace = MOVING_PACE
-        elif vm.phase is not Phase.LIVE:
+        elif vm.phase is not Phase.LIVE or vm.job is not None:
             pace = UNSURE_PACE
         elif not vm.has_agent(now, self.state.settings.stale_seconds):
             pace = AGENTLESS_PACE

@@ -1,8 +1,4 @@
-"""How each event changes what is known. Events are facts or claims; nothing is decided here.
-
-The one exception is a VM's own operation: an answer that it waits for is handed to it at once, and the
-commands of its next step are put into the outbox.
-"""
+"""How each event changes what is known. Events are facts or claims; nothing is decided here."""
 
 import math
 import re
@@ -18,7 +14,7 @@ from host_controller.events import HoldVm, MakeRoom, Release, Reserve, SettingsC
 from host_controller.hypervisor import interface as hv
 from host_controller.ledger import Ledger, Reservation
 from host_controller.link import Contradiction, facts_from_report, facts_from_stats
-from host_controller.model import BalloonStats, Growth, Settings
+from host_controller.model import BalloonStats, Growth, RunState, Settings
 from host_controller.operation import Operation, Plug
 from host_controller.policy.emergency import Emergency
 from host_controller.units import MIB
@@ -54,7 +50,6 @@ class State:
     operations: dict[str, Operation] = field(default_factory=dict)
     connected: bool = True
     host: hv.HostSampled | None = None
-    outbox: list[hv.Command] = field(default_factory=list)
     notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=10_000))
     dirty: set[str] = field(default_factory=set)
     emergency: Emergency = field(default_factory=Emergency)
@@ -193,6 +188,8 @@ class Intake:
     @_on_vm.register
     def _(self, event: hv.VmStateChanged, vm: Vm, now: float) -> None:
         vm.state = event.state
+        if event.state is RunState.RUNNING:
+            vm.ran_at = now
         self.state.notice(now, "state", vm, f"{vm.name} is {event.state}")
 
     @_on_vm.register
@@ -201,6 +198,9 @@ class Intake:
 
     @_on_vm.register
     def _(self, event: hv.JobChanged, vm: Vm, now: float) -> None:
+        if event.job != vm.job:
+            what = f"{event.job} began" if event.job else f"{vm.job} is over"
+            self.state.notice(now, "job", vm, f"{vm.name}: {what}")
         vm.job = event.job
 
     @_on_vm.register
@@ -233,6 +233,9 @@ class Intake:
         added = sum(d.size_bytes for alias, d in after.items() if alias not in before)
         removed = sum(d.size_bytes for alias, d in before.items() if alias not in after)
         vm.dimms = event.dimms
+        operation = self.state.operations.get(event.vm)
+        if operation is not None:
+            operation.dimms_changed(vm, added=bool(added))
         if not added and not removed:
             return
         if added:
@@ -246,10 +249,7 @@ class Intake:
         vm.progress_bytes, vm.progress_at = vm.actual_bytes, now
         vm.dimms_changed_at = now
         vm.resend = True
-        operation = self.state.operations.get(event.vm)
-        if operation is not None:
-            operation.dimms_changed(vm, added=bool(added))
-        else:
+        if operation is None:
             if added:
                 self.state.last_cause = f"{vm.name} got a DIMM from somebody else"
             self.state.notice(now, "foreign", vm, f"somebody else changed the DIMMs of {vm.name}")
@@ -276,7 +276,7 @@ class Intake:
                 vm.ceiling_bytes = target
         operation = self.state.operations.get(event.vm)
         if operation is not None:
-            self.state.outbox += operation.done(vm, event.ticket, event.error, event.timed_out, now)
+            operation.done(vm, event.ticket, event.error, event.timed_out, now)
         if event.error is not None:
             self._tell_error(vm, event.error, now)
 
@@ -307,7 +307,7 @@ class Intake:
             case wire.Ack():
                 operation = self.state.operations.get(event.vm)
                 if operation is not None:
-                    self.state.outbox += operation.acknowledged(vm, message, now)
+                    operation.acknowledged(message)
             case wire.Error():
                 self._count(vm, "error-from-agent")
 

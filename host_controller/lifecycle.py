@@ -6,7 +6,7 @@ reset it is stale until the new kernel's driver is up (facts: trap 4), and root 
 moved since the boot, and the host's own count of resident memory is not above the claim.
 """
 
-from host_controller.model import GuestFacts, Settings
+from host_controller.model import GuestFacts, RunState, Settings
 from host_controller.units import MIB
 from host_controller.vm import Phase, Vm
 
@@ -88,7 +88,7 @@ def advance(vm: Vm, settings: Settings, now: float) -> None:
         case Phase.LIVE:
             if vm.contradiction and now - vm.contradicted_at >= CONTRADICTION_SECONDS:
                 _enter(vm, Phase.CONTRADICTED, now)
-            elif now - max(vm.stats_at, vm.reported_at, vm.since) > settings.hang_seconds:
+            elif vm.state is RunState.RUNNING and now - _last_sign(vm) > settings.hang_seconds:
                 _enter(vm, Phase.HUNG, now)
         case Phase.HUNG:
             if _answers_since(vm, vm.since):
@@ -100,6 +100,11 @@ def advance(vm: Vm, settings: Settings, now: float) -> None:
 
 def _enter(vm: Vm, phase: Phase, now: float) -> None:
     vm.phase, vm.since = phase, now
+
+
+def _last_sign(vm: Vm) -> float:
+    """Of life. While its vCPUs stand still a VM owes none, and can take nothing."""
+    return max(vm.stats_at, vm.reported_at, vm.since, vm.ran_at)
 
 
 def _answers_since(vm: Vm, when: float) -> bool:

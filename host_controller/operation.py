@@ -1,9 +1,11 @@
 """What takes several steps: plugging a DIMM and taking one out. Each knows its limits and its way back.
 
-An operation is advanced by the engine after every event; it returns the commands of its next step and
-never waits. While one is under way no balloon target is sent to its VM: the two must not overlap (facts:
-trap 3). What a failed operation leaves behind (a DIMM that is plugged and offline) is not its own to
-clean up: the engine sees it and takes it out, whoever left it there.
+An operation takes down what it hears, and is advanced by the engine after every event: then it returns the
+commands of its next step, and never waits. While one is under way no balloon target is sent to its VM: the
+two must not overlap (facts: trap 3). While the VM may not be touched (its vCPUs stand still, or it is being
+migrated or saved) the operation is held: it says nothing, and that time does not count. What a failed
+operation leaves behind (a DIMM that is plugged and offline) is not its own to clean up: the engine sees it
+and takes it out, whoever left it there.
 """
 
 from collections.abc import Callable
@@ -27,6 +29,9 @@ DETACH_LIMIT: Final = 15.0
 LATE_LIMIT: Final = 120.0
 """For an unplug that the hypervisor has not answered."""
 RAISE_LIMIT: Final = 10.0
+
+_HARMLESS: Final = ("new", "naming the zone", "zone named", "deflating")
+"""Stages in which neither guest nor hypervisor has been changed, but for a zone or a raised target."""
 
 Tickets = Callable[[], int]
 
@@ -52,9 +57,27 @@ class _Steps:
     note: str = ""
     ticket: int = -1
     request: int = -1
+    _held_since: float | None = None
+
+    def hold(self, now: float) -> None:
+        """The VM may not be touched: what has changed nothing yet is given up, the rest waits."""
+        if self.stage in _HARMLESS:
+            self._drop("it was given up: the VM must not be touched now")
+        elif self._held_since is None:
+            self._held_since = now
+
+    def _go_on(self, now: float) -> None:
+        """The time in which it was held does not count."""
+        if self._held_since is not None:
+            self.deadline += now - self._held_since
+            self._held_since = None
 
     def _go(self, stage: str, deadline: float) -> None:
         self.stage, self.deadline = stage, deadline
+
+    def _drop(self, note: str) -> list[Command]:
+        self.outcome, self.note = Outcome.DROPPED, note
+        return []
 
     def _fail(self, note: str) -> list[Command]:
         self.outcome, self.note = Outcome.FAILED, note
@@ -71,6 +94,7 @@ class Plug(_Steps):
 
     size_bytes: int = 0
     zone: wire.Zone = "movable"
+    _late: bool = False
     _online_before: int = 0
     _total_before: int = 0
 
@@ -80,6 +104,7 @@ class Plug(_Steps):
 
     def advance(self, vm: Vm, now: float, agent: bool) -> list[Command]:
         """The commands of the next step. `agent`: the guest has one that lately reported."""
+        self._go_on(now)
         if self.stage == "new":
             if agent:
                 self.request = self.tickets()
@@ -88,6 +113,8 @@ class Plug(_Steps):
             return self._attach(vm)
         if self.stage == "naming the zone" and now > self.deadline:
             return self._fail("the agent did not confirm the zone of the next DIMM")
+        if self.stage == "zone named":
+            return self._attach(vm)
         if self.stage == "attached":
             self._go("waiting until it is online", now + ONLINE_LIMIT)
         if self.stage == "waiting until it is online":
@@ -97,31 +124,35 @@ class Plug(_Steps):
                 return self._fail("the guest did not bring the new DIMM online")
         return []
 
-    def acknowledged(self, vm: Vm, ack: wire.Ack, now: float) -> list[Command]:
+    def acknowledged(self, ack: wire.Ack) -> None:
         """The agent answered."""
         if self.stage != "naming the zone" or ack.request_id != self.request:
-            return []
-        if not ack.ok:
-            return self._fail(f"the agent could not set the zone: {ack.detail}")
-        return self._attach(vm)
+            return
+        if ack.ok:
+            self.stage = "zone named"
+        else:
+            self._fail(f"the agent could not set the zone: {ack.detail}")
 
-    def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> list[Command]:
+    def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
         """The hypervisor answered. After a time-out the DIMM may still come, so it stays paid for."""
         if ticket != self.ticket or self.stage != "attaching":
-            return []
+            return
         if error is None:
             self.stage = "attached"
-            return self.advance(vm, now, agent=True)
-        if timed_out:
-            return []
-        vm.pending_plug_bytes = 0
-        return self._fail(f"hot add was refused: {error}")
+        elif timed_out:
+            self._late = True
+        else:
+            vm.pending_plug_bytes = 0
+            # A job that began a moment before the command is nobody's fault.
+            (self._drop if vm.job else self._fail)(f"hot add was refused: {error}")
 
     def dimms_changed(self, vm: Vm, added: bool) -> None:
-        """The DIMM is there: from now on the model counts it."""
-        if added and self.stage == "attaching":
+        """The DIMM is there: from now on the model counts it. Or a command that was late has plugged none."""
+        if self.stage == "attaching" and (added or self._late):
             vm.pending_plug_bytes = 0
             self.stage = "attached"
+            if not added:
+                self._fail("the hypervisor took too long, and plugged nothing")
 
     def refused(self, alias: str, now: float) -> None:
         """Not about a plug."""
@@ -131,8 +162,7 @@ class Plug(_Steps):
         # The guest may have less free than when the DIMM was planned.
         self.size_bytes = 0 if facts is None else min(self.size_bytes, bearable_dimm(vm))
         if self.size_bytes == 0:
-            self.outcome, self.note = Outcome.DROPPED, "the guest had no room for a DIMM any more"
-            return []
+            return self._drop("the guest had no room for a DIMM any more")
         if facts is not None:
             self._online_before, self._total_before = facts.online_bytes, facts.total_bytes
         vm.pending_plug_bytes = self.size_bytes
@@ -167,6 +197,7 @@ class Unplug(_Steps):
 
     def advance(self, vm: Vm, now: float, agent: bool) -> list[Command]:
         """The commands of the next step."""
+        self._go_on(now)
         dimm = next((d for d in vm.dimms if d.alias == self.alias), None)
         if dimm is None:
             return self._succeed("the DIMM is gone")
@@ -181,29 +212,34 @@ class Unplug(_Steps):
                 return self._offline(vm, dimm.base_bytes, dimm.size_bytes, now, agent)
             if now > self.deadline:
                 return self._fail("the balloon did not make room for the DIMM to leave")
+        if self.stage == "offlined":
+            return self._detach(vm, now)
         if self.stage == "offlining" and now > self.deadline:
-            return self._undone(vm, "the guest did not offline the DIMM in time")
+            self._give_up("the guest did not offline the DIMM in time")
         if self.stage == "detaching" and now > self.deadline:
-            return self._undone(vm, "the DIMM did not leave in time")
-        return []
+            self._give_up("the DIMM did not leave in time")
+        return self._undone(vm) if self.stage == "given up" else []
 
-    def acknowledged(self, vm: Vm, ack: wire.Ack, now: float) -> list[Command]:
+    def acknowledged(self, ack: wire.Ack) -> None:
         """The agent has done what it could."""
         if self.stage != "offlining" or ack.request_id != self.request:
-            return []
-        if not ack.ok:
-            return self._undone(vm, f"the guest needs the DIMM: {ack.detail}")
-        return self._detach(vm, now)
+            return
+        if ack.ok:
+            self.stage = "offlined"
+        else:
+            self._give_up(f"the guest needs the DIMM: {ack.detail}")
 
-    def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> list[Command]:
+    def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
         """The hypervisor answered."""
         if ticket != self.ticket or self.stage != "detaching" or error is None:
-            return []
+            return
         if timed_out:
             # It may leave at any time from now on: no target may be sent before that is known.
             self.deadline = now + LATE_LIMIT
-            return []
-        return self._undone(vm, f"unplug was refused: {error}")
+        elif vm.job:
+            self.stage = "offlined"  # asked again once the job is over
+        else:
+            self._give_up(f"unplug was refused: {error}")
 
     def dimms_changed(self, vm: Vm, added: bool) -> None:
         """Seen in `advance`."""
@@ -229,9 +265,12 @@ class Unplug(_Steps):
         self._go("detaching", now + DETACH_LIMIT)
         return [DetachDimm(vm.config.uuid, self.ticket, self.alias)]
 
-    def _undone(self, vm: Vm, note: str) -> list[Command]:
+    def _give_up(self, note: str) -> None:
+        self.stage, self.note = "given up", note
+
+    def _undone(self, vm: Vm) -> list[Command]:
         """Fail, and bring half-offlined blocks back online."""
-        self._fail(note)
+        self._fail(self.note)
         message, self._undo = self._undo, None
         return [SendToGuest(vm.config.uuid, message)] if message is not None else []
 

@@ -2,7 +2,6 @@
 
 from typing import Final
 
-from host_controller.model import RunState
 from host_controller.units import KIB, MIB, format_size, round_up
 from host_controller.vm import Phase, Vm
 
@@ -25,7 +24,7 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     """
     target = vm.target_bytes
     settled = vm.phase is Phase.LIVE or (vm.phase is Phase.STARTING and vm.facts is not None)
-    if target is None or not settled or vm.state is not RunState.RUNNING or vm.job or vm.held:
+    if target is None or not settled or vm.hands_off or vm.held:
         _moves(vm, now)
         return None
     gap = vm.present_bytes - target

@@ -44,6 +44,8 @@ class Vm:
     booted_at: float
     """When its kernel last started, or when we first saw it."""
     state: RunState = RunState.RUNNING
+    ran_at: float = -math.inf
+    """When its vCPUs were last seen to be let run."""
     job: str | None = None
     dimms: tuple[Dimm, ...] = ()
     virtio_mem_bytes: int = 0
@@ -127,6 +129,11 @@ class Vm:
     def ram_bytes(self) -> int:
         """Boot RAM and DIMMs: what the balloon's figures count from."""
         return self.config.boot_ram_bytes + sum(d.size_bytes for d in self.dimms)
+
+    @property
+    def hands_off(self) -> bool:
+        """No command may be sent to it: its vCPUs stand still (facts: trap 18), or a job moves it."""
+        return self.job is not None or self.state is not RunState.RUNNING
 
     def has_agent(self, now: float, stale_seconds: float) -> bool:
         """Its agent reported lately; else balloon statistics stand in for it."""

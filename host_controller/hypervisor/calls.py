@@ -1,5 +1,6 @@
 """What each command is in libvirt's terms. Every function here blocks and runs in a connection's thread."""
 
+import time
 from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree import ElementTree
@@ -35,9 +36,12 @@ RUN_STATES: Final = {
     libvirt.VIR_DOMAIN_NOSTATE: RunState.RUNNING,
 }
 
+INCOMING: Final = "incoming migration"
+
 _JOB_NAMES: Final = {
     getattr(libvirt, f"VIR_DOMAIN_JOB_OPERATION_{name.upper().replace(' ', '_')}", -1): name
     for name in (
+        "start",
         "save",
         "restore",
         "dump",
@@ -46,7 +50,7 @@ _JOB_NAMES: Final = {
         "snapshot delete",
     )
 } | {
-    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: "incoming migration",
+    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: INCOMING,
     libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "migration",
 }
 
@@ -55,7 +59,7 @@ class JobRunning(CallFailed):
     """Not sent, because a migration, save or snapshot holds the VM."""
 
     def __init__(self, job: str) -> None:
-        super().__init__(f"a {job} job is running")
+        super().__init__(f"not while this job runs: {job}")
         self.job = job
 
 
@@ -63,7 +67,8 @@ class JobRunning(CallFailed):
 class Sample:
     """One reading of a VM."""
 
-    actual_bytes: int
+    actual_bytes: int | None
+    """None while it arrives: libvirt would hold the question until it is there."""
     stats: BalloonStats | None
     job: str | None
 
@@ -103,25 +108,32 @@ def active_uuids(connection: Connection) -> list[str]:
 
 
 def running_job(domain: Any) -> str | None:
-    """The job that holds a domain, or None. Asks QEMU only while there is one."""
+    """The job that holds a domain, or None. Asks QEMU only while there is one.
+
+    Backups and block jobs (copy, commit, pull) do not count: they last for hours, read and write disks only,
+    and libvirt holds its lock for none of that time but the beginning and the end.
+    """
     try:
-        kind = domain.jobInfo()[0]
-        if kind == libvirt.VIR_DOMAIN_JOB_NONE or kind >= libvirt.VIR_DOMAIN_JOB_COMPLETED:
+        # One that has failed or was cancelled holds the domain until libvirt has tidied up behind it.
+        if domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE:
             return None
         operation = domain.jobStats().get("operation", -1)
     except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID and domain.isActive():
-            return "incoming migration"  # the one job whose figures libvirt refuses to give
+        refused = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_INVALID)
+        if error.get_error_code() in refused and domain.isActive():
+            return INCOMING  # the one job whose figures libvirt refuses to give
         raise
     if operation == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
-        return None  # lasts for hours, and libvirt lets balloon and DIMMs be changed meanwhile
-    return _JOB_NAMES.get(operation, "domain")
+        return None
+    return _JOB_NAMES.get(operation, "libvirt job")
 
 
 def sample(connection: Connection, uuid: str) -> Sample:
     """Balloon, its statistics and the running job. One request to QEMU, about 2 ms."""
     domain = connection.domain(uuid)
     job = running_job(domain)
+    if job == INCOMING:
+        return Sample(None, None, job)
     figures = domain.memoryStats()
     stats = None
     if figures.get("last_update") and "usable" in figures and "available" in figures:
@@ -134,19 +146,31 @@ def sample(connection: Connection, uuid: str) -> Sample:
 
 
 def set_stats_period(connection: Connection, uuid: str, seconds: int) -> None:
-    """Have QEMU ask the balloon driver for statistics."""
-    connection.domain(uuid).setMemoryStatsPeriod(seconds, LIVE)
+    """Have QEMU ask the balloon driver for statistics.
+
+    Raises:
+        JobRunning: before anything was sent.
+    """
+    domain = connection.domain(uuid)
+    if (job := running_job(domain)) is not None:
+        raise JobRunning(job)
+    domain.setMemoryStatsPeriod(seconds, LIVE)
 
 
-def carry_out(connection: Connection, command: VmCommand) -> DomainView | None:
+def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) -> DomainView | None:
     """Do it; for AttachDimm the domain with what is plugged afterwards.
 
     Raises:
         JobRunning: before anything was sent: libvirt would hold the call for up to 30 s (facts: 13).
+        CallFailed: libvirt said no; or the limit had passed before anything was sent, because a job held
+            even the question whether there is one: what was decided then may be wrong by now.
     """
+    begun = time.monotonic()
     domain = connection.domain(command.vm)
     if not isinstance(command, Suspend | Resume) and (job := running_job(domain)) is not None:
         raise JobRunning(job)
+    if time.monotonic() - begun > limit_seconds:
+        raise CallFailed("not sent: libvirt was busy with the VM for too long")
     match command:
         case SetTarget():
             # Whole KiB, rounded down: never more than was paid for.

@@ -181,7 +181,10 @@ class ResidentSampled:
 
 @dataclass(frozen=True, slots=True)
 class DimmsChanged:
-    """The VM's plugged DIMMs, whole list."""
+    """The VM's plugged DIMMs, whole list.
+
+    Also said, changed or not, once a command that was told as timed out has come to its end.
+    """
 
     vm: str
     dimms: tuple[Dimm, ...]

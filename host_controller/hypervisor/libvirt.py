@@ -320,7 +320,7 @@ class LibvirtHypervisor:
     def _on_migration(self, uuid: str, _iteration: int) -> None:
         worker = self._workers.get(uuid)
         if worker is not None:
-            worker.set_job(worker.job or "migration")
+            worker.migrates()
 
     def _on_job_completed(self, uuid: str, _figures: dict[str, Any]) -> None:
         worker = self._workers.get(uuid)

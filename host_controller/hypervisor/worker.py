@@ -104,6 +104,7 @@ class VmWorker:
         self._commands: deque[calls.VmCommand] = deque()
         self._running: tuple[calls.VmCommand, float] | None = None
         self._inspect = True
+        self._was_late = False
         self._states_told = 0
         self._sample_due = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -152,6 +153,7 @@ class VmWorker:
         """The vCPUs were stopped or continued, or the guest died."""
         self._states_told += 1
         self._set_state(state)
+        self._want_sample()  # with that a migration or a restore may have ended
 
     def _set_state(self, state: RunState) -> None:
         if state is not self.state:
@@ -161,10 +163,19 @@ class VmWorker:
 
     def set_job(self, job: str | None) -> None:
         """A job was seen to run, or to be over."""
-        if job != self.job:
-            self.job = job
-            if self._managed:
-                self._emit(JobChanged(self.uuid, job))
+        if job == self.job:
+            return
+        self.job = job
+        if self._managed:
+            self._emit(JobChanged(self.uuid, job))
+        if job is None:
+            self.look_again()  # what could not be done or seen meanwhile
+
+    def migrates(self) -> None:
+        """QEMU sends the VM somewhere, perhaps into a file: libvirt knows what that is called."""
+        if self.job is None:
+            self.set_job("migration")
+            self._want_sample()
 
     def guest_opened_port(self) -> None:
         """The agent opened its end."""
@@ -254,7 +265,7 @@ class VmWorker:
         if found is not None and found.view.config is not None and not found.view.stats_period:
             try:
                 calls.set_stats_period(connection, self.uuid, STATS_PERIOD_SECONDS)
-            except libvirt.libvirtError as error:
+            except (libvirt.libvirtError, calls.JobRunning) as error:
                 log.info("no balloon statistics", vm=found.view.name, error=str(error))
         return found
 
@@ -265,7 +276,8 @@ class VmWorker:
         timed_out = False
         try:
             view = await self._lanes.control.call(
-                lambda connection: calls.carry_out(connection, command), CONTROL_LIMIT_SECONDS
+                lambda connection: calls.carry_out(connection, command, CONTROL_LIMIT_SECONDS),
+                CONTROL_LIMIT_SECONDS,
             )
             if view is not None:
                 self._take_dimms(view.dimms, view.ram_blocks)
@@ -300,7 +312,8 @@ class VmWorker:
         if not self._managed:
             return
         self.set_job(sample.job)
-        self._emit(BalloonSampled(self.uuid, sample.actual_bytes, sample.stats))
+        if sample.actual_bytes is not None:
+            self._emit(BalloonSampled(self.uuid, sample.actual_bytes, sample.stats))
         if resident is not None:
             self.resident = resident
             self._emit(ResidentSampled(self.uuid, resident.guest_bytes, resident.overhead_bytes))
@@ -346,7 +359,7 @@ class VmWorker:
         log.info("VM answers again", vm=self.name, seconds=time.monotonic() - self.timed_out_at)
         self.timed_out_at = None
         # What the late call did, nobody has said: look, and tell.
-        self._inspect = True
+        self._inspect = self._was_late = True
         self._sample_due = True
         if self._channel is not None and not self._channel.is_open:
             self._channel_due = True
@@ -376,8 +389,9 @@ class VmWorker:
             self._set_state(found.state)
         if old is None or old.config != view.config:
             self._emit(VmConfigChanged(self.uuid, view.config))
-        if old is None or old.dimms != view.dimms:
+        if old is None or old.dimms != view.dimms or self._was_late:
             self._emit(DimmsChanged(self.uuid, view.dimms))
+        self._was_late = False
         if old is not None and old.virtio_mem_bytes != view.virtio_mem_bytes:
             self._emit(VirtioMemChanged(self.uuid, view.virtio_mem_bytes))
 

@@ -78,13 +78,8 @@ def shrink_dead_band(usable_bytes: int) -> int:
 
 
 def reachable(vm: Vm, now: float) -> bool:
-    """A balloon target may be sent at all: not while vCPUs stand still (facts: trap 18) or a job runs."""
-    return (
-        now >= vm.retry_at
-        and vm.state is RunState.RUNNING
-        and vm.job is None
-        and not (vm.held or vm.fault or vm.sent)
-    )
+    """A balloon target may be sent at all."""
+    return now >= vm.retry_at and not (vm.hands_off or vm.held or vm.fault or vm.sent)
 
 
 def immovable(vm: Vm, settings: Settings, now: float) -> str | None:
@@ -96,7 +91,7 @@ def immovable(vm: Vm, settings: Settings, now: float) -> str | None:
     if vm.state is not RunState.RUNNING:
         return f"the VM is {vm.state}"
     if vm.job is not None:
-        return f"a {vm.job} is in progress"
+        return f"{vm.job} in progress"
     if now < vm.retry_at:
         return "a command failed a moment ago; it is tried again"
     if vm.phase is Phase.TAKEOVER:

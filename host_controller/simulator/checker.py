@@ -61,6 +61,8 @@ class _Seen:
     actual: int = 0
     booting: bool = True
     """Its present kernel has said nothing yet, so all that can be told it is what it boots with."""
+    found: bool = False
+    """It was found running and has been told nothing since: to be told what it has is rule 8's demand."""
     lie_since: float | None = None
 
 
@@ -87,17 +89,18 @@ class Checker:
 
     def submitted(self, command: hv.Command) -> None:
         """Judge a command before it has any effect."""
-        if isinstance(command, hv.SendToGuest | hv.SetPace | hv.Suspend | hv.Resume):
-            return
         vm = self._vm(command.vm)
         if vm is None:
+            return
+        self._check_hands_off(vm, command)
+        if isinstance(command, hv.SendToGuest | hv.SetPace | hv.Suspend | hv.Resume):
             return
         vm.advance()
         pending = self.hypervisor.pending(vm.uuid)
         self._check_overlap(vm, command, pending)
         before = self.exposure(vm, pending)
         after = self.exposure(vm, [*pending, command])
-        if after > before:
+        if after > before and not self._confirms(vm, command):
             self._check_payment(vm, command, after - before)
         if isinstance(command, hv.SetTarget):
             self._check_target(vm, command.target_bytes, pending)
@@ -111,6 +114,7 @@ class Checker:
             case hv.VmAppeared():
                 seen = self._seen[event.vm] = _Seen(actual=event.actual_bytes)
                 seen.informed_at = now if event.booted else float("-inf")
+                seen.found = not event.booted
                 self._inherited.update(id(command) for command in self.hypervisor.pending(event.vm))
             case hv.GuestSpoke(untrusted_message=wire.Report() as report):
                 self._informed(event.vm, report.total_bytes, report.available_bytes, report.floor_bytes)
@@ -187,6 +191,14 @@ class Checker:
 
     # --- the rules ----------------------------------------------------------------------------------
 
+    def _confirms(self, vm: SimulatedVm, command: hv.Command) -> bool:
+        """A takeover says what the guest was last seen to have; its balloon may still be moving down."""
+        seen = self._seen[vm.uuid]
+        if not isinstance(command, hv.SetTarget) or not seen.found:
+            return False
+        seen.found = False
+        return command.target_bytes <= seen.actual
+
     def _check_payment(self, vm: SimulatedVm, command: hv.Command, more: int) -> None:
         for other in self.hypervisor.running():
             other.advance()
@@ -196,6 +208,17 @@ class Checker:
             self._found(
                 "1a", vm.spec.name, f"{_short(command)} makes the sum exceed capacity by {format_size(over)}"
             )
+
+    def _check_hands_off(self, vm: SimulatedVm, command: hv.Command) -> None:
+        match command:
+            case hv.SetPace() | hv.Suspend() | hv.Resume():
+                return
+            case hv.SendToGuest(message=wire.Welcome() | wire.Ping()):
+                return
+        if vm.job is not None:
+            self._found("hands off", vm.spec.name, f"{_short(command)} with {vm.job} in progress")
+        elif vm.state is RunState.PAUSED:
+            self._found("hands off", vm.spec.name, f"{_short(command)} while its vCPUs stand still")
 
     def _check_overlap(self, vm: SimulatedVm, command: hv.Command, pending: Sequence[hv.Command]) -> None:
         for other in pending:
@@ -318,5 +341,7 @@ def _short(command: hv.Command) -> str:
             return f"plug of {format_size(command.size_bytes)}"
         case hv.DetachDimm():
             return f"unplug of {command.alias}"
+        case hv.SendToGuest():
+            return f"{type(command.message).__name__} to the agent"
         case _:
             return type(command).__name__

@@ -73,6 +73,10 @@ class SimulatedVm:
         self.behaviour = spec.behaviour
         self.workload = spec.workload
         self.state = RunState.OFF
+        self.job: str | None = None
+        """Of the hypervisor's: it moves or copies the VM, which nobody may touch meanwhile."""
+        self.is_away = False
+        """Saved, or on another host: off, and not forgotten."""
         self.agent: SimulatedAgent | None = None
         self.memory = self._fresh_memory()
         self.boots = 0
@@ -143,15 +147,37 @@ class SimulatedVm:
     def start(self) -> None:
         """Power on."""
         assert self.state is RunState.OFF
+        self.is_away = False
         self.state = RunState.RUNNING
         self.slots.dimms.clear()
         self.balloon.claimed = 0.0
         self.balloon.wanted = float(self.config.boot_ram_bytes - self.config.limits.startup_bytes)
         self._boot()
 
+    def set_job(self, job: str | None) -> None:
+        """A job begins, or is over."""
+        if job != self.job:
+            self.job = job
+            self.emit(hv.JobChanged(self.uuid, job))
+
+    def leave(self) -> None:
+        """Saved, or migrated away: it costs nothing here, and is as it was when it comes back."""
+        self.advance()
+        self.job = None
+        self.state = RunState.OFF
+        self.is_away = True
+
+    def arrive(self, paused: bool) -> None:
+        """Restored, or migrated here: not booted, and no time has passed for it."""
+        self.advance()
+        self.is_away = False
+        self.state = RunState.PAUSED if paused else RunState.RUNNING
+        self.wake()
+
     def stop(self) -> None:
         """Power off."""
         self.advance()
+        self.job = None
         self.state = RunState.OFF
         self.boots += 1
         self.agent = None

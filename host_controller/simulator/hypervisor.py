@@ -15,6 +15,8 @@ ATTACH_SECONDS: Final = 0.05
 PACE_SECONDS: Final = 1.0
 """How often balloon and resident memory are read until the engine says otherwise."""
 HOST_SECONDS: Final = 1.0
+INCOMING: Final = "incoming migration"
+"""The job of a VM that arrives: its QEMU cannot be asked anything."""
 
 Ticketed = hv.SetTarget | hv.AttachDimm | hv.DetachDimm | hv.ResizeVirtioMem | hv.Suspend | hv.Resume
 
@@ -145,11 +147,26 @@ class SimulatedHypervisor:
     def power_off(self, vm: SimulatedVm, reason: str = "shutdown") -> None:
         """The VM stops; commands under way come to nothing."""
         vm.stop()
+        self._leave(vm, reason)
+
+    def _leave(self, vm: SimulatedVm, reason: str) -> None:
         line = self._lines[vm.uuid]
         line.in_force.clear()
         line.samplings += 1
         self._happened("stop", vm)
         self._deliver(hv.VmGone(vm.uuid, reason))
+
+    def put_away(self, vm: SimulatedVm, reason: str) -> None:
+        """The VM is saved, or has been migrated to another host; `bring_back` has it as it was."""
+        vm.leave()
+        self._leave(vm, reason)
+
+    def bring_back(self, vm: SimulatedVm, arriving: bool) -> None:
+        """It is restored; or it begins to arrive from another host, and stands still until it is here."""
+        vm.arrive(paused=arriving)
+        vm.job = INCOMING if arriving else None
+        self._happened("start", vm)
+        self._appeared(self._lines[vm.uuid], booted=False)
 
     def reset(self, vm: SimulatedVm) -> None:
         """Somebody presses the button."""
@@ -193,12 +210,16 @@ class SimulatedHypervisor:
             error = self._carry_out(line.vm, command)
             if not late:
                 done(error, self.agenda.now - now)
+            elif session == self._session:
+                self._deliver(hv.DimmsChanged(command.vm, line.vm.dimm_list()))
 
         if late:
             self.agenda.at(limit, lambda: done("timed out", limit - now, timed_out=True))
         self.agenda.at(ends, act)
 
     def _carry_out(self, vm: SimulatedVm, command: Ticketed) -> str | None:
+        if vm.job is not None and not isinstance(command, hv.Suspend | hv.Resume):
+            return f"not while this job runs: {vm.job}"
         match command:
             case hv.SetTarget():
                 vm.set_target(command.target_bytes)
@@ -236,6 +257,8 @@ class SimulatedHypervisor:
         vm = line.vm
         vm.advance()
         self._deliver(hv.VmAppeared(vm.uuid, vm.config, vm.state, vm.dimm_list(), vm.actual_bytes, booted))
+        if vm.job is not None:
+            self._deliver(hv.JobChanged(vm.uuid, vm.job))
         line.samplings += 1
         self._sample(line, line.samplings, self._session)
 
@@ -245,7 +268,10 @@ class SimulatedHypervisor:
         if mine != line.samplings or session != self._session or vm.state is RunState.OFF:
             return
         vm.advance()
-        if line.busy_until <= self.agenda.now + COMMAND_LIMIT / 2 and vm.behaviour.command_seconds < 1.0:
+        answers = (
+            line.busy_until <= self.agenda.now + COMMAND_LIMIT / 2 and vm.behaviour.command_seconds < 1.0
+        )
+        if answers and vm.job != INCOMING:
             self._deliver(hv.BalloonSampled(vm.uuid, vm.actual_bytes, vm.statistics(self.agenda.now)))
         self._deliver(hv.ResidentSampled(vm.uuid, vm.resident_bytes, vm.spec.overhead_bytes))
         self.agenda.after(line.pace, lambda: self._sample(line, mine, session))

@@ -43,6 +43,16 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """A job moves or copies it: see `World.move`."""
+
+    name: str
+    job: str
+    seconds: float
+    away_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Behave:
     """The guest takes on another behaviour, by its name."""
 
@@ -77,7 +87,7 @@ class KillController:
 
 _T = TypeVar("_T")
 
-Action = Start | Stop | Reset | Pause | Behave | Use | SetLimits | KillController
+Action = Start | Stop | Reset | Pause | Move | Behave | Use | SetLimits | KillController
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +162,8 @@ def apply(world: World, action: Action) -> None:
         case Pause():
             vm = world.vm(action.name)
             vm.suspend() if action.on else vm.resume()
+        case Move():
+            world.move(action.name, action.job, action.seconds, action.away_seconds)
         case Behave():
             world.behave(action.name, BEHAVIOURS[action.behaviour])
         case Use():

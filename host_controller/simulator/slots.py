@@ -1,12 +1,13 @@
 """A VM's DIMM slots, and what its guest does with the DIMMs in them (facts: traps 2, 5, 6, 7, 17)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from agent import wire
 from agent.report import Blocks
 from host_controller.hypervisor import interface as hv
-from host_controller.model import MEMORY_BLOCK_BYTES, Dimm
+from host_controller.model import MEMORY_BLOCK_BYTES, Dimm, RunState
 from host_controller.simulator.behaviours import HotAdd, Unplug
 from host_controller.simulator.memory import MEMMAP_SHARE
 from host_controller.units import GIB
@@ -22,6 +23,8 @@ UNPLUG_OFFLINE_SECONDS: Final = 0.2
 UNPLUG_ONLINE_SECONDS: Final = 2.0
 STARVED_SECONDS: Final = 25.0
 """What a guest does without for want of memory for the page structures of a DIMM (facts: trap 17)."""
+PATIENCE_SECONDS: Final = 1.0
+"""How often a guest that stands still is looked at again."""
 FIRST_BASE: Final = 4 * GIB
 
 
@@ -74,7 +77,7 @@ class Slots:
         self.dimms.append(SimulatedDimm(dimm))
         self._changed()
         boot = vm.boots
-        vm.agenda.after(DISCOVER_SECONDS, lambda: self._discover(dimm.alias, boot))
+        self._later(DISCOVER_SECONDS, lambda: self._discover(dimm.alias, boot))
         return None
 
     def unplug(self, alias: str) -> str | None:
@@ -85,7 +88,7 @@ class Slots:
             return f"no DIMM {alias}"
         seconds = UNPLUG_OFFLINE_SECONDS if found.zone is None else UNPLUG_ONLINE_SECONDS
         if vm.behaviour.unplug is not Unplug.IGNORED:
-            vm.agenda.after(seconds, lambda: self._eject(alias))
+            self._later(seconds, lambda: self._eject(alias))
         return None
 
     def change(self, request: wire.Offline | wire.Online, zone: wire.Zone | None) -> None:
@@ -111,6 +114,18 @@ class Slots:
         vm.agent.acknowledge(request.request_id, changed, detail)
         self._noticed()
 
+    def _later(self, seconds: float, what: Callable[[], None]) -> None:
+        """The guest does it, or once its vCPUs run again: what it was told waits in its devices."""
+        vm = self._vm
+
+        def act() -> None:
+            if vm.state is RunState.PAUSED or vm.is_away:
+                self._later(PATIENCE_SECONDS, what)
+            else:
+                what()
+
+        vm.agenda.after(seconds, act)
+
     def _find(self, alias: str) -> SimulatedDimm | None:
         return next((d for d in self.dimms if d.dimm.alias == alias), None)
 
@@ -130,7 +145,7 @@ class Slots:
         memory.memmap += price
         if vm.behaviour.hot_add is HotAdd.WORKS and vm.agent is not None and vm.agent.zone:
             zone = vm.agent.zone
-            vm.agenda.after(ONLINE_SECONDS, lambda: self._online(alias, zone, boot))
+            self._later(ONLINE_SECONDS, lambda: self._online(alias, zone, boot))
         self._noticed()
 
     def _online(self, alias: str, zone: wire.Zone, boot: int) -> None:

@@ -12,7 +12,7 @@ from host_controller.simulator.checker import Checker, Violation
 from host_controller.simulator.clock import LAST, Agenda
 from host_controller.simulator.driver import TICK_SECONDS, Controller, EngineDriver
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
-from host_controller.simulator.hypervisor import SimulatedHypervisor
+from host_controller.simulator.hypervisor import INCOMING, SimulatedHypervisor
 from host_controller.simulator.workload import Workload
 from host_controller.units import format_size
 
@@ -144,6 +144,40 @@ class World:
         vm = self._by_name[name]
         if vm.state is not RunState.OFF:
             self.hypervisor.reset(vm)
+
+    def move(self, name: str, job: str, seconds: float, away_seconds: float | None) -> None:
+        """A job takes a running VM for some seconds.
+
+        Then it leaves, and comes back after `away_seconds` (restored; migrated: incoming for as long again).
+        With None it is over where it began: a migration that was cancelled, or a snapshot.
+        """
+        vm = self._by_name[name]
+        if vm.state is not RunState.RUNNING or vm.job is not None:
+            return
+        vm.set_job(job)
+        self.agenda.after(seconds, lambda: self._moved(vm, job, seconds, away_seconds))
+
+    def _moved(self, vm: SimulatedVm, job: str, seconds: float, away_seconds: float | None) -> None:
+        if vm.job != job:  # it was powered off meanwhile
+            return
+        if away_seconds is None:
+            vm.set_job(None)
+            return
+        self.hypervisor.put_away(vm, job)
+        boots = vm.boots
+
+        def back() -> None:
+            if vm.state is RunState.OFF and vm.boots == boots:
+                self.hypervisor.bring_back(vm, arriving=job == "migration")
+                self.agenda.after(seconds, lambda: self._arrived(vm))
+
+        self.agenda.after(away_seconds, back)
+
+    @staticmethod
+    def _arrived(vm: SimulatedVm) -> None:
+        if vm.job == INCOMING:
+            vm.resume()
+            vm.set_job(None)
 
     def behave(self, name: str, behaviour: Behaviour) -> None:
         """Exchange a VM's behaviour."""

@@ -12,6 +12,7 @@ from tests.lab.guest import Guest
 from tests.lab.lab import Lab
 from tests.lab.observer import Observer
 from tests.lab.processes import processes_of
+from tests.lab.session import Session
 
 GuestFactory = Callable[[GuestSpec], Guest]
 
@@ -21,6 +22,7 @@ class Rig:
     """A host under test: managed guests, the controller, and the observer that watches both."""
 
     lab: Lab
+    session: Session
     observer: Observer
     controller: Controller
     guests: dict[str, Guest] = field(default_factory=dict)
@@ -28,7 +30,7 @@ class Rig:
     def define(self, name: str, limits: Limits | None = None, **spec: Any) -> Guest:
         """A guest that `dynmem enable` has prepared, off."""
         limits = limits or Limits()
-        guest = self.lab.guest(GuestSpec(name, startup_mib=limits.startup, **spec))
+        guest = self.lab.guest(GuestSpec(name, startup_mib=limits.startup, **spec), self.session)
         self.guests[name] = guest
         enable(guest, limits)
         return guest
@@ -90,11 +92,11 @@ def _make(lab: Lab) -> Iterator[GuestFactory]:
 def _make_rigs(lab: Lab, name: str) -> Iterator[RigFactory]:
     made: list[Rig] = []
 
-    def make(capacity: int, **settings: Any) -> Rig:
+    def make(capacity: int, session: Session = lab.session, **settings: Any) -> Rig:
         directory = lab.directory / f"controller-{name}-{len(made)}"
         observer = Observer()
         observer.__enter__()
-        rig = Rig(lab, observer, Controller(directory, lab.session.uri, capacity, **settings))
+        rig = Rig(lab, session, observer, Controller(directory, session.uri, capacity, **settings))
         made.append(rig)
         rig.controller.start()
         return rig
@@ -106,7 +108,10 @@ def _make_rigs(lab: Lab, name: str) -> Iterator[RigFactory]:
 
 @pytest.fixture
 def make_rig(lab: Lab, request: pytest.FixtureRequest) -> Iterator[RigFactory]:
-    """Hosts under test that live as long as the test. `capacity` in MiB, settings as of Controller."""
+    """Hosts under test that live as long as the test. `capacity` in MiB, settings as of Controller.
+
+    On the lab's own libvirt, or on that of another `session`.
+    """
     yield from _make_rigs(lab, request.node.name[:40])
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import libvirt
 import pytest
 
 from agent import wire
@@ -48,6 +49,7 @@ from tests.guests.watch import LIMITS, Watch, destroy_all, start_bare, watching
 from tests.lab.domain import GuestSpec
 from tests.lab.guest import Guest
 from tests.lab.lab import Lab
+from tests.lab.migration import migrate
 from tests.lab.session import Session
 
 
@@ -105,12 +107,67 @@ async def test_a_save_is_a_job_and_a_restored_vm_has_not_booted(session: Session
         vm = (await watch.vm("vm")).vm
         await asyncio.to_thread(domain.save, str(save_file))
         assert (await watch.until(VmGone)).reason == "saved"
-        assert [event.job for _, event in watch.all(JobChanged)][:1] == ["migration"]
+        jobs = [event.job for _, event in watch.all(JobChanged)]
+        assert jobs[0] in ("save", "migration"), "which is what QEMU calls it until libvirt has been asked"
         saved = time.monotonic()
         await asyncio.to_thread(session.connection().restore, str(save_file))
         again = await watch.vm("vm", since=saved)
         assert (again.vm, again.booted) == (vm, False)
         await watch.until(BalloonSampled, since=saved)
+
+
+@pytest.fixture(scope="module")
+def second_session(lab: Lab) -> Session:
+    return lab.new_session()
+
+
+async def test_a_vm_that_arrives_is_announced_at_once_and_asked_nothing_until_it_is_there(
+    session: Session, second_session: Session
+) -> None:
+    (domain,) = start_bare(session, "vm")
+    async with watching(session.uri) as source, watching(second_session.uri) as destination:
+        vm = (await source.vm("vm")).vm
+        moving = asyncio.create_task(asyncio.to_thread(migrate, domain, second_session, 1))
+        job = await source.until(JobChanged)
+        assert job.job == "migration"
+        refused = await source.do(SetTarget, vm, 100 * MIB)
+        assert refused.error == "not while this job runs: migration"
+        assert not refused.timed_out
+        arriving = await destination.vm("vm")
+        assert (arriving.booted, arriving.state, arriving.config.limits) == (False, RunState.PAUSED, LIMITS)
+        destination.hypervisor.submit(SetPace(vm, 0.1))
+        incoming = await destination.until(JobChanged)
+        assert incoming.job == "incoming migration"
+        refused = await destination.do(SetTarget, vm, 100 * MIB)
+        assert refused.error == "not while this job runs: incoming migration"
+        await moving
+        await destination.until(JobChanged, lambda event: event.job is None)
+        assert (await source.until(VmGone)).reason == "migrated away"
+        (first, _), *_ = destination.all(BalloonSampled)
+        (runs, _), *_ = destination.all(VmStateChanged)
+        assert first > runs
+        assert (await destination.do(SetTarget, vm, 100 * MIB)).error is None
+    destroy_all(second_session)
+
+
+async def test_a_migration_that_is_called_off_holds_the_vm_until_libvirt_has_tidied_up(
+    session: Session, second_session: Session
+) -> None:
+    (domain,) = start_bare(session, "vm")
+    async with watching(session.uri) as source, watching(second_session.uri) as destination:
+        vm = (await source.vm("vm")).vm
+        source.hypervisor.submit(SetPace(vm, 0.05))
+        moving = asyncio.create_task(asyncio.to_thread(migrate, domain, second_session, 1))
+        await destination.vm("vm")
+        called_off = time.monotonic()
+        await asyncio.to_thread(domain.abortJob)
+        with pytest.raises(libvirt.libvirtError, match="canceled"):
+            await moving
+        await source.until(JobChanged, lambda event: event.job is None, since=called_off)
+        assert (await source.do(SetTarget, vm, 100 * MIB)).error is None
+        assert (await destination.until(VmGone)).reason == "failed"
+        took = {one.seconds for _, one in source.all(CommandDone)}
+        assert max(took) < 1.0, "it did not have to wait for the job's end"
 
 
 async def test_a_vm_of_somebody_else_is_only_charged(session: Session) -> None:

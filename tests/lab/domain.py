@@ -52,9 +52,9 @@ def kernel_command_line(spec: GuestSpec) -> str:
 
 
 def domain_xml(
-    spec: GuestSpec, accelerator: Accelerator, image: Image, code_disk: Path, directory: Path
+    spec: GuestSpec, accelerator: Accelerator, image: Image, code_disk: Path, disk: Path, place: Path
 ) -> str:
-    """The domain. `directory` is the guest's own: its overlay, its console, its sockets."""
+    """The domain. `disk` is its overlay; its console and its sockets are in `place`, on one host."""
     tcg = f"<tcg><tb-cache unit='MiB'>{TB_CACHE_MIB}</tb-cache></tcg>" if accelerator.name == "TCG" else ""
     maximum = numa = statistics = agent_port = ""
     balloon = "model='virtio'"
@@ -67,7 +67,7 @@ def domain_xml(
         agent_port = f"<channel type='unix'><target type='virtio' name='{AGENT_PORT}'/></channel>"
     monitors = "".join(
         f"<qemu:arg value='-chardev'/>"
-        f"<qemu:arg value='socket,id={name},path={directory}/{name}.qmp,server=on,wait=off'/>"
+        f"<qemu:arg value='socket,id={name},path={place}/{name}.qmp,server=on,wait=off'/>"
         f"<qemu:arg value='-mon'/><qemu:arg value='chardev={name},mode=control'/>"
         for name in ("observer", "test")
     )
@@ -93,7 +93,7 @@ def domain_xml(
   <devices>
     <disk type='file' device='disk'>
       <driver name='qemu' type='qcow2' cache='unsafe' discard='unmap'/>
-      <source file='{directory}/disk.qcow2'/>
+      <source file='{disk}'/>
       <target dev='vda' bus='virtio'/>
     </disk>
     <disk type='file' device='disk'>
@@ -103,9 +103,9 @@ def domain_xml(
       <readonly/>
     </disk>
     <controller type='usb' model='none'/>
-    <serial type='file'><source path='{directory}/console.log'/><target port='0'/></serial>
+    <serial type='file'><source path='{place}/console.log'/><target port='0'/></serial>
     <channel type='unix'>
-      <source mode='bind' path='{directory}/lab.sock'/>
+      <source mode='bind' path='{place}/lab.sock'/>
       <target type='virtio' name='{LAB_PORT}'/>
     </channel>
     {agent_port}

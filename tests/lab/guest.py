@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import time
+from copy import copy
 from pathlib import Path
+from typing import Self
 
 import libvirt
 
@@ -37,26 +39,45 @@ class Guest:
         code_disk: Path,
         directory: Path,
     ) -> None:
-        """Made by `Lab.guest`. `directory` exists and is the guest's own."""
+        """Made by `Lab.guest`. `directory` exists and is the guest's own.
+
+        `place`, in it, holds what belongs to the host it runs on: a guest that is moved gets another one.
+        """
         if not _NAME.fullmatch(spec.name):
             raise GuestError(f"{spec.name!r} is no name for a guest: letters, digits and -, at most 24.")
         self.spec = spec
         self.session = session
         self.directory = directory
+        self.place = directory / "h0"
         self.started_at = 0.0
         self.boot_seconds: float | None = None
         self._account = account
-        self.xml = domain_xml(spec, accelerator, image, code_disk, directory)
-        self._make_disk(image.root_disk)
-        self.workload = Workload(spec.name, directory / "lab.sock", self.console_tail)
+        disk = directory / "disk.qcow2"
+        self.xml = domain_xml(spec, accelerator, image, code_disk, disk, self.place)
+        self._make_place()
+        self._make_disk(image.root_disk, disk)
 
     @property
     def name(self) -> str:
         """The domain's name."""
         return self.spec.name
 
-    def _make_disk(self, base: Path) -> None:
-        disk = self.directory / "disk.qcow2"
+    def on(self, session: Session) -> Self:
+        """The same guest as it will be on another host: `migration.py` takes it there."""
+        other = copy(self)
+        other.session = session
+        number = sum(one.name.startswith("h") for one in self.directory.iterdir())
+        other.place = self.directory / f"h{number}"
+        other.xml = self.xml.replace(f"{self.place}/", f"{other.place}/")
+        other._make_place()
+        return other
+
+    def _make_place(self) -> None:
+        self.place.mkdir()
+        self._account.own(self.place)
+        self.workload = Workload(self.name, self.place / "lab.sock", self.console_tail)
+
+    def _make_disk(self, base: Path, disk: Path) -> None:
         command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(base), "-F", "raw", str(disk)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode != 0:
@@ -126,21 +147,21 @@ class Guest:
         return pids[0]
 
     def _pids(self) -> list[int]:
-        return processes_of(self.directory)
+        return processes_of(self.place)
 
     def qmp(self) -> Qmp:
         """A new connection to the test's own monitor socket: one at a time, close it."""
-        return Qmp(self.directory / "test.qmp")
+        return Qmp(self.place / "test.qmp")
 
     @property
     def observer_socket(self) -> Path:
         """The observer's monitor socket."""
-        return self.directory / "observer.qmp"
+        return self.place / "observer.qmp"
 
     def console_tail(self, lines: int = 12) -> str:
         """The end of its serial console, for error messages."""
         try:
-            text = (self.directory / "console.log").read_text(errors="replace")
+            text = (self.place / "console.log").read_text(errors="replace")
         except OSError:
             return f"({self.name} has no console yet)"
         return f"Console of {self.name} ends:\n  " + "\n  ".join(text.splitlines()[-lines:])

@@ -60,11 +60,14 @@ class Lab:
     ) -> None:
         self.close()
 
-    def new_session(self) -> Session:
-        """Another private libvirt, as if on another host (its own directories and host UUID), started."""
+    def new_session(self, *, writes_down: bool = False) -> Session:
+        """Another private libvirt, as if on another host (its own directories and host UUID), started.
+
+        writes_down: keep what it says to QEMU (`Session.said_to_qemu`).
+        """
         directory = self.directory / f"s{len(self.sessions)}"
         directory.mkdir()
-        session = Session(directory, self.account)
+        session = Session(directory, self.account, writes_down=writes_down)
         self.sessions.append(session)
         session.start()
         return session

@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
 import uuid
+from datetime import datetime
 from pathlib import Path
 
 import libvirt
@@ -14,31 +16,51 @@ from tests.lab.account import Account
 from tests.lab.errors import SessionError
 from tests.lab.processes import send, wait_gone
 
+_SENT = re.compile(
+    r'^(\S+ [\d:.]+\+0000): .*QEMU_MONITOR_SEND_MSG: .*msg=\{"execute":"([^"]+)"', re.MULTILINE
+)
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
 class Session:
     """One libvirt session daemon. Several live side by side on one machine: each has its own host UUID."""
 
-    def __init__(self, directory: Path, account: Account) -> None:
-        """`directory`: short (unix socket names hold 107 bytes) and empty; it is given to `account`."""
+    def __init__(self, directory: Path, account: Account, *, writes_down: bool = False) -> None:
+        """`directory`: short (unix socket names hold 107 bytes) and empty; it is given to `account`.
+
+        writes_down: keep what is said to QEMU, for `said_to_qemu`.
+        """
         self.directory = directory
         self.host_uuid = str(uuid.uuid4())
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: libvirt.virConnect | None = None
-        self._write_configuration()
+        self._write_configuration(writes_down)
 
-    def _write_configuration(self) -> None:
+    def _write_configuration(self, writes_down: bool) -> None:
         configuration = self.directory / "c" / "libvirt"
         configuration.mkdir(parents=True)
-        (configuration / "libvirtd.conf").write_text(f'host_uuid = "{self.host_uuid}"\n')
+        lines = [f'host_uuid = "{self.host_uuid}"']
+        if writes_down:
+            lines += ['log_filters = "2:qemu.qemu_monitor"', f'log_outputs = "2:file:{self._monitor_log}"']
+        (configuration / "libvirtd.conf").write_text("\n".join(lines) + "\n")
         # Consoles go straight to their files: no virtlogd.
         (configuration / "qemu.conf").write_text('stdio_handler = "file"\n')
         for name in ("r", "d", "k"):
             (self.directory / name).mkdir(mode=0o700)
         for path in (self.directory, *self.directory.rglob("*")):
             self._account.own(path)
+
+    @property
+    def _monitor_log(self) -> Path:
+        return self.directory / "monitor.log"
+
+    def said_to_qemu(self) -> list[tuple[float, str]]:
+        """Every QMP command that this libvirt has sent to any QEMU: seconds since the epoch, its name."""
+        text = self._monitor_log.read_text(errors="replace")
+        return [
+            (datetime.fromisoformat(stamp).timestamp(), command) for stamp, command in _SENT.findall(text)
+        ]
 
     @property
     def socket(self) -> Path:

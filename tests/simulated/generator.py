@@ -11,6 +11,7 @@ from host_controller.simulator.scenario import (
     Action,
     Behave,
     KillController,
+    Move,
     Pause,
     Reset,
     Scenario,
@@ -31,6 +32,7 @@ WEIGHTS = {
     Stop: 0.7,
     SetLimits: 1.0,
     Pause: 0.5,
+    Move: 1.0,
     KillController: 0.25,
 }
 
@@ -104,6 +106,10 @@ def random_action(rng: random.Random, specs: tuple[GuestSpec, ...]) -> Action:
         return SetLimits(spec.name, changed)
     if kind is Pause:
         return Pause(spec.name, rng.random() < 0.4)
+    if kind is Move:
+        job = rng.choice(("migration", "migration", "save", "snapshot"))
+        away = None if job == "snapshot" or rng.random() < 0.3 else rng.uniform(0.2, 20.0)
+        return Move(spec.name, job, rng.choice((0.3, 3.0, 30.0)) * rng.random(), away)
     if kind is KillController:
         return KillController(rng.uniform(0.1, 5.0))
     return kind(spec.name)

@@ -55,6 +55,16 @@ class HostLife(RuleBasedStateMachine):
     def reset(self, which: int) -> None:
         self.world.reset(f"vm{which % self.vms}")
 
+    @rule(
+        which=st.integers(0, LARGEST - 1),
+        job=st.sampled_from(("migration", "save", "snapshot")),
+        seconds=st.sampled_from((0.5, 10.0)),
+        comes_back=st.booleans(),
+    )
+    def move(self, which: int, job: str, seconds: float, comes_back: bool) -> None:
+        away = 5.0 if comes_back and job != "snapshot" else None
+        self.world.move(f"vm{which % self.vms}", job, seconds, away)
+
     @rule(which=st.integers(0, LARGEST - 1), mib=st.integers(0, 1800))
     def use(self, which: int, mib: int) -> None:
         workload = Workload(steady(mib * MIB))

@@ -1,6 +1,7 @@
 """When a balloon's claims may be relied upon."""
 
 from host_controller import lifecycle
+from host_controller.model import RunState
 from host_controller.units import MIB
 from host_controller.vm import Phase, Vm
 from tests.unit import build
@@ -101,3 +102,11 @@ def test_a_guest_that_tells_the_truth_again_is_taken_over_after_a_while() -> Non
     lifecycle.confirm(vm, 100 * MIB, 0, 14.0)
     assert advance(vm, 14.0) is Phase.CONTRADICTED
     assert advance(vm, 14.0 + lifecycle.RECONCILED_SECONDS) is Phase.TAKEOVER
+
+
+def test_a_vm_whose_vcpus_stand_still_is_silent_and_not_hung() -> None:
+    vm = build.vm(300, state=RunState.PAUSED)
+    assert advance(vm, 1000.0) is Phase.LIVE
+    vm.state, vm.ran_at = RunState.RUNNING, 1000.0
+    assert advance(vm, 1001.0) is Phase.LIVE
+    assert advance(vm, 1001.0 + SETTINGS.hang_seconds) is Phase.HUNG

@@ -49,7 +49,8 @@ def to_guest(commands: list[Command]) -> wire.HostMessage:
 def attach(vm: Vm, operation: Plug) -> AttachDimm:
     zone = to_guest(operation.advance(vm, 1.0, agent=True))
     assert isinstance(zone, wire.OnlineZone)
-    command = only(operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True), 1.1))
+    operation.acknowledged(wire.Ack(zone.request_id, ok=True))
+    command = only(operation.advance(vm, 1.1, agent=True))
     assert isinstance(command, AttachDimm)
     return command
 
@@ -60,7 +61,8 @@ def test_the_zone_is_chosen_before_the_dimm_is_plugged() -> None:
     assert isinstance(zone, wire.OnlineZone)
     assert zone.zone == "movable"
     assert vm.pending_plug_bytes == 0
-    command = only(operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True), 1.1))
+    operation.acknowledged(wire.Ack(zone.request_id, ok=True))
+    command = only(operation.advance(vm, 1.1, agent=True))
     assert isinstance(command, AttachDimm)
     assert vm.pending_plug_bytes == command.size_bytes == 256 * MIB
 
@@ -107,13 +109,16 @@ def test_a_refused_plug_costs_nothing_any_more() -> None:
     assert vm.pending_plug_bytes == 0
 
 
-def test_a_plug_whose_outcome_nobody_knows_stays_paid_for() -> None:
+def test_a_plug_whose_outcome_nobody_knows_stays_paid_for_until_somebody_knows() -> None:
     vm, operation = plug()
     command = attach(vm, operation)
     operation.done(vm, command.ticket, "timed out", True, 3.2)
     operation.advance(vm, 1000.0, agent=True)
     assert operation.outcome is Outcome.UNDER_WAY
     assert vm.pending_plug_bytes == 256 * MIB
+    operation.dimms_changed(vm, added=False)
+    assert operation.outcome is Outcome.FAILED
+    assert vm.pending_plug_bytes == 0
 
 
 def test_memory_that_does_not_come_online_in_time_fails_the_plug() -> None:
@@ -147,9 +152,8 @@ def offlined() -> tuple[Vm, Unplug, wire.Offline]:
 
 def test_a_dimm_is_gone_when_the_hypervisor_says_so() -> None:
     vm, operation, request = offlined()
-    assert isinstance(
-        only(operation.acknowledged(vm, wire.Ack(request.request_id, ok=True), 1.2)), DetachDimm
-    )
+    operation.acknowledged(wire.Ack(request.request_id, ok=True))
+    assert isinstance(only(operation.advance(vm, 1.2, agent=True)), DetachDimm)
     vm.dimms = ()
     operation.advance(vm, 1.3, agent=True)
     assert operation.outcome is Outcome.DONE
@@ -160,11 +164,13 @@ def test_a_dimm_that_does_not_leave_is_brought_back_online(how: str) -> None:
     vm, operation, request = offlined()
     match how:
         case "refused":
-            sent = operation.acknowledged(vm, wire.Ack(request.request_id, ok=False, detail="EBUSY"), 1.2)
+            operation.acknowledged(wire.Ack(request.request_id, ok=False, detail="EBUSY"))
+            sent = operation.advance(vm, 1.2, agent=True)
         case "silent":
             sent = operation.advance(vm, 1.2 + OFFLINE_LIMIT, agent=True)
         case _:
-            operation.acknowledged(vm, wire.Ack(request.request_id, ok=True), 1.2)
+            operation.acknowledged(wire.Ack(request.request_id, ok=True))
+            operation.advance(vm, 1.2, agent=True)
             if how == "says no":
                 operation.refused("dimm0", 1.3)
             sent = operation.advance(vm, 1.3 + (DETACH_LIMIT if how == "will not leave" else 0.1), agent=True)
@@ -177,3 +183,48 @@ def test_a_dimm_that_does_not_leave_is_brought_back_online(how: str) -> None:
 def test_an_offline_dimm_is_detached_at_once() -> None:
     vm, operation = unplug(None)
     assert isinstance(only(operation.advance(vm, 1.0, agent=True)), DetachDimm)
+
+
+def test_a_plug_that_has_changed_nothing_is_given_up_when_a_job_begins_and_nobody_is_to_blame() -> None:
+    vm, operation = plug()
+    zone = to_guest(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(zone, wire.OnlineZone)
+    operation.acknowledged(wire.Ack(zone.request_id, ok=True))
+    operation.hold(1.1)
+    assert operation.outcome is Outcome.DROPPED
+
+
+def test_a_plug_that_lost_the_race_against_a_job_is_no_failure_of_the_guest() -> None:
+    vm, operation = plug()
+    command = attach(vm, operation)
+    vm.job = "migration"
+    operation.done(vm, command.ticket, "not while this job runs: migration", False, 1.2)
+    assert operation.outcome is Outcome.DROPPED
+    assert vm.pending_plug_bytes == 0
+
+
+def test_the_time_in_which_a_vm_may_not_be_touched_does_not_count_against_it() -> None:
+    vm, operation = plug()
+    attach(vm, operation)
+    operation.dimms_changed(vm, added=True)
+    operation.advance(vm, 2.0, agent=True)
+    operation.hold(3.0)
+    operation.hold(600.0)
+    operation.advance(vm, 1000.0, agent=True)
+    assert operation.outcome is Outcome.UNDER_WAY
+    operation.advance(vm, 1000.0 + ONLINE_LIMIT, agent=True)
+    assert operation.outcome is Outcome.FAILED
+
+
+def test_an_offlined_dimm_waits_for_the_end_of_a_job_and_is_detached_then() -> None:
+    vm, operation, request = offlined()
+    operation.acknowledged(wire.Ack(request.request_id, ok=True))
+    operation.hold(1.2)
+    assert operation.outcome is Outcome.UNDER_WAY
+    command = only(operation.advance(vm, 100.0, agent=True))
+    assert isinstance(command, DetachDimm)
+    vm.job = "save"
+    operation.done(vm, command.ticket, "not while this job runs: save", False, 100.1)
+    operation.hold(100.1)
+    vm.job = None
+    assert isinstance(only(operation.advance(vm, 200.0, agent=True)), DetachDimm)
