@@ -4,6 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/setup.stamp
 PACKAGES := tests/lab/packages.txt
+DAILY := not faults or representative
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-unit test-guests image demo clean packages
@@ -26,14 +27,21 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/mypy -p agent -p host_controller -p tests.lab
 	$(VENV)/bin/lint-imports
 
-test: lint ## everything: lint, unit, simulated and real-guest tests
-	$(PYTHON) -m pytest
+test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make faults`) a few
+	$(PYTHON) -m pytest -m '$(DAILY)'
 
 test-unit: $(STAMP) ## what needs no guest
 	$(PYTHON) -m pytest -m 'not guests'
 
 test-guests: $(STAMP) ## real guests under QEMU and a private libvirt
-	$(PYTHON) -m pytest -s -m guests
+	$(PYTHON) -m pytest -s -m 'guests and ($(DAILY))'
+
+.PHONY: faults soak-guests
+faults: $(STAMP) ## every fault on real guests, with a table of what was asserted and seen; about 30 minutes
+	$(PYTHON) -m pytest -s tests/guests/faults --faults-table=docs/faults.md
+
+soak-guests: $(STAMP) ## three real guests under random work and random faults for 20 minutes
+	$(PYTHON) -m tests.guests.faults.soak --table docs/faults.md
 
 image: $(STAMP) ## build the guest image, if it is not in the cache yet
 	$(PYTHON) -m tests.lab.image

@@ -94,6 +94,7 @@ class Controller:
         self._stopping = asyncio.Event()
         self._decided_at = -math.inf
         self._errors: Counter[str] = Counter()
+        self._loop: asyncio.AbstractEventLoop | None = None
         if before is not None:
             self._go_on_from(before)
 
@@ -107,6 +108,10 @@ class Controller:
         """Take in an event, to be handled and decided upon at once or within 50 ms. Never blocks."""
         self._inbox.append((self._clock(), event))
         self._wake.set()
+
+    def tasks(self) -> int:
+        """How many tasks there are in the loop, of whoever they are."""
+        return 0 if self._loop is None else len(asyncio.all_tasks(self._loop))
 
     def settled(self) -> bool:
         """Whether everything that has come in so far has been taken into account."""
@@ -137,6 +142,7 @@ class Controller:
 
     async def run(self) -> None:
         """Work until `stop`, or until the first failure of the loop itself."""
+        self._loop = asyncio.get_running_loop()
         tasks = [
             asyncio.create_task(self._decide_forever(), name="decisions"),
             asyncio.create_task(self._tick_forever(), name="ticks"),

@@ -1,7 +1,7 @@
 """What happened, on disk: a sink of the journal that hands rows to a thread, which writes them to SQLite.
 
 Nothing here can hold up or end control: rows are put into a bounded queue, and whatever is wrong with the
-file or the disk is said once, counted, and tried again a minute later. What was not written by then is lost.
+file or the disk is said once, counted, and tried again a moment later. What was not written by then is lost.
 
 At most 50 MB a day for 100 VMs, so 500 KB a VM: samples are thinned (thinning.py), the two ends of a command
 are one row, and a VM that does nothing but move gets the rows that its budget allows.
@@ -26,7 +26,7 @@ from host_controller.thinning import Allowance, Thinner
 
 LARGEST_QUEUE: Final = 20_000
 COMMIT_SECONDS: Final = 2.0
-RETRY_SECONDS: Final = 60.0
+RETRY_SECONDS: Final = 5.0
 CLEAN_SECONDS: Final = 600.0
 LARGEST_UNANSWERED: Final = 1_000
 BURST: Final = 300

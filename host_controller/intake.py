@@ -294,6 +294,7 @@ class Intake:
 
     @_on_vm.register
     def _(self, event: hv.GuestGone, vm: Vm, now: float) -> None:
+        vm.reported_at = -math.inf  # nobody needs to wait for its silence: statistics stand in from now on
         self.state.notice(now, "agent", vm, f"the agent of {vm.name} left")
 
     @_on_vm.register

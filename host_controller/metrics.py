@@ -157,6 +157,7 @@ HOST_GAUGES: Final[tuple[tuple[Family, Callable[[HostView], Value]], ...]] = tup
             lambda h: int(h.configuration_error is not None),
         ),
         ("loop_lateness_seconds", "Worst of the last minute.", lambda h: h.lateness_seconds),
+        ("loop_tasks", "Tasks of the controller's loop: steady, or one leaks.", lambda h: h.tasks),
         ("uptime_seconds", "Of the controller.", lambda h: h.uptime_seconds),
     )
 )

@@ -67,6 +67,7 @@ def host_view(controller: Controller, configuration_error: str | None = None) ->
         ],
         configuration_error=configuration_error,
         lateness_seconds=round(max(controller.latenesses, default=0.0), 4),
+        tasks=controller.tasks(),
         errors=dict(controller.journal.errors),
     )
 

@@ -160,6 +160,8 @@ class HostView(View, frozen=True, kw_only=True, gc=False):
     """Why the last reload was refused; the configuration before it is in force."""
     lateness_seconds: float
     """How late the control loop was at worst in the last minute."""
+    tasks: int
+    """Tasks of the controller's loop, this answer's included: steady, or one leaks."""
     errors: dict[str, int]
     """By kind, since the start."""
 

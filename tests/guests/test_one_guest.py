@@ -1,7 +1,6 @@
 """One guest with room to grow: squeezed when idle, grown by balloon and then by DIMMs, and back again."""
 
 import random
-import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -183,16 +182,3 @@ def test_a_thrashing_file_cache_grows_the_vm_though_available_memory_is_flat(rig
         guest, lambda vm: vm["assigned_bytes"] > before + 150 * MIB, 90, "grown for its file cache"
     )
     print(f"\n{before / MIB:.0f} → {vm['assigned_bytes'] / MIB:.0f} MiB for a file of 250 MiB")
-
-
-def test_an_agent_that_is_killed_is_missed_by_nobody_and_is_heard_again(rig: Rig, guest: Guest) -> None:
-    guest.workload.signal_agent(signal.SIGKILL, respawn=False)
-    vm = rig.controller.wait_vm(guest, lambda vm: vm["agent"] is None, 40, "judged by balloon statistics")
-    assert vm["phase"] == "live"
-    guest.workload.allocate(150, rate=50)
-    guest.workload.wait_event("done", "memory", 30)
-    rig.controller.wait_vm(
-        guest, lambda vm: vm["assigned_bytes"] > (vm["demand_bytes"] or 0) > 250 * MIB, 30, "grown without it"
-    )
-    guest.workload.start_agent()
-    rig.controller.wait_vm(guest, lambda vm: vm["agent"] is not None, 30, "heard again")

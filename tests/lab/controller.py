@@ -1,6 +1,7 @@
 """The product under test: a real `dynmem run` on a lab's libvirt, and the other commands beside it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from host_controller.client import Client, ControllerUnreachable
 from tests.lab.code_disk import REPOSITORY
 from tests.lab.errors import LabError
 from tests.lab.guest import Guest
+from tests.lab.processes import GUESTS_NICE, prefer
 
 DYNMEM = Path(sys.executable).parent / "dynmem"
 MIB = 1 << 20
@@ -77,6 +79,7 @@ class Controller:
         unplug_after: float = 3600.0,
         overhead_floor: int = 128,
         keep_ready: int | None = None,
+        history: Path | None = None,
         more: str = "",
         program: tuple[str, ...] = (str(DYNMEM), "run"),
     ) -> None:
@@ -102,13 +105,15 @@ settle = {settle}
 unplug_after = {unplug_after}
 [paths]
 state_dir = "{directory}/run"
-history = "{directory}/history.sqlite"
+history = "{history or directory / "history.sqlite"}"
 {more}
 """
         )
         self.client = Client(str(directory / "run" / "control.sock"))
         self.starts = 0
         self._program = program
+        self.environment: dict[str, str] = {}
+        """Beside the test's own, for the next start."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -139,11 +144,13 @@ history = "{directory}/history.sqlite"
                     *("--record", str(self._recording(self.starts))),
                 ],
                 cwd=REPOSITORY,
+                env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the test
             )
+        prefer(self._process.pid, GUESTS_NICE)
         if wait:
             self.wait_for(lambda status: bool(status["host"]["connected"]), 20, "a connection to libvirt")
 
@@ -154,6 +161,10 @@ history = "{directory}/history.sqlite"
     def stop(self) -> None:
         """SIGTERM, as systemd would."""
         self._end(signal.SIGTERM)
+
+    def hang_up(self) -> None:
+        """SIGHUP: read the configuration again."""
+        os.kill(self.pid, signal.SIGHUP)
 
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:

@@ -17,7 +17,7 @@ from tests.lab.account import Account
 from tests.lab.domain import GuestSpec, domain_xml
 from tests.lab.errors import GuestError
 from tests.lab.image import Image
-from tests.lab.processes import processes_of, send, wait_gone
+from tests.lab.processes import GUESTS_NICE, prefer, processes_of, send, wait_gone
 from tests.lab.qmp import Qmp
 from tests.lab.session import Session
 from tests.lab.workload import Workload
@@ -102,6 +102,7 @@ class Guest:
         self.boot_seconds = None
         self.started_at = time.monotonic()
         domain.create()
+        prefer(self.qemu_pid(), GUESTS_NICE)
 
     def wait_booted(self, limit: float = BOOT_LIMIT) -> float:
         """Until the workload server answers; returns seconds since start or reset. Raises WorkloadError."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+GUESTS_NICE = -5
 _OURS = ("qemu-system", "libvirtd", "virtlogd", "dynmem")
 
 
@@ -58,10 +59,14 @@ def wait_gone(pids: Iterable[int], limit: float) -> list[int]:
     return left
 
 
-def prefer(pid: int) -> None:
-    """Let others on this machine not starve a process, as far as we may: only root can."""
+def prefer(pid: int, nice: int = -10) -> None:
+    """Let others on this machine not starve a process, as far as we may: only root can.
+
+    What measures goes before the guests and what they run under (GUESTS_NICE), and these before the rest of
+    the machine: what else it is busy with says nothing about the product.
+    """
     if os.geteuid() != 0:
         return
-    os.setpriority(os.PRIO_PROCESS, pid, -10)
+    os.setpriority(os.PRIO_PROCESS, pid, nice)
     with contextlib.suppress(OSError):  # where sessions are scheduled as groups, the group's share counts
-        Path(f"/proc/{pid}/autogroup").write_text("-10")
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice))

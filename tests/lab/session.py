@@ -14,7 +14,7 @@ import libvirt
 
 from tests.lab.account import Account
 from tests.lab.errors import SessionError
-from tests.lab.processes import send, wait_gone
+from tests.lab.processes import GUESTS_NICE, prefer, send, wait_gone
 
 _SENT = re.compile(
     r'^(\S+ [\d:.]+\+0000): .*QEMU_MONITOR_SEND_MSG: .*msg=\{"execute":"([^"]+)"', re.MULTILINE
@@ -106,6 +106,7 @@ class Session:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for us; we end the daemon in our own order
             )
+        prefer(self._process.pid, GUESTS_NICE)
         deadline = time.monotonic() + limit
         while True:
             try:

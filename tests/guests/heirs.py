@@ -1,0 +1,31 @@
+"""What must be true of guests whose controller is killed, and of the controller that comes after it."""
+
+import time
+
+from tests.guests.conftest import Rig
+from tests.lab.controller import MIB
+from tests.lab.guest import Guest
+
+
+def kill_and_inherit(rig: Rig, *guests: Guest) -> float:
+    """SIGKILL the controller, look, start another; returns in how many seconds it managed the guests."""
+    names = [guest.name for guest in guests]
+    rig.controller.kill()
+    # What was under way ends within a second of inflation; then nothing moves without a controller.
+    before = rig.observer.latest()
+    settled = rig.observer.wait_for(lambda sample: sample.at > before.at + 3, 10, "3 s without")
+    later = rig.observer.wait_for(lambda sample: sample.at > settled.at + 2, 10, "2 s more")
+    for name in names:
+        assert abs(later.guests[name].actual - settled.guests[name].actual) <= MIB
+        assert before.guests[name].actual - later.guests[name].actual <= 256 * MIB
+    begun = time.monotonic()
+    rig.controller.start()
+    rig.controller.wait_managed(*guests, limit=30)
+    took = time.monotonic() - begun
+    taken_over = rig.observer.latest()
+    for guest in guests:
+        assert abs(taken_over.guests[guest.name].actual - later.guests[guest.name].actual) <= 300 * MIB
+        uuid = rig.controller.vm(guest)["uuid"]
+        first = rig.controller.wait_sent("SetTarget", vm=uuid)[0].data["target_bytes"]
+        assert abs(first - later.guests[guest.name].actual) <= MIB, f"{guest.name}: first target := actual"
+    return took
