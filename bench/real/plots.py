@@ -1,6 +1,8 @@
 """Draws what the benchmarks of the loop left: `python -m bench.real.plots`."""
 
 import json
+import math
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +35,63 @@ def scale(told: dict[str, Any]) -> Any:
     return figure
 
 
-FIGURES: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {"scale": scale}
+def reaction(told: dict[str, Any]) -> Any:
+    """Whole allocations beside the floor's, and the waits for a first command."""
+    series = told["series"]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    steps = {name: one for name, one in series.items() if isinstance(one, dict)}
+    for row, one in enumerate(steps.values()):
+        for values, colour, offset in ((one["ours"], OURS, -0.15), (one["floor"], BOUND, 0.15)):
+            left.plot(values, [row + offset] * len(values), "o", color=colour, alpha=0.5)
+            left.plot(statistics.median(values), row + offset, "|", color=colour, markersize=16)
+    left.plot([], [], "o", color=OURS, label="dynmem")
+    left.plot([], [], "o", color=BOUND, label="all sent over QMP as it starts")
+    left.set(yticks=range(len(steps)), yticklabels=[f"{name} MiB" for name in steps], xlim=(0, None))
+    left.set(xlabel="s until all is allocated", title="The whole allocation")
+    left.legend(fontsize="small")
+    phases = {name.split()[1]: one for name, one in series.items() if name.startswith("phases")}
+    for row, (name, values) in enumerate(phases.items()):
+        colour = OURS if name == "dynmem" else PEER
+        right.plot(values, [row] * len(values), "o", color=colour, alpha=0.5)
+        right.plot(statistics.median(values), row, "|", color="black", markersize=18)
+    right.set(yticks=range(len(phases)), yticklabels=list(phases), xscale="log")
+    right.set(xlabel="s until the first command, 20 random phases", title="The first command")
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        axis.invert_yaxis()
+    return figure
+
+
+def impact(told: dict[str, Any]) -> Any:
+    """The job's time in every guest."""
+    return _bars(told["series"], "s", told["title"])
+
+
+def survival(told: dict[str, Any]) -> Any:
+    """What each law survives."""
+    rates = {name: [one["survived"]] for name, one in told["series"].items()}
+    return _bars(rates, "MiB/s survived", told["title"])
+
+
+def _bars(values: dict[str, list[float]], label: str, title: str) -> Any:
+    figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
+    names = list(values)
+    medians = [statistics.median(one) for one in values.values()]
+    colours = [OURS if name == "dynmem" else BOUND if "start" in name else PEER for name in names]
+    axis.barh(names, [0 if math.isinf(one) else one for one in medians], color=colours)
+    for row, one in enumerate(medians):
+        axis.text(0, row, " killed" if math.isinf(one) else f" {one:.3g}", va="center", fontsize="small")
+    axis.set(xlabel=label, title=title)
+    axis.invert_yaxis()
+    return figure
+
+
+FIGURES: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
+    "scale": scale,
+    "reaction": reaction,
+    "impact": impact,
+    "survival": survival,
+}
 
 
 def draw(name: str, directory: Path = RESULTS) -> None:

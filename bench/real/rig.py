@@ -21,6 +21,8 @@ from tests.lab.processes import prefer
 
 OURS: Final = "dynmem"
 SECONDS_APART: Final = 0.005
+NEAR_BYTES: Final = 16 * MIB
+"""A dead band keeps the controller from moving less."""
 SEEN_BYTES: Final = 16 * MIB
 """By so much MemTotal must have grown for memory to have become usable."""
 
@@ -167,10 +169,10 @@ def finish_allocation(guest: Guest, started: float, limit: float) -> Allocation:
 
 
 def wait_actual(guest: Guest, size_bytes: int, limit: float = 60.0) -> float:
-    """When the balloon got there, by QEMU's own word over the test's monitor."""
+    """When the balloon came near there, by QEMU's own word over the test's monitor."""
     deadline = time.monotonic() + limit
     with guest.qmp() as qmp:
-        while (actual := qmp.execute("query-balloon")["actual"]) != size_bytes:
+        while abs((actual := qmp.execute("query-balloon")["actual"]) - size_bytes) > NEAR_BYTES:
             if time.monotonic() > deadline:
                 raise LabError(f"{guest.name}'s balloon is at {actual / MIB:.0f} MiB after {limit:g} s")
             time.sleep(SECONDS_APART)
