@@ -321,14 +321,21 @@ class Intake:
 
     def _judge_by_stats(self, vm: Vm, untrusted: BalloonStats, now: float) -> None:
         """No agent speaks: the balloon's statistics stand in for it."""
+        # A stale `actual` of an earlier boot says nothing about this one (facts: trap 4).
+        actual = vm.actual_bytes if vm.moved or vm.phase is not Phase.STARTING else vm.ram_bytes
+        last = vm.stats
+        if not vm.dimms and actual == vm.target_bytes and last and last.total_bytes == untrusted.total_bytes:
+            # At rest the two figures are of one moment.
+            kept = max(0, actual - untrusted.total_bytes)
+            vm.kernel_bytes = kept if vm.kernel_bytes is None else min(kept, vm.kernel_bytes)
         facts = facts_from_stats(
             untrusted,
             config=vm.config,
             ram_bytes=vm.ram_bytes,
-            # A stale `actual` of an earlier boot says nothing about this one (facts: trap 4).
-            actual_bytes=vm.actual_bytes if vm.moved or vm.phase is not Phase.STARTING else vm.ram_bytes,
+            actual_bytes=actual,
             now=now,
             sequence=untrusted.updated,
+            kernel_bytes=vm.kernel_bytes,
             block_bytes=vm.block_bytes,
         )
         if isinstance(facts, Contradiction):

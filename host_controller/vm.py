@@ -82,6 +82,8 @@ class Vm:
     stats: BalloonStats | None = None
     stats_at: float = -math.inf
     """When the driver last answered."""
+    kernel_bytes: int | None = None
+    """Least RAM without DIMMs and balloon that its driver did not count in its total: what its kernel keeps."""
     moved: bool = False
     """The balloon was seen to move since the guest last booted."""
     facts: GuestFacts | None = None

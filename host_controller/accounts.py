@@ -1,0 +1,112 @@
+"""What every VM costs and asks for, and the sums of it, kept up to date one VM at a time.
+
+A step of the engine deals with the few VMs that something happened to, while the budget depends on all. So
+each VM has an account, and a changed account corrects the sums by its difference: exact, since all of it is
+whole bytes.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from host_controller.policy.balance import Claims
+
+
+class Account(NamedTuple):
+    """One VM's, bytes."""
+
+    charge: int
+    """The most that it may cost the host."""
+    fixed: int
+    """What of the budget it takes whatever the balance gives it; all that it costs while it cannot be moved."""
+    growth: int
+    """How much its demand grows in a second."""
+    next_dimm: int
+    """What its next DIMM would cost, while it is near the end of its RAM."""
+    held: int
+    """Usable memory that it has been given."""
+    grows_above: int
+    """A goal above this is worth growing for."""
+    shrinks_below: int
+    """A goal below this is worth shrinking for, while nobody waits for memory."""
+    claims: Claims | None
+    """What it asks of the balance; None while it cannot be moved."""
+
+
+_NONE: Final = Account(0, 0, 0, 0, 0, 0, 0, None)
+_NO_CLAIMS: Final = Claims(0, 0, 0, 0, 0)
+
+
+class Accounts:
+    """Every VM's account, by UUID."""
+
+    def __init__(self) -> None:
+        self.charges: dict[str, int] = {}
+        self.claims: dict[str, Claims] = {}
+        """Of the VMs that can be moved."""
+        self.charged_bytes = 0
+        self.fixed_bytes = 0
+        self.growth_bytes = 0
+        self.needed_bytes = 0
+        self.changes = 0
+        """Counts changes of claims: as long as it stands still, so does the balance of one budget."""
+        self._accounts: dict[str, Account] = {}
+        self._next_dimms: dict[str, int] = {}
+
+    def __getitem__(self, vm: str) -> Account:
+        return self._accounts[vm]
+
+    def __contains__(self, vm: str) -> bool:
+        return vm in self._accounts
+
+    @property
+    def next_dimm_bytes(self) -> int:
+        """The largest DIMM that somebody may want next: it is paid at full size."""
+        return max(self._next_dimms.values(), default=0)
+
+    def enter(self, vm: str, new: Account) -> None:
+        """Replace a VM's account, or open one."""
+        old = self._accounts.get(vm, _NONE)
+        self._accounts[vm] = new
+        self.charges[vm] = new.charge
+        self.charged_bytes += new.charge - old.charge
+        self.fixed_bytes += new.fixed - old.fixed
+        self.growth_bytes += new.growth - old.growth
+        if new.next_dimm:
+            self._next_dimms[vm] = new.next_dimm
+        elif old.next_dimm:
+            del self._next_dimms[vm]
+        if new.claims != old.claims:
+            self._claim(vm, old.claims, new.claims)
+
+    def close(self, vm: str) -> None:
+        """The VM is gone."""
+        self.enter(vm, _NONE)
+        del self._accounts[vm], self.charges[vm]
+
+    def away_from(self, goals: Mapping[str, int]) -> tuple[int, list[str], list[str]]:
+        """What is missing from these goals in sum; who has too much or too little; who has a little too much.
+
+        The last are within the dead band of a shrinking that nobody needs.
+        """
+        missing = 0
+        far, near = [], []
+        accounts = self._accounts
+        for vm, goal in goals.items():
+            _, _, _, _, held, grows_above, shrinks_below, _ = accounts[vm]
+            if goal > held:
+                missing += goal - held
+                if goal > grows_above:
+                    far.append(vm)
+            elif goal < shrinks_below:
+                far.append(vm)
+            elif goal + grows_above < 2 * held:
+                near.append(vm)
+        return missing, far, near
+
+    def _claim(self, vm: str, old: Claims | None, new: Claims | None) -> None:
+        self.changes += 1
+        self.needed_bytes += (new or _NO_CLAIMS).need - (old or _NO_CLAIMS).need
+        if new is None:
+            del self.claims[vm]
+        else:
+            self.claims[vm] = new
