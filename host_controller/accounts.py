@@ -9,30 +9,25 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from host_controller.policy.balance import Claims
+from host_controller.policy.plan import SMALLEST_DEAD_BAND, grow_dead_band, shrink_dead_band
 
 
 class Account(NamedTuple):
     """One VM's, bytes."""
 
-    charge: int
-    """The most that it may cost the host."""
     fixed: int
-    """What of the budget it takes whatever the balance gives it; all that it costs while it cannot be moved."""
+    """What it takes of the budget beside its goal; all that it costs while it cannot be moved."""
     growth: int
     """How much its demand grows in a second."""
     next_dimm: int
     """What its next DIMM would cost, while it is near the end of its RAM."""
     held: int
     """Usable memory that it has been given."""
-    grows_above: int
-    """A goal above this is worth growing for."""
-    shrinks_below: int
-    """A goal below this is worth shrinking for, while nobody waits for memory."""
     claims: Claims | None
     """What it asks of the balance; None while it cannot be moved."""
 
 
-_NONE: Final = Account(0, 0, 0, 0, 0, 0, 0, None)
+_NOTHING: Final = Account(0, 0, 0, 0, None)
 _NO_CLAIMS: Final = Claims(0, 0, 0, 0, 0)
 
 
@@ -41,6 +36,7 @@ class Accounts:
 
     def __init__(self) -> None:
         self.charges: dict[str, int] = {}
+        """The most that each VM may cost the host."""
         self.claims: dict[str, Claims] = {}
         """Of the VMs that can be moved."""
         self.charged_bytes = 0
@@ -52,23 +48,20 @@ class Accounts:
         self._accounts: dict[str, Account] = {}
         self._next_dimms: dict[str, int] = {}
 
-    def __getitem__(self, vm: str) -> Account:
-        return self._accounts[vm]
-
-    def __contains__(self, vm: str) -> bool:
-        return vm in self._accounts
-
     @property
     def next_dimm_bytes(self) -> int:
         """The largest DIMM that somebody may want next: it is paid at full size."""
         return max(self._next_dimms.values(), default=0)
 
+    def charge(self, vm: str, charge_bytes: int) -> None:
+        """What a VM costs now."""
+        self.charged_bytes += charge_bytes - self.charges.get(vm, 0)
+        self.charges[vm] = charge_bytes
+
     def enter(self, vm: str, new: Account) -> None:
         """Replace a VM's account, or open one."""
-        old = self._accounts.get(vm, _NONE)
+        old = self._accounts.get(vm, _NOTHING)
         self._accounts[vm] = new
-        self.charges[vm] = new.charge
-        self.charged_bytes += new.charge - old.charge
         self.fixed_bytes += new.fixed - old.fixed
         self.growth_bytes += new.growth - old.growth
         if new.next_dimm:
@@ -79,8 +72,9 @@ class Accounts:
             self._claim(vm, old.claims, new.claims)
 
     def close(self, vm: str) -> None:
-        """The VM is gone."""
-        self.enter(vm, _NONE)
+        """The VM is gone, if it ever was there."""
+        self.charge(vm, 0)
+        self.enter(vm, _NOTHING)
         del self._accounts[vm], self.charges[vm]
 
     def away_from(self, goals: Mapping[str, int]) -> tuple[int, list[str], list[str]]:
@@ -92,14 +86,15 @@ class Accounts:
         far, near = [], []
         accounts = self._accounts
         for vm, goal in goals.items():
-            _, _, _, _, held, grows_above, shrinks_below, _ = accounts[vm]
-            if goal > held:
-                missing += goal - held
-                if goal > grows_above:
-                    far.append(vm)
-            elif goal < shrinks_below:
+            held = accounts[vm].held
+            more = goal - held
+            if more > 0:
+                missing += more
+            if -SMALLEST_DEAD_BAND <= more <= SMALLEST_DEAD_BAND:
+                continue  # most of them
+            if more > grow_dead_band(held) or -more > shrink_dead_band(held):
                 far.append(vm)
-            elif goal + grows_above < 2 * held:
+            elif -more > grow_dead_band(held):
                 near.append(vm)
         return missing, far, near
 

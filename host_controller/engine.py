@@ -12,12 +12,13 @@ from typing import Final
 
 from host_controller import ledger as books
 from host_controller import lifecycle
+from host_controller.accounts import Account, Accounts
 from host_controller.events import OperatorEvent
 from host_controller.grants import Pass
 from host_controller.hypervisor.interface import Command, HypervisorEvent, SetPace, Tick
 from host_controller.intake import Intake, Notice, State
 from host_controller.ledger import Ledger
-from host_controller.model import Growth, Settings
+from host_controller.model import Settings
 from host_controller.operation import Operation, Outcome, Plug
 from host_controller.policy import plan
 from host_controller.policy.balance import Claims, balance
@@ -25,7 +26,7 @@ from host_controller.policy.plan import Action, Decision
 from host_controller.policy.ready import Ready
 from host_controller.progress import follow
 from host_controller.units import MIB, format_size
-from host_controller.vm import Phase, Vm
+from host_controller.vm import CONTRADICTED, LIVE, Vm
 
 Event = HypervisorEvent | OperatorEvent | Tick
 
@@ -57,14 +58,13 @@ class Engine:
         """Growth that the balance grants and that is not free yet."""
         self._intake = Intake(self.state)
         self._ready = Ready()
-        self._claims: dict[str, Claims] = {}
-        self._charges: dict[str, int] = {}
-        self._fixed: dict[str, int] = {}
+        self._accounts = Accounts()
         self._unsettled: set[str] = set()
         """VMs that do not have what they should have."""
-        self._moved_goals: set[str] = set()
-        self._was_scarce = False
-        self._balanced: tuple[int, dict[str, Claims]] | None = None
+        self._too_far: set[str] = set()
+        """VMs whose goal has moved away from what they have."""
+        self._balanced = (-1, -1)
+        """The budget that was last laid out, and the number of changes of claims until then."""
 
     @property
     def vms(self) -> dict[str, Vm]:
@@ -79,12 +79,12 @@ class Engine:
     @property
     def charges(self) -> Mapping[str, int]:
         """What each VM was last found to cost, bytes, by UUID."""
-        return self._charges
+        return self._accounts.charges
 
     @property
     def claims(self) -> Mapping[str, Claims]:
         """What each VM that can be moved asks for, by UUID."""
-        return self._claims
+        return self._accounts.claims
 
     def notices(self) -> list[Notice]:
         """What operators should be told since the last call."""
@@ -100,8 +100,9 @@ class Engine:
         """The commands that follow from everything that was taken in."""
         state = self.state
         dirty = [vm for uuid, vm in state.vms.items() if uuid in state.dirty]
+        for uuid in state.dirty - state.vms.keys():
+            self._forget(uuid)
         state.dirty.clear()
-        self._forget_gone()
         commands: list[Command] = []
         for vm in dirty:
             try:
@@ -113,33 +114,26 @@ class Engine:
         if not state.connected:
             return []
         grantable = self.headroom_bytes if state.emergency.cause is None else min(0, self.headroom_bytes)
-        one = Pass(state, self.goals, self._claims, grantable, self.waiting_bytes > 0, now)
-        decisions, sent = one.run(self._concerned(dirty))
+        one = Pass(state, self.goals, self.claims, grantable, self.waiting_bytes > 0, now)
+        concerned = self._too_far | self._unsettled | {vm.config.uuid for vm in dirty}
+        decisions, sent = one.run([vm for uuid, vm in state.vms.items() if uuid in concerned])
         commands += sent
         for decision in decisions:
             self.decisions[decision.vm] = decision
             (self._unsettled.discard if decision.action is Action.HOLD else self._unsettled.add)(decision.vm)
-        for uuid in {command.vm for command in sent}:
-            self._weigh(state.vms[uuid], now)
+        for uuid, cost in one.costs.items():
+            self._accounts.charge(uuid, self.charges[uuid] + cost)
+        state.dirty.update(command.vm for command in sent)  # what they ask for follows in the next step
         self._keep_books(now)
         for vm in dirty:
             commands += self._pace(vm, now)
         return commands
 
-    def _forget_gone(self) -> None:
-        for uuid in [uuid for uuid in self._charges if uuid not in self.state.vms]:
-            for known in (self._charges, self._fixed, self._claims, self.goals, self.decisions):
-                known.pop(uuid, None)
-            self._unsettled.discard(uuid)
-
-    def _concerned(self, dirty: list[Vm]) -> list[Vm]:
-        """The VMs about which something may have to be decided; all when memory becomes scarce or plenty."""
-        scarce = self.waiting_bytes > 0 or self.headroom_bytes < 0 or self.state.emergency.cause is not None
-        changed, self._was_scarce = scarce != self._was_scarce, scarce
-        if changed:
-            return list(self.vms.values())
-        concerned = self._moved_goals | self._unsettled | {vm.config.uuid for vm in dirty}
-        return [vm for uuid, vm in self.vms.items() if uuid in concerned]
+    def _forget(self, uuid: str) -> None:
+        self._accounts.close(uuid)
+        self.goals.pop(uuid, None)
+        self.decisions.pop(uuid, None)
+        self._unsettled.discard(uuid)
 
     def _refresh(self, vm: Vm, now: float) -> list[Command]:
         """Bring everything about one VM up to date: phase, operation, progress, estimate, charge."""
@@ -147,9 +141,9 @@ class Engine:
         lifecycle.advance(vm, self.state.settings, now)
         if vm.phase is not before:
             self.state.notice(now, "phase", vm, f"{vm.name} is {vm.phase}{_because(vm)}")
-            if vm.phase is not Phase.LIVE:
+            if vm.phase is not LIVE:
                 self.state.last_cause = f"{vm.name} is {vm.phase}"
-        commands = self._advance_operation(vm, now)
+        commands = self._advance_operation(vm, now) if vm.config.uuid in self.state.operations else []
         if vm.config.uuid not in self.state.operations:
             told = follow(vm, needed=self.waiting_bytes > 0, now=now)
             if told is not None:
@@ -160,21 +154,21 @@ class Engine:
 
     def _weigh(self, vm: Vm, now: float) -> None:
         """Work out what the VM costs and what it asks for."""
+        settings = self.state.settings
+        charge = fixed = books.charge(vm, settings)
+        held = vm.assigned_bytes
+        claims, next_dimm = None, 0
+        if plan.immovable(vm, settings, now) is None and now >= vm.stuck_until:
+            claims = plan.claims(vm, held, settings, now)
+            fixed = books.fixed(vm, settings)
+            next_dimm = plan.next_dimm_slack(vm, claims.desired)
         uuid = vm.config.uuid
-        charge = books.charge(vm, self.state.settings)
-        self._charges[uuid] = charge
-        if plan.immovable(vm, self.state.settings, now) is None and now >= vm.stuck_until:
-            self._claims[uuid] = plan.claims(vm, self.state.settings, now)
-            self._fixed[uuid] = books.fixed(vm, self.state.settings)
-        else:
-            self._claims.pop(uuid, None)
-            self._fixed[uuid] = charge
+        self._accounts.charge(uuid, charge)
+        self._accounts.enter(uuid, Account(fixed, int(vm.demand.slope), next_dimm, held, claims))
 
     def _advance_operation(self, vm: Vm, now: float) -> list[Command]:
         uuid = vm.config.uuid
-        operation = self.state.operations.get(uuid)
-        if operation is None:
-            return []
+        operation = self.state.operations[uuid]
         commands: list[Command] = []
         if operation.outcome is Outcome.UNDER_WAY:
             if vm.hands_off:
@@ -206,42 +200,29 @@ class Engine:
         """Lay out the budget: goals for every VM that can be moved, and how much is not free yet."""
         settings = self.state.settings
         capacity = self.ledger.capacity()
-        growth = sum(vm.demand.slope for vm in self.vms.values())
-        self._ready.observe(growth, now)
+        accounts = self._accounts
+        self._ready.observe(accounts.growth_bytes, now)
         self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
         promised = self.ledger.reserved() + self.ledger.wanted()
-        all_there_is = max(0, capacity - promised - sum(self._fixed.values()))
+        all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
         # What is kept free for bursts and for the next DIMM yields to whoever lacks what it needs.
-        needed = sum(claims.need for claims in self._claims.values())
-        kept = self._slack() + self.ready_bytes
+        needed = accounts.needed_bytes
+        kept = accounts.next_dimm_bytes + self.ready_bytes
         self.budget_bytes = max(all_there_is - kept, min(all_there_is, needed), 0)
         if self.state.emergency.cause is not None:
             self.budget_bytes = min(self.budget_bytes, needed)
-        self._moved_goals = set()
-        if self._balanced != (self.budget_bytes, self._claims):
-            shares = balance(list(self._claims.values()), self.budget_bytes)
-            goals = dict(zip(self._claims, shares, strict=True))
-            self._moved_goals = {uuid for uuid, goal in goals.items() if self.goals.get(uuid) != goal}
-            self.goals = goals
-            self._balanced = (self.budget_bytes, dict(self._claims))
-        self.headroom_bytes = self.ledger.headroom(self._charges.values())
-        wanted = self.ledger.wanted()
-        wanted += sum(max(0, goal - self.vms[uuid].assigned_bytes) for uuid, goal in self.goals.items())
-        self.waiting_bytes = max(0, wanted - max(0, self.headroom_bytes))
-
-    def _slack(self) -> int:
-        """Room for one next DIMM, while somebody is near the end of its RAM: it is paid at full size."""
-        for uuid, claims in self._claims.items():
-            vm = self.vms[uuid]
-            hot = vm.config.growth is Growth.HOTADD and vm.ram_bytes < vm.config.limits.maximum_bytes
-            if vm.pending_plug_bytes:
-                continue  # its next DIMM is paid for already
-            if hot and claims.desired > vm.ram_bytes - vm.offline_bytes - vm.block_bytes:
-                return vm.block_bytes
-        return 0
+        if self._balanced != (self.budget_bytes, accounts.changes):
+            shares = balance(accounts.claims.values(), self.budget_bytes)
+            self.goals = dict(zip(accounts.claims, shares, strict=True))
+            self._balanced = (self.budget_bytes, accounts.changes)
+        self.headroom_bytes = self.ledger.headroom(accounts.charged_bytes)
+        missing, far, near = accounts.away_from(self.goals)
+        self.waiting_bytes = max(0, self.ledger.wanted() + missing - max(0, self.headroom_bytes))
+        scarce = self.waiting_bytes > 0 or self.headroom_bytes < 0
+        self._too_far = set(far + near if scarce else far)
 
     def _keep_books(self, now: float) -> None:
-        self.headroom_bytes = self.ledger.headroom(self._charges.values())
+        self.headroom_bytes = self.ledger.headroom(self._accounts.charged_bytes)
         overdraft = self.ledger.record(self.headroom_bytes, self.state.last_cause, now)
         if overdraft is None:
             return
@@ -255,10 +236,14 @@ class Engine:
     def _pace(self, vm: Vm, now: float) -> list[Command]:
         """Look closely at what moves, and seldom at what does not."""
         uuid = vm.config.uuid
-        moving = vm.target_bytes is not None and abs(vm.present_bytes - vm.target_bytes) > MIB
-        if uuid in self.state.operations or moving or vm.claim_bytes > vm.actual_bytes or vm.sent:
+        if (
+            vm.sent
+            or vm.claim_bytes > vm.actual_bytes
+            or uuid in self.state.operations
+            or (vm.target_bytes is not None and abs(vm.present_bytes - vm.target_bytes) > MIB)
+        ):
             pace = MOVING_PACE
-        elif vm.phase is not Phase.LIVE or vm.job is not None:
+        elif vm.phase is not LIVE or vm.job is not None:
             pace = UNSURE_PACE
         elif not vm.has_agent(now, self.state.settings.stale_seconds):
             pace = AGENTLESS_PACE
@@ -272,7 +257,7 @@ class Engine:
 
 
 def _because(vm: Vm) -> str:
-    return f": {vm.contradiction}" if vm.phase is Phase.CONTRADICTED and vm.contradiction else ""
+    return f": {vm.contradiction}" if vm.phase is CONTRADICTED and vm.contradiction else ""
 
 
 def _rest(failures: int) -> float:

@@ -5,8 +5,8 @@ memory counts only once it is observed to be free. What a pass cannot pay, a lat
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from host_controller import ledger as books
 from host_controller.hypervisor.interface import Command
@@ -16,7 +16,7 @@ from host_controller.operation import Plug, Unplug
 from host_controller.policy import plan
 from host_controller.policy.balance import Claims, fill
 from host_controller.policy.plan import Action, Decision
-from host_controller.units import MIB, format_size, round_down
+from host_controller.units import MIB, round_down
 from host_controller.vm import Phase, Vm
 
 PAGE_BYTES = 4096
@@ -34,11 +34,13 @@ class Pass:
     state: State
     goals: dict[str, int]
     """Usable memory that the balance gives to each movable VM."""
-    claims: dict[str, Claims]
+    claims: Mapping[str, Claims]
     headroom_bytes: int
     waiting: bool
     """Somebody waits for memory that is not free yet."""
     now: float
+    costs: dict[str, int] = field(default_factory=dict)
+    """What the commands add to the charge of each VM."""
 
     def run(self, vms: Iterable[Vm]) -> tuple[list[Decision], list[Command]]:
         """Decisions for these VMs and the commands that carry them out."""
@@ -72,15 +74,12 @@ class Pass:
         operation = self.state.operations.get(vm.config.uuid)
         if operation is not None:
             return self._say(vm, Action.WAIT, goal, operation.describe()), []
-        why_not = plan.immovable(vm, self.state.settings, self.now)
-        if why_not is None and self.now < vm.stuck_until:
-            why_not = "its balloon did not follow its target; it is asked again later"
         # What the XML calls current memory misses DIMMs: a takeover waits for QEMU's own word.
         known = vm.target_bytes is not None or vm.actual_at > vm.since
         if (vm.resend or vm.target_bytes is None) and known and plan.reachable(vm, self.now):
             return self._affirm(vm, goal)
-        if why_not is not None or goal is None:
-            return self._say(vm, Action.HOLD, goal, why_not or "nothing is known of it yet"), []
+        if goal is None:
+            return self._say(vm, Action.HOLD, goal, self._why_left_alone(vm)), []
         if (leaving := self._leaving_dimm(vm, goal)) is not None:
             return leaving
         held = vm.assigned_bytes
@@ -90,6 +89,12 @@ class Pass:
             return self._shrink(vm, goal)
         return self._say(vm, Action.HOLD, goal, "it has what it should have"), []
 
+    def _why_left_alone(self, vm: Vm) -> str:
+        why_not = plan.immovable(vm, self.state.settings, self.now)
+        if why_not is None and self.now < vm.stuck_until:
+            why_not = "its balloon did not follow its target; it is asked again later"
+        return why_not or "nothing is known of it yet"
+
     def _shrink_dead_band(self, held: int) -> int:
         scarce = self.waiting or self.headroom_bytes < 0
         return plan.grow_dead_band(held) if scarce else plan.shrink_dead_band(held)
@@ -98,7 +103,7 @@ class Pass:
         """Say the target again: to take over, after QEMU changed it behind our back, or after an error."""
         taking_over = vm.target_bytes is None
         target = self._still_right(vm, vm.actual_bytes if vm.target_bytes is None else vm.target_bytes)
-        self.headroom_bytes -= self._cost(vm, target)
+        self._pay(vm, self._cost(vm, target))
         reason = "its size is confirmed before anything else" if taking_over else "its target is sent again"
         command = vm.send_target(self.state.ticket(), target, self.now)
         return self._say(vm, Action.CORRECT, goal, reason, target_bytes=target), [command]
@@ -144,29 +149,27 @@ class Pass:
         return [(takers[i][0], shares[i]) for i in order]
 
     def _grow(self, vm: Vm, goal: int, share: int) -> tuple[Decision, list[Command]]:
-        reason = f"its need grew to {format_size(vm.estimate.need_bytes)}" if vm.estimate else "it needs more"
-        ceiling = vm.ram_bytes
-        if vm.entitled_bytes >= ceiling:
+        reason = "it needs more"
+        ceiling, entitled = vm.ram_bytes, vm.entitled_bytes
+        if entitled >= ceiling:
             return self._plug(vm, goal, reason)
-        wanted = min(ceiling, goal + vm.offline_bytes - vm.virtio_mem_bytes)
-        target = min(ceiling, share + vm.offline_bytes - vm.virtio_mem_bytes)
-        if (
-            wanted >= ceiling - plan.grow_dead_band(ceiling)
-            and self._cost(vm, ceiling) <= self.headroom_bytes
-        ):
-            target = ceiling
+        if self.headroom_bytes < 0:
+            return self._say(vm, Action.WAIT, goal, reason, held_back="the host is overdrawn"), []
+        aside = vm.offline_bytes - vm.virtio_mem_bytes
+        wanted = min(ceiling, goal + aside)
         # What is charged already, such as a balloon that has not yet given up its pages, costs nothing.
-        if self.headroom_bytes >= 0:
-            target = max(target, min(wanted, books.guest_charge(vm)))
-        cost = self._cost(vm, target)
-        if cost > max(0, self.headroom_bytes):
-            target -= cost - max(0, self.headroom_bytes)
-        target = round_down(target, PAGE_BYTES)
+        charged = books.guest_charge(vm)
+        payable = charged + self.headroom_bytes
+        if payable >= ceiling and wanted >= ceiling - plan.grow_dead_band(ceiling):
+            target = ceiling
+        else:
+            fair = min(ceiling, share + aside)
+            target = round_down(min(max(fair, min(wanted, charged)), payable), PAGE_BYTES)
         short = wanted - target
-        held_back = f"{format_size(short)} more when it is free" if short > MIB else None
-        if target <= vm.entitled_bytes + (0 if short <= 0 else plan.grow_dead_band(vm.entitled_bytes)):
+        held_back = "the rest is not free yet" if short > MIB else None
+        if target <= entitled + (0 if short <= 0 else plan.grow_dead_band(entitled)):
             return self._say(vm, Action.WAIT, goal, reason, held_back=held_back or "too little is free"), []
-        self.headroom_bytes -= self._cost(vm, target)
+        self._pay(vm, max(0, target - charged))
         command = vm.send_target(self.state.ticket(), target, self.now)
         return self._say(vm, Action.GROW, goal, reason, target_bytes=target, held_back=held_back), [command]
 
@@ -186,7 +189,7 @@ class Pass:
         size, why_not = plan.next_dimm(vm, wanted, self.headroom_bytes)
         if why_not is not None:
             return wait(why_not)
-        self.headroom_bytes -= size
+        self._pay(vm, size)
         zone = plan.zone_for(vm, size)
         operation = Plug(self.state.ticket, size_bytes=size, zone=zone)
         self.state.operations[vm.config.uuid] = operation
@@ -218,7 +221,7 @@ class Pass:
                 return None
             if self._cost(vm, raise_to) > max(0, self.headroom_bytes):
                 return None
-            self.headroom_bytes -= self._cost(vm, raise_to)
+            self._pay(vm, self._cost(vm, raise_to))
             operation = Unplug(self.state.ticket, alias=dimm.alias, raise_to_bytes=raise_to)
             reason = "it has not needed its last DIMM for long"
         self.state.operations[uuid] = operation
@@ -229,6 +232,10 @@ class Pass:
     def _cost(self, vm: Vm, target: int) -> int:
         """What raising the target adds to the VM's charge."""
         return max(0, target - books.guest_charge(vm))
+
+    def _pay(self, vm: Vm, cost: int) -> None:
+        self.headroom_bytes -= cost
+        self.costs[vm.config.uuid] = cost
 
     def _say(
         self,

@@ -64,6 +64,7 @@ class State:
 
     def isolate(self, vm: Vm, error: Exception, now: float) -> None:
         """An error of ours about one VM harms no other: it is charged all of its RAM and left alone."""
+        self.dirty.add(vm.config.uuid)
         if vm.fault is None:
             vm.fault = f"{type(error).__name__}: {error}"
             self.notice(now, "fault", vm, f"{vm.name} is left alone after an internal error: {vm.fault}")

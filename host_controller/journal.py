@@ -228,5 +228,5 @@ def _inputs(decision: Decision) -> dict[str, object]:
         if (value := getattr(decision, key)) is not None
     }
     if estimate is not None:
-        detail["estimate"] = {key: getattr(estimate, key) for key in estimate.__slots__ if key != "at"}
+        detail["estimate"] = {key: size for key, size in estimate._asdict().items() if key != "at"}
     return detail

@@ -6,12 +6,12 @@ exists because without it some VM could take memory that had been given to anoth
 test that fails when the rule is taken out.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from host_controller.model import Settings, Trust
-from host_controller.vm import Phase, Vm
+from host_controller.vm import CONTRADICTED, HUNG, STARTING, TAKEOVER, Vm
 
 Rule = Callable[[Vm], int]
 
@@ -33,22 +33,22 @@ def resident(vm: Vm) -> int:
 
 def starting(vm: Vm) -> int:
     """Without a driver it touches what it likes (facts: trap 4)."""
-    return vm.ram_bytes if vm.phase is Phase.STARTING else 0
+    return vm.ram_bytes if vm.phase is STARTING else 0
 
 
 def taken_over(vm: Vm) -> int:
     """A controller before us may have told it anything."""
-    return vm.ram_bytes if vm.phase is Phase.TAKEOVER else 0
+    return vm.ram_bytes if vm.phase is TAKEOVER else 0
 
 
 def hung(vm: Vm) -> int:
     """It may be about to be reset, by a watchdog or by its user."""
-    return vm.ram_bytes if vm.phase is Phase.HUNG else 0
+    return vm.ram_bytes if vm.phase is HUNG else 0
 
 
 def contradicted(vm: Vm) -> int:
     """It was caught with more than it claims (facts: trap 16)."""
-    return vm.ram_bytes if vm.phase is Phase.CONTRADICTED else 0
+    return vm.ram_bytes if vm.phase is CONTRADICTED else 0
 
 
 def faulted(vm: Vm) -> int:
@@ -100,12 +100,17 @@ def overhead(vm: Vm, settings: Settings) -> int:
 
 def guest_charge(vm: Vm) -> int:
     """The part of the charge that a balloon target can raise."""
-    return max(rule(vm) for rule in RULES)
+    return max([rule(vm) for rule in RULES])
+
+
+def beside(vm: Vm, settings: Settings) -> int:
+    """The part that no balloon target changes: extras and QEMU's own memory."""
+    return sum([extra(vm) for extra in EXTRAS]) + overhead(vm, settings)
 
 
 def charge(vm: Vm, settings: Settings) -> int:
     """What this VM may cost the host, bytes."""
-    return guest_charge(vm) + sum(extra(vm) for extra in EXTRAS) + overhead(vm, settings)
+    return guest_charge(vm) + beside(vm, settings)
 
 
 def fixed(vm: Vm, settings: Settings) -> int:
@@ -162,9 +167,9 @@ class Ledger:
         """What VMs that wait to start still need, in sum."""
         return sum(self.room_wanted.values())
 
-    def headroom(self, charges: Iterable[int]) -> int:
-        """What may still be granted beside these charges; negative in an overdraft."""
-        return self.capacity() - self.reserved() - sum(charges)
+    def headroom(self, charged_bytes: int) -> int:
+        """What may still be granted beside charges of that sum; negative in an overdraft."""
+        return self.capacity() - self.reserved() - charged_bytes
 
     def expire(self, now: float) -> list[Reservation]:
         """Drop reservations whose VM never came."""

@@ -111,16 +111,19 @@ def _answers_since(vm: Vm, when: float) -> bool:
     return max(vm.stats_at, vm.reported_at) > when
 
 
+def _beyond_tolerance(vm: Vm, excess: int) -> bool:
+    return excess > 0 and excess > vm.resident_tolerance_bytes()
+
+
 def _weigh_evidence(vm: Vm, now: float) -> None:
     """Compare what the guest claims with what the host and the guest's own kernel say."""
     found = None
     facts = vm.facts
-    tolerance = vm.resident_tolerance_bytes()
-    if vm.resident_at >= vm.actual_at and vm.resident_bytes > vm.claim_bytes + tolerance:
+    if vm.resident_at >= vm.actual_at and _beyond_tolerance(vm, vm.resident_bytes - vm.claim_bytes):
         found = "resident memory is above what the balloon claims to leave"
     elif facts is not None and facts.from_agent and facts.at >= vm.actual_at and vm.phase is Phase.LIVE:
         usable = facts.usable_bytes - vm.virtio_mem_bytes
-        if usable + vm.offline_bytes > vm.actual_bytes + tolerance:
+        if _beyond_tolerance(vm, usable + vm.offline_bytes - vm.actual_bytes):
             found = "the guest's kernel has more memory than its balloon claims to leave"
     if found is None:
         if vm.contradiction is not None:

@@ -160,7 +160,8 @@ class GuestFacts:
     @property
     def demand_bytes(self) -> int:
         """What the guest's work and its kernel hold, all from this one view."""
-        return max(0, self.usable_bytes - self.available_bytes)
+        used = self.usable_bytes - self.available_bytes
+        return used if used > 0 else 0
 
     @property
     def kernel_bytes(self) -> int:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from host_controller.units import KIB, MIB, format_size, round_up
-from host_controller.vm import Phase, Vm
+from host_controller.vm import LIVE, STARTING, Vm
 
 ON_TARGET_BYTES: Final = 1 * MIB
 STEP_BYTES: Final = 256 * KIB
@@ -23,15 +23,16 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     needed: somebody waits for memory, so patience is short.
     """
     target = vm.target_bytes
-    settled = vm.phase is Phase.LIVE or (vm.phase is Phase.STARTING and vm.facts is not None)
+    present = vm.present_bytes
+    settled = vm.phase is LIVE or (vm.phase is STARTING and vm.facts is not None)
     if target is None or not settled or vm.hands_off or vm.held:
         _moves(vm, now)
         return None
-    gap = vm.present_bytes - target
-    if abs(gap) <= ON_TARGET_BYTES:
+    gap = present - target
+    if -ON_TARGET_BYTES <= gap <= ON_TARGET_BYTES:
         _moves(vm, now)
         return None
-    towards = vm.progress_bytes - vm.present_bytes if gap > 0 else vm.present_bytes - vm.progress_bytes
+    towards = vm.progress_bytes - present if gap > 0 else present - vm.progress_bytes
     if towards >= STEP_BYTES:
         vm.stuck_until = min(vm.stuck_until, now)
         _moves(vm, now)
@@ -40,7 +41,7 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
         _moves(vm, now)
         vm.resend = True
         return (
-            f"the balloon of {vm.name} went to {format_size(vm.present_bytes)} without us: "
+            f"the balloon of {vm.name} went to {format_size(present)} without us: "
             f"{format_size(target)} was sent again"
         )
     patience = PATIENCE_IN_NEED if needed else PATIENCE
@@ -49,11 +50,11 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     # An unreachable target makes the driver try five times a second for ever (facts: trap 10).
     _moves(vm, now)
     vm.stuck_until = now + REST
-    vm.target_bytes = min(vm.ram_bytes, round_up(vm.present_bytes, KIB))
+    vm.target_bytes = min(vm.ram_bytes, round_up(present, KIB))
     vm.resend = True
     return (
         f"{vm.name} did not follow its balloon target of {format_size(target)}; it is left at "
-        f"{format_size(vm.present_bytes)} for {REST:.0f} s"
+        f"{format_size(present)} for {REST:.0f} s"
     )
 
 

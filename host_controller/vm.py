@@ -33,6 +33,10 @@ class Phase(StrEnum):
     """What the guest claims and what the host sees do not agree."""
 
 
+STARTING, TAKEOVER, LIVE, HUNG, CONTRADICTED = Phase
+"""For what is worked out for every VM in every step: Python 3.11 takes 0.1 µs to look up `Phase.LIVE`."""
+
+
 @dataclass(slots=True)
 class Vm:
     """One running VM. Sizes are bytes, times seconds of the controller's clock."""
@@ -83,7 +87,7 @@ class Vm:
     stats_at: float = -math.inf
     """When the driver last answered."""
     kernel_bytes: int | None = None
-    """Least RAM without DIMMs and balloon that its driver did not count in its total: what its kernel keeps."""
+    """What its kernel keeps: the least of `actual` that its driver was seen not to count, without DIMMs."""
     moved: bool = False
     """The balloon was seen to move since the guest last booted."""
     facts: GuestFacts | None = None
@@ -130,7 +134,8 @@ class Vm:
     @property
     def ram_bytes(self) -> int:
         """Boot RAM and DIMMs: what the balloon's figures count from."""
-        return self.config.boot_ram_bytes + sum(d.size_bytes for d in self.dimms)
+        boot = self.config.boot_ram_bytes
+        return boot + sum(d.size_bytes for d in self.dimms) if self.dimms else boot
 
     @property
     def hands_off(self) -> bool:
@@ -169,22 +174,23 @@ class Vm:
         """The target in force in QEMU's terms, or what the balloon holds while there is none."""
         if self.target_bytes is not None:
             return self.target_bytes
-        return self.ram_bytes if self.phase is Phase.STARTING else self.actual_bytes
+        return self.ram_bytes if self.phase is STARTING else self.actual_bytes
 
     @property
     def present_bytes(self) -> int:
         """Where the balloon is, in QEMU's terms, by the best evidence of this boot."""
         facts = self.facts
-        if self.phase is Phase.STARTING and facts is not None and not self.moved:
+        if self.phase is STARTING and facts is not None and not self.moved:
             return min(self.ram_bytes, facts.usable_bytes + self.offline_bytes - self.virtio_mem_bytes)
         return self.actual_bytes
 
     @property
     def growth_ceiling_bytes(self) -> int:
         """The most that this VM can be given without a restart."""
-        if self.config.growth is Growth.BALLOON:
-            return min(self.config.limits.maximum_bytes, self.ram_bytes)
-        return self.config.limits.maximum_bytes
+        config = self.config
+        if config.growth is Growth.BALLOON:
+            return min(config.limits.maximum_bytes, self.ram_bytes)
+        return config.limits.maximum_bytes
 
     def fresh(self, now: float, stale_seconds: float) -> bool:
         """The guest's facts are recent enough to shrink by."""

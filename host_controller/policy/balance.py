@@ -6,7 +6,7 @@ all: weighted max-min fairness on totals, so a VM of twice the weight ends with 
 its own claims stop it. Weighted max-min: Bertsekas & Gallager, Data Networks (2nd ed.), section 6.5.2.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 _SHIFT: Final = 32
@@ -28,17 +28,15 @@ class Claims(NamedTuple):
     """What it may keep as long as nobody else has a use for it."""
 
 
-def balance(claims: Sequence[Claims], budget_bytes: int) -> list[int]:
+def balance(claims: Collection[Claims], budget_bytes: int) -> list[int]:
     """Bytes for each VM, in the order of the claims.
 
     Their sum is min(budget, Σ keep), short by less than a byte per VM; it does not depend on the order;
     nobody gets less when the budget or the VM's own weight grows.
     """
-    lower = tuple(c.lower for c in claims)
-    need = tuple(c.need for c in claims)
-    desired = tuple(c.desired for c in claims)
-    keep = tuple(c.keep for c in claims)
-    weights = [c.weight for c in claims]
+    if not claims:
+        return []
+    weights, lower, need, desired, keep = zip(*claims, strict=True)
     nothing = (0,) * len(claims)
     for lo, hi in ((nothing, lower), (lower, need), (need, desired)):
         if sum(hi) > budget_bytes:

@@ -13,7 +13,7 @@ added, each bounded and each fading when its cause is gone:
 import math
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from host_controller.model import GuestFacts, Limits
 from host_controller.units import MIB
@@ -39,8 +39,7 @@ STALL_PATIENCE: Final = 3
 STALL_REST: Final = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What one VM needs, bytes of usable memory, with the parts that it came from."""
 
     at: float
@@ -108,21 +107,27 @@ class Demand:
         facts = self.last
         if facts is None:
             return None
+        usable = facts.usable_bytes
         guest = facts.demand_bytes
-        hot_swap = min(facts.swap_used_bytes, int(self.swap_in_rate * SWAP_WINDOW))
+        swapped = facts.swap_used_bytes
+        hot_swap = min(swapped, int(self.swap_in_rate * SWAP_WINDOW)) if swapped else 0
         cache = int(self.cache_bytes)
         stall = int(self.stall_bytes)
         ahead = int(self.slope * LOOK_AHEAD)
         ahead = min(ahead, max(guest // 2, 64 * MIB)) if ahead > LOOK_AHEAD_NOISE_BYTES else 0
-        floor = facts.floor_bytes + margin_bytes(facts.usable_bytes)
+        floor = facts.floor_bytes + margin_bytes(usable)
         demand = guest + hot_swap + cache + stall
 
-        def within(size: int) -> int:
-            return max(limits.minimum_bytes, min(limits.maximum_bytes, size))
-
+        lower, need = guest + floor, demand + floor
+        desired = need + demand * limits.buffer_percent // 100 + ahead
+        least, most = limits.minimum_bytes, limits.maximum_bytes
+        if lower < least:
+            lower, need, desired = least, max(least, need), max(least, desired)
+        if desired > most:
+            lower, need, desired = min(most, lower), min(most, need), most
         return Estimate(
             at=now,
-            usable_bytes=facts.usable_bytes,
+            usable_bytes=usable,
             guest_bytes=guest,
             hot_swap_bytes=hot_swap,
             cache_bytes=cache,
@@ -130,9 +135,9 @@ class Demand:
             ahead_bytes=ahead,
             floor_bytes=floor,
             demand_bytes=demand,
-            lower_bytes=within(guest + floor),
-            need_bytes=within(demand + floor),
-            desired_bytes=within(demand + demand * limits.buffer_percent // 100 + floor + ahead),
+            need_bytes=need,
+            lower_bytes=lower,
+            desired_bytes=desired,
         )
 
     def peak(self, desired_bytes: int, window_seconds: float, now: float) -> int:

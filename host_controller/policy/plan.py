@@ -5,16 +5,15 @@ it. Sizes called `…target` and `aim` are in QEMU's terms (offline DIMMs count 
 usable memory.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent import wire
 from host_controller.model import Growth, RunState, Settings, Trust
 from host_controller.policy.balance import Claims
 from host_controller.policy.demand import Estimate, margin_bytes
 from host_controller.units import KIB, MIB, format_size, round_down, round_up
-from host_controller.vm import Phase, Vm
+from host_controller.vm import CONTRADICTED, HUNG, TAKEOVER, Vm
 
 MOVABLE_RATIO: Final = 3
 """Movable to kernel memory: above it the kernel starves (facts: trap 8)."""
@@ -44,8 +43,7 @@ class Action(StrEnum):
     WAIT = "wait"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What was decided for one VM, why, and from what: explain, log, history and metrics render this."""
 
     at: float
@@ -67,9 +65,12 @@ class Decision:
     estimate: Estimate | None = None
 
 
+SMALLEST_DEAD_BAND: Final = 4 * MIB
+
+
 def grow_dead_band(usable_bytes: int) -> int:
     """Growth smaller than this is not worth a command."""
-    return max(4 * MIB, usable_bytes // 128)
+    return max(SMALLEST_DEAD_BAND, usable_bytes // 128)
 
 
 def shrink_dead_band(usable_bytes: int) -> int:
@@ -94,11 +95,11 @@ def immovable(vm: Vm, settings: Settings, now: float) -> str | None:
         return f"{vm.job} in progress"
     if now < vm.retry_at:
         return "a command failed a moment ago; it is tried again"
-    if vm.phase is Phase.TAKEOVER:
+    if vm.phase is TAKEOVER:
         return "just taken over: its balloon has not confirmed its size"
-    if vm.phase is Phase.HUNG:
+    if vm.phase is HUNG:
         return "the guest does not answer"
-    if vm.phase is Phase.CONTRADICTED:
+    if vm.phase is CONTRADICTED:
         return f"not believed: {vm.contradiction or 'its claims must hold for a while first'}"
     if vm.estimate is None:
         return "the guest has not reported yet"
@@ -107,23 +108,36 @@ def immovable(vm: Vm, settings: Settings, now: float) -> str | None:
     return None
 
 
-def claims(vm: Vm, settings: Settings, now: float) -> Claims:
-    """What a movable VM asks of the balance."""
+def claims(vm: Vm, held: int, settings: Settings, now: float) -> Claims:
+    """What a movable VM asks of the balance while it has been given `held` bytes."""
     estimate = vm.estimate
     assert estimate is not None
-    held = vm.assigned_bytes
     ceiling = vm.growth_ceiling_bytes
-    lower = min(estimate.lower_bytes, ceiling)
-    need = min(estimate.need_bytes, ceiling)
-    desired = min(estimate.desired_bytes, ceiling)
+    lower, need, desired = estimate.lower_bytes, estimate.need_bytes, estimate.desired_bytes
+    if desired > ceiling:
+        lower, need, desired = min(lower, ceiling), min(need, ceiling), ceiling
     if vm.config.pinned is not None or vm.config.trust is Trust.NONE:
         # Ballooning it frees nothing that could be given to others.
         lower, need, desired = max(lower, held), max(need, held), max(desired, held)
-    peak = vm.demand.peak(desired, settings.shrink_after_seconds, now)
-    settling = now - vm.booted_at < max(settings.settle_seconds, settings.shrink_after_seconds)
-    new = now - vm.grown_at < settings.shrink_after_seconds
-    keep = held if settling or new or held <= peak + shrink_dead_band(held) else min(peak, ceiling)
-    return Claims(vm.config.limits.weight, lower, need, desired, max(desired, keep))
+    lasting = settings.shrink_after_seconds
+    peak = vm.demand.peak(desired, lasting, now)
+    if held <= desired:
+        keep = desired
+    elif now - vm.grown_at < lasting or now - vm.booted_at < max(settings.settle_seconds, lasting):
+        keep = held
+    else:
+        keep = held if held <= peak + shrink_dead_band(held) else max(desired, min(peak, ceiling))
+    return Claims(vm.config.limits.weight, lower, need, desired, keep)
+
+
+def next_dimm_slack(vm: Vm, desired_bytes: int) -> int:
+    """What is kept for a VM's next DIMM, which is paid at full size: a block while it is near the end of its
+    RAM and none is paid for yet.
+    """
+    hot = vm.config.growth is Growth.HOTADD and vm.ram_bytes < vm.config.limits.maximum_bytes
+    if not hot or vm.pending_plug_bytes:
+        return 0
+    return vm.block_bytes if desired_bytes > vm.ram_bytes - vm.offline_bytes - vm.block_bytes else 0
 
 
 def heard_lately(vm: Vm, now: float) -> bool:

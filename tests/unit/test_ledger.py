@@ -101,7 +101,7 @@ def test_headroom_is_what_charges_and_reservations_leave_of_the_capacity() -> No
     books = Ledger(build.settings(1024))
     books.reservations["db"] = Reservation("db", 100 * MIB, expires=60.0)
     books.unmanaged_bytes = 24 * MIB
-    assert books.headroom([ledger.charge(build.vm(300), books.settings)]) == (1024 - 100 - 24 - 364) * MIB
+    assert books.headroom(ledger.charge(build.vm(300), books.settings)) == (1024 - 100 - 24 - 364) * MIB
 
 
 def test_a_reservation_whose_vm_never_came_runs_out() -> None:

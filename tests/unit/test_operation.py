@@ -67,6 +67,16 @@ def test_the_zone_is_chosen_before_the_dimm_is_plugged() -> None:
     assert vm.pending_plug_bytes == command.size_bytes == 256 * MIB
 
 
+def test_a_dimm_is_as_large_as_the_guest_can_bear_when_it_is_plugged_not_when_its_zone_was_named() -> None:
+    vm, operation = plug()
+    zone = to_guest(operation.advance(vm, 1.0, agent=True))
+    operation.acknowledged(wire.Ack(zone.request_id, ok=True))  # type: ignore[union-attr]
+    vm.facts = build.facts(512, 500, at=1.1)  # 12 MiB available, 8 of them the floor
+    command = only(operation.advance(vm, 1.1, agent=True))
+    assert isinstance(command, AttachDimm)
+    assert command.size_bytes == 128 * MIB
+
+
 def test_a_plug_is_done_when_the_guest_has_the_memory_online() -> None:
     vm, operation = plug()
     command = attach(vm, operation)

@@ -1,7 +1,5 @@
 """The next step for one VM: small enough to be safe."""
 
-import dataclasses
-
 import pytest
 
 from host_controller.model import RunState
@@ -56,10 +54,10 @@ def test_a_guest_that_fell_silent_after_a_step_is_not_shrunk_further() -> None:
 def test_a_dimm_leaves_only_when_the_guest_keeps_what_it_wants_and_has() -> None:
     vm = guest(300, 100, dimms_mib=(256,))
     assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) == 556 * MIB
-    vm.estimate = dataclasses.replace(vm.estimate, desired_bytes=500 * MIB)  # type: ignore[type-var]
+    vm.estimate = vm.estimate._replace(desired_bytes=500 * MIB)  # type: ignore[union-attr]
     assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) is None, "a short goal is no reason"
     full = guest(768, 700, dimms_mib=(256,))
-    full.estimate = dataclasses.replace(full.estimate, desired_bytes=300 * MIB)  # type: ignore[type-var]
+    full.estimate = full.estimate._replace(desired_bytes=300 * MIB)  # type: ignore[union-attr]
     assert plan.unplug_raise(full, 256 * MIB, 150 * MIB) is None, "its free memory does not cover the DIMM"
 
 
@@ -147,18 +145,20 @@ def test_a_vm_about_which_nothing_is_fresh_is_left_alone() -> None:
 
 def test_an_excess_is_kept_until_it_has_lasted() -> None:
     vm = guest(512, 100, booted_at=-1000.0)
-    first = plan.claims(vm, SETTINGS, 1.0)
+    first = plan.claims(vm, vm.assigned_bytes, SETTINGS, 1.0)
     assert first.keep == first.desired < 512 * MIB
     vm = guest(512, 400, booted_at=-1000.0)
-    busy = plan.claims(vm, SETTINGS, 1.0)
+    busy = plan.claims(vm, vm.assigned_bytes, SETTINGS, 1.0)
     vm.facts = build.facts(512, 100, at=2.0)
     vm.demand.observe(vm.facts)
     vm.estimate = vm.demand.estimate(vm.config.limits, 2.0)
-    idle = plan.claims(vm, SETTINGS, 2.0)
+    idle = plan.claims(vm, vm.assigned_bytes, SETTINGS, 2.0)
     assert idle.desired < busy.desired <= idle.keep
-    assert plan.claims(vm, SETTINGS, 3.0 + SETTINGS.shrink_after_seconds).keep < busy.desired
+    assert (
+        plan.claims(vm, vm.assigned_bytes, SETTINGS, 3.0 + SETTINGS.shrink_after_seconds).keep < busy.desired
+    )
 
 
 def test_nobody_is_shrunk_unasked_in_the_first_minute_after_boot() -> None:
     vm = guest(512, 100, booted_at=0.0)
-    assert plan.claims(vm, SETTINGS, 30.0).keep == 512 * MIB
+    assert plan.claims(vm, vm.assigned_bytes, SETTINGS, 30.0).keep == 512 * MIB
