@@ -4,7 +4,8 @@
     GET  /v1/vms  /v1/vms/VM            VMs, by name or UUID             [VmView], VmView
     GET  /v1/vms/VM/explain             why it has what it has           ExplainView
     GET  /v1/vms/VM/history?since=10m   the last hour                    HistoryView
-    GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on
+    GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on, last=N
+                                        leaves out all but the last N of what was
     GET  /v1/schema                     JSON Schema of all answers
     POST /v1/pause  /v1/resume          stop or go on managing all VMs   DoneView
     POST /v1/vms/VM/pause  …/resume     the same for one VM
@@ -235,9 +236,11 @@ class Api:
         return answer_json(json_schema())
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        query = expect(request, "after", "follow", "vm")
+        query = expect(request, "after", "follow", "last", "vm")
         after, follow = whole_number(query, "after"), flag(query, "follow")
         uuid = self._find_uuid(query["vm"]) if "vm" in query else None
+        if "last" in query:
+            after = max(after, self._before_last(whole_number(query, "last"), uuid))
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         news = asyncio.Event()
@@ -263,6 +266,16 @@ class Api:
             stop_listening()
         await response.write_eof()
         return response
+
+    def _before_last(self, count: int, uuid: str | None) -> int:
+        """The number of the entry after which there are so many, of one VM or at all."""
+        journal = self.controller.journal
+        if uuid is None:
+            return max(0, journal.last_number - count)
+        numbers = [one.number for one in journal.entries() if one.vm == uuid]
+        if count == 0 or not numbers:
+            return journal.last_number
+        return numbers[-count] - 1 if count <= len(numbers) else 0
 
     async def _wait(self, news: asyncio.Event) -> bool:
         """Wait for news; False when the controller ends."""

@@ -254,6 +254,22 @@ class DoctorView(View, frozen=True, kw_only=True, gc=False):
     findings: list[FindingView]
 
 
+class MistakeView(View, frozen=True, kw_only=True, gc=False):
+    """A mistake in the configuration."""
+
+    key: str
+    found: str
+    allowed: str
+
+
+class CheckView(View, frozen=True, kw_only=True, gc=False):
+    """What `dynmem check-config --json` says."""
+
+    file: str
+    problems: list[MistakeView]
+    """Empty when it can be used."""
+
+
 class AdmissionView(View, frozen=True, kw_only=True, gc=False):
     """Whether a VM may start. `POST /v1/admission`, with the domain's XML as body."""
 
@@ -281,6 +297,7 @@ ANSWERS: tuple[type[View], ...] = (
     EntryView,
     DoneView,
     DoctorView,
+    CheckView,
     AdmissionView,
 )
 

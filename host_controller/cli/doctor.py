@@ -11,6 +11,7 @@ from host_controller.cli.hook import DIRECTORY, NAME
 from host_controller.cli.options import at_socket, vm_names
 from host_controller.cli.text import paint, wants_colour, without_control
 from host_controller.client import Client
+from host_controller.config import Config, ConfigError, load
 from host_controller.doctor import host, vm
 from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
 from host_controller.doctor.kernel import Kernel, read_kernel
@@ -31,12 +32,14 @@ Found = tuple[str | None, Finding]
 @click.option("--json", "as_json", is_flag=True, help="All findings (DoctorView of GET /v1/schema).")
 @connect
 @at_socket
-def doctor(name: str | None, *, everything: bool, as_json: bool, connect: str, socket: str | None) -> None:
+def doctor(
+    name: str | None, *, everything: bool, as_json: bool, connect: str | None, socket: str | None
+) -> None:
     """Look for what keeps the host, or VM, from good dynamic memory, with the remedy for each finding.
 
     OPERATIONS.md says more about each. Exit code 0 without problems (notes are none), 1 with.
     """
-    findings = examine(name, connect, socket)
+    findings = examine(name, connect or _configured(), socket)
     if as_json:
         click.echo(json.dumps({"findings": [_plain(one) for one in findings]}, indent=2))
     else:
@@ -55,7 +58,8 @@ def examine(name: str | None, uri: str, socket: str | None) -> list[Found]:
         survey = Survey(uri)
     except HypervisorUnreachable as error:
         finding = Finding("libvirt", "problem", error.message, error.hint or "")
-        return [(None, finding), *_host(HostSurvey(uri, **_shared(kernel, status, problem)))]
+        unasked = (host.libvirt_version, host.qemu_version)
+        return [(None, finding), *_host(HostSurvey(uri, **_shared(kernel, status, problem)), unasked)]
     try:
         libvirt_version, qemu_version = survey.versions()
         facts = HostSurvey(
@@ -105,8 +109,16 @@ def lines(findings: list[Found], everything: bool) -> list[str]:
     return [*found, f"{count} of {len(findings)} checks are in order"]
 
 
-def _host(facts: HostSurvey) -> list[Found]:
-    return [(None, check(facts)) for check in host.CHECKS]
+def _configured() -> str:
+    """The configuration's libvirt. A wrong configuration is a finding, and keeps nobody from looking."""
+    try:
+        return load().libvirt.uri
+    except ConfigError:
+        return Config().libvirt.uri
+
+
+def _host(facts: HostSurvey, without: tuple[object, ...] = ()) -> list[Found]:
+    return [(None, check(facts)) for check in host.CHECKS if check not in without]
 
 
 def _shared(kernel: Kernel, status: Any, problem: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 
 from host_controller.cli.options import size
 from host_controller.config import load
-from host_controller.errors import DomainMustBeOff, DomainUnsuitable, InputError
+from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor import domain_edit
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.hypervisor.domain_xml import DomainView, read_domain
@@ -19,10 +19,19 @@ from host_controller.units import format_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DEFAULT_URI: Final = "qemu:///system"
-
-connect: Final = click.option("--connect", metavar="URI", default=DEFAULT_URI, help="Which libvirt.")
+connect: Final = click.option(
+    "--connect", metavar="URI", help="Which libvirt, if not the one of the configuration."
+)
 dry_run: Final = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+
+
+def domain_names(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """For shell completion: every domain, prepared or not; none when libvirt cannot be asked."""
+    try:
+        with Definitions(context.params.get("connect") or load().libvirt.uri) as definitions:
+            return [name for name in definitions.names() if name.startswith(incomplete)]
+    except DynmemError:
+        return []
 
 
 def limit_options(function: F) -> F:
@@ -41,7 +50,7 @@ def limit_options(function: F) -> F:
 
 
 @click.command()
-@click.argument("vm")
+@click.argument("vm", shell_complete=domain_names)
 @limit_options
 @click.option(
     "--growth",
@@ -52,7 +61,13 @@ def limit_options(function: F) -> F:
 @dry_run
 @connect
 def enable(
-    vm: str, growth: str | None, config: Path | None, *, dry_run: bool, connect: str, **given: int | None
+    vm: str,
+    growth: str | None,
+    config: Path | None,
+    *,
+    dry_run: bool,
+    connect: str | None,
+    **given: int | None,
 ) -> None:
     """Prepare VM for dynamic memory; it must be off.
 
@@ -60,8 +75,9 @@ def enable(
     come from [defaults] of the configuration. Doing it again changes nothing more; `dynmem disable` puts the
     domain back as it was.
     """
-    defaults = load(config).default_limits
-    with Definitions(connect) as definitions:
+    configuration = load(config)
+    defaults = configuration.default_limits
+    with Definitions(connect or configuration.libvirt.uri) as definitions:
         domain = definitions.find(vm)
         old = read_domain(domain.xml()).config
         limits = _given(old.limits, given) if old else _first(defaults, given)
@@ -88,12 +104,12 @@ def enable(
 
 
 @click.command()
-@click.argument("vm")
+@click.argument("vm", shell_complete=domain_names)
 @dry_run
 @connect
-def disable(vm: str, *, dry_run: bool, connect: str) -> None:
+def disable(vm: str, *, dry_run: bool, connect: str | None) -> None:
     """Put VM's definition back as it was before `dynmem enable`; it must be off."""
-    with Definitions(connect) as definitions:
+    with Definitions(connect or load().libvirt.uri) as definitions:
         domain = definitions.find(vm)
         new = domain_edit.disable(domain.xml(secrets=True))
         if _same(domain.xml(secrets=True), new):
@@ -107,11 +123,11 @@ def disable(vm: str, *, dry_run: bool, connect: str) -> None:
 
 
 @click.command("set")
-@click.argument("vm")
+@click.argument("vm", shell_complete=domain_names)
 @limit_options
 @dry_run
 @connect
-def set_limits(vm: str, *, dry_run: bool, connect: str, **given: int | None) -> None:
+def set_limits(vm: str, *, dry_run: bool, connect: str | None, **given: int | None) -> None:
     """Change VM's limits, also while it runs.
 
     At once: maximum up (as far as the running VM has room), minimum down, buffer, weight. With the next
@@ -121,7 +137,7 @@ def set_limits(vm: str, *, dry_run: bool, connect: str, **given: int | None) -> 
         raise InputError(
             "nothing to set", hint="give one of --startup, --minimum, --maximum, --buffer, --weight"
         )
-    with Definitions(connect) as definitions:
+    with Definitions(connect or load().libvirt.uri) as definitions:
         domain = definitions.find(vm)
         persistent = read_domain(domain.xml()).config if domain.persistent else None
         live = read_domain(domain.live_xml()) if domain.running else None
@@ -225,14 +241,29 @@ def _first(defaults: Limits, given: dict[str, int | None]) -> Limits:
 def _change(
     domain: Definition, shown: str, new: str, notes: tuple[str, ...], *, dry_run: bool, to_do: str
 ) -> None:
-    if not dry_run and domain.running:
-        raise DomainMustBeOff(
-            "it is running, and its memory layout is fixed while it does", vm=domain.name, hint=to_do
-        )
+    if not dry_run:
+        _must_be_off(domain, to_do)
     click.echo(domain_edit.difference(domain.xml(), shown, domain.name))
     _say(notes)
     if not dry_run:
         domain.define(new)
+
+
+def _must_be_off(domain: Definition, to_do: str) -> None:
+    if not domain.persistent:
+        raise DomainUnsuitable(
+            "it is transient: there is no definition to change", vm=domain.name, hint="virsh define it first"
+        )
+    if domain.running:
+        raise DomainMustBeOff(
+            "it is running, and its memory layout is fixed while it does", vm=domain.name, hint=to_do
+        )
+    if domain.saved:
+        raise DomainMustBeOff(
+            "it is saved, and comes back with the memory layout that it was saved with",
+            vm=domain.name,
+            hint="start it and shut it down, or virsh managedsave-remove it",
+        )
 
 
 def _same(one: str, other: str) -> bool:

@@ -1,6 +1,8 @@
 """`dynmem pause`, `resume`, `reload` and `check-config`: what operators do to the controller."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -49,13 +51,27 @@ def reload(socket: str | None) -> None:
 
 @click.command("check-config")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-def check_config(file: Path | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="CheckView of GET /v1/schema.")
+def check_config(file: Path | None, *, as_json: bool) -> None:
     """Read FILE, or /etc/dynmem/dynmem.toml, as `dynmem run` would, and name every mistake.
 
     Exit code 0 when it can be used, 2 when not.
     """
-    from host_controller.config import DEFAULT_PATH, load
+    from host_controller.config import DEFAULT_PATH, ConfigError, load
 
-    load(file)
     path = file or DEFAULT_PATH
+    try:
+        load(file)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        click.echo(_checked(path, [one._asdict() for one in error.problems]))
+        raise SystemExit(error.exit_code) from None
+    if as_json:
+        click.echo(_checked(path, []))
+        return
     click.echo(f"{path}: " + ("can be used" if path.exists() else "is not there; the defaults are used"))
+
+
+def _checked(path: Path, problems: list[dict[str, Any]]) -> str:
+    return json.dumps({"file": str(path), "problems": problems}, indent=2)

@@ -7,19 +7,22 @@ from host_controller.doctor.facts import Finding, HostSurvey
 from host_controller.units import format_size
 
 OLDEST_LIBVIRT: Final = 7_000_000
-"""Debian 11's. Tested with 9.0 and later; DIMM hot plug and channels are older than that."""
+"""Debian 11's; DIMM hot plug and channels are older than that."""
 OLDEST_QEMU: Final = 5_002_000
 """Free page reporting came with 5.1, and 5.2 is what Debian 11 has."""
+TESTED_LIBVIRT: Final = 9_000_000
+TESTED_QEMU: Final = 7_002_000
+"""Debian 12's: what is older may work, and nobody has looked."""
 
 
 def libvirt_version(host: HostSurvey) -> Finding:
     """Libvirt is there, and new enough."""
-    return _version("libvirt version", host.libvirt_version, OLDEST_LIBVIRT)
+    return _version("libvirt version", host.libvirt_version, OLDEST_LIBVIRT, TESTED_LIBVIRT)
 
 
 def qemu_version(host: HostSurvey) -> Finding:
     """QEMU is new enough for free page reporting."""
-    return _version("QEMU version", host.qemu_version, OLDEST_QEMU)
+    return _version("QEMU version", host.qemu_version, OLDEST_QEMU, TESTED_QEMU)
 
 
 def kvm(host: HostSurvey) -> Finding:
@@ -126,9 +129,12 @@ CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
 )
 
 
-def _version(check: str, found: int, oldest: int) -> Finding:
+def _version(check: str, found: int, oldest: int, tested: int) -> Finding:
     if not found:
         return Finding(check, "note", "not known", "virsh version")
+    if oldest <= found < tested:
+        remedy = f"{_text(tested)} is the oldest that dynmem is tested with: upgrade the host when you can"
+        return Finding(check, "note", _text(found), remedy)
     if found < oldest:
         remedy = f"at least {_text(oldest)} is needed: upgrade the host"
         return Finding(check, "problem", _text(found), remedy)

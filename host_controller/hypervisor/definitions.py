@@ -38,6 +38,11 @@ class Definition:
         """Whether it is defined, not only running."""
         return bool(self._call(self._domain.isPersistent))
 
+    @property
+    def saved(self) -> bool:
+        """Whether its next start restores what `virsh managedsave` has put away."""
+        return self.persistent and bool(self._call(self._domain.hasManagedSaveImage))
+
     def xml(self, *, secrets: bool = False) -> str:
         """What it starts with next time. With secrets it can be defined again; without, it can be shown."""
         return str(self._call(self._domain.XMLDesc, INACTIVE | (SECURE if secrets else 0)))
@@ -86,6 +91,13 @@ class Definitions:
     ) -> None:
         """Close it."""
         self._connection.close()
+
+    def names(self) -> list[str]:
+        """Of all domains, running or not."""
+        try:
+            return sorted(str(one.name()) for one in self._connection.listAllDomains())
+        except libvirt.libvirtError as error:
+            raise CallFailed(error.get_error_message() or str(error)) from None
 
     def find(self, name_or_uuid: str) -> Definition:
         """The domain of that name or UUID.

@@ -9,14 +9,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from host_controller.cli import COMMANDS, group
 from host_controller.cli.events import events
 from host_controller.cli.history import history
-from host_controller.cli.manage import pause, reload, resume
+from host_controller.cli.manage import check_config, pause, reload, resume
 from host_controller.cli.status import status
 from host_controller.errors import InputError
-from host_controller.schema import EntryView, HistoryView
+from host_controller.schema import CheckView, EntryView, HistoryView
 from host_controller.units import MIB
 from tests.unit.test_api import served
 from tests.unit.test_cli_views import invoke
@@ -63,6 +64,15 @@ def test_events_are_lines_without_colour_in_a_pipe(tmp_path: Path) -> None:
     text = told(tmp_path, events)
     assert "web was found running" in text
     assert "\033" not in text
+
+
+def test_of_many_events_the_last_can_be_asked_for(tmp_path: Path) -> None:
+    everything = told(tmp_path, events).splitlines()
+    assert told(tmp_path, events, "-n", "3").splitlines() == everything[-3:]
+    assert told(tmp_path, events, "-n", "100000").splitlines() == everything
+    assert told(tmp_path, events, "-n", "0") == ""
+    of_web = [line for line in everything if " web " in line]
+    assert told(tmp_path, events, "-n", "2", "--vm", "web").splitlines() == of_web[-2:]
 
 
 def test_pause_is_seen_everywhere_and_resume_ends_it(tmp_path: Path) -> None:
@@ -121,6 +131,19 @@ def test_check_config_names_every_mistake_and_exits_with_2(
     assert done.returncode == code, done.stderr
     assert said in done.stdout + done.stderr
     assert str(file) in done.stdout + done.stderr
+
+
+def test_check_config_in_json_names_each_mistake_by_its_key(tmp_path: Path) -> None:
+    file = tmp_path / "dynmem.toml"
+    for text, keys, code in (
+        ("", [], 0),
+        ('[host]\nreserve = "lots"\nspare = 1', ["host.reserve", "host.spare"], 2),
+    ):
+        file.write_text(text)
+        done = CliRunner().invoke(check_config, [str(file), "--json"])
+        checked = msgspec.convert(json.loads(done.output), CheckView)
+        assert (checked.file, [one.key for one in checked.problems]) == (str(file), keys)
+        assert done.exit_code == code
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

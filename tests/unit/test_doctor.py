@@ -100,6 +100,7 @@ OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
     ("facts", "check", "level", "found"),
     [
         ({"libvirt_version": 6_000_000}, "libvirt version", "problem", "6.0.0"),
+        ({"libvirt_version": 8_000_000}, "libvirt version", "note", "8.0.0"),
         ({"libvirt_version": 0}, "libvirt version", "note", "not known"),
         ({"qemu_version": 4_002_001}, "QEMU version", "problem", "4.2.1"),
         ({"kvm": "there is no /dev/kvm"}, "KVM", "note", "there is no /dev/kvm"),
