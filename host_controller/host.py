@@ -8,7 +8,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -84,6 +84,7 @@ class Mapping:
     size_bytes: int
     rss_bytes: int
     pss_bytes: int
+    huge_bytes: int
     swap_bytes: int
 
 
@@ -98,11 +99,14 @@ class Resident:
     swap_bytes: int
     """In the host's swap."""
     identified: bool
+    huge_bytes: int = 0
+    """The part of guest_bytes in huge pages, some of which the host may have filled up by itself."""
 
 
 _BLOCK: Final = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) [^\n]*\n"
     rb"(?:(?!Rss:)[^\n]*\n)*?Rss: +(\d+) kB\nPss: +(\d+) kB\n"
+    rb"(?:(?!AnonHugePages:|[0-9a-f]+-)[^\n]*\n)*?AnonHugePages: +(\d+) kB\n"
     rb"(?:(?!Swap:|[0-9a-f]+-)[^\n]*\n)*?Swap: +(\d+) kB\n",
     re.MULTILINE,
 )
@@ -116,7 +120,8 @@ def read_smaps(text: bytes) -> list[Mapping]:
             size_bytes=int(one[2], 16) - int(one[1], 16),
             rss_bytes=int(one[4]) * KIB,
             pss_bytes=int(one[5]) * KIB,
-            swap_bytes=int(one[6]) * KIB,
+            huge_bytes=int(one[6]) * KIB,
+            swap_bytes=int(one[7]) * KIB,
         )
         for one in _BLOCK.finditer(text)
     ]
@@ -130,17 +135,18 @@ def resident_of(mappings: Sequence[Mapping], ram_blocks: Sequence[int]) -> Resid
     have a size, the fullest are taken: rather too much guest memory than too little.
     """
     wanted = Counter(size for size in ram_blocks if size)
-    guest = overhead = 0
+    guest = huge = overhead = 0
     swap = sum(one.swap_bytes for one in mappings)
     for one in sorted(mappings, key=lambda mapping: -mapping.rss_bytes):
         if one.permissions[:3] == "rw-" and wanted[one.size_bytes] > 0:
             wanted[one.size_bytes] -= 1
             guest += one.rss_bytes
+            huge += one.huge_bytes
         else:
             overhead += one.pss_bytes
     if any(wanted.values()):
         return Resident(sum(one.rss_bytes for one in mappings), 0, swap, identified=False)
-    return Resident(guest, overhead, swap, identified=True)
+    return Resident(guest, overhead, swap, identified=True, huge_bytes=huge)
 
 
 def resident(pid: int, ram_blocks: Sequence[int], *, proc: Path = PROC) -> Resident:
@@ -248,10 +254,7 @@ class ResidentMeter:
                     return last.resident
                 if age < SMAPS_COST_SHARE * last.cost_seconds:
                     known = last.resident
-                    grown = max(0, moved)
-                    return Resident(
-                        known.guest_bytes + grown, known.overhead_bytes, known.swap_bytes, known.identified
-                    )
+                    return replace(known, guest_bytes=known.guest_bytes + max(0, moved))
             found = resident(pid, ram_blocks, proc=self._proc)
             done = time.monotonic()
         except OSError:

@@ -225,7 +225,7 @@ class Intake:
 
     @_on_vm.register
     def _(self, event: hv.ResidentSampled, vm: Vm, now: float) -> None:
-        lifecycle.confirm(vm, event.guest_bytes, event.overhead_bytes, now)
+        lifecycle.confirm(vm, event.guest_bytes, event.overhead_bytes, now, event.huge_bytes)
 
     @_on_vm.register
     def _(self, event: hv.DimmsChanged, vm: Vm, now: float) -> None:

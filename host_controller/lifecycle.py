@@ -15,6 +15,9 @@ MOVE_GRACE_SECONDS = 1.5
 CONTRADICTION_SECONDS = 3.0
 """A claim and a sample of another moment differ while memory moves; longer is a contradiction."""
 RECONCILED_SECONDS = 10.0
+REFILL_BYTES_PER_SECOND = 2 * MIB
+"""The host's khugepaged makes whole huge pages of those that a balloon has punched holes into, and fills them
+with memory: by default it scans 16 MiB in 10 s."""
 
 
 def reset(vm: Vm, now: float) -> None:
@@ -50,9 +53,9 @@ def claim(vm: Vm, actual_bytes: int, now: float) -> None:
     vm.claim_bytes = max(vm.claim_bytes, actual_bytes)
 
 
-def confirm(vm: Vm, guest_bytes: int, overhead_bytes: int, now: float) -> None:
+def confirm(vm: Vm, guest_bytes: int, overhead_bytes: int, now: float, huge_bytes: int = 0) -> None:
     """Take in the host's own count; a claim made before it may be spent if the two agree."""
-    vm.resident_bytes, vm.resident_at = guest_bytes, now
+    vm.resident_bytes, vm.resident_at, vm.huge_bytes = guest_bytes, now, huge_bytes
     vm.overhead_bytes = max(vm.overhead_bytes, overhead_bytes)
     if vm.actual_at <= now:
         vm.claim_bytes = vm.actual_bytes
@@ -115,15 +118,24 @@ def _beyond_tolerance(vm: Vm, excess: int) -> bool:
     return excess > 0 and excess > vm.resident_tolerance_bytes()
 
 
+def _refilled(vm: Vm, now: float) -> float:
+    """What the host may have filled in by itself since the claim was borne out: it is charged, and no lie."""
+    return min(vm.huge_bytes, REFILL_BYTES_PER_SECOND * (now - vm.borne_out_at))
+
+
 def _weigh_evidence(vm: Vm, now: float) -> None:
     """Compare what the guest claims with what the host and the guest's own kernel say."""
     found = None
     facts = vm.facts
-    if vm.resident_at >= vm.actual_at and _beyond_tolerance(vm, vm.resident_bytes - vm.claim_bytes):
+    excess = vm.resident_bytes - vm.claim_bytes
+    if not _beyond_tolerance(vm, excess):
+        vm.borne_out_at = vm.resident_at
+    elif vm.resident_at >= vm.actual_at and excess > _refilled(vm, now):
         found = "resident memory is above what the balloon claims to leave"
-    elif facts is not None and facts.from_agent and facts.at >= vm.actual_at and vm.phase is Phase.LIVE:
+    if found is None and vm.phase is Phase.LIVE and facts is not None and facts.from_agent:
         usable = facts.usable_bytes - vm.virtio_mem_bytes
-        if _beyond_tolerance(vm, usable + vm.offline_bytes - vm.actual_bytes):
+        above = usable + vm.offline_bytes - vm.actual_bytes
+        if facts.at >= vm.actual_at and _beyond_tolerance(vm, above):
             found = "the guest's kernel has more memory than its balloon claims to leave"
     if found is None:
         if vm.contradiction is not None:

@@ -80,6 +80,10 @@ class Vm:
 
     resident_bytes: int = 0
     resident_at: float = -math.inf
+    huge_bytes: int = 0
+    """The part of resident_bytes in huge pages of the host."""
+    borne_out_at: float = -math.inf
+    """When resident memory last agreed with the claim."""
     overhead_bytes: int = 0
     """High-water mark of what QEMU takes for itself."""
 

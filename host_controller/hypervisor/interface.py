@@ -177,6 +177,8 @@ class ResidentSampled:
     """Resident part of the mappings that are guest RAM."""
     overhead_bytes: int
     """Pss of QEMU's other mappings."""
+    huge_bytes: int = 0
+    """The part of guest_bytes in huge pages."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -316,7 +316,9 @@ class VmWorker:
             self._emit(BalloonSampled(self.uuid, sample.actual_bytes, sample.stats))
         if resident is not None:
             self.resident = resident
-            self._emit(ResidentSampled(self.uuid, resident.guest_bytes, resident.overhead_bytes))
+            self._emit(
+                ResidentSampled(self.uuid, resident.guest_bytes, resident.overhead_bytes, resident.huge_bytes)
+            )
 
     async def _open_channel(self, channel: Channel) -> None:
         try:

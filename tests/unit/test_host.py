@@ -17,11 +17,18 @@ def rss(smaps: bytes = SMAPS) -> int:
     return sum(int(line.split()[1]) * KIB for line in smaps.splitlines() if line.startswith(b"Rss:"))
 
 
-def block(size: int, permissions: str, rss_kib: int, pss_kib: int | None = None, swap_kib: int = 0) -> bytes:
+def block(
+    size: int,
+    permissions: str,
+    rss_kib: int,
+    pss_kib: int | None = None,
+    swap_kib: int = 0,
+    huge_kib: int = 0,
+) -> bytes:
     return (
         f"7f0000000000-{0x7F0000000000 + size:x} {permissions} 00000000 00:00 0 \n"
         f"Size: {size // KIB} kB\nRss: {rss_kib} kB\nPss: {rss_kib if pss_kib is None else pss_kib} kB\n"
-        f"Pss_Dirty: 0 kB\nSwap: {swap_kib} kB\nSwapPss: 0 kB\nVmFlags: rd wr\n"
+        f"Pss_Dirty: 0 kB\nAnonHugePages: {huge_kib} kB\nSwap: {swap_kib} kB\nSwapPss: 0 kB\nVmFlags: rd wr\n"
     ).encode()
 
 
@@ -46,6 +53,11 @@ def test_when_a_block_is_not_found_the_whole_process_is_guest_memory() -> None:
 def test_of_more_mappings_than_blocks_the_fullest_is_guest_memory() -> None:
     smaps = block(64 * MIB, "rw-p", 10) + block(64 * MIB, "rw-p", 5000) + block(64 * MIB, "rw-p", 20)
     assert host.resident_of(host.read_smaps(smaps), (64 * MIB,)).guest_bytes == 5000 * KIB
+
+
+def test_of_guest_ram_the_part_in_huge_pages_is_told() -> None:
+    smaps = block(GIB, "rw-p", 8192, huge_kib=4096) + block(MIB, "rw-p", 2048, huge_kib=2048)
+    assert host.resident_of(host.read_smaps(smaps), (GIB,)).huge_bytes == 4096 * KIB
 
 
 def test_an_executable_mapping_of_the_right_size_is_not_guest_ram() -> None:

@@ -87,6 +87,24 @@ def test_resident_memory_above_the_claim_for_long_is_a_contradiction() -> None:
     assert advance(vm, 10.0 + lifecycle.CONTRADICTION_SECONDS) is Phase.CONTRADICTED
 
 
+def test_what_the_host_fills_its_huge_pages_up_with_is_no_lie_of_the_guest() -> None:
+    vm = build.vm(200)
+    for minute in range(5):  # khugepaged: a few MiB at a time
+        vm.stats_at = now = 10.0 + 60 * minute
+        lifecycle.confirm(vm, (200 + 50 * minute) * MIB, 0, now, (150 + 50 * minute) * MIB)
+        assert advance(vm, now) is Phase.LIVE
+    assert vm.contradiction is None
+
+
+def test_huge_pages_that_come_faster_than_the_host_fills_them_up_are_the_guests_own() -> None:
+    vm = build.vm(200, stats_at=10.0)
+    lifecycle.confirm(vm, 200 * MIB, 0, 10.0, 150 * MIB)
+    assert advance(vm, 10.0) is Phase.LIVE
+    lifecycle.confirm(vm, 350 * MIB, 0, 15.0, 300 * MIB)
+    advance(vm, 15.0)
+    assert vm.contradiction is not None
+
+
 def test_a_kernel_with_more_memory_than_its_balloon_claims_to_leave_is_a_contradiction() -> None:
     vm = build.vm(112, stats_at=10.0)
     lifecycle.heard(vm, build.facts(usable_mib=512, at=10.0))

@@ -46,19 +46,18 @@ def test_a_guest_that_does_not_take_a_dimm(
     )
     with another(ward, name, **spec) as other:
         workload = other.victim.workload
-        with survive(other, fault_name, asserted) as fault:
-            with fault.on():
-                # More than its boot RAM with its buffer, and less than its boot RAM: it has to do without.
-                workload.allocate(300, rate=40)
-                workload.wait_event("done", "memory", 60)
-                vm = other.controller.wait_vm(other.victim, lambda vm: vm["dimms"] > 0, 30, "a DIMM tried")
-                other.lasts(12)
-                sample = other.rig.observer.latest().guests[name]
-                vm = other.vm()
-                fault.saw(
-                    f"RAM {sample.ram / MIB:.0f} MiB, {vm['offline_bytes'] / MIB:.0f} of it offline, "
-                    f"{vm['assigned_bytes'] / MIB:.0f} assigned"
-                )
-                assert vm["assigned_bytes"] <= LIMITS.startup * MIB
-                assert vm["dimms"] <= 1
+        with survive(other, fault_name, asserted) as fault, fault.on():
+            # More than its boot RAM with its buffer, and less than its boot RAM: it has to do without.
+            workload.allocate(300, rate=40)
+            workload.wait_event("done", "memory", 60)
+            vm = other.controller.wait_vm(other.victim, lambda vm: vm["dimms"] > 0, 30, "a DIMM tried")
+            other.lasts(12)
+            sample = other.rig.observer.latest().guests[name]
+            vm = other.vm()
+            fault.saw(
+                f"RAM {sample.ram / MIB:.0f} MiB, {vm['offline_bytes'] / MIB:.0f} of it offline, "
+                f"{vm['assigned_bytes'] / MIB:.0f} assigned"
+            )
+            assert vm["assigned_bytes"] <= LIMITS.startup * MIB
+            assert vm["dimms"] <= 1
             workload.free()
