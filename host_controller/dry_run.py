@@ -5,14 +5,17 @@ with which a VM is taken over: it would change nothing, and without it nothing w
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import NamedTuple
 
 from agent import wire
 from host_controller.engine import Engine
 from host_controller.hypervisor.interface import Command, CommandDone, SendToGuest, SetPace, SetTarget
+from host_controller.virtio_mem import VirtioMem
 
 
 class _Before(NamedTuple):
+    virtio_mem: VirtioMem
     target_bytes: int | None
     ceiling_bytes: int
     sent_at: float
@@ -35,7 +38,7 @@ class DryRun:
     def decide(self, now: float) -> tuple[list[Command], list[CommandDone]]:
         """What would be commanded now, and the answers that the engine is to be given."""
         before = {
-            uuid: _Before(vm.target_bytes, vm.ceiling_bytes, vm.sent_at, vm.resend)
+            uuid: _Before(deepcopy(vm.virtio_mem), vm.target_bytes, vm.ceiling_bytes, vm.sent_at, vm.resend)
             for uuid, vm in self._engine.vms.items()
         }
         commands = self._engine.decide(now)
@@ -49,6 +52,7 @@ class DryRun:
                 continue
             if self._engine.state.operations.pop(command.vm, None) is not None:
                 vm.pending_plug_bytes = 0
+                vm.virtio_mem = before[command.vm].virtio_mem
             if not isinstance(command, SetTarget):
                 continue
             was = before[command.vm]
@@ -56,5 +60,5 @@ class DryRun:
                 answers.append(CommandDone(command.vm, command.ticket, None))
                 continue
             vm.sent.pop(command.ticket, None)
-            vm.target_bytes, vm.ceiling_bytes, vm.sent_at, vm.resend = was
+            _, vm.target_bytes, vm.ceiling_bytes, vm.sent_at, vm.resend = was
         return answers

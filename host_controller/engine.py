@@ -19,12 +19,14 @@ from host_controller.hypervisor.interface import Command, HypervisorEvent, SetPa
 from host_controller.intake import Intake, Notice, State
 from host_controller.ledger import Ledger
 from host_controller.model import Settings
-from host_controller.operation import Operation, Outcome, Plug
+from host_controller.operation import Operation, Plug
 from host_controller.policy import plan
 from host_controller.policy.balance import Claims, balance
 from host_controller.policy.plan import Action, Decision
 from host_controller.policy.ready import Ready
 from host_controller.progress import follow
+from host_controller.resize import Resize
+from host_controller.steps import Outcome
 from host_controller.units import MIB, format_size
 from host_controller.vm import CONTRADICTED, LIVE, Vm
 
@@ -184,9 +186,13 @@ class Engine:
     def _conclude(self, vm: Vm, operation: Operation, now: float) -> None:
         """Remember how an operation ended: success makes the VM trusted with the next one at once."""
         failed = operation.outcome is Outcome.FAILED
-        self.state.notice(now, "operation", vm, f"{vm.name}: {operation.note}")
-        vm.resend = True
-        if isinstance(operation, Plug):
+        if operation.note:
+            self.state.notice(now, "operation", vm, f"{vm.name}: {operation.note}")
+        if isinstance(operation, Resize):
+            vm.virtio_mem.release()
+        else:
+            vm.resend = True
+        if isinstance(operation, Plug) or (isinstance(operation, Resize) and operation.grows):
             vm.pending_plug_bytes = 0
             vm.plug_failures = vm.plug_failures + 1 if failed else 0
             if failed:

@@ -13,9 +13,10 @@ from host_controller.hypervisor.interface import Command
 from host_controller.intake import State
 from host_controller.model import Dimm, Growth
 from host_controller.operation import Plug, Unplug
-from host_controller.policy import plan
+from host_controller.policy import plan, virtio_mem
 from host_controller.policy.balance import Claims, fill
 from host_controller.policy.plan import Action, Decision
+from host_controller.resize import Resize
 from host_controller.units import MIB, round_down
 from host_controller.vm import Phase, Vm
 
@@ -78,9 +79,12 @@ class Pass:
         known = vm.target_bytes is not None or vm.actual_at > vm.since
         if (vm.resend or vm.target_bytes is None) and known and plan.reachable(vm, self.now):
             return self._affirm(vm, goal)
+        if (size := self._unfinished(vm)) is not None:
+            reason = "its virtio-mem does not have the size that it should have"
+            return self._resize(vm, goal, reason, Resize(self.state.ticket, size_bytes=size))
         if goal is None:
             return self._say(vm, Action.HOLD, goal, self._why_left_alone(vm)), []
-        if (leaving := self._leaving_dimm(vm, goal)) is not None:
+        if (leaving := self._leaving_dimm(vm, goal) or self._leaving_blocks(vm, goal)) is not None:
             return leaving
         held = vm.assigned_bytes
         if goal > held + plan.grow_dead_band(held):
@@ -125,14 +129,21 @@ class Pass:
     def _shrink(self, vm: Vm, goal: int) -> tuple[Decision, list[Command]]:
         # However short the budget, nobody is sent below what the guest cannot go without.
         lower = min(self.claims[vm.config.uuid].lower, vm.assigned_bytes)
-        aim = max(goal, lower) + vm.offline_bytes - vm.virtio_mem_bytes
+        keeps = max(goal, lower)
         reason = "others need it" if self.waiting else "it has had more than it needs for a while"
+        excess = vm.assigned_bytes - keeps
+        if (size := virtio_mem.smaller(vm, excess, self.state.settings, self.now)) is not None:
+            return self._resize(vm, goal, reason, Resize(self.state.ticket, size_bytes=size))
+        # While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
+        aim = max(keeps + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes)
         target = plan.shrink_target(vm, aim, self.state.settings, self.now)
         if target is None:
             if vm.present_bytes > vm.entitled_bytes + MIB:
                 return self._say(vm, Action.SHRINK, goal, f"{reason}; the last step is under way"), []
             floor = "the guest has nothing more to spare above its kernel's floor"
-            return self._say(vm, Action.WAIT, goal, reason, held_back=floor), []
+            stays = "the guest did not give its virtio-mem back; it is asked again later"
+            held_back = floor if vm.entitled_bytes > aim else stays
+            return self._say(vm, Action.WAIT, goal, reason, held_back=held_back), []
         command = vm.send_target(self.state.ticket(), target, self.now)
         return self._say(vm, Action.SHRINK, goal, reason, target_bytes=target), [command]
 
@@ -152,10 +163,12 @@ class Pass:
         reason = "it needs more"
         ceiling, entitled = vm.ram_bytes, vm.entitled_bytes
         if entitled >= ceiling:
+            if vm.config.growth is Growth.VIRTIO_MEM:
+                return self._enlarge(vm, goal, share, reason)
             return self._plug(vm, goal, reason)
         if self.headroom_bytes < 0:
             return self._say(vm, Action.WAIT, goal, reason, held_back="the host is overdrawn"), []
-        aside = vm.offline_bytes - vm.virtio_mem_bytes
+        aside = vm.offline_bytes - vm.virtio_mem.requested_bytes
         wanted = min(ceiling, goal + aside)
         # What is charged already, such as a balloon that has not yet given up its pages, costs nothing.
         charged = books.guest_charge(vm)
@@ -185,7 +198,7 @@ class Pass:
             return wait("a DIMM that is plugged is not online yet")
         if vm.sent:
             return wait("its last balloon target is not answered yet")
-        wanted = goal - (vm.ram_bytes + vm.virtio_mem_bytes - vm.offline_bytes)
+        wanted = goal - (vm.ram_bytes + vm.virtio_mem.requested_bytes - vm.offline_bytes)
         size, why_not = plan.next_dimm(vm, wanted, self.headroom_bytes)
         if why_not is not None:
             return wait(why_not)
@@ -198,6 +211,67 @@ class Pass:
         agent = vm.has_agent(self.now, self.state.settings.stale_seconds)
         sent = operation.advance(vm, self.now, agent)
         return self._say(vm, Action.PLUG, goal, reason, dimm=operation), sent
+
+    def _enlarge(self, vm: Vm, goal: int, share: int, reason: str) -> tuple[Decision, list[Command]]:
+        """As `_plug`, from the virtio-mem device: in its own small blocks, so that shares can be exact."""
+
+        def wait(held_back: str) -> tuple[Decision, list[Command]]:
+            return self._say(vm, Action.WAIT, goal, reason, held_back=held_back), []
+
+        device = vm.virtio_mem
+        if vm.present_bytes < vm.ram_bytes - DEFLATED_BYTES:
+            return wait("its balloon deflates first")
+        if self.now < vm.plug_refused_until:
+            return wait(f"the last growth failed; next try in {vm.plug_refused_until - self.now:.0f} s")
+        if vm.offline_bytes:
+            return wait("memory that is plugged is not online yet")
+        if vm.sent:
+            return wait("its last balloon target is not answered yet")
+        # What it may come to already, such as blocks that it has not given back yet, costs nothing.
+        paid = device.may_hold_bytes - device.requested_bytes
+        payable = max(paid, min(share - vm.assigned_bytes, self.headroom_bytes + paid))
+        size, why_not = virtio_mem.larger(vm, goal - vm.assigned_bytes, payable)
+        if why_not is not None:
+            return wait(why_not)
+        self._pay(vm, max(0, size - device.may_hold_bytes))
+        # Paid from now on, though the command follows only when the agent has set the zone.
+        device.promise(size)
+        zone = plan.zone_for(vm, size - device.requested_bytes)
+        return self._resize(vm, goal, reason, Resize(self.state.ticket, size_bytes=size, zone=zone))
+
+    def _resize(
+        self, vm: Vm, goal: int | None, reason: str, operation: Resize
+    ) -> tuple[Decision, list[Command]]:
+        before = vm.virtio_mem.requested_bytes
+        self.state.operations[vm.config.uuid] = operation
+        agent = vm.has_agent(self.now, self.state.settings.stale_seconds)
+        sent = operation.advance(vm, self.now, agent)
+        if operation.size_bytes == before:
+            action = Action.CORRECT
+        else:
+            action = Action.PLUG if operation.size_bytes > before else Action.UNPLUG
+        return self._say(vm, action, goal, reason, size_bytes=abs(operation.size_bytes - before)), sent
+
+    def _unfinished(self, vm: Vm) -> int | None:
+        ours = vm.config.growth is Growth.VIRTIO_MEM and plan.reachable(vm, self.now)
+        return virtio_mem.unfinished(vm, self.now) if ours else None
+
+    def _leaving_blocks(self, vm: Vm, goal: int) -> tuple[Decision, list[Command]] | None:
+        """Take back virtio-mem that nobody brought online, or that stands in where the balloon would do."""
+        if vm.config.growth is not Growth.VIRTIO_MEM or vm.sent:
+            return None
+        if (size := virtio_mem.unused(vm, self.now)) is not None:
+            operation = Resize(self.state.ticket, size_bytes=size)
+            return self._resize(vm, goal, "the guest does not use all that it has plugged", operation)
+        exchange = virtio_mem.exchange(vm, self.state.settings, self.now)
+        if exchange is None or goal > vm.assigned_bytes + plan.grow_dead_band(vm.assigned_bytes):
+            return None
+        size, raise_to = exchange
+        if self._cost(vm, raise_to) > max(0, self.headroom_bytes):
+            return None
+        self._pay(vm, self._cost(vm, raise_to))
+        operation = Resize(self.state.ticket, size_bytes=size, raise_to_bytes=raise_to)
+        return self._resize(vm, goal, "what its balloon holds it can give back for good", operation)
 
     def _leaving_dimm(self, vm: Vm, goal: int) -> tuple[Decision, list[Command]] | None:
         """Take out a DIMM that nobody brought online, or that has been of no use for long."""
@@ -246,6 +320,7 @@ class Pass:
         *,
         target_bytes: int | None = None,
         dimm: Dimm | Plug | None = None,
+        size_bytes: int | None = None,
         held_back: str | None = None,
     ) -> Decision:
         return Decision(
@@ -256,7 +331,7 @@ class Pass:
             held_bytes=vm.assigned_bytes,
             goal_bytes=goal,
             target_bytes=target_bytes,
-            size_bytes=dimm.size_bytes if dimm is not None else None,
+            size_bytes=dimm.size_bytes if dimm is not None else size_bytes,
             zone=dimm.zone if isinstance(dimm, Plug) else None,
             alias=dimm.alias if isinstance(dimm, Dimm) else None,
             held_back=held_back,

@@ -17,7 +17,8 @@ from host_controller.link import Contradiction, facts_from_report, facts_from_st
 from host_controller.model import BalloonStats, Growth, RunState, Settings
 from host_controller.operation import Operation, Plug
 from host_controller.policy.emergency import Emergency
-from host_controller.units import MIB
+from host_controller.units import MIB, format_size
+from host_controller.virtio_mem import VirtioMem
 from host_controller.vm import Phase, Vm
 
 RATE_WINDOW: Final = (0.05, 2.0)
@@ -151,7 +152,8 @@ class Intake:
         known = self.state.vms.get(event.vm)
         vm = Vm(event.config, Phase.STARTING, now, now)
         vm.dimms, vm.state = event.dimms, event.state
-        vm.virtio_mem_bytes = event.virtio_mem_bytes
+        asked = event.virtio_mem_requested_bytes
+        vm.virtio_mem = VirtioMem(event.virtio_mem_bytes, asked, asked, moved_at=now)
         lifecycle.claim(vm, event.actual_bytes, now)
         if event.booted:
             # The hypervisor starts a VM with its boot target, which we know: nothing needs to be sent.
@@ -263,7 +265,13 @@ class Intake:
 
     @_on_vm.register
     def _(self, event: hv.VirtioMemChanged, vm: Vm, now: float) -> None:
-        vm.virtio_mem_bytes = event.current_bytes
+        if not vm.virtio_mem.observe(event.current_bytes, event.requested_bytes, now):
+            return
+        if event.vm not in self.state.operations:
+            vm.virtio_mem.release()
+        asked = format_size(vm.virtio_mem.requested_bytes)
+        self.state.last_cause = f"somebody else asked the virtio-mem device of {vm.name} for {asked}"
+        self.state.notice(now, "foreign", vm, self.state.last_cause)
 
     @_on_vm.register
     def _(self, event: hv.CommandDone, vm: Vm, now: float) -> None:
@@ -275,6 +283,7 @@ class Intake:
             elif not vm.sent:
                 # Commands to one VM are carried out in order, so this one is in force.
                 vm.ceiling_bytes = target
+        vm.virtio_mem.answered(event.ticket, event.error)
         operation = self.state.operations.get(event.vm)
         if operation is not None:
             operation.done(vm, event.ticket, event.error, event.timed_out, now)
@@ -324,16 +333,19 @@ class Intake:
         """No agent speaks: the balloon's statistics stand in for it."""
         # A stale `actual` of an earlier boot says nothing about this one (facts: trap 4).
         actual = vm.actual_bytes if vm.moved or vm.phase is not Phase.STARTING else vm.ram_bytes
+        virtio_mem = vm.virtio_mem.current_bytes
         last = vm.stats
-        if not vm.dimms and actual == vm.target_bytes and last and last.total_bytes == untrusted.total_bytes:
+        grown = vm.dimms or virtio_mem
+        if not grown and actual == vm.target_bytes and last and last.total_bytes == untrusted.total_bytes:
             # At rest the two figures are of one moment.
             kept = max(0, actual - untrusted.total_bytes)
             vm.kernel_bytes = kept if vm.kernel_bytes is None else min(kept, vm.kernel_bytes)
         facts = facts_from_stats(
             untrusted,
             config=vm.config,
-            ram_bytes=vm.ram_bytes,
-            actual_bytes=actual,
+            ram_bytes=vm.ram_bytes + virtio_mem,
+            actual_bytes=actual + virtio_mem,
+            unseen_bytes=vm.virtio_mem.may_hold_bytes - virtio_mem,
             now=now,
             sequence=untrusted.updated,
             kernel_bytes=vm.kernel_bytes,
@@ -348,10 +360,11 @@ class Intake:
         facts = facts_from_report(
             untrusted,
             config=vm.config,
-            ram_bytes=vm.ram_bytes + vm.virtio_mem_bytes,
+            ram_bytes=vm.ram_bytes,
             now=now,
             previous=vm.facts,
             block_bytes=vm.block_bytes,
+            virtio_mem=vm.virtio_mem if vm.config.virtio_mem_bytes else None,
         )
         if isinstance(facts, Contradiction):
             self._count(vm, facts.kind)
@@ -366,6 +379,7 @@ class Intake:
         operation = self.state.operations.get(vm.config.uuid)
         if not (isinstance(operation, Plug) and operation.stage == "attaching"):
             self.state.operations.pop(vm.config.uuid, None)
+            vm.virtio_mem.release()
         lifecycle.reset(vm, now)
         # The new kernel's driver obeys the old target at once, counted from RAM that it may not see
         # (facts: traps 2 and 5): give it all of that RAM, which it is charged with anyway.

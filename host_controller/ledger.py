@@ -27,8 +27,8 @@ def targeted(vm: Vm) -> int:
 
 
 def resident(vm: Vm) -> int:
-    """What it holds, it holds."""
-    return vm.resident_bytes
+    """What it holds, it holds; what its virtio-mem device has plugged is counted by itself."""
+    return max(0, vm.resident_bytes - vm.virtio_mem.current_bytes)
 
 
 def starting(vm: Vm) -> int:
@@ -86,8 +86,10 @@ def plugging(vm: Vm) -> int:
 
 
 def virtio_mem(vm: Vm) -> int:
-    """QEMU does not count it in the balloon's RAM."""
-    return vm.virtio_mem_bytes
+    """QEMU does not count it in the balloon's RAM; a guest that lies can touch even what is not plugged."""
+    if vm.config.trust is Trust.NONE or vm.phase is CONTRADICTED:
+        return max(vm.config.virtio_mem_bytes, vm.virtio_mem.may_hold_bytes)
+    return vm.virtio_mem.may_hold_bytes
 
 
 EXTRAS: Final[tuple[Rule, ...]] = (plugging, virtio_mem)

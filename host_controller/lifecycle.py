@@ -127,13 +127,14 @@ def _weigh_evidence(vm: Vm, now: float) -> None:
     """Compare what the guest claims with what the host and the guest's own kernel say."""
     found = None
     facts = vm.facts
-    excess = vm.resident_bytes - vm.claim_bytes
+    virtio_mem = vm.virtio_mem.may_hold_bytes
+    excess = vm.resident_bytes - vm.claim_bytes - virtio_mem
     if not _beyond_tolerance(vm, excess):
         vm.borne_out_at = vm.resident_at
     elif vm.resident_at >= vm.actual_at and excess > _refilled(vm, now):
         found = "resident memory is above what the balloon claims to leave"
     if found is None and vm.phase is Phase.LIVE and facts is not None and facts.from_agent:
-        usable = facts.usable_bytes - vm.virtio_mem_bytes
+        usable = facts.usable_bytes - virtio_mem
         above = usable + vm.offline_bytes - vm.actual_bytes
         if facts.at >= vm.actual_at and _beyond_tolerance(vm, above):
             found = "the guest's kernel has more memory than its balloon claims to leave"

@@ -12,6 +12,7 @@ from agent import wire
 from host_controller.hypervisor.interface import GuestNoise, GuestSpoke
 from host_controller.model import BalloonStats, GuestFacts, VmConfig
 from host_controller.units import GIB, MIB, round_down, round_up
+from host_controller.virtio_mem import VirtioMem
 
 RATE_PER_SECOND: Final = 20.0
 """Twice the agent's alert cadence of 10 Hz."""
@@ -158,37 +159,48 @@ def facts_from_report(
     now: float,
     previous: GuestFacts | None,
     block_bytes: int = 128 * MIB,
+    virtio_mem: VirtioMem | None = None,
 ) -> GuestFacts | Contradiction:
     """What is believed of a report, given what the hypervisor knows.
 
-    `ram_bytes` is boot RAM plus DIMMs plus virtio-mem; `previous` the last facts accepted, None after a
-    Hello (a new agent counts from 0 again). Within one report:
+    `ram_bytes` is boot RAM plus DIMMs; `previous` the last facts accepted, None after a Hello (a new agent
+    counts from 0 again). Within one report:
 
     usable = RAM − offline − ballooned, where memory that was plugged and that the guest has not seen yet
     (online + offline < RAM) counts as offline. All but RAM is the guest's own count of the same instant,
     so that usable − available means something; it is refused where it contradicts the hypervisor.
+
+    With `virtio_mem` what is plugged comes on top. Then memory blocks may be plugged in part, so their number
+    says little, and QEMU's word of the size is up to a second old; MemTotal says it to the page. So once we
+    know what the kernel took at boot, usable = MemTotal + that.
     """
     report = untrusted_report
     block = max(block_bytes, MIB)
     seen = report.online_bytes + report.offline_bytes
+    most, largest = ram_bytes, ram_bytes
+    if virtio_mem is not None:
+        most += virtio_mem.may_hold_bytes
+        ram_bytes += virtio_mem.current_bytes
+        if not virtio_mem.steady(now):
+            ram_bytes = min(most, max(ram_bytes, seen))
+        largest = max(most, largest + config.virtio_mem_bytes)
     for kind, value, limit in (
-        ("total-above-ram", report.total_bytes, ram_bytes),
-        ("ballooned-above-ram", report.ballooned_bytes, ram_bytes),
-        ("blocks-above-ram", seen, round_up(ram_bytes, block) + BLOCK_SLACK * block),
+        ("total-above-ram", report.total_bytes, most),
+        ("ballooned-above-ram", report.ballooned_bytes, most),
+        ("blocks-above-ram", seen, round_up(largest, block) + BLOCK_SLACK * block),
     ):
         if value > limit:
             return Contradiction(kind, f"{value} bytes; {limit} at most can be true")
-    if (
-        previous is not None
-        and previous.from_agent
-        and report.boot_id_prefix == previous.boot_id
-        and report.sequence <= previous.sequence
-        and now - previous.at < RESTART_SECONDS
-    ):
+    if previous is not None and not (previous.from_agent and report.boot_id_prefix == previous.boot_id):
+        previous = None  # of another kernel, or of its balloon driver: not to be compared with
+    if previous is not None and report.sequence <= previous.sequence and now - previous.at < RESTART_SECONDS:
         return Contradiction("sequence-back", f"{report.sequence} after {previous.sequence}")
     all_seen = seen >= ram_bytes or not seen
-    plugged = ram_bytes - report.offline_bytes if all_seen else report.online_bytes
+    plugged = max(0, ram_bytes - report.offline_bytes) if all_seen else report.online_bytes
     usable = plugged - report.ballooned_bytes
+    unsure = virtio_mem is not None and (report.offline_bytes or not virtio_mem.steady(now))
+    if unsure and previous is not None:
+        usable = min(report.total_bytes + previous.kernel_bytes, most)
     if usable + block < report.total_bytes:
         return Contradiction("total-above-usable", f"{report.total_bytes} of {usable} usable bytes")
     usable = max(usable, report.total_bytes)
@@ -202,9 +214,9 @@ def facts_from_report(
         free_bytes=report.free_bytes,
         reclaimable_bytes=report.reclaimable_bytes,
         total_bytes=report.total_bytes,
-        online_bytes=min(report.online_bytes, ram_bytes) if seen else ram_bytes,
+        online_bytes=min(report.online_bytes, largest) if seen else ram_bytes,
         offline_bytes=min(ram_bytes - plugged, ram_bytes),
-        movable_bytes=min(report.movable_bytes, ram_bytes),
+        movable_bytes=min(report.movable_bytes, largest),
         # More than a quarter is no watermark: min_free_kbytes itself is refused above 5 %.
         floor_bytes=min(report.floor_bytes, ram_bytes // 4),
         swap_used_bytes=max(0, report.swap_disk_used_bytes - report.swap_cached_bytes),
@@ -233,15 +245,17 @@ def facts_from_stats(
     sequence: int,
     kernel_bytes: int | None = None,
     block_bytes: int = 128 * MIB,
+    unseen_bytes: int = 0,
 ) -> GuestFacts | Contradiction:
     """What an agentless guest's balloon statistics say.
 
     usable = actual − offline. The driver does not know what is offline: it is estimated as the part of
     actual − total that the kernel (`kernel_bytes`: the smallest such difference ever seen before a plug,
     else an estimate) does not explain, in whole memory blocks, and never more than was plugged. Rather too
-    little: what is taken for offline does not count as demand.
+    little: what is taken for offline does not count as demand. `unseen_bytes`: what a virtio-mem device may
+    have plugged since QEMU last told its size.
     """
-    if stats.total_bytes > ram_bytes:
+    if stats.total_bytes > ram_bytes + unseen_bytes:
         return Contradiction("total-above-ram", f"{stats.total_bytes} of {ram_bytes} bytes of RAM")
     if stats.available_bytes > stats.total_bytes:
         return Contradiction("available-above-total", f"{stats.available_bytes} of {stats.total_bytes} bytes")

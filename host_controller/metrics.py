@@ -64,6 +64,11 @@ VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], 
         ),
         ("actual_bytes", "The balloon's size as the guest claims it.", lambda c, vm, now: vm.actual_bytes),
         ("ram_bytes", "Boot RAM and plugged DIMMs.", lambda c, vm, now: vm.ram_bytes),
+        (
+            "virtio_mem_bytes",
+            "Plugged by a virtio-mem device, beside ram_bytes.",
+            lambda c, vm, now: vm.virtio_mem.current_bytes,
+        ),
         ("offline_bytes", "Plugged and not brought online.", lambda c, vm, now: vm.offline_bytes),
         (
             "resident_bytes",

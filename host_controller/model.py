@@ -13,6 +13,9 @@ from host_controller.units import MIB, format_size
 MEMORY_BLOCK_BYTES: Final = 128 * MIB
 """Memory block of an x86 guest below 64 GiB; a guest that says otherwise is believed."""
 
+VIRTIO_MEM_BLOCK_BYTES: Final = 2 * MIB
+"""A huge page: the least that Linux on x86 takes and gives back."""
+
 SMALLEST_MINIMUM_BYTES: Final = 32 * MIB
 LARGEST_MAXIMUM_BYTES: Final = 16 << 40
 BUFFER_RANGE: Final = range(5, 2001)
@@ -99,6 +102,10 @@ class VmConfig:
     """RAM without DIMMs and without virtio-mem."""
     slots: int = 0
     """DIMM slots, used ones included."""
+    virtio_mem_bytes: int = 0
+    """What the virtio-mem device can hold; 0 without one."""
+    virtio_mem_block_bytes: int = VIRTIO_MEM_BLOCK_BYTES
+    """The device is resized in multiples of this."""
     pinned: str | None = None
     """Why ballooned pages do not come back to the host (`VFIO`, `locked`, `huge pages`,
     `deflate-on-oom`), or None when they do."""

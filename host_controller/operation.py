@@ -8,88 +8,26 @@ operation leaves behind (a DIMM that is plugged and offline) is not its own to c
 and takes it out, whoever left it there.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 from agent import wire
 from host_controller.hypervisor.interface import AttachDimm, Command, DetachDimm, SendToGuest
 from host_controller.policy.plan import bearable_dimm
+from host_controller.resize import Resize
+from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, RAISE_LIMIT, Steps
 from host_controller.vm import Vm
 
-ACK_LIMIT: Final = 3.0
-"""Seconds for a running agent to answer a message, a busy TCG guest included."""
-ONLINE_LIMIT: Final = 20.0
-"""From plugged to usable; 0.2 s in a healthy guest (facts: trap 6)."""
 OFFLINE_LIMIT: Final = 30.0
 """Migrating pages away from a DIMM's blocks."""
 DETACH_LIMIT: Final = 15.0
 """From asked to gone; a few seconds in a healthy guest (facts: trap 7)."""
 LATE_LIMIT: Final = 120.0
 """For an unplug that the hypervisor has not answered."""
-RAISE_LIMIT: Final = 10.0
-
-_HARMLESS: Final = ("new", "naming the zone", "zone named", "deflating")
-"""Stages in which neither guest nor hypervisor has been changed, but for a zone or a raised target."""
-
-Tickets = Callable[[], int]
-
-
-class Outcome(StrEnum):
-    """How far an operation is."""
-
-    UNDER_WAY = "under way"
-    DONE = "done"
-    FAILED = "failed"
-    DROPPED = "dropped"
-    """Given up before anything was changed; nobody is to blame, and it may be tried again at once."""
 
 
 @dataclass(slots=True)
-class _Steps:
-    """What the two operations share: a stage with a limit, and an outcome with a sentence."""
-
-    tickets: Tickets
-    stage: str = "new"
-    deadline: float = 0.0
-    outcome: Outcome = Outcome.UNDER_WAY
-    note: str = ""
-    ticket: int = -1
-    request: int = -1
-    _held_since: float | None = None
-
-    def hold(self, now: float) -> None:
-        """The VM may not be touched: what has changed nothing yet is given up, the rest waits."""
-        if self.stage in _HARMLESS:
-            self._drop("it was given up: the VM must not be touched now")
-        elif self._held_since is None:
-            self._held_since = now
-
-    def _go_on(self, now: float) -> None:
-        """The time in which it was held does not count."""
-        if self._held_since is not None:
-            self.deadline += now - self._held_since
-            self._held_since = None
-
-    def _go(self, stage: str, deadline: float) -> None:
-        self.stage, self.deadline = stage, deadline
-
-    def _drop(self, note: str) -> list[Command]:
-        self.outcome, self.note = Outcome.DROPPED, note
-        return []
-
-    def _fail(self, note: str) -> list[Command]:
-        self.outcome, self.note = Outcome.FAILED, note
-        return []
-
-    def _succeed(self, note: str) -> list[Command]:
-        self.outcome, self.note = Outcome.DONE, note
-        return []
-
-
-@dataclass(slots=True)
-class Plug(_Steps):
+class Plug(Steps):
     """Hot-add one DIMM: name the zone, attach, wait until the guest has it online."""
 
     size_bytes: int = 0
@@ -180,7 +118,7 @@ class Plug(_Steps):
 
 
 @dataclass(slots=True)
-class Unplug(_Steps):
+class Unplug(Steps):
     """Take one DIMM out: give the balloon room first, have it offlined, detach it, wait until it is gone.
 
     QEMU keeps the ballooned amount across an unplug, so the guest shrinks by the whole DIMM (facts: trap
@@ -275,4 +213,4 @@ class Unplug(_Steps):
         return [SendToGuest(vm.config.uuid, message)] if message is not None else []
 
 
-Operation = Plug | Unplug
+Operation = Plug | Unplug | Resize

@@ -106,6 +106,8 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         target_bytes=vm.target_bytes,
         actual_bytes=vm.actual_bytes,
         ram_bytes=vm.ram_bytes,
+        virtio_mem_bytes=vm.virtio_mem.current_bytes,
+        virtio_mem_requested_bytes=vm.virtio_mem.requested_bytes,
         offline_bytes=vm.offline_bytes,
         charge_bytes=engine.charges.get(uuid, 0),
         resident_bytes=vm.resident_bytes,

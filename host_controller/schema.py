@@ -90,6 +90,10 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     target_bytes: int | None
     actual_bytes: int
     ram_bytes: int
+    """Boot RAM and DIMMs: what `target_bytes` and `actual_bytes` are parts of."""
+    virtio_mem_bytes: int
+    """Plugged by a virtio-mem device, beside `ram_bytes`."""
+    virtio_mem_requested_bytes: int
     offline_bytes: int
     charge_bytes: int
     resident_bytes: int

@@ -16,6 +16,7 @@ from host_controller.model import (
 )
 from host_controller.policy.demand import Demand, Estimate
 from host_controller.units import MIB
+from host_controller.virtio_mem import VirtioMem
 
 
 class Phase(StrEnum):
@@ -52,7 +53,7 @@ class Vm:
     """When its vCPUs were last seen to be let run."""
     job: str | None = None
     dimms: tuple[Dimm, ...] = ()
-    virtio_mem_bytes: int = 0
+    virtio_mem: VirtioMem = field(default_factory=VirtioMem)
 
     actual_bytes: int = 0
     """The balloon's size as the guest last claimed it."""
@@ -153,9 +154,10 @@ class Vm:
     @property
     def offline_bytes(self) -> int:
         """Plugged and not usable by the guest, as far as is known."""
-        if not self.dimms or self.facts is None:
+        if self.facts is None:
             return 0
-        return min(self.facts.offline_bytes, sum(d.size_bytes for d in self.dimms))
+        plugged = sum(d.size_bytes for d in self.dimms) + self.virtio_mem.current_bytes
+        return min(self.facts.offline_bytes, plugged)
 
     def send_target(self, ticket: int, target_bytes: int, now: float) -> SetTarget:
         """The command for a new target; from now on the guest may come to hold that much."""
@@ -171,7 +173,7 @@ class Vm:
     @property
     def assigned_bytes(self) -> int:
         """What the guest may use: the target it was given, less what is offline; virtio-mem comes on top."""
-        return self.entitled_bytes - self.offline_bytes + self.virtio_mem_bytes
+        return self.entitled_bytes - self.offline_bytes + self.virtio_mem.requested_bytes
 
     @property
     def entitled_bytes(self) -> int:
@@ -185,7 +187,8 @@ class Vm:
         """Where the balloon is, in QEMU's terms, by the best evidence of this boot."""
         facts = self.facts
         if self.phase is STARTING and facts is not None and not self.moved:
-            return min(self.ram_bytes, facts.usable_bytes + self.offline_bytes - self.virtio_mem_bytes)
+            usable = facts.usable_bytes + self.offline_bytes - self.virtio_mem.current_bytes
+            return min(self.ram_bytes, usable)
         return self.actual_bytes
 
     @property
@@ -194,6 +197,8 @@ class Vm:
         config = self.config
         if config.growth is Growth.BALLOON:
             return min(config.limits.maximum_bytes, self.ram_bytes)
+        if config.growth is Growth.VIRTIO_MEM:
+            return min(config.limits.maximum_bytes, self.ram_bytes + config.virtio_mem_bytes)
         return config.limits.maximum_bytes
 
     def fresh(self, now: float, stale_seconds: float) -> bool:

@@ -54,8 +54,8 @@ def limit_options(function: F) -> F:
 @limit_options
 @click.option(
     "--growth",
-    type=click.Choice([Growth.HOTADD.value, Growth.BALLOON.value]),
-    help="How it grows past startup: by hot-added DIMMs, or only within what it boots with.",
+    type=click.Choice([one.value for one in Growth]),
+    help="How it grows past startup: by hot-added DIMMs, only within what it boots with, or by virtio-mem.",
 )
 @click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
 @dry_run

@@ -37,8 +37,7 @@ def lines(answer: dict[str, Any]) -> list[str]:
         f"  limits    minimum {size(limits['minimum_bytes'])}, startup {size(limits['startup_bytes'])}, "
         f"maximum {size(limits['maximum_bytes'])}, buffer {limits['buffer_percent']} %, "
         f"weight {limits['weight']}",
-        f"  hardware  {size(vm['ram_bytes'])} of RAM, {vm['dimms']} of {vm['slots']} DIMMs, "
-        f"growth by {vm['growth']}"
+        f"  hardware  {size(vm['ram_bytes'])} of RAM, {_beside(vm)}growth by {vm['growth']}"
         + (f", {size(vm['offline_bytes'])} of it offline" if vm["offline_bytes"] else ""),
     ]
     if decision is not None:
@@ -65,6 +64,13 @@ def headline(vm: dict[str, Any]) -> str:
         return f"{text}; it has not reported yet"
     text = f"{text}, demands {size(vm['demand_bytes'])} ({number(vm['pressure_percent'])} % pressure)"
     return text if vm["goal_bytes"] is None else f"{text}, should have {size(vm['goal_bytes'])}"
+
+
+def _beside(vm: dict[str, Any]) -> str:
+    if vm["growth"] == "virtio-mem":
+        plugged, asked = vm["virtio_mem_bytes"], vm["virtio_mem_requested_bytes"]
+        return f"{size(plugged)} of virtio-mem{'' if plugged == asked else f' ({size(asked)} asked for)'}, "
+    return f"{vm['dimms']} of {vm['slots']} DIMMs, " if vm["slots"] else ""
 
 
 def _heard(vm: dict[str, Any]) -> str:

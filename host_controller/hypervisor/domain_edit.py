@@ -29,12 +29,14 @@ from host_controller.hypervisor.dom import (
 from host_controller.hypervisor.domain_xml import (
     NAMESPACE,
     PREFIX,
+    growth_of,
     hot_add_problem,
     parse_xml,
     pinned_by,
     size_of,
+    virtio_mem_problem,
 )
-from host_controller.model import MEMORY_BLOCK_BYTES, Growth, Limits, Trust
+from host_controller.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_BLOCK_BYTES, Growth, Limits, Trust
 from host_controller.units import KIB, MIB, format_size, round_down, round_up
 
 SLOTS: Final = 16
@@ -60,9 +62,9 @@ class Plan:
 def enable(xml: str, limits: Limits, growth: Growth, trust: Trust = Trust.GUEST) -> Plan:
     """The XML of a domain with dynamic memory. Doing it twice changes nothing more.
 
-    hotadd: RAM is startup, maxMemory leaves room for DIMMs up to maximum. balloon: RAM is maximum, and the
-    balloon starts at startup. Both: a balloon with statistics and free page reporting, without
-    deflate-on-oom, and the agent's channel.
+    hotadd: RAM is startup, maxMemory leaves room for DIMMs up to maximum. virtio-mem: RAM is startup, and one
+    device covers the rest, empty at the start. balloon: RAM is maximum, and the balloon starts at startup.
+    All: a balloon with statistics and free page reporting, without deflate-on-oom, and the agent's channel.
 
     Raises:
         InputError: the limits cannot be used.
@@ -71,25 +73,30 @@ def enable(xml: str, limits: Limits, growth: Growth, trust: Trust = Trust.GUEST)
     problems = limits.problems()
     if problems:
         raise InputError("; ".join(problems))
-    if growth is Growth.VIRTIO_MEM:
-        raise InputError("growth by virtio-mem cannot be set up yet; use hotadd or balloon")
     _check(xml, limits, growth)
     tree, domain = parse(xml)
+    if _grows_by_virtio_mem(domain) and growth is not Growth.VIRTIO_MEM:
+        _set_virtio_mem(child(domain, "devices"), 0)
     _write_ours(domain, limits, growth, trust)  # first of all: it keeps what the rest overwrites
     startup = round_up(limits.startup_bytes, MIB)
     reach = startup + round_down(limits.maximum_bytes - startup, MEMORY_BLOCK_BYTES)
     devices = child(domain, "devices") or insert(domain, create(domain, "devices"))
     memory = child(domain, "memory")
-    if growth is Growth.HOTADD:
-        boot = startup
-        ceiling = max(reach, startup + MEMORY_BLOCK_BYTES)  # libvirt wants room for one DIMM at least
-        _set_size(domain, "maxMemory", ceiling, memory).setAttribute("slots", str(SLOTS))
-    else:
+    device = 0
+    if growth is Growth.BALLOON:
         boot = round_up(limits.maximum_bytes, MIB)
         remove(child(domain, "maxMemory"))
-    memory = _set_size(domain, "memory", boot)
+    else:
+        boot = startup
+        ceiling = max(reach, startup + MEMORY_BLOCK_BYTES)  # libvirt wants room for one DIMM at least
+        device = ceiling - startup if growth is Growth.VIRTIO_MEM else 0
+        slots = 1 if device else SLOTS  # libvirt wants one though virtio-mem takes none
+        _set_size(domain, "maxMemory", ceiling, memory).setAttribute("slots", str(slots))
+    memory = _set_size(domain, "memory", boot + device)  # libvirt counts the whole device
     _set_size(domain, "currentMemory", startup, memory.nextSibling)
-    _set_cells(domain, boot, needed=growth is Growth.HOTADD)
+    _set_cells(domain, boot, needed=growth is not Growth.BALLOON)
+    if device:
+        _set_virtio_mem(devices, device)
     _set_balloon(devices)
     _set_channel(domain, devices)
     return Plan(text_of(tree, xml), tuple(_notes(limits, growth, startup, reach, xml)))
@@ -135,8 +142,10 @@ def difference(old: str, new: str, name: str) -> str:
 
 def _check(xml: str, limits: Limits, growth: Growth) -> None:
     root = parse_xml(xml)
-    if growth is Growth.HOTADD and (problem := hot_add_problem(root)) is not None:
+    if growth is not Growth.BALLOON and (problem := hot_add_problem(root)) is not None:
         raise DomainUnsuitable(problem, hint="use --growth balloon, or a q35 or pc machine with ACPI")
+    if growth is Growth.VIRTIO_MEM and (problem := virtio_mem_problem(root)) is not None:
+        raise DomainUnsuitable(f"it cannot have virtio-mem: {problem}", hint="use --growth hotadd")
     hard_limit = size_of(root.find("./memtune/hard_limit"))
     if hard_limit and hard_limit < limits.maximum_bytes:
         raise DomainUnsuitable(
@@ -155,7 +164,9 @@ def _check(xml: str, limits: Limits, growth: Growth) -> None:
             f"its memory balloon is a {balloon.get('model')!r}, not a virtio one",
             hint="change it to <memballoon model='virtio'/> with virsh edit",
         )
-    if growth is Growth.HOTADD and root.findall("./devices/memory"):
+    ours = "[@model='virtio-mem']" if growth_of(root) == Growth.VIRTIO_MEM else "[@model='']"
+    foreign = len(root.findall("./devices/memory")) - len(root.findall(f"./devices/memory{ours}"))
+    if growth is not Growth.BALLOON and foreign:
         raise DomainUnsuitable(
             "it has memory devices of its own, which take slots and room that growth needs",
             hint="remove its <memory model=…> devices with virsh edit, or use --growth balloon",
@@ -165,13 +176,24 @@ def _check(xml: str, limits: Limits, growth: Growth) -> None:
 def _notes(limits: Limits, growth: Growth, startup: int, reach: int, xml: str) -> Iterable[str]:
     if startup != limits.startup_bytes:
         yield f"startup is rounded up to {format_size(startup)}, a whole number of MiB"
-    if growth is Growth.HOTADD:
-        grown = reach - startup
-        if reach < limits.maximum_bytes:
+    grown = reach - startup
+    if growth is not Growth.BALLOON and reach < limits.maximum_bytes:
+        yield (
+            f"{'DIMMs' if growth is Growth.HOTADD else 'memory blocks'} come in "
+            f"{format_size(MEMORY_BLOCK_BYTES)}, so of the maximum of {format_size(limits.maximum_bytes)} it "
+            f"can reach {format_size(reach)}"
+        )
+    if growth is Growth.VIRTIO_MEM:
+        yield (
+            f"it boots with {format_size(startup)} and grows by up to {format_size(grown)} of virtio-mem, in "
+            f"steps of {format_size(VIRTIO_MEM_BLOCK_BYTES)}; the guest needs Linux 5.8 or newer"
+        )
+        if grown > startup * MOVABLE_RATIO:
             yield (
-                f"DIMMs come in {format_size(MEMORY_BLOCK_BYTES)}, so of the maximum of "
-                f"{format_size(limits.maximum_bytes)} it can reach {format_size(reach)}"
+                f"{format_size(startup * MOVABLE_RATIO)} of that can be movable ({MOVABLE_RATIO}:1 against "
+                "startup); of the rest the guest gives back what its kernel does not use"
             )
+    elif growth is Growth.HOTADD:
         mean = max(MEMORY_BLOCK_BYTES, round_up(-(-grown // SLOTS), MEMORY_BLOCK_BYTES))
         if grown:
             yield (
@@ -225,6 +247,8 @@ def _restore(domain: Element, before: Element | None) -> None:
     if before is None:
         return
     if child(before, "memory") is not None:
+        if _grows_by_virtio_mem(domain):
+            _set_virtio_mem(child(domain, "devices"), 0)
         for tag in ("memory", "currentMemory"):
             put_back(domain, tag, child(before, tag))
         put_back(domain, "maxMemory", child(before, "maxMemory"), before=child(domain, "memory"))
@@ -246,7 +270,7 @@ def _restore_devices(domain: Element, before: Element) -> None:
         put_back(devices, "memballoon", child(before, "memballoon"))
         if before.getAttribute("channel") == "absent":
             remove(_channel(domain))
-            _drop_controllers(devices, before.getAttribute("controllers").split())
+        _drop_controllers(devices, before.getAttribute("controllers").split())
 
 
 def _controllers(domain: Element) -> list[str]:
@@ -258,7 +282,7 @@ def _controller_name(controller: Element) -> str:
 
 
 def _drop_controllers(devices: Element, known: list[str]) -> None:
-    """Take out what libvirt added for our channel: a virtio-serial controller, and root ports nobody uses."""
+    """Take out what libvirt added for our devices: a virtio-serial controller, and root ports nobody uses."""
     targets = [child(one, "target") for tag in ("channel", "console") for one in elements(devices, tag)]
     serial_used = any(one is not None and one.getAttribute("type") == "virtio" for one in targets)
     added = [one for one in elements(devices, "controller") if _controller_name(one) not in known]
@@ -318,6 +342,23 @@ def _set_cell(cell: Element, size_bytes: int) -> None:
     cell.setAttribute("unit", "KiB")
 
 
+def _set_virtio_mem(devices: Element | None, size_bytes: int) -> None:
+    """One device of this size, of which nothing is plugged at the start; 0: none."""
+    found = [one for one in elements(devices, "memory") if one.getAttribute("model") == "virtio-mem"]
+    if devices is None or not size_bytes:
+        for one in found:
+            remove(one)
+        return
+    device = found[0] if found else insert(devices, create(devices, "memory", model="virtio-mem"))
+    target = child(device, "target") or insert(device, create(device, "target"))
+    sizes = {"size": size_bytes, "node": None, "block": VIRTIO_MEM_BLOCK_BYTES, "requested": 0}
+    for tag, size in sizes.items():
+        element = child(target, tag) or insert(target, create(target, tag))
+        if size is not None:
+            element.setAttribute("unit", "KiB")
+        set_content(element, str(0 if size is None else size // KIB))
+
+
 def _set_balloon(devices: Element) -> None:
     balloon = child(devices, "memballoon") or insert(devices, create(devices, "memballoon", model="virtio"))
     balloon.setAttribute("autodeflate", "off")
@@ -374,6 +415,12 @@ def _attributes(limits: Limits, growth: Growth, trust: Trust) -> list[tuple[str,
         ("buffer", str(limits.buffer_percent)),
         ("weight", str(limits.weight)),
     ]
+
+
+def _grows_by_virtio_mem(domain: Element) -> bool:
+    """Its virtio-mem device is ours."""
+    ours = _find_ours(domain)
+    return ours is not None and ours.getAttribute("growth") == Growth.VIRTIO_MEM
 
 
 def _find_ours(domain: Element) -> Element | None:

@@ -18,8 +18,8 @@ from xml.etree.ElementTree import Element
 
 from agent import wire
 from host_controller.errors import DomainUnsuitable
-from host_controller.model import Dimm, Growth, Limits, Trust, VmConfig
-from host_controller.units import KIB
+from host_controller.model import VIRTIO_MEM_BLOCK_BYTES, Dimm, Growth, Limits, Trust, VmConfig
+from host_controller.units import KIB, format_size
 
 NAMESPACE: Final = "urn:dynmem:domain:1"
 PREFIX: Final = "dynmem"
@@ -64,6 +64,8 @@ class DomainView:
     ceiling_bytes: int
     """maxMemory; boot RAM where there is none."""
     virtio_mem_bytes: int
+    """Plugged."""
+    virtio_mem_requested_bytes: int
     channel_alias: str | None
     """Alias of our channel; None when the domain has none."""
     stats_period: int
@@ -101,6 +103,9 @@ def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
     maximum = root.find("maxMemory")
     balloon = root.find("./devices/memballoon")
     channel_alias = _channel_alias(root)
+    plugged = sum(_target_size(one, "current") for one in virtio)
+    # libvirt adds what virtio-mem has plugged, as far as it has noticed.
+    current = size_of(root.find("currentMemory")) or memory
     config = None
     if ours is not None:
         config = VmConfig(
@@ -111,12 +116,20 @@ def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
             trust=ours.trust,
             boot_ram_bytes=boot,
             slots=_integer(maximum, "slots"),
+            virtio_mem_bytes=sum(_target_size(one, "size") for one in virtio),
+            virtio_mem_block_bytes=max(
+                (_target_size(one, "block") for one in virtio), default=VIRTIO_MEM_BLOCK_BYTES
+            ),
             pinned=pinned_by(root),
         )
         if channel_alias is None:
             problems.append(f"there is no channel {wire.PORT_NAME}: no agent can be heard")
         if ours.growth is Growth.HOTADD and not config.slots:
             problems.append("there are no DIMM slots: it cannot grow past its boot RAM")
+        if ours.growth is Growth.VIRTIO_MEM and len(virtio) != 1:
+            problems.append(
+                f"there are {len(virtio)} virtio-mem devices where one is needed; run `dynmem enable` again"
+            )
     return DomainView(
         uuid=uuid,
         name=name,
@@ -130,9 +143,10 @@ def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
             *(_target_size(one, "size") for one in virtio),
         ),
         dimms=dimms,
-        actual_bytes=size_of(root.find("currentMemory")) or memory,
+        actual_bytes=min(boot + sum(one.size_bytes for one in dimms), max(0, current - plugged)),
         ceiling_bytes=size_of(maximum) or boot,
-        virtio_mem_bytes=sum(_target_size(one, "current") for one in virtio),
+        virtio_mem_bytes=plugged,
+        virtio_mem_requested_bytes=sum(_target_size(one, "requested") for one in virtio),
         channel_alias=channel_alias,
         stats_period=_integer(None if balloon is None else balloon.find("stats"), "period"),
     )
@@ -186,6 +200,33 @@ def hot_add_problem(root: Element) -> str | None:
     if acpi is None and arch in ("x86_64", "i686"):
         return "ACPI is off, and without it memory cannot be hot-added"
     return None
+
+
+def virtio_mem_problem(root: Element) -> str | None:
+    """Why this domain cannot have a virtio-mem device, or None.
+
+    QEMU refuses one where it may not discard guest memory (hw/virtio/virtio-mem.c, realize).
+    """
+    type_element = root.find("./os/type")
+    arch = "" if type_element is None else type_element.get("arch", "")
+    if arch not in ("", "x86_64", "aarch64"):
+        return f"QEMU has none for {arch}"
+    if root.find("./memoryBacking/locked") is not None:
+        return "its memory is locked"
+    if root.find("./launchSecurity") is not None:
+        return "its memory is encrypted"
+    if root.find("./devices/interface[@type='vdpa']") is not None:
+        return "its vDPA interface pins all of its memory"
+    pages = [size_of(one, attribute="size") for one in root.findall("./memoryBacking/hugepages/page")]
+    if max(pages, default=0) > VIRTIO_MEM_BLOCK_BYTES:
+        return f"its huge pages are larger than a block of {format_size(VIRTIO_MEM_BLOCK_BYTES)}"
+    return None
+
+
+def growth_of(root: Element) -> str:
+    """How our metadata says that the domain grows; empty without metadata."""
+    ours = root.find(f"./metadata/{TAG}")
+    return "" if ours is None else ours.get("growth", "")
 
 
 def machine_of(root: Element) -> str:

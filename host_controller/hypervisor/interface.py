@@ -51,7 +51,7 @@ class DetachDimm:
 
 @dataclass(frozen=True, slots=True)
 class ResizeVirtioMem:
-    """Ask the virtio-mem device for another size."""
+    """Ask the virtio-mem device for another size; the guest follows as far and as fast as it can."""
 
     vm: str
     ticket: int
@@ -110,6 +110,8 @@ class VmAppeared:
     booted: bool
     """True when its start was seen, so that nothing inside it can be older than this event."""
     virtio_mem_bytes: int = 0
+    """Plugged by the virtio-mem device."""
+    virtio_mem_requested_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +204,12 @@ class DimmRefused:
 
 @dataclass(frozen=True, slots=True)
 class VirtioMemChanged:
-    """The virtio-mem device's current size."""
+    """The virtio-mem device has another size, or was asked for one by somebody."""
 
     vm: str
     current_bytes: int
+    requested_bytes: int | None = None
+    """None: the event said nothing of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,6 @@ from host_controller.hypervisor.interface import (
     Inbox,
     SendToGuest,
     SetPace,
-    VirtioMemChanged,
     VmAppeared,
     VmGone,
     VmReset,
@@ -334,8 +333,8 @@ class LibvirtHypervisor:
 
     def _on_memory_device(self, uuid: str, _alias: str, size_kib: int) -> None:
         worker = self._workers.get(uuid)
-        if worker is not None and worker.managed:
-            self._emit(VirtioMemChanged(uuid, size_kib * KIB))
+        if worker is not None:
+            worker.virtio_mem_changed(size_kib * KIB)
 
     def _on_monitor_event(
         self, _conn: object, domain: Any, _event: str, _s: int, _us: int, details: str, _opaque: object

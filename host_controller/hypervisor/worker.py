@@ -187,6 +187,12 @@ class VmWorker:
         if self._managed:
             self._emit(BalloonChanged(self.uuid, actual_bytes))
 
+    def virtio_mem_changed(self, current_bytes: int) -> None:
+        """Tell it at once; then look, since only the XML says what was asked for."""
+        if self._managed:
+            self._emit(VirtioMemChanged(self.uuid, current_bytes))
+        self.look_again()
+
     def dimm_removed(self, alias: str) -> None:
         """Tell it at once; then look, since the XML may have been read while the DIMM was leaving."""
         found = [one for one in self.view.dimms if one.alias == alias] if self.view is not None else []
@@ -394,8 +400,9 @@ class VmWorker:
         if old is None or old.dimms != view.dimms or self._was_late:
             self._emit(DimmsChanged(self.uuid, view.dimms))
         self._was_late = False
-        if old is not None and old.virtio_mem_bytes != view.virtio_mem_bytes:
-            self._emit(VirtioMemChanged(self.uuid, view.virtio_mem_bytes))
+        if view.config.virtio_mem_bytes:
+            asked = view.virtio_mem_requested_bytes
+            self._emit(VirtioMemChanged(self.uuid, view.virtio_mem_bytes, asked))
 
     def _announce(self, view: DomainView, state: RunState) -> None:
         assert view.config is not None
@@ -410,6 +417,7 @@ class VmWorker:
                 actual_bytes=view.actual_bytes,
                 booted=self._booted,
                 virtio_mem_bytes=view.virtio_mem_bytes,
+                virtio_mem_requested_bytes=view.virtio_mem_requested_bytes,
             )
         )
         if self.job is not None:

@@ -57,7 +57,7 @@ class Decision(NamedTuple):
     target_bytes: int | None = None
     """The balloon target sent, in QEMU's terms."""
     size_bytes: int | None = None
-    """Of the DIMM."""
+    """Of the DIMM, or of the change of virtio-mem."""
     zone: wire.Zone | None = None
     alias: str | None = None
     held_back: str | None = None
@@ -166,7 +166,7 @@ def lowest_target(vm: Vm, settings: Settings) -> int:
     if not facts.from_agent:
         spare -= usable // AGENTLESS_EXTRA
         rate //= 2
-    present = usable - vm.virtio_mem_bytes + vm.offline_bytes
+    present = usable - vm.virtio_mem.current_bytes + vm.offline_bytes
     return max(present - max(0, spare), vm.present_bytes - rate)
 
 

@@ -35,7 +35,8 @@ class Balloon:
 
     def aim(self, target_bytes: int) -> None:
         """The balloon command: the amount is worked out from the RAM of now."""
-        self.wanted = float(max(0, self._vm.ram_bytes - target_bytes))
+        ram = self._vm.ram_bytes
+        self.wanted = float(min(ram, max(0, ram - target_bytes)))
 
     def step(self, seconds: float) -> float:
         """How far the driver would move in that time: above 0 inflates."""

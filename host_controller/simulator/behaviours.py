@@ -27,6 +27,8 @@ class Unplug(StrEnum):
     WORKS = "works"
     REFUSED = "refused"
     IGNORED = "ignored"
+    IN_PART = "in part"
+    """Half of the blocks go, the rest is in use."""
 
 
 class Speech(StrEnum):
@@ -86,6 +88,7 @@ BEHAVIOURS: Final = {
         Behaviour("never online", hot_add=HotAdd.NEVER_ONLINE),
         Behaviour("DIMM stays", unplug=Unplug.REFUSED),
         Behaviour("DIMM ignored", unplug=Unplug.IGNORED),
+        Behaviour("DIMM half", unplug=Unplug.IN_PART),
         Behaviour("agent silent", speech=Speech.NOTHING),
         Behaviour("all silent", speech=Speech.NOTHING, statistics=False),
         Behaviour("agent stale", speech=Speech.STALE),

@@ -15,7 +15,7 @@ from host_controller.model import MEMORY_BLOCK_BYTES, RunState
 from host_controller.simulator.behaviours import Speech
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.hypervisor import SimulatedHypervisor
-from host_controller.units import GIB, MIB, format_size
+from host_controller.units import GIB, MIB, format_size, round_up
 
 STALE_SECONDS: Final = 16.0
 """Three missed heartbeats and a second for the decision (rule 5)."""
@@ -106,6 +106,8 @@ class Checker:
             self._check_target(vm, command.target_bytes, pending)
         elif isinstance(command, hv.AttachDimm):
             self._check_plug(vm, command.size_bytes)
+        elif isinstance(command, hv.ResizeVirtioMem):
+            self._check_resize(vm, command.requested_bytes)
 
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""
@@ -182,8 +184,11 @@ class Checker:
                 balloon = min(balloon, max(0.0, ram - command.target_bytes))
             elif isinstance(command, hv.AttachDimm):
                 ram += command.size_bytes
-        guest = ram if vm.config.pinned else max(ram - int(balloon), vm.resident_bytes)
-        return guest + vm.spec.overhead_bytes
+        asked = [c.requested_bytes for c in commands if isinstance(c, hv.ResizeVirtioMem)]
+        # The driver closes the gap between what is plugged and what is requested whenever it can.
+        device = max(vm.virtio_mem.current, vm.virtio_mem.requested, *asked, 0)
+        guest = ram if vm.config.pinned else ram - int(balloon)
+        return max(guest + device, vm.resident_bytes) + vm.spec.overhead_bytes
 
     def total(self) -> int:
         """Σ exposure."""
@@ -224,6 +229,8 @@ class Checker:
         for other in pending:
             if id(other) in self._inherited:
                 continue
+            if isinstance(command, hv.ResizeVirtioMem) or isinstance(other, hv.ResizeVirtioMem):
+                continue  # QEMU counts the balloon's target without that device
             if type(other) is not type(command) or not isinstance(command, hv.SetTarget):
                 self._found("6", vm.spec.name, f"{_short(command)} while {_short(other)} is under way")
 
@@ -234,12 +241,28 @@ class Checker:
         for command in pending:
             if isinstance(command, hv.SetTarget):
                 in_force = command.target_bytes
-        usable = target - vm.offline_bytes
+        usable = target - vm.offline_bytes + vm.virtio_mem.current
         limits = vm.config.limits
         if usable > limits.maximum_bytes + SLACK_BYTES:
             self._found("3", vm.spec.name, f"a target of {format_size(usable)} is above maximum")
         if target >= min(in_force, vm.actual_bytes) - SLACK_BYTES:
             return
+        self._check_shrinking(vm, usable, min(self._seen[vm.uuid].actual, vm.actual_bytes) - target)
+
+    def _check_resize(self, vm: SimulatedVm, requested: int) -> None:
+        device = vm.virtio_mem
+        more = requested - max(device.requested, device.current)
+        if vm.ram_bytes + requested > vm.config.limits.maximum_bytes + SLACK_BYTES and more > 0:
+            self._found("3", vm.spec.name, f"virtio-mem of {format_size(requested)} is above maximum")
+        whole = round_up(requested, MEMORY_BLOCK_BYTES) - round_up(device.requested, MEMORY_BLOCK_BYTES)
+        if more > 0 and whole > 0:
+            self._check_plug(vm, whole)
+        lost = device.online - requested
+        if vm.up and requested < device.requested and lost > 0:
+            self._check_shrinking(vm, int(vm.memory.usable) - lost, lost)
+
+    def _check_shrinking(self, vm: SimulatedVm, usable: int, step: int) -> None:
+        limits = vm.config.limits
         now = self.hypervisor.agenda.now
         seen = self._seen[vm.uuid]
         age = now - seen.informed_at
@@ -256,7 +279,6 @@ class Checker:
             self._found(
                 "2", vm.spec.name, f"a target of {format_size(usable)} usable is {short} below its floor"
             )
-        step = min(seen.actual, vm.actual_bytes) - target
         if step > INFLATION_BYTES:
             self._found(
                 "2", vm.spec.name, f"one command takes {format_size(step)}: more than a second's inflation"
@@ -343,5 +365,7 @@ def _short(command: hv.Command) -> str:
             return f"unplug of {command.alias}"
         case hv.SendToGuest():
             return f"{type(command.message).__name__} to the agent"
+        case hv.ResizeVirtioMem():
+            return f"virtio-mem of {format_size(command.requested_bytes)}"
         case _:
             return type(command).__name__

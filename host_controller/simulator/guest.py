@@ -12,15 +12,24 @@ from typing import Final
 
 from agent import wire
 from host_controller.hypervisor import interface as hv
-from host_controller.model import BalloonStats, Dimm, Growth, Limits, RunState, VmConfig
+from host_controller.model import (
+    MEMORY_BLOCK_BYTES,
+    BalloonStats,
+    Dimm,
+    Growth,
+    Limits,
+    RunState,
+    VmConfig,
+)
 from host_controller.simulator.agent import SimulatedAgent
 from host_controller.simulator.balloon import Balloon
 from host_controller.simulator.behaviours import IDEAL, Behaviour, Speech
 from host_controller.simulator.clock import Agenda
 from host_controller.simulator.memory import MEMMAP_SHARE, Memory, Speeds, reserved_bytes
 from host_controller.simulator.slots import OFFLINE_SECONDS, ONLINE_SECONDS, Slots
+from host_controller.simulator.virtio_mem import VirtioMem
 from host_controller.simulator.workload import Workload
-from host_controller.units import MIB
+from host_controller.units import MIB, round_down
 
 BOOT_TOUCHES: Final = 0.8
 """Share of RAM that a booting kernel is taken to touch (facts: trap 4: 627 of 768 MiB)."""
@@ -51,6 +60,7 @@ class GuestSpec:
 
     def config(self) -> VmConfig:
         """What the domain's XML would say."""
+        beyond = self.limits.maximum_bytes - self.limits.startup_bytes
         return VmConfig(
             uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, self.name)),
             name=self.name,
@@ -60,6 +70,9 @@ class GuestSpec:
             if self.growth is Growth.BALLOON
             else self.limits.startup_bytes,
             slots=self.slots if self.growth is Growth.HOTADD else 0,
+            virtio_mem_bytes=round_down(beyond, MEMORY_BLOCK_BYTES)
+            if self.growth is Growth.VIRTIO_MEM
+            else 0,
             pinned=self.pinned,
         )
 
@@ -85,6 +98,7 @@ class SimulatedVm:
         self.emit = emit
         self.balloon = Balloon(self)
         self.slots = Slots(self)
+        self.virtio_mem = VirtioMem(self)
         self._step = max(step, agenda.resolution)
         self._rng = random.Random(f"{seed} {spec.name}")
         self._wakes = 0
@@ -108,7 +122,7 @@ class SimulatedVm:
     @property
     def offline_bytes(self) -> int:
         """Plugged and not onlined."""
-        return self.slots.offline_bytes
+        return self.slots.offline_bytes + self.virtio_mem.offline
 
     @property
     def actual_bytes(self) -> int:
@@ -150,6 +164,7 @@ class SimulatedVm:
         self.is_away = False
         self.state = RunState.RUNNING
         self.slots.dimms.clear()
+        self.virtio_mem.reset(powered_off=True)
         self.balloon.claimed = 0.0
         self.balloon.wanted = float(self.config.boot_ram_bytes - self.config.limits.startup_bytes)
         self._boot()
@@ -189,9 +204,10 @@ class SimulatedVm:
         """The guest's kernel starts again; QEMU, its DIMMs and its balloon's figures stay as they are."""
         self.advance()
         for dimm in self.slots.dimms:
-            dimm.zone = None
+            dimm.zone, dimm.gone_bytes = None, 0
         self._boot()
         self.emit(hv.VmReset(self.uuid))
+        self.virtio_mem.reset()
 
     def suspend(self) -> None:
         """Stop the vCPUs."""
@@ -230,6 +246,11 @@ class SimulatedVm:
         """Hot-add a DIMM; the reason if QEMU refuses it."""
         self.advance()
         return self.slots.plug(size_bytes)
+
+    def resize_virtio_mem(self, requested_bytes: int) -> str | None:
+        """Ask for another size; the reason if QEMU refuses it."""
+        self.advance()
+        return self.virtio_mem.request(requested_bytes)
 
     def unplug(self, alias: str) -> str | None:
         """Ask for a DIMM back; the reason if there is no such DIMM."""
@@ -362,6 +383,7 @@ class SimulatedVm:
         self.balloon.claimed = 0.0
         self.memory.memmap = self.slots.plugged_bytes / MEMMAP_SHARE
         self.balloon.announce()
+        self.virtio_mem.driver_up()
         if self.spec.agent:
             self.agenda.after(self.spec.agent_seconds, lambda: self._agent_up(boot))
         self.wake()

@@ -232,7 +232,7 @@ class SimulatedHypervisor:
             case hv.Resume():
                 vm.resume()
             case hv.ResizeVirtioMem():
-                return "the domain has no virtio-mem device"
+                return vm.resize_virtio_mem(command.requested_bytes)
         return None
 
     def _done(self, command: Ticketed, error: str | None, seconds: float, timed_out: bool = False) -> None:
@@ -256,7 +256,18 @@ class SimulatedHypervisor:
     def _appeared(self, line: _Line, booted: bool) -> None:
         vm = line.vm
         vm.advance()
-        self._deliver(hv.VmAppeared(vm.uuid, vm.config, vm.state, vm.dimm_list(), vm.actual_bytes, booted))
+        self._deliver(
+            hv.VmAppeared(
+                vm.uuid,
+                vm.config,
+                vm.state,
+                vm.dimm_list(),
+                vm.actual_bytes,
+                booted,
+                vm.virtio_mem.current,
+                vm.virtio_mem.requested,
+            )
+        )
         if vm.job is not None:
             self._deliver(hv.JobChanged(vm.uuid, vm.job))
         line.samplings += 1

@@ -10,7 +10,7 @@ from host_controller.hypervisor import interface as hv
 from host_controller.model import MEMORY_BLOCK_BYTES, Dimm, RunState
 from host_controller.simulator.behaviours import HotAdd, Unplug
 from host_controller.simulator.memory import MEMMAP_SHARE
-from host_controller.units import GIB
+from host_controller.units import GIB, round_down, round_up
 
 if TYPE_CHECKING:
     from host_controller.simulator.guest import SimulatedVm
@@ -35,6 +35,8 @@ class SimulatedDimm:
     dimm: Dimm
     zone: wire.Zone | None = None
     """None: offline."""
+    gone_bytes: int = 0
+    """Of an online one: blocks that were taken offline when the rest would not go."""
 
 
 class Slots:
@@ -53,12 +55,14 @@ class Slots:
     @property
     def offline_bytes(self) -> int:
         """Plugged and not onlined."""
-        return sum(d.dimm.size_bytes for d in self.dimms if d.zone is None)
+        return sum(d.dimm.size_bytes if d.zone is None else d.gone_bytes for d in self.dimms)
 
     def blocks(self) -> Blocks:
         """What the agent reads in /sys/devices/system/memory."""
-        memory = self._vm.memory
-        return Blocks(int(memory.boot + memory.online), self.offline_bytes, int(memory.movable))
+        memory, device = self._vm.memory, self._vm.virtio_mem
+        online = int(memory.boot + memory.online) - device.online + device.online_blocks()
+        offline = self.offline_bytes + round_up(device.offline, MEMORY_BLOCK_BYTES)
+        return Blocks(online, offline, int(memory.movable))
 
     def plug(self, size_bytes: int) -> str | None:
         """Hot-add a DIMM; the reason if QEMU refuses it."""
@@ -107,7 +111,10 @@ class Slots:
                 if vm.behaviour.unplug is Unplug.WORKS and self._take_offline(found):
                     changed += found.dimm.size_bytes
                 else:
+                    changed += self._take_half(found)
                     detail = "the rest is still online"
+            elif zone is not None and found.gone_bytes:
+                changed += self._bring_back(found)
             elif zone is not None and found.zone is None and vm.behaviour.hot_add is HotAdd.WORKS:
                 self._online(found.dimm.alias, zone, vm.boots)
                 changed += found.dimm.size_bytes
@@ -166,7 +173,8 @@ class Slots:
         if found is None or not vm.up:
             return  # nobody is there who would answer
         vm.advance()
-        if vm.behaviour.unplug is Unplug.REFUSED or not self._take_offline(found):
+        stays = vm.behaviour.unplug in (Unplug.REFUSED, Unplug.IN_PART)
+        if stays or not self._take_offline(found):
             vm.emit(hv.DimmRefused(vm.uuid, alias))
             return
         self.dimms.remove(found)
@@ -178,10 +186,28 @@ class Slots:
     def _take_offline(self, found: SimulatedDimm) -> bool:
         if found.zone is None:
             return True
-        if found.zone == "kernel" or not self._vm.memory.take_out(found.dimm.size_bytes, movable=True):
+        left = found.dimm.size_bytes - found.gone_bytes
+        if found.zone == "kernel" or not self._vm.memory.take_out(left, movable=True):
             return False
-        found.zone = None
+        found.zone, found.gone_bytes = None, 0
         return True
+
+    def _take_half(self, found: SimulatedDimm) -> int:
+        """Some blocks go offline before one is met that does not."""
+        half = round_down(found.dimm.size_bytes // 2, MEMORY_BLOCK_BYTES) - found.gone_bytes
+        movable = found.zone == "movable"
+        if self._vm.behaviour.unplug is not Unplug.IN_PART or half <= 0 or not movable:
+            return 0
+        if not self._vm.memory.take_out(half, movable=True):
+            return 0
+        found.gone_bytes += half
+        return half
+
+    def _bring_back(self, found: SimulatedDimm) -> int:
+        back, found.gone_bytes = found.gone_bytes, 0
+        self._vm.memory.online += back
+        self._vm.memory.movable += back
+        return back
 
     def _changed(self) -> None:
         self._vm.emit(hv.DimmsChanged(self._vm.uuid, self._vm.dimm_list()))

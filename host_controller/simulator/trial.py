@@ -66,7 +66,7 @@ class _Counter:
         self.results = results
 
     def submitted(self, command: hv.Command) -> None:
-        if isinstance(command, hv.SetTarget | hv.AttachDimm | hv.DetachDimm):
+        if isinstance(command, hv.SetTarget | hv.AttachDimm | hv.DetachDimm | hv.ResizeVirtioMem):
             self.results[command.vm].commands += 1
 
     def delivered(self, event: hv.HypervisorEvent) -> None:

@@ -11,14 +11,16 @@ from typing import Any
 class GuestSample:
     """One guest at one instant, sizes in bytes.
 
-    `ram`: boot RAM and plugged DIMMs (`dimms` of it). `actual`: what the balloon says the guest has.
-    `resident`: guest memory that the host has in use. `overhead`: the rest of QEMU. `balloon_alive`: `actual`
-    has been seen to change since the last start or reset. `answer_age`: seconds since QEMU last answered (0
-    when it did in this sample).
+    `ram`: boot RAM and plugged DIMMs (`dimms` of it). `virtio_mem`: what such a device has plugged or is
+    asked to plug, whichever is more; QEMU counts it neither in `ram` nor in `actual`.
+    `actual`: what the balloon says the guest has of `ram`. `resident`: guest memory that the host has in use.
+    `overhead`: the rest of QEMU. `balloon_alive`: `actual` has been seen to change since the last start or
+    reset. `answer_age`: seconds since QEMU last answered (0 when it did in this sample).
     """
 
     ram: int
     dimms: int
+    virtio_mem: int
     actual: int
     resident: int
     overhead: int
@@ -27,9 +29,12 @@ class GuestSample:
     charge: int
 
 
-def charge_of(ram: int, actual: int, resident: int, overhead: int, balloon_alive: bool) -> int:
-    """max(actual, resident) while the balloon is known to be alive, else all RAM; plus overhead. Bytes."""
-    return (max(actual, resident) if balloon_alive else max(ram, resident)) + overhead
+def charge_of(
+    ram: int, virtio_mem: int, actual: int, resident: int, overhead: int, balloon_alive: bool
+) -> int:
+    """What the guest has or may take: `actual` while its balloon is known to be alive, else all RAM, and its
+    virtio-mem; or what is resident, if that is more. Plus overhead. Bytes."""
+    return max((actual if balloon_alive else ram) + virtio_mem, resident) + overhead
 
 
 @dataclass(slots=True)
@@ -60,5 +65,11 @@ class BalloonWatch:
 
 
 def dimm_bytes(devices: list[dict[str, Any]]) -> int:
-    """Plugged memory from query-memory-devices: DIMMs whole, virtio-mem by its current size."""
-    return sum(int(device["data"]["size"]) for device in devices if device["type"] in ("dimm", "virtio-mem"))
+    """Plugged DIMMs, from query-memory-devices."""
+    return sum(int(device["data"]["size"]) for device in devices if device["type"] == "dimm")
+
+
+def virtio_mem_bytes(devices: list[dict[str, Any]]) -> int:
+    """What virtio-mem devices have plugged, or will when their guest gets to it, from the same answer."""
+    found = [device["data"] for device in devices if device["type"] == "virtio-mem"]
+    return sum(max(int(data["size"]), int(data["requested-size"])) for data in found)

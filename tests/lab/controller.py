@@ -238,7 +238,10 @@ history = "{history or directory / "history.sqlite"}"
         def settled(status: dict[str, Any]) -> bool:
             nonlocal calm_since, figures
             now = [
-                (vm["name"], vm["target_bytes"], vm["actual_bytes"], vm["dimms"], vm["operation"])
+                (
+                    *(vm["name"], vm["target_bytes"], vm["actual_bytes"], vm["dimms"], vm["operation"]),
+                    *(vm["virtio_mem_bytes"], vm["virtio_mem_requested_bytes"]),
+                )
                 for vm in status["vms"]
                 if vm["name"] in names
             ]

@@ -196,7 +196,8 @@ class Observer:
 def describe(sample: Sample) -> str:
     """A sample in a line, in MiB."""
     guests = "; ".join(
-        f"{name}: charge {guest.charge / MIB:.0f} (RAM {guest.ram / MIB:.0f}, actual {guest.actual / MIB:.0f}"
+        f"{name}: charge {guest.charge / MIB:.0f} (RAM {guest.ram / MIB:.0f}, "
+        f"virtio-mem {guest.virtio_mem / MIB:.0f}, actual {guest.actual / MIB:.0f}"
         f"{'' if guest.balloon_alive else ' not alive'}, resident {guest.resident / MIB:.0f}, "
         f"overhead {guest.overhead / MIB:.0f}{_age(guest)})"
         for name, guest in sample.guests.items()

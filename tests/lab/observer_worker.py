@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tests.lab.charge import BalloonWatch, GuestSample, charge_of, dimm_bytes
+from tests.lab.charge import BalloonWatch, GuestSample, charge_of, dimm_bytes, virtio_mem_bytes
 from tests.lab.errors import QmpError
 from tests.lab.processes import start_time
 from tests.lab.qmp import Qmp
@@ -49,8 +49,8 @@ class Watched:
         self.started = start_time(pid)
         self.qmp: Qmp | None = Qmp(socket)
         self.balloon = BalloonWatch()
-        self.ram = self.dimms = self.actual = 0
-        self.lowest_actual = 0
+        self.ram = self.dimms = self.virtio_mem = self.actual = 0
+        self.lowest_actual = self.lowest_virtio_mem = 0
         self.answered_at = 0.0
         self.memory = ProcessMemory(0, 0)
         self.pending: dict[int, str] = {}
@@ -99,19 +99,22 @@ class Watched:
         return events
 
     def _take_answers(self, answers: dict[str, dict[str, Any]]) -> None:
-        self.dimms = dimm_bytes(answers["query-memory-devices"]["return"])
+        devices = answers["query-memory-devices"]["return"]
+        self.dimms, self.virtio_mem = dimm_bytes(devices), virtio_mem_bytes(devices)
         self.ram = int(answers["query-memory-size-summary"]["return"]["base-memory"]) + self.dimms
         # No balloon device, or one without a driver: the guest has all its RAM.
         actual = int(answers["query-balloon"].get("return", {}).get("actual", self.ram))
         self.balloon.saw(actual, self.ram)
         self.actual = actual
         self.lowest_actual = min(self.lowest_actual, actual)
+        self.lowest_virtio_mem = min(self.lowest_virtio_mem, self.virtio_mem)
         self.answered_at = time.monotonic()
 
     def sample(self, now: float) -> GuestSample:
         age = 0.0 if not self.pending else now - self.answered_at
         charge = charge_of(
             self.ram,
+            self.lowest_virtio_mem,
             self.lowest_actual,
             self.memory.resident_bytes,
             self.memory.overhead_bytes,
@@ -120,6 +123,7 @@ class Watched:
         return GuestSample(
             self.ram,
             self.dimms,
+            self.virtio_mem,
             self.actual,
             self.memory.resident_bytes,
             self.memory.overhead_bytes,
@@ -172,7 +176,7 @@ class Worker:
         self.take_all()
         self.round()
         for name, watched in list(self.guests.items()):
-            watched.lowest_actual = watched.actual
+            watched.lowest_actual, watched.lowest_virtio_mem = watched.actual, watched.virtio_mem
             try:
                 watched.memory = self.memory.now(watched.pid)
             except OSError:

@@ -64,7 +64,7 @@ def random_guest(rng: random.Random, name: str) -> GuestSpec:
         buffer_percent=rng.choice((5, 20, 20, 50)),
         weight=rng.choice((10, 100, 100, 300)),
     )
-    growth = Growth.BALLOON if rng.random() < 0.2 else Growth.HOTADD
+    growth = rng.choices((Growth.HOTADD, Growth.BALLOON, Growth.VIRTIO_MEM), (0.55, 0.2, 0.25))[0]
     return GuestSpec(
         name,
         limits,

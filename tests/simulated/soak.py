@@ -18,7 +18,7 @@ from host_controller.simulator.scenario import Scenario, play, shortest, violati
 from host_controller.simulator.world import World
 from tests.simulated.generator import random_scenario
 
-KINDS = ("Grow", "Shrink", "AttachDimm", "DetachDimm", "SendToGuest", "SetPace")
+KINDS = ("Grow", "Shrink", "AttachDimm", "DetachDimm", "ResizeVirtioMem", "SendToGuest", "SetPace")
 
 
 def make_engine(capacity_bytes: int) -> Engine:

@@ -29,7 +29,7 @@ def guests(draw: st.DrawFn) -> list[GuestSpec]:
             GuestSpec(
                 f"vm{i}",
                 Limits(startup, minimum, maximum, weight=draw(st.sampled_from((10, 100, 1000)))),
-                growth=draw(st.sampled_from((Growth.BALLOON, Growth.HOTADD))),
+                growth=draw(st.sampled_from(Growth)),
                 workload=Workload(steady(uses)),
             )
         )

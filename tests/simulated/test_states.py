@@ -16,8 +16,8 @@ from host_controller.units import GIB, MIB
 
 LARGEST = 50
 FAILURES = (
-    "slow balloon", "stuck", "hot add refused", "never online", "DIMM stays", "agent silent", "all silent",
-    "agent needy", "agent noisy", "hung",
+    "slow balloon", "stuck", "hot add refused", "never online", "DIMM stays", "DIMM half", "agent silent",
+    "all silent", "agent needy", "agent noisy", "hung",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ class HostLife(RuleBasedStateMachine):
         self.world = World(int(max(3 * GIB, vms * 2 * GIB * share)))
         limits = Limits(512 * MIB, 256 * MIB, 2 * GIB)
         for i in range(vms):
-            growth = Growth.BALLOON if i % 3 == 0 else Growth.HOTADD
+            growth = (Growth.BALLOON, Growth.HOTADD, Growth.VIRTIO_MEM)[i % 3]
             spec = GuestSpec(
                 f"vm{i}", limits, growth=growth, workload=Workload(steady(64 * MIB)), boot_seconds=2.0
             )

@@ -10,6 +10,7 @@ from host_controller import ledger
 from host_controller.ledger import Ledger, Reservation
 from host_controller.model import Trust
 from host_controller.units import MIB
+from host_controller.virtio_mem import VirtioMem
 from host_controller.vm import Phase
 from tests.unit import build
 
@@ -72,8 +73,26 @@ def test_plugging_charges_a_dimm_whole_before_it_is_there() -> None:
 
 
 def test_virtio_mem_is_charged_beside_the_balloon() -> None:
-    vm = build.vm(300, virtio_mem_bytes=128 * MIB)
+    vm = build.vm(300, virtio_mem=VirtioMem(current_bytes=128 * MIB))
     assert charge(vm) == 428 * MIB
+
+
+def test_a_size_that_was_asked_for_is_charged_until_it_is_both_unplugged_and_asked_for_no_more() -> None:
+    vm = build.vm(512, virtio_mem=VirtioMem(current_bytes=64 * MIB, requested_bytes=256 * MIB))
+    assert charge(vm) == 768 * MIB  # its driver plugs the rest when it likes
+    vm.virtio_mem = VirtioMem(current_bytes=256 * MIB, requested_bytes=64 * MIB)
+    assert charge(vm) == 768 * MIB  # it may never give it back
+
+
+def test_memory_resident_in_virtio_mem_is_not_charged_twice() -> None:
+    vm = build.vm(300, virtio_mem=VirtioMem(current_bytes=128 * MIB), resident_bytes=428 * MIB)
+    assert charge(vm) == 428 * MIB
+
+
+def test_whoever_is_not_trusted_is_charged_the_whole_device() -> None:
+    whole = {"virtio_mem_bytes": 512 * MIB}
+    assert charge(build.vm(300, config={"trust": Trust.NONE, **whole})) == 1024 * MIB
+    assert charge(build.vm(300, phase=Phase.CONTRADICTED, config=whole)) == 1024 * MIB
 
 
 def test_overhead_is_the_most_that_was_seen_and_never_below_the_floor() -> None:

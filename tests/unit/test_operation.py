@@ -7,15 +7,8 @@ import pytest
 from agent import wire
 from host_controller.hypervisor.interface import AttachDimm, Command, DetachDimm, SendToGuest, SetTarget
 from host_controller.model import Dimm
-from host_controller.operation import (
-    ACK_LIMIT,
-    DETACH_LIMIT,
-    OFFLINE_LIMIT,
-    ONLINE_LIMIT,
-    Outcome,
-    Plug,
-    Unplug,
-)
+from host_controller.operation import DETACH_LIMIT, OFFLINE_LIMIT, Plug, Unplug
+from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, Outcome
 from host_controller.units import MIB
 from host_controller.vm import Vm
 from tests.unit import build

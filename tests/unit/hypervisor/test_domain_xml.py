@@ -1,5 +1,7 @@
 """What a domain's XML says, and what `enable` and `disable` make of it."""
 
+from itertools import permutations
+
 import pytest
 
 from host_controller.errors import DomainUnsuitable, InputError
@@ -15,7 +17,6 @@ from host_controller.units import GIB, MIB
 from tests.unit.hypervisor.domains import I440FX, LIVE, NUMA, Q35, with_backing
 
 LIMITS = Limits(1 * GIB, 512 * MIB, 4 * GIB, buffer_percent=30, weight=200)
-BOTH = [Growth.HOTADD, Growth.BALLOON]
 
 
 def test_a_running_domain_tells_its_limits_its_dimms_and_its_balloon() -> None:
@@ -63,21 +64,20 @@ def test_unreadable_limits_make_a_problem_and_no_managed_vm(broken: str) -> None
 
 
 @pytest.mark.parametrize("xml", [Q35, I440FX, NUMA], ids=["q35", "i440fx", "numa"])
-@pytest.mark.parametrize("growth", BOTH)
+@pytest.mark.parametrize("growth", list(Growth))
 def test_disable_puts_every_byte_back(xml: str, growth: Growth) -> None:
     assert disable(enable(xml, LIMITS, growth).xml) == xml
 
 
 @pytest.mark.parametrize("xml", [Q35, I440FX, NUMA], ids=["q35", "i440fx", "numa"])
-@pytest.mark.parametrize("growth", BOTH)
+@pytest.mark.parametrize("growth", list(Growth))
 def test_enabling_twice_changes_nothing_more(xml: str, growth: Growth) -> None:
     once = enable(xml, LIMITS, growth).xml
     assert enable(once, LIMITS, growth).xml == once
 
 
-@pytest.mark.parametrize("growth", BOTH)
-def test_changing_growth_forgets_nothing_of_what_was_there(growth: Growth) -> None:
-    other = Growth.BALLOON if growth is Growth.HOTADD else Growth.HOTADD
+@pytest.mark.parametrize(("growth", "other"), list(permutations(Growth, 2)))
+def test_changing_growth_forgets_nothing_of_what_was_there(growth: Growth, other: Growth) -> None:
     twice = enable(enable(Q35, LIMITS, growth).xml, Limits(2 * GIB, GIB, 3 * GIB), other).xml
     assert disable(twice) == Q35
 
@@ -98,6 +98,59 @@ def test_balloon_growth_boots_with_maximum_and_the_balloon_at_startup() -> None:
     assert view.config is not None
     assert (view.boot_ram_bytes, view.actual_bytes, view.config.slots) == (4 * GIB, 1 * GIB, 0)
     assert view.config.pinned is None, "deflate-on-oom was on and must be off now"
+
+
+def test_virtio_mem_boots_with_startup_and_one_empty_device_for_the_rest() -> None:
+    xml = enable(Q35, LIMITS, Growth.VIRTIO_MEM).xml
+    view = read_domain(xml)
+    assert view.config is not None
+    assert (view.boot_ram_bytes, view.ceiling_bytes) == (1 * GIB, 4 * GIB)
+    assert (view.config.virtio_mem_bytes, view.config.virtio_mem_block_bytes) == (3 * GIB, 2 * MIB)
+    assert (view.virtio_mem_bytes, view.virtio_mem_requested_bytes) == (0, 0)
+    assert view.actual_bytes == 1 * GIB
+    assert view.ram_blocks == (1 * GIB, 3 * GIB)
+    assert view.problems == ()
+    assert f"<memory unit='KiB'>{4 << 20}</memory>" in xml, "libvirt counts the whole device"
+
+
+def test_what_virtio_mem_has_plugged_is_no_part_of_the_balloon() -> None:
+    running = enable(Q35, LIMITS, Growth.VIRTIO_MEM).xml.replace(
+        "<requested unit='KiB'>0</requested>",
+        f"<requested unit='KiB'>{1 << 20}</requested><current unit='KiB'>{1 << 19}</current>",
+    )
+    # libvirt adds what is plugged to what the balloon leaves.
+    running = running.replace(
+        f"<currentMemory unit='KiB'>{1 << 20}<", f"<currentMemory unit='KiB'>{(1 << 19) + (1 << 18)}<"
+    )
+    view = read_domain(running)
+    assert (view.virtio_mem_bytes, view.virtio_mem_requested_bytes) == (512 * MIB, 1 * GIB)
+    assert view.actual_bytes == 256 * MIB
+
+
+@pytest.mark.parametrize(
+    ("xml", "why"),
+    [
+        (with_backing(Q35, "<locked/>"), "locked"),
+        (with_backing(Q35, "<hugepages><page size='1' unit='GiB'/></hugepages>"), "huge pages"),
+        (Q35.replace("<devices>", "<devices><interface type='vdpa'/>", 1), "vDPA"),
+        (Q35.replace("<devices>", "<launchSecurity type='sev'/><devices>", 1), "encrypted"),
+        (Q35.replace("arch='x86_64'", "arch='riscv64'"), "riscv64"),
+    ],
+    ids=["locked", "huge pages", "vdpa", "encrypted", "arch"],
+)
+def test_a_domain_that_cannot_have_virtio_mem_is_refused_with_the_way_out(xml: str, why: str) -> None:
+    with pytest.raises(DomainUnsuitable, match=rf"{why}.*--growth hotadd"):
+        enable(xml, LIMITS, Growth.VIRTIO_MEM)
+    enable(xml, LIMITS, Growth.HOTADD)
+
+
+def test_a_virtio_mem_device_of_the_users_own_is_not_taken_over() -> None:
+    own = "<memory model='virtio-mem'><target><size unit='KiB'>1048576</size></target></memory>"
+    xml = Q35.replace("<devices>", f"<devices>{own}", 1)
+    for growth in (Growth.HOTADD, Growth.VIRTIO_MEM):
+        with pytest.raises(DomainUnsuitable, match="memory devices of its own"):
+            enable(xml, LIMITS, growth)
+    assert disable(enable(xml, LIMITS, Growth.BALLOON).xml) == xml
 
 
 def test_foreign_parts_of_the_xml_stay_as_they_were() -> None:

@@ -1,0 +1,72 @@
+"""What all that takes several steps has in common: a stage with a limit, an outcome with a sentence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from host_controller.hypervisor.interface import Command
+
+ACK_LIMIT: Final = 3.0
+"""Seconds for a running agent to answer a message, a busy TCG guest included."""
+ONLINE_LIMIT: Final = 20.0
+"""From plugged to usable; 0.2 s in a healthy guest (facts: trap 6)."""
+RAISE_LIMIT: Final = 10.0
+"""Deflating the balloon before memory leaves the guest."""
+
+_HARMLESS: Final = ("new", "naming the zone", "zone named", "deflating")
+"""Stages in which neither guest nor hypervisor has been changed, but for a zone or a raised target."""
+
+Tickets = Callable[[], int]
+
+
+class Outcome(StrEnum):
+    """How far an operation is."""
+
+    UNDER_WAY = "under way"
+    DONE = "done"
+    FAILED = "failed"
+    DROPPED = "dropped"
+    """Given up before anything was changed; nobody is to blame, and it may be tried again at once."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """The part of an operation that does not depend on what it does."""
+
+    tickets: Tickets
+    stage: str = "new"
+    deadline: float = 0.0
+    outcome: Outcome = Outcome.UNDER_WAY
+    note: str = ""
+    ticket: int = -1
+    request: int = -1
+    _held_since: float | None = None
+
+    def hold(self, now: float) -> None:
+        """The VM may not be touched: what has changed nothing yet is given up, the rest waits."""
+        if self.stage in _HARMLESS:
+            self._drop("it was given up: the VM must not be touched now")
+        elif self._held_since is None:
+            self._held_since = now
+
+    def _go_on(self, now: float) -> None:
+        """The time in which it was held does not count."""
+        if self._held_since is not None:
+            self.deadline += now - self._held_since
+            self._held_since = None
+
+    def _go(self, stage: str, deadline: float) -> None:
+        self.stage, self.deadline = stage, deadline
+
+    def _drop(self, note: str) -> list[Command]:
+        self.outcome, self.note = Outcome.DROPPED, note
+        return []
+
+    def _fail(self, note: str) -> list[Command]:
+        self.outcome, self.note = Outcome.FAILED, note
+        return []
+
+    def _succeed(self, note: str) -> list[Command]:
+        self.outcome, self.note = Outcome.DONE, note
+        return []

@@ -1,0 +1,156 @@
+"""Growth by virtio-mem on a real guest: past startup and back, what stays, a reset; always paid for."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.guests.conftest import Rig, RigFactory
+from tests.lab.controller import MIB, Limits, dynmem
+from tests.lab.guest import Guest
+
+CAPACITY = 2000
+STARTUP = 512
+MAXIMUM = 1536
+LIMITS = Limits(startup=STARTUP, minimum=160, maximum=MAXIMUM, growth="virtio-mem")
+
+
+@pytest.fixture(scope="module")
+def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
+    rig = make_shared_rig(CAPACITY)
+    yield rig
+    rig.observer.assert_within(CAPACITY * MIB)
+
+
+@pytest.fixture(scope="module")
+def guest(rig: Rig) -> Guest:
+    return rig.add("plastic", LIMITS)
+
+
+def device(guest: Guest) -> tuple[int, int]:
+    """Plugged and requested, by QEMU's own word, bytes."""
+    with guest.qmp() as monitor:
+        (found,) = monitor.execute("query-memory-devices")
+    return int(found["data"]["size"]), int(found["data"]["requested-size"])
+
+
+def grow(rig: Rig, guest: Guest, mib: int) -> int:
+    """Have the guest use so much; bytes of MemTotal when it does."""
+    guest.workload.allocate(mib, rate=60)
+    guest.workload.wait_event("done", "memory", 90)
+    return guest.workload.memory().total_bytes
+
+
+def resizes(rig: Rig, uuid: str, since: float) -> list[int]:
+    """The sizes that the controller has asked for, MiB."""
+    return [
+        command.data["requested_bytes"] // MIB
+        for command in rig.controller.sent("ResizeVirtioMem", vm=uuid, since=since)
+    ]
+
+
+def refused(rig: Rig, guest: Guest) -> bool:
+    """The controller knows that it may not have all of it back for now."""
+    why: list[str] = rig.controller.client.get("vms", guest.name, "explain")["why"]
+    return any("Unplug failed" in one for one in why)
+
+
+def test_a_prepared_guest_boots_with_an_empty_device_and_is_prepared_once(rig: Rig, guest: Guest) -> None:
+    again = dynmem("enable", guest.name, "--dry-run", "--connect", guest.session.uri)
+    assert "nothing to change" in again.stdout, again.stdout + again.stderr
+    vm = rig.controller.vm(guest)
+    assert vm["growth"] == "virtio-mem"
+    assert vm["ram_bytes"] == STARTUP * MIB
+    assert vm["virtio_mem_bytes"] == 0
+    assert device(guest) == (0, 0)
+
+
+def test_it_grows_past_startup_in_memory_that_can_leave_and_is_paid_for(rig: Rig, guest: Guest) -> None:
+    uuid, since = rig.controller.vm(guest)["uuid"], time.monotonic()
+    total = grow(rig, guest, 700)
+    plugged, requested = device(guest)
+    sample = rig.observer.latest().guests[guest.name]
+    memory = guest.workload.memory()
+    movable = sum(zones == "Movable" for _, zones in memory.blocks.values()) * memory.block_bytes
+    print(f"\nMemTotal {total // MIB}, plugged {plugged // MIB} MiB; sizes {resizes(rig, uuid, since)}")
+    assert total > (STARTUP + 150) * MIB
+    assert plugged >= total - STARTUP * MIB
+    assert movable >= plugged, "so that it can be unplugged again"
+    assert sample.virtio_mem >= plugged
+    assert rig.controller.vm(guest)["charge_bytes"] >= sample.actual + requested
+    assert memory.vmstat["oom_kill"] == 0
+    charged = rig.controller.client.get("vms", guest.name, "explain")["charge"]
+    assert any(part["name"] == "virtio mem" and part["size_bytes"] >= plugged for part in charged)
+
+
+def test_what_is_freed_leaves_through_the_device_first(rig: Rig, guest: Guest) -> None:
+    guest.workload.free()
+    sample = rig.observer.wait_for(
+        lambda sample: (
+            sample.guests[guest.name].virtio_mem == 0
+            and sample.guests[guest.name].actual < (STARTUP - 64) * MIB
+        ),
+        120,
+        "the device empty, and the balloon at work",
+    )
+    memory = guest.workload.memory()
+    assert memory.total_bytes < 420 * MIB
+    assert memory.online_blocks * memory.block_bytes == STARTUP * MIB, "page structures are given back too"
+    assert sample.guests[guest.name].charge < STARTUP * MIB + sample.guests[guest.name].overhead
+
+
+def test_a_part_that_stays_is_left_charged_and_asked_for_again_later(rig: Rig, guest: Guest) -> None:
+    uuid = rig.controller.vm(guest)["uuid"]
+    guest.workload.pin(300, rate=40)
+    guest.workload.allocate(350, rate=60)
+    guest.workload.wait_event("done", "memory", 90)
+    since = time.monotonic()
+    guest.workload.free("memory")
+    rig.controller.wait_for(lambda _: refused(rig, guest), 90, "a part stays, and that is remembered")
+    plugged, requested = device(guest)
+    asked = resizes(rig, uuid, since)
+    memory = guest.workload.memory()
+    print(f"\nplugged {plugged // MIB}, requested {requested // MIB} MiB; sizes asked for {asked}")
+    assert plugged > 0, "pinned pages hold their blocks"
+    assert requested == plugged, "the driver is not left trying"
+    assert memory.available_bytes > 20 * MIB
+    assert memory.vmstat["oom_kill"] == 0
+    assert len(asked) < 16, "it is not asked again and again"
+    assert rig.controller.vm(guest)["charge_bytes"] >= plugged
+    guest.workload.free()
+    rig.observer.wait_for(
+        lambda sample: sample.guests[guest.name].virtio_mem == 0,
+        180,
+        "what stayed given back after a rest",
+    )
+
+
+def test_after_a_reset_the_device_is_empty_and_the_guest_starts_with_startup(rig: Rig, guest: Guest) -> None:
+    grow(rig, guest, 600)
+    assert device(guest)[0] > 0
+    boot_id = guest.workload.boot_id()
+    guest.reset()
+    rig.controller.wait_vm(guest, lambda vm: vm["phase"] == "starting", 5, "known to boot")
+    guest.wait_booted()
+    assert guest.workload.boot_id() != boot_id
+    assert device(guest) == (0, 0)
+    memory = guest.workload.memory()
+    assert memory.online_blocks * memory.block_bytes == STARTUP * MIB
+    assert len(memory.blocks) == memory.online_blocks, "nothing was plugged and left offline"
+    rig.controller.wait_managed(guest)
+    assert grow(rig, guest, 600) > (STARTUP + 50) * MIB, "it grows again"
+    guest.workload.free()
+
+
+def test_a_controller_that_comes_after_a_killed_one_knows_what_is_plugged(rig: Rig, guest: Guest) -> None:
+    guest.workload.allocate(700, rate=100)
+    rig.controller.wait_vm(guest, lambda vm: vm["virtio_mem_bytes"] > 0, 30, "growing")
+    rig.controller.kill()
+    rig.controller.start()
+    rig.controller.wait_managed(guest)
+    guest.workload.wait_event("done", "memory", 90)
+    rig.controller.wait_at_rest(guest)
+    plugged, requested = device(guest)
+    assert plugged == requested > 0
+    assert rig.controller.vm(guest)["virtio_mem_bytes"] == plugged
+    assert guest.workload.memory().vmstat["oom_kill"] == 0

@@ -1,0 +1,177 @@
+"""Another size for a virtio-mem device, step by step, with every way in which a guest stops short."""
+
+import itertools
+
+from agent import wire
+from host_controller.hypervisor.interface import Command, ResizeVirtioMem, SendToGuest, SetTarget
+from host_controller.model import Growth
+from host_controller.resize import PATIENCE, Resize
+from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, Outcome
+from host_controller.units import MIB
+from host_controller.virtio_mem import VirtioMem
+from host_controller.vm import Vm
+from tests.unit import build
+
+CONFIG = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
+
+
+def made(current_mib: int, available_mib: int = 200) -> Vm:
+    vm = build.vm(512, config=CONFIG)
+    size = current_mib * MIB
+    vm.virtio_mem = VirtioMem(size, size, size)
+    vm.facts = build.facts(512 + current_mib, 512 + current_mib - available_mib)
+    return vm
+
+
+def resize(size_mib: int, **changes: object) -> Resize:
+    return Resize(itertools.count(1).__next__, size_bytes=size_mib * MIB, **changes)  # type: ignore[arg-type]
+
+
+def only(commands: list[Command]) -> Command:
+    [command] = commands
+    return command
+
+
+def asked_for(commands: list[Command]) -> ResizeVirtioMem:
+    command = only(commands)
+    assert isinstance(command, ResizeVirtioMem)
+    return command
+
+
+def answer(vm: Vm, operation: Resize, command: ResizeVirtioMem, now: float, error: str | None = None) -> None:
+    vm.virtio_mem.answered(command.ticket, error)
+    operation.done(vm, command.ticket, error, False, now)
+
+
+def growing(vm: Vm, size_mib: int = 256) -> Resize:
+    """As far as the hypervisor's answer."""
+    operation = resize(size_mib, zone="movable")
+    vm.virtio_mem.promise(size_mib * MIB)
+    zone = only(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(zone, SendToGuest)
+    assert isinstance(zone.message, wire.OnlineZone)
+    operation.acknowledged(wire.Ack(zone.message.request_id, ok=True))
+    answer(vm, operation, asked_for(operation.advance(vm, 1.1, agent=True)), 1.2)
+    return operation
+
+
+def test_the_zone_is_named_before_more_is_asked_for_and_it_is_paid_before_that() -> None:
+    vm = made(0)
+    operation = resize(128, zone="movable")
+    vm.virtio_mem.promise(128 * MIB)
+    assert vm.virtio_mem.may_hold_bytes == 128 * MIB
+    assert isinstance(only(operation.advance(vm, 1.0, agent=True)), SendToGuest)
+    assert vm.virtio_mem.requested_bytes == 0
+
+
+def test_growth_is_done_when_the_guest_shows_it_though_qemu_has_not_told_it_yet() -> None:
+    vm = made(0)
+    operation = growing(vm)
+    assert operation.advance(vm, 1.3, agent=True) == []
+    vm.facts = build.facts(768, 568, total_bytes=vm.facts.total_bytes + 256 * MIB)  # type: ignore[union-attr]
+    operation.advance(vm, 1.4, agent=True)
+    assert operation.outcome is Outcome.DONE
+    assert vm.virtio_mem.may_hold_bytes == 256 * MIB
+
+
+def test_an_agent_that_does_not_answer_ends_it_before_anything_is_asked_for() -> None:
+    vm = made(0)
+    operation = resize(128, zone="movable")
+    operation.advance(vm, 1.0, agent=True)
+    assert operation.advance(vm, 1.1 + ACK_LIMIT, agent=True) == []
+    assert operation.outcome is Outcome.FAILED
+
+
+def test_a_guest_without_room_for_page_structures_is_asked_for_nothing() -> None:
+    vm = made(0, available_mib=8)
+    vm.facts = build.facts(512, 504, free_bytes=0)
+    operation = resize(128, zone="movable")
+    assert operation.advance(vm, 1.0, agent=False) == []
+    assert operation.outcome is Outcome.DROPPED
+
+
+def test_memory_that_is_not_brought_online_is_taken_back() -> None:
+    vm = made(0)
+    operation = growing(vm)
+    vm.virtio_mem.observe(256 * MIB, None, 1.5)
+    assert operation.advance(vm, 1.5, agent=True) == []
+    back = asked_for(operation.advance(vm, 1.6 + ONLINE_LIMIT, agent=True))
+    assert back.requested_bytes == 0
+    answer(vm, operation, back, 30.0)
+    assert operation.outcome is Outcome.FAILED
+    assert "online" in operation.note
+
+
+def test_a_guest_that_takes_a_part_only_is_not_left_with_a_request_that_stays_charged() -> None:
+    vm = made(0)
+    operation = growing(vm)
+    vm.virtio_mem.observe(128 * MIB, None, 1.5)
+    operation.advance(vm, 1.5, agent=True)
+    less = asked_for(operation.advance(vm, 1.6 + PATIENCE, agent=True))
+    assert less.requested_bytes == 128 * MIB
+    answer(vm, operation, less, 8.0)
+    assert operation.outcome is Outcome.FAILED
+    assert vm.virtio_mem.may_hold_bytes == 128 * MIB
+
+
+def test_shrinking_needs_no_agent_and_is_done_when_the_blocks_are_gone() -> None:
+    vm = made(256)
+    operation = resize(128)
+    command = asked_for(operation.advance(vm, 1.0, agent=True))
+    answer(vm, operation, command, 1.1)
+    assert operation.advance(vm, 1.2, agent=True) == []
+    assert vm.virtio_mem.may_hold_bytes == 256 * MIB, "charged until it is gone"
+    vm.virtio_mem.observe(128 * MIB, None, 2.0)
+    operation.advance(vm, 2.0, agent=True)
+    assert operation.outcome is Outcome.DONE
+    assert vm.virtio_mem.may_hold_bytes == 128 * MIB
+
+
+def test_blocks_that_stay_are_asked_for_no_more_and_it_is_remembered() -> None:
+    vm = made(256)
+    operation = resize(0)
+    answer(vm, operation, asked_for(operation.advance(vm, 1.0, agent=True)), 1.1)
+    operation.advance(vm, 1.2, agent=True)
+    vm.virtio_mem.observe(64 * MIB, None, 4.0)
+    assert operation.advance(vm, 4.0, agent=True) == []
+    assert operation.advance(vm, 4.0 + PATIENCE, agent=True) == []
+    settle = asked_for(operation.advance(vm, 4.1 + PATIENCE, agent=True))
+    assert settle.requested_bytes == 64 * MIB
+    answer(vm, operation, settle, 10.0)
+    assert operation.outcome is Outcome.FAILED
+    assert vm.virtio_mem.settled
+    assert "stays at 64 MiB" in operation.note
+
+
+def test_time_in_which_the_vm_may_not_be_touched_is_no_time_to_give_memory_back() -> None:
+    vm = made(256)
+    operation = resize(0)
+    answer(vm, operation, asked_for(operation.advance(vm, 1.0, agent=True)), 1.1)
+    operation.advance(vm, 1.2, agent=True)
+    operation.hold(2.0)
+    assert operation.advance(vm, 100.0, agent=True) == []
+    assert asked_for(operation.advance(vm, 100.1 + PATIENCE, agent=True))
+
+
+def test_what_the_balloon_holds_is_given_back_before_the_device_shrinks() -> None:
+    vm = made(256)
+    vm.target_bytes = vm.actual_bytes = vm.ceiling_bytes = 384 * MIB
+    operation = resize(128, raise_to_bytes=512 * MIB)
+    command = only(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(command, SetTarget)
+    assert operation.advance(vm, 1.1, agent=True) == []
+    vm.actual_bytes = 512 * MIB
+    assert asked_for(operation.advance(vm, 1.2, agent=True)).requested_bytes == 128 * MIB
+
+
+def test_after_a_command_that_failed_nobody_knows_what_is_asked_for_so_the_larger_size_is_charged() -> None:
+    vm = made(0)
+    operation = resize(256, zone="movable")
+    answer(vm, operation, asked_for(operation.advance(vm, 1.0, agent=False)), 3.0, error="no answer in time")
+    assert operation.outcome is Outcome.FAILED
+    vm.virtio_mem.release()
+    assert vm.virtio_mem.may_hold_bytes == 256 * MIB
+    assert not vm.virtio_mem.settled
+    again = vm.virtio_mem.ask(vm.config.uuid, 9, 0, 4.0)
+    vm.virtio_mem.answered(again.ticket, None)
+    assert vm.virtio_mem.may_hold_bytes == 0
