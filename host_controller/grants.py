@@ -263,7 +263,7 @@ class Pass:
         if (size := virtio_mem.unused(vm, self.now)) is not None:
             operation = Resize(self.state.ticket, size_bytes=size)
             return self._resize(vm, goal, "the guest does not use all that it has plugged", operation)
-        exchange = virtio_mem.exchange(vm, self.state.settings, self.now)
+        exchange = virtio_mem.exchange(vm, self.now)
         if exchange is None or goal > vm.assigned_bytes + plan.grow_dead_band(vm.assigned_bytes):
             return None
         size, raise_to = exchange

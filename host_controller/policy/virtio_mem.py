@@ -59,7 +59,7 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float) -> int | 
     return device.requested_bytes - step if step > 0 else None
 
 
-def exchange(vm: Vm, settings: Settings, now: float) -> tuple[int, int] | None:
+def exchange(vm: Vm, now: float) -> tuple[int, int] | None:
     """A smaller size, and the balloon's target under which the guest misses nothing; None without need.
 
     After blocks that would not go the balloon took their place: when they may be asked for again, the two
@@ -68,8 +68,9 @@ def exchange(vm: Vm, settings: Settings, now: float) -> tuple[int, int] | None:
     device, ballooned = vm.virtio_mem, vm.ram_bytes - vm.entitled_bytes
     if now < vm.unplug_refused_until or not device.settled or ballooned < vm.block_bytes:
         return None
-    rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
-    step = round_down(min(ballooned, device.requested_bytes, rate), vm.config.virtio_mem_block_bytes)
+    # One memory block at a time: little is lent to a guest that refuses again.
+    most = min(ballooned, device.requested_bytes, vm.block_bytes)
+    step = round_down(most, vm.config.virtio_mem_block_bytes)
     return (device.requested_bytes - step, vm.entitled_bytes + step) if step > 0 else None
 
 

@@ -1,0 +1,146 @@
+"""Memory that is given and taken back, by virtio-mem and by DIMMs, with guests that do not play along."""
+
+import pytest
+
+from host_controller.engine import Engine
+from host_controller.hypervisor import interface as hv
+from host_controller.model import Growth, Limits, Settings
+from host_controller.simulator.behaviours import BEHAVIOURS
+from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.workload import Workload, steady
+from host_controller.simulator.world import World
+from host_controller.units import GIB, MIB
+
+LIMITS = Limits(512 * MIB, 192 * MIB, 2 * GIB)
+
+
+class Host:
+    """One guest under the real engine, impatient to take memory back."""
+
+    def __init__(self, growth: Growth, behaviour: str = "ideal", agent: bool = True) -> None:
+        self.world = World(8 * GIB)
+        self.commands: list[hv.Command] = []
+        self.world.hypervisor.witnesses.append(self)
+        self.world.control(
+            lambda capacity: Engine(
+                Settings(capacity, shrink_after_seconds=10.0, settle_seconds=5.0, unplug_after_seconds=15.0)
+            )
+        )
+        spec = GuestSpec("a", LIMITS, growth=growth, agent=agent, workload=Workload(steady(64 * MIB)))
+        self.vm: SimulatedVm = self.world.add(spec)
+        self.world.run(30.0)
+        self.world.behave("a", BEHAVIOURS[behaviour])
+
+    def submitted(self, command: hv.Command) -> None:
+        self.commands.append(command)
+
+    def delivered(self, event: hv.HypervisorEvent) -> None: ...
+
+    def happened(self, kind: str, vm: str) -> None: ...
+
+    def use(self, mib: int, seconds: float) -> None:
+        """Let the guest's programs use so much for a while; no rule may be broken by it."""
+        self.world.work("a", Workload(steady(mib * MIB)))
+        self.world.run(seconds)
+        self.world.vm("a")
+        assert self.world.violations == []
+
+    def asked(self, kind: type) -> int:
+        """How often the controller said that."""
+        return sum(isinstance(command, kind) for command in self.commands)
+
+    @property
+    def usable_mib(self) -> float:
+        return self.vm.memory.usable / MIB
+
+
+def test_virtio_mem_comes_when_it_is_needed_and_leaves_before_the_balloon_inflates() -> None:
+    host = Host(Growth.VIRTIO_MEM)
+    host.use(1200, 10.0)
+    assert host.vm.memory.unmet < MIB
+    assert host.vm.virtio_mem.movable == host.vm.virtio_mem.current > 700 * MIB
+    host.use(64, 60.0)
+    assert host.vm.virtio_mem.current == host.vm.virtio_mem.requested == 0
+    assert host.usable_mib < 300
+
+
+@pytest.mark.parametrize("how", ["DIMM stays", "DIMM ignored"])
+def test_virtio_mem_that_stays_is_left_and_the_balloon_takes_its_place(how: str) -> None:
+    host = Host(Growth.VIRTIO_MEM)
+    host.use(800, 20.0)
+    plugged = host.vm.virtio_mem.current
+    host.world.behave("a", BEHAVIOURS[how])
+    host.use(64, 120.0)
+    assert plugged - 256 * MIB < host.vm.virtio_mem.current == host.vm.virtio_mem.requested
+    assert host.vm.memory.ballooned > 150 * MIB
+    asked = host.asked(hv.ResizeVirtioMem)
+    host.use(64, 600.0)
+    assert host.asked(hv.ResizeVirtioMem) - asked <= 12, "each rest is twice as long as the last"
+    host.world.behave("a", BEHAVIOURS["ideal"])
+    host.use(64, 1800.0)
+    assert host.vm.virtio_mem.current == 0, "forgiven, and taken back for good"
+
+
+def test_virtio_mem_that_leaves_in_part_is_no_failure_of_the_rest() -> None:
+    host = Host(Growth.VIRTIO_MEM)
+    host.use(800, 20.0)
+    plugged = host.vm.virtio_mem.current
+    host.world.behave("a", BEHAVIOURS["DIMM half"])
+    host.use(64, 120.0)
+    assert host.vm.virtio_mem.current < plugged - 128 * MIB
+
+
+@pytest.mark.parametrize("how", ["never online", "hot add refused"])
+def test_virtio_mem_that_never_comes_is_taken_back_and_tried_less_and_less_often(how: str) -> None:
+    host = Host(Growth.VIRTIO_MEM, how)
+    host.use(800, 300.0)
+    assert host.vm.virtio_mem.current == 0
+    assert host.asked(hv.ResizeVirtioMem) <= 24
+    assert host.usable_mib == pytest.approx(512, abs=1)
+    host.world.behave("a", BEHAVIOURS["ideal"])
+    host.use(800, 600.0)
+    assert host.vm.memory.unmet < MIB
+
+
+def test_a_reset_empties_the_device_before_the_new_kernel_can_fill_it() -> None:
+    host = Host(Growth.VIRTIO_MEM)
+    host.use(800, 20.0)
+    host.world.work("a", Workload(steady(64 * MIB)))
+    host.world.reset("a")
+    host.world.run(4.0)
+    assert host.vm.virtio_mem.requested == host.vm.virtio_mem.current == 0
+    host.use(64, 60.0)
+    assert host.vm.ram_bytes == 512 * MIB
+    assert host.usable_mib < 300
+
+
+def test_a_controller_that_was_killed_in_the_middle_of_a_growth_is_followed_by_one_that_finishes_it() -> None:
+    host = Host(Growth.VIRTIO_MEM)
+    host.world.work("a", Workload(steady(1000 * MIB)))
+    host.world.run(0.6)
+    host.world.kill_controller()
+    host.world.run(2.0)
+    host.world.restart_controller()
+    host.use(1000, 30.0)
+    assert host.vm.memory.unmet < MIB
+    assert host.vm.virtio_mem.current == host.vm.virtio_mem.requested
+
+
+@pytest.mark.parametrize("how", ["DIMM stays", "DIMM ignored", "DIMM half"])
+def test_a_dimm_that_does_not_leave_is_whole_again_and_asked_for_less_and_less_often(how: str) -> None:
+    host = Host(Growth.HOTADD)
+    host.use(800, 20.0)
+    dimms = len(host.vm.slots.dimms)
+    assert dimms > 0
+    host.world.behave("a", BEHAVIOURS[how])
+    host.use(64, 600.0)
+    assert len(host.vm.slots.dimms) == dimms
+    assert host.vm.offline_bytes == 0, "half-offlined blocks are brought back"
+    offlines = [
+        c for c in host.commands if isinstance(c, hv.SendToGuest) and type(c.message).__name__ == "Offline"
+    ]
+    assert 1 <= len(offlines) + host.asked(hv.DetachDimm) <= 12
+    assert host.usable_mib < 400, "the balloon holds what is spare"
+    host.world.behave("a", BEHAVIOURS["ideal"])
+    host.use(64, 3700.0)
+    assert host.vm.slots.dimms == []
