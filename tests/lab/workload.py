@@ -146,10 +146,6 @@ class Workload:
         """Use `mib` MiB in a cgroup with memory.high at `high_mib`: PSI is high, the guest itself idle."""
         self._ask("start", 10.0, kind="thrash_cgroup", name=name, mib=mib, rate=rate, high_mib=high_mib)
 
-    def pin(self, mib: int, rate: float = 0.0, name: str = "pinned") -> None:
-        """Take a page in each of `mib` MiB that the kernel cannot move until it is freed."""
-        self._ask("start", 10.0, kind="pin", name=name, mib=mib, rate=rate)
-
     def memory(self, limit: float = 30.0) -> GuestMemory:
         """The guest's own view of its memory, now."""
         result = self._ask("meminfo", limit)["result"]

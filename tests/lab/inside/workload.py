@@ -22,7 +22,6 @@ from typing import Any
 PORT = "/dev/virtio-ports/org.dynmem.lab.0"
 MIB = 1 << 20
 OUTPUT_LIMIT = 64 * 1024
-PIPE_PAGES = 16  # what every pipe holds
 VMSTAT = ("pgmajfault", "pgfault", "pswpin", "pswpout", "oom_kill", "balloon_inflate", "balloon_deflate")
 BLOCKS = "/sys/devices/system/memory"
 
@@ -112,37 +111,10 @@ def over_limit(say: Say, mib: int, rate: float, high_mib: int) -> None:
         pace(done, rate, started)
 
 
-def pin(say: Say, mib: int, rate: float) -> None:
-    """Touch `mib` MiB and leave a page of each in a pipe that nobody reads: until we end, the kernel cannot
-    move those pages, so the memory blocks that they lie in cannot go offline.
-    """
-    import ctypes  # the server does without it
-
-    area = mmap.mmap(-1, mib * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(area))
-    libc = ctypes.CDLL(None, use_errno=True)
-    noise = os.urandom(MIB)
-    pipes = []
-    say("started", mib=0)
-    started = time.monotonic()
-    for done in range(mib):
-        area[done * MIB : (done + 1) * MIB] = noise
-        if done % PIPE_PAGES == 0:
-            pipes.append(os.pipe())
-        page = (ctypes.c_size_t * 2)(base + done * MIB, mmap.PAGESIZE)
-        if libc.vmsplice(pipes[-1][1], page, 1, 0) != mmap.PAGESIZE:
-            raise OSError(ctypes.get_errno(), "vmsplice")
-        pace(done, rate, started)
-    say("done", mib=mib)
-    while True:
-        signal.pause()
-
-
 KINDS: dict[str, Callable[..., None]] = {
     "allocate": touch,
     "thrash": read_file,
     "thrash_cgroup": over_limit,
-    "pin": pin,
 }
 
 
