@@ -135,8 +135,15 @@ class Workload:
     def free(self, name: str | None = None, limit: float = 30.0) -> None:
         """End one workload, or all of them, and wait until the guest has its memory back."""
         names = self._ask("free", 10.0, name=name)["result"]["freed"]
-        for each in names:
-            self.wait_event("ended", each, limit)
+        waiting = set(names)
+        deadline = time.monotonic() + limit
+        while waiting:
+            waiting -= {event.name for event in self.events if event.kind == "ended"}
+            self.events.clear()
+            if waiting and time.monotonic() > deadline:
+                raise self._error(f"workloads {sorted(waiting)} did not end within {limit:g} s")
+            if waiting:
+                self._pump(deadline)
 
     def thrash(self, mib: int, rate: float = 0.0, name: str = "thrash") -> None:
         """Read a file of `mib` MiB over and over: cache refaults while MemAvailable stays flat."""

@@ -12,8 +12,8 @@ from tests.guests.faults.ward import Fault, Row, Ward
 from tests.lab.accelerator import find_accelerator
 from tests.lab.controller import MIB, Limits
 
-CAPACITY = 1500
-"""Room for a victim that is charged all of its RAM beside a neighbour that has grown; not for two of them."""
+CAPACITY = 1700
+"""MiB: room for a victim that is charged with its maximum beside a neighbour at work; not for two of them."""
 LIMITS = Limits(startup=512, minimum=160, maximum=1024)
 
 FaultFactory = Callable[..., Fault]

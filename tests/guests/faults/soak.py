@@ -199,7 +199,7 @@ def main() -> int:
     with Lab() as lab, Observer() as observer:
         controller = Controller(lab.directory / "controller", lab.session.uri, CAPACITY, unplug_after=30)
         with controller:
-            rig = Rig(lab, observer, controller)
+            rig = Rig(lab, lab.session, observer, controller)
             guests = [rig.define(name, LIMITS, swap_mib=SWAP) for name in ("one", "two", "three")]
             rig.start(*guests)
             controller.wait_managed(*guests)
