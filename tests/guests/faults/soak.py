@@ -20,7 +20,7 @@ import psutil
 from tests.guests.conftest import Rig
 from tests.guests.faults.books import Books
 from tests.guests.faults.document import replace_section
-from tests.lab.controller import MIB, Controller, Limits
+from tests.lab.controller import MIB, Controller, ControllerError, Limits
 from tests.lab.errors import LabError
 from tests.lab.guest import Guest
 from tests.lab.hostile import Lie, bind_balloon, forge_actual, put_agent, put_liar, unbind_balloon
@@ -47,6 +47,7 @@ class Soak:
     done: Counter[str] = field(default_factory=Counter)
     resident: list[tuple[float, int]] = field(default_factory=list)
     begun: float = field(default_factory=time.monotonic)
+    problems: list[str] = field(default_factory=list)
 
     def pick(self) -> Guest:
         return self.rng.choice(list(self.rig.guests.values()))
@@ -121,8 +122,10 @@ class Soak:
         put_agent(guest)
 
     def forged(self, guest: Guest) -> None:
+        truth = self.rig.observer.latest().guests[guest.name].actual // MIB
         forge_actual(guest, self.rng.randrange(32, 512))
         self.wait(5)
+        forge_actual(guest, truth)  # a driver with nothing to move would leave it as it is
 
     def unbound(self, guest: Guest) -> None:
         unbind_balloon(guest)
@@ -143,7 +146,10 @@ class Soak:
             self.wait(self.rng.uniform(*STEP_SECONDS))
         for guest in self.rig.guests.values():
             guest.workload.free(limit=60)
-        self.rig.controller.wait_managed(*self.rig.guests.values(), limit=60)
+        try:
+            self.rig.controller.wait_managed(*self.rig.guests.values(), limit=60)
+        except ControllerError as error:
+            self.problems.append(str(error).partition("\n")[0])
         books.look()
 
 
@@ -181,7 +187,7 @@ def judge(soak: Soak, books: Books) -> Outcome:
         f"- from minute {WARM_UP_MINUTES} on it stays within ±{spread:.1%} of {middle / MIB:.1f} MiB",
         f"- its errors: {soak.rig.controller.status()['host']['errors'] or 'none'}",
     ]
-    problems = []
+    problems = list(soak.problems)
     if unrecorded:
         problems.append(f"{len(unrecorded)} samples above capacity")
     if spread > FLAT:
