@@ -14,12 +14,12 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from host_controller.config import parse_duration
 from host_controller.daemon import Controller
 from host_controller.journal import Entry
 from host_controller.present import entry_view
 from host_controller.schema import Problem
 from host_controller.turns import Turn
+from host_controller.units import parse_duration
 
 GROUP: Final = "dynmem"
 LARGEST_BODY: Final = 64 * 1024

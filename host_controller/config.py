@@ -8,7 +8,6 @@ A named file that is missing is a mistake; a missing default file means the defa
 
 import difflib
 import json
-import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
@@ -17,14 +16,10 @@ import msgspec
 
 from host_controller.errors import InputError
 from host_controller.model import LARGEST_MAXIMUM_BYTES, SMALLEST_MINIMUM_BYTES, Limits, Settings
-from host_controller.units import GIB, MIB, parse_size
+from host_controller.units import GIB, MIB, parse_duration, parse_size
 
 DEFAULT_PATH: Final = Path("/etc/dynmem/dynmem.toml")
 
-_DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
-_SECONDS: Final = {
-    "": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "day": 86400, "days": 86400
-}  # fmt: skip
 _SIZE_WORDS: Final = 'a size such as "512M" or "1.5GiB"'
 _DURATION_WORDS: Final = 'seconds, or text such as "90s", "10min", "2h", "7d"'
 _SIZE: Final = {"kind": "size"}
@@ -295,19 +290,6 @@ def _value(raw: Any, hint: Any) -> Any:
         elif _kind(hint) == "duration":
             raw = parse_duration(raw)
     return msgspec.convert(raw, hint, strict=True)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds meant by `90`, `90s`, `10min`, `2h`, `7d`.
-
-    Raises:
-        ValueError: with a sentence that says what is allowed.
-    """
-    match = _DURATION.fullmatch(text.lower())
-    factor = _SECONDS.get(match[2]) if match else None
-    if match is None or factor is None:
-        raise ValueError(f"{text!r} is not a duration; write it like 90s, 10min, 2h or 7d")
-    return float(match[1]) * factor
 
 
 def meta_of(hint: Any) -> msgspec.Meta:

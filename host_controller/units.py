@@ -1,4 +1,4 @@
-"""Sizes as people write and read them. Inside the program a size is an `int` of bytes."""
+"""Sizes and durations as people write and read them; inside the program `int` bytes and `float` seconds."""
 
 import re
 from typing import Final
@@ -16,7 +16,10 @@ _FACTORS: Final[dict[str, int]] = {
        for suffix in ("", "ib")},
     **{f"{prefix}b": 1000**power for prefix, power in (("k", 1), ("m", 2), ("g", 3), ("t", 4))},
 }  # fmt: skip
-_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+_WITH_UNIT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+_SECONDS: Final = {
+    "": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "day": 86400, "days": 86400
+}  # fmt: skip
 
 
 def parse_size(text: str) -> int:
@@ -27,12 +30,25 @@ def parse_size(text: str) -> int:
     Raises:
         ValueError: with a sentence that says what is allowed.
     """
-    match = _SIZE.fullmatch(text)
+    match = _WITH_UNIT.fullmatch(text)
     factor = _FACTORS.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ValueError(f"{text!r} is not a size; write it like 512M, 1.5GiB or 536870912")
     whole, _, fraction = match[1].partition(".")
     return int(whole) * factor + (int(fraction) * factor // int("1" + "0" * len(fraction)) if fraction else 0)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds meant by `90`, `90s`, `10min`, `2h`, `7d`.
+
+    Raises:
+        ValueError: with a sentence that says what is allowed.
+    """
+    match = _WITH_UNIT.fullmatch(text.lower())
+    factor = _SECONDS.get(match[2]) if match else None
+    if match is None or factor is None:
+        raise ValueError(f"{text!r} is not a duration; write it like 90s, 10min, 2h or 7d")
+    return float(match[1]) * factor
 
 
 def format_size(size_bytes: int) -> str:

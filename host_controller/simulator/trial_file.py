@@ -15,6 +15,7 @@
 Demand is what programs hold, kernel not included. Every mistake is named, with its key and what is allowed.
 """
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,9 +27,8 @@ from host_controller.model import Growth, Limits
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.trace_file import read_trace
 from host_controller.simulator.workload import Curve, Workload, burst, diurnal, leak, ramp, steady
-from host_controller.units import parse_size
+from host_controller.units import parse_duration, parse_size
 
-_SECONDS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 _MOST_VMS: Final = 1000
 
 Parse = Callable[[Any], Any]
@@ -41,14 +41,12 @@ def _size(value: Any) -> int:
 
 
 def _duration(value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
         return float(value)
-    if isinstance(value, str):
-        for unit in ("min", "s", "h", "d"):
-            number = value.removesuffix(unit).strip()
-            if value.endswith(unit) and number.replace(".", "", 1).isdigit():
-                return float(number) * _SECONDS[unit]
-    raise ValueError('seconds, or text such as "90s", "10min", "2h", "7d"')
+    try:
+        return parse_duration(str(value))
+    except ValueError:
+        raise ValueError('seconds, or text such as "90s", "10min", "2h", "7d"') from None
 
 
 def _integer(low: int, high: int) -> Parse:
