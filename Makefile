@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt $(PACKAGES)
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy -p agent -p host_controller -p tests.lab
+	$(VENV)/bin/mypy -p agent -p host_controller -p tests.lab -p vagrant
 	$(VENV)/bin/lint-imports
 
 test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make faults`) a few
@@ -48,6 +48,16 @@ image: $(STAMP) ## build the guest image, if it is not in the cache yet
 
 demo: $(STAMP) ## three real guests that contend for memory, live
 	$(PYTHON) -m tests.lab.demo
+
+.PHONY: vagrant-lab vagrant-end test-vagrant
+vagrant-lab: $(STAMP) ## three Vagrant guests to try things on (vagrant/README.md); NETNS=1: touching nothing else here
+	$(PYTHON) -m vagrant.lab up $(if $(NETNS),--netns)
+
+vagrant-end: $(STAMP) ## remove them again, and all that came with them
+	$(PYTHON) -m vagrant.lab end
+
+test-vagrant: $(STAMP) ## that lab for real: up, a growth, a reload, destroy, nothing left; 15 minutes without KVM
+	$(PYTHON) -m vagrant.test
 
 clean: ## remove what was built here (the cached guest image stays: `python -m tests.lab.image --remove`)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
