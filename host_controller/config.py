@@ -112,6 +112,16 @@ class TimingSection(msgspec.Struct, frozen=True):
     shrink_after: Duration = 60.0
     settle: Duration = 60.0
     unplug_after: Duration = 600.0
+    reset_wait: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0,
+            le=120,
+            description=f"{_DURATION_WORDS}, at most two minutes; 0: never",
+            extra=_DURATION_KIND,
+        ),
+    ] = 20.0
+    """How long a VM may stand still after a reset while room is made for all of its RAM."""
 
 
 class PathsSection(msgspec.Struct, frozen=True):
@@ -212,6 +222,7 @@ class Config(msgspec.Struct, frozen=True):
             shrink_after_seconds=self.timing.shrink_after,
             settle_seconds=self.timing.settle,
             unplug_after_seconds=self.timing.unplug_after,
+            reset_wait_seconds=self.timing.reset_wait,
             overhead_floor_bytes=self.host.overhead_floor,
         )
 

@@ -25,6 +25,8 @@ from host_controller.hypervisor.interface import (
     CommandDone,
     ConnectionChanged,
     Hypervisor,
+    Resume,
+    Suspend,
     Tick,
     VmAppeared,
     VmConfigChanged,
@@ -35,12 +37,14 @@ from host_controller.ledger import Reservation
 from host_controller.model import Settings
 from host_controller.recording import Recorder
 from host_controller.samples import KEPT_SECONDS, sample_of
+from host_controller.standstill import Stage, Standstill
 from host_controller.state_dir import Remembered, StateDir, remembered
 
 COALESCE_SECONDS: Final = 0.05
 """Decisions are at least so far apart; the first thing that happens after a pause is decided on at once."""
 TICK_SECONDS: Final = 1.0
 LATENESS_WINDOW: Final = 60
+LET_RUN_SECONDS: Final = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -160,6 +164,7 @@ class Controller:
             for task in everything:
                 task.cancel()
             await asyncio.gather(*everything, return_exceptions=True)
+            await self._let_run()
             self._close()
             await self._hypervisor.stop()
 
@@ -197,10 +202,14 @@ class Controller:
             self._handle(event, at)
         now = self._decided_at = self._clock()
         commands = self._decide(now)
+        remembers = self._remember()
         for command in (*greetings, *commands):
+            if isinstance(command, Suspend) and not remembers:
+                # After us nobody would let it run.
+                self.put(CommandDone(command.vm, command.ticket, "not sent: it could not be remembered"))
+                continue
             self._send(command, now)
         self._write_down(touched, now)
-        self._remember()
         if ticked:
             self.journal.samples.forget_before(now - KEPT_SECONDS)
             self._after_tick()
@@ -274,15 +283,38 @@ class Controller:
             self.engine.ledger.reservations[one.name] = Reservation(one.name, one.size_bytes, one.expires)
         self.paused.update(before.paused)
         self.paused_all = before.paused_all
+        self.engine.state.left_standing.update(
+            (one.uuid, Standstill(one.since, one.until, Stage.STANDING, vcpu_seconds=one.vcpu_seconds))
+            for one in before.standing
+        )
 
-    def _remember(self) -> None:
+    def _remember(self) -> bool:
         if self._state_dir is None:
-            return
-        reservations = self.engine.ledger.reservations.values()
+            return True
+        state = self.engine.state
+        standstills = {**state.left_standing, **state.standstills}
+        reservations = state.ledger.reservations.values()
         try:
-            self._state_dir.save(remembered(reservations, self.paused, self.paused_all))
+            self._state_dir.save(remembered(reservations, self.paused, self.paused_all, standstills))
         except OSError as error:
             self._failed("state", error)
+            return False
+        return True
+
+    async def _let_run(self) -> None:
+        """Whoever stands still because of us runs on: nobody may be there to let it run later."""
+        state = self.engine.state
+        standing = [uuid for uuid, one in state.standstills.items() if one.stage is not Stage.DUE]
+        waiting = {state.ticket(): uuid for uuid in standing}
+        for ticket, uuid in waiting.items():
+            self._send(Resume(uuid, ticket), self._clock())
+        end = self._clock() + LET_RUN_SECONDS
+        while waiting and self._clock() < end:
+            await asyncio.sleep(COALESCE_SECONDS)
+            for _, event in self._inbox:
+                if isinstance(event, CommandDone) and event.ticket in waiting and event.error is None:
+                    del state.standstills[waiting.pop(event.ticket)]
+        self._remember()
 
     def _record(self, what: Callable[[Recorder], None]) -> None:
         if self._recorder is None:

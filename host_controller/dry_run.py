@@ -10,7 +10,15 @@ from typing import NamedTuple
 
 from agent import wire
 from host_controller.engine import Engine
-from host_controller.hypervisor.interface import Command, CommandDone, SendToGuest, SetPace, SetTarget
+from host_controller.hypervisor.interface import (
+    Command,
+    CommandDone,
+    Resume,
+    SendToGuest,
+    SetPace,
+    SetTarget,
+    Suspend,
+)
 from host_controller.virtio_mem import VirtioMem
 
 
@@ -53,6 +61,9 @@ class DryRun:
             if self._engine.state.operations.pop(command.vm, None) is not None:
                 vm.pending_plug_bytes = 0
                 vm.virtio_mem = before[command.vm].virtio_mem
+            if isinstance(command, Suspend | Resume):
+                self._engine.state.standstills.pop(command.vm, None)
+                vm.stopped = False
             if not isinstance(command, SetTarget):
                 continue
             was = before[command.vm]

@@ -26,6 +26,7 @@ from host_controller.policy.plan import Action, Decision
 from host_controller.policy.ready import Ready
 from host_controller.progress import follow
 from host_controller.resize import Resize
+from host_controller.standstill import Stage, advance_all, still_bytes
 from host_controller.steps import Outcome
 from host_controller.units import MIB, format_size
 from host_controller.vm import CONTRADICTED, LIVE, Vm
@@ -58,6 +59,8 @@ class Engine:
         """Kept free for bursts, out of the budget."""
         self.waiting_bytes = 0
         """Growth that the balance grants and that is not free yet."""
+        self.uncovered_bytes = 0
+        """What VMs may take now beyond the capacity: an overdraft."""
         self._intake = Intake(self.state)
         self._ready = Ready()
         self._accounts = Accounts()
@@ -115,8 +118,9 @@ class Engine:
         self._allot(now)
         if not state.connected:
             return []
+        commands += self._stand_still(now)
         grantable = self.headroom_bytes if state.emergency.cause is None else min(0, self.headroom_bytes)
-        one = Pass(state, self.goals, self.claims, grantable, self.waiting_bytes > 0, now)
+        one = Pass(state, self.goals, self.claims, grantable, self._scarce, now)
         concerned = self._too_far | self._unsettled | {vm.config.uuid for vm in dirty}
         decisions, sent = one.run([vm for uuid, vm in state.vms.items() if uuid in concerned])
         commands += sent
@@ -147,7 +151,7 @@ class Engine:
                 self.state.last_cause = f"{vm.name} is {vm.phase}"
         commands = self._advance_operation(vm, now) if vm.config.uuid in self.state.operations else []
         if vm.config.uuid not in self.state.operations:
-            told = follow(vm, needed=self.waiting_bytes > 0, now=now)
+            told = follow(vm, needed=self._scarce, now=now)
             if told is not None:
                 self.state.notice(now, "balloon", vm, told)
         vm.estimate = vm.demand.estimate(vm.config.limits, now) if vm.facts is not None else None
@@ -224,12 +228,37 @@ class Engine:
         self.headroom_bytes = self.ledger.headroom(accounts.charged_bytes)
         missing, far, near = accounts.away_from(self.goals)
         self.waiting_bytes = max(0, self.ledger.wanted() + missing - max(0, self.headroom_bytes))
-        scarce = self.waiting_bytes > 0 or self.headroom_bytes < 0
-        self._too_far = set(far + near if scarce else far)
+        self._too_far = set(far + near if self._scarce else far)
+
+    @property
+    def _scarce(self) -> bool:
+        """Somebody waits for memory that is not free yet."""
+        return self.waiting_bytes > 0 or self.headroom_bytes < 0
+
+    def _stand_still(self, now: float) -> list[Command]:
+        """Stop what was reset without room for all of its RAM, and let it run once there is."""
+        state = self.state
+        if not state.standstills:
+            return []
+        sent: list[Command] = []
+        for vm, one, commands in advance_all(
+            state.standstills, state.vms, self.headroom_bytes, state.ticket, now
+        ):
+            sent += commands
+            for text in one.told:
+                state.notice(now, "reset", vm, text)
+            if one.stage is Stage.STARTING and one.missing_bytes and one.told:
+                state.last_cause = one.told[-1]
+            one.told.clear()
+        for uuid in [uuid for uuid, one in state.standstills.items() if one.stage is Stage.OVER]:
+            del state.standstills[uuid]
+        return sent
 
     def _keep_books(self, now: float) -> None:
         self.headroom_bytes = self.ledger.headroom(self._accounts.charged_bytes)
-        overdraft = self.ledger.record(self.headroom_bytes, self.state.last_cause, now)
+        covered = self.headroom_bytes + still_bytes(self.state.standstills, self.state.vms)
+        self.uncovered_bytes = max(0, -covered)
+        overdraft = self.ledger.record(covered, self.state.last_cause, now)
         if overdraft is None:
             return
         if overdraft.ended is None:

@@ -94,7 +94,10 @@ def _why(controller: Controller, vm: Vm) -> list[str]:
         found.append("This is a dry run: nothing is sent.")
     if not engine.state.connected:
         found.append(f"The hypervisor cannot be reached: {controller.connection}.")
-    immovable = plan.immovable(vm, engine.state.settings, now)
+    standstill = engine.state.standstills.get(vm.config.uuid)
+    immovable = (
+        plan.immovable(vm, engine.state.settings, now) if standstill is None else standstill.describe(now)
+    )
     if immovable is not None:
         found.append(f"It is left alone: {immovable}.")
     if decision is not None and decision.held_back:

@@ -94,6 +94,8 @@ class Pass:
         return self._say(vm, Action.HOLD, goal, "it has what it should have"), []
 
     def _why_left_alone(self, vm: Vm) -> str:
+        if (standstill := self.state.standstills.get(vm.config.uuid)) is not None:
+            return standstill.describe(self.now)
         why_not = plan.immovable(vm, self.state.settings, self.now)
         if why_not is None and self.now < vm.stuck_until:
             why_not = "its balloon did not follow its target; it is asked again later"
@@ -277,12 +279,15 @@ class Pass:
         """Take out a DIMM that nobody brought online, or that has been of no use for long."""
         if not vm.dimms or vm.config.growth is not Growth.HOTADD or self.now < vm.unplug_refused_until:
             return None
-        if vm.sent:
-            return None
         dimm = vm.dimms[-1]
         uuid = vm.config.uuid
         offline = vm.offline_bytes >= dimm.size_bytes
-        if offline and self.now - max(vm.dimms_changed_at, vm.since) >= OFFLINE_GRACE:
+        # What survived a reset nobody waits for: it goes while it is offline, before anything is taken.
+        survived = offline and dimm.alias in vm.survivors
+        if vm.sent:
+            why = "a DIMM that survived the reset goes first"
+            return self._say(vm, Action.WAIT, goal, why) if survived else None, []
+        if offline and (survived or self.now - max(vm.dimms_changed_at, vm.since) >= OFFLINE_GRACE):
             operation = Unplug(self.state.ticket, alias=dimm.alias)
             reason = "the guest does not use its last DIMM"
         else:

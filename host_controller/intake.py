@@ -17,6 +17,7 @@ from host_controller.link import Contradiction, facts_from_report, facts_from_st
 from host_controller.model import BalloonStats, Growth, RunState, Settings
 from host_controller.operation import Operation, Plug
 from host_controller.policy.emergency import Emergency
+from host_controller.standstill import Stage, Standstill
 from host_controller.units import MIB, format_size
 from host_controller.virtio_mem import VirtioMem
 from host_controller.vm import Phase, Vm
@@ -54,6 +55,10 @@ class State:
     notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=10_000))
     dirty: set[str] = field(default_factory=set)
     emergency: Emergency = field(default_factory=Emergency)
+    standstills: dict[str, Standstill] = field(default_factory=dict)
+    """VMs that were reset while memory was short, by UUID, in the order of their resets."""
+    left_standing: dict[str, Standstill] = field(default_factory=dict)
+    """What a controller before us had stopped, until it is seen again."""
     last_cause: str = "start"
     """The last event that can raise a charge without a command of ours: an overdraft's named cause."""
     _tickets: int = 0
@@ -167,10 +172,23 @@ class Intake:
             lifecycle.take_over(vm, now)
             vm.actual_at = -math.inf
         self.state.vms[event.vm] = vm
+        self._found_standing(event, vm, now)
         self.state.ledger.reservations.pop(vm.name, None)
         self.state.last_cause = f"{vm.name} {'was started' if event.booted else 'was found running'}"
         how = "started" if event.booted else "found running"
         self.state.notice(now, "appeared", vm, f"{vm.name} was {how}")
+
+    def _found_standing(self, event: hv.VmAppeared, vm: Vm, now: float) -> None:
+        """Go on with a standstill that we, or a controller before us, began; others are their user's."""
+        before = self.state.left_standing.pop(event.vm, None) or self.state.standstills.pop(event.vm, None)
+        if before is None or event.booted or vm.state is not RunState.PAUSED:
+            return
+        if before.ran_since(event.vcpu_seconds, now):
+            self.state.notice(now, "reset", vm, f"{vm.name} ran after we had stopped it: it is left as it is")
+            return
+        before.stage, vm.stopped = Stage.STANDING, True
+        self.state.standstills[event.vm] = before
+        self._boots_anew(vm, now)
 
     @singledispatchmethod
     def _on_vm(self, event: object, vm: Vm, now: float) -> None:
@@ -180,6 +198,7 @@ class Intake:
     def _(self, event: hv.VmGone, vm: Vm, now: float) -> None:
         del self.state.vms[event.vm]
         self.state.operations.pop(event.vm, None)
+        self.state.standstills.pop(event.vm, None)
         self.state.notice(now, "gone", vm, f"{vm.name} is gone: {event.reason}")
 
     @_on_vm.register
@@ -193,11 +212,16 @@ class Intake:
         vm.state = event.state
         if event.state is RunState.RUNNING:
             vm.ran_at = now
+        if (standstill := self.state.standstills.get(event.vm)) is not None:
+            standstill.state_changed(event.state, vm.name)
         self.state.notice(now, "state", vm, f"{vm.name} is {event.state}")
 
     @_on_vm.register
     def _(self, event: hv.VmReset, vm: Vm, now: float) -> None:
         self._restarted(vm, now, "was reset")
+        # Of one that stands still already the time goes on.
+        wait = self.state.settings.reset_wait_seconds
+        self.state.standstills.setdefault(event.vm, Standstill(now, now + wait))
 
     @_on_vm.register
     def _(self, event: hv.JobChanged, vm: Vm, now: float) -> None:
@@ -284,6 +308,8 @@ class Intake:
                 # Commands to one VM are carried out in order, so this one is in force.
                 vm.ceiling_bytes = target
         vm.virtio_mem.answered(event.ticket, event.error)
+        if (standstill := self.state.standstills.get(event.vm)) is not None:
+            standstill.done(event)
         operation = self.state.operations.get(event.vm)
         if operation is not None:
             operation.done(vm, event.ticket, event.error, event.timed_out, now)
@@ -380,14 +406,19 @@ class Intake:
         if not (isinstance(operation, Plug) and operation.stage == "attaching"):
             self.state.operations.pop(vm.config.uuid, None)
             vm.virtio_mem.release()
+        self._boots_anew(vm, now)
+        self.state.last_cause = f"{vm.name} {what}"
+        self.state.notice(now, "reset", vm, f"{vm.name} {what}")
+
+    @staticmethod
+    def _boots_anew(vm: Vm, now: float) -> None:
         lifecycle.reset(vm, now)
+        vm.survivors = frozenset(one.alias for one in vm.dimms)
         # The new kernel's driver obeys the old target at once, counted from RAM that it may not see
         # (facts: traps 2 and 5): give it all of that RAM, which it is charged with anyway.
         startup = vm.config.growth is Growth.BALLOON
         vm.target_bytes = vm.config.limits.startup_bytes if startup else vm.ram_bytes
         vm.resend = True
-        self.state.last_cause = f"{vm.name} {what}"
-        self.state.notice(now, "reset", vm, f"{vm.name} {what}")
 
     @_on_vm.register
     def _(self, event: HoldVm, vm: Vm, now: float) -> None:

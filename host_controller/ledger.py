@@ -110,6 +110,11 @@ def beside(vm: Vm, settings: Settings) -> int:
     return sum([extra(vm) for extra in EXTRAS]) + overhead(vm, settings)
 
 
+def unheld(vm: Vm) -> int:
+    """What it is charged with and does not hold: it takes none of that while its vCPUs stand still."""
+    return guest_charge(vm) - resident(vm)
+
+
 def charge(vm: Vm, settings: Settings) -> int:
     """What this VM may cost the host, bytes."""
     return guest_charge(vm) + beside(vm, settings)

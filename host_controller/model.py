@@ -208,6 +208,8 @@ class Settings:
     """Assumed until it has been measured on a VM; bounds one shrinking command to a second's worth."""
     unplug_after_seconds: float = 600.0
     """How long a VM must have no use for a DIMM before it is taken out."""
+    reset_wait_seconds: float = 20.0
+    """How long a VM may stand still after a reset until there is room for all of its RAM."""
     stale_seconds: float = 15.0
     """Guest facts older than this are not fresh: three missed heartbeats."""
     hang_seconds: float = 20.0

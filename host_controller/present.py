@@ -56,7 +56,7 @@ def host_view(controller: Controller, configuration_error: str | None = None) ->
         else OverdraftView(
             cause=overdraft.cause,
             since=controller.journal.wall_time(overdraft.started),
-            bytes_now=max(0, -engine.headroom_bytes),
+            bytes_now=engine.uncovered_bytes,
             bytes_peak=overdraft.peak_bytes,
         ),
         reservations=[
@@ -78,6 +78,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
     uuid, config, limits = vm.config.uuid, vm.config, vm.config.limits
     estimate, decision = vm.estimate, engine.decisions.get(uuid)
     operation = engine.state.operations.get(uuid)
+    standstill = engine.state.standstills.get(uuid)
     speaks = vm.has_agent(now, engine.state.settings.stale_seconds)
     return VmView(
         uuid=uuid,
@@ -116,6 +117,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         agent=agent_view(controller, vm) if speaks else None,
         report_age_seconds=_age(now - vm.facts.at) if vm.facts else None,
         operation=operation.describe() if operation else None,
+        standstill=standstill.describe(now) if standstill else None,
         decision=decision_view(controller, decision) if decision else None,
         ignored=dict(vm.noise),
     )

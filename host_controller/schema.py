@@ -104,6 +104,8 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     report_age_seconds: float | None
     """Since the guest was last heard, by agent or by balloon statistics."""
     operation: str | None
+    standstill: str | None
+    """Why the controller has stopped its vCPUs after a reset, and for how long at most; else null."""
     decision: DecisionView | None
     ignored: dict[str, int]
     """What the guest sent that was not believed, by kind."""
@@ -153,7 +155,7 @@ class HostView(View, frozen=True, kw_only=True, gc=False):
     """What the balance lays out."""
     charged_bytes: int
     headroom_bytes: int
-    """Negative in an overdraft."""
+    """Negative in an overdraft, and while a VM stands still because its RAM is not free."""
     waiting_bytes: int
     """Granted growth that is not free yet."""
     vm_swap_bytes: int

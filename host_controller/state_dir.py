@@ -1,4 +1,4 @@
-"""What must outlive a controller: who is in charge here, what was promised, and what was paused.
+"""What must outlive a controller: who is in charge here, what was promised, what was paused and stopped.
 
 It lies in /run, so it is gone when the host restarts, and with it every VM. Times are seconds of the
 host's monotonic clock, which all controllers of one boot share.
@@ -9,7 +9,7 @@ host's monotonic clock, which all controllers of one boot share.
 
 import fcntl
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +17,7 @@ import msgspec
 
 from host_controller.errors import DynmemError
 from host_controller.ledger import Reservation
+from host_controller.standstill import Standstill, left_behind
 
 
 class StateError(DynmemError):
@@ -27,6 +28,15 @@ class AlreadyRunning(StateError):  # noqa: N818 # read as what happened
     """Two controllers on one host would grant the same memory twice."""
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """A VM that the controller has stopped after a reset, and must let run."""
+
+    uuid: str
+    since: float
+    until: float
+    vcpu_seconds: float | None = None
+
+
 class Remembered(msgspec.Struct, frozen=True):
     """What the next controller is told."""
 
@@ -34,6 +44,7 @@ class Remembered(msgspec.Struct, frozen=True):
     paused: tuple[str, ...] = ()
     """UUIDs of VMs that the operator has paused."""
     paused_all: bool = False
+    standing: tuple[Standing, ...] = ()
 
 
 class StateDir:
@@ -112,8 +123,19 @@ class StateDir:
         return Remembered()
 
 
-def remembered(reservations: Iterable[Reservation], paused: Iterable[str], paused_all: bool) -> Remembered:
+def remembered(
+    reservations: Iterable[Reservation],
+    paused: Iterable[str],
+    paused_all: bool,
+    standstills: Mapping[str, Standstill],
+) -> Remembered:
     """The same facts in the same order give the same file."""
     return Remembered(
-        tuple(sorted(reservations, key=lambda one: one.name)), tuple(sorted(paused)), paused_all
+        tuple(sorted(reservations, key=lambda one: one.name)),
+        tuple(sorted(paused)),
+        paused_all,
+        tuple(
+            Standing(uuid, one.since, one.until, one.vcpu_seconds)
+            for uuid, one in left_behind(standstills).items()
+        ),
     )

@@ -76,6 +76,8 @@ class Vm:
     resend: bool = False
     """QEMU recomputed the target behind our back (a DIMM came or went), or a command failed."""
     dimms_changed_at: float = -math.inf
+    survivors: frozenset[str] = frozenset()
+    """DIMMs that were plugged when it was last reset: its new kernel has never used them."""
     pending_plug_bytes: int = 0
     """A DIMM on its way counts whole before it is asked for."""
 
@@ -109,6 +111,8 @@ class Vm:
     estimate: Estimate | None = None
     held: bool = False
     """Paused by the operator: observed, charged, not touched."""
+    stopped: bool = False
+    """We have told its vCPUs to stand still, or are telling them to run again (`standstill.py`)."""
     fault: str | None = None
     """An error of ours while we dealt with it: it is left alone until it starts again."""
 
@@ -145,7 +149,7 @@ class Vm:
     @property
     def hands_off(self) -> bool:
         """No command may be sent to it: its vCPUs stand still (facts: trap 18), or a job moves it."""
-        return self.job is not None or self.state is not RunState.RUNNING
+        return self.job is not None or self.state is not RunState.RUNNING or self.stopped
 
     def has_agent(self, now: float, stale_seconds: float) -> bool:
         """Its agent reported lately; else balloon statistics stand in for it."""

@@ -118,6 +118,8 @@ def vm_row(vm: dict[str, Any]) -> tuple[str, ...]:
 
 def state_of(vm: dict[str, Any]) -> str:
     """The one word that matters most."""
+    if vm["standstill"] is not None:
+        return "stands still"
     if vm["state"] != "running":
         return str(vm["state"])
     if vm["paused"]:

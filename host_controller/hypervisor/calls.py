@@ -79,6 +79,18 @@ class Inspection:
 
     view: DomainView
     state: RunState
+    vcpu_seconds: float | None = None
+    """Of one that stands still."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What is known with a command's success."""
+
+    view: DomainView | None = None
+    """After AttachDimm: the domain with what is plugged."""
+    vcpu_seconds: float | None = None
+    """After Suspend."""
 
 
 def inspect(connection: Connection, uuid: str) -> Inspection | None:
@@ -97,7 +109,15 @@ def inspect(connection: Connection, uuid: str) -> Inspection | None:
             connection.forget(uuid)
             return None
         raise
-    return Inspection(view, state)
+    return Inspection(view, state, vcpu_seconds(domain) if state is RunState.PAUSED else None)
+
+
+def vcpu_seconds(domain: Any) -> float | None:
+    """Processor time of a domain's vCPUs, without asking its QEMU; None where libvirt does not know it."""
+    try:
+        return sum(int(one[2]) for one in domain.vcpus()[0]) / 1e9
+    except (libvirt.libvirtError, TypeError):
+        return None
 
 
 def active_uuids(connection: Connection) -> list[str]:
@@ -157,8 +177,8 @@ def set_stats_period(connection: Connection, uuid: str, seconds: int) -> None:
     domain.setMemoryStatsPeriod(seconds, LIVE)
 
 
-def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) -> DomainView | None:
-    """Do it; for AttachDimm the domain with what is plugged afterwards.
+def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) -> Done:
+    """Do it.
 
     Raises:
         JobRunning: before anything was sent: libvirt would hold the call for up to 30 s (facts: 13).
@@ -177,16 +197,17 @@ def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) 
             domain.setMemoryFlags(command.target_bytes // KIB, LIVE)
         case AttachDimm():
             domain.attachDeviceFlags(dimm_xml(command.size_bytes), LIVE)
-            return read_domain(domain.XMLDesc(0))
+            return Done(view=read_domain(domain.XMLDesc(0)))
         case DetachDimm():
             domain.detachDeviceAlias(command.alias, LIVE)  # returns when QEMU has asked the guest
         case ResizeVirtioMem():
             domain.updateDeviceFlags(_resized(domain.XMLDesc(0), command.requested_bytes), LIVE)
         case Suspend():
             domain.suspend()
+            return Done(vcpu_seconds=vcpu_seconds(domain))
         case Resume():
             domain.resume()
-    return None
+    return Done()
 
 
 def dimm_xml(size_bytes: int) -> str:

@@ -112,6 +112,8 @@ class VmAppeared:
     virtio_mem_bytes: int = 0
     """Plugged by the virtio-mem device."""
     virtio_mem_requested_bytes: int = 0
+    vcpu_seconds: float | None = None
+    """Processor time of its vCPUs so far, if they stand still and it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,8 @@ class CommandDone:
     timed_out: bool = False
     """Nobody knows whether it was carried out; the VM may still be working on it."""
     seconds: float = 0.0
+    vcpu_seconds: float | None = None
+    """Of `Suspend`: the processor time of its vCPUs until they were stopped."""
 
 
 @dataclass(frozen=True, slots=True)

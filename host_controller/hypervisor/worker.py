@@ -280,13 +280,14 @@ class VmWorker:
         self._running = (command, begun)
         error: str | None = None
         timed_out = False
+        done = calls.Done()
         try:
-            view = await self._lanes.control.call(
+            done = await self._lanes.control.call(
                 lambda connection: calls.carry_out(connection, command, CONTROL_LIMIT_SECONDS),
                 CONTROL_LIMIT_SECONDS,
             )
-            if view is not None:
-                self._take_dimms(view.dimms, view.ram_blocks)
+            if done.view is not None:
+                self._take_dimms(done.view.dimms, done.view.ram_blocks)
         except Late:
             error, timed_out = "no answer in time", True
             raise
@@ -300,7 +301,8 @@ class VmWorker:
         finally:
             if self._running is not None:
                 self._running = None
-                self._done(command, error, timed_out=timed_out, seconds=time.monotonic() - begun)
+                took = time.monotonic() - begun
+                self._done(command, error, timed_out=timed_out, seconds=took, vcpu_seconds=done.vcpu_seconds)
 
     async def _sample(self, lane: Lane) -> None:
         self._set_timer("sample", self._period, self._want_sample)
@@ -391,7 +393,7 @@ class VmWorker:
                 self._emit(VmGone(self.uuid, "no longer managed"))
             return
         if not self._managed:
-            self._announce(view, found.state if state_is_fresh else self.state)
+            self._announce(view, found.state if state_is_fresh else self.state, found.vcpu_seconds)
             return
         if state_is_fresh:
             self._set_state(found.state)
@@ -404,7 +406,7 @@ class VmWorker:
             asked = view.virtio_mem_requested_bytes
             self._emit(VirtioMemChanged(self.uuid, view.virtio_mem_bytes, asked))
 
-    def _announce(self, view: DomainView, state: RunState) -> None:
+    def _announce(self, view: DomainView, state: RunState, vcpu_seconds: float | None) -> None:
         assert view.config is not None
         self._managed = True
         self.state = state
@@ -418,6 +420,7 @@ class VmWorker:
                 booted=self._booted,
                 virtio_mem_bytes=view.virtio_mem_bytes,
                 virtio_mem_requested_bytes=view.virtio_mem_requested_bytes,
+                vcpu_seconds=vcpu_seconds,
             )
         )
         if self.job is not None:
@@ -471,8 +474,9 @@ class VmWorker:
         *,
         timed_out: bool = False,
         seconds: float = 0.0,
+        vcpu_seconds: float | None = None,
     ) -> None:
-        self._emit(CommandDone(command.vm, command.ticket, error, timed_out, seconds))
+        self._emit(CommandDone(command.vm, command.ticket, error, timed_out, seconds, vcpu_seconds))
 
 
 def _end_late_stream(outcome: "asyncio.Future[Port]") -> None:

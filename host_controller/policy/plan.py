@@ -89,6 +89,8 @@ def immovable(vm: Vm, settings: Settings, now: float) -> str | None:
         return f"left alone after an internal error ({vm.fault}); restart the VM or the controller"
     if vm.held:
         return "paused by the operator"
+    if vm.stopped:
+        return "it stands still after its reset"
     if vm.state is not RunState.RUNNING:
         return f"the VM is {vm.state}"
     if vm.job is not None:

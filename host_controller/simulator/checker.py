@@ -23,6 +23,8 @@ INFLATION_BYTES: Final = 1.1 * GIB
 """One second of the fastest balloon there is here (rule 2)."""
 LIE_SECONDS: Final = 15.0
 """For so long a contradiction between claim and resident memory may go unpunished (rule 4)."""
+STANDSTILL_SECONDS: Final = 25.0
+"""For so long a controller that is there may keep a VM from running after a reset, commands included."""
 WORK_OFF_SECONDS: Final = 180.0
 """In this time an overdraft is worked off, if guests that are well have enough to spare (rule 1b)."""
 SETTLED_SECONDS: Final = 90.0
@@ -64,6 +66,9 @@ class _Seen:
     found: bool = False
     """It was found running and has been told nothing since: to be told what it has is rule 8's demand."""
     lie_since: float | None = None
+    reset_at: float = float("-inf")
+    stopped_at: float | None = None
+    """When a controller stopped it; None once it ran again."""
 
 
 @dataclass(slots=True)
@@ -93,6 +98,7 @@ class Checker:
         if vm is None:
             return
         self._check_hands_off(vm, command)
+        self._check_standstill(vm, command)
         if isinstance(command, hv.SendToGuest | hv.SetPace | hv.Suspend | hv.Resume):
             return
         vm.advance()
@@ -114,7 +120,9 @@ class Checker:
         now = self.hypervisor.agenda.now
         match event:
             case hv.VmAppeared():
+                before = self._seen.get(event.vm, _Seen())
                 seen = self._seen[event.vm] = _Seen(actual=event.actual_bytes)
+                seen.stopped_at = before.stopped_at if event.state is RunState.PAUSED else None
                 seen.informed_at = now if event.booted else float("-inf")
                 seen.found = not event.booted
                 self._inherited.update(id(command) for command in self.hypervisor.pending(event.vm))
@@ -132,6 +140,7 @@ class Checker:
             case hv.VmReset():
                 seen = self._seen.setdefault(event.vm, _Seen())
                 seen.booting, seen.stamp, seen.informed_at = True, -1, now
+                seen.reset_at = now
             case hv.BalloonChanged():
                 self._seen.setdefault(event.vm, _Seen()).actual = event.actual_bytes
             case hv.ResidentSampled():
@@ -153,6 +162,7 @@ class Checker:
             vm.advance()
             if vm.behaviour.takes_back_bytes_per_second or vm.behaviour.claims_bytes:
                 self.happened("guest takes back", vm.uuid)
+            self._check_stands_still(vm, now)
         total = self.total()
         self.peak_bytes = max(self.peak_bytes, total)
         over = total + self.reserved_bytes - self.capacity_bytes
@@ -225,9 +235,32 @@ class Checker:
         elif vm.state is RunState.PAUSED:
             self._found("hands off", vm.spec.name, f"{_short(command)} while its vCPUs stand still")
 
+    def _check_standstill(self, vm: SimulatedVm, command: hv.Command) -> None:
+        """Only what was just reset is stopped, and only what we have stopped is let run."""
+        now = self.hypervisor.agenda.now
+        seen = self._seen.setdefault(vm.uuid, _Seen())
+        if isinstance(command, hv.Suspend):
+            if now - seen.reset_at > 1.0 or vm.state is not RunState.RUNNING:
+                self._found("standstill", vm.spec.name, "stopped without having been reset")
+            seen.stopped_at = now
+        elif isinstance(command, hv.Resume) and seen.stopped_at is None:
+            self._found("standstill", vm.spec.name, "let run by a controller that had not stopped it")
+
+    def _check_stands_still(self, vm: SimulatedVm, now: float) -> None:
+        seen = self._seen.get(vm.uuid)
+        if seen is None or seen.stopped_at is None:
+            return
+        if not self.hypervisor.is_connected or vm.job is not None or self.hypervisor.pending(vm.uuid):
+            seen.stopped_at = max(seen.stopped_at, now - STANDSTILL_SECONDS + 5.0)
+        elif vm.state is RunState.RUNNING:
+            seen.stopped_at = None
+        elif now - seen.stopped_at > STANDSTILL_SECONDS:
+            self._found("standstill", vm.spec.name, "it was never let run again")
+            seen.stopped_at = None
+
     def _check_overlap(self, vm: SimulatedVm, command: hv.Command, pending: Sequence[hv.Command]) -> None:
         for other in pending:
-            if id(other) in self._inherited:
+            if id(other) in self._inherited or isinstance(other, hv.Resume):
                 continue
             if isinstance(command, hv.ResizeVirtioMem) or isinstance(other, hv.ResizeVirtioMem):
                 continue  # QEMU counts the balloon's target without that device

@@ -31,6 +31,8 @@ from host_controller.simulator.virtio_mem import VirtioMem
 from host_controller.simulator.workload import Workload
 from host_controller.units import MIB, round_down
 
+TOUCHING_SHARE: Final = 0.25
+"""Of its boot time, until it has touched that."""
 BOOT_TOUCHES: Final = 0.8
 """Share of RAM that a booting kernel is taken to touch (facts: trap 4: 627 of 768 MiB)."""
 
@@ -106,6 +108,11 @@ class SimulatedVm:
         self._starved_until = 0.0
         self.up_at = 0.0
         """When its driver came up last."""
+        self._ran_seconds = 0.0
+        self._running_since = 0.0
+        self._driver_due = 0.0
+        self._boot_left = 0.0
+        self._boot_ran = 0.0
 
     # --- what can be seen ---------------------------------------------------------------------------
 
@@ -132,7 +139,18 @@ class SimulatedVm:
     @property
     def resident_bytes(self) -> int:
         """What the host holds for the guest."""
-        return int(self.memory.resident) if self.state is not RunState.OFF else 0
+        if self.state is RunState.OFF:
+            return 0
+        if self.balloon.alive:
+            return int(self.memory.resident)
+        far = min(1.0, (self.ran_seconds - self._boot_ran) / (TOUCHING_SHARE * self.spec.boot_seconds))
+        return int(max(self.memory.resident, far * BOOT_TOUCHES * self.config.boot_ram_bytes))
+
+    @property
+    def ran_seconds(self) -> float:
+        """Time in which its vCPUs were let run since it was powered on."""
+        running = self.state is RunState.RUNNING
+        return self._ran_seconds + (self.agenda.now - self._running_since if running else 0.0)
 
     @property
     def up(self) -> bool:
@@ -163,6 +181,7 @@ class SimulatedVm:
         assert self.state is RunState.OFF
         self.is_away = False
         self.state = RunState.RUNNING
+        self._ran_seconds, self._running_since, self._boot_ran = 0.0, self.agenda.now, 0.0
         self.slots.dimms.clear()
         self.virtio_mem.reset(powered_off=True)
         self.balloon.claimed = 0.0
@@ -179,7 +198,7 @@ class SimulatedVm:
         """Saved, or migrated away: it costs nothing here, and is as it was when it comes back."""
         self.advance()
         self.job = None
-        self.state = RunState.OFF
+        self._halt(RunState.OFF)
         self.is_away = True
 
     def arrive(self, paused: bool) -> None:
@@ -187,7 +206,9 @@ class SimulatedVm:
         self.advance()
         self.is_away = False
         self.state = RunState.PAUSED if paused else RunState.RUNNING
-        self.wake()
+        self._ran_seconds, self._running_since, self._boot_ran = 0.0, self.agenda.now, 0.0
+        if not paused:
+            self._go_on()
 
     def stop(self) -> None:
         """Power off."""
@@ -213,7 +234,7 @@ class SimulatedVm:
         """Stop the vCPUs."""
         self.advance()
         if self.state is RunState.RUNNING:
-            self.state = RunState.PAUSED
+            self._halt(RunState.PAUSED)
             self.emit(hv.VmStateChanged(self.uuid, self.state))
 
     def resume(self) -> None:
@@ -221,8 +242,21 @@ class SimulatedVm:
         self.advance()
         if self.state is RunState.PAUSED:
             self.state = RunState.RUNNING
+            self._running_since = self.agenda.now
             self.emit(hv.VmStateChanged(self.uuid, self.state))
-            self.wake()
+            self._go_on()
+
+    def _halt(self, state: RunState) -> None:
+        """Its vCPUs stop; what is left of its boot is left for later."""
+        if self.state is RunState.RUNNING:
+            self._ran_seconds = self.ran_seconds
+            self._boot_left = max(0.0, self._driver_due - self.agenda.now)
+        self.state = state
+
+    def _go_on(self) -> None:
+        if not self.balloon.alive:
+            self._driver_in(self._boot_left)
+        self.wake()
 
     def behave(self, behaviour: Behaviour) -> None:
         """From now on behave like that."""
@@ -356,15 +390,17 @@ class SimulatedVm:
     def _boot(self) -> None:
         self.boots += 1
         boot = self.boots
+        before = float(self.resident_bytes)
         self.balloon.alive = False
         self.agent = None
         self._starved_until = 0.0
         self._stats_stamp = 0
-        before = self.memory.resident
         self.memory = self._fresh_memory()
-        self.memory.resident = max(before, BOOT_TOUCHES * self.config.boot_ram_bytes)
+        self.memory.resident = before
         self.at = self.agenda.now
-        self.agenda.after(self.spec.boot_seconds, lambda: self._driver_up(boot))
+        self._boot_ran = self.ran_seconds
+        self._boot_left = self.spec.boot_seconds
+        self._driver_in(self.spec.boot_seconds)
         if self.behaviour.reboot_every:
             self.agenda.after(self.behaviour.reboot_every, lambda: self._reboot(boot))
 
@@ -372,12 +408,21 @@ class SimulatedVm:
         if boot == self.boots and self.state is RunState.RUNNING and self.behaviour.reboot_every:
             self.reset()
 
+    def _driver_in(self, seconds: float) -> None:
+        """So long it still boots, if nobody stops it."""
+        boot = self.boots
+        self._driver_due = self.agenda.now + seconds
+        self.agenda.after(seconds, lambda: self._driver_up(boot))
+
     def _driver_up(self, boot: int) -> None:
-        if boot != self.boots:
+        if boot != self.boots or self.balloon.alive or self.agenda.now < self._driver_due:
             return
-        if self.state is not RunState.RUNNING or self.behaviour.hung:
-            self.agenda.after(1.0, lambda: self._driver_up(boot))
+        if self.state is not RunState.RUNNING:
+            return  # its time begins anew when it goes on
+        if self.behaviour.hung:
+            self._driver_in(1.0)
             return
+        self.memory.resident = float(self.resident_bytes)
         self.at = self.up_at = self.agenda.now
         self.balloon.alive = True
         self.balloon.claimed = 0.0

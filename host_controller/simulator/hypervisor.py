@@ -112,6 +112,11 @@ class SimulatedHypervisor:
             return
         self._queue(line, command)
 
+    @property
+    def is_connected(self) -> bool:
+        """Somebody hears what happens."""
+        return self._inbox is not None
+
     # --- the world's side ---------------------------------------------------------------------------
 
     def define(self, spec: GuestSpec) -> SimulatedVm:
@@ -236,7 +241,9 @@ class SimulatedHypervisor:
         return None
 
     def _done(self, command: Ticketed, error: str | None, seconds: float, timed_out: bool = False) -> None:
-        self._deliver(hv.CommandDone(command.vm, command.ticket, error, timed_out, seconds))
+        stopped = isinstance(command, hv.Suspend) and error is None
+        ran = self._lines[command.vm].vm.ran_seconds if stopped else None
+        self._deliver(hv.CommandDone(command.vm, command.ticket, error, timed_out, seconds, ran))
 
     # --- events -------------------------------------------------------------------------------------
 
@@ -266,6 +273,7 @@ class SimulatedHypervisor:
                 booted,
                 vm.virtio_mem.current,
                 vm.virtio_mem.requested,
+                vm.ran_seconds if vm.state is RunState.PAUSED else None,
             )
         )
         if vm.job is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from host_controller.engine import Engine
 from host_controller.hypervisor import interface as hv
 from host_controller.model import HostFacts, Limits, RunState
 from host_controller.simulator.behaviours import Behaviour
@@ -14,6 +15,7 @@ from host_controller.simulator.driver import TICK_SECONDS, Controller, EngineDri
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
 from host_controller.simulator.hypervisor import INCOMING, SimulatedHypervisor
 from host_controller.simulator.workload import Workload
+from host_controller.standstill import Standstill, left_behind
 from host_controller.units import format_size
 
 HISTORY: Final = 400
@@ -92,6 +94,7 @@ class World:
         self.driver: EngineDriver | None = None
         self._make: MakeController | None = None
         self._tick_seconds = TICK_SECONDS
+        self._left_standing: dict[str, Standstill] = {}
         self._by_name: dict[str, SimulatedVm] = {}
         self._looked_at = 0.0
         self._decided_before = 0
@@ -211,6 +214,8 @@ class World:
         """Let a controller of that kind drive this host from now on; it is told of time every tick."""
         self._make, self._tick_seconds = make, tick_seconds
         controller = make(self.capacity_bytes)
+        if isinstance(controller, Engine):
+            controller.state.left_standing.update(self._left_standing)
         self.driver = EngineDriver(controller, self.hypervisor, self.agenda, tick_seconds)
         self.driver.start()
         return controller
@@ -219,11 +224,13 @@ class World:
         """As by kill -9: what it sent is carried out, what it knew is lost."""
         if self.driver is not None:
             self.driver.stop()
+            if isinstance(engine := self.driver.controller, Engine):
+                self._left_standing = left_behind(engine.state.standstills)
             self._decided_before += self.driver.decisions
             self.driver = None
 
     def restart_controller(self) -> None:
-        """A new one, that knows nothing."""
+        """A new one, that knows nothing but what has been stopped."""
         if self.driver is None and self._make is not None:
             self.control(self._make, self._tick_seconds)
 

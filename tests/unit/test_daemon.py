@@ -18,7 +18,10 @@ from host_controller.hypervisor.interface import (
     SetTarget,
 )
 from host_controller.ledger import Reservation
+from host_controller.model import RunState
 from host_controller.recording import Recorder, Recording, replay
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.workload import Workload, steady
 from host_controller.state_dir import AlreadyRunning, Remembered, StateDir
 from host_controller.units import GIB, MIB
 from host_controller.vm import Phase
@@ -216,6 +219,74 @@ def test_reservations_outlive_the_controller(tmp_path: Path) -> None:
         state.close()
 
     run(story())
+
+
+async def stands_still(host: Host, controller: Controller) -> SimulatedVm:
+    """A VM that is reset where another has grown into what it left."""
+    web = host.vm("web", workload=Workload(steady(50 * MIB)))
+    db = host.vm("db", workload=Workload(steady(50 * MIB)))
+    await until(lambda: web.actual_bytes < 512 * MIB and db.actual_bytes < 512 * MIB, "both get smaller")
+    db.work(Workload(steady(1200 * MIB)))
+    await until(lambda: controller.engine.headroom_bytes < 300 * MIB, "db grows")
+    host.hypervisor.reset(web)
+    await until(lambda: web.state is RunState.PAUSED, "web stands still", 1.0)
+    await until(controller.settled, "this is known")
+    return web
+
+
+async def killed() -> None:
+    """What a controller does at its end when it has no time for it."""
+
+
+def test_a_vm_that_stands_still_runs_on_with_the_heir_of_a_controller_that_was_killed(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host(2 * GIB)
+        state = StateDir(tmp_path)
+        async with host.controller(state_dir=state, before=state.open()) as controller:
+            web = await stands_still(host, controller)
+            controller._let_run = killed  # type: ignore[method-assign]
+        state.close()
+        await asyncio.sleep(3)
+        assert web.state is RunState.PAUSED
+        state = StateDir(tmp_path)
+        async with host.controller(state_dir=state, before=state.open()):
+            await until(lambda: web.state is RunState.RUNNING, "the heir lets it run", 25.0)
+            await asyncio.sleep(1)
+            assert state._saved == Remembered()
+        state.close()
+
+    run(story())
+
+
+def test_a_controller_that_is_told_to_end_leaves_nobody_standing_still(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host(2 * GIB)
+        state = StateDir(tmp_path)
+        async with host.controller(state_dir=state, before=state.open()) as controller:
+            web = await stands_still(host, controller)
+        assert web.state is RunState.RUNNING
+        assert state._saved == Remembered()
+        state.close()
+
+    run(story())
+
+
+def test_nobody_is_stopped_when_that_cannot_be_written_down(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host(2 * GIB)
+        state = StateDir(tmp_path)
+        async with host.controller(state_dir=state, before=state.open()) as controller:
+            state.save = full_disk  # type: ignore[method-assign]
+            with pytest.raises(AssertionError, match="web stands still"):
+                await stands_still(host, controller)
+            assert controller.engine.ledger.overdraft is not None
+        state.close()
+
+    run(story())
+
+
+def full_disk(_: Remembered) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_a_second_controller_on_the_same_host_is_refused_and_told_who_is_in_charge(tmp_path: Path) -> None:
