@@ -286,7 +286,7 @@ class Pass:
         survived = offline and dimm.alias in vm.survivors
         if vm.sent:
             why = "a DIMM that survived the reset goes first"
-            return self._say(vm, Action.WAIT, goal, why) if survived else None, []
+            return (self._say(vm, Action.WAIT, goal, why), []) if survived else None
         if offline and (survived or self.now - max(vm.dimms_changed_at, vm.since) >= OFFLINE_GRACE):
             operation = Unplug(self.state.ticket, alias=dimm.alias)
             reason = "the guest does not use its last DIMM"
