@@ -61,12 +61,11 @@ class Limits:
 
     def problems(self) -> list[str]:
         """Sentences about what is wrong with these limits; empty when they can be used."""
-        found = []
-        if self.minimum_bytes < SMALLEST_MINIMUM_BYTES:
-            found.append(
-                f"minimum is {format_size(self.minimum_bytes)}; "
-                f"at least {format_size(SMALLEST_MINIMUM_BYTES)} is allowed"
-            )
+        found = [
+            f"{name} is {format_size(size)}; at least {format_size(SMALLEST_MINIMUM_BYTES)} is allowed"
+            for name, size in (("startup", self.startup_bytes), ("minimum", self.minimum_bytes))
+            if size < SMALLEST_MINIMUM_BYTES
+        ]
         if self.startup_bytes < self.minimum_bytes:
             found.append(
                 f"startup ({format_size(self.startup_bytes)}) is below "
