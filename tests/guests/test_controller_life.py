@@ -17,7 +17,8 @@ CAPACITY = 1300
 @pytest.fixture(scope="module")
 def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
     rig = make_shared_rig(CAPACITY)
-    guests = [rig.define(name, Limits(maximum=1024)) for name in ("giver", "taker")]
+    # With swap, as nobody can give a guest memory while no controller runs.
+    guests = [rig.define(name, Limits(maximum=1024), swap_mib=512) for name in ("giver", "taker")]
     rig.start(*guests)
     rig.controller.wait_managed(*guests)
     yield rig
@@ -45,8 +46,7 @@ def test_a_controller_killed_in_mid_move_leaves_nobody_shrinking_and_its_heir_do
         giver.workload.wait_event("done", "memory", 30)
         rig.controller.wait_vm(giver, lambda vm: vm["assigned_bytes"] > 320 * MIB, 20, "grown")
         giver.workload.free()
-        # Slow enough that what is free in the guest outlasts the seconds without any controller.
-        taker.workload.allocate(200, rate=30)
+        taker.workload.allocate(200, rate=50)
         after = time.monotonic() + rng.uniform(0.1, 6.0)
         rig.controller.wait_for(lambda _, until=after: time.monotonic() >= until, 10, "a random instant")
         kill_and_inherit(rig, taker, giver)
