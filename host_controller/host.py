@@ -239,11 +239,11 @@ class ResidentMeter:
 
     def read(self, uuid: str, ram_blocks: tuple[int, ...]) -> Resident | None:
         """What the VM holds; None when its process is not found or may not be read."""
-        pid = self._processes.find(uuid)
-        if pid is None:
-            self._last.pop(uuid, None)
-            return None
         try:
+            pid = self._processes.find(uuid)
+            if pid is None:
+                self._last.pop(uuid, None)
+                return None
             total = process_resident_bytes(pid, proc=self._proc)
             now = time.monotonic()
             last = self._last.get(uuid)

@@ -357,6 +357,7 @@ class LibvirtHypervisor:
     # --- the host ---
 
     async def _watch_host(self) -> None:
+        told = ""
         while self._local:
             swap = unmanaged = 0
             for worker in self._workers.values():
@@ -364,9 +365,17 @@ class LibvirtHypervisor:
                     swap += worker.resident.swap_bytes
                 if worker.view is not None and worker.view.config is None:
                     unmanaged += worker.view.ram_bytes
-            self._emit(
-                HostSampled(host.host_facts(time.monotonic(), vm_swap_bytes=swap, unmanaged_bytes=unmanaged))
-            )
+            try:
+                facts = host.host_facts(time.monotonic(), vm_swap_bytes=swap, unmanaged_bytes=unmanaged)
+            except (
+                OSError
+            ) as error:  # no descriptors left: what was known last stands
+                if told != str(error):
+                    log.warning("the host's memory cannot be read", error=str(error))
+                told = str(error)
+            else:
+                told = ""
+                self._emit(HostSampled(facts))
             await asyncio.sleep(self._host_period)
 
 

@@ -233,6 +233,9 @@ class VmWorker:
             except DynmemError as error:
                 log.debug("call failed", vm=self.name, error=str(error))
                 continue
+            except Exception:  # a mistake of ours, or a host in trouble, ends nobody's service
+                log.exception("worker failed; it looks at its VM again", vm=self.name)
+                self._set_timer("inspect", RETRY_SECONDS, self.look_again)
             await self._wake.wait()
 
     @property

@@ -180,3 +180,9 @@ def test_this_host_can_be_read() -> None:
     assert 0 < facts.available_bytes < facts.total_bytes == host.physical_memory_bytes()
     assert host.process_resident_bytes(os.getpid()) > MIB
     assert host.others_bytes([]) > 0
+
+
+def test_a_proc_that_cannot_be_listed_says_nothing_and_ends_nothing(proc: Proc) -> None:
+    """As when file descriptors have run out."""
+    meter = host.ResidentMeter(proc.root / "gone")
+    assert meter.read(UUID, BLOCKS) is None
