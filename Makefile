@@ -27,14 +27,13 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/mypy -p agent -p host_controller -p tests.lab -p vagrant
 	$(VENV)/bin/lint-imports
 
-test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make faults`) a few
-	$(PYTHON) -m pytest -m '$(DAILY)'
+test: lint test-unit test-guests ## lint, unit, simulated and real-guest tests; of the faults (`make faults`) a few
 
-test-unit: $(STAMP) ## what needs no guest
-	$(PYTHON) -m pytest -m 'not guests'
+test-unit: $(STAMP) ## what needs no guest, a file at a time on each processor
+	$(PYTHON) -m pytest -m 'not guests' -n logical --dist loadfile
 
-test-guests: $(STAMP) ## real guests under QEMU and a private libvirt
-	$(PYTHON) -m pytest -s -m 'guests and ($(DAILY))'
+test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test at a time: they are timed
+	$(PYTHON) -m pytest -m 'guests and ($(DAILY))'
 
 .PHONY: faults soak-guests
 faults: $(STAMP) ## every fault on real guests, with a table of what was asserted and seen; about 30 minutes

@@ -367,9 +367,7 @@ class LibvirtHypervisor:
                     unmanaged += worker.view.ram_bytes
             try:
                 facts = host.host_facts(time.monotonic(), vm_swap_bytes=swap, unmanaged_bytes=unmanaged)
-            except (
-                OSError
-            ) as error:  # no descriptors left: what was known last stands
+            except OSError as error:  # no descriptors left: what was known last stands
                 if told != str(error):
                     log.warning("the host's memory cannot be read", error=str(error))
                 told = str(error)

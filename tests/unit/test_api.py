@@ -313,11 +313,13 @@ def test_the_schema_describes_every_answer() -> None:
     assert set(described) == {field.name for field in msgspec.structs.fields(VmView)}
 
 
-def test_1000_vms_are_answered_within_50_ms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.figures
+def test_1000_vms_are_answered_within_50_ms(tmp_path: Path) -> None:
     def measure() -> float:
-        begun = time.perf_counter()
+        # Processor time, of the one who asks too: another process may have the processor in between.
+        begun = time.process_time()
         answer = exchange(tmp_path, request("GET /v1/vms"))
-        took = time.perf_counter() - begun
+        took = time.process_time() - begun
         assert answer.count(b'"uuid"') == 1000
         return took
 
@@ -335,6 +337,5 @@ def test_1000_vms_are_answered_within_50_ms(tmp_path: Path, capsys: pytest.Captu
                 gc.unfreeze()
 
     took = run(story())
-    with capsys.disabled():
-        print(f"\nGET /v1/vms of 1,000 VMs: best {min(took) * 1e3:.0f} ms of 7")
+    print(f"GET /v1/vms of 1,000 VMs: best {min(took) * 1e3:.0f} ms of 7")
     assert min(took) <= 0.050

@@ -113,6 +113,7 @@ def test_status_imports_nothing_that_it_does_not_need() -> None:
     assert not FORBIDDEN & set(loaded.split())
 
 
+@pytest.mark.figures
 def test_status_of_200_vms_takes_less_than_300_ms_as_a_process(tmp_path: Path) -> None:
     code = "from host_controller.cli.status import status; status()"
     environment = os.environ | {"DYNMEM_SOCKET": str(tmp_path / "control.sock")}

@@ -111,9 +111,8 @@ def test_the_api_tells_from_the_file_what_is_longer_ago_than_an_hour(tmp_path: P
     run(story())
 
 
-def test_the_liveliest_vm_writes_less_than_500_kb_in_a_day(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.figures
+def test_the_liveliest_vm_writes_less_than_500_kb_in_a_day(tmp_path: Path) -> None:
     """A worst case: every second of a day all figures jump and four things are done."""
     path = tmp_path / "history.sqlite"
     kept = history(path)
@@ -126,13 +125,13 @@ def test_the_liveliest_vm_writes_less_than_500_kb_in_a_day(
             estimate = {"demand_bytes": rng.randrange(GIB), "desired_bytes": rng.randrange(GIB)}
             kept.entry(entry(number, second, target_bytes=rng.randrange(GIB), estimate=estimate))
     kept.close()
-    with capsys.disabled():
-        print(f"\nhistory of the liveliest VM in a day: {size_of(path) / 1e3:.0f} kB")
+    print(f"history of the liveliest VM in a day: {size_of(path) / 1e3:.0f} kB")
     assert kept.dropped == 0
     assert size_of(path) < PER_VM_AND_DAY
 
 
-def test_busy_vms_stay_within_50_mb_a_day_for_100(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.figures
+def test_busy_vms_stay_within_50_mb_a_day_for_100(tmp_path: Path) -> None:
     """Measured in a quarter of an hour after they have used up what is allowed at once."""
     path = tmp_path / "history.sqlite"
     count, warm, seconds = 10, 1200.0, 900.0
@@ -155,8 +154,7 @@ def test_busy_vms_stay_within_50_mb_a_day_for_100(tmp_path: Path, capsys: pytest
 
     run(story())
     a_day = (sizes[1] - sizes[0]) * (100 / count) * (DAY / seconds)
-    with capsys.disabled():
-        print(f"\nhistory of {count} busy VMs: {sizes}; 100 VMs and a day at this rate: {a_day / 1e6:.1f} MB")
+    print(f"history of {count} busy VMs: {sizes}; 100 VMs and a day at this rate: {a_day / 1e6:.1f} MB")
     assert a_day < 50e6
 
 

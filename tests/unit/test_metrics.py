@@ -80,9 +80,8 @@ def test_every_figure_is_there_in_base_units_per_vm_and_for_the_host() -> None:
     run(story())
 
 
-def test_metrics_of_1000_vms_take_150_ms_and_never_5_ms_of_the_control_loop(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+@pytest.mark.figures
+def test_metrics_of_1000_vms_take_150_ms_and_never_5_ms_of_the_control_loop() -> None:
     async def story() -> tuple[list[float], list[float], int]:
         host = Host(1000 * GIB)
         for number in range(1000):
@@ -111,11 +110,10 @@ def test_metrics_of_1000_vms_take_150_ms_and_never_5_ms_of_the_control_loop(
             return wholes, worsts, size
 
     wholes, worsts, size = run(story())
-    with capsys.disabled():
-        print(
-            f"\n/metrics of 1,000 VMs: {size} bytes, best {min(wholes) * 1e3:.0f} ms of 5; "
-            f"longest slice {min(worsts) * 1e3:.1f} ms"
-        )
+    print(
+        f"/metrics of 1,000 VMs: {size} bytes, best {min(wholes) * 1e3:.0f} ms of 5; "
+        f"longest slice {min(worsts) * 1e3:.1f} ms"
+    )
     # Processor time, and the best of five: another process may have the processor in between.
     assert min(wholes) <= 0.150
     assert min(worsts) <= 0.005

@@ -48,6 +48,8 @@ class Terminal:
         self.resize(columns, lines)
         self.before = termios.tcgetattr(slave)
         environment = os.environ | {"DYNMEM_SOCKET": str(path / "control.sock"), "TERM": "xterm"}
+        for fixed in ("COLUMNS", "LINES"):  # they would hide the terminal's own size
+            environment.pop(fixed, None)
         self.slave = slave
         self.process = subprocess.Popen(
             [sys.executable, "-c", TOP],

@@ -323,6 +323,7 @@ def process():
     host.close()
 
 
+@pytest.mark.figures
 def test_the_daemon_is_small_also_after_work(process):
     running, host = process
     until(lambda: any(isinstance(message, Report) for message in host.hear()), lambda: host.raw)

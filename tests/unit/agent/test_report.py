@@ -57,6 +57,7 @@ def test_the_first_report_is_sent_at_once():
     assert [report.reason for _, report in guest.run(0.1)] == ["hello"]
 
 
+@pytest.mark.figures
 def test_a_guest_at_rest_sends_a_heartbeat_every_five_seconds_and_wakes_twice_a_second(guest):
     guest.samples = 0
     sent = guest.run(60)
