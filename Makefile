@@ -37,7 +37,7 @@ test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test 
 
 .PHONY: faults soak-guests
 faults: $(STAMP) ## every fault on real guests, with a table of what was asserted and seen; about 30 minutes
-	$(PYTHON) -m pytest -s tests/guests/faults --faults-table=docs/faults.md
+	$(PYTHON) -m pytest -s -m faults tests/guests/faults tests/guests --faults-table=docs/faults.md
 
 soak-guests: $(STAMP) ## three real guests under random work and random faults for 20 minutes
 	$(PYTHON) -m tests.guests.faults.soak --table docs/faults.md

@@ -395,11 +395,20 @@ class Intake:
         if isinstance(facts, Contradiction):
             self._count(vm, facts.kind)
             return
-        last = vm.facts
-        if last is not None and last.from_agent and last.boot_id != facts.boot_id:
-            # kexec, or a reset that we did not see: another kernel speaks.
-            self._restarted(vm, now, "runs another kernel")
+        if vm.boot_id not in (None, facts.boot_id):
+            self._another_kernel(vm, now)
+        vm.boot_id = facts.boot_id
         lifecycle.heard(vm, facts)
+
+    def _another_kernel(self, vm: Vm, now: float) -> None:
+        """A kexec, or a reset that we did not see."""
+        if vm.facts is not None and vm.facts.from_agent:
+            self._restarted(vm, now, "runs another kernel")
+            return
+        # Its agent had left, so it was watched since, and its new driver has said what it holds by now.
+        vm.booted_at, vm.demand = now, type(vm.demand)()
+        vm.survivors = frozenset(one.alias for one in vm.dimms)
+        self.state.notice(now, "reset", vm, f"{vm.name} runs another kernel")
 
     def _restarted(self, vm: Vm, now: float, what: str) -> None:
         operation = self.state.operations.get(vm.config.uuid)

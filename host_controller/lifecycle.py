@@ -25,7 +25,7 @@ def reset(vm: Vm, now: float) -> None:
     _enter(vm, Phase.STARTING, now)
     vm.booted_at = now
     vm.moved = False
-    vm.facts = None
+    vm.facts = vm.boot_id = None
     vm.estimate = None
     vm.stats = None
     vm.claim_bytes = vm.ram_bytes

@@ -100,6 +100,8 @@ class Vm:
     facts: GuestFacts | None = None
     reported_at: float = -math.inf
     """When the agent last reported."""
+    boot_id: str | None = None
+    """Of the kernel whose agent spoke last."""
     agent_version: str | None = None
     block_bytes: int = MEMORY_BLOCK_BYTES
     psi: bool | None = None

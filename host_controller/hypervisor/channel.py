@@ -108,6 +108,8 @@ class Channel:
     def __init__(self, vm: str, mailbox: Mailbox, deliver: Deliver, closed: Callable[[], None]) -> None:
         self.link = Link(vm, time.monotonic())
         self.retry_seconds = FIRST_RETRY_SECONDS
+        self.heard = False
+        """The guest has said something since this was last set to false."""
         self.dropped = 0
         """Messages for the guest that were dropped from the queue."""
         self._vm = vm
@@ -157,10 +159,14 @@ class Channel:
 
     def close(self) -> None:
         """Let go of the port, without waiting for it."""
-        port, self._port = self._port, None
         self._queue.clear()
         if self._noise_timer is not None:
             self._noise_timer.cancel()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """As `close`, to open it again."""
+        port, self._port = self._port, None
         if port is not None:
             port.end()
 
@@ -199,6 +205,7 @@ class Channel:
     def _heard(self, events: list[GuestSpoke | GuestNoise]) -> None:
         if any(isinstance(one, GuestSpoke) for one in events):
             self._unanswered = 0
+            self.heard = True
             self.retry_seconds = FIRST_RETRY_SECONDS
             self._flush()
         for one in events:

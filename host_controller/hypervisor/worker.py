@@ -47,6 +47,10 @@ FIRST_PROBE_SECONDS: Final = 1.0
 LAST_PROBE_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 1.0
 STATS_PERIOD_SECONDS: Final = 1
+FIRST_DEAF_SECONDS: Final = 20.0
+LAST_DEAF_SECONDS: Final = 3600.0
+"""A port from which nothing comes for so long is opened anew, each time later: QEMU 7.2 was seen to pass
+nothing on from a guest that was reset, stopped and let run by another while its port was closed."""
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +104,7 @@ class VmWorker:
         self._meter = meter
         self._channel: Channel | None = None
         self._channel_due = False
+        self._deaf_seconds = FIRST_DEAF_SECONDS
         self._period = DEFAULT_PERIOD_SECONDS
         self._commands: deque[calls.VmCommand] = deque()
         self._running: tuple[calls.VmCommand, float] | None = None
@@ -344,6 +349,7 @@ class VmWorker:
         else:
             if channel is self._channel:
                 channel.opened(found)
+                self._set_timer("deaf", self._deaf_seconds, self._listen)
             else:
                 found.end()
 
@@ -450,6 +456,18 @@ class VmWorker:
     def _channel_closed(self) -> None:
         if self._channel is not None and self.timed_out_at is None:
             self._set_timer("channel", self._channel.retry_seconds, self._want_channel)
+
+    def _listen(self) -> None:
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return
+        if channel.heard or self.state is not RunState.RUNNING:
+            channel.heard, self._deaf_seconds = False, FIRST_DEAF_SECONDS
+            self._set_timer("deaf", self._deaf_seconds, self._listen)
+            return
+        self._deaf_seconds = min(2 * self._deaf_seconds, LAST_DEAF_SECONDS)
+        channel.hang_up()
+        self._want_channel()
 
     def _want_channel(self) -> None:
         self._channel_due = True

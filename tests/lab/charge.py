@@ -15,7 +15,8 @@ class GuestSample:
     asked to plug, whichever is more; QEMU counts it neither in `ram` nor in `actual`.
     `actual`: what the balloon says the guest has of `ram`. `resident`: guest memory that the host has in use.
     `overhead`: the rest of QEMU. `balloon_alive`: `actual` has been seen to change since the last start or
-    reset. `answer_age`: seconds since QEMU last answered (0 when it did in this sample).
+    reset. `running`: its vCPUs did, in all of the sample. `answer_age`: seconds since QEMU last answered (0 if
+    it did in this sample).
     """
 
     ram: int
@@ -25,15 +26,27 @@ class GuestSample:
     resident: int
     overhead: int
     balloon_alive: bool
+    running: bool
     answer_age: float
     charge: int
 
 
 def charge_of(
-    ram: int, virtio_mem: int, actual: int, resident: int, overhead: int, balloon_alive: bool
+    ram: int,
+    virtio_mem: int,
+    actual: int,
+    resident: int,
+    overhead: int,
+    balloon_alive: bool,
+    running: bool,
 ) -> int:
     """What the guest has or may take: `actual` while its balloon is known to be alive, else all RAM, and its
-    virtio-mem; or what is resident, if that is more. Plus overhead. Bytes."""
+    virtio-mem; or what is resident, if that is more. Plus overhead. Bytes.
+
+    A guest that was reset and stands still takes nothing, so what it may take later does not count yet.
+    """
+    if not balloon_alive and not running:
+        return resident + overhead
     return max((actual if balloon_alive else ram) + virtio_mem, resident) + overhead
 
 

@@ -20,14 +20,15 @@ GUEST_PYTHON = (3, 11)  # of the image's Debian release
 DISK_MIB = 8
 
 
-def make_code_disk(disk: Path) -> None:
-    """Write the disk to `disk` (ext4, 8 MiB, sparse)."""
+def make_code_disk(disk: Path, initrd: Path) -> None:
+    """Write the disk to `disk` (ext4, 8 MiB, sparse). The initrd is for a guest that boots itself anew."""
     with tempfile.TemporaryDirectory(prefix="dynmem-code-") as name:
         tree = Path(name)
         tree.chmod(0o755)
         without = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(REPOSITORY / "agent", tree / "agent", ignore=without)
         shutil.copytree(REPOSITORY / "tests" / "lab" / "inside", tree / "guest", ignore=without)
+        shutil.copyfile(initrd, tree / "initrd")
         if (
             sys.version_info[:2] == GUEST_PYTHON
         ):  # else the guest compiles at every start, which costs some 100 ms

@@ -77,6 +77,7 @@ class Controller:
         shrink_after: float = 4.0,
         settle: float = 1.0,
         unplug_after: float = 3600.0,
+        reset_wait: float = 20.0,
         overhead_floor: int = 128,
         keep_ready: int | None = None,
         history: Path | None = None,
@@ -103,6 +104,7 @@ overhead_floor = "{overhead_floor}MiB"
 shrink_after = {shrink_after}
 settle = {settle}
 unplug_after = {unplug_after}
+reset_wait = {reset_wait}
 [paths]
 state_dir = "{directory}/run"
 history = "{history or directory / "history.sqlite"}"

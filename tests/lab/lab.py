@@ -48,7 +48,7 @@ class Lab:
             (self.directory / "owner").write_text(f"{os.getpid()} {start_time(os.getpid())}")
             self.directory.chmod(0o755)
             self.code_disk = self.directory / "code.ext4"
-            make_code_disk(self.code_disk)
+            make_code_disk(self.code_disk, self.image.initrd)
             self.session = self.new_session()
         except BaseException:
             self.close()

@@ -23,7 +23,7 @@ from tests.lab.processes import start_time
 from tests.lab.qmp import Qmp
 from tests.lab.smaps import MemoryReader, ProcessMemory
 
-QUESTIONS = ("query-balloon", "query-memory-devices", "query-memory-size-summary")
+QUESTIONS = ("query-status", "query-balloon", "query-memory-devices", "query-memory-size-summary")
 PERIOD = 0.2  # seconds between samples
 ANSWER_LIMIT = 0.05  # seconds that a sample waits for answers; a healthy QEMU takes 1 ms
 EVENTS = (
@@ -51,6 +51,7 @@ class Watched:
         self.balloon = BalloonWatch()
         self.ram = self.dimms = self.virtio_mem = self.actual = 0
         self.lowest_actual = self.lowest_virtio_mem = 0
+        self.running = self.ran = True
         self.answered_at = 0.0
         self.memory = ProcessMemory(0, 0)
         self.pending: dict[int, str] = {}
@@ -106,6 +107,8 @@ class Watched:
         actual = int(answers["query-balloon"].get("return", {}).get("actual", self.ram))
         self.balloon.saw(actual, self.ram)
         self.actual = actual
+        self.running = bool(answers["query-status"]["return"]["running"])
+        self.ran = self.ran and self.running
         self.lowest_actual = min(self.lowest_actual, actual)
         self.lowest_virtio_mem = min(self.lowest_virtio_mem, self.virtio_mem)
         self.answered_at = time.monotonic()
@@ -119,6 +122,7 @@ class Watched:
             self.memory.resident_bytes,
             self.memory.overhead_bytes,
             self.balloon.alive,
+            self.ran,
         )
         return GuestSample(
             self.ram,
@@ -128,6 +132,7 @@ class Watched:
             self.memory.resident_bytes,
             self.memory.overhead_bytes,
             self.balloon.alive,
+            self.ran,
             age,
             charge,
         )
@@ -177,6 +182,7 @@ class Worker:
         self.round()
         for name, watched in list(self.guests.items()):
             watched.lowest_actual, watched.lowest_virtio_mem = watched.actual, watched.virtio_mem
+            watched.ran = watched.running
             try:
                 watched.memory = self.memory.now(watched.pid)
             except OSError:

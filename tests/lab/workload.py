@@ -209,6 +209,16 @@ class Workload:
         """Reboot the guest at once, without a clean shutdown."""
         self._tell("sysrq", key="b")
 
+    def kexec(self) -> None:
+        """Boot another kernel from within this one, past the firmware."""
+        self.exec("(sleep 0.5; exec kexec) > /dev/null 2>&1 &")
+        self.close()
+
+    def sleep_to_ram(self) -> None:
+        """ACPI S3; QEMU's `system_wakeup` ends it."""
+        sleep = "(sleep 0.5; echo deep > /sys/power/mem_sleep; echo mem > /sys/power/state)"
+        self.exec(f"{sleep} > /dev/null 2>&1 &")
+
     def power_off(self) -> None:
         """Power the guest off at once."""
         self._tell("sysrq", key="o")
