@@ -15,8 +15,8 @@ class GuestSample:
     asked to plug, whichever is more; QEMU counts it neither in `ram` nor in `actual`.
     `actual`: what the balloon says the guest has of `ram`. `resident`: guest memory that the host has in use.
     `overhead`: the rest of QEMU. `balloon_alive`: `actual` has been seen to change since the last start or
-    reset. `running`: its vCPUs did, in all of the sample. `answer_age`: seconds since QEMU last answered (0 if
-    it did in this sample).
+    reset. `running`: its vCPUs did, in all of the sample. `answer_age`: seconds since QEMU last answered (0
+    if it did in this sample).
     """
 
     ram: int
