@@ -29,6 +29,8 @@ HANGING_SECONDS: Final = 0.25
 KEEPALIVE_SECONDS: Final = 5
 KEEPALIVE_COUNT: Final = 3
 OPEN_LIMIT_SECONDS: Final = 10.0
+SPARE_SECONDS: Final = 5.0
+"""For so long a connection beside a lane's first may have nothing to do before it is closed."""
 
 T = TypeVar("T")
 
@@ -261,15 +263,22 @@ class Gate:
 
 
 class Lane:
-    """One purpose (control, statistics, streams, events, quarantine) and the connections for it."""
+    """One purpose (control, statistics, streams, events, quarantine) and the connections for it.
 
-    def __init__(self, name: str, uri: str, mailbox: Mailbox, gate: Gate) -> None:
+    There are as many connections as calls at the same time, and for a while after. A lane that `keeps` closes
+    none of them: what was opened on a connection (a stream, a callback) lives no longer than that.
+    """
+
+    def __init__(self, name: str, uri: str, mailbox: Mailbox, gate: Gate, *, keeps: bool = False) -> None:
         self.name = name
+        self._keeps = keeps
         self._gate = gate
         self._uri = uri
         self._mailbox = mailbox
         self._places = asyncio.Semaphore(PLACES)
-        self._idle: list[Connection] = []
+        self._idle: dict[Connection, float] = {}
+        """Since when; the one that was used last is the next to be used."""
+        self._retiring: asyncio.TimerHandle | None = None
         self._all: set[Connection] = set()
         self._closed = False
 
@@ -314,7 +323,7 @@ class Lane:
 
     async def _connection(self) -> Connection:
         while self._idle:
-            connection = self._idle.pop()
+            connection, _ = self._idle.popitem()
             if connection.alive:
                 return connection
             self._drop(connection)
@@ -333,8 +342,24 @@ class Lane:
 
     def _give_back(self, connection: Connection) -> None:
         if connection.alive and not self._closed:
-            self._idle.append(connection)
+            loop = asyncio.get_running_loop()
+            self._idle[connection] = loop.time()
+            if self._retiring is None and not self._keeps:
+                self._retiring = loop.call_later(SPARE_SECONDS, self._retire)
         else:
+            self._drop(connection)
+
+    def _retire(self) -> None:
+        """Close what has not been needed for a while, but for one."""
+        self._retiring = None
+        loop = asyncio.get_running_loop()
+        while len(self._idle) > 1:
+            connection, since = next(iter(self._idle.items()))
+            left = since + SPARE_SECONDS - loop.time()
+            if left > 0:
+                self._retiring = loop.call_later(left, self._retire)
+                return
+            del self._idle[connection]
             self._drop(connection)
 
     def _drop(self, connection: Connection) -> None:
@@ -349,6 +374,8 @@ class Lane:
     def close(self) -> list[threading.Thread]:
         """Close all connections; calls that hang are cut off. Returns the threads that are about to end."""
         self._closed = True
+        if self._retiring is not None:
+            self._retiring.cancel()
         connections, self._all = self._all, set()
         for connection in connections - set(self._idle):
             connection.sever()

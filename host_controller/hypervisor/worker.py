@@ -60,10 +60,10 @@ class Lanes:
 
     def __init__(self, uri: str, mailbox: Mailbox) -> None:
         gate = Gate()
-        self.events = Lane("events", uri, mailbox, gate)
+        self.events = Lane("events", uri, mailbox, gate, keeps=True)
         self.control = Lane("control", uri, mailbox, gate)
         self.statistics = Lane("statistics", uri, mailbox, gate)
-        self.streams = Lane("streams", uri, mailbox, gate)
+        self.streams = Lane("streams", uri, mailbox, gate, keeps=True)
         self.quarantine = Lane("quarantine", uri, mailbox, gate)
 
     def close(self) -> list[threading.Thread]:

@@ -31,11 +31,12 @@ from tests.lab.observer import describe
 PATIENCE = 2.0
 RECOVERY = 10.0
 SETTLING = 15.0
-"""Seconds for threads and descriptors of broken connections to go."""
+"""Seconds for threads and descriptors of broken and of spare connections to go."""
 GROWTH_BYTES = 8 * MIB
 """The journal and the samples keep an hour in memory, so a fault may leave that much of a trace."""
-CONNECTIONS = 5
-"""A second one for each of the adapter's five purposes, as two guests can need them; each has a thread."""
+CONNECTIONS = 2
+"""That of the quarantine, which is first needed in a fault, and a second one for streams, which stay where
+they were opened. Each has a thread."""
 DESCRIPTORS = 3
 """Of a connection."""
 JOB_MIB, JOB_RATE = 180, 60

@@ -1,0 +1,56 @@
+"""The connections of a lane, on libvirt's own test driver, which needs no daemon."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from host_controller.hypervisor import connections
+from host_controller.hypervisor.connections import Connection, Gate, Lane
+from host_controller.hypervisor.eventloop import Mailbox
+
+AT_ONCE = 3
+
+
+def threads() -> int:
+    """How many connections are open: each has a thread."""
+    return sum(one.name == "libvirt-lane" for one in threading.enumerate())
+
+
+async def used_at_once(lane: Lane) -> None:
+    """As many calls at a time as need a connection each."""
+    together = threading.Barrier(AT_ONCE)
+
+    def work(connection: Connection) -> str:
+        together.wait(5)
+        return str(connection.handle.getType())
+
+    assert await asyncio.gather(*(lane.call(work, 10) for _ in range(AT_ONCE))) == ["TEST"] * AT_ONCE
+
+
+async def until(count: int, limit: float = 5.0) -> None:
+    end = time.monotonic() + limit
+    while threads() != count:
+        assert time.monotonic() < end, f"{threads()} connections"
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(("keeps", "left"), [(False, 1), (True, AT_ONCE)])
+async def test_spare_connections_are_closed_but_where_something_lives_on_them(
+    keeps: bool, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SPARE_SECONDS", 0.3)
+    lane = Lane("lane", "test:///default", Mailbox(asyncio.get_running_loop()), Gate(), keeps=keeps)
+    try:
+        await used_at_once(lane)
+        assert threads() == AT_ONCE
+        if keeps:
+            await asyncio.sleep(1.0)  # three times as long as a spare one would last
+        await until(left)
+        await used_at_once(lane)
+        await until(left)
+    finally:
+        for thread in lane.close():
+            await asyncio.to_thread(thread.join, 5)
+    assert threads() == 0
