@@ -134,7 +134,7 @@ def _guest(facts: Facts, name: str) -> Iterator[Problem]:
     elif name not in facts.provisioned:
         yield Problem(
             f"The guest {name} is half made: it was never provisioned to the end.",
-            _in_lab(facts, f"vagrant destroy -f {name}"),
+            _in_lab(facts, f"vagrant up --provision {name}"),
         )
 
 

@@ -48,7 +48,7 @@ def gather(*, netns: bool) -> Facts:
         if looked_at
         else frozenset(),
         known={name: text for name in guest_names() if (text := record(name, "id"))},
-        provisioned=frozenset(name for name in guest_names() if record(name, "action_provision")),
+        provisioned=frozenset(name for name in guest_names() if record(name, "provisioned") is not None),
     )
 
 

@@ -25,6 +25,7 @@ from vagrant.facts import (
     inside,
     our_controller,
     present_box,
+    virsh,
 )
 
 DYNMEM: Final = Path(sys.executable).parent / "dynmem"
@@ -62,7 +63,7 @@ def main() -> int:
     parser.add_argument("what", choices=["up", "end"])
     parser.add_argument("--netns", action="store_true", help="in namespaces of its own, see ./enter")
     parser.add_argument("guests", nargs="*", help="of those in the Vagrantfile; all by default")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     try:
         if chosen.what == "end":
             return end()
@@ -108,6 +109,9 @@ def end() -> int:
         vagrant("destroy", "--force")
         if present_box() is not None:
             vagrant("box", "remove", "--force", "--all", box.NAME)
+        for image in (virsh("vol-list", "--pool", "default") or "").split():
+            if image.startswith(f"{box.NAME}_vagrant_box_image_"):  # vagrant-libvirt leaves it
+                virsh("vol-delete", "--pool", "default", image)
         stop_controller()
     if not inside():
         shutil.rmtree(STATE, ignore_errors=True)

@@ -32,6 +32,10 @@ if [ ! -e /swapfile ]; then
 fi
 swapon --all
 
+for _ in $(seq 60); do # its device's event starts it
+    ! systemctl is-active --quiet dynmem-agent || break
+    sleep 1
+done
 systemctl is-active --quiet dynmem-agent || {
     echo "The agent does not run. In the guest: systemctl status dynmem-agent, dynmem-agent doctor" >&2
     exit 1

@@ -39,11 +39,11 @@ def test_nothing_is_in_the_way(good: Facts) -> None:
         (replace(READY, libvirt_answers=False), "libvirt does not answer", "systemctl start libvirtd"),
         (replace(READY, present_box="old"), "built from other files", "make vagrant-end vagrant-lab"),
         (replace(READY, present_box=""), "built from other files", "make vagrant-end vagrant-lab"),
-        (replace(UP, provisioned=frozenset({"small"})), "burst is half made", "cd vagrant; vagrant destroy"),
+        (replace(UP, provisioned=frozenset({"small"})), "burst is half made", "cd vagrant; vagrant up --prov"),
         (
             replace(UP, private=True, provisioned=frozenset({"small"})),
             "burst is half made",
-            "vagrant/enter sh -c 'vagrant destroy -f burst'",
+            "vagrant/enter sh -c 'vagrant up --provision burst'",
         ),
         (replace(READY, volumes=frozenset({"dynmem-burst.img"})), "disk of a guest burst", "destroy -f b"),
         (replace(UP, known={"small": "1"}), "not this Vagrant's", "virsh destroy dynmem-burst; virsh"),
