@@ -7,7 +7,7 @@ from typing import Final
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
-CAPACITY_BYTES: Final = 2304 * MIB
+CAPACITY_BYTES: Final = 2432 * MIB
 """What the controller may give to the three guests, everything that QEMU needs beside them included."""
 MEMORY_BYTES: Final = CAPACITY_BYTES + 512 * MIB
 """And what libvirt, Vagrant and the controller need."""

@@ -47,9 +47,9 @@ WHAT_TO_TRY: Final = """
 The lab is up: guests small, burst and important, and a controller that has {capacity} MiB for them.
 {enter}
     dynmem top                                    watch, in a second terminal
-    vagrant ssh burst -c 'work stress 900 60'     a burst is served by balloon and DIMMs
+    vagrant ssh burst -c 'work stress 600 60'     a burst is served by balloon and DIMMs
     vagrant ssh important -c 'work postgres 60'   and gives way to what weighs more
-    vagrant ssh small -c 'work redis 400'         a guest fills its maximum, and not a byte more
+    vagrant ssh small -c 'work redis 600'         a guest fills its maximum, and not a byte more
     vagrant ssh burst -c 'work compile 2'
     vagrant reload important                      a reboot keeps limits and promises
     dynmem explain burst, dynmem events -n 20     why it is so
