@@ -42,6 +42,7 @@ class _Child(NamedTuple):
     pid: int
     pidfd: int | None
     job: _Job
+    called_off: bool = False
 
 
 class Hotplugger:
@@ -79,6 +80,7 @@ class Hotplugger:
             return Ack(message.request_id, False, "busy: too many requests are waiting")
         if isinstance(message, Online):
             word = _POLICY[message.zone]
+            self._call_off(numbers)
         else:
             word = "offline"
             if message.size_bytes > spare_bytes:
@@ -229,6 +231,13 @@ class Hotplugger:
         self._child = _Child(pid, pidfd, job._replace(blocks=targets))
         return None
 
+    def _call_off(self, numbers: list[int]) -> None:
+        """What the host wants back online is not offlined any further: the guest may be in need of it."""
+        child = self._child
+        if child is not None and not child.called_off and not set(numbers).isdisjoint(child.job.blocks):
+            os.kill(child.pid, signal.SIGKILL)
+            self._child = child._replace(called_off=True)
+
     def _reap(self) -> Ack | None:
         assert self._child is not None
         child = self._child
@@ -240,6 +249,8 @@ class Hotplugger:
             block = self._blocks.refresh(number)
             if block is None or not block.online:
                 child.job.changed.append(number)
+        if child.called_off:
+            return self._ack(child.job, "the host called it off")
         if os.WIFSIGNALED(status):
             return self._ack(child.job, f"a memory block did not go within {OFFLINE_SECONDS_PER_BLOCK} s")
         code = os.WEXITSTATUS(status)

@@ -13,7 +13,7 @@ from typing import Final
 
 from agent import wire
 from host_controller.hypervisor.interface import AttachDimm, Command, DetachDimm, SendToGuest
-from host_controller.policy.plan import bearable_dimm
+from host_controller.policy.plan import bearable_dimm, misses
 from host_controller.resize import Resize
 from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, RAISE_LIMIT, Steps
 from host_controller.vm import Vm
@@ -144,6 +144,9 @@ class Unplug(Steps):
                 self._go("deflating", now + RAISE_LIMIT)
                 return [vm.send_target(self.tickets(), self.raise_to_bytes, now)]
             return self._detach(vm, now)
+        if self.stage == "offlining" and misses(vm):
+            # Once it is leaving nobody can help the guest.
+            self._give_up("the guest has come to need the DIMM")
         if self.stage == "deflating":
             assert self.raise_to_bytes is not None
             if vm.actual_bytes >= self.raise_to_bytes:

@@ -25,6 +25,8 @@ PLUG_SECONDS: Final = 0.5
 """From the guest's last word to the placing of page structures."""
 UNPLUG_SPARE_BYTES: Final = 64 * MIB
 """Beyond the DIMM's own size this much must be unused, or it would be plugged again soon."""
+UNPLUG_SECONDS: Final = 5.0
+"""What it may take a DIMM to leave, while nothing can be given to its guest (facts: trap 7)."""
 HEARD_SECONDS: Final = 7.5
 ANSWER_SECONDS: Final = 1.5
 AGENTLESS_EXTRA: Final = 16
@@ -239,12 +241,25 @@ def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:
     if estimate is None or facts is None:
         return None
     wanted = max(goal, min(estimate.desired_bytes, vm.growth_ceiling_bytes))
+    wanted += int(vm.demand.slope * UNPLUG_SECONDS)
     if vm.ram_bytes - vm.offline_bytes - dimm_bytes < wanted + UNPLUG_SPARE_BYTES:
         return None
     raised = min(vm.ram_bytes, vm.entitled_bytes + dimm_bytes)
     short = dimm_bytes - (raised - vm.entitled_bytes)
     free = facts.available_bytes - facts.floor_bytes - margin_bytes(facts.usable_bytes)
     return raised if short <= 0 or free >= short else None
+
+
+def misses(vm: Vm) -> bool:
+    """Whether a guest that memory is leaving has come to need it.
+
+    What is available tells, and not the estimate: the kernel sets the free pages of a block that it takes
+    offline aside at once, which looks like demand, and like sudden growth.
+    """
+    facts = vm.facts
+    return facts is not None and facts.available_bytes < facts.floor_bytes + 2 * margin_bytes(
+        facts.usable_bytes
+    )
 
 
 def zone_for(vm: Vm, size_bytes: int) -> wire.Zone:

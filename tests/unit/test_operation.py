@@ -183,6 +183,17 @@ def test_a_dimm_that_does_not_leave_is_brought_back_online(how: str) -> None:
     assert operation.outcome is Outcome.FAILED
 
 
+def test_a_guest_that_comes_to_need_a_dimm_keeps_it() -> None:
+    vm, operation, request = offlined()
+    vm.facts = build.facts(700, 600, at=1.2)
+    assert operation.advance(vm, 1.2, agent=True) == []
+    vm.facts = build.facts(700, 690, at=1.3)
+    back = to_guest(operation.advance(vm, 1.3, agent=True))
+    assert isinstance(back, wire.Online)
+    assert (back.start_bytes, back.size_bytes) == (request.start_bytes, request.size_bytes)
+    assert operation.outcome is Outcome.FAILED
+
+
 def test_an_offline_dimm_is_detached_at_once() -> None:
     vm, operation = unplug(None)
     assert isinstance(only(operation.advance(vm, 1.0, agent=True)), DetachDimm)

@@ -56,6 +56,9 @@ def test_a_dimm_leaves_only_when_the_guest_keeps_what_it_wants_and_has() -> None
     assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) == 556 * MIB
     vm.estimate = vm.estimate._replace(desired_bytes=500 * MIB)  # type: ignore[union-attr]
     assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) is None, "a short goal is no reason"
+    vm.estimate = vm.estimate._replace(desired_bytes=150 * MIB)  # type: ignore[union-attr]
+    vm.demand.slope = 60.0 * MIB
+    assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) is None, "it would need it again before it has left"
     full = guest(768, 700, dimms_mib=(256,))
     full.estimate = full.estimate._replace(desired_bytes=300 * MIB)  # type: ignore[union-attr]
     assert plan.unplug_raise(full, 256 * MIB, 150 * MIB) is None, "its free memory does not cover the DIMM"

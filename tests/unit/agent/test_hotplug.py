@@ -1,6 +1,7 @@
 """New memory goes online where the host says, and ranges go offline as far as the kernel lets them."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -45,16 +46,20 @@ class Guest:
         """The Ack, however long it takes."""
         if ack := self.plugger.handle(message, spare_bytes, self.now):
             return ack
+        return self.acks(1)[0]
+
+    def acks(self, count: int) -> list[Ack]:
+        """So many Acks, however long they take."""
         acks: list[Ack] = []
 
         def ended() -> bool:
             ack, _ = self.plugger.step(self.now)
             if ack:
                 acks.append(ack)
-            return bool(acks)
+            return len(acks) == count
 
         until(ended, lambda: self.logged)
-        return acks[0]
+        return acks
 
     def settle(self) -> None:
         while (due := self.plugger.next_wake(self.now)) is not None:
@@ -188,6 +193,22 @@ def test_a_refusal_says_how_far_it_went(guest):
     assert not ack.ok
     assert ack.changed_bytes == BLOCK_BYTES
     assert "busy" in ack.detail
+
+
+def test_an_offlining_under_way_ends_when_the_host_wants_the_range_back(guest):
+    guest.plug(32, 33, state="online\n")
+    write = guest.blocks.write_state
+    guest.blocks.write_state = lambda number, word: time.sleep(60) if number == 32 else write(number, word)
+    began = time.monotonic()
+    assert guest.plugger.handle(Offline(7, *blocks_of(32, 2)), PLENTY, guest.now) is None
+    guest.plugger.step(guest.now)
+    until(lambda: guest.state(33) == "offline", lambda: guest.logged)
+    assert guest.plugger.handle(Online(8, *blocks_of(32, 2), "movable"), PLENTY, guest.now) is None
+    acks = guest.acks(2)
+    assert [(ack.request_id, ack.ok) for ack in acks] == [(7, False), (8, True)]
+    assert "called it off" in acks[0].detail
+    assert [guest.state(number) for number in (32, 33)] == ["online", "online_movable"]
+    assert time.monotonic() - began < 30
 
 
 def test_a_half_offlined_range_is_put_back(guest):
