@@ -7,7 +7,7 @@ PACKAGES := tests/lab/packages.txt
 DAILY := not faults or representative
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-unit test-guests image demo clean packages
+.PHONY: help setup lint test test-unit test-guests image record-memory demo clean packages
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ soak-guests: $(STAMP) ## three real guests under random work and random faults f
 
 image: $(STAMP) ## build the guest image, if it is not in the cache yet
 	$(PYTHON) -m tests.lab.image
+
+record-memory: $(STAMP) ## play tests/data/guest_memory.toml to a real guest and record it; three minutes
+	$(PYTHON) -m tests.lab.record_memory
 
 demo: $(STAMP) ## three real guests that contend for memory, live
 	$(PYTHON) -m tests.lab.demo
@@ -82,8 +85,8 @@ bench-fast: $(STAMP) ## ramps and bursts second by second, against every peer; a
 bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 	$(PYTHON) -m bench.scale
 
-soak: $(STAMP) ## a million random engine steps in the simulator, all rules checked after each
-	$(PYTHON) -m tests.simulated.soak --steps 1000000
+soak: $(STAMP) ## a million random engine steps and more in the simulator, all rules checked; about 20 minutes
+	$(PYTHON) -m tests.simulated.soak --steps 1000000 --pairs 1000
 
 fuzz: $(STAMP) ## coverage-guided fuzzing of all that reads hostile bytes, a million inputs each; about 20 minutes
 	$(PYTHON) -m tests.fuzz

@@ -384,8 +384,9 @@ class SimulatedVm:
     # --- booting ------------------------------------------------------------------------------------
 
     def _fresh_memory(self) -> Memory:
-        boot = float(self.config.boot_ram_bytes)
-        return Memory(boot, float(reserved_bytes(int(boot))), swap_size=float(self.spec.swap_bytes))
+        boot = self.config.boot_ram_bytes
+        reserved = reserved_bytes(boot, grows=self.config.growth is not Growth.BALLOON)
+        return Memory(float(boot), float(reserved), swap_size=float(self.spec.swap_bytes))
 
     def _boot(self) -> None:
         self.boots += 1

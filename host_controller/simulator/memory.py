@@ -1,9 +1,9 @@
 """A guest kernel's memory as sums: who holds how much, what reclaim gives, who then still stalls.
 
-Formulas are Linux's where there is one: watermarks (mm/page_alloc.c, init_per_zone_wmark_min: √(16·KiB), low
-and high a quarter and a half above; fitted to what a Debian guest shows), MemAvailable (si_mem_available),
-memmap of 64 bytes a page. Not modelled: zones, fragmentation, the OOM killer (a denial that lasts is counted
-instead).
+Formulas are Linux's where there is one: watermarks (mm/page_alloc.c and mm/khugepaged.c), MemAvailable
+(si_mem_available), memmap of 64 bytes a page; the figures are of Debian 12 guests. A recorded guest agrees
+with this one within 5 % (tests/simulated/test_recorded_guest.py). Not modelled: zones, fragmentation, the
+OOM killer (a denial that lasts is counted instead).
 """
 
 import math
@@ -12,22 +12,43 @@ from typing import Final
 
 from host_controller.units import GIB, MIB
 
-RESERVED_FIXED: Final = 100 * MIB
-"""Of a Debian 12 cloud kernel: 512 MiB of RAM show a MemTotal of 404, 108 missing (facts: trap 22)."""
+KERNEL_BYTES: Final = 36 * MIB
+"""Image, per-CPU areas and the like, of Debian 12's cloud kernel."""
+BOUNCE_BYTES: Final = 64 * MIB
+"""The kernel's bounce buffer (swiotlb), where RAM may lie above 4 GiB, as all that is hot-added does."""
+LOW_BYTES: Final = 2816 * MIB
+"""QEMU's q35 lays RAM above 4 GiB when there is as much as this: a third zone."""
 MEMMAP_SHARE: Final = 64
-WATERMARK_FACTOR: Final = 1.72
-"""A Debian 12 guest with a MemTotal of 404 MiB has min watermarks of 4432 KiB in sum (its zoneinfo is
-recorded in tests/unit/agent/recorded/debian12); √(16·KiB) alone makes 2573.
-"""
+HUGE_PAGES_FROM: Final = 512 * MIB
+"""With less at boot the kernel turns transparent huge pages off (hugepage_init)."""
+HUGE_PAGES_KEEP: Final = 22 * MIB
+"""Kept free in each zone so that there are huge pages to be had (set_recommended_min_freepages)."""
+SCALE: Final = 1000
+"""Low and high watermarks are at least so small a part of memory apart (watermark_scale_factor)."""
+LOW_RESERVE: Final = 256
+"""The part of memory that the zones below withhold from it, in pages of theirs (lowmem_reserve_ratio)."""
 UNRECLAIMABLE_CACHE: Final = 4 * MIB
 """Text of what runs right now: reclaim that takes it gets it back at once."""
+SLAB_CACHE: Final = 9 * MIB
+"""Dentries and inodes: the part of the cache of which MemAvailable leaves a half, too."""
 PUFF_RETRY: Final = 0.2
 """Seconds after which the balloon driver tries again when it found no page (facts: trap 10)."""
 
 
-def reserved_bytes(boot_bytes: int) -> int:
-    """RAM that never shows in MemTotal: kernel image, initrd, and 1/64 for memmap."""
-    return min(boot_bytes // 2, RESERVED_FIXED + boot_bytes // MEMMAP_SHARE)
+def reserved_bytes(boot_bytes: int, *, grows: bool) -> int:
+    """RAM that never shows in MemTotal. `grows`: more can be plugged later."""
+    bounce = BOUNCE_BYTES if grows or boot_bytes >= LOW_BYTES else 0
+    return min(boot_bytes // 2, KERNEL_BYTES + bounce + boot_bytes // MEMMAP_SHARE)
+
+
+def min_free_bytes(boot_bytes: float, managed_boot_bytes: float, kernel_dimm_bytes: float = 0.0) -> float:
+    """What the kernel keeps for emergencies: the sum of its min watermarks."""
+    managed = managed_boot_bytes + kernel_dimm_bytes
+    least = min(math.sqrt(16 * managed / 1024) * 1024, 256.0 * MIB)
+    if managed_boot_bytes < HUGE_PAGES_FROM:
+        return least
+    zones = 3 if boot_bytes >= LOW_BYTES or kernel_dimm_bytes else 2
+    return max(least, min(float(zones * HUGE_PAGES_KEEP), managed / 20))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +73,7 @@ class Memory:
 
     boot: float
     reserved: float
-    slab: float = 24.0 * MIB
+    slab: float = 32.0 * MIB
     """The kernel's own and the bare system's: neither freed nor swapped."""
     memmap: float = 0.0
     """Of DIMMs; the boot memory's is part of `reserved`."""
@@ -60,13 +81,14 @@ class Memory:
     movable: float = 0.0
     ballooned: float = 0.0
     anon: float = 0.0
-    cache: float = 16.0 * MIB
+    cache: float = 24.0 * MIB
+    """Page cache, and slab that can be dropped."""
     swapped: float = 0.0
     swap_size: float = 0.0
     ideal: float = 0.0
     """Anonymous memory that the programs would hold by now if nothing had ever been denied to them."""
-    cached_once: float = 0.0
-    """The most of its working set that the cache ever held: what is read back below that is a refault."""
+    read_once: float = 0.0
+    """How much of its working set was ever read: what is read beyond that is a refault."""
     resident: float = 0.0
     """What the host holds for it: in use now, or touched once and never given back."""
     unmet: float = 0.0
@@ -80,6 +102,9 @@ class Memory:
     stall_avg10: float = 0.0
     restless: bool = False
     """Whether another second would change anything."""
+    _marks: tuple[float, float] = (0.0, 0.0)
+    """min_mark, and the gap to the low and from there to the high one; of `_marked`."""
+    _marked: tuple[float, float] = (-1.0, -1.0)
 
     @property
     def total(self) -> float:
@@ -99,13 +124,28 @@ class Memory:
     @property
     def min_mark(self) -> float:
         """Below it only the kernel's emergencies allocate: programs wait, and MemFree does not get to 0."""
-        managed_kib = (self.boot - self.reserved + self.online) / 1024
-        return min(WATERMARK_FACTOR * math.sqrt(16 * managed_kib) * 1024, 256.0 * MIB)
+        return self._watermarks()[0]
+
+    @property
+    def low_mark(self) -> float:
+        """Below it kswapd wakes up."""
+        least, gap = self._watermarks()
+        return least + gap
 
     @property
     def high_mark(self) -> float:
         """What kswapd reclaims up to: the kernel's floor."""
-        return 1.5 * self.min_mark
+        least, gap = self._watermarks()
+        return least + 2 * gap
+
+    def _watermarks(self) -> tuple[float, float]:
+        """They change with hot add only: the balloon takes pages and leaves watermarks."""
+        if self._marked != (self.online, self.movable):
+            managed = self.boot - self.reserved
+            least = min_free_bytes(self.boot, managed, self.online - self.movable)
+            self._marks = least, max(least / 4, (managed + self.online) / SCALE)
+            self._marked = self.online, self.movable
+        return self._marks
 
     @property
     def droppable(self) -> float:
@@ -115,9 +155,20 @@ class Memory:
     @property
     def available(self) -> float:
         """MemAvailable."""
-        low = 1.25 * self.min_mark
-        kept = min(self.cache / 2, low)
-        return max(0.0, self.free - self.high_mark + self.cache - kept)
+        low = self.low_mark
+        withheld = self.high_mark + (self.boot - self.reserved + self.online - self.movable) / LOW_RESERVE
+        kept = min(self.cache / 2, low + min(SLAB_CACHE / 2, low))
+        return max(0.0, self.free - withheld + self.cache - kept)
+
+    def describe_more(self, size: float) -> bool:
+        """Place the page structures of memory that was plugged. False if there is no room for them."""
+        price = size / MEMMAP_SHARE
+        # In need the kernel drops even the text of what runs, which comes back once the memory is online.
+        if price > self.free + self.cache:
+            return False
+        self.cache -= min(self.cache, max(0.0, price - max(0.0, self.free - self.min_mark)))
+        self.memmap += price
+        return True
 
     def take_out(self, size: float, movable: bool) -> bool:
         """Take a DIMM offline: what it holds has to find room elsewhere. False if it does not."""
@@ -145,7 +196,7 @@ class Memory:
         stalled = self._programs(seconds, wanted, speeds)
         stalled += self._swap_back(seconds, speeds, cold_share)
         stalled += self._files(seconds, working_set, speeds, cache_period, stream)
-        missing = max(0.0, working_set - self.cache) if self.cached_once else 0.0
+        missing = max(0.0, working_set - self.cache) if self.read_once else 0.0
         hot_out = max(0.0, self.swapped - cold_share * (self.anon + self.swapped))
         self.unmet = max(0.0, self.ideal - self.anon - self.swapped) + hot_out + missing
         self.unmet_seconds += self.unmet * seconds
@@ -165,7 +216,7 @@ class Memory:
 
     def inflate(self, amount: float, seconds: float, speeds: Speeds) -> float:
         """The balloon takes up to `amount`; what it got. It reclaims and swaps like any other taker."""
-        got = self._obtain(amount, seconds, speeds, keep=1.25 * self.min_mark)
+        got = self._obtain(amount, seconds, speeds, keep=self.low_mark)
         self.ballooned += got
         return got
 
@@ -217,14 +268,16 @@ class Memory:
         missing = working_set - self.cache
         if missing >= MIB:
             read = min(speeds.disk * seconds, missing * seconds / cache_period)
-            again = min(read, max(0.0, self.cached_once - self.cache))
+            fresh = min(read, max(0.0, working_set - self.read_once))
+            again = read - fresh
+            self.read_once += fresh
             self.refaulted += again
             grown = min(read, room)
             self.cache += grown
             room -= grown
             stalled = again / speeds.disk
             self.restless = True
-        self.cached_once = max(min(self.cached_once, working_set), min(self.cache, working_set))
+        self.read_once = min(working_set, max(self.read_once, self.cache))
         if stream and room >= MIB:
             self.cache += min(stream * seconds, room)
             self.restless = True
@@ -232,7 +285,7 @@ class Memory:
 
     def _kswapd(self, seconds: float, speeds: Speeds) -> None:
         """Back to the high watermark from below the low one."""
-        if self.free < 1.25 * self.min_mark:
+        if self.free < self.low_mark:
             self._reclaim(self.high_mark - self.free, seconds, speeds)
 
     def _obtain(self, amount: float, seconds: float, speeds: Speeds, keep: float) -> float:

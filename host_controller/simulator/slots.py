@@ -143,13 +143,9 @@ class Slots:
         if found is None or boot != vm.boots or not vm.up:
             return
         vm.advance()
-        memory = vm.memory
-        price = found.dimm.size_bytes / MEMMAP_SHARE
-        # What the kernel keeps free even from a starving program is enough for a block or two.
-        if price > memory.free + memory.droppable:
+        if not vm.memory.describe_more(found.dimm.size_bytes):
             vm.starve(STARVED_SECONDS)
             return
-        memory.memmap += price
         if vm.behaviour.hot_add is HotAdd.WORKS and vm.agent is not None and vm.agent.zone:
             zone = vm.agent.zone
             self._later(ONLINE_SECONDS, lambda: self._online(alias, zone, boot))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from host_controller.engine import Engine
 from host_controller.hypervisor import interface as hv
-from host_controller.model import Settings
+from host_controller.model import Growth, Settings
 from host_controller.simulator.laws import LAWS, Foresight, Knowledge
 from host_controller.simulator.laws.controller import LawController
 from host_controller.simulator.memory import Memory, reserved_bytes
@@ -133,8 +133,9 @@ def _run(world: World, trial: Trial, result: Result) -> None:
 
 
 def _kernel_bytes(vm: TrialVm) -> float:
-    boot = float(vm.spec.config().boot_ram_bytes)
-    memory = Memory(boot, float(reserved_bytes(int(boot))))
+    boot = vm.spec.config().boot_ram_bytes
+    reserved = reserved_bytes(boot, grows=vm.spec.growth is not Growth.BALLOON)
+    memory = Memory(float(boot), float(reserved))
     return memory.reserved + memory.slab + 2 * memory.high_mark + 16 * MIB
 
 

@@ -9,9 +9,11 @@ from host_controller.hypervisor import interface as hv
 from host_controller.model import Growth, Limits
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.memory import min_free_bytes, reserved_bytes
 from host_controller.simulator.workload import Workload, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
+from tests.lab.memory_script import read_recording
 
 LIMITS = Limits(startup_bytes=512 * MIB, minimum_bytes=128 * MIB, maximum_bytes=4 * GIB)
 QUIET = Workload(steady(8 * MIB))
@@ -157,7 +159,14 @@ def test_a_starving_guest_keeps_two_thirds_of_its_floor_free_and_takes_one_block
 
 def test_the_floor_is_that_of_a_debian_guest() -> None:
     desk = Desk()
-    assert desk.reports()[-1].floor_bytes == pytest.approx(1646 * 4096, rel=0.02)  # its recorded zoneinfo
+    assert desk.reports()[-1].floor_bytes == pytest.approx(read_recording()[0].report.floor_bytes, rel=0.02)
+
+
+@pytest.mark.parametrize(("ram_mib", "min_free_kib"), [(512, 2539), (1024, 45056), (5120, 67584)])
+def test_a_kernel_keeps_free_what_debians_does(ram_mib: int, min_free_kib: int) -> None:
+    # vm.min_free_kbytes of three Debian 12 guests: from 512 MiB on it keeps huge pages free in every zone.
+    managed = ram_mib * MIB - reserved_bytes(ram_mib * MIB, grows=ram_mib == 512)
+    assert min_free_bytes(ram_mib * MIB, managed) / 1024 == pytest.approx(min_free_kib, rel=0.02)
 
 
 def test_a_dimm_in_the_kernel_zone_does_not_leave() -> None:
