@@ -7,16 +7,10 @@ import numpy as np
 from bench.bulk_laws import Hosts
 from host_controller.policy.balance import Claims, balance
 from host_controller.policy.ready import LEAST_SHARE
-from host_controller.simulator.memory import WATERMARK_FACTOR
 from host_controller.units import MIB
 
 CHECK_EVERY: Final = 997
 Array = Any
-
-
-def watermarks_mib(ram_mib: Array) -> Array:
-    """The high watermark of a guest of so much memory, as the simulated kernel has it."""
-    return 1.5 * WATERMARK_FACTOR * np.sqrt(16 * ram_mib * 1024) / 1024
 
 
 def claims_mib(
@@ -26,9 +20,9 @@ def claims_mib(
 
     `lower` equals `need` for those. tests/simulated/test_density.py holds this to Demand.estimate().
     """
-    floor = watermarks_mib(maximum) + np.maximum(8.0, usable / 64)
-    lower = np.maximum(minimum, np.minimum(maximum, demand + floor))
-    desired = np.maximum(minimum, np.minimum(maximum, demand * (1 + buffer) + floor))
+    margin = np.maximum(8.0, usable / 64)
+    lower = np.maximum(minimum, np.minimum(maximum, demand + margin))
+    desired = np.maximum(minimum, np.minimum(maximum, demand * (1 + buffer) + margin))
     return lower, desired
 
 

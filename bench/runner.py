@@ -87,7 +87,7 @@ def foresight(fleet: Fleet, world: World) -> Foresight:
         vm, curve = world.vm(name), fleet.curves[name]
         memory, steps = vm.memory, int(seconds) + 1
         wanted = max(curve.at(world.now + i) for i in range(steps))
-        return memory.reserved + memory.slab + UNRECLAIMABLE_CACHE + 2 * memory.high_mark + wanted
+        return memory.reserved + memory.slab + UNRECLAIMABLE_CACHE + memory.high_mark + wanted
 
     return most
 

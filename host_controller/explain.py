@@ -35,11 +35,11 @@ def _demand(vm: Vm) -> list[Part]:
         ("cache", estimate.cache_bytes, "files that the guest reads again and again"),
         ("stalls", estimate.stall_bytes, "added because its programs wait for memory (PSI)"),
         ("demand", estimate.demand_bytes, "in use, swap, cache and stalls together"),
-        ("floor", estimate.floor_bytes, "what its kernel keeps free for itself, and a margin"),
+        ("margin", estimate.margin_bytes, "left available at the least, since nothing is measured exactly"),
         ("buffer", buffer, f"{vm.config.limits.buffer_percent} % of demand, as its user wants"),
         ("ahead", estimate.ahead_bytes, "how much it will grow until memory could get there"),
     ]
-    always = {"usable", "available", "in use", "demand", "floor", "buffer"}
+    always = {"usable", "available", "in use", "demand", "margin", "buffer"}
     return [Part(name=n, size_bytes=s, text=t) for n, s, t in parts if s or n in always]
 
 
@@ -134,7 +134,7 @@ def _why_not_more(controller: Controller, vm: Vm) -> list[str]:
     limits = vm.config.limits
     unlimited = (
         estimate.demand_bytes * (100 + limits.buffer_percent) // 100
-        + estimate.floor_bytes
+        + estimate.margin_bytes
         + estimate.ahead_bytes
     )
     if unlimited > limits.maximum_bytes:

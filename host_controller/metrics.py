@@ -46,7 +46,7 @@ VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], 
             "Memory that the guest works with.",
             lambda c, vm, now: _estimate(vm, "demand_bytes"),
         ),
-        ("need_bytes", "Demand and the kernel's floor.", lambda c, vm, now: _estimate(vm, "need_bytes")),
+        ("need_bytes", "Demand and a margin.", lambda c, vm, now: _estimate(vm, "need_bytes")),
         (
             "desired_bytes",
             "Need and buffer, within the limits.",

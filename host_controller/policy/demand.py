@@ -1,8 +1,8 @@
 """How much memory a guest's work needs: from what its own kernel says, never from how much it was given.
 
-demand = usable - available of one reading, so the kernel, its reserved memory and its page structures
-are part of it, and cache that can be dropped is not. Three things that `available` cannot show are
-added, each bounded and each fading when its cause is gone:
+demand = usable - available of one reading, so the kernel, its reserved memory, its page structures and its
+watermarks are part of it (MemAvailable is what is left above them), and cache that can be dropped is not.
+Three things that `available` cannot show are added, each bounded and each fading when its cause is gone:
 
 - swap that is really in use: what was swapped in lately, not what lies cold on disk;
 - a working set of cache: when the kernel reads back what it just dropped, the cache is too small;
@@ -50,7 +50,7 @@ class Estimate(NamedTuple):
     cache_bytes: int
     stall_bytes: int
     ahead_bytes: int
-    floor_bytes: int
+    margin_bytes: int
     demand_bytes: int
     need_bytes: int
     lower_bytes: int
@@ -63,7 +63,7 @@ class Estimate(NamedTuple):
 
 
 def margin_bytes(usable_bytes: int) -> int:
-    """What is left to a guest above its kernel's floor at the least: nothing is measured exactly."""
+    """What is left available to a guest at the least: nothing is measured exactly."""
     return max(8 * MIB, usable_bytes // 64)
 
 
@@ -115,10 +115,10 @@ class Demand:
         stall = int(self.stall_bytes)
         ahead = int(self.slope * LOOK_AHEAD)
         ahead = min(ahead, max(guest // 2, 64 * MIB)) if ahead > LOOK_AHEAD_NOISE_BYTES else 0
-        floor = facts.floor_bytes + margin_bytes(usable)
+        margin = margin_bytes(usable)
         demand = guest + hot_swap + cache + stall
 
-        lower, need = guest + floor, demand + floor
+        lower, need = guest + margin, demand + margin
         desired = need + demand * limits.buffer_percent // 100 + ahead
         least, most = limits.minimum_bytes, limits.maximum_bytes
         if lower < least:
@@ -133,7 +133,7 @@ class Demand:
             cache_bytes=cache,
             stall_bytes=stall,
             ahead_bytes=ahead,
-            floor_bytes=floor,
+            margin_bytes=margin,
             demand_bytes=demand,
             need_bytes=need,
             lower_bytes=lower,

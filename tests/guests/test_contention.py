@@ -44,11 +44,9 @@ def needs_inside(rig: Rig) -> tuple[dict[str, float], dict[str, float]]:
     for name, guest in rig.guests.items():
         actual = sample.guests[name].actual
         demand = actual - guest.workload.memory().available_bytes
-        zones = guest.workload.exec("cat /proc/zoneinfo")
-        high = sum(int(line.split()[1]) for line in zones.splitlines() if line.split()[:1] == ["high"]) * 4096
-        floor = high + max(8 * MIB, actual / 64)
-        need[name] = demand + floor
-        desired[name] = min(2 * demand + floor, 1024 * MIB)
+        margin = max(8 * MIB, actual / 64)
+        need[name] = demand + margin
+        desired[name] = min(2 * demand + margin, 1024 * MIB)
     return need, desired
 
 
