@@ -41,9 +41,8 @@ CALM_PACE: Final = 5.0
 LOOK_SECONDS: Final = 4.0
 """At the latest after so long a VM of which nothing is heard is looked at again."""
 
-FIRST_REST: Final = 30.0
 LONGEST_REST: Final = 3600.0
-"""An operation that failed is tried again after a rest that doubles each time."""
+"""The rest after an operation that failed doubles each time, up to this."""
 
 
 class Engine:
@@ -119,6 +118,7 @@ class Engine:
         if not state.connected:
             return []
         commands += self._stand_still(now)
+        commands += self._go_on_growing(dirty, now)
         grantable = self.headroom_bytes if state.emergency.cause is None else min(0, self.headroom_bytes)
         one = Pass(state, self.goals, self.claims, grantable, self._scarce, now)
         concerned = self._too_far | self._unsettled | {vm.config.uuid for vm in dirty}
@@ -144,6 +144,7 @@ class Engine:
     def _refresh(self, vm: Vm, now: float) -> list[Command]:
         """Bring everything about one VM up to date: phase, operation, progress, estimate, charge."""
         before = vm.phase
+        vm.virtio_mem.catch_up(now)
         lifecycle.advance(vm, self.state.settings, now)
         if vm.phase is not before:
             self.state.notice(now, "phase", vm, f"{vm.name} is {vm.phase}{_because(vm)}")
@@ -179,16 +180,34 @@ class Engine:
         if operation.outcome is Outcome.UNDER_WAY:
             if vm.hands_off:
                 operation.hold(now)
-            else:
+            elif not operation.about_to_grow:
                 agent = vm.has_agent(now, self.state.settings.stale_seconds)
                 commands = operation.advance(vm, now, agent)
         if operation.outcome is not Outcome.UNDER_WAY:
-            del self.state.operations[uuid]
             self._conclude(vm, operation, now)
+        return commands
+
+    def _go_on_growing(self, vms: list[Vm], now: float) -> list[Command]:
+        """Growth that was paid for a while ago goes on, unless an overdraft has come since."""
+        overdrawn = self.headroom_bytes < 0 or self.state.emergency.cause is not None
+        commands: list[Command] = []
+        for vm in vms:
+            operation = self.state.operations.get(vm.config.uuid)
+            if operation is None or not operation.about_to_grow or vm.hands_off:
+                continue
+            if overdrawn:
+                operation.give_up("it was given up: the host has no memory for it any more")
+            else:
+                agent = vm.has_agent(now, self.state.settings.stale_seconds)
+                commands += operation.advance(vm, now, agent)
+            if operation.outcome is not Outcome.UNDER_WAY:
+                self._conclude(vm, operation, now)
+            self.state.dirty.add(vm.config.uuid)
         return commands
 
     def _conclude(self, vm: Vm, operation: Operation, now: float) -> None:
         """Remember how an operation ended: success makes the VM trusted with the next one at once."""
+        del self.state.operations[vm.config.uuid]
         failed = operation.outcome is Outcome.FAILED
         if operation.note:
             self.state.notice(now, "operation", vm, f"{vm.name}: {operation.note}")
@@ -200,11 +219,14 @@ class Engine:
             vm.pending_plug_bytes = 0
             vm.plug_failures = vm.plug_failures + 1 if failed else 0
             if failed:
-                vm.plug_refused_until = now + _rest(vm.plug_failures)
+                vm.plug_refused_until = now + self._rest(vm.plug_failures)
         else:
             vm.unplug_failures = vm.unplug_failures + 1 if failed else 0
             if failed:
-                vm.unplug_refused_until = now + _rest(vm.unplug_failures)
+                vm.unplug_refused_until = now + self._rest(vm.unplug_failures)
+
+    def _rest(self, failures: int) -> float:
+        return min(LONGEST_REST, self.state.settings.rest_seconds * 2.0 ** (failures - 1))
 
     def _allot(self, now: float) -> None:
         """Lay out the budget: goals for every VM that can be moved, and how much is not free yet."""
@@ -293,7 +315,3 @@ class Engine:
 
 def _because(vm: Vm) -> str:
     return f": {vm.contradiction}" if vm.phase is CONTRADICTED and vm.contradiction else ""
-
-
-def _rest(failures: int) -> float:
-    return min(LONGEST_REST, FIRST_REST * 2.0 ** (failures - 1))

@@ -122,8 +122,9 @@ class Pass:
             return target  # its kernel touches what it likes, and is charged with it
         present = vm.present_bytes
         if target < present:
-            heard = plan.heard_lately(vm, self.now)
-            return max(target, plan.lowest_target(vm, self.state.settings)) if heard else present
+            if not plan.heard_lately(vm, self.now):
+                return present
+            return max(target, min(present, plan.lowest_target(vm, self.state.settings)))
         if self.headroom_bytes < 0:
             return present
         return target - max(0, self._cost(vm, target) - self.headroom_bytes)
@@ -142,7 +143,7 @@ class Pass:
         if target is None:
             if vm.present_bytes > vm.entitled_bytes + MIB:
                 return self._say(vm, Action.SHRINK, goal, f"{reason}; the last step is under way"), []
-            floor = "the guest has nothing more to spare above its kernel's floor"
+            floor = "the guest has nothing more to spare"
             stays = "the guest did not give its virtio-mem back; it is asked again later"
             held_back = floor if vm.entitled_bytes > aim else stays
             return self._say(vm, Action.WAIT, goal, reason, held_back=held_back), []

@@ -15,7 +15,7 @@ from host_controller.hypervisor import interface as hv
 from host_controller.ledger import Ledger, Reservation
 from host_controller.link import Contradiction, facts_from_report, facts_from_stats
 from host_controller.model import BalloonStats, Growth, RunState, Settings
-from host_controller.operation import Operation, Plug
+from host_controller.operation import Operation
 from host_controller.policy.emergency import Emergency
 from host_controller.standstill import Stage, Standstill
 from host_controller.units import MIB, format_size
@@ -158,7 +158,7 @@ class Intake:
         vm = Vm(event.config, Phase.STARTING, now, now)
         vm.dimms, vm.state = event.dimms, event.state
         asked = event.virtio_mem_requested_bytes
-        vm.virtio_mem = VirtioMem(event.virtio_mem_bytes, asked, asked, moved_at=now)
+        vm.virtio_mem = VirtioMem(event.virtio_mem_bytes, asked, asked, confirmed_bytes=asked, moved_at=now)
         lifecycle.claim(vm, event.actual_bytes, now)
         if event.booted:
             # The hypervisor starts a VM with its boot target, which we know: nothing needs to be sent.
@@ -412,7 +412,9 @@ class Intake:
 
     def _restarted(self, vm: Vm, now: float, what: str) -> None:
         operation = self.state.operations.get(vm.config.uuid)
-        if not (isinstance(operation, Plug) and operation.stage == "attaching"):
+        if operation is not None and operation.unanswered:
+            operation.obsolete = True
+        else:
             self.state.operations.pop(vm.config.uuid, None)
             vm.virtio_mem.release()
         self._boots_anew(vm, now)

@@ -23,7 +23,7 @@ with memory: by default it scans 16 MiB in 10 s."""
 def reset(vm: Vm, now: float) -> None:
     """The guest's kernel starts again: nothing that its driver once said holds."""
     _enter(vm, Phase.STARTING, now)
-    vm.booted_at = now
+    vm.booted_at = vm.reset_at = now
     vm.moved = False
     vm.facts = vm.boot_id = None
     vm.estimate = None
@@ -42,7 +42,7 @@ def take_over(vm: Vm, now: float) -> None:
 
 def balloon_moved(vm: Vm, actual_bytes: int, now: float) -> None:
     """The driver wrote `actual`: it can rise at once, and falls only once resident memory agrees."""
-    if now - vm.since >= MOVE_GRACE_SECONDS or vm.phase is not Phase.STARTING:
+    if now - vm.reset_at >= MOVE_GRACE_SECONDS or vm.phase is not Phase.STARTING:
         vm.moved = True
     claim(vm, actual_bytes, now)
 

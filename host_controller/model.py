@@ -209,6 +209,8 @@ class Settings:
     """How long a VM must have no use for a DIMM before it is taken out."""
     reset_wait_seconds: float = 20.0
     """How long a VM may stand still after a reset until there is room for all of its RAM."""
+    rest_seconds: float = 30.0
+    """A hot add or unplug that failed is tried again so much later, then after twice as much."""
     stale_seconds: float = 15.0
     """Guest facts older than this are not fresh: three missed heartbeats."""
     hang_seconds: float = 20.0

@@ -36,6 +36,11 @@ class Plug(Steps):
     _online_before: int = 0
     _total_before: int = 0
 
+    @property
+    def unanswered(self) -> bool:
+        """The DIMM may come at any moment."""
+        return self.stage == "attaching"
+
     def describe(self) -> str:
         """For people."""
         return f"hot add of a DIMM ({self.stage})"
@@ -128,6 +133,12 @@ class Unplug(Steps):
     alias: str = ""
     raise_to_bytes: int | None = None
     _undo: wire.Online | None = None
+    _answered: bool = False
+
+    @property
+    def unanswered(self) -> bool:
+        """The DIMM may leave at any moment."""
+        return self.stage == "detaching" and not self._answered
 
     def describe(self) -> str:
         """For people."""
@@ -149,7 +160,7 @@ class Unplug(Steps):
             self._give_up("the guest has come to need the DIMM")
         if self.stage == "deflating":
             assert self.raise_to_bytes is not None
-            if vm.actual_bytes >= self.raise_to_bytes:
+            if vm.actual_bytes >= self.raise_to_bytes and not vm.sent:
                 return self._offline(vm, dimm.base_bytes, dimm.size_bytes, now, agent)
             if now > self.deadline:
                 return self._fail("the balloon did not make room for the DIMM to leave")
@@ -172,11 +183,17 @@ class Unplug(Steps):
 
     def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
         """The hypervisor answered."""
-        if ticket != self.ticket or self.stage != "detaching" or error is None:
+        if ticket != self.ticket or self.stage != "detaching":
             return
         if timed_out:
             # It may leave at any time from now on: no target may be sent before that is known.
             self.deadline = now + LATE_LIMIT
+            return
+        self._answered = True
+        if self.obsolete:
+            self.give_up("the guest started anew")
+        elif error is None:
+            return
         elif vm.job:
             self.stage = "offlined"  # asked again once the job is over
         else:
@@ -202,7 +219,7 @@ class Unplug(Steps):
         return [SendToGuest(vm.config.uuid, wire.Offline(self.request, base_bytes, size_bytes))]
 
     def _detach(self, vm: Vm, now: float) -> list[Command]:
-        self.ticket = self.tickets()
+        self.ticket, self._answered = self.tickets(), False
         self._go("detaching", now + DETACH_LIMIT)
         return [DetachDimm(vm.config.uuid, self.ticket, self.alias)]
 

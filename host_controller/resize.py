@@ -9,9 +9,10 @@ from typing import Final
 
 from agent import wire
 from host_controller.hypervisor.interface import Command, SendToGuest
+from host_controller.policy.plan import spare_bytes
 from host_controller.policy.virtio_mem import bearable
 from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, RAISE_LIMIT, Outcome, Steps
-from host_controller.units import format_size
+from host_controller.units import format_size, round_down
 from host_controller.vm import Vm
 
 PATIENCE: Final = 5.0
@@ -129,7 +130,7 @@ class Resize(Steps):
                 self._go("coming online", now + ONLINE_LIMIT)
             elif now > self.deadline:
                 self.note = "the guest did not bring the new memory online"
-                return self._send(vm, "settling", self._from_bytes, now)
+                return self._send(vm, "settling", self._without_idle(vm), now)
         elif self.stage != "following" or current != self._seen_bytes:
             self._seen_bytes = current
             self._go("following", now + PATIENCE)
@@ -144,7 +145,22 @@ class Resize(Steps):
 
     def _arrived(self, vm: Vm) -> bool:
         """The guest's own kernel shows new memory sooner than QEMU tells the device's size."""
+        device, facts = vm.virtio_mem, vm.facts
         if not self.grows:
-            return vm.virtio_mem.current_bytes <= self.size_bytes
+            return device.current_bytes <= self.size_bytes
+        if facts is None:
+            return False
+        if facts.from_agent and device.current_bytes == self.size_bytes and facts.at >= device.moved_at:
+            return facts.offline_bytes == 0
         added = self.size_bytes - self._from_bytes
-        return vm.facts is not None and vm.facts.total_bytes >= self._total_before + added * 3 // 4
+        return facts.total_bytes >= self._total_before + added * 3 // 4
+
+    def _without_idle(self, vm: Vm) -> int:
+        """The size without what nobody brought online. Without an agent that is a guess, so no more goes than
+        the guest can spare.
+        """
+        if vm.facts is None or vm.facts.from_agent:
+            return self._from_bytes
+        idle = vm.offline_bytes + max(0, spare_bytes(vm))
+        least = self.size_bytes - round_down(idle, vm.config.virtio_mem_block_bytes)
+        return max(self._from_bytes, least)

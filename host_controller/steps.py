@@ -41,7 +41,23 @@ class Steps:
     note: str = ""
     ticket: int = -1
     request: int = -1
+    obsolete: bool = False
+    """The guest has started anew meanwhile: it ends as soon as the hypervisor has answered."""
     _held_since: float | None = None
+
+    @property
+    def about_to_grow(self) -> bool:
+        """It is paid for, and the next command lets the guest have more."""
+        return self.stage == "zone named"
+
+    @property
+    def unanswered(self) -> bool:
+        """The hypervisor has a command of it that would clash with a balloon target, and has not answered."""
+        return False
+
+    def give_up(self, note: str) -> None:
+        """Nothing is to follow: nothing has been changed yet, or the guest has started anew."""
+        self._drop(note)
 
     def hold(self, now: float) -> None:
         """The VM may not be touched: what has changed nothing yet is given up, the rest waits."""

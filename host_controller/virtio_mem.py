@@ -27,6 +27,10 @@ class VirtioMem:
     """The largest size that may still be asked for: paid before it is asked, or of a command that failed."""
     unsure: bool = False
     """A command failed: nobody knows which size is asked for."""
+    confirmed_bytes: int = 0
+    """The size that was surely asked for last."""
+    _before_bytes: int = 0
+    """What it was asked for before it was asked for less: QEMU may not have told yet that it came to that."""
     moved_at: float = -math.inf
     """When the current size last changed."""
     asked_at: float = -math.inf
@@ -36,7 +40,7 @@ class VirtioMem:
     @property
     def may_hold_bytes(self) -> int:
         """The most that it can come to without another word of ours."""
-        return max(self.current_bytes, self.requested_bytes, self.ceiling_bytes)
+        return max(self.current_bytes, self.requested_bytes, self.ceiling_bytes, self._before_bytes)
 
     @property
     def settled(self) -> bool:
@@ -46,6 +50,11 @@ class VirtioMem:
     def steady(self, now: float) -> bool:
         """What QEMU last told is what the guest has."""
         return self.settled and now - max(self.moved_at, self.asked_at) > LATE_SECONDS
+
+    def catch_up(self, now: float) -> None:
+        """Time passes: by now QEMU has told what came of earlier sizes."""
+        if self._before_bytes and not self._sent and now - self.asked_at > LATE_SECONDS:
+            self._before_bytes = 0
 
     def promise(self, size_bytes: int) -> None:
         """Pay for a size that is about to be asked for."""
@@ -59,6 +68,8 @@ class VirtioMem:
     def ask(self, vm: str, ticket: int, size_bytes: int, now: float) -> ResizeVirtioMem:
         """The command for another size; from now on the guest may come to hold that much."""
         self.promise(max(size_bytes, self.requested_bytes))
+        if size_bytes < self.requested_bytes:
+            self._before_bytes = max(self._before_bytes, self.requested_bytes)
         self.requested_bytes, self.asked_at = size_bytes, now
         self._sent[ticket] = size_bytes
         return ResizeVirtioMem(vm, ticket, size_bytes)
@@ -70,7 +81,7 @@ class VirtioMem:
         self.unsure = error is not None
         if error is None and not self._sent:
             # Commands to one VM are carried out in order, so this one is in force.
-            self.ceiling_bytes = self.requested_bytes
+            self.ceiling_bytes = self.confirmed_bytes = self.requested_bytes
 
     def observe(self, current_bytes: int, requested_bytes: int | None, now: float) -> bool:
         """Take in what the hypervisor says; None: nothing was said of the request.
@@ -82,6 +93,6 @@ class VirtioMem:
         if requested_bytes is None or self._sent or requested_bytes == self.requested_bytes:
             return False
         foreign = not self.unsure
-        self.requested_bytes = requested_bytes
+        self.requested_bytes = self.confirmed_bytes = requested_bytes
         self.promise(requested_bytes)
         return foreign

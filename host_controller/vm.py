@@ -48,6 +48,7 @@ class Vm:
     """When the phase began."""
     booted_at: float
     """When its kernel last started, or when we first saw it."""
+    reset_at: float = -math.inf
     state: RunState = RunState.RUNNING
     ran_at: float = -math.inf
     """When its vCPUs were last seen to be let run."""
@@ -160,7 +161,7 @@ class Vm:
     @property
     def offline_bytes(self) -> int:
         """Plugged and not usable by the guest, as far as is known."""
-        if self.facts is None:
+        if self.facts is None or not self.facts.offline_bytes:
             return 0
         plugged = sum(d.size_bytes for d in self.dimms) + self.virtio_mem.current_bytes
         return min(self.facts.offline_bytes, plugged)

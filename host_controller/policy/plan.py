@@ -151,27 +151,43 @@ def heard_lately(vm: Vm, now: float) -> bool:
     agent speaks several times a second: a guest that has fallen silent since is not shrunk further.
     """
     facts = vm.facts
-    if facts is None or now - facts.at > HEARD_SECONDS:
+    if facts is None or now - facts.at > HEARD_SECONDS or facts.at < vm.virtio_mem.moved_at:
         return False
     return facts.at >= vm.sent_at or now - max(facts.at, vm.sent_at) <= ANSWER_SECONDS
+
+
+def spare_bytes(vm: Vm) -> int:
+    """What the guest has available beyond a margin, by whoever spoke last; negative below that."""
+    facts, stats = vm.facts, vm.stats
+    assert facts is not None
+    kept = margin_bytes(facts.usable_bytes)
+    spare = facts.available_bytes - kept
+    if not facts.from_agent:
+        spare -= facts.usable_bytes // AGENTLESS_EXTRA
+        if vm.kernel_bytes is None and (vm.dimms or vm.virtio_mem.current_bytes):
+            # How much of it is offline is a guess, by up to a block: only what its kernel shows is sure.
+            spare = min(spare, facts.total_bytes - vm.config.limits.minimum_bytes)
+        return spare
+    if stats is not None and vm.stats_at > facts.at:
+        # An agent that is no longer heard: its balloon's driver says what has become of the guest since.
+        used = stats.total_bytes - stats.available_bytes
+        spare = min(spare, facts.total_bytes - used - kept)
+    return spare
 
 
 def lowest_target(vm: Vm, settings: Settings) -> int:
     """The lowest balloon target that one command may name now (rule 2), QEMU's terms.
 
-    Not further below where the guest is than what it has to spare above its kernel's floor, nor than its
+    Not further below where the guest is than what it has to spare, nor than its
     balloon inflates in a second: a controller that dies leaves no guest shrinking far.
     """
     facts = vm.facts
     assert facts is not None
-    usable = facts.usable_bytes
-    spare = facts.available_bytes - facts.floor_bytes - margin_bytes(usable)
     rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
     if not facts.from_agent:
-        spare -= usable // AGENTLESS_EXTRA
         rate //= 2
-    present = usable - vm.virtio_mem.current_bytes + vm.offline_bytes
-    return max(present - max(0, spare), vm.present_bytes - rate)
+    present = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
+    return max(present - max(0, spare_bytes(vm)), vm.present_bytes - rate)
 
 
 def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | None:
@@ -179,8 +195,8 @@ def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | Non
 
     The next step is named before the last one ends, so that the driver never stops in between.
     """
-    if not heard_lately(vm, now):
-        return None
+    if not heard_lately(vm, now) or (vm.config.virtio_mem_bytes and not vm.virtio_mem.steady(now)):
+        return None  # which of the two gave or took what it has now, only time shows
     rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
     target = round_up(max(aim, lowest_target(vm, settings)), 4 * KIB)
     ahead = vm.present_bytes - vm.entitled_bytes
@@ -225,8 +241,9 @@ def bearable_dimm(vm: Vm) -> int:
     block = vm.block_bytes
     taken_meanwhile = int(vm.demand.slope * PLUG_SECONDS)
     bearable = MEMMAP_SHARE * max(0, facts.available_bytes - facts.floor_bytes - taken_meanwhile)
-    if bearable < block <= MEMMAP_OF * facts.free_bytes:
-        # At its floor a guest is past waiting: one block's structures fit into what its kernel keeps free.
+    if bearable < block <= MEMMAP_OF * (facts.free_bytes + facts.reclaimable_bytes):
+        # At its floor a guest is past waiting: one block's structures fit into what its kernel keeps free, or
+        # can drop.
         bearable = block
     return round_down(bearable, block)
 
@@ -246,8 +263,7 @@ def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:
         return None
     raised = min(vm.ram_bytes, vm.entitled_bytes + dimm_bytes)
     short = dimm_bytes - (raised - vm.entitled_bytes)
-    free = facts.available_bytes - facts.floor_bytes - margin_bytes(facts.usable_bytes)
-    return raised if short <= 0 or free >= short else None
+    return raised if short <= 0 or spare_bytes(vm) >= short else None
 
 
 def misses(vm: Vm) -> bool:

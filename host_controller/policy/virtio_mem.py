@@ -7,8 +7,7 @@ structures along, and what is plugged beside an inflated balloon pays for them i
 from typing import Final
 
 from host_controller.model import Growth, Settings
-from host_controller.policy.demand import margin_bytes
-from host_controller.policy.plan import bearable_dimm, heard_lately
+from host_controller.policy.plan import bearable_dimm, heard_lately, spare_bytes
 from host_controller.units import MIB, format_size, round_down, round_up
 from host_controller.virtio_mem import LATE_SECONDS
 from host_controller.vm import Phase, Vm
@@ -44,18 +43,16 @@ def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | No
 def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float) -> int | None:
     """The size to ask for so that the guest has up to `excess_bytes` less; None when it is not to shrink now.
 
-    Not below what it has to spare above its kernel's floor, nor by more than a second's work (rule 2).
+    Not below what it has to spare, nor by more than a second's work (rule 2).
     """
-    facts, device = vm.facts, vm.virtio_mem
-    if vm.config.growth is not Growth.VIRTIO_MEM or facts is None or not heard_lately(vm, now):
+    device = vm.virtio_mem
+    if vm.config.growth is not Growth.VIRTIO_MEM or not heard_lately(vm, now):
         return None
     if not device.requested_bytes or now < vm.unplug_refused_until:
         return None
     rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
-    spare = facts.available_bytes - facts.floor_bytes - margin_bytes(facts.usable_bytes)
-    step = round_down(
-        min(excess_bytes, spare, rate, device.requested_bytes), vm.config.virtio_mem_block_bytes
-    )
+    most = min(excess_bytes, spare_bytes(vm), rate, device.requested_bytes)
+    step = round_down(most, vm.config.virtio_mem_block_bytes)
     return device.requested_bytes - step if step > 0 else None
 
 
@@ -85,7 +82,8 @@ def unfinished(vm: Vm, now: float) -> int | None:
     if vm.phase is Phase.STARTING and vm.facts is None:
         return 0 if device.requested_bytes or device.unsure else None
     if device.unsure:
-        return device.current_bytes
+        # QEMU may not have told yet all that was plugged before the command that failed.
+        return max(device.current_bytes, device.confirmed_bytes)
     late = now - max(device.moved_at, device.asked_at) > LATE_SECONDS
     return device.requested_bytes if late and not device.settled else None
 

@@ -28,6 +28,8 @@ STANDSTILL_SECONDS: Final = 25.0
 WORK_OFF_SECONDS: Final = 180.0
 """In this time an overdraft is worked off, if guests that are well have enough to spare (rule 1b)."""
 SETTLED_SECONDS: Final = 90.0
+DECEIVED_SECONDS: Final = 8.0
+"""For so long a guest may be judged by an agent's last word."""
 SLACK_BYTES: Final = 1 * MIB
 """Page sizes, KiB and roundings."""
 
@@ -51,16 +53,23 @@ class _Seen:
 
     informed_at: float = float("-inf")
     """When something fresh about the guest came in last."""
+    deceived_at: float = float("-inf")
+    """When its agent last told anything but the truth."""
     spoke_at: float = float("-inf")
     """When its agent reported last; the balloon's statistics count only without it."""
     stamp: int = -1
     least_usable: float = 0.0
-    """usable - (available - floor) of the last reading: below it the guest would be at its floor."""
+    """usable - available of the last reading: below it the guest's kernel would be at its watermarks."""
     spare: float = 0.0
     """available - floor of that reading."""
     free: float = 0.0
-    """MemFree of that reading; 0 where only the balloon's statistics speak."""
+    """MemFree and what can be dropped of that reading; 0 where only the balloon's statistics speak."""
     actual: int = 0
+    held: float = 0.0
+    """What the driver of its present kernel last said to hold, whatever has come of it since."""
+    held_at: float = float("-inf")
+    held_before: float = 0.0
+    """What it had said before `held_at`: what is said in the instant of a decision may come after it."""
     booting: bool = True
     """Its present kernel has said nothing yet, so all that can be told it is what it boots with."""
     found: bool = False
@@ -101,11 +110,15 @@ class Checker:
         self._check_standstill(vm, command)
         if isinstance(command, hv.SendToGuest | hv.SetPace | hv.Suspend | hv.Resume):
             return
+        # By what the controller had been shown: that a balloon has moved on since, it could not know.
+        seen = self._seen.get(vm.uuid, _Seen())
+        shown = min(seen.held, seen.held_before) if seen.held_at == self.hypervisor.agenda.now else seen.held
         vm.advance()
         pending = self.hypervisor.pending(vm.uuid)
         self._check_overlap(vm, command, pending)
-        before = self.exposure(vm, pending)
-        after = self.exposure(vm, [*pending, command])
+        shown = min(shown, self._shown_balloon(vm))
+        before = self.exposure(vm, pending, shown)
+        after = self.exposure(vm, [*pending, command], shown)
         if after > before and not self._confirms(vm, command):
             self._check_payment(vm, command, after - before)
         if isinstance(command, hv.SetTarget):
@@ -121,28 +134,31 @@ class Checker:
         match event:
             case hv.VmAppeared():
                 before = self._seen.get(event.vm, _Seen())
-                seen = self._seen[event.vm] = _Seen(actual=event.actual_bytes)
+                self._seen[event.vm] = _Seen()
+                seen = self._told_balloon(event.vm, event.actual_bytes)
                 seen.stopped_at = before.stopped_at if event.state is RunState.PAUSED else None
                 seen.informed_at = now if event.booted else float("-inf")
                 seen.found = not event.booted
                 self._inherited.update(id(command) for command in self.hypervisor.pending(event.vm))
             case hv.GuestSpoke(untrusted_message=wire.Report() as report):
                 self._informed(event.vm, report.total_bytes, report.available_bytes, report.floor_bytes)
-                self._seen[event.vm].free = report.free_bytes
+                self._seen[event.vm].free = report.free_bytes + report.reclaimable_bytes
                 self._seen[event.vm].spoke_at = now
+                vm = self._vm(event.vm)
+                if vm is not None and vm.behaviour.speech in (Speech.GENEROUS, Speech.STALE):
+                    self._seen[event.vm].deceived_at = now
             case hv.BalloonSampled():
-                seen = self._seen.setdefault(event.vm, _Seen())
-                seen.actual = event.actual_bytes
+                seen = self._told_balloon(event.vm, event.actual_bytes)
                 if event.stats is not None and event.stats.updated != seen.stamp:
                     seen.stamp = event.stats.updated
                     if now - seen.spoke_at > 1.0:
                         self._informed(event.vm, event.stats.total_bytes, event.stats.available_bytes, 0)
             case hv.VmReset():
                 seen = self._seen.setdefault(event.vm, _Seen())
-                seen.booting, seen.stamp, seen.informed_at = True, -1, now
+                seen.booting, seen.stamp, seen.informed_at, seen.held = True, -1, now, 0.0
                 seen.reset_at = now
             case hv.BalloonChanged():
-                self._seen.setdefault(event.vm, _Seen()).actual = event.actual_bytes
+                self._told_balloon(event.vm, event.actual_bytes)
             case hv.ResidentSampled():
                 self._weigh(event)
             case _:
@@ -160,8 +176,8 @@ class Checker:
         running = self.hypervisor.running()
         for vm in running:
             vm.advance()
-            if vm.behaviour.takes_back_bytes_per_second or vm.behaviour.claims_bytes:
-                self.happened("guest takes back", vm.uuid)
+            if self._caught(vm):
+                self.happened("guest lies", vm.uuid)
             self._check_stands_still(vm, now)
         total = self.total()
         self.peak_bytes = max(self.peak_bytes, total)
@@ -184,11 +200,16 @@ class Checker:
             )
             self._cause_at = now
 
-    def exposure(self, vm: SimulatedVm, pending: Sequence[hv.Command] | None = None) -> int:
-        """The most that a VM can come to hold if nobody says anything more to it, bytes."""
+    def exposure(
+        self, vm: SimulatedVm, pending: Sequence[hv.Command] | None = None, shown: float | None = None
+    ) -> int:
+        """The most that a VM can come to hold if nobody says anything more to it, bytes.
+
+        shown: what its balloon is taken to hold.
+        """
         commands = self.hypervisor.pending(vm.uuid) if pending is None else pending
         ram = vm.ram_bytes
-        balloon = min(self._shown_balloon(vm), vm.balloon.wanted)
+        balloon = min(self._shown_balloon(vm) if shown is None else shown, vm.balloon.wanted)
         for command in commands:
             if isinstance(command, hv.SetTarget):
                 balloon = min(balloon, max(0.0, ram - command.target_bytes))
@@ -306,11 +327,12 @@ class Checker:
             return
         if usable < limits.minimum_bytes - SLACK_BYTES:
             self._found("2", vm.spec.name, f"a target of {format_size(usable)} usable is below minimum")
-        deceives = vm.behaviour.speech in (Speech.GENEROUS, Speech.STALE)
+        # Who deceives harms itself, also a while later: what it said is all that is known.
+        deceives = now - seen.deceived_at < DECEIVED_SECONDS or vm.behaviour.claims_bytes
         if usable < seen.least_usable - SLACK_BYTES and not deceives:
             short = format_size(int(seen.least_usable - usable))
             self._found(
-                "2", vm.spec.name, f"a target of {format_size(usable)} usable is {short} below its floor"
+                "2", vm.spec.name, f"a target of {format_size(usable)} usable is {short} below what it uses"
             )
         if step > INFLATION_BYTES:
             self._found(
@@ -318,9 +340,10 @@ class Checker:
             )
 
     def _check_plug(self, vm: SimulatedVm, size: int) -> None:
-        seen = self._seen[vm.uuid]
-        spare = seen.spare
-        last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= seen.free
+        # A guest that has room has room, whether or not its agent says so.
+        seen, memory = self._seen[vm.uuid], vm.memory
+        spare = max(seen.spare, memory.available)
+        last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= max(seen.free, memory.free + memory.cache)
         if size / 32 > spare + SLACK_BYTES and not last_resort:
             self._found(
                 "plan",
@@ -340,7 +363,21 @@ class Checker:
         seen.informed_at = self.hypervisor.agenda.now
         usable = total + vm.memory.reserved
         seen.spare = max(0.0, float(available - floor))
-        seen.least_usable = usable - seen.spare
+        seen.least_usable = float(usable - available)
+
+    def _told_balloon(self, uuid: str, actual: int) -> _Seen:
+        """The driver's word; with more than anybody gave it, it has taken memory back."""
+        seen = self._seen.setdefault(uuid, _Seen())
+        vm = self._vm(uuid)
+        if vm is not None and vm.balloon.alive:
+            given = max(vm.ram_bytes - int(vm.balloon.wanted), vm.ram_bytes - int(seen.held))
+            if actual > given + SLACK_BYTES:
+                self.happened("guest takes back", uuid)
+            if seen.held_at != self.hypervisor.agenda.now:
+                seen.held_at, seen.held_before = self.hypervisor.agenda.now, seen.held
+            seen.held = float(vm.ram_bytes - actual)
+        seen.actual = actual
+        return seen
 
     def _weigh(self, event: hv.ResidentSampled) -> None:
         vm = self._vm(event.vm)
@@ -351,18 +388,19 @@ class Checker:
             seen.lie_since = self.hypervisor.agenda.now
 
     def _shown_balloon(self, vm: SimulatedVm) -> float:
-        """What the balloon holds; for guests that deceive, what it was last said to hold."""
+        """What the balloon holds, or what it was last said to hold: of guests that take back or lie."""
         if not vm.balloon.alive:
             return 0.0
-        how = vm.behaviour
-        if not how.claims_bytes and not how.takes_back_bytes_per_second:
-            return vm.memory.ballooned
         seen = self._seen.get(vm.uuid)
-        if seen is None:
+        if seen is None or seen.held <= vm.memory.ballooned:
             return vm.memory.ballooned
-        if seen.lie_since is not None and self.hypervisor.agenda.now - seen.lie_since > LIE_SECONDS:
-            return 0.0
-        return max(vm.memory.ballooned, float(vm.ram_bytes - seen.actual))
+        return 0.0 if self._caught(vm) else seen.held
+
+    def _caught(self, vm: SimulatedVm) -> bool:
+        """For long the host has seen more resident memory than the guest claims to have."""
+        seen = self._seen.get(vm.uuid)
+        since = None if seen is None else seen.lie_since
+        return since is not None and self.hypervisor.agenda.now - since > LIE_SECONDS
 
     def _spare(self, running: list[SimulatedVm]) -> int:
         """What guests that are well, truthful and settled could give up."""

@@ -157,6 +157,7 @@ class SimulatedHypervisor:
     def _leave(self, vm: SimulatedVm, reason: str) -> None:
         line = self._lines[vm.uuid]
         line.in_force.clear()
+        line.busy_until = 0.0
         line.samplings += 1
         self._happened("stop", vm)
         self._deliver(hv.VmGone(vm.uuid, reason))

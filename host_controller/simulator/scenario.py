@@ -61,6 +61,15 @@ class Behave:
 
 
 @dataclass(frozen=True, slots=True)
+class Ambush:
+    """The guest takes on another behaviour the moment it is given a command of that kind."""
+
+    name: str
+    kind: str
+    behaviour: str
+
+
+@dataclass(frozen=True, slots=True)
 class Use:
     """The programs go to another amount of anonymous memory and cache, over some seconds."""
 
@@ -87,7 +96,7 @@ class KillController:
 
 _T = TypeVar("_T")
 
-Action = Start | Stop | Reset | Pause | Move | Behave | Use | SetLimits | KillController
+Action = Start | Stop | Reset | Pause | Move | Behave | Ambush | Use | SetLimits | KillController
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +175,8 @@ def apply(world: World, action: Action) -> None:
             world.move(action.name, action.job, action.seconds, action.away_seconds)
         case Behave():
             world.behave(action.name, BEHAVIOURS[action.behaviour])
+        case Ambush():
+            world.ambush(action.name, action.kind, BEHAVIOURS[action.behaviour])
         case Use():
             world.work(action.name, _towards(world, action))
         case SetLimits():

@@ -25,6 +25,34 @@ MakeController = Callable[[int], Controller]
 """A controller for a host of so many bytes of capacity."""
 
 
+def kind_of(command: hv.Command, vm: SimulatedVm | None) -> str:
+    """What a command does, in a word: a balloon target grows or shrinks its VM."""
+    if vm is not None and isinstance(command, hv.SetTarget):
+        return "Grow" if command.target_bytes > vm.ram_bytes - vm.balloon.wanted else "Shrink"
+    return type(command).__name__
+
+
+@dataclass(slots=True)
+class Ambushes:
+    """A witness that lets a guest change its ways the very moment it is given a command of some kind."""
+
+    world: "World"
+    laid: dict[tuple[str, str], Behaviour] = field(default_factory=dict)
+
+    def submitted(self, command: hv.Command) -> None:
+        """Spring it: the command meets the new behaviour."""
+        vm = self.world.hypervisor.find(command.vm)
+        behaviour = self.laid.pop((command.vm, kind_of(command, vm)), None)
+        if vm is not None and behaviour is not None:
+            vm.behave(behaviour)
+
+    def delivered(self, event: hv.HypervisorEvent) -> None:
+        """Nothing to do."""
+
+    def happened(self, kind: str, vm: str) -> None:
+        """Nothing to do."""
+
+
 @dataclass(slots=True)
 class History:
     """A witness that remembers what was said lately, and counts which command met which behaviour."""
@@ -36,11 +64,9 @@ class History:
 
     def submitted(self, command: hv.Command) -> None:
         """Take down a command."""
-        kind = type(command).__name__
         self._say("<-", command)
         vm = self.world.hypervisor.find(command.vm)
-        if vm is not None and isinstance(command, hv.SetTarget):
-            kind = "Grow" if command.target_bytes > vm.ram_bytes - vm.balloon.wanted else "Shrink"
+        kind = kind_of(command, vm)
         self.commands[kind] += 1
         if vm is not None:
             self.met[kind, vm.behaviour.name] += 1
@@ -89,8 +115,9 @@ class World:
         self.hypervisor = SimulatedHypervisor(self.agenda, host_bytes or capacity_bytes, seed, step)
         self.checker = Checker(self.hypervisor, capacity_bytes)
         self.history = History(self)
+        self.ambushes = Ambushes(self)
         if check:
-            self.hypervisor.witnesses += [self.checker, self.history]
+            self.hypervisor.witnesses += [self.ambushes, self.checker, self.history]
         self.driver: EngineDriver | None = None
         self._make: MakeController | None = None
         self._tick_seconds = TICK_SECONDS
@@ -185,6 +212,10 @@ class World:
     def behave(self, name: str, behaviour: Behaviour) -> None:
         """Exchange a VM's behaviour."""
         self._by_name[name].behave(behaviour)
+
+    def ambush(self, name: str, kind: str, behaviour: Behaviour) -> None:
+        """Exchange a VM's behaviour as soon as it is given a command of that kind (see `kind_of`)."""
+        self.ambushes.laid[self._by_name[name].uuid, kind] = behaviour
 
     def work(self, name: str, workload: Workload) -> None:
         """Exchange a VM's workload."""

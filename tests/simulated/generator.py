@@ -9,6 +9,7 @@ from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.memory import Speeds
 from host_controller.simulator.scenario import (
     Action,
+    Ambush,
     Behave,
     KillController,
     Move,
@@ -46,10 +47,43 @@ def random_scenario(seed: int, seconds: float = 300.0, guests: int = 6) -> Scena
     capacity = int(max(largest * 1.2, whole * rng.uniform(0.3, 1.1)))
     steps = [Step(rng.uniform(0.0, 5.0), Start(spec.name)) for spec in specs]
     at = 0.0
+    while (at := at + rng.expovariate(1.0)) < seconds:
+        steps += random_ambush(rng, rng.choice(specs), round(at, 2))
+    at = 0.0
     while (at := at + rng.expovariate(0.5)) < seconds:
         steps.append(Step(round(at, 2), random_action(rng, specs)))
     steps.sort(key=lambda step: step.at)
     return Scenario(capacity, specs, tuple(steps), seconds, seed)
+
+
+def seesaw_scenario(seed: int, seconds: float = 300.0, guests: int = 8) -> Scenario:
+    """Guests that need much and little by turns, so that memory is plugged and unplugged all the time."""
+    rng = random.Random(f"seesaw {seed}")
+    specs = tuple(seesaw_guest(rng, f"vm{i}") for i in range(guests))
+    whole = sum(spec.limits.maximum_bytes + 128 * MIB for spec in specs)
+    steps = [Step(rng.uniform(0.0, 5.0), Start(spec.name)) for spec in specs]
+    for spec in specs:
+        at = rng.uniform(5.0, 15.0)
+        while at < seconds:
+            much = int(spec.limits.maximum_bytes * rng.uniform(0.5, 0.8))
+            steps.append(Step(round(at, 2), Use(spec.name, much, over_seconds=1.0)))
+            at += rng.uniform(2.0, 5.0)
+            steps.append(Step(round(at, 2), Use(spec.name, rng.randrange(0, 32) * MIB)))
+            at += rng.uniform(8.0, 14.0)
+        at = 10.0
+        while (at := at + rng.uniform(2.0, 10.0)) < seconds:
+            steps += random_ambush(rng, spec, round(at, 2))
+    steps.sort(key=lambda step: step.at)
+    return Scenario(int(whole * rng.uniform(0.8, 1.1)), specs, tuple(steps), seconds, seed)
+
+
+def seesaw_guest(rng: random.Random, name: str) -> GuestSpec:
+    """A guest that can be plugged, mostly with DIMMs."""
+    minimum = rng.choice((128, 192, 256)) * MIB
+    startup = minimum + 128 * MIB
+    limits = Limits(startup, minimum, startup + rng.randrange(4, 9) * 128 * MIB)
+    growth = rng.choices((Growth.HOTADD, Growth.VIRTIO_MEM), (0.8, 0.2))[0]
+    return GuestSpec(name, limits, growth=growth, boot_seconds=2.0, agent_seconds=0.5)
 
 
 def random_guest(rng: random.Random, name: str) -> GuestSpec:
@@ -79,6 +113,35 @@ def random_guest(rng: random.Random, name: str) -> GuestSpec:
         pinned="VFIO" if rng.random() < 0.03 else None,
         speeds=replace(Speeds(), inflate=rng.choice((0.17, 0.95, 0.95)) * GIB),
     )
+
+
+KINDS = {
+    "Grow": 3.0,
+    "Shrink": 4.0,
+    "AttachDimm": 3.0,
+    "DetachDimm": 4.0,
+    "ResizeVirtioMem": 3.0,
+    "SendToGuest": 2.0,
+    "SetPace": 0.5,
+}
+"""Kinds of commands, and how often a guest lies in wait for one: the seldom ones more often."""
+_NOT_FOR = {Growth.HOTADD: {"ResizeVirtioMem"}, Growth.VIRTIO_MEM: {"AttachDimm", "DetachDimm"},
+            Growth.BALLOON: {"AttachDimm", "DetachDimm", "ResizeVirtioMem", "SendToGuest"}}  # fmt: skip
+
+
+def random_ambush(rng: random.Random, spec: GuestSpec, at: float) -> list[Step]:
+    """A guest that turns bad at the moment of a command, and comes to its senses after a while.
+
+    A QEMU that is dead is ended, and the guest started anew.
+    """
+    kinds = {kind: weight for kind, weight in KINDS.items() if kind not in _NOT_FOR[spec.growth]}
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
+    how = rng.choice(sorted(BEHAVIOURS))
+    later = round(at + rng.uniform(5.0, 25.0), 2)
+    steps = [Step(at, Ambush(spec.name, kind, how)), Step(later, Behave(spec.name, "ideal"))]
+    if how == "dead QEMU":
+        steps += [Step(later, Stop(spec.name)), Step(later + 1.0, Start(spec.name))]
+    return steps
 
 
 def random_action(rng: random.Random, specs: tuple[GuestSpec, ...]) -> Action:

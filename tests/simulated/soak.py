@@ -1,10 +1,12 @@
-"""Random steps by the hundred thousand: `python -m tests.simulated.soak [--steps N] [--seed S]`.
+"""Random steps by the hundred thousand: `python -m tests.simulated.soak [--steps N] [--pairs N] [--seed S]`.
 
-Prints how often each kind of command met each guest behaviour, and for the first violation the shortest
-history that leads to it.
+At least so many engine steps, and until every kind of command has met every guest behaviour so often, or the
+minutes are over. Prints how often they met, and for the first violation the shortest history that leads
+to it.
 """
 
 import argparse
+import math
 import sys
 import time
 from collections import Counter
@@ -16,21 +18,27 @@ from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.checker import Violation
 from host_controller.simulator.scenario import Scenario, play, shortest, violations_of
 from host_controller.simulator.world import World
-from tests.simulated.generator import random_scenario
+from tests.simulated.generator import random_scenario, seesaw_scenario
 
 KINDS = ("Grow", "Shrink", "AttachDimm", "DetachDimm", "ResizeVirtioMem", "SendToGuest", "SetPace")
 
 
 def make_engine(capacity_bytes: int) -> Engine:
-    """The production engine, impatient to unplug so that unplugging is met often."""
+    """The production engine, impatient, so that plugging and unplugging are met often."""
     return Engine(
         Settings(
             capacity_bytes=capacity_bytes,
-            shrink_after_seconds=10.0,
-            settle_seconds=5.0,
-            unplug_after_seconds=15.0,
+            shrink_after_seconds=5.0,
+            settle_seconds=2.0,
+            unplug_after_seconds=3.0,
+            rest_seconds=1.0,
         )
     )
+
+
+def scenario_of(seed: int) -> Scenario:
+    """Of any kind, and every other one of plugging and unplugging without end."""
+    return seesaw_scenario(seed) if seed % 2 else random_scenario(seed)
 
 
 class Tally:
@@ -51,11 +59,16 @@ class Tally:
         self.overdraft_seconds += world.checker.overdraft_seconds
         self.seconds += world.now
 
+    @property
+    def rarest(self) -> int:
+        """How often the pair met that met least often."""
+        return min(self.met[kind, name] for kind in KINDS for name in BEHAVIOURS)
+
     def table(self) -> str:
         """Commands against behaviours."""
-        lines = [f"{'':16}" + "".join(f"{kind:>12}" for kind in KINDS)]
+        lines = [f"{'':16}" + "".join(f"{kind:>17}" for kind in KINDS)]
         lines += [
-            f"{name:16}" + "".join(f"{self.met[kind, name]:12d}" for kind in KINDS) for name in BEHAVIOURS
+            f"{name:16}" + "".join(f"{self.met[kind, name]:17d}" for kind in KINDS) for name in BEHAVIOURS
         ]
         share = self.overdraft_seconds / max(1.0, self.seconds)
         lines.append(f"{self.steps} steps, {self.runs} runs, overdraft in {share:.1%} of the time")
@@ -63,13 +76,22 @@ class Tally:
 
 
 def soak(
-    steps: int, seed: int = 0, ignored: frozenset[str] = frozenset()
+    steps: int,
+    seed: int = 0,
+    ignored: frozenset[str] = frozenset(),
+    *,
+    pairs: int = 0,
+    minutes: float = math.inf,
 ) -> tuple[Tally, list[tuple[Scenario, Violation]]]:
-    """Play random scenarios until so many engine steps were made; the violating ones are returned."""
+    """Play random scenarios until so many engine steps were made; the violating ones are returned.
+
+    Longer, but for so many minutes at most, until every pair of command and behaviour met so often.
+    """
     tally = Tally()
     found = []
-    while tally.steps < steps:
-        scenario = random_scenario(seed + tally.runs)
+    end = time.monotonic() + 60 * minutes
+    while tally.steps < steps or (tally.rarest < pairs and time.monotonic() < end):
+        scenario = scenario_of(seed + tally.runs)
         world = play(scenario, make_engine, ignored=ignored)
         tally.add(world)
         if world.violations:
@@ -92,13 +114,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit 0 without a violation, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--pairs", type=int, default=0, help="least number of meetings of each pair")
+    parser.add_argument("--minutes", type=float, default=20.0, help="beyond the steps, for the pairs")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--explain", type=int, default=1, help="violations to shorten and print")
     parser.add_argument("--ignore", nargs="*", default=[], help="rules to look behind")
     options = parser.parse_args(arguments)
     ignored = frozenset(options.ignore)
     began = time.monotonic()
-    tally, found = soak(options.steps, options.seed, ignored)
+    tally, found = soak(options.steps, options.seed, ignored, pairs=options.pairs, minutes=options.minutes)
     print(tally.table())
     print(f"{time.monotonic() - began:.0f} s, {len(found)} runs with violations")
     shown: set[str] = set()
@@ -108,7 +132,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if violation.rule not in shown and len(shown) < options.explain:
             shown.add(violation.rule)
             print(explain(scenario, ignored))
-    return 1 if found else 0
+    if tally.rarest < options.pairs:
+        print(f"some pair met {tally.rarest} times only, not {options.pairs}")
+    return 1 if found or tally.rarest < options.pairs else 0
 
 
 if __name__ == "__main__":

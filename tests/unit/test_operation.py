@@ -140,6 +140,8 @@ def test_the_balloon_makes_room_before_the_guest_is_asked_to_give_a_dimm_up() ->
     assert command.target_bytes == 700 * MIB
     assert operation.advance(vm, 1.1, agent=True) == []
     vm.actual_bytes = 700 * MIB
+    assert operation.advance(vm, 1.15, agent=True) == [], "the target is not answered yet"
+    vm.sent.clear()
     offline = to_guest(operation.advance(vm, 1.2, agent=True))
     assert offline == wire.Offline(offline.request_id, 4096 * MIB, 256 * MIB)  # type: ignore[union-attr]
 
@@ -148,6 +150,7 @@ def offlined() -> tuple[Vm, Unplug, wire.Offline]:
     vm, operation = unplug()
     operation.advance(vm, 1.0, agent=True)
     vm.actual_bytes = 700 * MIB
+    vm.sent.clear()
     request = to_guest(operation.advance(vm, 1.1, agent=True))
     assert isinstance(request, wire.Offline)
     return vm, operation, request

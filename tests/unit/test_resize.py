@@ -8,7 +8,7 @@ from host_controller.model import Growth
 from host_controller.resize import PATIENCE, Resize
 from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, Outcome
 from host_controller.units import MIB
-from host_controller.virtio_mem import VirtioMem
+from host_controller.virtio_mem import LATE_SECONDS, VirtioMem
 from host_controller.vm import Vm
 from tests.unit import build
 
@@ -41,6 +41,11 @@ def asked_for(commands: list[Command]) -> ResizeVirtioMem:
 def answer(vm: Vm, operation: Resize, command: ResizeVirtioMem, now: float, error: str | None = None) -> None:
     vm.virtio_mem.answered(command.ticket, error)
     operation.done(vm, command.ticket, error, False, now)
+
+
+def told(vm: Vm) -> None:
+    """So much time passes that QEMU has told every size that the device ever had."""
+    vm.virtio_mem.catch_up(vm.virtio_mem.asked_at + LATE_SECONDS + 0.1)
 
 
 def growing(vm: Vm, size_mib: int = 256) -> Resize:
@@ -111,6 +116,7 @@ def test_a_guest_that_takes_a_part_only_is_not_left_with_a_request_that_stays_ch
     assert less.requested_bytes == 128 * MIB
     answer(vm, operation, less, 8.0)
     assert operation.outcome is Outcome.FAILED
+    told(vm)
     assert vm.virtio_mem.may_hold_bytes == 128 * MIB
 
 
@@ -124,6 +130,8 @@ def test_shrinking_needs_no_agent_and_is_done_when_the_blocks_are_gone() -> None
     vm.virtio_mem.observe(128 * MIB, None, 2.0)
     operation.advance(vm, 2.0, agent=True)
     assert operation.outcome is Outcome.DONE
+    assert vm.virtio_mem.may_hold_bytes == 256 * MIB, "QEMU may not have told yet that it came to more"
+    told(vm)
     assert vm.virtio_mem.may_hold_bytes == 128 * MIB
 
 
@@ -174,4 +182,5 @@ def test_after_a_command_that_failed_nobody_knows_what_is_asked_for_so_the_large
     assert not vm.virtio_mem.settled
     again = vm.virtio_mem.ask(vm.config.uuid, 9, 0, 4.0)
     vm.virtio_mem.answered(again.ticket, None)
+    told(vm)
     assert vm.virtio_mem.may_hold_bytes == 0
