@@ -20,9 +20,9 @@ of every fault, beside what its line says:
 - no guest below its maximum kills a program for memory;
 - {RECOVERY:g} s after the end of the fault at the latest all VMs are live, their agents are heard, and memory
   is moved to the victim on demand;
-- no task, thread or descriptor is left behind in the controller (two connections may come, with a thread and
-  three descriptors each: one for VMs in quarantine, a second one for streams), and no more memory than the
-  journal takes.
+- no task, thread or descriptor is left behind in the controller (three connections may come, with a thread
+  and three descriptors each: one for VMs in quarantine, a second one for streams, one that is in use just
+  then), and no more memory than the journal takes.
 """
 
 

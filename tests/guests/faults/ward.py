@@ -34,11 +34,13 @@ SETTLING = 15.0
 """Seconds for threads and descriptors of broken and of spare connections to go."""
 GROWTH_BYTES = 8 * MIB
 """The journal and the samples keep an hour in memory, so a fault may leave that much of a trace."""
-CONNECTIONS = 2
-"""That of the quarantine, which is first needed in a fault, and a second one for streams, which stay where
-they were opened. Each has a thread."""
+CONNECTIONS = 3
+"""That of the quarantine, which is first needed in a fault; a second one for streams, which stay where they
+were opened; and one that happens to be in use just now. Each has a thread."""
 DESCRIPTORS = 3
 """Of a connection."""
+QUESTIONS = 2
+"""Descriptors of our own questions to the controller, the last of which it may not have closed yet."""
 JOB_MIB, JOB_RATE = 180, 60
 """A squeezed lab guest has some 50 MiB available, so it has to be given the rest."""
 PROOF_MIB = 80
@@ -78,7 +80,7 @@ class Vitals:
             f"{getattr(then, name)} → {getattr(self, name)} {name}"
             for name, then, more in (
                 ("threads", first, CONNECTIONS),
-                ("descriptors", first, DESCRIPTORS * CONNECTIONS),
+                ("descriptors", first, DESCRIPTORS * CONNECTIONS + QUESTIONS),
                 ("tasks", before, 0),
             )
             if getattr(self, name) > getattr(then, name) + more
