@@ -22,7 +22,7 @@ from tests.lab.processes import prefer
 OURS: Final = "dynmem"
 SECONDS_APART: Final = 0.005
 NEAR_BYTES: Final = 32 * MIB
-"""A dead band (1/24 of what a guest has) keeps the controller from moving less; bare QMP is stopped there too."""
+"""A dead band (1/24 of what a guest has) keeps the controller from moving less; the same for bare QMP."""
 SEEN_BYTES: Final = 16 * MIB
 """By so much MemTotal must have grown for memory to have become usable."""
 
