@@ -131,6 +131,8 @@ class PathsSection(msgspec.Struct, frozen=True):
     socket: AbsolutePath | None = None
     """By default `control.sock` in the state directory."""
     history: AbsolutePath = "/var/lib/dynmem/history.sqlite"
+    meminfo: AbsolutePath = "/proc/meminfo"
+    """What the host says of its memory. Another file is for rehearsing an emergency."""
 
 
 class HistorySection(msgspec.Struct, frozen=True):

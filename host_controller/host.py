@@ -16,6 +16,7 @@ from host_controller.model import HostFacts
 from host_controller.units import KIB, MIB
 
 PROC: Final = Path("/proc")
+MEMINFO: Final = PROC / "meminfo"
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 RESERVE_FLOOR_BYTES: Final = 512 * MIB
@@ -54,10 +55,10 @@ def read_meminfo(text: str) -> dict[str, int]:
 
 
 def host_facts(
-    now: float, *, vm_swap_bytes: int = 0, unmanaged_bytes: int = 0, proc: Path = PROC
+    now: float, *, vm_swap_bytes: int = 0, unmanaged_bytes: int = 0, meminfo: Path = MEMINFO
 ) -> HostFacts:
     """The host's memory now."""
-    memory = read_meminfo((proc / "meminfo").read_text())
+    memory = read_meminfo(meminfo.read_text())
     return HostFacts(
         at=now,
         total_bytes=memory["MemTotal"],

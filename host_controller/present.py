@@ -59,6 +59,7 @@ def host_view(controller: Controller, configuration_error: str | None = None) ->
             bytes_now=engine.uncovered_bytes,
             bytes_peak=overdraft.peak_bytes,
         ),
+        emergency=state.emergency.cause,
         reservations=[
             ReservationView(
                 name=one.name, size_bytes=one.size_bytes, expires_in_seconds=max(0.0, one.expires - now)
@@ -116,6 +117,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         slots=config.slots,
         agent=agent_view(controller, vm) if speaks else None,
         report_age_seconds=_age(now - vm.facts.at) if vm.facts else None,
+        uncooperative_seconds=round(vm.stuck_until - now, 1) if now < vm.stuck_until else None,
         operation=operation.describe() if operation else None,
         standstill=standstill.describe(now) if standstill else None,
         decision=decision_view(controller, decision) if decision else None,

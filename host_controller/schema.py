@@ -103,6 +103,8 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     """Null when balloon statistics stand in for it, or nothing does."""
     report_age_seconds: float | None
     """Since the guest was last heard, by agent or by balloon statistics."""
+    uncooperative_seconds: float | None
+    """It did not follow its balloon target, is charged with what it holds, and is not asked for so long."""
     operation: str | None
     standstill: str | None
     """Why the controller has stopped its vCPUs after a reset, and for how long at most; else null."""
@@ -161,6 +163,8 @@ class HostView(View, frozen=True, kw_only=True, gc=False):
     vm_swap_bytes: int
     """Pages of VMs in the host's swap: an alarm."""
     overdraft: OverdraftView | None
+    emergency: str | None
+    """Why the host itself is short of memory: nobody grows, and what exceeds need is taken."""
     reservations: list[ReservationView]
     configuration_error: str | None
     """Why the last reload was refused; the configuration before it is in force."""

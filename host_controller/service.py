@@ -105,7 +105,7 @@ class Service:
     def __init__(
         self,
         options: Options,
-        hypervisor: Callable[[str], Hypervisor],
+        hypervisor: Callable[[Config], Hypervisor],
         engine: Callable[[Settings], Engine] = Engine,
     ) -> None:
         self._options = options
@@ -128,7 +128,7 @@ class Service:
             log.error("nothing is known of the controller before", problem=state_dir.problem)
         try:
             controller = Controller(
-                self._make_hypervisor(self._config.libvirt.uri),
+                self._make_hypervisor(self._config),
                 settings,
                 Journal(),
                 state_dir=state_dir,

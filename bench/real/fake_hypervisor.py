@@ -144,7 +144,9 @@ def main() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(20),
     )
-    asyncio.run(Service(Options(Path(sys.argv[1])), SocketHypervisor).run())
+    asyncio.run(
+        Service(Options(Path(sys.argv[1])), lambda config: SocketHypervisor(config.libvirt.uri)).run()
+    )
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def main() -> None:
     law = LAWS[options.law]()
     service = Service(
         Options(options.config, record=options.record),
-        LibvirtHypervisor,
+        lambda config: LibvirtHypervisor(config.libvirt.uri),
         engine=lambda settings: LawEngine(settings, law),
     )
     asyncio.run(service.run())

@@ -49,9 +49,17 @@ def limit_options(function: F) -> F:
     return function
 
 
+trust_option: Final = click.option(
+    "--trust",
+    type=click.Choice([one.value for one in Trust]),
+    help="none: charged with all of its RAM always, so nothing that its guest says frees memory for others.",
+)
+
+
 @click.command()
 @click.argument("vm", shell_complete=domain_names)
 @limit_options
+@trust_option
 @click.option(
     "--growth",
     type=click.Choice([one.value for one in Growth]),
@@ -63,6 +71,7 @@ def limit_options(function: F) -> F:
 def enable(
     vm: str,
     growth: str | None,
+    trust: str | None,
     config: Path | None,
     *,
     dry_run: bool,
@@ -82,11 +91,9 @@ def enable(
         old = read_domain(domain.xml()).config
         limits = _given(old.limits, given) if old else _first(defaults, given)
         how = Growth(growth) if growth else (old.growth if old else Growth.HOTADD)
-        trust = old.trust if old else Trust.GUEST
-        plan = _about(domain.name, lambda: domain_edit.enable(domain.xml(), limits, how, trust))
-        new = _about(
-            domain.name, lambda: domain_edit.enable(domain.xml(secrets=True), limits, how, trust).xml
-        )
+        whom = Trust(trust) if trust else (old.trust if old else Trust.GUEST)
+        plan = _about(domain.name, lambda: domain_edit.enable(domain.xml(), limits, how, whom))
+        new = _about(domain.name, lambda: domain_edit.enable(domain.xml(secrets=True), limits, how, whom).xml)
         if _same(domain.xml(secrets=True), new):
             _say(plan.notes)
             click.echo(f"{domain.name} is prepared like this already; nothing to change")
@@ -125,17 +132,20 @@ def disable(vm: str, *, dry_run: bool, connect: str | None) -> None:
 @click.command("set")
 @click.argument("vm", shell_complete=domain_names)
 @limit_options
+@trust_option
 @dry_run
 @connect
-def set_limits(vm: str, *, dry_run: bool, connect: str | None, **given: int | None) -> None:
+def set_limits(
+    vm: str, trust: str | None, *, dry_run: bool, connect: str | None, **given: int | None
+) -> None:
     """Change VM's limits, also while it runs.
 
-    At once: maximum up (as far as the running VM has room), minimum down, buffer, weight. With the next
-    start: startup, maximum down, minimum up.
+    At once: maximum up (as far as the running VM has room), minimum down, buffer, weight, trust. With the
+    next start: startup, maximum down, minimum up.
     """
-    if all(value is None for value in given.values()):
+    if trust is None and all(value is None for value in given.values()):
         raise InputError(
-            "nothing to set", hint="give one of --startup, --minimum, --maximum, --buffer, --weight"
+            "nothing to set", hint="give one of --startup, --minimum, --maximum, --buffer, --weight, --trust"
         )
     with Definitions(connect or load().libvirt.uri) as definitions:
         domain = definitions.find(vm)
@@ -147,24 +157,21 @@ def set_limits(vm: str, *, dry_run: bool, connect: str | None, **given: int | No
                 "it is not prepared for dynamic memory", vm=domain.name, hint="see `dynmem enable`"
             )
         limits = _given(config.limits, given)
+        whom = Trust(trust) if trust else config.trust
         problems = limits.problems()
         if problems:
             raise InputError("; ".join(problems), vm=domain.name)
         if live is not None and live.config is not None:
-            _set_live(domain, live, live.config, limits, dry_run=dry_run)
+            _set_live(domain, live, live.config, limits, whom, dry_run=dry_run)
         if persistent is not None:
             new = _about(
                 domain.name,
-                lambda: (
-                    domain_edit.enable(
-                        domain.xml(secrets=True), limits, persistent.growth, persistent.trust
-                    ).xml
-                ),
+                lambda: domain_edit.enable(domain.xml(secrets=True), limits, persistent.growth, whom).xml,
             )
             if not dry_run:
                 domain.define(new)
         click.echo(
-            f"{domain.name} {'would have' if dry_run else 'has'} {_words(limits)}"
+            f"{domain.name} {'would have' if dry_run else 'has'} {_words(limits, whom)}"
             + (" from its next start" if live is not None and persistent is not None else "")
         )
 
@@ -206,14 +213,14 @@ def live_limits(now: Limits, wanted: Limits, ceiling_bytes: int) -> tuple[Limits
 
 
 def _set_live(
-    domain: Definition, view: DomainView, config: VmConfig, wanted: Limits, *, dry_run: bool
+    domain: Definition, view: DomainView, config: VmConfig, wanted: Limits, trust: Trust, *, dry_run: bool
 ) -> None:
     limits, waits = live_limits(config.limits, wanted, view.ceiling_bytes)
     _say(waits)
-    if limits == config.limits or dry_run:
+    if (limits == config.limits and trust is config.trust) or dry_run:
         return
-    domain.set_live_metadata(domain_edit.metadata_element(limits, config.growth, config.trust))
-    click.echo(f"{domain.name} has {_words(limits)} now")
+    domain.set_live_metadata(domain_edit.metadata_element(limits, config.growth, trust))
+    click.echo(f"{domain.name} has {_words(limits, trust)} now")
 
 
 def _given(limits: Limits, given: dict[str, int | None]) -> Limits:
@@ -284,11 +291,11 @@ def _about(name: str, work: Callable[[], Any]) -> Any:
         raise
 
 
-def _words(limits: Limits) -> str:
+def _words(limits: Limits, trust: Trust) -> str:
     return (
         f"startup {format_size(limits.startup_bytes)}, minimum {format_size(limits.minimum_bytes)}, "
         f"maximum {format_size(limits.maximum_bytes)}, buffer {limits.buffer_percent} %, "
-        f"weight {limits.weight}"
+        f"weight {limits.weight}" + (", no trust" if trust is Trust.NONE else "")
     )
 
 

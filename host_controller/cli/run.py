@@ -10,6 +10,7 @@ import click
 from host_controller.cli.options import size
 
 if TYPE_CHECKING:
+    from host_controller.config import Config
     from host_controller.hypervisor.interface import Hypervisor
 
 
@@ -43,10 +44,10 @@ def run(
     asyncio.run(work())
 
 
-def _libvirt(uri: str) -> "Hypervisor":
+def _libvirt(config: "Config") -> "Hypervisor":
     from host_controller.hypervisor.libvirt import LibvirtHypervisor
 
-    return LibvirtHypervisor(uri)
+    return LibvirtHypervisor(config.libvirt.uri, meminfo=Path(config.paths.meminfo))
 
 
 def _log_to_stderr() -> None:

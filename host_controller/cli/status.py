@@ -62,6 +62,8 @@ def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
                 f"{without_control(overdraft['cause'])}",
             )
         )
+    if host["emergency"] is not None:
+        found.append(("red", f"emergency: {host['emergency']}"))
     if host["vm_swap_bytes"]:
         found.append(("red", f"{size(host['vm_swap_bytes'])} of VMs lie in the host's swap"))
     if host["waiting_bytes"]:
@@ -124,6 +126,8 @@ def state_of(vm: dict[str, Any]) -> str:
         return str(vm["state"])
     if vm["paused"]:
         return "not managed"
+    if vm["uncooperative_seconds"] is not None:
+        return "uncooperative"
     return str(vm["job"] or vm["phase"])
 
 

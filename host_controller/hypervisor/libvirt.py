@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -71,8 +72,10 @@ class LibvirtHypervisor:
         uri: str = "qemu:///system",
         *,
         host_period_seconds: float = HOST_PERIOD_SECONDS,
+        meminfo: Path = host.MEMINFO,
     ) -> None:
         self._uri = uri
+        self._meminfo = meminfo
         # The processes of a remote host's VMs cannot be looked at from here.
         self._local = not urlsplit(uri).hostname
         self._meter = host.ResidentMeter() if self._local else None
@@ -366,7 +369,9 @@ class LibvirtHypervisor:
                 if worker.view is not None and worker.view.config is None:
                     unmanaged += worker.view.ram_bytes
             try:
-                facts = host.host_facts(time.monotonic(), vm_swap_bytes=swap, unmanaged_bytes=unmanaged)
+                facts = host.host_facts(
+                    time.monotonic(), vm_swap_bytes=swap, unmanaged_bytes=unmanaged, meminfo=self._meminfo
+                )
             except OSError as error:  # no descriptors left: what was known last stands
                 if told != str(error):
                     log.warning("the host's memory cannot be read", error=str(error))

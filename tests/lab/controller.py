@@ -36,6 +36,7 @@ class Limits:
     buffer: int = 20
     weight: int = 100
     growth: str = "hotadd"
+    trust: str = "guest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ def enable(guest: Guest, limits: Limits | None = None) -> str:
     """`dynmem enable` on a guest that is off; returns what it said."""
     limits = limits or Limits()
     sizes = [f"--{name}={getattr(limits, name)}M" for name in ("startup", "minimum", "maximum")]
-    others = [f"--{name}={getattr(limits, name)}" for name in ("buffer", "weight", "growth")]
+    others = [f"--{name}={getattr(limits, name)}" for name in ("buffer", "weight", "growth", "trust")]
     done = dynmem("enable", guest.name, *sizes, *others, "--connect", guest.session.uri)
     if done.returncode != 0:
         raise ControllerError(f"dynmem enable {guest.name} exited {done.returncode}: {done.stderr}")
@@ -81,6 +82,7 @@ class Controller:
         overhead_floor: int = 128,
         keep_ready: int | None = None,
         history: Path | None = None,
+        meminfo: Path = Path("/proc/meminfo"),
         more: str = "",
         program: tuple[str, ...] = (str(DYNMEM), "run"),
     ) -> None:
@@ -108,6 +110,7 @@ reset_wait = {reset_wait}
 [paths]
 state_dir = "{directory}/run"
 history = "{history or directory / "history.sqlite"}"
+meminfo = "{meminfo}"
 {more}
 """
         )

@@ -67,6 +67,27 @@ def bind_balloon(guest: Guest) -> None:
     guest.workload.exec(f"echo {_balloon(guest)} > {_BALLOON_DRIVER}/bind")
 
 
+def hold_kernel_memory(guest: Guest, mib: int) -> None:
+    """Fill pipes: memory that the kernel cannot move elsewhere. `drop_kernel_memory` undoes it."""
+    script = (
+        "import fcntl, os, signal\n"
+        f"for _ in range({mib}):\n"
+        "    end = os.pipe()[1]\n"
+        "    fcntl.fcntl(end, 1031, 1 << 20)\n"  # F_SETPIPE_SZ
+        "    os.write(end, bytes(1 << 20))\n"
+        "print('held', flush=True)\n"
+        "signal.pause()"
+    )
+    said = "/tmp/pipes"
+    guest.workload.exec(f'(exec python3 -c "{script}") > {said} 2>&1 & echo $! > /tmp/pipes.pid')
+    guest.workload.exec(f"until grep -q held {said}; do sleep 0.1; done", limit=30)
+
+
+def drop_kernel_memory(guest: Guest) -> None:
+    """Let go of it."""
+    guest.workload.exec("kill $(cat /tmp/pipes.pid)")
+
+
 def _balloon(guest: Guest) -> str:
     found = guest.workload.exec("grep -lx 0x0005 /sys/bus/virtio/devices/*/device")
     return found.strip().split("/")[-2]

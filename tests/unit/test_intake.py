@@ -1,11 +1,13 @@
 """What events change in what is known, where no other test says it."""
 
-from host_controller.hypervisor.interface import BalloonSampled, GuestGone
+from host_controller.hypervisor.interface import BalloonSampled, GuestGone, GuestSpoke
 from host_controller.intake import Intake, State
 from host_controller.ledger import Ledger
 from host_controller.model import BalloonStats
 from host_controller.units import MIB
+from host_controller.vm import Phase
 from tests.unit.build import facts, settings, vm
+from tests.unit.test_link import REPORT
 
 
 def test_an_agent_that_left_its_port_is_stood_in_for_at_once() -> None:
@@ -19,6 +21,20 @@ def test_an_agent_that_left_its_port_is_stood_in_for_at_once() -> None:
     intake.apply(BalloonSampled(web.config.uuid, 300 * MIB, _stats(updated=12)), 12.0)
     assert not web.facts.from_agent
     assert web.facts.available_bytes == 20 * MIB
+
+
+def test_a_kexec_is_known_when_the_new_kernels_agent_speaks_though_the_old_one_left_first() -> None:
+    web = vm(300, dimms_mib=(128,))
+    state = State(settings(), Ledger(settings()), {web.config.uuid: web})
+    intake = Intake(state)
+    intake.apply(GuestSpoke(web.config.uuid, REPORT), 10.0)
+    intake.apply(GuestGone(web.config.uuid), 11.0)
+    web.facts = facts(300, 150, at=12.0, from_agent=False)
+    intake.apply(GuestSpoke(web.config.uuid, REPORT._replace(boot_id_prefix="89abcdef", sequence=1)), 20.0)
+    assert web.booted_at == 20.0
+    assert web.survivors == {"dimm0"}
+    assert web.phase is Phase.LIVE, "its new driver was watched, so it is charged with what that says"
+    assert [one.text for one in state.notices if one.kind == "reset"] == ["web runs another kernel"]
 
 
 def _stats(updated: int) -> BalloonStats:
