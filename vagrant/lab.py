@@ -52,7 +52,7 @@ The lab is up: guests small, burst and important, and a controller that has {cap
     vagrant ssh small -c 'work redis 600'         a guest fills its maximum, and not a byte more
     vagrant ssh burst -c 'work compile 2'
     vagrant reload important                      a reboot keeps limits and promises
-    dynmem explain burst, dynmem events -n 20     why it is so
+    dynmem explain dynmem-burst                   why it is so; dynmem events -n 20
 
 vagrant/README.md walks through them. `make vagrant-end` ends all of it."""
 
