@@ -56,7 +56,7 @@ def random_scenario(seed: int, seconds: float = 300.0, guests: int = 6) -> Scena
     return Scenario(capacity, specs, tuple(steps), seconds, seed)
 
 
-def seesaw_scenario(seed: int, seconds: float = 300.0, guests: int = 8) -> Scenario:
+def seesaw_scenario(seed: int, seconds: float = 300.0, guests: int = 48) -> Scenario:
     """Guests that need much and little by turns, so that memory is plugged and unplugged all the time."""
     rng = random.Random(f"seesaw {seed}")
     specs = tuple(seesaw_guest(rng, f"vm{i}") for i in range(guests))
@@ -71,7 +71,7 @@ def seesaw_scenario(seed: int, seconds: float = 300.0, guests: int = 8) -> Scena
             steps.append(Step(round(at, 2), Use(spec.name, rng.randrange(0, 32) * MIB)))
             at += rng.uniform(8.0, 14.0)
         at = 10.0
-        while (at := at + rng.uniform(2.0, 10.0)) < seconds:
+        while (at := at + rng.uniform(1.5, 6.0)) < seconds:
             steps += random_ambush(rng, spec, round(at, 2))
     steps.sort(key=lambda step: step.at)
     return Scenario(int(whole * rng.uniform(0.8, 1.1)), specs, tuple(steps), seconds, seed)
@@ -82,7 +82,7 @@ def seesaw_guest(rng: random.Random, name: str) -> GuestSpec:
     minimum = rng.choice((128, 192, 256)) * MIB
     startup = minimum + 128 * MIB
     limits = Limits(startup, minimum, startup + rng.randrange(4, 9) * 128 * MIB)
-    growth = rng.choices((Growth.HOTADD, Growth.VIRTIO_MEM), (0.8, 0.2))[0]
+    growth = rng.choices((Growth.HOTADD, Growth.VIRTIO_MEM), (0.65, 0.35))[0]
     return GuestSpec(name, limits, growth=growth, boot_seconds=2.0, agent_seconds=0.5)
 
 
@@ -116,13 +116,13 @@ def random_guest(rng: random.Random, name: str) -> GuestSpec:
 
 
 KINDS = {
-    "Grow": 3.0,
-    "Shrink": 4.0,
-    "AttachDimm": 3.0,
-    "DetachDimm": 4.0,
-    "ResizeVirtioMem": 3.0,
-    "SendToGuest": 2.0,
-    "SetPace": 0.5,
+    "Grow": 1.5,
+    "Shrink": 1.5,
+    "AttachDimm": 4.0,
+    "DetachDimm": 7.0,
+    "ResizeVirtioMem": 5.0,
+    "SendToGuest": 2.5,
+    "SetPace": 0.3,
 }
 """Kinds of commands, and how often a guest lies in wait for one: the seldom ones more often."""
 _NOT_FOR = {Growth.HOTADD: {"ResizeVirtioMem"}, Growth.VIRTIO_MEM: {"AttachDimm", "DetachDimm"},

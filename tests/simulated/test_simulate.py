@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from host_controller.cli import group
+from host_controller.cli import group, main
 from host_controller.engine import Engine
 from host_controller.errors import InputError
 from host_controller.hypervisor.interface import HypervisorEvent, Tick
@@ -85,6 +85,9 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
         ('duration = "5min"', 'duration = "5 parsecs"', "host.duration: '5 parsecs'; allowed: seconds"),
         ('capacity = "6GiB"', 'capacity = "6GiBs"', "host.capacity"),
         ('minimum = "512MiB"\nmaximum = "4GiB"', 'minimum = "2GiB"\nmaximum = "4GiB"', "below minimum"),
+        ('maximum = "4GiB"', 'maximum = "256MiB"', "vm[2]: maximum (256 MiB) is below startup"),
+        ('over = "30s"', 'over = "-30s"', "vm[2].demand.over: '-30s'; allowed: seconds"),
+        ("start = 60", "start = inf", "vm[2].demand.start: inf; allowed: seconds"),
         ('kind = "ramp"', 'kind = "ramps"', "vm[2].demand.kind: 'ramps'; allowed are steady, ramp"),
         ("start = 60, ", "", "vm[2].demand.start: missing"),
         ("weight = 300", "weight = true", "vm[2].weight: True; allowed: a whole number from 1"),
@@ -132,6 +135,27 @@ def test_a_trace_that_cannot_be_repaired_is_refused(tmp_path: Path, text: str, s
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=said):
         read_trace(tmp_path / "t.csv", "a", MIB)
+
+
+def test_a_trace_that_was_repaired_is_told_with_the_count_of_its_values(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("s,a\n0,100\n60,-5\n120,\n180,200\n240,150\n")
+    trace = 'kind = "trace", file = "t.csv", column = "a", unit = "1MiB"'
+    old = 'kind = "ramp", low = "300MiB", high = "2GiB", start = 60, over = "30s"'
+    path = file(tmp_path, GOOD.replace(old, trace))
+    assert "db: 2 values of its trace were" in dynmem(path).output
+    [db] = [vm for vm in json.loads(dynmem(path, "--json").output)["vms"] if vm["name"] == "db"]
+    assert db["repaired_values"] == 2
+
+
+def test_a_bad_file_ends_the_command_with_2_and_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = file(tmp_path, GOOD.replace("weight = 300", "weigth = 300"))
+    monkeypatch.setattr("sys.argv", ["dynmem", "simulate", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "vm[2].weigth: unknown" in capsys.readouterr().err
 
 
 def test_an_unknown_law_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
