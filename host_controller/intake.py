@@ -159,7 +159,7 @@ class Intake:
         vm.dimms, vm.state = event.dimms, event.state
         asked = event.virtio_mem_requested_bytes
         vm.virtio_mem = VirtioMem(event.virtio_mem_bytes, asked, asked, confirmed_bytes=asked, moved_at=now)
-        lifecycle.claim(vm, event.actual_bytes, now)
+        lifecycle.claim(vm, _unwrapped(vm, event.actual_bytes), now)
         if event.booted:
             # The hypervisor starts a VM with its boot target, which we know: nothing needs to be sent.
             startup = event.config.growth is Growth.BALLOON
@@ -232,14 +232,15 @@ class Intake:
 
     @_on_vm.register
     def _(self, event: hv.BalloonChanged, vm: Vm, now: float) -> None:
-        self._balloon(vm, event.actual_bytes, now)
+        self._balloon(vm, _unwrapped(vm, event.actual_bytes), now)
 
     @_on_vm.register
     def _(self, event: hv.BalloonSampled, vm: Vm, now: float) -> None:
-        if event.actual_bytes != vm.actual_bytes:
-            self._balloon(vm, event.actual_bytes, now)
+        actual = _unwrapped(vm, event.actual_bytes)
+        if actual != vm.actual_bytes:
+            self._balloon(vm, actual, now)
         else:
-            lifecycle.claim(vm, event.actual_bytes, now)
+            lifecycle.claim(vm, actual, now)
         stats = event.stats
         if stats is None:
             return
@@ -456,3 +457,11 @@ class Intake:
         if asked and quiet and inflated > 0 and RATE_WINDOW[0] <= seconds <= RATE_WINDOW[1]:
             rate = min(inflated / seconds, FASTEST_INFLATION)
             vm.inflate_rate = rate if vm.inflate_rate == 0 else 0.7 * vm.inflate_rate + 0.3 * rate
+
+
+def _unwrapped(vm: Vm, actual_bytes: int) -> int:
+    """QEMU counts what the kernel before a reset had ballooned from the RAM of now: with its DIMMs gone that
+    is less than nothing, and wraps to millions of TiB. Then the balloon says nothing.
+    """
+    most = max(vm.ram_bytes, vm.config.limits.maximum_bytes)
+    return actual_bytes if actual_bytes <= most else vm.ram_bytes

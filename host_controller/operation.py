@@ -160,6 +160,8 @@ class Unplug(Steps):
             self._give_up("the guest has come to need the DIMM")
         if self.stage == "deflating":
             assert self.raise_to_bytes is not None
+            if vm.resend:
+                return self._fail("the balloon's target was not confirmed")
             if vm.actual_bytes >= self.raise_to_bytes and not vm.sent:
                 return self._offline(vm, dimm.base_bytes, dimm.size_bytes, now, agent)
             if now > self.deadline:

@@ -9,8 +9,8 @@ from typing import Final
 
 from agent import wire
 from host_controller.hypervisor.interface import Command, SendToGuest
-from host_controller.policy.plan import spare_bytes
-from host_controller.policy.virtio_mem import bearable
+from host_controller.policy.plan import heard_lately, spare_bytes
+from host_controller.policy.virtio_mem import bearable, idle_bytes
 from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, RAISE_LIMIT, Outcome, Steps
 from host_controller.units import format_size, round_down
 from host_controller.vm import Vm
@@ -57,6 +57,8 @@ class Resize(Steps):
             case "zone named":
                 return self._ask(vm, now)
             case "deflating" if vm.actual_bytes >= (self.raise_to_bytes or 0):
+                if not heard_lately(vm, now) or spare_bytes(vm) < self._from_bytes - self.size_bytes:
+                    return self._drop("the guest needs its virtio-mem after all")
                 return self._ask(vm, now)
             case "deflating" if late:
                 return self._fail("the balloon did not make room for virtio-mem to shrink")
@@ -130,7 +132,10 @@ class Resize(Steps):
                 self._go("coming online", now + ONLINE_LIMIT)
             elif now > self.deadline:
                 self.note = "the guest did not bring the new memory online"
-                return self._send(vm, "settling", self._without_idle(vm), now)
+                less = self._without_idle(vm, now)
+                return (
+                    self._send(vm, "settling", less, now) if less < self.size_bytes else self._fail(self.note)
+                )
         elif self.stage != "following" or current != self._seen_bytes:
             self._seen_bytes = current
             self._go("following", now + PATIENCE)
@@ -155,12 +160,13 @@ class Resize(Steps):
         added = self.size_bytes - self._from_bytes
         return facts.total_bytes >= self._total_before + added * 3 // 4
 
-    def _without_idle(self, vm: Vm) -> int:
-        """The size without what nobody brought online. Without an agent that is a guess, so no more goes than
-        the guest can spare.
+    def _without_idle(self, vm: Vm, now: float) -> int:
+        """The size without what nobody brought online. Without an agent that is a guess, so what the guest can
+        spare goes with it; from one that is not heard nothing is taken (rule 5).
         """
-        if vm.facts is None or vm.facts.from_agent:
-            return self._from_bytes
-        idle = vm.offline_bytes + max(0, spare_bytes(vm))
+        facts = vm.facts
+        if facts is None or not heard_lately(vm, now):
+            return self.size_bytes
+        idle = idle_bytes(vm) + (0 if facts.from_agent else max(0, spare_bytes(vm)))
         least = self.size_bytes - round_down(idle, vm.config.virtio_mem_block_bytes)
         return max(self._from_bytes, least)

@@ -88,12 +88,20 @@ def unfinished(vm: Vm, now: float) -> int | None:
     return device.requested_bytes if late and not device.settled else None
 
 
+def idle_bytes(vm: Vm) -> int:
+    """What is plugged and not in the guest's MemTotal: by its memory blocks, which may be plugged in part."""
+    facts, current = vm.facts, vm.virtio_mem.current_bytes
+    if facts is None:
+        return 0
+    return max(0, min(vm.offline_bytes, current, vm.present_bytes + current - facts.usable_bytes))
+
+
 def unused(vm: Vm, now: float) -> int | None:
     """The size without what the guest plugged and did not bring online; None when there is no such thing."""
     device = vm.virtio_mem
     if now < vm.unplug_refused_until or not device.settled:
         return None
-    idle = round_up(min(vm.offline_bytes, device.current_bytes), vm.config.virtio_mem_block_bytes)
+    idle = round_up(idle_bytes(vm), vm.config.virtio_mem_block_bytes)
     if idle < MIB or now - max(device.moved_at, device.asked_at, vm.since) < OFFLINE_SECONDS:
         return None
     return max(0, device.requested_bytes - idle)

@@ -100,6 +100,7 @@ def test_memory_that_is_not_brought_online_is_taken_back() -> None:
     operation = growing(vm)
     vm.virtio_mem.observe(256 * MIB, None, 1.5)
     assert operation.advance(vm, 1.5, agent=True) == []
+    vm.facts = build.facts(512, 100, at=1.5 + ONLINE_LIMIT, offline_bytes=256 * MIB)
     back = asked_for(operation.advance(vm, 1.6 + ONLINE_LIMIT, agent=True))
     assert back.requested_bytes == 0
     answer(vm, operation, back, 30.0)
