@@ -200,7 +200,7 @@ def facts_from_report(
     usable = plugged - report.ballooned_bytes
     unsure = virtio_mem is not None and (report.offline_bytes or not virtio_mem.steady(now))
     if unsure and previous is not None:
-        # Not bounded by `most`, which may lag behind, or the kernel would seem to have taken less from now on.
+        # Not bounded by `most`, which may lag behind: the kernel would seem to have taken less from now on.
         usable = report.total_bytes + previous.kernel_bytes
     if usable + block < report.total_bytes:
         return Contradiction("total-above-usable", f"{report.total_bytes} of {usable} usable bytes")

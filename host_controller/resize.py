@@ -161,8 +161,8 @@ class Resize(Steps):
         return facts.total_bytes >= self._total_before + added * 3 // 4
 
     def _without_idle(self, vm: Vm, now: float) -> int:
-        """The size without what nobody brought online. Without an agent that is a guess, so what the guest can
-        spare goes with it; from one that is not heard nothing is taken (rule 5).
+        """The size without what nobody brought online. Without an agent that is a guess, so what it can spare
+        goes with it; from one that is not heard nothing is taken (rule 5).
         """
         facts = vm.facts
         if facts is None or not heard_lately(vm, now):
