@@ -10,7 +10,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from host_controller.engine import Engine
 from host_controller.model import Settings
@@ -82,6 +82,7 @@ def soak(
     *,
     pairs: int = 0,
     minutes: float = math.inf,
+    scenarios: Callable[[int], Scenario] = scenario_of,
 ) -> tuple[Tally, list[tuple[Scenario, Violation]]]:
     """Play random scenarios until so many engine steps were made; the violating ones are returned.
 
@@ -91,7 +92,7 @@ def soak(
     found = []
     end = time.monotonic() + 60 * minutes
     while tally.steps < steps or (tally.rarest < pairs and time.monotonic() < end):
-        scenario = scenario_of(seed + tally.runs)
+        scenario = scenarios(seed + tally.runs)
         world = play(scenario, make_engine, ignored=ignored)
         tally.add(world)
         if world.violations:
