@@ -1,4 +1,4 @@
-"""A hundred thousand random engine steps; `make soak` makes a million, with plugging without end among them."""
+"""A hundred thousand random engine steps; `make soak` makes a million, and plugs without end too."""
 
 from tests.simulated.generator import random_scenario
 from tests.simulated.soak import explain, soak
