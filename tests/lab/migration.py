@@ -40,7 +40,9 @@ class Migration:
         self._thread.start()
 
     def _run(self, session: Session, mib_per_second: int) -> None:
-        domain = self.guest.domain()
+        # On a connection of its own: libvirt's client may keep a second call waiting until the first is over.
+        connection = libvirt.open(self.guest.session.uri)
+        domain = connection.lookupByName(self.guest.name)
         xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_MIGRATABLE | libvirt.VIR_DOMAIN_XML_SECURE)
         xml = xml.replace(f"{self.guest.place}/", f"{self.arrived.place}/")
         try:
@@ -48,6 +50,7 @@ class Migration:
         except libvirt.libvirtError as error:
             self.error = str(error)
         self.ended = time.time()
+        connection.close()
 
     def cancel(self) -> None:
         """Call it off; the guest stays where it is."""
