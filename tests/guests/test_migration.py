@@ -130,6 +130,7 @@ def test_a_guest_under_a_migration_is_not_touched_and_goes_on_where_it_is_when_t
     there.controller.wait_for(lambda status: not status["vms"], 10, "what never arrived is forgotten")
 
 
+@pytest.mark.faults
 def test_a_paused_guest_is_not_touched_costs_no_more_and_goes_on(hosts: Hosts, grown: dict[str, Any]) -> None:
     here, guest = hosts.here, hosts.guest
     guest.workload.free()
@@ -147,6 +148,7 @@ def test_a_paused_guest_is_not_touched_costs_no_more_and_goes_on(hosts: Hosts, g
     assert vm["phase"] == "live"
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("managed", [False, True], ids=["save", "managed-save"])
 def test_a_saved_guest_costs_nothing_and_comes_back_as_it_was(
     hosts: Hosts, grown: dict[str, Any], managed: bool
@@ -191,6 +193,7 @@ def assert_taken_over(rig: Rig, guest: Guest, before: dict[str, Any], poll: Poll
     assert any(abs(one.data["target_bytes"] - before["actual_bytes"]) <= MIB for one in target)
 
 
+@pytest.mark.faults
 def test_a_snapshot_of_disk_and_memory_is_waited_for(hosts: Hosts, grown: dict[str, Any]) -> None:
     here, guest = hosts.here, hosts.guest
     xml = f"""<domainsnapshot>
@@ -208,6 +211,7 @@ def test_a_snapshot_of_disk_and_memory_is_waited_for(hosts: Hosts, grown: dict[s
     squeezed(here, guest, grown)
 
 
+@pytest.mark.faults
 def test_a_guest_grows_and_shrinks_while_its_disk_is_copied(hosts: Hosts) -> None:
     here, guest = hosts.here, hosts.guest
     guest.workload.free()
