@@ -36,7 +36,7 @@ test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test 
 	$(PYTHON) -m pytest -m 'guests and ($(DAILY))'
 
 .PHONY: faults soak-guests
-faults: $(STAMP) ## every fault on real guests, with a table of what was asserted and seen; about 30 minutes
+faults: $(STAMP) ## every fault on real guests, with a table, and what takes long of a VM's life; about 45 minutes
 	$(PYTHON) -m pytest -s -m faults tests/guests/faults tests/guests --faults-table=docs/faults.md
 
 soak-guests: $(STAMP) ## three real guests under random work and random faults for 20 minutes

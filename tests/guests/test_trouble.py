@@ -67,6 +67,7 @@ def told(rig: Rig, topic: str, since: float) -> list[str]:
     return [entry["text"] for entry in entries if entry["topic"] == topic and entry["at"] >= wall]
 
 
+@pytest.mark.faults
 def test_growth_without_hot_add_is_charged_with_maximum_until_the_driver_is_alive(rig: Rig) -> None:
     flat = rig.define("flat", Limits(minimum=160, startup=512, maximum=1024, growth="balloon"))
     flat.start()
@@ -95,6 +96,7 @@ def test_growth_without_hot_add_is_charged_with_maximum_until_the_driver_is_aliv
     rig.controller.wait_for(lambda status: len(status["vms"]) == 1, 10, "gone")
 
 
+@pytest.mark.faults
 def test_a_host_that_runs_short_takes_back_what_nobody_needs_and_lets_nobody_grow(
     rig: Rig, one: Guest, meminfo: Meminfo
 ) -> None:

@@ -95,6 +95,7 @@ def test_what_is_freed_leaves_through_the_device_first(rig: Rig, guest: Guest) -
     assert sample.guests[guest.name].charge < STARTUP * MIB + sample.guests[guest.name].overhead
 
 
+@pytest.mark.faults
 def test_after_a_reset_the_device_is_empty_and_the_guest_starts_with_startup(rig: Rig, guest: Guest) -> None:
     grow(rig, guest, 600)
     assert device(guest)[0] > 0
@@ -112,6 +113,7 @@ def test_after_a_reset_the_device_is_empty_and_the_guest_starts_with_startup(rig
     guest.workload.free()
 
 
+@pytest.mark.faults
 def test_a_controller_that_comes_after_a_killed_one_knows_what_is_plugged(rig: Rig, guest: Guest) -> None:
     guest.workload.allocate(700, rate=100)
     rig.controller.wait_vm(guest, lambda vm: vm["virtio_mem_bytes"] > 0, 30, "growing")
