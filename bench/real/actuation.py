@@ -26,7 +26,7 @@ CAPACITY: Final = 2 * RAM + 1000
 WANTS_ALL: Final = 2000
 """A buffer of so many percent makes a guest want whatever its maximum lets it have."""
 WANTS_LEAST: Final = 5
-ROOM: Final = 48
+ROOM: Final = 24
 SHORT: Final = 700
 """MiB above one guest's RAM that both guests have together, so that one waits for the other."""
 LIMIT: Final = 60.0

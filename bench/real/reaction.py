@@ -21,7 +21,7 @@ from tests.lab.lab import Lab
 STEPS: Final = (128, 512, 1024)
 TURNS: Final = 3
 RAM: Final = 2048
-SMALL: Final = 256
+SMALL: Final = 320
 CAPACITY: Final = 9000
 SWAP: Final = 1024
 PHASES: Final = 20
