@@ -157,7 +157,7 @@ class Unplug(Steps):
             return self._detach(vm, now)
         if self.stage == "offlining" and misses(vm):
             # Once it is leaving nobody can help the guest.
-            self._give_up("the guest has come to need the DIMM")
+            self._turn_back("the guest has come to need the DIMM")
         if self.stage == "deflating":
             assert self.raise_to_bytes is not None
             if vm.resend:
@@ -169,10 +169,10 @@ class Unplug(Steps):
         if self.stage == "offlined":
             return self._detach(vm, now)
         if self.stage == "offlining" and now > self.deadline:
-            self._give_up("the guest did not offline the DIMM in time")
+            self._turn_back("the guest did not offline the DIMM in time")
         if self.stage == "detaching" and now > self.deadline:
-            self._give_up("the DIMM did not leave in time")
-        return self._undone(vm) if self.stage == "given up" else []
+            self._turn_back("the DIMM did not leave in time")
+        return self._undone(vm) if self.stage == "turning back" else []
 
     def acknowledged(self, ack: wire.Ack) -> None:
         """The agent has done what it could."""
@@ -181,7 +181,7 @@ class Unplug(Steps):
         if ack.ok:
             self.stage = "offlined"
         else:
-            self._give_up(f"the guest needs the DIMM: {ack.detail}")
+            self._turn_back(f"the guest needs the DIMM: {ack.detail}")
 
     def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
         """The hypervisor answered."""
@@ -199,7 +199,7 @@ class Unplug(Steps):
         elif vm.job:
             self.stage = "offlined"  # asked again once the job is over
         else:
-            self._give_up(f"unplug was refused: {error}")
+            self._turn_back(f"unplug was refused: {error}")
 
     def dimms_changed(self, vm: Vm, added: bool) -> None:
         """Seen in `advance`."""
@@ -225,8 +225,8 @@ class Unplug(Steps):
         self._go("detaching", now + DETACH_LIMIT)
         return [DetachDimm(vm.config.uuid, self.ticket, self.alias)]
 
-    def _give_up(self, note: str) -> None:
-        self.stage, self.note = "given up", note
+    def _turn_back(self, note: str) -> None:
+        self.stage, self.note = "turning back", note
 
     def _undone(self, vm: Vm) -> list[Command]:
         """Fail, and bring half-offlined blocks back online."""

@@ -11,7 +11,7 @@ from typing import Final
 from tests.lab import apt
 from tests.lab.cache import build_once, key_of
 from tests.lab.errors import ImageError
-from tests.lab.image import CODENAME, LEFT_OUT
+from tests.lab.image import CODENAME
 from tests.lab.progress import Progress
 
 NAME: Final = "dynmem-lab"
@@ -50,7 +50,7 @@ _SECTOR: Final = 512
 
 def key() -> str:
     """A name for everything that the box depends on."""
-    return key_of(CODENAME, *PACKAGES, *LEFT_OUT, SETUP.read_text(), Path(__file__).read_text())
+    return key_of(CODENAME, *PACKAGES, *apt.LEFT_OUT, SETUP.read_text(), Path(__file__).read_text())
 
 
 def ensure_box(public_key: Path) -> Path:
@@ -83,12 +83,9 @@ def _build(directory: Path, public_key: Path) -> None:
 
 
 def _bootstrap(root: Path, public_key: Path) -> None:
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root", "--format=directory"]
-    command += ["--include=" + ",".join(PACKAGES)]
-    command += [f"--aptopt={line}" for line in ('Acquire::Languages "none"', *apt.inherited_options())]
-    command += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
-    command.append(f'--customize-hook=sh {SETUP} "$1" < {public_key}')
-    _run(*command, CODENAME, str(root), *apt.debian_sources(CODENAME))
+    options = ["--quiet", "--mode=root", "--format=directory"]
+    options.append(f'--customize-hook=sh {SETUP} "$1" < {public_key}')
+    _run(*apt.mmdebstrap(CODENAME, str(root), PACKAGES, *options))
 
 
 def _make_disk(root: Path, disk: Path) -> None:

@@ -1,5 +1,6 @@
 """What is so on this machine: read, never changed. `checks` judges it."""
 
+import json
 import os
 import re
 import shutil
@@ -7,6 +8,8 @@ import socket
 import subprocess
 from pathlib import Path
 from typing import Final
+
+import psutil  # type: ignore[import-untyped]
 
 from tests.lab.cache import cache_directory
 from tests.lab.processes import start_time
@@ -36,7 +39,7 @@ def gather(*, netns: bool) -> Facts:
         private=netns or inside(),
         can_install=shutil.which("apt-get") is not None,
         missing_packages=missing,
-        available_bytes=meminfo("MemAvailable"),
+        available_bytes=psutil.virtual_memory().available,
         disks=disks({cache_directory(): BOX_BYTES * building, STATE if netns else IMAGES: GUESTS_BYTES}),
         foreign_controller=not netns and answers(SOCKET) and our_controller() is None,
         libvirt_answers=not looked_at or virsh("version") is not None,
@@ -65,13 +68,6 @@ def missing_packages() -> tuple[str, ...]:
     show = ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\n", *wanted]
     said = subprocess.run(show, capture_output=True, text=True, check=False).stdout.splitlines()
     return tuple(name for name in wanted if f"{name} installed" not in said)
-
-
-def meminfo(name: str) -> int:
-    """A line of /proc/meminfo, in bytes."""
-    found = re.search(rf"^{name}:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 def disks(needs: dict[Path, int]) -> tuple[Disk, ...]:
@@ -113,8 +109,8 @@ def present_box() -> str | None:
     """The key of the box that Vagrant has; empty when it is not one of ours, None when there is none."""
     home = Path(os.environ.get("VAGRANT_HOME", Path.home() / ".vagrant.d"))
     for metadata in home.glob(f"boxes/{box.NAME}/*/libvirt/metadata.json"):
-        found = re.search(r'"dynmem_key": "(\w+)"', metadata.read_text())
-        return found[1] if found else ""
+        key: str = json.loads(metadata.read_text()).get("dynmem_key", "")
+        return key
     return None
 
 

@@ -5,7 +5,6 @@ import selectors
 import shutil
 import socket
 import subprocess
-import tarfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +14,12 @@ import pytest
 
 from agent import wire
 from deb import build
-from tests.lab import apt, initrd
+from tests.lab import apt, image, initrd
 from tests.lab.accelerator import find_accelerator
 from tests.lab.cache import build_once, key_of
 from tests.lab.domain import AGENT_PORT
-from tests.lab.image import CODENAME, LEFT_OUT, PACKAGES, _make_root_disk
 
-WITH_SYSTEMD = (*PACKAGES, "systemd-sysv", "udev", "dbus")
+WITH_SYSTEMD = (*image.PACKAGES, "systemd-sysv", "udev", "dbus")
 KERNEL_ARGUMENTS = (
     "console=ttyS0 loglevel=4 root=/dev/vda rw psi=1 mitigations=off audit=0 apparmor=0 no_timer_check "
     "systemd.show_status=false systemd.default_timeout_start_sec=300 random.trust_cpu=on"
@@ -45,7 +43,7 @@ ln -s ../lab-step.service /run/systemd/system/multi-user.target.wants/lab-step.s
 ln -s /dev/null /run/systemd/system/serial-getty@ttyS0.service
 exec /sbin/init
 """
-SUITE = os.environ.get("DYNMEM_PACKAGE_SUITE", CODENAME)
+SUITE = os.environ.get("DYNMEM_PACKAGE_SUITE", image.CODENAME)
 """Debian release of the guest: bookworm (12) by default, or trixie (13)."""
 # The reboot waits for what the host asks of the agent: the zone of new memory.
 INSTALL = """
@@ -69,27 +67,18 @@ echo STEP done
 
 def system_image() -> Path:
     """A directory with kernel, initrd and root disk of a Debian with systemd, built once."""
-    return build_once("systemd", key_of(SUITE, *WITH_SYSTEMD, *LEFT_OUT, initrd.INIT), _build)
+    return build_once("systemd", key_of(SUITE, *WITH_SYSTEMD, *apt.LEFT_OUT, initrd.INIT), _build)
 
 
 def _build(directory: Path) -> None:
     archive = directory / "root.tar"
-    mode = "root" if os.geteuid() == 0 else "unshare"
-    command = ["mmdebstrap", "--variant=minbase", f"--mode={mode}", "--include=" + ",".join(WITH_SYSTEMD)]
-    command += [f"--aptopt={line}" for line in ('Acquire::Languages "none"', *apt.inherited_options())]
-    command += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
-    command.append('--customize-hook=rm -rf "$1"/etc/apt/sources.list* "$1"/etc/apt/apt.conf.d/99mmdebstrap')
-    command.append('--customize-hook=mkdir -p "$1/lab"')
-    command += [SUITE, str(archive), *apt.debian_sources(SUITE)]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "INITRD": "No"})
-    with tarfile.open(archive) as rootfs:
-        (directory / "initrd").write_bytes(initrd.build_initrd(rootfs))
-        kernel = next(one for one in rootfs.getmembers() if "/boot/vmlinuz-" in one.name)
-        content = rootfs.extractfile(kernel)
-        assert content is not None
-        (directory / "vmlinuz").write_bytes(content.read())
-    _make_root_disk(archive, directory / "root.ext4")
-    archive.unlink()
+    subprocess.run(
+        image.debian(SUITE, archive, WITH_SYSTEMD),
+        check=True,
+        capture_output=True,
+        env={**os.environ, "INITRD": "No"},
+    )
+    image.make_bootable(archive, directory)
 
 
 class Machine:

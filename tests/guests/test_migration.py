@@ -74,12 +74,6 @@ def assert_hands_off(rig: Rig, since: float, until: float) -> None:
     assert [(at - since, command) for at, command in said if command in MEMORY_COMMANDS] == []
 
 
-def wait_seconds(rig: Rig, seconds: float) -> None:
-    """So much time in which something must not happen."""
-    began = rig.observer.latest().at
-    rig.observer.wait_for(lambda sample: sample.at > began + seconds, seconds + 5, f"{seconds} s")
-
-
 class Poll(Thread):
     """Reads what a controller says of one VM, 20 times a second, with the time since the epoch."""
 
@@ -113,7 +107,7 @@ def test_a_guest_under_a_migration_is_not_touched_and_goes_on_where_it_is_when_t
     here.controller.wait_vm(guest, lambda vm: vm["job"] == "migration", 5, "a migration")
     guest.workload.free()  # from now on it would be squeezed, were it not for the job
     since = here.observer.latest().at
-    wait_seconds(here, 7)  # twice as long as an excess may last
+    here.observer.lasts(7)  # twice as long as an excess may last
     until = here.observer.latest().at
     vm = here.controller.vm(guest)
     migration.cancel()
@@ -138,7 +132,9 @@ def test_a_paused_guest_is_not_touched_costs_no_more_and_goes_on(hosts: Hosts, g
     paused = time.time()
     here.controller.wait_vm(guest, lambda vm: vm["state"] == "paused", 10, "paused")
     before = here.controller.vm(guest)
-    wait_seconds(here, 23)  # a running guest that is silent for so long counts as hung, and costs all its RAM
+    here.observer.lasts(
+        23
+    )  # a running guest that is silent for so long counts as hung, and costs all its RAM
     vm = here.controller.vm(guest)
     resumed = time.time()
     guest.domain().resume()
@@ -276,7 +272,7 @@ def test_a_host_without_a_controller_leaves_it_as_it_is_and_one_that_starts_ther
     there.observer.start(guest)
     agent = guest.workload.agent()
     guest.workload.free()
-    wait_seconds(there, 7)
+    there.observer.lasts(7)
     sizes = {sample.guests["mover"].actual for sample in there.observer.samples[-30:] if sample.guests}
     assert sizes == {before["actual_bytes"]}
     assert guest.workload.agent().pid == agent.pid, "its agent speaks to nobody, and lives"

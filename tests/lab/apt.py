@@ -1,10 +1,23 @@
-"""Where this machine gets Debian packages: read from its own apt configuration, never named here."""
+"""Debian from packages, which come from where this machine's own apt gets them: never named here."""
 
 import subprocess
+from collections.abc import Iterable
 
 ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _FIELDS = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
 _INHERITED = ("Acquire::Check-", "Acquire::Retries", "Acquire::http", "Acquire::https", "Acquire::ForceIP")
+LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+
+def mmdebstrap(codename: str, target: str, packages: Iterable[str], *options: str) -> list[str]:
+    """The command that makes a small Debian of these packages in `target`, a directory or a tar."""
+    return [
+        *("mmdebstrap", "--variant=minbase", "--include=" + ",".join(packages)),
+        *(f"--aptopt={line}" for line in ('Acquire::Languages "none"', *inherited_options())),
+        *(f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT),
+        *options,
+        *(codename, target, *debian_sources(codename)),
+    ]
 
 
 def debian_sources(codename: str) -> list[str]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,6 @@ PACKAGES = (
     "qemu-guest-agent",  # what the agent's size is compared with
     "util-linux",
 )
-LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 ROOT_DISK_MIB = (
     4096  # sparse: about 330 MiB of it are used, the rest is for swap files and file-cache workloads
 )
@@ -52,9 +52,10 @@ def ensure_image() -> Image:
     key = key_of(
         CODENAME,
         *PACKAGES,
-        *LEFT_OUT,
+        *apt.LEFT_OUT,
         str(ROOT_DISK_MIB),
         initrd.INIT,
+        inspect.getsource(apt.mmdebstrap),
         inspect.getsource(sys.modules[__name__]),
     )
     place = build_once("image", key, _build)
@@ -68,17 +69,34 @@ def _build(directory: Path) -> None:
     with Progress("guest image") as progress:
         archive = directory / "root.tar"
         _bootstrap(archive, progress)
-        progress.step("making the initrd")
-        with tarfile.open(archive) as rootfs:
-            (directory / "initrd").write_bytes(initrd.build_initrd(rootfs))
-            kernel = next(m for m in rootfs.getmembers() if "/boot/vmlinuz-" in m.name)
-            content = rootfs.extractfile(kernel)
-            assert content is not None
-            (directory / "vmlinuz").write_bytes(content.read())
-        progress.step("making the root disk")
-        _make_root_disk(archive, directory / "root.ext4")
-        archive.unlink()
+        progress.step("making initrd and root disk")
+        make_bootable(archive, directory)
         progress.step("done")
+
+
+def debian(codename: str, archive: Path, packages: Iterable[str]) -> list[str]:
+    """The command that makes the archive of a guest's Debian."""
+    return apt.mmdebstrap(
+        codename,
+        str(archive),
+        packages,
+        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+        # Not a byte of this machine's apt configuration stays in the image.
+        '--customize-hook=rm -rf "$1"/etc/apt/sources.list* "$1"/etc/apt/apt.conf.d/99mmdebstrap',
+        '--customize-hook=mkdir -p "$1/lab"',
+    )
+
+
+def make_bootable(archive: Path, directory: Path) -> None:
+    """`vmlinuz`, `initrd` and `root.ext4` in `directory`, from the archive, which goes."""
+    with tarfile.open(archive) as rootfs:
+        (directory / "initrd").write_bytes(initrd.build_initrd(rootfs))
+        kernel = next(m for m in rootfs.getmembers() if "/boot/vmlinuz-" in m.name)
+        content = rootfs.extractfile(kernel)
+        assert content is not None
+        (directory / "vmlinuz").write_bytes(content.read())
+    _make_root_disk(archive, directory / "root.ext4")
+    archive.unlink()
 
 
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -86,18 +104,10 @@ _ENVIRONMENT = {**os.environ, "PATH": _PATH, "LC_ALL": "C.UTF-8", "INITRD": "No"
 
 
 def _bootstrap(archive: Path, progress: Progress) -> None:
-    mode = "root" if os.geteuid() == 0 else "unshare"
-    command = ["mmdebstrap", "--variant=minbase", f"--mode={mode}", "--include=" + ",".join(PACKAGES)]
-    command += [f"--aptopt={line}" for line in ('Acquire::Languages "none"', *apt.inherited_options())]
-    command += [f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT]
-    # Not a byte of this machine's apt configuration stays in the image.
-    command.append('--customize-hook=rm -rf "$1"/etc/apt/sources.list* "$1"/etc/apt/apt.conf.d/99mmdebstrap')
-    command.append('--customize-hook=mkdir -p "$1/lab"')
-    command += [CODENAME, str(archive), *apt.debian_sources(CODENAME)]
-    progress.step(f"packages by mmdebstrap ({mode} mode)")
+    progress.step("packages by mmdebstrap")
     said: list[str] = []
     with subprocess.Popen(
-        command,
+        debian(CODENAME, archive, PACKAGES),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

@@ -134,6 +134,11 @@ class Observer:
             raise ObserverError("The observer has no sample yet.")
         return self.samples[-1]
 
+    def lasts(self, seconds: float) -> None:
+        """Let so much time pass, as this observer sees it: in which something must not happen."""
+        until = time.monotonic() + seconds
+        self.wait_for(lambda sample: sample.at >= until, seconds + 30, f"{seconds:g} s passed")
+
     def wait_for(self, predicate: Callable[[Sample], bool], limit: float, what: str) -> Sample:
         """The first new sample for which `predicate` holds. Raises ObserverError with the last one seen."""
         deadline = time.monotonic() + limit

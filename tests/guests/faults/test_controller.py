@@ -88,7 +88,7 @@ def test_a_full_disk_costs_history_and_nothing_else(
             ward.grow(150)
             ward.victim.workload.free()
             ward.controller.wait_for(lambda _: errors() > before, 30, "counted")
-            ward.lasts(5)
+            ward.rig.observer.lasts(5)
             written = rows()
             filler.unlink()
         begun = time.monotonic()
@@ -121,7 +121,7 @@ def test_a_deleted_configuration_changes_nothing(ward: Ward, survive: FaultFacto
                 lambda status: bool(status["host"]["configuration_error"]), 10, "the reload refused"
             )
             assert told["host"]["capacity_bytes"] == CAPACITY * MIB
-            ward.lasts(5)
+            ward.rig.observer.lasts(5)
             controller.config.write_text(text)
         controller.hang_up()
         controller.wait_for(lambda status: status["host"]["configuration_error"] is None, 10, "taken over")
@@ -151,7 +151,7 @@ def test_a_stepped_clock_changes_no_decision(
             ignored = ward.vm()["ignored"]
             with fault.on():
                 step.write_text(f"{hours * 3600:+d}\n")
-                ward.lasts(6)
+                ward.rig.observer.lasts(6)
                 vm = ward.vm()
                 assert vm["report_age_seconds"] < 6
                 assert vm["ignored"] == ignored
@@ -182,7 +182,7 @@ def test_exhausted_descriptors_cost_answers_and_nothing_else(ward: Ward, survive
             used = process.num_fds()
             process.rlimit(resource.RLIMIT_NOFILE, (used, hard))
             try:
-                ward.lasts(15)
+                ward.rig.observer.lasts(15)
             finally:
                 process.rlimit(resource.RLIMIT_NOFILE, (soft, hard))
         fault.saw(f"limit {used} for 15 s")

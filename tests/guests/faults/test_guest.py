@@ -114,7 +114,7 @@ def test_a_guest_that_reboots_for_ever(ward: Ward, survive: FaultFactory) -> Non
         with fault.on():
             for _ in range(5):
                 ward.victim.reset()
-                ward.lasts(3)
+                ward.rig.observer.lasts(3)
                 vm = ward.vm()
                 assert vm["charge_bytes"] >= vm["ram_bytes"], vm
             ward.victim.wait_booted()
@@ -162,6 +162,6 @@ def test_a_guest_whose_clock_is_stepped(ward: Ward, survive: FaultFactory, hours
         before = ward.vm()["ignored"]
         with fault.on():
             ward.victim.workload.exec(f"date -s '{hours:+d} hour'")
-            ward.lasts(6)
+            ward.rig.observer.lasts(6)
             assert ward.vm()["report_age_seconds"] < 6
             assert ward.vm()["ignored"] == before

@@ -51,7 +51,7 @@ def test_a_guest_that_does_not_take_a_dimm(
             workload.allocate(300, rate=40)
             workload.wait_event("done", "memory", 60)
             vm = other.controller.wait_vm(other.victim, lambda vm: vm["dimms"] > 0, 30, "a DIMM tried")
-            other.lasts(12)
+            other.rig.observer.lasts(12)
             sample = other.rig.observer.latest().guests[name]
             vm = other.vm()
             fault.saw(

@@ -35,7 +35,7 @@ def test_what_is_too_much_is_drained_and_counted(
         with fault.on():
             put_liar(ward.victim, lie)
             for _ in range(20):
-                ward.lasts(0.5)
+                ward.rig.observer.lasts(0.5)
                 most = max(most, ward.resident())
             put_agent(ward.victim)
         counts = {key: count - counts.get(key, 0) for key, count in noticed(ward).items()}
@@ -75,7 +75,7 @@ def test_a_lie_is_dropped_and_counted(
         with fault.on():
             put_liar(ward.victim, lie)
             for _ in range(16):
-                ward.lasts(0.5)
+                ward.rig.observer.lasts(0.5)
                 largest = max(largest, ward.vm()["assigned_bytes"])
             put_agent(ward.victim)
         dropped = noticed(ward).get(kind, 0) - before
@@ -94,7 +94,7 @@ def test_a_forged_actual_is_found_out(ward: Ward, survive: FaultFactory) -> None
         with fault.on():
             forge_actual(ward.victim, 64)
             for _ in range(16):
-                ward.lasts(0.5)
+                ward.rig.observer.lasts(0.5)
                 lowest = min(lowest, ward.vm()["charge_bytes"])
         fault.saw(f"charge {charge / MIB:.0f} → at least {lowest / MIB:.0f} MiB")
         assert lowest >= charge - 32 * MIB
@@ -107,7 +107,7 @@ def test_an_unbound_driver_is_charged_all_of_its_ram(ward: Ward, survive: FaultF
         taken = ward.controller.wait_vm(
             ward.victim, lambda vm: vm["charge_bytes"] >= vm["ram_bytes"], 10, "charged all of its RAM"
         )
-        ward.lasts(8)
+        ward.rig.observer.lasts(8)
         kept = ward.vm()
         fault.saw(f"charge {taken['charge_bytes'] / MIB:.0f} of RAM {taken['ram_bytes'] / MIB:.0f} MiB")
         assert kept["charge_bytes"] >= kept["ram_bytes"]

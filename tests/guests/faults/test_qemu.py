@@ -33,7 +33,7 @@ def test_a_qemu_that_is_stopped_holds_up_nobody(ward: Ward, survive: FaultFactor
             os.kill(pid, signal.SIGSTOP)
             try:
                 for _ in range(10):
-                    ward.lasts(2)
+                    ward.rig.observer.lasts(2)
                     assert ward.vm()["charge_bytes"] >= charge - MIB
             finally:
                 os.kill(pid, signal.SIGCONT)
@@ -77,7 +77,7 @@ def test_a_libvirtd_that_is_away_for_30_seconds(ward: Ward, survive: FaultFactor
     with survive(ward, "libvirtd stopped for 30 s", asserted, service_down=True) as fault, fault.on():
         ward.rig.lab.session.stop()
         ward.controller.wait_for(lambda status: not status["host"]["connected"], 20, "missed")
-        ward.lasts(30)
+        ward.rig.observer.lasts(30)
         ward.rig.lab.session.start()
 
 
@@ -92,6 +92,6 @@ def test_six_stopped_qemus_hold_up_no_healthy_guest(ward: Ward, survive: FaultFa
             ward.controller.wait_vm(guest, lambda vm: vm["phase"] == "starting", 10, "known")
             os.kill(guest.qemu_pid(), signal.SIGSTOP)
         with fault.on():
-            ward.lasts(10)
+            ward.rig.observer.lasts(10)
             for guest in six:
                 guest.remove()

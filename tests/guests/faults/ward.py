@@ -172,11 +172,6 @@ class Ward:
         """The controller's resident memory, bytes."""
         return int(psutil.Process(self.controller.pid).memory_info().rss)
 
-    def lasts(self, seconds: float) -> None:
-        """Let time pass, as the observer sees it."""
-        until = time.monotonic() + seconds
-        self.rig.observer.wait_for(lambda sample: sample.at >= until, seconds + 30, f"{seconds:g} s passed")
-
     def grow(self, mib: int = 420) -> None:
         """Have the victim grown, by a DIMM if it is more than its boot RAM, with all of it in use."""
         self.victim.workload.allocate(mib, rate=JOB_RATE)
