@@ -61,8 +61,12 @@ def crowd_out(rig: Rig, mib: int) -> tuple[Guest, Guest]:
     return web, db
 
 
-def event_after(rig: Rig, guest: Guest, name: str, since: float, limit: float) -> ObservedEvent:
-    return rig.observer.wait_event(guest, name, limit, since)
+def reset_without_room(rig: Rig, mib: int) -> tuple[Guest, Guest, float, ObservedEvent]:
+    """As `crowd_out`, then web is reset: with the time of that, and of its standing still."""
+    web, db = crowd_out(rig, mib)
+    since = time.monotonic()
+    web.reset()
+    return web, db, since, rig.observer.wait_event(web, "STOP", STANDS_STILL_WITHIN, since)
 
 
 def overdrafts(rig: Rig, since: float) -> list[str]:
@@ -78,12 +82,12 @@ def test_a_reset_without_room_stands_still_until_the_others_have_made_it(rig: Ri
     db.workload.free()
     since = time.monotonic()
     web.reset()
-    stopped = event_after(rig, web, "STOP", since, STANDS_STILL_WITHIN)
+    stopped = rig.observer.wait_event(web, "STOP", STANDS_STILL_WITHIN, since)
     still = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 2, "known to stand still")
     assert "stands still" in still["standstill"]
     assert still["charge_bytes"] >= 512 * MIB
     assert rig.controller.status()["host"]["overdraft"] is None, "what stands still takes nothing"
-    resumed = event_after(rig, web, "RESUME", since, RESET_WAIT + 3)
+    resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + 3, since)
     headroom = rig.controller.status()["host"]["headroom_bytes"]
     assert headroom >= -NOISE, "there is room for all of its RAM"
     print(f"\nstood still {stopped.at - since:.2f} s after the reset, for {resumed.at - stopped.at:.1f} s")
@@ -97,11 +101,8 @@ def test_a_reset_without_room_stands_still_until_the_others_have_made_it(rig: Ri
 
 @pytest.mark.faults
 def test_what_cannot_be_found_in_time_is_a_recorded_overdraft_that_ends(rig: Rig, books: Books) -> None:
-    web, db = crowd_out(rig, 650)
-    since = time.monotonic()
-    web.reset()
-    stopped = event_after(rig, web, "STOP", since, STANDS_STILL_WITHIN)
-    resumed = event_after(rig, web, "RESUME", since, RESET_WAIT + 3)
+    web, db, since, stopped = reset_without_room(rig, 600)
+    resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + 3, since)
     print(f"\nstood still for {resumed.at - stopped.at:.1f} s")
     assert RESET_WAIT - 1 <= resumed.at - since <= RESET_WAIT + 2
     overdraft = rig.controller.wait_for(lambda s: s["host"]["overdraft"] is not None, 3, "an overdraft")
@@ -118,14 +119,12 @@ def test_what_cannot_be_found_in_time_is_a_recorded_overdraft_that_ends(rig: Rig
 
 @pytest.mark.faults
 def test_the_heir_of_a_killed_controller_lets_it_run(rig: Rig, books: Books) -> None:
-    web, _ = crowd_out(rig, 650)
-    since = time.monotonic()
-    web.reset()
-    stopped = event_after(rig, web, "STOP", since, STANDS_STILL_WITHIN)
+    web, _, since, stopped = reset_without_room(rig, 600)
     rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 2, "known to stand still")
+    books.look()  # its journal goes with it
     rig.controller.kill()
     rig.controller.start()
-    resumed = event_after(rig, web, "RESUME", since, RESET_WAIT + 5)
+    resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + 5, since)
     print(f"\nstood still for {resumed.at - stopped.at:.1f} s, over two controllers")
     web.wait_booted()
     rig.guests["db"].workload.free()
@@ -135,10 +134,7 @@ def test_the_heir_of_a_killed_controller_lets_it_run(rig: Rig, books: Books) -> 
 @pytest.mark.faults
 def test_a_guest_that_its_user_has_paused_stays_paused(rig: Rig) -> None:
     """Also one that we had stopped, that its user let run and paused again while no controller was there."""
-    web, db = crowd_out(rig, 650)
-    since = time.monotonic()
-    web.reset()
-    event_after(rig, web, "STOP", since, STANDS_STILL_WITHIN)
+    web, db, _, _ = reset_without_room(rig, 600)
     rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 2, "known to stand still")
     rig.controller.kill()
     web.domain().resume()
@@ -191,7 +187,7 @@ def test_sleep_to_ram_is_charged_with_what_the_driver_gives_back(rig: Rig, books
     since = time.monotonic()
     small = rig.controller.vm(web)["actual_bytes"]
     web.workload.sleep_to_ram()
-    event_after(rig, web, "SUSPEND", since, 30)
+    rig.observer.wait_event(web, "SUSPEND", 30, since)
     asleep = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 5, "asleep")
     print(f"\nasleep: actual {small / MIB:.0f} → {asleep['actual_bytes'] / MIB:.0f} MiB, {asleep['phase']}")
     web.domain().pMWakeup()
