@@ -20,7 +20,7 @@ def claims_mib(
 
     `lower` equals `need` for those. tests/simulated/test_density.py holds this to Demand.estimate().
     """
-    margin = np.maximum(8.0, usable / 64)
+    margin = np.maximum(16.0, usable / 64)
     lower = np.maximum(minimum, np.minimum(maximum, demand + margin))
     desired = np.maximum(minimum, np.minimum(maximum, demand * (1 + buffer) + margin))
     return lower, desired

@@ -63,8 +63,10 @@ class Estimate(NamedTuple):
 
 
 def margin_bytes(usable_bytes: int) -> int:
-    """What is left available to a guest at the least: nothing is measured exactly."""
-    return max(8 * MIB, usable_bytes // 64)
+    """What is left available to a guest at the least: nothing is measured exactly, and with 8 MiB real guests
+    without swap were seen to kill the program that had just been given them.
+    """
+    return max(16 * MIB, usable_bytes // 64)
 
 
 @dataclass(slots=True)
@@ -118,8 +120,9 @@ class Demand:
         margin = margin_bytes(usable)
         demand = guest + hot_swap + cache + stall
 
-        lower, need = guest + margin, demand + margin
-        desired = need + demand * limits.buffer_percent // 100 + ahead
+        # What it grows by until memory could get there it must have before anybody's buffer is filled.
+        lower, need = guest + margin, demand + margin + ahead
+        desired = need + demand * limits.buffer_percent // 100
         least, most = limits.minimum_bytes, limits.maximum_bytes
         if lower < least:
             lower, need, desired = least, max(least, need), max(least, desired)

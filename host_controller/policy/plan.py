@@ -273,9 +273,9 @@ def misses(vm: Vm) -> bool:
     offline aside at once, which looks like demand, and like sudden growth.
     """
     facts = vm.facts
-    return facts is not None and facts.available_bytes < facts.floor_bytes + 2 * margin_bytes(
-        facts.usable_bytes
-    )
+    if facts is None:
+        return False
+    return facts.available_bytes < facts.floor_bytes + margin_bytes(facts.usable_bytes)
 
 
 def zone_for(vm: Vm, size_bytes: int) -> wire.Zone:

@@ -44,7 +44,7 @@ def needs_inside(rig: Rig) -> tuple[dict[str, float], dict[str, float]]:
     for name, guest in rig.guests.items():
         actual = sample.guests[name].actual
         demand = actual - guest.workload.memory().available_bytes
-        margin = max(8 * MIB, actual / 64)
+        margin = max(16 * MIB, actual / 64)
         need[name] = demand + margin
         desired[name] = min(2 * demand + margin, 1024 * MIB)
     return need, desired

@@ -1,17 +1,17 @@
 """The demo's story: what happens, and what must be seen of it by the observer. Sizes in MiB.
 
 The figures, worked out before the run: an idle lab guest of 512 MiB uses 150, its kernel's own memory and
-watermarks included (facts 22). Need is demand + 8 to 16 (the margin), desired is 1.2 × demand + the same.
-`burst` with 700 more wants 1,033, so its maximum of 1,024; `important` with 400 more needs 559 and wants 669.
+watermarks included (facts 22). Need is demand + 16 (the margin), desired is 1.2 × demand + the same.
+`burst` with 700 more wants 1,036, so its maximum of 1,024; `important` with 400 more needs 566 and wants 676.
 QEMU takes up to 128 beside each guest.
 
-    all idle                    3 × 188 + 3 × 128                                 =   948
-    burst at its maximum        2 × 188 + 1,024 + 3 × 128 + next DIMM 128 + 32    = 1,944   within 2,300
-    important has allocated     188 + 1,024 + 669 + 3 × 128 + 128 + 32            = 2,425   above it, so
-    something must give; needs  158 + 863 + 559 + 3 × 128 + 128 + 32              = 2,124   within it
+    all idle                    3 × 196 + 3 × 128                                 =   972
+    burst at its maximum        2 × 196 + 1,024 + 3 × 128 + next DIMM 128 + 32    = 1,960   within 2,300
+    important has allocated     196 + 1,024 + 676 + 3 × 128 + 128 + 32            = 2,440   above it, so
+    something must give; needs  166 + 866 + 566 + 3 × 128 + 128 + 32              = 2,142   within it
 
-(32 are kept ready.) So the buffers contend over 2,300 - 2,124 = 176, and of these the weight of 300 takes
-what it wants first (669 - 559 = 110): burst must come down by at least 64, to which nothing but contention
+(32 are kept ready.) So the buffers contend over 2,300 - 2,142 = 158, and of these the weight of 300 takes
+what it wants first (676 - 566 = 110): burst must come down by at least 64, to which nothing but contention
 brings it.
 """
 

@@ -22,7 +22,7 @@ def guest(usable_mib: int = 512, demand_mib: int = 200, **changes: object) -> Vm
 
 def test_no_command_goes_further_below_the_guest_than_it_has_to_spare() -> None:
     vm = guest(512, 440)
-    spare = (512 - 440) * MIB - 8 * MIB
+    spare = (512 - 440) * MIB - 16 * MIB
     assert plan.lowest_target(vm, SETTINGS) == 512 * MIB - spare
 
 
