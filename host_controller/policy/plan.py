@@ -259,7 +259,10 @@ def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:
         return None
     wanted = max(goal, min(estimate.desired_bytes, vm.growth_ceiling_bytes))
     wanted += int(vm.demand.slope * UNPLUG_SECONDS)
-    if vm.ram_bytes - vm.offline_bytes - dimm_bytes < wanted + UNPLUG_SPARE_BYTES:
+    # A guest at its minimum has its spare memory within that: no DIMM stays for it.
+    at_minimum = estimate.desired_bytes <= vm.config.limits.minimum_bytes
+    spare = 0 if at_minimum else UNPLUG_SPARE_BYTES
+    if vm.ram_bytes - vm.offline_bytes - dimm_bytes < wanted + spare:
         return None
     raised = min(vm.ram_bytes, vm.entitled_bytes + dimm_bytes)
     short = dimm_bytes - (raised - vm.entitled_bytes)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from host_controller.model import RunState
+from host_controller.model import Limits, RunState
 from host_controller.policy import plan
 from host_controller.units import MIB
 from host_controller.vm import Phase, Vm
@@ -56,12 +56,19 @@ def test_a_dimm_leaves_only_when_the_guest_keeps_what_it_wants_and_has() -> None
     assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) == 556 * MIB
     vm.estimate = vm.estimate._replace(desired_bytes=500 * MIB)  # type: ignore[union-attr]
     assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) is None, "a short goal is no reason"
-    vm.estimate = vm.estimate._replace(desired_bytes=150 * MIB)  # type: ignore[union-attr]
+    vm.estimate = vm.estimate._replace(desired_bytes=200 * MIB)  # type: ignore[union-attr]
     vm.demand.slope = 60.0 * MIB
     assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) is None, "it would need it again before it has left"
     full = guest(768, 700, dimms_mib=(256,))
     full.estimate = full.estimate._replace(desired_bytes=300 * MIB)  # type: ignore[union-attr]
     assert plan.unplug_raise(full, 256 * MIB, 150 * MIB) is None, "its free memory does not cover the DIMM"
+
+
+def test_the_first_dimm_leaves_a_guest_whose_minimum_is_its_boot_ram() -> None:
+    vm = guest(512, 100, dimms_mib=(128,), config={"limits": Limits(512 * MIB, 512 * MIB, 1024 * MIB)})
+    assert plan.unplug_raise(vm, 128 * MIB, 512 * MIB) == 640 * MIB
+    vm.estimate = vm.estimate._replace(desired_bytes=513 * MIB)  # type: ignore[union-attr]
+    assert plan.unplug_raise(vm, 128 * MIB, 512 * MIB) is None, "it wants some of what would leave"
 
 
 def test_offline_memory_counts_as_given_in_qemus_terms() -> None:
