@@ -33,6 +33,8 @@ class HostSurvey:
     swap_total_bytes: int = 0
     swap_used_bytes: int = 0
     ksm: bool = False
+    khugepaged_fills: bool = False
+    """Whether khugepaged makes whole huge pages of those with holes."""
     hook: str | None = None
     """Path of the installed start hook."""
     controller: dict[str, Any] | None = None

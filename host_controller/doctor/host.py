@@ -105,6 +105,15 @@ def ksm(host: HostSurvey) -> Finding:
     return Finding("KSM", "note", "on: merged pages look free and are not", remedy)
 
 
+def khugepaged(host: HostSurvey) -> Finding:
+    """What a balloon gave back stays with the host."""
+    if not host.khugepaged_fills:
+        return Finding("khugepaged", "ok", "fills no holes")
+    found = "it fills the holes that balloons make: squeezed VMs grow by some MiB a second, and are charged for it"
+    remedy = "echo 0 > /sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none; to keep it: tmpfiles.d(5)"
+    return Finding("khugepaged", "note", found, remedy)
+
+
 def hook(host: HostSurvey) -> Finding:
     """Starts are admitted only when they can be paid for."""
     if host.hook is not None:
@@ -125,6 +134,7 @@ CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
     swap,
     memmap_on_memory,
     ksm,
+    khugepaged,
     hook,
 )
 

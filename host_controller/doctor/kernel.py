@@ -14,6 +14,8 @@ class Kernel(NamedTuple):
     swap_total_bytes: int
     swap_used_bytes: int
     ksm: bool
+    khugepaged_fills: bool
+    """Whether khugepaged makes whole huge pages of those with holes."""
     kvm: str | None
     """Why KVM cannot be used."""
 
@@ -29,6 +31,7 @@ def read_kernel(root: Path = Path("/")) -> Kernel:
         swap_total_bytes=total,
         swap_used_bytes=total - memory.get("SwapFree", total),
         ksm=_text(root / "sys/kernel/mm/ksm/run").strip() == "1",
+        khugepaged_fills=_khugepaged_fills(root / "sys/kernel/mm/transparent_hugepage"),
         kvm=kvm_problem(root),
     )
 
@@ -42,6 +45,12 @@ def kvm_problem(root: Path = Path("/")) -> str | None:
     if x86 and not {"vmx", "svm"} & set(info.split()):
         return "the processor shows neither vmx nor svm"
     return None
+
+
+def _khugepaged_fills(root: Path) -> bool:
+    if "[never]" in (enabled := _text(root / "enabled")) or not enabled:
+        return False
+    return _text(root / "khugepaged/max_ptes_none").strip() not in ("", "0")
 
 
 def _text(path: Path) -> str:

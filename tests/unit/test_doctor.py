@@ -114,6 +114,7 @@ OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
         ({"overcommit_memory": 2}, "overcommit", "problem", "can fail"),
         ({"memmap_on_memory": True}, "memmap_on_memory", "ok", "on"),
         ({"ksm": True}, "KSM", "note", "merged pages"),
+        ({"khugepaged_fills": True}, "khugepaged", "note", "fills the holes"),
         ({"hook": None}, "start hook", "note", "not installed"),
     ],
 )
@@ -205,6 +206,20 @@ def test_kvm_is_not_usable_because_a_device_is_there(tmp_path: Path) -> None:
     assert kernel.kvm_problem(tmp_path) == "the processor shows neither vmx nor svm"
     (tmp_path / "proc" / "cpuinfo").write_text("vendor_id : GenuineIntel\nflags : fpu vmx\n")
     assert kernel.kvm_problem(tmp_path) is None
+
+
+def test_khugepaged_fills_holes_unless_it_is_told_not_to(tmp_path: Path) -> None:
+    assert not kernel.read_kernel(tmp_path).khugepaged_fills, "a kernel without huge pages"
+    directory = tmp_path / "sys/kernel/mm/transparent_hugepage"
+    (directory / "khugepaged").mkdir(parents=True)
+    (directory / "enabled").write_text("always [madvise] never\n")
+    (directory / "khugepaged/max_ptes_none").write_text("511\n")
+    assert kernel.read_kernel(tmp_path).khugepaged_fills
+    (directory / "khugepaged/max_ptes_none").write_text("0\n")
+    assert not kernel.read_kernel(tmp_path).khugepaged_fills
+    (directory / "khugepaged/max_ptes_none").write_text("511\n")
+    (directory / "enabled").write_text("always madvise [never]\n")
+    assert not kernel.read_kernel(tmp_path).khugepaged_fills
 
 
 def test_all_of_it_over_libvirts_test_driver(tmp_path: Path) -> None:
