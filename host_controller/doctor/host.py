@@ -109,8 +109,8 @@ def khugepaged(host: HostSurvey) -> Finding:
     """What a balloon gave back stays with the host."""
     if not host.khugepaged_fills:
         return Finding("khugepaged", "ok", "fills no holes")
-    found = "it fills the holes that balloons make: squeezed VMs grow by some MiB a second, and are charged for it"
-    remedy = "echo 0 > /sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none; to keep it: tmpfiles.d(5)"
+    found = "it fills the holes that balloons make: squeezed VMs creep up again, and are charged for it"
+    remedy = "echo 0 > /sys/kernel/mm/transparent_hugepage/khugepaged/max_ptes_none, or by tmpfiles.d"
     return Finding("khugepaged", "note", found, remedy)
 
 
