@@ -76,7 +76,7 @@ class Pass:
         if operation is not None:
             return self._say(vm, Action.WAIT, goal, operation.describe()), []
         # What the XML calls current memory misses DIMMs: a takeover waits for QEMU's own word.
-        known = vm.target_bytes is not None or vm.actual_at > vm.since
+        known = vm.target_bytes is not None or vm.resident_at >= vm.actual_at > vm.since
         if (vm.resend or vm.target_bytes is None) and known and plan.reachable(vm, self.now):
             return self._affirm(vm, goal)
         if (size := self._unfinished(vm)) is not None:
@@ -121,10 +121,13 @@ class Pass:
         if booting:
             return target  # its kernel touches what it likes, and is charged with it
         present = vm.present_bytes
+        heard = plan.heard_lately(vm, self.now)
+        # `actual` may be forged: what the guest's kernel uses counts, too, or what the host sees.
+        lowest = plan.lowest_target(vm, self.state.settings) if heard else plan.seen_bytes(vm)
+        lowest = min(vm.ram_bytes, lowest)
+        target, present = max(target, lowest), max(present, lowest)
         if target < present:
-            if not plan.heard_lately(vm, self.now):
-                return present
-            return max(target, min(present, plan.lowest_target(vm, self.state.settings)))
+            return target if heard else present
         if self.headroom_bytes < 0:
             return present
         return target - max(0, self._cost(vm, target) - self.headroom_bytes)

@@ -15,9 +15,10 @@ MOVE_GRACE_SECONDS = 1.5
 CONTRADICTION_SECONDS = 3.0
 """A claim and a sample of another moment differ while memory moves; longer is a contradiction."""
 RECONCILED_SECONDS = 10.0
-REFILL_BYTES_PER_SECOND = 2 * MIB
+REFILL_BYTES = 16 * MIB
+REFILL_SECONDS = 10.0
 """The host's khugepaged makes whole huge pages of those that a balloon has punched holes into, and fills them
-with memory: by default it scans 16 MiB in 10 s."""
+with memory: by default it scans so much at once, so often."""
 
 
 def reset(vm: Vm, now: float) -> None:
@@ -114,13 +115,22 @@ def _answers_since(vm: Vm, when: float) -> bool:
     return max(vm.stats_at, vm.reported_at) > when
 
 
-def _beyond_tolerance(vm: Vm, excess: int) -> bool:
-    return excess > 0 and excess > vm.resident_tolerance_bytes()
-
-
-def _refilled(vm: Vm, now: float) -> float:
-    """What the host may have filled in by itself since the claim was borne out: it is charged, and no lie."""
-    return min(vm.huge_bytes, REFILL_BYTES_PER_SECOND * (now - vm.borne_out_at))
+def _borne_out(vm: Vm, excess: int) -> bool:
+    """Whether resident memory may lie so far above the claim: what the host filled in by itself is charged,
+    and no lie of the guest's.
+    """
+    if excess <= 0:
+        vm.refilled_bytes, vm.borne_out_at = 0, vm.resident_at
+        return True
+    tolerance = vm.resident_tolerance_bytes()
+    seconds = vm.resident_at - vm.borne_out_at
+    filled = vm.refilled_bytes + REFILL_BYTES * (1.0 + seconds / REFILL_SECONDS)
+    if excess > tolerance + min(vm.huge_bytes, filled):
+        return False
+    beyond = max(0, excess - tolerance)
+    if seconds >= REFILL_SECONDS or beyond <= vm.refilled_bytes:
+        vm.refilled_bytes, vm.borne_out_at = beyond, vm.resident_at
+    return True
 
 
 def _weigh_evidence(vm: Vm, now: float) -> None:
@@ -129,14 +139,12 @@ def _weigh_evidence(vm: Vm, now: float) -> None:
     facts = vm.facts
     virtio_mem = vm.virtio_mem.may_hold_bytes
     excess = vm.resident_bytes - vm.claim_bytes - virtio_mem
-    if not _beyond_tolerance(vm, excess):
-        vm.borne_out_at = vm.resident_at
-    elif vm.resident_at >= vm.actual_at and excess > _refilled(vm, now):
+    if not _borne_out(vm, excess) and vm.resident_at >= vm.actual_at:
         found = "resident memory is above what the balloon claims to leave"
     if found is None and vm.phase is Phase.LIVE and facts is not None and facts.from_agent:
         usable = facts.usable_bytes - virtio_mem
         above = usable + vm.offline_bytes - vm.actual_bytes
-        if facts.at >= vm.actual_at and _beyond_tolerance(vm, above):
+        if facts.at >= vm.actual_at and above > vm.resident_tolerance_bytes():
             found = "the guest's kernel has more memory than its balloon claims to leave"
     if found is None:
         if vm.contradiction is not None:

@@ -15,6 +15,8 @@ REST: Final = 60.0
 """Seconds before an uncooperative VM is asked again, unless it moves by itself."""
 CORRECTION: Final = 3.0
 """Seconds between two corrections of a balloon that somebody else moved."""
+NUDGE_BYTES: Final = 4 * KIB
+"""A driver writes `actual` when it moves: told to stay where it is it would leave a forged one there."""
 
 
 def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
@@ -39,6 +41,8 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
         return None
     if towards <= -ON_TARGET_BYTES and now - vm.sent_at > CORRECTION:
         _moves(vm, now)
+        if gap < 0:
+            vm.target_bytes = target + (NUDGE_BYTES if target < vm.ram_bytes else -NUDGE_BYTES)
         vm.resend = True
         return (
             f"the balloon of {vm.name} went to {format_size(present)} without us: "

@@ -175,6 +175,12 @@ def spare_bytes(vm: Vm) -> int:
     return spare
 
 
+def seen_bytes(vm: Vm) -> int:
+    """What the host sees a guest hold that says less, QEMU's terms; 0 where the two are near each other."""
+    seen = vm.resident_bytes - vm.virtio_mem.may_hold_bytes
+    return seen if seen > vm.actual_bytes + vm.resident_tolerance_bytes() else 0
+
+
 def lowest_target(vm: Vm, settings: Settings) -> int:
     """The lowest balloon target that one command may name now (rule 2), QEMU's terms.
 

@@ -29,9 +29,20 @@ class Balloon:
         self.alive = False
         """A driver is up."""
         self._vm = vm
+        self._written = 0.0
         self._event_at = -EVENT_SECONDS
         self._event_actual = -1
         self._event_due = False
+
+    def come_up(self) -> None:
+        """A kernel's driver begins: with an empty balloon, which it says."""
+        self.alive = True
+        self.claimed = self._written = 0.0
+
+    def forge(self, actual_bytes: int) -> None:
+        """Root in the guest writes in the driver's place; the driver writes again when it moves (trap 16)."""
+        self.claimed = float(self._vm.ram_bytes - actual_bytes)
+        self._tell()
 
     def aim(self, target_bytes: int) -> None:
         """The balloon command: the amount is worked out from the RAM of now."""
@@ -71,10 +82,16 @@ class Balloon:
             vm.memory.deflate(-by)
 
     def announce(self) -> None:
-        """The driver writes what it holds; QEMU passes that on, once a second at most."""
+        """The driver that has moved writes what it holds."""
+        held = self._vm.memory.ballooned
+        claims = held + (self._vm.behaviour.claims_bytes if held else 0)
+        if claims != self._written:
+            self.claimed = self._written = claims
+        self._tell()
+
+    def _tell(self) -> None:
+        """QEMU passes it on, once a second at most."""
         vm = self._vm
-        held = vm.memory.ballooned
-        self.claimed = held + (vm.behaviour.claims_bytes if held else 0)
         if vm.actual_bytes == self._event_actual or self._event_due:
             return
         if vm.agenda.now - self._event_at >= EVENT_SECONDS:

@@ -425,8 +425,7 @@ class SimulatedVm:
             return
         self.memory.resident = float(self.resident_bytes)
         self.at = self.up_at = self.agenda.now
-        self.balloon.alive = True
-        self.balloon.claimed = 0.0
+        self.balloon.come_up()
         self.memory.memmap = self.slots.plugged_bytes / MEMMAP_SHARE
         self.balloon.announce()
         self.virtio_mem.driver_up()

@@ -1,5 +1,7 @@
 """When a balloon's claims may be relied upon."""
 
+import pytest
+
 from host_controller import lifecycle
 from host_controller.model import RunState
 from host_controller.units import MIB
@@ -87,13 +89,26 @@ def test_resident_memory_above_the_claim_for_long_is_a_contradiction() -> None:
     assert advance(vm, 10.0 + lifecycle.CONTRADICTION_SECONDS) is Phase.CONTRADICTED
 
 
-def test_what_the_host_fills_its_huge_pages_up_with_is_no_lie_of_the_guest() -> None:
+@pytest.mark.parametrize("seconds", [1, 10, 60])
+def test_what_the_host_fills_its_huge_pages_up_with_is_no_lie_of_the_guest(seconds: int) -> None:
     vm = build.vm(200)
-    for minute in range(5):  # khugepaged: a few MiB at a time
-        vm.stats_at = now = 10.0 + 60 * minute
-        lifecycle.confirm(vm, (200 + 50 * minute) * MIB, 0, now, (150 + 50 * minute) * MIB)
+    for turn in range(0, 200, seconds):  # khugepaged: 16 MiB at once, then nothing for 10 s
+        vm.stats_at = now = 10.0 + turn
+        refilled = 16 * MIB * (1 + turn // 10)
+        lifecycle.confirm(vm, 200 * MIB + refilled, 0, now, 150 * MIB + refilled)
         assert advance(vm, now) is Phase.LIVE
-    assert vm.contradiction is None
+        assert vm.contradiction is None, f"after {turn} s"
+
+
+def test_what_the_host_filled_in_for_long_covers_no_leap_of_the_guest() -> None:
+    vm = build.vm(200)
+    for turn in range(60):
+        vm.stats_at = now = 10.0 + turn
+        lifecycle.confirm(vm, (200 + turn) * MIB, 0, now, (150 + turn) * MIB)
+        assert advance(vm, now) is Phase.LIVE
+    lifecycle.confirm(vm, 400 * MIB, 0, 70.0, 350 * MIB)
+    advance(vm, 70.0)
+    assert vm.contradiction is not None
 
 
 def test_huge_pages_that_come_faster_than_the_host_fills_them_up_are_the_guests_own() -> None:

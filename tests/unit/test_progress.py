@@ -1,6 +1,6 @@
 """Balloons that follow their target, that do not, and that somebody else moves."""
 
-from host_controller.progress import PATIENCE, PATIENCE_IN_NEED, follow
+from host_controller.progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, follow
 from host_controller.units import MIB
 from tests.unit import build
 
@@ -57,3 +57,16 @@ def test_a_balloon_that_somebody_else_moved_is_corrected() -> None:
     assert "without us" in told
     assert vm.resend
     assert vm.target_bytes == 300 * MIB
+
+
+def test_a_driver_whose_word_was_forged_is_asked_for_a_page_so_that_it_writes_the_truth() -> None:
+    vm = build.vm(300)
+    follow(vm, needed=False, now=0.0)
+    vm.actual_bytes = 64 * MIB
+    assert follow(vm, needed=False, now=10.0) is not None
+    assert vm.target_bytes == 300 * MIB + NUDGE_BYTES
+    full = build.vm(512)
+    follow(full, needed=False, now=0.0)
+    full.actual_bytes = 64 * MIB
+    assert follow(full, needed=False, now=10.0) is not None
+    assert full.target_bytes == 512 * MIB - NUDGE_BYTES
