@@ -320,6 +320,9 @@ class Lane:
             if not connection.alive:
                 raise HypervisorUnreachable("the connection was lost during the call") from None
             raise call_failed(error) from None
+        finally:
+            # Its error's traceback leads back to it, and to all that the call had in its hands.
+            del future
 
     async def _connection(self) -> Connection:
         while self._idle:

@@ -24,7 +24,8 @@ def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
 
 @pytest.fixture(scope="module")
 def guest(rig: Rig) -> Guest:
-    return rig.add("plastic", LIMITS)
+    # With swap, as nobody can give it memory while no controller runs.
+    return rig.add("plastic", LIMITS, swap_mib=512)
 
 
 def device(guest: Guest) -> tuple[int, int]:

@@ -1,11 +1,14 @@
 """The connections of a lane, on libvirt's own test driver, which needs no daemon."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import pytest
 
+from host_controller.errors import CallFailed
 from host_controller.hypervisor import connections
 from host_controller.hypervisor.connections import Connection, Gate, Lane
 from host_controller.hypervisor.eventloop import Mailbox
@@ -54,3 +57,28 @@ async def test_spare_connections_are_closed_but_where_something_lives_on_them(
         for thread in lane.close():
             await asyncio.to_thread(thread.join, 5)
     assert threads() == 0
+
+
+class Held:
+    """Something that a call has in its hands, as it has a domain."""
+
+
+async def test_a_call_that_fails_holds_nothing_back() -> None:
+    lane = Lane("lane", "test:///default", Mailbox(asyncio.get_running_loop()), Gate())
+    held: list[weakref.ref[Held]] = []
+
+    def work(connection: Connection) -> None:
+        domain = Held()
+        held.append(weakref.ref(domain))
+        connection.handle.lookupByUUIDString("not a UUID")
+
+    gc.disable()  # which comes at no known time, and until then the connection could not be closed
+    try:
+        with pytest.raises(CallFailed):
+            await lane.call(work, 10)
+        await lane.call(lambda connection: connection.handle.getType(), 10)
+        assert held[0]() is None
+    finally:
+        gc.enable()
+        for thread in lane.close():
+            await asyncio.to_thread(thread.join, 5)
