@@ -15,6 +15,8 @@ from host_controller.policy.plan import SMALLEST_DEAD_BAND, grow_dead_band, shri
 class Account(NamedTuple):
     """One VM's, bytes."""
 
+    guest_charge: int
+    """The part of its charge that a balloon target can raise."""
     fixed: int
     """What it takes of the budget beside its goal; all that it costs while it cannot be moved."""
     growth: int
@@ -27,7 +29,7 @@ class Account(NamedTuple):
     """What it asks of the balance; None while it cannot be moved."""
 
 
-_NOTHING: Final = Account(0, 0, 0, 0, None)
+_NOTHING: Final = Account(0, 0, 0, 0, 0, None)
 _NO_CLAIMS: Final = Claims(0, 0, 0, 0, 0)
 
 
@@ -35,6 +37,7 @@ class Accounts:
     """Every VM's account, by UUID."""
 
     def __init__(self) -> None:
+        self.of: dict[str, Account] = {}
         self.charges: dict[str, int] = {}
         """The most that each VM may cost the host."""
         self.claims: dict[str, Claims] = {}
@@ -45,7 +48,6 @@ class Accounts:
         self.needed_bytes = 0
         self.changes = 0
         """Counts changes of claims: as long as it stands still, so does the balance of one budget."""
-        self._accounts: dict[str, Account] = {}
         self._next_dimms: dict[str, int] = {}
 
     @property
@@ -60,8 +62,8 @@ class Accounts:
 
     def enter(self, vm: str, new: Account) -> None:
         """Replace a VM's account, or open one."""
-        old = self._accounts.get(vm, _NOTHING)
-        self._accounts[vm] = new
+        old = self.of.get(vm, _NOTHING)
+        self.of[vm] = new
         self.fixed_bytes += new.fixed - old.fixed
         self.growth_bytes += new.growth - old.growth
         if new.next_dimm:
@@ -75,7 +77,7 @@ class Accounts:
         """The VM is gone, if it ever was there."""
         self.charge(vm, 0)
         self.enter(vm, _NOTHING)
-        del self._accounts[vm], self.charges[vm]
+        del self.of[vm], self.charges[vm]
 
     def away_from(self, goals: Mapping[str, int]) -> tuple[int, list[str], list[str]]:
         """What is missing from these goals in sum; who has too much or too little; who has a little too much.
@@ -84,7 +86,7 @@ class Accounts:
         """
         missing = 0
         far, near = [], []
-        accounts = self._accounts
+        accounts = self.of
         for vm, goal in goals.items():
             held = accounts[vm].held
             more = goal - held

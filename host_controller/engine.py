@@ -22,7 +22,7 @@ from host_controller.model import Settings
 from host_controller.operation import Operation, Plug
 from host_controller.policy import plan
 from host_controller.policy.balance import Claims, balance
-from host_controller.policy.plan import Action, Decision
+from host_controller.policy.plan import HOLD, Decision
 from host_controller.policy.ready import Ready
 from host_controller.progress import follow
 from host_controller.resize import Resize
@@ -120,16 +120,18 @@ class Engine:
         commands += self._stand_still(now)
         commands += self._go_on_growing(dirty, now)
         grantable = self.headroom_bytes if state.emergency.cause is None else min(0, self.headroom_bytes)
-        one = Pass(state, self.goals, self.claims, grantable, self._scarce, now)
+        one = Pass(state, self.goals, self._accounts.of, grantable, self._scarce, now)
         concerned = self._too_far | self._unsettled | {vm.config.uuid for vm in dirty}
-        decisions, sent = one.run([vm for uuid, vm in state.vms.items() if uuid in concerned])
-        commands += sent
-        for decision in decisions:
-            self.decisions[decision.vm] = decision
-            (self._unsettled.discard if decision.action is Action.HOLD else self._unsettled.add)(decision.vm)
+        one.run([vm for uuid, vm in state.vms.items() if uuid in concerned])
+        commands += one.commands
+        self.decisions.update(one.decisions)
+        self._unsettled -= one.decisions.keys()
+        self._unsettled.update(uuid for uuid, told in one.decisions.items() if told.action is not HOLD)
         for uuid, cost in one.costs.items():
             self._accounts.charge(uuid, self.charges[uuid] + cost)
-        state.dirty.update(command.vm for command in sent)  # what they ask for follows in the next step
+        state.dirty.update(
+            command.vm for command in one.commands
+        )  # what they ask for follows in the next step
         self._keep_books(now)
         for vm in dirty:
             commands += self._pace(vm, now)
@@ -150,8 +152,9 @@ class Engine:
             self.state.notice(now, "phase", vm, f"{vm.name} is {vm.phase}{_because(vm)}")
             if vm.phase is not LIVE:
                 self.state.last_cause = f"{vm.name} is {vm.phase}"
-        commands = self._advance_operation(vm, now) if vm.config.uuid in self.state.operations else []
-        if vm.config.uuid not in self.state.operations:
+        operations = self.state.operations
+        commands = self._advance_operation(vm, now) if vm.config.uuid in operations else []
+        if vm.config.uuid not in operations:
             told = follow(vm, needed=self._scarce, now=now)
             if told is not None:
                 self.state.notice(now, "balloon", vm, told)
@@ -162,16 +165,20 @@ class Engine:
     def _weigh(self, vm: Vm, now: float) -> None:
         """Work out what the VM costs and what it asks for."""
         settings = self.state.settings
-        charge = fixed = books.charge(vm, settings)
+        guest_charge = books.guest_charge(vm)
+        overhead = books.overhead(vm, settings)
+        charge = fixed = guest_charge + books.beside(vm) + overhead
         held = vm.assigned_bytes
         claims, next_dimm = None, 0
         if plan.immovable(vm, settings, now) is None and now >= vm.stuck_until:
             claims = plan.claims(vm, held, settings, now)
-            fixed = books.fixed(vm, settings)
+            fixed = books.fixed(vm) + overhead
             next_dimm = plan.next_dimm_slack(vm, claims.desired)
         uuid = vm.config.uuid
         self._accounts.charge(uuid, charge)
-        self._accounts.enter(uuid, Account(fixed, int(vm.demand.slope), next_dimm, held, claims))
+        self._accounts.enter(
+            uuid, Account(guest_charge, fixed, int(vm.demand.slope), next_dimm, held, claims)
+        )
 
     def _advance_operation(self, vm: Vm, now: float) -> list[Command]:
         uuid = vm.config.uuid

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from host_controller.model import Settings, Trust
-from host_controller.vm import CONTRADICTED, HUNG, STARTING, TAKEOVER, Vm
+from host_controller.model import UNTRUSTED, Settings
+from host_controller.vm import CONTRADICTED, HUNG, LIVE, STARTING, TAKEOVER, Vm
 
 Rule = Callable[[Vm], int]
 
@@ -28,7 +28,8 @@ def targeted(vm: Vm) -> int:
 
 def resident(vm: Vm) -> int:
     """What it holds, it holds; what its virtio-mem device has plugged is counted by itself."""
-    return max(0, vm.resident_bytes - vm.virtio_mem.current_bytes)
+    held = vm.resident_bytes - vm.virtio_mem.current_bytes
+    return held if held > 0 else 0
 
 
 def starting(vm: Vm) -> int:
@@ -63,21 +64,12 @@ def pinned(vm: Vm) -> int:
 
 def untrusted(vm: Vm) -> int:
     """Its user said so."""
-    return vm.ram_bytes if vm.config.trust is Trust.NONE else 0
+    return vm.ram_bytes if vm.config.trust is UNTRUSTED else 0
 
 
-RULES: Final[tuple[Rule, ...]] = (
-    claimed,
-    targeted,
-    resident,
-    starting,
-    taken_over,
-    hung,
-    contradicted,
-    faulted,
-    pinned,
-    untrusted,
-)
+SIZES: Final[tuple[Rule, ...]] = (claimed, targeted, resident)
+DOUBTS: Final[tuple[Rule, ...]] = (starting, taken_over, hung, contradicted, faulted, pinned, untrusted)
+RULES: Final = SIZES + DOUBTS
 
 
 def plugging(vm: Vm) -> int:
@@ -87,7 +79,7 @@ def plugging(vm: Vm) -> int:
 
 def virtio_mem(vm: Vm) -> int:
     """QEMU does not count it in the balloon's RAM; a guest that lies can touch even what is not plugged."""
-    if vm.config.trust is Trust.NONE or vm.phase is CONTRADICTED:
+    if vm.config.trust is UNTRUSTED or vm.phase is CONTRADICTED:
         return max(vm.config.virtio_mem_bytes, vm.virtio_mem.may_hold_bytes)
     return vm.virtio_mem.may_hold_bytes
 
@@ -100,14 +92,21 @@ def overhead(vm: Vm, settings: Settings) -> int:
     return max(vm.overhead_bytes, settings.overhead_floor_bytes)
 
 
+def doubted(vm: Vm) -> bool:
+    """Some rule of DOUBTS may apply: there is no need to ask them all of each of a thousand sound VMs."""
+    config = vm.config
+    sound = vm.phase is LIVE and vm.fault is None and config.pinned is None and config.trust is not UNTRUSTED
+    return not sound
+
+
 def guest_charge(vm: Vm) -> int:
     """The part of the charge that a balloon target can raise."""
-    return max([rule(vm) for rule in RULES])
+    return max([rule(vm) for rule in (RULES if doubted(vm) else SIZES)])
 
 
-def beside(vm: Vm, settings: Settings) -> int:
-    """The part that no balloon target changes: extras and QEMU's own memory."""
-    return sum([extra(vm) for extra in EXTRAS]) + overhead(vm, settings)
+def beside(vm: Vm) -> int:
+    """The part that no balloon target changes, without QEMU's own memory."""
+    return sum([extra(vm) for extra in EXTRAS])
 
 
 def unheld(vm: Vm) -> int:
@@ -117,12 +116,12 @@ def unheld(vm: Vm) -> int:
 
 def charge(vm: Vm, settings: Settings) -> int:
     """What this VM may cost the host, bytes."""
-    return guest_charge(vm) + beside(vm, settings)
+    return guest_charge(vm) + beside(vm) + overhead(vm, settings)
 
 
-def fixed(vm: Vm, settings: Settings) -> int:
-    """What a movable VM costs beside the usable memory that the balance lays out."""
-    return overhead(vm, settings) + vm.pending_plug_bytes + vm.offline_bytes
+def fixed(vm: Vm) -> int:
+    """What a movable VM costs beside its overhead and the usable memory that the balance lays out."""
+    return vm.pending_plug_bytes + vm.offline_bytes
 
 
 def explain_charge(vm: Vm, settings: Settings) -> list[tuple[str, int]]:

@@ -6,9 +6,9 @@ reset it is stale until the new kernel's driver is up (facts: trap 4), and root 
 moved since the boot, and the host's own count of resident memory is not above the claim.
 """
 
-from host_controller.model import GuestFacts, RunState, Settings
+from host_controller.model import RUNNING, GuestFacts, Settings
 from host_controller.units import MIB
-from host_controller.vm import Phase, Vm
+from host_controller.vm import CONTRADICTED, HUNG, LIVE, STARTING, TAKEOVER, Phase, Vm
 
 MOVE_GRACE_SECONDS = 1.5
 """QEMU holds a BALLOON_CHANGE back for up to a second, so one this soon after a reset may be older."""
@@ -23,7 +23,7 @@ with memory: by default it scans so much at once, so often."""
 
 def reset(vm: Vm, now: float) -> None:
     """The guest's kernel starts again: nothing that its driver once said holds."""
-    _enter(vm, Phase.STARTING, now)
+    _enter(vm, STARTING, now)
     vm.booted_at = vm.reset_at = now
     vm.moved = False
     vm.facts = vm.boot_id = None
@@ -36,14 +36,14 @@ def reset(vm: Vm, now: float) -> None:
 
 def take_over(vm: Vm, now: float) -> None:
     """We do not know what it was last told."""
-    _enter(vm, Phase.TAKEOVER, now)
+    _enter(vm, TAKEOVER, now)
     vm.target_bytes = None
     vm.aim_bytes = None
 
 
 def balloon_moved(vm: Vm, actual_bytes: int, now: float) -> None:
     """The driver wrote `actual`: it can rise at once, and falls only once resident memory agrees."""
-    if now - vm.reset_at >= MOVE_GRACE_SECONDS or vm.phase is not Phase.STARTING:
+    if now - vm.reset_at >= MOVE_GRACE_SECONDS or vm.phase is not STARTING:
         vm.moved = True
     claim(vm, actual_bytes, now)
 
@@ -73,33 +73,36 @@ def heard(vm: Vm, facts: GuestFacts) -> None:
 def advance(vm: Vm, settings: Settings, now: float) -> None:
     """Move the phase as far as the evidence goes."""
     _weigh_evidence(vm, now)
-    match vm.phase:
-        case Phase.STARTING:
-            if _answers_since(vm, vm.since) and (vm.moved or vm.actual_bytes >= vm.ram_bytes):
-                _enter(vm, Phase.LIVE, now)
-        case Phase.TAKEOVER:
-            if (
-                vm.target_bytes is not None
-                and not vm.sent
-                and not vm.resend  # a confirmation that failed or timed out is none
-                and _answers_since(vm, vm.since)
-                and vm.actual_at > vm.since
-                and vm.resident_at >= vm.actual_at
-                and vm.actual_bytes <= vm.target_bytes + MIB
-                and vm.contradiction is None
-            ):
-                _enter(vm, Phase.LIVE, now)
-        case Phase.LIVE:
-            if vm.contradiction and now - vm.contradicted_at >= CONTRADICTION_SECONDS:
-                _enter(vm, Phase.CONTRADICTED, now)
-            elif vm.state is RunState.RUNNING and now - _last_sign(vm) > settings.hang_seconds:
-                _enter(vm, Phase.HUNG, now)
-        case Phase.HUNG:
-            if _answers_since(vm, vm.since):
-                take_over(vm, now)
-        case Phase.CONTRADICTED:
-            if vm.contradiction is None and now - max(vm.agreed_at, vm.since) >= RECONCILED_SECONDS:
-                take_over(vm, now)
+    phase = vm.phase
+    if phase is LIVE:
+        if vm.contradiction and now - vm.contradicted_at >= CONTRADICTION_SECONDS:
+            _enter(vm, CONTRADICTED, now)
+        elif (
+            now - vm.reported_at > settings.hang_seconds  # of few; what follows takes longer
+            and now - _last_sign(vm) > settings.hang_seconds
+            and vm.state is RUNNING
+        ):
+            _enter(vm, HUNG, now)
+    elif phase is STARTING:
+        if _answers_since(vm, vm.since) and (vm.moved or vm.actual_bytes >= vm.ram_bytes):
+            _enter(vm, LIVE, now)
+    elif phase is TAKEOVER:
+        if (
+            vm.target_bytes is not None
+            and not vm.sent
+            and not vm.resend  # a confirmation that failed or timed out is none
+            and _answers_since(vm, vm.since)
+            and vm.actual_at > vm.since
+            and vm.resident_at >= vm.actual_at
+            and vm.actual_bytes <= vm.target_bytes + MIB
+            and vm.contradiction is None
+        ):
+            _enter(vm, LIVE, now)
+    elif phase is HUNG:
+        if _answers_since(vm, vm.since):
+            take_over(vm, now)
+    elif vm.contradiction is None and now - max(vm.agreed_at, vm.since) >= RECONCILED_SECONDS:
+        take_over(vm, now)
 
 
 def _enter(vm: Vm, phase: Phase, now: float) -> None:
@@ -113,6 +116,11 @@ def _last_sign(vm: Vm) -> float:
 
 def _answers_since(vm: Vm, when: float) -> bool:
     return max(vm.stats_at, vm.reported_at) > when
+
+
+def _unexplained(vm: Vm, above: int) -> int:
+    """What of these bytes above a claim virtio-mem does not explain."""
+    return max(0, above - vm.virtio_mem.may_hold_bytes) if above > 0 else 0
 
 
 def _borne_out(vm: Vm, excess: int) -> bool:
@@ -137,14 +145,12 @@ def _weigh_evidence(vm: Vm, now: float) -> None:
     """Compare what the guest claims with what the host and the guest's own kernel say."""
     found = None
     facts = vm.facts
-    virtio_mem = vm.virtio_mem.may_hold_bytes
-    excess = vm.resident_bytes - vm.claim_bytes - virtio_mem
+    excess = _unexplained(vm, vm.resident_bytes - vm.claim_bytes)
     if not _borne_out(vm, excess) and vm.resident_at >= vm.actual_at:
         found = "resident memory is above what the balloon claims to leave"
-    if found is None and vm.phase is Phase.LIVE and facts is not None and facts.from_agent:
-        usable = facts.usable_bytes - virtio_mem
-        above = usable + vm.offline_bytes - vm.actual_bytes
-        if facts.at >= vm.actual_at and above > vm.resident_tolerance_bytes():
+    if found is None and vm.phase is LIVE and facts is not None and facts.from_agent:
+        above = _unexplained(vm, facts.usable_bytes + vm.offline_bytes - vm.actual_bytes)
+        if above and facts.at >= vm.actual_at and above > vm.resident_tolerance_bytes():
             found = "the guest's kernel has more memory than its balloon claims to leave"
     if found is None:
         if vm.contradiction is not None:

@@ -49,6 +49,12 @@ class RunState(StrEnum):
     OFF = "off"
 
 
+HOTADD, BALLOON, VIRTIO_MEM = Growth
+RUNNING: Final = RunState.RUNNING
+UNTRUSTED: Final = Trust.NONE
+"""For what is asked of every VM in every step: Python 3.11 takes 0.1 µs to look up `RunState.RUNNING`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """The user's five settings for one VM."""

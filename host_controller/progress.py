@@ -28,19 +28,19 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     present = vm.present_bytes
     settled = vm.phase is LIVE or (vm.phase is STARTING and vm.facts is not None)
     if target is None or not settled or vm.hands_off or vm.held:
-        _moves(vm, now)
+        _moves(vm, present, now)
         return None
     gap = present - target
     if -ON_TARGET_BYTES <= gap <= ON_TARGET_BYTES:
-        _moves(vm, now)
+        _moves(vm, present, now)
         return None
     towards = vm.progress_bytes - present if gap > 0 else present - vm.progress_bytes
     if towards >= STEP_BYTES:
         vm.stuck_until = min(vm.stuck_until, now)
-        _moves(vm, now)
+        _moves(vm, present, now)
         return None
     if towards <= -ON_TARGET_BYTES and now - vm.sent_at > CORRECTION:
-        _moves(vm, now)
+        _moves(vm, present, now)
         if gap < 0:
             vm.target_bytes = target + (NUDGE_BYTES if target < vm.ram_bytes else -NUDGE_BYTES)
         vm.resend = True
@@ -52,7 +52,7 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     if now - max(vm.progress_at, vm.sent_at) <= patience:
         return None
     # An unreachable target makes the driver try five times a second for ever (facts: trap 10).
-    _moves(vm, now)
+    _moves(vm, present, now)
     vm.stuck_until = now + REST
     vm.target_bytes = min(vm.ram_bytes, round_up(present, KIB))
     vm.resend = True
@@ -62,5 +62,5 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     )
 
 
-def _moves(vm: Vm, now: float) -> None:
-    vm.progress_at, vm.progress_bytes = now, vm.present_bytes
+def _moves(vm: Vm, present_bytes: int, now: float) -> None:
+    vm.progress_at, vm.progress_bytes = now, present_bytes

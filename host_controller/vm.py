@@ -6,10 +6,12 @@ from enum import StrEnum
 
 from host_controller.hypervisor.interface import SetTarget
 from host_controller.model import (
+    BALLOON,
     MEMORY_BLOCK_BYTES,
+    RUNNING,
+    VIRTIO_MEM,
     BalloonStats,
     Dimm,
-    Growth,
     GuestFacts,
     RunState,
     VmConfig,
@@ -35,7 +37,7 @@ class Phase(StrEnum):
 
 
 STARTING, TAKEOVER, LIVE, HUNG, CONTRADICTED = Phase
-"""For what is worked out for every VM in every step: Python 3.11 takes 0.1 µs to look up `Phase.LIVE`."""
+"""Quicker to look up than `Phase.LIVE`, as in `model.py`."""
 
 
 @dataclass(slots=True)
@@ -154,7 +156,7 @@ class Vm:
     @property
     def hands_off(self) -> bool:
         """No command may be sent to it: its vCPUs stand still (facts: trap 18), or a job moves it."""
-        return self.job is not None or self.state is not RunState.RUNNING or self.stopped
+        return self.job is not None or self.state is not RUNNING or self.stopped
 
     def has_agent(self, now: float, stale_seconds: float) -> bool:
         """Its agent reported lately; else balloon statistics stand in for it."""
@@ -204,9 +206,9 @@ class Vm:
     def growth_ceiling_bytes(self) -> int:
         """The most that this VM can be given without a restart."""
         config = self.config
-        if config.growth is Growth.BALLOON:
+        if config.growth is BALLOON:
             return min(config.limits.maximum_bytes, self.ram_bytes)
-        if config.growth is Growth.VIRTIO_MEM:
+        if config.growth is VIRTIO_MEM:
             return min(config.limits.maximum_bytes, self.ram_bytes + config.virtio_mem_bytes)
         return config.limits.maximum_bytes
 

@@ -128,19 +128,9 @@ class Demand:
             lower, need, desired = least, max(least, need), max(least, desired)
         if desired > most:
             lower, need, desired = min(most, lower), min(most, need), most
+        # By position: with keywords it takes three times as long.
         return Estimate(
-            at=now,
-            usable_bytes=usable,
-            guest_bytes=guest,
-            hot_swap_bytes=hot_swap,
-            cache_bytes=cache,
-            stall_bytes=stall,
-            ahead_bytes=ahead,
-            margin_bytes=margin,
-            demand_bytes=demand,
-            need_bytes=need,
-            lower_bytes=lower,
-            desired_bytes=desired,
+            now, usable, guest, hot_swap, cache, stall, ahead, margin, demand, need, lower, desired
         )
 
     def peak(self, desired_bytes: int, window_seconds: float, now: float) -> int:

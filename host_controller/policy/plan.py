@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from agent import wire
-from host_controller.model import Growth, RunState, Settings, Trust
+from host_controller.model import HOTADD, RUNNING, UNTRUSTED, Settings
 from host_controller.policy.balance import Claims
 from host_controller.policy.demand import Estimate, margin_bytes
 from host_controller.units import KIB, MIB, format_size, round_down, round_up
@@ -45,6 +45,10 @@ class Action(StrEnum):
     WAIT = "wait"
 
 
+HOLD, GROW, SHRINK, PLUG, UNPLUG, CORRECT, WAIT = Action
+"""Quicker to look up, as in `model.py`."""
+
+
 class Decision(NamedTuple):
     """What was decided for one VM, why, and from what: explain, log, history and metrics render this."""
 
@@ -72,7 +76,8 @@ SMALLEST_DEAD_BAND: Final = 4 * MIB
 
 def grow_dead_band(usable_bytes: int) -> int:
     """Growth smaller than this is not worth a command."""
-    return max(SMALLEST_DEAD_BAND, usable_bytes // 128)
+    share = usable_bytes // 128
+    return share if share > SMALLEST_DEAD_BAND else SMALLEST_DEAD_BAND  # a third of what `max` takes
 
 
 def shrink_dead_band(usable_bytes: int) -> int:
@@ -93,7 +98,7 @@ def immovable(vm: Vm, settings: Settings, now: float) -> str | None:
         return "paused by the operator"
     if vm.stopped:
         return "it stands still after its reset"
-    if vm.state is not RunState.RUNNING:
+    if vm.state is not RUNNING:
         return f"the VM is {vm.state}"
     if vm.job is not None:
         return f"{vm.job} in progress"
@@ -120,7 +125,7 @@ def claims(vm: Vm, held: int, settings: Settings, now: float) -> Claims:
     lower, need, desired = estimate.lower_bytes, estimate.need_bytes, estimate.desired_bytes
     if desired > ceiling:
         lower, need, desired = min(lower, ceiling), min(need, ceiling), ceiling
-    if vm.config.pinned is not None or vm.config.trust is Trust.NONE:
+    if vm.config.pinned is not None or vm.config.trust is UNTRUSTED:
         # Ballooning it frees nothing that could be given to others.
         lower, need, desired = max(lower, held), max(need, held), max(desired, held)
     lasting = settings.shrink_after_seconds
@@ -138,7 +143,7 @@ def next_dimm_slack(vm: Vm, desired_bytes: int) -> int:
     """What is kept for a VM's next DIMM, which is paid at full size: a block while it is near the end of its
     RAM and none is paid for yet.
     """
-    hot = vm.config.growth is Growth.HOTADD and vm.ram_bytes < vm.config.limits.maximum_bytes
+    hot = vm.config.growth is HOTADD and vm.ram_bytes < vm.config.limits.maximum_bytes
     if not hot or vm.pending_plug_bytes:
         return 0
     return vm.block_bytes if desired_bytes > vm.ram_bytes - vm.offline_bytes - vm.block_bytes else 0
@@ -205,9 +210,10 @@ def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | Non
         return None  # which of the two gave or took what it has now, only time shows
     rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
     target = round_up(max(aim, lowest_target(vm, settings)), 4 * KIB)
-    ahead = vm.present_bytes - vm.entitled_bytes
-    worthwhile = min(vm.entitled_bytes - aim, shrink_dead_band(vm.entitled_bytes), rate // 4)
-    if vm.entitled_bytes - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
+    entitled = vm.entitled_bytes
+    ahead = vm.present_bytes - entitled
+    worthwhile = min(entitled - aim, shrink_dead_band(entitled), rate // 4)
+    if entitled - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
         return None
     return target
 
@@ -223,7 +229,7 @@ def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str |
     block = vm.block_bytes
     remaining = round_down(vm.config.limits.maximum_bytes - vm.ram_bytes, block)
     slots_left = vm.config.slots - len(vm.dimms)
-    if vm.config.growth is not Growth.HOTADD or remaining <= 0:
+    if vm.config.growth is not HOTADD or remaining <= 0:
         return 0, "it has all of its maximum"
     if slots_left <= 0:
         return 0, "all its DIMM slots are used"

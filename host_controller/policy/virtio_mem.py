@@ -6,11 +6,11 @@ structures along, and what is plugged beside an inflated balloon pays for them i
 
 from typing import Final
 
-from host_controller.model import Growth, Settings
+from host_controller.model import VIRTIO_MEM, Settings
 from host_controller.policy.plan import bearable_dimm, heard_lately, spare_bytes
 from host_controller.units import MIB, format_size, round_down, round_up
 from host_controller.virtio_mem import LATE_SECONDS
-from host_controller.vm import Phase, Vm
+from host_controller.vm import STARTING, Vm
 
 OFFLINE_SECONDS: Final = 5.0
 """Memory that nobody brought online may still come for so long."""
@@ -46,7 +46,7 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float) -> int | 
     Not below what it has to spare, nor by more than a second's work (rule 2).
     """
     device = vm.virtio_mem
-    if vm.config.growth is not Growth.VIRTIO_MEM or not heard_lately(vm, now):
+    if vm.config.growth is not VIRTIO_MEM or not heard_lately(vm, now):
         return None
     if not device.requested_bytes or now < vm.unplug_refused_until:
         return None
@@ -79,7 +79,7 @@ def unfinished(vm: Vm, now: float) -> int | None:
     or in a command that failed is followed to its end.
     """
     device = vm.virtio_mem
-    if vm.phase is Phase.STARTING and vm.facts is None:
+    if vm.phase is STARTING and vm.facts is None:
         return 0 if device.requested_bytes or device.unsure else None
     if device.unsure:
         # QEMU may not have told yet all that was plugged before the command that failed.

@@ -110,8 +110,8 @@ def test_each_rule_is_needed(rule: ledger.Rule, monkeypatch: pytest.MonkeyPatch)
         if name.startswith(f"test_{rule.__name__}_") and callable(function)
     ]
     named()
-    monkeypatch.setattr(ledger, "RULES", tuple(r for r in ledger.RULES if r is not rule))
-    monkeypatch.setattr(ledger, "EXTRAS", tuple(r for r in ledger.EXTRAS if r is not rule))
+    for table in ("SIZES", "RULES", "EXTRAS"):
+        monkeypatch.setattr(ledger, table, tuple(r for r in getattr(ledger, table) if r is not rule))
     with pytest.raises(AssertionError):
         named()
 
