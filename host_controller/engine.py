@@ -108,9 +108,10 @@ class Engine:
             self._forget(uuid)
         state.dirty.clear()
         commands: list[Command] = []
+        scarce = self._scarce
         for vm in dirty:
             try:
-                commands += self._refresh(vm, now)
+                commands += self._refresh(vm, scarce, now)
             except Exception as error:  # noqa: BLE001 # it harms no other VM
                 state.isolate(vm, error, now)
                 self._weigh(vm, now)
@@ -129,9 +130,8 @@ class Engine:
         self._unsettled.update(uuid for uuid, told in one.decisions.items() if told.action is not HOLD)
         for uuid, cost in one.costs.items():
             self._accounts.charge(uuid, self.charges[uuid] + cost)
-        state.dirty.update(
-            command.vm for command in one.commands
-        )  # what they ask for follows in the next step
+        # What they ask for follows in the next step.
+        state.dirty.update(command.vm for command in one.commands)
         self._keep_books(now)
         for vm in dirty:
             commands += self._pace(vm, now)
@@ -143,7 +143,7 @@ class Engine:
         self.decisions.pop(uuid, None)
         self._unsettled.discard(uuid)
 
-    def _refresh(self, vm: Vm, now: float) -> list[Command]:
+    def _refresh(self, vm: Vm, scarce: bool, now: float) -> list[Command]:
         """Bring everything about one VM up to date: phase, operation, progress, estimate, charge."""
         before = vm.phase
         vm.virtio_mem.catch_up(now)
@@ -155,7 +155,7 @@ class Engine:
         operations = self.state.operations
         commands = self._advance_operation(vm, now) if vm.config.uuid in operations else []
         if vm.config.uuid not in operations:
-            told = follow(vm, needed=self._scarce, now=now)
+            told = follow(vm, needed=scarce, now=now)
             if told is not None:
                 self.state.notice(now, "balloon", vm, told)
         vm.estimate = vm.demand.estimate(vm.config.limits, now) if vm.facts is not None else None
@@ -313,7 +313,7 @@ class Engine:
             pace = AGENTLESS_PACE
         else:
             pace = CALM_PACE
-        vm.look_at = now + min(LOOK_SECONDS, pace)
+        vm.look_at = now + (pace if pace < LOOK_SECONDS else LOOK_SECONDS)
         if pace == vm.pace_seconds:
             return []
         vm.pace_seconds = pace

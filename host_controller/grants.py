@@ -31,12 +31,13 @@ OFFLINE_GRACE = 5.0
 
 @dataclass(slots=True)
 class Pass:
-    """The state of one pass."""
+    """The state of one pass, and what came of it."""
 
     state: State
     goals: dict[str, int]
     """Usable memory that the balance gives to each movable VM."""
     accounts: Mapping[str, Account]
+    """As they were weighed in this step, or when something last happened to the VM."""
     headroom_bytes: int
     waiting: bool
     """Somebody waits for memory that is not free yet."""
@@ -69,8 +70,8 @@ class Pass:
         if operation is not None:
             return self._say(vm, WAIT, goal, operation.describe())
         # What the XML calls current memory misses DIMMs: a takeover waits for QEMU's own word.
-        known = vm.target_bytes is not None or vm.resident_at >= vm.actual_at > vm.since
-        if (vm.resend or vm.target_bytes is None) and known and plan.reachable(vm, self.now):
+        unsaid = vm.resend if vm.target_bytes is not None else vm.resident_at >= vm.actual_at > vm.since
+        if unsaid and plan.reachable(vm, self.now):
             return self._affirm(vm, goal)
         growth = vm.config.growth
         if growth is VIRTIO_MEM and (size := self._unfinished(vm)) is not None:

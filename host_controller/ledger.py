@@ -69,6 +69,7 @@ def untrusted(vm: Vm) -> int:
 
 SIZES: Final[tuple[Rule, ...]] = (claimed, targeted, resident)
 DOUBTS: Final[tuple[Rule, ...]] = (starting, taken_over, hung, contradicted, faulted, pinned, untrusted)
+"""Each charges all RAM, and `doubted` knows of it."""
 RULES: Final = SIZES + DOUBTS
 
 
@@ -93,7 +94,7 @@ def overhead(vm: Vm, settings: Settings) -> int:
 
 
 def doubted(vm: Vm) -> bool:
-    """Some rule of DOUBTS may apply: there is no need to ask them all of each of a thousand sound VMs."""
+    """Some rule of DOUBTS may apply: most VMs are sound, and need not be asked about one by one."""
     config = vm.config
     sound = vm.phase is LIVE and vm.fault is None and config.pinned is None and config.trust is not UNTRUSTED
     return not sound
@@ -101,12 +102,20 @@ def doubted(vm: Vm) -> bool:
 
 def guest_charge(vm: Vm) -> int:
     """The part of the charge that a balloon target can raise."""
-    return max([rule(vm) for rule in (RULES if doubted(vm) else SIZES)])
+    most = 0  # of each VM in each step: `max` of a list takes twice as long
+    for rule in RULES if doubted(vm) else SIZES:
+        size = rule(vm)
+        if size > most:
+            most = size
+    return most
 
 
 def beside(vm: Vm) -> int:
     """The part that no balloon target changes, without QEMU's own memory."""
-    return sum([extra(vm) for extra in EXTRAS])
+    total = 0
+    for extra in EXTRAS:
+        total += extra(vm)
+    return total
 
 
 def unheld(vm: Vm) -> int:

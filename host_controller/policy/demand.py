@@ -23,6 +23,7 @@ SLOPE_TIME: Final = 0.5
 LOOK_AHEAD: Final = 1.0
 """Seconds of present growth that are granted ahead: report, decision and actuator take about as long."""
 LOOK_AHEAD_NOISE_BYTES: Final = 8 * MIB
+LEAST_MARGIN_BYTES: Final = 16 * MIB
 SWAP_WINDOW: Final = 30.0
 """Swap that would be read back within so many seconds at the present rate is in use."""
 REFAULT_NOISE: Final = 1 * MIB
@@ -66,7 +67,8 @@ def margin_bytes(usable_bytes: int) -> int:
     """What is left available to a guest at the least: nothing is measured exactly, and with 8 MiB real guests
     without swap were seen to kill the program that had just been given them.
     """
-    return max(16 * MIB, usable_bytes // 64)
+    share = usable_bytes // 64
+    return share if share > LEAST_MARGIN_BYTES else LEAST_MARGIN_BYTES
 
 
 @dataclass(slots=True)
