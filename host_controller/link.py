@@ -172,7 +172,8 @@ def facts_from_report(
 
     With `virtio_mem` what is plugged comes on top. Then memory blocks may be plugged in part, so their number
     says little, and QEMU's word of the size is up to a second old; MemTotal says it to the page. So once we
-    know what the kernel took at boot, usable = MemTotal + that.
+    know what the kernel took at boot, usable = MemTotal + that. Until then what is missing in the blocks is
+    taken to be missing in those that are offline: demand is rather too large than too small.
     """
     report = untrusted_report
     block = max(block_bytes, MIB)
@@ -198,13 +199,19 @@ def facts_from_report(
     all_seen = seen >= ram_bytes or not seen
     plugged = max(0, ram_bytes - report.offline_bytes) if all_seen else report.online_bytes
     usable = plugged - report.ballooned_bytes
+    if virtio_mem is not None and all_seen:
+        boot = config.boot_ram_bytes
+        missing = max(0, seen - ram_bytes - (round_up(boot, block) - boot))
+        usable += min(missing, report.offline_bytes)
     unsure = virtio_mem is not None and (report.offline_bytes or not virtio_mem.steady(now))
     if unsure and previous is not None:
         # Not bounded by `most`, which may lag behind: the kernel would seem to have taken less from now on.
         usable = report.total_bytes + previous.kernel_bytes
     if usable + block < report.total_bytes:
         return Contradiction("total-above-usable", f"{report.total_bytes} of {usable} usable bytes")
-    usable = max(usable, report.total_bytes)
+    if usable < report.total_bytes:
+        # The hypervisor's word is the older one, and what the kernel took stays.
+        usable = report.total_bytes + (0 if previous is None else previous.kernel_bytes)
     return GuestFacts(
         at=now,
         boot_id=report.boot_id_prefix,

@@ -178,7 +178,7 @@ def spare_bytes(vm: Vm) -> int:
     if stats is not None and vm.stats_at > facts.at:
         # An agent that is no longer heard: its balloon's driver says what has become of the guest since.
         used = stats.total_bytes - stats.available_bytes
-        spare = min(spare, facts.total_bytes - used - kept)
+        spare = min(spare, stats.available_bytes - kept, facts.total_bytes - used - kept)
     return spare
 
 
@@ -199,8 +199,10 @@ def lowest_target(vm: Vm, settings: Settings) -> int:
     rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
     if not facts.from_agent:
         rate //= 2
-    present = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
-    return max(present - max(0, spare_bytes(vm)), vm.present_bytes - rate)
+    # Where it is, its balloon says, and its kernel: of two moments, so the larger one is sure.
+    by_kernel = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
+    present = vm.present_bytes
+    return max(max(by_kernel, present) - max(0, spare_bytes(vm)), present - rate)
 
 
 def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | None:

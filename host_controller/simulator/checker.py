@@ -28,8 +28,8 @@ STANDSTILL_SECONDS: Final = 25.0
 WORK_OFF_SECONDS: Final = 180.0
 """In this time an overdraft is worked off, if guests that are well have enough to spare (rule 1b)."""
 SETTLED_SECONDS: Final = 90.0
-DECEIVED_SECONDS: Final = 8.0
-"""For so long a guest may be judged by an agent's last word."""
+MARGIN_BYTES: Final = 16 * MIB
+"""What a shrinking command leaves available at the least (rule 2)."""
 SLACK_BYTES: Final = 1 * MIB
 """Page sizes, KiB and roundings."""
 
@@ -53,8 +53,8 @@ class _Seen:
 
     informed_at: float = float("-inf")
     """When something fresh about the guest came in last."""
-    deceived_at: float = float("-inf")
-    """When its agent last told anything but the truth."""
+    deceived: bool = False
+    """The last reading was no truth, and nobody can know better: whoever deceives harms itself."""
     spoke_at: float = float("-inf")
     """When its agent reported last; the balloon's statistics count only without it."""
     stamp: int = -1
@@ -142,17 +142,20 @@ class Checker:
                 self._inherited.update(id(command) for command in self.hypervisor.pending(event.vm))
             case hv.GuestSpoke(untrusted_message=wire.Report() as report):
                 self._informed(event.vm, report.total_bytes, report.available_bytes, report.floor_bytes)
-                self._seen[event.vm].free = report.free_bytes + report.reclaimable_bytes
-                self._seen[event.vm].spoke_at = now
+                seen = self._seen[event.vm]
+                seen.free = report.free_bytes + report.reclaimable_bytes
+                seen.spoke_at = now
                 vm = self._vm(event.vm)
-                if vm is not None and vm.behaviour.speech in (Speech.GENEROUS, Speech.STALE):
-                    self._seen[event.vm].deceived_at = now
+                seen.deceived = vm is not None and vm.behaviour.speech in (Speech.GENEROUS, Speech.STALE)
             case hv.BalloonSampled():
                 seen = self._told_balloon(event.vm, event.actual_bytes)
                 if event.stats is not None and event.stats.updated != seen.stamp:
                     seen.stamp = event.stats.updated
                     if now - seen.spoke_at > 1.0:
                         self._informed(event.vm, event.stats.total_bytes, event.stats.available_bytes, 0)
+                        vm = self._vm(event.vm)
+                        # They do not say what is ballooned: that only `actual` does.
+                        seen.deceived = vm is not None and vm.behaviour.claims_bytes > 0
             case hv.VmReset():
                 seen = self._seen.setdefault(event.vm, _Seen())
                 seen.booting, seen.stamp, seen.informed_at, seen.held = True, -1, now, 0.0
@@ -327,12 +330,13 @@ class Checker:
             return
         if usable < limits.minimum_bytes - SLACK_BYTES:
             self._found("2", vm.spec.name, f"a target of {format_size(usable)} usable is below minimum")
-        # Who deceives harms itself, also a while later: what it said is all that is known.
-        deceives = now - seen.deceived_at < DECEIVED_SECONDS or vm.behaviour.claims_bytes
-        if usable < seen.least_usable - SLACK_BYTES and not deceives:
-            short = format_size(int(seen.least_usable - usable))
+        least = seen.least_usable + MARGIN_BYTES
+        if usable < least - SLACK_BYTES and not seen.deceived:
+            short, left = format_size(int(least - usable)), format_size(MARGIN_BYTES)
             self._found(
-                "2", vm.spec.name, f"a target of {format_size(usable)} usable is {short} below what it uses"
+                "2",
+                vm.spec.name,
+                f"a target of {format_size(usable)} usable is {short} below what it uses and {left}",
             )
         if step > INFLATION_BYTES:
             self._found(
@@ -340,10 +344,9 @@ class Checker:
             )
 
     def _check_plug(self, vm: SimulatedVm, size: int) -> None:
-        # A guest that has room has room, whether or not its agent says so.
-        seen, memory = self._seen[vm.uuid], vm.memory
-        spare = max(seen.spare, memory.available)
-        last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= max(seen.free, memory.free + memory.cache)
+        seen = self._seen[vm.uuid]
+        spare = seen.spare
+        last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= seen.free
         if size / 32 > spare + SLACK_BYTES and not last_resort:
             self._found(
                 "plan",

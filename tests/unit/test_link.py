@@ -18,6 +18,7 @@ from host_controller.link import (
 )
 from host_controller.model import BalloonStats, GuestFacts, Limits, VmConfig
 from host_controller.units import GIB, MIB
+from host_controller.virtio_mem import VirtioMem
 
 CONFIG = VmConfig(
     uuid="u",
@@ -185,6 +186,20 @@ def test_a_dimm_that_is_not_online_is_no_usable_memory(online: int, offline: int
     assert found.usable_bytes == 512 * MIB
     assert found.offline_bytes == 256 * MIB
     assert found.demand_bytes == good().demand_bytes
+
+
+def test_what_is_missing_in_a_block_of_virtio_mem_is_not_online_either() -> None:
+    # 22 MiB are plugged, and the kernel shows a whole block of 128 MiB that is offline.
+    device = VirtioMem(22 * MIB, 22 * MIB, 22 * MIB, moved_at=0.0)
+    config = replace(CONFIG, slots=0, virtio_mem_bytes=GIB)
+    report = REPORT._replace(online_bytes=512 * MIB, offline_bytes=128 * MIB)
+    found = good(report, config=config, virtio_mem=device)
+    assert (found.usable_bytes, found.kernel_bytes) == (512 * MIB, 108 * MIB)
+
+
+def test_a_memtotal_ahead_of_the_memory_blocks_takes_nothing_from_what_the_kernel_keeps() -> None:
+    report = REPORT._replace(sequence=8, total_bytes=532 * MIB)
+    assert good(report, ram=768 * MIB, previous=good(), now=51.0).kernel_bytes == 108 * MIB
 
 
 def test_a_guest_without_memory_blocks_has_all_its_ram_online() -> None:

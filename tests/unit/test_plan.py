@@ -2,7 +2,7 @@
 
 import pytest
 
-from host_controller.model import Limits, RunState
+from host_controller.model import BalloonStats, Limits, RunState
 from host_controller.policy import plan
 from host_controller.units import MIB
 from host_controller.vm import Phase, Vm
@@ -24,6 +24,22 @@ def test_no_command_goes_further_below_the_guest_than_it_has_to_spare() -> None:
     vm = guest(512, 440)
     spare = (512 - 440) * MIB - 16 * MIB
     assert plan.lowest_target(vm, SETTINGS) == 512 * MIB - spare
+
+
+def test_of_a_balloon_and_a_report_the_larger_one_is_where_the_guest_is() -> None:
+    # What a kernel keeps may be counted wrong for a while, where virtio-mem is plugged in part.
+    vm = guest(400, 340)
+    vm.actual_bytes = 440 * MIB
+    assert plan.lowest_target(vm, SETTINGS) == (440 - 60 + 16) * MIB
+
+
+def test_statistics_newer_than_the_agents_last_word_bound_what_is_taken() -> None:
+    vm = guest(512, 200)  # MemTotal 412 MiB, of which 312 are available
+    vm.actual_bytes, vm.stats_at = 384 * MIB, 2.0
+    vm.stats = BalloonStats(total_bytes=284 * MIB, available_bytes=40 * MIB, updated=2)
+    assert plan.spare_bytes(vm) == (40 - 16) * MIB
+    vm.stats_at = 0.5
+    assert plan.spare_bytes(vm) == (312 - 16) * MIB, "an older one says nothing"
 
 
 def test_no_command_goes_further_than_a_second_of_inflation() -> None:
