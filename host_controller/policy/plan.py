@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from agent import wire
-from host_controller.model import HOTADD, RUNNING, UNTRUSTED, Settings
+from host_controller.model import HOTADD, RUNNING, UNTRUSTED, BalloonStats, Settings
 from host_controller.policy.balance import Claims
 from host_controller.policy.demand import Estimate, margin_bytes
 from host_controller.units import KIB, MIB, format_size, round_down, round_up
@@ -163,22 +163,34 @@ def heard_lately(vm: Vm, now: float) -> bool:
     return facts.at >= vm.sent_at or now - max(facts.at, vm.sent_at) <= ANSWER_SECONDS
 
 
+def newer_stats(vm: Vm) -> BalloonStats | None:
+    """What the balloon's driver has said since the agent's last word; None if nothing."""
+    facts, stats = vm.facts, vm.stats
+    return stats if facts is not None and facts.from_agent and vm.stats_at > facts.at else None
+
+
+def available_bytes(vm: Vm) -> int:
+    """What the guest has available: the less of what its agent and, since then, its balloon's driver said."""
+    assert vm.facts is not None
+    available, stats = vm.facts.available_bytes, newer_stats(vm)
+    return available if stats is None else min(available, stats.available_bytes)
+
+
 def spare_bytes(vm: Vm) -> int:
     """What the guest has available beyond a margin, by whoever spoke last; negative below that."""
-    facts, stats = vm.facts, vm.stats
+    facts = vm.facts
     assert facts is not None
     kept = margin_bytes(facts.usable_bytes)
-    spare = facts.available_bytes - kept
+    spare = available_bytes(vm) - kept
     if not facts.from_agent:
         spare -= facts.usable_bytes // AGENTLESS_EXTRA
         if vm.kernel_bytes is None and (vm.dimms or vm.virtio_mem.current_bytes):
             # How much of it is offline is a guess, by up to a block: only what its kernel shows is sure.
             spare = min(spare, facts.total_bytes - vm.config.limits.minimum_bytes)
         return spare
-    if stats is not None and vm.stats_at > facts.at:
-        # An agent that is no longer heard: its balloon's driver says what has become of the guest since.
+    if (stats := newer_stats(vm)) is not None:
         used = stats.total_bytes - stats.available_bytes
-        spare = min(spare, stats.available_bytes - kept, facts.total_bytes - used - kept)
+        spare = min(spare, facts.total_bytes - used - kept)
     return spare
 
 
@@ -255,11 +267,13 @@ def bearable_dimm(vm: Vm) -> int:
     facts = vm.facts
     assert facts is not None
     block = vm.block_bytes
+    available = available_bytes(vm)
     taken_meanwhile = int(vm.demand.slope * PLUG_SECONDS)
-    bearable = MEMMAP_SHARE * max(0, facts.available_bytes - facts.floor_bytes - taken_meanwhile)
-    if bearable < block <= MEMMAP_OF * (facts.free_bytes + facts.reclaimable_bytes):
+    bearable = MEMMAP_SHARE * max(0, available - facts.floor_bytes - taken_meanwhile)
+    droppable = facts.free_bytes + facts.reclaimable_bytes
+    if available == facts.available_bytes and bearable < block <= MEMMAP_OF * droppable:
         # At its floor a guest is past waiting: one block's structures fit into what its kernel keeps free, or
-        # can drop.
+        # can drop; unless it has come to have less since it said so.
         bearable = block
     return round_down(bearable, block)
 
@@ -294,7 +308,7 @@ def misses(vm: Vm) -> bool:
     facts = vm.facts
     if facts is None:
         return False
-    return facts.available_bytes < facts.floor_bytes + margin_bytes(facts.usable_bytes)
+    return available_bytes(vm) < facts.floor_bytes + margin_bytes(facts.usable_bytes)
 
 
 def zone_for(vm: Vm, size_bytes: int) -> wire.Zone:

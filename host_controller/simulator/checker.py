@@ -63,7 +63,8 @@ class _Seen:
     spare: float = 0.0
     """available - floor of that reading."""
     free: float = 0.0
-    """MemFree and what can be dropped of that reading; 0 where only the balloon's statistics speak."""
+    """MemFree and what can be dropped by the agent's last word, since statistics do not tell: 0 as soon as
+    they tell that the guest has less than it had then."""
     actual: int = 0
     held: float = 0.0
     """What the driver of its present kernel last said to hold, whatever has come of it since."""
@@ -152,7 +153,9 @@ class Checker:
                 if event.stats is not None and event.stats.updated != seen.stamp:
                     seen.stamp = event.stats.updated
                     if now - seen.spoke_at > 1.0:
+                        free = seen.free if event.stats.available_bytes >= seen.spare else 0.0
                         self._informed(event.vm, event.stats.total_bytes, event.stats.available_bytes, 0)
+                        seen.free = free
                         vm = self._vm(event.vm)
                         # They do not say what is ballooned: that only `actual` does.
                         seen.deceived = vm is not None and vm.behaviour.claims_bytes > 0
@@ -346,7 +349,8 @@ class Checker:
     def _check_plug(self, vm: SimulatedVm, size: int) -> None:
         seen = self._seen[vm.uuid]
         spare = seen.spare
-        last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= seen.free
+        free = seen.free if self.hypervisor.agenda.now - seen.spoke_at <= STALE_SECONDS else 0.0
+        last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= free
         if size / 32 > spare + SLACK_BYTES and not last_resort:
             self._found(
                 "plan",

@@ -104,7 +104,7 @@ class SimulatedVm:
         self._step = max(step, agenda.resolution)
         self._rng = random.Random(f"{seed} {spec.name}")
         self._wakes = 0
-        self._stats_stamp = 0
+        self._stats: BalloonStats | None = None
         self._starved_until = 0.0
         self.up_at = 0.0
         """When its driver came up last."""
@@ -162,13 +162,13 @@ class SimulatedVm:
         return self.behaviour.hung or self.agenda.now < self._starved_until
 
     def statistics(self, now: float) -> BalloonStats | None:
-        """The driver's statistics as QEMU has them; the stamp stands still when nobody renews them."""
-        if self.up and self.behaviour.statistics:
-            self._stats_stamp = int(now)
-        if not self.boots or not self._stats_stamp:
-            return None
-        memory = self.memory
-        return BalloonStats(int(memory.total), int(memory.available), self._stats_stamp)
+        """The driver's statistics as QEMU has them: asked for once a second, and with their stamp they stand
+        still when nobody renews them (facts: trap 11).
+        """
+        stamp, last = int(now), self._stats
+        if self.up and self.behaviour.statistics and stamp > (0 if last is None else last.updated):
+            self._stats = BalloonStats(int(self.memory.total), int(self.memory.available), stamp)
+        return self._stats
 
     def dimm_list(self) -> tuple[Dimm, ...]:
         """The plugged DIMMs, as the hypervisor lists them."""
@@ -395,7 +395,7 @@ class SimulatedVm:
         self.balloon.alive = False
         self.agent = None
         self._starved_until = 0.0
-        self._stats_stamp = 0
+        self._stats = None
         self.memory = self._fresh_memory()
         self.memory.resident = before
         self.at = self.agenda.now

@@ -297,3 +297,17 @@ def test_the_same_seed_gives_the_same_run() -> None:
         return desk.events
 
     assert run() == run()
+
+
+def test_balloon_statistics_are_asked_for_once_a_second_and_stand_still_in_between() -> None:
+    desk = Desk(seconds=20.1)
+    before = desk.vm.statistics(desk.world.now)
+    desk.world.work("a", Workload(steady(100 * MIB)))
+    desk.run(0.5)
+    assert desk.vm.statistics(desk.world.now) == before
+    desk.run(0.5)
+    after = desk.vm.statistics(desk.world.now)
+    assert before is not None
+    assert after is not None
+    assert after.updated == before.updated + 1
+    assert after.available_bytes < before.available_bytes - 80 * MIB

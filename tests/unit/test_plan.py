@@ -38,8 +38,20 @@ def test_statistics_newer_than_the_agents_last_word_bound_what_is_taken() -> Non
     vm.actual_bytes, vm.stats_at = 384 * MIB, 2.0
     vm.stats = BalloonStats(total_bytes=284 * MIB, available_bytes=40 * MIB, updated=2)
     assert plan.spare_bytes(vm) == (40 - 16) * MIB
+    assert plan.bearable_dimm(vm) == 1024 * MIB, "32 times what is above its floor of 8 MiB"
+    assert not plan.misses(vm)
     vm.stats_at = 0.5
     assert plan.spare_bytes(vm) == (312 - 16) * MIB, "an older one says nothing"
+
+
+def test_a_guest_that_has_come_to_have_nothing_gets_no_dimm_by_an_older_word() -> None:
+    vm = guest(512, 508)
+    assert plan.bearable_dimm(vm) == BLOCK, "the structures of one block fit into 4 MiB"
+    vm.stats, vm.stats_at = BalloonStats(412 * MIB, 4 * MIB, 2), 2.0
+    assert plan.bearable_dimm(vm) == BLOCK, "nothing has changed since"
+    vm.stats = BalloonStats(412 * MIB, 0, 3)
+    assert plan.bearable_dimm(vm) == 0
+    assert plan.misses(vm)
 
 
 def test_no_command_goes_further_than_a_second_of_inflation() -> None:
