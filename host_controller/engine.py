@@ -314,6 +314,9 @@ class Engine:
         else:
             pace = CALM_PACE
         vm.look_at = now + (pace if pace < LOOK_SECONDS else LOOK_SECONDS)
+        facts, stale_seconds = vm.facts, self.state.settings.stale_seconds
+        if facts is not None and now <= facts.at + stale_seconds < vm.look_at:
+            vm.look_at = facts.at + stale_seconds
         if pace == vm.pace_seconds:
             return []
         vm.pace_seconds = pace

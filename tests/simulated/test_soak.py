@@ -1,4 +1,4 @@
-"""A hundred thousand random engine steps, half of them of plugging without end; `make soak` makes a million."""
+"""A hundred thousand random engine steps, half of them plugging without end; `make soak` makes a million."""
 
 from host_controller.simulator.scenario import Scenario
 from tests.simulated.generator import random_scenario, seesaw_scenario
