@@ -126,7 +126,7 @@ class Pass:
         if target < present:
             return target if heard else present
         if self.headroom_bytes < 0:
-            return min(present, books.guest_charge(vm))
+            return min(present, self.accounts[vm.config.uuid].guest_charge)
         return target - max(0, self._cost(vm, target) - self.headroom_bytes)
 
     def _shrink(self, vm: Vm, account: Account, goal: int) -> None:

@@ -1,5 +1,6 @@
 """What a pass may say while there is nothing to give."""
 
+from host_controller.accounts import Account
 from host_controller.grants import Pass
 from host_controller.hypervisor.interface import SetTarget
 from host_controller.intake import State
@@ -12,5 +13,8 @@ def test_a_target_that_is_sent_again_in_an_overdraft_raises_no_charge() -> None:
     settings = build.settings()
     # The kernel's word is older than the balloon's: it has a little less by now.
     vm = build.vm(440, facts=build.facts(441, 430), resend=True)
-    _, sent = Pass(State(settings, Ledger(settings)), {}, {}, -MIB, waiting=True, now=1.0).run([vm])
-    assert [one.target_bytes for one in sent if isinstance(one, SetTarget)] == [440 * MIB]
+    account = Account(440 * MIB, fixed=0, growth=0, next_dimm=0, held=440 * MIB, claims=None)
+    accounts = {vm.config.uuid: account}
+    one = Pass(State(settings, Ledger(settings)), {}, accounts, -MIB, waiting=True, now=1.0)
+    one.run([vm])
+    assert [sent.target_bytes for sent in one.commands if isinstance(sent, SetTarget)] == [440 * MIB]
