@@ -113,7 +113,8 @@ class Checker:
             return
         # By what the controller had been shown: that a balloon has moved on since, it could not know.
         seen = self._seen.get(vm.uuid, _Seen())
-        shown = min(seen.held, seen.held_before) if seen.held_at == self.hypervisor.agenda.now else seen.held
+        said = [seen.held, seen.held_before] if seen.held_at == self.hypervisor.agenda.now else [seen.held]
+        shown = min(said)
         vm.advance()
         pending = self.hypervisor.pending(vm.uuid)
         self._check_overlap(vm, command, pending)
@@ -123,7 +124,7 @@ class Checker:
         if after > before and not self._confirms(vm, command):
             self._check_payment(vm, command, after - before)
         if isinstance(command, hv.SetTarget):
-            self._check_target(vm, command.target_bytes, pending)
+            self._check_target(vm, command.target_bytes, pending, vm.ram_bytes - int(max(said)))
         elif isinstance(command, hv.AttachDimm):
             self._check_plug(vm, command.size_bytes)
         elif isinstance(command, hv.ResizeVirtioMem):
@@ -294,7 +295,14 @@ class Checker:
             if type(other) is not type(command) or not isinstance(command, hv.SetTarget):
                 self._found("6", vm.spec.name, f"{_short(command)} while {_short(other)} is under way")
 
-    def _check_target(self, vm: SimulatedVm, target: int, pending: Sequence[hv.Command]) -> None:
+    def _check_target(
+        self, vm: SimulatedVm, target: int, pending: Sequence[hv.Command], shown_actual: int
+    ) -> None:
+        """Nobody is told to be smaller than he is, by what his driver had said, without having it to spare.
+
+        To be told to stay there, while an overdraft keeps everybody from growing, is no shrinking (rule 1b):
+        what a driver gave back since and has not told yet, nobody could know.
+        """
         if not vm.up:
             return
         in_force = vm.ram_bytes - int(vm.balloon.wanted)
@@ -305,16 +313,18 @@ class Checker:
         limits = vm.config.limits
         if usable > limits.maximum_bytes + SLACK_BYTES:
             self._found("3", vm.spec.name, f"a target of {format_size(usable)} is above maximum")
-        if target >= min(in_force, vm.actual_bytes) - SLACK_BYTES:
+        if target >= min(in_force, vm.actual_bytes, shown_actual) - SLACK_BYTES:
             return
         self._check_shrinking(vm, usable, min(self._seen[vm.uuid].actual, vm.actual_bytes) - target)
 
     def _check_resize(self, vm: SimulatedVm, requested: int) -> None:
         device = vm.virtio_mem
-        more = requested - max(device.requested, device.current)
+        there = max(device.requested, device.current)
+        more = requested - there
         if vm.ram_bytes + requested > vm.config.limits.maximum_bytes + SLACK_BYTES and more > 0:
             self._found("3", vm.spec.name, f"virtio-mem of {format_size(requested)} is above maximum")
-        whole = round_up(requested, MEMORY_BLOCK_BYTES) - round_up(device.requested, MEMORY_BLOCK_BYTES)
+        # A block of which something is plugged has its page structures.
+        whole = round_up(requested, MEMORY_BLOCK_BYTES) - round_up(there, MEMORY_BLOCK_BYTES)
         if more > 0 and whole > 0:
             self._check_plug(vm, whole)
         lost = device.online - requested
