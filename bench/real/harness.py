@@ -3,6 +3,8 @@
 import json
 import math
 import statistics
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +13,12 @@ from typing import Any, Final
 RESULTS: Final = Path(__file__).resolve().parents[1] / "results" / "real"
 TOLERANCE: Final = 0.25
 """By so much a ratio may be worse than the committed one."""
+_BEGAN: Final = time.monotonic()
+
+
+def tell(text: str) -> None:
+    """How far it is, for whoever waits for it."""
+    print(f"{time.monotonic() - _BEGAN:6.0f} s  {text}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)

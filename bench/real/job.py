@@ -6,6 +6,7 @@ what was swapped out has to come back.
 
 import base64
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from tests.lab.errors import LabError
@@ -48,15 +49,21 @@ class Done:
     """PSI `some`."""
     major_faults: int
     swap_in_pages: int
+    agent_seconds: float
+    """Processor time of the agent."""
+    host_faults: int
+    """Page faults of its QEMU: what it touches first of a page, or huge page, of the host's."""
 
 
 def run_job(guest: Guest, files: int) -> Done:
     """Run it, and see what the guest's kernel counted meanwhile."""
     program = base64.b64encode(_PROGRAM.encode()).decode()
     command = f"echo {program} | base64 -d | python3 -I -S - {files} {OBJECT_MIB}"
+    faults, agent = _host_faults(guest), _agent_seconds(guest)
     before = guest.workload.memory()
     said = guest.workload.exec(command, limit=LIMIT, check=False)
     after = guest.workload.memory()
+    faults, agent = _host_faults(guest) - faults, _agent_seconds(guest) - agent
     if "took" not in said and "Killed" not in said and said.strip():
         raise LabError(f"the job failed: {said[-500:]}")
     return Done(
@@ -64,8 +71,19 @@ def run_job(guest: Guest, files: int) -> Done:
         (_stalled(after.psi) - _stalled(before.psi)) / 1e6,
         after.vmstat["pgmajfault"] - before.vmstat["pgmajfault"],
         after.vmstat["pswpin"] - before.vmstat["pswpin"],
+        agent,
+        faults,
     )
 
 
 def _stalled(psi: str) -> int:
     return int(psi.split("total=", 1)[1].split()[0])
+
+
+def _agent_seconds(guest: Guest) -> float:
+    pid = guest.workload.agent().pid
+    return int(guest.workload.exec(f"cat /proc/{pid}/schedstat").split()[0]) / 1e9
+
+
+def _host_faults(guest: Guest) -> int:
+    return int(Path(f"/proc/{guest.qemu_pid()}/stat").read_text().rpartition(")")[2].split()[7])

@@ -50,6 +50,10 @@ class LawEngine(Engine):
     def decide(self, now: float) -> list[Command]:
         """When the law's period is over: show it everybody, and send what it says."""
         commands = super().decide(now)
+        for vm in self.vms.values():
+            if vm.phase is Phase.TAKEOVER and vm.target_bytes is None and vm.actual_at > vm.since:
+                # Ours would confirm its size, were it not paused.
+                commands.append(vm.send_target(self.state.ticket(), vm.actual_bytes, now))
         if now < self._due - 1e-3:
             return commands
         self._due = now + self._law.period

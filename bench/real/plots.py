@@ -62,6 +62,29 @@ def reaction(told: dict[str, Any]) -> Any:
     return figure
 
 
+def small(told: dict[str, Any]) -> Any:
+    """Each process's memory, and the agent's after reports and a hot add."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 2.6), layout="constrained")
+    names = [row[0] for row in told["rows"]]
+    processes = {name: row[1] for name, row in zip(names, told["rows"], strict=True)}
+    over_time = {name: one / (1 << 20) for name, one in told["series"]["uss_bytes"].items()}
+    for axis, values, title in (
+        (left, processes, "after a calm hour"),
+        (right, over_time, "the agent, asked for reports as fast as it gives them"),
+    ):
+        axis.barh(
+            list(values), list(values.values()), color=[OURS if "dynmem" in one else BOUND for one in values]
+        )
+        for row, one in enumerate(values.values()):
+            axis.text(one, row, f" {one:.2f}", va="center", fontsize="small")
+        axis.axvline(12, color=BOUND, linestyle="--", linewidth=1)
+        axis.set(xlabel="USS, MiB", title=title, xlim=(0, 13))
+        axis.invert_yaxis()
+    for bar in right.patches:
+        bar.set_color(OURS)
+    return figure
+
+
 def impact(told: dict[str, Any]) -> Any:
     """The job's time in every guest."""
     return _bars(told["series"], "s", told["title"])
@@ -89,6 +112,7 @@ def _bars(values: dict[str, list[float]], label: str, title: str) -> Any:
 FIGURES: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "scale": scale,
     "reaction": reaction,
+    "small": small,
     "impact": impact,
     "survival": survival,
 }

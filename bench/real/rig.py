@@ -3,9 +3,10 @@
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,14 +28,49 @@ SEEN_BYTES: Final = 16 * MIB
 """By so much MemTotal must have grown for memory to have become usable."""
 
 
-@dataclass
 class Host:
     """One controller and its guests."""
 
-    lab: Lab
-    kind: str
-    controller: Controller
-    guests: dict[str, Guest] = field(default_factory=dict)
+    def __init__(self, lab: Lab, kind: str, capacity: int, **settings: Any) -> None:
+        """Nothing runs yet; as of `host`."""
+        self.lab = lab
+        self.kind = kind
+        self.guests: dict[str, Guest] = {}
+        self._capacity = capacity
+        self._settings = settings
+        self.controller = self._controller()
+
+    def _controller(self) -> Controller:
+        settings = dict(self._settings)
+        if self.kind != OURS:
+            settings["program"] = (sys.executable, "-m", "bench.real.law_daemon", self.kind)
+        directory = self.lab.directory / f"{self.kind}-{time.monotonic_ns()}"
+        return Controller(directory, self.lab.session.uri, self._capacity, **settings)
+
+    def start(self) -> None:
+        """Start the controller, and wait until it has heard of every guest."""
+        self.controller.start()
+        prefer(self.controller.pid)
+        for guest in self.guests.values():
+            self.controller.wait_managed(guest)
+
+    def close(self) -> None:
+        """End controller and guests."""
+        self.controller.stop()
+        for guest in self.guests.values():
+            guest.remove()
+
+    def hand_over(self, kind: str, mib: int) -> None:
+        """Another law takes over all guests, each with so many MiB."""
+        self.controller.stop()
+        for guest in self.guests.values():
+            with guest.qmp() as qmp:
+                qmp.execute("balloon", value=mib * MIB)
+        for guest in self.guests.values():
+            wait_actual(guest, mib * MIB)
+        self.kind = kind
+        self.controller = self._controller()
+        self.start()
 
     def add(self, limits: dict[str, Limits], **spec: Any) -> list[Guest]:
         """Guests of these names and limits, booted together, managed."""
@@ -112,17 +148,12 @@ class Host:
 @contextmanager
 def host(lab: Lab, kind: str, capacity: int, **settings: Any) -> Iterator[Host]:
     """A controller that is `dynmem`, or the law of that name; `capacity` in MiB, more as of Controller."""
-    directory = lab.directory / f"{kind}-{time.monotonic_ns()}"
-    if kind != OURS:
-        settings["program"] = (sys.executable, "-m", "bench.real.law_daemon", kind)
-    with Controller(directory, lab.session.uri, capacity, **settings) as controller:
-        prefer(controller.pid)
-        one = Host(lab, kind, controller)
-        try:
-            yield one
-        finally:
-            for guest in one.guests.values():
-                guest.remove()
+    one = Host(lab, kind, capacity, **settings)
+    try:
+        one.start()
+        yield one
+    finally:
+        one.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +173,15 @@ class Allocation:
         return self.done - self.started
 
 
-def start_allocation(guest: Guest, mib: int, rate: float = 0.0) -> float:
-    """When it began, on our clock."""
+def start_allocation(
+    guest: Guest, mib: int, rate: float = 0.0, meanwhile: Callable[[], object] = lambda: None
+) -> float:
+    """When it began, on our clock; `meanwhile` begins with it."""
     offset, _ = guest.workload.clock_offset(5)
-    guest.workload.allocate(mib, rate)
+    with ThreadPoolExecutor(1) as pool:
+        doing = pool.submit(meanwhile)
+        guest.workload.allocate(mib, rate)
+        doing.result()
     return guest.workload.wait_event("started", "memory", 30).monotonic - offset
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from agent import wire
-from bench.real.harness import Goal, Ratio, Result
+from bench.real.harness import Goal, Ratio, Result, tell
 from host_controller.units import MIB
 from tests.lab.code_disk import REPOSITORY
 from tests.lab.domain import AGENT_PORT, GuestSpec
@@ -85,14 +85,8 @@ class HostEnd:
     def listen(self, seconds: float) -> None:
         """Take what comes in so much of our time."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and select.select([self._socket], [], [], left)[0]:
-            data = self._socket.recv(1 << 16)
-            self.received_bytes += len(data)
-            for line in self._reader.feed(data):
-                assert isinstance(line, bytes)
-                message = wire.decode_from_guest(line)
-                self.reports += isinstance(message, wire.Report)
-                self.acks += isinstance(message, wire.Ack)
+        while (left := until - time.monotonic()) > 0:
+            self._take(left)
 
     def until(self, what: str, limit: float, **counts: int) -> None:
         """Listen until so many messages have come."""
@@ -100,7 +94,18 @@ class HostEnd:
         while any(getattr(self, name) < count for name, count in counts.items()):
             if time.monotonic() > deadline:
                 raise SmallError(f"not within {limit:g} s: {what} ({self.reports} reports)")
-            self.listen(0.2)
+            self._take(1.0)
+
+    def _take(self, longest_seconds: float) -> None:
+        if not select.select([self._socket], [], [], longest_seconds)[0]:
+            return
+        data = self._socket.recv(1 << 16)
+        self.received_bytes += len(data)
+        for line in self._reader.feed(data):
+            assert isinstance(line, bytes)
+            message = wire.decode_from_guest(line)
+            self.reports += isinstance(message, wire.Report)
+            self.acks += isinstance(message, wire.Ack)
 
     def close(self) -> None:
         """Go."""
@@ -127,14 +132,16 @@ class Hour:
 def _hour(lab: Lab) -> Hour:
     """In a guest whose clock counts instructions."""
     guest, pids, host = _boot(lab, "hour", qemu_arguments=("-icount", "shift=0,sleep=off"))
-    first, at = _take(guest, pids), guest.workload.ping(LIMIT)[0]
+    began, first = _take(guest, pids)
     bytes_before, reports_before = host.received_bytes, host.reports
-    while (passed := guest.workload.ping(LIMIT)[0] - at) < HOUR:
-        host.listen(1.0)
-    second = _take(guest, pids)
+    while (now := guest.workload.ping(LIMIT)[0]) < began + HOUR:
+        tell(f"small: {now - began:,.0f} s of a calm hour")
+        host.listen(2.0)
+    ended, second = _take(guest, pids)
     received, reports = host.received_bytes - bytes_before, host.reports - reports_before
     host.close()
     guest.remove()
+    passed = ended - began
     calm = {name: _calm(first[name], second[name], passed) for name in pids}
     return Hour(calm, received / passed, reports / passed)
 
@@ -142,18 +149,21 @@ def _hour(lab: Lab) -> Hour:
 def _growth(lab: Lab) -> dict[str, int]:
     """The agent's USS in an ordinary guest: at the start, after an hour's and 10,000 reports, a hot add."""
     guest, pids, host = _boot(lab, "growth")
-    sizes = {"at the start": _take(guest, pids)["dynmem-agent"].uss_bytes}
+    sizes = {"at the start": _uss(guest, pids)}
+    asked = 0
     for reports, name in REPORTS.items():
         while host.reports < reports:
-            host.say(wire.Ping(host.reports))
+            asked += 1
+            host.say(wire.Ping(asked))
             host.until("a report", LIMIT, reports=host.reports + 1)
-        sizes[name] = _take(guest, pids)["dynmem-agent"].uss_bytes
+        sizes[name] = _uss(guest, pids)
+        tell(f"small: {sizes[name] / MIB:.2f} MiB {name}")
     guest.domain().attachDevice(DIMM)
     host.until("reports after a hot add", LIMIT, reports=host.reports + 5)
     assert guest.workload.memory().total_bytes > (RAM + ADDED // 2) * MIB, (
         "the hot add was not brought online"
     )
-    sizes["after a hot add"] = _take(guest, pids)["dynmem-agent"].uss_bytes
+    sizes["after a hot add"] = _uss(guest, pids)
     host.close()
     guest.remove()
     return sizes
@@ -221,15 +231,22 @@ def _start_others(guest: Guest) -> dict[str, int]:
     return found
 
 
-def _take(guest: Guest, pids: dict[str, int]) -> dict[str, Taken]:
-    """All processes, by one command in the guest."""
-    script = "; ".join(
-        f"cat /proc/{pid}/schedstat; grep Private_ /proc/{pid}/smaps_rollup; "
-        f"grep ^voluntary /proc/{pid}/status; echo end"
+def _take(guest: Guest, pids: dict[str, int]) -> tuple[float, dict[str, Taken]]:
+    """The guest's clock and all processes, by one command in the guest: an idle guest's clock runs ahead of
+    ours.
+    """
+    script = "cat /proc/uptime; " + "; ".join(
+        f"echo next; cat /proc/{pid}/schedstat; grep Private_ /proc/{pid}/smaps_rollup; "
+        f"grep ^voluntary /proc/{pid}/status"
         for pid in pids.values()
     )
-    parts = guest.workload.exec(script, limit=120).split("end\n")
-    return {name: _parse(text) for name, text in zip(pids, parts, strict=False)}
+    uptime, *parts = guest.workload.exec(script, limit=LIMIT).split("next\n")
+    return float(uptime.split()[0]), {name: _parse(text) for name, text in zip(pids, parts, strict=True)}
+
+
+def _uss(guest: Guest, pids: dict[str, int]) -> int:
+    """The agent's, bytes."""
+    return _take(guest, pids)[1]["dynmem-agent"].uss_bytes
 
 
 def _parse(text: str) -> Taken:
