@@ -25,7 +25,7 @@ from tests.lab.errors import LabError
 from tests.lab.guest import Guest
 from tests.lab.hostile import Lie, bind_balloon, forge_actual, put_agent, put_liar, unbind_balloon
 from tests.lab.lab import Lab
-from tests.lab.observer import Observer
+from tests.lab.observer import Observer, Sample, describe
 
 CAPACITY = 1700
 LIMITS = Limits(startup=512, minimum=160, maximum=1024)
@@ -191,10 +191,17 @@ def judge(soak: Soak, books: Books) -> Outcome:
     ]
     problems = list(soak.problems)
     if unrecorded:
-        problems.append(f"{len(unrecorded)} samples above capacity")
+        problems.append(f"{len(unrecorded)} samples above capacity, the first: {_about(unrecorded[0], books)}")
     if spread > FLAT:
         problems.append(f"RSS is not flat: ±{spread:.1%}")
     return Outcome(lines, problems)
+
+
+def _about(sample: Sample, books: Books) -> str:
+    """A sample, and what was recorded next to it."""
+    nearest = min(books.overdrafts, key=lambda one: abs(one.begin - sample.at), default=None)
+    told = f"{nearest.cause}, {nearest.begin - sample.at:+.2f} s" if nearest else "none"
+    return f"{describe(sample)}; the nearest that was recorded: {told}"
 
 
 def main() -> int:
