@@ -8,6 +8,7 @@ A named file that is missing is a mistake; a missing default file means the defa
 
 import difflib
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
@@ -268,7 +269,7 @@ def parse(text: bytes, path: str = "configuration") -> Config:
             continue
         sections[field.name] = _section(field.name, field.type, value, problems)
     names = [field.name for field in msgspec.structs.fields(Config)]
-    problems += [_unknown(key, key, names, "tables") for key in table]
+    problems += [_unknown(_key(key), key, names, "tables") for key in table]
     if not problems:
         config = Config(**sections)
         problems += [
@@ -287,7 +288,7 @@ def _section(name: str, kind: Any, table: dict[str, Any], problems: list[Problem
     values = {}
     for key, raw in table.items():
         if key not in hints:
-            problems.append(_unknown(f"{name}.{key}", key, list(hints), "keys"))
+            problems.append(_unknown(f"{name}.{_key(key)}", key, list(hints), "keys"))
             continue
         try:
             values[key] = _value(raw, hints[key])
@@ -321,6 +322,11 @@ def _kind(hint: Any) -> str:
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)  # the nearest to how TOML writes it
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _key(key: str) -> str:
+    """As TOML writes it: one that is empty or odd in quotation marks."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _shown(key)
 
 
 def _unknown(where: str, key: str, known: list[str], what: str) -> Problem:

@@ -191,7 +191,8 @@ def judge(soak: Soak, books: Books) -> Outcome:
     ]
     problems = list(soak.problems)
     if unrecorded:
-        problems.append(f"{len(unrecorded)} samples above capacity, the first: {_about(unrecorded[0], books)}")
+        first = _about(unrecorded[0], books)
+        problems.append(f"{len(unrecorded)} samples above capacity, the first: {first}")
     if spread > FLAT:
         problems.append(f"RSS is not flat: ±{spread:.1%}")
     return Outcome(lines, problems)
