@@ -63,21 +63,28 @@ def run() -> Result:
 
 
 def _steps(lab: Lab, way: str, limits: Limits, result: Result) -> dict[str, float]:
-    """Every step, ours and the floor in turn. The ratios of medians, by what they are."""
+    """Every step, ours and the floor in turn. The ratios of medians, by what they are.
+
+    By hot add each turn has a guest of its own, just booted: a DIMM that its kernel has come to use stays.
+    """
     found: dict[str, float] = {}
-    with host(lab, OURS, CAPACITY, shrink_after=1, settle=1, unplug_after=0) as one:
-        guest = one.add({"ours": limits}, swap_mib=SWAP)[0]
-        deflates = way == "deflate"
+    deflates = way == "deflate"
+    with host(lab, OURS, CAPACITY, shrink_after=1, settle=1) as one:
         bare = Bare(lab, "bare", RAM if deflates else SMALL, 2 * RAM, swap_mib=SWAP)
+        guests = one.add({"ours": limits}, swap_mib=SWAP) * TURNS if deflates else []
         try:
             for mib in STEPS:
+                if not deflates:
+                    guests = one.add({f"ours{turn}": limits for turn in range(TURNS)}, swap_mib=SWAP)
                 ours = _Told()
                 floors = []
-                for _ in range(TURNS):
+                for guest in guests:
                     _calm(one, guest)
                     ours.take(one, guest, finish_allocation(guest, start_allocation(guest, mib), LIMIT))
                     guest.workload.free()
                     floors.append(_floor(bare, mib, deflates))
+                if not deflates:
+                    one.remove(*guests)
                 ratio = spread(ours.whole).median / spread(floors).median
                 tell(f"reaction: {mib} MiB by {way}: {spread(ours.whole)} s, floor {spread(floors)} s")
                 result.rows.append((f"{mib} MiB", way, *ours.cells(), spread(floors), ratio))

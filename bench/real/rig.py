@@ -60,6 +60,11 @@ class Host:
         for guest in self.guests.values():
             guest.remove()
 
+    def remove(self, *guests: Guest) -> None:
+        """End these guests."""
+        for guest in guests:
+            self.guests.pop(guest.name).remove()
+
     def hand_over(self, kind: str, mib: int) -> None:
         """Another law takes over all guests, each with so many MiB."""
         self.controller.stop()
@@ -215,6 +220,14 @@ def wait_actual(guest: Guest, size_bytes: int, limit: float = 60.0) -> float:
         return time.monotonic()
 
 
+def move(guest: Guest, size_bytes: int) -> float:
+    """Seconds from a bare balloon target to the balloon's being there."""
+    with guest.qmp() as qmp:
+        at = time.monotonic()
+        qmp.execute("balloon", value=size_bytes)
+    return wait_actual(guest, size_bytes) - at
+
+
 class Bare:
     """A guest that nobody manages, moved over QMP."""
 
@@ -238,8 +251,7 @@ class Bare:
 
     def move(self, size_bytes: int) -> float:
         """Seconds from the target to the balloon's being there."""
-        at = self.target(size_bytes)
-        return wait_actual(self.guest, size_bytes) - at
+        return move(self.guest, size_bytes)
 
     def plug(self, size_bytes: int) -> None:
         """Hot add a DIMM."""

@@ -26,6 +26,8 @@ from tests.lab.lab import Lab
 from tests.lab.processes import prefer
 
 HOUR: Final = 3600.0
+SETTLED: Final = 120.0
+"""By so much uptime a guest has booted and is calm."""
 REPORTS: Final = {720: "after an hour's reports", 10_000: "after 10,000 reports"}
 LIMIT: Final = 300.0
 RAM: Final = 512
@@ -132,6 +134,8 @@ class Hour:
 def _hour(lab: Lab) -> Hour:
     """In a guest whose clock counts instructions."""
     guest, pids, host = _boot(lab, "hour", qemu_arguments=("-icount", "shift=0,sleep=off"))
+    while guest.workload.ping(LIMIT)[0] < SETTLED:
+        host.listen(0.2)
     began, first = _take(guest, pids)
     bytes_before, reports_before = host.received_bytes, host.reports
     while (now := guest.workload.ping(LIMIT)[0]) < began + HOUR:
