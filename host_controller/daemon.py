@@ -39,6 +39,7 @@ from host_controller.recording import Recorder
 from host_controller.samples import KEPT_SECONDS, sample_of
 from host_controller.standstill import Stage, Standstill
 from host_controller.state_dir import Remembered, StateDir, remembered
+from host_controller.vm import plugs_under_way
 
 COALESCE_SECONDS: Final = 0.05
 """Decisions are at least so far apart; the first thing that happens after a pause is decided on at once."""
@@ -287,15 +288,17 @@ class Controller:
             (one.uuid, Standstill(one.since, one.until, Stage.STANDING, vcpu_seconds=one.vcpu_seconds))
             for one in before.standing
         )
+        self.engine.state.left_plugs.update(before.plugs)
 
     def _remember(self) -> bool:
         if self._state_dir is None:
             return True
         state = self.engine.state
         standstills = {**state.left_standing, **state.standstills}
+        plugs = {**state.left_plugs, **plugs_under_way(state.vms)}
         reservations = state.ledger.reservations.values()
         try:
-            self._state_dir.save(remembered(reservations, self.paused, self.paused_all, standstills))
+            self._state_dir.save(remembered(reservations, self.paused, self.paused_all, standstills, plugs))
         except OSError as error:
             self._failed("state", error)
             return False

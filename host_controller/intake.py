@@ -20,7 +20,7 @@ from host_controller.policy.emergency import Emergency
 from host_controller.standstill import Stage, Standstill
 from host_controller.units import MIB, format_size
 from host_controller.virtio_mem import VirtioMem
-from host_controller.vm import Phase, Vm
+from host_controller.vm import LeftPlug, Phase, Vm
 
 RATE_WINDOW: Final = (0.05, 2.0)
 """Seconds between two readings of a moving balloon from which its speed is worked out."""
@@ -59,6 +59,8 @@ class State:
     """VMs that were reset while memory was short, by UUID, in the order of their resets."""
     left_standing: dict[str, Standstill] = field(default_factory=dict)
     """What a controller before us had stopped, until it is seen again."""
+    left_plugs: dict[str, LeftPlug] = field(default_factory=dict)
+    """DIMMs that it had asked for, likewise."""
     last_cause: str = "start"
     """The last event that can raise a charge without a command of ours: an overdraft's named cause."""
     _tickets: int = 0
@@ -168,9 +170,12 @@ class Intake:
             vm.overhead_bytes, vm.held = known.overhead_bytes, known.held
             vm.noise = known.noise
             self.state.operations.pop(event.vm, None)
+        plug = self.state.left_plugs.pop(event.vm, None)
         if not event.booted:
             lifecycle.take_over(vm, now)
             vm.actual_at = -math.inf
+            if plug is not None and len(event.dimms) <= plug.dimms:
+                lifecycle.await_plug(vm, plug.size_bytes, now)
         self.state.vms[event.vm] = vm
         self._found_standing(event, vm, now)
         self.state.ledger.reservations.pop(vm.name, None)
@@ -268,6 +273,8 @@ class Intake:
             return
         if added:
             vm.grown_at = now
+            if vm.awaited_until < math.inf:
+                lifecycle.plug_came(vm, now)
         # QEMU keeps the ballooned amount, so `actual` and the target in force move with the RAM.
         vm.actual_bytes = max(0, vm.actual_bytes + added - removed)
         vm.claim_bytes += added

@@ -6,6 +6,8 @@ reset it is stale until the new kernel's driver is up (facts: trap 4), and root 
 moved since the boot, and the host's own count of resident memory is not above the claim.
 """
 
+import math
+
 from host_controller.model import RUNNING, GuestFacts, Settings
 from host_controller.units import MIB
 from host_controller.vm import CONTRADICTED, HUNG, LIVE, STARTING, TAKEOVER, Phase, Vm
@@ -15,6 +17,8 @@ MOVE_GRACE_SECONDS = 1.5
 CONTRADICTION_SECONDS = 3.0
 """A claim and a sample of another moment differ while memory moves; longer is a contradiction."""
 RECONCILED_SECONDS = 10.0
+LATE_PLUG_SECONDS = 10.0
+"""For so long a QEMU that answers may still be plugging a DIMM."""
 REFILL_BYTES = 16 * MIB
 REFILL_SECONDS = 10.0
 """The host's khugepaged makes whole huge pages of those that a balloon has punched holes into, and fills them
@@ -62,6 +66,20 @@ def confirm(vm: Vm, guest_bytes: int, overhead_bytes: int, now: float, huge_byte
         vm.claim_bytes = vm.actual_bytes
 
 
+def await_plug(vm: Vm, size_bytes: int, now: float) -> None:
+    """A controller before us asked for a DIMM: it is paid for until it comes or QEMU, which may hang, goes on
+    without it. No other is asked for meanwhile.
+    """
+    vm.pending_plug_bytes = size_bytes
+    vm.awaited_until = now + LATE_PLUG_SECONDS
+    vm.plug_refused_until = math.inf
+
+
+def plug_came(vm: Vm, now: float) -> None:
+    """Or will not come any more."""
+    vm.pending_plug_bytes, vm.awaited_until, vm.plug_refused_until = 0, math.inf, now
+
+
 def heard(vm: Vm, facts: GuestFacts) -> None:
     """Take in the guest's own view."""
     vm.facts = facts
@@ -73,6 +91,8 @@ def heard(vm: Vm, facts: GuestFacts) -> None:
 def advance(vm: Vm, settings: Settings, now: float) -> None:
     """Move the phase as far as the evidence goes."""
     _weigh_evidence(vm, now)
+    if vm.actual_at >= vm.awaited_until:
+        plug_came(vm, now)
     phase = vm.phase
     if phase is LIVE:
         if vm.contradiction and now - vm.contradicted_at >= CONTRADICTION_SECONDS:

@@ -18,6 +18,7 @@ import msgspec
 from host_controller.errors import DynmemError
 from host_controller.ledger import Reservation
 from host_controller.standstill import Standstill, left_behind
+from host_controller.vm import LeftPlug
 
 
 class StateError(DynmemError):
@@ -45,6 +46,8 @@ class Remembered(msgspec.Struct, frozen=True):
     """UUIDs of VMs that the operator has paused."""
     paused_all: bool = False
     standing: tuple[Standing, ...] = ()
+    plugs: dict[str, LeftPlug] = {}
+    """DIMMs that were asked for and have not been seen yet, by UUID."""
 
 
 class StateDir:
@@ -128,6 +131,7 @@ def remembered(
     paused: Iterable[str],
     paused_all: bool,
     standstills: Mapping[str, Standstill],
+    plugs: Mapping[str, LeftPlug],
 ) -> Remembered:
     """The same facts in the same order give the same file."""
     return Remembered(
@@ -138,4 +142,5 @@ def remembered(
             Standing(uuid, one.since, one.until, one.vcpu_seconds)
             for uuid, one in left_behind(standstills).items()
         ),
+        dict(sorted(plugs.items())),
     )

@@ -1,8 +1,10 @@
 """Everything the controller knows of one running VM, and what follows from it. Nothing here decides."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from host_controller.hypervisor.interface import SetTarget
 from host_controller.model import (
@@ -83,6 +85,8 @@ class Vm:
     """DIMMs that were plugged when it was last reset: its new kernel has never used them."""
     pending_plug_bytes: int = 0
     """A DIMM on its way counts whole before it is asked for."""
+    awaited_until: float = math.inf
+    """Finite: a controller before us asked for that DIMM; it may come until QEMU answers after this."""
 
     resident_bytes: int = 0
     resident_at: float = -math.inf
@@ -221,3 +225,20 @@ class Vm:
         collapse a half-ballooned huge page into a whole one.
         """
         return max(64 * MIB, self.ram_bytes // 20)
+
+
+class LeftPlug(NamedTuple):
+    """A DIMM that was asked for: QEMU plugs it, whatever becomes of who asked."""
+
+    size_bytes: int
+    dimms: int
+    """How many the VM had before."""
+
+
+def plugs_under_way(vms: Mapping[str, Vm]) -> dict[str, LeftPlug]:
+    """What the next controller must know of, by UUID: it could not find out by itself."""
+    return {
+        uuid: LeftPlug(vm.pending_plug_bytes, len(vm.dimms))
+        for uuid, vm in vms.items()
+        if vm.pending_plug_bytes
+    }

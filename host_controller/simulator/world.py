@@ -17,6 +17,7 @@ from host_controller.simulator.hypervisor import INCOMING, SimulatedHypervisor
 from host_controller.simulator.workload import Workload
 from host_controller.standstill import Standstill, left_behind
 from host_controller.units import format_size
+from host_controller.vm import LeftPlug, plugs_under_way
 
 HISTORY: Final = 400
 """Commands and events kept for the report of a violation."""
@@ -122,6 +123,7 @@ class World:
         self._make: MakeController | None = None
         self._tick_seconds = TICK_SECONDS
         self._left_standing: dict[str, Standstill] = {}
+        self._left_plugs: dict[str, LeftPlug] = {}
         self._by_name: dict[str, SimulatedVm] = {}
         self._looked_at = 0.0
         self._decided_before = 0
@@ -247,6 +249,7 @@ class World:
         controller = make(self.capacity_bytes)
         if isinstance(controller, Engine):
             controller.state.left_standing.update(self._left_standing)
+            controller.state.left_plugs.update(self._left_plugs)
         self.driver = EngineDriver(controller, self.hypervisor, self.agenda, tick_seconds)
         self.driver.start()
         return controller
@@ -257,11 +260,12 @@ class World:
             self.driver.stop()
             if isinstance(engine := self.driver.controller, Engine):
                 self._left_standing = left_behind(engine.state.standstills)
+                self._left_plugs = plugs_under_way(engine.state.vms)
             self._decided_before += self.driver.decisions
             self.driver = None
 
     def restart_controller(self) -> None:
-        """A new one, that knows nothing but what has been stopped."""
+        """A new one, that knows nothing but what has been stopped, and what is being plugged."""
         if self.driver is None and self._make is not None:
             self.control(self._make, self._tick_seconds)
 

@@ -24,7 +24,7 @@ from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.workload import Workload, steady
 from host_controller.state_dir import AlreadyRunning, Remembered, StateDir
 from host_controller.units import GIB, MIB
-from host_controller.vm import Phase
+from host_controller.vm import LeftPlug, Phase
 from tests.unit.virtual import Host, run, until
 
 
@@ -204,10 +204,11 @@ def test_a_pause_of_all_includes_vms_that_start_later_and_outlives_the_controlle
     run(story())
 
 
-def test_reservations_outlive_the_controller(tmp_path: Path) -> None:
+def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
     state.open()
-    state.save(Remembered((Reservation("new", GIB, 1e9),), ("some-uuid",)))
+    plugs = {"some-uuid": LeftPlug(GIB, 1)}
+    state.save(Remembered((Reservation("new", GIB, 1e9),), ("some-uuid",), plugs=plugs))
     state.close()
 
     async def story() -> None:
@@ -216,6 +217,9 @@ def test_reservations_outlive_the_controller(tmp_path: Path) -> None:
             await asyncio.sleep(2)
             assert controller.engine.ledger.reserved() == GIB
             assert controller.paused == {"some-uuid"}
+            assert controller.engine.state.left_plugs == plugs, "until that VM is seen"
+            assert state._saved is not None
+            assert state._saved.plugs == plugs, "and for the one after it"
         state.close()
 
     run(story())
