@@ -42,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def regressions(result: Result) -> list[str]:
     """Sentences about the ratios that are worse than the committed ones by more than the tolerance."""
+    committed_file = RESULTS / f"{result.name}.json"
+    if not committed_file.exists():
+        return [f"{result.name}: there are no committed figures to compare with"]
     told = []
-    for name, committed in ratios_of(RESULTS / f"{result.name}.json").items():
+    for name, committed in ratios_of(committed_file).items():
         found = result.ratios.get(name)
         if found is None:
             told.append(f"{result.name}: {name} was not measured")
