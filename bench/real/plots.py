@@ -70,7 +70,7 @@ def small(told: dict[str, Any]) -> Any:
     over_time = {name: one / (1 << 20) for name, one in told["series"]["uss_bytes"].items()}
     for axis, values, title in (
         (left, processes, "after a calm hour"),
-        (right, over_time, "the agent, asked for reports as fast as it gives them"),
+        (right, over_time, "the agent, asked without a pause"),
     ):
         axis.barh(
             list(values), list(values.values()), color=[OURS if "dynmem" in one else BOUND for one in values]
