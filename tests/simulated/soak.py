@@ -86,15 +86,17 @@ def soak(
 ) -> tuple[Tally, list[tuple[Scenario, Violation]]]:
     """Play random scenarios until so many engine steps were made; the violating ones are returned.
 
-    Longer, but for so many minutes at most, until every pair of command and behaviour met so often.
+    Longer, but for so many minutes more at most, until every pair of command and behaviour met so often.
     """
     tally = Tally()
     found = []
-    end = time.monotonic() + 60 * minutes
+    end = math.inf
     while tally.steps < steps or (tally.rarest < pairs and time.monotonic() < end):
         scenario = scenarios(seed + tally.runs)
         world = play(scenario, make_engine, ignored=ignored)
         tally.add(world)
+        if tally.steps >= steps:
+            end = min(end, time.monotonic() + 60 * minutes)
         if world.violations:
             found.append((scenario, world.violations[0]))
     return tally, found
