@@ -6,6 +6,7 @@ import numpy as np
 
 from bench.bulk_laws import Hosts
 from host_controller.policy.balance import Claims, balance
+from host_controller.policy.demand import LEAST_MARGIN_BYTES
 from host_controller.policy.ready import LEAST_SHARE
 from host_controller.units import MIB
 
@@ -20,7 +21,7 @@ def claims_mib(
 
     `lower` equals `need` for those. tests/simulated/test_density.py holds this to Demand.estimate().
     """
-    margin = np.maximum(16.0, usable / 64)
+    margin = np.maximum(LEAST_MARGIN_BYTES / MIB, usable / 64)
     lower = np.maximum(minimum, np.minimum(maximum, demand + margin))
     desired = np.maximum(minimum, np.minimum(maximum, demand * (1 + buffer) + margin))
     return lower, desired

@@ -93,9 +93,9 @@ class Vm:
     huge_bytes: int = 0
     """The part of resident_bytes in huge pages of the host."""
     borne_out_at: float = -math.inf
-    """When resident memory last agreed with the claim, but for"""
+    """When resident memory last agreed with the claim, `refilled_bytes` aside."""
     refilled_bytes: int = 0
-    """what the host itself had filled in by then."""
+    """What the host itself had filled in by `borne_out_at`."""
     overhead_bytes: int = 0
     """High-water mark of what QEMU takes for itself."""
 

@@ -74,7 +74,6 @@ def _together(guests: list[Guest], files: int) -> list[float]:
     """Seconds of the job in each, begun at once."""
     with ThreadPoolExecutor(len(guests)) as pool:
         done = list(pool.map(lambda guest: run_job(guest, files), guests))
-    tell(f"evenness: {done}")
     return [one.seconds for one in done]
 
 

@@ -16,28 +16,26 @@ LIMITS = Limits(512 * MIB, 256 * MIB, 2 * GIB)
 @pytest.mark.parametrize("asked", [True, False], ids=["asked for", "about to be asked for"])
 def test_a_dimm_that_was_on_its_way_when_the_controller_was_killed_is_paid_for(asked: bool) -> None:
     world = World(4 * GIB)
-    engines: list[Engine] = []
-
-    def make(capacity: int) -> Engine:
-        engines.append(Engine(Settings(capacity)))
-        return engines[-1]
-
-    world.control(make)
+    first = world.control(lambda capacity: Engine(Settings(capacity)))
+    assert isinstance(first, Engine)
     world.add(GuestSpec("vm", LIMITS, workload=Workload(steady(100 * MIB))))
     world.run(60.0)
     world.ambush("vm", "AttachDimm", BEHAVIOURS["late QEMU"])
     world.work("vm", Workload(steady(300 * MIB)))
-    (before,) = engines[0].state.vms.values()
+    (before,) = first.state.vms.values()
     while not before.pending_plug_bytes or (asked and not world.history.commands["AttachDimm"]):
         world.run(0.05)
     plug = before.pending_plug_bytes
     world.kill_controller()
     world.restart_controller()
     world.run(1.0)
-    (vm,) = engines[1].state.vms.values()
+    assert world.driver is not None
+    heir = world.driver.controller
+    assert isinstance(heir, Engine)
+    (vm,) = heir.state.vms.values()
     assert not world.vm("vm").dimm_list()
     assert vm.pending_plug_bytes == plug
-    assert engines[1].charges[vm.config.uuid] >= vm.ram_bytes + plug
+    assert heir.charges[vm.config.uuid] >= vm.ram_bytes + plug
     world.run(60.0)
     assert sum(dimm.size_bytes for dimm in world.vm("vm").dimm_list()) == plug
     assert vm.pending_plug_bytes == 0

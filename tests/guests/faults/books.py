@@ -11,8 +11,6 @@ from tests.lab.observer import Sample
 
 GRACE = 0.5
 """Seconds by which the observer's and the controller's times of an overdraft may differ."""
-TOLD_SECONDS = 1.0
-"""QEMU tells of a balloon that moves by itself once a second at most; the observer asks it."""
 
 
 @dataclass
@@ -25,8 +23,7 @@ class Overdraft:
 
     def covers(self, sample: Sample) -> bool:
         """Whether a sample was taken in it."""
-        late = GRACE + (TOLD_SECONDS if "took memory back" in self.cause else 0.0)
-        return self.begin - late <= sample.at <= self.end + GRACE
+        return self.begin - GRACE <= sample.at <= self.end + GRACE
 
 
 @dataclass
