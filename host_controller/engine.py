@@ -288,10 +288,13 @@ class Engine:
         covered = self.headroom_bytes + still_bytes(self.state.standstills, self.state.vms)
         self.uncovered_bytes = max(0, -covered)
         overdraft = self.ledger.record(covered, self.state.last_cause, now)
+        unseen_seconds, self.state.unseen_seconds = self.state.unseen_seconds, 0.0
         if overdraft is None:
             return
         if overdraft.ended is None:
             text = f"overdraft of {format_size(overdraft.peak_bytes)}: {overdraft.cause}"
+            if unseen_seconds:
+                text += f" within the last {unseen_seconds:.1f} s"
         else:
             took = overdraft.ended - overdraft.started
             text = f"overdraft ended after {took:.1f} s; it was {format_size(overdraft.peak_bytes)} at most"
@@ -303,6 +306,7 @@ class Engine:
         if (
             vm.sent
             or vm.claim_bytes > vm.actual_bytes
+            or (vm.contradiction is not None and vm.phase is LIVE)  # QEMU may tell of it later
             or uuid in self.state.operations
             or (vm.target_bytes is not None and abs(vm.present_bytes - vm.target_bytes) > MIB)
         ):

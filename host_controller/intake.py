@@ -63,6 +63,8 @@ class State:
     """DIMMs that it had asked for, likewise."""
     last_cause: str = "start"
     """The last event that can raise a charge without a command of ours: an overdraft's named cause."""
+    unseen_seconds: float = 0.0
+    """For so long before this step that event may have gone unseen."""
     _tickets: int = 0
 
     def ticket(self) -> int:
@@ -452,6 +454,7 @@ class Intake:
         self._measure_inflation(vm, actual_bytes, now)
         if actual_bytes > books.guest_charge(vm):
             self.state.last_cause = f"{vm.name} took memory back from its balloon"
+            self.state.unseen_seconds = lifecycle.unseen_seconds(vm, now)
         lifecycle.balloon_moved(vm, actual_bytes, now)
 
     @staticmethod

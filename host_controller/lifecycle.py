@@ -12,8 +12,10 @@ from host_controller.model import RUNNING, GuestFacts, Settings
 from host_controller.units import MIB
 from host_controller.vm import CONTRADICTED, HUNG, LIVE, STARTING, TAKEOVER, Phase, Vm
 
+LATE_NEWS_SECONDS = 1.0
+"""QEMU holds a BALLOON_CHANGE back for so long after the last one."""
 MOVE_GRACE_SECONDS = 1.5
-"""QEMU holds a BALLOON_CHANGE back for up to a second, so one this soon after a reset may be older."""
+"""So a BALLOON_CHANGE this soon after a reset may be older than the reset."""
 CONTRADICTION_SECONDS = 3.0
 """A claim and a sample of another moment differ while memory moves; longer is a contradiction."""
 RECONCILED_SECONDS = 10.0
@@ -56,6 +58,11 @@ def claim(vm: Vm, actual_bytes: int, now: float) -> None:
     """Take in a reading of `actual`."""
     vm.actual_bytes, vm.actual_at = actual_bytes, now
     vm.claim_bytes = max(vm.claim_bytes, actual_bytes)
+
+
+def unseen_seconds(vm: Vm, now: float) -> float:
+    """For how long its balloon may already have been what it is seen to be only now."""
+    return min(now - vm.actual_at, LATE_NEWS_SECONDS)
 
 
 def confirm(vm: Vm, guest_bytes: int, overhead_bytes: int, now: float, huge_bytes: int = 0) -> None:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from host_controller.units import KIB, MIB, format_size, round_up
-from host_controller.vm import LIVE, STARTING, Vm
+from host_controller.vm import CONTRADICTED, LIVE, STARTING, Vm
 
 ON_TARGET_BYTES: Final = 1 * MIB
 STEP_BYTES: Final = 256 * KIB
@@ -28,6 +28,9 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     present = vm.present_bytes
     settled = vm.phase is LIVE or (vm.phase is STARTING and vm.facts is not None)
     if target is None or not settled or vm.hands_off or vm.held:
+        if target is not None and vm.phase is CONTRADICTED and now - vm.sent_at > CORRECTION:
+            # Whatever was forged stays until its driver writes: an honest one does, and is believed again.
+            _nudge(vm, target)
         _moves(vm, present, now)
         return None
     gap = present - target
@@ -42,7 +45,7 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     if towards <= -ON_TARGET_BYTES and now - vm.sent_at > CORRECTION:
         _moves(vm, present, now)
         if gap < 0:
-            vm.target_bytes = target + (NUDGE_BYTES if target < vm.ram_bytes else -NUDGE_BYTES)
+            _nudge(vm, target)
         vm.resend = True
         return (
             f"the balloon of {vm.name} went to {format_size(present)} without us: "
@@ -60,6 +63,13 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
         f"{vm.name} did not follow its balloon target of {format_size(target)}; it is left at "
         f"{format_size(present)} for {REST:.0f} s"
     )
+
+
+def _nudge(vm: Vm, target: int) -> None:
+    """Ask for a page more, or for that page back: again and again it is still the same target."""
+    up = target // NUDGE_BYTES % 2 == 0 and target < vm.ram_bytes
+    vm.target_bytes = target + (NUDGE_BYTES if up else -NUDGE_BYTES)
+    vm.resend = True
 
 
 def _moves(vm: Vm, present_bytes: int, now: float) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from bench.real.harness import Goal, Ratio, Result, spread, tell
-from bench.real.job import OBJECT_MIB, run_job
+from bench.real.job import OBJECT_MIB, Done, run_job
 from bench.real.rig import OURS, host, move, wait_actual
 from host_controller.units import MIB
 from tests.lab.controller import Limits
@@ -42,7 +42,7 @@ def run() -> Result:
 def _jobs(lab: Lab, result: Result) -> None:
     """Ours, and in turn the same guests with the same memory for each, which nobody manages."""
     limits = Limits(512, 256, MAXIMUM, growth="balloon")
-    times: dict[str, list[list[float]]] = {"ours": [], "bare": []}
+    done: dict[str, list[list[Done]]] = {"ours": [], "bare": []}
     with host(lab, OURS, GUESTS * MAXIMUM, shrink_after=2, settle=0) as one:
         guests = one.add({f"even{i}": limits for i in range(GUESTS)}, swap_mib=SWAP)
         vms = [one.controller.vm(guest) for guest in guests]
@@ -50,14 +50,15 @@ def _jobs(lab: Lab, result: Result) -> None:
         one.set_capacity(GUESTS * SHARE + beside // MIB)
         _together(guests, 2)  # programs come into the caches
         for _ in range(ROUNDS):
-            times["ours"].append(_together(guests, FILES))
+            done["ours"].append(_together(guests, FILES))
             one.controller.stop()
             for guest in guests:
                 move(guest, SHARE * MIB)
-            times["bare"].append(_together(guests, FILES))
+            done["bare"].append(_together(guests, FILES))
             one.start()
             one.controller.wait_at_rest(*guests, quiet=2.0)
-            tell(f"evenness: {times['ours'][-1]} s, bare {times['bare'][-1]} s")
+            tell(f"evenness: {done['ours'][-1]}, bare {done['bare'][-1]}")
+    times = {name: [[each.seconds for each in one] for one in rounds] for name, rounds in done.items()}
     apart = {name: spread([max(one) / min(one) for one in rounds]) for name, rounds in times.items()}
     all_times = {name: spread([each for one in rounds for each in one]) for name, rounds in times.items()}
     ours, bare = apart["ours"], apart["bare"]
@@ -65,16 +66,22 @@ def _jobs(lab: Lab, result: Result) -> None:
     ratio = all_times["ours"].median / all_times["bare"].median
     result.rows.append((f"{what}, s", all_times["ours"], all_times["bare"], ratio))
     result.rows.append(("the slowest of the four ÷ the quickest", ours, bare, ours.median / bare.median))
+    for field, name in (
+        ("stalled_seconds", "of that stalled (PSI some), s"),
+        ("major_faults", "major faults of each"),
+        ("swap_in_pages", "pages swapped in by each"),
+    ):
+        cells = [spread([getattr(each, field) for one in done[who] for each in one]) for who in done]
+        result.rows.append((name, *cells, ""))
     result.goals.append(Goal("job times of four identical guests, largest ÷ smallest,", ours.median, 1.10))
     result.ratios["largest ÷ smallest, ours ÷ bare"] = Ratio(ours.median / bare.median)
     result.series["job seconds"] = times
 
 
-def _together(guests: list[Guest], files: int) -> list[float]:
-    """Seconds of the job in each, begun at once."""
+def _together(guests: list[Guest], files: int) -> list[Done]:
+    """The job in each, begun at once."""
     with ThreadPoolExecutor(len(guests)) as pool:
-        done = list(pool.map(lambda guest: run_job(guest, files), guests))
-    return [one.seconds for one in done]
+        return list(pool.map(lambda guest: run_job(guest, files), guests))
 
 
 def _huge_pages(lab: Lab, result: Result) -> None:

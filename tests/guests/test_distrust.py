@@ -7,7 +7,7 @@ import pytest
 from tests.guests.conftest import Rig, RigFactory
 from tests.lab.controller import MIB, Limits, dynmem
 from tests.lab.guest import Guest
-from tests.lab.hostile import Lie, bind_balloon, forge_actual, put_agent, put_liar, unbind_balloon
+from tests.lab.hostile import Lie, bind_balloon, put_agent, put_liar, unbind_balloon
 
 CAPACITY = 2000
 RAM = 1024 * MIB
@@ -93,8 +93,7 @@ def test_a_forged_actual_gains_nothing_and_one_that_is_kept_up_is_flagged(rig: R
         assert vm["charge_bytes"] >= vm["ram_bytes"]
         assert lowest >= charge - 16 * MIB, "no byte of the release was believed"
     finally:
-        liar.workload.exec("kill $(cat /tmp/forger)")
-        forge_actual(liar, rig.controller.vm(liar)["target_bytes"] // MIB)  # what the driver really leaves
+        liar.workload.exec("kill $(cat /tmp/forger)")  # and nobody sets right what it wrote last
     print(f"\ncharge {charge / MIB:.0f} → {vm['charge_bytes'] / MIB:.0f} MiB, never below {lowest / MIB:.0f}")
     rig.controller.wait_vm(liar, lambda vm: vm["phase"] == "live", 60, "believed again")
     assert any("contradicted" in text for text in flagged(rig, liar))

@@ -2,6 +2,7 @@
 
 from host_controller.progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, follow
 from host_controller.units import MIB
+from host_controller.vm import Phase
 from tests.unit import build
 
 
@@ -70,3 +71,15 @@ def test_a_driver_whose_word_was_forged_is_asked_for_a_page_so_that_it_writes_th
     full.actual_bytes = 64 * MIB
     assert follow(full, needed=False, now=10.0) is not None
     assert full.target_bytes == 512 * MIB - NUDGE_BYTES
+
+
+def test_a_guest_that_is_not_believed_is_asked_for_a_page_and_back_so_that_its_driver_writes_the_truth() -> None:
+    vm = build.vm(300)
+    vm.phase, vm.target_bytes, vm.sent_at = Phase.CONTRADICTED, 300 * MIB, 0.0
+    asked = set()
+    for second in range(1, 20):
+        assert follow(vm, needed=True, now=float(second)) is None
+        if vm.resend:
+            vm.resend, vm.sent_at = False, float(second)
+            asked.add(vm.target_bytes)
+    assert asked == {300 * MIB, 300 * MIB + NUDGE_BYTES}

@@ -1,6 +1,7 @@
 """Are the books right? The observer's samples against capacity, and the overdrafts that were recorded."""
 
 import math
+import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from tests.lab.observer import Sample
 
 GRACE = 0.5
 """Seconds by which the observer's and the controller's times of an overdraft may differ."""
+UNSEEN = re.compile(r" within the last (0\.\d|1\.0) s$")
+"""QEMU tells of a balloon at most once a second, so what a guest takes back may be a second old: no longer."""
 
 
 @dataclass
@@ -19,6 +22,7 @@ class Overdraft:
 
     cause: str
     begin: float
+    """When it was seen, or the earliest time at which it may have begun by its own words."""
     end: float = math.inf
 
     def covers(self, sample: Sample) -> bool:
@@ -49,7 +53,8 @@ class Books:
     def _note(self, entry: dict[str, Any]) -> None:
         at = entry["at"] - time.time() + time.monotonic()
         if not entry["text"].startswith("overdraft ended"):
-            self.overdrafts.append(Overdraft(entry["text"], at))
+            unseen = UNSEEN.search(entry["text"])
+            self.overdrafts.append(Overdraft(entry["text"], at - float(unseen[1]) if unseen else at))
         elif self.overdrafts:
             self.overdrafts[-1].end = at
 

@@ -152,6 +152,7 @@ class Soak:
             self.rig.controller.wait_managed(*self.rig.guests.values(), limit=60)
         except ControllerError as error:
             self.problems.append(str(error).partition("\n")[0])
+            print(error, flush=True)
         books.look()
 
 
@@ -191,6 +192,8 @@ def judge(soak: Soak, books: Books) -> Outcome:
     ]
     problems = list(soak.problems)
     if unrecorded:
+        for sample in unrecorded:
+            print(f"unrecorded: {_about(sample, books)}", flush=True)
         first = _about(unrecorded[0], books)
         problems.append(f"{len(unrecorded)} samples above capacity, the first: {first}")
     if spread > FLAT:
