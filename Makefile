@@ -69,7 +69,7 @@ clean: ## remove what was built here (the cached guest image stays: `python -m t
 bench: $(STAMP) ## the loop on real guests, the daemon under load, the agent's size; at most 20 minutes
 	$(PYTHON) -m bench.real
 
-bench-operator: $(STAMP) ## of that, what an operator waits for: `status`, the API, /metrics, the page; about two minutes
+bench-operator: $(STAMP) ## what an operator waits for: `status`, the API, /metrics, the page; about two minutes
 	$(PYTHON) -m bench.real --only operator
 
 bench-check: $(STAMP) ## the same, compared with the committed figures: fails beyond 25 %

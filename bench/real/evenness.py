@@ -87,41 +87,36 @@ def _together(guests: list[Guest], files: int) -> list[Done]:
 def _huge_pages(lab: Lab, result: Result) -> None:
     """After cycles of inflating and deflating, ours in its steps and bare in one, in the same guest in turn.
 
-    Measured twice: with much of the memory in use again at once, and once the guest has reported what it has
-    free. A balloon gives its pages up one by one, and what the host has split so it fills again page by page;
-    whole huge pages come back when the guest reports them as free, 2 s later.
+    A balloon gives its pages up one by one, and what the host has split so it fills again page by page; whole
+    huge pages come back when the guest reports them as free, 2 s later. So the memory is used after that.
     """
+    shares: dict[str, list[float]] = {"ours": [], "bare": []}
     with host(lab, OURS, 2 * RAM, shrink_after=0, settle=0) as one:
         guest = one.add({"ours": Limits(LOW, LOW, RAM, buffer=2000, growth="balloon")})[0]
         wait_actual(guest, RAM * MIB)
-        for wait, when in ((0.0, "at once"), (REPORTED_SECONDS, "once free pages are reported")):
+        for _ in range(ROUNDS):
             for _ in range(CYCLES):
                 for size, buffer in ((LOW, 5), (RAM, 2000)):
                     one.set(guest, buffer=buffer)
                     wait_actual(guest, size * MIB)
-            ours = _touched_share(guest, wait)
+            shares["ours"].append(_touched_share(guest))
             one.controller.stop()
             for _ in range(CYCLES):
                 for size in (LOW, RAM):
                     move(guest, size * MIB)
-            bare = _touched_share(guest, wait)
+            shares["bare"].append(_touched_share(guest))
             one.start()
-            _add_share(result, when, ours, bare)
-    ratio = result.ratios["huge-page share ÷ bare"].value
+            tell(f"evenness: huge-page share {shares['ours'][-1]:.3f}, bare {shares['bare'][-1]:.3f}")
+    ours, bare = (spread([100 * share for share in shares[who]]) for who in ("ours", "bare"))
+    ratio = ours.median / bare.median
+    result.rows.append((f"huge-page share after {CYCLES} cycles, {TOUCHED} MiB used, %", ours, bare, ratio))
+    result.ratios["huge-page share ÷ bare"] = Ratio(ratio, high_is_good=True)
     result.goals.append(Goal("huge-page share ÷ bare QMP", ratio, 0.95, least=True))
 
 
-def _add_share(result: Result, when: str, ours: float, bare: float) -> None:
-    ratio = ours / bare if bare else 1.0
-    what = f"huge-page share after {CYCLES} cycles, {TOUCHED} MiB used {when}, %"
-    tell(f"evenness: {what}: {100 * ours:.1f}, bare {100 * bare:.1f}")
-    result.rows.append((what, 100 * ours, 100 * bare, ratio))
-    result.ratios["huge-page share ÷ bare"] = Ratio(ratio, high_is_good=True)
-
-
-def _touched_share(guest: Guest, wait: float) -> float:
-    """With much of its memory in use again after some seconds."""
-    time.sleep(wait)
+def _touched_share(guest: Guest) -> float:
+    """With much of its memory in use again, once what is free is reported."""
+    time.sleep(REPORTED_SECONDS)
     guest.workload.allocate(TOUCHED)
     guest.workload.wait_event("done", "memory", 60)
     share = huge_share(guest.qemu_pid())

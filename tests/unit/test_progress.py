@@ -73,7 +73,7 @@ def test_a_driver_whose_word_was_forged_is_asked_for_a_page_so_that_it_writes_th
     assert full.target_bytes == 512 * MIB - NUDGE_BYTES
 
 
-def test_a_guest_that_is_not_believed_is_asked_for_a_page_and_back_so_that_its_driver_writes_the_truth() -> None:
+def test_a_guest_that_is_not_believed_is_asked_for_a_page_and_back_so_that_its_driver_writes() -> None:
     vm = build.vm(300)
     vm.phase, vm.target_bytes, vm.sent_at = Phase.CONTRADICTED, 300 * MIB, 0.0
     asked = set()

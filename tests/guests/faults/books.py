@@ -13,7 +13,7 @@ from tests.lab.observer import Sample
 GRACE = 0.5
 """Seconds by which the observer's and the controller's times of an overdraft may differ."""
 UNSEEN = re.compile(r" within the last (0\.\d|1\.0) s$")
-"""QEMU tells of a balloon at most once a second, so what a guest takes back may be a second old: no longer."""
+"""QEMU tells of a balloon at most once a second, so what a guest takes back may be a second old."""
 
 
 @dataclass

@@ -13,8 +13,8 @@ Written by `make faults` and `make soak-guests`, on real guests; nothing below w
 of every fault, beside what its line says:
 
 - Σ charge is within capacity in every sample of the independent observer (five a second), or within an
-  overdraft that the controller recorded with its cause (and, where a guest took memory back, with the last second
-  in which QEMU may have kept that to itself);
+  overdraft that the controller recorded with its cause (and, where a guest took memory back, with the
+  last second, in which QEMU may have kept that to itself);
 - a neighbour's job that needs memory moved to it waits for memory at most {PATIENCE:g} s longer, by its own
   kernel's count, than the same job just before the fault (before → during); where libvirt or the controller
   is the victim, at most {PATIENCE:g} s longer than the outage;
