@@ -2,7 +2,8 @@
 
 Inflate and deflate: `dynmem set --buffer` makes a guest want its minimum or its maximum, and the time is from
 the first command to QEMU's own word that the balloon is there. Bare: one `balloon` command over as much, in
-turn, in a guest of the same size. Moving: one guest lets 512 MiB go that another has been waiting for.
+turn, in the same guest, whose agent then has no host. Moving: one guest lets 512 MiB go that another has
+been waiting for.
 """
 
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bench.real.harness import Goal, Ratio, Result, spread, tell
-from bench.real.rig import OURS, Bare, Host, finish_allocation, host, start_allocation, wait_actual
+from bench.real.rig import OURS, Host, finish_allocation, host, move, start_allocation, wait_actual
 from host_controller.units import GIB, MIB
 from tests.lab.controller import Limits
 from tests.lab.errors import LabError
@@ -55,18 +56,18 @@ def _rates(lab: Lab, result: Result) -> tuple[float, float]:
     moved = (RAM - LOW) * MIB
     with host(lab, OURS, CAPACITY, shrink_after=0, settle=0) as one:
         limits = Limits(LOW, LOW, RAM, buffer=WANTS_ALL, growth="balloon")
-        guest = one.add({"ours": limits})[0]
-        other = Bare(lab, "bare", RAM)
-        try:
-            wait_actual(guest, RAM * MIB)
-            one.controller.wait_at_rest(guest, quiet=2.0)
-            for _ in range(TURNS):
-                for name, size in sizes.items():
-                    time.sleep(REPORTED_SECONDS)
-                    ours[name].append(moved / GIB / _want(one, guest, size))
-                    bare[name].append(moved / GIB / other.move(size * MIB))
-        finally:
-            other.guest.remove()
+        guest = one.add({"mover": limits})[0]
+        wait_actual(guest, RAM * MIB)
+        one.controller.wait_at_rest(guest, quiet=2.0)
+        for _ in range(TURNS):
+            time.sleep(REPORTED_SECONDS)
+            for name, size in sizes.items():
+                ours[name].append(moved / GIB / _want(one, guest, size))
+            one.controller.stop()
+            time.sleep(REPORTED_SECONDS)
+            for name, size in sizes.items():
+                bare[name].append(moved / GIB / move(guest, size * MIB))
+            one.start()
     for name in sizes:
         tell(f"actuation: {name} {spread(ours[name])} GiB/s, bare {spread(bare[name])} GiB/s")
         ratio = spread(ours[name]).median / spread(bare[name]).median

@@ -42,9 +42,11 @@ def run() -> Result:
     limits = Limits(STARTUP, 256, MAXIMUM, growth="balloon")
     done: dict[str, list[Done]] = {name: [] for name in (FLOOR, DEFLATED, OURS, *LAWS)}
     with Lab() as lab, host(lab, OURS, CAPACITY, shrink_after=2, settle=1) as one:
-        guest = one.add({"ours": limits}, swap_mib=SWAP)[0]
         whole, deflated = (Bare(lab, name, MAXIMUM, swap_mib=SWAP) for name in ("whole", "deflated"))
+        guest = one.add({"ours": limits}, swap_mib=SWAP)[0]
         try:
+            whole.guest.wait_booted()
+            deflated.guest.wait_booted()
             for each in (whole.guest, deflated.guest, guest):
                 run_job(each, FILES)  # the library's files come into the caches
             for _ in range(TURNS):

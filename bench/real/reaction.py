@@ -76,6 +76,7 @@ def _steps(lab: Lab, way: str, limits: Limits, result: Result) -> dict[str, floa
         bare = Bare(lab, "bare", RAM if deflates else SMALL, 2 * RAM, swap_mib=SWAP)
         guests = one.add({"ours": limits}, swap_mib=SWAP) * TURNS if deflates else []
         try:
+            bare.guest.wait_booted()
             for mib in STEPS:
                 if not deflates:
                     guests = one.add({f"ours{turn}": limits for turn in range(TURNS)}, swap_mib=SWAP)

@@ -232,14 +232,13 @@ class Bare:
     """A guest that nobody manages, moved over QMP."""
 
     def __init__(self, lab: Lab, name: str, ram: int, maximum: int | None = None, **spec: Any) -> None:
-        """Booted. `ram` and `maximum` in MiB."""
+        """Begins to boot: `guest.wait_booted()`. `ram` and `maximum` in MiB."""
         online = "memhp_default_state=online_movable"
         self.guest = lab.guest(
             GuestSpec(name, ram, maximum or 2 * ram, raw_dynmem=True, kernel_arguments=online, **spec)
         )
         self.guest.start()
         prefer(self.guest.qemu_pid())
-        self.guest.wait_booted()
         self._plugged = 0
 
     def target(self, size_bytes: int) -> float:

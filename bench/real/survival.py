@@ -17,7 +17,7 @@ from tests.lab.guest import Guest
 from tests.lab.lab import Lab
 
 MIB_IN_ALL: Final = 768
-RATES: Final = (8.0, 16.0, 24.0, 48.0)
+RATES: Final = (12.0, 24.0, 48.0)
 UNPACED: Final = 0.0
 STARTUP: Final = 512
 LIMITS: Final = Limits(STARTUP, 256, 2048, buffer=20, growth="balloon")
