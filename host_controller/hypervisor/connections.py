@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 import libvirt
 
-from host_controller.errors import CallFailed, HypervisorUnreachable
+from host_controller.errors import CallFailed, DynmemError, HypervisorUnreachable
 from host_controller.hypervisor.eventloop import Mailbox
 
 PLACES: Final = 4
@@ -111,6 +111,9 @@ class Connection:
             work, future = job
             try:
                 result = work()
+            except (libvirt.libvirtError, DynmemError) as error:
+                # Else what the call had in its hands lives on in the traceback, with whoever keeps the error.
+                self._mailbox.post(_set_exception, future, error.with_traceback(None))
             except BaseException as error:  # noqa: BLE001 # handed over to whoever waits for the call
                 self._mailbox.post(_set_exception, future, error)
             else:

@@ -10,7 +10,7 @@ import pytest
 
 from host_controller.errors import CallFailed
 from host_controller.hypervisor import connections
-from host_controller.hypervisor.connections import Connection, Gate, Lane
+from host_controller.hypervisor.connections import Connection, Gate, Lane, Late
 from host_controller.hypervisor.eventloop import Mailbox
 
 AT_ONCE = 3
@@ -77,6 +77,32 @@ async def test_a_call_that_fails_holds_nothing_back() -> None:
         with pytest.raises(CallFailed):
             await lane.call(work, 10)
         await lane.call(lambda connection: connection.handle.getType(), 10)
+        assert held[0]() is None
+    finally:
+        gc.enable()
+        for thread in lane.close():
+            await asyncio.to_thread(thread.join, 5)
+
+
+async def test_what_a_late_call_held_goes_when_it_fails_though_its_error_is_kept() -> None:
+    lane = Lane("lane", "test:///default", Mailbox(asyncio.get_running_loop()), Gate())
+    held: list[weakref.ref[Held]] = []
+    go_on = threading.Event()
+
+    def work(connection: Connection) -> None:
+        domain = Held()
+        held.append(weakref.ref(domain))
+        go_on.wait(5)
+        connection.handle.lookupByUUIDString("not a UUID")
+
+    gc.disable()
+    try:
+        with pytest.raises(Late) as late:
+            await lane.call(work, 0.05)
+        go_on.set()
+        await asyncio.wait({late.value.outcome})
+        await lane.call(lambda connection: connection.handle.getType(), 10)
+        assert late.value.outcome.exception() is not None
         assert held[0]() is None
     finally:
         gc.enable()
