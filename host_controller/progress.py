@@ -13,8 +13,9 @@ PATIENCE: Final = 20.0
 """Seconds without progress after which a VM counts as uncooperative; peers: squeezed."""
 REST: Final = 60.0
 """Seconds before an uncooperative VM is asked again, unless it moves by itself."""
-CORRECTION: Final = 3.0
-"""Seconds between two corrections of a balloon that somebody else moved."""
+CORRECTION: Final = 5.0
+"""Seconds between two corrections of a balloon that somebody else moved: who forges `actual` again and again
+is found out within them, since each correction is followed by a moment of truth."""
 NUDGE_BYTES: Final = 4 * KIB
 """A driver writes `actual` when it moves: told to stay where it is it would leave a forged one there."""
 

@@ -211,7 +211,8 @@ class Workload:
 
     def kexec(self) -> None:
         """Boot another kernel from within this one, past the firmware."""
-        self.exec("(sleep 0.5; exec kexec) > /dev/null 2>&1 &")
+        self.exec("kexec load")
+        self.exec("(sleep 0.5; exec kexec go) > /dev/null 2>&1 &")
         self.close()
 
     def sleep_to_ram(self) -> None:
