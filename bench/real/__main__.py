@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from bench.real import plots
-from bench.real.harness import RESULTS, TOLERANCE, Result, ratios_of
+from bench.real.harness import RESULTS, TOLERANCE, Result, ratios_of, warm_up
 
 SET: Final = ("scale", "small", "actuation", "reaction", "evenness", "impact", "survival")
 """In this order: what needs no guests comes first."""
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
     worse: list[str] = []
+    warm_up()
     for name in options.only:
         began = time.monotonic()
         result: Result = importlib.import_module(f"bench.real.{name}").run()

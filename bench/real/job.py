@@ -1,7 +1,7 @@
 """A fixed job for guests: compile files of Python's library, keep an object of each, and link them.
 
 Its memory grows object by object, as that of a build does; the link at its end reads all of it again, so that
-what was swapped out has to come back.
+what was swapped out has to come back. Built again, each object takes the place of the one before.
 """
 
 import base64
@@ -17,25 +17,26 @@ LIMIT: Final = 240.0
 
 _PROGRAM: Final = """
 import ast, glob, marshal, sys, time, zlib
-count, size = int(sys.argv[1]), int(sys.argv[2]) << 20
+count, size, builds = int(sys.argv[1]), int(sys.argv[2]) << 20, int(sys.argv[3])
 with open("/proc/self/oom_score_adj", "w") as score:
     score.write("500")
 began = time.monotonic()
 paths = sorted(glob.glob("/usr/lib/python3*/*.py"))[:count]
 assert len(paths) == count
-objects = []
-for path in paths:
-    with open(path, "rb") as source:
-        text = source.read(8192).rpartition(b"\\ndef ")[0] or b"pass"
-    try:
-        code = compile(ast.parse(text), path, "exec")
-    except SyntaxError:
-        code = compile("pass", path, "exec")
-    made = marshal.dumps(code)
-    objects.append((made * (size // len(made) + 1))[:size])
-linked = 0
-for made in objects:
-    linked = zlib.crc32(made, linked)
+objects = {}
+for _ in range(builds):
+    for path in paths:
+        with open(path, "rb") as source:
+            text = source.read(8192).rpartition(b"\\ndef ")[0] or b"pass"
+        try:
+            code = compile(ast.parse(text), path, "exec")
+        except SyntaxError:
+            code = compile("pass", path, "exec")
+        made = marshal.dumps(code)
+        objects[path] = (made * (size // len(made) + 1))[:size]
+    linked = 0
+    for made in objects.values():
+        linked = zlib.crc32(made, linked)
 print("took", time.monotonic() - began)
 """
 
@@ -55,10 +56,10 @@ class Done:
     """Page faults of its QEMU: what it touches first of a page, or huge page, of the host's."""
 
 
-def run_job(guest: Guest, files: int) -> Done:
+def run_job(guest: Guest, files: int, builds: int = 1) -> Done:
     """Run it, and see what the guest's kernel counted meanwhile."""
     program = base64.b64encode(_PROGRAM.encode()).decode()
-    command = f"echo {program} | base64 -d | python3 -I -S - {files} {OBJECT_MIB}"
+    command = f"echo {program} | base64 -d | python3 -I -S - {files} {OBJECT_MIB} {builds}"
     faults, agent = _host_faults(guest), _agent_seconds(guest)
     before = guest.workload.memory()
     said = guest.workload.exec(command, limit=LIMIT, check=False)

@@ -12,7 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from bench.real.harness import Goal, Ratio, Result, Spread, spread, tell
-from bench.real.rig import OURS, Allocation, Bare, Host, finish_allocation, host, start_allocation
+from bench.real.rig import (
+    MEMMAP_ON_MEMORY,
+    OURS,
+    Allocation,
+    Bare,
+    Host,
+    finish_allocation,
+    host,
+    start_allocation,
+)
 from host_controller.units import MIB
 from tests.lab.controller import ControllerError, Limits
 from tests.lab.guest import Guest
@@ -79,7 +88,8 @@ def _steps(lab: Lab, way: str, limits: Limits, result: Result) -> dict[str, floa
             bare.guest.wait_booted()
             for mib in STEPS:
                 if not deflates:
-                    guests = one.add({f"ours{turn}": limits for turn in range(TURNS)}, swap_mib=SWAP)
+                    names = {f"ours{turn}": limits for turn in range(TURNS)}
+                    guests = one.add(names, swap_mib=SWAP, kernel_arguments=MEMMAP_ON_MEMORY)
                 ours = _Told()
                 floors = []
                 for guest in guests:

@@ -24,6 +24,8 @@ OURS: Final = "dynmem"
 SECONDS_APART: Final = 0.005
 NEAR_BYTES: Final = 32 * MIB
 """A dead band (1/24 of what a guest has) keeps the controller from moving less; the same for bare QMP."""
+MEMMAP_ON_MEMORY: Final = "memory_hotplug.memmap_on_memory=1"
+"""As `dynmem-agent doctor` asks for: a full guest has to find no room for a DIMM's page structures."""
 SEEN_BYTES: Final = 16 * MIB
 """By so much MemTotal must have grown for memory to have become usable."""
 
@@ -233,7 +235,7 @@ class Bare:
 
     def __init__(self, lab: Lab, name: str, ram: int, maximum: int | None = None, **spec: Any) -> None:
         """Begins to boot: `guest.wait_booted()`. `ram` and `maximum` in MiB."""
-        online = "memhp_default_state=online_movable"
+        online = f"memhp_default_state=online_movable {MEMMAP_ON_MEMORY}"
         self.guest = lab.guest(
             GuestSpec(name, ram, maximum or 2 * ram, raw_dynmem=True, kernel_arguments=online, **spec)
         )
