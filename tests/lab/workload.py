@@ -209,9 +209,12 @@ class Workload:
         """Reboot the guest at once, without a clean shutdown."""
         self._tell("sysrq", key="b")
 
-    def kexec(self) -> None:
-        """Boot another kernel from within this one, past the firmware."""
+    def load_kexec(self) -> None:
+        """Take in the kernel that `kexec` boots. It must fit into half of what the guest has then."""
         self.exec("kexec load")
+
+    def kexec(self) -> None:
+        """Boot the loaded kernel from within this one, past the firmware."""
         self.exec("(sleep 0.5; exec kexec go) > /dev/null 2>&1 &")
         self.close()
 
