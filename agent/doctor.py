@@ -154,7 +154,12 @@ def memmap_on_memory(root: str) -> Finding:
     if value not in ("N", "0"):
         return Finding("memmap on memory", "ok", value)
     remedy = "boot with memory_hotplug.memmap_on_memory=1 (Linux 5.12)"
-    return Finding("memmap on memory", "note", "off: 1/64 of a DIMM is taken from free memory", remedy)
+    return Finding(
+        "memmap on memory",
+        "note",
+        "off: 1/64 of a DIMM is taken from free memory, and waited for where there is none",
+        remedy,
+    )
 
 
 def daemon(_root: str) -> Finding:
