@@ -237,8 +237,9 @@ def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | Non
 def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
     """The size of the DIMM to plug now and what limits it; size 0 when none can be.
 
-    At least what is wanted, in whole memory blocks; large enough that the slots left reach maximum; small
-    enough for the guest to place its page structures and for the host to pay at full size.
+    At least what is wanted and what the guest grows by until it has come, in whole memory blocks: each plug
+    costs the guest some of its time. Large enough that the slots left reach maximum; small enough for the
+    guest to place its page structures and for the host to pay at full size.
     """
     facts = vm.facts
     assert facts is not None
@@ -250,6 +251,7 @@ def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str |
     if slots_left <= 0:
         return 0, "all its DIMM slots are used"
     fair_size = round_up(remaining // slots_left, block)
+    wanted_bytes += int(vm.demand.slope * PLUG_SECONDS)
     size = min(remaining, max(round_up(wanted_bytes, block), fair_size))
     bearable = bearable_dimm(vm)
     if bearable < block:
