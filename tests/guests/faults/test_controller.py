@@ -40,10 +40,10 @@ def small_disk(lab: Lab) -> Iterator[Path | None]:
 
 @pytest.fixture(scope="module")
 def ward(make_shared_rig: RigFactory, small_disk: Path | None) -> Ward:
-    """The neighbour has swap: while no controller runs nobody can give it memory."""
+    """Both have swap: while no controller runs nobody can give them memory."""
     history = None if small_disk is None else small_disk / "history.sqlite"
     rig = make_shared_rig(CAPACITY, shrink_after=2, keep_ready=32, history=history)
-    return make_ward(rig, neighbour_swap=512)
+    return make_ward(rig, neighbour_swap=512, swap_mib=512)
 
 
 def test_a_controller_killed_at_any_instant_of_a_move_has_an_heir(ward: Ward, survive: FaultFactory) -> None:
