@@ -89,7 +89,7 @@ def plug_came(vm: Vm, now: float) -> None:
 
 def heard(vm: Vm, facts: GuestFacts) -> None:
     """Take in the guest's own view."""
-    vm.facts = facts
+    vm.facts, vm.actual_when_heard_bytes = facts, vm.actual_bytes
     vm.demand.observe(facts)
     if facts.from_agent:
         vm.reported_at = facts.at
@@ -176,8 +176,10 @@ def _weigh_evidence(vm: Vm, now: float) -> None:
     if not _borne_out(vm, excess) and vm.resident_at >= vm.actual_at:
         found = "resident memory is above what the balloon claims to leave"
     if found is None and vm.phase is LIVE and facts is not None and facts.from_agent:
-        above = _unexplained(vm, facts.usable_bytes + vm.offline_bytes - vm.actual_bytes)
-        if above and facts.at >= vm.actual_at and above > vm.resident_tolerance_bytes():
+        # A balloon that has inflated since the kernel spoke is no lie.
+        claimed = max(vm.actual_bytes, vm.actual_when_heard_bytes)
+        above = _unexplained(vm, facts.usable_bytes + vm.offline_bytes - claimed)
+        if above > vm.resident_tolerance_bytes():
             found = "the guest's kernel has more memory than its balloon claims to leave"
     if found is None:
         if vm.contradiction is not None:

@@ -63,6 +63,8 @@ class Vm:
     actual_bytes: int = 0
     """The balloon's size as the guest last claimed it."""
     actual_at: float = -math.inf
+    actual_when_heard_bytes: int = 0
+    """What was known of it when the guest's own kernel last spoke."""
     claim_bytes: int = 0
     """`actual` as far as it may be spent: it falls only when resident memory, looked at later, agrees."""
     target_bytes: int | None = None

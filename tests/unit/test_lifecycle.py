@@ -127,6 +127,25 @@ def test_a_kernel_with_more_memory_than_its_balloon_claims_to_leave_is_a_contrad
     assert advance(vm, 10.0 + lifecycle.CONTRADICTION_SECONDS) is Phase.CONTRADICTED
 
 
+def test_a_claim_that_is_looked_at_again_since_the_kernel_spoke_is_no_truer_for_it() -> None:
+    vm = build.vm(112, stats_at=10.0)
+    lifecycle.heard(vm, build.facts(usable_mib=512, at=10.0))
+    for turn in range(40):
+        lifecycle.claim(vm, 112 * MIB, 10.05 + turn / 10)
+        advance(vm, 10.1 + turn / 10)
+    assert vm.phase is Phase.CONTRADICTED
+
+
+def test_a_balloon_that_has_inflated_since_the_kernel_spoke_contradicts_nobody() -> None:
+    vm = build.vm(512, stats_at=10.0)
+    lifecycle.heard(vm, build.facts(usable_mib=512, at=10.0))
+    for turn in range(40):
+        lifecycle.claim(vm, 112 * MIB, 10.05 + turn / 10)
+        lifecycle.confirm(vm, 112 * MIB, 0, 10.05 + turn / 10)
+        advance(vm, 10.1 + turn / 10)
+    assert vm.phase is Phase.LIVE
+
+
 def test_a_guest_that_tells_the_truth_again_is_taken_over_after_a_while() -> None:
     vm = build.vm(112, stats_at=10.0)
     lifecycle.confirm(vm, 312 * MIB, 0, 10.0)
