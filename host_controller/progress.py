@@ -13,6 +13,8 @@ PATIENCE: Final = 20.0
 """Seconds without progress after which a VM counts as uncooperative; peers: squeezed."""
 REST: Final = 60.0
 """Seconds before an uncooperative VM is asked again, unless it moves by itself."""
+SETTLING: Final = 2.0
+"""Seconds after a target of ours for which a balloon may still follow the one before."""
 CORRECTION: Final = 5.0
 """Seconds between two corrections of a balloon that somebody else moved: who forges `actual` again and again
 is found out within them, since each correction is followed by a moment of truth."""
@@ -29,8 +31,9 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     present = vm.present_bytes
     settled = vm.phase is LIVE or (vm.phase is STARTING and vm.facts is not None)
     if target is None or not settled or vm.hands_off or vm.held:
-        if target is not None and vm.phase is CONTRADICTED and now - vm.sent_at > CORRECTION:
+        if target is not None and vm.phase is CONTRADICTED and _may_correct(vm, now):
             # Whatever was forged stays until its driver writes: an honest one does, and is believed again.
+            _correct(vm, now)
             _nudge(vm, target)
         _moves(vm, present, now)
         return None
@@ -43,11 +46,11 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
         vm.stuck_until = min(vm.stuck_until, now)
         _moves(vm, present, now)
         return None
-    if towards <= -ON_TARGET_BYTES and now - vm.sent_at > CORRECTION:
+    if towards <= -ON_TARGET_BYTES and _may_correct(vm, now):
         _moves(vm, present, now)
+        _correct(vm, now)
         if gap < 0:
             _nudge(vm, target)
-        vm.resend = True
         return (
             f"the balloon of {vm.name} went to {format_size(present)} without us: "
             f"{format_size(target)} was sent again"
@@ -66,11 +69,18 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     )
 
 
+def _may_correct(vm: Vm, now: float) -> bool:
+    return now - vm.sent_at > SETTLING and now - vm.corrected_at > CORRECTION
+
+
+def _correct(vm: Vm, now: float) -> None:
+    vm.corrected_at, vm.resend = now, True
+
+
 def _nudge(vm: Vm, target: int) -> None:
     """Ask for a page more, or for that page back: again and again it is still the same target."""
     up = target // NUDGE_BYTES % 2 == 0 and target < vm.ram_bytes
     vm.target_bytes = target + (NUDGE_BYTES if up else -NUDGE_BYTES)
-    vm.resend = True
 
 
 def _moves(vm: Vm, present_bytes: int, now: float) -> None:

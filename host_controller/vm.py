@@ -74,6 +74,8 @@ class Vm:
     sent: dict[int, int] = field(default_factory=dict)
     """Targets sent and not yet answered, by ticket."""
     sent_at: float = -math.inf
+    corrected_at: float = -math.inf
+    """When a balloon that somebody else moved was last told its target again."""
     grown_at: float = -math.inf
     """When it was last given more: an excess over what it wants is counted from here."""
     retry_at: float = -math.inf

@@ -1,5 +1,6 @@
 """Balloons that follow their target, that do not, and that somebody else moves."""
 
+from host_controller.lifecycle import CONTRADICTION_SECONDS
 from host_controller.progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, follow
 from host_controller.units import MIB
 from host_controller.vm import Phase
@@ -58,6 +59,27 @@ def test_a_balloon_that_somebody_else_moved_is_corrected() -> None:
     assert "without us" in told
     assert vm.resend
     assert vm.target_bytes == 300 * MIB
+
+
+def test_who_moves_it_again_is_corrected_only_after_a_while() -> None:
+    vm = build.vm(300)
+    follow(vm, needed=False, now=0.0)
+    vm.actual_bytes = 200 * MIB
+    assert follow(vm, needed=False, now=10.0) is not None
+    for second in (12.5, 14.0):
+        vm.actual_bytes, vm.sent_at = 300 * MIB, second - 2.1
+        assert follow(vm, needed=False, now=second) is None
+        vm.actual_bytes = 200 * MIB
+        assert follow(vm, needed=False, now=second) is None
+    assert follow(vm, needed=False, now=16.2) is not None
+
+
+def test_a_balloon_that_leaves_its_new_target_is_corrected_before_its_guest_is_disbelieved() -> None:
+    vm = build.vm(300)
+    follow(vm, needed=False, now=0.0)
+    vm.actual_bytes, vm.sent_at = 64 * MIB, 9.5
+    assert follow(vm, needed=False, now=10.0) is None
+    assert follow(vm, needed=False, now=9.5 + CONTRADICTION_SECONDS) is not None
 
 
 def test_a_driver_whose_word_was_forged_is_asked_for_a_page_so_that_it_writes_the_truth() -> None:
