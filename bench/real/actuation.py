@@ -28,6 +28,7 @@ WANTS_ALL: Final = 2000
 """A buffer of so many percent makes a guest want whatever its maximum lets it have."""
 WANTS_LEAST: Final = 5
 ROOM: Final = 24
+"""MiB that the taker has beyond its minimum while it waits."""
 SHORT: Final = 700
 """MiB above one guest's RAM that both guests have together, so that one waits for the other."""
 LIMIT: Final = 60.0
@@ -102,7 +103,7 @@ def _moving(lab: Lab, result: Result, inflate: float, deflate: float) -> None:
             one.set(donor, weight=10000, buffer=WANTS_ALL)
             one.set(taker, weight=1, buffer=WANTS_ALL)
             wait_actual(donor, high * MIB)
-            wait_actual(taker, low * MIB)
+            wait_actual(taker, (low + ROOM) * MIB)
             one.controller.wait_at_rest(taker, donor, quiet=2.0)
             since = time.monotonic()
             one.set(donor, buffer=WANTS_LEAST)
