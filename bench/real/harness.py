@@ -18,7 +18,7 @@ from host_controller.units import GIB
 RESULTS: Final = Path(__file__).resolve().parents[1] / "results" / "real"
 TOLERANCE: Final = 0.25
 """By so much a ratio may be worse than the committed one."""
-WARM_BYTES: Final = 10 << 30
+WARM_BYTES: Final = 10 * GIB
 """More than any benchmark gives its guests."""
 COLD: Final = 0.5
 """Seconds to touch a GiB: memory that is there takes a tenth of it, or less."""

@@ -251,8 +251,7 @@ def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str |
     if slots_left <= 0:
         return 0, "all its DIMM slots are used"
     fair_size = round_up(remaining // slots_left, block)
-    wanted_bytes += int(vm.demand.slope * PLUG_SECONDS)
-    size = min(remaining, max(round_up(wanted_bytes, block), fair_size))
+    size = min(remaining, max(round_up(wanted_bytes + _taken_meanwhile(vm), block), fair_size))
     bearable = bearable_dimm(vm)
     if bearable < block:
         return 0, "the guest has too little free memory for the page structures of another DIMM"
@@ -270,14 +269,18 @@ def bearable_dimm(vm: Vm) -> int:
     assert facts is not None
     block = vm.block_bytes
     available = available_bytes(vm)
-    taken_meanwhile = int(vm.demand.slope * PLUG_SECONDS)
-    bearable = MEMMAP_SHARE * max(0, available - facts.floor_bytes - taken_meanwhile)
+    bearable = MEMMAP_SHARE * max(0, available - facts.floor_bytes - _taken_meanwhile(vm))
     droppable = facts.free_bytes + facts.reclaimable_bytes
     if available == facts.available_bytes and bearable < block <= MEMMAP_OF * droppable:
         # At its floor a guest is past waiting: one block's structures fit into what its kernel keeps free, or
         # can drop; unless it has come to have less since it said so.
         bearable = block
     return round_down(bearable, block)
+
+
+def _taken_meanwhile(vm: Vm) -> int:
+    """What a guest grows by until a DIMM has come."""
+    return int(vm.demand.slope * PLUG_SECONDS)
 
 
 def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:
