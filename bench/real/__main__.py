@@ -18,6 +18,7 @@ SET: Final = ("scale", "small", "actuation", "reaction", "evenness", "impact", "
 """In this order: what needs no guests comes first."""
 APART: Final = ("operator",)
 """Run by themselves."""
+GUESTLESS: Final = ("scale", "operator")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args(arguments)
     worse: list[str] = []
-    warm_up()
+    if not set(options.only) <= set(GUESTLESS):
+        warm_up()
     for name in options.only:
         began = time.monotonic()
         result: Result = importlib.import_module(f"bench.real.{name}").run()

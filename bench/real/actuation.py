@@ -121,7 +121,8 @@ def _reclaim(lab: Lab, result: Result) -> None:
     waits: dict[str, list[float]] = {"entitlement": [], "QEMU's memory": []}
     with host(lab, OURS, RAM + SHORT, settle=0, keep_ready=0) as one:
         giver = Limits(512, 256, RAM, growth="balloon")
-        taker = Limits(512, 256, RAM, buffer=WANTS_ALL, weight=1, growth="balloon")
+        # At its maximum it would want no more, and the rest be taken back at leisure.
+        taker = Limits(512, 256, RAM + FREED, buffer=WANTS_ALL, weight=1, growth="balloon")
         guest, _ = one.add({"giver": giver, "taker": taker})
         for _ in range(TURNS):
             finish_allocation(guest, start_allocation(guest, FREED), 60)

@@ -56,10 +56,10 @@ class Done:
     """Page faults of its QEMU: what it touches first of a page, or huge page, of the host's."""
 
 
-def run_job(guest: Guest, files: int, builds: int = 1) -> Done:
+def run_job(guest: Guest, files: int, builds: int = 1, object_mib: int = OBJECT_MIB) -> Done:
     """Run it, and see what the guest's kernel counted meanwhile."""
     program = base64.b64encode(_PROGRAM.encode()).decode()
-    command = f"echo {program} | base64 -d | python3 -I -S - {files} {OBJECT_MIB} {builds}"
+    command = f"echo {program} | base64 -d | python3 -I -S - {files} {object_mib} {builds}"
     faults, agent = _host_faults(guest), _agent_seconds(guest)
     before = guest.workload.memory()
     said = guest.workload.exec(command, limit=LIMIT, check=False)

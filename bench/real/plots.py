@@ -3,7 +3,7 @@
 import json
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -93,17 +93,19 @@ def impact(told: dict[str, Any]) -> Any:
 def survival(told: dict[str, Any]) -> Any:
     """What each law survives."""
     rates = {name: [one["survived"]] for name, one in told["series"].items()}
-    return _bars(rates, "MiB/s survived", told["title"])
+    return _bars(rates, "MiB/s survived", told["title"], [row[1] for row in told["rows"]])
 
 
-def _bars(values: dict[str, list[float]], label: str, title: str) -> Any:
+def _bars(values: dict[str, list[float]], label: str, title: str, texts: Sequence[str] | None = None) -> Any:
+    """`texts` stand at the bars in the place of their medians."""
     figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
     names = list(values)
     medians = [statistics.median(one) for one in values.values()]
-    colours = [OURS if name == "dynmem" else BOUND if "start" in name else PEER for name in names]
+    colours = [OURS if name.startswith("dynmem") else BOUND if "start" in name else PEER for name in names]
     axis.barh(names, [0 if math.isinf(one) else one for one in medians], color=colours)
-    for row, one in enumerate(medians):
-        axis.text(0, row, " killed" if math.isinf(one) else f" {one:.3g}", va="center", fontsize="small")
+    texts = texts or ["killed" if math.isinf(one) else f"{one:.3g}" for one in medians]
+    for row, text in enumerate(texts):
+        axis.text(0, row, f" {text}", va="center", fontsize="small")
     axis.set(xlabel=label, title=title)
     axis.invert_yaxis()
     return figure
