@@ -59,12 +59,13 @@ def run() -> Result:
             deflated.guest.wait_booted()
             for each in (whole.guest, deflated.guest, guest):
                 run_job(each, FILES)  # the library's files come into the caches
+            _small(one, guest)
             for turn in range(TURNS):
                 done[FLOOR].append(run_job(whole.guest, FILES))
-                done[HOTADD].append(_by_hot_add(one, turn))
-                done[PLUGGED].append(_plugged(lab, turn))
-                _small(one, guest)
+                for name, one_job in _plugged(one, turn).items():
+                    done[name].append(one_job)
                 done[BALLOON].append(run_job(guest, FILES))
+                _small(one, guest)
                 deflated.move(STARTUP * MIB)
                 deflated.target(MAXIMUM * MIB)
                 done[DEFLATED].append(run_job(deflated.guest, FILES))
@@ -87,24 +88,22 @@ def run() -> Result:
     return result
 
 
-def _by_hot_add(one: Host, turn: int) -> Done:
-    guest = one.add({f"hotadd{turn}": LIMITS}, swap_mib=SWAP, kernel_arguments=MEMMAP_ON_MEMORY)[0]
-    run_job(guest, FILES, object_mib=SMALL_MIB)
-    one.controller.wait_at_rest(guest, quiet=1.0)
-    done = run_job(guest, FILES)
-    one.remove(guest)
-    return done
-
-
-def _plugged(lab: Lab, turn: int) -> Done:
-    bare = Bare(lab, f"plugged{turn}", STARTUP, MAXIMUM, swap_mib=SWAP)
+def _plugged(one: Host, turn: int) -> dict[str, Done]:
+    """The job in two new guests, one after the other: all plugged as it starts, and as dynmem plugs."""
+    bare = Bare(one.lab, f"plugged{turn}", STARTUP, MAXIMUM, swap_mib=SWAP)
     try:
+        guest = one.add({f"hotadd{turn}": LIMITS}, swap_mib=SWAP, kernel_arguments=MEMMAP_ON_MEMORY)[0]
         bare.guest.wait_booted()
-        run_job(bare.guest, FILES, object_mib=SMALL_MIB)
+        for each in (bare.guest, guest):
+            run_job(each, FILES, object_mib=SMALL_MIB)
         bare.plug((MAXIMUM - STARTUP) * MIB)
-        return run_job(bare.guest, FILES)
+        plugged = run_job(bare.guest, FILES)
     finally:
         bare.guest.remove()
+    one.controller.wait_at_rest(guest, quiet=1.0)
+    grown = run_job(guest, FILES)
+    one.remove(guest)
+    return {PLUGGED: plugged, HOTADD: grown}
 
 
 def _row(result: Result, name: str, done: list[Done], floor: float) -> None:
