@@ -153,18 +153,20 @@ def _unexplained(vm: Vm, above: int) -> int:
 def _borne_out(vm: Vm, excess: int) -> bool:
     """Whether resident memory may lie so far above the claim: what the host filled in by itself is charged,
     and no lie of the guest's.
+
+    A guest that grows for a while hides it. It is still there, as long as there are holes and huge pages to
+    hold it, and shows again when the guest shrinks.
     """
-    if excess <= 0:
-        vm.refilled_bytes, vm.borne_out_at = 0, vm.resident_at
-        return True
     tolerance = vm.resident_tolerance_bytes()
     seconds = vm.resident_at - vm.borne_out_at
     filled = vm.refilled_bytes + REFILL_BYTES * (1.0 + seconds / REFILL_SECONDS)
-    if excess > tolerance + min(vm.huge_bytes, filled):
+    if excess > 0 and excess > tolerance + min(vm.huge_bytes, filled):
         return False
     beyond = max(0, excess - tolerance)
-    if seconds >= REFILL_SECONDS or beyond <= vm.refilled_bytes:
-        vm.refilled_bytes, vm.borne_out_at = beyond, vm.resident_at
+    holes = max(0, vm.ram_bytes - vm.claim_bytes)
+    kept = min(vm.refilled_bytes, vm.huge_bytes, holes)
+    if seconds >= REFILL_SECONDS or beyond <= kept:
+        vm.refilled_bytes, vm.borne_out_at = max(beyond, kept), vm.resident_at
     return True
 
 

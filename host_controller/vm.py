@@ -99,7 +99,7 @@ class Vm:
     borne_out_at: float = -math.inf
     """When resident memory last agreed with the claim, `refilled_bytes` aside."""
     refilled_bytes: int = 0
-    """What the host itself had filled in by `borne_out_at`."""
+    """What the host itself had filled in by `borne_out_at`, the tolerance aside."""
     overhead_bytes: int = 0
     """High-water mark of what QEMU takes for itself."""
 

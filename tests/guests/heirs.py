@@ -27,5 +27,8 @@ def kill_and_inherit(rig: Rig, *guests: Guest) -> float:
         assert abs(taken_over.guests[guest.name].actual - later.guests[guest.name].actual) <= 300 * MIB
         uuid = rig.controller.vm(guest)["uuid"]
         first = rig.controller.wait_sent("SetTarget", vm=uuid)[0].data["target_bytes"]
-        assert abs(first - later.guests[guest.name].actual) <= MIB, f"{guest.name}: first target := actual"
+        held = later.guests[guest.name]
+        # What the host's khugepaged has filled in is not taken away unheard, either.
+        most = max(held.actual, held.resident) + MIB
+        assert held.actual - MIB <= first <= most, f"{guest.name}: first target := actual"
     return took

@@ -111,6 +111,37 @@ def test_what_the_host_filled_in_for_long_covers_no_leap_of_the_guest() -> None:
     assert vm.contradiction is not None
 
 
+def look(vm: Vm, now: float, claim: int, resident: int) -> None:
+    """At its balloon and its memory, all of it in huge pages; MiB."""
+    vm.stats_at = now
+    lifecycle.claim(vm, claim * MIB, now)
+    lifecycle.confirm(vm, resident * MIB, 0, now, resident * MIB)
+    advance(vm, now)
+
+
+def refilled(resident: int) -> Vm:
+    """At a claim of 200 MiB, after the host has filled its memory up to there."""
+    vm = build.vm(200)
+    for turn in range(resident - 200):
+        look(vm, 10.0 + turn, 200, 200 + turn)
+    assert vm.contradiction is None
+    return vm
+
+
+def test_what_the_host_filled_in_shows_again_when_a_guest_that_had_grown_shrinks() -> None:
+    vm = refilled(350)
+    look(vm, 200.0, 360, 355)
+    look(vm, 210.0, 200, 345)
+    assert vm.contradiction is None
+
+
+def test_what_the_host_filled_in_is_the_guests_own_once_its_balloon_has_no_holes() -> None:
+    vm = refilled(350)
+    look(vm, 200.0, 512, 355)
+    look(vm, 210.0, 200, 355)
+    assert vm.contradiction is not None
+
+
 def test_huge_pages_that_come_faster_than_the_host_fills_them_up_are_the_guests_own() -> None:
     vm = build.vm(200, stats_at=10.0)
     lifecycle.confirm(vm, 200 * MIB, 0, 10.0, 150 * MIB)
