@@ -157,10 +157,13 @@ def _borne_out(vm: Vm, excess: int) -> bool:
     A guest that grows for a while hides it. It is still there, as long as there are holes and huge pages to
     hold it, and shows again when the guest shrinks.
     """
+    if not excess and not vm.refilled_bytes:  # of most VMs, in every step
+        vm.borne_out_at = vm.resident_at
+        return True
     tolerance = vm.resident_tolerance_bytes()
     seconds = vm.resident_at - vm.borne_out_at
     filled = vm.refilled_bytes + REFILL_BYTES * (1.0 + seconds / REFILL_SECONDS)
-    if excess > 0 and excess > tolerance + min(vm.huge_bytes, filled):
+    if excess > tolerance + min(vm.huge_bytes, filled):
         return False
     beyond = max(0, excess - tolerance)
     holes = max(0, vm.ram_bytes - vm.claim_bytes)
