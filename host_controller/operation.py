@@ -22,6 +22,9 @@ OFFLINE_LIMIT: Final = 30.0
 """Migrating pages away from a DIMM's blocks."""
 DETACH_LIMIT: Final = 15.0
 """From asked to gone; a few seconds in a healthy guest (facts: trap 7)."""
+PATIENCE: Final = 5.0
+"""From asked to asked again, once, for a DIMM that is offline and so has nothing to wait for: QEMU answers
+the first request with the plug event, if that is still pending because the guest was reset on it."""
 LATE_LIMIT: Final = 120.0
 """For an unplug that the hypervisor has not answered."""
 
@@ -134,6 +137,7 @@ class Unplug(Steps):
     raise_to_bytes: int | None = None
     _undo: wire.Online | None = None
     _answered: bool = False
+    _asked_again: bool = False
 
     @property
     def unanswered(self) -> bool:
@@ -172,6 +176,9 @@ class Unplug(Steps):
             self._turn_back("the guest did not offline the DIMM in time")
         if self.stage == "detaching" and now > self.deadline:
             self._turn_back("the DIMM did not leave in time")
+        if self._was_lost(now) and vm.offline_bytes >= dimm.size_bytes:
+            self._asked_again = True
+            return self._ask(vm)
         return self._undone(vm) if self.stage == "turning back" else []
 
     def acknowledged(self, ack: wire.Ack) -> None:
@@ -207,7 +214,7 @@ class Unplug(Steps):
     def refused(self, alias: str, now: float) -> None:
         """The guest's kernel would not give it back."""
         if alias == self.alias and self.stage == "detaching":
-            self.deadline = now
+            self._turn_back("the guest's kernel did not give the DIMM back")
 
     def _offline(
         self, vm: Vm, base_bytes: int | None, size_bytes: int, now: float, agent: bool
@@ -221,9 +228,17 @@ class Unplug(Steps):
         return [SendToGuest(vm.config.uuid, wire.Offline(self.request, base_bytes, size_bytes))]
 
     def _detach(self, vm: Vm, now: float) -> list[Command]:
-        self.ticket, self._answered = self.tickets(), False
         self._go("detaching", now + DETACH_LIMIT)
+        return self._ask(vm)
+
+    def _ask(self, vm: Vm) -> list[Command]:
+        self.ticket, self._answered = self.tickets(), False
         return [DetachDimm(vm.config.uuid, self.ticket, self.alias)]
+
+    def _was_lost(self, now: float) -> bool:
+        """The guest seems not to have heard the request; the hypervisor has."""
+        overdue = now > self.deadline - DETACH_LIMIT + PATIENCE
+        return self.stage == "detaching" and self._answered and overdue and not self._asked_again
 
     def _turn_back(self, note: str) -> None:
         self.stage, self.note = "turning back", note

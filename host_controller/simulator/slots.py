@@ -37,6 +37,8 @@ class SimulatedDimm:
     """None: offline."""
     gone_bytes: int = 0
     """Of an online one: blocks that were taken offline when the rest would not go."""
+    announced: bool = False
+    """The guest's kernel has taken QEMU's plug event; until it has, the event is all that is heard."""
 
 
 class Slots:
@@ -90,6 +92,9 @@ class Slots:
         found = self._find(alias)
         if found is None:
             return f"no DIMM {alias}"
+        if not found.announced:
+            found.announced = True
+            return None
         seconds = UNPLUG_OFFLINE_SECONDS if found.zone is None else UNPLUG_ONLINE_SECONDS
         if vm.behaviour.unplug is not Unplug.IGNORED:
             self._later(seconds, lambda: self._eject(alias))
@@ -142,6 +147,7 @@ class Slots:
         found = self._find(alias)
         if found is None or boot != vm.boots or not vm.up:
             return
+        found.announced = True
         vm.advance()
         if not vm.memory.describe_more(found.dimm.size_bytes):
             vm.starve(STARVED_SECONDS)

@@ -169,6 +169,20 @@ def test_a_kernel_keeps_free_what_debians_does(ram_mib: int, min_free_kib: int) 
     assert min_free_bytes(ram_mib * MIB, managed) / 1024 == pytest.approx(min_free_kib, rel=0.02)
 
 
+def test_a_dimm_that_was_plugged_as_the_guest_was_reset_leaves_at_the_second_request() -> None:
+    desk = Desk()
+    desk.submit(hv.AttachDimm, size_bytes=256 * MIB)
+    desk.run(0.01)
+    desk.world.reset("a")
+    desk.run(20.0)
+    desk.submit(hv.DetachDimm, alias="dimm0")
+    desk.run(20.0)
+    assert desk.vm.dimm_list(), "taken for the plug"
+    desk.submit(hv.DetachDimm, alias="dimm0")
+    desk.run(1.0)
+    assert not desk.vm.dimm_list()
+
+
 def test_a_dimm_in_the_kernel_zone_does_not_leave() -> None:
     desk = Desk()
     desk.plug(256, zone="kernel")

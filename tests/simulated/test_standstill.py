@@ -230,3 +230,28 @@ def test_dimms_that_survived_a_reset_go_while_they_are_offline_and_before_any_sm
     first = next(i for i, c in enumerate(said) if isinstance(c, hv.SetTarget) and c.target_bytes < 512 * MIB)
     assert gone < first
     assert one.world.violations == []
+
+
+def test_a_dimm_that_came_as_its_guest_was_reset_leaves_though_the_first_request_is_not_heard() -> None:
+    one = host(100)
+    one.world.work("web", Workload(steady(600 * MIB)))
+
+    class Watch:
+        """Resets the guest before its kernel has heard of the DIMM that was plugged."""
+
+        def submitted(self, command: hv.Command) -> None: ...
+
+        def delivered(self, event: hv.HypervisorEvent) -> None:
+            if isinstance(event, hv.DimmsChanged) and event.dimms and one.taker.boots == 1:
+                one.world.work("web", Workload(steady(50 * MIB)))
+                one.world.reset("web")
+
+        def happened(self, kind: str, vm: str) -> None: ...
+
+    one.world.hypervisor.witnesses.append(Watch())
+    one.world.run(10.0)
+    assert one.taker.boots == 2
+    assert one.taker.dimm_list()
+    one.world.run(50.0)
+    assert not one.taker.dimm_list()
+    assert one.world.violations == []

@@ -7,7 +7,7 @@ import pytest
 from agent import wire
 from host_controller.hypervisor.interface import AttachDimm, Command, DetachDimm, SendToGuest, SetTarget
 from host_controller.model import Dimm
-from host_controller.operation import DETACH_LIMIT, OFFLINE_LIMIT, Plug, Unplug
+from host_controller.operation import DETACH_LIMIT, OFFLINE_LIMIT, PATIENCE, Plug, Unplug
 from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, Outcome
 from host_controller.units import MIB
 from host_controller.vm import Vm
@@ -200,6 +200,32 @@ def test_a_guest_that_comes_to_need_a_dimm_keeps_it() -> None:
 def test_an_offline_dimm_is_detached_at_once() -> None:
     vm, operation = unplug(None)
     assert isinstance(only(operation.advance(vm, 1.0, agent=True)), DetachDimm)
+
+
+def test_a_request_for_an_offline_dimm_that_is_not_heard_is_made_once_more() -> None:
+    vm, operation = unplug(None)
+    vm.facts = build.facts(700, 400, offline_bytes=vm.dimms[0].size_bytes)
+    first = only(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(first, DetachDimm)
+    assert operation.advance(vm, 1.1 + PATIENCE, agent=True) == [], "the hypervisor has not answered"
+    operation.done(vm, first.ticket, None, False, 1.2)
+    assert operation.advance(vm, 0.9 + PATIENCE, agent=True) == []
+    second = only(operation.advance(vm, 1.1 + PATIENCE, agent=True))
+    assert isinstance(second, DetachDimm)
+    assert second.ticket != first.ticket
+    operation.done(vm, second.ticket, None, False, 6.2)
+    assert operation.advance(vm, 0.9 + DETACH_LIMIT, agent=True) == [], "only once"
+    operation.advance(vm, 1.1 + DETACH_LIMIT, agent=True)
+    assert operation.outcome is Outcome.FAILED, "no later than if it had been asked once"
+
+
+def test_a_dimm_that_may_still_be_going_offline_is_not_asked_for_again() -> None:
+    vm, operation = unplug(None)
+    command = only(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(command, DetachDimm)
+    operation.done(vm, command.ticket, None, False, 1.2)
+    assert operation.advance(vm, 1.1 + PATIENCE, agent=True) == []
+    assert operation.outcome is Outcome.UNDER_WAY
 
 
 def test_a_plug_that_has_changed_nothing_is_given_up_when_a_job_begins_and_nobody_is_to_blame() -> None:

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import libvirt
 import pytest
 
+from host_controller.hypervisor.calls import dimm_xml
 from tests.guests.faults.conftest import FaultFactory
 from tests.guests.faults.ward import Ward
 from tests.lab.controller import MIB
@@ -14,6 +16,8 @@ SPIN = (
     "echo -1 > /proc/sys/kernel/sched_rt_runtime_us; "
     "(sleep 0.2; exec chrt -f 99 python3 -c 'while True: pass') > /dev/null 2>&1 &"
 )
+
+DIMM = 128 * MIB
 
 SWAP_ON = "fallocate -l 256M /swapfile && chmod 600 /swapfile && mkswap -q /swapfile && swapon /swapfile"
 
@@ -77,9 +81,21 @@ def test_a_reset_in_the_middle_of_a_hot_add(ward: Ward, survive: FaultFactory) -
             fault.saw(vm["operation"])
             reboot(ward)
             begun = time.monotonic()
-            # One that came while the firmware ran leaves when it is asked a second time (ARCHITECTURE).
-            ward.controller.wait_vm(ward.victim, lambda vm: vm["dimms"] == 0, 120, "without DIMMs")
+            ward.controller.wait_vm(ward.victim, lambda vm: vm["dimms"] == 0, 60, "without DIMMs")
             fault.saw(f"without DIMMs {time.monotonic() - begun:.0f} s after its boot")
+
+
+def test_a_dimm_that_comes_while_the_firmware_runs(ward: Ward, survive: FaultFactory) -> None:
+    asserted = "taken out within 30 s, though the guest's firmware takes the first request for the plug"
+    with survive(ward, "guest reset just before its DIMM comes", asserted) as fault, fault.on():
+        ward.victim.reset()
+        begun = time.monotonic()
+        # What a hot add does that was under way; too short a moment to hit from outside.
+        ward.victim.domain().attachDeviceFlags(dimm_xml(DIMM), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        ward.controller.wait_vm(ward.victim, lambda vm: vm["dimms"] == 1, 5, "with a DIMM")
+        ward.victim.wait_booted()
+        ward.controller.wait_vm(ward.victim, lambda vm: vm["dimms"] == 0, 30, "without DIMMs")
+        fault.saw(f"without DIMMs {time.monotonic() - begun:.0f} s after the reset")
 
 
 def test_a_reset_in_the_middle_of_an_unplug(ward: Ward, survive: FaultFactory) -> None:
