@@ -1,6 +1,6 @@
 """How fast the controller moves balloons, against bare QMP; one guest's memory to another; and taking back.
 
-Inflate and deflate: `dynmem set --buffer` makes a guest want its minimum or its maximum, and the time is from
+Inflate and deflate: another buffer makes a guest want its minimum or its maximum, and the time is from
 the first command to QEMU's own word that the balloon is there. Bare: one `balloon` command over as much, in
 turn, in the same guest, whose agent then has no host. Moving: one guest lets 512 MiB go that another has
 been waiting for.
@@ -82,7 +82,7 @@ def _rates(lab: Lab, result: Result) -> tuple[float, float]:
 def _want(one: Host, guest: Guest, mib: int) -> float:
     """Seconds from the first command to the balloon's being there."""
     since = time.monotonic()
-    one.set(guest, buffer=WANTS_ALL if mib == RAM else WANTS_LEAST)
+    one.set(guest, buffer_percent=WANTS_ALL if mib == RAM else WANTS_LEAST)
     there = wait_actual(guest, mib * MIB)
     return there - one.first_command(guest, since)
 
@@ -100,13 +100,13 @@ def _moving(lab: Lab, result: Result, inflate: float, deflate: float) -> None:
         one.set_capacity(low + high + beside // MIB + ROOM)
         for _ in range(TURNS):
             taker, donor = donor, taker
-            one.set(donor, weight=10000, buffer=WANTS_ALL)
-            one.set(taker, weight=1, buffer=WANTS_ALL)
+            one.set(donor, weight=10000, buffer_percent=WANTS_ALL)
+            one.set(taker, weight=1, buffer_percent=WANTS_ALL)
             wait_actual(donor, high * MIB)
             wait_actual(taker, (low + ROOM) * MIB)
             one.controller.wait_at_rest(taker, donor, quiet=2.0)
             since = time.monotonic()
-            one.set(donor, buffer=WANTS_LEAST)
+            one.set(donor, buffer_percent=WANTS_LEAST)
             there = wait_actual(taker, high * MIB)
             found.append((there - one.first_command(donor, since)) / (MOVED * MIB * (inflate + deflate)))
     told = spread(found)

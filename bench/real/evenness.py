@@ -102,7 +102,7 @@ def _huge_pages(lab: Lab, result: Result) -> None:
         for _ in range(ROUNDS):
             for _ in range(CYCLES):
                 for size, buffer in ((LOW, 5), (RAM, 2000)):
-                    one.set(guest, buffer=buffer)
+                    one.set(guest, buffer_percent=buffer)
                     wait_actual(guest, size * MIB)
             shares["ours"].append(_touched_share(guest))
             one.controller.stop()

@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from host_controller.hypervisor.definitions import Definitions
+from host_controller.hypervisor.domain_edit import metadata_element
+from host_controller.hypervisor.domain_xml import read_domain
 from host_controller.hypervisor.interface import AttachDimm, GuestSpoke, SetTarget
 from host_controller.recording import Decided, Recording
 from host_controller.units import MIB
-from tests.lab.controller import Controller, Limits, dynmem, enable
+from tests.lab.controller import Controller, Limits, enable
 from tests.lab.domain import GuestSpec
 from tests.lab.errors import LabError
 from tests.lab.guest import Guest
@@ -95,12 +98,14 @@ class Host:
             self.controller.wait_vm(guest, lambda vm: vm["agent"] is not None, 60, "heard of")
         return added
 
-    def set(self, guest: Guest, **limits: str | int) -> None:
-        """`dynmem set`."""
-        options = [f"--{name}={value}" for name, value in limits.items()]
-        done = dynmem("set", guest.name, *options, "--connect", guest.session.uri)
-        if done.returncode != 0:
-            raise LabError(f"dynmem set {guest.name}: {done.stderr}")
+    def set(self, guest: Guest, **limits: int) -> None:
+        """As `dynmem set` on a running VM, but with no process of its own, which would be busy meanwhile."""
+        with Definitions(guest.session.uri) as definitions:
+            domain = definitions.find(guest.name)
+            config = read_domain(domain.live_xml()).config
+            assert config is not None
+            changed = replace(config.limits, **limits)
+            domain.set_live_metadata(metadata_element(changed, config.growth, config.trust))
 
     def set_capacity(self, mib: int) -> None:
         """Another capacity, by the configuration file."""
