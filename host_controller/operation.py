@@ -8,6 +8,7 @@ operation leaves behind (a DIMM that is plugged and offline) is not its own to c
 and takes it out, whoever left it there.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,8 +24,8 @@ OFFLINE_LIMIT: Final = 30.0
 DETACH_LIMIT: Final = 15.0
 """From asked to gone; a few seconds in a healthy guest (facts: trap 7)."""
 PATIENCE: Final = 5.0
-"""From asked to asked again, once, for a DIMM that is offline and so has nothing to wait for: QEMU answers
-the first request with the plug event, if that is still pending because the guest was reset on it."""
+"""From the hypervisor's answer to a second request, if the DIMM is offline and so has nothing to wait for:
+the guest took the first for the plug event, when that was still pending because it was reset on it."""
 LATE_LIMIT: Final = 120.0
 """For an unplug that the hypervisor has not answered."""
 
@@ -69,15 +70,6 @@ class Plug(Steps):
             if now > self.deadline:
                 return self._fail("the guest did not bring the new DIMM online")
         return []
-
-    def acknowledged(self, ack: wire.Ack) -> None:
-        """The agent answered."""
-        if self.stage != "naming the zone" or ack.request_id != self.request:
-            return
-        if ack.ok:
-            self.stage = "zone named"
-        else:
-            self._fail(f"the agent could not set the zone: {ack.detail}")
 
     def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
         """The hypervisor answered. After a time-out the DIMM may still come, so it stays paid for."""
@@ -137,6 +129,8 @@ class Unplug(Steps):
     raise_to_bytes: int | None = None
     _undo: wire.Online | None = None
     _answered: bool = False
+    _late: bool = False
+    _again_at: float = math.inf
     _asked_again: bool = False
 
     @property
@@ -153,7 +147,9 @@ class Unplug(Steps):
         self._go_on(now)
         dimm = next((d for d in vm.dimms if d.alias == self.alias), None)
         if dimm is None:
-            return self._succeed("the DIMM is gone")
+            # Of two requests the first may have done it while the second is still to be answered.
+            waits = self._asked_again and self.unanswered and now <= self.deadline
+            return [] if waits else self._succeed("the DIMM is gone")
         if self.stage == "new":
             if self.raise_to_bytes is not None:
                 self._go("deflating", now + RAISE_LIMIT)
@@ -176,9 +172,9 @@ class Unplug(Steps):
             self._turn_back("the guest did not offline the DIMM in time")
         if self.stage == "detaching" and now > self.deadline:
             self._turn_back("the DIMM did not leave in time")
-        if self._was_lost(now) and vm.offline_bytes >= dimm.size_bytes:
-            self._asked_again = True
-            return self._ask(vm)
+        if self.stage == "detaching" and now > self._again_at and vm.offline_bytes >= dimm.size_bytes:
+            self._again_at, self._asked_again = math.inf, True
+            return self._detach(vm, now)
         return self._undone(vm) if self.stage == "turning back" else []
 
     def acknowledged(self, ack: wire.Ack) -> None:
@@ -196,9 +192,11 @@ class Unplug(Steps):
             return
         if timed_out:
             # It may leave at any time from now on: no target may be sent before that is known.
-            self.deadline = now + LATE_LIMIT
+            self.deadline, self._late = now + LATE_LIMIT, True
             return
         self._answered = True
+        if not self._asked_again:
+            self._again_at = now + PATIENCE
         if self.obsolete:
             self.give_up("the guest started anew")
         elif error is None:
@@ -209,11 +207,12 @@ class Unplug(Steps):
             self._turn_back(f"unplug was refused: {error}")
 
     def dimms_changed(self, vm: Vm, added: bool) -> None:
-        """Seen in `advance`."""
+        """The DIMMs are seen in `advance`; that they are told is how a request that was late is answered."""
+        self._answered = self._answered or self._late
 
     def refused(self, alias: str, now: float) -> None:
         """The guest's kernel would not give it back."""
-        if alias == self.alias and self.stage == "detaching":
+        if alias == self.alias and self.stage == "detaching" and self._answered:
             self._turn_back("the guest's kernel did not give the DIMM back")
 
     def _offline(
@@ -228,17 +227,9 @@ class Unplug(Steps):
         return [SendToGuest(vm.config.uuid, wire.Offline(self.request, base_bytes, size_bytes))]
 
     def _detach(self, vm: Vm, now: float) -> list[Command]:
+        self.ticket, self._answered, self._late = self.tickets(), False, False
         self._go("detaching", now + DETACH_LIMIT)
-        return self._ask(vm)
-
-    def _ask(self, vm: Vm) -> list[Command]:
-        self.ticket, self._answered = self.tickets(), False
         return [DetachDimm(vm.config.uuid, self.ticket, self.alias)]
-
-    def _was_lost(self, now: float) -> bool:
-        """The guest seems not to have heard the request; the hypervisor has."""
-        overdue = now > self.deadline - DETACH_LIMIT + PATIENCE
-        return self.stage == "detaching" and self._answered and overdue and not self._asked_again
 
     def _turn_back(self, note: str) -> None:
         self.stage, self.note = "turning back", note

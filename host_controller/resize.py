@@ -68,15 +68,6 @@ class Resize(Steps):
                 return self._follow(vm, now)
         return []
 
-    def acknowledged(self, ack: wire.Ack) -> None:
-        """The agent answered."""
-        if self.stage != "naming the zone" or ack.request_id != self.request:
-            return
-        if ack.ok:
-            self.stage = "zone named"
-        else:
-            self._fail(f"the agent could not set the zone: {ack.detail}")
-
     def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
         """The hypervisor answered. After an error nobody knows what is asked for: it is asked again later."""
         if ticket != self.ticket:

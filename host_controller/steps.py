@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from agent import wire
 from host_controller.hypervisor.interface import Command
 
 ACK_LIMIT: Final = 3.0
@@ -54,6 +55,15 @@ class Steps:
     def unanswered(self) -> bool:
         """The hypervisor has a command of it that would clash with a balloon target, and has not answered."""
         return False
+
+    def acknowledged(self, ack: wire.Ack) -> None:
+        """The agent answered: new memory goes into the zone that was named, or it could not arrange that."""
+        if self.stage != "naming the zone" or ack.request_id != self.request:
+            return
+        if ack.ok:
+            self.stage = "zone named"
+        else:
+            self._fail(f"the agent could not set the zone: {ack.detail}")
 
     def give_up(self, note: str) -> None:
         """Nothing is to follow: nothing has been changed yet, or the guest has started anew."""

@@ -186,8 +186,9 @@ def guest_swap(vm: VmSurvey) -> Finding:
     if not found:
         return Finding("guest swap", "ok", "not known without an agent")
     if not found["swap_total_bytes"]:
-        remedy = "a small swap (or zram) lets the host take memory that is not used"
-        return Finding("guest swap", "note", "none", remedy)
+        without = "none: a program that takes memory faster than it can be given is killed"
+        remedy = "256 MiB of swap (or zram) hold until it comes, and let the host take what is not used"
+        return Finding("guest swap", "note", without, remedy)
     used, total = found["swap_used_bytes"], found["swap_total_bytes"]
     return Finding("guest swap", "ok", f"{format_size(used)} of {format_size(total)} used")
 

@@ -179,11 +179,10 @@ def test_the_end_of_the_controller_ends_a_follower(tmp_path: Path) -> None:
         host.vm("web")
         async with served(host, tmp_path) as (_, client):
             await asyncio.sleep(5)
-            following = asyncio.create_task(
-                asyncio.to_thread(lambda: list(client.follow("events", follow="true")))
-            )
-            await asyncio.sleep(5)
-        assert await following
+            stream = client.follow("events", follow="true", after=0)
+            first = await aside(next, stream)  # it is connected
+            following = asyncio.create_task(asyncio.to_thread(list, stream))
+        assert first not in await following
 
     run(story())
 

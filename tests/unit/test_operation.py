@@ -178,6 +178,7 @@ def test_a_dimm_that_does_not_leave_is_brought_back_online(how: str) -> None:
             operation.acknowledged(wire.Ack(request.request_id, ok=True))
             operation.advance(vm, 1.2, agent=True)
             if how == "says no":
+                operation.done(vm, operation.ticket, None, False, 1.25)
                 operation.refused("dimm0", 1.3)
             sent = operation.advance(vm, 1.3 + (DETACH_LIMIT if how == "will not leave" else 0.1), agent=True)
     back = to_guest(sent)
@@ -202,21 +203,43 @@ def test_an_offline_dimm_is_detached_at_once() -> None:
     assert isinstance(only(operation.advance(vm, 1.0, agent=True)), DetachDimm)
 
 
-def test_a_request_for_an_offline_dimm_that_is_not_heard_is_made_once_more() -> None:
+def asked_twice() -> tuple[Vm, Unplug, DetachDimm]:
+    """An offline DIMM that stays, and the second request for it, some time after the answer to the first."""
     vm, operation = unplug(None)
     vm.facts = build.facts(700, 400, offline_bytes=vm.dimms[0].size_bytes)
     first = only(operation.advance(vm, 1.0, agent=True))
     assert isinstance(first, DetachDimm)
-    assert operation.advance(vm, 1.1 + PATIENCE, agent=True) == [], "the hypervisor has not answered"
-    operation.done(vm, first.ticket, None, False, 1.2)
-    assert operation.advance(vm, 0.9 + PATIENCE, agent=True) == []
-    second = only(operation.advance(vm, 1.1 + PATIENCE, agent=True))
+    assert operation.advance(vm, 1.1 + PATIENCE, agent=True) == [], "not answered yet"
+    operation.done(vm, first.ticket, None, False, 7.0)
+    assert operation.advance(vm, 6.9 + PATIENCE, agent=True) == []
+    second = only(operation.advance(vm, 7.1 + PATIENCE, agent=True))
     assert isinstance(second, DetachDimm)
     assert second.ticket != first.ticket
-    operation.done(vm, second.ticket, None, False, 6.2)
-    assert operation.advance(vm, 0.9 + DETACH_LIMIT, agent=True) == [], "only once"
-    operation.advance(vm, 1.1 + DETACH_LIMIT, agent=True)
-    assert operation.outcome is Outcome.FAILED, "no later than if it had been asked once"
+    return vm, operation, second
+
+
+def test_a_request_for_an_offline_dimm_that_is_not_heard_is_made_once_more_and_no_more() -> None:
+    vm, operation, second = asked_twice()
+    operation.done(vm, second.ticket, None, False, 12.2)
+    assert operation.advance(vm, 12.0 + DETACH_LIMIT, agent=True) == []
+    operation.advance(vm, 12.2 + DETACH_LIMIT, agent=True)
+    assert operation.outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_dimm_that_goes_before_the_second_request_is_answered_is_done_with_only_then(late: bool) -> None:
+    vm, operation, second = asked_twice()
+    vm.dimms = ()
+    operation.dimms_changed(vm, added=False)
+    operation.advance(vm, 13.0, agent=True)
+    assert operation.outcome is Outcome.UNDER_WAY, "no balloon target may overlap with it"
+    operation.done(vm, second.ticket, "no such device", late, 14.0)
+    if late:
+        operation.advance(vm, 14.1, agent=True)
+        assert operation.outcome is Outcome.UNDER_WAY
+        operation.dimms_changed(vm, added=False)
+    operation.advance(vm, 14.2, agent=True)
+    assert operation.outcome is Outcome.DONE
 
 
 def test_a_dimm_that_may_still_be_going_offline_is_not_asked_for_again() -> None:
