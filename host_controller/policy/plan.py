@@ -237,9 +237,10 @@ def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | Non
 def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
     """The size of the DIMM to plug now and what limits it; size 0 when none can be.
 
-    At least what is wanted and what the guest grows by until it has come, in whole memory blocks: each plug
-    costs the guest some of its time. Large enough that the slots left reach maximum; small enough for the
-    guest to place its page structures and for the host to pay at full size.
+    At least what is wanted now, in whole memory blocks, and large enough that the slots left reach maximum;
+    small enough for the guest to place its page structures and for the host to pay at full size. Not what it
+    is going to want: the next DIMM follows within 0.2 s, and Linux before 6.6 keeps the page structures of
+    no more than one block in the DIMM itself, and else looks for them in what the guest has run out of.
     """
     facts = vm.facts
     assert facts is not None
@@ -251,7 +252,7 @@ def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str |
     if slots_left <= 0:
         return 0, "all its DIMM slots are used"
     fair_size = round_up(remaining // slots_left, block)
-    size = min(remaining, max(round_up(wanted_bytes + _taken_meanwhile(vm), block), fair_size))
+    size = min(remaining, max(round_up(wanted_bytes, block), fair_size))
     bearable = bearable_dimm(vm)
     if bearable < block:
         return 0, "the guest has too little free memory for the page structures of another DIMM"
