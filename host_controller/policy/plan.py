@@ -239,7 +239,7 @@ def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str |
 
     At least what is wanted now, in whole memory blocks, and large enough that the slots left reach maximum;
     small enough for the guest to place its page structures and for the host to pay at full size. Not what it
-    is going to want: the next DIMM follows within 0.2 s, and Linux before 6.6 keeps the page structures of
+    is going to want: the next DIMM follows within 0.2 s, and Linux before 6.8 keeps the page structures of
     no more than one block in the DIMM itself, and else looks for them in what the guest has run out of.
     """
     facts = vm.facts
