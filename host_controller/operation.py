@@ -172,8 +172,8 @@ class Unplug(Steps):
             self._turn_back("the guest did not offline the DIMM in time")
         if self.stage == "detaching" and now > self.deadline:
             self._turn_back("the DIMM did not leave in time")
-        if self.stage == "detaching" and now > self._again_at and vm.offline_bytes >= dimm.size_bytes:
-            self._again_at, self._asked_again = math.inf, True
+        if self._unheard(now) and vm.offline_bytes >= dimm.size_bytes:
+            self._asked_again = True
             return self._detach(vm, now)
         return self._undone(vm) if self.stage == "turning back" else []
 
@@ -195,12 +195,10 @@ class Unplug(Steps):
             self.deadline, self._late = now + LATE_LIMIT, True
             return
         self._answered = True
-        if not self._asked_again:
-            self._again_at = now + PATIENCE
         if self.obsolete:
             self.give_up("the guest started anew")
         elif error is None:
-            return
+            self._again_at = now + PATIENCE
         elif vm.job:
             self.stage = "offlined"  # asked again once the job is over
         else:
@@ -228,8 +226,13 @@ class Unplug(Steps):
 
     def _detach(self, vm: Vm, now: float) -> list[Command]:
         self.ticket, self._answered, self._late = self.tickets(), False, False
+        self._again_at = math.inf
         self._go("detaching", now + DETACH_LIMIT)
         return [DetachDimm(vm.config.uuid, self.ticket, self.alias)]
+
+    def _unheard(self, now: float) -> bool:
+        """The hypervisor passed the first request on, and the guest has had time enough for it."""
+        return self.stage == "detaching" and not self._asked_again and now > self._again_at
 
     def _turn_back(self, note: str) -> None:
         self.stage, self.note = "turning back", note

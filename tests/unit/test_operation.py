@@ -293,4 +293,6 @@ def test_an_offlined_dimm_waits_for_the_end_of_a_job_and_is_detached_then() -> N
     operation.done(vm, command.ticket, "not while this job runs: save", False, 100.1)
     operation.hold(100.1)
     vm.job = None
+    vm.facts = build.facts(700, 400, offline_bytes=vm.dimms[0].size_bytes)
     assert isinstance(only(operation.advance(vm, 200.0, agent=True)), DetachDimm)
+    assert operation.advance(vm, 200.1, agent=True) == [], "this request is still to be answered"
