@@ -270,18 +270,14 @@ def bearable_dimm(vm: Vm) -> int:
     assert facts is not None
     block = vm.block_bytes
     available = available_bytes(vm)
-    bearable = MEMMAP_SHARE * max(0, available - facts.floor_bytes - _taken_meanwhile(vm))
+    taken_meanwhile = int(vm.demand.slope * PLUG_SECONDS)
+    bearable = MEMMAP_SHARE * max(0, available - facts.floor_bytes - taken_meanwhile)
     droppable = facts.free_bytes + facts.reclaimable_bytes
     if available == facts.available_bytes and bearable < block <= MEMMAP_OF * droppable:
         # At its floor a guest is past waiting: one block's structures fit into what its kernel keeps free, or
         # can drop; unless it has come to have less since it said so.
         bearable = block
     return round_down(bearable, block)
-
-
-def _taken_meanwhile(vm: Vm) -> int:
-    """What a guest grows by until a DIMM has come."""
-    return int(vm.demand.slope * PLUG_SECONDS)
 
 
 def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:

@@ -7,6 +7,7 @@ from host_controller.hypervisor import interface as hv
 from host_controller.model import Limits, RunState, Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.hypervisor import Witness
 from host_controller.simulator.memory import Speeds
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
@@ -214,14 +215,10 @@ def test_dimms_that_survived_a_reset_go_while_they_are_offline_and_before_any_sm
     said: list[hv.Command] = []
     one.world.reset("web")
 
-    class Watch:
+    class Watch(Witness):
         def submitted(self, command: hv.Command) -> None:
             if command.vm == one.taker.uuid:
                 said.append(command)
-
-        def delivered(self, event: hv.HypervisorEvent) -> None: ...
-
-        def happened(self, kind: str, vm: str) -> None: ...
 
     one.world.hypervisor.witnesses.append(Watch())
     one.world.run(60.0)
@@ -236,17 +233,13 @@ def test_a_dimm_that_came_as_its_guest_was_reset_leaves_though_the_first_request
     one = host(100)
     one.world.work("web", Workload(steady(600 * MIB)))
 
-    class Watch:
+    class Watch(Witness):
         """Resets the guest before its kernel has heard of the DIMM that was plugged."""
-
-        def submitted(self, command: hv.Command) -> None: ...
 
         def delivered(self, event: hv.HypervisorEvent) -> None:
             if isinstance(event, hv.DimmsChanged) and event.dimms and one.taker.boots == 1:
                 one.world.work("web", Workload(steady(50 * MIB)))
                 one.world.reset("web")
-
-        def happened(self, kind: str, vm: str) -> None: ...
 
     one.world.hypervisor.witnesses.append(Watch())
     one.world.run(10.0)
