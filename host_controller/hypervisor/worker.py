@@ -46,6 +46,8 @@ DEFAULT_PERIOD_SECONDS: Final = 5.0
 FIRST_PROBE_SECONDS: Final = 1.0
 LAST_PROBE_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 1.0
+EVENT_SECONDS: Final = 0.2
+"""From a domain's being found stopped to the event that says why, at most; it comes within milliseconds."""
 STATS_PERIOD_SECONDS: Final = 1
 FIRST_DEAF_SECONDS: Final = 20.0
 LAST_DEAF_SECONDS: Final = 3600.0
@@ -96,6 +98,7 @@ class VmWorker:
         self.resident: Resident | None = None
         self.timed_out_at: float | None = None
         self._booted = booted
+        self._absent_since: float | None = None
         self._managed = False
         self._lanes = lanes
         self._mailbox = mailbox
@@ -388,8 +391,9 @@ class VmWorker:
 
     def _inspected(self, found: calls.Inspection | None, *, state_is_fresh: bool) -> None:
         if found is None:
-            self._gone(self)
+            self._absent()
             return
+        self._absent_since = None
         view, old = found.view, self.view
         self.view = view
         if view.problems and (old is None or old.problems != view.problems):
@@ -414,6 +418,16 @@ class VmWorker:
         if view.config.virtio_mem_bytes:
             asked = view.virtio_mem_requested_bytes
             self._emit(VirtioMemChanged(self.uuid, view.virtio_mem_bytes, asked))
+
+    def _absent(self) -> None:
+        """The domain was found stopped, perhaps just before the event that is on its way and knows why."""
+        now = time.monotonic()
+        if self._absent_since is None:
+            self._absent_since = now
+        if now - self._absent_since >= EVENT_SECONDS:
+            self._gone(self)
+        else:
+            self._set_timer("inspect", EVENT_SECONDS, self.look_again)
 
     def _announce(self, view: DomainView, state: RunState, vcpu_seconds: float | None) -> None:
         assert view.config is not None
