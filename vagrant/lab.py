@@ -84,11 +84,14 @@ def up(guests: list[str], *, netns: bool) -> int:
         subprocess.run([ROOT / "tests/lab/install-packages", PACKAGES], check=True)
         if not netns and refused(problems(gather(netns=False))):
             return 2
+    wants_our_box = "DYNMEM_BOX" not in os.environ
     if netns:
+        if wants_our_box:
+            box.ensure_box(public_key())  # out here: in there no package can be fetched
         again = [sys.executable, "-m", "vagrant.lab", "up", *guests]
         return subprocess.run([HERE / "enter", *again], cwd=ROOT, check=False).returncode
     build_agent()
-    if "DYNMEM_BOX" not in os.environ and present_box() is None:
+    if wants_our_box and present_box() is None:
         file = box.ensure_box(public_key())
         vagrant("box", "add", "--name", box.NAME, str(file))
     start_controller()
