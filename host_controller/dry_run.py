@@ -26,6 +26,7 @@ class _Before(NamedTuple):
     virtio_mem: VirtioMem
     target_bytes: int | None
     ceiling_bytes: int
+    before_bytes: tuple[int, int]
     sent_at: float
     resend: bool
 
@@ -46,7 +47,14 @@ class DryRun:
     def decide(self, now: float) -> tuple[list[Command], list[CommandDone]]:
         """What would be commanded now, and the answers that the engine is to be given."""
         before = {
-            uuid: _Before(deepcopy(vm.virtio_mem), vm.target_bytes, vm.ceiling_bytes, vm.sent_at, vm.resend)
+            uuid: _Before(
+                deepcopy(vm.virtio_mem),
+                vm.target_bytes,
+                vm.ceiling_bytes,
+                vm.before_bytes,
+                vm.sent_at,
+                vm.resend,
+            )
             for uuid, vm in self._engine.vms.items()
         }
         commands = self._engine.decide(now)
@@ -71,5 +79,5 @@ class DryRun:
                 answers.append(CommandDone(command.vm, command.ticket, None))
                 continue
             vm.sent.pop(command.ticket, None)
-            _, vm.target_bytes, vm.ceiling_bytes, vm.sent_at, vm.resend = was
+            _, vm.target_bytes, vm.ceiling_bytes, vm.before_bytes, vm.sent_at, vm.resend = was
         return answers

@@ -278,11 +278,14 @@ class Intake:
             if vm.awaited_until < math.inf:
                 lifecycle.plug_came(vm, now)
         # QEMU keeps the ballooned amount, so `actual` and the target in force move with the RAM.
-        vm.actual_bytes = max(0, vm.actual_bytes + added - removed)
+        change = added - removed
+        vm.actual_bytes = max(0, vm.actual_bytes + change)
         vm.claim_bytes += added
-        vm.ceiling_bytes = max(0, vm.ceiling_bytes + added - removed)
+        vm.ceiling_bytes = max(0, vm.ceiling_bytes + change)
         if vm.target_bytes is not None:
-            vm.target_bytes = max(0, vm.target_bytes + added - removed)
+            vm.target_bytes = max(0, vm.target_bytes + change)
+        lowest, highest = vm.before_bytes
+        vm.before_bytes = max(0, lowest + change), max(0, highest + change)
         vm.progress_bytes, vm.progress_at = vm.actual_bytes, now
         vm.dimms_changed_at = now
         vm.resend = True

@@ -37,14 +37,12 @@ def reset(vm: Vm, now: float) -> None:
     vm.stats = None
     vm.claim_bytes = vm.ram_bytes
     vm.demand = type(vm.demand)()
-    vm.aim_bytes = None
 
 
 def take_over(vm: Vm, now: float) -> None:
     """We do not know what it was last told."""
     _enter(vm, TAKEOVER, now)
     vm.target_bytes = None
-    vm.aim_bytes = None
 
 
 def balloon_moved(vm: Vm, actual_bytes: int, now: float) -> None:

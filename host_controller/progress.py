@@ -3,7 +3,7 @@
 from typing import Final
 
 from host_controller.units import KIB, MIB, format_size, round_up
-from host_controller.vm import CONTRADICTED, LIVE, STARTING, Vm
+from host_controller.vm import CONTRADICTED, LIVE, SETTLING, STARTING, Vm
 
 ON_TARGET_BYTES: Final = 1 * MIB
 STEP_BYTES: Final = 256 * KIB
@@ -13,8 +13,6 @@ PATIENCE: Final = 20.0
 """Seconds without progress after which a VM counts as uncooperative; peers: squeezed."""
 REST: Final = 60.0
 """Seconds before an uncooperative VM is asked again, unless it moves by itself."""
-SETTLING: Final = 2.0
-"""Seconds after a target of ours for which a balloon may still follow the one before."""
 CORRECTION: Final = 5.0
 """Seconds between two corrections of a balloon that somebody else moved: who forges `actual` again and again
 is found out within them, since each correction is followed by a moment of truth."""
@@ -29,9 +27,10 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     """
     target = vm.target_bytes
     present = vm.present_bytes
-    settled = vm.phase is LIVE or (vm.phase is STARTING and vm.facts is not None)
-    if target is None or not settled or vm.hands_off or vm.held:
-        if target is not None and vm.phase is CONTRADICTED and _may_correct(vm, now):
+    moves = vm.phase is LIVE or (vm.phase is STARTING and vm.facts is not None)
+    if target is None or not moves or vm.hands_off or vm.held:
+        settled = now - vm.sent_at > SETTLING
+        if target is not None and vm.phase is CONTRADICTED and settled and _may_correct(vm, now):
             # Whatever was forged stays until its driver writes: an honest one does, and is believed again.
             _correct(vm, now)
             _nudge(vm, target)
@@ -46,7 +45,7 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
         vm.stuck_until = min(vm.stuck_until, now)
         _moves(vm, present, now)
         return None
-    if towards <= -ON_TARGET_BYTES and _may_correct(vm, now):
+    if towards <= -ON_TARGET_BYTES and _astray(vm, present, now) and _may_correct(vm, now):
         _moves(vm, present, now)
         _correct(vm, now)
         if gap < 0:
@@ -69,8 +68,14 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     )
 
 
+def _astray(vm: Vm, present: int, now: float) -> bool:
+    """No target of ours explains where the balloon is: a new one does not hide what somebody else has set."""
+    lowest, highest = vm.followed_bytes(now)
+    return not lowest - ON_TARGET_BYTES <= present <= highest + ON_TARGET_BYTES
+
+
 def _may_correct(vm: Vm, now: float) -> bool:
-    return now - vm.sent_at > SETTLING and now - vm.corrected_at > CORRECTION
+    return now - vm.corrected_at > CORRECTION
 
 
 def _correct(vm: Vm, now: float) -> None:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from host_controller.hypervisor.interface import SetTarget
 from host_controller.model import (
@@ -21,6 +21,9 @@ from host_controller.model import (
 from host_controller.policy.demand import Demand, Estimate
 from host_controller.units import MIB
 from host_controller.virtio_mem import VirtioMem
+
+SETTLING: Final = 2.0
+"""Seconds after a target of ours for which a balloon may still follow the one before."""
 
 
 class Phase(StrEnum):
@@ -74,6 +77,8 @@ class Vm:
     sent: dict[int, int] = field(default_factory=dict)
     """Targets sent and not yet answered, by ticket."""
     sent_at: float = -math.inf
+    before_bytes: tuple[int, int] = (0, 0)
+    """The lowest and the highest target that its balloon may have followed when the last one was sent."""
     corrected_at: float = -math.inf
     """When a balloon that somebody else moved was last told its target again."""
     grown_at: float = -math.inf
@@ -131,8 +136,6 @@ class Vm:
     fault: str | None = None
     """An error of ours while we dealt with it: it is left alone until it starts again."""
 
-    aim_bytes: int | None = None
-    """Where the present balloon move is to end, in QEMU's terms; the target goes there in steps."""
     progress_at: float = -math.inf
     progress_bytes: int = 0
     stuck_until: float = -math.inf
@@ -178,10 +181,19 @@ class Vm:
         plugged = sum(d.size_bytes for d in self.dimms) + self.virtio_mem.current_bytes
         return min(self.facts.offline_bytes, plugged)
 
+    def followed_bytes(self, now: float) -> tuple[int, int]:
+        """The lowest and the highest of the targets of ours that its balloon may be following."""
+        last = self.entitled_bytes
+        if now - self.sent_at > SETTLING:
+            return last, last
+        lowest, highest = self.before_bytes
+        return min(lowest, last), max(highest, last)
+
     def send_target(self, ticket: int, target_bytes: int, now: float) -> SetTarget:
         """The command for a new target; from now on the guest may come to hold that much."""
         if target_bytes > self.entitled_bytes:
             self.grown_at = now
+        self.before_bytes = self.followed_bytes(now)
         self.target_bytes = target_bytes
         self.ceiling_bytes = max(self.ceiling_bytes, target_bytes)
         self.sent[ticket] = target_bytes

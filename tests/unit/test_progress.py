@@ -3,7 +3,7 @@
 from host_controller.lifecycle import CONTRADICTION_SECONDS
 from host_controller.progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, follow
 from host_controller.units import MIB
-from host_controller.vm import Phase
+from host_controller.vm import SETTLING, Phase
 from tests.unit import build
 
 
@@ -61,6 +61,27 @@ def test_a_balloon_that_somebody_else_moved_is_corrected() -> None:
     assert vm.target_bytes == 300 * MIB
 
 
+def test_a_target_of_ours_does_not_hide_that_somebody_else_moved_the_balloon_just_before() -> None:
+    vm = build.vm(300)
+    follow(vm, needed=False, now=0.0)
+    vm.actual_bytes = 420 * MIB
+    vm.send_target(1, 280 * MIB, now=9.9)
+    told = follow(vm, needed=False, now=10.0)
+    assert told is not None
+    assert "420 MiB without us: 280 MiB was sent again" in told
+    assert vm.resend
+
+
+def test_a_balloon_that_still_follows_an_earlier_target_of_ours_was_moved_by_nobody_else() -> None:
+    vm = build.vm(300)
+    follow(vm, needed=False, now=0.0)
+    for ticket, target_mib in enumerate((420, 350, 280)):
+        vm.send_target(ticket, target_mib * MIB, now=8.0 + ticket)
+    vm.actual_bytes = 418 * MIB
+    assert follow(vm, needed=False, now=10.5) is None
+    assert follow(vm, needed=False, now=10.0 + SETTLING + 0.1) is not None
+
+
 def test_who_moves_it_again_is_corrected_only_after_a_while() -> None:
     vm = build.vm(300)
     follow(vm, needed=False, now=0.0)
@@ -77,9 +98,9 @@ def test_who_moves_it_again_is_corrected_only_after_a_while() -> None:
 def test_a_balloon_that_leaves_its_new_target_is_corrected_before_its_guest_is_disbelieved() -> None:
     vm = build.vm(300)
     follow(vm, needed=False, now=0.0)
-    vm.actual_bytes, vm.sent_at = 64 * MIB, 9.5
-    assert follow(vm, needed=False, now=10.0) is None
-    assert follow(vm, needed=False, now=9.5 + CONTRADICTION_SECONDS) is not None
+    vm.send_target(1, 300 * MIB, now=9.9)
+    vm.actual_bytes = 64 * MIB
+    assert follow(vm, needed=False, now=9.9 + CONTRADICTION_SECONDS) is not None
 
 
 def test_a_driver_whose_word_was_forged_is_asked_for_a_page_so_that_it_writes_the_truth() -> None:
