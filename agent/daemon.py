@@ -76,6 +76,8 @@ class Daemon:
         self._port_trouble = ""
         self._slow_at = now
         self._facts: Facts | None = None
+        self._poll = select.poll()
+        self._watched: dict[int, int] = {}  # descriptors that it waits for, and for which events
         self._psi_fd: int | None = None
         self._uevents: UeventSocket | None = None
         if events:
@@ -93,18 +95,10 @@ class Daemon:
 
     def turn(self, longest_seconds: float = 60.0) -> None:
         """Wait until something is due or comes, at most `longest_seconds`, and deal with it."""
-        poll, port = select.poll(), self._port.poll_for()
-        if port is not None:
-            poll.register(*port)
-        if self._psi_fd is not None:
-            poll.register(self._psi_fd, select.POLLPRI)
-        if self._uevents is not None:
-            poll.register(self._uevents.fileno(), select.POLLIN)
-        child_fd = self._hotplug.child_fd()
-        if child_fd is not None:
-            poll.register(child_fd, select.POLLIN)
+        port = self._port.poll_for()
+        self._watch(port)
         wait = min(self._wake_at() - self._clock(), longest_seconds)
-        for fd, events in poll.poll(max(0, round(wait * 1000 + 0.5))):
+        for fd, events in self._poll.poll(max(0, round(wait * 1000 + 0.5))):
             now = self._clock()
             if port is not None and fd == port[0]:
                 self._port_event(events, now)
@@ -126,6 +120,22 @@ class Daemon:
             self._psi_fd = None
         if self._uevents is not None:
             self._uevents.close()
+
+    def _watch(self, port: tuple[int, int] | None) -> None:
+        """Have the poll object wait for what is open now. It is seldom something else than before."""
+        wanted = dict([port]) if port is not None else {}
+        if self._psi_fd is not None:
+            wanted[self._psi_fd] = select.POLLPRI
+        if self._uevents is not None:
+            wanted[self._uevents.fileno()] = select.POLLIN
+        child_fd = self._hotplug.child_fd()
+        if child_fd is not None:
+            wanted[child_fd] = select.POLLIN
+        if wanted == self._watched:
+            return
+        self._poll, self._watched = select.poll(), wanted
+        for fd, events in wanted.items():
+            self._poll.register(fd, events)
 
     def _open_events(self, root: str) -> None:
         try:
@@ -227,8 +237,8 @@ class Daemon:
         """A sample that agrees with the block totals.
 
         While a DIMM's blocks go online one by one, totals that are 10 ms newer than meminfo make a block
-        of free memory look like demand. So when memory came or went, both are read until the totals on
-        either side of the sample are the same.
+        of free memory look like demand. So when memory came or went, both are read until the totals that
+        were known before the sample are those after it.
         """
         facts, last = self._probe.sample(), self._facts
         if last is None:
@@ -236,14 +246,13 @@ class Daemon:
         plugged = facts.total_bytes + facts.ballooned_bytes - last.total_bytes - last.ballooned_bytes
         if abs(plugged) < _UNEXPLAINED_BYTES:
             return facts
-        self._probe.refresh_floor()
         for _ in range(_MOST_RESAMPLES):
-            self._blocks.scan()
             before = self._blocks.totals()
-            facts = self._probe.sample()
             self._blocks.scan()
             if self._blocks.totals() == before:
                 break
+            self._probe.refresh_floor()
+            facts = self._probe.sample()
         return facts
 
     def _memory_changed(self, now: float) -> None:
@@ -281,11 +290,13 @@ class Daemon:
             text = f"{message.code}: {message.message} (speaks {list(message.supported_versions)})"
             self._log(4, "host", text)
         else:
-            facts = self._probe.sample()
-            spare = facts.available_bytes - facts.floor_bytes
-            ack = self._hotplug.handle(message, spare, now)
+            ack = self._hotplug.handle(message, self._spare_bytes, now)
             if ack is not None:
                 self._port.send(ack)
+
+    def _spare_bytes(self) -> int:
+        facts = self._probe.sample()
+        return facts.available_bytes - facts.floor_bytes
 
     def _psi_event(self, events: int, now: float) -> None:
         if events & select.POLLPRI:

@@ -64,11 +64,13 @@ class Hotplugger:
         """Who brings new memory online, as Hello says it."""
         return self._mode
 
-    def handle(self, message: OnlineZone | Offline | Online, spare_bytes: int, now: float) -> Ack | None:
+    def handle(
+        self, message: OnlineZone | Offline | Online, spare_bytes: Callable[[], int], now: float
+    ) -> Ack | None:
         """Start what the host asks for. Returns the Ack if that ends it; else step() will.
 
-        spare_bytes: available memory above the floor. A range larger than that is not taken offline:
-        its pages would have nowhere to go.
+        spare_bytes: tells the available memory above the floor. A range larger than that is not taken
+        offline: its pages would have nowhere to go.
         """
         if isinstance(message, OnlineZone):
             return self._set_zone(message, now)
@@ -83,14 +85,17 @@ class Hotplugger:
             self._call_off(numbers)
         else:
             word = "offline"
-            if message.size_bytes > spare_bytes:
-                return Ack(message.request_id, False, f"only {max(0, spare_bytes) >> 20} MiB can be spared")
+            if message.size_bytes > (spare := spare_bytes()):
+                return Ack(message.request_id, False, f"only {max(0, spare) >> 20} MiB can be spared")
             numbers.reverse()  # from the end, where the kernel has put the least
         self._jobs.append(_Job(message.request_id, word, numbers, []))
         return None
 
     def uevent(self, event: Uevent, now: float) -> bool:
-        """Take note of a uevent. Returns whether the totals may have changed."""
+        """Take note of a uevent. Returns whether the host should hear at once how the totals have changed.
+
+        Of what the kernel is about to bring online it hears when that is done, or with the next sample.
+        """
         number = memory_block_number(event)
         if number is None:
             return False
@@ -98,7 +103,9 @@ class Hotplugger:
         if event.action == "remove":
             self._new.pop(number, None)
         elif event.action == "add" and self._zone is not None:
-            self._new[number] = (now + (KERNEL_GRACE_SECONDS if self._mode == "kernel" else 0.0), 0)
+            kernel = self._mode == "kernel"
+            self._new[number] = (now + (KERNEL_GRACE_SECONDS if kernel else 0.0), 0)
+            return not kernel
         return True
 
     def keep_policy(self) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNEL_GROUP = 1
 _MOST_PER_READ = 256
+_WANTED = (b"ACTION", b"DEVPATH", b"SUBSYSTEM")
 
 
 class Uevent(NamedTuple):
@@ -28,12 +29,9 @@ def parse(data: bytes) -> Uevent | None:
     head, _, body = data.partition(b"\0")
     if b"@" not in head:
         return None
-    values: dict[str, str] = {}
-    for item in body.split(b"\0"):
-        key, found, value = item.decode("utf-8", "replace").partition("=")
-        if found:
-            values[key] = value
-    return Uevent(values.get("ACTION", ""), values.get("DEVPATH", ""), values.get("SUBSYSTEM", ""))
+    values = dict(item.split(b"=", 1) for item in body.split(b"\0") if b"=" in item)
+    wanted = (values.get(key, b"").decode("utf-8", "replace") for key in _WANTED)
+    return Uevent(*wanted)
 
 
 class UeventSocket:

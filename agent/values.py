@@ -20,8 +20,8 @@ class Kind:
         raise NotImplementedError
 
     def dump(self, value: Any) -> object:
-        """What json.dumps() is to be given."""
-        return value
+        """What json.dumps() is to be given, or ValueError."""
+        return self.load(value)
 
 
 class Integer(Kind):
@@ -47,7 +47,8 @@ class Kib(Kind):
         return self.inner.load(raw) << 10
 
     def dump(self, value: int) -> int:
-        return value >> 10
+        kib = value >> 10
+        return kib if 0 <= kib <= self.inner.high else self.inner.load(kib)
 
 
 class Decimal(Kind):
@@ -68,7 +69,7 @@ class Decimal(Kind):
         return raw
 
     def dump(self, value: float) -> float:
-        return round(value, 2)
+        return self.load(round(value, 2))
 
 
 class Text(Kind):

@@ -208,6 +208,8 @@ _ERROR_FIELDS = (
     _Field("supported_versions", "supported", Versions()),
 )
 
+_REQUIRED = object()
+# In the order of each message's own fields.
 _FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
     Hello: (
         "hello",
@@ -299,19 +301,16 @@ def encode(message: Message) -> bytes:
     Raises BadField for a value that the other side would refuse, LineTooLong above MAX_LINE_BYTES.
     """
     kind_name, fields = _FIELDS[type(message)]
-    defaults: dict[str, object] = type(message)._field_defaults
+    defaults = type(message)._field_defaults
     obj: dict[str, object] = {"v": VERSION, "t": kind_name}
-    for name, key, kind in fields:
-        value = getattr(message, name)
-        if name in defaults and value == defaults[name]:
+    for (name, key, kind), value in zip(fields, message, strict=True):
+        if value == defaults.get(name, _REQUIRED):
             continue
-        raw = kind.dump(value)
         try:
-            kind.load(raw)
+            obj[key] = kind.dump(value)
         except ValueError as error:
             raise BadField(name, str(error)) from None
-        obj[key] = raw
-    line = json.dumps(obj, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
+    line = _ENCODER.encode(obj).encode("ascii") + b"\n"
     if len(line) > MAX_LINE_BYTES:
         raise LineTooLong(f"a {kind_name} of {len(line)} bytes; {MAX_LINE_BYTES} are allowed")
     return line
@@ -390,6 +389,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # json.dumps, likewise
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one for each line
 
 

@@ -216,6 +216,8 @@ class Engine:
         """Remember how an operation ended: success makes the VM trusted with the next one at once."""
         del self.state.operations[vm.config.uuid]
         failed = operation.outcome is Outcome.FAILED
+        if failed:
+            vm.zone = None  # whoever was to bring new memory online may have lost it
         if operation.note:
             self.state.notice(now, "operation", vm, f"{vm.name}: {operation.note}")
         if isinstance(operation, Resize):

@@ -164,12 +164,12 @@ class Pass:
     def _grow(self, vm: Vm, account: Account, goal: int, share: int) -> None:
         reason = "it needs more"
         ceiling, entitled = vm.ram_bytes, vm.entitled_bytes
+        if self.headroom_bytes < 0:
+            return self._say(vm, WAIT, goal, reason, held_back="the host is overdrawn")
         if entitled >= ceiling:
             if vm.config.growth is VIRTIO_MEM:
                 return self._enlarge(vm, goal, share, reason)
             return self._plug(vm, goal, reason)
-        if self.headroom_bytes < 0:
-            return self._say(vm, WAIT, goal, reason, held_back="the host is overdrawn")
         aside = vm.offline_bytes - vm.virtio_mem.requested_bytes
         wanted = min(ceiling, goal + aside)
         # What is charged already, such as a balloon that has not yet given up its pages, costs nothing.

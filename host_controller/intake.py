@@ -344,6 +344,7 @@ class Intake:
     @_on_vm.register
     def _(self, event: hv.GuestGone, vm: Vm, now: float) -> None:
         vm.reported_at = -math.inf  # nobody needs to wait for its silence: statistics stand in from now on
+        vm.zone = None
         self.state.notice(now, "agent", vm, f"the agent of {vm.name} left")
 
     @_on_vm.register
@@ -357,7 +358,7 @@ class Intake:
             case wire.Ack():
                 operation = self.state.operations.get(event.vm)
                 if operation is not None:
-                    operation.acknowledged(message)
+                    operation.acknowledged(vm, message)
             case wire.Error():
                 self._count(vm, "error-from-agent")
 
@@ -365,6 +366,8 @@ class Intake:
         if vm.agent_version != untrusted.agent_version:
             self.state.notice(now, "agent", vm, f"{vm.name} runs dynmem-agent {untrusted.agent_version}")
         vm.agent_version = untrusted.agent_version
+        if not untrusted.welcomed:
+            vm.zone = None  # it has just started
         vm.block_bytes = untrusted.block_bytes or vm.block_bytes
         vm.psi = untrusted.psi
 
@@ -411,6 +414,8 @@ class Intake:
         if vm.boot_id not in (None, facts.boot_id):
             self._another_kernel(vm, now)
         vm.boot_id = facts.boot_id
+        if vm.facts is not None and facts.sequence <= vm.facts.sequence:
+            vm.zone = None  # an agent that has just started, and whose Hello was lost
         lifecycle.heard(vm, facts)
 
     def _another_kernel(self, vm: Vm, now: float) -> None:

@@ -32,7 +32,7 @@ def reset(vm: Vm, now: float) -> None:
     _enter(vm, STARTING, now)
     vm.booted_at = vm.reset_at = now
     vm.moved = False
-    vm.facts = vm.boot_id = None
+    vm.facts = vm.boot_id = vm.zone = None
     vm.estimate = None
     vm.stats = None
     vm.claim_bytes = vm.ram_bytes

@@ -16,7 +16,7 @@ from agent import wire
 from host_controller.hypervisor.interface import AttachDimm, Command, DetachDimm, SendToGuest
 from host_controller.policy.plan import bearable_dimm, misses
 from host_controller.resize import Resize
-from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, RAISE_LIMIT, Steps
+from host_controller.steps import ONLINE_LIMIT, RAISE_LIMIT, Steps
 from host_controller.vm import Vm
 
 OFFLINE_LIMIT: Final = 30.0
@@ -35,7 +35,6 @@ class Plug(Steps):
     """Hot-add one DIMM: name the zone, attach, wait until the guest has it online."""
 
     size_bytes: int = 0
-    zone: wire.Zone = "movable"
     _late: bool = False
     _online_before: int = 0
     _total_before: int = 0
@@ -53,11 +52,8 @@ class Plug(Steps):
         """The commands of the next step. `agent`: the guest has one that lately reported."""
         self._go_on(now)
         if self.stage == "new":
-            if agent:
-                self.request = self.tickets()
-                self._go("naming the zone", now + ACK_LIMIT)
-                return [SendToGuest(vm.config.uuid, wire.OnlineZone(self.request, self.zone))]
-            return self._attach(vm)
+            named = not agent or vm.zone == self.zone
+            return self._attach(vm) if named else self._name_zone(vm, now)
         if self.stage == "naming the zone" and now > self.deadline:
             return self._fail("the agent did not confirm the zone of the next DIMM")
         if self.stage == "zone named":
@@ -177,7 +173,7 @@ class Unplug(Steps):
             return self._detach(vm, now)
         return self._undone(vm) if self.stage == "turning back" else []
 
-    def acknowledged(self, ack: wire.Ack) -> None:
+    def acknowledged(self, vm: Vm, ack: wire.Ack) -> None:
         """The agent has done what it could."""
         if self.stage != "offlining" or ack.request_id != self.request:
             return

@@ -7,11 +7,10 @@ otherwise, memory that never came would stay charged, and memory that cannot lea
 from dataclasses import dataclass
 from typing import Final
 
-from agent import wire
-from host_controller.hypervisor.interface import Command, SendToGuest
+from host_controller.hypervisor.interface import Command
 from host_controller.policy.plan import heard_lately, spare_bytes
 from host_controller.policy.virtio_mem import bearable, idle_bytes
-from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, RAISE_LIMIT, Outcome, Steps
+from host_controller.steps import ONLINE_LIMIT, RAISE_LIMIT, Outcome, Steps
 from host_controller.units import format_size, round_down
 from host_controller.vm import Vm
 
@@ -28,8 +27,6 @@ class Resize(Steps):
 
     size_bytes: int = 0
     """Of the device, when all goes well."""
-    zone: wire.Zone | None = None
-    """Where new memory goes; None when the device shrinks."""
     raise_to_bytes: int | None = None
     """The balloon's target under which the guest can do without what leaves, in QEMU's terms."""
     _from_bytes: int = 0
@@ -89,10 +86,8 @@ class Resize(Steps):
     def _begin(self, vm: Vm, now: float, agent: bool) -> list[Command]:
         self._from_bytes = vm.virtio_mem.requested_bytes
         self._total_before = 0 if vm.facts is None else vm.facts.total_bytes
-        if self.zone is not None and agent:
-            self.request = self.tickets()
-            self._go("naming the zone", now + ACK_LIMIT)
-            return [SendToGuest(vm.config.uuid, wire.OnlineZone(self.request, self.zone))]
+        if self.grows and agent and vm.zone != self.zone:
+            return self._name_zone(vm, now)
         if self.raise_to_bytes is not None:
             self._go("deflating", now + RAISE_LIMIT)
             return [vm.send_target(self.tickets(), self.raise_to_bytes, now)]

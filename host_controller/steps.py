@@ -6,7 +6,8 @@ from enum import StrEnum
 from typing import Final
 
 from agent import wire
-from host_controller.hypervisor.interface import Command
+from host_controller.hypervisor.interface import Command, SendToGuest
+from host_controller.vm import Vm
 
 ACK_LIMIT: Final = 3.0
 """Seconds for a running agent to answer a message, a busy TCG guest included."""
@@ -36,6 +37,8 @@ class Steps:
     """The part of an operation that does not depend on what it does."""
 
     tickets: Tickets
+    zone: wire.Zone | None = None
+    """Where new memory goes; None when memory leaves."""
     stage: str = "new"
     deadline: float = 0.0
     outcome: Outcome = Outcome.UNDER_WAY
@@ -56,12 +59,12 @@ class Steps:
         """The hypervisor has a command of it that would clash with a balloon target, and has not answered."""
         return False
 
-    def acknowledged(self, ack: wire.Ack) -> None:
+    def acknowledged(self, vm: Vm, ack: wire.Ack) -> None:
         """The agent answered: new memory goes into the zone that was named, or it could not arrange that."""
         if self.stage != "naming the zone" or ack.request_id != self.request:
             return
         if ack.ok:
-            self.stage = "zone named"
+            self.stage, vm.zone = "zone named", self.zone
         else:
             self._fail(f"the agent could not set the zone: {ack.detail}")
 
@@ -75,6 +78,13 @@ class Steps:
             self._drop("it was given up: the VM must not be touched now")
         elif self._held_since is None:
             self._held_since = now
+
+    def _name_zone(self, vm: Vm, now: float) -> list[Command]:
+        """Tell the agent where new memory goes. It keeps to that until told otherwise, or started anew."""
+        assert self.zone is not None
+        self.request = self.tickets()
+        self._go("naming the zone", now + ACK_LIMIT)
+        return [SendToGuest(vm.config.uuid, wire.OnlineZone(self.request, self.zone))]
 
     def _go_on(self, now: float) -> None:
         """The time in which it was held does not count."""

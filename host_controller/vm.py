@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from agent import wire
 from host_controller.hypervisor.interface import SetTarget
 from host_controller.model import (
     BALLOON,
@@ -121,6 +122,8 @@ class Vm:
     boot_id: str | None = None
     """Of the kernel whose agent spoke last."""
     agent_version: str | None = None
+    zone: wire.Zone | None = None
+    """Where new memory goes, as its agent has confirmed since it started."""
     block_bytes: int = MEMORY_BLOCK_BYTES
     psi: bool | None = None
     contradiction: str | None = None

@@ -1,6 +1,11 @@
 """What events change in what is known, where no other test says it."""
 
-from host_controller.hypervisor.interface import BalloonSampled, GuestGone, GuestSpoke
+from collections.abc import Callable
+
+import pytest
+
+from agent import wire
+from host_controller.hypervisor.interface import BalloonSampled, GuestGone, GuestSpoke, VmReset
 from host_controller.intake import Intake, State
 from host_controller.ledger import Ledger
 from host_controller.model import BalloonStats
@@ -8,6 +13,8 @@ from host_controller.units import MIB
 from host_controller.vm import Phase
 from tests.unit.build import facts, settings, vm
 from tests.unit.test_link import REPORT
+
+HELLO = wire.Hello("0123abcd-0000-0000-0000-000000000000", "1", "6.1", 128 * MIB, True, "offline", "kernel")
 
 
 def test_an_agent_that_left_its_port_is_stood_in_for_at_once() -> None:
@@ -35,6 +42,28 @@ def test_a_kexec_is_known_when_the_new_kernels_agent_speaks_though_the_old_one_l
     assert web.survivors == {"dimm0"}
     assert web.phase is Phase.LIVE, "its new driver was watched, so it is charged with what that says"
     assert [one.text for one in state.notices if one.kind == "reset"] == ["web runs another kernel"]
+
+
+@pytest.mark.parametrize(
+    "restart",
+    [
+        GuestGone,
+        lambda web: GuestSpoke(web, HELLO),
+        lambda web: GuestSpoke(web, REPORT._replace(sequence=0)),
+        VmReset,
+    ],
+    ids=["left its port", "says hello", "counts anew", "reset"],
+)
+def test_an_agent_that_starts_anew_has_no_zone_for_new_memory(restart: Callable[[str], object]) -> None:
+    web = vm(300)
+    intake = Intake(State(settings(), Ledger(settings()), {web.config.uuid: web}))
+    intake.apply(GuestSpoke(web.config.uuid, REPORT._replace(sequence=5)), 10.0)
+    web.zone = "movable"
+    intake.apply(GuestSpoke(web.config.uuid, HELLO._replace(welcomed=True)), 10.5)
+    intake.apply(GuestSpoke(web.config.uuid, REPORT._replace(sequence=6)), 11.0)
+    assert web.zone == "movable"
+    intake.apply(restart(web.config.uuid), 60.0)
+    assert web.zone is None
 
 
 def _stats(updated: int) -> BalloonStats:

@@ -42,7 +42,7 @@ def to_guest(commands: list[Command]) -> wire.HostMessage:
 def attach(vm: Vm, operation: Plug) -> AttachDimm:
     zone = to_guest(operation.advance(vm, 1.0, agent=True))
     assert isinstance(zone, wire.OnlineZone)
-    operation.acknowledged(wire.Ack(zone.request_id, ok=True))
+    operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True))
     command = only(operation.advance(vm, 1.1, agent=True))
     assert isinstance(command, AttachDimm)
     return command
@@ -54,16 +54,25 @@ def test_the_zone_is_chosen_before_the_dimm_is_plugged() -> None:
     assert isinstance(zone, wire.OnlineZone)
     assert zone.zone == "movable"
     assert vm.pending_plug_bytes == 0
-    operation.acknowledged(wire.Ack(zone.request_id, ok=True))
+    operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True))
     command = only(operation.advance(vm, 1.1, agent=True))
     assert isinstance(command, AttachDimm)
     assert vm.pending_plug_bytes == command.size_bytes == 256 * MIB
 
 
+def test_a_zone_that_the_agent_has_confirmed_is_not_named_again() -> None:
+    vm, first = plug()
+    attach(vm, first)
+    assert isinstance(only(plug()[1].advance(vm, 2.0, agent=True)), AttachDimm)
+    _, other = plug()
+    other.zone = "kernel"
+    assert isinstance(to_guest(other.advance(vm, 3.0, agent=True)), wire.OnlineZone)
+
+
 def test_a_dimm_is_as_large_as_the_guest_can_bear_when_it_is_plugged_not_when_its_zone_was_named() -> None:
     vm, operation = plug()
     zone = to_guest(operation.advance(vm, 1.0, agent=True))
-    operation.acknowledged(wire.Ack(zone.request_id, ok=True))  # type: ignore[union-attr]
+    operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True))  # type: ignore[union-attr]
     vm.facts = build.facts(512, 500, at=1.1)  # 12 MiB available, 8 of them the floor
     command = only(operation.advance(vm, 1.1, agent=True))
     assert isinstance(command, AttachDimm)
@@ -158,7 +167,7 @@ def offlined() -> tuple[Vm, Unplug, wire.Offline]:
 
 def test_a_dimm_is_gone_when_the_hypervisor_says_so() -> None:
     vm, operation, request = offlined()
-    operation.acknowledged(wire.Ack(request.request_id, ok=True))
+    operation.acknowledged(vm, wire.Ack(request.request_id, ok=True))
     assert isinstance(only(operation.advance(vm, 1.2, agent=True)), DetachDimm)
     vm.dimms = ()
     operation.advance(vm, 1.3, agent=True)
@@ -170,12 +179,12 @@ def test_a_dimm_that_does_not_leave_is_brought_back_online(how: str) -> None:
     vm, operation, request = offlined()
     match how:
         case "refused":
-            operation.acknowledged(wire.Ack(request.request_id, ok=False, detail="EBUSY"))
+            operation.acknowledged(vm, wire.Ack(request.request_id, ok=False, detail="EBUSY"))
             sent = operation.advance(vm, 1.2, agent=True)
         case "silent":
             sent = operation.advance(vm, 1.2 + OFFLINE_LIMIT, agent=True)
         case _:
-            operation.acknowledged(wire.Ack(request.request_id, ok=True))
+            operation.acknowledged(vm, wire.Ack(request.request_id, ok=True))
             operation.advance(vm, 1.2, agent=True)
             if how == "says no":
                 operation.done(vm, operation.ticket, None, False, 1.25)
@@ -255,7 +264,7 @@ def test_a_plug_that_has_changed_nothing_is_given_up_when_a_job_begins_and_nobod
     vm, operation = plug()
     zone = to_guest(operation.advance(vm, 1.0, agent=True))
     assert isinstance(zone, wire.OnlineZone)
-    operation.acknowledged(wire.Ack(zone.request_id, ok=True))
+    operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True))
     operation.hold(1.1)
     assert operation.outcome is Outcome.DROPPED
 
@@ -284,7 +293,7 @@ def test_the_time_in_which_a_vm_may_not_be_touched_does_not_count_against_it() -
 
 def test_an_offlined_dimm_waits_for_the_end_of_a_job_and_is_detached_then() -> None:
     vm, operation, request = offlined()
-    operation.acknowledged(wire.Ack(request.request_id, ok=True))
+    operation.acknowledged(vm, wire.Ack(request.request_id, ok=True))
     operation.hold(1.2)
     assert operation.outcome is Outcome.UNDER_WAY
     command = only(operation.advance(vm, 100.0, agent=True))

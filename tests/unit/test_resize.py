@@ -55,7 +55,7 @@ def growing(vm: Vm, size_mib: int = 256) -> Resize:
     zone = only(operation.advance(vm, 1.0, agent=True))
     assert isinstance(zone, SendToGuest)
     assert isinstance(zone.message, wire.OnlineZone)
-    operation.acknowledged(wire.Ack(zone.message.request_id, ok=True))
+    operation.acknowledged(vm, wire.Ack(zone.message.request_id, ok=True))
     answer(vm, operation, asked_for(operation.advance(vm, 1.1, agent=True)), 1.2)
     return operation
 

@@ -44,7 +44,7 @@ class Guest:
 
     def ask(self, message: OnlineZone | Offline | Online, spare_bytes: int = PLENTY) -> Ack:
         """The Ack, however long it takes."""
-        if ack := self.plugger.handle(message, spare_bytes, self.now):
+        if ack := self.plugger.handle(message, lambda: spare_bytes, self.now):
             return ack
         return self.acks(1)[0]
 
@@ -200,10 +200,10 @@ def test_an_offlining_under_way_ends_when_the_host_wants_the_range_back(guest):
     write = guest.blocks.write_state
     guest.blocks.write_state = lambda number, word: time.sleep(60) if number == 32 else write(number, word)
     began = time.monotonic()
-    assert guest.plugger.handle(Offline(7, *blocks_of(32, 2)), PLENTY, guest.now) is None
+    assert guest.plugger.handle(Offline(7, *blocks_of(32, 2)), lambda: PLENTY, guest.now) is None
     guest.plugger.step(guest.now)
     until(lambda: guest.state(33) == "offline", lambda: guest.logged)
-    assert guest.plugger.handle(Online(8, *blocks_of(32, 2), "movable"), PLENTY, guest.now) is None
+    assert guest.plugger.handle(Online(8, *blocks_of(32, 2), "movable"), lambda: PLENTY, guest.now) is None
     acks = guest.acks(2)
     assert [(ack.request_id, ack.ok) for ack in acks] == [(7, False), (8, True)]
     assert "called it off" in acks[0].detail
@@ -232,7 +232,7 @@ def test_a_block_that_hangs_in_the_kernel_ends_by_the_alarm(guest, monkeypatch):
 def test_the_loop_goes_on_while_a_block_hangs(guest):
     guest.plug(32, state="online\n")
     guest.blocks.write_state = lambda number, word: os.read(os.pipe()[0], 1)
-    assert guest.plugger.handle(Offline(7, *blocks_of(32, 1)), PLENTY, guest.now) is None
+    assert guest.plugger.handle(Offline(7, *blocks_of(32, 1)), lambda: PLENTY, guest.now) is None
     guest.plugger.step(guest.now)
     assert guest.plugger.child_fd() is not None
     assert guest.plugger.step(guest.now) == (None, False)
@@ -261,15 +261,18 @@ def test_a_range_that_is_no_memory_is_refused(guest, start, size):
 
 def test_a_flood_of_requests_is_bounded(guest):
     guest.plug(32, state="online\n")
-    acks = [guest.plugger.handle(Online(n, *blocks_of(32, 1), "movable"), 0, guest.now) for n in range(100)]
+    acks = [
+        guest.plugger.handle(Online(n, *blocks_of(32, 1), "movable"), lambda: 0, guest.now)
+        for n in range(100)
+    ]
     assert sum(ack is None for ack in acks) == MOST_JOBS
 
 
 def test_a_kernel_without_memory_hotplug_says_so(tmp_path):
     plugger = Hotplugger(MemoryBlocks(str(tmp_path)), lambda *_: None)
     assert plugger.mode == "none"
-    assert not plugger.handle(OnlineZone(1, "movable"), 0, 0.0).ok
-    assert not plugger.handle(Offline(2, 0, BLOCK_BYTES), PLENTY, 0.0).ok
+    assert not plugger.handle(OnlineZone(1, "movable"), lambda: 0, 0.0).ok
+    assert not plugger.handle(Offline(2, 0, BLOCK_BYTES), lambda: PLENTY, 0.0).ok
 
 
 def test_a_block_that_was_unplugged_is_forgotten(guest):
