@@ -60,15 +60,15 @@ _VMSTAT = _marks(
 
 def parse_meminfo(data: bytes) -> dict[bytes, int]:
     """Key without colon → bytes, for the keys of _MEMINFO that this kernel has."""
-    return {key: value << 10 for key, value in _pick(data, _MEMINFO, b" kB\n")}
+    return {key: value << 10 for key, value in _pick(data, _MEMINFO)}
 
 
 def parse_vmstat(data: bytes) -> dict[bytes, int]:
     """Key → count, for the keys of _VMSTAT that this kernel has."""
-    return dict(_pick(data, _VMSTAT, b"\n"))
+    return dict(_pick(data, _VMSTAT))
 
 
-def _pick(data: bytes, marks: tuple[tuple[bytes, bytes], ...], end: bytes) -> list[tuple[bytes, int]]:
+def _pick(data: bytes, marks: tuple[tuple[bytes, bytes], ...]) -> list[tuple[bytes, int]]:
     """The wanted of some hundred lines: to take all of them apart costs three times as much."""
     data = b"\n" + data
     found = []
@@ -76,25 +76,26 @@ def _pick(data: bytes, marks: tuple[tuple[bytes, bytes], ...], end: bytes) -> li
         at = data.find(mark)
         if at >= 0:
             at += len(mark)
-            found.append((key, int(data[at : data.find(end, at)])))
+            found.append((key, int(data[at : data.find(b"\n", at)].rstrip(b" kB"))))
     return found
 
 
 def parse_psi(data: bytes) -> Psi:
     """The four figures of /proc/pressure/memory. Raises ValueError or IndexError if they are not there."""
-    some, full = data.index(b"some "), data.index(b"full ")
+    some, full, *_ = data.split(b"\n")
+    if not (some.startswith(b"some ") and full.startswith(b"full ")):
+        raise ValueError("some and full are not where they should be")
     return Psi(
-        float(_value(data, b" avg10=", some)),
-        float(_value(data, b" avg10=", full)),
-        int(_value(data, b" total=", some)),
-        int(_value(data, b" total=", full)),
+        float(_value(some, b" avg10=")),
+        float(_value(full, b" avg10=")),
+        int(_value(some, b" total=")),
+        int(_value(full, b" total=")),
     )
 
 
-def _value(data: bytes, mark: bytes, at: int) -> bytes:
-    """The word after the mark, from `at` on. Raises ValueError without one."""
-    start = data.index(mark, at) + len(mark)
-    return data[start:].split(maxsplit=1)[0]
+def _value(line: bytes, mark: bytes) -> bytes:
+    """The word after the mark. Raises ValueError or IndexError without one."""
+    return line[line.index(mark) + len(mark) :].split(maxsplit=1)[0]
 
 
 def parse_floor(data: bytes) -> int:

@@ -47,8 +47,7 @@ class Kib(Kind):
         return self.inner.load(raw) << 10
 
     def dump(self, value: int) -> int:
-        kib = value >> 10
-        return kib if 0 <= kib <= self.inner.high else self.inner.load(kib)
+        return self.inner.load(value >> 10)
 
 
 class Decimal(Kind):

@@ -208,7 +208,6 @@ _ERROR_FIELDS = (
     _Field("supported_versions", "supported", Versions()),
 )
 
-_REQUIRED = object()
 # In the order of each message's own fields.
 _FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
     Hello: (
@@ -389,6 +388,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+_REQUIRED = object()
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # json.dumps, likewise
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one for each line
 

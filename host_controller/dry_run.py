@@ -26,7 +26,7 @@ class _Before(NamedTuple):
     virtio_mem: VirtioMem
     target_bytes: int | None
     ceiling_bytes: int
-    before_bytes: tuple[int, int]
+    followed: tuple[tuple[float, int], ...]
     sent_at: float
     resend: bool
 
@@ -51,7 +51,7 @@ class DryRun:
                 deepcopy(vm.virtio_mem),
                 vm.target_bytes,
                 vm.ceiling_bytes,
-                vm.before_bytes,
+                vm.followed,
                 vm.sent_at,
                 vm.resend,
             )
@@ -79,5 +79,5 @@ class DryRun:
                 answers.append(CommandDone(command.vm, command.ticket, None))
                 continue
             vm.sent.pop(command.ticket, None)
-            _, vm.target_bytes, vm.ceiling_bytes, vm.before_bytes, vm.sent_at, vm.resend = was
+            _, vm.target_bytes, vm.ceiling_bytes, vm.followed, vm.sent_at, vm.resend = was
         return answers

@@ -284,8 +284,7 @@ class Intake:
         vm.ceiling_bytes = max(0, vm.ceiling_bytes + change)
         if vm.target_bytes is not None:
             vm.target_bytes = max(0, vm.target_bytes + change)
-        lowest, highest = vm.before_bytes
-        vm.before_bytes = max(0, lowest + change), max(0, highest + change)
+        vm.followed = tuple((since, max(0, size + change)) for since, size in vm.followed)
         vm.progress_bytes, vm.progress_at = vm.actual_bytes, now
         vm.dimms_changed_at = now
         vm.resend = True
@@ -399,6 +398,8 @@ class Intake:
             lifecycle.heard(vm, facts)
 
     def _reported(self, vm: Vm, untrusted: wire.Report, now: float) -> None:
+        if vm.facts is not None and untrusted.sequence <= vm.facts.sequence:
+            vm.zone = None  # an agent that has just started, and whose Hello was lost
         facts = facts_from_report(
             untrusted,
             config=vm.config,
@@ -414,8 +415,6 @@ class Intake:
         if vm.boot_id not in (None, facts.boot_id):
             self._another_kernel(vm, now)
         vm.boot_id = facts.boot_id
-        if vm.facts is not None and facts.sequence <= vm.facts.sequence:
-            vm.zone = None  # an agent that has just started, and whose Hello was lost
         lifecycle.heard(vm, facts)
 
     def _another_kernel(self, vm: Vm, now: float) -> None:

@@ -34,6 +34,7 @@ LATE_LIMIT: Final = 120.0
 class Plug(Steps):
     """Hot-add one DIMM: name the zone, attach, wait until the guest has it online."""
 
+    zone: wire.Zone | None = "movable"
     size_bytes: int = 0
     _late: bool = False
     _online_before: int = 0
@@ -52,8 +53,7 @@ class Plug(Steps):
         """The commands of the next step. `agent`: the guest has one that lately reported."""
         self._go_on(now)
         if self.stage == "new":
-            named = not agent or vm.zone == self.zone
-            return self._attach(vm) if named else self._name_zone(vm, now)
+            return self._attach(vm) if self._may_grow_unasked(vm, agent) else self._name_zone(vm, now)
         if self.stage == "naming the zone" and now > self.deadline:
             return self._fail("the agent did not confirm the zone of the next DIMM")
         if self.stage == "zone named":

@@ -86,7 +86,7 @@ class Resize(Steps):
     def _begin(self, vm: Vm, now: float, agent: bool) -> list[Command]:
         self._from_bytes = vm.virtio_mem.requested_bytes
         self._total_before = 0 if vm.facts is None else vm.facts.total_bytes
-        if self.grows and agent and vm.zone != self.zone:
+        if self.grows and not self._may_grow_unasked(vm, agent):
             return self._name_zone(vm, now)
         if self.raise_to_bytes is not None:
             self._go("deflating", now + RAISE_LIMIT)

@@ -79,9 +79,18 @@ class Steps:
         elif self._held_since is None:
             self._held_since = now
 
+    def _may_grow_unasked(self, vm: Vm, agent: bool) -> bool:
+        """No agent could be asked, or it keeps to the zone that it has confirmed since it started.
+
+        A guest that stalls is asked all the same: while it answers it takes what came a moment ago, and
+        that shows how much more it can bear.
+        """
+        return not agent or (vm.zone == self.zone and not vm.demand.stalls)
+
     def _name_zone(self, vm: Vm, now: float) -> list[Command]:
-        """Tell the agent where new memory goes. It keeps to that until told otherwise, or started anew."""
+        """Tell the agent where new memory goes."""
         assert self.zone is not None
+        vm.zone = None  # until it has answered, which nobody may come to hear
         self.request = self.tickets()
         self._go("naming the zone", now + ACK_LIMIT)
         return [SendToGuest(vm.config.uuid, wire.OnlineZone(self.request, self.zone))]

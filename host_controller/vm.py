@@ -78,8 +78,8 @@ class Vm:
     sent: dict[int, int] = field(default_factory=dict)
     """Targets sent and not yet answered, by ticket."""
     sent_at: float = -math.inf
-    before_bytes: tuple[int, int] = (0, 0)
-    """The lowest and the highest target that its balloon may have followed when the last one was sent."""
+    followed: tuple[tuple[float, int], ...] = ()
+    """Targets that its balloon may be following, and since when: the last one, and who else held lately."""
     corrected_at: float = -math.inf
     """When a balloon that somebody else moved was last told its target again."""
     grown_at: float = -math.inf
@@ -186,17 +186,19 @@ class Vm:
 
     def followed_bytes(self, now: float) -> tuple[int, int]:
         """The lowest and the highest of the targets of ours that its balloon may be following."""
-        last = self.entitled_bytes
-        if now - self.sent_at > SETTLING:
-            return last, last
-        lowest, highest = self.before_bytes
-        return min(lowest, last), max(highest, last)
+        sizes = [size for _, size in self._still_followed(now)] or [self.entitled_bytes]
+        return min(sizes), max(sizes)
+
+    def _still_followed(self, now: float) -> tuple[tuple[float, int], ...]:
+        replaced = sum(now - since > SETTLING for since, _ in self.followed)
+        return self.followed[max(0, replaced - 1) :]
 
     def send_target(self, ticket: int, target_bytes: int, now: float) -> SetTarget:
         """The command for a new target; from now on the guest may come to hold that much."""
         if target_bytes > self.entitled_bytes:
             self.grown_at = now
-        self.before_bytes = self.followed_bytes(now)
+        before = self._still_followed(now) or ((-math.inf, self.entitled_bytes),)
+        self.followed = (*before, (now, target_bytes))
         self.target_bytes = target_bytes
         self.ceiling_bytes = max(self.ceiling_bytes, target_bytes)
         self.sent[ticket] = target_bytes

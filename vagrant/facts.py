@@ -19,6 +19,8 @@ from vagrant.checks import GIB, Disk, Facts
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parent
 STATE: Final = Path(os.environ.get("DYNMEM_VAGRANT", "/var/lib/dynmem-vagrant"))
+HOME: Final = STATE / "vagrant-home"
+"""Vagrant's, in the lab's namespaces (`enter` says so)."""
 SOCKET: Final = Path("/run/dynmem/control.sock")
 IMAGES: Final = Path("/var/lib/libvirt/images")
 PACKAGES: Final = HERE / "packages.txt"
@@ -112,6 +114,11 @@ def present_box() -> str | None:
         key: str = json.loads(metadata.read_text()).get("dynmem_key", "")
         return key
     return None
+
+
+def has_box(home: Path, name: str) -> bool:
+    """Whether a Vagrant home has a box of that name for libvirt."""
+    return any(home.glob(f"boxes/{name.replace('/', '-VAGRANTSLASH-')}/**/libvirt/metadata.json"))
 
 
 def inside() -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +17,14 @@ from vagrant import box
 from vagrant.checks import CAPACITY_BYTES, MIB, Problem, problems
 from vagrant.facts import (
     HERE,
+    HOME,
     PACKAGES,
     ROOT,
     SOCKET,
     STATE,
     answers,
     gather,
+    has_box,
     inside,
     our_controller,
     present_box,
@@ -84,14 +87,18 @@ def up(guests: list[str], *, netns: bool) -> int:
         subprocess.run([ROOT / "tests/lab/install-packages", PACKAGES], check=True)
         if not netns and refused(problems(gather(netns=False))):
             return 2
-    wants_our_box = "DYNMEM_BOX" not in os.environ
+    public_box = os.environ.get("DYNMEM_BOX")
     if netns:
-        if wants_our_box:
-            box.ensure_box(public_key())  # out here: in there no package can be fetched
+        # Out here, since in there nothing can be fetched: the packages of our box, or a public one.
+        if public_box is None:
+            box.ensure_box(public_key())
+        elif not has_box(HOME, public_box):
+            home = {**os.environ, "VAGRANT_HOME": str(HOME)}
+            vagrant("box", "add", "--provider", "libvirt", public_box, environment=home)
         again = [sys.executable, "-m", "vagrant.lab", "up", *guests]
         return subprocess.run([HERE / "enter", *again], cwd=ROOT, check=False).returncode
     build_agent()
-    if wants_our_box and present_box() is None:
+    if public_box is None and present_box() is None:
         file = box.ensure_box(public_key())
         vagrant("box", "add", "--name", box.NAME, str(file))
     start_controller()
@@ -128,9 +135,9 @@ def refused(found: list[Problem]) -> bool:
     return bool(found)
 
 
-def vagrant(*arguments: str) -> None:
+def vagrant(*arguments: str, environment: Mapping[str, str] | None = None) -> None:
     """Vagrant, on this directory's Vagrantfile; its words are for the user."""
-    subprocess.run(["vagrant", *arguments], cwd=HERE, check=True)
+    subprocess.run(["vagrant", *arguments], cwd=HERE, env=environment, check=True)
 
 
 def public_key() -> Path:

@@ -89,6 +89,11 @@ class Demand:
     _usable_when_raised: int = 0
     _peaks: deque[tuple[float, int]] = field(default_factory=deque)
 
+    @property
+    def stalls(self) -> bool:
+        """It has been waiting for memory: what it is given it takes at once."""
+        return self.stall_share >= STALL_THRESHOLD
+
     def observe(self, facts: GuestFacts) -> None:
         """Take in a reading; one of another boot starts afresh."""
         last, self.last = self.last, facts
@@ -175,7 +180,7 @@ class Demand:
         share = min(1.0, max(0, facts.stall_us - last.stall_us) / (seconds * 1e6))
         self.stall_share = _blend(self.stall_share, share, seconds, 1.0)
         self.stall_bytes *= 0.5 ** (seconds / STALL_HALF_LIFE)
-        if self.stall_share < STALL_THRESHOLD:
+        if not self.stalls:
             self._raises_in_vain = 0
             return
         if not (self._headroom_low(facts) or self._refaulting(facts) or self.swap_in_rate > REFAULT_NOISE):

@@ -270,8 +270,7 @@ def bearable_dimm(vm: Vm) -> int:
     assert facts is not None
     block = vm.block_bytes
     available = available_bytes(vm)
-    # A guest that stalls has been waiting for memory: what came a moment ago it takes at once.
-    taken_meanwhile = int(vm.demand.slope * PLUG_SECONDS + vm.demand.stall_bytes)
+    taken_meanwhile = int(vm.demand.slope * PLUG_SECONDS)
     bearable = MEMMAP_SHARE * max(0, available - facts.floor_bytes - taken_meanwhile)
     droppable = facts.free_bytes + facts.reclaimable_bytes
     if available == facts.available_bytes and bearable < block <= MEMMAP_OF * droppable:

@@ -55,6 +55,8 @@ class _Seen:
     """When something fresh about the guest came in last."""
     deceived: bool = False
     """The last reading was no truth, and nobody can know better: whoever deceives harms itself."""
+    offline: int = 0
+    """By its agent's last word."""
     spoke_at: float = float("-inf")
     """When its agent reported last; the balloon's statistics count only without it."""
     stamp: int = -1
@@ -146,7 +148,7 @@ class Checker:
                 self._informed(event.vm, report.total_bytes, report.available_bytes, report.floor_bytes)
                 seen = self._seen[event.vm]
                 seen.free = report.free_bytes + report.reclaimable_bytes
-                seen.spoke_at = now
+                seen.spoke_at, seen.offline = now, report.offline_bytes
                 vm = self._vm(event.vm)
                 seen.deceived = vm is not None and vm.behaviour.speech in (Speech.GENEROUS, Speech.STALE)
             case hv.BalloonSampled():
@@ -309,13 +311,15 @@ class Checker:
         for command in pending:
             if isinstance(command, hv.SetTarget):
                 in_force = command.target_bytes
-        usable = target - vm.offline_bytes + vm.virtio_mem.current
+        seen = self._seen[vm.uuid]
+        offline = min(vm.offline_bytes, seen.offline) if seen.deceived else vm.offline_bytes
+        usable = target - offline + vm.virtio_mem.current
         limits = vm.config.limits
         if usable > limits.maximum_bytes + SLACK_BYTES:
             self._found("3", vm.spec.name, f"a target of {format_size(usable)} is above maximum")
         if target >= min(in_force, vm.actual_bytes, shown_actual) - SLACK_BYTES:
             return
-        self._check_shrinking(vm, usable, min(self._seen[vm.uuid].actual, vm.actual_bytes) - target)
+        self._check_shrinking(vm, usable, min(seen.actual, vm.actual_bytes) - target)
 
     def _check_resize(self, vm: SimulatedVm, requested: int) -> None:
         device = vm.virtio_mem

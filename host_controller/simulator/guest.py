@@ -106,6 +106,7 @@ class SimulatedVm:
         self._wakes = 0
         self._stats: BalloonStats | None = None
         self._starved_until = 0.0
+        self._offlining: list[wire.Offline] = []
         self.up_at = 0.0
         """When its driver came up last."""
         self._ran_seconds = 0.0
@@ -299,10 +300,25 @@ class SimulatedVm:
         self.advance()
         agent.receive(message, self.agenda.now)
         if isinstance(message, wire.Offline):
-            self.agenda.after(OFFLINE_SECONDS, lambda: self.slots.change(message, None))
+            self._offlining.append(message)
+            self.agenda.after(OFFLINE_SECONDS, lambda: self._take_offline(message))
         elif isinstance(message, wire.Online):
+            self._call_off(message)
             self.agenda.after(ONLINE_SECONDS, lambda: self.slots.change(message, message.zone))
         self.wake()
+
+    def _take_offline(self, request: wire.Offline) -> None:
+        if request in self._offlining:
+            self._offlining.remove(request)
+            self.slots.change(request, None)
+
+    def _call_off(self, request: wire.Online) -> None:
+        """What the host wants back online is not taken offline any further, as `agent.hotplug` has it."""
+        wanted = range(request.start_bytes, request.start_bytes + request.size_bytes)
+        for other in [one for one in self._offlining if one.start_bytes in wanted]:
+            self._offlining.remove(other)
+            if self.agent is not None:
+                self.agent.acknowledge(other.request_id, 0, "the host called it off")
 
     def starve(self, seconds: float) -> None:
         """The guest's kernel does nothing for a while."""

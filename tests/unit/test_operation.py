@@ -69,6 +69,23 @@ def test_a_zone_that_the_agent_has_confirmed_is_not_named_again() -> None:
     assert isinstance(to_guest(other.advance(vm, 3.0, agent=True)), wire.OnlineZone)
 
 
+def test_a_guest_that_stalls_is_asked_again_so_that_it_shows_what_it_has_taken_meanwhile() -> None:
+    vm, operation = plug()
+    vm.zone, vm.demand.stall_share = "movable", 0.5
+    assert isinstance(to_guest(operation.advance(vm, 1.0, agent=True)), wire.OnlineZone)
+
+
+def test_a_zone_that_nobody_heard_confirmed_is_none() -> None:
+    vm, operation = plug()
+    vm.zone, operation.zone = "movable", "kernel"
+    zone = to_guest(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(zone, wire.OnlineZone)
+    operation.hold(1.1)
+    operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True))
+    assert operation.outcome is Outcome.DROPPED
+    assert isinstance(to_guest(plug()[1].advance(vm, 5.0, agent=True)), wire.OnlineZone)
+
+
 def test_a_dimm_is_as_large_as_the_guest_can_bear_when_it_is_plugged_not_when_its_zone_was_named() -> None:
     vm, operation = plug()
     zone = to_guest(operation.advance(vm, 1.0, agent=True))

@@ -82,6 +82,17 @@ def test_a_balloon_that_still_follows_an_earlier_target_of_ours_was_moved_by_nob
     assert follow(vm, needed=False, now=10.0 + SETTLING + 0.1) is not None
 
 
+def test_targets_of_long_ago_explain_nothing_however_many_came_since() -> None:
+    vm = build.vm(1000)
+    for step in range(11):
+        vm.send_target(step, (1000 - 50 * step) * MIB, now=float(step))
+    vm.actual_bytes = 520 * MIB
+    follow(vm, needed=False, now=10.5)
+    vm.actual_bytes = 900 * MIB
+    assert vm.followed_bytes(10.6) == (500 * MIB, 600 * MIB)
+    assert follow(vm, needed=False, now=10.6) is not None
+
+
 def test_who_moves_it_again_is_corrected_only_after_a_while() -> None:
     vm = build.vm(300)
     follow(vm, needed=False, now=0.0)
