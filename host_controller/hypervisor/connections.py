@@ -112,7 +112,9 @@ class Connection:
             try:
                 result = work()
             except (libvirt.libvirtError, DynmemError) as error:
-                # Else what the call had in its hands lives on in the traceback, with whoever keeps the error.
+                # Else what the call had in its hands lives on in the traceback, or in that of an error that
+                # was met before, with whoever keeps this one.
+                error.__context__ = error.__cause__ = None
                 self._mailbox.post(_set_exception, future, error.with_traceback(None))
             except BaseException as error:  # noqa: BLE001 # handed over to whoever waits for the call
                 self._mailbox.post(_set_exception, future, error)

@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 
+import libvirt
 import pytest
 
 from host_controller.errors import CallFailed
@@ -84,7 +85,8 @@ async def test_a_call_that_fails_holds_nothing_back() -> None:
             await asyncio.to_thread(thread.join, 5)
 
 
-async def test_what_a_late_call_held_goes_when_it_fails_though_its_error_is_kept() -> None:
+@pytest.mark.parametrize("again", [False, True], ids=["fails", "fails while it deals with a failure"])
+async def test_what_a_late_call_held_goes_when_it_fails_though_its_error_is_kept(*, again: bool) -> None:
     lane = Lane("lane", "test:///default", Mailbox(asyncio.get_running_loop()), Gate())
     held: list[weakref.ref[Held]] = []
     go_on = threading.Event()
@@ -93,7 +95,12 @@ async def test_what_a_late_call_held_goes_when_it_fails_though_its_error_is_kept
         domain = Held()
         held.append(weakref.ref(domain))
         go_on.wait(5)
-        connection.handle.lookupByUUIDString("not a UUID")
+        try:
+            connection.handle.lookupByUUIDString("not a UUID")
+        except libvirt.libvirtError:
+            if again:
+                connection.handle.lookupByName("no such name")
+            raise
 
     gc.disable()
     try:
