@@ -110,15 +110,15 @@ def record(guest: str, name: str) -> str | None:
 def present_box() -> str | None:
     """The key of the box that Vagrant has; empty when it is not one of ours, None when there is none."""
     home = Path(os.environ.get("VAGRANT_HOME", Path.home() / ".vagrant.d"))
-    for metadata in home.glob(f"boxes/{box.NAME}/*/libvirt/metadata.json"):
+    for metadata in boxes(home, box.NAME):
         key: str = json.loads(metadata.read_text()).get("dynmem_key", "")
         return key
     return None
 
 
-def has_box(home: Path, name: str) -> bool:
-    """Whether a Vagrant home has a box of that name for libvirt."""
-    return any(home.glob(f"boxes/{name.replace('/', '-VAGRANTSLASH-')}/**/libvirt/metadata.json"))
+def boxes(home: Path, name: str) -> list[Path]:
+    """The metadata of each version of a box for libvirt that a Vagrant home has."""
+    return list(home.glob(f"boxes/{name.replace('/', '-VAGRANTSLASH-')}/**/libvirt/metadata.json"))
 
 
 def inside() -> bool:

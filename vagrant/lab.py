@@ -23,8 +23,8 @@ from vagrant.facts import (
     SOCKET,
     STATE,
     answers,
+    boxes,
     gather,
-    has_box,
     inside,
     our_controller,
     present_box,
@@ -92,7 +92,7 @@ def up(guests: list[str], *, netns: bool) -> int:
         # Out here, since in there nothing can be fetched: the packages of our box, or a public one.
         if public_box is None:
             box.ensure_box(public_key())
-        elif not has_box(HOME, public_box):
+        elif not boxes(HOME, public_box):
             home = {**os.environ, "VAGRANT_HOME": str(HOME)}
             vagrant("box", "add", "--provider", "libvirt", public_box, environment=home)
         again = [sys.executable, "-m", "vagrant.lab", "up", *guests]
