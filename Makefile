@@ -3,7 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/setup.stamp
-PACKAGES := tests/lab/packages.txt
+PACKAGES := lab/packages.txt
 DAILY := not faults or representative
 
 .DEFAULT_GOAL := help
@@ -16,7 +16,7 @@ setup: $(STAMP) ## install what is missing: distribution packages (apt-get, sudo
 
 # Only what dpkg does not have is installed; the apt lists are fetched only then.
 $(STAMP): pyproject.toml constraints.txt $(PACKAGES)
-	@tests/lab/install-packages $(PACKAGES)
+	@lab/install-packages $(PACKAGES)
 	@test -x $(PYTHON) || python3 -m venv $(VENV)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt $(PACKAGES)
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy -p agent -p host_controller -p tests.lab -p vagrant
+	$(VENV)/bin/mypy -p agent -p host_controller -p lab -p vagrant
 	$(VENV)/bin/lint-imports
 
 test: lint test-unit test-guests ## lint, unit, simulated and real-guest tests; of the faults (`make faults`) a few
@@ -43,13 +43,13 @@ soak-guests: $(STAMP) ## three real guests under random work and random faults f
 	$(PYTHON) -m tests.guests.faults.soak --table docs/faults.md
 
 image: $(STAMP) ## build the guest image, if it is not in the cache yet
-	$(PYTHON) -m tests.lab.image
+	$(PYTHON) -m lab.image
 
 record-memory: $(STAMP) ## play tests/data/guest_memory.toml to a real guest and record it; three minutes
-	$(PYTHON) -m tests.lab.record_memory
+	$(PYTHON) -m lab.record_memory
 
 demo: $(STAMP) ## three real guests that contend for memory, live
-	$(PYTHON) -m tests.lab.demo
+	$(PYTHON) -m lab.demo
 
 .PHONY: vagrant-lab vagrant-end test-vagrant
 vagrant-lab: $(STAMP) ## three Vagrant guests to try things on (vagrant/README.md); NETNS=1: touching nothing else here
@@ -61,7 +61,7 @@ vagrant-end: $(STAMP) ## remove them again, and all that came with them
 test-vagrant: $(STAMP) ## that lab for real: up, a growth, a reload, destroy, nothing left; 15 minutes without KVM
 	$(PYTHON) -m vagrant.test
 
-clean: ## remove what was built here (the cached guest image stays: `python -m tests.lab.image --remove`)
+clean: ## remove what was built here (the cached guest image stays: `python -m lab.image --remove`)
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -3,8 +3,8 @@
 import sys
 import time
 
-from host_controller.engine import Engine
-from host_controller.model import Growth, Limits, Settings
+from host_controller.core.engine import Engine
+from host_controller.core.model import Growth, Limits, Settings
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.workload import Workload, diurnal
 from host_controller.simulator.world import World

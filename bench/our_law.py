@@ -5,9 +5,9 @@ from typing import Any, Final
 import numpy as np
 
 from bench.bulk_laws import Hosts
-from host_controller.policy.balance import Claims, balance
-from host_controller.policy.demand import LEAST_MARGIN_BYTES
-from host_controller.policy.ready import LEAST_SHARE
+from host_controller.core.policy.balance import Claims, balance
+from host_controller.core.policy.ready import LEAST_SHARE
+from host_controller.core.vm.demand import LEAST_MARGIN_BYTES
 from host_controller.units import MIB
 
 CHECK_EVERY: Final = 997

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bench.workloads import MINIMUM_BYTES, Fleet
-from host_controller.engine import Engine
-from host_controller.hypervisor import interface as hv
-from host_controller.model import Settings
-from host_controller.policy.balance import fill
+from host_controller.core import interface as hv
+from host_controller.core.engine import Engine
+from host_controller.core.model import Settings
+from host_controller.core.policy.balance import fill
 from host_controller.simulator.driver import Controller
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.laws.controller import LawController

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from agent import wire
-from host_controller.engine import Engine
-from host_controller.hypervisor import interface as hv
-from host_controller.model import BalloonStats, Growth, Limits, RunState, Settings, VmConfig
-from host_controller.policy.balance import Claims, fill
+from host_controller.core import interface as hv
+from host_controller.core.engine import Engine
+from host_controller.core.model import BalloonStats, Growth, Limits, RunState, Settings, VmConfig
+from host_controller.core.policy.balance import Claims, fill
 from host_controller.units import GIB, MIB
 
 COUNTS: Final = (100, 300, 1000, 3000, 10000)

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
 
 import msgspec
 
+from host_controller.core.model import LARGEST_MAXIMUM_BYTES, SMALLEST_MINIMUM_BYTES, Limits, Settings
 from host_controller.errors import InputError
-from host_controller.model import LARGEST_MAXIMUM_BYTES, SMALLEST_MINIMUM_BYTES, Limits, Settings
 from host_controller.units import GIB, MIB, parse_duration, parse_size
 
 DEFAULT_PATH: Final = Path("/etc/dynmem/dynmem.toml")

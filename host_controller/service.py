@@ -13,19 +13,19 @@ import msgspec
 import psutil  # type: ignore[import-untyped]
 import structlog
 
-from host_controller import host
-from host_controller.api import Api
+from host_controller.api.server import Api
 from host_controller.config import Config, ConfigError, Problem, load
-from host_controller.daemon import Controller
-from host_controller.engine import Engine
+from host_controller.control.controller import Controller
+from host_controller.control.state_dir import StateDir
+from host_controller.core.engine import Engine
+from host_controller.core.interface import Hypervisor
+from host_controller.core.model import Settings
 from host_controller.errors import DynmemError
-from host_controller.history import History
-from host_controller.hypervisor.interface import Hypervisor
-from host_controller.journal import Journal
-from host_controller.model import Settings
-from host_controller.notify import Systemd
-from host_controller.recording import Recorder
-from host_controller.state_dir import StateDir
+from host_controller.host import memory
+from host_controller.records.history import History
+from host_controller.records.journal import Journal
+from host_controller.records.recording import Recorder
+from host_controller.systemd import Systemd
 
 STOP_SECONDS: Final = 1.5
 """For libvirt to let go; a call that hangs longer is left to the process's end."""
@@ -71,8 +71,8 @@ def settings_of(config: Config) -> Settings:
     Raises:
         ConfigError: nothing would be left for VMs.
     """
-    physical = host.physical_memory_bytes()
-    reserve = host.default_reserve_bytes(physical, host.others_bytes(_qemu_sizes()))
+    physical = memory.physical_memory_bytes()
+    reserve = memory.default_reserve_bytes(physical, memory.others_bytes(_qemu_sizes()))
     return config.settings(physical_bytes=physical, default_reserve_bytes=reserve)
 
 

@@ -8,11 +8,11 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-from tests.lab import apt
-from tests.lab.cache import build_once, key_of
-from tests.lab.errors import ImageError
-from tests.lab.image import CODENAME
-from tests.lab.progress import Progress
+from lab import apt
+from lab.cache import build_once, key_of
+from lab.errors import ImageError
+from lab.image import CODENAME
+from lab.progress import Progress
 
 NAME: Final = "dynmem-lab"
 HERE: Final = Path(__file__).resolve().parent

@@ -11,8 +11,8 @@ from typing import Final
 
 import psutil  # type: ignore[import-untyped]
 
-from tests.lab.cache import cache_directory
-from tests.lab.processes import start_time
+from host_controller.verify.processes import start_time
+from lab.cache import cache_directory
 from vagrant import box
 from vagrant.checks import GIB, Disk, Facts
 

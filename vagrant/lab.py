@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tests.lab.errors import LabError
-from tests.lab.processes import send, start_time, wait_gone
+from host_controller.verify.errors import VerifyError
+from host_controller.verify.processes import send, start_time, wait_gone
+from lab.errors import LabError
 from vagrant import box
 from vagrant.checks import CAPACITY_BYTES, MIB, Problem, problems
 from vagrant.facts import (
@@ -71,7 +72,7 @@ def main() -> int:
         if chosen.what == "end":
             return end()
         return up(chosen.guests, netns=chosen.netns)
-    except LabError as error:
+    except VerifyError as error:
         print(f"✗ {error}", file=sys.stderr)
     except subprocess.CalledProcessError as error:
         print(f"✗ `{' '.join(map(str, error.cmd))}` failed; see above.", file=sys.stderr)
@@ -84,7 +85,7 @@ def up(guests: list[str], *, netns: bool) -> int:
     if refused(problems(found)):
         return 2
     if found.missing_packages:
-        subprocess.run([ROOT / "tests/lab/install-packages", PACKAGES], check=True)
+        subprocess.run([ROOT / "lab/install-packages", PACKAGES], check=True)
         if not netns and refused(problems(gather(netns=False))):
             return 2
     public_box = os.environ.get("DYNMEM_BOX")

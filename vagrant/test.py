@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.lab.accelerator import find_accelerator
+from host_controller.verify.accelerator import find_accelerator
 from vagrant.checks import MIB, PREFIX
 from vagrant.facts import HERE, ROOT
 

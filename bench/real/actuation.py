@@ -13,11 +13,11 @@ from typing import Final
 from bench.real.harness import Goal, Ratio, Result, spread, tell
 from bench.real.rig import OURS, Host, finish_allocation, host, move, start_allocation, wait_actual
 from host_controller.units import GIB, MIB
-from tests.lab.controller import Limits
-from tests.lab.errors import LabError
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
-from tests.lab.smaps import read_smaps
+from host_controller.verify.smaps import read_smaps
+from lab.controller import Limits
+from lab.errors import LabError
+from lab.guest import Guest
+from lab.lab import Lab
 
 RAM: Final = 2048
 LOW: Final = 640

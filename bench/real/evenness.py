@@ -11,10 +11,10 @@ from bench.real.harness import Goal, Ratio, Result, spread, tell
 from bench.real.job import OBJECT_MIB, Done, run_job
 from bench.real.rig import OURS, host, move, wait_actual
 from host_controller.units import MIB
-from tests.lab.controller import Limits
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
-from tests.lab.smaps import huge_share
+from host_controller.verify.smaps import huge_share
+from lab.controller import Limits
+from lab.guest import Guest
+from lab.lab import Lab
 
 GUESTS: Final = 4
 ROUNDS: Final = 2

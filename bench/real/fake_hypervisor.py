@@ -14,9 +14,9 @@ from typing import Any, Final
 import structlog
 
 from agent import wire
-from host_controller.hypervisor import interface as hv
-from host_controller.link import Link
-from host_controller.model import BalloonStats, Growth, HostFacts, Limits, RunState, VmConfig
+from host_controller.core import interface as hv
+from host_controller.core.model import BalloonStats, Growth, HostFacts, Limits, RunState, VmConfig
+from host_controller.hypervisor.link import Link
 from host_controller.service import Options, Service
 from host_controller.units import GIB, MIB
 

@@ -11,9 +11,9 @@ from bench.real.harness import Goal, Ratio, Result, spread, tell
 from bench.real.job import OBJECT_MIB, Done, run_job
 from bench.real.rig import MEMMAP_ON_MEMORY, OURS, Bare, Host, host
 from host_controller.units import MIB
-from tests.lab.controller import Limits
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
+from lab.controller import Limits
+from lab.guest import Guest
+from lab.lab import Lab
 
 FILES: Final = 80
 TURNS: Final = 3

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.lab.errors import LabError
-from tests.lab.guest import Guest
+from lab.errors import LabError
+from lab.guest import Guest
 
 OBJECT_MIB: Final = 8
 LIMIT: Final = 240.0

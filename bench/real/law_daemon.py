@@ -13,18 +13,18 @@ from typing import Final
 
 import structlog
 
-from host_controller.engine import Engine, Event
-from host_controller.events import HoldVm
-from host_controller.hypervisor.interface import Command, SetPace, VmAppeared
-from host_controller.hypervisor.libvirt import LibvirtHypervisor
-from host_controller.model import Settings
+from host_controller.core.engine import Engine, Event
+from host_controller.core.interface import Command, SetPace, VmAppeared
+from host_controller.core.model import Settings
+from host_controller.core.operator_events import HoldVm
+from host_controller.core.vm.record import Phase, Vm
+from host_controller.hypervisor.adapter import LibvirtHypervisor
 from host_controller.service import Options, Service
 from host_controller.simulator.laws import GuestSight, HostSight, Law
 from host_controller.simulator.laws.mom import Mom
 from host_controller.simulator.laws.proxmox import Proxmox
 from host_controller.simulator.laws.qmemman import Qmemman
 from host_controller.units import round_up
-from host_controller.vm import Phase, Vm
 
 LAWS: Final[dict[str, Callable[[], Law]]] = {"mom": Mom, "proxmox": Proxmox, "qmemman": Qmemman}
 GRANULE_BYTES: Final = 1 << 12

@@ -21,8 +21,8 @@ from typing import Any, Final
 from bench.real.fake_guests import Fleet
 from bench.real.harness import Goal, Ratio, Result, spread
 from bench.real.scale import JUMPS_PER_SECOND, start, until_live
-from host_controller.client import Client
-from tests.lab.processes import prefer
+from host_controller.api.client import Client
+from host_controller.verify.processes import prefer
 from tests.unit.browser import CHROMIUM, opened
 
 FEW: Final = 200

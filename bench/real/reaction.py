@@ -23,9 +23,9 @@ from bench.real.rig import (
     start_allocation,
 )
 from host_controller.units import MIB
-from tests.lab.controller import ControllerError, Limits
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
+from lab.controller import ControllerError, Limits
+from lab.guest import Guest
+from lab.lab import Lab
 
 STEPS: Final = (128, 512, 1024)
 TURNS: Final = 3

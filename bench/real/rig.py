@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from host_controller.core.interface import AttachDimm, GuestSpoke, SetTarget
+from host_controller.domain_xml.edit import metadata_element
+from host_controller.domain_xml.read import read_domain
 from host_controller.hypervisor.definitions import Definitions
-from host_controller.hypervisor.domain_edit import metadata_element
-from host_controller.hypervisor.domain_xml import read_domain
-from host_controller.hypervisor.interface import AttachDimm, GuestSpoke, SetTarget
-from host_controller.recording import Decided, Recording
+from host_controller.records.recording import Decided, Recording
 from host_controller.units import MIB
-from tests.lab.controller import Controller, Limits, enable
-from tests.lab.domain import GuestSpec
-from tests.lab.errors import LabError
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
-from tests.lab.processes import prefer
+from host_controller.verify.processes import prefer
+from lab.controller import Controller, Limits, enable
+from lab.domain import GuestSpec
+from lab.errors import LabError
+from lab.guest import Guest
+from lab.lab import Lab
 
 OURS: Final = "dynmem"
 SECONDS_APART: Final = 0.005

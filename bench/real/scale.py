@@ -18,9 +18,9 @@ from typing import Any, Final
 
 from bench.real.fake_guests import FakeGuest, Fleet
 from bench.real.harness import Goal, Ratio, Result, percentile
-from host_controller.client import Client, ControllerUnreachable
+from host_controller.api.client import Client, ControllerUnreachable
 from host_controller.units import MIB
-from tests.lab.processes import prefer
+from host_controller.verify.processes import prefer
 
 COUNTS: Final = (10, 100, 1000)
 MOST: Final = COUNTS[-1]

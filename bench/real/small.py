@@ -19,11 +19,11 @@ from typing import Any, Final
 from agent import wire
 from bench.real.harness import Goal, Ratio, Result, tell
 from host_controller.units import MIB
-from tests.lab.code_disk import REPOSITORY
-from tests.lab.domain import AGENT_PORT, GuestSpec
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
-from tests.lab.processes import prefer
+from host_controller.verify.processes import prefer
+from lab.code_disk import REPOSITORY
+from lab.domain import AGENT_PORT, GuestSpec
+from lab.guest import Guest
+from lab.lab import Lab
 
 HOUR: Final = 3600.0
 SETTLED: Final = 120.0

@@ -12,9 +12,9 @@ from typing import Final
 from bench.real.harness import Goal, Ratio, Result, tell
 from bench.real.rig import OURS, finish_allocation, host, start_allocation
 from host_controller.units import MIB
-from tests.lab.controller import Limits
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
+from lab.controller import Limits
+from lab.guest import Guest
+from lab.lab import Lab
 
 MIB_IN_ALL: Final = 768
 RATES: Final = (12.0, 24.0, 48.0)

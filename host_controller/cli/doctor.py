@@ -6,17 +6,17 @@ from typing import Any
 
 import click
 
+from host_controller.api.client import Client
 from host_controller.cli.enable import connect
 from host_controller.cli.hook import DIRECTORY, NAME
 from host_controller.cli.options import at_socket, vm_names
 from host_controller.cli.text import paint, wants_colour, without_control
-from host_controller.client import Client
 from host_controller.config import Config, ConfigError, load
 from host_controller.doctor import host, vm
 from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
 from host_controller.doctor.kernel import Kernel, read_kernel
+from host_controller.domain_xml.read import parse_xml, read_domain
 from host_controller.errors import DynmemError, HypervisorUnreachable, InputError
-from host_controller.hypervisor.domain_xml import parse_xml, read_domain
 from host_controller.hypervisor.survey import Survey
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}

@@ -10,11 +10,11 @@ import click
 
 from host_controller.cli.options import size
 from host_controller.config import load
+from host_controller.core.model import Growth, Limits, Trust, VmConfig
+from host_controller.domain_xml import edit as domain_edit
+from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
-from host_controller.hypervisor import domain_edit
 from host_controller.hypervisor.definitions import Definition, Definitions
-from host_controller.hypervisor.domain_xml import DomainView, read_domain
-from host_controller.model import Growth, Limits, Trust, VmConfig
 from host_controller.units import format_size
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import click
 
+from host_controller.api.client import Client
 from host_controller.cli.options import at_socket, vm_names
 from host_controller.cli.text import paint, wants_colour, without_control
-from host_controller.client import Client
 
 FOLLOWED: Final = 10
 """Of what was, before what comes: enough to see where one is, as tail and journalctl do."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
+from host_controller.api.client import Client
 from host_controller.cli.options import as_json, at_socket, vm_names
 from host_controller.cli.status import agent_of, decision_of, state_of
 from host_controller.cli.text import duration, number, paint, size, wants_colour, without_control
-from host_controller.client import Client
 
 
 @click.command()

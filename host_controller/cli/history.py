@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import click
 
+from host_controller.api.client import Client
 from host_controller.cli.events import entry_line
 from host_controller.cli.options import as_json, at_socket, vm_names
 from host_controller.cli.text import number, paint, size, table, wants_colour, without_control
-from host_controller.client import Client
 
 HEAD: Final = ("TIME", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "CHARGE", "PHASE")
 ROWS: Final = 24

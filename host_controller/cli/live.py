@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.live import Live as Screen
 from rich.text import Text
 
+from host_controller.api.client import Client, ControllerUnreachable
 from host_controller.cli.screen import View, picture
-from host_controller.client import Client, ControllerUnreachable
 
 SORT_KEYS: Final = {
     "n": "name", "a": "assigned", "d": "demand", "p": "pressure", "c": "charge", "w": "weight"

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from host_controller.api.client import Client
 from host_controller.cli.options import at_socket, vm_names
-from host_controller.client import Client
 from host_controller.errors import InputError
 
 all_vms = click.option("--all", "everything", is_flag=True, help="All VMs, also those that start later.")

@@ -12,7 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def vm_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """For shell completion: the VMs that run; none when nobody can be asked."""
-    from host_controller.client import Client
+    from host_controller.api.client import Client
     from host_controller.errors import DynmemError
 
     try:

@@ -11,7 +11,7 @@ from host_controller.cli.options import size
 
 if TYPE_CHECKING:
     from host_controller.config import Config
-    from host_controller.hypervisor.interface import Hypervisor
+    from host_controller.core.interface import Hypervisor
 
 
 @click.command()
@@ -45,7 +45,7 @@ def run(
 
 
 def _libvirt(config: "Config") -> "Hypervisor":
-    from host_controller.hypervisor.libvirt import LibvirtHypervisor
+    from host_controller.hypervisor.adapter import LibvirtHypervisor
 
     return LibvirtHypervisor(config.libvirt.uri, meminfo=Path(config.paths.meminfo))
 

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 import click
 
+from host_controller.api.client import Client
 from host_controller.cli.options import as_json, at_socket
 from host_controller.cli.text import duration, number, paint, size, table, wants_colour, without_control
-from host_controller.client import Client
 
 HEAD: Final = (
     "VM", "STATE", "MEMORY", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "MIN", "STARTUP", "MAX", "WEIGHT",

@@ -23,7 +23,7 @@ def top(sort: str, interval: float, socket: str | None) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise InputError("top needs a terminal", hint="dynmem status is for pipes")
     # Only this command needs rich, and it takes a third of a second.
+    from host_controller.api.client import Client
     from host_controller.cli.live import Live
-    from host_controller.client import Client
 
     Live(Client(socket), sort, interval).run()

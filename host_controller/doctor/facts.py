@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 from xml.etree.ElementTree import Element
 
-from host_controller.hypervisor.domain_xml import DomainView
+from host_controller.domain_xml.read import DomainView
 
 Level = Literal["ok", "note", "problem"]
 

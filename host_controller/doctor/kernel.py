@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from host_controller.host import read_meminfo
+from host_controller.host.memory import read_meminfo
 
 
 class Kernel(NamedTuple):

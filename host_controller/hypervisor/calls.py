@@ -7,10 +7,7 @@ from xml.etree import ElementTree
 
 import libvirt
 
-from host_controller.errors import CallFailed, DomainNotFound
-from host_controller.hypervisor.connections import Connection
-from host_controller.hypervisor.domain_xml import DomainView, read_domain
-from host_controller.hypervisor.interface import (
+from host_controller.core.interface import (
     AttachDimm,
     DetachDimm,
     ResizeVirtioMem,
@@ -18,7 +15,10 @@ from host_controller.hypervisor.interface import (
     SetTarget,
     Suspend,
 )
-from host_controller.model import BalloonStats, RunState
+from host_controller.core.model import BalloonStats, RunState
+from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.errors import CallFailed, DomainNotFound
+from host_controller.hypervisor.connections import Connection
 from host_controller.units import KIB
 
 LIVE: Final = libvirt.VIR_DOMAIN_AFFECT_LIVE

@@ -21,10 +21,10 @@ from typing import Any, Final
 import libvirt
 
 from agent import wire
+from host_controller.core.interface import GuestNoise, GuestSpoke
 from host_controller.hypervisor.connections import Connection
 from host_controller.hypervisor.eventloop import Mailbox
-from host_controller.hypervisor.interface import GuestNoise, GuestSpoke
-from host_controller.link import NOISE_SECONDS, Link
+from host_controller.hypervisor.link import NOISE_SECONDS, Link
 
 READ_BYTES: Final = 1 << 16
 TURN_BYTES: Final = 1 << 20

@@ -8,8 +8,8 @@ from typing import Any, Final, Self
 
 import libvirt
 
+from host_controller.domain_xml.read import NAMESPACE, PREFIX
 from host_controller.errors import CallFailed, DomainNotFound, HypervisorUnreachable
-from host_controller.hypervisor.domain_xml import NAMESPACE, PREFIX
 
 INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
 SECURE: Final = libvirt.VIR_DOMAIN_XML_SECURE

@@ -6,8 +6,8 @@ from typing import Any
 
 import libvirt
 
+from host_controller.domain_xml.read import NAMESPACE
 from host_controller.errors import HypervisorUnreachable
-from host_controller.hypervisor.domain_xml import NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,14 +16,7 @@ from typing import Final
 import libvirt
 import structlog
 
-from host_controller.errors import CallFailed, DynmemError, HypervisorUnreachable
-from host_controller.host import Resident, ResidentMeter
-from host_controller.hypervisor import calls
-from host_controller.hypervisor.channel import LAST_RETRY_SECONDS, Channel, Port
-from host_controller.hypervisor.connections import Connection, Gate, Lane, Late
-from host_controller.hypervisor.domain_xml import DomainView
-from host_controller.hypervisor.eventloop import Mailbox
-from host_controller.hypervisor.interface import (
+from host_controller.core.interface import (
     BalloonChanged,
     BalloonSampled,
     CommandDone,
@@ -38,7 +31,14 @@ from host_controller.hypervisor.interface import (
     VmGone,
     VmStateChanged,
 )
-from host_controller.model import Dimm, RunState
+from host_controller.core.model import Dimm, RunState
+from host_controller.domain_xml.read import DomainView
+from host_controller.errors import CallFailed, DynmemError, HypervisorUnreachable
+from host_controller.host.qemu_process import Resident, ResidentMeter
+from host_controller.hypervisor import calls
+from host_controller.hypervisor.channel import LAST_RETRY_SECONDS, Channel, Port
+from host_controller.hypervisor.connections import Connection, Gate, Lane, Late
+from host_controller.hypervisor.eventloop import Mailbox
 
 CONTROL_LIMIT_SECONDS: Final = 2.0
 STATISTICS_LIMIT_SECONDS: Final = 1.0

@@ -6,7 +6,7 @@ from typing import Final
 from agent import wire
 from agent.probe import Facts, Psi
 from agent.report import Blocks, Reporter
-from host_controller.model import MEMORY_BLOCK_BYTES
+from host_controller.core.model import MEMORY_BLOCK_BYTES
 from host_controller.simulator.behaviours import Behaviour, Speech
 from host_controller.simulator.memory import Memory
 

@@ -7,8 +7,8 @@ outlives resets and unplugged DIMMs; `actual` is what a driver wrote last, wheth
 
 from typing import TYPE_CHECKING, Final
 
-from host_controller.hypervisor import interface as hv
-from host_controller.model import RunState
+from host_controller.core import interface as hv
+from host_controller.core.model import RunState
 
 if TYPE_CHECKING:
     from host_controller.simulator.guest import SimulatedVm

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent import wire
-from host_controller.hypervisor import interface as hv
-from host_controller.model import MEMORY_BLOCK_BYTES, RunState
+from host_controller.core import interface as hv
+from host_controller.core.model import MEMORY_BLOCK_BYTES, RunState
 from host_controller.simulator.behaviours import Speech
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.hypervisor import SimulatedHypervisor

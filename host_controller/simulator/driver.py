@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from host_controller.hypervisor.interface import Command, HypervisorEvent, Tick
+from host_controller.core.interface import Command, HypervisorEvent, Tick
 from host_controller.simulator.clock import LAST, Agenda
 from host_controller.simulator.hypervisor import SimulatedHypervisor
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from agent import wire
-from host_controller.hypervisor import interface as hv
-from host_controller.model import (
+from host_controller.core import interface as hv
+from host_controller.core.model import (
     MEMORY_BLOCK_BYTES,
     BalloonStats,
     Dimm,

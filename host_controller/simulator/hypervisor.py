@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from host_controller.hypervisor import interface as hv
-from host_controller.model import HostFacts, RunState
+from host_controller.core import interface as hv
+from host_controller.core.model import HostFacts, RunState
 from host_controller.simulator.clock import Agenda
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from host_controller.model import Limits
+from host_controller.core.model import Limits
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.checker import Violation
 from host_controller.simulator.guest import GuestSpec

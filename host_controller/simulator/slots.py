@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from agent import wire
 from agent.report import Blocks
-from host_controller.hypervisor import interface as hv
-from host_controller.model import MEMORY_BLOCK_BYTES, Dimm, RunState
+from host_controller.core import interface as hv
+from host_controller.core.model import MEMORY_BLOCK_BYTES, Dimm, RunState
 from host_controller.simulator.behaviours import HotAdd, Unplug
 from host_controller.simulator.memory import MEMMAP_SHARE
 from host_controller.units import GIB, round_down, round_up

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from host_controller.core.model import LARGEST_MAXIMUM_BYTES
 from host_controller.errors import InputError
-from host_controller.model import LARGEST_MAXIMUM_BYTES
 from host_controller.simulator.workload import Curve, plateaus
 
 MOST_HOLES: Final = 0.5

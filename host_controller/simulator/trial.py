@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from host_controller.engine import Engine
-from host_controller.hypervisor import interface as hv
-from host_controller.model import Growth, Settings
+from host_controller.core import interface as hv
+from host_controller.core.engine import Engine
+from host_controller.core.model import Growth, Settings
 from host_controller.simulator.laws import LAWS, Foresight, Knowledge
 from host_controller.simulator.laws.controller import LawController
 from host_controller.simulator.memory import Memory, reserved_bytes

@@ -7,8 +7,8 @@ tells the plugged size once a second at most.
 
 from typing import TYPE_CHECKING, Final
 
-from host_controller.hypervisor import interface as hv
-from host_controller.model import MEMORY_BLOCK_BYTES, RunState
+from host_controller.core import interface as hv
+from host_controller.core.model import MEMORY_BLOCK_BYTES, RunState
 from host_controller.simulator.behaviours import HotAdd, Unplug
 from host_controller.simulator.memory import MEMMAP_SHARE
 from host_controller.units import round_down, round_up

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from host_controller.engine import Engine
+from host_controller.core.engine import Engine
+from host_controller.core.interface import Command, SetTarget, VmAppeared, VmConfigChanged
+from host_controller.core.model import Limits, VmConfig
 from host_controller.errors import InputError
-from host_controller.hypervisor.interface import Command, SetTarget, VmAppeared, VmConfigChanged
-from host_controller.model import Limits, VmConfig
-from host_controller.recording import Handled, Recording
+from host_controller.records.recording import Handled, Recording
 
 LIMIT_FIELDS = {
     "startup": "startup_bytes",

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from host_controller.engine import Engine
-from host_controller.hypervisor import interface as hv
-from host_controller.model import HostFacts, Limits, RunState
+from host_controller.core import interface as hv
+from host_controller.core.engine import Engine
+from host_controller.core.model import HostFacts, Limits, RunState
+from host_controller.core.operations.standstill import Standstill, left_behind
+from host_controller.core.vm.record import LeftPlug, plugs_under_way
 from host_controller.simulator.behaviours import Behaviour
 from host_controller.simulator.checker import Checker, Violation
 from host_controller.simulator.clock import LAST, Agenda
@@ -15,9 +17,7 @@ from host_controller.simulator.driver import TICK_SECONDS, Controller, EngineDri
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
 from host_controller.simulator.hypervisor import INCOMING, SimulatedHypervisor
 from host_controller.simulator.workload import Workload
-from host_controller.standstill import Standstill, left_behind
 from host_controller.units import format_size
-from host_controller.vm import LeftPlug, plugs_under_way
 
 HISTORY: Final = 400
 """Commands and events kept for the report of a violation."""

@@ -11,10 +11,11 @@ import msgspec
 
 from agent import wire
 from host_controller.config import Config, ConfigError, parse
-from host_controller.hypervisor.interface import GuestNoise, GuestSpoke
-from host_controller.link import Contradiction, Link, facts_from_report
-from host_controller.model import GuestFacts, Limits, VmConfig
-from host_controller.policy.demand import Demand
+from host_controller.core.interface import GuestNoise, GuestSpoke
+from host_controller.core.model import GuestFacts, Limits, VmConfig
+from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.guest_facts import Contradiction, facts_from_report
+from host_controller.hypervisor.link import Link
 from host_controller.units import GIB, MIB
 
 RAM: Final = GIB

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from lab.controller import Limits
+from lab.guest import Guest
+from lab.lab import Lab
 from tests.guests.conftest import Rig, RigFactory
-from tests.lab.controller import Limits
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
 
 HOOKS = Path("/etc/libvirt/hooks")
 CONFIG = HOOKS / "dynmem.toml"

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.lab.controller import Controller, Limits, enable
-from tests.lab.domain import GuestSpec
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
-from tests.lab.observer import Observer
-from tests.lab.processes import processes_of
-from tests.lab.session import Session
+from host_controller.verify.observer import Observer
+from host_controller.verify.processes import processes_of
+from lab.controller import Controller, Limits, enable
+from lab.domain import GuestSpec
+from lab.guest import Guest
+from lab.lab import Lab
+from lab.session import Session
 
 GuestFactory = Callable[[GuestSpec], Guest]
 

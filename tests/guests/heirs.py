@@ -2,9 +2,9 @@
 
 import time
 
+from lab.controller import MIB
+from lab.guest import Guest
 from tests.guests.conftest import Rig
-from tests.lab.controller import MIB
-from tests.lab.guest import Guest
 
 
 def kill_and_inherit(rig: Rig, *guests: Guest) -> float:

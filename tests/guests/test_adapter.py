@@ -15,10 +15,7 @@ import libvirt
 import pytest
 
 from agent import wire
-from host_controller.host import Processes
-from host_controller.hypervisor.domain_edit import metadata_element
-from host_controller.hypervisor.domain_xml import NAMESPACE, PREFIX
-from host_controller.hypervisor.interface import (
+from host_controller.core.interface import (
     AttachDimm,
     BalloonChanged,
     BalloonSampled,
@@ -43,14 +40,17 @@ from host_controller.hypervisor.interface import (
     VmReset,
     VmStateChanged,
 )
-from host_controller.model import Growth, Limits, RunState, Trust
+from host_controller.core.model import Growth, Limits, RunState, Trust
+from host_controller.domain_xml.edit import metadata_element
+from host_controller.domain_xml.read import NAMESPACE, PREFIX
+from host_controller.host.qemu_process import Processes
 from host_controller.units import MIB
+from lab.domain import GuestSpec
+from lab.guest import Guest
+from lab.lab import Lab
+from lab.migration import migrate
+from lab.session import Session
 from tests.guests.watch import LIMITS, Watch, destroy_all, start_bare, watching
-from tests.lab.domain import GuestSpec
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
-from tests.lab.migration import migrate
-from tests.lab.session import Session
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import pytest
 
 from agent import wire
 from deb import build
-from tests.lab import apt, image, initrd
-from tests.lab.accelerator import find_accelerator
-from tests.lab.cache import build_once, key_of
-from tests.lab.domain import AGENT_PORT
+from host_controller.verify.accelerator import find_accelerator
+from lab import apt, image, initrd
+from lab.cache import build_once, key_of
+from lab.domain import AGENT_PORT
 
 WITH_SYSTEMD = (*image.PACKAGES, "systemd-sysv", "udev", "dbus")
 KERNEL_ARGUMENTS = (

@@ -1,7 +1,7 @@
 """A guest without an agent is served by its balloon's statistics: more slowly, with wider margins."""
 
+from lab.controller import MIB, Limits
 from tests.guests.conftest import RigFactory
-from tests.lab.controller import MIB, Limits
 
 CAPACITY = 1100
 

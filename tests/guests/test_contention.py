@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.controller import MIB, Limits
 from tests.guests.conftest import Rig, RigFactory
-from tests.lab.controller import MIB, Limits
 
 BLOCK = 128 * MIB
 CAPACITY = 2200

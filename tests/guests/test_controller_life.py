@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import libvirt
 import pytest
 
+from lab.controller import MIB, Limits, dynmem
 from tests.guests.conftest import Rig, RigFactory
 from tests.guests.heirs import kill_and_inherit
-from tests.lab.controller import MIB, Limits, dynmem
 
 CAPACITY = 1300
 

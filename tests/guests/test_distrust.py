@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.controller import MIB, Limits, dynmem
+from lab.guest import Guest
+from lab.hostile import Lie, bind_balloon, put_agent, put_liar, unbind_balloon
 from tests.guests.conftest import Rig, RigFactory
-from tests.lab.controller import MIB, Limits, dynmem
-from tests.lab.guest import Guest
-from tests.lab.hostile import Lie, bind_balloon, put_agent, put_liar, unbind_balloon
 
 CAPACITY = 2000
 RAM = 1024 * MIB

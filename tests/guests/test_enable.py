@@ -7,9 +7,9 @@ from typing import Any
 import libvirt
 import pytest
 
-from host_controller.hypervisor.domain_xml import NAMESPACE
-from tests.lab.controller import dynmem
-from tests.lab.lab import Lab
+from host_controller.domain_xml.read import NAMESPACE
+from lab.controller import dynmem
+from lab.lab import Lab
 
 INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 FULL = """

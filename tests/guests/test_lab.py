@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from host_controller.verify.observer import LARGEST_GAP, MIB, Observer, describe
+from host_controller.verify.processes import processes_of, start_time
+from lab.code_disk import REPOSITORY
+from lab.domain import GuestSpec
+from lab.guest import Guest
+from lab.lab import Lab
 from tests.guests.conftest import GuestFactory
-from tests.lab.code_disk import REPOSITORY
-from tests.lab.domain import GuestSpec
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
-from tests.lab.observer import LARGEST_GAP, MIB, Observer, describe
-from tests.lab.processes import processes_of, start_time
 
 DIMM = "<memory model='dimm'><target><size unit='MiB'>{mib}</size><node>0</node></target></memory>"
 
@@ -198,8 +198,8 @@ def test_an_agent_is_started_killed_and_started_again(make_guest: GuestFactory) 
 
 PROGRAM = """
 import sys
-from tests.lab.domain import GuestSpec
-from tests.lab.lab import Lab
+from lab.domain import GuestSpec
+from lab.lab import Lab
 with Lab() as lab:
     guest = lab.guest(GuestSpec("doomed", agent=None))
     guest.start()

@@ -9,12 +9,12 @@ from typing import Any
 import libvirt
 import pytest
 
-from host_controller.hypervisor.domain_xml import read_domain
+from host_controller.domain_xml.read import read_domain
+from lab.controller import MIB, Controller, Limits
+from lab.guest import Guest
+from lab.lab import Lab
+from lab.migration import Migration
 from tests.guests.conftest import Rig, RigFactory
-from tests.lab.controller import MIB, Controller, Limits
-from tests.lab.guest import Guest
-from tests.lab.lab import Lab
-from tests.lab.migration import Migration
 
 CAPACITY = 1800
 LIMITS = Limits(startup=512, minimum=160, maximum=1024)

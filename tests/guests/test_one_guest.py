@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.controller import MIB, Limits, dynmem
+from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory
-from tests.lab.controller import MIB, Limits, dynmem
-from tests.lab.guest import Guest
 
 BLOCK = 128 * MIB
 CAPACITY = 1800

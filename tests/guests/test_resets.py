@@ -10,11 +10,11 @@ from typing import Any
 import libvirt
 import pytest
 
+from host_controller.verify.observer import ObservedEvent, describe
+from lab.controller import MIB, Limits
+from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory
 from tests.guests.faults.books import Books
-from tests.lab.controller import MIB, Limits
-from tests.lab.guest import Guest
-from tests.lab.observer import ObservedEvent, describe
 
 CAPACITY = 1400
 RESET_WAIT = 12.0

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import libvirt
 import pytest
 
+from lab.controller import MIB, Limits
+from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory
-from tests.lab.controller import MIB, Limits
-from tests.lab.guest import Guest
 
 BLOCK = 128 * MIB
 CAPACITY = 2400

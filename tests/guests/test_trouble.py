@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from host_controller import host
+from host_controller.host import memory
+from lab.controller import MIB, Limits, dynmem
+from lab.guest import Guest
+from lab.hostile import bind_balloon, drop_kernel_memory, hold_kernel_memory, unbind_balloon
 from tests.guests.conftest import Rig, RigFactory
-from tests.lab.controller import MIB, Limits, dynmem
-from tests.lab.guest import Guest
-from tests.lab.hostile import bind_balloon, drop_kernel_memory, hold_kernel_memory, unbind_balloon
 
 CAPACITY = 2200
 KIB = 1024
@@ -25,7 +25,7 @@ class Meminfo:
 
     def say(self, available_bytes: int | None) -> None:
         """From now on so much is available; None is the truth."""
-        text = host.MEMINFO.read_text()
+        text = memory.MEMINFO.read_text()
         if available_bytes is not None:
             lines = [line for line in text.splitlines() if not line.startswith("MemAvailable:")]
             text = "\n".join([*lines, f"MemAvailable: {available_bytes // KIB} kB", ""])

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab.controller import MIB, Limits, dynmem
+from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory
-from tests.lab.controller import MIB, Limits, dynmem
-from tests.lab.guest import Guest
 
 CAPACITY = 2000
 STARTUP = 512

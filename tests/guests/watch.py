@@ -8,12 +8,12 @@ from typing import TypeVar
 
 import libvirt
 
-from host_controller.hypervisor.domain_edit import enable
-from host_controller.hypervisor.interface import CommandDone, HypervisorEvent, VmAppeared
-from host_controller.hypervisor.libvirt import LibvirtHypervisor
-from host_controller.model import Growth, Limits
+from host_controller.core.interface import CommandDone, HypervisorEvent, VmAppeared
+from host_controller.core.model import Growth, Limits
+from host_controller.domain_xml.edit import enable
+from host_controller.hypervisor.adapter import LibvirtHypervisor
 from host_controller.units import MIB
-from tests.lab.session import Session
+from lab.session import Session
 
 E = TypeVar("E")
 

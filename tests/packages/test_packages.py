@@ -79,7 +79,7 @@ def test_the_agents_package_is_for_every_architecture_and_uses_only_debians_pyth
         "usr/share/bash-completion/completions/dynmem",
         "usr/share/doc/dynmem/OPERATIONS.md",
         "usr/lib/dynmem/host_controller/hook.py",
-        "usr/lib/dynmem/host_controller/page/static/page.js",
+        "usr/lib/dynmem/host_controller/api/page/static/page.js",
         "usr/lib/dynmem/uplot/static/uPlot.iife.js",
         "etc/dynmem/dynmem.toml",
     ],
@@ -103,8 +103,8 @@ def test_the_packaged_controller_runs_on_the_distributions_python_with_what_it_b
         assert done.returncode == 0, done.stderr
     check = (
         f"import sys; sys.path.insert(0, '{unpacked}/usr/lib/dynmem')\n"
-        "import host_controller.service, host_controller.hypervisor.libvirt\n"
-        "from host_controller.page import library; assert library()\n"
+        "import host_controller.service, host_controller.hypervisor.adapter\n"
+        "from host_controller.api.page import library; assert library()\n"
     )
     done = subprocess.run(["/usr/bin/python3", "-I", "-c", check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

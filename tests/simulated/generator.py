@@ -3,7 +3,7 @@
 import random
 from dataclasses import replace
 
-from host_controller.model import Growth, Limits
+from host_controller.core.model import Growth, Limits
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.memory import Speeds

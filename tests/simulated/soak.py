@@ -12,8 +12,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from host_controller.engine import Engine
-from host_controller.model import Settings
+from host_controller.core.engine import Engine
+from host_controller.core.model import Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.checker import Violation
 from host_controller.simulator.scenario import Scenario, play, shortest, violations_of

@@ -5,7 +5,7 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from host_controller.policy.balance import Claims, balance
+from host_controller.core.policy.balance import Claims, balance
 
 SIZES = st.integers(0, 1 << 40)
 

@@ -8,8 +8,8 @@ import pytest
 from bench.bulk_laws import Hosts, mom_policy, qmemman_balance, step_clairvoyant, step_hyperv, step_squeezed
 from bench.bulk_laws import step_proxmox as bulk_proxmox
 from bench.our_law import OurLaw, claims_mib
-from host_controller.model import GuestFacts, Limits
-from host_controller.policy.demand import Demand
+from host_controller.core.model import GuestFacts, Limits
+from host_controller.core.vm.demand import Demand
 from host_controller.simulator.laws import mom, qmemman
 from host_controller.simulator.laws.clairvoyant import Clairvoyant
 from host_controller.simulator.laws.hyperv import equal_pressure

@@ -2,13 +2,13 @@
 
 import pytest
 
-from host_controller.engine import Engine
-from host_controller.model import Limits, Settings
+from host_controller.core.engine import Engine
+from host_controller.core.model import Limits, Settings
+from host_controller.core.vm.record import Phase
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
-from host_controller.vm import Phase
 
 LIMITS = Limits(512 * MIB, 192 * MIB, 1 * GIB)
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 
 from agent import wire
-from host_controller.hypervisor import interface as hv
-from host_controller.model import Growth, Limits
+from host_controller.core import interface as hv
+from host_controller.core.model import Growth, Limits
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
 from host_controller.simulator.memory import min_free_bytes, reserved_bytes
 from host_controller.simulator.workload import Workload, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
-from tests.lab.memory_script import read_recording
+from lab.memory_script import read_recording
 
 LIMITS = Limits(startup_bytes=512 * MIB, minimum_bytes=128 * MIB, maximum_bytes=4 * GIB)
 QUIET = Workload(steady(8 * MIB))

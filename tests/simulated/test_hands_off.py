@@ -2,14 +2,14 @@
 
 import pytest
 
-from host_controller.engine import Engine
-from host_controller.hypervisor import interface as hv
-from host_controller.model import Limits, RunState, Settings
+from host_controller.core import interface as hv
+from host_controller.core.engine import Engine
+from host_controller.core.model import Limits, RunState, Settings
+from host_controller.core.vm.record import Phase
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
-from host_controller.vm import Phase
 
 LIMITS = Limits(512 * MIB, 256 * MIB, 2 * GIB)
 SETTINGS = {"shrink_after_seconds": 5.0, "settle_seconds": 1.0, "unplug_after_seconds": 5.0}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from host_controller.engine import Engine
-from host_controller.model import Limits, Settings
+from host_controller.core.engine import Engine
+from host_controller.core.model import Limits, Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.workload import Workload, steady

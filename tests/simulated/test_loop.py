@@ -5,11 +5,11 @@ from dataclasses import replace
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from host_controller.engine import Engine
-from host_controller.hypervisor import interface as hv
-from host_controller.model import Growth, Limits, Settings
-from host_controller.policy.demand import margin_bytes
-from host_controller.policy.plan import grow_dead_band, shrink_dead_band
+from host_controller.core import interface as hv
+from host_controller.core.engine import Engine
+from host_controller.core.model import Growth, Limits, Settings
+from host_controller.core.policy.plan import grow_dead_band, shrink_dead_band
+from host_controller.core.vm.demand import margin_bytes
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World

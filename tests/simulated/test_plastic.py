@@ -2,9 +2,9 @@
 
 import pytest
 
-from host_controller.engine import Engine
-from host_controller.hypervisor import interface as hv
-from host_controller.model import Growth, Limits, Settings
+from host_controller.core import interface as hv
+from host_controller.core.engine import Engine
+from host_controller.core.model import Growth, Limits, Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
 from host_controller.simulator.workload import Workload, steady

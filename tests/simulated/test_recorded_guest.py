@@ -11,16 +11,16 @@ from typing import Final
 import pytest
 
 from agent import wire
-from host_controller.hypervisor import interface as hv
-from host_controller.link import facts_from_report
-from host_controller.model import GuestFacts, Limits
-from host_controller.policy.demand import Demand
+from host_controller.core import interface as hv
+from host_controller.core.model import GuestFacts, Limits
+from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.guest_facts import facts_from_report
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.memory import Speeds
 from host_controller.simulator.workload import Workload, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
-from tests.lab.memory_script import Heard, Script, Step, read_recording, read_script
+from lab.memory_script import Heard, Script, Step, read_recording, read_script
 
 WITHIN: Final = 0.05
 APART: Final = 1.5

@@ -7,11 +7,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from host_controller.cli import group, main
-from host_controller.engine import Engine
+from host_controller.core.engine import Engine
+from host_controller.core.interface import HypervisorEvent, Tick
+from host_controller.core.model import Limits, Settings
 from host_controller.errors import InputError
-from host_controller.hypervisor.interface import HypervisorEvent, Tick
-from host_controller.model import Limits, Settings
-from host_controller.recording import Recorder
+from host_controller.records.recording import Recorder
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.laws import LAWS
 from host_controller.simulator.trace_file import read_trace

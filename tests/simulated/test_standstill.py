@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from host_controller.engine import Engine
-from host_controller.hypervisor import interface as hv
-from host_controller.model import Limits, RunState, Settings
+from host_controller.core import interface as hv
+from host_controller.core.engine import Engine
+from host_controller.core.model import Limits, RunState, Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
 from host_controller.simulator.hypervisor import Witness

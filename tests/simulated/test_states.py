@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from host_controller.engine import Engine
-from host_controller.model import Growth, Limits, Settings
+from host_controller.core.engine import Engine
+from host_controller.core.model import Growth, Limits, Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.workload import Workload, steady

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from host_controller.model import Dimm, Growth, GuestFacts, Limits, Settings, VmConfig
+from host_controller.core.model import Dimm, Growth, GuestFacts, Limits, Settings, VmConfig
+from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB
-from host_controller.vm import Phase, Vm
 
 LIMITS = Limits(startup_bytes=512 * MIB, minimum_bytes=192 * MIB, maximum_bytes=1024 * MIB)
 

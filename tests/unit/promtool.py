@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.cache import cache_directory
+from lab.cache import cache_directory
 
 
 def promtool(directory: Path) -> Path:

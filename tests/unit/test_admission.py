@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from host_controller import hook as program
-from host_controller.admission import read_start
 from host_controller.cli.hook import hook
-from host_controller.hypervisor.domain_xml import NAMESPACE
-from host_controller.model import Limits
+from host_controller.control.admission import read_start
+from host_controller.control.state_dir import StateDir
+from host_controller.core.model import Limits
+from host_controller.domain_xml.read import NAMESPACE
 from host_controller.simulator.guest import GuestSpec
-from host_controller.state_dir import StateDir
 from host_controller.units import GIB, MIB
 from tests.unit.test_api import served
 from tests.unit.virtual import Host, aside, run, until

@@ -15,11 +15,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from host_controller.api import Api
-from host_controller.client import Client, ControllerUnreachable, RequestRefused
+from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
+from host_controller.api.schema import ExplainView, HistoryView, StatusView, VmView, json_schema
+from host_controller.api.server import Api
 from host_controller.config import ConfigError, Problem
-from host_controller.daemon import Controller
-from host_controller.schema import ExplainView, HistoryView, StatusView, VmView, json_schema
+from host_controller.control.controller import Controller
 from host_controller.units import GIB, MIB
 from tests.unit.virtual import Host, aside, run, until
 

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from host_controller.hypervisor.interface import ConnectionChanged
+from host_controller.core.interface import ConnectionChanged
 from host_controller.units import GIB
 from tests.unit.test_admission import flowing, start, xml
 from tests.unit.test_api import served

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from host_controller import cli
 from host_controller.cli.enable import live_limits
+from host_controller.core.model import Limits
 from host_controller.errors import DomainNotFound, DynmemError, HypervisorUnreachable, InputError
-from host_controller.model import Limits
 from host_controller.units import GIB, MIB
 
 NOW = Limits(GIB, 512 * MIB, 2 * GIB, buffer_percent=20, weight=100)

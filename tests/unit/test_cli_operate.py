@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from host_controller.api.schema import CheckView, EntryView, HistoryView
 from host_controller.cli import COMMANDS, group
 from host_controller.cli.events import events
 from host_controller.cli.history import history
 from host_controller.cli.manage import check_config, pause, reload, resume
 from host_controller.cli.status import status
 from host_controller.errors import InputError
-from host_controller.schema import CheckView, EntryView, HistoryView
 from host_controller.units import MIB
 from tests.unit.test_api import served
 from tests.unit.test_cli_views import invoke

@@ -15,12 +15,12 @@ from click.testing import CliRunner, Result
 from host_controller.cli.explain import explain
 from host_controller.cli.status import status
 from host_controller.cli.text import duration, table
-from host_controller.model import Limits
+from host_controller.core.model import Limits
 from host_controller.units import GIB, MIB
 from tests.unit.test_api import served
 from tests.unit.virtual import Host, aside, run
 
-FORBIDDEN = {"aiohttp", "asyncio", "libvirt", "msgspec", "rich", "structlog", "host_controller.engine"}
+FORBIDDEN = {"aiohttp", "asyncio", "libvirt", "msgspec", "rich", "structlog", "host_controller.core.engine"}
 
 
 def invoke(command: Any, path: Path, *arguments: str) -> Result:

@@ -9,22 +9,22 @@ from typing import Any
 import pytest
 
 from agent import wire
-from host_controller.daemon import Controller
-from host_controller.hypervisor.interface import (
+from host_controller.control.controller import Controller
+from host_controller.control.state_dir import AlreadyRunning, Remembered, StateDir
+from host_controller.core.books.ledger import Reservation
+from host_controller.core.interface import (
     BalloonSampled,
     GuestNoise,
     SendToGuest,
     SetPace,
     SetTarget,
 )
-from host_controller.ledger import Reservation
-from host_controller.model import RunState
-from host_controller.recording import Recorder, Recording, replay
+from host_controller.core.model import RunState
+from host_controller.core.vm.record import LeftPlug, Phase
+from host_controller.records.recording import Recorder, Recording, replay
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.workload import Workload, steady
-from host_controller.state_dir import AlreadyRunning, Remembered, StateDir
 from host_controller.units import GIB, MIB
-from host_controller.vm import LeftPlug, Phase
 from tests.unit.virtual import Host, run, until
 
 

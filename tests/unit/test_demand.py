@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from host_controller.model import GuestFacts, Limits
-from host_controller.policy.demand import CACHE_HALF_LIFE, Demand, Estimate, margin_bytes
+from host_controller.core.model import GuestFacts, Limits
+from host_controller.core.vm.demand import CACHE_HALF_LIFE, Demand, Estimate, margin_bytes
 from host_controller.units import GIB, MIB
 from tests.unit.build import facts
 

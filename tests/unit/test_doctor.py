@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from host_controller import __version__
+from host_controller.api.schema import DoctorView
 from host_controller.cli.doctor import doctor, lines
 from host_controller.doctor import host, kernel, vm
 from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
-from host_controller.hypervisor.domain_xml import NAMESPACE, parse_xml, read_domain
-from host_controller.schema import DoctorView
+from host_controller.domain_xml.read import NAMESPACE, parse_xml, read_domain
 from host_controller.units import GIB, MIB
 
 HOST = HostSurvey(

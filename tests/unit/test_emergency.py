@@ -1,7 +1,7 @@
 """When the host itself runs out."""
 
-from host_controller.model import HostFacts
-from host_controller.policy.emergency import SWAP_CALM_SECONDS, Emergency
+from host_controller.core.model import HostFacts
+from host_controller.core.policy.emergency import SWAP_CALM_SECONDS, Emergency
 from host_controller.units import GIB, MIB
 
 RESERVE = 4 * GIB

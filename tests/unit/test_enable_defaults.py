@@ -1,7 +1,7 @@
 """The limits that `dynmem enable` gives a VM that had none."""
 
 from host_controller.cli.enable import _first
-from host_controller.model import Limits
+from host_controller.core.model import Limits
 from host_controller.units import GIB, MIB
 
 DEFAULTS = Limits(1 * GIB, 512 * MIB, 4 * GIB, 20, 100)

@@ -1,10 +1,10 @@
 """What a pass may say while there is nothing to give."""
 
-from host_controller.accounts import Account
-from host_controller.grants import Pass
-from host_controller.hypervisor.interface import SetTarget
-from host_controller.intake import State
-from host_controller.ledger import Ledger
+from host_controller.core.accounts import Account
+from host_controller.core.books.ledger import Ledger
+from host_controller.core.grants import Pass
+from host_controller.core.interface import SetTarget
+from host_controller.core.state import State
 from host_controller.units import MIB
 from tests.unit import build
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from host_controller.history import BURST, PER_HOUR, History
-from host_controller.history_file import HistoryFile, Reading
-from host_controller.journal import Entry
-from host_controller.recall import read_stored
-from host_controller.samples import Sample
+from host_controller.api.stored_history import read_stored
+from host_controller.core.vm.record import Phase
+from host_controller.records.history import BURST, PER_HOUR, History
+from host_controller.records.history_file import HistoryFile, Reading
+from host_controller.records.journal import Entry
+from host_controller.records.samples import Sample
 from host_controller.simulator.workload import Workload, burst
 from host_controller.units import GIB, MIB
-from host_controller.vm import Phase
 from tests.unit.test_api import served
 from tests.unit.virtual import Host, aside, run, until
 

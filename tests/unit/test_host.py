@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from host_controller import host
+from host_controller.host import memory, qemu_process
 from host_controller.units import GIB, KIB, MIB
 
 SMAPS = (Path(__file__).parent / "data" / "smaps-tcg-with-dimm.txt").read_bytes()
@@ -33,12 +33,12 @@ def block(
 
 
 def test_every_mapping_of_smaps_is_read() -> None:
-    assert len(host.read_smaps(SMAPS)) == SMAPS.count(b"\nVmFlags")
-    assert sum(one.rss_bytes for one in host.read_smaps(SMAPS)) == rss()
+    assert len(qemu_process.read_smaps(SMAPS)) == SMAPS.count(b"\nVmFlags")
+    assert sum(one.rss_bytes for one in qemu_process.read_smaps(SMAPS)) == rss()
 
 
 def test_guest_ram_is_told_from_the_translation_cache_and_the_rest() -> None:
-    found = host.resident_of(host.read_smaps(SMAPS), BLOCKS)
+    found = qemu_process.resident_of(qemu_process.read_smaps(SMAPS), BLOCKS)
     assert found.identified
     assert found.guest_bytes == 6 * MIB
     assert 2 * MIB < found.overhead_bytes < rss() - found.guest_bytes
@@ -46,29 +46,29 @@ def test_guest_ram_is_told_from_the_translation_cache_and_the_rest() -> None:
 
 
 def test_when_a_block_is_not_found_the_whole_process_is_guest_memory() -> None:
-    found = host.resident_of(host.read_smaps(SMAPS), (*BLOCKS, 256 * MIB))
-    assert found == host.Resident(rss(), 0, 0, identified=False)
+    found = qemu_process.resident_of(qemu_process.read_smaps(SMAPS), (*BLOCKS, 256 * MIB))
+    assert found == qemu_process.Resident(rss(), 0, 0, identified=False)
 
 
 def test_of_more_mappings_than_blocks_the_fullest_is_guest_memory() -> None:
     smaps = block(64 * MIB, "rw-p", 10) + block(64 * MIB, "rw-p", 5000) + block(64 * MIB, "rw-p", 20)
-    assert host.resident_of(host.read_smaps(smaps), (64 * MIB,)).guest_bytes == 5000 * KIB
+    assert qemu_process.resident_of(qemu_process.read_smaps(smaps), (64 * MIB,)).guest_bytes == 5000 * KIB
 
 
 def test_of_guest_ram_the_part_in_huge_pages_is_told() -> None:
     smaps = block(GIB, "rw-p", 8192, huge_kib=4096) + block(MIB, "rw-p", 2048, huge_kib=2048)
-    assert host.resident_of(host.read_smaps(smaps), (GIB,)).huge_bytes == 4096 * KIB
+    assert qemu_process.resident_of(qemu_process.read_smaps(smaps), (GIB,)).huge_bytes == 4096 * KIB
 
 
 def test_an_executable_mapping_of_the_right_size_is_not_guest_ram() -> None:
     smaps = block(GIB, "rwxp", 90000) + block(GIB, "rw-p", 400)
-    found = host.resident_of(host.read_smaps(smaps), (GIB,))
+    found = qemu_process.resident_of(qemu_process.read_smaps(smaps), (GIB,))
     assert (found.guest_bytes, found.overhead_bytes) == (400 * KIB, 90000 * KIB)
 
 
 def test_shared_memory_guest_ram_is_found_and_pages_in_swap_are_counted() -> None:
     smaps = block(GIB, "rw-s", 4000, pss_kib=2000, swap_kib=300) + block(MIB, "rw-p", 100, swap_kib=8)
-    found = host.resident_of(host.read_smaps(smaps), (GIB,))
+    found = qemu_process.resident_of(qemu_process.read_smaps(smaps), (GIB,))
     assert (found.guest_bytes, found.overhead_bytes, found.swap_bytes) == (
         4000 * KIB,
         100 * KIB,
@@ -77,13 +77,13 @@ def test_shared_memory_guest_ram_is_found_and_pages_in_swap_are_counted() -> Non
 
 
 def test_the_reserve_grows_with_the_host_and_with_what_others_use() -> None:
-    assert host.default_reserve_bytes(64 * GIB, 0) == 512 * MIB + 2 * GIB
-    assert host.default_reserve_bytes(64 * GIB, 3 * GIB) == 512 * MIB + 5 * GIB
-    assert host.default_reserve_bytes(64 * GIB, -1) == host.default_reserve_bytes(64 * GIB, 0)
+    assert memory.default_reserve_bytes(64 * GIB, 0) == 512 * MIB + 2 * GIB
+    assert memory.default_reserve_bytes(64 * GIB, 3 * GIB) == 512 * MIB + 5 * GIB
+    assert memory.default_reserve_bytes(64 * GIB, -1) == memory.default_reserve_bytes(64 * GIB, 0)
 
 
 def test_a_small_host_keeps_half_for_vms() -> None:
-    assert host.default_reserve_bytes(2 * GIB, 4 * GIB) == 1 * GIB
+    assert memory.default_reserve_bytes(2 * GIB, 4 * GIB) == 1 * GIB
 
 
 class Proc:
@@ -106,7 +106,9 @@ class Proc:
         self.resident(pid, rss(smaps))
 
     def resident(self, pid: int, size_bytes: int) -> None:
-        (self.root / str(pid) / "statm").write_text(f"99999 {size_bytes // host.PAGE_BYTES} 1 1 0 1 0\n")
+        (self.root / str(pid) / "statm").write_text(
+            f"99999 {size_bytes // qemu_process.PAGE_BYTES} 1 1 0 1 0\n"
+        )
 
 
 @pytest.fixture
@@ -117,12 +119,12 @@ def proc(tmp_path: Path) -> Proc:
 def test_a_vm_is_found_by_its_uuid_whatever_its_process_is_called(proc: Proc) -> None:
     proc.process(41, "00000000-0000-0000-0000-000000000000")
     proc.process(42, UUID.upper(), name="a) (b) R 1 1")
-    assert host.Processes(proc.root).find(UUID) == 42
-    assert host.Processes(proc.root).find("11111111-0000-0000-0000-000000000000") is None
+    assert qemu_process.Processes(proc.root).find(UUID) == 42
+    assert qemu_process.Processes(proc.root).find("11111111-0000-0000-0000-000000000000") is None
 
 
 def test_a_recycled_pid_is_not_taken_for_the_vm(proc: Proc) -> None:
-    processes = host.Processes(proc.root)
+    processes = qemu_process.Processes(proc.root)
     proc.process(42, UUID)
     assert processes.find(UUID) == 42
     proc.process(42, "00000000-0000-0000-0000-000000000000", start=2000)
@@ -130,7 +132,7 @@ def test_a_recycled_pid_is_not_taken_for_the_vm(proc: Proc) -> None:
 
 
 def test_an_unmoved_process_is_not_looked_into_again(proc: Proc) -> None:
-    meter = host.ResidentMeter(proc.root)
+    meter = qemu_process.ResidentMeter(proc.root)
     proc.process(42, UUID)
     first = meter.read(UUID, BLOCKS)
     assert first is not None
@@ -139,7 +141,7 @@ def test_an_unmoved_process_is_not_looked_into_again(proc: Proc) -> None:
 
 
 def test_a_plugged_dimm_is_looked_for_at_once(proc: Proc) -> None:
-    meter = host.ResidentMeter(proc.root)
+    meter = qemu_process.ResidentMeter(proc.root)
     proc.process(42, UUID)
     meter.read(UUID, BLOCKS[:1])
     proc.process(42, UUID, smaps=SMAPS + block(256 * MIB, "rw-p", 1024))
@@ -151,8 +153,8 @@ def test_a_plugged_dimm_is_looked_for_at_once(proc: Proc) -> None:
 def test_between_two_looks_growth_counts_and_shrinking_is_not_believed(
     proc: Proc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host, "SMAPS_COST_SHARE", 10**9)
-    meter = host.ResidentMeter(proc.root)
+    monkeypatch.setattr(qemu_process, "SMAPS_COST_SHARE", 10**9)
+    meter = qemu_process.ResidentMeter(proc.root)
     proc.process(42, UUID)
     first = meter.read(UUID, BLOCKS)
     assert first is not None
@@ -167,7 +169,7 @@ def test_between_two_looks_growth_counts_and_shrinking_is_not_believed(
 
 
 def test_a_process_that_has_ended_holds_nothing(proc: Proc) -> None:
-    meter = host.ResidentMeter(proc.root)
+    meter = qemu_process.ResidentMeter(proc.root)
     proc.process(42, UUID)
     assert meter.read(UUID, BLOCKS) is not None
     for path in (proc.root / "42").iterdir():
@@ -176,13 +178,13 @@ def test_a_process_that_has_ended_holds_nothing(proc: Proc) -> None:
 
 
 def test_this_host_can_be_read() -> None:
-    facts = host.host_facts(1.0)
-    assert 0 < facts.available_bytes < facts.total_bytes == host.physical_memory_bytes()
-    assert host.process_resident_bytes(os.getpid()) > MIB
-    assert host.others_bytes([]) > 0
+    facts = memory.host_facts(1.0)
+    assert 0 < facts.available_bytes < facts.total_bytes == memory.physical_memory_bytes()
+    assert qemu_process.process_resident_bytes(os.getpid()) > MIB
+    assert memory.others_bytes([]) > 0
 
 
 def test_a_proc_that_cannot_be_listed_says_nothing_and_ends_nothing(proc: Proc) -> None:
     """As when file descriptors have run out."""
-    meter = host.ResidentMeter(proc.root / "gone")
+    meter = qemu_process.ResidentMeter(proc.root / "gone")
     assert meter.read(UUID, BLOCKS) is None

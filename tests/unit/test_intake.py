@@ -5,12 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from agent import wire
-from host_controller.hypervisor.interface import BalloonSampled, GuestGone, GuestSpoke, VmReset
-from host_controller.intake import Intake, State
-from host_controller.ledger import Ledger
-from host_controller.model import BalloonStats
+from host_controller.core.books.ledger import Ledger
+from host_controller.core.intake import Intake
+from host_controller.core.interface import BalloonSampled, GuestGone, GuestSpoke, VmReset
+from host_controller.core.model import BalloonStats
+from host_controller.core.state import State
+from host_controller.core.vm.record import Phase
 from host_controller.units import MIB
-from host_controller.vm import Phase
 from tests.unit.build import facts, settings, vm
 from tests.unit.test_link import REPORT
 

@@ -1,17 +1,17 @@
 """What a VM is charged with, and that each rule of the charge is needed.
 
-Every rule in ledger.RULES and ledger.EXTRAS has a test here that is named after it; the last test takes
+Every rule in rules.RULES and rules.EXTRAS has a test here that is named after it; the last test takes
 the rules out one by one and sees that test fail.
 """
 
 import pytest
 
-from host_controller import ledger
-from host_controller.ledger import Ledger, Reservation
-from host_controller.model import Trust
+from host_controller.core.books import charge as rules
+from host_controller.core.books.ledger import Ledger, Reservation
+from host_controller.core.model import Trust
+from host_controller.core.vm.record import Phase
+from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
-from host_controller.virtio_mem import VirtioMem
-from host_controller.vm import Phase
 from tests.unit import build
 
 SETTINGS = build.settings()
@@ -19,7 +19,7 @@ OVERHEAD = SETTINGS.overhead_floor_bytes
 
 
 def charge(vm: object) -> int:
-    return ledger.charge(vm, SETTINGS) - OVERHEAD  # type: ignore[arg-type]
+    return rules.charge(vm, SETTINGS) - OVERHEAD  # type: ignore[arg-type]
 
 
 def test_claimed_memory_is_charged_until_the_host_has_seen_it_free() -> None:
@@ -97,13 +97,13 @@ def test_whoever_is_not_trusted_is_charged_the_whole_device() -> None:
 
 def test_overhead_is_the_most_that_was_seen_and_never_below_the_floor() -> None:
     vm = build.vm(300)
-    assert ledger.charge(vm, SETTINGS) == (300 + 64) * MIB
+    assert rules.charge(vm, SETTINGS) == (300 + 64) * MIB
     vm.overhead_bytes = 90 * MIB
-    assert ledger.charge(vm, SETTINGS) == 390 * MIB
+    assert rules.charge(vm, SETTINGS) == 390 * MIB
 
 
-@pytest.mark.parametrize("rule", [*ledger.RULES, *ledger.EXTRAS], ids=lambda rule: rule.__name__)
-def test_each_rule_is_needed(rule: ledger.Rule, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("rule", [*rules.RULES, *rules.EXTRAS], ids=lambda rule: rule.__name__)
+def test_each_rule_is_needed(rule: rules.Rule, monkeypatch: pytest.MonkeyPatch) -> None:
     [named] = [
         function
         for name, function in globals().items()
@@ -111,7 +111,7 @@ def test_each_rule_is_needed(rule: ledger.Rule, monkeypatch: pytest.MonkeyPatch)
     ]
     named()
     for table in ("SIZES", "RULES", "EXTRAS"):
-        monkeypatch.setattr(ledger, table, tuple(r for r in getattr(ledger, table) if r is not rule))
+        monkeypatch.setattr(rules, table, tuple(r for r in getattr(rules, table) if r is not rule))
     with pytest.raises(AssertionError):
         named()
 
@@ -120,7 +120,7 @@ def test_headroom_is_what_charges_and_reservations_leave_of_the_capacity() -> No
     books = Ledger(build.settings(1024))
     books.reservations["db"] = Reservation("db", 100 * MIB, expires=60.0)
     books.unmanaged_bytes = 24 * MIB
-    assert books.headroom(ledger.charge(build.vm(300), books.settings)) == (1024 - 100 - 24 - 364) * MIB
+    assert books.headroom(rules.charge(build.vm(300), books.settings)) == (1024 - 100 - 24 - 364) * MIB
 
 
 def test_a_reservation_whose_vm_never_came_runs_out() -> None:
@@ -148,7 +148,7 @@ def test_an_overdraft_has_a_cause_a_size_a_start_and_an_end() -> None:
 
 def test_the_charge_names_the_rule_that_decided() -> None:
     vm = build.vm(300, resident_bytes=340 * MIB, pending_plug_bytes=128 * MIB)
-    assert ledger.explain_charge(vm, SETTINGS) == [
+    assert rules.explain_charge(vm, SETTINGS) == [
         ("resident", 340 * MIB),
         ("plugging", 128 * MIB),
         ("overhead", OVERHEAD),

@@ -2,10 +2,10 @@
 
 import pytest
 
-from host_controller import lifecycle
-from host_controller.model import RunState
+from host_controller.core.model import RunState
+from host_controller.core.vm import lifecycle
+from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB
-from host_controller.vm import Phase, Vm
 from tests.unit import build
 
 SETTINGS = build.settings()

@@ -7,18 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent import wire
-from host_controller.hypervisor.interface import GuestNoise, GuestSpoke
-from host_controller.link import (
-    BURST,
+from host_controller.core.interface import GuestNoise, GuestSpoke
+from host_controller.core.model import BalloonStats, GuestFacts, Limits, VmConfig
+from host_controller.core.vm.guest_facts import (
     Contradiction,
-    Link,
     facts_from_report,
     facts_from_stats,
     kernel_estimate_bytes,
 )
-from host_controller.model import BalloonStats, GuestFacts, Limits, VmConfig
+from host_controller.core.vm.virtio_mem import VirtioMem
+from host_controller.hypervisor.link import BURST, Link
 from host_controller.units import GIB, MIB
-from host_controller.virtio_mem import VirtioMem
 
 CONFIG = VmConfig(
     uuid="u",

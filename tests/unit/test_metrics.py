@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from host_controller.api import Api
-from host_controller.metrics import FAMILIES, Metrics
-from host_controller.model import Limits
-from host_controller.tally import Window
+from host_controller.api.metrics import FAMILIES, Metrics
+from host_controller.api.server import Api
+from host_controller.core.model import Limits
+from host_controller.records.tally import Window
 from host_controller.units import GIB, MIB
 from tests.unit.test_api import request, served
 from tests.unit.virtual import Host, aside, run, until

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from host_controller.api.metrics import FAMILIES
 from host_controller.doctor import host, vm
-from host_controller.metrics import FAMILIES
 from tests.unit.promtool import promtool
 from tests.unit.test_doctor import HOST, survey
 
@@ -45,7 +45,7 @@ def test_promtool_accepts_every_expression_of_the_dashboard(tmp_path: Path) -> N
 
 
 def test_promtool_accepts_what_we_serve(tmp_path: Path) -> None:
-    from host_controller.metrics import Metrics
+    from host_controller.api.metrics import Metrics
     from tests.unit.virtual import Host, run
 
     async def story() -> bytes:

@@ -5,12 +5,13 @@ import itertools
 import pytest
 
 from agent import wire
-from host_controller.hypervisor.interface import AttachDimm, Command, DetachDimm, SendToGuest, SetTarget
-from host_controller.model import Dimm
-from host_controller.operation import DETACH_LIMIT, OFFLINE_LIMIT, PATIENCE, Plug, Unplug
-from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, Outcome
+from host_controller.core.interface import AttachDimm, Command, DetachDimm, SendToGuest, SetTarget
+from host_controller.core.model import Dimm
+from host_controller.core.operations import Plug, Unplug
+from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT, Outcome
+from host_controller.core.operations.unplug import DETACH_LIMIT, OFFLINE_LIMIT, PATIENCE
+from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
-from host_controller.vm import Vm
 from tests.unit import build
 
 DIMM = Dimm("dimm0", 256 * MIB, 4096 * MIB)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from host_controller.api import Api
-from host_controller.page import library
+from host_controller.api.page import library
+from host_controller.api.server import Api
 from host_controller.units import GIB
 from tests.unit.browser import CHROMIUM, Page, opened
 from tests.unit.test_metrics import ask

@@ -2,10 +2,10 @@
 
 import pytest
 
-from host_controller.model import BalloonStats, Limits, RunState
-from host_controller.policy import plan
+from host_controller.core.model import BalloonStats, Limits, RunState
+from host_controller.core.policy import plan
+from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB
-from host_controller.vm import Phase, Vm
 from tests.unit import build
 
 SETTINGS = build.settings(inflate_bytes_per_second=128 * MIB)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from host_controller.client import Client
+from host_controller.api.client import Client
 from tests.unit.test_metrics import ask
 
 RUN = "from host_controller.cli import main; main()"

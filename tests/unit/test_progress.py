@@ -1,9 +1,9 @@
 """Balloons that follow their target, that do not, and that somebody else moves."""
 
-from host_controller.lifecycle import CONTRADICTION_SECONDS
-from host_controller.progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, follow
+from host_controller.core.vm.lifecycle import CONTRADICTION_SECONDS
+from host_controller.core.vm.progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, follow
+from host_controller.core.vm.record import SETTLING, Phase
 from host_controller.units import MIB
-from host_controller.vm import SETTLING, Phase
 from tests.unit import build
 
 

@@ -3,13 +3,13 @@
 import itertools
 
 from agent import wire
-from host_controller.hypervisor.interface import Command, ResizeVirtioMem, SendToGuest, SetTarget
-from host_controller.model import Growth
-from host_controller.resize import PATIENCE, Resize
-from host_controller.steps import ACK_LIMIT, ONLINE_LIMIT, Outcome
+from host_controller.core.interface import Command, ResizeVirtioMem, SendToGuest, SetTarget
+from host_controller.core.model import Growth
+from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT, Outcome
+from host_controller.core.operations.resize import PATIENCE, Resize
+from host_controller.core.vm.record import Vm
+from host_controller.core.vm.virtio_mem import LATE_SECONDS, VirtioMem
 from host_controller.units import MIB
-from host_controller.virtio_mem import LATE_SECONDS, VirtioMem
-from host_controller.vm import Vm
 from tests.unit import build
 
 CONFIG = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from host_controller.api import Api
+from host_controller.api.server import Api
 from tests.unit.test_metrics import ask
 from tests.unit.virtual import Host, aside, run
 

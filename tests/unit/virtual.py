@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from host_controller.daemon import Controller
-from host_controller.hypervisor.interface import Command, HypervisorEvent
-from host_controller.journal import Journal
-from host_controller.model import Limits, Settings
+from host_controller.control.controller import Controller
+from host_controller.core.interface import Command, HypervisorEvent
+from host_controller.core.model import Limits, Settings
+from host_controller.records.journal import Journal
 from host_controller.simulator.clock import Agenda
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
 from host_controller.simulator.hypervisor import SimulatedHypervisor

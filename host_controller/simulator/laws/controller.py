@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from host_controller.hypervisor.interface import (
+from host_controller.core.interface import (
     Command,
     HypervisorEvent,
     SetPace,

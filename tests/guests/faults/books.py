@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.lab.controller import Controller
-from tests.lab.observer import Sample
+from host_controller.verify.observer import Sample
+from lab.controller import Controller
 
 GRACE = 0.5
 """Seconds by which the observer's and the controller's times of an overdraft may differ."""

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from host_controller.verify.accelerator import find_accelerator
+from lab.controller import MIB, Limits
 from tests.guests.conftest import Rig, RigFactory
 from tests.guests.faults.document import replace_section, table
 from tests.guests.faults.ward import Fault, Row, Ward
-from tests.lab.accelerator import find_accelerator
-from tests.lab.controller import MIB, Limits
 
 CAPACITY = 1700
 """MiB: room for a victim that is charged with its maximum beside a neighbour at work; not for two of them."""

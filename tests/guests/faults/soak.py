@@ -17,15 +17,15 @@ from pathlib import Path
 
 import psutil
 
+from host_controller.verify.errors import VerifyError
+from host_controller.verify.observer import Observer, Sample, describe
+from lab.controller import MIB, Controller, ControllerError, Limits
+from lab.guest import Guest
+from lab.hostile import Lie, bind_balloon, forge_actual, put_agent, put_liar, unbind_balloon
+from lab.lab import Lab
 from tests.guests.conftest import Rig
 from tests.guests.faults.books import Books
 from tests.guests.faults.document import replace_section
-from tests.lab.controller import MIB, Controller, ControllerError, Limits
-from tests.lab.errors import LabError
-from tests.lab.guest import Guest
-from tests.lab.hostile import Lie, bind_balloon, forge_actual, put_agent, put_liar, unbind_balloon
-from tests.lab.lab import Lab
-from tests.lab.observer import Observer, Sample, describe
 
 CAPACITY = 1700
 LIMITS = Limits(startup=512, minimum=160, maximum=1024)
@@ -140,7 +140,7 @@ class Soak:
             step = self.fault if self.rng.randrange(FAULT_EVERY) == 0 else self.work
             try:
                 step()
-            except LabError as error:
+            except VerifyError as error:
                 # A program that its guest's kernel has killed cannot be freed; a guest in need answers late.
                 self.done["not answered"] += 1
                 print(f"{step.__name__}: {str(error).partition(chr(10))[0]}", flush=True)

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from lab.controller import MIB
 from tests.guests.faults.conftest import FaultFactory
 from tests.guests.faults.ward import Ward
-from tests.lab.controller import MIB
 
 SLOW = 15
 """MiB/s: balloon statistics, which stand in for an agent, come once a second."""

@@ -13,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from lab.controller import MIB, Controller
+from lab.lab import Lab
 from tests.guests.conftest import RigFactory
 from tests.guests.faults.conftest import CAPACITY, FaultFactory, make_ward
 from tests.guests.faults.ward import Ward
 from tests.guests.heirs import kill_and_inherit
-from tests.lab.controller import MIB, Controller
-from tests.lab.lab import Lab
 
 INSTANTS = 20
 DISK_MIB = 4

@@ -8,9 +8,9 @@ import libvirt
 import pytest
 
 from host_controller.hypervisor.calls import dimm_xml
+from lab.controller import MIB
 from tests.guests.faults.conftest import FaultFactory
 from tests.guests.faults.ward import Ward
-from tests.lab.controller import MIB
 
 SPIN = (
     "echo -1 > /proc/sys/kernel/sched_rt_runtime_us; "

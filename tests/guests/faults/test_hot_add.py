@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from lab.controller import MIB
 from tests.guests.faults.conftest import LIMITS, FaultFactory
 from tests.guests.faults.ward import Ward
-from tests.lab.controller import MIB
 
 SLOTH = (
     'python3 -c \'import sys; sys.path.insert(0, "/lab"); from agent import cli, hotplug; '

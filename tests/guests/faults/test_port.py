@@ -2,10 +2,10 @@
 
 import pytest
 
+from lab.controller import MIB
+from lab.hostile import Lie, bind_balloon, forge_actual, put_agent, put_liar, unbind_balloon
 from tests.guests.faults.conftest import FaultFactory
 from tests.guests.faults.ward import Ward
-from tests.lab.controller import MIB
-from tests.lab.hostile import Lie, bind_balloon, forge_actual, put_agent, put_liar, unbind_balloon
 
 PEAK = 24 * MIB
 """Above what it had before, while a guest does its worst: it holds a read of 64 KiB and a line of 4 KiB."""

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from lab.controller import MIB, Limits
 from tests.guests.conftest import RigFactory
 from tests.guests.faults.conftest import CAPACITY, FaultFactory, make_ward
 from tests.guests.faults.ward import Ward
-from tests.lab.controller import MIB, Limits
 
 TINY, OVERHEAD = Limits(startup=64, minimum=32, maximum=64), 64
 """MiB: guests that are only there to be stopped."""

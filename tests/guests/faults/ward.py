@@ -21,12 +21,12 @@ from typing import Any, Self
 
 import psutil
 
+from host_controller.verify.errors import VerifyError
+from host_controller.verify.observer import describe
+from lab.controller import MIB, Controller, ControllerError
+from lab.guest import Guest
 from tests.guests.conftest import Rig
 from tests.guests.faults.books import Books
-from tests.lab.controller import MIB, Controller, ControllerError
-from tests.lab.errors import LabError
-from tests.lab.guest import Guest
-from tests.lab.observer import describe
 
 PATIENCE = 2.0
 RECOVERY = 10.0
@@ -281,7 +281,7 @@ class Fault:
     def _works_again(self) -> str | None:
         try:
             self.ward.wait_works(3 * RECOVERY)
-        except LabError as error:
+        except VerifyError as error:
             return f"does not work again after {3 * RECOVERY:g} s: {error}"
         took = time.monotonic() - self._ended
         self.seen.append(f"works again after {took:.1f} s")

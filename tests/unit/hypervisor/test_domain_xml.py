@@ -4,15 +4,15 @@ from itertools import permutations
 
 import pytest
 
-from host_controller.errors import DomainUnsuitable, InputError
-from host_controller.hypervisor.domain_edit import (
+from host_controller.core.model import Dimm, Growth, Limits, Trust
+from host_controller.domain_xml.edit import (
     difference,
     disable,
     enable,
     metadata_element,
 )
-from host_controller.hypervisor.domain_xml import read_domain
-from host_controller.model import Dimm, Growth, Limits, Trust
+from host_controller.domain_xml.read import read_domain
+from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.units import GIB, MIB
 from tests.unit.hypervisor.domains import I440FX, LIVE, NUMA, Q35, with_backing
 

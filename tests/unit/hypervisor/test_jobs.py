@@ -4,9 +4,9 @@ import libvirt
 import pytest
 from pytest_mock import MockerFixture
 
+from host_controller.core.interface import AttachDimm, DetachDimm, SetTarget
 from host_controller.errors import CallFailed
 from host_controller.hypervisor import calls
-from host_controller.hypervisor.interface import AttachDimm, DetachDimm, SetTarget
 from host_controller.units import MIB
 
 RUNS, CANCELLED = libvirt.VIR_DOMAIN_JOB_UNBOUNDED, libvirt.VIR_DOMAIN_JOB_CANCELLED

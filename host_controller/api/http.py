@@ -1,0 +1,195 @@
+"""What every answer of the control API is made with: problems, JSON, checked parameters, sockets, slices."""
+
+import asyncio
+import contextlib
+import grp
+import ipaddress
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from host_controller.api.schema import Problem
+from host_controller.api.turns import Turn
+from host_controller.api.views import entry_view
+from host_controller.control.controller import Controller
+from host_controller.records.journal import Entry
+from host_controller.units import parse_duration
+
+GROUP: Final = "dynmem"
+LARGEST_BODY: Final = 64 * 1024
+
+log = structlog.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
+
+
+class Refused(Exception):  # noqa: N818 # read as what happened
+    """A request cannot be carried out: the HTTP status, and the Problem to answer with."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = Problem(code=code, message=message, hint=hint)
+
+
+def answer_problems(controller: Controller) -> Any:
+    """A middleware: whatever goes wrong is answered with a Problem, and harms no other request."""
+
+    @web.middleware
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Refused as refused:
+            return answer_json(refused.problem, refused.status)
+        except web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods - {"HEAD"}))
+            problem = Problem(
+                code="wrong-method",
+                message=f"{request.method} is not possible on {request.path}",
+                hint=f"use {allowed}",
+            )
+            return answer_json(problem, 405, Allow=allowed)
+        except web.HTTPNotFound:
+            hint = "GET /v1/schema describes the answers; the paths begin with /v1/"
+            problem = Problem(code="unknown-path", message=f"there is no {request.path}", hint=hint)
+            return answer_json(problem, 404)
+        except web.HTTPRequestEntityTooLarge:
+            message = f"the body is longer than {LARGEST_BODY} bytes"
+            return answer_json(Problem(code="too-large", message=message, hint="no request needs one"), 413)
+        except (web.HTTPException, ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # a request that fails harms no other
+            controller.journal.count_error("api")
+            log.error("request failed", path=request.path, error=str(error), exc_info=error)
+            hint = "see the controller's log"
+            return answer_json(
+                Problem(code="internal", message="the controller made a mistake", hint=hint), 500
+            )
+
+    return answer
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """The socket, with its mode from the first moment on."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o117)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    # Neither the group nor the right to give things to it are there in a lab: then only we may ask.
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
+async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+    """One by one, with a turn for everybody else now and then: what is known can change in between."""
+    turn = Turn()
+    for one in items:
+        if turn.over():
+            await asyncio.sleep(0)
+        yield one
+
+
+def entry_line(entry: Entry) -> bytes:
+    """An event as the stream has it."""
+    return msgspec.json.encode(entry_view(entry)) + b"\n"
+
+
+def answer_json(answer: Any, status: int = 200, **headers: str) -> web.Response:
+    """An answer."""
+    body = msgspec.json.encode(answer) + b"\n"
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def expect(request: web.Request, *known: str) -> dict[str, str]:
+    """The query, if all of it is known."""
+    for key in request.query:
+        if key not in known:
+            hint = f"known here: {', '.join(known)}" if known else "none is known here"
+            raise Refused(400, "unknown-parameter", f"there is no parameter {key[:50]!r}", hint)
+    return dict(request.query)
+
+
+async def expect_no_body(request: web.Request) -> None:
+    """Refuse a body: nothing that is asked for takes one."""
+    expect(request)
+    body = await request.read()
+    if body.strip() not in (b"", b"{}"):
+        raise Refused(400, "unexpected-body", "this request takes no body", "send it without one")
+
+
+async def read_text(request: web.Request, largest: int) -> str:
+    """A body of text, of a size that is not everybody's."""
+    pieces, size = [], 0
+    async for piece in request.content.iter_any():
+        size += len(piece)
+        if size > largest:
+            raise Refused(413, "too-large", f"the body is longer than {largest} bytes", "send less")
+        pieces.append(piece)
+    try:
+        return b"".join(pieces).decode()
+    except UnicodeDecodeError as error:
+        raise Refused(400, "bad-body", f"the body is not UTF-8: {error}", "send text") from None
+
+
+def duration(text: str) -> float:
+    """Seconds, or a refusal."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise Refused(400, "bad-parameter", str(error), "for example since=10min") from None
+
+
+def whole_number(query: dict[str, str], key: str) -> int:
+    """A parameter that counts, 0 by default."""
+    text = query.get(key, "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Refused(400, "bad-parameter", f"{key} is {text[:50]!r}", "a whole number, 0 or more")
+    return int(text)
+
+
+def flag(query: dict[str, str], key: str) -> bool:
+    """A parameter that is true or false."""
+    text = query.get(key, "false")
+    if text not in ("true", "false", "1", "0"):
+        raise Refused(400, "bad-parameter", f"{key} is {text[:50]!r}", "true or false")
+    return text in ("true", "1")
+
+
+def only_local_names(listener: str) -> Any:
+    """A middleware against DNS rebinding: a foreign page reaches us by a name of its own, not by address."""
+    known = {"localhost", listener.lower(), socket.gethostname().lower()}
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        name = (request.url.host or "").lower()
+        if name not in known and not _is_address(name):
+            hint = "use the address, or localhost"
+            raise Refused(403, "unknown-host", f"this server is not {name[:100]!r}", hint)
+        return await handler(request)
+
+    return check
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,388 @@
+"""The control API: HTTP and JSON on a unix socket, for the CLI, for curl, and for whoever builds on it.
+
+    GET  /v1/status                     the host and every VM            StatusView
+    GET  /v1/vms  /v1/vms/VM            VMs, by name or UUID             [VmView], VmView
+    GET  /v1/vms/VM/explain             why it has what it has           ExplainView
+    GET  /v1/vms/VM/history?since=10m   the last hour                    HistoryView
+    GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on, last=N
+                                        leaves out all but the last N of what was
+    GET  /v1/schema                     JSON Schema of all answers
+    POST /v1/pause  /v1/resume          stop or go on managing all VMs   DoneView
+    POST /v1/vms/VM/pause  …/resume     the same for one VM
+    POST /v1/reload                     read the configuration again
+    POST /v1/admission                  may this VM start? (the hook)    AdmissionView
+    POST /v1/admission/NAME/started     …/stopped: it runs, or does not  DoneView
+    GET  /metrics                       the same figures for Prometheus
+
+The paths that only read are also served over TCP, together with a page at /, where the configuration names an
+address ([http] listen).
+
+Whatever cannot be done is answered with a Problem, and nothing has changed. The socket's mode says who may
+ask: its owner and the group `dynmem`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import structlog
+from aiohttp import web
+
+from host_controller.api import page
+from host_controller.api.explain import explain
+from host_controller.api.http import (
+    LARGEST_BODY,
+    Refused,
+    answer_json,
+    answer_problems,
+    duration,
+    entry_line,
+    expect,
+    expect_no_body,
+    flag,
+    in_turns,
+    listen_unix,
+    only_local_names,
+    read_text,
+    whole_number,
+)
+from host_controller.api.metrics import CONTENT_TYPE, Metrics
+from host_controller.api.schema import DoneView, SampleView, StatusView, VmView, json_schema
+from host_controller.api.stored_history import read_stored
+from host_controller.api.turns import Turn
+from host_controller.api.views import admission_view, history_view, host_view, sample_views, vm_view
+from host_controller.config import ConfigError
+from host_controller.control.admission import Admission, read_start
+from host_controller.control.controller import Controller
+from host_controller.core.vm.record import Vm
+from host_controller.errors import DynmemError
+from host_controller.records.samples import KEPT_SECONDS
+
+SHUTDOWN_SECONDS: Final = 0.5
+LARGEST_XML: Final = 4 << 20
+SAMPLES: Final = 100
+"""Samples that are unpacked together: well below a turn."""
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class Api:
+    """Serves one controller.
+
+    reload: takes over the configuration whole, or raises ConfigError. history: the file of what is past.
+    """
+
+    def __init__(
+        self, controller: Controller, reload: Callable[[], None], *, history: Path | None = None
+    ) -> None:
+        self.controller = controller
+        self.configuration_error: str | None = None
+        self._reload = reload
+        self._history_path = history
+        self.admission = Admission(controller)
+        self._metrics = Metrics(controller)
+        controller.journal.add_sink(self._metrics.tally)
+        self._runners: list[web.AppRunner] = []
+        self._path: Path | None = None
+        self._closing = asyncio.Event()
+
+    async def start(self, path: Path) -> None:
+        """Listen. A socket that is there is taken to be a dead controller's: ours holds the lock.
+
+        Raises:
+            DynmemError: the socket cannot be made.
+        """
+        listener = _made(lambda: listen_unix(path), str(path), "name another --socket")
+        self._path = path
+        runner = await self._serve([*self._reading(), *self._changing()], [])
+        await web.SockSite(runner, listener).start()
+
+    async def start_tcp(self, address: str, port: int) -> int:
+        """Serve what only reads over TCP; returns the port, which was chosen where 0 was asked for.
+
+        Raises:
+            DynmemError: the address cannot be used.
+        """
+        runner = await self._serve([*self._reading(), *page.routes()], [only_local_names(address)])
+        try:
+            await web.TCPSite(runner, address, port).start()
+        except OSError as error:
+            raise DynmemError(
+                f"[http] listen: {address}:{port}: {error.strerror}",
+                hint="name another address or port",
+            ) from None
+        return int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """End all answers and remove the socket."""
+        self._closing.set()
+        for runner in self._runners:
+            await runner.cleanup()
+        self._runners.clear()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def reload(self) -> None:
+        """Take over the whole new configuration, or keep the old one and remember why.
+
+        Raises:
+            ConfigError: nothing was changed.
+        """
+        try:
+            self._reload()
+        except ConfigError as error:
+            self.configuration_error = str(error)
+            log.error("configuration refused; the one before stays in force", error=str(error))
+            raise
+        self.configuration_error = None
+        log.info("configuration read again")
+
+    async def _serve(self, routes: list[web.RouteDef], checks: list[Any]) -> web.AppRunner:
+        middlewares = [answer_problems(self.controller), *checks]
+        app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
+        app.add_routes(routes)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+        await runner.setup()
+        self._runners.append(runner)
+        return runner
+
+    def _reading(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/status", self._status),
+            web.get("/v1/vms", self._vms),
+            web.get("/v1/vms/{vm}", self._vm),
+            web.get("/v1/vms/{vm}/explain", self._explain),
+            web.get("/v1/vms/{vm}/history", self._history),
+            web.get("/v1/events", self._events),
+            web.get("/v1/schema", self._schema),
+            web.get("/metrics", self._metrics_text),
+        ]
+
+    def _changing(self) -> list[web.RouteDef]:
+        return [
+            web.post("/v1/pause", self._pause_all),
+            web.post("/v1/resume", self._resume_all),
+            web.post("/v1/vms/{vm}/pause", self._pause),
+            web.post("/v1/vms/{vm}/resume", self._resume),
+            web.post("/v1/reload", self._reload_now),
+            web.post("/v1/admission", self._admit),
+            web.post("/v1/admission/{name}/started", self._started),
+            web.post("/v1/admission/{name}/stopped", self._stopped),
+        ]
+
+    # --- reading ---
+
+    async def _status(self, request: web.Request) -> web.Response:
+        expect(request)
+        host = host_view(self.controller, self.configuration_error)
+        return answer_json(StatusView(host=host, vms=await self._all_vms()))
+
+    async def _vms(self, request: web.Request) -> web.Response:
+        expect(request)
+        return answer_json(await self._all_vms())
+
+    async def _all_vms(self) -> list[VmView]:
+        views: list[VmView] = []
+        async for uuid in in_turns(list(self.controller.engine.vms)):
+            vm = self.controller.engine.vms.get(uuid)
+            if vm is not None:
+                views.append(vm_view(self.controller, vm))
+        views.sort(key=lambda view: view.name)
+        return views
+
+    async def _vm(self, request: web.Request) -> web.Response:
+        expect(request)
+        return answer_json(vm_view(self.controller, self._find(request)))
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        expect(request)
+        return answer_json(explain(self.controller, self._find(request)))
+
+    async def _history(self, request: web.Request) -> web.Response:
+        query = expect(request, "since")
+        seconds = duration(query.get("since", f"{KEPT_SECONDS:.0f}"))
+        wanted = request.match_info["vm"]
+        path = self._history_path
+        if path is not None and (seconds > KEPT_SECONDS or self._known_uuid(wanted) is None):
+            since = time.time() - seconds
+            body = await asyncio.to_thread(read_stored, path, wanted, since)
+            if body is None:
+                raise self._unknown(wanted)
+            return web.Response(body=body, content_type="application/json")
+        uuid = self._find_uuid(wanted)
+        begin = self.controller.now() - seconds
+        journal = self.controller.journal
+        entries = [one for one in journal.entries() if one.vm == uuid and one.at >= begin]
+        samples: list[SampleView] = []
+        packed = journal.samples.packed(uuid)
+        async for at in in_turns(range(0, len(packed), SAMPLES)):
+            samples += sample_views(self.controller, packed[at : at + SAMPLES], begin)
+        return answer_json(history_view(self.controller, uuid, samples, entries))
+
+    async def _metrics_text(self, request: web.Request) -> web.Response:
+        expect(request)
+        pieces = []
+        for piece in self._metrics.render(self.configuration_error):
+            pieces.append(piece)
+            await asyncio.sleep(0)  # the control loop's turn
+        return web.Response(body=b"".join(pieces), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _schema(self, request: web.Request) -> web.Response:
+        expect(request)
+        return answer_json(json_schema())
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        query = expect(request, "after", "follow", "last", "vm")
+        after, follow = whole_number(query, "after"), flag(query, "follow")
+        uuid = self._find_uuid(query["vm"]) if "vm" in query else None
+        if "last" in query:
+            after = max(after, self._before_last(whole_number(query, "last"), uuid))
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        news = asyncio.Event()
+        stop_listening = self.controller.journal.listen(news.set)
+        try:
+            while True:
+                news.clear()
+                lines: list[bytes] = []
+                turn = Turn()
+                for one in list(self.controller.journal.entries(after)):
+                    after = one.number
+                    if uuid is None or one.vm == uuid:
+                        lines.append(entry_line(one))
+                    if turn.over():
+                        await response.write(b"".join(lines))
+                        lines.clear()
+                        await asyncio.sleep(0)
+                if lines:
+                    await response.write(b"".join(lines))
+                if not follow or not await self._wait(news):
+                    break
+        finally:
+            stop_listening()
+        await response.write_eof()
+        return response
+
+    def _before_last(self, count: int, uuid: str | None) -> int:
+        """The number of the entry after which there are so many, of one VM or at all."""
+        journal = self.controller.journal
+        if uuid is None:
+            return max(0, journal.last_number - count)
+        numbers = [one.number for one in journal.entries() if one.vm == uuid]
+        if count == 0 or not numbers:
+            return journal.last_number
+        return numbers[-count] - 1 if count <= len(numbers) else 0
+
+    async def _wait(self, news: asyncio.Event) -> bool:
+        """Wait for news; False when the controller ends."""
+        waiting = [asyncio.ensure_future(one.wait()) for one in (news, self._closing)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+        return not self._closing.is_set()
+
+    # --- changing ---
+
+    async def _pause_all(self, request: web.Request) -> web.Response:
+        return await self._hold_all(request, True)
+
+    async def _resume_all(self, request: web.Request) -> web.Response:
+        return await self._hold_all(request, False)
+
+    async def _hold_all(self, request: web.Request, on: bool) -> web.Response:
+        await expect_no_body(request)
+        self.controller.hold_all(on)
+        return answer_json(DoneView(done=f"{'paused' if on else 'resumed'} all VMs"))
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        return await self._hold(request, True)
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        return await self._hold(request, False)
+
+    async def _hold(self, request: web.Request, on: bool) -> web.Response:
+        await expect_no_body(request)
+        vm = self._find(request)
+        if not on and self.controller.paused_all:
+            raise Refused(
+                409,
+                "all-paused",
+                "all VMs are paused, so one alone cannot be resumed",
+                "resume all of them: dynmem resume --all",
+            )
+        self.controller.hold(vm.config.uuid, on)
+        return answer_json(DoneView(done=f"{'paused' if on else 'resumed'} {vm.name}"))
+
+    async def _reload_now(self, request: web.Request) -> web.Response:
+        await expect_no_body(request)
+        try:
+            self.reload()
+        except ConfigError as error:
+            hint = "correct the file; the configuration before it stays in force"
+            raise Refused(409, "bad-configuration", str(error), hint) from None
+        return answer_json(DoneView(done="the configuration was read again"))
+
+    # --- starts, as the hook tells of them ---
+
+    async def _admit(self, request: web.Request) -> web.Response:
+        expect(request)
+        xml = await read_text(request, LARGEST_XML)
+        try:
+            start = read_start(xml, self.controller.engine.state.settings.overhead_floor_bytes)
+        except DynmemError as error:
+            raise Refused(400, "bad-domain", str(error), "the body is a domain's XML") from None
+        return answer_json(admission_view(await self.admission.admit(start)))
+
+    async def _started(self, request: web.Request) -> web.Response:
+        await expect_no_body(request)
+        self.admission.started(request.match_info["name"])
+        return answer_json(DoneView(done="noted"))
+
+    async def _stopped(self, request: web.Request) -> web.Response:
+        await expect_no_body(request)
+        self.admission.stopped(request.match_info["name"])
+        return answer_json(DoneView(done="noted"))
+
+    # --- finding ---
+
+    def _find(self, request: web.Request) -> Vm:
+        wanted = request.match_info["vm"]
+        vms = self.controller.engine.vms
+        found = vms.get(wanted.lower()) or next((vm for vm in vms.values() if vm.name == wanted), None)
+        if found is None:
+            raise self._unknown(wanted)
+        return found
+
+    def _find_uuid(self, wanted: str) -> str:
+        uuid = self._known_uuid(wanted)
+        if uuid is None:
+            raise self._unknown(wanted)
+        return uuid
+
+    def _known_uuid(self, wanted: str) -> str | None:
+        """Also of a VM that has stopped, as long as something is known of it."""
+        names = self.controller.names
+        if wanted.lower() in names:
+            return wanted.lower()
+        found = [uuid for uuid, name in names.items() if name == wanted]
+        running = [uuid for uuid in found if uuid in self.controller.engine.vms]
+        return next(iter(running or found[-1:]), None)
+
+    def _unknown(self, wanted: str) -> Refused:
+        names = sorted(vm.name for vm in self.controller.engine.vms.values())
+        some = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        hint = f"managed and running: {some}" if names else "no managed VM is running; see dynmem enable"
+        return Refused(404, "unknown-vm", f"no managed VM {wanted[:100]!r} is running", hint)
+
+
+def _made(make: Callable[[], T], what: str, hint: str) -> T:
+    try:
+        return make()
+    except OSError as error:
+        raise DynmemError(f"{what}: {error.strerror}", hint=hint) from None

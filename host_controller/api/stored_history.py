@@ -1,0 +1,51 @@
+"""Answers about what is longer ago than memory reaches, from the history file. Blocking."""
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from host_controller.api.schema import EntryView, HistoryView, SampleView
+from host_controller.records.history_file import Reading, StoredEntry
+
+
+def read_stored(path: Path, wanted: str, since: float) -> bytes | None:
+    """A HistoryView in JSON of a VM by name or UUID, from `since` (seconds since 1970) on.
+
+    None when nothing is known of it, or the file cannot be read: history is never worth more than that.
+    """
+    try:
+        reading = Reading(path)
+    except sqlite3.Error:
+        return None
+    try:
+        found = reading.find(wanted)
+        if found is None:
+            return None
+        uuid, name = found
+        view = HistoryView(
+            uuid=uuid,
+            name=name,
+            samples=[
+                SampleView(**one._asdict(), report_age_seconds=None) for one in reading.samples(uuid, since)
+            ],
+            entries=[_entry(one) for one in reading.entries(uuid, since)],
+        )
+    except sqlite3.Error:
+        return None
+    finally:
+        reading.close()
+    return msgspec.json.encode(view) + b"\n"
+
+
+def _entry(one: StoredEntry) -> EntryView:
+    return EntryView(
+        number=one.number,
+        at=one.at,
+        kind=one.kind,  # type: ignore[arg-type] # written from an Entry
+        topic=one.topic,
+        vm=one.vm,
+        name=one.name,
+        text=one.text,
+        detail=msgspec.json.decode(one.detail) if one.detail else {},
+    )

@@ -1,0 +1,232 @@
+"""What the controller knows, as the control API shows it. Reads the engine between two of its steps."""
+
+import math
+import os
+from collections.abc import Sequence
+
+from host_controller import __version__
+from host_controller.api.schema import (
+    AdmissionView,
+    AgentView,
+    DecisionView,
+    EntryView,
+    HistoryView,
+    HostView,
+    LimitsView,
+    OverdraftView,
+    ReservationView,
+    SampleView,
+    Status,
+    VmView,
+)
+from host_controller.control.admission import Answer
+from host_controller.control.controller import Controller
+from host_controller.core.policy.plan import Decision, grow_dead_band
+from host_controller.core.vm.record import Vm
+from host_controller.records.journal import Entry
+from host_controller.records.samples import unpack
+
+
+def host_view(controller: Controller, configuration_error: str | None = None) -> HostView:
+    """The host and the controller."""
+    engine, now = controller.engine, controller.now()
+    state, ledger = engine.state, engine.ledger
+    facts = state.host.facts if state.host else None
+    overdraft = ledger.overdraft
+    return HostView(
+        version=__version__,
+        pid=os.getpid(),
+        uptime_seconds=round(now - controller.started_at, 3),
+        dry_run=controller.dry_run,
+        paused=controller.paused_all,
+        connected=state.connected,
+        connection=controller.connection,
+        physical_bytes=facts.total_bytes if facts else None,
+        available_bytes=facts.available_bytes if facts else None,
+        capacity_bytes=ledger.capacity(),
+        reserve_bytes=state.settings.reserve_bytes,
+        unmanaged_bytes=ledger.unmanaged_bytes,
+        reserved_bytes=ledger.reserved(),
+        ready_bytes=engine.ready_bytes,
+        budget_bytes=engine.budget_bytes,
+        charged_bytes=sum(engine.charges.values()),
+        headroom_bytes=engine.headroom_bytes,
+        waiting_bytes=engine.waiting_bytes,
+        vm_swap_bytes=facts.vm_swap_bytes if facts else 0,
+        overdraft=None
+        if overdraft is None
+        else OverdraftView(
+            cause=overdraft.cause,
+            since=controller.journal.wall_time(overdraft.started),
+            bytes_now=engine.uncovered_bytes,
+            bytes_peak=overdraft.peak_bytes,
+        ),
+        emergency=state.emergency.cause,
+        reservations=[
+            ReservationView(
+                name=one.name, size_bytes=one.size_bytes, expires_in_seconds=max(0.0, one.expires - now)
+            )
+            for one in ledger.reservations.values()
+        ],
+        configuration_error=configuration_error,
+        lateness_seconds=round(max(controller.latenesses, default=0.0), 4),
+        tasks=controller.tasks(),
+        errors=dict(controller.journal.errors),
+    )
+
+
+def vm_view(controller: Controller, vm: Vm) -> VmView:
+    """One VM."""
+    engine, now = controller.engine, controller.now()
+    uuid, config, limits = vm.config.uuid, vm.config, vm.config.limits
+    estimate, decision = vm.estimate, engine.decisions.get(uuid)
+    operation = engine.state.operations.get(uuid)
+    standstill = engine.state.standstills.get(uuid)
+    speaks = vm.has_agent(now, engine.state.settings.stale_seconds)
+    return VmView(
+        uuid=uuid,
+        name=vm.name,
+        status=status_of(vm),
+        state=vm.state,
+        phase=vm.phase,
+        job=vm.job,
+        paused=vm.held,
+        growth=config.growth,
+        trust=config.trust,
+        limits=LimitsView(
+            startup_bytes=limits.startup_bytes,
+            minimum_bytes=limits.minimum_bytes,
+            maximum_bytes=limits.maximum_bytes,
+            buffer_percent=limits.buffer_percent,
+            weight=limits.weight,
+        ),
+        assigned_bytes=vm.assigned_bytes,
+        demand_bytes=estimate.demand_bytes if estimate else None,
+        need_bytes=estimate.need_bytes if estimate else None,
+        desired_bytes=estimate.desired_bytes if estimate else None,
+        pressure_percent=round(estimate.pressure_percent, 1) if estimate else None,
+        usable_bytes=estimate.usable_bytes if estimate else None,
+        goal_bytes=engine.goals.get(uuid),
+        target_bytes=vm.target_bytes,
+        actual_bytes=vm.actual_bytes,
+        ram_bytes=vm.ram_bytes,
+        virtio_mem_bytes=vm.virtio_mem.current_bytes,
+        virtio_mem_requested_bytes=vm.virtio_mem.requested_bytes,
+        offline_bytes=vm.offline_bytes,
+        charge_bytes=engine.charges.get(uuid, 0),
+        resident_bytes=vm.resident_bytes,
+        dimms=len(vm.dimms),
+        slots=config.slots,
+        agent=agent_view(controller, vm) if speaks else None,
+        report_age_seconds=_age(now - vm.facts.at) if vm.facts else None,
+        uncooperative_seconds=round(vm.stuck_until - now, 1) if now < vm.stuck_until else None,
+        operation=operation.describe() if operation else None,
+        standstill=standstill.describe(now) if standstill else None,
+        decision=decision_view(controller, decision) if decision else None,
+        ignored=dict(vm.noise),
+    )
+
+
+def agent_view(controller: Controller, vm: Vm) -> AgentView:
+    """The agent in a guest, by its own words."""
+    note = controller.guest_notes.of(vm.config.uuid)
+    return AgentView(
+        version=vm.agent_version or "",
+        report_age_seconds=_age(controller.now() - vm.reported_at),
+        psi=vm.psi,
+        kernel=note.kernel,
+        online_policy=note.online_policy,
+        hotplug=note.hotplug,
+        swap_total_bytes=note.swap_total_bytes,
+        swap_used_bytes=note.swap_used_bytes,
+    )
+
+
+def status_of(vm: Vm) -> Status:
+    """As Hyper-V's memory status: does it have what it demands, and its buffer?"""
+    estimate = vm.estimate
+    if estimate is None:
+        return "unknown"
+    assigned = vm.assigned_bytes
+    if assigned < min(estimate.demand_bytes, vm.growth_ceiling_bytes):
+        return "warning"
+    if assigned + grow_dead_band(assigned) < min(estimate.desired_bytes, vm.growth_ceiling_bytes):
+        return "low"
+    return "ok"
+
+
+def decision_view(controller: Controller, decision: Decision) -> DecisionView:
+    """A decision; what it was based on is in the VM's figures."""
+    return DecisionView(
+        at=controller.journal.wall_time(decision.at),
+        action=decision.action,
+        reason=decision.reason,
+        held_back=decision.held_back,
+        target_bytes=decision.target_bytes,
+        size_bytes=decision.size_bytes,
+    )
+
+
+def sample_views(controller: Controller, packed: Sequence[bytes], begin: float) -> list[SampleView]:
+    """Samples as they are kept, from a time of the controller's clock on."""
+    wall = controller.journal.wall_time
+    return [
+        SampleView(
+            at=round(wall(one.at), 3),
+            assigned_bytes=one.assigned_bytes,
+            demand_bytes=one.demand_bytes,
+            need_bytes=one.need_bytes,
+            desired_bytes=one.desired_bytes,
+            goal_bytes=one.goal_bytes,
+            target_bytes=one.target_bytes,
+            actual_bytes=one.actual_bytes,
+            charge_bytes=one.charge_bytes,
+            pressure_percent=round(one.pressure_percent, 1),
+            phase=one.phase,
+            report_age_seconds=_age(one.report_age_seconds),
+        )
+        for one in map(unpack, packed)
+        if one.at >= begin
+    ]
+
+
+def history_view(
+    controller: Controller, uuid: str, samples: list[SampleView], entries: Sequence[Entry]
+) -> HistoryView:
+    """What became of a VM, as far as it is kept in memory."""
+    return HistoryView(
+        uuid=uuid,
+        name=controller.names.get(uuid, uuid),
+        samples=samples,
+        entries=[entry_view(one) for one in entries],
+    )
+
+
+def entry_view(entry: Entry) -> EntryView:
+    """A journal entry."""
+    return EntryView(
+        number=entry.number,
+        at=round(entry.wall, 3),
+        kind=entry.kind,
+        topic=entry.topic,
+        vm=entry.vm,
+        name=entry.name,
+        text=entry.text,
+        detail=entry.detail,
+    )
+
+
+def admission_view(answer: Answer) -> AdmissionView:
+    """The answer to the hook."""
+    return AdmissionView(
+        admitted=answer.admitted,
+        name=answer.name,
+        need_bytes=answer.need_bytes,
+        shortfall_bytes=answer.shortfall_bytes,
+        waited_seconds=round(answer.waited_seconds, 3),
+        message=answer.message,
+    )
+
+
+def _age(seconds: float) -> float | None:
+    return round(seconds, 2) if math.isfinite(seconds) else None

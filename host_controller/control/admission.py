@@ -1,0 +1,160 @@
+"""May this VM start? Its memory is taken from the others within the rules, and promised before it starts.
+
+While a VM waits, the budget of the others is smaller by what it needs (MakeRoom), so they shrink as they
+would for each other. Once that much is free it is reserved (Reserve), which outlives a restart of the
+controller; the reservation ends when the VM runs, when libvirt says that it does not (Release), or when it
+expires.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from host_controller.control.controller import Controller
+from host_controller.core.operator_events import MakeRoom, Release, Reserve
+from host_controller.domain_xml.read import parse_xml, read_domain, size_of
+from host_controller.units import format_size
+
+LIMIT_SECONDS: Final = 20.0
+LOOK_SECONDS: Final = 0.05
+TAKEN_SECONDS: Final = 1.0
+START_SECONDS: Final = 120.0
+"""QEMU has so long to come up, restoring included, until its reservation expires."""
+SETTLE_SECONDS: Final = 3.0
+"""Once libvirt says that it runs, an unmanaged VM is seen at the next look at the host, each second."""
+NAMED_HOLDERS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A VM that is about to start."""
+
+    name: str
+    managed: bool
+    need_bytes: int
+
+
+def read_start(xml: str, overhead_bytes: int) -> Start:
+    """What a start needs, from the XML on the hook's input.
+
+    All RAM that the guest can touch before its balloon driver speaks, and QEMU's own. For a restore or an
+    incoming migration the XML has its DIMMs.
+
+    Raises:
+        DomainUnsuitable: not a domain's XML.
+    """
+    domain = read_domain(xml)
+    devices = parse_xml(xml).findall("./devices/memory[@model='virtio-mem']/target")
+    # Before the start there is no `current` yet, and afterwards it can be above or below what is requested.
+    requested = sum(max(size_of(one.find("requested")), size_of(one.find("current"))) for one in devices)
+    ram = domain.ram_bytes - domain.virtio_mem_bytes + requested
+    return Start(domain.name, domain.config is not None, ram + overhead_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether a VM may start."""
+
+    name: str
+    need_bytes: int
+    shortfall_bytes: int
+    """What was still missing when the time was over; 0 when it may start."""
+    waited_seconds: float
+    message: str
+
+    @property
+    def admitted(self) -> bool:
+        """It may start."""
+        return self.shortfall_bytes == 0
+
+
+class Admission:
+    """Admits starts on one controller's host."""
+
+    def __init__(self, controller: Controller, limit_seconds: float = LIMIT_SECONDS) -> None:
+        self.limit_seconds = limit_seconds
+        self._controller = controller
+        self._waiting: set[str] = set()
+
+    async def admit(self, start: Start) -> Answer:
+        """Wait until the start is paid for, for the limit at most."""
+        controller = self._controller
+        begun = controller.now()
+        if controller.dry_run:
+            return Answer(start.name, start.need_bytes, 0, 0.0, "dry run: everything may start")
+        name = start.name
+        controller.put(Release(name))  # what an earlier attempt has left
+        self._waiting.add(name)
+        try:
+            if not self._fits(start):
+                controller.journal.said("admission", self._waits(start), begun, name=name)
+                controller.put(MakeRoom(name, start.need_bytes))
+            while not self._fits(start):
+                if controller.now() - begun >= self.limit_seconds or self._hopeless(start):
+                    return self._refuse(start, begun)
+                await asyncio.sleep(LOOK_SECONDS)
+            now = controller.now()
+            controller.put(Reserve(name, start.need_bytes, now + START_SECONDS))
+            self._waiting.discard(name)
+            text = f"{name} may start: {format_size(start.need_bytes)} are reserved"
+            controller.journal.said("admission", text, now, name=name)
+            # It is in the books before the hook goes on, and with it in the state directory.
+            end = now + TAKEN_SECONDS
+            # The engine is pure and rings no bell.
+            while name not in controller.engine.ledger.reservations and controller.now() < end:  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_SECONDS)
+            return Answer(name, start.need_bytes, 0, now - begun, text)
+        finally:
+            if name in self._waiting:  # refused, or whoever asked has gone
+                self._waiting.discard(name)
+                controller.put(Release(name))
+
+    def started(self, name: str) -> None:
+        """Libvirt says that it runs: a managed VM was seen with that, an unmanaged one will be."""
+        reservation = self._controller.engine.ledger.reservations.get(name)
+        if reservation is not None:
+            expires = self._controller.now() + SETTLE_SECONDS
+            self._controller.put(Reserve(name, reservation.size_bytes, expires))
+
+    def stopped(self, name: str) -> None:
+        """It does not run, whether it did or not."""
+        self._controller.put(Release(name))
+
+    def _room(self) -> int:
+        """What is free and promised to nobody; negative in an overdraft."""
+        return self._controller.engine.headroom_bytes
+
+    def _fits(self, start: Start) -> bool:
+        # By the books, also while libvirt cannot be reached: it takes no connections until it has started
+        # what starts with the host.
+        return self._controller.settled() and self._room() >= start.need_bytes
+
+    def _hopeless(self, start: Start) -> bool:
+        return start.need_bytes > self._controller.engine.ledger.capacity()
+
+    def _waits(self, start: Start) -> str:
+        missing = format_size(max(0, start.need_bytes - self._room()))
+        return f"{start.name} waits to start: {missing} of {format_size(start.need_bytes)} are missing"
+
+    def _refuse(self, start: Start, begun: float) -> Answer:
+        controller = self._controller
+        now = controller.now()
+        missing = max(1, start.need_bytes - max(0, self._room()))
+        text = (
+            f"{start.name} cannot start: it needs {format_size(start.need_bytes)} and "
+            f"{format_size(missing)} of that are missing; {self._holders()}"
+        )
+        controller.journal.said("admission", text, now, name=start.name)
+        return Answer(start.name, start.need_bytes, missing, now - begun, text)
+
+    def _holders(self) -> str:
+        engine = self._controller.engine
+        capacity = engine.ledger.capacity()
+        held = sorted(engine.charges.items(), key=lambda one: -one[1])
+        names = [f"{engine.vms[uuid].name} {format_size(size)}" for uuid, size in held[:NAMED_HOLDERS]]
+        promised = engine.ledger.reservations.values()
+        names += [f"{one.name} (starting) {format_size(one.size_bytes)}" for one in promised]
+        if len(held) > NAMED_HOLDERS:
+            names.append(f"{len(held) - NAMED_HOLDERS} more VMs")
+        held_by = f"these are held: {', '.join(names)}" if names else "nothing is held"
+        return f"of {format_size(capacity)} {held_by}"

@@ -1,0 +1,343 @@
+"""One host's controller at work: one inbox, decisions soon after what came in, and nothing that stops it.
+
+    hypervisor, timer, operator ──► put() ──► inbox ──► engine.handle … engine.decide ──► hypervisor.submit
+                                                                   └────────► journal
+
+Everything here runs in one asyncio loop. Whoever needs the engine's state reads it between two steps.
+"""
+
+import asyncio
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import structlog
+
+from host_controller.control.dry_run import DryRun, harmless
+from host_controller.control.greeting import Greeter
+from host_controller.control.guest_notes import GuestNotes
+from host_controller.control.state_dir import Remembered, StateDir, remembered
+from host_controller.core.books.ledger import Reservation
+from host_controller.core.engine import Engine, Event
+from host_controller.core.interface import (
+    Command,
+    CommandDone,
+    ConnectionChanged,
+    Hypervisor,
+    Resume,
+    Suspend,
+    Tick,
+    VmAppeared,
+    VmConfigChanged,
+    VmGone,
+)
+from host_controller.core.model import Settings
+from host_controller.core.operations.standstill import Stage, Standstill
+from host_controller.core.operator_events import HoldVm, SettingsChanged
+from host_controller.core.vm.record import plugs_under_way
+from host_controller.records.journal import Journal
+from host_controller.records.recording import Recorder
+from host_controller.records.samples import KEPT_SECONDS, sample_of
+
+COALESCE_SECONDS: Final = 0.05
+"""Decisions are at least so far apart; the first thing that happens after a pause is decided on at once."""
+TICK_SECONDS: Final = 1.0
+LATENESS_WINDOW: Final = 60
+LET_RUN_SECONDS: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class Controller:
+    """Drives an engine over a hypervisor until it is stopped.
+
+    settings: what decisions depend on. state_dir: opened; None keeps nothing (tests). after_tick: called
+    every second after the decision, so it proves that the loop lives (watchdog). engine: makes the one that
+    decides; benchmarks put other laws in its place.
+    """
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        settings: Settings,
+        journal: Journal | None = None,
+        *,
+        state_dir: StateDir | None = None,
+        before: Remembered | None = None,
+        recorder: Recorder | None = None,
+        dry_run: bool = False,
+        connection: str = "the hypervisor",
+        after_tick: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        engine: Callable[[Settings], Engine] = Engine,
+    ) -> None:
+        self.engine = engine(settings)
+        self.journal = journal or Journal(clock)
+        self.dry_run = dry_run
+        self.started_at = clock()
+        self.paused: set[str] = set()
+        """UUIDs of VMs that the operator has paused one by one, running or not."""
+        self.paused_all = False
+        self.latenesses: deque[float] = deque(maxlen=LATENESS_WINDOW)
+        """How late each of the last ticks was handled, seconds: how late this loop is."""
+        self.connection = connection
+        """The hypervisor's address, or what is wrong with the way to it."""
+        self.names: dict[str, str] = {}
+        """Of every VM that was seen, also of those that have stopped."""
+        self.guest_notes = GuestNotes()
+        self._hypervisor = hypervisor
+        self._clock = clock
+        self._state_dir = state_dir
+        self._recorder = recorder
+        self._after_tick = after_tick
+        self._dry_run = DryRun(self.engine)
+        self._greeter = Greeter()
+        self._inbox: deque[tuple[float, Event]] = deque()
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._decided_at = -math.inf
+        self._errors: Counter[str] = Counter()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        if before is not None:
+            self._go_on_from(before)
+
+    # --- what others ask of it ---
+
+    def now(self) -> float:
+        """The controller's clock."""
+        return self._clock()
+
+    def put(self, event: Event) -> None:
+        """Take in an event, to be handled and decided upon at once or within 50 ms. Never blocks."""
+        self._inbox.append((self._clock(), event))
+        self._wake.set()
+
+    def tasks(self) -> int:
+        """How many tasks there are in the loop, of whoever they are."""
+        return 0 if self._loop is None else len(asyncio.all_tasks(self._loop))
+
+    def settled(self) -> bool:
+        """Whether everything that has come in so far has been taken into account."""
+        return not self._inbox
+
+    def hold(self, uuid: str, on: bool) -> None:
+        """Pause or resume one VM; this outlives the VM's and the controller's restarts."""
+        (self.paused.add if on else self.paused.discard)(uuid)
+        if uuid in self.engine.vms and not (self.paused_all and not on):
+            self.put(HoldVm(uuid, on))
+
+    def hold_all(self, on: bool) -> None:
+        """Pause every VM, also those that start later, or end that; VMs paused one by one stay paused."""
+        self.paused_all = on
+        for uuid in self.engine.vms:
+            if on or uuid not in self.paused:
+                self.put(HoldVm(uuid, on))
+
+    def apply(self, settings: Settings) -> None:
+        """A new configuration is in force."""
+        self.put(SettingsChanged(settings))
+
+    def stop(self) -> None:
+        """End `run`; nothing more is decided, and every VM stays as it is."""
+        self._stopping.set()
+
+    # --- at work ---
+
+    async def run(self) -> None:
+        """Work until `stop`, or until the first failure of the loop itself."""
+        self._loop = asyncio.get_running_loop()
+        tasks = [
+            asyncio.create_task(self._decide_forever(), name="decisions"),
+            asyncio.create_task(self._tick_forever(), name="ticks"),
+        ]
+        starting = asyncio.create_task(self._hypervisor.start(self.put), name="hypervisor")
+        stopping = asyncio.create_task(self._stopping.wait(), name="stop")
+        everything: set[asyncio.Task[Any]] = {*tasks, starting, stopping}
+        try:
+            waiting = everything
+            while stopping in waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            for task in everything:
+                task.cancel()
+            await asyncio.gather(*everything, return_exceptions=True)
+            await self._let_run()
+            self._close()
+            await self._hypervisor.stop()
+
+    async def _tick_forever(self) -> None:
+        due = self._clock()
+        while True:
+            self.put(Tick())
+            due = max(due + TICK_SECONDS, self._clock())
+            await asyncio.sleep(due - self._clock())
+
+    async def _decide_forever(self) -> None:
+        while True:
+            await self._wake.wait()
+            wait = self._decided_at + COALESCE_SECONDS - self._clock()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            self._wake.clear()
+            self._step()
+
+    def _step(self) -> None:
+        """Handle everything there is, decide, and send."""
+        touched: set[str] = set()
+        ticked = False
+        greetings: list[Command] = []
+        while self._inbox:
+            at, event = self._inbox.popleft()
+            if isinstance(event, Tick):
+                ticked = True
+                self.latenesses.append(self._clock() - at)
+            else:
+                touched.add(getattr(event, "vm", ""))
+                greeting = self._greeter.hear(event, at)  # type: ignore[arg-type] # operator events pass through
+                if greeting is not None:
+                    greetings.append(greeting)
+            self._handle(event, at)
+        now = self._decided_at = self._clock()
+        commands = self._decide(now)
+        remembers = self._remember()
+        for command in (*greetings, *commands):
+            if isinstance(command, Suspend) and not remembers:
+                # After us nobody would let it run.
+                self.put(CommandDone(command.vm, command.ticket, "not sent: it could not be remembered"))
+                continue
+            self._send(command, now)
+        self._write_down(touched, now)
+        if ticked:
+            self.journal.samples.forget_before(now - KEPT_SECONDS)
+            self._after_tick()
+
+    def _handle(self, event: Event, at: float) -> None:
+        name = self.names.get(getattr(event, "vm", ""))
+        self.guest_notes.hear(event)
+        match event:
+            case VmAppeared(vm, config) | VmConfigChanged(vm, config):
+                self.names[vm] = name = config.name
+            case CommandDone(vm):
+                self.journal.done(event, name or vm, at)
+            case VmGone(vm):
+                self.journal.forget(vm)
+            case ConnectionChanged(_, detail):
+                self.connection = detail
+        try:
+            self._record(lambda recorder: recorder.handled(event, at))
+            self.engine.handle(event, at)
+        except Exception as error:  # noqa: BLE001 # an event that cannot be handled harms no other
+            self._failed("event", error, what=type(event).__name__, vm=name)
+        if isinstance(event, VmAppeared) and (self.paused_all or event.vm in self.paused):
+            self._handle(HoldVm(event.vm, True), at)
+
+    def _decide(self, now: float) -> list[Command]:
+        answers: list[CommandDone] = []
+        try:
+            if self.dry_run:
+                commands, answers = self._dry_run.decide(now)
+            else:
+                commands = self.engine.decide(now)
+        except Exception as error:  # noqa: BLE001 # the next tick tries again, with what is known then
+            self._failed("decision", error)
+            return []
+        for answer in answers:
+            self.put(answer)
+        self._record(lambda recorder: recorder.decided(commands, now))
+        return commands
+
+    def _send(self, command: Command, now: float) -> None:
+        name = self.names.get(command.vm, command.vm)
+        if self.dry_run and not harmless(command):
+            log.info("not sent: dry run", vm=name, command=command)
+            return
+        self.journal.commanded(command, name, now)
+        try:
+            self._hypervisor.submit(command)
+        except Exception as error:  # noqa: BLE001 # what cannot be sent to one VM is sent to the others
+            self._failed("command", error, what=type(command).__name__, vm=name)
+
+    def _write_down(self, touched: set[str], now: float) -> None:
+        engine = self.engine
+        notices = engine.notices()
+        if notices:
+            self.journal.notices(notices, {name: uuid for uuid, name in self.names.items()})
+            for one in notices:
+                log.info(one.text, kind=one.kind, vm=one.vm)
+        for uuid, decision in engine.decisions.items():
+            if decision.at == now:
+                self.journal.decided(decision, self.names.get(uuid, uuid))
+        for uuid in touched:
+            vm = engine.vms.get(uuid)
+            if vm is not None:
+                sample = sample_of(vm, engine.goals.get(uuid), engine.charges.get(uuid, 0), now)
+                self.journal.sampled(uuid, vm.name, sample)
+
+    # --- what outlives it ---
+
+    def _go_on_from(self, before: Remembered) -> None:
+        for one in before.reservations:
+            self.engine.ledger.reservations[one.name] = Reservation(one.name, one.size_bytes, one.expires)
+        self.paused.update(before.paused)
+        self.paused_all = before.paused_all
+        self.engine.state.left_standing.update(
+            (one.uuid, Standstill(one.since, one.until, Stage.STANDING, vcpu_seconds=one.vcpu_seconds))
+            for one in before.standing
+        )
+        self.engine.state.left_plugs.update(before.plugs)
+
+    def _remember(self) -> bool:
+        if self._state_dir is None:
+            return True
+        state = self.engine.state
+        standstills = {**state.left_standing, **state.standstills}
+        plugs = {**state.left_plugs, **plugs_under_way(state.vms)}
+        reservations = state.ledger.reservations.values()
+        try:
+            self._state_dir.save(remembered(reservations, self.paused, self.paused_all, standstills, plugs))
+        except OSError as error:
+            self._failed("state", error)
+            return False
+        return True
+
+    async def _let_run(self) -> None:
+        """Whoever stands still because of us runs on: nobody may be there to let it run later."""
+        state = self.engine.state
+        standing = [uuid for uuid, one in state.standstills.items() if one.stage is not Stage.DUE]
+        waiting = {state.ticket(): uuid for uuid in standing}
+        for ticket, uuid in waiting.items():
+            self._send(Resume(uuid, ticket), self._clock())
+        end = self._clock() + LET_RUN_SECONDS
+        while waiting and self._clock() < end:
+            await asyncio.sleep(COALESCE_SECONDS)
+            for _, event in self._inbox:
+                if isinstance(event, CommandDone) and event.ticket in waiting and event.error is None:
+                    del state.standstills[waiting.pop(event.ticket)]
+        self._remember()
+
+    def _record(self, what: Callable[[Recorder], None]) -> None:
+        if self._recorder is None:
+            return
+        try:
+            what(self._recorder)
+        except Exception as error:  # noqa: BLE001 # a full disk costs the recording, never control
+            self._failed("recording", error)
+            self._recorder = None
+
+    def _close(self) -> None:
+        self._record(lambda recorder: recorder.close())
+        self._recorder = None
+        self.journal.close()
+
+    def _failed(self, kind: str, error: Exception, **about: object) -> None:
+        """Count an error, and log it in full the 1st, 10th, 100th … time: it may come ten times a second."""
+        self.journal.count_error(kind)
+        key = f"{kind} {type(error).__name__} {about.get('vm')}"
+        self._errors[key] += 1
+        count = self._errors[key]
+        if math.log10(count).is_integer():
+            log.error(f"{kind} failed", error=str(error), times=count, exc_info=error, **about)

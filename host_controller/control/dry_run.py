@@ -1,0 +1,83 @@
+"""Decide and show, and change nothing: after each decision the engine forgets what it believes to have sent.
+
+The one thing that is answered as if it had been done is the target that equals what a VM already has,
+with which a VM is taken over: it would change nothing, and without it nothing would be decided for that VM.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import NamedTuple
+
+from agent import wire
+from host_controller.core.engine import Engine
+from host_controller.core.interface import (
+    Command,
+    CommandDone,
+    Resume,
+    SendToGuest,
+    SetPace,
+    SetTarget,
+    Suspend,
+)
+from host_controller.core.vm.virtio_mem import VirtioMem
+
+
+class _Before(NamedTuple):
+    virtio_mem: VirtioMem
+    target_bytes: int | None
+    ceiling_bytes: int
+    followed: tuple[tuple[float, int], ...]
+    sent_at: float
+    resend: bool
+
+
+def harmless(command: Command) -> bool:
+    """Whether a dry run may send it: it looks, or says hello."""
+    return isinstance(command, SetPace) or (
+        isinstance(command, SendToGuest) and isinstance(command.message, wire.Welcome)
+    )
+
+
+class DryRun:
+    """Wraps one engine's decisions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def decide(self, now: float) -> tuple[list[Command], list[CommandDone]]:
+        """What would be commanded now, and the answers that the engine is to be given."""
+        before = {
+            uuid: _Before(
+                deepcopy(vm.virtio_mem),
+                vm.target_bytes,
+                vm.ceiling_bytes,
+                vm.followed,
+                vm.sent_at,
+                vm.resend,
+            )
+            for uuid, vm in self._engine.vms.items()
+        }
+        commands = self._engine.decide(now)
+        return commands, self._undo(commands, before)
+
+    def _undo(self, commands: Sequence[Command], before: dict[str, _Before]) -> list[CommandDone]:
+        answers = []
+        for command in commands:
+            vm = self._engine.vms.get(command.vm)
+            if vm is None or harmless(command):
+                continue
+            if self._engine.state.operations.pop(command.vm, None) is not None:
+                vm.pending_plug_bytes = 0
+                vm.virtio_mem = before[command.vm].virtio_mem
+            if isinstance(command, Suspend | Resume):
+                self._engine.state.standstills.pop(command.vm, None)
+                vm.stopped = False
+            if not isinstance(command, SetTarget):
+                continue
+            was = before[command.vm]
+            if was.target_bytes is None and command.target_bytes == vm.actual_bytes:
+                answers.append(CommandDone(command.vm, command.ticket, None))
+                continue
+            vm.sent.pop(command.ticket, None)
+            _, vm.target_bytes, vm.ceiling_bytes, vm.followed, vm.sent_at, vm.resend = was
+        return answers

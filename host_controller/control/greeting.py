@@ -1,0 +1,47 @@
+"""When a guest's agent is told that somebody listens. Messages may be lost, so silence is greeted again."""
+
+from typing import Final
+
+from agent import wire
+from host_controller import __version__
+from host_controller.core.interface import (
+    GuestSpoke,
+    HypervisorEvent,
+    SendToGuest,
+    VmAppeared,
+    VmGone,
+)
+
+AGAIN_SECONDS: Final = 10.0
+
+
+class Greeter:
+    """Answers a VM's appearance, an agent's start, and an agent that talks without having been greeted."""
+
+    def __init__(self) -> None:
+        self._greeted: dict[str, bool] = {}
+        """Whether the agent has said that it heard us, for each VM that runs."""
+        self._said_at: dict[str, float] = {}
+
+    def hear(self, event: HypervisorEvent, now: float) -> SendToGuest | None:
+        """The greeting that follows from an event."""
+        match event:
+            case VmAppeared(vm):
+                self._greeted[vm] = False
+                return self._welcome(vm, now)
+            case VmGone(vm):
+                self._greeted.pop(vm, None)
+                self._said_at.pop(vm, None)
+            case GuestSpoke(vm, wire.Hello(welcomed=True)):
+                self._greeted[vm] = True
+            case GuestSpoke(vm, wire.Hello()):
+                self._greeted[vm] = False
+                return self._welcome(vm, now)
+            case GuestSpoke(vm) if self._greeted.get(vm) is False:
+                if now - self._said_at.get(vm, now) >= AGAIN_SECONDS:
+                    return self._welcome(vm, now)
+        return None
+
+    def _welcome(self, vm: str, now: float) -> SendToGuest:
+        self._said_at[vm] = now
+        return SendToGuest(vm, wire.Welcome(__version__))

@@ -1,0 +1,146 @@
+"""What must outlive a controller: who is in charge here, what was promised, what was paused and stopped.
+
+It lies in /run, so it is gone when the host restarts, and with it every VM. Times are seconds of the
+host's monotonic clock, which all controllers of one boot share.
+
+    StateError
+    └── AlreadyRunning      another controller is in charge of this host
+"""
+
+import fcntl
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from host_controller.core.books.ledger import Reservation
+from host_controller.core.operations.standstill import Standstill, left_behind
+from host_controller.core.vm.record import LeftPlug
+from host_controller.errors import DynmemError
+
+
+class StateError(DynmemError):
+    """The state directory cannot be used."""
+
+
+class AlreadyRunning(StateError):  # noqa: N818 # read as what happened
+    """Two controllers on one host would grant the same memory twice."""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A VM that the controller has stopped after a reset, and must let run."""
+
+    uuid: str
+    since: float
+    until: float
+    vcpu_seconds: float | None = None
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What the next controller is told."""
+
+    reservations: tuple[Reservation, ...] = ()
+    paused: tuple[str, ...] = ()
+    """UUIDs of VMs that the operator has paused."""
+    paused_all: bool = False
+    standing: tuple[Standing, ...] = ()
+    plugs: dict[str, LeftPlug] = {}
+    """DIMMs that were asked for and have not been seen yet, by UUID."""
+
+
+class StateDir:
+    """The directory, held from `open` to `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problem: str | None = None
+        """Why nothing was found of the controller before, when there was something."""
+        self._lock: IO[str] | None = None
+        self._saved: Remembered | None = None
+
+    def open(self) -> Remembered:
+        """Take charge, and read what the controller before has left. What cannot be read is left out.
+
+        Raises:
+            AlreadyRunning: with the process that holds the lock.
+            StateError: the directory cannot be made or written.
+        """
+        file = self.path / "dynmem.lock"
+        try:
+            self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            lock = file.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise StateError(
+                f"{file}: {error.strerror}", hint="run as root, or name another --state-dir"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read(100).strip() or "somebody else"
+            lock.close()
+            raise AlreadyRunning(
+                f"another controller is in charge of this host: {holder} holds {file}",
+                hint="stop it first: systemctl stop dynmem, or end that process",
+            ) from None
+        lock.seek(0)
+        lock.truncate()
+        lock.write(f"pid {os.getpid()}\n")
+        lock.flush()
+        self._lock = lock
+        self._saved = self._read()
+        return self._saved
+
+    def save(self, remembered: Remembered) -> None:
+        """Leave this for the next controller; nothing is written when nothing has changed.
+
+        Raises:
+            OSError: the file could not be replaced; the old one is whole.
+        """
+        if remembered == self._saved:
+            return
+        new = self._file.with_suffix(".new")
+        new.write_bytes(msgspec.json.format(msgspec.json.encode(remembered)) + b"\n")
+        new.replace(self._file)
+        self._saved = remembered
+
+    def close(self) -> None:
+        """Let another take charge."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @property
+    def _file(self) -> Path:
+        return self.path / "state.json"
+
+    def _read(self) -> Remembered:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=Remembered)
+        except FileNotFoundError:
+            pass  # the first controller since the host started
+        except (OSError, msgspec.DecodeError) as error:
+            self.problem = f"{self._file}: {error}"
+        return Remembered()
+
+
+def remembered(
+    reservations: Iterable[Reservation],
+    paused: Iterable[str],
+    paused_all: bool,
+    standstills: Mapping[str, Standstill],
+    plugs: Mapping[str, LeftPlug],
+) -> Remembered:
+    """The same facts in the same order give the same file."""
+    return Remembered(
+        tuple(sorted(reservations, key=lambda one: one.name)),
+        tuple(sorted(paused)),
+        paused_all,
+        tuple(
+            Standing(uuid, one.since, one.until, one.vcpu_seconds)
+            for uuid, one in left_behind(standstills).items()
+        ),
+        dict(sorted(plugs.items())),
+    )

@@ -1,0 +1,109 @@
+"""What every VM costs and asks for, and the sums of it, kept up to date one VM at a time.
+
+A step of the engine deals with the few VMs that something happened to, while the budget depends on all. So
+each VM has an account, and a changed account corrects the sums by its difference: exact, since all of it is
+whole bytes.
+"""
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from host_controller.core.policy.balance import Claims
+from host_controller.core.policy.plan import SMALLEST_DEAD_BAND, grow_dead_band, shrink_dead_band
+
+
+class Account(NamedTuple):
+    """One VM's, bytes."""
+
+    guest_charge: int
+    """The part of its charge that a balloon target can raise."""
+    fixed: int
+    """What it takes of the budget beside its goal; all that it costs while it cannot be moved."""
+    growth: int
+    """How much its demand grows in a second."""
+    next_dimm: int
+    """What its next DIMM would cost, while it is near the end of its RAM."""
+    held: int
+    """Usable memory that it has been given."""
+    claims: Claims | None
+    """What it asks of the balance; None while it cannot be moved."""
+
+
+_NOTHING: Final = Account(0, 0, 0, 0, 0, None)
+_NO_CLAIMS: Final = Claims(0, 0, 0, 0, 0)
+
+
+class Accounts:
+    """Every VM's account, by UUID."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, Account] = {}
+        self.charges: dict[str, int] = {}
+        """The most that each VM may cost the host."""
+        self.claims: dict[str, Claims] = {}
+        """Of the VMs that can be moved."""
+        self.charged_bytes = 0
+        self.fixed_bytes = 0
+        self.growth_bytes = 0
+        self.needed_bytes = 0
+        self.changes = 0
+        """Counts changes of claims: as long as it stands still, so does the balance of one budget."""
+        self._next_dimms: dict[str, int] = {}
+
+    @property
+    def next_dimm_bytes(self) -> int:
+        """The largest DIMM that somebody may want next: it is paid at full size."""
+        return max(self._next_dimms.values(), default=0)
+
+    def charge(self, vm: str, charge_bytes: int) -> None:
+        """What a VM costs now."""
+        self.charged_bytes += charge_bytes - self.charges.get(vm, 0)
+        self.charges[vm] = charge_bytes
+
+    def enter(self, vm: str, new: Account) -> None:
+        """Replace a VM's account, or open one."""
+        old = self.of.get(vm, _NOTHING)
+        self.of[vm] = new
+        self.fixed_bytes += new.fixed - old.fixed
+        self.growth_bytes += new.growth - old.growth
+        if new.next_dimm:
+            self._next_dimms[vm] = new.next_dimm
+        elif old.next_dimm:
+            del self._next_dimms[vm]
+        if new.claims != old.claims:
+            self._claim(vm, old.claims, new.claims)
+
+    def close(self, vm: str) -> None:
+        """The VM is gone, if it ever was there."""
+        self.charge(vm, 0)
+        self.enter(vm, _NOTHING)
+        del self.of[vm], self.charges[vm]
+
+    def away_from(self, goals: Mapping[str, int]) -> tuple[int, list[str], list[str]]:
+        """What is missing from these goals in sum; who has too much or too little; who has a little too much.
+
+        The last are within the dead band of a shrinking that nobody needs.
+        """
+        missing = 0
+        far, near = [], []
+        accounts = self.of
+        for vm, goal in goals.items():
+            held = accounts[vm].held
+            more = goal - held
+            if more > 0:
+                missing += more
+            if -SMALLEST_DEAD_BAND <= more <= SMALLEST_DEAD_BAND:
+                continue  # most of them
+            if more > grow_dead_band(held) or -more > shrink_dead_band(held):
+                far.append(vm)
+            elif -more > grow_dead_band(held):
+                near.append(vm)
+        return missing, far, near
+
+    def _claim(self, vm: str, old: Claims | None, new: Claims | None) -> None:
+        self.changes += 1
+        self.needed_bytes += (new or _NO_CLAIMS).need - (old or _NO_CLAIMS).need
+        if new is None:
+            del self.claims[vm]
+        else:
+            self.claims[vm] = new

@@ -1,0 +1,74 @@
+"""What is left when every VM is charged: the sum that never exceeds the capacity."""
+
+from dataclasses import dataclass, field
+
+from host_controller.core.model import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Memory promised to a VM that is about to start."""
+
+    name: str
+    size_bytes: int
+    expires: float
+
+
+@dataclass(slots=True)
+class Overdraft:
+    """A time in which the charges exceeded the capacity: only a named event can cause one (rule 1b)."""
+
+    cause: str
+    started: float
+    peak_bytes: int
+    ended: float | None = None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The books of one host."""
+
+    settings: Settings
+    reservations: dict[str, Reservation] = field(default_factory=dict)
+    room_wanted: dict[str, int] = field(default_factory=dict)
+    """For VMs that wait to start, by name: not promised yet and no charge, but others are shrunk for it."""
+    unmanaged_bytes: int = 0
+    overdraft: Overdraft | None = None
+
+    def capacity(self) -> int:
+        """What managed VMs and reservations may cost in sum."""
+        return self.settings.capacity_bytes - self.unmanaged_bytes
+
+    def reserved(self) -> int:
+        """The sum of the reservations."""
+        return sum(r.size_bytes for r in self.reservations.values())
+
+    def wanted(self) -> int:
+        """What VMs that wait to start still need, in sum."""
+        return sum(self.room_wanted.values())
+
+    def headroom(self, charged_bytes: int) -> int:
+        """What may still be granted beside charges of that sum; negative in an overdraft."""
+        return self.capacity() - self.reserved() - charged_bytes
+
+    def expire(self, now: float) -> list[Reservation]:
+        """Drop reservations whose VM never came."""
+        gone = [r for r in self.reservations.values() if r.expires <= now]
+        for reservation in gone:
+            del self.reservations[reservation.name]
+        return gone
+
+    def record(self, headroom_bytes: int, cause: str, now: float) -> Overdraft | None:
+        """Open, deepen or close the overdraft; returns it when it was opened or closed."""
+        current = self.overdraft
+        if headroom_bytes < 0:
+            if current is None:
+                self.overdraft = Overdraft(cause, now, -headroom_bytes)
+                return self.overdraft
+            current.peak_bytes = max(current.peak_bytes, -headroom_bytes)
+            return None
+        if current is not None:
+            current.ended = now
+            self.overdraft = None
+            return current
+        return None

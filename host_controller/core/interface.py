@@ -1,0 +1,309 @@
+"""The contract between the engine and whatever runs VMs: commands go down, events come up.
+
+`libvirt.py` beside this file carries it out on real hosts, `host_controller.simulator` on simulated
+ones, and the engine cannot tell which. Every method returns at once. The outcome of each command with
+a `ticket` arrives later as exactly one `CommandDone`, in order per VM; everything else that happens
+arrives as an event of its own. Times in events are seconds of the controller's monotonic clock.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent import wire
+from host_controller.core.model import (
+    BalloonStats,
+    Dimm,
+    HostFacts,
+    RunState,
+    VmConfig,
+)
+
+# --- commands ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SetTarget:
+    """Send the balloon's target, in QEMU's terms (offline DIMMs count as given)."""
+
+    vm: str
+    ticket: int
+    target_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttachDimm:
+    """Plug a pc-dimm; the VM's DIMMs arrive as `DimmsChanged` before the command is done."""
+
+    vm: str
+    ticket: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DetachDimm:
+    """Ask for a DIMM to leave; done means asked. `DimmsChanged` or `DimmRefused` follows, or nothing."""
+
+    vm: str
+    ticket: int
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeVirtioMem:
+    """Ask the virtio-mem device for another size; the guest follows as far and as fast as it can."""
+
+    vm: str
+    ticket: int
+    requested_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspend:
+    """Stop the VM's vCPUs."""
+
+    vm: str
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Let the VM's vCPUs run again."""
+
+    vm: str
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendToGuest:
+    """Write a message to the agent; it may be lost, so whoever needs an answer waits for it with a limit."""
+
+    vm: str
+    message: wire.HostMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SetPace:
+    """How often to read a VM's balloon and resident memory. Events still arrive at once."""
+
+    vm: str
+    period_seconds: float
+
+
+Command = SetTarget | AttachDimm | DetachDimm | ResizeVirtioMem | Suspend | Resume | SendToGuest | SetPace
+
+# --- events -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VmAppeared:
+    """A managed VM runs: it was started, arrived by migration, was restored, enabled, or found at connect.
+
+    Sent again after a reconnection; the engine then takes the VM over anew.
+    """
+
+    vm: str
+    config: VmConfig
+    state: RunState
+    dimms: tuple[Dimm, ...]
+    actual_bytes: int
+    booted: bool
+    """True when its start was seen, so that nothing inside it can be older than this event."""
+    virtio_mem_bytes: int = 0
+    """Plugged by the virtio-mem device."""
+    virtio_mem_requested_bytes: int = 0
+    vcpu_seconds: float | None = None
+    """Processor time of its vCPUs so far, if they stand still and it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class VmGone:
+    """The VM stopped, migrated away or is no longer managed: it costs nothing any more."""
+
+    vm: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class VmConfigChanged:
+    """The domain's XML was changed while it runs, by us or by somebody else."""
+
+    vm: str
+    config: VmConfig
+
+
+@dataclass(frozen=True, slots=True)
+class VmStateChanged:
+    """vCPUs were stopped or continued, or the guest crashed."""
+
+    vm: str
+    state: RunState
+
+
+@dataclass(frozen=True, slots=True)
+class VmReset:
+    """The guest was reset: its kernel starts again, with all DIMMs still plugged (facts: traps 4, 5)."""
+
+    vm: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """A job that moves or copies the VM (migration, save, snapshot) began or ended."""
+
+    vm: str
+    job: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BalloonChanged:
+    """QEMU's BALLOON_CHANGE: the driver wrote `actual`, so it lives."""
+
+    vm: str
+    actual_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BalloonSampled:
+    """A poll of the balloon: `actual` is the guest's claim; the statistics are None when switched off."""
+
+    vm: str
+    actual_bytes: int
+    stats: BalloonStats | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentSampled:
+    """What the host's kernel says that the VM holds: a fact, not a claim."""
+
+    vm: str
+    guest_bytes: int
+    """Resident part of the mappings that are guest RAM."""
+    overhead_bytes: int
+    """Pss of QEMU's other mappings."""
+    huge_bytes: int = 0
+    """The part of guest_bytes in huge pages."""
+
+
+@dataclass(frozen=True, slots=True)
+class DimmsChanged:
+    """The VM's plugged DIMMs, whole list.
+
+    Also said, changed or not, once a command that was told as timed out has come to its end.
+    """
+
+    vm: str
+    dimms: tuple[Dimm, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DimmRefused:
+    """The guest would not give a DIMM back."""
+
+    vm: str
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class VirtioMemChanged:
+    """The virtio-mem device has another size, or was asked for one by somebody."""
+
+    vm: str
+    current_bytes: int
+    requested_bytes: int | None = None
+    """None: the event said nothing of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDone:
+    """The outcome of a command; `error` is None when it was carried out."""
+
+    vm: str
+    ticket: int
+    error: str | None
+    timed_out: bool = False
+    """Nobody knows whether it was carried out; the VM may still be working on it."""
+    seconds: float = 0.0
+    vcpu_seconds: float | None = None
+    """Of `Suspend`: the processor time of its vCPUs until they were stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpoke:
+    """A well-formed message of a guest's agent. Its content is a claim."""
+
+    vm: str
+    untrusted_message: wire.GuestMessage
+
+
+@dataclass(frozen=True, slots=True)
+class GuestNoise:
+    """Something on the port that is not a message, counted by kind and never shown to the policy."""
+
+    vm: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuestGone:
+    """The agent closed its end of the port."""
+
+    vm: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostSampled:
+    """The host's own memory."""
+
+    facts: HostFacts
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionChanged:
+    """The hypervisor cannot be reached, or can be again."""
+
+    up: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A second has passed."""
+
+
+HypervisorEvent = (
+    VmAppeared
+    | VmGone
+    | VmConfigChanged
+    | VmStateChanged
+    | VmReset
+    | JobChanged
+    | BalloonChanged
+    | BalloonSampled
+    | ResidentSampled
+    | DimmsChanged
+    | DimmRefused
+    | VirtioMemChanged
+    | CommandDone
+    | GuestSpoke
+    | GuestNoise
+    | GuestGone
+    | HostSampled
+    | ConnectionChanged
+)
+
+Inbox = Callable[[HypervisorEvent], None]
+
+
+class Hypervisor(Protocol):
+    """What the controller's daemon needs of a hypervisor."""
+
+    def submit(self, command: Command) -> None:
+        """Start a command; never blocks and never raises for what happens to the VM."""
+
+    async def start(self, inbox: Inbox) -> None:
+        """Connect, say what runs, and go on saying what happens until `stop`; reconnects by itself."""
+
+    async def stop(self) -> None:
+        """Let go of every VM, as it is, and of every descriptor and thread."""

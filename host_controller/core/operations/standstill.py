@@ -1,0 +1,161 @@
+"""A VM that was reset while memory is short stands still until there is room for what it may take.
+
+A new kernel touches what it likes of the VM's RAM, balloon or not (facts: trap 4). Where the charge of all of
+it does not fit, the vCPUs are stopped before that kernel has got far: a VM that stands still holds what it
+holds. Room is made meanwhile as for a VM that is to start: it is charged in full, so the others get smaller
+and nobody grows. Then it runs on, after `Settings.reset_wait_seconds` at the latest, and what is still
+missing is an overdraft with its cause.
+
+Whoever lets the VM run in between is not contradicted, and whatever stands still without us stays so.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from host_controller.core.books import charge as books
+from host_controller.core.interface import Command, CommandDone, Resume, Suspend
+from host_controller.core.model import RunState
+from host_controller.core.vm.record import Vm
+from host_controller.units import format_size
+
+RETRY_SECONDS: Final = 1.0
+"""Between two attempts to let a VM run."""
+
+
+VCPU_NOISE_SECONDS: Final = 0.1
+"""A kernel needs far more to boot, and somebody to stop and start it again."""
+
+
+class Stage(StrEnum):
+    """How far it is."""
+
+    DUE = "due"
+    """It was reset; whether there is room for it is not known yet."""
+    STOPPING = "stopping"
+    STANDING = "standing"
+    STARTING = "starting"
+    OVER = "over"
+
+
+@dataclass(slots=True)
+class Standstill:
+    """Of one VM."""
+
+    since: float
+    until: float
+    """The longest that it stands still."""
+    stage: Stage = Stage.DUE
+    missing_bytes: int = 0
+    """Of what it may take, at the last look."""
+    vcpu_seconds: float | None = None
+    """Processor time of its vCPUs when they were stopped: a later controller sees whether they ran since."""
+    told: list[str] = field(default_factory=list)
+    """What happened, for people; taken by the engine."""
+    _ticket: int = -1
+    _answered: bool = True
+    _retry_at: float = 0.0
+
+    def describe(self, now: float) -> str:
+        """For people."""
+        return (
+            f"it stands still after its reset until {format_size(self.missing_bytes)} more are free, "
+            f"for {max(0.0, self.until - now):.0f} s at most"
+        )
+
+    def ran_since(self, vcpu_seconds: float | None, now: float) -> bool:
+        """Whether a VM that is found to stand still has run since we stopped it: then somebody else did.
+
+        Where that is not known it stands still because of us only as long as it would.
+        """
+        if vcpu_seconds is None or self.vcpu_seconds is None:
+            return now > self.until
+        return abs(vcpu_seconds - self.vcpu_seconds) > VCPU_NOISE_SECONDS
+
+    def state_changed(self, state: RunState, name: str) -> None:
+        """The hypervisor says that its vCPUs stand still, or run."""
+        if state is RunState.PAUSED and self.stage is Stage.STOPPING:
+            self.stage = Stage.STANDING
+        elif state is not RunState.PAUSED and self.stage in (Stage.STANDING, Stage.STARTING):
+            if self.stage is Stage.STANDING:
+                self.told.append(f"somebody else let {name} run")
+            self.stage = Stage.OVER
+
+    def done(self, event: CommandDone) -> None:
+        """The hypervisor answered."""
+        if event.ticket != self._ticket:
+            return
+        self._answered = True
+        if self.stage is Stage.STARTING:
+            if event.error is None:
+                self.stage = Stage.OVER
+        elif event.error is None:
+            self.vcpu_seconds = event.vcpu_seconds
+        elif not event.timed_out:
+            self.stage = Stage.OVER  # it was not stopped, and runs
+
+    def advance(self, vm: Vm, free_bytes: int, ticket: Callable[[], int], now: float) -> list[Command]:
+        """The next command for it. `free_bytes`: what would be free if nobody who stands still ran."""
+        self.missing_bytes = max(0, books.unheld(vm) - max(0, free_bytes))
+        uuid, name = vm.config.uuid, vm.name
+        if vm.job is not None and self.stage is not Stage.DUE:
+            return []  # whoever moves or saves it has it as it is
+        enough = self.missing_bytes == 0 or now >= self.until
+        go_on = enough or vm.held or vm.fault is not None
+        if self.stage is Stage.DUE:
+            if go_on or vm.job is not None or vm.state is not RunState.RUNNING:
+                self.stage = Stage.OVER
+                return []
+            self.stage, self._ticket, self._answered = Stage.STOPPING, ticket(), False
+            missing = format_size(self.missing_bytes)
+            self.told.append(f"{name} stands still after its reset: {missing} of its RAM are not free")
+            return [Suspend(uuid, self._ticket)]
+        starting = self.stage is Stage.STARTING
+        if (go_on or starting) and self._answered and now >= self._retry_at:
+            if not starting:
+                text = f"{name} runs on, {now - self.since:.1f} s after its reset"
+                if self.missing_bytes:
+                    text += f"; {format_size(self.missing_bytes)} could not be found"
+                self.told.append(text)
+            self.stage, self._ticket, self._answered = Stage.STARTING, ticket(), False
+            self._retry_at = now + RETRY_SECONDS
+            return [Resume(uuid, self._ticket)]
+        return []
+
+    def holds_nothing_more(self, vm: Vm) -> bool:
+        """Its vCPUs are known to stand still."""
+        return self.stage is Stage.STANDING and vm.state is RunState.PAUSED
+
+
+def left_behind(standstills: Mapping[str, Standstill]) -> dict[str, Standstill]:
+    """What the next controller must know of, by UUID."""
+    return {
+        uuid: replace(one, stage=Stage.STANDING, told=[])
+        for uuid, one in standstills.items()
+        if one.stage not in (Stage.DUE, Stage.OVER)
+    }
+
+
+def still_bytes(standstills: Mapping[str, Standstill], vms: Mapping[str, Vm]) -> int:
+    """What VMs that stand still are charged with and cannot take before they are let run."""
+    found = [(one, vms[uuid]) for uuid, one in standstills.items()]
+    return sum(books.unheld(vm) for one, vm in found if one.holds_nothing_more(vm))
+
+
+def advance_all(
+    standstills: Mapping[str, Standstill],
+    vms: Mapping[str, Vm],
+    headroom_bytes: int,
+    ticket: Callable[[], int],
+    now: float,
+) -> Iterable[tuple[Vm, Standstill, list[Command]]]:
+    """Everybody's next command, in the order of their resets: whoever fits in what is free goes first."""
+    free = headroom_bytes + sum(books.unheld(vms[uuid]) for uuid in standstills)
+    for uuid, one in standstills.items():
+        vm = vms[uuid]
+        commands = one.advance(vm, free, ticket, now)
+        vm.stopped = one.stage not in (Stage.DUE, Stage.OVER)
+        if one.stage in (Stage.OVER, Stage.STARTING):
+            free -= books.unheld(vm)
+        yield vm, one, commands

@@ -1,0 +1,49 @@
+"""When the host itself runs out: then growth stops, and what exceeds need is taken from all by weight.
+
+It should never come to this, since charges stay within the capacity. It does when something beside the VMs
+grows past the reserve, or when somebody's pages are already in host swap: an alarm, never a resource.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from host_controller.core.model import HostFacts
+from host_controller.units import MIB, format_size
+
+START_SHARE: Final = 0.5
+END_SHARE: Final = 0.75
+"""Of the reserve: it starts when less than the one is available, and ends above the other."""
+SWAP_NOISE_BYTES: Final = 1 * MIB
+SWAP_CALM_SECONDS: Final = 60.0
+"""VM pages that went to swap stay there until they are touched; only fresh ones are an emergency."""
+
+
+@dataclass(slots=True)
+class Emergency:
+    """Follows the host's own memory; `cause` is None while all is well."""
+
+    cause: str | None = None
+    since: float = -math.inf
+    _swapped_bytes: int | None = None
+    _swapped_at: float = -math.inf
+
+    def observe(self, facts: HostFacts, reserve_bytes: int) -> bool:
+        """Take in a reading of the host; True when an emergency began or ended with it."""
+        if self._swapped_bytes is not None and facts.vm_swap_bytes > self._swapped_bytes + SWAP_NOISE_BYTES:
+            self._swapped_at = facts.at
+        self._swapped_bytes = facts.vm_swap_bytes
+        share = END_SHARE if self.cause else START_SHARE
+        found = None
+        if facts.at - self._swapped_at < SWAP_CALM_SECONDS:
+            found = f"{format_size(facts.vm_swap_bytes)} of VMs are in the host's swap"
+        elif facts.available_bytes < share * reserve_bytes:
+            found = (
+                f"only {format_size(facts.available_bytes)} are available on the host, "
+                f"less than {share:.0%} of its reserve of {format_size(reserve_bytes)}"
+            )
+        changed = (found is None) != (self.cause is None)
+        if changed:
+            self.since = facts.at
+        self.cause = found if changed or self.cause is None else self.cause
+        return changed

@@ -1,0 +1,107 @@
+"""The next size of a VM's virtio-mem device: in steps that the guest can bear, as for DIMMs and the balloon.
+
+Memory comes from the balloon first, and leaves from the device first: what is unplugged takes its page
+structures along, and what is plugged beside an inflated balloon pays for them in vain. Sizes are bytes.
+"""
+
+from typing import Final
+
+from host_controller.core.model import VIRTIO_MEM, Settings
+from host_controller.core.policy.plan import bearable_dimm, heard_lately, spare_bytes
+from host_controller.core.vm.record import STARTING, Vm
+from host_controller.core.vm.virtio_mem import LATE_SECONDS
+from host_controller.units import MIB, format_size, round_down, round_up
+
+OFFLINE_SECONDS: Final = 5.0
+"""Memory that nobody brought online may still come for so long."""
+
+
+def bearable(vm: Vm) -> int:
+    """How much the guest can be given at once.
+
+    The rest of a memory block that is there already needs no page structures; whole blocks are as DIMMs.
+    """
+    started = round_up(vm.virtio_mem.requested_bytes, vm.block_bytes) - vm.virtio_mem.requested_bytes
+    return started + bearable_dimm(vm)
+
+
+def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
+    """The size to ask for so that the guest has `wanted_bytes` more, or 0 and the reason why not."""
+    now, block = vm.virtio_mem.requested_bytes, vm.config.virtio_mem_block_bytes
+    room = min(vm.config.virtio_mem_bytes, vm.config.limits.maximum_bytes - vm.ram_bytes) - now
+    if round_down(room, block) <= 0:
+        return 0, "it has all of its maximum"
+    bite = round_down(bearable(vm), block)
+    if bite <= 0:
+        return 0, "the guest has too little free memory for the page structures of more"
+    payable = round_down(payable_bytes, block)
+    if payable <= 0:
+        return 0, f"{format_size(max(0, payable_bytes))} is free"
+    return now + min(round_up(wanted_bytes, block), round_down(room, block), bite, payable), None
+
+
+def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float) -> int | None:
+    """The size to ask for so that the guest has up to `excess_bytes` less; None when it is not to shrink now.
+
+    Not below what it has to spare, nor by more than a second's work (rule 2).
+    """
+    device = vm.virtio_mem
+    if vm.config.growth is not VIRTIO_MEM or not heard_lately(vm, now):
+        return None
+    if not device.requested_bytes or now < vm.unplug_refused_until:
+        return None
+    rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
+    most = min(excess_bytes, spare_bytes(vm), rate, device.requested_bytes)
+    step = round_down(most, vm.config.virtio_mem_block_bytes)
+    return device.requested_bytes - step if step > 0 else None
+
+
+def exchange(vm: Vm, now: float) -> tuple[int, int] | None:
+    """A smaller size, and the balloon's target under which the guest misses nothing; None without need.
+
+    After blocks that would not go the balloon took their place: when they may be asked for again, the two
+    change places.
+    """
+    device, ballooned = vm.virtio_mem, vm.ram_bytes - vm.entitled_bytes
+    if now < vm.unplug_refused_until or not device.settled or ballooned < vm.block_bytes:
+        return None
+    # One memory block at a time: little is lent to a guest that refuses again.
+    most = min(ballooned, device.requested_bytes, vm.block_bytes)
+    step = round_down(most, vm.config.virtio_mem_block_bytes)
+    return (device.requested_bytes - step, vm.entitled_bytes + step) if step > 0 else None
+
+
+def unfinished(vm: Vm, now: float) -> int | None:
+    """The size to ask for because what was asked for is not what should be; None when all is well.
+
+    After a reset QEMU unplugs all, and the new kernel would plug at once what the old one was given, before
+    anybody can say what it needs. A size that was asked for by somebody else, by a controller before this one
+    or in a command that failed is followed to its end.
+    """
+    device = vm.virtio_mem
+    if vm.phase is STARTING and vm.facts is None:
+        return 0 if device.requested_bytes or device.unsure else None
+    if device.unsure:
+        # QEMU may not have told yet all that was plugged before the command that failed.
+        return max(device.current_bytes, device.confirmed_bytes)
+    late = now - max(device.moved_at, device.asked_at) > LATE_SECONDS
+    return device.requested_bytes if late and not device.settled else None
+
+
+def idle_bytes(vm: Vm) -> int:
+    """What is plugged and not in the guest's MemTotal: by its memory blocks, which may be plugged in part."""
+    facts, current = vm.facts, vm.virtio_mem.current_bytes
+    if facts is None:
+        return 0
+    return max(0, min(vm.offline_bytes, current, vm.present_bytes + current - facts.usable_bytes))
+
+
+def unused(vm: Vm, now: float) -> int | None:
+    """The size without what the guest plugged and did not bring online; None when there is no such thing."""
+    device = vm.virtio_mem
+    if now < vm.unplug_refused_until or not device.settled:
+        return None
+    idle = round_up(idle_bytes(vm), vm.config.virtio_mem_block_bytes)
+    if idle < MIB or now - max(device.moved_at, device.asked_at, vm.since) < OFFLINE_SECONDS:
+        return None
+    return max(0, device.requested_bytes - idle)

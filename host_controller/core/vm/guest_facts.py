@@ -1,0 +1,167 @@
+"""What is believed of a guest's words: a claim becomes facts, or a contradiction that is counted."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from agent import wire
+from host_controller.core.model import BalloonStats, GuestFacts, VmConfig
+from host_controller.core.vm.virtio_mem import VirtioMem
+from host_controller.units import GIB, MIB, round_down, round_up
+
+PAGE_BYTES: Final = 4096
+
+BLOCK_SLACK: Final = 2
+"""Memory blocks by which a guest may count more than its RAM: one partly filled at each end of the hole
+below 4 GiB."""
+RESTART_SECONDS: Final = 15.0
+"""After so much silence a sequence that starts again is a new agent whose Hello was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """A report that cannot be true. It is dropped and counted under `kind`; nothing else follows from it."""
+
+    kind: str
+    detail: str
+
+
+def facts_from_report(
+    untrusted_report: wire.Report,
+    *,
+    config: VmConfig,
+    ram_bytes: int,
+    now: float,
+    previous: GuestFacts | None,
+    block_bytes: int = 128 * MIB,
+    virtio_mem: VirtioMem | None = None,
+) -> GuestFacts | Contradiction:
+    """What is believed of a report, given what the hypervisor knows.
+
+    `ram_bytes` is boot RAM plus DIMMs; `previous` the last facts accepted, None after a Hello (a new agent
+    counts from 0 again). Within one report:
+
+    usable = RAM − offline − ballooned, where memory that was plugged and that the guest has not seen yet
+    (online + offline < RAM) counts as offline. All but RAM is the guest's own count of the same instant,
+    so that usable − available means something; it is refused where it contradicts the hypervisor.
+
+    With `virtio_mem` what is plugged comes on top. Then memory blocks may be plugged in part, so their number
+    says little, and QEMU's word of the size is up to a second old; MemTotal says it to the page. So once we
+    know what the kernel took at boot, usable = MemTotal + that. Until then what is missing in the blocks is
+    taken to be missing in those that are offline: demand is rather too large than too small.
+    """
+    report = untrusted_report
+    block = max(block_bytes, MIB)
+    seen = report.online_bytes + report.offline_bytes
+    most, largest = ram_bytes, ram_bytes
+    if virtio_mem is not None:
+        most += virtio_mem.may_hold_bytes
+        ram_bytes += virtio_mem.current_bytes
+        if not virtio_mem.steady(now):
+            ram_bytes = min(most, max(ram_bytes, seen))
+        largest = max(most, largest + config.virtio_mem_bytes)
+    for kind, value, limit in (
+        ("total-above-ram", report.total_bytes, most),
+        ("ballooned-above-ram", report.ballooned_bytes, most),
+        ("blocks-above-ram", seen, round_up(largest, block) + BLOCK_SLACK * block),
+    ):
+        if value > limit:
+            return Contradiction(kind, f"{value} bytes; {limit} at most can be true")
+    if previous is not None and not (previous.from_agent and report.boot_id_prefix == previous.boot_id):
+        previous = None  # of another kernel, or of its balloon driver: not to be compared with
+    if previous is not None and report.sequence <= previous.sequence and now - previous.at < RESTART_SECONDS:
+        return Contradiction("sequence-back", f"{report.sequence} after {previous.sequence}")
+    all_seen = seen >= ram_bytes or not seen
+    plugged = max(0, ram_bytes - report.offline_bytes) if all_seen else report.online_bytes
+    usable = plugged - report.ballooned_bytes
+    if virtio_mem is not None and all_seen:
+        boot = config.boot_ram_bytes
+        missing = max(0, seen - ram_bytes - (round_up(boot, block) - boot))
+        usable += min(missing, report.offline_bytes)
+    unsure = virtio_mem is not None and (report.offline_bytes or not virtio_mem.steady(now))
+    if unsure and previous is not None:
+        # Not bounded by `most`, which may lag behind: the kernel would seem to have taken less from now on.
+        usable = report.total_bytes + previous.kernel_bytes
+    if usable + block < report.total_bytes:
+        return Contradiction("total-above-usable", f"{report.total_bytes} of {usable} usable bytes")
+    if usable < report.total_bytes:
+        # The hypervisor's word is the older one, and what the kernel took stays.
+        usable = report.total_bytes + (0 if previous is None else previous.kernel_bytes)
+    return GuestFacts(
+        at=now,
+        boot_id=report.boot_id_prefix,
+        sequence=report.sequence,
+        from_agent=True,
+        usable_bytes=usable,
+        available_bytes=report.available_bytes,
+        free_bytes=report.free_bytes,
+        reclaimable_bytes=report.reclaimable_bytes,
+        total_bytes=report.total_bytes,
+        online_bytes=min(report.online_bytes, largest) if seen else ram_bytes,
+        offline_bytes=min(ram_bytes - plugged, ram_bytes),
+        movable_bytes=min(report.movable_bytes, largest),
+        # More than a quarter is no watermark: min_free_kbytes itself is refused above 5 %.
+        floor_bytes=min(report.floor_bytes, ram_bytes // 4),
+        swap_used_bytes=max(0, report.swap_disk_used_bytes - report.swap_cached_bytes),
+        swap_in_bytes=report.swap_in_pages * PAGE_BYTES,
+        refault_bytes=report.refault_pages * PAGE_BYTES,
+        stall_us=report.psi_some_total_us,
+        block_bytes=block,
+    )
+
+
+def kernel_estimate_bytes(ram_bytes: int) -> int:
+    """What a kernel may keep for itself at boot, rather too much than too little.
+
+    512 MiB lose 108 MiB (facts: 22): image and initrd weigh the same in every guest, memmap is 1/64 of RAM.
+    """
+    return 96 * MIB + min(ram_bytes // 16, GIB)
+
+
+def facts_from_stats(
+    stats: BalloonStats,
+    *,
+    config: VmConfig,
+    ram_bytes: int,
+    actual_bytes: int,
+    now: float,
+    sequence: int,
+    kernel_bytes: int | None = None,
+    block_bytes: int = 128 * MIB,
+    unseen_bytes: int = 0,
+) -> GuestFacts | Contradiction:
+    """What an agentless guest's balloon statistics say.
+
+    usable = actual − offline. The driver does not know what is offline: it is estimated as the part of
+    actual − total that the kernel (`kernel_bytes`: the smallest such difference ever seen before a plug,
+    else an estimate) does not explain, in whole memory blocks, and never more than was plugged. Rather too
+    little: what is taken for offline does not count as demand. `unseen_bytes`: what a virtio-mem device may
+    have plugged since QEMU last told its size.
+    """
+    if stats.total_bytes > ram_bytes + unseen_bytes:
+        return Contradiction("total-above-ram", f"{stats.total_bytes} of {ram_bytes} bytes of RAM")
+    if stats.available_bytes > stats.total_bytes:
+        return Contradiction("available-above-total", f"{stats.available_bytes} of {stats.total_bytes} bytes")
+    if stats.total_bytes == 0:
+        return Contradiction("no-total", "the driver has not answered yet")
+    actual = min(actual_bytes, ram_bytes)
+    kernel = kernel_estimate_bytes(config.boot_ram_bytes) if kernel_bytes is None else kernel_bytes
+    plugged = max(0, ram_bytes - config.boot_ram_bytes)
+    unexplained = max(0, actual - stats.total_bytes - kernel)
+    offline = min(plugged, round_down(unexplained, block_bytes))
+    usable = max(actual - offline, stats.total_bytes)
+    return GuestFacts(
+        at=now,
+        boot_id="",
+        sequence=sequence,
+        from_agent=False,
+        usable_bytes=usable,
+        available_bytes=stats.available_bytes,
+        free_bytes=0,
+        reclaimable_bytes=0,
+        total_bytes=stats.total_bytes,
+        online_bytes=ram_bytes - offline,
+        offline_bytes=offline,
+        movable_bytes=0,
+        floor_bytes=0,
+        block_bytes=block_bytes,
+    )

@@ -1,0 +1,98 @@
+"""A VM's virtio-mem device as it is known: what is plugged, what was asked for, and what may still come.
+
+QEMU plugs nothing by itself. The guest's driver asks for blocks until the requested size is reached, and
+gives back those that it can empty: the two sizes may differ for as long as the guest likes, and the driver
+may close the gap at any moment. So the larger one is what the device costs.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Final
+
+from host_controller.core.interface import ResizeVirtioMem
+
+LATE_SECONDS: Final = 2.0
+"""QEMU tells a device's size once a second at most, so what it tells may be as old as this."""
+
+
+@dataclass(slots=True)
+class VirtioMem:
+    """Of one VM; all zero where there is no such device. Sizes are bytes."""
+
+    current_bytes: int = 0
+    """Plugged. QEMU tells a change up to a second late."""
+    requested_bytes: int = 0
+    """The size last asked for, by us or by somebody else."""
+    ceiling_bytes: int = 0
+    """The largest size that may still be asked for: paid before it is asked, or of a command that failed."""
+    unsure: bool = False
+    """A command failed: nobody knows which size is asked for."""
+    confirmed_bytes: int = 0
+    """The size that was surely asked for last."""
+    _before_bytes: int = 0
+    """What it was asked for before it was asked for less: QEMU may not have told yet that it came to that."""
+    moved_at: float = -math.inf
+    """When the current size last changed."""
+    asked_at: float = -math.inf
+    _sent: dict[int, int] = field(default_factory=dict)
+    """Sizes asked for and not yet answered, by ticket."""
+
+    @property
+    def may_hold_bytes(self) -> int:
+        """The most that it can come to without another word of ours."""
+        return max(self.current_bytes, self.requested_bytes, self.ceiling_bytes, self._before_bytes)
+
+    @property
+    def settled(self) -> bool:
+        """The guest has what was asked for, no more and no less."""
+        return self.current_bytes == self.requested_bytes and not self._sent and not self.unsure
+
+    def steady(self, now: float) -> bool:
+        """What QEMU last told is what the guest has."""
+        return self.settled and now - max(self.moved_at, self.asked_at) > LATE_SECONDS
+
+    def catch_up(self, now: float) -> None:
+        """Time passes: by now QEMU has told what came of earlier sizes."""
+        if self._before_bytes and not self._sent and now - self.asked_at > LATE_SECONDS:
+            self._before_bytes = 0
+
+    def promise(self, size_bytes: int) -> None:
+        """Pay for a size that is about to be asked for."""
+        self.ceiling_bytes = max(self.ceiling_bytes, size_bytes)
+
+    def release(self) -> None:
+        """What was promised is not going to be asked for."""
+        if not self._sent and not self.unsure:
+            self.ceiling_bytes = self.requested_bytes
+
+    def ask(self, vm: str, ticket: int, size_bytes: int, now: float) -> ResizeVirtioMem:
+        """The command for another size; from now on the guest may come to hold that much."""
+        self.promise(max(size_bytes, self.requested_bytes))
+        if size_bytes < self.requested_bytes:
+            self._before_bytes = max(self._before_bytes, self.requested_bytes)
+        self.requested_bytes, self.asked_at = size_bytes, now
+        self._sent[ticket] = size_bytes
+        return ResizeVirtioMem(vm, ticket, size_bytes)
+
+    def answered(self, ticket: int, error: str | None) -> None:
+        """The hypervisor answered a command; one that is not ours is passed over."""
+        if self._sent.pop(ticket, None) is None:
+            return
+        self.unsure = error is not None
+        if error is None and not self._sent:
+            # Commands to one VM are carried out in order, so this one is in force.
+            self.ceiling_bytes = self.confirmed_bytes = self.requested_bytes
+
+    def observe(self, current_bytes: int, requested_bytes: int | None, now: float) -> bool:
+        """Take in what the hypervisor says; None: nothing was said of the request.
+
+        Returns whether somebody else has asked for another size.
+        """
+        if current_bytes != self.current_bytes:
+            self.current_bytes, self.moved_at = current_bytes, now
+        if requested_bytes is None or self._sent or requested_bytes == self.requested_bytes:
+            return False
+        foreign = not self.unsure
+        self.requested_bytes = self.confirmed_bytes = requested_bytes
+        self.promise(requested_bytes)
+        return foreign

@@ -1,0 +1,399 @@
+"""The hypervisor interface over libvirt: connects, follows every domain, and never lets one hold up another.
+
+Connections are divided by purpose (worker.Lanes): events, control, statistics, streams and quarantine. Each
+domain that runs has a worker, managed or not; an unmanaged one is only known by its RAM.
+"""
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import libvirt
+import libvirt_qemu  # type: ignore[import-untyped]
+import structlog
+
+from host_controller.core.interface import (
+    Command,
+    CommandDone,
+    ConnectionChanged,
+    DimmRefused,
+    GuestGone,
+    HostSampled,
+    HypervisorEvent,
+    Inbox,
+    SendToGuest,
+    SetPace,
+    VmAppeared,
+    VmGone,
+    VmReset,
+)
+from host_controller.core.model import RunState
+from host_controller.domain_xml.read import NAMESPACE
+from host_controller.errors import DynmemError
+from host_controller.host import memory
+from host_controller.host.qemu_process import ResidentMeter
+from host_controller.hypervisor import calls
+from host_controller.hypervisor.connections import Connection, Late
+from host_controller.hypervisor.eventloop import EVENT_THREAD, Mailbox
+from host_controller.hypervisor.worker import Lanes, VmWorker
+from host_controller.units import KIB
+
+CONNECT_LIMIT_SECONDS: Final = 60.0
+"""For listing and registering: a start hook may hold up a list for its whole time (facts: 20)."""
+FIRST_RETRY_SECONDS: Final = 0.2
+LAST_RETRY_SECONDS: Final = 2.0
+HOST_PERIOD_SECONDS: Final = 1.0
+JOIN_SECONDS: Final = 5.0
+
+_STOPPED_REASONS: Final = {
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "shut down",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "destroyed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "QEMU crashed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: "migrated away",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: "saved",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "failed",
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT: "reverted to a snapshot",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class LibvirtHypervisor:
+    """Carries out the `Hypervisor` contract on one libvirt host."""
+
+    def __init__(
+        self,
+        uri: str = "qemu:///system",
+        *,
+        host_period_seconds: float = HOST_PERIOD_SECONDS,
+        meminfo: Path = memory.MEMINFO,
+    ) -> None:
+        self._uri = uri
+        self._meminfo = meminfo
+        # The processes of a remote host's VMs cannot be looked at from here.
+        self._local = not urlsplit(uri).hostname
+        self._meter = ResidentMeter() if self._local else None
+        self._host_period = host_period_seconds
+        self._inbox: Inbox = lambda event: None
+        self._mailbox: Mailbox | None = None
+        self._lanes: Lanes | None = None
+        self._workers: dict[str, VmWorker] = {}
+        self._announced: set[str] = set()
+        self._lost = asyncio.Event()
+        self._lost_detail = ""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._events: Connection | None = None
+        self._registered: list[Callable[[], object]] = []
+
+    # --- the contract ---
+
+    def submit(self, command: Command) -> None:
+        """Hand the command to the VM's worker."""
+        worker = self._workers.get(command.vm)
+        match command:
+            case SendToGuest():
+                if worker is not None:
+                    worker.send(command)
+            case SetPace():
+                if worker is not None:
+                    worker.set_period(command.period_seconds)
+            case _ if worker is not None:
+                worker.submit(command)
+            case _:
+                reason = "the VM is not running" if self._lanes is not None else "libvirt is not connected"
+                asyncio.get_running_loop().call_soon(
+                    self._emit, CommandDone(command.vm, command.ticket, reason)
+                )
+
+    async def start(self, inbox: Inbox) -> None:
+        """Try to connect; return when that has succeeded or failed. Retries go on in the background."""
+        self._inbox = inbox
+        self._mailbox = Mailbox(asyncio.get_running_loop())
+        await asyncio.to_thread(EVENT_THREAD.acquire)
+        tried = asyncio.Event()
+        self._tasks = [
+            asyncio.create_task(self._supervise(tried), name="libvirt supervisor"),
+            asyncio.create_task(self._watch_host(), name="host memory"),
+        ]
+        await tried.wait()
+
+    async def stop(self) -> None:
+        """Let go of everything. Calls that hang are cut off by breaking their connection."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._disconnect(None)
+        if self._mailbox is not None:
+            self._mailbox.close()
+            self._mailbox = None
+            await asyncio.to_thread(EVENT_THREAD.release)
+
+    # --- the connection ---
+
+    async def _supervise(self, tried: asyncio.Event) -> None:
+        delay = FIRST_RETRY_SECONDS
+        told = ""
+        while True:
+            try:
+                await self._connect()
+            except (DynmemError, Late) as error:
+                await self._disconnect(None)
+                if told != str(error):
+                    told = str(error)
+                    self._emit(ConnectionChanged(up=False, detail=told))
+                tried.set()
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, LAST_RETRY_SECONDS)
+                continue
+            tried.set()
+            delay = FIRST_RETRY_SECONDS
+            await self._lost.wait()
+            told = self._lost_detail
+            self._emit(ConnectionChanged(up=False, detail=told))
+            await self._disconnect("the connection to libvirt was lost")
+
+    async def _connect(self) -> None:
+        assert self._mailbox is not None
+        self._lost.clear()
+        lanes = self._lanes = Lanes(self._uri, self._mailbox)
+        await lanes.events.call(self._register, CONNECT_LIMIT_SECONDS)
+        self._emit(ConnectionChanged(up=True, detail=self._uri))
+        # Events of domains that start meanwhile are already coming in.
+        running = await lanes.events.call(calls.active_uuids, CONNECT_LIMIT_SECONDS)
+        for uuid in self._announced - set(running) - set(self._workers):
+            self._emit(VmGone(uuid, "stopped while libvirt was away"))
+        for uuid in running:
+            if uuid not in self._workers:
+                self._add(uuid, booted=False)
+
+    async def _disconnect(self, reason: str | None) -> None:
+        """End all workers and connections. The VMs are still there: VmGone is not said."""
+        for worker in list(self._workers.values()):
+            worker.stop(None)
+        tasks = [worker.task for worker in self._workers.values()]
+        self._workers.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        lanes, self._lanes = self._lanes, None
+        if lanes is None:
+            return
+        if self._events is not None:
+            registered = self._registered
+            await asyncio.wait({self._events.start(lambda: _deregister(registered))}, timeout=JOIN_SECONDS)
+            self._events = None
+        threads = lanes.close()
+        await asyncio.to_thread(_join, threads, JOIN_SECONDS)
+
+    def _register(self, connection: Connection) -> None:
+        """Ask for every event. Runs in a thread; callbacks run in libvirt's event thread."""
+        handle = connection.handle
+        post = self._post
+        registered: list[Callable[[], object]] = []
+        for event, method in (
+            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+            (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
+            (libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, self._on_balloon),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._on_device_added),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_device_removed),
+            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._on_removal_failed),
+            (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, self._on_migration),
+            (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._on_job_completed),
+            (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._on_metadata),
+            (libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE, self._on_memory_device),
+        ):
+            number = handle.domainEventRegisterAny(
+                None, event, lambda _conn, domain, *rest: post(rest[-1], domain, *rest[:-1]), method
+            )
+            registered.append(partial(handle.domainEventDeregisterAny, number))
+        try:
+            # The only news of the guest's end of a port: libvirt's own event is for its guest agent alone.
+            number = libvirt_qemu.qemuMonitorEventRegister(
+                handle, None, "VSERPORT_CHANGE", self._on_monitor_event, None
+            )
+            registered.append(partial(libvirt_qemu.qemuMonitorEventDeregister, handle, number))
+        except libvirt.libvirtError as error:
+            log.info("no news of ports opening and closing", error=str(error))
+        handle.registerCloseCallback(self._on_close, None)
+        registered.append(handle.unregisterCloseCallback)
+        self._registered = registered
+        self._events = connection
+
+    def _on_close(self, _handle: object, reason: int, _opaque: object) -> None:
+        names = {
+            libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "libvirtd closed the connection",
+            libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "libvirtd does not answer",
+        }
+        if self._mailbox is not None:
+            self._mailbox.post(self._lose, names.get(reason, "the connection broke"))
+
+    def _lose(self, detail: str) -> None:
+        self._lost_detail = f"{self._uri}: {detail}"
+        self._lost.set()
+
+    # --- domains ---
+
+    def _add(self, uuid: str, *, booted: bool) -> None:
+        assert self._lanes is not None
+        assert self._mailbox is not None
+        self._workers[uuid] = VmWorker(
+            uuid, self._lanes, self._mailbox, self._emit, self._not_running, self._meter, booted=booted
+        )
+
+    def _not_running(self, worker: VmWorker) -> None:
+        """The worker found its domain stopped, before or without the event."""
+        self._remove(worker.uuid, "stopped")
+
+    def _remove(self, uuid: str, reason: str) -> None:
+        worker = self._workers.pop(uuid, None)
+        if worker is None:
+            return
+        worker.stop(reason)
+        if self._meter is not None:
+            self._meter.forget(uuid)
+        if self._lanes is not None:
+            for lane in self._lanes.all():
+                lane.forget(uuid)
+
+    def _emit(self, event: HypervisorEvent) -> None:
+        if isinstance(event, VmAppeared):
+            self._announced.add(event.vm)
+        elif isinstance(event, VmGone):
+            self._announced.discard(event.vm)
+        self._inbox(event)
+
+    # --- what libvirt says ---
+
+    def _post(self, method: Any, domain: Any, *arguments: Any) -> None:
+        if self._mailbox is not None:
+            self._mailbox.post(method, domain.UUIDString(), *arguments)
+
+    def _on_lifecycle(self, uuid: str, event: int, detail: int) -> None:
+        worker = self._workers.get(uuid)
+        if event == libvirt.VIR_DOMAIN_EVENT_STARTED:
+            booted = detail == libvirt.VIR_DOMAIN_EVENT_STARTED_BOOTED
+            if worker is not None:
+                worker.appeared(booted=booted)
+            elif self._lanes is not None:
+                self._add(uuid, booted=booted)
+        elif worker is None:
+            return
+        elif event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
+            self._remove(uuid, _STOPPED_REASONS.get(detail, "stopped"))
+        elif event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
+            worker.set_state(RunState.RUNNING)
+        elif event in (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED):
+            worker.set_state(RunState.PAUSED)
+        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
+            worker.set_state(RunState.CRASHED)
+        elif event in (libvirt.VIR_DOMAIN_EVENT_DEFINED, libvirt.VIR_DOMAIN_EVENT_UNDEFINED):
+            worker.look_again()
+
+    def _on_reboot(self, uuid: str) -> None:
+        worker = self._workers.get(uuid)
+        if worker is not None and worker.managed:
+            self._emit(VmReset(uuid))
+
+    def _on_balloon(self, uuid: str, actual_kib: int) -> None:
+        worker = self._workers.get(uuid)
+        if worker is not None:
+            worker.balloon_changed(actual_kib * KIB)
+
+    def _on_device_added(self, uuid: str, _alias: str) -> None:
+        worker = self._workers.get(uuid)
+        if worker is not None:
+            worker.look_again()
+
+    def _on_device_removed(self, uuid: str, alias: str) -> None:
+        worker = self._workers.get(uuid)
+        if worker is not None:
+            worker.dimm_removed(alias)
+
+    def _on_removal_failed(self, uuid: str, alias: str) -> None:
+        worker = self._workers.get(uuid)
+        if worker is not None and worker.managed:
+            self._emit(DimmRefused(uuid, alias))
+
+    def _on_migration(self, uuid: str, _iteration: int) -> None:
+        worker = self._workers.get(uuid)
+        if worker is not None:
+            worker.migrates()
+
+    def _on_job_completed(self, uuid: str, _figures: dict[str, Any]) -> None:
+        worker = self._workers.get(uuid)
+        if worker is not None:
+            worker.set_job(None)
+
+    def _on_metadata(self, uuid: str, kind: int, namespace: str | None) -> None:
+        worker = self._workers.get(uuid)
+        if kind == libvirt.VIR_DOMAIN_METADATA_ELEMENT and namespace == NAMESPACE and worker is not None:
+            worker.look_again()
+
+    def _on_memory_device(self, uuid: str, _alias: str, size_kib: int) -> None:
+        worker = self._workers.get(uuid)
+        if worker is not None:
+            worker.virtio_mem_changed(size_kib * KIB)
+
+    def _on_monitor_event(
+        self, _conn: object, domain: Any, _event: str, _s: int, _us: int, details: str, _opaque: object
+    ) -> None:
+        try:
+            found = json.loads(details)
+        except ValueError:
+            return
+        self._post(self._on_port, domain, found.get("id"), bool(found.get("open")))
+
+    def _on_port(self, uuid: str, alias: str, opened: bool) -> None:
+        worker = self._workers.get(uuid)
+        if worker is None or not worker.managed or worker.view is None or worker.view.channel_alias != alias:
+            return
+        if opened:
+            worker.guest_opened_port()
+        else:
+            self._emit(GuestGone(uuid))
+
+    # --- the host ---
+
+    async def _watch_host(self) -> None:
+        told = ""
+        while self._local:
+            swap = unmanaged = 0
+            for worker in self._workers.values():
+                if worker.resident is not None:
+                    swap += worker.resident.swap_bytes
+                if worker.view is not None and worker.view.config is None:
+                    unmanaged += worker.view.ram_bytes
+            try:
+                facts = memory.host_facts(
+                    time.monotonic(), vm_swap_bytes=swap, unmanaged_bytes=unmanaged, meminfo=self._meminfo
+                )
+            except OSError as error:  # no descriptors left: what was known last stands
+                if told != str(error):
+                    log.warning("the host's memory cannot be read", error=str(error))
+                told = str(error)
+            else:
+                told = ""
+                self._emit(HostSampled(facts))
+            await asyncio.sleep(self._host_period)
+
+
+def _deregister(registered: list[Callable[[], object]]) -> None:
+    """Without this libvirt-python's callbacks keep their connection open for ever."""
+    while registered:
+        # On a broken connection libvirt lets go of the callback and fails to tell libvirtd.
+        with suppress(libvirt.libvirtError):
+            registered.pop()()
+
+
+def _join(threads: list[threading.Thread], limit_seconds: float) -> None:
+    until = time.monotonic() + limit_seconds
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+        if thread.is_alive():
+            log.warning("a libvirt call does not come back", thread=thread.name)

@@ -1,0 +1,202 @@
+"""What happened, on disk: a sink of the journal that hands rows to a thread, which writes them to SQLite.
+
+Nothing here can hold up or end control: rows are put into a bounded queue, and whatever is wrong with the
+file or the disk is said once, counted, and tried again a moment later. What was not written by then is lost.
+
+At most 50 MB a day for 100 VMs, so 500 KB a VM: samples are thinned (thinning.py), the two ends of a command
+are one row, and a VM that does nothing but move gets the rows that its budget allows.
+"""
+
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from host_controller.records.history_file import HistoryFile, is_broken, put_aside
+from host_controller.records.journal import Entry
+from host_controller.records.samples import Sample
+from host_controller.records.thinning import Allowance, Thinner
+
+LARGEST_QUEUE: Final = 20_000
+COMMIT_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 5.0
+CLEAN_SECONDS: Final = 600.0
+LARGEST_UNANSWERED: Final = 1_000
+BURST: Final = 300
+PER_HOUR: Final = 30
+"""Rows about decisions and commands of one VM; notices are few and are always kept."""
+
+log = structlog.get_logger(__name__)
+
+
+class History:
+    """Writes one controller's journal.
+
+    path: the file; its directory is made. keep_seconds, largest_bytes: what is older, or too much, goes.
+    wall: seconds since 1970 of a time of the controller's clock. failed: called in the thread with what is
+    wrong.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keep_seconds: float,
+        largest_bytes: int,
+        wall: Callable[[float], float],
+        failed: Callable[[str], None] = lambda problem: None,
+    ) -> None:
+        self.path = path
+        self.problem: str | None = None
+        """Why nothing is written now."""
+        self.dropped = 0
+        """Rows that were lost."""
+        self.taken = self.written = 0
+        """Rows that were put into the queue, and those that are on disk."""
+        self._keep_seconds, self._largest_bytes = keep_seconds, largest_bytes
+        self._wall, self._failed = wall, failed
+        self._queue: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue(LARGEST_QUEUE)
+        self._thinners: dict[str, Thinner] = {}
+        self._allowances: dict[str, Allowance] = {}
+        self._sent: dict[int, Entry] = {}
+        self._thread = threading.Thread(target=self._write_forever, name="history", daemon=True)
+        self._thread.start()
+
+    # --- the sink: called by the controller, never blocks ---
+
+    def entry(self, entry: Entry) -> None:
+        """Keep an entry; a command is kept when it has ended."""
+        if entry.kind == "command":
+            whole = self._joined(entry)
+            if whole is None:
+                return
+            entry = whole
+        if entry.kind != "notice" and entry.vm is not None:
+            allowance = self._allowances.setdefault(entry.vm, Allowance(BURST, PER_HOUR))
+            if not allowance.take(entry.at):
+                return
+            if allowance.refused:
+                entry = replace(entry, detail=entry.detail | {"left_out_before": allowance.refused})
+                allowance.refused = 0
+        row = (entry.wall, entry.kind, entry.topic, entry.vm, entry.name, entry.text, _slim(entry.detail))
+        self._put("entry", row)
+        if entry.topic == "gone" and entry.vm is not None:
+            self._thinners.pop(entry.vm, None)
+
+    def sample(self, uuid: str, name: str, sample: Sample) -> None:
+        """Keep a VM's figures if they say something new."""
+        if self._thinners.setdefault(uuid, Thinner()).wanted(sample):
+            self._put("sample", (self._wall(sample.at), uuid, name, sample))
+
+    def close(self) -> None:
+        """Write what is there, for two seconds at most."""
+        try:
+            self._queue.put_nowait(None)
+        except queue.Full:
+            return  # the disk hangs; the thread is a daemon's
+        self._thread.join(2.0)
+
+    def _put(self, kind: str, row: tuple[Any, ...]) -> None:
+        try:
+            self._queue.put_nowait((kind, row))
+            self.taken += 1
+        except queue.Full:
+            self.dropped += 1
+
+    def _joined(self, entry: Entry) -> Entry | None:
+        ticket = entry.detail.get("ticket")
+        if not isinstance(ticket, int):
+            return entry
+        if "seconds" not in entry.detail:
+            if len(self._sent) >= LARGEST_UNANSWERED:
+                self._sent.pop(next(iter(self._sent)))
+            self._sent[ticket] = entry
+            return None
+        sent = self._sent.pop(ticket, None)
+        return entry if sent is None else replace(entry, detail=sent.detail | entry.detail)
+
+    # --- the thread ---
+
+    def _write_forever(self) -> None:
+        file: HistoryFile | None = None
+        retry_at = cleaned_at = 0.0
+        going_on = True
+        while going_on:
+            rows, going_on = self._gather()
+            now = time.monotonic()
+            if file is None and now < retry_at:
+                self.dropped += len(rows)
+                continue
+            try:
+                file = file or HistoryFile(self.path)
+                file.write(rows)
+                self.written += len(rows)
+                if now - cleaned_at > CLEAN_SECONDS:
+                    cleaned_at = now
+                    file.clean(time.time() - self._keep_seconds, self._largest_bytes)
+                self._say(None)
+            except (OSError, sqlite3.Error) as error:
+                self.dropped += len(rows)
+                retry_at = now + RETRY_SECONDS
+                _close(file)
+                file = None
+                self._say(f"{self.path}: {error}")
+                if is_broken(error):
+                    retry_at = 0.0  # another file is begun with the next rows
+                    _put_aside(self.path)
+        _close(file)
+
+    def _gather(self) -> tuple[list[tuple[str, tuple[Any, ...]]], bool]:
+        """The rows of the next two seconds, and whether more may come."""
+        rows: list[tuple[str, tuple[Any, ...]]] = []
+        end = time.monotonic() + COMMIT_SECONDS
+        while (left := end - time.monotonic()) > 0:
+            try:
+                one = self._queue.get(timeout=left)
+            except queue.Empty:
+                break
+            if one is None:
+                return rows, False
+            rows.append(one)
+        return rows, True
+
+    def _say(self, problem: str | None) -> None:
+        if problem == self.problem:
+            return
+        self.problem = problem
+        if problem is None:
+            log.info("history is written again", file=str(self.path))
+        else:
+            log.error("history is not written; control goes on", problem=problem)
+            self._failed(problem)
+
+
+def _put_aside(path: Path) -> None:
+    try:
+        put_aside(path)
+    except OSError as error:
+        log.error("a broken history could not be put aside", error=str(error))
+
+
+def _close(file: HistoryFile | None) -> None:
+    try:
+        if file is not None:
+            file.close()
+    except sqlite3.Error as error:
+        log.warning("history could not be closed", error=str(error))
+
+
+def _slim(detail: dict[str, object]) -> bytes | None:
+    """What is worth its bytes for a week: no empty fields, of an estimate the figures that decide."""
+    kept = {key: value for key, value in detail.items() if value not in (None, False) and key != "ticket"}
+    estimate = kept.pop("estimate", None)
+    if isinstance(estimate, dict):
+        kept |= {key: estimate[key] for key in ("demand_bytes", "desired_bytes") if key in estimate}
+    return msgspec.json.encode(kept) if kept else None

@@ -1,0 +1,242 @@
+"""The SQLite file of the history: its tables, how rows are written, read, and forgotten. Blocking.
+
+Sizes are kept in KiB, which makes a sample about 45 bytes. A file that is broken or not ours is put aside
+(`….broken`) and a new one is begun.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from host_controller.core.vm.record import Phase
+from host_controller.records.samples import Sample
+
+VERSION: Final = 1
+WAIT_SECONDS: Final = 5.0
+BATCH: Final = 20_000
+KIB: Final = 1024
+_PHASES: Final = tuple(Phase)
+
+_SCHEMA: Final = """
+CREATE TABLE vms (id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, name TEXT NOT NULL);
+CREATE TABLE samples (
+    vm INTEGER NOT NULL, at INTEGER NOT NULL,
+    assigned INTEGER, demand INTEGER, need INTEGER, desired INTEGER, goal INTEGER, target INTEGER,
+    actual INTEGER, charge INTEGER, pressure INTEGER NOT NULL, phase INTEGER NOT NULL,
+    PRIMARY KEY (vm, at)
+) WITHOUT ROWID;
+CREATE TABLE entries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, kind TEXT NOT NULL, topic TEXT NOT NULL,
+    vm INTEGER, text TEXT NOT NULL, detail TEXT
+);
+CREATE INDEX entries_by_vm ON entries (vm, at);
+"""
+
+
+class StoredSample(NamedTuple):
+    """A sample as it was written; sizes are bytes again, `at` is seconds since 1970."""
+
+    at: float
+    assigned_bytes: int | None
+    demand_bytes: int | None
+    need_bytes: int | None
+    desired_bytes: int | None
+    goal_bytes: int | None
+    target_bytes: int | None
+    actual_bytes: int | None
+    charge_bytes: int | None
+    pressure_percent: float
+    phase: str
+
+
+class StoredEntry(NamedTuple):
+    """An entry as it was written; `at` is seconds since 1970."""
+
+    number: int
+    at: float
+    kind: str
+    topic: str
+    vm: str | None
+    name: str | None
+    text: str
+    detail: str | None
+    """JSON."""
+
+
+class HistoryFile:
+    """The file, open for writing. Its methods raise sqlite3.Error and OSError."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._vms: dict[str, tuple[int, str]] = {}
+        try:
+            self._db = _open(path)
+        except sqlite3.DatabaseError as error:
+            if not is_broken(error):
+                raise  # no room, no right: another file would not help
+            put_aside(path)
+            self._db = _open(path)
+
+    def write(self, rows: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+        """Write rows as one transaction: `("sample", (at, uuid, name, Sample))` or `("entry", …)`."""
+        rows = list(rows)
+        if not rows:
+            return
+        try:
+            with self._db:
+                self._db.executemany(
+                    "INSERT OR REPLACE INTO samples VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                    [self._sample(*row) for kind, row in rows if kind == "sample"],
+                )
+                self._db.executemany(
+                    "INSERT INTO entries (at, kind, topic, vm, text, detail) VALUES (?,?,?,?,?,?)",
+                    [self._entry(*row) for kind, row in rows if kind == "entry"],
+                )
+        except sqlite3.Error:
+            self._vms.clear()  # their rows were rolled back with the rest
+            raise
+
+    def clean(self, before: float, largest_bytes: int) -> None:
+        """Forget what is older than `before`, and a tenth of the rest as long as the file is too large."""
+        self._forget(before)
+        while self.size_bytes() > largest_bytes:
+            first, last = self._db.execute(
+                "SELECT min(at), max(at) FROM (SELECT min(at) AS at FROM entries UNION ALL"
+                " SELECT max(at) FROM entries UNION ALL SELECT min(at)/1000.0 FROM samples"
+                " UNION ALL SELECT max(at)/1000.0 FROM samples)"
+            ).fetchone()
+            if first is None or last - first < 1:
+                break
+            self._forget(first + (last - first) / 10)
+
+    def size_bytes(self) -> int:
+        """Of the file, without pages that are free to be used again."""
+        pages = self._db.execute("PRAGMA page_count").fetchone()[0]
+        free = self._db.execute("PRAGMA freelist_count").fetchone()[0]
+        return int((pages - free) * self._db.execute("PRAGMA page_size").fetchone()[0])
+
+    def close(self) -> None:
+        """Fold the write-ahead log in, and close."""
+        self._db.close()
+
+    def _forget(self, before: float) -> None:
+        for statement, limit in (
+            ("DELETE FROM samples WHERE (vm, at) IN (SELECT vm, at FROM samples WHERE at < ? LIMIT ?)", 1000),
+            ("DELETE FROM entries WHERE number IN (SELECT number FROM entries WHERE at < ? LIMIT ?)", 1),
+        ):
+            while True:
+                with self._db:
+                    gone = self._db.execute(statement, (before * limit, BATCH)).rowcount
+                if gone < BATCH:
+                    break
+        self._db.execute("PRAGMA incremental_vacuum")
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def _sample(self, at: float, uuid: str, name: str, sample: Sample) -> tuple[Any, ...]:
+        sizes = (None if one is None else one // KIB for one in sample[1:9])
+        percent = min(100_000, round(sample.pressure_percent))
+        return self._id(uuid, name), round(at * 1000), *sizes, percent, _PHASES.index(sample.phase)
+
+    def _entry(
+        self,
+        at: float,
+        kind: str,
+        topic: str,
+        uuid: str | None,
+        name: str | None,
+        text: str,
+        detail: bytes | None,
+    ) -> tuple[Any, ...]:
+        vm = None if uuid is None else self._id(uuid, name or uuid)
+        return round(at, 3), kind, topic, vm, text, None if detail is None else detail.decode()
+
+    def _id(self, uuid: str, name: str) -> int:
+        known = self._vms.get(uuid)
+        if known is None or known[1] != name:
+            self._db.execute(
+                "INSERT INTO vms (uuid, name) VALUES (?, ?)"
+                " ON CONFLICT (uuid) DO UPDATE SET name = excluded.name",
+                (uuid, name),
+            )
+            row = self._db.execute("SELECT id FROM vms WHERE uuid = ?", (uuid,)).fetchone()
+            known = self._vms[uuid] = (int(row[0]), name)
+        return known[0]
+
+
+class Reading:
+    """The file, open for reading beside the writer; use it in one thread and close it."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)
+
+    def find(self, wanted: str) -> tuple[str, str] | None:
+        """UUID and name of a VM by either of them; the one that was seen last where several had the name."""
+        return self._db.execute(  # type: ignore[no-any-return] # two columns of text
+            "SELECT uuid, name FROM vms WHERE uuid = ? OR name = ? ORDER BY uuid = ? DESC, id DESC",
+            (wanted.lower(), wanted, wanted.lower()),
+        ).fetchone()
+
+    def samples(self, uuid: str, since: float) -> list[StoredSample]:
+        """A VM's samples from `since` (seconds since 1970) on, oldest first."""
+        rows = self._db.execute(
+            "SELECT at, assigned, demand, need, desired, goal, target, actual, charge, pressure, phase"
+            " FROM samples WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND at >= ? ORDER BY at",
+            (uuid, since * 1000),
+        )
+        return [
+            StoredSample._make(
+                (
+                    row[0] / 1000,
+                    *(None if one is None else one * KIB for one in row[1:9]),
+                    row[9],
+                    _PHASES[row[10]],
+                )
+            )
+            for row in rows
+        ]
+
+    def entries(self, uuid: str | None, since: float) -> list[StoredEntry]:
+        """What happened from `since` (seconds since 1970) on to one VM or at all, oldest first."""
+        rows = self._db.execute(
+            "SELECT number, at, kind, topic, vms.uuid, vms.name, text, detail FROM entries"
+            " LEFT JOIN vms ON vms.id = entries.vm"
+            " WHERE at >= :since AND (:uuid IS NULL OR vms.uuid = :uuid) ORDER BY number",
+            {"since": since, "uuid": uuid},
+        )
+        return [StoredEntry(*row) for row in rows]
+
+    def close(self) -> None:
+        """Close it."""
+        self._db.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level="IMMEDIATE")
+    try:
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            db.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
+        elif found != VERSION:
+            raise sqlite3.DatabaseError(f"a file of version {found}, not {VERSION}")
+        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA journal_size_limit = 4194304").fetchall()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def is_broken(error: Exception) -> bool:
+    """Whether the file itself is at fault, and not the disk, a lock or a right."""
+    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+
+
+def put_aside(path: Path) -> None:
+    """Rename a file that cannot be used; one put aside earlier is replaced."""
+    for suffix in ("-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    path.replace(path.with_name(f"{path.name}.broken"))
+    path.with_name(f"{path.name}.broken").touch()  # when that was

@@ -1,0 +1,232 @@
+"""What happened and why, in order: notices, decisions when they change, commands and how they ended.
+
+It is kept in memory for views, and handed to sinks that write it down. A sink that fails is closed and
+counted: a full disk costs history, never control.
+"""
+
+import re
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+
+import structlog
+
+from host_controller.core.interface import Command, CommandDone, SendToGuest, SetPace
+from host_controller.core.policy.plan import Action, Decision
+from host_controller.core.state import Notice
+from host_controller.records.samples import Sample, Samples
+
+KEPT_ENTRIES: Final = 20_000
+_NUMBERS: Final = re.compile(r"\d+(\.\d+)?( [KMGT]?i?B)?")
+
+log = structlog.get_logger(__name__)
+
+Kind = Literal["notice", "decision", "command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened."""
+
+    number: int
+    """Rises by one with each entry of this controller; where a reader goes on."""
+    at: float
+    """Seconds of the controller's clock."""
+    wall: float
+    """Seconds since 1970."""
+    kind: Kind
+    topic: str
+    """The notice's kind, the decision's action, or the command's name."""
+    vm: str | None
+    """UUID, if it is about one VM."""
+    name: str | None
+    text: str
+    detail: dict[str, object]
+
+
+class Sink(Protocol):
+    """Somebody who keeps the journal. May raise OSError or sqlite3.Error, and is then closed for good."""
+
+    def entry(self, entry: Entry) -> None:
+        """Keep an entry."""
+
+    def sample(self, uuid: str, name: str, sample: Sample) -> None:
+        """Keep a VM's figures, which have changed."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
+class Journal:
+    """The journal of one controller."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        kept_entries: int = KEPT_ENTRIES,
+    ) -> None:
+        self.samples = Samples()
+        self.errors: Counter[str] = Counter()
+        """Failures by kind, of sinks and of whoever calls `count_error`."""
+        self._clock, self._wall = clock, wall
+        self._entries: deque[Entry] = deque(maxlen=kept_entries)
+        self._next_number = 1
+        self._sinks: list[Sink] = []
+        self._decisions: dict[str, Decision] = {}
+        self._commands: dict[int, Command] = {}
+        self._listeners: set[Callable[[], None]] = set()
+
+    # --- reading ---
+
+    def wall_time(self, at: float) -> float:
+        """Seconds since 1970 of a time of the controller's clock."""
+        return at + self._wall() - self._clock()
+
+    def entries(self, after: int = 0) -> Iterator[Entry]:
+        """Entries with a larger number, oldest first; those that are no longer kept are left out."""
+        missing = self._next_number - 1 - after
+        start = max(0, len(self._entries) - missing)
+        for index in range(start, len(self._entries)):
+            yield self._entries[index]
+
+    @property
+    def last_number(self) -> int:
+        """The number of the newest entry; 0 before the first."""
+        return self._next_number - 1
+
+    def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` after entries were added; returns how to end that."""
+        self._listeners.add(listener)
+        return lambda: self._listeners.discard(listener)
+
+    # --- writing ---
+
+    def add_sink(self, sink: Sink) -> None:
+        """From now on the sink is told everything."""
+        self._sinks.append(sink)
+
+    def notices(self, notices: Iterable[Notice], uuids: dict[str, str]) -> None:
+        """Note what the engine has to say; `uuids` finds a VM by its name."""
+        for one in notices:
+            uuid = uuids.get(one.vm) if one.vm else None
+            self._add(one.at, "notice", one.kind, uuid, one.vm, one.text, {})
+
+    def decided(self, decision: Decision, name: str) -> None:
+        """Note a decision if it is another than the VM's last one."""
+        last = self._decisions.get(decision.vm)
+        self._decisions[decision.vm] = decision
+        if last is not None and not changed(last, decision):
+            return
+        text = decision.reason
+        if decision.held_back:
+            text = f"{text}; held back: {decision.held_back}"
+        self._add(decision.at, "decision", decision.action, decision.vm, name, text, _inputs(decision))
+
+    def commanded(self, command: Command, name: str, now: float) -> None:
+        """Note a command that is being sent. Looking more or less often is not worth an entry."""
+        if isinstance(command, SetPace):
+            return
+        if isinstance(command, SendToGuest):
+            message = command.message
+            topic = type(message).__name__
+            self._add(now, "command", topic, command.vm, name, f"told the agent: {topic}", message._asdict())
+            return
+        self._commands[command.ticket] = command
+        topic = type(command).__name__
+        detail = {key: getattr(command, key) for key in command.__slots__ if key != "vm"}
+        self._add(now, "command", topic, command.vm, name, f"sent {topic}", detail)
+
+    def done(self, outcome: CommandDone, name: str, now: float) -> None:
+        """Note how a command ended."""
+        command = self._commands.pop(outcome.ticket, None)
+        topic = type(command).__name__ if command is not None else "command"
+        ended = "done" if outcome.error is None else f"failed: {outcome.error}"
+        detail: dict[str, object] = {
+            "ticket": outcome.ticket,
+            "error": outcome.error,
+            "timed_out": outcome.timed_out,
+            "seconds": round(outcome.seconds, 4),
+        }
+        self._add(now, "command", topic, outcome.vm, name, f"{topic} {ended}", detail)
+
+    def sampled(self, uuid: str, name: str, sample: Sample) -> None:
+        """Note a VM's figures if they have changed."""
+        if self.samples.add(uuid, sample):
+            self._tell(lambda sink: sink.sample(uuid, name, sample))
+
+    def said(self, topic: str, text: str, now: float, vm: str | None = None, name: str | None = None) -> None:
+        """Note what the daemon itself has to say."""
+        self._add(now, "notice", topic, vm, name, text, {})
+
+    def forget(self, uuid: str) -> None:
+        """The VM has stopped: its next decision is news again."""
+        self._decisions.pop(uuid, None)
+        for ticket in [ticket for ticket, one in self._commands.items() if one.vm == uuid]:
+            del self._commands[ticket]
+
+    def count_error(self, kind: str) -> None:
+        """One more error of this kind; `status` and the metrics show them."""
+        self.errors[kind] += 1
+
+    def close(self) -> None:
+        """Close the sinks."""
+        self._tell(lambda sink: sink.close())
+        self._sinks.clear()
+
+    def _add(
+        self,
+        at: float,
+        kind: Kind,
+        topic: str,
+        vm: str | None,
+        name: str | None,
+        text: str,
+        detail: dict[str, object],
+    ) -> None:
+        entry = Entry(self._next_number, at, self.wall_time(at), kind, topic, vm, name, text, detail)
+        self._next_number += 1
+        self._entries.append(entry)
+        self._tell(lambda sink: sink.entry(entry))
+        for listener in list(self._listeners):
+            listener()
+
+    def _tell(self, what: Callable[[Sink], None]) -> None:
+        for sink in list(self._sinks):
+            try:
+                what(sink)
+            except Exception as error:  # noqa: BLE001 # whatever is wrong with history, control goes on
+                self._sinks.remove(sink)
+                self.count_error("history")
+                log.error("history is no longer written", sink=type(sink).__name__, error=str(error))
+
+
+def changed(last: Decision, new: Decision) -> bool:
+    """Whether a decision says something else than the one before, figures that run on apart."""
+    if new.target_bytes is not None and new.action in (Action.GROW, Action.SHRINK, Action.CORRECT):
+        return True
+    return (last.action, last.alias, last.size_bytes, _shape(last.reason), _shape(last.held_back)) != (
+        new.action,
+        new.alias,
+        new.size_bytes,
+        _shape(new.reason),
+        _shape(new.held_back),
+    )
+
+
+def _shape(text: str | None) -> str | None:
+    return None if text is None else _NUMBERS.sub("#", text)
+
+
+def _inputs(decision: Decision) -> dict[str, object]:
+    estimate = decision.estimate
+    detail: dict[str, object] = {
+        key: value
+        for key in ("held_bytes", "goal_bytes", "target_bytes", "size_bytes", "zone", "alias")
+        if (value := getattr(decision, key)) is not None
+    }
+    if estimate is not None:
+        detail["estimate"] = {key: size for key, size in estimate._asdict().items() if key != "at"}
+    return detail

@@ -1,0 +1,149 @@
+"""Everything that came into the engine and everything that came out, as JSON lines: to be played again.
+
+    {"dynmem-recording": 1, "at": …, "wall": …, "settings": {…}}        the first line
+    {"at": …, "event": "VmAppeared", "data": {…}}                       Engine.handle was called
+    {"at": …, "decide": [{"command": "SetTarget", "data": {…}}, …]}     Engine.decide was called
+
+The engine is a pure step over events, so playing a recording gives the same commands again; with other
+settings it tells what would have happened to the very same reports.
+"""
+
+import io
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import msgspec
+
+from agent import wire
+from host_controller.core.engine import Engine, Event
+from host_controller.core.interface import Command, GuestSpoke, HypervisorEvent, SendToGuest, Tick
+from host_controller.core.model import Settings
+from host_controller.core.operator_events import OperatorEvent
+from host_controller.errors import InputError
+
+VERSION: Final = 1
+FLUSH_SECONDS: Final = 1.0
+_EVENTS: Final[dict[str, type[Any]]] = {
+    one.__name__: one for one in (*get_args(HypervisorEvent), *get_args(OperatorEvent), Tick)
+}
+_COMMANDS: Final[dict[str, type[Any]]] = {one.__name__: one for one in get_args(Command)}
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """An event was taken in."""
+
+    at: float
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision was made."""
+
+    at: float
+    commands: list[Command]
+
+
+class Recorder:
+    """Writes a recording. Its methods raise OSError when the file cannot be written."""
+
+    def __init__(self, path: Path, settings: Settings, now: float) -> None:
+        self._file = path.open("wb", buffering=1 << 16)
+        self._flushed_at = now
+        self._write({"dynmem-recording": VERSION, "at": now, "wall": time.time(), "settings": settings})
+
+    def handled(self, event: Event, now: float) -> None:
+        """`Engine.handle(event, now)` is being called."""
+        self._write({"at": now, "event": type(event).__name__, "data": _plain(event)})
+
+    def decided(self, commands: Iterable[Command], now: float) -> None:
+        """`Engine.decide(now)` has given these commands."""
+        told = [{"command": type(one).__name__, "data": _plain(one)} for one in commands]
+        self._write({"at": now, "decide": told})
+        if now - self._flushed_at >= FLUSH_SECONDS:
+            self._flushed_at = now
+            self._file.flush()
+
+    def close(self) -> None:
+        """The recording ends."""
+        self._file.close()
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(msgspec.json.encode(line) + b"\n")
+
+
+class Recording:
+    """A recording that is read: its settings, and what follows."""
+
+    def __init__(self, stream: io.BufferedIOBase | io.BytesIO, name: str = "recording") -> None:
+        self._stream = stream
+        self._name = name
+        header = self._load(stream.readline(), 1)
+        if header.get("dynmem-recording") != VERSION:
+            raise InputError(f"{name} is not a recording of version {VERSION}", hint="record it anew")
+        self.started = float(header["at"])
+        self.started_wall = float(header["wall"])
+        self.settings: Settings = msgspec.convert(header["settings"], Settings)
+
+    def __iter__(self) -> Iterator[Handled | Decided]:
+        for number, line in enumerate(self._stream, 2):
+            if not line.endswith(b"\n"):
+                return  # the controller was killed while it wrote
+            one = self._load(line, number)
+            try:
+                if "decide" in one:
+                    commands = [_command(command) for command in one["decide"]]
+                    yield Decided(one["at"], commands)
+                else:
+                    yield Handled(one["at"], _event(one))
+            except (KeyError, TypeError, msgspec.ValidationError, wire.WireError) as error:
+                raise InputError(f"{self._name}, line {number}: {error}", hint="it was damaged") from None
+
+    def _load(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            return msgspec.json.decode(line, type=dict[str, Any])
+        except (msgspec.DecodeError, ValueError) as error:
+            raise InputError(f"{self._name}, line {number}: {error}", hint="it is no recording") from None
+
+
+def replay(
+    recording: Recording, settings: Settings | None = None
+) -> Iterator[tuple[Engine, Decided, list[Command]]]:
+    """Play a recording: after each decision the engine, what was decided then, and what is decided now.
+
+    With other `settings` it goes on giving the reports of the recorded run: what would have been done
+    first is exact, what would have followed is not known.
+    """
+    engine = Engine(settings or recording.settings)
+    for one in recording:
+        if isinstance(one, Handled):
+            engine.handle(one.event, one.at)
+        else:
+            yield engine, one, engine.decide(one.at)
+
+
+def _plain(one: Any) -> Any:
+    # Messages are a union of tuples, which only their own code can tell apart.
+    if isinstance(one, GuestSpoke):
+        return {"vm": one.vm, "line": wire.encode(one.untrusted_message).decode().rstrip()}
+    if isinstance(one, SendToGuest):
+        return {"vm": one.vm, "line": wire.encode(one.message).decode().rstrip()}
+    return one
+
+
+def _event(line: dict[str, Any]) -> Event:
+    kind, data = _EVENTS[line["event"]], line["data"]
+    if kind is GuestSpoke:
+        return GuestSpoke(data["vm"], wire.decode_from_guest(data["line"].encode()))
+    return msgspec.convert(data, kind)  # type: ignore[no-any-return] # _EVENTS holds nothing else
+
+
+def _command(line: dict[str, Any]) -> Command:
+    kind, data = _COMMANDS[line["command"]], line["data"]
+    if kind is SendToGuest:
+        return SendToGuest(data["vm"], wire.decode_from_host(data["line"].encode()))
+    return msgspec.convert(data, kind)  # type: ignore[no-any-return] # _COMMANDS holds nothing else

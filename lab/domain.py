@@ -1,0 +1,116 @@
+"""The XML of a lab guest: a plain machine. What dynmem needs is added by `dynmem enable`, not here."""
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+
+from host_controller.verify.accelerator import Accelerator
+from lab.image import Image
+
+LAB_PORT = "org.dynmem.lab.0"
+AGENT_PORT = "org.dynmem.agent.0"
+TB_CACHE_MIB = 64  # QEMU's default is 1 GiB, of which a booted guest has filled some 100 MiB
+AGENT = "dynmem-agent run"
+
+# What a virtual machine's kernel would look for in vain, or test, or wait for, costs seconds under TCG.
+_KERNEL_ARGUMENTS = (
+    "console=ttyS0 loglevel=4 init=/lab/guest/init root=/dev/vda rw psi=1 "
+    "mitigations=off audit=0 apparmor=0 cryptomgr.notests no_timer_check tsc=reliable "
+    "i8042.noaux i8042.nokbd i8042.nopnp random.trust_cpu=on"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GuestSpec:
+    """What a test wants. Sizes in MiB.
+
+    `agent` is the agent's command (one command, no `;`), None for a guest without one. `raw_dynmem` writes
+    what `dynmem enable` would (maximum, slots, a NUMA cell, balloon statistics, the agent's port), for tests
+    of the lab itself; `maximum_mib` is used only then. `machine` is pc or q35 (boots half a second sooner).
+    """
+
+    name: str
+    startup_mib: int = 512
+    maximum_mib: int | None = None
+    vcpus: int = 1
+    agent: str | None = AGENT
+    respawn_agent: bool = False
+    swap_mib: int = 0
+    machine: str = "q35"
+    raw_dynmem: bool = False
+    kernel_arguments: str = ""
+    qemu_arguments: tuple[str, ...] = ()
+
+
+def kernel_command_line(spec: GuestSpec) -> str:
+    """The guest's kernel command line; /lab/guest/init reads the words that start with `lab.`."""
+    words = [_KERNEL_ARGUMENTS, f"lab.swap_mib={spec.swap_mib}"]
+    if spec.agent is not None:
+        words.append("lab.agent=" + base64.b64encode(spec.agent.encode()).decode())
+        words.append(f"lab.respawn={int(spec.respawn_agent)}")
+    return " ".join([*words, spec.kernel_arguments]).strip()
+
+
+def domain_xml(
+    spec: GuestSpec, accelerator: Accelerator, image: Image, code_disk: Path, disk: Path, place: Path
+) -> str:
+    """The domain. `disk` is its overlay; its console and its sockets are in `place`, on one host."""
+    tcg = f"<tcg><tb-cache unit='MiB'>{TB_CACHE_MIB}</tb-cache></tcg>" if accelerator.name == "TCG" else ""
+    maximum = numa = statistics = agent_port = ""
+    balloon = "model='virtio'"
+    if spec.raw_dynmem:
+        maximum_mib = spec.maximum_mib or 4 * spec.startup_mib
+        maximum = f"<maxMemory slots='16' unit='MiB'>{maximum_mib}</maxMemory>"
+        numa = f"<numa><cell id='0' cpus='0-{spec.vcpus - 1}' memory='{spec.startup_mib}' unit='MiB'/></numa>"
+        balloon = "model='virtio' autodeflate='off' freePageReporting='on'"
+        statistics = "<stats period='1'/>"
+        agent_port = f"<channel type='unix'><target type='virtio' name='{AGENT_PORT}'/></channel>"
+    monitors = "".join(
+        f"<qemu:arg value='-chardev'/>"
+        f"<qemu:arg value='socket,id={name},path={place}/{name}.qmp,server=on,wait=off'/>"
+        f"<qemu:arg value='-mon'/><qemu:arg value='chardev={name},mode=control'/>"
+        for name in ("observer", "test")
+    )
+    extra = "".join(f"<qemu:arg value='{argument}'/>" for argument in spec.qemu_arguments)
+    return f"""<domain type='{accelerator.domain_type}' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <name>{spec.name}</name>
+  {maximum}
+  <memory unit='MiB'>{spec.startup_mib}</memory>
+  <currentMemory unit='MiB'>{spec.startup_mib}</currentMemory>
+  <vcpu>{spec.vcpus}</vcpu>
+  <os>
+    <type arch='x86_64' machine='{spec.machine}'>hvm</type>
+    <kernel>{image.kernel}</kernel>
+    <initrd>{image.initrd}</initrd>
+    <cmdline>{kernel_command_line(spec)}</cmdline>
+  </os>
+  <features><acpi/>{tcg}</features>
+  <cpu mode='{accelerator.cpu}'>{numa}</cpu>
+  <clock offset='utc'><timer name='hpet' present='no'/></clock>
+  <on_poweroff>destroy</on_poweroff>
+  <on_reboot>restart</on_reboot>
+  <on_crash>preserve</on_crash>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2' cache='unsafe' discard='unmap'/>
+      <source file='{disk}'/>
+      <target dev='vda' bus='virtio'/>
+    </disk>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='raw'/>
+      <source file='{code_disk}'/>
+      <target dev='vdb' bus='virtio'/>
+      <readonly/>
+    </disk>
+    <controller type='usb' model='none'/>
+    <serial type='file'><source path='{place}/console.log'/><target port='0'/></serial>
+    <channel type='unix'>
+      <source mode='bind' path='{place}/lab.sock'/>
+      <target type='virtio' name='{LAB_PORT}'/>
+    </channel>
+    {agent_port}
+    <memballoon {balloon}>{statistics}</memballoon>
+  </devices>
+  <qemu:commandline>{monitors}{extra}</qemu:commandline>
+</domain>
+"""
