@@ -33,7 +33,8 @@ SHORT: Final = 700
 """MiB above one guest's RAM that both guests have together, so that one waits for the other."""
 LIMIT: Final = 60.0
 REPORTED_SECONDS: Final = 5.0
-"""A guest reports its free pages 2 s after they became free (facts: trap 12), and is busy with that."""
+"""A guest reports its free pages 2 s after they became free (fact: free-page-reporting), and is busy with
+that."""
 SECONDS_APART: Final = 0.02
 FREED: Final = 600
 TAKEN_BACK: Final = 0.9

@@ -317,7 +317,7 @@ class Intake:
 
     def _judge_by_stats(self, vm: Vm, untrusted: BalloonStats, now: float) -> None:
         """No agent speaks: the balloon's statistics stand in for it."""
-        # A stale `actual` of an earlier boot says nothing about this one (facts: trap 4).
+        # A stale `actual` of an earlier boot says nothing about this one (fact: actual-survives-reset).
         actual = vm.actual_bytes if vm.moved or vm.phase is not Phase.STARTING else vm.ram_bytes
         virtio_mem = vm.virtio_mem.current_bytes
         last = vm.stats
@@ -388,7 +388,8 @@ class Intake:
         lifecycle.reset(vm, now)
         vm.survivors = frozenset(one.alias for one in vm.dimms)
         # The new kernel's driver obeys the old target at once, counted from RAM that it may not see
-        # (facts: traps 2 and 5): give it all of that RAM, which it is charged with anyway.
+        # (facts: dimm-counts-at-once, dimms-survive-reset): give it all of that RAM, which it is charged
+        # with anyway.
         startup = vm.config.growth is Growth.BALLOON
         vm.target_bytes = vm.config.limits.startup_bytes if startup else vm.ram_bytes
         vm.resend = True
@@ -411,7 +412,7 @@ class Intake:
 
     @staticmethod
     def _measure_inflation(vm: Vm, actual_bytes: int, now: float) -> None:
-        """Learn how fast this balloon inflates: it bounds a single command (rule 2)."""
+        """Learn how fast this balloon inflates: it bounds a single command (rule: small-steps)."""
         seconds = now - vm.actual_at
         inflated = vm.actual_bytes - actual_bytes
         asked = vm.target_bytes is not None and actual_bytes >= vm.target_bytes - MIB

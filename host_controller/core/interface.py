@@ -142,7 +142,9 @@ class VmStateChanged:
 
 @dataclass(frozen=True, slots=True)
 class VmReset:
-    """The guest was reset: its kernel starts again, with all DIMMs still plugged (facts: traps 4, 5)."""
+    """The guest was reset: its kernel starts again, with all DIMMs still plugged
+    (facts: actual-survives-reset, dimms-survive-reset).
+    """
 
     vm: str
 

@@ -132,7 +132,7 @@ class BalloonStats:
 
     total_bytes: int
     available_bytes: int
-    """MemAvailable, never MemFree (facts: trap 11)."""
+    """MemAvailable, never MemFree (fact: statistics-freeze)."""
     updated: int
     """The host's stamp of the driver's last answer; only its change means anything."""
 
@@ -177,7 +177,7 @@ class GuestFacts:
 
     @property
     def kernel_bytes(self) -> int:
-        """What the kernel took before anything was free: part of demand (facts: trap 22)."""
+        """What the kernel took before anything was free: part of demand (fact: kernel-share)."""
         return max(0, self.usable_bytes - self.total_bytes)
 
 

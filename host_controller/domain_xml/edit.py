@@ -46,7 +46,7 @@ can be reached. An unused slot costs nothing; every DIMM plugged costs vhost a m
 kernels have 64 by default and vhost-user back ends 32."""
 
 MOVABLE_RATIO: Final = 3
-"""Movable memory per kernel memory, at most (facts: trap 8)."""
+"""Movable memory per kernel memory, at most (fact: movable-ratio)."""
 
 _OURS: Final = f"{PREFIX}:vm"
 

@@ -46,7 +46,8 @@ from host_controller.hypervisor.worker import Lanes, VmWorker
 from host_controller.units import KIB
 
 CONNECT_LIMIT_SECONDS: Final = 60.0
-"""For listing and registering: a start hook may hold up a list for its whole time (facts: 20)."""
+"""For listing and registering: a start hook may hold up a list for its whole time
+(fact: lists-wait-for-hooks)."""
 FIRST_RETRY_SECONDS: Final = 0.2
 LAST_RETRY_SECONDS: Final = 2.0
 HOST_PERIOD_SECONDS: Final = 1.0

@@ -121,7 +121,9 @@ def vcpu_seconds(domain: Any) -> float | None:
 
 
 def active_uuids(connection: Connection) -> list[str]:
-    """All running domains. Blocks while a start hook waits (facts: 20), so only at connect."""
+    """All running domains. Blocks while a start hook waits (fact: lists-wait-for-hooks), so only at
+    connect.
+    """
     return [
         one.UUIDString() for one in connection.handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
     ]
@@ -181,7 +183,7 @@ def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) 
     """Do it.
 
     Raises:
-        JobRunning: before anything was sent: libvirt would hold the call for up to 30 s (facts: 13).
+        JobRunning: before anything was sent: libvirt would hold the call for up to 30 s (fact: job-lock).
         CallFailed: libvirt said no; or the limit had passed before anything was sent, because a job held
             even the question whether there is one: what was decided then may be wrong by now.
     """

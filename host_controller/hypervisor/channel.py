@@ -3,7 +3,7 @@
 Streams of all VMs share one connection, so nothing may pile up on it in either direction. Reading: libvirt's
 event thread reads until there is nothing left, and only what the link lets through reaches the loop.
 Writing: libvirtd holds what QEMU does not take, and every held message takes one of the connection's five
-places (facts: 19), so a guest that does not read would stop everybody's streams. Therefore at most
+places (fact: five-requests), so a guest that does not read would stop everybody's streams. Therefore at most
 UNANSWERED messages are written to a guest that has said nothing since; more wait in a short queue that
 drops its oldest.
 """

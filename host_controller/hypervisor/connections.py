@@ -3,7 +3,8 @@
 Libvirt's client (9.0, and all before 9.10) is not safe when several threads wait for answers on one
 connection: a source of its event loop that was interrupted stays behind, points into the stack of a thread
 that has left, and swallows the next answer; a healthy VM's answer lay unread for five seconds here, until a
-keepalive came. And libvirtd serves five requests at a time per connection (facts: 19). Therefore every
+keepalive came. And libvirtd serves five requests at a time per connection (fact: five-requests). Therefore
+every
 connection has one thread, and one call in flight; a call that hangs keeps its connection to itself until it
 comes back.
 """

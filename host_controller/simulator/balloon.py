@@ -1,6 +1,6 @@
 """QEMU's balloon device and the guest's driver for it.
 
-The accounting is QEMU's, with what is odd about it (facts: traps 1 to 4): the target is a logical size
+The accounting is QEMU's, with what is odd about it (docs/facts.md, balloon): the target is a logical size
 of all RAM with DIMMs, turned into an amount to be ballooned when the command is given; that amount
 outlives resets and unplugged DIMMs; `actual` is what a driver wrote last, whether or not it still exists.
 """
@@ -40,7 +40,9 @@ class Balloon:
         self.claimed = self._written = 0.0
 
     def forge(self, actual_bytes: int) -> None:
-        """Root in the guest writes in the driver's place; the driver writes again when it moves (trap 16)."""
+        """Root in the guest writes in the driver's place; the driver writes again when it moves
+        (fact: actual-is-a-claim).
+        """
         self.claimed = float(self._vm.ram_bytes - actual_bytes)
         self._tell()
 
@@ -66,7 +68,7 @@ class Balloon:
             return max(gap, -speeds.deflate * how.balloon_speed * seconds)
         swap_room = memory.swap_size - memory.swapped
         if memory.free + memory.droppable + swap_room <= 1.3 * memory.min_mark:
-            return 0.0  # out of puff, until something is freed (trap 10)
+            return 0.0  # out of puff, until something is freed (fact: unreachable-target-retries)
         return min(gap, speeds.inflate * how.balloon_speed * seconds)
 
     def move(self, seconds: float) -> None:

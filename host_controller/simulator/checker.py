@@ -18,18 +18,20 @@ from host_controller.simulator.hypervisor import SimulatedHypervisor
 from host_controller.units import GIB, MIB, format_size, round_up
 
 STALE_SECONDS: Final = 16.0
-"""Three missed heartbeats and a second for the decision (rule 5)."""
+"""Three missed heartbeats and a second for the decision (rule: fresh-or-still)."""
 INFLATION_BYTES: Final = 1.1 * GIB
-"""One second of the fastest balloon there is here (rule 2)."""
+"""One second of the fastest balloon there is here (rule: small-steps)."""
 LIE_SECONDS: Final = 15.0
-"""For so long a contradiction between claim and resident memory may go unpunished (rule 4)."""
+"""For so long a contradiction between claim and resident memory may go unpunished
+(rule: claims-are-checked)."""
 STANDSTILL_SECONDS: Final = 25.0
 """For so long a controller that is there may keep a VM from running after a reset, commands included."""
 WORK_OFF_SECONDS: Final = 180.0
-"""In this time an overdraft is worked off, if guests that are well have enough to spare (rule 1b)."""
+"""In this time an overdraft is worked off, if guests that are well have enough to spare
+(rule: overdraft-named)."""
 SETTLED_SECONDS: Final = 90.0
 MARGIN_BYTES: Final = 16 * MIB
-"""What a shrinking command leaves available at the least (rule 2)."""
+"""What a shrinking command leaves available at the least (rule: small-steps)."""
 SLACK_BYTES: Final = 1 * MIB
 """Page sizes, KiB and roundings."""
 
@@ -76,7 +78,8 @@ class _Seen:
     booting: bool = True
     """Its present kernel has said nothing yet, so all that can be told it is what it boots with."""
     found: bool = False
-    """It was found running and has been told nothing since: to be told what it has is rule 8's demand."""
+    """It was found running and has been told nothing since: to be told what it has is what a takeover
+    demands (rule: survives-a-kill)."""
     lie_since: float | None = None
     reset_at: float = float("-inf")
     stopped_at: float | None = None
@@ -302,7 +305,8 @@ class Checker:
     ) -> None:
         """Nobody is told to be smaller than he is, by what his driver had said, without having it to spare.
 
-        To be told to stay there, while an overdraft keeps everybody from growing, is no shrinking (rule 1b):
+        To be told to stay there, while an overdraft keeps everybody from growing, is no shrinking
+        (rule: overdraft-named):
         what a driver gave back since and has not told yet, nobody could know.
         """
         if not vm.up:

@@ -34,7 +34,7 @@ from host_controller.units import MIB, round_down
 TOUCHING_SHARE: Final = 0.25
 """Of its boot time, until it has touched that."""
 BOOT_TOUCHES: Final = 0.8
-"""Share of RAM that a booting kernel is taken to touch (facts: trap 4: 627 of 768 MiB)."""
+"""Share of RAM that a booting kernel is taken to touch (fact: actual-survives-reset; 627 of 768 MiB)."""
 
 Emit = Callable[[hv.HypervisorEvent], None]
 
@@ -164,7 +164,7 @@ class SimulatedVm:
 
     def statistics(self, now: float) -> BalloonStats | None:
         """The driver's statistics as QEMU has them: asked for once a second, and with their stamp they stand
-        still when nobody renews them (facts: trap 11).
+        still when nobody renews them (fact: statistics-freeze).
         """
         stamp, last = int(now), self._stats
         if self.up and self.behaviour.statistics and stamp > (0 if last is None else last.updated):
@@ -272,7 +272,9 @@ class SimulatedVm:
         self.wake()
 
     def set_target(self, target_bytes: int) -> None:
-        """QEMU's balloon command: the amount is worked out now, from the RAM of now (trap 1)."""
+        """QEMU's balloon command: the amount is worked out now, from the RAM of now
+        (fact: target-is-logical).
+        """
         self.advance()
         self.balloon.aim(target_bytes)
         self.wake()

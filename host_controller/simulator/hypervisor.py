@@ -11,7 +11,7 @@ from host_controller.simulator.guest import GuestSpec, SimulatedVm
 COMMAND_LIMIT: Final = 10.0
 """Seconds after which a command is reported as timed out, carried out or not."""
 ATTACH_SECONDS: Final = 0.05
-"""`attach-device` takes 25 to 250 ms (facts: trap 6)."""
+"""`attach-device` takes 25 to 250 ms (fact: hot-add-times)."""
 PACE_SECONDS: Final = 1.0
 """How often balloon and resident memory are read until the engine says otherwise."""
 HOST_SECONDS: Final = 1.0

@@ -32,7 +32,8 @@ UNRECLAIMABLE_CACHE: Final = 4 * MIB
 SLAB_CACHE: Final = 9 * MIB
 """Dentries and inodes: the part of the cache of which MemAvailable leaves a half, too."""
 PUFF_RETRY: Final = 0.2
-"""Seconds after which the balloon driver tries again when it found no page (facts: trap 10)."""
+"""Seconds after which the balloon driver tries again when it found no page
+(fact: unreachable-target-retries)."""
 
 
 def reserved_bytes(boot_bytes: int, *, grows: bool) -> int:
@@ -63,7 +64,7 @@ class Speeds:
     disk: float = 0.4 * GIB
     """Reading back cache and swap, and writing swap."""
     inflate: float = 0.95 * GIB
-    """Balloon, touched memory, KVM (facts: speeds)."""
+    """Balloon, touched memory, KVM (fact: tcg-speeds)."""
     deflate: float = 4.0 * GIB
 
 
@@ -203,7 +204,9 @@ class Memory:
         self._account_stall(seconds, min(1.0, stalled / seconds if seconds else 0.0))
 
     def account_resident(self, seconds: float, reporting: bool) -> None:
-        """What the host holds: it grows with use; free page reporting lowers it 2 s later (trap 12)."""
+        """What the host holds: it grows with use; free page reporting lowers it 2 s later
+        (fact: free-page-reporting).
+        """
         in_use = self.usable - self.free
         kept = min(self.resident, self.usable)
         if reporting and kept > in_use:

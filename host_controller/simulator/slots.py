@@ -1,4 +1,4 @@
-"""A VM's DIMM slots, and what its guest does with the DIMMs in them (facts: traps 2, 5, 6, 7, 17)."""
+"""A VM's DIMM slots, and what its guest does with the DIMMs in them (docs/facts.md, DIMMs)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 DISCOVER_SECONDS: Final = 0.02
 ONLINE_SECONDS: Final = 0.16
-"""From plugged to in MemTotal (facts: trap 6)."""
+"""From plugged to in MemTotal (fact: hot-add-times)."""
 OFFLINE_SECONDS: Final = 0.5
 UNPLUG_OFFLINE_SECONDS: Final = 0.2
 UNPLUG_ONLINE_SECONDS: Final = 2.0
 STARVED_SECONDS: Final = 25.0
-"""What a guest does without for want of memory for the page structures of a DIMM (facts: trap 17)."""
+"""What a guest does without for want of memory for the page structures of a DIMM
+(fact: page-structures-need-memory)."""
 PATIENCE_SECONDS: Final = 1.0
 """How often a guest that stands still is looked at again."""
 FIRST_BASE: Final = 4 * GIB

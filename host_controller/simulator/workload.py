@@ -137,7 +137,8 @@ class Workload:
     cache_period: float = 2.0
     """Seconds in which the whole working set is used once."""
     container_stall: float = 0.0
-    """Share of time that a container at its own limit stalls, in a guest with memory to spare (trap 21)."""
+    """Share of time that a container at its own limit stalls, in a guest with memory to spare
+    (fact: container-stalls)."""
 
     def constant_until(self, now: float) -> float:
         """The time up to which nothing of it changes."""

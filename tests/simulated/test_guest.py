@@ -82,7 +82,7 @@ def test_an_offline_dimm_counts_as_given_by_the_balloon_and_starves_the_guest() 
     desk.plug(256, zone=None)
     assert desk.vm.offline_bytes == 256 * MIB
     desk.target(300)
-    assert desk.mib("free") < 25  # trap 2: 21 MiB were left
+    assert desk.mib("free") < 25  # fact: dimm-counts-at-once: 21 MiB were left
 
 
 def test_unplugging_keeps_the_ballooned_amount() -> None:
@@ -93,7 +93,7 @@ def test_unplugging_keeps_the_ballooned_amount() -> None:
     desk.submit(hv.DetachDimm, alias="dimm0")
     desk.run(5.0)
     assert desk.vm.ram_bytes == 512 * MIB
-    assert desk.vm.actual_bytes == pytest.approx(344 * MIB, abs=MIB)  # trap 3
+    assert desk.vm.actual_bytes == pytest.approx(344 * MIB, abs=MIB)  # fact: unplug-shrinks-the-guest
 
 
 def test_after_a_reset_actual_is_stale_until_the_driver_is_up_and_the_guest_holds_its_ram() -> None:
@@ -102,7 +102,7 @@ def test_after_a_reset_actual_is_stale_until_the_driver_is_up_and_the_guest_hold
     assert desk.vm.resident_bytes <= 256 * MIB
     desk.world.reset("a")
     desk.run(4.0)
-    assert desk.vm.actual_bytes == pytest.approx(256 * MIB, abs=MIB)  # trap 4
+    assert desk.vm.actual_bytes == pytest.approx(256 * MIB, abs=MIB)  # fact: actual-survives-reset
     assert desk.vm.resident_bytes >= 400 * MIB
     desk.run(30.0)
     assert desk.vm.actual_bytes == pytest.approx(256 * MIB, abs=MIB)
@@ -139,7 +139,7 @@ def test_without_a_zone_named_new_memory_stays_offline() -> None:
 def test_a_big_dimm_for_a_guest_with_nothing_free_hangs_it_for_25_seconds() -> None:
     desk = Desk(replace(SPEC, workload=Workload(steady(355 * MIB))))
     desk.plug(2048)
-    assert not desk.vm.up  # trap 17
+    assert not desk.vm.up  # fact: page-structures-need-memory
     said = len(desk.seen(hv.GuestSpoke))
     desk.run(20.0)
     assert len(desk.seen(hv.GuestSpoke)) == said

@@ -91,7 +91,8 @@ def test_from_any_state_everybody_comes_to_have_what_it_needs(
         low = int(vm.memory.usable - vm.memory.available) + 32 * MIB
         vm.set_target(data.draw(st.integers(min(low, vm.ram_bytes), vm.ram_bytes)))
     world.run(10.0)
-    # Who had nothing left before anybody came cannot place a DIMM's page structures (facts: trap 17).
+    # Who had nothing left before anybody came cannot place a DIMM's page structures
+    # (fact: page-structures-need-memory).
     assume(all(world.vm(spec.name).memory.available > 8 * MIB for spec in specs))
     world.control(lambda capacity: Engine(Settings(capacity)))
     world.run(400.0)

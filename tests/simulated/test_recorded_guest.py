@@ -26,7 +26,7 @@ WITHIN: Final = 0.05
 APART: Final = 1.5
 """Seconds that the two may be apart: a report a second, and a guest under TCG that is not always punctual."""
 TCG: Final = Speeds(touch=0.1 * GIB, inflate=0.17 * GIB, deflate=1.0 * GIB)
-"""The recorded guest's (facts: speeds); its disk is the host's page cache."""
+"""The recorded guest's (fact: tcg-speeds); its disk is the host's page cache."""
 PROGRAM_BYTES: Final = 3 * MIB
 """What a program of the lab holds beside what it is told to: private pages of Python, and 2 MiB of noise."""
 

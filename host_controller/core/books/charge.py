@@ -32,7 +32,7 @@ def resident(vm: Vm) -> int:
 
 
 def starting(vm: Vm) -> int:
-    """Without a driver it touches what it likes (facts: trap 4)."""
+    """Without a driver it touches what it likes (fact: actual-survives-reset)."""
     return vm.ram_bytes if vm.phase is STARTING else 0
 
 
@@ -47,7 +47,7 @@ def hung(vm: Vm) -> int:
 
 
 def contradicted(vm: Vm) -> int:
-    """It was caught with more than it claims (facts: trap 16)."""
+    """It was caught with more than it claims (fact: actual-is-a-claim)."""
     return vm.ram_bytes if vm.phase is CONTRADICTED else 0
 
 

@@ -16,7 +16,9 @@ class Reservation:
 
 @dataclass(slots=True)
 class Overdraft:
-    """A time in which the charges exceeded the capacity: only a named event can cause one (rule 1b)."""
+    """A time in which the charges exceeded the capacity: only a named event can cause one
+    (rule: overdraft-named).
+    """
 
     cause: str
     started: float

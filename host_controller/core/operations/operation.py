@@ -12,7 +12,7 @@ from host_controller.core.vm.record import Vm
 ACK_LIMIT: Final = 3.0
 """Seconds for a running agent to answer a message, a busy TCG guest included."""
 ONLINE_LIMIT: Final = 20.0
-"""From plugged to usable; 0.2 s in a healthy guest (facts: trap 6)."""
+"""From plugged to usable; 0.2 s in a healthy guest (fact: hot-add-times)."""
 RAISE_LIMIT: Final = 10.0
 """Deflating the balloon before memory leaves the guest."""
 

@@ -148,7 +148,7 @@ class Resize(Steps):
 
     def _without_idle(self, vm: Vm, now: float) -> int:
         """The size without what nobody brought online. Without an agent that is a guess, so what it can spare
-        goes with it; from one that is not heard nothing is taken (rule 5).
+        goes with it; from one that is not heard nothing is taken (rule: fresh-or-still).
         """
         facts = vm.facts
         if facts is None or not heard_lately(vm, now):

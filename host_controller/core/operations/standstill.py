@@ -1,6 +1,7 @@
 """A VM that was reset while memory is short stands still until there is room for what it may take.
 
-A new kernel touches what it likes of the VM's RAM, balloon or not (facts: trap 4). Where the charge of all of
+A new kernel touches what it likes of the VM's RAM, balloon or not (fact: actual-survives-reset). Where the
+charge of all of
 it does not fit, the vCPUs are stopped before that kernel has got far: a VM that stands still holds what it
 holds. Room is made meanwhile as for a VM that is to start: it is charged in full, so the others get smaller
 and nobody grows. Then it runs on, after `Settings.reset_wait_seconds` at the latest, and what is still

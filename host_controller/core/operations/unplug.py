@@ -13,7 +13,7 @@ from host_controller.core.vm.record import Vm
 OFFLINE_LIMIT: Final = 30.0
 """Migrating pages away from a DIMM's blocks."""
 DETACH_LIMIT: Final = 15.0
-"""From asked to gone; a few seconds in a healthy guest (facts: trap 7)."""
+"""From asked to gone; a few seconds in a healthy guest (fact: unplug-may-be-refused)."""
 PATIENCE: Final = 5.0
 """From the hypervisor's answer to a second request, if the DIMM is offline and so has nothing to wait for:
 the guest took the first for the plug event, when that was still pending because it was reset on it."""
@@ -25,8 +25,8 @@ LATE_LIMIT: Final = 120.0
 class Unplug(Steps):
     """Take one DIMM out: give the balloon room first, have it offlined, detach it, wait until it is gone.
 
-    QEMU keeps the ballooned amount across an unplug, so the guest shrinks by the whole DIMM (facts: trap
-    3): `raise_to_bytes` is the target under which it can afford that, in QEMU's terms.
+    QEMU keeps the ballooned amount across an unplug, so the guest shrinks by the whole DIMM (fact:
+    unplug-shrinks-the-guest): `raise_to_bytes` is the target under which it can afford that, in QEMU's terms.
     """
 
     alias: str = ""

@@ -16,9 +16,9 @@ from host_controller.core.vm.record import CONTRADICTED, HUNG, TAKEOVER, Vm
 from host_controller.units import KIB, MIB, format_size, round_down, round_up
 
 MOVABLE_RATIO: Final = 3
-"""Movable to kernel memory: above it the kernel starves (facts: trap 8)."""
+"""Movable to kernel memory: above it the kernel starves (fact: movable-ratio)."""
 MEMMAP_SHARE: Final = 32
-"""A DIMM's page structures may take half of what the guest has free (facts: trap 17)."""
+"""A DIMM's page structures may take half of what the guest has free (fact: page-structures-need-memory)."""
 MEMMAP_OF: Final = 64
 """Page structures are 1/64 of the memory that they describe."""
 PLUG_SECONDS: Final = 0.5
@@ -26,7 +26,7 @@ PLUG_SECONDS: Final = 0.5
 UNPLUG_SPARE_BYTES: Final = 64 * MIB
 """Beyond the DIMM's own size this much must be unused, or it would be plugged again soon."""
 UNPLUG_SECONDS: Final = 5.0
-"""What it may take a DIMM to leave, while nothing can be given to its guest (facts: trap 7)."""
+"""What it may take a DIMM to leave, while nothing can be given to its guest (fact: unplug-may-be-refused)."""
 HEARD_SECONDS: Final = 7.5
 ANSWER_SECONDS: Final = 1.5
 AGENTLESS_EXTRA: Final = 16
@@ -152,7 +152,7 @@ def next_dimm_slack(vm: Vm, desired_bytes: int) -> int:
 
 
 def heard_lately(vm: Vm, now: float) -> bool:
-    """The guest has spoken recently enough to take memory from it (rule 5).
+    """The guest has spoken recently enough to take memory from it (rule: fresh-or-still).
 
     At rest that is within one and a half heartbeats. Once a step has been sent its memory moves, so its
     agent speaks several times a second: a guest that has fallen silent since is not shrunk further.
@@ -201,7 +201,7 @@ def seen_bytes(vm: Vm) -> int:
 
 
 def lowest_target(vm: Vm, settings: Settings) -> int:
-    """The lowest balloon target that one command may name now (rule 2), QEMU's terms.
+    """The lowest balloon target that one command may name now (rule: small-steps), QEMU's terms.
 
     Not further below where the guest is than what it has to spare, nor than its
     balloon inflates in a second: a controller that dies leaves no guest shrinking far.

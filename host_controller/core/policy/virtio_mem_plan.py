@@ -43,7 +43,7 @@ def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | No
 def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float) -> int | None:
     """The size to ask for so that the guest has up to `excess_bytes` less; None when it is not to shrink now.
 
-    Not below what it has to spare, nor by more than a second's work (rule 2).
+    Not below what it has to spare, nor by more than a second's work (rule: small-steps).
     """
     device = vm.virtio_mem
     if vm.config.growth is not VIRTIO_MEM or not heard_lately(vm, now):

@@ -7,7 +7,7 @@ Three things that `available` cannot show are added, each bounded and each fadin
 - swap that is really in use: what was swapped in lately, not what lies cold on disk;
 - a working set of cache: when the kernel reads back what it just dropped, the cache is too small;
 - stalls (PSI), but only together with low headroom, root-level refaults or swap-ins: a container over its
-  own limit stalls in a guest with memory to spare (facts: trap 21).
+  own limit stalls in a guest with memory to spare (fact: container-stalls).
 """
 
 import math

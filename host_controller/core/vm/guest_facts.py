@@ -112,7 +112,8 @@ def facts_from_report(
 def kernel_estimate_bytes(ram_bytes: int) -> int:
     """What a kernel may keep for itself at boot, rather too much than too little.
 
-    512 MiB lose 108 MiB (facts: 22): image and initrd weigh the same in every guest, memmap is 1/64 of RAM.
+    512 MiB lose 108 MiB (fact: kernel-share): image and initrd weigh the same in every guest, memmap is
+    1/64 of RAM.
     """
     return 96 * MIB + min(ram_bytes // 16, GIB)
 

@@ -1,8 +1,10 @@
 """How far the claims of a guest's balloon can be relied upon, from start to stop.
 
 A balloon's `actual` is what the guest's driver wrote, and it survives the guest that wrote it: after a
-reset it is stale until the new kernel's driver is up (facts: trap 4), and root in the guest can forge it
-(trap 16). So a VM costs all of its RAM until three witnesses agree: the driver answers, the balloon has
+reset it is stale until the new kernel's driver is up (fact: actual-survives-reset), and root in the guest
+can forge it
+(fact: actual-is-a-claim). So a VM costs all of its RAM until three witnesses agree: the driver answers,
+the balloon has
 moved since the boot, and the host's own count of resident memory is not above the claim.
 """
 

@@ -57,7 +57,8 @@ def follow(vm: Vm, *, needed: bool, now: float) -> str | None:
     patience = PATIENCE_IN_NEED if needed else PATIENCE
     if now - max(vm.progress_at, vm.sent_at) <= patience:
         return None
-    # An unreachable target makes the driver try five times a second for ever (facts: trap 10).
+    # An unreachable target makes the driver try five times a second for ever
+    # (fact: unreachable-target-retries).
     _moves(vm, present, now)
     vm.stuck_until = now + REST
     vm.target_bytes = min(vm.ram_bytes, round_up(present, KIB))

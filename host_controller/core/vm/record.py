@@ -169,7 +169,9 @@ class Vm:
 
     @property
     def hands_off(self) -> bool:
-        """No command may be sent to it: its vCPUs stand still (facts: trap 18), or a job moves it."""
+        """No command may be sent to it: its vCPUs stand still (fact: paused-target-is-lost), or a job
+        moves it.
+        """
         return self.job is not None or self.state is not RUNNING or self.stopped
 
     def has_agent(self, now: float, stale_seconds: float) -> bool:
