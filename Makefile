@@ -75,6 +75,13 @@ bench-operator: $(STAMP) ## what an operator waits for: `status`, the API, /metr
 bench-check: $(STAMP) ## the same, compared with the committed figures: fails beyond 25 %
 	$(PYTHON) -m bench.real --check
 
+.PHONY: replay-proof bench-against
+replay-proof: $(STAMP) ## does the engine decide what it decided at commit BASE? RECORDINGS=DIR are asked, too; 2 minutes
+	$(PYTHON) -m bench.replay $(BASE) $(if $(RECORDINGS),--recordings $(RECORDINGS))
+
+bench-against: $(STAMP) ## is an engine step, and `bench-fast`, as quick as at commit BASE? about 5 minutes
+	$(PYTHON) -m bench.replay $(BASE) --time
+
 .PHONY: bench-density bench-fast bench-scale soak fuzz
 bench-density: $(STAMP) ## VMs per host against every peer, TRACES=DIR or a generated trace; at most 10 minutes
 	$(PYTHON) -m bench.density $(TRACES)
