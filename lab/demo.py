@@ -17,7 +17,7 @@ from rich.table import Table
 
 from host_controller.api.client import ControllerUnreachable
 from host_controller.verify.errors import VerifyError
-from host_controller.verify.observer import LARGEST_GAP, Observer
+from host_controller.verify.observer import Observer, Sight
 from lab.controller import MIB, Controller, describe, enable
 from lab.domain import GuestSpec
 from lab.lab import Lab
@@ -103,7 +103,7 @@ def main() -> int:
                     except (VerifyError, AssertionError) as error:
                         failure = f"{error}\n{describe(controller.status())}\n{controller.log_tail()}"
                 violations = observer.violations(CAPACITY * MIB)
-                gap = observer.largest_gap()
+                sight = observer.sight()
                 plot(PLOT, observer.samples, figures.rows, CAPACITY)
     except VerifyError as error:
         console.print(f"[red]✗ {error}[/red]")
@@ -111,7 +111,7 @@ def main() -> int:
     except KeyboardInterrupt:
         console.print("Ended; nothing is left but the cached guest image.")
         return 130
-    return _verdict(console, seen, failure, len(observer.samples), len(violations), gap)
+    return _verdict(console, seen, failure, len(violations), sight)
 
 
 def _set_up(screen: "_Screen", lab: Lab, controller: Controller, observer: Observer) -> Stage:
@@ -176,9 +176,7 @@ def _mib(size: int | None) -> str:
     return "–" if size is None else f"{size / MIB:.0f}"
 
 
-def _verdict(
-    console: Console, seen: list[Seen], failure: str | None, samples: int, violations: int, gap: float
-) -> int:
+def _verdict(console: Console, seen: list[Seen], failure: str | None, violations: int, sight: Sight) -> int:
     console.rule("What was seen")
     for step in seen:
         console.print(
@@ -187,8 +185,11 @@ def _verdict(
     if failure is not None:
         console.print(f"✗ {failure}", style="red", markup=False, highlight=False)
     told: list[tuple[Callable[[], bool], str]] = [
-        (lambda: violations == 0, f"{violations} of {samples} samples above the capacity of {CAPACITY} MiB"),
-        (lambda: gap <= LARGEST_GAP, f"largest gap between two samples {gap * 1000:.0f} ms"),
+        (
+            lambda: violations == 0,
+            f"{violations} of {sight.samples} samples above the capacity of {CAPACITY} MiB",
+        ),
+        (lambda: sight.clear, f"{sight}{'' if sight.clear else ': inconclusive, the machine was busy'}"),
     ]
     for holds, text in told:
         console.print(

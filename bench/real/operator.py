@@ -23,7 +23,7 @@ from bench.real.harness import Goal, Ratio, Result, spread
 from bench.real.scale import JUMPS_PER_SECOND, start, until_live
 from host_controller.api.client import Client
 from host_controller.verify.processes import prefer
-from tests.unit.browser import CHROMIUM, opened
+from tests.support.browser import CHROMIUM, opened
 
 FEW: Final = 200
 MANY: Final = 1000

@@ -6,6 +6,7 @@ VerifyError
 ├── WorkloadError       the workload server in a guest refused a command or did not answer in time
 ├── QmpError            QEMU refused a QMP command, or its socket is gone
 └── ObserverError       the observer's process died, or a condition it waited for did not come true
+    └── InconclusiveError    the machine was too busy to see whether the rules held
 """
 
 
@@ -23,3 +24,7 @@ class QmpError(VerifyError):
 
 class ObserverError(VerifyError):
     """The observer's process died, or a condition it waited for did not come true in time."""
+
+
+class InconclusiveError(ObserverError):
+    """The machine was too busy to see whether the rules held: no finding, and no proof either."""

@@ -77,7 +77,6 @@ def test_the_story(rig: Rig) -> None:
     assert "third cannot start: it needs" in said
     assert "are missing" in said
     assert first.name in said
-    assert took < 25
 
     # A saved VM needs its memory again to come back.
     file = second.directory / "saved"

@@ -36,7 +36,7 @@ def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
     rig.start(*guests)
     rig.controller.wait_managed(*guests)
     yield rig
-    print(f"observer: {len(rig.observer.samples)} samples, largest gap {rig.observer.largest_gap():.2f} s")
+    print(f"observer: {rig.observer.sight()}")
 
 
 @pytest.fixture

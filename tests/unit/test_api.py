@@ -1,13 +1,8 @@
 """The control API on its unix socket, and the client that the CLI uses, over simulated VMs."""
 
 import asyncio
-import gc
-import json
 import socket
 import stat
-import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,53 +12,10 @@ import pytest
 
 from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
 from host_controller.api.schema import ExplainView, HistoryView, StatusView, VmView, json_schema
-from host_controller.api.server import Api
 from host_controller.config import ConfigError, Problem
-from host_controller.control.controller import Controller
 from host_controller.units import GIB, MIB
-from tests.unit.virtual import Host, aside, run, until
-
-
-@asynccontextmanager
-async def served(
-    host: Host,
-    path: Path,
-    reload: Callable[[], None] = lambda: None,
-    *,
-    history: Path | None = None,
-    **options: Any,
-) -> AsyncIterator[tuple[Controller, Client]]:
-    async with host.controller(**options) as controller:
-        api = Api(controller, reload, history=history)
-        await api.start(path / "control.sock")
-        try:
-            yield controller, Client(str(path / "control.sock"))
-        finally:
-            await api.stop()
-
-
-def exchange(path: Path, request: bytes) -> bytes:
-    """All that is answered to some bytes."""
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
-        connection.connect(str(path / "control.sock"))
-        connection.sendall(request)
-        answer = b""
-        while chunk := connection.recv(1 << 16):
-            answer += chunk
-    return answer
-
-
-def raw(path: Path, request: bytes) -> tuple[int, dict[str, Any]]:
-    """Status and body of an answer to bytes that no client of ours would send."""
-    answer = exchange(path, request)
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body)
-
-
-def request(line: str, body: bytes = b"") -> bytes:
-    head = f"{line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    return head.encode() + body
+from tests.support.serving import raw, request, served
+from tests.support.virtual import Host, aside, run, until
 
 
 def test_status_shows_the_host_and_every_vm(tmp_path: Path) -> None:
@@ -310,31 +262,3 @@ def test_the_schema_describes_every_answer() -> None:
     assert {"StatusView", "HostView", "VmView", "ExplainView", "EntryView"} <= set(schema["$defs"])
     described = schema["$defs"]["VmView"]["properties"]
     assert set(described) == {field.name for field in msgspec.structs.fields(VmView)}
-
-
-@pytest.mark.figures
-def test_1000_vms_are_answered_within_50_ms(tmp_path: Path) -> None:
-    def measure() -> float:
-        # Processor time, of the one who asks too: another process may have the processor in between.
-        begun = time.process_time()
-        answer = exchange(tmp_path, request("GET /v1/vms"))
-        took = time.process_time() - begun
-        assert answer.count(b'"uuid"') == 1000
-        return took
-
-    async def story() -> list[float]:
-        host = Host(1000 * GIB)
-        for number in range(1000):
-            host.vm(f"vm{number:04}")
-        async with served(host, tmp_path):
-            await asyncio.sleep(12)
-            gc.collect()
-            gc.freeze()  # the simulated guests' objects are not the controller's
-            try:
-                return [await aside(measure) for _ in range(7)]
-            finally:
-                gc.unfreeze()
-
-    took = run(story())
-    print(f"GET /v1/vms of 1,000 VMs: best {min(took) * 1e3:.0f} ms of 7")
-    assert min(took) <= 0.050

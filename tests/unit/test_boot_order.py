@@ -5,9 +5,9 @@ from pathlib import Path
 
 from host_controller.core.interface import ConnectionChanged
 from host_controller.units import GIB
-from tests.unit.test_admission import flowing, start, xml
-from tests.unit.test_api import served
-from tests.unit.virtual import Host, run
+from tests.support.serving import served
+from tests.support.starts import flowing, start, xml
+from tests.support.virtual import Host, run
 
 
 def test_at_the_hosts_boot_starts_are_admitted_until_the_capacity_is_spoken_for(tmp_path: Path) -> None:

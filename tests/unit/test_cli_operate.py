@@ -19,9 +19,8 @@ from host_controller.cli.manage import check_config, pause, reload, resume
 from host_controller.cli.status import status
 from host_controller.errors import InputError
 from host_controller.units import MIB
-from tests.unit.test_api import served
-from tests.unit.test_cli_views import invoke
-from tests.unit.virtual import Host, aside, run, until
+from tests.support.serving import invoke, served
+from tests.support.virtual import Host, aside, run, until
 
 
 def told(tmp_path: Path, command: Any, *arguments: str) -> str:

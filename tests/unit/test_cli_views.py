@@ -2,32 +2,22 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 from host_controller.cli.explain import explain
 from host_controller.cli.status import status
 from host_controller.cli.text import duration, table
 from host_controller.core.model import Limits
 from host_controller.units import GIB, MIB
-from tests.unit.test_api import served
-from tests.unit.virtual import Host, aside, run
+from tests.support.serving import invoke, served
+from tests.support.virtual import Host, aside, run
 
 FORBIDDEN = {"aiohttp", "asyncio", "libvirt", "msgspec", "rich", "structlog", "host_controller.core.engine"}
-
-
-def invoke(command: Any, path: Path, *arguments: str) -> Result:
-    result = CliRunner().invoke(command, [*arguments, "--socket", str(path / "control.sock")])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def test_status_has_a_line_for_the_host_and_a_row_for_each_vm_and_is_plain_when_piped(tmp_path: Path) -> None:
@@ -111,31 +101,6 @@ def test_status_imports_nothing_that_it_does_not_need() -> None:
     code = "import sys, host_controller.cli.status, host_controller.cli.explain; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not FORBIDDEN & set(loaded.split())
-
-
-@pytest.mark.figures
-def test_status_of_200_vms_takes_less_than_300_ms_as_a_process(tmp_path: Path) -> None:
-    code = "from host_controller.cli.status import status; status()"
-    environment = os.environ | {"DYNMEM_SOCKET": str(tmp_path / "control.sock")}
-
-    def measure() -> float:
-        begun = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-        took = time.perf_counter() - begun
-        assert len(done.stdout.splitlines()) == 204, done.stderr
-        return took
-
-    async def story() -> list[float]:
-        host = Host(200 * GIB)
-        for number in range(200):
-            host.vm(f"vm{number:03}")
-        async with served(host, tmp_path):
-            await asyncio.sleep(20)
-            return [await aside(measure) for _ in range(5)]
-
-    took = run(story())
-    print(f"\nstatus of 200 VMs: best {min(took):.3f} s, worst {max(took):.3f} s of 5")
-    assert min(took) < 0.3
 
 
 def test_a_table_is_cut_to_the_terminal_and_not_to_a_pipe() -> None:

@@ -25,7 +25,7 @@ from host_controller.records.recording import Recorder, Recording, replay
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.workload import Workload, steady
 from host_controller.units import GIB, MIB
-from tests.unit.virtual import Host, run, until
+from tests.support.virtual import Host, run, until
 
 
 def targets(host: Host) -> list[SetTarget]:

@@ -7,7 +7,7 @@ import pytest
 from host_controller.core.model import GuestFacts, Limits
 from host_controller.core.vm.demand import CACHE_HALF_LIFE, Demand, Estimate, margin_bytes
 from host_controller.units import GIB, MIB
-from tests.unit.build import facts
+from tests.support.build import facts
 
 LIMITS = Limits(512 * MIB, 64 * MIB, 4096 * MIB, buffer_percent=20)
 

@@ -9,77 +9,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from host_controller import __version__
 from host_controller.api.schema import DoctorView
 from host_controller.cli.doctor import doctor, lines
 from host_controller.doctor import host, kernel, vm
-from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
-from host_controller.domain_xml.read import NAMESPACE, parse_xml, read_domain
-from host_controller.units import GIB, MIB
-
-HOST = HostSurvey(
-    "qemu:///system",
-    libvirt_version=9_000_000,
-    qemu_version=7_002_022,
-    swap_total_bytes=GIB,
-    hook="/etc/libvirt/hooks/qemu.d/dynmem",
-    controller={
-        "version": __version__,
-        "connected": True,
-        "connection": "qemu:///system",
-        "configuration_error": None,
-        "overdraft": None,
-        "paused": False,
-        "vm_swap_bytes": 0,
-    },
-)
-AGENT = {
-    "version": __version__,
-    "report_age_seconds": 1.0,
-    "psi": True,
-    "kernel": "6.1",
-    "online_policy": "online_movable",
-    "hotplug": "kernel",
-    "swap_total_bytes": GIB,
-    "swap_used_bytes": 0,
-}
-VIEW: dict[str, Any] = {
-    "paused": False,
-    "phase": "live",
-    "agent": AGENT,
-    "report_age_seconds": 1.0,
-    "offline_bytes": 0,
-}
-XML = f"""
-<domain>
-  <name>web</name><uuid>a</uuid>
-  <metadata><x:vm xmlns:x="{NAMESPACE}" growth="hotadd" startup="1048576" minimum="524288" maximum="4194304"/>
-  </metadata>
-  <memory>1048576</memory><maxMemory slots="16">4194304</maxMemory>
-  <os><type arch="x86_64" machine="q35">hvm</type></os>
-  <devices>
-    <memballoon model="virtio" freePageReporting="on"><stats period="1"/></memballoon>
-    <channel type="unix"><target type="virtio" name="org.dynmem.agent.0" state="connected"/></channel>
-  </devices>
-</domain>
-"""
-
-
-def survey(xml: str = XML, **more: Any) -> VmSurvey:
-    from agent.wire import PORT_NAME
-
-    xml = xml.replace("org.dynmem.agent.0", PORT_NAME)
-    facts: dict[str, Any] = {"view": VIEW, "statistics": {"last_update": 1}, "running": True}
-    return VmSurvey("web", root=parse_xml(xml), domain=read_domain(xml), **(facts | more))
-
-
-def with_agent(**more: Any) -> dict[str, Any]:
-    return VIEW | {"agent": AGENT | more}
-
-
-def without(xml: str, text: str, instead: str = "") -> str:
-    assert text in xml
-    return xml.replace(text, instead)
+from host_controller.doctor.facts import Finding, VmSurvey
+from host_controller.units import MIB
+from tests.support.surveys import HOST, VIEW, XML, survey, with_agent, without
 
 
 def test_a_host_and_a_vm_as_they_should_be_give_nothing_but_ok() -> None:

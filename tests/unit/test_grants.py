@@ -6,7 +6,7 @@ from host_controller.core.grants import Pass
 from host_controller.core.interface import SetTarget
 from host_controller.core.state import State
 from host_controller.units import MIB
-from tests.unit import build
+from tests.support import build
 
 
 def test_a_target_that_is_sent_again_in_an_overdraft_raises_no_charge() -> None:

@@ -18,8 +18,8 @@ from host_controller.records.journal import Entry
 from host_controller.records.samples import Sample
 from host_controller.simulator.workload import Workload, burst
 from host_controller.units import GIB, MIB
-from tests.unit.test_api import served
-from tests.unit.virtual import Host, aside, run, until
+from tests.support.serving import served
+from tests.support.virtual import Host, aside, run, until
 
 DAY = 86_400
 EPOCH = float(int(time.time()) - 2 * DAY)

@@ -12,8 +12,8 @@ from host_controller.core.model import BalloonStats
 from host_controller.core.state import State
 from host_controller.core.vm.record import Phase
 from host_controller.units import MIB
-from tests.unit.build import facts, settings, vm
-from tests.unit.test_link import REPORT
+from tests.support.build import facts, settings, vm
+from tests.support.words import REPORT
 
 HELLO = wire.Hello("0123abcd-0000-0000-0000-000000000000", "1", "6.1", 128 * MIB, True, "offline", "kernel")
 

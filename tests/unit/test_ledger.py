@@ -12,7 +12,7 @@ from host_controller.core.model import Trust
 from host_controller.core.vm.record import Phase
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
-from tests.unit import build
+from tests.support import build
 
 SETTINGS = build.settings()
 OVERHEAD = SETTINGS.overhead_floor_bytes

@@ -6,7 +6,7 @@ from host_controller.core.model import RunState
 from host_controller.core.vm import lifecycle
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB
-from tests.unit import build
+from tests.support import build
 
 SETTINGS = build.settings()
 

@@ -18,6 +18,7 @@ from host_controller.core.vm.guest_facts import (
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.hypervisor.link import BURST, Link
 from host_controller.units import GIB, MIB
+from tests.support.words import REPORT
 
 CONFIG = VmConfig(
     uuid="u",
@@ -25,16 +26,6 @@ CONFIG = VmConfig(
     limits=Limits(512 * MIB, 256 * MIB, 2 * GIB),
     boot_ram_bytes=512 * MIB,
     slots=16,
-)
-REPORT = wire.Report(
-    boot_id_prefix="0123abcd",
-    sequence=7,
-    uptime_seconds=100.0,
-    total_bytes=404 * MIB,
-    available_bytes=369 * MIB,
-    free_bytes=300 * MIB,
-    online_bytes=512 * MIB,
-    floor_bytes=8 * MIB,
 )
 LINE = wire.encode(REPORT)
 

@@ -10,8 +10,8 @@ import pytest
 
 from host_controller.api.metrics import FAMILIES
 from host_controller.doctor import host, vm
-from tests.unit.promtool import promtool
-from tests.unit.test_doctor import HOST, survey
+from tests.support.promtool import promtool
+from tests.support.surveys import HOST, survey
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "monitoring"
@@ -46,7 +46,7 @@ def test_promtool_accepts_every_expression_of_the_dashboard(tmp_path: Path) -> N
 
 def test_promtool_accepts_what_we_serve(tmp_path: Path) -> None:
     from host_controller.api.metrics import Metrics
-    from tests.unit.virtual import Host, run
+    from tests.support.virtual import Host, run
 
     async def story() -> bytes:
         import asyncio

@@ -12,7 +12,7 @@ from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT, O
 from host_controller.core.operations.unplug import DETACH_LIMIT, OFFLINE_LIMIT, PATIENCE
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
-from tests.unit import build
+from tests.support import build
 
 DIMM = Dimm("dimm0", 256 * MIB, 4096 * MIB)
 

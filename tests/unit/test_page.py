@@ -12,9 +12,9 @@ import pytest
 from host_controller.api.page import library
 from host_controller.api.server import Api
 from host_controller.units import GIB
-from tests.unit.browser import CHROMIUM, Page, opened
-from tests.unit.test_metrics import ask
-from tests.unit.virtual import Host, aside, run
+from tests.support.browser import CHROMIUM, Page, opened
+from tests.support.serving import ask
+from tests.support.virtual import Host, aside, run
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 ROWS = "[...document.querySelectorAll('tbody tr')]"
@@ -84,16 +84,10 @@ def test_it_shows_the_host_a_chart_and_a_row_per_vm_and_details_on_click() -> No
     shown(5, look)
 
 
-@pytest.mark.figures
 @needs_browser
-def test_an_update_of_200_vms_takes_less_than_16_ms() -> None:
+def test_200_vms_are_updated_filtered_and_counted() -> None:
     async def look(page: Page) -> None:
-        took = []
-        for number in range(2, 7):
-            await page.until(f"document.body.dataset.updates >= {number}")
-            took.append(float(await page.run("document.body.dataset.updateMs")))
-        print(f"updates of 200 VMs: {took} ms")
-        assert sorted(took)[len(took) // 2] <= 16
+        await page.until("document.body.dataset.updates >= 2")
         await page.run("f = document.getElementById('filter'); f.value = 'vm19'")
         await page.run("f.dispatchEvent(new Event('input'))")
         assert await page.run("document.querySelectorAll('tbody tr').length") == 10

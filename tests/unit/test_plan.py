@@ -6,7 +6,7 @@ from host_controller.core.model import BalloonStats, Limits, RunState
 from host_controller.core.policy import plan
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB
-from tests.unit import build
+from tests.support import build
 
 SETTINGS = build.settings(inflate_bytes_per_second=128 * MIB)
 BLOCK = 128 * MIB

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from host_controller.api.client import Client
-from tests.unit.test_metrics import ask
+from tests.support.serving import ask
 
 RUN = "from host_controller.cli import main; main()"
 

@@ -4,7 +4,7 @@ from host_controller.core.vm.lifecycle import CONTRADICTION_SECONDS
 from host_controller.core.vm.progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, follow
 from host_controller.core.vm.record import SETTLING, Phase
 from host_controller.units import MIB
-from tests.unit import build
+from tests.support import build
 
 
 def test_a_balloon_on_its_target_is_left_alone() -> None:

@@ -10,7 +10,7 @@ from host_controller.core.operations.resize import PATIENCE, Resize
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS, VirtioMem
 from host_controller.units import MIB
-from tests.unit import build
+from tests.support import build
 
 CONFIG = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
 

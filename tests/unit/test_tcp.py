@@ -3,8 +3,8 @@
 import asyncio
 
 from host_controller.api.server import Api
-from tests.unit.test_metrics import ask
-from tests.unit.virtual import Host, aside, run
+from tests.support.serving import ask
+from tests.support.virtual import Host, aside, run
 
 
 def test_over_tcp_nothing_can_be_changed_and_no_foreign_name_is_answered() -> None:

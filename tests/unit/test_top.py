@@ -29,8 +29,8 @@ from host_controller.cli.screen import (
     sparkline,
 )
 from host_controller.units import GIB
-from tests.unit.test_api import served
-from tests.unit.virtual import Host, aside, run
+from tests.support.serving import served
+from tests.support.virtual import Host, aside, run
 
 TOP = """
 import sys

@@ -78,4 +78,4 @@ def ward(make_shared_rig: RigFactory) -> Iterator[Ward]:
     """A victim and a neighbour that live as long as the module."""
     rig = make_shared_rig(CAPACITY, shrink_after=2, unplug_after=2, keep_ready=32)
     yield make_ward(rig)
-    print(f"observer: largest gap {rig.observer.largest_gap() * 1000:.0f} ms, capacity {CAPACITY * MIB}")
+    print(f"observer: {rig.observer.sight()}, capacity {CAPACITY * MIB}")

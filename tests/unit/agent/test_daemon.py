@@ -13,9 +13,9 @@ from agent.daemon import Daemon
 from agent.system import Log, Notifier
 from agent.uevents import Uevent, UeventSocket
 from agent.wire import Ack, Error, Hello, Offline, Online, OnlineZone, Ping, Report, Welcome, encode
+from tests.support.waiting import until
 from tests.unit.agent.host_end import HostEnd
 from tests.unit.agent.record import BLOCK_BYTES, add_block, add_memory, copy_of, set_kib
-from tests.unit.agent.waiting import until
 
 REPOSITORY = Path(__file__).parents[3]
 USS_LIMIT_MIB = 12

@@ -11,8 +11,8 @@ from agent.hotplug import KERNEL_GRACE_SECONDS, MOST_JOBS, Hotplugger
 from agent.report import Blocks
 from agent.uevents import Uevent, memory_block_number, parse
 from agent.wire import Ack, Offline, Online, OnlineZone
+from tests.support.waiting import until
 from tests.unit.agent.record import BLOCK_BYTES, add_block, add_memory
-from tests.unit.agent.waiting import until
 
 PLENTY = 1 << 40
 

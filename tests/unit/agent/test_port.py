@@ -8,8 +8,8 @@ import pytest
 
 from agent.port import MOST_ACKS, Port, find_port, open_port
 from agent.wire import PORT_NAME, Ack, Ping, Report, decode_from_host
+from tests.support.waiting import until
 from tests.unit.agent.host_end import HostEnd
-from tests.unit.agent.waiting import until
 
 
 def report(sequence: int) -> Report:
