@@ -1,4 +1,4 @@
-"""How well the observer saw decides whether a run proves anything; what it saw broken is broken all the same."""
+"""How well the observer saw decides whether a run proves anything.."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from host_controller.verify.charge import GuestSample
 from host_controller.verify.errors import InconclusiveError
 from host_controller.verify.observer import Observer, Sample
 
-GUEST = GuestSample(512, 0, 0, 512, 300, 10, balloon_alive=True, running=True, answer_age=0.0)
+GUEST = GuestSample(512, 0, 0, 512, 300, 10, True, True, 0.0, charge=522)
 
 
 def seen(*times: float) -> Observer:
