@@ -129,6 +129,13 @@ class Intake:
         self.state.last_cause = f"{vm.name} {'was started' if event.booted else 'was found running'}"
         how = "started" if event.booted else "found running"
         self.state.notice(now, "appeared", vm, f"{vm.name} was {how}")
+        self._tell_pinned(vm, now)
+
+    def _tell_pinned(self, vm: Vm, now: float) -> None:
+        """Once: what is taken from such a VM never comes back, so it is never worth asking it."""
+        if vm.config.pinned is not None:
+            why = f"{vm.config.pinned}; `dynmem doctor {vm.name}` says what to do"
+            self.state.notice(now, "pinned", vm, f"{vm.name} is charged all of its RAM: {why}")
 
     def _found_standing(self, event: hv.VmAppeared, vm: Vm, now: float) -> None:
         """Go on with a standstill that we, or a controller before us, began; others are their user's."""
@@ -156,8 +163,10 @@ class Intake:
     @_on_vm.register
     def _(self, event: hv.VmConfigChanged, vm: Vm, now: float) -> None:
         if event.config != vm.config:
-            vm.config = event.config
+            pinned, vm.config = vm.config.pinned, event.config
             self.state.notice(now, "config", vm, f"the limits of {vm.name} were changed")
+            if event.config.pinned != pinned:
+                self._tell_pinned(vm, now)
 
     @_on_vm.register
     def _(self, event: hv.VmStateChanged, vm: Vm, now: float) -> None:

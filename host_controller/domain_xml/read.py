@@ -33,6 +33,8 @@ _UNIT_BYTES: Final[dict[str, int]] = {
     **{f"{letter}b": 1000**power for power, letter in ((1, "k"), (2, "m"), (3, "g"), (4, "t"))},
 }  # fmt: skip
 
+NO_BALLOON: Final = "no balloon"
+
 NO_HOT_ADD: Final = ("microvm", "isapc", "xenfv", "xenpv", "s390-ccw", "none")
 """Machine types without pc-dimm slots (ACPI memory hot plug)."""
 
@@ -124,6 +126,11 @@ def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
         )
         if channel_alias is None:
             problems.append(f"there is no channel {wire.PORT_NAME}: no agent can be heard")
+        if config.pinned == NO_BALLOON:
+            problems.append(
+                "there is no memory balloon: it is charged all of its RAM; "
+                "run `dynmem enable` again while it is off"
+            )
         if ours.growth is Growth.HOTADD and not config.slots:
             problems.append("there are no DIMM slots: it cannot grow past its boot RAM")
         if ours.growth is Growth.VIRTIO_MEM and len(virtio) != 1:
@@ -149,6 +156,26 @@ def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
         virtio_mem_requested_bytes=sum(_target_size(one, "requested") for one in virtio),
         channel_alias=channel_alias,
         stats_period=_integer(None if balloon is None else balloon.find("stats"), "period"),
+    )
+
+
+def unread_domain(uuid: str, name: str, ram_bytes: int) -> DomainView:
+    """The view of a domain whose XML cannot be read: unmanaged, and charged with its RAM."""
+    return DomainView(
+        uuid=uuid,
+        name=name,
+        config=None,
+        problems=("its definition cannot be read: it is counted with all of its RAM, and not managed",),
+        machine="",
+        boot_ram_bytes=ram_bytes,
+        ram_blocks=(ram_bytes,),
+        dimms=(),
+        actual_bytes=ram_bytes,
+        ceiling_bytes=ram_bytes,
+        virtio_mem_bytes=0,
+        virtio_mem_requested_bytes=0,
+        channel_alias=None,
+        stats_period=0,
     )
 
 
@@ -179,7 +206,7 @@ def pinned_by(root: Element) -> str | None:
         return "huge pages"
     balloon = root.find("./devices/memballoon")
     if balloon is None or balloon.get("model") == "none":
-        return "no balloon"
+        return NO_BALLOON
     if balloon.get("autodeflate") == "on":
         return "deflate-on-oom"
     return None

@@ -16,8 +16,8 @@ from host_controller.core.interface import (
     Suspend,
 )
 from host_controller.core.model import BalloonStats, RunState
-from host_controller.domain_xml.read import DomainView, read_domain
-from host_controller.errors import CallFailed, DomainNotFound
+from host_controller.domain_xml.read import DomainView, read_domain, unread_domain
+from host_controller.errors import CallFailed, DomainNotFound, DomainUnsuitable
 from host_controller.hypervisor.connections import Connection
 from host_controller.units import KIB
 
@@ -68,7 +68,7 @@ class Sample:
     """One reading of a VM."""
 
     actual_bytes: int | None
-    """None while it arrives: libvirt would hold the question until it is there."""
+    """None without a balloon, and while the VM arrives: libvirt would hold the question until it is there."""
     stats: BalloonStats | None
     job: str | None
 
@@ -81,6 +81,8 @@ class Inspection:
     state: RunState
     vcpu_seconds: float | None = None
     """Of one that stands still."""
+    unreadable: str | None = None
+    """Why its XML could not be read: then the view is no more than its name and its RAM, unmanaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +102,25 @@ def inspect(connection: Connection, uuid: str) -> Inspection | None:
         state = RUN_STATES.get(domain.state()[0], RunState.RUNNING)
         if state is RunState.OFF:
             return None
-        xml = domain.XMLDesc(0)
-        view = read_domain(xml)
-        if view.config is None and domain.isPersistent():
-            view = read_domain(xml, domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        try:
+            view = _read(domain)
+        except (DomainUnsuitable, ValueError, OverflowError) as error:
+            maximum_kib = domain.info()[1]
+            return Inspection(unread_domain(uuid, domain.name(), maximum_kib * KIB), state, None, str(error))
     except libvirt.libvirtError as error:
         if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
             connection.forget(uuid)
             return None
         raise
     return Inspection(view, state, vcpu_seconds(domain) if state is RunState.PAUSED else None)
+
+
+def _read(domain: Any) -> DomainView:
+    xml = domain.XMLDesc(0)
+    view = read_domain(xml)
+    if view.config is None and domain.isPersistent():
+        return read_domain(xml, domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return view
 
 
 def vcpu_seconds(domain: Any) -> float | None:
@@ -157,14 +168,20 @@ def sample(connection: Connection, uuid: str) -> Sample:
     if job == INCOMING:
         return Sample(None, None, job)
     figures = domain.memoryStats()
-    stats = None
-    if figures.get("last_update") and "usable" in figures and "available" in figures:
-        stats = BalloonStats(
-            total_bytes=figures["available"] * KIB,
-            available_bytes=figures["usable"] * KIB,
-            updated=figures["last_update"],
-        )
-    return Sample(figures["actual"] * KIB, stats, job)
+    actual = figures.get("actual")
+    return Sample(None if actual is None else actual * KIB, balloon_stats(figures), job)
+
+
+def balloon_stats(figures: dict[str, int]) -> BalloonStats | None:
+    """What the balloon's driver said, from libvirt's figures in KiB; None where it said too little.
+
+    Every figure is optional. Without a balloon there is none at all; a driver that answers without figures
+    (FreeBSD) leaves `last_update` alone; Linux before 4.6 has no `usable`.
+    """
+    total, usable, updated = (figures.get(name) for name in ("available", "usable", "last_update"))
+    if not updated or total is None or usable is None:
+        return None
+    return BalloonStats(total_bytes=total * KIB, available_bytes=usable * KIB, updated=updated)
 
 
 def set_stats_period(connection: Connection, uuid: str, seconds: int) -> None:

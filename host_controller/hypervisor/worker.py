@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Final
 
@@ -39,13 +39,13 @@ from host_controller.hypervisor import calls
 from host_controller.hypervisor.channel import LAST_RETRY_SECONDS, Channel, Port
 from host_controller.hypervisor.connections import Connection, Gate, Lane, Late
 from host_controller.hypervisor.eventloop import Mailbox
+from host_controller.hypervisor.trouble import Trouble
 
 CONTROL_LIMIT_SECONDS: Final = 2.0
 STATISTICS_LIMIT_SECONDS: Final = 1.0
 DEFAULT_PERIOD_SECONDS: Final = 5.0
 FIRST_PROBE_SECONDS: Final = 1.0
 LAST_PROBE_SECONDS: Final = 30.0
-RETRY_SECONDS: Final = 1.0
 EVENT_SECONDS: Final = 0.2
 """From a domain's being found stopped to the event that says why, at most; it comes within milliseconds."""
 STATS_PERIOD_SECONDS: Final = 1
@@ -116,6 +116,7 @@ class VmWorker:
         self._states_told = 0
         self._sample_due = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._trouble = Trouble()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self.task = self._loop.create_task(self._run(), name=f"vm {uuid}")
@@ -241,9 +242,6 @@ class VmWorker:
             except DynmemError as error:
                 log.debug("call failed", vm=self.name, error=str(error))
                 continue
-            except Exception:  # a mistake of ours, or a host in trouble, ends nobody's service
-                log.exception("worker failed; it looks at its VM again", vm=self.name)
-                self._set_timer("inspect", RETRY_SECONDS, self.look_again)
             await self._wake.wait()
 
     @property
@@ -254,26 +252,46 @@ class VmWorker:
     async def _step(self) -> bool:
         """Do the most urgent thing; False when there is nothing to do."""
         if self._inspect:
-            await self._look()
+            await self._guarded("inspect", self._look(), self.look_again)
         elif self._commands:
-            await self._carry_out(self._commands.popleft())
+            await self._guarded("inspect", self._carry_out(self._commands.popleft()), self.look_again)
         elif self._sample_due and self._managed:
             self._sample_due = False
-            await self._sample(self._lanes.statistics)
+            await self._guarded("sample", self._sample(self._lanes.statistics), self._want_sample)
         elif self._channel_due and self._channel is not None and not self._channel.is_open:
             self._channel_due = False
-            await self._open_channel(self._channel)
+            await self._guarded("channel", self._open_channel(self._channel), self._want_channel)
         else:
             return False
         return True
+
+    async def _guarded(self, step: str, work: Coroutine[None, None, None], again: Callable[[], None]) -> None:
+        """Do a step. A mistake of ours, or a host in trouble, ends nobody's service: it is told once, and the
+        step is tried again, each time later. The core charges a VM of which it hears nothing all of its RAM.
+        """
+        try:
+            await work
+        except (Late, DynmemError):
+            raise
+        except Exception as error:
+            news, delay = self._trouble.failed(step, error)
+            if news:
+                log.exception("VM cannot be looked at; tried again, ever later", vm=self.name, step=step)
+            self._set_timer(step, max(delay, self._period), again)
+        else:
+            if self._trouble.over(step):
+                log.info("VM can be looked at again", vm=self.name, step=step)
 
     async def _look(self) -> None:
         self._inspect = False
         before = self._states_told
         try:
             found = await self._lanes.control.call(self._call_inspect, CONTROL_LIMIT_SECONDS)
-        except DynmemError:
-            self._set_timer("inspect", RETRY_SECONDS, self.look_again)
+        except DynmemError as error:
+            news, delay = self._trouble.failed("inspect", error)
+            if news:
+                log.warning("libvirt does not describe the VM; asked again", vm=self.name, error=str(error))
+            self._set_timer("inspect", delay, self.look_again)
             raise
         self._inspected(found, state_is_fresh=before == self._states_told)
 
@@ -397,7 +415,9 @@ class VmWorker:
         view, old = found.view, self.view
         self.view = view
         if view.problems and (old is None or old.problems != view.problems):
-            log.warning("domain has problems", vm=view.name, problems=list(view.problems))
+            log.warning(
+                "domain has problems", vm=view.name, problems=list(view.problems), error=found.unreadable
+            )
         if view.config is None:
             if self._managed:
                 self._managed = False

@@ -49,7 +49,7 @@ from lab.guest import Guest
 from lab.lab import Lab
 from lab.migration import migrate
 from lab.session import Session
-from tests.guests.watch import LIMITS, Watch, destroy_all, start_bare, watching
+from tests.guests.watch import LIMITS, Watch, bare_xml, destroy_all, start_bare, watching
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +175,24 @@ async def test_a_vm_of_somebody_else_is_only_charged(session: Session) -> None:
         await watch.vm("ours")
         await watch.until(HostSampled, lambda event: event.facts.unmanaged_bytes == 128 * MIB)
         assert [event.config.name for _, event in watch.all(VmAppeared)] == ["ours"]
+
+
+async def test_a_vm_without_a_balloon_is_managed_measured_and_no_cause_for_complaint(
+    session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, _, devices = bare_xml("mute").rpartition("<memballoon")
+    _, _, tail = devices.partition("</memballoon>")
+    session.connection().createXML(f"{head}<memballoon model='none'/>{tail}", 0)
+    async with watching(session.uri) as watch:
+        vm = await watch.vm("mute")
+        assert vm.config.pinned == "no balloon"
+        watch.hypervisor.submit(SetPace(vm.vm, 0.05))
+        for _ in range(3):
+            await watch.until(ResidentSampled, since=time.monotonic())
+        assert watch.all(BalloonSampled) == []
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err
+    assert (said.out + said.err).count("there is no memory balloon") == 1
 
 
 async def test_commands_are_carried_out_in_order_and_dimms_are_told_before_the_plug_is_done(

@@ -1,14 +1,22 @@
 """What events change in what is known, where no other test says it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from agent import wire
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.intake import Intake
-from host_controller.core.interface import BalloonSampled, GuestGone, GuestSpoke, VmReset
-from host_controller.core.model import BalloonStats
+from host_controller.core.interface import (
+    BalloonSampled,
+    GuestGone,
+    GuestSpoke,
+    VmAppeared,
+    VmConfigChanged,
+    VmReset,
+)
+from host_controller.core.model import BalloonStats, RunState, Trust
 from host_controller.core.state import State
 from host_controller.core.vm.record import Phase
 from host_controller.units import MIB
@@ -69,3 +77,17 @@ def test_an_agent_that_starts_anew_has_no_zone_for_new_memory(restart: Callable[
 
 def _stats(updated: int) -> BalloonStats:
     return BalloonStats(total_bytes=200 * MIB, available_bytes=20 * MIB, updated=updated)
+
+
+def test_a_vm_that_gives_nothing_back_is_told_once_with_where_the_remedy_is() -> None:
+    state = State(settings(), Ledger(settings()), {})
+    intake = Intake(state)
+    config = replace(vm(300).config, pinned="no balloon")
+    intake.apply(VmAppeared(config.uuid, config, RunState.RUNNING, (), 300 * MIB, booted=True), 1.0)
+    intake.apply(VmConfigChanged(config.uuid, replace(config, trust=Trust.NONE)), 2.0)
+    intake.apply(VmConfigChanged(config.uuid, replace(config, pinned="VFIO")), 3.0)
+    intake.apply(VmConfigChanged(config.uuid, replace(config, pinned=None)), 4.0)
+    assert [one.text for one in state.notices if one.kind == "pinned"] == [
+        f"{config.name} is charged all of its RAM: {why}; `dynmem doctor {config.name}` says what to do"
+        for why in ("no balloon", "VFIO")
+    ]
