@@ -18,8 +18,8 @@ from host_controller.core.intake import Intake
 from host_controller.core.interface import Command, HypervisorEvent, SetPace, Tick
 from host_controller.core.model import Settings
 from host_controller.core.operations import Operation, Plug
-from host_controller.core.operations.operation import Outcome
 from host_controller.core.operations.resize import Resize
+from host_controller.core.operations.stages import Outcome
 from host_controller.core.operations.standstill import Stage, advance_all, still_bytes
 from host_controller.core.operator_events import OperatorEvent
 from host_controller.core.policy import plan

@@ -251,7 +251,7 @@ class Intake:
     def _(self, event: hv.DimmRefused, vm: Vm, now: float) -> None:
         operation = self.state.operations.get(event.vm)
         if operation is not None:
-            operation.refused(event.alias, now)
+            operation.refused(vm, event.alias)
 
     @_on_vm.register
     def _(self, event: hv.VirtioMemChanged, vm: Vm, now: float) -> None:
@@ -384,7 +384,7 @@ class Intake:
     def _restarted(self, vm: Vm, now: float, what: str) -> None:
         operation = self.state.operations.get(vm.config.uuid)
         if operation is not None and operation.unanswered:
-            operation.obsolete = True
+            operation.restarted(vm)
         else:
             self.state.operations.pop(vm.config.uuid, None)
             vm.virtio_mem.release()

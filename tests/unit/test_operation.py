@@ -8,7 +8,8 @@ from agent import wire
 from host_controller.core.interface import AttachDimm, Command, DetachDimm, SendToGuest, SetTarget
 from host_controller.core.model import Dimm
 from host_controller.core.operations import Plug, Unplug
-from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT, Outcome
+from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT
+from host_controller.core.operations.stages import Outcome
 from host_controller.core.operations.unplug import DETACH_LIMIT, OFFLINE_LIMIT, PATIENCE
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
@@ -206,7 +207,7 @@ def test_a_dimm_that_does_not_leave_is_brought_back_online(how: str) -> None:
             operation.advance(vm, 1.2, agent=True)
             if how == "says no":
                 operation.done(vm, operation.ticket, None, False, 1.25)
-                operation.refused("dimm0", 1.3)
+                operation.refused(vm, "dimm0")
             sent = operation.advance(vm, 1.3 + (DETACH_LIMIT if how == "will not leave" else 0.1), agent=True)
     back = to_guest(sent)
     assert isinstance(back, wire.Online)

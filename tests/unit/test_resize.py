@@ -5,8 +5,9 @@ import itertools
 from agent import wire
 from host_controller.core.interface import Command, ResizeVirtioMem, SendToGuest, SetTarget
 from host_controller.core.model import Growth
-from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT, Outcome
+from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT
 from host_controller.core.operations.resize import PATIENCE, Resize
+from host_controller.core.operations.stages import Outcome
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS, VirtioMem
 from host_controller.units import MIB

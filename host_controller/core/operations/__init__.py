@@ -1,12 +1,36 @@
-"""What takes several steps: plugging a DIMM, taking one out, another size of virtio-mem.
+"""What takes several steps: plugging a DIMM, taking one out, another size of virtio-mem; standing still.
 
-Each knows its limits and its way back. An operation takes down what it hears, and is advanced by the engine
-after every event: then it returns the commands of its next step, and never waits. While one is under way no
-balloon target is sent to its VM: the two must not overlap (fact: unplug-shrinks-the-guest). While the VM
-may not be touched
-(its vCPUs stand still, or it is being migrated or saved) the operation is held: it says nothing, and that
-time does not count. What a failed operation leaves behind (a DIMM that is plugged and offline) is not its
-own to clean up: the engine sees it and takes it out, whoever left it there.
+Theory of operation
+-------------------
+Three operations change a VM's RAM. Each is a table in its own file, `TABLE`: in this stage, having heard
+this, go to that stage, or end. Nothing else changes a stage, so the table is all there is to know of the
+order of things. `stages.py` has the words of all tables, `operation.py` what runs over them.
+
+An operation hears two kinds of things:
+
+- **What others say.** The agent answers, the hypervisor answers, DIMMs come and go, the guest starts anew.
+  They say it when they like, and twice if they like. So what no row waits for is nothing to this operation.
+- **What the operation sees** when the engine lets it look (`advance`). The balloon has made room, the DIMM is
+  gone, the time of the stage is over. A look without a row is an error of ours, and raises.
+
+Only a look gives commands: those of the stage or the end that it leads to. The engine lets an operation look
+after every event about its VM, and at least every few seconds. An operation never waits.
+
+Each stage that waits for somebody has its time in `LIMITS`, with one exception. While the hypervisor has not
+said what became of a hot add, that DIMM may still come: it stays paid for, and the operation stays.
+
+While an operation is under way nobody else sends its VM a balloon target: the two must not overlap (fact:
+unplug-shrinks-the-guest). While the VM may not be touched (its vCPUs stand still, or it is being migrated or
+saved) the operation is held. What has changed nothing yet is given up, the rest waits, and that time does not
+count.
+
+An operation ends done, failed or dropped. Failed means that somebody is to blame, and the engine lets that VM
+rest before the next try. A failed operation undoes what it did in the guest. What it leaves behind in QEMU (a
+DIMM that is plugged and offline) is not its own to clean up: the engine sees it and takes it out, whoever
+left it.
+
+A standstill (`standstill.py`) is another thing, in the same form. It stops the vCPUs of a VM that was reset
+without room for its RAM, beside whatever else is done to that VM.
 """
 
 from host_controller.core.operations.plug import Plug

@@ -1,117 +1,211 @@
-"""What all that takes several steps has in common: a stage with a limit, an outcome with a sentence."""
+"""How every operation runs over its table. What one of them looks for and does is in its own file."""
 
-from collections.abc import Callable
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Final
+from typing import ClassVar, Final
 
 from agent import wire
 from host_controller.core.interface import Command, SendToGuest
+from host_controller.core.operations.stages import (
+    HARMLESS,
+    UNANSWERED,
+    Heard,
+    Outcome,
+    Stage,
+    Table,
+    failed,
+    go,
+)
 from host_controller.core.vm.record import Vm
 
 ACK_LIMIT: Final = 3.0
 """Seconds for a running agent to answer a message, a busy TCG guest included."""
 ONLINE_LIMIT: Final = 20.0
-"""From plugged to usable; 0.2 s in a healthy guest (fact: hot-add-times)."""
+"""Seconds from plugged to usable; 0.2 in a healthy guest (fact: hot-add-times)."""
 RAISE_LIMIT: Final = 10.0
-"""Deflating the balloon before memory leaves the guest."""
+"""Seconds to deflate the balloon before memory leaves the guest."""
 
-_HARMLESS: Final = ("new", "naming the zone", "zone named", "deflating")
-"""Stages in which neither guest nor hypervisor has been changed, but for a zone or a raised target."""
+NAMING_THE_ZONE: Final[Table] = {
+    (Stage.NEW, Heard.UNNAMED): go(Stage.NAMING),
+    (Stage.NAMING, Heard.CONFIRMED): go(Stage.NAMED),
+    (Stage.NAMING, Heard.DECLINED): failed("the agent could not set the zone: "),
+    (Stage.NAMING, Heard.LATE): failed("the agent did not confirm the zone of new memory"),
+}
+"""How all that grows begins."""
 
 Tickets = Callable[[], int]
 
 
-class Outcome(StrEnum):
-    """How far an operation is."""
-
-    UNDER_WAY = "under way"
-    DONE = "done"
-    FAILED = "failed"
-    DROPPED = "dropped"
-    """Given up before anything was changed; nobody is to blame, and it may be tried again at once."""
+class ImpossibleStepError(Exception):
+    """An operation found what its table has no row for: an error of ours, which isolates the VM."""
 
 
 @dataclass(slots=True)
-class Steps:
-    """The part of an operation that does not depend on what it does."""
+class Steps(ABC):
+    """An operation under way: its stage, its limits, and what it waits for."""
+
+    TABLE: ClassVar[Table]
+    LIMITS: ClassVar[Mapping[Stage, float]]
+    """Seconds, for each stage with a time of its own. Any other goes on with the time of the one before."""
 
     tickets: Tickets
     zone: wire.Zone | None = None
     """Where new memory goes; None when memory leaves."""
-    stage: str = "new"
-    deadline: float = 0.0
+    alias: str = ""
+    """The DIMM that is to leave."""
+    stage: Stage = Stage.NEW
     outcome: Outcome = Outcome.UNDER_WAY
     note: str = ""
+    """Why it took this way, for people."""
     ticket: int = -1
+    """Of its last command to the hypervisor."""
     request: int = -1
-    obsolete: bool = False
-    """The guest has started anew meanwhile: it ends as soon as the hypervisor has answered."""
+    """Of its last message to the agent."""
+    _deadline: float | None = math.inf
+    """None: the stage's time begins with the next look."""
     _held_since: float | None = None
+    _answered_at: float = math.inf
 
     @property
     def about_to_grow(self) -> bool:
         """It is paid for, and the next command lets the guest have more."""
-        return self.stage == "zone named"
+        return self.stage is Stage.NAMED
 
     @property
     def unanswered(self) -> bool:
         """The hypervisor has a command of it that would clash with a balloon target, and has not answered."""
-        return False
+        return self.stage in UNANSWERED
+
+    @abstractmethod
+    def describe(self) -> str:
+        """For people."""
+
+    @abstractmethod
+    def _look(self, vm: Vm, now: float, agent: bool) -> Heard | None:
+        """What is to be seen of the VM that matters at this stage, if anything."""
+
+    @abstractmethod
+    def _enter(self, vm: Vm, now: float) -> list[Command]:
+        """The command with which the stage begins, if any. Only a look leads to a stage that has one."""
+
+    # --- what it hears ---
 
     def acknowledged(self, vm: Vm, ack: wire.Ack) -> None:
-        """The agent answered: new memory goes into the zone that was named, or it could not arrange that."""
-        if self.stage != "naming the zone" or ack.request_id != self.request:
+        """The agent answered a request."""
+        if ack.request_id != self.request:
             return
-        if ack.ok:
-            self.stage, vm.zone = "zone named", self.zone
+        if self.stage is Stage.NAMING and ack.ok:
+            vm.zone = self.zone
+        self._hear(vm, Heard.CONFIRMED if ack.ok else Heard.DECLINED, ack.detail)
+
+    def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
+        """The hypervisor answered a command, or is late with it."""
+        if ticket != self.ticket:
+            return
+        self._answered_at = now
+        if error is None:
+            self._hear(vm, Heard.CARRIED_OUT)
+        elif timed_out and (self.stage, Heard.TIMED_OUT) in self.TABLE:
+            self._hear(vm, Heard.TIMED_OUT)
         else:
-            self._fail(f"the agent could not set the zone: {ack.detail}")
+            # A job that began a moment before the command is nobody's fault.
+            self._hear(vm, Heard.OUTRUN if vm.job else Heard.REFUSED, error)
+
+    def dimms_changed(self, vm: Vm, added: bool) -> None:
+        """The hypervisor told the VM's DIMMs: they changed, or a command that was late has ended."""
+        self._hear(vm, Heard.DIMM_CAME if added else Heard.DIMMS_TOLD)
+
+    def refused(self, vm: Vm, alias: str) -> None:
+        """The guest's kernel would not give a DIMM back."""
+        if alias == self.alias:
+            self._hear(vm, Heard.DIMM_STAYS)
+
+    def restarted(self, vm: Vm) -> None:
+        """The guest started anew while the hypervisor had a command."""
+        self._hear(vm, Heard.RESTARTED)
 
     def give_up(self, note: str) -> None:
-        """Nothing is to follow: nothing has been changed yet, or the guest has started anew."""
-        self._drop(note)
+        """Nothing has been changed yet, and nothing is to follow."""
+        self.outcome, self.note = Outcome.DROPPED, note
 
     def hold(self, now: float) -> None:
         """The VM may not be touched: what has changed nothing yet is given up, the rest waits."""
-        if self.stage in _HARMLESS:
-            self._drop("it was given up: the VM must not be touched now")
+        if self.stage in HARMLESS:
+            self.give_up("it was given up: the VM must not be touched now")
         elif self._held_since is None:
             self._held_since = now
+
+    # --- what it does ---
+
+    def advance(self, vm: Vm, now: float, agent: bool) -> list[Command]:
+        """The commands of the next step. `agent`: the guest has one that lately reported."""
+        if self._held_since is not None:
+            if self._deadline is not None:
+                self._deadline += now - self._held_since
+            self._held_since = None
+        commands: list[Command] = []
+        self._start_clock(now)
+        while not commands and (seen := self._seen(vm, now, agent)) is not None:
+            if (self.stage, seen) not in self.TABLE:
+                raise ImpossibleStepError(f"{self.describe()}: {seen}")
+            self._move(seen)
+            commands = self._end(vm) if self.outcome is not Outcome.UNDER_WAY else self._enter(vm, now)
+            self._start_clock(now)
+        return commands
+
+    def _seen(self, vm: Vm, now: float, agent: bool) -> Heard | None:
+        if self.outcome is not Outcome.UNDER_WAY:
+            return None
+        seen = self._look(vm, now, agent)
+        if seen is None and self._is_late(now) and (self.stage, Heard.LATE) in self.TABLE:
+            return Heard.LATE
+        return seen
+
+    def _hear(self, vm: Vm, heard: Heard, detail: str = "") -> None:
+        """Others say what they like, when they like: what no row waits for is nothing to this operation."""
+        if self.outcome is not Outcome.UNDER_WAY or (self.stage, heard) not in self.TABLE:
+            return
+        self._move(heard, detail)
+        if self.outcome is not Outcome.UNDER_WAY and self._end(vm):
+            raise ImpossibleStepError(f"{self.describe()}: a command that no look gave")
+
+    def _move(self, heard: Heard, detail: str = "") -> None:
+        to, note = self.TABLE[self.stage, heard]
+        if note:
+            self.note = note + detail
+        if isinstance(to, Outcome):
+            self.outcome = to
+            return
+        self.stage = to
+        if to in self.LIMITS:
+            self._deadline = None
+
+    def _end(self, vm: Vm) -> list[Command]:
+        """Give back what was paid for and not used; the command that undoes what was begun, if any."""
+        return []
+
+    def _start_clock(self, now: float) -> None:
+        if self._deadline is None:
+            self._deadline = now + self.LIMITS[self.stage]
+
+    def _is_late(self, now: float) -> bool:
+        return self._deadline is not None and now > self._deadline
+
+    # --- what growing operations share ---
 
     def _may_grow_unasked(self, vm: Vm, agent: bool) -> bool:
         """No agent could be asked, or it keeps to the zone that it has confirmed since it started.
 
         A guest that stalls is asked all the same: while it answers it takes what came a moment ago, and
-        that shows how much more it can bear.
+        that shows how much more it can bear (fact: naming-the-zone-shows-stalls).
         """
         return not agent or (vm.zone == self.zone and not vm.demand.stalls)
 
-    def _name_zone(self, vm: Vm, now: float) -> list[Command]:
+    def _name_zone(self, vm: Vm) -> list[Command]:
         """Tell the agent where new memory goes."""
         assert self.zone is not None
         vm.zone = None  # until it has answered, which nobody may come to hear
         self.request = self.tickets()
-        self._go("naming the zone", now + ACK_LIMIT)
         return [SendToGuest(vm.config.uuid, wire.OnlineZone(self.request, self.zone))]
-
-    def _go_on(self, now: float) -> None:
-        """The time in which it was held does not count."""
-        if self._held_since is not None:
-            self.deadline += now - self._held_since
-            self._held_since = None
-
-    def _go(self, stage: str, deadline: float) -> None:
-        self.stage, self.deadline = stage, deadline
-
-    def _drop(self, note: str) -> list[Command]:
-        self.outcome, self.note = Outcome.DROPPED, note
-        return []
-
-    def _fail(self, note: str) -> list[Command]:
-        self.outcome, self.note = Outcome.FAILED, note
-        return []
-
-    def _succeed(self, note: str) -> list[Command]:
-        self.outcome, self.note = Outcome.DONE, note
-        return []

@@ -5,10 +5,17 @@ otherwise, memory that never came would stay charged, and memory that cannot lea
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from host_controller.core.interface import Command
-from host_controller.core.operations.operation import ONLINE_LIMIT, RAISE_LIMIT, Outcome, Steps
+from host_controller.core.operations.operation import (
+    ACK_LIMIT,
+    NAMING_THE_ZONE,
+    ONLINE_LIMIT,
+    RAISE_LIMIT,
+    Steps,
+)
+from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
 from host_controller.core.policy.plan import heard_lately, spare_bytes
 from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes
 from host_controller.core.vm.record import Vm
@@ -18,12 +25,58 @@ PATIENCE: Final = 5.0
 """Seconds without a change after which the guest has given or taken what it can: moving the pages of a
 memory block takes up to 4 s under TCG, and QEMU tells sizes once a second."""
 ANSWER_LIMIT: Final = 60.0
-"""For a command that the hypervisor has not answered: the adapter says much sooner that it timed out."""
+"""Seconds for a command that the hypervisor has not answered: the adapter says much sooner that it timed
+out."""
+
+_NO_ROOM: Final = dropped("the guest had no room for more memory any more")
+_NO_ANSWER: Final = failed("the hypervisor did not answer")
+_REFUSED: Final = failed("another size of virtio-mem was refused: ")
+_OUTRUN: Final = dropped("another size of virtio-mem was refused: ")
+_NOT_ONLINE: Final = "the guest did not bring the new memory online"
 
 
 @dataclass(slots=True)
 class Resize(Steps):
-    """Growing: name the zone, ask, wait until the guest has it online. Shrinking: deflate, ask, wait."""
+    """Growing: name the zone, ask, wait until the guest has it online. Shrinking: deflate, ask, wait.
+
+    After an error nobody knows which size is asked for: the policy asks again later.
+    """
+
+    TABLE: ClassVar[Table] = {
+        **NAMING_THE_ZONE,
+        (Stage.NEW, Heard.CRAMPED): go(Stage.DEFLATING),
+        (Stage.NEW, Heard.READY): go(Stage.ASKING),
+        (Stage.NEW, Heard.CROWDED): _NO_ROOM,
+        (Stage.NAMED, Heard.READY): go(Stage.ASKING),
+        (Stage.NAMED, Heard.CROWDED): _NO_ROOM,
+        (Stage.DEFLATING, Heard.READY): go(Stage.ASKING),
+        (Stage.DEFLATING, Heard.NEEDED): dropped("the guest needs its virtio-mem after all"),
+        (Stage.DEFLATING, Heard.LATE): failed("the balloon did not make room for virtio-mem to shrink"),
+        (Stage.ASKING, Heard.CARRIED_OUT): go(Stage.FOLLOWING),
+        (Stage.ASKING, Heard.REFUSED): _REFUSED,
+        (Stage.ASKING, Heard.OUTRUN): _OUTRUN,
+        (Stage.ASKING, Heard.LATE): _NO_ANSWER,
+        (Stage.FOLLOWING, Heard.ARRIVED): done(),
+        (Stage.FOLLOWING, Heard.MOVED): go(Stage.FOLLOWING),
+        (Stage.FOLLOWING, Heard.WHOLE): go(Stage.COMING_ONLINE),
+        (Stage.FOLLOWING, Heard.LATE): go(Stage.SETTLING),
+        (Stage.COMING_ONLINE, Heard.ARRIVED): done(),
+        (Stage.COMING_ONLINE, Heard.MOVED): go(Stage.FOLLOWING),
+        (Stage.COMING_ONLINE, Heard.IDLE): go(Stage.SETTLING, _NOT_ONLINE),
+        (Stage.COMING_ONLINE, Heard.LATE): failed(_NOT_ONLINE),
+        (Stage.SETTLING, Heard.CARRIED_OUT): failed(),
+        (Stage.SETTLING, Heard.REFUSED): _REFUSED,
+        (Stage.SETTLING, Heard.OUTRUN): _OUTRUN,
+        (Stage.SETTLING, Heard.LATE): _NO_ANSWER,
+    }
+    LIMITS: ClassVar = {
+        Stage.NAMING: ACK_LIMIT,
+        Stage.DEFLATING: RAISE_LIMIT,
+        Stage.ASKING: ANSWER_LIMIT,
+        Stage.FOLLOWING: PATIENCE,
+        Stage.COMING_ONLINE: ONLINE_LIMIT,
+        Stage.SETTLING: ANSWER_LIMIT,
+    }
 
     size_bytes: int = 0
     """Of the device, when all goes well."""
@@ -31,7 +84,8 @@ class Resize(Steps):
     """The balloon's target under which the guest can do without what leaves, in QEMU's terms."""
     _from_bytes: int = 0
     _total_before: int = 0
-    _seen_bytes: int = 0
+    _seen_bytes: int = -1
+    """The device's size at the last look; -1 before the first."""
 
     @property
     def grows(self) -> bool:
@@ -42,97 +96,81 @@ class Resize(Steps):
         """For people."""
         return f"virtio-mem to {format_size(self.size_bytes)} ({self.stage})"
 
-    def advance(self, vm: Vm, now: float, agent: bool) -> list[Command]:
-        """The commands of the next step."""
-        self._go_on(now)
-        late = now > self.deadline
+    def _look(self, vm: Vm, now: float, agent: bool) -> Heard | None:
         match self.stage:
-            case "new":
-                return self._begin(vm, now, agent)
-            case "naming the zone" if late:
-                return self._fail("the agent did not confirm the zone of new memory")
-            case "zone named":
+            case Stage.NEW:
+                return self._begin(vm, agent)
+            case Stage.NAMED:
+                return self._room(vm)
+            case Stage.DEFLATING if vm.actual_bytes >= (self.raise_to_bytes or 0):
+                spared = heard_lately(vm, now) and spare_bytes(vm) >= self._from_bytes - self.size_bytes
+                return Heard.READY if spared else Heard.NEEDED
+            case Stage.FOLLOWING | Stage.COMING_ONLINE:
+                return self._progress(vm, now)
+        return None
+
+    def _enter(self, vm: Vm, now: float) -> list[Command]:
+        match self.stage:
+            case Stage.NAMING:
+                return self._name_zone(vm)
+            case Stage.DEFLATING:
+                assert self.raise_to_bytes is not None
+                return [vm.send_target(self.tickets(), self.raise_to_bytes, now)]
+            case Stage.ASKING:
                 return self._ask(vm, now)
-            case "deflating" if vm.actual_bytes >= (self.raise_to_bytes or 0):
-                if not heard_lately(vm, now) or spare_bytes(vm) < self._from_bytes - self.size_bytes:
-                    return self._drop("the guest needs its virtio-mem after all")
-                return self._ask(vm, now)
-            case "deflating" if late:
-                return self._fail("the balloon did not make room for virtio-mem to shrink")
-            case "asking" | "settling" if late:
-                return self._fail("the hypervisor did not answer")
-            case "asked" | "following" | "coming online":
-                return self._follow(vm, now)
+            case Stage.FOLLOWING:
+                self._seen_bytes = vm.virtio_mem.current_bytes
+            case Stage.SETTLING:
+                return self._settle(vm, now)
         return []
 
-    def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
-        """The hypervisor answered. After an error nobody knows what is asked for: it is asked again later."""
-        if ticket != self.ticket:
-            return
-        if error is not None:
-            # A job that began a moment before the command is nobody's fault.
-            (self._drop if vm.job else self._fail)(f"another size of virtio-mem was refused: {error}")
-        elif self.stage == "settling":
-            self._fail(self.note)
-        else:
-            self.stage = "asked"
-
-    def dimms_changed(self, vm: Vm, added: bool) -> None:
-        """Not about DIMMs."""
-
-    def refused(self, alias: str, now: float) -> None:
-        """Not about DIMMs."""
-
-    def _begin(self, vm: Vm, now: float, agent: bool) -> list[Command]:
+    def _begin(self, vm: Vm, agent: bool) -> Heard:
         self._from_bytes = vm.virtio_mem.requested_bytes
         self._total_before = 0 if vm.facts is None else vm.facts.total_bytes
         if self.grows and not self._may_grow_unasked(vm, agent):
-            return self._name_zone(vm, now)
-        if self.raise_to_bytes is not None:
-            self._go("deflating", now + RAISE_LIMIT)
-            return [vm.send_target(self.tickets(), self.raise_to_bytes, now)]
-        return self._ask(vm, now)
+            return Heard.UNNAMED
+        return Heard.CRAMPED if self.raise_to_bytes is not None else self._room(vm)
+
+    def _room(self, vm: Vm) -> Heard:
+        """The guest may have less free than when the size was planned."""
+        if self.grows:
+            self.size_bytes = min(self.size_bytes, self._from_bytes + bearable(vm))
+            if self.size_bytes <= self._from_bytes:
+                return Heard.CROWDED
+        return Heard.READY
 
     def _ask(self, vm: Vm, now: float) -> list[Command]:
         if self.grows:
-            # The guest may have less free than when the size was planned.
-            self.size_bytes = min(self.size_bytes, self._from_bytes + bearable(vm))
-            if self.size_bytes <= self._from_bytes:
-                return self._drop("the guest had no room for more memory any more")
             vm.grown_at = now
         vm.sent_at = now  # from here on the guest must be heard anew before it is shrunk
-        return self._send(vm, "asking", self.size_bytes, now)
+        return self._send(vm, self.size_bytes, now)
 
-    def _send(self, vm: Vm, stage: str, size_bytes: int, now: float) -> list[Command]:
+    def _settle(self, vm: Vm, now: float) -> list[Command]:
+        """Ask for what the guest has, or uses."""
+        current = vm.virtio_mem.current_bytes
+        if current == self.size_bytes:
+            return self._send(vm, self._without_idle(vm, now), now)
+        gap = format_size(abs(current - self.size_bytes))
+        self.note = (
+            f"its virtio-mem stays at {format_size(current)}: "
+            f"the guest did not {'take' if self.grows else 'give back'} {gap} more"
+        )
+        return self._send(vm, current, now)
+
+    def _send(self, vm: Vm, size_bytes: int, now: float) -> list[Command]:
         self.ticket = self.tickets()
-        self._go(stage, now + ANSWER_LIMIT)
         return [vm.virtio_mem.ask(vm.config.uuid, self.ticket, size_bytes, now)]
 
-    def _follow(self, vm: Vm, now: float) -> list[Command]:
+    def _progress(self, vm: Vm, now: float) -> Heard | None:
         current = vm.virtio_mem.current_bytes
         if self._arrived(vm):
-            self.outcome = Outcome.DONE
-            return []
-        if current == self.size_bytes:
-            if self.stage != "coming online":
-                self._go("coming online", now + ONLINE_LIMIT)
-            elif now > self.deadline:
-                self.note = "the guest did not bring the new memory online"
-                less = self._without_idle(vm, now)
-                return (
-                    self._send(vm, "settling", less, now) if less < self.size_bytes else self._fail(self.note)
-                )
-        elif self.stage != "following" or current != self._seen_bytes:
-            self._seen_bytes = current
-            self._go("following", now + PATIENCE)
-        elif now > self.deadline:
-            gap = format_size(abs(current - self.size_bytes))
-            self.note = (
-                f"its virtio-mem stays at {format_size(current)}: "
-                f"the guest did not {'take' if self.grows else 'give back'} {gap} more"
-            )
-            return self._send(vm, "settling", current, now)
-        return []
+            return Heard.ARRIVED
+        if current != self.size_bytes:
+            moved = self.stage is Stage.COMING_ONLINE or current != self._seen_bytes
+            return Heard.MOVED if moved else None
+        if self.stage is Stage.FOLLOWING:
+            return Heard.WHOLE
+        return Heard.IDLE if self._is_late(now) and self._without_idle(vm, now) < self.size_bytes else None
 
     def _arrived(self, vm: Vm) -> bool:
         """The guest's own kernel shows new memory sooner than QEMU tells the device's size."""

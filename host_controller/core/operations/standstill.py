@@ -23,8 +23,6 @@ from host_controller.units import format_size
 
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to let a VM run."""
-
-
 VCPU_NOISE_SECONDS: Final = 0.1
 """A kernel needs far more to boot, and somebody to stop and start it again."""
 
@@ -40,9 +38,38 @@ class Stage(StrEnum):
     OVER = "over"
 
 
+class Heard(StrEnum):
+    """What can happen to it."""
+
+    STANDS = "its vCPUs stand still"
+    RUNS = "its vCPUs run"
+    CARRIED_OUT = "the hypervisor carried the command out"
+    REFUSED = "the hypervisor refused the command"
+    SPARED = "there is room for it, or it is not ours to stop"
+    SHORT = "there is no room for it"
+    ENOUGH = "there is room, or the time is over, or it is not ours to stop any more"
+    AGAIN = "it was told to run, and does not"
+
+
+TABLE: Final[Mapping[tuple[Stage, Heard], Stage]] = {
+    (Stage.DUE, Heard.SPARED): Stage.OVER,
+    (Stage.DUE, Heard.SHORT): Stage.STOPPING,
+    (Stage.STOPPING, Heard.STANDS): Stage.STANDING,
+    (Stage.STOPPING, Heard.REFUSED): Stage.OVER,  # it was not stopped, and runs
+    (Stage.STOPPING, Heard.ENOUGH): Stage.STARTING,
+    (Stage.STANDING, Heard.REFUSED): Stage.OVER,
+    (Stage.STANDING, Heard.RUNS): Stage.OVER,  # somebody else let it run
+    (Stage.STANDING, Heard.ENOUGH): Stage.STARTING,
+    (Stage.STARTING, Heard.AGAIN): Stage.STARTING,
+    (Stage.STARTING, Heard.CARRIED_OUT): Stage.OVER,
+    (Stage.STARTING, Heard.RUNS): Stage.OVER,
+}
+"""What it hears in each stage, and where that leads. What has no row does not concern it."""
+
+
 @dataclass(slots=True)
 class Standstill:
-    """Of one VM."""
+    """One VM that was reset, from then until it runs for good. Times are seconds of our clock."""
 
     since: float
     until: float
@@ -76,53 +103,64 @@ class Standstill:
 
     def state_changed(self, state: RunState, name: str) -> None:
         """The hypervisor says that its vCPUs stand still, or run."""
-        if state is RunState.PAUSED and self.stage is Stage.STOPPING:
-            self.stage = Stage.STANDING
-        elif state is not RunState.PAUSED and self.stage in (Stage.STANDING, Stage.STARTING):
-            if self.stage is Stage.STANDING:
-                self.told.append(f"somebody else let {name} run")
-            self.stage = Stage.OVER
+        stood = self.stage is Stage.STANDING
+        self._hear(Heard.STANDS if state is RunState.PAUSED else Heard.RUNS)
+        if stood and self.stage is Stage.OVER:
+            self.told.append(f"somebody else let {name} run")
 
     def done(self, event: CommandDone) -> None:
-        """The hypervisor answered."""
+        """The hypervisor answered. After a time-out `state_changed` tells what came of the command."""
         if event.ticket != self._ticket:
             return
         self._answered = True
-        if self.stage is Stage.STARTING:
-            if event.error is None:
-                self.stage = Stage.OVER
-        elif event.error is None:
-            self.vcpu_seconds = event.vcpu_seconds
+        if event.error is None:
+            if self.stage is not Stage.STARTING:
+                self.vcpu_seconds = event.vcpu_seconds
+            self._hear(Heard.CARRIED_OUT)
         elif not event.timed_out:
-            self.stage = Stage.OVER  # it was not stopped, and runs
+            self._hear(Heard.REFUSED)
 
     def advance(self, vm: Vm, free_bytes: int, ticket: Callable[[], int], now: float) -> list[Command]:
         """The next command for it. `free_bytes`: what would be free if nobody who stands still ran."""
         self.missing_bytes = max(0, books.unheld(vm) - max(0, free_bytes))
-        uuid, name = vm.config.uuid, vm.name
-        if vm.job is not None and self.stage is not Stage.DUE:
-            return []  # whoever moves or saves it has it as it is
-        enough = self.missing_bytes == 0 or now >= self.until
-        go_on = enough or vm.held or vm.fault is not None
-        if self.stage is Stage.DUE:
-            if go_on or vm.job is not None or vm.state is not RunState.RUNNING:
-                self.stage = Stage.OVER
-                return []
-            self.stage, self._ticket, self._answered = Stage.STOPPING, ticket(), False
+        seen = self._look(vm, now)
+        if seen is None:
+            return []
+        before, self.stage = self.stage, TABLE[self.stage, seen]
+        if self.stage is Stage.OVER:
+            return []
+        self._ticket, self._answered = ticket(), False
+        if self.stage is Stage.STOPPING:
             missing = format_size(self.missing_bytes)
-            self.told.append(f"{name} stands still after its reset: {missing} of its RAM are not free")
-            return [Suspend(uuid, self._ticket)]
-        starting = self.stage is Stage.STARTING
-        if (go_on or starting) and self._answered and now >= self._retry_at:
-            if not starting:
-                text = f"{name} runs on, {now - self.since:.1f} s after its reset"
-                if self.missing_bytes:
-                    text += f"; {format_size(self.missing_bytes)} could not be found"
-                self.told.append(text)
-            self.stage, self._ticket, self._answered = Stage.STARTING, ticket(), False
-            self._retry_at = now + RETRY_SECONDS
-            return [Resume(uuid, self._ticket)]
-        return []
+            self.told.append(f"{vm.name} stands still after its reset: {missing} of its RAM are not free")
+            return [Suspend(vm.config.uuid, self._ticket)]
+        if before is not Stage.STARTING:
+            self._tell_that_it_runs_on(vm, now)
+        self._retry_at = now + RETRY_SECONDS
+        return [Resume(vm.config.uuid, self._ticket)]
+
+    def _look(self, vm: Vm, now: float) -> Heard | None:
+        enough = self.missing_bytes == 0 or now >= self.until
+        not_ours = vm.held or vm.fault is not None
+        if self.stage is Stage.DUE:
+            untouchable = vm.job is not None or vm.state is not RunState.RUNNING
+            return Heard.SPARED if enough or not_ours or untouchable else Heard.SHORT
+        if self.stage is Stage.OVER or vm.job is not None:
+            return None  # whoever moves or saves it has it as it is
+        if not self._answered or now < self._retry_at:
+            return None
+        if self.stage is Stage.STARTING:
+            return Heard.AGAIN
+        return Heard.ENOUGH if enough or not_ours else None
+
+    def _hear(self, heard: Heard) -> None:
+        self.stage = TABLE.get((self.stage, heard), self.stage)
+
+    def _tell_that_it_runs_on(self, vm: Vm, now: float) -> None:
+        text = f"{vm.name} runs on, {now - self.since:.1f} s after its reset"
+        if self.missing_bytes:
+            text += f"; {format_size(self.missing_bytes)} could not be found"
+        self.told.append(text)
 
     def holds_nothing_more(self, vm: Vm) -> bool:
         """Its vCPUs are known to stand still."""

@@ -1,148 +1,155 @@
-"""Taking one DIMM out."""
+"""Taking one DIMM out: give the balloon room, have the DIMM offlined, detach it, wait until it is gone."""
 
-import math
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from agent import wire
 from host_controller.core.interface import Command, DetachDimm, SendToGuest
+from host_controller.core.model import Dimm
 from host_controller.core.operations.operation import RAISE_LIMIT, Steps
+from host_controller.core.operations.stages import Heard, Outcome, Stage, Table, done, dropped, failed, go
 from host_controller.core.policy.plan import misses
 from host_controller.core.vm.record import Vm
 
 OFFLINE_LIMIT: Final = 30.0
-"""Migrating pages away from a DIMM's blocks."""
+"""Seconds to migrate the pages away from a DIMM's blocks."""
 DETACH_LIMIT: Final = 15.0
-"""From asked to gone; a few seconds in a healthy guest (fact: unplug-may-be-refused)."""
+"""Seconds from asked to gone; a few in a healthy guest (fact: unplug-may-be-refused)."""
 PATIENCE: Final = 5.0
-"""From the hypervisor's answer to a second request, if the DIMM is offline and so has nothing to wait for:
-the guest took the first for the plug event, when that was still pending because it was reset on it."""
+"""Seconds from the hypervisor's answer to a second request, if the DIMM is offline and so has nothing to
+wait for: the guest took the first for the plug event, when that was still pending because it was reset on
+it (fact: plug-event-pending)."""
 LATE_LIMIT: Final = 120.0
-"""For an unplug that the hypervisor has not answered."""
+"""Seconds for an unplug that the hypervisor has not answered."""
+
+_STAYS: Final = go(Stage.TURNING_BACK, "the guest's kernel did not give the DIMM back")
+_TOO_LATE: Final = go(Stage.TURNING_BACK, "the DIMM did not leave in time")
+_REFUSED: Final = go(Stage.TURNING_BACK, "unplug was refused: ")
+_STARTED_ANEW: Final = dropped("the guest started anew")
+
+_WAYS: Final = (
+    Stage.NEW, Stage.DEFLATING, Stage.OFFLINING, Stage.OFFLINED, Stage.DETACHING, Stage.DETACHING_AGAIN,
+    Stage.OVERDUE, Stage.ABANDONED, Stage.LEAVING, Stage.LAST_WAIT, Stage.TURNING_BACK,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
 class Unplug(Steps):
-    """Take one DIMM out: give the balloon room first, have it offlined, detach it, wait until it is gone.
-
-    QEMU keeps the ballooned amount across an unplug, so the guest shrinks by the whole DIMM (fact:
-    unplug-shrinks-the-guest): `raise_to_bytes` is the target under which it can afford that, in QEMU's terms.
+    """QEMU keeps the ballooned amount across an unplug, so the guest shrinks by the whole DIMM (fact:
+    unplug-shrinks-the-guest): `raise_to_bytes` is the target under which it can afford that.
     """
 
-    alias: str = ""
-    raise_to_bytes: int | None = None
-    _undo: wire.Online | None = None
-    _answered: bool = False
-    _late: bool = False
-    _again_at: float = math.inf
-    _asked_again: bool = False
+    TABLE: ClassVar[Table] = {
+        (Stage.NEW, Heard.CRAMPED): go(Stage.DEFLATING),
+        (Stage.NEW, Heard.READY): go(Stage.DETACHING),
+        (Stage.DEFLATING, Heard.READY): go(Stage.OFFLINING),
+        (Stage.DEFLATING, Heard.UNAIDED): go(Stage.DETACHING),
+        (Stage.DEFLATING, Heard.UNCONFIRMED): failed("the balloon's target was not confirmed"),
+        (Stage.DEFLATING, Heard.LATE): failed("the balloon did not make room for the DIMM to leave"),
+        (Stage.OFFLINING, Heard.CONFIRMED): go(Stage.OFFLINED),
+        (Stage.OFFLINING, Heard.DECLINED): go(Stage.TURNING_BACK, "the guest needs the DIMM: "),
+        # Once it is leaving nobody can help the guest.
+        (Stage.OFFLINING, Heard.NEEDED): go(Stage.TURNING_BACK, "the guest has come to need the DIMM"),
+        (Stage.OFFLINING, Heard.LATE): go(Stage.TURNING_BACK, "the guest did not offline the DIMM in time"),
+        (Stage.OFFLINED, Heard.READY): go(Stage.DETACHING),
+        (Stage.DETACHING, Heard.CARRIED_OUT): go(Stage.LEAVING),
+        (Stage.DETACHING, Heard.REFUSED): _REFUSED,
+        (Stage.DETACHING, Heard.OUTRUN): go(Stage.OFFLINED),  # asked again once the job is over
+        (Stage.DETACHING, Heard.TIMED_OUT): go(Stage.OVERDUE),
+        (Stage.DETACHING, Heard.RESTARTED): go(Stage.ABANDONED),
+        (Stage.DETACHING, Heard.LATE): _TOO_LATE,
+        (Stage.LEAVING, Heard.UNHEARD): go(Stage.DETACHING_AGAIN),
+        (Stage.LEAVING, Heard.DIMM_STAYS): _STAYS,
+        (Stage.LEAVING, Heard.LATE): _TOO_LATE,
+        (Stage.DETACHING_AGAIN, Heard.CARRIED_OUT): go(Stage.LAST_WAIT),
+        (Stage.DETACHING_AGAIN, Heard.REFUSED): _REFUSED,
+        (Stage.DETACHING_AGAIN, Heard.OUTRUN): go(Stage.OFFLINED),
+        (Stage.DETACHING_AGAIN, Heard.TIMED_OUT): go(Stage.OVERDUE),
+        (Stage.DETACHING_AGAIN, Heard.RESTARTED): go(Stage.ABANDONED),
+        (Stage.DETACHING_AGAIN, Heard.LATE): _TOO_LATE,
+        (Stage.OVERDUE, Heard.DIMM_CAME): go(Stage.LAST_WAIT),
+        (Stage.OVERDUE, Heard.DIMMS_TOLD): go(Stage.LAST_WAIT),
+        (Stage.OVERDUE, Heard.LATE): _TOO_LATE,
+        (Stage.LAST_WAIT, Heard.DIMM_STAYS): _STAYS,
+        (Stage.LAST_WAIT, Heard.LATE): _TOO_LATE,
+        (Stage.ABANDONED, Heard.CARRIED_OUT): _STARTED_ANEW,
+        (Stage.ABANDONED, Heard.REFUSED): _STARTED_ANEW,
+        (Stage.ABANDONED, Heard.OUTRUN): _STARTED_ANEW,
+        (Stage.ABANDONED, Heard.TIMED_OUT): go(Stage.OVERDUE),
+        (Stage.ABANDONED, Heard.LATE): _TOO_LATE,
+        (Stage.TURNING_BACK, Heard.READY): failed(),
+        **{(stage, Heard.GONE): done("the DIMM is gone") for stage in _WAYS},
+    }
+    LIMITS: ClassVar = {
+        Stage.DEFLATING: RAISE_LIMIT,
+        Stage.OFFLINING: OFFLINE_LIMIT,
+        Stage.DETACHING: DETACH_LIMIT,
+        Stage.DETACHING_AGAIN: DETACH_LIMIT,
+        Stage.OVERDUE: LATE_LIMIT,
+    }
 
-    @property
-    def unanswered(self) -> bool:
-        """The DIMM may leave at any moment."""
-        return self.stage == "detaching" and not self._answered
+    raise_to_bytes: int | None = None
+    """In QEMU's terms; None for a DIMM that is offline already."""
+    _undo: wire.Online | None = None
 
     def describe(self) -> str:
         """For people."""
         return f"unplug of {self.alias} ({self.stage})"
 
-    def advance(self, vm: Vm, now: float, agent: bool) -> list[Command]:
-        """The commands of the next step."""
-        self._go_on(now)
-        dimm = next((d for d in vm.dimms if d.alias == self.alias), None)
+    def _look(self, vm: Vm, now: float, agent: bool) -> Heard | None:
+        dimm = self._dimm(vm)
         if dimm is None:
             # Of two requests the first may have done it while the second is still to be answered.
-            waits = self._asked_again and self.unanswered and now <= self.deadline
-            return [] if waits else self._succeed("the DIMM is gone")
-        if self.stage == "new":
-            if self.raise_to_bytes is not None:
-                self._go("deflating", now + RAISE_LIMIT)
+            answer_due = self.stage in (Stage.DETACHING_AGAIN, Stage.OVERDUE)
+            return None if answer_due and not self._is_late(now) else Heard.GONE
+        match self.stage:
+            case Stage.NEW:
+                return Heard.READY if self.raise_to_bytes is None else Heard.CRAMPED
+            case Stage.DEFLATING:
+                return self._room(vm, agent and dimm.base_bytes is not None)
+            case Stage.OFFLINING if misses(vm):
+                return Heard.NEEDED
+            case Stage.OFFLINED | Stage.TURNING_BACK:
+                return Heard.READY
+            case Stage.LEAVING if now > self._answered_at + PATIENCE and not self._is_late(now):
+                return Heard.UNHEARD if vm.offline_bytes >= dimm.size_bytes else None
+        return None
+
+    def _enter(self, vm: Vm, now: float) -> list[Command]:
+        match self.stage:
+            case Stage.DEFLATING:
+                assert self.raise_to_bytes is not None
                 return [vm.send_target(self.tickets(), self.raise_to_bytes, now)]
-            return self._detach(vm, now)
-        if self.stage == "offlining" and misses(vm):
-            # Once it is leaving nobody can help the guest.
-            self._turn_back("the guest has come to need the DIMM")
-        if self.stage == "deflating":
-            assert self.raise_to_bytes is not None
-            if vm.resend:
-                return self._fail("the balloon's target was not confirmed")
-            if vm.actual_bytes >= self.raise_to_bytes and not vm.sent:
-                return self._offline(vm, dimm.base_bytes, dimm.size_bytes, now, agent)
-            if now > self.deadline:
-                return self._fail("the balloon did not make room for the DIMM to leave")
-        if self.stage == "offlined":
-            return self._detach(vm, now)
-        if self.stage == "offlining" and now > self.deadline:
-            self._turn_back("the guest did not offline the DIMM in time")
-        if self.stage == "detaching" and now > self.deadline:
-            self._turn_back("the DIMM did not leave in time")
-        if self._unheard(now) and vm.offline_bytes >= dimm.size_bytes:
-            self._asked_again = True
-            return self._detach(vm, now)
-        return self._undone(vm) if self.stage == "turning back" else []
+            case Stage.OFFLINING:
+                return self._offline(vm)
+            case Stage.DETACHING | Stage.DETACHING_AGAIN:
+                self.ticket = self.tickets()
+                return [DetachDimm(vm.config.uuid, self.ticket, self.alias)]
+        return []
 
-    def acknowledged(self, vm: Vm, ack: wire.Ack) -> None:
-        """The agent has done what it could."""
-        if self.stage != "offlining" or ack.request_id != self.request:
-            return
-        if ack.ok:
-            self.stage = "offlined"
-        else:
-            self._turn_back(f"the guest needs the DIMM: {ack.detail}")
+    def _end(self, vm: Vm) -> list[Command]:
+        """Blocks that are offline, or on the way to it, come back online."""
+        if self.outcome is not Outcome.FAILED or self._undo is None:
+            return []
+        return [SendToGuest(vm.config.uuid, self._undo)]
 
-    def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
-        """The hypervisor answered."""
-        if ticket != self.ticket or self.stage != "detaching":
-            return
-        if timed_out:
-            # It may leave at any time from now on: no target may be sent before that is known.
-            self.deadline, self._late = now + LATE_LIMIT, True
-            return
-        self._answered = True
-        if self.obsolete:
-            self.give_up("the guest started anew")
-        elif error is None:
-            self._again_at = now + PATIENCE
-        elif vm.job:
-            self.stage = "offlined"  # asked again once the job is over
-        else:
-            self._turn_back(f"unplug was refused: {error}")
+    def _dimm(self, vm: Vm) -> Dimm | None:
+        return next((dimm for dimm in vm.dimms if dimm.alias == self.alias), None)
 
-    def dimms_changed(self, vm: Vm, added: bool) -> None:
-        """The DIMMs are seen in `advance`; that they are told is how a request that was late is answered."""
-        self._answered = self._answered or self._late
+    def _room(self, vm: Vm, can_be_offlined: bool) -> Heard | None:
+        """Whether the balloon has given the guest what it is about to lose."""
+        assert self.raise_to_bytes is not None
+        if vm.resend:
+            return Heard.UNCONFIRMED
+        if vm.actual_bytes < self.raise_to_bytes or vm.sent:
+            return None
+        return Heard.READY if can_be_offlined else Heard.UNAIDED
 
-    def refused(self, alias: str, now: float) -> None:
-        """The guest's kernel would not give it back."""
-        if alias == self.alias and self.stage == "detaching" and self._answered:
-            self._turn_back("the guest's kernel did not give the DIMM back")
-
-    def _offline(
-        self, vm: Vm, base_bytes: int | None, size_bytes: int, now: float, agent: bool
-    ) -> list[Command]:
-        if not agent or base_bytes is None:
-            # The kernel offlines a movable DIMM by itself when it is asked to eject it.
-            return self._detach(vm, now)
+    def _offline(self, vm: Vm) -> list[Command]:
+        dimm = self._dimm(vm)
+        assert dimm is not None
+        assert dimm.base_bytes is not None
         self.request = self.tickets()
-        self._undo = wire.Online(self.tickets(), base_bytes, size_bytes, "movable")
-        self._go("offlining", now + OFFLINE_LIMIT)
-        return [SendToGuest(vm.config.uuid, wire.Offline(self.request, base_bytes, size_bytes))]
-
-    def _detach(self, vm: Vm, now: float) -> list[Command]:
-        self.ticket, self._answered, self._late = self.tickets(), False, False
-        self._again_at = math.inf
-        self._go("detaching", now + DETACH_LIMIT)
-        return [DetachDimm(vm.config.uuid, self.ticket, self.alias)]
-
-    def _unheard(self, now: float) -> bool:
-        """The hypervisor passed the first request on, and the guest has had time enough for it."""
-        return self.stage == "detaching" and not self._asked_again and now > self._again_at
-
-    def _turn_back(self, note: str) -> None:
-        self.stage, self.note = "turning back", note
-
-    def _undone(self, vm: Vm) -> list[Command]:
-        """Fail, and bring half-offlined blocks back online."""
-        self._fail(self.note)
-        message, self._undo = self._undo, None
-        return [SendToGuest(vm.config.uuid, message)] if message is not None else []
+        self._undo = wire.Online(self.tickets(), dimm.base_bytes, dimm.size_bytes, "movable")
+        message = wire.Offline(self.request, dimm.base_bytes, dimm.size_bytes)
+        return [SendToGuest(vm.config.uuid, message)]
