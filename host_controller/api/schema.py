@@ -108,6 +108,8 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     operation: str | None
     standstill: str | None
     """Why the controller has stopped its vCPUs after a reset, and for how long at most; else null."""
+    channel_error: str | None = None
+    """Why this host cannot open the agent's port, in libvirt's words; null while it can."""
     decision: DecisionView | None
     ignored: dict[str, int]
     """What the guest sent that was not believed, by kind."""

@@ -122,6 +122,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         uncooperative_seconds=round(vm.stuck_until - now, 1) if now < vm.stuck_until else None,
         operation=operation.describe() if operation else None,
         standstill=standstill.describe(now) if standstill else None,
+        channel_error=vm.channel_error,
         decision=decision_view(controller, decision) if decision else None,
         ignored=dict(vm.noise),
     )

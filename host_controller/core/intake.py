@@ -301,6 +301,12 @@ class Intake:
         self.state.notice(now, "agent", vm, f"the agent of {vm.name} left")
 
     @_on_vm.register
+    def _(self, event: hv.ChannelChanged, vm: Vm, now: float) -> None:
+        vm.channel_error = event.error
+        what = "is open" if event.error is None else f"cannot be opened on this host: {event.error}"
+        self.state.notice(now, "channel", vm, f"the agent's port of {vm.name} {what}")
+
+    @_on_vm.register
     def _(self, event: hv.GuestSpoke, vm: Vm, now: float) -> None:
         message = event.untrusted_message
         match message:

@@ -255,6 +255,15 @@ class GuestGone:
 
 
 @dataclass(frozen=True, slots=True)
+class ChannelChanged:
+    """The host's end of the agent's port cannot be opened, again and again; or it is open after all."""
+
+    vm: str
+    error: str | None
+    """The hypervisor's words; None once it is open."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostSampled:
     """The host's own memory."""
 
@@ -291,6 +300,7 @@ HypervisorEvent = (
     | GuestSpoke
     | GuestNoise
     | GuestGone
+    | ChannelChanged
     | HostSampled
     | ConnectionChanged
 )

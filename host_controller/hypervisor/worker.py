@@ -19,6 +19,7 @@ import structlog
 from host_controller.core.interface import (
     BalloonChanged,
     BalloonSampled,
+    ChannelChanged,
     CommandDone,
     DimmsChanged,
     Inbox,
@@ -49,6 +50,8 @@ LAST_PROBE_SECONDS: Final = 30.0
 EVENT_SECONDS: Final = 0.2
 """From a domain's being found stopped to the event that says why, at most; it comes within milliseconds."""
 STATS_PERIOD_SECONDS: Final = 1
+FAILURES_TO_TELL: Final = 3
+"""Openings of a port that fail in a row, 0.5, 1 and 2 s apart."""
 FIRST_DEAF_SECONDS: Final = 20.0
 LAST_DEAF_SECONDS: Final = 3600.0
 """A port from which nothing comes for so long is opened anew, each time later: QEMU 7.2 was seen to pass
@@ -107,6 +110,7 @@ class VmWorker:
         self._meter = meter
         self._channel: Channel | None = None
         self._channel_due = False
+        self._channel_failures = 0
         self._deaf_seconds = FIRST_DEAF_SECONDS
         self._period = DEFAULT_PERIOD_SECONDS
         self._commands: deque[calls.VmCommand] = deque()
@@ -361,7 +365,7 @@ class VmWorker:
         try:
             found = await self._lanes.streams.call(channel.open, CONTROL_LIMIT_SECONDS)
         except DynmemError as error:
-            log.debug("channel does not open", vm=self.name, error=str(error))
+            self._channel_failed(str(error))
             channel.retry_seconds = min(2 * channel.retry_seconds, LAST_RETRY_SECONDS)
             self._channel_closed()
         except Late as late:
@@ -370,9 +374,19 @@ class VmWorker:
         else:
             if channel is self._channel:
                 channel.opened(found)
+                if self._channel_failures >= FAILURES_TO_TELL:
+                    self._emit(ChannelChanged(self.uuid, None))
+                self._channel_failures = 0
                 self._set_timer("deaf", self._deaf_seconds, self._listen)
             else:
                 found.end()
+
+    def _channel_failed(self, error: str) -> None:
+        """One failure is nothing: the VM may be about to stop. More are the host's fault, and told once."""
+        self._channel_failures += 1
+        if self._channel_failures == FAILURES_TO_TELL:
+            log.error("the agent's port cannot be opened", vm=self.name, error=error)
+            self._emit(ChannelChanged(self.uuid, error))
 
     async def _recover(self, late: Late) -> None:
         self.timed_out_at = time.monotonic()
@@ -469,6 +483,7 @@ class VmWorker:
         if self.job is not None:
             self._emit(JobChanged(self.uuid, self.job))
         self._let_channel_go()
+        self._channel_failures = 0
         if view.channel_alias is not None:
             self._channel = Channel(self.uuid, self._mailbox, self._emit, self._channel_closed)
             self._channel_due = True

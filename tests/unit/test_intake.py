@@ -10,6 +10,7 @@ from host_controller.core.books.ledger import Ledger
 from host_controller.core.intake import Intake
 from host_controller.core.interface import (
     BalloonSampled,
+    ChannelChanged,
     GuestGone,
     GuestSpoke,
     VmAppeared,
@@ -90,4 +91,18 @@ def test_a_vm_that_gives_nothing_back_is_told_once_with_where_the_remedy_is() ->
     assert [one.text for one in state.notices if one.kind == "pinned"] == [
         f"{config.name} is charged all of its RAM: {why}; `dynmem doctor {config.name}` says what to do"
         for why in ("no balloon", "VFIO")
+    ]
+
+
+def test_a_port_that_this_host_cannot_open_is_known_and_forgotten_once_it_is_open() -> None:
+    web = vm(300)
+    state = State(settings(), Ledger(settings()), {web.config.uuid: web})
+    intake = Intake(state)
+    intake.apply(ChannelChanged(web.config.uuid, "no /run/lock"), 1.0)
+    assert web.channel_error == "no /run/lock"
+    intake.apply(ChannelChanged(web.config.uuid, None), 2.0)
+    assert web.channel_error is None
+    assert [one.text for one in state.notices] == [
+        "the agent's port of web cannot be opened on this host: no /run/lock",
+        "the agent's port of web is open",
     ]

@@ -93,6 +93,8 @@ class Vm:
     dimms_changed_at: float = -math.inf
     survivors: frozenset[str] = frozenset()
     """DIMMs that were plugged when it was last reset: its new kernel has never used them."""
+    channel_error: str | None = None
+    """Why the host cannot open the agent's port: no fault of the guest's."""
     pending_plug_bytes: int = 0
     """A DIMM on its way counts whole before it is asked for."""
     awaited_until: float = math.inf
