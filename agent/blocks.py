@@ -5,6 +5,8 @@ larger machines. The state of every block is cached, since reading all of it cos
 Source: Documentation/admin-guide/mm/memory-hotplug.rst.
 """
 
+from __future__ import annotations
+
 import os
 from typing import NamedTuple
 

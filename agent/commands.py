@@ -1,5 +1,7 @@
 """The commands for people: status and doctor. Imports what it likes; the daemon never imports this."""
 
+from __future__ import annotations
+
 import json
 import sys
 import time

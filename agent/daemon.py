@@ -4,6 +4,8 @@ It must stay small, in guests of 512 MiB: it imports nothing but what is at the 
 later on. Everything heavy (click, psutil, pyroute2, structlog) belongs to agent/commands.py.
 """
 
+from __future__ import annotations
+
 import errno
 import gc
 import os

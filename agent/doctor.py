@@ -3,6 +3,8 @@
 `root` stands for /, so the checks run on recorded trees; the two that need the live kernel are in LIVE.
 """
 
+from __future__ import annotations
+
 import os
 import threading
 import uuid

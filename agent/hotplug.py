@@ -10,6 +10,8 @@ interrupted; a child can, and an alarm ends it even if we die. A fork costs a fe
 lasts. Bringing online takes milliseconds and happens here, one block per turn of the loop.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 from collections import deque

@@ -6,6 +6,8 @@ looked at by the timer instead. What cannot be sent is dropped: the newest repor
 acknowledgements the last 16 are kept.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import select

@@ -3,6 +3,8 @@
 `root` stands for /: tests pass a directory with recorded files.
 """
 
+from __future__ import annotations
+
 import os
 from typing import NamedTuple
 

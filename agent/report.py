@@ -8,6 +8,8 @@ for hours. A guest that has PSI events only, as one container at its limit makes
 at the alert rate and reported at the calm one.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 from agent.probe import Facts

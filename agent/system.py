@@ -1,5 +1,7 @@
 """The daemon's dealings with the system around it: log lines, systemd, the PSI trigger, the OOM killer."""
 
+from __future__ import annotations
+
 import os
 import socket
 import time

@@ -5,6 +5,8 @@ The kernel sends "add@/devices/system/memory/memory32\0ACTION=add\0DEVPATH=…\0
 multicast group 1; udev's own messages go to group 2 and are not seen here.
 """
 
+from __future__ import annotations
+
 import os
 import socket
 from typing import NamedTuple

@@ -5,6 +5,8 @@ load() takes what json.loads() made of a hostile value and raises ValueError wit
 dump() is its inverse for a value of ours.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any
 
@@ -112,6 +114,6 @@ class Versions(Kind):
     """A list of at most 16 version numbers."""
 
     def load(self, raw: object) -> tuple[int, ...]:
-        if not isinstance(raw, list | tuple) or len(raw) > 16:
+        if not isinstance(raw, (list, tuple)) or len(raw) > 16:
             raise ValueError("is not a list of at most 16 versions")
         return tuple(Integer().load(one) for one in raw)

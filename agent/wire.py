@@ -15,8 +15,10 @@ Messages are NamedTuples, not dataclasses: importing dataclasses costs the guest
 Sizes are bytes here; on the wire a report carries KiB, to stay below 100 B/s when all is calm.
 """
 
+from __future__ import annotations
+
 import json
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, Union
 
 from agent.values import MAX_SIZE_BYTES, Choice, Decimal, Flag, Integer, Kib, Kind, Text, Versions
 
@@ -179,9 +181,9 @@ class Ping(NamedTuple):
     request_id: int
 
 
-GuestMessage = Hello | Report | Ack | Error
-HostMessage = Welcome | OnlineZone | Offline | Online | Ping | Error
-Message = GuestMessage | HostMessage
+GuestMessage = Union[Hello, Report, Ack, Error]
+HostMessage = Union[Welcome, OnlineZone, Offline, Online, Ping, Error]
+Message = Union[GuestMessage, HostMessage]
 
 
 class _Field(NamedTuple):
@@ -302,7 +304,7 @@ def encode(message: Message) -> bytes:
     kind_name, fields = _FIELDS[type(message)]
     defaults = type(message)._field_defaults
     obj: dict[str, object] = {"v": VERSION, "t": kind_name}
-    for (name, key, kind), value in zip(fields, message, strict=True):
+    for (name, key, kind), value in zip(fields, message):
         if value == defaults.get(name, _REQUIRED):
             continue
         try:

@@ -1,0 +1,47 @@
+"""The agent runs on the Python of every release that guests have, with nothing but its standard library."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lab.interpreter import python_of
+
+ROOT = Path(__file__).parents[2]
+RECORDED = ROOT / "tests/unit/agent/recorded/debian12"
+OLDEST, NEWEST = ("bullseye", [3, 9]), ("forky", [3, 14])
+
+
+def tree(path: Path) -> Path:
+    shutil.copytree(ROOT / "agent", path / "agent", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(RECORDED, path / "guest")
+    shutil.copy(Path(__file__).with_name("agent_in_any_python.py"), path / "script.py")
+    return path
+
+
+@pytest.mark.parametrize(("codename", "version"), [OLDEST, NEWEST])
+def test_the_agent_reports_with_the_standard_library_alone(
+    codename: str, version: list[int], tmp_path: Path
+) -> None:
+    with python_of(codename, tree(tmp_path)) as python:
+        done = subprocess.run([*python, "script.py"], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["version"] == version
+        assert said["messages"] == ["Hello", "Report"]
+        assert said["foreign"] == []
+
+
+@pytest.mark.parametrize("codename", [OLDEST[0], NEWEST[0]])
+@pytest.mark.parametrize("command", ["status", "doctor"])
+def test_without_its_libraries_a_command_says_which_package_to_install(
+    codename: str, command: str, tmp_path: Path
+) -> None:
+    with python_of(codename, tree(tmp_path)) as python:
+        done = subprocess.run([*python, "-m", "agent", command], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"dynmem-agent {command} needs")
+    assert "python3-click" in done.stderr
+    assert "Traceback" not in done.stderr
