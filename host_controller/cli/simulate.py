@@ -86,6 +86,10 @@ def _summary(result: "Result") -> str:
         told = "".join(f"{format_size(int(size)):>12}" for size in sizes)
         lines.append(f"{vm.name:16}{told}{vm.unmet_mib_seconds:14.0f}{vm.commands:10d}")
     lines.append(f"footprint {result.footprint:.2f}: assigned ÷ the larger of demand and minimum")
+    if result.overcommitted_mib_seconds >= 1.0:
+        lines.append(
+            f"host overcommitted: {result.overcommitted_mib_seconds:.0f} MiB·s, which it does not have"
+        )
     if result.overdraft_seconds:
         lines.append(f"overdraft for {result.overdraft_seconds:.0f} s")
     repaired = {vm.name: vm.repaired_values for vm in result.vms if vm.repaired_values}

@@ -1,16 +1,16 @@
-"""One simulated host for `dynmem simulate`: run it, and say what became of everybody."""
+"""One simulated host for `dynmem simulate` and the benchmarks: run it, and say what became of everybody."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
-from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Settings
-from host_controller.simulator.laws import LAWS, Foresight, Knowledge
+from host_controller.simulator.laws import LAWS, Foresight, Knowledge, Law
 from host_controller.simulator.laws.controller import LawController
-from host_controller.simulator.memory import Memory, reserved_bytes
+from host_controller.simulator.memory import MEMMAP_SHARE, UNRECLAIMABLE_CACHE, Memory, reserved_bytes
+from host_controller.simulator.meter import Meter
 from host_controller.simulator.trial_file import Trial, TrialVm
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
@@ -18,6 +18,10 @@ from host_controller.units import GIB, MIB
 OURS: Final = "dynmem"
 POINTS: Final = 400
 """Points of a curve that is drawn."""
+RESOLUTION_SECONDS: Final = 0.05
+
+MakeLaw = Callable[[Knowledge], Law]
+EachSecond = Callable[[World, Meter], None]
 
 
 @dataclass(slots=True)
@@ -25,6 +29,7 @@ class VmResult:
     """What one VM had and lacked. Sizes are bytes."""
 
     name: str
+    weight: int = 100
     mean_assigned_bytes: float = 0.0
     largest_assigned_bytes: float = 0.0
     mean_demand_bytes: float = 0.0
@@ -39,14 +44,18 @@ class VmResult:
 
 @dataclass(slots=True)
 class Result:
-    """What became of a trial."""
+    """What became of a trial. What its figures mean stands in `meter`."""
 
     law: str
     seconds: float
     capacity_bytes: int
     vms: list[VmResult]
     footprint: float = 0.0
-    """∫assigned ÷ ∫max(demand, minimum)."""
+    churn: float = 0.0
+    commands_per_vm_hour: float = 0.0
+    distance: float = 0.0
+    overcommitted_mib_seconds: float = 0.0
+    promised_mib_seconds: float = 0.0
     overdraft_seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -56,45 +65,65 @@ class Result:
         """Of all VMs."""
         return sum(vm.unmet_mib_seconds for vm in self.vms)
 
+    @property
+    def missing_mib_seconds(self) -> float:
+        """What guests wanted and did not have, and what they touched that the host does not have."""
+        return self.unmet_mib_seconds + self.overcommitted_mib_seconds
+
     def as_json(self) -> dict[str, Any]:
         """For --json: everything."""
         return asdict(self) | {"unmet_mib_seconds": self.unmet_mib_seconds}
 
 
-class _Counter:
-    def __init__(self, results: Mapping[str, VmResult]) -> None:
-        self.results = results
-
-    def submitted(self, command: hv.Command) -> None:
-        if isinstance(command, hv.SetTarget | hv.AttachDimm | hv.DetachDimm | hv.ResizeVirtioMem):
-            self.results[command.vm].commands += 1
-
-    def delivered(self, event: hv.HypervisorEvent) -> None:
-        pass
-
-    def happened(self, kind: str, vm: str) -> None:
-        pass
-
-
 def simulate(trial: Trial, law: str = OURS) -> Result:
-    """Run a trial under our engine, or under one of LAWS."""
-    world = World(trial.capacity_bytes, seed=trial.seed, resolution=0.05, check=law == OURS)
-    for vm in trial.vms:
-        world.define(vm.spec)
-    if law == OURS:
-        world.control(lambda capacity: Engine(Settings(capacity)))
+    """Run a trial under our engine, with all its rules checked, or under one of LAWS."""
+    result = play(trial, None if law == OURS else LAWS[law], check=law == OURS)
+    result.law = law
+    return result
+
+
+def play(
+    trial: Trial,
+    make: MakeLaw | None = None,
+    *,
+    settings: Settings | None = None,
+    check: bool = False,
+    told_bytes: int | None = None,
+    each_second: EachSecond | None = None,
+) -> Result:
+    """Run a trial under a law, or under our engine when there is none.
+
+    settings: of our engine, but for the capacity. check: watch that it breaks no rule. told_bytes: the size
+    of host that a law is told, when it is not to use all that there is.
+    """
+    world = World(trial.capacity_bytes, seed=trial.seed, resolution=RESOLUTION_SECONDS, check=check)
+    vms = [world.define(vm.spec) for vm in trial.vms]
+    if make is None:
+        base = settings or Settings(trial.capacity_bytes)
+        world.control(lambda capacity: Engine(replace(base, capacity_bytes=capacity)))
     else:
-        made = LAWS[law](Knowledge(_peaks(trial), _foresight(trial, world)))
+        law = make(Knowledge(_peaks(trial), _foresight(trial, world)))
         world.control(
-            lambda capacity: LawController(made, world.hypervisor, capacity),
-            tick_seconds=min(1.0, made.period),
+            lambda capacity: LawController(law, world.hypervisor, told_bytes or capacity),
+            tick_seconds=min(1.0, law.period),
         )
-    results = {vm.spec.config().uuid: VmResult(vm.spec.name, repaired_values=vm.holes) for vm in trial.vms}
-    world.hypervisor.witnesses.append(_Counter(results))
+    meter = Meter.of(world, vms)
     for vm in trial.vms:
         world.agenda.at(vm.start, partial(_start, world, vm.spec.name))
-    result = Result(law, trial.seconds, trial.capacity_bytes, list(results.values()))
-    _run(world, trial, result)
+    if trial.warm_up_seconds:
+        world.run(trial.warm_up_seconds)
+    seconds = max(1, int(trial.seconds - trial.warm_up_seconds))
+    found = [VmResult(vm.spec.name, vm.spec.limits.weight, repaired_values=vm.holes) for vm in trial.vms]
+    result = Result("", float(seconds), trial.capacity_bytes, found)
+    meter.begin()
+    every = max(1, seconds // POINTS)
+    for second in range(1, seconds + 1):
+        world.run(1.0)
+        meter.second()
+        _take_down(result, meter, seconds, drawn=second % every == 0)
+        if each_second is not None:
+            each_second(world, meter)
+    _sum_up(result, meter)
     result.overdraft_seconds = world.checker.overdraft_seconds
     result.violations = [str(violation) for violation in world.violations]
     return result
@@ -104,55 +133,57 @@ def _start(world: World, name: str) -> None:
     world.start(name)
 
 
-def _run(world: World, trial: Trial, result: Result) -> None:
-    seconds = max(1, int(trial.seconds))
-    every = max(1, seconds // POINTS)
-    assigned = needed = 0.0
-    for second in range(1, seconds + 1):
-        world.run(1.0)
-        drawn = second % every == 0
+def _take_down(result: Result, meter: Meter, seconds: int, *, drawn: bool) -> None:
+    if drawn:
+        result.times.append(meter.world.now)
+    for one, found in zip(meter.vms, result.vms, strict=True):
+        has, wants = one.assigned * MIB, one.demand * MIB
+        found.mean_assigned_bytes += has / seconds
+        found.mean_demand_bytes += wants / seconds
+        found.largest_assigned_bytes = max(found.largest_assigned_bytes, has)
+        found.largest_demand_bytes = max(found.largest_demand_bytes, wants)
         if drawn:
-            result.times.append(world.now)
-        for vm, found in zip(trial.vms, result.vms, strict=True):
-            running = world.vm(vm.spec.name)
-            memory, up = running.memory, running.up
-            has = memory.usable if up else 0.0
-            wants = memory.reserved + memory.slab + memory.memmap + memory.ideal if up else 0.0
-            found.mean_assigned_bytes += has / seconds
-            found.mean_demand_bytes += wants / seconds
-            found.largest_assigned_bytes = max(found.largest_assigned_bytes, has)
-            found.largest_demand_bytes = max(found.largest_demand_bytes, wants)
-            found.unmet_mib_seconds += memory.unmet / MIB if up else 0.0
-            if up:
-                assigned += has
-                needed += max(wants, vm.spec.limits.minimum_bytes)
-            if drawn:
-                found.assigned.append(round(has / GIB, 4))
-                found.demand.append(round(wants / GIB, 4))
-    result.footprint = assigned / needed if needed else 0.0
+            found.assigned.append(round(has / GIB, 4))
+            found.demand.append(round(wants / GIB, 4))
 
 
-def _kernel_bytes(vm: TrialVm) -> float:
-    boot = vm.spec.config().boot_ram_bytes
-    reserved = reserved_bytes(boot, grows=vm.spec.growth is not Growth.BALLOON)
-    memory = Memory(float(boot), float(reserved))
-    return memory.reserved + memory.slab + 2 * memory.high_mark + 16 * MIB
+def _sum_up(result: Result, meter: Meter) -> None:
+    result.footprint, result.churn, result.distance = meter.footprint, meter.churn, meter.distance
+    result.commands_per_vm_hour = meter.commands_per_vm_hour
+    result.overcommitted_mib_seconds = meter.overcommitted_mib_seconds
+    result.promised_mib_seconds = meter.promised_mib_seconds
+    for one, found in zip(meter.vms, result.vms, strict=True):
+        found.unmet_mib_seconds, found.commands = one.unmet_mib_seconds, one.commands
+
+
+def needs(vm: TrialVm) -> Callable[[float], float]:
+    """From what programs hold to what a guest must have so that they lack nothing, bytes: the kernel's own,
+    its watermarks, and the page structures of what it did not boot with.
+    """
+    boot = float(vm.spec.config().boot_ram_bytes)
+    memory = Memory(boot, float(reserved_bytes(int(boot), grows=vm.spec.growth is not Growth.BALLOON)))
+    kernel = memory.reserved + memory.slab + UNRECLAIMABLE_CACHE + memory.high_mark
+
+    def needed(programs: float) -> float:
+        need = kernel + programs
+        return need + max(0.0, need - boot) / (MEMMAP_SHARE - 1)
+
+    return needed
 
 
 def _peaks(trial: Trial) -> dict[str, float]:
     times = range(int(trial.seconds) + 1)
     return {
-        vm.spec.name: _kernel_bytes(vm) + max(vm.spec.workload.anonymous.at(float(t)) for t in times)
+        vm.spec.name: needs(vm)(max(vm.spec.workload.anonymous.at(float(t)) for t in times))
         for vm in trial.vms
     }
 
 
 def _foresight(trial: Trial, world: World) -> Foresight:
-    by_name = {vm.spec.name: vm for vm in trial.vms}
+    known = {vm.spec.name: (needs(vm), vm.spec.workload.anonymous) for vm in trial.vms}
 
     def most(name: str, seconds: float) -> float:
-        vm = by_name[name]
-        curve = vm.spec.workload.anonymous
-        return _kernel_bytes(vm) + max(curve.at(world.now + i) for i in range(int(seconds) + 1))
+        needed, curve = known[name]
+        return needed(max(curve.at(world.now + i) for i in range(int(seconds) + 1)))
 
     return most

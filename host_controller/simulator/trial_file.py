@@ -13,8 +13,10 @@
     demand = { kind = "diurnal", low = "400MiB", high = "3GiB", period = "1h" }
 
 Demand is what programs hold, kernel not included. Every mistake is named, with its key and what is allowed.
+`render` writes such a file from what `parse` takes: searches and benchmarks show their hosts that way.
 """
 
+import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping
@@ -26,7 +28,19 @@ from host_controller.core.model import Growth, Limits
 from host_controller.errors import InputError
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.trace_file import read_trace
-from host_controller.simulator.workload import Curve, Workload, burst, diurnal, leak, ramp, steady
+from host_controller.simulator.workload import (
+    Curve,
+    Workload,
+    burst,
+    diurnal,
+    leak,
+    noisy,
+    ramp,
+    saw,
+    sine,
+    square,
+    steady,
+)
 from host_controller.units import parse_duration, parse_size
 
 _MOST_VMS: Final = 1000
@@ -64,6 +78,12 @@ def _share(value: Any) -> float:
     return float(value)
 
 
+def _yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError("text, not empty")
@@ -71,8 +91,9 @@ def _text(value: Any) -> str:
 
 
 def _growth(value: Any) -> Growth:
-    if value not in ("hotadd", "balloon"):
-        raise ValueError('"hotadd" or "balloon"')
+    allowed = [growth.value for growth in Growth]
+    if value not in allowed:
+        raise ValueError(" or ".join(f'"{one}"' for one in allowed))
     return Growth(value)
 
 
@@ -82,22 +103,43 @@ def _table(value: Any) -> dict[str, Any]:
     return value
 
 
-HOST: Final[dict[str, Parse]] = {"capacity": _size, "duration": _duration, "seed": _integer(0, 1 << 32)}
+HOST: Final[dict[str, Parse]] = {
+    "capacity": _size, "duration": _duration, "seed": _integer(0, 1 << 32), "warm_up": _duration,
+}  # fmt: skip
 VM: Final[dict[str, Parse]] = {
     "name": _text, "count": _integer(1, _MOST_VMS), "startup": _size, "minimum": _size, "maximum": _size,
     "buffer": _integer(5, 2000), "weight": _integer(1, 10000), "growth": _growth, "start": _duration,
-    "swap": _size, "demand": _table, "cache": _size,
+    "swap": _size, "demand": _table, "cache": _size, "slots": _integer(1, 255), "overhead": _size,
+    "boot": _duration, "reporting": _yes_or_no,
 }  # fmt: skip
 DEMAND: Final[dict[str, dict[str, Parse]]] = {
-    "steady": {"level": _size},
+    "steady": {"level": _size, "noise": _share},
     "ramp": {"low": _size, "high": _size, "start": _duration, "over": _duration},
-    "burst": {"base": _size, "peak": _size, "every": _duration, "hold": _duration, "rise": _duration},
+    "burst": {
+        "base": _size,
+        "peak": _size,
+        "every": _duration,
+        "hold": _duration,
+        "rise": _duration,
+        "first": _duration,
+    },
     "diurnal": {"low": _size, "high": _size, "period": _duration, "noise": _share},
     "leak": {"base": _size, "per_hour": _size, "restart_at": _size},
+    "sine": {"low": _size, "high": _size, "period": _duration, "phase": _share},
+    "saw": {"low": _size, "high": _size, "period": _duration, "phase": _share},
+    "square": {"low": _size, "high": _size, "period": _duration, "phase": _share},
     "trace": {"file": _text, "column": _text, "unit": _size},
 }
-OPTIONAL: Final = frozenset(("seed", "count", "buffer", "weight", "growth", "start", "swap", "cache"))
-OPTIONAL_DEMAND: Final = frozenset(("rise", "period", "noise", "unit"))
+OPTIONAL: Final = frozenset(
+    ("seed", "warm_up", "count", "buffer", "weight", "growth", "start", "swap", "cache", "slots", "overhead",
+     "boot", "reporting")
+)  # fmt: skip
+OPTIONAL_DEMAND: Final = frozenset(("rise", "first", "noise", "phase", "unit"))
+_OPTIONAL_OF: Final = {"diurnal": {"period"}}
+_SPEC_FIELDS: Final = {
+    "slots": "slots", "overhead": "overhead_bytes", "boot": "boot_seconds", "reporting": "reporting",
+}  # fmt: skip
+_PERIODIC: Final = {"sine": sine, "saw": saw, "square": square}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +160,8 @@ class Trial:
     seconds: float
     seed: int
     vms: tuple[TrialVm, ...]
+    warm_up_seconds: float = 0.0
+    """What is not measured, at its beginning."""
 
 
 def read_trial(path: Path) -> Trial:
@@ -132,6 +176,15 @@ def read_trial(path: Path) -> Trial:
         raise InputError(f"{path}: {error}", hint="name a readable TOML file") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: {error}") from None
+    return parse(whole, str(path), path.parent)
+
+
+def parse(whole: Mapping[str, Any], name: str, folder: Path) -> Trial:
+    """What such a file holds, checked. name: for messages; traces are read from the folder.
+
+    Raises:
+        InputError: every mistake that is in it.
+    """
     wrong: list[str] = []
     wrong += [f"{key}: unknown; [host] and [[vm]] are allowed" for key in whole.keys() - {"host", "vm"}]
     host = _checked(whole.get("host", {}), HOST, "host", wrong)
@@ -142,15 +195,18 @@ def read_trial(path: Path) -> Trial:
     seconds, seed = host.get("duration", 0.0), host.get("seed", 0)
     vms: list[TrialVm] = []
     for number, one in enumerate(listed, 1):
-        vms += _vms(one, f"vm[{number}]", path, seconds, seed, wrong)
+        vms += _vms(one, f"vm[{number}]", folder, seconds, seed, wrong)
+    warm_up = host.get("warm_up", 0.0)
+    if warm_up >= seconds > 0:
+        wrong.append("host.warm_up: nothing of the duration is left to be measured")
     names = [vm.spec.name for vm in vms]
     wrong += [f"vm: the name {name!r} is used twice" for name in sorted(set(names)) if names.count(name) > 1]
     if wrong:
-        raise InputError(f"{path}: " + "; ".join(wrong))
-    return Trial(host["capacity"], seconds, seed, tuple(vms))
+        raise InputError(f"{name}: " + "; ".join(wrong))
+    return Trial(host["capacity"], seconds, seed, tuple(vms), warm_up)
 
 
-def _vms(one: Any, where: str, path: Path, seconds: float, seed: int, wrong: list[str]) -> list[TrialVm]:
+def _vms(one: Any, where: str, folder: Path, seconds: float, seed: int, wrong: list[str]) -> list[TrialVm]:
     before = len(wrong)
     vm = _checked(one, VM, where, wrong)
     demand = vm.get("demand", {})
@@ -159,7 +215,9 @@ def _vms(one: Any, where: str, path: Path, seconds: float, seed: int, wrong: lis
         wrong.append(f"{where}.demand.kind: {kind!r}; allowed are {', '.join(DEMAND)}")
         return []
     given = {key: value for key, value in demand.items() if key != "kind"}
-    shape = _checked(given, DEMAND[kind], f"{where}.demand", wrong, OPTIONAL_DEMAND)
+    shape = _checked(
+        given, DEMAND[kind], f"{where}.demand", wrong, OPTIONAL_DEMAND | _OPTIONAL_OF.get(kind, set())
+    )
     if len(wrong) > before:
         return []
     limits = Limits(vm["startup"], vm["minimum"], vm["maximum"], vm.get("buffer", 20), vm.get("weight", 100))
@@ -169,7 +227,7 @@ def _vms(one: Any, where: str, path: Path, seconds: float, seed: int, wrong: lis
     for i in range(count):
         name = vm["name"] if "count" not in vm else f"{vm['name']}{i + 1}"
         try:
-            curve, holes = _curve(kind, shape, path.parent, seconds, f"{seed} {name}")
+            curve, holes = _curve(kind, shape, folder, seconds, f"{seed} {name}")
         except ValueError as error:
             wrong.append(f"{where}.demand: {error}")
             return []
@@ -179,6 +237,7 @@ def _vms(one: Any, where: str, path: Path, seconds: float, seed: int, wrong: lis
             growth=vm.get("growth", Growth.HOTADD),
             workload=Workload(curve, steady(vm.get("cache", 0))),
             swap_bytes=vm.get("swap", 0),
+            **{field: vm[key] for key, field in _SPEC_FIELDS.items() if key in vm},
         )
         made.append(TrialVm(spec, vm.get("start", 0.0), holes))
     return made
@@ -187,14 +246,22 @@ def _vms(one: Any, where: str, path: Path, seconds: float, seed: int, wrong: lis
 def _curve(kind: str, shape: Mapping[str, Any], folder: Path, seconds: float, seed: str) -> tuple[Curve, int]:
     match kind:
         case "steady":
+            if noise := shape.get("noise", 0.0):
+                return noisy(shape["level"], noise, seconds, seed), 0
             return steady(shape["level"]), 0
+        case "sine" | "saw" | "square":
+            if not shape["period"]:
+                raise ValueError("a period of nothing")
+            make = _PERIODIC[kind]
+            return make(shape["low"], shape["high"], shape["period"], seconds, shape.get("phase", 0.0)), 0
         case "ramp":
             return ramp(shape["low"], shape["high"], shape["start"], shape["over"]), 0
         case "burst":
             if shape["every"] <= shape["hold"] + shape.get("rise", 0.0):
                 raise ValueError("a burst must be over before the next: every > rise + hold")
-            rise = shape.get("rise", 0.0)
-            return burst(shape["base"], shape["peak"], shape["every"], shape["hold"], seconds, rise), 0
+            sizes = shape["base"], shape["peak"]
+            times = shape["every"], shape["hold"], seconds, shape.get("rise", 0.0), shape.get("first", 0.0)
+            return burst(*sizes, *times), 0
         case "diurnal":
             salt = sum(ord(letter) * (i + 1) for i, letter in enumerate(seed))
             noise, period = shape.get("noise", 0.02), shape.get("period", 86400.0)
@@ -229,3 +296,17 @@ def _checked(
             wrong.append(f"{where}.{key}: {value!r}; allowed: {error}")
     wrong += [f"{where}.{key}: missing" for key in schema if key not in table and key not in optional]
     return found
+
+
+def render(whole: Mapping[str, Any]) -> str:
+    """What `parse` takes, as such a file."""
+    lines = ["[host]", *(f"{key} = {_toml(value)}" for key, value in whole["host"].items())]
+    for vm in whole["vm"]:
+        lines += ["", "[[vm]]", *(f"{key} = {_toml(value)}" for key, value in vm.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(one)}" for key, one in value.items()) + " }"
+    return json.dumps(value)

@@ -13,6 +13,9 @@ DAY: Final = 86400.0
 DIURNAL_STEP: Final = 60.0
 """A day's curve is made of plateaus this long, so that nothing has to be computed in between."""
 
+SINE_PIECES: Final = 48
+"""Straight lines to a period of a sine; none is shorter than a second where there are more than 8."""
+
 
 class Curve:
     """Bytes over seconds: straight lines between points, constant before the first and after the last."""
@@ -86,6 +89,48 @@ def burst(
         points += [(start + rise + hold, peak), (start + rise + hold, base)]
         start += every
     return Curve(points)
+
+
+def sine(low: float, high: float, period: float, until: float, phase: float = 0.0) -> Curve:
+    """A sine of so many seconds between low and high, in straight lines. phase: 0 to 1, where it begins;
+    0 is low.
+    """
+    pieces = max(8, min(SINE_PIECES, int(period)))
+    points = []
+    for i in range(math.ceil(until / period * pieces) + 1):
+        share = i / pieces
+        level = low + (high - low) * (1 - math.cos(2 * math.pi * (share + phase))) / 2
+        points.append((share * period, level))
+    return Curve(points)
+
+
+def saw(low: float, high: float, period: float, until: float, phase: float = 0.0) -> Curve:
+    """Up in a straight line for so many seconds, and down at once. phase: 0 to 1, where it begins."""
+    points = [(0.0, low + (high - low) * (phase % 1.0))]
+    at = (1.0 - phase % 1.0) * period
+    while at < until + period:
+        points += [(at, high), (at, low)]
+        at += period
+    return Curve(points)
+
+
+def square(low: float, high: float, period: float, until: float, phase: float = 0.0) -> Curve:
+    """Half of the period low, then half of it high. phase: 0 to 1, where it begins."""
+    half = period / 2
+    steps = [(0.0, high if phase % 1.0 >= 0.5 else low)]
+    beat = math.floor(phase * 2) + 1
+    while (at := beat * half - phase * period) < until:
+        steps.append((at, high if beat % 2 else low))
+        beat += 1
+    return plateaus(steps)
+
+
+def noisy(level: float, noise: float, until: float, seed: str) -> Curve:
+    """A level that each second departs from by another random share; noise is its standard deviation."""
+    rng = random.Random(f"noisy {seed}")
+    return plateaus(
+        [(float(t), max(0.0, level * (1 + rng.gauss(0, noise)))) for t in range(max(1, math.ceil(until)))]
+    )
 
 
 def diurnal(

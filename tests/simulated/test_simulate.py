@@ -1,6 +1,8 @@
 """`dynmem simulate`: from a file to a summary, and from a bad file to a sentence."""
 
 import json
+import statistics
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,13 +11,14 @@ from click.testing import CliRunner, Result
 from host_controller.cli import group, main
 from host_controller.core.engine import Engine
 from host_controller.core.interface import HypervisorEvent, Tick
-from host_controller.core.model import Limits, Settings
+from host_controller.core.model import Growth, Limits, Settings
 from host_controller.errors import InputError
 from host_controller.records.recording import Recorder
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.laws import LAWS
 from host_controller.simulator.trace_file import read_trace
-from host_controller.simulator.trial_file import read_trial
+from host_controller.simulator.trial import simulate
+from host_controller.simulator.trial_file import parse, read_trial, render
 from host_controller.simulator.what_if import replay_with
 from host_controller.simulator.workload import Workload, ramp
 from host_controller.simulator.world import World
@@ -70,6 +73,59 @@ def test_every_law_can_be_simulated(tmp_path: Path, law: str) -> None:
     result = json.loads(told.output)
     assert result["law"] == law
     assert [vm["name"] for vm in result["vms"]] == ["web1", "web2", "db"]
+
+
+@pytest.mark.parametrize(
+    ("demand", "values"),
+    [
+        ('kind = "sine", low = 0, high = "100MiB", period = 40', {0: 0, 10: 50, 20: 100, 30: 50, 40: 0}),
+        ('kind = "sine", low = 0, high = "100MiB", period = 40, phase = 0.5', {0: 100, 20: 0}),
+        ('kind = "saw", low = 0, high = "100MiB", period = 40', {0: 0, 10: 25, 39: 97.5, 40: 0, 50: 25}),
+        ('kind = "saw", low = 0, high = "100MiB", period = 40, phase = 0.75', {0: 75, 10: 0, 20: 25}),
+        ('kind = "square", low = 0, high = "100MiB", period = 40', {0: 0, 19: 0, 20: 100, 39: 100, 40: 0}),
+        ('kind = "square", low = 0, high = "100MiB", period = 40, phase = 0.75', {0: 100, 10: 0, 30: 100}),
+        ('kind = "burst", base = 0, peak = "100MiB", every = 40, hold = 9, first = 5', {4: 0, 6: 100, 15: 0}),
+    ],
+)  # fmt: skip
+def test_waves_are_where_their_file_says(tmp_path: Path, demand: str, values: dict[int, float]) -> None:
+    old = 'kind = "ramp", low = "300MiB", high = "2GiB", start = 60, over = "30s"'
+    db = read_trial(file(tmp_path, GOOD.replace(old, demand))).vms[-1]
+    found = {at: db.spec.workload.anonymous.at(float(at)) / MIB for at in values}
+    assert found == pytest.approx(values)
+
+
+def test_noise_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
+    old = 'kind = "ramp", low = "300MiB", high = "2GiB", start = 60, over = "30s"'
+    text = GOOD.replace(old, 'kind = "steady", level = "1000MiB", noise = 0.05')
+    curve = read_trial(file(tmp_path, text)).vms[-1].spec.workload.anonymous
+    levels = [curve.at(float(at)) / MIB for at in range(300)]
+    assert statistics.mean(levels) == pytest.approx(1000, rel=0.02)
+    assert statistics.stdev(levels) == pytest.approx(50, rel=0.2)
+
+
+def test_a_vm_may_grow_by_virtio_mem_and_have_its_own_slots(tmp_path: Path) -> None:
+    text = GOOD.replace('growth = "balloon"', 'growth = "virtio-mem"').replace("count = 2", "slots = 3")
+    trial = read_trial(file(tmp_path, text))
+    assert [vm.spec.growth for vm in trial.vms] == [Growth.HOTADD, Growth.VIRTIO_MEM]
+    assert trial.vms[0].spec.slots == 3
+    result = simulate(trial)
+    assert result.vms[1].largest_assigned_bytes > 2 * GIB, "beyond startup"
+    assert not result.violations
+
+
+def test_what_comes_before_the_measuring_is_not_measured(tmp_path: Path) -> None:
+    late = GOOD.replace("[host]", '[host]\nwarm_up = "4min"')
+    whole, part = simulate(read_trial(file(tmp_path))), simulate(read_trial(file(tmp_path, late)))
+    assert (whole.seconds, part.seconds) == (300, 60)
+    assert sum(vm.commands for vm in part.vms) < sum(vm.commands for vm in whole.vms)
+
+
+def test_a_host_is_written_as_it_is_read(tmp_path: Path) -> None:
+    tables = tomllib.loads(GOOD)
+    assert tomllib.loads(render(tables)) == tables
+    assert (
+        parse(tables, "tables", tmp_path).vms[2].spec.limits == read_trial(file(tmp_path)).vms[2].spec.limits
+    )
 
 
 def test_a_picture_is_drawn(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from host_controller.simulator.laws.views import Foresight, GuestSight, HostSigh
 class Clairvoyant:
     """Everybody has, at every time, the most that it will need within the lead, and a buffer.
 
-    When that is more than there is, the largest wishes are cut, to one level for all: so most guests have
-    all that they need.
+    When that is more than there is, the largest wishes are cut, to one level for all of equal weight: so most
+    guests have all that they need.
     """
 
     def __init__(
@@ -30,18 +30,24 @@ class Clairvoyant:
         factor = 1.0 + self.buffer_percent / 100.0
         wanted = {g.name: g.within(self.foresight(g.name, self.lead_seconds) * factor) for g in guests}
         least = {g.name: g.minimum for g in guests}
-        given = cut(wanted, least, host.total)
+        given = cut(wanted, least, host.total, {g.name: g.weight for g in guests})
         current = {g.name: g.current for g in guests}
         return dict(sorted(given.items(), key=lambda item: item[1] >= current[item[0]]))
 
 
-def cut(wanted: dict[str, float], least: dict[str, float], budget: float) -> dict[str, float]:
-    """max(least, min(wanted, level)) with the highest level that the budget allows."""
+def cut(
+    wanted: dict[str, float], least: dict[str, float], budget: float, weights: dict[str, int] | None = None
+) -> dict[str, float]:
+    """max(least, min(wanted, level × weight)) with the highest level that the budget allows."""
     if sum(wanted.values()) <= budget:
         return wanted
-    low, high = 0.0, max(wanted.values())
+    weights = weights or dict.fromkeys(wanted, 1)
+
+    def at(level: float) -> dict[str, float]:
+        return {name: max(least[name], min(size, level * weights[name])) for name, size in wanted.items()}
+
+    low, high = 0.0, max(size / weights[name] for name, size in wanted.items())
     for _ in range(50):
         level = (low + high) / 2
-        total = sum(max(least[name], min(size, level)) for name, size in wanted.items())
-        low, high = (level, high) if total <= budget else (low, level)
-    return {name: max(least[name], min(size, low)) for name, size in wanted.items()}
+        low, high = (level, high) if sum(at(level).values()) <= budget else (low, level)
+    return at(low)

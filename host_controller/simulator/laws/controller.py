@@ -1,23 +1,23 @@
-"""Drives a law over simulated VMs through the balloon, as the engine is driven: events in, commands out."""
+"""Drives a law over simulated VMs, as the engine is driven: events in, commands out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
+from agent import wire
 from host_controller.core.interface import (
     Command,
+    GuestSpoke,
     HypervisorEvent,
+    SendToGuest,
     SetPace,
-    SetTarget,
     Tick,
     VmAppeared,
     VmGone,
 )
-from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.hypervisor import SimulatedHypervisor
+from host_controller.simulator.laws.sizing import Sizing, charged_bytes, size_bytes
 from host_controller.simulator.laws.views import GuestSight, HostSight, Law
-from host_controller.units import round_up
 
-GRANULE_BYTES: Final = 1 << 12
 LAZY_PACE: Final = 3600.0
 """Laws look for themselves; what the hypervisor would sample for a controller, nobody reads."""
 
@@ -30,58 +30,78 @@ class LawController:
         self.capacity_bytes = capacity_bytes
         self.commands = 0
         self._hypervisor = hypervisor
-        self._targets: dict[str, float] = {}
-        self._vms: dict[str, SimulatedVm] = {}
+        self._vms: dict[str, Sizing] = {}
+        self._unfinished: dict[str, None] = {}
+        """VMs that need more than one command, in the order in which they began."""
         self._due = 0.0
-        self._paces: list[Command] = []
+        self._first: list[Command] = []
 
     def handle(self, event: HypervisorEvent | Tick, now: float) -> None:
-        """Who is there is all that a law is told."""
+        """Who is there is all that a law is told; that new memory is to be used, agents are told for it."""
         if isinstance(event, VmAppeared):
             vm = self._hypervisor.find(event.vm)
             assert vm is not None
-            self._vms[event.vm] = vm
-            self._paces.append(SetPace(event.vm, LAZY_PACE))
+            self._vms[event.vm] = Sizing(vm)
+            self._first.append(SetPace(event.vm, LAZY_PACE))
         elif isinstance(event, VmGone):
             self._vms.pop(event.vm, None)
-            self._targets.pop(event.vm, None)
+            self._unfinished.pop(event.vm, None)
+        elif isinstance(event, GuestSpoke) and isinstance(event.untrusted_message, wire.Hello):
+            self._first.append(SendToGuest(event.vm, wire.OnlineZone(1, "movable")))
 
     def decide(self, now: float) -> Sequence[Command]:
-        """When the law's period is over: look at everybody, and give out what it says."""
-        commands, self._paces = self._paces, []
-        if now < self._due - 1e-6:
-            return commands
-        self._due = now + self.law.period
-        up = {vm.spec.name: vm for vm in self._vms.values() if vm.up}
-        sights = [self._sight(vm, now) for vm in up.values()]
-        for name, size in self.law.targets(self._host(), sights, now).items():
-            vm = up[name]
-            target = min(round_up(int(size), GRANULE_BYTES), vm.ram_bytes)
-            if self._targets.get(vm.uuid) == target:
-                continue
-            self._targets[vm.uuid] = target
-            self.commands += 1
-            commands.append(SetTarget(vm.uuid, self.commands, target))
+        """When the law's period is over: look at everybody, and do what it says. DIMMs follow in between."""
+        commands, self._first = self._first, []
+        chosen: list[str] = []
+        if now >= self._due - 1e-6:
+            self._due = now + self.law.period
+            chosen = self._ask(now)
+        # Once each: what is given out here is under way only when all of it has been.
+        for uuid in dict.fromkeys([*chosen, *self._unfinished]):
+            commands += self._carry_out(self._vms[uuid])
         return commands
 
-    def _host(self) -> HostSight:
-        for vm in self._vms.values():
+    def _ask(self, now: float) -> list[str]:
+        """What the law wants of whom, in its order."""
+        up = {one.vm.spec.name: one for one in self._vms.values() if one.vm.up}
+        sights = [self._sight(one, now) for one in up.values()]
+        wanted = self.law.targets(self._host(), sights, now)
+        for name, size in wanted.items():
+            up[name].want(size)
+        return [up[name].vm.uuid for name in wanted]
+
+    def _carry_out(self, one: Sizing) -> Iterator[Command]:
+        vm = one.vm
+        if vm.up and not self._hypervisor.pending(vm.uuid):
             vm.advance()
-        held = sum(vm.resident_bytes for vm in self._vms.values())
-        given = sum(vm.actual_bytes for vm in self._vms.values())
-        whole = self.capacity_bytes
+            for command in one.commands(self.commands + 1):
+                self.commands += 1
+                yield command
+        self._unfinished.pop(vm.uuid, None)
+        if not one.finished:
+            self._unfinished[vm.uuid] = None
+
+    def _host(self) -> HostSight:
+        """QEMU's own memory is nobody's to give: it is taken off, as for ours."""
+        vms = [one.vm for one in self._vms.values()]
+        for vm in vms:
+            vm.advance()
+        whole = self.capacity_bytes - sum(vm.spec.overhead_bytes for vm in vms)
+        held = sum(vm.resident_bytes for vm in vms)
+        given = sum(charged_bytes(vm) for vm in vms)
         return HostSight(float(whole), max(0.0, float(whole - held)), float(whole - given))
 
-    def _sight(self, vm: SimulatedVm, now: float) -> GuestSight:
+    def _sight(self, one: Sizing, now: float) -> GuestSight:
+        vm = one.vm
         vm.advance()
         memory, limits = vm.memory, vm.config.limits
-        current = float(vm.actual_bytes)
+        current = float(size_bytes(vm))
         return GuestSight(
             name=vm.spec.name,
             minimum=float(limits.minimum_bytes),
             maximum=float(limits.maximum_bytes),
             current=current,
-            target=self._targets.get(vm.uuid, current),
+            target=current if one.wanted_bytes is None else float(one.wanted_bytes),
             total=memory.total,
             free=memory.free,
             available=memory.available,

@@ -1,0 +1,140 @@
+"""Every law on every kind of host: `python -m bench.grid [--quick]`, or `make bench-grid` (QUICK=1).
+
+Each cell is one host for five minutes after a minute's warm-up, under our engine and under every peer as
+published. What was measured is kept in bench/results and not measured again while nothing that it depends on
+has changed: for peers the simulator, for ours all of the controller. So it can be stopped and resumed, and
+after a change of the law only ours is measured anew.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Final
+
+from bench.cells import Cell, quick_grid, whole_grid
+from bench.grid_report import report
+from host_controller.core.model import Settings
+from host_controller.simulator.laws import LAWS
+from host_controller.simulator.trial import OURS, Result, play
+
+RESULTS: Final = Path(__file__).parent / "results"
+SOURCES: Final = Path(__file__).parent.parent
+MEASURED: Final = (OURS, *LAWS)
+SAVE_EVERY_SECONDS: Final = 20.0
+
+Figures = dict[str, Any]
+
+
+def fingerprint(law: str) -> str:
+    """Of all that a law's figures depend on."""
+    watched = SOURCES / "host_controller" / ("" if law == OURS else "simulator")
+    digest = hashlib.sha256()
+    paths = [*watched.rglob("*.py"), SOURCES / "bench" / "cells.py"]
+    if law == OURS:
+        paths = [path for path in paths if not {"cli", "page", "doctor"} & set(path.parts)]
+    for path in sorted(paths):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def measure(cell: Cell, law: str) -> Figures:
+    """One law in one cell. QEMU's own memory is counted for nobody."""
+    trial = cell.trial()
+    if law == OURS:
+        result = play(trial, settings=Settings(trial.capacity_bytes, overhead_floor_bytes=0))
+    else:
+        result = play(trial, LAWS[law])
+    return figures(result)
+
+
+def figures(result: Result) -> Figures:
+    """What is kept of a run."""
+    by_weight: dict[str, list[float]] = {}
+    for vm in result.vms:
+        by_weight.setdefault(str(vm.weight), []).append(vm.unmet_mib_seconds)
+    return {
+        "unmet": round(result.unmet_mib_seconds, 1),
+        "overcommitted": round(result.overcommitted_mib_seconds, 1),
+        "promised": round(result.promised_mib_seconds, 1),
+        "footprint": round(result.footprint, 4),
+        "churn": round(result.churn, 3),
+        "commands": round(result.commands_per_vm_hour, 1),
+        "distance": round(result.distance, 5),
+        "unmet_by_weight": {weight: round(sum(all_) / len(all_), 1) for weight, all_ in by_weight.items()},
+    }
+
+
+class Store:
+    """What has been measured, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.marks = {law: fingerprint(law) for law in MEASURED}
+        told = json.loads(path.read_text()) if path.exists() else {}
+        kept = {law for law, mark in told.get("fingerprints", {}).items() if self.marks.get(law) == mark}
+        self.cells: dict[str, dict[str, Figures]] = {
+            key: {law: one for law, one in laws.items() if law in kept}
+            for key, laws in told.get("cells", {}).items()
+        }
+        self._saved_at = time.monotonic()
+
+    def add(self, cell: Cell, law: str, found: Figures) -> None:
+        """Keep it; to the disk every now and then."""
+        self.cells.setdefault(cell.key, {})[law] = found
+        if time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS:
+            self.save()
+
+    def save(self) -> None:
+        """To the disk, whole or not at all."""
+        self.path.parent.mkdir(exist_ok=True)
+        whole = {"fingerprints": self.marks, "cells": self.cells}
+        beside = self.path.with_suffix(".new")
+        beside.write_text(json.dumps(whole, indent=0, sort_keys=True) + "\n")
+        beside.replace(self.path)
+        self._saved_at = time.monotonic()
+
+
+def run(cells: Iterable[Cell], laws: Sequence[str], store: Store, jobs: int) -> None:
+    """Measure what is missing."""
+    missing = [(cell, law) for cell in cells for law in laws if law not in store.cells.get(cell.key, {})]
+    missing.sort(key=lambda one: -one[0].vms * (3 if one[1] == OURS else 1))
+    began = time.monotonic()
+    with ProcessPoolExecutor(jobs) as pool:
+        tasks = {pool.submit(measure, cell, law): (cell, law) for cell, law in missing}
+        for count, task in enumerate(as_completed(tasks), 1):
+            store.add(*tasks[task], task.result())
+            if count % 200 == 0:
+                print(
+                    f"{count} of {len(missing)}, {time.monotonic() - began:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    store.save()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit 1 when a goal is missed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a part of the cells")
+    parser.add_argument("--only", nargs="*", default=[], help="cells whose key holds all of these")
+    parser.add_argument("--laws", nargs="*", default=list(MEASURED), choices=MEASURED)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--worst", type=int, default=15, help="cells to print")
+    options = parser.parse_args(arguments)
+    chosen = quick_grid() if options.quick else whole_grid()
+    cells = [cell for cell in chosen if all(part in cell.key for part in options.only)]
+    store = Store(RESULTS / ("grid-quick.json" if options.quick else "grid.json"))
+    run(cells, options.laws, store, options.jobs)
+    return report({cell: store.cells[cell.key] for cell in cells}, options.worst)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""What the grid says: against the best peer, by weight, and at rest; the goals judge it."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, Final
+
+from bench.cells import STATIONARY, Cell
+from host_controller.simulator.trial import OURS
+
+NO_PEERS: Final = ("static", "peak", "clairvoyant", "clairvoyant-buffered")
+"""One that never moves memory, and three that know the future."""
+CLOSE_MIB_S: Final = 100.0
+RATIO: Final = 1.1
+CALM_COMMANDS: Final = 60.0
+
+Figures = Mapping[str, Any]
+Grid = Mapping[Cell, Mapping[str, Figures]]
+
+
+def missing(found: Figures, beyond: str = "overcommitted") -> float:
+    """Unmet demand, and what the host gave out that it does not have; MiB·s.
+
+    beyond: "overcommitted" counts what guests touch of that, "promised" all of it.
+    """
+    return float(found["unmet"] + found[beyond])
+
+
+def best_peer(laws: Mapping[str, Figures], beyond: str = "overcommitted") -> tuple[str, float]:
+    """The peer under which least was missing, and how much that was."""
+    peers = {law: missing(found, beyond) for law, found in laws.items() if law not in (OURS, *NO_PEERS)}
+    name = min(peers, key=lambda law: peers[law], default="none")
+    return name, peers.get(name, 0.0)
+
+
+def ratio(ours: float, peer: float) -> float:
+    """Ours by the peer's; what is below 100 MiB·s is nothing."""
+    return max(ours, CLOSE_MIB_S) / max(peer, CLOSE_MIB_S)
+
+
+def behind(ours: float, peer: float) -> bool:
+    """The goal is missed: by more than a tenth, and by more than 100 MiB·s."""
+    return ours > RATIO * peer and ours > peer + CLOSE_MIB_S
+
+
+def unfair(found: Figures) -> bool:
+    """Somebody lacks more for its weight than somebody lighter; a MiB·s for a unit of weight is nothing."""
+    per_weight = sorted(
+        (int(weight), unmet / int(weight)) for weight, unmet in found["unmet_by_weight"].items()
+    )
+    return any(heavy > light + 1.0 for (_, light), (_, heavy) in pairwise(per_weight))
+
+
+def report(grid: Grid, worst: int) -> int:
+    """Print it. 1 when a goal is missed."""
+    whole = {cell: laws for cell, laws in grid.items() if OURS in laws and len(laws) > 1}
+    if not whole:
+        return 0
+    rows = []
+    for cell, laws in whole.items():
+        mine, (name, peer) = missing(laws[OURS]), best_peer(laws)
+        rows.append((ratio(mine, peer), cell, mine, name, peer))
+    rows.sort(key=lambda row: -row[0])
+    lost = [row for row in rows if behind(row[2], row[4])]
+    level = sum(mine <= max(peer, CLOSE_MIB_S) for _, _, mine, _, peer in rows)
+    print(f"{'ours ÷ peer':>11} {'ours':>9} {'peer':>9} {'bound':>9} {'foot':>5} {'cmds':>6}  cell")
+    for by, cell, mine, name, peer in rows[:worst]:
+        laws = whole[cell]
+        bound = f"{missing(laws['clairvoyant']):9.0f}" if "clairvoyant" in laws else f"{'':9}"
+        found = laws[OURS]
+        print(
+            f"{by:11.2f} {mine:9.0f} {peer:9.0f} {bound} {found['footprint']:5.2f} {found['commands']:6.0f}  "
+            f"{cell.key}  ({name})"
+        )
+    calm = [cell for cell in whole if cell.demand in STATIONARY]
+    loud = [cell for cell in calm if whole[cell][OURS]["commands"] > CALM_COMMANDS]
+    weighted = [cell for cell in whole if cell.weights != "equal"]
+    unjust = [cell for cell in weighted if unfair(whole[cell][OURS])]
+    by_promise = [
+        (missing(laws[OURS], "promised"), best_peer(laws, "promised")[1]) for laws in whole.values()
+    ]
+    lost_by_promise = sum(behind(mine, peer) for mine, peer in by_promise)
+    print(f"counting all that a host gave out beyond its memory: ahead in {lost_by_promise} cells")
+    goals = {
+        f"a peer is ahead by more than a tenth in {len(lost)} of {len(rows)} cells": not lost,
+        f"no peer ahead in {level / len(rows):.0%} (goal 80 %)": level >= 0.8 * len(rows),
+        f"more than {CALM_COMMANDS:.0f} commands per VM-hour at rest in {len(loud)} of {len(calm)}": not loud,
+        f"heavier VMs lack more for their weight in {len(unjust)} of {len(weighted)}": not unjust,
+    }
+    for cell in loud[:3]:
+        print(f"  not at rest: {whole[cell][OURS]['commands']:.0f} commands per VM-hour, {cell.key}")
+    for cell in unjust[:3]:
+        print(f"  by weight: {whole[cell][OURS]['unmet_by_weight']}, {cell.key}")
+    for goal, met in goals.items():
+        print(f"{'met   ' if met else 'MISSED'} {goal}")
+    return 0 if all(goals.values()) else 1
