@@ -64,7 +64,9 @@ class Steps(ABC):
     request: int = -1
     """Of its last message to the agent."""
     _deadline: float | None = math.inf
-    """None: the stage's time begins with the next look."""
+    """None: the time begins with the next look."""
+    _limit: float = math.inf
+    """Of the last stage that had a time of its own."""
     _held_since: float | None = None
     _answered_at: float = math.inf
 
@@ -179,8 +181,8 @@ class Steps(ABC):
             self.outcome = to
             return
         self.stage = to
-        if to in self.LIMITS:
-            self._deadline = None
+        if (limit := self.LIMITS.get(to)) is not None:
+            self._limit, self._deadline = limit, None
 
     def _end(self, vm: Vm) -> list[Command]:
         """Give back what was paid for and not used; the command that undoes what was begun, if any."""
@@ -188,7 +190,7 @@ class Steps(ABC):
 
     def _start_clock(self, now: float) -> None:
         if self._deadline is None:
-            self._deadline = now + self.LIMITS[self.stage]
+            self._deadline = now + self._limit
 
     def _is_late(self, now: float) -> bool:
         return self._deadline is not None and now > self._deadline

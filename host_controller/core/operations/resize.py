@@ -125,6 +125,7 @@ class Resize(Steps):
         return []
 
     def _begin(self, vm: Vm, agent: bool) -> Heard:
+        """Remember what it begins with."""
         self._from_bytes = vm.virtio_mem.requested_bytes
         self._total_before = 0 if vm.facts is None else vm.facts.total_bytes
         if self.grows and not self._may_grow_unasked(vm, agent):
@@ -132,15 +133,15 @@ class Resize(Steps):
         return Heard.CRAMPED if self.raise_to_bytes is not None else self._room(vm)
 
     def _room(self, vm: Vm) -> Heard:
+        return Heard.CROWDED if self.grows and self._bearable(vm) <= self._from_bytes else Heard.READY
+
+    def _bearable(self, vm: Vm) -> int:
         """The guest may have less free than when the size was planned."""
-        if self.grows:
-            self.size_bytes = min(self.size_bytes, self._from_bytes + bearable(vm))
-            if self.size_bytes <= self._from_bytes:
-                return Heard.CROWDED
-        return Heard.READY
+        return min(self.size_bytes, self._from_bytes + bearable(vm))
 
     def _ask(self, vm: Vm, now: float) -> list[Command]:
         if self.grows:
+            self.size_bytes = self._bearable(vm)
             vm.grown_at = now
         vm.sent_at = now  # from here on the guest must be heard anew before it is shrunk
         return self._send(vm, self.size_bytes, now)
