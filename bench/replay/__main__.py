@@ -30,7 +30,7 @@ from typing import Any, Final
 HERE: Final = Path(__file__).resolve().parent
 NOW: Final = HERE.parents[1]
 STORIES: Final = 20
-PAIRS: Final = 7
+PAIRS: Final = 25
 LIMIT: Final = 1.05
 """Of the base's time, at most: the median over the pairs."""
 
@@ -87,20 +87,24 @@ def unpack(commit: str, to: Path) -> Path:
     return to
 
 
-def _run(tree: Path, *arguments: str) -> str:
-    """Have a tree's own code do something (see in_tree.py). Returns what it printed."""
-    path = os.pathsep.join((str(tree), str(HERE)))
-    done = subprocess.run(
+def _start(tree: Path, *arguments: str) -> "subprocess.Popen[str]":
+    """Have a tree's own code do something (see in_tree.py)."""
+    return subprocess.Popen(
         [sys.executable, "-P", "-m", "in_tree", *arguments],
         cwd=tree,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(tree), str(HERE)))},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    if done.returncode != 0:
+
+
+def _run(tree: Path, *arguments: str) -> None:
+    """As `_start`, until it is done."""
+    with _start(tree, *arguments) as process:
+        process.communicate()
+    if process.returncode != 0:
         raise ReplayError(f"`{arguments[0]}` failed in {tree}; the error stands above")
-    return done.stdout
 
 
 # --- recordings -------------------------------------------------------------------------------------
@@ -175,23 +179,37 @@ def _tell(rows: dict[str, Story]) -> int:
 
 
 def compare_times(base: Path, pairs: int) -> int:
-    """Take times of both trees in turn, so that what else the machine does befalls both."""
+    """Let both trees take turns, so that what else the machine does befalls both."""
     taken: dict[str, list[tuple[float, float]]] = {}
-    for number in range(pairs):
-        for what in ("scale", "fast"):
-            trees = (base, NOW) if number % 2 == 0 else (NOW, base)
-            found = {tree: json.loads(_run(tree, "time", what)) for tree in trees}
-            for name, seconds in found[base].items():
-                taken.setdefault(name, []).append((seconds, found[NOW][name]))
-    print(f"{'':12}{'base ms':>10}{'now ms':>10}{'ratio':>8}   medians of {pairs} interleaved pairs")
+    with _start(base, "time") as old, _start(NOW, "time") as new:
+        for number in range(pairs + 1):
+            turns = {side: _turn(side) for side in ((old, new) if number % 2 else (new, old))}
+            for name, seconds in turns[old].items() if number else ():  # the first turn warms up
+                taken.setdefault(name, []).append((seconds, turns[new][name]))
+        for side in (old, new):
+            side.communicate()
+    print(
+        f"{'':12}{'base ms':>10}{'now ms':>10}{'ratio':>8}   medians of {pairs} interleaved pairs; quartiles"
+    )
     slow = False
     for name, times in taken.items():
-        ratios = sorted(now / before for before, now in times)
-        ratio = statistics.median(ratios)
+        low, ratio, high = statistics.quantiles((now / before for before, now in times), n=4)
         slow |= ratio > LIMIT
         before, now = (statistics.median(side) * 1000 for side in zip(*times, strict=True))
-        print(f"{name:12}{before:10.2f}{now:10.2f}{ratio:8.3f}   {ratios[0]:.3f} to {ratios[-1]:.3f}")
+        print(f"{name:12}{before:10.2f}{now:10.2f}{ratio:8.3f}   {low:.3f} to {high:.3f}")
     return 1 if slow else 0
+
+
+def _turn(side: "subprocess.Popen[str]") -> dict[str, float]:
+    assert side.stdin is not None
+    assert side.stdout is not None
+    side.stdin.write("\n")
+    side.stdin.flush()
+    line = side.stdout.readline()
+    if not line:
+        raise ReplayError("it could not be timed; the error stands above")
+    turn: dict[str, float] = json.loads(line)
+    return turn
 
 
 if __name__ == "__main__":
