@@ -48,6 +48,15 @@ def test_another_command_time_or_figure_is_the_difference(
     assert shown in difference
 
 
+def test_what_the_operator_is_told_is_shown_and_hides_no_later_difference(tmp_path: Path) -> None:
+    told = line(1.0, notices=[["pinned", "a"]])
+    story = compared(tmp_path, [line(1.0), line(2.0)], [told, line(2.0)])
+    assert story.difference is None
+    assert story.told is not None
+    assert '+ notices: [["pinned", "a"]]' in story.told
+    assert compared(tmp_path, [line(1.0), line(2.0)], [told, line(2.0, "SetPace(1)")]).difference
+
+
 def test_a_recording_that_its_own_code_does_not_repeat_proves_nothing(tmp_path: Path) -> None:
     lines = [line(1.0, "SetTarget(1)", as_recorded=False)]
     difference = compared(tmp_path, lines, lines).difference
