@@ -16,6 +16,7 @@ class Systemd:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
         watched = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self._watchdog = watched and "WATCHDOG_USEC" in os.environ
+        self._unheard = False
 
     def ready(self, status: str) -> None:
         """Started, or reloaded."""
@@ -35,11 +36,19 @@ class Systemd:
             self._tell("WATCHDOG=1")
 
     def _tell(self, message: str) -> None:
+        """Say it, or note once that nobody hears: whatever is wrong with it, control goes on.
+
+        Not even a descriptor may be left for the socket.
+        """
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-            try:
-                sender.sendto(message.encode(), address)
-            except OSError as error:
-                log.warning("systemd does not listen", error=str(error))
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+                sender.sendto(message.encode(errors="replace"), address)
+        except (OSError, ValueError) as error:
+            if not self._unheard:
+                log.warning("systemd is not told", error=str(error))
+            self._unheard = True
+        else:
+            self._unheard = False

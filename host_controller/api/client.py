@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -17,6 +18,7 @@ from host_controller.errors import DynmemError, InputError
 DEFAULT_SOCKET: Final = "/run/dynmem/control.sock"
 SOCKET_VARIABLE: Final = "DYNMEM_SOCKET"
 ANSWER_SECONDS: Final = 10.0
+BUSY_SECONDS: Final = 0.02
 
 
 class ControllerUnreachable(DynmemError):  # noqa: N818 # read as what happened
@@ -40,10 +42,21 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         try:
-            self.sock.connect(self._path)
+            self._connect(time.monotonic() + (self.timeout or ANSWER_SECONDS))
         except BaseException:
             self.sock.close()
             raise
+
+    def _connect(self, end: float) -> None:
+        while True:
+            try:
+                self.sock.connect(self._path)
+            except BlockingIOError:  # there is somebody, and others wait before us
+                if time.monotonic() > end:
+                    raise
+                time.sleep(BUSY_SECONDS)
+            else:
+                return
 
 
 class Client:

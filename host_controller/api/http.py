@@ -12,17 +12,23 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
+from host_controller.api.door import connection_of
 from host_controller.api.schema import Problem
 from host_controller.api.turns import Turn
 from host_controller.api.views import entry_view
 from host_controller.control.controller import Controller
+from host_controller.neutral import neutral
 from host_controller.records.journal import Entry
 from host_controller.units import parse_duration
 
 GROUP: Final = "dynmem"
 LARGEST_BODY: Final = 64 * 1024
+BODY_SECONDS: Final = 10.0
+LONGEST_SECONDS: Final = 10 * 366 * 86400.0
+"""Nobody has kept more of the past."""
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +51,7 @@ def answer_problems(controller: Controller) -> Any:
     @web.middleware
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            _check_address(request)
             return await handler(request)
         except Refused as refused:
             return answer_json(refused.problem, refused.status)
@@ -52,20 +59,20 @@ def answer_problems(controller: Controller) -> Any:
             allowed = ", ".join(sorted(error.allowed_methods - {"HEAD"}))
             problem = Problem(
                 code="wrong-method",
-                message=f"{request.method} is not possible on {request.path}",
+                message=f"{neutral(request.method, 20)} is not possible on {neutral(request.path, 200)}",
                 hint=f"use {allowed}",
             )
             return answer_json(problem, 405, Allow=allowed)
         except web.HTTPNotFound:
             hint = "GET /v1/schema describes the answers; the paths begin with /v1/"
-            problem = Problem(code="unknown-path", message=f"there is no {request.path}", hint=hint)
-            return answer_json(problem, 404)
-        except web.HTTPRequestEntityTooLarge:
-            message = f"the body is longer than {LARGEST_BODY} bytes"
-            return answer_json(Problem(code="too-large", message=message, hint="no request needs one"), 413)
+            message = f"there is no {neutral(request.path, 200)}"
+            return answer_json(Problem(code="unknown-path", message=message, hint=hint), 404)
         except (web.HTTPException, ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # a request that fails harms no other
+            if request.transport is None:
+                # Whatever aiohttp calls it, the peer has gone.
+                raise ConnectionResetError from None
             controller.journal.count_error("api")
             log.error("request failed", path=request.path, error=str(error), exc_info=error)
             hint = "see the controller's log"
@@ -74,6 +81,15 @@ def answer_problems(controller: Controller) -> Any:
             )
 
     return answer
+
+
+def _check_address(request: web.Request) -> None:
+    """Its parts are taken apart when they are first asked for: what cannot be is refused here, once."""
+    try:
+        _ = (request.url, request.query, request.match_info)
+    except (ValueError, LookupError) as error:
+        problem = neutral(error, 200)
+        raise Refused(400, "bad-request", f"the address cannot be read: {problem}", "RFC 3986") from None
 
 
 def listen_unix(path: Path) -> socket.socket:
@@ -122,45 +138,59 @@ def expect(request: web.Request, *known: str) -> dict[str, str]:
     for key in request.query:
         if key not in known:
             hint = f"known here: {', '.join(known)}" if known else "none is known here"
-            raise Refused(400, "unknown-parameter", f"there is no parameter {key[:50]!r}", hint)
+            raise Refused(400, "unknown-parameter", f"there is no parameter {neutral(key, 50)!r}", hint)
     return dict(request.query)
 
 
 async def expect_no_body(request: web.Request) -> None:
     """Refuse a body: nothing that is asked for takes one."""
     expect(request)
-    body = await request.read()
+    body = await read_body(request, LARGEST_BODY)
     if body.strip() not in (b"", b"{}"):
         raise Refused(400, "unexpected-body", "this request takes no body", "send it without one")
 
 
-async def read_text(request: web.Request, largest: int) -> str:
-    """A body of text, of a size that is not everybody's."""
+async def read_body(request: web.Request, largest: int) -> bytes:
+    """A request's body, within its size and its time. Nothing of one that says that it is larger is read."""
+    if (request.content_length or 0) > largest:
+        raise _too_large(largest)
     pieces, size = [], 0
-    async for piece in request.content.iter_any():
-        size += len(piece)
-        if size > largest:
-            raise Refused(413, "too-large", f"the body is longer than {largest} bytes", "send less")
-        pieces.append(piece)
     try:
-        return b"".join(pieces).decode()
-    except UnicodeDecodeError as error:
-        raise Refused(400, "bad-body", f"the body is not UTF-8: {error}", "send text") from None
+        async with asyncio.timeout(BODY_SECONDS):
+            async for piece in request.content.iter_any():
+                size += len(piece)
+                if size > largest:
+                    raise _too_large(largest)
+                pieces.append(piece)
+    except TimeoutError:
+        problem = f"the body did not come within {BODY_SECONDS:g} s"
+        raise Refused(408, "too-slow", problem, "send it at once") from None
+    except (HttpProcessingError, ClientPayloadError, web.RequestPayloadError, ValueError) as error:
+        problem = neutral(error, 200)
+        raise Refused(400, "bad-body", f"the body cannot be read: {problem}", "RFC 9112") from None
+    if (connection := connection_of(request)) is not None:
+        connection.answering = True
+    return b"".join(pieces)
+
+
+def _too_large(largest: int) -> Refused:
+    return Refused(413, "too-large", f"the body is longer than {largest} bytes", "no request needs more")
 
 
 def duration(text: str) -> float:
     """Seconds, or a refusal."""
     try:
-        return parse_duration(text)
+        seconds = parse_duration(text[:50])
     except ValueError as error:
-        raise Refused(400, "bad-parameter", str(error), "for example since=10min") from None
+        raise Refused(400, "bad-parameter", neutral(error), "for example since=10min") from None
+    return min(seconds, LONGEST_SECONDS)
 
 
 def whole_number(query: dict[str, str], key: str) -> int:
     """A parameter that counts, 0 by default."""
     text = query.get(key, "0")
     if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise Refused(400, "bad-parameter", f"{key} is {text[:50]!r}", "a whole number, 0 or more")
+        raise Refused(400, "bad-parameter", f"{key} is {neutral(text, 50)!r}", "a whole number, 0 or more")
     return int(text)
 
 
@@ -168,7 +198,7 @@ def flag(query: dict[str, str], key: str) -> bool:
     """A parameter that is true or false."""
     text = query.get(key, "false")
     if text not in ("true", "false", "1", "0"):
-        raise Refused(400, "bad-parameter", f"{key} is {text[:50]!r}", "true or false")
+        raise Refused(400, "bad-parameter", f"{key} is {neutral(text, 50)!r}", "true or false")
     return text in ("true", "1")
 
 
@@ -181,7 +211,7 @@ def only_local_names(listener: str) -> Any:
         name = (request.url.host or "").lower()
         if name not in known and not _is_address(name):
             hint = "use the address, or localhost"
-            raise Refused(403, "unknown-host", f"this server is not {name[:100]!r}", hint)
+            raise Refused(403, "unknown-host", f"this server is not {neutral(name, 100)!r}", hint)
         return await handler(request)
 
     return check

@@ -30,7 +30,8 @@ from typing import Any, Final, TypeVar
 import structlog
 from aiohttp import web
 
-from host_controller.api import page
+from host_controller.api import page, start_xml
+from host_controller.api.door import MOST_FOLLOWERS, Door, connection_of, note_answers
 from host_controller.api.explain import explain
 from host_controller.api.http import (
     LARGEST_BODY,
@@ -45,7 +46,7 @@ from host_controller.api.http import (
     in_turns,
     listen_unix,
     only_local_names,
-    read_text,
+    read_body,
     whole_number,
 )
 from host_controller.api.metrics import CONTENT_TYPE, Metrics
@@ -58,10 +59,14 @@ from host_controller.control.admission import Admission, read_start
 from host_controller.control.controller import Controller
 from host_controller.core.vm.record import Vm
 from host_controller.errors import DynmemError
+from host_controller.neutral import by_name, neutral
 from host_controller.records.samples import KEPT_SECONDS
 
 SHUTDOWN_SECONDS: Final = 0.5
-LARGEST_XML: Final = 4 << 20
+ACCEPTED: Final = 32
+"""Connections that are taken in one turn of the loop at most: a tenth of a millisecond each."""
+BACKLOG: Final = 4096
+"""Connections that the kernel keeps for us; with none left a unix socket refuses at once (EAGAIN)."""
 SAMPLES: Final = 100
 """Samples that are unpacked together: well below a turn."""
 
@@ -87,8 +92,11 @@ class Api:
         self._metrics = Metrics(controller)
         controller.journal.add_sink(self._metrics.tally)
         self._runners: list[web.AppRunner] = []
+        self._servers: list[asyncio.Server] = []
+        self.doors: list[Door] = []
         self._path: Path | None = None
         self._closing = asyncio.Event()
+        self._reading_xml = asyncio.Lock()
 
     async def start(self, path: Path) -> None:
         """Listen. A socket that is there is taken to be a dead controller's: ours holds the lock.
@@ -98,8 +106,8 @@ class Api:
         """
         listener = _made(lambda: listen_unix(path), str(path), "name another --socket")
         self._path = path
-        runner = await self._serve([*self._reading(), *self._changing()], [])
-        await web.SockSite(runner, listener).start()
+        runner, door = await self._serve([*self._reading(), *self._changing()], [])
+        await self._listen(door, runner, sock=listener)
 
     async def start_tcp(self, address: str, port: int) -> int:
         """Serve what only reads over TCP; returns the port, which was chosen where 0 was asked for.
@@ -107,22 +115,28 @@ class Api:
         Raises:
             DynmemError: the address cannot be used.
         """
-        runner = await self._serve([*self._reading(), *page.routes()], [only_local_names(address)])
+        runner, door = await self._serve([*self._reading(), *page.routes()], [only_local_names(address)])
         try:
-            await web.TCPSite(runner, address, port).start()
+            server = await self._listen(door, runner, host=address, port=port)
         except OSError as error:
             raise DynmemError(
                 f"[http] listen: {address}:{port}: {error.strerror}",
                 hint="name another address or port",
             ) from None
-        return int(runner.addresses[0][1])
+        return int(server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """End all answers and remove the socket."""
         self._closing.set()
+        for server in self._servers:
+            server.close()
         for runner in self._runners:
             await runner.cleanup()
+        for door in self.doors:
+            await door.close()
+        self._servers.clear()
         self._runners.clear()
+        self.doors.clear()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
 
@@ -141,22 +155,35 @@ class Api:
         self.configuration_error = None
         log.info("configuration read again")
 
-    async def _serve(self, routes: list[web.RouteDef], checks: list[Any]) -> web.AppRunner:
-        middlewares = [answer_problems(self.controller), *checks]
+    async def _serve(self, routes: list[web.RouteDef], checks: list[Any]) -> tuple[web.AppRunner, Door]:
+        middlewares = [note_answers, answer_problems(self.controller), *checks]
         app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
         app.add_routes(routes)
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         self._runners.append(runner)
-        return runner
+        door = Door()
+        self.doors.append(door)
+        return runner, door
+
+    async def _listen(self, door: Door, runner: web.AppRunner, **where: Any) -> asyncio.Server:
+        assert runner.server is not None
+        loop = asyncio.get_running_loop()
+        # For asyncio both are one figure.
+        server = await loop.create_server(door.factory(runner.server), backlog=ACCEPTED, **where)
+        for listening in server.sockets:
+            with listening.dup() as one:
+                one.listen(BACKLOG)
+        self._servers.append(server)
+        return server
 
     def _reading(self) -> list[web.RouteDef]:
         return [
             web.get("/v1/status", self._status),
             web.get("/v1/vms", self._vms),
-            web.get("/v1/vms/{vm}", self._vm),
-            web.get("/v1/vms/{vm}/explain", self._explain),
-            web.get("/v1/vms/{vm}/history", self._history),
+            web.get("/v1/vms/{vm:[^/]+}", self._vm),
+            web.get("/v1/vms/{vm:[^/]+}/explain", self._explain),
+            web.get("/v1/vms/{vm:[^/]+}/history", self._history),
             web.get("/v1/events", self._events),
             web.get("/v1/schema", self._schema),
             web.get("/metrics", self._metrics_text),
@@ -166,12 +193,12 @@ class Api:
         return [
             web.post("/v1/pause", self._pause_all),
             web.post("/v1/resume", self._resume_all),
-            web.post("/v1/vms/{vm}/pause", self._pause),
-            web.post("/v1/vms/{vm}/resume", self._resume),
+            web.post("/v1/vms/{vm:[^/]+}/pause", self._pause),
+            web.post("/v1/vms/{vm:[^/]+}/resume", self._resume),
             web.post("/v1/reload", self._reload_now),
             web.post("/v1/admission", self._admit),
-            web.post("/v1/admission/{name}/started", self._started),
-            web.post("/v1/admission/{name}/stopped", self._stopped),
+            web.post("/v1/admission/{name:[^/]+}/started", self._started),
+            web.post("/v1/admission/{name:[^/]+}/stopped", self._stopped),
         ]
 
     # --- reading ---
@@ -191,7 +218,7 @@ class Api:
             vm = self.controller.engine.vms.get(uuid)
             if vm is not None:
                 views.append(vm_view(self.controller, vm))
-        views.sort(key=lambda view: view.name)
+        views.sort(key=lambda view: by_name(view.name))
         return views
 
     async def _vm(self, request: web.Request) -> web.Response:
@@ -241,6 +268,8 @@ class Api:
         uuid = self._find_uuid(query["vm"]) if "vm" in query else None
         if "last" in query:
             after = max(after, self._before_last(whole_number(query, "last"), uuid))
+        if follow:
+            self._let_follow(request)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
         news = asyncio.Event()
@@ -266,6 +295,17 @@ class Api:
             stop_listening()
         await response.write_eof()
         return response
+
+    @staticmethod
+    def _let_follow(request: web.Request) -> None:
+        """Followers stay, so there are few of one peer."""
+        connection = connection_of(request)
+        if connection is None or connection.peer is None:
+            return
+        if connection.door.followers_of(connection.peer) >= MOST_FOLLOWERS:
+            problem = f"{connection.peer.key} follows events {MOST_FOLLOWERS} times already"
+            raise Refused(503, "too-many-followers", problem, "end one of them")
+        connection.follows = True
 
     def _before_last(self, count: int, uuid: str | None) -> int:
         """The number of the entry after which there are so many, of one VM or at all."""
@@ -332,11 +372,14 @@ class Api:
 
     async def _admit(self, request: web.Request) -> web.Response:
         expect(request)
-        xml = await read_text(request, LARGEST_XML)
+        body = await read_body(request, start_xml.LARGEST_BYTES)
+        overhead = self.controller.engine.state.settings.overhead_floor_bytes
         try:
-            start = read_start(xml, self.controller.engine.state.settings.overhead_floor_bytes)
-        except DynmemError as error:
-            raise Refused(400, "bad-domain", str(error), "the body is a domain's XML") from None
+            # One at a time: each takes the interpreter from the control loop for a moment.
+            async with self._reading_xml:
+                start = await asyncio.to_thread(lambda: read_start(start_xml.check(body), overhead))
+        except (DynmemError, start_xml.UnfitXml) as error:
+            raise Refused(400, "bad-domain", neutral(error), "the body is a domain's XML") from None
         return answer_json(admission_view(await self.admission.admit(start)))
 
     async def _started(self, request: web.Request) -> web.Response:
@@ -375,10 +418,10 @@ class Api:
         return next(iter(running or found[-1:]), None)
 
     def _unknown(self, wanted: str) -> Refused:
-        names = sorted(vm.name for vm in self.controller.engine.vms.values())
+        names = sorted((neutral(vm.name) for vm in self.controller.engine.vms.values()), key=by_name)
         some = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         hint = f"managed and running: {some}" if names else "no managed VM is running; see dynmem enable"
-        return Refused(404, "unknown-vm", f"no managed VM {wanted[:100]!r} is running", hint)
+        return Refused(404, "unknown-vm", f"no managed VM {neutral(wanted, 100)!r} is running", hint)
 
 
 def _made(make: Callable[[], T], what: str, hint: str) -> T:

@@ -1,0 +1,70 @@
+"""Who is at the other end of a connection: on a unix socket the kernel says it (SO_PEERCRED, unix(7))."""
+
+import pwd
+import socket
+import struct
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from host_controller.neutral import neutral
+
+_CREDENTIALS: Final = struct.Struct("3i")
+"""struct ucred: pid, uid, gid."""
+_SO_PEERCRED: Final = socket.SO_PEERCRED
+LONGEST_NAME: Final = 64
+
+
+class Peer(NamedTuple):
+    """Whoever asks. Of a network peer only the address is known."""
+
+    key: str
+    """What counts as one for the limits: a user, or an address."""
+    uid: int | None = None
+    user: str = ""
+    pid: int | None = None
+    program: str = ""
+    """What the process called itself when it asked; it can call itself anything."""
+
+    def __str__(self) -> str:
+        if self.uid is None:
+            return self.key
+        return f"{self.user} (uid {self.uid}, {self.program or 'a process'} {self.pid})"
+
+    def detail(self) -> dict[str, object]:
+        """For an event."""
+        return {"by_uid": self.uid, "by_user": self.user, "by_pid": self.pid, "by_program": self.program}
+
+
+NOBODY: Final = Peer("somebody")
+"""The connection ended before the kernel could be asked."""
+
+
+def peer_of(transport: Any) -> Peer:
+    """The peer of a connection's transport."""
+    connection = None if transport is None else transport.get_extra_info("socket")
+    if connection is None:
+        return NOBODY
+    if connection.family != socket.AF_UNIX:
+        address = transport.get_extra_info("peername")
+        return Peer(neutral(address[0], LONGEST_NAME)) if address else NOBODY
+    try:
+        credentials = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return NOBODY
+    pid, uid, _ = _CREDENTIALS.unpack(credentials)
+    return Peer(f"uid {uid}", uid, _user(uid), pid, _program(pid))
+
+
+def _user(uid: int) -> str:
+    try:
+        return neutral(pwd.getpwuid(uid).pw_name, LONGEST_NAME)
+    except (KeyError, OSError):
+        return "nobody known"
+
+
+def _program(pid: int) -> str:
+    """Its comm: which file it runs would cost a right that we do not have."""
+    try:
+        return neutral(Path(f"/proc/{pid}/comm").read_text(errors="replace").strip(), LONGEST_NAME)
+    except OSError:
+        return ""
