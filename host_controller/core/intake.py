@@ -382,6 +382,8 @@ class Intake:
         if vm.facts is not None and vm.facts.from_agent:
             self._restarted(vm, now, "runs another kernel")
             return
+        if (operation := self.state.operations.get(vm.config.uuid)) is not None:
+            operation.restarted(vm)
         # Its agent had left, so it was watched since, and its new driver has said what it holds by now.
         vm.booted_at, vm.demand = now, type(vm.demand)()
         vm.survivors = frozenset(one.alias for one in vm.dimms)
@@ -389,11 +391,8 @@ class Intake:
 
     def _restarted(self, vm: Vm, now: float, what: str) -> None:
         operation = self.state.operations.get(vm.config.uuid)
-        if operation is not None and operation.unanswered:
+        if operation is not None:
             operation.restarted(vm)
-        else:
-            self.state.operations.pop(vm.config.uuid, None)
-            vm.virtio_mem.release()
         self._boots_anew(vm, now)
         self.state.last_cause = f"{vm.name} {what}"
         self.state.notice(now, "reset", vm, f"{vm.name} {what}")

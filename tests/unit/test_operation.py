@@ -324,3 +324,62 @@ def test_an_offlined_dimm_waits_for_the_end_of_a_job_and_is_detached_then() -> N
     vm.facts = build.facts(700, 400, offline_bytes=vm.dimms[0].size_bytes)
     assert isinstance(only(operation.advance(vm, 200.0, agent=True)), DetachDimm)
     assert operation.advance(vm, 200.1, agent=True) == [], "this request is still to be answered"
+
+
+def test_a_guest_that_starts_anew_ends_what_has_not_been_asked_of_the_hypervisor() -> None:
+    vm, operation = plug()
+    operation.advance(vm, 1.0, agent=True)
+    operation.restarted(vm)
+    assert operation.outcome is Outcome.DROPPED
+    assert operation.note == "the guest started anew"
+
+
+def test_a_dimm_that_comes_after_its_guest_started_anew_is_nothing_that_anybody_waits_for() -> None:
+    vm, operation = plug()
+    attach(vm, operation)
+    operation.restarted(vm)
+    assert operation.outcome is Outcome.UNDER_WAY
+    assert vm.pending_plug_bytes == 256 * MIB, "it may still come"
+    operation.dimms_changed(vm, added=False)
+    assert operation.outcome is Outcome.UNDER_WAY, "somebody else's DIMM left"
+    operation.dimms_changed(vm, added=True)
+    assert operation.outcome is Outcome.DROPPED
+    assert vm.pending_plug_bytes == 0
+
+
+@pytest.mark.parametrize("reset_first", [False, True])
+def test_a_late_hot_add_of_a_guest_that_started_anew_is_over_when_it_is_told_what_became_of_it(
+    reset_first: bool,
+) -> None:
+    vm, operation = plug()
+    command = attach(vm, operation)
+    if reset_first:
+        operation.restarted(vm)
+    operation.done(vm, command.ticket, "timed out", True, 3.2)
+    if not reset_first:
+        operation.restarted(vm)
+    operation.advance(vm, 1000.0, agent=True)
+    assert operation.outcome is Outcome.UNDER_WAY
+    assert vm.pending_plug_bytes == 256 * MIB
+    operation.dimms_changed(vm, added=False)
+    assert operation.outcome is Outcome.DROPPED
+    assert vm.pending_plug_bytes == 0
+
+
+def test_a_kernel_that_started_anew_is_not_told_to_bring_back_what_the_old_one_offlined() -> None:
+    vm, operation, request = offlined()
+    operation.acknowledged(vm, wire.Ack(request.request_id, ok=True))
+    operation.advance(vm, 1.2, agent=True)
+    operation.restarted(vm)
+    operation.done(vm, operation.ticket, "timed out", True, 3.2)
+    operation.dimms_changed(vm, added=False)
+    assert operation.outcome is Outcome.DROPPED
+    assert operation.advance(vm, 1000.0, agent=True) == []
+
+
+def test_a_failure_stays_one_though_the_guest_starts_anew_before_it_is_told() -> None:
+    vm, operation = plug()
+    command = attach(vm, operation)
+    operation.done(vm, command.ticket, "no free slot", False, 1.2)
+    operation.restarted(vm)
+    assert operation.outcome is Outcome.FAILED

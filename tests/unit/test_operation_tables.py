@@ -11,7 +11,7 @@ from host_controller.core.operations.stages import HARMLESS, UNANSWERED, Heard, 
 OPERATIONS = (Plug, Unplug, Resize)
 AT_ONCE = {Stage.NEW, Stage.NAMED, Stage.OFFLINED, Stage.TURNING_BACK}
 """Left with the next look."""
-UNTIL_ANSWERED = {Stage.ATTACHING, Stage.OVERDUE, Stage.ABANDONED}
+UNTIL_ANSWERED = {Stage.ATTACHING, Stage.OVERDUE, Stage.ABANDONED, Stage.ABANDONED_LATE}
 """A DIMM may come as long as the hypervisor has not said what became of it."""
 FROM_OTHERS = {
     Heard.CONFIRMED, Heard.DECLINED, Heard.CARRIED_OUT, Heard.REFUSED, Heard.OUTRUN, Heard.TIMED_OUT,
@@ -65,7 +65,7 @@ def test_every_operation_can_end_well_fail_and_be_given_up(operation: type[Steps
 
 
 def test_what_is_given_up_when_a_job_begins_has_had_no_command_that_changes_memory() -> None:
-    assert not HARMLESS & UNANSWERED
+    assert not set(HARMLESS) & set(UNANSWERED)
     for operation in OPERATIONS:
         for stage, heard in operation.TABLE:
             assert not (stage in HARMLESS and heard in (Heard.CARRIED_OUT, Heard.TIMED_OUT)), stage

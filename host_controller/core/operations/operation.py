@@ -10,7 +10,7 @@ from agent import wire
 from host_controller.core.interface import Command, SendToGuest
 from host_controller.core.operations.stages import (
     HARMLESS,
-    UNANSWERED,
+    STARTED_ANEW,
     Heard,
     Outcome,
     Stage,
@@ -75,11 +75,6 @@ class Steps(ABC):
         """It is paid for, and the next command lets the guest have more."""
         return self.stage is Stage.NAMED
 
-    @property
-    def unanswered(self) -> bool:
-        """The hypervisor has a command of it that would clash with a balloon target, and has not answered."""
-        return self.stage in UNANSWERED
-
     @abstractmethod
     def describe(self) -> str:
         """For people."""
@@ -125,11 +120,14 @@ class Steps(ABC):
             self._hear(vm, Heard.DIMM_STAYS)
 
     def restarted(self, vm: Vm) -> None:
-        """The guest started anew while the hypervisor had a command."""
-        self._hear(vm, Heard.RESTARTED)
+        """The guest started anew. A DIMM that may still come or leave is waited for, all else is over."""
+        if (self.stage, Heard.RESTARTED) in self.TABLE:
+            self._hear(vm, Heard.RESTARTED)
+        elif self.outcome is Outcome.UNDER_WAY:
+            self.give_up(STARTED_ANEW.note)
 
     def give_up(self, note: str) -> None:
-        """Nothing has been changed yet, and nothing is to follow."""
+        """Nothing is to follow, and nobody is to blame."""
         self.outcome, self.note = Outcome.DROPPED, note
 
     def hold(self, now: float) -> None:

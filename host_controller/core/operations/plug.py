@@ -6,7 +6,18 @@ from typing import ClassVar, Final
 from agent import wire
 from host_controller.core.interface import AttachDimm, Command
 from host_controller.core.operations.operation import ACK_LIMIT, NAMING_THE_ZONE, ONLINE_LIMIT, Steps
-from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
+from host_controller.core.operations.stages import (
+    ABANDONED_ROWS,
+    STARTED_ANEW,
+    UNANSWERED,
+    Heard,
+    Stage,
+    Table,
+    done,
+    dropped,
+    failed,
+    go,
+)
 from host_controller.core.policy.plan import bearable_dimm
 from host_controller.core.vm.record import Vm
 
@@ -19,6 +30,7 @@ class Plug(Steps):
 
     TABLE: ClassVar[Table] = {
         **NAMING_THE_ZONE,
+        **ABANDONED_ROWS,
         (Stage.NEW, Heard.READY): go(Stage.ATTACHING),
         (Stage.NEW, Heard.CROWDED): _NO_ROOM,
         (Stage.NAMED, Heard.READY): go(Stage.ATTACHING),
@@ -26,10 +38,13 @@ class Plug(Steps):
         (Stage.ATTACHING, Heard.DIMM_CAME): go(Stage.COMING_ONLINE),
         (Stage.ATTACHING, Heard.CARRIED_OUT): go(Stage.COMING_ONLINE),
         (Stage.ATTACHING, Heard.TIMED_OUT): go(Stage.OVERDUE),
+        (Stage.ATTACHING, Heard.RESTARTED): go(Stage.ABANDONED),
         (Stage.ATTACHING, Heard.REFUSED): failed("hot add was refused: "),
         (Stage.ATTACHING, Heard.OUTRUN): dropped("hot add was refused: "),
         (Stage.OVERDUE, Heard.DIMM_CAME): go(Stage.COMING_ONLINE),
         (Stage.OVERDUE, Heard.DIMMS_TOLD): failed("the hypervisor took too long, and plugged nothing"),
+        (Stage.OVERDUE, Heard.RESTARTED): go(Stage.ABANDONED_LATE),
+        (Stage.ABANDONED, Heard.DIMM_CAME): STARTED_ANEW,
         (Stage.COMING_ONLINE, Heard.ARRIVED): done("the guest uses the new DIMM"),
         (Stage.COMING_ONLINE, Heard.LATE): failed("the guest did not bring the new DIMM online"),
     }
@@ -46,7 +61,7 @@ class Plug(Steps):
 
     def dimms_changed(self, vm: Vm, added: bool) -> None:
         """The DIMM is there, and counts as RAM from now on. Or a command that was late has plugged none."""
-        if added and self.unanswered:
+        if added and self.stage in UNANSWERED:
             vm.pending_plug_bytes = 0
         Steps.dimms_changed(self, vm, added)
 

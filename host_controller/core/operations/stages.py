@@ -24,8 +24,10 @@ class Stage(StrEnum):
     DETACHING_AGAIN = "asking for the DIMM again"
     OVERDUE = "the hypervisor is late"
     """A command timed out. It may still be carried out."""
-    ABANDONED = "ending: the guest started anew"
+    ABANDONED = "the guest started anew; the hypervisor is to answer yet"
     """It ends as soon as the hypervisor has answered."""
+    ABANDONED_LATE = "the guest started anew, and the hypervisor is late"
+    """It ends as soon as the hypervisor has told what became of the command."""
     LEAVING = "leaving"
     """The hypervisor has asked for the DIMM. The guest may not have heard it."""
     LAST_WAIT = "leaving, and nothing more can be asked"
@@ -113,10 +115,26 @@ def dropped(note: str) -> Move:
     return Move(Outcome.DROPPED, note)
 
 
-HARMLESS: Final = frozenset({Stage.NEW, Stage.NAMING, Stage.NAMED, Stage.DEFLATING})
+STARTED_ANEW: Final = dropped("the guest started anew")
+"""Its new kernel knows nothing of what the old one was asked."""
+
+ABANDONED_ROWS: Final[Table] = {
+    (Stage.ABANDONED, Heard.CARRIED_OUT): STARTED_ANEW,
+    (Stage.ABANDONED, Heard.REFUSED): STARTED_ANEW,
+    (Stage.ABANDONED, Heard.OUTRUN): STARTED_ANEW,
+    (Stage.ABANDONED, Heard.TIMED_OUT): go(Stage.ABANDONED_LATE),
+    (Stage.ABANDONED, Heard.RESTARTED): go(Stage.ABANDONED),
+    (Stage.ABANDONED_LATE, Heard.DIMM_CAME): STARTED_ANEW,
+    (Stage.ABANDONED_LATE, Heard.DIMMS_TOLD): STARTED_ANEW,
+    (Stage.ABANDONED_LATE, Heard.RESTARTED): go(Stage.ABANDONED_LATE),
+}
+"""How what may change the VM's DIMMs at any moment ends, once it is of no use any more."""
+
+HARMLESS: Final = (Stage.NEW, Stage.NAMING, Stage.NAMED, Stage.DEFLATING)
 """Neither guest nor hypervisor has been changed, but for a zone or a raised target."""
 
-UNANSWERED: Final = frozenset(
-    {Stage.ATTACHING, Stage.DETACHING, Stage.DETACHING_AGAIN, Stage.OVERDUE, Stage.ABANDONED}
-)
+UNANSWERED: Final = (
+    Stage.ATTACHING, Stage.DETACHING, Stage.DETACHING_AGAIN, Stage.OVERDUE, Stage.ABANDONED,
+    Stage.ABANDONED_LATE,
+)  # fmt: skip
 """A DIMM may come or leave at any moment: a balloon target would clash with that."""

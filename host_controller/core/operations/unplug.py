@@ -7,7 +7,17 @@ from agent import wire
 from host_controller.core.interface import Command, DetachDimm, SendToGuest
 from host_controller.core.model import Dimm
 from host_controller.core.operations.operation import RAISE_LIMIT, Steps
-from host_controller.core.operations.stages import Heard, Outcome, Stage, Table, done, dropped, failed, go
+from host_controller.core.operations.stages import (
+    ABANDONED_ROWS,
+    STARTED_ANEW,
+    Heard,
+    Outcome,
+    Stage,
+    Table,
+    done,
+    failed,
+    go,
+)
 from host_controller.core.policy.plan import misses
 from host_controller.core.vm.record import Vm
 
@@ -25,11 +35,10 @@ LATE_LIMIT: Final = 120.0
 _STAYS: Final = go(Stage.TURNING_BACK, "the guest's kernel did not give the DIMM back")
 _TOO_LATE: Final = go(Stage.TURNING_BACK, "the DIMM did not leave in time")
 _REFUSED: Final = go(Stage.TURNING_BACK, "unplug was refused: ")
-_STARTED_ANEW: Final = dropped("the guest started anew")
 
 _WAYS: Final = (
     Stage.NEW, Stage.DEFLATING, Stage.OFFLINING, Stage.OFFLINED, Stage.DETACHING, Stage.DETACHING_AGAIN,
-    Stage.OVERDUE, Stage.ABANDONED, Stage.LEAVING, Stage.LAST_WAIT, Stage.TURNING_BACK,
+    Stage.OVERDUE, Stage.ABANDONED, Stage.ABANDONED_LATE, Stage.LEAVING, Stage.LAST_WAIT, Stage.TURNING_BACK,
 )  # fmt: skip
 
 
@@ -40,6 +49,7 @@ class Unplug(Steps):
     """
 
     TABLE: ClassVar[Table] = {
+        **ABANDONED_ROWS,
         (Stage.NEW, Heard.CRAMPED): go(Stage.DEFLATING),
         (Stage.NEW, Heard.READY): go(Stage.DETACHING),
         (Stage.DEFLATING, Heard.READY): go(Stage.OFFLINING),
@@ -69,14 +79,12 @@ class Unplug(Steps):
         (Stage.DETACHING_AGAIN, Heard.LATE): _TOO_LATE,
         (Stage.OVERDUE, Heard.DIMM_CAME): go(Stage.LAST_WAIT),
         (Stage.OVERDUE, Heard.DIMMS_TOLD): go(Stage.LAST_WAIT),
+        (Stage.OVERDUE, Heard.RESTARTED): go(Stage.ABANDONED_LATE),
         (Stage.OVERDUE, Heard.LATE): _TOO_LATE,
         (Stage.LAST_WAIT, Heard.DIMM_STAYS): _STAYS,
         (Stage.LAST_WAIT, Heard.LATE): _TOO_LATE,
-        (Stage.ABANDONED, Heard.CARRIED_OUT): _STARTED_ANEW,
-        (Stage.ABANDONED, Heard.REFUSED): _STARTED_ANEW,
-        (Stage.ABANDONED, Heard.OUTRUN): _STARTED_ANEW,
-        (Stage.ABANDONED, Heard.TIMED_OUT): go(Stage.OVERDUE),
-        (Stage.ABANDONED, Heard.LATE): _TOO_LATE,
+        (Stage.ABANDONED, Heard.LATE): STARTED_ANEW,
+        (Stage.ABANDONED_LATE, Heard.LATE): STARTED_ANEW,
         (Stage.TURNING_BACK, Heard.READY): failed(),
         **{(stage, Heard.GONE): done("the DIMM is gone") for stage in _WAYS},
     }
@@ -86,6 +94,7 @@ class Unplug(Steps):
         Stage.DETACHING: DETACH_LIMIT,
         Stage.DETACHING_AGAIN: DETACH_LIMIT,
         Stage.OVERDUE: LATE_LIMIT,
+        Stage.ABANDONED_LATE: LATE_LIMIT,
     }
 
     raise_to_bytes: int | None = None
