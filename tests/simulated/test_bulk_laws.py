@@ -97,8 +97,7 @@ def test_qmemman(seed: int) -> None:
     case = Case(seed)
     law = qmemman.Qmemman()
     guests = case.guests()
-    for guest in guests:
-        law._tell(guest)
+    law.heard(guests)
     free = case.total - case.current.sum()
     plain = law.balance(free * MIB, guests)
     pref = np.array([[law.pref(g) / MIB for g in guests]])

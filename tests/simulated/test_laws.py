@@ -157,6 +157,7 @@ def test_qmemman_takes_donors_to_what_they_prefer_and_gives_it_to_acceptors() ->
     b = guest("b", free=24, cached=0)
     c = guest("c", current=2024, free=24, cached=0)
     law = Qmemman()
+    law.heard([a, b, guest("c", current=2024, free=74, cached=0)])
     told = ask(law, host(unassigned=60 * 1.00781), a, b, c, now=1.0)
     assert told == {"a": pytest.approx(260)}, "donors first; the gifts wait"
     # F = 10; the pool is 774, shared 1300 : 2600
@@ -166,12 +167,46 @@ def test_qmemman_takes_donors_to_what_they_prefer_and_gives_it_to_acceptors() ->
     assert given["c"] == pytest.approx(0.999 * (2024 + 774 * 2 / 3), abs=0.1)
 
 
-def test_qmemman_gives_up_a_gift_after_half_a_second() -> None:
+def test_qmemman_gives_what_there_is_when_a_donor_has_not_given_for_half_a_second() -> None:
     law = Qmemman()
     a, b = guest("a", free=800, cached=24), guest("b", free=0, cached=0, current=3000)
+    law.heard([a, guest("b", free=50, cached=0, current=3000)])
     asked = [ask(law, host(unassigned=60), a, b, now=1 + i / 10) for i in range(8)]
     assert asked[0] == {"a": pytest.approx(260)}
-    assert not any(asked[1:])
+    # 60/1.00781 - 50 = 9.535 are there for it
+    assert asked[1:] == [{}, {}, {}, {}, {"b": pytest.approx(3009.535, abs=0.01)}, {}, {}]
+
+
+def test_qmemman_leaves_a_donor_out_that_did_not_move() -> None:
+    law = Qmemman()
+    a, b = guest("a", free=800, cached=24), guest("b", free=0, cached=0, current=3000)
+    law.heard([a, guest("b", free=50, cached=0, current=3000)])
+    for i in range(6):
+        ask(law, host(unassigned=60), a, b, now=1 + i / 10)
+    # b wants more again: nobody gives, so there are 9.5 MiB, of which it has been told already
+    more = guest("b", free=0, cached=0, current=3000, swapped=100)
+    assert "a" not in ask(law, host(unassigned=60), a, more, now=2)
+    # once it has given what it was told it takes part again
+    gone = guest("a", current=265, free=41, cached=24)
+    more = guest("b", free=0, cached=0, current=3009, swapped=200)
+    assert ask(law, host(unassigned=60 + 759), gone, more, now=3)["b"] > 3700
+
+
+def test_qmemman_hears_nobody_else_while_a_gift_waits() -> None:
+    law = Qmemman()
+    a, b = guest("a", free=800, cached=24), guest("b", free=0, cached=0, current=3000)
+    c = guest("c", free=724, cached=0, current=1024)
+    law.heard([a, guest("b", free=50, cached=0, current=3000), c])
+    assert "a" in ask(law, host(unassigned=60), a, b, c, now=1.0)
+    grown = guest("c", free=24, cached=0, current=1024)
+    assert ask(law, host(unassigned=60), a, b, grown, now=1.1) == {}
+
+
+def test_qmemman_counts_the_kernel_of_a_guest_as_used() -> None:
+    # 1024 given, of which MemTotal shows 900: used 1024 - 200 - 100 = 724, pref 941.2
+    law = Qmemman()
+    law.heard([guest(total=900)])
+    assert law.pref(guest(total=900)) / MIB == pytest.approx(941.2)
 
 
 def test_qmemman_does_not_move_for_less_than_15_mib() -> None:

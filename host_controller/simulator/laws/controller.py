@@ -18,8 +18,8 @@ from host_controller.simulator.hypervisor import SimulatedHypervisor
 from host_controller.simulator.laws.sizing import Sizing, charged_bytes, size_bytes
 from host_controller.simulator.laws.views import GuestSight, HostSight, Law
 
-LAZY_PACE: Final = 3600.0
-"""Laws look for themselves; what the hypervisor would sample for a controller, nobody reads."""
+SELDOM_SECONDS: Final = 3600.0
+"""Laws look for themselves: what hypervisor and agents would tell a controller, nobody reads."""
 
 
 class LawController:
@@ -42,12 +42,15 @@ class LawController:
             vm = self._hypervisor.find(event.vm)
             assert vm is not None
             self._vms[event.vm] = Sizing(vm)
-            self._first.append(SetPace(event.vm, LAZY_PACE))
+            self._first.append(SetPace(event.vm, SELDOM_SECONDS))
         elif isinstance(event, VmGone):
             self._vms.pop(event.vm, None)
             self._unfinished.pop(event.vm, None)
-        elif isinstance(event, GuestSpoke) and isinstance(event.untrusted_message, wire.Hello):
-            self._first.append(SendToGuest(event.vm, wire.OnlineZone(1, "movable")))
+        elif isinstance(event, GuestSpoke) and isinstance(hello := event.untrusted_message, wire.Hello):
+            if not hello.welcomed:
+                seldom = wire.Welcome("law", SELDOM_SECONDS, SELDOM_SECONDS, SELDOM_SECONDS)
+                self._first.append(SendToGuest(event.vm, seldom))
+                self._first.append(SendToGuest(event.vm, wire.OnlineZone(1, "movable")))
 
     def decide(self, now: float) -> Sequence[Command]:
         """When the law's period is over: look at everybody, and do what it says. DIMMs follow in between."""
