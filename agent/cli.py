@@ -10,6 +10,10 @@ def main() -> int:
     if sys.version_info < OLDEST:
         have, want = sys.version_info[:2], OLDEST
         return _give_up("dynmem-agent needs Python {}.{} or newer; this is {}.{}.".format(*want, *have))
+    if sys.argv[1:] == ["restore"]:
+        from agent.overcommit import main as restore
+
+        return restore()
     if sys.argv[1:2] == ["run"] and "--help" not in sys.argv:
         from agent.daemon import main as run
 

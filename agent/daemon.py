@@ -16,9 +16,10 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from agent import __version__
+from agent import __version__, killers, overcommit
 from agent.blocks import MemoryBlocks
 from agent.hotplug import Hotplugger
+from agent.overcommit import Overcommit
 from agent.port import Port, open_port
 from agent.probe import Facts, Probe
 from agent.report import MIB, Reporter
@@ -40,6 +41,7 @@ from agent.wire import (
 
 MOST_LINES_PER_TURN = 64
 PORT_RETRY_SECONDS = 1.0
+KILLERS_EVERY_SECONDS = 60.0
 HELLO_EVERY_SECONDS = 0.5  # at most: a host that welcomes every Hello gets no loop out of us
 ERROR_EVERY_SECONDS = 1.0
 # MemTotal that moves by this much beyond what the balloon explains means memory came or went.
@@ -69,6 +71,9 @@ class Daemon:
         self._hotplug = Hotplugger(self._blocks, self._log)
         self._port = Port(opener or (lambda: open_port(root)))
         self._boot_id = self._probe.boot_id()
+        self._root = root
+        self._overcommit = Overcommit(root, self._log, allowed=overcommit.wanted(os.environ))
+        self._maximum_bytes: int | None = None  # until a host has welcomed us
         now = clock()
         self._reporter = Reporter(self._boot_id, now)
         self._notifier = Notifier()
@@ -76,7 +81,7 @@ class Daemon:
         self._hello_at = self._error_at = now - 60.0
         self._port_retry_at = now
         self._port_trouble = ""
-        self._slow_at = now
+        self._slow_at = self._killers_at = now
         self._facts: Facts | None = None
         self._poll = select.poll()
         self._watched: dict[int, int] = {}  # descriptors that it waits for, and for which events
@@ -113,7 +118,8 @@ class Daemon:
         self._notifier.feed_watchdog(now)
 
     def close(self) -> None:
-        """End the child and close every descriptor."""
+        """End the child, close every descriptor, and leave the guest's settings as they were."""
+        self._overcommit.restore()
         self._hotplug.close()
         self._port.close()
         self._probe.close()
@@ -206,6 +212,12 @@ class Daemon:
         self._probe.refresh_floor()
         if self._uevents is None:
             self._blocks.scan()
+        if self._maximum_bytes is not None:
+            self._overcommit.keep(self._maximum_bytes, self._kernel_bytes())
+        if now >= self._killers_at:
+            self._killers_at = now + KILLERS_EVERY_SECONDS
+            total = self._facts.total_bytes if self._facts is not None else 0
+            self._reporter.kill_percent = killers.find(self._root, total).percent
 
     def _send_hello(self, now: float) -> None:
         assert self._hello_due is not None
@@ -284,6 +296,8 @@ class Daemon:
         message = decode_from_host(line)
         if isinstance(message, Welcome):
             self._reporter.welcome(message)
+            self._maximum_bytes = message.maximum_bytes
+            self._slow_at = now
             self._hello_due = True
         elif isinstance(message, Ping):
             self._port.send(Ack(message.request_id, True, "here"))
@@ -295,6 +309,11 @@ class Daemon:
             ack = self._hotplug.handle(message, self._spare_bytes, now)
             if ack is not None:
                 self._port.send(ack)
+
+    def _kernel_bytes(self) -> int:
+        """What of RAM is in nobody's MemTotal, the balloon aside."""
+        facts, online = self._facts, self._blocks.totals().online_bytes
+        return 0 if facts is None else max(0, online - facts.total_bytes - facts.ballooned_bytes)
 
     def _spare_bytes(self) -> int:
         facts = self._probe.sample()

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import psutil  # type: ignore[import-untyped] # ships no types
 
+from agent import killers
 from agent.blocks import MemoryBlocks
 from agent.port import find_port
 from agent.probe import Probe
@@ -113,6 +114,43 @@ def swap(root: str) -> Finding:
     if not names:
         return Finding("swap", "note", "none", "a small swap lets the host take memory that is not used")
     return Finding("swap", "ok", ", ".join("zram" if "/zram" in name else name for name in names))
+
+
+def overcommit(root: str) -> Finding:
+    """The kernel does not refuse memory that the guest's maximum allows."""
+    directory = os.path.join(root, "proc/sys/vm")
+    values = []
+    for name in ("overcommit_memory", "overcommit_kbytes"):
+        try:
+            with open(os.path.join(directory, name), encoding="ascii", errors="replace") as file:
+                values.append(file.read(64).strip())
+        except OSError:
+            values.append("")
+    mode, kbytes = values
+    if mode == "0":
+        remedy = (
+            "the agent sets vm.overcommit_memory to 1 while a host manages this guest; where "
+            "DYNMEM_OVERCOMMIT=leave keeps it from that, add swap"
+        )
+        return Finding("overcommit", "note", "0: one mapping above MemTotal + swap is refused", remedy)
+    if mode == "2" and kbytes in ("", "0"):
+        remedy = "the agent keeps CommitLimit at what it is at maximum; else set vm.overcommit_kbytes"
+        return Finding("overcommit", "note", "2: CommitLimit follows MemTotal down", remedy)
+    return Finding("overcommit", "ok", f"vm.overcommit_memory is {mode or 'not shown'}")
+
+
+def killing_daemons(root: str) -> Finding:
+    """Nothing in the guest kills because memory has left it."""
+    found = killers.find(root)
+    if not found.names:
+        return Finding("killing daemons", "ok", "none")
+    told = " and ".join(found.names)
+    if found.percent:
+        told += f", which kills below {found.percent} % of MemTotal: the host keeps more available"
+    remedy = "systemctl disable --now earlyoom, or a smaller -m, lets the host use that share"
+    if killers.OOMD in found.names:
+        remedy = "systemd-oomd kills by swap and PSI: give the guest swap, or set ManagedOOMSwap=auto"
+    return Finding("killing daemons", "note", told, remedy)
 
 
 def balloon(root: str) -> Finding:
@@ -241,6 +279,8 @@ RECORDED: tuple[Callable[[str], Finding], ...] = (
     zones,
     offline_memory,
     swap,
+    overcommit,
+    killing_daemons,
     balloon,
     deflate_on_oom,
     page_reporting,

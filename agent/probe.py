@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from agent.overcommit import NEVER
+
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READ_BYTES = 16384
 _SURELY_ALL_BYTES = PAGE_BYTES // 2
@@ -39,6 +41,8 @@ class Facts(NamedTuple):
     major_faults: int
     ballooned_bytes: int
     floor_bytes: int
+    commit_limit_bytes: int
+    """0 where the kernel does not refuse by it."""
     uptime_seconds: float
     psi: Psi | None
 
@@ -50,7 +54,7 @@ def _marks(names: str, end: bytes) -> tuple[tuple[bytes, bytes], ...]:
 
 _MEMINFO = _marks(
     "MemTotal MemFree MemAvailable Active(file) Inactive(file) SReclaimable Dirty Writeback "
-    "SwapTotal SwapFree SwapCached Committed_AS",
+    "SwapTotal SwapFree SwapCached Committed_AS CommitLimit",
     b":",
 )
 _VMSTAT = _marks(
@@ -140,6 +144,7 @@ class Probe:
         self._zoneinfo = self._try_open("proc/zoneinfo")
         self._swaps = self._try_open("proc/swaps")
         self._floor_bytes = 0
+        self._refuses = False
         if self._psi is not None and self._read_psi() is None:
             os.close(self._psi)  # psi=0 on the command line: the file opens, and does not read
             self._psi = None
@@ -168,9 +173,10 @@ class Probe:
             return ""
 
     def refresh_floor(self) -> None:
-        """Read the watermarks again: they change with hot add and with sysctl, not by themselves."""
+        """Read watermarks and overcommit mode: they change with hot add and sysctl, not by themselves."""
         if self._zoneinfo is not None:
             self._floor_bytes = parse_floor(_read_all(self._zoneinfo))
+        self._refuses = self.read_text("proc/sys/vm/overcommit_memory") == NEVER
 
     def sample(self) -> Facts:
         """All figures, meminfo and vmstat back to back since the host subtracts one from the other.
@@ -195,7 +201,7 @@ class Probe:
             ballooned = counters.get(b"balloon_inflate", 0) - counters.get(b"balloon_deflate", 0)
         return Facts(
             total_bytes=total,
-            available_bytes=min(memory.get(b"MemAvailable", free), total),
+            available_bytes=min(self._available(memory, free, cache), total),
             free_bytes=min(free, total),
             reclaimable_bytes=min(max(0, cache), total),
             swap_total_bytes=swap_total,
@@ -208,9 +214,18 @@ class Probe:
             major_faults=counters.get(b"pgmajfault", 0),
             ballooned_bytes=max(0, ballooned) * PAGE_BYTES,
             floor_bytes=min(self._floor_bytes, total),
+            commit_limit_bytes=memory.get(b"CommitLimit", 0) if self._refuses else 0,
             uptime_seconds=float(_read_all(self._uptime).split()[0]),
             psi=psi,
         )
+
+    def _available(self, memory: dict[bytes, int], free: int, cache: int) -> int:
+        """MemAvailable, or what Linux before 3.14 would have said if it had it [mm/page_alloc.c]."""
+        available = memory.get(b"MemAvailable")
+        if available is not None:
+            return available
+        droppable = max(0, cache)
+        return max(0, free - self._floor_bytes + droppable - min(droppable // 2, self._floor_bytes))
 
     def close(self) -> None:
         """Close every file."""

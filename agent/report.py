@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from agent.probe import Facts
+from agent.probe import PAGE_BYTES, Facts
 from agent.wire import Reason, Report, Welcome
 
 MIB = 1 << 20
@@ -61,6 +61,7 @@ class Reporter:
 
     def __init__(self, boot_id: str, now: float) -> None:
         self.cadence = Cadence()
+        self.kill_percent = 0
         self._boot_id_prefix = boot_id[:8]
         self._sequence = 0
         self._next_sample = now
@@ -142,6 +143,9 @@ class Reporter:
             movable_bytes=blocks.movable_bytes,
             ballooned_bytes=facts.ballooned_bytes,
             floor_bytes=facts.floor_bytes,
+            commit_limit_bytes=facts.commit_limit_bytes,
+            kill_percent=self.kill_percent,
+            page_bytes=PAGE_BYTES,
             reason=reason,
         )
 

@@ -28,6 +28,7 @@ MAX_LINE_BYTES = 4096
 PORT_NAME = "org.dynmem.agent.0"
 
 MAX_DETAIL_CHARS = 200
+MOST_PAGE_BYTES = 1 << 18  # the largest base page of any Linux architecture is 256 KiB
 
 Zone = Literal["movable", "kernel"]
 Hotplug = Literal["kernel", "agent", "none"]
@@ -95,6 +96,9 @@ class Report(NamedTuple):
 
     Sizes in bytes, 0..1 PiB. `*_pages`, `major_faults` and `psi_*_total_us` count from boot.
     PSI averages are percent, 0..100; the four are None together when the kernel has no PSI.
+    commit_limit_bytes: CommitLimit where the kernel refuses by it (vm.overcommit_memory=2), else 0.
+    kill_percent: the available share of MemTotal at which a daemon in the guest kills.
+    page_bytes: the page that the counters count.
     sequence restarts at 0 with the agent. Sources of each figure: agent/probe.py.
     """
 
@@ -122,6 +126,9 @@ class Report(NamedTuple):
     movable_bytes: int = 0
     ballooned_bytes: int = 0
     floor_bytes: int = 0
+    commit_limit_bytes: int = 0
+    kill_percent: int = 0
+    page_bytes: int = 4096
     reason: Reason = "heartbeat"
 
 
@@ -143,12 +150,16 @@ class Error(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """Host: I am listening, report at these intervals (seconds). Answered by Hello and a Report."""
+    """Host: I am listening, report at these intervals (seconds). Answered by Hello and a Report.
+
+    maximum_bytes: what the guest may come to have in all; 0: not told.
+    """
 
     controller_version: str
     calm_seconds: float = 0.5
     heartbeat_seconds: float = 5.0
     alert_seconds: float = 0.1
+    maximum_bytes: int = 0
 
 
 class OnlineZone(NamedTuple):
@@ -252,6 +263,9 @@ _FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
             _Field("movable_bytes", "mv", _KIB),
             _Field("ballooned_bytes", "bl", _KIB),
             _Field("floor_bytes", "fl", _KIB),
+            _Field("commit_limit_bytes", "cl", _KIB),
+            _Field("kill_percent", "kp", Integer(100)),
+            _Field("page_bytes", "pg", Integer(MOST_PAGE_BYTES)),
             _Field("reason", "w", Choice("heartbeat", "moved", "pressure", "hotplug", "hello")),
         ),
     ),
@@ -272,6 +286,7 @@ _FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
             _Field("calm_seconds", "calm", Decimal(0.2, 5.0, clamp=True)),
             _Field("heartbeat_seconds", "heartbeat", Decimal(1.0, 60.0, clamp=True)),
             _Field("alert_seconds", "alert", Decimal(0.05, 1.0, clamp=True)),
+            _Field("maximum_bytes", "maximum", _SIZE),
         ),
     ),
     OnlineZone: ("online-zone", (_REQUEST, _ZONE)),
@@ -401,6 +416,8 @@ def _check_report(report: Report) -> None:
     for small, large in _NOT_ABOVE:
         if getattr(report, small) > getattr(report, large):
             raise BadField(small, f"is above {large}")
+    if report.page_bytes & (report.page_bytes - 1) or report.page_bytes < 4096:
+        raise BadField("page_bytes", "is no size of a page")
     psi = (
         report.psi_some_avg10,
         report.psi_full_avg10,

@@ -9,6 +9,7 @@ from host_controller.core.interface import (
     HypervisorEvent,
     SendToGuest,
     VmAppeared,
+    VmConfigChanged,
     VmGone,
 )
 
@@ -16,22 +17,27 @@ AGAIN_SECONDS: Final = 10.0
 
 
 class Greeter:
-    """Answers a VM's appearance, an agent's start, and an agent that talks without having been greeted."""
+    """Answers a VM's appearance, an agent's start, another maximum, and an agent that talks ungreeted."""
 
     def __init__(self) -> None:
         self._greeted: dict[str, bool] = {}
         """Whether the agent has said that it heard us, for each VM that runs."""
         self._said_at: dict[str, float] = {}
+        self._maximum_bytes: dict[str, int] = {}
 
     def hear(self, event: HypervisorEvent, now: float) -> SendToGuest | None:
         """The greeting that follows from an event."""
         match event:
             case VmAppeared(vm):
                 self._greeted[vm] = False
+                self._maximum_bytes[vm] = event.config.limits.maximum_bytes
+                return self._welcome(vm, now)
+            case VmConfigChanged(vm, config) if config.limits.maximum_bytes != self._maximum_bytes.get(vm):
+                self._maximum_bytes[vm] = config.limits.maximum_bytes
                 return self._welcome(vm, now)
             case VmGone(vm):
-                self._greeted.pop(vm, None)
-                self._said_at.pop(vm, None)
+                for known in (self._greeted, self._said_at, self._maximum_bytes):
+                    known.pop(vm, None)
             case GuestSpoke(vm, wire.Hello(welcomed=True)):
                 self._greeted[vm] = True
             case GuestSpoke(vm, wire.Hello()):
@@ -44,4 +50,4 @@ class Greeter:
 
     def _welcome(self, vm: str, now: float) -> SendToGuest:
         self._said_at[vm] = now
-        return SendToGuest(vm, wire.Welcome(__version__))
+        return SendToGuest(vm, wire.Welcome(__version__, maximum_bytes=self._maximum_bytes.get(vm, 0)))

@@ -167,6 +167,8 @@ class GuestFacts:
     """Counter since boot."""
     stall_us: int | None = None
     """PSI `some` total since boot; None without PSI."""
+    least_usable_bytes: int = 0
+    """Below it its kernel refuses memory, or a daemon kills, by a share of MemTotal (`guest_limits.py`)."""
     block_bytes: int = MEMORY_BLOCK_BYTES
 
     @property

@@ -35,6 +35,7 @@ def facts_of(memory: Memory, uptime: float) -> Facts:
         major_faults=int(memory.refaulted + memory.swapped_in) // PAGE_BYTES,
         ballooned_bytes=_kib(memory.ballooned),
         floor_bytes=min(_kib(memory.high_mark), total),
+        commit_limit_bytes=0,
         uptime_seconds=uptime,
         psi=Psi(memory.stall_avg10, 0.0, int(memory.stall_us), 0),
     )

@@ -128,7 +128,8 @@ class Demand:
         demand = guest + hot_swap + cache + stall
 
         # What it grows by until memory could get there it must have before anybody's buffer is filled.
-        lower, need = guest + margin, demand + margin + ahead
+        lower = max(guest + margin, facts.least_usable_bytes)
+        need = max(lower, demand + margin + ahead)
         desired = need + demand * limits.buffer_percent // 100
         least, most = limits.minimum_bytes, limits.maximum_bytes
         if lower < least:

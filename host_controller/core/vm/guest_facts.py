@@ -5,10 +5,9 @@ from typing import Final
 
 from agent import wire
 from host_controller.core.model import BalloonStats, GuestFacts, VmConfig
+from host_controller.core.vm.guest_limits import least_usable_bytes
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import GIB, MIB, round_down, round_up
-
-PAGE_BYTES: Final = 4096
 
 BLOCK_SLACK: Final = 2
 """Memory blocks by which a guest may count more than its RAM: one partly filled at each end of the hole
@@ -102,9 +101,10 @@ def facts_from_report(
         # More than a quarter is no watermark: min_free_kbytes itself is refused above 5 %.
         floor_bytes=min(report.floor_bytes, ram_bytes // 4),
         swap_used_bytes=max(0, report.swap_disk_used_bytes - report.swap_cached_bytes),
-        swap_in_bytes=report.swap_in_pages * PAGE_BYTES,
-        refault_bytes=report.refault_pages * PAGE_BYTES,
+        swap_in_bytes=report.swap_in_pages * report.page_bytes,
+        refault_bytes=report.refault_pages * report.page_bytes,
         stall_us=report.psi_some_total_us,
+        least_usable_bytes=least_usable_bytes(report, usable),
         block_bytes=block,
     )
 

@@ -113,3 +113,34 @@ def test_status_shows_the_facts_and_the_line_that_would_be_sent(guest):
     text = CliRunner().invoke(cli, ["status", "--root", str(guest)]).output
     assert "404.0 MiB" in text
     assert shown["line"] in text
+
+
+@pytest.mark.parametrize(
+    ("mode", "kbytes", "level", "found"),
+    [
+        ("0", "0", "note", "refused"),
+        ("1", "0", "ok", "is 1"),
+        ("2", "0", "note", "follows MemTotal"),
+        ("2", "4000000", "ok", "is 2"),
+    ],
+)
+def test_what_the_kernel_would_refuse_is_told(guest, mode, kbytes, level, found):
+    settings = guest / "proc/sys/vm"
+    settings.mkdir(parents=True, exist_ok=True)
+    (settings / "overcommit_memory").write_text(mode + "\n")
+    (settings / "overcommit_kbytes").write_text(kbytes + "\n")
+    one = finding(guest, "overcommit")
+    assert (one.level, found in one.found) == (level, True)
+    assert one.level == "ok" or one.remedy
+
+
+@pytest.mark.parametrize("name", ["earlyoom", "systemd-oomd"])
+def test_a_daemon_that_kills_at_a_share_of_memory_is_named_with_a_remedy(guest, name):
+    process = guest / "proc/321"
+    process.mkdir(parents=True)
+    (process / "comm").write_text(name + "\n")
+    (process / "cmdline").write_text(f"/usr/bin/{name}\0")
+    one = finding(guest, "killing daemons")
+    assert one.level == "note"
+    assert name in one.found
+    assert name in one.remedy

@@ -120,3 +120,25 @@ def test_closing_closes_every_file(guest):
     one = Probe(str(guest))
     one.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_the_commit_limit_is_told_where_the_kernel_refuses_by_it(guest):
+    assert Probe(str(guest)).sample().commit_limit_bytes == 0
+    mode = guest / "proc/sys/vm/overcommit_memory"
+    mode.parent.mkdir(parents=True, exist_ok=True)
+    mode.write_text("2\n")
+    meminfo = guest / "proc/meminfo"
+    meminfo.write_text(meminfo.read_text() + "CommitLimit:     47104 kB\n")
+    assert Probe(str(guest)).sample().commit_limit_bytes == 46 * MIB
+
+
+def test_a_kernel_without_memavailable_is_given_what_it_would_have_said(guest):
+    meminfo = guest / "proc/meminfo"
+    lines = meminfo.read_text().splitlines(keepends=True)
+    meminfo.write_text("".join(line for line in lines if not line.startswith("MemAvailable")))
+    probe = Probe(str(guest))
+    facts = probe.sample()
+    droppable = facts.reclaimable_bytes
+    lost = min(droppable // 2, facts.floor_bytes)
+    assert facts.available_bytes == facts.free_bytes - facts.floor_bytes + droppable - lost
+    assert facts.available_bytes > facts.free_bytes // 2

@@ -125,6 +125,7 @@ from_host = st.one_of(
         calm_seconds=st.integers(2, 50).map(lambda n: n / 10),
         heartbeat_seconds=st.integers(10, 600).map(lambda n: n / 10),
         alert_seconds=st.integers(5, 100).map(lambda n: n / 100),
+        maximum_bytes=exact_sizes,
     ),
     st.builds(OnlineZone, request_id=counts, zone=zones),
     st.builds(Offline, request_id=counts, start_bytes=exact_sizes, size_bytes=exact_sizes),
