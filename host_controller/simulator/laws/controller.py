@@ -46,8 +46,9 @@ class LawController:
         elif isinstance(event, VmGone):
             self._vms.pop(event.vm, None)
             self._unfinished.pop(event.vm, None)
-        elif isinstance(event, GuestSpoke) and isinstance(hello := event.untrusted_message, wire.Hello):
-            if not hello.welcomed:
+        elif isinstance(event, GuestSpoke):
+            message = event.untrusted_message
+            if isinstance(message, wire.Hello) and not message.welcomed:
                 seldom = wire.Welcome("law", SELDOM_SECONDS, SELDOM_SECONDS, SELDOM_SECONDS)
                 self._first.append(SendToGuest(event.vm, seldom))
                 self._first.append(SendToGuest(event.vm, wire.OnlineZone(1, "movable")))

@@ -9,9 +9,9 @@ than 30,000 kB, or while it rises and is above 10/13 of what the guest has, by m
     A > 0    target = 0.999 × pref × (1 + A ÷ Σpref), clipped; what was clipped is split equally
     A <= 0   donors with at least 10 MiB too many go to pref; acceptors share F and that, by pref
 
-Small changes are not made: 150 MiB in sum, or 15 MiB for somebody below its pref. Each guest's word sets off a
-balance of all, one after the other: while a gift waits for donors, half a second at most, nobody else's word is
-heard. After that the waiting guest gets what there is, and the balance ends; donors that did not move at all are
+Small changes are not made: 150 MiB in sum, or 15 MiB for somebody below its pref. Each guest's word sets off
+a balance of all, one after the other. While a gift waits for donors nobody else is heard: half a second
+at most. Then the waiting guest gets what there is, and the balance ends. Donors that did not move at all are
 left out until they have done what they were told, or want more than they have.
 
 Not here: dom0 and its boost, and the memory that a starting VM is lent.
@@ -120,10 +120,9 @@ class Qmemman:
     def _write(self, guest: GuestSight) -> None:
         used = guest.current - guest.free - guest.cached + guest.swapped
         before = self._written.get(guest.name)
-        rising = (
-            before is not None and used - before > TELL_RISING_BYTES and used > FULL_SHARE * guest.current
-        )
-        if before is None or abs(used - before) > TELL_BYTES or rising:
+        more = 0.0 if before is None else used - before
+        rising = more > TELL_RISING_BYTES and used > FULL_SHARE * guest.current
+        if before is None or abs(more) > TELL_BYTES or rising:
             self._written[guest.name] = used
             self._unread.append(guest.name)
 
@@ -173,9 +172,11 @@ class Qmemman:
             if name == waiting:
                 break
             guest = guests.get(name)
-            if guest is not None and self._actual(guest) > self._last_target[name] + FREE_LEFT_BYTES / 4:
-                if self._before.get(name) == self._actual(guest):
-                    self._stuck.add(name)
+            still = self._before.get(name) if guest is not None else None
+            if guest is None or still != self._actual(guest):
+                continue
+            if still > self._last_target[name] + FREE_LEFT_BYTES / 4:
+                self._stuck.add(name)
         if waiting in guests:
             there = self._free(host, guests) + self._actual(guests[waiting]) - FREE_LEFT_BYTES
             self._set(waiting, there, set_to)
