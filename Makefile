@@ -82,7 +82,7 @@ replay-proof: $(STAMP) ## does the engine decide what it decided at commit BASE?
 bench-against: $(STAMP) ## is an engine step, and `bench-fast`, as quick as at commit BASE? about 5 minutes
 	$(PYTHON) -m bench.replay $(BASE) --time
 
-.PHONY: bench-density bench-fast bench-grid bench-scale soak fuzz
+.PHONY: bench-density bench-fast bench-grid bench-scale duel soak fuzz
 bench-density: $(STAMP) ## VMs per host against every peer, TRACES=DIR or a generated trace; at most 10 minutes
 	$(PYTHON) -m bench.density $(TRACES)
 
@@ -91,6 +91,9 @@ bench-fast: $(STAMP) ## ramps and bursts second by second, against every peer; a
 
 bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resumed; 3 hours, QUICK=1: 10 minutes
 	$(PYTHON) -m bench.grid $(if $(QUICK),--quick)
+
+duel: $(STAMP) ## search the host on which a peer is ahead of us by most; SECONDS=1800 on one core, SEED=0
+	$(PYTHON) -m bench.duel $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 	$(PYTHON) -m bench.scale

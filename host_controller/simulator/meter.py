@@ -61,6 +61,8 @@ class Meter:
     """∫ what guests hold beyond the host's memory: what they were given and never touched costs nothing."""
     promised_mib_seconds: float = 0.0
     """∫ what they were given beyond it, touched or not: sooner or later a guest fills it with cache."""
+    unavoidable_mib_seconds: float = 0.0
+    """∫ what they want in sum beyond it: so much is missing under any law."""
     apart: float = 0.0
     """Σ over seconds: the share of what a weighted max-min gives that is elsewhere, or with nobody."""
     _by_uuid: dict[str, VmMeter] = field(default_factory=dict)
@@ -140,6 +142,8 @@ class Meter:
         held = sum(held for held, _ in resident) / MIB
         self.overcommitted_mib_seconds += max(0.0, held - budget)
         self.promised_mib_seconds += max(0.0, sum(one.assigned for one in running) - budget)
+        wanted = sum(one.demand for one in running)
+        self.unavoidable_mib_seconds += max(0.0, wanted - budget)
         self.apart += _distance(running, int(budget))
 
     @staticmethod

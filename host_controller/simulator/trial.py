@@ -56,6 +56,7 @@ class Result:
     distance: float = 0.0
     overcommitted_mib_seconds: float = 0.0
     promised_mib_seconds: float = 0.0
+    unavoidable_mib_seconds: float = 0.0
     overdraft_seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -152,6 +153,7 @@ def _sum_up(result: Result, meter: Meter) -> None:
     result.commands_per_vm_hour = meter.commands_per_vm_hour
     result.overcommitted_mib_seconds = meter.overcommitted_mib_seconds
     result.promised_mib_seconds = meter.promised_mib_seconds
+    result.unavoidable_mib_seconds = meter.unavoidable_mib_seconds
     for one, found in zip(meter.vms, result.vms, strict=True):
         found.unmet_mib_seconds, found.commands = one.unmet_mib_seconds, one.commands
 

@@ -1,0 +1,70 @@
+"""`python -m bench.duel [--seconds N] [--seed N]`, or `make duel`: where is a peer ahead of us by most?
+
+For half an hour on one core, unless told otherwise, hosts and demands are searched. Wanted is the host on
+which the best peer leaves its guests short of less than ours does, or uses less memory or fewer commands
+for as much. The worst of each kind is printed as a file for `dynmem simulate`.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from bench.duel.hosts import Host
+from bench.duel.judge import KINDS, Verdict, judged
+from bench.duel.search import search
+from host_controller.simulator.trial_file import render
+
+GOALS: Final = {"unmet": 1.5, "bound": 3.0}
+SHRINKING: Final = 0.25
+"""Share of the time."""
+
+
+def told(verdict: Verdict, host: Host) -> str:
+    """A file for `dynmem simulate`, with what is wrong on its first line."""
+    return f"# {verdict}\n{render(host.tables())}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit 1 when a peer is ahead by more than the goals allow."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=1800.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--hosts", type=int, help="play so many instead, however long it takes, before shrinking"
+    )
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
+    options = parser.parse_args(arguments)
+    began = time.monotonic()
+
+    def enough(played: int) -> bool:
+        if options.hosts is not None:
+            return played >= options.hosts
+        return time.monotonic() - began > options.seconds * (1 - SHRINKING)
+
+    def shrunk(played: int) -> bool:
+        return played >= 40 or (options.hosts is None and time.monotonic() - began > options.seconds)
+
+    worst = search(options.seed, judged, enough, shrunk, tuple(options.kinds))
+    print(f"{worst.played} hosts played in {time.monotonic() - began:.0f} s, seed {options.seed}")
+    for kind in options.kinds:
+        if kept := worst.by_kind.get(kind):
+            print(f"\n{told(*kept[0])}", end="")
+            if kept[0][0].ratio < kept[1][0].ratio:
+                print(f"# before it was made simpler: {kept[1][0]}")
+    missed = [
+        kind
+        for kind, goal in GOALS.items()
+        if kind in worst.by_kind and worst.by_kind[kind][1][0].ratio > goal
+    ]
+    print(
+        f"\n{'MISSED' if missed else 'met'}: {', '.join(f'{kind} <= {goal}' for kind, goal in GOALS.items())}"
+    )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""The duel finds what is wrong, shows it as simply as it can, and shows the same again for the same seed."""
+
+import random
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from bench.duel.__main__ import told
+from bench.duel.hosts import Host, mutated, random_host, simpler
+from bench.duel.judge import BOUND, PEERS, Verdict, compare, judged
+from bench.duel.search import search
+from host_controller.simulator.trial import OURS, Result, VmResult
+from host_controller.simulator.trial_file import parse
+
+SEEDS = range(25)
+
+
+def planted(host: Host) -> Mapping[str, Verdict]:
+    """A law that is ten times as bad wherever a VM's demand is a saw, and a little worse with each VM."""
+    ratio = 1.0 + len(host.vms) / 100
+    if any(vm["demand"]["kind"] == "saw" for vm in host.vms):
+        ratio += 9.0
+    return {"unmet": Verdict("unmet", ratio, "peer", ratio, 1.0)}
+
+
+def after(count: int):  # type: ignore[no-untyped-def]
+    return lambda played: played >= count
+
+
+def test_a_fault_is_found_and_shown_on_the_simplest_host() -> None:
+    worst = search(1, planted, after(60), after(200), ("unmet",))
+    verdict, host = worst.by_kind["unmet"][0]
+    assert verdict.ratio > 9
+    assert [vm["demand"]["kind"] for vm in host.vms] == ["saw"]
+    assert not {"weight", "swap", "buffer", "start"} & host.vms[0].keys()
+
+
+def test_equal_seeds_find_the_same_and_others_something_else() -> None:
+    first, again, other = (search(seed, planted, after(20), after(50)) for seed in (3, 3, 4))
+    assert first == again
+    assert first.by_kind != other.by_kind
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_host_of_the_duel_can_be_played_by_dynmem_simulate(seed: int, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    rng = random.Random(seed)
+    host = random_host(rng)
+    for _ in range(8):
+        host = mutated(rng, host)
+    for one in (host, *simpler(host)):
+        tables = tomllib.loads(told(Verdict("unmet", 2.0, "peer", 2.0, 1.0), one))
+        assert tables == one.tables()
+        assert len(parse(tables, "told", tmp_path).vms) == len(one.vms)
+
+
+def result(
+    missing: float, footprint: float = 1.2, commands: float = 100.0, unavoidable: float = 0.0
+) -> Result:
+    vm = VmResult("a", unmet_mib_seconds=missing)
+    return Result("", 60.0, 1, [vm], footprint, 1.0, commands, unavoidable_mib_seconds=unavoidable)
+
+
+def test_a_peer_is_ahead_by_what_is_missing_beyond_what_nobody_could_give() -> None:
+    runs = {law: result(50_000, unavoidable=1000) for law in (*PEERS, BOUND)}
+    runs |= {OURS: result(12_000, unavoidable=1000), "ghaf": result(5000, unavoidable=1000)}
+    verdict = compare(runs)["unmet"]
+    assert (verdict.peer, verdict.ratio) == ("ghaf", pytest.approx(12_000 / 5000))
+
+
+def test_who_leaves_guests_short_saves_nothing() -> None:
+    runs = {law: result(50_000, footprint=1.0, commands=0) for law in (*PEERS, BOUND)}
+    runs |= {OURS: result(0, 1.3, 300), "hyperv": result(0, 1.0, 140)}
+    found = compare(runs)
+    assert (found["footprint"].peer, found["footprint"].ratio) == ("hyperv", pytest.approx(1.3))
+    assert (found["commands"].peer, found["commands"].ratio) == ("hyperv", pytest.approx(2.0))
+
+
+def test_what_promises_more_than_the_host_has_is_not_ahead_for_it() -> None:
+    runs = {law: result(50_000) for law in (*PEERS, BOUND)}
+    runs |= {OURS: result(20_000)}
+    runs["ghaf"].vms[0].unmet_mib_seconds = 0.0
+    runs["ghaf"].overcommitted_mib_seconds = 40_000
+    assert compare(runs)["unmet"].ratio < 1
+
+
+def test_a_short_duel_with_fixed_seeds_shows_the_same_again() -> None:
+    """The real thing for half a minute of each host: all laws, and one step of making it simpler."""
+
+    def short(host: Host) -> Mapping[str, Verdict]:
+        return judged(replace(host, seconds=30))
+
+    worst = search(0, short, after(1), after(1), ("unmet",))
+    verdict, host = worst.by_kind["unmet"][0]
+    assert worst.played == 2
+    assert short(host)["unmet"] == verdict
