@@ -27,6 +27,8 @@ MOST_JOBS = 16
 # The kernel brings a new block online itself within milliseconds of its add event; one that is still
 # offline after this is ours to do.
 KERNEL_GRACE_SECONDS = 1.0
+# The end of the offlining child is an event, but for a kernel without pidfd.
+CHILD_LOOK_SECONDS = 1.0
 _RETRIES = 3
 _POLICY: dict[Zone, str] = {"movable": "online_movable", "kernel": "online_kernel"}
 
@@ -120,12 +122,11 @@ class Hotplugger:
 
     def next_wake(self, now: float) -> float | None:
         """When step() wants to be called; None if only an event can bring work."""
-        if self._child is None and self._jobs:
-            return now
-        times = [due for due, _ in self._new.values()]
         if self._child is not None:
-            times.append(now + 1.0)  # in case this kernel has no pidfd
-        return min(times, default=None)
+            return now + CHILD_LOOK_SECONDS  # whatever is due waits for its end
+        if self._jobs:
+            return now
+        return min((due for due, _ in self._new.values()), default=None)
 
     def child_fd(self) -> int | None:
         """Readable when the offlining child has ended, for poll(); None without one."""
@@ -235,7 +236,7 @@ class Hotplugger:
             _offline_and_exit(self._blocks, targets)
         try:
             pidfd: int | None = os.pidfd_open(pid)
-        except OSError:  # before Linux 5.3; next_wake() looks every second then
+        except OSError:  # before Linux 5.3
             pidfd = None
         self._child = _Child(pid, pidfd, job._replace(blocks=targets))
         return None

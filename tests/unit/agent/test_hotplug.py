@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.blocks import MemoryBlocks
-from agent.hotplug import KERNEL_GRACE_SECONDS, MOST_JOBS, Hotplugger
+from agent.hotplug import CHILD_LOOK_SECONDS, KERNEL_GRACE_SECONDS, MOST_JOBS, Hotplugger
 from agent.report import Blocks
 from agent.uevents import Uevent, memory_block_number, parse
 from agent.wire import Ack, Offline, Online, OnlineZone
@@ -239,6 +239,25 @@ def test_the_loop_goes_on_while_a_block_hangs(guest):
     assert guest.plugger.next_wake(guest.now) > guest.now
     guest.plugger.close()
     assert guest.plugger.child_fd() is None
+
+
+def test_a_new_block_that_is_due_while_a_range_goes_offline_waits_and_keeps_nobody_awake(guest):
+    guest.ask(OnlineZone(1, "movable"))
+    guest.plug(32, state="online\n")
+    write, (held, release) = guest.blocks.write_state, os.pipe()
+    guest.blocks.write_state = lambda number, word: os.read(held, 1)
+    guest.plugger.handle(Offline(2, *blocks_of(32, 1)), lambda: PLENTY, guest.now)
+    guest.plugger.step(guest.now)
+    guest.blocks.write_state = write
+    guest.plug(34)
+    guest.now += KERNEL_GRACE_SECONDS + 5.0
+    for _ in range(3):
+        assert guest.plugger.next_wake(guest.now) == guest.now + CHILD_LOOK_SECONDS
+        guest.plugger.step(guest.now)
+    os.write(release, b"x")
+    guest.acks(1)
+    guest.settle()
+    assert guest.state(34) == "online_movable"
 
 
 def test_more_than_can_be_spared_is_not_taken_offline(guest):
