@@ -13,6 +13,7 @@ from agent.overcommit import NEVER
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READ_BYTES = 16384
 _SURELY_ALL_BYTES = PAGE_BYTES // 2
+_SWAP_IN_MEMORY = (b"/zram", b"/dev/ram")
 
 
 class Psi(NamedTuple):
@@ -35,6 +36,7 @@ class Facts(NamedTuple):
     swap_used_bytes: int
     swap_cached_bytes: int
     swap_disk_used_bytes: int
+    swap_disk_free_bytes: int
     swap_in_pages: int
     committed_bytes: int
     refault_pages: int
@@ -122,14 +124,16 @@ def parse_floor(data: bytes) -> int:
     return pages * PAGE_BYTES
 
 
-def parse_disk_swap(data: bytes) -> int:
-    """Bytes in use in /proc/swaps on anything but zram, which is memory again and no demand."""
-    used = 0
+def parse_disk_swap(data: bytes) -> tuple[int, int]:
+    """Bytes used and bytes free in /proc/swaps on what is no memory again, as zram and RAM disks are."""
+    used = free = 0
     for line in data.splitlines()[1:]:
         words = line.split()
-        if len(words) >= 5 and b"/zram" not in words[0]:
-            used += int(words[-2]) << 10
-    return used
+        if len(words) >= 5 and not any(name in words[0] for name in _SWAP_IN_MEMORY):
+            size, taken = int(words[-3]) << 10, int(words[-2]) << 10
+            used += taken
+            free += max(0, size - taken)
+    return used, free
 
 
 class Probe:
@@ -195,6 +199,7 @@ class Probe:
         cache -= memory.get(b"Dirty", 0) + memory.get(b"Writeback", 0)
         swap_total = memory.get(b"SwapTotal", 0)
         swap_used = max(0, swap_total - memory.get(b"SwapFree", 0))
+        disk_used, disk_free = self._read_disk_swap() if swap_total else (0, 0)
         refaults = counters.get(b"workingset_refault_file", 0) + counters.get(b"workingset_refault_anon", 0)
         ballooned = counters.get(b"nr_balloon_pages")  # kernels from 6.18 say it outright
         if ballooned is None:
@@ -207,7 +212,8 @@ class Probe:
             swap_total_bytes=swap_total,
             swap_used_bytes=swap_used,
             swap_cached_bytes=min(memory.get(b"SwapCached", 0), swap_total),
-            swap_disk_used_bytes=min(self._read_disk_swap(), swap_used) if swap_used else 0,
+            swap_disk_used_bytes=min(disk_used, swap_used),
+            swap_disk_free_bytes=min(disk_free, swap_total),
             swap_in_pages=counters.get(b"pswpin", 0),
             committed_bytes=memory.get(b"Committed_AS", 0),
             refault_pages=refaults or counters.get(b"workingset_refault", 0),  # its name before 5.9
@@ -250,8 +256,8 @@ class Probe:
         except (OSError, ValueError, IndexError):
             return None
 
-    def _read_disk_swap(self) -> int:
-        return parse_disk_swap(_read_all(self._swaps)) if self._swaps is not None else 0
+    def _read_disk_swap(self) -> tuple[int, int]:
+        return parse_disk_swap(_read_all(self._swaps)) if self._swaps is not None else (0, 0)
 
 
 def _read_all(fd: int) -> bytes:

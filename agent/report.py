@@ -130,6 +130,7 @@ class Reporter:
             swap_used_bytes=facts.swap_used_bytes,
             swap_cached_bytes=facts.swap_cached_bytes,
             swap_disk_used_bytes=facts.swap_disk_used_bytes,
+            swap_disk_free_bytes=facts.swap_disk_free_bytes,
             swap_in_pages=facts.swap_in_pages,
             committed_bytes=facts.committed_bytes,
             psi_some_avg10=psi.some_avg10 if psi else None,

@@ -113,6 +113,7 @@ class Report(NamedTuple):
     swap_used_bytes: int = 0
     swap_cached_bytes: int = 0
     swap_disk_used_bytes: int = 0
+    swap_disk_free_bytes: int = 0
     swap_in_pages: int = 0
     committed_bytes: int = 0
     psi_some_avg10: float | None = None
@@ -250,6 +251,7 @@ _FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
             _Field("swap_used_bytes", "su", _KIB),
             _Field("swap_cached_bytes", "sc", _KIB),
             _Field("swap_disk_used_bytes", "sd", _KIB),
+            _Field("swap_disk_free_bytes", "sf", _KIB),
             _Field("swap_in_pages", "si", _COUNT),
             _Field("committed_bytes", "ca", _KIB),
             _Field("psi_some_avg10", "ps", _PERCENT),
@@ -307,6 +309,7 @@ _NOT_ABOVE = (
     ("swap_used_bytes", "swap_total_bytes"),
     ("swap_cached_bytes", "swap_total_bytes"),
     ("swap_disk_used_bytes", "swap_used_bytes"),
+    ("swap_disk_free_bytes", "swap_total_bytes"),
     ("movable_bytes", "online_bytes"),
 )
 

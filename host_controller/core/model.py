@@ -161,6 +161,8 @@ class GuestFacts:
     """What the guest's kernel keeps free for itself (sum of high watermarks)."""
     swap_used_bytes: int = 0
     """On disk, less what is cached too: zram and cached swap cost no reads."""
+    swap_free_bytes: int = 0
+    """On disk, by the guest's word: 0 where its agent does not say, and for zram, which is memory again."""
     swap_in_bytes: int = 0
     """Counter since boot."""
     refault_bytes: int = 0

@@ -29,6 +29,7 @@ def facts_of(memory: Memory, uptime: float) -> Facts:
         swap_used_bytes=_kib(memory.swapped),
         swap_cached_bytes=0,
         swap_disk_used_bytes=_kib(memory.swapped),
+        swap_disk_free_bytes=_kib(memory.swap_size - memory.swapped),
         swap_in_pages=int(memory.swapped_in) // PAGE_BYTES,
         committed_bytes=_kib(memory.ideal * 1.2 + memory.slab),
         refault_pages=int(memory.refaulted) // PAGE_BYTES,

@@ -210,12 +210,14 @@ def test_only_swap_on_disk_that_is_not_cached_counts() -> None:
         swap_total_bytes=GIB,
         swap_used_bytes=300 * MIB,
         swap_disk_used_bytes=200 * MIB,
+        swap_disk_free_bytes=300 * MIB,
         swap_cached_bytes=50 * MIB,
         swap_in_pages=10,
         refault_pages=3,
     )
     found = good(report)
     assert (found.swap_used_bytes, found.swap_in_bytes, found.refault_bytes) == (150 * MIB, 40960, 12288)
+    assert found.swap_free_bytes == 300 * MIB
 
 
 @pytest.mark.parametrize(

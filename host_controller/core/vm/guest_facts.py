@@ -101,6 +101,7 @@ def facts_from_report(
         # More than a quarter is no watermark: min_free_kbytes itself is refused above 5 %.
         floor_bytes=min(report.floor_bytes, ram_bytes // 4),
         swap_used_bytes=max(0, report.swap_disk_used_bytes - report.swap_cached_bytes),
+        swap_free_bytes=report.swap_disk_free_bytes,
         swap_in_bytes=report.swap_in_pages * report.page_bytes,
         refault_bytes=report.refault_pages * report.page_bytes,
         stall_us=report.psi_some_total_us,

@@ -39,7 +39,14 @@ def test_reclaimable_is_clean_file_cache_and_slab(guest):
 
 
 def test_zram_is_not_disk_swap(guest):
-    assert Probe(str(guest)).sample().swap_disk_used_bytes == 20 * MIB
+    facts = Probe(str(guest)).sample()
+    assert facts.swap_disk_used_bytes == 20 * MIB
+    assert facts.swap_disk_free_bytes == 236 * MIB  # of 256 MiB on the disk: nothing is gained by zram
+
+
+def test_without_swap_none_is_free(guest):
+    (guest / "proc/swaps").write_text("Filename Type Size Used Priority\n/dev/ram0 partition 262144 0 5\n")
+    assert Probe(str(guest)).sample().swap_disk_free_bytes == 0
 
 
 def test_ballooned_is_what_the_driver_took_and_did_not_give_back(guest):

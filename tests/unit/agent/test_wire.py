@@ -78,6 +78,7 @@ def reports(draw: st.DrawFn) -> Report:
         swap_used_bytes=used,
         swap_cached_bytes=below(swap),
         swap_disk_used_bytes=below(used),
+        swap_disk_free_bytes=below(swap),
         swap_in_pages=draw(counts),
         committed_bytes=draw(sizes),
         psi_some_avg10=draw(percents()) if psi else None,
@@ -153,7 +154,7 @@ def test_a_report_is_short(report):
 def test_a_heartbeat_of_a_large_busy_guest_stays_below_100_bytes_a_second():
     busy = Report(
         *("0b1c2d3e", 12345678, 12345678.12),
-        *(1 << 40, 1 << 39, 1 << 38, 1 << 37, 1 << 36, 1 << 35, 1 << 34, 1 << 34),
+        *(1 << 40, 1 << 39, 1 << 38, 1 << 37, 1 << 36, 1 << 35, 1 << 34, 1 << 34, 1 << 33),
         *(10**10, 1 << 40, 12.34, 12.34, 10**12, 10**12, 10**10, 10**9),
         *(1 << 40, 1 << 39, 1 << 38, 1 << 38, 1 << 32),
     )
