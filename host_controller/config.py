@@ -10,14 +10,22 @@ import difflib
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
 
 import msgspec
 
-from host_controller.core.model import LARGEST_MAXIMUM_BYTES, SMALLEST_MINIMUM_BYTES, Limits, Settings
+from host_controller.core.books.capacity import capacity_of
+from host_controller.core.model import (
+    LARGEST_MAXIMUM_BYTES,
+    SMALLEST_MINIMUM_BYTES,
+    HostFacts,
+    Limits,
+    Settings,
+)
 from host_controller.errors import InputError
-from host_controller.units import GIB, MIB, parse_duration, parse_size
+from host_controller.units import GIB, MIB, format_size, parse_duration, parse_size
 
 DEFAULT_PATH: Final = Path("/etc/dynmem/dynmem.toml")
 
@@ -202,25 +210,13 @@ class Config(msgspec.Struct, frozen=True):
         one = self.defaults
         return Limits(one.startup, one.minimum, one.maximum, one.buffer, one.weight)
 
-    def settings(self, *, physical_bytes: int, default_reserve_bytes: int) -> Settings:
-        """What the engine is to know.
-
-        Raises:
-            ConfigError: when nothing would be left for VMs.
-        """
-        reserve = default_reserve_bytes if self.host.reserve is None else self.host.reserve
-        capacity = self.host.capacity
-        if capacity is None:
-            capacity = physical_bytes - reserve
-        if capacity <= 0:
-            problem = Problem(
-                "host.reserve", f"{reserve} bytes", f"less than the host's {physical_bytes} bytes"
-            )
-            raise ConfigError("configuration", [problem])
-        return Settings(
-            capacity_bytes=capacity,
-            # A configured capacity may leave much more than a host needs to live.
-            reserve_bytes=max(0, min(reserve, physical_bytes - capacity)),
+    def settings(self, host: HostFacts | None = None) -> Settings:
+        """What the engine is to know. What follows the host begins with what `host` says, or with nothing."""
+        one = Settings(
+            capacity_bytes=self.host.capacity or 0,
+            reserve_bytes=self.host.reserve or 0,
+            capacity_follows=self.host.capacity is None,
+            reserve_follows=self.host.reserve is None,
             keep_ready_bytes=self.host.keep_ready,
             shrink_after_seconds=self.timing.shrink_after,
             settle_seconds=self.timing.settle,
@@ -228,6 +224,30 @@ class Config(msgspec.Struct, frozen=True):
             reset_wait_seconds=self.timing.reset_wait,
             overhead_floor_bytes=self.host.overhead_floor,
         )
+        now = capacity_of(one, host)
+        capacity = now.size_bytes if one.capacity_follows else one.capacity_bytes
+        return replace(one, capacity_bytes=capacity, reserve_bytes=now.reserve_bytes)
+
+    def problems_on(self, host: HostFacts) -> list[Problem]:
+        """What cannot be had on a host with this memory."""
+        ordinary = host.ordinary_bytes
+        if ordinary is None:
+            return []
+        huge = sum(pool.total_bytes for pool in host.pools)
+        has = f"the host has {format_size(ordinary)}" + (
+            f" beside {format_size(huge)} in huge pages" if huge else ""
+        )
+        tried = (
+            ("host.capacity", self.host.capacity, ordinary, f"at most {ordinary} bytes: {has}"),
+            ("host.reserve", self.host.reserve, ordinary - 1, f"less than {ordinary} bytes: {has}"),
+            ("host.keep_ready", self.host.keep_ready, ordinary, f"at most {ordinary} bytes: {has}"),
+            ("host.overhead_floor", self.host.overhead_floor, ordinary, f"at most {ordinary} bytes: {has}"),
+        )
+        return [
+            Problem(key, f"{value} bytes ({format_size(value)})", allowed)
+            for key, value, most, allowed in tried
+            if value is not None and value > most
+        ]
 
 
 def load(path: Path | None = None) -> Config:

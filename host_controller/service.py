@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import psutil  # type: ignore[import-untyped]
 import structlog
 
+from host_controller import preflight
 from host_controller.api.server import Api
 from host_controller.config import Config, ConfigError, Problem, load
 from host_controller.control.controller import Controller
@@ -21,7 +21,7 @@ from host_controller.core.engine import Engine
 from host_controller.core.interface import Hypervisor
 from host_controller.core.model import Settings
 from host_controller.errors import DynmemError
-from host_controller.host import memory
+from host_controller.host.exclusive import Claim
 from host_controller.records.history import History
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Recorder
@@ -69,20 +69,13 @@ def settings_of(config: Config) -> Settings:
     """The engine's settings on this host, as it is now.
 
     Raises:
-        ConfigError: nothing would be left for VMs.
+        ConfigError: what is configured cannot be had here.
     """
-    physical = memory.physical_memory_bytes()
-    reserve = memory.default_reserve_bytes(physical, memory.others_bytes(_qemu_sizes()))
-    return config.settings(physical_bytes=physical, default_reserve_bytes=reserve)
-
-
-def _qemu_sizes() -> list[int]:
-    """Resident size of every QEMU process, managed or not: none of them is the host's own."""
-    return [
-        process.info["memory_info"].rss
-        for process in psutil.process_iter(["cmdline", "memory_info"])
-        if "-uuid" in (process.info["cmdline"] or ()) and process.info["memory_info"] is not None
-    ]
+    facts = preflight.host_facts(config)
+    problems = preflight.memory_problems(config, facts)
+    if problems:
+        raise ConfigError("configuration", problems)
+    return config.settings(facts)
 
 
 def check_unchangeable(old: Config, new: Config) -> None:
@@ -121,12 +114,15 @@ class Service:
             DynmemError: it could not begin.
         """
         self._config = configuration(self._options)
+        preflight.check(self._config)
         settings = settings_of(self._config)
         state_dir = StateDir(self._config.state_dir)
-        before = state_dir.open()
+        before = state_dir.open(preflight.source(self._options.config))
         if state_dir.problem is not None:
             log.error("nothing is known of the controller before", problem=state_dir.problem)
+        claim = Claim(self._config.libvirt.uri)
         try:
+            claim.take(f"with the state directory {self._config.state_dir}")
             controller = Controller(
                 self._make_hypervisor(self._config),
                 settings,
@@ -141,6 +137,7 @@ class Service:
             )
             await self._work(controller)
         finally:
+            claim.release()
             state_dir.close()
 
     async def _work(self, controller: Controller) -> None:

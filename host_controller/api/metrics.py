@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from host_controller.api.schema import HostView
+from host_controller.api.schema import HostView, PoolView
 from host_controller.api.turns import Turn
 from host_controller.api.views import host_view, status_of
 from host_controller.control.controller import Controller
@@ -147,10 +147,14 @@ HOST_GAUGES: Final[tuple[tuple[Family, Callable[[HostView], Value]], ...]] = tup
     (Family(f"dynmem_host_{name}", "gauge", text), read)
     for name, text, read in (
         ("physical_bytes", "All memory of the host.", lambda h: h.physical_bytes),
-        ("available_bytes", "By the host's own kernel.", lambda h: h.available_bytes),
+        ("ordinary_bytes", "The part of it outside of huge pages.", lambda h: h.ordinary_bytes),
+        ("available_bytes", "Ordinary memory that a program could be given.", lambda h: h.available_bytes),
+        ("others_bytes", "Used by everything but VMs, with a slow fall.", lambda h: h.others_bytes),
         ("capacity_bytes", "What managed VMs may cost.", lambda h: h.capacity_bytes),
         ("reserve_bytes", "Kept for the host.", lambda h: h.reserve_bytes),
+        ("spare_bytes", "The part of it that should be available.", lambda h: h.spare_bytes),
         ("unmanaged_bytes", "Held by VMs that are not managed.", lambda h: h.unmanaged_bytes),
+        ("foreign_bytes", "Held by QEMUs that are not this libvirt's.", lambda h: h.foreign_bytes),
         ("reserved_bytes", "Promised to VMs that are about to start.", lambda h: h.reserved_bytes),
         ("ready_bytes", "Kept free for bursts.", lambda h: h.ready_bytes),
         ("budget_bytes", "What the balance lays out.", lambda h: h.budget_bytes),
@@ -167,6 +171,7 @@ HOST_GAUGES: Final[tuple[tuple[Family, Callable[[HostView], Value]], ...]] = tup
             lambda h: h.overdraft.bytes_now if h.overdraft else 0,
         ),
         ("vm_swap_bytes", "Memory of VMs in the host's swap.", lambda h: h.vm_swap_bytes),
+        ("unread_vms", "VMs whose resident memory cannot be read.", lambda h: len(h.unread)),
         ("emergency", "1 while the host itself is short of memory.", lambda h: int(h.emergency is not None)),
         ("connected", "1 while the hypervisor can be reached.", lambda h: int(h.connected)),
         ("paused", "1 while all management is paused.", lambda h: int(h.paused)),
@@ -185,6 +190,19 @@ BUILD: Final = Family("dynmem_build_info", "gauge", "1, with the controller's ve
 ERRORS: Final = Family("dynmem_host_errors_total", "counter", "Failures of the controller by kind.")
 NOTICES: Final = Family("dynmem_host_notices_total", "counter", "What was worth telling, by topic.")
 VM_COUNT: Final = Family("dynmem_host_vms", "gauge", "Managed VMs that run.")
+POOLS: Final[tuple[tuple[Family, Callable[[PoolView], int]], ...]] = tuple(
+    (Family(f"dynmem_host_huge_{name}", "gauge", text), read)
+    for name, text, read in (
+        ("total_bytes", "Huge pages by their size.", lambda pool: pool.total_bytes),
+        ("free_bytes", "Those in use by nobody.", lambda pool: pool.free_bytes),
+        ("vms_bytes", "Those of managed VMs.", lambda pool: pool.vms_bytes),
+        (
+            "reserved_bytes",
+            "Those promised to VMs that are about to start.",
+            lambda pool: pool.reserved_bytes,
+        ),
+    )
+)
 TURN: Final = Family(
     "dynmem_host_scrape_turn_seconds",
     "gauge",
@@ -196,6 +214,7 @@ FAMILIES: Final = (
     BUILD,
     *(family for family, _ in HOST_GAUGES),
     VM_COUNT,
+    *(family for family, _ in POOLS),
     ERRORS,
     NOTICES,
     TURN,
@@ -261,6 +280,10 @@ class Metrics:
             if value is not None:
                 lines[family].append(f"{family.name} {value}")
         lines[VM_COUNT].append(f"{VM_COUNT.name} {len(self._controller.engine.vms)}")
+        for huge, of in POOLS:
+            lines[huge] += [
+                f'{huge.name}{{page_bytes="{pool.page_bytes}"}} {of(pool)}' for pool in host.pools
+            ]
         if self.longest_turn_seconds is not None:
             lines[TURN].append(f"{TURN.name} {self.longest_turn_seconds:.6f}")
         for family, label, counts in (

@@ -124,6 +124,21 @@ class OverdraftView(View, frozen=True, kw_only=True, gc=False):
     bytes_peak: int
 
 
+class PoolView(View, frozen=True, kw_only=True, gc=False):
+    """Huge pages of one size: VMs in them cost the ordinary memory nothing but QEMU's own."""
+
+    page_bytes: int
+    total_bytes: int
+    free_bytes: int
+    """In use by nobody and promised to no mapping."""
+    vms_bytes: int
+    """RAM of managed VMs."""
+    reserved_bytes: int
+    """Promised to VMs that are about to start."""
+    room_bytes: int
+    """What the next VM can have."""
+
+
 class ReservationView(View, frozen=True, kw_only=True, gc=False):
     """Memory promised to a VM that is about to start."""
 
@@ -146,11 +161,34 @@ class HostView(View, frozen=True, kw_only=True, gc=False):
     """The hypervisor's address, or what is wrong with the way to it."""
     physical_bytes: int | None
     available_bytes: int | None
-    """By the host's own kernel."""
+    """By the host's own kernel, with what goes on demand."""
     capacity_bytes: int
     """What managed VMs and reservations may cost."""
+    capacity_bound: str
+    """What decides the capacity: a formula, the configuration, or a limit on a control group."""
+    capacity_limited: bool
+    """It is less than the formula or the configuration would give."""
+    ordinary_bytes: int | None
+    """The part of physical_bytes that can be ordinary pages: without huge pages and broken ones."""
+    evictable_bytes: int
+    """The part of available_bytes that the kernel calls used: ZFS's cache above its least size."""
+    others_bytes: int
+    """What everything but VMs uses; a fall counts fully after ten minutes."""
+    pools: list["PoolView"]
+    """Huge pages, by size."""
+    unread: dict[str, str]
+    """VMs whose resident memory cannot be read, with the reason, by UUID: no release is believed."""
+    psi_some_percent: float | None
+    """Of the last 10 s, in which some task of the host waited for memory; null: unknown."""
+    psi_full_percent: float | None
     reserve_bytes: int
+    """Kept from VMs: what others use, and a spare."""
+    spare_bytes: int
+    """The part of the reserve that should be available: an emergency is measured by it."""
     unmanaged_bytes: int
+    """RAM of this libvirt's VMs that are not managed."""
+    foreign_bytes: int
+    """Held by QEMUs that are not this libvirt's."""
     reserved_bytes: int
     """Sum of the reservations."""
     ready_bytes: int

@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from host_controller import __version__
 from host_controller.api.schema import (
@@ -14,6 +15,7 @@ from host_controller.api.schema import (
     HostView,
     LimitsView,
     OverdraftView,
+    PoolView,
     ReservationView,
     SampleView,
     Status,
@@ -21,6 +23,7 @@ from host_controller.api.schema import (
 )
 from host_controller.control.admission import Answer
 from host_controller.control.controller import Controller
+from host_controller.core.books.pools import pools
 from host_controller.core.policy.plan import Decision, grow_dead_band
 from host_controller.core.vm.record import Vm
 from host_controller.records.journal import Entry
@@ -44,8 +47,19 @@ def host_view(controller: Controller, configuration_error: str | None = None) ->
         physical_bytes=facts.total_bytes if facts else None,
         available_bytes=facts.available_bytes if facts else None,
         capacity_bytes=ledger.capacity(),
-        reserve_bytes=state.settings.reserve_bytes,
+        capacity_bound=ledger.host.bound,
+        capacity_limited=ledger.host.limited,
+        ordinary_bytes=facts.ordinary_bytes if facts else None,
+        evictable_bytes=facts.evictable_bytes if facts else 0,
+        others_bytes=facts.others_bytes if facts else 0,
+        pools=[PoolView(**asdict(one)) for one in pools(facts, state.vms.values(), ledger.reservations)],
+        unread=dict(facts.unread) if facts else {},
+        psi_some_percent=facts.psi_some_percent if facts else None,
+        psi_full_percent=facts.psi_full_percent if facts else None,
+        reserve_bytes=ledger.host.reserve_bytes,
+        spare_bytes=ledger.host.spare_bytes,
         unmanaged_bytes=ledger.unmanaged_bytes,
+        foreign_bytes=facts.foreign_bytes if facts else 0,
         reserved_bytes=ledger.reserved(),
         ready_bytes=engine.ready_bytes,
         budget_bytes=engine.budget_bytes,

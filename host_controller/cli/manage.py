@@ -51,17 +51,25 @@ def reload(socket: str | None) -> None:
 
 @click.command("check-config")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--offline", is_flag=True, help="Read the file only; ask nothing of this machine.")
 @click.option("--json", "as_json", is_flag=True, help="CheckView of GET /v1/schema.")
-def check_config(file: Path | None, *, as_json: bool) -> None:
+def check_config(file: Path | None, *, offline: bool, as_json: bool) -> None:
     """Read FILE, or /etc/dynmem/dynmem.toml, as `dynmem run` would, and name every mistake.
+
+    What `dynmem run` would refuse on this machine is a mistake too: memory that is not there, an address that
+    is taken, another controller. A controller that runs with this very file is not in its own way.
 
     Exit code 0 when it can be used, 2 when not.
     """
     from host_controller.config import DEFAULT_PATH, ConfigError, load
+    from host_controller.preflight import problems_of, source
 
     path = file or DEFAULT_PATH
     try:
-        load(file)
+        config = load(file)
+        problems = [] if offline else problems_of(config, running_from=source(file))
+        if problems:
+            raise ConfigError(str(path), problems)
     except ConfigError as error:
         if not as_json:
             raise

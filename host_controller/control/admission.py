@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.control.controller import Controller
+from host_controller.core.books.pools import page_size, room_bytes
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
 from host_controller.domain_xml.read import parse_xml, read_domain, size_of
 from host_controller.units import format_size
@@ -32,6 +33,11 @@ class Start:
     name: str
     managed: bool
     need_bytes: int
+    """Of ordinary memory."""
+    huge_page_bytes: int | None = None
+    """The size of the huge pages that its RAM lies in; 0: the host's default; None: in none."""
+    huge_bytes: int = 0
+    """What it needs of their pool."""
 
 
 def read_start(xml: str, overhead_bytes: int) -> Start:
@@ -48,7 +54,10 @@ def read_start(xml: str, overhead_bytes: int) -> Start:
     # Before the start there is no `current` yet, and afterwards it can be above or below what is requested.
     requested = sum(max(size_of(one.find("requested")), size_of(one.find("current"))) for one in devices)
     ram = domain.ram_bytes - domain.virtio_mem_bytes + requested
-    return Start(domain.name, domain.config is not None, ram + overhead_bytes)
+    managed = domain.config is not None
+    if domain.huge_page_bytes is not None:
+        return Start(domain.name, managed, overhead_bytes, domain.huge_page_bytes, ram)
+    return Start(domain.name, managed, ram + overhead_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,9 @@ class Admission:
                     return self._refuse(start, begun)
                 await asyncio.sleep(LOOK_SECONDS)
             now = controller.now()
-            controller.put(Reserve(name, start.need_bytes, now + START_SECONDS))
+            controller.put(
+                Reserve(name, start.need_bytes, now + START_SECONDS, start.huge_page_bytes, start.huge_bytes)
+            )
             self._waiting.discard(name)
             text = f"{name} may start: {format_size(start.need_bytes)} are reserved"
             controller.journal.said("admission", text, now, name=name)
@@ -127,10 +138,20 @@ class Admission:
     def _fits(self, start: Start) -> bool:
         # By the books, also while libvirt cannot be reached: it takes no connections until it has started
         # what starts with the host.
-        return self._controller.settled() and self._room() >= start.need_bytes
+        enough = self._room() >= start.need_bytes and self._pool_room(start) >= start.huge_bytes
+        return self._controller.settled() and enough
 
     def _hopeless(self, start: Start) -> bool:
-        return start.need_bytes > self._controller.engine.ledger.capacity()
+        # Nobody can be made to give huge pages back.
+        missing = start.huge_bytes > self._pool_room(start)
+        return missing or start.need_bytes > self._controller.engine.ledger.capacity()
+
+    def _pool_room(self, start: Start) -> int:
+        """What is free of its huge pages. Without a word of the host's kernel QEMU finds out by itself."""
+        state = self._controller.engine.state
+        if start.huge_page_bytes is None or state.host is None:
+            return start.huge_bytes
+        return room_bytes(start.huge_page_bytes, state.host.facts, state.ledger.reservations)
 
     def _waits(self, start: Start) -> str:
         missing = format_size(max(0, start.need_bytes - self._room()))
@@ -139,6 +160,11 @@ class Admission:
     def _refuse(self, start: Start, begun: float) -> Answer:
         controller = self._controller
         now = controller.now()
+        short = start.huge_bytes - self._pool_room(start)
+        if short > 0:
+            text = self._short_of_pages(start, short)
+            controller.journal.said("admission", text, now, name=start.name)
+            return Answer(start.name, start.huge_bytes, short, now - begun, text)
         missing = max(1, start.need_bytes - max(0, self._room()))
         text = (
             f"{start.name} cannot start: it needs {format_size(start.need_bytes)} and "
@@ -146,6 +172,16 @@ class Admission:
         )
         controller.journal.said("admission", text, now, name=start.name)
         return Answer(start.name, start.need_bytes, missing, now - begun, text)
+
+    def _short_of_pages(self, start: Start, short: int) -> str:
+        host = self._controller.engine.state.host
+        size = page_size(start.huge_page_bytes, None if host is None else host.facts)
+        pages = f"huge pages of {format_size(size)}" if size else "huge pages of the default size"
+        return (
+            f"{start.name} cannot start: it needs {format_size(start.huge_bytes)} in {pages}, and "
+            f"{format_size(short)} of that are missing; reserve more (vm.nr_hugepages, or hugepages=), "
+            "or stop a VM that has some"
+        )
 
     def _holders(self) -> str:
         engine = self._controller.engine

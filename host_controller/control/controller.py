@@ -19,7 +19,6 @@ from host_controller.control.dry_run import DryRun, harmless
 from host_controller.control.greeting import Greeter
 from host_controller.control.guest_notes import GuestNotes
 from host_controller.control.state_dir import Remembered, StateDir, remembered
-from host_controller.core.books.ledger import Reservation
 from host_controller.core.engine import Engine, Event
 from host_controller.core.interface import (
     Command,
@@ -281,7 +280,7 @@ class Controller:
 
     def _go_on_from(self, before: Remembered) -> None:
         for one in before.reservations:
-            self.engine.ledger.reservations[one.name] = Reservation(one.name, one.size_bytes, one.expires)
+            self.engine.ledger.reservations[one.name] = one
         self.paused.update(before.paused)
         self.paused_all = before.paused_all
         self.engine.state.left_standing.update(

@@ -7,7 +7,6 @@ host's monotonic clock, which all controllers of one boot share.
     └── AlreadyRunning      another controller is in charge of this host
 """
 
-import fcntl
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from host_controller.core.books.ledger import Reservation
 from host_controller.core.operations.standstill import Standstill, left_behind
 from host_controller.core.vm.record import LeftPlug
 from host_controller.errors import DynmemError
+from host_controller.host import exclusive
 
 
 class StateError(DynmemError):
@@ -60,36 +60,32 @@ class StateDir:
         self._lock: IO[str] | None = None
         self._saved: Remembered | None = None
 
-    def open(self) -> Remembered:
+    @property
+    def lock_file(self) -> Path:
+        """Held while a controller works with this directory; says which."""
+        return self.path / "dynmem.lock"
+
+    def open(self, source: str = "") -> Remembered:
         """Take charge, and read what the controller before has left. What cannot be read is left out.
+
+        source: where our configuration comes from; it is written into the lock for whoever asks.
 
         Raises:
             AlreadyRunning: with the process that holds the lock.
             StateError: the directory cannot be made or written.
         """
-        file = self.path / "dynmem.lock"
         try:
             self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
-            lock = file.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise StateError(
-                f"{file}: {error.strerror}", hint="run as root, or name another --state-dir"
-            ) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read(100).strip() or "somebody else"
-            lock.close()
+            self._lock = exclusive.lock(self.lock_file, f"pid {os.getpid()}\n{source}\n")
+        except exclusive.Held as held:
             raise AlreadyRunning(
-                f"another controller is in charge of this host: {holder} holds {file}",
+                f"another controller is in charge of this host: {held} holds {self.lock_file}",
                 hint="stop it first: systemctl stop dynmem, or end that process",
             ) from None
-        lock.seek(0)
-        lock.truncate()
-        lock.write(f"pid {os.getpid()}\n")
-        lock.flush()
-        self._lock = lock
+        except OSError as error:
+            raise StateError(
+                f"{self.lock_file}: {error.strerror}", hint="run as root, or name another --state-dir"
+            ) from None
         self._saved = self._read()
         return self._saved
 

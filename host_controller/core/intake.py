@@ -8,6 +8,7 @@ from typing import Final
 from agent import wire
 from host_controller.core import interface as hv
 from host_controller.core.books import charge as books
+from host_controller.core.books.capacity import why_smaller
 from host_controller.core.books.ledger import Reservation
 from host_controller.core.model import BalloonStats, Growth, RunState
 from host_controller.core.operations.standstill import Stage, Standstill
@@ -63,14 +64,21 @@ class Intake:
 
     @_on_host.register
     def _(self, event: hv.HostSampled, now: float) -> None:
-        if event.facts.unmanaged_bytes > self.state.ledger.unmanaged_bytes:
-            self.state.last_cause = "unmanaged VMs hold more"
+        before = self.state.host.facts if self.state.host else None
         self.state.host = event
+        self._measure(why_smaller(before, event.facts))
         emergency = self.state.emergency
-        if emergency.observe(event.facts, self.state.settings.reserve_bytes):
+        if emergency.observe(event.facts, self.state.ledger.host.spare_bytes):
             text = f"emergency: {emergency.cause}" if emergency.cause else "the emergency is over"
             self.state.notice(now, "emergency", None, text)
-        self.state.ledger.unmanaged_bytes = event.facts.unmanaged_bytes
+        known = {} if before is None else dict(before.unread)
+        for uuid, why in event.facts.unread:
+            vm = self.state.vms.get(uuid)
+            if vm is not None and uuid not in known:
+                text = (
+                    f"what {vm.name} holds cannot be read, so nothing that it gives back is believed: {why}"
+                )
+                self.state.notice(now, "unread", vm, text)
 
     @_on_host.register
     def _(self, event: hv.ConnectionChanged, now: float) -> None:
@@ -80,11 +88,15 @@ class Intake:
 
     @_on_host.register
     def _(self, event: SettingsChanged, now: float) -> None:
-        if event.settings.capacity_bytes < self.state.settings.capacity_bytes:
-            self.state.last_cause = "capacity was lowered"
         self.state.settings = event.settings
-        self.state.ledger.settings = event.settings
+        self._measure("capacity was lowered")
         self.state.dirty.update(self.state.vms)
+
+    def _measure(self, cause: str) -> None:
+        """The capacity follows the host and the settings; if it falls, overdrafts come from that."""
+        facts = self.state.host.facts if self.state.host else None
+        if self.state.ledger.measure(self.state.settings, facts) > 0:
+            self.state.last_cause = cause
 
     @_on_host.register
     def _(self, event: MakeRoom, now: float) -> None:
@@ -93,7 +105,9 @@ class Intake:
     @_on_host.register
     def _(self, event: Reserve, now: float) -> None:
         self.state.ledger.room_wanted.pop(event.name, None)
-        self.state.ledger.reservations[event.name] = Reservation(event.name, event.size_bytes, event.expires)
+        self.state.ledger.reservations[event.name] = Reservation(
+            event.name, event.size_bytes, event.expires, event.huge_page_bytes, event.huge_bytes
+        )
 
     @_on_host.register
     def _(self, event: Release, now: float) -> None:

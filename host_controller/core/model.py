@@ -114,6 +114,8 @@ class VmConfig:
     pinned: str | None = None
     """Why ballooned pages do not come back to the host (`VFIO`, `locked`, `huge pages`,
     `deflate-on-oom`), or None when they do."""
+    huge_page_bytes: int | None = None
+    """The size of the huge pages that its RAM lies in; 0: the host's default; None: ordinary memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,16 +188,56 @@ class GuestFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class HugePool:
+    """The host's huge pages of one size: reserved for whoever asks for them, and nobody's ordinary memory."""
+
+    page_bytes: int
+    total_bytes: int
+    """All that there are, surplus ones included."""
+    free_bytes: int
+    """Neither in use nor promised to a mapping that has not touched them yet."""
+    growable_bytes: int = 0
+    """Surplus pages that the kernel may still make of ordinary memory (nr_overcommit_hugepages)."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostFacts:
     """What the host's own kernel says."""
 
     at: float
     total_bytes: int
+    """MemTotal: what is online now, huge pages included."""
     available_bytes: int
+    """What a new program can be given, what goes on demand (ZFS ARC) included."""
     vm_swap_bytes: int = 0
     """Pages of VMs that lie in host swap: an alarm, never a resource."""
     unmanaged_bytes: int = 0
-    """Held by VMs that are not ours: their RAM, whole."""
+    """RAM of this libvirt's VMs that are not managed, whole."""
+    foreign_bytes: int = 0
+    """What QEMUs hold that are not this libvirt's: another one's, Incus's, Proxmox's, a container's."""
+    evictable_bytes: int = 0
+    """The part of available_bytes that MemAvailable does not show."""
+    ordinary_bytes: int | None = None
+    """The part of total_bytes without huge pages and broken ones. None: not told."""
+    others_bytes: int = 0
+    """What everything but VMs uses; a fall counts fully after ten minutes."""
+    pools: tuple[HugePool, ...] = ()
+    default_huge_page_bytes: int | None = None
+    """The size of the huge pages that who names no size gets. None: unknown."""
+    limit_bytes: int | None = None
+    """What a limit on a control group above the VMs leaves them; None without one."""
+    limited_by: str = ""
+    """That control group, for people."""
+    psi_some_percent: float | None = None
+    """/proc/pressure/memory, `some avg10`: share of the last 10 s in which somebody waited. None: unknown."""
+    psi_full_percent: float | None = None
+    """`full avg10`: in which nobody who could work did."""
+    swap_in_bytes: int | None = None
+    """Read from swap since boot, by anybody. None: unknown."""
+    swap_out_bytes: int | None = None
+    """Written to swap since boot, by anybody."""
+    unread: tuple[tuple[str, str], ...] = ()
+    """UUIDs of VMs whose resident memory cannot be read, with the reason: no release is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +245,12 @@ class Settings:
     """The controller's part of the configuration that decisions depend on."""
 
     capacity_bytes: int
-    """What VMs may cost in sum: physical memory less the host's reserve, or a configured figure."""
+    """What VMs may cost in sum: as configured, or as the host was when it was worked out."""
     reserve_bytes: int = 0
+    capacity_follows: bool = False
+    """capacity_bytes is worked out anew from each reading of the host (books/capacity.py)."""
+    reserve_follows: bool = False
+    """So is reserve_bytes."""
     keep_ready_bytes: int | None = None
     """Memory kept free for bursts; None works it out from how fast demand grows."""
     shrink_after_seconds: float = 60.0

@@ -35,6 +35,8 @@ class Reserve:
     name: str
     size_bytes: int
     expires: float
+    huge_page_bytes: int | None = None
+    huge_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,46 @@ def swap(host: HostSurvey) -> Finding:
     return Finding("host swap", "ok", used)
 
 
+def resident_memory(host: HostSurvey) -> Finding:
+    """What VMs hold can be read, so that what they give back is believed."""
+    unread = (host.controller or {}).get("unread") or {}
+    if not unread:
+        return Finding("resident memory", "ok", "can be read of every VM")
+    why = next(iter(unread.values()))
+    found = f"of {len(unread)} VMs it cannot be read: nothing that they give back is believed. {why}"
+    remedy = "run dynmem as root or with CAP_SYS_PTRACE, on the machine and in the namespaces of libvirt"
+    return Finding("resident memory", "problem", found, remedy)
+
+
+def capacity(host: HostSurvey) -> Finding:
+    """What decides how much VMs may have."""
+    about = host.controller or {}
+    bound = str(about.get("capacity_bound") or "")
+    if not about.get("capacity_limited"):
+        return Finding("capacity", "ok", bound or "not known without a controller")
+    found = f"VMs may have {format_size(about['capacity_bytes'])}: bounded by {bound}"
+    remedy = "raise that limit (systemctl set-property), or lower [host] capacity to what is meant"
+    return Finding("capacity", "note", found, remedy)
+
+
+def huge_pages(host: HostSurvey) -> Finding:
+    """Huge pages are there for somebody."""
+    pools = (host.controller or {}).get("pools") or []
+    idle = [one for one in pools if one["free_bytes"] and not one["vms_bytes"] and not one["reserved_bytes"]]
+    if not pools:
+        return Finding("huge pages", "ok", "none are reserved")
+    if idle:
+        size = sum(one["free_bytes"] for one in idle)
+        found = (
+            f"{format_size(size)} lie in huge pages that no managed VM uses, and no other VM can have them"
+        )
+        return Finding(
+            "huge pages", "note", found, "sysctl vm.nr_hugepages, or hugepages= at boot, to give them back"
+        )
+    texts = [f"{format_size(one['total_bytes'])} of {format_size(one['page_bytes'])}" for one in pools]
+    return Finding("huge pages", "ok", ", ".join(texts))
+
+
 def memmap_on_memory(host: HostSurvey) -> Finding:
     """Only worth knowing on a host that is itself a VM with hot-added memory."""
     if host.memmap_on_memory is None:
@@ -132,6 +172,9 @@ CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
     paused,
     overcommit,
     swap,
+    capacity,
+    resident_memory,
+    huge_pages,
     memmap_on_memory,
     ksm,
     khugepaged,

@@ -38,6 +38,10 @@ NO_BALLOON: Final = "no balloon"
 NO_HOT_ADD: Final = ("microvm", "isapc", "xenfv", "xenpv", "s390-ccw", "none")
 """Machine types without pc-dimm slots (ACPI memory hot plug)."""
 
+LARGEST_ORDINARY_PAGE_BYTES: Final = 64 * KIB
+"""A kernel's own page size is no huge page to libvirt: 4 KiB, on some machines 16 or 64."""
+MOST_NODES: Final = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Ours:
@@ -71,6 +75,10 @@ class DomainView:
     channel_alias: str | None
     """Alias of our channel; None when the domain has none."""
     stats_period: int
+    huge_page_bytes: int | None = None
+    """As VmConfig.huge_page_bytes; known of unmanaged domains too."""
+    owner: int | None = None
+    """User id as which libvirt runs its QEMU; None where the XML does not say it."""
 
     @property
     def ram_bytes(self) -> int:
@@ -123,6 +131,7 @@ def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
                 (_target_size(one, "block") for one in virtio), default=VIRTIO_MEM_BLOCK_BYTES
             ),
             pinned=pinned_by(root),
+            huge_page_bytes=huge_page_size(root),
         )
         if channel_alias is None:
             problems.append(f"there is no channel {wire.PORT_NAME}: no agent can be heard")
@@ -156,6 +165,8 @@ def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
         virtio_mem_requested_bytes=sum(_target_size(one, "requested") for one in virtio),
         channel_alias=channel_alias,
         stats_period=_integer(None if balloon is None else balloon.find("stats"), "period"),
+        huge_page_bytes=huge_page_size(root),
+        owner=_owner(root),
     )
 
 
@@ -210,6 +221,26 @@ def pinned_by(root: Element) -> str | None:
     if balloon.get("autodeflate") == "on":
         return "deflate-on-oom"
     return None
+
+
+def huge_page_size(root: Element) -> int | None:
+    """The size of the huge pages that all guest RAM lies in; 0: the host's default size; None: in none.
+
+    None also where only a part lies in huge pages, or parts in several sizes: such a VM is charged as if all
+    of it were ordinary memory, which is rather too much than too little.
+    """
+    huge = root.find("./memoryBacking/hugepages")
+    if huge is None:
+        return None
+    pages = huge.findall("page")
+    if not pages:
+        return 0
+    sizes = {size_of(one, attribute="size") for one in pages}
+    cells = len(root.findall("./cpu/numa/cell"))
+    whole = any(one.get("nodeset") is None for one in pages) or _all_nodes(pages, cells)
+    if len(sizes) > 1 or not whole or not max(sizes) > LARGEST_ORDINARY_PAGE_BYTES:
+        return None
+    return sizes.pop()
 
 
 def hot_add_problem(root: Element) -> str | None:
@@ -316,6 +347,25 @@ def _integer(element: Element | None, attribute: str) -> int:
         return 0 if element is None else int(element.get(attribute, "0"))
     except ValueError:
         return 0
+
+
+def _owner(root: Element) -> int | None:
+    """Libvirt writes `+uid:+gid` into the live XML of what it runs as somebody else."""
+    user = (root.findtext("./seclabel[@model='dac']/label") or "").partition(":")[0]
+    return int(user[1:]) if user[:1] == "+" and user[1:].isdecimal() else None
+
+
+def _all_nodes(pages: list[Element], cells: int) -> bool:
+    """Whether nodesets like `0-2,4,^1` cover every guest node."""
+    covered: set[int] = set()
+    for text in (one.get("nodeset", "") for one in pages):
+        for part in text.split(","):
+            first, _, last = part.strip().removeprefix("^").partition("-")
+            if not first.isdecimal() or (last and not last.isdecimal()):
+                return False
+            nodes = set(range(int(first), min(int(last or first), MOST_NODES) + 1))
+            covered = covered - nodes if part.strip().startswith("^") else covered | nodes
+    return set(range(max(1, cells))) <= covered
 
 
 def _alias(device: Element) -> str:

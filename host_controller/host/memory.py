@@ -1,31 +1,82 @@
-"""What the host's own kernel says of its memory, from /proc."""
+"""What the host's own kernel says of its memory, from /proc and /sys.
+
+One reading is a `Memory`: which part can be ordinary pages, what is available of that, the pools of huge
+pages beside it, and how hard the kernel is pressed. A file that is not there means "unknown", never an error;
+only /proc/meminfo must be readable.
+"""
 
 import os
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from host_controller.core.model import HostFacts
-from host_controller.units import KIB, MIB
+from agent import evictable
+from host_controller.core.model import HugePool
+from host_controller.units import KIB
 
-PROC: Final = Path("/proc")
-MEMINFO: Final = PROC / "meminfo"
+MEMINFO: Final = Path("/proc/meminfo")
+HUGE_PAGES: Final = "sys/kernel/mm/hugepages"
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
-RESERVE_FLOOR_BYTES: Final = 512 * MIB
-RESERVE_SHARE: Final = 32
-RESERVE_LARGEST_SHARE: Final = 2
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One reading of the host's memory."""
+
+    total_bytes: int
+    """MemTotal: what is online now."""
+    ordinary_bytes: int
+    """The part of it that can be ordinary pages: without huge pages of any size, and without broken ones."""
+    available_bytes: int
+    """Of the ordinary part, with what goes on demand and MemAvailable does not show."""
+    evictable_bytes: int = 0
+    """That addition."""
+    pools: tuple[HugePool, ...] = ()
+    default_huge_page_bytes: int | None = None
+    psi_some_percent: float | None = None
+    psi_full_percent: float | None = None
+    swap_in_bytes: int | None = None
+    swap_out_bytes: int | None = None
+    merged_bytes: int = 0
+    """What KSM saves: counted by every process that shares it, and there once."""
+
+    @property
+    def used_bytes(self) -> int:
+        """Ordinary memory that is in use and would not go on demand."""
+        return max(0, self.ordinary_bytes - self.available_bytes)
 
 
-def default_reserve_bytes(total_bytes: int, others_bytes: int) -> int:
-    """What is kept from VMs when nothing is configured.
+def read_memory(root: Path = Path("/"), meminfo: Path | None = None) -> Memory:
+    """Read it now. `root` stands for /; `meminfo` replaces its /proc/meminfo (rehearsals).
 
-    512 MiB for the kernel and its bursts, 1/32 of memory for page structures (1/64) and as much again
-    for page tables and slabs that grow with it, and what processes other than VMs use now; half of memory at
-    most, so that a small machine can still run something.
+    Raises:
+        OSError, KeyError: /proc/meminfo cannot be read, or has no MemTotal.
     """
-    wanted = RESERVE_FLOOR_BYTES + total_bytes // RESERVE_SHARE + max(0, others_bytes)
-    return min(wanted, total_bytes // RESERVE_LARGEST_SHARE)
+    memory = read_meminfo((meminfo or root / "proc/meminfo").read_text())
+    total = memory["MemTotal"]
+    arcstats = _bytes(root / evictable.ARCSTATS)
+    pools = read_pools(root)
+    # Broken pages were taken out of use for good, and MemTotal still counts them.
+    ordinary = max(0, total - _huge_bytes(memory, pools) - memory.get("HardwareCorrupted", 0))
+    shown = evictable.available_bytes(memory)
+    available = min(evictable.available_bytes(memory, arcstats), ordinary)
+    some, full = read_pressure(_bytes(root / "proc/pressure/memory").decode(errors="replace"))
+    swap = _counters(_bytes(root / "proc/vmstat"), ("pswpin", "pswpout"))
+    merged = _number(root / "sys/kernel/mm/ksm/pages_sharing")
+    page = PAGE_BYTES
+    return Memory(
+        total_bytes=total,
+        ordinary_bytes=ordinary,
+        available_bytes=available,
+        evictable_bytes=max(0, available - shown),
+        pools=pools,
+        default_huge_page_bytes=memory.get("Hugepagesize"),
+        psi_some_percent=some,
+        psi_full_percent=full,
+        swap_in_bytes=None if swap[0] is None else swap[0] * page,
+        swap_out_bytes=None if swap[1] is None else swap[1] * page,
+        merged_bytes=merged * page,
+    )
 
 
 def read_meminfo(text: str) -> dict[str, int]:
@@ -39,26 +90,65 @@ def read_meminfo(text: str) -> dict[str, int]:
     return found
 
 
-def host_facts(
-    now: float, *, vm_swap_bytes: int = 0, unmanaged_bytes: int = 0, meminfo: Path = MEMINFO
-) -> HostFacts:
-    """The host's memory now."""
-    memory = read_meminfo(meminfo.read_text())
-    return HostFacts(
-        at=now,
-        total_bytes=memory["MemTotal"],
-        available_bytes=memory["MemAvailable"],
-        vm_swap_bytes=vm_swap_bytes,
-        unmanaged_bytes=unmanaged_bytes,
+def read_pools(root: Path = Path("/")) -> tuple[HugePool, ...]:
+    """The pools of huge pages that have pages or may grow some, the smallest pages first."""
+    try:
+        directories = sorted((root / HUGE_PAGES).iterdir())
+    except OSError:
+        return ()
+    found = []
+    for directory in directories:
+        size = directory.name.removeprefix("hugepages-").removesuffix("kB")
+        if not size.isdigit():
+            continue
+        page = int(size) * KIB
+        pages = _number(directory / "nr_hugepages")
+        surplus = _number(directory / "surplus_hugepages")
+        growable = max(0, _number(directory / "nr_overcommit_hugepages") - surplus)
+        if pages or growable:
+            free = _number(directory / "free_hugepages") - _number(directory / "resv_hugepages")
+            found.append(HugePool(page, pages * page, max(0, free) * page, growable * page))
+    return tuple(sorted(found, key=lambda pool: pool.page_bytes))
+
+
+def read_pressure(text: str) -> tuple[float | None, float | None]:
+    """`some` and `full` of a pressure file: percent of the last 10 s; None where it does not say."""
+    found: dict[str, float] = {}
+    for line in filter(str.strip, text.splitlines()):
+        kind, *figures = line.split()
+        for figure in figures:
+            name, _, value = figure.partition("=")
+            if name == "avg10":
+                try:
+                    found[kind] = float(value)
+                except ValueError:
+                    continue
+    return found.get("some"), found.get("full")
+
+
+def _huge_bytes(memory: dict[str, int], pools: tuple[HugePool, ...]) -> int:
+    """Memory in huge pages of any size. Before Linux 4.20 meminfo tells only the default size's number."""
+    told = memory.get("Hugetlb")
+    if told is not None:
+        return told
+    default = memory.get("HugePages_Total", 0) * memory.get("Hugepagesize", 0)
+    return max(default, sum(pool.total_bytes for pool in pools))
+
+
+def _counters(vmstat: bytes, names: tuple[str, ...]) -> list[int | None]:
+    found = dict(
+        line.split(maxsplit=1) for line in vmstat.decode(errors="replace").splitlines() if " " in line
     )
+    return [int(found[name]) if found.get(name, "").isdigit() else None for name in names]
 
 
-def others_bytes(vm_resident_bytes: Iterable[int], *, proc: Path = PROC) -> int:
-    """What everything but the VMs uses: the host's used memory less what its QEMU processes hold."""
-    memory = read_meminfo((proc / "meminfo").read_text())
-    return max(0, memory["MemTotal"] - memory["MemAvailable"] - sum(vm_resident_bytes))
+def _number(path: Path) -> int:
+    text = _bytes(path).strip()
+    return int(text) if text.isdigit() else 0
 
 
-def physical_memory_bytes(proc: Path = PROC) -> int:
-    """All memory of the host."""
-    return read_meminfo((proc / "meminfo").read_text())["MemTotal"]
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -3,27 +3,26 @@
 A release that a guest claims counts only once the resident memory here agrees with it.
 """
 
-import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from host_controller.host.memory import PROC
+from host_controller.host import proc as processes
+from host_controller.host.identity import Identity
+from host_controller.host.proc import PROC
 from host_controller.units import KIB
-
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 UNCHANGED_BYTES: Final = 256 * KIB
 """QEMU's own allocations move its resident size by less without anything having happened."""
 SMAPS_MAX_AGE_SECONDS: Final = 30.0
 SMAPS_COST_SHARE: Final = 20
 """smaps walks page tables with the process's memory lock held: at most one part in 20 of the time."""
-SCAN_SECONDS: Final = 0.25
-"""/proc is searched for new QEMU processes at most this often."""
+UNREAD_SECONDS: Final = 10.0
+"""A VM that starts or ends has no process that can be read for a moment; later somebody must be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,67 +98,6 @@ def resident_of(mappings: Sequence[Mapping], ram_blocks: Sequence[int]) -> Resid
     return Resident(guest, overhead, swap, identified=True, huge_bytes=huge)
 
 
-def resident(pid: int, ram_blocks: Sequence[int], *, proc: Path = PROC) -> Resident:
-    """What a QEMU process holds, by smaps. Cost grows with what is resident.
-
-    Raises:
-        OSError: the process has ended, or may not be looked at.
-    """
-    return resident_of(read_smaps((proc / str(pid) / "smaps").read_bytes()), ram_blocks)
-
-
-def process_resident_bytes(pid: int, *, proc: Path = PROC) -> int:
-    """All of a process that is resident, from statm: 20 µs, and never less than its guest memory."""
-    return int((proc / str(pid) / "statm").read_bytes().split()[1]) * PAGE_BYTES
-
-
-class Processes:
-    """QEMU processes by the UUID of their VM, as libvirt starts them (`-uuid UUID`)."""
-
-    def __init__(self, proc: Path = PROC) -> None:
-        self._proc = proc
-        self._found: dict[str, tuple[int, str]] = {}
-        self._scanned_at = -SCAN_SECONDS
-
-    def find(self, uuid: str) -> int | None:
-        """The process of a VM, or None. A recycled pid is not taken for it: its start time differs."""
-        known = self._found.get(uuid)
-        if known is not None and self._started(known[0]) == known[1]:
-            return known[0]
-        self._found.pop(uuid, None)
-        now = time.monotonic()
-        if now - self._scanned_at >= SCAN_SECONDS:
-            self._scanned_at = now
-            self._found = dict(self._scan())
-        known = self._found.get(uuid)
-        return None if known is None else known[0]
-
-    def _scan(self) -> Iterable[tuple[str, tuple[int, str]]]:
-        for entry in os.scandir(self._proc):
-            if not entry.name.isdigit():
-                continue
-            pid = int(entry.name)
-            try:
-                arguments = (self._proc / entry.name / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue  # it has ended
-            if b"-uuid" not in arguments[:-1]:
-                continue
-            uuid = arguments[arguments.index(b"-uuid") + 1].decode(errors="replace").lower()
-            started = self._started(pid)
-            if started is not None:
-                yield uuid, (pid, started)
-
-    def _started(self, pid: int) -> str | None:
-        try:
-            stat = (self._proc / str(pid) / "stat").read_text()
-        except OSError:
-            return None
-        # The name, in parentheses, may hold anything; field 22 is the start time in ticks.
-        fields = stat.rpartition(")")[2].split()
-        return None if fields[0] == "Z" else fields[19]
-
-
 @dataclass(slots=True)
 class _Last:
     pid: int
@@ -168,6 +106,10 @@ class _Last:
     at: float
     cost_seconds: float
     resident: Resident
+
+
+class Unread(Exception):  # noqa: N818 # read as what happened
+    """Nothing can be said of what a VM holds; the text says why, for people."""
 
 
 class ResidentMeter:
@@ -179,19 +121,46 @@ class ResidentMeter:
     counts as the guest's and a shrinking is not believed yet: never less than what is true.
     """
 
-    def __init__(self, proc: Path = PROC) -> None:
+    def __init__(self, identity: Identity, proc: Path = PROC) -> None:
         self._proc = proc
-        self._processes = Processes(proc)
+        self._identity = identity
         self._last: dict[str, _Last] = {}
+        self._failing: dict[str, tuple[float, str]] = {}
+        """VMs that could not be read, since when, and why."""
 
-    def read(self, uuid: str, ram_blocks: tuple[int, ...]) -> Resident | None:
-        """What the VM holds; None when its process is not found or may not be read."""
+    def read(self, uuid: str, ram_blocks: tuple[int, ...], owner: int | None = None) -> Resident | None:
+        """What the VM holds; None when its process is not found or may not be read.
+
+        owner: the user id as which libvirt says that it runs, where it says so.
+        """
         try:
-            pid = self._processes.find(uuid)
-            if pid is None:
-                self._last.pop(uuid, None)
-                return None
-            total = process_resident_bytes(pid, proc=self._proc)
+            found = self._read(uuid, ram_blocks, owner)
+        except Unread as why:
+            since, _ = self._failing.get(uuid, (time.monotonic(), ""))
+            self._failing[uuid] = (since, str(why))
+            return None
+        self._failing.pop(uuid, None)
+        return found
+
+    def unread(self) -> dict[str, str]:
+        """The VMs of which nothing could be learnt for a while, with the reason, by UUID."""
+        now = time.monotonic()
+        return {
+            uuid: why for uuid, (since, why) in list(self._failing.items()) if now - since >= UNREAD_SECONDS
+        }
+
+    def forget(self, uuid: str) -> None:
+        """The VM has stopped."""
+        self._last.pop(uuid, None)
+        self._failing.pop(uuid, None)
+
+    def _read(self, uuid: str, ram_blocks: tuple[int, ...], owner: int | None) -> Resident:
+        pid = self._identity.find(uuid, owner)
+        if pid is None:
+            self._last.pop(uuid, None)
+            raise Unread(self._identity.why_not(uuid))
+        try:
+            total = processes.resident_bytes(pid, self._proc)
             now = time.monotonic()
             last = self._last.get(uuid)
             if last is not None and last.pid == pid and last.blocks == ram_blocks:
@@ -202,13 +171,14 @@ class ResidentMeter:
                 if age < SMAPS_COST_SHARE * last.cost_seconds:
                     known = last.resident
                     return replace(known, guest_bytes=known.guest_bytes + max(0, moved))
-            found = resident(pid, ram_blocks, proc=self._proc)
+            mappings = read_smaps((self._proc / str(pid) / "smaps").read_bytes())
             done = time.monotonic()
-        except OSError:
-            return None
+        except PermissionError:
+            raise Unread(f"/proc/{pid}/smaps may not be read: CAP_SYS_PTRACE is missing") from None
+        except OSError as error:
+            raise Unread(f"/proc/{pid}/smaps: {error.strerror}") from None
+        if not mappings:
+            raise Unread(f"/proc/{pid}/smaps says nothing: the process is ending, or it is in another format")
+        found = resident_of(mappings, ram_blocks)
         self._last[uuid] = _Last(pid, ram_blocks, total, done, done - now, found)
         return found
-
-    def forget(self, uuid: str) -> None:
-        """The VM has stopped."""
-        self._last.pop(uuid, None)

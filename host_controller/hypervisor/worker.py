@@ -49,6 +49,7 @@ FIRST_PROBE_SECONDS: Final = 1.0
 LAST_PROBE_SECONDS: Final = 30.0
 EVENT_SECONDS: Final = 0.2
 """From a domain's being found stopped to the event that says why, at most; it comes within milliseconds."""
+SETTLE_SECONDS: Final = 10.0
 STATS_PERIOD_SECONDS: Final = 1
 FAILURES_TO_TELL: Final = 3
 """Openings of a port that fail in a row, 0.5, 1 and 2 s apart."""
@@ -100,6 +101,7 @@ class VmWorker:
         self.job: str | None = None
         self.resident: Resident | None = None
         self.timed_out_at: float | None = None
+        self._began = time.monotonic()
         self._booted = booted
         self._absent_since: float | None = None
         self._managed = False
@@ -126,6 +128,11 @@ class VmWorker:
         self.task = self._loop.create_task(self._run(), name=f"vm {uuid}")
 
     # --- told from outside, in the loop ---
+
+    @property
+    def settled(self) -> bool:
+        """It was looked into, or could not be for so long that this is how it stays."""
+        return self.view is not None or time.monotonic() - self._began >= SETTLE_SECONDS
 
     @property
     def managed(self) -> bool:
@@ -346,7 +353,9 @@ class VmWorker:
         sample = calls.sample(connection, self.uuid)
         view = self.view
         # After the balloon: a resident size that agrees with a claim must be newer than the claim.
-        resident = self._meter.read(self.uuid, view.ram_blocks) if self._meter and view else None
+        resident = None
+        if self._meter is not None and view is not None:
+            resident = self._meter.read(self.uuid, view.ram_blocks, view.owner)
         return sample, resident
 
     def _tell_sample(self, sample: calls.Sample, resident: Resident | None) -> None:

@@ -42,7 +42,7 @@ from host_controller.core.interface import (
 from host_controller.core.model import Growth, Limits, RunState, Trust
 from host_controller.domain_xml.edit import metadata_element
 from host_controller.domain_xml.read import NAMESPACE, PREFIX
-from host_controller.host.qemu_process import Processes
+from host_controller.host.identity import Identity
 from host_controller.units import MIB
 from lab.domain import GuestSpec
 from lab.guest import Guest
@@ -273,7 +273,7 @@ async def test_six_stopped_qemus_do_not_hold_up_a_healthy_vm(session: Session) -
             watch.hypervisor.submit(SetPace(vm, 0.1))
         for vm in vms.values():
             await watch.until(ResidentSampled, _of(vm))
-        pids = [_pid(vms[name]) for name in names]
+        pids = [_pid(session, vms[name]) for name in names]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
         try:
@@ -311,7 +311,7 @@ async def test_the_adapter_stops_though_a_vm_hangs_and_leaves_nothing_behind(ses
             async with watching(session.uri) as watch:
                 vm = (await watch.vm("vm")).vm
                 await watch.until(ResidentSampled, _of(vm))
-                pid = _pid(vm)
+                pid = _pid(session, vm)
                 os.kill(pid, signal.SIGSTOP)
                 watch.submit(SetTarget, vm, 120 * MIB)
                 await watch.until(CommandDone, _ticket(1), limit=5)
@@ -336,7 +336,7 @@ async def test_a_libvirtd_that_goes_away_is_told_and_found_again(lab: Lab) -> No
     try:
         async with watching(session.uri) as watch:
             stays, leaves = (await watch.vm("stays")).vm, (await watch.vm("leaves")).vm
-            pid = _pid(leaves)
+            pid = _pid(session, leaves)
             await asyncio.to_thread(session.stop)
             lost = time.monotonic()
             await watch.until(ConnectionChanged, lambda event: not event.up)
@@ -490,8 +490,8 @@ def _ticket(number: int) -> Callable[[CommandDone], bool]:
     return lambda done: done.ticket == number
 
 
-def _pid(vm: str) -> int:
-    pid = Processes().find(vm)
+def _pid(session: Session, vm: str) -> int:
+    pid = Identity(session.uri).find(vm)
     assert pid is not None
     return pid
 

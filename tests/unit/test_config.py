@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from host_controller.config import ConfigError, load, parse
+from host_controller.core.model import HostFacts, HugePool
 from host_controller.units import GIB, MIB
 
 
@@ -32,19 +33,41 @@ def test_sizes_and_durations_are_written_as_people_write_them() -> None:
 
 
 def test_capacity_is_physical_memory_less_the_reserve_unless_it_is_configured() -> None:
-    default = parse(b"").settings(physical_bytes=16 * GIB, default_reserve_bytes=2 * GIB)
+    host = HostFacts(0.0, 16 * GIB, 15 * GIB, ordinary_bytes=16 * GIB, others_bytes=GIB)
+    default = parse(b"").settings(host)
     assert (default.capacity_bytes, default.reserve_bytes) == (14 * GIB, 2 * GIB)
-    reserved = parse(b'[host]\nreserve = "4GiB"').settings(
-        physical_bytes=16 * GIB, default_reserve_bytes=2 * GIB
-    )
+    assert (default.capacity_follows, default.reserve_follows) == (True, True)
+    reserved = parse(b'[host]\nreserve = "4GiB"').settings(host)
     assert (reserved.capacity_bytes, reserved.reserve_bytes) == (12 * GIB, 4 * GIB)
-    lab = parse(b'[host]\ncapacity = "1GiB"').settings(physical_bytes=16 * GIB, default_reserve_bytes=2 * GIB)
+    assert (reserved.capacity_follows, reserved.reserve_follows) == (True, False)
+    lab = parse(b'[host]\ncapacity = "1GiB"').settings(host)
     assert (lab.capacity_bytes, lab.reserve_bytes) == (GIB, 2 * GIB)
+    assert (lab.capacity_follows, lab.reserve_follows) == (False, True)
 
 
-def test_a_reserve_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"host\.reserve"):
-        parse(b'[host]\nreserve = "16GiB"').settings(physical_bytes=16 * GIB, default_reserve_bytes=0)
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('reserve = "16GiB"', "host.reserve"),
+        ('reserve = "600GiB"', "host.reserve"),
+        ('capacity = "600GiB"', "host.capacity"),
+        ('capacity = "17GiB"', "host.capacity"),
+        ('keep_ready = "17GiB"', "host.keep_ready"),
+        ('overhead_floor = "17GiB"', "host.overhead_floor"),
+    ],
+)
+def test_what_the_host_does_not_have_is_refused_with_what_it_has(text: str, key: str) -> None:
+    pools = (HugePool(2 * MIB, 8 * GIB, 0),)
+    host = HostFacts(0.0, 24 * GIB, 15 * GIB, ordinary_bytes=16 * GIB, pools=pools)
+    (problem,) = parse(f"[host]\n{text}".encode()).problems_on(host)
+    assert problem.key == key
+    assert "the host has 16 GiB beside 8 GiB in huge pages" in problem.allowed
+
+
+def test_what_the_host_has_is_accepted() -> None:
+    host = HostFacts(0.0, 16 * GIB, 15 * GIB, ordinary_bytes=16 * GIB)
+    for text in ('capacity = "16GiB"', 'reserve = "15GiB"', 'keep_ready = "4GiB"', ""):
+        assert not parse(f"[host]\n{text}".encode()).problems_on(host)
 
 
 def test_all_mistakes_are_named_with_what_was_found_and_what_is_allowed() -> None:

@@ -61,6 +61,11 @@ def test_every_figure_is_there_in_base_units_per_vm_and_for_the_host() -> None:
                 "dynmem_vm_psi_some_seconds_total",
                 "dynmem_vm_goal_bytes",
                 "dynmem_host_scrape_turn_seconds",  # of the scrape before
+                "dynmem_host_ordinary_bytes",  # this and huge pages: of a host that tells them
+                "dynmem_host_huge_total_bytes",
+                "dynmem_host_huge_free_bytes",
+                "dynmem_host_huge_vms_bytes",
+                "dynmem_host_huge_reserved_bytes",
             }
             assert "dynmem_host_scrape_turn_seconds" in rendered(metrics)
 

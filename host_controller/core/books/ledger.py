@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from host_controller.core.model import Settings
+from host_controller.core.books.capacity import Capacity, capacity_of
+from host_controller.core.model import HostFacts, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,7 +12,12 @@ class Reservation:
 
     name: str
     size_bytes: int
+    """Of ordinary memory."""
     expires: float
+    huge_page_bytes: int | None = None
+    """The size of its huge pages, as VmConfig has it; None without."""
+    huge_bytes: int = 0
+    """What it needs of that pool."""
 
 
 @dataclass(slots=True)
@@ -36,10 +42,24 @@ class Ledger:
     """For VMs that wait to start, by name: not promised yet and no charge, but others are shrunk for it."""
     unmanaged_bytes: int = 0
     overdraft: Overdraft | None = None
+    host: Capacity = field(init=False)
+    """What all VMs may cost, by the latest reading of the host."""
+
+    def __post_init__(self) -> None:
+        self.host = capacity_of(self.settings, None)
 
     def capacity(self) -> int:
         """What managed VMs and reservations may cost in sum."""
-        return self.settings.capacity_bytes - self.unmanaged_bytes
+        return self.host.size_bytes - self.unmanaged_bytes
+
+    def measure(self, settings: Settings, facts: HostFacts | None) -> int:
+        """Work the capacity out anew; returns by how much it has become smaller (negative: larger)."""
+        before = self.capacity()
+        self.settings = settings
+        self.host = capacity_of(settings, facts)
+        if facts is not None:
+            self.unmanaged_bytes = facts.unmanaged_bytes
+        return before - self.capacity()
 
     def reserved(self) -> int:
         """The sum of the reservations."""

@@ -96,6 +96,8 @@ def immovable(vm: Vm, settings: Settings, now: float) -> str | None:
     """Why nothing is asked of this VM now, in words; None when it can be moved."""
     if vm.fault is not None:
         return f"left alone after an internal error ({vm.fault}); restart the VM or the controller"
+    if vm.config.huge_page_bytes is not None:
+        return "its RAM lies in huge pages, which no balloon gives back"
     if vm.held:
         return "paused by the operator"
     if vm.stopped:

@@ -1,16 +1,17 @@
-"""What the host's kernel says of VMs, from recorded and made-up /proc files."""
+"""What a VM's process really holds, from recorded and made-up /proc files."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from host_controller.host import memory, qemu_process
+from host_controller.host import qemu_process
+from host_controller.host.identity import Identity
+from host_controller.host.qemu_process import ResidentMeter
 from host_controller.units import GIB, KIB, MIB
+from tests.support.fake_host import OTHER_UUID, UUID, FakeHost
 
-SMAPS = (Path(__file__).parent / "data" / "smaps-tcg-with-dimm.txt").read_bytes()
+SMAPS = (Path(__file__).parents[1] / "data" / "smaps-tcg-with-dimm.txt").read_bytes()
 BLOCKS = (128 * MIB, 128 * MIB)
-UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 
 
 def rss(smaps: bytes = SMAPS) -> int:
@@ -76,91 +77,48 @@ def test_shared_memory_guest_ram_is_found_and_pages_in_swap_are_counted() -> Non
     )
 
 
-def test_the_reserve_grows_with_the_host_and_with_what_others_use() -> None:
-    assert memory.default_reserve_bytes(64 * GIB, 0) == 512 * MIB + 2 * GIB
-    assert memory.default_reserve_bytes(64 * GIB, 3 * GIB) == 512 * MIB + 5 * GIB
-    assert memory.default_reserve_bytes(64 * GIB, -1) == memory.default_reserve_bytes(64 * GIB, 0)
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    found = FakeHost(tmp_path)
+    vm(found)
+    return found
 
 
-def test_a_small_host_keeps_half_for_vms() -> None:
-    assert memory.default_reserve_bytes(2 * GIB, 4 * GIB) == 1 * GIB
-
-
-class Proc:
-    """A /proc of our own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.smaps_reads = 0
-
-    def process(
-        self, pid: int, uuid: str, start: int = 1000, smaps: bytes = SMAPS, name: str = "qemu"
-    ) -> None:
-        directory = self.root / str(pid)
-        directory.mkdir(exist_ok=True)
-        arguments = ["qemu-system-x86_64", "-name", "guest=x", "-uuid", uuid, "-m", "size=1k"]
-        (directory / "cmdline").write_bytes("\0".join(arguments).encode() + b"\0")
-        fields = ["S", *["0"] * 18, str(start), "0"]
-        (directory / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
-        (directory / "smaps").write_bytes(smaps)
-        self.resident(pid, rss(smaps))
-
-    def resident(self, pid: int, size_bytes: int) -> None:
-        (self.root / str(pid) / "statm").write_text(
-            f"99999 {size_bytes // qemu_process.PAGE_BYTES} 1 1 0 1 0\n"
-        )
+def vm(host: FakeHost, smaps: bytes = SMAPS, started: int = 1000) -> None:
+    host.qemu(42, UUID, rss(smaps), started=started)
+    (host.root / "proc/42/smaps").write_bytes(smaps)
 
 
 @pytest.fixture
-def proc(tmp_path: Path) -> Proc:
-    return Proc(tmp_path)
+def meter(host: FakeHost) -> ResidentMeter:
+    proc = host.root / "proc"
+    return ResidentMeter(Identity("qemu:///system", proc, host.run), proc)
 
 
-def test_a_vm_is_found_by_its_uuid_whatever_its_process_is_called(proc: Proc) -> None:
-    proc.process(41, "00000000-0000-0000-0000-000000000000")
-    proc.process(42, UUID.upper(), name="a) (b) R 1 1")
-    assert qemu_process.Processes(proc.root).find(UUID) == 42
-    assert qemu_process.Processes(proc.root).find("11111111-0000-0000-0000-000000000000") is None
-
-
-def test_a_recycled_pid_is_not_taken_for_the_vm(proc: Proc) -> None:
-    processes = qemu_process.Processes(proc.root)
-    proc.process(42, UUID)
-    assert processes.find(UUID) == 42
-    proc.process(42, "00000000-0000-0000-0000-000000000000", start=2000)
-    assert processes.find(UUID) is None
-
-
-def test_an_unmoved_process_is_not_looked_into_again(proc: Proc) -> None:
-    meter = qemu_process.ResidentMeter(proc.root)
-    proc.process(42, UUID)
+def test_an_unmoved_process_is_not_looked_into_again(host: FakeHost, meter: ResidentMeter) -> None:
     first = meter.read(UUID, BLOCKS)
     assert first is not None
-    (proc.root / "42" / "smaps").unlink()
+    (host.root / "proc/42/smaps").unlink()
     assert meter.read(UUID, BLOCKS) == first
 
 
-def test_a_plugged_dimm_is_looked_for_at_once(proc: Proc) -> None:
-    meter = qemu_process.ResidentMeter(proc.root)
-    proc.process(42, UUID)
+def test_a_plugged_dimm_is_looked_for_at_once(host: FakeHost, meter: ResidentMeter) -> None:
     meter.read(UUID, BLOCKS[:1])
-    proc.process(42, UUID, smaps=SMAPS + block(256 * MIB, "rw-p", 1024))
+    vm(host, SMAPS + block(256 * MIB, "rw-p", 1024))
     found = meter.read(UUID, (*BLOCKS, 256 * MIB))
     assert found is not None
     assert found.guest_bytes == 7 * MIB
 
 
 def test_between_two_looks_growth_counts_and_shrinking_is_not_believed(
-    proc: Proc, monkeypatch: pytest.MonkeyPatch
+    host: FakeHost, meter: ResidentMeter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qemu_process, "SMAPS_COST_SHARE", 10**9)
-    meter = qemu_process.ResidentMeter(proc.root)
-    proc.process(42, UUID)
     first = meter.read(UUID, BLOCKS)
     assert first is not None
-    proc.resident(42, rss() + 10 * MIB)
+    host.holds(42, rss() + 10 * MIB)
     grown = meter.read(UUID, BLOCKS)
-    proc.resident(42, rss() - MIB)
+    host.holds(42, rss() - MIB)
     fallen = meter.read(UUID, BLOCKS)
     assert grown is not None
     assert fallen is not None
@@ -168,23 +126,54 @@ def test_between_two_looks_growth_counts_and_shrinking_is_not_believed(
     assert fallen.guest_bytes == first.guest_bytes
 
 
-def test_a_process_that_has_ended_holds_nothing(proc: Proc) -> None:
-    meter = qemu_process.ResidentMeter(proc.root)
-    proc.process(42, UUID)
+def test_a_process_that_has_ended_holds_nothing(host: FakeHost, meter: ResidentMeter) -> None:
     assert meter.read(UUID, BLOCKS) is not None
-    for path in (proc.root / "42").iterdir():
-        path.unlink()
+    host.end(42)
     assert meter.read(UUID, BLOCKS) is None
 
 
-def test_this_host_can_be_read() -> None:
-    facts = memory.host_facts(1.0)
-    assert 0 < facts.available_bytes < facts.total_bytes == memory.physical_memory_bytes()
-    assert qemu_process.process_resident_bytes(os.getpid()) > MIB
-    assert memory.others_bytes([]) > 0
+def test_a_process_that_is_ending_has_given_nothing_back(host: FakeHost, meter: ResidentMeter) -> None:
+    """Its memory map is gone before it is: smaps is there, and empty."""
+    (host.root / "proc/42/smaps").write_bytes(b"")
+    host.holds(42, 0)
+    assert meter.read(UUID, BLOCKS) is None
 
 
-def test_a_proc_that_cannot_be_listed_says_nothing_and_ends_nothing(proc: Proc) -> None:
+def test_a_proc_that_cannot_be_listed_says_nothing_and_ends_nothing(tmp_path: Path) -> None:
     """As when file descriptors have run out."""
-    meter = qemu_process.ResidentMeter(proc.root / "gone")
-    assert meter.read(UUID, BLOCKS) is None
+    gone = tmp_path / "gone"
+    assert ResidentMeter(Identity("qemu:///system", gone, gone), gone).read(UUID, BLOCKS) is None
+
+
+def test_a_vm_that_cannot_be_read_for_a_while_is_named_with_the_reason(
+    host: FakeHost, meter: ResidentMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    host.holds(42, rss())
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Path, "read_bytes", lambda path: refused(path) if path.name == "smaps" else _read(path)
+        )
+        assert meter.read(UUID, BLOCKS) is None
+        assert meter.unread() == {}, "a moment at the start of a VM is nothing to tell"
+        patched.setattr(qemu_process, "UNREAD_SECONDS", 0.0)
+        assert "CAP_SYS_PTRACE" in meter.unread()[UUID]
+    assert meter.read(UUID, BLOCKS) is not None
+    assert meter.unread() == {}
+
+
+def test_a_vm_without_a_pid_file_is_named_with_where_it_was_looked_for(
+    host: FakeHost, meter: ResidentMeter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qemu_process, "UNREAD_SECONDS", 0.0)
+    assert meter.read(OTHER_UUID, BLOCKS) is None
+    assert str(host.run) in meter.unread()[OTHER_UUID]
+    meter.forget(OTHER_UUID)
+    assert meter.unread() == {}
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read()

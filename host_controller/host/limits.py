@@ -1,0 +1,116 @@
+"""Limits on control groups above the VMs: a slice with MemoryMax has no more, whatever the host has.
+
+cgroup v2 (memory.max, memory.high) and v1 (memory.limit_in_bytes). A VM's own group is not looked at: its
+limit is that VM's alone. Inside a container the mount's root is a group with a limit like any other.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+MACHINE_SLICE: Final = PurePosixPath("/machine.slice")
+"""libvirt's default: what starts next will be in it."""
+_V2: Final = "sys/fs/cgroup"
+_V1: Final = "sys/fs/cgroup/memory"
+_OWN_GROUPS: Final = (".scope", ".libvirt-qemu")
+"""How the group that libvirt makes for one VM ends, with systemd and without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What the tightest group leaves to VMs."""
+
+    left_bytes: int
+    group: str
+    """Which setting of which group, for people."""
+
+
+def group_of(cgroup: str) -> tuple[PurePosixPath, bool] | None:
+    """The group that accounts a process's memory, and whether it is cgroup v1, from /proc/PID/cgroup."""
+    unified = None
+    for line in cgroup.splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if "memory" in controllers.split(","):
+            return PurePosixPath(path), True
+        if not controllers and path:
+            unified = PurePosixPath(path)
+    return None if unified is None else (unified, False)
+
+
+def above(group: PurePosixPath) -> list[PurePosixPath]:
+    """The groups above a VM's own, from it to the root; with its own when nothing shows which that is.
+
+    libvirt puts QEMU into groups below the VM's own (`…scope/libvirt/emulator`).
+    """
+    parts = group.parts
+    for index, part in enumerate(parts):
+        if part.endswith(_OWN_GROUPS):
+            return [PurePosixPath(*parts[:end]) for end in range(index, 0, -1)]
+    return [group, *group.parents]
+
+
+def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int = 1 << 62) -> Limit | None:
+    """What the tightest limit above the VMs leaves them; None where nothing limits them below `most_bytes`.
+
+    qemus: of each QEMU process what it holds, bytes. A limit is shared with whatever else is in its group,
+    so what that holds is taken off; and what VMs hold outside of the group does not count against it.
+    """
+    inside: dict[tuple[PurePosixPath, bool], int] = {}
+    for pid, held in qemus.items():
+        found = group_of(_text(root / "proc" / str(pid) / "cgroup"))
+        if found is None:
+            continue
+        for one in above(found[0]):
+            inside[one, found[1]] = inside.get((one, found[1]), 0) + held
+    old = (root / _V1 / "memory.limit_in_bytes").exists()
+    for one in (MACHINE_SLICE, PurePosixPath("/")):
+        inside.setdefault((one, old), 0)
+    total = sum(qemus.values())
+    limits = [
+        limit
+        for (group, is_old), held in inside.items()
+        if (limit := _limit(root, group, is_old, held, total - held, most_bytes)) is not None
+    ]
+    return min(limits, key=lambda one: one.left_bytes, default=None)
+
+
+def _limit(
+    root: Path, group: PurePosixPath, old: bool, held: int, elsewhere: int, most_bytes: int
+) -> Limit | None:
+    directory = root / (_V1 if old else _V2) / str(group).lstrip("/")
+    names = ("memory.limit_in_bytes",) if old else ("memory.max", "memory.high")
+    settings: Iterable[tuple[int, str]] = (
+        (int(text), name) for name in names if (text := _text(directory / name).strip()).isdigit()
+    )
+    size, name = min(settings, default=(most_bytes, ""))
+    if size >= most_bytes:
+        return None
+    used = _text(directory / ("memory.usage_in_bytes" if old else "memory.current")).strip()
+    beside = max(0, (int(used) if used.isdigit() else 0) - _cache(directory, old) - held)
+    return Limit(max(0, size - beside) + elsewhere, f"{name} of {_name(group)}")
+
+
+def _cache(directory: Path, old: bool) -> int:
+    """What the group holds and would give back under pressure."""
+    wanted = (
+        ("total_inactive_file", "total_active_file")
+        if old
+        else ("inactive_file", "active_file", "slab_reclaimable")
+    )
+    found = dict(
+        line.split(maxsplit=1) for line in _text(directory / "memory.stat").splitlines() if " " in line
+    )
+    return sum(int(found[name]) for name in wanted if found.get(name, "").isdigit())
+
+
+def _name(group: PurePosixPath) -> str:
+    return group.name or "the control group that all of this runs in"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

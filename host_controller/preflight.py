@@ -1,0 +1,194 @@
+"""What must hold on this machine before a controller can run: `run` and `check-config` ask the same.
+
+Nothing is changed: directories are not made, locks that are free are let go of at once.
+"""
+
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from host_controller.config import DEFAULT_PATH, Config, ConfigError, Problem
+from host_controller.control.state_dir import StateDir
+from host_controller.core.model import HostFacts
+from host_controller.host import exclusive, libvirt_run
+from host_controller.host.watch import HostWatch
+
+LONGEST_SOCKET_BYTES: Final = 107
+"""sockaddr_un holds 108 with its end."""
+DRIVERS: Final = ("qemu", "test")
+"""libvirt's drivers with a balloon, DIMMs and a channel; the second is its own for tests."""
+TRANSPORTS: Final = ("", "unix", "ssh", "libssh", "libssh2", "tls", "tcp", "ext")
+QEMU_PATHS: Final = ("/system", "/session", "/embed")
+
+
+def check(config: Config) -> None:
+    """Refuse a configuration that cannot work here. Of others in charge the locks tell, once they are taken.
+
+    Raises:
+        ConfigError: with everything that is wrong.
+    """
+    problems = [problem for one in CHECKS for problem in one(config)]
+    if problems:
+        raise ConfigError("configuration", problems)
+
+
+def problems_of(config: Config, *, running_from: str = "") -> list[Problem]:
+    """All that keeps a controller with this configuration from running here.
+
+    running_from: a configuration's source; what a controller that runs with it holds is not in the way, since
+    it is asked what a reload would take over.
+    """
+    holder = state_holder(config)
+    reloads = bool(running_from) and running_from in (holder or "").splitlines()[1:]
+    checks = WHILE_RUNNING if reloads else (*CHECKS, *LOCKS)
+    return [problem for one in checks for problem in one(config)]
+
+
+def host_facts(config: Config) -> HostFacts | None:
+    """The host as the controller would see it; None where VMs are elsewhere, or it cannot be read."""
+    if not libvirt_run.is_local(config.libvirt.uri):
+        return None
+    try:
+        facts = HostWatch(config.libvirt.uri, meminfo=Path(config.paths.meminfo)).read(time.monotonic(), {})
+    except (OSError, KeyError, ValueError):
+        return None
+    return replace(facts, foreign_bytes=0)  # which QEMUs are whose libvirt will say
+
+
+def memory_problems(config: Config, facts: HostFacts | None) -> list[Problem]:
+    """What of the memory that is configured cannot be had."""
+    if facts is not None:
+        return config.problems_on(facts)
+    if not libvirt_run.is_local(config.libvirt.uri):
+        if config.host.capacity is not None:
+            return []
+        allowed = f"a size: {config.libvirt.uri} is another machine, whose memory cannot be seen from here"
+        return [Problem("host.capacity", "nothing", allowed)]
+    allowed = "a readable file like /proc/meminfo, with MemTotal"
+    return [Problem("paths.meminfo", config.paths.meminfo, allowed)]
+
+
+def state_holder(config: Config) -> str | None:
+    """What the controller that holds the state directory has written into its lock; None when it is free."""
+    try:
+        return exclusive.holder(StateDir(config.state_dir).lock_file)
+    except OSError:
+        return None  # whether it can be used is another question
+
+
+def source(file: Path | None) -> str:
+    """Where a configuration comes from, as one line."""
+    return os.path.realpath(file or DEFAULT_PATH)
+
+
+def _libvirt(config: Config) -> Iterator[Problem]:
+    uri = config.libvirt.uri
+    parts = urlsplit(uri)
+    driver, _, transport = parts.scheme.partition("+")
+    wrong = driver not in DRIVERS or transport not in TRANSPORTS
+    if wrong or (driver == "qemu" and parts.path not in QEMU_PATHS):
+        yield Problem(
+            "libvirt.uri", uri, 'a URI of libvirt\'s QEMU driver, such as "qemu:///system", written out'
+        )
+
+
+def _memory(config: Config) -> Iterator[Problem]:
+    yield from memory_problems(config, host_facts(config))
+
+
+def _state_dir(config: Config) -> Iterator[Problem]:
+    wrong = _unwritable(config.state_dir)
+    if wrong:
+        yield Problem(
+            "paths.state_dir", f"{config.state_dir} ({wrong})", "a directory that can be made and written"
+        )
+    lock = StateDir(config.state_dir).lock_file
+    if not wrong and lock.exists() and not os.access(lock, os.R_OK | os.W_OK):
+        yield Problem(
+            "paths.state_dir", f"{lock} (another user's)", "a directory of the controller's own user"
+        )
+
+
+def _socket(config: Config) -> Iterator[Problem]:
+    path = config.socket_path
+    if len(os.fsencode(path)) > LONGEST_SOCKET_BYTES:
+        yield Problem(
+            "paths.socket", str(path), f"at most {LONGEST_SOCKET_BYTES} bytes: it is a unix socket's name"
+        )
+    elif path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        yield Problem("paths.socket", f"{path}, which is no socket", "a name that is free")
+    elif path.parent != config.state_dir and (wrong := _unwritable(path.parent)):
+        yield Problem(
+            "paths.socket", f"{path} ({wrong})", "a file in a directory that can be made and written"
+        )
+
+
+def _unlocked(config: Config) -> Iterator[Problem]:
+    holder = state_holder(config)
+    if holder is not None:
+        who = holder.partition("\n")[0].strip() or "another controller"
+        yield Problem(
+            "paths.state_dir", f"{config.state_dir}, held by {who}", "one that no controller works with"
+        )
+
+
+def _unclaimed(config: Config) -> Iterator[Problem]:
+    name = exclusive.lock_name(config.libvirt.uri)
+    if name is None or state_holder(config) is not None:
+        return  # said already, most likely about the same controller
+    try:
+        found = exclusive.holder(exclusive.own_directory() / name)
+    except OSError:
+        found = None
+    other = exclusive.held_by_others(name, config.libvirt.uri) or (found and found.partition("\n")[0].strip())
+    if other is not None:
+        yield Problem(
+            "libvirt.uri", f"{config.libvirt.uri}, managed by {other}", "a libvirt without a controller"
+        )
+
+
+def _free_address(config: Config) -> Iterator[Problem]:
+    if config.listen is None:
+        return
+    host, port = config.listen
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as one:
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                one.bind(address)
+    except OSError as error:
+        why = error.strerror or str(error)
+        yield Problem(
+            "http.listen", f"{config.http.listen} ({why})", "an address of this machine that is free"
+        )
+
+
+def _unwritable(directory: Path) -> str | None:
+    """Why a directory cannot be made or written, or None. Nothing is made."""
+    for one in (directory, *directory.parents):
+        if not one.exists():
+            if one.is_symlink():
+                return f"{one} leads nowhere"
+            continue
+        if not one.is_dir():
+            return f"{one} is not a directory"
+        if not os.access(one, os.W_OK | os.X_OK):
+            return f"{one} may not be written"
+        return None
+    return "it has no parent"
+
+
+Check = Callable[[Config], Iterator[Problem]]
+WHILE_RUNNING: Final[tuple[Check, ...]] = (_libvirt, _memory, _state_dir, _socket)
+CHECKS: Final[tuple[Check, ...]] = (*WHILE_RUNNING, _free_address)
+LOCKS: Final[tuple[Check, ...]] = (_unlocked, _unclaimed)
+"""`run` takes these, and is refused by whoever has them."""

@@ -1,0 +1,96 @@
+"""A limit on a control group above the VMs bounds them, whatever the host has."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from host_controller.host.limits import above, group_of, tightest
+from host_controller.units import GIB
+from tests.support.fake_host import UUID, FakeHost
+
+SCOPE = "0::/machine.slice/machine-qemu\\x2d1\\x2dweb.scope/libvirt/emulator"
+HOST_BYTES = 64 * GIB
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path)
+
+
+def left(host: FakeHost, qemus: dict[int, int] | None = None) -> tuple[int, str] | None:
+    found = tightest(qemus or {}, host.root, HOST_BYTES)
+    return None if found is None else (found.left_bytes, found.group)
+
+
+def test_without_a_limit_nothing_is_bounded(host: FakeHost) -> None:
+    host.group("machine.slice", max="max", high="max", current=GIB, stat="")
+    assert left(host) is None
+
+
+@pytest.mark.parametrize("name", ["max", "high"])
+def test_machine_slice_bounds_also_what_is_yet_to_start(host: FakeHost, name: str) -> None:
+    host.group("machine.slice", **{name: 16 * GIB})
+    assert left(host) == (16 * GIB, f"memory.{name} of machine.slice")
+
+
+def test_what_else_is_in_the_slice_is_taken_off_and_its_cache_is_not(host: FakeHost) -> None:
+    host.qemu(40, UUID, 3 * GIB, cgroup=SCOPE)
+    stat = f"anon {5 * GIB}\ninactive_file {GIB}\nactive_file {GIB}"
+    host.group("machine.slice", max=16 * GIB, current=7 * GIB, stat=stat)
+    assert left(host, {40: 3 * GIB}) == (14 * GIB, "memory.max of machine.slice")
+
+
+def test_the_limit_of_a_vms_own_scope_is_that_vms_alone(host: FakeHost) -> None:
+    host.qemu(40, UUID, GIB, cgroup=SCOPE)
+    host.group("machine.slice/machine-qemu\\x2d1\\x2dweb.scope", max=2 * GIB)
+    assert left(host, {40: GIB}) is None
+
+
+def test_the_tightest_of_several_groups_counts(host: FakeHost) -> None:
+    host.qemu(40, UUID, GIB, cgroup="0::/vms.slice/vms-web.slice/machine-qemu\\x2d1\\x2dweb.scope")
+    host.group("vms.slice", max=20 * GIB)
+    host.group("vms.slice/vms-web.slice", high=12 * GIB)
+    assert left(host, {40: GIB}) == (12 * GIB, "memory.high of vms-web.slice")
+
+
+def test_what_vms_hold_outside_of_the_group_does_not_count_against_it(host: FakeHost) -> None:
+    host.qemu(40, UUID, GIB, cgroup=SCOPE)
+    host.process(41, 5 * GIB, cgroup="0::/other.slice/x.scope")
+    host.group("machine.slice", max=16 * GIB, current=GIB)
+    assert left(host, {40: GIB, 41: 5 * GIB}) == (21 * GIB, "memory.max of machine.slice")
+
+
+def test_the_service_in_which_a_libvirt_without_machined_keeps_its_vms_bounds_them(host: FakeHost) -> None:
+    host.qemu(40, UUID, GIB, cgroup="0::/system.slice/libvirtd.service")
+    host.group("system.slice/libvirtd.service", max=8 * GIB)
+    assert left(host, {40: GIB}) == (8 * GIB, "memory.max of libvirtd.service")
+
+
+def test_a_container_around_all_of_it_bounds_them(host: FakeHost) -> None:
+    host.group("/", max=8 * GIB, current=2 * GIB)
+    found = left(host)
+    assert found is not None
+    assert found[0] == 6 * GIB
+
+
+def test_a_limit_beyond_the_hosts_memory_is_none(host: FakeHost) -> None:
+    host.group("machine.slice", max=HOST_BYTES)
+    assert left(host) is None
+
+
+def test_cgroup_v1_is_understood(host: FakeHost) -> None:
+    line = "9:cpu,cpuacct:/x\n4:memory:/machine/qemu-1-web.libvirt-qemu/emulator\n0::/"
+    host.qemu(40, UUID, GIB, cgroup=line)
+    host.group("/", old=True, limit_in_bytes=9223372036854771712)
+    host.group("machine", old=True, limit_in_bytes=16 * GIB, usage_in_bytes=2 * GIB)
+    assert left(host, {40: GIB}) == (15 * GIB, "memory.limit_in_bytes of machine")
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "0::", "1:name=systemd:/x"])
+def test_a_process_without_a_memory_group_is_bounded_by_none(text: str) -> None:
+    assert group_of(text) is None
+
+
+def test_the_groups_above_a_vm_begin_over_its_own() -> None:
+    found = above(PurePosixPath("/machine.slice/machine-qemu.scope/libvirt/vcpu0"))
+    assert found == [PurePosixPath("/machine.slice"), PurePosixPath("/")]

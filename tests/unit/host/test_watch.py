@@ -1,0 +1,158 @@
+"""Each byte in use is counted once: as a VM's of ours, as another QEMU's, or as the host's own."""
+
+from pathlib import Path
+
+import pytest
+
+from host_controller.host.peak import FadingPeak
+from host_controller.host.watch import STEP_BYTES, VmMemory
+from host_controller.units import GIB, MIB
+from tests.support.fake_host import OTHER_UUID, UUID, FakeHost
+
+OURS = {UUID: VmMemory(managed=True, ordinary_bytes=4 * GIB)}
+FOREIGN = {UUID: VmMemory(managed=False, ordinary_bytes=4 * GIB)}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> FakeHost:
+    return FakeHost(tmp_path)
+
+
+def test_what_no_vm_holds_the_host_holds(host: FakeHost) -> None:
+    host.qemu(40, UUID, 3 * GIB)
+    host.use(3 * GIB)
+    facts = host.watch().read(0.0, OURS)
+    assert (facts.others_bytes, facts.unmanaged_bytes) == (2 * GIB, 0)
+
+
+def test_what_others_use_is_followed_at_once_upwards_and_over_ten_minutes_downwards(host: FakeHost) -> None:
+    watch = host.watch()
+    assert watch.read(0.0, {}).others_bytes == 2 * GIB
+    host.use(20 * GIB)
+    assert watch.read(1.0, {}).others_bytes == 22 * GIB
+    host.use(-20 * GIB)
+    assert watch.read(2.0, {}).others_bytes > 21 * GIB
+    assert abs(watch.read(301.0, {}).others_bytes - 12 * GIB) <= STEP_BYTES
+    assert watch.read(601.0, {}).others_bytes == 2 * GIB
+
+
+def test_a_peak_depends_on_nothing_but_its_samples_and_the_time() -> None:
+    sparse, dense = FadingPeak(), FadingPeak()
+    sparse.observe(100, 0.0)
+    for second in range(300):
+        dense.observe(100 if second == 0 else 20, float(second))
+    assert sparse.observe(20, 300.0) == dense.observe(20, 300.0) == 60
+    assert dense.observe(20, 600.0) == 20
+
+
+def test_memory_that_comes_and_goes_is_kept_room_for() -> None:
+    peak = FadingPeak()
+    for minute in range(30):
+        assert peak.observe(1000 if minute % 3 == 0 else 0, 60.0 * minute) >= 800
+
+
+def test_a_qemu_of_somebody_else_is_counted_once_whoever_runs_it(host: FakeHost) -> None:
+    host.process(50, 6 * GIB, "/opt/incus/bin/qemu-system-x86_64", "-uuid", OTHER_UUID)
+    host.process(51, 5 * GIB, "/usr/bin/kvm", "-id", "100", name="kvm")
+    host.process(52, 4 * GIB, "/usr/libexec/qemu-kvm", name="qemu-kvm")
+    host.process(53, 3 * GIB, "qemu-system-x86_64", name="qemu:web")
+    host.process(54, 2 * GIB, "java", name="java")
+    host.use(20 * GIB)
+    facts = host.watch().read(0.0, {})
+    assert (facts.foreign_bytes, facts.unmanaged_bytes) == (18 * GIB, 0)
+    assert facts.others_bytes == 2 * GIB + 2 * GIB
+
+
+def test_an_unmanaged_vm_of_our_libvirt_counts_with_all_of_its_ram_and_not_again_by_its_process(
+    host: FakeHost,
+) -> None:
+    host.qemu(40, UUID, 3 * GIB)
+    host.use(3 * GIB)
+    facts = host.watch().read(0.0, FOREIGN)
+    assert (facts.unmanaged_bytes, facts.others_bytes) == (4 * GIB, 2 * GIB)
+
+
+def test_a_vm_whose_process_is_not_known_is_not_counted_twice_by_it(host: FakeHost) -> None:
+    host.qemu(40, UUID, 3 * GIB, vm="")
+    host.use(3 * GIB)
+    for vms, unmanaged in ((OURS, 0), (FOREIGN, 4 * GIB)):
+        facts = host.watch().read(0.0, vms)
+        assert (facts.unmanaged_bytes, facts.foreign_bytes) == (unmanaged, 0)
+
+
+def test_a_program_that_calls_itself_a_vm_of_ours_changes_no_sum(host: FakeHost) -> None:
+    host.qemu(40, UUID, 3 * GIB)
+    host.use(3 * GIB)
+    before = host.watch().read(0.0, OURS)
+    host.process(60, 100 * MIB, "sleep", "-uuid", UUID, name="sleep", uid=1000)
+    host.process(61, 100 * MIB, "qemu-system-x86_64", "-uuid", UUID, uid=1000)
+    host.use(200 * MIB)
+    after = host.watch().read(0.0, OURS)
+    sums = [facts.others_bytes + facts.foreign_bytes for facts in (before, after)]
+    assert sums[1] - sums[0] <= 200 * MIB + 2 * STEP_BYTES
+
+
+def test_shared_pages_cannot_be_made_to_count_twice(host: FakeHost) -> None:
+    """Ten processes called QEMU that map the same 10 GiB."""
+    for pid in range(60, 70):
+        host.process(pid, 10 * GIB, "qemu-system-x86_64", uid=1000)
+    host.use(10 * GIB)
+    facts = host.watch().read(0.0, {})
+    assert facts.foreign_bytes + facts.others_bytes <= 12 * GIB
+
+
+def test_pages_of_files_that_a_qemu_maps_are_cache(host: FakeHost) -> None:
+    host.qemu(40, UUID, 3 * GIB, file_bytes=GIB)
+    host.use(2 * GIB)
+    assert host.watch().read(0.0, OURS).others_bytes == 2 * GIB
+
+
+def test_what_ksm_merged_is_there_once(host: FakeHost) -> None:
+    host.qemu(40, UUID, 3 * GIB)
+    host.write("sys/kernel/mm/ksm/pages_sharing", f"{GIB // 4096}\n")
+    host.use(2 * GIB)
+    assert host.watch().read(0.0, OURS).others_bytes == 2 * GIB
+
+
+def test_a_large_vm_that_ends_does_not_look_like_a_hungry_host(host: FakeHost) -> None:
+    """The kernel frees for seconds what a process held that is gone from /proc already."""
+    watch = host.watch()
+    host.qemu(40, UUID, 40 * GIB)
+    host.use(40 * GIB)
+    assert watch.read(0.0, OURS).others_bytes == 2 * GIB
+    host.end(40)
+    assert watch.read(1.0, {}).others_bytes == 2 * GIB
+    host.use(-40 * GIB)
+    assert watch.read(9.0, {}).others_bytes == 2 * GIB
+
+
+def test_a_vm_that_just_starts_is_nobody_elses(host: FakeHost) -> None:
+    watch = host.watch()
+    watch.read(0.0, {})
+    host.qemu(40, UUID, 3 * GIB)
+    host.use(3 * GIB)
+    facts = watch.read(1.0, {})
+    assert (facts.foreign_bytes, facts.others_bytes) == (0, 2 * GIB)
+    assert watch.read(60.0, {}).foreign_bytes == 3 * GIB, "libvirt never said so: somebody must pay for it"
+
+
+def test_a_process_that_becomes_qemu_is_seen(host: FakeHost) -> None:
+    watch = host.watch()
+    host.process(40, MIB, "libvirtd", name="rpc-libvirtd")
+    assert watch.read(0.0, {}).foreign_bytes == 0
+    host.process(40, 3 * GIB, "qemu-system-x86_64")
+    host.use(3 * GIB)
+    assert watch.read(1.0, {}).foreign_bytes == 3 * GIB
+
+
+def test_a_vm_in_huge_pages_holds_no_ordinary_memory_beyond_what_its_process_does(host: FakeHost) -> None:
+    host.qemu(40, UUID, 100 * MIB)
+    host.use(100 * MIB)
+    facts = host.watch().read(0.0, {UUID: VmMemory(managed=False, ordinary_bytes=0)})
+    assert facts.unmanaged_bytes <= 100 * MIB + STEP_BYTES
+
+
+def test_a_meminfo_without_a_total_is_an_error_and_other_files_are_not_needed(host: FakeHost) -> None:
+    host.meminfo(MemTotal=None)
+    with pytest.raises(KeyError):
+        host.watch().read(0.0, {})
