@@ -1,30 +1,24 @@
 """The hypervisor interface over libvirt: connects, follows every domain, and never lets one hold up another.
 
-Connections are divided by purpose (worker.Lanes): events, control, statistics, streams and quarantine. Each
+Connections are divided by purpose (lanes.Lanes): events, control, statistics, streams and quarantine. Each
 domain that runs has a worker, managed or not; an unmanaged one is only known by its RAM.
 """
 
 import asyncio
-import json
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import libvirt
-import libvirt_qemu  # type: ignore[import-untyped]
 import structlog
 
 from host_controller.core.interface import (
     Command,
     CommandDone,
     ConnectionChanged,
-    DimmRefused,
-    GuestGone,
     HostSampled,
     HypervisorEvent,
     Inbox,
@@ -32,20 +26,19 @@ from host_controller.core.interface import (
     SetPace,
     VmAppeared,
     VmGone,
-    VmReset,
 )
-from host_controller.core.model import RunState
-from host_controller.domain_xml.read import NAMESPACE, DomainView
+from host_controller.domain_xml.read import DomainView
 from host_controller.errors import DynmemError
 from host_controller.host import memory
 from host_controller.host.libvirt_run import is_local
 from host_controller.host.qemu_process import ResidentMeter
 from host_controller.host.watch import HostWatch, VmMemory
 from host_controller.hypervisor import calls
-from host_controller.hypervisor.connections import Connection, Late
+from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.eventloop import EVENT_THREAD, Mailbox
-from host_controller.hypervisor.worker import Lanes, VmWorker
-from host_controller.units import KIB
+from host_controller.hypervisor.events import Events
+from host_controller.hypervisor.lanes import Lanes
+from host_controller.hypervisor.worker import VmWorker
 
 CONNECT_LIMIT_SECONDS: Final = 60.0
 """For listing and registering: a start hook may hold up a list for its whole time
@@ -54,16 +47,6 @@ FIRST_RETRY_SECONDS: Final = 0.2
 LAST_RETRY_SECONDS: Final = 2.0
 HOST_PERIOD_SECONDS: Final = 1.0
 JOIN_SECONDS: Final = 5.0
-
-_STOPPED_REASONS: Final = {
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: "shut down",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: "destroyed",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: "QEMU crashed",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_MIGRATED: "migrated away",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED: "saved",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: "failed",
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_FROM_SNAPSHOT: "reverted to a snapshot",
-}
 
 log = structlog.get_logger(__name__)
 
@@ -97,8 +80,7 @@ class LibvirtHypervisor:
         self._lost = asyncio.Event()
         self._lost_detail = ""
         self._tasks: list[asyncio.Task[None]] = []
-        self._events: Connection | None = None
-        self._registered: list[Callable[[], object]] = []
+        self._events: Events | None = None
 
     # --- the contract ---
 
@@ -108,7 +90,7 @@ class LibvirtHypervisor:
         match command:
             case SendToGuest():
                 if worker is not None:
-                    worker.send(command)
+                    worker.port.send(command.message)
             case SetPace():
                 if worker is not None:
                     worker.set_period(command.period_seconds)
@@ -138,7 +120,7 @@ class LibvirtHypervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        await self._disconnect(None)
+        await self._disconnect("the controller is stopping")
         if self._mailbox is not None:
             self._mailbox.close()
             self._mailbox = None
@@ -153,7 +135,7 @@ class LibvirtHypervisor:
             try:
                 await self._connect()
             except (DynmemError, Late) as error:
-                await self._disconnect(None)
+                await self._disconnect(f"the connection to libvirt was lost: {error}")
                 if told != str(error):
                     told = str(error)
                     self._emit(ConnectionChanged(up=False, detail=told))
@@ -166,13 +148,14 @@ class LibvirtHypervisor:
             await self._lost.wait()
             told = self._lost_detail
             self._emit(ConnectionChanged(up=False, detail=told))
-            await self._disconnect("the connection to libvirt was lost")
+            await self._disconnect(f"the connection to libvirt was lost: {told}")
 
     async def _connect(self) -> None:
         assert self._mailbox is not None
         self._lost.clear()
         lanes = self._lanes = Lanes(self._uri, self._mailbox)
-        await lanes.events.call(self._register, CONNECT_LIMIT_SECONDS)
+        self._events = Events(self, self._mailbox, self._emit)
+        await lanes.events.call(self._events.register, CONNECT_LIMIT_SECONDS)
         self._emit(ConnectionChanged(up=True, detail=self._uri))
         # Events of domains that start meanwhile are already coming in.
         running = await lanes.events.call(calls.active_uuids, CONNECT_LIMIT_SECONDS)
@@ -183,11 +166,11 @@ class LibvirtHypervisor:
                 self._add(uuid, booted=False)
         self._listed = True
 
-    async def _disconnect(self, reason: str | None) -> None:
+    async def _disconnect(self, why: str) -> None:
         """End all workers and connections. The VMs are still there: VmGone is not said."""
         self._listed = False
         for worker in list(self._workers.values()):
-            worker.stop(None)
+            worker.stop(why, gone=False)
         tasks = [worker.task for worker in self._workers.values()]
         self._workers.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -195,55 +178,37 @@ class LibvirtHypervisor:
         if lanes is None:
             return
         if self._events is not None:
-            registered = self._registered
-            await asyncio.wait({self._events.start(lambda: _deregister(registered))}, timeout=JOIN_SECONDS)
+            await self._events.end()
             self._events = None
         threads = lanes.close()
         await asyncio.to_thread(_join, threads, JOIN_SECONDS)
 
-    def _register(self, connection: Connection) -> None:
-        """Ask for every event. Runs in a thread; callbacks run in libvirt's event thread."""
-        handle = connection.handle
-        post = self._post
-        registered: list[Callable[[], object]] = []
-        for event, method in (
-            (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
-            (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
-            (libvirt.VIR_DOMAIN_EVENT_ID_BALLOON_CHANGE, self._on_balloon),
-            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, self._on_device_added),
-            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, self._on_device_removed),
-            (libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED, self._on_removal_failed),
-            (libvirt.VIR_DOMAIN_EVENT_ID_MIGRATION_ITERATION, self._on_migration),
-            (libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self._on_job_completed),
-            (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._on_metadata),
-            (libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE, self._on_memory_device),
-        ):
-            number = handle.domainEventRegisterAny(
-                None, event, lambda _conn, domain, *rest: post(rest[-1], domain, *rest[:-1]), method
-            )
-            registered.append(partial(handle.domainEventDeregisterAny, number))
-        try:
-            # The only news of the guest's end of a port: libvirt's own event is for its guest agent alone.
-            number = libvirt_qemu.qemuMonitorEventRegister(
-                handle, None, "VSERPORT_CHANGE", self._on_monitor_event, None
-            )
-            registered.append(partial(libvirt_qemu.qemuMonitorEventDeregister, handle, number))
-        except libvirt.libvirtError as error:
-            log.info("no news of ports opening and closing", error=str(error))
-        handle.registerCloseCallback(self._on_close, None)
-        registered.append(handle.unregisterCloseCallback)
-        self._registered = registered
-        self._events = connection
+    # --- what its events tell ---
 
-    def _on_close(self, _handle: object, reason: int, _opaque: object) -> None:
-        names = {
-            libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "libvirtd closed the connection",
-            libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "libvirtd does not answer",
-        }
-        if self._mailbox is not None:
-            self._mailbox.post(self._lose, names.get(reason, "the connection broke"))
+    @property
+    def workers(self) -> Mapping[str, VmWorker]:
+        """Of every domain that runs, by UUID."""
+        return self._workers
 
-    def _lose(self, detail: str) -> None:
+    def started(self, uuid: str, *, booted: bool) -> None:
+        """A domain runs that has no worker yet."""
+        if self._lanes is not None:
+            self._add(uuid, booted=booted)
+
+    def stopped(self, uuid: str, reason: str) -> None:
+        """A domain does not run any more: its worker ends, and what was known of it is forgotten."""
+        worker = self._workers.pop(uuid, None)
+        if worker is None:
+            return
+        worker.stop(reason, gone=True)
+        if self._meter is not None:
+            self._meter.forget(uuid)
+        if self._lanes is not None:
+            for lane in self._lanes.all():
+                lane.forget(uuid)
+
+    def lost(self, detail: str) -> None:
+        """The connection broke; all of them are opened anew."""
         self._lost_detail = f"{self._uri}: {detail}"
         self._lost.set()
 
@@ -258,18 +223,7 @@ class LibvirtHypervisor:
 
     def _not_running(self, worker: VmWorker) -> None:
         """The worker found its domain stopped, before or without the event."""
-        self._remove(worker.uuid, "stopped")
-
-    def _remove(self, uuid: str, reason: str) -> None:
-        worker = self._workers.pop(uuid, None)
-        if worker is None:
-            return
-        worker.stop(reason)
-        if self._meter is not None:
-            self._meter.forget(uuid)
-        if self._lanes is not None:
-            for lane in self._lanes.all():
-                lane.forget(uuid)
+        self.stopped(worker.uuid, "stopped")
 
     def _emit(self, event: HypervisorEvent) -> None:
         if isinstance(event, VmAppeared):
@@ -278,105 +232,16 @@ class LibvirtHypervisor:
             self._announced.discard(event.vm)
         self._inbox(event)
 
-    # --- what libvirt says ---
-
-    def _post(self, method: Any, domain: Any, *arguments: Any) -> None:
-        if self._mailbox is not None:
-            self._mailbox.post(method, domain.UUIDString(), *arguments)
-
-    def _on_lifecycle(self, uuid: str, event: int, detail: int) -> None:
-        worker = self._workers.get(uuid)
-        if event == libvirt.VIR_DOMAIN_EVENT_STARTED:
-            booted = detail == libvirt.VIR_DOMAIN_EVENT_STARTED_BOOTED
-            if worker is not None:
-                worker.appeared(booted=booted)
-            elif self._lanes is not None:
-                self._add(uuid, booted=booted)
-        elif worker is None:
-            return
-        elif event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
-            self._remove(uuid, _STOPPED_REASONS.get(detail, "stopped"))
-        elif event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
-            worker.set_state(RunState.RUNNING)
-        elif event in (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED):
-            worker.set_state(RunState.PAUSED)
-        elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
-            worker.set_state(RunState.CRASHED)
-        elif event in (libvirt.VIR_DOMAIN_EVENT_DEFINED, libvirt.VIR_DOMAIN_EVENT_UNDEFINED):
-            worker.look_again()
-
-    def _on_reboot(self, uuid: str) -> None:
-        worker = self._workers.get(uuid)
-        if worker is not None and worker.managed:
-            self._emit(VmReset(uuid))
-
-    def _on_balloon(self, uuid: str, actual_kib: int) -> None:
-        worker = self._workers.get(uuid)
-        if worker is not None:
-            worker.balloon_changed(actual_kib * KIB)
-
-    def _on_device_added(self, uuid: str, _alias: str) -> None:
-        worker = self._workers.get(uuid)
-        if worker is not None:
-            worker.look_again()
-
-    def _on_device_removed(self, uuid: str, alias: str) -> None:
-        worker = self._workers.get(uuid)
-        if worker is not None:
-            worker.dimm_removed(alias)
-
-    def _on_removal_failed(self, uuid: str, alias: str) -> None:
-        worker = self._workers.get(uuid)
-        if worker is not None and worker.managed:
-            self._emit(DimmRefused(uuid, alias))
-
-    def _on_migration(self, uuid: str, _iteration: int) -> None:
-        worker = self._workers.get(uuid)
-        if worker is not None:
-            worker.migrates()
-
-    def _on_job_completed(self, uuid: str, _figures: dict[str, Any]) -> None:
-        worker = self._workers.get(uuid)
-        if worker is not None:
-            worker.set_job(None)
-
-    def _on_metadata(self, uuid: str, kind: int, namespace: str | None) -> None:
-        worker = self._workers.get(uuid)
-        if kind == libvirt.VIR_DOMAIN_METADATA_ELEMENT and namespace == NAMESPACE and worker is not None:
-            worker.look_again()
-
-    def _on_memory_device(self, uuid: str, _alias: str, size_kib: int) -> None:
-        worker = self._workers.get(uuid)
-        if worker is not None:
-            worker.virtio_mem_changed(size_kib * KIB)
-
-    def _on_monitor_event(
-        self, _conn: object, domain: Any, _event: str, _s: int, _us: int, details: str, _opaque: object
-    ) -> None:
-        try:
-            found = json.loads(details)
-        except ValueError:
-            return
-        self._post(self._on_port, domain, found.get("id"), bool(found.get("open")))
-
-    def _on_port(self, uuid: str, alias: str, opened: bool) -> None:
-        worker = self._workers.get(uuid)
-        if worker is None or not worker.managed or worker.view is None or worker.view.channel_alias != alias:
-            return
-        if opened:
-            worker.guest_opened_port()
-        else:
-            self._emit(GuestGone(uuid))
-
     # --- the host ---
 
     async def _watch_host(self) -> None:
         told = ""
         while self._watch is not None and self._meter is not None:
-            swap = sum(one.resident.swap_bytes for one in self._workers.values() if one.resident is not None)
+            known = [one.known for one in self._workers.values()]
+            swap = sum(one.resident.swap_bytes for one in known if one.resident is not None)
             settled = self._listed and all(one.settled for one in self._workers.values())
             if settled:
-                self._known_vms = {one.uuid: _memory_of(one.view) for one in self._workers.values()}
+                self._known_vms = {one.uuid: _memory_of(one.view) for one in known}
             look = partial(
                 self._watch.read,
                 time.monotonic(),
@@ -408,14 +273,6 @@ def _memory_of(view: DomainView | None) -> VmMemory:
         return VmMemory(managed=False, ordinary_bytes=0)
     ordinary = view.ram_bytes if view.huge_page_bytes is None else 0
     return VmMemory(managed=view.config is not None, ordinary_bytes=ordinary)
-
-
-def _deregister(registered: list[Callable[[], object]]) -> None:
-    """Without this libvirt-python's callbacks keep their connection open for ever."""
-    while registered:
-        # On a broken connection libvirt lets go of the callback and fails to tell libvirtd.
-        with suppress(libvirt.libvirtError):
-            registered.pop()()
 
 
 def _join(threads: list[threading.Thread], limit_seconds: float) -> None:

@@ -148,7 +148,9 @@ class Tally:
         elif isinstance(seconds := entry.detail.get("seconds"), float):
             detail = entry.detail
             ended = "timeout" if detail["timed_out"] else "failed" if detail["error"] else "done"
-            self.of(entry.vm).operations[entry.topic, ended] += 1
+            # A command may end after its VM is gone: then nobody asks for that VM's counters any more.
+            if (tally := self.vms.get(entry.vm)) is not None:
+                tally.operations[entry.topic, ended] += 1
             self.latencies.setdefault(entry.topic, Histogram()).observe(seconds)
 
     def sample(self, uuid: str, name: str, sample: Sample) -> None:

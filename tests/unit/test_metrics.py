@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from host_controller.api import turns
 from host_controller.api.metrics import FAMILIES, Metrics
 from host_controller.api.server import Api
-from host_controller.records.tally import Window
+from host_controller.core.interface import CommandDone, SetTarget
+from host_controller.records.journal import Journal
+from host_controller.records.tally import Tally, Window
 from host_controller.units import GIB, MIB
 from tests.support.serving import ask, request, served
 from tests.support.virtual import Host, aside, run, until
@@ -152,6 +155,21 @@ def test_a_window_weighs_by_time_and_forgets_after_a_minute() -> None:
     window.add(0.5, 10.0)
     assert window.read(40.0) == pytest.approx((0.5, (10 * 1.0 + 30 * 0.5) / 40, 0.5, 1.0))
     assert window.read(1000.0) == pytest.approx((0.5, 0.5, 0.5, 0.5))
+
+
+def test_a_command_that_ends_after_its_vm_is_gone_opens_no_counters_for_it_again() -> None:
+    tally, journal = Tally(), Journal()
+    journal.add_sink(tally)
+    sent = SetTarget("uuid-of-web", 7, 300 * MIB)
+    tally.of("uuid-of-web")
+    journal.commanded(sent, "web", 1.0)
+    journal.done(CommandDone("uuid-of-web", 7, None, seconds=0.1), "web", 1.1)
+    assert tally.vms["uuid-of-web"].operations == {("SetTarget", "done"): 1}
+    journal.commanded(replace(sent, ticket=8), "web", 2.0)
+    journal.said("gone", "web is gone", 2.5, "uuid-of-web", "web")
+    journal.done(CommandDone("uuid-of-web", 8, "stopped", timed_out=True, seconds=1.0), "web", 3.0)
+    assert not tally.vms
+    assert tally.latencies["SetTarget"].total == pytest.approx(1.1), "how long it took counts all the same"
 
 
 def test_a_vm_that_is_gone_leaves_no_series_behind() -> None:
