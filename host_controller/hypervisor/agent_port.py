@@ -11,9 +11,10 @@ from host_controller.core.interface import ChannelChanged, Inbox
 from host_controller.core.model import RunState
 from host_controller.errors import DynmemError
 from host_controller.hypervisor.channel import LAST_RETRY_SECONDS, Channel, Port
-from host_controller.hypervisor.connections import Lane, Late
+from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.eventloop import Mailbox
 from host_controller.hypervisor.known_vm import KnownVm
+from host_controller.hypervisor.lanes import Lane
 from host_controller.hypervisor.timers import Timers
 
 OPEN_LIMIT_SECONDS: Final = 2.0
@@ -54,7 +55,7 @@ class AgentPort:
             self._due = True
 
     def close(self) -> None:
-        """Let it go, as it is."""
+        """Let it go. What waits to be written is lost, and nothing opens it again before `renew`."""
         self._timers.cancel()
         channel, self._channel = self._channel, None
         if channel is not None:

@@ -65,7 +65,7 @@ class JobRunning(CallFailed):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One reading of a VM."""
+    """What libvirt and QEMU say of a running VM at one moment."""
 
     actual_bytes: int | None
     """None without a balloon, and while the VM arrives: libvirt would hold the question until it is there."""
@@ -87,7 +87,7 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What is known with a command's success."""
+    """What a command that was carried out has told."""
 
     view: DomainView | None = None
     """After AttachDimm: the domain with what is plugged."""

@@ -71,7 +71,7 @@ class Port:
         return None if data == -2 else data
 
     def deafen(self) -> None:
-        """No more events."""
+        """The event thread calls no more: the stream is at its end, and would call for ever."""
         with suppress(libvirt.libvirtError):  # the connection may have gone, and the callback with it
             self._stream.eventRemoveCallback()
 
@@ -83,7 +83,7 @@ class Port:
         self.connection.start(partial(self._send, line)).add_done_callback(_look_at)
 
     def end(self) -> None:
-        """Let go of it, in its connection's thread."""
+        """Abort the stream and free it, in its connection's thread. Its errors are swallowed."""
         self.connection.start(self._end).add_done_callback(_look_at)
 
     def _send(self, line: bytes) -> None:
@@ -137,7 +137,7 @@ class Channel:
         return Port(connection, stream, self._readable)
 
     def opened(self, port: Port) -> None:
-        """Start to write."""
+        """Take what `open` returned; what waits is written now."""
         if port is self._ended:  # it ended before the loop heard that it had begun
             self._on_closed()
             return
@@ -146,7 +146,7 @@ class Channel:
         self._flush()
 
     def send(self, message: wire.HostMessage) -> None:
-        """Write soon, or never: a message may be lost."""
+        """Write it soon. With QUEUE messages waiting the oldest is dropped, and counted."""
         if len(self._queue) == QUEUE:
             self.dropped += 1
         self._queue.append(wire.encode(message))
@@ -165,7 +165,7 @@ class Channel:
         self.hang_up()
 
     def hang_up(self) -> None:
-        """As `close`, to open it again."""
+        """As `close`, but what waits to be written is kept: it is opened again."""
         port, self._port = self._port, None
         if port is not None:
             port.end()

@@ -7,8 +7,9 @@ from typing import Final
 from host_controller.core.interface import CommandDone, Inbox
 from host_controller.errors import CallFailed, HypervisorUnreachable
 from host_controller.hypervisor import calls
-from host_controller.hypervisor.connections import Lane, Late
+from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.known_vm import KnownVm
+from host_controller.hypervisor.lanes import Lane
 
 CONTROL_LIMIT_SECONDS: Final = 2.0
 """For one request to libvirt that changes or describes a VM."""
@@ -32,11 +33,11 @@ class Commands:
         self._waiting.append(command)
 
     def refuse(self, command: calls.VmCommand, why: str) -> None:
-        """It is not sent."""
+        """Answer a command that was never in the queue, as not sent."""
         self._answer(command, why)
 
     def refuse_all(self, why: str) -> None:
-        """Those that wait are not sent."""
+        """Empty the queue; each is answered as not sent, with this reason."""
         while self._waiting:
             self._answer(self._waiting.popleft(), why)
 

@@ -17,7 +17,11 @@ ELEMENT: Final = libvirt.VIR_DOMAIN_METADATA_ELEMENT
 
 
 class Definition:
-    """One domain."""
+    """One domain, running or not; every method asks libvirt anew.
+
+    Raises:
+        CallFailed: libvirt said no.
+    """
 
     def __init__(self, connection: Any, domain: Any) -> None:
         self._connection = connection
@@ -48,7 +52,7 @@ class Definition:
         return str(self._call(self._domain.XMLDesc, INACTIVE | (SECURE if secrets else 0)))
 
     def live_xml(self) -> str:
-        """What it runs with."""
+        """The XML of the running domain, without secrets."""
         return str(self._call(self._domain.XMLDesc, 0))
 
     def define(self, xml: str) -> None:
@@ -69,7 +73,11 @@ class Definition:
 
 
 class Definitions:
-    """A connection; use it in a `with`."""
+    """A connection for reading and writing definitions. Use it in a `with`, which closes it.
+
+    Raises:
+        HypervisorUnreachable: libvirt is not there.
+    """
 
     def __init__(self, uri: str) -> None:
         libvirt.registerErrorHandler(_be_quiet, None)

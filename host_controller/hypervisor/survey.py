@@ -12,7 +12,7 @@ from host_controller.errors import HypervisorUnreachable
 
 @dataclass(frozen=True, slots=True)
 class SurveyedDomain:
-    """A managed domain."""
+    """A managed domain as the doctor sees it."""
 
     uuid: str
     name: str
@@ -36,7 +36,7 @@ class Survey:
             ) from None
 
     def versions(self) -> tuple[int, int]:
-        """Of libvirt and QEMU, as numbers; 0 where it is not known."""
+        """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
         return _number(self._connection.getLibVersion), _number(self._connection.getVersion)
 
     def domains(self) -> Iterator[SurveyedDomain]:
@@ -50,7 +50,7 @@ class Survey:
                 yield found
 
     def close(self) -> None:
-        """Close it."""
+        """To be called once, after the last question."""
         self._connection.close()
 
     @staticmethod

@@ -19,7 +19,7 @@ class Timers:
         self._handles[kind] = self._loop.call_later(seconds, function)
 
     def cancel(self) -> None:
-        """Nothing is to be done any more."""
+        """Forget all of them."""
         for handle in self._handles.values():
             handle.cancel()
         self._handles.clear()

@@ -20,10 +20,10 @@ from host_controller.host.qemu_process import Resident, ResidentMeter
 from host_controller.hypervisor import calls
 from host_controller.hypervisor.agent_port import AgentPort
 from host_controller.hypervisor.commands import CONTROL_LIMIT_SECONDS, Commands
-from host_controller.hypervisor.connections import Connection, Lane, Late
+from host_controller.hypervisor.connections import Connection, Late
 from host_controller.hypervisor.eventloop import Mailbox
 from host_controller.hypervisor.known_vm import KnownVm
-from host_controller.hypervisor.lanes import Lanes
+from host_controller.hypervisor.lanes import Lane, Lanes
 from host_controller.hypervisor.timers import Timers
 from host_controller.hypervisor.trouble import Trouble
 

@@ -10,9 +10,11 @@ import libvirt
 import pytest
 
 from host_controller.errors import CallFailed
-from host_controller.hypervisor import connections
-from host_controller.hypervisor.connections import Connection, Gate, Lane, Late
+from host_controller.hypervisor import lanes
+from host_controller.hypervisor.connections import Connection, Late
 from host_controller.hypervisor.eventloop import Mailbox
+from host_controller.hypervisor.gate import Gate
+from host_controller.hypervisor.lanes import Lane
 
 AT_ONCE = 3
 
@@ -44,7 +46,7 @@ async def until(count: int, limit: float = 5.0) -> None:
 async def test_spare_connections_are_closed_but_where_something_lives_on_them(
     keeps: bool, left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "SPARE_SECONDS", 0.3)
+    monkeypatch.setattr(lanes, "SPARE_SECONDS", 0.3)
     lane = Lane("lane", "test:///default", Mailbox(asyncio.get_running_loop()), Gate(), keeps=keeps)
     try:
         await used_at_once(lane)
