@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 MAX_SIZE_BYTES = 1 << 50  # 1 PiB: past any guest, and exact in every JSON implementation
+MAX_WORD_CHARS = 32
 MAX_COUNT = (1 << 53) - 1  # the largest integer that every JSON implementation keeps exactly
 
 
@@ -90,15 +91,25 @@ class Text(Kind):
 
 
 class Choice(Kind):
-    """One of a fixed set of words."""
+    """One of a fixed set of words. With `other`, a word that is not known yet is that one, and no error: a
+    newer peer may have more words, and the rest of what it says is worth having.
+    """
 
-    def __init__(self, *allowed: str) -> None:
-        self.allowed = allowed
+    def __init__(self, *allowed: str, other: str = "") -> None:
+        self.allowed = (*allowed, other) if other else allowed
+        self.other = other
 
     def load(self, raw: object) -> str:
-        if not isinstance(raw, str) or raw not in self.allowed:
+        if isinstance(raw, str) and raw in self.allowed:
+            return raw
+        if self.other and isinstance(raw, str) and len(raw) <= MAX_WORD_CHARS:
+            return self.other
+        raise ValueError(f"is not one of {', '.join(self.allowed)}")
+
+    def dump(self, value: str) -> str:
+        if value not in self.allowed:
             raise ValueError(f"is not one of {', '.join(self.allowed)}")
-        return raw
+        return value
 
 
 class Flag(Kind):

@@ -31,8 +31,9 @@ MAX_DETAIL_CHARS = 200
 MOST_PAGE_BYTES = 1 << 18  # the largest base page of any Linux architecture is 256 KiB
 
 Zone = Literal["movable", "kernel"]
-Hotplug = Literal["kernel", "agent", "none"]
-Reason = Literal["heartbeat", "moved", "pressure", "hotplug", "hello"]
+Hotplug = Literal["kernel", "agent", "none", "other"]
+Reason = Literal["heartbeat", "moved", "pressure", "hotplug", "hello", "other"]
+# "other" stands for a word that a newer agent has; no agent says it.
 
 
 class WireError(Exception):
@@ -233,7 +234,7 @@ _FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
             _Field("block_bytes", "block", _SIZE),
             _Field("psi", "psi", Flag()),
             _Field("online_policy", "policy", Text(32)),
-            _Field("hotplug", "hotplug", Choice("kernel", "agent", "none")),
+            _Field("hotplug", "hotplug", Choice("kernel", "agent", "none", other="other")),
             _Field("welcomed", "welcomed", Flag()),
         ),
     ),
@@ -268,7 +269,9 @@ _FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
             _Field("commit_limit_bytes", "cl", _KIB),
             _Field("kill_percent", "kp", Integer(100)),
             _Field("page_bytes", "pg", Integer(MOST_PAGE_BYTES)),
-            _Field("reason", "w", Choice("heartbeat", "moved", "pressure", "hotplug", "hello")),
+            _Field(
+                "reason", "w", Choice("heartbeat", "moved", "pressure", "hotplug", "hello", other="other")
+            ),
         ),
     ),
     Ack: (

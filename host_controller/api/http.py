@@ -21,7 +21,7 @@ from host_controller.api.turns import Turn
 from host_controller.api.views import entry_view
 from host_controller.control.controller import Controller
 from host_controller.neutral import neutral
-from host_controller.records.journal import Entry
+from host_controller.records.entries import Entry
 from host_controller.units import parse_duration
 
 GROUP: Final = "dynmem"

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
+from host_controller import __version__
 from host_controller.api.schema import HostView, PoolView
 from host_controller.api.turns import Turn
 from host_controller.api.views import host_view, status_of
@@ -135,7 +136,9 @@ PRESSURE: Final = tuple(
         ("_maximum", ", highest of the last minute."),
     )
 )
-INFO: Final = Family("dynmem_vm_info", "gauge", "1, with what identifies the VM.")
+INFO: Final = Family(
+    "dynmem_vm_info", "gauge", "1, with what identifies the VM. agent: our version, other, or empty."
+)
 PHASE: Final = Family("dynmem_vm_phase", "gauge", "1 for the phase that the VM is in.")
 PSI: Final = Family("dynmem_vm_psi_some_seconds_total", "counter", "Time in which some task waited (PSI).")
 ADDED: Final = Family("dynmem_vm_added_bytes_total", "counter", "Memory given.")
@@ -309,7 +312,7 @@ class Metrics:
             value = read(controller, vm, now)
             if value is not None:
                 lines[family].append(f"{family.name}{{{name}}} {value}")
-        agent = escape(vm.agent_version or "")
+        agent = agent_label(vm.agent_version)
         lines[INFO].append(
             f'{INFO.name}{{{name},uuid="{vm.config.uuid}",growth="{vm.config.growth}",agent="{agent}"}} 1'
         )
@@ -335,6 +338,13 @@ class Metrics:
         if pressure is not None:
             for family, value in zip(PRESSURE, pressure, strict=True):
                 lines[family].append(f"{family.name}{{{name}}} {value:.4g}")
+
+
+def agent_label(untrusted_version: str | None) -> str:
+    """A guest can change its agent's version as it likes, and each label's value is a series for ever."""
+    if not untrusted_version:
+        return ""
+    return __version__ if untrusted_version == __version__ else "other"
 
 
 def escape(text: str) -> str:

@@ -26,7 +26,7 @@ from host_controller.control.controller import Controller
 from host_controller.core.books.pools import pools
 from host_controller.core.policy.plan import Decision, grow_dead_band
 from host_controller.core.vm.record import Vm
-from host_controller.records.journal import Entry
+from host_controller.records.entries import Entry
 from host_controller.records.samples import unpack
 
 

@@ -264,8 +264,7 @@ class Controller:
         engine = self.engine
         notices = engine.notices()
         if notices:
-            self.journal.notices(notices, {name: uuid for uuid, name in self.names.items()})
-            for one in notices:
+            for one in self.journal.notices(notices, {name: uuid for uuid, name in self.names.items()}):
                 log.info(one.text, kind=one.kind, vm=one.vm)
         for uuid, decision in engine.decisions.items():
             if decision.at == now:

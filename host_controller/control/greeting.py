@@ -1,5 +1,6 @@
 """When a guest's agent is told that somebody listens. Messages may be lost, so silence is greeted again."""
 
+import math
 from typing import Final
 
 from agent import wire
@@ -14,6 +15,8 @@ from host_controller.core.interface import (
 )
 
 AGAIN_SECONDS: Final = 10.0
+APART_SECONDS: Final = 1.0
+"""An agent that says hello more often is answered this often: an answer costs us more than it."""
 
 
 class Greeter:
@@ -24,6 +27,8 @@ class Greeter:
         """Whether the agent has said that it heard us, for each VM that runs."""
         self._said_at: dict[str, float] = {}
         self._maximum_bytes: dict[str, int] = {}
+        self._asked: set[str] = set()
+        """Agents that have said hello since, and wait for an answer."""
 
     def hear(self, event: HypervisorEvent, now: float) -> SendToGuest | None:
         """The greeting that follows from an event."""
@@ -38,16 +43,22 @@ class Greeter:
             case VmGone(vm):
                 for known in (self._greeted, self._said_at, self._maximum_bytes):
                     known.pop(vm, None)
+                self._asked.discard(vm)
             case GuestSpoke(vm, wire.Hello(welcomed=True)):
                 self._greeted[vm] = True
             case GuestSpoke(vm, wire.Hello()):
                 self._greeted[vm] = False
-                return self._welcome(vm, now)
+                self._asked.add(vm)
+                return self._welcome_again(vm, now)
             case GuestSpoke(vm) if self._greeted.get(vm) is False:
-                if now - self._said_at.get(vm, now) >= AGAIN_SECONDS:
-                    return self._welcome(vm, now)
+                return self._welcome_again(vm, now)
         return None
+
+    def _welcome_again(self, vm: str, now: float) -> SendToGuest | None:
+        apart = APART_SECONDS if vm in self._asked else AGAIN_SECONDS
+        return self._welcome(vm, now) if now - self._said_at.get(vm, -math.inf) >= apart else None
 
     def _welcome(self, vm: str, now: float) -> SendToGuest:
         self._said_at[vm] = now
+        self._asked.discard(vm)
         return SendToGuest(vm, wire.Welcome(__version__, maximum_bytes=self._maximum_bytes.get(vm, 0)))

@@ -178,7 +178,7 @@ class Engine:
         uuid = vm.config.uuid
         self._accounts.charge(uuid, charge)
         self._accounts.enter(
-            uuid, Account(guest_charge, fixed, int(vm.demand.slope), next_dimm, held, claims)
+            uuid, Account(guest_charge, fixed, plan.growth_bytes(vm), next_dimm, held, claims)
         )
 
     def _advance_operation(self, vm: Vm, now: float) -> list[Command]:

@@ -15,7 +15,12 @@ from host_controller.core.operations.standstill import Stage, Standstill
 from host_controller.core.operator_events import HoldVm, MakeRoom, Release, Reserve, SettingsChanged
 from host_controller.core.state import State
 from host_controller.core.vm import lifecycle
-from host_controller.core.vm.guest_facts import Contradiction, facts_from_report, facts_from_stats
+from host_controller.core.vm.guest_facts import (
+    Contradiction,
+    facts_from_report,
+    facts_from_stats,
+    is_block_size,
+)
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB, format_size
@@ -341,7 +346,10 @@ class Intake:
         vm.agent_version = untrusted.agent_version
         if not untrusted.welcomed:
             vm.zone = None  # it has just started
-        vm.block_bytes = untrusted.block_bytes or vm.block_bytes
+        if is_block_size(untrusted.block_bytes):
+            vm.block_bytes = untrusted.block_bytes
+        elif untrusted.block_bytes:  # 0: it has no memory hotplug
+            self._count(vm, "block-size")
         vm.psi = untrusted.psi
 
     def _judge_by_stats(self, vm: Vm, untrusted: BalloonStats, now: float) -> None:

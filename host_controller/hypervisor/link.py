@@ -1,7 +1,8 @@
 """One guest's channel, without I/O: bytes in, events out; and what is believed of a report.
 
-A guest can send anything, at any speed. What exceeds the rate is dropped after reading and counted; when the
-allowance is used up, lines are not even cut, so that a flood costs the host a scan for newlines and no more.
+A guest can send anything, at any speed. Every line takes from one allowance, an empty one too. What exceeds
+it is dropped after reading and counted; when the allowance is used up, lines are not even cut, so that a
+flood costs the host a scan for newlines and no more.
 """
 
 from collections import Counter
@@ -13,15 +14,8 @@ from host_controller.core.interface import GuestNoise, GuestSpoke
 RATE_PER_SECOND: Final = 20.0
 """Twice the agent's alert cadence of 10 Hz."""
 BURST: Final = 40.0
-PAGE_BYTES: Final = 4096
-
-BLOCK_SLACK: Final = 2
-"""Memory blocks by which a guest may count more than its RAM: one partly filled at each end of the hole
-below 4 GiB."""
 NOISE_SECONDS: Final = 1.0
 """Noise is told at most this often, so that a flood of garbage is no flood of events."""
-RESTART_SECONDS: Final = 15.0
-"""After so much silence a sequence that starts again is a new agent whose Hello was lost."""
 
 
 class TokenBucket:
@@ -74,11 +68,15 @@ class Link:
         at = 0
         while at < len(data) and allowed:
             # One line at a time, so that the reader never cuts more than may be decoded.
-            end = data.find(b"\n", at) + 1 or len(data)
-            for line in self._reader.feed(data[at:end]):
+            newline = data.find(b"\n", at)
+            end = newline + 1 or len(data)
+            lines = self._reader.feed(data[at:end])
+            for line in lines:
+                self._decode(line, spoken)
+            # Cutting an empty line, or the end of one that was too long, is work as well.
+            if lines or newline >= 0:
                 allowed -= 1
                 self._bucket.take()
-                self._decode(line, spoken)
             at = end
         if at < len(data):
             self._noise["too-fast"] += self._skip(data, at)

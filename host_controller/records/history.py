@@ -3,8 +3,9 @@
 Nothing here can hold up or end control: rows are put into a bounded queue, and whatever is wrong with the
 file or the disk is said once, counted, and tried again a moment later. What was not written by then is lost.
 
-At most 50 MB a day for 100 VMs, so 500 KB a VM: samples are thinned (thinning.py), the two ends of a command
-are one row, and a VM that does nothing but move gets the rows that its budget allows.
+At most 50 MB a day for 100 VMs, so 500 KB a VM, whatever its guest does: samples are thinned (thinning.py),
+the two ends of a command are one row, and a VM that does nothing but move, or that makes itself talked of,
+gets the rows that its budget allows.
 """
 
 import queue
@@ -19,8 +20,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from host_controller.records.entries import Entry
 from host_controller.records.history_file import HistoryFile, is_broken, put_aside
-from host_controller.records.journal import Entry
 from host_controller.records.samples import Sample
 from host_controller.records.thinning import Allowance, Thinner
 
@@ -31,7 +32,12 @@ CLEAN_SECONDS: Final = 600.0
 LARGEST_UNANSWERED: Final = 1_000
 BURST: Final = 300
 PER_HOUR: Final = 30
-"""Rows about decisions and commands of one VM; notices are few and are always kept."""
+"""Rows about decisions and commands of one VM."""
+NOTICES_AT_ONCE: Final = 60
+NOTICES_PER_HOUR: Final = 10
+"""Rows about what befell one VM: few, unless its guest wants to be talked of."""
+MOST_KNOWN: Final = 20_000
+"""VMs whose allowances are remembered, running or not: whoever is started again begins with what is left."""
 
 log = structlog.get_logger(__name__)
 
@@ -64,7 +70,7 @@ class History:
         self._wall, self._failed = wall, failed
         self._queue: queue.Queue[tuple[str, tuple[Any, ...]] | None] = queue.Queue(LARGEST_QUEUE)
         self._thinners: dict[str, Thinner] = {}
-        self._allowances: dict[str, Allowance] = {}
+        self._allowances: dict[tuple[str, bool], Allowance] = {}
         self._sent: dict[int, Entry] = {}
         self._thread = threading.Thread(target=self._write_forever, name="history", daemon=True)
         self._thread.start()
@@ -78,8 +84,12 @@ class History:
             if whole is None:
                 return
             entry = whole
-        if entry.kind != "notice" and entry.vm is not None:
-            allowance = self._allowances.setdefault(entry.vm, Allowance(BURST, PER_HOUR))
+        if entry.vm is not None:
+            key = (entry.vm, entry.kind == "notice")
+            limits = (NOTICES_AT_ONCE, NOTICES_PER_HOUR) if key[1] else (BURST, PER_HOUR)
+            allowance = self._allowances.setdefault(key, Allowance(*limits))
+            if len(self._allowances) > MOST_KNOWN:
+                del self._allowances[next(iter(self._allowances))]
             if not allowance.take(entry.at):
                 return
             if allowance.refused:

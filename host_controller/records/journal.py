@@ -1,49 +1,34 @@
 """What happened and why, in order: notices, decisions when they change, commands and how they ended.
 
 It is kept in memory for views, and handed to sinks that write it down. A sink that fails is closed and
-counted: a full disk costs history, never control.
+counted: a full disk costs history, never control. Each VM has its share of it: a guest that makes itself
+talked of is told less often, and pushes nobody else's events out.
 """
 
 import re
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from host_controller.core.interface import Command, CommandDone, SendToGuest, SetPace
 from host_controller.core.policy.plan import Action, Decision
 from host_controller.core.state import Notice
+from host_controller.records.entries import Entries, Entry, Kind
 from host_controller.records.samples import Sample, Samples
+from host_controller.records.thinning import Allowance
 
 KEPT_ENTRIES: Final = 20_000
+NOTICES_AT_ONCE: Final = 120
+NOTICES_PER_HOUR: Final = 240
+"""About one VM. What a guest says, and each of its resets, may be worth a notice; an hour of a VM that
+starts, reboots and changes hands by turns is 40."""
+TEXT_CHARS: Final = 500
 _NUMBERS: Final = re.compile(r"\d+(\.\d+)?( [KMGT]?i?B)?")
 
 log = structlog.get_logger(__name__)
-
-Kind = Literal["notice", "decision", "command"]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One thing that happened."""
-
-    number: int
-    """Rises by one with each entry of this controller; where a reader goes on."""
-    at: float
-    """Seconds of the controller's clock."""
-    wall: float
-    """Seconds since 1970."""
-    kind: Kind
-    topic: str
-    """The notice's kind, the decision's action, or the command's name."""
-    vm: str | None
-    """UUID, if it is about one VM."""
-    name: str | None
-    text: str
-    detail: dict[str, object]
 
 
 class Sink(Protocol):
@@ -72,7 +57,8 @@ class Journal:
         self.errors: Counter[str] = Counter()
         """Failures by kind, of sinks and of whoever calls `count_error`."""
         self._clock, self._wall = clock, wall
-        self._entries: deque[Entry] = deque(maxlen=kept_entries)
+        self._entries = Entries(kept_entries)
+        self._allowances: dict[str, Allowance] = {}
         self._next_number = 1
         self._sinks: list[Sink] = []
         self._decisions: dict[str, Decision] = {}
@@ -87,10 +73,7 @@ class Journal:
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
         """Entries with a larger number, oldest first; those that are no longer kept are left out."""
-        missing = self._next_number - 1 - after
-        start = max(0, len(self._entries) - missing)
-        for index in range(start, len(self._entries)):
-            yield self._entries[index]
+        return self._entries.after(after)
 
     @property
     def last_number(self) -> int:
@@ -108,11 +91,24 @@ class Journal:
         """From now on the sink is told everything."""
         self._sinks.append(sink)
 
-    def notices(self, notices: Iterable[Notice], uuids: dict[str, str]) -> None:
-        """Note what the engine has to say; `uuids` finds a VM by its name."""
+    def notices(self, notices: Iterable[Notice], uuids: dict[str, str]) -> list[Notice]:
+        """Note what the engine has to say; `uuids` finds a VM by its name. Returns what was noted.
+
+        Of a VM that is talked of too often the rest is counted, and the count is told with the next one.
+        """
+        noted = []
         for one in notices:
             uuid = uuids.get(one.vm) if one.vm else None
-            self._add(one.at, "notice", one.kind, uuid, one.vm, one.text, {})
+            detail: dict[str, object] = {}
+            if uuid is not None:
+                allowance = self._allowances.setdefault(uuid, Allowance(NOTICES_AT_ONCE, NOTICES_PER_HOUR))
+                if not allowance.take(one.at):
+                    continue
+                if allowance.refused:
+                    detail["left_out_before"], allowance.refused = allowance.refused, 0
+            self._add(one.at, "notice", one.kind, uuid, one.vm, one.text, detail)
+            noted.append(one)
+        return noted
 
     def decided(self, decision: Decision, name: str) -> None:
         """Note a decision if it is another than the VM's last one."""
@@ -146,7 +142,7 @@ class Journal:
         ended = "done" if outcome.error is None else f"failed: {outcome.error}"
         detail: dict[str, object] = {
             "ticket": outcome.ticket,
-            "error": outcome.error,
+            "error": None if outcome.error is None else outcome.error[:TEXT_CHARS],
             "timed_out": outcome.timed_out,
             "seconds": round(outcome.seconds, 4),
         }
@@ -157,12 +153,20 @@ class Journal:
         if self.samples.add(uuid, sample):
             self._tell(lambda sink: sink.sample(uuid, name, sample))
 
-    def said(self, topic: str, text: str, now: float, vm: str | None = None, name: str | None = None) -> None:
+    def said(
+        self,
+        topic: str,
+        text: str,
+        now: float,
+        vm: str | None = None,
+        name: str | None = None,
+        detail: dict[str, object] | None = None,
+    ) -> None:
         """Note what the daemon itself has to say."""
-        self._add(now, "notice", topic, vm, name, text, {})
+        self._add(now, "notice", topic, vm, name, text, detail or {})
 
     def forget(self, uuid: str) -> None:
-        """The VM has stopped: its next decision is news again."""
+        """The VM has stopped: its next decision is news again. What it may be talked of it has used up."""
         self._decisions.pop(uuid, None)
         for ticket in [ticket for ticket, one in self._commands.items() if one.vm == uuid]:
             del self._commands[ticket]
@@ -186,9 +190,12 @@ class Journal:
         text: str,
         detail: dict[str, object],
     ) -> None:
+        text = text if len(text) <= TEXT_CHARS else f"{text[: TEXT_CHARS - 1]}…"
         entry = Entry(self._next_number, at, self.wall_time(at), kind, topic, vm, name, text, detail)
         self._next_number += 1
-        self._entries.append(entry)
+        self._entries.add(entry)
+        if len(self._allowances) > KEPT_ENTRIES:
+            self._allowances.pop(next(iter(self._allowances)))
         self._tell(lambda sink: sink.entry(entry))
         for listener in list(self._listeners):
             listener()

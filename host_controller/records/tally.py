@@ -9,7 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from host_controller.records.journal import Entry
+from host_controller.records.entries import Entry
 from host_controller.records.samples import Sample
 
 WINDOW_SECONDS: Final = 60.0

@@ -17,8 +17,8 @@ from host_controller.api.client import Client, RequestRefused
 from host_controller.api.http import BODY_SECONDS
 from host_controller.api.server import Api
 from host_controller.control.controller import Controller
+from tests.support.serving import raw, request
 from tests.support.virtual import Host, aside, run
-from tests.unit.test_api import raw, request
 
 Address = str | tuple[str, int]
 

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from host_controller.api.stored_history import read_stored
+from host_controller.core.state import Notice
 from host_controller.core.vm.record import Phase
+from host_controller.records.entries import Entry
 from host_controller.records.history import BURST, PER_HOUR, History
 from host_controller.records.history_file import HistoryFile, Reading
-from host_controller.records.journal import Entry
+from host_controller.records.journal import Journal
 from host_controller.records.samples import Sample
 from host_controller.simulator.workload import Workload, burst
 from host_controller.units import GIB, MIB
@@ -109,6 +111,23 @@ def test_the_api_tells_from_the_file_what_is_longer_ago_than_an_hour(tmp_path: P
                 await aside(lambda: client.get("vms", "nobody", "history", since="1d"))
 
     run(story())
+
+
+@pytest.mark.figures
+def test_a_guest_that_makes_itself_talked_of_writes_little_more_for_it(tmp_path: Path) -> None:
+    """Its agent's version changes twenty times a second, and each time it is worth a notice."""
+    path = tmp_path / "history.sqlite"
+    kept = history(path)
+    journal = Journal(lambda: 0.0, lambda: EPOCH)
+    journal.add_sink(kept)
+    for second in range(0, DAY, 2):
+        told = [Notice(float(second), "agent", "web", "x" * 2000) for _ in range(5)]
+        journal.notices(told, {"web": "uuid-1"})
+    wait_for(lambda: kept.written == kept.taken, "all is written")
+    journal.close()
+    size = size_of(path)
+    print(f"a day of notices: {size / 1000:.0f} kB, {kept.written} rows")
+    assert size < PER_VM_AND_DAY / 2
 
 
 @pytest.mark.figures

@@ -89,6 +89,19 @@ def test_noise_uses_up_the_allowance_as_messages_do() -> None:
     assert noise(events) == {"not-json": BURST, "too-fast": 1000 - BURST}
 
 
+@pytest.mark.parametrize("line", [b"\n", b" \n", b"\r\n", b"\t \n", b"a" * 5000 + b"\n"])
+def test_empty_lines_and_endless_ones_use_up_the_allowance_as_messages_do(line: bytes) -> None:
+    link = Link("u", 0.0)
+    events = link.feed(line * 50 + LINE, 0.0)
+    assert spoken(events) == []
+    assert noise(events)["too-fast"] == 50 + 1 - BURST
+
+
+def test_an_empty_line_before_each_message_costs_an_honest_agent_nothing() -> None:
+    link = Link("u", 0.0)
+    assert all(len(spoken(link.feed(b"\n" + LINE, 0.2 * i))) == 1 for i in range(500))
+
+
 def test_noise_is_told_once_a_second_and_nothing_of_it_is_lost() -> None:
     link = Link("u", 0.0)
     told = [noise(link.feed(b"x\n", 0.1 * i)) for i in range(25)]

@@ -125,7 +125,8 @@ def claims(vm: Vm, held: int, settings: Settings, now: float) -> Claims:
     """What a movable VM asks of the balance while it has been given `held` bytes."""
     estimate = vm.estimate
     assert estimate is not None
-    ceiling = vm.growth_ceiling_bytes
+    # What is plugged and not online, or on its way, it has beside this.
+    ceiling = vm.growth_ceiling_bytes - vm.pending_plug_bytes - vm.offline_bytes
     lower, need, desired = estimate.lower_bytes, estimate.need_bytes, estimate.desired_bytes
     if desired > ceiling:
         lower, need, desired = min(lower, ceiling), min(need, ceiling), ceiling
@@ -145,12 +146,23 @@ def claims(vm: Vm, held: int, settings: Settings, now: float) -> Claims:
 
 def next_dimm_slack(vm: Vm, desired_bytes: int) -> int:
     """What is kept for a VM's next DIMM, which is paid at full size: a block while it is near the end of its
-    RAM and none is paid for yet.
+    RAM and none is paid for yet, and never more than it lacks of its maximum (rule: harm-stays-home).
     """
-    hot = vm.config.growth is HOTADD and vm.ram_bytes < vm.config.limits.maximum_bytes
+    most = vm.config.limits.maximum_bytes
+    hot = vm.config.growth is HOTADD and vm.ram_bytes < most
     if not hot or vm.pending_plug_bytes:
         return 0
-    return vm.block_bytes if desired_bytes > vm.ram_bytes - vm.offline_bytes - vm.block_bytes else 0
+    near = desired_bytes > vm.ram_bytes - vm.offline_bytes - vm.block_bytes
+    return max(0, min(vm.block_bytes, most - desired_bytes)) if near else 0
+
+
+def growth_bytes(vm: Vm) -> int:
+    """How much it grows in a second, as far as others keep memory ready for it: at most its minimum.
+
+    That much it is charged with whatever it says, so all that it can make others give up, its goal and what
+    is kept ready for it, is within its maximum (rule: harm-stays-home).
+    """
+    return min(int(vm.demand.slope), vm.config.limits.minimum_bytes)
 
 
 def heard_lately(vm: Vm, now: float) -> bool:

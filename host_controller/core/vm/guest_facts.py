@@ -16,12 +16,24 @@ RESTART_SECONDS: Final = 15.0
 """After so much silence a sequence that starts again is a new agent whose Hello was lost."""
 
 
+SMALLEST_BLOCK_BYTES: Final = 16 * MIB
+LARGEST_BLOCK_BYTES: Final = 2 * GIB
+"""Memory blocks of Linux, a power of two: ppc64 has 16 MiB (SECTION_SIZE_BITS 24), x86-64 128 MiB to 2 GiB
+(MIN_MEMORY_BLOCK_SIZE and MAX_BLOCK_SIZE), arm64 128 MiB, with pages of 64 KiB 512 MiB, before 5.12 1 GiB."""
+
+
 @dataclass(frozen=True, slots=True)
 class Contradiction:
     """A report that cannot be true. It is dropped and counted under `kind`; nothing else follows from it."""
 
     kind: str
     detail: str
+
+
+def is_block_size(untrusted_bytes: int) -> bool:
+    """Whether some kernel has memory blocks of this size."""
+    power_of_two = untrusted_bytes & (untrusted_bytes - 1) == 0
+    return power_of_two and SMALLEST_BLOCK_BYTES <= untrusted_bytes <= LARGEST_BLOCK_BYTES
 
 
 def facts_from_report(

@@ -202,6 +202,17 @@ def test_any_value_in_any_field_gives_a_report_in_range_or_an_error(key, value):
         encode(report)
 
 
+@pytest.mark.parametrize("word", ["because", "", "Heartbeat", "\u202e", "x" * 32])
+def test_a_word_that_is_not_known_yet_costs_only_that_word(word):
+    told = json.loads(encode(REPORT)) | {"w": word}
+    report = decode_from_guest(json.dumps(told).encode())
+    assert report == REPORT._replace(reason="other")
+    assert decode_from_guest(encode(report)) == report
+    hello = Hello("0b1c2d3e-4f50-4162-9384-a5b6c7d8e9f0", "1", "6.1", 0, True, "", "kernel")
+    other = decode_from_guest(json.dumps(json.loads(encode(hello)) | {"hotplug": word}).encode())
+    assert other == hello._replace(hotplug="other")
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -221,7 +232,8 @@ def test_any_value_in_any_field_gives_a_report_in_range_or_an_error(key, value):
         ({"ps": 100.5}, "psi_some_avg10"),
         ({"ps": 1.0}, "psi_some_avg10"),  # without the other three
         ({"b": "0B1C2D3E"}, "boot_id_prefix"),
-        ({"w": "because"}, "reason"),
+        ({"w": 7}, "reason"),
+        ({"w": "x" * 33}, "reason"),
         ({"v": True}, "v"),
         ({"v": "1"}, "v"),
     ],
