@@ -106,3 +106,7 @@ fuzz: $(STAMP) ## coverage-guided fuzzing of all that reads hostile bytes, a mil
 
 packages: $(STAMP) ## dist/: the .deb of the agent and of the controller
 	$(PYTHON) deb/build.py
+
+.PHONY: test-domains
+test-domains: $(STAMP) ## DIR=…: every domain XML in a folder through enable, start, growth, disable under a real libvirt
+	$(PYTHON) -m lab.domains $(DIR) $(if $(GROWTH),--growth $(GROWTH))

@@ -63,6 +63,16 @@ def format_size(size_bytes: int) -> str:
     return f"{size_bytes} B"
 
 
+def format_apart(one_bytes: int, other_bytes: int) -> tuple[str, str]:
+    """Two sizes in the shortest form in which one sees that they differ: `4194304 KiB` and `4194300 KiB`."""
+    texts = format_size(one_bytes), format_size(other_bytes)
+    for unit, name in ((MIB, "MiB"), (KIB, "KiB"), (1, "B")):
+        if texts[0] != texts[1] or one_bytes == other_bytes:
+            break
+        texts = f"{one_bytes // unit} {name}", f"{other_bytes // unit} {name}"
+    return texts
+
+
 def round_up(size_bytes: int, granule_bytes: int) -> int:
     """The smallest multiple of the granule that is not below the size."""
     return -(-size_bytes // granule_bytes) * granule_bytes

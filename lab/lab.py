@@ -30,7 +30,9 @@ _PREFIX = "dynmem-lab-"
 class Lab:
     """Use as a context manager: whatever happens inside, no guest, daemon or file is left but the cache."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_image: bool = True) -> None:
+        """with_image: what boots can be made; without, only what stands still."""
+        self._with_image = with_image
         self.accelerator = find_accelerator()
         self.account = ordinary_account()
         self.guests: list[Guest] = []
@@ -40,15 +42,17 @@ class Lab:
     def __enter__(self) -> Self:
         libvirt.registerErrorHandler(lambda *_: None, None)  # libvirt prints every error to stderr otherwise
         remove_crashed_labs()
-        self.image = ensure_image()
+        if self._with_image:
+            self.image = ensure_image()
         if threading.current_thread() is threading.main_thread():
             self._old_sigterm = signal.signal(signal.SIGTERM, _exit_on_signal)
         self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_ROOT))
         try:
             (self.directory / "owner").write_text(f"{os.getpid()} {start_time(os.getpid())}")
             self.directory.chmod(0o755)
-            self.code_disk = self.directory / "code.ext4"
-            make_code_disk(self.code_disk, self.image.initrd)
+            if self._with_image:
+                self.code_disk = self.directory / "code.ext4"
+                make_code_disk(self.code_disk, self.image.initrd)
             self.session = self.new_session()
         except BaseException:
             self.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from host_controller.core.interface import AttachDimm, GuestSpoke, SetTarget
-from host_controller.domain_xml.edit import metadata_element
+from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.hypervisor.definitions import Definitions
 from host_controller.records.recording import Decided, Recording

@@ -15,7 +15,8 @@ from host_controller.config import Config, ConfigError, load
 from host_controller.doctor import host, vm
 from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
 from host_controller.doctor.kernel import Kernel, read_kernel
-from host_controller.domain_xml.read import parse_xml, read_domain
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DynmemError, HypervisorUnreachable, InputError
 from host_controller.hypervisor.survey import Survey
 

@@ -1,21 +1,22 @@
 """`dynmem enable`, `disable` and `set`: a domain's part in dynamic memory, kept in its own XML."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from xml.etree import ElementTree
 
 import click
 
-from host_controller.cli.options import size
+from host_controller.cli.limits import first_limits, given_limits, in_words, limit_options, live_limits
 from host_controller.config import load
 from host_controller.core.model import Growth, Limits, Trust, VmConfig
-from host_controller.domain_xml import edit as domain_edit
+from host_controller.domain_xml.edit import Plan, difference
+from host_controller.domain_xml.edit import enable as prepare
+from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.restore import restore
 from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
-from host_controller.units import format_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,21 +33,6 @@ def domain_names(context: click.Context, _param: click.Parameter, incomplete: st
             return [name for name in definitions.names() if name.startswith(incomplete)]
     except DynmemError:
         return []
-
-
-def limit_options(function: F) -> F:
-    """The five settings."""
-    for option in (
-        click.option("--weight", type=int, help="Share under contention, 1 to 10000; 100 by default."),
-        click.option(
-            "--buffer", type=int, metavar="PERCENT", help="Kept above demand, 5 to 2000; 20 by default."
-        ),
-        size("--maximum", "It never gets more."),
-        size("--minimum", "It never gets less."),
-        size("--startup", "What it boots with."),
-    ):
-        function = option(function)
-    return function
 
 
 trust_option: Final = click.option(
@@ -89,11 +75,12 @@ def enable(
     with Definitions(connect or configuration.libvirt.uri) as definitions:
         domain = definitions.find(vm)
         old = read_domain(domain.xml()).config
-        limits = _given(old.limits, given) if old else _first(defaults, given)
+        limits = given_limits(old.limits, given) if old else first_limits(defaults, given)
         how = Growth(growth) if growth else (old.growth if old else Growth.HOTADD)
         whom = Trust(trust) if trust else (old.trust if old else Trust.GUEST)
-        plan = _about(domain.name, lambda: domain_edit.enable(domain.xml(), limits, how, whom))
-        new = _about(domain.name, lambda: domain_edit.enable(domain.xml(secrets=True), limits, how, whom).xml)
+        bits = definitions.address_bits()
+        plan = _prepared(domain, limits, how, whom, bits)
+        new = _prepared(domain, limits, how, whom, bits, secrets=True).xml
         if _same(domain.xml(secrets=True), new):
             _say(plan.notes)
             click.echo(f"{domain.name} is prepared like this already; nothing to change")
@@ -118,15 +105,14 @@ def disable(vm: str, *, dry_run: bool, connect: str | None) -> None:
     """Put VM's definition back as it was before `dynmem enable`; it must be off."""
     with Definitions(connect or load().libvirt.uri) as definitions:
         domain = definitions.find(vm)
-        new = domain_edit.disable(domain.xml(secrets=True))
-        if _same(domain.xml(secrets=True), new):
+        new = restore(domain.xml(secrets=True))
+        if _same(domain.xml(secrets=True), new.xml):
             click.echo(f"{domain.name} is not prepared for dynamic memory; nothing to change")
             return
-        _change(
-            domain, domain_edit.disable(domain.xml()), new, (), dry_run=dry_run, to_do="shut it down first"
-        )
+        shown = restore(domain.xml()).xml
+        _change(domain, shown, new.xml, new.notes, dry_run=dry_run, to_do="shut it down first")
         if not dry_run:
-            click.echo(f"{domain.name} is as it was")
+            click.echo(f"{domain.name} is as it was" + (", as far as it is known" if new.notes else ""))
 
 
 @click.command("set")
@@ -156,7 +142,7 @@ def set_limits(
             raise DomainUnsuitable(
                 "it is not prepared for dynamic memory", vm=domain.name, hint="see `dynmem enable`"
             )
-        limits = _given(config.limits, given)
+        limits = given_limits(config.limits, given)
         whom = Trust(trust) if trust else config.trust
         problems = limits.problems()
         if problems:
@@ -164,52 +150,14 @@ def set_limits(
         if live is not None and live.config is not None:
             _set_live(domain, live, live.config, limits, whom, dry_run=dry_run)
         if persistent is not None:
-            new = _about(
-                domain.name,
-                lambda: domain_edit.enable(domain.xml(secrets=True), limits, persistent.growth, whom).xml,
-            )
+            bits = definitions.address_bits()
+            new = _prepared(domain, limits, persistent.growth, whom, bits, secrets=True).xml
             if not dry_run:
                 domain.define(new)
         click.echo(
-            f"{domain.name} {'would have' if dry_run else 'has'} {_words(limits, whom)}"
+            f"{domain.name} {'would have' if dry_run else 'has'} {in_words(limits, whom)}"
             + (" from its next start" if live is not None and persistent is not None else "")
         )
-
-
-def live_limits(now: Limits, wanted: Limits, ceiling_bytes: int) -> tuple[Limits, tuple[str, ...]]:
-    """The part of the wanted limits that a running VM can have, and what must wait, in sentences.
-
-    As Hyper-V has it: maximum only up, minimum only down. `ceiling_bytes` is what the running VM has
-    room for.
-    """
-    waits = []
-    maximum = now.maximum_bytes
-    if wanted.maximum_bytes > now.maximum_bytes:
-        maximum = max(maximum, min(wanted.maximum_bytes, ceiling_bytes))
-        if maximum < wanted.maximum_bytes:
-            waits.append(
-                f"maximum {format_size(wanted.maximum_bytes)} waits for the next start: the running VM has "
-                f"room for {format_size(maximum)}"
-            )
-    elif wanted.maximum_bytes < now.maximum_bytes:
-        waits.append(
-            f"maximum {format_size(wanted.maximum_bytes)} waits for the next start: it can only rise"
-        )
-    minimum = min(now.minimum_bytes, wanted.minimum_bytes)
-    if wanted.minimum_bytes > now.minimum_bytes:
-        waits.append(
-            f"minimum {format_size(wanted.minimum_bytes)} waits for the next start: it can only fall"
-        )
-    if wanted.startup_bytes != now.startup_bytes:
-        waits.append(f"startup {format_size(wanted.startup_bytes)} waits for the next start")
-    limits = replace(
-        now,
-        minimum_bytes=minimum,
-        maximum_bytes=maximum,
-        buffer_percent=wanted.buffer_percent,
-        weight=wanted.weight,
-    )
-    return limits, tuple(waits)
 
 
 def _set_live(
@@ -219,30 +167,8 @@ def _set_live(
     _say(waits)
     if (limits == config.limits and trust is config.trust) or dry_run:
         return
-    domain.set_live_metadata(domain_edit.metadata_element(limits, config.growth, trust))
-    click.echo(f"{domain.name} has {_words(limits, trust)} now")
-
-
-def _given(limits: Limits, given: dict[str, int | None]) -> Limits:
-    """These limits with what was named on the command line in place."""
-    fields = {
-        "startup": "startup_bytes",
-        "minimum": "minimum_bytes",
-        "maximum": "maximum_bytes",
-        "buffer": "buffer_percent",
-        "weight": "weight",
-    }
-    return replace(limits, **{fields[key]: value for key, value in given.items() if value is not None})
-
-
-def _first(defaults: Limits, given: dict[str, int | None]) -> Limits:
-    """The limits of a VM that had none: a named startup draws the defaults of the others along."""
-    limits = _given(defaults, given)
-    if given["minimum"] is None:
-        limits = replace(limits, minimum_bytes=min(limits.minimum_bytes, limits.startup_bytes))
-    if given["maximum"] is None:
-        limits = replace(limits, maximum_bytes=max(limits.maximum_bytes, limits.startup_bytes))
-    return limits
+    domain.set_live_metadata(metadata_element(limits, config.growth, trust, domain.live_xml()))
+    click.echo(f"{domain.name} has {in_words(limits, trust)} now")
 
 
 def _change(
@@ -250,7 +176,7 @@ def _change(
 ) -> None:
     if not dry_run:
         _must_be_off(domain, to_do)
-    click.echo(domain_edit.difference(domain.xml(), shown, domain.name))
+    click.echo(difference(domain.xml(), shown, domain.name))
     _say(notes)
     if not dry_run:
         domain.define(new)
@@ -282,21 +208,21 @@ def _canonical(xml: str) -> str:
     return ElementTree.canonicalize(xml, strip_text=True)
 
 
-def _about(name: str, work: Callable[[], Any]) -> Any:
-    """Errors of the pure editing do not know whose XML it was."""
+def _prepared(
+    domain: Definition,
+    limits: Limits,
+    growth: Growth,
+    trust: Trust,
+    address_bits: int | None,
+    *,
+    secrets: bool = False,
+) -> Plan:
+    """What `enable` makes of a domain. Errors of the pure editing do not know whose XML it was."""
     try:
-        return work()
+        return prepare(domain.xml(secrets=secrets), limits, growth, trust, host_address_bits=address_bits)
     except (InputError, DomainUnsuitable) as error:
-        error.vm = error.vm or name
+        error.vm = error.vm or domain.name
         raise
-
-
-def _words(limits: Limits, trust: Trust) -> str:
-    return (
-        f"startup {format_size(limits.startup_bytes)}, minimum {format_size(limits.minimum_bytes)}, "
-        f"maximum {format_size(limits.maximum_bytes)}, buffer {limits.buffer_percent} %, "
-        f"weight {limits.weight}" + (", no trust" if trust is Trust.NONE else "")
-    )
 
 
 def _say(notes: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from host_controller.units import parse_size
+from host_controller.units import MIB, format_size, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +38,12 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
     if value is None:
         return None
     try:
-        return parse_size(value)
+        found = parse_size(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+    if value.strip().isdigit() and found < MIB:
+        raise click.BadParameter(
+            f"{value} is a size of {format_size(found)}, since a number alone counts bytes: "
+            f"did you mean {value.strip()}M?"
+        )
+    return found

@@ -13,7 +13,8 @@ from typing import Final
 from host_controller.control.controller import Controller
 from host_controller.core.books.pools import page_size, room_bytes
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
-from host_controller.domain_xml.read import parse_xml, read_domain, size_of
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.values import parse_xml, size_of
 from host_controller.units import format_size
 
 LIMIT_SECONDS: Final = 20.0

@@ -7,7 +7,8 @@ from agent import wire
 from host_controller import __version__
 from host_controller.core.model import Growth
 from host_controller.doctor.facts import Finding, VmSurvey
-from host_controller.domain_xml.read import pinned_by, size_of
+from host_controller.domain_xml.pinning import pinned_by
+from host_controller.domain_xml.values import size_of
 from host_controller.units import format_size
 
 REPORT_LATE_SECONDS: Final = 15.0

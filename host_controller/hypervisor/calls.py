@@ -220,7 +220,7 @@ def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) 
         case DetachDimm():
             domain.detachDeviceAlias(command.alias, LIVE)  # returns when QEMU has asked the guest
         case ResizeVirtioMem():
-            domain.updateDeviceFlags(_resized(domain.XMLDesc(0), command.requested_bytes), LIVE)
+            domain.updateDeviceFlags(resized(domain.XMLDesc(0), command.requested_bytes), LIVE)
         case Suspend():
             domain.suspend()
             return Done(vcpu_seconds=vcpu_seconds(domain))
@@ -237,7 +237,8 @@ def dimm_xml(size_bytes: int) -> str:
     )
 
 
-def _resized(xml: str, requested_bytes: int) -> str:
+def resized(xml: str, requested_bytes: int) -> str:
+    """The virtio-mem device of a running domain's XML, as it is asked for so much."""
     root = ElementTree.fromstring(xml)  # noqa: S314 # libvirt's own XML
     device = root.find("./devices/memory[@model='virtio-mem']")
     requested = None if device is None else device.find("./target/requested")

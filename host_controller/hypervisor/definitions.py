@@ -5,10 +5,12 @@ Plain blocking calls on a connection of their own; the controller learns of a ch
 
 from types import TracebackType
 from typing import Any, Final, Self
+from xml.etree import ElementTree
 
 import libvirt
 
-from host_controller.domain_xml.read import NAMESPACE, PREFIX
+from host_controller.domain_xml.ours import NAMESPACE, PREFIX
+from host_controller.domain_xml.values import attribute_number
 from host_controller.errors import CallFailed, DomainNotFound, HypervisorUnreachable
 
 INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
@@ -99,6 +101,14 @@ class Definitions:
     ) -> None:
         """Close it."""
         self._connection.close()
+
+    def address_bits(self) -> int | None:
+        """Physical address bits of the host's processors; None where libvirt does not say."""
+        try:
+            capabilities = ElementTree.fromstring(self._connection.getCapabilities())  # noqa: S314 # libvirt's
+        except (libvirt.libvirtError, ElementTree.ParseError):
+            return None
+        return attribute_number(capabilities.find("./host/cpu/maxphysaddr"), "bits") or None
 
     def names(self) -> list[str]:
         """Of all domains, running or not."""

@@ -13,7 +13,7 @@ import structlog
 
 from host_controller.core.interface import DimmRefused, GuestGone, Inbox, VmReset
 from host_controller.core.model import RunState
-from host_controller.domain_xml.read import NAMESPACE
+from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.hypervisor.connections import Connection
 from host_controller.hypervisor.eventloop import Mailbox
 from host_controller.hypervisor.worker import VmWorker

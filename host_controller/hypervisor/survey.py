@@ -6,7 +6,7 @@ from typing import Any
 
 import libvirt
 
-from host_controller.domain_xml.read import NAMESPACE
+from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.errors import HypervisorUnreachable
 
 

@@ -40,8 +40,7 @@ from host_controller.core.interface import (
     VmStateChanged,
 )
 from host_controller.core.model import Growth, Limits, RunState, Trust
-from host_controller.domain_xml.edit import metadata_element
-from host_controller.domain_xml.read import NAMESPACE, PREFIX
+from host_controller.domain_xml.ours import NAMESPACE, PREFIX, metadata_element
 from host_controller.host.identity import Identity
 from host_controller.units import MIB
 from lab.domain import GuestSpec
@@ -70,8 +69,8 @@ async def test_a_vm_that_runs_already_appears_and_was_not_seen_to_boot(session: 
         assert not early.booted
         assert early.state is RunState.RUNNING
         assert early.config.limits == LIMITS
-        assert (early.config.boot_ram_bytes, early.config.slots) == (128 * MIB, 16)
-        assert early.actual_bytes == 128 * MIB
+        assert (early.config.boot_ram_bytes, early.config.slots) == (160 * MIB, 16)
+        assert early.actual_bytes == 160 * MIB
 
 
 async def test_a_vm_that_is_started_stopped_reset_and_paused_says_so(session: Session) -> None:
@@ -173,7 +172,7 @@ async def test_a_vm_of_somebody_else_is_only_charged(session: Session) -> None:
     start_bare(session, "ours")
     async with watching(session.uri) as watch:
         await watch.vm("ours")
-        await watch.until(HostSampled, lambda event: event.facts.unmanaged_bytes == 128 * MIB)
+        await watch.until(HostSampled, lambda event: event.facts.unmanaged_bytes == 160 * MIB)
         assert [event.config.name for _, event in watch.all(VmAppeared)] == ["ours"]
 
 
@@ -246,14 +245,14 @@ async def test_each_balloon_sample_is_followed_by_a_newer_resident_sample(sessio
         assert kinds[0::2] == [BalloonSampled] * len(kinds[0::2])
         assert kinds[1::2] == [ResidentSampled] * len(kinds[1::2])
         (_, resident), *_ = watch.all(ResidentSampled)
-        assert 0 < resident.guest_bytes < 128 * MIB
+        assert 0 < resident.guest_bytes < 160 * MIB
         assert resident.overhead_bytes > MIB
         print(f"\n20 samples in {took:.2f} s")
 
 
 async def test_changed_limits_of_a_running_vm_are_seen(session: Session) -> None:
     (domain,) = start_bare(session, "vm")
-    wanted = Limits(128 * MIB, 32 * MIB, 1152 * MIB, buffer_percent=50, weight=7)
+    wanted = Limits(160 * MIB, 32 * MIB, 1184 * MIB, buffer_percent=50, weight=7)
     async with watching(session.uri) as watch:
         await watch.vm("vm")
         domain.setMetadata(2, metadata_element(wanted, Growth.HOTADD, Trust.NONE), PREFIX, NAMESPACE, 1)

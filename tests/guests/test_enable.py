@@ -7,7 +7,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from host_controller.domain_xml.read import NAMESPACE
+from host_controller.domain_xml.ours import NAMESPACE
 from lab.controller import dynmem
 from lab.lab import Lab
 

@@ -17,14 +17,14 @@ from lab.session import Session
 
 E = TypeVar("E")
 
-LIMITS = Limits(128 * MIB, 64 * MIB, 1152 * MIB)
+LIMITS = Limits(160 * MIB, 64 * MIB, 1184 * MIB)
 
 
 def bare_xml(name: str, *, managed: bool = True) -> str:
     """A machine without kernel and disk: a second to start, and it takes DIMMs and balloon targets."""
     xml = f"""<domain type='qemu'>
   <name>{name}</name>
-  <memory unit='KiB'>131072</memory>
+  <memory unit='KiB'>163840</memory>
   <vcpu>1</vcpu>
   <os><type arch='x86_64' machine='pc'>hvm</type></os>
   <features><acpi/></features>

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from host_controller import hook
-from host_controller.domain_xml.read import NAMESPACE
+from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.units import GIB
 from tests.support.virtual import aside
 

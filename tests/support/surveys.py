@@ -4,7 +4,9 @@ from typing import Any
 
 from host_controller import __version__
 from host_controller.doctor.facts import HostSurvey, VmSurvey
-from host_controller.domain_xml.read import NAMESPACE, parse_xml, read_domain
+from host_controller.domain_xml.ours import NAMESPACE
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.values import parse_xml
 from host_controller.units import GIB
 
 HOST = HostSurvey(

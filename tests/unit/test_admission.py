@@ -13,7 +13,7 @@ from host_controller.cli.hook import hook
 from host_controller.control.admission import read_start
 from host_controller.control.state_dir import StateDir
 from host_controller.core.model import Limits
-from host_controller.domain_xml.read import NAMESPACE
+from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.simulator.guest import GuestSpec
 from host_controller.units import GIB, MIB
 from tests.support.serving import served

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from host_controller import cli
-from host_controller.cli.enable import live_limits
+from host_controller.cli.limits import live_limits
 from host_controller.core.model import Limits
 from host_controller.errors import DomainNotFound, DynmemError, HypervisorUnreachable, InputError
 from host_controller.units import GIB, MIB

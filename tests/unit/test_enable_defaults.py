@@ -1,6 +1,6 @@
 """The limits that `dynmem enable` gives a VM that had none."""
 
-from host_controller.cli.enable import _first
+from host_controller.cli.limits import first_limits as _first
 from host_controller.core.model import Limits
 from host_controller.units import GIB, MIB
 

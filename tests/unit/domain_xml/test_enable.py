@@ -5,13 +5,10 @@ from itertools import permutations
 import pytest
 
 from host_controller.core.model import Dimm, Growth, Limits, Trust
-from host_controller.domain_xml.edit import (
-    difference,
-    disable,
-    enable,
-    metadata_element,
-)
+from host_controller.domain_xml.edit import difference, enable
+from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.restore import disable
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.units import GIB, MIB
 from tests.unit.hypervisor.domains import I440FX, LIVE, NUMA, Q35, with_backing
@@ -127,32 +124,6 @@ def test_what_virtio_mem_has_plugged_is_no_part_of_the_balloon() -> None:
     assert view.actual_bytes == 256 * MIB
 
 
-@pytest.mark.parametrize(
-    ("xml", "why"),
-    [
-        (with_backing(Q35, "<locked/>"), "locked"),
-        (with_backing(Q35, "<hugepages><page size='1' unit='GiB'/></hugepages>"), "huge pages"),
-        (Q35.replace("<devices>", "<devices><interface type='vdpa'/>", 1), "vDPA"),
-        (Q35.replace("<devices>", "<launchSecurity type='sev'/><devices>", 1), "encrypted"),
-        (Q35.replace("arch='x86_64'", "arch='riscv64'"), "riscv64"),
-    ],
-    ids=["locked", "huge pages", "vdpa", "encrypted", "arch"],
-)
-def test_a_domain_that_cannot_have_virtio_mem_is_refused_with_the_way_out(xml: str, why: str) -> None:
-    with pytest.raises(DomainUnsuitable, match=rf"{why}.*--growth hotadd"):
-        enable(xml, LIMITS, Growth.VIRTIO_MEM)
-    enable(xml, LIMITS, Growth.HOTADD)
-
-
-def test_a_virtio_mem_device_of_the_users_own_is_not_taken_over() -> None:
-    own = "<memory model='virtio-mem'><target><size unit='KiB'>1048576</size></target></memory>"
-    xml = Q35.replace("<devices>", f"<devices>{own}", 1)
-    for growth in (Growth.HOTADD, Growth.VIRTIO_MEM):
-        with pytest.raises(DomainUnsuitable, match="memory devices of its own"):
-            enable(xml, LIMITS, growth)
-    assert disable(enable(xml, LIMITS, Growth.BALLOON).xml) == xml
-
-
 def test_foreign_parts_of_the_xml_stay_as_they_were() -> None:
     xml = enable(Q35, LIMITS, Growth.HOTADD).xml
     kept = [line for line in Q35.splitlines() if "emory" not in line and "memballoon" not in line]
@@ -190,13 +161,6 @@ def test_what_libvirt_added_for_our_channel_goes_with_it() -> None:
     assert disable(defined) == I440FX
 
 
-def test_metadata_without_a_record_is_taken_out_and_nothing_else_is_touched() -> None:
-    back = disable(LIVE)
-    assert "dynmem:vm" not in back
-    assert read_domain(back).ram_bytes == read_domain(LIVE).ram_bytes
-    assert disable(back) == back
-
-
 @pytest.mark.parametrize(
     ("inside", "why"),
     [("<hugepages/>", "huge pages"), ("<locked/>", "locked")],
@@ -231,14 +195,6 @@ def test_deflate_on_oom_switched_on_again_pins_memory() -> None:
     assert view.config.pinned == "deflate-on-oom"
 
 
-@pytest.mark.parametrize("machine", ["microvm", "isapc", "s390-ccw-virtio-7.2", "none"])
-def test_a_machine_that_cannot_hot_add_is_refused_with_the_way_out(machine: str) -> None:
-    xml = Q35.replace("pc-q35-7.2", machine)
-    with pytest.raises(DomainUnsuitable, match=r"cannot hot-add memory.*--growth balloon"):
-        enable(xml, LIMITS, Growth.HOTADD)
-    enable(xml, LIMITS, Growth.BALLOON)
-
-
 @pytest.mark.parametrize("machine", ["pc", "q35", "pc-i440fx-2.11", "pc-q35-9.0"])
 def test_i440fx_and_q35_can_hot_add(machine: str) -> None:
     enable(Q35.replace("pc-q35-7.2", machine), LIMITS, Growth.HOTADD)
@@ -247,28 +203,6 @@ def test_i440fx_and_q35_can_hot_add(machine: str) -> None:
 def test_without_acpi_nothing_can_be_hot_added() -> None:
     with pytest.raises(DomainUnsuitable, match="ACPI is off"):
         enable(Q35.replace("    <acpi/>\n", ""), LIMITS, Growth.HOTADD)
-
-
-def test_a_hard_limit_below_maximum_is_refused() -> None:
-    xml = Q35.replace(
-        "  <vcpu", "  <memtune>\n    <hard_limit unit='G'>3</hard_limit>\n  </memtune>\n  <vcpu", 1
-    )
-    with pytest.raises(
-        DomainUnsuitable, match=r"hard_limit \(3 GiB\) is below maximum \(4 GiB\).*virsh memtune"
-    ):
-        enable(xml, LIMITS, Growth.HOTADD)
-    enable(xml, Limits(GIB, GIB, 3 * GIB), Growth.HOTADD)
-
-
-@pytest.mark.parametrize("model", ["none", "xen"])
-def test_a_domain_without_a_virtio_balloon_is_refused(model: str) -> None:
-    with pytest.raises(DomainUnsuitable, match="memory balloon"):
-        enable(Q35.replace("memballoon model='virtio'", f"memballoon model='{model}'"), LIMITS, Growth.HOTADD)
-
-
-def test_memory_devices_of_its_own_are_refused_for_hotadd() -> None:
-    with pytest.raises(DomainUnsuitable, match="memory devices of its own"):
-        enable(LIVE, LIMITS, Growth.HOTADD)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""What a domain passes to QEMU past libvirt: <qemu:commandline>. Pure.
+
+Arguments are read as QEMU reads them: `-m` and `--m` are one option, and a value is a list of `key=value`, of
+which the first may leave its key out, or JSON.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+from xml.etree.ElementTree import Element
+
+QEMU: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
+WITHOUT_VALUE: Final = frozenset(
+    (
+        "mem-prealloc", "no-acpi", "no-hpet", "no-reboot", "no-shutdown", "no-fd-bootchk", "no-user-config",
+        "nodefaults", "nographic", "snapshot", "S", "daemonize", "enable-kvm", "enable-fips", "preconfig",
+        "full-screen", "no-quit", "usb", "win2k-hack", "singlestep", "only-migratable", "h", "help",
+        "version",
+    )
+)  # fmt: skip
+"""Options after which no value follows (qemu-options.hx of 7.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One option and its value."""
+
+    option: str
+    """Without dashes."""
+    value: str
+    """Empty for an option that takes none."""
+    first: int
+    """Which of the <qemu:arg> elements it begins with."""
+    length: int
+    """How many of them it takes: one or two."""
+    spelled: str
+    """As it is written there, with its dashes."""
+
+    def __str__(self) -> str:
+        """As one would type it."""
+        return f"{self.spelled} {self.value}".rstrip()
+
+    @property
+    def kind(self) -> str:
+        """What it creates: a device's `driver`, an object's `qom-type`; else the word without a key."""
+        fields = self.fields()
+        for key in ("driver", "qom-type", "type", ""):
+            if key in fields:
+                return fields[key]
+        return ""
+
+    def creates(self, *types: str) -> bool:
+        """Whether it makes an object of one of these types."""
+        return self.option == "object" and self.kind in types
+
+    def get(self, key: str) -> str:
+        """A field of its value; empty when there is none."""
+        return self.fields().get(key, "")
+
+    def fields(self) -> dict[str, str]:
+        """The value's fields; what comes first without a key is under the empty one."""
+        if self.value.lstrip().startswith("{"):
+            try:
+                found = json.loads(self.value)
+            except ValueError:
+                return {}
+            return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+        fields: dict[str, str] = {}
+        for place, part in enumerate(self.value.replace(",,", "\0").split(",")):
+            key, equals, value = part.replace("\0", ",").partition("=")
+            if equals:
+                fields[key] = value
+            else:
+                fields["" if place == 0 else key] = key if place == 0 else "on"
+        return fields
+
+
+def passed(root: Element) -> tuple[Argument, ...]:
+    """All options that are passed through, in their order."""
+    words = [one.get("value", "") for one in root.findall(f"./{{{QEMU}}}commandline/{{{QEMU}}}arg")]
+    found = []
+    place = 0
+    while place < len(words):
+        word = words[place]
+        option = word.removeprefix("-").removeprefix("-")
+        if not word.startswith("-") or option in WITHOUT_VALUE or place + 1 == len(words):
+            found.append(Argument(option, "", place, 1, word))
+            place += 1
+        else:
+            found.append(Argument(option, words[place + 1], place, 2, word))
+            place += 2
+    return tuple(found)
+
+
+def overridden(root: Element) -> list[tuple[str, list[str]]]:
+    """<qemu:override>: aliases of devices, and the properties that are set on each past libvirt."""
+    return [
+        (
+            device.get("alias", ""),
+            [one.get("name", "") for one in device.findall(f".//{{{QEMU}}}property")],
+        )
+        for device in root.findall(f"./{{{QEMU}}}override/{{{QEMU}}}device")
+    ]
+
+
+def capabilities_taken(root: Element) -> list[str]:
+    """<qemu:capabilities>: what libvirt is told that this QEMU cannot do."""
+    found = root.findall(f"./{{{QEMU}}}capabilities/{{{QEMU}}}del")
+    return [one.get("capability", "") for one in found]

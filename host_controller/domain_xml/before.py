@@ -1,0 +1,80 @@
+"""The record of what a domain was before `enable`: a <before> element in our metadata."""
+
+from xml.dom.minidom import Element
+
+from host_controller.core.model import Growth, Limits, Trust
+from host_controller.domain_xml.dom import child, copy_for, create, elements, insert, remove
+from host_controller.domain_xml.ours import NAMESPACE, PREFIX, attributes
+from host_controller.domain_xml.pieces import find_channel
+
+KEPT: tuple[str, ...] = ("maxMemory", "memory", "currentMemory")
+"""Children of the domain that `enable` overwrites."""
+
+
+def find_ours(domain: Element) -> Element | None:
+    """Our metadata element; None without one."""
+    for one in elements(child(domain, "metadata")):
+        if one.namespaceURI == NAMESPACE and one.localName == "vm":
+            return one
+    return None
+
+
+def growth_named(domain: Element) -> str:
+    """How our metadata says that it grows; empty without metadata."""
+    ours = find_ours(domain)
+    return "" if ours is None else ours.getAttribute("growth")
+
+
+def record(domain: Element) -> Element | None:
+    """What was there; None without our metadata, or when the record has been lost."""
+    ours = find_ours(domain)
+    before = child(ours, "before")
+    return before if before is not None and before.hasAttribute("controllers") else None
+
+
+def write_ours(domain: Element, limits: Limits, growth: Growth, trust: Trust) -> None:
+    """Our metadata; what was there before is recorded the first time only."""
+    ours = find_ours(domain) or _create_ours(domain)
+    for name, value in attributes(limits, growth, trust):
+        ours.setAttribute(name, value)
+    if record(domain) is None:
+        remove(child(ours, "before"))
+        _remember(domain, ours)
+
+
+def controllers(domain: Element) -> list[str]:
+    """Its controllers, each by a name that a later definition still has."""
+    return [controller_name(one) for one in elements(child(domain, "devices"), "controller")]
+
+
+def controller_name(controller: Element) -> str:
+    """Type and index."""
+    return f"{controller.getAttribute('type')}:{controller.getAttribute('index')}"
+
+
+def _remember(domain: Element, ours: Element) -> None:
+    cpu, devices = child(domain, "cpu"), child(domain, "devices")
+    before = create(
+        domain,
+        "before",
+        cpu="absent" if cpu is None else "present",
+        channel="absent" if find_channel(domain) is None else "present",
+        controllers=" ".join(controllers(domain)),
+        devices=str(len(elements(devices, "memory"))),
+    )
+    insert(ours, before)
+    kept = [child(domain, tag) for tag in KEPT]
+    for element in (*kept, child(cpu, "numa"), child(devices, "memballoon")):
+        if element is not None:
+            insert(before, copy_for(before, element))
+
+
+def _create_ours(domain: Element) -> Element:
+    metadata = child(domain, "metadata") or insert(
+        domain, create(domain, "metadata"), child(domain, "maxMemory") or child(domain, "memory")
+    )
+    tree = domain.ownerDocument
+    assert tree is not None
+    ours = tree.createElementNS(NAMESPACE, f"{PREFIX}:vm")
+    ours.setAttribute(f"xmlns:{PREFIX}", NAMESPACE)
+    return insert(metadata, ours)

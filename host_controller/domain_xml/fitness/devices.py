@@ -1,0 +1,112 @@
+"""Checks of devices: memory of the domain's own, and what holds on to pages."""
+
+from xml.dom.minidom import Element as Node
+from xml.etree.ElementTree import Element
+
+from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
+from host_controller.domain_xml.dom import child, elements, remove
+from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
+from host_controller.domain_xml.ours import growth_of
+from host_controller.domain_xml.pinning import ENCRYPTED, HUGE_PAGES, LOCKED, VFIO, Pin, pins
+from host_controller.domain_xml.traces import OWNED_MODEL
+from host_controller.domain_xml.values import page_bytes
+from host_controller.units import format_size
+
+
+def foreign_memory(root: Element) -> list[Element]:
+    """Memory devices that are the user's own."""
+    ours = OWNED_MODEL.get(growth_of(root), "")  # type: ignore[call-overload] # any text
+    return [one for one in root.findall("./devices/memory") if one.get("model") != ours]
+
+
+def encryption(request: Request) -> Refusal | None:
+    """Its memory is not encrypted: QEMU takes no page back from such a guest, and hot-adds none to it."""
+    for pin in pins(request.root):
+        if pin.why == ENCRYPTED:
+            ways: tuple[WayOut, ...] = ()
+            if pin.what.startswith("<"):
+                say = f"take {pin.what} out with virsh edit, if it may do without"
+                ways = (WayOut(say, edit=lambda domain: remove(child(domain, "launchSecurity"))),)
+            return Refusal(f"its memory is encrypted ({pin.what}): nothing of it can be taken back", ways)
+    return None
+
+
+def memory_devices(request: Request) -> Refusal | None:
+    """Memory devices of its own leave slots and room to ours, and are not taken for ours."""
+    found = foreign_memory(request.root)
+    if request.growth is Growth.BALLOON:
+        found = [one for one in found if one.get("model") == "dimm"]
+    if not found:
+        return None
+    model = found[0].get("model", "")
+    reason = (
+        "which would be taken for one that dynmem plugged"
+        if request.growth is Growth.BALLOON
+        else "which takes slots and room that growth needs"
+    )
+    say = f"take its <memory model='{model}'> devices out with virsh edit"
+    return Refusal(
+        f"it has a memory device of its own (<memory model='{model}'>), {reason}",
+        (WayOut(say, edit=lambda domain: _take_out(domain, model)),),
+        other_growth=True,
+    )
+
+
+def pinned_without_growth(request: Request) -> Refusal | None:
+    """A VM of fixed RAM that gives nothing back costs its maximum for ever: nothing about it is dynamic."""
+    if request.growth is not Growth.BALLOON:
+        return None
+    for pin in pins(request.root):
+        if pin.why != ENCRYPTED:
+            return Refusal(
+                f"{pin.what} pins its memory ({pin.why}): by --growth balloon it would always cost maximum",
+                _without(pin),
+                other_growth=True,
+            )
+    return None
+
+
+def discarding(request: Request) -> Refusal | None:
+    """QEMU may discard pages, which virtio-mem needs (hw/virtio/virtio-mem.c, realize)."""
+    if request.growth is not Growth.VIRTIO_MEM:
+        return None
+    for pin in pins(request.root):
+        reason = None
+        if pin.why == LOCKED:
+            reason = "its memory is locked"
+        elif pin.why == VFIO and "vdpa" in pin.what:
+            reason = "its vDPA device pins all of its memory"
+        elif pin.why == HUGE_PAGES and page_bytes(request.root) > VIRTIO_MEM_BLOCK_BYTES:
+            reason = f"its huge pages are larger than a block of {format_size(VIRTIO_MEM_BLOCK_BYTES)}"
+        if reason is not None:
+            return Refusal(
+                f"it cannot have virtio-mem: {reason} ({pin.what})", _without(pin), other_growth=True
+            )
+    return None
+
+
+def _without(pin: Pin) -> tuple[WayOut, ...]:
+    """Take the thing out that pins, where it is an element of its own."""
+    if not pin.what.startswith("<"):
+        return ()
+    return (WayOut(f"take {pin.what} out with virsh edit", edit=lambda domain: _unpin(domain, pin)),)
+
+
+def _unpin(domain: Node, pin: Pin) -> None:
+    if pin.why in (LOCKED, HUGE_PAGES):
+        backing = child(domain, "memoryBacking")
+        remove(child(backing, "locked" if pin.why == LOCKED else "hugepages"))
+        if not elements(backing):
+            remove(backing)
+        return
+    tag, _, rest = pin.what.strip("<>").partition(" ")
+    kind = rest.split("'")[1]
+    for one in elements(child(domain, "devices"), tag):
+        if one.getAttribute("type") == kind:
+            remove(one)
+
+
+def _take_out(domain: Node, model: str) -> None:
+    for one in elements(child(domain, "devices"), "memory"):
+        if one.getAttribute("model") == model:
+            remove(one)

@@ -1,0 +1,114 @@
+"""Checks of what the domain passes to QEMU past libvirt: none of it may lay out memory unseen."""
+
+from functools import partial
+from typing import Final
+from xml.dom.minidom import Element as Node
+
+from host_controller.core.model import Growth
+from host_controller.domain_xml.arguments import Argument, capabilities_taken, overridden, passed
+from host_controller.domain_xml.dom import child, elements, remove
+from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
+
+LAYOUT: Final = ("m", "numa", "mem-path", "readconfig")
+"""Options that say what libvirt says as well; the last one of two wins, or QEMU does not start."""
+DEVICES: Final = ("pc-dimm", "nvdimm", "virtio-mem", "virtio-pmem", "virtio-balloon", "sgx-epc")
+MACHINE_FIELDS: Final = ("memory-backend", "maxram-size", "ram-size", "memory-encryption")
+ALIASES: Final = ("balloon", "dimm", "nvdimm", "virtiomem", "virtiopmem", "ua-balloon", "ua-dimm")
+"""Of the devices that the balloon and hot add work with."""
+CAPABILITIES: Final = ("mem", "dimm", "balloon", "numa", "object")
+
+
+def memory_arguments(request: Request) -> Refusal | None:
+    """No argument lays out memory, plugs some, or is a second balloon."""
+    for one in passed(request.root):
+        if _lays_out(one):
+            return Refusal(
+                f"it passes `{one}` to QEMU, which lays out memory past libvirt",
+                (
+                    WayOut(
+                        f"take `{one}` out of <qemu:commandline> with virsh edit",
+                        edit=partial(_take_out, one),
+                    ),
+                ),
+            )
+    return None
+
+
+def overrides(request: Request) -> Refusal | None:
+    """No property of a memory device is overridden."""
+    for alias, properties in overridden(request.root):
+        if alias.startswith(ALIASES):
+            named = f" ({', '.join(properties)})" if properties else ""
+            return Refusal(
+                f"its <qemu:override> changes the device {alias!r}{named} past libvirt",
+                (
+                    WayOut(
+                        f"take <qemu:device alias='{alias}'> out of <qemu:override> with virsh edit",
+                        edit=partial(_drop_override, alias),
+                    ),
+                ),
+            )
+    return None
+
+
+def capabilities(request: Request) -> Refusal | None:
+    """Libvirt has not been told that its QEMU lacks what growth needs."""
+    for name in capabilities_taken(request.root):
+        if any(word in name for word in CAPABILITIES) and not (
+            request.growth is Growth.BALLOON and "balloon" not in name
+        ):
+            return Refusal(
+                f"its <qemu:capabilities> hide {name!r} from libvirt",
+                (
+                    WayOut(
+                        f"take <qemu:del capability='{name}'/> out with virsh edit",
+                        edit=partial(_give_back, name),
+                    ),
+                ),
+                other_growth=True,
+            )
+    return None
+
+
+def _lays_out(one: Argument) -> bool:
+    if one.option in LAYOUT:
+        return True
+    if one.option == "device":
+        return one.kind.startswith(DEVICES)
+    if one.option in ("machine", "M"):
+        return any(field in MACHINE_FIELDS for field in one.fields())
+    if one.option == "global":
+        # -global driver.property=value, or driver=…,property=…,value=…
+        return one.value.removeprefix("driver=").startswith((*DEVICES, "memory-backend"))
+    if one.option == "set":
+        # -set group.id.property=value
+        group, _, rest = one.value.partition(".")
+        return group in ("memory", "numa", "object") or (group == "device" and rest.startswith(ALIASES))
+    return False
+
+
+def _take_out(argument: Argument, domain: Node) -> None:
+    commandline = child(domain, "qemu:commandline")
+    words = elements(commandline, "qemu:arg")
+    for word in words[argument.first : argument.first + argument.length]:
+        remove(word)
+    if not elements(commandline):
+        remove(commandline)
+
+
+def _drop_override(alias: str, domain: Node) -> None:
+    override = child(domain, "qemu:override")
+    for one in elements(override, "qemu:device"):
+        if one.getAttribute("alias") == alias:
+            remove(one)
+    if not elements(override):
+        remove(override)
+
+
+def _give_back(name: str, domain: Node) -> None:
+    told = child(domain, "qemu:capabilities")
+    for one in elements(told, "qemu:del"):
+        if one.getAttribute("capability") == name:
+            remove(one)
+    if not elements(told):
+        remove(told)

@@ -1,0 +1,151 @@
+"""Checks of sizes: pages, limits of libvirt's, and whether the guest still boots."""
+
+from dataclasses import dataclass
+from typing import Final
+from xml.dom.minidom import Element as Node
+from xml.etree.ElementTree import Element
+
+from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth
+from host_controller.domain_xml.dom import child, elements, remove, set_content
+from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
+from host_controller.domain_xml.shape import BOUNCE_BUFFER_BYTES, SMALLEST_WITH_BOUNCE_BYTES
+from host_controller.domain_xml.values import page_bytes, size_of, target_size, text_in
+from host_controller.units import GIB, KIB, MIB, format_apart, format_size, round_down, round_up
+
+QEMU_BYTES: Final = 256 * MIB
+"""What QEMU takes beside guest RAM, at most, without what follows."""
+PAGE_TABLE_SHARE: Final = 256
+"""One part in so many of guest RAM: 8 bytes for each page of 4 KiB, in QEMU's page tables and in KVM's."""
+TRANSLATION_CACHE_BYTES: Final = GIB
+"""QEMU's default without KVM."""
+MEMTUNE: Final = ("hard_limit", "swap_hard_limit", "soft_limit")
+"""What strikes: the first two kill, the third is memory.high, which stalls QEMU and swaps it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class TooTight:
+    """A limit of libvirt's below what a VM can come to take."""
+
+    name: str
+    limit_bytes: int
+    needed_bytes: int
+
+
+def page_size(request: Request) -> Refusal | None:
+    """A DIMM is made of whole pages."""
+    page = page_bytes(request.root)
+    if request.growth is Growth.BALLOON or not page or MEMORY_BLOCK_BYTES % page == 0:
+        return None
+    return Refusal(
+        f"its huge pages of {format_size(page)} are larger than what memory grows by "
+        f"({format_size(MEMORY_BLOCK_BYTES)})",
+        (
+            WayOut("write <page size='2' unit='MiB'/> into <hugepages> with virsh edit", edit=_small_pages),
+            WayOut("take <hugepages> out", edit=_no_pages),
+        ),
+        other_growth=True,
+    )
+
+
+def boots(request: Request) -> Refusal | None:
+    """The guest boots with what the bounce buffer leaves."""
+    limits, least = request.limits, SMALLEST_WITH_BOUNCE_BYTES
+    if request.growth is Growth.BALLOON or limits.startup_bytes >= least:
+        return None
+    maximum = max(limits.maximum_bytes, least)
+    return Refusal(
+        f"it would not boot with a startup of {format_size(limits.startup_bytes)}: where memory can be "
+        f"hot-added Linux sets {format_size(BOUNCE_BUFFER_BYTES)} aside for old devices",
+        (
+            with_limits(
+                request, f"give --startup {least // MIB}M or more", startup_bytes=least, maximum_bytes=maximum
+            ),
+        ),
+        other_growth=True,
+    )
+
+
+def memtune(request: Request) -> Refusal | None:
+    """No limit strikes on the way to maximum."""
+    found = tight_limit(request.root, request.limits.maximum_bytes)
+    if found is None:
+        return None
+    limits = request.limits
+    beside = found.needed_bytes - limits.maximum_bytes
+    has, needs = format_apart(found.limit_bytes, found.needed_bytes)
+    option = found.name.replace("_", "-")
+    name = text_in(request.root, "name")
+    ways = [
+        WayOut(
+            f"raise it (virsh memtune {name} --{option} {found.needed_bytes // KIB} --config)",
+            edit=lambda domain: _raise_limit(domain, found),
+        )
+    ]
+    room = _maximum_within(request.root, found.limit_bytes)
+    if room >= limits.startup_bytes:
+        ways.append(with_limits(request, f"lower --maximum to {room // MIB}M", maximum_bytes=room))
+    return Refusal(
+        f"its memtune {found.name} is {has}; a maximum of {format_size(limits.maximum_bytes)} needs {needs}, "
+        f"with the {format_size(beside)} that QEMU may take for itself",
+        tuple(ways),
+    )
+
+
+def tight_limit(root: Element, maximum_bytes: int) -> TooTight | None:
+    """The first memtune limit that a VM of this maximum would run into, QEMU's own memory included."""
+    needed = round_up(maximum_bytes + beside_ram(root, maximum_bytes), MIB)
+    for name in MEMTUNE:
+        limit = size_of(root.find(f"./memtune/{name}"))
+        if 0 < limit < needed:
+            return TooTight(name, limit, needed)
+    return None
+
+
+def beside_ram(root: Element, maximum_bytes: int) -> int:
+    """What QEMU takes beside guest RAM, at most: its own, page tables, video memory, other memory devices,
+    and without KVM its translation cache.
+    """
+    video = sum(
+        size_of_kib(one, name) for one in root.findall("./devices/video/model") for name in ("vram", "ram")
+    )
+    devices = sum(
+        target_size(one, "size")
+        for one in root.findall("./devices/memory")
+        if one.get("model") != "virtio-mem"
+    )
+    cache = size_of(root.find("./features/tcg/tb-cache"))
+    if root.get("type") == "qemu" and not cache:
+        cache = TRANSLATION_CACHE_BYTES
+    return QEMU_BYTES + maximum_bytes // PAGE_TABLE_SHARE + video + devices + cache
+
+
+def size_of_kib(element: Element, attribute: str) -> int:
+    """Bytes of an attribute in KiB without a unit, as video memory is written."""
+    text = element.get(attribute, "0")
+    return int(text) * KIB if text.isdigit() and len(text) < 12 else 0
+
+
+def _maximum_within(root: Element, limit_bytes: int) -> int:
+    """The largest maximum for which this limit is enough."""
+    fixed = beside_ram(root, 0)
+    return round_down((limit_bytes - fixed) * PAGE_TABLE_SHARE // (PAGE_TABLE_SHARE + 1) - MIB, MIB)
+
+
+def _raise_limit(domain: Node, found: TooTight) -> None:
+    limit = child(child(domain, "memtune"), found.name)
+    if limit is not None:
+        limit.setAttribute("unit", "KiB")
+        set_content(limit, str(found.needed_bytes // KIB))
+
+
+def _small_pages(domain: Node) -> None:
+    for page in elements(child(child(domain, "memoryBacking"), "hugepages"), "page"):
+        page.setAttribute("size", "2")
+        page.setAttribute("unit", "MiB")
+
+
+def _no_pages(domain: Node) -> None:
+    backing = child(domain, "memoryBacking")
+    remove(child(backing, "hugepages"))
+    if not elements(backing):
+        remove(backing)

@@ -1,0 +1,53 @@
+"""Which huge pages a domain's memory lies in. Pure."""
+
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from host_controller.domain_xml.values import size_of
+from host_controller.units import KIB
+
+LARGEST_ORDINARY_PAGE_BYTES: Final = 64 * KIB
+"""A kernel's own page size is no huge page to libvirt: 4 KiB, on some machines 16 or 64."""
+MOST_NODES: Final = 1024
+
+
+def backs_with_huge_pages(root: Element) -> bool:
+    """Whether any of its memory lies in huge pages."""
+    huge = root.find("./memoryBacking/hugepages")
+    pages = [] if huge is None else huge.findall("page")
+    return huge is not None and (
+        not pages or any(size_of(one, "size") > LARGEST_ORDINARY_PAGE_BYTES for one in pages)
+    )
+
+
+def huge_page_size(root: Element) -> int | None:
+    """The size of the huge pages that all guest RAM lies in; 0: the host's default size; None: in none.
+
+    None also where only a part lies in huge pages, or parts in several sizes: such a VM is charged as if all
+    of it were ordinary memory, which is rather too much than too little.
+    """
+    huge = root.find("./memoryBacking/hugepages")
+    if huge is None:
+        return None
+    pages = huge.findall("page")
+    if not pages:
+        return 0
+    sizes = {size_of(one, attribute="size") for one in pages}
+    cells = len(root.findall("./cpu/numa/cell"))
+    whole = any(one.get("nodeset") is None for one in pages) or _all_nodes(pages, cells)
+    if len(sizes) > 1 or not whole or not max(sizes) > LARGEST_ORDINARY_PAGE_BYTES:
+        return None
+    return sizes.pop()
+
+
+def _all_nodes(pages: list[Element], cells: int) -> bool:
+    """Whether nodesets like `0-2,4,^1` cover every guest node."""
+    covered: set[int] = set()
+    for text in (one.get("nodeset", "") for one in pages):
+        for part in text.split(","):
+            first, _, last = part.strip().removeprefix("^").partition("-")
+            if not first.isdecimal() or (last and not last.isdecimal()):
+                return False
+            nodes = set(range(int(first), min(int(last or first), MOST_NODES) + 1))
+            covered = covered - nodes if part.strip().startswith("^") else covered | nodes
+    return set(range(max(1, cells))) <= covered

@@ -1,0 +1,107 @@
+"""What a user should know of what `enable` did: what it means, what it costs, what no longer works."""
+
+from collections.abc import Iterator
+from xml.etree.ElementTree import Element
+
+from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_BLOCK_BYTES, Growth, Limits
+from host_controller.domain_xml.pinning import pins
+from host_controller.domain_xml.shape import BOUNCE_BUFFER_BYTES, MOVABLE_RATIO, SLOTS, Shape
+from host_controller.units import GIB, format_size, round_up
+
+
+def notes(root: Element, limits: Limits, growth: Growth, shape: Shape) -> Iterator[str]:
+    """Sentences about a domain that is being prepared; `root` is what it was."""
+    yield from _rounding(limits, growth, shape)
+    match growth:
+        case Growth.HOTADD:
+            yield from _dimms(shape)
+        case Growth.VIRTIO_MEM:
+            yield from _blocks(shape)
+        case Growth.BALLOON:
+            yield (
+                f"it boots with {format_size(shape.boot)} and counts as that until its balloon driver is "
+                "seen to be alive; nothing is hot-added"
+            )
+    yield from _costs(root, growth, shape)
+    yield from _side_effects(root, growth)
+
+
+def _rounding(limits: Limits, growth: Growth, shape: Shape) -> Iterator[str]:
+    if shape.startup != limits.startup_bytes:
+        yield f"startup is rounded up to {format_size(shape.startup)}, a whole number of its pages"
+    if growth is not Growth.BALLOON and shape.reach < limits.maximum_bytes:
+        yield (
+            f"{'DIMMs' if growth is Growth.HOTADD else 'memory blocks'} come in "
+            f"{format_size(MEMORY_BLOCK_BYTES)}, so of the maximum of {format_size(limits.maximum_bytes)} it "
+            f"can reach {format_size(shape.reach)}"
+        )
+
+
+def _dimms(shape: Shape) -> Iterator[str]:
+    grown = shape.reach - shape.startup
+    mean = max(MEMORY_BLOCK_BYTES, round_up(-(-grown // SLOTS), MEMORY_BLOCK_BYTES))
+    if grown:
+        yield (
+            f"it boots with {format_size(shape.startup)} and grows by up to {format_size(grown)} in DIMMs: "
+            f"{SLOTS} slots, {format_size(MEMORY_BLOCK_BYTES)} at least and "
+            f"{format_size(mean)} on average when all are used"
+        )
+    movable = min(grown, shape.startup * MOVABLE_RATIO)
+    yield (
+        f"{format_size(movable)} of that can be movable ({MOVABLE_RATIO}:1 against startup) and be "
+        f"unplugged again" + (f"; the other {format_size(grown - movable)} stay" if grown > movable else "")
+    )
+
+
+def _blocks(shape: Shape) -> Iterator[str]:
+    grown = shape.reach - shape.startup
+    yield (
+        f"it boots with {format_size(shape.startup)} and grows by up to {format_size(grown)} of virtio-mem, "
+        f"in steps of {format_size(VIRTIO_MEM_BLOCK_BYTES)}; the guest needs Linux 5.8 or newer"
+    )
+    if grown > shape.startup * MOVABLE_RATIO:
+        yield (
+            f"{format_size(shape.startup * MOVABLE_RATIO)} of that can be movable ({MOVABLE_RATIO}:1 against "
+            "startup); of the rest the guest gives back what its kernel does not use"
+        )
+
+
+def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
+    if growth is not Growth.BALLOON or shape.boot > 3 * GIB:
+        yield (
+            f"where memory may reach beyond 4 GiB, Linux sets {format_size(BOUNCE_BUFFER_BYTES)} of startup "
+            "aside for devices that cannot (swiotlb)"
+        )
+    pin = next(pins(root), None)
+    if pin is not None:
+        yield (
+            f"{pin.why}: memory taken from it does not come back to the host, so it costs all its RAM always "
+            f"({pin.what})"
+        )
+    allocation = root.find("./memoryBacking/allocation")
+    if allocation is not None and allocation.get("mode") == "immediate":
+        yield (
+            "its memory is allocated at once (<allocation mode='immediate'/>): starting and growing take the "
+            "host's memory at that moment"
+        )
+    bound = [one for one in root.findall("./numatune/*") if one.get("mode", "strict") != "preferred"]
+    if bound:
+        nodes = ", ".join(sorted({one.get("nodeset") or one.get("placement") or "?" for one in bound}))
+        yield (
+            f"its memory is bound to the host's node {nodes} (<numatune>): what is free there is not looked "
+            "at, only what is free on the host"
+        )
+
+
+def _side_effects(root: Element, growth: Growth) -> Iterator[str]:
+    balloon = root.find("./devices/memballoon")
+    model = "" if balloon is None else balloon.get("model", "")
+    if model and not model.startswith("virtio"):
+        yield f"it gets a virtio balloon in place of model {model!r}; `dynmem disable` puts that back"
+    had_cells = root.find("./cpu/numa/cell") is not None
+    if growth is not Growth.BALLOON and not had_cells:
+        yield (
+            "`virsh setmaxmem` and `virsh setvcpus --maximum` are refused from now on, because hot add needs "
+            "a NUMA cell: use `dynmem set --maximum`, and for vCPUs `virsh edit`, then `dynmem enable` again"
+        )
+    yield "programs that size themselves by MemTotal when they start see startup, not maximum"

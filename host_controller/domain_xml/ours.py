@@ -1,0 +1,95 @@
+"""Our part of a domain's XML: one element in <metadata>, with sizes in KiB. Pure.
+
+    <dynmem:vm xmlns:dynmem="urn:dynmem:domain:1" growth="hotadd" trust="guest"
+               startup="1048576" minimum="262144" maximum="4194304" buffer="20" weight="100">
+      <before>…</before>
+    </dynmem:vm>
+
+`before` is what `disable` puts back. Its children have no namespace, because libvirt gives ours
+only to the root of what virDomainSetMetadata is handed.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from host_controller.core.model import Growth, Limits, Trust
+from host_controller.domain_xml.values import number
+from host_controller.units import KIB
+
+NAMESPACE: Final = "urn:dynmem:domain:1"
+PREFIX: Final = "dynmem"
+TAG: Final = f"{{{NAMESPACE}}}vm"
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """Our element of <metadata>."""
+
+    limits: Limits
+    growth: Growth
+    trust: Trust
+
+
+def find_ours(root: Element) -> tuple[Ours | None, tuple[str, ...]]:
+    """Our element and what is wrong with it; None where there is none, or none that can be used."""
+    element = root.find(f"./metadata/{TAG}")
+    if element is None:
+        return None, ()
+    try:
+        ours = Ours(
+            Limits(
+                startup_bytes=_needed(element, "startup") * KIB,
+                minimum_bytes=_needed(element, "minimum") * KIB,
+                maximum_bytes=_needed(element, "maximum") * KIB,
+                buffer_percent=number(element.get("buffer", "20")),
+                weight=number(element.get("weight", "100")),
+            ),
+            Growth(element.get("growth", Growth.HOTADD)),
+            Trust(element.get("trust", Trust.GUEST)),
+        )
+    except ValueError as error:
+        return None, (f"the dynmem metadata cannot be read ({error}); run `dynmem enable` again",)
+    wrong = tuple(ours.limits.problems())
+    return (None, wrong) if wrong else (ours, ())
+
+
+def growth_of(root: Element) -> str:
+    """How our metadata says that the domain grows; empty without metadata."""
+    ours = root.find(f"./metadata/{TAG}")
+    return "" if ours is None else ours.get("growth", "")
+
+
+def attributes(limits: Limits, growth: Growth, trust: Trust) -> list[tuple[str, str]]:
+    """Our element's, in the order in which they are written."""
+    return [
+        ("growth", str(growth)),
+        ("trust", str(trust)),
+        ("startup", str(limits.startup_bytes // KIB)),
+        ("minimum", str(limits.minimum_bytes // KIB)),
+        ("maximum", str(limits.maximum_bytes // KIB)),
+        ("buffer", str(limits.buffer_percent)),
+        ("weight", str(limits.weight)),
+    ]
+
+
+def metadata_element(limits: Limits, growth: Growth, trust: Trust, live_xml: str = "") -> str:
+    """Our element as virDomainSetMetadata wants it for a running domain: without prefix and namespace.
+
+    The record of what was there before is taken along from `live_xml`: whoever defines the domain anew from
+    what runs must not lose it.
+    """
+    written = " ".join(f'{name}="{value}"' for name, value in attributes(limits, growth, trust))
+    before = ElementTree.fromstring(live_xml).find(f"./metadata/{TAG}/before") if live_xml else None  # noqa: S314 # libvirt's own
+    if before is None:
+        return f"<vm {written}/>"
+    before.tail = None
+    return f"<vm {written}>{ElementTree.tostring(before, encoding='unicode')}</vm>"
+
+
+def _needed(element: Element, name: str) -> int:
+    value = number(element.get(name))
+    if not value:
+        raise ValueError(f"{name} is {element.get(name, 'missing')[:40]}")
+    return value

@@ -1,0 +1,158 @@
+"""Puts a domain back as it was before `enable`. Pure: text in, text out.
+
+Always possible for what we prepared. Where the record of what was there is lost, because some tool has
+written the definition without our metadata, traces tell what to take out, and what is not known is said.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from xml.dom.minidom import Element
+
+from host_controller.core.model import Growth
+from host_controller.domain_xml import pieces
+from host_controller.domain_xml.before import controller_name, find_ours, growth_named, record
+from host_controller.domain_xml.dom import child, content, elements, parse, put_back, remove, text_of
+from host_controller.domain_xml.traces import OWNED_MODEL, drop_dimms, looks_prepared, undo_by_traces
+from host_controller.domain_xml.values import number, size_from
+from host_controller.units import KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What `disable` did, and what could not be put back exactly."""
+
+    xml: str
+    notes: tuple[str, ...]
+
+
+def disable(xml: str) -> str:
+    """The XML as it was before `enable`; unchanged when it is not ours."""
+    return restore(xml).xml
+
+
+def restore(xml: str) -> Restored:
+    """As `disable`, with what could not be put back exactly."""
+    tree, domain = parse(xml)
+    if (before := record(domain)) is not None:
+        notes = tuple(_restore(domain, before))
+    elif looks_prepared(domain):
+        notes = tuple(undo_by_traces(domain))
+    elif find_ours(domain) is not None:
+        notes = ()
+    else:
+        return Restored(xml, ())
+    _drop_ours(domain)
+    return Restored(text_of(tree, xml), notes)
+
+
+def _restore(domain: Element, before: Element) -> Iterator[str]:
+    if gone := drop_dimms(domain):
+        yield f"DIMMs that the controller had plugged ({gone}) are taken out of its definition"
+    if growth_named(domain) == Growth.VIRTIO_MEM:
+        pieces.drop_memory_devices(domain, OWNED_MODEL[Growth.VIRTIO_MEM])
+    devices = child(domain, "devices")
+    kept = elements(devices, "memory") if child(before, "maxMemory") is None else []
+    if len(kept) <= number(before.getAttribute("devices")):
+        kept = []  # they were there before
+    for tag in ("memory", "currentMemory"):
+        put_back(domain, tag, child(before, tag))
+    if kept:
+        yield from _keep_for_devices(domain, before, kept)
+    else:
+        put_back(domain, "maxMemory", child(before, "maxMemory"), before=child(domain, "memory"))
+        yield from _restore_cells(domain, before)
+    if devices is not None:
+        yield from _restore_balloon(devices, child(before, "memballoon"))
+        if before.getAttribute("channel") == "absent":
+            remove(pieces.find_channel(domain))
+        _drop_controllers(devices, before.getAttribute("controllers").split())
+
+
+def _restore_cells(domain: Element, before: Element) -> Iterator[str]:
+    cpu, old = child(domain, "cpu"), child(before, "numa")
+    if cpu is None and old is None:
+        return
+    if cpu is None:
+        yield "its NUMA cells are not put back: somebody has taken its <cpu> out since"
+        return
+    now = child(cpu, "numa")
+    if old is not None and now is not None and _cpus(old) != _cpus(now):
+        sizes = {one.getAttribute("id"): one for one in elements(old, "cell")}
+        for cell in elements(now, "cell"):
+            was = sizes.get(cell.getAttribute("id"), cell)
+            for name in ("memory", "unit"):
+                cell.setAttribute(name, was.getAttribute(name) or "KiB")
+        yield "its NUMA cells were changed since: they have the sizes of before, and the vCPUs of now"
+        return
+    put_back(cpu, "numa", old)
+    if before.getAttribute("cpu") == "absent" and not elements(cpu):
+        remove(cpu)
+
+
+def _keep_for_devices(domain: Element, before: Element, kept: list[Element]) -> Iterator[str]:
+    """Memory devices that somebody has added since need maxMemory and a cell, which `enable` had made."""
+    memory = child(before, "memory")
+    boot = 0 if memory is None else size_from(content(memory), memory.getAttribute("unit"))
+    total = boot + sum(_device_bytes(one) for one in kept)
+    pieces.set_size(domain, "memory", total)
+    ceiling = pieces.set_size(domain, "maxMemory", total, child(domain, "memory"))
+    ceiling.setAttribute("slots", str(max(len(kept), number(ceiling.getAttribute("slots")))))
+    pieces.set_cells(domain, boot, KIB, needed=True, ours=child(before, "numa") is None)
+    yield "it has got memory devices of its own since: they need <maxMemory> and a NUMA cell, which stay"
+
+
+def _restore_balloon(devices: Element, old: Element | None) -> Iterator[str]:
+    put_back(devices, "memballoon", old)
+    balloon = child(devices, "memballoon")
+    address = child(balloon, "address")
+    if balloon is None or address is None:
+        return
+    place = dict(address.attributes.items())
+    others = [one for one in devices.getElementsByTagName("address") if one is not address]
+    if len(place) > 1 and any(dict(one.attributes.items()) == place for one in others):
+        remove(address)
+        yield "another device has its balloon's place by now: the balloon gets one from libvirt"
+
+
+def _drop_ours(domain: Element) -> None:
+    metadata = child(domain, "metadata")
+    remove(find_ours(domain))
+    if metadata is not None and not elements(metadata):
+        remove(metadata)
+
+
+def _cpus(numa: Element) -> list[tuple[str, str]]:
+    return [(one.getAttribute("id"), one.getAttribute("cpus")) for one in elements(numa, "cell")]
+
+
+def _device_bytes(device: Element) -> int:
+    size = child(child(device, "target"), "size")
+    return 0 if size is None else size_from(content(size), size.getAttribute("unit"))
+
+
+def _drop_controllers(devices: Element, known: list[str]) -> None:
+    """Take out what libvirt added for our devices and nobody uses: a virtio-serial controller, root ports."""
+    added = [one for one in elements(devices, "controller") if controller_name(one) not in known]
+    serial = _used_serial(devices)
+    for one in added:
+        if one.getAttribute("type") == "virtio-serial" and not serial & {one.getAttribute("index"), "any"}:
+            remove(one)
+    buses = {
+        number(address.getAttribute("bus"))
+        for address in devices.getElementsByTagName("address")
+        if address.getAttribute("type") == "pci"
+    }
+    for one in added:
+        index = one.getAttribute("index")
+        if one.getAttribute("model") == "pcie-root-port" and index.isdigit() and int(index) not in buses:
+            remove(one)
+
+
+def _used_serial(devices: Element) -> set[str]:
+    """Indexes of virtio-serial controllers that something hangs on; `any` where libvirt has not said yet."""
+    used = set()
+    for one in (*elements(devices, "channel"), *elements(devices, "console")):
+        target, address = child(one, "target"), child(one, "address")
+        if target is not None and target.getAttribute("type") == "virtio":
+            used.add("any" if address is None else address.getAttribute("controller"))
+    return used

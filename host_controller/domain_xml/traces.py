@@ -1,0 +1,116 @@
+"""What `enable` and the controller leave in a definition that no record tells of. Pure.
+
+Some tools write a domain anew without our metadata, or from the XML that it runs with, DIMMs and all. What is
+surely ours can still be told from what is the user's, and is taken out.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+from xml.dom.minidom import Element
+
+from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
+from host_controller.domain_xml import pieces
+from host_controller.domain_xml.before import growth_named, record
+from host_controller.domain_xml.dom import child, content, elements, parse, remove, text_of
+from host_controller.domain_xml.values import size_from
+from host_controller.units import format_size
+
+OWNED_MODEL: Final = {Growth.HOTADD: "dimm", Growth.VIRTIO_MEM: "virtio-mem"}
+"""The memory devices that are the controller's where our metadata names this growth."""
+FINGERPRINT: Final = {"autodeflate": "off", "freePageReporting": "on"}
+"""Of the balloon that `enable` makes; with the agent's channel and statistics every second it is ours."""
+OUR_CELL: Final = {"id", "cpus", "memory", "unit"}
+
+
+def reclaim(xml: str) -> tuple[str, tuple[str, ...]]:
+    """The XML without such traces, as `enable` and its checks look at it, and what was taken out."""
+    tree, domain = parse(xml)
+    if record(domain) is None and looks_prepared(domain):
+        notes = tuple(undo_by_traces(domain))
+    elif gone := drop_dimms(domain):
+        notes = (f"DIMMs that the controller had plugged ({gone}) are taken out of its definition",)
+    else:
+        return xml, ()
+    return text_of(tree, xml), notes
+
+
+def drop_dimms(domain: Element) -> int:
+    """Take out DIMMs that the controller plugged. Returns how many there were."""
+    if growth_named(domain) != Growth.HOTADD:
+        return 0
+    return pieces.drop_memory_devices(domain, OWNED_MODEL[Growth.HOTADD])
+
+
+def looks_prepared(domain: Element) -> bool:
+    """Whether `enable` made this, by its traces alone."""
+    balloon = child(child(domain, "devices"), "memballoon")
+    stats = child(balloon, "stats")
+    return (
+        pieces.find_channel(domain) is not None
+        and balloon is not None
+        and stats is not None
+        and stats.getAttribute("period") == "1"
+        and all(balloon.getAttribute(name) == value for name, value in FINGERPRINT.items())
+    )
+
+
+def undo_by_traces(domain: Element) -> Iterator[str]:
+    """Take out what is surely ours of a domain whose record is lost, and say what is not known.
+
+    It keeps the RAM that it boots with, and its balloon.
+    """
+    devices = child(domain, "devices")
+    hot = child(domain, "maxMemory") is not None
+    _drop_devices_of_ours(domain)
+    if hot and not elements(devices, "memory"):
+        remove(child(domain, "maxMemory"))
+        boot = _boot_bytes(domain)
+        _drop_our_cell(domain)
+        for tag in ("memory", "currentMemory"):
+            pieces.set_size(domain, tag, boot)
+    remove(pieces.find_channel(domain))
+    size = child(domain, "memory" if hot else "currentMemory")
+    kept = "?" if size is None else format_size(size_from(content(size), size.getAttribute("unit")))
+    if hot:
+        yield f"what it was before is not recorded any more: it keeps {kept} of RAM, what it booted with"
+    else:
+        yield (
+            "what it was before is not recorded any more: it keeps its RAM, of which it had "
+            f"{kept} at start (currentMemory)"
+        )
+    yield "its balloon keeps statistics and free page reporting, which harm nobody"
+
+
+def _drop_devices_of_ours(domain: Element) -> None:
+    ceiling = child(domain, "maxMemory")
+    if ceiling is None:
+        return
+    pieces.drop_memory_devices(domain, "dimm")
+    for device in elements(child(domain, "devices"), "memory"):
+        block = child(child(device, "target"), "block")
+        ours = (
+            block is not None
+            and size_from(content(block), block.getAttribute("unit")) == VIRTIO_MEM_BLOCK_BYTES
+        )
+        if device.getAttribute("model") == "virtio-mem" and ours and ceiling.getAttribute("slots") == "1":
+            remove(device)
+
+
+def _boot_bytes(domain: Element) -> int:
+    cells = elements(child(child(domain, "cpu"), "numa"), "cell")
+    found = sum(size_from(one.getAttribute("memory"), one.getAttribute("unit")) for one in cells)
+    memory = child(domain, "memory")
+    if found or memory is None:
+        return found
+    return size_from(content(memory), memory.getAttribute("unit"))
+
+
+def _drop_our_cell(domain: Element) -> None:
+    """A single plain cell is what `enable` makes, and says no more than a domain without cells."""
+    cpu = child(domain, "cpu")
+    numa = child(cpu, "numa")
+    cells = elements(numa)
+    if len(cells) == 1 and set(dict(cells[0].attributes.items())) <= OUR_CELL and not elements(cells[0]):
+        remove(numa)
+        if cpu is not None and not elements(cpu) and not cpu.attributes.length:
+            remove(cpu)
