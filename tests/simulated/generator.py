@@ -22,8 +22,8 @@ from host_controller.simulator.scenario import (
     Stop,
     Use,
 )
-from host_controller.simulator.workload import Workload, steady
-from host_controller.units import GIB, MIB
+from host_controller.simulator.workload import Workload, saw, sine, steady
+from host_controller.units import GIB, MIB, round_up
 
 WEIGHTS = {
     Use: 12.0,
@@ -75,6 +75,52 @@ def seesaw_scenario(seed: int, seconds: float = 300.0, guests: int = 48) -> Scen
             steps += random_ambush(rng, spec, round(at, 2))
     steps.sort(key=lambda step: step.at)
     return Scenario(int(whole * rng.uniform(0.8, 1.1)), specs, tuple(steps), seconds, seed)
+
+
+def swing_scenario(seed: int, seconds: float = 420.0) -> Scenario:
+    """Large guests whose demands swing by GiB within seconds, on a host that is too small for all of them.
+
+    Nobody misbehaves: what breaks a rule here is in the law, not in a guest. Some come late.
+    """
+    rng = random.Random(f"swing {seed}")
+    alike = rng.choice((None, Growth.HOTADD, Growth.BALLOON, Growth.VIRTIO_MEM))
+    specs = tuple(swing_guest(rng, f"vm{i}", seconds, alike) for i in range(rng.randint(3, 5)))
+    times = range(0, int(seconds), 5)
+    wanted = sum(max(spec.workload.anonymous.at(float(at)) for at in times) for spec in specs)
+    largest = max(spec.config().boot_ram_bytes for spec in specs)
+    capacity = int(max(wanted * 0.85, largest * 1.1))
+    late = [rng.choice((0.0, 0.0, rng.uniform(0.0, seconds / 2))) for _ in specs]
+    steps = [Step(round(at, 2), Start(spec.name)) for spec, at in zip(specs, late, strict=True)]
+    steps.sort(key=lambda step: step.at)
+    return Scenario(capacity, specs, tuple(steps), seconds, seed)
+
+
+def swing_guest(rng: random.Random, name: str, seconds: float, growth: Growth | None) -> GuestSpec:
+    """0.6 to 14 GiB, as a saw or a sine of 2 to 90 s, and limits of every size."""
+    low = rng.uniform(0.6, 7.0) * GIB
+    high = rng.uniform(low, 14.0 * GIB)
+    period, phase = rng.uniform(2.0, 90.0), rng.random()
+    wave = rng.choice((saw, sine))(low, high, period, seconds, phase)
+    minimum = rng.choice((256, 512, 1024)) * MIB
+    startup = minimum + rng.randrange(0, 17) * 128 * MIB
+    maximum = max(startup, round_up(int(high * rng.uniform(0.9, 1.5)), 128 * MIB))
+    limits = Limits(
+        startup,
+        minimum,
+        maximum,
+        buffer_percent=rng.choice((5, 20, 20, 100, 2000)),
+        weight=rng.choice((1, 10, 100, 1000, 10000)),
+    )
+    return GuestSpec(
+        name,
+        limits,
+        growth=growth or rng.choice(list(Growth)),
+        workload=Workload(wave),
+        boot_seconds=rng.uniform(1.0, 10.0),
+        agent_seconds=rng.uniform(0.2, 4.0),
+        swap_bytes=rng.choice((0, 0, 2 * GIB)),
+        reporting=rng.random() < 0.7,
+    )
 
 
 def seesaw_guest(rng: random.Random, name: str) -> GuestSpec:
