@@ -83,8 +83,8 @@ bench-against: $(STAMP) ## is an engine step, and `bench-fast`, as quick as at c
 	$(PYTHON) -m bench.replay $(BASE) --time
 
 .PHONY: bench-density bench-fast bench-grid bench-scale duel soak fuzz
-bench-density: $(STAMP) ## VMs per host against every peer, TRACES=DIR or a generated trace; at most 10 minutes
-	$(PYTHON) -m bench.density $(TRACES)
+bench-density: $(STAMP) ## VMs per host against every peer, counted in three ways; TRACES=DIR or a generated trace, MONTH=2013-08
+	$(PYTHON) -m bench.density $(TRACES) $(if $(MONTH),--month $(MONTH))
 
 bench-fast: $(STAMP) ## ramps and bursts second by second, against every peer; about 4 minutes
 	$(PYTHON) -m bench.fast

@@ -5,8 +5,8 @@ Within a slot of five minutes the demand stands still and each law acts at its o
 over or nothing moves any more. tests/simulated/test_bulk_laws.py holds each to its simulator law.
 
 What is taken for granted, in every law's favour: a guest's free memory is all that its demand leaves (no
-cache), committed memory is demand, and balloons get where they are sent at once. What is not: memory that was
-given is used, if only as cache, so the host's free memory is what has been given to nobody.
+cache), committed memory is demand, and balloons get where they are sent at once. What counts as used of the
+host is said by who asks: all that was given, since guests fill it with cache, or only what demand touches.
 """
 
 from collections.abc import Callable
@@ -34,6 +34,8 @@ class Hosts:
     minimum: Array
     maximum: Array
     current: Array
+    touched: bool = False
+    """Only what guests use of what they were given is gone; else all of it is, if only as their cache."""
     extra: dict[str, Array] = field(default_factory=dict)
     """What a law remembers: arrays whose first axis is the row."""
 
@@ -47,6 +49,14 @@ class Hosts:
     def unassigned(self) -> Array:
         """What has been given to nobody."""
         return self.total - self.current.sum(axis=1)
+
+    def used(self, demand: Array) -> Array:
+        """What each VM holds of the host."""
+        return np.minimum(demand, self.current) if self.touched else self.current
+
+    def free(self, demand: Array) -> Array:
+        """What the host sees as free."""
+        return self.total - self.used(demand).sum(axis=1)
 
     def within(self, size: Array) -> Array:
         """Clamped to the limits."""
@@ -116,7 +126,7 @@ def make_mom(policy_seconds: float) -> Step:
         for _ in range(round(SLOT_SECONDS / policy_seconds)):
             # Between two rounds of the policy nothing moves, so its samples are equal.
             now = np.minimum(demand, hosts.current)
-            free = np.maximum(0.0, hosts.unassigned) / hosts.total
+            free = np.maximum(0.0, hosts.free(demand)) / hosts.total
             for _ in range(samples):
                 total += now - used[:, :, at]
                 used[:, :, at], host[:, at] = now, free
@@ -145,8 +155,10 @@ def step_proxmox(hosts: Hosts, demand: Array) -> None:
     before = hosts.current.copy()
     cycles = round(SLOT_SECONDS / proxmox.Proxmox.period)
     for left in range(cycles - 1, -1, -1):
-        part = Hosts(hosts.total[rows], hosts.minimum[rows], hosts.maximum[rows], hosts.current[rows])
-        goal = part.unassigned - part.total * 0.2
+        part = Hosts(
+            hosts.total[rows], hosts.minimum[rows], hosts.maximum[rows], hosts.current[rows], hosts.touched
+        )
+        goal = part.free(demand[rows]) - part.total * 0.2
         off = np.abs(goal) > proxmox.DEAD_BAND_BYTES / MIB
         part.keep(off)
         rows, goal = rows[off], goal[off]

@@ -27,6 +27,11 @@ def claims_mib(
     return lower, desired
 
 
+def budgets_mib(total: Array, needed: Array) -> Array:
+    """`policy.ready.budget_bytes` for many hosts: 1/64 is kept ready, and yields to what is needed."""
+    return np.maximum(total - total / LEAST_SHARE, np.minimum(total, needed))
+
+
 class OurLaw:
     """A Step that counts how often the production balance decided, and that the shortcut is none."""
 
@@ -40,7 +45,7 @@ class OurLaw:
         self._calls += 1
         usable = np.maximum(hosts.current, hosts.minimum)
         lower, desired = claims_mib(demand, usable, hosts.minimum, hosts.maximum)
-        budget = hosts.total * (1 - 1 / LEAST_SHARE)
+        budget = budgets_mib(hosts.total, lower.sum(axis=1))
         current = desired.copy()
         over = desired.sum(axis=1) > budget
         ask = np.flatnonzero(over)

@@ -1,7 +1,8 @@
 """Demand traces of five-minute slots: a real one that is read from where it lies, or a generated one.
 
-The real one is GWA-T-12 "Rnd" (Grid Workloads Archive; Bitbrains IT Services Inc.), July 2013: the largest
-"memory usage" in each slot, which is near to active memory. It is not part of this project.
+The real ones are months of GWA-T-12 (Grid Workloads Archive; Bitbrains IT Services Inc.): the largest "memory
+usage" in each slot, which is near to active memory. They are not part of this project. A month is two files,
+bitbrains_SET_YEAR-MONTH_mem_use_mib.csv.gz (a column for each VM) and …_vms.csv (vm, cap_mib).
 """
 
 import csv
@@ -12,10 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-USE_FILE: Final = "bitbrains_rnd_2013-07_mem_use_mib.csv.gz"
-VMS_FILE: Final = "bitbrains_rnd_2013-07_vms.csv"
+USE_SUFFIX: Final = "_mem_use_mib.csv.gz"
+VMS_SUFFIX: Final = "_vms.csv"
 SLOTS: Final = 8636
 VMS: Final = 241
+"""Of the generated one."""
 FLOOR_MIB: Final = 512.0
 """Nobody's minimum is less."""
 
@@ -26,6 +28,8 @@ Array = Any
 class Trace:
     """demand: slots × VMs, MiB. provisioned: of each VM, MiB, never below the floor."""
 
+    name: str
+    """Of the files that the results are kept in."""
     source: str
     demand: Array
     provisioned: Array
@@ -33,17 +37,26 @@ class Trace:
     """Values above what was provisioned, or negative, that were cut."""
 
 
-def load(folder: Path | None) -> Trace:
-    """The trace in that folder, or a generated one."""
+def load(folder: Path | None, month: str | None = None) -> Trace:
+    """The trace in that folder, or a generated one. month: which, if there are several, as "2013-08".
+
+    Raises:
+        ValueError: there is none, or it is not clear which.
+    """
     if folder is None:
         return generate()
-    with (folder / VMS_FILE).open(newline="") as stream:
+    found = [path for path in sorted(folder.glob(f"*{USE_SUFFIX}")) if month is None or month in path.name]
+    if len(found) != 1:
+        there = ", ".join(path.name for path in sorted(folder.glob(f"*{USE_SUFFIX}"))) or "none"
+        raise ValueError(f"one trace is needed, of one month; in {folder} there are: {there}")
+    name = found[0].name.removesuffix(USE_SUFFIX)
+    with (folder / f"{name}{VMS_SUFFIX}").open(newline="") as stream:
         caps = {row["vm"]: float(row["cap_mib"]) for row in csv.DictReader(stream)}
-    with gzip.open(folder / USE_FILE, "rt", newline="") as stream:
+    with gzip.open(found[0], "rt", newline="") as stream:
         names = next(csv.reader(stream))[1:]
         raw = np.loadtxt(stream, delimiter=",")[:, 1:]
-    cap = np.array([caps[name] for name in names])
-    return _made("GWA-T-12 Bitbrains Rnd, July 2013", raw, cap)
+    cap = np.array([caps[one] for one in names])
+    return _made(name.replace("_", "-"), f"GWA-T-12, {name.replace('_', ' ')}", raw, cap)
 
 
 def generate(seed: int = 1) -> Trace:
@@ -66,10 +79,10 @@ def generate(seed: int = 1) -> Trace:
     lifted = np.where(bursts, use * height, 0.0)
     for later in range(1, 4):  # a burst lasts some slots
         lifted[later:] = np.maximum(lifted[later:], np.where(bursts, use * height, 0.0)[:-later])
-    return _made("generated, statistics as Bitbrains Rnd's", np.maximum(use, lifted), cap)
+    return _made("generated", "generated, statistics as Bitbrains Rnd's", np.maximum(use, lifted), cap)
 
 
-def _made(source: str, raw: Array, cap: Array) -> Trace:
+def _made(name: str, source: str, raw: Array, cap: Array) -> Trace:
     bad = int(((raw < 0) | (raw > cap)).sum() + np.isnan(raw).sum())
     demand = np.clip(np.nan_to_num(raw), 0.0, cap)
-    return Trace(source, demand, np.maximum(cap, FLOOR_MIB), bad)
+    return Trace(name, source, demand, np.maximum(cap, FLOOR_MIB), bad)

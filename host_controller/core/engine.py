@@ -25,7 +25,7 @@ from host_controller.core.operator_events import OperatorEvent
 from host_controller.core.policy import plan
 from host_controller.core.policy.balance import Claims, balance
 from host_controller.core.policy.plan import HOLD, Decision
-from host_controller.core.policy.ready import Ready
+from host_controller.core.policy.ready import Ready, budget_bytes
 from host_controller.core.state import Notice, State
 from host_controller.core.vm import lifecycle
 from host_controller.core.vm.progress import follow
@@ -247,10 +247,9 @@ class Engine:
         self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
         promised = self.ledger.reserved() + self.ledger.wanted()
         all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
-        # What is kept free for bursts and for the next DIMM yields to whoever lacks what it needs.
         needed = accounts.needed_bytes
         kept = accounts.next_dimm_bytes + self.ready_bytes
-        self.budget_bytes = max(all_there_is - kept, min(all_there_is, needed), 0)
+        self.budget_bytes = budget_bytes(all_there_is, kept, needed)
         if self.state.emergency.cause is not None:
             self.budget_bytes = min(self.budget_bytes, needed)
         if self._balanced != (self.budget_bytes, accounts.changes):

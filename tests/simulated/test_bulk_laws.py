@@ -7,8 +7,9 @@ import pytest
 
 from bench.bulk_laws import Hosts, mom_policy, qmemman_balance, step_clairvoyant, step_hyperv, step_squeezed
 from bench.bulk_laws import step_proxmox as bulk_proxmox
-from bench.our_law import OurLaw, claims_mib
+from bench.our_law import OurLaw, budgets_mib, claims_mib
 from host_controller.core.model import GuestFacts, Limits
+from host_controller.core.policy.ready import LEAST_SHARE, budget_bytes
 from host_controller.core.vm.demand import Demand
 from host_controller.simulator.laws import mom, qmemman
 from host_controller.simulator.laws.clairvoyant import Clairvoyant
@@ -152,6 +153,22 @@ def test_our_claims_are_those_of_demand(seed: int) -> None:
     assert float(lower) * MIB == pytest.approx(found.lower_bytes, abs=8)
     assert float(lower) * MIB == pytest.approx(found.need_bytes, abs=8)
     assert float(desired) * MIB == pytest.approx(found.desired_bytes, abs=8)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_is_kept_ready_yields_to_need_as_in_the_engine(seed: int) -> None:
+    rng = random.Random(seed)
+    total, needed = rng.randrange(1, 1 << 18), rng.randrange(1, 1 << 18)
+    plain = budget_bytes(total * MIB, total * MIB // LEAST_SHARE, needed * MIB) / MIB
+    assert float(budgets_mib(np.array(total), np.array(needed))) == pytest.approx(plain)
+
+
+def test_the_host_sees_as_free_what_is_not_given_or_what_is_not_touched() -> None:
+    hosts = Hosts(np.array([1000.0]), np.zeros((1, 2)), np.full((1, 2), 900.0), np.array([[300.0, 500.0]]))
+    demand = np.array([[100.0, 800.0]])
+    assert hosts.free(demand) == 200
+    hosts.touched = True
+    assert hosts.free(demand) == 400
 
 
 def test_our_law_asks_the_production_balance_whenever_it_is_tight() -> None:

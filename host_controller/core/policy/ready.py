@@ -10,6 +10,11 @@ LEAST_SHARE: Final = 64
 MOST_SHARE: Final = 16
 
 
+def budget_bytes(all_there_is: int, kept: int, needed: int) -> int:
+    """What VMs are given in sum: what is kept ready yields to whoever lacks what it needs."""
+    return max(all_there_is - kept, min(all_there_is, needed), 0)
+
+
 @dataclass(slots=True)
 class Ready:
     """Follows how fast the host's VMs grow together; bursts are remembered with a half-life."""
