@@ -1,11 +1,12 @@
 """What must hold on this machine before a controller can run: `run` and `check-config` ask the same.
 
-Nothing is changed: directories are not made, locks that are free are let go of at once.
+Nothing is left behind: a directory is tried out by making one in it and removing it, a free lock is let go of.
 """
 
 import os
 import socket
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -173,7 +174,7 @@ def _free_address(config: Config) -> Iterator[Problem]:
 
 
 def _unwritable(directory: Path) -> str | None:
-    """Why a directory cannot be made or written, or None. Nothing is made."""
+    """Why a directory cannot be made or written, or None."""
     for one in (directory, *directory.parents):
         if not one.exists():
             if one.is_symlink():
@@ -181,8 +182,10 @@ def _unwritable(directory: Path) -> str | None:
             continue
         if not one.is_dir():
             return f"{one} is not a directory"
-        if not os.access(one, os.W_OK | os.X_OK):
-            return f"{one} may not be written"
+        try:
+            os.rmdir(tempfile.mkdtemp(prefix=".dynmem-", dir=one))
+        except OSError as error:
+            return f"{one}: {error.strerror}"
         return None
     return "it has no parent"
 

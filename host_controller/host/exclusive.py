@@ -88,7 +88,7 @@ def identity(uri: str) -> str | None:
     if parts.scheme.partition("+")[0] == "test":
         return None
     host = (parts.hostname or "").lower()
-    if host in (*_HERE, socket.gethostname().lower(), socket.getfqdn().lower() if "." in host else ""):
+    if host and (host in _HERE or host in (socket.gethostname().lower(), socket.getfqdn().lower())):
         host, uri = "", f"qemu://{parts.path}"
     if host:
         user = parts.username or "" if parts.path == "/session" else ""

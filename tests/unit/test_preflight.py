@@ -1,0 +1,132 @@
+"""`check-config` refuses what `run` would refuse on this machine, by the same questions."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from host_controller.cli.manage import check_config
+from host_controller.config import ConfigError, parse
+from host_controller.control.state_dir import AlreadyRunning, StateDir
+from host_controller.host import exclusive
+from host_controller.preflight import check, problems_of, source
+
+RUN = "from host_controller.cli import main; main()"
+
+
+def text(path: Path, more: str = "", host: str = "") -> str:
+    return (
+        f'[libvirt]\nuri = "test:///default"\n[host]\n{host}\n'
+        f'[paths]\nstate_dir = "{path}/run"\nhistory = "{path}/history.sqlite"\n{more}'
+    )
+
+
+def found(written: str) -> dict[str, str]:
+    return {one.key: one.found for one in problems_of(parse(written.encode()))}
+
+
+def test_a_configuration_that_can_be_used_here_has_no_problems(tmp_path: Path) -> None:
+    assert found(text(tmp_path)) == {}
+    assert not (tmp_path / "run").exists(), "nothing is made by asking"
+
+
+@pytest.mark.parametrize("host", ['capacity = "9TiB"', 'reserve = "9TiB"', 'keep_ready = "9TiB"'])
+def test_memory_that_this_machine_does_not_have_is_refused_by_both(tmp_path: Path, host: str) -> None:
+    written = text(tmp_path, host=host)
+    assert list(found(written)) == [f"host.{host.split()[0]}"]
+    with pytest.raises(ConfigError, match="the host has"):
+        check(parse(written.encode()))
+    file = tmp_path / "dynmem.toml"
+    file.write_text(written)
+    done = CliRunner().invoke(check_config, [str(file)])
+    assert done.exit_code != 0
+    assert CliRunner().invoke(check_config, [str(file), "--offline"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("uri", "wrong"),
+    [
+        ("qemu:///system", False),
+        ("qemu+unix:///session?socket=/x/libvirt-sock", False),
+        ("qemu:///", True),
+        ("qemu:///sytem", True),
+        ("quemu:///system", True),
+        ("qemu+shh://host/system", True),
+        ("lxc:///system", True),
+        ("my-alias", True),
+        ("/run/libvirt/libvirt-sock", True),
+    ],
+)
+def test_an_address_that_leads_to_no_qemu_of_libvirts_is_refused(
+    tmp_path: Path, uri: str, wrong: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exclusive, "own_directory", lambda: tmp_path)
+    assert ("libvirt.uri" in found(text(tmp_path).replace("test:///default", uri))) is wrong
+
+
+def test_the_memory_of_another_machine_must_be_named(tmp_path: Path) -> None:
+    remote = "qemu+ssh://other.example/system"
+    assert "host.capacity" in found(text(tmp_path).replace("test:///default", remote))
+    named = text(tmp_path, host='capacity = "900GiB"').replace("test:///default", remote)
+    assert "host.capacity" not in found(named)
+
+
+def test_paths_that_cannot_be_made_or_written_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for state in (f"{tmp_path}/file/run", "/proc/nothing/run"):
+        assert "paths.state_dir" in found(text(tmp_path).replace(f"{tmp_path}/run", state)), state
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    assert (
+        "leads nowhere"
+        in found(text(tmp_path).replace(f"{tmp_path}/run", f"{tmp_path}/link/run"))["paths.state_dir"]
+    )
+    for name in (f"{tmp_path}/{'x' * 120}", f"{tmp_path}/file", f"{tmp_path}/file/sock", "/proc/nothing/s"):
+        assert "paths.socket" in found(text(tmp_path, f'socket = "{name}"\n')), name
+    for name in (f"{tmp_path}/none", f"{tmp_path}/file"):
+        assert "paths.meminfo" in found(text(tmp_path, f'meminfo = "{name}"\n')), name
+
+
+def test_an_address_that_somebody_else_has_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert "http.listen" in found(text(tmp_path, f'[http]\nlisten = "127.0.0.1:{port}"\n'))
+    assert found(text(tmp_path, f'[http]\nlisten = "127.0.0.1:{port}"\n')) == {}
+    assert "http.listen" in found(text(tmp_path, '[http]\nlisten = "203.0.113.7:9876"\n'))
+    assert "http.listen" in found(text(tmp_path, '[http]\nlisten = "no.such.name.invalid:9876"\n'))
+
+
+def test_a_state_directory_that_a_controller_holds_is_refused_but_not_to_that_controllers_own_file(
+    tmp_path: Path,
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text(tmp_path))
+    state = StateDir(tmp_path / "run")
+    state.open(source(mine))
+    with pytest.raises(AlreadyRunning):
+        StateDir(tmp_path / "run").open()
+    config = parse(mine.read_bytes())
+    assert [one.key for one in problems_of(config)] == ["paths.state_dir"]
+    assert f"held by pid {os.getpid()}" in problems_of(config)[0].found
+    assert problems_of(config, running_from=source(mine)) == []
+    assert problems_of(config, running_from=source(tmp_path / "other.toml"))
+    state.close()
+    assert problems_of(config) == []
+
+
+def test_run_refuses_with_the_same_words_and_leaves_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "dynmem.toml"
+    file.write_text(text(tmp_path, '[http]\nlisten = "203.0.113.7:9876"\n', host='capacity = "9TiB"'))
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", RUN, *words], capture_output=True, text=True, timeout=60, check=False
+        )
+        for words in (("run", "--config", str(file)), ("check-config", str(file)))
+    ]
+    assert [done.returncode for done in said] == [2, 2]
+    for key in ("host.capacity", "http.listen"):
+        assert all(key in done.stderr for done in said)
+    assert not (tmp_path / "run").exists()
