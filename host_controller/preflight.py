@@ -1,6 +1,6 @@
 """What must hold on this machine before a controller can run: `run` and `check-config` ask the same.
 
-Nothing is left behind: a directory is tried out by making one in it and removing it, a free lock is let go of.
+Nothing is left behind: a directory is tried out by making one in it, and a free lock is let go of at once.
 """
 
 import os

@@ -4,6 +4,7 @@ from host_controller.api.schema import ExplainView, Part
 from host_controller.api.views import vm_view
 from host_controller.control.controller import Controller
 from host_controller.core.books import charge as books
+from host_controller.core.books.pools import ram_in_pool
 from host_controller.core.model import Growth
 from host_controller.core.policy import plan
 from host_controller.core.vm.record import Phase, Vm
@@ -45,6 +46,16 @@ def _demand(vm: Vm) -> list[Part]:
 
 def _charge(controller: Controller, vm: Vm) -> list[Part]:
     settings = controller.engine.state.settings
+    overhead = Part(
+        name="overhead",
+        size_bytes=books.overhead(vm, settings),
+        text=_first_line(books.overhead.__doc__),
+        deciding=True,
+    )
+    if vm.config.huge_page_bytes is not None:
+        text = "its RAM, which is charged to the pool of its huge pages and not to ordinary memory"
+        held = Part(name="resident", size_bytes=books.resident(vm), text=_first_line(books.resident.__doc__))
+        return [Part(name="huge pages", size_bytes=ram_in_pool(vm), text=text), held, overhead]
     deciding = books.explain_charge(vm, settings)[0][0]
     parts = [
         Part(
@@ -66,9 +77,7 @@ def _charge(controller: Controller, vm: Vm) -> list[Part]:
         for extra in books.EXTRAS
         if extra(vm)
     ]
-    overhead = books.overhead(vm, settings)
-    text = _first_line(books.overhead.__doc__)
-    return [*parts, Part(name="overhead", size_bytes=overhead, text=text, deciding=True)]
+    return [*parts, overhead]
 
 
 def _balance(controller: Controller, vm: Vm) -> list[Part]:

@@ -94,6 +94,8 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     virtio_mem_bytes: int
     """Plugged by a virtio-mem device, beside `ram_bytes`."""
     virtio_mem_requested_bytes: int
+    huge_page_bytes: int | None
+    """The size of the huge pages that its RAM lies in, 0 while the host's default is not known; else null."""
     offline_bytes: int
     charge_bytes: int
     resident_bytes: int

@@ -23,7 +23,7 @@ from host_controller.api.schema import (
 )
 from host_controller.control.admission import Answer
 from host_controller.control.controller import Controller
-from host_controller.core.books.pools import pools
+from host_controller.core.books.pools import page_size, pools
 from host_controller.core.policy.plan import Decision, grow_dead_band
 from host_controller.core.vm.record import Vm
 from host_controller.records.entries import Entry
@@ -126,6 +126,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         ram_bytes=vm.ram_bytes,
         virtio_mem_bytes=vm.virtio_mem.current_bytes,
         virtio_mem_requested_bytes=vm.virtio_mem.requested_bytes,
+        huge_page_bytes=_huge_page_bytes(controller, vm),
         offline_bytes=vm.offline_bytes,
         charge_bytes=engine.charges.get(uuid, 0),
         resident_bytes=vm.resident_bytes,
@@ -241,6 +242,12 @@ def admission_view(answer: Answer) -> AdmissionView:
         waited_seconds=round(answer.waited_seconds, 3),
         message=answer.message,
     )
+
+
+def _huge_page_bytes(controller: Controller, vm: Vm) -> int | None:
+    host = controller.engine.state.host
+    size = page_size(vm.config.huge_page_bytes, None if host is None else host.facts)
+    return vm.config.huge_page_bytes if size is None else size
 
 
 def _age(seconds: float) -> float | None:

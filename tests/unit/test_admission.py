@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from host_controller.api.views import host_view
 from host_controller.cli.hook import hook
 from host_controller.control.admission import read_start
 from host_controller.control.state_dir import StateDir
-from host_controller.core.model import Limits
+from host_controller.core.model import HostFacts, HugePool, Limits
 from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.simulator.guest import GuestSpec
 from host_controller.units import GIB, MIB
@@ -185,3 +186,43 @@ def test_the_hook_needs_nothing_but_the_standard_library() -> None:
         [sys.executable, "-I", "-S", "-c", code, str(HOOK.parent)], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"libvirt", "click", "msgspec", "host_controller"} & set(loaded)
+
+
+HUGE = b"<memoryBacking><hugepages/></memoryBacking><devices>"
+
+
+def test_what_a_start_in_huge_pages_needs_is_ram_of_their_pool_and_qemus_own_of_ordinary_memory() -> None:
+    small = xml().replace(b"<devices>", HUGE)
+    found = read_start(small.decode(), OVERHEAD)
+    assert (found.need_bytes, found.huge_page_bytes, found.huge_bytes) == (OVERHEAD, 0, GIB)
+    gigantic = HUGE.replace(b"<hugepages/>", b"<hugepages><page size='1' unit='G'/></hugepages>")
+    assert read_start(xml().replace(b"<devices>", gigantic).decode(), 0).huge_page_bytes == GIB
+    ordinary = HUGE.replace(b"<hugepages/>", b"<hugepages><page size='4' unit='KiB'/></hugepages>")
+    assert read_start(xml().replace(b"<devices>", ordinary).decode(), 0).huge_page_bytes is None
+
+
+def test_a_start_in_huge_pages_is_judged_by_their_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ordinary memory of this host is full, and of its huge pages there is enough for one."""
+    host = Host(2 * GIB)
+    pool = HugePool(2 * MIB, 8 * GIB, GIB)
+    facts = HostFacts(0.0, 16 * GIB, 4 * GIB, pools=(pool,), default_huge_page_bytes=2 * MIB)
+    monkeypatch.setattr(host.hypervisor, "host_facts", lambda: facts)
+
+    async def story() -> None:
+        host.vm("web", limits=Limits(GIB, GIB, GIB))
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(30)
+            body = {name: xml(name).replace(b"<devices>", HUGE) for name in ("one", "two")}
+            assert await flowing(asyncio.create_task(start(tmp_path, body["one"], "one"))) == (0, "")
+            (use,) = host_view(controller).pools
+            assert (use.reserved_bytes, use.room_bytes) == (GIB, 0)
+            code, said = await flowing(asyncio.create_task(start(tmp_path, body["two"], "two")))
+            assert code == 1
+            assert "two cannot start: it needs 1 GiB in huge pages of 2 MiB" in said
+            assert "1 GiB of that are missing" in said
+            ordinary = await flowing(asyncio.create_task(start(tmp_path, xml("three"), "three")))
+            assert ordinary[0] == 1, "free huge pages are nothing to an ordinary VM"
+
+    run(story())

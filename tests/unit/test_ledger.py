@@ -8,6 +8,7 @@ import pytest
 
 from host_controller.core.books import charge as rules
 from host_controller.core.books.ledger import Ledger, Reservation
+from host_controller.core.books.pools import ram_in_pool
 from host_controller.core.model import Trust
 from host_controller.core.vm.record import Phase
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -20,6 +21,18 @@ OVERHEAD = SETTINGS.overhead_floor_bytes
 
 def charge(vm: object) -> int:
     return rules.charge(vm, SETTINGS) - OVERHEAD  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("phase", [Phase.STARTING, Phase.TAKEOVER, Phase.HUNG, Phase.LIVE])
+def test_a_vm_in_huge_pages_costs_ordinary_memory_only_what_its_process_really_holds(phase: Phase) -> None:
+    huge = {"huge_page_bytes": 0, "pinned": "huge pages", "virtio_mem_bytes": 512 * MIB}
+    vm = build.vm(512, phase=phase, dimms_mib=(256,), pending_plug_bytes=128 * MIB, config=huge)
+    vm.resident_bytes = 0
+    assert charge(vm) == 0
+    assert rules.explain_charge(vm, SETTINGS)[-1] == ("overhead", OVERHEAD)
+    assert ram_in_pool(vm) == (768 + 128 + 512) * MIB
+    vm.resident_bytes = 300 * MIB
+    assert charge(vm) == 300 * MIB, "it is not in huge pages after all: what it holds, it holds"
 
 
 def test_claimed_memory_is_charged_until_the_host_has_seen_it_free() -> None:

@@ -206,3 +206,8 @@ def test_an_excess_is_kept_until_it_has_lasted() -> None:
 def test_nobody_is_shrunk_unasked_in_the_first_minute_after_boot() -> None:
     vm = guest(512, 100, booted_at=0.0)
     assert plan.claims(vm, vm.assigned_bytes, SETTINGS, 30.0).keep == 512 * MIB
+
+
+def test_a_vm_in_huge_pages_is_not_moved() -> None:
+    one = guest(config={"huge_page_bytes": 2 * MIB, "pinned": "huge pages"})
+    assert "huge pages" in (plan.immovable(one, SETTINGS, 1.1) or "")

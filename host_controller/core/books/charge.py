@@ -102,7 +102,7 @@ def doubted(vm: Vm) -> bool:
 def guest_charge(vm: Vm) -> int:
     """The part of the charge that a balloon target can raise. RAM in huge pages is charged to their pool."""
     if vm.config.huge_page_bytes is not None:
-        return 0
+        return resident(vm)  # none, unless it is not in them after all
     most = 0  # of each VM in each step: `max` of a list takes twice as long
     for rule in RULES if doubted(vm) else SIZES:
         size = rule(vm)
@@ -139,7 +139,7 @@ def fixed(vm: Vm) -> int:
 def explain_charge(vm: Vm, settings: Settings) -> list[tuple[str, int]]:
     """The parts of the charge: the rule that decided, the extras that are not zero, and the overhead."""
     if vm.config.huge_page_bytes is not None:
-        return [("huge_pages", 0), ("overhead", overhead(vm, settings))]
+        return [("resident", resident(vm)), ("overhead", overhead(vm, settings))]
     deciding = max(RULES, key=lambda rule: rule(vm))
     extras = [(extra.__name__, extra(vm)) for extra in EXTRAS if extra(vm)]
     return [(deciding.__name__, deciding(vm)), *extras, ("overhead", overhead(vm, settings))]
