@@ -73,7 +73,7 @@ class LawEngine(Engine):
         return [SetPace(vm.config.uuid, self._pace_seconds)]
 
     def _host(self) -> HostSight:
-        capacity = self.state.settings.capacity_bytes
+        capacity = self.ledger.capacity()
         held = sum(vm.resident_bytes for vm in self.vms.values())
         given = sum(vm.actual_bytes for vm in self.vms.values())
         return HostSight(float(capacity), max(0.0, float(capacity - held)), float(capacity - given))

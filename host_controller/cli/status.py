@@ -39,23 +39,32 @@ def host_lines(host: dict[str, Any]) -> list[str]:
     up = duration(host["uptime_seconds"])
     lines = [
         f"dynmem {host['version']} on {without_control(host['connection'])}, up {up}",
-        f"capacity {size(host['capacity_bytes'])} (of {size(host['physical_bytes'])}, "
-        f"{size(host['reserve_bytes'])} kept for the host; "
-        f"bounded by {without_control(host['capacity_bound'])})"
+        f"capacity {size(host['capacity_bytes'])} ({_whence(host)})"
         f" · charged {size(host['charged_bytes'])}"
         f" · headroom {size(host['headroom_bytes'])}"
         f" · kept ready {size(host['ready_bytes'])}"
         + (f" · reserved {size(host['reserved_bytes'])}" if host["reserved_bytes"] else "")
         + (f" · unmanaged VMs {size(host['unmanaged_bytes'])}" if host["unmanaged_bytes"] else "")
-        + (f" · other QEMUs {size(host['foreign_bytes'])}" if host["foreign_bytes"] else ""),
+        + (f" · other QEMUs {size(host['foreign_bytes'])}" if host.get("foreign_bytes") else ""),
     ]
     lines += [
         f"huge pages of {size(one['page_bytes'])}: {size(one['total_bytes'])}, {size(one['free_bytes'])} free"
         f" · VMs {size(one['vms_bytes'])}"
         + (f" · reserved {size(one['reserved_bytes'])}" if one["reserved_bytes"] else "")
-        for one in host["pools"]
+        for one in host.get("pools", ())
     ]
     return lines + [paint(text, name, colour) for name, text in _troubles(host)]
+
+
+def _whence(host: dict[str, Any]) -> str:
+    """How the capacity comes about. Controllers before this one do not say what bounds it."""
+    ordinary, everything = host.get("ordinary_bytes"), host["physical_bytes"]
+    of = f"of {size(everything)}"
+    if ordinary is not None and ordinary != everything:
+        of = f"of {size(ordinary)} outside of huge pages"
+    bound = without_control(host.get("capacity_bound", ""))
+    kept = f"{of}, {size(host['reserve_bytes'])} kept for the host"
+    return f"{kept}; bounded by {bound}" if bound else kept
 
 
 def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
@@ -74,7 +83,7 @@ def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("red", f"emergency: {host['emergency']}"))
     if host["vm_swap_bytes"]:
         found.append(("red", f"{size(host['vm_swap_bytes'])} of VMs lie in the host's swap"))
-    if host["unread"]:
+    if host.get("unread"):
         why = without_control(next(iter(host["unread"].values())))
         found.append(("red", f"of {len(host['unread'])} VMs it is not known what they hold: {why}"))
     if host["waiting_bytes"]:

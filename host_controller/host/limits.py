@@ -13,8 +13,9 @@ MACHINE_SLICE: Final = PurePosixPath("/machine.slice")
 """libvirt's default: what starts next will be in it."""
 _V2: Final = "sys/fs/cgroup"
 _V1: Final = "sys/fs/cgroup/memory"
-_OWN_GROUPS: Final = (".scope", ".libvirt-qemu")
-"""How the group that libvirt makes for one VM ends, with systemd and without."""
+_OWN_SCOPE: Final = ("machine-", ".scope")
+_OWN_GROUP: Final = ".libvirt-qemu"
+"""How the group is called that libvirt makes for one VM, with systemd and without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ def above(group: PurePosixPath) -> list[PurePosixPath]:
     """
     parts = group.parts
     for index, part in enumerate(parts):
-        if part.endswith(_OWN_GROUPS):
+        scope = part.startswith(_OWN_SCOPE[0]) and part.endswith(_OWN_SCOPE[1])
+        if scope or part.endswith(_OWN_GROUP):
             return [PurePosixPath(*parts[:end]) for end in range(index, 0, -1)]
     return [group, *group.parents]
 
@@ -54,8 +56,8 @@ def above(group: PurePosixPath) -> list[PurePosixPath]:
 def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int = 1 << 62) -> Limit | None:
     """What the tightest limit above the VMs leaves them; None where nothing limits them below `most_bytes`.
 
-    qemus: of each QEMU process what it holds, bytes. A limit is shared with whatever else is in its group,
-    so what that holds is taken off; and what VMs hold outside of the group does not count against it.
+    qemus: of each QEMU process of our libvirt what it holds, bytes. A limit is shared with whatever else is in
+    its group, so what that holds is taken off; what VMs hold outside of the group does not count against it.
     """
     inside: dict[tuple[PurePosixPath, bool], int] = {}
     for pid, held in qemus.items():

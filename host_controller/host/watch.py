@@ -101,8 +101,10 @@ class HostWatch:
         most = max(0, used - max(0, sum(held.values()) - after.merged_bytes))
         # What has just ended is still being freed: where that explains a rise, others use what they did.
         self._others_now = others = min(most, max(self._others_now, most - departed))
-        unmanaged, foreign = self._not_managed(qemus, vms, used, now)
-        limit = limits.tightest(held, self._root, after.ordinary_bytes)
+        own = self.identity.all(held)
+        unmanaged, foreign = self._not_managed(qemus, own, vms, used, now)
+        # What bounds somebody else's QEMU, in its container, bounds none of ours.
+        limit = limits.tightest({pid: held[pid] for pid in own}, self._root, after.ordinary_bytes)
         return HostFacts(
             at=now,
             total_bytes=after.total_bytes,
@@ -125,10 +127,9 @@ class HostWatch:
         )
 
     def _not_managed(
-        self, qemus: list[Qemu], vms: Mapping[str, VmMemory], used: int, now: float
+        self, qemus: list[Qemu], own: Mapping[int, str], vms: Mapping[str, VmMemory], used: int, now: float
     ) -> tuple[int, int]:
         """What unmanaged VMs of our libvirt cost, all of their RAM, and what any other QEMU holds."""
-        own = self.identity.all(one.pid for one in qemus)
         named = set(own.values())
         ours: dict[str, int] = {}
         foreign = arriving = 0

@@ -66,7 +66,7 @@ def replay_with(
         recording = Recording(stream, str(path))
         settings = recording.settings
         if capacity_bytes is not None:
-            settings = replace(settings, capacity_bytes=capacity_bytes)
+            settings = replace(settings, capacity_bytes=capacity_bytes, capacity_follows=False)
         engine = Engine(settings)
         for one in recording:
             found.seconds = one.at - recording.started

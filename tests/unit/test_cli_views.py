@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from host_controller.cli.explain import explain
-from host_controller.cli.status import status
+from host_controller.cli.status import host_lines, status
 from host_controller.cli.text import duration, table
-from host_controller.core.model import Limits
+from host_controller.core.model import HostFacts, HugePool, Limits
 from host_controller.units import GIB, MIB
 from tests.support.serving import invoke, served
 from tests.support.virtual import Host, aside, run
@@ -114,3 +114,60 @@ def test_a_table_is_cut_to_the_terminal_and_not_to_a_pipe() -> None:
 )
 def test_durations_have_their_two_largest_units(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_status_shows_huge_pages_as_a_pool_of_their_own_and_what_bounds_the_ordinary_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(4 * GIB)
+    facts = HostFacts(
+        0.0,
+        128 * GIB,
+        28 * GIB,
+        ordinary_bytes=32 * GIB,
+        foreign_bytes=GIB,
+        pools=(HugePool(2 * MIB, 96 * GIB, 12 * GIB),),
+        unread=(("uuid", "CAP_SYS_PTRACE is missing"),),
+        limit_bytes=2 * GIB,
+        limited_by="memory.max of machine.slice",
+    )
+    monkeypatch.setattr(host.hypervisor, "host_facts", lambda: facts)
+
+    async def story() -> str:
+        async with served(host, tmp_path):
+            await asyncio.sleep(2)
+            return (await aside(invoke, status, tmp_path)).output
+
+    text = run(story())
+    assert "capacity 2 GiB (of 32 GiB outside of huge pages" in text
+    assert "bounded by memory.max of machine.slice" in text
+    assert "other QEMUs 1 GiB" in text
+    assert "huge pages of 2 MiB: 96 GiB, 12 GiB free" in text
+    assert "of 1 VMs it is not known what they hold: CAP_SYS_PTRACE is missing" in text
+
+
+def test_status_of_an_older_controller_is_shown() -> None:
+    older = {
+        "version": "0.1.0",
+        "connection": "qemu:///system",
+        "uptime_seconds": 1.0,
+        "physical_bytes": GIB,
+        "capacity_bytes": GIB,
+        "reserve_bytes": 0,
+        "charged_bytes": 0,
+        "headroom_bytes": 0,
+        "ready_bytes": 0,
+        "reserved_bytes": 0,
+        "unmanaged_bytes": 0,
+        "connected": True,
+        "overdraft": None,
+        "emergency": None,
+        "vm_swap_bytes": 0,
+        "waiting_bytes": 0,
+        "paused": False,
+        "dry_run": False,
+        "configuration_error": None,
+        "lateness_seconds": 0.0,
+        "errors": {},
+    }
+    assert "capacity 1 GiB (of 1 GiB, 0 B kept for the host)" in host_lines(older)[1]

@@ -13,7 +13,7 @@ from host_controller.api.schema import DoctorView
 from host_controller.cli.doctor import doctor, lines
 from host_controller.doctor import host, kernel, vm
 from host_controller.doctor.facts import Finding, VmSurvey
-from host_controller.units import MIB
+from host_controller.units import GIB, MIB
 from tests.support.surveys import HOST, VIEW, XML, survey, with_agent, without
 
 
@@ -28,6 +28,18 @@ def about_controller(**more: Any) -> dict[str, Any]:
     return HOST.controller | more
 
 
+LIMITED = {
+    "capacity_limited": True,
+    "capacity_bound": "memory.max of machine.slice",
+    "capacity_bytes": GIB,
+}
+POOL = {
+    "page_bytes": 2 * MIB,
+    "total_bytes": 4 * GIB,
+    "free_bytes": 2 * GIB,
+    "vms_bytes": 0,
+    "reserved_bytes": 0,
+}
 OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
 
 
@@ -45,6 +57,15 @@ OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
         ({"controller": about_controller(overdraft=OVERDRAFT)}, "overdraft", "problem", "web was started"),
         ({"controller": about_controller(paused=True)}, "management", "note", "paused"),
         ({"controller": about_controller(vm_swap_bytes=MIB)}, "host swap", "problem", "1 MiB of VMs"),
+        ({"controller": about_controller(unread={"u": "why"})}, "resident memory", "problem", "of 1 VMs"),
+        ({"controller": about_controller(**LIMITED)}, "capacity", "note", "memory.max of machine.slice"),
+        ({"controller": about_controller(pools=[POOL])}, "huge pages", "note", "2 GiB lie in huge pages"),
+        (
+            {"controller": about_controller(pools=[POOL | {"vms_bytes": MIB}])},
+            "huge pages",
+            "ok",
+            "4 GiB of 2 MiB",
+        ),
         ({"swap_total_bytes": 0}, "host swap", "note", "none"),
         ({"overcommit_memory": 2}, "overcommit", "problem", "can fail"),
         ({"memmap_on_memory": True}, "memmap_on_memory", "ok", "on"),

@@ -13,11 +13,12 @@ from host_controller.core.interface import (
     ChannelChanged,
     GuestGone,
     GuestSpoke,
+    HostSampled,
     VmAppeared,
     VmConfigChanged,
     VmReset,
 )
-from host_controller.core.model import BalloonStats, RunState, Trust
+from host_controller.core.model import BalloonStats, HostFacts, RunState, Trust
 from host_controller.core.state import State
 from host_controller.core.vm.record import Phase
 from host_controller.units import MIB
@@ -106,3 +107,17 @@ def test_a_port_that_this_host_cannot_open_is_known_and_forgotten_once_it_is_ope
         "the agent's port of web cannot be opened on this host: no /run/lock",
         "the agent's port of web is open",
     ]
+
+
+def test_a_vm_that_cannot_be_read_is_told_once_and_again_when_it_comes_back() -> None:
+    web = vm(300)
+    uuid = web.config.uuid
+    state = State(settings(), Ledger(settings()), {uuid: web})
+    intake = Intake(state)
+    blind, well = ((uuid, "CAP_SYS_PTRACE is missing"), ("gone", "x")), ()
+    for now, unread in enumerate((well, blind, blind, blind, well, blind)):
+        intake.apply(HostSampled(HostFacts(float(now), 64 * MIB, MIB, unread=unread)), float(now))
+    told = [one for one in state.notices if one.kind == "unread"]
+    assert [one.at for one in told] == [1.0, 5.0]
+    assert "what web holds cannot be read" in told[0].text
+    assert "CAP_SYS_PTRACE is missing" in told[0].text

@@ -66,6 +66,21 @@ def test_the_service_in_which_a_libvirt_without_machined_keeps_its_vms_bounds_th
     assert left(host, {40: GIB}) == (8 * GIB, "memory.max of libvirtd.service")
 
 
+def test_a_login_session_is_no_group_of_a_vms_own(host: FakeHost) -> None:
+    """A session's libvirtd that was started by hand has its VMs beside it."""
+    host.qemu(40, UUID, GIB, cgroup="0::/user.slice/user-1000.slice/session-3.scope")
+    host.group("user.slice/user-1000.slice/session-3.scope", high=6 * GIB)
+    assert left(host, {40: GIB}) == (6 * GIB, "memory.high of session-3.scope")
+
+
+def test_what_bounds_somebody_elses_qemu_bounds_none_of_ours(host: FakeHost) -> None:
+    host.process(50, GIB, "qemu-system-x86_64", cgroup="0::/docker/abc")
+    host.group("docker/abc", max=2 * GIB)
+    assert host.watch().read(0.0, {}).limit_bytes is None
+    host.qemu(40, UUID, GIB, cgroup="0::/docker/abc")
+    assert host.watch().read(0.0, {}).limit_bytes is not None
+
+
 def test_a_container_around_all_of_it_bounds_them(host: FakeHost) -> None:
     host.group("/", max=8 * GIB, current=2 * GIB)
     found = left(host)
