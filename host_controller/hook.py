@@ -7,10 +7,17 @@ libvirt, which waits for it (that would be a deadlock), and it says nothing on s
 for XML. Exit code 0 lets the VM start. Anything else refuses it, and stderr appears in virsh's error.
 
 While no controller answers, [admission] without_controller in the configuration decides about managed VMs.
+libvirt starts nothing while the hook runs. So whatever the configuration, the domain and the controller are,
+it ends within its limit, and what went wrong with it refuses nobody but who is managed where the policy is
+"deny".
 """
 
+import contextlib
 import http.client
 import json
+import math
+import os
+import signal
 import socket
 import sys
 import time
@@ -19,9 +26,18 @@ from urllib.parse import quote
 CONFIG = "/etc/dynmem/dynmem.toml"
 SOCKET = "/run/dynmem/control.sock"
 NAMESPACE = "urn:dynmem:domain:1"
+WAIT_SECONDS = 20.0
+LONGEST_WAIT_SECONDS = 120.0
+"""The configuration's own limit."""
 ANSWER_MARGIN_SECONDS = 5.0
+READ_SECONDS = 5.0
+"""For configuration and domain: both are files or pipes that are there."""
 TOLD_SECONDS = 2.0
 RETRY_SECONDS = 0.5
+LARGEST_CONFIG = 1 << 20
+LARGEST_XML = 1 << 20
+LARGEST_ANSWER = 1 << 16
+LONGEST_TEXT = 1000
 
 
 class Connection(http.client.HTTPConnection):
@@ -38,6 +54,23 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+class Deadline:
+    """Ends what is within it by a TimeoutError: a time-out of a socket begins anew with each byte."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = max(0.01, seconds)
+
+    def __enter__(self) -> None:
+        signal.signal(signal.SIGALRM, self._over)
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+    def _over(self, *_: object) -> None:
+        raise TimeoutError(f"no answer within {self._seconds:.0f} s")
+
+
 def main(arguments: list[str]) -> int:
     """Do what the hook is asked for; returns the exit code."""
     options = {"--config": CONFIG, "--socket": ""}
@@ -50,7 +83,7 @@ def main(arguments: list[str]) -> int:
     name, operation, moment = arguments[:3]
     path, limit, policy = settings(options["--config"], options["--socket"])
     if (operation, moment) == ("prepare", "begin"):
-        return admit(path, name, sys.stdin.buffer.read(), limit, policy)
+        return admit(path, name, domain_xml(), limit, policy)
     if (operation, moment) == ("started", "begin"):
         tell(path, name, "started")
     elif (operation, moment) == ("release", "end"):
@@ -58,23 +91,40 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def domain_xml() -> bytes:
+    """What libvirt gives on stdin; of one that is too large or does not end, what came."""
+    pieces: list[bytes] = []
+    try:
+        with Deadline(READ_SECONDS):
+            while sum(map(len, pieces)) <= LARGEST_XML and (piece := os.read(0, 1 << 16)):
+                pieces.append(piece)
+    except (OSError, ValueError) as error:
+        say(f"dynmem: the domain: {error}")
+    return b"".join(pieces)
+
+
 def admit(path: str, name: str, xml: bytes, limit: float, policy: str) -> int:
     """Ask until there is an answer or the limit is over: the controller may just be starting again."""
     end = time.monotonic() + limit
-    problem = ""
     while True:
         left = max(1.0, end - time.monotonic() + ANSWER_MARGIN_SECONDS)
+        patient = policy != "allow"
         try:
             answer = post(path, "/v1/admission", xml, left)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            problem = str(error) or type(error).__name__
+            admitted = answer.get("admitted")
+            if not isinstance(admitted, bool):
+                raise ValueError("the answer does not say whether it is admitted")
+        except BlockingIOError as error:  # somebody is there, and others wait before us
+            problem, patient = said_of(error), True
+        except Exception as error:  # noqa: BLE001 # whatever answers, it is no controller of ours
+            problem = said_of(error)
         else:
-            if answer.get("admitted"):
+            if admitted:
                 return 0
             say(f"dynmem: {answer.get('message', 'refused')}")
             return 1
         # With nobody there and nothing to protect, nobody has to wait.
-        if policy == "allow" or time.monotonic() + RETRY_SECONDS >= end:
+        if not patient or time.monotonic() + RETRY_SECONDS >= end:
             return alone(name, xml, policy, problem)
         time.sleep(RETRY_SECONDS)
 
@@ -93,47 +143,70 @@ def alone(name: str, xml: bytes, policy: str, problem: str) -> int:
 def tell(path: str, name: str, what: str) -> None:
     """Say what became of a VM; without a controller there is nobody to be told."""
     try:
-        post(path, f"/v1/admission/{quote(name, safe='')}/{what}", b"", TOLD_SECONDS)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        say(f"dynmem: {error}")
+        post(
+            path, f"/v1/admission/{quote(name, safe='', errors='surrogateescape')}/{what}", b"", TOLD_SECONDS
+        )
+    except Exception as error:  # noqa: BLE001 # whatever answers, the VM goes on
+        say(f"dynmem: {said_of(error)}")
 
 
 def post(path: str, where: str, body: bytes, timeout: float) -> dict[str, object]:
-    """The controller's answer. Raises OSError, HTTPException or ValueError when there is none."""
+    """The controller's answer. Raises whatever went wrong when there is none within the time."""
     connection = Connection(path, timeout)
     try:
-        connection.request("POST", where, body=body, headers={"Connection": "close"})
-        response = connection.getresponse()
-        answer = json.loads(response.read())
-        if response.status != 200:
-            raise ValueError(answer.get("message", f"HTTP {response.status}"))
-        return dict(answer)
+        with Deadline(timeout):
+            connection.request("POST", where, body=body, headers={"Connection": "close"})
+            response = connection.getresponse()
+            answer = json.loads(response.read(LARGEST_ANSWER))
     finally:
         connection.close()
+    if not isinstance(answer, dict):
+        raise ValueError("the answer is no object")
+    if response.status != 200:
+        raise ValueError(str(answer.get("message", f"HTTP {response.status}")))
+    return answer
+
+
+def said_of(error: Exception) -> str:
+    """What went wrong, in a line."""
+    return str(error)[:LONGEST_TEXT] or type(error).__name__
 
 
 def say(text: str) -> None:
     """To virsh's error when the start is refused, else to libvirt's log."""
-    sys.stderr.write(f"{text}\n")
+    # A message may come from whoever answered, and the name from whoever defined the domain.
+    shown = "".join(one if one.isprintable() else "?" for one in text[: 2 * LONGEST_TEXT])
+    with contextlib.suppress(OSError, ValueError):  # nobody may listen
+        sys.stderr.write(f"{shown}\n")
 
 
 def settings(config: str, given_socket: str) -> tuple[str, float, str]:
-    """Socket, limit in seconds and policy; a configuration that cannot be read counts as empty."""
-    table: dict[str, dict[str, object]] = {}
+    """Socket, limit in seconds and policy; what cannot be used of a configuration is left out, key by key."""
+    table: object = {}
     try:
         import tomllib
 
-        with open(config, "rb") as file:
-            table = tomllib.load(file)
-    except (ImportError, OSError, ValueError) as error:
-        if not isinstance(error, FileNotFoundError):
-            say(f"dynmem: {config}: {error}")
-    paths, admission = table.get("paths", {}), table.get("admission", {})
-    directory = paths.get("state_dir")
-    path = given_socket or paths.get("socket") or (f"{directory}/control.sock" if directory else SOCKET)
-    wait = admission.get("wait", 20.0)
+        with Deadline(READ_SECONDS), open(config, "rb") as file:
+            table = tomllib.loads(file.read(LARGEST_CONFIG).decode())
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # noqa: BLE001 # such as one that is nested too deeply
+        say(f"dynmem: {config}: {said_of(error)}")
+    paths, admission = part(table, "paths"), part(table, "admission")
+    directory, socket_path = paths.get("state_dir"), paths.get("socket")
+    if not isinstance(socket_path, str) or not socket_path:
+        socket_path = f"{directory}/control.sock" if isinstance(directory, str) and directory else SOCKET
+    wait = admission.get("wait")
+    sane = isinstance(wait, (int, float)) and not isinstance(wait, bool) and 0 <= wait <= LONGEST_WAIT_SECONDS
+    limit = float(wait) if sane and math.isfinite(wait) else WAIT_SECONDS  # type: ignore[arg-type] # sane
     policy = "deny" if admission.get("without_controller") == "deny" else "allow"
-    return str(path), float(wait) if isinstance(wait, (int, float)) else 20.0, policy
+    return given_socket or socket_path, limit, policy
+
+
+def part(table: object, name: str) -> dict[str, object]:
+    """A section; one that is no table counts as empty."""
+    section = table.get(name) if isinstance(table, dict) else None
+    return section if isinstance(section, dict) else {}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """`dynmem hook install|remove`: libvirt asks the controller before it starts a VM."""
 
+import contextlib
+import os
 import shlex
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -14,9 +17,43 @@ NAME: Final = "dynmem"
 MARK: Final = "# Installed by `dynmem hook install`."
 PROGRAM: Final = Path(__file__).resolve().parent.parent / "hook.py"
 
+INTERPRETER: Final = Path("/usr/bin/python3")
+
 directory = click.option(
     "--directory", type=click.Path(path_type=Path), default=DIRECTORY, help=f"Instead of {DIRECTORY}."
 )
+
+
+def _refuse_if_others_can_write(path: Path) -> None:
+    """What libvirtd runs as root, or obeys, may be changed by root alone, and by whoever installs it.
+
+    A link counts with the directory that it lies in, and its target with its own.
+    """
+    path = path.absolute()
+    places = {place for one in (path, path.resolve()) for place in (one, *one.parents)}
+    for place in sorted(places):
+        with contextlib.suppress(FileNotFoundError):
+            problem = _who_else_can_write(place)
+            if problem is not None:
+                raise InputError(
+                    f"{path} would be run by libvirtd as root, and {place} {problem}",
+                    hint="install dynmem's package, or use a program that only root can write",
+                )
+
+
+def _who_else_can_write(place: Path) -> str | None:
+    known = place.lstat()
+    if known.st_uid not in (0, os.geteuid()):
+        return f"belongs to uid {known.st_uid}"
+    if stat.S_ISLNK(known.st_mode):
+        return None
+    # In a sticky directory nobody can exchange what is another's.
+    shared = stat.S_ISDIR(known.st_mode) and known.st_mode & stat.S_ISVTX
+    if known.st_mode & stat.S_IWOTH and not shared:
+        return "can be written by everybody"
+    if known.st_mode & stat.S_IWGRP and known.st_gid != 0 and not shared:
+        return f"can be written by the group {known.st_gid}"
+    return None
 
 
 @click.group()
@@ -32,8 +69,10 @@ def install(directory: Path, config: Path | None) -> None:
     file = directory / NAME
     if file.exists() and MARK not in file.read_text(errors="replace"):
         raise InputError(f"{file} is there and is not ours", hint="move it away first")
+    for path in (PROGRAM, INTERPRETER, directory, *([config.absolute()] if config else [])):
+        _refuse_if_others_can_write(path)
     options = f" --config {shlex.quote(str(config.absolute()))}" if config else ""
-    command = f"exec /usr/bin/python3 -I {shlex.quote(str(PROGRAM))}{options}"
+    command = f"exec {INTERPRETER} -I {shlex.quote(str(PROGRAM))}{options}"
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         fresh = file.with_suffix(".new")

@@ -1,0 +1,256 @@
+"""The hook ends within its limit and refuses nobody for a fault of its own, whatever it is given."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from host_controller.cli import hook as command
+from host_controller.errors import InputError
+from tests.support.starts import HOOK, call, xml
+
+LIMIT_SECONDS = 25.0
+"""More than any of these may take, on a slow machine: then it is ended, and the test fails."""
+
+CONFIGS: dict[str, str] = {
+    "a word for a table": 'admission = "deny"',
+    "a number for a table": "paths = 1",
+    "a list for a table": "admission = []",
+    "tables in a list": "[[admission]]\nwait = 1",
+    "no number": "[admission]\nwait = nan",
+    "for ever": "[admission]\nwait = inf",
+    "longer than there are hosts": "[admission]\nwait = 1e300",
+    "before it began": "[admission]\nwait = -5",
+    "a truth for a number": "[admission]\nwait = true",
+    "a word for a number": '[admission]\nwait = "20s"',
+    "a date for a number": "[admission]\nwait = 1979-05-27",
+    "a number for a policy": "[admission]\nwithout_controller = 1",
+    "a list for a policy": '[admission]\nwithout_controller = ["deny"]',
+    "another policy": '[admission]\nwithout_controller = "Deny"',
+    "a number for a path": "[paths]\nsocket = 5\nstate_dir = 6",
+    "a path that is none": '[paths]\nsocket = "\\u0000"',
+    "a path without end": f'[paths]\nsocket = "/{"x" * 5000}"',
+    "an empty path": '[paths]\nsocket = ""\nstate_dir = ""',
+    "no TOML": "this is not TOML",
+    "nothing": "",
+    "too deep": f"a = {'[' * 5000}",
+    "too many digits": f"[admission]\nwait = {'9' * 5000}",
+    "too long": "#" * (2 << 20),
+    "a key twice": "[admission]\nwait = 1\nwait = 2",
+    "no UTF-8": "[admission]\n# \udcff\n",
+}
+
+
+def run(tmp_path: Path, config: str | None, body: bytes, *more: str) -> tuple[int, str]:
+    """The hook, with the socket that the configuration names unless `more` names one."""
+    if config is not None:
+        (tmp_path / "dynmem.toml").write_bytes(config.encode(errors="surrogateescape"))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-I", "-S", str(HOOK), "--config", str(tmp_path / "dynmem.toml")),
+            *(*more, "new", "prepare", "begin", "-"),
+        ],
+        input=body,
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+    )
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("ours", [True, False], ids=["managed", "unmanaged"])
+def test_no_configuration_refuses_a_start_or_holds_it_up(tmp_path: Path, config: str, ours: bool) -> None:
+    code, said = run(tmp_path, config, xml(ours=ours), "--socket", str(tmp_path / "none.sock"))
+    assert code == 0, said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("what", ["directory", "pipe", "device", "missing"])
+def test_a_configuration_that_is_no_file_refuses_nothing(tmp_path: Path, what: str) -> None:
+    file = tmp_path / "dynmem.toml"
+    if what == "directory":
+        file.mkdir()
+    elif what == "pipe":
+        os.mkfifo(file)
+    elif what == "device":
+        file.symlink_to("/dev/zero")
+    code, said = run(tmp_path, None, xml(), "--socket", str(tmp_path / "none.sock"))
+    assert (code, "Traceback" in said) == (0, False)
+
+
+def trickle(connection: socket.socket) -> None:
+    for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b" " * 1000:
+        connection.sendall(bytes([byte]))
+        time.sleep(0.05)
+
+
+def flood(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        connection.sendall(b"x" * (1 << 16))
+
+
+def answer(body: bytes, status: bytes = b"200 OK") -> Callable[[socket.socket], None]:
+    def give(connection: socket.socket) -> None:
+        head = b"HTTP/1.1 " + status + b"\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + body)
+
+    return give
+
+
+def silence(connection: socket.socket) -> None:
+    connection.settimeout(60)
+    while connection.recv(1 << 16):
+        pass
+
+
+ANSWERS: dict[str, Callable[[socket.socket], None]] = {
+    "it trickles": trickle,
+    "it floods": flood,
+    "it says nothing": silence,
+    "it hangs up": lambda connection: None,
+    "no HTTP": lambda connection: connection.sendall(b"\x00" * 100),
+    "heads without end": lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000),
+    "no JSON": answer(b"<html>"),
+    "nothing": answer(b""),
+    "a list": answer(b"[]"),
+    "a number": answer(b"1e999"),
+    "NaN": answer(b'{"admitted": NaN}'),
+    "a word for a truth": answer(b'{"admitted": "no"}'),
+    "null": answer(b'{"admitted": null, "message": null}'),
+    "too deep": answer(b"[" * 60_000),
+    "too many digits": answer(b'{"admitted": ' + b"9" * 6000 + b"}"),
+    "too long": answer(b'{"admitted": true, "x": "' + b"x" * 200_000 + b'"}'),
+    "no UTF-8": answer(b'{"admitted": "\xff"}'),
+    "500": answer(b'{"message": ["x"]}', b"500 Oops"),
+    "400 with a list": answer(b"[1]", b"400 Bad"),
+    "a version of its own": lambda connection: connection.sendall(b"HTTP/9.9 999 \r\n\r\n"),
+}
+
+
+@contextmanager
+def controller(path: Path, give: Callable[[socket.socket], None]) -> Iterator[None]:
+    """Something that listens where a controller would."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(64)
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    try:
+                        connection.recv(1 << 16)
+                        give(connection)
+                    except OSError:
+                        pass
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("give", ANSWERS.values(), ids=ANSWERS)
+@pytest.mark.parametrize("policy", ["allow", "deny"])
+def test_no_controller_holds_it_up_and_an_unmanaged_vm_starts(
+    tmp_path: Path, give: Callable[[socket.socket], None], policy: str
+) -> None:
+    config = f'[admission]\nwait = 1\nwithout_controller = "{policy}"\n[paths]\nsocket = "{tmp_path}/c.sock"'
+    with controller(tmp_path / "c.sock", give):
+        code, said = run(tmp_path, config, xml(ours=False))
+    assert (code, "Traceback" in said) == (0, False), said
+
+
+@pytest.mark.parametrize("what", ["it trickles", "a list", "NaN"])
+def test_where_the_policy_is_deny_a_managed_vm_is_refused_and_told_why(tmp_path: Path, what: str) -> None:
+    config = f'[admission]\nwait = 0\nwithout_controller = "deny"\n[paths]\nsocket = "{tmp_path}/c.sock"'
+    with controller(tmp_path / "c.sock", ANSWERS[what]):
+        code, said = run(tmp_path, config, xml())
+    assert (code, "Traceback" in said) == (1, False)
+    assert "may not start while no controller answers" in said
+
+
+@pytest.mark.parametrize("moment", ["started begin", "release end"])
+@pytest.mark.parametrize("what", ["it trickles", "it says nothing", "too deep"])
+def test_what_became_of_a_vm_is_told_within_its_time(tmp_path: Path, moment: str, what: str) -> None:
+    with controller(tmp_path / "control.sock", ANSWERS[what]):
+        assert call(tmp_path, moment, xml())[0] == 0
+
+
+def test_a_message_of_the_controller_commands_no_terminal(tmp_path: Path) -> None:
+    body = b'{"admitted": false, "message": "\\u001b[2J\\u202eno\\u009b31m\\nmore"}'
+    with controller(tmp_path / "control.sock", answer(body)):
+        code, said = call(tmp_path, "prepare begin", xml())
+    assert code == 1
+    assert said.rstrip("\n").isprintable()
+
+
+@pytest.fixture
+def safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program of ours, where nobody else can write."""
+    program = tmp_path / "lib" / "dynmem" / "hook.py"
+    program.parent.mkdir(parents=True)
+    program.write_text("")
+    monkeypatch.setattr(command, "PROGRAM", program)
+    return program
+
+
+def install(tmp_path: Path) -> Exception | None:
+    arguments = ["install", "--directory", str(tmp_path / "qemu.d")]
+    result = CliRunner().invoke(command.hook, arguments)
+    return result.exception if isinstance(result.exception, Exception) else None
+
+
+def test_a_program_that_only_root_can_write_is_installed(tmp_path: Path, safe: Path) -> None:
+    assert install(tmp_path) is None
+
+
+UNSAFE: dict[str, Callable[[Path], None]] = {
+    "everybody can write it": lambda program: program.chmod(0o666),
+    "everybody can write beside it": lambda program: program.parent.chmod(0o777),
+    "everybody can write above it": lambda program: program.parent.parent.chmod(0o757),
+    "a user has it": lambda program: os.chown(program, 1000, 0),
+    "a user has its directory": lambda program: os.chown(program.parent, 1000, 0),
+    "a user has what is above": lambda program: os.chown(program.parent.parent, 1000, 0),
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+@pytest.mark.parametrize("unsafe", UNSAFE.values(), ids=UNSAFE)
+def test_a_program_that_a_user_can_write_is_refused(
+    tmp_path: Path, safe: Path, unsafe: Callable[[Path], None]
+) -> None:
+    unsafe(safe)
+    found = install(tmp_path)
+    assert isinstance(found, InputError)
+    assert "would be run by libvirtd as root" in str(found)
+    assert not (tmp_path / "qemu.d").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to another user")
+def test_a_group_that_can_write_and_a_link_in_a_users_directory_are_refused(
+    tmp_path: Path, safe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.chown(safe, 0, 1000)
+    safe.chmod(0o664)
+    assert isinstance(install(tmp_path), InputError)
+    safe.chmod(0o644)
+    assert install(tmp_path) is None
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "hook.py").symlink_to(safe)
+    os.chown(home, 1000, 1000)
+    monkeypatch.setattr(command, "PROGRAM", home / "hook.py")
+    assert isinstance(install(tmp_path), InputError)
