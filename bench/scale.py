@@ -65,9 +65,9 @@ class Bench:
         self.sequence += 1
         for name in changed:
             vm = self.engine.vms[name]
-            for ticket in list(vm.sent):
+            for ticket in list(vm.balloon.sent):
                 self.handle(hv.CommandDone(name, ticket, None))
-            actual = vm.target_bytes or 1 * GIB
+            actual = vm.balloon.target_bytes or 1 * GIB
             stats = BalloonStats(actual - 100 * MIB, 300 * MIB, self.sequence)
             self.handle(hv.BalloonSampled(name, actual, stats))
             self.handle(hv.ResidentSampled(name, actual, 40 * MIB))
@@ -83,7 +83,7 @@ class Bench:
         for _ in range(50):
             self.step(self.names)  # all of them, or nothing fresh would be known of those at rest
             # What is kept ready for bursts fades for minutes, and somebody always gets a little of it.
-            if sum(bool(vm.sent) for vm in self.engine.vms.values()) <= len(self.names) // 100:
+            if sum(bool(vm.balloon.sent) for vm in self.engine.vms.values()) <= len(self.names) // 100:
                 return
         raise AssertionError("it does not come to rest")
 
@@ -91,7 +91,7 @@ class Bench:
         """Seconds of the bare fill of three tiers with the claims of now, each half full: none is free."""
         claims: list[Claims] = list(self.engine.claims.values())
         weights = [c.weight for c in claims]
-        lower = [c.lower for c in claims]
+        lower = [c.irreducible for c in claims]
         need = [c.need + c.need // 8 for c in claims]  # these guests have nothing that they could drop
         desired = [c.desired + c.need // 8 for c in claims]
         tiers = [([0] * len(claims), lower), (lower, need), (need, desired)]

@@ -23,7 +23,7 @@ def explain(controller: Controller, vm: Vm) -> ExplainView:
 
 
 def _demand(vm: Vm) -> list[Part]:
-    estimate, facts = vm.estimate, vm.facts
+    estimate, facts = vm.guest.estimate, vm.guest.facts
     if estimate is None or facts is None:
         return []
     source = "the agent's report" if facts.from_agent else "balloon statistics: no agent speaks"
@@ -87,7 +87,7 @@ def _balance(controller: Controller, vm: Vm) -> list[Part]:
     if claims is None or goal is None:
         return []
     return [
-        Part(name="lower", size_bytes=claims.lower, text="below it the guest cannot go"),
+        Part(name="lower", size_bytes=claims.irreducible, text="below it the guest cannot go"),
         Part(name="need", size_bytes=claims.need, text="what it works with now"),
         Part(name="desired", size_bytes=claims.desired, text="need and its buffer, within its limits"),
         Part(name="keep", size_bytes=claims.keep, text="what it may keep while nobody else needs it"),
@@ -109,20 +109,21 @@ def _why(controller: Controller, vm: Vm) -> list[str]:
     )
     if immovable is not None:
         found.append(f"It is left alone: {immovable}.")
-    if decision is not None and decision.held_back:
-        found.append(f"Held back: {decision.held_back}.")
+    if decision is not None and decision.blocked_by:
+        found.append(f"Held back: {decision.blocked_by}.")
     if vm.phase is not Phase.LIVE:
         found.append(
             f"It is charged {format_size(engine.charges.get(vm.config.uuid, 0))}: {_PHASES[vm.phase]}."
         )
-    if now < vm.stuck_until:
+    if now < vm.progress.stuck_until:
         found.append(
-            f"Its balloon did not follow its target; it is asked again in {vm.stuck_until - now:.0f} s."
+            "Its balloon did not follow its target; "
+            f"it is asked again in {vm.progress.stuck_until - now:.0f} s."
         )
-    if now < vm.plug_refused_until:
-        found.append(f"Hot add failed; it is tried again in {vm.plug_refused_until - now:.0f} s.")
-    if now < vm.unplug_refused_until:
-        found.append(f"Unplug failed; it is tried again in {vm.unplug_refused_until - now:.0f} s.")
+    if now < vm.plug_rest.until:
+        found.append(f"Hot add failed; it is tried again in {vm.plug_rest.until - now:.0f} s.")
+    if now < vm.unplug_rest.until:
+        found.append(f"Unplug failed; it is tried again in {vm.unplug_rest.until - now:.0f} s.")
     return found + _why_not_more(controller, vm) + _why_not_less(controller, vm)
 
 
@@ -135,7 +136,7 @@ _PHASES = {
 
 
 def _why_not_more(controller: Controller, vm: Vm) -> list[str]:
-    engine, estimate = controller.engine, vm.estimate
+    engine, estimate = controller.engine, vm.guest.estimate
     goal = engine.goals.get(vm.config.uuid)
     if estimate is None or goal is None:
         return []
@@ -165,7 +166,7 @@ def _why_not_more(controller: Controller, vm: Vm) -> list[str]:
 
 
 def _why_not_less(controller: Controller, vm: Vm) -> list[str]:
-    engine, estimate, now = controller.engine, vm.estimate, controller.now()
+    engine, estimate, now = controller.engine, vm.guest.estimate, controller.now()
     # Less than the dead band is left alone for good, and is not worth a word.
     if estimate is None or vm.assigned_bytes <= estimate.desired_bytes + plan.shrink_dead_band(
         vm.assigned_bytes
@@ -185,7 +186,7 @@ def _why_not_less(controller: Controller, vm: Vm) -> list[str]:
             f"It has {excess} more than it wants; that is taken when it has lasted for "
             f"{settings.shrink_after_seconds:.0f} s, or as soon as somebody needs it."
         )
-    if vm.config.growth is Growth.HOTADD and vm.dimms:
+    if vm.config.growth is Growth.HOTADD and vm.dimms.plugged:
         found.append(
             f"A DIMM is taken out after {settings.unplug_after_seconds:.0f} s without a use for it; "
             "until then the balloon holds what is spare."

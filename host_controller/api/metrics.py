@@ -31,11 +31,11 @@ Value = float | int | None
 
 
 def _facts(vm: Vm, name: str) -> Value:
-    return None if vm.facts is None else int(getattr(vm.facts, name))
+    return None if vm.guest.facts is None else int(getattr(vm.guest.facts, name))
 
 
 def _estimate(vm: Vm, name: str) -> Value:
-    return None if vm.estimate is None else int(getattr(vm.estimate, name))
+    return None if vm.guest.estimate is None else int(getattr(vm.guest.estimate, name))
 
 
 VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], ...]] = tuple(
@@ -63,7 +63,11 @@ VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], 
             "What the VM may cost the host without further consent.",
             lambda c, vm, now: c.engine.charges.get(vm.config.uuid),
         ),
-        ("actual_bytes", "The balloon's size as the guest claims it.", lambda c, vm, now: vm.actual_bytes),
+        (
+            "actual_bytes",
+            "The balloon's size as the guest claims it.",
+            lambda c, vm, now: vm.balloon.actual_bytes,
+        ),
         ("ram_bytes", "Boot RAM and plugged DIMMs.", lambda c, vm, now: vm.ram_bytes),
         (
             "virtio_mem_bytes",
@@ -74,9 +78,13 @@ VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], 
         (
             "resident_bytes",
             "Guest memory that the host really holds.",
-            lambda c, vm, now: vm.resident_bytes,
+            lambda c, vm, now: vm.evidence.resident_bytes,
         ),
-        ("overhead_bytes", "QEMU's own memory, high-water mark.", lambda c, vm, now: vm.overhead_bytes),
+        (
+            "overhead_bytes",
+            "QEMU's own memory, high-water mark.",
+            lambda c, vm, now: vm.evidence.overhead_bytes,
+        ),
         ("usable_bytes", "By the guest's own count.", lambda c, vm, now: _facts(vm, "usable_bytes")),
         (
             "available_bytes",
@@ -96,18 +104,22 @@ VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], 
         (
             "report_age_seconds",
             "Since the guest was last heard, by agent or balloon statistics.",
-            lambda c, vm, now: round(now - vm.facts.at, 3) if vm.facts else None,
+            lambda c, vm, now: round(now - vm.guest.facts.at, 3) if vm.guest.facts else None,
         ),
         (
             "agent_up",
             "1 while an agent reports.",
             lambda c, vm, now: int(vm.has_agent(now, c.engine.state.settings.stale_seconds)),
         ),
-        ("paused", "1 while the operator has paused its management.", lambda c, vm, now: int(vm.held)),
+        (
+            "paused",
+            "1 while the operator has paused its management.",
+            lambda c, vm, now: int(vm.pauses.paused),
+        ),
         (
             "uncooperative",
             "1 after its balloon did not follow its target, until it is asked again.",
-            lambda c, vm, now: int(now < vm.stuck_until),
+            lambda c, vm, now: int(now < vm.progress.stuck_until),
         ),
         (
             "standstill",
@@ -312,15 +324,16 @@ class Metrics:
             value = read(controller, vm, now)
             if value is not None:
                 lines[family].append(f"{family.name}{{{name}}} {value}")
-        agent = agent_label(vm.agent_version)
+        agent = agent_label(vm.guest.agent_version)
         lines[INFO].append(
             f'{INFO.name}{{{name},uuid="{vm.config.uuid}",growth="{vm.config.growth}",agent="{agent}"}} 1'
         )
         lines[PHASE].append(f'{PHASE.name}{{{name},phase="{vm.phase}"}} 1')
-        if vm.facts is not None and vm.facts.stall_us is not None:
-            lines[PSI].append(f"{PSI.name}{{{name}}} {vm.facts.stall_us / 1e6:.6f}")
+        if vm.guest.facts is not None and vm.guest.facts.stall_us is not None:
+            lines[PSI].append(f"{PSI.name}{{{name}}} {vm.guest.facts.stall_us / 1e6:.6f}")
         lines[IGNORED] += [
-            f'{IGNORED.name}{{{name},kind="{escape(kind)}"}} {count}' for kind, count in vm.noise.items()
+            f'{IGNORED.name}{{{name},kind="{escape(kind)}"}} {count}'
+            for kind, count in vm.guest.noise.items()
         ]
         tally = self.tally.vms.get(vm.config.uuid)
         if tally is not None:

@@ -93,7 +93,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
     """One VM."""
     engine, now = controller.engine, controller.now()
     uuid, config, limits = vm.config.uuid, vm.config, vm.config.limits
-    estimate, decision = vm.estimate, engine.decisions.get(uuid)
+    estimate, decision = vm.guest.estimate, engine.decisions.get(uuid)
     operation = engine.state.operations.get(uuid)
     standstill = engine.state.standstills.get(uuid)
     speaks = vm.has_agent(now, engine.state.settings.stale_seconds)
@@ -101,10 +101,10 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         uuid=uuid,
         name=vm.name,
         status=status_of(vm),
-        state=vm.state,
+        state=vm.pauses.state,
         phase=vm.phase,
-        job=vm.job,
-        paused=vm.held,
+        job=vm.pauses.job,
+        paused=vm.pauses.paused,
         growth=config.growth,
         trust=config.trust,
         limits=LimitsView(
@@ -121,25 +121,27 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         pressure_percent=round(estimate.pressure_percent, 1) if estimate else None,
         usable_bytes=estimate.usable_bytes if estimate else None,
         goal_bytes=engine.goals.get(uuid),
-        target_bytes=vm.target_bytes,
-        actual_bytes=vm.actual_bytes,
+        target_bytes=vm.balloon.target_bytes,
+        actual_bytes=vm.balloon.actual_bytes,
         ram_bytes=vm.ram_bytes,
         virtio_mem_bytes=vm.virtio_mem.current_bytes,
         virtio_mem_requested_bytes=vm.virtio_mem.requested_bytes,
         huge_page_bytes=_huge_page_bytes(controller, vm),
         offline_bytes=vm.offline_bytes,
         charge_bytes=engine.charges.get(uuid, 0),
-        resident_bytes=vm.resident_bytes,
-        dimms=len(vm.dimms),
+        resident_bytes=vm.evidence.resident_bytes,
+        dimms=len(vm.dimms.plugged),
         slots=config.slots,
         agent=agent_view(controller, vm) if speaks else None,
-        report_age_seconds=_age(now - vm.facts.at) if vm.facts else None,
-        uncooperative_seconds=round(vm.stuck_until - now, 1) if now < vm.stuck_until else None,
+        report_age_seconds=_age(now - vm.guest.facts.at) if vm.guest.facts else None,
+        uncooperative_seconds=round(vm.progress.stuck_until - now, 1)
+        if now < vm.progress.stuck_until
+        else None,
         operation=operation.describe() if operation else None,
         standstill=standstill.describe(now) if standstill else None,
-        channel_error=vm.channel_error,
+        channel_error=vm.guest.channel_error,
         decision=decision_view(controller, decision) if decision else None,
-        ignored=dict(vm.noise),
+        ignored=dict(vm.guest.noise),
     )
 
 
@@ -147,9 +149,9 @@ def agent_view(controller: Controller, vm: Vm) -> AgentView:
     """The agent in a guest, by its own words."""
     note = controller.guest_notes.of(vm.config.uuid)
     return AgentView(
-        version=vm.agent_version or "",
-        report_age_seconds=_age(controller.now() - vm.reported_at),
-        psi=vm.psi,
+        version=vm.guest.agent_version or "",
+        report_age_seconds=_age(controller.now() - vm.guest.reported_at),
+        psi=vm.guest.psi,
         kernel=note.kernel,
         online_policy=note.online_policy,
         hotplug=note.hotplug,
@@ -160,7 +162,7 @@ def agent_view(controller: Controller, vm: Vm) -> AgentView:
 
 def status_of(vm: Vm) -> Status:
     """As Hyper-V's memory status: does it have what it demands, and its buffer?"""
-    estimate = vm.estimate
+    estimate = vm.guest.estimate
     if estimate is None:
         return "unknown"
     assigned = vm.assigned_bytes
@@ -177,7 +179,7 @@ def decision_view(controller: Controller, decision: Decision) -> DecisionView:
         at=controller.journal.wall_time(decision.at),
         action=decision.action,
         reason=decision.reason,
-        held_back=decision.held_back,
+        held_back=decision.blocked_by,
         target_bytes=decision.target_bytes,
         size_bytes=decision.size_bytes,
     )

@@ -282,18 +282,18 @@ class Controller:
             self.engine.ledger.reservations[one.name] = one
         self.paused.update(before.paused)
         self.paused_all = before.paused_all
-        self.engine.state.left_standing.update(
+        self.engine.state.inherited_standstills.update(
             (one.uuid, Standstill(one.since, one.until, Stage.STANDING, vcpu_seconds=one.vcpu_seconds))
             for one in before.standing
         )
-        self.engine.state.left_plugs.update(before.plugs)
+        self.engine.state.inherited_plugs.update(before.plugs)
 
     def _remember(self) -> bool:
         if self._state_dir is None:
             return True
         state = self.engine.state
-        standstills = {**state.left_standing, **state.standstills}
-        plugs = {**state.left_plugs, **plugs_under_way(state.vms)}
+        standstills = {**state.inherited_standstills, **state.standstills}
+        plugs = {**state.inherited_plugs, **plugs_under_way(state.vms)}
         reservations = state.ledger.reservations.values()
         try:
             self._state_dir.save(remembered(reservations, self.paused, self.paused_all, standstills, plugs))

@@ -5,8 +5,6 @@ with which a VM is taken over: it would change nothing, and without it nothing w
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
-from typing import NamedTuple
 
 from agent import wire
 from host_controller.core.engine import Engine
@@ -19,16 +17,7 @@ from host_controller.core.interface import (
     SetTarget,
     Suspend,
 )
-from host_controller.core.vm.virtio_mem import VirtioMem
-
-
-class _Before(NamedTuple):
-    virtio_mem: VirtioMem
-    target_bytes: int | None
-    ceiling_bytes: int
-    followed: tuple[tuple[float, int], ...]
-    sent_at: float
-    resend: bool
+from host_controller.core.vm.record import Vm
 
 
 def harmless(command: Command) -> bool:
@@ -46,38 +35,26 @@ class DryRun:
 
     def decide(self, now: float) -> tuple[list[Command], list[CommandDone]]:
         """What would be commanded now, and the answers that the engine is to be given."""
-        before = {
-            uuid: _Before(
-                deepcopy(vm.virtio_mem),
-                vm.target_bytes,
-                vm.ceiling_bytes,
-                vm.followed,
-                vm.sent_at,
-                vm.resend,
-            )
-            for uuid, vm in self._engine.vms.items()
-        }
+        before = {uuid: vm.as_it_was() for uuid, vm in self._engine.vms.items()}
         commands = self._engine.decide(now)
         return commands, self._undo(commands, before)
 
-    def _undo(self, commands: Sequence[Command], before: dict[str, _Before]) -> list[CommandDone]:
+    def _undo(self, commands: Sequence[Command], before: dict[str, Vm]) -> list[CommandDone]:
         answers = []
         for command in commands:
             vm = self._engine.vms.get(command.vm)
             if vm is None or harmless(command):
                 continue
             if self._engine.state.operations.pop(command.vm, None) is not None:
-                vm.pending_plug_bytes = 0
-                vm.virtio_mem = before[command.vm].virtio_mem
+                vm.unask(before[command.vm])
             if isinstance(command, Suspend | Resume):
                 self._engine.state.standstills.pop(command.vm, None)
-                vm.stopped = False
+                vm.pauses.stand_still(False)
             if not isinstance(command, SetTarget):
                 continue
             was = before[command.vm]
-            if was.target_bytes is None and command.target_bytes == vm.actual_bytes:
+            if was.balloon.target_bytes is None and command.target_bytes == vm.balloon.actual_bytes:
                 answers.append(CommandDone(command.vm, command.ticket, None))
-                continue
-            vm.sent.pop(command.ticket, None)
-            _, vm.target_bytes, vm.ceiling_bytes, vm.followed, vm.sent_at, vm.resend = was
+            else:
+                vm.unsend(command.ticket, was)
         return answers

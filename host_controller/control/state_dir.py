@@ -16,7 +16,7 @@ import msgspec
 
 from host_controller.core.books.ledger import Reservation
 from host_controller.core.operations.standstill import Standstill, left_behind
-from host_controller.core.vm.record import LeftPlug
+from host_controller.core.vm.growth import InheritedPlug
 from host_controller.errors import DynmemError
 from host_controller.host import exclusive
 
@@ -46,7 +46,7 @@ class Remembered(msgspec.Struct, frozen=True):
     """UUIDs of VMs that the operator has paused."""
     paused_all: bool = False
     standing: tuple[Standing, ...] = ()
-    plugs: dict[str, LeftPlug] = {}
+    plugs: dict[str, InheritedPlug] = {}
     """DIMMs that were asked for and have not been seen yet, by UUID."""
 
 
@@ -127,7 +127,7 @@ def remembered(
     paused: Iterable[str],
     paused_all: bool,
     standstills: Mapping[str, Standstill],
-    plugs: Mapping[str, LeftPlug],
+    plugs: Mapping[str, InheritedPlug],
 ) -> Remembered:
     """The same facts in the same order give the same file."""
     return Remembered(

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from host_controller.core.policy.balance import Claims
-from host_controller.core.policy.plan import SMALLEST_DEAD_BAND, grow_dead_band, shrink_dead_band
+from host_controller.core.policy.dead_band import SMALLEST_DEAD_BAND, grow_dead_band, shrink_dead_band
 
 
 class Account(NamedTuple):
@@ -23,7 +23,7 @@ class Account(NamedTuple):
     """How much its demand grows in a second."""
     next_dimm: int
     """What its next DIMM would cost, while it is near the end of its RAM."""
-    held: int
+    granted_bytes: int
     """Usable memory that it has been given."""
     claims: Claims | None
     """What it asks of the balance; None while it cannot be moved."""
@@ -88,15 +88,15 @@ class Accounts:
         far, near = [], []
         accounts = self.of
         for vm, goal in goals.items():
-            held = accounts[vm].held
-            more = goal - held
+            granted = accounts[vm].granted_bytes
+            more = goal - granted
             if more > 0:
                 missing += more
             if -SMALLEST_DEAD_BAND <= more <= SMALLEST_DEAD_BAND:
                 continue  # most of them
-            if more > grow_dead_band(held) or -more > shrink_dead_band(held):
+            if more > grow_dead_band(granted) or -more > shrink_dead_band(granted):
                 far.append(vm)
-            elif -more > grow_dead_band(held):
+            elif -more > grow_dead_band(granted):
                 near.append(vm)
         return missing, far, near
 

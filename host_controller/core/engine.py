@@ -8,42 +8,23 @@ the simulator, and when a recorded history is played again.
 """
 
 from collections.abc import Mapping
-from typing import Final
 
-from host_controller.core.accounts import Account, Accounts
-from host_controller.core.books import charge as books
+from host_controller.core import intake
 from host_controller.core.books.ledger import Ledger
-from host_controller.core.grants import Pass
-from host_controller.core.intake import Intake
-from host_controller.core.interface import Command, HypervisorEvent, SetPace, Tick
+from host_controller.core.budget import Budget
+from host_controller.core.commands import Command
+from host_controller.core.grants import GrantRound, Purse
+from host_controller.core.intake import Event as Event
 from host_controller.core.model import Settings
-from host_controller.core.operations import Operation, Plug
-from host_controller.core.operations.resize import Resize
 from host_controller.core.operations.stages import Outcome
 from host_controller.core.operations.standstill import Stage, advance_all, still_bytes
-from host_controller.core.operator_events import OperatorEvent
-from host_controller.core.policy import plan
-from host_controller.core.policy.balance import Claims, balance
+from host_controller.core.pacing import pace
+from host_controller.core.policy.balance import Claims
 from host_controller.core.policy.plan import HOLD, Decision
-from host_controller.core.policy.ready import Ready, budget_bytes
 from host_controller.core.state import Notice, State
-from host_controller.core.vm import lifecycle
-from host_controller.core.vm.progress import follow
-from host_controller.core.vm.record import CONTRADICTED, LIVE, Vm
-from host_controller.units import MIB, format_size
-
-Event = HypervisorEvent | OperatorEvent | Tick
-
-MOVING_PACE: Final = 0.1
-UNSURE_PACE: Final = 0.5
-AGENTLESS_PACE: Final = 1.0
-CALM_PACE: Final = 5.0
-"""Seconds between two readings of a VM's balloon and resident memory."""
-LOOK_SECONDS: Final = 4.0
-"""At the latest after so long a VM of which nothing is heard is looked at again."""
-
-LONGEST_REST: Final = 3600.0
-"""The rest after an operation that failed doubles each time, up to this."""
+from host_controller.core.upkeep import conclude, refresh, weigh
+from host_controller.core.vm.record import Vm
+from host_controller.units import format_size
 
 
 class Engine:
@@ -52,24 +33,13 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self.state = State(settings, Ledger(settings))
         self.decisions: dict[str, Decision] = {}
-        self.goals: dict[str, int] = {}
-        self.budget_bytes = 0
-        self.headroom_bytes = settings.capacity_bytes
-        self.ready_bytes = 0
-        """Kept free for bursts, out of the budget."""
-        self.waiting_bytes = 0
-        """Growth that the balance grants and that is not free yet."""
         self.uncovered_bytes = 0
         """What VMs may take now beyond the capacity: an overdraft."""
-        self._intake = Intake(self.state)
-        self._ready = Ready()
-        self._accounts = Accounts()
+        self._budget = Budget(settings.capacity_bytes)
         self._unsettled: set[str] = set()
         """VMs that do not have what they should have."""
-        self._too_far: set[str] = set()
-        """VMs whose goal has moved away from what they have."""
-        self._balanced = (-1, -1)
-        """The budget that was last laid out, and the number of changes of claims until then."""
+
+    # --- what others may look at ---
 
     @property
     def vms(self) -> dict[str, Vm]:
@@ -84,115 +54,87 @@ class Engine:
     @property
     def charges(self) -> Mapping[str, int]:
         """What each VM was last found to cost, bytes, by UUID."""
-        return self._accounts.charges
+        return self._budget.accounts.charges
 
     @property
     def claims(self) -> Mapping[str, Claims]:
         """What each VM that can be moved asks for, by UUID."""
-        return self._accounts.claims
+        return self._budget.accounts.claims
+
+    @property
+    def goals(self) -> Mapping[str, int]:
+        """What the balance gives each of them, bytes of usable memory, by UUID."""
+        return self._budget.goals
+
+    @property
+    def budget_bytes(self) -> int:
+        """What the balance lays out."""
+        return self._budget.budget_bytes
+
+    @property
+    def headroom_bytes(self) -> int:
+        """What may still be granted; negative in an overdraft."""
+        return self._budget.headroom_bytes
+
+    @property
+    def ready_bytes(self) -> int:
+        """Kept free for bursts, out of the budget."""
+        return self._budget.ready_bytes
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Growth that the balance grants and that is not free yet."""
+        return self._budget.waiting_bytes
 
     def notices(self) -> list[Notice]:
         """What operators should be told since the last call."""
-        told = list(self.state.notices)
+        notices = list(self.state.notices)
         self.state.notices.clear()
-        return told
+        return notices
+
+    # --- the step ---
 
     def handle(self, event: Event, now: float) -> None:
         """Take in one event."""
-        self._intake.apply(event, now)
+        intake.apply(self.state, event, now)
 
     def decide(self, now: float) -> list[Command]:
         """The commands that follow from everything that was taken in."""
-        state = self.state
+        state, budget = self.state, self._budget
         dirty = [vm for uuid, vm in state.vms.items() if uuid in state.dirty]
         for uuid in state.dirty - state.vms.keys():
             self._forget(uuid)
         state.dirty.clear()
-        commands: list[Command] = []
-        scarce = self._scarce
-        for vm in dirty:
-            try:
-                commands += self._refresh(vm, scarce, now)
-            except Exception as error:  # noqa: BLE001 # it harms no other VM
-                state.isolate(vm, error, now)
-                self._weigh(vm, now)
-        self._allot(now)
+        commands = self._refresh(dirty, now)
+        budget.allot(state, now)
         if not state.connected:
             return []
         commands += self._stand_still(now)
         commands += self._go_on_growing(dirty, now)
-        grantable = self.headroom_bytes if state.emergency.cause is None else min(0, self.headroom_bytes)
-        one = Pass(state, self.goals, self._accounts.of, grantable, self._scarce, now)
-        concerned = self._too_far | self._unsettled | {vm.config.uuid for vm in dirty}
-        one.run([vm for uuid, vm in state.vms.items() if uuid in concerned])
-        commands += one.commands
-        self.decisions.update(one.decisions)
-        self._unsettled -= one.decisions.keys()
-        self._unsettled.update(uuid for uuid, told in one.decisions.items() if told.action is not HOLD)
-        for uuid, cost in one.costs.items():
-            self._accounts.charge(uuid, self.charges[uuid] + cost)
-        # What they ask for follows in the next step.
-        state.dirty.update(command.vm for command in one.commands)
+        commands += self._grant(dirty, now)
         self._keep_books(now)
         for vm in dirty:
-            commands += self._pace(vm, now)
+            another = state.apart(vm, now, pace, state, now)
+            if another is not None:
+                commands.append(another)
         return commands
 
     def _forget(self, uuid: str) -> None:
-        self._accounts.close(uuid)
-        self.goals.pop(uuid, None)
+        self._budget.forget(uuid)
         self.decisions.pop(uuid, None)
         self._unsettled.discard(uuid)
 
-    def _refresh(self, vm: Vm, scarce: bool, now: float) -> list[Command]:
-        """Bring everything about one VM up to date: phase, operation, progress, estimate, charge."""
-        before = vm.phase
-        vm.virtio_mem.catch_up(now)
-        lifecycle.advance(vm, self.state.settings, now)
-        if vm.phase is not before:
-            self.state.notice(now, "phase", vm, f"{vm.name} is {vm.phase}{_because(vm)}")
-            if vm.phase is not LIVE:
-                self.state.last_cause = f"{vm.name} is {vm.phase}"
-        operations = self.state.operations
-        commands = self._advance_operation(vm, now) if vm.config.uuid in operations else []
-        if vm.config.uuid not in operations:
-            told = follow(vm, needed=scarce, now=now)
-            if told is not None:
-                self.state.notice(now, "balloon", vm, told)
-        vm.estimate = vm.demand.estimate(vm.config.limits, now) if vm.facts is not None else None
-        self._weigh(vm, now)
-        return commands
-
-    def _weigh(self, vm: Vm, now: float) -> None:
-        """Work out what the VM costs and what it asks for."""
-        settings = self.state.settings
-        guest_charge = books.guest_charge(vm)
-        overhead = books.overhead(vm, settings)
-        charge = fixed = guest_charge + books.beside(vm) + overhead
-        held = vm.assigned_bytes
-        claims, next_dimm = None, 0
-        if plan.immovable(vm, settings, now) is None and now >= vm.stuck_until:
-            claims = plan.claims(vm, held, settings, now)
-            fixed = books.fixed(vm) + overhead
-            next_dimm = plan.next_dimm_slack(vm, claims.desired)
-        uuid = vm.config.uuid
-        self._accounts.charge(uuid, charge)
-        self._accounts.enter(
-            uuid, Account(guest_charge, fixed, plan.growth_bytes(vm), next_dimm, held, claims)
-        )
-
-    def _advance_operation(self, vm: Vm, now: float) -> list[Command]:
-        uuid = vm.config.uuid
-        operation = self.state.operations[uuid]
+    def _refresh(self, dirty: list[Vm], now: float) -> list[Command]:
+        """Bring everything about these VMs up to date."""
+        state, accounts = self.state, self._budget.accounts
+        scarce = self._budget.scarce
         commands: list[Command] = []
-        if operation.outcome is Outcome.UNDER_WAY:
-            if vm.hands_off:
-                operation.hold(now)
-            elif not operation.about_to_grow:
-                agent = vm.has_agent(now, self.state.settings.stale_seconds)
-                commands = operation.advance(vm, now, agent)
-        if operation.outcome is not Outcome.UNDER_WAY:
-            self._conclude(vm, operation, now)
+        for vm in dirty:
+            sent = state.apart(vm, now, refresh, state, accounts, scarce, now)
+            if sent is None:
+                weigh(vm, state, accounts, now)
+            else:
+                commands += sent
         return commands
 
     def _go_on_growing(self, vms: list[Vm], now: float) -> list[Command]:
@@ -200,71 +142,41 @@ class Engine:
         overdrawn = self.headroom_bytes < 0 or self.state.emergency.cause is not None
         commands: list[Command] = []
         for vm in vms:
-            operation = self.state.operations.get(vm.config.uuid)
-            if operation is None or not operation.about_to_grow or vm.hands_off:
-                continue
-            if overdrawn:
-                operation.give_up("it was given up: the host has no memory for it any more")
-            else:
-                agent = vm.has_agent(now, self.state.settings.stale_seconds)
-                commands += operation.advance(vm, now, agent)
-            if operation.outcome is not Outcome.UNDER_WAY:
-                self._conclude(vm, operation, now)
-            self.state.dirty.add(vm.config.uuid)
+            if vm.config.uuid in self.state.operations:
+                commands += self.state.apart(vm, now, self._let_grow, overdrawn, now) or ()
         return commands
 
-    def _conclude(self, vm: Vm, operation: Operation, now: float) -> None:
-        """Remember how an operation ended: success makes the VM trusted with the next one at once."""
-        del self.state.operations[vm.config.uuid]
-        failed = operation.outcome is Outcome.FAILED
-        if failed:
-            vm.zone = None  # whoever was to bring new memory online may have lost it
-        if operation.note:
-            self.state.notice(now, "operation", vm, f"{vm.name}: {operation.note}")
-        if isinstance(operation, Resize):
-            vm.virtio_mem.release()
+    def _let_grow(self, vm: Vm, overdrawn: bool, now: float) -> list[Command]:
+        operation = self.state.operations[vm.config.uuid]
+        if not operation.about_to_grow or vm.pauses.hands_off:
+            return []
+        commands: list[Command] = []
+        if overdrawn:
+            operation.give_up("it was given up: the host has no memory for it any more")
         else:
-            vm.resend = True
-        if isinstance(operation, Plug) or (isinstance(operation, Resize) and operation.grows):
-            vm.pending_plug_bytes = 0
-            vm.plug_failures = vm.plug_failures + 1 if failed else 0
-            if failed:
-                vm.plug_refused_until = now + self._rest(vm.plug_failures)
-        else:
-            vm.unplug_failures = vm.unplug_failures + 1 if failed else 0
-            if failed:
-                vm.unplug_refused_until = now + self._rest(vm.unplug_failures)
+            commands = operation.advance(vm, now, vm.has_agent(now, self.state.settings.stale_seconds))
+        if operation.outcome is not Outcome.UNDER_WAY:
+            conclude(vm, operation, self.state, now)
+        self.state.dirty.add(vm.config.uuid)
+        return commands
 
-    def _rest(self, failures: int) -> float:
-        return min(LONGEST_REST, self.state.settings.rest_seconds * 2.0 ** (failures - 1))
-
-    def _allot(self, now: float) -> None:
-        """Lay out the budget: goals for every VM that can be moved, and how much is not free yet."""
-        settings = self.state.settings
-        capacity = self.ledger.capacity()
-        accounts = self._accounts
-        self._ready.observe(accounts.growth_bytes, now)
-        self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
-        promised = self.ledger.reserved() + self.ledger.wanted()
-        all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
-        needed = accounts.needed_bytes
-        kept = accounts.next_dimm_bytes + self.ready_bytes
-        self.budget_bytes = budget_bytes(all_there_is, kept, needed)
-        if self.state.emergency.cause is not None:
-            self.budget_bytes = min(self.budget_bytes, needed)
-        if self._balanced != (self.budget_bytes, accounts.changes):
-            shares = balance(accounts.claims.values(), self.budget_bytes)
-            self.goals = dict(zip(accounts.claims, shares, strict=True))
-            self._balanced = (self.budget_bytes, accounts.changes)
-        self.headroom_bytes = self.ledger.headroom(accounts.charged_bytes)
-        missing, far, near = accounts.away_from(self.goals)
-        self.waiting_bytes = max(0, self.ledger.wanted() + missing - max(0, self.headroom_bytes))
-        self._too_far = set(far + near if self._scarce else far)
-
-    @property
-    def _scarce(self) -> bool:
-        """Somebody waits for memory that is not free yet."""
-        return self.waiting_bytes > 0 or self.headroom_bytes < 0
+    def _grant(self, dirty: list[Vm], now: float) -> list[Command]:
+        """One round over those that something happened to, or that do not have what they should have."""
+        state, budget = self.state, self._budget
+        calm = state.emergency.cause is None
+        grantable = budget.headroom_bytes if calm else min(0, budget.headroom_bytes)
+        purse = Purse(state, budget.accounts.of, grantable, budget.scarce, now)
+        concerned = budget.too_far | self._unsettled | {vm.config.uuid for vm in dirty}
+        GrantRound(purse, budget.goals).run([vm for uuid, vm in state.vms.items() if uuid in concerned])
+        decisions = purse.decisions
+        self.decisions.update(decisions)
+        self._unsettled -= decisions.keys()
+        self._unsettled.update(uuid for uuid, made in decisions.items() if made.action is not HOLD)
+        for uuid, cost in purse.costs.items():
+            budget.accounts.charge(uuid, self.charges[uuid] + cost)
+        # What they ask for follows in the next step.
+        state.dirty.update(command.vm for command in purse.commands)
+        return purse.commands
 
     def _stand_still(self, now: float) -> list[Command]:
         """Stop what was reset without room for all of its RAM, and let it run once there is."""
@@ -272,21 +184,21 @@ class Engine:
         if not state.standstills:
             return []
         sent: list[Command] = []
-        for vm, one, commands in advance_all(
+        for vm, standstill, commands in advance_all(
             state.standstills, state.vms, self.headroom_bytes, state.ticket, now
         ):
             sent += commands
-            for text in one.told:
+            for text in standstill.notices:
                 state.notice(now, "reset", vm, text)
-            if one.stage is Stage.STARTING and one.missing_bytes and one.told:
-                state.last_cause = one.told[-1]
-            one.told.clear()
-        for uuid in [uuid for uuid, one in state.standstills.items() if one.stage is Stage.OVER]:
+            if standstill.stage is Stage.STARTING and standstill.missing_bytes and standstill.notices:
+                state.last_cause = standstill.notices[-1]
+            standstill.notices.clear()
+        for uuid in [uuid for uuid, found in state.standstills.items() if found.stage is Stage.OVER]:
             del state.standstills[uuid]
         return sent
 
     def _keep_books(self, now: float) -> None:
-        self.headroom_bytes = self.ledger.headroom(self._accounts.charged_bytes)
+        self._budget.look_again(self.ledger)
         covered = self.headroom_bytes + still_bytes(self.state.standstills, self.state.vms)
         self.uncovered_bytes = max(0, -covered)
         overdraft = self.ledger.record(covered, self.state.last_cause, now)
@@ -301,33 +213,3 @@ class Engine:
             took = overdraft.ended - overdraft.started
             text = f"overdraft ended after {took:.1f} s; it was {format_size(overdraft.peak_bytes)} at most"
         self.state.notice(now, "overdraft", None, text)
-
-    def _pace(self, vm: Vm, now: float) -> list[Command]:
-        """Look closely at what moves, and seldom at what does not."""
-        uuid = vm.config.uuid
-        if (
-            vm.sent
-            or vm.claim_bytes > vm.actual_bytes
-            or (vm.contradiction is not None and vm.phase is LIVE)  # QEMU may tell of it later
-            or uuid in self.state.operations
-            or (vm.target_bytes is not None and abs(vm.present_bytes - vm.target_bytes) > MIB)
-        ):
-            pace = MOVING_PACE
-        elif vm.phase is not LIVE or vm.job is not None:
-            pace = UNSURE_PACE
-        elif not vm.has_agent(now, self.state.settings.stale_seconds):
-            pace = AGENTLESS_PACE
-        else:
-            pace = CALM_PACE
-        vm.look_at = now + (pace if pace < LOOK_SECONDS else LOOK_SECONDS)
-        facts, stale_seconds = vm.facts, self.state.settings.stale_seconds
-        if facts is not None and now <= facts.at + stale_seconds < vm.look_at:
-            vm.look_at = facts.at + stale_seconds
-        if pace == vm.pace_seconds:
-            return []
-        vm.pace_seconds = pace
-        return [SetPace(uuid, pace)]
-
-
-def _because(vm: Vm) -> str:
-    return f": {vm.contradiction}" if vm.phase is CONTRADICTED and vm.contradiction else ""

@@ -1,7 +1,9 @@
 """All that the engine knows of one host."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar, TypeVarTuple
 
 from host_controller.core import interface as hv
 from host_controller.core.books.ledger import Ledger
@@ -9,7 +11,11 @@ from host_controller.core.model import Settings
 from host_controller.core.operations import Operation
 from host_controller.core.operations.standstill import Standstill
 from host_controller.core.policy.emergency import Emergency
-from host_controller.core.vm.record import LeftPlug, Vm
+from host_controller.core.vm.growth import InheritedPlug
+from host_controller.core.vm.record import Vm
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +43,9 @@ class State:
     emergency: Emergency = field(default_factory=Emergency)
     standstills: dict[str, Standstill] = field(default_factory=dict)
     """VMs that were reset while memory was short, by UUID, in the order of their resets."""
-    left_standing: dict[str, Standstill] = field(default_factory=dict)
+    inherited_standstills: dict[str, Standstill] = field(default_factory=dict)
     """What a controller before us had stopped, until it is seen again."""
-    left_plugs: dict[str, LeftPlug] = field(default_factory=dict)
+    inherited_plugs: dict[str, InheritedPlug] = field(default_factory=dict)
     """DIMMs that it had asked for, likewise."""
     last_cause: str = "start"
     """The last event that can raise a charge without a command of ours: an overdraft's named cause."""
@@ -52,13 +58,40 @@ class State:
         self._tickets += 1
         return self._tickets
 
-    def isolate(self, vm: Vm, error: Exception, now: float) -> None:
-        """An error of ours about one VM harms no other: it is charged all of its RAM and left alone."""
+    def apart(
+        self,
+        vm: Vm,
+        now: float,
+        step: Callable[[Vm, *Arguments], T],
+        *arguments: *Arguments,
+    ) -> T | None:
+        """Take a step that concerns one VM: `step(vm, …)`. Every one is taken here, so that an error of ours
+        about one VM harms no other: that VM is charged all of its RAM and left alone. Then None.
+        """
+        try:
+            return step(vm, *arguments)
+        except Exception as error:  # noqa: BLE001 # whatever it is
+            self._isolate(vm, error, now)
+            return None
+
+    def _isolate(self, vm: Vm, error: Exception, now: float) -> None:
         self.dirty.add(vm.config.uuid)
-        if vm.fault is None:
-            vm.fault = f"{type(error).__name__}: {error}"
-            self.notice(now, "fault", vm, f"{vm.name} is left alone after an internal error: {vm.fault}")
+        if vm.pauses.fault is None:
+            vm.pauses.fail(f"{type(error).__name__}: {error}{_place(error)}")
+            text = f"{vm.name} is left alone after an internal error: {vm.pauses.fault}"
+            self.notice(now, "fault", vm, text)
 
     def notice(self, now: float, kind: str, vm: Vm | None, text: str) -> None:
         """Tell the operator."""
         self.notices.append(Notice(now, kind, vm.name if vm else None, text))
+
+
+def _place(error: Exception) -> str:
+    """Where it was raised, for whoever mends it: nothing else is kept of it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    file = trace.tb_frame.f_code.co_filename.rpartition("/")[2]
+    return f" ({file}:{trace.tb_lineno})"

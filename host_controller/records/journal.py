@@ -26,6 +26,8 @@ NOTICES_PER_HOUR: Final = 240
 """About one VM. What a guest says, and each of its resets, may be worth a notice; an hour of a VM that
 starts, reboots and changes hands by turns is 40."""
 TEXT_CHARS: Final = 500
+_PUBLISHED: Final = {"granted_bytes": "held_bytes", "irreducible_bytes": "lower_bytes"}
+"""What readers of the journal know a figure by."""
 _NUMBERS: Final = re.compile(r"\d+(\.\d+)?( [KMGT]?i?B)?")
 
 log = structlog.get_logger(__name__)
@@ -117,8 +119,8 @@ class Journal:
         if last is not None and not changed(last, decision):
             return
         text = decision.reason
-        if decision.held_back:
-            text = f"{text}; held back: {decision.held_back}"
+        if decision.blocked_by:
+            text = f"{text}; held back: {decision.blocked_by}"
         self._add(decision.at, "decision", decision.action, decision.vm, name, text, _inputs(decision))
 
     def commanded(self, command: Command, name: str, now: float) -> None:
@@ -214,12 +216,12 @@ def changed(last: Decision, new: Decision) -> bool:
     """Whether a decision says something else than the one before, figures that run on apart."""
     if new.target_bytes is not None and new.action in (Action.GROW, Action.SHRINK, Action.CORRECT):
         return True
-    return (last.action, last.alias, last.size_bytes, _shape(last.reason), _shape(last.held_back)) != (
+    return (last.action, last.alias, last.size_bytes, _shape(last.reason), _shape(last.blocked_by)) != (
         new.action,
         new.alias,
         new.size_bytes,
         _shape(new.reason),
-        _shape(new.held_back),
+        _shape(new.blocked_by),
     )
 
 
@@ -230,10 +232,12 @@ def _shape(text: str | None) -> str | None:
 def _inputs(decision: Decision) -> dict[str, object]:
     estimate = decision.estimate
     detail: dict[str, object] = {
-        key: value
-        for key in ("held_bytes", "goal_bytes", "target_bytes", "size_bytes", "zone", "alias")
+        _PUBLISHED.get(key, key): value
+        for key in ("granted_bytes", "goal_bytes", "target_bytes", "size_bytes", "zone", "alias")
         if (value := getattr(decision, key)) is not None
     }
     if estimate is not None:
-        detail["estimate"] = {key: size for key, size in estimate._asdict().items() if key != "at"}
+        sizes = estimate._asdict()
+        del sizes["at"]
+        detail["estimate"] = {_PUBLISHED.get(key, key): size for key, size in sizes.items()}
     return detail

@@ -39,7 +39,7 @@ class Sample(NamedTuple):
 
 def sample_of(vm: Vm, goal_bytes: int | None, charge_bytes: int, now: float) -> Sample:
     """The VM as it is now."""
-    estimate = vm.estimate
+    estimate = vm.guest.estimate
     return Sample(
         now,
         vm.assigned_bytes,
@@ -47,13 +47,13 @@ def sample_of(vm: Vm, goal_bytes: int | None, charge_bytes: int, now: float) -> 
         estimate.need_bytes if estimate else None,
         estimate.desired_bytes if estimate else None,
         goal_bytes,
-        vm.target_bytes,
-        vm.actual_bytes,
+        vm.balloon.target_bytes,
+        vm.balloon.actual_bytes,
         charge_bytes,
         estimate.usable_bytes if estimate else None,
         estimate.pressure_percent if estimate else 0.0,
         vm.phase,
-        now - vm.facts.at if vm.facts else float("inf"),
+        now - vm.guest.facts.at if vm.guest.facts else float("inf"),
     )
 
 

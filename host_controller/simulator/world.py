@@ -9,7 +9,8 @@ from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import HostFacts, Limits, RunState
 from host_controller.core.operations.standstill import Standstill, left_behind
-from host_controller.core.vm.record import LeftPlug, plugs_under_way
+from host_controller.core.vm.growth import InheritedPlug
+from host_controller.core.vm.record import plugs_under_way
 from host_controller.simulator.behaviours import Behaviour
 from host_controller.simulator.checker import Checker, Violation
 from host_controller.simulator.clock import LAST, Agenda
@@ -122,8 +123,8 @@ class World:
         self.driver: EngineDriver | None = None
         self._make: MakeController | None = None
         self._tick_seconds = TICK_SECONDS
-        self._left_standing: dict[str, Standstill] = {}
-        self._left_plugs: dict[str, LeftPlug] = {}
+        self._inherited_standstills: dict[str, Standstill] = {}
+        self._inherited_plugs: dict[str, InheritedPlug] = {}
         self._by_name: dict[str, SimulatedVm] = {}
         self._looked_at = 0.0
         self._decided_before = 0
@@ -248,8 +249,8 @@ class World:
         self._make, self._tick_seconds = make, tick_seconds
         controller = make(self.capacity_bytes)
         if isinstance(controller, Engine):
-            controller.state.left_standing.update(self._left_standing)
-            controller.state.left_plugs.update(self._left_plugs)
+            controller.state.inherited_standstills.update(self._inherited_standstills)
+            controller.state.inherited_plugs.update(self._inherited_plugs)
         self.driver = EngineDriver(controller, self.hypervisor, self.agenda, tick_seconds)
         self.driver.start()
         return controller
@@ -259,8 +260,8 @@ class World:
         if self.driver is not None:
             self.driver.stop()
             if isinstance(engine := self.driver.controller, Engine):
-                self._left_standing = left_behind(engine.state.standstills)
-                self._left_plugs = plugs_under_way(engine.state.vms)
+                self._inherited_standstills = left_behind(engine.state.standstills)
+                self._inherited_plugs = plugs_under_way(engine.state.vms)
             self._decided_before += self.driver.decisions
             self.driver = None
 

@@ -72,7 +72,7 @@ def _check_estimate(demand: Demand, now: float) -> None:
     """A liar gains at most its own maximum."""
     estimate = demand.estimate(LIMITS, now)
     assert estimate is not None
-    assert LIMITS.minimum_bytes <= estimate.lower_bytes <= estimate.need_bytes
+    assert LIMITS.minimum_bytes <= estimate.irreducible_bytes <= estimate.need_bytes
     assert estimate.need_bytes <= estimate.desired_bytes <= LIMITS.maximum_bytes
 
 

@@ -40,7 +40,7 @@ def test_every_estimate_lies_within_the_limits_and_in_order(told: list[GuestFact
         demand.observe(facts)
         found = demand.estimate(LIMITS, facts.at)
         assert found is not None
-        ordered = (LIMITS.minimum_bytes, found.lower_bytes, found.need_bytes, found.desired_bytes)
+        ordered = (LIMITS.minimum_bytes, found.irreducible_bytes, found.need_bytes, found.desired_bytes)
         assert list(ordered) == sorted(ordered)
         assert found.desired_bytes <= LIMITS.maximum_bytes
 

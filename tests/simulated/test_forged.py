@@ -48,5 +48,5 @@ def test_who_was_caught_is_believed_again_though_nobody_sets_right_what_it_wrote
     assert known.phase is Phase.CONTRADICTED
     world.run(30.0)
     assert known.phase is Phase.LIVE
-    assert known.actual_bytes == pytest.approx(vm.memory.usable, abs=1 * MIB)
+    assert known.balloon.actual_bytes == pytest.approx(vm.memory.usable, abs=1 * MIB)
     assert world.violations == [], "\n".join(world.history.tail())

@@ -114,7 +114,11 @@ def test_a_guest_that_leaves_costs_nothing_and_all_its_ram_from_when_it_comes_un
     world.run(9.5)
     [vm] = engine.vms.values()
     if job == "migration":
-        assert (vm.phase, vm.job, vm.state) == (Phase.TAKEOVER, "incoming migration", RunState.PAUSED)
+        assert (vm.phase, vm.pauses.job, vm.pauses.state) == (
+            Phase.TAKEOVER,
+            "incoming migration",
+            RunState.PAUSED,
+        )
         assert commands.said == []
     while vm.phase is Phase.TAKEOVER:
         assert engine.charges[vm.config.uuid] >= ram

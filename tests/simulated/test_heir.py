@@ -23,9 +23,9 @@ def test_a_dimm_that_was_on_its_way_when_the_controller_was_killed_is_paid_for(a
     world.ambush("vm", "AttachDimm", BEHAVIOURS["late QEMU"])
     world.work("vm", Workload(steady(300 * MIB)))
     (before,) = first.state.vms.values()
-    while not before.pending_plug_bytes or (asked and not world.history.commands["AttachDimm"]):
+    while not before.plug.pending_bytes or (asked and not world.history.commands["AttachDimm"]):
         world.run(0.05)
-    plug = before.pending_plug_bytes
+    plug = before.plug.pending_bytes
     world.kill_controller()
     world.restart_controller()
     world.run(1.0)
@@ -34,9 +34,9 @@ def test_a_dimm_that_was_on_its_way_when_the_controller_was_killed_is_paid_for(a
     assert isinstance(heir, Engine)
     (vm,) = heir.state.vms.values()
     assert not world.vm("vm").dimm_list()
-    assert vm.pending_plug_bytes == plug
+    assert vm.plug.pending_bytes == plug
     assert heir.charges[vm.config.uuid] >= vm.ram_bytes + plug
     world.run(60.0)
     assert sum(dimm.size_bytes for dimm in world.vm("vm").dimm_list()) == plug
-    assert vm.pending_plug_bytes == 0
+    assert vm.plug.pending_bytes == 0
     assert world.violations == [], "\n".join(world.history.tail())

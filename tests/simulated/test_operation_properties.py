@@ -54,7 +54,7 @@ class Life:
         """As the engine does after each event."""
         if self.ended:
             return
-        if self.vm.hands_off:
+        if self.vm.pauses.hands_off:
             self.operation.hold(self.now)
             return
         commands = self.operation.advance(self.vm, self.now, self.agent)
@@ -77,7 +77,7 @@ class Life:
                 assert not waiting, f"{command} while {waiting} is not answered"
                 self.asked[ticket] = command
                 if isinstance(command, AttachDimm):
-                    assert self.vm.pending_plug_bytes == command.size_bytes, "paid before it is asked for"
+                    assert self.vm.plug.pending_bytes == command.size_bytes, "paid before it is asked for"
 
     # --- what can happen ---
 
@@ -94,7 +94,7 @@ class Life:
 
     def agent_comes_or_leaves(self) -> None:
         self.agent = not self.agent
-        self.vm.zone = None
+        self.vm.guest.forget_zone()
 
     def hypervisor_answers(self, error: str | None) -> None:
         if not self.asked:
@@ -114,41 +114,40 @@ class Life:
     def late_command_ends(self, carried_out: bool) -> None:
         if self.limbo:
             command = self.limbo.pop(next(iter(self.limbo)))
-            before = self.vm.dimms
+            before = self.vm.dimms.plugged
             if carried_out:
                 self.carry_out(command)
-            if self.vm.dimms == before:
+            if self.vm.dimms.plugged == before:
                 self.operation.dimms_changed(self.vm, added=False)
 
     def answer(self, ticket: int, error: str | None, timed_out: bool) -> None:
         vm = self.vm
-        if ticket in vm.sent:
-            vm.sent.pop(ticket)
-            vm.resend = vm.resend or error is not None
+        vm.balloon.answered(ticket, error, self.now)
         vm.virtio_mem.answered(ticket, error)
         self.operation.done(vm, ticket, error, timed_out, self.now)
 
     def carry_out(self, command: Command) -> None:
         match command:
             case AttachDimm(_, _, size):
-                self.vm.dimms = (*self.vm.dimms, Dimm("new", size, 8192 * MIB))
+                self.vm.replug((*self.vm.dimms.plugged, Dimm("new", size, 8192 * MIB)), self.now)
                 self.operation.dimms_changed(self.vm, added=True)
             case SetTarget(_, _, target):
-                self.vm.actual_bytes = target
+                self.vm.balloon.read(target, self.now)
 
     def dimm_leaves(self) -> None:
-        if self.vm.dimms:
-            self.vm.dimms = self.vm.dimms[:-1]
+        if self.vm.dimms.plugged:
+            self.vm.replug(self.vm.dimms.plugged[:-1], self.now)
             self.operation.dimms_changed(self.vm, added=False)
 
     def dimm_stays(self) -> None:
         self.operation.refused(self.vm, "dimm0")
 
     def guest_says(self, available_mib: int, offline_mib: int, online_mib: int) -> None:
-        self.vm.facts = build.facts(
+        facts = build.facts(
             512, 512 - available_mib, at=self.now, from_agent=self.agent,
             offline_bytes=offline_mib * MIB, online_bytes=online_mib * MIB,
         )  # fmt: skip
+        build.says(self.vm, facts)
 
     def device_has(self, mib: int) -> None:
         self.vm.virtio_mem.observe(mib * MIB, None, self.now)
@@ -158,12 +157,11 @@ class Life:
         self.restarted = True
 
     def job_begins_or_ends(self) -> None:
-        self.vm.job = None if self.vm.job else "migration"
+        self.vm.pauses.job_is(None if self.vm.pauses.job else "migration")
 
 
 def plugging() -> Life:
-    vm = build.vm(512)
-    vm.pending_plug_bytes = SIZE
+    vm = build.vm(512, pending_bytes=SIZE)
     return Life(vm, Plug(iter(range(100, 10_000)).__next__, size_bytes=SIZE))
 
 
@@ -173,8 +171,8 @@ def unplugging(raise_to: int | None) -> Life:
 
 
 def resizing(to_mib: int, raise_to: int | None) -> Life:
-    vm = build.vm(512, config={"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB})
-    vm.virtio_mem = VirtioMem(SIZE, SIZE, SIZE)
+    config = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
+    vm = build.vm(512, config=config, virtio_mem=VirtioMem(SIZE, SIZE, SIZE))
     zone: wire.Zone | None = "movable" if to_mib * MIB > SIZE else None
     vm.virtio_mem.promise(to_mib * MIB)
     operation = Resize(
@@ -232,7 +230,7 @@ def test_an_operation_ends_owes_nothing_and_never_commands_twice_without_an_answ
     vm.virtio_mem.catch_up(life.now + 100.0)
     device = vm.virtio_mem
     if isinstance(operation, Plug):
-        assert vm.pending_plug_bytes == 0 or operation.outcome is Outcome.DROPPED
+        assert vm.plug.pending_bytes == 0 or operation.outcome is Outcome.DROPPED
     unsure = device.unsure or life.asked  # it stays charged until the hypervisor answers
     assert unsure or device.may_hold_bytes == max(device.current_bytes, device.requested_bytes)
     assert operation.note or operation.outcome is Outcome.DONE
@@ -250,7 +248,7 @@ def test_an_operation_ends_owes_nothing_and_never_commands_twice_without_an_answ
 
 def end_it(life: Life) -> None:
     """The job ends and the hypervisor says what became of every command. Nobody else does anything."""
-    life.vm.job = None
+    life.vm.pauses.job_is(None)
     began = life.now
     while not life.ended and life.now - began < LONGEST:
         if life.asked:

@@ -83,10 +83,10 @@ def test_a_reset_ends_a_hot_add_without_a_fault_and_nothing_of_it_stays_charged(
     world, engine, vm = reset_when(at)
     world.run(5.0)
     assert not [text for text in (one.text for one in engine.notices()) if "did not bring" in text]
-    assert vm.plug_failures == 0
+    assert vm.plug_rest.failures == 0
     world.run(25.0)
-    assert vm.pending_plug_bytes == 0
-    assert vm.plug_refused_until < world.now - 20.0, "its growth does not rest"
+    assert vm.plug.pending_bytes == 0
+    assert vm.plug_rest.until < world.now - 20.0, "its growth does not rest"
     assert not engine.state.operations
     assert world.violations == []
 
@@ -97,5 +97,5 @@ def test_a_hot_add_that_is_late_when_its_guest_is_reset_ends_once_somebody_knows
     assert engine.state.operations
     world.run(60.0)
     assert not engine.state.operations
-    assert vm.pending_plug_bytes == 0
+    assert vm.plug.pending_bytes == 0
     assert world.violations == []

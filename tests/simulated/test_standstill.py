@@ -154,7 +154,7 @@ def test_a_vm_that_its_user_has_paused_and_reset_is_left_to_its_user() -> None:
 def test_an_operator_who_takes_our_hands_off_gets_a_running_vm() -> None:
     one = reset_where_room_can_be_made()
     [vm] = [vm for vm in one.engine.vms.values() if vm.name == "web"]
-    vm.held = True
+    vm.pauses.by_operator(True)
     took = one.until("web runs on", lambda: one.taker.state is RunState.RUNNING)
     assert took < 1.5
 

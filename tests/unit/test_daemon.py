@@ -20,7 +20,8 @@ from host_controller.core.interface import (
     SetTarget,
 )
 from host_controller.core.model import RunState
-from host_controller.core.vm.record import LeftPlug, Phase
+from host_controller.core.vm.growth import InheritedPlug
+from host_controller.core.vm.record import Phase
 from host_controller.records.recording import Recorder, Recording, replay
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.workload import Workload, steady
@@ -33,7 +34,7 @@ def targets(host: Host) -> list[SetTarget]:
 
 
 def speaks(controller: Controller, uuid: str) -> bool:
-    return uuid in controller.engine.vms and controller.engine.vms[uuid].agent_version is not None
+    return uuid in controller.engine.vms and controller.engine.vms[uuid].guest.agent_version is not None
 
 
 def test_an_idle_guest_is_squeezed_and_the_journal_says_why() -> None:
@@ -132,17 +133,23 @@ def test_a_stopped_controller_sends_no_target_and_leaves_every_vm_as_it_is() -> 
     run(story())
 
 
-def test_an_event_that_cannot_be_handled_is_counted_and_harms_no_other() -> None:
+def test_an_event_that_cannot_be_handled_is_counted_or_harms_its_own_vm_and_no_other() -> None:
     async def story() -> None:
         host = Host()
-        vm = host.vm("web")
+        vm, other = host.vm("web"), host.vm("db")
         async with host.controller() as controller:
             await asyncio.sleep(1)
-            controller.put(BalloonSampled(vm.uuid, "broken", None))  # type: ignore[arg-type]
+            for _ in range(3):
+                controller.put(BalloonSampled(vm.uuid, "broken", None))  # type: ignore[arg-type]
             controller.put(object())  # type: ignore[arg-type]
             await asyncio.sleep(1)
-            assert controller.journal.errors["event"] == 2
-            await until(lambda: vm.actual_bytes < 512 * MIB, "web is managed all the same")
+            assert controller.journal.errors["event"] == 1, "the one that is about no VM"
+            said = [entry.text for entry in controller.journal.entries() if entry.topic == "fault"]
+            assert len(said) == 1, "once"
+            assert "web is left alone after an internal error: TypeError" in said[0]
+            assert controller.engine.charges[vm.uuid] >= controller.engine.vms[vm.uuid].ram_bytes
+            await until(lambda: other.actual_bytes < 512 * MIB, "db is managed all the same")
+            assert vm.actual_bytes >= GIB
 
     run(story())
 
@@ -197,7 +204,7 @@ def test_a_pause_of_all_includes_vms_that_start_later_and_outlives_the_controlle
         async with host.controller(state_dir=state, before=state.open()) as controller:
             await asyncio.sleep(100)
             assert controller.paused_all
-            assert all(vm.held for vm in controller.engine.vms.values())
+            assert all(vm.pauses.paused for vm in controller.engine.vms.values())
         state.close()
         assert first.actual_bytes == later.actual_bytes == GIB
 
@@ -207,7 +214,7 @@ def test_a_pause_of_all_includes_vms_that_start_later_and_outlives_the_controlle
 def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
     state.open()
-    plugs = {"some-uuid": LeftPlug(GIB, 1)}
+    plugs = {"some-uuid": InheritedPlug(GIB, 1)}
     state.save(Remembered((Reservation("new", GIB, 1e9),), ("some-uuid",), plugs=plugs))
     state.close()
 
@@ -217,7 +224,7 @@ def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
             await asyncio.sleep(2)
             assert controller.engine.ledger.reserved() == GIB
             assert controller.paused == {"some-uuid"}
-            assert controller.engine.state.left_plugs == plugs, "until that VM is seen"
+            assert controller.engine.state.inherited_plugs == plugs, "until that VM is seen"
             assert state._saved is not None
             assert state._saved.plugs == plugs, "and for the one after it"
         state.close()

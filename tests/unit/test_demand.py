@@ -47,7 +47,7 @@ def test_pressure_at_rest_under_a_buffer_of_20_percent_is_that_of_hyper_v() -> N
 def test_what_is_wanted_stays_within_the_limits() -> None:
     small = after(facts(usable_mib=512, demand_mib=10))
     large = after(facts(usable_mib=4096, demand_mib=4000))
-    assert small.lower_bytes == small.desired_bytes == LIMITS.minimum_bytes
+    assert small.irreducible_bytes == small.desired_bytes == LIMITS.minimum_bytes
     assert large.desired_bytes == LIMITS.maximum_bytes
 
 
@@ -86,7 +86,7 @@ def test_a_thrashing_file_cache_raises_demand_though_available_memory_is_flat() 
     estimate = after(*thrash(10, free_mib=12))
     assert estimate.guest_bytes == 200 * MIB
     assert estimate.cache_bytes > 280 * MIB
-    assert estimate.lower_bytes < estimate.need_bytes - 280 * MIB  # cache can be done without
+    assert estimate.irreducible_bytes < estimate.need_bytes - 280 * MIB  # cache can be done without
 
 
 def test_a_container_that_thrashes_within_its_own_limit_raises_nothing() -> None:

@@ -68,7 +68,7 @@ def test_it_is_part_of_need_and_of_what_cannot_be_taken_and_stops_at_the_maximum
     demand.observe(facts)
     wide = demand.estimate(Limits(512 * MIB, 256 * MIB, 4096 * MIB), 1.0)
     assert wide is not None
-    assert wide.need_bytes >= wide.lower_bytes >= facts.least_usable_bytes
+    assert wide.need_bytes >= wide.irreducible_bytes >= facts.least_usable_bytes
     narrow = demand.estimate(Limits(512 * MIB, 256 * MIB, 600 * MIB), 1.0)
     assert narrow is not None
     assert narrow.need_bytes == 600 * MIB

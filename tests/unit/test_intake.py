@@ -7,7 +7,7 @@ import pytest
 
 from agent import wire
 from host_controller.core.books.ledger import Ledger
-from host_controller.core.intake import Intake
+from host_controller.core.intake import apply
 from host_controller.core.interface import (
     BalloonSampled,
     ChannelChanged,
@@ -31,26 +31,24 @@ HELLO = wire.Hello("0123abcd-0000-0000-0000-000000000000", "1", "6.1", 128 * MIB
 def test_an_agent_that_left_its_port_is_stood_in_for_at_once() -> None:
     web = vm(300, facts=facts(300, 150, at=10.0), reported_at=10.0, stats=_stats(updated=9))
     state = State(settings(), Ledger(settings()), {web.config.uuid: web})
-    intake = Intake(state)
-    intake.apply(BalloonSampled(web.config.uuid, 300 * MIB, _stats(updated=11)), 11.0)
-    assert web.facts is not None
-    assert web.facts.from_agent, "as long as an agent speaks, it is the one who is believed"
-    intake.apply(GuestGone(web.config.uuid), 11.5)
-    intake.apply(BalloonSampled(web.config.uuid, 300 * MIB, _stats(updated=12)), 12.0)
-    assert not web.facts.from_agent
-    assert web.facts.available_bytes == 20 * MIB
+    apply(state, BalloonSampled(web.config.uuid, 300 * MIB, _stats(updated=11)), 11.0)
+    assert web.guest.facts is not None
+    assert web.guest.facts.from_agent, "as long as an agent speaks, it is the one who is believed"
+    apply(state, GuestGone(web.config.uuid), 11.5)
+    apply(state, BalloonSampled(web.config.uuid, 300 * MIB, _stats(updated=12)), 12.0)
+    assert not web.guest.facts.from_agent
+    assert web.guest.facts.available_bytes == 20 * MIB
 
 
 def test_a_kexec_is_known_when_the_new_kernels_agent_speaks_though_the_old_one_left_first() -> None:
     web = vm(300, dimms_mib=(128,))
     state = State(settings(), Ledger(settings()), {web.config.uuid: web})
-    intake = Intake(state)
-    intake.apply(GuestSpoke(web.config.uuid, REPORT), 10.0)
-    intake.apply(GuestGone(web.config.uuid), 11.0)
-    web.facts = facts(300, 150, at=12.0, from_agent=False)
-    intake.apply(GuestSpoke(web.config.uuid, REPORT._replace(boot_id_prefix="89abcdef", sequence=1)), 20.0)
+    apply(state, GuestSpoke(web.config.uuid, REPORT), 10.0)
+    apply(state, GuestGone(web.config.uuid), 11.0)
+    web.guest.heard(facts(300, 150, at=12.0, from_agent=False), 300 * MIB)
+    apply(state, GuestSpoke(web.config.uuid, REPORT._replace(boot_id_prefix="89abcdef", sequence=1)), 20.0)
     assert web.booted_at == 20.0
-    assert web.survivors == {"dimm0"}
+    assert web.dimms.survivors == {"dimm0"}
     assert web.phase is Phase.LIVE, "its new driver was watched, so it is charged with what that says"
     assert [one.text for one in state.notices if one.kind == "reset"] == ["web runs another kernel"]
 
@@ -67,14 +65,14 @@ def test_a_kexec_is_known_when_the_new_kernels_agent_speaks_though_the_old_one_l
 )
 def test_an_agent_that_starts_anew_has_no_zone_for_new_memory(restart: Callable[[str], object]) -> None:
     web = vm(300)
-    intake = Intake(State(settings(), Ledger(settings()), {web.config.uuid: web}))
-    intake.apply(GuestSpoke(web.config.uuid, REPORT._replace(sequence=5)), 10.0)
-    web.zone = "movable"
-    intake.apply(GuestSpoke(web.config.uuid, HELLO._replace(welcomed=True)), 10.5)
-    intake.apply(GuestSpoke(web.config.uuid, REPORT._replace(sequence=6)), 11.0)
-    assert web.zone == "movable"
-    intake.apply(restart(web.config.uuid), 60.0)
-    assert web.zone is None
+    state = State(settings(), Ledger(settings()), {web.config.uuid: web})
+    apply(state, GuestSpoke(web.config.uuid, REPORT._replace(sequence=5)), 10.0)
+    web.guest.confirm_zone("movable")
+    apply(state, GuestSpoke(web.config.uuid, HELLO._replace(welcomed=True)), 10.5)
+    apply(state, GuestSpoke(web.config.uuid, REPORT._replace(sequence=6)), 11.0)
+    assert web.guest.zone == "movable"
+    apply(state, restart(web.config.uuid), 60.0)
+    assert web.guest.zone is None
 
 
 def _stats(updated: int) -> BalloonStats:
@@ -83,12 +81,11 @@ def _stats(updated: int) -> BalloonStats:
 
 def test_a_vm_that_gives_nothing_back_is_told_once_with_where_the_remedy_is() -> None:
     state = State(settings(), Ledger(settings()), {})
-    intake = Intake(state)
     config = replace(vm(300).config, pinned="no balloon")
-    intake.apply(VmAppeared(config.uuid, config, RunState.RUNNING, (), 300 * MIB, booted=True), 1.0)
-    intake.apply(VmConfigChanged(config.uuid, replace(config, trust=Trust.NONE)), 2.0)
-    intake.apply(VmConfigChanged(config.uuid, replace(config, pinned="VFIO")), 3.0)
-    intake.apply(VmConfigChanged(config.uuid, replace(config, pinned=None)), 4.0)
+    apply(state, VmAppeared(config.uuid, config, RunState.RUNNING, (), 300 * MIB, booted=True), 1.0)
+    apply(state, VmConfigChanged(config.uuid, replace(config, trust=Trust.NONE)), 2.0)
+    apply(state, VmConfigChanged(config.uuid, replace(config, pinned="VFIO")), 3.0)
+    apply(state, VmConfigChanged(config.uuid, replace(config, pinned=None)), 4.0)
     assert [one.text for one in state.notices if one.kind == "pinned"] == [
         f"{config.name} is charged all of its RAM: {why}; `dynmem doctor {config.name}` says what to do"
         for why in ("no balloon", "VFIO")
@@ -98,11 +95,10 @@ def test_a_vm_that_gives_nothing_back_is_told_once_with_where_the_remedy_is() ->
 def test_a_port_that_this_host_cannot_open_is_known_and_forgotten_once_it_is_open() -> None:
     web = vm(300)
     state = State(settings(), Ledger(settings()), {web.config.uuid: web})
-    intake = Intake(state)
-    intake.apply(ChannelChanged(web.config.uuid, "no /run/lock"), 1.0)
-    assert web.channel_error == "no /run/lock"
-    intake.apply(ChannelChanged(web.config.uuid, None), 2.0)
-    assert web.channel_error is None
+    apply(state, ChannelChanged(web.config.uuid, "no /run/lock"), 1.0)
+    assert web.guest.channel_error == "no /run/lock"
+    apply(state, ChannelChanged(web.config.uuid, None), 2.0)
+    assert web.guest.channel_error is None
     assert [one.text for one in state.notices] == [
         "the agent's port of web cannot be opened on this host: no /run/lock",
         "the agent's port of web is open",
@@ -113,10 +109,9 @@ def test_a_vm_that_cannot_be_read_is_told_once_and_again_when_it_comes_back() ->
     web = vm(300)
     uuid = web.config.uuid
     state = State(settings(), Ledger(settings()), {uuid: web})
-    intake = Intake(state)
     blind, well = ((uuid, "CAP_SYS_PTRACE is missing"), ("gone", "x")), ()
     for now, unread in enumerate((well, blind, blind, blind, well, blind)):
-        intake.apply(HostSampled(HostFacts(float(now), 64 * MIB, MIB, unread=unread)), float(now))
+        apply(state, HostSampled(HostFacts(float(now), 64 * MIB, MIB, unread=unread)), float(now))
     told = [one for one in state.notices if one.kind == "unread"]
     assert [one.at for one in told] == [1.0, 5.0]
     assert "what web holds cannot be read" in told[0].text

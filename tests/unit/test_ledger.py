@@ -26,24 +26,21 @@ def charge(vm: object) -> int:
 @pytest.mark.parametrize("phase", [Phase.STARTING, Phase.TAKEOVER, Phase.HUNG, Phase.LIVE])
 def test_a_vm_in_huge_pages_costs_ordinary_memory_only_what_its_process_really_holds(phase: Phase) -> None:
     huge = {"huge_page_bytes": 0, "pinned": "huge pages", "virtio_mem_bytes": 512 * MIB}
-    vm = build.vm(512, phase=phase, dimms_mib=(256,), pending_plug_bytes=128 * MIB, config=huge)
-    vm.resident_bytes = 0
+    vm = build.vm(512, phase=phase, dimms_mib=(256,), pending_bytes=128 * MIB, config=huge)
     assert charge(vm) == 0
     assert rules.explain_charge(vm, SETTINGS)[-1] == ("overhead", OVERHEAD)
     assert ram_in_pool(vm) == (768 + 128 + 512) * MIB
-    vm.resident_bytes = 300 * MIB
+    vm.evidence.count(300 * MIB, 0, 0, 1.0)
     assert charge(vm) == 300 * MIB, "it is not in huge pages after all: what it holds, it holds"
 
 
 def test_claimed_memory_is_charged_until_the_host_has_seen_it_free() -> None:
-    vm = build.vm(300)
-    vm.claim_bytes = 512 * MIB
+    vm = build.vm(300, claim_bytes=512 * MIB)
     assert charge(vm) == 512 * MIB
 
 
 def test_targeted_memory_is_charged_before_the_guest_has_taken_it() -> None:
-    vm = build.vm(300)
-    vm.ceiling_bytes = 450 * MIB
+    vm = build.vm(300, ceiling_bytes=450 * MIB)
     assert charge(vm) == 450 * MIB
 
 
@@ -81,7 +78,7 @@ def test_untrusted_guest_is_charged_all_of_its_ram() -> None:
 
 
 def test_plugging_charges_a_dimm_whole_before_it_is_there() -> None:
-    vm = build.vm(512, pending_plug_bytes=256 * MIB)
+    vm = build.vm(512, pending_bytes=256 * MIB)
     assert charge(vm) == 768 * MIB
 
 
@@ -93,7 +90,7 @@ def test_virtio_mem_is_charged_beside_the_balloon() -> None:
 def test_a_size_that_was_asked_for_is_charged_until_it_is_both_unplugged_and_asked_for_no_more() -> None:
     vm = build.vm(512, virtio_mem=VirtioMem(current_bytes=64 * MIB, requested_bytes=256 * MIB))
     assert charge(vm) == 768 * MIB  # its driver plugs the rest when it likes
-    vm.virtio_mem = VirtioMem(current_bytes=256 * MIB, requested_bytes=64 * MIB)
+    vm = build.vm(512, virtio_mem=VirtioMem(current_bytes=256 * MIB, requested_bytes=64 * MIB))
     assert charge(vm) == 768 * MIB  # it may never give it back
 
 
@@ -111,7 +108,7 @@ def test_whoever_is_not_trusted_is_charged_the_whole_device() -> None:
 def test_overhead_is_the_most_that_was_seen_and_never_below_the_floor() -> None:
     vm = build.vm(300)
     assert rules.charge(vm, SETTINGS) == (300 + 64) * MIB
-    vm.overhead_bytes = 90 * MIB
+    vm.evidence.count(0, 90 * MIB, 0, 1.0)
     assert rules.charge(vm, SETTINGS) == 390 * MIB
 
 
@@ -160,7 +157,7 @@ def test_an_overdraft_has_a_cause_a_size_a_start_and_an_end() -> None:
 
 
 def test_the_charge_names_the_rule_that_decided() -> None:
-    vm = build.vm(300, resident_bytes=340 * MIB, pending_plug_bytes=128 * MIB)
+    vm = build.vm(300, resident_bytes=340 * MIB, pending_bytes=128 * MIB)
     assert rules.explain_charge(vm, SETTINGS) == [
         ("resident", 340 * MIB),
         ("plugging", 128 * MIB),

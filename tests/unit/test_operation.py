@@ -11,6 +11,7 @@ from host_controller.core.operations import Plug, Unplug
 from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT
 from host_controller.core.operations.stages import Outcome
 from host_controller.core.operations.unplug import DETACH_LIMIT, OFFLINE_LIMIT, PATIENCE
+from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
 from tests.support import build
@@ -20,7 +21,7 @@ DIMM = Dimm("dimm0", 256 * MIB, 4096 * MIB)
 
 def plug() -> tuple[Vm, Plug]:
     vm = build.vm(512)
-    vm.facts = build.facts(512, 400, at=1.0)
+    build.says(vm, build.facts(512, 400, at=1.0))
     return vm, Plug(itertools.count(1).__next__, size_bytes=256 * MIB, zone="movable")
 
 
@@ -55,11 +56,11 @@ def test_the_zone_is_chosen_before_the_dimm_is_plugged() -> None:
     zone = to_guest(operation.advance(vm, 1.0, agent=True))
     assert isinstance(zone, wire.OnlineZone)
     assert zone.zone == "movable"
-    assert vm.pending_plug_bytes == 0
+    assert vm.plug.pending_bytes == 0
     operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True))
     command = only(operation.advance(vm, 1.1, agent=True))
     assert isinstance(command, AttachDimm)
-    assert vm.pending_plug_bytes == command.size_bytes == 256 * MIB
+    assert vm.plug.pending_bytes == command.size_bytes == 256 * MIB
 
 
 def test_a_zone_that_the_agent_has_confirmed_is_not_named_again() -> None:
@@ -72,14 +73,15 @@ def test_a_zone_that_the_agent_has_confirmed_is_not_named_again() -> None:
 
 
 def test_a_guest_that_stalls_is_asked_again_so_that_it_shows_what_it_has_taken_meanwhile() -> None:
-    vm, operation = plug()
-    vm.zone, vm.demand.stall_share = "movable", 0.5
+    _, operation = plug()
+    vm = build.vm(512, facts=build.facts(512, 400), zone="movable", demand=Demand(stall_share=0.5))
     assert isinstance(to_guest(operation.advance(vm, 1.0, agent=True)), wire.OnlineZone)
 
 
 def test_a_zone_that_nobody_heard_confirmed_is_none() -> None:
     vm, operation = plug()
-    vm.zone, operation.zone = "movable", "kernel"
+    vm.guest.confirm_zone("movable")
+    operation.zone = "kernel"
     zone = to_guest(operation.advance(vm, 1.0, agent=True))
     assert isinstance(zone, wire.OnlineZone)
     operation.hold(1.1)
@@ -92,7 +94,7 @@ def test_a_dimm_is_as_large_as_the_guest_can_bear_when_it_is_plugged_not_when_it
     vm, operation = plug()
     zone = to_guest(operation.advance(vm, 1.0, agent=True))
     operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True))  # type: ignore[union-attr]
-    vm.facts = build.facts(512, 500, at=1.1)  # 12 MiB available, 8 of them the floor
+    build.says(vm, build.facts(512, 500, at=1.1))  # 12 MiB available, 8 of them the floor
     command = only(operation.advance(vm, 1.1, agent=True))
     assert isinstance(command, AttachDimm)
     assert command.size_bytes == 128 * MIB
@@ -101,24 +103,24 @@ def test_a_dimm_is_as_large_as_the_guest_can_bear_when_it_is_plugged_not_when_it
 def test_a_plug_is_done_when_the_guest_has_the_memory_online() -> None:
     vm, operation = plug()
     command = attach(vm, operation)
-    vm.dimms = (DIMM,)
+    vm.replug((DIMM,), 1.15)
     operation.dimms_changed(vm, added=True)
-    assert vm.pending_plug_bytes == 0  # from now on it counts as RAM
+    assert vm.plug.pending_bytes == 0  # from now on it counts as RAM
     operation.done(vm, command.ticket, None, False, 1.2)
     operation.advance(vm, 1.3, agent=True)
     assert operation.outcome is Outcome.UNDER_WAY
-    vm.facts = build.facts(768, 400, at=1.4, online_bytes=768 * MIB)
+    build.says(vm, build.facts(768, 400, at=1.4, online_bytes=768 * MIB))
     operation.advance(vm, 1.5, agent=True)
     assert operation.outcome is Outcome.DONE
 
 
 def test_a_plug_without_an_agent_goes_by_what_the_balloon_statistics_show() -> None:
     vm, operation = plug()
-    vm.facts = build.facts(512, 400, at=1.0, from_agent=False)
+    build.says(vm, build.facts(512, 400, at=1.0, from_agent=False))
     assert isinstance(only(operation.advance(vm, 1.0, agent=False)), AttachDimm)
     operation.dimms_changed(vm, added=True)
     operation.advance(vm, 1.1, agent=False)
-    vm.facts = build.facts(768, 400, at=2.0, from_agent=False)
+    build.says(vm, build.facts(768, 400, at=2.0, from_agent=False))
     operation.advance(vm, 2.0, agent=False)
     assert operation.outcome is Outcome.DONE
 
@@ -128,7 +130,7 @@ def test_a_plug_that_the_agent_does_not_prepare_is_given_up_before_anything_is_p
     operation.advance(vm, 1.0, agent=True)
     operation.advance(vm, 1.1 + ACK_LIMIT, agent=True)
     assert operation.outcome is Outcome.FAILED
-    assert vm.pending_plug_bytes == 0
+    assert vm.plug.pending_bytes == 0
 
 
 def test_a_refused_plug_costs_nothing_any_more() -> None:
@@ -137,7 +139,7 @@ def test_a_refused_plug_costs_nothing_any_more() -> None:
     operation.done(vm, command.ticket, "no free slot", False, 1.2)
     assert operation.outcome is Outcome.FAILED
     assert "no free slot" in operation.note
-    assert vm.pending_plug_bytes == 0
+    assert vm.plug.pending_bytes == 0
 
 
 def test_a_plug_whose_outcome_nobody_knows_stays_paid_for_until_somebody_knows() -> None:
@@ -146,10 +148,10 @@ def test_a_plug_whose_outcome_nobody_knows_stays_paid_for_until_somebody_knows()
     operation.done(vm, command.ticket, "timed out", True, 3.2)
     operation.advance(vm, 1000.0, agent=True)
     assert operation.outcome is Outcome.UNDER_WAY
-    assert vm.pending_plug_bytes == 256 * MIB
+    assert vm.plug.pending_bytes == 256 * MIB
     operation.dimms_changed(vm, added=False)
     assert operation.outcome is Outcome.FAILED
-    assert vm.pending_plug_bytes == 0
+    assert vm.plug.pending_bytes == 0
 
 
 def test_memory_that_does_not_come_online_in_time_fails_the_plug() -> None:
@@ -167,9 +169,9 @@ def test_the_balloon_makes_room_before_the_guest_is_asked_to_give_a_dimm_up() ->
     assert isinstance(command, SetTarget)
     assert command.target_bytes == 700 * MIB
     assert operation.advance(vm, 1.1, agent=True) == []
-    vm.actual_bytes = 700 * MIB
+    vm.balloon.read(700 * MIB, 1.1)
     assert operation.advance(vm, 1.15, agent=True) == [], "the target is not answered yet"
-    vm.sent.clear()
+    build.answered(vm)
     offline = to_guest(operation.advance(vm, 1.2, agent=True))
     assert offline == wire.Offline(offline.request_id, 4096 * MIB, 256 * MIB)  # type: ignore[union-attr]
 
@@ -177,8 +179,8 @@ def test_the_balloon_makes_room_before_the_guest_is_asked_to_give_a_dimm_up() ->
 def offlined() -> tuple[Vm, Unplug, wire.Offline]:
     vm, operation = unplug()
     operation.advance(vm, 1.0, agent=True)
-    vm.actual_bytes = 700 * MIB
-    vm.sent.clear()
+    vm.balloon.read(700 * MIB, 1.1)
+    build.answered(vm)
     request = to_guest(operation.advance(vm, 1.1, agent=True))
     assert isinstance(request, wire.Offline)
     return vm, operation, request
@@ -188,7 +190,7 @@ def test_a_dimm_is_gone_when_the_hypervisor_says_so() -> None:
     vm, operation, request = offlined()
     operation.acknowledged(vm, wire.Ack(request.request_id, ok=True))
     assert isinstance(only(operation.advance(vm, 1.2, agent=True)), DetachDimm)
-    vm.dimms = ()
+    vm.replug((), 1.25)
     operation.advance(vm, 1.3, agent=True)
     assert operation.outcome is Outcome.DONE
 
@@ -217,9 +219,9 @@ def test_a_dimm_that_does_not_leave_is_brought_back_online(how: str) -> None:
 
 def test_a_guest_that_comes_to_need_a_dimm_keeps_it() -> None:
     vm, operation, request = offlined()
-    vm.facts = build.facts(700, 600, at=1.2)
+    build.says(vm, build.facts(700, 600, at=1.2))
     assert operation.advance(vm, 1.2, agent=True) == []
-    vm.facts = build.facts(700, 690, at=1.3)
+    build.says(vm, build.facts(700, 690, at=1.3))
     back = to_guest(operation.advance(vm, 1.3, agent=True))
     assert isinstance(back, wire.Online)
     assert (back.start_bytes, back.size_bytes) == (request.start_bytes, request.size_bytes)
@@ -234,7 +236,7 @@ def test_an_offline_dimm_is_detached_at_once() -> None:
 def asked_twice() -> tuple[Vm, Unplug, DetachDimm]:
     """An offline DIMM that stays, and the second request for it, some time after the answer to the first."""
     vm, operation = unplug(None)
-    vm.facts = build.facts(700, 400, offline_bytes=vm.dimms[0].size_bytes)
+    build.says(vm, build.facts(700, 400, offline_bytes=vm.dimms.plugged[0].size_bytes))
     first = only(operation.advance(vm, 1.0, agent=True))
     assert isinstance(first, DetachDimm)
     assert operation.advance(vm, 1.1 + PATIENCE, agent=True) == [], "not answered yet"
@@ -257,7 +259,7 @@ def test_a_request_for_an_offline_dimm_that_is_not_heard_is_made_once_more_and_n
 @pytest.mark.parametrize("late", [False, True])
 def test_a_dimm_that_goes_before_the_second_request_is_answered_is_done_with_only_then(late: bool) -> None:
     vm, operation, second = asked_twice()
-    vm.dimms = ()
+    vm.replug((), 1.25)
     operation.dimms_changed(vm, added=False)
     operation.advance(vm, 13.0, agent=True)
     assert operation.outcome is Outcome.UNDER_WAY, "no balloon target may overlap with it"
@@ -291,10 +293,10 @@ def test_a_plug_that_has_changed_nothing_is_given_up_when_a_job_begins_and_nobod
 def test_a_plug_that_lost_the_race_against_a_job_is_no_failure_of_the_guest() -> None:
     vm, operation = plug()
     command = attach(vm, operation)
-    vm.job = "migration"
+    vm.pauses.job_is("migration")
     operation.done(vm, command.ticket, "not while this job runs: migration", False, 1.2)
     assert operation.outcome is Outcome.DROPPED
-    assert vm.pending_plug_bytes == 0
+    assert vm.plug.pending_bytes == 0
 
 
 def test_the_time_in_which_a_vm_may_not_be_touched_does_not_count_against_it() -> None:
@@ -317,11 +319,11 @@ def test_an_offlined_dimm_waits_for_the_end_of_a_job_and_is_detached_then() -> N
     assert operation.outcome is Outcome.UNDER_WAY
     command = only(operation.advance(vm, 100.0, agent=True))
     assert isinstance(command, DetachDimm)
-    vm.job = "save"
+    vm.pauses.job_is("save")
     operation.done(vm, command.ticket, "not while this job runs: save", False, 100.1)
     operation.hold(100.1)
-    vm.job = None
-    vm.facts = build.facts(700, 400, offline_bytes=vm.dimms[0].size_bytes)
+    vm.pauses.job_is(None)
+    build.says(vm, build.facts(700, 400, offline_bytes=vm.dimms.plugged[0].size_bytes))
     assert isinstance(only(operation.advance(vm, 200.0, agent=True)), DetachDimm)
     assert operation.advance(vm, 200.1, agent=True) == [], "this request is still to be answered"
 
@@ -339,12 +341,12 @@ def test_a_dimm_that_comes_after_its_guest_started_anew_is_nothing_that_anybody_
     attach(vm, operation)
     operation.restarted(vm)
     assert operation.outcome is Outcome.UNDER_WAY
-    assert vm.pending_plug_bytes == 256 * MIB, "it may still come"
+    assert vm.plug.pending_bytes == 256 * MIB, "it may still come"
     operation.dimms_changed(vm, added=False)
     assert operation.outcome is Outcome.UNDER_WAY, "somebody else's DIMM left"
     operation.dimms_changed(vm, added=True)
     assert operation.outcome is Outcome.DROPPED
-    assert vm.pending_plug_bytes == 0
+    assert vm.plug.pending_bytes == 0
 
 
 @pytest.mark.parametrize("reset_first", [False, True])
@@ -360,10 +362,10 @@ def test_a_late_hot_add_of_a_guest_that_started_anew_is_over_when_it_is_told_wha
         operation.restarted(vm)
     operation.advance(vm, 1000.0, agent=True)
     assert operation.outcome is Outcome.UNDER_WAY
-    assert vm.pending_plug_bytes == 256 * MIB
+    assert vm.plug.pending_bytes == 256 * MIB
     operation.dimms_changed(vm, added=False)
     assert operation.outcome is Outcome.DROPPED
-    assert vm.pending_plug_bytes == 0
+    assert vm.plug.pending_bytes == 0
 
 
 def test_a_kernel_that_started_anew_is_not_told_to_bring_back_what_the_old_one_offlined() -> None:

@@ -1,9 +1,12 @@
 """The next step for one VM: small enough to be safe."""
 
+from dataclasses import replace
+
 import pytest
 
 from host_controller.core.model import BalloonStats, Limits, RunState
-from host_controller.core.policy import plan
+from host_controller.core.policy import dimm_plan, plan, spare
+from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB
 from tests.support import build
@@ -13,143 +16,147 @@ BLOCK = 128 * MIB
 
 
 def guest(usable_mib: int = 512, demand_mib: int = 200, **changes: object) -> Vm:
+    """One that has just said so; `desired_bytes` and `slope` replace what follows from that."""
+    desired, slope = changes.pop("desired_bytes", None), changes.pop("slope", 0.0)
+    facts = changes.pop("facts", None) or build.facts(usable_mib, demand_mib)
+    changes = {"demand": Demand(last=facts, slope=slope), "facts": facts, **changes}  # type: ignore[arg-type]
     vm = build.vm(usable_mib, **changes)  # type: ignore[arg-type]
-    vm.facts = build.facts(usable_mib, demand_mib)
-    vm.demand.observe(vm.facts)
-    vm.estimate = vm.demand.estimate(vm.config.limits, 1.0)
-    return vm
+    vm.guest.work_out(vm.config.limits, 1.0)
+    if desired is None:
+        return vm
+    assert vm.guest.estimate is not None
+    return replace(vm, guest=replace(vm.guest, estimate=vm.guest.estimate._replace(desired_bytes=desired)))
 
 
 def test_no_command_goes_further_below_the_guest_than_it_has_to_spare() -> None:
     vm = guest(512, 440)
-    spare = (512 - 440) * MIB - 16 * MIB
-    assert plan.lowest_target(vm, SETTINGS) == 512 * MIB - spare
+    left = (512 - 440) * MIB - 16 * MIB
+    assert spare.lowest_target(vm, SETTINGS) == 512 * MIB - left
 
 
 def test_of_a_balloon_and_a_report_the_larger_one_is_where_the_guest_is() -> None:
     # What a kernel keeps may be counted wrong for a while, where virtio-mem is plugged in part.
     vm = guest(400, 340)
-    vm.actual_bytes = 440 * MIB
-    assert plan.lowest_target(vm, SETTINGS) == (440 - 60 + 16) * MIB
+    vm.balloon.read(440 * MIB, 1.0)
+    assert spare.lowest_target(vm, SETTINGS) == (440 - 60 + 16) * MIB
 
 
 def test_statistics_newer_than_the_agents_last_word_bound_what_is_taken() -> None:
     vm = guest(512, 200)  # MemTotal 412 MiB, of which 312 are available
-    vm.actual_bytes, vm.stats_at = 384 * MIB, 2.0
-    vm.stats = BalloonStats(total_bytes=284 * MIB, available_bytes=40 * MIB, updated=2)
-    assert plan.spare_bytes(vm) == (40 - 16) * MIB
-    assert plan.bearable_dimm(vm) == 1024 * MIB, "32 times what is above its floor of 8 MiB"
-    assert not plan.misses(vm)
-    vm.stats_at = 0.5
-    assert plan.spare_bytes(vm) == (312 - 16) * MIB, "an older one says nothing"
+    vm.balloon.read(384 * MIB, 2.0)
+    stats = BalloonStats(total_bytes=284 * MIB, available_bytes=40 * MIB, updated=2)
+    build.answers(vm, 2.0, stats)
+    assert spare.spare_bytes(vm) == (40 - 16) * MIB
+    assert dimm_plan.bearable_dimm(vm) == 1024 * MIB, "32 times what is above its floor of 8 MiB"
+    assert not spare.runs_short(vm)
+    build.answers(vm, 0.5, stats)
+    assert spare.spare_bytes(vm) == (312 - 16) * MIB, "an older one says nothing"
 
 
 def test_a_guest_that_has_come_to_have_nothing_gets_no_dimm_by_an_older_word() -> None:
     vm = guest(512, 508)
-    assert plan.bearable_dimm(vm) == BLOCK, "the structures of one block fit into 4 MiB"
-    vm.stats, vm.stats_at = BalloonStats(412 * MIB, 4 * MIB, 2), 2.0
-    assert plan.bearable_dimm(vm) == BLOCK, "nothing has changed since"
-    vm.stats = BalloonStats(412 * MIB, 0, 3)
-    assert plan.bearable_dimm(vm) == 0
-    assert plan.misses(vm)
+    assert dimm_plan.bearable_dimm(vm) == BLOCK, "the structures of one block fit into 4 MiB"
+    build.answers(vm, 2.0, BalloonStats(412 * MIB, 4 * MIB, 2))
+    assert dimm_plan.bearable_dimm(vm) == BLOCK, "nothing has changed since"
+    build.answers(vm, 2.0, BalloonStats(412 * MIB, 0, 3))
+    assert dimm_plan.bearable_dimm(vm) == 0
+    assert spare.runs_short(vm)
 
 
 def test_no_command_goes_further_than_a_second_of_inflation() -> None:
-    assert plan.lowest_target(guest(512, 100), SETTINGS) == (512 - 128) * MIB
-    assert plan.lowest_target(guest(512, 100, inflate_rate=64.0 * MIB), SETTINGS) == (512 - 64) * MIB
+    assert spare.lowest_target(guest(512, 100), SETTINGS) == (512 - 128) * MIB
+    assert spare.lowest_target(guest(512, 100, inflate_rate=64.0 * MIB), SETTINGS) == (512 - 64) * MIB
 
 
 def test_a_guest_at_its_floor_is_not_shrunk_at_all() -> None:
-    assert plan.shrink_target(guest(512, 500), 300 * MIB, SETTINGS, 1.0) is None
+    assert spare.shrink_target(guest(512, 500), 300 * MIB, SETTINGS, 1.0) is None
 
 
 def test_the_next_step_is_named_before_the_last_one_ends() -> None:
     vm = guest(512, 100)
-    vm.target_bytes = 384 * MIB
-    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 1.0) is None
-    vm.actual_bytes = 440 * MIB
-    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 1.0) == 312 * MIB
+    vm.balloon.starts_with(384 * MIB)
+    assert spare.shrink_target(vm, 200 * MIB, SETTINGS, 1.0) is None
+    vm.balloon.read(440 * MIB, 1.0)
+    assert spare.shrink_target(vm, 200 * MIB, SETTINGS, 1.0) == 312 * MIB
 
 
 def test_a_guest_that_fell_silent_after_a_step_is_not_shrunk_further() -> None:
     vm = guest(512, 100)
-    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 6.0) is not None  # calm: heartbeats are 5 s apart
-    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 9.0) is None
+    assert spare.shrink_target(vm, 200 * MIB, SETTINGS, 6.0) is not None  # calm: heartbeats are 5 s apart
+    assert spare.shrink_target(vm, 200 * MIB, SETTINGS, 9.0) is None
     vm.send_target(1, 400 * MIB, 2.0)
-    assert plan.shrink_target(vm, 200 * MIB, SETTINGS, 4.0) is None
+    assert spare.shrink_target(vm, 200 * MIB, SETTINGS, 4.0) is None
 
 
 def test_a_dimm_leaves_only_when_the_guest_keeps_what_it_wants_and_has() -> None:
     vm = guest(300, 100, dimms_mib=(256,))
-    assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) == 556 * MIB
-    vm.estimate = vm.estimate._replace(desired_bytes=500 * MIB)  # type: ignore[union-attr]
-    assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) is None, "a short goal is no reason"
-    vm.estimate = vm.estimate._replace(desired_bytes=200 * MIB)  # type: ignore[union-attr]
-    vm.demand.slope = 60.0 * MIB
-    assert plan.unplug_raise(vm, 256 * MIB, 150 * MIB) is None, "it would need it again before it has left"
-    full = guest(768, 700, dimms_mib=(256,))
-    full.estimate = full.estimate._replace(desired_bytes=300 * MIB)  # type: ignore[union-attr]
-    assert plan.unplug_raise(full, 256 * MIB, 150 * MIB) is None, "its free memory does not cover the DIMM"
+    assert dimm_plan.unplug_raise(vm, 256 * MIB, 150 * MIB) == 556 * MIB
+    wanting = guest(300, 100, dimms_mib=(256,), desired_bytes=500 * MIB)
+    assert dimm_plan.unplug_raise(wanting, 256 * MIB, 150 * MIB) is None, "a short goal is no reason"
+    growing = guest(300, 100, dimms_mib=(256,), desired_bytes=200 * MIB, slope=60.0 * MIB)
+    assert dimm_plan.unplug_raise(growing, 256 * MIB, 150 * MIB) is None, (
+        "it would need it again before it has left"
+    )
+    full = guest(768, 700, dimms_mib=(256,), desired_bytes=300 * MIB)
+    assert dimm_plan.unplug_raise(full, 256 * MIB, 150 * MIB) is None, "it has less free than leaves"
 
 
 def test_the_first_dimm_leaves_a_guest_whose_minimum_is_its_boot_ram() -> None:
-    vm = guest(512, 100, dimms_mib=(128,), config={"limits": Limits(512 * MIB, 512 * MIB, 1024 * MIB)})
-    assert plan.unplug_raise(vm, 128 * MIB, 512 * MIB) == 640 * MIB
-    vm.estimate = vm.estimate._replace(desired_bytes=513 * MIB)  # type: ignore[union-attr]
-    assert plan.unplug_raise(vm, 128 * MIB, 512 * MIB) is None, "it wants some of what would leave"
+    at_minimum = {"limits": Limits(512 * MIB, 512 * MIB, 1024 * MIB)}
+    vm = guest(512, 100, dimms_mib=(128,), config=at_minimum)
+    assert dimm_plan.unplug_raise(vm, 128 * MIB, 512 * MIB) == 640 * MIB
+    vm = guest(512, 100, dimms_mib=(128,), config=at_minimum, desired_bytes=513 * MIB)
+    assert dimm_plan.unplug_raise(vm, 128 * MIB, 512 * MIB) is None, "it wants some of what would leave"
 
 
 def test_offline_memory_counts_as_given_in_qemus_terms() -> None:
     # Trap 2: a target of usable memory alone would take the offline DIMM's size out of what the guest has.
-    vm = build.vm(768, dimms_mib=(256,))
-    vm.facts = build.facts(512, 200, offline_bytes=256 * MIB)
+    vm = build.vm(768, dimms_mib=(256,), facts=build.facts(512, 200, offline_bytes=256 * MIB))
     assert vm.offline_bytes == 256 * MIB
     assert vm.assigned_bytes == 512 * MIB
-    assert plan.lowest_target(vm, SETTINGS) == (768 - 128) * MIB
+    assert spare.lowest_target(vm, SETTINGS) == (768 - 128) * MIB
 
 
 def test_where_only_statistics_speak_more_is_left_and_steps_are_smaller() -> None:
     told = guest(512, 400)
-    guessed = guest(512, 400)
-    guessed.facts = build.facts(512, 400, from_agent=False)
-    assert plan.lowest_target(guessed, SETTINGS) > plan.lowest_target(told, SETTINGS)
+    guessed = guest(512, 400, facts=build.facts(512, 400, from_agent=False))
+    assert spare.lowest_target(guessed, SETTINGS) > spare.lowest_target(told, SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("wanted_mib", "expected_mib"), [(1, 128), (128, 128), (129, 256), (400, 512), (4000, 512)]
 )
 def test_dimms_are_whole_memory_blocks_up_to_maximum(wanted_mib: int, expected_mib: int) -> None:
-    size, why_not = plan.next_dimm(guest(512, 200), wanted_mib * MIB, 4096 * MIB)
+    size, why_not = dimm_plan.next_dimm(guest(512, 200), wanted_mib * MIB, 4096 * MIB)
     assert (size, why_not) == (expected_mib * MIB, None)
 
 
 def test_a_growing_guest_gets_no_larger_dimm_than_it_wants_now() -> None:
-    vm = guest(512, 200)
-    vm.demand.slope = 100.0 * MIB
-    assert plan.next_dimm(vm, 100 * MIB, 4096 * MIB)[0] == BLOCK
+    vm = guest(512, 200, slope=100.0 * MIB)
+    assert dimm_plan.next_dimm(vm, 100 * MIB, 4096 * MIB)[0] == BLOCK
 
 
 def test_dimms_grow_as_slots_run_out() -> None:
     vm = guest(512, 200, config={"slots": 2})
-    assert plan.next_dimm(vm, 1, 4096 * MIB)[0] == 256 * MIB
+    assert dimm_plan.next_dimm(vm, 1, 4096 * MIB)[0] == 256 * MIB
 
 
 def test_a_starving_guest_gets_a_dimm_whose_page_structures_it_can_place() -> None:
     # Trap 17: 2 GiB for a guest with 23 MiB free killed it, 256 MiB worked.
     limits = build.LIMITS.__class__(512 * MIB, 192 * MIB, 8192 * MIB)
     vm = guest(512, 512 - 23, config={"limits": limits})
-    size, _ = plan.next_dimm(vm, 2048 * MIB, 8192 * MIB)
+    size, _ = dimm_plan.next_dimm(vm, 2048 * MIB, 8192 * MIB)
     assert 0 < size <= 32 * (23 - 8) * MIB
     at_its_floor = guest(512, 506, config={"limits": limits})
-    assert plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB)[0] == BLOCK
-    at_its_floor.facts = build.facts(512, 506, free_bytes=1 * MIB)
-    assert plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB)[0] == 0
+    assert dimm_plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB)[0] == BLOCK
+    build.says(at_its_floor, build.facts(512, 506, free_bytes=1 * MIB))
+    assert dimm_plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB)[0] == 0
 
 
 def test_a_dimm_must_be_payable_at_full_size() -> None:
-    size, why_not = plan.next_dimm(guest(), 256 * MIB, 200 * MIB)
+    size, why_not = dimm_plan.next_dimm(guest(), 256 * MIB, 200 * MIB)
     assert (size, why_not) == (BLOCK, None)
-    size, why_not = plan.next_dimm(guest(), 256 * MIB, 100 * MIB)
+    size, why_not = dimm_plan.next_dimm(guest(), 256 * MIB, 100 * MIB)
     assert size == 0
     assert why_not is not None
     assert "100 MiB is free" in why_not
@@ -157,8 +164,8 @@ def test_a_dimm_must_be_payable_at_full_size() -> None:
 
 def test_memory_is_plugged_movable_up_to_three_to_one_and_for_the_kernel_beyond() -> None:
     vm = guest()
-    assert plan.zone_for(vm, 3 * 512 * MIB) == "movable"
-    assert plan.zone_for(vm, 3 * 512 * MIB + BLOCK) == "kernel"
+    assert dimm_plan.zone_for(vm, 3 * 512 * MIB) == "movable"
+    assert dimm_plan.zone_for(vm, 3 * 512 * MIB + BLOCK) == "kernel"
 
 
 @pytest.mark.parametrize(
@@ -166,21 +173,21 @@ def test_memory_is_plugged_movable_up_to_three_to_one_and_for_the_kernel_beyond(
     [
         ({"state": RunState.PAUSED}, "paused"),
         ({"job": "migration"}, "migration"),
-        ({"held": True}, "operator"),
+        ({"paused": True}, "operator"),
         ({"phase": Phase.TAKEOVER}, "taken over"),
         ({"phase": Phase.HUNG}, "answer"),
         ({"phase": Phase.CONTRADICTED, "contradiction": "it lies"}, "it lies"),
-        ({"estimate": None}, "not reported"),
     ],
 )
 def test_a_vm_that_cannot_be_moved_is_left_alone_and_why_is_said(
     changes: dict[str, object], word: str
 ) -> None:
-    vm = guest()
-    assert plan.immovable(vm, SETTINGS, 1.0) is None
-    for name, value in changes.items():
-        setattr(vm, name, value)
-    assert word in (plan.immovable(vm, SETTINGS, 1.0) or "")
+    assert plan.immovable(guest(), SETTINGS, 1.0) is None
+    assert word in (plan.immovable(guest(**changes), SETTINGS, 1.0) or "")
+
+
+def test_a_guest_that_has_not_reported_is_left_alone() -> None:
+    assert "not reported" in (plan.immovable(build.vm(), SETTINGS, 1.0) or "")
 
 
 def test_a_vm_about_which_nothing_is_fresh_is_left_alone() -> None:
@@ -193,9 +200,8 @@ def test_an_excess_is_kept_until_it_has_lasted() -> None:
     assert first.keep == first.desired < 512 * MIB
     vm = guest(512, 400, booted_at=-1000.0)
     busy = plan.claims(vm, vm.assigned_bytes, SETTINGS, 1.0)
-    vm.facts = build.facts(512, 100, at=2.0)
-    vm.demand.observe(vm.facts)
-    vm.estimate = vm.demand.estimate(vm.config.limits, 2.0)
+    vm.guest.heard(build.facts(512, 100, at=2.0), 512 * MIB)
+    vm.guest.work_out(vm.config.limits, 2.0)
     idle = plan.claims(vm, vm.assigned_bytes, SETTINGS, 2.0)
     assert idle.desired < busy.desired <= idle.keep
     assert (

@@ -1,37 +1,38 @@
 """Balloons that follow their target, that do not, and that somebody else moves."""
 
+from host_controller.core.vm.balloon import SETTLING
+from host_controller.core.vm.check_progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, check_progress
 from host_controller.core.vm.lifecycle import CONTRADICTION_SECONDS
-from host_controller.core.vm.progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, follow
-from host_controller.core.vm.record import SETTLING, Phase
+from host_controller.core.vm.record import Phase
 from host_controller.units import MIB
 from tests.support import build
 
 
 def test_a_balloon_on_its_target_is_left_alone() -> None:
     vm = build.vm(300)
-    assert follow(vm, needed=True, now=100.0) is None
-    assert not vm.resend
+    assert check_progress(vm, needed=True, now=100.0) is None
+    assert not vm.balloon.resend
 
 
 def test_a_balloon_that_moves_slowly_is_given_time() -> None:
     vm = build.vm(512)
-    follow(vm, needed=True, now=0.0)
-    vm.target_bytes = 300 * MIB
+    check_progress(vm, needed=True, now=0.0)
+    vm.balloon.starts_with(300 * MIB)
     for second in range(1, 60):
-        vm.actual_bytes -= MIB
-        assert follow(vm, needed=True, now=float(second)) is None
+        vm.balloon.read(vm.balloon.actual_bytes - MIB, float(second))
+        assert check_progress(vm, needed=True, now=float(second)) is None
 
 
 def stuck_at(now: float, *, needed: bool) -> bool:
     vm = build.vm(512)
-    follow(vm, needed=needed, now=0.0)
-    vm.target_bytes = 300 * MIB
-    told = follow(vm, needed=needed, now=now)
-    assert (told is not None) == vm.resend
-    if told is not None:
-        assert vm.target_bytes == 512 * MIB  # it backs off to what was reached
-        assert vm.stuck_until > now
-    return told is not None
+    check_progress(vm, needed=needed, now=0.0)
+    vm.balloon.starts_with(300 * MIB)
+    found = check_progress(vm, needed=needed, now=now)
+    assert (found is not None) == vm.balloon.resend
+    if found is not None:
+        assert vm.balloon.target_bytes == 512 * MIB  # it backs off to what was reached
+        assert vm.progress.stuck_until > now
+    return found is not None
 
 
 def test_a_stuck_balloon_is_left_at_what_it_reached_sooner_when_somebody_waits() -> None:
@@ -43,99 +44,103 @@ def test_a_stuck_balloon_is_left_at_what_it_reached_sooner_when_somebody_waits()
 
 def test_a_stuck_guest_is_forgiven_when_it_moves() -> None:
     vm = build.vm(512)
-    follow(vm, needed=True, now=0.0)
-    vm.target_bytes, vm.stuck_until = 300 * MIB, 70.0
-    vm.actual_bytes -= 50 * MIB
-    follow(vm, needed=True, now=11.0)
-    assert vm.stuck_until <= 11.0
+    check_progress(vm, needed=True, now=0.0)
+    vm.balloon.starts_with(300 * MIB)
+    vm.progress.give_up(512 * MIB, 0.0)
+    assert vm.progress.stuck_until > 11.0
+    vm.balloon.read(462 * MIB, 11.0)
+    check_progress(vm, needed=True, now=11.0)
+    assert vm.progress.stuck_until <= 11.0
 
 
 def test_a_balloon_that_somebody_else_moved_is_corrected() -> None:
     vm = build.vm(300)
-    follow(vm, needed=False, now=0.0)
-    vm.actual_bytes = 400 * MIB
-    told = follow(vm, needed=False, now=10.0)
-    assert told is not None
-    assert "without us" in told
-    assert vm.resend
-    assert vm.target_bytes == 300 * MIB
+    check_progress(vm, needed=False, now=0.0)
+    vm.balloon.read(400 * MIB, 10.0)
+    found = check_progress(vm, needed=False, now=10.0)
+    assert found is not None
+    assert "without us" in found.describe(vm.name)
+    assert vm.balloon.resend
+    assert vm.balloon.target_bytes == 300 * MIB
 
 
 def test_a_target_of_ours_does_not_hide_that_somebody_else_moved_the_balloon_just_before() -> None:
     vm = build.vm(300)
-    follow(vm, needed=False, now=0.0)
-    vm.actual_bytes = 420 * MIB
+    check_progress(vm, needed=False, now=0.0)
+    vm.balloon.read(420 * MIB, 10.0)
     vm.send_target(1, 280 * MIB, now=9.9)
-    told = follow(vm, needed=False, now=10.0)
-    assert told is not None
-    assert "420 MiB without us: 280 MiB was sent again" in told
-    assert vm.resend
+    found = check_progress(vm, needed=False, now=10.0)
+    assert found is not None
+    assert "420 MiB without us: 280 MiB was sent again" in found.describe(vm.name)
+    assert vm.balloon.resend
 
 
 def test_a_balloon_that_still_follows_an_earlier_target_of_ours_was_moved_by_nobody_else() -> None:
     vm = build.vm(300)
-    follow(vm, needed=False, now=0.0)
+    check_progress(vm, needed=False, now=0.0)
     for ticket, target_mib in enumerate((420, 350, 280)):
         vm.send_target(ticket, target_mib * MIB, now=8.0 + ticket)
-    vm.actual_bytes = 418 * MIB
-    assert follow(vm, needed=False, now=10.5) is None
-    assert follow(vm, needed=False, now=10.0 + SETTLING + 0.1) is not None
+    vm.balloon.read(418 * MIB, 10.0)
+    assert check_progress(vm, needed=False, now=10.5) is None
+    assert check_progress(vm, needed=False, now=10.0 + SETTLING + 0.1) is not None
 
 
 def test_targets_of_long_ago_explain_nothing_however_many_came_since() -> None:
     vm = build.vm(1000)
     for step in range(11):
         vm.send_target(step, (1000 - 50 * step) * MIB, now=float(step))
-    vm.actual_bytes = 520 * MIB
-    follow(vm, needed=False, now=10.5)
-    vm.actual_bytes = 900 * MIB
+    vm.balloon.read(520 * MIB, 10.0)
+    check_progress(vm, needed=False, now=10.5)
+    vm.balloon.read(900 * MIB, 10.0)
     assert vm.followed_bytes(10.6) == (500 * MIB, 600 * MIB)
-    assert follow(vm, needed=False, now=10.6) is not None
+    assert check_progress(vm, needed=False, now=10.6) is not None
 
 
 def test_who_moves_it_again_is_corrected_only_after_a_while() -> None:
     vm = build.vm(300)
-    follow(vm, needed=False, now=0.0)
-    vm.actual_bytes = 200 * MIB
-    assert follow(vm, needed=False, now=10.0) is not None
+    check_progress(vm, needed=False, now=0.0)
+    vm.balloon.read(200 * MIB, 10.0)
+    assert check_progress(vm, needed=False, now=10.0) is not None
     for second in (12.5, 14.0):
-        vm.actual_bytes, vm.sent_at = 300 * MIB, second - 2.1
-        assert follow(vm, needed=False, now=second) is None
-        vm.actual_bytes = 200 * MIB
-        assert follow(vm, needed=False, now=second) is None
-    assert follow(vm, needed=False, now=16.2) is not None
+        vm.balloon.read(300 * MIB, second)
+        vm.memory_moves(second - 2.1, grows=False)
+        assert check_progress(vm, needed=False, now=second) is None
+        vm.balloon.read(200 * MIB, 10.0)
+        assert check_progress(vm, needed=False, now=second) is None
+    assert check_progress(vm, needed=False, now=16.2) is not None
 
 
 def test_a_balloon_that_leaves_its_new_target_is_corrected_before_its_guest_is_disbelieved() -> None:
     vm = build.vm(300)
-    follow(vm, needed=False, now=0.0)
+    check_progress(vm, needed=False, now=0.0)
     vm.send_target(1, 300 * MIB, now=9.9)
-    vm.actual_bytes = 64 * MIB
+    vm.balloon.read(64 * MIB, 10.0)
     at_once = 10.0
     assert at_once < 9.9 + CONTRADICTION_SECONDS
-    assert follow(vm, needed=False, now=at_once) is not None
+    assert check_progress(vm, needed=False, now=at_once) is not None
 
 
 def test_a_driver_whose_word_was_forged_is_asked_for_a_page_so_that_it_writes_the_truth() -> None:
     vm = build.vm(300)
-    follow(vm, needed=False, now=0.0)
-    vm.actual_bytes = 64 * MIB
-    assert follow(vm, needed=False, now=10.0) is not None
-    assert vm.target_bytes == 300 * MIB + NUDGE_BYTES
+    check_progress(vm, needed=False, now=0.0)
+    vm.balloon.read(64 * MIB, 10.0)
+    assert check_progress(vm, needed=False, now=10.0) is not None
+    assert vm.balloon.target_bytes == 300 * MIB + NUDGE_BYTES
     full = build.vm(512)
-    follow(full, needed=False, now=0.0)
-    full.actual_bytes = 64 * MIB
-    assert follow(full, needed=False, now=10.0) is not None
-    assert full.target_bytes == 512 * MIB - NUDGE_BYTES
+    check_progress(full, needed=False, now=0.0)
+    full.balloon.read(64 * MIB, 10.0)
+    assert check_progress(full, needed=False, now=10.0) is not None
+    assert full.balloon.target_bytes == 512 * MIB - NUDGE_BYTES
 
 
 def test_a_guest_that_is_not_believed_is_asked_for_a_page_and_back_so_that_its_driver_writes() -> None:
-    vm = build.vm(300)
-    vm.phase, vm.target_bytes, vm.sent_at = Phase.CONTRADICTED, 300 * MIB, 0.0
+    vm = build.vm(300, phase=Phase.CONTRADICTED, sent_at=0.0)
     asked = set()
     for second in range(1, 20):
-        assert follow(vm, needed=True, now=float(second)) is None
-        if vm.resend:
-            vm.resend, vm.sent_at = False, float(second)
-            asked.add(vm.target_bytes)
+        assert check_progress(vm, needed=True, now=float(second)) is None
+        if vm.balloon.resend:
+            target = vm.balloon.target_bytes
+            assert target is not None
+            vm.send_target(second, target, float(second))
+            asked.add(target)
     assert asked == {300 * MIB, 300 * MIB + NUDGE_BYTES}

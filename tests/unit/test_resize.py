@@ -16,11 +16,10 @@ from tests.support import build
 CONFIG = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
 
 
-def made(current_mib: int, available_mib: int = 200) -> Vm:
-    vm = build.vm(512, config=CONFIG)
+def made(current_mib: int, available_mib: int = 200, balloon_mib: int = 512) -> Vm:
     size = current_mib * MIB
-    vm.virtio_mem = VirtioMem(size, size, size)
-    vm.facts = build.facts(512 + current_mib, 512 + current_mib - available_mib)
+    vm = build.vm(balloon_mib, config=CONFIG, virtio_mem=VirtioMem(size, size, size))
+    build.says(vm, build.facts(512 + current_mib, 512 + current_mib - available_mib))
     return vm
 
 
@@ -74,7 +73,7 @@ def test_growth_is_done_when_the_guest_shows_it_though_qemu_has_not_told_it_yet(
     vm = made(0)
     operation = growing(vm)
     assert operation.advance(vm, 1.3, agent=True) == []
-    vm.facts = build.facts(768, 568, total_bytes=vm.facts.total_bytes + 256 * MIB)  # type: ignore[union-attr]
+    build.says(vm, build.facts(768, 568, total_bytes=vm.guest.facts.total_bytes + 256 * MIB))  # type: ignore[union-attr]
     operation.advance(vm, 1.4, agent=True)
     assert operation.outcome is Outcome.DONE
     assert vm.virtio_mem.may_hold_bytes == 256 * MIB
@@ -90,7 +89,7 @@ def test_an_agent_that_does_not_answer_ends_it_before_anything_is_asked_for() ->
 
 def test_a_guest_without_room_for_page_structures_is_asked_for_nothing() -> None:
     vm = made(0, available_mib=8)
-    vm.facts = build.facts(512, 504, free_bytes=0)
+    build.says(vm, build.facts(512, 504, free_bytes=0))
     operation = resize(128, zone="movable")
     assert operation.advance(vm, 1.0, agent=False) == []
     assert operation.outcome is Outcome.DROPPED
@@ -101,7 +100,7 @@ def test_memory_that_is_not_brought_online_is_taken_back() -> None:
     operation = growing(vm)
     vm.virtio_mem.observe(256 * MIB, None, 1.5)
     assert operation.advance(vm, 1.5, agent=True) == []
-    vm.facts = build.facts(512, 100, at=1.5 + ONLINE_LIMIT, offline_bytes=256 * MIB)
+    build.says(vm, build.facts(512, 100, at=1.5 + ONLINE_LIMIT, offline_bytes=256 * MIB))
     back = asked_for(operation.advance(vm, 1.6 + ONLINE_LIMIT, agent=True))
     assert back.requested_bytes == 0
     answer(vm, operation, back, 30.0)
@@ -164,13 +163,12 @@ def test_time_in_which_the_vm_may_not_be_touched_is_no_time_to_give_memory_back(
 
 
 def test_what_the_balloon_holds_is_given_back_before_the_device_shrinks() -> None:
-    vm = made(256)
-    vm.target_bytes = vm.actual_bytes = vm.ceiling_bytes = 384 * MIB
+    vm = made(256, balloon_mib=384)
     operation = resize(128, raise_to_bytes=512 * MIB)
     command = only(operation.advance(vm, 1.0, agent=True))
     assert isinstance(command, SetTarget)
     assert operation.advance(vm, 1.1, agent=True) == []
-    vm.actual_bytes = 512 * MIB
+    vm.balloon.read(512 * MIB, 1.1)
     assert asked_for(operation.advance(vm, 1.2, agent=True)).requested_bytes == 128 * MIB
 
 

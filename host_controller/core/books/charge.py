@@ -17,18 +17,18 @@ Rule = Callable[[Vm], int]
 
 def claimed(vm: Vm) -> int:
     """What its balloon leaves it, as far as the host's own count bears that out."""
-    return vm.claim_bytes
+    return vm.balloon.claim_bytes
 
 
 def targeted(vm: Vm) -> int:
     """It may grow to any target that could still be in force."""
-    return vm.ceiling_bytes
+    return vm.balloon.ceiling_bytes
 
 
 def resident(vm: Vm) -> int:
     """What it holds, it holds; what its virtio-mem device has plugged is counted by itself."""
-    held = vm.resident_bytes - vm.virtio_mem.current_bytes
-    return held if held > 0 else 0
+    size = vm.evidence.resident_bytes - vm.virtio_mem.current_bytes
+    return size if size > 0 else 0
 
 
 def starting(vm: Vm) -> int:
@@ -53,7 +53,7 @@ def contradicted(vm: Vm) -> int:
 
 def faulted(vm: Vm) -> int:
     """We ran into an error of our own with it, so nothing that we hold of it is sure."""
-    return vm.ram_bytes if vm.fault is not None else 0
+    return vm.ram_bytes if vm.pauses.fault is not None else 0
 
 
 def pinned(vm: Vm) -> int:
@@ -74,7 +74,7 @@ RULES: Final = SIZES + DOUBTS
 
 def plugging(vm: Vm) -> int:
     """A DIMM counts whole from the moment it is asked for."""
-    return vm.pending_plug_bytes
+    return vm.plug.pending_bytes
 
 
 def virtio_mem(vm: Vm) -> int:
@@ -89,13 +89,18 @@ EXTRAS: Final[tuple[Rule, ...]] = (plugging, virtio_mem)
 
 def overhead(vm: Vm, settings: Settings) -> int:
     """QEMU's own memory: the most it was seen to take, or the floor before it was seen."""
-    return max(vm.overhead_bytes, settings.overhead_floor_bytes)
+    return max(vm.evidence.overhead_bytes, settings.overhead_floor_bytes)
 
 
 def doubted(vm: Vm) -> bool:
     """Some rule of DOUBTS may apply: most VMs are sound, and need not be asked about one by one."""
     config = vm.config
-    sound = vm.phase is LIVE and vm.fault is None and config.pinned is None and config.trust is not UNTRUSTED
+    sound = (
+        vm.phase is LIVE
+        and vm.pauses.fault is None
+        and config.pinned is None
+        and config.trust is not UNTRUSTED
+    )
     return not sound
 
 
@@ -111,7 +116,7 @@ def guest_charge(vm: Vm) -> int:
     return most
 
 
-def beside(vm: Vm) -> int:
+def outside_balloon(vm: Vm) -> int:
     """The part that no balloon target changes, without QEMU's own memory."""
     if vm.config.huge_page_bytes is not None:
         return 0
@@ -121,19 +126,19 @@ def beside(vm: Vm) -> int:
     return total
 
 
-def unheld(vm: Vm) -> int:
+def unrealised(vm: Vm) -> int:
     """What it is charged with and does not hold: it takes none of that while its vCPUs stand still."""
     return guest_charge(vm) - resident(vm)
 
 
 def charge(vm: Vm, settings: Settings) -> int:
     """What this VM may cost the host, bytes."""
-    return guest_charge(vm) + beside(vm) + overhead(vm, settings)
+    return guest_charge(vm) + outside_balloon(vm) + overhead(vm, settings)
 
 
 def fixed(vm: Vm) -> int:
     """What a movable VM costs beside its overhead and the usable memory that the balance lays out."""
-    return vm.pending_plug_bytes + vm.offline_bytes
+    return vm.plug.pending_bytes + vm.offline_bytes
 
 
 def explain_charge(vm: Vm, settings: Settings) -> list[tuple[str, int]]:

@@ -38,7 +38,7 @@ def page_size(config_bytes: int | None, facts: HostFacts | None) -> int | None:
 def ram_in_pool(vm: Vm) -> int:
     """What a VM has of its pool: all RAM that its guest could touch."""
     return (
-        vm.ram_bytes + vm.pending_plug_bytes + max(vm.config.virtio_mem_bytes, vm.virtio_mem.may_hold_bytes)
+        vm.ram_bytes + vm.plug.pending_bytes + max(vm.config.virtio_mem_bytes, vm.virtio_mem.may_hold_bytes)
     )
 
 

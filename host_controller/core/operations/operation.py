@@ -67,7 +67,7 @@ class Steps(ABC):
     """None: the time begins with the next look."""
     _limit: float = math.inf
     """Of the last stage that had a time of its own."""
-    _held_since: float | None = None
+    _frozen_since: float | None = None
     _answered_at: float = math.inf
 
     @property
@@ -93,8 +93,8 @@ class Steps(ABC):
         """The agent answered a request."""
         if ack.request_id != self.request:
             return
-        if self.stage is Stage.NAMING and ack.ok:
-            vm.zone = self.zone
+        if self.stage is Stage.NAMING and ack.ok and self.zone is not None:
+            vm.guest.confirm_zone(self.zone)
         self._hear(vm, Heard.CONFIRMED if ack.ok else Heard.DECLINED, ack.detail)
 
     def done(self, vm: Vm, ticket: int, error: str | None, timed_out: bool, now: float) -> None:
@@ -108,7 +108,7 @@ class Steps(ABC):
             self._hear(vm, Heard.TIMED_OUT)
         else:
             # A job that began a moment before the command is nobody's fault.
-            self._hear(vm, Heard.OUTRUN if vm.job else Heard.REFUSED, error)
+            self._hear(vm, Heard.OUTRUN if vm.pauses.job else Heard.REFUSED, error)
 
     def dimms_changed(self, vm: Vm, added: bool) -> None:
         """The hypervisor told the VM's DIMMs: they changed, or a command that was late has ended."""
@@ -134,17 +134,17 @@ class Steps(ABC):
         """The VM may not be touched: what has changed nothing yet is given up, the rest waits."""
         if self.stage in HARMLESS:
             self.give_up("it was given up: the VM must not be touched now")
-        elif self._held_since is None:
-            self._held_since = now
+        elif self._frozen_since is None:
+            self._frozen_since = now
 
     # --- what it does ---
 
     def advance(self, vm: Vm, now: float, agent: bool) -> list[Command]:
         """The commands of the next step. `agent`: the guest has one that lately reported."""
-        if self._held_since is not None:
+        if self._frozen_since is not None:
             if self._deadline is not None:
-                self._deadline += now - self._held_since
-            self._held_since = None
+                self._deadline += now - self._frozen_since
+            self._frozen_since = None
         commands: list[Command] = []
         self._start_clock(now)
         while not commands and (seen := self._seen(vm, now, agent)) is not None:
@@ -201,11 +201,11 @@ class Steps(ABC):
         A guest that stalls is asked all the same: while it answers it takes what came a moment ago, and
         that shows how much more it can bear (fact: naming-the-zone-shows-stalls).
         """
-        return not agent or (vm.zone == self.zone and not vm.demand.stalls)
+        return not agent or (vm.guest.zone == self.zone and not vm.guest.demand.stalls)
 
     def _name_zone(self, vm: Vm) -> list[Command]:
         """Tell the agent where new memory goes."""
         assert self.zone is not None
-        vm.zone = None  # until it has answered, which nobody may come to hear
+        vm.guest.forget_zone()  # until it has answered, which nobody may come to hear
         self.request = self.tickets()
         return [SendToGuest(vm.config.uuid, wire.OnlineZone(self.request, self.zone))]

@@ -18,7 +18,7 @@ from host_controller.core.operations.stages import (
     failed,
     go,
 )
-from host_controller.core.policy.plan import bearable_dimm
+from host_controller.core.policy.dimm_plan import bearable_dimm
 from host_controller.core.vm.record import Vm
 
 _NO_ROOM: Final = dropped("the guest had no room for a DIMM any more")
@@ -62,7 +62,7 @@ class Plug(Steps):
     def dimms_changed(self, vm: Vm, added: bool) -> None:
         """The DIMM is there, and counts as RAM from now on. Or a command that was late has plugged none."""
         if added and self.stage in UNANSWERED:
-            vm.pending_plug_bytes = 0
+            vm.plug.settle()
         Steps.dimms_changed(self, vm, added)
 
     def _look(self, vm: Vm, now: float, agent: bool) -> Heard | None:
@@ -84,23 +84,23 @@ class Plug(Steps):
         return []
 
     def _end(self, vm: Vm) -> list[Command]:
-        vm.pending_plug_bytes = 0
+        vm.plug.settle()
         return []
 
     def _bearable(self, vm: Vm) -> int:
         """The guest may have less free than when the DIMM was planned."""
-        return 0 if vm.facts is None else min(self.size_bytes, bearable_dimm(vm))
+        return 0 if vm.guest.facts is None else min(self.size_bytes, bearable_dimm(vm))
 
     def _attach(self, vm: Vm) -> list[Command]:
-        assert vm.facts is not None
+        assert vm.guest.facts is not None
         self.size_bytes = self._bearable(vm)
-        self._online_before, self._total_before = vm.facts.online_bytes, vm.facts.total_bytes
-        vm.pending_plug_bytes = self.size_bytes
+        self._online_before, self._total_before = vm.guest.facts.online_bytes, vm.guest.facts.total_bytes
+        vm.plug.pay(self.size_bytes)
         self.ticket = self.tickets()
         return [AttachDimm(vm.config.uuid, self.ticket, self.size_bytes)]
 
     def _is_online(self, vm: Vm) -> bool:
-        facts = vm.facts
+        facts = vm.guest.facts
         if facts is None:
             return False
         if facts.from_agent:

@@ -16,7 +16,7 @@ from host_controller.core.operations.operation import (
     Steps,
 )
 from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
-from host_controller.core.policy.plan import heard_lately, spare_bytes
+from host_controller.core.policy.spare import heard_lately, spare_bytes
 from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.units import format_size, round_down
@@ -102,7 +102,7 @@ class Resize(Steps):
                 return self._begin(vm, agent)
             case Stage.NAMED:
                 return self._room(vm)
-            case Stage.DEFLATING if vm.actual_bytes >= (self.raise_to_bytes or 0):
+            case Stage.DEFLATING if vm.balloon.actual_bytes >= (self.raise_to_bytes or 0):
                 spared = heard_lately(vm, now) and spare_bytes(vm) >= self._from_bytes - self.size_bytes
                 return Heard.READY if spared else Heard.NEEDED
             case Stage.FOLLOWING | Stage.COMING_ONLINE:
@@ -127,7 +127,7 @@ class Resize(Steps):
     def _begin(self, vm: Vm, agent: bool) -> Heard:
         """Remember what it begins with."""
         self._from_bytes = vm.virtio_mem.requested_bytes
-        self._total_before = 0 if vm.facts is None else vm.facts.total_bytes
+        self._total_before = 0 if vm.guest.facts is None else vm.guest.facts.total_bytes
         if self.grows and not self._may_grow_unasked(vm, agent):
             return Heard.UNNAMED
         return Heard.CRAMPED if self.raise_to_bytes is not None else self._room(vm)
@@ -142,8 +142,7 @@ class Resize(Steps):
     def _ask(self, vm: Vm, now: float) -> list[Command]:
         if self.grows:
             self.size_bytes = self._bearable(vm)
-            vm.grown_at = now
-        vm.sent_at = now  # from here on the guest must be heard anew before it is shrunk
+        vm.memory_moves(now, grows=self.grows)
         return self._send(vm, self.size_bytes, now)
 
     def _settle(self, vm: Vm, now: float) -> list[Command]:
@@ -175,7 +174,7 @@ class Resize(Steps):
 
     def _arrived(self, vm: Vm) -> bool:
         """The guest's own kernel shows new memory sooner than QEMU tells the device's size."""
-        device, facts = vm.virtio_mem, vm.facts
+        device, facts = vm.virtio_mem, vm.guest.facts
         if not self.grows:
             return device.current_bytes <= self.size_bytes
         if facts is None:
@@ -189,7 +188,7 @@ class Resize(Steps):
         """The size without what nobody brought online. Without an agent that is a guess, so what it can spare
         goes with it; from one that is not heard nothing is taken (rule: fresh-or-still).
         """
-        facts = vm.facts
+        facts = vm.guest.facts
         if facts is None or not heard_lately(vm, now):
             return self.size_bytes
         idle = idle_bytes(vm) + (0 if facts.from_agent else max(0, spare_bytes(vm)))

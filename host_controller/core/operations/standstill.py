@@ -79,7 +79,7 @@ class Standstill:
     """Of what it may take, at the last look."""
     vcpu_seconds: float | None = None
     """Processor time of its vCPUs when they were stopped: a later controller sees whether they ran since."""
-    told: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     """What happened, for people; taken by the engine."""
     _ticket: int = -1
     _answered: bool = True
@@ -106,7 +106,7 @@ class Standstill:
         stood = self.stage is Stage.STANDING
         self._hear(Heard.STANDS if state is RunState.PAUSED else Heard.RUNS)
         if stood and self.stage is Stage.OVER:
-            self.told.append(f"somebody else let {name} run")
+            self.notices.append(f"somebody else let {name} run")
 
     def done(self, event: CommandDone) -> None:
         """The hypervisor answered. After a time-out `state_changed` tells what came of the command."""
@@ -122,7 +122,7 @@ class Standstill:
 
     def advance(self, vm: Vm, free_bytes: int, ticket: Callable[[], int], now: float) -> list[Command]:
         """The next command for it. `free_bytes`: what would be free if nobody who stands still ran."""
-        self.missing_bytes = max(0, books.unheld(vm) - max(0, free_bytes))
+        self.missing_bytes = max(0, books.unrealised(vm) - max(0, free_bytes))
         seen = self._look(vm, now)
         if seen is None:
             return []
@@ -132,7 +132,7 @@ class Standstill:
         self._ticket, self._answered = ticket(), False
         if self.stage is Stage.STOPPING:
             missing = format_size(self.missing_bytes)
-            self.told.append(f"{vm.name} stands still after its reset: {missing} of its RAM are not free")
+            self.notices.append(f"{vm.name} stands still after its reset: {missing} of its RAM are not free")
             return [Suspend(vm.config.uuid, self._ticket)]
         if before is not Stage.STARTING:
             self._tell_that_it_runs_on(vm, now)
@@ -141,11 +141,11 @@ class Standstill:
 
     def _look(self, vm: Vm, now: float) -> Heard | None:
         enough = self.missing_bytes == 0 or now >= self.until
-        not_ours = vm.held or vm.fault is not None
+        not_ours = vm.pauses.paused or vm.pauses.fault is not None
         if self.stage is Stage.DUE:
-            untouchable = vm.job is not None or vm.state is not RunState.RUNNING
+            untouchable = vm.pauses.job is not None or vm.pauses.state is not RunState.RUNNING
             return Heard.SPARED if enough or not_ours or untouchable else Heard.SHORT
-        if self.stage is Stage.OVER or vm.job is not None:
+        if self.stage is Stage.OVER or vm.pauses.job is not None:
             return None  # whoever moves or saves it has it as it is
         if not self._answered or now < self._retry_at:
             return None
@@ -160,17 +160,17 @@ class Standstill:
         text = f"{vm.name} runs on, {now - self.since:.1f} s after its reset"
         if self.missing_bytes:
             text += f"; {format_size(self.missing_bytes)} could not be found"
-        self.told.append(text)
+        self.notices.append(text)
 
     def holds_nothing_more(self, vm: Vm) -> bool:
         """Its vCPUs are known to stand still."""
-        return self.stage is Stage.STANDING and vm.state is RunState.PAUSED
+        return self.stage is Stage.STANDING and vm.pauses.state is RunState.PAUSED
 
 
 def left_behind(standstills: Mapping[str, Standstill]) -> dict[str, Standstill]:
     """What the next controller must know of, by UUID."""
     return {
-        uuid: replace(one, stage=Stage.STANDING, told=[])
+        uuid: replace(one, stage=Stage.STANDING, notices=[])
         for uuid, one in standstills.items()
         if one.stage not in (Stage.DUE, Stage.OVER)
     }
@@ -179,7 +179,7 @@ def left_behind(standstills: Mapping[str, Standstill]) -> dict[str, Standstill]:
 def still_bytes(standstills: Mapping[str, Standstill], vms: Mapping[str, Vm]) -> int:
     """What VMs that stand still are charged with and cannot take before they are let run."""
     found = [(one, vms[uuid]) for uuid, one in standstills.items()]
-    return sum(books.unheld(vm) for one, vm in found if one.holds_nothing_more(vm))
+    return sum(books.unrealised(vm) for one, vm in found if one.holds_nothing_more(vm))
 
 
 def advance_all(
@@ -190,11 +190,11 @@ def advance_all(
     now: float,
 ) -> Iterable[tuple[Vm, Standstill, list[Command]]]:
     """Everybody's next command, in the order of their resets: whoever fits in what is free goes first."""
-    free = headroom_bytes + sum(books.unheld(vms[uuid]) for uuid in standstills)
+    free = headroom_bytes + sum(books.unrealised(vms[uuid]) for uuid in standstills)
     for uuid, one in standstills.items():
         vm = vms[uuid]
         commands = one.advance(vm, free, ticket, now)
-        vm.stopped = one.stage not in (Stage.DUE, Stage.OVER)
+        vm.pauses.stand_still(one.stage not in (Stage.DUE, Stage.OVER))
         if one.stage in (Stage.OVER, Stage.STARTING):
-            free -= books.unheld(vm)
+            free -= books.unrealised(vm)
         yield vm, one, commands

@@ -18,7 +18,7 @@ from host_controller.core.operations.stages import (
     failed,
     go,
 )
-from host_controller.core.policy.plan import misses
+from host_controller.core.policy.spare import runs_short
 from host_controller.core.vm.record import Vm
 
 OFFLINE_LIMIT: Final = 30.0
@@ -116,7 +116,7 @@ class Unplug(Steps):
                 return Heard.READY if self.raise_to_bytes is None else Heard.CRAMPED
             case Stage.DEFLATING:
                 return self._room(vm, agent and dimm.base_bytes is not None)
-            case Stage.OFFLINING if misses(vm):
+            case Stage.OFFLINING if runs_short(vm):
                 return Heard.NEEDED
             case Stage.OFFLINED | Stage.TURNING_BACK:
                 return Heard.READY
@@ -143,14 +143,14 @@ class Unplug(Steps):
         return [SendToGuest(vm.config.uuid, self._undo)]
 
     def _dimm(self, vm: Vm) -> Dimm | None:
-        return next((dimm for dimm in vm.dimms if dimm.alias == self.alias), None)
+        return next((dimm for dimm in vm.dimms.plugged if dimm.alias == self.alias), None)
 
     def _room(self, vm: Vm, can_be_offlined: bool) -> Heard | None:
         """Whether the balloon has given the guest what it is about to lose."""
         assert self.raise_to_bytes is not None
-        if vm.resend:
+        if vm.balloon.resend:
             return Heard.UNCONFIRMED
-        if vm.actual_bytes < self.raise_to_bytes or vm.sent:
+        if vm.balloon.actual_bytes < self.raise_to_bytes or vm.balloon.sent:
             return None
         return Heard.READY if can_be_offlined else Heard.UNAIDED
 

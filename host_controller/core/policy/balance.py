@@ -15,10 +15,10 @@ rounding is below one byte per VM."""
 
 
 class Claims(NamedTuple):
-    """What one VM asks for, bytes of usable memory. 0 <= lower <= need <= desired <= keep."""
+    """What one VM asks for, bytes of usable memory. 0 <= irreducible <= need <= desired <= keep."""
 
     weight: int
-    lower: int
+    irreducible: int
     """Below it the guest cannot go."""
     need: int
     """What it works with now."""
@@ -36,9 +36,9 @@ def balance(claims: Collection[Claims], budget_bytes: int) -> list[int]:
     """
     if not claims:
         return []
-    weights, lower, need, desired, keep = zip(*claims, strict=True)
+    weights, irreducible, need, desired, keep = zip(*claims, strict=True)
     nothing = (0,) * len(claims)
-    for lo, hi in ((nothing, lower), (lower, need), (need, desired)):
+    for lo, hi in ((nothing, irreducible), (irreducible, need), (need, desired)):
         if sum(hi) > budget_bytes:
             return fill(weights, lo, hi, budget_bytes)
     return fill(weights, desired, keep, budget_bytes)

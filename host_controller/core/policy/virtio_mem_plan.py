@@ -7,7 +7,8 @@ structures along, and what is plugged beside an inflated balloon pays for them i
 from typing import Final
 
 from host_controller.core.model import VIRTIO_MEM, Settings
-from host_controller.core.policy.plan import bearable_dimm, heard_lately, spare_bytes
+from host_controller.core.policy.dimm_plan import bearable_dimm
+from host_controller.core.policy.spare import heard_lately, spare_bytes
 from host_controller.core.vm.record import STARTING, Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS
 from host_controller.units import MIB, format_size, round_down, round_up
@@ -21,7 +22,7 @@ def bearable(vm: Vm) -> int:
 
     The rest of a memory block that is there already needs no page structures; whole blocks are as DIMMs.
     """
-    started = round_up(vm.virtio_mem.requested_bytes, vm.block_bytes) - vm.virtio_mem.requested_bytes
+    started = round_up(vm.virtio_mem.requested_bytes, vm.guest.block_bytes) - vm.virtio_mem.requested_bytes
     return started + bearable_dimm(vm)
 
 
@@ -48,9 +49,9 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float) -> int | 
     device = vm.virtio_mem
     if vm.config.growth is not VIRTIO_MEM or not heard_lately(vm, now):
         return None
-    if not device.requested_bytes or now < vm.unplug_refused_until:
+    if not device.requested_bytes or now < vm.unplug_rest.until:
         return None
-    rate = int(vm.inflate_rate) or settings.inflate_bytes_per_second
+    rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
     most = min(excess_bytes, spare_bytes(vm), rate, device.requested_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
     return device.requested_bytes - step if step > 0 else None
@@ -63,10 +64,10 @@ def exchange(vm: Vm, now: float) -> tuple[int, int] | None:
     change places.
     """
     device, ballooned = vm.virtio_mem, vm.ram_bytes - vm.entitled_bytes
-    if now < vm.unplug_refused_until or not device.settled or ballooned < vm.block_bytes:
+    if now < vm.unplug_rest.until or not device.settled or ballooned < vm.guest.block_bytes:
         return None
     # One memory block at a time: little is lent to a guest that refuses again.
-    most = min(ballooned, device.requested_bytes, vm.block_bytes)
+    most = min(ballooned, device.requested_bytes, vm.guest.block_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
     return (device.requested_bytes - step, vm.entitled_bytes + step) if step > 0 else None
 
@@ -79,7 +80,7 @@ def unfinished(vm: Vm, now: float) -> int | None:
     or in a command that failed is followed to its end.
     """
     device = vm.virtio_mem
-    if vm.phase is STARTING and vm.facts is None:
+    if vm.phase is STARTING and vm.guest.facts is None:
         return 0 if device.requested_bytes or device.unsure else None
     if device.unsure:
         # QEMU may not have told yet all that was plugged before the command that failed.
@@ -90,7 +91,7 @@ def unfinished(vm: Vm, now: float) -> int | None:
 
 def idle_bytes(vm: Vm) -> int:
     """What is plugged and not in the guest's MemTotal: by its memory blocks, which may be plugged in part."""
-    facts, current = vm.facts, vm.virtio_mem.current_bytes
+    facts, current = vm.guest.facts, vm.virtio_mem.current_bytes
     if facts is None:
         return 0
     return max(0, min(vm.offline_bytes, current, vm.present_bytes + current - facts.usable_bytes))
@@ -99,7 +100,7 @@ def idle_bytes(vm: Vm) -> int:
 def unused(vm: Vm, now: float) -> int | None:
     """The size without what the guest plugged and did not bring online; None when there is no such thing."""
     device = vm.virtio_mem
-    if now < vm.unplug_refused_until or not device.settled:
+    if now < vm.unplug_rest.until or not device.settled:
         return None
     idle = round_up(idle_bytes(vm), vm.config.virtio_mem_block_bytes)
     if idle < MIB or now - max(device.moved_at, device.asked_at, vm.since) < OFFLINE_SECONDS:

@@ -54,7 +54,8 @@ class Estimate(NamedTuple):
     margin_bytes: int
     demand_bytes: int
     need_bytes: int
-    lower_bytes: int
+    irreducible_bytes: int
+    """Need without what can be dropped and without growth: below it the guest cannot go."""
     desired_bytes: int
 
     @property
@@ -111,7 +112,7 @@ class Demand:
     def estimate(self, limits: Limits, now: float) -> Estimate | None:
         """What the guest needs now; None before the first reading.
 
-        Everything lies within the limits: lower <= need <= desired <= maximum, and minimum <= lower.
+        Everything lies within the limits: minimum <= irreducible <= need <= desired <= maximum.
         """
         facts = self.last
         if facts is None:
@@ -128,17 +129,17 @@ class Demand:
         demand = guest + hot_swap + cache + stall
 
         # What it grows by until memory could get there it must have before anybody's buffer is filled.
-        lower = max(guest + margin, facts.least_usable_bytes)
-        need = max(lower, demand + margin + ahead)
+        irreducible = max(guest + margin, facts.least_usable_bytes)
+        need = max(irreducible, demand + margin + ahead)
         desired = need + demand * limits.buffer_percent // 100
         least, most = limits.minimum_bytes, limits.maximum_bytes
-        if lower < least:
-            lower, need, desired = least, max(least, need), max(least, desired)
+        if irreducible < least:
+            irreducible, need, desired = least, max(least, need), max(least, desired)
         if desired > most:
-            lower, need, desired = min(most, lower), min(most, need), most
+            irreducible, need, desired = min(most, irreducible), min(most, need), most
         # By position: with keywords it takes three times as long.
         return Estimate(
-            now, usable, guest, hot_swap, cache, stall, ahead, margin, demand, need, lower, desired
+            now, usable, guest, hot_swap, cache, stall, ahead, margin, demand, need, irreducible, desired
         )
 
     def peak(self, desired_bytes: int, window_seconds: float, now: float) -> int:

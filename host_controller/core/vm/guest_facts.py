@@ -1,7 +1,7 @@
 """What is believed of a guest's words: a claim becomes facts, or a contradiction that is counted."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent import wire
 from host_controller.core.model import BalloonStats, GuestFacts, VmConfig
@@ -63,35 +63,22 @@ def facts_from_report(
     report = untrusted_report
     block = max(block_bytes, MIB)
     seen = report.online_bytes + report.offline_bytes
-    most, largest = ram_bytes, ram_bytes
-    if virtio_mem is not None:
-        most += virtio_mem.may_hold_bytes
-        ram_bytes += virtio_mem.current_bytes
-        if not virtio_mem.steady(now):
-            ram_bytes = min(most, max(ram_bytes, seen))
-        largest = max(most, largest + config.virtio_mem_bytes)
-    for kind, value, limit in (
-        ("total-above-ram", report.total_bytes, most),
-        ("ballooned-above-ram", report.ballooned_bytes, most),
-        ("blocks-above-ram", seen, round_up(largest, block) + BLOCK_SLACK * block),
-    ):
-        if value > limit:
-            return Contradiction(kind, f"{value} bytes; {limit} at most can be true")
-    if previous is not None and not (previous.from_agent and report.boot_id_prefix == previous.boot_id):
-        previous = None  # of another kernel, or of its balloon driver: not to be compared with
+    room = _room(config, ram_bytes, virtio_mem, seen, now)
+    if (found := _impossible(report, room, block)) is not None:
+        return found
+    previous = _comparable(previous, report)
     if previous is not None and report.sequence <= previous.sequence and now - previous.at < RESTART_SECONDS:
         return Contradiction("sequence-back", f"{report.sequence} after {previous.sequence}")
-    all_seen = seen >= ram_bytes or not seen
-    plugged = max(0, ram_bytes - report.offline_bytes) if all_seen else report.online_bytes
-    usable = plugged - report.ballooned_bytes
-    if virtio_mem is not None and all_seen:
-        boot = config.boot_ram_bytes
-        missing = max(0, seen - ram_bytes - (round_up(boot, block) - boot))
-        usable += min(missing, report.offline_bytes)
-    unsure = virtio_mem is not None and (report.offline_bytes or not virtio_mem.steady(now))
-    if unsure and previous is not None:
-        # Not bounded by `most`, which may lag behind: the kernel would seem to have taken less from now on.
-        usable = report.total_bytes + previous.kernel_bytes
+    all_seen = seen >= room.plugged_bytes or not seen
+    online = max(0, room.plugged_bytes - report.offline_bytes) if all_seen else report.online_bytes
+    usable = online - report.ballooned_bytes
+    if virtio_mem is not None:
+        if previous is not None and (report.offline_bytes or not virtio_mem.steady(now)):
+            # Not bounded by what may be true, which may lag behind: the kernel would seem to have taken less
+            # from now on.
+            usable = report.total_bytes + previous.kernel_bytes
+        elif all_seen:
+            usable += _missing_in_blocks(report, config.boot_ram_bytes, room.plugged_bytes, block)
     if usable + block < report.total_bytes:
         return Contradiction("total-above-usable", f"{report.total_bytes} of {usable} usable bytes")
     if usable < report.total_bytes:
@@ -107,11 +94,11 @@ def facts_from_report(
         free_bytes=report.free_bytes,
         reclaimable_bytes=report.reclaimable_bytes,
         total_bytes=report.total_bytes,
-        online_bytes=min(report.online_bytes, largest) if seen else ram_bytes,
-        offline_bytes=min(ram_bytes - plugged, ram_bytes),
-        movable_bytes=min(report.movable_bytes, largest),
+        online_bytes=min(report.online_bytes, room.largest_bytes) if seen else room.plugged_bytes,
+        offline_bytes=min(room.plugged_bytes - online, room.plugged_bytes),
+        movable_bytes=min(report.movable_bytes, room.largest_bytes),
         # More than a quarter is no watermark: min_free_kbytes itself is refused above 5 %.
-        floor_bytes=min(report.floor_bytes, ram_bytes // 4),
+        floor_bytes=min(report.floor_bytes, room.plugged_bytes // 4),
         swap_used_bytes=max(0, report.swap_disk_used_bytes - report.swap_cached_bytes),
         swap_free_bytes=report.swap_disk_free_bytes,
         swap_in_bytes=report.swap_in_pages * report.page_bytes,
@@ -120,6 +107,55 @@ def facts_from_report(
         least_usable_bytes=least_usable_bytes(report, usable),
         block_bytes=block,
     )
+
+
+def _comparable(previous: GuestFacts | None, untrusted_report: wire.Report) -> GuestFacts | None:
+    """None where the last facts are of another kernel, or of its balloon's driver."""
+    if previous is None or not previous.from_agent:
+        return None
+    return previous if untrusted_report.boot_id_prefix == previous.boot_id else None
+
+
+def _missing_in_blocks(untrusted_report: wire.Report, boot: int, plugged: int, block: int) -> int:
+    """What its memory blocks overstate, taken to be missing in those that are offline."""
+    seen = untrusted_report.online_bytes + untrusted_report.offline_bytes
+    missing = max(0, seen - plugged - (round_up(boot, block) - boot))
+    return min(missing, untrusted_report.offline_bytes)
+
+
+class _Room(NamedTuple):
+    """What a guest may have, by the hypervisor's word. Sizes are bytes, virtio-mem included."""
+
+    plugged_bytes: int
+    """Now."""
+    most_bytes: int
+    """Where the hypervisor's word is old."""
+    largest_bytes: int
+    """Ever: memory blocks may be plugged in part, so that their number overstates what is there."""
+
+
+def _room(config: VmConfig, ram_bytes: int, virtio_mem: VirtioMem | None, seen: int, now: float) -> _Room:
+    if virtio_mem is None:
+        return _Room(ram_bytes, ram_bytes, ram_bytes)
+    most = ram_bytes + virtio_mem.may_hold_bytes
+    plugged = ram_bytes + virtio_mem.current_bytes
+    if not virtio_mem.steady(now):
+        plugged = min(most, max(plugged, seen))
+    return _Room(plugged, most, max(most, ram_bytes + config.virtio_mem_bytes))
+
+
+def _impossible(untrusted_report: wire.Report, room: _Room, block: int) -> Contradiction | None:
+    """More than there can be."""
+    report = untrusted_report
+    seen = report.online_bytes + report.offline_bytes
+    for kind, value, limit in (
+        ("total-above-ram", report.total_bytes, room.most_bytes),
+        ("ballooned-above-ram", report.ballooned_bytes, room.most_bytes),
+        ("blocks-above-ram", seen, round_up(room.largest_bytes, block) + BLOCK_SLACK * block),
+    ):
+        if value > limit:
+            return Contradiction(kind, f"{value} bytes; {limit} at most can be true")
+    return None
 
 
 def kernel_estimate_bytes(ram_bytes: int) -> int:

@@ -1,30 +1,26 @@
-"""Everything the controller knows of one running VM, and what follows from it. Nothing here decides."""
+"""Everything the controller knows of one running VM, and what follows from it. Nothing here decides.
+
+A VM is made of records. Each has verbs, and nobody else writes its fields: whoever looks for what can change
+a figure finds it in the record's own file.
+"""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import copy, deepcopy
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, NamedTuple
 
-from agent import wire
 from host_controller.core.interface import SetTarget
-from host_controller.core.model import (
-    BALLOON,
-    MEMORY_BLOCK_BYTES,
-    RUNNING,
-    VIRTIO_MEM,
-    BalloonStats,
-    Dimm,
-    GuestFacts,
-    RunState,
-    VmConfig,
-)
-from host_controller.core.vm.demand import Demand, Estimate
+from host_controller.core.model import BALLOON, VIRTIO_MEM, Dimm, VmConfig
+from host_controller.core.vm.balloon import Balloon
+from host_controller.core.vm.dimms import Dimms
+from host_controller.core.vm.evidence import Evidence
+from host_controller.core.vm.growth import InheritedPlug, PaidPlug, Rest
+from host_controller.core.vm.guest import Guest
+from host_controller.core.vm.pauses import Pauses
+from host_controller.core.vm.progress import Progress
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
-
-SETTLING: Final = 2.0
-"""Seconds after a target of ours for which a balloon may still follow the one before."""
 
 
 class Phase(StrEnum):
@@ -47,6 +43,21 @@ STARTING, TAKEOVER, LIVE, HUNG, CONTRADICTED = Phase
 
 
 @dataclass(slots=True)
+class Pace:
+    """How often it is looked at."""
+
+    seconds: float = 0.0
+    look_at: float = -math.inf
+    """When time alone may have changed something about it."""
+
+    def look(self, seconds: float, at: float) -> bool:
+        """Its balloon and memory every so many seconds; returns whether that is another pace than before."""
+        changed = seconds != self.seconds
+        self.seconds, self.look_at = seconds, at
+        return changed
+
+
+@dataclass(slots=True)
 class Vm:
     """One running VM. Sizes are bytes, times seconds of the controller's clock."""
 
@@ -57,158 +68,129 @@ class Vm:
     booted_at: float
     """When its kernel last started, or when we first saw it."""
     reset_at: float = -math.inf
-    state: RunState = RunState.RUNNING
-    ran_at: float = -math.inf
-    """When its vCPUs were last seen to be let run."""
-    job: str | None = None
-    dimms: tuple[Dimm, ...] = ()
-    virtio_mem: VirtioMem = field(default_factory=VirtioMem)
-
-    actual_bytes: int = 0
-    """The balloon's size as the guest last claimed it."""
-    actual_at: float = -math.inf
-    actual_when_heard_bytes: int = 0
-    """What was known of it when the guest's own kernel last spoke."""
-    claim_bytes: int = 0
-    """`actual` as far as it may be spent: it falls only when resident memory, looked at later, agrees."""
-    target_bytes: int | None = None
-    """The last balloon target that we sent, in QEMU's terms; None before the first."""
-    ceiling_bytes: int = 0
-    """The largest target that may still be in force: a command that failed may have been carried out."""
-    sent: dict[int, int] = field(default_factory=dict)
-    """Targets sent and not yet answered, by ticket."""
+    ram_bytes: int = field(init=False)
+    """Boot RAM and DIMMs: what the balloon's figures count from."""
     sent_at: float = -math.inf
-    followed: tuple[tuple[float, int], ...] = ()
-    """Targets that its balloon may be following, and since when: the last one, and who else held lately."""
-    corrected_at: float = -math.inf
-    """When a balloon that somebody else moved was last told its target again."""
+    """When its memory was last told to move, by whatever means."""
     grown_at: float = -math.inf
     """When it was last given more: an excess over what it wants is counted from here."""
-    retry_at: float = -math.inf
-    """After a command failed, nothing is sent before this."""
     last_error: tuple[str, float] = ("", -math.inf)
     """What the last failed command said, and when it was told."""
-    resend: bool = False
-    """QEMU recomputed the target behind our back (a DIMM came or went), or a command failed."""
-    dimms_changed_at: float = -math.inf
-    survivors: frozenset[str] = frozenset()
-    """DIMMs that were plugged when it was last reset: its new kernel has never used them."""
-    channel_error: str | None = None
-    """Why the host cannot open the agent's port: no fault of the guest's."""
-    pending_plug_bytes: int = 0
-    """A DIMM on its way counts whole before it is asked for."""
-    awaited_until: float = math.inf
-    """Finite: a controller before us asked for that DIMM; it may come until QEMU answers after this."""
+    balloon: Balloon = field(default_factory=Balloon)
+    dimms: Dimms = field(default_factory=Dimms)
+    virtio_mem: VirtioMem = field(default_factory=VirtioMem)
+    evidence: Evidence = field(default_factory=Evidence)
+    guest: Guest = field(default_factory=Guest)
+    plug: PaidPlug = field(default_factory=PaidPlug)
+    plug_rest: Rest = field(default_factory=Rest)
+    """Of growth, by whatever means."""
+    unplug_rest: Rest = field(default_factory=Rest)
+    pauses: Pauses = field(default_factory=Pauses)
+    progress: Progress = field(default_factory=Progress)
+    pace: Pace = field(default_factory=Pace)
 
-    resident_bytes: int = 0
-    resident_at: float = -math.inf
-    huge_bytes: int = 0
-    """The part of resident_bytes in huge pages of the host."""
-    borne_out_at: float = -math.inf
-    """When resident memory last agreed with the claim, `refilled_bytes` aside."""
-    refilled_bytes: int = 0
-    """What the host itself had filled in by `borne_out_at`, the tolerance aside."""
-    overhead_bytes: int = 0
-    """High-water mark of what QEMU takes for itself."""
+    def __post_init__(self) -> None:
+        self.ram_bytes = self.config.boot_ram_bytes + self.dimms.bytes
 
-    stats: BalloonStats | None = None
-    stats_at: float = -math.inf
-    """When the driver last answered."""
-    kernel_bytes: int | None = None
-    """What its kernel keeps: the least of `actual` that its driver was seen not to count, without DIMMs."""
-    moved: bool = False
-    """The balloon was seen to move since the guest last booted."""
-    facts: GuestFacts | None = None
-    reported_at: float = -math.inf
-    """When the agent last reported."""
-    boot_id: str | None = None
-    """Of the kernel whose agent spoke last."""
-    agent_version: str | None = None
-    zone: wire.Zone | None = None
-    """Where new memory goes, as its agent has confirmed since it started."""
-    block_bytes: int = MEMORY_BLOCK_BYTES
-    psi: bool | None = None
-    contradiction: str | None = None
-    contradicted_at: float = -math.inf
-    agreed_at: float = -math.inf
+    # --- verbs ---
 
-    demand: Demand = field(default_factory=Demand)
-    estimate: Estimate | None = None
-    held: bool = False
-    """Paused by the operator: observed, charged, not touched."""
-    stopped: bool = False
-    """We have told its vCPUs to stand still, or are telling them to run again (`standstill.py`)."""
-    fault: str | None = None
-    """An error of ours while we dealt with it: it is left alone until it starts again."""
+    def configure(self, config: VmConfig) -> None:
+        """Its definition was changed while it runs."""
+        self.config = config
+        self.ram_bytes = config.boot_ram_bytes + self.dimms.bytes
 
-    progress_at: float = -math.inf
-    progress_bytes: int = 0
-    stuck_until: float = -math.inf
-    """Did not follow its target; not asked again before this."""
-    plug_refused_until: float = -math.inf
-    plug_failures: int = 0
-    unplug_refused_until: float = -math.inf
-    unplug_failures: int = 0
-    roomy_since: float = math.inf
-    """Since when a DIMM could have been done without."""
-    inflate_rate: float = 0.0
-    """Measured, bytes/s; 0 before the first."""
-    pace_seconds: float = 0.0
-    look_at: float = -math.inf
-    """When time alone may have changed something about it."""
-    noise: dict[str, int] = field(default_factory=dict)
+    def replug(self, plugged: tuple[Dimm, ...], now: float) -> tuple[int, int]:
+        """Take in the whole list of its DIMMs; returns how much has come and how much has gone, bytes."""
+        added, removed = self.dimms.change(plugged, now)
+        self.ram_bytes = self.config.boot_ram_bytes + self.dimms.bytes
+        if added:
+            self.grown_at = now
+        if added or removed:
+            self.balloon.ram_changed(added - removed, added)
+            self.progress.stands(self.balloon.actual_bytes, now)
+        return added, removed
+
+    def enter(self, phase: Phase, now: float) -> None:
+        """Another phase begins."""
+        self.phase, self.since = phase, now
+
+    def reboot(self, now: float) -> None:
+        """Its kernel starts again, from all of the RAM that it has."""
+        self.enter(STARTING, now)
+        self.booted_at = self.reset_at = now
+
+    def changes_kernel(self, now: float) -> None:
+        """Another kernel runs, whose driver was watched from its start."""
+        self.booted_at = now
+        self.guest.counts_anew()
+        self.dimms.survive()
+
+    def memory_moves(self, now: float, *, grows: bool) -> None:
+        """It is told to give memory or to take some: from here on the guest must be heard anew before it is
+        shrunk.
+        """
+        self.sent_at = now
+        if grows:
+            self.grown_at = now
+
+    def send_target(self, ticket: int, target_bytes: int, now: float) -> SetTarget:
+        """The command for a new target; from now on the guest may come to hold that much."""
+        entitled = self.entitled_bytes
+        self.memory_moves(now, grows=target_bytes > entitled)
+        self.balloon.send(ticket, target_bytes, entitled, now)
+        return SetTarget(self.config.uuid, ticket, target_bytes)
+
+    def is_news(self, kind_of_error: str, again_seconds: float, now: float) -> bool:
+        """Whether people are to be told of a failed command: once in a while and kind."""
+        told, at = self.last_error
+        if kind_of_error == told and now - at < again_seconds:
+            return False
+        self.last_error = (kind_of_error, now)
+        return True
+
+    def remember(self, before: "Vm") -> None:
+        """The same VM is seen again: what its operator said and what was seen of it still holds."""
+        self.pauses.by_operator(before.pauses.paused)
+        self.evidence.overhead_of(before.evidence)
+        self.guest.noise_of(before.guest)
+
+    def as_it_was(self) -> "Vm":
+        """What `unsend` and `unask` need to know later: a copy of what a decision may change."""
+        return replace(self, balloon=copy(self.balloon), virtio_mem=deepcopy(self.virtio_mem))
+
+    def unsend(self, ticket: int, before: "Vm") -> None:
+        """That target was never sent (a dry run)."""
+        self.balloon.unsend(ticket, before.balloon)
+        self.sent_at = before.sent_at
+
+    def unask(self, before: "Vm") -> None:
+        """That operation was never begun (a dry run)."""
+        self.plug.settle()
+        self.virtio_mem = before.virtio_mem
+
+    # --- what follows ---
 
     @property
     def name(self) -> str:
         """For people."""
         return self.config.name
 
-    @property
-    def ram_bytes(self) -> int:
-        """Boot RAM and DIMMs: what the balloon's figures count from."""
-        boot = self.config.boot_ram_bytes
-        return boot + sum(d.size_bytes for d in self.dimms) if self.dimms else boot
-
-    @property
-    def hands_off(self) -> bool:
-        """No command may be sent to it: its vCPUs stand still (fact: paused-target-is-lost), or a job
-        moves it.
-        """
-        return self.job is not None or self.state is not RUNNING or self.stopped
-
     def has_agent(self, now: float, stale_seconds: float) -> bool:
         """Its agent reported lately; else balloon statistics stand in for it."""
-        return now - self.reported_at <= stale_seconds
+        return now - self.guest.reported_at <= stale_seconds
+
+    def fresh(self, now: float, stale_seconds: float) -> bool:
+        """The guest's facts are recent enough to shrink by."""
+        facts = self.guest.facts
+        return facts is not None and now - facts.at <= stale_seconds
 
     @property
     def offline_bytes(self) -> int:
         """Plugged and not usable by the guest, as far as is known."""
-        if self.facts is None or not self.facts.offline_bytes:
+        facts = self.guest.facts
+        if facts is None or not facts.offline_bytes:
             return 0
-        plugged = sum(d.size_bytes for d in self.dimms) + self.virtio_mem.current_bytes
-        return min(self.facts.offline_bytes, plugged)
-
-    def followed_bytes(self, now: float) -> tuple[int, int]:
-        """The lowest and the highest of the targets of ours that its balloon may be following."""
-        sizes = [size for _, size in self._still_followed(now)] or [self.entitled_bytes]
-        return min(sizes), max(sizes)
-
-    def _still_followed(self, now: float) -> tuple[tuple[float, int], ...]:
-        replaced = sum(now - since > SETTLING for since, _ in self.followed)
-        return self.followed[max(0, replaced - 1) :]
-
-    def send_target(self, ticket: int, target_bytes: int, now: float) -> SetTarget:
-        """The command for a new target; from now on the guest may come to hold that much."""
-        if target_bytes > self.entitled_bytes:
-            self.grown_at = now
-        before = self._still_followed(now) or ((-math.inf, self.entitled_bytes),)
-        self.followed = (*before, (now, target_bytes))
-        self.target_bytes = target_bytes
-        self.ceiling_bytes = max(self.ceiling_bytes, target_bytes)
-        self.sent[ticket] = target_bytes
-        self.sent_at = now
-        self.resend = False
-        return SetTarget(self.config.uuid, ticket, target_bytes)
+        return min(facts.offline_bytes, self.dimms.bytes + self.virtio_mem.current_bytes)
 
     @property
     def assigned_bytes(self) -> int:
@@ -218,18 +200,24 @@ class Vm:
     @property
     def entitled_bytes(self) -> int:
         """The target in force in QEMU's terms, or what the balloon holds while there is none."""
-        if self.target_bytes is not None:
-            return self.target_bytes
-        return self.ram_bytes if self.phase is STARTING else self.actual_bytes
+        target = self.balloon.target_bytes
+        if target is not None:
+            return target
+        return self.ram_bytes if self.phase is STARTING else self.balloon.actual_bytes
 
     @property
     def present_bytes(self) -> int:
         """Where the balloon is, in QEMU's terms, by the best evidence of this boot."""
-        facts = self.facts
-        if self.phase is STARTING and facts is not None and not self.moved:
+        balloon, facts = self.balloon, self.guest.facts
+        if self.phase is STARTING and facts is not None and not balloon.moved:
             usable = facts.usable_bytes + self.offline_bytes - self.virtio_mem.current_bytes
             return min(self.ram_bytes, usable)
-        return self.actual_bytes
+        return balloon.actual_bytes
+
+    def followed_bytes(self, now: float) -> tuple[int, int]:
+        """The lowest and the highest of the targets of ours that its balloon may be following."""
+        sizes = [size for _, size in self.balloon.still_followed(now)] or [self.entitled_bytes]
+        return min(sizes), max(sizes)
 
     @property
     def growth_ceiling_bytes(self) -> int:
@@ -241,9 +229,10 @@ class Vm:
             return min(config.limits.maximum_bytes, self.ram_bytes + config.virtio_mem_bytes)
         return config.limits.maximum_bytes
 
-    def fresh(self, now: float, stale_seconds: float) -> bool:
-        """The guest's facts are recent enough to shrink by."""
-        return self.facts is not None and now - self.facts.at <= stale_seconds
+    @property
+    def boot_target_bytes(self) -> int:
+        """The target that its kernel is to start with: the hypervisor's own when it starts the VM."""
+        return self.config.limits.startup_bytes if self.config.growth is BALLOON else self.ram_bytes
 
     def resident_tolerance_bytes(self) -> int:
         """How far resident memory may lie above the claim without being a lie: the host's kernel may
@@ -252,18 +241,10 @@ class Vm:
         return max(64 * MIB, self.ram_bytes // 20)
 
 
-class LeftPlug(NamedTuple):
-    """A DIMM that was asked for: QEMU plugs it, whatever becomes of who asked."""
-
-    size_bytes: int
-    dimms: int
-    """How many the VM had before."""
-
-
-def plugs_under_way(vms: Mapping[str, Vm]) -> dict[str, LeftPlug]:
+def plugs_under_way(vms: Mapping[str, Vm]) -> dict[str, InheritedPlug]:
     """What the next controller must know of, by UUID: it could not find out by itself."""
     return {
-        uuid: LeftPlug(vm.pending_plug_bytes, len(vm.dimms))
+        uuid: InheritedPlug(vm.plug.pending_bytes, len(vm.dimms.plugged))
         for uuid, vm in vms.items()
-        if vm.pending_plug_bytes
+        if vm.plug.pending_bytes
     }

@@ -1,0 +1,64 @@
+"""The host's memory laid out: what each VM that can be moved is to have, and what is not free for it yet."""
+
+from host_controller.core.accounts import Accounts
+from host_controller.core.books.ledger import Ledger
+from host_controller.core.policy.balance import balance
+from host_controller.core.policy.ready import Ready, budget_bytes
+from host_controller.core.state import State
+
+
+class Budget:
+    """Sizes are bytes."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self.accounts = Accounts()
+        self.goals: dict[str, int] = {}
+        """By UUID."""
+        self.budget_bytes = 0
+        self.headroom_bytes = capacity_bytes
+        """What may still be granted; negative in an overdraft."""
+        self.ready_bytes = 0
+        """Kept free for bursts, out of the budget."""
+        self.waiting_bytes = 0
+        """Growth that the balance grants and that is not free yet."""
+        self.too_far: set[str] = set()
+        """VMs whose goal has moved away from what they have."""
+        self._ready = Ready()
+        self._balanced = (-1, -1)
+        """The budget that was last laid out, and the number of changes of claims until then."""
+
+    @property
+    def scarce(self) -> bool:
+        """Somebody waits for memory that is not free yet."""
+        return self.waiting_bytes > 0 or self.headroom_bytes < 0
+
+    def allot(self, state: State, now: float) -> None:
+        """Lay out the budget: goals for every VM that can be moved, and how much is not free yet."""
+        settings, ledger, accounts = state.settings, state.ledger, self.accounts
+        capacity = ledger.capacity()
+        self._ready.observe(accounts.growth_bytes, now)
+        self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
+        promised = ledger.reserved() + ledger.wanted()
+        all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
+        needed = accounts.needed_bytes
+        kept = accounts.next_dimm_bytes + self.ready_bytes
+        self.budget_bytes = budget_bytes(all_there_is, kept, needed)
+        if state.emergency.cause is not None:
+            self.budget_bytes = min(self.budget_bytes, needed)
+        if self._balanced != (self.budget_bytes, accounts.changes):
+            shares = balance(accounts.claims.values(), self.budget_bytes)
+            self.goals = dict(zip(accounts.claims, shares, strict=True))
+            self._balanced = (self.budget_bytes, accounts.changes)
+        self.headroom_bytes = ledger.headroom(accounts.charged_bytes)
+        missing, far, near = accounts.away_from(self.goals)
+        self.waiting_bytes = max(0, ledger.wanted() + missing - max(0, self.headroom_bytes))
+        self.too_far = set(far + near if self.scarce else far)
+
+    def look_again(self, ledger: Ledger) -> None:
+        """What is left after what was granted in this step."""
+        self.headroom_bytes = ledger.headroom(self.accounts.charged_bytes)
+
+    def forget(self, uuid: str) -> None:
+        """The VM is gone, if it ever was there."""
+        self.accounts.close(uuid)
+        self.goals.pop(uuid, None)

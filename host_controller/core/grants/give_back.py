@@ -1,0 +1,102 @@
+"""A VM is to have less: by its balloon, by a DIMM that leaves, by a smaller virtio-mem device."""
+
+from typing import Final
+
+from host_controller.core.accounts import Account
+from host_controller.core.grants.purse import Purse
+from host_controller.core.operations import Unplug
+from host_controller.core.operations.resize import Resize
+from host_controller.core.policy import dimm_plan, plan, spare
+from host_controller.core.policy import virtio_mem_plan as virtio_mem
+from host_controller.core.policy.plan import SHRINK, UNPLUG, WAIT
+from host_controller.core.vm.record import Vm
+from host_controller.units import MIB
+
+OFFLINE_GRACE: Final = 5.0
+"""Seconds in which a DIMM that nobody waits for may still come online."""
+
+
+def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
+    """The next step down to its goal, by virtio-mem first."""
+    assert account.claims is not None
+    # However short the budget, nobody is sent below what the guest cannot go without.
+    keeps = max(goal, min(account.claims.irreducible, account.granted_bytes))
+    reason = "others need it" if purse.waiting else "it has had more than it needs for a while"
+    settings, now = purse.state.settings, purse.now
+    size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now)
+    if size is not None:
+        purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
+        return
+    # While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
+    aim = max(keeps + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes)
+    target = spare.shrink_target(vm, aim, settings, now)
+    if target is not None:
+        purse.send(vm, target)
+        purse.say(vm, SHRINK, goal, reason, target_bytes=target)
+    elif vm.present_bytes > vm.entitled_bytes + MIB:
+        purse.say(vm, SHRINK, goal, f"{reason}; the last step is under way")
+    elif vm.entitled_bytes > aim:
+        purse.wait(vm, goal, reason, "the guest has nothing more to spare")
+    else:
+        purse.wait(vm, goal, reason, "the guest did not give its virtio-mem back; it is asked again later")
+
+
+def take_dimm(vm: Vm, purse: Purse, goal: int) -> bool:
+    """Take out a DIMM that nobody brought online, or that has been of no use for long; whether it is dealt
+    with.
+    """
+    if purse.now < vm.unplug_rest.until:
+        return False
+    dimm = vm.dimms.plugged[-1]
+    offline = vm.offline_bytes >= dimm.size_bytes
+    # What survived a reset nobody waits for: it goes while it is offline, before anything is taken.
+    survived = offline and dimm.alias in vm.dimms.survivors
+    if vm.balloon.sent:
+        if survived:
+            purse.say(vm, WAIT, goal, "a DIMM that survived the reset goes first")
+        return survived
+    if offline and (survived or purse.now - max(vm.dimms.changed_at, vm.since) >= OFFLINE_GRACE):
+        reason = "the guest does not use its last DIMM"
+        operation = Unplug(purse.state.ticket, alias=dimm.alias)
+    else:
+        raise_to = _unused_for_long(vm, purse, dimm.size_bytes, goal)
+        if raise_to is None or purse.cost(vm, raise_to) > purse.payable_bytes:
+            return False
+        purse.pay(vm, purse.cost(vm, raise_to))
+        reason = "it has not needed its last DIMM for long"
+        operation = Unplug(purse.state.ticket, alias=dimm.alias, raise_to_bytes=raise_to)
+    purse.begin(vm, operation)
+    purse.say(vm, UNPLUG, goal, reason, size_bytes=dimm.size_bytes, alias=dimm.alias)
+    return True
+
+
+def _unused_for_long(vm: Vm, purse: Purse, dimm_bytes: int, goal: int) -> int | None:
+    """The target under which its last DIMM can leave, if that has been so for long."""
+    raise_to = dimm_plan.unplug_raise(vm, dimm_bytes, goal)
+    if raise_to is None:
+        vm.dimms.needed()
+        return None
+    lasting = purse.now - vm.dimms.spare_since(purse.now)
+    return raise_to if lasting >= purse.state.settings.unplug_after_seconds else None
+
+
+def take_blocks(vm: Vm, purse: Purse, goal: int) -> bool:
+    """Take back virtio-mem that nobody brought online, or that stands in where the balloon would do; whether
+    it is dealt with.
+    """
+    if vm.balloon.sent:
+        return False
+    if (size := virtio_mem.unused(vm, purse.now)) is not None:
+        operation = Resize(purse.state.ticket, size_bytes=size)
+        purse.resize(vm, goal, "the guest does not use all that it has plugged", operation)
+        return True
+    exchange = virtio_mem.exchange(vm, purse.now)
+    if exchange is None or goal > vm.assigned_bytes + plan.grow_dead_band(vm.assigned_bytes):
+        return False
+    size, raise_to = exchange
+    if purse.cost(vm, raise_to) > purse.payable_bytes:
+        return False
+    purse.pay(vm, purse.cost(vm, raise_to))
+    operation = Resize(purse.state.ticket, size_bytes=size, raise_to_bytes=raise_to)
+    purse.resize(vm, goal, "what its balloon holds it can give back for good", operation)
+    return True

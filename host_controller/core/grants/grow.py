@@ -1,0 +1,108 @@
+"""A VM is to have more: by its balloon, and above its RAM by a DIMM or a larger virtio-mem device."""
+
+from typing import Final
+
+from host_controller.core.accounts import Account
+from host_controller.core.grants.purse import Purse
+from host_controller.core.model import VIRTIO_MEM
+from host_controller.core.operations import Plug
+from host_controller.core.operations.resize import Resize
+from host_controller.core.policy import dimm_plan, plan
+from host_controller.core.policy import virtio_mem_plan as virtio_mem
+from host_controller.core.policy.plan import GROW, PLUG
+from host_controller.core.vm.record import Vm
+from host_controller.units import MIB, round_down
+
+PAGE_BYTES: Final = 4096
+"""A balloon moves by pages."""
+DEFLATED_BYTES: Final = 8 * MIB
+"""A balloon this close to empty is as good as empty: a DIMM may follow."""
+REASON: Final = "it needs more"
+
+
+def grow(vm: Vm, purse: Purse, account: Account, goal: int, share: int) -> None:
+    """The next step up to its goal; `share` is what it can be given of what is there."""
+    entitled = vm.entitled_bytes
+    if purse.headroom_bytes < 0:
+        purse.wait(vm, goal, REASON, "the host is overdrawn")
+    elif entitled < vm.ram_bytes:
+        _deflate(vm, purse, account, goal, share)
+    elif vm.config.growth is VIRTIO_MEM:
+        _enlarge(vm, purse, goal, share)
+    else:
+        _plug(vm, purse, goal)
+
+
+def _deflate(vm: Vm, purse: Purse, account: Account, goal: int, share: int) -> None:
+    ceiling, entitled = vm.ram_bytes, vm.entitled_bytes
+    aside = vm.offline_bytes - vm.virtio_mem.requested_bytes
+    wanted = min(ceiling, goal + aside)
+    # What is charged already, such as a balloon that has not yet given up its pages, costs nothing.
+    charged = account.guest_charge
+    payable = charged + purse.headroom_bytes
+    if payable >= ceiling and wanted >= ceiling - plan.grow_dead_band(ceiling):
+        target = ceiling
+    else:
+        fair = min(ceiling, share + aside)
+        target = round_down(min(max(fair, min(wanted, charged)), payable), PAGE_BYTES)
+    short = wanted - target
+    blocked_by = "the rest is not free yet" if short > MIB else None
+    if target <= entitled + (0 if short <= 0 else plan.grow_dead_band(entitled)):
+        purse.wait(vm, goal, REASON, blocked_by or "too little is free")
+        return
+    purse.pay(vm, max(0, target - charged))
+    purse.send(vm, target)
+    purse.say(vm, GROW, goal, REASON, target_bytes=target, blocked_by=blocked_by)
+
+
+def _plug(vm: Vm, purse: Purse, goal: int) -> None:
+    why_not = _not_above_ram(vm, purse.now, "hot add failed; it is tried again in", "a DIMM that is plugged")
+    if why_not is not None:
+        purse.wait(vm, goal, REASON, why_not)
+        return
+    wanted = goal - (vm.ram_bytes + vm.virtio_mem.requested_bytes - vm.offline_bytes)
+    size, why_not = dimm_plan.next_dimm(vm, wanted, purse.headroom_bytes)
+    if why_not is not None:
+        purse.wait(vm, goal, REASON, why_not)
+        return
+    purse.pay(vm, size)
+    zone = dimm_plan.zone_for(vm, size)
+    operation = Plug(purse.state.ticket, size_bytes=size, zone=zone)
+    # Paid from now on, though the command follows only when the agent has set the zone.
+    vm.plug.pay(size)
+    purse.begin(vm, operation)
+    purse.say(vm, PLUG, goal, REASON, size_bytes=operation.size_bytes, zone=zone)
+
+
+def _enlarge(vm: Vm, purse: Purse, goal: int, share: int) -> None:
+    """As `_plug`, from the virtio-mem device: in its own small blocks, so that shares can be exact."""
+    why_not = _not_above_ram(vm, purse.now, "the last growth failed; next try in", "memory that is plugged")
+    if why_not is not None:
+        purse.wait(vm, goal, REASON, why_not)
+        return
+    device = vm.virtio_mem
+    # What it may come to already, such as blocks that it has not given back yet, costs nothing.
+    paid = device.may_hold_bytes - device.requested_bytes
+    payable = max(paid, min(share - vm.assigned_bytes, purse.headroom_bytes + paid))
+    size, why_not = virtio_mem.larger(vm, goal - vm.assigned_bytes, payable)
+    if why_not is not None:
+        purse.wait(vm, goal, REASON, why_not)
+        return
+    purse.pay(vm, max(0, size - device.may_hold_bytes))
+    # Paid from now on, though the command follows only when the agent has set the zone.
+    device.promise(size)
+    zone = dimm_plan.zone_for(vm, size - device.requested_bytes)
+    purse.resize(vm, goal, REASON, Resize(purse.state.ticket, size_bytes=size, zone=zone))
+
+
+def _not_above_ram(vm: Vm, now: float, failed: str, plugged: str) -> str | None:
+    """What must come first, before a VM is given memory that it did not boot with."""
+    if vm.present_bytes < vm.ram_bytes - DEFLATED_BYTES:
+        return "its balloon deflates first"
+    if now < vm.plug_rest.until:
+        return f"{failed} {vm.plug_rest.until - now:.0f} s"
+    if vm.offline_bytes:
+        return f"{plugged} is not online yet"
+    if vm.balloon.sent:
+        return "its last balloon target is not answered yet"
+    return None

@@ -1,0 +1,99 @@
+"""One round over the VMs. Each is settled or becomes a taker; then the takers share what is there."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from host_controller.core.accounts import Account
+from host_controller.core.grants.affirm import affirm, must_be_affirmed
+from host_controller.core.grants.give_back import shrink, take_blocks, take_dimm
+from host_controller.core.grants.grow import grow
+from host_controller.core.grants.purse import Purse
+from host_controller.core.model import BALLOON, VIRTIO_MEM
+from host_controller.core.operations.resize import Resize
+from host_controller.core.policy import plan
+from host_controller.core.policy import virtio_mem_plan as virtio_mem
+from host_controller.core.policy.balance import fill
+from host_controller.core.policy.plan import HOLD, WAIT
+from host_controller.core.vm.record import Vm
+
+
+@dataclass(slots=True)
+class GrantRound:
+    """The state of one round; what came of it is in its purse."""
+
+    purse: Purse
+    goals: dict[str, int]
+    """Usable memory that the balance gives to each movable VM."""
+    takers: list[tuple[Vm, Account, int]] = field(default_factory=list)
+    """Who is to grow once all donors have given, and its goal."""
+
+    def run(self, vms: Iterable[Vm]) -> None:
+        """Decide for these VMs."""
+        apart, now = self.purse.state.apart, self.purse.now
+        for vm in vms:
+            apart(vm, now, self._settle)
+        for vm, account, goal, share in self._shares():
+            apart(vm, now, grow, self.purse, account, goal, share)
+
+    def _settle(self, vm: Vm) -> None:
+        """Decide for a VM that is not to grow; one that is becomes a taker."""
+        purse, goal = self.purse, self.goals.get(vm.config.uuid)
+        operation = purse.state.operations.get(vm.config.uuid)
+        if operation is not None:
+            purse.say(vm, WAIT, goal, operation.describe())
+        elif must_be_affirmed(vm, purse.now):
+            affirm(vm, purse, goal)
+        elif vm.config.growth is VIRTIO_MEM and (size := _unfinished(vm, purse.now)) is not None:
+            reason = "its virtio-mem does not have the size that it should have"
+            purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
+        elif goal is None:
+            purse.say(vm, HOLD, goal, self._why_left_alone(vm))
+        elif vm.config.growth is BALLOON or not self._takes_back(vm, goal):
+            self._weigh(vm, goal)
+
+    def _takes_back(self, vm: Vm, goal: int) -> bool:
+        """Memory that the guest has no use for leaves before anything else is done about its size."""
+        if vm.config.growth is VIRTIO_MEM:
+            return take_blocks(vm, self.purse, goal)
+        return bool(vm.dimms.plugged) and take_dimm(vm, self.purse, goal)
+
+    def _weigh(self, vm: Vm, goal: int) -> None:
+        """Give, take or leave it, by how far it is from its goal."""
+        purse = self.purse
+        account = purse.accounts[vm.config.uuid]
+        granted = account.granted_bytes
+        dead_band = plan.grow_dead_band(granted)
+        if goal > granted + dead_band:
+            self.takers.append((vm, account, goal))
+            return
+        if not purse.waiting and purse.headroom_bytes >= 0:
+            dead_band = plan.shrink_dead_band(granted)
+        if goal < granted - dead_band:
+            shrink(vm, purse, account, goal)
+        else:
+            purse.say(vm, HOLD, goal, "it has what it should have")
+
+    def _why_left_alone(self, vm: Vm) -> str:
+        state, now = self.purse.state, self.purse.now
+        if (standstill := state.standstills.get(vm.config.uuid)) is not None:
+            return standstill.describe(now)
+        why_not = plan.immovable(vm, state.settings, now)
+        if why_not is None and now < vm.progress.stuck_until:
+            why_not = "its balloon did not follow its target; it is asked again later"
+        return why_not or "nothing is known of it yet"
+
+    def _shares(self) -> list[tuple[Vm, Account, int, int]]:
+        """Takers with what they can be given now: the balance's fairness on what is there."""
+        takers = self.takers
+        if not takers:
+            return []
+        weights = [vm.config.limits.weight for vm, _, _ in takers]
+        granted = [account.granted_bytes for _, account, _ in takers]
+        goals = [goal for _, _, goal in takers]
+        shares = fill(weights, granted, goals, sum(granted) + self.purse.payable_bytes)
+        order = sorted(range(len(takers)), key=lambda i: (granted[i] / weights[i], takers[i][0].config.uuid))
+        return [(*takers[i], shares[i]) for i in order]
+
+
+def _unfinished(vm: Vm, now: float) -> int | None:
+    return virtio_mem.unfinished(vm, now) if plan.reachable(vm, now) else None

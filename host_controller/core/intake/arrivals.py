@@ -1,0 +1,68 @@
+"""A VM appears: it was started, it was found running, or it is seen again after a reconnection."""
+
+from host_controller.core import interface as hv
+from host_controller.core.intake import machine
+from host_controller.core.intake.memory import unwrapped
+from host_controller.core.model import RunState
+from host_controller.core.operations.standstill import Stage
+from host_controller.core.state import State
+from host_controller.core.vm import lifecycle
+from host_controller.core.vm.dimms import Dimms
+from host_controller.core.vm.pauses import Pauses
+from host_controller.core.vm.record import STARTING, Vm
+from host_controller.core.vm.virtio_mem import VirtioMem
+
+
+def appeared(state: State, event: hv.VmAppeared, now: float) -> None:
+    """A new record takes the place of an old one; whatever then goes wrong harms this VM alone."""
+    asked = event.virtio_mem_requested_bytes
+    vm = Vm(
+        event.config,
+        STARTING,
+        since=now,
+        booted_at=now,
+        dimms=Dimms(event.dimms),
+        virtio_mem=VirtioMem(event.virtio_mem_bytes, asked, asked, confirmed_bytes=asked, moved_at=now),
+        pauses=Pauses(event.state),
+    )
+    known = state.vms.get(event.vm)
+    state.vms[event.vm] = vm
+    state.apart(vm, now, _settle_in, known, event, state, now)
+
+
+def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now: float) -> None:
+    actual = unwrapped(vm, event.actual_bytes)
+    if event.booted:
+        # The hypervisor starts a VM with its boot target, which we know: nothing needs to be sent.
+        vm.balloon.read(actual, now)
+        vm.balloon.starts_with(vm.boot_target_bytes)
+    else:
+        vm.balloon.presume(actual)
+    if known is not None:
+        vm.remember(known)
+        state.operations.pop(event.vm, None)
+    plug = state.inherited_plugs.pop(event.vm, None)
+    if not event.booted:
+        lifecycle.take_over(vm, now)
+        if plug is not None and len(event.dimms) <= plug.dimms:
+            lifecycle.await_plug(vm, plug.size_bytes, now)
+    _found_standing(vm, event, state, now)
+    state.ledger.reservations.pop(vm.name, None)
+    state.last_cause = f"{vm.name} {'was started' if event.booted else 'was found running'}"
+    state.notice(now, "appeared", vm, state.last_cause)
+    machine.tell_pinned(vm, state, now)
+
+
+def _found_standing(vm: Vm, event: hv.VmAppeared, state: State, now: float) -> None:
+    """Go on with a standstill that we, or a controller before us, began; others are their user's."""
+    inherited = state.inherited_standstills.pop(event.vm, None)
+    before = inherited or state.standstills.pop(event.vm, None)
+    if before is None or event.booted or vm.pauses.state is not RunState.PAUSED:
+        return
+    if before.ran_since(event.vcpu_seconds, now):
+        state.notice(now, "reset", vm, f"{vm.name} ran after we had stopped it: it is left as it is")
+        return
+    before.stage = Stage.STANDING
+    vm.pauses.stand_still(True)
+    state.standstills[event.vm] = before
+    lifecycle.reset(vm, now)

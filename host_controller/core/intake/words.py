@@ -1,0 +1,109 @@
+"""What a guest says: its agent's messages, or the statistics of its balloon where no agent speaks."""
+
+from typing import assert_never
+
+from agent import wire
+from host_controller.core import interface as hv
+from host_controller.core.intake import machine
+from host_controller.core.model import BalloonStats
+from host_controller.core.state import State
+from host_controller.core.vm import lifecycle
+from host_controller.core.vm.guest_facts import Contradiction, facts_from_report, facts_from_stats
+from host_controller.core.vm.record import STARTING, Vm
+
+
+def take(vm: Vm, event: hv.GuestEvent, state: State, now: float) -> None:
+    """Take in one of them."""
+    match event:
+        case hv.GuestSpoke():
+            _spoke(vm, event.untrusted_message, state, now)
+        case hv.GuestNoise():
+            vm.guest.count(event.kind, event.count)
+        case hv.GuestGone():
+            vm.guest.agent_left()
+            state.notice(now, "agent", vm, f"the agent of {vm.name} left")
+        case hv.ChannelChanged():
+            vm.guest.channel_is(event.error)
+            what = "is open" if event.error is None else f"cannot be opened on this host: {event.error}"
+            state.notice(now, "channel", vm, f"the agent's port of {vm.name} {what}")
+        case _:
+            assert_never(event)
+
+
+def judge_by_stats(vm: Vm, untrusted: BalloonStats, now: float) -> None:
+    """No agent speaks: the balloon's statistics stand in for it."""
+    guest = vm.guest
+    # A stale `actual` of an earlier boot says nothing about this one (fact: actual-survives-reset).
+    actual = vm.balloon.actual_bytes if vm.balloon.moved or vm.phase is not STARTING else vm.ram_bytes
+    plugged, last = vm.virtio_mem.current_bytes, guest.stats
+    grown = vm.dimms.plugged or plugged
+    at_rest = actual == vm.balloon.target_bytes and last and last.total_bytes == untrusted.total_bytes
+    if not grown and at_rest:
+        # Then the two figures are of one moment.
+        guest.keeps_for_its_kernel(max(0, actual - untrusted.total_bytes))
+    facts = facts_from_stats(
+        untrusted,
+        config=vm.config,
+        ram_bytes=vm.ram_bytes + plugged,
+        actual_bytes=actual + plugged,
+        unseen_bytes=vm.virtio_mem.may_hold_bytes - plugged,
+        now=now,
+        sequence=untrusted.updated,
+        kernel_bytes=guest.kernel_bytes,
+        block_bytes=guest.block_bytes,
+    )
+    if isinstance(facts, Contradiction):
+        guest.count(facts.kind)
+    else:
+        lifecycle.heard(vm, facts)
+
+
+def _spoke(vm: Vm, untrusted: wire.GuestMessage, state: State, now: float) -> None:
+    match untrusted:
+        case wire.Report():
+            _reported(vm, untrusted, state, now)
+        case wire.Hello():
+            if vm.guest.agent_version != untrusted.agent_version:
+                state.notice(now, "agent", vm, f"{vm.name} runs dynmem-agent {untrusted.agent_version}")
+            vm.guest.greeted(untrusted)
+        case wire.Ack():
+            if (operation := state.operations.get(vm.config.uuid)) is not None:
+                operation.acknowledged(vm, untrusted)
+        case wire.Error():
+            vm.guest.count("error-from-agent")
+        case _:
+            assert_never(untrusted)
+
+
+def _reported(vm: Vm, untrusted: wire.Report, state: State, now: float) -> None:
+    guest = vm.guest
+    if guest.facts is not None and untrusted.sequence <= guest.facts.sequence:
+        guest.forget_zone()  # an agent that has just started, and whose Hello was lost
+    facts = facts_from_report(
+        untrusted,
+        config=vm.config,
+        ram_bytes=vm.ram_bytes,
+        now=now,
+        previous=guest.facts,
+        block_bytes=guest.block_bytes,
+        virtio_mem=vm.virtio_mem if vm.config.virtio_mem_bytes else None,
+    )
+    if isinstance(facts, Contradiction):
+        guest.count(facts.kind)
+        return
+    if guest.boot_id not in (None, facts.boot_id):
+        _another_kernel(vm, state, now)
+    guest.booted(facts.boot_id)
+    lifecycle.heard(vm, facts)
+
+
+def _another_kernel(vm: Vm, state: State, now: float) -> None:
+    """A kexec, or a reset that we did not see."""
+    if vm.guest.facts is not None and vm.guest.facts.from_agent:
+        machine.restarted(vm, state, now, "runs another kernel")
+        return
+    if (operation := state.operations.get(vm.config.uuid)) is not None:
+        operation.restarted(vm)
+    # Its agent had left, so it was watched since, and its new driver has said what it holds by now.
+    vm.changes_kernel(now)
+    state.notice(now, "reset", vm, f"{vm.name} runs another kernel")

@@ -1,0 +1,110 @@
+"""The next DIMM of a VM: how large, in which zone, and when one can leave."""
+
+from typing import Final
+
+from agent import wire
+from host_controller.core.model import HOTADD
+from host_controller.core.policy.spare import available_bytes, spare_bytes
+from host_controller.core.vm.record import Vm
+from host_controller.units import MIB, format_size, round_down, round_up
+
+MOVABLE_RATIO: Final = 3
+"""Movable to kernel memory: above it the kernel starves (fact: movable-ratio)."""
+MEMMAP_SHARE: Final = 32
+"""A DIMM's page structures may take half of what the guest has free (fact: page-structures-need-memory)."""
+MEMMAP_OF: Final = 64
+"""Page structures are 1/64 of the memory that they describe."""
+PLUG_SECONDS: Final = 0.5
+"""From the guest's last word to the placing of page structures."""
+UNPLUG_SPARE_BYTES: Final = 64 * MIB
+"""Beyond the DIMM's own size this much must be unused, or it would be plugged again soon."""
+UNPLUG_SECONDS: Final = 5.0
+"""What it may take a DIMM to leave, while nothing can be given to its guest (fact: unplug-may-be-refused)."""
+
+
+def next_dimm_slack(vm: Vm, desired_bytes: int) -> int:
+    """What is kept for a VM's next DIMM, which is paid at full size: a block while it is near the end of its
+    RAM and none is paid for yet, and never more than it lacks of its maximum (rule: harm-stays-home).
+    """
+    most = vm.config.limits.maximum_bytes
+    hot = vm.config.growth is HOTADD and vm.ram_bytes < most
+    if not hot or vm.plug.pending_bytes:
+        return 0
+    block = vm.guest.block_bytes
+    near = desired_bytes > vm.ram_bytes - vm.offline_bytes - block
+    return max(0, min(block, most - desired_bytes)) if near else 0
+
+
+def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
+    """The size of the DIMM to plug now and what limits it; size 0 when none can be.
+
+    At least what is wanted now, in whole memory blocks, and large enough that the slots left reach maximum;
+    small enough for the guest to place its page structures and for the host to pay at full size. Not what it
+    is going to want: the next DIMM follows within 0.2 s, and Linux before 6.8 keeps the page structures of
+    no more than one block in the DIMM itself, and else looks for them in what the guest has run out of.
+    """
+    facts = vm.guest.facts
+    assert facts is not None
+    block = vm.guest.block_bytes
+    remaining = round_down(vm.config.limits.maximum_bytes - vm.ram_bytes, block)
+    slots_left = vm.config.slots - len(vm.dimms.plugged)
+    if vm.config.growth is not HOTADD or remaining <= 0:
+        return 0, "it has all of its maximum"
+    if slots_left <= 0:
+        return 0, "all its DIMM slots are used"
+    fair_size = round_up(remaining // slots_left, block)
+    size = min(remaining, max(round_up(wanted_bytes, block), fair_size))
+    bearable = bearable_dimm(vm)
+    if bearable < block:
+        return 0, "the guest has too little free memory for the page structures of another DIMM"
+    if round_down(payable_bytes, block) < block:
+        return 0, (
+            f"a DIMM of {format_size(block)} must be paid for at full size, "
+            f"and {format_size(max(0, payable_bytes))} is free"
+        )
+    return min(size, bearable, round_down(payable_bytes, block)), None
+
+
+def bearable_dimm(vm: Vm) -> int:
+    """The largest DIMM whose page structures the guest can place now, in whole memory blocks."""
+    facts = vm.guest.facts
+    assert facts is not None
+    block = vm.guest.block_bytes
+    available = available_bytes(vm)
+    taken_meanwhile = int(vm.guest.demand.slope * PLUG_SECONDS)
+    bearable = MEMMAP_SHARE * max(0, available - facts.floor_bytes - taken_meanwhile)
+    droppable = facts.free_bytes + facts.reclaimable_bytes
+    if available == facts.available_bytes and bearable < block <= MEMMAP_OF * droppable:
+        # At its floor a guest is past waiting: one block's structures fit into what its kernel keeps free, or
+        # can drop; unless it has come to have less since it said so.
+        bearable = block
+    return round_down(bearable, block)
+
+
+def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:
+    """The target under which the guest can give a DIMM up, QEMU's terms; None when it cannot.
+
+    QEMU keeps the ballooned amount, so a target higher by the DIMM leaves the guest what it has. What the
+    balloon cannot give back the guest must have free, and must not want.
+    """
+    estimate, facts = vm.guest.estimate, vm.guest.facts
+    if estimate is None or facts is None:
+        return None
+    wanted = max(goal, min(estimate.desired_bytes, vm.growth_ceiling_bytes))
+    wanted += int(vm.guest.demand.slope * UNPLUG_SECONDS)
+    # A guest at its minimum has its spare memory within that: no DIMM stays for it.
+    at_minimum = estimate.desired_bytes <= vm.config.limits.minimum_bytes
+    spare = 0 if at_minimum else UNPLUG_SPARE_BYTES
+    if vm.ram_bytes - vm.offline_bytes - dimm_bytes < wanted + spare:
+        return None
+    raised = min(vm.ram_bytes, vm.entitled_bytes + dimm_bytes)
+    short = dimm_bytes - (raised - vm.entitled_bytes)
+    return raised if short <= 0 or spare_bytes(vm) >= short else None
+
+
+def zone_for(vm: Vm, size_bytes: int) -> wire.Zone:
+    """Movable, so that it can be unplugged again, up to 3:1; beyond that the kernel needs it."""
+    facts = vm.guest.facts
+    assert facts is not None
+    kernel = max(0, facts.online_bytes - facts.movable_bytes)
+    return "movable" if facts.movable_bytes + size_bytes <= MOVABLE_RATIO * kernel else "kernel"

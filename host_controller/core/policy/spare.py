@@ -1,0 +1,113 @@
+"""What a guest can do without, by all that is known of it: the bound of every command that takes memory.
+
+Everything here is about one VM. Sizes called `…target` and `aim` are in QEMU's terms (offline DIMMs count as
+given), all others are usable memory.
+"""
+
+from typing import Final
+
+from host_controller.core.model import BalloonStats, Settings
+from host_controller.core.policy.dead_band import shrink_dead_band
+from host_controller.core.vm.demand import margin_bytes
+from host_controller.core.vm.record import Vm
+from host_controller.units import KIB, round_up
+
+HEARD_SECONDS: Final = 7.5
+ANSWER_SECONDS: Final = 1.5
+AGENTLESS_EXTRA: Final = 16
+"""1/16 of usable stays free on top where only balloon statistics speak: they come late and say less."""
+
+
+def heard_lately(vm: Vm, now: float) -> bool:
+    """The guest has spoken recently enough to take memory from it (rule: fresh-or-still).
+
+    At rest that is within one and a half heartbeats. Once a step has been sent its memory moves, so its
+    agent speaks several times a second: a guest that has fallen silent since is not shrunk further.
+    """
+    facts = vm.guest.facts
+    if facts is None or now - facts.at > HEARD_SECONDS or facts.at < vm.virtio_mem.moved_at:
+        return False
+    return facts.at >= vm.sent_at or now - max(facts.at, vm.sent_at) <= ANSWER_SECONDS
+
+
+def newer_stats(vm: Vm) -> BalloonStats | None:
+    """What the balloon's driver has said since the agent's last word; None if nothing."""
+    facts, stats = vm.guest.facts, vm.guest.stats
+    return stats if facts is not None and facts.from_agent and vm.guest.stats_at > facts.at else None
+
+
+def available_bytes(vm: Vm) -> int:
+    """What the guest has available: the less of what its agent and, since then, its balloon's driver said."""
+    assert vm.guest.facts is not None
+    available, stats = vm.guest.facts.available_bytes, newer_stats(vm)
+    return available if stats is None else min(available, stats.available_bytes)
+
+
+def spare_bytes(vm: Vm) -> int:
+    """What the guest has available beyond a margin, by whoever spoke last; negative below that."""
+    facts = vm.guest.facts
+    assert facts is not None
+    kept = margin_bytes(facts.usable_bytes)
+    spare = available_bytes(vm) - kept
+    if not facts.from_agent:
+        spare -= facts.usable_bytes // AGENTLESS_EXTRA
+        if vm.guest.kernel_bytes is None and (vm.dimms.plugged or vm.virtio_mem.current_bytes):
+            # How much of it is offline is a guess, by up to a block: only what its kernel shows is sure.
+            spare = min(spare, facts.total_bytes - vm.config.limits.minimum_bytes)
+        return spare
+    if (stats := newer_stats(vm)) is not None:
+        used = stats.total_bytes - stats.available_bytes
+        spare = min(spare, facts.total_bytes - used - kept)
+    return spare
+
+
+def seen_bytes(vm: Vm) -> int:
+    """What the host sees a guest hold that says less, QEMU's terms; 0 where the two are near each other."""
+    seen = vm.evidence.resident_bytes - vm.virtio_mem.may_hold_bytes
+    return seen if seen > vm.balloon.actual_bytes + vm.resident_tolerance_bytes() else 0
+
+
+def runs_short(vm: Vm) -> bool:
+    """Whether a guest that memory is leaving has come to need it.
+
+    What is available tells, and not the estimate: the kernel sets the free pages of a block that it takes
+    offline aside at once, which looks like demand, and like sudden growth.
+    """
+    facts = vm.guest.facts
+    if facts is None:
+        return False
+    return available_bytes(vm) < facts.floor_bytes + margin_bytes(facts.usable_bytes)
+
+
+def lowest_target(vm: Vm, settings: Settings) -> int:
+    """The lowest balloon target that one command may name now (rule: small-steps), QEMU's terms.
+
+    Not further below where the guest is than what it has to spare, nor than its
+    balloon inflates in a second: a controller that dies leaves no guest shrinking far.
+    """
+    facts = vm.guest.facts
+    assert facts is not None
+    rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
+    if not facts.from_agent:
+        rate //= 2
+    # Where it is, its balloon says, and its kernel: of two moments, so the larger one is sure.
+    by_kernel = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
+    present = vm.present_bytes
+    return max(max(by_kernel, present) - max(0, spare_bytes(vm)), present - rate)
+
+
+def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | None:
+    """The next target of a shrinking balloon; None while the last one is still being followed.
+
+    The next step is named before the last one ends, so that the driver never stops in between.
+    """
+    if not heard_lately(vm, now) or (vm.config.virtio_mem_bytes and not vm.virtio_mem.steady(now)):
+        return None  # which of the two gave or took what it has now, only time shows
+    rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
+    target = round_up(max(aim, lowest_target(vm, settings)), 4 * KIB)
+    entitled = vm.entitled_bytes
+    ahead = vm.present_bytes - entitled
+    worthwhile = min(entitled - aim, shrink_dead_band(entitled), rate // 4)
+    if entitled - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
+        return None
+    return target

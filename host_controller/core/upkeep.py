@@ -1,0 +1,92 @@
+"""One VM brought up to date: phase, operation, progress of its balloon, what it needs, what it costs."""
+
+from host_controller.core.accounts import Account, Accounts
+from host_controller.core.books import charge as books
+from host_controller.core.commands import Command
+from host_controller.core.operations import Operation, Plug
+from host_controller.core.operations.resize import Resize
+from host_controller.core.operations.stages import Outcome
+from host_controller.core.policy import dimm_plan, plan
+from host_controller.core.state import State
+from host_controller.core.vm import lifecycle
+from host_controller.core.vm.check_progress import check_progress
+from host_controller.core.vm.record import CONTRADICTED, LIVE, Vm
+
+
+def refresh(vm: Vm, state: State, accounts: Accounts, scarce: bool, now: float) -> list[Command]:
+    """All of it; returns what its operation commands. scarce: somebody waits for memory."""
+    before = vm.phase
+    vm.virtio_mem.catch_up(now)
+    lifecycle.advance(vm, state.settings, now)
+    if vm.phase is not before:
+        _tell_phase(vm, state, now)
+    commands: list[Command] = []
+    if vm.config.uuid in state.operations:
+        commands = _advance_operation(vm, state, now)
+    if vm.config.uuid not in state.operations:
+        found = check_progress(vm, needed=scarce, now=now)
+        if found is not None:
+            state.notice(now, "balloon", vm, found.describe(vm.name))
+    vm.guest.work_out(vm.config.limits, now)
+    weigh(vm, state, accounts, now)
+    return commands
+
+
+def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> None:
+    """Work out what the VM costs and what it asks for."""
+    settings = state.settings
+    guest_charge = books.guest_charge(vm)
+    overhead = books.overhead(vm, settings)
+    charge = fixed = guest_charge + books.outside_balloon(vm) + overhead
+    granted = vm.assigned_bytes
+    claims, next_dimm = None, 0
+    if plan.immovable(vm, settings, now) is None and now >= vm.progress.stuck_until:
+        claims = plan.claims(vm, granted, settings, now)
+        fixed = books.fixed(vm) + overhead
+        next_dimm = dimm_plan.next_dimm_slack(vm, claims.desired)
+    uuid = vm.config.uuid
+    accounts.charge(uuid, charge)
+    accounts.enter(uuid, Account(guest_charge, fixed, plan.growth_bytes(vm), next_dimm, granted, claims))
+
+
+def conclude(vm: Vm, operation: Operation, state: State, now: float) -> None:
+    """Remember how an operation ended: success makes the VM trusted with the next one at once."""
+    del state.operations[vm.config.uuid]
+    failed = operation.outcome is Outcome.FAILED
+    if failed:
+        vm.guest.forget_zone()  # whoever was to bring new memory online may have lost it
+    if operation.note:
+        state.notice(now, "operation", vm, f"{vm.name}: {operation.note}")
+    if isinstance(operation, Resize):
+        vm.virtio_mem.release()
+    else:
+        vm.balloon.say_again()
+    grew = isinstance(operation, Plug) or (isinstance(operation, Resize) and operation.grows)
+    if grew:
+        vm.plug.settle()
+    rest = vm.plug_rest if grew else vm.unplug_rest
+    if failed:
+        rest.failed(state.settings.rest_seconds, now)
+    else:
+        rest.succeeded()
+
+
+def _advance_operation(vm: Vm, state: State, now: float) -> list[Command]:
+    operation = state.operations[vm.config.uuid]
+    commands: list[Command] = []
+    if operation.outcome is Outcome.UNDER_WAY:
+        if vm.pauses.hands_off:
+            operation.hold(now)
+        elif not operation.about_to_grow:
+            commands = operation.advance(vm, now, vm.has_agent(now, state.settings.stale_seconds))
+    if operation.outcome is not Outcome.UNDER_WAY:
+        conclude(vm, operation, state, now)
+    return commands
+
+
+def _tell_phase(vm: Vm, state: State, now: float) -> None:
+    found = vm.evidence.contradiction
+    because = f": {found}" if vm.phase is CONTRADICTED and found else ""
+    state.notice(now, "phase", vm, f"{vm.name} is {vm.phase}{because}")
+    if vm.phase is not LIVE:
+        state.last_cause = f"{vm.name} is {vm.phase}"

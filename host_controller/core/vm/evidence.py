@@ -1,0 +1,70 @@
+"""What the host's own kernel says of a VM, and whether the guest's claims agree with it."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from host_controller.units import MIB
+
+REFILL_BYTES: Final = 16 * MIB
+REFILL_SECONDS: Final = 10.0
+"""The host's khugepaged makes whole huge pages of those that a balloon has punched holes into, and fills them
+with memory: by default it scans so much at once, so often."""
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Sizes are bytes."""
+
+    resident_bytes: int = 0
+    resident_at: float = -math.inf
+    huge_bytes: int = 0
+    """The part of resident_bytes in huge pages of the host."""
+    overhead_bytes: int = 0
+    """High-water mark of what QEMU takes for itself."""
+    refilled_bytes: int = 0
+    """What the host itself had filled in by `borne_out_at`, the tolerance aside."""
+    borne_out_at: float = -math.inf
+    """When resident memory last agreed with the claim, `refilled_bytes` aside."""
+    contradiction: str | None = None
+    contradicted_at: float = -math.inf
+    agreed_at: float = -math.inf
+
+    def count(self, guest_bytes: int, overhead_bytes: int, huge_bytes: int, now: float) -> None:
+        """Take in the host's count of the VM's resident memory."""
+        self.resident_bytes, self.resident_at, self.huge_bytes = guest_bytes, now, huge_bytes
+        self.overhead_bytes = max(self.overhead_bytes, overhead_bytes)
+
+    def overhead_of(self, before: "Evidence") -> None:
+        """The same QEMU, seen again."""
+        self.overhead_bytes = before.overhead_bytes
+
+    def agrees(self) -> None:
+        """Resident memory is not above the claim, and the host has filled nothing in."""
+        self.borne_out_at = self.resident_at
+
+    def bears_out(self, excess_bytes: int, tolerance_bytes: int, hole_bytes: int) -> bool:
+        """Whether resident memory may lie so far above the claim: what the host filled in by itself is
+        charged, and no lie of the guest's.
+
+        A guest that grows for a while hides it. It is still there, as long as there are holes and huge pages
+        to hold it, and shows again when the guest shrinks.
+        """
+        seconds = self.resident_at - self.borne_out_at
+        filled = self.refilled_bytes + REFILL_BYTES * (1.0 + seconds / REFILL_SECONDS)
+        if excess_bytes > tolerance_bytes + min(self.huge_bytes, filled):
+            return False
+        beyond = max(0, excess_bytes - tolerance_bytes)
+        kept = min(self.refilled_bytes, self.huge_bytes, hole_bytes)
+        if seconds >= REFILL_SECONDS or beyond <= kept:
+            self.refilled_bytes, self.borne_out_at = max(beyond, kept), self.resident_at
+        return True
+
+    def find(self, contradiction: str | None, now: float) -> None:
+        """What the comparison of all claims has found; None where they agree."""
+        if contradiction is None:
+            if self.contradiction is not None:
+                self.agreed_at = now
+            self.contradiction = None
+        elif self.contradiction is None:
+            self.contradiction, self.contradicted_at = contradiction, now

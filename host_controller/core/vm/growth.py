@@ -1,0 +1,71 @@
+"""What is paid for and on its way to a VM, and when growth or unplug that failed may be tried again."""
+
+import math
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+LATE_PLUG_SECONDS: Final = 10.0
+"""For so long a QEMU that answers may still be plugging a DIMM."""
+LONGEST_REST: Final = 3600.0
+"""The rest after a failure doubles each time, up to this."""
+
+
+@dataclass(slots=True)
+class Rest:
+    """One kind of operation on one VM rests after it failed; success ends that at once."""
+
+    until: float = -math.inf
+    failures: int = 0
+
+    def failed(self, rest_seconds: float, now: float) -> None:
+        """Once more; `rest_seconds` is the first rest."""
+        self.failures += 1
+        self.until = now + min(LONGEST_REST, rest_seconds * 2.0 ** (self.failures - 1))
+
+    def succeeded(self) -> None:
+        """Or nobody is to blame. A rest that has begun goes on."""
+        self.failures = 0
+
+    def hold(self, until: float) -> None:
+        """Not before that, for another reason."""
+        self.until = until
+
+
+@dataclass(slots=True)
+class PaidPlug:
+    """A DIMM on its way counts whole before it is asked for."""
+
+    pending_bytes: int = 0
+    awaited_until: float = math.inf
+    """Finite: a controller before us asked for that DIMM; it may come until QEMU answers after this."""
+
+    def pay(self, size_bytes: int) -> None:
+        """From now on it is charged."""
+        self.pending_bytes = size_bytes
+
+    def settle(self) -> None:
+        """It is there and counts as RAM, or it will not come."""
+        self.pending_bytes = 0
+
+    def inherit(self, size_bytes: int, now: float) -> None:
+        """Somebody before us asked for it: it is paid for until it comes or QEMU, which may hang, goes on
+        without it.
+        """
+        self.pending_bytes, self.awaited_until = size_bytes, now + LATE_PLUG_SECONDS
+
+    @property
+    def awaited(self) -> bool:
+        """Somebody before us asked for it."""
+        return self.awaited_until < math.inf
+
+    def arrived(self) -> None:
+        """The inherited one is there, or will not come any more."""
+        self.pending_bytes, self.awaited_until = 0, math.inf
+
+
+class InheritedPlug(NamedTuple):
+    """A DIMM that was asked for: QEMU plugs it, whatever becomes of who asked."""
+
+    size_bytes: int
+    dimms: int
+    """How many the VM had before."""

@@ -1,0 +1,119 @@
+"""What a guest has said, by its agent or by its balloon's statistics, and what follows for what it needs."""
+
+import math
+from dataclasses import dataclass, field
+
+from agent import wire
+from host_controller.core.model import MEMORY_BLOCK_BYTES, BalloonStats, GuestFacts, Limits
+from host_controller.core.vm.demand import Demand, Estimate
+from host_controller.core.vm.guest_facts import is_block_size
+
+
+@dataclass(slots=True)
+class Guest:
+    """Validated words of one guest. Sizes are bytes."""
+
+    facts: GuestFacts | None = None
+    actual_when_heard_bytes: int = 0
+    """What was known of its balloon when its own kernel last spoke."""
+    reported_at: float = -math.inf
+    """When the agent last reported."""
+    stats: BalloonStats | None = None
+    stats_at: float = -math.inf
+    """When the balloon's driver last answered."""
+    demand: Demand = field(default_factory=Demand)
+    estimate: Estimate | None = None
+    kernel_bytes: int | None = None
+    """What its kernel keeps: the least of `actual` that its driver was seen not to count, without DIMMs."""
+    boot_id: str | None = None
+    """Of the kernel whose agent spoke last."""
+    agent_version: str | None = None
+    zone: wire.Zone | None = None
+    """Where new memory goes, as its agent has confirmed since it started."""
+    block_bytes: int = MEMORY_BLOCK_BYTES
+    channel_error: str | None = None
+    """Why the host cannot open the agent's port: no fault of the guest's."""
+    psi: bool | None = None
+    noise: dict[str, int] = field(default_factory=dict)
+    """What was not believed or no message, counted by kind."""
+
+    # --- what it is heard to say ---
+
+    def heard(self, facts: GuestFacts, actual_bytes: int) -> None:
+        """Take in the guest's own view; `actual_bytes` is what its balloon claims by then."""
+        self.facts, self.actual_when_heard_bytes = facts, actual_bytes
+        self.demand.observe(facts)
+        if facts.from_agent:
+            self.reported_at = facts.at
+
+    def answered_stats(self, stats: BalloonStats, now: float) -> bool:
+        """Take in the driver's statistics; returns whether it has answered since the last ones."""
+        answered = self.stats is not None and stats.updated != self.stats.updated
+        if answered:
+            self.stats_at = now
+        return answered
+
+    def keep_stats(self, stats: BalloonStats) -> None:
+        """These are the newest, also where the driver has not answered since."""
+        self.stats = stats
+
+    def keeps_for_its_kernel(self, size_bytes: int) -> None:
+        """Seen at rest: so much of its memory its kernel does not count."""
+        self.kernel_bytes = size_bytes if self.kernel_bytes is None else min(size_bytes, self.kernel_bytes)
+
+    def greeted(self, untrusted: wire.Hello) -> None:
+        """Its agent has introduced itself."""
+        self.agent_version = untrusted.agent_version
+        if not untrusted.welcomed:
+            self.zone = None  # it has just started
+        if is_block_size(untrusted.block_bytes):
+            self.block_bytes = untrusted.block_bytes
+        elif untrusted.block_bytes:  # 0: it has no memory hotplug
+            self.count("block-size")
+        self.psi = untrusted.psi
+
+    def channel_is(self, error: str | None) -> None:
+        """The agent's port cannot be opened on this host, or is open."""
+        self.channel_error = error
+
+    def agent_left(self) -> None:
+        """Nobody needs to wait for its silence: statistics stand in from now on."""
+        self.reported_at = -math.inf
+        self.zone = None
+
+    def confirm_zone(self, zone: wire.Zone) -> None:
+        """Its agent keeps to this zone until it starts anew."""
+        self.zone = zone
+
+    def forget_zone(self) -> None:
+        """Nobody knows to which zone its agent keeps."""
+        self.zone = None
+
+    def count(self, kind: str, times: int = 1) -> None:
+        """Something that is not believed, or is no message."""
+        self.noise[kind] = self.noise.get(kind, 0) + times
+
+    def noise_of(self, before: "Guest") -> None:
+        """The same guest, seen again: the counts go on."""
+        self.noise = before.noise
+
+    # --- its kernel ---
+
+    def booted(self, boot_id: str) -> None:
+        """The kernel whose agent speaks."""
+        self.boot_id = boot_id
+
+    def counts_anew(self) -> None:
+        """Another kernel: what the last one's demand was says nothing about it."""
+        self.demand = Demand()
+
+    def forget(self) -> None:
+        """Its kernel starts again: nothing that the last one said holds."""
+        self.facts = self.boot_id = self.zone = None
+        self.estimate = None
+        self.stats = None
+        self.demand = Demand()
+
+    def work_out(self, limits: Limits, now: float) -> None:
+        """What it needs now; nothing is known before its first word."""
+        self.estimate = self.demand.estimate(limits, now) if self.facts is not None else None
