@@ -98,7 +98,7 @@ class HostSection(msgspec.Struct, frozen=True):
     """What of the host's memory VMs may have."""
 
     capacity: VmSize | None = None
-    """All that VMs may cost, instead of the host's memory less the reserve and less what QEMUs of others hold."""
+    """All that VMs may cost, instead of the host's memory less the reserve and less other QEMUs."""
     reserve: Size | None = None
     """Kept for the host itself; by default what its other processes use, and a spare by its size."""
     keep_ready: Size | None = None

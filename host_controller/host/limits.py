@@ -6,8 +6,11 @@ limit is that VM's alone. Inside a container the mount's root is a group with a 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final
+
+from host_controller.host import proc
 
 MACHINE_SLICE: Final = PurePosixPath("/machine.slice")
 """libvirt's default: what starts next will be in it."""
@@ -57,15 +60,13 @@ def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int =
     """What the tightest limit above the VMs leaves them; None where nothing limits them below `most_bytes`.
 
     qemus: of each QEMU process of our libvirt what it holds, bytes. A limit is shared with whatever else is in
-    its group, so what that holds is taken off; what VMs hold outside of the group does not count against it.
+    its group, so what that holds is taken off; what VMs hold outside of the group does not count in it.
     """
     inside: dict[tuple[PurePosixPath, bool], int] = {}
+    processes = root / "proc"
     for pid, held in qemus.items():
-        found = group_of(_text(root / "proc" / str(pid) / "cgroup"))
-        if found is None:
-            continue
-        for one in above(found[0]):
-            inside[one, found[1]] = inside.get((one, found[1]), 0) + held
+        for one in _groups(proc.cgroup(pid, processes)):
+            inside[one] = inside.get(one, 0) + held
     old = (root / _V1 / "memory.limit_in_bytes").exists()
     for one in (MACHINE_SLICE, PurePosixPath("/")):
         inside.setdefault((one, old), 0)
@@ -76,6 +77,13 @@ def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int =
         if (limit := _limit(root, group, is_old, held, total - held, most_bytes)) is not None
     ]
     return min(limits, key=lambda one: one.left_bytes, default=None)
+
+
+@lru_cache(maxsize=4096)
+def _groups(cgroup: str) -> tuple[tuple[PurePosixPath, bool], ...]:
+    """The groups above a VM by its /proc/PID/cgroup, each with whether it is cgroup v1."""
+    found = group_of(cgroup)
+    return () if found is None else tuple((one, found[1]) for one in above(found[0]))
 
 
 def _limit(

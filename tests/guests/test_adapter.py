@@ -285,7 +285,8 @@ async def test_six_stopped_qemus_do_not_hold_up_a_healthy_vm(session: Session) -
             assert not answered & set(tickets), "it had to wait for those that hang"
             for ticket in tickets:
                 late = await watch.until(CommandDone, _ticket(ticket))
-                assert late.timed_out
+                # Where a sample hung first, it was not even sent.
+                assert late.timed_out or "does not answer" in (late.error or "")
             refused = await watch.do(SetTarget, vms["s0"], 120 * MIB)
             assert refused.error is not None
             assert not refused.timed_out, "it is certain that this one was not sent"
