@@ -59,22 +59,22 @@ def above(group: PurePosixPath) -> list[PurePosixPath]:
 def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int = 1 << 62) -> Limit | None:
     """What the tightest limit above the VMs leaves them; None where nothing limits them below `most_bytes`.
 
-    qemus: of each QEMU process of our libvirt what it holds, bytes. A limit is shared with whatever else is in
-    its group, so what that holds is taken off; what VMs hold outside of the group does not count in it.
+    qemus: of each QEMU process of our libvirt what it holds, bytes. A limit is shared with what else is in its
+    group, so what that holds is taken off; what VMs hold outside of the group does not count in it.
     """
     inside: dict[tuple[PurePosixPath, bool], int] = {}
     processes = root / "proc"
     for pid, held in qemus.items():
-        for one in _groups(proc.cgroup(pid, processes)):
-            inside[one] = inside.get(one, 0) + held
+        for group in _groups(proc.cgroup(pid, processes)):
+            inside[group] = inside.get(group, 0) + held
     old = (root / _V1 / "memory.limit_in_bytes").exists()
     for one in (MACHINE_SLICE, PurePosixPath("/")):
         inside.setdefault((one, old), 0)
     total = sum(qemus.values())
     limits = [
         limit
-        for (group, is_old), held in inside.items()
-        if (limit := _limit(root, group, is_old, held, total - held, most_bytes)) is not None
+        for (path, is_old), held in inside.items()
+        if (limit := _limit(root, path, is_old, held, total - held, most_bytes)) is not None
     ]
     return min(limits, key=lambda one: one.left_bytes, default=None)
 
