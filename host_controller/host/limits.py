@@ -59,8 +59,8 @@ def above(group: PurePosixPath) -> list[PurePosixPath]:
 def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int = 1 << 62) -> Limit | None:
     """What the tightest limit above the VMs leaves them; None where nothing limits them below `most_bytes`.
 
-    qemus: of each QEMU process of our libvirt what it holds, bytes. A limit is shared with what else is in its
-    group, so what that holds is taken off; what VMs hold outside of the group does not count in it.
+    qemus: of each QEMU process of our libvirt what it holds, bytes. A limit is shared with what else is in
+    its group, so what that holds is taken off; what VMs hold outside of the group does not count in it.
     """
     inside: dict[tuple[PurePosixPath, bool], int] = {}
     processes = root / "proc"
