@@ -7,7 +7,7 @@ It reads no clock, file, log or hypervisor, so the same events give the same com
 the simulator, and when a recorded history is played again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from host_controller.core import intake
 from host_controller.core.books.ledger import Ledger
@@ -22,7 +22,7 @@ from host_controller.core.pacing import pace
 from host_controller.core.policy.balance import Claims
 from host_controller.core.policy.plan import HOLD, Decision
 from host_controller.core.state import Notice, State
-from host_controller.core.upkeep import conclude, refresh, weigh
+from host_controller.core.upkeep import charge_whole, conclude, refresh, weigh
 from host_controller.core.vm.record import Vm
 from host_controller.units import format_size
 
@@ -131,10 +131,9 @@ class Engine:
         commands: list[Command] = []
         for vm in dirty:
             sent = state.apart(vm, now, refresh, state, accounts, scarce, now)
-            if sent is None:
-                weigh(vm, state, accounts, now)
-            else:
-                commands += sent
+            if sent is None and state.apart(vm, now, weigh, state, accounts, now) is None:
+                charge_whole(vm, state, accounts)
+            commands += sent or ()
         return commands
 
     def _go_on_growing(self, vms: list[Vm], now: float) -> list[Command]:
@@ -185,7 +184,7 @@ class Engine:
             return []
         sent: list[Command] = []
         for vm, standstill, commands in advance_all(
-            state.standstills, state.vms, self.headroom_bytes, state.ticket, now
+            state.standstills, state.vms, self.headroom_bytes, state.ticket, now, self._worked_out(now)
         ):
             sent += commands
             for text in standstill.notices:
@@ -197,9 +196,15 @@ class Engine:
             del state.standstills[uuid]
         return sent
 
+    def _worked_out(self, now: float) -> Callable[[Vm, Callable[[Vm], int]], int | None]:
+        """How to work out a figure of one VM."""
+        return lambda vm, figure: self.state.apart(vm, now, figure)
+
     def _keep_books(self, now: float) -> None:
         self._budget.look_again(self.ledger)
-        covered = self.headroom_bytes + still_bytes(self.state.standstills, self.state.vms)
+        covered = self.headroom_bytes + still_bytes(
+            self.state.standstills, self.state.vms, self._worked_out(now)
+        )
         self.uncovered_bytes = max(0, -covered)
         overdraft = self.ledger.record(covered, self.state.last_cause, now)
         unseen_seconds, self.state.unseen_seconds = self.state.unseen_seconds, 0.0

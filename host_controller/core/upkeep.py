@@ -32,8 +32,8 @@ def refresh(vm: Vm, state: State, accounts: Accounts, scarce: bool, now: float) 
     return commands
 
 
-def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> None:
-    """Work out what the VM costs and what it asks for."""
+def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> int:
+    """Work out what the VM costs and what it asks for. Returns what it costs, bytes."""
     settings = state.settings
     guest_charge = books.guest_charge(vm)
     overhead = books.overhead(vm, settings)
@@ -47,6 +47,16 @@ def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> None:
     uuid = vm.config.uuid
     accounts.charge(uuid, charge)
     accounts.enter(uuid, Account(guest_charge, fixed, plan.growth_bytes(vm), next_dimm, granted, claims))
+    return charge
+
+
+def charge_whole(vm: Vm, state: State, accounts: Accounts) -> None:
+    """Not even its cost can be worked out: it is charged with all that it could ever be given."""
+    uuid, config = vm.config.uuid, vm.config
+    most = max(config.limits.maximum_bytes, config.boot_ram_bytes)
+    charge = max(most + state.settings.overhead_floor_bytes, accounts.charges.get(uuid, 0))
+    accounts.charge(uuid, charge)
+    accounts.enter(uuid, Account(charge, charge, 0, 0, most, None))
 
 
 def conclude(vm: Vm, operation: Operation, state: State, now: float) -> None:

@@ -21,6 +21,9 @@ from host_controller.core.model import RunState
 from host_controller.core.vm.record import Vm
 from host_controller.units import format_size
 
+Apart = Callable[[Vm, Callable[[Vm], int]], int | None]
+"""Works out something of one VM, and gives None where that fails: an error about one VM harms no other."""
+
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to let a VM run."""
 VCPU_NOISE_SECONDS: Final = 0.1
@@ -120,9 +123,9 @@ class Standstill:
         elif not event.timed_out:
             self._hear(Heard.REFUSED)
 
-    def advance(self, vm: Vm, free_bytes: int, ticket: Callable[[], int], now: float) -> list[Command]:
-        """The next command for it. `free_bytes`: what would be free if nobody who stands still ran."""
-        self.missing_bytes = max(0, books.unrealised(vm) - max(0, free_bytes))
+    def advance(self, vm: Vm, missing_bytes: int, ticket: Callable[[], int], now: float) -> list[Command]:
+        """The next command for it. `missing_bytes`: of what it may take, what is not free."""
+        self.missing_bytes = missing_bytes
         seen = self._look(vm, now)
         if seen is None:
             return []
@@ -176,10 +179,12 @@ def left_behind(standstills: Mapping[str, Standstill]) -> dict[str, Standstill]:
     }
 
 
-def still_bytes(standstills: Mapping[str, Standstill], vms: Mapping[str, Vm]) -> int:
+def still_bytes(standstills: Mapping[str, Standstill], vms: Mapping[str, Vm], apart: Apart) -> int:
     """What VMs that stand still are charged with and cannot take before they are let run."""
-    found = [(one, vms[uuid]) for uuid, one in standstills.items()]
-    return sum(books.unrealised(vm) for one, vm in found if one.holds_nothing_more(vm))
+    still = [
+        vms[uuid] for uuid, standstill in standstills.items() if standstill.holds_nothing_more(vms[uuid])
+    ]
+    return sum(apart(vm, books.unrealised) or 0 for vm in still)
 
 
 def advance_all(
@@ -188,13 +193,19 @@ def advance_all(
     headroom_bytes: int,
     ticket: Callable[[], int],
     now: float,
+    apart: Apart,
 ) -> Iterable[tuple[Vm, Standstill, list[Command]]]:
-    """Everybody's next command, in the order of their resets: whoever fits in what is free goes first."""
-    free = headroom_bytes + sum(books.unrealised(vms[uuid]) for uuid in standstills)
-    for uuid, one in standstills.items():
+    """Everybody's next command, in the order of their resets: whoever fits in what is free goes first.
+
+    Of whom nobody can say what it may take nothing is missing: it is let run, and charged all of its RAM.
+    """
+    may_take = {uuid: apart(vms[uuid], books.unrealised) or 0 for uuid in standstills}
+    free = headroom_bytes + sum(may_take.values())
+    for uuid, standstill in standstills.items():
         vm = vms[uuid]
-        commands = one.advance(vm, free, ticket, now)
-        vm.pauses.stand_still(one.stage not in (Stage.DUE, Stage.OVER))
-        if one.stage in (Stage.OVER, Stage.STARTING):
-            free -= books.unrealised(vm)
-        yield vm, one, commands
+        missing = max(0, may_take[uuid] - max(0, free))
+        commands = standstill.advance(vm, missing, ticket, now)
+        vm.pauses.stand_still(standstill.stage not in (Stage.DUE, Stage.OVER))
+        if standstill.stage in (Stage.OVER, Stage.STARTING):
+            free -= may_take[uuid]
+        yield vm, standstill, commands
