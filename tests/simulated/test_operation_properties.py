@@ -66,14 +66,13 @@ class Life:
         match command:
             case SendToGuest(_, message):
                 self.said.append(message)
-            case SetTarget(_, ticket, _):
-                self.asked[ticket] = command
-            case AttachDimm(_, ticket, _) | DetachDimm(_, ticket, _) | ResizeVirtioMem(_, ticket, _):
-                waiting = [
-                    one
-                    for one in (*self.asked.values(), *self.limbo.values())
-                    if not isinstance(one, SetTarget)
-                ]
+            case (
+                SetTarget(_, ticket, _)
+                | AttachDimm(_, ticket, _)
+                | DetachDimm(_, ticket, _)
+                | ResizeVirtioMem(_, ticket, _)
+            ):
+                waiting = [*self.asked.values(), *self.limbo.values()]
                 assert not waiting, f"{command} while {waiting} is not answered"
                 self.asked[ticket] = command
                 if isinstance(command, AttachDimm):

@@ -169,7 +169,21 @@ def test_what_the_balloon_holds_is_given_back_before_the_device_shrinks() -> Non
     assert isinstance(command, SetTarget)
     assert operation.advance(vm, 1.1, agent=True) == []
     vm.balloon.read(512 * MIB, 1.1)
+    assert operation.advance(vm, 1.15, agent=True) == [], "an older target may still be in force"
+    vm.balloon.answered(command.ticket, None, 1.2)
     assert asked_for(operation.advance(vm, 1.2, agent=True)).requested_bytes == 128 * MIB
+
+
+def test_virtio_mem_stays_where_nobody_knows_whether_the_balloon_may_give_its_memory_back() -> None:
+    vm = made(256, balloon_mib=384)
+    operation = resize(128, raise_to_bytes=512 * MIB)
+    command = only(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(command, SetTarget)
+    vm.balloon.read(512 * MIB, 1.1)
+    vm.balloon.answered(command.ticket, "no answer in time", 3.0)
+    assert operation.advance(vm, 3.1, agent=True) == []
+    assert operation.outcome is Outcome.FAILED
+    assert operation.note == "the balloon's target was not confirmed"
 
 
 def test_after_a_command_that_failed_nobody_knows_what_is_asked_for_so_the_larger_size_is_charged() -> None:

@@ -55,6 +55,8 @@ class Steps(ABC):
     """Where new memory goes; None when memory leaves."""
     alias: str = ""
     """The DIMM that is to leave."""
+    raise_to_bytes: int | None = None
+    """The balloon's target under which the guest can do without what leaves, in QEMU's terms; None: now."""
     stage: Stage = Stage.NEW
     outcome: Outcome = Outcome.UNDER_WAY
     note: str = ""
@@ -193,7 +195,22 @@ class Steps(ABC):
     def _is_late(self, now: float) -> bool:
         return self._deadline is not None and now > self._deadline
 
-    # --- what growing operations share ---
+    # --- what all that takes memory away shares ---
+
+    def _raise(self, vm: Vm, now: float) -> list[Command]:
+        """Have the balloon give the guest what it is about to lose elsewhere."""
+        assert self.raise_to_bytes is not None
+        return [vm.send_target(self.tickets(), self.raise_to_bytes, now)]
+
+    def _raised(self, vm: Vm) -> Heard | None:
+        """Whether it has. Before the hypervisor has answered an older target may still be in force."""
+        assert self.raise_to_bytes is not None
+        if vm.balloon.resend:
+            return Heard.UNCONFIRMED
+        waits = vm.balloon.sent or vm.balloon.actual_bytes < self.raise_to_bytes
+        return None if waits else Heard.READY
+
+    # --- what all that grows shares ---
 
     def _may_grow_unasked(self, vm: Vm, agent: bool) -> bool:
         """No agent could be asked, or it keeps to the zone that it has confirmed since it started.

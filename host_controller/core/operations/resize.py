@@ -51,6 +51,7 @@ class Resize(Steps):
         (Stage.NAMED, Heard.CROWDED): _NO_ROOM,
         (Stage.DEFLATING, Heard.READY): go(Stage.ASKING),
         (Stage.DEFLATING, Heard.NEEDED): dropped("the guest needs its virtio-mem after all"),
+        (Stage.DEFLATING, Heard.UNCONFIRMED): failed("the balloon's target was not confirmed"),
         (Stage.DEFLATING, Heard.LATE): failed("the balloon did not make room for virtio-mem to shrink"),
         (Stage.ASKING, Heard.CARRIED_OUT): go(Stage.FOLLOWING),
         (Stage.ASKING, Heard.REFUSED): _REFUSED,
@@ -80,8 +81,6 @@ class Resize(Steps):
 
     size_bytes: int = 0
     """Of the device, when all goes well."""
-    raise_to_bytes: int | None = None
-    """The balloon's target under which the guest can do without what leaves, in QEMU's terms."""
     _from_bytes: int = 0
     _total_before: int = 0
     _seen_bytes: int = -1
@@ -102,9 +101,9 @@ class Resize(Steps):
                 return self._begin(vm, agent)
             case Stage.NAMED:
                 return self._room(vm)
-            case Stage.DEFLATING if vm.balloon.actual_bytes >= (self.raise_to_bytes or 0):
-                spared = heard_lately(vm, now) and spare_bytes(vm) >= self._from_bytes - self.size_bytes
-                return Heard.READY if spared else Heard.NEEDED
+            case Stage.DEFLATING:
+                found = self._raised(vm)
+                return Heard.NEEDED if found is Heard.READY and not self._spared(vm, now) else found
             case Stage.FOLLOWING | Stage.COMING_ONLINE:
                 return self._progress(vm, now)
         return None
@@ -114,8 +113,7 @@ class Resize(Steps):
             case Stage.NAMING:
                 return self._name_zone(vm)
             case Stage.DEFLATING:
-                assert self.raise_to_bytes is not None
-                return [vm.send_target(self.tickets(), self.raise_to_bytes, now)]
+                return self._raise(vm, now)
             case Stage.ASKING:
                 return self._ask(vm, now)
             case Stage.FOLLOWING:
@@ -134,6 +132,10 @@ class Resize(Steps):
 
     def _room(self, vm: Vm) -> Heard:
         return Heard.CROWDED if self.grows and self._bearable(vm) <= self._from_bytes else Heard.READY
+
+    def _spared(self, vm: Vm, now: float) -> bool:
+        """The guest can do without what leaves."""
+        return heard_lately(vm, now) and spare_bytes(vm) >= self._from_bytes - self.size_bytes
 
     def _bearable(self, vm: Vm) -> int:
         """The guest may have less free than when the size was planned."""

@@ -97,8 +97,6 @@ class Unplug(Steps):
         Stage.ABANDONED_LATE: LATE_LIMIT,
     }
 
-    raise_to_bytes: int | None = None
-    """In QEMU's terms; None for a DIMM that is offline already."""
     _undo: wire.Online | None = None
 
     def describe(self) -> str:
@@ -115,7 +113,9 @@ class Unplug(Steps):
             case Stage.NEW:
                 return Heard.READY if self.raise_to_bytes is None else Heard.CRAMPED
             case Stage.DEFLATING:
-                return self._room(vm, agent and dimm.base_bytes is not None)
+                found = self._raised(vm)
+                unaided = not agent or dimm.base_bytes is None
+                return Heard.UNAIDED if found is Heard.READY and unaided else found
             case Stage.OFFLINING if runs_short(vm):
                 return Heard.NEEDED
             case Stage.OFFLINED | Stage.TURNING_BACK:
@@ -127,8 +127,7 @@ class Unplug(Steps):
     def _enter(self, vm: Vm, now: float) -> list[Command]:
         match self.stage:
             case Stage.DEFLATING:
-                assert self.raise_to_bytes is not None
-                return [vm.send_target(self.tickets(), self.raise_to_bytes, now)]
+                return self._raise(vm, now)
             case Stage.OFFLINING:
                 return self._offline(vm)
             case Stage.DETACHING | Stage.DETACHING_AGAIN:
@@ -144,15 +143,6 @@ class Unplug(Steps):
 
     def _dimm(self, vm: Vm) -> Dimm | None:
         return next((dimm for dimm in vm.dimms.plugged if dimm.alias == self.alias), None)
-
-    def _room(self, vm: Vm, can_be_offlined: bool) -> Heard | None:
-        """Whether the balloon has given the guest what it is about to lose."""
-        assert self.raise_to_bytes is not None
-        if vm.balloon.resend:
-            return Heard.UNCONFIRMED
-        if vm.balloon.actual_bytes < self.raise_to_bytes or vm.balloon.sent:
-            return None
-        return Heard.READY if can_be_offlined else Heard.UNAIDED
 
     def _offline(self, vm: Vm) -> list[Command]:
         dimm = self._dimm(vm)
