@@ -100,7 +100,7 @@ def test_growth_without_hot_add_is_charged_with_maximum_until_the_driver_is_aliv
 def test_a_host_that_runs_short_takes_back_what_nobody_needs_and_lets_nobody_grow(
     rig: Rig, one: Guest, meminfo: Meminfo
 ) -> None:
-    reserve = rig.controller.status()["host"]["reserve_bytes"]
+    spare = rig.controller.status()["host"]["spare_bytes"]
     one.workload.allocate(300, rate=60)
     one.workload.wait_event("done", "memory", 60)
     one.workload.free()
@@ -108,7 +108,7 @@ def test_a_host_that_runs_short_takes_back_what_nobody_needs_and_lets_nobody_gro
         one, lambda vm: vm["assigned_bytes"] > vm["need_bytes"] + 150 * MIB, 5, "more than it needs"
     )
     since = time.monotonic()
-    meminfo.say(int(0.4 * reserve))
+    meminfo.say(int(0.4 * spare))
     status = rig.controller.wait_for(lambda status: status["host"]["emergency"], 5, "an emergency")
     assert "available on the host" in status["host"]["emergency"]
     taken = rig.controller.wait_vm(
@@ -119,7 +119,7 @@ def test_a_host_that_runs_short_takes_back_what_nobody_needs_and_lets_nobody_gro
     )
     print(f"\n{roomy['assigned_bytes'] / MIB:.0f} → {taken['assigned_bytes'] / MIB:.0f} MiB")
     assert "emergency" in dynmem("status", "--socket", rig.controller.client.path).stdout
-    meminfo.say(int(0.6 * reserve))
+    meminfo.say(int(0.6 * spare))
     still = rig.controller.wait_at_rest(one)
     assert still["host"]["emergency"], "it does not end as soon as it could begin"
     held = rig.controller.vm(one)
