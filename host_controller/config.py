@@ -139,6 +139,8 @@ class PathsSection(msgspec.Struct, frozen=True):
     state_dir: AbsolutePath = "/run/dynmem"
     socket: AbsolutePath | None = None
     """By default `control.sock` in the state directory."""
+    view_socket: AbsolutePath | None = None
+    """Where the group dynmem-view may look, and change nothing. By default `view.sock` beside it."""
     history: AbsolutePath = "/var/lib/dynmem/history.sqlite"
     meminfo: AbsolutePath = "/proc/meminfo"
     """What the host says of its memory. Another file is for rehearsing an emergency."""
@@ -195,6 +197,11 @@ class Config(msgspec.Struct, frozen=True):
     def socket_path(self) -> Path:
         """Where the control API listens."""
         return Path(self.paths.socket) if self.paths.socket else self.state_dir / "control.sock"
+
+    @property
+    def view_path(self) -> Path:
+        """Where those listen to who may only look."""
+        return Path(self.paths.view_socket) if self.paths.view_socket else self.state_dir / "view.sock"
 
     @property
     def listen(self) -> tuple[str, int] | None:

@@ -143,6 +143,7 @@ class Service:
     async def _work(self, controller: Controller) -> None:
         api = Api(controller, lambda: self._reload(controller, api), history=self._keep_history(controller))
         await api.start(self._config.socket_path)
+        await api.start_view(self._config.view_path)
         api.admission.limit_seconds = self._config.admission.wait
         if self._config.listen is not None:
             address, _ = self._config.listen
@@ -203,7 +204,7 @@ class Service:
     def _hang_up(self, api: Api) -> None:
         self._systemd.reloading()
         try:
-            api.reload()
+            api.reload("a signal (SIGHUP)")
         except ConfigError:
             self._systemd.ready("at work; the last reload was refused, see dynmem status")
         else:

@@ -16,6 +16,8 @@ from urllib.parse import quote, urlencode
 from host_controller.errors import DynmemError, InputError
 
 DEFAULT_SOCKET: Final = "/run/dynmem/control.sock"
+VIEW_SOCKET: Final = "/run/dynmem/view.sock"
+"""Where the group dynmem-view may look."""
 SOCKET_VARIABLE: Final = "DYNMEM_SOCKET"
 ANSWER_SECONDS: Final = 10.0
 BUSY_SECONDS: Final = 0.02
@@ -93,10 +95,8 @@ class Client:
         path = "/".join(("", "v1", *(quote(step, safe="") for step in steps)))
         if query:
             path = f"{path}?{urlencode(query)}"
-        connection = _UnixConnection(self.path, timeout)
         try:
-            connection.request(method, path, headers={"Connection": "close"})
-            response = connection.getresponse()
+            response = self._ask_at(self.path, method, path, timeout)
         except FileNotFoundError:
             raise ControllerUnreachable(
                 f"no controller is running: there is no {self.path}",
@@ -108,7 +108,8 @@ class Client:
             ) from None
         except PermissionError:
             raise ControllerUnreachable(
-                f"you may not use {self.path}", hint="become root, or join the group dynmem"
+                f"you may not use {self.path}",
+                hint="become root, or join the group dynmem; dynmem-view may look and change nothing",
             ) from None
         except (OSError, http.client.HTTPException) as error:
             raise ControllerUnreachable(
@@ -118,6 +119,18 @@ class Client:
         if response.status >= 400:
             raise _refused(response)
         return response
+
+    def _ask_at(
+        self, socket_path: str, method: str, path: str, timeout: float | None
+    ) -> http.client.HTTPResponse:
+        connection = _UnixConnection(socket_path, timeout)
+        try:
+            connection.request(method, path, headers={"Connection": "close"})
+        except PermissionError:
+            if method != "GET" or socket_path != DEFAULT_SOCKET:
+                raise
+            return self._ask_at(VIEW_SOCKET, method, path, timeout)
+        return connection.getresponse()
 
 
 def _refused(response: http.client.HTTPResponse) -> DynmemError:

@@ -25,6 +25,7 @@ from host_controller.records.entries import Entry
 from host_controller.units import parse_duration
 
 GROUP: Final = "dynmem"
+VIEW_GROUP: Final = "dynmem-view"
 LARGEST_BODY: Final = 64 * 1024
 BODY_SECONDS: Final = 10.0
 LONGEST_SECONDS: Final = 10 * 366 * 86400.0
@@ -92,8 +93,8 @@ def _check_address(request: web.Request) -> None:
         raise Refused(400, "bad-request", f"the address cannot be read: {problem}", "RFC 3986") from None
 
 
-def listen_unix(path: Path) -> socket.socket:
-    """The socket, with its mode from the first moment on."""
+def listen_unix(path: Path, group: str = GROUP) -> socket.socket:
+    """The socket, with its mode from the first moment on: for its owner and a group."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -107,7 +108,7 @@ def listen_unix(path: Path) -> socket.socket:
         os.umask(before)
     # Neither the group nor the right to give things to it are there in a lab: then only we may ask.
     with contextlib.suppress(KeyError, PermissionError):
-        os.chown(path, -1, grp.getgrnam(GROUP).gr_gid)
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
     listener.listen(64)
     listener.setblocking(False)
     return listener

@@ -14,11 +14,12 @@
     POST /v1/admission/NAME/started     …/stopped: it runs, or does not  DoneView
     GET  /metrics                       the same figures for Prometheus
 
-The paths that only read are also served over TCP, together with a page at /, where the configuration names an
-address ([http] listen).
+The paths that only read are also served on a second socket, and over TCP, together with a page at /, where
+the configuration names an address ([http] listen).
 
-Whatever cannot be done is answered with a Problem, and nothing has changed. The socket's mode says who may
-ask: its owner and the group `dynmem`.
+Whatever cannot be done is answered with a Problem, and nothing has changed. The sockets' modes say who may
+ask: their owner and the group `dynmem`, to look and to change, and the group `dynmem-view`, to look. Whoever
+changes something is named by the kernel's word in the events and in the log.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ from host_controller.api.door import MOST_FOLLOWERS, Door, connection_of, note_a
 from host_controller.api.explain import explain
 from host_controller.api.http import (
     LARGEST_BODY,
+    VIEW_GROUP,
     Refused,
     answer_json,
     answer_problems,
@@ -50,6 +52,7 @@ from host_controller.api.http import (
     whole_number,
 )
 from host_controller.api.metrics import CONTENT_TYPE, Metrics
+from host_controller.api.peer import peer_of
 from host_controller.api.schema import DoneView, SampleView, StatusView, VmView, json_schema
 from host_controller.api.stored_history import read_stored
 from host_controller.api.turns import Turn
@@ -94,7 +97,7 @@ class Api:
         self._runners: list[web.AppRunner] = []
         self._servers: list[asyncio.Server] = []
         self.doors: list[Door] = []
-        self._path: Path | None = None
+        self._paths: list[Path] = []
         self._closing = asyncio.Event()
         self._reading_xml = asyncio.Lock()
 
@@ -105,8 +108,19 @@ class Api:
             DynmemError: the socket cannot be made.
         """
         listener = _made(lambda: listen_unix(path), str(path), "name another --socket")
-        self._path = path
+        self._paths.append(path)
         runner, door = await self._serve([*self._reading(), *self._changing()], [])
+        await self._listen(door, runner, sock=listener)
+
+    async def start_view(self, path: Path) -> None:
+        """Listen for those who may look and change nothing.
+
+        Raises:
+            DynmemError: the socket cannot be made.
+        """
+        listener = _made(lambda: listen_unix(path, VIEW_GROUP), str(path), "name another [paths] view_socket")
+        self._paths.append(path)
+        runner, door = await self._serve(self._reading(), [])
         await self._listen(door, runner, sock=listener)
 
     async def start_tcp(self, address: str, port: int) -> int:
@@ -137,11 +151,11 @@ class Api:
         self._servers.clear()
         self._runners.clear()
         self.doors.clear()
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+        for path in self._paths:
+            path.unlink(missing_ok=True)
 
-    def reload(self) -> None:
-        """Take over the whole new configuration, or keep the old one and remember why.
+    def reload(self, by: str, detail: dict[str, object] | None = None) -> None:
+        """Take over the whole new configuration, or keep the old one and remember why; `by`: who wanted it.
 
         Raises:
             ConfigError: nothing was changed.
@@ -150,10 +164,20 @@ class Api:
             self._reload()
         except ConfigError as error:
             self.configuration_error = str(error)
-            log.error("configuration refused; the one before stays in force", error=str(error))
+            log.error("configuration refused; the one before stays in force", error=str(error), by=by)
             raise
         self.configuration_error = None
-        log.info("configuration read again")
+        self._note(f"{by} had the configuration read again", detail)
+
+    def _note(self, text: str, detail: dict[str, object] | None, vm: Vm | None = None) -> None:
+        """Who changed what, in the events, the history and the log."""
+        uuid, name = (None, None) if vm is None else (vm.config.uuid, vm.name)
+        self.controller.journal.said("operator", text, self.controller.now(), uuid, name, detail)
+        log.info(text)
+
+    def _note_change(self, request: web.Request, what: str, vm: Vm | None = None) -> None:
+        peer = peer_of(request.transport)
+        self._note(f"{peer} {what}", peer.detail(), vm)
 
     async def _serve(self, routes: list[web.RouteDef], checks: list[Any]) -> tuple[web.AppRunner, Door]:
         middlewares = [note_answers, answer_problems(self.controller), *checks]
@@ -338,7 +362,9 @@ class Api:
     async def _hold_all(self, request: web.Request, on: bool) -> web.Response:
         await expect_no_body(request)
         self.controller.hold_all(on)
-        return answer_json(DoneView(done=f"{'paused' if on else 'resumed'} all VMs"))
+        done = f"{'paused' if on else 'resumed'} all VMs"
+        self._note_change(request, done)
+        return answer_json(DoneView(done=done))
 
     async def _pause(self, request: web.Request) -> web.Response:
         return await self._hold(request, True)
@@ -357,12 +383,15 @@ class Api:
                 "resume all of them: dynmem resume --all",
             )
         self.controller.hold(vm.config.uuid, on)
-        return answer_json(DoneView(done=f"{'paused' if on else 'resumed'} {vm.name}"))
+        done = f"{'paused' if on else 'resumed'} {vm.name}"
+        self._note_change(request, done, vm)
+        return answer_json(DoneView(done=done))
 
     async def _reload_now(self, request: web.Request) -> web.Response:
         await expect_no_body(request)
+        peer = peer_of(request.transport)
         try:
-            self.reload()
+            self.reload(str(peer), peer.detail())
         except ConfigError as error:
             hint = "correct the file; the configuration before it stays in force"
             raise Refused(409, "bad-configuration", str(error), hint) from None
@@ -380,7 +409,8 @@ class Api:
                 start = await asyncio.to_thread(lambda: read_start(start_xml.check(body), overhead))
         except (DynmemError, start_xml.UnfitXml) as error:
             raise Refused(400, "bad-domain", neutral(error), "the body is a domain's XML") from None
-        return answer_json(admission_view(await self.admission.admit(start)))
+        by = peer_of(request.transport).detail()
+        return answer_json(admission_view(await self.admission.admit(start, by)))
 
     async def _started(self, request: web.Request) -> web.Response:
         await expect_no_body(request)
@@ -389,7 +419,10 @@ class Api:
 
     async def _stopped(self, request: web.Request) -> web.Response:
         await expect_no_body(request)
-        self.admission.stopped(request.match_info["name"])
+        name = request.match_info["name"]
+        if name in self.controller.engine.ledger.reservations:
+            self._note_change(request, f"gave back what was reserved for {name}")
+        self.admission.stopped(name)
         return answer_json(DoneView(done="noted"))
 
     # --- finding ---

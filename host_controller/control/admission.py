@@ -86,8 +86,8 @@ class Admission:
         self._controller = controller
         self._waiting: set[str] = set()
 
-    async def admit(self, start: Start) -> Answer:
-        """Wait until the start is paid for, for the limit at most."""
+    async def admit(self, start: Start, by: dict[str, object] | None = None) -> Answer:
+        """Wait until the start is paid for, for the limit at most. `by`: who asked, for the events."""
         controller = self._controller
         begun = controller.now()
         if controller.dry_run:
@@ -97,11 +97,11 @@ class Admission:
         self._waiting.add(name)
         try:
             if not self._fits(start):
-                controller.journal.said("admission", self._waits(start), begun, name=name)
+                controller.journal.said("admission", self._waits(start), begun, name=name, detail=by)
                 controller.put(MakeRoom(name, start.need_bytes))
             while not self._fits(start):
                 if controller.now() - begun >= self.limit_seconds or self._hopeless(start):
-                    return self._refuse(start, begun)
+                    return self._refuse(start, begun, by)
                 await asyncio.sleep(LOOK_SECONDS)
             now = controller.now()
             controller.put(
@@ -109,7 +109,7 @@ class Admission:
             )
             self._waiting.discard(name)
             text = f"{name} may start: {format_size(start.need_bytes)} are reserved"
-            controller.journal.said("admission", text, now, name=name)
+            controller.journal.said("admission", text, now, name=name, detail=by)
             # It is in the books before the hook goes on, and with it in the state directory.
             end = now + TAKEN_SECONDS
             # The engine is pure and rings no bell.
@@ -158,20 +158,20 @@ class Admission:
         missing = format_size(max(0, start.need_bytes - self._room()))
         return f"{start.name} waits to start: {missing} of {format_size(start.need_bytes)} are missing"
 
-    def _refuse(self, start: Start, begun: float) -> Answer:
+    def _refuse(self, start: Start, begun: float, by: dict[str, object] | None) -> Answer:
         controller = self._controller
         now = controller.now()
         short = start.huge_bytes - self._pool_room(start)
         if short > 0:
             text = self._short_of_pages(start, short)
-            controller.journal.said("admission", text, now, name=start.name)
+            controller.journal.said("admission", text, now, name=start.name, detail=by)
             return Answer(start.name, start.huge_bytes, short, now - begun, text)
         missing = max(1, start.need_bytes - max(0, self._room()))
         text = (
             f"{start.name} cannot start: it needs {format_size(start.need_bytes)} and "
             f"{format_size(missing)} of that are missing; {self._holders()}"
         )
-        controller.journal.said("admission", text, now, name=start.name)
+        controller.journal.said("admission", text, now, name=start.name, detail=by)
         return Answer(start.name, start.need_bytes, missing, now - begun, text)
 
     def _short_of_pages(self, start: Start, short: int) -> str:

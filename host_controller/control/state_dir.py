@@ -10,7 +10,7 @@ host's monotonic clock, which all controllers of one boot share.
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
 import msgspec
 
@@ -19,6 +19,10 @@ from host_controller.core.operations.standstill import Standstill, left_behind
 from host_controller.core.vm.growth import InheritedPlug
 from host_controller.errors import DynmemError
 from host_controller.host import exclusive
+from host_controller.private import private_directory, write_private
+
+DIRECTORY_MODE: Final = 0o711
+"""Two groups have sockets of theirs in it; nothing else in it is anybody's."""
 
 
 class StateError(DynmemError):
@@ -75,7 +79,7 @@ class StateDir:
             StateError: the directory cannot be made or written.
         """
         try:
-            self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            private_directory(self.path, DIRECTORY_MODE)
             self._lock = exclusive.lock(self.lock_file, f"pid {os.getpid()}\n{source}\n")
         except exclusive.Held as held:
             raise AlreadyRunning(
@@ -98,7 +102,7 @@ class StateDir:
         if remembered == self._saved:
             return
         new = self._file.with_suffix(".new")
-        new.write_bytes(msgspec.json.format(msgspec.json.encode(remembered)) + b"\n")
+        write_private(new, msgspec.json.format(msgspec.json.encode(remembered)) + b"\n")
         new.replace(self._file)
         self._saved = remembered
 

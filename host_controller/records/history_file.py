@@ -4,12 +4,14 @@ Sizes are kept in KiB, which makes a sample about 45 bytes. A file that is broke
 (`….broken`) and a new one is begun.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from host_controller.core.vm.record import Phase
+from host_controller.private import open_private, private_directory
 from host_controller.records.samples import Sample
 
 VERSION: Final = 1
@@ -68,7 +70,7 @@ class HistoryFile:
     """The file, open for writing. Its methods raise sqlite3.Error and OSError."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        private_directory(path.parent)
         self._vms: dict[str, tuple[int, str]] = {}
         try:
             self._db = _open(path)
@@ -212,6 +214,8 @@ class Reading:
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    # SQLite gives its log the mode that the file has.
+    os.close(open_private(path, os.O_RDWR))
     db = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level="IMMEDIATE")
     try:
         found = db.execute("PRAGMA user_version").fetchone()[0]

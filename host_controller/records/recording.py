@@ -9,6 +9,7 @@ settings it tells what would have happened to the very same reports.
 """
 
 import io
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from host_controller.core.interface import Command, GuestSpoke, HypervisorEvent,
 from host_controller.core.model import Settings
 from host_controller.core.operator_events import OperatorEvent
 from host_controller.errors import InputError
+from host_controller.private import open_private
 
 VERSION: Final = 1
 FLUSH_SECONDS: Final = 1.0
@@ -52,7 +54,7 @@ class Recorder:
     """Writes a recording. Its methods raise OSError when the file cannot be written."""
 
     def __init__(self, path: Path, settings: Settings, now: float) -> None:
-        self._file = path.open("wb", buffering=1 << 16)
+        self._file = os.fdopen(open_private(path), "wb", buffering=1 << 16)
         self._flushed_at = now
         self._write({"dynmem-recording": VERSION, "at": now, "wall": time.time(), "settings": settings})
 

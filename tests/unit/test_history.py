@@ -213,7 +213,7 @@ def test_a_broken_file_is_put_aside_and_another_begun(tmp_path: Path) -> None:
     path.write_bytes(b"this is not a database, and never was one" * 100)
     kept = history(path)
     kept.entry(entry(1, 1.0))
-    wait_for(lambda: path.exists() and (tmp_path / "history.sqlite.broken").exists(), "put aside")
+    wait_for(lambda: kept.written and (tmp_path / "history.sqlite.broken").exists(), "put aside")
     kept.close()
     reading = Reading(path)
     assert [one.text for one in reading.entries(None, 0)] == ["the guest has a use for it"]

@@ -1,0 +1,36 @@
+"""Files for us alone: the mode is set here, whatever umask and unit say. Their methods raise OSError."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+FILE_MODE: Final = 0o600
+DIRECTORY_MODE: Final = 0o700
+
+
+def private_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
+    """Make a directory that is missing; one that is there keeps its mode, which is its owner's business."""
+    if path.is_dir():
+        return
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.mkdir(mode=mode, exist_ok=True)
+
+
+def open_private(path: Path, flags: int = os.O_WRONLY | os.O_TRUNC) -> int:
+    """A descriptor of a file that only its owner may open from now on, one that was there included.
+
+    A link or a device of that name is refused: whoever may write beside the file could have put it there.
+    """
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    try:
+        os.fchmod(descriptor, FILE_MODE)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace a file's content."""
+    with os.fdopen(open_private(path), "wb") as file:
+        file.write(content)
