@@ -407,7 +407,10 @@ class Checker:
     def _weigh(self, event: hv.ResidentSampled) -> None:
         vm = self._vm(event.vm)
         seen = self._seen.setdefault(event.vm, _Seen())
-        if vm is None or event.guest_bytes <= seen.actual + max(64 * MIB, vm.ram_bytes // 20):
+        # The balloon's `actual` does not count virtio-mem. What is plugged there is QEMU's word, no guest's:
+        # without it, whoever used its device looked like a liar, and its balloon then counted for nothing.
+        plugged = vm.virtio_mem.current if vm is not None else 0
+        if vm is None or event.guest_bytes <= seen.actual + plugged + max(64 * MIB, vm.ram_bytes // 20):
             seen.lie_since = None
         elif seen.lie_since is None:
             seen.lie_since = self.hypervisor.agenda.now

@@ -136,6 +136,23 @@ def test_shrinking_needs_no_agent_and_is_done_when_the_blocks_are_gone() -> None
     assert vm.virtio_mem.may_hold_bytes == 128 * MIB
 
 
+def test_a_shrink_is_not_done_by_what_qemu_had_told_before_the_growth_that_it_follows() -> None:
+    """Two that follow each other within 50 ms would together take more than one command may."""
+    vm = made(0)
+    growth = growing(vm)
+    build.says(vm, build.facts(768, 568, total_bytes=vm.guest.facts.total_bytes + 256 * MIB))  # type: ignore[union-attr]
+    growth.advance(vm, 1.4, agent=True)
+    assert growth.outcome is Outcome.DONE
+    assert vm.virtio_mem.current_bytes == 0, "QEMU has not told yet"
+    shrink = resize(128)
+    answer(vm, shrink, asked_for(shrink.advance(vm, 1.5, agent=True)), 1.6)
+    shrink.advance(vm, 1.6, agent=True)
+    assert shrink.outcome is Outcome.UNDER_WAY
+    vm.virtio_mem.observe(128 * MIB, None, 2.0)
+    shrink.advance(vm, 2.0, agent=True)
+    assert shrink.outcome is Outcome.DONE
+
+
 def test_blocks_that_stay_are_asked_for_no_more_and_it_is_remembered() -> None:
     vm = made(256)
     operation = resize(0)

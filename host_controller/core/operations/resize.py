@@ -19,6 +19,7 @@ from host_controller.core.operations.stages import Heard, Stage, Table, done, dr
 from host_controller.core.policy.spare import heard_lately, spare_bytes
 from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes
 from host_controller.core.vm.record import Vm
+from host_controller.core.vm.virtio_mem import LATE_SECONDS
 from host_controller.units import format_size, round_down
 
 PATIENCE: Final = 5.0
@@ -165,7 +166,7 @@ class Resize(Steps):
 
     def _progress(self, vm: Vm, now: float) -> Heard | None:
         current = vm.virtio_mem.current_bytes
-        if self._arrived(vm):
+        if self._arrived(vm, now):
             return Heard.ARRIVED
         if current != self.size_bytes:
             moved = self.stage is Stage.COMING_ONLINE or current != self._seen_bytes
@@ -174,11 +175,16 @@ class Resize(Steps):
             return Heard.WHOLE
         return Heard.IDLE if self._is_late(now) and self._without_idle(vm, now) < self.size_bytes else None
 
-    def _arrived(self, vm: Vm) -> bool:
-        """The guest's own kernel shows new memory sooner than QEMU tells the device's size."""
+    def _arrived(self, vm: Vm, now: float) -> bool:
+        """The guest's own kernel shows new memory sooner than QEMU tells the device's size.
+
+        So a growth may be done while QEMU's last word is of less than the guest has. By that word a shrink
+        after it would be done before it began, and the next one would add to it (rule: small-steps).
+        """
         device, facts = vm.virtio_mem, vm.guest.facts
         if not self.grows:
-            return device.current_bytes <= self.size_bytes
+            told = device.moved_at > device.asked_at or now - device.asked_at > LATE_SECONDS
+            return told and device.current_bytes <= self.size_bytes
         if facts is None:
             return False
         if facts.from_agent and device.current_bytes == self.size_bytes and facts.at >= device.moved_at:
