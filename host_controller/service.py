@@ -65,12 +65,14 @@ def configuration(options: Options) -> Config:
     return config
 
 
-def settings_of(config: Config) -> Settings:
-    """The engine's settings on this host, as it is now.
+def settings_of(config: Config, here: bool = True) -> Settings:
+    """The engine's settings on this host, as it is now; `here` is False where VMs are made up.
 
     Raises:
         ConfigError: what is configured cannot be had here.
     """
+    if not here:
+        return config.settings()
     facts = preflight.host_facts(config)
     problems = preflight.memory_problems(config, facts)
     if problems:
@@ -100,7 +102,11 @@ class Service:
         options: Options,
         hypervisor: Callable[[Config], Hypervisor],
         engine: Callable[[Settings], Engine] = Engine,
+        *,
+        here: bool = True,
     ) -> None:
+        """`here`: the VMs take this machine's memory; where they are made up nothing is checked."""
+        self._here = here
         self._options = options
         self._make_engine = engine
         self._make_hypervisor = hypervisor
@@ -114,8 +120,9 @@ class Service:
             DynmemError: it could not begin.
         """
         self._config = configuration(self._options)
-        preflight.check(self._config)
-        settings = settings_of(self._config)
+        if self._here:
+            preflight.check(self._config)
+        settings = settings_of(self._config, self._here)
         state_dir = StateDir(self._config.state_dir)
         before = state_dir.open(preflight.source(self._options.config))
         if state_dir.problem is not None:
@@ -213,6 +220,6 @@ class Service:
     def _reload(self, controller: Controller, api: Api) -> None:
         config = configuration(self._options)
         check_unchangeable(self._config, config)
-        controller.apply(settings_of(config))
+        controller.apply(settings_of(config, self._here))
         api.admission.limit_seconds = config.admission.wait
         self._config = config

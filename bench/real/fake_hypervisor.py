@@ -145,7 +145,9 @@ def main() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(20),
     )
     asyncio.run(
-        Service(Options(Path(sys.argv[1])), lambda config: SocketHypervisor(config.libvirt.uri)).run()
+        Service(
+            Options(Path(sys.argv[1])), lambda config: SocketHypervisor(config.libvirt.uri), here=False
+        ).run()
     )
 
 
