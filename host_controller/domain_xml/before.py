@@ -60,7 +60,7 @@ def _remember(domain: Element, ours: Element) -> None:
         cpu="absent" if cpu is None else "present",
         channel="absent" if find_channel(domain) is None else "present",
         controllers=" ".join(controllers(domain)),
-        devices=str(len(elements(devices, "memory"))),
+        devices="absent" if devices is None else str(len(elements(devices, "memory"))),
     )
     insert(ours, before)
     kept = [child(domain, tag) for tag in KEPT]

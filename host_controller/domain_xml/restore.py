@@ -66,6 +66,8 @@ def _restore(domain: Element, before: Element) -> Iterator[str]:
         if before.getAttribute("channel") == "absent":
             remove(pieces.find_channel(domain))
         _drop_controllers(devices, before.getAttribute("controllers").split())
+        if before.getAttribute("devices") == "absent" and not elements(devices):
+            remove(devices)
 
 
 def _restore_cells(domain: Element, before: Element) -> Iterator[str]:
