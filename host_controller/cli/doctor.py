@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from typing import Any
 
 import click
@@ -84,6 +85,7 @@ def examine(name: str | None, uri: str, socket: str | None) -> list[Found]:
                 read_domain(one.xml),
                 views.get(one.uuid),
                 one.statistics,
+                time.time(),
                 controller=status is not None,
             )
             findings += [(one.name, check(about)) for check in vm.CHECKS]

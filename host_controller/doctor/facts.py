@@ -56,5 +56,7 @@ class VmSurvey:
     """Its VmView; None when the controller does not know it or is not there."""
     statistics: dict[str, int] = field(default_factory=dict)
     """What the balloon driver answered, libvirt's names; empty when it did not."""
+    asked_at: float = 0.0
+    """Seconds since the epoch when the driver's answer was looked at; 0: nobody looked at the clock."""
     controller: bool = True
     """Whether a controller answered, so that a missing view means something."""

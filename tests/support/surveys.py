@@ -45,6 +45,8 @@ VIEW: dict[str, Any] = {
     "offline_bytes": 0,
 }
 
+STATISTICS = {"last_update": 1, "available": 900_000, "usable": 300_000}
+
 XML = f"""
 <domain>
   <name>web</name><uuid>a</uuid>
@@ -52,6 +54,7 @@ XML = f"""
   </metadata>
   <memory>1048576</memory><maxMemory slots="16">4194304</maxMemory>
   <os><type arch="x86_64" machine="q35">hvm</type></os>
+  <features><acpi/></features>
   <devices>
     <memballoon model="virtio" freePageReporting="on"><stats period="1"/></memballoon>
     <channel type="unix"><target type="virtio" name="org.dynmem.agent.0" state="connected"/></channel>
@@ -64,7 +67,7 @@ def survey(xml: str = XML, **more: Any) -> VmSurvey:
     from agent.wire import PORT_NAME
 
     xml = xml.replace("org.dynmem.agent.0", PORT_NAME)
-    facts: dict[str, Any] = {"view": VIEW, "statistics": {"last_update": 1}, "running": True}
+    facts: dict[str, Any] = {"view": VIEW, "statistics": STATISTICS, "running": True}
     return VmSurvey("web", root=parse_xml(xml), domain=read_domain(xml), **(facts | more))
 
 

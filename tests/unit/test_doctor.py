@@ -124,7 +124,7 @@ def test_findings_about_the_host(facts: dict[str, Any], check: str, level: str, 
             survey(without(XML, "<os>", "<memtune><hard_limit>2097152</hard_limit></memtune><os>")),
             "memtune",
             "problem",
-            "2 GiB is below its maximum of 4 GiB",
+            "2 GiB is below the 4.27 GiB that its maximum of 4 GiB may take",
         ),
         (
             survey(without(XML, "<os>", '<numatune><memory mode="strict" nodeset="1"/></numatune><os>')),
@@ -146,6 +146,75 @@ def test_findings_about_a_vm(facts: VmSurvey, check: str, level: str, found: str
     assert one.level == level
     assert found in one.found
     assert one.remedy
+
+
+WINDOWS, FREEBSD = "http://microsoft.com/win/11", "http://freebsd.org/freebsd/13.1"
+
+
+def running(system: str) -> str:
+    """The VM with libosinfo's note of what it runs."""
+    space = "xmlns:l='http://libosinfo.org/xmlns/libvirt/domain/1.0'"
+    note = f"<l:libosinfo {space}><l:os id='{system}'/></l:libosinfo>"
+    return without(XML, "<metadata>", f"<metadata>{note}")
+
+
+def with_part(part: str) -> str:
+    return without(XML, "<os>", f"{part}<os>")
+
+
+SILENT = VIEW | {"agent": None}
+LOCK = "Couldn't create lock file for device '/x' in path '/var/lock/LCK.._x': No such file or directory"
+STAMP = {"last_update": 7}
+OLD_LINUX = STAMP | {"available": 9, "unused": 3}
+BALLOON = "balloon statistics"
+
+
+@pytest.mark.parametrize(
+    ("facts", "check", "level", "found", "remedy"),
+    [
+        # what the host cannot do is no fault of the guest's
+        (survey(view=SILENT | {"channel_error": LOCK}), "channel", "problem", "lock file", "1777 /run/lock"),
+        (survey(view=SILENT | {"channel_error": LOCK}), "agent", "note", "this host", "see to the channel"),
+        (survey(view=SILENT | {"channel_error": "Access denied"}), "channel", "problem", "denied", "polkit"),
+        (survey(view=SILENT | {"channel_error": "odd"}), "channel", "problem", "odd", "journalctl"),
+        # the driver's answer counts, not its setting
+        (survey(statistics={"actual": 1, "last_update": 0}), BALLOON, "problem", "never", "modprobe"),
+        (survey(statistics=STAMP, view=SILENT), BALLOON, "problem", "no figures", "4.6"),
+        (survey(statistics=STAMP), BALLOON, "note", "no figures", "4.6"),
+        (survey(statistics=OLD_LINUX, view=SILENT), BALLOON, "problem", "not what is available", "4.6"),
+        (survey(asked_at=61.0), BALLOON, "problem", "60 s ago", "modprobe"),
+        (survey(asked_at=5.0), BALLOON, "ok", "answers", ""),
+        (survey(running(FREEBSD), statistics=STAMP, view=SILENT), BALLOON, "problem", "figures", "FreeBSD"),
+        (survey(running(WINDOWS), statistics={}), BALLOON, "problem", "never", "virtio-win"),
+        (survey(running(WINDOWS), statistics=STAMP, view=SILENT), BALLOON, "problem", "no figures", "blnsvr"),
+        (survey(running(WINDOWS), view=SILENT), "agent", "note", "none", "no agent for Windows"),
+        (survey(running(FREEBSD), view=SILENT | {"report_age_seconds": None}), "agent", "problem", "silent",
+         "no agent for FreeBSD"),
+        # a balloon that was taken out
+        (survey(without(XML, 'model="virtio" free', 'model="none" free')), BALLOON, "problem", "no balloon",
+         "shut it down, then dynmem enable web"),
+        # every way of pinning, with the element
+        (survey(without(XML, "<devices>", "<devices><disk type='nvme'/>")), "pinned memory", "problem",
+         "<disk type='nvme'>", "take the device out"),
+        (survey(with_part("<launchSecurity type='tdx'/>")), "pinned memory", "problem", "tdx", "disable"),
+        # every form of binding
+        (survey(with_part("<numatune><memnode cellid='0' mode='restrictive' nodeset='1'/></numatune>")),
+         "NUMA binding", "problem", "node 1 (restrictive)", "take <numatune> out"),
+        (survey(with_part("<numatune><memory mode='interleave' placement='auto'/></numatune>")),
+         "NUMA binding", "problem", "node auto", "take <numatune> out"),
+        (survey(with_part("<numatune><memory mode='preferred' nodeset='0'/></numatune>")),
+         "NUMA binding", "ok", "none", ""),
+        # what somebody has edited since
+        (survey(without(XML, "<acpi/>")), "definition", "problem", "ACPI is off", "<acpi/>"),
+    ],
+)  # fmt: skip
+def test_a_finding_has_the_right_address(
+    facts: VmSurvey, check: str, level: str, found: str, remedy: str
+) -> None:
+    one = finding([judge(facts) for judge in vm.CHECKS], check)
+    assert one.level == level
+    assert found in one.found
+    assert remedy in one.remedy
 
 
 def test_nothing_is_made_of_a_vm_that_is_off() -> None:

@@ -1,0 +1,106 @@
+"""Checks of what a VM's XML says."""
+
+from typing import Final
+from xml.etree import ElementTree
+
+from host_controller.core.model import Growth
+from host_controller.doctor.facts import Finding, VmSurvey
+from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.fitness.sizes import tight_limit
+from host_controller.domain_xml.pinning import DEFLATES, pinned_by, pins
+from host_controller.domain_xml.values import size_of
+from host_controller.units import format_apart, format_size
+
+FEW_SLOTS: Final = 2
+REMEDIES: Final = {
+    "VFIO": "take the device out, or give this VM fixed memory: all of its RAM is charged",
+    "huge pages": "take <hugepages> out, or give this VM fixed memory: a balloon frees 4 KiB pages only",
+    "locked": "take it out: locked pages stay with QEMU",
+    "encrypted memory": "encrypted guests keep their pages: give this VM fixed memory (dynmem disable)",
+}
+
+
+def metadata(vm: VmSurvey) -> Finding:
+    """The limits in its XML can be used."""
+    problems = [one for one in vm.domain.problems if "channel" not in one]
+    if problems:
+        return Finding("limits", "problem", "; ".join(problems), f"dynmem enable {vm.name} while it is off")
+    return Finding("limits", "ok", "can be used")
+
+
+def growable(vm: VmSurvey) -> Finding:
+    """What is defined would still be accepted: somebody may have edited it since it was prepared."""
+    config = vm.domain.config
+    if config is None:
+        return Finding("definition", "ok", "not judged: see limits")
+    xml = ElementTree.tostring(vm.root, encoding="unicode")
+    found = [one for one in refusals(xml, config.limits, config.growth) if "memtune" not in one.reason]
+    if not found:
+        return Finding("definition", "ok", f"can grow by {config.growth}")
+    return Finding("definition", "problem", found[0].reason, found[0].hint)
+
+
+def page_reporting(vm: VmSurvey) -> Finding:
+    """Memory that the guest frees comes back to the host early."""
+    balloon = vm.root.find("./devices/memballoon")
+    if balloon is not None and balloon.get("freePageReporting") == "on":
+        return Finding("free page reporting", "ok", "on")
+    remedy = f"dynmem enable {vm.name}, then restart it; needs Linux 5.7 in the guest"
+    return Finding("free page reporting", "note", "off: freed memory stays resident on the host", remedy)
+
+
+def deflate_on_oom(vm: VmSurvey) -> Finding:
+    """The guest does not take memory back without consent."""
+    if pinned_by(vm.root) != DEFLATES:
+        return Finding("deflate-on-oom", "ok", "off")
+    remedy = "<memballoon autodeflate='off'>, then restart it; until then all of its RAM is charged"
+    return Finding("deflate-on-oom", "problem", "on: the guest takes memory back when it likes", remedy)
+
+
+def pinned(vm: VmSurvey) -> Finding:
+    """Ballooned pages come back to the host."""
+    for pin in pins(vm.root):
+        found = f"{pin.why}: a balloon frees nothing ({pin.what})"
+        return Finding("pinned memory", "problem", found, REMEDIES[pin.why])
+    return Finding("pinned memory", "ok", "none")
+
+
+def memtune(vm: VmSurvey) -> Finding:
+    """No limit of libvirt's strikes before the maximum is reached, with what QEMU takes for itself."""
+    maximum = max(size_of(vm.root.find("maxMemory")), size_of(vm.root.find("memory")))
+    tight = tight_limit(vm.root, maximum)
+    if tight is None:
+        return Finding("memtune", "ok", "no limit below what it may take")
+    has, needs = format_apart(tight.limit_bytes, tight.needed_bytes)
+    found = f"{tight.name} {has} is below the {needs} that its maximum of {format_size(maximum)} may take"
+    remedy = f"virsh memtune {vm.name} --{tight.name.replace('_', '-')} -1 --live --config"
+    return Finding("memtune", "problem", found, remedy)
+
+
+def numa(vm: VmSurvey) -> Finding:
+    """Its memory may come from anywhere: capacity is counted for the whole host."""
+    bound = [
+        one
+        for one in vm.root.findall("./numatune/*")
+        if one.tag in ("memory", "memnode") and one.get("mode", "strict") != "preferred"
+    ]
+    if not bound:
+        return Finding("NUMA binding", "ok", "none")
+    remedy = "take <numatune> out: capacity is one figure for the host, a node's is not looked at"
+    nodes = ", ".join(sorted({one.get("nodeset") or one.get("placement") or "?" for one in bound}))
+    modes = ", ".join(sorted({one.get("mode", "strict") for one in bound}))
+    return Finding("NUMA binding", "problem", f"bound to node {nodes} ({modes}), not supported", remedy)
+
+
+def slots(vm: VmSurvey) -> Finding:
+    """There are DIMM slots left to grow with."""
+    domain = vm.domain
+    if domain.config is None or domain.config.growth is not Growth.HOTADD:
+        return Finding("hot-add slots", "ok", "not used by this VM")
+    left = domain.config.slots - len(domain.dimms)
+    full = domain.ram_bytes >= domain.config.limits.maximum_bytes
+    text = f"{left} of {domain.config.slots} left"
+    if left > FEW_SLOTS or full:
+        return Finding("hot-add slots", "ok", text)
+    remedy = "they come back when DIMMs are unplugged, or with a restart; a higher startup uses fewer"
+    return Finding("hot-add slots", "problem" if left <= 0 else "note", text, remedy)
