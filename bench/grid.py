@@ -28,6 +28,9 @@ SOURCES: Final = Path(__file__).parent.parent
 MEASURED: Final = (OURS, *LAWS)
 SAVE_EVERY_SECONDS: Final = 20.0
 
+UNSEEN: Final = {"cli", "api", "page", "doctor", "checker.py", "scenario.py", "what_if.py"}
+"""Parts of the controller and the simulator that no figure depends on."""
+
 Figures = dict[str, Any]
 
 
@@ -36,8 +39,7 @@ def fingerprint(law: str) -> str:
     watched = SOURCES / "host_controller" / ("" if law == OURS else "simulator")
     digest = hashlib.sha256()
     paths = [*watched.rglob("*.py"), SOURCES / "bench" / "cells.py"]
-    if law == OURS:
-        paths = [path for path in paths if not {"cli", "page", "doctor"} & set(path.parts)]
+    paths = [path for path in paths if not UNSEEN & set(path.parts)]
     for path in sorted(paths):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

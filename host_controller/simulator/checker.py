@@ -27,8 +27,13 @@ LIE_SECONDS: Final = 15.0
 STANDSTILL_SECONDS: Final = 25.0
 """For so long a controller that is there may keep a VM from running after a reset, commands included."""
 WORK_OFF_SECONDS: Final = 180.0
-"""In this time an overdraft is worked off, if guests that are well have enough to spare
-(rule: overdraft-named)."""
+"""An overdraft is worked off before guests that are well have had enough to spare for so long
+(rule: overdraft-named).
+
+Time in which they had not does not count: what demand holds nobody can take, and where demand falls after
+long, the controller has only just been told. Nor does the time begin anew where they have less to spare for a
+moment.
+"""
 SETTLED_SECONDS: Final = 90.0
 MARGIN_BYTES: Final = 16 * MIB
 """What a shrinking command leaves available at the least (rule: small-steps)."""
@@ -102,8 +107,9 @@ class Checker:
     _inherited: set[int] = field(default_factory=set)
     """id() of commands under way that a controller before this one gave: no other can know of them."""
     _cause: str | None = None
-    _cause_at: float = 0.0
     _overdrawn_since: float | None = None
+    _could_spare_seconds: float = 0.0
+    """Since the last named event, with enough to spare for what was over."""
 
     # --- as a witness -------------------------------------------------------------------------------
 
@@ -178,7 +184,7 @@ class Checker:
 
     def happened(self, kind: str, vm: str) -> None:
         """A named event: from now on an overdraft has a cause."""
-        self._cause, self._cause_at = kind, self.hypervisor.agenda.now
+        self._cause, self._could_spare_seconds = kind, 0.0
 
     # --- every second -------------------------------------------------------------------------------
 
@@ -196,6 +202,7 @@ class Checker:
         over = total + self.reserved_bytes - self.capacity_bytes
         if over <= 0:
             self._cause = self._overdrawn_since = None
+            self._could_spare_seconds = 0.0
             return
         self.overdraft_seconds += seconds
         if self._cause is None:
@@ -203,14 +210,12 @@ class Checker:
             self._cause = "reported"
         if self._overdrawn_since is None:
             self._overdrawn_since = now
-        since = max(self._overdrawn_since, self._cause_at)
-        if now - since > WORK_OFF_SECONDS and over <= 0.8 * self._spare(running):
-            self._found(
-                "1b",
-                "host",
-                f"{format_size(over)} over capacity for {now - since:.0f} s; guests could spare it",
-            )
-            self._cause_at = now
+        if over <= 0.8 * self._spare(running):
+            self._could_spare_seconds += seconds
+        if self._could_spare_seconds > WORK_OFF_SECONDS:
+            long = f"{now - self._overdrawn_since:.0f} s, and for {self._could_spare_seconds:.0f} s of it"
+            self._found("1b", "host", f"{format_size(over)} over capacity for {long} guests could spare it")
+            self._could_spare_seconds = 0.0
 
     def exposure(
         self, vm: SimulatedVm, pending: Sequence[hv.Command] | None = None, shown: float | None = None

@@ -22,7 +22,7 @@ from host_controller.simulator.scenario import (
     Stop,
     Use,
 )
-from host_controller.simulator.workload import Workload, saw, sine, steady
+from host_controller.simulator.workload import Workload, saw, sine, square, steady
 from host_controller.units import GIB, MIB, round_up
 
 WEIGHTS = {
@@ -96,11 +96,11 @@ def swing_scenario(seed: int, seconds: float = 420.0) -> Scenario:
 
 
 def swing_guest(rng: random.Random, name: str, seconds: float, growth: Growth | None) -> GuestSpec:
-    """0.6 to 14 GiB, as a saw or a sine of 2 to 90 s, and limits of every size."""
+    """0.6 to 14 GiB, as a wave of 2 to 90 s, and limits of every size."""
     low = rng.uniform(0.6, 7.0) * GIB
     high = rng.uniform(low, 14.0 * GIB)
     period, phase = rng.uniform(2.0, 90.0), rng.random()
-    wave = rng.choice((saw, sine))(low, high, period, seconds, phase)
+    wave = rng.choice((saw, sine, square))(low, high, period, seconds, phase)
     minimum = rng.choice((256, 512, 1024)) * MIB
     startup = minimum + rng.randrange(0, 17) * 128 * MIB
     maximum = max(startup, round_up(int(high * rng.uniform(0.9, 1.5)), 128 * MIB))

@@ -17,8 +17,8 @@ from host_controller.core.model import Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.checker import Violation
 from host_controller.simulator.scenario import Scenario, play, shortest, violations_of
-from host_controller.simulator.world import World
-from tests.simulated.generator import random_scenario, seesaw_scenario
+from host_controller.simulator.world import MakeController, World
+from tests.simulated.generator import random_scenario, seesaw_scenario, swing_scenario
 
 KINDS = ("Grow", "Shrink", "AttachDimm", "DetachDimm", "ResizeVirtioMem", "SendToGuest", "SetPace")
 
@@ -36,9 +36,21 @@ def make_engine(capacity_bytes: int) -> Engine:
     )
 
 
+def patient_engine(capacity_bytes: int) -> Engine:
+    """The production engine as it comes."""
+    return Engine(Settings(capacity_bytes))
+
+
 def scenario_of(seed: int) -> Scenario:
-    """Of any kind, and two of three of plugging and unplugging without end."""
-    return seesaw_scenario(seed) if seed % 3 else random_scenario(seed)
+    """Of any kind: half of plugging and unplugging without end, a quarter of demand that swings by GiB."""
+    if seed % 4 == 0:
+        return random_scenario(seed)
+    return swing_scenario(seed) if seed % 4 == 1 else seesaw_scenario(seed)
+
+
+def engine_for(scenario: Scenario) -> MakeController:
+    """Every second host whose demand swings has the engine as it comes."""
+    return patient_engine if scenario.seed % 8 == 1 else make_engine
 
 
 class Tally:
@@ -93,7 +105,7 @@ def soak(
     end = math.inf
     while tally.steps < steps or (tally.rarest < pairs and time.monotonic() < end):
         scenario = scenarios(seed + tally.runs)
-        world = play(scenario, make_engine, ignored=ignored)
+        world = play(scenario, engine_for(scenario), ignored=ignored)
         tally.add(world)
         if tally.steps >= steps:
             end = min(end, time.monotonic() + 60 * minutes)
@@ -104,8 +116,8 @@ def soak(
 
 def explain(scenario: Scenario, ignored: frozenset[str] = frozenset(), lines: int = 30) -> str:
     """The shortest history that leads to a scenario's first violation."""
-    short = shortest(scenario, violations_of(make_engine, ignored))
-    world = play(short, make_engine, ignored=ignored)
+    short = shortest(scenario, violations_of(engine_for(scenario), ignored))
+    world = play(short, engine_for(scenario), ignored=ignored)
     if not world.violations:
         return "the violation went away: the run is not deterministic"
     violation = world.violations[0]

@@ -4,8 +4,9 @@ import pytest
 
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
+from host_controller.core.operator_events import SettingsChanged
 from host_controller.simulator.guest import GuestSpec
-from host_controller.simulator.workload import Workload, ramp
+from host_controller.simulator.workload import Workload, burst, ramp
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
 
@@ -24,4 +25,24 @@ def test_a_guest_that_uses_what_it_was_given_is_no_liar_whichever_way_it_grows(g
     vm = world.vm("a")
     assert vm.resident_bytes > 2 * GIB
     assert not world.checker._caught(vm)
+    assert not world.violations
+
+
+def test_an_overdraft_that_nobody_could_work_off_is_no_fault_when_demand_falls_at_last() -> None:
+    world = World(3 * GIB)
+    limits = Limits(1536 * MIB, 256 * MIB, 2 * GIB)
+    for name in ("a", "b"):
+        busy = Workload(burst(1200 * MIB, 200 * MIB, 300.0, 300.0, 600.0))
+        world.define(GuestSpec(name, limits, growth=Growth.BALLOON, workload=busy, boot_seconds=2.0))
+    engine = world.control(lambda capacity: Engine(Settings(capacity)))
+    assert isinstance(engine, Engine)
+    for name in ("a", "b"):
+        world.start(name)
+    world.run(60.0)
+    world.set_capacity(2 * GIB)
+    engine.handle(SettingsChanged(Settings(2 * GIB)), world.now)
+    world.run(235.0)
+    assert world.checker.total() > 2 * GIB, "their demand holds it"
+    world.run(20.0)
+    assert world.checker.total() <= 2 * GIB
     assert not world.violations
