@@ -5,6 +5,8 @@ It shrinks down to `c_min` when somebody wants memory [OpenZFS, arc_os.c: arc_ev
 Standard library only, and no regular expressions: the agent's daemon imports it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 
 ARCSTATS = "proc/spl/kstat/zfs/arcstats"
@@ -30,16 +32,20 @@ def arc_evictable_bytes(arcstats: bytes) -> int:
     return size - floor if size > floor >= 0 else 0
 
 
-def available_bytes(memory: Mapping[str, int], arcstats: bytes = b"") -> int:
+def available_bytes(
+    memory: Mapping[str, int], arcstats: bytes = b"", watermarks_bytes: int | None = None
+) -> int:
     """What a new program can be given without swapping, bytes: MemAvailable, and what the ARC gives back.
 
     memory: /proc/meminfo in bytes. Kernels before 3.14 have no MemAvailable: theirs is worked out as later
-    ones do [mm/page_alloc.c: si_mem_available], with 1/64 of memory in the place of the watermarks. Between 0
-    and MemTotal, whatever the files say.
+    ones do [mm/page_alloc.c: si_mem_available], with 1/64 of memory in the place of watermarks that nobody
+    has read. Between 0 and MemTotal, whatever the files say.
     """
     available = memory.get("MemAvailable")
     if available is None:
-        spared = memory.get("MemTotal", 0) // _LOW_WATERMARK_SHARE
+        spared = watermarks_bytes
+        if spared is None:
+            spared = memory.get("MemTotal", 0) // _LOW_WATERMARK_SHARE
         available = max(0, memory.get("MemFree", 0) - spared)
         for cache in (
             memory.get("Active(file)", 0) + memory.get("Inactive(file)", 0),

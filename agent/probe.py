@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from agent import evictable
 from agent.overcommit import NEVER
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -147,6 +148,7 @@ class Probe:
         self._psi = self._try_open("proc/pressure/memory")
         self._zoneinfo = self._try_open("proc/zoneinfo")
         self._swaps = self._try_open("proc/swaps")
+        self._arcstats = self._try_open(evictable.ARCSTATS)
         self._floor_bytes = 0
         self._refuses = False
         if self._psi is not None and self._read_psi() is None:
@@ -206,7 +208,7 @@ class Probe:
             ballooned = counters.get(b"balloon_inflate", 0) - counters.get(b"balloon_deflate", 0)
         return Facts(
             total_bytes=total,
-            available_bytes=min(self._available(memory, free, cache), total),
+            available_bytes=min(self._available(memory), total),
             free_bytes=min(free, total),
             reclaimable_bytes=min(max(0, cache), total),
             swap_total_bytes=swap_total,
@@ -225,17 +227,26 @@ class Probe:
             psi=psi,
         )
 
-    def _available(self, memory: dict[bytes, int], free: int, cache: int) -> int:
-        """MemAvailable, or what Linux before 3.14 would have said if it had it [mm/page_alloc.c]."""
-        available = memory.get(b"MemAvailable")
-        if available is not None:
-            return available
-        droppable = max(0, cache)
-        return max(0, free - self._floor_bytes + droppable - min(droppable // 2, self._floor_bytes))
+    def _available(self, memory: dict[bytes, int]) -> int:
+        """MemAvailable, with what the ARC gives back; worked out where the kernel does not tell it."""
+        told = memory.get(b"MemAvailable")
+        if told is not None and self._arcstats is None:
+            return told
+        arcstats = _read_all(self._arcstats) if self._arcstats is not None else b""
+        named = {key.decode(): size for key, size in memory.items()}
+        return evictable.available_bytes(named, arcstats, self._floor_bytes)
 
     def close(self) -> None:
         """Close every file."""
-        for fd in (self._meminfo, self._vmstat, self._uptime, self._psi, self._zoneinfo, self._swaps):
+        for fd in (
+            self._meminfo,
+            self._vmstat,
+            self._uptime,
+            self._psi,
+            self._zoneinfo,
+            self._swaps,
+            self._arcstats,
+        ):
             if fd is not None:
                 os.close(fd)
 
