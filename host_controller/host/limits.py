@@ -12,8 +12,8 @@ from typing import Final
 
 from host_controller.host import proc
 
-MACHINE_SLICE: Final = PurePosixPath("/machine.slice")
-"""libvirt's default: what starts next will be in it."""
+ALWAYS: Final = tuple(map(PurePosixPath, ("/machine.slice", "/machine", "/")))
+"""Where libvirt puts what starts next, with systemd and without; and what a container has around everything."""
 _V2: Final = "sys/fs/cgroup"
 _V1: Final = "sys/fs/cgroup/memory"
 _OWN_SCOPE: Final = ("machine-", ".scope")
@@ -68,7 +68,7 @@ def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int =
         for group in _groups(proc.cgroup(pid, processes)):
             inside[group] = inside.get(group, 0) + held
     old = (root / _V1 / "memory.limit_in_bytes").exists()
-    for one in (MACHINE_SLICE, PurePosixPath("/")):
+    for one in ALWAYS:
         inside.setdefault((one, old), 0)
     total = sum(qemus.values())
     limits = [
