@@ -156,3 +156,9 @@ def test_a_meminfo_without_a_total_is_an_error_and_other_files_are_not_needed(ho
     host.meminfo(MemTotal=None)
     with pytest.raises(KeyError):
         host.watch().read(0.0, {})
+
+
+def test_an_unmanaged_vm_that_holds_more_than_its_ram_counts_with_that(host: FakeHost) -> None:
+    host.qemu(40, UUID, 5 * GIB)
+    host.use(5 * GIB)
+    assert host.watch().read(0.0, FOREIGN).unmanaged_bytes == 5 * GIB
