@@ -13,7 +13,7 @@ from typing import Final
 from host_controller.host import proc
 
 ALWAYS: Final = tuple(map(PurePosixPath, ("/machine.slice", "/machine", "/")))
-"""Where libvirt puts what starts next, with systemd and without; and what a container has around everything."""
+"""Where libvirt puts what starts next, with systemd and without; and what a container has around all."""
 _V2: Final = "sys/fs/cgroup"
 _V1: Final = "sys/fs/cgroup/memory"
 _OWN_SCOPE: Final = ("machine-", ".scope")
