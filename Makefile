@@ -104,8 +104,8 @@ soak: $(STAMP) ## a million random engine steps and more in the simulator, all r
 fuzz: $(STAMP) ## coverage-guided fuzzing of all that reads hostile bytes, a million inputs each; about 20 minutes
 	$(PYTHON) -m tests.fuzz
 
-packages: $(STAMP) ## dist/: the .deb of the agent and of the controller
-	$(PYTHON) deb/build.py
+packages: $(STAMP) ## dist/: the .deb of the agent and of the controller, by dpkg-buildpackage
+	$(PYTHON) -m lab.packages
 
 .PHONY: test-domains
 test-domains: $(STAMP) ## DIR=…: every domain XML in a folder through enable, start, growth, disable under a real libvirt

@@ -1,3 +1,3 @@
 """The daemon inside guests: reports memory facts, brings hot-added memory online, gives it back."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,3 +1,3 @@
 """The host side of dynmem: a controller that moves memory between the VMs of one host, and its CLI."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

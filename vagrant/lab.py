@@ -13,6 +13,7 @@ from typing import Final
 
 from host_controller.verify.errors import VerifyError
 from host_controller.verify.processes import send, start_time, wait_gone
+from lab import packages
 from lab.errors import LabError
 from vagrant import box
 from vagrant.checks import CAPACITY_BYTES, MIB, Problem, problems
@@ -151,10 +152,8 @@ def public_key() -> Path:
 
 def build_agent() -> None:
     """dist/dynmem-agent.deb, for the Vagrantfile."""
-    done = subprocess.run(
-        [sys.executable, "deb/build.py", "agent"], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
-    )
-    shutil.copyfile(done.stdout.strip(), ROOT / "dist/dynmem-agent.deb")
+    agent = next(path for path in packages.build(ROOT / "dist") if path.name.startswith("dynmem-agent_"))
+    shutil.copyfile(agent, ROOT / "dist/dynmem-agent.deb")
 
 
 def start_controller(limit: float = 60.0) -> None:

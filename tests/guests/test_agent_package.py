@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from agent import wire
-from deb import build
 from host_controller.verify.accelerator import find_accelerator
 from lab import apt, image, initrd
 from lab.cache import build_once, key_of
@@ -173,7 +172,8 @@ def test_the_package_installs_reports_survives_a_reboot_and_leaves_nothing_behin
         if shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
             pytest.skip(f"needs {tool}")
     image = system_image()
-    package = build.build_agent(tmp_path / "dist", tmp_path / "build")
+    made = packages.build(tmp_path / "dist")
+    package = next(path for path in made if path.name.startswith("dynmem-agent_"))
 
     begun = time.monotonic()
     with booted(image, tmp_path, 1, INSTALL, package) as machine:
