@@ -14,7 +14,7 @@ import pytest
 
 from agent import wire
 from host_controller.verify.accelerator import find_accelerator
-from lab import apt, image, initrd
+from lab import apt, image, initrd, packages
 from lab.cache import build_once, key_of
 from lab.domain import AGENT_PORT
 
