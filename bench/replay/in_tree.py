@@ -73,7 +73,7 @@ def _figures(engine: Any, now: float, told: dict[str, Any]) -> dict[str, Any]:
         "goals": _changes(told, "goals", engine.goals),
         "charges": _changes(told, "charges", engine.charges),
         "host": [engine.budget_bytes, engine.headroom_bytes, engine.waiting_bytes, engine.uncovered_bytes],
-        "notices": [[notice.kind, notice.vm] for notice in engine.notices()],
+        "notices": [[notice.kind, getattr(notice, "name", notice.vm)] for notice in engine.notices()],
     }
 
 

@@ -224,6 +224,7 @@ class Controller:
                 self.journal.done(event, name or vm, at)
             case VmGone(vm):
                 self.journal.forget(vm)
+                self.names.pop(vm, None)
             case ConnectionChanged(_, detail):
                 self.connection = detail
         try:
@@ -264,8 +265,8 @@ class Controller:
         engine = self.engine
         notices = engine.notices()
         if notices:
-            for one in self.journal.notices(notices, {name: uuid for uuid, name in self.names.items()}):
-                log.info(one.text, kind=one.kind, vm=one.vm)
+            for one in self.journal.notices(notices):
+                log.info(one.text, kind=one.kind, vm=one.name)
         for uuid, decision in engine.decisions.items():
             if decision.at == now:
                 self.journal.decided(decision, self.names.get(uuid, uuid))

@@ -7,7 +7,7 @@ It reads no clock, file, log or hypervisor, so the same events give the same com
 the simulator, and when a recorded history is played again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from host_controller.core import intake
 from host_controller.core.books.ledger import Ledger
@@ -17,10 +17,10 @@ from host_controller.core.grants import GrantRound, Purse
 from host_controller.core.intake import Event as Event
 from host_controller.core.model import Settings
 from host_controller.core.operations.stages import Outcome
-from host_controller.core.operations.standstill import Stage, advance_all, still_bytes
 from host_controller.core.pacing import pace
 from host_controller.core.policy.balance import Claims
 from host_controller.core.policy.plan import HOLD, Decision
+from host_controller.core.standing import stand_still, still_bytes
 from host_controller.core.state import Notice, State
 from host_controller.core.upkeep import charge_whole, conclude, refresh, weigh
 from host_controller.core.vm.record import Vm
@@ -109,7 +109,7 @@ class Engine:
         budget.allot(state, now)
         if not state.connected:
             return []
-        commands += self._stand_still(now)
+        commands += stand_still(state, budget.headroom_bytes, now)
         commands += self._go_on_growing(dirty, now)
         commands += self._grant(dirty, now)
         self._keep_books(now)
@@ -177,34 +177,9 @@ class Engine:
         state.dirty.update(command.vm for command in purse.commands)
         return purse.commands
 
-    def _stand_still(self, now: float) -> list[Command]:
-        """Stop what was reset without room for all of its RAM, and let it run once there is."""
-        state = self.state
-        if not state.standstills:
-            return []
-        sent: list[Command] = []
-        for vm, standstill, commands in advance_all(
-            state.standstills, state.vms, self.headroom_bytes, state.ticket, now, self._worked_out(now)
-        ):
-            sent += commands
-            for text in standstill.notices:
-                state.notice(now, "reset", vm, text)
-            if standstill.stage is Stage.STARTING and standstill.missing_bytes and standstill.notices:
-                state.last_cause = standstill.notices[-1]
-            standstill.notices.clear()
-        for uuid in [uuid for uuid, found in state.standstills.items() if found.stage is Stage.OVER]:
-            del state.standstills[uuid]
-        return sent
-
-    def _worked_out(self, now: float) -> Callable[[Vm, Callable[[Vm], int]], int | None]:
-        """How to work out a figure of one VM."""
-        return lambda vm, figure: self.state.apart(vm, now, figure)
-
     def _keep_books(self, now: float) -> None:
         self._budget.look_again(self.ledger)
-        covered = self.headroom_bytes + still_bytes(
-            self.state.standstills, self.state.vms, self._worked_out(now)
-        )
+        covered = self.headroom_bytes + still_bytes(self.state, now)
         self.uncovered_bytes = max(0, -covered)
         overdraft = self.ledger.record(covered, self.state.last_cause, now)
         unseen_seconds, self.state.unseen_seconds = self.state.unseen_seconds, 0.0

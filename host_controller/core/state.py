@@ -25,6 +25,8 @@ class Notice:
     at: float
     kind: str
     vm: str | None
+    """UUID, if it is about one VM: another may come to have its name."""
+    name: str | None
     text: str
 
 
@@ -83,7 +85,7 @@ class State:
 
     def notice(self, now: float, kind: str, vm: Vm | None, text: str) -> None:
         """Tell the operator."""
-        self.notices.append(Notice(now, kind, vm.name if vm else None, text))
+        self.notices.append(Notice(now, kind, vm.config.uuid if vm else None, vm.name if vm else None, text))
 
 
 def _place(error: Exception) -> str:

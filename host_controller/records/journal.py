@@ -93,22 +93,21 @@ class Journal:
         """From now on the sink is told everything."""
         self._sinks.append(sink)
 
-    def notices(self, notices: Iterable[Notice], uuids: dict[str, str]) -> list[Notice]:
-        """Note what the engine has to say; `uuids` finds a VM by its name. Returns what was noted.
+    def notices(self, notices: Iterable[Notice]) -> list[Notice]:
+        """Note what the engine has to say. Returns what was noted.
 
         Of a VM that is talked of too often the rest is counted, and the count is told with the next one.
         """
         noted = []
         for one in notices:
-            uuid = uuids.get(one.vm) if one.vm else None
             detail: dict[str, object] = {}
-            if uuid is not None:
-                allowance = self._allowances.setdefault(uuid, Allowance(NOTICES_AT_ONCE, NOTICES_PER_HOUR))
+            if one.vm is not None:
+                allowance = self._allowances.setdefault(one.vm, Allowance(NOTICES_AT_ONCE, NOTICES_PER_HOUR))
                 if not allowance.take(one.at):
                     continue
                 if allowance.refused:
                     detail["left_out_before"], allowance.refused = allowance.refused, 0
-            self._add(one.at, "notice", one.kind, uuid, one.vm, one.text, detail)
+            self._add(one.at, "notice", one.kind, one.vm, one.name, one.text, detail)
             noted.append(one)
         return noted
 

@@ -42,8 +42,8 @@ def test_of_a_vm_that_is_talked_of_without_end_little_is_noted_and_the_rest_is_c
     journal = Journal(lambda: 0.0, lambda: 0.0)
     noted = []
     for number in range(20 * 3600):
-        told = [Notice(number / 20, "agent", "web", "the agent of web is another one")]
-        noted += journal.notices(told, {"web": "uuid-1"})
+        told = [Notice(number / 20, "agent", "uuid-1", "web", "the agent of web is another one")]
+        noted += journal.notices(told)
     assert NOTICES_AT_ONCE <= len(noted) <= NOTICES_AT_ONCE + NOTICES_PER_HOUR
     kept = list(journal.entries())
     assert len(kept) == len(noted)
@@ -53,7 +53,10 @@ def test_of_a_vm_that_is_talked_of_without_end_little_is_noted_and_the_rest_is_c
 
 def test_what_is_about_another_vm_is_noted_meanwhile() -> None:
     journal = Journal(lambda: 0.0, lambda: 0.0)
-    loud = [Notice(0.0, "agent", "loud", "again")] * 1000
-    quiet = [Notice(0.0, "agent", "quiet", "hello"), Notice(0.0, "emergency", None, "the host is short")]
-    noted = journal.notices([*loud, *quiet], {"loud": "1", "quiet": "2"})
+    loud = [Notice(0.0, "agent", "1", "loud", "again")] * 1000
+    quiet = [
+        Notice(0.0, "agent", "2", "quiet", "hello"),
+        Notice(0.0, "emergency", None, None, "the host is short"),
+    ]
+    noted = journal.notices([*loud, *quiet])
     assert noted[-2:] == quiet

@@ -121,8 +121,8 @@ def test_a_guest_that_makes_itself_talked_of_writes_little_more_for_it(tmp_path:
     journal = Journal(lambda: 0.0, lambda: EPOCH)
     journal.add_sink(kept)
     for second in range(0, DAY, 2):
-        told = [Notice(float(second), "agent", "web", "x" * 2000) for _ in range(5)]
-        journal.notices(told, {"web": "uuid-1"})
+        told = [Notice(float(second), "agent", "uuid-1", "web", "x" * 2000) for _ in range(5)]
+        journal.notices(told)
     wait_for(lambda: kept.written == kept.taken, "all is written")
     journal.close()
     size = size_of(path)

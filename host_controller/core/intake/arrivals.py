@@ -4,10 +4,12 @@ from host_controller.core import interface as hv
 from host_controller.core.intake import machine
 from host_controller.core.intake.memory import unwrapped
 from host_controller.core.model import RunState
+from host_controller.core.operations.stages import UNANSWERED
 from host_controller.core.operations.standstill import Stage
 from host_controller.core.state import State
 from host_controller.core.vm import lifecycle
 from host_controller.core.vm.dimms import Dimms
+from host_controller.core.vm.growth import InheritedPlug
 from host_controller.core.vm.pauses import Pauses
 from host_controller.core.vm.record import STARTING, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -38,10 +40,13 @@ def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now
         vm.balloon.starts_with(vm.boot_target_bytes)
     else:
         vm.balloon.presume(actual)
+    plug = state.inherited_plugs.pop(event.vm, None)
     if known is not None:
         vm.remember(known)
+        if not event.booted:
+            vm.virtio_mem.go_on_from(known.virtio_mem)
+            plug = plug or _under_way(known, state)
         state.operations.pop(event.vm, None)
-    plug = state.inherited_plugs.pop(event.vm, None)
     if not event.booted:
         lifecycle.take_over(vm, now)
         if plug is not None and len(event.dimms) <= plug.dimms:
@@ -51,6 +56,15 @@ def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now
     state.last_cause = f"{vm.name} {'was started' if event.booted else 'was found running'}"
     state.notice(now, "appeared", vm, state.last_cause)
     machine.tell_pinned(vm, state, now)
+
+
+def _under_way(known: Vm, state: State) -> InheritedPlug | None:
+    """A DIMM that the hypervisor was asked for: it may come, though the connection was lost meanwhile."""
+    operation = state.operations.get(known.config.uuid)
+    asked = known.plug.awaited or (operation is not None and operation.stage in UNANSWERED)
+    if not asked or not known.plug.pending_bytes:
+        return None
+    return InheritedPlug(known.plug.pending_bytes, len(known.dimms.plugged))
 
 
 def _found_standing(vm: Vm, event: hv.VmAppeared, state: State, now: float) -> None:

@@ -4,7 +4,6 @@ from typing import assert_never
 
 from agent import wire
 from host_controller.core import interface as hv
-from host_controller.core.intake import machine
 from host_controller.core.model import BalloonStats
 from host_controller.core.state import State
 from host_controller.core.vm import lifecycle
@@ -79,6 +78,9 @@ def _reported(vm: Vm, untrusted: wire.Report, state: State, now: float) -> None:
     guest = vm.guest
     if guest.facts is not None and untrusted.sequence <= guest.facts.sequence:
         guest.forget_zone()  # an agent that has just started, and whose Hello was lost
+    if not guest.may_be_of(untrusted.boot_id_prefix):
+        guest.count("boot-id")
+        return
     facts = facts_from_report(
         untrusted,
         config=vm.config,
@@ -91,19 +93,19 @@ def _reported(vm: Vm, untrusted: wire.Report, state: State, now: float) -> None:
     if isinstance(facts, Contradiction):
         guest.count(facts.kind)
         return
-    if guest.boot_id not in (None, facts.boot_id):
+    if guest.booted(facts.boot_id):
         _another_kernel(vm, state, now)
-    guest.booted(facts.boot_id)
     lifecycle.heard(vm, facts)
 
 
 def _another_kernel(vm: Vm, state: State, now: float) -> None:
-    """A kexec, or a reset that we did not see."""
-    if vm.guest.facts is not None and vm.guest.facts.from_agent:
-        machine.restarted(vm, state, now, "runs another kernel")
-        return
+    """A kexec, or so it says: counters start anew, and what was under way for the last kernel ends.
+
+    Nothing else follows from a guest's word. A reset comes from the hypervisor, and what a new kernel takes
+    shows in the balloon, which its driver empties, and in resident memory.
+    """
+    vm.guest.counts_anew()
+    vm.guest.forget_zone()
     if (operation := state.operations.get(vm.config.uuid)) is not None:
         operation.restarted(vm)
-    # Its agent had left, so it was watched since, and its new driver has said what it holds by now.
-    vm.changes_kernel(now)
     state.notice(now, "reset", vm, f"{vm.name} runs another kernel")

@@ -10,19 +10,15 @@ missing is an overdraft with its cause.
 Whoever lets the VM run in between is not contradicted, and whatever stands still without us stays so.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
-from host_controller.core.books import charge as books
 from host_controller.core.interface import Command, CommandDone, Resume, Suspend
 from host_controller.core.model import RunState
 from host_controller.core.vm.record import Vm
 from host_controller.units import format_size
-
-Apart = Callable[[Vm, Callable[[Vm], int]], int | None]
-"""Works out something of one VM, and gives None where that fails: an error about one VM harms no other."""
 
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to let a VM run."""
@@ -177,35 +173,3 @@ def left_behind(standstills: Mapping[str, Standstill]) -> dict[str, Standstill]:
         for uuid, one in standstills.items()
         if one.stage not in (Stage.DUE, Stage.OVER)
     }
-
-
-def still_bytes(standstills: Mapping[str, Standstill], vms: Mapping[str, Vm], apart: Apart) -> int:
-    """What VMs that stand still are charged with and cannot take before they are let run."""
-    still = [
-        vms[uuid] for uuid, standstill in standstills.items() if standstill.holds_nothing_more(vms[uuid])
-    ]
-    return sum(apart(vm, books.unrealised) or 0 for vm in still)
-
-
-def advance_all(
-    standstills: Mapping[str, Standstill],
-    vms: Mapping[str, Vm],
-    headroom_bytes: int,
-    ticket: Callable[[], int],
-    now: float,
-    apart: Apart,
-) -> Iterable[tuple[Vm, Standstill, list[Command]]]:
-    """Everybody's next command, in the order of their resets: whoever fits in what is free goes first.
-
-    Of whom nobody can say what it may take nothing is missing: it is let run, and charged all of its RAM.
-    """
-    may_take = {uuid: apart(vms[uuid], books.unrealised) or 0 for uuid in standstills}
-    free = headroom_bytes + sum(may_take.values())
-    for uuid, standstill in standstills.items():
-        vm = vms[uuid]
-        missing = max(0, may_take[uuid] - max(0, free))
-        commands = standstill.advance(vm, missing, ticket, now)
-        vm.pauses.stand_still(standstill.stage not in (Stage.DUE, Stage.OVER))
-        if standstill.stage in (Stage.OVER, Stage.STARTING):
-            free -= may_take[uuid]
-        yield vm, standstill, commands

@@ -2,11 +2,15 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent import wire
 from host_controller.core.model import MEMORY_BLOCK_BYTES, BalloonStats, GuestFacts, Limits
 from host_controller.core.vm.demand import Demand, Estimate
 from host_controller.core.vm.guest_facts import is_block_size
+
+BOOT_ID_PREFIX: Final = 8
+"""Characters of it that a report carries."""
 
 
 @dataclass(slots=True)
@@ -27,6 +31,10 @@ class Guest:
     """What its kernel keeps: the least of `actual` that its driver was seen not to count, without DIMMs."""
     boot_id: str | None = None
     """Of the kernel whose agent spoke last."""
+    next_boot_id: str | None = None
+    """Of the kernel whose agent has said hello since."""
+    port_closed: bool = False
+    """The agent's port was closed since it last reported, so any kernel may be next."""
     agent_version: str | None = None
     zone: wire.Zone | None = None
     """Where new memory goes, as its agent has confirmed since it started."""
@@ -64,6 +72,7 @@ class Guest:
     def greeted(self, untrusted: wire.Hello) -> None:
         """Its agent has introduced itself."""
         self.agent_version = untrusted.agent_version
+        self.next_boot_id = untrusted.boot_id[:BOOT_ID_PREFIX]
         if not untrusted.welcomed:
             self.zone = None  # it has just started
         if is_block_size(untrusted.block_bytes):
@@ -79,6 +88,7 @@ class Guest:
     def agent_left(self) -> None:
         """Nobody needs to wait for its silence: statistics stand in from now on."""
         self.reported_at = -math.inf
+        self.port_closed = True
         self.zone = None
 
     def confirm_zone(self, zone: wire.Zone) -> None:
@@ -99,9 +109,19 @@ class Guest:
 
     # --- its kernel ---
 
-    def booted(self, boot_id: str) -> None:
-        """The kernel whose agent speaks."""
-        self.boot_id = boot_id
+    def may_be_of(self, untrusted_boot_id: str) -> bool:
+        """Whether a report of that kernel can be: of the one that runs, or of one whose agent said hello, or
+        that came after the port was closed. Any other is late (PROTOCOL.md, another life).
+        """
+        return (
+            self.port_closed or self.boot_id is None or untrusted_boot_id in (self.boot_id, self.next_boot_id)
+        )
+
+    def booted(self, boot_id: str) -> bool:
+        """A report of that kernel is believed; returns whether another one spoke before."""
+        another = self.boot_id not in (None, boot_id)
+        self.boot_id, self.port_closed = boot_id, False
+        return another
 
     def counts_anew(self) -> None:
         """Another kernel: what the last one's demand was says nothing about it."""

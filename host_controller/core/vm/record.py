@@ -119,12 +119,6 @@ class Vm:
         self.enter(STARTING, now)
         self.booted_at = self.reset_at = now
 
-    def changes_kernel(self, now: float) -> None:
-        """Another kernel runs, whose driver was watched from its start."""
-        self.booted_at = now
-        self.guest.counts_anew()
-        self.dimms.survive()
-
     def memory_moves(self, now: float, *, grows: bool) -> None:
         """It is told to give memory or to take some: from here on the guest must be heard anew before it is
         shrunk.

@@ -43,6 +43,11 @@ class VirtioMem:
         return max(self.current_bytes, self.requested_bytes, self.ceiling_bytes, self._before_bytes)
 
     @property
+    def unanswered(self) -> bool:
+        """A command of ours may still be carried out."""
+        return bool(self._sent)
+
+    @property
     def settled(self) -> bool:
         """The guest has what was asked for, no more and no less."""
         return self.current_bytes == self.requested_bytes and not self._sent and not self.unsure
@@ -64,6 +69,14 @@ class VirtioMem:
         """What was promised is not going to be asked for."""
         if not self._sent and not self.unsure:
             self.ceiling_bytes = self.requested_bytes
+
+    def go_on_from(self, before: "VirtioMem") -> None:
+        """The same device, seen again after a reconnection. What it was asked for in a command that nobody
+        has answered may still come, so it stays paid until it is asked for a size anew.
+        """
+        if before.unanswered or before.unsure:
+            self.unsure = True
+            self.ceiling_bytes = max(self.ceiling_bytes, before.may_hold_bytes)
 
     def ask(self, vm: str, ticket: int, size_bytes: int, now: float) -> ResizeVirtioMem:
         """The command for another size; from now on the guest may come to hold that much."""
