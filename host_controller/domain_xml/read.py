@@ -49,6 +49,12 @@ class DomainView:
     """User id as which libvirt runs its QEMU; None where the XML does not say it."""
 
     @property
+    def wants_statistics(self) -> bool:
+        """It is managed and has a balloon, of which nobody asks for statistics."""
+        config = self.config
+        return config is not None and config.pinned != NO_BALLOON and not self.stats_period
+
+    @property
     def ram_bytes(self) -> int:
         """All that the guest could touch."""
         return self.boot_ram_bytes + sum(one.size_bytes for one in self.dimms) + self.virtio_mem_bytes

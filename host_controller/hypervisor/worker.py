@@ -34,6 +34,9 @@ FIRST_PROBE_SECONDS: Final = 1.0
 LAST_PROBE_SECONDS: Final = 30.0
 EVENT_SECONDS: Final = 0.2
 """From a domain's being found stopped to the event that says why, at most; it comes within milliseconds."""
+LOOK_SECONDS: Final = 60.0
+"""A domain is described anew so often, for what libvirt has no event for: statistics that somebody switched
+off, a device that left while libvirtd was away."""
 SETTLE_SECONDS: Final = 10.0
 STATS_PERIOD_SECONDS: Final = 1
 
@@ -210,7 +213,7 @@ class VmWorker:
             delay = min(2 * delay, LAST_PROBE_SECONDS)
             outcome = None
             try:
-                await self._sample(self._lanes.quarantine)
+                await self._guarded("sample", self._sample(self._lanes.quarantine), self._want_sample)
             except Late as again:
                 outcome = again.outcome
             except DynmemError:
@@ -242,11 +245,13 @@ class VmWorker:
             self._absent()
         else:
             self._absent_since = None
+            spread = 0.75 + (hash(self.uuid) % 997) / 1994  # so that a thousand VMs do not stay in step
+            self._timers.set("look", LOOK_SECONDS * spread, self.look_again)
             self._described(found, state_is_fresh=before == self.known.states_told)
 
     def _call_inspect(self, connection: Connection) -> calls.Inspection | None:
         found = calls.inspect(connection, self.uuid)
-        if found is not None and found.view.config is not None and not found.view.stats_period:
+        if found is not None and found.view.wants_statistics:
             try:
                 calls.set_stats_period(connection, self.uuid, STATS_PERIOD_SECONDS)
             except (libvirt.libvirtError, calls.JobRunning) as error:

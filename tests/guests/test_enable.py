@@ -8,6 +8,7 @@ import libvirt
 import pytest
 
 from host_controller.domain_xml.ours import NAMESPACE
+from host_controller.hypervisor.calls import dimm_xml
 from lab.controller import dynmem
 from lab.lab import Lab
 
@@ -204,14 +205,13 @@ def test_a_vm_that_runs_is_saved_or_transient_is_refused_with_the_way_out(lab: L
 @pytest.mark.parametrize(
     ("text", "parts", "said"),
     [
-        (BARE, {"machine": "isapc", "features": ""}, "machine type 'isapc' cannot hot-add memory"),
+        (BARE, {"machine": "isapc", "features": ""}, "machine type 'isapc' has no PCI bus"),
         (FULL, {"machine": "pc", "features": ""}, "ACPI"),
         (
             FULL,
-            {"more": "<memtune><hard_limit unit='GiB'>3</hard_limit></memtune>"},
-            "hard_limit (3 GiB) is below maximum (4 GiB)",
+            {"more": "<memtune><hard_limit unit='GiB'>4</hard_limit></memtune>"},
+            "hard_limit is 4 GiB; a maximum of 4 GiB needs 5.27 GiB",
         ),
-        (FULL, {"devices": "<memballoon model='none'/>"}, "no memory balloon"),
     ],
 )
 def test_a_domain_that_cannot_do_it_is_refused_with_the_way_out_and_stays_as_it_is(
@@ -235,3 +235,78 @@ def test_a_libvirt_that_is_not_there_is_named_with_exit_code_1() -> None:
     assert done.returncode == 1
     assert "socket=/nowhere cannot be reached" in done.stderr
     assert "is libvirtd running" in done.stderr
+
+
+def test_what_enable_says_of_ordinary_tools_is_what_libvirt_does(lab: Lab, define: Define) -> None:
+    domain = define("tools")
+    said = call(lab, "enable", "tools", *LIMITS)
+    assert "`virsh setmaxmem`" in said
+    assert "`virsh setvcpus --maximum`" in said
+    with pytest.raises(libvirt.libvirtError, match="NUMA"):
+        domain.setMemoryFlags(8 << 20, libvirt.VIR_DOMAIN_AFFECT_CONFIG | libvirt.VIR_DOMAIN_MEM_MAXIMUM)
+    maximum = libvirt.VIR_DOMAIN_AFFECT_CONFIG | libvirt.VIR_DOMAIN_VCPU_MAXIMUM
+    with pytest.raises(libvirt.libvirtError, match="numa"):
+        domain.setVcpusFlags(1, maximum)
+    domain.setVcpusFlags(4, maximum)
+    call(lab, "enable", "tools", "--maximum", "6G")
+    start(domain)
+
+
+def test_a_unit_that_was_left_out_is_asked_for(lab: Lab, define: Define) -> None:
+    define("web")
+    for option in ("--startup", "--minimum", "--maximum"):
+        assert "did you mean 1024M?" in call(lab, "enable", "web", option, "1024", code=2)
+
+
+def test_a_balloon_that_was_taken_out_comes_back_by_enable_and_goes_by_disable(
+    lab: Lab, define: Define
+) -> None:
+    domain = define("mute", devices="<memballoon model='none'/>")
+    before = domain.XMLDesc(INACTIVE)
+    assert "in place of model 'none'" in call(lab, "enable", "mute", *LIMITS)
+    start(domain)
+    domain.setMemoryFlags(600 << 10, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    domain.destroy()
+    call(lab, "disable", "mute")
+    assert domain.XMLDesc(INACTIVE) == before
+
+
+def test_a_definition_written_from_the_live_xml_with_a_dimm_is_enabled_and_disabled(
+    lab: Lab, define: Define
+) -> None:
+    domain = define("grown")
+    before = domain.XMLDesc(INACTIVE)
+    call(lab, "enable", "grown", *LIMITS)
+    start(domain)
+    domain.attachDeviceFlags(dimm_xml(128 << 20), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    call(lab, "set", "grown", "--weight", "7")
+    lab.session.connection().defineXML(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_SECURE))
+    domain.destroy()
+    assert "<memory model='dimm'" in domain.XMLDesc(INACTIVE)
+    assert "DIMMs that the controller had plugged (1)" in call(lab, "enable", "grown", "--dry-run")
+    assert "DIMMs that the controller had plugged (1)" in call(lab, "disable", "grown")
+    after = ET.fromstring(domain.XMLDesc(INACTIVE))
+    for tag in ("maxMemory", "memory", "currentMemory"):
+        assert after.findtext(tag) == ET.fromstring(before).findtext(tag)
+    assert after.find("./devices/memory") is None
+    assert after.find("./cpu/numa") is None
+    start(domain)
+
+
+def test_a_definition_that_lost_our_metadata_is_disabled_as_far_as_it_is_known(
+    lab: Lab, define: Define
+) -> None:
+    domain = define("stripped")
+    call(lab, "enable", "stripped", *LIMITS)
+    root = ET.fromstring(domain.XMLDesc(INACTIVE))
+    metadata = root.find("metadata")
+    assert metadata is not None
+    root.remove(metadata)
+    lab.session.connection().defineXML(ET.tostring(root, encoding="unicode"))
+    said = call(lab, "disable", "stripped")
+    assert "not recorded any more: it keeps 1 GiB of RAM" in said
+    assert "as far as it is known" in said
+    after = ET.fromstring(domain.XMLDesc(INACTIVE))
+    assert (after.findtext("memory"), after.find("maxMemory")) == (str(1 << 20), None)
+    assert "nothing to change" in call(lab, "disable", "stripped")
+    start(domain)
