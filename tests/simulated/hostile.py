@@ -194,7 +194,7 @@ def play(seed: int, seconds: float = SECONDS, growth: Growth | None = None) -> O
             if vm.memory.available < min(16 * MIB, vm.memory.usable // 32):
                 short.append(f"{world.now:.0f} s: {name} has {vm.memory.available / MIB:.0f} MiB available")
     after = sum(world.history.commands.values()) - world.history.commands["SetPace"]
-    # Who says that it needs nothing is taken at its word: rule 2 protects who tells the truth.
+    # Who says that it needs nothing is taken at its word: small-steps protects who tells the truth.
     found = [str(one) for one in world.violations if (one.rule, one.vm) != ("2", LIAR)]
     return Outcome(seed, short, world.checker.overdraft_seconds, after - before, seconds, found)
 
