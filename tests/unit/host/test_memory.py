@@ -50,6 +50,11 @@ def test_surplus_pages_are_huge_pages_and_more_may_come_on_demand(host: FakeHost
     assert memory.pools == (HugePool(2 * MIB, 3 * GIB, 0, growable_bytes=3 * GIB),)
 
 
+def test_pages_that_are_promised_beyond_those_that_are_free_leave_none(host: FakeHost) -> None:
+    host.huge_pages(2 * MIB, 1024, free=10, resv_hugepages=40, nr_overcommit_hugepages=100)
+    assert read_memory(host.root).pools[0].free_bytes == 0
+
+
 def test_a_size_without_pages_is_no_pool(host: FakeHost) -> None:
     host.huge_pages(GIB, 0)
     host.write("sys/kernel/mm/hugepages/hugepages-oddkB/nr_hugepages", "7\n")
@@ -88,8 +93,9 @@ def test_an_arc_that_does_not_say_both_figures_gives_nothing_back(text: bytes) -
 
 def test_no_file_makes_more_available_than_there_is(host: FakeHost) -> None:
     host.arc(1 << 60, 0)
+    host.meminfo(Hugetlb=16 * GIB)
     memory = read_memory(host.root)
-    assert memory.available_bytes == memory.ordinary_bytes
+    assert memory.available_bytes == memory.ordinary_bytes == 48 * GIB
 
 
 def test_a_kernel_without_mem_available_has_its_caches_counted() -> None:
