@@ -247,7 +247,7 @@ class LibvirtHypervisor:
                 time.monotonic(),
                 self._known_vms,
                 vm_swap_bytes=swap,
-                unread=self._meter.unread(),
+                unread={uuid: why for uuid, why in self._meter.unread().items() if uuid in self._known_vms},
             )
             try:
                 # Not in the loop: with a thousand VMs it takes tens of milliseconds.

@@ -1,6 +1,4 @@
-"""A controller without a configured capacity: what guests take is theirs, and what the host takes is the host's."""
-
-from collections.abc import Iterator
+"""Without a configured capacity: what guests take is theirs, and what the host takes is the host's."""
 
 import pytest
 
@@ -13,13 +11,13 @@ NOISE = 160 * MIB
 
 
 @pytest.fixture
-def rig(make_rig: RigFactory) -> Iterator[Rig]:
+def rig(make_rig: RigFactory) -> Rig:
     rig = make_rig(1000)
     rig.controller.stop()
     text = rig.controller.config.read_text()
     rig.controller.config.write_text(text.replace('capacity = "1000MiB"', ""))
     rig.controller.start()
-    yield rig
+    return rig
 
 
 def held(guest: Guest, rig: Rig) -> int:
