@@ -5,7 +5,6 @@ RequestRefused          the controller said no; nothing has changed
 """
 
 import http.client
-import json
 import os
 import socket
 import time
@@ -13,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
+from host_controller import __version__
+from host_controller.api import answer
 from host_controller.errors import DynmemError, InputError
 
 DEFAULT_SOCKET: Final = "/run/dynmem/control.sock"
@@ -21,6 +22,7 @@ VIEW_SOCKET: Final = "/run/dynmem/view.sock"
 SOCKET_VARIABLE: Final = "DYNMEM_SOCKET"
 ANSWER_SECONDS: Final = 10.0
 BUSY_SECONDS: Final = 0.02
+LARGEST_LINE: Final = 1 << 20
 
 
 class ControllerUnreachable(DynmemError):  # noqa: N818 # read as what happened
@@ -82,12 +84,18 @@ class Client:
     def follow(self, *steps: str, **query: object) -> Iterator[Any]:
         """The objects of an answer that gives one a line, as they come; waits for more for ever."""
         with self._open("GET", steps, query, None) as response:
-            while line := response.readline():
-                yield json.loads(line)
+            while line := response.readline(LARGEST_LINE):
+                yield _read(line)
 
     def _ask(self, method: str, steps: tuple[str, ...], query: dict[str, object]) -> Any:
         with self._open(method, steps, query, ANSWER_SECONDS) as response:
-            return json.loads(response.read())
+            try:
+                return _read(response.read())
+            except (OSError, http.client.HTTPException) as error:
+                raise ControllerUnreachable(
+                    f"the controller at {self.path} broke off: {error or type(error).__name__}",
+                    hint="systemctl status dynmem",
+                ) from None
 
     def _open(
         self, method: str, steps: tuple[str, ...], query: dict[str, object], timeout: float | None
@@ -133,11 +141,23 @@ class Client:
         return connection.getresponse()
 
 
+def _read(text: bytes) -> Any:
+    try:
+        return answer.read(text)
+    except ValueError as error:
+        raise ControllerUnreachable(
+            f"the answer is not understood: {error}", hint="is it a dynmem controller, and of which version?"
+        ) from None
+
+
 def _refused(response: http.client.HTTPResponse) -> DynmemError:
     with response:
         body = response.read()
     try:
-        problem = json.loads(body)
-        return RequestRefused(problem["code"], problem["message"], problem.get("hint"))
-    except (ValueError, KeyError, TypeError):
+        problem = answer.read(body)
+        code, message, hint = str(problem["code"]), str(problem["message"]), problem.get("hint")
+    except (ValueError, KeyError, TypeError, AttributeError):
         return ControllerUnreachable(f"HTTP {response.status} without a reason")
+    if code in ("unknown-path", "unknown-parameter"):
+        hint = f"this is dynmem {__version__}; dynmem status shows whether the controller is older"
+    return RequestRefused(code, message, None if hint is None else str(hint))

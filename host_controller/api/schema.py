@@ -21,6 +21,15 @@ class Problem(View, frozen=True, kw_only=True, gc=False):
     hint: str | None = None
 
 
+class ApiView(View, frozen=True, kw_only=True, gc=False):
+    """Whom one speaks with. `GET /v1`."""
+
+    api: int
+    """1: fields are added, never removed or given another meaning."""
+    version: str
+    """The controller's."""
+
+
 class LimitsView(View, frozen=True, kw_only=True, gc=False):
     """What the user asked for."""
 
@@ -287,6 +296,22 @@ class EntryView(View, frozen=True, kw_only=True, gc=False):
     detail: dict[str, Any]
 
 
+class ChartLine(View, frozen=True, kw_only=True, gc=False):
+    """One VM in a chart."""
+
+    uuid: str
+    assigned_bytes: list[int | None]
+    """At each of the chart's moments; null where it did not run, or is not known."""
+
+
+class ChartView(View, frozen=True, kw_only=True, gc=False):
+    """What every running VM had in the last hour. `GET /v1/chart`."""
+
+    at: list[float]
+    """The moments, oldest first."""
+    vms: list[ChartLine]
+
+
 class FindingView(View, frozen=True, kw_only=True, gc=False):
     """One result of `dynmem doctor`."""
 
@@ -342,10 +367,12 @@ class DoneView(View, frozen=True, kw_only=True, gc=False):
 
 ANSWERS: tuple[type[View], ...] = (
     Problem,
+    ApiView,
     StatusView,
     VmView,
     ExplainView,
     HistoryView,
+    ChartView,
     EntryView,
     DoneView,
     DoctorView,

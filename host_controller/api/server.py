@@ -1,9 +1,11 @@
 """The control API: HTTP and JSON on a unix socket, for the CLI, for curl, and for whoever builds on it.
 
+    GET  /v1                            the API's and the controller's version  ApiView
     GET  /v1/status                     the host and every VM            StatusView
     GET  /v1/vms  /v1/vms/VM            VMs, by name or UUID             [VmView], VmView
     GET  /v1/vms/VM/explain             why it has what it has           ExplainView
     GET  /v1/vms/VM/history?since=10m   the last hour                    HistoryView
+    GET  /v1/chart                      what each had in the last hour   ChartView
     GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on, last=N
                                         leaves out all but the last N of what was
     GET  /v1/schema                     JSON Schema of all answers
@@ -31,6 +33,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from aiohttp import web
 
+from host_controller import __version__
 from host_controller.api import page, start_xml
 from host_controller.api.door import MOST_FOLLOWERS, Door, connection_of, note_answers
 from host_controller.api.explain import explain
@@ -53,7 +56,16 @@ from host_controller.api.http import (
 )
 from host_controller.api.metrics import CONTENT_TYPE, Metrics
 from host_controller.api.peer import peer_of
-from host_controller.api.schema import DoneView, SampleView, StatusView, VmView, json_schema
+from host_controller.api.schema import (
+    ApiView,
+    ChartLine,
+    ChartView,
+    DoneView,
+    SampleView,
+    StatusView,
+    VmView,
+    json_schema,
+)
 from host_controller.api.stored_history import read_stored
 from host_controller.api.turns import Turn
 from host_controller.api.views import admission_view, history_view, host_view, sample_views, vm_view
@@ -70,6 +82,8 @@ ACCEPTED: Final = 32
 """Connections that are taken in one turn of the loop at most: a tenth of a millisecond each."""
 BACKLOG: Final = 4096
 """Connections that the kernel keeps for us; with none left a unix socket refuses at once (EAGAIN)."""
+MOMENTS: Final = 60
+"""Of the chart: one a minute."""
 SAMPLES: Final = 100
 """Samples that are unpacked together: well below a turn."""
 
@@ -203,11 +217,13 @@ class Api:
 
     def _reading(self) -> list[web.RouteDef]:
         return [
+            web.get("/v1", self._api),
             web.get("/v1/status", self._status),
             web.get("/v1/vms", self._vms),
             web.get("/v1/vms/{vm:[^/]+}", self._vm),
             web.get("/v1/vms/{vm:[^/]+}/explain", self._explain),
             web.get("/v1/vms/{vm:[^/]+}/history", self._history),
+            web.get("/v1/chart", self._chart),
             web.get("/v1/events", self._events),
             web.get("/v1/schema", self._schema),
             web.get("/metrics", self._metrics_text),
@@ -226,6 +242,10 @@ class Api:
         ]
 
     # --- reading ---
+
+    async def _api(self, request: web.Request) -> web.Response:
+        expect(request)
+        return answer_json(ApiView(api=1, version=__version__))
 
     async def _status(self, request: web.Request) -> web.Response:
         expect(request)
@@ -273,6 +293,18 @@ class Api:
         async for at in in_turns(range(0, len(packed), SAMPLES)):
             samples += sample_views(self.controller, packed[at : at + SAMPLES], begin)
         return answer_json(history_view(self.controller, uuid, samples, entries))
+
+    async def _chart(self, request: web.Request) -> web.Response:
+        expect(request)
+        now, journal = self.controller.now(), self.controller.journal
+        step = KEPT_SECONDS / MOMENTS
+        moments = [now - step * back for back in range(MOMENTS - 1, -1, -1)]
+        lines = [
+            ChartLine(uuid=uuid, assigned_bytes=journal.samples.assigned_at(uuid, moments))
+            async for uuid in in_turns(list(self.controller.engine.vms))
+        ]
+        at = [round(journal.wall_time(one), 3) for one in moments]
+        return answer_json(ChartView(at=at, vms=lines))
 
     async def _metrics_text(self, request: web.Request) -> web.Response:
         expect(request)

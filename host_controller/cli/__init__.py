@@ -8,6 +8,7 @@ import click
 
 from host_controller import __version__
 from host_controller.errors import DynmemError
+from host_controller.neutral import neutral_lines
 
 COMMANDS: Final = {
     "check-config": "host_controller.cli.manage:check_config",
@@ -66,5 +67,5 @@ def main() -> None:
     try:
         group.main(standalone_mode=True)
     except DynmemError as error:
-        click.echo(f"dynmem: {error}", err=True)
+        click.echo(f"dynmem: {neutral_lines(error)}", err=True)
         sys.exit(error.exit_code)

@@ -11,7 +11,7 @@ from host_controller.api.client import Client
 from host_controller.cli.enable import connect
 from host_controller.cli.hook import DIRECTORY, NAME
 from host_controller.cli.options import at_socket, vm_names
-from host_controller.cli.text import paint, wants_colour, without_control
+from host_controller.cli.text import paint, wants_colour
 from host_controller.config import Config, ConfigError, load
 from host_controller.doctor import host, vm
 from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
@@ -20,6 +20,7 @@ from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DynmemError, HypervisorUnreachable, InputError
 from host_controller.hypervisor.survey import Survey
+from host_controller.neutral import neutral
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 SIGNS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
@@ -103,11 +104,11 @@ def lines(findings: list[Found], everything: bool) -> list[str]:
     for about, one in findings:
         if one.level == "ok" and not everything:
             continue
-        where = f"{without_control(about)}: " if about else ""
+        where = f"{neutral(about)}: " if about else ""
         sign = paint(SIGNS[one.level], COLOURS[one.level], colour)
-        found.append(f"{sign}  {where}{one.check}: {without_control(one.found)}")
+        found.append(f"{sign}  {where}{one.check}: {neutral(one.found)}")
         if one.remedy:
-            found.append(f"      -> {without_control(one.remedy)}")
+            found.append(f"      -> {neutral(one.remedy)}")
     count = sum(one.level == "ok" for _, one in findings)
     return [*found, f"{count} of {len(findings)} checks are in order"]
 

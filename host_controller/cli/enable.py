@@ -17,6 +17,7 @@ from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
+from host_controller.neutral import neutral
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,7 +84,7 @@ def enable(
         new = _prepared(domain, limits, how, whom, bits, secrets=True).xml
         if _same(domain.xml(secrets=True), new):
             _say(plan.notes)
-            click.echo(f"{domain.name} is prepared like this already; nothing to change")
+            click.echo(f"{neutral(domain.name)} is prepared like this already; nothing to change")
             return
         _change(
             domain,
@@ -94,7 +95,7 @@ def enable(
             to_do="shut it down first; `dynmem set` changes limits of a running VM",
         )
         if not dry_run:
-            click.echo(f"{domain.name} is prepared; it takes part from its next start")
+            click.echo(f"{neutral(domain.name)} is prepared; it takes part from its next start")
 
 
 @click.command()
@@ -107,12 +108,14 @@ def disable(vm: str, *, dry_run: bool, connect: str | None) -> None:
         domain = definitions.find(vm)
         new = restore(domain.xml(secrets=True))
         if _same(domain.xml(secrets=True), new.xml):
-            click.echo(f"{domain.name} is not prepared for dynamic memory; nothing to change")
+            click.echo(f"{neutral(domain.name)} is not prepared for dynamic memory; nothing to change")
             return
         shown = restore(domain.xml()).xml
         _change(domain, shown, new.xml, new.notes, dry_run=dry_run, to_do="shut it down first")
         if not dry_run:
-            click.echo(f"{domain.name} is as it was" + (", as far as it is known" if new.notes else ""))
+            click.echo(
+                f"{neutral(domain.name)} is as it was" + (", as far as it is known" if new.notes else "")
+            )
 
 
 @click.command("set")
@@ -168,7 +171,7 @@ def _set_live(
     if (limits == config.limits and trust is config.trust) or dry_run:
         return
     domain.set_live_metadata(metadata_element(limits, config.growth, trust, domain.live_xml()))
-    click.echo(f"{domain.name} has {in_words(limits, trust)} now")
+    click.echo(f"{neutral(domain.name)} has {in_words(limits, trust)} now")
 
 
 def _change(
@@ -227,4 +230,4 @@ def _prepared(
 
 def _say(notes: tuple[str, ...]) -> None:
     for note in notes:
-        click.echo(f"* {note}")
+        click.echo(f"* {neutral(note)}")

@@ -6,9 +6,11 @@ from typing import Any, Final
 
 import click
 
+from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.options import at_socket, vm_names
-from host_controller.cli.text import paint, wants_colour, without_control
+from host_controller.cli.text import paint, wants_colour
+from host_controller.neutral import neutral
 
 FOLLOWED: Final = 10
 """Of what was, before what comes: enough to see where one is, as tail and journalctl do."""
@@ -38,8 +40,8 @@ def events(*, follow: bool, lines: int | None, vm: str | None, as_json: bool, so
 
 def entry_line(entry: dict[str, Any], colour: bool = False) -> str:
     """One event as people read it."""
-    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["at"]))
-    about = without_control(entry["name"] or "-")
-    failed = bool(entry["detail"].get("error"))
-    line = f"{when}  {entry['kind']:<8}  {about:<16}  {without_control(entry['text'])}"
-    return paint(line, "red" if failed else COLOURS.get(entry["topic"]), colour)
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known(entry["at"], 0)))
+    about = neutral(entry["name"] or "-")
+    failed = bool((entry["detail"] or {}).get("error"))
+    line = f"{when}  {neutral(entry['kind']):<8}  {about:<16}  {neutral(entry['text'])}"
+    return paint(line, "red" if failed else COLOURS.get(str(entry["topic"])), colour)

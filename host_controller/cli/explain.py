@@ -6,10 +6,12 @@ from typing import Any
 
 import click
 
+from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.options import as_json, at_socket, vm_names
 from host_controller.cli.status import agent_of, decision_of, state_of
-from host_controller.cli.text import duration, number, paint, size, wants_colour, without_control
+from host_controller.cli.text import duration, number, paint, size, wants_colour
+from host_controller.neutral import neutral
 
 
 @click.command()
@@ -32,27 +34,28 @@ def lines(answer: dict[str, Any]) -> list[str]:
     limits = vm["limits"]
     decision = vm["decision"]
     found = [
-        paint(f"{without_control(vm['name'])}: {headline(vm)}", "bold", colour),
-        f"  state     {state_of(vm)}; memory is {vm['status']}; agent: {agent_of(vm)}{_heard(vm)}",
+        paint(f"{neutral(vm['name'])}: {headline(vm)}", "bold", colour),
+        f"  state     {state_of(vm)}; memory is {neutral(vm['status'])}; agent: {agent_of(vm)}{_heard(vm)}",
         f"  limits    minimum {size(limits['minimum_bytes'])}, startup {size(limits['startup_bytes'])}, "
         f"maximum {size(limits['maximum_bytes'])}, buffer {limits['buffer_percent']} %, "
         f"weight {limits['weight']}",
-        f"  hardware  {size(vm['ram_bytes'])} of RAM, {_beside(vm)}growth by {vm['growth']}"
+        f"  hardware  {size(vm['ram_bytes'])} of RAM, {_beside(vm)}growth by {neutral(vm['growth'])}"
         + (f", {size(vm['offline_bytes'])} of it offline" if vm["offline_bytes"] else ""),
     ]
-    if decision is not None:
-        ago = duration(max(0.0, time.time() - decision["at"]))
+    if decision:
+        at = known(decision["at"], None)
+        ago = duration(at if at is None else max(0.0, time.time() - at))
         found.append(f"  decision  {decision_of(vm)} ({ago} ago)")
     if vm["operation"]:
-        found.append(f"  under way {without_control(vm['operation'])}")
+        found.append(f"  under way {neutral(vm['operation'])}")
     if answer["why"]:
-        found += ["", "Why", *(f"  {without_control(one)}" for one in answer["why"])]
+        found += ["", "Why", *(f"  {neutral(one)}" for one in answer["why"])]
     found += _parts("Demand: what it works with", answer["demand"], colour, mark=False)
     found += _parts("Balance: what it asks for and gets", answer["balance"], colour, mark=False)
     total = f"Charge: what it costs the host, {size(vm['charge_bytes'])}"
     found += _parts(total, answer["charge"], colour, mark=True)
     if vm["ignored"]:
-        counts = ", ".join(f"{count} × {without_control(kind)}" for kind, count in vm["ignored"].items())
+        counts = ", ".join(f"{count} × {neutral(kind)}" for kind, count in vm["ignored"].items())
         found += ["", f"Not believed of what the guest sent: {counts}"]
     return found
 
@@ -75,19 +78,20 @@ def _beside(vm: dict[str, Any]) -> str:
 
 def _heard(vm: dict[str, Any]) -> str:
     age = vm["report_age_seconds"]
-    return "" if age is None else f", heard {duration(age)} ago"
+    return "" if known(age, None) is None else f", heard {duration(age)} ago"
 
 
 def _parts(title: str, parts: list[dict[str, Any]], colour: bool, *, mark: bool) -> list[str]:
     if not parts:
         return []
-    width = max(len(one["name"]) for one in parts)
+    names = [neutral(one["name"]) for one in parts]
+    width = max(map(len, names))
     sizes = [size(one["size_bytes"]) for one in parts]
     room = max(map(len, sizes))
     found = ["", title]
-    for one, text in zip(parts, sizes, strict=True):
+    for one, name, text in zip(parts, names, sizes, strict=True):
         sign = "*" if mark and one["deciding"] else " "
-        line = f"{sign} {one['name'].ljust(width)}  {text.rjust(room)}  {one['text']}"
+        line = f"{sign} {name.ljust(width)}  {text.rjust(room)}  {one['text']}"
         found.append(paint(line, "bold" if one["deciding"] else None, colour))
     if mark:
         found.append("  * counts: the largest of the rules, and all that comes on top of it")

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import click
 
+from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.events import entry_line
 from host_controller.cli.options import as_json, at_socket, vm_names
-from host_controller.cli.text import number, paint, size, table, wants_colour, without_control
+from host_controller.cli.text import number, paint, size, table, wants_colour
+from host_controller.neutral import neutral
 
 HEAD: Final = ("TIME", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "CHARGE", "PHASE")
 ROWS: Final = 24
@@ -44,12 +46,12 @@ def lines(answer: dict[str, Any]) -> list[str]:
     """The history as text: at most 24 rows of figures, evenly spaced, and the last events."""
     colour = wants_colour()
     samples, entries = answer["samples"], answer["entries"]
-    title = f"{without_control(answer['name'])}: {len(samples)} samples, {len(entries)} events"
+    title = f"{neutral(answer['name'])}: {len(samples)} samples, {len(entries)} events"
     found = [paint(title, "bold", colour)]
     if samples:
         found += table(HEAD, [_row(one) for one in _evenly(samples)], left=(0, 6))
     if entries:
-        found += ["", *(entry_line(one, colour) for one in entries[-LAST_EVENTS:])]
+        found += ["", *(entry_line(one, colour) for one in list(entries)[-LAST_EVENTS:])]
     if len(entries) > LAST_EVENTS:
         found.append(f"({len(entries) - LAST_EVENTS} events before these: --json)")
     return found
@@ -57,18 +59,21 @@ def lines(answer: dict[str, Any]) -> list[str]:
 
 def _row(sample: dict[str, Any]) -> tuple[str, ...]:
     return (
-        time.strftime("%m-%d %H:%M:%S", time.localtime(sample["at"])),
+        time.strftime("%m-%d %H:%M:%S", time.localtime(known(sample["at"], 0))),
         size(sample["assigned_bytes"]),
         size(sample["demand_bytes"]),
         number(sample["pressure_percent"]),
         size(sample["goal_bytes"]),
         size(sample["charge_bytes"]),
-        sample["phase"],
+        str(sample["phase"]),
     )
 
 
 def _evenly(samples: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The sample in force at each of 24 moments, and the last one."""
+    samples = [one for one in samples if known(one["at"], None) is not None] or samples[-1:]
+    if len(samples) == 1:
+        return samples
     first, last = samples[0]["at"], samples[-1]["at"]
     step = (last - first) / (ROWS - 1) or 1.0
     chosen, due = [], first

@@ -9,6 +9,7 @@ import click
 from host_controller.api.client import Client
 from host_controller.cli.options import at_socket, vm_names
 from host_controller.errors import InputError
+from host_controller.neutral import neutral
 
 all_vms = click.option("--all", "everything", is_flag=True, help="All VMs, also those that start later.")
 
@@ -39,14 +40,14 @@ def _hold(action: str, vm: str | None, everything: bool, socket: str | None) -> 
         raise InputError(f"say which VM to {action}, or --all", hint=f"dynmem {action} VM")
     client = Client(socket)
     answer = client.post(action) if vm is None else client.post("vms", vm, action)
-    click.echo(answer["done"])
+    click.echo(neutral(answer["done"]))
 
 
 @click.command()
 @at_socket
 def reload(socket: str | None) -> None:
     """Let the controller read its configuration again: all of it is taken over, or none."""
-    click.echo(Client(socket).post("reload")["done"])
+    click.echo(neutral(Client(socket).post("reload")["done"]))
 
 
 @click.command("check-config")

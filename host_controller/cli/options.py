@@ -16,7 +16,8 @@ def vm_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
     from host_controller.errors import DynmemError
 
     try:
-        return [one["name"] for one in Client().get("vms") if one["name"].startswith(incomplete)]
+        names = [str(one["name"]) for one in Client().get("vms")]
+        return [one for one in names if one.startswith(incomplete) and one.isprintable()]
     except DynmemError:
         return []
 

@@ -4,7 +4,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from host_controller.api.answer import known
 from host_controller.errors import DynmemError, InputError
+from host_controller.neutral import neutral
 from host_controller.units import GIB
 
 SERIES: Final = (
@@ -32,14 +34,16 @@ def draw(history: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
+    samples = [one for one in samples if known(one["at"], None) is not None]
     times: Any = [datetime.fromtimestamp(one["at"]).astimezone() for one in samples]
     figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
     for key, label, colour, width in SERIES:
-        values = [float("nan") if one[key] is None else one[key] / GIB for one in samples]
+        values = [known(one[key], float("nan")) / GIB for one in samples]
         axes.step(times, values, where="post", label=label, color=colour, linewidth=width)
     axes.set_ylabel("GiB")
     axes.set_ylim(bottom=0)
-    axes.set_title(history["name"])
+    # A name is no formula: `$x^$` is one to matplotlib.
+    axes.set_title(neutral(history["name"], 100), parse_math=False)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", ncols=len(SERIES))
     figure.autofmt_xdate()

@@ -53,6 +53,8 @@ def _libvirt(config: "Config") -> "Hypervisor":
 def _log_to_stderr() -> None:
     import structlog
 
+    from host_controller.neutral import neutral_event
+
     tty = sys.stderr.isatty()
     stamp = [structlog.processors.TimeStamper("%H:%M:%S.%f", utc=False)] if tty else []
     shown: list[structlog.types.Processor] = (
@@ -64,7 +66,7 @@ def _log_to_stderr() -> None:
         ]
     )
     structlog.configure(
-        processors=[structlog.processors.add_log_level, *stamp, *shown],
+        processors=[neutral_event, structlog.processors.add_log_level, *stamp, *shown],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(20),  # info
     )

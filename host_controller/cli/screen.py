@@ -9,19 +9,21 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from host_controller.api.answer import known
 from host_controller.cli.status import decision_of, host_lines, state_of
-from host_controller.cli.text import number, size, without_control
+from host_controller.cli.text import number, size
+from host_controller.neutral import by_name, neutral
 
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 HISTORY: Final = 60
 STYLES: Final = {"warning": "red", "low": "yellow", "unknown": "dim"}
 KEYS: Final = {
-    "name": lambda vm: vm["name"],
-    "assigned": lambda vm: -vm["assigned_bytes"],
-    "demand": lambda vm: -(vm["demand_bytes"] or 0),
-    "pressure": lambda vm: -(vm["pressure_percent"] or 0.0),
-    "charge": lambda vm: -vm["charge_bytes"],
-    "weight": lambda vm: -vm["limits"]["weight"],
+    "name": lambda vm: by_name(str(vm["name"])),
+    "assigned": lambda vm: -known(vm["assigned_bytes"], 0),
+    "demand": lambda vm: -known(vm["demand_bytes"], 0),
+    "pressure": lambda vm: -known(vm["pressure_percent"], 0.0),
+    "charge": lambda vm: -known(vm["charge_bytes"], 0),
+    "weight": lambda vm: -known(vm["limits"]["weight"], 0),
 }
 
 
@@ -72,7 +74,8 @@ class View:
     def note(self, answer: dict[str, Any]) -> None:
         """Remember what an answer says that the VMs have."""
         for vm in answer["vms"]:
-            self.trends.setdefault(vm["uuid"], deque(maxlen=HISTORY)).append(vm["assigned_bytes"])
+            trend = self.trends.setdefault(vm["uuid"], deque(maxlen=HISTORY))
+            trend.append(known(vm["assigned_bytes"], 0))
         for gone in set(self.trends) - {vm["uuid"] for vm in answer["vms"]}:
             del self.trends[gone]
 
@@ -83,6 +86,7 @@ class View:
 
 def picture(answer: dict[str, Any], view: View, width: int, height: int) -> Group:
     """The whole screen; never more lines than it has."""
+    # The only commands to a terminal in them are our colours (`paint`).
     head = [Text.from_ansi(line) for line in host_lines(answer["host"])]
     for line in head:
         line.truncate(width, overflow="ellipsis")
@@ -95,7 +99,7 @@ def picture(answer: dict[str, Any], view: View, width: int, height: int) -> Grou
     if len(shown) < len(rows):
         foot += f", {view.offset + 1} to {view.offset + len(shown)}"
     # By all names, also those that are scrolled away: nothing jumps.
-    columns = layout([vm["name"] for vm in rows], width)
+    columns = layout([neutral(vm["name"]) for vm in rows], width)
     order = f"{view.sort}{', reversed' if view.reverse else ''}"
     foot += f"  ·  by {order}  ·  q quits, n a d p c w r sort"
     return Group(
@@ -147,17 +151,17 @@ def _table(vms: list[dict[str, Any]], view: View, columns: list[tuple[int, int]]
         )
     for vm in vms:
         cells = _cells(vm, view)
-        table.add_row(*(cells[index] for index, _ in columns), style=STYLES.get(vm["status"]))
+        table.add_row(*(cells[index] for index, _ in columns), style=STYLES.get(str(vm["status"])))
     return table
 
 
-def _cells(vm: dict[str, Any], view: View) -> tuple[str, ...]:
+def _cells(vm: dict[str, Any], view: View) -> tuple[Text, ...]:
     limits = vm["limits"]
-    # Text objects of rich would be markup: names from elsewhere are escaped by it only here.
+    # A Text is shown as it is, and a string would be read as rich's markup.
     return tuple(
-        cell.replace("[", "\\[")
+        Text(neutral(cell))
         for cell in (
-            without_control(vm["name"]),
+            vm["name"],
             state_of(vm),
             vm["status"],
             size(vm["assigned_bytes"]),
@@ -176,12 +180,13 @@ def _cells(vm: dict[str, Any], view: View) -> tuple[str, ...]:
 
 def _bar(host: dict[str, Any], width: int) -> Text:
     """Charged and reserved against the capacity."""
-    capacity = max(1, host["capacity_bytes"])
+    capacity = max(1, known(host["capacity_bytes"], 1))
+    charged_bytes = known(host["charged_bytes"], 0)
     room = max(10, width - 8)
-    charged = min(room, host["charged_bytes"] * room // capacity)
-    reserved = min(room - charged, host["reserved_bytes"] * room // capacity)
+    charged = min(room, charged_bytes * room // capacity)
+    reserved = min(room - charged, known(host["reserved_bytes"], 0) * room // capacity)
     text = Text()
-    text.append("█" * charged, style="red" if host["headroom_bytes"] < 0 else "blue")
+    text.append("█" * charged, style="red" if known(host["headroom_bytes"], 0) < 0 else "blue")
     text.append("▒" * reserved, style="yellow")
     text.append("░" * (room - charged - reserved), style="dim")
-    return text.append(f" {100 * host['charged_bytes'] // capacity:3d} %")
+    return text.append(f" {100 * charged_bytes // capacity:3d} %")

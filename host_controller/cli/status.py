@@ -5,9 +5,11 @@ from typing import Any, Final
 
 import click
 
+from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.options import as_json, at_socket
-from host_controller.cli.text import duration, number, paint, size, table, wants_colour, without_control
+from host_controller.cli.text import duration, number, paint, size, table, wants_colour
+from host_controller.neutral import by_name, neutral, neutral_lines
 
 HEAD: Final = (
     "VM", "STATE", "MEMORY", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "MIN", "STARTUP", "MAX", "WEIGHT",
@@ -38,7 +40,7 @@ def host_lines(host: dict[str, Any]) -> list[str]:
     colour = wants_colour()
     up = duration(host["uptime_seconds"])
     lines = [
-        f"dynmem {host['version']} on {without_control(host['connection'])}, up {up}",
+        f"dynmem {neutral(host['version'])} on {neutral(host['connection'])}, up {up}",
         f"capacity {size(host['capacity_bytes'])} ({_whence(host)})"
         f" · charged {size(host['charged_bytes'])}"
         f" · headroom {size(host['headroom_bytes'])}"
@@ -62,29 +64,29 @@ def _whence(host: dict[str, Any]) -> str:
     of = f"of {size(everything)}"
     if ordinary is not None and ordinary != everything:
         of = f"of {size(ordinary)} outside of huge pages"
-    bound = without_control(host.get("capacity_bound", ""))
+    bound = neutral(host.get("capacity_bound", ""))
     kept = f"{of}, {size(host['reserve_bytes'])} kept for the host"
     return f"{kept}; bounded by {bound}" if bound else kept
 
 
 def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
-    if not host["connected"]:
-        found.append(("red", f"the hypervisor cannot be reached: {without_control(host['connection'])}"))
-    if (overdraft := host["overdraft"]) is not None:
+    if host["connected"] is False:
+        found.append(("red", f"the hypervisor cannot be reached: {neutral(host['connection'])}"))
+    if overdraft := host["overdraft"]:
         found.append(
             (
                 "red",
                 f"overdraft of {size(overdraft['bytes_now'])} (at most {size(overdraft['bytes_peak'])}): "
-                f"{without_control(overdraft['cause'])}",
+                f"{neutral(overdraft['cause'])}",
             )
         )
-    if host["emergency"] is not None:
+    if host["emergency"]:
         found.append(("red", f"emergency: {host['emergency']}"))
     if host["vm_swap_bytes"]:
         found.append(("red", f"{size(host['vm_swap_bytes'])} of VMs lie in the host's swap"))
     if host.get("unread"):
-        why = without_control(next(iter(host["unread"].values())))
+        why = neutral(next(iter(host["unread"].values())))
         found.append(("red", f"of {len(host['unread'])} VMs it is not known what they hold: {why}"))
     if host["waiting_bytes"]:
         found.append(("yellow", f"{size(host['waiting_bytes'])} are granted and not free yet"))
@@ -93,9 +95,7 @@ def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
     if host["dry_run"]:
         found.append(("yellow", "dry run: decisions are shown and not carried out"))
     if host["configuration_error"]:
-        found.append(
-            ("red", f"the last reload was refused: {without_control_lines(host['configuration_error'])}")
-        )
+        found.append(("red", f"the last reload was refused: {neutral_lines(host['configuration_error'])}"))
     if host["lateness_seconds"] > 0.5:
         found.append(("yellow", f"the controller is up to {duration(host['lateness_seconds'])} late"))
     if host["errors"]:
@@ -104,26 +104,22 @@ def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def without_control_lines(text: str) -> str:
-    """As `without_control`, keeping lines."""
-    return "\n".join(without_control(line) for line in text.splitlines())
-
-
 def vm_lines(vms: list[dict[str, Any]]) -> list[str]:
     """The table of VMs."""
     if not vms:
         return ["no managed VM is running; see dynmem enable"]
+    vms = sorted(vms, key=lambda vm: by_name(str(vm["name"])))
     rows = [vm_row(vm) for vm in vms]
-    return table(HEAD, rows, LEFT, [COLOURS.get(vm["status"]) for vm in vms])
+    return table(HEAD, rows, LEFT, [COLOURS.get(str(vm["status"])) for vm in vms])
 
 
 def vm_row(vm: dict[str, Any]) -> tuple[str, ...]:
     """One VM's cells."""
     limits = vm["limits"]
     return (
-        without_control(vm["name"]),
+        neutral(vm["name"]),
         state_of(vm),
-        vm["status"],
+        str(vm["status"]),
         size(vm["assigned_bytes"]),
         size(vm["demand_bytes"]),
         number(vm["pressure_percent"]),
@@ -140,28 +136,28 @@ def vm_row(vm: dict[str, Any]) -> tuple[str, ...]:
 
 def state_of(vm: dict[str, Any]) -> str:
     """The one word that matters most."""
-    if vm["standstill"] is not None:
+    if vm["standstill"]:
         return "stands still"
     if vm["state"] != "running":
-        return str(vm["state"])
+        return neutral(vm["state"])
     if vm["paused"]:
         return "not managed"
-    if vm["uncooperative_seconds"] is not None:
+    if known(vm["uncooperative_seconds"], None) is not None:
         return "uncooperative"
-    return str(vm["job"] or vm["phase"])
+    return neutral(vm["job"] or vm["phase"])
 
 
 def agent_of(vm: dict[str, Any]) -> str:
     """Who speaks for the guest."""
-    if vm["agent"] is not None:
-        return without_control(vm["agent"]["version"]) or "yes"
-    return "statistics" if vm["report_age_seconds"] is not None else "none"
+    if vm["agent"]:
+        return neutral(vm["agent"]["version"]) or "yes"
+    return "statistics" if known(vm["report_age_seconds"], None) is not None else "none"
 
 
 def decision_of(vm: dict[str, Any]) -> str:
     """The last decision in words."""
     decision = vm["decision"]
-    if decision is None:
+    if not decision:
         return "-"
     held = f" (held back: {decision['held_back']})" if decision["held_back"] else ""
-    return without_control(f"{decision['action']}: {decision['reason']}{held}")
+    return neutral(f"{decision['action']}: {decision['reason']}{held}")

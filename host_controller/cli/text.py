@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
+from host_controller.neutral import UNKNOWN, neutral, neutral_lines
 from host_controller.units import format_size
 
 COLOURS: Final = {"red": "31", "yellow": "33", "green": "32", "bold": "1", "dim": "2"}
@@ -18,22 +19,29 @@ def wants_colour() -> bool:
 
 
 def paint(text: str, colour: str | None, on: bool) -> str:
-    """The text in a colour, or as it is."""
+    """The text in a colour, or as it is; nothing else in it commands the terminal."""
+    text = neutral_lines(text)
     return f"\033[{COLOURS[colour]}m{text}\033[0m" if on and colour else text
 
 
-def size(value: int | None) -> str:
-    """A size, or a dash."""
-    return "-" if value is None else format_size(value)
+def size(value: Any) -> str:
+    """A size, a dash where there is none, or a question mark where the controller does not say."""
+    return format_size(value) if isinstance(value, int) else _none(value)
 
 
 def number(value: Any, digits: int = 0) -> str:
-    """A number, or a dash."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    """As `size`, of a number."""
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else _none(value)
 
 
-def duration(seconds: float) -> str:
+def _none(value: object) -> str:
+    return "-" if value is None else UNKNOWN
+
+
+def duration(seconds: Any) -> str:
     """The two largest units that are not zero: `3 d 4 h`, `12 min 5 s`, `0.4 s`."""
+    if not isinstance(seconds, int | float):
+        return _none(seconds)
     if seconds < 10:
         return f"{seconds:.1f} s"
     left = round(seconds)
@@ -54,6 +62,7 @@ def table(
     """Lines of a table. The columns in `left` are aligned left, the others right; the last one is cut to the
     terminal's width. `colours` has one for each row.
     """
+    rows = [[neutral(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     colour = wants_colour()
     # A file or a pipe has no width: nothing is cut there.
@@ -71,8 +80,3 @@ def table(
     for i, row in enumerate(rows):
         painted.append(paint(line(row), colours[i] if i < len(colours) else None, colour))
     return painted
-
-
-def without_control(text: str) -> str:
-    """A name or a text from elsewhere, without what could command a terminal."""
-    return "".join(one if one.isprintable() else "?" for one in text)

@@ -1,7 +1,9 @@
 """The last hour of every VM in memory, as fast as it came, within a bound on all of them together."""
 
 import struct
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from host_controller.core.vm.record import Phase, Vm
@@ -92,6 +94,16 @@ class Samples:
     def packed(self, uuid: str) -> list[bytes]:
         """All samples of a VM as they are kept, for `unpack`: a long list is better unpacked in parts."""
         return list(self._rings.get(uuid, ()))
+
+    def assigned_at(self, uuid: str, moments: Sequence[float]) -> list[int | None]:
+        """What a VM had at these moments, each a time of the samples' clock: by the sample before it."""
+        ring = list(self._rings.get(uuid, ()))
+        found: list[int | None] = []
+        for moment in moments:
+            index = bisect_right(ring, moment, key=_time)
+            size = _PACKED.unpack_from(ring[index - 1])[1] if index else _NOTHING
+            found.append(None if size == _NOTHING else size * _PAGE)
+        return found
 
     def last(self, uuid: str) -> Sample | None:
         """The newest sample of a VM."""

@@ -25,12 +25,6 @@ SHOTS = os.environ.get("DYNMEM_SCREENSHOTS")
 def shown(count: int, look: Callable[[Page], Awaitable[Any]], **window: int) -> None:
     """Look at the page of a host with so many VMs. The browser has a loop of its own: its time is real."""
 
-    async def browse(port: int) -> None:
-        async with opened(f"http://127.0.0.1:{port}/", **window) as page:
-            await page.until("document.body?.dataset.updates > 0")
-            await look(page)
-            assert page.troubles == []
-
     async def story() -> None:
         host = Host(max(4, count) * GIB)
         for number in range(count):
@@ -41,7 +35,7 @@ def shown(count: int, look: Callable[[Page], Awaitable[Any]], **window: int) -> 
             api = Api(controller, lambda: None)
             port = await api.start_tcp("127.0.0.1", 0)
             try:
-                await aside(lambda: _in_thread(browse(port)))
+                await aside(lambda: _in_thread(_browse(port, look, **window)))
             finally:
                 await api.stop()
 
@@ -56,6 +50,40 @@ def _in_thread(main: Any) -> None:
 async def shot(page: Page, name: str) -> None:
     if SHOTS:
         await page.screenshot(Path(SHOTS) / f"{name}.png")
+
+
+@needs_browser
+def test_the_chart_begins_with_the_hour_that_the_controller_holds_and_names_are_counted() -> None:
+    async def look(page: Page) -> None:
+        assert await page.run("Chart.times.length") > 60
+        first, last = await page.run("[Chart.times[0], Chart.times[Chart.times.length - 1]]")
+        assert 3400 < last - first < 3700
+        remembered = "[...Chart.past.values()].filter((one) => one.slice(0, 60).some((gib) => gib > 0))"
+        assert await page.run(f"{remembered}.length") == 4
+        names = await page.run(f"{ROWS}.map(row => row.cells[0].textContent)")
+        assert names[-3:] == ["vm2", "vm10", "x?y\u0301\u0301\u0301\u0301"]
+
+    async def story() -> None:
+        host = Host(8 * GIB)
+        for name in ("vm10", "vm2", "x\u202ey" + "\u0301" * 30, "1"):
+            host.vm(name)
+        async with host.controller() as controller:
+            await asyncio.sleep(200)
+            api = Api(controller, lambda: None)
+            port = await api.start_tcp("127.0.0.1", 0)
+            try:
+                await aside(lambda: _in_thread(_browse(port, look)))
+            finally:
+                await api.stop()
+
+    run(story())
+
+
+async def _browse(port: int, look: Callable[[Page], Awaitable[Any]], **window: int) -> None:
+    async with opened(f"http://127.0.0.1:{port}/", **window) as page:
+        await page.until("document.body?.dataset.updates > 0")
+        await look(page)
+        assert page.troubles == []
 
 
 @needs_browser

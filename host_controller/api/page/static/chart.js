@@ -2,7 +2,9 @@
 "use strict";
 
 const Chart = (() => {
-  const KEPT = 150; // answers: five minutes at one every two seconds
+  const SHOWN_SECONDS = 3600; // as long as the controller remembers every figure
+  const FINE_SECONDS = 300; // of answers, one every two seconds; what is older is kept one a minute
+  const COARSE_SECONDS = 60;
   const SHOWN = 9; // VMs with a colour of their own; the others are one
   const COLOURS = ["#4e79a7", "#f28e2b", "#76b7b2", "#e15759", "#59a14f", "#edc948", "#b07aa1", "#9c755f", "#ff9da7", "#8a929c"];
   const GIB = 2 ** 30;
@@ -14,7 +16,18 @@ const Chart = (() => {
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+  // Begins with the hour that the controller holds.
+  async function recall() {
+    const answer = await fetch("/v1/chart", { signal: AbortSignal.timeout(10000) });
+    if (!answer.ok) return; // an older controller has none: the chart begins empty
+    const told = await answer.json();
+    times.push(...told.at);
+    capacity.push(...told.at.map(() => null));
+    for (const vm of told.vms) past.set(vm.uuid, vm.assigned_bytes.map((one) => (one || 0) / GIB));
+  }
+
   function note(status, now) {
+    thin(now);
     times.push(now);
     capacity.push(status.host.capacity_bytes / GIB);
     for (const vm of status.vms) {
@@ -23,10 +36,25 @@ const Chart = (() => {
     }
     for (const [uuid, values] of past) {
       if (values.length < times.length) values.push(0); // it has stopped
-      if (times.length > KEPT) values.shift();
       if (values.every((one) => one === 0)) past.delete(uuid);
     }
-    if (times.length > KEPT) { times.shift(); capacity.shift(); }
+  }
+
+  // Forget what is older than the chart, and most of what is no longer fine.
+  function thin(now) {
+    const drop = [];
+    let last = -Infinity;
+    times.forEach((at, i) => {
+      const old = at < now - SHOWN_SECONDS;
+      const close = at < now - FINE_SECONDS && at - last < COARSE_SECONDS;
+      if (old || close) drop.push(i);
+      else last = at;
+    });
+    for (const i of drop.reverse()) {
+      times.splice(i, 1);
+      capacity.splice(i, 1);
+      for (const values of past.values()) values.splice(i, 1);
+    }
   }
 
   // The largest VMs, in an order that does not change while the set does not.
@@ -34,7 +62,7 @@ const Chart = (() => {
     const large = [...vms].sort((a, b) => b.assigned_bytes - a.assigned_bytes).slice(0, SHOWN);
     const known = new Set(large.map((vm) => vm.uuid));
     const stays = names.length && names.every(([uuid]) => past.has(uuid)) && names.length === large.length
-      && names.some(([uuid]) => known.has(uuid)) && times.length % 15 !== 0;
+      && names.some(([uuid]) => known.has(uuid)) && Math.floor(times[times.length - 1] / 2) % 15 !== 0;
     return stays ? names : large.map((vm) => [vm.uuid, vm.name]);
   }
 
@@ -69,7 +97,7 @@ const Chart = (() => {
     return {
       width: element.clientWidth, height: 260, legend: { show: false }, cursor: { show: false },
       scales: {
-        x: { range: (_, first, last) => [Math.min(first, last - KEPT * 2), last] },
+        x: { range: (_, first, last) => [last - SHOWN_SECONDS, last] },
         y: { range: (_, low, high) => [0, high * 1.05 || 1] },
       },
       axes: [{ ...axis, space: 90, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => `${tick} GiB`) }],
@@ -84,7 +112,7 @@ const Chart = (() => {
       const item = document.createElement("li");
       const box = document.createElement("i");
       box.style.background = tint;
-      item.append(box, name);
+      item.append(box, neutral(name));
       return item;
     }));
   }
@@ -111,5 +139,5 @@ const Chart = (() => {
     const element = document.getElementById("chart");
     if (plot) plot.setSize({ width: element.clientWidth, height: 260 });
   });
-  return { note, draw, past };
+  return { recall, note, draw, past, times };
 })();

@@ -1,5 +1,5 @@
 // Asks for /v1/status every two seconds and changes only what has changed. Texts from elsewhere go through
-// textContent, never through HTML.
+// textContent, never through HTML, and through neutral().
 "use strict";
 
 const PERIOD = 2000;
@@ -7,7 +7,7 @@ const UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 *
 const STATUS = { ok: "OK", low: "Low", warning: "Warning", unknown: "–" };
 const RANK = { warning: 0, low: 1, unknown: 2, ok: 3 };
 const KEYS = {
-  name: (vm) => vm.name, status: (vm) => RANK[vm.status], assigned: (vm) => -vm.assigned_bytes,
+  name: () => 0, status: (vm) => RANK[vm.status], assigned: (vm) => -vm.assigned_bytes,
   demand: (vm) => -(vm.demand_bytes || 0), pressure: (vm) => -(vm.pressure_percent || 0),
   weight: (vm) => -vm.limits.weight,
 };
@@ -18,6 +18,15 @@ let latest = null;
 
 const byId = (id) => document.getElementById(id);
 
+// As host_controller/neutral.py: no character that is not shown as itself, few marks on one letter.
+function neutral(text) {
+  return String(text).slice(0, 2000).replace(/[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu, "?").replace(/(\p{M}{4})\p{M}+/gu, "$1");
+}
+
+// Names sort as people count: fake2 before fake10.
+const counting = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+const byName = (a, b) => counting.compare(a.name, b.name) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
+
 function size(bytes) {
   if (bytes === null || bytes === undefined) return "–";
   const [unit, factor] = UNITS.find(([, one]) => Math.abs(bytes) >= one) || ["B", 1];
@@ -26,12 +35,13 @@ function size(bytes) {
 }
 
 function put(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = neutral(text);
+  if (element.textContent !== shown) element.textContent = shown;
 }
 
 function element(tag, text, kind) {
   const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = text;
+  if (text !== undefined) made.textContent = neutral(text);
   if (kind) made.className = kind;
   return made;
 }
@@ -50,7 +60,7 @@ function troubles(host) {
 function showHost(host) {
   put(byId("connection"), `${host.version} on ${host.connection}`);
   const list = troubles(host);
-  if (byId("troubles").textContent !== list.join("")) {
+  if (byId("troubles").textContent !== list.map(neutral).join("")) {
     byId("troubles").replaceChildren(...list.map((text) => element("li", text)));
   }
   const figures = {
@@ -124,7 +134,7 @@ function showVms(vms) {
   const wanted = byId("filter").value.trim().toLowerCase();
   const key = KEYS[sort];
   const chosen = vms.filter((vm) => vm.name.toLowerCase().includes(wanted));
-  chosen.sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : a.name < b.name ? -1 : 1));
+  chosen.sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : byName(a, b)));
   const order = chosen.map(showRow);
   const body = byId("vms").tBodies[0];
   if (order.length !== body.rows.length || order.some((row, i) => row !== body.rows[i])) body.replaceChildren(...order);
@@ -144,12 +154,13 @@ function sparklines() {
     const { canvas } = known;
     const pen = canvas.getContext("2d");
     const top = Math.max(...values) * 1.1 || 1;
+    const [first, last] = [Chart.times[0], Chart.times[Chart.times.length - 1]];
     pen.clearRect(0, 0, canvas.width, canvas.height);
     pen.strokeStyle = tint;
     pen.lineWidth = 2;
     pen.beginPath();
     values.forEach((value, i) => {
-      const x = (i / Math.max(1, values.length - 1)) * canvas.width;
+      const x = ((Chart.times[i] - first) / (last - first || 1)) * canvas.width;
       pen.lineTo(x, canvas.height - (value / top) * canvas.height);
     });
     pen.stroke();
@@ -210,4 +221,4 @@ for (const head of document.querySelectorAll("th[data-sort]")) {
   head.addEventListener("click", () => { sort = head.dataset.sort; if (latest) showVms(latest.vms); });
 }
 byId("filter").addEventListener("input", () => { if (latest) showVms(latest.vms); });
-ask();
+Chart.recall().catch(() => {}).finally(ask); // without it the chart begins empty
