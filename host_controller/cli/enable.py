@@ -150,13 +150,14 @@ def set_limits(
         problems = limits.problems()
         if problems:
             raise InputError("; ".join(problems), vm=domain.name)
-        if live is not None and live.config is not None:
-            _set_live(domain, live, live.config, limits, whom, dry_run=dry_run)
-        if persistent is not None:
+        new = None
+        if persistent is not None:  # what is refused is refused before anything changes
             bits = definitions.address_bits()
             new = _prepared(domain, limits, persistent.growth, whom, bits, secrets=True).xml
-            if not dry_run:
-                domain.define(new)
+        if live is not None and live.config is not None:
+            _set_live(domain, live, live.config, limits, whom, dry_run=dry_run)
+        if new is not None and not dry_run:
+            domain.define(new)
         click.echo(
             f"{domain.name} {'would have' if dry_run else 'has'} {in_words(limits, whom)}"
             + (" from its next start" if live is not None and persistent is not None else "")

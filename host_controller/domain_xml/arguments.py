@@ -49,6 +49,11 @@ class Argument:
                 return fields[key]
         return ""
 
+    @property
+    def names_type(self) -> bool:
+        """Whether its value names a type, as the first word or as `type=`: `-machine nvdimm=on` does not."""
+        return not {"type", ""}.isdisjoint(self.fields())
+
     def creates(self, *types: str) -> bool:
         """Whether it makes an object of one of these types."""
         return self.option == "object" and self.kind in types

@@ -54,7 +54,7 @@ def hypervisor(request: Request) -> Refusal | None:
 
 def bus(request: Request) -> Refusal | None:
     """There is a bus for the balloon."""
-    machine = machine_of(request.root)
+    machine = _machine(request.root)
     if machine.startswith(WITHOUT_PCI):
         return Refusal(f"machine type {machine!r} has no PCI bus, and the memory balloon needs one")
     return None
@@ -65,7 +65,7 @@ def hot_add(request: Request) -> Refusal | None:
     if request.growth is Growth.BALLOON:
         return None
     root = request.root
-    machine, arch = machine_of(root), architecture_of(root) or "x86_64"
+    machine, arch = _machine(root), architecture_of(root) or "x86_64"
     if arch == "x86_64":
         return _on_x86(root, machine)
     if arch in OF_32_BITS:
@@ -135,6 +135,12 @@ def address_bits(request: Request) -> int | None:
         host = request.host_address_bits
         return min(host or 64, limit) if limit else host
     return DEFAULT_ADDRESS_BITS
+
+
+def _machine(root: Element) -> str:
+    """The machine type that QEMU will take: of two, the last one."""
+    told = [one.kind for one in passed(root) if one.option in ("machine", "M") and one.names_type]
+    return told[-1] if told else machine_of(root)
 
 
 def _on_x86(root: Element, machine: str) -> Refusal | None:

@@ -3,25 +3,28 @@
 from functools import partial
 from typing import Final
 from xml.dom.minidom import Element as Node
+from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth
 from host_controller.domain_xml.arguments import Argument, capabilities_taken, overridden, passed
 from host_controller.domain_xml.dom import child, elements, remove
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
+from host_controller.domain_xml.values import alias_of
 
 LAYOUT: Final = ("m", "numa", "mem-path", "readconfig")
 """Options that say what libvirt says as well; the last one of two wins, or QEMU does not start."""
 DEVICES: Final = ("pc-dimm", "nvdimm", "virtio-mem", "virtio-pmem", "virtio-balloon", "sgx-epc")
 MACHINE_FIELDS: Final = ("memory-backend", "maxram-size", "ram-size", "memory-encryption")
-ALIASES: Final = ("balloon", "dimm", "nvdimm", "virtiomem", "virtiopmem", "ua-balloon", "ua-dimm")
-"""Of the devices that the balloon and hot add work with."""
+ALIASES: Final = ("balloon", "dimm", "nvdimm", "virtiomem", "virtiopmem")
+"""How libvirt names the devices that the balloon and hot add work with."""
 CAPABILITIES: Final = ("mem", "dimm", "balloon", "numa", "object")
 
 
 def memory_arguments(request: Request) -> Refusal | None:
     """No argument lays out memory, plugs some, or is a second balloon."""
+    aliases = _aliases(request.root)
     for one in passed(request.root):
-        if _lays_out(one):
+        if _lays_out(one, aliases):
             return Refusal(
                 f"it passes `{one}` to QEMU, which lays out memory past libvirt",
                 (
@@ -37,7 +40,7 @@ def memory_arguments(request: Request) -> Refusal | None:
 def overrides(request: Request) -> Refusal | None:
     """No property of a memory device is overridden."""
     for alias, properties in overridden(request.root):
-        if alias.startswith(ALIASES):
+        if alias.startswith(_aliases(request.root)):
             named = f" ({', '.join(properties)})" if properties else ""
             return Refusal(
                 f"its <qemu:override> changes the device {alias!r}{named} past libvirt",
@@ -70,7 +73,13 @@ def capabilities(request: Request) -> Refusal | None:
     return None
 
 
-def _lays_out(one: Argument) -> bool:
+def _aliases(root: Element) -> tuple[str, ...]:
+    """How memory devices of this domain are named, by libvirt or by the user."""
+    devices = (*root.findall("./devices/memballoon"), *root.findall("./devices/memory"))
+    return (*ALIASES, *filter(None, (alias_of(one) for one in devices)))
+
+
+def _lays_out(one: Argument, aliases: tuple[str, ...]) -> bool:
     if one.option in LAYOUT:
         return True
     if one.option == "device":
@@ -83,7 +92,7 @@ def _lays_out(one: Argument) -> bool:
     if one.option == "set":
         # -set group.id.property=value
         group, _, rest = one.value.partition(".")
-        return group in ("memory", "numa", "object") or (group == "device" and rest.startswith(ALIASES))
+        return group in ("memory", "numa", "object") or (group == "device" and rest.startswith(aliases))
     return False
 
 

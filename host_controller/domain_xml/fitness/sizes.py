@@ -1,5 +1,6 @@
 """Checks of sizes: pages, limits of libvirt's, and whether the guest still boots."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Final
 from xml.dom.minidom import Element as Node
@@ -77,7 +78,7 @@ def memtune(request: Request) -> Refusal | None:
     name = text_in(request.root, "name")
     ways = [
         WayOut(
-            f"raise it (virsh memtune {name} --{option} {found.needed_bytes // KIB} --config)",
+            f"raise it (virsh memtune {shlex.quote(name)} --{option} {found.needed_bytes // KIB} --config)",
             edit=lambda domain: _raise_limit(domain, found),
         )
     ]

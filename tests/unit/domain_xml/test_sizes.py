@@ -1,0 +1,205 @@
+"""Sizes in a domain: what boots, what fits under limits and into addresses; units and pages."""
+
+from dataclasses import replace
+
+import pytest
+
+from host_controller.core.model import Growth, Limits
+from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.restore import disable
+from host_controller.errors import DomainUnsuitable
+from host_controller.units import GIB, KIB, MIB
+from tests.unit.domain_xml.variants import (
+    BALLOON,
+    HOTADD,
+    LIMITS,
+    NVDIMM,
+    VIRTIO_MEM,
+    bound,
+    with_args,
+    with_cpu,
+    with_device,
+    with_memtune,
+)
+from tests.unit.hypervisor.domains import I440FX, LIVE, NUMA, Q35, with_backing
+
+# --- the guest boots ---
+
+
+@pytest.mark.parametrize("growth", [HOTADD, VIRTIO_MEM])
+def test_a_startup_that_the_bounce_buffer_eats_is_refused(growth: Growth) -> None:
+    small = Limits(128 * MIB, 64 * MIB, GIB)
+    with pytest.raises(
+        DomainUnsuitable, match=r"128 MiB.*64 MiB aside.*--growth balloon, or.*--startup 160M"
+    ):
+        enable(Q35, small, growth)
+    enable(Q35, small, BALLOON)
+    enable(Q35, replace(small, startup_bytes=160 * MIB), growth)
+
+
+def test_what_enable_costs_and_changes_is_said() -> None:
+    said = "\n".join(enable(Q35, LIMITS, HOTADD).notes)
+    for part in ("64 MiB of startup aside", "virsh setmaxmem", "setvcpus --maximum", "MemTotal"):
+        assert part in said
+    assert "setmaxmem" not in "\n".join(enable(NUMA, LIMITS, HOTADD).notes), "it had a cell already"
+    said = "\n".join(enable(I440FX, replace(LIMITS, maximum_bytes=2 * GIB), BALLOON).notes)
+    assert "aside" not in said
+    assert "setmaxmem" not in said
+
+
+@pytest.mark.parametrize(
+    ("xml", "part"),
+    [
+        (Q35.replace("balloon model='virtio'", "balloon model='none'"), "in place of model 'none'"),
+        (with_backing(Q35, "<allocation mode='immediate'/>"), "allocated at once"),
+        (bound("<memory mode='strict' nodeset='1'/>"), "node 1"),
+        (bound("<memnode cellid='0' mode='strict' nodeset='2'/>", NUMA),
+         "node 2"),
+        (bound("<memory mode='interleave' placement='auto'/>"),
+         "node auto"),
+    ],
+)  # fmt: skip
+def test_what_memory_will_do_is_said(xml: str, part: str) -> None:
+    assert part in "\n".join(enable(xml, LIMITS, HOTADD).notes)
+
+
+def test_a_preferred_node_is_no_binding() -> None:
+    xml = bound("<memory mode='preferred' nodeset='1'/>")
+    assert "bound" not in "\n".join(enable(xml, LIMITS, HOTADD).notes)
+
+
+# --- limits ---
+
+
+def test_a_limit_leaves_room_for_qemu_and_the_figures_differ() -> None:
+    for kib in (4 << 20, (4 << 20) - 1, (4 << 20) + 100 * 1024):
+        xml = with_memtune(f"<hard_limit unit='KiB'>{kib}</hard_limit>")
+        with pytest.raises(DomainUnsuitable) as refused:
+            enable(xml, LIMITS, HOTADD)
+        assert "needs 4.27 GiB" in refused.value.message
+        assert f"virsh memtune web --hard-limit {(4 * GIB + 272 * MIB) // KIB} --config" in str(refused.value)
+        (refusal,) = refusals(xml, LIMITS, HOTADD)
+        raised, lowered = (way.follow(xml, LIMITS, HOTADD) for way in refusal.ways_out)
+        enable(*raised)
+        enable(*lowered)
+        assert 3 * GIB < lowered[1].maximum_bytes < 4 * GIB
+
+
+def test_figures_that_round_to_the_same_are_told_apart() -> None:
+    xml = with_memtune(f"<hard_limit unit='KiB'>{(4 * GIB + 272 * MIB) // KIB - 1}</hard_limit>")
+    with pytest.raises(DomainUnsuitable, match=r"hard_limit is 4367 MiB.* needs 4368 MiB"):
+        enable(xml, LIMITS, HOTADD)
+
+
+def test_without_kvm_the_translation_cache_is_in_the_limit() -> None:
+    kvm = with_memtune("<hard_limit unit='GiB'>5</hard_limit>")
+    enable(kvm, LIMITS, HOTADD)
+    tcg = kvm.replace("type='kvm'", "type='qemu'")
+    with pytest.raises(DomainUnsuitable, match="hard_limit"):
+        enable(tcg, LIMITS, HOTADD)
+    small = "<features>\n    <tcg><tb-cache unit='MiB'>64</tb-cache></tcg>"
+    enable(tcg.replace("<features>", small), LIMITS, HOTADD)
+
+
+# --- addresses ---
+
+
+@pytest.mark.parametrize(
+    ("xml", "maximum", "host_bits", "fits"),
+    [
+        (with_cpu("<model>Haswell</model>"), 900 * GIB, None, True),
+        (with_cpu("<model>Haswell</model>"), 980 * GIB, None, False),
+        (with_cpu("<maxphysaddr mode='emulate' bits='36'/>"), 8 * GIB, None, True),
+        (with_cpu("<maxphysaddr mode='emulate' bits='36'/>"), 20 * GIB, None, False),
+        (with_cpu("<maxphysaddr mode='emulate' bits='42'/>"), 2 << 40, None, True),
+        (with_cpu("<maxphysaddr mode='passthrough' limit='39'/>"), 600 * GIB, 46, False),
+        (with_cpu("", "mode='host-passthrough'"), 600 * GIB, 39, False),
+        (with_cpu("", "mode='host-passthrough'"), 600 * GIB, 46, True),
+        (with_cpu("", "mode='host-passthrough'"), 600 * GIB, None, True),
+        (with_cpu("", "mode='maximum'", "qemu"), 1100 * GIB, 46, False),
+        (with_args("-cpu", "max,phys-bits=36"), 20 * GIB, 46, False),
+    ],
+)
+def test_a_maximum_beyond_the_processors_addresses_is_refused_with_one_that_fits(
+    xml: str, maximum: int, host_bits: int | None, fits: bool
+) -> None:
+    limits = replace(LIMITS, maximum_bytes=maximum)
+    found = refusals(xml, limits, HOTADD, host_bits)
+    assert (not found) is fits, found
+    for one in found:
+        assert "address bits" in one.reason
+        for way in one.ways_out:
+            if way.limits is not None or "-cpu" not in xml:
+                assert refusals(*way.follow(xml, limits, HOTADD), host_bits) == ()
+        if "limit='39'" not in xml:
+            assert one.ways_out
+
+
+# --- sizes ---
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("<memory unit='KiB'>1048576", GIB),
+        ("<memory unit='KB'>1000000", 10**9),
+        ("<memory unit='k'>1048576", GIB),
+        ("<memory>1048576", GIB),
+        ("<memory unit='b'>1073741824", GIB),
+        ("<memory unit='bytes'>1073741824", GIB),
+        ("<memory unit='M'>1024", GIB),
+        ("<memory unit='MB'>1000", 10**9),
+        ("<memory unit='G'>1", GIB),
+        ("<memory unit='GB'>1", 10**9),
+        ("<memory unit='TiB'> 1 ", 1 << 40),
+        ("<memory unit='PiB'>1", 1 << 50),
+        ("<memory unit='furlong'>1", 0),
+        (f"<memory unit='KiB'>{'9' * 400}", 0),
+        ("<memory unit='KiB'>-5", 0),
+    ],
+)
+def test_every_spelling_of_a_size_is_read(text: str, size: int) -> None:
+    assert read_domain(f"<domain>{text}</memory></domain>").ram_bytes == size
+
+
+def test_cells_in_different_units_keep_their_proportion() -> None:
+    xml = NUMA.replace("memory='1572864' unit='KiB'", "memory='1536' unit='MiB'")
+    assert read_domain(enable(xml, LIMITS, HOTADD).xml).ram_blocks == (768 * MIB, 256 * MIB)
+    assert disable(enable(xml, LIMITS, HOTADD).xml) == xml
+
+
+def test_boot_memory_is_made_of_whole_pages() -> None:
+    xml = with_backing(Q35, "<hugepages><page size='64' unit='MiB'/></hugepages>")
+    plan = enable(xml, replace(LIMITS, startup_bytes=GIB + MIB), HOTADD)
+    assert read_domain(plan.xml).boot_ram_bytes == GIB + 64 * MIB
+    assert any("rounded up" in note for note in plan.notes)
+
+
+def test_our_cell_follows_the_number_of_vcpus() -> None:
+    prepared = enable(Q35, LIMITS, HOTADD).xml
+    more = prepared.replace("<vcpu placement='static'>4<", "<vcpu placement='static'>6<")
+    assert "cpus='0-5'" in enable(more, LIMITS, HOTADD).xml
+    assert disable(enable(more, LIMITS, HOTADD).xml) == Q35.replace(">4</vcpu>", ">6</vcpu>")
+
+
+def test_an_nvdimm_stays_where_nothing_is_hot_added() -> None:
+    own = "  <maxMemory slots='2' unit='GiB'>8</maxMemory>\n  <memory unit='KiB'>2097152"
+    xml = with_device(NVDIMM).replace("  <memory unit='KiB'>2097152", own, 1)
+    prepared = enable(xml, LIMITS, BALLOON).xml
+    view = read_domain(prepared)
+    assert (view.boot_ram_bytes, view.ceiling_bytes) == (4 * GIB, 8 * GIB)
+    assert f"<memory unit='KiB'>{(4 * GIB + 256 * MIB) // KIB}<" in prepared, "libvirt counts the NVDIMM"
+    assert disable(prepared) == xml
+    tight = xml.replace("<maxMemory slots='2' unit='GiB'>8<", "<maxMemory slots='0' unit='GiB'>3<")
+    view = read_domain(enable(tight, LIMITS, BALLOON).xml)
+    assert view.ceiling_bytes == 4 * GIB + 256 * MIB
+    assert view.config is not None
+    assert view.config.slots == 1
+
+
+def test_dimms_of_ours_in_a_definition_are_taken_out_by_enable() -> None:
+    plan = enable(LIVE, Limits(512 * MIB, 256 * MIB, 2 * GIB), HOTADD)
+    assert read_domain(plan.xml).dimms == ()
+    assert read_domain(plan.xml).boot_ram_bytes == 512 * MIB
