@@ -1,8 +1,8 @@
 """`dynmem enable`, `disable` and `set`: a domain's part in dynamic memory, kept in its own XML."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, Self
 from xml.etree import ElementTree
 
 import click
@@ -18,8 +18,6 @@ from host_controller.domain_xml.restore import restore
 from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.neutral import neutral
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 connect: Final = click.option(
     "--connect", metavar="URI", help="Which libvirt, if not the one of the configuration."
@@ -138,6 +136,38 @@ def set_limits(
         )
     with Definitions(connect or load().libvirt.uri) as definitions:
         domain = definitions.find(vm)
+        now = _Now.of(domain)
+        limits, whom = given_limits(now.config.limits, given), Trust(trust) if trust else now.config.trust
+        if problems := limits.problems():
+            raise InputError("; ".join(problems), vm=domain.name)
+        new = None
+        if now.persistent is not None:  # what is refused is refused before anything changes
+            bits = definitions.address_bits()
+            new = _prepared(domain, limits, now.persistent.growth, whom, bits, secrets=True).xml
+        _set_live(domain, now.live, limits, whom, dry_run=dry_run)
+        if new is not None and not dry_run:
+            domain.define(new)
+        later = " from its next start" if new is not None and now.live is not None else ""
+        has = "would have" if dry_run else "has"
+        click.echo(f"{neutral(domain.name)} {has} {in_words(limits, whom)}{later}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Now:
+    """What a domain has before `set` changes it."""
+
+    config: VmConfig
+    """Of its next start; of the running VM where there is no definition."""
+    persistent: VmConfig | None
+    live: DomainView | None
+
+    @classmethod
+    def of(cls, domain: Definition) -> Self:
+        """Ask libvirt.
+
+        Raises:
+            DomainUnsuitable: it is not prepared.
+        """
         persistent = read_domain(domain.xml()).config if domain.persistent else None
         live = read_domain(domain.live_xml()) if domain.running else None
         config = persistent or (live.config if live else None)
@@ -145,28 +175,15 @@ def set_limits(
             raise DomainUnsuitable(
                 "it is not prepared for dynamic memory", vm=domain.name, hint="see `dynmem enable`"
             )
-        limits = given_limits(config.limits, given)
-        whom = Trust(trust) if trust else config.trust
-        problems = limits.problems()
-        if problems:
-            raise InputError("; ".join(problems), vm=domain.name)
-        new = None
-        if persistent is not None:  # what is refused is refused before anything changes
-            bits = definitions.address_bits()
-            new = _prepared(domain, limits, persistent.growth, whom, bits, secrets=True).xml
-        if live is not None and live.config is not None:
-            _set_live(domain, live, live.config, limits, whom, dry_run=dry_run)
-        if new is not None and not dry_run:
-            domain.define(new)
-        click.echo(
-            f"{domain.name} {'would have' if dry_run else 'has'} {in_words(limits, whom)}"
-            + (" from its next start" if live is not None and persistent is not None else "")
-        )
+        return cls(config, persistent, live)
 
 
 def _set_live(
-    domain: Definition, view: DomainView, config: VmConfig, wanted: Limits, trust: Trust, *, dry_run: bool
+    domain: Definition, view: DomainView | None, wanted: Limits, trust: Trust, *, dry_run: bool
 ) -> None:
+    config = view.config if view is not None else None
+    if view is None or config is None:
+        return
     limits, waits = live_limits(config.limits, wanted, view.ceiling_bytes)
     _say(waits)
     if (limits == config.limits and trust is config.trust) or dry_run:
