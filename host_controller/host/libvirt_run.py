@@ -1,7 +1,8 @@
 """Where a libvirt on this machine keeps its run-time files, and which process it says a VM is.
 
 libvirt writes each QEMU's pid into a file of its own directory, which nobody but it can write. That is the
-only word on which a process is taken for a VM's: a command line with the VM's UUID anybody can have.
+only word on which a process is taken for a VM's (fact: libvirts-pid-files): a command line with the VM's UUID
+anybody can have.
 """
 
 import os

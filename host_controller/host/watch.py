@@ -20,7 +20,7 @@ from host_controller.host.peak import FadingPeak
 from host_controller.units import MIB
 
 DEPARTED_SECONDS: Final = 30.0
-"""The kernel frees a large process's memory for seconds after it has left /proc: it is not others' use."""
+"""A large process's memory is freed for seconds after it has ended (fact: freed-after-the-end)."""
 ARRIVING_SECONDS: Final = 30.0
 """A QEMU of our libvirt is there before libvirt says so; later it counts as one that is not managed."""
 FOREIGN_FADE_SECONDS: Final = 60.0
