@@ -1,8 +1,8 @@
 """What the host's own kernel says of its memory, from /proc and /sys.
 
 One reading is a `Memory`: which part can be ordinary pages (fact: huge-pages-in-total), what is available of
-that (fact: arc-is-in-use), the pools of huge pages beside it, and how hard the kernel is pressed. A file that is not there means "unknown", never an error;
-only /proc/meminfo must be readable.
+that (fact: arc-is-in-use), the pools of huge pages beside it, and how hard the kernel is pressed. A file that
+is not there means "unknown", never an error; only /proc/meminfo must be readable.
 """
 
 import os

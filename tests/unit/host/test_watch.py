@@ -162,3 +162,12 @@ def test_an_unmanaged_vm_that_holds_more_than_its_ram_counts_with_that(host: Fak
     host.qemu(40, UUID, 5 * GIB)
     host.use(5 * GIB)
     assert host.watch().read(0.0, FOREIGN).unmanaged_bytes == 5 * GIB
+
+
+def test_a_recycled_pid_is_no_qemu_any_more(host: FakeHost) -> None:
+    watch = host.watch()
+    host.process(50, GIB)
+    host.use(3 * GIB)
+    assert watch.read(0.0, {}).foreign_bytes == GIB
+    host.process(50, 3 * GIB, "java", name="java", started=2000)
+    assert watch.read(100.0, {}).foreign_bytes == 0
