@@ -111,7 +111,10 @@ def _why(controller: Controller, vm: Vm) -> list[str]:
         found.append(f"It is left alone: {immovable}.")
     if decision is not None and decision.blocked_by:
         found.append(f"Held back: {decision.blocked_by}.")
-    if vm.phase is not Phase.LIVE:
+    if vm.config.pinned is not None:
+        name, why = vm.config.name, vm.config.pinned
+        found.append(f"It is charged all of its RAM: {why}; `dynmem doctor {name}` says what to do.")
+    elif vm.phase is not Phase.LIVE:
         found.append(
             f"It is charged {format_size(engine.charges.get(vm.config.uuid, 0))}: {_PHASES[vm.phase]}."
         )

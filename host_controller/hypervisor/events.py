@@ -116,9 +116,10 @@ class Events:
     ) -> None:
         try:
             found = json.loads(details)
-        except ValueError:
+        except (ValueError, TypeError):  # TypeError: an event without details
             return
-        self._post(self._on_port, domain, found.get("id"), bool(found.get("open")))
+        if isinstance(found, dict):
+            self._post(self._on_port, domain, found.get("id"), bool(found.get("open")))
 
     def _on_close(self, _handle: object, reason: int, _opaque: object) -> None:
         self._mailbox.post(self._host.lost, _CLOSE_REASONS.get(reason, "the connection broke"))

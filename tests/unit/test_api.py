@@ -83,6 +83,23 @@ def test_explain_says_why_a_vm_has_no_more_and_no_less(tmp_path: Path) -> None:
     run(story())
 
 
+def test_explain_says_of_a_vm_that_gives_nothing_back_what_it_costs_and_where_the_remedy_is(
+    tmp_path: Path,
+) -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("mute", pinned="no balloon")
+        async with served(host, tmp_path) as (_, client):
+            await asyncio.sleep(5)
+            told = await aside(client.get, "vms", "mute", "explain")
+            remedy = "It is charged all of its RAM: no balloon; `dynmem doctor mute` says what to do."
+            assert remedy in told["why"]
+            assert told["vm"]["charge_bytes"] >= told["vm"]["ram_bytes"]
+            assert told["vm"]["channel_error"] is None
+
+    run(story())
+
+
 def test_history_gives_samples_and_what_was_done(tmp_path: Path) -> None:
     async def story() -> None:
         host = Host()
