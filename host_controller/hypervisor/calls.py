@@ -6,6 +6,7 @@ from typing import Any, Final
 from xml.etree import ElementTree
 
 import libvirt
+import structlog
 
 from host_controller.core.interface import (
     AttachDimm,
@@ -22,6 +23,8 @@ from host_controller.hypervisor.connections import Connection
 from host_controller.units import KIB
 
 LIVE: Final = libvirt.VIR_DOMAIN_AFFECT_LIVE
+
+log = structlog.get_logger(__name__)
 
 VmCommand = SetTarget | AttachDimm | DetachDimm | ResizeVirtioMem | Suspend | Resume
 
@@ -194,6 +197,17 @@ def set_stats_period(connection: Connection, uuid: str, seconds: int) -> None:
     if (job := running_job(domain)) is not None:
         raise JobRunning(job)
     domain.setMemoryStatsPeriod(seconds, LIVE)
+
+
+def inspect_with_statistics(connection: Connection, uuid: str, seconds: int) -> Inspection | None:
+    """As `inspect`; a managed VM's balloon is asked for statistics so often from then on, if it is not yet."""
+    found = inspect(connection, uuid)
+    if found is not None and found.view.wants_statistics:
+        try:
+            set_stats_period(connection, uuid, seconds)
+        except (libvirt.libvirtError, JobRunning) as error:
+            log.info("no balloon statistics", vm=found.view.name, error=str(error))
+    return found
 
 
 def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) -> Done:

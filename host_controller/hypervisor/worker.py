@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Final
 
-import libvirt
 import structlog
 
 from host_controller.core.interface import Inbox
@@ -250,13 +249,7 @@ class VmWorker:
             self._described(found, state_is_fresh=before == self.known.states_told)
 
     def _call_inspect(self, connection: Connection) -> calls.Inspection | None:
-        found = calls.inspect(connection, self.uuid)
-        if found is not None and found.view.wants_statistics:
-            try:
-                calls.set_stats_period(connection, self.uuid, STATS_PERIOD_SECONDS)
-            except (libvirt.libvirtError, calls.JobRunning) as error:
-                log.info("no balloon statistics", vm=found.view.name, error=str(error))
-        return found
+        return calls.inspect_with_statistics(connection, self.uuid, STATS_PERIOD_SECONDS)
 
     def _described(self, found: calls.Inspection, *, state_is_fresh: bool) -> None:
         known_before = self.known.managed
