@@ -200,7 +200,7 @@ def set_stats_period(connection: Connection, uuid: str, seconds: int) -> None:
 
 
 def inspect_with_statistics(connection: Connection, uuid: str, seconds: int) -> Inspection | None:
-    """As `inspect`; a managed VM's balloon is asked for statistics so often from then on, if it is not yet."""
+    """As `inspect`. Has a managed VM's balloon asked for statistics so often, unless it is already."""
     found = inspect(connection, uuid)
     if found is not None and found.view.wants_statistics:
         try:
