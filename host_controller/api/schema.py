@@ -281,6 +281,8 @@ class HistoryView(View, frozen=True, kw_only=True, gc=False):
     name: str
     samples: list[SampleView]
     entries: list["EntryView"]
+    damaged: int = 0
+    """Rows of the history file that could not be read, and were left out."""
 
 
 class EntryView(View, frozen=True, kw_only=True, gc=False):

@@ -2,6 +2,7 @@
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -23,14 +24,11 @@ def read_stored(path: Path, wanted: str, since: float) -> bytes | None:
         if found is None:
             return None
         uuid, name = found
-        view = HistoryView(
-            uuid=uuid,
-            name=name,
-            samples=[
-                SampleView(**one._asdict(), report_age_seconds=None) for one in reading.samples(uuid, since)
-            ],
-            entries=[_entry(one) for one in reading.entries(uuid, since)],
-        )
+        samples = [
+            SampleView(**one._asdict(), report_age_seconds=None) for one in reading.samples(uuid, since)
+        ]
+        entries = [_entry(one, reading) for one in reading.entries(uuid, since)]
+        view = HistoryView(uuid=uuid, name=name, samples=samples, entries=entries, damaged=reading.damaged)
     except sqlite3.Error:
         return None
     finally:
@@ -38,14 +36,19 @@ def read_stored(path: Path, wanted: str, since: float) -> bytes | None:
     return msgspec.json.encode(view) + b"\n"
 
 
-def _entry(one: StoredEntry) -> EntryView:
+def _entry(one: StoredEntry, reading: Reading) -> EntryView:
+    try:
+        detail = msgspec.json.decode(one.detail, type=dict[str, Any]) if one.detail else {}
+    except (msgspec.DecodeError, RecursionError):
+        reading.damaged += 1
+        detail = {}
     return EntryView(
         number=one.number,
         at=one.at,
-        kind=one.kind,  # type: ignore[arg-type] # written from an Entry
+        kind=one.kind,  # type: ignore[arg-type] # looked at by the reading
         topic=one.topic,
         vm=one.vm,
         name=one.name,
         text=one.text,
-        detail=msgspec.json.decode(one.detail) if one.detail else {},
+        detail=detail,
     )

@@ -48,6 +48,8 @@ def lines(answer: dict[str, Any]) -> list[str]:
     samples, entries = answer["samples"], answer["entries"]
     title = f"{neutral(answer['name'])}: {len(samples)} samples, {len(entries)} events"
     found = [paint(title, "bold", colour)]
+    if answer["damaged"]:
+        found.append(paint(f"{number(answer['damaged'])} damaged rows were left out", "red", colour))
     if samples:
         found += table(HEAD, [_row(one) for one in _evenly(samples)], left=(0, 6))
     if entries:

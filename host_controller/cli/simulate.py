@@ -103,6 +103,8 @@ def _tell_what_if(found: "WhatIf", *, as_json: bool) -> None:
         click.echo(json.dumps(found.as_json()))
         return
     click.echo(f"{found.decisions} decisions in {found.seconds:.0f} s")
+    if found.damaged:
+        click.echo(f"{found.damaged} damaged lines were left out: what followed them may be another thing")
     for name in sorted(found.then | found.now):
         click.echo(f"{name:14}{found.then[name]:8} then{found.now[name]:8} now")
     first = found.first_difference

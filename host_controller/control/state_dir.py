@@ -9,12 +9,14 @@ host's monotonic clock, which all controllers of one boot share.
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import msgspec
 
 from host_controller.core.books.ledger import Reservation
+from host_controller.core.model import LARGEST_MAXIMUM_BYTES
 from host_controller.core.operations.standstill import Standstill, left_behind
 from host_controller.core.vm.growth import InheritedPlug
 from host_controller.errors import DynmemError
@@ -23,6 +25,7 @@ from host_controller.private import private_directory, write_private
 
 DIRECTORY_MODE: Final = 0o711
 """Two groups have sockets of theirs in it; nothing else in it is anybody's."""
+LARGEST_STATE: Final = 1 << 24
 
 
 class StateError(DynmemError):
@@ -118,12 +121,60 @@ class StateDir:
 
     def _read(self) -> Remembered:
         try:
-            return msgspec.json.decode(self._file.read_bytes(), type=Remembered)
+            with self._file.open("rb") as file:
+                found = msgspec.json.decode(file.read(LARGEST_STATE))
         except FileNotFoundError:
-            pass  # the first controller since the host started
-        except (OSError, msgspec.DecodeError) as error:
+            return Remembered()  # the first controller since the host started
+        except (OSError, msgspec.DecodeError, RecursionError) as error:
             self.problem = f"{self._file}: {error}"
-        return Remembered()
+            return Remembered()
+        remembered, damaged = salvage(found)
+        if damaged:
+            self.problem = f"{self._file}: {damaged} damaged entries are left out"
+        return remembered
+
+
+def salvage(found: object) -> tuple[Remembered, int]:
+    """What of a state can be used, and how much of it cannot: each entry stands for itself."""
+    table = found if isinstance(found, dict) else {}
+    damaged = int(not isinstance(found, dict))
+
+    def sound(name: str, kind: Any) -> list[Any]:
+        nonlocal damaged
+        listed = table.get(name, [])
+        if not isinstance(listed, list):
+            damaged += 1
+            return []
+        kept = []
+        for one in listed:
+            with suppress(msgspec.ValidationError):
+                kept.append(msgspec.convert(one, kind))
+        damaged += len(listed) - len(kept)
+        return [one for one in kept if _possible(one)]
+
+    plugs = table.get("plugs", {})
+    pairs = plugs.items() if isinstance(plugs, dict) else ()
+    damaged += not isinstance(plugs, dict)
+    known = {}
+    for uuid, plug in pairs:
+        try:
+            known[uuid] = msgspec.convert(plug, InheritedPlug)
+        except msgspec.ValidationError:
+            damaged += 1
+    paused_all = table.get("paused_all", False)
+    damaged += not isinstance(paused_all, bool)
+    return Remembered(
+        tuple(sound("reservations", Reservation)),
+        tuple(sound("paused", str)),
+        paused_all is True,
+        tuple(sound("standing", Standing)),
+        {uuid: plug for uuid, plug in known.items() if _possible(plug)},
+    ), damaged
+
+
+def _possible(one: object) -> bool:
+    size = getattr(one, "size_bytes", 0)
+    return bool(0 <= size <= LARGEST_MAXIMUM_BYTES)
 
 
 def remembered(

@@ -72,6 +72,7 @@ class History:
         self._thinners: dict[str, Thinner] = {}
         self._allowances: dict[tuple[str, bool], Allowance] = {}
         self._sent: dict[int, Entry] = {}
+        self._moved = False
         self._thread = threading.Thread(target=self._write_forever, name="history", daemon=True)
         self._thread.start()
 
@@ -145,7 +146,7 @@ class History:
                 self.dropped += len(rows)
                 continue
             try:
-                file = file or HistoryFile(self.path)
+                file = file or self._open()
                 file.write(rows)
                 self.written += len(rows)
                 if now - cleaned_at > CLEAN_SECONDS:
@@ -162,6 +163,15 @@ class History:
                     retry_at = 0.0  # another file is begun with the next rows
                     _put_aside(self.path)
         _close(file)
+
+    def _open(self) -> HistoryFile:
+        file = HistoryFile(self.path)
+        if file.path != self.path and not self._moved:
+            self._moved = True
+            problem = f"{self.path} was written by a newer dynmem, or by somebody else: it is left as it is"
+            log.error(problem, written=str(file.path))
+            self._failed(problem)
+        return file
 
     def _gather(self) -> tuple[list[tuple[str, tuple[Any, ...]]], bool]:
         """The rows of the next two seconds, and whether more may come."""

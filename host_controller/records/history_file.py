@@ -1,24 +1,29 @@
 """The SQLite file of the history: its tables, how rows are written, read, and forgotten. Blocking.
 
-Sizes are kept in KiB, which makes a sample about 45 bytes. A file that is broken or not ours is put aside
-(`….broken`) and a new one is begun.
+Sizes are kept in KiB, which makes a sample about 45 bytes. A file that is broken is put aside (`….broken`)
+and a new one is begun. One that a newer dynmem wrote, or somebody else, is never touched: ours lies beside it.
+What is damaged in a file is left out, and counted.
 """
 
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 from host_controller.core.vm.record import Phase
 from host_controller.private import open_private, private_directory
+from host_controller.records.entries import Kind
 from host_controller.records.samples import Sample
 
 VERSION: Final = 1
 WAIT_SECONDS: Final = 5.0
 BATCH: Final = 20_000
 KIB: Final = 1024
+LARGEST_KIB: Final = 1 << 40
 _PHASES: Final = tuple(Phase)
+_NUMBERS: Final = range(len(_PHASES))
 
 _SCHEMA: Final = """
 CREATE TABLE vms (id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, name TEXT NOT NULL);
@@ -72,6 +77,8 @@ class HistoryFile:
     def __init__(self, path: Path) -> None:
         private_directory(path.parent)
         self._vms: dict[str, tuple[int, str]] = {}
+        self.path = path = usable(path)
+        """Where it really is."""
         try:
             self._db = _open(path)
         except sqlite3.DatabaseError as error:
@@ -170,14 +177,17 @@ class Reading:
     """The file, open for reading beside the writer; use it in one thread and close it."""
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)
+        self.damaged = 0
+        """Rows that were left out so far, for they make no sense; a page that cannot be read counts as one."""
+        self._db = _read_only(usable(path))
 
     def find(self, wanted: str) -> tuple[str, str] | None:
         """UUID and name of a VM by either of them; the one that was seen last where several had the name."""
-        return self._db.execute(  # type: ignore[no-any-return] # two columns of text
+        found = self._db.execute(
             "SELECT uuid, name FROM vms WHERE uuid = ? OR name = ? ORDER BY uuid = ? DESC, id DESC",
             (wanted.lower(), wanted, wanted.lower()),
-        ).fetchone()
+        )
+        return next((row for row in self._sound(found) if all(isinstance(one, str) for one in row)), None)
 
     def samples(self, uuid: str, since: float) -> list[StoredSample]:
         """A VM's samples from `since` (seconds since 1970) on, oldest first."""
@@ -186,17 +196,16 @@ class Reading:
             " FROM samples WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND at >= ? ORDER BY at",
             (uuid, since * 1000),
         )
-        return [
-            StoredSample._make(
-                (
-                    row[0] / 1000,
-                    *(None if one is None else one * KIB for one in row[1:9]),
-                    row[9],
-                    _PHASES[row[10]],
-                )
-            )
-            for row in rows
-        ]
+        found = []
+        for at, *sizes, pressure, phase in self._sound(rows):
+            if not (
+                _is_number(at) and _is_number(pressure) and all(map(_is_size, sizes)) and phase in _NUMBERS
+            ):
+                self.damaged += 1
+                continue
+            known = (None if one is None else one * KIB for one in sizes)
+            found.append(StoredSample._make((at / 1000, *known, pressure, _PHASES[phase])))
+        return found
 
     def entries(self, uuid: str | None, since: float) -> list[StoredEntry]:
         """What happened from `since` (seconds since 1970) on to one VM or at all, oldest first."""
@@ -206,11 +215,65 @@ class Reading:
             " WHERE at >= :since AND (:uuid IS NULL OR vms.uuid = :uuid) ORDER BY number",
             {"since": since, "uuid": uuid},
         )
-        return [StoredEntry(*row) for row in rows]
+        found = []
+        for row in self._sound(rows):
+            one = StoredEntry._make(row)
+            texts = (
+                one.topic,
+                one.text,
+                *(each for each in (one.vm, one.name, one.detail) if each is not None),
+            )
+            if (
+                one.kind in get_args(Kind)
+                and _is_number(one.at)
+                and all(isinstance(each, str) for each in texts)
+            ):
+                found.append(one)
+            else:
+                self.damaged += 1
+        return found
 
     def close(self) -> None:
         """Close it."""
         self._db.close()
+
+    def _sound(self, rows: sqlite3.Cursor) -> Iterator[Any]:
+        """Rows until one cannot be read: a damaged page ends the search, and what was found is told."""
+        try:
+            yield from rows
+        except sqlite3.DatabaseError:
+            self.damaged += 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e15
+
+
+def _is_size(value: object) -> bool:
+    return value is None or (isinstance(value, int) and 0 <= value < LARGEST_KIB)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)
+    db.text_factory = lambda text: text.decode(errors="replace")
+    return db
+
+
+def usable(path: Path) -> Path:
+    """The file, or the one beside it where what lies there is a database that is not ours."""
+    if not path.exists():
+        return path
+    try:
+        with closing(_read_only(path)) as db:
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            strange = found not in (0, VERSION) or (found == 0 and _tables(db))
+    except sqlite3.Error:
+        return path  # no database: whoever writes finds out what is wrong with it
+    return path.with_name(f"{path.stem}-v{VERSION}{path.suffix}") if strange else path
+
+
+def _tables(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -219,7 +282,7 @@ def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level="IMMEDIATE")
     try:
         found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found == 0 and not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        if found == 0 and not _tables(db):
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
             db.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
         elif found != VERSION:
@@ -239,8 +302,10 @@ def is_broken(error: Exception) -> bool:
 
 
 def put_aside(path: Path) -> None:
-    """Rename a file that cannot be used; one put aside earlier is replaced."""
+    """Rename a file that cannot be used, its log with it; one put aside earlier is replaced."""
+    aside = path.with_name(f"{path.name}.broken")
+    path.replace(aside)
+    aside.touch()  # when that was
     for suffix in ("-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-    path.replace(path.with_name(f"{path.name}.broken"))
-    path.with_name(f"{path.name}.broken").touch()  # when that was
+        with suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")

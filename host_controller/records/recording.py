@@ -28,6 +28,11 @@ from host_controller.private import open_private
 
 VERSION: Final = 1
 FLUSH_SECONDS: Final = 1.0
+LONGEST_LINE: Final = 1 << 24
+"""Of 10,000 VMs' commands in one decision."""
+_DAMAGE: Final = (
+    KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError, msgspec.DecodeError, wire.WireError
+)  # fmt: skip
 _EVENTS: Final[dict[str, type[Any]]] = {
     one.__name__: one for one in (*get_args(HypervisorEvent), *get_args(OperatorEvent), Tick)
 }
@@ -79,37 +84,61 @@ class Recorder:
 
 
 class Recording:
-    """A recording that is read: its settings, and what follows."""
+    """A recording that is read: its settings, and what follows.
+
+    A line that is damaged is left out and counted: what is decided after it may be another thing than was.
+
+    Raises:
+        InputError: it is no recording, or of another version.
+    """
 
     def __init__(self, stream: io.BufferedIOBase | io.BytesIO, name: str = "recording") -> None:
+        self.damaged = 0
+        """Lines that were left out so far."""
         self._stream = stream
         self._name = name
-        header = self._load(stream.readline(), 1)
-        if header.get("dynmem-recording") != VERSION:
-            raise InputError(f"{name} is not a recording of version {VERSION}", hint="record it anew")
-        self.started = float(header["at"])
-        self.started_wall = float(header["wall"])
-        self.settings: Settings = msgspec.convert(header["settings"], Settings)
+        try:
+            header = _load(stream.readline(LONGEST_LINE))
+            if header.get("dynmem-recording") != VERSION:
+                raise InputError(f"{name} is not a recording of version {VERSION}", hint="record it anew")
+            self.started = float(header["at"])
+            self.started_wall = float(header["wall"])
+            self.settings: Settings = msgspec.convert(header["settings"], Settings)
+        except (*_DAMAGE, OverflowError) as error:
+            raise InputError(f"{name}, line 1: {error}", hint="it is no recording") from None
 
     def __iter__(self) -> Iterator[Handled | Decided]:
-        for number, line in enumerate(self._stream, 2):
+        while line := self._stream.readline(LONGEST_LINE):
             if not line.endswith(b"\n"):
-                return  # the controller was killed while it wrote
-            one = self._load(line, number)
+                if len(line) < LONGEST_LINE:
+                    return  # the controller was killed while it wrote
+                self.damaged += 1
+                self._skip_line()
+                continue
             try:
-                if "decide" in one:
-                    commands = [_command(command) for command in one["decide"]]
-                    yield Decided(one["at"], commands)
-                else:
-                    yield Handled(one["at"], _event(one))
-            except (KeyError, TypeError, msgspec.ValidationError, wire.WireError) as error:
-                raise InputError(f"{self._name}, line {number}: {error}", hint="it was damaged") from None
+                one = _read(line)
+            except _DAMAGE:
+                self.damaged += 1
+            else:
+                yield one
 
-    def _load(self, line: bytes, number: int) -> dict[str, Any]:
-        try:
-            return msgspec.json.decode(line, type=dict[str, Any])
-        except (msgspec.DecodeError, ValueError) as error:
-            raise InputError(f"{self._name}, line {number}: {error}", hint="it is no recording") from None
+    def _skip_line(self) -> None:
+        while (rest := self._stream.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
+            pass
+
+
+def _load(line: bytes) -> dict[str, Any]:
+    return msgspec.json.decode(line, type=dict[str, Any])
+
+
+def _read(line: bytes) -> Handled | Decided:
+    one = _load(line)
+    at = one["at"]
+    if not isinstance(at, int | float):
+        raise TypeError("a time that is no number")
+    if "decide" in one:
+        return Decided(float(at), [_command(command) for command in one["decide"]])
+    return Handled(float(at), _event(one))
 
 
 def replay(

@@ -27,6 +27,8 @@ class WhatIf:
 
     decisions: int = 0
     seconds: float = 0.0
+    damaged: int = 0
+    """Lines of the recording that were left out."""
     then: Counter[str] = field(default_factory=Counter)
     now: Counter[str] = field(default_factory=Counter)
     first_difference: float | None = None
@@ -69,7 +71,7 @@ def replay_with(
             settings = replace(settings, capacity_bytes=capacity_bytes, capacity_follows=False)
         engine = Engine(settings)
         for one in recording:
-            found.seconds = one.at - recording.started
+            found.seconds, found.damaged = one.at - recording.started, recording.damaged
             if isinstance(one, Handled):
                 engine.handle(_changed(one.event, changes, found), one.at)
                 continue
