@@ -54,9 +54,8 @@ def lock(file: Path, text: str) -> IO[str]:
     except OSError:
         one.close()
         raise
-    os.fchmod(
-        descriptor, 0o600
-    )  # one that an older version has made may be readable, and so lockable, by all
+    # One that somebody has made by hand may be readable, and so lockable, by all.
+    os.fchmod(descriptor, 0o600)
     one.seek(0)
     one.truncate()
     one.write(text)

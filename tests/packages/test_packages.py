@@ -101,7 +101,7 @@ def test_the_packaged_controller_runs_on_the_distributions_python_with_what_it_b
     moved.write_text(program.replace('"/usr/lib/dynmem"', f'"{unpacked}/usr/lib/dynmem"'))
     for arguments in (
         ["--version"],
-        ["check-config", str(unpacked / "etc/dynmem/dynmem.toml")],
+        ["check-config", "--offline", str(unpacked / "etc/dynmem/dynmem.toml")],
         ["run", "--help"],
         ["doctor", "--help"],
     ):
