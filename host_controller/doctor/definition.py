@@ -25,6 +25,9 @@ def metadata(vm: VmSurvey) -> Finding:
     problems = [one for one in vm.domain.problems if "channel" not in one]
     if problems:
         return Finding("limits", "problem", "; ".join(problems), f"dynmem enable {vm.name} while it is off")
+    if vm.domain.config is None:
+        found = "it was prepared, and some tool has written its definition anew, without its limits"
+        return Finding("limits", "problem", found, f"dynmem enable {vm.name} while it is off")
     return Finding("limits", "ok", "can be used")
 
 

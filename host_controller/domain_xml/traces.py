@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 from xml.dom.minidom import Element
 
+from agent import wire
 from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
 from host_controller.domain_xml import pieces
 from host_controller.domain_xml.before import growth_named, record
@@ -32,6 +33,11 @@ def reclaim(xml: str) -> tuple[str, tuple[str, ...]]:
     else:
         return xml, ()
     return text_of(tree, xml), notes
+
+
+def was_prepared(xml: str) -> bool:
+    """Whether `enable` made this, by its traces alone: some tool may have dropped our metadata."""
+    return wire.PORT_NAME in xml and looks_prepared(parse(xml)[1])
 
 
 def drop_dimms(domain: Element) -> int:

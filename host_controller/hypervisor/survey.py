@@ -1,24 +1,26 @@
 """What `dynmem doctor` asks libvirt: read-only, blocking, on a connection of its own."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import libvirt
 
 from host_controller.domain_xml.ours import NAMESPACE
+from host_controller.domain_xml.traces import was_prepared
 from host_controller.errors import HypervisorUnreachable
 
 
 @dataclass(frozen=True, slots=True)
 class SurveyedDomain:
-    """A managed domain as the doctor sees it."""
+    """A managed domain as the doctor sees it, or one that was and has lost its metadata."""
 
     uuid: str
     name: str
     running: bool
     xml: str
-    """Live when it runs; with our metadata in it either way."""
+    """Live when it runs."""
     statistics: dict[str, int]
 
 
@@ -40,7 +42,7 @@ class Survey:
         return _number(self._connection.getLibVersion), _number(self._connection.getVersion)
 
     def domains(self) -> Iterator[SurveyedDomain]:
-        """Every managed domain, in the order of their names. One that is going away is left out."""
+        """Every such domain, in the order of their names. One that is going away is left out."""
         for domain in sorted(self._connection.listAllDomains(), key=lambda one: str(one.name())):
             try:
                 found = self._look(domain)
@@ -57,9 +59,12 @@ class Survey:
     def _look(domain: Any) -> SurveyedDomain | None:
         running = bool(domain.isActive())
         xml = str(domain.XMLDesc(0))
-        if NAMESPACE not in xml:
+        if NAMESPACE not in xml and not was_prepared(xml):
             return None
-        statistics: dict[str, int] = dict(domain.memoryStats()) if running else {}
+        statistics: dict[str, int] = {}
+        if running:
+            with suppress(libvirt.libvirtError):  # a job holds it: what its XML says is still worth a look
+                statistics = dict(domain.memoryStats())
         return SurveyedDomain(str(domain.UUIDString()), str(domain.name()), running, xml, statistics)
 
 

@@ -1,6 +1,7 @@
 """`dynmem doctor`: each check over facts, without libvirt; then all of it over libvirt's test driver."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,16 @@ from click.testing import CliRunner
 
 from host_controller.api.schema import DoctorView
 from host_controller.cli.doctor import doctor, lines
+from host_controller.core.model import Growth, Limits
 from host_controller.doctor import host, kernel, vm
 from host_controller.doctor.facts import Finding, VmSurvey
+from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.traces import was_prepared
+from host_controller.domain_xml.values import parse_xml
 from host_controller.units import GIB, MIB
 from tests.support.surveys import HOST, VIEW, XML, survey, with_agent, without
+from tests.unit.hypervisor.domains import Q35
 
 
 def test_a_host_and_a_vm_as_they_should_be_give_nothing_but_ok() -> None:
@@ -215,6 +222,18 @@ def test_a_finding_has_the_right_address(
     assert one.level == level
     assert found in one.found
     assert remedy in one.remedy
+
+
+def test_a_vm_that_lost_its_metadata_is_found_by_its_traces() -> None:
+    prepared = enable(Q35, Limits(GIB, GIB, 2 * GIB), Growth.HOTADD).xml
+    stripped = re.sub(r"<dynmem:vm .*</dynmem:vm>", "", prepared, flags=re.DOTALL)
+    assert was_prepared(stripped)
+    assert not was_prepared(Q35)
+    about = VmSurvey("web", running=False, root=parse_xml(stripped), domain=read_domain(stripped))
+    one = finding([judge(about) for judge in vm.CHECKS], "limits")
+    assert one.level == "problem"
+    assert "without its limits" in one.found
+    assert "dynmem enable web" in one.remedy
 
 
 def test_nothing_is_made_of_a_vm_that_is_off() -> None:

@@ -11,7 +11,7 @@ from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.errors import DomainUnsuitable
 from host_controller.units import GIB, KIB, MIB
-from tests.unit.domain_xml.variants import (
+from tests.support.definitions import (
     BALLOON,
     HOTADD,
     LIMITS,

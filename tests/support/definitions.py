@@ -1,0 +1,173 @@
+"""A domain in many shapes, with what `enable` is to make of each."""
+
+from host_controller.core.model import Growth, Limits
+from host_controller.units import GIB, MIB
+from tests.unit.hypervisor.domains import Q35, with_backing
+
+LIMITS = Limits(1 * GIB, 512 * MIB, 4 * GIB)
+HOTADD, BALLOON, VIRTIO_MEM = Growth
+
+
+def with_args(*words: str) -> str:
+    """Q35 with these passed to QEMU."""
+    start, end = Q35.index("    <qemu:arg"), Q35.index("  </qemu:commandline>")
+    args = "".join(f"    <qemu:arg value='{word.replace(chr(34), '&quot;')}'/>\n" for word in words)
+    return Q35[:start] + args + Q35[end:]
+
+
+def with_device(device: str, xml: str = Q35) -> str:
+    return xml.replace("<devices>", f"<devices>{device}", 1)
+
+
+def on(machine: str, arch: str = "x86_64", xml: str = Q35) -> str:
+    return xml.replace("pc-q35-7.2", machine).replace("arch='x86_64'", f"arch='{arch}'")
+
+
+def with_cpu(inside: str, attributes: str = "mode='custom'", domain_type: str = "kvm") -> str:
+    cpu = "<cpu mode='host-passthrough' check='none' migratable='on'/>"
+    assert cpu in Q35
+    return Q35.replace(cpu, f"<cpu {attributes}>{inside}</cpu>").replace(
+        "type='kvm'", f"type='{domain_type}'"
+    )
+
+
+def with_memtune(inside: str) -> str:
+    return Q35.replace("  <vcpu", f"  <memtune>{inside}</memtune>\n  <vcpu", 1)
+
+
+def bound(inside: str, xml: str = Q35) -> str:
+    return xml.replace("  <vcpu", f"  <numatune>{inside}</numatune>\n  <vcpu", 1)
+
+
+def named_balloon(xml: str = Q35) -> str:
+    """With a name of the user's own."""
+    balloon = "<memballoon model='virtio'>"
+    return xml.replace(balloon, f"{balloon}\n      <alias name='ua-mine'/>")
+
+
+NVDIMM = (
+    "<memory model='nvdimm'><source><path>/n</path></source>"
+    "<target><size unit='MiB'>256</size><node>0</node></target></memory>"
+)
+DIMM = "<memory model='dimm'><target><size unit='KiB'>524288</size><node>0</node></target></memory>"
+OWN_VIRTIO_MEM = "<memory model='virtio-mem'><target><size unit='KiB'>1048576</size></target></memory>"
+
+REFUSED = [
+    # who runs it
+    (Q35.replace("type='kvm'", "type='xen'"), HOTADD, "type 'xen'"),
+    (Q35.replace("type='kvm'", "type='lxc'"), BALLOON, "type 'lxc'"),
+    (Q35.replace("type='kvm'", "type='test'"), HOTADD, "type 'test'"),
+    (Q35.replace(">hvm<", ">exe<"), HOTADD, "'exe'"),
+    # machines and architectures
+    (on("isapc"), HOTADD, "'isapc' has no PCI bus"),
+    (on("microvm"), BALLOON, "'microvm' has no PCI bus"),
+    (on("none"), HOTADD, "'none' has no PCI bus"),
+    (on("xenfv"), HOTADD, "'xenfv'"),
+    (on("pc-i440fx-2.0"), HOTADD, "too old"),
+    (on("pc-1.2"), VIRTIO_MEM, "too old"),
+    (on("rhel6.6.0"), HOTADD, "too old"),
+    (on("pc", "i686"), HOTADD, "32 bits"),
+    (on("virt", "armv7l"), HOTADD, "32 bits"),
+    (on("virt", "riscv64"), HOTADD, "riscv64"),
+    (on("virt", "riscv64"), VIRTIO_MEM, "riscv64"),
+    (on("s390-ccw-virtio", "s390x"), HOTADD, "s390x"),
+    (on("pseries", "ppc64le"), HOTADD, "ppc64le"),
+    (on("virt-4.1", "aarch64"), HOTADD, "'virt-4.1' cannot hot-add"),
+    (on("raspi3b", "aarch64"), HOTADD, "'raspi3b' cannot hot-add"),
+    (on("virt", "aarch64").replace("    <acpi/>\n", ""), HOTADD, "UEFI"),
+    (Q35.replace("    <acpi/>\n", ""), HOTADD, "ACPI is off"),
+    (Q35.replace("    <acpi/>\n", ""), VIRTIO_MEM, "ACPI is off"),
+    (with_args("-no-acpi"), HOTADD, "ACPI is off"),
+    (with_args("-machine", "q35,acpi=off"), HOTADD, "ACPI is off"),
+    (with_cpu("<model>pentium3</model>"), HOTADD, "pentium3"),
+    (with_cpu("<model>qemu32</model>"), HOTADD, "qemu32"),
+    # passed-through arguments
+    *((with_args(*words), growth, f"`{' '.join(words[:2])}") for growth in (HOTADD, BALLOON) for words in (
+        ("-m", "2048"),
+        ("--m", "2G,slots=4,maxmem=8G"),
+        ("-numa", "node,nodeid=1"),
+        ("-mem-path", "/dev/hugepages"),
+        ("-readconfig", "/etc/more.cfg"),
+        ("-machine", "memory-backend=ram0"),
+        ("-device", "pc-dimm,memdev=x,id=d0"),
+        ("-device", "nvdimm,memdev=x"),
+        ("-device", "virtio-mem-pci,memdev=x"),
+        ("-device", "virtio-pmem-pci,memdev=x"),
+        ("-device", "virtio-balloon-pci"),
+        ("-device", '{"driver":"virtio-balloon-pci","id":"b"}'),
+        ("-global", "virtio-balloon-pci.deflate-on-oom=on"),
+        ("-global", "driver=pc-dimm,property=slot,value=3"),
+        ("-set", "device.balloon0.deflate-on-oom=on"),
+        ("-set", "memory.x.size=1G"),
+    )),
+    (with_args("-M", "pc-i440fx-2.0"), HOTADD, "'pc-i440fx-2.0' is too old"),
+    (with_args("-machine", "type=isapc"), BALLOON, "'isapc' has no PCI bus"),
+    # past libvirt in other ways
+    (named_balloon(with_args("-set", "device.ua-mine.deflate-on-oom=on")), HOTADD, "ua-mine"),
+    (Q35.replace("<qemu:commandline>", "<qemu:override><qemu:device alias='balloon0'><qemu:frontend>"
+     "<qemu:property name='deflate-on-oom' type='bool' value='true'/></qemu:frontend></qemu:device>"
+     "</qemu:override><qemu:commandline>"), BALLOON, r"'balloon0' \(deflate-on-oom\)"),
+    (Q35.replace("<qemu:commandline>", "<qemu:capabilities><qemu:del capability='virtio-mem-pci'/>"
+     "</qemu:capabilities><qemu:commandline>"), VIRTIO_MEM, "virtio-mem-pci"),
+    # encryption
+    (Q35.replace("<devices>", "<launchSecurity type='sev'/><devices>", 1), HOTADD, "encrypted.*sev"),
+    (Q35.replace("<devices>", "<launchSecurity type='s390-pv'/><devices>", 1), BALLOON, "s390-pv"),
+    (with_args("-object", "tdx-guest,id=tdx0"), HOTADD, "encrypted.*tdx-guest"),
+    # memory devices
+    (with_device(DIMM), HOTADD, "<memory model='dimm'>"),
+    (with_device(DIMM), BALLOON, "<memory model='dimm'>"),
+    (with_device(NVDIMM), HOTADD, "<memory model='nvdimm'>"),
+    (with_device(OWN_VIRTIO_MEM), VIRTIO_MEM, "<memory model='virtio-mem'>"),
+    (with_device(OWN_VIRTIO_MEM), HOTADD, "<memory model='virtio-mem'>"),
+    # what holds on to pages
+    (with_backing(Q35, "<locked/>"), BALLOON, "<locked/> pins"),
+    (with_backing(Q35, "<locked/>"), VIRTIO_MEM, "locked"),
+    (with_device("<hostdev mode='subsystem' type='pci'/>"), BALLOON, "<hostdev type='pci'> pins"),
+    (with_device("<interface type='vdpa'/>"), VIRTIO_MEM, "vDPA"),
+    (with_device("<disk type='nvme'/>"), BALLOON, "<disk type='nvme'> pins"),
+    (with_args("-overcommit", "mem-lock=on"), BALLOON, "mem-lock=on pins"),
+    (with_args("-device", "vfio-pci,host=0000:01:00.0"), BALLOON, "vfio-pci.* pins"),
+    # page sizes
+    (with_backing(Q35, "<hugepages><page size='1' unit='GiB'/></hugepages>"), HOTADD, "huge pages of 1 GiB"),
+    (with_backing(Q35, "<hugepages><page size='1' unit='GiB'/></hugepages>"), VIRTIO_MEM, "larger than"),
+    (with_backing(Q35, "<hugepages><page size='512' unit='MiB'/></hugepages>"), HOTADD, "512 MiB"),
+    # limits
+    (with_memtune("<hard_limit unit='G'>4</hard_limit>"), HOTADD, "hard_limit is 4 GiB"),
+    (with_memtune("<swap_hard_limit unit='GB'>4</swap_hard_limit>"), BALLOON, "swap_hard_limit"),
+    (with_memtune("<soft_limit unit='bytes'>1073741824</soft_limit>"), HOTADD, "soft_limit is 1 GiB"),
+]  # fmt: skip
+"""XML, growth, and what the refusal has to say (a pattern)."""
+
+ACCEPTED = [
+    (on("pc"), HOTADD),
+    (on("q35"), VIRTIO_MEM),
+    (on("pc-i440fx-2.1"), HOTADD),
+    (on("pc-q35-rhel7.6.0"), HOTADD),
+    (on("pc-i440fx-focal"), HOTADD),
+    (on("virt", "aarch64"), HOTADD),
+    (on("virt-4.2", "aarch64"), VIRTIO_MEM),
+    (on("virt", "riscv64"), BALLOON),
+    (on("s390-ccw-virtio", "s390x"), BALLOON),
+    (on("pc", "i686"), BALLOON),
+    (Q35.replace("    <acpi/>\n", ""), BALLOON),
+    (with_args("-object", "memory-backend-ram,id=shm,size=64M", "-mem-prealloc"), HOTADD),
+    (with_args("-overcommit", "mem-lock=off", "-snapshot", "-m2"), HOTADD),
+    (with_args("-machine", "q35,nvdimm=on"), HOTADD),
+    (with_args("-device", "virtio-rng-pci", "-global", "PIIX4_PM.disable_s3=1"), BALLOON),
+    (with_device(NVDIMM), BALLOON),
+    (with_device(OWN_VIRTIO_MEM), BALLOON),
+    (with_device("<hostdev mode='subsystem' type='usb'/>"), BALLOON),
+    (with_device("<hostdev mode='subsystem' type='mdev' model='vfio-ap'/>"), BALLOON),
+    (with_device("<hostdev mode='subsystem' type='mdev' model='vfio-ccw'/>"), VIRTIO_MEM),
+    (with_device("<interface type='vdpa'/>"), HOTADD),
+    (with_device("<filesystem><driver type='virtiofs'/></filesystem>"), HOTADD),
+    (with_backing(Q35, "<hugepages><page size='2' unit='MiB'/></hugepages>"), VIRTIO_MEM),
+    (with_backing(Q35, "<source type='memfd'/><access mode='shared'/>"), HOTADD),
+    (with_memtune("<hard_limit unit='KiB'>9007199254740991</hard_limit>"), HOTADD),
+    (with_memtune("<hard_limit unit='G'>5</hard_limit>"), HOTADD),
+    (Q35.replace("memballoon model='virtio'", "memballoon model='none'"), HOTADD),
+    (Q35.replace("memballoon model='virtio'", "memballoon model='virtio-transitional'"), HOTADD),
+    (Q35.replace("memballoon model='virtio'", "memballoon model='virtio-non-transitional'"), BALLOON),
+    *((bound(f"<memory mode='{mode}' nodeset='0'/>"),
+       HOTADD) for mode in ("strict", "interleave", "preferred", "restrictive")),
+]  # fmt: skip
