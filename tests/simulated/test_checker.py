@@ -6,6 +6,7 @@ from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.core.operator_events import SettingsChanged
 from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.memory import Speeds
 from host_controller.simulator.workload import Workload, burst, ramp
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
@@ -33,7 +34,8 @@ def test_an_overdraft_that_nobody_could_work_off_is_no_fault_when_demand_falls_a
     limits = Limits(1536 * MIB, 256 * MIB, 2 * GIB)
     for name in ("a", "b"):
         busy = Workload(burst(1200 * MIB, 200 * MIB, 300.0, 300.0, 600.0))
-        world.define(GuestSpec(name, limits, growth=Growth.BALLOON, workload=busy, boot_seconds=2.0))
+        slow = Speeds(inflate=0.05 * GIB)
+        world.define(GuestSpec(name, limits, Growth.BALLOON, workload=busy, speeds=slow, boot_seconds=2.0))
     engine = world.control(lambda capacity: Engine(Settings(capacity)))
     assert isinstance(engine, Engine)
     for name in ("a", "b"):
