@@ -1,7 +1,7 @@
 """The SQLite file of the history: its tables, how rows are written, read, and forgotten. Blocking.
 
 Sizes are kept in KiB, which makes a sample about 45 bytes. A file that is broken is put aside (`….broken`)
-and a new one is begun. One that a newer dynmem wrote, or somebody else, is never touched: ours lies beside it.
+and a new one is begun. One that a newer dynmem wrote, or somebody else, is never touched: ours is beside it.
 What is damaged in a file is left out, and counted.
 """
 

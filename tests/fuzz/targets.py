@@ -17,6 +17,7 @@ from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.guest_facts import Contradiction, facts_from_report
 from host_controller.hypervisor.link import Link
 from host_controller.units import GIB, MIB
+from tests.fuzz import readers
 
 RAM: Final = GIB
 LIMITS: Final = Limits(512 * MIB, 256 * MIB, RAM)
@@ -96,7 +97,7 @@ def configuration(data: bytes) -> None:
     """A configuration file of any content: taken whole, or refused with every mistake named."""
     try:
         config = parse(data)
-        config.settings(physical_bytes=64 * GIB, default_reserve_bytes=2 * GIB)
+        config.settings()
     except ConfigError as error:
         if not error.problems or not all(one.key and one.allowed for one in error.problems):
             raise AssertionError("refused without saying why") from error
@@ -149,6 +150,25 @@ wait = 1.5
 without_controller = "deny"
 """
 
+_XML = (
+    "<!DOCTYPE",
+    "<!ENTITY",
+    "&x;",
+    "<memory",
+    "unit=",
+    "KiB",
+    "<name>",
+    "slots=",
+    "hotadd",
+    "<![CDATA[",
+    "xmlns",
+)
+_ANSWERS = (
+    b'{"host":{"version":"1","uptime_seconds":5,"errors":{"api":1}},"vms":[{"name":"a","limits":{"weight":1}}]}',
+    b'{"vm":{"name":"a","limits":{}},"why":["x"],"demand":[{"name":"a","size_bytes":1,"text":"b"}],"charge":[]}',
+    b'{"name":"a","samples":[{"at":1.0,"phase":"live"},{"at":2.0}],"entries":[{"kind":"notice","text":"x"}]}',
+)
+
 TARGETS: Final = {
     target.name: target
     for target in (
@@ -172,6 +192,39 @@ TARGETS: Final = {
             configuration,
             (b"", _WHOLE, b'[host]\nreserve = "4GiB"\n'),
             (*_SECTIONS, *_SETTINGS, "GiB", "min", "7d", "'''", "inf", "nan", "1979-05-27", "0x1f", "[["),
+        ),
+        Target("start", readers.start, (readers.START,), _XML),
+        Target(
+            "metadata",
+            readers.metadata,
+            (readers.METADATA,),
+            ("startup=", "maximum=", "''", "9" * 400, "GiB"),
+        ),
+        Target(
+            "state", readers.state, (readers.STATE,), (*_JSON, "reservations", "paused_all", "plugs", "1e999")
+        ),
+        Target("rows", readers.rows, (bytes(range(150)), b"\x01" * 150), ("notice", "decision", "{}")),
+        Target(
+            "recording", readers.recording, (readers.RECORDING,), (*_JSON, '"decide"', '"event"', '"data"')
+        ),
+        Target(
+            "trial",
+            readers.trial,
+            (readers.TRIAL,),
+            ("kind", "trace", "burst", "inf", "nan", "[vm.", "count"),
+        ),
+        Target("trace", readers.trace, (readers.TRACE,), (",", '"', "nan", "1e308", "web", "\n")),
+        Target(
+            "answer",
+            readers.shown,
+            _ANSWERS,
+            (*_JSON, '"host"', '"vms"', '"samples"', '"entries"', '"decision"'),
+        ),
+        Target(
+            "http",
+            readers.http,
+            readers.HTTP,
+            ("HTTP/1.1", "\r\n", "chunked", "Expect: ", "%7B", "?since=", "GET "),
         ),
     )
 }

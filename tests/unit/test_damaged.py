@@ -1,4 +1,4 @@
-"""What lies on disk may be newer, damaged or somebody else's: it is left out and counted, and never harmed."""
+"""What lies on disk may be newer, damaged or somebody else's: it is left out and counted, never harmed."""
 
 import io
 import json
@@ -163,13 +163,36 @@ def recorded(tmp_path: Path) -> bytes:
     return (tmp_path / "recording").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b"", b"{", b"[]", b"7", b"null", b'{"at":1}', b'{"at":"x","decide":[]}', b'{"at":1,"event":"Nothing"}',
-     b'{"at":1,"event":"GuestSpoke","data":7}', b'{"at":1,"decide":7}', b'{"at":1,"decide":[{"command":"X"}]}',
-     b'{"at":1,"event":"VmGone","data":{"vm":7}}', b"\xff\x00", b"[" * 9000, b'{"at":1e999,"event":"Tick"}',
-     b'{"at":1,"event":"GuestSpoke","data":{"vm":"u","line":"\\ud800"}}'],
-)  # fmt: skip
+LINES = (
+    b"",
+    b"{",
+    b"[]",
+    b"7",
+    b"null",
+    b'{"at":1}',
+    b'{"at":"x","decide":[]}',
+    b'{"at":1,"event":"Nothing"}',
+    b'{"at":1,"event":"GuestSpoke","data":7}',
+    b'{"at":1,"decide":7}',
+    b'{"at":1,"decide":[{"command":"X"}]}',
+    b'{"at":1,"event":"VmGone","data":{"vm":7}}',
+    b"\xff\x00",
+    b"[" * 9000,
+    b'{"at":1e999,"event":"Tick"}',
+    b'{"at":1,"event":"GuestSpoke","data":{"vm":"u","line":"\\ud800"}}',
+)
+HEADS = (
+    b"",
+    b"{}",
+    b"[]",
+    b"\xff",
+    b'{"dynmem-recording":2}',
+    b'{"dynmem-recording":1}',
+    b'{"dynmem-recording":1,"at":{},"wall":0,"settings":{}}',
+)
+
+
+@pytest.mark.parametrize("line", LINES)
 def test_a_damaged_line_of_a_recording_is_left_out_and_counted(tmp_path: Path, line: bytes) -> None:
     whole = recorded(tmp_path).splitlines(keepends=True)
     recording = Recording(io.BytesIO(b"".join([*whole[:5], line + b"\n", *whole[5:]])))
@@ -177,8 +200,7 @@ def test_a_damaged_line_of_a_recording_is_left_out_and_counted(tmp_path: Path, l
     assert recording.damaged == 1
 
 
-@pytest.mark.parametrize("head", [b"", b"{}", b"[]", b'{"dynmem-recording":2}', b'{"dynmem-recording":1}',
-                                  b'{"dynmem-recording":1,"at":{},"wall":0,"settings":{}}', b"\xff"])  # fmt: skip
+@pytest.mark.parametrize("head", HEADS)
 def test_what_is_no_recording_is_refused_with_a_sentence(head: bytes) -> None:
     with pytest.raises(InputError):
         Recording(io.BytesIO(head + b"\n"))
