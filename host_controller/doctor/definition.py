@@ -1,15 +1,16 @@
 """Checks of what a VM's XML says."""
 
+import shlex
 from typing import Final
 from xml.etree import ElementTree
 
 from host_controller.core.model import Growth
 from host_controller.doctor.facts import Finding, VmSurvey
 from host_controller.domain_xml.fitness.judge import refusals
-from host_controller.domain_xml.fitness.sizes import tight_limit
+from host_controller.domain_xml.fitness.sizes import tight_limits
 from host_controller.domain_xml.pinning import DEFLATES, pinned_by, pins
 from host_controller.domain_xml.values import size_of
-from host_controller.units import format_apart, format_size
+from host_controller.units import KIB, format_apart, format_size
 
 FEW_SLOTS: Final = 2
 REMEDIES: Final = {
@@ -71,12 +72,13 @@ def pinned(vm: VmSurvey) -> Finding:
 def memtune(vm: VmSurvey) -> Finding:
     """No limit of libvirt's strikes before the maximum is reached, with what QEMU takes for itself."""
     maximum = max(size_of(vm.root.find("maxMemory")), size_of(vm.root.find("memory")))
-    tight = tight_limit(vm.root, maximum)
-    if tight is None:
+    tight = tight_limits(vm.root, maximum)
+    if not tight:
         return Finding("memtune", "ok", "no limit below what it may take")
-    has, needs = format_apart(tight.limit_bytes, tight.needed_bytes)
-    found = f"{tight.name} {has} is below the {needs} that its maximum of {format_size(maximum)} may take"
-    remedy = f"virsh memtune {vm.name} --{tight.name.replace('_', '-')} -1 --live --config"
+    has, needs = format_apart(tight[0].limit_bytes, tight[0].needed_bytes)
+    found = f"{tight[0].name} {has} is below the {needs} that its maximum of {format_size(maximum)} may take"
+    options = " ".join(f"{one.option} {one.needed_bytes // KIB}" for one in tight)
+    remedy = f"virsh memtune {shlex.quote(vm.name)} {options} --live --config"
     return Finding("memtune", "problem", found, remedy)
 
 

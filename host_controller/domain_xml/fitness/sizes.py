@@ -31,6 +31,11 @@ class TooTight:
     limit_bytes: int
     needed_bytes: int
 
+    @property
+    def option(self) -> str:
+        """Of `virsh memtune`."""
+        return f"--{self.name.replace('_', '-')}"
+
 
 def page_size(request: Request) -> Refusal | None:
     """A DIMM is made of whole pages."""
@@ -68,38 +73,36 @@ def boots(request: Request) -> Refusal | None:
 
 def memtune(request: Request) -> Refusal | None:
     """No limit strikes on the way to maximum."""
-    found = tight_limit(request.root, request.limits.maximum_bytes)
-    if found is None:
-        return None
     limits = request.limits
-    beside = found.needed_bytes - limits.maximum_bytes
-    has, needs = format_apart(found.limit_bytes, found.needed_bytes)
-    option = found.name.replace("_", "-")
-    name = text_in(request.root, "name")
+    tight = tight_limits(request.root, limits.maximum_bytes)
+    if not tight:
+        return None
+    first = tight[0]
+    beside = first.needed_bytes - limits.maximum_bytes
+    has, needs = format_apart(first.limit_bytes, first.needed_bytes)
+    # All at once: libvirt wants hard_limit to be at most swap_hard_limit.
+    options = " ".join(f"{one.option} {one.needed_bytes // KIB}" for one in tight)
     ways = [
         WayOut(
-            f"raise it (virsh memtune {shlex.quote(name)} --{option} {found.needed_bytes // KIB} --config)",
-            edit=lambda domain: _raise_limit(domain, found),
+            f"raise it (virsh memtune {shlex.quote(text_in(request.root, 'name'))} {options} --config)",
+            edit=lambda domain: _raise_limits(domain, tight),
         )
     ]
-    room = _maximum_within(request.root, found.limit_bytes)
+    room = min(_maximum_within(request.root, one.limit_bytes) for one in tight)
     if room >= limits.startup_bytes:
         ways.append(with_limits(request, f"lower --maximum to {room // MIB}M", maximum_bytes=room))
     return Refusal(
-        f"its memtune {found.name} is {has}; a maximum of {format_size(limits.maximum_bytes)} needs {needs}, "
+        f"its memtune {first.name} is {has}; a maximum of {format_size(limits.maximum_bytes)} needs {needs}, "
         f"with the {format_size(beside)} that QEMU may take for itself",
         tuple(ways),
     )
 
 
-def tight_limit(root: Element, maximum_bytes: int) -> TooTight | None:
-    """The first memtune limit that a VM of this maximum would run into, QEMU's own memory included."""
+def tight_limits(root: Element, maximum_bytes: int) -> list[TooTight]:
+    """The memtune limits that a VM of this maximum can run into, QEMU's own memory included."""
     needed = round_up(maximum_bytes + beside_ram(root, maximum_bytes), MIB)
-    for name in MEMTUNE:
-        limit = size_of(root.find(f"./memtune/{name}"))
-        if 0 < limit < needed:
-            return TooTight(name, limit, needed)
-    return None
+    limits = {name: size_of(root.find(f"./memtune/{name}")) for name in MEMTUNE}
+    return [TooTight(name, limit, needed) for name, limit in limits.items() if 0 < limit < needed]
 
 
 def beside_ram(root: Element, maximum_bytes: int) -> int:
@@ -132,11 +135,12 @@ def _maximum_within(root: Element, limit_bytes: int) -> int:
     return round_down((limit_bytes - fixed) * PAGE_TABLE_SHARE // (PAGE_TABLE_SHARE + 1) - MIB, MIB)
 
 
-def _raise_limit(domain: Node, found: TooTight) -> None:
-    limit = child(child(domain, "memtune"), found.name)
-    if limit is not None:
-        limit.setAttribute("unit", "KiB")
-        set_content(limit, str(found.needed_bytes // KIB))
+def _raise_limits(domain: Node, tight: list[TooTight]) -> None:
+    for one in tight:
+        limit = child(child(domain, "memtune"), one.name)
+        if limit is not None:
+            limit.setAttribute("unit", "KiB")
+            set_content(limit, str(one.needed_bytes // KIB))
 
 
 def _small_pages(domain: Node) -> None:

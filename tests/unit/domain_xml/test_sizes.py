@@ -87,6 +87,20 @@ def test_a_limit_leaves_room_for_qemu_and_the_figures_differ() -> None:
         assert 3 * GIB < lowered[1].maximum_bytes < 4 * GIB
 
 
+def test_limits_that_depend_on_each_other_are_raised_by_one_command() -> None:
+    xml = with_memtune(
+        "<hard_limit unit='GiB'>4</hard_limit><swap_hard_limit unit='MiB'>4200</swap_hard_limit>"
+    )
+    kib = (4 * GIB + 272 * MIB) // KIB
+    with pytest.raises(
+        DomainUnsuitable, match=rf"memtune web --hard-limit {kib} --swap-hard-limit {kib} --config"
+    ):
+        enable(xml, LIMITS, HOTADD)
+    (refusal,) = refusals(xml, LIMITS, HOTADD)
+    for way in refusal.ways_out:
+        assert refusals(*way.follow(xml, LIMITS, HOTADD)) == ()
+
+
 def test_figures_that_round_to_the_same_are_told_apart() -> None:
     xml = with_memtune(f"<hard_limit unit='KiB'>{(4 * GIB + 272 * MIB) // KIB - 1}</hard_limit>")
     with pytest.raises(DomainUnsuitable, match=r"hard_limit is 4367 MiB.* needs 4368 MiB"):
