@@ -1,20 +1,274 @@
-"""What a pass may say while there is nothing to give."""
+"""One round of grants as tables: what is known of a VM and what is free, and the commands that follow."""
 
-from host_controller.core.accounts import Account
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import pytest
+
+from host_controller.core.accounts import Accounts
 from host_controller.core.books.ledger import Ledger
+from host_controller.core.commands import (
+    AttachDimm,
+    Command,
+    DetachDimm,
+    ResizeVirtioMem,
+    SendToGuest,
+    SetTarget,
+)
 from host_controller.core.grants import GrantRound, Purse
-from host_controller.core.interface import SetTarget
+from host_controller.core.grants.give_back import OFFLINE_GRACE
+from host_controller.core.model import Growth
+from host_controller.core.policy.plan import CORRECT, GROW, HOLD, PLUG, SHRINK, UNPLUG, WAIT, Action
 from host_controller.core.state import State
+from host_controller.core.upkeep import weigh
+from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.growth import Rest
+from host_controller.core.vm.record import Phase, Vm
+from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
 from tests.support import build
 
+NOW = 10.0
+SETTINGS = build.settings(unplug_after_seconds=0.0, inflate_bytes_per_second=128 * MIB)
+VIRTIO = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
 
-def test_a_target_that_is_sent_again_in_an_overdraft_raises_no_charge() -> None:
-    settings = build.settings()
-    # The kernel's word is older than the balloon's: it has a little less by now.
-    vm = build.vm(440, facts=build.facts(441, 430), resend=True)
-    account = Account(440 * MIB, fixed=0, growth=0, next_dimm=0, granted_bytes=440 * MIB, claims=None)
-    accounts = {vm.config.uuid: account}
-    purse = Purse(State(settings, Ledger(settings)), accounts, -MIB, waiting=True, now=1.0)
-    GrantRound(purse, {}).run([vm])
-    assert [sent.target_bytes for sent in purse.commands if isinstance(sent, SetTarget)] == [440 * MIB]
+
+def guest(usable_mib: int = 300, demand_mib: int = 200, **changes: Any) -> Vm:
+    """Live and heard just now; its agent keeps to no zone yet."""
+    facts = changes.pop("facts", None) or build.facts(
+        usable_mib, demand_mib, at=NOW, offline_bytes=changes.pop("offline_mib", 0) * MIB
+    )
+    told = {"facts": facts, "demand": Demand(last=facts), "reported_at": NOW, "booted_at": -1000.0}
+    vm = build.vm(changes.pop("actual_mib", usable_mib), **told | changes)
+    vm.guest.work_out(vm.config.limits, NOW)
+    return vm
+
+
+def round_of(*vms: Vm, goals_mib: tuple[int | None, ...], headroom_mib: int, waiting: bool = False) -> Purse:
+    """What one round makes of these VMs."""
+    state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm for vm in vms})
+    accounts = Accounts()
+    for vm in vms:
+        weigh(vm, state, accounts, NOW)
+    purse = Purse(state, accounts.of, headroom_mib * MIB, waiting, NOW)
+    goals = {vm.config.uuid: goal * MIB for vm, goal in zip(vms, goals_mib, strict=True) if goal is not None}
+    GrantRound(purse, goals).run(vms)
+    assert [notice.text for notice in state.notices] == []
+    return purse
+
+
+def said(command: Command) -> str:
+    match command:
+        case SetTarget():
+            return f"target {command.target_bytes / MIB:g}"
+        case AttachDimm():
+            return f"attach {command.size_bytes / MIB:g}"
+        case DetachDimm():
+            return f"detach {command.alias}"
+        case ResizeVirtioMem():
+            return f"virtio-mem {command.requested_bytes / MIB:g}"
+        case SendToGuest():
+            return type(command.message).__name__
+    return type(command).__name__
+
+
+class Case(NamedTuple):
+    name: str
+    vm: dict[str, Any]
+    goal_mib: int | None
+    headroom_mib: int
+    commands: list[str]
+    action: Action
+    blocked: str | None = None
+    """A part of what is said to keep it from its goal, or of the reason where that is the point."""
+    paid_mib: int = 0
+    waiting: bool = False
+
+
+PLUGGED = {"dimms_mib": (128,), "actual_mib": 640, "usable_mib": 512, "offline_mib": 128}
+FULL = {"usable_mib": 512, "demand_mib": 400}
+"""Its balloon is empty: more than this is a DIMM, or virtio-mem."""
+UNUSED = {"usable_mib": 400, "demand_mib": 100, "dimms_mib": (128,)}
+
+CASES = [
+    # --- more, by the balloon ---
+    Case("it gets its goal", {}, 400, 1000, ["target 400"], GROW, None, 100),
+    Case("it gets what is free", {}, 400, 50, ["target 350"], GROW, "the rest is not free", 50),
+    Case("it waits while nothing is free", {}, 400, 0, [], WAIT, "not free yet"),
+    Case("less than the dead band is no help", {}, 400, 3, [], WAIT, "not free yet"),
+    Case("nothing grows while overdrawn", {}, 400, -1, [], WAIT, "overdrawn"),
+    Case("nothing grows on credit while overdrawn, though it is charged with more already",
+         {"claim_bytes": 400 * MIB}, 400, -1, [], WAIT, "overdrawn"),
+    Case("what it is charged with already costs nothing",
+         {"claim_bytes": 400 * MIB}, 400, 0, ["target 400"], GROW),
+    Case("near its RAM it gets all of it", {}, 510, 1000, ["target 512"], GROW, None, 212),
+    Case("never more than its RAM by the balloon", {}, 900, 1000, ["target 512"], GROW, None, 212),
+    Case("within the dead band it is left alone", {}, 303, 1000, [], HOLD),
+    # --- more, by a DIMM ---
+    Case("a DIMM is paid before its zone is named", FULL, 600, 1000, ["OnlineZone"], PLUG, None, 128),
+    Case("where the zone is confirmed it is plugged at once",
+         FULL | {"zone": "movable"}, 600, 1000, ["attach 128"], PLUG, None, 128),
+    Case("a DIMM is whole blocks of what is wanted",
+         FULL | {"zone": "movable"}, 700, 1000, ["attach 256"], PLUG, None, 256),
+    Case("a DIMM that cannot be paid is not plugged", FULL, 600, 100, [], WAIT, "paid for at full size"),
+    Case("the balloon deflates first", FULL | {"actual_mib": 400, "target_bytes": 512 * MIB},
+         600, 1000, [], WAIT, "deflates first"),
+    Case("after a failure growth rests", FULL | {"plug_rest": Rest(NOW + 9.0, 1)},
+         600, 1000, [], WAIT, "tried again in 9 s"),
+    Case("no DIMM while another is not online",
+         PLUGGED | {"demand_mib": 400, "unplug_rest": Rest(NOW + 99.0, 1)},
+         700, 1000, [], WAIT, "not online yet"),
+    Case("no DIMM while a target is not answered", FULL | {"sent": {7: 512 * MIB}},
+         600, 1000, [], WAIT, "not answered yet"),
+    Case("all of its maximum is enough",
+         FULL | {"config": {"limits": replace(build.LIMITS, maximum_bytes=512 * MIB)}},
+         600, 1000, [], WAIT, "all of its maximum"),
+    # --- more, by virtio-mem ---
+    Case("virtio-mem is paid before its zone is named", FULL | {"config": VIRTIO}, 600, 1000,
+         ["OnlineZone"], PLUG, None, 88),
+    Case("virtio-mem is asked for as much as is free", FULL | {"config": VIRTIO, "zone": "movable"}, 600, 50,
+         ["virtio-mem 48"], PLUG, None, 48),
+    Case("virtio-mem rests after a failure", FULL | {"config": VIRTIO, "plug_rest": Rest(NOW + 9.0, 1)},
+         600, 1000, [], WAIT, "next try in 9 s"),
+    # --- less ---
+    Case("others need it: a step of what it can spare", {"demand_mib": 250}, 200, 0, ["target 266"],
+         SHRINK, None, 0, True),
+    Case("a step is a second's inflation", {"usable_mib": 512, "demand_mib": 100}, 192, 0, ["target 384"],
+         SHRINK, None, 0, True),
+    Case("an agentless guest goes at half the pace", {
+        "facts": build.facts(512, 100, at=NOW, from_agent=False), "actual_mib": 512, "kernel_bytes": 0,
+        "stats_at": NOW}, 192, 0, ["target 448"], SHRINK, None, 0, True),
+    Case("nobody is sent below what it cannot go without", {"demand_mib": 250}, 10, 0, ["target 266"],
+         SHRINK, None, 0, True),
+    Case("what has nothing to spare is asked for nothing", {"demand_mib": 290}, 200, 0, [], WAIT,
+         "nothing more to spare", 0, True),
+    Case("the last step is followed first", {"usable_mib": 512, "demand_mib": 100, "target_bytes": 384 * MIB},
+         192, 0, [], SHRINK, None, 0, True),
+    Case("a little too much is left alone while nobody waits", {"demand_mib": 200}, 290, 0, [], HOLD),
+    Case("a little too much is taken when somebody waits", {"usable_mib": 512, "demand_mib": 100}, 490, 0,
+         ["target 490"], SHRINK, None, 0, True),
+    Case("a little too much is taken while overdrawn", {"usable_mib": 512, "demand_mib": 100}, 490, -1,
+         ["target 490"], SHRINK),
+    Case("a guest that fell silent is not shrunk", {
+        "facts": build.facts(300, 100, at=NOW - 8.0), "actual_mib": 300}, 200, 0, [], WAIT, "spare", 0, True),
+    Case("a guest that has not spoken since its last step is not shrunk", {
+        "facts": build.facts(300, 100, at=NOW - 2.0), "actual_mib": 300, "sent_at": NOW - 1.9},
+         200, 0, [], WAIT, "spare", 0, True),
+    Case("virtio-mem goes before the balloon", {
+        "usable_mib": 640, "actual_mib": 512, "demand_mib": 300, "config": VIRTIO,
+        "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB)},
+         560, 0, ["virtio-mem 48"], UNPLUG, None, 0, True),
+    # --- said again ---
+    Case("what QEMU recomputed is said again", {"resend": True}, 300, 0, ["target 300"], CORRECT),
+    Case("not while the last one is on its way", {"resend": True, "sent": {7: 300 * MIB}}, 300, 0, [], HOLD),
+    Case("not right after a failure", {"resend": True, "retry_at": NOW + 1.0}, 300, 0, [], HOLD),
+    Case("not while its operator says so", {"resend": True, "paused": True}, None, 0, [], HOLD, "operator"),
+    Case("a takeover begins with where it is",
+         {"phase": Phase.TAKEOVER, "target_bytes": None, "since": 1.0, "actual_at": 2.0, "resident_at": 3.0},
+         None, 0, ["target 300"], CORRECT),
+    Case("a takeover waits for QEMU's own word",
+         {"phase": Phase.TAKEOVER, "target_bytes": None, "since": 1.0, "actual_at": 0.5, "resident_at": 3.0},
+         None, 0, [], HOLD, "just taken over"),
+    Case("a takeover waits for the host's count",
+         {"phase": Phase.TAKEOVER, "target_bytes": None, "since": 1.0, "actual_at": 4.0, "resident_at": 3.0},
+         None, 0, [], HOLD, "just taken over"),
+    Case("an old target that has become too low is raised to what the guest needs",
+         {"resend": True, "target_bytes": 100 * MIB, "ceiling_bytes": 300 * MIB, "demand_mib": 250},
+         300, 0, ["target 266"], CORRECT),
+    Case("an old target below who is not heard is where it is",
+         {"resend": True, "target_bytes": 100 * MIB, "ceiling_bytes": 300 * MIB,
+          "facts": build.facts(300, 250, at=NOW - 9.0), "actual_mib": 300},
+         None, 0, ["target 300"], CORRECT),
+    Case("an old target that would cost more is cut to what can be paid",
+         {"resend": True, "target_bytes": 400 * MIB}, 300, 40, ["target 340"], CORRECT, None, 40),
+    Case("an old target costs nothing while overdrawn",
+         {"resend": True, "target_bytes": 400 * MIB}, 300, -1, ["target 300"], CORRECT),
+    Case("a kernel that boots is told all of its RAM whatever is free",
+         {"phase": Phase.STARTING, "moved": False, "resend": True, "facts": None, "target_bytes": 512 * MIB,
+          "bare": True}, None, 0, ["target 512"], CORRECT),
+    # --- DIMMs that leave ---
+    Case("a DIMM that survived a reset goes at once",
+         PLUGGED | {"survivors": frozenset({"dimm0"}), "changed_at": NOW}, 512, 0, ["detach dimm0"], UNPLUG),
+    Case("it goes first of all", PLUGGED | {"survivors": frozenset({"dimm0"}), "sent": {7: 640 * MIB}},
+         512, 0, [], WAIT, "survived the reset goes first"),
+    Case("one that came a moment ago may still come online",
+         PLUGGED | {"changed_at": NOW - OFFLINE_GRACE + 0.1}, 512, 0, [], HOLD),
+    Case("one that nobody brought online goes", PLUGGED | {"changed_at": NOW - OFFLINE_GRACE}, 512, 0,
+         ["detach dimm0"], UNPLUG),
+    Case("none goes while unplug rests",
+         PLUGGED | {"changed_at": -100.0, "unplug_rest": Rest(NOW + 1.0, 1)}, 512, 0, [], HOLD),
+    Case("one without a use goes once the balloon has been raised, which is paid", UNUSED, 192, 1000,
+         ["target 528"], UNPLUG, None, 128),
+    Case("a raise that cannot be paid leaves the DIMM", UNUSED, 400, 127, [], HOLD),
+]  # fmt: skip
+
+
+def made(case: Case) -> Vm:
+    changes = dict(case.vm)
+    if changes.pop("bare", False):
+        return build.vm(300, **changes)
+    return guest(**changes)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_is_known_and_what_is_free_decide(case: Case) -> None:
+    vm = made(case)
+    purse = round_of(vm, goals_mib=(case.goal_mib,), headroom_mib=case.headroom_mib, waiting=case.waiting)
+    decision = purse.decisions[vm.config.uuid]
+    assert [said(one) for one in purse.commands] == case.commands
+    assert decision.action is case.action, decision
+    if case.blocked is None:
+        assert decision.blocked_by is None, decision
+    else:
+        assert case.blocked in f"{decision.reason} {decision.blocked_by}"
+    assert purse.costs.get(vm.config.uuid, 0) == case.paid_mib * MIB
+    assert purse.headroom_bytes == (case.headroom_mib - case.paid_mib) * MIB
+
+
+def two(weight: int = 100) -> tuple[Vm, Vm]:
+    """They have 300 and 200 MiB."""
+    web = guest(300, 290, config={"uuid": "web", "limits": replace(build.LIMITS, weight=weight)})
+    return web, guest(200, 190, config={"uuid": "db", "name": "db"})
+
+
+def targets(purse: Purse) -> dict[str, float]:
+    return {one.vm: one.target_bytes / MIB for one in purse.commands if isinstance(one, SetTarget)}
+
+
+def test_takers_share_what_is_free_by_what_they_have() -> None:
+    some = round_of(*two(), goals_mib=(500, 500), headroom_mib=60)
+    assert targets(some) == pytest.approx({"db": 260}, abs=0.01)
+    more = round_of(*two(), goals_mib=(500, 500), headroom_mib=200)
+    assert targets(more) == pytest.approx({"web": 350, "db": 350}, abs=0.01)
+
+
+def test_twice_the_weight_is_twice_the_memory() -> None:
+    purse = round_of(*two(200), goals_mib=(500, 500), headroom_mib=160)
+    assert targets(purse) == pytest.approx({"web": 440, "db": 220}, abs=0.01)
+
+
+def test_together_takers_are_given_no_more_than_is_free() -> None:
+    purse = round_of(*two(), goals_mib=(512, 512), headroom_mib=77)
+    assert sum(purse.costs.values()) <= 77 * MIB
+    assert purse.headroom_bytes >= 0
+
+
+def test_what_a_donor_is_asked_for_pays_for_nobody_in_the_same_round() -> None:
+    donor = guest(512, 100, config={"uuid": "donor", "name": "donor"})
+    web, _ = two()
+    purse = round_of(donor, web, goals_mib=(192, 500), headroom_mib=0, waiting=True)
+    assert targets(purse) == {"donor": 384}
+    assert purse.decisions["web"].blocked_by == "the rest is not free yet"
+
+
+def test_a_paid_dimm_stays_charged_until_it_counts_as_ram() -> None:
+    vm = guest(**FULL)
+    round_of(vm, goals_mib=(600,), headroom_mib=1000)
+    assert vm.plug.pending_bytes == 128 * MIB
+
+
+def test_promised_virtio_mem_is_charged_before_it_is_asked_for() -> None:
+    vm = guest(**FULL, config=VIRTIO)
+    round_of(vm, goals_mib=(600,), headroom_mib=1000)
+    assert vm.virtio_mem.requested_bytes == 0
+    assert vm.virtio_mem.may_hold_bytes == 88 * MIB

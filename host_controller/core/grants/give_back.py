@@ -35,7 +35,7 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
         purse.say(vm, SHRINK, goal, reason, target_bytes=target)
     elif vm.present_bytes > vm.entitled_bytes + MIB:
         purse.say(vm, SHRINK, goal, f"{reason}; the last step is under way")
-    elif vm.entitled_bytes > aim:
+    elif vm.entitled_bytes > aim or not vm.virtio_mem.requested_bytes:
         purse.wait(vm, goal, reason, "the guest has nothing more to spare")
     else:
         purse.wait(vm, goal, reason, "the guest did not give its virtio-mem back; it is asked again later")
