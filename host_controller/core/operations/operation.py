@@ -176,7 +176,7 @@ class Steps(ABC):
     def _move(self, heard: Heard, detail: str = "") -> None:
         to, note = self.TABLE[self.stage, heard]
         if note:
-            self.note = note + detail
+            self.note = note + detail if note.endswith(": ") else note
         if isinstance(to, Outcome):
             self.outcome = to
             return

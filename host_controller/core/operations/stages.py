@@ -88,7 +88,7 @@ class Move(NamedTuple):
 
     to: Stage | Outcome
     note: str = ""
-    """Why, for people. What the agent or the hypervisor said is appended. Empty: the last note stands."""
+    """Why, for people. A colon is followed by what the other side said. Empty: the last one stands."""
 
 
 Table = Mapping[tuple[Stage, Heard], Move]
