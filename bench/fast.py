@@ -1,7 +1,8 @@
 """How laws cope with ramps and bursts: `python -m bench.fast`, or `make bench-fast`.
 
-Every law drives the same guests through the same balloons, second by second in the simulator. Each is run as
-published, and tuned by one parameter to the footprint that ours has, as far as it can be.
+Every law drives the same guests through the same balloons, second by second in the simulator, on four sizes
+of host. On the second of them each is run as published, and tuned by one parameter to the footprint that ours
+has, as far as it can be; on the others as published. What is not measured again is kept.
 """
 
 import argparse
@@ -26,8 +27,9 @@ from host_controller.simulator.laws.squeezed import Squeezed
 from host_controller.units import GIB, MIB
 
 SECONDS: Final = 900.0
-HOST_SHARE: Final = 1.10
-"""The host's memory, as a share of the largest sum of demand: everybody's demand can always be met."""
+SHARES: Final = (1.25, 1.10, 1.02, 0.95)
+"""The host's memory, as a share of the largest sum of demand: from 1 on everybody's can always be met."""
+TUNED_AT: Final = 1.10
 KERNEL_BYTES: Final = 400 * MIB
 LEAD_SECONDS: Final = 10.0
 TRIES: Final = 7
@@ -90,60 +92,84 @@ def _play(tuned: Tuned, knob: float, whole: Fleet, capacity: int) -> Run:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit 1 when a goal is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--shares", type=float, nargs="*", default=list(SHARES), choices=SHARES)
     parser.add_argument("--laws", nargs="*", default=list(LAWS), choices=list(LAWS))
+    parser.add_argument(
+        "--untuned", action="store_true", help="leave the tuned laws as they were measured last"
+    )
     options = parser.parse_args(arguments)
     whole = fleet(options.seconds)
-    capacity = int(HOST_SHARE * _largest_sum(whole))
-    print(f"{len(whole.specs)} VMs for {options.seconds:.0f} s on {capacity / GIB:.1f} GiB")
+    found: dict[float, Rows] = {}
+    for share in options.shares:
+        tuned = share == TUNED_AT and not options.untuned
+        capacity = int(share * _largest_sum(whole))
+        found[share] = measure(whole, capacity, options.laws, tuned=tuned)
+        if options.seconds == SECONDS:
+            _save(found[share], share, capacity)
+    if TUNED_AT not in found or set(options.laws) != set(LAWS):
+        return 0
+    return judge({name: run for name, (_, run) in found[TUNED_AT].items()})
+
+
+Rows = dict[str, tuple[float | None, Run]]
+"""By law, with the knob that it was run with."""
+
+
+def measure(whole: Fleet, capacity: int, laws: Sequence[str], *, tuned: bool) -> Rows:
+    """One size of host."""
+    print(f"{len(whole.specs)} VMs for {whole.seconds:.0f} s on {capacity / GIB:.1f} GiB")
     print(f"{'':22}{'knob':>8}" + "".join(f"{title:>11}" for title in TITLES))
     known = run(whole, capacity, lambda f, w: Clairvoyant(foresight(f, w), 0.0, LEAD_SECONDS))
-    _row("clairvoyant", None, known, 0.0)
     mine = run(whole, capacity)
-    _row("dynmem", None, mine, known.unmet_mib_s)
-    rows: dict[str, tuple[float | None, Run]] = {"clairvoyant": (None, known), "dynmem": (None, mine)}
-    for name in options.laws:
+    rows: Rows = {"clairvoyant": (None, known), "dynmem": (None, mine)}
+    for name, (knob, one) in rows.items():
+        _row(name, knob, one)
+    for name in laws:
         began = time.monotonic()
-        tuned = LAWS[name]
-        published = _play(tuned, tuned.published, whole, capacity)
-        _row(f"{name}, published", tuned.published, published, known.unmet_mib_s)
-        rows[f"{name}, published"] = tuned.published, published
-        knob, found = tune(name, whole, capacity, mine.footprint)
-        _row(name, knob, found, known.unmet_mib_s, time.monotonic() - began)
-        rows[name] = knob, found
-    if set(options.laws) == set(LAWS):
-        _save(rows, capacity, options.seconds)
-        return judge({name: found for name, (_, found) in rows.items()})
-    return 0
+        law = LAWS[name]
+        published = _play(law, law.published, whole, capacity)
+        _row(f"{name}, published", law.published, published)
+        rows[f"{name}, published"] = law.published, published
+        if tuned:
+            knob, one = tune(name, whole, capacity, mine.footprint)
+            _row(name, knob, one, time.monotonic() - began)
+            rows[name] = knob, one
+    return rows
 
 
-TITLES: Final = ("unmet", "footprint", "churn", "commands", "distance", "twins", "differ", "took")
+TITLES: Final = (
+    "unmet", "host over", "footprint", "churn", "commands", "distance", "twins", "differ", "took",
+)  # fmt: skip
 
 
-def _row(name: str, knob: float | None, found: Run, unavoidable: float, took: float = 0.0) -> None:
-    unmet = max(0.0, found.unmet_mib_s - unavoidable)
+def _row(name: str, knob: float | None, found: Run, took: float = 0.0) -> None:
     told = "" if knob is None else f"{knob:.3g}"
     print(
-        f"{name:22}{told:>8}{unmet:11.0f}{found.footprint:11.3f}{found.churn:11.2f}"
-        f"{found.commands_per_vm_hour:11.0f}{found.distance:11.4f}{found.twins_apart_mib:11.1f}"
-        f"{found.twins_differ:11.1%}{took:9.0f} s",
+        f"{name:22}{told:>8}{found.unmet_mib_s:11.0f}{found.overcommitted_mib_s:11.0f}{found.footprint:11.3f}"
+        f"{found.churn:11.2f}{found.commands_per_vm_hour:11.0f}{found.distance:11.4f}"
+        f"{found.twins_apart_mib:11.1f}{found.twins_differ:11.1%}{took:9.0f} s",
         flush=True,
     )
 
 
 def judge(runs: dict[str, Run]) -> int:
-    """Say which goals are met."""
-    base = runs["clairvoyant"].unmet_mib_s
-    unmet = {name: max(0.0, found.unmet_mib_s - base) for name, found in runs.items()}
+    """Say which goals are met. A peer counts as published, and tuned where it was."""
     mine = runs["dynmem"]
+
+    def least(peer: str) -> float:
+        return min(run.missing_mib_s for name, run in runs.items() if name.split(",")[0] == peer)
+
     goals = {
-        f"unmet {unmet['dynmem']:.0f}, at most a tenth of MOM's": unmet["dynmem"] <= 0.1 * unmet["mom"],
-        "at most a tenth of Proxmox's": unmet["dynmem"] <= 0.1 * unmet["proxmox"],
-        "below qmemman's": unmet["dynmem"] < unmet["qmemman"],
-        "below ghaf's": unmet["dynmem"] < unmet["ghaf"],
-        f"footprint {mine.footprint:.3f} <= 1.30": mine.footprint <= 1.30,
-        f"churn {mine.churn:.2f} <= 1.5": mine.churn <= 1.5,
+        f"unmet {mine.missing_mib_s:.0f} <= 10": mine.missing_mib_s <= 10,
+        "at most a tenth of MOM's and Proxmox's": mine.missing_mib_s
+        <= 0.1 * min(least("mom"), least("proxmox")),
+        "below qmemman's and ghaf's": mine.missing_mib_s < min(least("qmemman"), least("ghaf")),
+        f"footprint {mine.footprint:.3f} <= 1.25": mine.footprint <= 1.25,
+        f"churn {mine.churn:.2f} <= 1.0": mine.churn <= 1.0,
         f"twins within a block: {mine.twins_apart_mib:.1f} MiB": mine.twins_apart_mib <= 128,
         f"twins' unmet differs by {mine.twins_differ:.1%} <= 5 %": mine.twins_differ <= 0.05,
     }
@@ -171,18 +197,18 @@ def _thinned(found: Run) -> list[tuple[float, ...]]:
     return [tuple(round(value, 2) for value in point) for point in found.series[::3]]
 
 
-def _save(rows: dict[str, tuple[float | None, Run]], capacity: int, seconds: float) -> None:
+def _save(rows: Rows, share: float, capacity: int) -> None:
+    """Beside the other sizes and laws."""
+    path = RESULTS / "fast.json"
     RESULTS.mkdir(exist_ok=True)
+    hosts = json.loads(path.read_text()).get("hosts", {}) if path.exists() else {}
     told = {
-        name: asdict(found)
-        | {
-            "series": _thinned(found), "knob": knob, "footprint": found.footprint, "churn": found.churn,
-            "commands_per_vm_hour": found.commands_per_vm_hour,
-        }
+        name: asdict(found) | {"series": _thinned(found), "knob": knob}
         for name, (knob, found) in rows.items()
-    }  # fmt: skip
-    whole = {"capacity_bytes": capacity, "seconds": seconds, "runs": told}
-    (RESULTS / "fast.json").write_text(json.dumps(whole) + "\n")
+    }
+    kept = hosts.get(str(share), {}).get("runs", {})
+    hosts[str(share)] = {"capacity_bytes": capacity, "runs": kept | told}
+    path.write_text(json.dumps({"hosts": hosts}) + "\n")
 
 
 if __name__ == "__main__":

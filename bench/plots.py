@@ -16,42 +16,49 @@ BOUND: Final = "0.75"
 PEER: Final = "tab:orange"
 
 
-def density(kind: str) -> None:
-    """VMs per host, mean and spread over the orders."""
-    path = RESULTS / f"density-{kind}.json"
-    if not path.exists():
-        return
+def density(path: Path) -> None:
+    """VMs per host, mean and spread over the orders, counted by slots and by MiB."""
     told = json.loads(path.read_text())
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained", sharey=True)
-    names = list(told["vms"])
-    names.sort(key=lambda name: float(np.mean(told["vms"][name]["64"])))
-    for axis, host in zip(axes, ("64", "128"), strict=True):
-        found = [told["vms"][name][host] for name in names]
-        colours = [_colour(name) for name in names]
-        axis.barh(names, [np.mean(one) for one in found], xerr=[np.std(one) for one in found], color=colours)
-        for row, one in enumerate(found):
-            axis.text(1, row, f"{np.mean(one):.1f}", va="center", fontsize="small")
-        axis.set(title=f"{host} GiB host", xlabel="VMs")
-    figure.suptitle(f"VMs with demand unmet in at most 0.1 % of VM-slots; {told['trace']}", fontsize="medium")
-    _save(figure, f"density-{kind}.png")
+    counts = [count for count in ("slots", "mib") if count in told["vms"]]
+    figure, axes = plt.subplots(
+        len(counts), 2, figsize=(11, 4.2 * len(counts)), layout="constrained", squeeze=False
+    )
+    for row, count in zip(axes, counts, strict=True):
+        vms = told["vms"][count]
+        names = sorted(vms, key=lambda name: float(np.mean(vms[name]["64"])))
+        for axis, host in zip(row, ("64", "128"), strict=True):
+            found = [vms[name][host] for name in names]
+            colours = [_colour(name) for name in names]
+            means = [float(np.mean(one)) for one in found]
+            axis.barh(names, means, xerr=[np.std(one) for one in found], color=colours)
+            for place, mean in enumerate(means):
+                axis.text(1, place, f"{mean:.1f}", va="center", fontsize="small")
+            unit = "VM-slots" if count == "slots" else "MiB"
+            axis.set(title=f"{host} GiB host, at most 0.1 % of {unit} unmet", xlabel="VMs")
+    figure.suptitle(told["trace"], fontsize="medium")
+    _save(figure, f"{path.stem}.png")
 
 
 def fast() -> None:
     """Unmet demand against footprint, and what our law assigned over time."""
-    told = json.loads((RESULTS / "fast.json").read_text())["runs"]
+    told = json.loads((RESULTS / "fast.json").read_text())["hosts"]["1.1"]["runs"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for name, one in told.items():
         published = name.endswith("published")
+        missing = max(1.0, one["unmet_mib_s"] + one["overcommitted_mib_s"])
         left.scatter(
-            one["footprint"], max(1.0, one["unmet_mib_s"]), color=_colour(name.split(",")[0]),
+            one["footprint"], missing, color=_colour(name.split(",")[0]),
             marker="x" if published else "o", zorder=3,
         )  # fmt: skip
         label = name.split(",")[0] + (" (as published)" if published else "")
-        left.annotate(label, (one["footprint"], max(1.0, one["unmet_mib_s"])), fontsize=6, xytext=(3, 3),
+        left.annotate(label, (one["footprint"], missing), fontsize=6, xytext=(3, 3),
                       textcoords="offset points")  # fmt: skip
-    left.set(yscale="log", xlabel="footprint: assigned ÷ demanded", ylabel="unmet MiB·s (0 is drawn as 1)")
+    left.set(yscale="log", xlabel="footprint: assigned ÷ demanded", ylabel="missing MiB·s (0 is drawn as 1)")
     left.grid(alpha=0.3)
-    for name, label, colour in (("dynmem", "assigned by dynmem", OURS), ("mom", "assigned by MOM", PEER)):
+    for name, label, colour in (
+        ("dynmem", "assigned by dynmem", OURS),
+        ("mom, published", "assigned by MOM", PEER),
+    ):
         series = told[name]["series"]
         right.plot([p[0] for p in series], [p[1] for p in series], label=label, color=colour, linewidth=1)
     series = told["dynmem"]["series"]
@@ -92,7 +99,7 @@ def _save(figure: Any, name: str) -> None:
 
 
 if __name__ == "__main__":
-    density("bitbrains")
-    density("generated")
+    for found in sorted(RESULTS.glob("density-*.json")):
+        density(found)
     fast()
     scale()
