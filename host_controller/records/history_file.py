@@ -178,7 +178,7 @@ class Reading:
 
     def __init__(self, path: Path) -> None:
         self.damaged = 0
-        """Rows that were left out so far, for they make no sense; a page that cannot be read counts as one."""
+        """Rows that were left out so far, for they make no sense; an unreadable page counts as one."""
         self._db = _read_only(usable(path))
 
     def find(self, wanted: str) -> tuple[str, str] | None:

@@ -31,8 +31,15 @@ FLUSH_SECONDS: Final = 1.0
 LONGEST_LINE: Final = 1 << 24
 """Of 10,000 VMs' commands in one decision."""
 _DAMAGE: Final = (
-    KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError, msgspec.DecodeError, wire.WireError
-)  # fmt: skip
+    KeyError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    msgspec.DecodeError,
+    wire.WireError,
+)
 _EVENTS: Final[dict[str, type[Any]]] = {
     one.__name__: one for one in (*get_args(HypervisorEvent), *get_args(OperatorEvent), Tick)
 }

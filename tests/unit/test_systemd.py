@@ -55,3 +55,45 @@ def test_the_controller_is_up_before_autostart_and_keeps_its_promises_over_a_res
     assert re.search(r"^Before=libvirtd.service virtqemud.service", unit, re.M)
     assert "RuntimeDirectoryPreserve=yes" in unit
     assert "ExecReload=/bin/kill -HUP $MAINPID" in unit
+
+
+needs_apparmor = pytest.mark.skipif(shutil.which("apparmor_parser") is None, reason="needs apparmor_parser")
+
+
+def profile(path: Path) -> subprocess.CompletedProcess[str]:
+    """What AppArmor's parser makes of a profile, which is not loaded: that takes a kernel that has it."""
+    command = ["apparmor_parser", "--skip-kernel-load", "--skip-cache", "--debug", str(path)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@needs_apparmor
+def test_the_apparmor_profile_is_one_and_the_unit_asks_for_it() -> None:
+    done = profile(UNITS / "dynmem-controller")
+    assert done.returncode == 0, done.stderr
+    unit = (UNITS / "dynmem.service").read_text()
+    assert re.search(r"^AppArmorProfile=-dynmem-controller$", unit, re.M)
+    assert "profile dynmem-controller " in (UNITS / "dynmem-controller").read_text()
+
+
+@needs_apparmor
+def test_the_parser_would_say_so_if_the_profile_were_none(tmp_path: Path) -> None:
+    text = (UNITS / "dynmem-controller").read_text()
+    (tmp_path / "broken").write_text(text.replace("capability sys_ptrace,", "capability everything,"))
+    assert profile(tmp_path / "broken").returncode != 0
+
+
+def test_the_profile_allows_no_more_capabilities_than_the_unit() -> None:
+    unit = (UNITS / "dynmem.service").read_text()
+    allowed = re.search(r"^CapabilityBoundingSet=(.+)$", unit, re.M)
+    assert allowed is not None
+    named = re.findall(r"^  capability (\w+),$", (UNITS / "dynmem-controller").read_text(), re.M)
+    assert {f"CAP_{one.upper()}" for one in named} == set(allowed[1].split())
+
+
+def test_what_leaks_is_ended_and_what_is_ours_is_nobody_elses() -> None:
+    unit = (UNITS / "dynmem.service").read_text()
+    for line in ("MemoryMax=2G", "UMask=0077", "StateDirectoryMode=0700", "RuntimeDirectoryMode=0711"):
+        assert re.search(rf"^{line}$", unit, re.M), line
+    groups = (UNITS / "dynmem.sysusers").read_text()
+    assert re.findall(r"^g (\S+)", groups, re.M) == ["dynmem", "dynmem-view"]
+    assert re.search(r"^SupplementaryGroups=dynmem dynmem-view$", unit, re.M)
