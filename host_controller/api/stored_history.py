@@ -39,7 +39,7 @@ def read_stored(path: Path, wanted: str, since: float) -> bytes | None:
 def _entry(one: StoredEntry, reading: Reading) -> EntryView:
     try:
         detail = msgspec.json.decode(one.detail, type=dict[str, Any]) if one.detail else {}
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, msgspec.DecodeError, RecursionError):
         reading.damaged += 1
         detail = {}
     return EntryView(

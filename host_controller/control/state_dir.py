@@ -125,7 +125,7 @@ class StateDir:
                 found = msgspec.json.decode(file.read(LARGEST_STATE))
         except FileNotFoundError:
             return Remembered()  # the first controller since the host started
-        except (OSError, msgspec.DecodeError, RecursionError) as error:
+        except (OSError, ValueError, msgspec.DecodeError, RecursionError) as error:  # ValueError: no UTF-8
             self.problem = f"{self._file}: {error}"
             return Remembered()
         remembered, damaged = salvage(found)

@@ -21,7 +21,7 @@ from host_controller.cli import events, explain, history, status
 from host_controller.cli.screen import View, picture
 from host_controller.control.admission import read_start
 from host_controller.control.controller import Controller
-from host_controller.control.state_dir import salvage
+from host_controller.control.state_dir import StateDir
 from host_controller.core.engine import Engine
 from host_controller.core.interface import VmAppeared
 from host_controller.core.model import LARGEST_MAXIMUM_BYTES, Limits, RunState, Settings, VmConfig
@@ -68,12 +68,8 @@ def metadata(data: bytes) -> None:
 
 def state(data: bytes) -> None:
     """What a controller before us left in /run."""
-    try:
-        table = msgspec.json.decode(data)
-    except (msgspec.DecodeError, RecursionError):
-        return
-    remembered, damaged = salvage(table)
-    assert damaged >= 0
+    (SCRATCH / "state.json").write_bytes(data)
+    remembered = StateDir(SCRATCH)._read()
     assert all(0 <= one.size_bytes <= LARGEST_MAXIMUM_BYTES for one in remembered.reservations)
     msgspec.json.encode(remembered)
 

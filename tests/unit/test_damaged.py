@@ -245,7 +245,9 @@ def test_a_reservation_that_no_vm_has_is_not_kept(tmp_path: Path, size: int) -> 
     directory.close()
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"7", b"{", b"\xff", b"[" * 9000, b'{"future": {"x": 1}}'])
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"7", b"{", b"\xff", b'{"a\x8d": 1}', b"[" * 9000, b'{"future": {"x": 1}}']
+)
 def test_a_state_of_any_form_lets_a_controller_begin(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "state.json").write_bytes(text)
     directory = StateDir(tmp_path)

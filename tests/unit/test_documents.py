@@ -23,3 +23,15 @@ def test_every_file_and_make_target_that_a_document_names_exists(name: str) -> N
     assert set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)`", text)) <= targets
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_each_claim_about_security_names_the_file_of_its_test() -> None:
+    """And the test stands there: a reader finds it."""
+    claims = re.findall(r"`(test_[a-z0-9_]+)`(?: \(([a-z0-9_/.]+)\))?", (ROOT / "SECURITY.md").read_text())
+    assert len(claims) > 50
+    wrong = [
+        (name, file)
+        for name, file in claims
+        if not file or f"def {name}(" not in (ROOT / "tests" / file).read_text()
+    ]
+    assert wrong == []

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent import wire
+from host_controller import __version__
 from host_controller.api import turns
 from host_controller.api.metrics import FAMILIES, Metrics
 from host_controller.api.server import Api
-from host_controller.core.interface import CommandDone, SetTarget
+from host_controller.core.interface import CommandDone, GuestSpoke, SetTarget
 from host_controller.records.journal import Journal
 from host_controller.records.tally import Tally, Window
 from host_controller.units import GIB, MIB
@@ -29,6 +31,34 @@ def scraped(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 def rendered(metrics: Metrics) -> str:
     return b"".join(metrics.render()).decode()
+
+
+@pytest.mark.parametrize(
+    ("version", "label"),
+    [
+        (None, ""),
+        ("", ""),
+        (__version__, __version__),
+        ("9.9", "other"),
+        ('x"} 1\n', "other"),
+        ("simulated", "other"),
+    ],
+)
+def test_the_agents_version_is_a_bounded_label(version: str | None, label: str) -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web", agent=False)
+        async with host.controller() as controller:
+            await asyncio.sleep(1)
+            if version is not None:
+                hello = wire.Hello("", version, "", 0, True, "", "kernel")
+                controller.engine.handle(GuestSpoke(vm.uuid, hello), controller.now())
+            labels = [
+                dict(one) for name, one in scraped(rendered(Metrics(controller))) if name == "dynmem_vm_info"
+            ]
+            assert [one["agent"] for one in labels] == [label]
+
+    run(story())
 
 
 def test_every_figure_is_there_in_base_units_per_vm_and_for_the_host() -> None:
