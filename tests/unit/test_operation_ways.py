@@ -108,6 +108,11 @@ done yes done offline 5.1s refused                 -> failed    unplug was refus
 done yes done offline 5.1s job refused job done gone -> done      the DIMM is gone
 done yes done offline 5.1s 15.1s                   -> failed    the DIMM did not leave in time
 done yes done offline 5.1s reset done              -> dropped   the guest started anew
+done yes reset reset                               -> under way
+done yes done offline 5.1s reset                   -> under way
+done yes late reset                                -> under way
+done yes done offline 5.1s gone late 119.9s        -> under way
+done yes done offline 5.1s gone late 120.1s        -> done      the DIMM is gone
 """
 GROWTHS = """
 yes offline done 512MiB online                     -> done
