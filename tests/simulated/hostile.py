@@ -11,12 +11,14 @@ import random
 import sys
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from agent import wire
 from agent.report import Reporter
+from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.hypervisor.link import Link
@@ -139,6 +141,22 @@ class Liar:
 REPORT_KEYS: Final = [key for _, key, _ in wire._FIELDS[wire.Report][1]]
 
 
+class Told:
+    """A witness that counts what a VM is told to do; how often it is looked at is told to nobody."""
+
+    def __init__(self, vm: str) -> None:
+        self.commands: Counter[str] = Counter()
+        self._vm = vm
+
+    def submitted(self, command: hv.Command) -> None:
+        if command.vm == self._vm and not isinstance(command, hv.SetPace):
+            self.commands[type(command).__name__] += 1
+
+    def delivered(self, event: hv.HypervisorEvent) -> None: ...
+
+    def happened(self, kind: str, vm: str) -> None: ...
+
+
 @dataclass
 class Outcome:
     """What became of one run."""
@@ -147,15 +165,16 @@ class Outcome:
     short: list[str]
     """Moments at which an honest guest had less than it works with, in words."""
     overdraft_seconds: float
-    commands: int
-    """To the liar, and to the others because of it."""
+    commands: Counter[str]
+    """To the liar, by kind."""
     seconds: float
     violations: list[str]
 
     @property
     def good(self) -> bool:
         """Nobody else was harmed."""
-        return not (self.short or self.overdraft_seconds or self.violations or self.commands > self.seconds)
+        harmed = self.short or self.overdraft_seconds or self.violations
+        return not harmed and self.commands.total() <= self.seconds
 
 
 def play(seed: int, seconds: float = SECONDS, growth: Growth | None = None) -> Outcome:
@@ -177,7 +196,8 @@ def play(seed: int, seconds: float = SECONDS, growth: Growth | None = None) -> O
         world.add(replace(spec, behaviour=behaviour))
     world.run(CALM_SECONDS)
     Liar(world, world.vm(LIAR), rng, rng.choice((0.5, 5.0, 30.0)))
-    before = sum(world.history.commands.values()) - world.history.commands["SetPace"]
+    told = Told(world.vm(LIAR).uuid)
+    world.hypervisor.witnesses.append(told)
     short: list[str] = []
     middle, end = world.now + seconds / 2, world.now + seconds
     grows = rng.choice(names)
@@ -193,10 +213,9 @@ def play(seed: int, seconds: float = SECONDS, growth: Growth | None = None) -> O
                 continue  # while it grows
             if vm.memory.available < min(16 * MIB, vm.memory.usable // 32):
                 short.append(f"{world.now:.0f} s: {name} has {vm.memory.available / MIB:.0f} MiB available")
-    after = sum(world.history.commands.values()) - world.history.commands["SetPace"]
     # Who says that it needs nothing is taken at its word: small-steps protects who tells the truth.
     found = [str(one) for one in world.violations if (one.rule, one.vm) != ("2", LIAR)]
-    return Outcome(seed, short, world.checker.overdraft_seconds, after - before, seconds, found)
+    return Outcome(seed, short, world.checker.overdraft_seconds, told.commands, seconds, found)
 
 
 def random_limits(rng: random.Random) -> Limits:
@@ -218,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bad, most = [], 0.0
     for seed in range(chosen.seed, chosen.seed + chosen.runs):
         outcome = play(seed)
-        most = max(most, outcome.commands / outcome.seconds)
+        most = max(most, outcome.commands.total() / outcome.seconds)
         if not outcome.good:
             bad.append(outcome)
             print(outcome, flush=True)
