@@ -31,15 +31,21 @@ class Limit:
 
 
 def group_of(cgroup: str) -> tuple[PurePosixPath, bool] | None:
-    """The group that accounts a process's memory, and whether it is cgroup v1, from /proc/PID/cgroup."""
+    """The group that accounts a process's memory, and whether it is cgroup v1, from /proc/PID/cgroup.
+
+    None also for one that lies outside of our own namespace of groups: its limits cannot be seen from here.
+    """
     unified = None
     for line in cgroup.splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
+        group = PurePosixPath(path)
+        if not group.is_absolute() or ".." in group.parts:
+            continue
         if "memory" in controllers.split(","):
-            return PurePosixPath(path), True
-        if not controllers and path:
-            unified = PurePosixPath(path)
+            return group, True
+        if not controllers:
+            unified = group
     return None if unified is None else (unified, False)
 
 

@@ -6,6 +6,7 @@ is not there means "unknown", never an error; only /proc/meminfo must be readabl
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -119,11 +120,16 @@ def read_pressure(text: str) -> tuple[float | None, float | None]:
         for figure in figures:
             name, _, value = figure.partition("=")
             if name == "avg10":
-                try:
-                    found[kind] = float(value)
-                except ValueError:
-                    continue
+                with suppress(ValueError):
+                    found[kind] = _percent(value)
     return found.get("some"), found.get("full")
+
+
+def _percent(text: str) -> float:
+    found = float(text)
+    if not 0 <= found <= 100:
+        raise ValueError(f"{text} is no share of time")
+    return found
 
 
 def _huge_bytes(memory: dict[str, int], pools: tuple[HugePool, ...]) -> int:

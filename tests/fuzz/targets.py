@@ -10,11 +10,15 @@ from typing import Final
 import msgspec
 
 from agent import wire
+from agent.evictable import arc_evictable_bytes, available_bytes
 from host_controller.config import Config, ConfigError, parse
 from host_controller.core.interface import GuestNoise, GuestSpoke
-from host_controller.core.model import GuestFacts, Limits, VmConfig
+from host_controller.core.model import GuestFacts, HostFacts, Limits, VmConfig
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.guest_facts import Contradiction, facts_from_report
+from host_controller.host.limits import above, group_of
+from host_controller.host.memory import read_meminfo, read_pressure
+from host_controller.host.qemu_process import read_smaps, resident_of
 from host_controller.hypervisor.link import Link
 from host_controller.units import GIB, MIB
 from tests.fuzz import readers
@@ -97,7 +101,10 @@ def configuration(data: bytes) -> None:
     """A configuration file of any content: taken whole, or refused with every mistake named."""
     try:
         config = parse(data)
-        config.settings()
+        host = HostFacts(0.0, 64 * GIB, 60 * GIB, ordinary_bytes=64 * GIB, others_bytes=2 * GIB)
+        if config.problems_on(host):
+            raise ConfigError("configuration", config.problems_on(host))
+        assert 0 <= config.settings(host).capacity_bytes <= 64 * GIB
     except ConfigError as error:
         if not error.problems or not all(one.key and one.allowed for one in error.problems):
             raise AssertionError("refused without saying why") from error
@@ -169,6 +176,21 @@ _ANSWERS = (
     b'{"name":"a","samples":[{"at":1.0,"phase":"live"},{"at":2.0}],"entries":[{"kind":"notice","text":"x"}]}',
 )
 
+
+def host_kernel(data: bytes) -> None:
+    """What the host's kernel says, in files that nobody should be able to write."""
+    text = data.decode(errors="replace")
+    memory = read_meminfo(text)
+    assert 0 <= available_bytes(memory, data) <= memory.get("MemTotal", 0)
+    assert arc_evictable_bytes(data) >= 0
+    assert all(one is None or 0 <= one <= 100 for one in read_pressure(text))
+    found = group_of(text)
+    assert found is None or all(one.is_absolute() and ".." not in one.parts for one in above(found[0]))
+    held = resident_of(read_smaps(data), (RAM, MIB))
+    assert held.guest_bytes >= held.huge_bytes >= 0 or not held.identified
+    assert held.overhead_bytes >= 0 <= held.swap_bytes
+
+
 TARGETS: Final = {
     target.name: target
     for target in (
@@ -186,6 +208,19 @@ TARGETS: Final = {
             from_host,
             (b"".join(map(wire.encode, _FROM_HOST)), *map(wire.encode, _FROM_HOST)),
             (*_KEYS, *_JSON, "welcome", "online-zone", "offline", "online", "ping", "movable", "kernel"),
+        ),
+        Target(
+            "kernel",
+            host_kernel,
+            (
+                b"MemTotal: 16 kB\nMemFree: 1 kB\nMemAvailable: 8 kB\nHugetlb: 4 kB\n",
+                b"size 4 4096\nc_min 4 1024\n",
+                b"some avg10=1.00 avg60=0.00 total=1\nfull avg10=0.50 avg60=0.00 total=0\n",
+                b"4:memory:/machine/qemu-1-web.libvirt-qemu/emulator\n0::/machine.slice/machine-a.scope\n",
+                b"7f0000000000-7f0000100000 rw-p 00000000 00:00 0\nSize: 1024 kB\nRss: 8 kB\nPss: 8 kB\n"
+                b"AnonHugePages: 0 kB\nSwap: 0 kB\n",
+            ),
+            ("Active(file):", "Inactive(file):", "SReclaimable:", "AnonHugePages:", "/../", "nan", "1e9"),
         ),
         Target(
             "config",

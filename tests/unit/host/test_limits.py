@@ -101,7 +101,7 @@ def test_cgroup_v1_is_understood(host: FakeHost) -> None:
     assert left(host, {40: GIB}) == (15 * GIB, "memory.limit_in_bytes of machine")
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "0::", "1:name=systemd:/x"])
+@pytest.mark.parametrize("text", ["", "nonsense", "0::", "1:name=systemd:/x", "0::/../../x", "0::x"])
 def test_a_process_without_a_memory_group_is_bounded_by_none(text: str) -> None:
     assert group_of(text) is None
 

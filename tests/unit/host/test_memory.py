@@ -127,3 +127,4 @@ def test_pressure_and_swap_traffic_are_read_and_unknown_without_their_files(host
 
 def test_a_garbled_pressure_file_is_unknown() -> None:
     assert read_pressure("some avg10=x\n\nfull\n") == (None, None)
+    assert read_pressure("some avg10=nan\nfull avg10=1e9\n") == (None, None)
