@@ -1,244 +1,310 @@
-"""What a VM's records keep in mind, each verb on its own: what was left out once went unnoticed."""
+"""One VM brought up to date: how closely it is looked at, what it costs, and how its operations end."""
 
-import math
+import itertools
+from typing import Any
 
 import pytest
 
-from agent import wire
-from host_controller.core.accounts import Accounts
-from host_controller.core.books.ledger import Ledger, Reservation
-from host_controller.core.budget import Budget
-from host_controller.core.model import BalloonStats, Dimm
+from host_controller.core import interface as hv
+from host_controller.core.accounts import Account, Accounts
+from host_controller.core.books.ledger import Ledger
+from host_controller.core.model import Limits, RunState
 from host_controller.core.operations import Operation, Plug, Resize, Unplug
-from host_controller.core.operations.stages import Outcome
-from host_controller.core.policy import spare
-from host_controller.core.policy.spare import ANSWER_SECONDS, HEARD_SECONDS
+from host_controller.core.operations.operation import ACK_LIMIT
+from host_controller.core.operations.stages import Outcome, Stage
+from host_controller.core.pacing import (
+    AGENTLESS_PACE,
+    CALM_PACE,
+    LOOK_SECONDS,
+    MOVING_PACE,
+    UNSURE_PACE,
+    pace,
+)
 from host_controller.core.state import State
-from host_controller.core.upkeep import conclude, weigh
-from host_controller.core.vm import lifecycle
-from host_controller.core.vm.growth import LONGEST_REST, Rest
+from host_controller.core.upkeep import charge_whole, conclude, refresh, weigh
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
 from tests.support import build
 
-SETTINGS = build.settings(rest_seconds=30.0)
+SETTINGS = build.settings()
 
 
-def state_of(*vms: Vm) -> State:
-    return State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm for vm in vms})
+def state_of(*vms: Vm, **settings: Any) -> State:
+    made = build.settings(**settings)
+    return State(made, Ledger(made), {vm.config.uuid: vm for vm in vms})
 
 
-# --- after a reset ---
-
-
-def test_after_a_reset_nothing_that_the_last_kernel_said_holds() -> None:
-    vm = build.vm(300, facts=build.facts(), stats=BalloonStats(1, 1, 1), zone="movable", boot_id="0123abcd")
-    vm.guest.work_out(vm.config.limits, 1.0)
-    lifecycle.reset(vm, 10.0)
-    guest = vm.guest
-    assert (guest.facts, guest.stats, guest.zone, guest.boot_id, guest.estimate) == (None,) * 5
-    assert guest.demand.last is None
-    assert (vm.phase, vm.since, vm.booted_at, vm.reset_at) == (Phase.STARTING, 10.0, 10.0, 10.0)
-
-
-def test_after_a_reset_the_target_is_all_of_its_ram_and_is_sent() -> None:
-    vm = build.vm(300, dimms_mib=(128,))
-    lifecycle.reset(vm, 10.0)
-    assert vm.balloon.target_bytes == 640 * MIB
-    assert vm.balloon.resend
-    assert vm.balloon.claim_bytes == 640 * MIB
-    assert not vm.balloon.moved
-    assert vm.dimms.survivors == {"dimm0"}
-
-
-# --- takeover ---
-
-
-def taken_over() -> Vm:
-    vm = build.vm(300, phase=Phase.TAKEOVER, since=1.0, actual_at=2.0, resident_at=3.0)
-    build.answers(vm, 2.0)
+def calm(**changes: Any) -> Vm:
+    vm = build.vm(300, **changes)
+    vm.guest.heard(build.facts(300, 150, at=100.0), 300 * MIB)
     return vm
 
 
-def test_a_takeover_is_over_once_driver_target_and_host_agree() -> None:
-    vm = taken_over()
-    lifecycle.advance(vm, SETTINGS, 4.0)
-    assert vm.phase is Phase.LIVE
-
-
-def test_a_takeover_goes_on_while_its_target_must_be_said_again_or_is_on_its_way() -> None:
-    again, under_way = taken_over(), taken_over()
-    again.balloon.say_again()
-    under_way.balloon.send(1, 300 * MIB, 300 * MIB, 2.0)
-    for vm in (again, under_way):
-        lifecycle.advance(vm, SETTINGS, 4.0)
-        assert vm.phase is Phase.TAKEOVER
-
-
-# --- DIMMs ---
-
-
-def test_a_dimm_that_came_raises_all_that_the_balloon_counts_from() -> None:
-    vm = build.vm(300, ceiling_bytes=400 * MIB, claim_bytes=350 * MIB, followed=((1.0, 300 * MIB),))
-    assert vm.replug((Dimm("dimm0", 128 * MIB, None),), 5.0) == (128 * MIB, 0)
-    balloon = vm.balloon
-    assert (balloon.actual_bytes, balloon.target_bytes) == (428 * MIB, 428 * MIB)
-    assert (balloon.ceiling_bytes, balloon.claim_bytes) == (528 * MIB, 478 * MIB)
-    assert balloon.followed == ((1.0, 428 * MIB),)
-    assert balloon.resend
-    assert (vm.ram_bytes, vm.grown_at, vm.dimms.changed_at) == (640 * MIB, 5.0, 5.0)
-    assert (vm.progress.present_bytes, vm.progress.at) == (428 * MIB, 5.0)
-
-
-def test_a_dimm_that_left_lowers_all_but_the_claim_which_the_host_must_confirm() -> None:
-    vm = build.vm(600, dimms_mib=(256,), grown_at=1.0)
-    assert vm.replug((), 5.0) == (0, 256 * MIB)
-    balloon = vm.balloon
-    assert (balloon.actual_bytes, balloon.target_bytes, balloon.ceiling_bytes) == (344 * MIB,) * 3
-    assert balloon.claim_bytes == 600 * MIB
-    assert (vm.ram_bytes, vm.grown_at) == (512 * MIB, 1.0)
-
-
-def test_nothing_counts_from_less_than_nothing() -> None:
-    vm = build.vm(100, dimms_mib=(256,))
-    vm.replug((), 5.0)
-    balloon = vm.balloon
-    assert (balloon.actual_bytes, balloon.target_bytes, balloon.ceiling_bytes) == (0, 0, 0)
-
-
-# --- rests ---
-
-
-def test_a_rest_doubles_with_each_failure_up_to_an_hour_and_ends_with_a_success() -> None:
-    rest = Rest()
-    for failure, seconds in enumerate((30, 60, 120, 240)):
-        rest.failed(30.0, 100.0)
-        assert (rest.failures, rest.until) == (failure + 1, 100.0 + seconds)
-    for _ in range(20):
-        rest.failed(30.0, 100.0)
-    assert rest.until == 100.0 + LONGEST_REST
-    rest.succeeded()
-    rest.failed(30.0, 200.0)
-    assert rest.until == 230.0
-
-
-def ended(operation: Operation, outcome: Outcome, zone: wire.Zone | None = "movable") -> Vm:
-    vm = build.vm(300, zone=zone, pending_bytes=128 * MIB)
-    state = state_of(vm)
-    state.operations[vm.config.uuid] = operation
-    operation.outcome = outcome
-    conclude(vm, operation, state, 100.0)
-    assert state.operations == {}
-    return vm
-
-
-def test_a_failed_growth_rests_and_its_zone_is_forgotten() -> None:
-    vm = ended(Plug(int), Outcome.FAILED)
-    assert (vm.plug_rest.until, vm.unplug_rest.until) == (130.0, -math.inf)
-    assert vm.guest.zone is None
-    assert vm.plug.pending_bytes == 0
-    assert vm.balloon.resend
-
-
-def test_a_failed_unplug_rests_and_leaves_what_is_paid_for_growth() -> None:
-    vm = ended(Unplug(int, alias="dimm0"), Outcome.FAILED)
-    assert (vm.plug_rest.until, vm.unplug_rest.until) == (-math.inf, 130.0)
-    assert vm.plug.pending_bytes == 128 * MIB
-
-
-@pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.DROPPED])
-def test_what_did_not_fail_does_not_rest_and_keeps_the_zone(outcome: Outcome) -> None:
-    vm = ended(Plug(int), outcome)
-    assert vm.plug_rest == Rest()
-    assert vm.guest.zone == "movable"
-
-
-def test_another_size_of_virtio_mem_rests_by_its_direction_and_touches_no_target() -> None:
-    grown = ended(Resize(int, zone="movable", size_bytes=1), Outcome.FAILED)
-    assert (grown.plug_rest.failures, grown.unplug_rest.failures) == (1, 0)
-    shrunk = ended(Resize(int, size_bytes=1), Outcome.FAILED)
-    assert (shrunk.plug_rest.failures, shrunk.unplug_rest.failures) == (0, 1)
-    assert not shrunk.balloon.resend
-
-
-# --- heard lately ---
+# --- how closely it is looked at ---
 
 
 @pytest.mark.parametrize(
-    ("heard_at", "sent_at", "moved_at", "expected"),
+    ("changes", "seconds"),
     [
-        (10.0 - HEARD_SECONDS, -math.inf, -math.inf, True),
-        (9.9 - HEARD_SECONDS, -math.inf, -math.inf, False),
-        (8.0, 8.0, -math.inf, True),
-        (8.0, 10.0 - ANSWER_SECONDS, -math.inf, True),
-        (8.0, 9.9 - ANSWER_SECONDS, -math.inf, False),
-        (8.0, 9.0, 8.1, False),
+        ({}, CALM_PACE),
+        ({"sent": {1: 300 * MIB}}, MOVING_PACE),
+        ({"claim_bytes": 301 * MIB}, MOVING_PACE),
+        ({"claim_bytes": 299 * MIB}, CALM_PACE),
+        ({"contradiction": "it lies"}, MOVING_PACE),
+        ({"contradiction": "it lies", "phase": Phase.CONTRADICTED}, UNSURE_PACE),
+        ({"target_bytes": 302 * MIB}, MOVING_PACE),
+        ({"target_bytes": 298 * MIB}, MOVING_PACE),
+        ({"target_bytes": 301 * MIB}, CALM_PACE),
+        ({"target_bytes": None}, CALM_PACE),
+        ({"phase": Phase.STARTING}, UNSURE_PACE),
+        ({"phase": Phase.HUNG}, UNSURE_PACE),
+        ({"job": "migration"}, UNSURE_PACE),
     ],
-    ids=["calm", "silent", "heard since", "about to answer", "silent since", "older than the device"],
 )
-def test_memory_is_taken_only_from_whom_was_heard_since(
-    heard_at: float, sent_at: float, moved_at: float, expected: bool
+def test_a_vm_is_looked_at_closely_while_something_moves(changes: dict[str, Any], seconds: float) -> None:
+    vm = calm(moved=True, **changes)
+    command = pace(vm, state_of(vm), 100.0)
+    assert command == hv.SetPace(vm.config.uuid, seconds)
+    assert pace(vm, state_of(vm), 100.0) is None, "it is told once"
+
+
+def test_a_vm_with_an_operation_is_looked_at_closely() -> None:
+    vm = calm()
+    state = state_of(vm)
+    state.operations[vm.config.uuid] = Plug(state.ticket, size_bytes=128 * MIB)
+    assert pace(vm, state, 100.0) == hv.SetPace(vm.config.uuid, MOVING_PACE)
+
+
+def test_a_vm_without_an_agent_is_looked_at_every_second() -> None:
+    vm = build.vm(300)
+    assert pace(vm, state_of(vm), 100.0) == hv.SetPace(vm.config.uuid, AGENTLESS_PACE)
+    assert AGENTLESS_PACE == 1.0
+
+
+@pytest.mark.parametrize(
+    ("heard_at", "look_at"),
+    [
+        (100.0, 100.0 + LOOK_SECONDS),
+        (86.0, 101.0),  # its facts go stale then
+        (85.0, 100.0),
+        (89.0, 100.0 + LOOK_SECONDS),
+    ],
+)
+def test_a_calm_vm_is_looked_at_after_a_while_and_when_its_facts_go_stale(
+    heard_at: float, look_at: float
 ) -> None:
-
-    vm = build.vm(
-        300, facts=build.facts(at=heard_at), sent_at=sent_at, virtio_mem=VirtioMem(moved_at=moved_at)
-    )
-    assert spare.heard_lately(vm, 10.0) is expected
-
-
-def test_nobody_is_heard_before_its_first_word() -> None:
-    assert not spare.heard_lately(build.vm(300), 10.0)
+    vm = build.vm(300)
+    vm.guest.heard(build.facts(300, 150, at=heard_at), 300 * MIB)
+    pace(vm, state_of(vm), 100.0)
+    assert vm.pace.look_at == look_at
 
 
-# --- the budget ---
+def test_a_vm_that_moves_is_looked_at_again_by_its_pace() -> None:
+    vm = calm(sent={1: 1})
+    pace(vm, state_of(vm), 100.0)
+    assert vm.pace.look_at == 100.0 + MOVING_PACE
 
 
-def budget(room_wanted_mib: int = 0, reserved_mib: int = 0, capacity_mib: int = 4096) -> Budget:
-    """Of one guest that has 300 MiB and wants about 260."""
-
-    facts = build.facts(300, 200, at=1.0)
-    vm = build.vm(300, facts=facts, booted_at=-1000.0)
-    vm.guest.heard(facts, 300 * MIB)
-    vm.guest.work_out(vm.config.limits, 1.0)
-    settings = build.settings(capacity_mib, keep_ready_bytes=0)
-    state = State(settings, Ledger(settings), {vm.config.uuid: vm})
-    if room_wanted_mib:
-        state.ledger.room_wanted["new"] = room_wanted_mib * MIB
-    if reserved_mib:
-        state.ledger.reservations["new"] = Reservation("new", reserved_mib * MIB, 100.0)
-    made = Budget(settings.capacity_bytes)
-    weigh(vm, state, made.accounts, 1.0)
-    made.allot(state, 1.0)
-    return made
+# --- what it costs ---
 
 
-def test_room_that_a_start_waits_for_is_taken_from_the_budget_and_is_waited_for() -> None:
-    free, wanted = budget(), budget(room_wanted_mib=3800)
-    assert free.budget_bytes - wanted.budget_bytes == 3800 * MIB
-    assert free.headroom_bytes == wanted.headroom_bytes, "nothing is promised yet"
-    assert free.waiting_bytes == 0
-    assert wanted.waiting_bytes == 3800 * MIB - wanted.headroom_bytes
-    assert wanted.scarce
-    assert not free.scarce
+def entered(vm: Vm, now: float = 100.0) -> tuple[Accounts, Account]:
+    accounts = Accounts()
+    state = state_of(vm)
+    vm.guest.work_out(vm.config.limits, now)
+    charge = weigh(vm, state, accounts, now)
+    assert accounts.charges == {vm.config.uuid: charge}
+    return accounts, accounts.of[vm.config.uuid]
 
 
-def test_a_reservation_is_taken_from_the_budget_and_from_what_may_be_granted() -> None:
-    free, reserved = budget(), budget(reserved_mib=1000)
-    assert free.budget_bytes - reserved.budget_bytes == 1000 * MIB
-    assert free.headroom_bytes - reserved.headroom_bytes == 1000 * MIB
+def test_a_movable_vm_takes_of_the_budget_what_it_costs_beside_its_goal() -> None:
+    vm = calm(dimms_mib=(256,), pending_bytes=128 * MIB, virtio_mem=VirtioMem(32 * MIB, 32 * MIB))
+    accounts, account = entered(vm)
+    assert account.claims is not None
+    assert account.guest_charge == 300 * MIB
+    assert accounts.charged_bytes == (300 + 128 + 32 + 64) * MIB
+    assert account.fixed == (128 + 64) * MIB
+    assert account.granted_bytes == (300 + 32) * MIB
 
 
-def test_an_overdrawn_host_is_scarce() -> None:
-    assert budget(capacity_mib=300).headroom_bytes < 0
-    assert budget(capacity_mib=300).scarce
+@pytest.mark.parametrize(
+    "changes", [{"paused": True}, {"phase": Phase.HUNG}, {"job": "save"}, {"stuck_until": 100.1}]
+)
+def test_a_vm_that_cannot_be_moved_takes_all_that_it_costs(changes: dict[str, Any]) -> None:
+    accounts, account = entered(calm(**changes))
+    assert account.claims is None
+    assert account.next_dimm == 0
+    assert account.fixed == accounts.charged_bytes > 300 * MIB
 
 
-def test_an_account_is_one_vms_and_closing_it_takes_it_out_of_the_sums() -> None:
-    made = budget()
-    accounts: Accounts = made.accounts
-    assert accounts.charged_bytes == 364 * MIB
-    made.forget("uuid-of-web")
-    assert (accounts.charged_bytes, accounts.fixed_bytes, accounts.needed_bytes) == (0, 0, 0)
-    assert made.goals == {}
-    assert accounts.claims == {}
+def test_a_balloon_that_did_not_follow_may_be_asked_again_when_its_rest_is_over() -> None:
+    assert entered(calm(stuck_until=100.0))[1].claims is not None
+
+
+def test_a_vm_whose_cost_nobody_can_work_out_is_charged_with_all_that_it_could_ever_be_given() -> None:
+    vm, accounts = build.vm(300), Accounts()
+    charge_whole(vm, state_of(vm), accounts)
+    assert accounts.charges == {vm.config.uuid: (1024 + 64) * MIB}
+    assert accounts.of[vm.config.uuid] == Account(1088 * MIB, 1088 * MIB, 0, 0, 1024 * MIB, None)
+    accounts.charge(vm.config.uuid, 2000 * MIB)
+    charge_whole(vm, state_of(vm), accounts)
+    assert accounts.charged_bytes == 2000 * MIB, "no less than it was charged before"
+    small = build.vm(300, config={"limits": Limits(256 * MIB, 192 * MIB, 256 * MIB)})
+    charge_whole(small, state_of(small), accounts)
+    assert accounts.of[small.config.uuid].granted_bytes == 512 * MIB
+
+
+# --- how its operations end ---
+
+
+def ended(operation: Operation, outcome: Outcome, note: str = "", **changes: Any) -> tuple[Vm, State]:
+    vm = calm(zone="movable", pending_bytes=128 * MIB, **changes)
+    state = state_of(vm)
+    operation.outcome, operation.note = outcome, note
+    state.operations[vm.config.uuid] = operation
+    conclude(vm, operation, state, 100.0)
+    assert state.operations == {}
+    return vm, state
+
+
+def tickets() -> Any:
+    return itertools.count(1).__next__
+
+
+GROWTH = {
+    "plug": lambda: Plug(tickets(), size_bytes=128 * MIB),
+    "resize": lambda: Resize(tickets(), size_bytes=128 * MIB, zone="movable"),
+}
+LEAVING = {
+    "unplug": lambda: Unplug(tickets(), alias="dimm0"),
+    "resize": lambda: Resize(tickets(), size_bytes=0),
+}
+
+
+@pytest.mark.parametrize("kind", GROWTH)
+def test_growth_that_failed_rests_is_paid_no_more_and_its_zone_is_named_anew(kind: str) -> None:
+    vm, state = ended(GROWTH[kind](), Outcome.FAILED, "it was refused")
+    assert vm.plug_rest.until == 130.0
+    assert vm.unplug_rest.failures == 0
+    assert vm.plug.pending_bytes == 0
+    assert vm.guest.zone is None
+    assert [(one.kind, one.vm, one.text) for one in state.notices] == [
+        ("operation", vm.config.uuid, "web: it was refused")
+    ]
+
+
+@pytest.mark.parametrize("kind", LEAVING)
+def test_memory_that_did_not_leave_rests_apart_from_growth(kind: str) -> None:
+    vm, _ = ended(LEAVING[kind](), Outcome.FAILED)
+    assert vm.unplug_rest.until == 130.0
+    assert vm.plug_rest.failures == 0
+    assert vm.plug.pending_bytes == 128 * MIB, "which is another's"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.DROPPED])
+def test_what_nobody_is_to_blame_for_rests_nobody_and_keeps_the_zone(outcome: Outcome) -> None:
+    vm, state = ended(GROWTH["plug"](), outcome)
+    assert (vm.plug_rest.failures, vm.guest.zone) == (0, "movable")
+    assert not state.notices, "there is nothing to say"
+
+
+def test_after_dimms_moved_the_target_is_said_again_and_after_virtio_mem_its_promise_is_released() -> None:
+    assert ended(GROWTH["plug"](), Outcome.DONE)[0].balloon.resend
+    assert ended(LEAVING["unplug"](), Outcome.DONE)[0].balloon.resend
+    device = VirtioMem(0, 0, ceiling_bytes=128 * MIB)
+    vm, _ = ended(GROWTH["resize"](), Outcome.DROPPED, virtio_mem=device)
+    assert not vm.balloon.resend
+    assert device.may_hold_bytes == 0
+
+
+# --- all of it ---
+
+
+def refreshed(vm: Vm, operation: Operation | None = None, now: float = 101.0) -> tuple[State, list[Any]]:
+    state = state_of(vm)
+    if operation is not None:
+        state.operations[vm.config.uuid] = operation
+    return state, refresh(vm, state, Accounts(), False, now)
+
+
+def test_a_phase_is_told_with_its_reason_and_only_when_it_changes() -> None:
+    vm = calm()
+    assert not refreshed(vm)[0].notices
+    vm.evidence.count(500 * MIB, 0, 0, 101.0)
+    refreshed(vm, now=101.0)
+    state, _ = refreshed(vm, now=104.0)
+    [told] = state.notices
+    assert (told.kind, told.vm) == ("phase", vm.config.uuid)
+    assert told.text == "web is contradicted: resident memory is above what the balloon claims to leave"
+    assert state.last_cause == "web is contradicted", "it raises the charge"
+    hung = build.vm(300)
+    state, _ = refreshed(hung, now=1000.0)
+    assert [one.text for one in state.notices] == ["web is hung"]
+
+
+def test_a_vm_that_becomes_live_is_no_cause_of_an_overdraft() -> None:
+    vm = build.vm(512, phase=Phase.STARTING, reported_at=100.0)
+    state, _ = refreshed(vm)
+    assert [one.text for one in state.notices] == ["web is live"]
+    assert state.last_cause == "start"
+
+
+def test_an_operation_goes_on_unless_it_is_about_to_grow_which_the_ledger_decides() -> None:
+    plug = GROWTH["plug"]()
+    vm = calm(reported_at=100.0)
+    state, commands = refreshed(vm, plug)
+    assert [type(one) for one in commands] == [hv.SendToGuest]
+    named = GROWTH["plug"]()
+    named.stage = Stage.NAMED
+    state, commands = refreshed(calm(reported_at=100.0), named)
+    assert (commands, named.stage) == ([], Stage.NAMED)
+    assert state.operations
+
+
+def test_an_agent_that_is_silent_is_not_asked() -> None:
+    vm = calm()
+    vm.guest.reported_at = 80.0
+    _, commands = refreshed(vm, GROWTH["plug"]())
+    assert [type(one) for one in commands] == [hv.AttachDimm]
+
+
+@pytest.mark.parametrize("why", [{"job": "migration"}, {"state": RunState.PAUSED}, {"stopped": True}])
+def test_an_operation_of_a_vm_that_must_not_be_touched_is_held_and_a_harmless_one_given_up(
+    why: dict[str, Any],
+) -> None:
+    state, commands = refreshed(calm(**why), GROWTH["plug"]())
+    assert commands == []
+    assert state.operations == {}
+    assert [one.kind for one in state.notices] == ["operation"]
+
+
+def test_an_operation_that_ended_is_concluded_with_the_next_look() -> None:
+    plug = GROWTH["plug"]()
+    vm = calm(reported_at=100.0)
+    refreshed(vm, plug)
+    state, _ = refreshed(vm, plug, now=102.0 + ACK_LIMIT)
+    assert state.operations == {}
+    assert vm.plug_rest.failures == 1
+    plug = GROWTH["plug"]()
+    plug.give_up("the guest started anew")
+    assert refreshed(vm, plug)[0].operations == {}
+
+
+def test_while_an_operation_moves_memory_nobody_judges_the_balloon() -> None:
+    changes: dict[str, Any] = {"target_bytes": 200 * MIB, "present_bytes": 300 * MIB}
+    vm = calm(**changes)
+    refreshed(vm, GROWTH["plug"](), now=115.0)
+    assert vm.progress.stuck_until < 0
+    state, _ = refreshed(calm(**changes), now=115.0)
+    told = [one for one in state.notices if one.kind == "balloon"]
+    assert [one.vm for one in told] == [vm.config.uuid]
+    assert "did not follow" in told[0].text
+
+
+def test_what_qemu_has_surely_told_of_virtio_mem_is_taken_off_the_charge() -> None:
+    vm = calm(virtio_mem=VirtioMem(0, 256 * MIB))
+    vm.virtio_mem.ask(vm.config.uuid, 1, 0, 95.0)
+    vm.virtio_mem.answered(1, None)
+    refreshed(vm)
+    assert vm.virtio_mem.may_hold_bytes == 0

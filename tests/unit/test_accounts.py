@@ -1,0 +1,231 @@
+"""What every VM costs and asks for in sum, and how that is laid out."""
+
+import pytest
+
+from host_controller.core.accounts import Account, Accounts
+from host_controller.core.books.ledger import Ledger, Reservation
+from host_controller.core.budget import Budget
+from host_controller.core.model import HostFacts
+from host_controller.core.policy.balance import Claims
+from host_controller.core.state import State
+from host_controller.units import MIB
+from tests.support import build
+
+
+def claims(need_mib: int, desired_mib: int | None = None) -> Claims:
+    desired = need_mib if desired_mib is None else desired_mib
+    return Claims(100, need_mib * MIB, need_mib * MIB, desired * MIB, desired * MIB)
+
+
+def account(need_mib: int | None = None, **changes: int) -> Account:
+    sizes = {"guest_charge": 0, "fixed": 0, "growth": 0, "next_dimm": 0, "granted_bytes": 0}
+    sizes |= {name: mib * MIB for name, mib in changes.items()}
+    return Account(**sizes, claims=None if need_mib is None else claims(need_mib))
+
+
+def test_a_changed_account_corrects_the_sums_by_its_difference() -> None:
+    books = Accounts()
+    books.charge("web", 500 * MIB)
+    books.charge("db", 300 * MIB)
+    books.enter("web", account(200, fixed=10, growth=5, next_dimm=128))
+    books.enter("db", account(100, fixed=20, growth=7))
+    assert (books.charged_bytes, books.fixed_bytes, books.growth_bytes) == (800 * MIB, 30 * MIB, 12 * MIB)
+    assert (books.needed_bytes, books.next_dimm_bytes) == (300 * MIB, 128 * MIB)
+    books.charge("web", 600 * MIB)
+    books.enter("web", account(250, fixed=15, growth=1, next_dimm=256))
+    assert (books.charged_bytes, books.fixed_bytes, books.growth_bytes) == (900 * MIB, 35 * MIB, 8 * MIB)
+    assert (books.needed_bytes, books.next_dimm_bytes) == (350 * MIB, 256 * MIB)
+
+
+def test_the_largest_next_dimm_is_kept_and_goes_when_nobody_wants_it() -> None:
+    books = Accounts()
+    books.enter("web", account(next_dimm=128))
+    books.enter("db", account(next_dimm=256))
+    assert books.next_dimm_bytes == 256 * MIB
+    books.enter("db", account())
+    assert books.next_dimm_bytes == 128 * MIB
+    books.enter("web", account())
+    books.enter("web", account())
+    assert books.next_dimm_bytes == 0
+
+
+def test_a_vm_that_cannot_be_moved_has_no_claims_and_each_change_of_claims_is_counted() -> None:
+    books = Accounts()
+    books.enter("web", account())
+    assert (books.changes, books.claims) == (0, {})
+    books.enter("web", account(200))
+    books.enter("web", account(200, fixed=10))
+    assert (books.changes, books.claims) == (1, {"web": claims(200)})
+    books.enter("web", account(fixed=10))
+    assert (books.changes, books.claims, books.needed_bytes) == (2, {}, 0)
+
+
+def test_a_vm_that_is_gone_leaves_nothing_behind_also_one_that_was_never_there() -> None:
+    books = Accounts()
+    books.charge("web", 500 * MIB)
+    books.enter("web", account(200, fixed=10, growth=5, next_dimm=128, granted_bytes=300))
+    books.close("web")
+    books.close("stranger")
+    assert (books.of, books.charges, books.claims) == ({}, {}, {})
+    assert (books.charged_bytes, books.fixed_bytes, books.growth_bytes, books.needed_bytes) == (0, 0, 0, 0)
+    assert books.next_dimm_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("granted_mib", "goal_kib", "missing_kib", "found"),
+    [
+        (400, 400 << 10, 0, None),
+        (400, (404 << 10) + 1, 4097, "far"),  # 1/128 is less than 4 MiB
+        (400, 404 << 10, 4096, None),
+        (400, 396 << 10, 0, None),
+        (400, (396 << 10) - 1, 0, "near"),
+        (400, (400 << 10) - (400 << 10) // 24 - 1, 0, "far"),
+        (400, (400 << 10) - (400 << 10) // 24 + 1, 0, "near"),
+        (2560, (2560 << 10) + (20 << 10), 20 << 10, None),
+        (2560, (2560 << 10) + (20 << 10) + 1, (20 << 10) + 1, "far"),
+        (2560, (2560 << 10) - (20 << 10), 0, None),
+        (2560, (2560 << 10) - (20 << 10) - 1, 0, "near"),
+    ],
+)
+def test_who_is_away_from_its_goal_is_found_beyond_a_dead_band(
+    granted_mib: int, goal_kib: int, missing_kib: int, found: str | None
+) -> None:
+    books = Accounts()
+    books.enter("web", account(granted_bytes=granted_mib))
+    missing, far, near = books.away_from({"web": goal_kib << 10})
+    assert missing == missing_kib << 10
+    assert (far, near) == (["web"] * (found == "far"), ["web"] * (found == "near"))
+
+
+def test_one_that_is_where_it_should_be_hides_nobody_after_it() -> None:
+    books = Accounts()
+    for name in ("calm", "web", "db"):
+        books.enter(name, account(granted_bytes=400))
+    goals = {"calm": 400 * MIB, "web": 500 * MIB, "db": 520 * MIB}
+    assert books.away_from(goals) == (220 * MIB, ["web", "db"], [])
+
+
+# --- the budget ---
+
+
+def laid_out(
+    capacity_mib: int = 2000,
+    *,
+    keep_ready_mib: int = 0,
+    prepare: object = None,
+    **accounts: tuple[int, Account],
+) -> tuple[Budget, State]:
+    settings = build.settings(capacity_mib, keep_ready_bytes=keep_ready_mib * MIB)
+    state, budget = State(settings, Ledger(settings)), Budget(settings.capacity_bytes)
+    for name, (charge_mib, entry) in accounts.items():
+        budget.accounts.charge(name, charge_mib * MIB)
+        budget.accounts.enter(name, entry)
+    if callable(prepare):
+        prepare(state)
+    budget.allot(state, 10.0)
+    return budget, state
+
+
+def entry(granted_mib: int, desired_mib: int, **more: int) -> Account:
+    return account(0, granted_bytes=granted_mib, **more)._replace(claims=claims(100, desired_mib))
+
+
+def test_before_anything_is_known_all_of_the_capacity_is_free() -> None:
+    budget = Budget(500 * MIB)
+    assert (budget.headroom_bytes, budget.goals, budget.budget_bytes) == (500 * MIB, {}, 0)
+    assert (budget.ready_bytes, budget.waiting_bytes, budget.too_far) == (0, 0, set())
+    assert not budget.scarce
+
+
+def test_what_is_fixed_promised_wanted_and_kept_is_not_laid_out() -> None:
+    def promise(state: State) -> None:
+        state.ledger.reservations["new"] = Reservation("new", 300 * MIB, 100.0)
+        state.ledger.room_wanted["other"] = 150 * MIB
+
+    web = entry(400, 3000, fixed=64, next_dimm=128)
+    budget, _ = laid_out(keep_ready_mib=50, prepare=promise, web=(464, web))
+    assert budget.ready_bytes == 50 * MIB
+    assert budget.budget_bytes == (2000 - 300 - 150 - 64 - 128 - 50) * MIB
+    assert budget.goals == {"web": pytest.approx(budget.budget_bytes, abs=1)}
+    assert budget.headroom_bytes == (2000 - 300 - 464) * MIB, "who waits to start has been promised nothing"
+
+
+def test_others_are_shrunk_for_a_vm_that_waits_to_start() -> None:
+    def want(state: State) -> None:
+        state.ledger.room_wanted["new"] = 700 * MIB
+
+    budget, _ = laid_out(prepare=want, web=(1500, entry(1500, 1500)))
+    assert budget.goals == {"web": 1300 * MIB}
+    assert budget.waiting_bytes == 200 * MIB
+    assert budget.scarce
+    assert budget.too_far == {"web"}
+
+
+def test_growth_waits_for_what_is_missing_beyond_what_is_free() -> None:
+    budget, _ = laid_out(web=(1000, entry(1000, 1300)), db=(900, entry(900, 700)))
+    assert budget.goals == {"web": 1300 * MIB, "db": 700 * MIB}
+    assert budget.waiting_bytes == (300 - 100) * MIB
+    budget, _ = laid_out(3000, web=(1000, entry(1000, 1300)))
+    assert (budget.waiting_bytes, budget.scarce) == (0, False)
+
+
+def test_in_an_overdraft_memory_is_scarce_though_nobody_waits() -> None:
+    budget, _ = laid_out(1000, web=(1001, entry(900, 900)))
+    assert budget.headroom_bytes == -MIB
+    assert budget.scarce
+    exactly, _ = laid_out(1000, web=(1000, entry(900, 900)))
+    assert (exactly.headroom_bytes, exactly.scarce) == (0, False)
+
+
+def test_who_has_a_little_too_much_is_looked_at_only_while_memory_is_scarce() -> None:
+    web = entry(400, 390)
+    assert laid_out(web=(400, web))[0].too_far == set()
+    assert laid_out(1000, web=(1100, web))[0].too_far == {"web"}
+
+
+def test_in_an_emergency_nobody_is_given_more_than_all_need() -> None:
+    def alarm(state: State) -> None:
+        facts = HostFacts(1.0, 4000 * MIB, 10 * MIB)
+        assert state.emergency.observe(facts, 500 * MIB)
+
+    budget, _ = laid_out(prepare=alarm, web=(400, entry(400, 900)))
+    assert budget.budget_bytes == 100 * MIB
+    assert budget.goals == {"web": 100 * MIB}
+
+
+def test_a_capacity_that_is_used_up_lays_out_nothing_and_no_less() -> None:
+    def nothing(state: State) -> None:
+        state.ledger.unmanaged_bytes = 5000 * MIB
+
+    budget, _ = laid_out(prepare=nothing, web=(400, entry(400, 900)))
+    assert budget.budget_bytes == 0
+
+
+def test_goals_are_worked_out_anew_when_claims_or_the_budget_change() -> None:
+    budget, state = laid_out(web=(400, entry(400, 500)))
+    assert budget.goals == {"web": 500 * MIB}
+    budget.accounts.enter("web", entry(400, 600))
+    budget.allot(state, 11.0)
+    assert budget.goals == {"web": 600 * MIB}
+    state.ledger.unmanaged_bytes = 1500 * MIB
+    budget.allot(state, 12.0)
+    assert budget.goals == {"web": 500 * MIB}
+
+
+def test_growth_of_all_is_kept_ready_for_unless_the_operator_said_how_much() -> None:
+    settings = build.settings(2048)
+    state, budget = State(settings, Ledger(settings)), Budget(settings.capacity_bytes)
+    budget.accounts.enter("web", entry(400, 500, growth=100))
+    budget.allot(state, 10.0)
+    assert budget.ready_bytes == 100 * MIB
+
+
+def test_after_grants_and_for_a_vm_that_is_gone_the_budget_is_looked_at_again() -> None:
+    budget, state = laid_out(web=(400, entry(400, 500)), db=(400, entry(400, 500)))
+    budget.accounts.charge("web", 700 * MIB)
+    budget.look_again(state.ledger)
+    assert budget.headroom_bytes == 900 * MIB
+    budget.forget("web")
+    budget.forget("stranger")
+    assert set(budget.goals) == {"db"}
+    assert set(budget.accounts.of) == {"db"}
