@@ -25,12 +25,12 @@ def set_cells(domain: Element, boot_bytes: int, granule_bytes: int, *, needed: b
     """
     cpu = child(domain, "cpu")
     numa = child(cpu, "numa")
-    if numa is None:
+    if not elements(numa, "cell"):
         if not needed:
             return
         if cpu is None:
             cpu = insert(domain, create(domain, "cpu"), child(domain, "clock") or child(domain, "devices"))
-        numa = insert(cpu, create(domain, "numa"))
+        numa = numa or insert(cpu, create(domain, "numa"))
         insert(numa, create(domain, "cell", id="0", cpus=_all_cpus(domain)))
     cells = elements(numa, "cell")
     if ours and len(cells) == 1:
