@@ -65,7 +65,7 @@ def read_smaps(text: bytes) -> list[Mapping]:
     """The mappings of /proc/PID/smaps."""
     return [
         Mapping(
-            permissions=one[3].decode(),
+            permissions=one[3].decode(errors="replace"),
             size_bytes=int(one[2], 16) - int(one[1], 16),
             rss_bytes=int(one[4]) * KIB,
             pss_bytes=int(one[5]) * KIB,

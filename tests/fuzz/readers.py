@@ -147,7 +147,7 @@ def trace(data: bytes) -> None:
     except InputError:
         return
     assert 0 <= found.holes <= found.values
-    assert 0 <= found.curve.level(0.0) <= LARGEST_MAXIMUM_BYTES
+    assert 0 <= found.curve.at(0.0) <= LARGEST_MAXIMUM_BYTES
 
 
 def shown(data: bytes) -> None:
