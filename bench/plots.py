@@ -10,6 +10,10 @@ import numpy as np
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+from bench.cells import DEMANDS, quick_grid, whole_grid
+from bench.grid_report import best_peer, missing
+from host_controller.simulator.trial import OURS as OUR_LAW
+
 RESULTS: Final = Path(__file__).parent / "results"
 OURS: Final = "tab:blue"
 BOUND: Final = "0.75"
@@ -68,6 +72,30 @@ def fast() -> None:
     _save(figure, "fast.png")
 
 
+def grid(path: Path) -> None:
+    """Ours ÷ the best peer in what is missing, cell by cell: red where a peer is ahead."""
+    kept = json.loads(path.read_text())["cells"]
+    made = whole_grid() if path.stem == "grid" else quick_grid()
+    values: dict[tuple[str, str], float] = {}
+    for cell in made:
+        laws = kept.get(cell.key, {})
+        if OUR_LAW in laws and len(laws) > 1:
+            ratio = (missing(laws[OUR_LAW]) + 100) / (best_peer(laws)[1] + 100)
+            column = f"{cell.vms} VMs, {cell.growth}, {cell.weights}, {cell.host} ×"
+            values[cell.demand, column] = float(np.log10(ratio))
+    columns = list(dict.fromkeys(column for _, column in values))
+    whole = np.array([[values.get((demand, column), np.nan) for column in columns] for demand in DEMANDS])
+    size = (3.5 + 0.22 * len(columns), 6.5)
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    picture = axis.imshow(whole, cmap="RdBu_r", vmin=-1.5, vmax=1.5, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, rotation=90, fontsize=6)
+    axis.set_yticks(range(len(DEMANDS)), DEMANDS, fontsize=7)
+    bar = figure.colorbar(picture, ticks=[-1, 0, 1])
+    bar.ax.set_yticklabels(["a tenth", "the same", "ten times"])
+    axis.set_title("MiB·s missing under dynmem ÷ under the best peer", fontsize="medium")
+    _save(figure, f"{path.stem}.png")
+
+
 def scale() -> None:
     """What a step costs."""
     told: dict[str, Any] = json.loads((RESULTS / "scale.json").read_text())
@@ -101,5 +129,7 @@ def _save(figure: Any, name: str) -> None:
 if __name__ == "__main__":
     for found in sorted(RESULTS.glob("density-*.json")):
         density(found)
+    for found in sorted(RESULTS.glob("grid*.json")):
+        grid(found)
     fast()
     scale()

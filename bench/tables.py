@@ -1,0 +1,174 @@
+"""Write the tables of BENCHMARKS.md from bench/results: `python -m bench.tables [--check]`.
+
+A table stands between `<!-- NAME -->` and `<!-- end -->`. So no figure there is typed, and a test says when
+one is not what was measured.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.cells import DEMANDS, HOSTS, STATIONARY, Cell, quick_grid, whole_grid
+from bench.density import COUNTS, HOSTS_GIB, densities
+from bench.grid_report import CALM_COMMANDS, behind, best_peer, missing, unfair
+from host_controller.simulator.trial import OURS
+
+DOCUMENT: Final = Path(__file__).parent.parent / "BENCHMARKS.md"
+RESULTS: Final = Path(__file__).parent / "results"
+NAMES: Final = {
+    "static": "static: maximum from the start", "proxmox": "Proxmox", "peak": "sized at own peak + 20 %",
+    "squeezed": "xapi squeezed", "mom": "oVirt MOM, 10 s", "mom-production": "oVirt MOM, 15 s",
+    "qmemman": "Qubes qmemman", "hyperv": "Hyper-V-like", "ghaf": "ghaf", "dynmem": "**dynmem**",
+    "clairvoyant-buffered": "clairvoyant with 20 % buffer, never short",
+    "clairvoyant": "clairvoyant without buffer, shares fairly",
+    "starving-bound": "any law at all",
+}  # fmt: skip
+MARK: Final = re.compile(r"(<!-- (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Rows = Sequence[Sequence[str]]
+
+
+def table(head: Sequence[str], rows: Rows) -> str:
+    """Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def density() -> str:
+    """Every law, counted in every way that was measured; the first way gives the order."""
+    kept = json.loads((RESULTS / "density-bitbrains-rnd-2013-07.json").read_text())["vms"]
+    means = {
+        (count, host): densities(kept, count, host) for count in COUNTS if count in kept for host in HOSTS_GIB
+    }
+    order = sorted(means["slots", 64], key=lambda name: means["slots", 64][name])
+    head = ["law", *(f"{count}, {host} GiB" for count, host in means)]
+    rows = [
+        [NAMES[name], *(f"{found[name]:.1f}" if name in found else "" for found in means.values())]
+        for name in order
+    ]
+    return table(head, rows)
+
+
+def fast() -> str:
+    """Every law as published, on each size of host: what is missing, and at what price where it is roomy."""
+    hosts = json.loads((RESULTS / "fast.json").read_text())["hosts"]
+    shares = sorted(hosts, key=float, reverse=True)
+    runs = hosts["1.1"]["runs"]
+    names = [name for name in runs if name in ("clairvoyant", OURS) or name.endswith("published")]
+
+    def cell(share: str, name: str) -> str:
+        run = hosts[share]["runs"].get(name)
+        if run is None:
+            return ""
+        over = f" + {run['overcommitted_mib_s']:,.0f}" if run["overcommitted_mib_s"] >= 1 else ""
+        return f"{run['unmet_mib_s']:,.0f}{over}"
+
+    rows = [
+        [
+            NAMES[name.split(",")[0]],
+            *(cell(share, name) for share in shares),
+            f"{runs[name]['footprint']:.2f}",
+            f"{runs[name]['churn']:.2f}",
+            f"{runs[name]['commands_per_vm_hour']:,.0f}",
+        ]
+        for name in names
+    ]
+    sizes = [f"{share} ×" for share in shares]
+    return table(["law, as published", *sizes, "footprint at 1.1 ×", "churn", "commands"], rows)
+
+
+def grid() -> str:
+    """By kind of demand and size of host: the worst and the middle of ours ÷ best peer."""
+    cells = _grid_cells()
+    rows = []
+    for demand in DEMANDS:
+        row = [demand]
+        for host in HOSTS:
+            found = sorted(
+                (missing(laws[OURS]) + 100) / (best_peer(laws)[1] + 100)
+                for cell, laws in cells.items()
+                if (cell.demand, cell.host) == (demand, host)
+            )
+            row.append(f"{found[len(found) // 2]:.2f} ({found[-1]:.2f})" if found else "")
+        rows.append(row)
+    return table(["demand", *(f"{host} ×" for host in HOSTS)], rows)
+
+
+def grid_goals() -> str:
+    """What the grid says of the goals."""
+    cells = _grid_cells()
+    pairs = [(missing(laws[OURS]), best_peer(laws)[1]) for laws in cells.values()]
+    promised = [(missing(laws[OURS], "promised"), best_peer(laws, "promised")[1]) for laws in cells.values()]
+    calm = [laws[OURS]["commands"] for cell, laws in cells.items() if cell.demand in STATIONARY]
+    weighted = [laws[OURS] for cell, laws in cells.items() if cell.weights != "equal"]
+    count = len(pairs)
+
+    def lost(figures: Sequence[tuple[float, float]]) -> str:
+        return f"{sum(behind(mine, peer) for mine, peer in figures)} of {count} cells"
+
+    return table(
+        ["goal", "reached"],
+        [
+            [
+                "no peer ahead by more than a tenth and 100 MiB·s, by what guests touch",
+                f"ahead in {lost(pairs)}",
+            ],
+            ["the same, counting all that hosts gave out beyond their memory", f"ahead in {lost(promised)}"],
+            ["no peer ahead in 80 %", f"{sum(mine <= max(peer, 100.0) for mine, peer in pairs) / count:.0%}"],
+            [
+                f"at rest at most {CALM_COMMANDS:.0f} commands for an hour of a VM",
+                f"{sum(one > CALM_COMMANDS for one in calm)} of {len(calm)} above; at most {max(calm):,.0f}",
+            ],
+            [
+                "no heavier VM lacks more for its weight",
+                f"{sum(map(unfair, weighted))} of {len(weighted)} do",
+            ],
+        ],
+    )
+
+
+def _grid_cells() -> Mapping[Cell, Mapping[str, Any]]:
+    """Of the whole grid where it has been measured, else of the quick one."""
+    for name, made in (("grid.json", whole_grid), ("grid-quick.json", quick_grid)):
+        path = RESULTS / name
+        if path.exists():
+            kept = json.loads(path.read_text())["cells"]
+            laws = {cell: kept.get(cell.key, {}) for cell in made()}
+            return {cell: found for cell, found in laws.items() if OURS in found and len(found) > 1}
+    raise FileNotFoundError("no grid has been measured")
+
+
+TABLES: Final[dict[str, Callable[[], str]]] = {
+    "density": density,
+    "fast": fast,
+    "grid": grid,
+    "grid-goals": grid_goals,
+}
+
+
+def written(text: str) -> str:
+    """The document with its tables as they were measured."""
+    return MARK.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit 1 with --check if a table is not what was measured."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    options = parser.parse_args(arguments)
+    before = DOCUMENT.read_text()
+    after = written(before)
+    if options.check:
+        return int(before != after)
+    DOCUMENT.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
