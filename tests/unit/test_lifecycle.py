@@ -5,6 +5,7 @@ import pytest
 from host_controller.core.model import RunState
 from host_controller.core.vm import lifecycle
 from host_controller.core.vm.record import Phase, Vm
+from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
 from tests.support import build
 
@@ -193,3 +194,152 @@ def test_a_vm_whose_vcpus_stand_still_is_silent_and_not_hung() -> None:
     vm.pauses.run_state(RunState.RUNNING, 1000.0)
     assert advance(vm, 1001.0) is Phase.LIVE
     assert advance(vm, 1001.0 + SETTINGS.hang_seconds) is Phase.HUNG
+
+
+def taken_over(**changes: object) -> Vm:
+    """It has answered all questions of a takeover at 20 s, but for the changes."""
+    facts: dict[str, object] = {"stats_at": 15.0, "actual_at": 15.0, "resident_at": 15.0, "since": 10.0}
+    return build.vm(300, phase=Phase.TAKEOVER, **(facts | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "phase"),
+    [
+        ({}, Phase.LIVE),
+        ({"target_bytes": None}, Phase.TAKEOVER),
+        ({"sent": {1: 300 * MIB}}, Phase.TAKEOVER),
+        ({"resend": True}, Phase.TAKEOVER),  # a confirmation that failed is none
+        ({"stats_at": 10.0}, Phase.TAKEOVER),
+        ({"stats_at": 0.0, "reported_at": 15.0}, Phase.LIVE),
+        ({"actual_at": 10.0, "resident_at": 15.0}, Phase.TAKEOVER),
+        ({"resident_at": 14.9}, Phase.TAKEOVER),
+        ({"target_bytes": 299 * MIB}, Phase.LIVE),
+        ({"target_bytes": 299 * MIB - 1}, Phase.TAKEOVER),
+        ({"resident_bytes": 400 * MIB}, Phase.TAKEOVER),
+    ],
+)
+def test_a_takeover_is_over_only_when_everybody_agrees(changes: dict[str, object], phase: Phase) -> None:
+    assert advance(taken_over(**changes), 20.0) is phase
+
+
+@pytest.mark.parametrize(
+    ("seconds", "moved"), [(lifecycle.MOVE_GRACE_SECONDS, True), (lifecycle.MOVE_GRACE_SECONDS - 0.1, False)]
+)
+def test_a_balloon_that_moves_late_enough_after_a_reset_is_the_new_kernels(
+    seconds: float, moved: bool
+) -> None:
+    vm = build.vm(176)
+    lifecycle.reset(vm, 10.0)
+    lifecycle.balloon_moved(vm, 300 * MIB, 10.0 + seconds)
+    assert vm.balloon.moved is moved
+    assert (vm.balloon.actual_bytes, vm.balloon.actual_at) == (300 * MIB, 10.0 + seconds)
+
+
+def test_a_balloon_that_moves_while_it_does_not_boot_is_its_drivers_doing() -> None:
+    vm = build.vm(300, moved=False, reset_at=10.0)
+    lifecycle.balloon_moved(vm, 280 * MIB, 10.1)
+    assert vm.balloon.moved
+
+
+def test_news_of_a_balloon_may_be_late_by_a_second_and_no_longer() -> None:
+    assert lifecycle.unseen_seconds(build.vm(300, actual_at=10.0), 10.4) == pytest.approx(0.4)
+    assert lifecycle.unseen_seconds(build.vm(300, actual_at=10.0), 90.0) == lifecycle.LATE_NEWS_SECONDS
+
+
+def test_a_guest_that_boots_with_some_of_its_balloon_left_is_live_when_that_moved() -> None:
+    assert advance(build.vm(511, phase=Phase.STARTING, moved=False, stats_at=5.0), 6.0) is Phase.STARTING
+    assert advance(build.vm(511, phase=Phase.STARTING, moved=True, stats_at=5.0), 6.0) is Phase.LIVE
+    assert advance(build.vm(512, phase=Phase.STARTING, moved=False, reported_at=5.0), 6.0) is Phase.LIVE
+    late = build.vm(512, phase=Phase.STARTING, moved=True, stats_at=5.0, since=5.0)
+    assert advance(late, 6.0) is Phase.STARTING, "that answer was the old kernel's"
+
+
+@pytest.mark.parametrize("sign", ["stats_at", "reported_at", "since", "ran_at"])
+def test_any_sign_of_life_keeps_a_guest_from_being_hung(sign: str) -> None:
+    vm = build.vm(300, **{sign: 10.0})
+    assert advance(vm, 10.0 + SETTINGS.hang_seconds) is Phase.LIVE
+    assert advance(vm, 10.1 + SETTINGS.hang_seconds) is Phase.HUNG
+    assert vm.since == 10.1 + SETTINGS.hang_seconds
+
+
+def test_a_hung_guest_is_taken_over_by_a_sign_after_it_hung_and_its_target_is_unknown() -> None:
+    vm = build.vm(300, phase=Phase.HUNG, since=30.0, stats_at=30.0)
+    assert advance(vm, 31.0) is Phase.HUNG
+    build.answers(vm, 32.0)
+    assert advance(vm, 32.0) is Phase.TAKEOVER
+    assert (vm.balloon.target_bytes, vm.since) == (None, 32.0)
+
+
+def test_a_contradiction_must_last_and_a_short_one_is_forgotten() -> None:
+    vm = build.vm(112, stats_at=10.0)
+    lifecycle.confirm(vm, 312 * MIB, 0, 10.0)
+    advance(vm, 10.0)
+    assert advance(vm, 9.9 + lifecycle.CONTRADICTION_SECONDS) is Phase.LIVE
+    lifecycle.confirm(vm, 112 * MIB, 0, 12.95)
+    assert advance(vm, 13.0) is Phase.LIVE
+    assert vm.evidence.contradiction is None
+
+
+def test_a_guest_that_agrees_again_is_believed_only_after_it_has_agreed_for_a_while() -> None:
+    vm = build.vm(300, phase=Phase.CONTRADICTED, agreed_at=20.0, since=15.0)
+    assert advance(vm, 19.9 + lifecycle.RECONCILED_SECONDS) is Phase.CONTRADICTED
+    assert advance(vm, 20.0 + lifecycle.RECONCILED_SECONDS) is Phase.TAKEOVER
+    late = build.vm(300, phase=Phase.CONTRADICTED, since=25.0)
+    assert advance(late, 24.9 + lifecycle.RECONCILED_SECONDS) is Phase.CONTRADICTED
+
+
+@pytest.mark.parametrize(
+    ("resident_mib", "changes", "found"),
+    [
+        (380, {}, False),  # the tolerance and one pass of huge pages
+        (381, {}, True),
+        (381, {"actual_at": 9.0}, True),
+        (381, {"actual_at": 10.1}, False),  # the balloon was read later: they are of two moments
+        (381, {"virtio_mem": VirtioMem(64 * MIB, 64 * MIB)}, False),
+        (445, {"virtio_mem": VirtioMem(64 * MIB, 64 * MIB)}, True),
+        (381, {"claim_bytes": 301 * MIB}, False),
+        (200, {}, False),
+    ],
+)
+def test_resident_memory_may_be_above_the_claim_by_what_explains_it(
+    resident_mib: int, changes: dict[str, object], found: bool
+) -> None:
+    vm = build.vm(300, stats_at=10.0, **changes)
+    vm.evidence.count(resident_mib * MIB, 0, 16 * MIB, 10.0)
+    advance(vm, 10.0)
+    assert (vm.evidence.contradiction is not None) is found
+
+
+@pytest.mark.parametrize(
+    ("usable_mib", "changes", "found"),
+    [
+        (364, {}, False),
+        (365, {}, True),
+        (365, {"from_agent": False}, False),
+        (365, {"virtio_mem": VirtioMem(32 * MIB, 32 * MIB)}, False),
+        (365, {"phase": Phase.STARTING}, False),
+        (365, {"actual_when_heard_bytes": 301 * MIB}, False),
+    ],
+)
+def test_a_kernel_may_have_more_than_its_balloon_leaves_by_what_explains_it(
+    usable_mib: int, changes: dict[str, object], found: bool
+) -> None:
+    said = build.facts(usable_mib, at=10.0, from_agent=changes.pop("from_agent", True))
+    vm = build.vm(300, stats_at=10.0, facts=said, **changes)
+    advance(vm, 10.0)
+    assert (vm.evidence.contradiction is not None) is found
+
+
+def test_offline_memory_is_the_guests_too_when_its_kernel_and_its_balloon_are_compared() -> None:
+    said = build.facts(300, at=10.0, offline_bytes=65 * MIB)
+    vm = build.vm(300, stats_at=10.0, dimms_mib=(128,), facts=said)
+    advance(vm, 10.0)
+    assert vm.evidence.contradiction is not None
+
+
+def test_resident_memory_that_agrees_is_remembered_as_agreeing() -> None:
+    vm = build.vm(300, stats_at=10.0)
+    lifecycle.confirm(vm, 280 * MIB, 5 * MIB, 10.0, 20 * MIB)
+    advance(vm, 10.0)
+    assert vm.evidence.borne_out_at == 10.0
+    assert (vm.evidence.overhead_bytes, vm.evidence.huge_bytes) == (5 * MIB, 20 * MIB)
