@@ -1,4 +1,4 @@
-"""What becomes of a guest's words: facts where they can be true, where not a contradiction of a named kind."""
+"""What becomes of a guest's words: facts where they can be true, else a contradiction of a named kind."""
 
 from typing import Any
 
