@@ -27,9 +27,10 @@ def growth_named(domain: Element) -> str:
 
 def record(domain: Element) -> Element | None:
     """What was there; None without our metadata, or when the record has been lost."""
-    ours = find_ours(domain)
-    before = child(ours, "before")
-    return before if before is not None and before.hasAttribute("controllers") else None
+    before = next((one for one in elements(find_ours(domain)) if one.localName == "before"), None)
+    if before is None or not before.hasAttribute("controllers"):
+        return None
+    return before if before.prefix is None else _without_prefix(before)
 
 
 def write_ours(domain: Element, limits: Limits, growth: Growth, trust: Trust) -> None:
@@ -38,7 +39,8 @@ def write_ours(domain: Element, limits: Limits, growth: Growth, trust: Trust) ->
     for name, value in attributes(limits, growth, trust):
         ours.setAttribute(name, value)
     if record(domain) is None:
-        remove(child(ours, "before"))
+        for lost in elements(ours):
+            remove(lost)
         _remember(domain, ours)
 
 
@@ -50,6 +52,17 @@ def controllers(domain: Element) -> list[str]:
 def controller_name(controller: Element) -> str:
     """Type and index."""
     return f"{controller.getAttribute('type')}:{controller.getAttribute('index')}"
+
+
+def _without_prefix(before: Element) -> Element:
+    """A copy as we wrote it: virDomainSetMetadata gives every element in ours our namespace."""
+    copy = before.cloneNode(deep=True)
+    tree = before.ownerDocument
+    assert isinstance(copy, Element)
+    assert tree is not None
+    for one in (copy, *copy.getElementsByTagName("*")):
+        tree.renameNode(one, "", one.localName or one.tagName)
+    return copy
 
 
 def _remember(domain: Element, ours: Element) -> None:

@@ -5,8 +5,8 @@
       <before>…</before>
     </dynmem:vm>
 
-`before` is what `disable` puts back. Its children have no namespace, because libvirt gives ours
-only to the root of what virDomainSetMetadata is handed.
+`before` is what `disable` puts back. Written into a definition it has no namespace; virDomainSetMetadata
+gives ours to every element that it is handed, so it is read with and without.
 """
 
 from dataclasses import dataclass
@@ -81,10 +81,12 @@ def metadata_element(limits: Limits, growth: Growth, trust: Trust, live_xml: str
     what runs must not lose it.
     """
     written = " ".join(f'{name}="{value}"' for name, value in attributes(limits, growth, trust))
-    before = ElementTree.fromstring(live_xml).find(f"./metadata/{TAG}/before") if live_xml else None  # noqa: S314 # libvirt's own
+    before = ElementTree.fromstring(live_xml).find(f"./metadata/{TAG}/{{*}}before") if live_xml else None  # noqa: S314 # libvirt's own
     if before is None:
         return f"<vm {written}/>"
     before.tail = None
+    for one in before.iter():
+        one.tag = one.tag.rpartition("}")[2]
     return f"<vm {written}>{ElementTree.tostring(before, encoding='unicode')}</vm>"
 
 

@@ -210,7 +210,7 @@ def test_a_vm_that_runs_is_saved_or_transient_is_refused_with_the_way_out(lab: L
         (
             FULL,
             {"more": "<memtune><hard_limit unit='GiB'>4</hard_limit></memtune>"},
-            "hard_limit is 4 GiB; a maximum of 4 GiB needs 5.27 GiB",
+            "hard_limit is 4 GiB; a maximum of 4 GiB needs 5.28 GiB",
         ),
     ],
 )

@@ -158,5 +158,21 @@ def test_the_record_goes_along_when_limits_of_a_running_vm_change() -> None:
     assert disable(changed) == Q35
 
 
+def test_a_record_in_our_namespace_is_one_too() -> None:
+    prepared = enable(Q35, LIMITS, HOTADD).xml
+    head, start, rest = prepared.partition("<before")
+    record, end, tail = rest.partition("</before>")
+    inside = re.sub(r"<(/?)(?=[a-zA-Z])", r"<\1dynmem:", start + record + end)
+    prefixed = head + inside + tail
+    assert "<dynmem:before" in prefixed
+    assert disable(prefixed) == Q35
+    assert metadata_element(LIMITS, HOTADD, Trust.GUEST, prefixed) == metadata_element(
+        LIMITS, HOTADD, Trust.GUEST, prepared
+    )
+    again = enable(prefixed, LIMITS, HOTADD).xml
+    assert again == prefixed
+    assert disable(again) == Q35
+
+
 def test_a_running_definition_without_a_record_gets_none() -> None:
     assert metadata_element(LIMITS, HOTADD, Trust.GUEST, LIVE).endswith("/>")
