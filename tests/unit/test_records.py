@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from agent import wire
 from host_controller.core.model import BalloonStats, Dimm, Growth, Limits, RunState
 from host_controller.core.vm import lifecycle
 from host_controller.core.vm.dimms import Dimms
@@ -448,7 +449,7 @@ def test_a_kernel_may_speak_if_it_is_known_greeted_or_anybody_may_be_next() -> N
     assert guest.may_be_of("aaaa"), "the first"
     assert not guest.booted("aaaa")
     assert not guest.may_be_of("bbbb")
-    guest.next_boot_id = "bbbb"
+    guest.greeted(wire.Hello("bbbb", "1", "6.1", 128 * MIB, True, "offline", "kernel"))
     assert guest.may_be_of("bbbb")
     assert guest.booted("bbbb")
     assert not guest.booted("bbbb")

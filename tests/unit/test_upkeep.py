@@ -264,7 +264,7 @@ def test_an_operation_goes_on_unless_it_is_about_to_grow_which_the_ledger_decide
 
 def test_an_agent_that_is_silent_is_not_asked() -> None:
     vm = calm()
-    vm.guest.reported_at = 80.0
+    vm.guest.agent_left()
     _, commands = refreshed(vm, GROWTH["plug"]())
     assert [type(one) for one in commands] == [hv.AttachDimm]
 
