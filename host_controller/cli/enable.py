@@ -112,7 +112,7 @@ def disable(vm: str, *, dry_run: bool, connect: str | None) -> None:
         _change(domain, shown, new.xml, new.notes, dry_run=dry_run, to_do="shut it down first")
         if not dry_run:
             click.echo(
-                f"{neutral(domain.name)} is as it was" + (", as far as it is known" if new.notes else "")
+                f"{neutral(domain.name)} is as it was" + ("" if new.exact else ", as far as it is known")
             )
 
 

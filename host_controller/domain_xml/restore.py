@@ -12,7 +12,13 @@ from host_controller.core.model import Growth
 from host_controller.domain_xml import pieces
 from host_controller.domain_xml.before import controller_name, find_ours, growth_named, record
 from host_controller.domain_xml.dom import child, content, elements, parse, put_back, remove, text_of
-from host_controller.domain_xml.traces import OWNED_MODEL, drop_dimms, looks_prepared, undo_by_traces
+from host_controller.domain_xml.traces import (
+    OWNED_MODEL,
+    drop_dimms,
+    looks_prepared,
+    tell_dimms,
+    undo_by_traces,
+)
 from host_controller.domain_xml.values import number, size_from
 from host_controller.units import KIB
 
@@ -23,6 +29,8 @@ class Restored:
 
     xml: str
     notes: tuple[str, ...]
+    exact: bool = True
+    """It is as it was, all of it."""
 
 
 def disable(xml: str) -> str:
@@ -33,21 +41,21 @@ def disable(xml: str) -> str:
 def restore(xml: str) -> Restored:
     """As `disable`, with what could not be put back exactly."""
     tree, domain = parse(xml)
+    gone = drop_dimms(domain)
     if (before := record(domain)) is not None:
-        notes = tuple(_restore(domain, before))
+        inexact = tuple(_restore(domain, before))
     elif looks_prepared(domain):
-        notes = tuple(undo_by_traces(domain))
+        inexact = tuple(undo_by_traces(domain))
     elif find_ours(domain) is not None:
-        notes = ()
+        inexact = ()
     else:
         return Restored(xml, ())
     _drop_ours(domain)
-    return Restored(text_of(tree, xml), notes)
+    said = (tell_dimms(gone),) if gone else ()
+    return Restored(text_of(tree, xml), said + inexact, exact=not inexact)
 
 
 def _restore(domain: Element, before: Element) -> Iterator[str]:
-    if gone := drop_dimms(domain):
-        yield f"DIMMs that the controller had plugged ({gone}) are taken out of its definition"
     if growth_named(domain) == Growth.VIRTIO_MEM:
         pieces.drop_memory_devices(domain, OWNED_MODEL[Growth.VIRTIO_MEM])
     devices = child(domain, "devices")

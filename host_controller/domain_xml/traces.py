@@ -29,10 +29,15 @@ def reclaim(xml: str) -> tuple[str, tuple[str, ...]]:
     if record(domain) is None and looks_prepared(domain):
         notes = tuple(undo_by_traces(domain))
     elif gone := drop_dimms(domain):
-        notes = (f"DIMMs that the controller had plugged ({gone}) are taken out of its definition",)
+        notes = (tell_dimms(gone),)
     else:
         return xml, ()
     return text_of(tree, xml), notes
+
+
+def tell_dimms(count: int) -> str:
+    """That so many DIMMs went."""
+    return f"DIMMs that the controller had plugged ({count}) are taken out of its definition"
 
 
 def was_prepared(xml: str) -> bool:
