@@ -11,6 +11,10 @@ REFILL_SECONDS: Final = 10.0
 """The host's khugepaged makes whole huge pages of those that a balloon has punched holes into, and fills them
 with memory: by default it scans so much at once, so often."""
 
+OVERHEAD_SECONDS: Final = 600.0
+"""What QEMU took for a migration, a backup or a DIMM that was not known yet is charged for so long, and
+for twice as long at most: one reading becomes no lasting charge."""
+
 
 @dataclass(slots=True)
 class Evidence:
@@ -21,7 +25,11 @@ class Evidence:
     huge_bytes: int = 0
     """The part of resident_bytes in huge pages of the host."""
     overhead_bytes: int = 0
-    """High-water mark of what QEMU takes for itself."""
+    """The most that QEMU was seen to take for itself in the last 10 to 20 minutes."""
+    _overhead_recent_bytes: int = 0
+    """The most since `_overhead_since`; what was seen before that is in overhead_bytes only."""
+    _overhead_earlier_bytes: int = 0
+    _overhead_since: float = -math.inf
     refilled_bytes: int = 0
     """What the host itself had filled in by `borne_out_at`, the tolerance aside."""
     borne_out_at: float = -math.inf
@@ -33,11 +41,15 @@ class Evidence:
     def count(self, guest_bytes: int, overhead_bytes: int, huge_bytes: int, now: float) -> None:
         """Take in the host's count of the VM's resident memory."""
         self.resident_bytes, self.resident_at, self.huge_bytes = guest_bytes, now, huge_bytes
-        self.overhead_bytes = max(self.overhead_bytes, overhead_bytes)
+        if now - self._overhead_since >= OVERHEAD_SECONDS:
+            self._overhead_earlier_bytes, self._overhead_recent_bytes = self._overhead_recent_bytes, 0
+            self._overhead_since = now
+        self._overhead_recent_bytes = max(self._overhead_recent_bytes, overhead_bytes)
+        self.overhead_bytes = max(self._overhead_earlier_bytes, self._overhead_recent_bytes)
 
     def overhead_of(self, before: "Evidence") -> None:
         """The same QEMU, seen again."""
-        self.overhead_bytes = before.overhead_bytes
+        self.overhead_bytes = self._overhead_recent_bytes = before.overhead_bytes
 
     def agrees(self) -> None:
         """Resident memory is not above the claim, and the host has filled nothing in."""

@@ -154,9 +154,24 @@ def test_the_overhead_of_qemu_is_the_most_that_was_seen_of_it_also_by_a_record_b
     one.count(200 * MIB, 70 * MIB, 50 * MIB, 2.0)
     assert (one.resident_bytes, one.huge_bytes, one.resident_at) == (200 * MIB, 50 * MIB, 2.0)
     assert one.overhead_bytes == 80 * MIB
+    one.count(200 * MIB, 70 * MIB, 50 * MIB, 600.0)
+    assert one.overhead_bytes == 80 * MIB, "it may come again"
     other = Evidence()
     other.overhead_of(one)
     assert other.overhead_bytes == 80 * MIB
+
+
+def test_what_qemu_took_once_is_no_lasting_charge() -> None:
+    one, heir = Evidence(), Evidence()
+    one.count(300 * MIB, 1000 * MIB, 0, 1.0)
+    for second in range(2, 1300, 5):
+        one.count(300 * MIB, 70 * MIB, 0, float(second))
+        if second < 600:
+            assert one.overhead_bytes == 1000 * MIB
+    assert one.overhead_bytes == 70 * MIB
+    heir.overhead_of(one)
+    heir.count(300 * MIB, 60 * MIB, 0, 1300.0)
+    assert heir.overhead_bytes == 70 * MIB
 
 
 @pytest.mark.parametrize(
