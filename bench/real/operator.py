@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,10 @@ FEW: Final = 200
 MANY: Final = 1000
 ROUNDS: Final = 15
 UPDATES: Final = 10
+IDLE: Final = 1000
+SENDERS: Final = 8
+CROWD_ROUNDS: Final = 200
+CROWD_FACTOR: Final = 3.0
 SETTLE_SECONDS: Final = 10.0
 LONGEST_SECONDS: Final = 600.0
 
@@ -62,6 +67,40 @@ async def _measure(result: Result) -> None:
         turn = re.search(r"^dynmem_host_scrape_turn_seconds (\S+)", answer, re.M)
         assert turn is not None
         _add(result, "of that, most of the control loop at once", 5, [float(turn[1])])
+        await _crowded(result, path)
+
+
+async def _crowded(result: Result, path: str) -> None:
+    """The honest client's slowest answers, alone and in a crowd, and how late the control loop was then."""
+    quiet, _ = await asked(path, "/v1/vms", CROWD_ROUNDS)
+    async with crowd(path, IDLE, SENDERS):
+        await asyncio.sleep(SETTLE_SECONDS)
+        crowded, answer = await asked(path, "/v1/vms", CROWD_ROUNDS)
+        assert answer.count('"uuid"') == MANY
+        host = (await asyncio.to_thread(Client(path).get, "status"))["host"]
+    slow = [statistics.quantiles(one, n=100, method="inclusive")[98] for one in (quiet, crowded)]
+    what = f"p99 of `GET /v1/vms` among {IDLE:,} idle connections and {SENDERS} that send 4 MiB ÷ p99 quiet"
+    result.ratios[what] = Ratio(slow[1] / slow[0])
+    result.goals.append(Goal(f"{what}, times,", slow[1] / slow[0], CROWD_FACTOR))
+    _add(result, "`GET /v1/vms` in that crowd", 1000 * CROWD_FACTOR * slow[0], crowded)
+    _add(result, "the control loop's longest delay meanwhile", 250, [host["lateness_seconds"]])
+
+
+@asynccontextmanager
+async def crowd(path: str, idle: int, senders: int) -> AsyncIterator[None]:
+    """Strangers, in a process of their own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.real.crowd", path, str(idle), str(senders)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        await asyncio.wait_for(process.stdout.readline(), 60)
+        yield
+    finally:
+        process.kill()
+        await process.wait()
 
 
 def _add(result: Result, what: str, goal: float, seconds: Sequence[float]) -> None:
@@ -103,9 +142,9 @@ def repeated(command: list[str], path: str) -> list[float]:
     return took
 
 
-async def asked(path: str, what: str) -> tuple[list[float], str]:
+async def asked(path: str, what: str, rounds: int = ROUNDS) -> tuple[list[float], str]:
     """Seconds of each answer, and the last one."""
-    command = [sys.executable, "-m", "bench.real.asker", path, what, str(ROUNDS)]
+    command = [sys.executable, "-m", "bench.real.asker", path, what, str(rounds)]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
     told: dict[str, Any] = json.loads(done.stdout)
     return told["took"], told["answer"]

@@ -22,6 +22,7 @@ VIEW_SOCKET: Final = "/run/dynmem/view.sock"
 SOCKET_VARIABLE: Final = "DYNMEM_SOCKET"
 ANSWER_SECONDS: Final = 10.0
 BUSY_SECONDS: Final = 0.02
+TRIES: Final = 4
 LARGEST_LINE: Final = 1 << 20
 
 
@@ -131,14 +132,21 @@ class Client:
     def _ask_at(
         self, socket_path: str, method: str, path: str, timeout: float | None
     ) -> http.client.HTTPResponse:
-        connection = _UnixConnection(socket_path, timeout)
-        try:
-            connection.request(method, path, headers={"Connection": "close"})
-        except PermissionError:
-            if method != "GET" or socket_path != DEFAULT_SOCKET:
-                raise
-            return self._ask_at(VIEW_SOCKET, method, path, timeout)
-        return connection.getresponse()
+        tries = TRIES if method == "GET" else 1
+        while True:
+            connection = _UnixConnection(socket_path, timeout)
+            tries -= 1
+            try:
+                connection.request(method, path, headers={"Connection": "close"})
+                return connection.getresponse()
+            except PermissionError:
+                if method != "GET" or socket_path != DEFAULT_SOCKET:
+                    raise
+                socket_path = VIEW_SOCKET
+            except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
+                if not tries:  # in a crowd one may have to go before one is heard
+                    raise
+            connection.close()
 
 
 def _read(text: bytes) -> Any:

@@ -23,10 +23,11 @@ from host_controller.api.peer import Peer, peer_of
 from host_controller.api.schema import Problem
 from host_controller.neutral import neutral
 
-MOST_CONNECTIONS: Final = 128
-"""Of one listening socket. LimitNOFILE leaves more than a thousand for libvirt and QEMU."""
-MOST_OF_ONE: Final = 64
-"""Of one user, or of one address."""
+MOST_CONNECTIONS: Final = 256
+"""Of one listening socket: all three together leave descriptors within the usual limit of 1,024."""
+MOST_OF_ONE: Final = 192
+"""Of one user, or of one address. Several times as many as are taken in a turn of the loop: in a flood, one
+that has something to say is heard before it is the oldest."""
 MOST_FOLLOWERS: Final = 32
 """Of one peer: they stay as long as they like."""
 HEAD_SECONDS: Final = 10.0
@@ -101,6 +102,10 @@ class Connection(web.RequestHandler):
         answer = web.Response(status=status, body=body, content_type="application/json")
         answer.force_close()
         return answer
+
+    def hurry(self) -> None:
+        """What is still being sent is not read: it is much, and its sender was told so."""
+        self._lingering_time = 0.0
 
     def abort(self) -> None:
         """End it now, whatever is under way."""

@@ -27,6 +27,8 @@ from host_controller.units import parse_duration
 GROUP: Final = "dynmem"
 VIEW_GROUP: Final = "dynmem-view"
 LARGEST_BODY: Final = 64 * 1024
+MUCH: Final = 256 * 1024
+"""More than a socket holds: of such a body nothing more is read, though its sender may not see why."""
 BODY_SECONDS: Final = 10.0
 LONGEST_SECONDS: Final = 10 * 366 * 86400.0
 """Nobody has kept more of the past."""
@@ -154,14 +156,14 @@ async def expect_no_body(request: web.Request) -> None:
 async def read_body(request: web.Request, largest: int) -> bytes:
     """A request's body, within its size and its time. Nothing of one that says that it is larger is read."""
     if (request.content_length or 0) > largest:
-        raise _too_large(largest)
+        raise _too_large(request, largest)
     pieces, size = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for piece in request.content.iter_any():
                 size += len(piece)
                 if size > largest:
-                    raise _too_large(largest)
+                    raise _too_large(request, largest)
                 pieces.append(piece)
     except TimeoutError:
         problem = f"the body did not come within {BODY_SECONDS:g} s"
@@ -174,7 +176,9 @@ async def read_body(request: web.Request, largest: int) -> bytes:
     return b"".join(pieces)
 
 
-def _too_large(largest: int) -> Refused:
+def _too_large(request: web.Request, largest: int) -> Refused:
+    if (connection := connection_of(request)) is not None and (request.content_length or MUCH) >= MUCH:
+        connection.hurry()
     return Refused(413, "too-large", f"the body is longer than {largest} bytes", "no request needs more")
 
 
