@@ -475,12 +475,12 @@ class Api:
 
     def _known_uuid(self, wanted: str) -> str | None:
         """Also of a VM that has stopped, as long as something is known of it."""
-        names = self.controller.names
-        if wanted.lower() in names:
+        vms = self.controller.engine.vms
+        if wanted.lower() in vms:
             return wanted.lower()
-        found = [uuid for uuid, name in names.items() if name == wanted]
-        running = [uuid for uuid in found if uuid in self.controller.engine.vms]
-        return next(iter(running or found[-1:]), None)
+        running = next((uuid for uuid, vm in vms.items() if vm.name == wanted), None)
+        told = self.controller.journal.find(wanted) or self.controller.journal.find(wanted.lower())
+        return running or (told[0] if told else None)
 
     def _unknown(self, wanted: str) -> Refused:
         names = sorted((neutral(vm.name) for vm in self.controller.engine.vms.values()), key=by_name)

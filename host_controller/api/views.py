@@ -214,7 +214,7 @@ def history_view(
     """What became of a VM, as far as it is kept in memory."""
     return HistoryView(
         uuid=uuid,
-        name=controller.names.get(uuid, uuid),
+        name=(controller.journal.find(uuid) or (uuid, uuid))[1],
         samples=samples,
         entries=[entry_view(one) for one in entries],
     )

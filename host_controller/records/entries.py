@@ -59,6 +59,13 @@ class Entries:
             found.append(one)
         return reversed(found)
 
+    def find(self, wanted: str) -> tuple[str, str] | None:
+        """UUID and name of the VM that was last talked of under either of them, running or not."""
+        for one in reversed(self._all.values()):
+            if one.vm is not None and wanted in (one.name, one.vm):
+                return one.vm, one.name or one.vm
+        return None
+
     def _shed(self) -> None:
         vm = max(self._of, key=lambda one: len(self._of[one]))
         numbers = self._of[vm]

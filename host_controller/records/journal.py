@@ -77,6 +77,10 @@ class Journal:
         """Entries with a larger number, oldest first; those that are no longer kept are left out."""
         return self._entries.after(after)
 
+    def find(self, wanted: str) -> tuple[str, str] | None:
+        """UUID and name of a VM that something is known of, running or not, by either of them."""
+        return self._entries.find(wanted)
+
     @property
     def last_number(self) -> int:
         """The number of the newest entry; 0 before the first."""

@@ -60,3 +60,12 @@ def test_what_is_about_another_vm_is_noted_meanwhile() -> None:
     ]
     noted = journal.notices([*loud, *quiet])
     assert noted[-2:] == quiet
+
+
+def test_a_vm_is_found_by_name_or_uuid_also_after_it_has_gone_and_the_last_of_a_name_counts() -> None:
+    entries = Entries(KEPT)
+    for number, (uuid, name) in enumerate([("u1", "web"), ("u2", "web"), ("u3", "db"), (None, "web")], 1):
+        entries.add(Entry(number, 0.0, 0.0, "notice", "gone", uuid, name, "gone", {}))
+    assert entries.find("web") == ("u2", "web") == entries.find("u2")
+    assert entries.find("u1") == ("u1", "web")
+    assert entries.find("nobody") is None
