@@ -73,8 +73,8 @@ def test_the_agents_package_is_for_every_architecture_and_uses_only_debians_pyth
     [
         "usr/bin/dynmem",
         "usr/bin/dynmem-agent",
-        "usr/lib/systemd/system/dynmem.service",
-        "usr/lib/systemd/system/dynmem-agent.service",
+        "systemd/system/dynmem.service",
+        "systemd/system/dynmem-agent.service",
         "usr/lib/udev/rules.d/90-dynmem-agent.rules",
         "usr/lib/sysusers.d/dynmem.conf",
         "usr/lib/tmpfiles.d/dynmem.conf",
@@ -91,7 +91,8 @@ def test_the_agents_package_is_for_every_architecture_and_uses_only_debians_pyth
     ],
 )
 def test_what_belongs_there_is_there(unpacked: Path, path: str) -> None:
-    assert (unpacked / path).is_file()
+    # Debian 12 installs units into /lib, later ones into /usr/lib: the same place on a merged system.
+    assert any((unpacked / place / path).is_file() for place in ("", "lib", "usr/lib"))
 
 
 def test_the_packaged_controller_runs_on_the_distributions_python_with_what_it_brings(unpacked: Path) -> None:
@@ -129,3 +130,14 @@ def test_the_controllers_package_is_for_every_architecture(packages: dict[str, P
     )
     assert "Architecture: all" in shown.stdout
     assert "python3-msgspec | dynmem-msgspec" in shown.stdout
+
+
+def test_what_is_installed_is_compiled_there_and_stopped_and_cleaned_before_it_goes(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    for name in ("dynmem", "dynmem-agent"):
+        subprocess.run(["dpkg-deb", "--control", packages[name], tmp_path / name], check=True)
+        assert f"py3compile -p {name}" in (tmp_path / name / "postinst").read_text()
+        before_it_goes = (tmp_path / name / "prerm").read_text()
+        assert f"py3clean -p {name}" in before_it_goes
+        assert " stop " in before_it_goes
