@@ -62,12 +62,15 @@ def truth(vm: SimulatedVm, sequence: int, boot_id: str) -> wire.Report:
 class Liar:
     """Speaks for a guest whose own agent is silent."""
 
-    def __init__(self, world: World, vm: SimulatedVm, rng: random.Random, per_second: float) -> None:
+    def __init__(
+        self, world: World, vm: SimulatedVm, rng: random.Random, per_second: float, *, mute: bool
+    ) -> None:
         self.link = Link(vm.uuid, world.now)
         self._world, self._vm, self._rng, self._per_second = world, vm, rng, per_second
         self._sequence = 0
         self._boot_ids = [str(uuid.UUID(int=rng.getrandbits(128))) for _ in range(3)]
-        self._again()
+        if not mute:
+            self._again()
 
     def _again(self) -> None:
         self._world.agenda.after(self._rng.expovariate(self._per_second), self._speak)
@@ -177,8 +180,17 @@ class Outcome:
         return not harmed and self.commands.total() <= self.seconds
 
 
-def play(seed: int, seconds: float = SECONDS, growth: Growth | None = None) -> Outcome:
-    """One host, one liar."""
+def harm(seed: int, seconds: float = SECONDS) -> Outcome:
+    """What a liar's words did: an honest guest that is as short without them has it from its own growth."""
+    outcome = play(seed, seconds)
+    if outcome.short:
+        anyhow = {one.partition(" has ")[0] for one in play(seed, seconds, mute=True).short}
+        outcome.short = [one for one in outcome.short if one.partition(" has ")[0] not in anyhow]
+    return outcome
+
+
+def play(seed: int, seconds: float = SECONDS, *, mute: bool = False) -> Outcome:
+    """One host, one liar, who says nothing where it is mute."""
     rng = random.Random(f"hostile {seed}")
     honest = rng.randrange(2, 5)
     limits = [random_limits(rng) for _ in range(honest + 1)]
@@ -190,12 +202,12 @@ def play(seed: int, seconds: float = SECONDS, growth: Growth | None = None) -> O
     names = [f"vm{i}" for i in range(honest)]
     for name, one in zip((*names, LIAR), limits, strict=True):
         work = Workload(steady(rng.randrange(0, one.minimum_bytes // 2)))
-        how = growth or rng.choice(list(Growth))
+        how = rng.choice(list(Growth))
         behaviour = BEHAVIOURS["agent silent" if name == LIAR else "ideal"]
         spec = GuestSpec(name, one, growth=how, workload=work, boot_seconds=1.0, agent_seconds=0.2)
         world.add(replace(spec, behaviour=behaviour))
     world.run(CALM_SECONDS)
-    Liar(world, world.vm(LIAR), rng, rng.choice((0.5, 5.0, 30.0)))
+    Liar(world, world.vm(LIAR), random.Random(seed), rng.choice((0.5, 5.0, 30.0)), mute=mute)
     told = Told(world.vm(LIAR).uuid)
     world.hypervisor.witnesses.append(told)
     short: list[str] = []
@@ -236,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began = time.monotonic()
     bad, most = [], 0.0
     for seed in range(chosen.seed, chosen.seed + chosen.runs):
-        outcome = play(seed)
+        outcome = harm(seed)
         most = max(most, outcome.commands.total() / outcome.seconds)
         if not outcome.good:
             bad.append(outcome)

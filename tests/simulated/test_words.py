@@ -16,7 +16,7 @@ from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB, format_size
-from tests.simulated.hostile import LIAR, play
+from tests.simulated.hostile import LIAR, harm
 
 CAPACITY = 64 * GIB
 """So large that all that is kept by shares of it is more than the liar's maximum."""
@@ -125,5 +125,5 @@ def test_words_change_what_the_others_can_be_given_by_the_speakers_own_maximum_a
 
 @pytest.mark.parametrize("seed", range(25))
 def test_a_guest_that_says_anything_costs_nobody_else_anything(seed: int) -> None:
-    outcome = play(seed, seconds=30.0)
+    outcome = harm(seed, seconds=30.0)
     assert outcome.good, outcome
