@@ -82,7 +82,7 @@ replay-proof: $(STAMP) ## does the engine decide what it decided at commit BASE?
 bench-against: $(STAMP) ## is an engine step, and `bench-fast`, as quick as at commit BASE? about 5 minutes
 	$(PYTHON) -m bench.replay $(BASE) --time
 
-.PHONY: bench-density bench-fast bench-grid bench-scale duel soak fuzz
+.PHONY: bench-density bench-fast bench-grid bench-scale duel soak mutants fuzz
 bench-density: $(STAMP) ## VMs per host against every peer, counted in three ways; TRACES=DIR or a generated trace, MONTH=2013-08
 	$(PYTHON) -m bench.density $(TRACES) $(if $(MONTH),--month $(MONTH))
 
@@ -100,6 +100,9 @@ bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 
 soak: $(STAMP) ## a million random engine steps and more in the simulator, all rules checked; about 20 minutes
 	$(PYTHON) -m tests.simulated.soak --steps 1000000 --pairs 1000
+
+mutants: $(STAMP) ## does a test fail for every small error in the core? an hour; CHANGED=1: in what differs from origin/main
+	$(PYTHON) -m tests.mutants $(if $(CHANGED),--changed)
 
 fuzz: $(STAMP) ## coverage-guided fuzzing of all that reads hostile bytes, a million inputs each; about 20 minutes
 	$(PYTHON) -m tests.fuzz

@@ -1,5 +1,6 @@
 """One round of grants as tables: what is known of a VM and what is free, and the commands that follow."""
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -204,7 +205,7 @@ CASES = [
 
 
 def made(case: Case) -> Vm:
-    changes = dict(case.vm)
+    changes = deepcopy(case.vm)
     if changes.pop("bare", False):
         return build.vm(300, **changes)
     return guest(**changes)

@@ -1,6 +1,7 @@
 """Each event, one by one: what it changes in what is known, and what the operator is told."""
 
 import math
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -533,7 +534,7 @@ def test_statistics_stand_in_only_where_no_agent_speaks_and_only_when_the_driver
 def test_what_the_kernel_keeps_is_seen_at_rest_and_without_memory_that_may_be_offline(
     changes: dict[str, Any], last_mib: int, kept_mib: int | None
 ) -> None:
-    web = build.vm(300, stats=stats(last_mib, updated=1), **changes)
+    web = build.vm(300, stats=stats(last_mib, updated=1), **deepcopy(changes))
     after(web, sampled(stats(200, updated=2)))
     assert web.guest.kernel_bytes == (None if kept_mib is None else kept_mib * MIB)
 

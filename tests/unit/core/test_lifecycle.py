@@ -1,5 +1,7 @@
 """When a balloon's claims may be relied upon."""
 
+from copy import deepcopy
+
 import pytest
 
 from host_controller.core.model import RunState
@@ -304,7 +306,7 @@ def test_a_guest_that_agrees_again_is_believed_only_after_it_has_agreed_for_a_wh
 def test_resident_memory_may_be_above_the_claim_by_what_explains_it(
     resident_mib: int, changes: dict[str, object], found: bool
 ) -> None:
-    vm = build.vm(300, stats_at=10.0, **changes)
+    vm = build.vm(300, stats_at=10.0, **deepcopy(changes))
     vm.evidence.count(resident_mib * MIB, 0, 16 * MIB, 10.0)
     advance(vm, 10.0)
     assert (vm.evidence.contradiction is not None) is found
@@ -324,6 +326,7 @@ def test_resident_memory_may_be_above_the_claim_by_what_explains_it(
 def test_a_kernel_may_have_more_than_its_balloon_leaves_by_what_explains_it(
     usable_mib: int, changes: dict[str, object], found: bool
 ) -> None:
+    changes = deepcopy(changes)
     said = build.facts(usable_mib, at=10.0, from_agent=changes.pop("from_agent", True))
     vm = build.vm(300, stats_at=10.0, facts=said, **changes)
     advance(vm, 10.0)
