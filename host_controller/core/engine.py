@@ -113,10 +113,8 @@ class Engine:
         commands += self._go_on_growing(dirty, now)
         commands += self._grant(dirty, now)
         self._keep_books(now)
-        for vm in dirty:
-            another = state.apart(vm, now, pace, state, now)
-            if another is not None:
-                commands.append(another)
+        paces = state.each_apart(dirty, now, pace, state, now)
+        commands += [another for _, another in paces if another is not None]
         return commands
 
     def _forget(self, uuid: str) -> None:
@@ -129,11 +127,11 @@ class Engine:
         state, accounts = self.state, self._budget.accounts
         scarce = self._budget.scarce
         commands: list[Command] = []
-        for vm in dirty:
-            sent = state.apart(vm, now, refresh, state, accounts, scarce, now)
+        for vm, sent in state.each_apart(dirty, now, refresh, state, accounts, scarce, now):
             if sent is None and state.apart(vm, now, weigh, state, accounts, now) is None:
                 charge_whole(vm, state, accounts)
-            commands += sent or ()
+            if sent:
+                commands += sent
         return commands
 
     def _go_on_growing(self, vms: list[Vm], now: float) -> list[Command]:

@@ -18,8 +18,14 @@ LOOK_SECONDS: Final = 4.0
 
 def pace(vm: Vm, state: State, now: float) -> SetPace | None:
     """The command for another pace, where one is due."""
-    stale_seconds = state.settings.stale_seconds
-    if _moves(vm, state):
+    balloon, stale_seconds = vm.balloon, state.settings.stale_seconds
+    if (
+        balloon.sent
+        or balloon.claim_bytes > balloon.actual_bytes
+        or (vm.evidence.contradiction is not None and vm.phase is LIVE)  # QEMU may tell of it later
+        or vm.config.uuid in state.operations
+        or (balloon.target_bytes is not None and abs(vm.present_bytes - balloon.target_bytes) > MIB)
+    ):
         seconds = MOVING_PACE
     elif vm.phase is not LIVE or vm.pauses.job is not None:
         seconds = UNSURE_PACE
@@ -32,14 +38,3 @@ def pace(vm: Vm, state: State, now: float) -> SetPace | None:
     if facts is not None and now <= facts.at + stale_seconds < look_at:
         look_at = facts.at + stale_seconds
     return SetPace(vm.config.uuid, seconds) if vm.pace.look(seconds, look_at) else None
-
-
-def _moves(vm: Vm, state: State) -> bool:
-    balloon = vm.balloon
-    return (
-        bool(balloon.sent)
-        or balloon.claim_bytes > balloon.actual_bytes
-        or (vm.evidence.contradiction is not None and vm.phase is LIVE)  # QEMU may tell of it later
-        or vm.config.uuid in state.operations
-        or (balloon.target_bytes is not None and abs(vm.present_bytes - balloon.target_bytes) > MIB)
-    )

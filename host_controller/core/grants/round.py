@@ -30,8 +30,8 @@ class GrantRound:
     def run(self, vms: Iterable[Vm]) -> None:
         """Decide for these VMs."""
         apart, now = self.purse.state.apart, self.purse.now
-        for vm in vms:
-            apart(vm, now, self._settle)
+        for _ in self.purse.state.each_apart(vms, now, self._settle):
+            pass
         for vm, account, goal, share in self._shares():
             apart(vm, now, grow, self.purse, account, goal, share)
 
@@ -41,7 +41,7 @@ class GrantRound:
         operation = purse.state.operations.get(vm.config.uuid)
         if operation is not None:
             purse.say(vm, WAIT, goal, operation.describe())
-        elif must_be_affirmed(vm, purse.now):
+        elif (vm.balloon.resend or vm.balloon.target_bytes is None) and must_be_affirmed(vm, purse.now):
             affirm(vm, purse, goal)
         elif vm.config.growth is VIRTIO_MEM and (size := _unfinished(vm, purse.now)) is not None:
             reason = "its virtio-mem does not have the size that it should have"

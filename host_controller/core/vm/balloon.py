@@ -132,5 +132,7 @@ class Balloon:
 
     def still_followed(self, now: float) -> Followed:
         """The targets that it may be following: the last, and those that were replaced only lately."""
-        replaced = sum(now - since > SETTLING for since, _ in self.followed)
-        return self.followed[max(0, replaced - 1) :]
+        followed, first = self.followed, 0
+        while first + 1 < len(followed) and now - followed[first + 1][0] > SETTLING:
+            first += 1
+        return followed[first:] if first else followed

@@ -85,7 +85,8 @@ def advance(vm: Vm, settings: Settings, now: float) -> None:
         plug_came(vm, now)
     phase = vm.phase
     if phase is LIVE:
-        _from_live(vm, settings, now)
+        if vm.evidence.contradiction is not None or now - vm.guest.reported_at > settings.hang_seconds:
+            _from_live(vm, settings, now)
     elif phase is STARTING:
         if _answers_since(vm, vm.since) and (vm.balloon.moved or vm.balloon.actual_bytes >= vm.ram_bytes):
             vm.enter(LIVE, now)
@@ -100,14 +101,11 @@ def advance(vm: Vm, settings: Settings, now: float) -> None:
 
 
 def _from_live(vm: Vm, settings: Settings, now: float) -> None:
+    """Of those that are contradicted, or whose agent is silent."""
     evidence = vm.evidence
     if evidence.contradiction and now - evidence.contradicted_at >= CONTRADICTION_SECONDS:
         vm.enter(CONTRADICTED, now)
-    elif (
-        now - vm.guest.reported_at > settings.hang_seconds  # of few; what follows takes longer
-        and now - _last_sign(vm) > settings.hang_seconds
-        and vm.pauses.state is RUNNING
-    ):
+    elif now - _last_sign(vm) > settings.hang_seconds and vm.pauses.state is RUNNING:
         vm.enter(HUNG, now)
 
 
@@ -159,8 +157,9 @@ def _contradiction(vm: Vm) -> str | None:
     facts = vm.guest.facts
     if vm.phase is LIVE and facts is not None and facts.from_agent:
         # A balloon that has inflated since the kernel spoke is no lie.
-        claimed = max(balloon.actual_bytes, vm.guest.actual_when_heard_bytes)
+        claimed, before = balloon.actual_bytes, vm.guest.actual_when_heard_bytes
+        claimed = claimed if claimed > before else before
         above = _unexplained(vm, facts.usable_bytes + vm.offline_bytes - claimed)
-        if above > vm.resident_tolerance_bytes():
+        if above and above > vm.resident_tolerance_bytes():
             return "the guest's kernel has more memory than its balloon claims to leave"
     return None

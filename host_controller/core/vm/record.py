@@ -130,7 +130,9 @@ class Vm:
     def send_target(self, ticket: int, target_bytes: int, now: float) -> SetTarget:
         """The command for a new target; from now on the guest may come to hold that much."""
         entitled = self.entitled_bytes
-        self.memory_moves(now, grows=target_bytes > entitled)
+        self.sent_at = now
+        if target_bytes > entitled:
+            self.grown_at = now
         self.balloon.send(ticket, target_bytes, entitled, now)
         return SetTarget(self.config.uuid, ticket, target_bytes)
 
