@@ -1,13 +1,9 @@
 """What every answer of the control API is made with: problems, JSON, checked parameters, sockets, slices."""
 
 import asyncio
-import contextlib
-import grp
 import ipaddress
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -24,8 +20,6 @@ from host_controller.neutral import neutral
 from host_controller.records.entries import Entry
 from host_controller.units import parse_duration
 
-GROUP: Final = "dynmem"
-VIEW_GROUP: Final = "dynmem-view"
 LARGEST_BODY: Final = 64 * 1024
 MUCH: Final = 256 * 1024
 """More than a socket holds: of such a body nothing more is read, though its sender may not see why."""
@@ -93,27 +87,6 @@ def _check_address(request: web.Request) -> None:
     except (ValueError, LookupError) as error:
         problem = neutral(error, 200)
         raise Refused(400, "bad-request", f"the address cannot be read: {problem}", "RFC 3986") from None
-
-
-def listen_unix(path: Path, group: str = GROUP) -> socket.socket:
-    """The socket, with its mode from the first moment on: for its owner and a group."""
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o117)
-    try:
-        listener.bind(str(path))
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(before)
-    # Neither the group nor the right to give things to it are there in a lab: then only we may ask.
-    with contextlib.suppress(KeyError, PermissionError):
-        os.chown(path, -1, grp.getgrnam(group).gr_gid)
-    listener.listen(64)
-    listener.setblocking(False)
-    return listener
 
 
 async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:

@@ -28,18 +28,16 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import structlog
 from aiohttp import web
 
 from host_controller import __version__
 from host_controller.api import page, start_xml
-from host_controller.api.door import MOST_FOLLOWERS, Door, connection_of, note_answers
+from host_controller.api.door import MOST_FOLLOWERS, connection_of
 from host_controller.api.explain import explain
 from host_controller.api.http import (
-    LARGEST_BODY,
-    VIEW_GROUP,
     Refused,
     answer_json,
     answer_problems,
@@ -49,11 +47,10 @@ from host_controller.api.http import (
     expect_no_body,
     flag,
     in_turns,
-    listen_unix,
-    only_local_names,
     read_body,
     whole_number,
 )
+from host_controller.api.listeners import GROUP, VIEW_GROUP, Listeners
 from host_controller.api.metrics import CONTENT_TYPE, Metrics
 from host_controller.api.peer import peer_of
 from host_controller.api.schema import (
@@ -77,19 +74,12 @@ from host_controller.errors import DynmemError
 from host_controller.neutral import by_name, neutral
 from host_controller.records.samples import KEPT_SECONDS
 
-SHUTDOWN_SECONDS: Final = 0.5
-ACCEPTED: Final = 32
-"""Connections that are taken in one turn of the loop at most: a tenth of a millisecond each."""
-BACKLOG: Final = 4096
-"""Connections that the kernel keeps for us; with none left a unix socket refuses at once (EAGAIN)."""
 MOMENTS: Final = 60
 """Of the chart: one a minute."""
 SAMPLES: Final = 100
 """Samples that are unpacked together: well below a turn."""
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 
 class Api:
@@ -108,23 +98,18 @@ class Api:
         self.admission = Admission(controller)
         self._metrics = Metrics(controller)
         controller.journal.add_sink(self._metrics.tally)
-        self._runners: list[web.AppRunner] = []
-        self._servers: list[asyncio.Server] = []
-        self.doors: list[Door] = []
-        self._paths: list[Path] = []
+        self.listeners = Listeners(answer_problems(controller))
         self._closing = asyncio.Event()
         self._reading_xml = asyncio.Lock()
 
     async def start(self, path: Path) -> None:
-        """Listen. A socket that is there is taken to be a dead controller's: ours holds the lock.
+        """Listen for those who may look and change. A socket that is there is taken to be a dead controller's.
 
         Raises:
             DynmemError: the socket cannot be made.
         """
-        listener = _made(lambda: listen_unix(path), str(path), "name another --socket")
-        self._paths.append(path)
-        runner, door = await self._serve([*self._reading(), *self._changing()], [])
-        await self._listen(door, runner, sock=listener)
+        routes = [*self._reading(), *self._changing()]
+        await self.listeners.unix(path, GROUP, routes, "name another --socket")
 
     async def start_view(self, path: Path) -> None:
         """Listen for those who may look and change nothing.
@@ -132,10 +117,7 @@ class Api:
         Raises:
             DynmemError: the socket cannot be made.
         """
-        listener = _made(lambda: listen_unix(path, VIEW_GROUP), str(path), "name another [paths] view_socket")
-        self._paths.append(path)
-        runner, door = await self._serve(self._reading(), [])
-        await self._listen(door, runner, sock=listener)
+        await self.listeners.unix(path, VIEW_GROUP, self._reading(), "name another [paths] view_socket")
 
     async def start_tcp(self, address: str, port: int) -> int:
         """Serve what only reads over TCP; returns the port, which was chosen where 0 was asked for.
@@ -143,30 +125,12 @@ class Api:
         Raises:
             DynmemError: the address cannot be used.
         """
-        runner, door = await self._serve([*self._reading(), *page.routes()], [only_local_names(address)])
-        try:
-            server = await self._listen(door, runner, host=address, port=port)
-        except OSError as error:
-            raise DynmemError(
-                f"[http] listen: {address}:{port}: {error.strerror}",
-                hint="name another address or port",
-            ) from None
-        return int(server.sockets[0].getsockname()[1])
+        return await self.listeners.tcp(address, port, [*self._reading(), *page.routes()])
 
     async def stop(self) -> None:
-        """End all answers and remove the socket."""
+        """End all answers and remove the sockets."""
         self._closing.set()
-        for server in self._servers:
-            server.close()
-        for runner in self._runners:
-            await runner.cleanup()
-        for door in self.doors:
-            await door.close()
-        self._servers.clear()
-        self._runners.clear()
-        self.doors.clear()
-        for path in self._paths:
-            path.unlink(missing_ok=True)
+        await self.listeners.close()
 
     def reload(self, by: str, detail: dict[str, object] | None = None) -> None:
         """Take over the whole new configuration, or keep the old one and remember why; `by`: who wanted it.
@@ -192,28 +156,6 @@ class Api:
     def _note_change(self, request: web.Request, what: str, vm: Vm | None = None) -> None:
         peer = peer_of(request.transport)
         self._note(f"{peer} {what}", peer.detail(), vm)
-
-    async def _serve(self, routes: list[web.RouteDef], checks: list[Any]) -> tuple[web.AppRunner, Door]:
-        middlewares = [note_answers, answer_problems(self.controller), *checks]
-        app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
-        app.add_routes(routes)
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
-        await runner.setup()
-        self._runners.append(runner)
-        door = Door()
-        self.doors.append(door)
-        return runner, door
-
-    async def _listen(self, door: Door, runner: web.AppRunner, **where: Any) -> asyncio.Server:
-        assert runner.server is not None
-        loop = asyncio.get_running_loop()
-        # For asyncio both are one figure.
-        server = await loop.create_server(door.factory(runner.server), backlog=ACCEPTED, **where)
-        for listening in server.sockets:
-            with listening.dup() as one:
-                one.listen(BACKLOG)
-        self._servers.append(server)
-        return server
 
     def _reading(self) -> list[web.RouteDef]:
         return [
@@ -487,10 +429,3 @@ class Api:
         some = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
         hint = f"managed and running: {some}" if names else "no managed VM is running; see dynmem enable"
         return Refused(404, "unknown-vm", f"no managed VM {neutral(wanted, 100)!r} is running", hint)
-
-
-def _made(make: Callable[[], T], what: str, hint: str) -> T:
-    try:
-        return make()
-    except OSError as error:
-        raise DynmemError(f"{what}: {error.strerror}", hint=hint) from None

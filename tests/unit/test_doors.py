@@ -91,7 +91,7 @@ def test_whoever_waits_with_hundreds_of_connections_keeps_nobody_out(
                 await aside(hog)
                 for _ in range(3):
                     assert await aside(asked, addresses[kind]) == 200
-                assert all(len(one) <= door.MOST_OF_ONE + 1 for one in api.doors)
+                assert all(len(one) <= door.MOST_OF_ONE + 1 for one in api.listeners.doors)
 
     run(story())
 
@@ -151,7 +151,7 @@ def test_an_answer_that_its_reader_does_not_take_ends(tmp_path: Path) -> None:
                 one.sendall(b"GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 await aside(one.recv, 100)
                 await asyncio.sleep(door.STALL_SECONDS + 3 * door.SWEEP_SECONDS)
-                assert [len(each) for each in api.doors] == [0, 0]
+                assert [len(each) for each in api.listeners.doors] == [0, 0]
 
     run(story())
 

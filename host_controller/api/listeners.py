@@ -1,0 +1,122 @@
+"""Where the API listens: sockets with their modes, and each with a door of its own."""
+
+import asyncio
+import contextlib
+import grp
+import os
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from host_controller.api.door import Door, note_answers
+from host_controller.api.http import LARGEST_BODY, only_local_names
+from host_controller.errors import DynmemError
+
+GROUP: Final = "dynmem"
+VIEW_GROUP: Final = "dynmem-view"
+SHUTDOWN_SECONDS: Final = 0.5
+ACCEPTED: Final = 32
+"""Connections that are taken in one turn of the loop at most: a tenth of a millisecond each."""
+BACKLOG: Final = 4096
+"""Connections that the kernel keeps for us; with none left a unix socket refuses at once (EAGAIN)."""
+
+
+class Listeners:
+    """The sockets of one controller. `problems`: the middleware that answers what goes wrong."""
+
+    def __init__(self, problems: Any) -> None:
+        self.doors: list[Door] = []
+        self._problems = problems
+        self._runners: list[web.AppRunner] = []
+        self._servers: list[asyncio.Server] = []
+        self._paths: list[Path] = []
+
+    async def unix(self, path: Path, group: str, routes: list[web.RouteDef], hint: str) -> None:
+        """Listen at a path, for its owner and a group.
+
+        Raises:
+            DynmemError: the socket cannot be made.
+        """
+        try:
+            listener = listen_unix(path, group)
+        except OSError as error:
+            raise DynmemError(f"{path}: {error.strerror}", hint=hint) from None
+        self._paths.append(path)
+        runner, door = await self.serve(routes)
+        await self._listen(door, runner, sock=listener)
+
+    async def tcp(self, address: str, port: int, routes: list[web.RouteDef]) -> int:
+        """Listen at an address, for whoever calls us by a name of this host; returns the port.
+
+        Raises:
+            DynmemError: the address cannot be used.
+        """
+        runner, door = await self.serve(routes, only_local_names(address))
+        try:
+            server = await self._listen(door, runner, host=address, port=port)
+        except OSError as error:
+            raise DynmemError(
+                f"[http] listen: {address}:{port}: {error.strerror}",
+                hint="name another address or port",
+            ) from None
+        return int(server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """End all answers and remove the sockets."""
+        for server in self._servers:
+            server.close()
+        for runner in self._runners:
+            await runner.cleanup()
+        for door in self.doors:
+            await door.close()
+        self._servers.clear()
+        self._runners.clear()
+        self.doors.clear()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+
+    async def serve(self, routes: list[web.RouteDef], *checks: Any) -> tuple[web.AppRunner, Door]:
+        """An application and its door, for a socket that is still to be made."""
+        middlewares = [note_answers, self._problems, *checks]
+        app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
+        app.add_routes(routes)
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
+        await runner.setup()
+        self._runners.append(runner)
+        door = Door()
+        self.doors.append(door)
+        return runner, door
+
+    async def _listen(self, door: Door, runner: web.AppRunner, **where: Any) -> asyncio.Server:
+        assert runner.server is not None
+        loop = asyncio.get_running_loop()
+        # For asyncio both are one figure.
+        server = await loop.create_server(door.factory(runner.server), backlog=ACCEPTED, **where)
+        for listening in server.sockets:
+            with listening.dup() as one:
+                one.listen(BACKLOG)
+        self._servers.append(server)
+        return server
+
+
+def listen_unix(path: Path, group: str = GROUP) -> socket.socket:
+    """The socket, with its mode from the first moment on: for its owner and a group."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o117)
+    try:
+        listener.bind(str(path))
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    # Neither the group nor the right to give things to it are there in a lab: then only we may ask.
+    with contextlib.suppress(KeyError, PermissionError):
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
