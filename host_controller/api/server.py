@@ -103,7 +103,7 @@ class Api:
         self._reading_xml = asyncio.Lock()
 
     async def start(self, path: Path) -> None:
-        """Listen for those who may look and change. A socket that is there is taken to be a dead controller's.
+        """Listen for those who may look and change. A socket that is there is a dead controller's.
 
         Raises:
             DynmemError: the socket cannot be made.
