@@ -1,8 +1,19 @@
 """Balloons that follow their target, that do not, and that somebody else moves."""
 
+from typing import Any
+
+import pytest
+
 from host_controller.core.vm.balloon import SETTLING
-from host_controller.core.vm.check_progress import NUDGE_BYTES, PATIENCE, PATIENCE_IN_NEED, check_progress
+from host_controller.core.vm.check_progress import (
+    NUDGE_BYTES,
+    PATIENCE,
+    PATIENCE_IN_NEED,
+    Stuck,
+    check_progress,
+)
 from host_controller.core.vm.lifecycle import CONTRADICTION_SECONDS
+from host_controller.core.vm.progress import REST
 from host_controller.core.vm.record import Phase
 from host_controller.units import MIB
 from tests.support import build
@@ -144,3 +155,61 @@ def test_a_guest_that_is_not_believed_is_asked_for_a_page_and_back_so_that_its_d
             vm.send_target(second, target, float(second))
             asked.add(target)
     assert asked == {300 * MIB, 300 * MIB + NUDGE_BYTES}
+
+
+@pytest.mark.parametrize(
+    ("gap_kib", "since_seconds", "needed", "found"),
+    [
+        (1024, 100.0, True, None),
+        (1025, PATIENCE_IN_NEED, True, None),
+        (1025, PATIENCE_IN_NEED + 0.1, True, Stuck),
+        (1025, PATIENCE_IN_NEED + 0.1, False, None),
+        (1025, PATIENCE, False, None),
+        (1025, PATIENCE + 0.1, False, Stuck),
+        (-1024, 100.0, True, None),
+        (-1025, PATIENCE + 0.1, False, Stuck),
+    ],
+)
+@pytest.mark.parametrize("clock", ["at", "sent_at"])
+def test_a_balloon_is_stuck_when_it_has_not_moved_for_longer_than_patience(
+    clock: str, gap_kib: int, since_seconds: float, needed: bool, found: type | None
+) -> None:
+    present = 300 * MIB
+    target = present - gap_kib * 1024
+    times = {"at": -1000.0, "sent_at": -1000.0} | {clock: 100.0 - since_seconds}
+    vm = build.vm(300, target_bytes=target, present_bytes=present, **times)
+    stuck = check_progress(vm, needed=needed, now=100.0)
+    assert (type(stuck) if stuck else None) is found
+    if isinstance(stuck, Stuck):
+        assert (stuck.present_bytes, stuck.target_bytes) == (present, target)
+        assert (vm.balloon.target_bytes, vm.balloon.resend) == (present, True)
+        assert vm.progress.stuck_until == 100.0 + REST
+
+
+@pytest.mark.parametrize(("moved_kib", "moves"), [(256, True), (255, False)])
+@pytest.mark.parametrize("inflates", [True, False])
+def test_a_balloon_that_moves_towards_its_target_by_a_step_goes_on(
+    inflates: bool, moved_kib: int, moves: bool
+) -> None:
+    way = 1 if inflates else -1
+    before = 300 * MIB + way * moved_kib * 1024
+    vm = build.vm(300, target_bytes=(300 - 50 * way) * MIB, present_bytes=before, at=95.0, stuck_until=150.0)
+    assert check_progress(vm, needed=True, now=100.0) is None
+    assert (vm.progress.at, vm.progress.stuck_until) == ((100.0, 100.0) if moves else (95.0, 150.0))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"paused": True}, {"job": "save"}, {"phase": Phase.TAKEOVER}, {"phase": Phase.STARTING, "moved": True}],
+)
+def test_whom_we_may_not_tell_where_to_go_is_not_judged(changes: dict[str, Any]) -> None:
+    vm = build.vm(300, target_bytes=200 * MIB, **changes)
+    assert check_progress(vm, needed=True, now=1000.0) is None
+    assert (vm.progress.at, vm.progress.present_bytes) == (1000.0, 300 * MIB)
+    assert not vm.balloon.resend
+
+
+def test_a_balloon_without_a_target_stands_where_it_is() -> None:
+    vm = build.vm(300, target_bytes=None)
+    assert check_progress(vm, needed=True, now=1000.0) is None
+    assert (vm.progress.at, vm.progress.present_bytes) == (1000.0, 300 * MIB)
