@@ -82,7 +82,7 @@ VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], 
         ),
         (
             "overhead_bytes",
-            "QEMU's own memory, high-water mark.",
+            "QEMU's own memory, the most of the last 10 to 20 minutes.",
             lambda c, vm, now: vm.evidence.overhead_bytes,
         ),
         ("usable_bytes", "By the guest's own count.", lambda c, vm, now: _facts(vm, "usable_bytes")),
