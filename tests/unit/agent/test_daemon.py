@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import __version__
 from agent.daemon import Daemon
 from agent.system import Log, Notifier
 from agent.uevents import Uevent, UeventSocket
@@ -70,7 +71,7 @@ def test_the_agent_says_hello_and_reports_when_the_port_opens(guest):
     hello, report = guest.host.messages[:2]
     assert hello == Hello(
         boot_id="0b1c2d3e-4f50-4162-9384-a5b6c7d8e9f0",
-        agent_version="0.1.0",
+        agent_version=__version__,
         kernel_release="6.1.0-18-cloud-amd64",
         block_bytes=BLOCK_BYTES,
         psi=True,
