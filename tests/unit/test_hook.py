@@ -153,6 +153,10 @@ def controller(path: Path, give: Callable[[socket.socket], None]) -> Iterator[No
                     try:
                         connection.recv(1 << 16)
                         give(connection)
+                        # What is unread when it is closed would take the answer with it.
+                        connection.shutdown(socket.SHUT_WR)
+                        while connection.recv(1 << 16):
+                            pass
                     except OSError:
                         pass
 
