@@ -5,6 +5,7 @@ from typing import Final
 from xml.dom.minidom import Element
 
 from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, remove, text_of
+from host_controller.domain_xml.values import size_from
 
 KEPT: Final = frozenset(
     (
@@ -119,7 +120,8 @@ def _plain_channel(channel: Element) -> None:
 def _back(path: Element, file: Path, size: Element | None) -> None:
     """A sparse file, large enough."""
     with file.open("wb") as made:
-        made.truncate(int(content(size)) << 10 if size is not None and content(size).isdigit() else 1 << 30)
+        told = 0 if size is None else size_from(content(size), size.getAttribute("unit"))
+        made.truncate(told or 1 << 30)
     file.chmod(0o666)
     for one in list(path.childNodes):
         path.removeChild(one)

@@ -9,7 +9,7 @@ import pytest
 from lab.domains.__main__ import known_machines
 from lab.domains.trial import Bench, Verdict
 from lab.lab import Lab
-from tests.support.definitions import ACCEPTED, HOTADD, REFUSED
+from tests.support.definitions import ACCEPTED, HOTADD, LIMITS, REFUSED, startable
 from tests.unit.hypervisor.domains import Q35
 
 
@@ -23,20 +23,20 @@ def bench(lab: Lab) -> Bench:
 
 
 def test_what_is_accepted_starts_grows_shrinks_and_comes_back(bench: Bench) -> None:
-    outcomes = [bench.try_domain(xml, growth) for xml, growth in ACCEPTED]
+    outcomes = [bench.try_domain(startable(xml), growth, LIMITS) for xml, growth in ACCEPTED]
     assert [one.said for one in outcomes if one.verdict not in (Verdict.RIGHT, Verdict.ON_PAPER)] == []
     print(f"\n{dict(Counter(str(one.verdict) for one in outcomes))}")
     assert sum(one.verdict is Verdict.RIGHT for one in outcomes) > len(outcomes) // 2
 
 
 def test_every_hint_is_followed_and_what_comes_of_it_starts(bench: Bench) -> None:
-    outcomes = [bench.try_domain(xml, growth) for xml, growth, _ in REFUSED]
+    outcomes = [bench.try_domain(startable(xml), growth, LIMITS) for xml, growth, _ in REFUSED]
     assert [one.said for one in outcomes if one.verdict is not Verdict.REFUSED] == []
 
 
 def test_a_domain_that_enable_spoils_is_found_out(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lab.domains.trial.refusals", lambda *_: ())
-    outcome = bench.try_domain(Q35.replace("    <acpi/>\n", ""), HOTADD)
+    outcome = bench.try_domain(startable(Q35.replace("    <acpi/>\n", "")), HOTADD)
     assert outcome.verdict is Verdict.WRONG
     assert "ACPI" in outcome.said[0]
 
