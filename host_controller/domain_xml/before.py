@@ -49,6 +49,15 @@ def controllers(domain: Element) -> list[str]:
     return [controller_name(one) for one in elements(child(domain, "devices"), "controller")]
 
 
+def multifunction(domain: Element) -> list[str]:
+    """Those controllers that say that their slot has more functions: libvirt says so when it adds one."""
+    return [
+        controller_name(one)
+        for one in elements(child(domain, "devices"), "controller")
+        if (address := child(one, "address")) is not None and address.getAttribute("multifunction") == "on"
+    ]
+
+
 def controller_name(controller: Element) -> str:
     """Type and index."""
     return f"{controller.getAttribute('type')}:{controller.getAttribute('index')}"
@@ -73,6 +82,7 @@ def _remember(domain: Element, ours: Element) -> None:
         cpu="absent" if cpu is None else "present",
         channel="absent" if find_channel(domain) is None else "present",
         controllers=" ".join(controllers(domain)),
+        multifunction=" ".join(multifunction(domain)),
         devices="absent" if devices is None else str(len(elements(devices, "memory"))),
     )
     insert(ours, before)

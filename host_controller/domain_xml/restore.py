@@ -74,6 +74,8 @@ def _restore(domain: Element, before: Element) -> Iterator[str]:
         if before.getAttribute("channel") == "absent":
             remove(pieces.find_channel(domain))
         _drop_controllers(devices, before.getAttribute("controllers").split())
+        if before.hasAttribute("multifunction"):
+            _drop_multifunction(devices, before.getAttribute("multifunction").split())
         if before.getAttribute("devices") == "absent" and not elements(devices):
             remove(devices)
 
@@ -156,6 +158,21 @@ def _drop_controllers(devices: Element, known: list[str]) -> None:
         index = one.getAttribute("index")
         if one.getAttribute("model") == "pcie-root-port" and index.isdigit() and int(index) not in buses:
             remove(one)
+
+
+def _drop_multifunction(devices: Element, known: list[str]) -> None:
+    """Libvirt marks a slot that it puts another root port into; alone again, the first needs no mark."""
+    places = [_slot(address) for address in devices.getElementsByTagName("address")]
+    for one in elements(devices, "controller"):
+        address = child(one, "address")
+        if address is None or not address.hasAttribute("multifunction") or controller_name(one) in known:
+            continue
+        if places.count(_slot(address)) == 1:
+            address.removeAttribute("multifunction")
+
+
+def _slot(address: Element) -> tuple[str, ...]:
+    return tuple(address.getAttribute(name) for name in ("type", "domain", "bus", "slot"))
 
 
 def _used_serial(devices: Element) -> set[str]:

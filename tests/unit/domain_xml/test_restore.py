@@ -158,6 +158,23 @@ def test_the_record_goes_along_when_limits_of_a_running_vm_change() -> None:
     assert disable(changed) == Q35
 
 
+def test_the_mark_that_libvirt_gives_a_slot_for_our_port_goes_with_it() -> None:
+    first = "<address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x0'/>"
+    xml = Q35.replace(
+        "    <controller type='virtio-serial'",
+        f"    <controller type='pci' index='3' model='pcie-root-port'>{first}</controller>\n"
+        "    <controller type='virtio-serial'",
+    )
+    added = (
+        "<controller type='pci' index='9' model='pcie-root-port'>"
+        "<address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x1'/></controller>"
+    )
+    defined = enable(xml, LIMITS, HOTADD).xml.replace(first, f"{first[:-2]} multifunction='on'/>{{}}", 1)
+    defined = defined.replace("/>{}</controller>", f"/></controller>{added}")
+    assert "multifunction" in defined
+    assert disable(defined) == xml
+
+
 def test_a_record_in_our_namespace_is_one_too() -> None:
     prepared = enable(Q35, LIMITS, HOTADD).xml
     head, start, rest = prepared.partition("<before")
