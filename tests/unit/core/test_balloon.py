@@ -72,6 +72,13 @@ def test_a_target_that_failed_may_have_been_carried_out_and_is_said_again_after_
     assert not one.resend
 
 
+def test_a_smaller_target_that_failed_leaves_the_larger_one_in_force() -> None:
+    one = balloon(300)
+    one.send(1, 250 * MIB, 300 * MIB, 1.0)
+    one.answered(1, "refused", 1.1)
+    assert one.ceiling_bytes == 300 * MIB
+
+
 def test_an_answer_to_a_command_that_is_no_target_changes_nothing() -> None:
     one = balloon(300, ceiling_bytes=400 * MIB)
     one.answered(99, None, 1.0)
@@ -110,9 +117,15 @@ def test_the_first_target_of_all_may_be_followed_beside_what_was_in_force_before
 def test_how_fast_it_inflates_is_learned_from_two_readings_close_to_each_other(
     seconds: float, inflated_mib: int, rate_mib: int
 ) -> None:
-    one = balloon(600, actual_at=10.0)
-    one.measure((600 - inflated_mib) * MIB, 10.0 + seconds)
+    one = balloon(600, actual_at=0.0)
+    one.measure((600 - inflated_mib) * MIB, seconds)
     assert one.inflate_rate == pytest.approx(rate_mib * MIB)
+
+
+def test_a_balloon_that_stands_says_nothing_about_its_speed() -> None:
+    one = balloon(600, inflate_rate=100.0 * MIB)
+    one.measure(600 * MIB, 1.0)
+    assert one.inflate_rate == 100 * MIB
 
 
 def test_one_byte_of_inflation_is_measured() -> None:

@@ -91,6 +91,11 @@ FULL = {"usable_mib": 512, "demand_mib": 400}
 """Its balloon is empty: more than this is a DIMM, or virtio-mem."""
 UNUSED = {"usable_mib": 400, "demand_mib": 100, "dimms_mib": (128,)}
 
+EXCHANGED = {
+    "usable_mib": 428, "actual_mib": 300, "demand_mib": 300, "config": VIRTIO,
+    "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB),
+}  # fmt: skip
+
 CASES = [
     # --- more, by the balloon ---
     Case("it gets its goal", {}, 400, 1000, ["target 400"], GROW, None, 100),
@@ -201,6 +206,9 @@ CASES = [
     Case("one without a use goes once the balloon has been raised, which is paid", UNUSED, 192, 1000,
          ["target 528"], UNPLUG, None, 128),
     Case("a raise that cannot be paid leaves the DIMM", UNUSED, 400, 127, [], HOLD),
+    Case("virtio-mem and what the balloon holds change places once that has been raised, and paid",
+         EXCHANGED, 428, 1000, ["target 428"], UNPLUG, None, 128),
+    Case("an exchange that cannot be paid is not begun", EXCHANGED, 428, 127, [], HOLD),
 ]  # fmt: skip
 
 

@@ -126,6 +126,7 @@ def test_a_dimm_that_comes_raises_claim_target_and_ram_and_starts_the_clocks() -
     assert vm.balloon.claim_bytes == (350 + 256) * MIB
     assert vm.balloon.target_bytes == vm.balloon.actual_bytes == 556 * MIB
     assert (vm.grown_at, vm.progress.at, vm.progress.present_bytes) == (20.0, 20.0, 556 * MIB)
+    assert vm.dimms.changed_at == 20.0
     assert vm.replug((dimm("a", 256),), 30.0) == (0, 0)
     assert (vm.grown_at, vm.progress.at) == (20.0, 20.0)
     assert vm.replug((), 40.0) == (0, 256 * MIB)
@@ -342,6 +343,14 @@ def test_a_size_that_failed_may_still_be_asked_for_until_it_is_asked_for_anew() 
     assert (one.unsure, one.ceiling_bytes) == (False, 128 * MIB)
     one.answered(99, "nobody asked that")
     assert not one.unsure
+
+
+def test_a_promise_is_not_released_while_it_is_being_asked_for() -> None:
+    one = device()
+    one.ask("web", 1, 512 * MIB, 1.0)
+    one.ask("web", 2, 128 * MIB, 1.1)
+    one.release()
+    assert one.ceiling_bytes == 512 * MIB
 
 
 def test_a_promise_that_is_not_kept_is_released() -> None:
