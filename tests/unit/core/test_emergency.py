@@ -21,9 +21,26 @@ def test_it_begins_below_half_of_the_reserve_and_ends_above_three_quarters() -> 
     assert emergency.cause is None
 
 
-def test_pages_that_a_vm_loses_to_swap_are_one_and_pages_that_lie_there_are_none() -> None:
+def test_pages_that_a_vm_loses_to_swap_are_one_on_a_host_that_is_low_on_memory() -> None:
     emergency = Emergency()
-    assert not emergency.observe(facts(8 * GIB, at=0.0, swap_bytes=100 * MIB), RESERVE)
-    assert emergency.observe(facts(8 * GIB, at=1.0, swap_bytes=110 * MIB), RESERVE)
-    assert not emergency.observe(facts(8 * GIB, at=30.0, swap_bytes=110 * MIB), RESERVE)
-    assert emergency.observe(facts(8 * GIB, at=1.0 + SWAP_CALM_SECONDS, swap_bytes=110 * MIB), RESERVE)
+    low = 5 * RESERVE // 8
+    assert not emergency.observe(facts(low, at=0.0, swap_bytes=100 * MIB), RESERVE)
+    assert emergency.observe(facts(low, at=1.0, swap_bytes=110 * MIB), RESERVE)
+    assert not emergency.observe(facts(low, at=30.0, swap_bytes=110 * MIB), RESERVE)
+    assert not emergency.observe(facts(low, at=1.0 + SWAP_CALM_SECONDS, swap_bytes=110 * MIB), RESERVE)
+    assert emergency.cause is not None, "it ends above three quarters of the reserve, as any other"
+    assert emergency.observe(facts(3 * GIB, at=70.0, swap_bytes=110 * MIB), RESERVE)
+
+
+def test_swap_that_leaves_the_host_memory_is_none() -> None:
+    """A large VM boots: the host swaps for a moment, and then has gigabytes free."""
+    emergency = Emergency()
+    assert not emergency.observe(facts(8 * GIB, at=0.0, swap_bytes=0), RESERVE)
+    assert not emergency.observe(facts(8 * GIB, at=1.0, swap_bytes=2 * GIB), RESERVE)
+    assert emergency.cause is None
+
+
+def test_a_host_without_a_reserve_is_low_with_a_64th_of_its_memory() -> None:
+    emergency = Emergency()
+    assert not emergency.observe(facts(GIB // 2, at=0.0, swap_bytes=0), 0)
+    assert emergency.observe(facts(GIB // 2, at=1.0, swap_bytes=2 * GIB), 0)
