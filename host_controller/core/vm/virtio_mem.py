@@ -73,7 +73,7 @@ class VirtioMem:
     def gave_back(self, size_bytes: int, now: float) -> None:
         """All that was asked for has left: the next time it may be twice as much.
 
-        QEMU tells a size once a second at most, so what leaves within a second shows no more than that it does.
+        QEMU tells a size once a second at most: how much faster than that it went nobody can tell.
         """
         seconds = max(1.0, self.moved_at - self.asked_at)
         self.shrink_rate = min(LARGEST_SHRINK_RATE, max(size_bytes * 2 / seconds, self.shrink_rate / 2))
