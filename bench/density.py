@@ -242,7 +242,9 @@ def _save(path: Path, trace: Trace, kept: Kept) -> None:
 
 def densities(kept: Kept, count: str, host: int) -> dict[str, float]:
     """Mean over the orders, by law. Where touching makes no difference, it is as for slots."""
-    by_law = kept.get("slots", {}) | kept[count] if count == "touched" else kept[count]
+    by_law = kept[count]
+    if count == "touched":
+        by_law = by_law | {name: one for name, one in kept.get("slots", {}).items() if name not in BY_TOUCH}
     return {name: float(np.mean(found[str(host)])) for name, found in by_law.items()}
 
 

@@ -1,0 +1,71 @@
+"""What BENCHMARKS.md says was measured is what was measured."""
+
+from pathlib import Path
+
+from bench import tables
+from bench.cells import Cell, mean_need, quick_grid, whole_grid
+from bench.grid_report import behind, best_peer, missing, unfair
+from host_controller.units import MIB
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    text = tables.DOCUMENT.read_text()
+    assert set(tables.TABLES) == {found[2] for found in tables.MARK.finditer(text)}
+    assert tables.written(text) == text, "python -m bench.tables"
+
+
+def test_every_picture_is_there() -> None:
+    folder = tables.DOCUMENT.parent
+    named = [
+        line.split("](")[1].rstrip(")")
+        for line in tables.DOCUMENT.read_text().splitlines()
+        if line[:2] == "!["
+    ]
+    assert [name for name in named if not (folder / name).exists()] == []
+
+
+def test_the_quick_grid_is_a_part_of_the_whole_one() -> None:
+    whole = {cell.key for cell in whole_grid()}
+    assert len(whole) == 4 * 3 * 14 * 2 * 3
+    assert {cell.key for cell in quick_grid()} <= whole
+
+
+def test_a_cell_has_the_share_of_memory_that_it_says() -> None:
+    cell = Cell(0.9, 4, "saw 60 s ± 30 %", "1:10:100", "hotadd")
+    trial = cell.trial()
+    assert abs(trial.capacity_bytes / mean_need(trial) - 0.9) < 0.001
+    assert [vm.spec.limits.weight for vm in trial.vms] == [1, 10, 100, 1]
+    programs = [vm.spec.workload.anonymous.at(100.0) / MIB for vm in trial.vms]
+    assert len(set(programs)) == 4, "out of phase"
+
+
+def figures(unmet: float, overcommitted: float = 0.0, promised: float = 0.0) -> dict[str, float]:
+    return {"unmet": unmet, "overcommitted": overcommitted, "promised": promised}
+
+
+def test_the_best_peer_shares_its_host_and_does_not_know_the_future() -> None:
+    laws = {
+        "dynmem": figures(1000),
+        "static": figures(0),
+        "clairvoyant": figures(0),
+        "ghaf": figures(0, 900, 5000),
+        "hyperv": figures(950),
+    }
+    assert best_peer(laws) == ("ghaf", 900)
+    assert best_peer(laws, "promised") == ("hyperv", 950)
+    assert missing(laws["ghaf"], "promised") == 5000
+
+
+def test_a_tenth_or_100_mib_seconds_are_not_behind() -> None:
+    assert not behind(1090, 1000)
+    assert not behind(99, 0)
+    assert behind(1101, 990)
+
+
+def test_a_heavier_vm_that_lacks_more_for_its_weight_is_unfair() -> None:
+    assert not unfair({"unmet_by_weight": {"1": 500.0, "10": 600.0, "100": 0.0}})
+    assert unfair({"unmet_by_weight": {"1": 0.0, "10": 600.0, "100": 0.0}})
+
+
+def test_results_stand_in_the_repository() -> None:
+    assert Path(tables.RESULTS, "fast.json").exists()
