@@ -400,6 +400,7 @@ def test_dimms_that_somebody_else_changes_are_told_and_one_that_came_is_a_cause(
     dimm = Dimm("dimm0", 256 * MIB, None)
     state = after(web, hv.DimmsChanged(UUID, (dimm,)))
     assert state.last_cause == "web got a DIMM from somebody else"
+    assert web.dimms.changed_at == web.grown_at == 100.0
     state.last_cause = "start"
     apply(state, hv.DimmsChanged(UUID, (dimm,)), 101.0)
     apply(state, hv.DimmsChanged(UUID, ()), 102.0)
@@ -431,6 +432,7 @@ def test_a_size_of_virtio_mem_that_somebody_else_asked_for_is_told_and_is_a_caus
     state = after(web, hv.VirtioMemChanged(UUID, 64 * MIB, 256 * MIB))
     text = "somebody else asked the virtio-mem device of web for 256 MiB"
     assert (state.last_cause, told(state)) == (text, [("foreign", UUID, text)])
+    assert state.notices[0].at == 100.0
     assert web.virtio_mem.may_hold_bytes == 256 * MIB, "what we had promised is not to come any more"
     apply(state, hv.VirtioMemChanged(UUID, 128 * MIB), 101.0)
     assert (web.virtio_mem.current_bytes, web.virtio_mem.moved_at) == (128 * MIB, 101.0)
@@ -484,6 +486,8 @@ def test_a_command_that_failed_is_tried_again_later_and_told_once_for_all_its_fi
     assert web.balloon.retry_at > 100.0
     apply(state, hv.CommandDone(UUID, 2, "target 401 refused"), 101.0)
     apply(state, hv.CommandDone(UUID, 3, None), 102.0)
+    assert len(state.notices) == 1
+    assert web.last_error == ("target N refused", 100.0)
     apply(state, hv.CommandDone(UUID, 4, "target 500 refused"), 100.0 + TELL_AGAIN_SECONDS)
     assert told(state) == [
         ("command", UUID, "a command to web failed: target 400 refused"),
@@ -543,6 +547,25 @@ def test_a_kernel_never_keeps_less_than_nothing() -> None:
     web = build.vm(300, stats=stats(350, updated=1))
     after(web, sampled(stats(350, updated=2)))
     assert web.guest.kernel_bytes == 0
+
+
+def test_a_size_of_virtio_mem_that_was_refused_is_in_doubt_and_a_refused_dimm_costs_nothing() -> None:
+    web = build.vm(300, virtio_mem=VirtioMem(0, 0), pending_bytes=128 * MIB)
+    state = state_of(web)
+    web.virtio_mem.ask(UUID, 1, 64 * MIB, 99.0)
+    state.operations[UUID] = plug = Plug(state.ticket, size_bytes=128 * MIB)
+    plug.stage, plug.ticket = Stage.ATTACHING, 2
+    apply(state, hv.CommandDone(UUID, 1, "refused"), 100.0)
+    apply(state, hv.CommandDone(UUID, 2, "no slot"), 100.0)
+    assert web.virtio_mem.unsure
+    assert (plug.outcome, web.plug.pending_bytes) == (Outcome.FAILED, 0)
+
+
+def test_what_the_kernel_is_known_to_keep_is_not_taken_for_offline() -> None:
+    web = build.vm(768, dimms_mib=(256,), kernel_bytes=300 * MIB, stats=stats(468, updated=1))
+    after(web, sampled(stats(468, updated=2), 768))
+    assert web.guest.facts is not None
+    assert web.guest.facts.offline_bytes == 0
 
 
 def test_while_it_boots_a_stale_balloon_says_nothing_about_its_statistics() -> None:

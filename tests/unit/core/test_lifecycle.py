@@ -37,6 +37,7 @@ def test_a_stale_actual_is_not_believed_after_a_reset_though_the_driver_answers(
     assert advance(vm, 20.0) is Phase.STARTING
     lifecycle.balloon_moved(vm, 300 * MIB, 21.0)
     assert advance(vm, 21.0) is Phase.LIVE
+    assert vm.since == 21.0
 
 
 def test_a_balloon_event_of_before_the_reset_is_not_taken_for_a_new_driver() -> None:
@@ -73,6 +74,7 @@ def test_a_guest_taken_over_is_live_only_when_driver_target_and_host_agree() -> 
     assert advance(vm, 11.2) is Phase.TAKEOVER  # nor seen by the host
     lifecycle.confirm(vm, 250 * MIB, 0, 11.3)
     assert advance(vm, 11.3) is Phase.LIVE
+    assert vm.since == 11.3
 
 
 def test_a_guest_that_says_nothing_for_long_is_hung_and_is_taken_over_when_it_speaks() -> None:
@@ -286,6 +288,7 @@ def test_a_guest_that_agrees_again_is_believed_only_after_it_has_agreed_for_a_wh
     vm = build.vm(300, phase=Phase.CONTRADICTED, agreed_at=20.0, since=15.0)
     assert advance(vm, 19.9 + lifecycle.RECONCILED_SECONDS) is Phase.CONTRADICTED
     assert advance(vm, 20.0 + lifecycle.RECONCILED_SECONDS) is Phase.TAKEOVER
+    assert vm.since == 20.0 + lifecycle.RECONCILED_SECONDS
     late = build.vm(300, phase=Phase.CONTRADICTED, since=25.0)
     assert advance(late, 24.9 + lifecycle.RECONCILED_SECONDS) is Phase.CONTRADICTED
 
@@ -337,7 +340,8 @@ def test_offline_memory_is_the_guests_too_when_its_kernel_and_its_balloon_are_co
     said = build.facts(300, at=10.0, offline_bytes=65 * MIB)
     vm = build.vm(300, stats_at=10.0, dimms_mib=(128,), facts=said)
     advance(vm, 10.0)
-    assert vm.evidence.contradiction is not None
+    told = "the guest's kernel has more memory than its balloon claims to leave"
+    assert vm.evidence.contradiction == told
 
 
 def test_resident_memory_that_agrees_is_remembered_as_agreeing() -> None:

@@ -503,6 +503,7 @@ def test_nothing_is_estimated_before_the_first_word() -> None:
     guest.heard(build.facts(at=2.0), 300 * MIB)
     guest.work_out(build.LIMITS, 2.0)
     assert guest.estimate is not None
+    assert guest.estimate.at == 2.0
 
 
 # --- what follows ---
