@@ -44,6 +44,7 @@ def after(vm: Vm, *events: Any, now: float = 100.0) -> State:
 
 
 def told(state: State) -> list[tuple[str, str | None, str]]:
+    assert None not in {one.at for one in state.notices}
     return [(one.kind, one.vm, one.text) for one in state.notices]
 
 
@@ -274,6 +275,22 @@ def test_a_vm_that_is_gone_takes_all_that_was_under_way_with_it() -> None:
     assert (state.vms, state.operations, state.standstills) == ({}, {}, {})
     assert told(state) == [("gone", UUID, "web is gone: shut down")]
     assert state.dirty == {UUID}
+
+
+def test_a_vm_with_nothing_under_way_is_gone_without_an_error_of_ours() -> None:
+    state = after(build.vm(), hv.VmGone(UUID, "migrated"))
+    assert told(state) == [("gone", UUID, "web is gone: migrated")]
+
+
+def test_what_cannot_be_read_and_what_gives_nothing_back_is_told_of_its_vm() -> None:
+    web = build.vm()
+    state = after(web, hv.HostSampled(HostFacts(1.0, GIB, GIB, unread=((UUID, "EPERM"),))))
+    apply(state, hv.VmConfigChanged(UUID, replace(web.config, pinned="VFIO")), 101.0)
+    assert [(kind, vm) for kind, vm, _ in told(state)] == [
+        ("unread", UUID),
+        ("config", UUID),
+        ("pinned", UUID),
+    ]
 
 
 def test_a_definition_that_is_as_it_was_is_no_news() -> None:
@@ -568,6 +585,22 @@ def test_what_the_kernel_is_known_to_keep_is_not_taken_for_offline() -> None:
     assert web.guest.facts.offline_bytes == 0
 
 
+def test_what_is_offline_is_guessed_in_the_blocks_that_the_guest_has() -> None:
+    web = build.vm(768, dimms_mib=(256,), kernel_bytes=100 * MIB, block_bytes=256 * MIB)
+    web.guest.keep_stats(stats(500, updated=1))
+    after(web, sampled(stats(500, updated=2), 768))
+    assert web.guest.facts is not None
+    assert web.guest.facts.offline_bytes == 0, "168 MiB are less than a block"
+
+
+def test_an_agent_that_says_the_same_number_again_has_started_anew() -> None:
+    web = build.vm(512, zone="movable")
+    state = after(web, says(sequence=7))
+    assert web.guest.zone == "movable"
+    apply(state, says(sequence=7), 101.0)
+    assert web.guest.zone is None
+
+
 def test_while_it_boots_a_stale_balloon_says_nothing_about_its_statistics() -> None:
     web = build.vm(176, phase=Phase.STARTING, moved=False, stats=stats(404, updated=1))
     after(web, sampled(stats(404, updated=2), 176))
@@ -585,6 +618,8 @@ def test_virtio_mem_comes_on_top_of_the_balloon_also_what_was_not_told_yet() -> 
     after(web, sampled(stats(600, updated=2), 512))
     assert web.guest.facts is not None
     assert web.guest.facts.usable_bytes == 600 * MIB
+    after(web, sampled(stats(468, updated=5), 512), now=100.5)
+    assert web.guest.facts.usable_bytes == 576 * MIB
     after(web, sampled(stats(641, updated=3), 512), now=101.0)
     assert web.guest.noise == {"total-above-ram": 1}
 
