@@ -174,6 +174,8 @@ def test_a_vm_that_was_found_running_is_taken_over_and_its_definition_is_no_word
     device = web.virtio_mem
     assert (device.current_bytes, device.requested_bytes) == (64 * MIB, 96 * MIB)
     assert (device.may_hold_bytes, device.confirmed_bytes, device.moved_at) == (96 * MIB, 96 * MIB, 10.0)
+    assert device.ceiling_bytes == 96 * MIB
+    assert web.since == 10.0
     assert web.pauses.state is RunState.PAUSED
     assert state.last_cause == "web was found running"
 
@@ -591,6 +593,22 @@ def test_what_is_offline_is_guessed_in_the_blocks_that_the_guest_has() -> None:
     after(web, sampled(stats(500, updated=2), 768))
     assert web.guest.facts is not None
     assert web.guest.facts.offline_bytes == 0, "168 MiB are less than a block"
+
+
+def test_a_vm_that_gives_nothing_back_is_told_of_when_it_appears() -> None:
+    state = state_of()
+    apply(state, appears(config=replace(build.config(), pinned="VFIO")), 10.0)
+    assert [kind for kind, _, _ in told(state)] == ["appeared", "pinned"]
+    assert {one.at for one in state.notices} == {10.0}
+
+
+def test_a_report_that_is_late_is_counted_and_changes_nothing() -> None:
+    web = build.vm(512)
+    after(web, says(sequence=9))
+    after(web, says(sequence=8, available_bytes=MIB), now=101.0)
+    assert web.guest.noise == {"sequence-back": 1}
+    assert web.guest.facts is not None
+    assert web.guest.facts.sequence == 9
 
 
 def test_an_agent_that_says_the_same_number_again_has_started_anew() -> None:
