@@ -118,36 +118,18 @@ class Reporter:
         sequence = self._sequence
         self._sequence += 1
         psi = facts.psi
+        said = facts._asdict()
+        del said["psi"]
+        if psi is not None:
+            said |= {f"psi_{name}": value for name, value in psi._asdict().items()}
         return Report(
             boot_id_prefix=self._boot_id_prefix,
             sequence=sequence,
-            uptime_seconds=facts.uptime_seconds,
-            total_bytes=facts.total_bytes,
-            available_bytes=facts.available_bytes,
-            free_bytes=facts.free_bytes,
-            reclaimable_bytes=facts.reclaimable_bytes,
-            swap_total_bytes=facts.swap_total_bytes,
-            swap_used_bytes=facts.swap_used_bytes,
-            swap_cached_bytes=facts.swap_cached_bytes,
-            swap_disk_used_bytes=facts.swap_disk_used_bytes,
-            swap_disk_free_bytes=facts.swap_disk_free_bytes,
-            swap_in_pages=facts.swap_in_pages,
-            committed_bytes=facts.committed_bytes,
-            psi_some_avg10=psi.some_avg10 if psi else None,
-            psi_full_avg10=psi.full_avg10 if psi else None,
-            psi_some_total_us=psi.some_total_us if psi else None,
-            psi_full_total_us=psi.full_total_us if psi else None,
-            refault_pages=facts.refault_pages,
-            major_faults=facts.major_faults,
-            online_bytes=blocks.online_bytes,
-            offline_bytes=blocks.offline_bytes,
-            movable_bytes=blocks.movable_bytes,
-            ballooned_bytes=facts.ballooned_bytes,
-            floor_bytes=facts.floor_bytes,
-            commit_limit_bytes=facts.commit_limit_bytes,
             kill_percent=self.kill_percent,
             page_bytes=PAGE_BYTES,
             reason=reason,
+            **said,
+            **blocks._asdict(),
         )
 
     def _reason(self, facts: Facts, blocks: Blocks, now: float) -> Reason | None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from host_controller.api.schema import EntryView, HistoryView, SampleView
+from host_controller.api.schema import EntryView, HistoryView
+from host_controller.api.views import sample_view
 from host_controller.records.history_file import Reading, StoredEntry
 
 
@@ -24,9 +25,7 @@ def read_stored(path: Path, wanted: str, since: float) -> bytes | None:
         if found is None:
             return None
         uuid, name = found
-        samples = [
-            SampleView(**one._asdict(), report_age_seconds=None) for one in reading.samples(uuid, since)
-        ]
+        samples = [sample_view(sample, sample.at) for sample in reading.samples(uuid, since)]
         entries = [_entry(one, reading) for one in reading.entries(uuid, since)]
         view = HistoryView(uuid=uuid, name=name, samples=samples, entries=entries, damaged=reading.damaged)
     except sqlite3.Error:

@@ -83,7 +83,7 @@ class State:
         step: Callable[[Vm, *Arguments], T],
         *arguments: *Arguments,
     ) -> Iterator[tuple[Vm, T | None]]:
-        """`apart` for many; a call less for each, which is 2 % of an engine's step at 1,000 VMs."""
+        """`apart` for many; a call less for each is 3 % of a step (median of 100 pairs, 300 VMs)."""
         for vm in vms:
             try:
                 result = step(vm, *arguments)

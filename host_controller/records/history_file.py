@@ -5,6 +5,7 @@ and a new one is begun. One that a newer dynmem wrote, or somebody else, is neve
 What is damaged in a file is left out, and counted.
 """
 
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from typing import Any, Final, NamedTuple, get_args
 from host_controller.core.vm.record import Phase
 from host_controller.private import open_private, private_directory
 from host_controller.records.entries import Kind
-from host_controller.records.samples import Sample
+from host_controller.records.samples import STORED, Sample
 
 VERSION: Final = 1
 WAIT_SECONDS: Final = 5.0
@@ -25,12 +26,12 @@ LARGEST_KIB: Final = 1 << 40
 _PHASES: Final = tuple(Phase)
 _NUMBERS: Final = range(len(_PHASES))
 
-_SCHEMA: Final = """
+_COLUMNS: Final = [name.removesuffix("_bytes") for name in STORED]
+_SCHEMA: Final = f"""
 CREATE TABLE vms (id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, name TEXT NOT NULL);
 CREATE TABLE samples (
     vm INTEGER NOT NULL, at INTEGER NOT NULL,
-    assigned INTEGER, demand INTEGER, need INTEGER, desired INTEGER, goal INTEGER, target INTEGER,
-    actual INTEGER, charge INTEGER, pressure INTEGER NOT NULL, phase INTEGER NOT NULL,
+    {" INTEGER, ".join(_COLUMNS)} INTEGER, pressure INTEGER NOT NULL, phase INTEGER NOT NULL,
     PRIMARY KEY (vm, at)
 ) WITHOUT ROWID;
 CREATE TABLE entries (
@@ -39,22 +40,6 @@ CREATE TABLE entries (
 );
 CREATE INDEX entries_by_vm ON entries (vm, at);
 """
-
-
-class StoredSample(NamedTuple):
-    """A sample as it was written; sizes are bytes again, `at` is seconds since 1970."""
-
-    at: float
-    assigned_bytes: int | None
-    demand_bytes: int | None
-    need_bytes: int | None
-    desired_bytes: int | None
-    goal_bytes: int | None
-    target_bytes: int | None
-    actual_bytes: int | None
-    charge_bytes: int | None
-    pressure_percent: float
-    phase: str
 
 
 class StoredEntry(NamedTuple):
@@ -143,7 +128,7 @@ class HistoryFile:
         self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _sample(self, at: float, uuid: str, name: str, sample: Sample) -> tuple[Any, ...]:
-        sizes = (None if one is None else one // KIB for one in sample[1:9])
+        sizes = (None if one is None else one // KIB for one in sample[1:9])  # STORED
         percent = min(100_000, round(sample.pressure_percent))
         return self._id(uuid, name), round(at * 1000), *sizes, percent, _PHASES.index(sample.phase)
 
@@ -189,10 +174,12 @@ class Reading:
         )
         return next((row for row in self._sound(found) if all(isinstance(one, str) for one in row)), None)
 
-    def samples(self, uuid: str, since: float) -> list[StoredSample]:
-        """A VM's samples from `since` (seconds since 1970) on, oldest first."""
+    def samples(self, uuid: str, since: float) -> list[Sample]:
+        """A VM's samples from `since` on, oldest first; times are seconds since 1970. Of what is not stored
+        nothing is known.
+        """
         rows = self._db.execute(
-            "SELECT at, assigned, demand, need, desired, goal, target, actual, charge, pressure, phase"
+            f"SELECT at, {', '.join(_COLUMNS)}, pressure, phase"  # noqa: S608 # our own names
             " FROM samples WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND at >= ? ORDER BY at",
             (uuid, since * 1000),
         )
@@ -203,8 +190,8 @@ class Reading:
             ):
                 self.damaged += 1
                 continue
-            known = (None if one is None else one * KIB for one in sizes)
-            found.append(StoredSample._make((at / 1000, *known, pressure, _PHASES[phase])))
+            known = (None if size is None else size * KIB for size in sizes)
+            found.append(Sample._make((at / 1000, *known, None, pressure, _PHASES[phase], math.inf)))
         return found
 
     def entries(self, uuid: str | None, since: float) -> list[StoredEntry]:

@@ -39,6 +39,10 @@ class Sample(NamedTuple):
     """Since the guest was last heard; infinite before the first time."""
 
 
+STORED: Final = Sample._fields[1:9]
+"""The sizes that history keeps, too. Its columns and the API's figures are called like these."""
+
+
 def sample_of(vm: Vm, goal_bytes: int | None, charge_bytes: int, now: float) -> Sample:
     """The VM as it is now."""
     estimate = vm.guest.estimate
