@@ -76,7 +76,7 @@ def why_smaller(before: HostFacts | None, after: HostFacts) -> str:
     """Why the capacity fell between two readings: the largest change for the worse, as a sentence."""
     if before is None:
         return "the host's memory was looked at for the first time"
-    huge = sum(one.total_bytes for one in after.pools) - sum(one.total_bytes for one in before.pools)
+    huge = sum(pool.total_bytes for pool in after.pools) - sum(pool.total_bytes for pool in before.pools)
     limited = 0
     if after.limit_bytes is not None:
         limited = (

@@ -47,19 +47,19 @@ def pools(
 ) -> list[PoolUse]:
     """Every pool of the host that has pages, may grow some, or is asked for."""
     known = {} if facts is None else {pool.page_bytes: pool for pool in facts.pools}
-    held: dict[int, int] = {}
+    in_use: dict[int, int] = {}
     for vm in vms:
         size = page_size(vm.config.huge_page_bytes, facts)
         if size is not None:
-            held[size] = held.get(size, 0) + ram_in_pool(vm)
+            in_use[size] = in_use.get(size, 0) + ram_in_pool(vm)
     promised: dict[int, int] = {}
-    for one in reservations.values():
-        size = page_size(one.huge_page_bytes, facts)
+    for reservation in reservations.values():
+        size = page_size(reservation.huge_page_bytes, facts)
         if size is not None:
-            promised[size] = promised.get(size, 0) + one.huge_bytes
+            promised[size] = promised.get(size, 0) + reservation.huge_bytes
     return [
-        _use(known.get(size, HugePool(size, 0, 0)), held.get(size, 0), promised.get(size, 0))
-        for size in sorted({*known, *held, *promised})
+        _use(known.get(size, HugePool(size, 0, 0)), in_use.get(size, 0), promised.get(size, 0))
+        for size in sorted({*known, *in_use, *promised})
     ]
 
 
@@ -68,7 +68,7 @@ def room_bytes(
 ) -> int:
     """What a VM with such huge pages can have now; 0 where the host has no such pool."""
     size = page_size(config_bytes, facts)
-    found = [one.room_bytes for one in pools(facts, (), reservations) if one.page_bytes == size]
+    found = [pool.room_bytes for pool in pools(facts, (), reservations) if pool.page_bytes == size]
     return found[0] if found else 0
 
 

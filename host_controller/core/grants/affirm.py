@@ -18,10 +18,10 @@ def must_be_affirmed(vm: Vm, now: float) -> bool:
 
 def affirm(vm: Vm, purse: Purse, goal: int | None) -> None:
     """Say its target again, or for the first time where it is."""
-    told = vm.balloon.target_bytes
-    target = _still_right(vm, purse, vm.balloon.actual_bytes if told is None else told)
+    last = vm.balloon.target_bytes
+    target = _still_right(vm, purse, vm.balloon.actual_bytes if last is None else last)
     purse.pay(vm, purse.cost(vm, target))
-    reason = "its size is confirmed before anything else" if told is None else "its target is sent again"
+    reason = "its size is confirmed before anything else" if last is None else "its target is sent again"
     purse.send(vm, target)
     purse.say(vm, CORRECT, goal, reason, target_bytes=target)
 

@@ -169,7 +169,7 @@ class Standstill:
 def left_behind(standstills: Mapping[str, Standstill]) -> dict[str, Standstill]:
     """What the next controller must know of, by UUID."""
     return {
-        uuid: replace(one, stage=Stage.STANDING, notices=[])
-        for uuid, one in standstills.items()
-        if one.stage not in (Stage.DUE, Stage.OVER)
+        uuid: replace(standstill, stage=Stage.STANDING, notices=[])
+        for uuid, standstill in standstills.items()
+        if standstill.stage not in (Stage.DUE, Stage.OVER)
     }

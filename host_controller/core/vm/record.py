@@ -140,8 +140,8 @@ class Vm:
 
     def is_news(self, kind_of_error: str, again_seconds: float, now: float) -> bool:
         """Whether people are to be told of a failed command: once in a while and kind."""
-        told, at = self.last_error
-        if kind_of_error == told and now - at < again_seconds:
+        last, at = self.last_error
+        if kind_of_error == last and now - at < again_seconds:
             return False
         self.last_error = (kind_of_error, now)
         return True
