@@ -44,3 +44,24 @@ def test_a_host_without_a_reserve_is_low_with_a_64th_of_its_memory() -> None:
     emergency = Emergency()
     assert not emergency.observe(facts(GIB // 2, at=0.0, swap_bytes=0), 0)
     assert emergency.observe(facts(GIB // 2, at=1.0, swap_bytes=2 * GIB), 0)
+
+
+def test_it_says_why_and_since_when_and_keeps_to_its_first_reason() -> None:
+    emergency = Emergency()
+    emergency.observe(facts(GIB, at=5.0), RESERVE)
+    why = "only 1 GiB are available on the host, less than 50% of its reserve of 4 GiB"
+    assert (emergency.cause, emergency.since) == (why, 5.0)
+    emergency.observe(facts(GIB, at=6.0, swap_bytes=100 * MIB), RESERVE)
+    assert (emergency.cause, emergency.since) == (why, 5.0)
+    emergency.observe(facts(8 * GIB, at=100.0), RESERVE)
+    assert (emergency.cause, emergency.since) == (None, 100.0)
+
+
+def test_the_first_reading_and_a_little_noise_are_no_swap_that_grows() -> None:
+    emergency, low = Emergency(), 5 * GIB // 2  # of a reserve of 4 GiB
+    emergency.observe(facts(low, at=1.0, swap_bytes=500 * MIB), RESERVE)
+    assert not emergency.observe(facts(low, at=2.0, swap_bytes=501 * MIB), RESERVE)
+    assert emergency.observe(facts(low, at=3.0, swap_bytes=502 * MIB + 1), RESERVE)
+    assert emergency.cause == "the host is low on memory, and 502 MiB of VMs are in its swap"
+    assert not emergency.observe(facts(low, at=3.0 + SWAP_CALM_SECONDS), RESERVE), "it is low still"
+    assert emergency.observe(facts(3 * GIB, at=4.0 + SWAP_CALM_SECONDS), RESERVE)
