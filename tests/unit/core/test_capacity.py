@@ -1,15 +1,18 @@
 """Capacity follows the host: its ordinary memory, what others use, what is configured, what limits it."""
 
+from typing import Any
+
 import pytest
 
 from host_controller.core.books.capacity import capacity_of, default_spare_bytes, why_smaller
-from host_controller.core.books.ledger import Reservation
+from host_controller.core.books.ledger import Ledger, Reservation
 from host_controller.core.books.pools import pools, room_bytes
 from host_controller.core.engine import Engine
 from host_controller.core.interface import HostSampled, Tick
 from host_controller.core.model import HostFacts, HugePool, Settings
 from host_controller.core.operator_events import Reserve, SettingsChanged
 from host_controller.units import GIB, MIB
+from tests.support import build
 
 FOLLOWS = Settings(capacity_bytes=0, capacity_follows=True, reserve_follows=True)
 SPARE = default_spare_bytes(64 * GIB)
@@ -159,3 +162,44 @@ def test_a_pool_has_room_for_what_is_free_less_what_was_promised() -> None:
         (2 * MIB, 4 * GIB),
         (GIB, 0),
     ]
+
+
+def reading(**changes: Any) -> HostFacts:
+    facts: dict[str, Any] = {
+        "foreign_bytes": 8 * GIB,
+        "unmanaged_bytes": 8 * GIB,
+        "others_bytes": 8 * GIB,
+        "pools": (HugePool(2 * MIB, 8 * GIB, 0),),
+        "limit_bytes": 20 * GIB,
+        "limited_by": "machine.slice",
+    }
+    return HostFacts(1.0, 64 * GIB, 32 * GIB, **facts | changes)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (None, {}, "the host's memory was looked at for the first time"),
+        ({}, {}, "the host has less memory for VMs"),
+        ({}, {"foreign_bytes": 9 * GIB}, "QEMUs that are not this libvirt's hold 1 GiB more"),
+        ({}, {"unmanaged_bytes": 9 * GIB}, "unmanaged VMs hold 1 GiB more"),
+        ({}, {"others_bytes": 9 * GIB}, "the host's own processes use 1 GiB more"),
+        ({}, {"pools": (HugePool(2 * MIB, 9 * GIB, 0),)}, "1 GiB more were reserved as huge pages"),
+        ({}, {"limit_bytes": 19 * GIB}, "machine.slice leaves 1 GiB less"),
+        ({"limit_bytes": None}, {"limit_bytes": 63 * GIB}, "machine.slice leaves 1 GiB less"),
+        ({}, {"limit_bytes": None, "foreign_bytes": 9 * GIB},
+         "QEMUs that are not this libvirt's hold 1 GiB more"),
+        ({}, {"limited_by": "", "limit_bytes": 19 * GIB}, "a limit above the VMs leaves 1 GiB less"),
+        ({}, {"foreign_bytes": 9 * GIB, "others_bytes": 10 * GIB}, "the host's own processes use 2 GiB more"),
+    ],
+)  # fmt: skip
+def test_of_all_that_others_hold_what_grew_most_is_the_cause(
+    before: dict[str, Any] | None, after: dict[str, Any], why: str
+) -> None:
+    assert why_smaller(None if before is None else reading(**before), reading(**after)) == why
+
+
+def test_the_ledger_goes_by_the_newest_settings() -> None:
+    ledger, newest = Ledger(build.settings(4096)), build.settings(2048)
+    assert ledger.measure(newest, None) == 2048 * MIB
+    assert ledger.settings is newest
