@@ -230,12 +230,15 @@ def refreshed(vm: Vm, operation: Operation | None = None, now: float = 101.0) ->
 
 def test_a_phase_is_told_with_its_reason_and_only_when_it_changes() -> None:
     vm = calm()
-    assert not refreshed(vm)[0].notices
+    state, commands = refreshed(vm)
+    assert (list(state.notices), commands) == ([], [])
+    assert vm.guest.estimate is not None
+    assert vm.guest.estimate.at == 101.0
     vm.evidence.count(500 * MIB, 0, 0, 101.0)
     refreshed(vm, now=101.0)
     state, _ = refreshed(vm, now=104.0)
     [told] = state.notices
-    assert (told.kind, told.vm) == ("phase", vm.config.uuid)
+    assert (told.kind, told.vm, told.at) == ("phase", vm.config.uuid, 104.0)
     assert told.text == "web is contradicted: resident memory is above what the balloon claims to leave"
     assert state.last_cause == "web is contradicted", "it raises the charge"
     hung = build.vm(300)
@@ -299,7 +302,15 @@ def test_while_an_operation_moves_memory_nobody_judges_the_balloon() -> None:
     state, _ = refreshed(calm(**changes), now=115.0)
     told = [one for one in state.notices if one.kind == "balloon"]
     assert [one.vm for one in told] == [vm.config.uuid]
-    assert "did not follow" in told[0].text
+    assert told[0].text.startswith("web did not follow its balloon target of 200 MiB")
+    assert told[0].at == 115.0
+
+
+@pytest.mark.parametrize(("scarce", "stuck"), [(True, True), (False, False)])
+def test_patience_with_a_balloon_is_short_while_memory_is_scarce(scarce: bool, stuck: bool) -> None:
+    vm = calm(target_bytes=200 * MIB, present_bytes=300 * MIB, at=95.0)
+    refresh(vm, state_of(vm), Accounts(), scarce, 101.0)
+    assert (vm.progress.stuck_until > 0) is stuck
 
 
 def test_what_qemu_has_surely_told_of_virtio_mem_is_taken_off_the_charge() -> None:
