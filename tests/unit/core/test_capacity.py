@@ -203,3 +203,44 @@ def test_the_ledger_goes_by_the_newest_settings() -> None:
     ledger, newest = Ledger(build.settings(4096)), build.settings(2048)
     assert ledger.measure(newest, None) == 2048 * MIB
     assert ledger.settings is newest
+
+
+BOTH_FOLLOW = {"capacity_follows": True, "reserve_follows": True}
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "expected"),
+    [
+        ({}, None, (4096, 100, 100, "the settings", False)),
+        ({}, {}, (4096, 100, 100, "the settings", False)),
+        (BOTH_FOLLOW, {"ordinary_bytes": 6400 * MIB, "others_bytes": 300 * MIB, "foreign_bytes": 50 * MIB},
+         (5338, 1012, 712, "the host's memory less the reserve", False)),
+        ({"capacity_follows": True}, {"ordinary_bytes": 6400 * MIB, "others_bytes": 30 * MIB},
+         (6300, 100, 100, "the host's memory less the configured reserve", False)),
+        ({"capacity_follows": True}, {"ordinary_bytes": 6400 * MIB, "others_bytes": 90 * MIB},
+         (6300, 100, 100, "the host's memory less the configured reserve", False)),
+        ({"capacity_follows": True, "reserve_bytes": 0}, {"ordinary_bytes": 6400 * MIB},
+         (6400, 0, 25, "the host's memory less the configured reserve", False)),
+        ({}, {"ordinary_bytes": 6400 * MIB}, (4096, 100, 100, "the configured capacity", False)),
+        ({}, {"ordinary_bytes": 4096 * MIB}, (4096, 0, 16, "the configured capacity", False)),
+        ({}, {"ordinary_bytes": 4150 * MIB}, (4096, 54, 54, "the configured capacity", False)),
+        ({"reserve_bytes": 900 * MIB}, {"ordinary_bytes": 6400 * MIB, "others_bytes": 100 * MIB},
+         (4096, 900, 800, "the configured capacity", False)),
+        ({}, {"ordinary_bytes": 3200 * MIB},
+         (3200, 100, 100, "the host's memory, which is less than the configured capacity", True)),
+        ({}, {"ordinary_bytes": 6400 * MIB, "limit_bytes": 4095 * MIB, "limited_by": "machine.slice"},
+         (4095, 100, 100, "machine.slice", True)),
+        ({}, {"ordinary_bytes": 6400 * MIB, "limit_bytes": 4096 * MIB, "limited_by": "machine.slice"},
+         (4096, 100, 100, "the configured capacity", False)),
+        (BOTH_FOLLOW, {"ordinary_bytes": 640 * MIB, "others_bytes": 600 * MIB},
+         (0, 920, 320, "the host's memory less the reserve", False)),
+    ],
+)  # fmt: skip
+def test_the_capacity_and_what_decides_it(
+    settings: dict[str, Any], facts: dict[str, Any] | None, expected: tuple[int, int, int, str, bool]
+) -> None:
+    made = build.settings(4096, **{"reserve_bytes": 100 * MIB} | settings)
+    said = None if facts is None else HostFacts(1.0, 64 * GIB, 32 * GIB, **facts)
+    found = capacity_of(made, said)
+    sizes = (found.size_bytes // MIB, found.reserve_bytes // MIB, found.spare_bytes // MIB)
+    assert (*sizes, found.bound, found.limited) == expected

@@ -163,3 +163,19 @@ def test_the_charge_names_the_rule_that_decided() -> None:
         ("plugging", 128 * MIB),
         ("overhead", OVERHEAD),
     ]
+
+
+def test_an_overdraft_is_as_large_as_it_was_at_its_first_moment() -> None:
+    opened = Ledger(SETTINGS).record(-10 * MIB, "web was reset", 5.0)
+    assert opened is not None
+    assert opened.peak_bytes == 10 * MIB
+
+
+def test_what_is_on_its_way_and_what_is_offline_a_movable_vm_costs_beside_its_goal() -> None:
+    said = build.facts(512, offline_bytes=128 * MIB)
+    vm = build.vm(640, dimms_mib=(128,), pending_bytes=64 * MIB, facts=said)
+    assert rules.fixed(vm) == 192 * MIB
+
+
+def test_what_a_vm_is_charged_with_and_does_not_hold_is_unrealised() -> None:
+    assert rules.unrealised(build.vm(300, resident_bytes=100 * MIB)) == 200 * MIB
