@@ -1,14 +1,16 @@
 """When the host itself runs out."""
 
 from host_controller.core.model import HostFacts
-from host_controller.core.policy.emergency import SWAP_CALM_SECONDS, Emergency
+from host_controller.core.policy.emergency import STALL_PERCENT, SWAP_CALM_SECONDS, Emergency
 from host_controller.units import GIB, MIB
 
 RESERVE = 4 * GIB
 
 
-def facts(available_bytes: int, *, at: float = 0.0, swap_bytes: int = 0) -> HostFacts:
-    return HostFacts(at, 64 * GIB, available_bytes, swap_bytes)
+def facts(
+    available_bytes: int, *, at: float = 0.0, swap_bytes: int = 0, psi: float | None = None
+) -> HostFacts:
+    return HostFacts(at, 64 * GIB, available_bytes, swap_bytes, psi_some_percent=psi)
 
 
 def test_it_begins_below_half_of_the_reserve_and_ends_above_three_quarters() -> None:
@@ -65,3 +67,18 @@ def test_the_first_reading_and_a_little_noise_are_no_swap_that_grows() -> None:
     assert emergency.cause == "the host is low on memory, and 502 MiB of VMs are in its swap"
     assert not emergency.observe(facts(low, at=3.0 + SWAP_CALM_SECONDS), RESERVE), "it is low still"
     assert emergency.observe(facts(3 * GIB, at=4.0 + SWAP_CALM_SECONDS), RESERVE)
+
+
+def test_pages_that_a_vm_loses_are_one_where_the_hosts_own_tasks_wait_for_memory() -> None:
+    emergency = Emergency()
+    plenty = 8 * GIB
+    assert not emergency.observe(facts(plenty, psi=0.0), RESERVE)
+    assert not emergency.observe(
+        facts(plenty, at=1.0, swap_bytes=100 * MIB, psi=STALL_PERCENT - 0.1), RESERVE
+    )
+    assert emergency.observe(facts(plenty, at=2.0, swap_bytes=100 * MIB, psi=STALL_PERCENT), RESERVE)
+    assert emergency.cause == "the host waits for memory, and 100 MiB of VMs are in its swap"
+    assert emergency.observe(facts(plenty, at=3.0, swap_bytes=100 * MIB, psi=0.0), RESERVE)
+    # Waiting alone is none: a container at its own limit waits on a host with memory to spare.
+    calm = 2.0 + 2 * SWAP_CALM_SECONDS
+    assert not emergency.observe(facts(plenty, at=calm, swap_bytes=100 * MIB, psi=90.0), RESERVE)
