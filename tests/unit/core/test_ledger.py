@@ -179,3 +179,13 @@ def test_what_is_on_its_way_and_what_is_offline_a_movable_vm_costs_beside_its_go
 
 def test_what_a_vm_is_charged_with_and_does_not_hold_is_unrealised() -> None:
     assert rules.unrealised(build.vm(300, resident_bytes=100 * MIB)) == 200 * MIB
+
+
+@pytest.mark.parametrize("rule", rules.DOUBTS, ids=lambda rule: rule.__name__)
+def test_a_doubt_charges_nothing_to_a_vm_that_is_sound(rule: rules.Rule) -> None:
+    assert rule(build.vm(300)) == 0
+
+
+def test_virtio_mem_that_nobody_has_touched_takes_nothing_off_what_is_resident() -> None:
+    vm = build.vm(300, virtio_mem=VirtioMem(128 * MIB, 128 * MIB), resident_bytes=100 * MIB)
+    assert rules.resident(vm) == 0

@@ -67,6 +67,7 @@ def test_a_vm_is_looked_at_closely_while_something_moves(changes: dict[str, Any]
     command = pace(vm, state_of(vm), 100.0)
     assert command == hv.SetPace(vm.config.uuid, seconds)
     assert pace(vm, state_of(vm), 100.0) is None, "it is told once"
+    assert vm.pace.seconds == seconds
 
 
 def test_a_vm_with_an_operation_is_looked_at_closely() -> None:
