@@ -186,6 +186,6 @@ def test_a_doubt_charges_nothing_to_a_vm_that_is_sound(rule: rules.Rule) -> None
     assert rule(build.vm(300)) == 0
 
 
-def test_virtio_mem_that_nobody_has_touched_takes_nothing_off_what_is_resident() -> None:
+def test_a_device_that_nobody_has_touched_takes_nothing_off_what_is_resident() -> None:
     vm = build.vm(300, virtio_mem=VirtioMem(128 * MIB, 128 * MIB), resident_bytes=100 * MIB)
     assert rules.resident(vm) == 0
