@@ -110,6 +110,13 @@ CASES = [
     Case("near its RAM it gets all of it", {}, 510, 1000, ["target 512"], GROW, None, 212),
     Case("never more than its RAM by the balloon", {}, 900, 1000, ["target 512"], GROW, None, 212),
     Case("within the dead band it is left alone", {}, 303, 1000, [], HOLD),
+    Case("a target counts what is offline",
+         {"dimms_mib": (128,), "actual_mib": 500, "usable_mib": 372, "offline_mib": 128,
+          "unplug_rest": Rest(NOW + 99.0, 1)}, 450, 1000, ["target 578"], GROW, None, 78),
+    Case("a target does not count virtio-mem",
+         {"actual_mib": 300, "usable_mib": 364, "config": VIRTIO,
+          "virtio_mem": VirtioMem(64 * MIB, 64 * MIB, 64 * MIB, confirmed_bytes=64 * MIB)},
+         400, 1000, ["target 336"], GROW, None, 36),
     # --- more, by a DIMM ---
     Case("a DIMM is paid before its zone is named", FULL, 600, 1000, ["OnlineZone"], PLUG, None, 128),
     Case("where the zone is confirmed it is plugged at once",
@@ -208,6 +215,10 @@ CASES = [
     Case("a raise that cannot be paid leaves the DIMM", UNUSED, 400, 127, [], HOLD),
     Case("virtio-mem and what the balloon holds change places once that has been raised, and paid",
          EXCHANGED, 428, 1000, ["target 428"], UNPLUG, None, 128),
+    Case("virtio-mem that nobody brought online goes",
+         {"usable_mib": 512, "offline_mib": 128, "config": VIRTIO,
+          "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB)},
+         512, 0, ["virtio-mem 0"], UNPLUG, "does not use all that it has plugged"),
     Case("an exchange that cannot be paid is not begun", EXCHANGED, 428, 127, [], HOLD),
 ]  # fmt: skip
 
@@ -226,6 +237,11 @@ def test_what_is_known_and_what_is_free_decide(case: Case) -> None:
     decision = purse.decisions[vm.config.uuid]
     assert [said(one) for one in purse.commands] == case.commands
     assert decision.action is case.action, decision
+    assert decision.goal_bytes == (None if case.goal_mib is None else case.goal_mib * MIB)
+    assert (decision.at, decision.vm, decision.granted_bytes > 0) == (NOW, vm.config.uuid, True)
+    assert decision.reason.lower() != decision.reason.upper()
+    if case.action in (PLUG, UNPLUG):
+        assert decision.size_bytes
     if case.blocked is None:
         assert decision.blocked_by is None, decision
     else:
