@@ -8,7 +8,7 @@ from host_controller.core.operations.resize import Resize
 from host_controller.core.operations.stages import Outcome
 from host_controller.core.policy import dimm_plan, plan
 from host_controller.core.state import State
-from host_controller.core.vm import lifecycle
+from host_controller.core.vm import phases
 from host_controller.core.vm.check_progress import check_progress
 from host_controller.core.vm.record import CONTRADICTED, LIVE, Vm
 
@@ -17,7 +17,7 @@ def refresh(vm: Vm, state: State, accounts: Accounts, scarce: bool, now: float) 
     """All of it; returns what its operation commands. scarce: somebody waits for memory."""
     before = vm.phase
     vm.virtio_mem.catch_up(now)
-    lifecycle.advance(vm, state.settings, now)
+    phases.advance(vm, state.settings, now)
     if vm.phase is not before:
         _tell_phase(vm, state, now)
     commands: list[Command] = []

@@ -33,7 +33,7 @@ from host_controller.host import memory
 from host_controller.host.libvirt_run import is_local
 from host_controller.host.qemu_process import ResidentMeter
 from host_controller.host.watch import HostWatch, VmMemory
-from host_controller.hypervisor import calls
+from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.eventloop import EVENT_THREAD, Mailbox
 from host_controller.hypervisor.events import Events
@@ -158,7 +158,7 @@ class LibvirtHypervisor:
         await lanes.events.call(self._events.register, CONNECT_LIMIT_SECONDS)
         self._emit(ConnectionChanged(up=True, detail=self._uri))
         # Events of domains that start meanwhile are already coming in.
-        running = await lanes.events.call(calls.active_uuids, CONNECT_LIMIT_SECONDS)
+        running = await lanes.events.call(libvirt_calls.active_uuids, CONNECT_LIMIT_SECONDS)
         for uuid in self._announced - set(running) - set(self._workers):
             self._emit(VmGone(uuid, "stopped while libvirt was away"))
         for uuid in running:

@@ -6,7 +6,7 @@ from typing import Final
 
 from host_controller.core.interface import CommandDone, Inbox
 from host_controller.errors import CallFailed, HypervisorUnreachable
-from host_controller.hypervisor import calls
+from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.known_vm import KnownVm
 from host_controller.hypervisor.lanes import Lane
@@ -21,18 +21,18 @@ class Commands:
     def __init__(self, vm: KnownVm, emit: Inbox) -> None:
         self._vm = vm
         self._emit = emit
-        self._waiting: deque[calls.VmCommand] = deque()
-        self._running: tuple[calls.VmCommand, float] | None = None
+        self._waiting: deque[libvirt_calls.VmCommand] = deque()
+        self._running: tuple[libvirt_calls.VmCommand, float] | None = None
 
     def __bool__(self) -> bool:
         """There is one to carry out."""
         return bool(self._waiting)
 
-    def add(self, command: calls.VmCommand) -> None:
+    def add(self, command: libvirt_calls.VmCommand) -> None:
         """It is carried out after those that were added before."""
         self._waiting.append(command)
 
-    def refuse(self, command: calls.VmCommand, why: str) -> None:
+    def refuse(self, command: libvirt_calls.VmCommand, why: str) -> None:
         """Answer a command that was never in the queue, as not sent."""
         self._answer(command, why)
 
@@ -61,10 +61,10 @@ class Commands:
         self._running = (command, begun)
         error: str | None = None
         timed_out = False
-        done = calls.Done()
+        done = libvirt_calls.Done()
         try:
             done = await lane.call(
-                lambda connection: calls.carry_out(connection, command, CONTROL_LIMIT_SECONDS),
+                lambda connection: libvirt_calls.carry_out(connection, command, CONTROL_LIMIT_SECONDS),
                 CONTROL_LIMIT_SECONDS,
             )
             if done.view is not None:
@@ -72,7 +72,7 @@ class Commands:
         except Late:
             error, timed_out = "no answer in time", True
             raise
-        except calls.JobRunning as failed:
+        except libvirt_calls.JobRunning as failed:
             self._vm.job_seen(failed.job)
             error = failed.message
         except CallFailed as failed:
@@ -91,12 +91,12 @@ class Commands:
 
     def _answer(
         self,
-        command: calls.VmCommand,
+        command: libvirt_calls.VmCommand,
         error: str | None,
         *,
         timed_out: bool = False,
         seconds: float = 0.0,
-        done: calls.Done | None = None,
+        done: libvirt_calls.Done | None = None,
     ) -> None:
         vcpu_seconds = None if done is None else done.vcpu_seconds
         self._emit(CommandDone(command.vm, command.ticket, error, timed_out, seconds, vcpu_seconds))

@@ -24,7 +24,7 @@ from host_controller.core.interface import (
 from host_controller.core.model import Dimm, RunState
 from host_controller.domain_xml.read import DomainView
 from host_controller.host.qemu_process import Resident
-from host_controller.hypervisor import calls
+from host_controller.hypervisor import libvirt_calls
 
 log = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class KnownVm:
             if self.managed:
                 self._emit(DimmsChanged(self.uuid, dimms))
 
-    def take_sample(self, sample: calls.Sample, resident: Resident | None) -> None:
+    def take_sample(self, sample: libvirt_calls.Sample, resident: Resident | None) -> None:
         """Balloon and resident memory, in this order: the second confirms the first."""
         if sample.actual_bytes is not None:
             self._emit(BalloonSampled(self.uuid, sample.actual_bytes, sample.stats))
@@ -119,7 +119,7 @@ class KnownVm:
         """A command whose outcome nobody knows is over: the next look tells the DIMMs, changed or not."""
         self._dimms_due = True
 
-    def described(self, found: calls.Inspection, *, state_is_fresh: bool) -> None:
+    def described(self, found: libvirt_calls.Inspection, *, state_is_fresh: bool) -> None:
         """As libvirt describes it; announced or not, if it is managed the core is told what is new.
 
         `state_is_fresh`: no event told a state while it was read.

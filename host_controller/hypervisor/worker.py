@@ -16,7 +16,7 @@ from host_controller.core.interface import Inbox
 from host_controller.core.model import RunState
 from host_controller.errors import DynmemError
 from host_controller.host.qemu_process import Resident, ResidentMeter
-from host_controller.hypervisor import calls
+from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.agent_port import AgentPort
 from host_controller.hypervisor.commands import CONTROL_LIMIT_SECONDS, Commands
 from host_controller.hypervisor.connections import Connection, Late
@@ -81,7 +81,7 @@ class VmWorker:
 
     # --- told from outside, in the loop ---
 
-    def submit(self, command: calls.VmCommand) -> None:
+    def submit(self, command: libvirt_calls.VmCommand) -> None:
         """Queue a command, or refuse it while the VM does not answer."""
         if self._timed_out_at is not None:
             silent = time.monotonic() - self._timed_out_at
@@ -248,10 +248,10 @@ class VmWorker:
             self._timers.set("look", LOOK_SECONDS * spread, self.look_again)
             self._described(found, state_is_fresh=before == self.known.states_told)
 
-    def _call_inspect(self, connection: Connection) -> calls.Inspection | None:
-        return calls.inspect_with_statistics(connection, self.uuid, STATS_PERIOD_SECONDS)
+    def _call_inspect(self, connection: Connection) -> libvirt_calls.Inspection | None:
+        return libvirt_calls.inspect_with_statistics(connection, self.uuid, STATS_PERIOD_SECONDS)
 
-    def _described(self, found: calls.Inspection, *, state_is_fresh: bool) -> None:
+    def _described(self, found: libvirt_calls.Inspection, *, state_is_fresh: bool) -> None:
         known_before = self.known.managed
         self.known.described(found, state_is_fresh=state_is_fresh)
         if known_before and found.view.config is None:
@@ -281,8 +281,8 @@ class VmWorker:
             self.set_job(sample.job)
             self.known.take_sample(sample, resident)
 
-    def _call_sample(self, connection: Connection) -> tuple[calls.Sample, Resident | None]:
-        sample = calls.sample(connection, self.uuid)
+    def _call_sample(self, connection: Connection) -> tuple[libvirt_calls.Sample, Resident | None]:
+        sample = libvirt_calls.sample(connection, self.uuid)
         view = self.known.view
         # After the balloon: a resident size that agrees with a claim must be newer than the claim.
         resident = None

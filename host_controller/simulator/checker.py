@@ -1,6 +1,6 @@
 """Watches that the rules of the design hold, by what the simulated guests really hold and may take.
 
-It shares no code with ledger, lifecycle or policy: it knows the hypervisor's commands and events, and
+It shares no code with books, phases or policy: it knows the hypervisor's commands and events, and
 looks into the guests. Where a guest deceives everybody, what counts is what the host was shown: no
 controller can know more. Rules are numbered as in the architecture's list of rules never broken.
 """

@@ -15,7 +15,7 @@ from host_controller.config import Config, ConfigError, parse
 from host_controller.core.interface import GuestNoise, GuestSpoke
 from host_controller.core.model import GuestFacts, HostFacts, Limits, VmConfig
 from host_controller.core.vm.demand import Demand
-from host_controller.core.vm.guest_facts import Contradiction, facts_from_report
+from host_controller.core.vm.report_validation import Contradiction, facts_from_report
 from host_controller.host.limits import above, group_of
 from host_controller.host.memory import read_meminfo, read_pressure
 from host_controller.host.qemu_process import read_smaps, resident_of

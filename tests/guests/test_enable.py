@@ -8,7 +8,7 @@ import libvirt
 import pytest
 
 from host_controller.domain_xml.ours import NAMESPACE
-from host_controller.hypervisor.calls import dimm_xml
+from host_controller.hypervisor.libvirt_calls import dimm_xml
 from lab.controller import dynmem
 from lab.lab import Lab
 

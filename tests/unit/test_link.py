@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from agent import wire
 from host_controller.core.interface import GuestNoise, GuestSpoke
 from host_controller.core.model import BalloonStats, GuestFacts, Limits, VmConfig
-from host_controller.core.vm.guest_facts import (
+from host_controller.core.vm.report_validation import (
     Contradiction,
     facts_from_report,
     facts_from_stats,

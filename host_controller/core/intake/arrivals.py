@@ -7,7 +7,7 @@ from host_controller.core.model import RunState
 from host_controller.core.operations.stages import UNANSWERED
 from host_controller.core.operations.standstill import Stage
 from host_controller.core.state import State
-from host_controller.core.vm import lifecycle
+from host_controller.core.vm import phases
 from host_controller.core.vm.dimms import Dimms
 from host_controller.core.vm.growth import InheritedPlug
 from host_controller.core.vm.pauses import Pauses
@@ -48,9 +48,9 @@ def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now
             plug = plug or _under_way(known, state)
         state.operations.pop(event.vm, None)
     if not event.booted:
-        lifecycle.take_over(vm, now)
+        phases.take_over(vm, now)
         if plug is not None and len(event.dimms) <= plug.dimms:
-            lifecycle.await_plug(vm, plug.size_bytes, now)
+            phases.await_plug(vm, plug.size_bytes, now)
     _found_standing(vm, event, state, now)
     state.ledger.reservations.pop(vm.name, None)
     state.last_cause = f"{vm.name} {'was started' if event.booted else 'was found running'}"
@@ -79,4 +79,4 @@ def _found_standing(vm: Vm, event: hv.VmAppeared, state: State, now: float) -> N
     before.stage = Stage.STANDING
     vm.pauses.stand_still(True)
     state.standstills[event.vm] = before
-    lifecycle.reset(vm, now)
+    phases.reset(vm, now)

@@ -6,7 +6,7 @@ from host_controller.core import interface as hv
 from host_controller.core.operations.standstill import Standstill
 from host_controller.core.operator_events import HoldVm
 from host_controller.core.state import State
-from host_controller.core.vm import lifecycle
+from host_controller.core.vm import phases
 from host_controller.core.vm.record import Vm
 
 
@@ -59,6 +59,6 @@ def restarted(vm: Vm, state: State, now: float, what: str) -> None:
     operation = state.operations.get(vm.config.uuid)
     if operation is not None:
         operation.restarted(vm)
-    lifecycle.reset(vm, now)
+    phases.reset(vm, now)
     state.last_cause = f"{vm.name} {what}"
     state.notice(now, "reset", vm, state.last_cause)

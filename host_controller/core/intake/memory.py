@@ -7,7 +7,7 @@ from host_controller.core import interface as hv
 from host_controller.core.books import charge as books
 from host_controller.core.intake import words
 from host_controller.core.state import State
-from host_controller.core.vm import lifecycle
+from host_controller.core.vm import phases
 from host_controller.core.vm.balloon import RATE_WINDOW
 from host_controller.core.vm.record import LIVE, Vm
 from host_controller.units import MIB, format_size
@@ -22,7 +22,7 @@ def take(vm: Vm, event: hv.MemoryEvent, state: State, now: float) -> None:
         case hv.BalloonSampled():
             _balloon_sampled(vm, event, state, now)
         case hv.ResidentSampled():
-            lifecycle.confirm(vm, event.guest_bytes, event.overhead_bytes, now, event.huge_bytes)
+            phases.confirm(vm, event.guest_bytes, event.overhead_bytes, now, event.huge_bytes)
         case hv.BalloonChanged():
             _balloon_moved(vm, unwrapped(vm, event.actual_bytes), state, now)
         case hv.CommandDone():
@@ -67,8 +67,8 @@ def _balloon_moved(vm: Vm, actual_bytes: int, state: State, now: float) -> None:
         balloon.measure(actual_bytes, now)
     if actual_bytes > books.guest_charge(vm):
         state.last_cause = f"{vm.name} took memory back from its balloon"
-        state.unseen_seconds = lifecycle.unseen_seconds(vm, now)
-    lifecycle.balloon_moved(vm, actual_bytes, now)
+        state.unseen_seconds = phases.unseen_seconds(vm, now)
+    phases.balloon_moved(vm, actual_bytes, now)
 
 
 def _dimms_changed(vm: Vm, event: hv.DimmsChanged, state: State, now: float) -> None:
@@ -77,7 +77,7 @@ def _dimms_changed(vm: Vm, event: hv.DimmsChanged, state: State, now: float) -> 
     if operation is not None:
         operation.dimms_changed(vm, added=bool(added))
     if added and vm.plug.awaited:
-        lifecycle.plug_came(vm, now)
+        phases.plug_came(vm, now)
     if operation is None and (added or removed):
         if added:
             state.last_cause = f"{vm.name} got a DIMM from somebody else"

@@ -6,9 +6,9 @@ from agent import wire
 from host_controller.core import interface as hv
 from host_controller.core.model import BalloonStats
 from host_controller.core.state import State
-from host_controller.core.vm import lifecycle
-from host_controller.core.vm.guest_facts import Contradiction, facts_from_report, facts_from_stats
+from host_controller.core.vm import phases
 from host_controller.core.vm.record import STARTING, Vm
+from host_controller.core.vm.report_validation import Contradiction, facts_from_report, facts_from_stats
 
 
 def take(vm: Vm, event: hv.GuestEvent, state: State, now: float) -> None:
@@ -54,7 +54,7 @@ def judge_by_stats(vm: Vm, untrusted: BalloonStats, now: float) -> None:
     if isinstance(facts, Contradiction):
         guest.count(facts.kind)
     else:
-        lifecycle.heard(vm, facts)
+        phases.heard(vm, facts)
 
 
 def _spoke(vm: Vm, untrusted: wire.GuestMessage, state: State, now: float) -> None:
@@ -95,7 +95,7 @@ def _reported(vm: Vm, untrusted: wire.Report, state: State, now: float) -> None:
         return
     if guest.booted(facts.boot_id):
         _another_kernel(vm, state, now)
-    lifecycle.heard(vm, facts)
+    phases.heard(vm, facts)
 
 
 def _another_kernel(vm: Vm, state: State, now: float) -> None:

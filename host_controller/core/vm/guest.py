@@ -7,7 +7,7 @@ from typing import Final
 from agent import wire
 from host_controller.core.model import MEMORY_BLOCK_BYTES, BalloonStats, GuestFacts, Limits
 from host_controller.core.vm.demand import Demand, Estimate
-from host_controller.core.vm.guest_facts import is_block_size
+from host_controller.core.vm.report_validation import is_block_size
 
 BOOT_ID_PREFIX: Final = 8
 """Characters of it that a report carries."""

@@ -25,7 +25,7 @@ from host_controller.units import MIB
 
 
 class Phase(StrEnum):
-    """How far the claims of a guest's balloon can be relied upon. `lifecycle.py` moves it."""
+    """How far the claims of a guest's balloon can be relied upon. `phases.py` moves it."""
 
     STARTING = "starting"
     """Booting or reset: no driver has been seen since, and the guest may touch all of its RAM."""

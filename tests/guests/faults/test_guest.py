@@ -7,7 +7,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from host_controller.hypervisor.calls import dimm_xml
+from host_controller.hypervisor.libvirt_calls import dimm_xml
 from lab.controller import MIB
 from tests.guests.faults.conftest import FaultFactory
 from tests.guests.faults.ward import Ward

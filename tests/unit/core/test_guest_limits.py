@@ -5,8 +5,8 @@ import pytest
 from agent import wire
 from host_controller.core.model import Growth, Limits
 from host_controller.core.vm.demand import Demand
-from host_controller.core.vm.guest_facts import facts_from_report
 from host_controller.core.vm.guest_limits import KILL_MARGIN_BYTES, least_usable_bytes
+from host_controller.core.vm.report_validation import facts_from_report
 from host_controller.units import MIB
 from tests.support import build
 

@@ -75,7 +75,7 @@ def raises_for_web(real: Callable[..., Any]) -> Callable[..., Any]:
 
 STEPS = {
     "an event": (memory, "_balloon_sampled"),
-    "its phase": (upkeep.lifecycle, "advance"),
+    "its phase": (upkeep.phases, "advance"),
     "its progress": (upkeep, "check_progress"),
     "its charge": (upkeep.books, "guest_charge"),
     "its estimate": (upkeep.plan, "claims"),

@@ -12,7 +12,7 @@ from host_controller.core.vm.check_progress import (
     Stuck,
     check_progress,
 )
-from host_controller.core.vm.lifecycle import CONTRADICTION_SECONDS
+from host_controller.core.vm.phases import CONTRADICTION_SECONDS
 from host_controller.core.vm.progress import REST
 from host_controller.core.vm.record import Phase
 from host_controller.units import MIB

@@ -9,7 +9,7 @@ from host_controller.core.interface import AttachDimm, BalloonSampled, DimmsChan
 from host_controller.core.model import Dimm, Growth, RunState
 from host_controller.core.operations import Plug
 from host_controller.core.state import State
-from host_controller.core.vm import lifecycle
+from host_controller.core.vm import phases
 from host_controller.core.vm.growth import LATE_PLUG_SECONDS
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -57,7 +57,7 @@ def test_a_dimm_that_does_not_come_after_all_is_paid_for_until_qemu_answers() ->
     again = state.vms[web.config.uuid]
     assert again.plug.pending_bytes == 128 * MIB, "also when it is lost twice"
     apply(state, BalloonSampled(web.config.uuid, 512 * MIB, None), 6.1 + LATE_PLUG_SECONDS)
-    lifecycle.advance(again, settings(), 6.1 + LATE_PLUG_SECONDS)
+    phases.advance(again, settings(), 6.1 + LATE_PLUG_SECONDS)
     assert again.plug.pending_bytes == 0
     assert not now_refused(again, 6.1 + LATE_PLUG_SECONDS)
 

@@ -6,7 +6,7 @@ import pytest
 
 from agent import wire
 from host_controller.core.model import BalloonStats, Dimm, Growth, Limits, RunState
-from host_controller.core.vm import lifecycle
+from host_controller.core.vm import phases
 from host_controller.core.vm.dimms import Dimms
 from host_controller.core.vm.evidence import REFILL_BYTES, REFILL_SECONDS, Evidence
 from host_controller.core.vm.growth import LATE_PLUG_SECONDS, LONGEST_REST, InheritedPlug, PaidPlug, Rest
@@ -69,13 +69,13 @@ def test_a_dimm_that_somebody_before_us_asked_for_is_paid_until_it_comes_or_cann
 
 def test_growth_waits_for_an_inherited_dimm_and_no_longer() -> None:
     vm = build.vm(512)
-    lifecycle.await_plug(vm, 256 * MIB, 10.0)
+    phases.await_plug(vm, 256 * MIB, 10.0)
     assert (vm.plug.pending_bytes, vm.plug_rest.until) == (256 * MIB, math.inf)
     vm.balloon.read(512 * MIB, 9.9 + LATE_PLUG_SECONDS)
-    lifecycle.advance(vm, build.settings(), 20.0)
+    phases.advance(vm, build.settings(), 20.0)
     assert vm.plug.awaited, "QEMU was last heard while it might still be plugging"
     vm.balloon.read(512 * MIB, 10.0 + LATE_PLUG_SECONDS)
-    lifecycle.advance(vm, build.settings(), 21.0)
+    phases.advance(vm, build.settings(), 21.0)
     assert (vm.plug.awaited, vm.plug.pending_bytes, vm.plug_rest.until) == (False, 0, 21.0)
 
 
@@ -450,7 +450,7 @@ def test_after_a_reset_nothing_that_the_old_kernel_said_is_left() -> None:
     vm.guest.keep_stats(BalloonStats(1, 1, 1))
     vm.guest.booted("0123abcd")
     vm.guest.confirm_zone("movable")
-    lifecycle.reset(vm, 10.0)
+    phases.reset(vm, 10.0)
     guest = vm.guest
     assert (guest.facts, guest.boot_id, guest.zone, guest.stats, guest.estimate) == (None,) * 5
     assert guest.demand.slope == 0
@@ -461,7 +461,7 @@ def test_after_a_reset_nothing_that_the_old_kernel_said_is_left() -> None:
 @pytest.mark.parametrize(("growth", "target_mib"), [(Growth.HOTADD, 768), (Growth.BALLOON, 512)])
 def test_a_reset_raises_the_target_to_what_the_new_kernel_boots_with(growth: Growth, target_mib: int) -> None:
     vm = build.vm(300, dimms_mib=(256,), moved=True, config={"growth": growth})
-    lifecycle.reset(vm, 10.0)
+    phases.reset(vm, 10.0)
     assert vm.balloon.target_bytes == target_mib * MIB
     assert vm.balloon.resend
     assert vm.balloon.claim_bytes == 768 * MIB

@@ -7,7 +7,7 @@ from host_controller.core.model import RunState
 from host_controller.core.operations.standstill import Stage, Standstill
 from host_controller.core.standing import stand_still, still_bytes
 from host_controller.core.state import State
-from host_controller.core.vm import lifecycle
+from host_controller.core.vm import phases
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
 from tests.support import build
@@ -15,7 +15,7 @@ from tests.support import build
 
 def was_reset(name: str, ram_mib: int = 512, resident_mib: int = 100) -> Vm:
     vm = build.vm(200, resident_bytes=resident_mib * MIB, config={"uuid": name, "name": name})
-    lifecycle.reset(vm, 100.0)
+    phases.reset(vm, 100.0)
     assert vm.ram_bytes == ram_mib * MIB
     return vm
 

@@ -6,7 +6,7 @@ import libvirt
 import pytest
 
 from host_controller.core.model import BalloonStats
-from host_controller.hypervisor import calls
+from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.trouble import LAST_RETRY_SECONDS, Trouble
 from host_controller.units import GIB, KIB
 from tests.unit.hypervisor.domains import LIVE
@@ -50,13 +50,13 @@ class Connection:
         return self._domain
 
 
-def sample(**figures: int) -> calls.Sample:
+def sample(**figures: int) -> libvirt_calls.Sample:
     connection: Any = Connection(Domain(figures))
-    return calls.sample(connection, "uuid")
+    return libvirt_calls.sample(connection, "uuid")
 
 
 def test_a_vm_without_a_balloon_has_no_balloon_to_tell_of() -> None:
-    assert sample(rss=400_000) == calls.Sample(None, None, None)
+    assert sample(rss=400_000) == libvirt_calls.Sample(None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_vm_without_a_balloon_has_no_balloon_to_tell_of() -> None:
     ids=["none", "stamp only", "no usable", "never", "no total"],
 )
 def test_statistics_that_say_too_little_are_none(figures: dict[str, int]) -> None:
-    assert sample(actual=1 << 20, **figures) == calls.Sample(GIB, None, None)
+    assert sample(actual=1 << 20, **figures) == libvirt_calls.Sample(GIB, None, None)
 
 
 def test_statistics_that_say_enough_are_taken() -> None:
@@ -93,7 +93,7 @@ def test_statistics_that_say_enough_are_taken() -> None:
 )
 def test_a_definition_that_cannot_be_read_is_an_unmanaged_vm_with_all_of_its_ram(xml: str) -> None:
     connection: Any = Connection(Domain(xml=xml))
-    found = calls.inspect(connection, "uuid")
+    found = libvirt_calls.inspect(connection, "uuid")
     assert found is not None
     assert found.view.ram_bytes >= 896 * KIB * KIB
     assert found.view.ram_bytes < 1 << 50

@@ -6,7 +6,7 @@ from pytest_mock import MockerFixture
 
 from host_controller.core.interface import AttachDimm, DetachDimm, SetTarget
 from host_controller.errors import CallFailed
-from host_controller.hypervisor import calls
+from host_controller.hypervisor import libvirt_calls
 from host_controller.units import MIB
 
 RUNS, CANCELLED = libvirt.VIR_DOMAIN_JOB_UNBOUNDED, libvirt.VIR_DOMAIN_JOB_CANCELLED
@@ -49,20 +49,20 @@ class Domain:
 def test_a_job_that_moves_or_copies_the_vm_holds_it_and_a_backup_does_not(
     domain: Domain, job: str | None
 ) -> None:
-    assert calls.running_job(domain) == job
+    assert libvirt_calls.running_job(domain) == job
 
 
 @pytest.mark.parametrize(
     "command", [SetTarget("vm", 1, 100 * MIB), AttachDimm("vm", 1, 128 * MIB), DetachDimm("vm", 1, "dimm0")]
 )
 def test_nothing_is_sent_to_a_vm_that_is_held_or_after_its_time(
-    command: calls.VmCommand, mocker: MockerFixture
+    command: libvirt_calls.VmCommand, mocker: MockerFixture
 ) -> None:
     connection = mocker.Mock()
     connection.domain.return_value = Domain(RUNS, libvirt.VIR_DOMAIN_JOB_OPERATION_SAVE)
-    with pytest.raises(calls.JobRunning, match="save"):
-        calls.carry_out(connection, command, 2.0)
+    with pytest.raises(libvirt_calls.JobRunning, match="save"):
+        libvirt_calls.carry_out(connection, command, 2.0)
     # Held up by a job until now: by now something else may be right.
     connection.domain.return_value = Domain()
     with pytest.raises(CallFailed, match="not sent"):
-        calls.carry_out(connection, command, -1.0)
+        libvirt_calls.carry_out(connection, command, -1.0)

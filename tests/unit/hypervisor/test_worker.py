@@ -18,13 +18,13 @@ from host_controller.core.interface import (
 from host_controller.core.model import RunState
 from host_controller.domain_xml.read import read_domain
 from host_controller.errors import CallFailed
-from host_controller.hypervisor import calls
+from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.eventloop import Mailbox
 from host_controller.hypervisor.worker import VmWorker
 from tests.unit.hypervisor.domains import LIVE
 
 UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
-SEEN = calls.Inspection(read_domain(LIVE), RunState.RUNNING)
+SEEN = libvirt_calls.Inspection(read_domain(LIVE), RunState.RUNNING)
 
 
 class Lane:
@@ -40,13 +40,13 @@ class Lane:
             case "_call_inspect":
                 return SEEN
             case "_call_sample":
-                return calls.Sample(None, None, None), None
+                return libvirt_calls.Sample(None, None, None), None
             case "open":
                 raise CallFailed("no port")
         await self.free.wait()
         if self.answers:
             raise self.answers.pop(0)
-        return calls.Done()
+        return libvirt_calls.Done()
 
 
 class Lanes:

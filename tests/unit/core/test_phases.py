@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 
 from host_controller.core.model import RunState
-from host_controller.core.vm import lifecycle
+from host_controller.core.vm import phases
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
@@ -15,7 +15,7 @@ SETTINGS = build.settings()
 
 
 def advance(vm: Vm, now: float) -> Phase:
-    lifecycle.advance(vm, SETTINGS, now)
+    phases.advance(vm, SETTINGS, now)
     return vm.phase
 
 
@@ -32,39 +32,39 @@ def test_a_guest_that_boots_with_an_empty_balloon_is_live_once_its_driver_answer
 
 def test_a_stale_actual_is_not_believed_after_a_reset_though_the_driver_answers() -> None:
     vm = build.vm(176)
-    lifecycle.reset(vm, 10.0)
+    phases.reset(vm, 10.0)
     build.answers(vm, 20.0)
     assert advance(vm, 20.0) is Phase.STARTING
-    lifecycle.balloon_moved(vm, 300 * MIB, 21.0)
+    phases.balloon_moved(vm, 300 * MIB, 21.0)
     assert advance(vm, 21.0) is Phase.LIVE
     assert vm.since == 21.0
 
 
 def test_a_balloon_event_of_before_the_reset_is_not_taken_for_a_new_driver() -> None:
     vm = build.vm(176)
-    lifecycle.reset(vm, 10.0)
-    lifecycle.balloon_moved(vm, 176 * MIB, 10.5)
+    phases.reset(vm, 10.0)
+    phases.balloon_moved(vm, 176 * MIB, 10.5)
     build.answers(vm, 11.0)
     assert advance(vm, 11.0) is Phase.STARTING
 
 
 def test_a_release_may_be_spent_only_when_resident_memory_was_looked_at_later() -> None:
     vm = build.vm(512)
-    lifecycle.balloon_moved(vm, 300 * MIB, 5.0)
+    phases.balloon_moved(vm, 300 * MIB, 5.0)
     assert vm.balloon.claim_bytes == 512 * MIB
-    lifecycle.confirm(vm, 290 * MIB, 0, 5.1)
+    phases.confirm(vm, 290 * MIB, 0, 5.1)
     assert vm.balloon.claim_bytes == 300 * MIB
 
 
 def test_a_rise_counts_at_once() -> None:
     vm = build.vm(300)
-    lifecycle.balloon_moved(vm, 400 * MIB, 5.0)
+    phases.balloon_moved(vm, 400 * MIB, 5.0)
     assert vm.balloon.claim_bytes == 400 * MIB
 
 
 def test_a_guest_taken_over_is_live_only_when_driver_target_and_host_agree() -> None:
     vm = build.vm(300)
-    lifecycle.take_over(vm, 10.0)
+    phases.take_over(vm, 10.0)
     build.answers(vm, 11.0)
     assert advance(vm, 11.0) is Phase.TAKEOVER  # no target of ours yet
     command = vm.send_target(1, 300 * MIB, 11.0)
@@ -72,7 +72,7 @@ def test_a_guest_taken_over_is_live_only_when_driver_target_and_host_agree() -> 
     vm.balloon.answered(command.ticket, None, 11.15)
     vm.balloon.read(300 * MIB, 11.2)
     assert advance(vm, 11.2) is Phase.TAKEOVER  # nor seen by the host
-    lifecycle.confirm(vm, 250 * MIB, 0, 11.3)
+    phases.confirm(vm, 250 * MIB, 0, 11.3)
     assert advance(vm, 11.3) is Phase.LIVE
     assert vm.since == 11.3
 
@@ -81,15 +81,15 @@ def test_a_guest_that_says_nothing_for_long_is_hung_and_is_taken_over_when_it_sp
     vm = build.vm(300, stats_at=1.0)
     assert advance(vm, 1.0 + SETTINGS.hang_seconds) is Phase.LIVE
     assert advance(vm, 1.1 + SETTINGS.hang_seconds) is Phase.HUNG
-    lifecycle.heard(vm, build.facts(at=30.0))
+    phases.heard(vm, build.facts(at=30.0))
     assert advance(vm, 30.0) is Phase.TAKEOVER
 
 
 def test_resident_memory_above_the_claim_for_long_is_a_contradiction() -> None:
     vm = build.vm(112, stats_at=10.0)
-    lifecycle.confirm(vm, 312 * MIB, 0, 10.0)
+    phases.confirm(vm, 312 * MIB, 0, 10.0)
     assert advance(vm, 10.0) is Phase.LIVE
-    assert advance(vm, 10.0 + lifecycle.CONTRADICTION_SECONDS) is Phase.CONTRADICTED
+    assert advance(vm, 10.0 + phases.CONTRADICTION_SECONDS) is Phase.CONTRADICTED
 
 
 @pytest.mark.parametrize("seconds", [1, 10, 60])
@@ -99,7 +99,7 @@ def test_what_the_host_fills_its_huge_pages_up_with_is_no_lie_of_the_guest(secon
         now = 10.0 + turn
         build.answers(vm, now)
         refilled = 16 * MIB * (1 + turn // 10)
-        lifecycle.confirm(vm, 200 * MIB + refilled, 0, now, 150 * MIB + refilled)
+        phases.confirm(vm, 200 * MIB + refilled, 0, now, 150 * MIB + refilled)
         assert advance(vm, now) is Phase.LIVE
         assert vm.evidence.contradiction is None, f"after {turn} s"
 
@@ -109,9 +109,9 @@ def test_what_the_host_filled_in_for_long_covers_no_leap_of_the_guest() -> None:
     for turn in range(60):
         now = 10.0 + turn
         build.answers(vm, now)
-        lifecycle.confirm(vm, (200 + turn) * MIB, 0, now, (150 + turn) * MIB)
+        phases.confirm(vm, (200 + turn) * MIB, 0, now, (150 + turn) * MIB)
         assert advance(vm, now) is Phase.LIVE
-    lifecycle.confirm(vm, 400 * MIB, 0, 70.0, 350 * MIB)
+    phases.confirm(vm, 400 * MIB, 0, 70.0, 350 * MIB)
     advance(vm, 70.0)
     assert vm.evidence.contradiction is not None
 
@@ -120,7 +120,7 @@ def look(vm: Vm, now: float, claim: int, resident: int) -> None:
     """At its balloon and its memory, all of it in huge pages; MiB."""
     build.answers(vm, now)
     vm.balloon.read(claim * MIB, now)
-    lifecycle.confirm(vm, resident * MIB, 0, now, resident * MIB)
+    phases.confirm(vm, resident * MIB, 0, now, resident * MIB)
     advance(vm, now)
 
 
@@ -149,23 +149,23 @@ def test_what_the_host_filled_in_is_the_guests_own_once_its_balloon_has_no_holes
 
 def test_huge_pages_that_come_faster_than_the_host_fills_them_up_are_the_guests_own() -> None:
     vm = build.vm(200, stats_at=10.0)
-    lifecycle.confirm(vm, 200 * MIB, 0, 10.0, 150 * MIB)
+    phases.confirm(vm, 200 * MIB, 0, 10.0, 150 * MIB)
     assert advance(vm, 10.0) is Phase.LIVE
-    lifecycle.confirm(vm, 350 * MIB, 0, 15.0, 300 * MIB)
+    phases.confirm(vm, 350 * MIB, 0, 15.0, 300 * MIB)
     advance(vm, 15.0)
     assert vm.evidence.contradiction is not None
 
 
 def test_a_kernel_with_more_memory_than_its_balloon_claims_to_leave_is_a_contradiction() -> None:
     vm = build.vm(112, stats_at=10.0)
-    lifecycle.heard(vm, build.facts(usable_mib=512, at=10.0))
+    phases.heard(vm, build.facts(usable_mib=512, at=10.0))
     advance(vm, 10.0)
-    assert advance(vm, 10.0 + lifecycle.CONTRADICTION_SECONDS) is Phase.CONTRADICTED
+    assert advance(vm, 10.0 + phases.CONTRADICTION_SECONDS) is Phase.CONTRADICTED
 
 
 def test_a_claim_that_is_looked_at_again_since_the_kernel_spoke_is_no_truer_for_it() -> None:
     vm = build.vm(112, stats_at=10.0)
-    lifecycle.heard(vm, build.facts(usable_mib=512, at=10.0))
+    phases.heard(vm, build.facts(usable_mib=512, at=10.0))
     for turn in range(40):
         vm.balloon.read(112 * MIB, 10.05 + turn / 10)
         advance(vm, 10.1 + turn / 10)
@@ -174,22 +174,22 @@ def test_a_claim_that_is_looked_at_again_since_the_kernel_spoke_is_no_truer_for_
 
 def test_a_balloon_that_has_inflated_since_the_kernel_spoke_contradicts_nobody() -> None:
     vm = build.vm(512, stats_at=10.0)
-    lifecycle.heard(vm, build.facts(usable_mib=512, at=10.0))
+    phases.heard(vm, build.facts(usable_mib=512, at=10.0))
     for turn in range(40):
         vm.balloon.read(112 * MIB, 10.05 + turn / 10)
-        lifecycle.confirm(vm, 112 * MIB, 0, 10.05 + turn / 10)
+        phases.confirm(vm, 112 * MIB, 0, 10.05 + turn / 10)
         advance(vm, 10.1 + turn / 10)
     assert vm.phase is Phase.LIVE
 
 
 def test_a_guest_that_tells_the_truth_again_is_taken_over_after_a_while() -> None:
     vm = build.vm(112, stats_at=10.0)
-    lifecycle.confirm(vm, 312 * MIB, 0, 10.0)
+    phases.confirm(vm, 312 * MIB, 0, 10.0)
     advance(vm, 10.0)
     advance(vm, 13.0)
-    lifecycle.confirm(vm, 100 * MIB, 0, 14.0)
+    phases.confirm(vm, 100 * MIB, 0, 14.0)
     assert advance(vm, 14.0) is Phase.CONTRADICTED
-    assert advance(vm, 14.0 + lifecycle.RECONCILED_SECONDS) is Phase.TAKEOVER
+    assert advance(vm, 14.0 + phases.RECONCILED_SECONDS) is Phase.TAKEOVER
 
 
 def test_a_vm_whose_vcpus_stand_still_is_silent_and_not_hung() -> None:
@@ -227,27 +227,27 @@ def test_a_takeover_is_over_only_when_everybody_agrees(changes: dict[str, object
 
 
 @pytest.mark.parametrize(
-    ("seconds", "moved"), [(lifecycle.MOVE_GRACE_SECONDS, True), (lifecycle.MOVE_GRACE_SECONDS - 0.1, False)]
+    ("seconds", "moved"), [(phases.MOVE_GRACE_SECONDS, True), (phases.MOVE_GRACE_SECONDS - 0.1, False)]
 )
 def test_a_balloon_that_moves_late_enough_after_a_reset_is_the_new_kernels(
     seconds: float, moved: bool
 ) -> None:
     vm = build.vm(176)
-    lifecycle.reset(vm, 10.0)
-    lifecycle.balloon_moved(vm, 300 * MIB, 10.0 + seconds)
+    phases.reset(vm, 10.0)
+    phases.balloon_moved(vm, 300 * MIB, 10.0 + seconds)
     assert vm.balloon.moved is moved
     assert (vm.balloon.actual_bytes, vm.balloon.actual_at) == (300 * MIB, 10.0 + seconds)
 
 
 def test_a_balloon_that_moves_while_it_does_not_boot_is_its_drivers_doing() -> None:
     vm = build.vm(300, moved=False, reset_at=10.0)
-    lifecycle.balloon_moved(vm, 280 * MIB, 10.1)
+    phases.balloon_moved(vm, 280 * MIB, 10.1)
     assert vm.balloon.moved
 
 
 def test_news_of_a_balloon_may_be_late_by_a_second_and_no_longer() -> None:
-    assert lifecycle.unseen_seconds(build.vm(300, actual_at=10.0), 10.4) == pytest.approx(0.4)
-    assert lifecycle.unseen_seconds(build.vm(300, actual_at=10.0), 90.0) == lifecycle.LATE_NEWS_SECONDS
+    assert phases.unseen_seconds(build.vm(300, actual_at=10.0), 10.4) == pytest.approx(0.4)
+    assert phases.unseen_seconds(build.vm(300, actual_at=10.0), 90.0) == phases.LATE_NEWS_SECONDS
 
 
 def test_a_guest_that_boots_with_some_of_its_balloon_left_is_live_when_that_moved() -> None:
@@ -276,21 +276,21 @@ def test_a_hung_guest_is_taken_over_by_a_sign_after_it_hung_and_its_target_is_un
 
 def test_a_contradiction_must_last_and_a_short_one_is_forgotten() -> None:
     vm = build.vm(112, stats_at=10.0)
-    lifecycle.confirm(vm, 312 * MIB, 0, 10.0)
+    phases.confirm(vm, 312 * MIB, 0, 10.0)
     advance(vm, 10.0)
-    assert advance(vm, 9.9 + lifecycle.CONTRADICTION_SECONDS) is Phase.LIVE
-    lifecycle.confirm(vm, 112 * MIB, 0, 12.95)
+    assert advance(vm, 9.9 + phases.CONTRADICTION_SECONDS) is Phase.LIVE
+    phases.confirm(vm, 112 * MIB, 0, 12.95)
     assert advance(vm, 13.0) is Phase.LIVE
     assert vm.evidence.contradiction is None
 
 
 def test_a_guest_that_agrees_again_is_believed_only_after_it_has_agreed_for_a_while() -> None:
     vm = build.vm(300, phase=Phase.CONTRADICTED, agreed_at=20.0, since=15.0)
-    assert advance(vm, 19.9 + lifecycle.RECONCILED_SECONDS) is Phase.CONTRADICTED
-    assert advance(vm, 20.0 + lifecycle.RECONCILED_SECONDS) is Phase.TAKEOVER
-    assert vm.since == 20.0 + lifecycle.RECONCILED_SECONDS
+    assert advance(vm, 19.9 + phases.RECONCILED_SECONDS) is Phase.CONTRADICTED
+    assert advance(vm, 20.0 + phases.RECONCILED_SECONDS) is Phase.TAKEOVER
+    assert vm.since == 20.0 + phases.RECONCILED_SECONDS
     late = build.vm(300, phase=Phase.CONTRADICTED, since=25.0)
-    assert advance(late, 24.9 + lifecycle.RECONCILED_SECONDS) is Phase.CONTRADICTED
+    assert advance(late, 24.9 + phases.RECONCILED_SECONDS) is Phase.CONTRADICTED
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_offline_memory_is_the_guests_too_when_its_kernel_and_its_balloon_are_co
 
 def test_resident_memory_that_agrees_is_remembered_as_agreeing() -> None:
     vm = build.vm(300, stats_at=10.0)
-    lifecycle.confirm(vm, 280 * MIB, 5 * MIB, 10.0, 20 * MIB)
+    phases.confirm(vm, 280 * MIB, 5 * MIB, 10.0, 20 * MIB)
     advance(vm, 10.0)
     assert vm.evidence.borne_out_at == 10.0
     assert (vm.evidence.overhead_bytes, vm.evidence.huge_bytes) == (5 * MIB, 20 * MIB)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from host_controller.core.model import BalloonStats, GuestFacts
-from host_controller.core.vm.guest_facts import (
+from host_controller.core.vm.report_validation import (
     RESTART_SECONDS,
     Contradiction,
     facts_from_report,
