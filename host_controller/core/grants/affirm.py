@@ -1,9 +1,14 @@
 """A target is said again: to take over, after QEMU changed it behind our back, or after an error."""
 
+from typing import Final
+
 from host_controller.core.grants.purse import Purse
 from host_controller.core.policy import plan, spare
 from host_controller.core.policy.plan import CORRECT
 from host_controller.core.vm.record import STARTING, Vm
+from host_controller.units import KIB, round_down
+
+PAGE_BYTES: Final = 4 * KIB
 
 
 def must_be_affirmed(vm: Vm, now: float) -> bool:
@@ -36,7 +41,8 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
     heard = spare.heard_lately(vm, purse.now)
     # `actual` may be forged: what the guest's kernel uses counts, too, or what the host sees.
     lowest = spare.lowest_target(vm, purse.state.settings) if heard else spare.seen_bytes(vm)
-    lowest = min(vm.ram_bytes, lowest)
+    # A kernel tells its memory in KiB, and a balloon moves by pages: less than one is no difference.
+    lowest = round_down(min(vm.ram_bytes, lowest), PAGE_BYTES)
     target, present = max(target, lowest), max(present, lowest)
     if target < present:
         return target if heard else present
