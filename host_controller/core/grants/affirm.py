@@ -24,16 +24,16 @@ def must_be_affirmed(vm: Vm, now: float) -> bool:
 def affirm(vm: Vm, purse: Purse, goal: int | None) -> None:
     """Say its target again, or for the first time where it is."""
     last = vm.balloon.target_bytes
-    target = _still_right(vm, purse, vm.balloon.actual_bytes if last is None else last)
+    target = _still_right(vm, purse, last)
     purse.pay(vm, purse.cost(vm, target))
     reason = "its size is confirmed before anything else" if last is None else "its target is sent again"
     purse.send(vm, target)
     purse.say(vm, CORRECT, goal, reason, target_bytes=target)
 
 
-def _still_right(vm: Vm, purse: Purse, target: int) -> int:
+def _still_right(vm: Vm, purse: Purse, last: int | None) -> int:
     """An old target in the light of what is known now: the guest and the host may have changed since."""
-    target = min(vm.ram_bytes, target)
+    target = min(vm.ram_bytes, vm.balloon.actual_bytes if last is None else last)
     booting = vm.phase is STARTING and vm.guest.facts is None and not vm.balloon.moved
     if booting:
         return target  # its kernel touches what it likes, and is charged with it
@@ -47,5 +47,7 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
     if target < present:
         return target if heard else present
     if purse.headroom_bytes < 0:
-        return min(present, purse.accounts[vm.config.uuid].guest_charge)
+        kept = min(present, purse.accounts[vm.config.uuid].guest_charge)
+        # What it was told last stands, or where it is: a guest's other figures lift it no further.
+        return kept if last is None else min(kept, max(last, vm.balloon.actual_bytes))
     return target - max(0, purse.cost(vm, target) - purse.headroom_bytes)

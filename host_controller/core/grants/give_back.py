@@ -24,7 +24,9 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     reason = "others need it" if purse.waiting else "it has had more than it needs for a while"
     settings, now = purse.state.settings, purse.now
     share = int(purse.per_weight * vm.config.limits.weight)
-    squeezed = spare.squeezed_bytes(vm, max(keeps, share), now)
+    # Not in an overdraft: whatever its balloon claims next would have to be answered by a raise on credit.
+    overdrawn = purse.headroom_bytes < 0
+    squeezed = 0 if overdrawn else spare.squeezed_bytes(vm, max(keeps, share), now)
     size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
     if size is not None:
         vm.squeeze.step(now)
@@ -79,7 +81,7 @@ def take_dimm(vm: Vm, purse: Purse, goal: int) -> bool:
         operation = Unplug(purse.state.ticket, alias=dimm.alias)
     else:
         raise_to = _unused_for_long(vm, purse, dimm.size_bytes, goal)
-        if raise_to is None or purse.cost(vm, raise_to) > purse.payable_bytes:
+        if raise_to is None or not purse.can_raise(vm, raise_to):
             return False
         purse.pay(vm, purse.cost(vm, raise_to))
         reason = "it has not needed its last DIMM for long"
@@ -113,7 +115,7 @@ def take_blocks(vm: Vm, purse: Purse, goal: int) -> bool:
     if exchange is None or goal > vm.assigned_bytes + plan.grow_dead_band(vm.assigned_bytes):
         return False
     size, raise_to = exchange
-    if purse.cost(vm, raise_to) > purse.payable_bytes:
+    if not purse.can_raise(vm, raise_to):
         return False
     purse.pay(vm, purse.cost(vm, raise_to))
     operation = Resize(purse.state.ticket, size_bytes=size, raise_to_bytes=raise_to)
