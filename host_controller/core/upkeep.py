@@ -40,11 +40,8 @@ def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> int:
     charge = fixed = guest_charge + books.outside_balloon(vm) + overhead
     granted = vm.assigned_bytes
     claims, next_dimm = None, 0
-    stuck = now < vm.progress.stuck_until
-    if plan.immovable(vm, settings, now) is None and (not stuck or vm.progress.may_grow):
+    if plan.immovable(vm, settings, now) is None and now >= vm.progress.stuck_until:
         claims = plan.claims(vm, granted, settings, now)
-        if stuck:
-            claims = plan.kept_whole(claims)
         fixed = books.fixed(vm) + overhead
         next_dimm = dimm_plan.next_dimm_slack(vm, claims.desired)
     uuid = vm.config.uuid

@@ -114,18 +114,6 @@ def claims(vm: Vm, granted: int, settings: Settings, now: float) -> Claims:
     return Claims(vm.config.limits.weight, irreducible, need, desired, keep, eased, granted, flutter)
 
 
-def kept_whole(claims: Claims) -> Claims:
-    """Of a VM that gives nothing: it keeps what it has, and may grow."""
-    has = claims.granted
-    return claims._replace(
-        irreducible=max(claims.irreducible, has),
-        need=max(claims.need, has),
-        eased=max(claims.eased, has),
-        desired=max(claims.desired, has),
-        keep=max(claims.keep, has),
-    )
-
-
 def growth_bytes(vm: Vm) -> int:
     """How much it grows in a second, as far as others keep memory ready for it: at most its minimum.
 

@@ -21,8 +21,6 @@ class Progress:
     """Where it was then."""
     stuck_until: float = -math.inf
     """Did not follow its target; not asked again before this."""
-    may_grow: bool = False
-    """While it is stuck: it was to give memory, and could not."""
     corrected_at: float = -math.inf
     """When, after somebody else had moved it, it was last told its target again."""
 
@@ -36,10 +34,9 @@ class Progress:
             self.stuck_until = now
         self.at, self.present_bytes = now, present_bytes
 
-    def give_up(self, present_bytes: int, now: float, *, shrinking: bool = False) -> None:
-        """It does not move: it is left there for a while. One that cannot shrink may grow all the same."""
+    def give_up(self, present_bytes: int, now: float) -> None:
+        """It does not move: it is left there for a while."""
         self.at, self.present_bytes = now, present_bytes
-        self.may_grow = shrinking
         self.stuck_until = now + REST
 
     def correct(self, now: float) -> None:

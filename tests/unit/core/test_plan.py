@@ -6,7 +6,6 @@ import pytest
 
 from host_controller.core.model import BalloonStats, Limits, RunState
 from host_controller.core.policy import dimm_plan, plan, spare
-from host_controller.core.policy.balance import Claims
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.motion import Motion
 from host_controller.core.vm.record import Phase, Vm
@@ -219,10 +218,3 @@ def test_nobody_is_shrunk_unasked_in_the_first_minute_after_boot() -> None:
 def test_a_vm_in_huge_pages_is_not_moved() -> None:
     one = guest(config={"huge_page_bytes": 2 * MIB, "pinned": "huge pages"})
     assert "huge pages" in (plan.immovable(one, SETTINGS, 1.1) or "")
-
-
-def test_a_vm_that_gives_nothing_keeps_what_it_has_and_may_grow() -> None:
-    asked = Claims(100, 200, 250, 300, 400, 260, 350, 5)
-    assert plan.kept_whole(asked) == Claims(100, 350, 350, 350, 400, 350, 350, 5)
-    wants_more = asked._replace(need=500, desired=600, keep=600, eased=500)
-    assert plan.kept_whole(wants_more).need == 500
