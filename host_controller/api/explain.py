@@ -34,8 +34,8 @@ def _demand(vm: Vm) -> list[Part]:
         ("in use", estimate.guest_bytes, "usable less available, the kernel's own memory included"),
         ("swap in use", estimate.hot_swap_bytes, "on disk, and read back lately"),
         ("cache", estimate.cache_bytes, "files that the guest reads again and again"),
-        ("demand", estimate.demand_bytes, "in use, swap and cache together"),
-        ("stalls", estimate.stall_bytes, "asked for beside it, since its programs wait for memory (PSI)"),
+        ("stalls", estimate.stall_bytes, "added because its programs wait for memory (PSI)"),
+        ("demand", estimate.demand_bytes, "in use, swap, cache and stalls together"),
         ("margin", estimate.margin_bytes, "left available at the least, since nothing is measured exactly"),
         ("buffer", buffer, f"{vm.config.limits.buffer_percent} % of demand, as its user wants"),
         ("ahead", estimate.ahead_bytes, "how much it will grow until memory could get there"),
@@ -89,6 +89,7 @@ def _balance(controller: Controller, vm: Vm) -> list[Part]:
     return [
         Part(name="lower", size_bytes=claims.irreducible, text="below it its kernel would kill"),
         Part(name="need", size_bytes=claims.need, text="what it works with now"),
+        Part(name="eased", size_bytes=claims.eased, text="need, and what its stalls ask for"),
         Part(name="desired", size_bytes=claims.desired, text="need and its buffer, within its limits"),
         Part(name="keep", size_bytes=claims.keep, text="what it may keep while nobody else needs it"),
         Part(name="goal", size_bytes=goal, text="what it gets of the host's budget", deciding=True),
