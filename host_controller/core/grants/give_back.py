@@ -23,10 +23,7 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     keeps = max(goal, min(account.claims.irreducible, account.granted_bytes))
     reason = "others need it" if purse.waiting else "it has had more than it needs for a while"
     settings, now = purse.state.settings, purse.now
-    share = int(purse.per_weight * vm.config.limits.weight)
-    # Not in an overdraft: whatever its balloon claims next would have to be answered by a raise on credit.
-    overdrawn = purse.headroom_bytes < 0
-    squeezed = 0 if overdrawn else spare.squeezed_bytes(vm, max(keeps, share), now)
+    squeezed = spare.squeezed_bytes(vm, keeps, now)
     size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
     if size is not None:
         vm.squeeze.step(now)
@@ -45,10 +42,10 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     elif vm.virtio_mem.requested_bytes and vm.entitled_bytes <= aim:
         purse.wait(vm, goal, reason, "the guest did not give its virtio-mem back; it is asked again later")
     else:
-        purse.wait(vm, goal, reason, _nothing_to_spare(vm, goal, share))
+        purse.wait(vm, goal, reason, _nothing_to_spare(vm, goal))
 
 
-def _nothing_to_spare(vm: Vm, goal: int, share: int) -> str:
+def _nothing_to_spare(vm: Vm, goal: int) -> str:
     """Why a guest that is to have less keeps what it has."""
     facts, estimate = vm.guest.facts, vm.guest.estimate
     assert facts is not None
@@ -57,8 +54,6 @@ def _nothing_to_spare(vm: Vm, goal: int, share: int) -> str:
     if goal < estimate.irreducible_bytes:
         swap = "its free swap is too little" if facts.swap_free_bytes else "it has no free swap on a disk"
         return f"it uses what it has, and {swap}: with less its kernel would kill"
-    if share >= estimate.unswapped_bytes:
-        return "it uses what it has, and that is no more than its weight gives it"
     return "it uses what it has, and is brought into its own swap slowly"
 
 

@@ -25,8 +25,6 @@ class Purse:
     waiting: bool
     """Somebody waits for memory that is not free yet."""
     now: float
-    per_weight: float = 0.0
-    """What a weight of 1 is worth: nobody is squeezed who has no more than its weight gives."""
     decisions: dict[str, Decision] = field(default_factory=dict)
     """By UUID."""
     commands: list[Command] = field(default_factory=list)

@@ -51,7 +51,7 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed:
         return None
     if not device.requested_bytes or now < vm.unplug_rest.until:
         return None
-    rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
+    rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
     most = min(excess_bytes, max(0, spare_bytes(vm)) + squeezed, rate, device.requested_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
     return device.requested_bytes - step if step > 0 else None

@@ -154,7 +154,7 @@ CASES = [
     Case("nobody is sent below what it cannot go without", {"demand_mib": 250}, 10, 0, ["target 266"],
          SHRINK, None, 0, True),
     Case("what has nothing to spare is asked for nothing", {"demand_mib": 290}, 200, 0, [], WAIT,
-         "its kernel would kill", 0, True),
+         "nothing more to spare", 0, True),
     Case("the last step is followed first", {"usable_mib": 512, "demand_mib": 100, "target_bytes": 384 * MIB},
          192, 0, [], SHRINK, None, 0, True),
     Case("a little too much is left alone while nobody waits", {"demand_mib": 200}, 290, 0, [], HOLD),
