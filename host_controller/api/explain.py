@@ -87,9 +87,8 @@ def _balance(controller: Controller, vm: Vm) -> list[Part]:
     if claims is None or goal is None:
         return []
     return [
-        Part(name="lower", size_bytes=claims.irreducible, text="below it its kernel would kill"),
+        Part(name="lower", size_bytes=claims.irreducible, text="below it the guest cannot go"),
         Part(name="need", size_bytes=claims.need, text="what it works with now"),
-        Part(name="eased", size_bytes=claims.eased, text="need, and what its stalls ask for"),
         Part(name="desired", size_bytes=claims.desired, text="need and its buffer, within its limits"),
         Part(name="keep", size_bytes=claims.keep, text="what it may keep while nobody else needs it"),
         Part(name="goal", size_bytes=goal, text="what it gets of the host's budget", deciding=True),

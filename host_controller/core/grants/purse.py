@@ -8,7 +8,6 @@ from host_controller.core.accounts import Account
 from host_controller.core.commands import Command
 from host_controller.core.operations import Operation
 from host_controller.core.operations.resize import Resize
-from host_controller.core.policy.dead_band import grow_dead_band
 from host_controller.core.policy.plan import CORRECT, PLUG, UNPLUG, WAIT, Action, Decision
 from host_controller.core.state import State
 from host_controller.core.vm.record import Vm
@@ -31,32 +30,11 @@ class Purse:
     """What carries the decisions out."""
     costs: dict[str, int] = field(default_factory=dict)
     """What the commands add to the charge of each VM."""
-    _held_fast: bool | None = None
 
     @property
     def payable_bytes(self) -> int:
         """What may be spent: nothing in an overdraft."""
         return max(0, self.headroom_bytes)
-
-    @property
-    def held_fast(self) -> bool:
-        """Nobody who could be moved has more than its kernel can do without."""
-        if self._held_fast is None:
-            self._held_fast = not any(
-                account.granted_bytes - account.claims.irreducible > grow_dead_band(account.granted_bytes)
-                for account in self.accounts.values()
-                if account.claims is not None
-            )
-        return self._held_fast
-
-    def can_raise(self, vm: Vm, target_bytes: int) -> bool:
-        """Whether its target may be raised to make room for what is to leave it.
-
-        While the host is overdrawn nobody is told to have more, also not what is charged already.
-        """
-        if self.headroom_bytes < 0 and target_bytes > vm.entitled_bytes:
-            return False
-        return self.cost(vm, target_bytes) <= self.payable_bytes
 
     def cost(self, vm: Vm, target: int) -> int:
         """What raising the target adds to the VM's charge."""

@@ -20,9 +20,8 @@ rounding is below one byte per VM."""
 
 COMFORT_SHARE: Final = 2
 """A VM is comfortable with half of the buffer that is fair to it; below that it is given all of it."""
-TOLERANCE_SHARE: Final = 128
-"""A difference from what is fair below this part of what a VM holds is not worth a command: half of the
-margin by which a guest that starves seems to need more than it has."""
+TOLERANCE_SHARE: Final = 64
+"""A difference from what is fair that is smaller than this part of what a VM holds is not worth a command."""
 SPARE_SHARE: Final = 32
 """What who is given memory gets beyond its need, where there is more: the next command is not due at once."""
 

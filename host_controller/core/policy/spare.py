@@ -10,13 +10,10 @@ from host_controller.core.model import BalloonStats, Settings
 from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.core.vm.demand import margin_bytes
 from host_controller.core.vm.record import Vm
-from host_controller.core.vm.squeeze import step_bytes
-from host_controller.units import KIB, MIB, round_up
+from host_controller.units import KIB, round_up
 
 HEARD_SECONDS: Final = 7.5
 ANSWER_SECONDS: Final = 1.5
-FOLLOWED_BYTES: Final = 4 * MIB
-"""A balloon this close to its target has followed it."""
 AGENTLESS_EXTRA: Final = 16
 """1/16 of usable stays free on top where only balloon statistics speak: they come late and say less."""
 
@@ -82,26 +79,10 @@ def runs_short(vm: Vm) -> bool:
     return available_bytes(vm) < facts.floor_bytes + margin_bytes(facts.usable_bytes)
 
 
-def squeezed_bytes(vm: Vm, keeps_bytes: int, now: float) -> int:
-    """What may be taken now beyond what the guest has to spare, so that it comes down to `keeps_bytes`.
-
-    0 but where others need what it uses, its swap has room, and its balloon has followed the last step.
-    """
-    facts, estimate = vm.guest.facts, vm.guest.estimate
-    assert facts is not None
-    if estimate is None or not facts.from_agent or keeps_bytes >= estimate.unswapped_bytes:
-        return 0
-    followed = vm.present_bytes <= vm.entitled_bytes + FOLLOWED_BYTES and facts.at >= vm.sent_at
-    if not vm.squeeze.ask(now) or not followed:
-        return 0
-    room = estimate.unswapped_bytes - estimate.irreducible_bytes
-    return min(room, step_bytes(facts.usable_bytes, vm.guest.demand.stall.share))
-
-
-def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:
+def lowest_target(vm: Vm, settings: Settings) -> int:
     """The lowest balloon target that one command may name now (rule: small-steps), QEMU's terms.
 
-    Not further below where the guest is than what it has to spare and is squeezed by, nor than its
+    Not further below where the guest is than what it has to spare, nor than its
     balloon inflates in a second: a controller that dies leaves no guest shrinking far.
     """
     facts = vm.guest.facts
@@ -112,10 +93,10 @@ def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:
     # Where it is, its balloon says, and its kernel: of two moments, so the larger one is sure.
     by_kernel = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
     present = vm.present_bytes
-    return max(max(by_kernel, present) - max(0, spare_bytes(vm)) - squeezed, present - rate)
+    return max(max(by_kernel, present) - max(0, spare_bytes(vm)), present - rate)
 
 
-def shrink_target(vm: Vm, aim: int, settings: Settings, now: float, squeezed: int = 0) -> int | None:
+def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | None:
     """The next target of a shrinking balloon; None while the last one is still being followed.
 
     The next step is named before the last one ends, so that the driver never stops in between.
@@ -123,12 +104,10 @@ def shrink_target(vm: Vm, aim: int, settings: Settings, now: float, squeezed: in
     if not heard_lately(vm, now) or (vm.config.virtio_mem_bytes and not vm.virtio_mem.steady(now)):
         return None  # which of the two gave or took what it has now, only time shows
     rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
-    target = round_up(max(aim, lowest_target(vm, settings, squeezed)), 4 * KIB)
+    target = round_up(max(aim, lowest_target(vm, settings)), 4 * KIB)
     entitled = vm.entitled_bytes
     ahead = vm.present_bytes - entitled
     worthwhile = min((entitled - aim) * 3 // 4, shrink_dead_band(entitled), rate // 4)
-    if squeezed:
-        worthwhile = min(worthwhile, squeezed // 2)
     if entitled - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
         return None
     return target

@@ -150,7 +150,7 @@ class Demand:
         need = max(unswapped, demand + margin + ahead)
         eased = need + stall
         desired = max(eased, need + demand * limits.buffer_percent // 100)
-        irreducible = max(guest + margin - swappable_bytes(facts), facts.least_usable_bytes)
+        irreducible = unswapped
         least, most = limits.minimum_bytes, limits.maximum_bytes
         if irreducible < least:
             irreducible, unswapped, need = least, max(least, unswapped), max(least, need)
