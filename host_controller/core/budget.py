@@ -2,7 +2,7 @@
 
 from host_controller.core.accounts import Accounts
 from host_controller.core.books.ledger import Ledger
-from host_controller.core.policy.balance import balance, settle
+from host_controller.core.policy.balance import balance
 from host_controller.core.policy.ready import Ready, budget_bytes
 from host_controller.core.state import State
 
@@ -37,24 +37,17 @@ class Budget:
         settings, ledger, accounts = state.settings, state.ledger, self.accounts
         capacity = ledger.capacity()
         self._ready.observe(accounts.growth_bytes, now)
+        self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
         promised = ledger.reserved() + ledger.wanted()
         all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
         needed = accounts.needed_bytes
-        self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
-        if settings.keep_ready_bytes is None:
-            # Bursts and buffers share what the needs leave.
-            self.ready_bytes = min(self.ready_bytes, max(0, all_there_is - needed) // 2)
         kept = accounts.next_dimm_bytes + self.ready_bytes
         self.budget_bytes = budget_bytes(all_there_is, kept, needed)
         if state.emergency.cause is not None:
             self.budget_bytes = min(self.budget_bytes, needed)
         if self._balanced != (self.budget_bytes, accounts.changes):
-            claims = accounts.claims.values()
-            fair = balance(claims, self.budget_bytes)
-            # What is kept ready is there to be used: it is made up again when half of it is gone.
-            slack = min(self.ready_bytes // 2, max(0, all_there_is - self.budget_bytes))
-            goals = settle(claims, fair, self.budget_bytes, slack)
-            self.goals = dict(zip(accounts.claims, goals, strict=True))
+            shares = balance(accounts.claims.values(), self.budget_bytes)
+            self.goals = dict(zip(accounts.claims, shares, strict=True))
             self._balanced = (self.budget_bytes, accounts.changes)
         self.headroom_bytes = ledger.headroom(accounts.charged_bytes)
         missing, far, near = accounts.away_from(self.goals)

@@ -163,6 +163,8 @@ class GuestFacts:
     """What the guest's kernel keeps free for itself (sum of high watermarks)."""
     swap_used_bytes: int = 0
     """On disk, less what is cached too: zram and cached swap cost no reads."""
+    swap_free_bytes: int = 0
+    """On disk, by the guest's word: 0 where its agent does not say, and for zram, which is memory again."""
     swap_in_bytes: int = 0
     """Counter since boot."""
     refault_bytes: int = 0
@@ -172,8 +174,6 @@ class GuestFacts:
     least_usable_bytes: int = 0
     """Below it its kernel refuses memory, or a daemon kills, by a share of MemTotal (`guest_limits.py`)."""
     block_bytes: int = MEMORY_BLOCK_BYTES
-    swap_free_bytes: int = 0
-    """On disk, by the guest's word: 0 where its agent does not say, and for zram, which is memory again."""
 
     @property
     def demand_bytes(self) -> int:

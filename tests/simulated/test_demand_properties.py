@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host_controller.core.model import GuestFacts, Limits
-from host_controller.core.vm.demand import Demand
-from host_controller.core.vm.stalls import STALL_LIMIT
+from host_controller.core.vm.demand import STALL_LIMIT, Demand
 from host_controller.units import GIB, MIB
 
 LIMITS = Limits(1 * GIB, 256 * MIB, 8 * GIB)

@@ -1,13 +1,9 @@
-"""Who gets how much when it does not reach for all: two exact, pure functions.
+"""Who gets how much when it does not reach for all: one exact, pure function.
 
-`balance` says what is fair. Each VM makes five claims, each at least the one before. The budget is laid
-out in tiers: everybody's first claim comes before anybody's second. Within a tier VMs get
-`clamp(λ·weight, lo, hi)` with one λ for all: weighted max-min fairness on totals, so a VM of twice the weight
-ends with twice the memory unless its own claims stop it. Weighted max-min: Bertsekas & Gallager, Data
-Networks (2nd ed.), section 6.5.2.
-
-`settle` says who moves. What is fair changes with every breath of every guest; what a VM holds should not.
-So a VM that is comfortable stays where it is, until somebody who is not needs what it has beyond its share.
+Each VM makes four claims, each at least the one before. The budget is laid out in tiers: everybody's
+first claim comes before anybody's second. Within a tier VMs get `clamp(λ·weight, lo, hi)` with one λ for
+all: weighted max-min fairness on totals, so a VM of twice the weight ends with twice the memory unless
+its own claims stop it. Weighted max-min: Bertsekas & Gallager, Data Networks (2nd ed.), section 6.5.2.
 """
 
 from collections.abc import Collection, Sequence
@@ -18,16 +14,8 @@ _SHIFT: Final = 32
 rounding is below one byte per VM."""
 
 
-COMFORT_SHARE: Final = 2
-"""A VM is comfortable with half of the buffer that is fair to it; below that it is given all of it."""
-TOLERANCE_SHARE: Final = 64
-"""A difference from what is fair that is smaller than this part of what a VM holds is not worth a command."""
-SPARE_SHARE: Final = 32
-"""What who is given memory gets beyond its need, where there is more: the next command is not due at once."""
-
-
 class Claims(NamedTuple):
-    """What one VM asks for, bytes of usable memory. irreducible <= need <= eased <= desired <= keep."""
+    """What one VM asks for, bytes of usable memory. 0 <= irreducible <= need <= desired <= keep."""
 
     weight: int
     irreducible: int
@@ -38,17 +26,6 @@ class Claims(NamedTuple):
     """Need and the buffer that its user wants."""
     keep: int
     """What it may keep as long as nobody else has a use for it."""
-    eased: int = 0
-    """Need and what its stalls ask for: heard before anybody's buffer, and after all needs."""
-    granted: int = 0
-    """What it has been given."""
-    flutter: int = 0
-    """How much of its demand comes and goes within two seconds: nobody could follow that."""
-
-    @property
-    def comfort_floor(self) -> int:
-        """What its buffer is counted from."""
-        return self.eased if self.eased > self.need else self.need
 
 
 def balance(claims: Collection[Claims], budget_bytes: int) -> list[int]:
@@ -59,56 +36,12 @@ def balance(claims: Collection[Claims], budget_bytes: int) -> list[int]:
     """
     if not claims:
         return []
-    weights, irreducible, need, desired, keep, eased, _, _ = zip(*claims, strict=True)
+    weights, irreducible, need, desired, keep = zip(*claims, strict=True)
     nothing = (0,) * len(claims)
-    eased = tuple(map(max, need, eased))
-    for lo, hi in ((nothing, irreducible), (irreducible, need), (need, eased), (eased, desired)):
+    for lo, hi in ((nothing, irreducible), (irreducible, need), (need, desired)):
         if sum(hi) > budget_bytes:
             return fill(weights, lo, hi, budget_bytes)
     return fill(weights, desired, keep, budget_bytes)
-
-
-def settle(claims: Collection[Claims], fair: Sequence[int], budget_bytes: int, slack_bytes: int) -> list[int]:
-    """The goals, in the order of the claims: what each VM holds, but where that leaves somebody short.
-
-    fair: `balance` of the same claims and budget. slack_bytes: what the comfortable may hold beyond the
-    budget. Nobody goes away from what is fair to it: a goal lies between what is held and what is fair, but
-    for a little to spare for who is given memory, where there is some. Their sum is within the budget and its
-    slack. Where nobody is short, nobody holds more than it may keep, and all fit, every goal is what is held.
-    """
-    fits = sum(one.need for one in claims) <= budget_bytes + slack_bytes
-    lo, hi = [], []
-    for one, part in zip(claims, fair, strict=True):
-        granted = one.granted
-        if granted < _comfort(one, part, fits=fits):
-            lo.append(part)
-            spare = min(one.desired, one.comfort_floor + granted // SPARE_SHARE)
-            hi.append(spare if spare > part else part)
-        else:
-            least = part if part < granted else granted
-            most = one.keep if one.keep < granted else granted
-            lo.append(least)
-            hi.append(most if most > least else least)
-    if sum(hi) <= budget_bytes + slack_bytes:
-        return hi
-    return fill([one.weight for one in claims], lo, hi, budget_bytes)
-
-
-def _comfort(one: Claims, fair_bytes: int, *, fits: bool) -> int:
-    """Below this a VM is short.
-
-    fits: everybody's need is within the budget. Then no flutter excuses that somebody has less than its work
-    holds; else what is given to one for a moment is missing to another.
-    """
-    aim = fair_bytes if fair_bytes < one.desired else one.desired
-    if aim > one.comfort_floor:
-        aim -= (aim - one.comfort_floor) // COMFORT_SHARE
-    tolerated = one.granted // TOLERANCE_SHARE
-    comfort = aim - (one.flutter if one.flutter > tolerated else tolerated)
-    if not fits:
-        return comfort
-    bare = min(one.need, fair_bytes) - one.granted // (2 * TOLERANCE_SHARE)
-    return bare if bare > comfort else comfort
 
 
 def fill(weights: Sequence[int], lo: Sequence[int], hi: Sequence[int], budget_bytes: int) -> list[int]:

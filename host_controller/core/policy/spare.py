@@ -107,7 +107,7 @@ def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | Non
     target = round_up(max(aim, lowest_target(vm, settings)), 4 * KIB)
     entitled = vm.entitled_bytes
     ahead = vm.present_bytes - entitled
-    worthwhile = min((entitled - aim) * 3 // 4, shrink_dead_band(entitled), rate // 4)
+    worthwhile = min(entitled - aim, shrink_dead_band(entitled), rate // 4)
     if entitled - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
         return None
     return target

@@ -7,7 +7,6 @@ import pytest
 from host_controller.core.model import BalloonStats, Limits, RunState
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.vm.demand import Demand
-from host_controller.core.vm.motion import Motion
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB
 from tests.support import build
@@ -20,7 +19,7 @@ def guest(usable_mib: int = 512, demand_mib: int = 200, **changes: object) -> Vm
     """One that has just said so; `desired_bytes` and `slope` replace what follows from that."""
     desired, slope = changes.pop("desired_bytes", None), changes.pop("slope", 0.0)
     facts = changes.pop("facts", None) or build.facts(usable_mib, demand_mib)
-    changes = {"demand": Demand(last=facts, motion=Motion(slope=slope)), "facts": facts, **changes}  # type: ignore[arg-type]
+    changes = {"demand": Demand(last=facts, slope=slope), "facts": facts, **changes}  # type: ignore[arg-type]
     vm = build.vm(usable_mib, **changes)  # type: ignore[arg-type]
     vm.guest.work_out(vm.config.limits, 1.0)
     if desired is None:
