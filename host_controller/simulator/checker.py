@@ -132,8 +132,7 @@ class Checker:
         shown = min(shown, self._shown_balloon(vm))
         before = self.exposure(vm, pending, shown)
         after = self.exposure(vm, [*pending, command], shown)
-        # A correction asks a driver for a page more, so that it writes (fact: actual-written-on-move).
-        if after - before > PAGE_BYTES and not self._confirms(vm, command):
+        if after > before and not self._confirms(vm, command):
             self._check_payment(vm, command, after - before)
         if isinstance(command, hv.SetTarget):
             self._check_target(vm, command.target_bytes, pending, vm.ram_bytes - int(max(said)))

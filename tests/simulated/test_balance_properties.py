@@ -34,7 +34,7 @@ def test_it_is_feasible_and_wastes_nothing(vms: list[Claims], budget: int) -> No
 @given(HOSTS, BUDGETS)
 def test_everybodys_first_claim_comes_before_anybodys_second(vms: list[Claims], budget: int) -> None:
     shares = balance(vms, budget)
-    for before in ("lower", "need", "desired"):
+    for before in ("irreducible", "need", "desired"):
         behind = [s for s, vm in zip(shares, vms, strict=True) if s < getattr(vm, before) - 1]
         above = [s for s, vm in zip(shares, vms, strict=True) if s > getattr(vm, before) + 1]
         assert not (behind and above)

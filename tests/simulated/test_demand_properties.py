@@ -87,7 +87,7 @@ def test_what_was_added_fades_when_its_cause_is_gone(told: list[GuestFacts]) -> 
     for i in range(1, 400):
         calm = GuestFacts(
             last.at + 30.0 * i, "boot", last.sequence + i, True, 4 * GIB, 3 * GIB, 3 * GIB, 0, 4 * GIB,
-            4 * GIB, 0, 0, 8 * MIB, 0, last.swap_in_bytes, last.refault_bytes, last.stall_us,
+            4 * GIB, 0, 0, 8 * MIB, 0, 0, last.swap_in_bytes, last.refault_bytes, last.stall_us,
         )  # fmt: skip
         demand.observe(calm)
     found = demand.estimate(LIMITS, calm.at)

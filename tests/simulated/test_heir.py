@@ -21,7 +21,7 @@ def test_a_dimm_that_was_on_its_way_when_the_controller_was_killed_is_paid_for(a
     world.add(GuestSpec("vm", LIMITS, workload=Workload(steady(100 * MIB))))
     world.run(60.0)
     world.ambush("vm", "AttachDimm", BEHAVIOURS["late QEMU"])
-    world.work("vm", Workload(steady(400 * MIB)))
+    world.work("vm", Workload(steady(300 * MIB)))
     (before,) = first.state.vms.values()
     while not before.plug.pending_bytes or (asked and not world.history.commands["AttachDimm"]):
         world.run(0.05)

@@ -36,6 +36,15 @@ class Purse:
         """What may be spent: nothing in an overdraft."""
         return max(0, self.headroom_bytes)
 
+    def can_raise(self, vm: Vm, target_bytes: int) -> bool:
+        """Whether its target may be raised to make room for what is to leave it.
+
+        While the host is overdrawn nobody is told to have more, also not what is charged already.
+        """
+        if self.headroom_bytes < 0 and target_bytes > vm.entitled_bytes:
+            return False
+        return self.cost(vm, target_bytes) <= max(0, self.headroom_bytes)
+
     def cost(self, vm: Vm, target: int) -> int:
         """What raising the target adds to the VM's charge."""
         return max(0, target - self.accounts[vm.config.uuid].guest_charge)

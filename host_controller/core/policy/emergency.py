@@ -1,7 +1,9 @@
 """When the host itself runs out: then growth stops, and what exceeds need is taken from all by weight.
 
 It should never come to this, since charges stay within the capacity. It does when something beside the VMs
-grows past the reserve, or when somebody's pages are already in host swap: an alarm, never a resource.
+grows past the reserve. That pages of VMs go to the host's swap is an alarm, and an emergency only where the
+host is low on memory as well, or its own tasks wait for it (PSI): a large VM that boots makes it swap for a
+moment, and has gigabytes free then.
 """
 
 import math
@@ -14,6 +16,10 @@ from host_controller.units import MIB, format_size
 START_SHARE: Final = 0.5
 END_SHARE: Final = 0.75
 """Of the reserve: it starts when less than the one is available, and ends above the other."""
+LOW_SHARE: Final = 64
+"""Of all memory: where the reserve is smaller than that, less than this is low all the same."""
+STALL_PERCENT: Final = 10.0
+"""Of the time some task of the host waits for memory (PSI, 10 s): beside swapping, it is short."""
 SWAP_NOISE_BYTES: Final = 1 * MIB
 SWAP_CALM_SECONDS: Final = 60.0
 """VM pages that went to swap stay there until they are touched; only fresh ones are an emergency."""
@@ -35,8 +41,11 @@ class Emergency:
         self._swapped_bytes = facts.vm_swap_bytes
         share = END_SHARE if self.cause else START_SHARE
         found = None
-        if facts.at - self._swapped_at < SWAP_CALM_SECONDS:
-            found = f"{format_size(facts.vm_swap_bytes)} of VMs are in the host's swap"
+        low = facts.available_bytes < END_SHARE * max(reserve_bytes, facts.total_bytes // LOW_SHARE)
+        stalls = facts.psi_some_percent is not None and facts.psi_some_percent >= STALL_PERCENT
+        if (low or stalls) and facts.at - self._swapped_at < SWAP_CALM_SECONDS:
+            why = "is low on memory" if low else "waits for memory"
+            found = f"the host {why}, and {format_size(facts.vm_swap_bytes)} of VMs are in its swap"
         elif facts.available_bytes < share * reserve_bytes:
             found = (
                 f"only {format_size(facts.available_bytes)} are available on the host, "
