@@ -43,7 +43,7 @@ class Purse:
         """
         if self.headroom_bytes < 0 and target_bytes > vm.entitled_bytes:
             return False
-        return self.cost(vm, target_bytes) <= max(0, self.headroom_bytes)
+        return self.cost(vm, target_bytes) <= self.payable_bytes
 
     def cost(self, vm: Vm, target: int) -> int:
         """What raising the target adds to the VM's charge."""
