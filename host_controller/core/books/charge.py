@@ -126,6 +126,11 @@ def outside_balloon(vm: Vm) -> int:
     return total
 
 
+def in_force(vm: Vm) -> int:
+    """What its balloon may let it have already, whatever is doubted: the largest of SIZES."""
+    return max(size(vm) for size in SIZES)
+
+
 def unrealised(vm: Vm) -> int:
     """What it is charged with and does not hold: it takes none of that while its vCPUs stand still."""
     return guest_charge(vm) - resident(vm)

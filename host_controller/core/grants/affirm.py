@@ -1,8 +1,10 @@
 """A target is said again: to take over, after QEMU changed it behind our back, or after an error."""
 
+from host_controller.core.books.charge import in_force
 from host_controller.core.grants.purse import Purse
 from host_controller.core.policy import plan, spare
 from host_controller.core.policy.plan import CORRECT
+from host_controller.core.vm.check_progress import NUDGE_BYTES
 from host_controller.core.vm.record import STARTING, Vm
 
 
@@ -28,7 +30,7 @@ def affirm(vm: Vm, purse: Purse, goal: int | None) -> None:
 
 def _still_right(vm: Vm, purse: Purse, target: int) -> int:
     """An old target in the light of what is known now: the guest and the host may have changed since."""
-    target = min(vm.ram_bytes, target)
+    told = target = min(vm.ram_bytes, target)
     booting = vm.phase is STARTING and vm.guest.facts is None and not vm.balloon.moved
     if booting:
         return target  # its kernel touches what it likes, and is charged with it
@@ -41,5 +43,8 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
     if target < present:
         return target if heard else present
     if purse.headroom_bytes < 0:
-        return min(present, purse.accounts[vm.config.uuid].guest_charge)
+        # Nobody is told to have more than it may have already, however little its kernel can spare
+        # (rule: overdraft-named). Doubts charge it with more, and that is no consent of ours.
+        stays = min(present, in_force(vm))
+        return stays - NUDGE_BYTES if abs(told - stays) == NUDGE_BYTES else stays
     return target - max(0, purse.cost(vm, target) - purse.headroom_bytes)

@@ -22,6 +22,7 @@ from host_controller.core.model import Growth
 from host_controller.core.policy.plan import CORRECT, GROW, HOLD, PLUG, SHRINK, UNPLUG, WAIT, Action
 from host_controller.core.state import State
 from host_controller.core.upkeep import weigh
+from host_controller.core.vm.check_progress import NUDGE_BYTES
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.growth import Rest
 from host_controller.core.vm.record import Phase, Vm
@@ -87,6 +88,10 @@ class Case(NamedTuple):
 
 
 PLUGGED = {"dimms_mib": (128,), "actual_mib": 640, "usable_mib": 512, "offline_mib": 128}
+ASTRAY: dict[str, Any] = {
+    "phase": Phase.CONTRADICTED, "resend": True, "actual_mib": 300, "facts": build.facts(400, 350, at=NOW),
+}  # fmt: skip
+"""Its balloon says 300 MiB and its kernel 400, of which it can spare little; it is charged all of its RAM."""
 FULL = {"usable_mib": 512, "demand_mib": 400}
 """Its balloon is empty: more than this is a DIMM, or virtio-mem."""
 UNUSED = {"usable_mib": 400, "demand_mib": 100, "dimms_mib": (128,)}
@@ -196,6 +201,14 @@ CASES = [
          {"resend": True, "target_bytes": 400 * MIB}, 300, 40, ["target 340"], CORRECT, None, 40),
     Case("an old target costs nothing while overdrawn",
          {"resend": True, "target_bytes": 400 * MIB}, 300, -1, ["target 300"], CORRECT),
+    Case("no other word of a guest lifts it while overdrawn", ASTRAY | {"target_bytes": 300 * MIB},
+         None, -1, ["target 300"], CORRECT),
+    Case("what makes a driver write is a page less while overdrawn",
+         ASTRAY | {"target_bytes": 300 * MIB + NUDGE_BYTES},
+         None, -1, [f"target {300 - NUDGE_BYTES / MIB:g}"], CORRECT),
+    Case("and stays a page less, and is no more than that",
+         ASTRAY | {"target_bytes": 300 * MIB - NUDGE_BYTES},
+         None, -1, [f"target {300 - NUDGE_BYTES / MIB:g}"], CORRECT),
     Case("a kernel that boots is told all of its RAM whatever is free",
          {"phase": Phase.STARTING, "moved": False, "resend": True, "facts": None, "target_bytes": 512 * MIB,
           "bare": True}, None, 0, ["target 512"], CORRECT),
