@@ -110,6 +110,10 @@ fuzz: $(STAMP) ## coverage-guided fuzzing of all that reads hostile bytes, a mil
 packages: $(STAMP) ## dist/: the .deb of the agent and of the controller, by dpkg-buildpackage
 	$(PYTHON) -m lab.packages
 
+.PHONY: pyz
+pyz: $(STAMP) ## dist/dynmem-agent.pyz: the agent as one file, for guests that get no package
+	$(PYTHON) -m host_controller.delivery.agent_file dist/dynmem-agent.pyz
+
 .PHONY: test-domains
 test-domains: $(STAMP) ## DIR=…: every domain XML in a folder through enable, start, growth, disable under a real libvirt
 	$(PYTHON) -m lab.domains $(DIR) $(if $(GROWTH),--growth $(GROWTH))

@@ -1,11 +1,17 @@
-"""Run by the interpreter under test beside `agent/` and `guest/` (recorded files): it prints what it did.
+"""Run by the interpreter under test beside `agent/` or `dynmem-agent.pyz`, and `guest/` (recorded files).
+
+It prints what it did.
 
 The standard library alone: a guest has nothing else.
 """
 
 import json
+import os
 import socket
 import sys
+
+if os.path.exists("dynmem-agent.pyz"):
+    sys.path[0] = "dynmem-agent.pyz"  # in place of this directory, which has no `agent/` then
 
 from agent.daemon import Daemon
 from agent.wire import decode_from_guest
@@ -29,4 +35,6 @@ foreign = sorted(
     if "packages" in str(getattr(module, "__file__", ""))
     or name in ("click", "psutil", "structlog", "pyroute2")
 )
-json.dump({"version": list(sys.version_info[:2]), "messages": messages, "foreign": foreign}, sys.stdout)
+said = {"version": list(sys.version_info[:2]), "messages": messages, "foreign": foreign}
+said["from"] = os.path.dirname(sys.modules["agent"].__file__)
+json.dump(said, sys.stdout)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from host_controller.delivery.agent_file import agent_file
 from lab.interpreter import python_of
 
 ROOT = Path(__file__).parents[2]
@@ -45,3 +46,22 @@ def test_without_its_libraries_a_command_says_which_package_to_install(
     assert done.stderr.startswith(f"dynmem-agent {command} needs")
     assert "python3-click" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("codename", "version"), [OLDEST, NEWEST])
+def test_the_agent_as_one_file_reports_and_runs_its_commands(
+    codename: str, version: list[int], tmp_path: Path
+) -> None:
+    shutil.rmtree(tree(tmp_path) / "agent")
+    (tmp_path / "dynmem-agent.pyz").write_bytes(agent_file())
+    with python_of(codename, tmp_path) as python:
+        done = subprocess.run([*python, "script.py"], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        assert said["from"] == "dynmem-agent.pyz/agent"
+        assert (said["version"], said["messages"], said["foreign"]) == (version, ["Hello", "Report"], [])
+        lean = [*python, "-I", "-S", "dynmem-agent.pyz"]
+        assert subprocess.run([*lean, "restore"], timeout=120).returncode == 0
+        status = subprocess.run([*lean, "status"], capture_output=True, text=True, timeout=120)
+        assert status.returncode == 1
+        assert "python3-click" in status.stderr

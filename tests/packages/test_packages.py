@@ -84,6 +84,7 @@ def test_the_agents_package_is_for_every_architecture_and_uses_only_debians_pyth
         "usr/share/bash-completion/completions/dynmem",
         "usr/share/doc/dynmem/OPERATIONS.md.gz",
         "usr/lib/dynmem/host_controller/hook.py",
+        "usr/share/dynmem/dynmem-agent.pyz",
         "usr/lib/dynmem/host_controller/api/page/static/page.js",
         "usr/lib/dynmem/uplot/static/uPlot.iife.js",
         "usr/share/doc/dynmem/copyright",
