@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 import structlog
@@ -25,6 +25,7 @@ from host_controller.host.exclusive import Claim
 from host_controller.records.history import History
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Recorder
+from host_controller.rules.taking import Rulebook
 from host_controller.systemd import Systemd
 
 STOP_SECONDS: Final = 1.5
@@ -94,6 +95,19 @@ def check_unchangeable(old: Config, new: Config) -> None:
         raise ConfigError("reload", problems)
 
 
+def rules_of(config: Config) -> Rulebook:
+    """The rules that a configuration has for domains without limits of their own."""
+    return Rulebook(config.rule, config.default_limits)
+
+
+@runtime_checkable
+class FollowsRules(Protocol):
+    """A hypervisor whose domains may be somebody else's; those of the simulator are all ours."""
+
+    def follow_rules(self, rules: Rulebook) -> None:
+        """From now on these count."""
+
+
 class Service:
     """One run of the controller."""
 
@@ -130,8 +144,9 @@ class Service:
         claim = Claim(self._config.libvirt.uri)
         try:
             claim.take(f"with the state directory {self._config.state_dir}")
+            self._hypervisor = self._make_hypervisor(self._config)
             controller = Controller(
-                self._make_hypervisor(self._config),
+                self._hypervisor,
                 settings,
                 Journal(),
                 state_dir=state_dir,
@@ -221,5 +236,7 @@ class Service:
         config = configuration(self._options)
         check_unchangeable(self._config, config)
         controller.apply(settings_of(config, self._here))
+        if isinstance(self._hypervisor, FollowsRules):
+            self._hypervisor.follow_rules(rules_of(config))
         api.admission.limit_seconds = config.admission.wait
         self._config = config

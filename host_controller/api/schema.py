@@ -87,6 +87,10 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     """Management is paused by the operator."""
     growth: str
     trust: str
+    source: str = "metadata"
+    """Where its limits come from: `metadata` of its domain, `adopted` (by `dynmem adopt`), or `rule N`."""
+    limit_sources: dict[str, str] = {}
+    """The same for each limit: startup, minimum, maximum, buffer, weight."""
     limits: LimitsView
     assigned_bytes: int
     demand_bytes: int | None
@@ -349,6 +353,32 @@ class CheckView(View, frozen=True, kw_only=True, gc=False):
     """Empty when it can be used."""
 
 
+class RuledVmView(View, frozen=True, kw_only=True, gc=False):
+    """A VM, running or not, as the rules of a configuration see it."""
+
+    uuid: str
+    name: str
+    running: bool
+    rule: int | None
+    """The first that is for it, from 1 on; null: none is, or its own metadata goes before all."""
+    source: str | None
+    """Where its limits would come from; null: it would not be managed."""
+    growth: str | None
+    trust: str | None
+    limits: LimitsView | None
+    reasons: list[str]
+    """Why that rule cannot take it on."""
+
+
+class RulesView(View, frozen=True, kw_only=True, gc=False):
+    """What `dynmem rules --json` says."""
+
+    rules: int
+    """How many there are."""
+    vms: list[RuledVmView]
+    notes: list[str]
+
+
 class AdmissionView(View, frozen=True, kw_only=True, gc=False):
     """Whether a VM may start. `POST /v1/admission`, with the domain's XML as body."""
 
@@ -379,6 +409,7 @@ ANSWERS: tuple[type[View], ...] = (
     DoneView,
     DoctorView,
     CheckView,
+    RulesView,
     AdmissionView,
 )
 

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Final
 
 from host_controller import __version__
 from host_controller.api.schema import (
@@ -28,6 +29,8 @@ from host_controller.core.policy.plan import Decision, grow_dead_band
 from host_controller.core.vm.record import Vm
 from host_controller.records.entries import Entry
 from host_controller.records.samples import Sample, unpack
+
+LIMITS: Final = ("startup", "minimum", "maximum", "buffer", "weight")
 
 
 def host_view(controller: Controller, configuration_error: str | None = None) -> HostView:
@@ -107,6 +110,8 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         paused=vm.pauses.paused,
         growth=config.growth,
         trust=config.trust,
+        source=config.source,
+        limit_sources={**dict.fromkeys(LIMITS, config.source), **dict(config.defaults)},
         limits=LimitsView(
             startup_bytes=limits.startup_bytes,
             minimum_bytes=limits.minimum_bytes,

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "pause": "host_controller.cli.manage:pause",
     "reload": "host_controller.cli.manage:reload",
     "resume": "host_controller.cli.manage:resume",
+    "rules": "host_controller.cli.rules:rules",
     "run": "host_controller.cli.run:run",
     "set": "host_controller.cli.enable:set_limits",
     "simulate": "host_controller.cli.simulate:simulate",

@@ -14,7 +14,8 @@ import msgspec
 
 from host_controller import __version__
 from host_controller.cli import COMMANDS, group
-from host_controller.config import DEFAULT_PATH, Config, meta_of
+from host_controller.config import DEFAULT_PATH, SECTIONS, meta_of
+from host_controller.config.rule import RuleSection
 
 SEE_ALSO: Final = "SEE ALSO"
 
@@ -87,14 +88,21 @@ def _configuration() -> str:
         '.BR "dynmem reload" .',
         "Sizes are written like 512M or 1.5GiB, durations like 90s, 10min, 7d.",
     ]
-    for section in msgspec.structs.fields(Config):
-        lines += [f".SH [{section.name}]", *_paragraphs(inspect.cleandoc(section.type.__doc__ or ""))]
-        hints = get_type_hints(section.type, include_extras=True)
-        for field in msgspec.structs.fields(section.type):
-            default = "none" if field.default is None else _plain(field.default)
-            what = meta_of(hints[field.name]).description or ""
-            lines += [".TP", f".B {_escape(field.name)}", _escape(f"{what}. Default: {default}.")]
+    for section in SECTIONS:
+        lines += _table(f"[{section.name}]", section.type)
+    lines += _table("[[rule]]", RuleSection)
     return "\n".join([*lines, f".SH {SEE_ALSO}", "\\fBdynmem\\fR(1)"]) + "\n"
+
+
+def _table(title: str, kind: Any) -> Iterator[str]:
+    yield f".SH {title}"
+    yield from _paragraphs(inspect.cleandoc(kind.__doc__ or ""))
+    hints = get_type_hints(kind, include_extras=True)
+    for field in msgspec.structs.fields(kind):
+        nothing = field.default is None or isinstance(field.default, msgspec.Struct)
+        default = "none" if nothing else _plain(field.default)
+        what = meta_of(hints[field.name]).description or ""
+        yield from (".TP", f".B {_escape(field.name)}", _escape(f"{what}. Default: {default}."))
 
 
 def _plain(value: Any) -> str:

@@ -46,8 +46,10 @@ def run(
 
 def _libvirt(config: "Config") -> "Hypervisor":
     from host_controller.hypervisor.adapter import LibvirtHypervisor
+    from host_controller.service import rules_of
 
-    return LibvirtHypervisor(config.libvirt.uri, meminfo=Path(config.paths.meminfo))
+    meminfo = Path(config.paths.meminfo)
+    return LibvirtHypervisor(config.libvirt.uri, meminfo=meminfo, rules=rules_of(config))
 
 
 def _log_to_stderr() -> None:

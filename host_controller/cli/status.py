@@ -9,13 +9,13 @@ from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.options import as_json, at_socket
 from host_controller.cli.text import duration, number, paint, size, table, wants_colour
-from host_controller.neutral import by_name, neutral, neutral_lines
+from host_controller.neutral import UNKNOWN, by_name, neutral, neutral_lines
 
 HEAD: Final = (
     "VM", "STATE", "MEMORY", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "MIN", "STARTUP", "MAX", "WEIGHT",
-    "CHARGE", "AGENT", "LAST DECISION",
+    "LIMITS", "CHARGE", "AGENT", "LAST DECISION",
 )  # fmt: skip
-LEFT: Final = (0, 1, 2, 12, 13)
+LEFT: Final = (0, 1, 2, 11, 13, 14)
 COLOURS: Final = {"warning": "red", "low": "yellow", "unknown": "dim"}
 
 
@@ -128,6 +128,7 @@ def vm_row(vm: dict[str, Any]) -> tuple[str, ...]:
         size(limits["startup_bytes"]),
         size(limits["maximum_bytes"]),
         str(limits["weight"]),
+        neutral(vm.get("source", UNKNOWN)),
         size(vm["charge_bytes"]),
         agent_of(vm),
         decision_of(vm),

@@ -94,6 +94,12 @@ class Limits:
         return found
 
 
+METADATA: Final = "metadata"
+ADOPTED: Final = "adopted"
+"""Where limits come from: `dynmem enable` wrote them into the domain, or `dynmem adopt` did while it ran.
+Those of a rule are named `rule` and its number."""
+
+
 @dataclass(frozen=True, slots=True)
 class VmConfig:
     """What a domain's XML says about its memory."""
@@ -116,6 +122,10 @@ class VmConfig:
     `deflate-on-oom`), or None when they do."""
     huge_page_bytes: int | None = None
     """The size of the huge pages that its RAM lies in; 0: the host's default; None: ordinary memory."""
+    source: str = METADATA
+    """Where its limits come from."""
+    defaults: tuple[tuple[str, str], ...] = ()
+    """Limits that this source does not name, and where these come from: ("weight", "[defaults]")."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from host_controller.core.model import Growth, Limits, Trust
+from host_controller.core.model import ADOPTED, METADATA, Growth, Limits, Trust
 from host_controller.domain_xml.values import number
 from host_controller.units import KIB
 
@@ -30,6 +30,10 @@ class Ours:
     limits: Limits
     growth: Growth
     trust: Trust
+    source: str = METADATA
+    """As VmConfig.source."""
+    defaults: tuple[tuple[str, str], ...] = ()
+    """As VmConfig.defaults."""
 
 
 def find_ours(root: Element) -> tuple[Ours | None, tuple[str, ...]]:
@@ -48,6 +52,7 @@ def find_ours(root: Element) -> tuple[Ours | None, tuple[str, ...]]:
             ),
             Growth(element.get("growth", Growth.HOTADD)),
             Trust(element.get("trust", Trust.GUEST)),
+            ADOPTED if element.get("adopted") else METADATA,
         )
     except ValueError as error:
         return None, (f"the dynmem metadata cannot be read ({error}); run `dynmem enable` again",)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from agent import wire
-from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Dimm, Growth, VmConfig
+from host_controller.core.model import METADATA, VIRTIO_MEM_BLOCK_BYTES, Dimm, Growth, VmConfig
 from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.ours import Ours, find_ours
 from host_controller.domain_xml.pinning import NO_BALLOON, pinned_by
@@ -45,6 +45,8 @@ class DomainView:
     stats_period: int
     huge_page_bytes: int | None = None
     """As VmConfig.huge_page_bytes; known of unmanaged domains too."""
+    claimed: bool = False
+    """It has metadata of ours, which may be unusable: no rule is for it."""
     owner: int | None = None
     """User id as which libvirt runs its QEMU; None where the XML does not say it."""
 
@@ -83,8 +85,10 @@ class _Memory:
         return sum(target_size(one, tag) for one in self.virtio_mem)
 
 
-def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
+def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None = None) -> DomainView:
     """The view of a domain; `persistent_xml` is asked for our metadata when the live XML has none.
+
+    given: what our metadata would say, for a domain that has none.
 
     What cannot be read counts as absent; it never raises for a value.
 
@@ -96,6 +100,8 @@ def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
     if ours is None and persistent_xml is not None:
         ours, more = find_ours(parse_xml(persistent_xml))
         problems += more
+    claimed = ours is not None or bool(problems)
+    ours = given if given is not None and not claimed else ours
     memory = _memory(root)
     channel = _channel_alias(root)
     config = None
@@ -119,6 +125,7 @@ def read_domain(xml: str, persistent_xml: str | None = None) -> DomainView:
         channel_alias=channel,
         stats_period=attribute_number(None if balloon is None else balloon.find("stats"), "period"),
         huge_page_bytes=huge_page_size(root),
+        claimed=claimed,
         owner=_owner(root),
     )
 
@@ -174,11 +181,13 @@ def _config(root: Element, ours: Ours, memory: _Memory) -> VmConfig:
         virtio_mem_block_bytes=max(blocks, default=0) or VIRTIO_MEM_BLOCK_BYTES,
         pinned=pinned_by(root),
         huge_page_bytes=huge_page_size(root),
+        source=ours.source,
+        defaults=ours.defaults,
     )
 
 
 def _problems(config: VmConfig, memory: _Memory, channel: str | None) -> Iterator[str]:
-    if channel is None:
+    if channel is None and config.source == METADATA:
         yield f"there is no channel {wire.PORT_NAME}: no agent can be heard"
     if config.pinned == NO_BALLOON:
         yield (

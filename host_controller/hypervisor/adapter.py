@@ -39,6 +39,7 @@ from host_controller.hypervisor.eventloop import EVENT_THREAD, Mailbox
 from host_controller.hypervisor.events import Events
 from host_controller.hypervisor.lanes import Lanes
 from host_controller.hypervisor.worker import VmWorker
+from host_controller.rules.taking import NO_RULES, Rulebook
 
 CONNECT_LIMIT_SECONDS: Final = 60.0
 """For listing and registering: a start hook may hold up a list for its whole time
@@ -60,8 +61,10 @@ class LibvirtHypervisor:
         *,
         host_period_seconds: float = HOST_PERIOD_SECONDS,
         meminfo: Path = memory.MEMINFO,
+        rules: Rulebook = NO_RULES,
     ) -> None:
         self._uri = uri
+        self._rules = rules
         # The processes of a remote host's VMs cannot be looked at from here, nor its memory.
         self._watch = HostWatch(uri, meminfo=meminfo) if is_local(uri) else None
         self._meter = None if self._watch is None else ResidentMeter(self._watch.identity)
@@ -125,6 +128,14 @@ class LibvirtHypervisor:
             self._mailbox.close()
             self._mailbox = None
             await asyncio.to_thread(EVENT_THREAD.release)
+
+    def follow_rules(self, rules: Rulebook) -> None:
+        """From now on these count for domains without limits of their own; each is looked at again."""
+        if rules == self._rules:
+            return
+        self._rules = rules
+        for worker in self._workers.values():
+            worker.look_again()
 
     # --- the connection ---
 
@@ -218,7 +229,14 @@ class LibvirtHypervisor:
         assert self._lanes is not None
         assert self._mailbox is not None
         self._workers[uuid] = VmWorker(
-            uuid, self._lanes, self._mailbox, self._emit, self._not_running, self._meter, booted=booted
+            uuid,
+            self._lanes,
+            self._mailbox,
+            self._emit,
+            self._not_running,
+            self._meter,
+            booted=booted,
+            rules=lambda: self._rules,
         )
 
     def _not_running(self, worker: VmWorker) -> None:

@@ -20,6 +20,7 @@ from host_controller.core.model import BalloonStats, RunState
 from host_controller.domain_xml.read import DomainView, read_domain, unread_domain
 from host_controller.errors import CallFailed, DomainNotFound, DomainUnsuitable
 from host_controller.hypervisor.connections import Connection
+from host_controller.rules.taking import NO_RULES, Rulebook, take
 from host_controller.units import KIB
 
 LIVE: Final = libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -98,7 +99,7 @@ class Done:
     """After Suspend."""
 
 
-def inspect(connection: Connection, uuid: str) -> Inspection | None:
+def inspect(connection: Connection, uuid: str, book: Rulebook = NO_RULES) -> Inspection | None:
     """State and XML of a domain, None when it is not running. Needs no answer of its QEMU."""
     try:
         domain = connection.domain(uuid)
@@ -106,7 +107,7 @@ def inspect(connection: Connection, uuid: str) -> Inspection | None:
         if state is RunState.OFF:
             return None
         try:
-            view = _read(domain)
+            view = _read(domain, book)
         except (DomainUnsuitable, ValueError, OverflowError) as error:
             maximum_kib = domain.info()[1]
             return Inspection(unread_domain(uuid, domain.name(), maximum_kib * KIB), state, None, str(error))
@@ -118,12 +119,13 @@ def inspect(connection: Connection, uuid: str) -> Inspection | None:
     return Inspection(view, state, vcpu_seconds(domain) if state is RunState.PAUSED else None)
 
 
-def _read(domain: Any) -> DomainView:
+def _read(domain: Any, book: Rulebook) -> DomainView:
     xml = domain.XMLDesc(0)
     view = read_domain(xml)
-    if view.config is None and domain.isPersistent():
-        return read_domain(xml, domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
-    return view
+    if view.config is not None:
+        return view
+    persistent = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.isPersistent() else None
+    return take(xml, persistent, book).view
 
 
 def vcpu_seconds(domain: Any) -> float | None:
@@ -199,9 +201,11 @@ def set_stats_period(connection: Connection, uuid: str, seconds: int) -> None:
     domain.setMemoryStatsPeriod(seconds, LIVE)
 
 
-def inspect_with_statistics(connection: Connection, uuid: str, seconds: int) -> Inspection | None:
+def inspect_with_statistics(
+    connection: Connection, uuid: str, seconds: int, book: Rulebook = NO_RULES
+) -> Inspection | None:
     """As `inspect`. Has a managed VM's balloon asked for statistics so often, unless it is already."""
-    found = inspect(connection, uuid)
+    found = inspect(connection, uuid, book)
     if found is not None and found.view.wants_statistics:
         try:
             set_stats_period(connection, uuid, seconds)

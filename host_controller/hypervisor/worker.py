@@ -25,6 +25,7 @@ from host_controller.hypervisor.known_vm import KnownVm
 from host_controller.hypervisor.lanes import Lane, Lanes
 from host_controller.hypervisor.timers import Timers
 from host_controller.hypervisor.trouble import Trouble
+from host_controller.rules.taking import NO_RULES, Rulebook
 
 STATISTICS_LIMIT_SECONDS: Final = 1.0
 DEFAULT_PERIOD_SECONDS: Final = 5.0
@@ -55,8 +56,10 @@ class VmWorker:
         meter: ResidentMeter | None,
         *,
         booted: bool,
+        rules: Callable[[], Rulebook] = lambda: NO_RULES,
     ) -> None:
         self.uuid = uuid
+        self._rules = rules
         self.known = KnownVm(uuid, emit, booted=booted)
         self.port = AgentPort(self.known, mailbox, emit, self._turn)
         self._lanes = lanes
@@ -249,10 +252,12 @@ class VmWorker:
             self._described(found, state_is_fresh=before == self.known.states_told)
 
     def _call_inspect(self, connection: Connection) -> libvirt_calls.Inspection | None:
-        return libvirt_calls.inspect_with_statistics(connection, self.uuid, STATS_PERIOD_SECONDS)
+        rules = self._rules()
+        return libvirt_calls.inspect_with_statistics(connection, self.uuid, STATS_PERIOD_SECONDS, rules)
 
     def _described(self, found: libvirt_calls.Inspection, *, state_is_fresh: bool) -> None:
         known_before = self.known.managed
+        old = self.known.view
         self.known.described(found, state_is_fresh=state_is_fresh)
         if known_before and found.view.config is None:
             self.port.close()
@@ -263,6 +268,9 @@ class VmWorker:
             # From here on spread over the period, so that a thousand VMs found at once do not stay in step.
             self._timers.set("sample", self._period * (hash(self.uuid) % 997) / 997, self._want_sample)
             self._want_sample()
+        elif self.known.managed and old is not None and old.channel_alias != found.view.channel_alias:
+            self.port.renew(there=found.view.channel_alias is not None)
+            self._turn()
 
     def _absent(self) -> None:
         """The domain was found stopped, perhaps just before the event that is on its way and knows why."""

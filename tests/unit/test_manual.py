@@ -12,6 +12,7 @@ from click import Context
 from host_controller.cli import COMMANDS, group
 from host_controller.cli.manual import main, pages
 from host_controller.config import Config, parse
+from host_controller.config.rule import RuleSection
 
 RUN = [sys.executable, "-c", "from host_controller.cli import main; main()"]
 
@@ -31,8 +32,9 @@ def test_every_command_and_every_option_is_in_its_page() -> None:
 def test_every_key_of_the_configuration_is_in_its_page() -> None:
     page = dict(pages())["dynmem.toml.5"]
     for section in Config.__struct_fields__:
-        assert f".SH [{section}]" in page
-        for key in type(getattr(parse(b""), section)).__struct_fields__:
+        assert f".SH [{section}]" in page or f".SH [[{section}]]" in page
+        kind = RuleSection if section == "rule" else type(getattr(parse(b""), section))
+        for key in kind.__struct_fields__:
             assert f".B {key}" in page
 
 

@@ -3,89 +3,54 @@
     ConfigError     the file cannot be used; one Problem per mistake
 
 Sizes are written as people write them ("512M", "1.5GiB"), durations as seconds or "90s", "10min", "7d".
+`tables.py` reads one table, `rule.py` the rules.
 A named file that is missing is a mistake; a missing default file means the defaults.
 """
 
-import difflib
-import json
-import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from host_controller.core.books.capacity import capacity_of
-from host_controller.core.model import (
-    LARGEST_MAXIMUM_BYTES,
-    SMALLEST_MINIMUM_BYTES,
-    HostFacts,
-    Limits,
-    Settings,
+from host_controller.config.rule import RuleSection, parse_rules
+from host_controller.config.tables import (
+    DURATION_KIND,
+    DURATION_WORDS,
+    LARGEST,
+    SIZE_KIND,
+    SIZE_WORDS,
+    AbsolutePath,
+    ConfigError,
+    Duration,
+    Listen,
+    Problem,
+    Retention,
+    Size,
+    Text,
+    VmSize,
+    key_text,
+    meta_of,
+    section,
+    shown,
+    unknown,
 )
-from host_controller.errors import InputError
-from host_controller.units import GIB, MIB, format_size, parse_duration, parse_size
+from host_controller.core.books.capacity import capacity_of
+from host_controller.core.model import HostFacts, Limits, Settings
+from host_controller.units import GIB, MIB, format_size
+
+__all__ = [
+    "DEFAULT_PATH",
+    "Config",
+    "ConfigError",
+    "Problem",
+    "load",
+    "meta_of",
+    "parse",
+]
 
 DEFAULT_PATH: Final = Path("/etc/dynmem/dynmem.toml")
-
-_SIZE_WORDS: Final = 'a size such as "512M" or "1.5GiB"'
-_DURATION_WORDS: Final = 'seconds, or text such as "90s", "10min", "2h", "7d"'
-_SIZE: Final = {"kind": "size"}
-_DURATION_KIND: Final = {"kind": "duration"}
-_LARGEST: Final = LARGEST_MAXIMUM_BYTES
-
-Size = Annotated[
-    int, msgspec.Meta(ge=0, le=_LARGEST, description=f"{_SIZE_WORDS}, at most 16TiB", extra=_SIZE)
-]
-VmSize = Annotated[
-    int,
-    msgspec.Meta(
-        ge=SMALLEST_MINIMUM_BYTES, le=_LARGEST, description=f"{_SIZE_WORDS}, 32MiB to 16TiB", extra=_SIZE
-    ),
-]
-Duration = Annotated[
-    float,
-    msgspec.Meta(ge=0, le=86400, description=f"{_DURATION_WORDS}, at most one day", extra=_DURATION_KIND),
-]
-Retention = Annotated[
-    float,
-    msgspec.Meta(ge=3600, le=366 * 86400, description=f"{_DURATION_WORDS}, 1h to 366d", extra=_DURATION_KIND),
-]
-Text = Annotated[str, msgspec.Meta(min_length=1, description="text, not empty")]
-AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/", description="an absolute path")]
-
-
-_PORT: Final = r"(\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
-Listen = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=rf"^(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):{_PORT}$",
-        description='an address and a port such as "127.0.0.1:9876" or "[::1]:9876"',
-    ),
-]
-
-
-class Problem(NamedTuple):
-    """One mistake: which key, what stands there, and what may."""
-
-    key: str
-    found: str
-    allowed: str
-
-    def __str__(self) -> str:
-        return f"{self.key}: found {self.found}; allowed: {self.allowed}"
-
-
-class ConfigError(InputError):
-    """The configuration cannot be used; nothing of it is in force."""
-
-    def __init__(self, path: str, problems: list[Problem]) -> None:
-        count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
-        lines = "".join(f"\n  {problem}" for problem in problems)
-        super().__init__(f"{path}: {count}{lines}")
-        self.path = path
-        self.problems = problems
 
 
 class LibvirtSection(msgspec.Struct, frozen=True):
@@ -126,8 +91,8 @@ class TimingSection(msgspec.Struct, frozen=True):
         msgspec.Meta(
             ge=0,
             le=120,
-            description=f"{_DURATION_WORDS}, at most two minutes; 0: never",
-            extra=_DURATION_KIND,
+            description=f"{DURATION_WORDS}, at most two minutes; 0: never",
+            extra=DURATION_KIND,
         ),
     ] = 20.0
     """How long a VM may stand still after a reset while room is made for all of its RAM."""
@@ -153,7 +118,7 @@ class HistorySection(msgspec.Struct, frozen=True):
     keep: Retention = 7 * 86400.0
     max_size: Annotated[
         int,
-        msgspec.Meta(ge=MIB, le=_LARGEST, description=f"{_SIZE_WORDS}, at least 1MiB", extra=_SIZE),
+        msgspec.Meta(ge=MIB, le=LARGEST, description=f"{SIZE_WORDS}, at least 1MiB", extra=SIZE_KIND),
     ] = GIB
 
 
@@ -187,6 +152,7 @@ class Config(msgspec.Struct, frozen=True):
     history: HistorySection = HistorySection()
     http: HttpSection = HttpSection()
     admission: AdmissionSection = AdmissionSection()
+    rule: tuple[RuleSection, ...] = ()
 
     @property
     def state_dir(self) -> Path:
@@ -257,6 +223,10 @@ class Config(msgspec.Struct, frozen=True):
         ]
 
 
+SECTIONS: Final = tuple(one for one in msgspec.structs.fields(Config) if one.name != "rule")
+"""The tables that may come once."""
+
+
 def load(path: Path | None = None) -> Config:
     """The configuration in `path`, or in the default file, or the defaults if that is missing.
 
@@ -288,15 +258,15 @@ def parse(text: bytes, path: str = "configuration") -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(path, [Problem("file", f"a mistake ({error})", "TOML 1.0 in UTF-8")]) from None
     problems: list[Problem] = []
-    sections = {}
-    for field in msgspec.structs.fields(Config):
+    sections: dict[str, Any] = {"rule": parse_rules(table.pop("rule", []), problems)}
+    for field in SECTIONS:
         value = table.pop(field.name, {})
         if not isinstance(value, dict):
-            problems.append(Problem(field.name, _shown(value), f"a table: [{field.name}]"))
+            problems.append(Problem(field.name, shown(value), f"a table: [{field.name}]"))
             continue
-        sections[field.name] = _section(field.name, field.type, value, problems)
+        sections[field.name] = section(field.name, field.type, value, problems)
     names = [field.name for field in msgspec.structs.fields(Config)]
-    problems += [_unknown(_key(key), key, names, "tables") for key in table]
+    problems += [unknown(key_text(key), key, names, "tables") for key in table]
     if not problems:
         config = Config(**sections)
         problems += [
@@ -308,55 +278,3 @@ def parse(text: bytes, path: str = "configuration") -> Config:
     if problems:
         raise ConfigError(path, problems)
     return config
-
-
-def _section(name: str, kind: Any, table: dict[str, Any], problems: list[Problem]) -> Any:
-    hints = get_type_hints(kind, include_extras=True)
-    values = {}
-    for key, raw in table.items():
-        if key not in hints:
-            problems.append(_unknown(f"{name}.{_key(key)}", key, list(hints), "keys"))
-            continue
-        try:
-            values[key] = _value(raw, hints[key])
-        except (ValueError, msgspec.ValidationError):
-            problems.append(Problem(f"{name}.{key}", _shown(raw), meta_of(hints[key]).description or ""))
-    return kind(**values)
-
-
-def _value(raw: Any, hint: Any) -> Any:
-    if isinstance(raw, str):
-        if _kind(hint) == "size":
-            raw = parse_size(raw)
-        elif _kind(hint) == "duration":
-            raw = parse_duration(raw)
-    return msgspec.convert(raw, hint, strict=True)
-
-
-def meta_of(hint: Any) -> msgspec.Meta:
-    """The Meta of `Annotated[…, Meta]`, also within `… | None`."""
-    for candidate in (hint, *getattr(hint, "__args__", ())):
-        for one in getattr(candidate, "__metadata__", ()):
-            if isinstance(one, msgspec.Meta):
-                return one
-    return msgspec.Meta()
-
-
-def _kind(hint: Any) -> str:
-    return str((meta_of(hint).extra or {}).get("kind", ""))
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)  # the nearest to how TOML writes it
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _key(key: str) -> str:
-    """As TOML writes it: one that is empty or odd in quotation marks."""
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _shown(key)
-
-
-def _unknown(where: str, key: str, known: list[str], what: str) -> Problem:
-    near = difflib.get_close_matches(key, known, 1)
-    meant = f" (did you mean {near[0]}?)" if near else ""
-    return Problem(where, f"a key that is not known{meant}", f"the {what} {', '.join(known)}")

@@ -1,0 +1,109 @@
+"""`dynmem rules`: every VM with the rule that is for it, and what it would get."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from host_controller.cli.enable import connect
+from host_controller.cli.text import table
+from host_controller.config import Config, load
+from host_controller.core.model import VmConfig
+from host_controller.hypervisor.definitions import Definitions
+from host_controller.neutral import neutral
+from host_controller.rules.taking import Rulebook, Taken, take
+from host_controller.units import format_size
+
+HEAD: Final = ("VM", "STATE", "LIMITS", "MIN", "MAX", "BUFFER", "WEIGHT", "GROWTH", "TRUST", "NOTE")
+LEFT: Final = (0, 1, 2, 7, 8, 9)
+
+
+@click.command()
+@click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
+@click.option("--json", "as_json", is_flag=True, help="RulesView of GET /v1/schema.")
+@connect
+def rules(config: Path | None, connect: str | None, *, as_json: bool) -> None:
+    """Show every VM with the rule that is for it, and what it would get.
+
+    Reads the file as it is now, and changes nothing: `dynmem reload` lets the controller take it over. The
+    first rule that matches counts; limits in a VM's own metadata go before all rules.
+    """
+    configuration = load(config)
+    book = Rulebook(configuration.rule, configuration.default_limits)
+    with Definitions(connect or configuration.libvirt.uri) as definitions:
+        vms = [_seen(definitions, name, book) for name in definitions.names()]
+    seen = [(running, taken) for running, taken in vms if taken is not None]
+    notes = list(_notes(configuration, [taken for _, taken in seen]))
+    if as_json:
+        views = [_view(running, taken) for running, taken in seen]
+        click.echo(json.dumps({"rules": len(book.rules), "vms": views, "notes": notes}, indent=2))
+        return
+    click.echo("\n".join(table(HEAD, [_row(running, taken) for running, taken in seen], LEFT)))
+    for note in notes:
+        click.echo(f"* {neutral(note)}")
+
+
+def _seen(definitions: Definitions, name: str, book: Rulebook) -> tuple[bool, Taken | None]:
+    domain = definitions.find(name)
+    running = domain.running
+    persistent = domain.xml() if domain.persistent else None
+    xml = domain.live_xml() if running else persistent
+    return running, None if xml is None else take(xml, persistent, book)
+
+
+def _notes(configuration: Config, vms: list[Taken]) -> Iterator[str]:
+    for number, rule in enumerate(configuration.rule, 1):
+        if all(one.rule != number for one in vms):
+            match = ", ".join(f"{key} = {value!r}" for key, value in rule.match.given.items())
+            yield f"rule {number} ({match}) is for no VM that there is now"
+
+
+def _view(running: bool, taken: Taken) -> dict[str, Any]:
+    view, config = taken.view, taken.view.config
+    return {
+        "uuid": view.uuid,
+        "name": view.name,
+        "running": running,
+        "rule": taken.rule,
+        "source": None if config is None else config.source,
+        "growth": None if config is None else config.growth,
+        "trust": None if config is None else config.trust,
+        "limits": None if config is None else _limits(config),
+        "reasons": list(taken.reasons),
+    }
+
+
+def _limits(config: VmConfig) -> dict[str, int]:
+    limits = config.limits
+    return {
+        "startup_bytes": limits.startup_bytes,
+        "minimum_bytes": limits.minimum_bytes,
+        "maximum_bytes": limits.maximum_bytes,
+        "buffer_percent": limits.buffer_percent,
+        "weight": limits.weight,
+    }
+
+
+def _row(running: bool, taken: Taken) -> tuple[str, ...]:
+    view, config = taken.view, taken.view.config
+    state = "running" if running else "off"
+    if config is None:
+        said = f"rule {taken.rule}" if taken.rule else "-"
+        note = "; ".join(taken.reasons) or ("; ".join(view.problems) if view.claimed else "no rule is for it")
+        return (neutral(view.name), state, said, *["-"] * 6, neutral(note))
+    limits = config.limits
+    defaults = ", ".join(f"{name} of {whence}" for name, whence in config.defaults if name != "startup")
+    return (
+        neutral(view.name),
+        state,
+        config.source,
+        format_size(limits.minimum_bytes),
+        format_size(limits.maximum_bytes),
+        f"{limits.buffer_percent} %",
+        str(limits.weight),
+        config.growth,
+        config.trust,
+        defaults,
+    )

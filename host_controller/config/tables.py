@@ -1,0 +1,128 @@
+"""Tables of the configuration file: what their values may be, and every mistake in them by its key."""
+
+import difflib
+import json
+import re
+from typing import Annotated, Any, Final, NamedTuple, get_type_hints
+
+import msgspec
+
+from host_controller.config.amount import parse_amount
+from host_controller.core.model import LARGEST_MAXIMUM_BYTES, SMALLEST_MINIMUM_BYTES
+from host_controller.errors import InputError
+from host_controller.units import parse_duration, parse_size
+
+SIZE_WORDS: Final = 'a size such as "512M" or "1.5GiB"'
+DURATION_WORDS: Final = 'seconds, or text such as "90s", "10min", "2h", "7d"'
+SIZE_KIND: Final = {"kind": "size"}
+DURATION_KIND: Final = {"kind": "duration"}
+LARGEST: Final = LARGEST_MAXIMUM_BYTES
+
+Size = Annotated[
+    int, msgspec.Meta(ge=0, le=LARGEST, description=f"{SIZE_WORDS}, at most 16TiB", extra=SIZE_KIND)
+]
+VmSize = Annotated[
+    int,
+    msgspec.Meta(
+        ge=SMALLEST_MINIMUM_BYTES, le=LARGEST, description=f"{SIZE_WORDS}, 32MiB to 16TiB", extra=SIZE_KIND
+    ),
+]
+Duration = Annotated[
+    float,
+    msgspec.Meta(ge=0, le=86400, description=f"{DURATION_WORDS}, at most one day", extra=DURATION_KIND),
+]
+Retention = Annotated[
+    float,
+    msgspec.Meta(ge=3600, le=366 * 86400, description=f"{DURATION_WORDS}, 1h to 366d", extra=DURATION_KIND),
+]
+Text = Annotated[str, msgspec.Meta(min_length=1, description="text, not empty")]
+AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/", description="an absolute path")]
+
+
+_PORT: Final = r"(\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
+Listen = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=rf"^(\[[0-9a-fA-F:]+\]|[0-9A-Za-z.-]+):{_PORT}$",
+        description='an address and a port such as "127.0.0.1:9876" or "[::1]:9876"',
+    ),
+]
+
+
+class Problem(NamedTuple):
+    """One mistake: which key, what stands there, and what may."""
+
+    key: str
+    found: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: found {self.found}; allowed: {self.allowed}"
+
+
+class ConfigError(InputError):
+    """The configuration cannot be used; nothing of it is in force."""
+
+    def __init__(self, path: str, problems: list[Problem]) -> None:
+        count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(f"{path}: {count}{lines}")
+        self.path = path
+        self.problems = problems
+
+
+def section(name: str, kind: Any, table: dict[str, Any], problems: list[Problem]) -> Any:
+    """A table as a `kind`, a Struct whose fields all have defaults; its mistakes are added to `problems`."""
+    hints = get_type_hints(kind, include_extras=True)
+    values = {}
+    for key, raw in table.items():
+        if key not in hints:
+            problems.append(unknown(f"{name}.{key_text(key)}", key, list(hints), "keys"))
+            continue
+        try:
+            values[key] = _value(raw, hints[key])
+        except (ValueError, msgspec.ValidationError):
+            problems.append(Problem(f"{name}.{key}", shown(raw), meta_of(hints[key]).description or ""))
+    return kind(**values)
+
+
+def _value(raw: Any, hint: Any) -> Any:
+    if _kind(hint) == "amount":
+        return parse_amount(raw)
+    if isinstance(raw, str):
+        if _kind(hint) == "size":
+            raw = parse_size(raw)
+        elif _kind(hint) == "duration":
+            raw = parse_duration(raw)
+    return msgspec.convert(raw, hint, strict=True)
+
+
+def meta_of(hint: Any) -> msgspec.Meta:
+    """The Meta of `Annotated[…, Meta]`, also within `… | None`."""
+    for candidate in (hint, *getattr(hint, "__args__", ())):
+        for one in getattr(candidate, "__metadata__", ()):
+            if isinstance(one, msgspec.Meta):
+                return one
+    return msgspec.Meta()
+
+
+def _kind(hint: Any) -> str:
+    return str((meta_of(hint).extra or {}).get("kind", ""))
+
+
+def shown(value: Any) -> str:
+    """As it stands in the file, or nearly; at most 80 characters."""
+    text = json.dumps(value, ensure_ascii=False, default=str)  # the nearest to how TOML writes it
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def key_text(key: str) -> str:
+    """As TOML writes it: one that is empty or odd in quotation marks."""
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else shown(key)
+
+
+def unknown(where: str, key: str, known: list[str], what: str) -> Problem:
+    """A key that nobody knows, with the one that was meant, perhaps."""
+    near = difflib.get_close_matches(key, known, 1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return Problem(where, f"a key that is not known{meant}", f"the {what} {', '.join(known)}")

@@ -1,0 +1,91 @@
+"""Whether a rule is for a domain: by its name, its UUID, its title, and what others wrote into <metadata>."""
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Self
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from host_controller.config.rule import MatchSection, MetadataPattern, RuleSection, parse_metadata
+from host_controller.domain_xml.values import parse_xml, text_in
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What of a domain rules look at."""
+
+    name: str
+    uuid: str
+    title: str
+    metadata: Element | None
+    prefixes: Mapping[str, str]
+    """Namespaces by the prefixes that its XML has for them."""
+
+    @classmethod
+    def of(cls, xml: str) -> Self:
+        """Of a domain's XML, live or not.
+
+        Raises:
+            DomainUnsuitable: it is none.
+        """
+        root = parse_xml(xml)
+        metadata = root.find("metadata")
+        return cls(
+            text_in(root, "name"),
+            text_in(root, "uuid"),
+            text_in(root, "title"),
+            metadata,
+            {} if metadata is None else _prefixes(xml),
+        )
+
+
+def first(rules: tuple[RuleSection, ...], subject: Subject) -> int | None:
+    """The index of the first rule that is for it."""
+    return next((index for index, rule in enumerate(rules) if fits(rule.match, subject)), None)
+
+
+def fits(match: MatchSection, subject: Subject) -> bool:
+    """All that is named fits."""
+    texts = ((match.name, subject.name), (match.title, subject.title))
+    if any(pattern is not None and not fnmatchcase(text, pattern) for pattern, text in texts):
+        return False
+    if match.uuid is not None and not fnmatchcase(subject.uuid.lower(), match.uuid.lower()):
+        return False
+    return match.metadata is None or _says(subject, parse_metadata(match.metadata))
+
+
+def _says(subject: Subject, wanted: MetadataPattern) -> bool:
+    names = [_expanded(step, subject.prefixes) for step in wanted.path]
+    if subject.metadata is None or None in names:
+        return False
+    found = list(subject.metadata.iter(names[0]))
+    for name in names[1:]:
+        found = [below for one in found for below in one if below.tag == name]
+    return any(
+        text is not None and (wanted.value is None or fnmatchcase(text, wanted.value))
+        for text in _texts(found, wanted.attribute)
+    )
+
+
+def _texts(found: list[Element], attribute: str | None) -> Iterator[str | None]:
+    for one in found:
+        yield (one.text or "").strip() if attribute is None else one.get(attribute)
+
+
+def _expanded(step: str, prefixes: Mapping[str, str]) -> str | None:
+    """`nova:flavor` as ElementTree names it; None where the XML does not have the prefix.
+
+    Without a prefix: an element in no namespace, or in the one that the XML has for such.
+    """
+    prefix, _, local = step.rpartition(":")
+    if prefix and prefix not in prefixes:
+        return None
+    namespace = prefixes.get(prefix, "")
+    return f"{{{namespace}}}{local}" if namespace else local
+
+
+def _prefixes(xml: str) -> dict[str, str]:
+    declared = ElementTree.iterparse(io.StringIO(xml), events=("start-ns",))  # noqa: S314 # libvirt's XML
+    return {prefix or "": uri for _, (prefix, uri) in declared}

@@ -1,0 +1,119 @@
+"""What a rule makes of a domain: its limits in bytes, or why it cannot be taken on like that.
+
+Limits in the domain's own metadata go before every rule, even such as cannot be used: whoever wrote them
+meant something else than the rule.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from host_controller.config import Config
+from host_controller.config.amount import bytes_of
+from host_controller.config.rule import RuleSection
+from host_controller.core.model import Growth, Limits
+from host_controller.domain_xml.fitness.running import natural_growth, obstacles
+from host_controller.domain_xml.ours import Ours
+from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.values import parse_xml, size_of, target_size
+from host_controller.rules.matching import Subject, first
+
+OF_DEFAULTS: Final = "[defaults]"
+OF_ITS_RAM: Final = "its RAM"
+
+
+@dataclass(frozen=True, slots=True)
+class Rulebook:
+    """All rules of a configuration, and what stands in for what they do not name."""
+
+    rules: tuple[RuleSection, ...]
+    defaults: Limits
+
+
+NO_RULES: Final = Rulebook((), Config().default_limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A domain as rules see it."""
+
+    view: DomainView
+    """With the rule's limits, unless it has its own, or cannot be taken on."""
+    rule: int | None = None
+    """The number of the rule that is for it, from 1 on; None: it has metadata, or no rule fits."""
+    reasons: tuple[str, ...] = ()
+    """Why that rule cannot take it on, each with the way out."""
+
+
+def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
+    """A domain with its own limits, or those of the first rule that fits it.
+
+    persistent_xml: its definition, where it has one. What was plugged into the running domain does not count
+    for what it is, since it may be ours.
+
+    Raises:
+        DomainUnsuitable: not a domain's XML.
+    """
+    view = read_domain(xml, persistent_xml)
+    if view.claimed or not book.rules:
+        return Taken(view)
+    index = first(book.rules, Subject.of(xml))
+    if index is None:
+        return Taken(view)
+    rule, root = book.rules[index], parse_xml(persistent_xml or xml)
+    growth = rule.growth or natural_growth(root)
+    number = index + 1
+    ours = Ours(
+        limits_of(rule, book.defaults, root, view, growth),
+        growth,
+        rule.trust,
+        f"rule {number}",
+        _not_named(rule),
+    )
+    reasons = tuple(ours.limits.problems()) + tuple(
+        f"{one.reason}; {one.hint}" for one in obstacles(root, ours.limits, growth)
+    )
+    if reasons:
+        said = tuple(f"rule {number} cannot take it on: {one}" for one in reasons)
+        return Taken(replace(view, problems=(*view.problems, *said)), number, reasons)
+    return Taken(read_domain(xml, given=ours), number)
+
+
+def limits_of(rule: RuleSection, defaults: Limits, root: Element, view: DomainView, growth: Growth) -> Limits:
+    """A rule's limits for one domain, bytes. Shares are of the most RAM that it can have.
+
+    Startup is what the domain is defined to start with, since nobody tells its QEMU otherwise.
+    """
+    most = most_ram_bytes(root, view, growth)
+    maximum = most if rule.maximum is None else min(most, bytes_of(rule.maximum, most))
+    minimum = min(defaults.minimum_bytes, maximum)
+    if rule.minimum is not None:
+        minimum = bytes_of(rule.minimum, most)
+    starts_with = size_of(root.find("currentMemory")) or view.boot_ram_bytes
+    return Limits(
+        startup_bytes=max(minimum, min(starts_with, maximum)),
+        minimum_bytes=minimum,
+        maximum_bytes=maximum,
+        buffer_percent=defaults.buffer_percent if rule.buffer is None else rule.buffer,
+        weight=defaults.weight if rule.weight is None else rule.weight,
+    )
+
+
+def most_ram_bytes(root: Element, view: DomainView, growth: Growth) -> int:
+    """The most RAM that a domain can have while it runs, bytes."""
+    match growth:
+        case Growth.BALLOON:
+            return view.boot_ram_bytes
+        case Growth.VIRTIO_MEM:
+            devices = root.findall("./devices/memory[@model='virtio-mem']")
+            return view.boot_ram_bytes + sum(target_size(one, "size") for one in devices)
+        case Growth.HOTADD:
+            return max(view.boot_ram_bytes, view.ceiling_bytes)
+
+
+def _not_named(rule: RuleSection) -> tuple[tuple[str, str], ...]:
+    found = [("startup", "its definition")]
+    found += [("minimum", OF_DEFAULTS)] if rule.minimum is None else []
+    found += [("maximum", OF_ITS_RAM)] if rule.maximum is None else []
+    found += [(name, OF_DEFAULTS) for name in ("buffer", "weight") if getattr(rule, name) is None]
+    return tuple(found)

@@ -1,0 +1,300 @@
+"""Rules: limits for domains whose XML is somebody else's, of which nothing is written."""
+
+from typing import Any
+
+import libvirt
+import pytest
+from click.testing import CliRunner
+
+from host_controller.cli import group
+from host_controller.config import ConfigError, parse
+from host_controller.core.model import Growth, Trust
+from host_controller.domain_xml.edit import enable
+from host_controller.hypervisor import libvirt_calls
+from host_controller.rules.taking import Rulebook, Taken, take
+from host_controller.units import GIB, MIB
+from tests.support.others import (
+    BALLOON,
+    COCKPIT,
+    KUBEVIRT,
+    NOVA,
+    OVIRT,
+    TERRAFORM,
+    VAGRANT,
+    VIRT_INSTALL,
+    domain,
+    inactive,
+)
+
+
+def book(text: str) -> Rulebook:
+    config = parse(text.encode())
+    return Rulebook(config.rule, config.default_limits)
+
+
+def rule(match: str, rest: str = 'minimum = "25%"') -> Rulebook:
+    return book(f"[[rule]]\nmatch = {{{match}}}\n{rest}\n")
+
+
+def taken(xml: str, rules: Rulebook) -> Taken:
+    return take(xml, inactive(xml), rules)
+
+
+def mistakes(text: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text.encode())
+    return {one.key: one.found for one in caught.value.problems}
+
+
+@pytest.mark.parametrize("xml", [VIRT_INSTALL, TERRAFORM, COCKPIT, VAGRANT, NOVA, KUBEVIRT, OVIRT])
+def test_a_domain_of_whatever_tool_gets_shares_of_the_ram_that_it_has(xml: str) -> None:
+    config = taken(xml, rule("name = '*'")).view.config
+    assert config is not None
+    limits = config.limits
+    assert (limits.minimum_bytes, limits.startup_bytes, limits.maximum_bytes) == (512 * MIB, 2 * GIB, 2 * GIB)
+    assert (config.growth, config.trust, config.source) == (Growth.BALLOON, Trust.GUEST, "rule 1")
+
+
+@pytest.mark.parametrize(
+    ("match", "fits"),
+    [
+        ("metadata = \"nova:flavor/@name = 'm1.large'\"", True),
+        ("metadata = \"nova:flavor/@name = 'm1.*'\"", True),
+        ("metadata = \"nova:instance/nova:name = 'shop'\"", True),
+        ('metadata = "nova:flavor/nova:memory"', True),
+        ("metadata = 'nova:flavor/@name'", True),
+        ("metadata = \"nova:flavor/@name = 'm1.small'\"", False),
+        ("metadata = \"nova:name/nova:flavor = 'm1.large'\"", False),
+        ("metadata = \"other:flavor/@name = 'm1.large'\"", False),
+        ("metadata = \"flavor/@name = 'm1.large'\"", False),
+        ("name = 'instance-*', metadata = \"nova:flavor/@name = 'm1.large'\"", True),
+        ("name = 'web-*', metadata = \"nova:flavor/@name = 'm1.large'\"", False),
+        ("uuid = '0B8AD6F6-*'", True),
+        ("name = 'INSTANCE-*'", False),
+        ("title = '*'", True),
+        ("title = 'shop'", False),
+    ],
+)
+def test_all_that_a_match_names_must_fit(match: str, fits: bool) -> None:
+    assert (taken(NOVA, rule(match)).rule == 1) is fits
+
+
+def test_a_namespace_without_a_prefix_is_matched_without_one() -> None:
+    assert taken(KUBEVIRT, rule("metadata = 'kubevirt/uid'")).rule == 1
+
+
+def test_the_first_rule_that_matches_counts() -> None:
+    rules = book(
+        "[[rule]]\nmatch = {name = 'web-*'}\nweight = 7\n[[rule]]\nmatch = {name = 'inst*'}\nweight = 8\n"
+        "[[rule]]\nmatch = {name = '*'}\nweight = 9\n"
+    )
+    found = taken(NOVA, rules)
+    assert found.view.config is not None
+    assert (found.rule, found.view.config.limits.weight, found.view.config.source) == (2, 8, "rule 2")
+
+
+def test_metadata_in_the_domain_goes_before_every_rule() -> None:
+    limits = rule("name = '*'").defaults
+    prepared = enable(inactive(VIRT_INSTALL), limits, Growth.HOTADD).xml
+    found = take(prepared, prepared, rule("name = '*'"))
+    assert found.rule is None
+    assert found.view.config is not None
+    assert found.view.config.source == "metadata"
+
+
+def test_metadata_that_cannot_be_used_is_not_overruled_by_a_rule() -> None:
+    prepared = enable(inactive(VIRT_INSTALL), rule("name = '*'").defaults, Growth.BALLOON).xml
+    broken = prepared.replace('startup="', 'startup="x').replace("startup='", "startup='x")
+    assert broken != prepared
+    found = take(broken, broken, rule("name = '*'"))
+    assert (found.rule, found.view.config) == (None, None)
+
+
+def test_a_limit_that_the_rule_does_not_name_says_where_it_is_from() -> None:
+    config = taken(VIRT_INSTALL, rule("name = '*'", 'weight = 5\nminimum = "1GiB"')).view.config
+    assert config is not None
+    assert dict(config.defaults) == {
+        "startup": "its definition",
+        "maximum": "its RAM",
+        "buffer": "[defaults]",
+    }
+    assert config.limits.minimum_bytes == GIB
+
+
+def test_a_maximum_is_never_above_the_ram_that_the_vm_can_have() -> None:
+    config = taken(VIRT_INSTALL, rule("name = '*'", 'maximum = "64GiB"')).view.config
+    assert config is not None
+    assert config.limits.maximum_bytes == 2 * GIB
+
+
+def test_limits_that_contradict_for_one_vm_leave_it_alone_and_are_said() -> None:
+    found = taken(VIRT_INSTALL, rule("name = '*'", 'minimum = "50%"\nmaximum = "512MiB"'))
+    assert found.view.config is None
+    assert any("below" in one for one in found.reasons)
+    assert any("rule 1 cannot take it on" in one for one in found.view.problems)
+
+
+@pytest.mark.parametrize(
+    ("xml", "word"),
+    [
+        (domain("x", balloon=""), "no memory balloon"),
+        (domain("x", balloon="<memballoon model='none'/>"), "no memory balloon"),
+        (domain("x", balloon=BALLOON.replace("'virtio'>", "'virtio' autodeflate='on'>")), "deflate-on-oom"),
+        (domain("x", devices="<hostdev mode='subsystem' type='pci'/>"), "VFIO"),
+        (domain("x").replace("<vcpu", "<memoryBacking><locked/></memoryBacking><vcpu"), "locked"),
+        (domain("x", devices="<memory model='dimm'><target><size>131072</size></target></memory>"), "dimm"),
+    ],
+)
+def test_what_cannot_give_memory_is_left_alone_with_the_way_out(xml: str, word: str) -> None:
+    found = taken(xml, rule("name = '*'"))
+    assert found.view.config is None
+    assert found.rule == 1
+    (reason,) = found.reasons
+    assert word in reason
+    assert "; " in reason
+
+
+def test_a_domain_that_was_defined_for_hot_add_grows_by_it() -> None:
+    roomy = VIRT_INSTALL.replace(
+        "<memory unit", "<maxMemory slots='8' unit='KiB'>8388608</maxMemory>\n  <memory unit"
+    )
+    config = taken(roomy, rule("name = '*'")).view.config
+    assert config is not None
+    assert (config.growth, config.limits.maximum_bytes) == (Growth.HOTADD, 8 * GIB)
+    fixed = taken(roomy, rule("name = '*'", 'growth = "balloon"')).view.config
+    assert fixed is not None
+    assert fixed.limits.maximum_bytes == 2 * GIB
+
+
+def test_what_was_plugged_into_the_running_domain_does_not_change_how_it_grows() -> None:
+    roomy = VIRT_INSTALL.replace(
+        "<memory unit", "<maxMemory slots='8' unit='KiB'>8388608</maxMemory>\n  <memory unit"
+    )
+    plugged = roomy.replace(
+        "<memballoon",
+        "<memory model='dimm'><target><size unit='KiB'>131072</size></target></memory><memballoon",
+    )
+    config = take(plugged, inactive(roomy), rule("name = '*'")).view.config
+    assert config is not None
+    assert config.growth is Growth.HOTADD
+
+
+class Domain:
+    """A running domain of libvirt's with its definition; whatever would change it fails."""
+
+    def XMLDesc(self, flags: int) -> str:  # noqa: N802 # libvirt's name
+        return inactive(NOVA) if flags & libvirt.VIR_DOMAIN_XML_INACTIVE else NOVA
+
+    def state(self) -> list[int]:
+        return [libvirt.VIR_DOMAIN_RUNNING, 0]
+
+    def isPersistent(self) -> bool:  # noqa: N802 # libvirt's name
+        return True
+
+
+class Connection:
+    """Knows that one."""
+
+    def domain(self, _uuid: str) -> Domain:
+        return Domain()
+
+
+def test_a_running_domain_is_taken_on_by_a_rule_and_nothing_is_written() -> None:
+    connection: Any = Connection()
+    before = libvirt_calls.inspect(connection, "uuid")
+    after = libvirt_calls.inspect(connection, "uuid", rule("name = 'inst*'"))
+    assert before is not None
+    assert after is not None
+    assert before.view.config is None
+    assert after.view.config is not None
+    assert after.view.wants_statistics
+
+
+# --- the file ---
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "found"),
+    [
+        ("rule = 3", "rule", "3"),
+        ("[rule]\nweight = 3", "rule", '{"weight": 3}'),
+        ("[[rule]]\nweight = 3", "rule[1].match", "{}"),
+        ("[[rule]]\nmatch = {}", "rule[1].match", "{}"),
+        (
+            "[[rule]]\nmatch = {nmae = 'x'}",
+            "rule[1].match.nmae",
+            "a key that is not known (did you mean name?)",
+        ),
+        ("[[rule]]\nmatch = {name = ''}", "rule[1].match.name", '""'),
+        ("[[rule]]\nmatch = {metadata = '//x['}", "rule[1].match.metadata", '"//x["'),
+        (
+            "[[rule]]\nmatch = {name = 'x'}\nweigth = 3",
+            "rule[1].weigth",
+            "a key that is not known (did you mean weight?)",
+        ),
+        ("[[rule]]\nmatch = {name = 'x'}\nmaximum = '101%'", "rule[1].maximum", '"101%"'),
+        ("[[rule]]\nmatch = {name = 'x'}\nminimum = '0%'", "rule[1].minimum", '"0%"'),
+        ("[[rule]]\nmatch = {name = 'x'}\nminimum = '1MiB'", "rule[1].minimum", '"1MiB"'),
+        ("[[rule]]\nmatch = {name = 'x'}\nminimum = true", "rule[1].minimum", "true"),
+        ("[[rule]]\nmatch = {name = 'x'}\nweight = 0", "rule[1].weight", "0"),
+        ("[[rule]]\nmatch = {name = 'x'}\ntrust = 'all'", "rule[1].trust", '"all"'),
+        ("[[rule]]\nmatch = {name = 'x'}\ngrowth = 'wild'", "rule[1].growth", '"wild"'),
+        (
+            "[[rule]]\nmatch = {name = 'x'}\nminimum = '50%'\nmaximum = '25%'",
+            "rule[1].minimum",
+            "a minimum of 50% above a maximum of 25%",
+        ),
+        (
+            "[[rule]]\nmatch = {name = 'x'}\nminimum = '2GiB'\nmaximum = '1GiB'",
+            "rule[1].minimum",
+            "a minimum of 2 GiB above a maximum of 1 GiB",
+        ),
+    ],
+)
+def test_a_mistake_in_a_rule_is_named_by_its_key(text: str, key: str, found: str) -> None:
+    assert mistakes(text) == {key: found}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reached"),
+    [
+        ("name = '*'", "name = 'web-1'", False),
+        ("name = 'web-*'", "name = 'web-1'", False),
+        ("name = 'web-*'", "name = 'web-*'", False),
+        ("name = 'web-*'", "name = 'web-*', title = 'x'", False),
+        ("name = '*'", "title = 'x'", False),
+        ("uuid = 'ABC'", "uuid = 'abc'", False),
+        ("metadata = \"a:b = 'x'\"", "metadata = \"a:b='x'\"", False),
+        ("name = 'web-1'", "name = 'web-*'", True),
+        ("name = 'web-*', title = 'x'", "name = 'web-*'", True),
+        ("title = '*'", "name = 'x'", True),
+    ],
+)
+def test_a_rule_that_can_never_be_the_first_is_a_mistake(first: str, second: str, reached: bool) -> None:
+    text = f"[[rule]]\nmatch = {{{first}}}\n[[rule]]\nmatch = {{{second}}}\n"
+    if reached:
+        assert len(parse(text.encode()).rule) == 2
+    else:
+        assert "never reached" in mistakes(text)["rule[2].match"]
+
+
+# --- dynmem rules ---
+
+FILE = """[libvirt]
+uri = "test:///default"
+[[rule]]
+match = {name = "tes*"}
+growth = "balloon"
+minimum = "25%"
+[[rule]]
+match = {name = "nobody-*"}
+"""
+
+
+def test_every_vm_is_shown_and_a_rule_for_nobody_is_a_note(tmp_path: Any) -> None:
+    path = tmp_path / "dynmem.toml"
+    path.write_text(FILE)
+    shown = CliRunner().invoke(group, ["rules", "--config", str(path)])
+    assert shown.exit_code == 0, shown.output
+    assert "* rule 2 (name = 'nobody-*') is for no VM that there is now" in shown.output
+    assert "rule 1" in shown.output
