@@ -88,7 +88,7 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     growth: str
     trust: str
     source: str = "metadata"
-    """Where its limits come from: `metadata` of its domain, `adopted` (by `dynmem adopt`), or `rule N`."""
+    """Where its limits come from: its `metadata`, `adopted` (by `dynmem adopt`), or `rule[2]` of the file."""
     limit_sources: dict[str, str] = {}
     """The same for each limit: startup, minimum, maximum, buffer, weight."""
     limits: LimitsView

@@ -57,7 +57,7 @@ def _notes(configuration: Config, vms: list[Taken]) -> Iterator[str]:
     for number, rule in enumerate(configuration.rule, 1):
         if all(one.rule != number for one in vms):
             match = ", ".join(f"{key} = {value!r}" for key, value in rule.match.given.items())
-            yield f"rule {number} ({match}) is for no VM that there is now"
+            yield f"rule[{number}] ({match}) is for no VM that there is now"
 
 
 def _view(running: bool, taken: Taken) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _row(running: bool, taken: Taken) -> tuple[str, ...]:
     view, config = taken.view, taken.view.config
     state = "running" if running else "off"
     if config is None:
-        said = f"rule {taken.rule}" if taken.rule else "-"
+        said = f"rule[{taken.rule}]" if taken.rule else "-"
         note = "; ".join(taken.reasons) or ("; ".join(view.problems) if view.claimed else "no rule is for it")
         return (neutral(view.name), state, said, *["-"] * 6, neutral(note))
     limits = config.limits

@@ -97,7 +97,7 @@ class Limits:
 METADATA: Final = "metadata"
 ADOPTED: Final = "adopted"
 """Where limits come from: `dynmem enable` wrote them into the domain, or `dynmem adopt` did while it ran.
-Those of a rule are named `rule` and its number."""
+Those of a rule are named as in the configuration, `rule[2]`."""
 
 
 @dataclass(frozen=True, slots=True)

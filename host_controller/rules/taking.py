@@ -67,14 +67,14 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
         limits_of(rule, book.defaults, root, view, growth),
         growth,
         rule.trust,
-        f"rule {number}",
+        f"rule[{number}]",
         _not_named(rule),
     )
     reasons = tuple(ours.limits.problems()) + tuple(
         f"{one.reason}; {one.hint}" for one in obstacles(root, ours.limits, growth)
     )
     if reasons:
-        said = tuple(f"rule {number} cannot take it on: {one}" for one in reasons)
+        said = tuple(f"rule[{number}] cannot take it on: {one}" for one in reasons)
         return Taken(replace(view, problems=(*view.problems, *said)), number, reasons)
     return Taken(read_domain(xml, given=ours), number)
 

@@ -52,7 +52,7 @@ def test_a_domain_of_whatever_tool_gets_shares_of_the_ram_that_it_has(xml: str) 
     assert config is not None
     limits = config.limits
     assert (limits.minimum_bytes, limits.startup_bytes, limits.maximum_bytes) == (512 * MIB, 2 * GIB, 2 * GIB)
-    assert (config.growth, config.trust, config.source) == (Growth.BALLOON, Trust.GUEST, "rule 1")
+    assert (config.growth, config.trust, config.source) == (Growth.BALLOON, Trust.GUEST, "rule[1]")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_first_rule_that_matches_counts() -> None:
     )
     found = taken(NOVA, rules)
     assert found.view.config is not None
-    assert (found.rule, found.view.config.limits.weight, found.view.config.source) == (2, 8, "rule 2")
+    assert (found.rule, found.view.config.limits.weight, found.view.config.source) == (2, 8, "rule[2]")
 
 
 def test_metadata_in_the_domain_goes_before_every_rule() -> None:
@@ -131,7 +131,7 @@ def test_limits_that_contradict_for_one_vm_leave_it_alone_and_are_said() -> None
     found = taken(VIRT_INSTALL, rule("name = '*'", 'minimum = "50%"\nmaximum = "512MiB"'))
     assert found.view.config is None
     assert any("below" in one for one in found.reasons)
-    assert any("rule 1 cannot take it on" in one for one in found.view.problems)
+    assert any("rule[1] cannot take it on" in one for one in found.view.problems)
 
 
 @pytest.mark.parametrize(
@@ -296,5 +296,5 @@ def test_every_vm_is_shown_and_a_rule_for_nobody_is_a_note(tmp_path: Any) -> Non
     path.write_text(FILE)
     shown = CliRunner().invoke(group, ["rules", "--config", str(path)])
     assert shown.exit_code == 0, shown.output
-    assert "* rule 2 (name = 'nobody-*') is for no VM that there is now" in shown.output
-    assert "rule 1" in shown.output
+    assert "* rule[2] (name = 'nobody-*') is for no VM that there is now" in shown.output
+    assert "rule[1]" in shown.output
