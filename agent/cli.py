@@ -18,6 +18,10 @@ def main() -> int:
         from agent.daemon import main as run
 
         return run(sys.argv[2:])
+    if sys.argv[1:2] in (["install"], ["remove"]) and "--help" not in sys.argv:
+        from agent.installation import main as setup
+
+        return setup(sys.argv[1:])
     try:
         from agent.commands import main as command
     except ModuleNotFoundError as missing:

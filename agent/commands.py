@@ -9,7 +9,7 @@ import time
 import click
 import structlog
 
-from agent import __version__, daemon, doctor
+from agent import __version__, daemon, doctor, installation
 from agent.blocks import MemoryBlocks
 from agent.port import find_port
 from agent.probe import Probe
@@ -33,6 +33,18 @@ def cli() -> None:
 def run(port_path: str | None) -> None:
     """Report to the host and bring hot-added memory online, until SIGTERM."""
     sys.exit(daemon.main(["--port", port_path] if port_path else []))
+
+
+@cli.command()
+def install() -> None:
+    """Of dynmem-agent.pyz: put it and its unit in place, and start it. `remove` is the way back."""
+    sys.exit(installation.main(["install"]))
+
+
+@cli.command()
+def remove() -> None:
+    """Take out what `dynmem-agent.pyz install` put in."""
+    sys.exit(installation.main(["remove"]))
 
 
 @cli.command()

@@ -11,6 +11,7 @@ from host_controller.errors import DynmemError
 from host_controller.neutral import neutral_lines
 
 COMMANDS: Final = {
+    "agent": "host_controller.cli.agent:agent",
     "check-config": "host_controller.cli.manage:check_config",
     "completion": "host_controller.cli.completion:completion",
     "disable": "host_controller.cli.enable:disable",

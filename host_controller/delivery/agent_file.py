@@ -31,7 +31,11 @@ def agent_file(sources: Path | None = None) -> bytes:
     """The file's bytes. sources: the directory of the `agent` package; by default the one imported here."""
     if sources is None:
         sources = Path(agent.__file__).parent
-    members = {f"agent/{path.name}": path.read_bytes() for path in sources.glob("*.py")}
+    members = {
+        f"agent/{path.name}": path.read_bytes()
+        for pattern in ("*.py", "*.service", "*.rules")
+        for path in sources.glob(pattern)
+    }
     members["__main__.py"] = MAIN
     archive = io.BytesIO()
     archive.write(SHEBANG)

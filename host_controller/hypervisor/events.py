@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 import libvirt
-import libvirt_qemu  # type: ignore[import-untyped]
+import libvirt_qemu
 import structlog
 
 from host_controller.core.interface import DimmRefused, GuestGone, Inbox, VmReset

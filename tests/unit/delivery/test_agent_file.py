@@ -30,7 +30,7 @@ def test_it_holds_every_module_of_the_agent_uncompressed_and_nothing_else(tmp_pa
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
     assert {one.filename for one in members} == {"__main__.py"} | {
-        f"agent/{path.name}" for path in SOURCES.glob("*.py")
+        f"agent/{path.name}" for path in SOURCES.iterdir() if path.suffix in (".py", ".service", ".rules")
     }
     assert {one.compress_type for one in members} == {zipfile.ZIP_STORED}
 

@@ -1,0 +1,108 @@
+"""The way to a VM's QEMU guest agent, through libvirt.
+
+Libvirt marks a VM that it passes such a command to as tainted (custom-ga-command) until its QEMU ends.
+Nothing else comes of the mark; it is seen in libvirt's log, and by whoever supports the host.
+"""
+
+from types import TracebackType
+from typing import Any, Final, Self
+
+import libvirt
+import libvirt_qemu
+
+from host_controller.errors import DomainNotFound, HypervisorUnreachable
+from host_controller.guest_agent.errors import (
+    GuestAgentAbsent,
+    GuestAgentError,
+    GuestAgentRefused,
+    GuestAgentSilent,
+)
+
+ANSWER_SECONDS: Final = 10
+"""For one request; the work in the guest goes on by itself."""
+_ABSENT: Final = (
+    libvirt.VIR_ERR_OPERATION_INVALID,  # the VM is off
+    libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,  # no port for it
+    libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
+)
+_LATE: Final = (
+    libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
+    libvirt.VIR_ERR_AGENT_UNSYNCED,
+    getattr(libvirt, "VIR_ERR_AGENT_COMMAND_TIMEOUT", -1),
+    libvirt.VIR_ERR_OPERATION_TIMEOUT,
+)
+
+
+def ask(domain: Any, request: str, limit_seconds: int = ANSWER_SECONDS) -> str:
+    """One request and its answer. Blocks for `limit_seconds` and for libvirt's own handshake (5 s).
+
+    Raises:
+        GuestAgentError: as of its kinds.
+    """
+    try:
+        return str(libvirt_qemu.qemuAgentCommand(domain, request, limit_seconds, 0))
+    except libvirt.libvirtError as error:
+        raise translated(error) from None
+
+
+def translated(error: libvirt.libvirtError) -> GuestAgentError:
+    """What libvirt said, as an error of ours."""
+    code, said = error.get_error_code(), error.get_error_message() or str(error)
+    if code in _ABSENT or "not connected" in said:
+        return GuestAgentAbsent(
+            f"no QEMU guest agent answers: {said}",
+            hint="install qemu-guest-agent in the guest, with its port",
+        )
+    if code in _LATE:
+        return GuestAgentSilent(
+            f"its guest agent does not answer: {said}", hint="restart qemu-guest-agent in the guest"
+        )
+    return GuestAgentRefused(f"its guest agent refused: {said}")
+
+
+class GuestAgentLine:
+    """A connection to libvirt for one VM's guest agent. Use it in a `with`; call it with a request.
+
+    Raises:
+        HypervisorUnreachable: libvirt is not there.
+        DomainNotFound: there is no such VM.
+    """
+
+    def __init__(self, uri: str, name: str) -> None:
+        libvirt.registerErrorHandler(lambda context, error: None, None)
+        self._name = name
+        try:
+            self._connection = libvirt.open(uri)
+        except libvirt.libvirtError as error:
+            raise HypervisorUnreachable(
+                f"{uri} cannot be reached: {error.get_error_message() or error}",
+                hint="is libvirtd running, and may you use it?",
+            ) from None
+        for lookup in (self._connection.lookupByName, self._connection.lookupByUUIDString):
+            try:
+                self._domain = lookup(name)
+            except libvirt.libvirtError:
+                continue
+            return
+        self._connection.close()
+        raise DomainNotFound(
+            f"there is no domain {name!r} at {uri}", hint="`virsh list --all` shows those there are"
+        )
+
+    def __call__(self, request: str) -> str:
+        """Carry a request, bring its answer."""
+        try:
+            return ask(self._domain, request)
+        except GuestAgentError as error:
+            error.vm = self._name
+            raise
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self._connection.close()
