@@ -60,7 +60,10 @@ def charge_whole(vm: Vm, state: State, accounts: Accounts) -> None:
 
 
 def conclude(vm: Vm, operation: Operation, state: State, now: float) -> None:
-    """Remember how an operation ended: success makes the VM trusted with the next one at once."""
+    """Remember how an operation ended: success makes the VM trusted with the next one at once.
+
+    One that was dropped says nothing about the guest: its failures before that still count.
+    """
     del state.operations[vm.config.uuid]
     failed = operation.outcome is Outcome.FAILED
     if failed:
@@ -77,7 +80,7 @@ def conclude(vm: Vm, operation: Operation, state: State, now: float) -> None:
     rest = vm.plug_rest if grew else vm.unplug_rest
     if failed:
         rest.failed(state.settings.rest_seconds, now)
-    else:
+    elif operation.outcome is Outcome.DONE:
         rest.succeeded()
 
 

@@ -15,9 +15,9 @@ from host_controller.units import MIB, format_size
 
 START_SHARE: Final = 0.5
 END_SHARE: Final = 0.75
-"""Of the reserve: it starts when less than the one is available, and ends above the other."""
+"""Of what should stay available: it starts when less than the one is, and ends above the other."""
 LOW_SHARE: Final = 64
-"""Of all memory: where the reserve is smaller than that, less than this is low all the same."""
+"""Of all memory: where less should stay available, less than this is low all the same."""
 STALL_PERCENT: Final = 10.0
 """Of the time some task of the host waits for memory (PSI, 10 s): beside swapping, it is short."""
 SWAP_NOISE_BYTES: Final = 1 * MIB
@@ -34,22 +34,25 @@ class Emergency:
     _swapped_bytes: int | None = None
     _swapped_at: float = -math.inf
 
-    def observe(self, facts: HostFacts, reserve_bytes: int) -> bool:
-        """Take in a reading of the host; True when an emergency began or ended with it."""
+    def observe(self, facts: HostFacts, spare_bytes: int) -> bool:
+        """Take in a reading of the host; True when an emergency began or ended with it.
+
+        `spare_bytes` is what should stay available for the host's own bursts (`Capacity.spare_bytes`).
+        """
         if self._swapped_bytes is not None and facts.vm_swap_bytes > self._swapped_bytes + SWAP_NOISE_BYTES:
             self._swapped_at = facts.at
         self._swapped_bytes = facts.vm_swap_bytes
         share = END_SHARE if self.cause else START_SHARE
         found = None
-        low = facts.available_bytes < END_SHARE * max(reserve_bytes, facts.total_bytes // LOW_SHARE)
+        low = facts.available_bytes < END_SHARE * max(spare_bytes, facts.total_bytes // LOW_SHARE)
         stalls = facts.psi_some_percent is not None and facts.psi_some_percent >= STALL_PERCENT
         if (low or stalls) and facts.at - self._swapped_at < SWAP_CALM_SECONDS:
             why = "is low on memory" if low else "waits for memory"
             found = f"the host {why}, and {format_size(facts.vm_swap_bytes)} of VMs are in its swap"
-        elif facts.available_bytes < share * reserve_bytes:
+        elif facts.available_bytes < share * spare_bytes:
             found = (
                 f"only {format_size(facts.available_bytes)} are available on the host, "
-                f"less than {share:.0%} of its reserve of {format_size(reserve_bytes)}"
+                f"less than {share:.0%} of the {format_size(spare_bytes)} that should stay so"
             )
         changed = (found is None) != (self.cause is None)
         if changed:

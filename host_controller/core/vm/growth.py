@@ -23,7 +23,7 @@ class Rest:
         self.until = now + min(LONGEST_REST, rest_seconds * 2.0 ** (self.failures - 1))
 
     def succeeded(self) -> None:
-        """Or nobody is to blame. A rest that has begun goes on."""
+        """The next failure is the first again. A rest that has begun goes on."""
         self.failures = 0
 
     def hold(self, until: float) -> None:

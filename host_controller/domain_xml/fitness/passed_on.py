@@ -47,7 +47,7 @@ def overrides(request: Request) -> Refusal | None:
                 (
                     WayOut(
                         f"take <qemu:device alias='{alias}'> out of <qemu:override> with virsh edit",
-                        edit=partial(_drop_override, alias),
+                        edit=partial(_drop, "qemu:override", "qemu:device", "alias", alias),
                     ),
                 ),
             )
@@ -65,7 +65,7 @@ def capabilities(request: Request) -> Refusal | None:
                 (
                     WayOut(
                         f"take <qemu:del capability='{name}'/> out with virsh edit",
-                        edit=partial(_give_back, name),
+                        edit=partial(_drop, "qemu:capabilities", "qemu:del", "capability", name),
                     ),
                 ),
                 other_growth=True,
@@ -105,19 +105,11 @@ def _take_out(argument: Argument, domain: Node) -> None:
         remove(commandline)
 
 
-def _drop_override(alias: str, domain: Node) -> None:
-    override = child(domain, "qemu:override")
-    for one in elements(override, "qemu:device"):
-        if one.getAttribute("alias") == alias:
+def _drop(container: str, tag: str, attribute: str, value: str, domain: Node) -> None:
+    """Take the entries with that value out; a container that is empty then goes, too."""
+    parent = child(domain, container)
+    for one in elements(parent, tag):
+        if one.getAttribute(attribute) == value:
             remove(one)
-    if not elements(override):
-        remove(override)
-
-
-def _give_back(name: str, domain: Node) -> None:
-    told = child(domain, "qemu:capabilities")
-    for one in elements(told, "qemu:del"):
-        if one.getAttribute("capability") == name:
-            remove(one)
-    if not elements(told):
-        remove(told)
+    if not elements(parent):
+        remove(parent)

@@ -4,7 +4,7 @@ from host_controller.core.model import HostFacts
 from host_controller.core.policy.emergency import STALL_PERCENT, SWAP_CALM_SECONDS, Emergency
 from host_controller.units import GIB, MIB
 
-RESERVE = 4 * GIB
+SPARE = 4 * GIB
 
 
 def facts(
@@ -13,36 +13,36 @@ def facts(
     return HostFacts(at, 64 * GIB, available_bytes, swap_bytes, psi_some_percent=psi)
 
 
-def test_it_begins_below_half_of_the_reserve_and_ends_above_three_quarters() -> None:
+def test_it_begins_below_half_of_what_should_stay_available_and_ends_above_three_quarters() -> None:
     emergency = Emergency()
-    assert not emergency.observe(facts(2 * GIB), RESERVE)
-    assert emergency.observe(facts(2 * GIB - 1), RESERVE)
-    assert not emergency.observe(facts(3 * GIB - 1), RESERVE)
+    assert not emergency.observe(facts(2 * GIB), SPARE)
+    assert emergency.observe(facts(2 * GIB - 1), SPARE)
+    assert not emergency.observe(facts(3 * GIB - 1), SPARE)
     assert emergency.cause is not None
-    assert emergency.observe(facts(3 * GIB), RESERVE)
+    assert emergency.observe(facts(3 * GIB), SPARE)
     assert emergency.cause is None
 
 
 def test_pages_that_a_vm_loses_to_swap_are_one_on_a_host_that_is_low_on_memory() -> None:
     emergency = Emergency()
-    low = 5 * RESERVE // 8
-    assert not emergency.observe(facts(low, at=0.0, swap_bytes=100 * MIB), RESERVE)
-    assert emergency.observe(facts(low, at=1.0, swap_bytes=110 * MIB), RESERVE)
-    assert not emergency.observe(facts(low, at=30.0, swap_bytes=110 * MIB), RESERVE)
-    assert not emergency.observe(facts(low, at=1.0 + SWAP_CALM_SECONDS, swap_bytes=110 * MIB), RESERVE)
-    assert emergency.cause is not None, "it ends above three quarters of the reserve, as any other"
-    assert emergency.observe(facts(3 * GIB, at=70.0, swap_bytes=110 * MIB), RESERVE)
+    low = 5 * SPARE // 8
+    assert not emergency.observe(facts(low, at=0.0, swap_bytes=100 * MIB), SPARE)
+    assert emergency.observe(facts(low, at=1.0, swap_bytes=110 * MIB), SPARE)
+    assert not emergency.observe(facts(low, at=30.0, swap_bytes=110 * MIB), SPARE)
+    assert not emergency.observe(facts(low, at=1.0 + SWAP_CALM_SECONDS, swap_bytes=110 * MIB), SPARE)
+    assert emergency.cause is not None, "it ends above three quarters, as any other"
+    assert emergency.observe(facts(3 * GIB, at=70.0, swap_bytes=110 * MIB), SPARE)
 
 
 def test_swap_that_leaves_the_host_memory_is_none() -> None:
     """A large VM boots: the host swaps for a moment, and then has gigabytes free."""
     emergency = Emergency()
-    assert not emergency.observe(facts(8 * GIB, at=0.0, swap_bytes=0), RESERVE)
-    assert not emergency.observe(facts(8 * GIB, at=1.0, swap_bytes=2 * GIB), RESERVE)
+    assert not emergency.observe(facts(8 * GIB, at=0.0, swap_bytes=0), SPARE)
+    assert not emergency.observe(facts(8 * GIB, at=1.0, swap_bytes=2 * GIB), SPARE)
     assert emergency.cause is None
 
 
-def test_a_host_without_a_reserve_is_low_with_a_64th_of_its_memory() -> None:
+def test_a_host_without_a_spare_is_low_with_a_64th_of_its_memory() -> None:
     emergency = Emergency()
     assert not emergency.observe(facts(GIB // 2, at=0.0, swap_bytes=0), 0)
     assert emergency.observe(facts(GIB // 2, at=1.0, swap_bytes=2 * GIB), 0)
@@ -50,35 +50,33 @@ def test_a_host_without_a_reserve_is_low_with_a_64th_of_its_memory() -> None:
 
 def test_it_says_why_and_since_when_and_keeps_to_its_first_reason() -> None:
     emergency = Emergency()
-    emergency.observe(facts(GIB, at=5.0), RESERVE)
-    why = "only 1 GiB are available on the host, less than 50% of its reserve of 4 GiB"
+    emergency.observe(facts(GIB, at=5.0), SPARE)
+    why = "only 1 GiB are available on the host, less than 50% of the 4 GiB that should stay so"
     assert (emergency.cause, emergency.since) == (why, 5.0)
-    emergency.observe(facts(GIB, at=6.0, swap_bytes=100 * MIB), RESERVE)
+    emergency.observe(facts(GIB, at=6.0, swap_bytes=100 * MIB), SPARE)
     assert (emergency.cause, emergency.since) == (why, 5.0)
-    emergency.observe(facts(8 * GIB, at=100.0), RESERVE)
+    emergency.observe(facts(8 * GIB, at=100.0), SPARE)
     assert (emergency.cause, emergency.since) == (None, 100.0)
 
 
 def test_the_first_reading_and_a_little_noise_are_no_swap_that_grows() -> None:
-    emergency, low = Emergency(), 5 * GIB // 2  # of a reserve of 4 GiB
-    emergency.observe(facts(low, at=1.0, swap_bytes=500 * MIB), RESERVE)
-    assert not emergency.observe(facts(low, at=2.0, swap_bytes=501 * MIB), RESERVE)
-    assert emergency.observe(facts(low, at=3.0, swap_bytes=502 * MIB + 1), RESERVE)
+    emergency, low = Emergency(), 5 * GIB // 2  # of a spare of 4 GiB
+    emergency.observe(facts(low, at=1.0, swap_bytes=500 * MIB), SPARE)
+    assert not emergency.observe(facts(low, at=2.0, swap_bytes=501 * MIB), SPARE)
+    assert emergency.observe(facts(low, at=3.0, swap_bytes=502 * MIB + 1), SPARE)
     assert emergency.cause == "the host is low on memory, and 502 MiB of VMs are in its swap"
-    assert not emergency.observe(facts(low, at=3.0 + SWAP_CALM_SECONDS), RESERVE), "it is low still"
-    assert emergency.observe(facts(3 * GIB, at=4.0 + SWAP_CALM_SECONDS), RESERVE)
+    assert not emergency.observe(facts(low, at=3.0 + SWAP_CALM_SECONDS), SPARE), "it is low still"
+    assert emergency.observe(facts(3 * GIB, at=4.0 + SWAP_CALM_SECONDS), SPARE)
 
 
 def test_pages_that_a_vm_loses_are_one_where_the_hosts_own_tasks_wait_for_memory() -> None:
     emergency = Emergency()
     plenty = 8 * GIB
-    assert not emergency.observe(facts(plenty, psi=0.0), RESERVE)
-    assert not emergency.observe(
-        facts(plenty, at=1.0, swap_bytes=100 * MIB, psi=STALL_PERCENT - 0.1), RESERVE
-    )
-    assert emergency.observe(facts(plenty, at=2.0, swap_bytes=100 * MIB, psi=STALL_PERCENT), RESERVE)
+    assert not emergency.observe(facts(plenty, psi=0.0), SPARE)
+    assert not emergency.observe(facts(plenty, at=1.0, swap_bytes=100 * MIB, psi=STALL_PERCENT - 0.1), SPARE)
+    assert emergency.observe(facts(plenty, at=2.0, swap_bytes=100 * MIB, psi=STALL_PERCENT), SPARE)
     assert emergency.cause == "the host waits for memory, and 100 MiB of VMs are in its swap"
-    assert emergency.observe(facts(plenty, at=3.0, swap_bytes=100 * MIB, psi=0.0), RESERVE)
+    assert emergency.observe(facts(plenty, at=3.0, swap_bytes=100 * MIB, psi=0.0), SPARE)
     # Waiting alone is none: a container at its own limit waits on a host with memory to spare.
     calm = 2.0 + 2 * SWAP_CALM_SECONDS
-    assert not emergency.observe(facts(plenty, at=calm, swap_bytes=100 * MIB, psi=90.0), RESERVE)
+    assert not emergency.observe(facts(plenty, at=calm, swap_bytes=100 * MIB, psi=90.0), SPARE)

@@ -310,3 +310,32 @@ def test_promised_virtio_mem_is_charged_before_it_is_asked_for() -> None:
     round_of(vm, goals_mib=(600,), headroom_mib=1000)
     assert vm.virtio_mem.requested_bytes == 0
     assert vm.virtio_mem.may_hold_bytes == 88 * MIB
+
+
+@pytest.mark.parametrize(
+    ("headroom_mib", "target_mib", "may"),
+    [
+        (40, 340, True),  # all that is free
+        (40, 341, False),
+        (0, 300, True),  # it is charged with that already
+        (0, 301, False),
+        (-1, 300, True),  # no more than it has
+        (-1, 301, False),
+    ],
+)
+def test_room_for_what_is_to_leave_is_paid_from_what_is_free(
+    headroom_mib: int, target_mib: int, may: bool
+) -> None:
+    vm = guest(300)
+    purse = round_of(vm, goals_mib=(300,), headroom_mib=headroom_mib)
+    assert purse.can_raise(vm, target_mib * MIB) is may
+
+
+def test_in_an_overdraft_nobody_is_told_to_have_what_it_is_only_charged_with() -> None:
+    """Its balloon holds less than it was charged: to be told of the rest would be growth."""
+    vm = guest(300)
+    vm.evidence.count(340 * MIB, 0, 0, NOW)
+    purse = round_of(vm, goals_mib=(300,), headroom_mib=-1)
+    assert purse.cost(vm, 340 * MIB) == 0
+    assert not purse.can_raise(vm, 340 * MIB)
+    assert round_of(vm, goals_mib=(300,), headroom_mib=0).can_raise(vm, 340 * MIB)

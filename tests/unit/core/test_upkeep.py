@@ -210,6 +210,20 @@ def test_what_nobody_is_to_blame_for_rests_nobody_and_keeps_the_zone(outcome: Ou
     assert not state.notices, "there is nothing to say"
 
 
+@pytest.mark.parametrize("outcome", [Outcome.DONE, Outcome.DROPPED])
+def test_only_success_makes_the_next_failure_the_first_again(outcome: Outcome) -> None:
+    """A guest that starts anew in every hot add, and refuses each one between, rests longer each time."""
+    vm = calm(zone="movable", pending_bytes=128 * MIB)
+    vm.plug_rest.failed(30.0, 0.0)
+    state = state_of(vm)
+    operation = GROWTH["plug"]()
+    operation.outcome = outcome
+    state.operations[vm.config.uuid] = operation
+    conclude(vm, operation, state, 100.0)
+    assert vm.plug_rest.failures == (0 if outcome is Outcome.DONE else 1)
+    assert vm.plug_rest.until == 30.0, "and this rest goes on"
+
+
 def test_after_dimms_moved_the_target_is_said_again_and_after_virtio_mem_its_promise_is_released() -> None:
     assert ended(GROWTH["plug"](), Outcome.DONE)[0].balloon.resend
     assert ended(LEAVING["unplug"](), Outcome.DONE)[0].balloon.resend
