@@ -25,6 +25,7 @@ from host_controller.host.exclusive import Claim
 from host_controller.records.history import History
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Recorder
+from host_controller.records.tier_file import Keep
 from host_controller.rules.taking import Rulebook
 from host_controller.systemd import Systemd
 
@@ -200,9 +201,10 @@ class Service:
         journal = controller.journal
         history = History(
             Path(self._config.paths.history),
-            keep_seconds=section.keep,
+            keep=Keep(section.keep, section.keep_minutes, section.keep_hours),
             largest_bytes=section.max_size,
             wall=journal.wall_time,
+            config=lambda uuid: None if (vm := controller.engine.vms.get(uuid)) is None else vm.config,
             failed=lambda problem: journal.count_error("history"),
         )
         journal.add_sink(history)

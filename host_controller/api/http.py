@@ -180,6 +180,15 @@ def flag(query: dict[str, str], key: str) -> bool:
     return text in ("true", "1")
 
 
+def one_of(query: dict[str, str], key: str, allowed: Iterable[str]) -> str:
+    """A parameter that is one of a few words, the first one by default."""
+    words = list(allowed)
+    text = query.get(key, words[0])
+    if text not in words:
+        raise Refused(400, "bad-parameter", f"{key} is {neutral(text, 50)!r}", " or ".join(words))
+    return text
+
+
 def only_local_names(listener: str) -> Any:
     """A middleware against DNS rebinding: a foreign page reaches us by a name of its own, not by address."""
     known = {"localhost", listener.lower(), socket.gethostname().lower()}

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from host_controller.records.stored_limits import StoredLimits
+
 
 class View(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What all answers have in common: trees without cycles, so no collector looks at their thousands."""
@@ -278,12 +280,40 @@ class SampleView(View, frozen=True, kw_only=True, gc=False):
     report_age_seconds: float | None
 
 
+class SpanView(View, frozen=True, kw_only=True, gc=False):
+    """A VM in one minute or one hour: means, but where it says otherwise."""
+
+    at: float
+    """When it begins."""
+    seconds: float
+    """How long the VM was seen in it; what is missing is a gap."""
+    known_seconds: float
+    """How long its demand was known."""
+    tight_seconds: float
+    """How long it had nothing to spare: then its demand is a lower bound."""
+    assigned_bytes: int | None
+    assigned_largest_bytes: int | None
+    charge_bytes: int | None
+    usable_bytes: int | None
+    demand_bytes: int | None
+    demand_largest_bytes: int | None
+    need_largest_bytes: int | None
+    demand_percentiles: list[int] | None = None
+    """Of an hour: the 5th, 25th, 50th, 75th and 95th percentile of its minutes' largest demand."""
+
+
 class HistoryView(View, frozen=True, kw_only=True, gc=False):
     """What became of one VM."""
 
     uuid: str
     name: str
+    step: Literal["detail", "minute", "hour"] = "detail"
+    limits: StoredLimits | None = None
+    """As they were last; null where they are not known any more."""
     samples: list[SampleView]
+    """The detail; empty where minutes or hours were asked for."""
+    spans: list[SpanView] = []
+    """Minutes or hours."""
     entries: list["EntryView"]
     damaged: int = 0
     """Rows of the history file that could not be read, and were left out."""

@@ -4,7 +4,7 @@
     GET  /v1/status                     the host and every VM            StatusView
     GET  /v1/vms  /v1/vms/VM            VMs, by name or UUID             [VmView], VmView
     GET  /v1/vms/VM/explain             why it has what it has           ExplainView
-    GET  /v1/vms/VM/history?since=10m   the last hour                    HistoryView
+    GET  /v1/vms/VM/history?since=10m   what was; step=minute or hour    HistoryView
     GET  /v1/chart                      what each had in the last hour   ChartView
     GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on, last=N
                                         leaves out all but the last N of what was
@@ -47,6 +47,7 @@ from host_controller.api.http import (
     expect_no_body,
     flag,
     in_turns,
+    one_of,
     read_body,
     whole_number,
 )
@@ -63,7 +64,7 @@ from host_controller.api.schema import (
     VmView,
     json_schema,
 )
-from host_controller.api.stored_history import read_stored
+from host_controller.api.stored_history import STEPS, read_stored, step_for
 from host_controller.api.turns import Turn
 from host_controller.api.views import admission_view, history_view, host_view, sample_views, vm_view
 from host_controller.config import ConfigError
@@ -216,13 +217,15 @@ class Api:
         return answer_json(explain(self.controller, self._find(request)))
 
     async def _history(self, request: web.Request) -> web.Response:
-        query = expect(request, "since")
+        query = expect(request, "since", "step")
         seconds = duration(query.get("since", f"{KEPT_SECONDS:.0f}"))
+        step = STEPS[one_of(query, "step", STEPS)] or step_for(seconds)
         wanted = request.match_info["vm"]
         path = self._history_path
-        if path is not None and (seconds > KEPT_SECONDS or self._known_uuid(wanted) is None):
+        in_memory = seconds <= KEPT_SECONDS and step == "detail" and self._known_uuid(wanted) is not None
+        if path is not None and not in_memory:
             since = time.time() - seconds
-            body = await asyncio.to_thread(read_stored, path, wanted, since)
+            body = await asyncio.to_thread(read_stored, path, wanted, since, step)
             if body is None:
                 raise self._unknown(wanted)
             return web.Response(body=body, content_type="application/json")

@@ -2,16 +2,31 @@
 
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import msgspec
 
-from host_controller.api.schema import EntryView, HistoryView
+from host_controller.api.schema import EntryView, HistoryView, SpanView
 from host_controller.api.views import sample_view
-from host_controller.records.history_file import Reading, StoredEntry
+from host_controller.records.history_reading import Reading, StoredEntry
+from host_controller.records.tiers import Span
+
+Step = Literal["detail", "minute", "hour"]
+STEPS: Final[dict[str, Step | None]] = {"auto": None, "detail": "detail", "minute": "minute", "hour": "hour"}
+"""What may be asked for; None is the finest one in which so long a time is kept."""
+_DAY: Final = 86400.0
+DETAIL_SECONDS: Final = 7 * _DAY
+MINUTES_SECONDS: Final = 35 * _DAY
 
 
-def read_stored(path: Path, wanted: str, since: float) -> bytes | None:
+def step_for(seconds: float) -> Step:
+    """The finest step in which so long a time is kept by default."""
+    if seconds <= DETAIL_SECONDS:
+        return "detail"
+    return "minute" if seconds <= MINUTES_SECONDS else "hour"
+
+
+def read_stored(path: Path, wanted: str, since: float, step: Step = "detail") -> bytes | None:
     """A HistoryView in JSON of a VM by name or UUID, from `since` (seconds since 1970) on.
 
     None when nothing is known of it, or the file cannot be read: history is never worth more than that.
@@ -25,14 +40,41 @@ def read_stored(path: Path, wanted: str, since: float) -> bytes | None:
         if found is None:
             return None
         uuid, name = found
-        samples = [sample_view(sample, sample.at) for sample in reading.samples(uuid, since)]
+        samples = reading.samples(uuid, since) if step == "detail" else []
+        spans = _spans(reading, uuid, since, step)
         entries = [_entry(one, reading) for one in reading.entries(uuid, since)]
-        view = HistoryView(uuid=uuid, name=name, samples=samples, entries=entries, damaged=reading.damaged)
+        view = HistoryView(
+            uuid=uuid,
+            name=name,
+            step=step,
+            limits=next((one.limits for one in reading.vms() if one.uuid == uuid), None),
+            samples=[sample_view(sample, sample.at) for sample in samples],
+            spans=[span_view(one) for one in spans],
+            entries=entries,
+            damaged=reading.damaged,
+        )
     except sqlite3.Error:
         return None
     finally:
         reading.close()
     return msgspec.json.encode(view) + b"\n"
+
+
+def span_view(span: Span) -> SpanView:
+    """A minute or an hour."""
+    percentiles = span.demand_percentiles
+    figures = span._asdict() | {"demand_percentiles": None if percentiles is None else list(percentiles)}
+    return SpanView(**figures)
+
+
+def _spans(reading: Reading, uuid: str, since: float, step: Step) -> list[Span]:
+    match step:
+        case "detail":
+            return []
+        case "minute":
+            return reading.minutes(uuid, since)
+        case "hour":
+            return reading.hours(uuid, since)
 
 
 def _entry(one: StoredEntry, reading: Reading) -> EntryView:

@@ -29,6 +29,7 @@ from host_controller.core.policy.plan import Decision, grow_dead_band
 from host_controller.core.vm.record import Vm
 from host_controller.records.entries import Entry
 from host_controller.records.samples import Sample, unpack
+from host_controller.records.stored_limits import StoredLimits
 
 LIMITS: Final = ("startup", "minimum", "maximum", "buffer", "weight")
 
@@ -218,8 +219,10 @@ def history_view(
     controller: Controller, uuid: str, samples: list[SampleView], entries: Sequence[Entry]
 ) -> HistoryView:
     """What became of a VM, as far as it is kept in memory."""
+    vm = controller.engine.vms.get(uuid)
     return HistoryView(
         uuid=uuid,
+        limits=None if vm is None else StoredLimits.of(vm.config),
         name=(controller.journal.find(uuid) or (uuid, uuid))[1],
         samples=samples,
         entries=[entry_view(one) for one in entries],

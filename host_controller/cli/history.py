@@ -10,10 +10,12 @@ import click
 from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.events import entry_line
+from host_controller.cli.export import FORMATS
 from host_controller.cli.options import as_json, at_socket, vm_names
 from host_controller.cli.text import number, paint, size, table, wants_colour
 from host_controller.neutral import neutral
 
+SPAN_HEAD: Final = ("TIME", "ASSIGNED", "DEMAND", "LARGEST", "NEED", "CHARGE", "SEEN")
 HEAD: Final = ("TIME", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "CHARGE", "PHASE")
 ROWS: Final = 24
 LAST_EVENTS: Final = 20
@@ -22,16 +24,38 @@ LAST_EVENTS: Final = 20
 @click.command()
 @click.argument("vm", shell_complete=vm_names)
 @click.option("--since", default="1h", show_default=True, metavar="DURATION", help="30min, 6h, 7d, …")
+@click.option(
+    "--step",
+    type=click.Choice(["auto", "detail", "minute", "hour"]),
+    default="auto",
+    show_default=True,
+    help="How fine; auto: as fine as so long a time is kept.",
+)
 @as_json
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw it.")
+@click.option("--export", type=click.Choice(list(FORMATS)), help="For other programs, on standard output.")
 @at_socket
-def history(vm: str, since: str, *, as_json: bool, plot: Path | None, socket: str | None) -> None:
+def history(
+    vm: str,
+    since: str,
+    step: str,
+    *,
+    as_json: bool,
+    plot: Path | None,
+    export: str | None,
+    socket: str | None,
+) -> None:
     """Show what VM had, needed and cost, and what was done about it.
 
-    The last hour is known at full rate; what is longer ago comes from the history file, thinned.
+    The last hour is known at full rate. A week is kept in detail, 35 days by the minute (the mean and the
+    largest), and two years by the hour.
     """
-    answer = Client(socket).get("vms", vm, "history", since=since)
-    if plot is not None:
+    asked = {} if step == "auto" else {"step": step}  # an older controller knows no steps
+    answer = Client(socket).get("vms", vm, "history", since=since, **asked)
+    if export is not None:
+        for line in FORMATS[export](answer):
+            click.echo(line)
+    elif plot is not None:
         from host_controller.cli.plot import draw
 
         draw(answer, plot)
@@ -46,12 +70,16 @@ def lines(answer: dict[str, Any]) -> list[str]:
     """The history as text: at most 24 rows of figures, evenly spaced, and the last events."""
     colour = wants_colour()
     samples, entries = answer["samples"], answer["entries"]
-    title = f"{neutral(answer['name'])}: {len(samples)} samples, {len(entries)} events"
+    spans = answer.get("spans") or []
+    count = f"{len(spans)} {answer['step']}s" if spans else f"{len(samples)} samples"
+    title = f"{neutral(answer['name'])}: {count}, {len(entries)} events"
     found = [paint(title, "bold", colour)]
     if answer["damaged"]:
         found.append(paint(f"{number(answer['damaged'])} damaged rows were left out", "red", colour))
     if samples:
         found += table(HEAD, [_row(one) for one in _evenly(samples)], left=(0, 6))
+    if spans:
+        found += table(SPAN_HEAD, [_span_row(one) for one in _evenly(spans)], left=(0,))
     if entries:
         found += ["", *(entry_line(one, colour) for one in list(entries)[-LAST_EVENTS:])]
     if len(entries) > LAST_EVENTS:
@@ -68,6 +96,18 @@ def _row(sample: dict[str, Any]) -> tuple[str, ...]:
         size(sample["goal_bytes"]),
         size(sample["charge_bytes"]),
         str(sample["phase"]),
+    )
+
+
+def _span_row(span: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(known(span["at"], 0))),
+        size(span["assigned_bytes"]),
+        size(span["demand_bytes"]),
+        size(span["demand_largest_bytes"]),
+        size(span["need_largest_bytes"]),
+        size(span["charge_bytes"]),
+        f"{known(span['seconds'], 0):.0f} s",
     )
 
 

@@ -24,7 +24,7 @@ def draw(history: dict[str, Any], path: Path) -> None:
         DynmemError: matplotlib is missing, or the file cannot be written.
         InputError: there is nothing to draw.
     """
-    samples = history["samples"]
+    samples = history["samples"] or history.get("spans") or []
     if not samples:
         raise InputError("nothing is known of that time", vm=history["name"], hint="a longer --since")
     try:
@@ -38,6 +38,8 @@ def draw(history: dict[str, Any], path: Path) -> None:
     times: Any = [datetime.fromtimestamp(one["at"]).astimezone() for one in samples]
     figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
     for key, label, colour, width in SERIES:
+        if key not in samples[0]:
+            continue  # the goal is kept in detail only
         values = [known(one[key], float("nan")) / GIB for one in samples]
         axes.step(times, values, where="post", label=label, color=colour, linewidth=width)
     axes.set_ylabel("GiB")

@@ -116,6 +116,8 @@ class HistorySection(msgspec.Struct, frozen=True):
 
     enabled: Annotated[bool, msgspec.Meta(description="true or false")] = True
     keep: Retention = 7 * 86400.0
+    keep_minutes: Retention = 35 * 86400.0
+    keep_hours: Retention = 730 * 86400.0
     max_size: Annotated[
         int,
         msgspec.Meta(ge=MIB, le=LARGEST, description=f"{SIZE_WORDS}, at least 1MiB", extra=SIZE_KIND),

@@ -33,7 +33,7 @@ Duration = Annotated[
 ]
 Retention = Annotated[
     float,
-    msgspec.Meta(ge=3600, le=366 * 86400, description=f"{DURATION_WORDS}, 1h to 366d", extra=DURATION_KIND),
+    msgspec.Meta(ge=3600, le=1830 * 86400, description=f"{DURATION_WORDS}, 1h to 1830d", extra=DURATION_KIND),
 ]
 Text = Annotated[str, msgspec.Meta(min_length=1, description="text, not empty")]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/", description="an absolute path")]

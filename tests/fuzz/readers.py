@@ -17,6 +17,7 @@ import structlog
 
 from host_controller.api import answer, start_xml
 from host_controller.api.server import Api
+from host_controller.api.stored_history import span_view
 from host_controller.cli import events, explain, history, status
 from host_controller.cli.screen import View, picture
 from host_controller.control.admission import read_start
@@ -28,7 +29,8 @@ from host_controller.core.model import LARGEST_MAXIMUM_BYTES, Limits, RunState, 
 from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.domain_xml.read import read_domain
 from host_controller.errors import DynmemError, InputError
-from host_controller.records.history_file import _SCHEMA, Reading
+from host_controller.records.history_reading import Reading
+from host_controller.records.history_schema import FIRST, SECOND, VERSION
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Handled, Recording
 from host_controller.simulator.trace_file import read_trace
@@ -77,18 +79,25 @@ def state(data: bytes) -> None:
 def rows(data: bytes) -> None:
     """Rows of the history file, with any value of any type in any column."""
     db = sqlite3.connect(":memory:")
-    db.executescript(_SCHEMA)
+    db.executescript(f"{FIRST} {SECOND} PRAGMA user_version = {VERSION};")
     db.text_factory = lambda text: text.decode(errors="replace")
-    db.execute("INSERT INTO vms VALUES (1, 'u', 'web')")
+    db.execute("INSERT INTO vms VALUES (1, 'u', 'web', NULL)")
     values = _values(data)
     with contextlib.suppress(sqlite3.Error):
         db.execute("INSERT INTO samples VALUES (1,?,?,?,?,?,?,?,?,?,?,?)", [next(values) for _ in range(11)])
     with contextlib.suppress(sqlite3.Error):
         db.execute("INSERT INTO entries VALUES (1,?,?,?,1,?,?)", [next(values) for _ in range(5)])
     reading = Reading.__new__(Reading)
-    reading.damaged, reading._db = 0, db
+    for table, columns in (("minutes", 10), ("hours", 15)):
+        with contextlib.suppress(sqlite3.Error):
+            places = ",".join("?" * columns)
+            figures = [next(values) for _ in range(columns)]
+            db.execute(f"INSERT INTO {table} VALUES (1,1,{places})", figures)
+    reading.damaged, reading._db, reading._tiers = 0, db, True
     for sample in reading.samples("u", -1e300):
         msgspec.json.encode(sample._asdict())
+    for span in [*reading.minutes("u", -1e300), *reading.hours("u", -1e300)]:
+        msgspec.json.encode(span_view(span))
     for entry in reading.entries("u", -1e300):
         msgspec.json.encode(entry._asdict())
     db.close()

@@ -15,9 +15,11 @@ from host_controller.core.state import Notice
 from host_controller.core.vm.record import Phase
 from host_controller.records.entries import Entry
 from host_controller.records.history import BURST, PER_HOUR, History
-from host_controller.records.history_file import HistoryFile, Reading
+from host_controller.records.history_file import HistoryFile
+from host_controller.records.history_reading import Reading
 from host_controller.records.journal import Journal
 from host_controller.records.samples import Sample
+from host_controller.records.tier_file import ROW_BYTES, Keep
 from host_controller.simulator.workload import Workload, burst
 from host_controller.units import GIB, MIB
 from tests.support.serving import served
@@ -30,7 +32,7 @@ PER_VM_AND_DAY = 500_000
 
 
 def history(path: Path, **more: Any) -> History:
-    options: dict[str, Any] = {"keep_seconds": 7 * DAY, "largest_bytes": GIB, "wall": lambda at: EPOCH + at}
+    options: dict[str, Any] = {"keep": Keep(), "largest_bytes": GIB, "wall": lambda at: EPOCH + at}
     return History(path, **(options | more))
 
 
@@ -59,6 +61,19 @@ def size_of(path: Path) -> int:
     return int(size)
 
 
+def minutes_of(path: Path) -> int:
+    """Bytes that the minutes take, at most."""
+    with sqlite3.connect(path) as db:
+        return int(db.execute("SELECT count(*) FROM minutes").fetchone()[0]) * ROW_BYTES["minutes"]
+
+
+def without_tiers(path: Path) -> None:
+    """What minutes and hours take has bounds of its own (test_tiers.py)."""
+    with sqlite3.connect(path, isolation_level=None) as db:
+        db.execute("DELETE FROM minutes")
+        db.execute("VACUUM")
+
+
 def test_a_vms_past_is_told_from_the_file_after_the_controller_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
 
@@ -66,7 +81,7 @@ def test_a_vms_past_is_told_from_the_file_after_the_controller_has_ended(tmp_pat
         host = Host()
         vm = host.vm("web")
         async with host.controller() as controller:
-            kept = History(path, keep_seconds=7 * DAY, largest_bytes=GIB, wall=controller.journal.wall_time)
+            kept = History(path, keep=Keep(), largest_bytes=GIB, wall=controller.journal.wall_time)
             controller.journal.add_sink(kept)
             await until(lambda: vm.actual_bytes < 512 * MIB, "web gets smaller")
         return vm.uuid
@@ -144,7 +159,9 @@ def test_the_liveliest_vm_writes_less_than_500_kb_in_a_day(tmp_path: Path) -> No
             estimate = {"demand_bytes": rng.randrange(GIB), "desired_bytes": rng.randrange(GIB)}
             kept.entry(entry(number, second, target_bytes=rng.randrange(GIB), estimate=estimate))
     kept.close()
-    print(f"history of the liveliest VM in a day: {size_of(path) / 1e3:.0f} kB")
+    whole = size_of(path)
+    without_tiers(path)
+    print(f"history of the liveliest VM in a day: {size_of(path) / 1e3:.0f} kB, with tiers {whole / 1e3:.0f}")
     assert kept.dropped == 0
     assert size_of(path) < PER_VM_AND_DAY
 
@@ -162,12 +179,12 @@ def test_busy_vms_stay_within_50_mb_a_day_for_100(tmp_path: Path) -> None:
             curve = burst(96 * MIB, 900 * MIB, 120 + 17 * number, 40, warm + seconds, rise=8)
             host.vm(f"vm{number}", workload=Workload(anonymous=curve))
         async with host.controller() as controller:
-            kept = History(path, keep_seconds=7 * DAY, largest_bytes=GIB, wall=controller.journal.wall_time)
+            kept = History(path, keep=Keep(), largest_bytes=GIB, wall=controller.journal.wall_time)
             controller.journal.add_sink(kept)
             for pause in (warm, seconds):
                 await asyncio.sleep(pause)
                 await aside(wait_for, lambda: kept.written == kept.taken, "all is written")
-                sizes.append(size_of(path))
+                sizes.append(size_of(path) - minutes_of(path))
         assert kept.dropped == 0
         assert kept.problem is None
 
@@ -196,12 +213,12 @@ def test_what_is_too_old_or_too_much_is_forgotten(tmp_path: Path) -> None:
     file = HistoryFile(tmp_path / "history.sqlite")
     file.write(("sample", (EPOCH + at, "u", "web", sample(at, GIB))) for at in range(0, 40_000, 10))
     file.write(("entry", (EPOCH + at, "notice", "x", None, None, "x" * 500, None)) for at in range(4000))
-    file.clean(EPOCH + 20_000, GIB)
+    file.clean(EPOCH + 40_000, 0, Keep(samples=20_000), GIB)
     reading = Reading(tmp_path / "history.sqlite")
-    assert min(one.at for one in reading.samples("u", 0)) == EPOCH + 20_000
+    assert min(one.at for one in reading.samples("u", 0)) == EPOCH + 19_990
     assert reading.entries(None, 0) == []
     before = file.size_bytes()
-    file.clean(0, before // 2)
+    file.clean(EPOCH + 40_000, 0, Keep(), before // 2)
     assert file.size_bytes() <= before // 2
     assert reading.samples("u", 0)[-1].at == EPOCH + 39_990
     reading.close()

@@ -1,0 +1,202 @@
+"""Reading the history file beside its writer. What is damaged in it is left out, and counted. Blocking."""
+
+import math
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple, get_args
+
+from host_controller.core.vm.record import Phase
+from host_controller.records.entries import Kind
+from host_controller.records.history_schema import (
+    COLUMNS,
+    KIB,
+    PERCENTILES,
+    SIZES,
+    SPAN_COLUMNS,
+    open_to_read,
+    usable,
+)
+from host_controller.records.samples import Sample
+from host_controller.records.stored_limits import StoredLimits, read_limits
+from host_controller.records.tiers import HOUR, MINUTE, Span
+
+LARGEST_KIB: Final = 1 << 40
+_PHASES: Final = tuple(Phase)
+_NUMBERS: Final = range(len(_PHASES))
+_SPAN: Final = ", ".join(SPAN_COLUMNS)
+
+
+class StoredEntry(NamedTuple):
+    """An entry as it was written; `at` is seconds since 1970."""
+
+    number: int
+    at: float
+    kind: str
+    topic: str
+    vm: str | None
+    name: str | None
+    text: str
+    detail: str | None
+    """JSON."""
+
+
+class StoredVm(NamedTuple):
+    """A VM that something is known of."""
+
+    uuid: str
+    name: str
+    limits: StoredLimits | None
+    """As they were last; None where they were never written, or make no sense."""
+
+
+class Reading:
+    """The file, open for reading; use it in one thread and close it.
+
+    A file of version 1 has no tiers: nothing is known by the minute and by the hour.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.damaged = 0
+        """Rows that were left out so far, for they make no sense; an unreadable page counts as one."""
+        self._db = open_to_read(usable(path))
+        try:
+            self._tiers = self._db.execute("PRAGMA user_version").fetchone()[0] > 1
+        except sqlite3.Error:
+            self._db.close()
+            raise
+
+    def find(self, wanted: str) -> tuple[str, str] | None:
+        """UUID and name of a VM by either of them; the one that was seen last where several had the name."""
+        found = self._db.execute(
+            "SELECT uuid, name FROM vms WHERE uuid = ? OR name = ? ORDER BY uuid = ? DESC, id DESC",
+            (wanted.lower(), wanted, wanted.lower()),
+        )
+        return next((row for row in self._sound(found) if all(isinstance(one, str) for one in row)), None)
+
+    def vms(self) -> list[StoredVm]:
+        """Every VM, in the order in which they were first seen."""
+        limits = "limits" if self._tiers else "NULL"
+        found = self._db.execute(f"SELECT uuid, name, {limits} FROM vms ORDER BY id")  # noqa: S608 # our own
+        known = []
+        for uuid, name, text in self._sound(found):
+            settings = read_limits(text) if isinstance(text, str) else None
+            if isinstance(uuid, str) and isinstance(name, str):
+                known.append(StoredVm(uuid, name, settings))
+            else:
+                self.damaged += 1
+            if text is not None and settings is None:
+                self.damaged += 1
+        return known
+
+    def samples(self, uuid: str, since: float) -> list[Sample]:
+        """A VM's samples from `since` on, oldest first; times are seconds since 1970. Of what is not stored
+        nothing is known.
+        """
+        rows = self._db.execute(
+            f"SELECT at, {', '.join(COLUMNS)}, pressure, phase"  # noqa: S608 # our own names
+            " FROM samples WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND at >= ? ORDER BY at",
+            (uuid, since * 1000),
+        )
+        found = []
+        for at, *sizes, pressure, phase in self._sound(rows):
+            if not (
+                _is_number(at) and _is_number(pressure) and all(map(_is_size, sizes)) and phase in _NUMBERS
+            ):
+                self.damaged += 1
+                continue
+            known = (None if size is None else size * KIB for size in sizes)
+            found.append(Sample._make((at / 1000, *known, None, pressure, _PHASES[phase], math.inf)))
+        return found
+
+    def minutes(self, uuid: str, since: float) -> list[Span]:
+        """A VM by the minute, from the one on that `since` (seconds since 1970) lies in, oldest first."""
+        return self._spans("minutes", "minute", MINUTE, (), uuid, since)
+
+    def hours(self, uuid: str, since: float) -> list[Span]:
+        """A VM by the hour, from the one on that `since` lies in, oldest first."""
+        return self._spans("hours", "hour", HOUR, PERCENTILES, uuid, since)
+
+    def entries(self, uuid: str | None, since: float) -> list[StoredEntry]:
+        """What happened from `since` (seconds since 1970) on to one VM or at all, oldest first."""
+        rows = self._db.execute(
+            "SELECT number, at, kind, topic, vms.uuid, vms.name, text, detail FROM entries"
+            " LEFT JOIN vms ON vms.id = entries.vm"
+            " WHERE at >= :since AND (:uuid IS NULL OR vms.uuid = :uuid) ORDER BY number",
+            {"since": since, "uuid": uuid},
+        )
+        found = []
+        for row in self._sound(rows):
+            one = StoredEntry._make(row)
+            texts = (
+                one.topic,
+                one.text,
+                *(each for each in (one.vm, one.name, one.detail) if each is not None),
+            )
+            if (
+                one.kind in get_args(Kind)
+                and _is_number(one.at)
+                and all(isinstance(each, str) for each in texts)
+            ):
+                found.append(one)
+            else:
+                self.damaged += 1
+        return found
+
+    def close(self) -> None:
+        """Close it."""
+        self._db.close()
+
+    def _spans(
+        self, table: str, column: str, unit: float, more: tuple[str, ...], uuid: str, since: float
+    ) -> list[Span]:
+        if not self._tiers:
+            return []
+        names = ", ".join((column, *SPAN_COLUMNS, *more))
+        rows = self._db.execute(
+            f"SELECT {names} FROM {table}"  # noqa: S608 # our own names
+            f" WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND {column} >= ? ORDER BY {column}",
+            (uuid, since // unit),
+        )
+        found = []
+        for row in self._sound(rows):
+            span = span_of(row, unit)
+            if span is None:
+                self.damaged += 1
+            else:
+                found.append(span)
+        return found
+
+    def _sound(self, rows: sqlite3.Cursor) -> Iterator[Any]:
+        """Rows until one cannot be read: a damaged page ends the search, and what was found is told."""
+        try:
+            yield from rows
+        except sqlite3.DatabaseError:
+            self.damaged += 1
+
+
+def span_of(row: tuple[Any, ...], unit: float) -> Span | None:
+    """A row of `minutes` or `hours`, times in units of so many seconds; None if it makes no sense."""
+    at, *times = row[:4]
+    sizes, percentiles = row[4 : 4 + len(SIZES)], row[4 + len(SIZES) :]
+    if not (_is_number(at) and all(_is_number(one) and one >= 0 for one in times) and times[0] > 0):
+        return None
+    if not all(map(_is_size, row[4:])):
+        return None
+    known = tuple(one * KIB for one in percentiles if one is not None)
+    return Span._make(
+        (
+            at * unit,
+            *(one / 1000 for one in times),
+            *(None if one is None else one * KIB for one in sizes),
+            known if percentiles and len(known) == len(percentiles) else None,
+        )
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e15
+
+
+def _is_size(value: object) -> bool:
+    return value is None or (isinstance(value, int) and 0 <= value < LARGEST_KIB)
