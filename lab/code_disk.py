@@ -20,26 +20,29 @@ GUEST_PYTHON = (3, 11)  # of the image's Debian release
 DISK_MIB = 8
 
 
-def make_code_disk(disk: Path, initrd: Path) -> None:
-    """Write the disk to `disk` (ext4, 8 MiB, sparse). The initrd is for a guest that boots itself anew."""
+def make_code_disk(disk: Path, initrd: Path, tree: Path = REPOSITORY) -> None:
+    """Write the disk to `disk` (ext4, 8 MiB, sparse). The initrd is for a guest that boots itself anew.
+
+    tree: whose agent the guest runs.
+    """
     with tempfile.TemporaryDirectory(prefix="dynmem-code-") as name:
-        tree = Path(name)
-        tree.chmod(0o755)
+        content = Path(name)
+        content.chmod(0o755)
         without = shutil.ignore_patterns("__pycache__", "*.pyc")
-        shutil.copytree(REPOSITORY / "agent", tree / "agent", ignore=without)
-        shutil.copytree(REPOSITORY / "lab" / "inside", tree / "guest", ignore=without)
-        shutil.copyfile(initrd, tree / "initrd")
+        shutil.copytree(tree / "agent", content / "agent", ignore=without)
+        shutil.copytree(REPOSITORY / "lab" / "inside", content / "guest", ignore=without)
+        shutil.copyfile(initrd, content / "initrd")
         if (
             sys.version_info[:2] == GUEST_PYTHON
         ):  # else the guest compiles at every start, which costs some 100 ms
             compileall.compile_dir(
-                tree,
+                content,
                 quiet=2,
                 stripdir=name,
                 prependdir="/lab",
                 invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
             )
-        for path in tree.rglob("*"):
+        for path in content.rglob("*"):
             os.chown(path, 0, 0) if os.geteuid() == 0 else None
         result = subprocess.run(
             [

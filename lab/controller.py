@@ -88,7 +88,7 @@ class Controller:
     ) -> None:
         """Quicker to shrink than by default, since tests wait for it; `more` is TOML for the file's end.
 
-        `program` is what takes `--config` and `--record`.
+        `program` is what takes `--config` and `--record`; another one may follow it at the next start.
         """
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
@@ -116,7 +116,7 @@ meminfo = "{meminfo}"
         )
         self.client = Client(str(directory / "run" / "control.sock"))
         self.starts = 0
-        self._program = program
+        self.program = program
         self.environment: dict[str, str] = {}
         """Beside the test's own, for the next start."""
         self._process: subprocess.Popen[bytes] | None = None
@@ -145,7 +145,7 @@ meminfo = "{meminfo}"
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(*self._program, "--config", str(self.config)),
+                    *(*self.program, "--config", str(self.config)),
                     *("--record", str(self._recording(self.starts))),
                 ],
                 cwd=REPOSITORY,

@@ -76,8 +76,11 @@ class Lab:
         session.start()
         return session
 
-    def guest(self, spec: GuestSpec, session: Session | None = None) -> Guest:
-        """A guest, defined and not started. The name of a guest that was destroyed may be used again."""
+    def guest(self, spec: GuestSpec, session: Session | None = None, code_disk: Path | None = None) -> Guest:
+        """A guest, defined and not started. The name of a guest that was destroyed may be used again.
+
+        code_disk: another than the lab's own, with another release's agent.
+        """
         directory = self.directory / "g" / spec.name
         if any(guest.name == spec.name and guest.running() for guest in self.guests):
             raise LabError(f"There is a running guest {spec.name!r} in this lab already.")
@@ -90,7 +93,7 @@ class Lab:
             self.account,
             self.accelerator,
             self.image,
-            self.code_disk,
+            code_disk or self.code_disk,
             directory,
         )
         guest.define()
