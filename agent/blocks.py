@@ -41,7 +41,7 @@ class MemoryBlocks:
         except OSError:
             return
         for name in names:
-            if name.startswith("memory") and name[6:].isdigit():
+            if name.startswith("memory") and name[6:].isdecimal():
                 self.refresh(int(name[6:]))
 
     def refresh(self, number: int) -> Block | None:

@@ -32,7 +32,7 @@ def find(root: str = "/", total_bytes: int = 0) -> Killers:
     except OSError:
         return Killers()
     for entry in entries:
-        if not entry.isdigit():
+        if not entry.isdecimal():
             continue
         name = _read(os.path.join(directory, entry, "comm")).strip()
         if name not in _NAMES or name.decode() in names:
@@ -47,17 +47,18 @@ def find(root: str = "/", total_bytes: int = 0) -> Killers:
 def kill_percent(words: list[str], total_bytes: int) -> int:
     """At which share of MemTotal an earlyoom with these arguments begins to kill, percent, rounded up.
 
-    `-m PERCENT[,KILL]` and `-M KIB[,KILL]`; with both the lower one counts. Without either the default does.
+    `-m PERCENT[,KILL]`, which may have a fraction, and `-M KIB[,KILL]`; with both the lower one counts. Without
+    either the default does.
     """
     shares = []
     for option, after in zip(words, [*words[1:], ""]):
         for flag in ("-m", "-M"):
             text = after if option == flag else option[2:] if option.startswith(flag) else ""
-            number = text.lstrip("=").partition(",")[0]
-            if not number.isdigit() or len(number) > 15:
+            number, _, fraction = text.lstrip("=").partition(",")[0].partition(".")
+            if not (number + (fraction or "0")).isdecimal() or not number or len(number) > 15:
                 continue
             if flag == "-m":
-                shares.append(int(number))
+                shares.append(int(number) + (1 if fraction.strip("0") else 0))
             elif total_bytes:
                 shares.append(-(-(int(number) << 10) * 100 // total_bytes))
     return max(0, min(100, *shares)) if shares else DEFAULT_PERCENT

@@ -74,7 +74,7 @@ class Overcommit:
         if now != "0" and now != ours:
             return  # somebody has set it, and it does not follow MemTotal
         ratio = self._set.get("ratio") or self._read("overcommit_ratio")
-        if not ratio.isdigit():
+        if not ratio.isdecimal():
             return
         self._set["ratio"] = ratio
         kib = str((total_bytes >> 10) * int(ratio) // 100)

@@ -76,6 +76,6 @@ class UeventSocket:
 def memory_block_number(event: Uevent) -> int | None:
     """The number of the memory block that the event is about, None for any other device."""
     name = os.path.basename(event.devpath)
-    if event.subsystem == "memory" and name.startswith("memory") and name[6:].isdigit():
+    if event.subsystem == "memory" and name.startswith("memory") and name[6:].isdecimal():
         return int(name[6:])
     return None

@@ -42,7 +42,7 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
         found = parse_size(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    if value.strip().isdigit() and found < MIB:
+    if value.strip().isdecimal() and found < MIB:
         raise click.BadParameter(
             f"{value} is a size of {format_size(found)}, since a number alone counts bytes: "
             f"did you mean {value.strip()}M?"

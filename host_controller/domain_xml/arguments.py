@@ -5,20 +5,29 @@ which the first may leave its key out, or JSON.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from xml.etree.ElementTree import Element
 
 QEMU: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 WITHOUT_VALUE: Final = frozenset(
     (
-        "mem-prealloc", "no-acpi", "no-hpet", "no-reboot", "no-shutdown", "no-fd-bootchk", "no-user-config",
-        "nodefaults", "nographic", "snapshot", "S", "daemonize", "enable-kvm", "enable-fips", "preconfig",
-        "full-screen", "no-quit", "usb", "win2k-hack", "singlestep", "only-migratable", "h", "help",
-        "version",
+        "h", "help", "version", "s", "S", "snapshot", "daemonize", "preconfig", "singlestep", "usb",
+        "nographic", "curses", "sdl", "portrait", "alt-grab", "ctrl-grab", "no-frame", "no-quit",
+        "show-cursor", "full-screen", "no-acpi", "no-hpet", "no-reboot", "no-shutdown", "no-fd-bootchk",
+        "no-user-config", "nodefaults", "nodefconfig", "no-kvm", "no-kvm-irqchip", "no-kvm-pit",
+        "no-kvm-pit-reinjection", "enable-kvm", "enable-fips", "enable-sync-profile", "mem-prealloc",
+        "mem-lock", "only-migratable", "semihosting", "old-param", "win2k-hack", "rtc-td-hack", "tdf",
+        "localtime", "std-vga", "perfmap", "jitdump", "xen-attach", "xen-create", "xen-domid-restrict",
     )
 )  # fmt: skip
-"""Options after which no value follows (qemu-options.hx of 7.2)."""
+"""Options after which no value follows (qemu-options.hx, of all releases since 1.0)."""
+ON: Final = frozenset(("on", "yes", "true", "y"))
+OFF: Final = frozenset(("off", "no", "false", "n"))
+"""How QEMU spells what is switched on and off (qapi_bool_parse in qapi/qapi-util.c)."""
+DEEPEST: Final = 8
+"""Levels of JSON that are looked into: QEMU nests no block driver deeper that anybody uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +71,25 @@ class Argument:
         """A field of its value; empty when there is none."""
         return self.fields().get(key, "")
 
+    def switched_on(self, key: str) -> bool:
+        """Whether a field says so, in any spelling; one without a value is switched on."""
+        fields = self.fields()
+        return fields.get(key, "").lower() in ON or fields.get("") == key
+
+    def switched_off(self, key: str) -> bool:
+        """Whether a field says so, in any spelling."""
+        fields = self.fields()
+        return fields.get(key, "").lower() in OFF or f"no{key}" in fields
+
     def fields(self) -> dict[str, str]:
-        """The value's fields; what comes first without a key is under the empty one."""
+        """The value's fields; what comes first without a key is under the empty one. What JSON nests has the
+        name that QEMU gives it in a list: `file.driver`.
+        """
         if self.value.lstrip().startswith("{"):
             try:
-                found = json.loads(self.value)
-            except ValueError:
+                return dict(_flat(json.loads(self.value)))
+            except (ValueError, RecursionError):
                 return {}
-            return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
         fields: dict[str, str] = {}
         for place, part in enumerate(self.value.replace(",,", "\0").split(",")):
             key, equals, value = part.replace("\0", ",").partition("=")
@@ -78,6 +98,16 @@ class Argument:
             else:
                 fields["" if place == 0 else key] = key if place == 0 else "on"
         return fields
+
+
+def _flat(found: Any, path: str = "", depth: int = DEEPEST) -> Iterator[tuple[str, str]]:
+    if isinstance(found, dict) and depth:
+        for key, value in found.items():
+            yield from _flat(value, f"{path}.{key}" if path else key, depth - 1)
+    elif isinstance(found, bool):
+        yield path, "on" if found else "off"
+    elif path:
+        yield path, str(found)
 
 
 def passed(root: Element) -> tuple[Argument, ...]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_BLOCK_BYTES, Growth, Limits
+from host_controller.domain_xml.arguments import passed
+from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.pinning import pins
 from host_controller.domain_xml.shape import BOUNCE_BUFFER_BYTES, MOVABLE_RATIO, SLOTS, Shape
 from host_controller.units import GIB, format_size, round_up
@@ -67,9 +69,10 @@ def _blocks(shape: Shape) -> Iterator[str]:
 
 
 def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
+    bounce = bounce_buffer(root) or BOUNCE_BUFFER_BYTES
     if growth is not Growth.BALLOON or shape.boot > 3 * GIB:
         yield (
-            f"where memory may reach beyond 4 GiB, Linux sets {format_size(BOUNCE_BUFFER_BYTES)} of startup "
+            f"where memory may reach beyond 4 GiB, Linux sets {format_size(bounce)} of startup "
             "aside for devices that cannot (swiotlb)"
         )
     pin = next(pins(root), None)
@@ -78,11 +81,10 @@ def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
             f"{pin.why}: memory taken from it does not come back to the host, so it costs all its RAM always "
             f"({pin.what})"
         )
-    allocation = root.find("./memoryBacking/allocation")
-    if allocation is not None and allocation.get("mode") == "immediate":
+    if what := _allocates_at_once(root):
         yield (
-            "its memory is allocated at once (<allocation mode='immediate'/>): starting and growing take the "
-            "host's memory at that moment"
+            f"its memory is allocated at once ({what}): starting and growing take the host's memory at that "
+            "moment"
         )
     bound = [one for one in root.findall("./numatune/*") if one.get("mode", "strict") != "preferred"]
     if bound:
@@ -91,6 +93,14 @@ def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
             f"its memory is bound to the host's node {nodes} (<numatune>): what is free there is not looked "
             "at, only what is free on the host"
         )
+
+
+def _allocates_at_once(root: Element) -> str:
+    """What has QEMU touch all memory before the guest does; empty when nothing has."""
+    allocation = root.find("./memoryBacking/allocation")
+    if allocation is not None and allocation.get("mode") == "immediate":
+        return "<allocation mode='immediate'/>"
+    return next((str(one) for one in passed(root) if one.option == "mem-prealloc"), "")
 
 
 def _side_effects(root: Element, growth: Growth) -> Iterator[str]:

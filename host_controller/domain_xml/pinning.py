@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from host_controller.domain_xml.arguments import Argument, passed
+from host_controller.domain_xml.arguments import ON, Argument, passed
 from host_controller.domain_xml.huge_pages import backs_with_huge_pages
 
 ENCRYPTED: Final = "encrypted memory"
@@ -20,7 +20,12 @@ HUGE_PAGES: Final = "huge pages"
 NO_BALLOON: Final = "no balloon"
 DEFLATES: Final = "deflate-on-oom"
 
-_PASSED_ENCRYPTION: Final = ("sev-guest", "sev-snp-guest", "tdx-guest", "s390-pv-guest", "pef-guest")
+_PASSED_ENCRYPTION: Final = (
+    "sev-guest", "sev-snp-guest", "tdx-guest", "s390-pv-guest", "pef-guest", "rme-guest",
+)  # fmt: skip
+_ENCRYPTED_MACHINE: Final = ("confidential-guest-support", "memory-encryption")
+_PINNING_DRIVERS: Final = ("nvme", "virtio-blk-vhost-vdpa")
+"""Block drivers, at whatever depth of a chain of them."""
 _PINNING_MDEV: Final = ("", "vfio-pci")
 """vfio-ap never touches guest memory, and vfio-ccw holds pages only while it copies: both leave the balloon
 alone (hw/vfio/ap.c, hw/vfio/ccw.c)."""
@@ -34,6 +39,8 @@ class Pin:
     """One of the constants above."""
     what: str
     """The element or argument, as one finds it in the XML."""
+    argument: Argument | None = None
+    """Where it is one that is passed to QEMU."""
 
 
 def pins(root: Element) -> Iterator[Pin]:
@@ -41,12 +48,12 @@ def pins(root: Element) -> Iterator[Pin]:
     if (security := root.find("./launchSecurity")) is not None:
         yield Pin(ENCRYPTED, f"<launchSecurity type='{security.get('type', '')}'>")
     arguments = passed(root)
-    yield from (Pin(ENCRYPTED, str(one)) for one in arguments if one.creates(*_PASSED_ENCRYPTION))
+    yield from (Pin(ENCRYPTED, str(one), one) for one in arguments if _encrypts(one))
     yield from _passed_through(root)
-    yield from (Pin(VFIO, str(one)) for one in arguments if _pins(one))
+    yield from (Pin(VFIO, str(one), one) for one in arguments if _pins(one))
     if root.find("./memoryBacking/locked") is not None:
         yield Pin(LOCKED, "<locked/>")
-    yield from (Pin(LOCKED, str(one)) for one in arguments if _locks(one))
+    yield from (Pin(LOCKED, str(one), one) for one in arguments if _locks(one))
     if backs_with_huge_pages(root):
         yield Pin(HUGE_PAGES, "<hugepages>")
 
@@ -77,25 +84,37 @@ def _passed_through(root: Element) -> Iterator[Pin]:
             yield Pin(VFIO, f"<disk type='{device.get('type')}'>")
 
 
+def _encrypts(one: Argument) -> bool:
+    if one.option in ("machine", "M"):
+        return any(field in _ENCRYPTED_MACHINE for field in one.fields())
+    return one.creates(*_PASSED_ENCRYPTION)
+
+
 def _pins(one: Argument) -> bool:
-    if one.option == "device" and one.kind.startswith("vfio-"):
-        return one.kind not in ("vfio-ap", "vfio-ccw")
+    if one.option == "device":
+        if one.kind.startswith("vhost-vdpa-device"):
+            return True
+        return one.kind.startswith("vfio-") and one.kind not in ("vfio-ap", "vfio-ccw")
     if one.option == "netdev":
         return one.kind == "vhost-vdpa"
-    return one.option in ("blockdev", "drive") and (
-        one.get("driver") in ("nvme", "virtio-blk-vhost-vdpa") or one.get("file").startswith("nvme://")
+    return one.option in ("blockdev", "drive") and any(
+        (key.rpartition(".")[2] == "driver" and value in _PINNING_DRIVERS) or value.startswith("nvme://")
+        for key, value in one.fields().items()
     )
 
 
 def _locks(one: Argument) -> bool:
-    return (one.option == "overcommit" and one.get("mem-lock") in ("on", "on-fault")) or (
-        one.option == "realtime" and one.get("mlock") == "on"
-    )
+    if one.option == "overcommit":
+        return one.switched_on("mem-lock") or one.get("mem-lock") == "on-fault"
+    # Without a word of its own -realtime locks: that was its default.
+    return one.option == "mem-lock" or (one.option == "realtime" and not one.switched_off("mlock"))
 
 
 def _deflates(root: Element) -> bool:
     """Switched on behind libvirt's back."""
     return any(
-        one.option in ("global", "set") and "deflate-on-oom" in one.value and one.value.endswith("on")
+        one.option in ("global", "set")
+        and "deflate-on-oom" in one.value
+        and one.value.rpartition("=")[2].lower() in ON
         for one in passed(root)
     )

@@ -156,7 +156,7 @@ def _drop_controllers(devices: Element, known: list[str]) -> None:
     }
     for one in added:
         index = one.getAttribute("index")
-        if one.getAttribute("model") == "pcie-root-port" and index.isdigit() and int(index) not in buses:
+        if one.getAttribute("model") == "pcie-root-port" and index.isdecimal() and int(index) not in buses:
             remove(one)
 
 
@@ -165,7 +165,7 @@ def _drop_multifunction(devices: Element, known: list[str]) -> None:
     places = [_slot(address) for address in devices.getElementsByTagName("address")]
     for one in elements(devices, "controller"):
         address = child(one, "address")
-        if address is None or not address.hasAttribute("multifunction") or controller_name(one) in known:
+        if address is None or address.getAttribute("multifunction") != "on" or controller_name(one) in known:
             continue
         if places.count(_slot(address)) == 1:
             address.removeAttribute("multifunction")

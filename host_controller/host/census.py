@@ -48,7 +48,7 @@ class Census:
     def look(self, now: float) -> list[Qemu]:
         """All QEMUs that live now. Empty when /proc cannot be listed."""
         try:
-            pids = {int(name) for name in os.listdir(self._proc) if name.isdigit()}
+            pids = {int(name) for name in os.listdir(self._proc) if name.isdecimal()}
         except OSError:
             return []
         for pid in self._seen.keys() - pids:

@@ -98,13 +98,13 @@ def _limit(
     directory = root / (_V1 if old else _V2) / str(group).lstrip("/")
     names = ("memory.limit_in_bytes",) if old else ("memory.max", "memory.high")
     settings: Iterable[tuple[int, str]] = (
-        (int(text), name) for name in names if (text := _text(directory / name).strip()).isdigit()
+        (int(text), name) for name in names if (text := _text(directory / name).strip()).isdecimal()
     )
     size, name = min(settings, default=(most_bytes, ""))
     if size >= most_bytes:
         return None
     used = _text(directory / ("memory.usage_in_bytes" if old else "memory.current")).strip()
-    beside = max(0, (int(used) if used.isdigit() else 0) - _cache(directory, old) - held)
+    beside = max(0, (int(used) if used.isdecimal() else 0) - _cache(directory, old) - held)
     return Limit(max(0, size - beside) + elsewhere, f"{name} of {_name(group)}")
 
 
@@ -118,7 +118,7 @@ def _cache(directory: Path, old: bool) -> int:
     found = dict(
         line.split(maxsplit=1) for line in _text(directory / "memory.stat").splitlines() if " " in line
     )
-    return sum(int(found[name]) for name in wanted if found.get(name, "").isdigit())
+    return sum(int(found[name]) for name in wanted if found.get(name, "").isdecimal())
 
 
 def _name(group: PurePosixPath) -> str:

@@ -86,7 +86,7 @@ def read_meminfo(text: str) -> dict[str, int]:
     for line in text.splitlines():
         name, _, rest = line.partition(":")
         fields = rest.split()
-        if fields and fields[0].isdigit():
+        if fields and fields[0].isdecimal():
             found[name] = int(fields[0]) * (KIB if fields[1:] == ["kB"] else 1)
     return found
 
@@ -100,7 +100,7 @@ def read_pools(root: Path = Path("/")) -> tuple[HugePool, ...]:
     found = []
     for directory in directories:
         size = directory.name.removeprefix("hugepages-").removesuffix("kB")
-        if not size.isdigit():
+        if not size.isdecimal():
             continue
         page = int(size) * KIB
         pages = _number(directory / "nr_hugepages")
@@ -145,12 +145,12 @@ def _counters(vmstat: bytes, names: tuple[str, ...]) -> list[int | None]:
     found = dict(
         line.split(maxsplit=1) for line in vmstat.decode(errors="replace").splitlines() if " " in line
     )
-    return [int(found[name]) if found.get(name, "").isdigit() else None for name in names]
+    return [int(found[name]) if found.get(name, "").isdecimal() else None for name in names]
 
 
 def _number(path: Path) -> int:
     text = _bytes(path).strip()
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdecimal() else 0
 
 
 def _bytes(path: Path) -> bytes:

@@ -25,7 +25,7 @@ def processes_of(directory: Path) -> list[int]:
     """Pids of guests, daemons and controllers whose command line names `directory`; of no other program."""
     found = []
     for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
+        if not entry.name.isdecimal():
             continue
         try:
             arguments = Path(entry.path, "cmdline").read_bytes().split(b"\0")

@@ -61,6 +61,13 @@ def named_balloon(xml: str = Q35) -> str:
     return xml.replace(balloon, f"{balloon}\n      <alias name='ua-mine'/>")
 
 
+def started_with(line: str, xml: str = Q35) -> str:
+    """With a kernel that the host loads, and what it is told."""
+    return xml.replace(
+        "  </os>", f"    <kernel>/boot/vmlinuz</kernel>\n    <cmdline>{line}</cmdline>\n  </os>"
+    )
+
+
 NVDIMM = (
     "<memory model='nvdimm'><source><path>/n</path></source>"
     "<target><size unit='MiB'>256</size><node>0</node></target></memory>"
@@ -100,6 +107,24 @@ REFUSED = [
     (with_args("-machine", "q35,acpi=off"), HOTADD, "ACPI is off"),
     (with_cpu("<model>pentium3</model>"), HOTADD, "pentium3"),
     (with_cpu("<model>qemu32</model>"), HOTADD, "qemu32"),
+    (with_cpu("<model>qemu64</model><feature policy='disable' name='lm'/>"), HOTADD, "without lm"),
+    (with_cpu("<feature policy='forbid' name='pae'/>", "mode='host-passthrough'"), VIRTIO_MEM, "without pae"),
+    (with_args("-cpu", "max,-lm"), HOTADD, "-cpu max,-lm.* 32 bits"),
+    (with_args("-cpu", "max,lm=no"), HOTADD, "-cpu max,lm=no.* 32 bits"),
+    (with_args("-machine", "acpi=no"), HOTADD, "ACPI is off"),
+    (with_args("-machine", '{"type":"q35","acpi":false}'), VIRTIO_MEM, "ACPI is off"),
+    # what the kernel is told
+    *((started_with(f"quiet {word} ro"), growth, f"`{word}`") for word, growth in (
+        ("mem=512M", HOTADD),
+        ("mem=0x80000000", BALLOON),
+        ("memmap=exactmap", VIRTIO_MEM),
+        ("acpi=off", HOTADD),
+        ("acpi_no_memhotplug", HOTADD),
+        ("modprobe.blacklist=floppy,virtio-balloon", BALLOON),
+        ("module_blacklist=virtio_mem", VIRTIO_MEM),
+    )),
+    (with_args("-kernel", "/k", "-append", "ro mem=1G"), HOTADD, "`mem=1G`"),
+    (started_with("swiotlb=491520"), HOTADD, "Linux sets 960 MiB aside"),
     # passed-through arguments
     *((with_args(*words), growth, f"`{' '.join(words[:2])}") for growth in (HOTADD, BALLOON) for words in (
         ("-m", "2048"),
@@ -118,7 +143,12 @@ REFUSED = [
         ("-global", "driver=pc-dimm,property=slot,value=3"),
         ("-set", "device.balloon0.deflate-on-oom=on"),
         ("-set", "memory.x.size=1G"),
+        ("-device", "hv-balloon,id=b"),
+        ("-device", "cxl-type3,volatile-memdev=x"),
+        ("-global", "PIIX4_PM.memory-hotplug-support=off"),
     )),
+    # behind an option that takes no value
+    *((with_args(word, "-m", "2G"), HOTADD, "`-m 2G`") for word in ("-s", "-S", "-curses", "-mem-prealloc")),
     (with_args("-M", "pc-i440fx-2.0"), HOTADD, "'pc-i440fx-2.0' is too old"),
     (with_args("-machine", "type=isapc"), BALLOON, "'isapc' has no PCI bus"),
     # past libvirt in other ways
@@ -132,6 +162,8 @@ REFUSED = [
     (Q35.replace("<devices>", "<launchSecurity type='sev'/><devices>", 1), HOTADD, "encrypted.*sev"),
     (Q35.replace("<devices>", "<launchSecurity type='s390-pv'/><devices>", 1), BALLOON, "s390-pv"),
     (with_args("-object", "tdx-guest,id=tdx0"), HOTADD, "encrypted.*tdx-guest"),
+    (with_args("-object", "rme-guest,id=rme0"), BALLOON, "encrypted.*rme-guest"),
+    (with_args("-machine", "q35,confidential-guest-support=sev0"), HOTADD, "encrypted.*confidential"),
     # memory devices
     (with_device(DIMM), HOTADD, "<memory model='dimm'>"),
     (with_device(DIMM), BALLOON, "<memory model='dimm'>"),
@@ -146,6 +178,11 @@ REFUSED = [
     (with_device("<disk type='nvme'/>"), BALLOON, "<disk type='nvme'> pins"),
     (with_args("-overcommit", "mem-lock=on"), BALLOON, "mem-lock=on pins"),
     (with_args("-device", "vfio-pci,host=0000:01:00.0"), BALLOON, "vfio-pci.* pins"),
+    (with_args("-overcommit", "mem-lock=yes"), BALLOON, "mem-lock=yes pins"),
+    (with_args("-overcommit", '{"mem-lock":true}'), VIRTIO_MEM, "locked"),
+    (with_args("-device", "vhost-vdpa-device-pci,vhostdev=/dev/vhost-vdpa-0"), BALLOON, "vhost-vdpa.* pins"),
+    (with_args("-drive", "file.driver=nvme,file.device=0000:01:00.0,if=none"), BALLOON, "nvme.* pins"),
+    (with_args("-blockdev", '{"driver":"raw","file":{"driver":"nvme"}}'), BALLOON, "nvme.* pins"),
     # page sizes
     (with_backing(Q35, "<hugepages><page size='1' unit='GiB'/></hugepages>"), HOTADD, "huge pages of 1 GiB"),
     (with_backing(Q35, "<hugepages><page size='1' unit='GiB'/></hugepages>"), VIRTIO_MEM, "larger than"),
@@ -171,6 +208,10 @@ ACCEPTED = [
     (Q35.replace("    <acpi/>\n", ""), BALLOON),
     (with_args("-object", "memory-backend-ram,id=shm,size=64M", "-mem-prealloc"), HOTADD),
     (with_args("-overcommit", "mem-lock=off", "-snapshot"), HOTADD),
+    (with_args("-overcommit", "mem-lock=no", "-machine", "acpi=yes"), HOTADD),
+    (with_args("-cpu", "max,+lm"), HOTADD),
+    (started_with("console=ttyS0 mem=nopentium swiotlb=32768 memhp_default_state=online"), HOTADD),
+    (started_with("acpi_no_memhotplug"), VIRTIO_MEM),
     (with_args("-machine", "q35,nvdimm=on"), HOTADD),
     (with_args("-device", "virtio-rng-pci", "-global", "PIIX4_PM.disable_s3=1"), BALLOON),
     (with_device(NVDIMM, with_room()), BALLOON),

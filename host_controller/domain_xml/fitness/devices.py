@@ -5,6 +5,7 @@ from xml.etree.ElementTree import Element
 
 from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
 from host_controller.domain_xml.dom import child, elements, remove
+from host_controller.domain_xml.fitness.passed_on import without
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.ours import growth_of
 from host_controller.domain_xml.pinning import ENCRYPTED, HUGE_PAGES, LOCKED, VFIO, Pin, pins
@@ -27,6 +28,8 @@ def encryption(request: Request) -> Refusal | None:
             if pin.what.startswith("<"):
                 say = f"take {pin.what} out with virsh edit, if it may do without"
                 ways = (WayOut(say, edit=lambda domain: remove(child(domain, "launchSecurity"))),)
+            elif pin.argument is not None:
+                ways = (without(pin.argument),)
             return Refusal(f"its memory is encrypted ({pin.what}): nothing of it can be taken back", ways)
     return None
 
@@ -86,9 +89,9 @@ def discarding(request: Request) -> Refusal | None:
 
 
 def _without(pin: Pin) -> tuple[WayOut, ...]:
-    """Take the thing out that pins, where it is an element of its own."""
-    if not pin.what.startswith("<"):
-        return ()
+    """Take the thing out that pins."""
+    if pin.argument is not None:
+        return (without(pin.argument),)
     return (WayOut(f"take {pin.what} out with virsh edit", edit=lambda domain: _unpin(domain, pin)),)
 
 

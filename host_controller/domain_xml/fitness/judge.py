@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from host_controller.core.model import Growth, Limits
-from host_controller.domain_xml.fitness import devices, machine, passed_on, sizes
+from host_controller.domain_xml.fitness import devices, kernel, machine, passed_on, sizes
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.traces import reclaim
 from host_controller.domain_xml.values import parse_xml
@@ -18,6 +18,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     machine.hot_add,
     machine.virtio_mem,
     machine.addresses,
+    kernel.kernel_line,
     passed_on.memory_arguments,
     passed_on.overrides,
     passed_on.capabilities,

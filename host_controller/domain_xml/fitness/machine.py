@@ -15,7 +15,7 @@ from host_controller.units import GIB, TIB, format_size, round_down, round_up
 
 OF_32_BITS: Final = ("i686", "armv7l", "armv6l")
 X86: Final = ("x86_64", "i686")
-WITHOUT_PCI: Final = ("isapc", "microvm", "none", "xen")
+WITHOUT_PCI: Final = ("isapc", "microvm", "nitro", "none", "x-remote", "xen")
 """Machines on which libvirt finds no PCI bus for a balloon."""
 FIRST_I440FX: Final = (2, 1)
 """`-m slots=` is not supported by pc-i440fx-2.0 and older ones."""
@@ -31,6 +31,8 @@ MODELS_OF_32_BITS: Final = (
     "n270",
     "athlon",
 )
+FEATURES_OF_64_BITS: Final = ("lm", "pae")
+"""Without either a processor has no long mode, whatever its model."""
 DEFAULT_ADDRESS_BITS: Final = 40
 """QEMU's, of every processor model that does not take the host's."""
 HIDDEN_BY_AMD: Final = 1012 * GIB
@@ -122,8 +124,10 @@ def addresses(request: Request) -> Refusal | None:
 def address_bits(request: Request) -> int | None:
     """Physical address bits of the guest's processor; None where the host decides and was not asked."""
     for one in passed(request.root):
-        if one.option == "cpu" and one.get("phys-bits").isdigit():
+        if one.option == "cpu" and one.get("phys-bits").isdecimal():
             return int(one.get("phys-bits"))
+        if one.option == "cpu" and one.get("host-phys-bits-limit").isdecimal():
+            return min(request.host_address_bits or 64, int(one.get("host-phys-bits-limit")))
     cpu = request.root.find("cpu")
     mode = "" if cpu is None else cpu.get("mode", "")
     told = None if cpu is None else cpu.find("maxphysaddr")
@@ -154,12 +158,27 @@ def _on_x86(root: Element, machine: str) -> Refusal | None:
             else (),
             other_growth=True,
         )
-    model = (root.findtext("./cpu/model") or "").strip()
-    if model in MODELS_OF_32_BITS or model.endswith("32"):
+    processor = _of_32_bits(root)
+    if processor:
         return Refusal(
-            f"its processor ({model}) has 32 bits: Linux cannot hot-add memory there", other_growth=True
+            f"its processor ({processor}) has 32 bits: Linux cannot hot-add memory there", other_growth=True
         )
     return None
+
+
+def _of_32_bits(root: Element) -> str:
+    """What makes the processor one of 32 bits; empty for one of 64."""
+    models = [(root.findtext("./cpu/model") or "").strip()]
+    for one in passed(root):
+        if one.option == "cpu":
+            models.append(one.get(""))
+            if any(f"-{name}" in one.fields() or one.switched_off(name) for name in FEATURES_OF_64_BITS):
+                return str(one)
+    for feature in root.findall("./cpu/feature"):
+        name = feature.get("name", "")
+        if name in FEATURES_OF_64_BITS and feature.get("policy") in ("disable", "forbid"):
+            return f"without {name}"
+    return next((one for one in models if one in MODELS_OF_32_BITS or one.endswith("32")), "")
 
 
 def _too_old(machine: str) -> bool:
@@ -178,7 +197,7 @@ def _version(machine: str) -> tuple[int, int] | None:
 
 def _has_acpi(root: Element) -> bool:
     for one in passed(root):
-        if one.option == "no-acpi" or (one.option in ("machine", "M") and one.get("acpi") == "off"):
+        if one.option == "no-acpi" or (one.option in ("machine", "M") and one.switched_off("acpi")):
             return False
     return root.find("./features/acpi") is not None
 

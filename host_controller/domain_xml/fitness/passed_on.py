@@ -11,9 +11,13 @@ from host_controller.domain_xml.dom import child, elements, remove
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.values import alias_of
 
-LAYOUT: Final = ("m", "numa", "mem-path", "readconfig")
+LAYOUT: Final = ("m", "numa", "mem-path", "readconfig", "balloon")
 """Options that say what libvirt says as well; the last one of two wins, or QEMU does not start."""
-DEVICES: Final = ("pc-dimm", "nvdimm", "virtio-mem", "virtio-pmem", "virtio-balloon", "sgx-epc")
+DEVICES: Final = (
+    "pc-dimm", "nvdimm", "virtio-mem", "virtio-pmem", "virtio-balloon", "hv-balloon", "sgx-epc", "cxl-type3",
+)  # fmt: skip
+HOT_PLUG: Final = ".memory-hotplug-support"
+"""A property of the machine's power management: without it QEMU plugs no DIMM."""
 MACHINE_FIELDS: Final = ("memory-backend", "maxram-size", "ram-size", "memory-encryption")
 ALIASES: Final = ("balloon", "dimm", "nvdimm", "virtiomem", "virtiopmem")
 """How libvirt names the devices that the balloon and hot add work with."""
@@ -27,14 +31,16 @@ def memory_arguments(request: Request) -> Refusal | None:
         if _lays_out(one, aliases):
             return Refusal(
                 f"it passes `{one}` to QEMU, which lays out memory past libvirt",
-                (
-                    WayOut(
-                        f"take `{one}` out of <qemu:commandline> with virsh edit",
-                        edit=partial(_take_out, one),
-                    ),
-                ),
+                (without(one),),
             )
     return None
+
+
+def without(argument: Argument) -> WayOut:
+    """The way out by taking an argument away."""
+    return WayOut(
+        f"take `{argument}` out of <qemu:commandline> with virsh edit", edit=partial(_take_out, argument)
+    )
 
 
 def overrides(request: Request) -> Refusal | None:
@@ -88,7 +94,9 @@ def _lays_out(one: Argument, aliases: tuple[str, ...]) -> bool:
         return any(field in MACHINE_FIELDS for field in one.fields())
     if one.option == "global":
         # -global driver.property=value, or driver=…,property=…,value=…
-        return one.value.removeprefix("driver=").startswith((*DEVICES, "memory-backend"))
+        return HOT_PLUG in one.value or one.value.removeprefix("driver=").startswith(
+            (*DEVICES, "memory-backend")
+        )
     if one.option == "set":
         # -set group.id.property=value
         group, _, rest = one.value.partition(".")

@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth
 from host_controller.domain_xml.dom import child, elements, remove, set_content
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
+from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.shape import BOUNCE_BUFFER_BYTES, SMALLEST_WITH_BOUNCE_BYTES
 from host_controller.domain_xml.values import page_bytes, size_of, target_size, text_in
 from host_controller.units import GIB, KIB, MIB, format_apart, format_size, round_down, round_up
@@ -55,13 +56,14 @@ def page_size(request: Request) -> Refusal | None:
 
 def boots(request: Request) -> Refusal | None:
     """The guest boots with what the bounce buffer leaves."""
-    limits, least = request.limits, SMALLEST_WITH_BOUNCE_BYTES
+    limits, bounce = request.limits, bounce_buffer(request.root) or BOUNCE_BUFFER_BYTES
+    least = round_up(SMALLEST_WITH_BOUNCE_BYTES - BOUNCE_BUFFER_BYTES + bounce, MIB)
     if request.growth is Growth.BALLOON or limits.startup_bytes >= least:
         return None
     maximum = max(limits.maximum_bytes, least)
     return Refusal(
         f"it would not boot with a startup of {format_size(limits.startup_bytes)}: where memory can be "
-        f"hot-added Linux sets {format_size(BOUNCE_BUFFER_BYTES)} aside for old devices",
+        f"hot-added Linux sets {format_size(bounce)} aside for old devices",
         (
             with_limits(
                 request, f"give --startup {least // MIB}M or more", startup_bytes=least, maximum_bytes=maximum
@@ -126,7 +128,7 @@ def beside_ram(root: Element, maximum_bytes: int) -> int:
 def size_of_kib(element: Element, attribute: str) -> int:
     """Bytes of an attribute in KiB without a unit, as video memory is written."""
     text = element.get(attribute, "0")
-    return int(text) * KIB if text.isdigit() and len(text) < 12 else 0
+    return int(text) * KIB if text.isdecimal() and len(text) < 12 else 0
 
 
 def _maximum_within(root: Element, limit_bytes: int) -> int:

@@ -28,6 +28,9 @@ def process(root: Path, pid: int, name: str, *arguments: str) -> None:
         ("-m 3 -M 409600", 3),  # the lower one takes effect
         ("-m", DEFAULT_PERCENT),
         ("-m nonsense", DEFAULT_PERCENT),
+        ("-m ²", DEFAULT_PERCENT),  # a digit to isdigit(), and no number to int()
+        ("-m 12.5,5", 13),
+        ("-m 4.", 4),
         ("-m 250", 100),
         ("-M 99999999999999999999999999999", DEFAULT_PERCENT),
     ],

@@ -1,0 +1,48 @@
+"""What a guest's kernel is started with, where the host says that: <cmdline>, or `-append`. Pure."""
+
+from itertools import pairwise
+from typing import Final
+from xml.dom.minidom import Element as Node
+from xml.etree.ElementTree import Element
+
+from host_controller.domain_xml.arguments import passed
+from host_controller.domain_xml.dom import child, content, elements, set_content
+from host_controller.units import KIB
+
+SLAB_BYTES: Final = 2 * KIB
+"""What `swiotlb=` counts in (include/linux/swiotlb.h, IO_TLB_SIZE)."""
+MOST_DIGITS: Final = 9
+
+
+def words(root: Element) -> list[str]:
+    """Every parameter, in its order; empty where the guest boots by itself."""
+    lines = [root.findtext("./os/cmdline") or ""]
+    lines += [one.value for one in passed(root) if one.option == "append"]
+    return [word for line in lines for word in line.split()]
+
+
+def bounce_buffer(root: Element) -> int | None:
+    """Bytes that `swiotlb=` asks for; None where the kernel decides."""
+    found = None
+    for word in words(root):
+        name, _, value = word.partition("=")
+        count = value.partition(",")[0]
+        if name == "swiotlb" and count.isdecimal() and len(count) <= MOST_DIGITS and int(count):
+            found = int(count) * SLAB_BYTES
+    return found
+
+
+def drop_word(word: str, domain: Node) -> None:
+    """Take a parameter out, wherever it stands."""
+    line = child(child(domain, "os"), "cmdline")
+    if line is not None:
+        set_content(line, _without(word, content(line)))
+    given = elements(child(domain, "qemu:commandline"), "qemu:arg")
+    for option, value in pairwise(given):
+        if option.getAttribute("value").lstrip("-") == "append":
+            value.setAttribute("value", _without(word, value.getAttribute("value")))
+
+
+def _without(word: str, line: str) -> str:
+    found = line.split()
+    return " ".join(one for one in found if one != word) if word in found else line
