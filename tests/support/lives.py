@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from agent import wire
 from host_controller.core.interface import (
@@ -35,6 +36,8 @@ class Life:
     """Commands that the hypervisor has neither answered nor called late."""
     limbo: dict[int, Command] = field(default_factory=dict)
     """Commands that it has called late and may still carry out."""
+    sent: list[Command] = field(default_factory=list)
+    """Every command that it gave."""
     said: list[wire.HostMessage] = field(default_factory=list)
     restarted: bool = False
 
@@ -55,6 +58,7 @@ class Life:
             self.take(command)
 
     def take(self, command: Command) -> None:
+        self.sent.append(command)
         match command:
             case SendToGuest(_, message):
                 self.said.append(message)
@@ -186,3 +190,36 @@ KINDS: dict[str, Callable[[], Life]] = {
     "less virtio-mem": lambda: resizing(128, None),
     "virtio-mem for the balloon": lambda: resizing(128, 640 * MIB),
 }
+
+
+WORDS: Final[dict[str, Callable[[Life], None]]] = {
+    "yes": lambda life: life.agent_answers(True),
+    "no": lambda life: life.agent_answers(False),
+    "agentless": Life.agent_comes_or_leaves,
+    "done": lambda life: life.hypervisor_answers(None),
+    "done-first": Life.answer_before_news,
+    "refused": lambda life: life.hypervisor_answers("its reason"),
+    "late": Life.hypervisor_is_late,
+    "nothing-came": lambda life: life.late_command_ends(False),
+    "it-came": lambda life: life.late_command_ends(True),
+    "dimm-came": lambda life: life.operation.dimms_changed(life.vm, added=True),
+    "gone": Life.dimm_leaves,
+    "stays": Life.dimm_stays,
+    "reset": Life.guest_starts_anew,
+    "job": Life.job_begins_or_ends,
+    "crowded": lambda life: life.guest_says(0, 0, 512),
+    "needy": lambda life: life.guest_says(12, 0, 512),
+    "spare": lambda life: life.guest_says(300, 0, 512),
+    "online": lambda life: life.guest_says(300, 0, 768),
+    "offline": lambda life: life.guest_says(300, 256, 512),
+}
+"""What can happen, for tables. A number of seconds or of MiB (the device's size) is a word, too."""
+
+
+def happens(life: Life, word: str) -> None:
+    if word.endswith("MiB"):
+        life.device_has(int(word[:-3]))
+    elif word.endswith("s") and word[0].isdigit():
+        life.waits(float(word[:-1]))
+    else:
+        WORDS[word](life)

@@ -5,36 +5,12 @@ happens, and the operation looks again. What stands before `|` happens before th
 sentence short.
 """
 
-from collections.abc import Callable
-
 import pytest
 
 from agent import wire
 from host_controller.core.interface import Command
 from host_controller.core.operations.stages import Outcome
-from tests.support.lives import KINDS, Life
-
-WORDS: dict[str, Callable[[Life], None]] = {
-    "yes": lambda life: life.agent_answers(True),
-    "no": lambda life: life.agent_answers(False),
-    "agentless": Life.agent_comes_or_leaves,
-    "done": lambda life: life.hypervisor_answers(None),
-    "done-first": Life.answer_before_news,
-    "refused": lambda life: life.hypervisor_answers("its reason"),
-    "late": Life.hypervisor_is_late,
-    "nothing-came": lambda life: life.late_command_ends(False),
-    "it-came": lambda life: life.late_command_ends(True),
-    "dimm-came": lambda life: life.operation.dimms_changed(life.vm, added=True),
-    "gone": Life.dimm_leaves,
-    "stays": Life.dimm_stays,
-    "reset": Life.guest_starts_anew,
-    "job": Life.job_begins_or_ends,
-    "crowded": lambda life: life.guest_says(0, 0, 512),
-    "needy": lambda life: life.guest_says(12, 0, 512),
-    "spare": lambda life: life.guest_says(300, 0, 512),
-    "online": lambda life: life.guest_says(300, 0, 768),
-    "offline": lambda life: life.guest_says(300, 256, 512),
-}
+from tests.support.lives import KINDS, Life, happens
 
 PLUGS = """
 yes done online                                    -> done      the guest uses the new DIMM
@@ -137,6 +113,7 @@ yes offline done 512MiB 384MiB 5.1s done           -> failed    its virtio-mem s
 SHRINKS = """
 done 128MiB                                        -> under way
 done done 0.1s 128MiB                              -> done
+done done 128MiB                                   -> under way
 done done 0.1s 200MiB 5.1s done                    -> failed    its virtio-mem stays at 200 MiB: the guest d…
 needy done                                         -> dropped   the guest needs its virtio-mem after all
 refused                                            -> failed    the balloon's target was not confirmed
@@ -157,15 +134,6 @@ def ways() -> list[object]:
         for kind, table in tables.items()
         for row in table.strip().splitlines()
     ]
-
-
-def happens(life: Life, word: str) -> None:
-    if word.endswith("MiB"):
-        life.device_has(int(word[:-3]))
-    elif word.endswith("s") and word[0].isdigit():
-        life.waits(float(word[:-1]))
-    else:
-        WORDS[word](life)
 
 
 @pytest.mark.parametrize(("kind", "what", "end"), ways())
