@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from traceback import walk_tb
 from typing import TypeVar, TypeVarTuple
 
 from host_controller.core import interface as hv
@@ -107,10 +108,5 @@ class State:
 
 def _place(error: Exception) -> str:
     """Where it was raised, for whoever mends it: nothing else is kept of it."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return ""
-    file = trace.tb_frame.f_code.co_filename.rpartition("/")[2]
-    return f" ({file}:{trace.tb_lineno})"
+    *_, (frame, line) = walk_tb(error.__traceback__)
+    return f" ({frame.f_code.co_filename.rpartition('/')[2]}:{line})"

@@ -27,6 +27,7 @@ PROSE: Final = [
     r"^\s*(f?\"[^\"]*\"[,)]*)+$",  # a line that is nothing but text
     r"^\s*(text|note|what|why|because|word|reason) = f?\"",
     r"^\s*return f\"",
+    r"^\s*raise \w+\(f\"",
     r"^\s*assert ",  # for the type checker and the reader
 ]
 """Lines that are not mutated: they say something to people, and nothing is done by it."""

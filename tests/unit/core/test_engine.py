@@ -53,8 +53,25 @@ class Host:
     def vm(self) -> Any:
         return self.engine.vms[UUID]
 
+    def add(self, name: str) -> None:
+        """Another VM, which uses 200 of its 512 MiB."""
+        config = build.config(name)
+        self.engine.handle(
+            hv.VmAppeared(config.uuid, config, RunState.RUNNING, (), 512 * MIB, booted=True), self.now
+        )
+        available = 312 * MIB
+        said = REPORT._replace(sequence=1, available_bytes=available, free_bytes=available)
+        for event in (
+            hv.GuestSpoke(config.uuid, said),
+            hv.BalloonSampled(config.uuid, 512 * MIB, None),
+            hv.ResidentSampled(config.uuid, 400 * MIB, 20 * MIB),
+        ):
+            self.engine.handle(event, self.now)
+
     def told(self) -> list[tuple[str, str | None, str]]:
-        return [(one.kind, one.vm, one.text) for one in self.engine.notices()]
+        found = self.engine.notices()
+        assert all(90.0 <= one.at <= 200.0 for one in found), "each has its time"
+        return [(one.kind, one.vm, one.text) for one in found]
 
 
 def test_what_others_look_at_is_what_the_step_has_found() -> None:
@@ -147,6 +164,66 @@ def test_growth_that_was_paid_for_goes_on() -> None:
     commands = host.decide(100.1)
     assert [one.size_bytes for one in commands if isinstance(one, hv.AttachDimm)] == [plug.size_bytes]
     assert UUID in host.engine.state.dirty
+
+
+def test_growth_that_was_paid_for_goes_on_where_not_a_byte_is_left() -> None:
+    host, plug = about_to_grow()
+    host.engine.ledger.unmanaged_bytes = host.engine.headroom_bytes
+    commands = host.decide(100.1)
+    assert host.engine.headroom_bytes == 0
+    assert [one.size_bytes for one in commands if isinstance(one, hv.AttachDimm)] == [plug.size_bytes]
+
+
+def operation_of(host: Host, name: str, stage: Stage) -> Plug:
+    """A hot add of a VM that is at this stage."""
+    plug = Plug(host.engine.state.ticket, size_bytes=128 * MIB, zone="movable", stage=stage)
+    host.engine.state.operations[f"uuid-of-{name}"] = plug
+    host.engine.state.dirty.add(f"uuid-of-{name}")
+    return plug
+
+
+@pytest.mark.parametrize(("stage", "kind"), [(Stage.NEW, hv.SendToGuest), (Stage.NAMED, hv.AttachDimm)])
+def test_in_one_step_the_operations_of_all_vms_go_on(stage: Stage, kind: type[hv.Command]) -> None:
+    host = Host()
+    host.add("db")
+    host.decide()
+    for name in ("web", "db"):
+        operation_of(host, name, stage)
+    commands = [one for one in host.decide(100.1) if isinstance(one, kind)]
+    assert [one.vm for one in commands] == ["uuid-of-web", "uuid-of-db"]  # type: ignore[attr-defined]
+
+
+def test_an_operation_goes_on_in_the_step_in_which_another_vm_is_stopped() -> None:
+    host = Host()
+    host.add("db")
+    host.decide()
+    operation_of(host, "db", Stage.NEW)
+    host.engine.ledger.unmanaged_bytes = 4 * GIB
+    host.engine.handle(hv.VmReset(UUID), 100.1)
+    commands = host.decide(100.1)
+    assert [one.vm for one in commands if isinstance(one, hv.Suspend)] == [UUID]
+    assert [one.vm for one in commands if isinstance(one, hv.SendToGuest)] == ["uuid-of-db"]
+
+
+def test_what_does_not_grow_goes_on_in_an_overdraft() -> None:
+    host = Host()
+    plug = operation_of(host, "web", Stage.COMING_ONLINE)
+    plug.size_bytes = GIB
+    host.engine.ledger.unmanaged_bytes = 4 * GIB
+    host.decide(100.1)
+    assert plug.outcome is Outcome.UNDER_WAY, "the DIMM is there already"
+
+
+def test_a_vm_that_came_and_went_between_two_steps_leaves_nothing() -> None:
+    host = Host()
+    host.add("db")
+    host.engine.handle(hv.VmGone("uuid-of-db", "destroyed"), 100.0)
+    host.decide()
+    assert list(host.engine.charges) == [UUID]
+
+
+def test_before_anything_is_known_nothing_is_uncovered() -> None:
+    assert Engine(build.settings()).uncovered_bytes == 0
 
 
 def test_growth_that_was_paid_for_is_given_up_in_an_overdraft() -> None:

@@ -59,7 +59,10 @@ class House:
         return self.engine.decide(self.now)
 
     def faults(self) -> list[str]:
-        return [notice.text for notice in self.engine.notices() if notice.kind == "fault"]
+        found = [notice for notice in self.engine.notices() if notice.kind == "fault"]
+        assert all(0.0 <= notice.at <= self.now for notice in found), "each has its time"
+        assert {(notice.vm, notice.name) for notice in found} <= {("web", "web")}
+        return [notice.text for notice in found]
 
 
 def raises_for_web(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,6 +104,19 @@ def test_an_error_of_ours_harms_the_vm_that_it_is_about_and_no_other(
     assert house.engine.charges["web"] >= 512 * MIB + 64 * MIB, "all of its RAM and QEMU's own"
     [said] = house.faults()
     assert "web is left alone after an internal error: KeyError: 'actual'" in said
+    assert said.endswith(")"), "and where it was"
+
+
+@pytest.mark.parametrize(("fails", "charge_mib"), [(("phase",), 512), (("phase", "charge"), 1024)])
+def test_whoever_can_still_be_weighed_is_charged_its_ram_and_nobody_else_its_maximum(
+    fails: tuple[str, ...], charge_mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for home, name in (STEPS[f"its {one}"] for one in fails):
+        monkeypatch.setattr(home, name, raises_for_web(getattr(home, name)))
+    house = House()
+    house.step()
+    assert house.engine.charges["web"] == (charge_mib + 64) * MIB
+    assert house.engine.charges["db"] >= 576 * MIB
 
 
 def reset_without_room() -> House:
@@ -125,7 +141,10 @@ def test_a_standstill_that_fails_lets_its_vm_run_and_every_later_decision_is_mad
     later = house.step(100)
     assert [one.vm for one in later if isinstance(one, hv.Resume)] == ["web"], "nobody else would let it run"
     assert not house.engine.vms["web"].pauses.stopped
-    assert len(house.faults()) == 1
+    [said] = house.faults()
+    assert "KeyError: 'actual'" in said
+    tickets = [one.ticket for one in later if isinstance(one, hv.Resume)]
+    assert tickets == [house.engine.state.ticket() - 1], "by which it is answered"
     assert house.step(100) is not None
     assert house.engine.decisions["db"].at == house.now
     assert house.engine.state.standstills == {}
@@ -139,3 +158,14 @@ def test_a_standstill_whose_figures_cannot_be_worked_out_stops_no_decision(
     house.step(100)
     house.step(100)
     assert house.engine.decisions["db"].at == house.now
+    assert len(house.faults()) == 1
+
+
+def test_a_standstill_that_fails_before_it_has_stopped_its_vm_lets_nothing_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    house = reset_without_room()
+    monkeypatch.setattr(Standstill, "advance", raises_for_web(Standstill.advance))
+    commands = house.engine.decide(house.now)
+    assert not [one for one in commands if isinstance(one, hv.Resume)], "nobody had stopped it"
+    assert house.engine.vms["web"].pauses.stopped is False
