@@ -47,8 +47,8 @@ def find(root: str = "/", total_bytes: int = 0) -> Killers:
 def kill_percent(words: list[str], total_bytes: int) -> int:
     """At which share of MemTotal an earlyoom with these arguments begins to kill, percent, rounded up.
 
-    `-m PERCENT[,KILL]`, which may have a fraction, and `-M KIB[,KILL]`; with both the lower one counts. Without
-    either the default does.
+    `-m PERCENT[,KILL]`, which may have a fraction, and `-M KIB[,KILL]`; with both the lower one counts.
+    Without either the default does.
     """
     shares = []
     for option, after in zip(words, [*words[1:], ""]):

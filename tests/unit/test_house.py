@@ -128,7 +128,7 @@ def _record(value: ast.expr) -> Any:
 
 
 def test_what_is_read_by_int_is_asked_whether_it_is_decimal() -> None:
-    """`"²".isdigit()` is true, and int("²") raises: a stranger's text would end its reader. In bytes it is not."""
+    """`"²".isdigit()` is true, and int("²") raises: a stranger's text would end its reader."""
     found = [
         f"{where(path)}:{number}"
         for path in (*(TREE / "agent").glob("*.py"), *(TREE / "host_controller").rglob("*.py"))
