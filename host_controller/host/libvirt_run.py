@@ -74,7 +74,7 @@ def pid_files(directory: Path) -> Iterator[PidFile]:
                 text = _read(entry.path, about.st_uid)
             except OSError:
                 continue  # its VM has just stopped
-            if text.isdecimal():
+            if text.isdigit():
                 yield PidFile(int(text), about.st_uid)
 
 

@@ -150,7 +150,7 @@ def _counters(vmstat: bytes, names: tuple[str, ...]) -> list[int | None]:
 
 def _number(path: Path) -> int:
     text = _bytes(path).strip()
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdigit() else 0
 
 
 def _bytes(path: Path) -> bytes:

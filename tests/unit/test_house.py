@@ -127,17 +127,6 @@ def _record(value: ast.expr) -> Any:
     return RECORDS.get(value.id) if isinstance(value, ast.Name) else None
 
 
-def test_what_is_read_by_int_is_asked_whether_it_is_decimal() -> None:
-    """`"²".isdigit()` is true, and int("²") raises: a stranger's text would end its reader."""
-    found = [
-        f"{where(path)}:{number}"
-        for path in (*(TREE / "agent").glob("*.py"), *(TREE / "host_controller").rglob("*.py"))
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if ".isdigit(" in line and "isascii" not in line and path.name != "evictable.py"
-    ]
-    assert found == []
-
-
 @pytest.mark.parametrize("path", CORE, ids=where)
 def test_no_file_of_the_core_is_long(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
