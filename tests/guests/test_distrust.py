@@ -52,7 +52,7 @@ def test_a_vm_without_trust_is_charged_all_of_its_ram_and_not_squeezed(rig: Rig,
     done = dynmem("set", liar.name, "--trust=none", "--connect", uri)
     assert done.returncode == 0, done.stderr
     assert "no trust now" in done.stdout
-    vm = rig.controller.wait_vm(liar, lambda vm: vm["charge_bytes"] >= RAM, 5, "charged with all of its RAM")
+    vm = rig.controller.wait_vm(liar, lambda vm: vm["charge_bytes"] >= RAM, 20, "charged with all of its RAM")
     assert vm["trust"] == "none"
     explained = rig.controller.client.get("vms", liar.name, "explain")["charge"]
     assert any(part["name"] == "untrusted" and part["deciding"] for part in explained)

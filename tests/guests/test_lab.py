@@ -45,10 +45,10 @@ def test_a_guest_boots_and_reports_its_memory(guest: Guest) -> None:
     assert memory.online_blocks * memory.block_bytes == 512 * MIB
 
 
-def test_the_clocks_of_guest_and_host_are_compared_to_within_20_ms(guest: Guest) -> None:
-    offset, error = guest.workload.clock_offset()
-    print(f"\nguest clock {offset:.3f} s ± {error * 1000:.1f} ms")
-    assert error < 0.02
+def test_two_comparisons_of_guest_and_host_clock_agree_within_the_errors_that_they_tell(guest: Guest) -> None:
+    (first, error), (second, another) = guest.workload.clock_offset(), guest.workload.clock_offset()
+    print(f"\nguest clock {first:.3f} s ± {error * 1000:.1f} ms, then {second:.3f} ± {another * 1000:.1f} ms")
+    assert abs(first - second) <= error + another
 
 
 def test_an_allocation_is_seen_in_resident_memory_and_goes_back(guest: Guest, watched: Observer) -> None:

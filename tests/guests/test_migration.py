@@ -104,7 +104,7 @@ def test_a_guest_under_a_migration_is_not_touched_and_goes_on_where_it_is_when_t
     here, there, guest = hosts.here, hosts.there, hosts.guest
     # Slow enough to be under way when it is cancelled, though what is freed needs not be sent.
     migration = Migration(guest, there.session, mib_per_second=10)
-    here.controller.wait_vm(guest, lambda vm: vm["job"] == "migration", 5, "a migration")
+    here.controller.wait_vm(guest, lambda vm: vm["job"] == "migration", 20, "a migration")
     guest.workload.free()  # from now on it would be squeezed, were it not for the job
     since = here.observer.latest().at
     here.observer.lasts(7)  # twice as long as an excess may last

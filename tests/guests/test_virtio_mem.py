@@ -102,7 +102,7 @@ def test_after_a_reset_the_device_is_empty_and_the_guest_starts_with_startup(rig
     assert device(guest)[0] > 0
     boot_id = guest.workload.boot_id()
     guest.reset()
-    rig.controller.wait_vm(guest, lambda vm: vm["phase"] == "starting", 5, "known to boot")
+    rig.controller.wait_vm(guest, lambda vm: vm["phase"] == "starting", 20, "known to boot")
     guest.wait_booted()
     assert guest.workload.boot_id() != boot_id
     assert device(guest) == (0, 0)

