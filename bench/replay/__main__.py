@@ -31,6 +31,7 @@ HERE: Final = Path(__file__).resolve().parent
 NOW: Final = HERE.parents[1]
 STORIES: Final = 20
 PAIRS: Final = 25
+VMS: Final = 1000
 LIMIT: Final = 1.05
 """Of the base's time, at most: the median over the pairs."""
 
@@ -66,12 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--time", action="store_true", help="compare times in so many pairs, and nothing else"
     )
     parser.add_argument("--pairs", type=int, default=PAIRS)
+    parser.add_argument("--vms", type=int, default=VMS, help="on the host whose steps are timed")
     options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="dynmem-replay-") as directory:
             base = unpack(options.base, Path(directory) / "base")
             if options.time:
-                return compare_times(base, options.pairs)
+                return compare_times(base, options.pairs, options.vms)
             return compare_recordings(base, Path(directory), options.stories, options.recordings)
     except ReplayError as error:
         print(error, file=sys.stderr)
@@ -189,10 +191,10 @@ def _tell(rows: dict[str, Story]) -> int:
 # --- time -------------------------------------------------------------------------------------------
 
 
-def compare_times(base: Path, pairs: int) -> int:
+def compare_times(base: Path, pairs: int, vms: int) -> int:
     """Let both trees take turns, so that what else the machine does befalls both."""
     taken: dict[str, list[tuple[float, float]]] = {}
-    with _start(base, "time") as old, _start(NOW, "time") as new:
+    with _start(base, "time", str(vms)) as old, _start(NOW, "time", str(vms)) as new:
         for number in range(pairs + 1):
             turns = {side: _turn(side) for side in ((old, new) if number % 2 else (new, old))}
             for name, seconds in turns[old].items() if number else ():  # the first turn warms up

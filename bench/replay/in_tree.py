@@ -20,7 +20,6 @@ import msgspec
 from names import the
 from stories import fast_fleet, record
 
-TIMED_VMS: Final = 300
 TIMED_SECONDS: Final = 90.0
 BEST_OF: Final = 3
 DECIDED: Final = ("action", "goal_bytes", "target_bytes", "size_bytes", "zone", "alias")
@@ -83,7 +82,7 @@ def _changes(told: dict[str, Any], key: str, figures: Mapping[str, int]) -> dict
     return changed | {uuid: size for uuid, size in figures.items() if before.get(uuid) != size}
 
 
-def take_times() -> None:
+def take_times(vms: int) -> None:
     """For each line on standard input the seconds of one turn of both benchmarks, as JSON.
 
     An engine's step with everything, with a hundredth and with nothing changed, as `bench.scale` has it, and
@@ -91,8 +90,8 @@ def take_times() -> None:
     """
     scale = importlib.import_module("bench.scale")
     for _ in sys.stdin:
-        bench = scale.Bench(TIMED_VMS)  # anew, so that all turns are alike
-        few = bench.names[: TIMED_VMS // 100]
+        bench = scale.Bench(vms)  # anew, so that all turns are alike
+        few = bench.names[: vms // 100]
         turn = {
             "scale, all": _best(bench.change, bench.names),
             "scale, 1 %": _best(bench.change, few),
@@ -125,7 +124,7 @@ def main(command: str, *arguments: str) -> None:
             for recording in map(Path, arguments[1:]):
                 trace(recording, Path(arguments[0]) / f"{recording.name}.trace")
         case "time":
-            take_times()
+            take_times(int(arguments[0]))
 
 
 if __name__ == "__main__":

@@ -244,3 +244,12 @@ def test_the_capacity_and_what_decides_it(
     found = capacity_of(made, said)
     sizes = (found.size_bytes // MIB, found.reserve_bytes // MIB, found.spare_bytes // MIB)
     assert (*sizes, found.bound, found.limited) == expected
+
+
+@pytest.mark.parametrize("total", [64 * GIB + 4097, 300 * MIB + 1, 8 * GIB + 31])
+def test_memory_of_any_size_is_shared_in_whole_bytes(total: int) -> None:
+    found = capacity_of(FOLLOWS, facts(total, others=total - MIB))
+    for size in (default_spare_bytes(total), found.size_bytes, found.reserve_bytes, found.spare_bytes):
+        assert type(size) is int
+    reserve = capacity_of(Settings(0, 0, capacity_follows=True), facts(total, others=0))
+    assert type(reserve.spare_bytes) is int, "the least of it, too"
