@@ -117,3 +117,14 @@ pyz: $(STAMP) ## dist/dynmem-agent.pyz: the agent as one file, for guests that g
 .PHONY: test-domains
 test-domains: $(STAMP) ## DIR=…: every domain XML in a folder through enable, start, growth, disable under a real libvirt
 	$(PYTHON) -m lab.domains $(DIR) $(if $(GROWTH),--growth $(GROWTH))
+
+.PHONY: matrix matrix-guests
+matrix: $(STAMP) ## hosts: Debian 12, its backports, 13 and the next, with their QEMU, libvirt and Python; SUITE=trixie: one
+	$(PYTHON) -m lab.matrix $(SUITE)
+
+matrix-guests: $(STAMP) ## guests: Debian 11 to the next with the agent's package, growing in each way; SUITE=bullseye: one
+	$(PYTHON) -m lab.matrix.guests $(SUITE)
+
+.PHONY: rpms
+rpms: $(STAMP) ## dist/: the .rpm of the agent and of the controller, by rpmbuild
+	$(PYTHON) -m lab.rpms

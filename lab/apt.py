@@ -40,6 +40,12 @@ def debian_sources(codename: str) -> list[str]:
     return list(found.values()) if codename in found else []
 
 
+def backports(codename: str) -> list[str]:
+    """The archive of a release's backports, beside that of the release. Empty as `debian_sources` is."""
+    suite = f"{codename}-backports"
+    return [line.replace(f" {codename} ", f" {suite} ") for line in debian_sources(codename)[:1]]
+
+
 def inherited_options() -> list[str]:
     """The machine's own settings for fetching (proxies, dates, retries), as apt configuration lines."""
     dump = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False).stdout

@@ -21,7 +21,6 @@ from host_controller.verify.observer import Observer, Sight
 from lab.controller import MIB, Controller, describe, enable
 from lab.domain import GuestSpec
 from lab.lab import Lab
-from lab.plot import plot
 from lab.story import CAPACITY, CAST, KEEP_READY, Seen, Stage, play
 
 PLOT = Path("dynmem-demo.png")
@@ -104,14 +103,25 @@ def main() -> int:
                         failure = f"{error}\n{describe(controller.status())}\n{controller.log_tail()}"
                 violations = observer.violations(CAPACITY * MIB)
                 sight = observer.sight()
-                plot(PLOT, observer.samples, figures.rows, CAPACITY)
+                plotted = _plot(observer, figures)
     except VerifyError as error:
         console.print(f"[red]✗ {error}[/red]")
         return 1
     except KeyboardInterrupt:
         console.print("Ended; nothing is left but the cached guest image.")
         return 130
+    console.print(plotted)
     return _verdict(console, seen, failure, len(violations), sight)
+
+
+def _plot(observer: Observer, figures: Figures) -> str:
+    """Draw it; says where it is."""
+    try:
+        from lab.plot import plot
+    except ImportError:
+        return "No plot: matplotlib is missing."
+    plot(PLOT, observer.samples, figures.rows, CAPACITY)
+    return f"Plot: {PLOT.resolve()}"
 
 
 def _set_up(screen: "_Screen", lab: Lab, controller: Controller, observer: Observer) -> Stage:
@@ -195,7 +205,6 @@ def _verdict(console: Console, seen: list[Seen], failure: str | None, violations
         console.print(
             f"[{'green' if holds() else 'red'}]{'✓' if holds() else '✗'}[/] {text}", highlight=False
         )
-    console.print(f"Plot: {PLOT.resolve()}")
     return 0 if failure is None and all(holds() for holds, _ in told) else 1
 
 

@@ -20,7 +20,7 @@ from lab.code_disk import make_code_disk
 from lab.domain import GuestSpec
 from lab.errors import LabError
 from lab.guest import Guest
-from lab.image import ensure_image
+from lab.image import Image, ensure_image
 from lab.session import Session
 
 _ROOT = Path("/tmp")  # not $TMPDIR: the name of a unix socket holds 107 bytes
@@ -76,10 +76,16 @@ class Lab:
         session.start()
         return session
 
-    def guest(self, spec: GuestSpec, session: Session | None = None, code_disk: Path | None = None) -> Guest:
+    def guest(
+        self,
+        spec: GuestSpec,
+        session: Session | None = None,
+        code_disk: Path | None = None,
+        image: Image | None = None,
+    ) -> Guest:
         """A guest, defined and not started. The name of a guest that was destroyed may be used again.
 
-        code_disk: another than the lab's own, with another release's agent.
+        code_disk: another than the lab's own, with another release's agent. image: of another release.
         """
         directory = self.directory / "g" / spec.name
         if any(guest.name == spec.name and guest.running() for guest in self.guests):
@@ -92,7 +98,7 @@ class Lab:
             session or self.session,
             self.account,
             self.accelerator,
-            self.image,
+            image or self.image,
             code_disk or self.code_disk,
             directory,
         )

@@ -36,7 +36,7 @@ def build(out: Path) -> list[Path]:
     profiles = [profile for profile, package in PROFILES.items() if not _has(package)]
     with tempfile.TemporaryDirectory(prefix="dynmem-packages-") as name:
         tree = Path(name) / "dynmem"
-        _copy(tree)
+        copy_tree(tree)
         environment = {
             **os.environ,
             "PATH": PATH,
@@ -59,7 +59,8 @@ def _has(package: str) -> bool:
     return shown.returncode == 0
 
 
-def _copy(tree: Path) -> None:
+def copy_tree(tree: Path) -> None:
+    """This tree's files, as git knows them, into a folder that is not there yet."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,

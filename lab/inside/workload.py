@@ -7,6 +7,8 @@ Everything from here carries the guest's clocks, "mono" (CLOCK_MONOTONIC) and "r
 seconds. Every workload is a process of its own, so that this server is never the one that runs out of memory.
 """
 
+from __future__ import annotations  # Debian 11 has Python 3.9
+
 import contextlib
 import json
 import mmap

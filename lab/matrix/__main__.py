@@ -1,0 +1,76 @@
+"""`make matrix`: this tree's packages on hosts of several Debian releases; writes docs/compatibility.md.
+
+    make matrix                 every suite
+    make matrix SUITE=trixie    one
+
+Exit 1 where a cell is not as it should be; what it said lies in build/matrix.log.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from lab.code_disk import REPOSITORY
+from lab.errors import LabError
+from lab.image import ensure_image
+from lab.matrix import cells, table
+from lab.matrix.roots import build_packages, entered, host_root
+from lab.matrix.suites import SUITES, Suite
+from lab.progress import Progress
+
+LOG: Final = REPOSITORY / "build" / "matrix.log"
+
+
+def main() -> int:
+    """See above."""
+    parser = argparse.ArgumentParser(prog="make matrix", description=__doc__)
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(SUITES))
+    wanted = parser.parse_args().suites or list(SUITES)
+    if unknown := set(wanted) - SUITES.keys():
+        parser.error(f"no suite is called {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
+    if os.geteuid() != 0:
+        parser.error("namespaces with a root of their own need root: sudo make matrix")
+    LOG.parent.mkdir(exist_ok=True)
+    LOG.write_text("")
+    failed = False
+    for name in wanted:
+        try:
+            failed |= not _try(SUITES[name])
+        except LabError as error:
+            failed = True
+            print(f"✗ {name}: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _try(suite: Suite) -> bool:
+    begun = time.monotonic()
+    with Progress(suite.name) as progress, tempfile.TemporaryDirectory(prefix="dynmem-matrix-") as out:
+        progress.step("guest image")
+        ensure_image()
+        progress.step("packages")
+        packages = build_packages(suite, Path(out))
+        progress.step("a host without dynmem")
+        with entered(suite, host_root(suite)) as root:
+            versions = cells.versions(root)
+            progress.step(versions)
+            seen = []
+            for cell in cells.play(root, packages, _log):
+                seen.append(cell)
+                progress.step(f"{'✓' if cell.passed else '✗'} {cell.name}: {cell.said or f'see {LOG}'}")
+    minutes = (time.monotonic() - begun) / 60
+    table.write(suite.name, versions, seen)
+    print(f"{suite.name}: {sum(cell.passed for cell in seen)} of {len(seen)} cells, {minutes:.1f} min")
+    return all(cell.passed for cell in seen)
+
+
+def _log(text: str) -> None:
+    with LOG.open("a", encoding="utf-8") as log:
+        log.write(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

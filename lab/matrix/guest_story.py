@@ -1,0 +1,147 @@
+"""What a guest of each release lives through, with each way to grow, under the controller of this tree."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from host_controller.verify.errors import VerifyError
+from host_controller.verify.observer import Observer
+from lab.controller import MIB, Controller, Limits, enable
+from lab.domain import GuestSpec
+from lab.guest import Guest
+from lab.image import Image
+from lab.lab import Lab
+from lab.matrix.cells import Cell
+
+CAPACITY: Final = 2300
+BOOT_LIMIT: Final = 300.0
+STARTUP, MAXIMUM, ALLOCATES = 640, 1280, 620
+GROWTHS: Final = ("hotadd", "balloon", "virtio-mem")
+LEFT: Final = (
+    "find / -xdev -name '*dynmem*' -not -path '/proc/*' -not -path '/sys/*' -not -path '/lab/*' "
+    "-not -path '/var/log/*' -not -path '/run/*'"
+)
+INSTALL: Final = "dpkg --install /lab/package/*.deb && sync"
+PURGE: Final = "dpkg --purge dynmem-agent"
+
+
+class Stage:
+    """One guest of the suite with one way to grow."""
+
+    def __init__(
+        self, lab: Lab, controller: Controller, observer: Observer, guest: Guest, growth: str
+    ) -> None:
+        self.lab, self.controller, self.observer = lab, controller, observer
+        self.guest, self.growth = guest, growth
+
+    def until(self, holds: Callable[[dict[str, Any]], bool], limit: float, what: str) -> dict[str, Any]:
+        """The VM as the controller sees it, once it holds."""
+        return self.controller.wait_vm(self.guest, holds, limit, what)
+
+    def reports(self) -> str:
+        """The agent's package is installed, and its reports come."""
+        self.guest.workload.exec(INSTALL, limit=180)
+        self.controller.wait_managed(self.guest, limit=90)
+        return "Python " + self.guest.workload.exec("python3 -V").strip().rpartition(" ")[2]
+
+    def grows(self) -> str:
+        """It allocates more than its startup, and gets it."""
+        self.until(lambda vm: vm["assigned_bytes"] < STARTUP * MIB, 60, "squeezed below its startup")
+        before = self.guest.workload.memory().vmstat["oom_kill"]
+        self.guest.workload.allocate(ALLOCATES, rate=40)
+        self.guest.workload.wait_event("done", "memory", 120)
+        vm = self.until(lambda vm: vm["assigned_bytes"] > (STARTUP + 64) * MIB, 60, "past its startup")
+        memory = self.guest.workload.memory()
+        if memory.vmstat["oom_kill"] != before:
+            raise AssertionError("its kernel killed for memory")
+        by = {
+            "hotadd": vm["dimms"],
+            "virtio-mem": vm["virtio_mem_bytes"],
+            "balloon": vm["ram_bytes"] == MAXIMUM * MIB,
+        }
+        if not by[self.growth]:
+            raise AssertionError(f"it did not grow by {self.growth}: {vm}")
+        return f"to {vm['assigned_bytes'] // MIB} MiB"
+
+    def shrinks(self) -> str:
+        """It frees what it has, and gets smaller."""
+        self.guest.workload.free()
+        vm = self.until(lambda vm: vm["assigned_bytes"] < (STARTUP - 96) * MIB, 90, "small again")
+        return f"to {vm['assigned_bytes'] // MIB} MiB"
+
+    def gives_back(self) -> str:
+        """What was added to it is taken out again."""
+        if self.growth == "virtio-mem":
+            self.until(lambda vm: vm["virtio_mem_bytes"] == 0, 120, "its device empty")
+        else:
+            self.until(lambda vm: vm["dimms"] == 0, 120, "without DIMMs")
+        return "seen"
+
+    def reboots(self) -> str:
+        """systemd reboots it, and its agent reports again."""
+        boot = self.guest.workload.boot_id()
+        self.guest.started_at = time.monotonic()
+        self.guest.workload.exec("systemctl --no-block reboot")
+        self.guest.workload.close()
+        self.until(lambda vm: vm["phase"] == "starting", 90, "known to boot")
+        self.guest.wait_booted(BOOT_LIMIT)
+        if self.guest.workload.boot_id() == boot:
+            raise AssertionError("it did not reboot")
+        self.controller.wait_managed(self.guest, limit=90)
+        return "seen"
+
+    def purges(self) -> str:
+        """Nothing of the package is left."""
+        self.guest.workload.exec(PURGE, limit=120)
+        if left := self.guest.workload.exec(LEFT).split():
+            raise AssertionError(f"left behind: {left}")
+        return "nothing left"
+
+
+def play(lab: Lab, name: str, image: Image, disk: Path, log: Callable[[str], None]) -> Iterator[Cell]:
+    """Each cell when it is known."""
+    settings: dict[str, Any] = {"shrink_after": 4, "settle": 1, "unplug_after": 3}
+    for growth in GROWTHS:
+        directory = lab.directory / f"matrix-{name}-{growth}"
+        with (
+            Observer() as observer,
+            Controller(directory, lab.session.uri, CAPACITY, **settings) as controller,
+        ):
+            spec = GuestSpec(f"m-{growth}", startup_mib=STARTUP, agent=None)
+            guest = lab.guest(spec, code_disk=disk, image=image)
+            stage = Stage(lab, controller, observer, guest, growth)
+            try:
+                enable(guest, Limits(STARTUP, 200, MAXIMUM, growth=growth))
+                yield from _live(stage, name, log)
+            finally:
+                guest.remove()
+
+
+def _live(stage: Stage, name: str, log: Callable[[str], None]) -> Iterator[Cell]:
+    def boots() -> str:
+        stage.guest.start()
+        stage.observer.start(stage.guest)
+        return f"{stage.guest.wait_booted(BOOT_LIMIT):.0f} s"
+
+    steps = [boots, stage.reports, stage.grows, stage.shrinks]
+    if stage.growth != "balloon":
+        steps.append(stage.gives_back)
+    if stage.growth == "hotadd":
+        steps += [stage.reboots, stage.purges]
+    for step in steps:
+        begun = time.monotonic()
+        title = f"{stage.growth}: {step.__name__.replace('_', ' ')}"
+        try:
+            said = step()
+        except (VerifyError, AssertionError) as error:
+            log(
+                f"--- {name}, {title}\n{error}\n{stage.guest.console_tail(30)}\n"
+                f"{stage.controller.log_tail()}\n"
+            )
+            yield Cell(title, False, "", time.monotonic() - begun)
+            return
+        yield Cell(title, True, said, time.monotonic() - begun)
+    if over := stage.observer.violations(CAPACITY * MIB):
+        log(f"--- {name}, {stage.growth}: {len(over)} samples above the capacity\n")
+        yield Cell(f"{stage.growth}: within the capacity", False, "", 0.0)

@@ -1,0 +1,182 @@
+"""Roots of other Debian releases: made once, cached elsewhere, entered in namespaces of their own."""
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lab import apt, packages
+from lab.cache import build_once, cache_directory, key_of
+from lab.code_disk import REPOSITORY
+from lab.errors import ImageError, LabError
+from lab.matrix.suites import BUILD_PACKAGES, HOST_PACKAGES, Suite
+
+TREE: Final = "/dynmem"
+"""Where a root sees this checkout, which it cannot write."""
+_CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+_PINNED: Final = "Package: *\\nPin: release n={suite}\\nPin-Priority: 500\\n"
+# The archive of a release to come may be past its date.
+_DATES: Final = "--aptopt=Acquire::Check-Valid-Until false"
+_ENTER: Final = """
+set -e
+root=$1 place=$2 cache=$3 tree=$4 script=$5
+mkdir -p "$place/upper" "$place/work" "$place/merged"
+mount -t overlay overlay -o "lowerdir=$root,upperdir=$place/upper,workdir=$place/work" "$place/merged"
+cd "$place/merged"
+mount -t proc proc proc
+mount --rbind /sys sys
+mount --rbind /dev dev
+mount -t tmpfs -o mode=755 run run
+mkdir -p -m 1777 run/lock
+mkdir -p dynmem var/cache/dynmem
+mount --bind "$tree" dynmem
+mount -o remount,bind,ro dynmem
+mount --bind "$cache" var/cache/dynmem
+! ip link set lo up 2>/dev/null || true
+exec chroot . /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 \\
+    DEBIAN_FRONTEND=noninteractive PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$7" $6 /bin/sh -c "$script"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A root with what was written into it since; the cached one below it stays as it is."""
+
+    suite: Suite
+    base: Path
+    place: Path
+
+    def run(
+        self, script: str, *, network: bool = False, limit: float = 900.0, path: str = ""
+    ) -> "subprocess.CompletedProcess[str]":
+        """A shell script in it, as root, in namespaces of its own; never raises for an exit code.
+
+        network: this machine's, else a loopback of its own. path: of Python.
+        """
+        passed = [f"{name}={value}" for name, value in os.environ.items() if name.lower().endswith("_proxy")]
+        separate = ["--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts"]
+        return subprocess.run(
+            [
+                *("unshare", *separate, *([] if network else ["--net"])),
+                *("sh", "-c", _ENTER, "sh", self.base, self.place, cache_directory(), REPOSITORY, script),
+                *(" ".join(passed), path),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=limit,
+            check=False,
+        )
+
+    def file(self, path: str) -> Path:
+        """What was written there since."""
+        return self.place / "upper" / path.lstrip("/")
+
+    def put(self, *files: Path) -> None:
+        """Into /root."""
+        self.file("/root").mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file in files:
+            shutil.copy(file, self.file("/root"))
+
+
+@contextmanager
+def entered(suite: Suite, base: Path) -> Iterator[Root]:
+    """The root, to be written into; of that nothing is left."""
+    # Not in /tmp, which may be an overlay or a tmpfs itself.
+    place = Path(tempfile.mkdtemp(prefix="matrix-", dir=cache_directory()))
+    place.chmod(0o755)
+    try:
+        yield Root(suite, base, place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def host_root(suite: Suite) -> Path:
+    """A host without dynmem: libvirt, QEMU and Python. Raises ImageError."""
+    return _made(suite, "host", HOST_PACKAGES)
+
+
+def build_packages(suite: Suite, out: Path) -> list[Path]:
+    """The packages of this tree, built in that release: in a root of its, or here where this is one.
+
+    Raises:
+        LabError: with the end of what was said.
+    """
+    if platform.freedesktop_os_release().get("VERSION_CODENAME") == suite.codename:
+        return packages.build(out)
+    base = _made(suite, "build", BUILD_PACKAGES, build=True)
+    with entered(suite, base) as root:
+        if _CERTIFICATES.exists():  # what is carried comes from where this machine gets it
+            target = root.file(str(_CERTIFICATES))
+            target.parent.mkdir(parents=True)
+            shutil.copy(_CERTIFICATES, target)
+        script = (
+            "set -e; mkdir -p /build/dynmem; cd /dynmem; cp -r $(ls -A | grep -vxE "
+            r"'\.git|\.venv|\.mypy_cache|\.ruff_cache|\.pytest_cache|dist|build') /build/dynmem; "
+            f"cd /build/dynmem; export DEB_BUILD_PROFILES='{' '.join(suite.carried)}'; "
+            "dpkg-buildpackage --build=binary --no-sign"
+        )
+        done = root.run(script, network=True)
+        made = sorted(path for path in root.file("/build").glob("*.deb") if "-dbgsym_" not in path.name)
+        if done.returncode != 0 or not made:
+            raise LabError(f"{suite.name}: the packages could not be built:\n{done.stdout[-3000:]}")
+        return [Path(shutil.copy(path, out / path.name)) for path in made]
+
+
+def install(root: Root, wanted: Sequence[str]) -> str:
+    """apt-get install, as an administrator would. Returns what it said. Raises LabError."""
+    command = f"apt-get install --yes --no-install-recommends {' '.join(wanted)}"
+    done = root.run(f"apt-get update -q && {command}", network=True)
+    if done.returncode != 0:
+        raise LabError(f"{root.suite.name}: {command}:\n{done.stdout[-2000:]}")
+    return done.stdout
+
+
+def options_of(suite: Suite) -> list[str]:
+    """What mmdebstrap is told of that archive."""
+    if not suite.backports:
+        return [_DATES]
+    pin = _PINNED.format(suite=f"{suite.codename}-backports")
+    return [_DATES, f"--setup-hook=printf '{pin}' > \"$1\"/etc/apt/preferences.d/backports"]
+
+
+def _made(suite: Suite, kind: str, wanted: Sequence[str], build: bool = False) -> Path:
+    name = f"matrix-{kind}-{suite.name}"
+    control = (REPOSITORY / "debian/control").read_text() if build else ""
+    key = key_of(suite.name, *wanted, control)
+    return build_once(name, key, lambda place: _make(suite, place, wanted, build)) / "root"
+
+
+def _make(suite: Suite, place: Path, wanted: Sequence[str], build: bool) -> None:
+    target = place / "root"
+    options = ["--mode=root", *options_of(suite)]
+    if build:
+        needed = (
+            "cd /src && apt-get build-dep --yes --no-install-recommends "
+            "-o Dpkg::Options::=--force-unsafe-io ./ && rm -r /src"
+        )
+        options += [
+            '--customize-hook=mkdir -p "$1/src/debian"',
+            f"--customize-hook=copy-in {REPOSITORY}/debian/control /src/debian",
+            f"--customize-hook=chroot \"$1\" sh -c '{needed}'",
+        ]
+    command = apt.mmdebstrap(suite.codename, str(target), wanted, *options)
+    if suite.backports:
+        command += apt.backports(suite.codename)
+    environment = {**os.environ, "DEB_BUILD_PROFILES": " ".join(suite.carried)}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
+    )
+    if done.returncode != 0:
+        raise ImageError(
+            f"mmdebstrap could not make a root of {suite.name}. Can its archive be reached? It said:\n"
+            + done.stderr[-2000:]
+        )

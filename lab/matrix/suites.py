@@ -1,0 +1,53 @@
+"""The Debian releases that the matrix is run on, and what each needs beside its own archive."""
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A release of Debian as a host. `backports`: what is taken from there, with what it depends on."""
+
+    name: str
+    codename: str
+    backports: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
+    """Build profiles for what the release has no package of."""
+
+
+HOST_PACKAGES: Final = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils", "python3", "iproute2")
+"""What a host has before dynmem comes: `fresh root` in the table."""
+LAB_PACKAGES: Final = ("e2fsprogs", "python3-pytest", "python3-pytest-asyncio")
+"""What only the story needs."""
+BUILD_PACKAGES: Final = ("build-essential", "ca-certificates", "dpkg-dev")
+
+GUEST_PACKAGES: Final = (
+    "busybox-static", "dbus", "e2fsprogs", "initramfs-tools", "linux-image-cloud-amd64", "python3-minimal",
+    "systemd-sysv", "udev", "util-linux",
+)  # fmt: skip
+"""A guest before the agent comes: kernel, systemd, and what the lab's initrd and workload need."""
+
+_MSGSPEC: Final = ("pkg.dynmem.msgspec",)
+_VIRTUALIZATION: Final = ("libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils")
+
+SUITES: Final = {
+    suite.name: suite
+    for suite in (
+        Suite("trixie", "trixie"),
+        Suite("bookworm", "bookworm", carried=_MSGSPEC),
+        Suite("bookworm-backports", "bookworm", backports=_VIRTUALIZATION, carried=_MSGSPEC),
+        Suite("forky", "forky"),
+    )
+}
+"""The present release first."""
+
+GUESTS: Final = {
+    suite.name: suite
+    for suite in (
+        Suite("trixie", "trixie"),
+        Suite("bookworm", "bookworm"),
+        Suite("bookworm-backports", "bookworm", backports=("linux-image-cloud-amd64",)),
+        Suite("forky", "forky"),
+        Suite("bullseye", "bullseye"),
+    )
+}
