@@ -409,6 +409,32 @@ class RulesView(View, frozen=True, kw_only=True, gc=False):
     notes: list[str]
 
 
+class AdoptionView(View, frozen=True, kw_only=True, gc=False):
+    """What became of one VM that was to be adopted or released."""
+
+    name: str
+    uuid: str | None
+    """None: there is no such VM."""
+    outcome: Literal[
+        "adopted", "released", "nothing to do", "would be adopted", "would be released", "refused", "failed"
+    ]
+    """Refused: nothing was changed. Failed: cut off; saying it again goes on from there."""
+    steps: list[str]
+    """Done, or to be done."""
+    now: list[str]
+    """What works while it runs."""
+    later: list[str]
+    """What its next start will bring."""
+    reason: str | None
+    way_out: str | None
+
+
+class AdoptionsView(View, frozen=True, kw_only=True, gc=False):
+    """What `dynmem adopt --json` and `release --json` say."""
+
+    vms: list[AdoptionView]
+
+
 class AdmissionView(View, frozen=True, kw_only=True, gc=False):
     """Whether a VM may start. `POST /v1/admission`, with the domain's XML as body."""
 
@@ -440,6 +466,7 @@ ANSWERS: tuple[type[View], ...] = (
     DoctorView,
     CheckView,
     RulesView,
+    AdoptionsView,
     AdmissionView,
 )
 

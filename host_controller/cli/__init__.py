@@ -12,6 +12,7 @@ from host_controller.neutral import neutral_lines
 
 COMMANDS: Final = {
     "agent": "host_controller.cli.agent:agent",
+    "adopt": "host_controller.cli.adopt:adopt",
     "check-config": "host_controller.cli.manage:check_config",
     "completion": "host_controller.cli.completion:completion",
     "disable": "host_controller.cli.enable:disable",
@@ -23,6 +24,7 @@ COMMANDS: Final = {
     "hook": "host_controller.cli.hook:hook",
     "pause": "host_controller.cli.manage:pause",
     "reload": "host_controller.cli.manage:reload",
+    "release": "host_controller.cli.release:release",
     "resume": "host_controller.cli.manage:resume",
     "rules": "host_controller.cli.rules:rules",
     "run": "host_controller.cli.run:run",

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
-from xml.etree import ElementTree
 
 import click
 
 from host_controller.cli.limits import first_limits, given_limits, in_words, limit_options, live_limits
 from host_controller.config import load
-from host_controller.core.model import Growth, Limits, Trust, VmConfig
+from host_controller.core.model import ADOPTED, Growth, Limits, Trust, VmConfig
+from host_controller.domain_xml.adopted import adopted_definition
+from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import Plan, difference
 from host_controller.domain_xml.edit import enable as prepare
 from host_controller.domain_xml.ours import metadata_element
@@ -80,7 +81,7 @@ def enable(
         bits = definitions.address_bits()
         plan = _prepared(domain, limits, how, whom, bits)
         new = _prepared(domain, limits, how, whom, bits, secrets=True).xml
-        if _same(domain.xml(secrets=True), new):
+        if same(domain.xml(secrets=True), new):
             _say(plan.notes)
             click.echo(f"{neutral(domain.name)} is prepared like this already; nothing to change")
             return
@@ -105,7 +106,7 @@ def disable(vm: str, *, dry_run: bool, connect: str | None) -> None:
     with Definitions(connect or load().libvirt.uri) as definitions:
         domain = definitions.find(vm)
         new = restore(domain.xml(secrets=True))
-        if _same(domain.xml(secrets=True), new.xml):
+        if same(domain.xml(secrets=True), new.xml):
             click.echo(f"{neutral(domain.name)} is not prepared for dynamic memory; nothing to change")
             return
         shown = restore(domain.xml()).xml
@@ -142,8 +143,7 @@ def set_limits(
             raise InputError("; ".join(problems), vm=domain.name)
         new = None
         if now.persistent is not None:  # what is refused is refused before anything changes
-            bits = definitions.address_bits()
-            new = _prepared(domain, limits, now.persistent.growth, whom, bits, secrets=True).xml
+            new = _with_limits(domain, now.persistent, limits, whom, definitions.address_bits())
         _set_live(domain, now.live, limits, whom, dry_run=dry_run)
         if new is not None and not dry_run:
             domain.define(new)
@@ -220,13 +220,13 @@ def _must_be_off(domain: Definition, to_do: str) -> None:
         )
 
 
-def _same(one: str, other: str) -> bool:
-    """Whether two XMLs differ in nothing but layout."""
-    return _canonical(one) == _canonical(other)
-
-
-def _canonical(xml: str) -> str:
-    return ElementTree.canonicalize(xml, strip_text=True)
+def _with_limits(
+    domain: Definition, old: VmConfig, limits: Limits, trust: Trust, address_bits: int | None
+) -> str:
+    """Its definition with other limits. What was adopted keeps the memory layout that its user gave it."""
+    if old.source == ADOPTED:
+        return adopted_definition(domain.xml(secrets=True), limits, old.growth, trust, whole=False)
+    return _prepared(domain, limits, old.growth, trust, address_bits, secrets=True).xml
 
 
 def _prepared(

@@ -2,7 +2,7 @@
 
 from xml.dom.minidom import Element
 
-from host_controller.core.model import Growth, Limits, Trust
+from host_controller.core.model import ADOPTED, Growth, Limits, Trust
 from host_controller.domain_xml.dom import child, copy_for, create, elements, insert, remove
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX, attributes
 from host_controller.domain_xml.pieces import find_channel
@@ -33,9 +33,18 @@ def record(domain: Element) -> Element | None:
     return before if before.prefix is None else _without_prefix(before)
 
 
-def write_ours(domain: Element, limits: Limits, growth: Growth, trust: Trust) -> None:
-    """Our metadata; what was there before is recorded the first time only."""
+def write_ours(
+    domain: Element, limits: Limits, growth: Growth, trust: Trust, *, adopted: bool = False
+) -> None:
+    """Our metadata; what was there before is recorded the first time only.
+
+    adopted: nothing of the domain but this, its statistics and the agent's port is ours.
+    """
     ours = find_ours(domain) or _create_ours(domain)
+    if adopted:
+        ours.setAttribute(ADOPTED, "yes")
+    elif ours.hasAttribute(ADOPTED):
+        ours.removeAttribute(ADOPTED)
     for name, value in attributes(limits, growth, trust):
         ours.setAttribute(name, value)
     if record(domain) is None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from xml.dom import minidom
 from xml.dom.minidom import Document, Element, Text
+from xml.etree import ElementTree
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape
 
@@ -136,6 +137,15 @@ def put_back(parent: Element, tag: str, old: Element | None, *, before: Element 
         parent.replaceChild(copy_for(parent, old), now)
     else:
         insert(parent, copy_for(parent, old), before)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two XMLs differ in nothing but layout."""
+    return _canonical(one) == _canonical(other)
+
+
+def _canonical(xml: str) -> str:
+    return ElementTree.canonicalize(xml, strip_text=True)
 
 
 def _write(node: Any, quote: str) -> str:

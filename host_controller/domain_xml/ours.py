@@ -6,7 +6,8 @@
     </dynmem:vm>
 
 `before` is what `disable` puts back. Written into a definition it has no namespace; virDomainSetMetadata
-gives ours to every element that it is handed, so it is read with and without.
+gives ours to every element that it is handed, so it is read with and without. `adopted="yes"` says that it
+was written while the domain ran, by `dynmem adopt`.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from host_controller.units import KIB
 NAMESPACE: Final = "urn:dynmem:domain:1"
 PREFIX: Final = "dynmem"
 TAG: Final = f"{{{NAMESPACE}}}vm"
+LET_GO: Final = "let-go"
+"""An attribute of an element that is only a record any more: `dynmem release` is at work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Ours:
 def find_ours(root: Element) -> tuple[Ours | None, tuple[str, ...]]:
     """Our element and what is wrong with it; None where there is none, or none that can be used."""
     element = root.find(f"./metadata/{TAG}")
-    if element is None:
+    if element is None or element.get(LET_GO):
         return None, ()
     try:
         ours = Ours(
@@ -52,12 +55,17 @@ def find_ours(root: Element) -> tuple[Ours | None, tuple[str, ...]]:
             ),
             Growth(element.get("growth", Growth.HOTADD)),
             Trust(element.get("trust", Trust.GUEST)),
-            ADOPTED if element.get("adopted") else METADATA,
+            ADOPTED if element.get(ADOPTED) else METADATA,
         )
     except ValueError as error:
         return None, (f"the dynmem metadata cannot be read ({error}); run `dynmem enable` again",)
     wrong = tuple(ours.limits.problems())
     return (None, wrong) if wrong else (ours, ())
+
+
+def is_claimed(root: Element) -> bool:
+    """It has an element of ours, whether or not that can be used."""
+    return root.find(f"./metadata/{TAG}") is not None
 
 
 def growth_of(root: Element) -> str:
@@ -85,8 +93,13 @@ def metadata_element(limits: Limits, growth: Growth, trust: Trust, live_xml: str
     The record of what was there before is taken along from `live_xml`: whoever defines the domain anew from
     what runs must not lose it.
     """
-    written = " ".join(f'{name}="{value}"' for name, value in attributes(limits, growth, trust))
-    before = ElementTree.fromstring(live_xml).find(f"./metadata/{TAG}/{{*}}before") if live_xml else None  # noqa: S314 # libvirt's own
+    root = ElementTree.fromstring(live_xml) if live_xml else None  # noqa: S314 # libvirt's own
+    ours = None if root is None else root.find(f"./metadata/{TAG}")
+    kept = (
+        [] if ours is None else [(name, ours.get(name, "")) for name in (ADOPTED, LET_GO) if ours.get(name)]
+    )
+    written = " ".join(f'{name}="{value}"' for name, value in (*attributes(limits, growth, trust), *kept))
+    before = None if ours is None else ours.find("./{*}before")
     if before is None:
         return f"<vm {written}/>"
     before.tail = None

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 from agent import wire
 from host_controller.core.model import METADATA, VIRTIO_MEM_BLOCK_BYTES, Dimm, Growth, VmConfig
 from host_controller.domain_xml.huge_pages import huge_page_size
-from host_controller.domain_xml.ours import Ours, find_ours
+from host_controller.domain_xml.ours import Ours, find_ours, is_claimed
 from host_controller.domain_xml.pinning import NO_BALLOON, pinned_by
 from host_controller.domain_xml.values import (
     alias_of,
@@ -100,7 +100,7 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
     if ours is None and persistent_xml is not None:
         ours, more = find_ours(parse_xml(persistent_xml))
         problems += more
-    claimed = ours is not None or bool(problems)
+    claimed = is_claimed(root) or (persistent_xml is not None and is_claimed(parse_xml(persistent_xml)))
     ours = given if given is not None and not claimed else ours
     memory = _memory(root)
     channel = _channel_alias(root)

@@ -35,6 +35,11 @@ class Definition:
         return str(self._domain.name())
 
     @property
+    def domain(self) -> Any:
+        """Libvirt's own object of it."""
+        return self._domain
+
+    @property
     def running(self) -> bool:
         """Whether it has a QEMU process."""
         return bool(self._call(self._domain.isActive))
@@ -60,6 +65,17 @@ class Definition:
     def define(self, xml: str) -> None:
         """Replace what it starts with next time."""
         self._domain = self._call(self._connection.defineXML, xml)
+
+    def write_metadata(self, element: str | None) -> None:
+        """Replace our element of the running domain, or take it out; the controller sees the event."""
+        if element is not None or self.has_live_metadata():
+            self._call(
+                self._domain.setMetadata, ELEMENT, element, PREFIX, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_LIVE
+            )
+
+    def has_live_metadata(self) -> bool:
+        """The running domain has an element of ours."""
+        return NAMESPACE in self.live_xml()
 
     def set_live_metadata(self, element: str) -> None:
         """Replace our element of the running domain; the controller sees the event."""

@@ -1,0 +1,130 @@
+"""Does the steps of a plan in order and says each. What fails leaves what was done, and says how to go on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, assert_never
+
+from host_controller.adoption.steps import (
+    AskStatistics,
+    Define,
+    EmptyBalloon,
+    PlugChannel,
+    SetBalloon,
+    Step,
+    UnplugChannel,
+    WriteMetadata,
+)
+from host_controller.core.policy.dead_band import grow_dead_band
+from host_controller.errors import DynmemError
+from host_controller.units import MIB, format_size
+
+POLL_SECONDS: Final = 0.2
+EXACT_BYTES: Final = MIB
+"""A balloon moves in pages; libvirt tells KiB."""
+
+
+class Domain(Protocol):
+    """One domain of a hypervisor's. Every method raises a DynmemError when that fails."""
+
+    def define(self, xml: str) -> None:
+        """Replace what it starts with next time."""
+
+    def write_metadata(self, element: str | None) -> None:
+        """Replace our element of the running domain; None takes it out."""
+
+    def ask_statistics(self, seconds: int) -> None:
+        """How often its balloon is asked for statistics; 0: never."""
+
+    def plug_channel(self, xml: str) -> None:
+        """Plug a channel into the running domain."""
+
+    def unplug_channel(self, xml: str) -> None:
+        """Take it out."""
+
+    def set_balloon(self, size_bytes: int) -> None:
+        """Send its balloon a target."""
+
+    def actual_bytes(self) -> int:
+        """RAM less what is in the balloon."""
+
+    def memory_devices(self) -> int:
+        """DIMMs and the like that are plugged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time, and how long the guest is waited for."""
+
+    now: Callable[[], float]
+    sleep: Callable[[float], None]
+    limit_seconds: float
+
+
+class CutOff(DynmemError):  # noqa: N818 # read as what happened
+    """A step failed; those before it are done."""
+
+
+class Short(DynmemError):  # noqa: N818 # read as what happened
+    """The VM's memory could not be had within the time."""
+
+
+def carry_out(
+    vm: str, steps: tuple[Step, ...], domain: Domain, say: Callable[[str], None], clock: Clock, again: str
+) -> None:
+    """Do them in order. `again`: how to go on, for people.
+
+    Raises:
+        CutOff: one failed.
+        Short: the guest did not get its memory back, or did not follow.
+    """
+    for step in steps:
+        try:
+            _do(vm, step, domain, clock)
+        except Short:
+            raise
+        except DynmemError as error:
+            raise CutOff(
+                f"cut off before this was done: {step.say} ({error.message})", vm=vm, hint=again
+            ) from None
+        say(step.say)
+
+
+def _do(vm: str, step: Step, domain: Domain, clock: Clock) -> None:
+    match step:
+        case Define(xml):
+            domain.define(xml)
+        case WriteMetadata(element):
+            domain.write_metadata(element)
+        case AskStatistics(seconds):
+            domain.ask_statistics(seconds)
+        case PlugChannel(xml):
+            domain.plug_channel(xml)
+        case UnplugChannel(xml):
+            domain.unplug_channel(xml)
+        case EmptyBalloon(size_bytes, devices):
+            _wait(vm, domain, clock, size_bytes, grow_dead_band(size_bytes), devices)
+        case SetBalloon(size_bytes):
+            domain.set_balloon(size_bytes)
+            _wait(vm, domain, clock, size_bytes, EXACT_BYTES, None)
+        case _:
+            assert_never(step)
+
+
+def _wait(
+    vm: str, domain: Domain, clock: Clock, wanted_bytes: int, tolerance_bytes: int, devices: int | None
+) -> None:
+    end = clock.now() + clock.limit_seconds
+    while True:
+        has, plugged = domain.actual_bytes(), 0 if devices is None else domain.memory_devices() - devices
+        if plugged <= 0 and has >= wanted_bytes - tolerance_bytes:
+            return
+        if clock.now() >= end:
+            missing = format_size(max(0, wanted_bytes - has))
+            beside = f", and {plugged} DIMMs are still in it" if plugged > 0 else ""
+            raise Short(
+                f"after {clock.limit_seconds:.0f} s it has {format_size(has)} of "
+                f"{format_size(wanted_bytes)}: {missing} are missing{beside}",
+                vm=vm,
+                hint="`dynmem explain` says what holds it back; stop another VM, and release it again",
+            )
+        clock.sleep(POLL_SECONDS)

@@ -1,0 +1,145 @@
+"""What is to be done to give a domain back as it was before it was adopted. Pure.
+
+The balloon is emptied first, by the controller: it is told of a minimum, so others give what is missing,
+within the capacity. The record of what was there before goes last, so a release that was cut off is finished
+by running it again.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from host_controller.adoption.facts import Facts, Refused, refuse_busy
+from host_controller.adoption.steps import (
+    AskStatistics,
+    Define,
+    EmptyBalloon,
+    SetBalloon,
+    Step,
+    UnplugChannel,
+    WriteMetadata,
+)
+from host_controller.core.model import Limits, VmConfig
+from host_controller.domain_xml.adopted import (
+    Before,
+    adopted_element,
+    channel_of,
+    is_adopted,
+    let_go_element,
+)
+from host_controller.domain_xml.ours import is_claimed, metadata_element
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.restore import restore
+from host_controller.domain_xml.values import parse_xml
+from host_controller.units import format_size
+
+NOT_KNOWN: Final = "what its balloon was before is not recorded any more: it gets all of its RAM"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Who can give the VM its memory back."""
+
+    controller: bool
+    """One manages this libvirt: it moves others within the capacity."""
+    spare_bytes: int | None = None
+    """What the host has available beyond what it should keep, where no controller runs; None: not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """How one domain is given back."""
+
+    vm: str
+    uuid: str
+    steps: tuple[Step, ...]
+    undo: WriteMetadata | None
+    """After which it is managed as it was, where its memory cannot be had now."""
+    notes: tuple[str, ...]
+
+
+def plan_release(facts: Facts, room: Room) -> Release:
+    """What is missing until the domain is as it was.
+
+    Raises:
+        Refused: it is not adopted, or its memory cannot be had, with what is missing.
+    """
+    _refuse_unadopted(facts)
+    notes: tuple[str, ...] = ()
+    definition: list[Step] = []
+    if facts.definition is not None and is_claimed(parse_xml(facts.definition)):
+        restored = restore(facts.definition)
+        notes += restored.notes
+        definition = [Define(restored.xml, "its definition is as it was")]
+    if facts.live_xml is None:
+        return Release(facts.name, facts.uuid, tuple(definition), None, notes)
+    refuse_busy(facts, f"`dynmem release {facts.name}`")
+    view = read_domain(facts.live_xml, facts.definition)
+    before = Before.read(facts.live_xml) or (Before.read(facts.definition) if facts.definition else None)
+    if before is None:
+        before, notes = Before(view.boot_ram_bytes, 0, False, 0), (*notes, NOT_KNOWN)
+    size = before.actual_bytes
+    steps: list[Step] = []
+    undo = None
+    if view.config is not None:
+        if room.controller:
+            undo = WriteMetadata(
+                _element(facts.live_xml, view.config, view.config.limits), "it is managed as before"
+            )
+            owed = replace(view.config.limits, startup_bytes=size, minimum_bytes=size, maximum_bytes=size)
+            steps.append(
+                WriteMetadata(_element(facts.live_xml, view.config, owed), "it is owed all that it had")
+            )
+            steps.append(EmptyBalloon(size, before.memory_devices))
+        else:
+            _refuse_short(facts, size - view.actual_bytes, room)
+    channel = channel_of(facts.live_xml)
+    if channel is not None and not before.channel:
+        steps.append(UnplugChannel(channel))
+    steps += definition
+    if view.config is not None:
+        steps.append(WriteMetadata(_let_go(facts.live_xml, view.config), "it is managed no more"))
+    steps.append(AskStatistics(before.statistics_seconds))
+    steps.append(SetBalloon(size))
+    steps.append(WriteMetadata(None, "nothing of dynmem's is left in it"))
+    return Release(facts.name, facts.uuid, tuple(steps), undo, notes)
+
+
+def _refuse_unadopted(facts: Facts) -> None:
+    xmls = [one for one in (facts.live_xml, facts.definition) if one is not None]
+    if any(is_adopted(one) for one in xmls):
+        return
+    if any(is_claimed(parse_xml(one)) for one in xmls):
+        hint = f"shut it down; then `dynmem disable {facts.name}` puts its definition back"
+        raise Refused("it was not adopted: `dynmem enable` prepared it", vm=facts.name, hint=hint)
+    hint = "a VM that a rule is for is let go by taking the rule out and `dynmem reload`"
+    raise Refused("it is not adopted", vm=facts.name, hint=hint)
+
+
+def _refuse_short(facts: Facts, needed_bytes: int, room: Room) -> None:
+    """Without a controller nobody makes room: it is there, or it is not."""
+    if needed_bytes <= 0 or (room.spare_bytes is not None and needed_bytes <= room.spare_bytes):
+        return
+    has = (
+        "nobody knows what the host has"
+        if room.spare_bytes is None
+        else (f"the host can spare {format_size(max(0, room.spare_bytes))}")
+    )
+    raise Refused(
+        f"it is to have {format_size(needed_bytes)} back, and {has}",
+        vm=facts.name,
+        hint="start the controller, which makes room (systemctl start dynmem), or stop a VM",
+    )
+
+
+def _element(live_xml: str, config: VmConfig, limits: Limits) -> str:
+    """Our element with other limits, and the record that it has."""
+    if is_claimed(parse_xml(live_xml)):
+        return metadata_element(limits, config.growth, config.trust, live_xml)
+    return adopted_element(live_xml, limits, config.growth, config.trust)
+
+
+def _let_go(live_xml: str, config: VmConfig) -> str:
+    if is_claimed(parse_xml(live_xml)):
+        return let_go_element(live_xml, config.limits, config.growth, config.trust)
+    element = adopted_element(live_xml, config.limits, config.growth, config.trust)
+    return element.replace("<vm ", '<vm let-go="yes" ', 1)

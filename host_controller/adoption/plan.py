@@ -1,0 +1,192 @@
+"""What is to be done to take on a domain that runs. Pure: facts and wishes in, steps and sentences out.
+
+Steps are what is missing, so a plan for a domain that was adopted halfway is the rest, and for one that is
+adopted it is empty. Our metadata comes first: it has the record of what was there before, and `release` goes
+by that, wherever adopting was cut off.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from host_controller.adoption.facts import Facts, Refused, refuse_busy
+from host_controller.adoption.owners import owner_of
+from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, Step, WriteMetadata
+from host_controller.config.rule import RuleSection
+from host_controller.core.model import ADOPTED, Growth, Limits
+from host_controller.domain_xml.adopted import (
+    CHANNEL,
+    STATISTICS_SECONDS,
+    adopted_definition,
+    adopted_element,
+    channel_of,
+    has_free_port,
+)
+from host_controller.domain_xml.dom import same
+from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.fitness.running import natural_growth, obstacles
+from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.values import parse_xml
+from host_controller.errors import DomainUnsuitable, InputError
+from host_controller.rules.taking import limits_of
+from host_controller.units import format_size
+
+GUEST_STEP: Final = "install the agent in the guest: `dynmem agent push`, or its package"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the operator wants."""
+
+    rule: RuleSection
+    """As if it were one for this VM: what is not named comes from [defaults] or its RAM."""
+    next_start: bool = False
+    """Prepare its definition as `enable` would."""
+    startup_bytes: int | None = None
+    """Of its next start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """How one domain is taken on."""
+
+    vm: str
+    uuid: str
+    limits: Limits
+    growth: Growth
+    steps: tuple[Step, ...]
+    now: tuple[str, ...]
+    """What works as soon as the steps are done."""
+    later: tuple[str, ...]
+    """What its next start will bring."""
+
+
+def plan_adoption(
+    facts: Facts, wish: Wish, defaults: Limits, host_address_bits: int | None = None
+) -> Adoption:
+    """What is missing until the domain takes part.
+
+    Raises:
+        Refused: it cannot be, with the way out.
+    """
+    live_xml = facts.live_xml
+    if live_xml is None:
+        hint = f"`dynmem enable {facts.name}` prepares it"
+        raise Refused("it is off, and only what runs is adopted", vm=facts.name, hint=hint)
+    view = read_domain(live_xml, facts.definition)
+    root = parse_xml(facts.definition or live_xml)
+    _refuse_foreign(facts, view)
+    refuse_busy(facts, f"`dynmem adopt {facts.name}`")
+    known = view.config
+    growth = (
+        known.growth if known else (wish.rule.growth if not wish.next_start else None) or natural_growth(root)
+    )
+    limits = known.limits if known else limits_of(wish.rule, defaults, root, view, growth)
+    _refuse_unfit(facts, limits, growth, wish)
+    trust = known.trust if known else wish.rule.trust
+    steps: list[Step] = []
+    if read_domain(live_xml).config is None:
+        steps.append(WriteMetadata(adopted_element(live_xml, limits, growth, trust)))
+    if facts.definition is not None:
+        steps += _definition_step(facts.definition, facts, wish, limits, growth, defaults, host_address_bits)
+    if not view.stats_period:
+        steps.append(AskStatistics(STATISTICS_SECONDS))
+    if channel_of(live_xml) is None and has_free_port(live_xml):
+        steps.append(PlugChannel(CHANNEL))
+    now, later = _now(live_xml, limits, growth), _later(facts, wish)
+    return Adoption(facts.name, facts.uuid, limits, growth, tuple(steps), now, later)
+
+
+def _refuse_foreign(facts: Facts, view: DomainView) -> None:
+    config, name = view.config, facts.name
+    assert facts.live_xml is not None
+    if config is not None and config.source != ADOPTED:
+        raise Refused("it is managed already", vm=name, hint=f"`dynmem set {name}` changes its limits")
+    if view.claimed and config is None:
+        hint = f"`dynmem release {name}` finishes that; or `dynmem enable {name}` while it is off"
+        raise Refused("it has limits of dynmem's that are given back, or cannot be used", vm=name, hint=hint)
+    owner = owner_of(parse_xml(facts.live_xml))
+    if owner is not None:
+        hint = f"write a rule into dynmem.toml: [[rule]] match = {{name = {name!r}}}"
+        raise Refused(f"it belongs to {owner}, which writes its XML anew", vm=name, hint=hint)
+
+
+def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, wish: Wish) -> None:
+    """By what runs: the definition may have been changed since."""
+    assert facts.live_xml is not None
+    if problems := limits.problems():
+        raise Refused("; ".join(problems), vm=facts.name, hint="name other limits")
+    root = parse_xml(facts.live_xml)
+    for one in obstacles(root, limits, growth):
+        if growth is Growth.HOTADD and "memory device" in one.reason:
+            continue  # DIMMs of ours
+        more = "" if wish.next_start or facts.definition is None else ", or with --next-start prepare it now"
+        raise Refused(one.reason, vm=facts.name, hint=one.hint + more)
+
+
+def _definition_step(
+    definition: str,
+    facts: Facts,
+    wish: Wish,
+    limits: Limits,
+    growth: Growth,
+    defaults: Limits,
+    host_address_bits: int | None,
+) -> list[Step]:
+    trust = wish.rule.trust
+    old = read_domain(definition).config
+    if wish.next_start:
+        next_limits, next_growth = _of_next_start(wish, limits, defaults)
+        try:
+            plan = enable(definition, next_limits, next_growth, trust, host_address_bits=host_address_bits)
+        except (InputError, DomainUnsuitable) as error:
+            raise Refused(error.message, vm=facts.name, hint=error.hint) from None
+        new, say = plan.xml, "its definition is prepared for its next start, as `dynmem enable` does it"
+    elif old is not None and old.source != ADOPTED:
+        return []  # it was prepared for its next start
+    else:
+        trust = old.trust if old else trust
+        new = adopted_definition(definition, limits, growth, trust)
+        say = "its definition has the same limits and the agent's port"
+    return [] if same(new, definition) else [Define(new, say)]
+
+
+def _of_next_start(wish: Wish, limits: Limits, defaults: Limits) -> tuple[Limits, Growth]:
+    growth = wish.rule.growth or Growth.HOTADD
+    startup = wish.startup_bytes or min(
+        max(defaults.startup_bytes, limits.minimum_bytes), limits.maximum_bytes
+    )
+    return replace(limits, startup_bytes=startup), growth
+
+
+def _now(live_xml: str, limits: Limits, growth: Growth) -> tuple[str, ...]:
+    between = f"between {format_size(limits.minimum_bytes)} and {format_size(limits.maximum_bytes)}"
+    ways = {
+        Growth.BALLOON: "its balloon moves it",
+        Growth.HOTADD: "balloon and DIMMs move it",
+        Growth.VIRTIO_MEM: "balloon and virtio-mem move it",
+    }
+    first = f"{ways[growth]} {between}, by its balloon's statistics"
+    if channel_of(live_xml) is not None or has_free_port(live_xml):
+        return (
+            f"{first}, and by its agent as soon as there is one",
+            f"the agent's port is there: {GUEST_STEP}",
+        )
+    return (first,)
+
+
+def _later(facts: Facts, wish: Wish) -> tuple[str, ...]:
+    assert facts.live_xml is not None
+    if facts.definition is None:
+        return ("it is transient: what is written is gone when it stops",)
+    found = []
+    if channel_of(facts.live_xml) is None and not has_free_port(facts.live_xml):
+        found.append("the agent's port: the running domain has no free virtio-serial port")
+    if wish.next_start:
+        found.append("all that `dynmem enable` prepares: hot add, free page reporting")
+    elif _grows_by_balloon_alone(facts):
+        found.append("no more than now; with --next-start, growth beyond the RAM that it has")
+    return tuple(found)
+
+
+def _grows_by_balloon_alone(facts: Facts) -> bool:
+    return natural_growth(parse_xml(facts.definition or "")) is Growth.BALLOON

@@ -1,0 +1,91 @@
+"""The steps of adopting and releasing. Each can be done twice, and says for people what it is.
+
+Step ── Define           replace the definition, in one go
+     ├─ WriteMetadata    our element of the running domain; None takes it out
+     ├─ AskStatistics    how often the balloon is asked for statistics
+     ├─ PlugChannel      the agent's port, into the running domain
+     ├─ UnplugChannel    out of it
+     ├─ EmptyBalloon     wait until the controller has given everything back
+     └─ SetBalloon       to exactly what it was
+"""
+
+from dataclasses import dataclass, field
+
+from host_controller.units import format_size
+
+
+@dataclass(frozen=True, slots=True)
+class Define:
+    """Replace what the domain starts with next time."""
+
+    xml: str = field(repr=False)
+    """With secrets, so never shown."""
+    say: str = "its definition is written"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteMetadata:
+    """Replace our element of the running domain."""
+
+    element: str | None
+    say: str = "its limits are written into the running domain"
+
+
+@dataclass(frozen=True, slots=True)
+class AskStatistics:
+    """Have the balloon asked for statistics; 0: never."""
+
+    seconds: int
+
+    @property
+    def say(self) -> str:
+        """For people."""
+        return (
+            f"its balloon is asked for statistics every {self.seconds} s"
+            if self.seconds
+            else ("its balloon is asked for statistics no more")
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlugChannel:
+    """Plug the agent's port into the running domain."""
+
+    xml: str
+    say: str = "the agent's port is plugged"
+
+
+@dataclass(frozen=True, slots=True)
+class UnplugChannel:
+    """Take it out."""
+
+    xml: str
+    say: str = "the agent's port is unplugged"
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyBalloon:
+    """Wait until the guest has so much again, and no more DIMMs than it had."""
+
+    size_bytes: int
+    memory_devices: int
+
+    @property
+    def say(self) -> str:
+        """For people."""
+        return f"its balloon is emptied: it has {format_size(self.size_bytes)} again"
+
+
+@dataclass(frozen=True, slots=True)
+class SetBalloon:
+    """Move the balloon to exactly where it was, once nobody else moves it."""
+
+    size_bytes: int
+
+    @property
+    def say(self) -> str:
+        """For people."""
+        return f"its balloon is where it was, at {format_size(self.size_bytes)}"
+
+
+Step = Define | WriteMetadata | AskStatistics | PlugChannel | UnplugChannel | EmptyBalloon | SetBalloon

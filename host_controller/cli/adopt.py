@@ -1,0 +1,146 @@
+"""`dynmem adopt`: VMs that run already are taken on, without a restart."""
+
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import click
+
+from host_controller.adoption.carry_out import carry_out
+from host_controller.adoption.plan import Adoption, Wish, plan_adoption
+from host_controller.cli.adoptions import WAIT_SECONDS, Result, clock, end, facts_of, progress, told
+from host_controller.cli.enable import connect, domain_names, dry_run, trust_option
+from host_controller.cli.options import size
+from host_controller.config import Config, load
+from host_controller.config.amount import parse_amount
+from host_controller.config.rule import MatchSection, RuleSection
+from host_controller.core.model import Growth, Trust
+from host_controller.errors import DynmemError, InputError
+from host_controller.hypervisor.definitions import Definitions
+from host_controller.hypervisor.running import RunningDomain
+
+
+def _amount(_context: click.Context, _param: click.Parameter, value: str | None) -> object:
+    if value is None:
+        return None
+    try:
+        return parse_amount(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command()
+@click.argument("vms", nargs=-1, metavar="[VM]...", shell_complete=domain_names)
+@click.option("--all", "everything", is_flag=True, help="Every VM that runs and is not managed.")
+@click.option(
+    "--match", "pattern", metavar="PATTERN", help="The same of those whose names fit, such as 'web-*'."
+)
+@click.option(
+    "--minimum", metavar="SIZE|%", callback=_amount, help="It never gets less; a share is of its RAM."
+)
+@click.option(
+    "--maximum", metavar="SIZE|%", callback=_amount, help="It never gets more; all of its RAM by default."
+)
+@click.option(
+    "--buffer", type=click.IntRange(5, 2000), metavar="PERCENT", help="Kept above demand, 5 to 2000."
+)
+@click.option("--weight", type=click.IntRange(1, 10000), help="Share under contention, 1 to 10000.")
+@trust_option
+@click.option(
+    "--growth",
+    type=click.Choice([one.value for one in Growth]),
+    help="By default what its running devices allow; with --next-start, that of its next start.",
+)
+@click.option("--next-start", is_flag=True, help="Prepare its definition too, as `dynmem enable` would.")
+@size("--startup", "With --next-start: what it boots with then.")
+@click.option("--json", "as_json", is_flag=True, help="AdoptionsView of GET /v1/schema.")
+@click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
+@dry_run
+@connect
+def adopt(
+    vms: tuple[str, ...],
+    pattern: str | None,
+    trust: str | None,
+    growth: str | None,
+    startup: int | None,
+    config: Path | None,
+    connect: str | None,
+    *,
+    everything: bool,
+    next_start: bool,
+    as_json: bool,
+    dry_run: bool,
+    **named: Any,
+) -> None:
+    """Take on VMs that run, without a restart.
+
+    Their balloons are moved within the RAM that they have; statistics are switched on and the agent's port is
+    plugged while they run. Their definitions get the same. Doing it again finishes what was cut off, and
+    `dynmem release` gives all of it back.
+    """
+    if bool(vms) + everything + (pattern is not None) != 1:
+        raise InputError("say which VMs to adopt: VM…, or --all, or --match PATTERN", hint="dynmem adopt VM")
+    configuration = load(config)
+    rule = RuleSection(
+        match=MatchSection(name="*"),
+        trust=Trust(trust or Trust.GUEST),
+        growth=None if growth is None else Growth(growth),
+        **named,
+    )
+    wish = Wish(rule, next_start, startup)
+    say = progress(as_json)
+    with Definitions(connect or configuration.libvirt.uri) as definitions:
+        bits = definitions.address_bits()
+
+        def one(name: str) -> Result:
+            return _adopt(definitions, name, wish, configuration, bits, dry_run=dry_run, say=say)
+
+        chosen = list(vms) or _running(definitions, pattern)
+        results = [told(one(name), as_json) for name in chosen]
+    end(results, as_json, nothing="no VM runs" + (f" whose name fits {pattern}" if pattern else ""))
+    refused = any(one.outcome == "refused" for one in results) and bool(vms)
+    if any(one.outcome == "failed" for one in results):
+        raise SystemExit(1)
+    if refused:
+        raise SystemExit(2)
+
+
+def _adopt(
+    definitions: Definitions,
+    name: str,
+    wish: Wish,
+    configuration: Config,
+    bits: int | None,
+    *,
+    dry_run: bool,
+    say: Callable[[str, str], None],
+) -> Result:
+    result = Result(name)
+    try:
+        domain = RunningDomain(definitions, name)
+        result.name, result.uuid = domain.name, domain.uuid
+        plan = plan_adoption(facts_of(domain), wish, configuration.default_limits, bits)
+        result.steps, result.now, result.later = (
+            [one.say for one in plan.steps],
+            list(plan.now),
+            list(plan.later),
+        )
+        if dry_run:
+            result.outcome = "would be adopted" if plan.steps else "nothing to do"
+        elif plan.steps:
+            _take_on(plan, domain, say)
+            result.outcome = "adopted"
+    except DynmemError as error:
+        result.failed(error)
+    return result
+
+
+def _take_on(plan: Adoption, domain: RunningDomain, say: Callable[[str, str], None]) -> None:
+    again = f"`dynmem adopt {plan.vm}` goes on from there, `dynmem release {plan.vm}` undoes it"
+    carry_out(plan.vm, plan.steps, domain, lambda text: say(plan.vm, text), clock(WAIT_SECONDS), again)
+
+
+def _running(definitions: Definitions, pattern: str | None) -> list[str]:
+    names = [one for one in definitions.names() if pattern is None or fnmatchcase(one, pattern)]
+    return [one for one in names if definitions.find(one).running]

@@ -1,0 +1,90 @@
+"""What `adopt` and `release` have in common: how a VM is read, and what is said of it."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import click
+
+from host_controller.adoption.carry_out import Clock, CutOff, Short
+from host_controller.adoption.facts import Facts
+from host_controller.errors import DynmemError
+from host_controller.hypervisor.running import RunningDomain
+from host_controller.neutral import neutral
+
+WAIT_SECONDS: Final = 60.0
+
+Outcome = Literal[
+    "adopted", "released", "nothing to do", "would be adopted", "would be released", "refused", "failed"
+]
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one VM, for people and programs."""
+
+    name: str
+    uuid: str | None = None
+    outcome: Outcome = "nothing to do"
+    steps: list[str] = field(default_factory=list)
+    """Done, or to be done."""
+    now: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
+    reason: str | None = None
+    way_out: str | None = None
+
+    def failed(self, error: DynmemError) -> None:
+        """It ended with that."""
+        self.outcome = "failed" if isinstance(error, CutOff | Short) else "refused"
+        self.reason, self.way_out = error.message, error.hint
+
+
+def facts_of(domain: RunningDomain) -> Facts:
+    """What libvirt says of it now."""
+    return Facts(domain.name, domain.uuid, domain.live_xml(), domain.definition(), domain.job())
+
+
+def clock(limit_seconds: float) -> Clock:
+    """This machine's, and how long a guest is waited for."""
+    return Clock(time.monotonic, time.sleep, limit_seconds)
+
+
+def progress(as_json: bool) -> Callable[[str, str], None]:
+    """Steps as they are done: on stderr where stdout is for a program."""
+    return lambda vm, text: click.echo(f"{neutral(vm)}: {neutral(text)}", err=as_json)
+
+
+def told(result: Result, as_json: bool) -> Result:
+    """The same, said to people."""
+    if as_json:
+        return result
+    name = neutral(result.name)
+    if result.reason is not None:
+        click.echo(
+            f"{name}: {result.outcome}: {neutral(result.reason)}"
+            + (f"; {neutral(result.way_out)}" if result.way_out else "")
+        )
+        return result
+    click.echo(f"{name}: {result.outcome}")
+    if result.outcome.startswith("would"):
+        for step in result.steps:
+            click.echo(f"  · {neutral(step)}")
+    for title, lines in (("now", result.now), ("from its next start", result.later)):
+        for line in lines:
+            click.echo(f"  {title}: {neutral(line)}")
+    return result
+
+
+def end(results: list[Result], as_json: bool, nothing: str) -> None:
+    """All of them for a program, or a line that counts them. `nothing`: what is said of none."""
+    if as_json:
+        fields = ("name", "uuid", "outcome", "steps", "now", "later", "reason", "way_out")
+        views = [{name: getattr(one, name) for name in fields} for one in results]
+        click.echo(json.dumps({"vms": views}, indent=2))
+    elif not results:
+        click.echo(nothing)
+    elif len(results) > 1:
+        counts = {one.outcome: sum(1 for other in results if other.outcome == one.outcome) for one in results}
+        click.echo(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))

@@ -1,0 +1,88 @@
+"""`dynmem release`: a VM is given back as it was before it was adopted, while it runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from host_controller.adoption.carry_out import CutOff, Short, carry_out
+from host_controller.adoption.facts import Refused
+from host_controller.adoption.giving_back import Release, Room, plan_release
+from host_controller.cli.adoptions import WAIT_SECONDS, Result, clock, end, facts_of, progress, told
+from host_controller.cli.enable import connect, domain_names, dry_run
+from host_controller.cli.options import at_socket
+from host_controller.config import Config, load
+from host_controller.core.books.capacity import default_spare_bytes
+from host_controller.hypervisor.definitions import Definitions
+from host_controller.hypervisor.running import RunningDomain
+
+
+@click.command()
+@click.argument("vm", shell_complete=domain_names)
+@click.option(
+    "--wait", default=WAIT_SECONDS, metavar="SECONDS", help="How long others may be asked for its memory."
+)
+@click.option("--json", "as_json", is_flag=True, help="AdoptionsView of GET /v1/schema.")
+@click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
+@dry_run
+@connect
+@at_socket
+def release(
+    vm: str,
+    wait: float,
+    config: Path | None,
+    connect: str | None,
+    socket: str | None,
+    *,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    """Give VM back as it was before `dynmem adopt`, without a restart.
+
+    Its balloon is emptied first, within the capacity: others give what is missing. If that cannot be had it
+    stays managed, and what is missing is said.
+    """
+    configuration = load(config)
+    say = progress(as_json)
+    with Definitions(connect or configuration.libvirt.uri) as definitions:
+        domain = RunningDomain(definitions, vm)
+        result = Result(domain.name, domain.uuid)
+        try:
+            plan = plan_release(facts_of(domain), _room(configuration, socket))
+            result.steps, result.now = [one.say for one in plan.steps], list(plan.notes)
+            result.outcome = "would be released"
+            if not dry_run:
+                _give_back(plan, domain, wait, say)
+                result.outcome = "released"
+        except (Refused, CutOff, Short) as error:
+            result.failed(error)
+    end([told(result, as_json)], as_json, nothing="")
+    if result.outcome in ("failed", "refused"):
+        raise SystemExit(1 if result.outcome == "failed" else 2)
+
+
+def _give_back(plan: Release, domain: RunningDomain, wait: float, say: Callable[[str, str], None]) -> None:
+    again = f"`dynmem release {plan.vm}` goes on from there"
+    try:
+        carry_out(plan.vm, plan.steps, domain, lambda text: say(plan.vm, text), clock(wait), again)
+    except Short:
+        if plan.undo is not None:
+            domain.write_metadata(plan.undo.element)
+            say(plan.vm, plan.undo.say)
+        raise
+
+
+def _room(configuration: Config, socket: str | None) -> Room:
+    from host_controller.api.client import Client, ControllerUnreachable
+    from host_controller.preflight import host_facts
+
+    try:
+        Client(socket or str(configuration.socket_path)).get()
+    except ControllerUnreachable:
+        facts = host_facts(configuration)
+        if facts is None:
+            return Room(controller=False)
+        return Room(
+            False, facts.available_bytes - default_spare_bytes(facts.ordinary_bytes or facts.total_bytes)
+        )
+    return Room(controller=True)

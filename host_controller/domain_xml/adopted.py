@@ -1,0 +1,122 @@
+"""What `adopt` writes into a domain that runs and into its definition, and what `release` reads back. Pure.
+
+Nothing of its memory layout is changed: there is our metadata with the record of what was there before, a
+balloon that is asked for statistics, and the agent's port.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+from xml.dom.minidom import Element
+from xml.etree import ElementTree
+
+from agent import wire
+from host_controller.core.model import ADOPTED, Growth, Limits, Trust
+from host_controller.domain_xml import pieces
+from host_controller.domain_xml.before import find_ours, record, write_ours
+from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, text_of
+from host_controller.domain_xml.ours import LET_GO, metadata_element
+from host_controller.domain_xml.values import number, size_from
+
+STATISTICS_SECONDS = 1
+CHANNEL = f"<channel type='unix'><target type='virtio' name='{wire.PORT_NAME}'/></channel>"
+"""As it is plugged; libvirt names its socket and gives it a port."""
+MOST_PORTS = 31
+"""Of a virtio-serial controller that does not say how many it has (QEMU's default, port 0 being taken)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a domain was before it was adopted."""
+
+    actual_bytes: int
+    """currentMemory: where its balloon was."""
+    statistics_seconds: int
+    """How often the balloon was asked for statistics; 0: never."""
+    channel: bool
+    """The agent's port was there."""
+    memory_devices: int
+
+    @classmethod
+    def read(cls, xml: str) -> Self | None:
+        """The record that an XML has; None without one."""
+        before = record(parse(xml)[1])
+        if before is None:
+            return None
+        size = child(before, "currentMemory") or child(before, "memory")
+        stats = child(child(before, "memballoon"), "stats")
+        return cls(
+            0 if size is None else size_from(content(size), size.getAttribute("unit")),
+            0 if stats is None else number(stats.getAttribute("period")),
+            before.getAttribute("channel") == "present",
+            number(before.getAttribute("devices")),
+        )
+
+
+def adopted_definition(xml: str, limits: Limits, growth: Growth, trust: Trust, *, whole: bool = True) -> str:
+    """A definition whose next start is as adopted as what runs. Doing it twice changes nothing more.
+
+    whole: with statistics and the agent's port; else the limits alone.
+    """
+    tree, domain = parse(xml)
+    write_ours(domain, limits, growth, trust, adopted=True)
+    devices = child(domain, "devices")
+    if whole and devices is not None:
+        _ask_for_statistics(devices)
+        pieces.set_channel(domain, devices)
+    return text_of(tree, xml)
+
+
+def adopted_element(live_xml: str, limits: Limits, growth: Growth, trust: Trust) -> str:
+    """Our element for virDomainSetMetadata on the running domain, with the record of what it is now."""
+    tree, domain = parse(live_xml)
+    write_ours(domain, limits, growth, trust, adopted=True)
+    return metadata_element(limits, growth, trust, text_of(tree, live_xml))
+
+
+def let_go_element(live_xml: str, limits: Limits, growth: Growth, trust: Trust) -> str:
+    """Our element as a record alone: the domain is nobody's, and what was there before is still known."""
+    tree, domain = parse(live_xml)
+    ours = find_ours(domain)
+    if ours is not None:
+        ours.setAttribute(LET_GO, "yes")
+    return metadata_element(limits, growth, trust, text_of(tree, live_xml))
+
+
+def is_adopted(xml: str) -> bool:
+    """`adopt` wrote our metadata into this, whether or not it is about to be given back."""
+    ours = find_ours(parse(xml)[1])
+    return ours is not None and ours.hasAttribute(ADOPTED)
+
+
+def channel_of(live_xml: str) -> str | None:
+    """The XML of the agent's port as it runs; None without one."""
+    root = ElementTree.fromstring(live_xml)  # noqa: S314 # libvirt's own
+    for one in root.findall("./devices/channel"):
+        target = one.find("target")
+        if target is not None and target.get("name") == wire.PORT_NAME:
+            return ElementTree.tostring(one, encoding="unicode").strip()
+    return None
+
+
+def has_free_port(live_xml: str) -> bool:
+    """Whether a channel can be plugged: libvirt cannot hot plug a virtio-serial controller."""
+    devices = child(parse(live_xml)[1], "devices")
+    serial = [one for one in elements(devices, "controller") if one.getAttribute("type") == "virtio-serial"]
+    places = sum((number(one.getAttribute("ports")) or MOST_PORTS) - 1 for one in serial)
+    used = sum(_hangs_on_serial(one) for tag in ("channel", "console") for one in elements(devices, tag))
+    return used < places
+
+
+def _hangs_on_serial(device: Element) -> bool:
+    target = child(device, "target")
+    return target is not None and target.getAttribute("type") == "virtio"
+
+
+def _ask_for_statistics(devices: Element) -> None:
+    balloon = child(devices, "memballoon")
+    if balloon is None or balloon.getAttribute("model") == "none":
+        return
+    first = next(iter(elements(balloon)), None)
+    stats = child(balloon, "stats") or insert(balloon, create(devices, "stats"), first)
+    if not number(stats.getAttribute("period")):
+        stats.setAttribute("period", str(STATISTICS_SECONDS))

@@ -1,0 +1,94 @@
+"""A domain that runs, changed while it does: what adopting and releasing need of libvirt. Blocking calls."""
+
+from collections.abc import Callable
+from typing import Any
+from xml.etree import ElementTree
+
+import libvirt
+
+from host_controller.errors import CallFailed
+from host_controller.hypervisor.definitions import Definition, Definitions
+from host_controller.hypervisor.libvirt_calls import running_job
+from host_controller.units import KIB
+
+LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
+
+
+class RunningDomain:
+    """One domain by its UUID, running or not; every method asks libvirt anew.
+
+    Raises:
+        CallFailed: libvirt said no, or the domain has ended meanwhile.
+    """
+
+    def __init__(self, definitions: Definitions, name_or_uuid: str) -> None:
+        self._definition: Definition = definitions.find(name_or_uuid)
+        self._domain = self._definition.domain
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return self._definition.name
+
+    @property
+    def uuid(self) -> str:
+        """In lower case."""
+        return str(self._call(self._domain.UUIDString))
+
+    def live_xml(self) -> str | None:
+        """As it runs; None while it is off."""
+        return self._definition.live_xml() if self._definition.running else None
+
+    def definition(self) -> str | None:
+        """What it starts with next time, with secrets; None of a transient one."""
+        return self._definition.xml(secrets=True) if self._definition.persistent else None
+
+    def job(self) -> str | None:
+        """A migration, save or snapshot under way."""
+        if not self._definition.running:
+            return None
+        try:
+            return running_job(self._domain)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+                return None  # a driver without jobs
+            raise CallFailed(error.get_error_message() or str(error), vm=self.name) from None
+
+    def define(self, xml: str) -> None:
+        """Replace what it starts with next time."""
+        self._definition.define(xml)
+
+    def write_metadata(self, element: str | None) -> None:
+        """Replace our element of the running domain; None takes it out."""
+        self._definition.write_metadata(element)
+
+    def ask_statistics(self, seconds: int) -> None:
+        """How often its balloon is asked for statistics; 0: never."""
+        self._call(self._domain.setMemoryStatsPeriod, seconds, LIVE)
+
+    def plug_channel(self, xml: str) -> None:
+        """Plug a channel into the running domain."""
+        self._call(self._domain.attachDeviceFlags, xml, LIVE)
+
+    def unplug_channel(self, xml: str) -> None:
+        """Take it out."""
+        self._call(self._domain.detachDeviceFlags, xml, LIVE)
+
+    def set_balloon(self, size_bytes: int) -> None:
+        """Send its balloon a target."""
+        self._call(self._domain.setMemoryFlags, size_bytes // KIB, LIVE)
+
+    def actual_bytes(self) -> int:
+        """RAM less what is in the balloon."""
+        return int(self._call(self._domain.memoryStats).get("actual", 0)) * KIB
+
+    def memory_devices(self) -> int:
+        """DIMMs and the like that are plugged."""
+        root = ElementTree.fromstring(self._definition.live_xml())  # noqa: S314 # libvirt's own
+        return len(root.findall("./devices/memory"))
+
+    def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
+        try:
+            return function(*arguments)
+        except libvirt.libvirtError as error:
+            raise CallFailed(error.get_error_message() or str(error), vm=self.name) from None

@@ -1,0 +1,325 @@
+"""Domains that run are taken on and given back: and it may be cut off anywhere."""
+
+from dataclasses import replace
+
+import pytest
+
+from host_controller.adoption.carry_out import Clock, CutOff, Short, carry_out
+from host_controller.adoption.facts import Refused
+from host_controller.adoption.giving_back import Room, plan_release
+from host_controller.adoption.owners import owner_of
+from host_controller.adoption.plan import Adoption, Wish, plan_adoption
+from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, WriteMetadata
+from host_controller.config.amount import Share
+from host_controller.config.rule import MatchSection, RuleSection
+from host_controller.core.model import ADOPTED, METADATA, Growth, Limits
+from host_controller.domain_xml.dom import same
+from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.restore import restore
+from host_controller.domain_xml.values import parse_xml
+from host_controller.units import GIB, MIB
+from tests.support.libvirt_domain import LibvirtDomain
+from tests.support.others import (
+    BALLOON,
+    COCKPIT,
+    GUEST_AGENT,
+    KUBEVIRT,
+    NOVA,
+    OVIRT,
+    SERIAL,
+    TERRAFORM,
+    VAGRANT,
+    VIRT_INSTALL,
+    domain,
+    inactive,
+)
+
+DEFAULTS = Limits(GIB, 512 * MIB, 4 * GIB)
+RULE = RuleSection(match=MatchSection(name="*"))
+WISH = Wish(RULE)
+CONTROLLER = Room(controller=True)
+ADOPTABLE = [VIRT_INSTALL, TERRAFORM, COCKPIT, domain("bare", devices="")]
+
+
+def plan(one: LibvirtDomain, wish: Wish = WISH) -> Adoption:
+    return plan_adoption(one.facts(), wish, DEFAULTS)
+
+
+def adopt(one: LibvirtDomain, wish: Wish = WISH) -> Adoption:
+    made = plan(one, wish)
+    carry_out("vm", made.steps, one, lambda text: None, clock(one), "again")
+    return made
+
+
+def release(one: LibvirtDomain, room: Room = CONTROLLER) -> None:
+    made = plan_release(one.facts(), room)
+    carry_out("vm", made.steps, one, lambda text: None, clock(one), "again")
+
+
+def clock(one: LibvirtDomain) -> Clock:
+    return Clock(lambda: one.now, one.sleep, 60.0)
+
+
+def live(one: LibvirtDomain) -> str:
+    assert one.live is not None
+    return one.live
+
+
+def is_as(one: LibvirtDomain, before: LibvirtDomain) -> bool:
+    assert one.defined is not None
+    assert before.defined is not None
+    return same(live(one), live(before)) and same(one.defined, before.defined)
+
+
+@pytest.mark.parametrize("xml", ADOPTABLE)
+def test_what_runs_is_managed_within_its_ram_and_its_definition_has_the_same(xml: str) -> None:
+    one = LibvirtDomain(xml)
+    adopt(one)
+    for text in (live(one), one.defined):
+        assert text is not None
+        config = read_domain(text).config
+        assert config is not None
+        limits = config.limits
+        assert (config.source, config.growth) == (ADOPTED, Growth.BALLOON)
+        assert (limits.minimum_bytes, limits.startup_bytes, limits.maximum_bytes) == (
+            512 * MIB,
+            2 * GIB,
+            2 * GIB,
+        )
+    assert read_domain(live(one)).stats_period == 1
+
+
+@pytest.mark.parametrize(
+    "xml", [*ADOPTABLE, domain("odd", balloon=BALLOON.replace("<alias", "<stats period='9'/><alias"))]
+)
+def test_released_it_is_as_it_was_live_and_in_its_definition(xml: str) -> None:
+    one, before = LibvirtDomain(xml), LibvirtDomain(xml)
+    adopt(one)
+    one.has(700 * MIB)
+    release(one)
+    assert is_as(one, before)
+
+
+def test_a_balloon_that_was_not_empty_goes_back_to_where_it_was() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    one.has(1500 * MIB)
+    before = live(one)
+    adopt(one)
+    one.has(600 * MIB)
+    release(one)
+    assert same(live(one), before)
+
+
+def test_adopting_twice_changes_nothing_more() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    assert plan(one).steps != ()
+    adopt(one)
+    assert plan(one).steps == ()
+    assert plan(
+        one, replace(WISH, rule=RuleSection(match=RULE.match, minimum=Share(50)))
+    ).limits.minimum_bytes == (512 * MIB)
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+def test_adopting_that_is_cut_off_anywhere_is_finished_by_doing_it_again(number: int) -> None:
+    one, whole = LibvirtDomain(VIRT_INSTALL), LibvirtDomain(VIRT_INSTALL)
+    adopt(whole)
+    one.fail_at = number
+    with pytest.raises(CutOff, match="again"):
+        adopt(one)
+    adopt(one)
+    assert is_as(one, whole)
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+def test_adopting_that_is_cut_off_anywhere_is_undone_by_releasing(number: int) -> None:
+    one, before = LibvirtDomain(VIRT_INSTALL), LibvirtDomain(VIRT_INSTALL)
+    one.fail_at = number
+    with pytest.raises(CutOff):
+        adopt(one)
+    if number == 1:
+        with pytest.raises(Refused, match="not adopted"):
+            release(one)
+    else:
+        release(one)
+    assert is_as(one, before)
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_releasing_that_is_cut_off_anywhere_is_finished_by_doing_it_again(number: int) -> None:
+    one, before = LibvirtDomain(VIRT_INSTALL), LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.has(700 * MIB)
+    one.fail_at = len(one.calls) + number
+    with pytest.raises(CutOff):
+        release(one)
+    release(one)
+    assert is_as(one, before)
+
+
+def test_a_vm_that_is_let_go_is_managed_no_more_and_not_by_a_rule_either() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.fail_at = len(one.calls) + 5  # after it was let go
+    with pytest.raises(CutOff):
+        release(one)
+    view = read_domain(live(one), one.defined)
+    assert (view.config, view.claimed) == (None, True)
+
+
+def test_memory_that_cannot_be_had_is_said_and_the_vm_stays_managed() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.has(700 * MIB)
+    managed = live(one)
+    one.stuck = True
+    made = plan_release(one.facts(), CONTROLLER)
+    with pytest.raises(Short, match=r"700 MiB of 2 GiB: 1\.32 GiB are missing"):
+        carry_out("vm", made.steps, one, lambda text: None, clock(one), "again")
+    assert made.undo is not None
+    one.write_metadata(made.undo.element)
+    assert same(live(one), managed)
+
+
+@pytest.mark.parametrize("spare", [None, GIB])
+def test_without_a_controller_memory_is_given_back_only_as_far_as_the_host_has_it(spare: int | None) -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.has(700 * MIB)
+    with pytest.raises(Refused, match=r"1\.32 GiB back"):
+        release(one, Room(False, spare))
+    release(one, Room(False, 2 * GIB))
+    assert is_as(one, LibvirtDomain(VIRT_INSTALL))
+
+
+def test_one_that_is_off_by_now_gets_its_definition_back() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.stop()
+    release(one)
+    assert one.defined is not None
+    assert same(one.defined, inactive(VIRT_INSTALL))
+
+
+def test_disable_gives_an_adopted_definition_back_too() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    assert one.defined is not None
+    assert same(restore(one.defined).xml, inactive(VIRT_INSTALL))
+
+
+def test_a_vm_that_ends_in_the_middle_is_told_with_the_way_on() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    steps = plan(one).steps
+    one.stop()
+    with pytest.raises(CutOff, match="not running"):
+        carry_out("vm", steps, one, lambda text: None, clock(one), "again")
+
+
+def test_the_steps_are_limits_first_and_the_port_last() -> None:
+    kinds = [type(step) for step in plan(LibvirtDomain(VIRT_INSTALL)).steps]
+    assert kinds == [WriteMetadata, Define, AskStatistics, PlugChannel]
+
+
+def test_without_a_free_port_statistics_serve_until_its_next_start() -> None:
+    for devices in ("", SERIAL.replace("index='0'", "index='0' ports='2'") + GUEST_AGENT):
+        one = LibvirtDomain(domain("bare", devices=devices))
+        made = adopt(one)
+        assert not any(isinstance(step, PlugChannel) for step in made.steps)
+        assert "no free virtio-serial port" in made.later[0]
+        assert "org.dynmem" in (one.defined or "") or "dynmem" in (one.defined or "")
+        assert plan(one).steps == ()
+
+
+def test_a_transient_domain_is_adopted_until_it_stops() -> None:
+    one = LibvirtDomain(VIRT_INSTALL, persistent=False)
+    made = adopt(one)
+    assert made.later == ("it is transient: what is written is gone when it stops",)
+    release(one)
+    assert same(live(one), VIRT_INSTALL)
+
+
+def test_its_next_start_can_be_prepared_as_enable_does_it() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one, Wish(RULE, next_start=True, startup_bytes=GIB))
+    assert one.defined is not None
+    prepared = read_domain(one.defined).config
+    running = read_domain(live(one)).config
+    assert prepared is not None
+    assert running is not None
+    assert (prepared.source, prepared.growth, prepared.boot_ram_bytes) == (METADATA, Growth.HOTADD, GIB)
+    assert (running.source, running.growth, running.boot_ram_bytes) == (ADOPTED, Growth.BALLOON, 2 * GIB)
+    assert plan(one, Wish(RULE, next_start=True, startup_bytes=GIB)).steps == ()
+    release(one)
+    assert is_as(one, LibvirtDomain(VIRT_INSTALL))
+
+
+@pytest.mark.parametrize(
+    ("xml", "owner"),
+    [
+        (NOVA, "nova"),
+        (OVIRT, "oVirt"),
+        (KUBEVIRT, "KubeVirt"),
+        (VAGRANT, "Vagrant"),
+        (VIRT_INSTALL, None),
+        (TERRAFORM, None),
+        (COCKPIT, None),
+    ],
+)
+def test_a_domain_that_another_tool_writes_is_left_to_rules(xml: str, owner: str | None) -> None:
+    assert owner_of(parse_xml(xml)) == owner
+    if owner is not None:
+        with pytest.raises(Refused, match=f"belongs to {owner}") as refused:
+            plan(LibvirtDomain(xml))
+        assert "[[rule]]" in (refused.value.hint or "")
+
+
+def test_what_enable_prepared_is_not_adopted_and_not_released() -> None:
+    prepared = enable(inactive(VIRT_INSTALL), DEFAULTS, Growth.HOTADD).xml
+    one = LibvirtDomain(prepared)
+    with pytest.raises(Refused, match="managed already"):
+        plan(one)
+    with pytest.raises(Refused, match="dynmem disable"):
+        plan_release(one.facts(), CONTROLLER)
+
+
+@pytest.mark.parametrize(
+    ("xml", "word"),
+    [
+        (domain("x", balloon="<memballoon model='none'/>"), "no memory balloon"),
+        (domain("x", balloon=BALLOON.replace("'virtio'>", "'virtio' autodeflate='on'>")), "deflate-on-oom"),
+        (domain("x", devices="<hostdev mode='subsystem' type='pci'/>"), "VFIO"),
+        (domain("x").replace("<vcpu", "<memoryBacking><hugepages/></memoryBacking><vcpu"), "huge pages"),
+        (domain("x", mib=256), "below startup"),
+    ],
+)
+def test_what_cannot_be_adopted_is_refused_with_the_way_out_and_untouched(xml: str, word: str) -> None:
+    one = LibvirtDomain(xml)
+    wish = Wish(RuleSection(match=RULE.match, minimum=GIB))
+    with pytest.raises(Refused, match=word) as refused:
+        plan(one, wish)
+    assert refused.value.hint
+    assert one.calls == []
+
+
+def test_nothing_is_done_while_a_job_holds_the_domain() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    with pytest.raises(Refused, match="migration"):
+        plan_adoption(one.facts("migration"), WISH, DEFAULTS)
+    adopt(one)
+    with pytest.raises(Refused, match="migration"):
+        plan_release(one.facts("migration"), CONTROLLER)
+
+
+def test_one_that_is_off_is_left_to_enable() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    one.stop()
+    with pytest.raises(Refused, match="dynmem enable"):
+        plan(one)
+
+
+def test_limits_may_be_shares_of_its_ram() -> None:
+    wish = Wish(RuleSection(match=RULE.match, minimum=Share(25), maximum=Share(75), weight=9))
+    limits = plan(LibvirtDomain(VIRT_INSTALL), wish).limits
+    assert (limits.minimum_bytes, limits.maximum_bytes, limits.weight) == (512 * MIB, 1536 * MIB, 9)

@@ -1,0 +1,63 @@
+"""`dynmem adopt` and `release` as one types them, on libvirt's driver for tests, which has no QEMU."""
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from host_controller.cli import group
+from host_controller.errors import InputError
+
+HERE = ("--connect", "test:///default")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(group, [*arguments, *HERE])
+
+
+def test_what_cannot_be_adopted_is_refused_with_the_way_out_and_code_2() -> None:
+    done = run("adopt", "test", "--json")
+    assert done.exit_code == 2
+    (view,) = json.loads(done.output)["vms"]
+    assert (view["name"], view["outcome"], view["steps"]) == ("test", "refused", [])
+    assert "only QEMU's" in view["reason"]
+    assert view["way_out"]
+
+
+def test_of_all_vms_those_that_cannot_be_adopted_are_no_failure() -> None:
+    done = run("adopt", "--all", "--dry-run")
+    assert done.exit_code == 0
+    assert "test: refused: it is a domain of type 'test'" in done.output
+
+
+def test_a_pattern_that_fits_nobody_is_said() -> None:
+    assert "no VM runs whose name fits web-*" in run("adopt", "--match", "web-*").output
+
+
+def test_a_vm_that_there_is_not_is_refused_and_the_others_go_on() -> None:
+    done = run("adopt", "nobody", "test", "--json")
+    first, second = json.loads(done.output)["vms"]
+    assert "there is no domain" in first["reason"]
+    assert second["outcome"] == "refused"
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--all", "--match", "x"], ["test", "--all"], ["test", "--match", "x"]]
+)
+def test_which_vms_are_meant_is_said_in_one_way(arguments: list[str]) -> None:
+    done = run("adopt", *arguments)
+    assert isinstance(done.exception, InputError)
+
+
+@pytest.mark.parametrize("value", ["101%", "0%", "1M", "lots"])
+def test_a_size_that_cannot_be_is_named(value: str) -> None:
+    done = run("adopt", "test", "--minimum", value)
+    assert done.exit_code == 2
+    assert value in done.output
+
+
+def test_what_was_not_adopted_is_not_released() -> None:
+    done = run("release", "test", "--json")
+    assert done.exit_code == 2
+    (view,) = json.loads(done.output)["vms"]
+    assert (view["outcome"], view["reason"]) == ("refused", "it is not adopted")
