@@ -15,10 +15,8 @@ Messages are NamedTuples, not dataclasses: importing dataclasses costs the guest
 Sizes are bytes here; on the wire a report carries KiB, to stay below 100 B/s when all is calm.
 """
 
-from __future__ import annotations
-
 import json
-from typing import Any, Literal, NamedTuple, NoReturn, Union
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Optional, Union
 
 from agent.values import MAX_SIZE_BYTES, Choice, Decimal, Flag, Integer, Kib, Kind, Text, Versions
 
@@ -74,6 +72,26 @@ class BadField(NotAMessage):
         self.field = field
 
 
+class On(NamedTuple):
+    """How a field is written on the wire: its key, and the values that are accepted."""
+
+    key: str
+    kind: Kind
+
+
+_COUNT = Integer()
+_SIZE = Integer(MAX_SIZE_BYTES)
+_REQUEST = On("id", _COUNT)
+_ZONE = On("zone", Choice("movable", "kernel"))
+_START, _LENGTH = On("start", _SIZE), On("size", _SIZE)
+_KIB = Kib()
+_PERCENT = Decimal(0.0, 100.0)
+_NAME = Text(64)
+_DETAIL = Text(MAX_DETAIL_CHARS)
+_HEX = "0123456789abcdef"
+_VERSION_NUMBER = Integer(1 << 31)
+
+
 class Hello(NamedTuple):
     """Guest: who I am. First message after the port opens, and the answer to every Welcome.
 
@@ -82,14 +100,14 @@ class Hello(NamedTuple):
     who brings new memory online. welcomed: this Hello answers a Welcome and must not be answered.
     """
 
-    boot_id: str
-    agent_version: str
-    kernel_release: str
-    block_bytes: int
-    psi: bool
-    online_policy: str
-    hotplug: Hotplug
-    welcomed: bool = False
+    boot_id: Annotated[str, On("boot", Text(36, least=36, alphabet=_HEX + "-"))]
+    agent_version: Annotated[str, On("agent", _NAME)]
+    kernel_release: Annotated[str, On("kernel", _NAME)]
+    block_bytes: Annotated[int, On("block", _SIZE)]
+    psi: Annotated[bool, On("psi", Flag())]
+    online_policy: Annotated[str, On("policy", Text(32))]
+    hotplug: Annotated[Hotplug, On("hotplug", Choice("kernel", "agent", "none", other="other"))]
+    welcomed: Annotated[bool, On("welcomed", Flag())] = False
 
 
 class Report(NamedTuple):
@@ -103,52 +121,54 @@ class Report(NamedTuple):
     sequence restarts at 0 with the agent. Sources of each figure: agent/probe.py.
     """
 
-    boot_id_prefix: str
-    sequence: int
-    uptime_seconds: float
-    total_bytes: int
-    available_bytes: int
-    free_bytes: int
-    reclaimable_bytes: int = 0
-    swap_total_bytes: int = 0
-    swap_used_bytes: int = 0
-    swap_cached_bytes: int = 0
-    swap_disk_used_bytes: int = 0
-    swap_disk_free_bytes: int = 0
-    swap_in_pages: int = 0
-    committed_bytes: int = 0
-    psi_some_avg10: float | None = None
-    psi_full_avg10: float | None = None
-    psi_some_total_us: int | None = None
-    psi_full_total_us: int | None = None
-    refault_pages: int = 0
-    major_faults: int = 0
-    online_bytes: int = 0
-    offline_bytes: int = 0
-    movable_bytes: int = 0
-    ballooned_bytes: int = 0
-    floor_bytes: int = 0
-    commit_limit_bytes: int = 0
-    kill_percent: int = 0
-    page_bytes: int = 4096
-    reason: Reason = "heartbeat"
+    boot_id_prefix: Annotated[str, On("b", Text(8, least=8, alphabet=_HEX))]
+    sequence: Annotated[int, On("n", _COUNT)]
+    uptime_seconds: Annotated[float, On("up", Decimal(0.0, 1e10))]
+    total_bytes: Annotated[int, On("mt", _KIB)]
+    available_bytes: Annotated[int, On("ma", _KIB)]
+    free_bytes: Annotated[int, On("mf", _KIB)]
+    reclaimable_bytes: Annotated[int, On("rc", _KIB)] = 0
+    swap_total_bytes: Annotated[int, On("st", _KIB)] = 0
+    swap_used_bytes: Annotated[int, On("su", _KIB)] = 0
+    swap_cached_bytes: Annotated[int, On("sc", _KIB)] = 0
+    swap_disk_used_bytes: Annotated[int, On("sd", _KIB)] = 0
+    swap_disk_free_bytes: Annotated[int, On("sf", _KIB)] = 0
+    swap_in_pages: Annotated[int, On("si", _COUNT)] = 0
+    committed_bytes: Annotated[int, On("ca", _KIB)] = 0
+    psi_some_avg10: Annotated[Optional[float], On("ps", _PERCENT)] = None
+    psi_full_avg10: Annotated[Optional[float], On("pf", _PERCENT)] = None
+    psi_some_total_us: Annotated[Optional[int], On("pst", _COUNT)] = None
+    psi_full_total_us: Annotated[Optional[int], On("pft", _COUNT)] = None
+    refault_pages: Annotated[int, On("rf", _COUNT)] = 0
+    major_faults: Annotated[int, On("mj", _COUNT)] = 0
+    online_bytes: Annotated[int, On("on", _KIB)] = 0
+    offline_bytes: Annotated[int, On("of", _KIB)] = 0
+    movable_bytes: Annotated[int, On("mv", _KIB)] = 0
+    ballooned_bytes: Annotated[int, On("bl", _KIB)] = 0
+    floor_bytes: Annotated[int, On("fl", _KIB)] = 0
+    commit_limit_bytes: Annotated[int, On("cl", _KIB)] = 0
+    kill_percent: Annotated[int, On("kp", Integer(100))] = 0
+    page_bytes: Annotated[int, On("pg", Integer(MOST_PAGE_BYTES))] = 4096
+    reason: Annotated[
+        Reason, On("w", Choice("heartbeat", "moved", "pressure", "hotplug", "hello", other="other"))
+    ] = "heartbeat"
 
 
 class Ack(NamedTuple):
     """Guest: request_id is done, as far as it will be. changed_bytes went on- or offline for it."""
 
-    request_id: int
-    ok: bool
-    detail: str = ""
-    changed_bytes: int = 0
+    request_id: Annotated[int, _REQUEST]
+    ok: Annotated[bool, On("ok", Flag())]
+    detail: Annotated[str, On("detail", _DETAIL)] = ""
+    changed_bytes: Annotated[int, On("changed", _SIZE)] = 0
 
 
 class Error(NamedTuple):
     """Either side: what you sent was dropped. Read whatever its version; never answered."""
 
-    code: str
-    message: str = ""
-    supported_versions: tuple[int, ...] = SUPPORTED_VERSIONS
+    code: Annotated[str, On("code", Text(32, least=1, alphabet="abcdefghijklmnopqrstuvwxyz-"))]
+    message: Annotated[str, On("message", _DETAIL)] = ""
+    supported_versions: Annotated[tuple[int, ...], On("supported", Versions())] = SUPPORTED_VERSIONS
 
 
 class Welcome(NamedTuple):
@@ -157,41 +177,41 @@ class Welcome(NamedTuple):
     maximum_bytes: what the guest may come to have in all; 0: not told.
     """
 
-    controller_version: str
-    calm_seconds: float = 0.5
-    heartbeat_seconds: float = 5.0
-    alert_seconds: float = 0.1
-    maximum_bytes: int = 0
+    controller_version: Annotated[str, On("controller", _NAME)]
+    calm_seconds: Annotated[float, On("calm", Decimal(0.2, 5.0, clamp=True))] = 0.5
+    heartbeat_seconds: Annotated[float, On("heartbeat", Decimal(1.0, 60.0, clamp=True))] = 5.0
+    alert_seconds: Annotated[float, On("alert", Decimal(0.05, 1.0, clamp=True))] = 0.1
+    maximum_bytes: Annotated[int, On("maximum", _SIZE)] = 0
 
 
 class OnlineZone(NamedTuple):
     """Host: bring memory that is plugged from now on online in this zone. Answered by Ack."""
 
-    request_id: int
-    zone: Zone
+    request_id: Annotated[int, _REQUEST]
+    zone: Annotated[Zone, _ZONE]
 
 
 class Offline(NamedTuple):
     """Host: take the memory blocks of this guest-physical range offline. Answered by Ack."""
 
-    request_id: int
-    start_bytes: int
-    size_bytes: int
+    request_id: Annotated[int, _REQUEST]
+    start_bytes: Annotated[int, _START]
+    size_bytes: Annotated[int, _LENGTH]
 
 
 class Online(NamedTuple):
     """Host: bring the offline blocks of this guest-physical range online. Answered by Ack."""
 
-    request_id: int
-    start_bytes: int
-    size_bytes: int
-    zone: Zone
+    request_id: Annotated[int, _REQUEST]
+    start_bytes: Annotated[int, _START]
+    size_bytes: Annotated[int, _LENGTH]
+    zone: Annotated[Zone, _ZONE]
 
 
 class Ping(NamedTuple):
     """Host: are you there? Answered by Ack and a Report."""
 
-    request_id: int
+    request_id: Annotated[int, _REQUEST]
 
 
 GuestMessage = Union[Hello, Report, Ack, Error]
@@ -205,99 +225,21 @@ class _Field(NamedTuple):
     kind: Kind
 
 
-_COUNT = Integer()
-_SIZE = Integer(MAX_SIZE_BYTES)
-_KIB = Kib()
-_PERCENT = Decimal(0.0, 100.0)
-_NAME = Text(64)
-_DETAIL = Text(MAX_DETAIL_CHARS)
-_HEX = "0123456789abcdef"
-_REQUEST = _Field("request_id", "id", _COUNT)
-_ZONE = _Field("zone", "zone", Choice("movable", "kernel"))
-_RANGE = (_Field("start_bytes", "start", _SIZE), _Field("size_bytes", "size", _SIZE))
-_VERSION_NUMBER = Integer(1 << 31)
-
-_ERROR_FIELDS = (
-    _Field("code", "code", Text(32, least=1, alphabet="abcdefghijklmnopqrstuvwxyz-")),
-    _Field("message", "message", _DETAIL),
-    _Field("supported_versions", "supported", Versions()),
-)
-
-# In the order of each message's own fields.
+# What a message is, how it is written and what is accepted stands once: at its class.
+_NAMES: dict[type[Any], str] = {
+    Hello: "hello",
+    Report: "report",
+    Ack: "ack",
+    Error: "error",
+    Welcome: "welcome",
+    OnlineZone: "online-zone",
+    Offline: "offline",
+    Online: "online",
+    Ping: "ping",
+}
 _FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
-    Hello: (
-        "hello",
-        (
-            _Field("boot_id", "boot", Text(36, least=36, alphabet=_HEX + "-")),
-            _Field("agent_version", "agent", _NAME),
-            _Field("kernel_release", "kernel", _NAME),
-            _Field("block_bytes", "block", _SIZE),
-            _Field("psi", "psi", Flag()),
-            _Field("online_policy", "policy", Text(32)),
-            _Field("hotplug", "hotplug", Choice("kernel", "agent", "none", other="other")),
-            _Field("welcomed", "welcomed", Flag()),
-        ),
-    ),
-    Report: (
-        "report",
-        (
-            _Field("boot_id_prefix", "b", Text(8, least=8, alphabet=_HEX)),
-            _Field("sequence", "n", _COUNT),
-            _Field("uptime_seconds", "up", Decimal(0.0, 1e10)),
-            _Field("total_bytes", "mt", _KIB),
-            _Field("available_bytes", "ma", _KIB),
-            _Field("free_bytes", "mf", _KIB),
-            _Field("reclaimable_bytes", "rc", _KIB),
-            _Field("swap_total_bytes", "st", _KIB),
-            _Field("swap_used_bytes", "su", _KIB),
-            _Field("swap_cached_bytes", "sc", _KIB),
-            _Field("swap_disk_used_bytes", "sd", _KIB),
-            _Field("swap_disk_free_bytes", "sf", _KIB),
-            _Field("swap_in_pages", "si", _COUNT),
-            _Field("committed_bytes", "ca", _KIB),
-            _Field("psi_some_avg10", "ps", _PERCENT),
-            _Field("psi_full_avg10", "pf", _PERCENT),
-            _Field("psi_some_total_us", "pst", _COUNT),
-            _Field("psi_full_total_us", "pft", _COUNT),
-            _Field("refault_pages", "rf", _COUNT),
-            _Field("major_faults", "mj", _COUNT),
-            _Field("online_bytes", "on", _KIB),
-            _Field("offline_bytes", "of", _KIB),
-            _Field("movable_bytes", "mv", _KIB),
-            _Field("ballooned_bytes", "bl", _KIB),
-            _Field("floor_bytes", "fl", _KIB),
-            _Field("commit_limit_bytes", "cl", _KIB),
-            _Field("kill_percent", "kp", Integer(100)),
-            _Field("page_bytes", "pg", Integer(MOST_PAGE_BYTES)),
-            _Field(
-                "reason", "w", Choice("heartbeat", "moved", "pressure", "hotplug", "hello", other="other")
-            ),
-        ),
-    ),
-    Ack: (
-        "ack",
-        (
-            _REQUEST,
-            _Field("ok", "ok", Flag()),
-            _Field("detail", "detail", _DETAIL),
-            _Field("changed_bytes", "changed", _SIZE),
-        ),
-    ),
-    Error: ("error", _ERROR_FIELDS),
-    Welcome: (
-        "welcome",
-        (
-            _Field("controller_version", "controller", _NAME),
-            _Field("calm_seconds", "calm", Decimal(0.2, 5.0, clamp=True)),
-            _Field("heartbeat_seconds", "heartbeat", Decimal(1.0, 60.0, clamp=True)),
-            _Field("alert_seconds", "alert", Decimal(0.05, 1.0, clamp=True)),
-            _Field("maximum_bytes", "maximum", _SIZE),
-        ),
-    ),
-    OnlineZone: ("online-zone", (_REQUEST, _ZONE)),
-    Offline: ("offline", (_REQUEST, *_RANGE)),
-    Online: ("online", (_REQUEST, *_RANGE, _ZONE)),
-    Ping: ("ping", (_REQUEST,)),
+    cls: (name, tuple(_Field(field, *noted.__metadata__[0]) for field, noted in cls.__annotations__.items()))
+    for cls, name in _NAMES.items()
 }
 
 _FROM_GUEST = {_FIELDS[cls][0]: cls for cls in (Hello, Report, Ack, Error)}
@@ -441,12 +383,12 @@ class LineReader:
         self._buffer = bytearray()
         self._skipping = False
 
-    def feed(self, data: bytes) -> list[bytes | LineTooLong]:
+    def feed(self, data: bytes) -> list[Union[bytes, LineTooLong]]:
         """The lines that `data` completes, without their newlines; empty lines are left out.
 
         A line over MAX_LINE_BYTES gives one LineTooLong, when it passes the limit, in its place.
         """
-        found: list[bytes | LineTooLong] = []
+        found: list[Union[bytes, LineTooLong]] = []
         at = 0
         while at < len(data):
             end = data.find(b"\n", at)
