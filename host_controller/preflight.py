@@ -116,18 +116,31 @@ def _state_dir(config: Config) -> Iterator[Problem]:
         )
 
 
-def _socket(config: Config) -> Iterator[Problem]:
-    path = config.socket_path
-    if len(os.fsencode(path)) > LONGEST_SOCKET_BYTES:
-        yield Problem(
-            "paths.socket", str(path), f"at most {LONGEST_SOCKET_BYTES} bytes: it is a unix socket's name"
-        )
-    elif path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-        yield Problem("paths.socket", f"{path}, which is no socket", "a name that is free")
-    elif path.parent != config.state_dir and (wrong := _unwritable(path.parent)):
-        yield Problem(
-            "paths.socket", f"{path} ({wrong})", "a file in a directory that can be made and written"
-        )
+def _sockets(config: Config) -> Iterator[Problem]:
+    """Whatever else lies in the place of a socket would be deleted for it."""
+    for key, path in (("paths.socket", config.socket_path), ("paths.view_socket", config.view_path)):
+        if len(os.fsencode(path)) > LONGEST_SOCKET_BYTES:
+            yield Problem(key, str(path), f"at most {LONGEST_SOCKET_BYTES} bytes: it is a unix socket's name")
+        elif os.path.lexists(path) and not stat.S_ISSOCK(path.lstat().st_mode):
+            yield Problem(key, f"{path}, which is no socket", "a name that is free")
+        elif path.parent != config.state_dir and (wrong := _unwritable(path.parent)):
+            yield Problem(key, f"{path} ({wrong})", "a file in a directory that can be made and written")
+
+
+def _own_names(config: Config) -> Iterator[Problem]:
+    """Two things do not lie in one place."""
+    state = StateDir(config.state_dir)
+    taken = dict.fromkeys((state.lock_file, state.file), "the controller's own state")
+    named = (
+        ("paths.socket", config.socket_path),
+        ("paths.view_socket", config.view_path),
+        ("paths.history", Path(config.paths.history)),
+    )
+    for key, path in named:
+        place = Path(os.path.normpath(path))
+        if place in taken:
+            yield Problem(key, f"{path}, which is {taken[place]}", "a name of its own")
+        taken[place] = key
 
 
 def _unlocked(config: Config) -> Iterator[Problem]:
@@ -166,8 +179,8 @@ def _free_address(config: Config) -> Iterator[Problem]:
                 if family == socket.AF_INET6:
                     one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 one.bind(address)
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the second: no name of a host
+        why = getattr(error, "strerror", None) or str(error)
         yield Problem(
             "http.listen", f"{config.http.listen} ({why})", "an address of this machine that is free"
         )
@@ -191,7 +204,7 @@ def _unwritable(directory: Path) -> str | None:
 
 
 Check = Callable[[Config], Iterator[Problem]]
-WHILE_RUNNING: Final[tuple[Check, ...]] = (_libvirt, _memory, _state_dir, _socket)
+WHILE_RUNNING: Final[tuple[Check, ...]] = (_libvirt, _memory, _state_dir, _sockets, _own_names)
 CHECKS: Final[tuple[Check, ...]] = (*WHILE_RUNNING, _free_address)
 LOCKS: Final[tuple[Check, ...]] = (_unlocked, _unclaimed)
 """`run` takes these, and is refused by whoever has them."""

@@ -24,6 +24,9 @@ LARGEST_BODY: Final = 64 * 1024
 MUCH: Final = 256 * 1024
 """More than a socket holds: of such a body nothing more is read, though its sender may not see why."""
 BODY_SECONDS: Final = 10.0
+TOO_LARGE_SECONDS: Final = 1.0
+"""Nobody who means well sends too much, so the refusal takes its time. Whoever sends it again and again costs
+the loop a request a second and connection, and not as many as it can do."""
 LONGEST_SECONDS: Final = 10 * 366 * 86400.0
 """Nobody has kept more of the past."""
 
@@ -129,14 +132,14 @@ async def expect_no_body(request: web.Request) -> None:
 async def read_body(request: web.Request, largest: int) -> bytes:
     """A request's body, within its size and its time. Nothing of one that says that it is larger is read."""
     if (request.content_length or 0) > largest:
-        raise _too_large(request, largest)
+        raise await _too_large(request, largest)
     pieces, size = [], 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
             async for piece in request.content.iter_any():
                 size += len(piece)
                 if size > largest:
-                    raise _too_large(request, largest)
+                    break
                 pieces.append(piece)
     except TimeoutError:
         problem = f"the body did not come within {BODY_SECONDS:g} s"
@@ -144,12 +147,15 @@ async def read_body(request: web.Request, largest: int) -> bytes:
     except (HttpProcessingError, ClientPayloadError, web.RequestPayloadError, ValueError) as error:
         problem = neutral(error, 200)
         raise Refused(400, "bad-body", f"the body cannot be read: {problem}", "RFC 9112") from None
+    if size > largest:
+        raise await _too_large(request, largest)
     if (connection := connection_of(request)) is not None:
         connection.answering = True
     return b"".join(pieces)
 
 
-def _too_large(request: web.Request, largest: int) -> Refused:
+async def _too_large(request: web.Request, largest: int) -> Refused:
+    await asyncio.sleep(TOO_LARGE_SECONDS)
     if (connection := connection_of(request)) is not None and (request.content_length or MUCH) >= MUCH:
         connection.hurry()
     return Refused(413, "too-large", f"the body is longer than {largest} bytes", "no request needs more")

@@ -11,6 +11,7 @@ import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -275,8 +276,19 @@ def parse(text: bytes, path: str = "configuration") -> Config:
             Problem("defaults", sentence, "minimum ≤ startup ≤ maximum")
             for sentence in config.default_limits.problems()
         ]
+        problems += _address_problems(config.libvirt.uri)
         if config.host.capacity is not None and config.host.reserve is not None:
             problems.append(Problem("host", "both capacity and reserve", "one of them"))
     if problems:
         raise ConfigError(path, problems)
     return config
+
+
+def _address_problems(uri: str) -> list[Problem]:
+    """Whatever takes a libvirt's address apart later need not ask whether it can be."""
+    try:
+        _ = urlsplit(uri).port
+    except ValueError as error:
+        allowed = 'a URI such as "qemu:///system" or "qemu+ssh://host/system"'
+        return [Problem("libvirt.uri", f"{shown(uri)} ({error})", allowed)]
+    return []

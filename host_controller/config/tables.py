@@ -10,7 +10,7 @@ import msgspec
 from host_controller.config.amount import parse_amount
 from host_controller.core.model import LARGEST_MAXIMUM_BYTES, SMALLEST_MINIMUM_BYTES
 from host_controller.errors import InputError
-from host_controller.units import parse_duration, parse_size
+from host_controller.units import MIB, parse_duration, parse_size
 
 SIZE_WORDS: Final = 'a size such as "512M" or "1.5GiB"'
 DURATION_WORDS: Final = 'seconds, or text such as "90s", "10min", "2h", "7d"'
@@ -36,7 +36,7 @@ Retention = Annotated[
     msgspec.Meta(ge=3600, le=1830 * 86400, description=f"{DURATION_WORDS}, 1h to 1830d", extra=DURATION_KIND),
 ]
 Text = Annotated[str, msgspec.Meta(min_length=1, description="text, not empty")]
-AbsolutePath = Annotated[str, msgspec.Meta(pattern="^/", description="an absolute path")]
+AbsolutePath = Annotated[str, msgspec.Meta(pattern=r"^/[^\0]*$", description="an absolute path")]
 
 
 _PORT: Final = r"(\d{1,4}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5])"
@@ -82,7 +82,8 @@ def section(name: str, kind: Any, table: dict[str, Any], problems: list[Problem]
         try:
             values[key] = _value(raw, hints[key])
         except (ValueError, msgspec.ValidationError):
-            problems.append(Problem(f"{name}.{key}", shown(raw), meta_of(hints[key]).description or ""))
+            allowed = (meta_of(hints[key]).description or "") + _meant(raw, hints[key])
+            problems.append(Problem(f"{name}.{key}", shown(raw), allowed))
     return kind(**values)
 
 
@@ -94,7 +95,17 @@ def _value(raw: Any, hint: Any) -> Any:
             raw = parse_size(raw)
         elif _kind(hint) == "duration":
             raw = parse_duration(raw)
-    return msgspec.convert(raw, hint, strict=True)
+    found = msgspec.convert(raw, hint, strict=True)
+    if _kind(hint) == "size" and found and found < MIB:
+        raise ValueError(f"{raw!r} is less than anybody means")
+    return found
+
+
+def _meant(raw: Any, hint: Any) -> str:
+    """A question to whoever left a unit out: nobody means some bytes of memory."""
+    text = str(raw).strip()
+    left_out = _kind(hint) in ("size", "amount") and text.isdecimal() and len(text) < 8 and int(text)
+    return f' (did you mean "{text}M"?)' if left_out and int(text) < MIB else ""
 
 
 def meta_of(hint: Any) -> msgspec.Meta:

@@ -104,9 +104,9 @@ class StateDir:
         """
         if remembered == self._saved:
             return
-        new = self._file.with_suffix(".new")
+        new = self.file.with_suffix(".new")
         write_private(new, msgspec.json.format(msgspec.json.encode(remembered)) + b"\n")
-        new.replace(self._file)
+        new.replace(self.file)
         self._saved = remembered
 
     def close(self) -> None:
@@ -116,21 +116,22 @@ class StateDir:
             self._lock = None
 
     @property
-    def _file(self) -> Path:
+    def file(self) -> Path:
+        """What the next controller is left."""
         return self.path / "state.json"
 
     def _read(self) -> Remembered:
         try:
-            with self._file.open("rb") as file:
+            with self.file.open("rb") as file:
                 found = msgspec.json.decode(file.read(LARGEST_STATE))
         except FileNotFoundError:
             return Remembered()  # the first controller since the host started
         except (OSError, ValueError, msgspec.DecodeError, RecursionError) as error:  # ValueError: no UTF-8
-            self.problem = f"{self._file}: {error}"
+            self.problem = f"{self.file}: {error}"
             return Remembered()
         remembered, damaged = salvage(found)
         if damaged:
-            self.problem = f"{self._file}: {damaged} damaged entries are left out"
+            self.problem = f"{self.file}: {damaged} damaged entries are left out"
         return remembered
 
 

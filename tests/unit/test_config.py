@@ -124,3 +124,22 @@ def test_a_missing_default_file_means_the_defaults(tmp_path: Path, monkeypatch: 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="directory"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("key", ["capacity", "reserve", "keep_ready", "overhead_floor"])
+@pytest.mark.parametrize("value", ["64", '"64"', '" 64 "', "1048575"])
+def test_a_size_without_its_unit_is_asked_about(key: str, value: str) -> None:
+    number = value.strip('" ')
+    with pytest.raises(ConfigError, match=f'host.{key}.*did you mean "{number}M"'):
+        parse(f"[host]\n{key} = {value}".encode())
+
+
+@pytest.mark.parametrize(
+    "uri", ["qemu://[::1/system", "qemu+ssh://host:ssh/system", "qemu+tcp://h:70000/system"]
+)
+def test_an_address_that_cannot_be_taken_apart_is_refused(uri: str) -> None:
+    assert list(mistakes(f'[libvirt]\nuri = "{uri}"')) == ["libvirt.uri"]
+
+
+def test_no_path_has_a_nul_in_it() -> None:
+    assert list(mistakes('[paths]\nhistory = "/var/\\u0000"')) == ["paths.history"]

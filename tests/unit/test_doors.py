@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import select
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ import structlog
 
 from host_controller.api import door, server, start_xml
 from host_controller.api.client import Client, RequestRefused
-from host_controller.api.http import BODY_SECONDS
+from host_controller.api.http import BODY_SECONDS, TOO_LARGE_SECONDS
 from host_controller.api.server import Api
 from host_controller.control.controller import Controller
 from tests.support.serving import raw, request
@@ -132,12 +133,22 @@ def test_a_body_that_does_not_come_is_a_408_after_its_time(tmp_path: Path) -> No
     run(story())
 
 
+def quiet(one: socket.socket) -> bool:
+    """Whether nothing has been answered yet."""
+    return not select.select([one], [], [], 0)[0]
+
+
 def test_a_body_that_is_too_large_is_refused_before_it_comes(tmp_path: Path) -> None:
     async def story() -> None:
         async with serving(tmp_path) as (_, _, addresses):
             with await aside(connect, addresses["unix"]) as one:
                 one.sendall(HALF["a body too large"])
-                assert (await aside(one.recv, 1 << 16)).startswith(b"HTTP/1.1 413")
+                await asyncio.sleep(TOO_LARGE_SECONDS / 2)
+                assert await aside(quiet, one), "whoever sends too much again and again is kept waiting"
+                await asyncio.sleep(TOO_LARGE_SECONDS / 2)
+                answer = await aside(one.recv, 1 << 16)
+                assert answer.startswith(b"HTTP/1.1 413")
+                assert b'"code":"too-large"' in answer
 
     run(story())
 

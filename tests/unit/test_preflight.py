@@ -90,6 +90,35 @@ def test_paths_that_cannot_be_made_or_written_are_refused(tmp_path: Path) -> Non
         assert "paths.meminfo" in found(text(tmp_path, f'meminfo = "{name}"\n')), name
 
 
+@pytest.mark.parametrize("key", ["socket", "view_socket"])
+def test_what_lies_where_a_socket_should_be_is_not_deleted_for_it(tmp_path: Path, key: str) -> None:
+    (tmp_path / "file").write_text("somebody's")
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("file", "directory", "link", "pipe", "file/below", "x" * 108):
+        refused = found(text(tmp_path, f'{key} = "{tmp_path}/{name}"'))
+        assert list(refused) == [f"paths.{key}"], name
+
+
+@pytest.mark.parametrize(
+    ("paths", "key"),
+    [
+        ('socket = "{}/a"\nview_socket = "{}/a"', "paths.view_socket"),
+        ('view_socket = "{}/run/../run/control.sock"', "paths.view_socket"),
+        ('socket = "{}/history.sqlite"', "paths.history"),
+        ('socket = "{}/run/state.json"', "paths.socket"),
+    ],
+)
+def test_two_things_in_one_place_are_refused(tmp_path: Path, paths: str, key: str) -> None:
+    assert list(found(text(tmp_path, paths.replace("{}", str(tmp_path))))) == [key]
+
+
+@pytest.mark.parametrize("address", ["a..b:80", "x." + "y" * 64 + ":80"])
+def test_a_name_that_no_host_can_have_is_refused(tmp_path: Path, address: str) -> None:
+    assert list(found(text(tmp_path, f'[http]\nlisten = "{address}"'))) == ["http.listen"]
+
+
 def test_an_address_that_somebody_else_has_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
