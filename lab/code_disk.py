@@ -16,6 +16,8 @@ from pathlib import Path
 from lab.errors import ImageError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+INSIDE = REPOSITORY / "host_controller" / "verify" / "inside"
+"""What `dynmem verify` runs in its guest runs in the lab's, too."""
 GUEST_PYTHON = (3, 11)  # of the image's Debian release
 DISK_MIB = 8
 
@@ -31,6 +33,8 @@ def make_code_disk(disk: Path, initrd: Path, tree: Path = REPOSITORY) -> None:
         without = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(tree / "agent", content / "agent", ignore=without)
         shutil.copytree(REPOSITORY / "lab" / "inside", content / "guest", ignore=without)
+        shutil.copy(INSIDE / "workload.py", content / "guest" / "workload.py")
+        shutil.copy(INSIDE / "forge_actual.py", content / "guest" / "forge-actual")
         shutil.copyfile(initrd, content / "initrd")
         if (
             sys.version_info[:2] == GUEST_PYTHON

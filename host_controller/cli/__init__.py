@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "simulate": "host_controller.cli.simulate:simulate",
     "status": "host_controller.cli.status:status",
     "top": "host_controller.cli.top:top",
+    "verify": "host_controller.cli.verify:verify",
 }
 """Name and place of every command: `module:function`, a click command."""
 

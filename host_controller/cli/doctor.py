@@ -1,6 +1,7 @@
 """`dynmem doctor`: looks at the host and every managed VM, and says what is wrong and what to do."""
 
 import json
+import platform
 import sys
 import time
 from typing import Any
@@ -21,6 +22,7 @@ from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DynmemError, HypervisorUnreachable, InputError
 from host_controller.hypervisor.survey import Survey
 from host_controller.neutral import neutral
+from host_controller.records.burn_in import load as load_burn_ins
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 SIGNS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
@@ -61,7 +63,7 @@ def examine(name: str | None, uri: str, socket: str | None) -> list[Found]:
         survey = Survey(uri)
     except HypervisorUnreachable as error:
         finding = Finding("libvirt", "problem", error.message, error.hint or "")
-        unasked = (host.libvirt_version, host.qemu_version)
+        unasked = (host.libvirt_version, host.qemu_version, host.burn_in)
         return [(None, finding), *_host(HostSurvey(uri, **_shared(kernel, status, problem)), unasked)]
     try:
         libvirt_version, qemu_version = survey.versions()
@@ -70,6 +72,8 @@ def examine(name: str | None, uri: str, socket: str | None) -> list[Found]:
             libvirt_version=libvirt_version,
             qemu_version=qemu_version,
             hook=str(HOOK) if HOOK.exists() else None,
+            kernel_release=platform.release(),
+            burn_ins=load_burn_ins(),
             **_shared(kernel, status, problem),
         )
         if name is None:

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 from xml.etree.ElementTree import Element
 
 from host_controller.domain_xml.read import DomainView
+from host_controller.records.burn_in import BurnIn
 
 Level = Literal["ok", "note", "problem"]
 
@@ -37,6 +38,10 @@ class HostSurvey:
     """Whether khugepaged makes whole huge pages of those with holes."""
     hook: str | None = None
     """Path of the installed start hook."""
+    kernel_release: str = ""
+    """As `uname -r`."""
+    burn_ins: tuple[BurnIn, ...] = ()
+    """What `dynmem verify` has found on this host, the newest last."""
     controller: dict[str, Any] | None = None
     """The `host` of StatusView; None when no controller answers."""
     controller_problem: str = ""

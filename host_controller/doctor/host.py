@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from host_controller.doctor.facts import Finding, HostSurvey
+from host_controller.records.burn_in import Versions
 from host_controller.units import format_size
 
 OLDEST_LIBVIRT: Final = 7_000_000
@@ -162,6 +163,23 @@ def hook(host: HostSurvey) -> Finding:
     return Finding("start hook", "note", "not installed: any VM may start, at the others' cost", remedy)
 
 
+def burn_in(host: HostSurvey) -> Finding:
+    """Somebody has tried what these versions of kernel, QEMU and libvirt do together."""
+    check, again = "burn-in", "dynmem verify: at most five minutes, with a guest of its own"
+    if not host.burn_ins:
+        return Finding(check, "note", "this host was never burnt in", again)
+    now = Versions(host.kernel_release, host.qemu_version, host.libvirt_version)
+    found = next((one for one in reversed(host.burn_ins) if one.versions == now), None)
+    if found is None:
+        changed = ", ".join(host.burn_ins[-1].versions.differences(now))
+        return Finding(check, "note", f"changed since the last one: {changed}", again)
+    if not found.failed:
+        return Finding(check, "ok", "passed with this kernel, QEMU and libvirt")
+    said = "; ".join(f"{one.check}: {one.said}" for one in found.failed)
+    bad = {one.check for one in found.results if one.outcome != "passed"}
+    return Finding(check, "problem", said, _without(bad))
+
+
 CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
     libvirt_version,
     qemu_version,
@@ -179,7 +197,22 @@ CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
     ksm,
     khugepaged,
     hook,
+    burn_in,
 )
+
+
+def _without(bad: set[str]) -> str:
+    """How to live with what does not work."""
+    if bad & {"boot", "inflate", "balloon frees", "deflate"}:
+        return "no memory can be moved on this host: upgrade it, or dynmem pause --all"
+    hot_add = bad & {"hot add", "online", "offline", "unplug"}
+    if hot_add and "virtio-mem" in bad:
+        return "prepare VMs with dynmem enable --growth balloon"
+    if hot_add:
+        return "prepare VMs with dynmem enable --growth virtio-mem, or balloon"
+    if "virtio-mem" in bad:
+        return "prepare VMs with dynmem enable --growth hotadd, or balloon"
+    return "dynmem verify --json shows all of it; trust = none keeps a VM charged with all of its RAM"
 
 
 def _version(check: str, found: int, oldest: int, tested: int) -> Finding:

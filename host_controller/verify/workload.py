@@ -201,6 +201,16 @@ class Workload:
         """Start an agent where none runs, by the command it had at boot or by another one."""
         self._ask("start_agent", 10.0, command=command, respawn=respawn)
 
+    def program(self, *arguments: str, limit: float = 30.0) -> None:
+        """Run a Python program, where there is no shell. Raises WorkloadError when its status is not 0."""
+        result = self._ask("program", limit, arguments=arguments)["result"]
+        if result["status"] != 0:
+            raise self._error(f"{arguments[0]} ended with {result['status']}: {result['output']}")
+
+    def balloon_driver(self, *, bound: bool, limit: float = 30.0) -> None:
+        """Bind the balloon's driver, or unbind it: it gives all memory back to the guest first."""
+        self._ask("balloon_driver", limit, bound=bound)
+
     def crash(self) -> None:
         """Panic the guest's kernel. It hangs then, unless its command line has `panic=`."""
         self._tell("sysrq", key="c")

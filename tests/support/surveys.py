@@ -7,6 +7,7 @@ from host_controller.doctor.facts import HostSurvey, VmSurvey
 from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml
+from host_controller.records.burn_in import BurnIn, Versions
 from host_controller.units import GIB
 
 HOST = HostSurvey(
@@ -15,6 +16,8 @@ HOST = HostSurvey(
     qemu_version=7_002_022,
     swap_total_bytes=GIB,
     hook="/etc/libvirt/hooks/qemu.d/dynmem",
+    kernel_release="6.1.0",
+    burn_ins=(BurnIn(Versions("6.1.0", 7_002_022, 9_000_000), "KVM", 0.0, 60.0, ()),),
     controller={
         "version": __version__,
         "connected": True,

@@ -1,9 +1,9 @@
 #!/usr/bin/python3 -IS
 """forge-actual MIB: make QEMU believe that the balloon holds MIB, and give nothing.
 
-Root's way to the four bytes `actual` in the balloon's device configuration, with the driver bound and running:
-the PCI capability VIRTIO_PCI_CAP_PCI_CFG is a window from PCI configuration space into the device's registers
-[virtio 1.2, 4.1.4.9]. The driver writes the truth again when it moves next.
+Root's way to the four bytes `actual` in the balloon's device configuration, with the driver bound and
+running: the PCI capability VIRTIO_PCI_CAP_PCI_CFG is a window from PCI configuration space into the
+device's registers [virtio 1.2, 4.1.4.9]. The driver writes the truth again when it moves next.
 """
 
 import os
@@ -20,7 +20,9 @@ PAGES_PER_MIB = 256
 def main() -> None:
     """Find the balloon's PCI function and write through its window."""
     device = next(
-        one for one in Path("/sys/bus/virtio/devices").iterdir() if int((one / "device").read_text(), 16) == BALLOON
+        one
+        for one in Path("/sys/bus/virtio/devices").iterdir()
+        if int((one / "device").read_text(), 16) == BALLOON
     )
     config = os.open(device.resolve().parent / "config", os.O_RDWR)
     capabilities: dict[int, int] = {}

@@ -16,6 +16,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ MIB = 1 << 20
 OUTPUT_LIMIT = 64 * 1024
 VMSTAT = ("pgmajfault", "pgfault", "pswpin", "pswpout", "oom_kill", "balloon_inflate", "balloon_deflate")
 BLOCKS = "/sys/devices/system/memory"
+BALLOON = 5  # virtio device type
+BALLOON_DRIVER = "/sys/bus/virtio/drivers/virtio_balloon"
 
 
 Say = Callable[..., None]
@@ -252,6 +255,18 @@ class Server:
         if command is not None:
             write("/run/lab/agent.command", command)
         subprocess.Popen(["/lab/guest/supervise"], start_new_session=True)
+
+    def do_program(self, arguments: list[str]) -> dict[str, Any]:
+        """Run a Python program that ends soon, where there is no shell."""
+        command = [sys.executable, "-I", "-S", *arguments]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
+        return {"status": done.returncode, "output": done.stderr.decode(errors="replace")[-1000:]}
+
+    def do_balloon_driver(self, bound: bool) -> None:
+        """Take the balloon's driver away, or give it back; nothing where it is so already."""
+        for device in Path("/sys/bus/virtio/devices").iterdir():
+            if int((device / "device").read_text(), 16) == BALLOON and (device / "driver").exists() != bound:
+                write(f"{BALLOON_DRIVER}/{'bind' if bound else 'unbind'}", device.name)
 
     def do_sysrq(self, key: str) -> None:
         """`b` reboots at once, `c` crashes, `o` powers off. No answer comes back from those."""

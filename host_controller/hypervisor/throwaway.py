@@ -1,0 +1,110 @@
+"""A transient domain that ends with us: what `dynmem verify` runs its guest in."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import libvirt
+
+from host_controller.core.model import Dimm
+from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.errors import CallFailed, HypervisorUnreachable
+from host_controller.hypervisor.libvirt_calls import LIVE, dimm_xml, resized
+from host_controller.units import KIB
+
+T = TypeVar("T")
+_RUNNING_AS: Final = re.compile(r"\+(\d+):\+(\d+)")
+
+
+class ThrowawayDomains:
+    """A connection of its own. What was started on it ends when it closes, or when this process ends."""
+
+    def __init__(self, uri: str) -> None:
+        libvirt.registerErrorHandler(lambda context, error: None, None)
+        self._uri = uri
+        try:
+            self._connection = libvirt.open(uri)
+        except libvirt.libvirtError as error:
+            raise HypervisorUnreachable(
+                f"{uri} cannot be reached: {error.get_error_message() or error}",
+                hint="is libvirtd running, and may you use it?",
+            ) from None
+
+    def versions(self) -> tuple[int, int]:
+        """Of libvirt and QEMU, as `Survey.versions` has them."""
+        return _called(self._connection.getLibVersion), _called(self._connection.getVersion)
+
+    def owner(self) -> tuple[int, int] | None:
+        """User and group as which its QEMUs run; None where it does not say: then as ourselves."""
+        found = _RUNNING_AS.search(_called(self._connection.getCapabilities))
+        return (int(found[1]), int(found[2])) if found else None
+
+    def start(self, xml: str) -> "ThrowawayDomain":
+        """Start a domain that nobody defines.
+
+        Raises:
+            CallFailed: with libvirt's words; a start hook's are among them.
+        """
+        return ThrowawayDomain(_called(self._connection.createXML, xml, libvirt.VIR_DOMAIN_START_AUTODESTROY))
+
+    def close(self) -> None:
+        """End what runs, and let go."""
+        self._connection.close()
+
+
+class ThrowawayDomain:
+    """One domain. Sizes are bytes; every method raises CallFailed."""
+
+    def __init__(self, domain: Any) -> None:
+        self._domain = domain
+
+    def view(self) -> DomainView:
+        """As libvirt describes it now."""
+        return read_domain(str(_called(self._domain.XMLDesc, 0)))
+
+    def dimms(self) -> tuple[Dimm, ...]:
+        """Those that are plugged."""
+        return self.view().dimms
+
+    def actual(self) -> int:
+        """The balloon's size."""
+        return int(_called(self._domain.memoryStats).get("actual", 0)) * KIB
+
+    def set_balloon(self, target: int) -> None:
+        """Ask for a size."""
+        _called(self._domain.setMemoryFlags, target // KIB, LIVE)
+
+    def plug(self, size: int) -> str:
+        """Hot add a DIMM; its alias."""
+        before = {one.alias for one in self.dimms()}
+        _called(self._domain.attachDeviceFlags, dimm_xml(size), LIVE)
+        return next(one.alias for one in self.dimms() if one.alias not in before)
+
+    def unplug(self, alias: str) -> None:
+        """Ask for a DIMM back."""
+        _called(self._domain.detachDeviceAlias, alias, LIVE)
+
+    def resize(self, requested: int) -> None:
+        """Ask virtio-mem for so much."""
+        _called(
+            self._domain.updateDeviceFlags, resized(str(_called(self._domain.XMLDesc, 0)), requested), LIVE
+        )
+
+    def virtio_mem(self) -> int:
+        """What virtio-mem has plugged."""
+        return self.view().virtio_mem_bytes
+
+    def reset(self) -> None:
+        """Pull the reset line."""
+        _called(self._domain.reset)
+
+    def end(self) -> None:
+        """Pull the plug."""
+        _called(self._domain.destroy)
+
+
+def _called(function: Callable[..., T], *arguments: Any) -> T:
+    try:
+        return function(*arguments)
+    except libvirt.libvirtError as error:
+        raise CallFailed(error.get_error_message() or str(error)) from None

@@ -1,0 +1,108 @@
+"""What `dynmem verify` found, kept per kernel, QEMU and libvirt: a new release of one is another host."""
+
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+DIRECTORY: Final = Path("/var/lib/dynmem/verify")
+LARGEST_BYTES: Final = 1 << 20
+MOST_FILES: Final = 100
+_UNFIT: Final = re.compile(r"[^A-Za-z0-9.+~-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """What a verdict is about. QEMU and libvirt as `1000000 * major + 1000 * minor + release`."""
+
+    kernel: str
+    qemu: int
+    libvirt: int
+
+    def differences(self, now: "Versions") -> list[str]:
+        """What has changed from these to `now`, for people."""
+        pairs = (
+            ("kernel", self.kernel, now.kernel),
+            ("QEMU", _number(self.qemu), _number(now.qemu)),
+            ("libvirt", _number(self.libvirt), _number(now.libvirt)),
+        )
+        return [f"{name} {before} → {after}" for name, before, after in pairs if before != after]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One check: `passed`, `failed` or `skipped`, what was seen, and the figure."""
+
+    check: str
+    outcome: str
+    said: str
+    figure: float | None = None
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BurnIn:
+    """One run. at: seconds since the epoch; seconds: how long it took."""
+
+    versions: Versions
+    accelerator: str
+    at: float
+    seconds: float
+    results: tuple[Result, ...]
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """What did not pass, and was tried."""
+        return tuple(one for one in self.results if one.outcome == "failed")
+
+    def trusts(self, check: str) -> bool:
+        """Whether this host may be asked for what the check is about."""
+        return any(one.check == check and one.outcome == "passed" for one in self.results)
+
+    def save(self, directory: Path = DIRECTORY) -> Path:
+        """Replace what was kept for these versions. Raises OSError."""
+        directory.mkdir(parents=True, exist_ok=True)
+        of = self.versions
+        name = _UNFIT.sub("_", f"{of.kernel}_{_number(of.qemu)}_{_number(of.libvirt)}")[:200] + ".json"
+        fresh = directory / f".{name}.new"
+        fresh.write_text(json.dumps(asdict(self), indent=2) + "\n")
+        os.replace(fresh, directory / name)
+        return directory / name
+
+
+def load(directory: Path = DIRECTORY) -> tuple[BurnIn, ...]:
+    """All that are kept and can be read, the newest last; none where there is no such directory."""
+    found = []
+    try:
+        paths = sorted(directory.glob("*.json"))[:MOST_FILES]
+    except OSError:
+        return ()
+    for path in paths:
+        try:
+            if path.stat().st_size <= LARGEST_BYTES:
+                found.append(_read(json.loads(path.read_text())))
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            continue  # somebody else's, or damaged: the next run writes it anew
+    return tuple(sorted(found, key=lambda one: one.at))
+
+
+def _read(value: Any) -> BurnIn:
+    of = value["versions"]
+    versions = Versions(str(of["kernel"]), int(of["qemu"]), int(of["libvirt"]))
+    results = tuple(
+        Result(
+            str(one["check"]),
+            str(one["outcome"]),
+            str(one["said"]),
+            None if one["figure"] is None else float(one["figure"]),
+            str(one["unit"]),
+        )
+        for one in value["results"]
+    )
+    return BurnIn(versions, str(value["accelerator"]), float(value["at"]), float(value["seconds"]), results)
+
+
+def _number(version: int) -> str:
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"

@@ -1,0 +1,86 @@
+"""What a burn-in found is kept for its versions, and the doctor judges by it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from host_controller.doctor.facts import HostSurvey
+from host_controller.doctor.host import burn_in
+from host_controller.records.burn_in import BurnIn, Result, Versions, load
+
+HERE = Versions("6.1.0-28-amd64", 7_002_022, 9_000_000)
+SOUND = BurnIn(HERE, "KVM", 1000.0, 60.0, (Result("unplug", "passed", "", 0.2, "s"),))
+
+
+def survey(*found: BurnIn, kernel: str = HERE.kernel) -> HostSurvey:
+    return HostSurvey(
+        "qemu:///system",
+        libvirt_version=HERE.libvirt,
+        qemu_version=HERE.qemu,
+        kernel_release=kernel,
+        burn_ins=found,
+    )
+
+
+def failing(*checks: str) -> BurnIn:
+    return replace(SOUND, results=tuple(Result(name, "failed", "it did not") for name in checks))
+
+
+def test_what_was_found_is_read_again_and_replaces_what_was_found_with_the_same_versions(
+    tmp_path: Path,
+) -> None:
+    SOUND.save(tmp_path)
+    later = replace(SOUND, at=2000.0)
+    later.save(tmp_path)
+    other = replace(SOUND, at=1500.0, versions=replace(HERE, kernel="6.12.0/../x"))
+    assert other.save(tmp_path).parent == tmp_path
+    assert load(tmp_path) == (other, later)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"versions": 3}', "[" * 100_000, '{"versions": {"kernel": 1}}']
+)
+def test_a_damaged_file_is_passed_over(text: str, tmp_path: Path) -> None:
+    SOUND.save(tmp_path)
+    (tmp_path / "a.json").write_text(text)
+    assert load(tmp_path) == (SOUND,)
+    assert load(tmp_path / "nowhere") == ()
+
+
+def test_a_host_that_was_never_tried_is_a_note() -> None:
+    finding = burn_in(survey())
+    assert (finding.level, finding.found) == ("note", "this host was never burnt in")
+    assert finding.remedy.startswith("dynmem verify")
+
+
+def test_a_host_that_passed_is_in_order_until_one_of_the_three_changes() -> None:
+    assert burn_in(survey(SOUND)).level == "ok"
+    changed = burn_in(survey(SOUND, kernel="6.1.0-29-amd64"))
+    assert changed.level == "note"
+    assert changed.found == "changed since the last one: kernel 6.1.0-28-amd64 → 6.1.0-29-amd64"
+    newer = burn_in(replace(survey(SOUND), qemu_version=10_000_000, libvirt_version=11_003_000))
+    assert newer.found.endswith("QEMU 7.2.22 → 10.0.0, libvirt 9.0.0 → 11.3.0")
+
+
+@pytest.mark.parametrize(
+    ("checks", "remedy"),
+    [
+        (("unplug",), "--growth virtio-mem"),
+        (("virtio-mem",), "--growth hotadd"),
+        (("online", "virtio-mem"), "--growth balloon"),
+        (("balloon frees",), "no memory can be moved"),
+        (("forged actual",), "--json"),
+    ],
+)
+def test_what_failed_is_a_problem_and_the_remedy_is_what_works(checks: tuple[str, ...], remedy: str) -> None:
+    finding = burn_in(survey(failing(*checks)))
+    assert finding.level == "problem"
+    assert f"{checks[0]}: it did not" in finding.found
+    assert remedy in finding.remedy
+
+
+def test_only_what_has_passed_is_trusted() -> None:
+    assert SOUND.trusts("unplug")
+    assert not SOUND.trusts("virtio-mem")
+    assert not failing("unplug").trusts("unplug")
