@@ -135,7 +135,10 @@ _KEYS = tuple(key for _, fields in wire._FIELDS.values() for _, key, _ in fields
 _JSON = ('"v":1', '"t":"', "null", "true", "NaN", "1e999", "-1", str(1 << 63), "\\ud800", "[[[[", "\n")
 _SECTIONS = tuple(field.name for field in msgspec.structs.fields(Config))
 _SETTINGS = tuple(
-    field.name for section in msgspec.structs.fields(Config) for field in msgspec.structs.fields(section.type)
+    field.name
+    for section in msgspec.structs.fields(Config)
+    if isinstance(section.type, type)
+    for field in msgspec.structs.fields(section.type)
 )
 _WHOLE = b"""[libvirt]
 uri = "qemu:///session"

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from host_controller.core.model import BalloonStats, Limits, RunState
+from host_controller.core.model import BalloonStats, Growth, Limits, RunState, Trust
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.record import Phase, Vm
@@ -168,30 +168,99 @@ def test_memory_is_plugged_movable_up_to_three_to_one_and_for_the_kernel_beyond(
     assert dimm_plan.zone_for(vm, 3 * 512 * MIB + BLOCK) == "kernel"
 
 
-@pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"state": RunState.PAUSED}, "paused"),
-        ({"job": "migration"}, "migration"),
-        ({"paused": True}, "operator"),
-        ({"phase": Phase.TAKEOVER}, "taken over"),
-        ({"phase": Phase.HUNG}, "answer"),
-        ({"phase": Phase.CONTRADICTED, "contradiction": "it lies"}, "it lies"),
-    ],
-)
+HELD: list[tuple[dict[str, object], str]] = [
+    ({"state": RunState.PAUSED}, "the VM is paused"),
+    ({"job": "migration"}, "migration in progress"),
+    ({"paused": True}, "paused by the operator"),
+    ({"stopped": True}, "it stands still after its reset"),
+    ({"retry_at": 1.1}, "a command failed a moment ago; it is tried again"),
+    ({"phase": Phase.TAKEOVER}, "just taken over: its balloon has not confirmed its size"),
+    ({"phase": Phase.HUNG}, "the guest does not answer"),
+    ({"phase": Phase.CONTRADICTED, "contradiction": "it lies"}, "not believed: it lies"),
+    ({"phase": Phase.CONTRADICTED}, "not believed: its claims must hold for a while first"),
+    ({"config": {"huge_page_bytes": 2 * MIB}}, "its RAM lies in huge pages, which no balloon gives back"),
+    (
+        {"fault": "KeyError"},
+        "left alone after an internal error (KeyError); restart the VM or the controller",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "why"), HELD)
 def test_a_vm_that_cannot_be_moved_is_left_alone_and_why_is_said(
-    changes: dict[str, object], word: str
+    changes: dict[str, object], why: str
 ) -> None:
     assert plan.immovable(guest(), SETTINGS, 1.0) is None
-    assert word in (plan.immovable(guest(**changes), SETTINGS, 1.0) or "")
+    assert plan.immovable(guest(**changes), SETTINGS, 1.0) == why
 
 
 def test_a_guest_that_has_not_reported_is_left_alone() -> None:
-    assert "not reported" in (plan.immovable(build.vm(), SETTINGS, 1.0) or "")
+    assert plan.immovable(build.vm(), SETTINGS, 1.0) == "the guest has not reported yet"
 
 
 def test_a_vm_about_which_nothing_is_fresh_is_left_alone() -> None:
-    assert "fresh" in (plan.immovable(guest(), SETTINGS, 1.1 + SETTINGS.stale_seconds) or "")
+    assert plan.immovable(guest(), SETTINGS, 1.0 + SETTINGS.stale_seconds) is None
+    stale = plan.immovable(guest(), SETTINGS, 1.1 + SETTINGS.stale_seconds)
+    assert stale == "nothing fresh is known about the guest"
+
+
+@pytest.mark.parametrize(
+    ("changes", "may"),
+    [
+        ({}, True),
+        ({"retry_at": 1.0}, True),
+        ({"retry_at": 1.1}, False),
+        ({"job": "migration"}, False),
+        ({"state": RunState.PAUSED}, False),
+        ({"paused": True}, False),
+        ({"stopped": True}, False),
+        ({"fault": "KeyError"}, False),
+        ({"sent": {7: 300 * MIB}}, False),
+    ],
+)
+def test_a_target_is_sent_to_whom_it_can_reach_and_who_may_be_touched(
+    changes: dict[str, object], may: bool
+) -> None:
+    assert plan.reachable(guest(**changes), 1.0) is may
+
+
+# --- what it claims ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "ceiling_mib"),
+    [
+        ({"config": {"growth": Growth.BALLOON}}, 512),  # all of its RAM
+        ({}, 1024),
+        ({"pending_bytes": BLOCK}, 896),  # what is on its way it has beside this
+        ({"dimms_mib": (128,), "offline_mib": 128}, 896),
+        ({"dimms_mib": (128,), "offline_mib": 128, "pending_bytes": BLOCK}, 768),
+    ],
+)
+def test_a_guest_claims_no_more_than_it_can_be_given(changes: dict[str, object], ceiling_mib: int) -> None:
+    facts = build.facts(512, 500, offline_bytes=changes.pop("offline_mib", 0) * MIB)  # type: ignore[operator]
+    vm = guest(512, facts=facts, **changes)
+    assert vm.guest.estimate is not None
+    guest_wants = {"irreducible_bytes": 1100 * MIB, "need_bytes": 1200 * MIB, "desired_bytes": 1300 * MIB}
+    vm = replace(vm, guest=replace(vm.guest, estimate=vm.guest.estimate._replace(**guest_wants)))
+    found = plan.claims(vm, 512 * MIB, SETTINGS, 1.0)
+    assert (found.irreducible, found.need, found.desired) == (ceiling_mib * MIB,) * 3
+    small = {"irreducible_bytes": 100 * MIB, "need_bytes": 200 * MIB}
+    assert vm.guest.estimate is not None
+    vm = replace(vm, guest=replace(vm.guest, estimate=vm.guest.estimate._replace(**small)))
+    found = plan.claims(vm, 512 * MIB, SETTINGS, 1.0)
+    assert (found.irreducible, found.need, found.desired) == (100 * MIB, 200 * MIB, ceiling_mib * MIB)
+
+
+@pytest.mark.parametrize("config", [{"pinned": "VFIO"}, {"trust": Trust.NONE}])
+@pytest.mark.parametrize("granted_mib", [100, 500, 900])
+def test_a_vm_whose_memory_would_not_come_back_is_never_asked_for_what_it_has(
+    config: dict[str, object], granted_mib: int
+) -> None:
+    free, held = guest(), guest(config=config)
+    before = plan.claims(free, granted_mib * MIB, SETTINGS, 1.0)
+    found = plan.claims(held, granted_mib * MIB, SETTINGS, 1.0)
+    assert found[1:4] == tuple(max(claim, granted_mib * MIB) for claim in before[1:4])
 
 
 def test_an_excess_is_kept_until_it_has_lasted() -> None:

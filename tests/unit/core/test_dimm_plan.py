@@ -1,0 +1,177 @@
+"""The next DIMM as tables: what is known of a guest, and what may be plugged, where, and what may leave.
+
+The guest has 512 MiB and may have 1024 in eight DIMMs; a memory block is 128 MiB. It spoke at 10 s.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from host_controller.core.model import BalloonStats, Growth, Limits
+from host_controller.core.policy import dimm_plan
+from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.record import Vm
+from host_controller.units import GIB, MIB
+from tests.support import build
+
+NOW = 10.0
+BLOCK = 128 * MIB
+LARGE = Limits(512 * MIB, 192 * MIB, 8 * GIB)
+NO_ROOM = "the guest has too little free memory for the page structures of another DIMM"
+FULL = "it has all of its maximum"
+NO_SLOT = "all its DIMM slots are used"
+
+
+def guest(usable_mib: int = 512, demand_mib: int = 200, *, slope_mib: float = 0.0, **changes: Any) -> Vm:
+    facts = replace(build.facts(usable_mib, demand_mib, at=NOW), **changes.pop("said", {}))
+    told = {"facts": facts, "demand": Demand(last=facts, slope=slope_mib * MIB), "booted_at": -1000.0}
+    vm = build.vm(changes.pop("actual_mib", usable_mib), **told | changes)
+    vm.guest.work_out(vm.config.limits, NOW)
+    return vm
+
+
+def stats(available_mib: int) -> dict[str, Any]:
+    """What the balloon's driver has said since."""
+    return {"stats": BalloonStats(668 * MIB, available_mib * MIB, updated=1), "stats_at": NOW + 1}
+
+
+# --- what is kept for it ---
+
+
+@pytest.mark.parametrize(
+    ("vm", "desired_mib", "kept_mib"),
+    [
+        (guest(), 385, 128),
+        (guest(), 384, 0),  # a block before the end of its RAM
+        (guest(), 1000, 24),  # never more than it lacks of its maximum
+        (guest(), 1024, 0),
+        (guest(), 2000, 0),
+        (guest(pending_bytes=BLOCK), 500, 0),  # one is paid for
+        (guest(dimms_mib=(512,)), 1000, 0),  # it has all of its RAM
+        (guest(config={"growth": Growth.BALLOON}), 500, 0),
+        (guest(dimms_mib=(128,)), 512, 0),
+        (guest(dimms_mib=(128,)), 513, 128),
+        (guest(dimms_mib=(128,), said={"offline_bytes": 64 * MIB}), 449, 128),  # offline: it does not have it
+        (guest(dimms_mib=(128,), said={"offline_bytes": 64 * MIB}), 448, 0),
+    ],
+)
+def test_a_block_is_kept_for_the_next_dimm_near_the_end_of_its_ram(
+    vm: Vm, desired_mib: int, kept_mib: int
+) -> None:
+    assert dimm_plan.next_dimm_slack(vm, desired_mib * MIB) == kept_mib * MIB
+
+
+# --- how large ---
+
+
+@pytest.mark.parametrize(
+    ("vm", "wanted_mib", "payable_mib", "size_mib", "why_not"),
+    [
+        (guest(), 100, 4096, 128, None),
+        (guest(), 129, 4096, 256, None),
+        (guest(), 1000, 4096, 512, None),  # no more than its maximum
+        (guest(), 300, 300, 256, None),  # no more than is free, in whole blocks
+        (guest(), 300, 128, 128, None),
+        (guest(), 300, 127, 0, "a DIMM of 128 MiB must be paid for at full size, and 127 MiB is free"),
+        (guest(), 300, -5, 0, "a DIMM of 128 MiB must be paid for at full size, and 0 B is free"),
+        (guest(dimms_mib=(256, 256)), 100, 4096, 0, FULL),
+        (guest(dimms_mib=(256, 192)), 100, 4096, 0, FULL),  # less than a block is missing
+        (guest(config={"growth": Growth.BALLOON}), 100, 4096, 0, FULL),
+        (guest(dimms_mib=(128,), config={"slots": 1}), 100, 4096, 0, NO_SLOT),
+        (guest(dimms_mib=(128,), config={"slots": 2}), 100, 4096, 384, None),  # the last one reaches it
+        (guest(config={"slots": 4, "limits": LARGE}), 100, 1 << 20, 1920, None),  # a quarter of the way
+        (guest(config={"slots": 7, "limits": LARGE}), 100, 1 << 20, 1152, None),
+        (guest(512, 500, config={"limits": LARGE}), 4096, 1 << 20, 128, None),  # 32 × (12 − 8)
+        (guest(512, 496, config={"limits": LARGE}), 4096, 1 << 20, 256, None),
+        (guest(512, 511, said={"free_bytes": 0}), 100, 4096, 0, NO_ROOM),
+    ],
+)
+def test_a_dimm_is_what_is_wanted_within_maximum_slots_page_structures_and_what_is_free(
+    vm: Vm, wanted_mib: int, payable_mib: int, size_mib: int, why_not: str | None
+) -> None:
+    assert dimm_plan.next_dimm(vm, wanted_mib * MIB, payable_mib * MIB) == (size_mib * MIB, why_not)
+
+
+@pytest.mark.parametrize(
+    ("available_mib", "free_mib", "reclaimable_mib", "slope_mib", "size_mib"),
+    [
+        (40, 40, 0, 0.0, 1024),  # 32 × (available − the floor of 8)
+        (40, 40, 0, 8.0, 896),  # less what it takes in half a second
+        (40, 40, 0, 9.0, 768),  # in whole blocks
+        (12, 12, 0, 0.0, 128),
+        (8, 2, 0, 0.0, 128),  # past waiting: 1/64 of a block is free
+        (8, 1, 1, 0.0, 128),  # or can be dropped
+        (8, 1, 0, 0.0, 0),
+        (8, 0, 1, 0.0, 0),
+        (0, 3, 0, 0.0, 128),
+    ],
+)
+def test_a_guest_bears_page_structures_for_half_of_what_it_has_free(
+    available_mib: int, free_mib: int, reclaimable_mib: int, slope_mib: float, size_mib: int
+) -> None:
+    said = {"free_bytes": free_mib * MIB, "reclaimable_bytes": reclaimable_mib * MIB}
+    vm = guest(512, 512 - available_mib, slope_mib=slope_mib, said=said)
+    assert dimm_plan.bearable_dimm(vm) == size_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("online_mib", "movable_mib", "size_mib", "zone"),
+    [
+        (512, 0, 1536, "movable"),
+        (512, 0, 1537, "kernel"),
+        (512, 384, 0, "movable"),
+        (512, 384, 1, "kernel"),
+        (512, 256, 512, "movable"),
+        (512, 256, 513, "kernel"),
+        (512, 600, 0, "kernel"),  # a reading that cannot be: rather the kernel's
+    ],
+)
+def test_a_guest_has_three_times_as_much_movable_as_kernel_memory_at_most(
+    online_mib: int, movable_mib: int, size_mib: int, zone: str
+) -> None:
+    vm = guest(said={"online_bytes": online_mib * MIB, "movable_bytes": movable_mib * MIB})
+    assert dimm_plan.zone_for(vm, size_mib * MIB) == zone
+
+
+# --- what may leave ---
+
+
+@pytest.mark.parametrize(
+    ("vm", "goal_mib", "target_mib"),
+    [
+        # 768 MiB of RAM, of which it has 400 and wants less: the balloon gives it what leaves.
+        (guest(400, 200, dimms_mib=(256,)), 300, 656),
+        (guest(400, 200, dimms_mib=(256,)), 448, 656),
+        (guest(400, 200, dimms_mib=(256,)), 449, None),  # 64 MiB beyond must be left
+        (guest(400, 200, dimms_mib=(256,), slope_mib=10.0), 398, 656),
+        (guest(400, 200, dimms_mib=(256,), slope_mib=10.0), 399, None),  # it takes some while it leaves
+        # The balloon cannot give all of it back: the rest it must have free.
+        (guest(600, 200, dimms_mib=(256,)), 300, 768),
+        (guest(768, 200, dimms_mib=(256,)), 300, 768),
+        (guest(768, 200, dimms_mib=(256,), **stats(272)), 300, 768),
+        (guest(768, 200, dimms_mib=(256,), **stats(271)), 300, None),
+        (guest(700, 200, dimms_mib=(256,), said={"total_bytes": 668 * MIB}, **stats(204)), 300, 768),
+        (guest(700, 200, dimms_mib=(256,), said={"total_bytes": 668 * MIB}, **stats(203)), 300, None),
+        (guest(512, 200, dimms_mib=(256,), **stats(0)), 300, 768),  # the balloon gives all of it
+        # What is offline it does not have.
+        (guest(272, 200, actual_mib=400, dimms_mib=(256,), said={"offline_bytes": 128 * MIB}), 300, 656),
+        (guest(272, 200, actual_mib=400, dimms_mib=(256,), said={"offline_bytes": 128 * MIB}), 321, None),
+        # At its minimum its spare memory is within that.
+        (guest(400, 100, dimms_mib=(256,)), 512, 656),
+        (guest(400, 100, dimms_mib=(256,)), 513, None),
+    ],
+)
+def test_a_dimm_may_leave_a_guest_that_keeps_what_it_wants_and_what_it_has(
+    vm: Vm, goal_mib: int, target_mib: int | None
+) -> None:
+    expected = None if target_mib is None else target_mib * MIB
+    assert dimm_plan.unplug_raise(vm, 256 * MIB, goal_mib * MIB) == expected
+
+
+def test_nothing_leaves_a_guest_of_which_nothing_is_known() -> None:
+    vm = build.vm(400, dimms_mib=(256,))
+    assert dimm_plan.unplug_raise(vm, 256 * MIB, 300 * MIB) is None
+    vm.guest.heard(build.facts(400, 200), 400 * MIB)
+    assert vm.guest.estimate is None
+    assert dimm_plan.unplug_raise(vm, 256 * MIB, 300 * MIB) is None, "what it wants has not been worked out"

@@ -1,0 +1,198 @@
+"""What a guest can do without, as tables: who spoke last, what they said, and what may be taken.
+
+A guest of 512 MiB that uses 200 keeps a margin of 16 MiB and its kernel's floor of 8 MiB. It spoke at 10 s.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from host_controller.core.model import BalloonStats, Growth
+from host_controller.core.policy.dead_band import grow_dead_band, shrink_dead_band
+from host_controller.core.policy.spare import (
+    ANSWER_SECONDS,
+    HEARD_SECONDS,
+    available_bytes,
+    heard_lately,
+    lowest_target,
+    newer_stats,
+    runs_short,
+    seen_bytes,
+    shrink_target,
+    spare_bytes,
+)
+from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.record import Vm
+from host_controller.core.vm.virtio_mem import VirtioMem
+from host_controller.units import GIB, KIB, MIB
+from tests.support import build
+
+NOW = 10.0
+RATE = 64 * MIB
+SETTINGS = build.settings(inflate_bytes_per_second=RATE)
+VIRTIO = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
+
+
+def guest(usable_mib: int = 512, demand_mib: int = 200, *, agent: bool = True, **changes: Any) -> Vm:
+    facts = build.facts(usable_mib, demand_mib, at=NOW, from_agent=agent)
+    facts = replace(facts, **changes.pop("said", {}))
+    told = {"facts": facts, "demand": Demand(last=facts), "booted_at": -1000.0}
+    return build.vm(changes.pop("actual_mib", usable_mib), **told | changes)
+
+
+def stats(available_mib: int, at: float) -> dict[str, Any]:
+    return {"stats": BalloonStats(412 * MIB, available_mib * MIB, updated=1), "stats_at": at}
+
+
+# --- who spoke, and when ---
+
+
+@pytest.mark.parametrize(
+    ("now", "sent_at", "moved_at", "heard"),
+    [
+        (NOW, 0.0, 0.0, True),
+        (NOW + HEARD_SECONDS, 0.0, 0.0, True),
+        (NOW + HEARD_SECONDS + 0.1, 0.0, 0.0, False),
+        # Since it was told to move it must speak within a moment.
+        (NOW + 1.0, NOW, 0.0, True),
+        (NOW + 4.0, NOW, 0.0, True),  # it has spoken since, or at that moment
+        (NOW + 0.1 + ANSWER_SECONDS, NOW + 0.1, 0.0, True),
+        (NOW + 0.2 + ANSWER_SECONDS, NOW + 0.1, 0.0, False),
+        # What it said before its virtio-mem moved is of another guest.
+        (NOW + 0.1, 0.0, NOW, True),
+        (NOW + 0.1, 0.0, NOW + 0.05, False),
+    ],
+)
+def test_a_guest_is_heard_for_a_heartbeat_and_a_half_and_for_less_after_it_was_told_to_move(
+    now: float, sent_at: float, moved_at: float, heard: bool
+) -> None:
+    vm = guest(sent_at=sent_at, virtio_mem=VirtioMem(moved_at=moved_at))
+    assert heard_lately(vm, now) is heard
+
+
+def test_a_guest_that_has_said_nothing_is_not_heard_runs_short_of_nothing_and_has_no_newer_word() -> None:
+    vm = build.vm(512)
+    assert not heard_lately(vm, 0.0)
+    assert not runs_short(vm)
+    assert newer_stats(build.vm(512, **stats(100, 1.0))) is None
+
+
+@pytest.mark.parametrize(("at", "newer"), [(NOW - 1, False), (NOW, False), (NOW + 0.1, True)])
+def test_what_the_balloons_driver_says_counts_beside_an_agent_when_it_is_newer(
+    at: float, newer: bool
+) -> None:
+    vm = guest(**stats(100, at))
+    assert (newer_stats(vm) is not None) is newer
+    assert available_bytes(vm) == (100 if newer else 312) * MIB
+    assert newer_stats(guest(agent=False, **stats(100, at))) is None, "then it is the only word"
+
+
+# --- what it has to spare ---
+
+
+@pytest.mark.parametrize(
+    ("vm", "spare_mib"),
+    [
+        (guest(), 312 - 16),
+        (guest(512, 500), -4),
+        (guest(**stats(100, NOW + 1)), 100 - 16),
+        # The driver's own total is larger: by the agent's there is less.
+        (guest(said={"total_bytes": 380 * MIB}, **stats(100, NOW + 1)), 380 - 312 - 16),
+        # Only statistics speak: a 16th stays free on top.
+        (guest(agent=False), 312 - 16 - 32),
+        # How much of a DIMM is offline is a guess: only what the kernel shows is sure.
+        (guest(agent=False, dimms_mib=(128,)), 412 - 192),
+        (guest(agent=False, dimms_mib=(128,), kernel_bytes=100 * MIB), 312 - 16 - 32),
+        (guest(agent=False, config=VIRTIO, virtio_mem=VirtioMem(64 * MIB, 64 * MIB)), 412 - 192),
+        (guest(agent=False, kernel_bytes=100 * MIB), 312 - 16 - 32),
+        (guest(512, 300, agent=False, dimms_mib=(128,)), 212 - 16 - 32),
+    ],
+)
+def test_to_spare_is_what_is_available_beyond_a_margin_by_whoever_spoke_last(vm: Vm, spare_mib: int) -> None:
+    assert spare_bytes(vm) == spare_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("available_bytes", "short"), [(24 * MIB, False), (24 * MIB - 1, True), (8 * MIB, True), (0, True)]
+)
+def test_a_guest_runs_short_below_its_kernels_floor_and_a_margin(available_bytes: int, short: bool) -> None:
+    assert runs_short(guest(said={"available_bytes": available_bytes})) is short
+
+
+@pytest.mark.parametrize(
+    ("resident_mib", "held_mib", "seen_mib"),
+    [(300, 0, 0), (364, 0, 0), (365, 0, 365), (429, 64, 365), (428, 64, 0)],
+)
+def test_a_guest_that_holds_more_than_it_says_beyond_a_tolerance_is_seen(
+    resident_mib: int, held_mib: int, seen_mib: int
+) -> None:
+    device = VirtioMem(held_mib * MIB, held_mib * MIB)
+    vm = guest(300, virtio_mem=device, config=VIRTIO, resident_bytes=resident_mib * MIB)
+    assert seen_bytes(vm) == seen_mib * MIB
+
+
+# --- how far one command may go ---
+
+
+@pytest.mark.parametrize(
+    ("vm", "lowest_mib"),
+    [
+        (guest(), 512 - 64),  # a second of inflation
+        (guest(inflate_rate=32.0 * MIB), 512 - 32),
+        (guest(agent=False), 512 - 32),  # half of that where only statistics speak
+        (guest(512, 460), 512 - (52 - 16)),  # what it has to spare
+        (guest(512, 505), 512),  # nothing
+        (guest(512, actual_mib=480), 480 - 64),  # a second from where its balloon is
+        (
+            guest(512, 500, actual_mib=480),
+            512,
+        ),  # its kernel says more than its balloon, and has nothing to spare
+        (guest(480, 460, actual_mib=512), 512 - 4),
+        (
+            guest(512, 200, config=VIRTIO, virtio_mem=VirtioMem(128 * MIB, 128 * MIB), actual_mib=384),
+            384 - 64,
+        ),
+        (guest(384, 200, said={"offline_bytes": 128 * MIB}, dimms_mib=(128,), actual_mib=512), 512 - 64),
+    ],
+)
+def test_no_target_is_further_away_than_what_is_spare_and_than_a_second(vm: Vm, lowest_mib: int) -> None:
+    assert lowest_target(vm, SETTINGS) == lowest_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("vm", "aim_bytes", "now", "target_bytes"),
+    [
+        (guest(), 300 * MIB, NOW, 448 * MIB),
+        (guest(), 500 * MIB - 1, NOW, None),  # less than is worth a command: 1/24, or a quarter second
+        (guest(), 496 * MIB, NOW, 496 * MIB),
+        (guest(), 496 * MIB - 1, NOW, 496 * MIB),  # whole pages
+        (guest(), 490 * MIB - 1, NOW, 490 * MIB),
+        (guest(), 490 * MIB + 4 * KIB, NOW, 490 * MIB + 4 * KIB),
+        (guest(), 512 * MIB, NOW, None),
+        (guest(), 300 * MIB, NOW + HEARD_SECONDS + 1, None),  # not heard
+        (guest(target_bytes=470 * MIB), 300 * MIB, NOW, None),  # 42 MiB are still to come: more than half
+        (guest(target_bytes=480 * MIB), 300 * MIB, NOW, 448 * MIB),
+        (guest(target_bytes=470 * MIB), 448 * MIB, NOW, 448 * MIB),  # the last step may be named at once
+        # Which of the two gave what it has, only time shows.
+        (guest(config=VIRTIO, virtio_mem=VirtioMem(asked_at=NOW - 1)), 300 * MIB, NOW, None),
+        (guest(config=VIRTIO, virtio_mem=VirtioMem(asked_at=NOW - 3)), 300 * MIB, NOW, 448 * MIB),
+    ],
+)
+def test_a_shrinking_balloon_is_told_its_next_step(
+    vm: Vm, aim_bytes: int, now: float, target_bytes: int | None
+) -> None:
+    assert shrink_target(vm, aim_bytes, SETTINGS, now) == target_bytes
+
+
+@pytest.mark.parametrize(("usable", "grow", "shrink"), [
+    (512 * MIB, 4 * MIB, 512 * MIB // 24),
+    (128 * MIB, 4 * MIB, 16 * MIB),
+    (8 * GIB, 64 * MIB, 8 * GIB // 24),
+    (8 * GIB + 127, 64 * MIB, (8 * GIB + 127) // 24),
+])  # fmt: skip
+def test_what_is_not_worth_a_command_is_a_share_and_no_less_than_a_least(
+    usable: int, grow: int, shrink: int
+) -> None:
+    assert (grow_dead_band(usable), shrink_dead_band(usable)) == (grow, shrink)
+    assert type(grow_dead_band(usable)) is int

@@ -1,0 +1,200 @@
+"""The next size of a virtio-mem device as tables: what is known, and the size to ask for.
+
+The guest has 512 MiB of boot RAM and a device of up to 512 MiB in blocks of 2 MiB; a memory block is 128 MiB.
+It spoke at 10 s and has 200 MiB in use, unless it says otherwise.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from host_controller.core.model import Growth
+from host_controller.core.policy import virtio_mem_plan as plan
+from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.growth import Rest
+from host_controller.core.vm.record import Phase, Vm
+from host_controller.core.vm.virtio_mem import LATE_SECONDS, VirtioMem
+from host_controller.units import MIB
+from tests.support import build
+
+NOW = 10.0
+SETTINGS = build.settings(inflate_bytes_per_second=64 * MIB)
+CONFIG = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
+FULL = "it has all of its maximum"
+NO_ROOM = "the guest has too little free memory for the page structures of more"
+
+
+def device(current_mib: int = 128, requested_mib: int | None = None, **changes: Any) -> VirtioMem:
+    requested = current_mib if requested_mib is None else requested_mib
+    return VirtioMem(current_mib * MIB, requested * MIB, max(current_mib, requested) * MIB, **changes)
+
+
+def guest(
+    virtio_mem: VirtioMem, *, available_mib: int = 300, usable_mib: int | None = None, **changes: Any
+) -> Vm:
+    usable = 512 + virtio_mem.current_bytes // MIB if usable_mib is None else usable_mib
+    facts = build.facts(usable, usable - available_mib, at=NOW)
+    facts = replace(facts, **changes.pop("said", {}))
+    config = CONFIG | changes.pop("config", {})
+    told = {"facts": facts, "demand": Demand(last=facts), "booted_at": -1000.0}
+    vm = build.vm(changes.pop("actual_mib", 512), virtio_mem=virtio_mem, config=config, **told | changes)
+    vm.guest.work_out(vm.config.limits, NOW)
+    return vm
+
+
+# --- more ---
+
+
+@pytest.mark.parametrize(
+    ("vm", "wanted_mib", "payable_mib", "size_mib", "why_not"),
+    [
+        (guest(device()), 100, 4096, 228, None),
+        (guest(device()), 99, 4096, 228, None),  # whole blocks
+        (guest(device()), 1000, 4096, 512, None),  # all of it
+        (guest(device(0)), 1000, 4096, 512, None),
+        (guest(device(), config={"virtio_mem_bytes": 256 * MIB}), 1000, 4096, 256, None),
+        (guest(device(), config={"virtio_mem_bytes": 4096 * MIB}), 1000, 4096, 512, None),  # its maximum
+        (guest(device(512)), 1, 4096, 0, FULL),
+        (guest(device(511)), 1, 4096, 0, FULL),  # less than a block is missing
+        (guest(device()), 1000, 51, 178, None),  # what is free
+        (guest(device()), 1000, 1, 0, "1 MiB is free"),
+        (guest(device()), 1000, -7, 0, "0 B is free"),
+        # 32 × (10 − the floor of 8), and what is missing in a block that is begun.
+        (guest(device(), available_mib=12), 1000, 4096, 256, None),
+        (guest(device(64), available_mib=12), 1000, 4096, 256, None),
+        (guest(device(), available_mib=0), 1000, 4096, 0, NO_ROOM),
+        (guest(device(64), available_mib=0), 1000, 4096, 128, None),
+    ],
+)
+def test_more_is_asked_for_within_maximum_page_structures_and_what_is_free(
+    vm: Vm, wanted_mib: int, payable_mib: int, size_mib: int, why_not: str | None
+) -> None:
+    assert plan.larger(vm, wanted_mib * MIB, payable_mib * MIB) == (size_mib * MIB, why_not)
+
+
+# --- less ---
+
+
+@pytest.mark.parametrize(
+    ("vm", "excess_mib", "now", "size_mib"),
+    [
+        (guest(device()), 30, NOW, 98),
+        (guest(device()), 31, NOW, 98),  # whole blocks
+        (guest(device()), 1, NOW, None),
+        (guest(device()), 2, NOW, 126),
+        (guest(device(256)), 200, NOW, 192),  # a second's work
+        (guest(device(256), inflate_rate=100.0 * MIB), 200, NOW, 156),
+        (guest(device(32)), 200, NOW, 0),
+        (guest(device(), available_mib=36), 200, NOW, 108),  # 36 less its margin of 16
+        (guest(device(), available_mib=16), 200, NOW, None),
+        (guest(device(0)), 200, NOW, None),
+        (guest(device()), 200, NOW + 8, None),  # not heard
+        (guest(device(), unplug_rest=Rest(until=NOW)), 30, NOW, 98),
+        (guest(device(), unplug_rest=Rest(until=NOW + 0.1)), 30, NOW, None),
+        (guest(device(), config={"growth": Growth.HOTADD}), 30, NOW, None),
+    ],
+)
+def test_less_is_asked_for_within_what_is_spare_and_a_second(
+    vm: Vm, excess_mib: int, now: float, size_mib: int | None
+) -> None:
+    expected = None if size_mib is None else size_mib * MIB
+    assert plan.smaller(vm, excess_mib * MIB, SETTINGS, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("vm", "sizes_mib"),
+    [
+        (guest(device(256), actual_mib=384), (128, 512)),  # the balloon's 128 MiB for as much of the device
+        (guest(device(256), actual_mib=256), (128, 384)),  # one memory block at a time
+        (guest(device(64), actual_mib=384), (0, 448)),
+        (guest(device(256), actual_mib=385), None),  # less than a block is ballooned
+        (guest(device(0), actual_mib=384), None),
+        (guest(device(1), actual_mib=384), None),
+        (guest(device(256, 300), actual_mib=384), None),  # it moves
+        (guest(device(256), actual_mib=384, unplug_rest=Rest(until=NOW)), (128, 512)),
+        (guest(device(256), actual_mib=384, unplug_rest=Rest(until=NOW + 0.1)), None),
+    ],
+)
+def test_what_the_balloon_holds_and_what_is_plugged_change_places(
+    vm: Vm, sizes_mib: tuple[int, int] | None
+) -> None:
+    expected = None if sizes_mib is None else (sizes_mib[0] * MIB, sizes_mib[1] * MIB)
+    assert plan.exchange(vm, NOW) == expected
+
+
+# --- what is not as it should be ---
+
+
+@pytest.mark.parametrize(
+    ("vm", "size_mib"),
+    [
+        (guest(device()), None),
+        (guest(device(128, 256, asked_at=NOW - LATE_SECONDS - 0.1)), 256),
+        (guest(device(128, 256, asked_at=NOW - LATE_SECONDS + 0.1)), None),
+        (guest(device(128, 256, asked_at=NOW - 9, moved_at=NOW - LATE_SECONDS + 0.1)), None),
+        (guest(device(128, 256, asked_at=NOW - 9, moved_at=NOW - LATE_SECONDS - 0.1)), 256),
+        (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB)), 128),
+        (guest(device(128, 256, unsure=True, confirmed_bytes=192 * MIB)), 192),
+        (guest(device(128), phase=Phase.STARTING), None),  # it has spoken
+    ],
+)
+def test_a_size_that_was_asked_for_and_is_not_there_is_asked_for_again(vm: Vm, size_mib: int | None) -> None:
+    assert plan.unfinished(vm, NOW) == (None if size_mib is None else size_mib * MIB)
+
+
+@pytest.mark.parametrize(
+    ("virtio_mem", "size"), [(device(0), None), (device(0, 128), 0), (device(0, 0, unsure=True), 0)]
+)
+def test_a_new_kernel_is_given_nothing_before_it_has_spoken(virtio_mem: VirtioMem, size: int | None) -> None:
+    vm = build.vm(512, config=CONFIG, virtio_mem=virtio_mem, phase=Phase.STARTING)
+    assert plan.unfinished(vm, NOW) == size
+
+
+@pytest.mark.parametrize(
+    ("usable_mib", "offline_mib", "idle_mib"),
+    [
+        (640, 0, 0),
+        (512, 128, 128),
+        (576, 128, 64),  # a block that is plugged in part
+        (512, 64, 64),
+        (512, 256, 128),  # no more than the device has
+        (700, 128, 0),
+    ],
+)
+def test_idle_is_what_is_plugged_and_offline_and_that_the_guest_does_not_count(
+    usable_mib: int, offline_mib: int, idle_mib: int
+) -> None:
+    vm = guest(device(128), usable_mib=usable_mib, said={"offline_bytes": offline_mib * MIB})
+    assert plan.idle_bytes(vm) == idle_mib * MIB
+
+
+def test_of_a_guest_that_has_said_nothing_nothing_is_idle() -> None:
+    assert plan.idle_bytes(build.vm(512, config=CONFIG, virtio_mem=device())) == 0
+
+
+def idle(usable_mib: int = 512, virtio_mem: VirtioMem | None = None, **changes: Any) -> Vm:
+    """All of the device is offline, and a part of it nowhere in what the guest counts."""
+    made = virtio_mem or device(128)
+    return guest(made, usable_mib=usable_mib, said={"offline_bytes": 128 * MIB}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("vm", "size_mib"),
+    [
+        (idle(), 0),
+        (idle(576), 64),
+        (idle(575), 62),  # whole blocks
+        (idle(640), None),
+        (idle(639), 126),
+        (idle(virtio_mem=device(128, moved_at=NOW - 5)), 0),
+        (idle(virtio_mem=device(128, moved_at=NOW - 4.9)), None),  # it may still come
+        (idle(virtio_mem=device(128, asked_at=NOW - 4.9)), None),
+        (idle(since=NOW - 4.9), None),
+        (idle(virtio_mem=device(128, 256)), None),  # it moves
+        (idle(unplug_rest=Rest(until=NOW)), 0),
+        (idle(unplug_rest=Rest(until=NOW + 0.1)), None),
+    ],
+)
+def test_what_nobody_brings_online_is_asked_for_no_more(vm: Vm, size_mib: int | None) -> None:
+    assert plan.unused(vm, NOW) == (None if size_mib is None else size_mib * MIB)
