@@ -131,6 +131,7 @@ class KnownVm:
                 "domain has problems", vm=view.name, problems=list(view.problems), error=found.unreadable
             )
         if view.config is None:
+            self._booted = False  # nobody of ours knows what it is told from here on
             return
         if not self.managed:
             self._announce(view, found.state if state_is_fresh else self.state, found.vcpu_seconds)
@@ -149,7 +150,7 @@ class KnownVm:
     def gone(self, reason: str) -> None:
         """It does not run any more, or is nobody's of ours."""
         if self.managed:
-            self.managed = False
+            self.managed = self._booted = False
             self._emit(VmGone(self.uuid, reason))
 
     def _announce(self, view: DomainView, state: RunState, vcpu_seconds: float | None) -> None:
