@@ -11,6 +11,7 @@ from host_controller.errors import DynmemError
 from host_controller.neutral import neutral_lines
 
 COMMANDS: Final = {
+    "advise": "host_controller.cli.advise:advise",
     "agent": "host_controller.cli.agent:agent",
     "adopt": "host_controller.cli.adopt:adopt",
     "check-config": "host_controller.cli.manage:check_config",

@@ -48,7 +48,8 @@ def history(
     """Show what VM had, needed and cost, and what was done about it.
 
     The last hour is known at full rate. A week is kept in detail, 35 days by the minute (the mean and the
-    largest), and two years by the hour.
+    largest), and two years by the hour. `dynmem simulate --history` plays what `--step minute --export
+    jsonl` gives.
     """
     asked = {} if step == "auto" else {"step": step}  # an older controller knows no steps
     answer = Client(socket).get("vms", vm, "history", since=since, **asked)

@@ -21,9 +21,20 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option("--png", type=click.Path(path_type=Path), help="Draw it there; needs the extra `plot`.")
 @click.option("--replay", type=click.Path(path_type=Path), help="A recording of `dynmem run --record`.")
+@click.option(
+    "--history",
+    "histories",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A history file or an export (jsonl) of any host: its weeks, played again.",
+)
 @size("--capacity", "Instead of the file's or the recording's.")
 @click.option(
-    "--with", "changes", multiple=True, metavar="VM:KEY=VALUE", help="What if, in a replay: web:weight=300"
+    "--with",
+    "changes",
+    multiple=True,
+    metavar="VM:KEY=VALUE",
+    help="What if, in a replay or a history: web:weight=300",
 )
 def simulate(
     file: Path | None,
@@ -32,22 +43,28 @@ def simulate(
     as_json: bool,
     png: Path | None,
     replay: Path | None,
+    histories: tuple[Path, ...],
     capacity: int | None,
     changes: tuple[str, ...],
 ) -> None:
-    """Simulate the host that FILE describes, or play a recording again with other settings.
+    """Simulate the host that FILE describes, or play a recording or a history again with other settings.
 
     Exit codes: 0 done, 1 a rule was broken (report it, please), 2 the input cannot be used.
     """
-    if (file is None) == (replay is None):
-        raise InputError("either FILE or --replay RECORDING is needed")
+    if sum((file is not None, replay is not None, bool(histories))) != 1:
+        raise InputError("one of FILE, --replay RECORDING and --history FILE is needed")
+    if histories:
+        from host_controller.cli.simulate_history import play_history
+
+        play_history(histories, capacity, _parsed(changes), as_json=as_json)
+        return
     if replay is not None:
         from host_controller.simulator.what_if import replay_with
 
         _tell_what_if(replay_with(replay, capacity, _parsed(changes)), as_json=as_json)
         return
     if changes:
-        raise InputError("--with goes with --replay", hint="edit FILE instead")
+        raise InputError("--with goes with --replay and --history", hint="edit FILE instead")
     assert file is not None
     from dataclasses import replace
 
