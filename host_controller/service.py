@@ -201,7 +201,8 @@ class Service:
         journal = controller.journal
         history = History(
             Path(self._config.paths.history),
-            keep=Keep(section.keep, section.keep_minutes, section.keep_hours),
+            keep_seconds=section.keep,
+            tiers=Keep(minutes=section.keep_minutes, hours=section.keep_hours),
             largest_bytes=section.max_size,
             wall=journal.wall_time,
             config=lambda uuid: None if (vm := controller.engine.vms.get(uuid)) is None else vm.config,

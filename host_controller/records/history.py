@@ -28,7 +28,7 @@ from host_controller.records.history_file import HistoryFile, Row
 from host_controller.records.history_schema import is_broken, put_aside
 from host_controller.records.samples import Sample
 from host_controller.records.thinning import Allowance, Thinner
-from host_controller.records.tier_file import Keep
+from host_controller.records.tier_file import KEEP, Keep
 from host_controller.records.tiers import Minutes
 
 LARGEST_QUEUE: Final = 20_000
@@ -51,7 +51,8 @@ log = structlog.get_logger(__name__)
 class History:
     """Writes one controller's journal.
 
-    path: the file; its directory is made. keep, largest_bytes: what is older, or too much, goes.
+    path: the file; its directory is made. keep_seconds (of the detail), tiers, largest_bytes: what is older,
+    or too much, goes.
     wall: seconds since 1970 of a time of the controller's clock. config: of a VM that runs, by UUID. failed:
     called in the thread with what is wrong.
     """
@@ -60,9 +61,10 @@ class History:
         self,
         path: Path,
         *,
-        keep: Keep,
+        keep_seconds: float,
         largest_bytes: int,
         wall: Callable[[float], float],
+        tiers: Keep = KEEP,
         config: Callable[[str], VmConfig | None] = lambda uuid: None,
         failed: Callable[[str], None] = lambda problem: None,
     ) -> None:
@@ -73,7 +75,7 @@ class History:
         """Rows that were lost."""
         self.taken = self.written = 0
         """Rows that were put into the queue, and those that are on disk."""
-        self._keep, self._largest_bytes = keep, largest_bytes
+        self._keep, self._largest_bytes = replace(tiers, samples=keep_seconds), largest_bytes
         self._wall, self._config, self._failed = wall, config, failed
         self._queue: queue.Queue[Row | None] = queue.Queue(LARGEST_QUEUE)
         self._thinners: dict[str, Thinner] = {}

@@ -124,7 +124,7 @@ class HistoryFile:
         if config is not None:
             limits = msgspec.json.encode(StoredLimits.of(config)).decode()
             if self._limits.get(vm) != limits:
-                self._db.execute("UPDATE vms SET limits = ? WHERE id = ?", (limits, vm))
+                self._db.execute("INSERT OR REPLACE INTO limits VALUES (?, ?)", (vm, limits))
                 self._limits[vm] = limits
         return vm, span
 

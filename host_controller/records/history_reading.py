@@ -14,6 +14,7 @@ from host_controller.records.history_schema import (
     PERCENTILES,
     SIZES,
     SPAN_COLUMNS,
+    has_tiers,
     open_to_read,
     usable,
 )
@@ -53,7 +54,7 @@ class StoredVm(NamedTuple):
 class Reading:
     """The file, open for reading; use it in one thread and close it.
 
-    A file of version 1 has no tiers: nothing is known by the minute and by the hour.
+    A file that only 0.1 has written has no tiers: nothing is known by the minute and by the hour.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +62,7 @@ class Reading:
         """Rows that were left out so far, for they make no sense; an unreadable page counts as one."""
         self._db = open_to_read(usable(path))
         try:
-            self._tiers = self._db.execute("PRAGMA user_version").fetchone()[0] > 1
+            self._tiers = has_tiers(self._db)
         except sqlite3.Error:
             self._db.close()
             raise
@@ -76,8 +77,10 @@ class Reading:
 
     def vms(self) -> list[StoredVm]:
         """Every VM, in the order in which they were first seen."""
-        limits = "limits" if self._tiers else "NULL"
-        found = self._db.execute(f"SELECT uuid, name, {limits} FROM vms ORDER BY id")  # noqa: S608 # our own
+        sql = "SELECT uuid, name, NULL FROM vms ORDER BY id"
+        if self._tiers:
+            sql = "SELECT uuid, name, limits FROM vms LEFT JOIN limits ON limits.vm = vms.id ORDER BY id"
+        found = self._db.execute(sql)
         known = []
         for uuid, name, text in self._sound(found):
             settings = read_limits(text) if isinstance(text, str) else None

@@ -1,8 +1,11 @@
 """The tables of the history file, what the figures in them mean, and how the file is opened. Blocking.
 
-Version 2 has three tiers. `samples` are the detail. `minutes` are means, the largest figures, and for how
-long they were known. `hours` are percentiles of the minutes. A file of version 1 is taken over as it is: its
-first writer adds the tables, and makes the minutes from the samples that are there (tier_file.py).
+There are three tiers. `samples` are the detail. `minutes` are means, the largest figures, and for how long
+they were known. `hours` are percentiles of the minutes.
+
+Tables and columns of a version do not change, but tables may come: 0.1 has none but the first three. So a
+file of 0.1 is taken over as it is, with the minutes made from its samples (tier_file.py), and 0.1 goes on
+with a file of ours. Whatever it writes becomes minutes when we are back.
 
 A file that a newer dynmem wrote, or somebody else, is never touched: ours lies beside it.
 """
@@ -17,9 +20,7 @@ from host_controller.private import open_private
 from host_controller.records.samples import STORED
 from host_controller.records.tiers import PERCENTS
 
-VERSION: Final = 2
-TAKEN_OVER: Final = 1
-"""The version that is brought up to ours."""
+VERSION: Final = 1
 WAIT_SECONDS: Final = 5.0
 KIB: Final = 1024
 COLUMNS: Final = tuple(name.removesuffix("_bytes") for name in STORED)
@@ -43,22 +44,22 @@ CREATE TABLE entries (
 );
 CREATE INDEX entries_by_vm ON entries (vm, at);
 """
-SECOND: Final = f"""
-ALTER TABLE vms ADD COLUMN limits TEXT;
-CREATE TABLE minutes (
+TIERS: Final = f"""
+CREATE TABLE IF NOT EXISTS limits (vm INTEGER PRIMARY KEY, limits TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS minutes (
     vm INTEGER NOT NULL, minute INTEGER NOT NULL, {" INTEGER, ".join(SPAN_COLUMNS)} INTEGER,
     PRIMARY KEY (vm, minute)
 ) WITHOUT ROWID;
-CREATE TABLE hours (
+CREATE TABLE IF NOT EXISTS hours (
     vm INTEGER NOT NULL, hour INTEGER NOT NULL, {" INTEGER, ".join(SPAN_COLUMNS + PERCENTILES)} INTEGER,
     PRIMARY KEY (vm, hour)
 ) WITHOUT ROWID;
-CREATE TABLE clock (one INTEGER PRIMARY KEY CHECK (one = 1), seen REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS clock (one INTEGER PRIMARY KEY CHECK (one = 1), seen REAL NOT NULL);
 """
 
 
 def open_to_write(path: Path) -> sqlite3.Connection:
-    """The file, made or brought up to this version where need be.
+    """The file, made or given its tiers where need be.
 
     Raises:
         sqlite3.Error, OSError: it cannot be used; `is_broken` tells whether the file itself is at fault.
@@ -70,11 +71,11 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         found = db.execute("PRAGMA user_version").fetchone()[0]
         if found == 0 and not _tables(db):
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            db.executescript(_script(FIRST + SECOND))
-        elif found == TAKEN_OVER:
-            db.executescript(_script(SECOND))
+            db.executescript(_script(FIRST + TIERS))
         elif found != VERSION:
             raise sqlite3.DatabaseError(f"a file of version {found}, not {VERSION}")
+        elif not has_tiers(db):
+            db.executescript(_script(TIERS))
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute("PRAGMA synchronous = NORMAL")
         db.execute("PRAGMA journal_size_limit = 4194304").fetchall()
@@ -98,7 +99,7 @@ def usable(path: Path) -> Path:
     try:
         with closing(open_to_read(path)) as db:
             found = db.execute("PRAGMA user_version").fetchone()[0]
-            strange = found not in (0, TAKEN_OVER, VERSION) or (found == 0 and _tables(db))
+            strange = found not in (0, VERSION) or (found == 0 and _tables(db))
     except sqlite3.Error:
         return path  # no database: whoever writes finds out what is wrong with it
     return path.with_name(f"{path.stem}-v{VERSION}{path.suffix}") if strange else path
@@ -117,6 +118,11 @@ def put_aside(path: Path) -> None:
     for suffix in ("-wal", "-shm"):
         with suppress(FileNotFoundError):
             Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
+
+
+def has_tiers(db: sqlite3.Connection) -> bool:
+    """Whether somebody after 0.1 has written it. The last table stands for all: they come together."""
+    return bool(db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'clock'").fetchone()[0])
 
 
 def _script(statements: str) -> str:

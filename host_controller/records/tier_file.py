@@ -60,6 +60,9 @@ class Keep:
     hours: float = 730 * DAY
 
 
+KEEP: Final = Keep()
+
+
 class TierFile:
     """Minutes and hours in an open file, and its forgetting. Methods raise sqlite3.Error."""
 

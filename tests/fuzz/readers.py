@@ -30,7 +30,7 @@ from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.domain_xml.read import read_domain
 from host_controller.errors import DynmemError, InputError
 from host_controller.records.history_reading import Reading
-from host_controller.records.history_schema import FIRST, SECOND, VERSION
+from host_controller.records.history_schema import FIRST, TIERS, VERSION
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Handled, Recording
 from host_controller.simulator.trace_file import read_trace
@@ -79,9 +79,9 @@ def state(data: bytes) -> None:
 def rows(data: bytes) -> None:
     """Rows of the history file, with any value of any type in any column."""
     db = sqlite3.connect(":memory:")
-    db.executescript(f"{FIRST} {SECOND} PRAGMA user_version = {VERSION};")
+    db.executescript(f"{FIRST} {TIERS} PRAGMA user_version = {VERSION};")
     db.text_factory = lambda text: text.decode(errors="replace")
-    db.execute("INSERT INTO vms VALUES (1, 'u', 'web', NULL)")
+    db.execute("INSERT INTO vms VALUES (1, 'u', 'web')")
     values = _values(data)
     with contextlib.suppress(sqlite3.Error):
         db.execute("INSERT INTO samples VALUES (1,?,?,?,?,?,?,?,?,?,?,?)", [next(values) for _ in range(11)])

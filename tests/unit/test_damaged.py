@@ -23,7 +23,6 @@ from host_controller.records.history_file import HistoryFile
 from host_controller.records.history_reading import Reading
 from host_controller.records.history_schema import put_aside
 from host_controller.records.recording import Decided, Recorder, Recording
-from host_controller.records.tier_file import Keep
 from host_controller.units import GIB
 from tests.unit.test_history import entry, sample, wait_for
 
@@ -55,7 +54,7 @@ def contents(directory: Path, prefix: str) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     "how",
     [
-        "PRAGMA user_version = 3",
+        "PRAGMA user_version = 2",
         "PRAGMA user_version = 2147483647",
         "PRAGMA user_version = -1",
         "PRAGMA user_version = 0",
@@ -73,7 +72,9 @@ def test_a_newer_history_or_somebody_elses_is_never_touched_and_ours_lies_beside
     before = contents(tmp_path, "history.sqlite")
     assert len(before) > 1
     problems: list[str] = []
-    kept = History(path, keep=Keep(), largest_bytes=GIB, wall=lambda at: NOW + at, failed=problems.append)
+    kept = History(
+        path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at, failed=problems.append
+    )
     kept.entry(entry(1, 1.0))
     wait_for(lambda: kept.written, "it is written beside")
     kept.close()

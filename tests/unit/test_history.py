@@ -32,7 +32,7 @@ PER_VM_AND_DAY = 500_000
 
 
 def history(path: Path, **more: Any) -> History:
-    options: dict[str, Any] = {"keep": Keep(), "largest_bytes": GIB, "wall": lambda at: EPOCH + at}
+    options: dict[str, Any] = {"keep_seconds": 7 * DAY, "largest_bytes": GIB, "wall": lambda at: EPOCH + at}
     return History(path, **(options | more))
 
 
@@ -81,7 +81,7 @@ def test_a_vms_past_is_told_from_the_file_after_the_controller_has_ended(tmp_pat
         host = Host()
         vm = host.vm("web")
         async with host.controller() as controller:
-            kept = History(path, keep=Keep(), largest_bytes=GIB, wall=controller.journal.wall_time)
+            kept = History(path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=controller.journal.wall_time)
             controller.journal.add_sink(kept)
             await until(lambda: vm.actual_bytes < 512 * MIB, "web gets smaller")
         return vm.uuid
@@ -179,7 +179,7 @@ def test_busy_vms_stay_within_50_mb_a_day_for_100(tmp_path: Path) -> None:
             curve = burst(96 * MIB, 900 * MIB, 120 + 17 * number, 40, warm + seconds, rise=8)
             host.vm(f"vm{number}", workload=Workload(anonymous=curve))
         async with host.controller() as controller:
-            kept = History(path, keep=Keep(), largest_bytes=GIB, wall=controller.journal.wall_time)
+            kept = History(path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=controller.journal.wall_time)
             controller.journal.add_sink(kept)
             for pause in (warm, seconds):
                 await asyncio.sleep(pause)

@@ -100,7 +100,9 @@ def test_an_hour_holds_percentiles_of_its_minutes() -> None:
 def test_minutes_and_limits_reach_the_file_and_the_api(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     config = VmConfig("u", "web", Limits(GIB, 512 * MIB, 4 * GIB))
-    kept = History(path, keep=Keep(), largest_bytes=GIB, wall=lambda at: NOW + at, config=lambda uuid: config)
+    kept = History(
+        path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at, config=lambda uuid: config
+    )
     for at in range(0, 200, 10):
         kept.sample("u", "web", sample(at))
     kept.close()
@@ -125,7 +127,7 @@ def test_a_minute_that_is_seen_in_two_parts_is_the_sum_of_both(tmp_path: Path) -
     assert (only.seconds, only.demand_bytes, only.demand_largest_bytes) == (60, 500 * MIB, 600 * MIB)
 
 
-def test_a_file_of_version_1_is_taken_over_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_file_of_0_1_is_taken_over_with_all_that_is_in_it(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     with sqlite3.connect(path) as db:
         db.executescript(f"{FIRST} PRAGMA user_version = 1;")
@@ -152,7 +154,7 @@ from host_controller.records.history import History
 from host_controller.records.tier_file import Keep
 from host_controller.units import GIB
 from tests.unit.test_tiers import sample
-kept = History(Path(sys.argv[1]), keep=Keep(), largest_bytes=GIB, wall=lambda at: at)
+kept = History(Path(sys.argv[1]), keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: at)
 begin = float(sys.argv[2])
 for step in range(600):  # twenty samples a second of a clock that runs a hundred times as fast
     kept.sample("u", "web", sample(begin + 5 * step, (1 + step % 7) * GIB))
@@ -250,7 +252,9 @@ def test_rows_wait_for_a_disk_that_is_full_and_what_was_lost_is_written_down(
         write(file, rows)
 
     monkeypatch.setattr(HistoryFile, "write", writing)
-    kept = History(tmp_path / "history.sqlite", keep=Keep(), largest_bytes=GIB, wall=lambda at: NOW + at)
+    kept = History(
+        tmp_path / "history.sqlite", keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at
+    )
     end = time.monotonic() + 20
     for at in range(80):
         kept.sample("u", "web", sample(at * 20, (1 + at % 2) * GIB))
