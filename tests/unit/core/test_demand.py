@@ -145,3 +145,67 @@ def test_the_peak_of_desired_forgets_what_is_older_than_its_window() -> None:
     assert demand.peak(3 * GIB, 60.0, 0.0) == 3 * GIB
     assert demand.peak(1 * GIB, 60.0, 30.0) == 3 * GIB
     assert demand.peak(1 * GIB, 60.0, 61.0) == 1 * GIB
+
+
+@pytest.mark.parametrize(
+    ("usable", "margin"),
+    [
+        (256 * MIB, 16 * MIB),
+        (1 * GIB, 16 * MIB),
+        (2 * GIB, 32 * MIB),
+        (8 * GIB + 63, 128 * MIB),  # whole bytes
+    ],
+)
+def test_the_margin_is_a_64th_and_no_less_than_16_mib(usable: int, margin: int) -> None:
+    assert margin_bytes(usable) == margin
+    assert type(margin_bytes(usable)) is int
+
+
+def test_a_guest_cannot_go_without_what_it_uses_and_a_margin() -> None:
+    estimate = after(facts(usable_mib=512, demand_mib=200))
+    assert estimate.margin_bytes == 16 * MIB
+    assert estimate.irreducible_bytes == 216 * MIB
+    assert after(facts(least_usable_bytes=300 * MIB)).irreducible_bytes == 300 * MIB
+
+
+def test_demand_is_the_guests_and_what_is_read_back_from_swap_and_of_its_cache() -> None:
+    swapping = after(
+        *(facts(at=t, swap_used_bytes=100 * MIB, swap_in_bytes=int(t * 30 * MIB)) for t in range(1, 60))
+    )
+    assert swapping.demand_bytes == swapping.guest_bytes + 100 * MIB
+    thrashing = after(*thrash(10, free_mib=12))
+    assert thrashing.demand_bytes == thrashing.guest_bytes + thrashing.cache_bytes
+
+
+def test_swap_that_comes_in_where_none_is_in_use_any_more_is_no_demand() -> None:
+    readings = [facts(at=t, swap_in_bytes=int(t * 30 * MIB)) for t in range(1, 10)]
+    assert after(*readings).hot_swap_bytes == 0
+
+
+@pytest.mark.parametrize("counter", ["swap_in_bytes", "refault_bytes"])
+def test_a_counter_that_goes_back_has_counted_nothing(counter: str) -> None:
+    demand = Demand()
+    for at, count in ((1.0, 4 * GIB), (2.0, 0), (3.0, 0)):
+        demand.observe(facts(at=at, free_bytes=0, reclaimable_bytes=0, **{counter: count}))
+    assert (demand.swap_in_rate, demand.refault_rate, demand.cache_bytes) == (0.0, 0.0, 0.0)
+
+
+def test_rates_come_near_to_what_the_counters_grow_by_in_a_second() -> None:
+    demand = Demand()
+    for step in range(240):
+        at = step * 0.5
+        counts = {"swap_in_bytes": int(at * 30 * MIB), "refault_bytes": int(at * 50 * MIB)}
+        demand.observe(facts(demand_mib=100 + step, at=at, **counts))
+    assert demand.slope == pytest.approx(2 * MIB, rel=0.01)
+    assert demand.swap_in_rate == pytest.approx(30 * MIB, rel=0.05)
+    assert demand.refault_rate == pytest.approx(50 * MIB, rel=0.01)
+
+
+def test_a_peak_that_comes_again_counts_from_then_and_one_of_just_the_window_still_counts() -> None:
+    demand = Demand()
+    assert demand.peak(3 * GIB, 60.0, 0.0) == 3 * GIB
+    assert demand.peak(1 * GIB, 60.0, 60.0) == 3 * GIB
+    assert demand.peak(1 * GIB, 60.0, 60.1) == 1 * GIB
+    assert demand.peak(2 * GIB, 60.0, 70.0) == 2 * GIB
+    assert demand.peak(2 * GIB, 60.0, 80.0) == 2 * GIB
+    assert demand.peak(1 * GIB, 60.0, 139.0) == 2 * GIB
