@@ -19,6 +19,9 @@ from host_controller.core.commands import (
 from host_controller.core.grants import GrantRound, Purse
 from host_controller.core.grants.give_back import OFFLINE_GRACE
 from host_controller.core.model import Growth
+from host_controller.core.operations import Plug
+from host_controller.core.operations.standstill import Stage as Still
+from host_controller.core.operations.standstill import Standstill
 from host_controller.core.policy.plan import CORRECT, GROW, HOLD, PLUG, SHRINK, UNPLUG, WAIT, Action
 from host_controller.core.state import State
 from host_controller.core.upkeep import weigh
@@ -339,3 +342,146 @@ def test_in_an_overdraft_nobody_is_told_to_have_what_it_is_only_charged_with() -
     assert purse.cost(vm, 340 * MIB) == 0
     assert not purse.can_raise(vm, 340 * MIB)
     assert round_of(vm, goals_mib=(300,), headroom_mib=0).can_raise(vm, 340 * MIB)
+
+
+# --- what is said of it: explain, log, history and metrics show this and nothing else ---
+
+VIRTIO_128 = {
+    "usable_mib": 640, "actual_mib": 512, "config": VIRTIO,
+    "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB),
+}  # fmt: skip
+MORE, OTHERS, LONG = "it needs more", "others need it", "it has had more than it needs for a while"
+NOT_FREE = "the rest is not free yet"
+
+SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
+    ({}, 400, 1000, False, {"action": GROW, "reason": MORE, "target_bytes": 400}),
+    ({}, 400, 50, False, {"action": GROW, "reason": MORE, "target_bytes": 350, "blocked_by": NOT_FREE}),
+    ({}, 400, -1, False, {"action": WAIT, "reason": MORE, "blocked_by": "the host is overdrawn"}),
+    ({}, 400, 0, False, {"action": WAIT, "reason": MORE, "blocked_by": NOT_FREE}),
+    ({}, 300, 0, False, {"action": HOLD, "reason": "it has what it should have"}),
+    ({}, None, 0, False, {"action": HOLD, "reason": "nothing is known of it yet"}),
+    ({"stuck_until": NOW + 1}, None, 0, False,
+     {"action": HOLD, "reason": "its balloon did not follow its target; it is asked again later"}),
+    ({"stuck_until": NOW}, None, 0, False, {"action": HOLD, "reason": "nothing is known of it yet"}),
+    ({"paused": True, "stuck_until": NOW + 1}, None, 0, False,
+     {"action": HOLD, "reason": "paused by the operator"}),
+    (FULL, 600, 1000, False, {"action": PLUG, "reason": MORE, "size_bytes": 128, "zone": "movable"}),
+    (FULL | {"actual_mib": 400, "target_bytes": 512 * MIB}, 600, 1000, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": "its balloon deflates first"}),
+    (FULL | {"sent": {7: 512 * MIB}}, 600, 1000, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": "its last balloon target is not answered yet"}),
+    (FULL | {"plug_rest": Rest(NOW + 9.0, 1)}, 600, 1000, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": "hot add failed; it is tried again in 9 s"}),
+    (FULL | {"plug_rest": Rest(NOW, 1)}, 600, 1000, False,
+     {"action": PLUG, "reason": MORE, "size_bytes": 128, "zone": "movable"}),
+    (PLUGGED | {"demand_mib": 400, "unplug_rest": Rest(NOW + 99.0, 1)}, 700, 1000, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": "a DIMM that is plugged is not online yet"}),
+    (FULL | {"config": VIRTIO}, 600, 1000, False,
+     {"action": PLUG, "reason": MORE, "size_bytes": 88}),
+    (FULL | {"config": VIRTIO, "plug_rest": Rest(NOW + 9.0, 1)}, 600, 1000, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": "the last growth failed; next try in 9 s"}),
+    (FULL | {"config": VIRTIO}, 600, 1, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": "1024 KiB is free"}),
+    (VIRTIO_128 | {"usable_mib": 576, "offline_mib": 64, "demand_mib": 500,
+     "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, moved_at=NOW - 1,
+      confirmed_bytes=128 * MIB)},
+     800, 1000, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": "memory that is plugged is not online yet"}),
+    ({"demand_mib": 250}, 200, 0, True, {"action": SHRINK, "reason": OTHERS, "target_bytes": 266}),
+    ({"demand_mib": 100}, 200, 0, False, {"action": SHRINK, "reason": LONG, "target_bytes": 200}),
+    ({"demand_mib": 290}, 200, 0, True,
+     {"action": WAIT, "reason": OTHERS, "blocked_by": "the guest has nothing more to spare"}),
+    ({"usable_mib": 512, "demand_mib": 100, "target_bytes": 384 * MIB}, 192, 0, True,
+     {"action": SHRINK, "reason": OTHERS + "; the last step is under way"}),
+    (VIRTIO_128 | {"demand_mib": 300}, 560, 0, True, {"action": UNPLUG, "reason": OTHERS, "size_bytes": 80}),
+    (VIRTIO_128 | {"actual_mib": 192, "usable_mib": 320, "demand_mib": 200,
+     "unplug_rest": Rest(NOW + 9, 1)}, 192, 0, True,
+     {"action": WAIT, "reason": OTHERS,
+      "blocked_by": "the guest did not give its virtio-mem back; it is asked again later"}),
+    (PLUGGED | {"changed_at": -100.0}, 512, 0, False,
+     {"action": UNPLUG, "reason": "the guest does not use its last DIMM", "size_bytes": 128,
+      "alias": "dimm0"}),
+    (PLUGGED | {"survivors": frozenset({"dimm0"}), "sent": {7: 640 * MIB}}, 512, 0, False,
+     {"action": WAIT, "reason": "a DIMM that survived the reset goes first"}),
+    (UNUSED, 192, 1000, False,
+     {"action": UNPLUG, "reason": "it has not needed its last DIMM for long", "size_bytes": 128,
+      "alias": "dimm0"}),
+    (EXCHANGED, 428, 1000, False,
+     {"action": UNPLUG, "reason": "what its balloon holds it can give back for good", "size_bytes": 128}),
+    ({"usable_mib": 512, "offline_mib": 128, "config": VIRTIO,
+      "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB)}, 512, 0, False,
+     {"action": UNPLUG, "reason": "the guest does not use all that it has plugged", "size_bytes": 128}),
+    (VIRTIO_128 | {"virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, unsure=True)}, 640, 0, False,
+     {"action": CORRECT, "reason": "its virtio-mem does not have the size that it should have",
+      "size_bytes": 0}),
+    ({"resend": True}, 300, 0, False,
+     {"action": CORRECT, "reason": "its target is sent again", "target_bytes": 300}),
+    ({"phase": Phase.TAKEOVER, "target_bytes": None, "since": 1.0, "actual_at": 3.0, "resident_at": 3.0},
+     None, 0, False,
+     {"action": CORRECT, "reason": "its size is confirmed before anything else", "target_bytes": 300}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "goal_mib", "headroom_mib", "waiting", "decided"), SAID)
+def test_a_decision_says_all_that_was_decided_and_from_what(
+    changes: dict[str, Any], goal_mib: int | None, headroom_mib: int, waiting: bool, decided: dict[str, Any]
+) -> None:
+    vm = guest(**deepcopy(changes))
+    granted = vm.assigned_bytes
+    purse = round_of(vm, goals_mib=(goal_mib,), headroom_mib=headroom_mib, waiting=waiting)
+    found = purse.decisions[vm.config.uuid]
+    goal = None if goal_mib is None else goal_mib * MIB
+    assert (found.at, found.vm, found.goal_bytes) == (NOW, vm.config.uuid, goal)
+    assert found.estimate is vm.guest.estimate
+    if decided["action"] not in (CORRECT, UNPLUG, SHRINK, GROW):
+        assert found.granted_bytes == granted
+    said = {
+        name: getattr(found, name)
+        for name in ("action", "reason", "target_bytes", "size_bytes", "zone", "alias", "blocked_by")
+        if getattr(found, name) is not None
+    }
+    sizes = {name: size * MIB for name, size in decided.items() if name.endswith("_bytes")}
+    assert said == decided | sizes
+    tickets = [one.ticket for one in purse.commands if isinstance(one, SetTarget)]
+    assert all(isinstance(ticket, int) for ticket in tickets)
+
+
+def test_a_vm_with_an_operation_under_way_is_left_to_it() -> None:
+    vm = guest(**FULL)
+    state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm})
+    operation = Plug(state.ticket, size_bytes=128 * MIB)
+    state.operations[vm.config.uuid] = operation
+    accounts = Accounts()
+    weigh(vm, state, accounts, NOW)
+    purse = Purse(state, accounts.of, 1000 * MIB, False, NOW)
+    GrantRound(purse, {vm.config.uuid: 600 * MIB}).run([vm])
+    found = purse.decisions[vm.config.uuid]
+    assert (found.action, found.reason, found.goal_bytes) == (WAIT, operation.describe(), 600 * MIB)
+    assert purse.commands == []
+
+
+def test_a_vm_that_stands_still_says_for_how_long_and_why() -> None:
+    vm = guest(stopped=True)
+    state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm})
+    standstill = Standstill(NOW - 3.0, NOW + 10.0, Still.STANDING, missing_bytes=100 * MIB)
+    state.standstills[vm.config.uuid] = standstill
+    accounts = Accounts()
+    weigh(vm, state, accounts, NOW)
+    purse = Purse(state, accounts.of, 0, False, NOW)
+    GrantRound(purse, {}).run([vm])
+    assert purse.decisions[vm.config.uuid].reason == standstill.describe(NOW)
+
+
+def test_a_dimm_that_was_of_no_use_for_a_moment_stays_until_that_has_lasted() -> None:
+    settings = build.settings(unplug_after_seconds=60.0)
+    vm = guest(**UNUSED)
+    for now, detached in ((NOW, False), (NOW + 5.0, False), (NOW + 60.0, True)):
+        state = State(settings, Ledger(settings), {vm.config.uuid: vm})
+        facts = replace(build.facts(400, 100, at=now))
+        vm.guest.heard(facts, vm.balloon.actual_bytes)
+        vm.guest.work_out(vm.config.limits, now)
+        accounts = Accounts()
+        weigh(vm, state, accounts, now)
+        purse = Purse(state, accounts.of, 1000 * MIB, False, now)
+        GrantRound(purse, {vm.config.uuid: 400 * MIB}).run([vm])
+        assert (purse.decisions[vm.config.uuid].action is UNPLUG) is detached
