@@ -14,7 +14,7 @@ UNMANAGED = Inspection(replace(MANAGED.view, config=None), RunState.RUNNING)
 
 
 def appearances(*seen: Inspection) -> list[bool]:
-    """Of a VM that was seen to start, and then like this: whether each VmAppeared says that it just booted."""
+    """Of a VM that was seen to start, and then like this: whether each VmAppeared says that it booted."""
     told: list[HypervisorEvent] = []
     known = KnownVm(MANAGED.view.uuid, told.append, booted=True)
     for one in seen:
