@@ -128,3 +128,7 @@ matrix-guests: $(STAMP) ## guests: Debian 11 to the next with the agent's packag
 .PHONY: rpms
 rpms: $(STAMP) ## dist/: the .rpm of the agent and of the controller, by rpmbuild
 	$(PYTHON) -m lab.rpms
+
+.PHONY: release
+release: $(STAMP) ## KEY=… (OpenPGP, or the file of an SSH key): check, build twice, sums, signature, tag
+	$(PYTHON) -m lab.release $(KEY)

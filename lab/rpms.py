@@ -1,6 +1,7 @@
 """`make rpms`: the .rpm of agent and controller, by rpmbuild with rpm/dynmem.spec."""
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -9,8 +10,14 @@ import tempfile
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.packages import ROOT, copy_tree
+from lab.packages import ROOT, changed_at, copy_tree
 
+REPRODUCIBLE = (
+    "_buildhost localhost",
+    "use_source_date_epoch_as_buildtime 1",
+    "clamp_mtime_to_source_date_epoch 1",
+)
+"""Neither the machine nor the minute is in what comes out."""
 SPEC = ROOT / "rpm" / "dynmem.spec"
 
 
@@ -35,8 +42,12 @@ def build(out: Path) -> list[Path]:
         with tarfile.open(top / f"SOURCES/dynmem-{version}.tar.gz", "w:gz") as archive:
             archive.add(tree, tree.name)
         # Debian's rpm knows no package that BuildRequires names.
-        command = ["rpmbuild", "-bb", "--nodeps", "--define", f"_topdir {top}", str(SPEC)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        command = ["rpmbuild", "-bb", "--nodeps", "--define", f"_topdir {top}"]
+        command += [part for one in REPRODUCIBLE for part in ("--define", one)]
+        done = subprocess.run(
+            [*command, str(SPEC)], env={**os.environ, "SOURCE_DATE_EPOCH": str(changed_at())},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
         if done.returncode != 0:
             raise RpmError(f"The packages could not be built:\n{(done.stdout + done.stderr)[-3000:]}")
         out.mkdir(parents=True, exist_ok=True)

@@ -9,16 +9,14 @@ Exit 1 where a cell is not as it should be; what it said lies in build/matrix.lo
 import argparse
 import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Final
 
 from lab.code_disk import REPOSITORY
 from lab.errors import LabError
 from lab.image import ensure_image
 from lab.matrix import cells, table
-from lab.matrix.roots import build_packages, entered, host_root
+from lab.matrix.roots import built_packages, entered, host_root
 from lab.matrix.suites import SUITES, Suite
 from lab.progress import Progress
 
@@ -48,11 +46,11 @@ def main() -> int:
 
 def _try(suite: Suite) -> bool:
     begun = time.monotonic()
-    with Progress(suite.name) as progress, tempfile.TemporaryDirectory(prefix="dynmem-matrix-") as out:
+    with Progress(suite.name) as progress:
         progress.step("guest image")
         ensure_image()
         progress.step("packages")
-        packages = build_packages(suite, Path(out))
+        packages = built_packages(suite)
         progress.step("a host without dynmem")
         with entered(suite, host_root(suite)) as root:
             versions = cells.versions(root)

@@ -20,6 +20,7 @@ from lab.matrix.suites import BUILD_PACKAGES, HOST_PACKAGES, Suite
 TREE: Final = "/dynmem"
 """Where a root sees this checkout, which it cannot write."""
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
+_NOT_PACKED: Final = ("tests/", "bench/", "lab/", "vagrant/")
 _PINNED: Final = "Package: *\\nPin: release n={suite}\\nPin-Priority: 500\\n"
 # The archive of a release to come may be past its date.
 _DATES: Final = "--aptopt=Acquire::Check-Valid-Until false"
@@ -104,31 +105,39 @@ def host_root(suite: Suite) -> Path:
     return _made(suite, "host", HOST_PACKAGES)
 
 
-def build_packages(suite: Suite, out: Path) -> list[Path]:
-    """The packages of this tree, built in that release: in a root of its, or here where this is one.
+def built_packages(suite: Suite) -> list[Path]:
+    """The packages of this tree, built in that release: in a root of its, or here where this is one. Cached.
 
     Raises:
         LabError: with the end of what was said.
     """
+    names = [name for name in packages.tracked() if not name.startswith(_NOT_PACKED)]
+    key = key_of(suite.name, *(part for name in names for part in (name, (REPOSITORY / name).read_bytes())))
+    place = build_once(f"packages-{suite.name}", key, lambda out: _build_packages(suite, out))
+    return sorted(place.glob("*.deb"))
+
+
+def _build_packages(suite: Suite, out: Path) -> None:
     if platform.freedesktop_os_release().get("VERSION_CODENAME") == suite.codename:
-        return packages.build(out)
+        packages.build(out)
+        return
     base = _made(suite, "build", BUILD_PACKAGES, build=True)
     with entered(suite, base) as root:
+        packages.copy_tree(root.file("/build/dynmem"))
         if _CERTIFICATES.exists():  # what is carried comes from where this machine gets it
             target = root.file(str(_CERTIFICATES))
             target.parent.mkdir(parents=True)
             shutil.copy(_CERTIFICATES, target)
-        script = (
-            "set -e; mkdir -p /build/dynmem; cd /dynmem; cp -r $(ls -A | grep -vxE "
-            r"'\.git|\.venv|\.mypy_cache|\.ruff_cache|\.pytest_cache|dist|build') /build/dynmem; "
-            f"cd /build/dynmem; export DEB_BUILD_PROFILES='{' '.join(suite.carried)}'; "
-            "dpkg-buildpackage --build=binary --no-sign"
+        done = root.run(
+            f"cd /build/dynmem && DEB_BUILD_PROFILES='{' '.join(suite.carried)}' "
+            "dpkg-buildpackage --build=binary --no-sign",
+            network=True,
         )
-        done = root.run(script, network=True)
         made = sorted(path for path in root.file("/build").glob("*.deb") if "-dbgsym_" not in path.name)
         if done.returncode != 0 or not made:
             raise LabError(f"{suite.name}: the packages could not be built:\n{done.stdout[-3000:]}")
-        return [Path(shutil.copy(path, out / path.name)) for path in made]
+        for path in made:
+            shutil.copy(path, out)
 
 
 def install(root: Root, wanted: Sequence[str]) -> str:

@@ -22,6 +22,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {path.name.removesuffix(f"-{__version__}-1.noarch.rpm"): path for path in made}
 
 
+def test_two_builds_of_an_rpm_are_the_same_to_the_byte(built: dict[str, Path], tmp_path: Path) -> None:
+    again = {path.name: path.read_bytes() for path in rpms.build(tmp_path)}
+    assert {path.name: path.read_bytes() for path in built.values()} == again
+
+
 def asked(package: Path, what: str) -> list[str]:
     command = ["rpm", "--query", "--package", what, package]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

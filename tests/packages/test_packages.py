@@ -1,6 +1,7 @@
 """`make packages`: built as a distribution builds them, and they work with Debian's own Python."""
 
 import ast
+import json
 import shutil
 import subprocess
 import sys
@@ -123,6 +124,12 @@ def test_two_builds_are_the_same_to_the_byte(packages: dict[str, Path], tmp_path
     assert {path.name for path in packages.values()} == set(again)
     for path in packages.values():
         assert path.read_bytes() == again[path.name], path.name
+
+
+def test_beside_each_package_lies_its_bill_of_materials(packages: dict[str, Path]) -> None:
+    for name, path in packages.items():
+        bill = json.loads(path.with_name(f"{path.name}.cdx.json").read_text())
+        assert bill["metadata"]["component"]["name"] == name
 
 
 def test_the_controllers_package_is_for_every_architecture(packages: dict[str, Path]) -> None:
