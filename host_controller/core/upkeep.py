@@ -40,8 +40,10 @@ def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> int:
     charge = fixed = guest_charge + books.outside_balloon(vm) + overhead
     granted = vm.assigned_bytes
     claims, next_dimm = None, 0
-    if plan.immovable(vm, settings, now) is None and now >= vm.progress.stuck_until:
+    if plan.immovable(vm, settings, now) is None:
         claims = plan.claims(vm, granted, settings, now)
+        if vm.progress.stuck(now):
+            claims = plan.kept_whole(claims, granted)
         fixed = books.fixed(vm) + overhead
         next_dimm = dimm_plan.next_dimm_slack(vm, claims.desired)
     uuid = vm.config.uuid

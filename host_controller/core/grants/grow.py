@@ -4,7 +4,7 @@ from typing import Final
 
 from host_controller.core.accounts import Account
 from host_controller.core.grants.purse import Purse
-from host_controller.core.model import VIRTIO_MEM
+from host_controller.core.model import BALLOON, VIRTIO_MEM
 from host_controller.core.operations import Plug
 from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import dimm_plan, plan
@@ -25,7 +25,7 @@ def grow(vm: Vm, purse: Purse, account: Account, goal: int, share: int) -> None:
     entitled = vm.entitled_bytes
     if purse.headroom_bytes < 0:
         purse.wait(vm, goal, REASON, "the host is overdrawn")
-    elif entitled < vm.ram_bytes:
+    elif entitled < vm.ram_bytes and not vm.progress.cannot_deflate(purse.now):
         _deflate(vm, purse, account, goal, share)
     elif vm.config.growth is VIRTIO_MEM:
         _enlarge(vm, purse, goal, share)
@@ -60,7 +60,8 @@ def _plug(vm: Vm, purse: Purse, goal: int) -> None:
     if why_not is not None:
         purse.wait(vm, goal, REASON, why_not)
         return
-    wanted = goal - (vm.ram_bytes + vm.virtio_mem.requested_bytes - vm.offline_bytes)
+    # All of its RAM is in use, but for what its balloon holds and does not give.
+    wanted = goal - (vm.entitled_bytes + vm.virtio_mem.requested_bytes - vm.offline_bytes)
     size, why_not = dimm_plan.next_dimm(vm, wanted, purse.headroom_bytes)
     if why_not is not None:
         purse.wait(vm, goal, REASON, why_not)
@@ -97,7 +98,10 @@ def _enlarge(vm: Vm, purse: Purse, goal: int, share: int) -> None:
 
 def _not_above_ram(vm: Vm, now: float, failed: str, plugged: str) -> str | None:
     """What must come first, before a VM is given memory that it did not boot with."""
-    if vm.present_bytes < vm.ram_bytes - DEFLATED_BYTES:
+    if vm.progress.cannot_deflate(now):
+        if vm.config.growth is BALLOON:
+            return f"its balloon did not deflate; it is asked again in {vm.progress.stuck_until - now:.0f} s"
+    elif vm.present_bytes < vm.ram_bytes - DEFLATED_BYTES:
         return "its balloon deflates first"
     if now < vm.plug_rest.until:
         return f"{failed} {vm.plug_rest.until - now:.0f} s"

@@ -48,7 +48,7 @@ class GrantRound:
             purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
         elif goal is None:
             purse.say(vm, HOLD, goal, self._why_left_alone(vm))
-        elif vm.config.growth is BALLOON or not self._takes_back(vm, goal):
+        elif vm.config.growth is BALLOON or vm.progress.stuck(purse.now) or not self._takes_back(vm, goal):
             self._weigh(vm, goal)
 
     def _takes_back(self, vm: Vm, goal: int) -> bool:
@@ -70,6 +70,8 @@ class GrantRound:
             dead_band = plan.shrink_dead_band(granted)
         if goal < granted - dead_band:
             shrink(vm, purse, account, goal)
+        elif vm.progress.stuck(purse.now):
+            purse.say(vm, HOLD, goal, "its balloon did not follow its target; it is asked again later")
         else:
             purse.say(vm, HOLD, goal, "it has what it should have")
 
@@ -77,10 +79,7 @@ class GrantRound:
         state, now = self.purse.state, self.purse.now
         if (standstill := state.standstills.get(vm.config.uuid)) is not None:
             return standstill.describe(now)
-        why_not = plan.immovable(vm, state.settings, now)
-        if why_not is None and now < vm.progress.stuck_until:
-            why_not = "its balloon did not follow its target; it is asked again later"
-        return why_not or "nothing is known of it yet"
+        return plan.immovable(vm, state.settings, now) or "nothing is known of it yet"
 
     def _shares(self) -> list[tuple[Vm, Account, int, int]]:
         """Takers with what they can be given now: the balance's fairness on what is there."""

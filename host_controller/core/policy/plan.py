@@ -110,6 +110,12 @@ def claims(vm: Vm, granted: int, settings: Settings, now: float) -> Claims:
     return Claims(vm.config.limits.weight, irreducible, need, desired, keep)
 
 
+def kept_whole(claims: Claims, granted: int) -> Claims:
+    """Of a VM whose balloon does not move: it keeps the `granted` bytes that it has, and may grow."""
+    weight, *sizes = claims
+    return Claims(weight, *(max(size, granted) for size in sizes))
+
+
 def growth_bytes(vm: Vm) -> int:
     """How much it grows in a second, as far as others keep memory ready for it: at most its minimum.
 

@@ -79,7 +79,7 @@ def check_progress(vm: Vm, *, needed: bool, now: float) -> Astray | Stuck | None
         return None
     # An unreachable target makes the driver try five times a second for ever
     # (fact: unreachable-target-retries).
-    progress.give_up(present, now)
+    progress.give_up(present, now, growing=gap < 0)
     balloon.aim(min(vm.ram_bytes, round_up(present, KIB)))
     return Stuck(present, target)
 

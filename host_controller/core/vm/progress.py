@@ -20,7 +20,9 @@ class Progress:
     present_bytes: int = 0
     """Where it was then."""
     stuck_until: float = -math.inf
-    """Did not follow its target; not asked again before this."""
+    """Did not follow its target; not asked again before this, unless for the other way."""
+    stuck_growing: bool = False
+    """Which way it did not go: it was to have more, or less."""
     corrected_at: float = -math.inf
     """When, after somebody else had moved it, it was last told its target again."""
 
@@ -34,10 +36,18 @@ class Progress:
             self.stuck_until = now
         self.at, self.present_bytes = now, present_bytes
 
-    def give_up(self, present_bytes: int, now: float) -> None:
-        """It does not move: it is left there for a while."""
+    def give_up(self, present_bytes: int, now: float, *, growing: bool) -> None:
+        """It does not move: it is left there for a while. growing: it was to have more."""
         self.at, self.present_bytes = now, present_bytes
-        self.stuck_until = now + REST
+        self.stuck_until, self.stuck_growing = now + REST, growing
+
+    def stuck(self, now: float) -> bool:
+        """It did not follow its target a while ago, and is left in peace."""
+        return now < self.stuck_until
+
+    def cannot_deflate(self, now: float) -> bool:
+        """It was to have more a while ago, and did not take it: more can only come beside it."""
+        return self.stuck_growing and self.stuck(now)
 
     def correct(self, now: float) -> None:
         """It is told its target again."""

@@ -95,6 +95,8 @@ ASTRAY: dict[str, Any] = {
     "phase": Phase.CONTRADICTED, "resend": True, "actual_mib": 300, "facts": build.facts(400, 350, at=NOW),
 }  # fmt: skip
 """Its balloon says 300 MiB and its kernel 400, of which it can spare little; it is charged all of its RAM."""
+STUCK: dict[str, Any] = {"stuck_until": NOW + 9.0}
+"""Its balloon did not follow its target."""
 FULL = {"usable_mib": 512, "demand_mib": 400}
 """Its balloon is empty: more than this is a DIMM, or virtio-mem."""
 UNUSED = {"usable_mib": 400, "demand_mib": 100, "dimms_mib": (128,)}
@@ -179,6 +181,16 @@ CASES = [
         "usable_mib": 640, "actual_mib": 512, "demand_mib": 300, "config": VIRTIO,
         "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB)},
          560, 0, ["virtio-mem 48"], UNPLUG, None, 0, True),
+    # --- a balloon that does not move ---
+    Case("it is left in peace", STUCK, 300, 1000, [], HOLD, "did not follow"),
+    Case("one that gave nothing may grow", STUCK, 400, 1000, ["target 400"], GROW, None, 100),
+    Case("one that took nothing grows beside it, by all that it lacks",
+         STUCK | {"stuck_growing": True, "zone": "movable"}, 500, 1000, ["attach 256"], PLUG, None, 256),
+    Case("or by virtio-mem", STUCK | {"stuck_growing": True, "zone": "movable", "config": VIRTIO},
+         364, 1000, ["virtio-mem 64"], PLUG, None, 64),
+    Case("or not at all where there is no other way",
+         STUCK | {"stuck_growing": True, "config": {"growth": Growth.BALLOON}}, 400, 1000, [], WAIT, "9 s"),
+    Case("it exchanges nothing", EXCHANGED | {"stuck_until": NOW + 9.0}, 428, 1000, [], HOLD, "follow"),
     # --- said again ---
     Case("what QEMU recomputed is said again", {"resend": True}, 300, 0, ["target 300"], CORRECT),
     Case("not while the last one is on its way", {"resend": True, "sent": {7: 300 * MIB}}, 300, 0, [], HOLD),

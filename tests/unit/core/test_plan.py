@@ -6,6 +6,7 @@ import pytest
 
 from host_controller.core.model import BalloonStats, Growth, Limits, RunState, Trust
 from host_controller.core.policy import dimm_plan, plan, spare
+from host_controller.core.policy.balance import Claims
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB
@@ -286,3 +287,8 @@ def test_nobody_is_shrunk_unasked_in_the_first_minute_after_boot() -> None:
 def test_a_vm_in_huge_pages_is_not_moved() -> None:
     one = guest(config={"huge_page_bytes": 2 * MIB, "pinned": "huge pages"})
     assert "huge pages" in (plan.immovable(one, SETTINGS, 1.1) or "")
+
+
+def test_a_vm_whose_balloon_does_not_move_keeps_what_it_has_and_may_ask_for_more() -> None:
+    assert plan.kept_whole(Claims(7, 200, 250, 300, 400), 350) == Claims(7, 350, 350, 350, 400)
+    assert plan.kept_whole(Claims(7, 200, 400, 500, 500), 350) == Claims(7, 350, 400, 500, 500)

@@ -57,7 +57,7 @@ def test_a_stuck_guest_is_forgiven_when_it_moves() -> None:
     vm = build.vm(512)
     check_progress(vm, needed=True, now=0.0)
     vm.balloon.starts_with(300 * MIB)
-    vm.progress.give_up(512 * MIB, 0.0)
+    vm.progress.give_up(512 * MIB, 0.0, growing=False)
     assert vm.progress.stuck_until > 11.0
     vm.balloon.read(462 * MIB, 11.0)
     check_progress(vm, needed=True, now=11.0)
@@ -184,6 +184,7 @@ def test_a_balloon_is_stuck_when_it_has_not_moved_for_longer_than_patience(
         assert (stuck.present_bytes, stuck.target_bytes) == (present, target)
         assert (vm.balloon.target_bytes, vm.balloon.resend) == (present, True)
         assert vm.progress.stuck_until == 100.0 + REST
+        assert vm.progress.stuck_growing is (gap_kib < 0)
 
 
 @pytest.mark.parametrize(("moved_kib", "moves"), [(256, True), (255, False)])

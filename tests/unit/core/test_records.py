@@ -270,7 +270,11 @@ def test_a_pace_is_told_only_when_it_is_another() -> None:
 
 def test_an_uncooperative_balloon_rests_and_is_forgiven_when_it_moves() -> None:
     progress = Progress()
-    progress.give_up(300 * MIB, 10.0)
+    progress.give_up(300 * MIB, 10.0, growing=True)
+    assert progress.stuck(69.9)
+    assert progress.cannot_deflate(69.9)
+    assert not progress.stuck(70.0)
+    assert not progress.cannot_deflate(70.0)
     assert (progress.at, progress.present_bytes, progress.stuck_until) == (10.0, 300 * MIB, 10.0 + REST)
     progress.stands(310 * MIB, 20.0)
     assert (progress.at, progress.present_bytes, progress.stuck_until) == (20.0, 310 * MIB, 10.0 + REST)
@@ -278,6 +282,9 @@ def test_an_uncooperative_balloon_rests_and_is_forgiven_when_it_moves() -> None:
     assert (progress.at, progress.present_bytes, progress.stuck_until) == (30.0, 320 * MIB, 30.0)
     progress.goes_on(330 * MIB, 40.0)
     assert progress.stuck_until == 30.0
+    progress.give_up(330 * MIB, 50.0, growing=False)
+    assert progress.stuck(60.0)
+    assert not progress.cannot_deflate(60.0)
 
 
 def test_a_balloon_that_others_move_is_corrected_once_in_a_while() -> None:
