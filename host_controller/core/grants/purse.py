@@ -91,18 +91,17 @@ class Purse:
     ) -> None:
         """Note what was decided for a VM, and why."""
         uuid = vm.config.uuid
-        # By position: with keywords it takes three times as long.
         self.decisions[uuid] = Decision(
-            self.now,
-            uuid,
-            action,
-            reason,
-            vm.assigned_bytes,
-            goal,
-            target_bytes,
-            size_bytes,
-            zone,
-            alias,
-            blocked_by,
-            vm.guest.estimate,
+            at=self.now,
+            vm=uuid,
+            action=action,
+            reason=reason,
+            granted_bytes=vm.assigned_bytes,
+            goal_bytes=goal,
+            target_bytes=target_bytes,
+            size_bytes=size_bytes,
+            zone=zone,
+            alias=alias,
+            blocked_by=blocked_by,
+            estimate=vm.guest.estimate,
         )

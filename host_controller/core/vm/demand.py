@@ -137,7 +137,7 @@ class Demand:
             irreducible, need, desired = least, max(least, need), max(least, desired)
         if desired > most:
             irreducible, need, desired = min(most, irreducible), min(most, need), most
-        # By position: with keywords it takes three times as long.
+        # By position: by keyword it takes twice as long, 1.3 % of what a step takes for each VM.
         return Estimate(
             now, usable, guest, hot_swap, cache, stall, ahead, margin, demand, need, irreducible, desired
         )
