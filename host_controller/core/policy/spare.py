@@ -12,6 +12,10 @@ from host_controller.core.vm.demand import margin_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.units import KIB, round_up
 
+PAGE_BYTES: Final = 4 * KIB
+"""What a balloon takes at least."""
+SMALL_STEP_SECONDS: Final = 30.0
+"""A step that is small since no more is to be given is named so long after the last one, at the earliest."""
 HEARD_SECONDS: Final = 7.5
 ANSWER_SECONDS: Final = 1.5
 AGENTLESS_EXTRA: Final = 16
@@ -104,10 +108,12 @@ def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | Non
     if not heard_lately(vm, now) or (vm.config.virtio_mem_bytes and not vm.virtio_mem.steady(now)):
         return None  # which of the two gave or took what it has now, only time shows
     rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
-    target = round_up(max(aim, lowest_target(vm, settings)), 4 * KIB)
+    target = round_up(max(aim, lowest_target(vm, settings)), PAGE_BYTES)
     entitled = vm.entitled_bytes
     ahead = vm.present_bytes - entitled
     worthwhile = min(entitled - aim, shrink_dead_band(entitled), rate // 4)
+    if now - vm.sent_at >= SMALL_STEP_SECONDS:
+        worthwhile -= PAGE_BYTES  # what is left of a page is no reason to wait any longer
     if entitled - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
         return None
     return target
