@@ -14,7 +14,7 @@ from host_controller.adoption.steps import (
     UnplugChannel,
     WriteMetadata,
 )
-from host_controller.core.policy.dead_band import grow_dead_band
+from host_controller.core.policy.dead_band import grow_dead_band, shrink_dead_band
 from host_controller.errors import DynmemError
 from host_controller.units import MIB, format_size
 
@@ -102,29 +102,35 @@ def _do(vm: str, step: Step, domain: Domain, clock: Clock) -> None:
         case UnplugChannel(xml):
             domain.unplug_channel(xml)
         case EmptyBalloon(size_bytes, devices):
-            _wait(vm, domain, clock, size_bytes, grow_dead_band(size_bytes), devices)
+            low, high = size_bytes - grow_dead_band(size_bytes), size_bytes + shrink_dead_band(size_bytes)
+            _wait(vm, domain, clock, size_bytes, range(low, high + 1), devices)
         case SetBalloon(size_bytes):
             domain.set_balloon(size_bytes)
-            _wait(vm, domain, clock, size_bytes, EXACT_BYTES, None)
+            near = range(size_bytes - EXACT_BYTES, size_bytes + EXACT_BYTES + 1)
+            _wait(vm, domain, clock, size_bytes, near, None)
         case _:
             assert_never(step)
 
 
-def _wait(
-    vm: str, domain: Domain, clock: Clock, wanted_bytes: int, tolerance_bytes: int, devices: int | None
-) -> None:
+def _wait(vm: str, domain: Domain, clock: Clock, wanted_bytes: int, near: range, devices: int | None) -> None:
     end = clock.now() + clock.limit_seconds
     while True:
         has, plugged = domain.actual_bytes(), 0 if devices is None else domain.memory_devices() - devices
-        if plugged <= 0 and has >= wanted_bytes - tolerance_bytes:
+        if plugged <= 0 and has in near:
             return
         if clock.now() >= end:
-            missing = format_size(max(0, wanted_bytes - has))
-            beside = f", and {plugged} DIMMs are still in it" if plugged > 0 else ""
-            raise Short(
-                f"after {clock.limit_seconds:.0f} s it has {format_size(has)} of "
-                f"{format_size(wanted_bytes)}: {missing} are missing{beside}",
-                vm=vm,
-                hint="`dynmem explain` says what holds it back; stop another VM, and release it again",
-            )
+            raise _short(vm, clock, has, wanted_bytes, plugged)
         clock.sleep(POLL_SECONDS)
+
+
+def _short(vm: str, clock: Clock, has: int, wanted_bytes: int, plugged: int) -> Short:
+    over = has > wanted_bytes
+    amount = f"{format_size(abs(wanted_bytes - has))} are {'too many' if over else 'missing'}"
+    beside = f", and {plugged} DIMMs are still in it" if plugged > 0 else ""
+    way_out = "its guest uses them: stop something in it" if over else "stop another VM"
+    return Short(
+        f"after {clock.limit_seconds:.0f} s it has {format_size(has)} of {format_size(wanted_bytes)}: "
+        f"{amount}{beside}",
+        vm=vm,
+        hint=f"`dynmem explain` says what holds it back; {way_out}, and release it again",
+    )

@@ -5,6 +5,7 @@ within the capacity. The record of what was there before goes last, so a release
 by running it again.
 """
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,7 +19,8 @@ from host_controller.adoption.steps import (
     UnplugChannel,
     WriteMetadata,
 )
-from host_controller.core.model import Limits, VmConfig
+from host_controller.core.model import ADOPTED, Limits, VmConfig
+from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.domain_xml.adopted import (
     Before,
     adopted_element,
@@ -27,12 +29,13 @@ from host_controller.domain_xml.adopted import (
     let_go_element,
 )
 from host_controller.domain_xml.ours import is_claimed, metadata_element
-from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.domain_xml.values import parse_xml
 from host_controller.units import format_size
 
 NOT_KNOWN: Final = "what its balloon was before is not recorded any more: it gets all of its RAM"
+REDEFINED: Final = "its RAM is not what it was when it was adopted: it gets all of what it has"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +77,16 @@ def plan_release(facts: Facts, room: Room) -> Release:
         return Release(facts.name, facts.uuid, tuple(definition), None, notes)
     refuse_busy(facts, f"`dynmem release {facts.name}`")
     view = read_domain(facts.live_xml, facts.definition)
-    before = Before.read(facts.live_xml) or (Before.read(facts.definition) if facts.definition else None)
-    if before is None:
-        before, notes = Before(view.boot_ram_bytes, 0, False, 0), (*notes, NOT_KNOWN)
+    before, said = _before(facts.live_xml, facts.definition, view)
+    notes += said
     size = before.actual_bytes
     steps: list[Step] = []
     undo = None
     if view.config is not None:
         if room.controller:
             undo = WriteMetadata(
-                _element(facts.live_xml, view.config, view.config.limits), "it is managed as before"
+                _element(facts.live_xml, view.config, limits_of(facts.definition, view.config)),
+                "it is managed as before",
             )
             owed = replace(view.config.limits, startup_bytes=size, minimum_bytes=size, maximum_bytes=size)
             steps.append(
@@ -92,6 +95,8 @@ def plan_release(facts: Facts, room: Room) -> Release:
             steps.append(EmptyBalloon(size, before.memory_devices))
         else:
             _refuse_short(facts, size - view.actual_bytes, room)
+    if undo is None:
+        _refuse_long(facts, view.actual_bytes, size)
     channel = channel_of(facts.live_xml)
     if channel is not None and not before.channel:
         steps.append(UnplugChannel(channel))
@@ -102,6 +107,23 @@ def plan_release(facts: Facts, room: Room) -> Release:
     steps.append(SetBalloon(size))
     steps.append(WriteMetadata(None, "nothing of dynmem's is left in it"))
     return Release(facts.name, facts.uuid, tuple(steps), undo, notes)
+
+
+def limits_of(definition: str | None, running: VmConfig) -> Limits:
+    """The limits that its operator gave it: while it is given back, the running domain has others."""
+    defined = None if definition is None else read_domain(definition).config
+    return running.limits if defined is None or defined.source != ADOPTED else defined.limits
+
+
+def _before(live_xml: str, definition: str | None, view: DomainView) -> tuple[Before, tuple[str, ...]]:
+    """What it was, as far as that fits what it is, and what is to be said of it."""
+    found = Before.read(live_xml) or (Before.read(definition) if definition else None)
+    if found is None:
+        return Before(view.boot_ram_bytes, view.boot_ram_bytes, 0, False, 0), (NOT_KNOWN,)
+    started_anew = not found.memory_devices and found.ram_bytes != view.boot_ram_bytes
+    if started_anew or found.actual_bytes > view.ram_bytes:
+        return replace(found, ram_bytes=view.boot_ram_bytes, actual_bytes=view.boot_ram_bytes), (REDEFINED,)
+    return found, ()
 
 
 def _refuse_unadopted(facts: Facts) -> None:
@@ -128,6 +150,18 @@ def _refuse_short(facts: Facts, needed_bytes: int, room: Room) -> None:
         f"it is to have {format_size(needed_bytes)} back, and {has}",
         vm=facts.name,
         hint="start the controller, which makes room (systemctl start dynmem), or stop a VM",
+    )
+
+
+def _refuse_long(facts: Facts, has_bytes: int, size_bytes: int) -> None:
+    """Only a controller takes memory from a guest step by step, and no more than it can spare."""
+    if has_bytes <= size_bytes + shrink_dead_band(size_bytes):
+        return
+    raise Refused(
+        f"it has {format_size(has_bytes)} by now, and {format_size(size_bytes)} when it was adopted",
+        vm=facts.name,
+        hint=f"lower its balloon as far as the guest can spare (virsh setmem {shlex.quote(facts.name)}), "
+        "or start the controller, which does",
     )
 
 

@@ -15,12 +15,12 @@ from host_controller.config.rule import RuleSection
 from host_controller.core.model import ADOPTED, Growth, Limits
 from host_controller.domain_xml.adopted import (
     CHANNEL,
-    STATISTICS_SECONDS,
     adopted_definition,
     adopted_element,
     channel_of,
     has_free_port,
 )
+from host_controller.domain_xml.before import STATISTICS_SECONDS
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles

@@ -10,14 +10,20 @@ from xml.dom.minidom import Element
 from xml.etree import ElementTree
 
 from agent import wire
-from host_controller.core.model import ADOPTED, Growth, Limits, Trust
+from host_controller.core.model import Growth, Limits, Trust
 from host_controller.domain_xml import pieces
-from host_controller.domain_xml.before import find_ours, record, write_ours
+from host_controller.domain_xml.before import (
+    STATISTICS_SECONDS,
+    find_ours,
+    marked_adopted,
+    record,
+    write_ours,
+)
 from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, text_of
 from host_controller.domain_xml.ours import LET_GO, metadata_element
 from host_controller.domain_xml.values import number, size_from
+from host_controller.units import KIB
 
-STATISTICS_SECONDS = 1
 CHANNEL = f"<channel type='unix'><target type='virtio' name='{wire.PORT_NAME}'/></channel>"
 """As it is plugged; libvirt names its socket and gives it a port."""
 MOST_PORTS = 31
@@ -28,8 +34,10 @@ MOST_PORTS = 31
 class Before:
     """What a domain was before it was adopted."""
 
+    ram_bytes: int
+    """memory, which counts whole devices."""
     actual_bytes: int
-    """currentMemory: where its balloon was."""
+    """Where its balloon was: currentMemory without what virtio-mem had plugged."""
     statistics_seconds: int
     """How often the balloon was asked for statistics; 0: never."""
     channel: bool
@@ -38,18 +46,28 @@ class Before:
 
     @classmethod
     def read(cls, xml: str) -> Self | None:
-        """The record that an XML has; None without one."""
+        """The record that an XML has; None without one, and where it does not say the sizes."""
         before = record(parse(xml)[1])
         if before is None:
             return None
-        size = child(before, "currentMemory") or child(before, "memory")
+        ram = _size(child(before, "memory"))
+        actual = (_size(child(before, "currentMemory")) or ram) - number(
+            before.getAttribute("virtio-mem")
+        ) * KIB
+        if not 0 < actual <= ram:
+            return None
         stats = child(child(before, "memballoon"), "stats")
         return cls(
-            0 if size is None else size_from(content(size), size.getAttribute("unit")),
+            ram,
+            actual,
             0 if stats is None else number(stats.getAttribute("period")),
             before.getAttribute("channel") == "present",
             number(before.getAttribute("devices")),
         )
+
+
+def _size(element: Element | None) -> int:
+    return 0 if element is None else size_from(content(element), element.getAttribute("unit"))
 
 
 def adopted_definition(xml: str, limits: Limits, growth: Growth, trust: Trust, *, whole: bool = True) -> str:
@@ -84,8 +102,7 @@ def let_go_element(live_xml: str, limits: Limits, growth: Growth, trust: Trust) 
 
 def is_adopted(xml: str) -> bool:
     """`adopt` wrote our metadata into this, whether or not it is about to be given back."""
-    ours = find_ours(parse(xml)[1])
-    return ours is not None and ours.hasAttribute(ADOPTED)
+    return marked_adopted(parse(xml)[1])
 
 
 def channel_of(live_xml: str) -> str | None:

@@ -10,7 +10,14 @@ from xml.dom.minidom import Element
 
 from host_controller.core.model import Growth
 from host_controller.domain_xml import pieces
-from host_controller.domain_xml.before import controller_name, find_ours, growth_named, record
+from host_controller.domain_xml.before import (
+    STATISTICS_SECONDS,
+    controller_name,
+    find_ours,
+    growth_named,
+    marked_adopted,
+    record,
+)
 from host_controller.domain_xml.dom import child, content, elements, parse, put_back, remove, text_of
 from host_controller.domain_xml.traces import (
     OWNED_MODEL,
@@ -42,13 +49,14 @@ def restore(xml: str) -> Restored:
     """As `disable`, with what could not be put back exactly."""
     tree, domain = parse(xml)
     gone = drop_dimms(domain)
-    if (before := record(domain)) is not None:
+    inexact: tuple[str, ...] = ()
+    if (before := record(domain)) is not None and marked_adopted(domain):
+        _restore_adopted(domain, before)
+    elif before is not None:
         inexact = tuple(_restore(domain, before))
     elif looks_prepared(domain):
         inexact = tuple(undo_by_traces(domain))
-    elif find_ours(domain) is not None:
-        inexact = ()
-    else:
+    elif find_ours(domain) is None:
         return Restored(xml, ())
     _drop_ours(domain)
     said = (tell_dimms(gone),) if gone else ()
@@ -71,13 +79,31 @@ def _restore(domain: Element, before: Element) -> Iterator[str]:
         yield from _restore_cells(domain, before)
     if devices is not None:
         yield from _restore_balloon(devices, child(before, "memballoon"))
-        if before.getAttribute("channel") == "absent":
-            remove(pieces.find_channel(domain))
-        _drop_controllers(devices, before.getAttribute("controllers").split())
-        if before.hasAttribute("multifunction"):
-            _drop_multifunction(devices, before.getAttribute("multifunction").split())
-        if before.getAttribute("devices") == "absent" and not elements(devices):
-            remove(devices)
+        _drop_what_is_ours(domain, devices, before)
+
+
+def _restore_adopted(domain: Element, before: Element) -> None:
+    """Sizes and devices stay as they are: `adopt` had left them alone, so what they are their user made."""
+    devices = child(domain, "devices")
+    if devices is None:
+        return
+    balloon = child(devices, "memballoon")
+    asked, had = child(balloon, "stats"), child(child(before, "memballoon"), "stats")
+    ours = asked is not None and number(asked.getAttribute("period")) == STATISTICS_SECONDS
+    if balloon is not None and ours and not (had is not None and number(had.getAttribute("period"))):
+        put_back(balloon, "stats", had)
+    _drop_what_is_ours(domain, devices, before)
+
+
+def _drop_what_is_ours(domain: Element, devices: Element, before: Element) -> None:
+    """The agent's port, and what libvirt has added for our devices."""
+    if before.getAttribute("channel") == "absent":
+        remove(pieces.find_channel(domain))
+    _drop_controllers(devices, before.getAttribute("controllers").split())
+    if before.hasAttribute("multifunction"):
+        _drop_multifunction(devices, before.getAttribute("multifunction").split())
+    if before.getAttribute("devices") == "absent" and not elements(devices):
+        remove(devices)
 
 
 def _restore_cells(domain: Element, before: Element) -> Iterator[str]:

@@ -1,0 +1,128 @@
+"""What a release must not do: shrink a guest at once, undo what its user changed, trust a record blindly."""
+
+import re
+
+import pytest
+
+from host_controller.adoption.carry_out import Short
+from host_controller.adoption.facts import Refused
+from host_controller.adoption.giving_back import Room, plan_release
+from host_controller.adoption.plan import Wish
+from host_controller.adoption.steps import SetBalloon
+from host_controller.config.rule import RuleSection
+from host_controller.core.model import Growth
+from host_controller.domain_xml.dom import same
+from host_controller.units import GIB, MIB
+from tests.support.libvirt_domain import LibvirtDomain
+from tests.support.others import SERIAL, VIRT_INSTALL, domain, inactive
+from tests.unit.test_adoption import CONTROLLER, RULE, adopt, live, release
+
+VIRTIO_MEM = """<memory model='virtio-mem'>
+      <target>
+        <size unit='KiB'>2097152</size>
+        <node>0</node>
+        <block unit='KiB'>2048</block>
+        <requested unit='KiB'>1048576</requested>
+        <current unit='KiB'>1048576</current>
+      </target>
+      <alias name='virtiomem0'/>
+    </memory>"""
+"""Of 2 GiB, half of it plugged."""
+WITH_VIRTIO_MEM = (
+    domain("partly", devices=SERIAL + VIRTIO_MEM)
+    .replace("<memory unit='KiB'>2097152", "<memory unit='KiB'>4194304")
+    .replace("<currentMemory unit='KiB'>2097152", "<currentMemory unit='KiB'>3145728")
+    .replace("migratable='on'/>", "migratable='on'><numa><cell id='0' memory='2097152'/></numa></cpu>")
+)
+
+
+def target(one: LibvirtDomain, room: Room = CONTROLLER) -> int:
+    """Where its balloon is to go in the end."""
+    return next(
+        step.size_bytes for step in plan_release(one.facts(), room).steps if isinstance(step, SetBalloon)
+    )
+
+
+def grown() -> LibvirtDomain:
+    """It had 700 MiB when it was adopted, and uses all of its 2 GiB now."""
+    one = LibvirtDomain(VIRT_INSTALL)
+    one.has(700 * MIB)
+    adopt(one)
+    one.has(2 * GIB)
+    return one
+
+
+def test_a_guest_that_uses_more_by_now_is_not_sent_back_at_once() -> None:
+    one = grown()
+    with pytest.raises(Short, match=r"1\.32 GiB are too many") as short:
+        release(one)
+    assert "stop something in it" in (short.value.hint or "")
+    assert "balloon" not in one.calls
+
+
+@pytest.mark.parametrize("spare", [None, 8 * GIB])
+def test_without_a_controller_no_memory_is_taken_from_a_guest_either(spare: int | None) -> None:
+    one = grown()
+    with pytest.raises(Refused, match="2 GiB by now, and 700 MiB when it was adopted") as refused:
+        release(one, Room(False, spare))
+    assert "virsh setmem installed" in (refused.value.hint or "")
+
+
+def test_a_record_without_sizes_or_with_such_as_cannot_be_means_all_of_its_ram() -> None:
+    for pattern, instead in (
+        (r"(<dynmem:(memory|currentMemory) [^>]*>)\d+", r"\g<1>0"),
+        (r"<dynmem:(memory|currentMemory) .*?</dynmem:\1>", ""),
+        (r"(<dynmem:currentMemory [^>]*>)\d+", r"\g<1>999999999999"),
+        (r"(<dynmem:currentMemory unit=)\"KiB\"", r'\g<1>"ells"'),
+    ):
+        one = LibvirtDomain(VIRT_INSTALL, persistent=False)
+        adopt(one)
+        one.live, count = re.subn(pattern, instead, live(one))
+        assert count
+        assert target(one) == 2 * GIB
+
+
+def test_what_its_user_changed_in_its_definition_since_stays() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    assert one.defined is not None
+    one.defined = changed_by_its_user(one.defined)
+    release(one)
+    assert same(one.defined, changed_by_its_user(inactive(VIRT_INSTALL)))
+
+
+def changed_by_its_user(definition: str) -> str:
+    """Twice the RAM, and another balloon; what our record says of them stays."""
+    definition = re.sub(r"(\n  <(?:memory|currentMemory) unit='KiB'>)2097152", r"\g<1>4194304", definition)
+    return definition.replace(
+        "\n    <memballoon model='virtio'>", "\n    <memballoon model='virtio' autodeflate='on'>"
+    )
+
+
+def test_one_that_was_started_with_more_ram_since_gets_all_of_that() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.live = re.sub(r"(<(?:memory|currentMemory) unit='KiB'>)2097152", r"\g<1>4194304", live(one))
+    one.has(3 * GIB)
+    plan = plan_release(one.facts(), CONTROLLER)
+    assert target(one) == 4 * GIB
+    assert any("not what it was" in note for note in plan.notes)
+
+
+def test_what_a_virtio_mem_device_has_plugged_is_not_in_its_balloon() -> None:
+    one = LibvirtDomain(WITH_VIRTIO_MEM)
+    adopt(one, Wish(RuleSection(match=RULE.match, growth=Growth.BALLOON)))
+    assert target(one) == 2 * GIB
+
+
+def test_what_is_owed_while_it_is_given_back_is_not_taken_for_its_limits() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.has(700 * MIB)
+    managed = live(one)
+    owed = plan_release(one.facts(), CONTROLLER).steps[0]
+    one.write_metadata(owed.element)  # type: ignore[union-attr] # the controller is told first
+    undo = plan_release(one.facts(), CONTROLLER).undo  # the first `release` was killed
+    assert undo is not None
+    one.write_metadata(undo.element)
+    assert same(live(one), managed)
