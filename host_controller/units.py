@@ -38,6 +38,14 @@ def parse_size(text: str) -> int:
     return int(whole) * factor + (int(fraction) * factor // int("1" + "0" * len(fraction)) if fraction else 0)
 
 
+def with_unit(text: str) -> str:
+    """What somebody meant who left the unit out: `1024` is 1024M, `1.5` is 1.5G; empty where there is one."""
+    match = _WITH_UNIT.fullmatch(text)
+    if match is None or match[2]:
+        return ""
+    return f"{match[1]}{'G' if '.' in match[1] else 'M'}"
+
+
 def parse_duration(text: str) -> float:
     """Seconds meant by `90`, `90s`, `10min`, `2h`, `7d`.
 

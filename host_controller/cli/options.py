@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from host_controller.units import MIB, format_size, parse_size
+from host_controller.units import MIB, format_size, parse_size, with_unit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,9 +42,9 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
         found = parse_size(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    if value.strip().isdecimal() and found < MIB:
+    if found < MIB and (meant := with_unit(value)):
         raise click.BadParameter(
             f"{value} is a size of {format_size(found)}, since a number alone counts bytes: "
-            f"did you mean {value.strip()}M?"
+            f"did you mean {meant}?"
         )
     return found

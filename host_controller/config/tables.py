@@ -10,7 +10,7 @@ import msgspec
 from host_controller.config.amount import parse_amount
 from host_controller.core.model import LARGEST_MAXIMUM_BYTES, SMALLEST_MINIMUM_BYTES
 from host_controller.errors import InputError
-from host_controller.units import MIB, parse_duration, parse_size
+from host_controller.units import MIB, parse_duration, parse_size, with_unit
 
 SIZE_WORDS: Final = 'a size such as "512M" or "1.5GiB"'
 DURATION_WORDS: Final = 'seconds, or text such as "90s", "10min", "2h", "7d"'
@@ -103,9 +103,8 @@ def _value(raw: Any, hint: Any) -> Any:
 
 def _meant(raw: Any, hint: Any) -> str:
     """A question to whoever left a unit out: nobody means some bytes of memory."""
-    text = str(raw).strip()
-    left_out = _kind(hint) in ("size", "amount") and text.isdecimal() and len(text) < 8 and int(text)
-    return f' (did you mean "{text}M"?)' if left_out and int(text) < MIB else ""
+    meant = with_unit(str(raw)) if _kind(hint) in ("size", "amount") else ""
+    return f' (did you mean "{meant}"?)' if meant and 0 < parse_size(str(raw)) < MIB else ""
 
 
 def meta_of(hint: Any) -> msgspec.Meta:

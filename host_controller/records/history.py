@@ -195,6 +195,14 @@ class History:
                     retry_at = 0.0  # another file is begun with the next rows
                     self._drop(waiting, 0)
                     _put_aside(self.path)
+            except Exception as error:  # an error of ours about some rows ends no history
+                log.error("history cannot deal with some rows", exc_info=error)
+                retry_at = now + RETRY_SECONDS
+                self._drop(waiting, 0)
+                self._caught_up = True
+                _close(file)
+                file = None
+                self._say(f"{self.path}: {type(error).__name__}: {error}")
         self._drop(waiting, 0)
         _close(file)
 

@@ -2,7 +2,7 @@
 
 import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
@@ -102,14 +102,12 @@ class Reading:
             (uuid, since * 1000),
         )
         found = []
-        for at, *sizes, pressure, phase in self._sound(rows):
-            if not (
-                _is_number(at) and _is_number(pressure) and all(map(_is_size, sizes)) and phase in _NUMBERS
-            ):
+        for row in self._sound(rows):
+            sample = sample_of(row)
+            if sample is None:
                 self.damaged += 1
-                continue
-            known = (None if size is None else size * KIB for size in sizes)
-            found.append(Sample._make((at / 1000, *known, None, pressure, _PHASES[phase], math.inf)))
+            else:
+                found.append(sample)
         return found
 
     def minutes(self, uuid: str, since: float) -> list[Span]:
@@ -176,6 +174,17 @@ class Reading:
             yield from rows
         except sqlite3.DatabaseError:
             self.damaged += 1
+
+
+def sample_of(row: Sequence[Any]) -> Sample | None:
+    """A row of `samples` with its time, seconds since 1970; None if it makes no sense."""
+    at, *sizes, pressure, phase = row
+    if not (_is_number(at) and _is_number(pressure) and all(map(_is_size, sizes))):
+        return None
+    if not (isinstance(phase, int) and phase in _NUMBERS):
+        return None
+    known = (None if size is None else size * KIB for size in sizes)
+    return Sample._make((at / 1000, *known, None, float(pressure), _PHASES[phase], math.inf))
 
 
 def span_of(row: tuple[Any, ...], unit: float) -> Span | None:

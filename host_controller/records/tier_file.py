@@ -9,14 +9,12 @@ for two years of hours; a week of samples and events takes at most 350 MB (histo
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from host_controller.core.vm.record import Phase
-from host_controller.records.history_reading import span_of
+from host_controller.records.history_reading import sample_of, span_of
 from host_controller.records.history_schema import COLUMNS, KIB, PERCENTILES, SPAN_COLUMNS
-from host_controller.records.samples import Sample
 from host_controller.records.thinning import REPEAT_SECONDS
 from host_controller.records.tiers import HOUR, MINUTE, Minutes, Span, hour_of
 
@@ -26,7 +24,6 @@ ROW_BYTES: Final = {"samples": 55, "minutes": 64, "hours": 98, "entries": 250}
 CATCH_UP: Final = 24.0
 """How much faster than it runs a clock that was set forward is followed in forgetting: a day an hour."""
 STORED_HOLDS: Final = REPEAT_SECONDS + 30.0
-_PHASES: Final = tuple(Phase)
 _UNIT: Final = {"samples": ("at", 0.001), "minutes": ("minute", MINUTE), "hours": ("hour", HOUR)}
 
 _MEAN: Final = (
@@ -84,7 +81,7 @@ class TierFile:
             minutes = Minutes(STORED_HOLDS)
             done: list[Span] = []
             for row in rows:
-                sample = _sample(row)
+                sample = sample_of(row)
                 if sample is not None:
                     done += minutes.add(sample.at, sample)
             done += minutes.close()
@@ -205,14 +202,3 @@ def _percentiles(span: Span) -> tuple[int | None, ...]:
     if span.demand_percentiles is None:
         return (None,) * len(PERCENTILES)
     return tuple(one // KIB for one in span.demand_percentiles)
-
-
-def _sample(row: Sequence[Any]) -> Sample | None:
-    """A row of `samples` as far as the tiers need it; None if it makes no sense."""
-    at, *sizes, pressure, phase = row
-    if not all(one is None or isinstance(one, int) for one in sizes):
-        return None
-    if not (isinstance(at, int) and isinstance(pressure, int) and phase in range(len(_PHASES))):
-        return None
-    known = (None if one is None else one * KIB for one in sizes)
-    return Sample._make((at / 1000, *known, None, float(pressure), _PHASES[phase], 0.0))

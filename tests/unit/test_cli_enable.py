@@ -40,6 +40,16 @@ def test_what_a_running_vm_cannot_have_waits_for_its_next_start(wanted: Limits, 
     assert wait.startswith(word)
 
 
+@pytest.mark.parametrize("option", ["--startup", "--minimum", "--maximum"])
+@pytest.mark.parametrize(
+    ("value", "meant"), [("1024", "1024M"), ("4", "4M"), ("1.5", "1.5G"), (" 2.0 ", "2.0G")]
+)
+def test_a_size_without_its_unit_is_asked_about(option: str, value: str, meant: str) -> None:
+    result = CliRunner().invoke(cli.group, ["enable", "web", option, value])
+    assert result.exit_code == 2
+    assert f"did you mean {meant}?" in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
 def test_every_command_is_where_the_list_says(name: str) -> None:
     result = CliRunner().invoke(cli.group, [name, "--help"])

@@ -21,7 +21,7 @@ from host_controller.errors import InputError
 from host_controller.records.history import History
 from host_controller.records.history_file import HistoryFile
 from host_controller.records.history_reading import Reading
-from host_controller.records.history_schema import put_aside
+from host_controller.records.history_schema import SPAN_COLUMNS, put_aside
 from host_controller.records.recording import Decided, Recorder, Recording
 from host_controller.units import GIB
 from tests.unit.test_history import entry, sample, wait_for
@@ -126,6 +126,49 @@ def test_a_damaged_row_is_left_out_and_counted(
     # What is no number is not found by its time, so it is not even damaged to whoever asks by time.
     assert (len(view.samples), len(view.entries)) == (samples, entries)
     assert view.damaged == 20 - samples - entries
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [*(one for one, _, _ in ROWS.values() if "samples" in one)]
+    + [f"UPDATE samples SET {name} = {value}" for name in ("goal", "assigned", "demand")
+       for value in (9223372036854775807, -1, "9e999", "'much'")]
+    + [f"UPDATE minutes SET {SPAN_COLUMNS[-1]} = 9223372036854775807", "UPDATE vms SET name = x'ff'"],
+)  # fmt: skip
+def test_damaged_rows_of_before_keep_nobody_from_writing_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr("host_controller.records.history.COMMIT_SECONDS", 0.05)
+    path = written(tmp_path / "history.sqlite")
+    spoil(path, statement.replace("rowid_ = 0", "at = (SELECT min(at) FROM samples)"))
+    problems: list[str] = []
+    kept = History(
+        path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at, failed=problems.append
+    )
+    kept.entry(entry(1, 1.0))
+    wait_for(lambda: kept.written or problems, "it is written")
+    kept.close()
+    assert problems == []
+    assert kept.written == 1
+
+
+def test_an_error_of_ours_about_some_rows_ends_no_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("host_controller.records.history.COMMIT_SECONDS", 0.05)
+    monkeypatch.setattr("host_controller.records.history.RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(HistoryFile, "catch_up", lambda _: {}["nobody thought of that"])
+    path, problems = written(tmp_path / "history.sqlite"), list[str]()
+    kept = History(
+        path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at, failed=problems.append
+    )
+    kept.entry(entry(1, 1.0))
+    wait_for(lambda: problems, "it is said")
+    kept.entry(entry(2, 2.0))
+    wait_for(lambda: kept.written, "what comes later is written")
+    kept.close()
+    assert "KeyError" in problems[0]
+    assert kept.dropped == 1
 
 
 @pytest.mark.parametrize("detail", ["{", "[1]", "7", "", '{"a":' * 5000])
