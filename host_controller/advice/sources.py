@@ -5,6 +5,7 @@ Blocking.
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,20 +26,44 @@ _SIZES: Final = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One VM as it was written down."""
+
+    uuid: str
+    name: str
+    limits: StoredLimits | None
+    spans: list[Span]
+    """Minutes, or hours where there is nothing finer; oldest first."""
+    reboots: int = 0
+
+
 def pasts_in(paths: Sequence[Path], since: float) -> list[Past]:
     """Every VM in these files from `since` (seconds since 1970) on; the first one of a UUID counts.
 
     Raises:
         InputError: a file is neither a history nor an export, with what is wrong.
     """
-    found: dict[str, Past] = {}
+    found = (
+        past_of(one.uuid, one.name, one.limits, one.spans, one.reboots) for one in recorded(paths, since)
+    )
+    return [one for one in found if one is not None]
+
+
+def recorded(paths: Sequence[Path], since: float, *, by_hour: bool = False) -> list[Recorded]:
+    """The same as it was written. by_hour: of a history file the hours, which reach further back.
+
+    Raises:
+        InputError: as above.
+    """
+    found: dict[str, Recorded] = {}
     for path in paths:
-        for past in _pasts(path, since):
-            found.setdefault(past.uuid, past)
+        for one in _read(path, since, by_hour):
+            found.setdefault(one.uuid, one)
     return list(found.values())
 
 
-def _pasts(path: Path, since: float) -> list[Past]:
+def _read(path: Path, since: float, by_hour: bool) -> list[Recorded]:
     try:
         with path.open("rb") as stream:
             begin = stream.read(16)
@@ -46,10 +71,12 @@ def _pasts(path: Path, since: float) -> list[Past]:
         raise InputError(
             f"{path}: {error.strerror}", hint="the history is for its owner: ask as root"
         ) from None
-    return _from_file(path, since) if begin.startswith(b"SQLite format 3") else _from_export(path, since)
+    if begin.startswith(b"SQLite format 3"):
+        return _from_file(path, since, by_hour)
+    return _from_export(path, since)
 
 
-def _from_file(path: Path, since: float) -> list[Past]:
+def _from_file(path: Path, since: float, by_hour: bool) -> list[Recorded]:
     try:
         reading = Reading(path)
     except sqlite3.Error as error:
@@ -57,27 +84,25 @@ def _from_file(path: Path, since: float) -> list[Past]:
     try:
         found = []
         for vm in reading.vms():
-            spans = reading.minutes(vm.uuid, since) or reading.hours(vm.uuid, since)
+            spans = [] if by_hour else reading.minutes(vm.uuid, since)
             reboots = sum(one.topic == "reset" for one in reading.entries(vm.uuid, since))
-            past = past_of(vm.uuid, vm.name, vm.limits, spans, reboots)
-            if past is not None:
-                found.append(past)
+            spans = spans or reading.hours(vm.uuid, since)
+            found.append(Recorded(vm.uuid, vm.name, vm.limits, spans, reboots))
         return found
     finally:
         reading.close()
 
 
-def _from_export(path: Path, since: float) -> list[Past]:
+def _from_export(path: Path, since: float) -> list[Recorded]:
     """One VM, or several one after the other."""
-    found: list[Past] = []
+    found: list[Recorded] = []
     vm: tuple[str, str, StoredLimits | None] | None = None
     spans: list[Span] = []
     reboots = 0
 
     def finish() -> None:
-        past = None if vm is None else past_of(*vm, _in_order(spans), reboots)
-        if past is not None:
-            found.append(past)
+        if vm is not None:
+            found.append(Recorded(*vm, _in_order(spans), reboots))
 
     with path.open("rb") as stream:
         number = 0

@@ -1,0 +1,130 @@
+"""When a host is full, what still fits, and what was saved."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from host_controller.advice.forecast import HOURS, Forecast, forecast, hourly_needs, room_for
+from host_controller.advice.past import DAY, SLOT
+from host_controller.advice.savings import savings
+from host_controller.advice.sources import Recorded
+from host_controller.cli import group
+from host_controller.core.model import VmConfig
+from host_controller.errors import InputError
+from host_controller.records.history_file import HistoryFile
+from host_controller.records.tier_file import KEEP
+from host_controller.units import GIB, MIB
+from tests.unit.test_advice import LIMITS, NOW_LIMITS, minutes, past
+from tests.unit.test_tiers import NOW
+
+
+def weeks(count: int, growth: float = 1.0) -> list[float]:
+    """10 GiB by night and 20 GiB by day, each week so many times the one before."""
+    return [
+        (20 if 8 <= hour % 24 < 18 else 10) * GIB * growth ** (hour // HOURS) for hour in range(count * HOURS)
+    ]
+
+
+def test_hours_of_the_week_come_again() -> None:
+    found = forecast(0.0, weeks(3))
+    assert found.trend_per_week == pytest.approx(0)
+    assert found.at(3).middle == pytest.approx(10 * GIB)
+    assert found.at(HOURS + 12).middle == pytest.approx(20 * GIB)
+    assert found.begin == 3 * HOURS * 3600
+
+
+def test_growth_from_week_to_week_goes_on_and_more_of_it_is_believed_the_longer_it_lasts() -> None:
+    few, many = forecast(0.0, weeks(3, 1.1)), forecast(0.0, weeks(20, 1.02))
+    assert few.trend_per_week == pytest.approx(0.1)
+    assert many.trend_per_week == pytest.approx(0.02)
+    assert few.trust == 0.25
+    assert many.trust > 0.7
+    assert many.at(12 + HOURS * 10).middle > many.at(12).middle * 1.1
+
+
+def test_a_range_widens_and_the_earliest_comes_before_the_likely() -> None:
+    bumpy = [one * (1.15 if (n // HOURS) % 2 else 0.95) for n, one in enumerate(weeks(6, 1.05))]
+    found = forecast(0.0, bumpy)
+    near, far = found.at(12), found.at(12 + 8 * HOURS)
+    assert near.low <= near.middle <= near.high
+    assert far.high / far.middle > near.high / near.middle
+    earliest, likely, latest = found.full_at(40 * GIB)
+    assert earliest is not None
+    assert likely is not None
+    assert earliest < likely
+    assert latest is None or likely <= latest
+
+
+def test_what_never_grows_is_never_full() -> None:
+    assert forecast(0.0, weeks(4)).full_at(64 * GIB) == (None, None, None)
+
+
+def test_less_than_a_week_is_no_forecast() -> None:
+    with pytest.raises(InputError, match=r"4\.0 days are known"):
+        forecast(0.0, weeks(1)[:96])
+
+
+def test_a_single_week_has_a_range_all_the_same() -> None:
+    found = forecast(0.0, weeks(1))
+    assert found.at(0).high / found.at(0).middle == pytest.approx(math.exp(0.35))
+
+
+def test_the_need_of_an_hour_is_the_largest_sum_and_a_minimum_at_the_least() -> None:
+    demands: list[int | None] = [100 * MIB] * 12 + [2 * GIB] + [100 * MIB] * 11
+    begin, hours = hourly_needs([past(demands, "a"), past([GIB] * 24, "b")])
+    assert begin == 0
+    assert hours[0] == 512 * MIB + GIB + 16 * MIB
+    assert hours[1] == pytest.approx(3 * GIB, rel=0.02)
+
+
+def test_room_is_told_by_demand_and_safely() -> None:
+    flat = Forecast(0.0, 4, 0.0, (10.0 * GIB,) * HOURS, (0.0, 0.0))
+    half = past([4 * GIB] * 288, "a")  # half of its maximum of 8 GiB
+    room = room_for(8 * GIB, flat, [half], 32 * GIB)
+    assert (room.by_demand, room.safely) == (5, 3)
+
+
+def test_savings_are_static_sizes_less_what_vms_cost() -> None:
+    spans = [one._replace(charge_bytes=2 * GIB) for one in minutes([GIB] * 120)]
+    found = savings([Recorded("u", "web", LIMITS, spans), Recorded("v", "odd", None, spans)])
+    assert found is not None
+    assert found.static_gib_hours == pytest.approx(16)
+    assert found.saved_gib_hours == pytest.approx(12)
+    assert found.peak_static_bytes - found.peak_dynamic_bytes == 6 * GIB
+    assert found.left_out == ("odd",)
+    assert found.as_json(0.5)["saved_money"] == 6
+    assert savings([]) is None
+
+
+def test_forecast_and_savings_read_a_history_and_refuse_what_makes_no_sense(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    file = HistoryFile(path)
+    config = VmConfig("uuid-web", "web", NOW_LIMITS)
+    spans = [one._replace(at=NOW - 15 * DAY + SLOT * n) for n, one in enumerate(minutes([GIB] * 15 * 288))]
+    file.write([("minute", ("uuid-web", "web", one, config)) for one in spans])
+    file.clean(NOW, 0, KEEP, GIB)
+    file.close()
+    common = ["--history", str(path)]
+    here = [*common, "--socket", str(tmp_path / "none.sock")]
+    run = CliRunner().invoke
+    told = run(group, ["forecast", "--capacity", "64G", "--shape", "8G", *here])
+    assert told.exit_code == 0, told.output
+    assert "from 2 weeks" in told.output
+    assert "at the latest not within 26 weeks" in told.output
+    assert "VMs of 8 GiB: 62 more by demand, 7 more safely" in told.output
+    more = json.loads(run(group, ["forecast", "--capacity", "64G", "--add", "32G", "--json", *here]).output)
+    assert more["capacity_bytes"] == 96 * GIB
+    assert "is not known without a capacity" in run(group, ["forecast", *here]).output
+    saved = run(group, ["savings", "--json", *common])
+    assert json.loads(saved.output)["saved_bytes_at_peak"] > 0
+    for wrong in (
+        ["forecast", "--without", "nobody", *here],
+        ["forecast", "--without", "web", *here],
+        ["savings", "--price", "-1", *common],
+        ["savings", "--price", "nan", *common],
+        ["savings", "--since", "soon", *common],
+    ):
+        assert isinstance(run(group, wrong).exception, InputError), wrong
