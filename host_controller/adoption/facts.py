@@ -23,6 +23,10 @@ class Refused(DomainUnsuitable):
     """It cannot be adopted, or released; nothing was changed."""
 
 
+class ManagedAlready(Refused):
+    """There is nothing to adopt."""
+
+
 def refuse_busy(facts: Facts, what: str) -> None:
     """Raise Refused while a job holds the domain: libvirt would hold every call for it."""
     if facts.job is not None:

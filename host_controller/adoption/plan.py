@@ -8,7 +8,7 @@ by that, wherever adopting was cut off.
 from dataclasses import dataclass, replace
 from typing import Final
 
-from host_controller.adoption.facts import Facts, Refused, refuse_busy
+from host_controller.adoption.facts import Facts, ManagedAlready, Refused, refuse_busy
 from host_controller.adoption.owners import owner_of
 from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, Step, WriteMetadata
 from host_controller.config.rule import RuleSection
@@ -100,7 +100,7 @@ def _refuse_foreign(facts: Facts, view: DomainView) -> None:
     config, name = view.config, facts.name
     assert facts.live_xml is not None
     if config is not None and config.source != ADOPTED:
-        raise Refused("it is managed already", vm=name, hint=f"`dynmem set {name}` changes its limits")
+        raise ManagedAlready("it is managed already", vm=name, hint=f"`dynmem set {name}` changes its limits")
     if view.claimed and config is None:
         hint = f"`dynmem release {name}` finishes that; or `dynmem enable {name}` while it is off"
         raise Refused("it has limits of dynmem's that are given back, or cannot be used", vm=name, hint=hint)

@@ -9,6 +9,7 @@ import click
 
 from host_controller.adoption.carry_out import carry_out
 from host_controller.adoption.plan import Adoption, Wish, plan_adoption
+from host_controller.api.client import Client, ControllerUnreachable
 from host_controller.cli.adoptions import WAIT_SECONDS, Result, clock, end, facts_of, progress, told
 from host_controller.cli.enable import connect, domain_names, dry_run, trust_option
 from host_controller.cli.options import size
@@ -99,6 +100,8 @@ def adopt(
         chosen = list(vms) or _running(definitions, pattern)
         results = [told(one(name), as_json) for name in chosen]
     end(results, as_json, nothing="no VM runs" + (f" whose name fits {pattern}" if pattern else ""))
+    if any(one.outcome == "adopted" for one in results) and not as_json and not _controlled(configuration):
+        click.echo("no controller answers: memory moves once there is one (systemctl start dynmem)")
     refused = any(one.outcome == "refused" for one in results) and bool(vms)
     if any(one.outcome == "failed" for one in results):
         raise SystemExit(1)
@@ -139,6 +142,14 @@ def _adopt(
 def _take_on(plan: Adoption, domain: RunningDomain, say: Callable[[str, str], None]) -> None:
     again = f"`dynmem adopt {plan.vm}` goes on from there, `dynmem release {plan.vm}` undoes it"
     carry_out(plan.vm, plan.steps, domain, lambda text: say(plan.vm, text), clock(WAIT_SECONDS), again)
+
+
+def _controlled(configuration: Config) -> bool:
+    try:
+        Client(str(configuration.socket_path)).get()
+    except ControllerUnreachable:
+        return False
+    return True
 
 
 def _running(definitions: Definitions, pattern: str | None) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import click
 
 from host_controller.adoption.carry_out import Clock, CutOff, Short
-from host_controller.adoption.facts import Facts
+from host_controller.adoption.facts import Facts, ManagedAlready
 from host_controller.errors import DynmemError
 from host_controller.hypervisor.running import RunningDomain
 from host_controller.neutral import neutral
@@ -37,6 +37,9 @@ class Result:
 
     def failed(self, error: DynmemError) -> None:
         """It ended with that."""
+        if isinstance(error, ManagedAlready):
+            self.now.append(f"{error.message}; {error.hint}")
+            return
         self.outcome = "failed" if isinstance(error, CutOff | Short) else "refused"
         self.reason, self.way_out = error.message, error.hint
 

@@ -116,7 +116,7 @@ def channel_of(live_xml: str) -> str | None:
 
 
 def has_free_port(live_xml: str) -> bool:
-    """Whether a channel can be plugged: libvirt cannot hot plug a virtio-serial controller."""
+    """Whether a channel can be plugged: a virtio-serial controller never can (fact: port-hot-plug)."""
     devices = child(parse(live_xml)[1], "devices")
     serial = [one for one in elements(devices, "controller") if one.getAttribute("type") == "virtio-serial"]
     places = sum((number(one.getAttribute("ports")) or MOST_PORTS) - 1 for one in serial)

@@ -209,6 +209,15 @@ def test_disable_gives_an_adopted_definition_back_too() -> None:
     assert same(restore(one.defined).xml, inactive(VIRT_INSTALL))
 
 
+def test_what_its_user_has_changed_since_it_was_adopted_stays() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    assert one.defined is not None
+    one.defined = one.defined.replace(">2097152<", ">4194304<")
+    release(one)
+    assert same(one.defined, inactive(VIRT_INSTALL).replace(">2097152<", ">4194304<"))
+
+
 def test_a_vm_that_ends_in_the_middle_is_told_with_the_way_on() -> None:
     one = LibvirtDomain(VIRT_INSTALL)
     steps = plan(one).steps
