@@ -35,7 +35,7 @@ from host_controller.core.interface import (
 from host_controller.core.model import Settings
 from host_controller.core.operations.standstill import Stage, Standstill
 from host_controller.core.operator_events import HoldVm, SettingsChanged
-from host_controller.core.vm.record import plugs_under_way
+from host_controller.core.vm.record import plugs_under_way, sizes_under_way
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Recorder
 from host_controller.records.samples import KEPT_SECONDS, sample_of
@@ -288,6 +288,7 @@ class Controller:
             for one in before.standing
         )
         self.engine.state.inherited_plugs.update(before.plugs)
+        self.engine.state.inherited_sizes.update(before.sizes)
 
     def _remember(self) -> bool:
         if self._state_dir is None:
@@ -295,9 +296,12 @@ class Controller:
         state = self.engine.state
         standstills = {**state.inherited_standstills, **state.standstills}
         plugs = {**state.inherited_plugs, **plugs_under_way(state.vms)}
+        sizes = {**state.inherited_sizes, **sizes_under_way(state.vms)}
         reservations = state.ledger.reservations.values()
         try:
-            self._state_dir.save(remembered(reservations, self.paused, self.paused_all, standstills, plugs))
+            self._state_dir.save(
+                remembered(reservations, self.paused, self.paused_all, standstills, plugs, sizes)
+            )
         except OSError as error:
             self._failed("state", error)
             return False

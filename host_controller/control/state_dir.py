@@ -55,6 +55,8 @@ class Remembered(msgspec.Struct, frozen=True):
     standing: tuple[Standing, ...] = ()
     plugs: dict[str, InheritedPlug] = {}
     """DIMMs that were asked for and have not been seen yet, by UUID."""
+    sizes: dict[str, int] = {}
+    """What virtio-mem devices may come to that were asked for another size, bytes, by UUID."""
 
 
 class StateDir:
@@ -153,15 +155,19 @@ def salvage(found: object) -> tuple[Remembered, int]:
         damaged += len(listed) - len(kept)
         return [one for one in kept if _possible(one)]
 
-    plugs = table.get("plugs", {})
-    pairs = plugs.items() if isinstance(plugs, dict) else ()
-    damaged += not isinstance(plugs, dict)
-    known = {}
-    for uuid, plug in pairs:
-        try:
-            known[uuid] = msgspec.convert(plug, InheritedPlug)
-        except msgspec.ValidationError:
+    def sound_by_uuid(name: str, kind: Any) -> dict[str, Any]:
+        nonlocal damaged
+        named = table.get(name, {})
+        if not isinstance(named, dict):
             damaged += 1
+            return {}
+        kept = {}
+        for uuid, one in named.items():
+            with suppress(msgspec.ValidationError):
+                kept[uuid] = msgspec.convert(one, kind)
+        damaged += len(named) - len(kept)
+        return {uuid: one for uuid, one in kept.items() if _possible(one)}
+
     paused_all = table.get("paused_all", False)
     damaged += not isinstance(paused_all, bool)
     return Remembered(
@@ -169,12 +175,13 @@ def salvage(found: object) -> tuple[Remembered, int]:
         tuple(sound("paused", str)),
         paused_all is True,
         tuple(sound("standing", Standing)),
-        {uuid: plug for uuid, plug in known.items() if _possible(plug)},
+        sound_by_uuid("plugs", InheritedPlug),
+        sound_by_uuid("sizes", int),
     ), damaged
 
 
 def _possible(one: object) -> bool:
-    size = getattr(one, "size_bytes", 0)
+    size = one if isinstance(one, int) else getattr(one, "size_bytes", 0)
     return bool(0 <= size <= LARGEST_MAXIMUM_BYTES)
 
 
@@ -184,6 +191,7 @@ def remembered(
     paused_all: bool,
     standstills: Mapping[str, Standstill],
     plugs: Mapping[str, InheritedPlug],
+    sizes: Mapping[str, int],
 ) -> Remembered:
     """The same facts in the same order give the same file."""
     return Remembered(
@@ -195,4 +203,5 @@ def remembered(
             for uuid, one in left_behind(standstills).items()
         ),
         dict(sorted(plugs.items())),
+        dict(sorted(sizes.items())),
     )

@@ -50,6 +50,8 @@ class State:
     """What a controller before us had stopped, until it is seen again."""
     inherited_plugs: dict[str, InheritedPlug] = field(default_factory=dict)
     """DIMMs that it had asked for, likewise."""
+    inherited_sizes: dict[str, int] = field(default_factory=dict)
+    """What virtio-mem devices may come to by what it had asked for, bytes, likewise."""
     last_cause: str = "start"
     """The last event that can raise a charge without a command of ours: an overdraft's named cause."""
     unseen_seconds: float = 0.0

@@ -10,7 +10,7 @@ from host_controller.core.engine import Engine
 from host_controller.core.model import HostFacts, Limits, RunState
 from host_controller.core.operations.standstill import Standstill, left_behind
 from host_controller.core.vm.growth import InheritedPlug
-from host_controller.core.vm.record import plugs_under_way
+from host_controller.core.vm.record import plugs_under_way, sizes_under_way
 from host_controller.simulator.behaviours import Behaviour
 from host_controller.simulator.checker import Checker, Violation
 from host_controller.simulator.clock import LAST, Agenda
@@ -125,6 +125,7 @@ class World:
         self._tick_seconds = TICK_SECONDS
         self._inherited_standstills: dict[str, Standstill] = {}
         self._inherited_plugs: dict[str, InheritedPlug] = {}
+        self._inherited_sizes: dict[str, int] = {}
         self._by_name: dict[str, SimulatedVm] = {}
         self._looked_at = 0.0
         self._decided_before = 0
@@ -251,6 +252,7 @@ class World:
         if isinstance(controller, Engine):
             controller.state.inherited_standstills.update(self._inherited_standstills)
             controller.state.inherited_plugs.update(self._inherited_plugs)
+            controller.state.inherited_sizes.update(self._inherited_sizes)
         self.driver = EngineDriver(controller, self.hypervisor, self.agenda, tick_seconds)
         self.driver.start()
         return controller
@@ -262,6 +264,7 @@ class World:
             if isinstance(engine := self.driver.controller, Engine):
                 self._inherited_standstills = left_behind(engine.state.standstills)
                 self._inherited_plugs = plugs_under_way(engine.state.vms)
+                self._inherited_sizes = sizes_under_way(engine.state.vms)
             self._decided_before += self.driver.decisions
             self.driver = None
 

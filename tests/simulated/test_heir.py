@@ -3,7 +3,7 @@
 import pytest
 
 from host_controller.core.engine import Engine
-from host_controller.core.model import Limits, Settings
+from host_controller.core.model import Growth, Limits, Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.workload import Workload, steady
@@ -40,3 +40,28 @@ def test_a_dimm_that_was_on_its_way_when_the_controller_was_killed_is_paid_for(a
     assert sum(dimm.size_bytes for dimm in world.vm("vm").dimm_list()) == plug
     assert vm.plug.pending_bytes == 0
     assert world.violations == [], "\n".join(world.history.tail())
+
+
+def test_a_size_of_virtio_mem_that_hung_when_the_controller_was_killed_is_charged() -> None:
+    """A QEMU that does not answer may carry out what it was asked for whenever it comes back."""
+    world = World(4 * GIB)
+    first = world.control(lambda capacity: Engine(Settings(capacity)))
+    assert isinstance(first, Engine)
+    world.add(GuestSpec("vm", LIMITS, growth=Growth.VIRTIO_MEM, workload=Workload(steady(100 * MIB))))
+    world.run(60.0)
+    world.ambush("vm", "ResizeVirtioMem", BEHAVIOURS["dead QEMU"])
+    world.work("vm", Workload(steady(600 * MIB)))
+    (before,) = first.state.vms.values()
+    while not before.virtio_mem.unanswered:
+        world.run(0.05)
+    asked = before.virtio_mem.may_hold_bytes
+    assert asked > before.virtio_mem.current_bytes
+    world.kill_controller()
+    world.restart_controller()
+    world.run(1.0)
+    assert world.driver is not None
+    heir = world.driver.controller
+    assert isinstance(heir, Engine)
+    (vm,) = heir.state.vms.values()
+    assert vm.virtio_mem.may_hold_bytes == asked
+    assert heir.charges[vm.config.uuid] >= vm.ram_bytes + asked

@@ -215,7 +215,8 @@ def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
     state.open()
     plugs = {"some-uuid": InheritedPlug(GIB, 1)}
-    state.save(Remembered((Reservation("new", GIB, 1e9),), ("some-uuid",), plugs=plugs))
+    sizes = {"another-uuid": GIB}
+    state.save(Remembered((Reservation("new", GIB, 1e9),), ("some-uuid",), plugs=plugs, sizes=sizes))
     state.close()
 
     async def story() -> None:
@@ -225,8 +226,10 @@ def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
             assert controller.engine.ledger.reserved() == GIB
             assert controller.paused == {"some-uuid"}
             assert controller.engine.state.inherited_plugs == plugs, "until that VM is seen"
+            assert controller.engine.state.inherited_sizes == sizes, "likewise"
             assert state._saved is not None
             assert state._saved.plugs == plugs, "and for the one after it"
+            assert state._saved.sizes == sizes
         state.close()
 
     run(story())

@@ -265,6 +265,8 @@ GOOD = Remembered(reservations=(Reservation("new", GIB, 5.0),), paused=("u1", "u
         lambda state: state.update(standing=7),
         lambda state: state.update(plugs=[]),
         lambda state: state.update(plugs={"u": {"size_bytes": "much"}}),
+        lambda state: state.update(sizes=[]),
+        lambda state: state.update(sizes={"u": "much"}),
     ],
 )
 def test_a_damaged_entry_of_the_state_costs_only_itself(

@@ -41,6 +41,7 @@ def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now
     else:
         vm.balloon.presume(actual)
     plug = state.inherited_plugs.pop(event.vm, None)
+    size = state.inherited_sizes.pop(event.vm, None)
     if known is not None:
         vm.remember(known)
         if not event.booted:
@@ -49,6 +50,8 @@ def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now
         state.operations.pop(event.vm, None)
     if not event.booted:
         phases.take_over(vm, now)
+        if size is not None:
+            vm.virtio_mem.inherit(min(size, vm.config.virtio_mem_bytes))
         if plug is not None and len(event.dimms) <= plug.dimms:
             phases.await_plug(vm, plug.size_bytes, now)
     _found_standing(vm, event, state, now)

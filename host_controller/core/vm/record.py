@@ -244,3 +244,8 @@ def plugs_under_way(vms: Mapping[str, Vm]) -> dict[str, InheritedPlug]:
         for uuid, vm in vms.items()
         if vm.plug.pending_bytes
     }
+
+
+def sizes_under_way(vms: Mapping[str, Vm]) -> dict[str, int]:
+    """Likewise: what the virtio-mem devices may come to that have been asked for another size, bytes."""
+    return {uuid: vm.virtio_mem.may_hold_bytes for uuid, vm in vms.items() if vm.virtio_mem.under_way}

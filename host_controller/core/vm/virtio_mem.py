@@ -48,6 +48,11 @@ class VirtioMem:
         return bool(self._sent)
 
     @property
+    def under_way(self) -> bool:
+        """It may come to a size that QEMU does not tell yet."""
+        return bool(self._sent) or self.unsure or self.ceiling_bytes > self.requested_bytes
+
+    @property
     def settled(self) -> bool:
         """The guest has what was asked for, no more and no less."""
         return self.current_bytes == self.requested_bytes and not self._sent and not self.unsure
@@ -75,8 +80,12 @@ class VirtioMem:
         has answered may still come, so it stays paid until it is asked for a size anew.
         """
         if before.unanswered or before.unsure:
-            self.unsure = True
-            self.ceiling_bytes = max(self.ceiling_bytes, before.may_hold_bytes)
+            self.inherit(before.may_hold_bytes)
+
+    def inherit(self, size_bytes: int) -> None:
+        """It may have been asked for so much, and nobody knows what became of that."""
+        self.unsure = True
+        self.ceiling_bytes = max(self.ceiling_bytes, size_bytes)
 
     def ask(self, vm: str, ticket: int, size_bytes: int, now: float) -> ResizeVirtioMem:
         """The command for another size; from now on the guest may come to hold that much."""

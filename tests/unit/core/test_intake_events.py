@@ -234,6 +234,18 @@ def test_a_dimm_of_a_controller_before_us_is_awaited_unless_it_is_there(dimms: i
     assert state.inherited_plugs == {}
 
 
+@pytest.mark.parametrize(("booted", "charged_mib"), [(False, 96), (True, 0)])
+def test_what_a_controller_before_us_had_asked_a_device_for_is_charged_until_it_is_asked_anew(
+    booted: bool, charged_mib: int
+) -> None:
+    state = state_of()
+    state.inherited_sizes[UUID] = 96 * MIB
+    apply(state, appears(booted=booted, config=build.config(virtio_mem_bytes=512 * MIB)), 10.0)
+    device = state.vms[UUID].virtio_mem
+    assert (device.may_hold_bytes, device.unsure) == (charged_mib * MIB, not booted)
+    assert state.inherited_sizes == {}
+
+
 STOPPED = Standstill(since=1.0, until=21.0, stage=Stand.STOPPING, vcpu_seconds=5.0)
 
 

@@ -13,7 +13,7 @@ from host_controller.core.vm.growth import LATE_PLUG_SECONDS, LONGEST_REST, Inhe
 from host_controller.core.vm.guest import Guest
 from host_controller.core.vm.pauses import Pauses
 from host_controller.core.vm.progress import CORRECTION, REST, Progress
-from host_controller.core.vm.record import Pace, Phase, plugs_under_way
+from host_controller.core.vm.record import Pace, Phase, plugs_under_way, sizes_under_way
 from host_controller.core.vm.virtio_mem import LATE_SECONDS, VirtioMem
 from host_controller.units import GIB, MIB
 from tests.support import build
@@ -82,6 +82,17 @@ def test_growth_waits_for_an_inherited_dimm_and_no_longer() -> None:
 def test_the_next_controller_is_told_of_every_dimm_that_is_paid_for_and_of_no_other() -> None:
     waits, rests = build.vm(512, dimms_mib=(128,), pending_bytes=256 * MIB), build.vm(512)
     assert plugs_under_way({"a": waits, "b": rests}) == {"a": InheritedPlug(256 * MIB, 1)}
+
+
+def test_the_next_controller_is_told_what_a_device_may_come_to_that_was_asked_for_another_size() -> None:
+    asked, promised, unsure, rests = (VirtioMem(64 * MIB, 64 * MIB, 64 * MIB) for _ in range(4))
+    asked.ask("asked", 1, 0, 10.0)
+    promised.promise(128 * MIB)
+    unsure.ask("unsure", 2, 256 * MIB, 10.0)
+    unsure.answered(2, "it timed out")
+    devices = {"asked": asked, "promised": promised, "unsure": unsure, "rests": rests}
+    vms = {name: build.vm(512, virtio_mem=device) for name, device in devices.items()}
+    assert sizes_under_way(vms) == {"asked": 64 * MIB, "promised": 128 * MIB, "unsure": 256 * MIB}
 
 
 # --- DIMMs ---
