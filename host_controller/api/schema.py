@@ -391,6 +391,8 @@ class RuledVmView(View, frozen=True, kw_only=True, gc=False):
     running: bool
     rule: int | None
     """The first that is for it, from 1 on; null: none is, or its own metadata goes before all."""
+    passed_over: int | None
+    """The rule that would be for it, had it no metadata of its own."""
     source: str | None
     """Where its limits would come from; null: it would not be managed."""
     growth: str | None

@@ -55,7 +55,7 @@ def _seen(definitions: Definitions, name: str, book: Rulebook) -> tuple[bool, Ta
 
 def _notes(configuration: Config, vms: list[Taken]) -> Iterator[str]:
     for number, rule in enumerate(configuration.rule, 1):
-        if all(one.rule != number for one in vms):
+        if all(number not in (one.rule, one.passed_over) for one in vms):
             match = ", ".join(f"{key} = {value!r}" for key, value in rule.match.given.items())
             yield f"rule[{number}] ({match}) is for no VM that there is now"
 
@@ -67,6 +67,7 @@ def _view(running: bool, taken: Taken) -> dict[str, Any]:
         "name": view.name,
         "running": running,
         "rule": taken.rule,
+        "passed_over": taken.passed_over,
         "source": None if config is None else config.source,
         "growth": None if config is None else config.growth,
         "trust": None if config is None else config.trust,
@@ -105,5 +106,5 @@ def _row(running: bool, taken: Taken) -> tuple[str, ...]:
         str(limits.weight),
         config.growth,
         config.trust,
-        defaults,
+        f"its own metadata goes before rule[{taken.passed_over}]" if taken.passed_over else defaults,
     )

@@ -43,6 +43,8 @@ class Taken:
     """The number of the rule that is for it, from 1 on; None: it has metadata, or no rule fits."""
     reasons: tuple[str, ...] = ()
     """Why that rule cannot take it on, each with the way out."""
+    passed_over: int | None = None
+    """The number of the rule that would be for it, had it no metadata of its own."""
 
 
 def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
@@ -55,11 +57,11 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
         DomainUnsuitable: not a domain's XML.
     """
     view = read_domain(xml, persistent_xml)
-    if view.claimed or not book.rules:
-        return Taken(view)
-    index = first(book.rules, Subject.of(xml))
+    index = first(book.rules, Subject.of(xml)) if book.rules else None
     if index is None:
         return Taken(view)
+    if view.claimed:
+        return Taken(view, passed_over=index + 1)
     rule, root = book.rules[index], parse_xml(persistent_xml or xml)
     growth = rule.growth or natural_growth(root)
     number = index + 1

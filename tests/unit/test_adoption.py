@@ -12,9 +12,11 @@ from host_controller.adoption.plan import Adoption, Wish, plan_adoption
 from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, WriteMetadata
 from host_controller.config.amount import Share
 from host_controller.config.rule import MatchSection, RuleSection
-from host_controller.core.model import ADOPTED, METADATA, Growth, Limits
+from host_controller.core.model import ADOPTED, METADATA, Growth, Limits, Trust
+from host_controller.domain_xml.adopted import adopted_definition
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.domain_xml.values import parse_xml
@@ -207,6 +209,21 @@ def test_disable_gives_an_adopted_definition_back_too() -> None:
     adopt(one)
     assert one.defined is not None
     assert same(restore(one.defined).xml, inactive(VIRT_INSTALL))
+
+
+def test_other_limits_of_an_adopted_vm_leave_its_memory_and_what_is_recorded() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    assert one.defined is not None
+    other = Limits(2 * GIB, GIB, 2 * GIB, weight=7)
+    one.write_metadata(metadata_element(other, Growth.BALLOON, Trust.GUEST, live(one)))
+    one.define(adopted_definition(one.defined, other, Growth.BALLOON, Trust.GUEST, whole=False))
+    for text in (live(one), one.defined):
+        config = read_domain(text).config
+        assert config is not None
+        assert (config.source, config.limits, config.boot_ram_bytes) == (ADOPTED, other, 2 * GIB)
+    release(one)
+    assert is_as(one, LibvirtDomain(VIRT_INSTALL))
 
 
 def test_what_its_user_has_changed_since_it_was_adopted_stays() -> None:

@@ -11,7 +11,9 @@ from host_controller.config import ConfigError, parse
 from host_controller.core.model import Growth, Trust
 from host_controller.domain_xml.edit import enable
 from host_controller.hypervisor import libvirt_calls
+from host_controller.hypervisor.adapter import LibvirtHypervisor
 from host_controller.rules.taking import Rulebook, Taken, take
+from host_controller.service import FollowsRules
 from host_controller.units import GIB, MIB
 from tests.support.others import (
     BALLOON,
@@ -97,7 +99,7 @@ def test_metadata_in_the_domain_goes_before_every_rule() -> None:
     limits = rule("name = '*'").defaults
     prepared = enable(inactive(VIRT_INSTALL), limits, Growth.HOTADD).xml
     found = take(prepared, prepared, rule("name = '*'"))
-    assert found.rule is None
+    assert (found.rule, found.passed_over) == (None, 1)
     assert found.view.config is not None
     assert found.view.config.source == "metadata"
 
@@ -208,6 +210,28 @@ def test_a_running_domain_is_taken_on_by_a_rule_and_nothing_is_written() -> None
     assert before.view.config is None
     assert after.view.config is not None
     assert after.view.wants_statistics
+
+
+class Worker:
+    """Counts how often it is to look again."""
+
+    looks = 0
+
+    def look_again(self) -> None:
+        self.looks += 1
+
+
+def test_other_rules_are_followed_at_once_and_the_same_ones_disturb_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Worker()
+    hypervisor = LibvirtHypervisor("test:///default", rules=rule("name = 'a'"))
+    monkeypatch.setattr(hypervisor, "_workers", {"uuid": worker})
+    assert isinstance(hypervisor, FollowsRules)
+    hypervisor.follow_rules(rule("name = 'a'"))
+    assert worker.looks == 0
+    hypervisor.follow_rules(rule("name = 'b'"))
+    assert worker.looks == 1
 
 
 # --- the file ---
