@@ -98,6 +98,8 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     demand_bytes: int | None
     need_bytes: int | None
     desired_bytes: int | None
+    lower_bytes: int | None = None
+    """Below it the guest cannot go."""
     pressure_percent: float | None
     usable_bytes: int | None
     goal_bytes: int | None

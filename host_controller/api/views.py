@@ -124,6 +124,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         demand_bytes=estimate.demand_bytes if estimate else None,
         need_bytes=estimate.need_bytes if estimate else None,
         desired_bytes=estimate.desired_bytes if estimate else None,
+        lower_bytes=estimate.irreducible_bytes if estimate else None,
         pressure_percent=round(estimate.pressure_percent, 1) if estimate else None,
         usable_bytes=estimate.usable_bytes if estimate else None,
         goal_bytes=engine.goals.get(uuid),

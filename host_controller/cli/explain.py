@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,10 +18,24 @@ from host_controller.neutral import neutral
 @click.command()
 @click.argument("vm", shell_complete=vm_names)
 @as_json
+@click.option(
+    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the balance of all VMs."
+)
 @at_socket
-def explain(vm: str, as_json: bool, socket: str | None) -> None:
-    """Say why VM has the memory that it has, and why not more or less."""
-    answer = Client(socket).get("vms", vm, "explain")
+def explain(vm: str, *, as_json: bool, plot: Path | None, socket: str | None) -> None:
+    """Say why VM has the memory that it has, and why not more or less.
+
+    --plot draws the balance as it is now: who asks for what, by tier, what each gets, and where the level
+    stands at which memory is shared out.
+    """
+    client = Client(socket)
+    answer = client.get("vms", vm, "explain")
+    if plot is not None:
+        from host_controller.cli.plot_balance import draw_balance
+
+        draw_balance(client.get("status"), answer["vm"]["name"], plot)
+        click.echo(f"drawn: {plot}")
+        return
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return

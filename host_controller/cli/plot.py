@@ -1,10 +1,12 @@
 """A VM's history as a picture. matplotlib is an extra (`pip install 'dynmem[plot]'`)."""
 
+from bisect import bisect_right
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 from host_controller.api.answer import known
+from host_controller.cli.plot_events import STYLES, Mark, marks, told
 from host_controller.errors import DynmemError, InputError
 from host_controller.neutral import neutral
 from host_controller.units import GIB
@@ -18,15 +20,45 @@ SERIES: Final = (
 
 
 def draw(history: dict[str, Any], path: Path) -> None:
-    """Write a PNG of a HistoryView.
+    """Write a PNG of a HistoryView: its curves, what happened on them, and the words of what matters below.
 
     Raises:
         DynmemError: matplotlib is missing, or the file cannot be written.
         InputError: there is nothing to draw.
     """
     samples = history["samples"] or history.get("spans") or []
+    samples = [one for one in samples if known(one["at"], None) is not None]
     if not samples:
         raise InputError("nothing is known of that time", vm=history["name"], hint="a longer --since")
+    plt = pyplot()
+    found = marks(history["entries"])
+    words = told(found)
+    figure, axes = plt.subplots(figsize=(10, 4.5 + 0.2 * len(words)), layout="constrained")
+    times: Any = [_local(one["at"]) for one in samples]
+    for key, label, colour, width in SERIES:
+        if not any(key in one for one in samples):
+            continue  # the goal is kept in detail only
+        values = [known(one[key], float("nan")) / GIB for one in samples]
+        axes.step(times, values, where="post", label=label, color=colour, linewidth=width)
+    _mark(axes, samples, found, words)
+    axes.set_ylabel("GiB")
+    axes.set_ylim(bottom=0)
+    # A name is no formula: `$x^$` is one to matplotlib.
+    axes.set_title(neutral(history["name"], 100), parse_math=False)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left", ncols=5, fontsize="small")
+    if words:
+        lines = (f"{place} {_local(one.at):%m-%d %H:%M:%S}  {one.text}" for place, one in enumerate(words, 1))
+        axes.set_xlabel("\n".join(lines), parse_math=False, loc="left", fontsize="small")
+    save(figure, path)
+
+
+def pyplot() -> Any:
+    """matplotlib, drawing into files.
+
+    Raises:
+        DynmemError: it is missing.
+    """
     try:
         import matplotlib as mpl
     except ImportError:
@@ -34,24 +66,38 @@ def draw(history: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    samples = [one for one in samples if known(one["at"], None) is not None]
-    times: Any = [datetime.fromtimestamp(one["at"]).astimezone() for one in samples]
-    figure, axes = plt.subplots(figsize=(10, 4.5), layout="constrained")
-    for key, label, colour, width in SERIES:
-        if key not in samples[0]:
-            continue  # the goal is kept in detail only
-        values = [known(one[key], float("nan")) / GIB for one in samples]
-        axes.step(times, values, where="post", label=label, color=colour, linewidth=width)
-    axes.set_ylabel("GiB")
-    axes.set_ylim(bottom=0)
-    # A name is no formula: `$x^$` is one to matplotlib.
-    axes.set_title(neutral(history["name"], 100), parse_math=False)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper left", ncols=len(SERIES))
-    figure.autofmt_xdate()
+    return plt
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write the PNG, and let go of the figure.
+
+    Raises:
+        DynmemError: the file cannot be written.
+    """
     try:
         figure.savefig(path, format="png", dpi=110)
     except OSError as error:
         raise DynmemError(f"{path}: {error.strerror}") from None
     finally:
-        plt.close(figure)
+        pyplot().close(figure)
+
+
+def _mark(axes: Any, samples: list[dict[str, Any]], found: list[Mark], words: list[Mark]) -> None:
+    """Put each event on the curve of what the VM had; events from before the first sample have no place."""
+    at = [one["at"] for one in samples]
+    placed = [(one, bisect_right(at, one.at) - 1) for one in found if one.at >= at[0]]
+    heights = [known(one["assigned_bytes"], 0) / GIB for one in samples]
+    for kind, (marker, colour) in STYLES.items():
+        mine = [(_local(one.at), heights[place]) for one, place in placed if one.kind == kind]
+        if mine:
+            axes.scatter(*zip(*mine, strict=True), marker=marker, color=colour, s=22, zorder=3, label=kind)
+    for number, one in enumerate(words, 1):
+        place = bisect_right(at, one.at) - 1
+        if place >= 0:
+            where = (_local(one.at), heights[place])
+            axes.annotate(str(number), where, textcoords="offset points", xytext=(3, 6), fontsize="small")
+
+
+def _local(at: float) -> datetime:
+    return datetime.fromtimestamp(at).astimezone()

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from host_controller.api.schema import CheckView, EntryView, HistoryView
 from host_controller.cli import COMMANDS, group
 from host_controller.cli.events import events
+from host_controller.cli.explain import explain
 from host_controller.cli.history import history
 from host_controller.cli.manage import check_config, pause, reload, resume
 from host_controller.cli.status import status
@@ -58,6 +59,13 @@ def test_history_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     file = tmp_path / "web.png"
     assert "drawn" in told(tmp_path, history, "web", "--plot", str(file))
+    assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_balance_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    file = tmp_path / "balance.png"
+    assert "drawn" in told(tmp_path, explain, "web", "--plot", str(file))
     assert file.read_bytes().startswith(b"\x89PNG")
 
 

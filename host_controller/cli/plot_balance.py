@@ -1,0 +1,111 @@
+"""`dynmem explain --plot`: who asked for what, by tier, what each was given, and where the level stood."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from host_controller.api.answer import known
+from host_controller.cli.plot import pyplot, save
+from host_controller.errors import InputError
+from host_controller.neutral import neutral
+from host_controller.units import GIB, format_size
+
+MOST_ROWS: Final = 40
+TIERS: Final = (
+    ("irreducible", "irreducible", "tab:red"),
+    ("need", "need", "tab:orange"),
+    ("desired", "with its buffer", "tab:green"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One VM in the balance; bytes."""
+
+    name: str
+    weight: int
+    irreducible: int
+    need: int
+    desired: int
+    goal: int
+    assigned: int
+
+
+def rows_of(status: dict[str, Any]) -> list[Row]:
+    """Every VM that takes part in the balance."""
+    found = []
+    for one in status["vms"]:
+        need, goal = known(one["need_bytes"], None), known(one["goal_bytes"], None)
+        if need is None or goal is None:
+            continue
+        found.append(
+            Row(
+                one["name"],
+                int(known(one["limits"]["weight"], 100)),
+                int(min(known(one["lower_bytes"], need), need)),
+                int(need),
+                int(max(need, known(one["desired_bytes"], need))),
+                int(goal),
+                int(known(one["assigned_bytes"], 0)),
+            )
+        )
+    return found
+
+
+def level_of(rows: list[Row]) -> float | None:
+    """Bytes for a unit of weight where memory is shared out; None where everybody has what he asks for.
+
+    Whoever lies between two of his claims has exactly the level times his weight.
+    """
+    shared = [
+        one.goal / one.weight
+        for one in rows
+        if one.goal < one.desired and one.goal not in (one.irreducible, one.need)
+    ]
+    return max(shared, default=None)
+
+
+def draw_balance(status: dict[str, Any], about: str, path: Path) -> None:
+    """Write a PNG of the balance as it is now; `about` is the VM that is explained.
+
+    Raises:
+        DynmemError: matplotlib is missing, or the file cannot be written.
+        InputError: no VM takes part in the balance.
+    """
+    rows = sorted(rows_of(status), key=lambda one: one.desired)
+    if not rows:
+        raise InputError("no VM takes part in the balance yet", vm=about, hint="their agents have to report")
+    wanted = [one for one in rows if one.name == about]
+    rows = [*[one for one in rows if one.name != about][-MOST_ROWS:], *wanted]
+    plt = pyplot()
+    figure, axes = plt.subplots(figsize=(10, 1.6 + 0.32 * len(rows)), layout="constrained")
+    places = list(range(len(rows)))
+    begin = [0.0] * len(rows)
+    for key, label, colour in TIERS:
+        ends = [getattr(one, key) / GIB for one in rows]
+        widths = [end - left for end, left in zip(ends, begin, strict=True)]
+        axes.barh(places, widths, left=begin, color=colour, alpha=0.45, label=label)
+        begin = ends
+    axes.scatter([one.goal / GIB for one in rows], places, marker="|", s=160, color="black", label="gets")
+    axes.scatter([one.assigned / GIB for one in rows], places, marker="o", s=14, color="black", label="has")
+    level = level_of(rows)
+    if level is not None:
+        axes.scatter(
+            [level * one.weight / GIB for one in rows],
+            places,
+            marker="_",
+            s=60,
+            color="tab:blue",
+            label="level",
+        )
+    names = [f"{neutral(one.name, 30)} ({one.weight})" for one in rows]
+    axes.set_yticks(places, names, parse_math=False)
+    axes.set_xlabel("GiB")
+    axes.set_xlim(left=0)
+    budget = format_size(int(known(status["host"]["budget_bytes"], 0)))
+    end = "everybody gets what it asks for"
+    if level is not None:
+        end = f"the level stands at {format_size(int(level * 100))} for a weight of 100"
+    axes.set_title(f"{budget} to lay out: {end}", parse_math=False)
+    axes.legend(loc="lower right", fontsize="small")
+    save(figure, path)
