@@ -2,9 +2,11 @@
 
 import json
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from host_controller.api.schema import AdoptionsView
 from host_controller.cli import group
 from host_controller.errors import InputError
 
@@ -18,6 +20,7 @@ def run(*arguments: str) -> Result:
 def test_what_cannot_be_adopted_is_refused_with_the_way_out_and_code_2() -> None:
     done = run("adopt", "test", "--json")
     assert done.exit_code == 2
+    assert len(msgspec.json.decode(done.output, type=AdoptionsView).vms) == 1
     (view,) = json.loads(done.output)["vms"]
     assert (view["name"], view["outcome"], view["steps"]) == ("test", "refused", [])
     assert "only QEMU's" in view["reason"]

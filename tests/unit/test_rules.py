@@ -3,9 +3,11 @@
 from typing import Any
 
 import libvirt
+import msgspec
 import pytest
 from click.testing import CliRunner
 
+from host_controller.api.schema import RulesView
 from host_controller.cli import group
 from host_controller.config import ConfigError, parse
 from host_controller.core.model import Growth, Trust
@@ -322,3 +324,6 @@ def test_every_vm_is_shown_and_a_rule_for_nobody_is_a_note(tmp_path: Any) -> Non
     assert shown.exit_code == 0, shown.output
     assert "* rule[2] (name = 'nobody-*') is for no VM that there is now" in shown.output
     assert "rule[1]" in shown.output
+    said = CliRunner().invoke(group, ["rules", "--json", "--config", str(path)])
+    view = msgspec.json.decode(said.output, type=RulesView)
+    assert (view.rules, [vm.rule for vm in view.vms], len(view.notes)) == (2, [1], 1)
