@@ -202,7 +202,7 @@ def _deed(
 
 def _tell(world: Any, event: str, *fields: Any) -> None:
     if world.driver is not None:
-        world.driver.take(the(event)(*fields))
+        world.driver.take(the(event, "host_controller/core", "host_controller")(*fields))
 
 
 def _others_hold(world: Any, size: int) -> None:

@@ -7,6 +7,7 @@ from host_controller.core.books import charge as books
 from host_controller.core.books.pools import ram_in_pool
 from host_controller.core.model import Growth
 from host_controller.core.policy import plan
+from host_controller.core.vm.guest import READ
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB, format_size
 
@@ -27,6 +28,8 @@ def _demand(vm: Vm) -> list[Part]:
     if estimate is None or facts is None:
         return []
     source = "the agent's report" if facts.from_agent else "balloon statistics: no agent speaks"
+    if facts.boot_id == READ:
+        source = "its kernel through the QEMU guest agent, and balloon statistics"
     buffer = estimate.demand_bytes * vm.config.limits.buffer_percent // 100
     parts = [
         ("usable", estimate.usable_bytes, f"what the guest can work with, from {source}"),

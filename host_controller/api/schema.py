@@ -122,6 +122,8 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     """Null when balloon statistics stand in for it, or nothing does."""
     report_age_seconds: float | None
     """Since the guest was last heard, by agent or by balloon statistics."""
+    witness: Literal["agent", "guest agent", "statistics", "none"] = "none"
+    """Who tells of its memory: our agent, its kernel by the QEMU guest agent, or its balloon's driver."""
     uncooperative_seconds: float | None
     """It did not follow its balloon target, is charged with what it holds, and is not asked for so long."""
     operation: str | None

@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Final, Literal
 
 from host_controller import __version__
 from host_controller.api.schema import (
@@ -141,6 +141,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         slots=config.slots,
         agent=agent_view(controller, vm) if speaks else None,
         report_age_seconds=_age(now - vm.guest.facts.at) if vm.guest.facts else None,
+        witness=_witness(vm, now, speaks=speaks),
         uncooperative_seconds=round(vm.progress.stuck_until - now, 1)
         if now < vm.progress.stuck_until
         else None,
@@ -150,6 +151,14 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         decision=decision_view(controller, decision) if decision else None,
         ignored=dict(vm.guest.noise),
     )
+
+
+def _witness(vm: Vm, now: float, *, speaks: bool) -> Literal["agent", "guest agent", "statistics", "none"]:
+    if speaks:
+        return "agent"
+    if vm.guest.facts is None:
+        return "none"
+    return "guest agent" if vm.guest.is_read(now) else "statistics"
 
 
 def agent_view(controller: Controller, vm: Vm) -> AgentView:

@@ -49,7 +49,12 @@ def _libvirt(config: "Config") -> "Hypervisor":
     from host_controller.service import rules_of
 
     meminfo = Path(config.paths.meminfo)
-    return LibvirtHypervisor(config.libvirt.uri, meminfo=meminfo, rules=rules_of(config))
+    return LibvirtHypervisor(
+        config.libvirt.uri,
+        meminfo=meminfo,
+        rules=rules_of(config),
+        guest_agents=config.libvirt.guest_agent,
+    )
 
 
 def _log_to_stderr() -> None:

@@ -152,7 +152,10 @@ def agent_of(vm: dict[str, Any]) -> str:
     """Who speaks for the guest."""
     if vm["agent"]:
         return neutral(vm["agent"]["version"]) or "yes"
-    return "statistics" if known(vm["report_age_seconds"], None) is not None else "none"
+    if known(vm["report_age_seconds"], None) is None:
+        return "none"
+    # Controllers before this one do not say who it is.
+    return "guest agent" if vm.get("witness") == "guest agent" else "statistics"
 
 
 def decision_of(vm: dict[str, Any]) -> str:

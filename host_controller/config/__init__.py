@@ -58,6 +58,13 @@ class LibvirtSection(msgspec.Struct, frozen=True):
     """Where the VMs are."""
 
     uri: Text = "qemu:///system"
+    guest_agent: Annotated[
+        bool,
+        msgspec.Meta(
+            description="true or false: read /proc of VMs without our agent through their QEMU guest agent, "
+            "every ten seconds; libvirt marks such a VM as tainted (custom-ga-command)"
+        ),
+    ] = True
 
 
 class HostSection(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ from host_controller.core.commands import Suspend as Suspend
 from host_controller.core.model import (
     BalloonStats,
     Dimm,
+    GuestReading,
     HostFacts,
     RunState,
     VmConfig,
@@ -184,6 +185,14 @@ class GuestNoise:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestRead:
+    """The guest's files were read through its QEMU guest agent, since no agent of ours speaks."""
+
+    vm: str
+    untrusted_reading: GuestReading
+
+
+@dataclass(frozen=True, slots=True)
 class GuestGone:
     """The agent closed its end of the port."""
 
@@ -229,7 +238,7 @@ MemoryEvent = (
     | VirtioMemChanged
     | CommandDone
 )
-GuestEvent = GuestSpoke | GuestNoise | GuestGone | ChannelChanged
+GuestEvent = GuestSpoke | GuestNoise | GuestRead | GuestGone | ChannelChanged
 VmEvent = MachineEvent | MemoryEvent | GuestEvent
 HypervisorEvent = VmAppeared | VmEvent | HostSampled | ConnectionChanged
 

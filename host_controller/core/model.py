@@ -150,6 +150,27 @@ class BalloonStats:
 
 
 @dataclass(frozen=True, slots=True)
+class GuestReading:
+    """A guest's own files, read through its QEMU guest agent: what statistics say, and more, and seldom.
+
+    Sizes are bytes. It is a guest's word, with shape and range checked and nothing else.
+    """
+
+    total_bytes: int
+    available_bytes: int
+    free_bytes: int
+    reclaimable_bytes: int
+    swap_used_bytes: int
+    """Less what is cached too; zram is among it."""
+    swap_in_bytes: int
+    """Counter since boot."""
+    refault_bytes: int
+    """Counter since boot."""
+    stall_us: int | None
+    """PSI `some` total since boot; None without PSI."""
+
+
+@dataclass(frozen=True, slots=True)
 class GuestFacts:
     """One validated view of a guest's memory, from its agent's report or from balloon statistics.
 
@@ -184,6 +205,8 @@ class GuestFacts:
     least_usable_bytes: int = 0
     """Below it its kernel refuses memory, or a daemon kills, by a share of MemTotal (`guest_limits.py`)."""
     block_bytes: int = MEMORY_BLOCK_BYTES
+    counted: bool = True
+    """Its counters are of this moment; else they are none, or those of an earlier one."""
 
     @property
     def demand_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 from xml.etree.ElementTree import Element
 
 from agent import wire
@@ -18,6 +19,9 @@ from host_controller.domain_xml.values import (
     target_size,
     text_in,
 )
+
+GUEST_AGENT_PORT: Final = "org.qemu.guest_agent.0"
+"""QEMU's guest agent and libvirt have agreed on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ class DomainView:
     stats_period: int
     huge_page_bytes: int | None = None
     """As VmConfig.huge_page_bytes; known of unmanaged domains too."""
+    guest_agent: bool = False
+    """A QEMU guest agent has its port open in the guest."""
     claimed: bool = False
     """It has metadata of ours, which may be unusable: no rule is for it."""
     owner: int | None = None
@@ -125,6 +131,7 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
         channel_alias=channel,
         stats_period=attribute_number(None if balloon is None else balloon.find("stats"), "period"),
         huge_page_bytes=huge_page_size(root),
+        guest_agent=_has_guest_agent(root),
         claimed=claimed,
         owner=_owner(root),
     )
@@ -219,6 +226,13 @@ def _channel_alias(root: Element) -> str | None:
         if target is not None and target.get("name") == wire.PORT_NAME:
             return alias_of(channel)
     return None
+
+
+def _has_guest_agent(root: Element) -> bool:
+    return any(
+        one.get("name") == GUEST_AGENT_PORT and one.get("state") == "connected"
+        for one in root.findall("./devices/channel/target")
+    )
 
 
 def _owner(root: Element) -> int | None:

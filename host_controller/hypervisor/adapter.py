@@ -62,9 +62,11 @@ class LibvirtHypervisor:
         host_period_seconds: float = HOST_PERIOD_SECONDS,
         meminfo: Path = memory.MEMINFO,
         rules: Rulebook = NO_RULES,
+        guest_agents: bool = False,
     ) -> None:
         self._uri = uri
         self._rules = rules
+        self._guest_agents = guest_agents
         # The processes of a remote host's VMs cannot be looked at from here, nor its memory.
         self._watch = HostWatch(uri, meminfo=meminfo) if is_local(uri) else None
         self._meter = None if self._watch is None else ResidentMeter(self._watch.identity)
@@ -237,6 +239,7 @@ class LibvirtHypervisor:
             self._meter,
             booted=booted,
             rules=lambda: self._rules,
+            guest_agents=self._guest_agents,
         )
 
     def _not_running(self, worker: VmWorker) -> None:

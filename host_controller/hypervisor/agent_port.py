@@ -1,6 +1,7 @@
 """Keeps the agent's port of one VM open: opened anew when it closes, when it fails, and when it is deaf."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -45,6 +46,11 @@ class AgentPort:
     def due(self) -> bool:
         """It is to be opened now."""
         return self._due and self._channel is not None and not self._channel.is_open
+
+    @property
+    def heard_at(self) -> float:
+        """When a message last came, by the monotonic clock; -inf while none has."""
+        return -math.inf if self._channel is None else self._channel.heard_at
 
     def renew(self, *, there: bool) -> None:
         """The VM was announced, with such a port or without one."""

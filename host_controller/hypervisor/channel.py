@@ -9,6 +9,7 @@ drops its oldest.
 """
 
 import asyncio
+import math
 import threading
 import time
 import weakref
@@ -109,6 +110,7 @@ class Channel:
         self.link = Link(vm, time.monotonic())
         self.retry_seconds = FIRST_RETRY_SECONDS
         self.heard = False
+        self.heard_at = -math.inf
         """The guest has said something since this was last set to false."""
         self.dropped = 0
         """Messages for the guest that were dropped from the queue."""
@@ -206,6 +208,7 @@ class Channel:
         if any(isinstance(one, GuestSpoke) for one in events):
             self._unanswered = 0
             self.heard = True
+            self.heard_at = time.monotonic()
             self.retry_seconds = FIRST_RETRY_SECONDS
             self._flush()
         for one in events:

@@ -18,6 +18,7 @@ from host_controller.hypervisor.gate import Gate
 
 PLACES: Final = 4
 """Calls of one lane at a time, not counting those that hang."""
+GUEST_AGENTS_AT_ONCE: Final = 2
 HANGING_SECONDS: Final = 0.25
 """A call takes milliseconds. One that takes longer gives up its place, long before its limit has passed."""
 SPARE_SECONDS: Final = 5.0
@@ -195,6 +196,10 @@ class Lanes:
         self.statistics = Lane("statistics", uri, mailbox, gate)
         self.streams = Lane("streams", uri, mailbox, gate, keeps=True)
         self.quarantine = Lane("quarantine", uri, mailbox, gate)
+        # Of its own, gate included: a guest agent that hangs is no VM that hangs, and holds up nobody.
+        self.guest_agents = Lane("guest agents", uri, mailbox, Gate())
+        self.guest_agent_turns = asyncio.Semaphore(GUEST_AGENTS_AT_ONCE)
+        """Held until a call is really over: each that hangs holds one of libvirtd's twenty workers."""
 
     def close(self) -> list[threading.Thread]:
         """Close every connection. Returns the threads that are about to end."""
@@ -202,4 +207,11 @@ class Lanes:
 
     def all(self) -> tuple[Lane, ...]:
         """Every lane; that of the events last, so that it is closed last."""
-        return (self.control, self.statistics, self.streams, self.quarantine, self.events)
+        return (
+            self.control,
+            self.statistics,
+            self.streams,
+            self.quarantine,
+            self.guest_agents,
+            self.events,
+        )

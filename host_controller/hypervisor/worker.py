@@ -21,6 +21,7 @@ from host_controller.hypervisor.agent_port import AgentPort
 from host_controller.hypervisor.commands import CONTROL_LIMIT_SECONDS, Commands
 from host_controller.hypervisor.connections import Connection, Late
 from host_controller.hypervisor.eventloop import Mailbox
+from host_controller.hypervisor.guest_agent_reader import GuestAgentReader
 from host_controller.hypervisor.known_vm import KnownVm
 from host_controller.hypervisor.lanes import Lane, Lanes
 from host_controller.hypervisor.timers import Timers
@@ -57,11 +58,13 @@ class VmWorker:
         *,
         booted: bool,
         rules: Callable[[], Rulebook] = lambda: NO_RULES,
+        guest_agents: bool = False,
     ) -> None:
         self.uuid = uuid
         self._rules = rules
         self.known = KnownVm(uuid, emit, booted=booted)
         self.port = AgentPort(self.known, mailbox, emit, self._turn)
+        self._reader = GuestAgentReader(self.known, emit, allowed=guest_agents)
         self._lanes = lanes
         self._gone = gone
         self._meter = meter
@@ -146,6 +149,7 @@ class VmWorker:
         if gone:
             self.known.gone(why)
         self.known.managed = False
+        self._reader.stop()
         self.port.close()
 
     # --- the worker ---
@@ -288,6 +292,7 @@ class VmWorker:
         if self.known.managed:
             self.set_job(sample.job)
             self.known.take_sample(sample, resident)
+            self._reader.sampled(self._lanes, self.port.heard_at, time.monotonic())
 
     def _call_sample(self, connection: Connection) -> tuple[libvirt_calls.Sample, Resident | None]:
         sample = libvirt_calls.sample(connection, self.uuid)

@@ -4,7 +4,7 @@ from typing import assert_never
 
 from agent import wire
 from host_controller.core import interface as hv
-from host_controller.core.model import BalloonStats
+from host_controller.core.model import BalloonStats, GuestReading
 from host_controller.core.state import State
 from host_controller.core.vm import phases
 from host_controller.core.vm.record import STARTING, Vm
@@ -18,6 +18,8 @@ def take(vm: Vm, event: hv.GuestEvent, state: State, now: float) -> None:
             _spoke(vm, event.untrusted_message, state, now)
         case hv.GuestNoise():
             vm.guest.count(event.kind, event.count)
+        case hv.GuestRead():
+            _read(vm, event.untrusted_reading, state, now)
         case hv.GuestGone():
             vm.guest.agent_left()
             state.notice(now, "agent", vm, f"the agent of {vm.name} left")
@@ -29,8 +31,10 @@ def take(vm: Vm, event: hv.GuestEvent, state: State, now: float) -> None:
             assert_never(event)
 
 
-def judge_by_stats(vm: Vm, untrusted: BalloonStats, now: float) -> None:
-    """No agent speaks: the balloon's statistics stand in for it."""
+def judge_by_stats(
+    vm: Vm, untrusted: BalloonStats, now: float, untrusted_reading: GuestReading | None = None
+) -> None:
+    """No agent speaks: the balloon's statistics stand in for it, or a reading of the same moment."""
     guest = vm.guest
     # A stale `actual` of an earlier boot says nothing about this one (fact: actual-survives-reset).
     actual = vm.balloon.actual_bytes if vm.balloon.moved or vm.phase is not STARTING else vm.ram_bytes
@@ -53,8 +57,21 @@ def judge_by_stats(vm: Vm, untrusted: BalloonStats, now: float) -> None:
     )
     if isinstance(facts, Contradiction):
         guest.count(facts.kind)
-    else:
-        phases.heard(vm, facts)
+        return
+    if untrusted_reading is not None:
+        guest.was_read(untrusted_reading, now)
+    phases.heard(vm, guest.with_reading(facts, now))
+
+
+def _read(vm: Vm, untrusted: GuestReading, state: State, now: float) -> None:
+    """Through its QEMU guest agent: as statistics, with counters besides."""
+    if vm.has_agent(now, state.settings.stale_seconds):
+        return
+    was_read = vm.guest.is_read(now)
+    stats = BalloonStats(untrusted.total_bytes, untrusted.available_bytes, int(now))
+    judge_by_stats(vm, stats, now, untrusted)
+    if vm.guest.is_read(now) and not was_read:
+        state.notice(now, "agent", vm, f"{vm.name} is read through its QEMU guest agent")
 
 
 def _spoke(vm: Vm, untrusted: wire.GuestMessage, state: State, now: float) -> None:

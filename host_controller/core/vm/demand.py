@@ -77,6 +77,8 @@ class Demand:
     """The memory of one guest's demand: feed it every reading, ask it for an estimate."""
 
     last: GuestFacts | None = None
+    counted: GuestFacts | None = None
+    """The last one with counters of its own moment."""
     slope: float = 0.0
     """Growth of usable - available, bytes/s."""
     swap_in_rate: float = 0.0
@@ -100,14 +102,22 @@ class Demand:
         last, self.last = self.last, facts
         if last is None or last.boot_id != facts.boot_id or last.from_agent != facts.from_agent:
             self._start_afresh()
+            self.counted = facts if facts.counted else None
             return
         seconds = facts.at - last.at
         if seconds <= 0.0:
             return
         self._follow_growth(last, facts, seconds)
-        self._follow_swap(last, facts, seconds)
-        self._follow_cache(last, facts, seconds)
-        self._follow_stalls(last, facts, seconds)
+        if not facts.counted:
+            return
+        before, self.counted = self.counted, facts
+        if before is None:
+            return
+        if before is not last:
+            seconds = facts.at - before.at
+        self._follow_swap(before, facts, seconds)
+        self._follow_cache(before, facts, seconds)
+        self._follow_stalls(before, facts, seconds)
 
     def estimate(self, limits: Limits, now: float) -> Estimate | None:
         """What the guest needs now; None before the first reading.

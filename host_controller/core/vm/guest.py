@@ -1,14 +1,18 @@
 """What a guest has said, by its agent or by its balloon's statistics, and what follows for what it needs."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent import wire
-from host_controller.core.model import MEMORY_BLOCK_BYTES, BalloonStats, GuestFacts, Limits
+from host_controller.core.model import MEMORY_BLOCK_BYTES, BalloonStats, GuestFacts, GuestReading, Limits
 from host_controller.core.vm.demand import Demand, Estimate
 from host_controller.core.vm.report_validation import is_block_size
 
+READING_SECONDS: Final = 60.0
+"""For so long what was read through a QEMU guest agent is a witness; then statistics are the only one."""
+READ: Final = "guest agent"
+"""In place of a boot id: counters of such readings are compared with each other alone."""
 BOOT_ID_PREFIX: Final = 8
 """Characters of it that a report carries."""
 
@@ -25,6 +29,9 @@ class Guest:
     stats: BalloonStats | None = None
     stats_at: float = -math.inf
     """When the balloon's driver last answered."""
+    reading: GuestReading | None = None
+    """What was last read through its QEMU guest agent."""
+    read_at: float = -math.inf
     demand: Demand = field(default_factory=Demand)
     estimate: Estimate | None = None
     kernel_bytes: int | None = None
@@ -64,6 +71,31 @@ class Guest:
     def keep_stats(self, stats: BalloonStats) -> None:
         """These are the newest, also where the driver has not answered since."""
         self.stats = stats
+
+    def was_read(self, reading: GuestReading, now: float) -> None:
+        """Its files were read through its QEMU guest agent."""
+        self.reading, self.read_at = reading, now
+
+    def is_read(self, now: float) -> bool:
+        """They were, lately."""
+        return self.reading is not None and now - self.read_at <= READING_SECONDS
+
+    def with_reading(self, facts: GuestFacts, now: float) -> GuestFacts:
+        """What statistics say, with what was read besides: statistics come often, and have no counters."""
+        reading = self.reading
+        if reading is None or not self.is_read(now):
+            return facts
+        return replace(
+            facts,
+            boot_id=READ,
+            free_bytes=min(reading.free_bytes, facts.available_bytes),
+            reclaimable_bytes=min(reading.reclaimable_bytes, facts.total_bytes),
+            swap_used_bytes=reading.swap_used_bytes,
+            swap_in_bytes=reading.swap_in_bytes,
+            refault_bytes=reading.refault_bytes,
+            stall_us=reading.stall_us,
+            counted=now == self.read_at,
+        )
 
     def keeps_for_its_kernel(self, size_bytes: int) -> None:
         """Seen at rest: so much of its memory its kernel does not count."""
@@ -131,7 +163,7 @@ class Guest:
         """Its kernel starts again: nothing that the last one said holds."""
         self.facts = self.boot_id = self.zone = None
         self.estimate = None
-        self.stats = None
+        self.stats = self.reading = None
         self.demand = Demand()
 
     def work_out(self, limits: Limits, now: float) -> None:

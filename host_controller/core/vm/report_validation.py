@@ -214,4 +214,5 @@ def facts_from_stats(
         movable_bytes=0,
         floor_bytes=0,
         block_bytes=block_bytes,
+        counted=False,
     )

@@ -281,6 +281,7 @@ def test_statistics_stand_in_for_an_agent() -> None:
         offline_bytes=0,
         movable_bytes=0,
         floor_bytes=0,
+        counted=False,
         block_bytes=BLOCK,
     )
 

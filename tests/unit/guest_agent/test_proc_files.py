@@ -1,0 +1,58 @@
+"""A guest's files of /proc become a reading, or are refused."""
+
+from pathlib import Path
+
+import pytest
+
+from agent.probe import PAGE_BYTES, Probe
+from host_controller.guest_agent.errors import GuestAgentNonsense
+from host_controller.guest_agent.proc_files import reading
+
+RECORDED = Path(__file__).parents[1] / "agent" / "recorded"
+MEMINFO = b"MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 400 kB\n"
+PSI = b"some avg10=0.00 avg60=0.00 avg300=0.00 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=3\n"
+
+
+@pytest.mark.parametrize("name", ["debian12", "here"])
+def test_it_says_what_our_agent_would_say(name: str) -> None:
+    root = RECORDED / name
+    proc = root / "proc"
+    found = reading(*((proc / file).read_bytes() for file in ("meminfo", "vmstat", "pressure/memory")))
+    said = Probe(str(root)).sample()
+    assert found.total_bytes == said.total_bytes
+    assert found.available_bytes == said.available_bytes
+    assert found.free_bytes == said.free_bytes
+    assert found.reclaimable_bytes == said.reclaimable_bytes
+    assert found.refault_bytes == said.refault_pages * PAGE_BYTES
+    assert found.swap_in_bytes == said.swap_in_pages * PAGE_BYTES
+    assert said.psi is not None
+    assert found.stall_us == said.psi.some_total_us
+
+
+def test_a_kernel_without_psi_and_with_little_else_will_do() -> None:
+    found = reading(MEMINFO, b"", b"")
+    assert (found.total_bytes, found.available_bytes, found.stall_us) == (1000 << 10, 400 << 10, None)
+    assert reading(MEMINFO, b"", PSI).stall_us == 7
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "vmstat", "psi"),
+    [
+        (b"", b"", b""),
+        (b"MemTotal: 1000 kB\n", b"", b""),
+        (b"MemTotal: 0 kB\nMemAvailable: 0 kB\n", b"", b""),
+        (b"MemTotal: 10 kB\nMemAvailable: 11 kB\n", b"", b""),
+        (b"MemTotal: -5 kB\nMemAvailable: -9 kB\n", b"", b""),
+        (b"MemTotal: much kB\nMemAvailable: 1 kB\n", b"", b""),
+        (b"MemTotal: " + b"9" * 5000 + b" kB\nMemAvailable: 1 kB\n", b"", b""),
+        (MEMINFO, b"pswpin -1\n", b""),
+        (MEMINFO, b"pswpin " + b"9" * 30 + b"\n", b""),
+        (MEMINFO, b"", b"none"),
+        (MEMINFO, b"", b"some avg10=x\nfull avg10=y\n"),
+        (MEMINFO, b"", PSI.replace(b"total=7", b"total=-7")),
+        (b"\xff" * 100, b"\xff", b"\xff"),
+    ],
+)
+def test_what_no_kernel_writes_is_nonsense(meminfo: bytes, vmstat: bytes, psi: bytes) -> None:
+    with pytest.raises(GuestAgentNonsense):
+        reading(meminfo, vmstat, psi)
