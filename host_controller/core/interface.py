@@ -23,7 +23,6 @@ from host_controller.core.commands import Suspend as Suspend
 from host_controller.core.model import (
     BalloonStats,
     Dimm,
-    GuestReading,
     HostFacts,
     RunState,
     VmConfig,
@@ -182,6 +181,27 @@ class GuestNoise:
     vm: str
     kind: str
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuestReading:
+    """A guest's own files, read through its QEMU guest agent: what statistics say, and more, and seldom.
+
+    Sizes are bytes. It is a guest's word, with shape and range checked and nothing else.
+    """
+
+    total_bytes: int
+    available_bytes: int
+    free_bytes: int
+    reclaimable_bytes: int
+    swap_used_bytes: int
+    """Less what is cached too; zram is among it."""
+    swap_in_bytes: int
+    """Counter since boot."""
+    refault_bytes: int
+    """Counter since boot."""
+    stall_us: int | None
+    """PSI `some` total since boot; None without PSI."""
 
 
 @dataclass(frozen=True, slots=True)

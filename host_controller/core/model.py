@@ -150,27 +150,6 @@ class BalloonStats:
 
 
 @dataclass(frozen=True, slots=True)
-class GuestReading:
-    """A guest's own files, read through its QEMU guest agent: what statistics say, and more, and seldom.
-
-    Sizes are bytes. It is a guest's word, with shape and range checked and nothing else.
-    """
-
-    total_bytes: int
-    available_bytes: int
-    free_bytes: int
-    reclaimable_bytes: int
-    swap_used_bytes: int
-    """Less what is cached too; zram is among it."""
-    swap_in_bytes: int
-    """Counter since boot."""
-    refault_bytes: int
-    """Counter since boot."""
-    stall_us: int | None
-    """PSI `some` total since boot; None without PSI."""
-
-
-@dataclass(frozen=True, slots=True)
 class GuestFacts:
     """One validated view of a guest's memory, from its agent's report or from balloon statistics.
 

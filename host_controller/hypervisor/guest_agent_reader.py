@@ -12,8 +12,8 @@ from typing import Final
 
 import structlog
 
-from host_controller.core.interface import GuestRead, Inbox
-from host_controller.core.model import GuestReading, RunState
+from host_controller.core.interface import GuestRead, GuestReading, Inbox
+from host_controller.core.model import RunState
 from host_controller.errors import DynmemError
 from host_controller.guest_agent import proc_files
 from host_controller.guest_agent.conversation import GuestAgent

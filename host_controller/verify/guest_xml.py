@@ -47,7 +47,9 @@ class Place:
 
 
 def guest_xml(name: str, ram_bytes: int, accelerator: Accelerator, place: Place, arguments: str = "") -> str:
-    """The domain. Nothing confines its QEMU (seclabel none): its files lie where no policy knows them."""
+    """The domain. It reports no free pages: only its balloon shall give memory back. Nothing confines its QEMU
+    (seclabel none): its files lie where no policy knows them.
+    """
     arch = platform.machine()
     machine, console = ("q35", "ttyS0") if arch == "x86_64" else ("virt", "ttyAMA0")
     ram = ram_bytes // MIB
@@ -81,7 +83,7 @@ def guest_xml(name: str, ram_bytes: int, accelerator: Accelerator, place: Place,
       <source mode='bind' path='{escape(str(place.agent_socket))}'/>
       <target type='virtio' name='{wire.PORT_NAME}'/>
     </channel>
-    <memballoon model='virtio' autodeflate='off' freePageReporting='on'><stats period='1'/></memballoon>
+    <memballoon model='virtio' autodeflate='off'><stats period='1'/></memballoon>
     <memory model='virtio-mem'>
       <target>
         <size unit='MiB'>{VIRTIO_MEM_MIB}</size><node>0</node>

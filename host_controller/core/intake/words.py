@@ -4,7 +4,7 @@ from typing import assert_never
 
 from agent import wire
 from host_controller.core import interface as hv
-from host_controller.core.model import BalloonStats, GuestReading
+from host_controller.core.model import BalloonStats
 from host_controller.core.state import State
 from host_controller.core.vm import phases
 from host_controller.core.vm.record import STARTING, Vm
@@ -32,7 +32,7 @@ def take(vm: Vm, event: hv.GuestEvent, state: State, now: float) -> None:
 
 
 def judge_by_stats(
-    vm: Vm, untrusted: BalloonStats, now: float, untrusted_reading: GuestReading | None = None
+    vm: Vm, untrusted: BalloonStats, now: float, untrusted_reading: hv.GuestReading | None = None
 ) -> None:
     """No agent speaks: the balloon's statistics stand in for it, or a reading of the same moment."""
     guest = vm.guest
@@ -63,7 +63,7 @@ def judge_by_stats(
     phases.heard(vm, guest.with_reading(facts, now))
 
 
-def _read(vm: Vm, untrusted: GuestReading, state: State, now: float) -> None:
+def _read(vm: Vm, untrusted: hv.GuestReading, state: State, now: float) -> None:
     """Through its QEMU guest agent: as statistics, with counters besides."""
     if vm.has_agent(now, state.settings.stale_seconds):
         return

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from agent import wire
-from host_controller.core.model import MEMORY_BLOCK_BYTES, BalloonStats, GuestFacts, GuestReading, Limits
+from host_controller.core.interface import GuestReading
+from host_controller.core.model import MEMORY_BLOCK_BYTES, BalloonStats, GuestFacts, Limits
 from host_controller.core.vm.demand import Demand, Estimate
 from host_controller.core.vm.report_validation import is_block_size
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 from host_controller.core import interface as hv
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.intake import apply
-from host_controller.core.model import BalloonStats, GuestReading
+from host_controller.core.interface import GuestReading
+from host_controller.core.model import BalloonStats
 from host_controller.core.state import State
 from host_controller.core.vm.guest import READ, READING_SECONDS
 from host_controller.core.vm.record import Vm

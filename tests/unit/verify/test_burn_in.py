@@ -34,7 +34,7 @@ def test_a_sound_host_passes_everything_with_a_figure() -> None:
         (Defects(onlines=False), "online", "cycle 1: the DIMM's memory online in the guest: not within"),
         (Defects(dimm_leaves_until=0), "unplug", "cycle 1: the DIMM out of the guest: not within"),
         (Defects(dimm_leaves_until=DIMM_CYCLES - 1), "unplug", f"cycle {DIMM_CYCLES}:"),
-        (Defects(virtio_mem_works_until=0), "virtio-mem", "cycle 1: virtio-mem at 4 MiB (it is at 0 MiB)"),
+        (Defects(virtio_mem_works_until=0), "virtio-mem", "cycle 1: virtio-mem at 6 MiB (it is at 0 MiB)"),
         (Defects(virtio_mem_works_until=57), "virtio-mem", "cycle 58:"),
         (Defects(balloon_lies=True), "balloon frees", "the host has 0 MiB of them back"),
         (Defects(balloon_moves=False), "inflate", "(it is at 512 MiB): not within"),
