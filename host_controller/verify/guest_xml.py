@@ -47,7 +47,7 @@ class Place:
 
 
 def guest_xml(name: str, ram_bytes: int, accelerator: Accelerator, place: Place, arguments: str = "") -> str:
-    """The domain. It reports no free pages: only its balloon shall give memory back. Nothing confines its QEMU
+    """The domain. It reports no free pages: only its balloon shall give memory back. Nothing confines QEMU
     (seclabel none): its files lie where no policy knows them.
     """
     arch = platform.machine()
