@@ -42,18 +42,32 @@ def explain(vm: str, *, as_json: bool, plot: Path | None, socket: str | None) ->
     click.echo("\n".join(lines(answer)))
 
 
+def _limits(vm: dict[str, Any]) -> str:
+    """Each with where it is from, unless that is its own metadata, as of most VMs."""
+    limits, whence = vm["limits"], vm.get("limit_sources", {})
+    told = {
+        "minimum": size(limits["minimum_bytes"]),
+        "startup": size(limits["startup_bytes"]),
+        "maximum": size(limits["maximum_bytes"]),
+        "buffer": f"{limits['buffer_percent']} %",
+        "weight": str(limits["weight"]),
+    }
+    sources = {name: neutral(whence.get(name, "metadata")) for name in told}
+    return ", ".join(
+        f"{name} {text}" + ("" if sources[name] == "metadata" else f" ({sources[name]})")
+        for name, text in told.items()
+    )
+
+
 def lines(answer: dict[str, Any]) -> list[str]:
     """The explanation as text."""
     colour = wants_colour()
     vm = answer["vm"]
-    limits = vm["limits"]
     decision = vm["decision"]
     found = [
         paint(f"{neutral(vm['name'])}: {headline(vm)}", "bold", colour),
         f"  state     {state_of(vm)}; memory is {neutral(vm['status'])}; agent: {agent_of(vm)}{_heard(vm)}",
-        f"  limits    minimum {size(limits['minimum_bytes'])}, startup {size(limits['startup_bytes'])}, "
-        f"maximum {size(limits['maximum_bytes'])}, buffer {limits['buffer_percent']} %, "
-        f"weight {limits['weight']}",
+        f"  limits    {_limits(vm)}",
         f"  hardware  {size(vm['ram_bytes'])} of RAM, {_beside(vm)}growth by {neutral(vm['growth'])}"
         + (f", {size(vm['offline_bytes'])} of it offline" if vm["offline_bytes"] else ""),
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from host_controller.cli.explain import _limits as limits_of
 from host_controller.cli.explain import explain
 from host_controller.cli.status import host_lines, status
 from host_controller.cli.text import duration, table
@@ -171,3 +172,19 @@ def test_status_of_an_older_controller_is_shown() -> None:
         "errors": {},
     }
     assert "capacity 1 GiB (of 1 GiB, 0 B kept for the host)" in host_lines(older)[1]
+
+
+def test_explain_says_of_each_limit_where_it_is_from_unless_it_is_the_vms_own() -> None:
+    limits = {
+        "minimum_bytes": GIB,
+        "startup_bytes": GIB,
+        "maximum_bytes": GIB,
+        "buffer_percent": 20,
+        "weight": 7,
+    }
+    assert (
+        limits_of({"limits": limits}) == "minimum 1 GiB, startup 1 GiB, maximum 1 GiB, buffer 20 %, weight 7"
+    )
+    sources = dict.fromkeys(("minimum", "startup", "maximum", "weight"), "rule[2]") | {"buffer": "[defaults]"}
+    told = limits_of({"limits": limits, "limit_sources": sources})
+    assert told.endswith("maximum 1 GiB (rule[2]), buffer 20 % ([defaults]), weight 7 (rule[2])")
