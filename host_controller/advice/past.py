@@ -16,6 +16,8 @@ SLOT: Final = 300.0
 DAY: Final = 86400.0
 LONG_GAP: Final = 600.0
 """A time that nobody saw counts as a gap from here on."""
+OTHER_TIME: Final = 35 * DAY
+"""What lies so far away from the rest was written by a clock that was wrong, or by another host's."""
 AT_MAXIMUM: Final = 0.98
 """From this share of its maximum on a VM is taken to have all that it may."""
 GROWTH_PERCENTILE: Final = 99.9
@@ -70,7 +72,11 @@ class Past:
 def past_of(
     uuid: str, name: str, limits: StoredLimits | None, spans: Sequence[Span], reboots: int = 0
 ) -> Past | None:
-    """From a VM's minutes (or hours, where there is nothing finer), oldest first; None of none."""
+    """From a VM's minutes (or hours, where there is nothing finer), oldest first; None of none.
+
+    Of pieces that lie further apart than OTHER_TIME only the longest counts.
+    """
+    spans = _longest_piece(spans)
     if not spans:
         return None
     begin = spans[0].at // SLOT * SLOT
@@ -100,6 +106,27 @@ def past_of(
         _growth_percent(spans),
         reboots,
     )
+
+
+def comparable(pasts: Sequence[Past]) -> tuple[list[Past], list[Past]]:
+    """Those that lie in the time of the one that is known best, and those that do not."""
+    anchor = max(pasts, key=lambda one: one.seen_seconds, default=None)
+    kept: list[Past] = []
+    others: list[Past] = []
+    for one in pasts:
+        assert anchor is not None
+        near = one.begin <= anchor.end + OTHER_TIME and one.end >= anchor.begin - OTHER_TIME
+        (kept if near else others).append(one)
+    return kept, others
+
+
+def _longest_piece(spans: Sequence[Span]) -> Sequence[Span]:
+    pieces: list[list[Span]] = []
+    for one in spans:
+        if not pieces or one.at - pieces[-1][-1].at > OTHER_TIME:
+            pieces.append([])
+        pieces[-1].append(one)
+    return max(pieces, key=lambda piece: sum(one.seconds for one in piece), default=[])
 
 
 def _gaps(spans: Sequence[Span]) -> Iterable[float]:

@@ -85,6 +85,7 @@ def read_pasts(files: tuple[Path, ...], since: str) -> "list[Past]":
     Raises:
         InputError: they cannot be read, or hold nothing.
     """
+    from host_controller.advice.past import comparable
     from host_controller.advice.sources import pasts_in
     from host_controller.config import load
 
@@ -93,7 +94,9 @@ def read_pasts(files: tuple[Path, ...], since: str) -> "list[Past]":
     except ValueError as error:
         raise InputError(f"--since: {error}") from None
     paths = list(files) or [Path(load().paths.history)]
-    pasts = pasts_in(paths, time.time() - seconds)
+    pasts, others = comparable(pasts_in(paths, time.time() - seconds))
+    for one in others:
+        click.echo(f"{neutral(one.name)} is left out: its time is not that of the others", err=True)
     if not pasts:
         where = ", ".join(str(path) for path in paths)
         raise InputError(f"{where}: nothing by the minute since {since}", hint="a longer --since")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from host_controller.advice.past import Past
+from host_controller.advice.past import Past, comparable
 from host_controller.advice.replay import Outcome, Replay
 from host_controller.advice.sources import pasts_in
 from host_controller.core.model import Limits
@@ -38,8 +38,9 @@ def play_history(
     Raises:
         InputError: nothing is known, or a change cannot be.
     """
-    pasts = [one for one in pasts_in(files, 0.0) if one.peak_bytes is not None]
-    known = [one for one in pasts if one.limits is not None]
+    found, others = comparable([one for one in pasts_in(files, 0.0) if one.peak_bytes is not None])
+    pasts = [*found, *others]
+    known = [one for one in found if one.limits is not None]
     if not known:
         raise InputError("no VM in it has both figures and limits", hint="dynmem history VM --export jsonl")
     unknown = sorted(set(changes) - {one.name for one in known})
@@ -48,7 +49,7 @@ def play_history(
         raise InputError(f"no VM {', '.join(unknown)}", hint=f"there are {names}")
     limits = {one.uuid: _changed(one, changes.get(one.name, {})) for one in known}
     outcome = Replay(known, limits, capacity_bytes).play()
-    left_out = [neutral(one.name) for one in pasts if one.limits is None]
+    left_out = [neutral(one.name) for one in pasts if one not in known]
     click.echo(json.dumps(_as_json(outcome)) if as_json else _summary(outcome, left_out))
 
 
@@ -75,7 +76,9 @@ def _summary(outcome: Outcome, left_out: list[str]) -> str:
     if outcome.overdraft_seconds:
         told.append(f"overdraft for {outcome.overdraft_seconds:.0f} s")
     if left_out:
-        told.append(f"left out, since their limits are not known: {', '.join(left_out)}")
+        told.append(
+            f"left out, since their limits are not known or their time is another: {', '.join(left_out)}"
+        )
     return "\n".join(told)
 
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from host_controller.advice.advise import advise
-from host_controller.advice.past import DAY, SLOT, Past, aligned, past_of
+from host_controller.advice.past import DAY, SLOT, Past, aligned, comparable, past_of
 from host_controller.advice.replay import Replay
 from host_controller.advice.sizes import suggest
 from host_controller.advice.sources import pasts_in
@@ -211,3 +211,49 @@ def test_a_file_that_is_no_export_is_refused_with_its_line(tmp_path: Path, text:
         return
     with pytest.raises(InputError, match=r"x\.jsonl"):
         pasts_in([path], 0.0)
+
+
+def test_a_minute_of_a_clock_that_was_years_ahead_makes_no_years_of_slots() -> None:
+    spans = minutes([GIB] * 60)
+    found = past_of("u", "web", LIMITS, [*spans, spans[0]._replace(at=NOW + 20_000 * DAY)])
+    assert found is not None
+    assert (len(found.demands), found.gaps) == (12, 0)
+
+
+def test_vms_of_another_hosts_time_are_left_out_and_named(tmp_path: Path) -> None:
+    here, there = tmp_path / "here.jsonl", tmp_path / "there.jsonl"
+    here.write_text("\n".join(FORMATS["jsonl"](answer())) + "\n")
+    lines = [json.loads(line) for line in FORMATS["jsonl"](answer())]
+    lines[0] |= {"uuid": "other", "name": "old"}
+    lines[1]["span"]["at"] = 1000.0
+    there.write_text("\n".join(map(json.dumps, lines[:2])) + "\n")
+    kept, others = comparable(pasts_in([here, there], 0.0))
+    assert ([one.uuid for one in kept], [one.uuid for one in others]) == (["u"], ["other"])
+    both = ["--history", str(here), "--history", str(there)]
+    told = CliRunner().invoke(group, ["simulate", *both])
+    assert "left out" in told.output
+    assert "old" in told.output
+
+
+def test_a_vm_that_migrated_away_and_back_holds_its_demand_meanwhile_and_the_gap_is_told() -> None:
+    home = minutes([GIB] * 20)
+    back = [one._replace(at=one.at + 7200) for one in minutes([2 * GIB] * 20)]
+    found = past_of("u", "web", LIMITS, home + back)
+    assert found is not None
+    assert found.gaps == 1
+    _, rows = aligned([found])
+    assert [row[0] for row in rows[:24]] == [GIB] * 24
+
+
+def test_of_a_name_that_was_used_again_both_vms_are_told_apart(tmp_path: Path) -> None:
+    path = stored(tmp_path / "history.sqlite")
+    file = HistoryFile(path)
+    again = VmConfig("uuid-new", "web", NOW_LIMITS)
+    file.write([("minute", ("uuid-new", "web", one, again)) for one in minutes([GIB] * 60)])
+    file.close()
+    asked = ["advise", "web", "--json", "--history", str(path), "--socket", str(tmp_path / "none.sock")]
+    found = json.loads(CliRunner().invoke(group, asked).output)["vms"]
+    assert [(one["uuid"], one["refused"] is None) for one in found] == [
+        ("uuid-web", True),
+        ("uuid-new", False),
+    ]
