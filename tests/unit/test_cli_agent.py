@@ -1,0 +1,113 @@
+"""`dynmem agent push` and `remove`, and `dynmem verify` before it starts anything: what the operator sees."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from host_controller import hook
+from host_controller.cli import agent as cli
+from host_controller.cli import verify
+from host_controller.cli.agent import agent
+from host_controller.delivery.push import INSTALLED, PushNotAllowed
+from host_controller.errors import InputError
+from host_controller.verify.burn_in import session
+from tests.support.fake_guest_agent import FakeGuestAgent
+
+
+class Desk:
+    """The command line in front of one guest."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.guest = FakeGuestAgent()
+        monkeypatch.setattr(cli, "GuestAgentLine", self._line)
+
+    @contextmanager
+    def _line(self, _uri: str, name: str) -> Iterator[FakeGuestAgent]:
+        assert name == "web"
+        yield self.guest
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(agent, [*arguments, "--connect", "test:///default"])
+
+
+@pytest.fixture
+def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(monkeypatch)
+
+
+def test_the_taint_is_said_before_and_without_a_yes_nothing_is_done(desk: Desk) -> None:
+    found = desk.run("push", "web")
+    assert "tainted" in found.output
+    assert isinstance(found.exception, InputError)
+    assert found.exception.exit_code == 2
+    assert desk.guest.asked == []
+
+
+def test_with_a_yes_it_is_brought_and_taken_out_again(desk: Desk) -> None:
+    found = desk.run("push", "web", "--yes")
+    assert found.exit_code == 0, found.output
+    assert "In the guest: The agent runs." in found.output
+    assert INSTALLED in desk.guest.files
+    assert desk.run("remove", "web", "--yes").exit_code == 0
+    assert desk.guest.files == {}
+
+
+def test_by_hand_are_two_commands_and_nobody_is_asked(desk: Desk) -> None:
+    found = desk.run("push", "web", "--by-hand")
+    commands = [line.strip() for line in found.output.splitlines() if line.startswith("  ")]
+    assert len(commands) == 2
+    assert commands[0].startswith("scp ")
+    assert commands[1] == "python3 -I /root/dynmem-agent.pyz install"
+    assert desk.guest.asked == []
+
+
+def test_where_programs_are_not_allowed_the_two_commands_are_printed(desk: Desk) -> None:
+    desk.guest.forbidden = frozenset({"guest-exec"})
+    found = desk.run("push", "web", "--yes")
+    assert isinstance(found.exception, PushNotAllowed)
+    assert str(found.exception).startswith("web: its guest agent does not allow guest-exec")
+    assert "dynmem-agent.pyz install" in found.output
+
+
+class Controller:
+    """A controller that answers, and what it says to a start."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
+        self.told: list[str] = []
+        self.asked = b""
+        client = SimpleNamespace(path="/nowhere", get=lambda _what: {})
+        monkeypatch.setattr(verify, "Client", lambda _path: client)
+        monkeypatch.setattr(verify, "read_meminfo", lambda _text: {"MemAvailable": 1 << 40})
+        monkeypatch.setattr(hook, "tell", lambda _path, name, what: self.told.append(f"{name} {what}"))
+
+        def post(_path: str, _where: str, body: bytes, _timeout: float) -> dict[str, Any]:
+            self.asked = body
+            return answer
+
+        monkeypatch.setattr(hook, "post", post)
+
+
+def test_a_running_controller_reserves_what_a_burn_in_takes_and_has_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    controller = Controller(monkeypatch, {"admitted": True})
+    with verify._room(None):
+        assert f">{session.MOST_BYTES >> 10}<".encode() in controller.asked
+        assert controller.told == []
+    assert controller.told == ["dynmem-verify stopped"]
+
+
+def test_where_the_controller_refuses_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    Controller(monkeypatch, {"admitted": False, "message": "no room"})
+    with pytest.raises(InputError, match="no room; nothing was started"), verify._room(None):
+        pytest.fail("it must not be started")
+
+
+def test_a_host_that_cannot_spare_it_is_told_how_much_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "read_meminfo", lambda _text: {"MemAvailable": session.MOST_BYTES - 1})
+    with pytest.raises(InputError, match="are needed and"), verify._room(None):
+        pytest.fail("it must not be started")
