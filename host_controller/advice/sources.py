@@ -3,7 +3,6 @@ Blocking.
 """
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from host_controller.advice.past import Past, past_of
 from host_controller.errors import InputError
 from host_controller.records.history_reading import Reading
+from host_controller.records.history_schema import UNREADABLE
 from host_controller.records.stored_limits import StoredLimits, read_limits
 from host_controller.records.tiers import Span
 
@@ -79,7 +79,7 @@ def _read(path: Path, since: float, by_hour: bool) -> list[Recorded]:
 def _from_file(path: Path, since: float, by_hour: bool) -> list[Recorded]:
     try:
         reading = Reading(path)
-    except sqlite3.Error as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: {error}", hint="name a history file, or an export") from None
     try:
         found = []
@@ -89,6 +89,8 @@ def _from_file(path: Path, since: float, by_hour: bool) -> list[Recorded]:
             spans = spans or reading.hours(vm.uuid, since)
             found.append(Recorded(vm.uuid, vm.name, vm.limits, spans, reboots))
         return found
+    except UNREADABLE as error:
+        raise InputError(f"{path}: {error}", hint="name a history file, or an export") from None
     finally:
         reading.close()
 

@@ -1,6 +1,5 @@
 """Answers about what is longer ago than memory reaches, from the history file. Blocking."""
 
-import sqlite3
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -9,6 +8,7 @@ import msgspec
 from host_controller.api.schema import EntryView, HistoryView, SpanView
 from host_controller.api.views import sample_view
 from host_controller.records.history_reading import Reading, StoredEntry
+from host_controller.records.history_schema import UNREADABLE
 from host_controller.records.tiers import Span
 
 Step = Literal["detail", "minute", "hour"]
@@ -33,7 +33,7 @@ def read_stored(path: Path, wanted: str, since: float, step: Step = "detail") ->
     """
     try:
         reading = Reading(path)
-    except sqlite3.Error:
+    except UNREADABLE:
         return None
     try:
         found = reading.find(wanted)
@@ -53,7 +53,7 @@ def read_stored(path: Path, wanted: str, since: float, step: Step = "detail") ->
             entries=entries,
             damaged=reading.damaged,
         )
-    except sqlite3.Error:
+    except UNREADABLE:
         return None
     finally:
         reading.close()

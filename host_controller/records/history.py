@@ -25,7 +25,7 @@ import structlog
 from host_controller.core.model import VmConfig
 from host_controller.records.entries import Entry
 from host_controller.records.history_file import HistoryFile, Row
-from host_controller.records.history_schema import is_broken, put_aside
+from host_controller.records.history_schema import UNREADABLE, is_broken, put_aside
 from host_controller.records.samples import Sample
 from host_controller.records.thinning import Allowance, Thinner
 from host_controller.records.tier_file import KEEP, Keep
@@ -185,7 +185,7 @@ class History:
                     elapsed, cleaned_at = (now - cleaned_at if cleaned_at else 0.0), now
                     file.clean(time.time(), elapsed, self._keep, self._largest_bytes)
                 self._say(None)
-            except (OSError, sqlite3.Error) as error:
+            except (OSError, *UNREADABLE) as error:
                 retry_at = now + RETRY_SECONDS
                 self._drop(waiting, LARGEST_QUEUE)
                 _close(file)

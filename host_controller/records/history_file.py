@@ -4,7 +4,6 @@ Sizes are kept in KiB, which makes a sample about 45 bytes. A file that is broke
 and a new one is begun. One that a newer dynmem wrote, or somebody else, is never touched: ours is beside it.
 """
 
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +13,14 @@ import msgspec
 from host_controller.core.model import VmConfig
 from host_controller.core.vm.record import Phase
 from host_controller.private import private_directory
-from host_controller.records.history_schema import KIB, is_broken, open_to_write, put_aside, usable
+from host_controller.records.history_schema import (
+    KIB,
+    UNREADABLE,
+    is_broken,
+    open_to_write,
+    put_aside,
+    usable,
+)
 from host_controller.records.samples import Sample
 from host_controller.records.stored_limits import StoredLimits
 from host_controller.records.tier_file import Keep, TierFile
@@ -39,7 +45,7 @@ class HistoryFile:
         """Where it really is."""
         try:
             self._db = open_to_write(path)
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
             if not is_broken(error):
                 raise  # no room, no right: another file would not help
             put_aside(path)
@@ -63,7 +69,7 @@ class HistoryFile:
                     "INSERT INTO entries (at, kind, topic, vm, text, detail) VALUES (?,?,?,?,?,?)",
                     [self._entry(*row) for kind, row in rows if kind == "entry"],
                 )
-        except sqlite3.Error:
+        except UNREADABLE:
             self._vms.clear()  # their rows were rolled back with the rest
             self._limits.clear()
             raise

@@ -14,6 +14,7 @@ from host_controller.records.history_schema import (
     PERCENTILES,
     SIZES,
     SPAN_COLUMNS,
+    UNREADABLE,
     has_tiers,
     open_to_read,
     usable,
@@ -63,7 +64,7 @@ class Reading:
         self._db = open_to_read(usable(path))
         try:
             self._tiers = has_tiers(self._db)
-        except sqlite3.Error:
+        except UNREADABLE:
             self._db.close()
             raise
 
@@ -172,7 +173,7 @@ class Reading:
         """Rows until one cannot be read: a damaged page ends the search, and what was found is told."""
         try:
             yield from rows
-        except sqlite3.DatabaseError:
+        except UNREADABLE:
             self.damaged += 1
 
 

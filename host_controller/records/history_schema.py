@@ -31,6 +31,10 @@ SIZES: Final = (
 PERCENTILES: Final = tuple(f"p{one}" for one in PERCENTS)
 SPAN_COLUMNS: Final = ("ms", "known_ms", "tight_ms", *SIZES)
 
+UNREADABLE: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a file can end in: SQLite quotes a damaged schema in what it says, in whatever bytes, and
+Python cannot read that."""
+
 FIRST: Final = f"""
 CREATE TABLE vms (id INTEGER PRIMARY KEY, uuid TEXT NOT NULL UNIQUE, name TEXT NOT NULL);
 CREATE TABLE samples (
@@ -62,7 +66,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     """The file, made or given its tiers where need be.
 
     Raises:
-        sqlite3.Error, OSError: it cannot be used; `is_broken` tells whether the file itself is at fault.
+        sqlite3.Error, OSError, UnicodeDecodeError: it cannot be used; `is_broken` tells whether the file
+            itself is at fault.
     """
     # SQLite gives its log the mode that the file has.
     os.close(open_private(path, os.O_RDWR))
@@ -100,13 +105,15 @@ def usable(path: Path) -> Path:
         with closing(open_to_read(path)) as db:
             found = db.execute("PRAGMA user_version").fetchone()[0]
             strange = found not in (0, VERSION) or (found == 0 and _tables(db))
-    except sqlite3.Error:
+    except UNREADABLE:
         return path  # no database: whoever writes finds out what is wrong with it
     return path.with_name(f"{path.stem}-v{VERSION}{path.suffix}") if strange else path
 
 
 def is_broken(error: Exception) -> bool:
     """Whether the file itself is at fault, and not the disk, a lock or a right."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
 
 

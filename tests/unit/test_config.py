@@ -134,6 +134,11 @@ def test_a_size_without_its_unit_is_asked_about(key: str, value: str) -> None:
         parse(f"[host]\n{key} = {value}".encode())
 
 
+def test_a_fraction_without_its_unit_is_asked_about() -> None:
+    with pytest.raises(ConfigError, match=r'did you mean "1\.5G"'):
+        parse(b'[defaults]\nmaximum = "1.5"')
+
+
 @pytest.mark.parametrize(
     "uri", ["qemu://[::1/system", "qemu+ssh://host:ssh/system", "qemu+tcp://h:70000/system"]
 )

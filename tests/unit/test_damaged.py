@@ -152,6 +152,26 @@ def test_damaged_rows_of_before_keep_nobody_from_writing_on(
     assert kept.written == 1
 
 
+@pytest.mark.parametrize("spot", [b"CREATE TABLE entries", b"CREATE TABLE samples", b"CREATE INDEX"])
+def test_a_schema_that_is_damaged_is_a_broken_file_to_readers_and_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spot: bytes
+) -> None:
+    """SQLite says what it found there, in bytes that are no UTF-8."""
+    monkeypatch.setattr("host_controller.records.history.COMMIT_SECONDS", 0.05)
+    path = written(tmp_path / "history.sqlite")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(spot, b"\xa5\xff\xfe" + spot[3:], 1))
+    assert read_stored(path, "web", 0.0) is None
+    problems: list[str] = []
+    kept = History(
+        path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at, failed=problems.append
+    )
+    kept.entry(entry(1, 1.0))
+    wait_for(lambda: kept.written or problems, "it is written, or said")
+    kept.close()
+    assert (tmp_path / "history.sqlite.broken").exists()
+
+
 def test_an_error_of_ours_about_some_rows_ends_no_history(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
