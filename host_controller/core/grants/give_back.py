@@ -29,7 +29,7 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
         return
     # While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
     aim = max(keeps + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes)
-    target = spare.shrink_target(vm, aim, settings, now)
+    target = spare.shrink_target(vm, aim, settings, now, overdrawn=purse.headroom_bytes < 0)
     if target is not None:
         purse.send(vm, target)
         purse.say(vm, SHRINK, goal, reason, target_bytes=target)

@@ -100,10 +100,12 @@ def lowest_target(vm: Vm, settings: Settings) -> int:
     return max(max(by_kernel, present) - max(0, spare_bytes(vm)), present - rate)
 
 
-def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | None:
+def shrink_target(vm: Vm, aim: int, settings: Settings, now: float, overdrawn: bool = False) -> int | None:
     """The next target of a shrinking balloon; None while the last one is still being followed.
 
     The next step is named before the last one ends, so that the driver never stops in between.
+
+    overdrawn: the host is, so that a small step does not wait.
     """
     if not heard_lately(vm, now) or (vm.config.virtio_mem_bytes and not vm.virtio_mem.steady(now)):
         return None  # which of the two gave or took what it has now, only time shows
@@ -112,7 +114,7 @@ def shrink_target(vm: Vm, aim: int, settings: Settings, now: float) -> int | Non
     entitled = vm.entitled_bytes
     ahead = vm.present_bytes - entitled
     worthwhile = min(entitled - aim, shrink_dead_band(entitled), rate // 4)
-    if now - vm.sent_at >= SMALL_STEP_SECONDS:
+    if overdrawn or now - vm.sent_at >= SMALL_STEP_SECONDS:
         worthwhile -= PAGE_BYTES  # what is left of a page is no reason to wait any longer
     if entitled - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
         return None
