@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from host_controller.core.model import Growth
 from host_controller.doctor.facts import Finding, VmSurvey
 from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.fitness.refusal import Refusal
 from host_controller.domain_xml.fitness.sizes import tight_limits
 from host_controller.domain_xml.pinning import DEFLATES, pinned_by, pins
 from host_controller.domain_xml.values import size_of
@@ -41,7 +42,14 @@ def growable(vm: VmSurvey) -> Finding:
     found = [one for one in refusals(xml, config.limits, config.growth) if "memtune" not in one.reason]
     if not found:
         return Finding("definition", "ok", f"can grow by {config.growth}")
-    return Finding("definition", "problem", found[0].reason, found[0].hint)
+    return Finding("definition", "problem", found[0].reason, _remedy(vm.name, found[0]))
+
+
+def _remedy(name: str, refusal: Refusal) -> str:
+    """The ways out; those by an option with the command that takes it, which is not the one that was typed."""
+    if all(way.edit is not None for way in refusal.ways_out):
+        return refusal.hint
+    return f"{refusal.hint} (dynmem enable {shlex.quote(name)}, while it is off)"
 
 
 def page_reporting(vm: VmSurvey) -> Finding:

@@ -213,6 +213,7 @@ BALLOON = "balloon statistics"
          "NUMA binding", "ok", "none", ""),
         # what somebody has edited since
         (survey(without(XML, "<acpi/>")), "definition", "problem", "ACPI is off", "<acpi/>"),
+        (survey(without(XML, "<acpi/>")), "definition", "problem", "ACPI is off", "(dynmem enable web"),
     ],
 )  # fmt: skip
 def test_a_finding_has_the_right_address(
