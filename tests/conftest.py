@@ -13,7 +13,8 @@ def pytest_configure() -> None:
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+# The matrix runs tests by the pytest of each release; Debian 13's has this class elsewhere.
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     reports = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("", [])]
     # The report of a teardown repeats what the call printed.
     told = {

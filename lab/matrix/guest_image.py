@@ -9,7 +9,7 @@ from typing import Final
 
 from lab import apt, image, initrd
 from lab.cache import build_once, key_of
-from lab.code_disk import REPOSITORY
+from lab.code_disk import INSIDE, REPOSITORY
 from lab.errors import ImageError
 from lab.image import Image
 from lab.matrix.roots import options_of
@@ -71,6 +71,7 @@ def make_guest_disk(disk: Path, agent: Path) -> None:
         content = Path(name)
         content.chmod(0o755)
         shutil.copytree(REPOSITORY / "lab/inside", content / "guest", ignore=shutil.ignore_patterns("*.pyc"))
+        shutil.copy(INSIDE / "workload.py", content / "guest/workload.py")
         (content / "guest/init").write_text(_INIT)
         (content / "package").mkdir()
         shutil.copy(agent, content / "package")
