@@ -46,7 +46,7 @@ def growable(vm: VmSurvey) -> Finding:
 
 
 def _remedy(name: str, refusal: Refusal) -> str:
-    """The ways out; those by an option with the command that takes it, which is not the one that was typed."""
+    """The ways out; those by an option with the command that takes it, which nobody has typed here."""
     if all(way.edit is not None for way in refusal.ways_out):
         return refusal.hint
     return f"{refusal.hint} (dynmem enable {shlex.quote(name)}, while it is off)"
