@@ -5,6 +5,8 @@ adopted it is empty. Our metadata comes first: it has the record of what was the
 by that, wherever adopting was cut off.
 """
 
+import glob
+import json
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,7 +14,7 @@ from host_controller.adoption.facts import Facts, ManagedAlready, Refused, refus
 from host_controller.adoption.owners import owner_of
 from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, Step, WriteMetadata
 from host_controller.config.rule import RuleSection
-from host_controller.core.model import ADOPTED, Growth, Limits
+from host_controller.core.model import ADOPTED, Growth, Limits, VmConfig
 from host_controller.domain_xml.adopted import (
     CHANNEL,
     adopted_definition,
@@ -81,7 +83,7 @@ def plan_adoption(
         known.growth if known else (wish.rule.growth if not wish.next_start else None) or natural_growth(root)
     )
     limits = known.limits if known else limits_of(wish.rule, defaults, root, view, growth)
-    _refuse_unfit(facts, limits, growth, wish)
+    _refuse_unfit(facts, limits, growth, wish, known)
     trust = known.trust if known else wish.rule.trust
     steps: list[Step] = []
     if read_domain(live_xml).config is None:
@@ -106,18 +108,25 @@ def _refuse_foreign(facts: Facts, view: DomainView) -> None:
         raise Refused("it has limits of dynmem's that are given back, or cannot be used", vm=name, hint=hint)
     owner = owner_of(parse_xml(facts.live_xml))
     if owner is not None:
-        hint = f"write a rule into dynmem.toml: [[rule]] match = {{name = {name!r}}}"
+        # A name may have what patterns and TOML have a meaning for.
+        quoted = json.dumps(glob.escape(name), ensure_ascii=False)
+        hint = f"write a rule into dynmem.toml: [[rule]] match = {{name = {quoted}}}"
         raise Refused(f"it belongs to {owner}, which writes its XML anew", vm=name, hint=hint)
 
 
-def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, wish: Wish) -> None:
+def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, wish: Wish, known: VmConfig | None) -> None:
     """By what runs: the definition may have been changed since."""
     assert facts.live_xml is not None
     if problems := limits.problems():
         raise Refused("; ".join(problems), vm=facts.name, hint="name other limits")
+    natural = natural_growth(parse_xml(facts.definition or facts.live_xml))
+    if known is None and growth not in (Growth.BALLOON, natural):
+        what = "free DIMM slots" if growth is Growth.HOTADD else "a virtio-mem device"
+        hint = "leave --growth out, or prepare its next start: --next-start"
+        raise Refused(f"it runs without {what}, so it cannot grow by {growth}", vm=facts.name, hint=hint)
     root = parse_xml(facts.live_xml)
     for one in obstacles(root, limits, growth):
-        if growth is Growth.HOTADD and "memory device" in one.reason:
+        if known is not None and growth is Growth.HOTADD and "memory device" in one.reason:
             continue  # DIMMs of ours
         more = "" if wish.next_start or facts.definition is None else ", or with --next-start prepare it now"
         raise Refused(one.reason, vm=facts.name, hint=one.hint + more)

@@ -153,5 +153,4 @@ def _controlled(configuration: Config) -> bool:
 
 
 def _running(definitions: Definitions, pattern: str | None) -> list[str]:
-    names = [one for one in definitions.names() if pattern is None or fnmatchcase(one, pattern)]
-    return [one for one in names if definitions.find(one).running]
+    return [one for one in definitions.names(running=True) if pattern is None or fnmatchcase(one, pattern)]

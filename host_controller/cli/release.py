@@ -65,7 +65,7 @@ def _give_back(plan: Release, domain: RunningDomain, wait: float, say: Callable[
     again = f"`dynmem release {plan.vm}` goes on from there"
     try:
         carry_out(plan.vm, plan.steps, domain, lambda text: say(plan.vm, text), clock(wait), again)
-    except Short:
+    except (Short, KeyboardInterrupt):
         if plan.undo is not None:
             domain.write_metadata(plan.undo.element)
             say(plan.vm, plan.undo.say)

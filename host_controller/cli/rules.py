@@ -11,8 +11,9 @@ from host_controller.cli.enable import connect
 from host_controller.cli.text import table
 from host_controller.config import Config, load
 from host_controller.core.model import VmConfig
+from host_controller.errors import DynmemError
 from host_controller.hypervisor.definitions import Definitions
-from host_controller.neutral import neutral
+from host_controller.neutral import neutral, neutral_lines
 from host_controller.rules.taking import Rulebook, Taken, take
 from host_controller.units import format_size
 
@@ -46,11 +47,16 @@ def rules(config: Path | None, connect: str | None, *, as_json: bool) -> None:
 
 
 def _seen(definitions: Definitions, name: str, book: Rulebook) -> tuple[bool, Taken | None]:
-    domain = definitions.find(name)
-    running = domain.running
-    persistent = domain.xml() if domain.persistent else None
-    xml = domain.live_xml() if running else persistent
-    return running, None if xml is None else take(xml, persistent, book)
+    """Whether it runs, and what rules make of it; None where it has ended, or cannot be read."""
+    try:
+        domain = definitions.find(name)
+        running = domain.running
+        persistent = domain.xml() if domain.persistent else None
+        xml = domain.live_xml() if running else persistent
+        return running, None if xml is None else take(xml, persistent, book)
+    except DynmemError as error:
+        click.echo(f"dynmem: {neutral_lines(error)}", err=True)
+        return False, None
 
 
 def _notes(configuration: Config, vms: list[Taken]) -> Iterator[str]:

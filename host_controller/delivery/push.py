@@ -6,6 +6,7 @@ next boot.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -70,7 +71,8 @@ class Guest(NamedTuple):
 def by_hand(vm: str, file: str) -> tuple[str, str]:
     """The two commands that do without a guest agent: one that copies the file, one in the guest."""
     name = file.rpartition("/")[2]
-    return (f"scp {file} root@{vm}:/root/", f"python3 -I /root/{name} install")
+    # Whoever may name a VM must not say what the host's root runs: it is pasted into a shell.
+    return (f"scp {shlex.quote(file)} {shlex.quote(f'root@{vm}:/root/')}", f"python3 -I /root/{name} install")
 
 
 def push(talk: GuestAgent, content: bytes, progress: Callable[[int], None]) -> Iterator[str]:

@@ -14,6 +14,8 @@ PIECE_BYTES: Final = 32 << 10
 """Of a file in one request: small enough that no request holds the guest agent for long."""
 FIRST_LOOK_SECONDS: Final = 0.05
 LAST_LOOK_SECONDS: Final = 1.0
+WRITE_SECONDS: Final = 120.0
+"""For a whole file: a guest agent that takes a byte at a time would hold whoever waits for days."""
 
 READS: Final = frozenset({"guest-file-open", "guest-file-read", "guest-file-close"})
 WRITES: Final = frozenset({"guest-file-open", "guest-file-write", "guest-file-close"})
@@ -33,11 +35,20 @@ class GuestAgent:
         return words.allowed(self._ask(words.request("guest-info")))
 
     def write(self, path: str, content: bytes, progress: Callable[[int], None] = lambda done: None) -> None:
-        """Write a file anew. progress: told how many bytes are written."""
+        """Write a file anew. progress: told how many bytes are written.
+
+        Raises:
+            GuestAgentSilent: it is not done in time.
+        """
         handle = words.opened(self._ask(words.open_file(path, "w")))
-        done = 0
+        done, until = 0, self._clock() + WRITE_SECONDS
         try:
             while done < len(content):
+                if self._clock() >= until:
+                    raise GuestAgentSilent(
+                        f"after {WRITE_SECONDS:g} s it has taken {done} of {len(content)} bytes",
+                        hint="restart qemu-guest-agent in the guest, or do it by hand",
+                    )
                 piece = content[done : done + PIECE_BYTES]
                 done += words.written(self._ask(words.write_file(handle, piece)), len(piece))
                 progress(done)

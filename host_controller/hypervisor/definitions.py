@@ -126,10 +126,11 @@ class Definitions:
             return None
         return attribute_number(capabilities.find("./host/cpu/maxphysaddr"), "bits") or None
 
-    def names(self) -> list[str]:
-        """Of all domains, running or not."""
+    def names(self, *, running: bool = False) -> list[str]:
+        """Of all domains, running or not; or of those that run."""
+        flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0
         try:
-            return sorted(str(one.name()) for one in self._connection.listAllDomains())
+            return sorted(str(one.name()) for one in self._connection.listAllDomains(flags))
         except libvirt.libvirtError as error:
             raise CallFailed(error.get_error_message() or str(error)) from None
 

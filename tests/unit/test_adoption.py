@@ -1,5 +1,6 @@
 """Domains that run are taken on and given back: and it may be cut off anywhere."""
 
+import tomllib
 from dataclasses import replace
 
 import pytest
@@ -20,6 +21,7 @@ from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.domain_xml.values import parse_xml
+from host_controller.rules.matching import Subject, fits
 from host_controller.units import GIB, MIB
 from tests.support.libvirt_domain import LibvirtDomain
 from tests.support.others import (
@@ -41,6 +43,8 @@ DEFAULTS = Limits(GIB, 512 * MIB, 4 * GIB)
 RULE = RuleSection(match=MatchSection(name="*"))
 WISH = Wish(RULE)
 CONTROLLER = Room(controller=True)
+ROOM = "<maxMemory slots='4' unit='KiB'>8388608</maxMemory>"
+OWN_DIMM = "<memory model='dimm'><target><size unit='KiB'>524288</size><node>0</node></target></memory>"
 ADOPTABLE = [VIRT_INSTALL, TERRAFORM, COCKPIT, domain("bare", devices="")]
 
 
@@ -343,6 +347,30 @@ def test_one_that_is_off_is_left_to_enable() -> None:
     one.stop()
     with pytest.raises(Refused, match="dynmem enable"):
         plan(one)
+
+
+@pytest.mark.parametrize("growth", [Growth.HOTADD, Growth.VIRTIO_MEM])
+@pytest.mark.parametrize("devices", ["", OWN_DIMM])
+def test_it_grows_only_by_what_it_runs_with_and_a_dimm_of_its_users_is_not_ours(
+    growth: Growth, devices: str
+) -> None:
+    xml = domain("own", devices=SERIAL + devices)
+    one = LibvirtDomain(xml.replace("  <memory unit", f"  {ROOM}\n  <memory unit", 1) if devices else xml)
+    with pytest.raises(Refused, match=f"cannot grow by {growth}") as refused:
+        plan(one, Wish(RuleSection(match=RULE.match, growth=growth)))
+    assert "--next-start" in (refused.value.hint or "")
+
+
+def test_a_rule_that_is_proposed_is_for_that_vm_alone_whatever_its_name() -> None:
+    name = 'it\'s [a] "*"'
+    one = LibvirtDomain(NOVA.replace("<name>instance-0000002a<", f"<name>{name}<"))
+    with pytest.raises(Refused) as refused:
+        plan(one)
+    match = MatchSection(
+        name=tomllib.loads((refused.value.hint or "").partition("[[rule]] ")[2])["match"]["name"]
+    )
+    assert fits(match, Subject.of(live(one)))
+    assert not fits(match, Subject.of(live(one).replace("[a]", "a")))
 
 
 def test_limits_may_be_shares_of_its_ram() -> None:

@@ -6,9 +6,18 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from host_controller.adoption.carry_out import Clock
+from host_controller.adoption.giving_back import plan_release
 from host_controller.api.schema import AdoptionsView
 from host_controller.cli import group
+from host_controller.cli import release as command
+from host_controller.domain_xml.dom import same
 from host_controller.errors import InputError
+from host_controller.hypervisor.definitions import Definitions
+from host_controller.units import MIB
+from tests.support.libvirt_domain import LibvirtDomain
+from tests.support.others import VIRT_INSTALL
+from tests.unit.test_adoption import CONTROLLER, adopt
 
 HERE = ("--connect", "test:///default")
 
@@ -31,6 +40,40 @@ def test_of_all_vms_those_that_cannot_be_adopted_are_no_failure() -> None:
     done = run("adopt", "--all", "--dry-run")
     assert done.exit_code == 0
     assert "test: refused: it is a domain of type 'test'" in done.output
+
+
+@pytest.mark.parametrize("command", [["adopt", "--all", "--dry-run"], ["rules"]])
+def test_a_vm_that_ends_in_the_middle_keeps_nobody_else_from_their_turn(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = Definitions.names
+
+    def with_one_that_ends(self: Definitions, **which: bool) -> list[str]:
+        return ["ended", *names(self, **which)]
+
+    monkeypatch.setattr(Definitions, "names", with_one_that_ends)
+    done = run(*command)
+    assert done.exit_code == 0
+    assert "there is no domain 'ended'" in done.output
+    assert "\ntest" in done.output
+
+
+def test_what_is_interrupted_while_it_is_given_back_is_managed_as_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.has(700 * MIB)
+    managed = one.live or ""
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(one, "sleep", interrupted)
+    monkeypatch.setattr(command, "clock", lambda limit: Clock(lambda: 0.0, one.sleep, limit))
+    with pytest.raises(KeyboardInterrupt):
+        command._give_back(plan_release(one.facts(), CONTROLLER), one, 60.0, lambda vm, text: None)
+    assert same(one.live or "", managed)
 
 
 def test_a_pattern_that_fits_nobody_is_said() -> None:

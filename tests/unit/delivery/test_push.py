@@ -1,5 +1,6 @@
 """The agent brought into a guest by its guest agent, with a guest agent that fails in every way."""
 
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -213,3 +214,22 @@ def test_a_damaged_file_is_not_installed() -> None:
     with pytest.raises(PushFailed, match="did not arrive"):
         push(guest)
     assert guest.files == {}
+
+
+def test_a_guest_agent_that_takes_a_byte_at_a_time_is_left_in_bounded_time() -> None:
+    guest, clock = FakeGuestAgent(), Clock()
+
+    def a_byte(command: str, answer: str) -> str:
+        clock.wait(5)
+        assert clock.now < 200
+        return '{"return": {"count": 1, "eof": false}}' if command == "guest-file-write" else answer
+
+    guest.twist = a_byte
+    with pytest.raises(GuestAgentSilent, match=f"of {len(CONTENT)} bytes"):
+        list(delivery.push(GuestAgent(guest, clock, clock.wait), CONTENT, lambda done: None))
+
+
+def test_the_commands_to_type_run_nothing_that_a_vm_is_named_after() -> None:
+    name = "a; reboot `id` $(id)"
+    copy, _ = delivery.by_hand(name, "/usr/share/dynmem/dynmem-agent.pyz")
+    assert shlex.split(copy) == ["scp", "/usr/share/dynmem/dynmem-agent.pyz", f"root@{name}:/root/"]
