@@ -154,6 +154,7 @@ def test_a_guest_that_holds_more_than_it_says_beyond_a_tolerance_is_seen(
             384 - 64,
         ),
         (guest(384, 200, said={"offline_bytes": 128 * MIB}, dimms_mib=(128,), actual_mib=512), 512 - 64),
+        (guest(400, 380, said={"offline_bytes": 128 * MIB}, dimms_mib=(128,), actual_mib=480), 528 - 4),
     ],
 )
 def test_no_target_is_further_away_than_what_is_spare_and_than_a_second(vm: Vm, lowest_mib: int) -> None:
