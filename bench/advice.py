@@ -1,10 +1,10 @@
 """Advice that was given on the first weeks of a trace, held against the weeks that followed.
 
-    python -m bench.advice TRACES [--replay]
+    python -m bench.advice TRACES [--replay] [--days N]
 
 For each split: how many VMs would have gone short by more than 1 % of what they wanted with the maximum
 that was advised, and how much of what a clairvoyant frees (what was promised, less what each comes to want)
-was freed. With --replay also what `dynmem advise` takes for 100 VMs over the whole month, its replays
+was freed. With --replay also what `dynmem advise` takes for 100 VMs over the last 30 days, its replays
 included.
 """
 
@@ -70,15 +70,16 @@ def held_out(trace: Trace, split: tuple[int, int, int]) -> dict[str, float]:
     }
 
 
-def whole(trace: Trace) -> dict[str, float]:
-    """What `dynmem advise` takes for 100 VMs and the month."""
+def whole(trace: Trace, days: float) -> dict[str, float]:
+    """What `dynmem advise` takes for 100 VMs and the last so many days."""
     vms = np.random.default_rng(7).permutation(trace.demand.shape[1])[:REPLAYED]
-    pasts = [past(trace, int(vm), 0, len(trace.demand)) for vm in vms]
+    slots = min(len(trace.demand), int(days * 86400 / SLOT))
+    pasts = [past(trace, int(vm), len(trace.demand) - slots, len(trace.demand)) for vm in vms]
     began = time.process_time()
-    found = advise(pasts)
+    found = advise(pasts, anyway=True)
     return {
         "vms": REPLAYED,
-        "days": len(trace.demand) * SLOT / 86400,
+        "days": slots * SLOT / 86400,
         "seconds": time.process_time() - began,
         "taken_back": sum(one.taken_back for one in found.vms),
         "freed_gib": sum(one.freed_bytes for one in found.vms) / 2**30,
@@ -93,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("traces", type=Path)
     parser.add_argument("--month")
     parser.add_argument("--replay", action="store_true")
+    parser.add_argument("--days", type=float, default=30.0, help="for --replay: the last so many")
     options = parser.parse_args(arguments)
     trace = load(options.traces, options.month)
     path = RESULTS / f"advice-{trace.name}.json"
@@ -108,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{name}: {found['short']} of {found['vms']} short, {found['freed_share']:.0%} of a clairvoyant's"
         )
     if options.replay:
-        kept["whole"] = whole(trace)
+        kept["whole"] = whole(trace, options.days)
         missed += kept["whole"]["seconds"] > GOALS["seconds"]
         print(", ".join(f"{key} {value:.4g}" for key, value in kept["whole"].items()))
     path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
