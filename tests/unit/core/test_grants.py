@@ -19,7 +19,7 @@ from host_controller.core.commands import (
 from host_controller.core.grants import GrantRound, Purse
 from host_controller.core.grants.give_back import OFFLINE_GRACE
 from host_controller.core.model import Growth
-from host_controller.core.operations import Plug
+from host_controller.core.operations import Plug, Resize
 from host_controller.core.operations.standstill import Stage as Still
 from host_controller.core.operations.standstill import Standstill
 from host_controller.core.policy.plan import CORRECT, GROW, HOLD, PLUG, SHRINK, UNPLUG, WAIT, Action
@@ -485,9 +485,9 @@ def test_a_vm_that_stands_still_says_for_how_long_and_why() -> None:
 
 
 def test_a_dimm_that_was_of_no_use_for_a_moment_stays_until_that_has_lasted() -> None:
-    settings = build.settings(unplug_after_seconds=60.0)
+    settings = build.settings(unplug_after_seconds=15.0)
     vm = guest(**UNUSED)
-    for now, detached in ((NOW, False), (NOW + 5.0, False), (NOW + 60.0, True)):
+    for now, detached in ((NOW, False), (NOW + 5.0, False), (NOW + 15.0, True)):
         state = State(settings, Ledger(settings), {vm.config.uuid: vm})
         facts = replace(build.facts(400, 100, at=now))
         vm.guest.heard(facts, vm.balloon.actual_bytes)
@@ -497,3 +497,57 @@ def test_a_dimm_that_was_of_no_use_for_a_moment_stays_until_that_has_lasted() ->
         purse = Purse(state, accounts.of, 1000 * MIB, False, now)
         GrantRound(purse, {vm.config.uuid: 400 * MIB}).run([vm])
         assert (purse.decisions[vm.config.uuid].action is UNPLUG) is detached
+
+
+# --- what is beside the balloon counts once ---
+
+DEVICE_256 = VirtioMem(256 * MIB, 256 * MIB, 256 * MIB, confirmed_bytes=256 * MIB)
+
+BESIDE = [
+    Case("more virtio-mem is what is missing", VIRTIO_128 | {"demand_mib": 600}, 800, 1000,
+         ["OnlineZone"], PLUG, None, 160),
+    Case("or whole blocks of what is free", VIRTIO_128 | {"demand_mib": 600, "zone": "movable"}, 800, 51,
+         ["virtio-mem 178"], PLUG, None, 50),
+    Case("what the device may come to already costs nothing",
+         VIRTIO_128 | {"demand_mib": 600, "zone": "movable",
+                       "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 192 * MIB, confirmed_bytes=128 * MIB)},
+         800, 0, ["virtio-mem 192"], PLUG, None, 0),
+    Case("what is offline is no part of what a shrinking guest keeps",
+         {"dimms_mib": (128,), "actual_mib": 640, "usable_mib": 512, "offline_mib": 128,
+          "unplug_rest": Rest(NOW + 99.0, 1)}, 400, 0, ["target 528"], SHRINK, None, 0, True),
+    Case("while virtio-mem stays the balloon takes its place",
+         VIRTIO_128 | {"demand_mib": 300, "unplug_rest": Rest(NOW + 99.0, 1)}, 500, 0, ["target 384"], SHRINK,
+         None, 0, True),
+    Case("nothing is exchanged while a target is on its way", EXCHANGED | {"sent": {7: 300 * MIB}}, 428, 1000,
+         [], HOLD),
+    Case("only what is idle is asked for no more",
+         {"usable_mib": 576, "actual_mib": 512, "offline_mib": 128, "config": VIRTIO,
+          "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB)},
+         576, 0, ["virtio-mem 64"], UNPLUG, "does not use all"),
+    Case("a device nobody is sure of waits for its operator, too",
+         VIRTIO_128 | {"paused": True, "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, unsure=True)},
+         None, 0, [], HOLD, "operator"),
+    Case("a DIMM may leave when the rest is over",
+         PLUGGED | {"changed_at": -100.0, "unplug_rest": Rest(NOW, 1)}, 512, 0, ["detach dimm0"], UNPLUG),
+    Case("an old word of a kernel does not lift a target",
+         {"resend": True, "target_bytes": 100 * MIB, "ceiling_bytes": 300 * MIB, "actual_mib": 300,
+          "facts": build.facts(400, 350, at=NOW - 9.0)}, None, 100, ["target 300"], CORRECT),
+    Case("a kernel that boots is told all of its RAM in an overdraft, too",
+         {"phase": Phase.STARTING, "moved": False, "resend": True, "facts": None, "target_bytes": 512 * MIB,
+          "bare": True}, None, -1, ["target 512"], CORRECT),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BESIDE, ids=lambda case: case.name)
+def test_offline_memory_and_virtio_mem_are_counted_once(case: Case) -> None:
+    test_what_is_known_and_what_is_free_decide(case)
+
+
+def test_an_exchange_asks_for_the_device_less_what_the_balloon_gives() -> None:
+    vm = guest(**EXCHANGED | {"usable_mib": 556, "demand_mib": 400, "virtio_mem": deepcopy(DEVICE_256)})
+    purse = round_of(vm, goals_mib=(556,), headroom_mib=1000)
+    assert [said(one) for one in purse.commands] == ["target 428"]
+    assert purse.decisions[vm.config.uuid].size_bytes == 128 * MIB
+    operation = purse.state.operations[vm.config.uuid]
+    assert isinstance(operation, Resize)
+    assert operation.size_bytes == 128 * MIB
