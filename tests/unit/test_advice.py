@@ -14,6 +14,7 @@ from host_controller.advice.replay import Replay
 from host_controller.advice.sizes import suggest
 from host_controller.advice.sources import pasts_in
 from host_controller.cli import group
+from host_controller.cli.enable import set_limits
 from host_controller.cli.export import FORMATS
 from host_controller.core.model import Growth, Limits, VmConfig
 from host_controller.errors import InputError
@@ -257,3 +258,23 @@ def test_of_a_name_that_was_used_again_both_vms_are_told_apart(tmp_path: Path) -
         ("uuid-web", True),
         ("uuid-new", False),
     ]
+
+
+def test_apply_sets_what_is_advised_as_dynmem_set_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def instead(vm: str, trust: str | None, **given: Any) -> None:
+        asked.append({"vm": vm, "trust": trust} | given)
+
+    monkeypatch.setattr(set_limits, "callback", instead)
+    common = ["--history", str(stored(tmp_path / "history.sqlite")), "--socket", str(tmp_path / "none.sock")]
+    told = CliRunner().invoke(group, ["advise", "web", "--apply", *common])
+    assert told.exit_code == 0, told.output
+    (given,) = asked
+    assert (given["vm"], given["maximum"], given["startup"]) == ("web", 2176 * MIB, None)
+    assert not given["dry_run"]
+    everybody = CliRunner().invoke(group, ["advise", "--apply", *common])
+    assert isinstance(everybody.exception, InputError)
+    assert len(asked) == 1
