@@ -36,11 +36,13 @@ ALLOWED: Final = 0.001
 COUNTS: Final = ("slots", "mib", "touched")
 COMPACT_EVERY: Final = 100
 GUESS_SLOTS: Final = 1200
+MEMMAP_OF: Final = 64
+"""A kernel that booted with all of its RAM keeps page structures for it, whatever its balloon takes."""
 TOLERANCE_MIB: Final = 0.01
 RESULTS: Final = Path(__file__).parent / "results"
 LAWS: Final = (
-    "static", "peak", "squeezed", "proxmox", "mom", "mom-production", "ghaf", "qmemman", "hyperv", "dynmem",
-    "clairvoyant-buffered", "clairvoyant", "starving-bound",
+    "static", "peak", "squeezed", "proxmox", "mom", "mom-production", "ghaf", "qmemman", "hyperv",
+    "adopted", "dynmem", "clairvoyant-buffered", "clairvoyant", "starving-bound",
 )  # fmt: skip
 BY_TOUCH: Final = ("static", "proxmox", "mom", "mom-production", "ghaf")
 """Laws for which it matters whether memory that was given and not touched is the host's.
@@ -176,6 +178,9 @@ def measure(name: str, count: str, trace: Trace, chosen: Array) -> dict[int, lis
         return sized(trace, chosen, np.clip(trace.demand * 1.2, FLOOR_MIB, cap))
     if name == "starving-bound":
         return bound(trace, chosen, count)
+    if name == "adopted":
+        held = replace(trace, demand=np.minimum(trace.demand + cap / MEMMAP_OF, cap))
+        return search(held, OurLaw(agentless=True), chosen, count)
     if name == "static" and count == "slots":
         return sized(trace, chosen, cap[None, :])
     return search(trace, OurLaw() if name == "dynmem" else STEPS[name], chosen, count)
@@ -217,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if (count != "touched" or name in BY_TOUCH)
         and (name in options.fresh or name not in kept.get(count, {}))
     ]
-    slow = ("mom", "mom-production", "dynmem", "proxmox")
+    slow = ("adopted", "mom", "mom-production", "dynmem", "proxmox")
     missing.sort(key=lambda task: task[0] not in slow)
     with ProcessPoolExecutor(options.jobs) as pool:
         tasks = {pool.submit(_task, *task, options.traces, options.month): task for task in missing}

@@ -7,6 +7,7 @@ import numpy as np
 from bench.bulk_laws import Hosts
 from host_controller.core.policy.balance import Claims, balance
 from host_controller.core.policy.ready import LEAST_SHARE
+from host_controller.core.policy.spare import AGENTLESS_EXTRA
 from host_controller.core.vm.demand import LEAST_MARGIN_BYTES
 from host_controller.units import MIB
 
@@ -33,9 +34,13 @@ def budgets_mib(total: Array, needed: Array) -> Array:
 
 
 class OurLaw:
-    """A Step that counts how often the production balance decided, and that the shortcut is none."""
+    """A Step that counts how often the production balance decided, and that the shortcut is none.
 
-    def __init__(self) -> None:
+    agentless: guests are judged by their balloon's statistics, so 1/16 of what each has stays free in it.
+    """
+
+    def __init__(self, *, agentless: bool = False) -> None:
+        self.agentless = agentless
         self.balanced = 0
         self.checked = 0
         self._calls = 0
@@ -45,6 +50,9 @@ class OurLaw:
         self._calls += 1
         usable = np.maximum(hosts.current, hosts.minimum)
         lower, desired = claims_mib(demand, usable, hosts.minimum, hosts.maximum)
+        if self.agentless:
+            lower = np.minimum(hosts.maximum, lower * AGENTLESS_EXTRA / (AGENTLESS_EXTRA - 1))
+            desired = np.maximum(desired, lower)
         budget = budgets_mib(hosts.total, lower.sum(axis=1))
         current = desired.copy()
         over = desired.sum(axis=1) > budget

@@ -23,6 +23,7 @@ NAMES: Final = {
     "static": "static: maximum from the start", "proxmox": "Proxmox", "peak": "sized at own peak + 20 %",
     "squeezed": "xapi squeezed", "mom": "oVirt MOM, 10 s", "mom-production": "oVirt MOM, 15 s",
     "qmemman": "Qubes qmemman", "hyperv": "Hyper-V-like", "ghaf": "ghaf", "dynmem": "**dynmem**",
+    "adopted": "dynmem, VMs only adopted, no agents",
     "clairvoyant-buffered": "clairvoyant with 20 % buffer, never short",
     "clairvoyant": "clairvoyant without buffer, shares fairly",
     "starving-bound": "any law at all",
