@@ -105,6 +105,8 @@ REFUSED = [
     (Q35.replace("    <acpi/>\n", ""), VIRTIO_MEM, "ACPI is off"),
     (with_args("-no-acpi"), HOTADD, "ACPI is off"),
     (with_args("-machine", "q35,acpi=off"), HOTADD, "ACPI is off"),
+    (with_args("-no-acpi").replace("    <acpi/>\n", ""), HOTADD, "ACPI is off"),
+    (with_args("-no-acpi", "-M", "q35,acpi=n"), VIRTIO_MEM, "ACPI is off"),
     (with_cpu("<model>pentium3</model>"), HOTADD, "pentium3"),
     (with_cpu("<model>qemu32</model>"), HOTADD, "qemu32"),
     (with_cpu("<model>qemu64</model><feature policy='disable' name='lm'/>"), HOTADD, "without lm"),

@@ -6,8 +6,9 @@ from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth
-from host_controller.domain_xml.arguments import passed
+from host_controller.domain_xml.arguments import Argument, passed
 from host_controller.domain_xml.dom import child, create, insert
+from host_controller.domain_xml.fitness.passed_on import without
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
 from host_controller.domain_xml.shape import SLOTS
 from host_controller.domain_xml.values import architecture_of, attribute_number, machine_of
@@ -153,9 +154,7 @@ def _on_x86(root: Element, machine: str) -> Refusal | None:
     if not _has_acpi(root):
         return Refusal(
             "ACPI is off, and without it memory cannot be hot-added",
-            (WayOut("write <acpi/> into <features> with virsh edit", edit=_set_acpi),)
-            if root.find("./features/acpi") is None
-            else (),
+            _ways_to_acpi(root),
             other_growth=True,
         )
     processor = _of_32_bits(root)
@@ -196,10 +195,23 @@ def _version(machine: str) -> tuple[int, int] | None:
 
 
 def _has_acpi(root: Element) -> bool:
-    for one in passed(root):
-        if one.option == "no-acpi" or (one.option in ("machine", "M") and one.switched_off("acpi")):
-            return False
-    return root.find("./features/acpi") is not None
+    return not _without_acpi(root) and root.find("./features/acpi") is not None
+
+
+def _without_acpi(root: Element) -> list[Argument]:
+    """What is passed to QEMU that switches ACPI off."""
+    return [
+        one
+        for one in passed(root)
+        if one.option == "no-acpi" or (one.option in ("machine", "M") and one.switched_off("acpi"))
+    ]
+
+
+def _ways_to_acpi(root: Element) -> tuple[WayOut, ...]:
+    """One step at a time: an argument has the last word, whatever <features> says."""
+    for one in _without_acpi(root):
+        return (without(one),)
+    return (WayOut("write <acpi/> into <features> with virsh edit", edit=_set_acpi),)
 
 
 def _reach(bits: int) -> int:
