@@ -153,7 +153,7 @@ def _on_x86(root: Element, machine: str) -> Refusal | None:
         return Refusal(f"machine type {machine!r} is too old to hot-add memory", other_growth=True)
     if not _has_acpi(root):
         return Refusal(
-            "ACPI is off, and without it memory cannot be hot-added",
+            f"ACPI is off{_by_what(root)}, and without it memory cannot be hot-added",
             _ways_to_acpi(root),
             other_growth=True,
         )
@@ -205,6 +205,10 @@ def _without_acpi(root: Element) -> list[Argument]:
         for one in passed(root)
         if one.option == "no-acpi" or (one.option in ("machine", "M") and one.switched_off("acpi"))
     ]
+
+
+def _by_what(root: Element) -> str:
+    return next((f" (`{one}`)" for one in _without_acpi(root)), "")
 
 
 def _ways_to_acpi(root: Element) -> tuple[WayOut, ...]:
