@@ -121,7 +121,7 @@ def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, wish: Wish, know
         raise Refused("; ".join(problems), vm=facts.name, hint="name other limits")
     natural = natural_growth(parse_xml(facts.definition or facts.live_xml))
     if known is None and growth not in (Growth.BALLOON, natural):
-        what = "free DIMM slots" if growth is Growth.HOTADD else "a virtio-mem device"
+        what = "free DIMM slots" if growth is Growth.HOTADD else "a virtio-mem device of dynmem's"
         hint = "leave --growth out, or prepare its next start: --next-start"
         raise Refused(f"it runs without {what}, so it cannot grow by {growth}", vm=facts.name, hint=hint)
     root = parse_xml(facts.live_xml)

@@ -22,7 +22,6 @@ from host_controller.domain_xml.before import (
 from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, text_of
 from host_controller.domain_xml.ours import LET_GO, metadata_element
 from host_controller.domain_xml.values import number, size_from
-from host_controller.units import KIB
 
 CHANNEL = f"<channel type='unix'><target type='virtio' name='{wire.PORT_NAME}'/></channel>"
 """As it is plugged; libvirt names its socket and gives it a port."""
@@ -37,7 +36,7 @@ class Before:
     ram_bytes: int
     """memory, which counts whole devices."""
     actual_bytes: int
-    """Where its balloon was: currentMemory without what virtio-mem had plugged."""
+    """Where its balloon was: currentMemory, since no virtio-mem of its own had anything plugged."""
     statistics_seconds: int
     """How often the balloon was asked for statistics; 0: never."""
     channel: bool
@@ -51,9 +50,7 @@ class Before:
         if before is None:
             return None
         ram = _size(child(before, "memory"))
-        actual = (_size(child(before, "currentMemory")) or ram) - number(
-            before.getAttribute("virtio-mem")
-        ) * KIB
+        actual = _size(child(before, "currentMemory")) or ram
         if not 0 < actual <= ram:
             return None
         stats = child(child(before, "memballoon"), "stats")

@@ -4,11 +4,9 @@ from typing import Final
 from xml.dom.minidom import Element
 
 from host_controller.core.model import ADOPTED, Growth, Limits, Trust
-from host_controller.domain_xml.dom import child, content, copy_for, create, elements, insert, remove
+from host_controller.domain_xml.dom import child, copy_for, create, elements, insert, remove
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX, attributes
 from host_controller.domain_xml.pieces import find_channel
-from host_controller.domain_xml.values import size_from
-from host_controller.units import KIB
 
 KEPT: tuple[str, ...] = ("maxMemory", "memory", "currentMemory")
 """Children of the domain that `enable` overwrites."""
@@ -105,20 +103,11 @@ def _remember(domain: Element, ours: Element) -> None:
         multifunction=" ".join(multifunction(domain)),
         devices="absent" if devices is None else str(len(elements(devices, "memory"))),
     )
-    plugged = sum(size_from(*_plugged(one)) for one in elements(devices, "memory"))
-    if plugged:
-        before.setAttribute("virtio-mem", str(plugged // KIB))
     insert(ours, before)
     kept = [child(domain, tag) for tag in KEPT]
     for element in (*kept, child(cpu, "numa"), child(devices, "memballoon")):
         if element is not None:
             insert(before, copy_for(before, element))
-
-
-def _plugged(device: Element) -> tuple[str, str]:
-    """What a virtio-mem device has of its memory in the guest, and its unit."""
-    current = child(child(device, "target"), "current")
-    return ("", "") if current is None else (content(current), current.getAttribute("unit"))
 
 
 def _create_ours(domain: Element) -> Element:

@@ -15,7 +15,7 @@ from host_controller.domain_xml.dom import same
 from host_controller.units import GIB, MIB
 from tests.support.libvirt_domain import LibvirtDomain
 from tests.support.others import SERIAL, VIRT_INSTALL, domain, inactive
-from tests.unit.test_adoption import CONTROLLER, RULE, adopt, live, release
+from tests.unit.test_adoption import CONTROLLER, RULE, WISH, adopt, is_as, live, release
 
 VIRTIO_MEM = """<memory model='virtio-mem'>
       <target>
@@ -109,10 +109,20 @@ def test_one_that_was_started_with_more_ram_since_gets_all_of_that() -> None:
     assert any("not what it was" in note for note in plan.notes)
 
 
-def test_what_a_virtio_mem_device_has_plugged_is_not_in_its_balloon() -> None:
-    one = LibvirtDomain(WITH_VIRTIO_MEM)
-    adopt(one, Wish(RuleSection(match=RULE.match, growth=Growth.BALLOON)))
-    assert target(one) == 2 * GIB
+def test_memory_of_a_virtio_mem_device_of_its_users_is_left_to_them() -> None:
+    wish = Wish(RuleSection(match=RULE.match, growth=Growth.BALLOON))
+    for given in (WISH, wish):
+        with pytest.raises(Refused, match="beside what a balloon"):
+            adopt(LibvirtDomain(WITH_VIRTIO_MEM), given)
+
+
+def test_one_that_is_empty_stays_where_it_is() -> None:
+    empty = WITH_VIRTIO_MEM.replace(">1048576</", ">0</").replace(">3145728</current", ">2097152</current")
+    one, before = LibvirtDomain(empty), LibvirtDomain(empty)
+    assert adopt(one).growth is Growth.BALLOON
+    one.has(700 * MIB)
+    release(one)
+    assert is_as(one, before)
 
 
 def test_what_is_owed_while_it_is_given_back_is_not_taken_for_its_limits() -> None:

@@ -10,7 +10,7 @@ from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.ours import growth_of
 from host_controller.domain_xml.pinning import ENCRYPTED, HUGE_PAGES, LOCKED, VFIO, Pin, pins
 from host_controller.domain_xml.traces import OWNED_MODEL
-from host_controller.domain_xml.values import page_bytes
+from host_controller.domain_xml.values import page_bytes, target_size
 from host_controller.units import format_size
 
 
@@ -38,20 +38,27 @@ def memory_devices(request: Request) -> Refusal | None:
     """Memory devices of its own leave slots and room to ours, and are not taken for ours."""
     found = foreign_memory(request.root)
     if request.growth is Growth.BALLOON:
-        found = [one for one in found if one.get("model") == "dimm"]
+        found = [one for one in found if one.get("model") == "dimm" or _has_memory(one)]
     if not found:
         return None
     model = found[0].get("model", "")
-    reason = (
-        "which would be taken for one that dynmem plugged"
-        if request.growth is Growth.BALLOON
-        else "which takes slots and room that growth needs"
-    )
+    reason = "which takes slots and room that growth needs"
+    if request.growth is Growth.BALLOON:
+        reason = "which would be taken for one that dynmem plugged"
+        if model != "dimm":
+            reason = "whose memory is beside what a balloon can be told to leave"
     say = f"take its <memory model='{model}'> devices out with virsh edit"
     return Refusal(
         f"it has a memory device of its own (<memory model='{model}'>), {reason}",
         (WayOut(say, edit=lambda domain: _take_out(domain, model)),),
         other_growth=True,
+    )
+
+
+def _has_memory(device: Element) -> bool:
+    """It is a virtio-mem device that has given its guest memory, or was asked to."""
+    return device.get("model") == "virtio-mem" and any(
+        target_size(device, one) for one in ("requested", "current")
     )
 
 

@@ -41,10 +41,10 @@ def obstacles(root: Element, limits: Limits, growth: Growth) -> tuple[Refusal, .
 
 
 def natural_growth(root: Element) -> Growth:
-    """How it can grow with what it was defined with: by DIMMs only where all of its slots are free."""
-    modules = root.findall("./devices/memory")
-    if len(modules) == 1 and modules[0].get("model") == "virtio-mem":
-        return Growth.VIRTIO_MEM
-    if not modules and attribute_number(root.find("maxMemory"), "slots"):
+    """How it can grow with what it was defined with: by DIMMs only where all of its slots are free.
+
+    Never by a virtio-mem device of its user's: nobody would know what size to give it back with.
+    """
+    if not root.findall("./devices/memory") and attribute_number(root.find("maxMemory"), "slots"):
         return Growth.HOTADD
     return Growth.BALLOON
