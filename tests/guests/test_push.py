@@ -1,0 +1,151 @@
+"""The agent pushed into real guests by their QEMU guest agent, and taken out again."""
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import wire
+from host_controller.delivery import push as delivery
+from host_controller.delivery.agent_file import agent_file, digest
+from host_controller.delivery.push import INSTALLED
+from host_controller.guest_agent.conversation import GuestAgent
+from host_controller.guest_agent.errors import GuestAgentAbsent
+from host_controller.hypervisor.guest_agent_line import GuestAgentLine
+from lab.domain import GuestSpec
+from tests.guests.conftest import GuestFactory
+from tests.guests.systemd_guest import Machine, booted, system_image
+
+PORT = "org.qemu.guest_agent.0"
+CHANNEL = f"<channel type='unix'><target type='virtio' name='{PORT}'/></channel>"
+LISTEN = f"""
+port=$(grep -l -x {PORT} /sys/class/virtio-ports/*/name); port=$(basename $(dirname $port))
+setsid qemu-ga --method=virtio-serial --path=/dev/$port > /run/lab/qemu-ga.log 2>&1 < /dev/null &
+"""
+CONTENT = agent_file()
+
+
+def bring(talk: GuestAgent) -> list[str]:
+    return list(delivery.push(talk, CONTENT, lambda done: None))
+
+
+def test_a_guest_without_systemd_is_given_the_agent_by_libvirt_and_it_is_taken_out(
+    make_guest: GuestFactory,
+) -> None:
+    guest = make_guest(GuestSpec("pushed", agent=None, raw_dynmem=True))
+    guest.start()
+    guest.wait_booted()
+    uri = guest.session.uri
+    with GuestAgentLine(uri, "pushed") as line:
+        talk = GuestAgent(line, time.monotonic, time.sleep)
+        with pytest.raises(GuestAgentAbsent):
+            bring(talk)
+        guest.domain().attachDevice(CHANNEL)
+        guest.workload.exec(f"until grep -q -x {PORT} /sys/class/virtio-ports/*/name; do sleep 0.1; done")
+        guest.workload.exec(LISTEN)
+        until = time.monotonic() + 20
+        while f"name='{PORT}' state='connected'" not in guest.domain().XMLDesc():
+            assert time.monotonic() < until, guest.workload.exec("cat /run/lab/qemu-ga.log")
+            time.sleep(0.1)
+        begun = time.monotonic()
+        said = bring(talk)
+        print(f"\npushed in {time.monotonic() - begun:.1f} s:", *said, sep="\n  ")
+        assert "The agent runs." in said[-1]
+        assert digest(CONTENT) in guest.workload.exec(f"sha256sum {INSTALLED}")
+        # In brackets, so that it does not find itself.
+        pattern = f"-S [/]{INSTALLED[1:]} run"
+        running = f"cat /proc/[0-9]*/cmdline 2> /dev/null | tr '\\0' ' ' | grep -o -- '{pattern}'"
+        assert guest.workload.exec(f"{running} | wc -l").strip() == "1"
+        bring(talk)
+        assert guest.workload.exec(f"sleep 0.5; {running} | wc -l").strip() == "1"
+        begun = time.monotonic()
+        print(*delivery.remove(talk), sep="\n  ")
+        print(f"removed in {time.monotonic() - begun:.1f} s")
+        assert (
+            guest.workload.exec(
+                "find / -xdev -name '*dynmem-agent*' -not -path '/lab/*' -not -path '/proc/*'"
+            )
+            == ""
+        )
+        guest.workload.exec(f"until [ $({running} | wc -l) = 0 ]; do sleep 0.1; done")
+
+
+class Wire:
+    """QEMU's end of the guest agent's port, without libvirt: the second way to the same interface."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._socket.settimeout(60)
+        self._rest = b""
+
+    def __call__(self, request: str) -> str:
+        if request:
+            self._socket.sendall(request.encode() + b"\n")
+        while b"\n" not in self._rest:
+            self._rest += self._socket.recv(1 << 16)
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line.decode()
+
+    def wait_answering(self, limit: float) -> None:
+        """Until the guest agent answers with the number that it is asked for."""
+        until = time.monotonic() + limit
+        self._socket.settimeout(2)
+        number = 0
+        while time.monotonic() < until:
+            number += 1
+            sync = {"execute": "guest-sync", "arguments": {"id": number}}
+            try:
+                answer = self(json.dumps(sync))
+                # What was asked before it listened is answered first.
+                while json.loads(answer).get("return") != number:
+                    answer = self("")
+            except (TimeoutError, ValueError):
+                continue
+            self._socket.settimeout(60)
+            return
+        raise AssertionError(f"no guest agent within {limit:g} s")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    for tool in ("mmdebstrap", "qemu-system-x86_64", "mke2fs"):
+        if shutil.which(tool, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None:
+            pytest.skip(f"needs {tool}")
+    with booted(system_image(), tmp_path_factory.mktemp("systemd"), 1, "true", guest_agent=True) as machine:
+        yield machine
+
+
+@pytest.mark.faults
+def test_under_systemd_the_agent_reports_seconds_after_the_push_and_nothing_of_it_is_left(
+    machine: Machine,
+) -> None:
+    line = Wire(machine.guest_agent_socket)
+    line.wait_answering(240)
+    talk = GuestAgent(line, time.monotonic, time.sleep)
+    begun = time.monotonic()
+    print("", *bring(talk), sep="\n  ")
+    hello = machine.hear(wire.Hello, 60)
+    print(f"pushed and heard after {time.monotonic() - begun:.1f} s")
+    assert isinstance(hello, wire.Hello)
+    # Hardened as it is, it may still do its work.
+    machine.tell(wire.Welcome("test"))
+    machine.tell(wire.OnlineZone(7, "movable"))
+    answer = machine.hear(wire.Ack, 60)
+    assert isinstance(answer, wire.Ack)
+    assert answer.ok, answer.detail
+    shown = talk.run(["/bin/systemctl", "show", "--property=ActiveState,OOMScoreAdjust", "dynmem-agent"], 60)
+    assert "ActiveState=active" in shown.output
+    assert "OOMScoreAdjust=-950" in shown.output
+    print(*delivery.remove(talk), sep="\n  ")
+    find = (
+        "find / -xdev -name '*dynmem-agent*' -not -path '/proc/*' -not -path '/sys/*' -not -path '/var/log/*'"
+    )
+    assert talk.run(["/bin/sh", "-c", find], 60).output == ""
+    gone = talk.run(["/bin/systemctl", "is-active", "dynmem-agent"], 60)
+    assert gone.output.strip() == "inactive"
