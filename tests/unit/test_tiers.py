@@ -21,6 +21,7 @@ from host_controller.api.stored_history import read_stored, span_view, step_for
 from host_controller.cli.export import FORMATS
 from host_controller.core.model import Limits, VmConfig
 from host_controller.core.vm.record import Phase
+from host_controller.records.entries import Entry
 from host_controller.records.history import History
 from host_controller.records.history_file import HistoryFile
 from host_controller.records.history_reading import Reading
@@ -150,6 +151,7 @@ def test_a_file_of_0_1_is_taken_over_with_all_that_is_in_it(tmp_path: Path) -> N
 WRITER = """
 import sys, time
 from pathlib import Path
+from host_controller.records.entries import Entry
 from host_controller.records.history import History
 from host_controller.records.tier_file import Keep
 from host_controller.units import GIB
@@ -181,9 +183,12 @@ def test_a_writer_that_is_killed_costs_the_rows_of_its_last_seconds_and_no_minut
     assert len(before) > 20
     last = max(at for _, at in before) / 1000
     assert NOW + 5 * 120 - last <= 10 / 0.05 * 5, "the rows of its last ten seconds at most"
-    file = HistoryFile(path)
-    file.catch_up()
-    file.close()
+    after = History(path, keep_seconds=7 * DAY, largest_bytes=GIB, wall=lambda at: NOW + at)
+    after.entry(Entry(1, 1.0, NOW, "notice", "operator", None, None, "another controller", {}))
+    end = time.monotonic() + 60
+    while not after.written and time.monotonic() < end:
+        time.sleep(0.01)
+    after.close()
     assert contents(path, "SELECT vm, at FROM samples") == before
     minutes = Reading(path).minutes("u", 0)
     assert minutes[-1].at == last // 60 * 60
