@@ -18,6 +18,8 @@ from host_controller.config import DEFAULT_PATH, SECTIONS, meta_of
 from host_controller.config.rule import RuleSection
 
 SEE_ALSO: Final = "SEE ALSO"
+GUESTS: Final = "agent"
+"""The group of commands that is called as the program in the guest."""
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -29,12 +31,25 @@ def pages() -> Iterator[tuple[str, str]]:
     for name in names:
         command = group.get_command(context, name)
         assert command is not None
+        if name == GUESTS and isinstance(command, click.Group):
+            # `dynmem-agent` is the page of the program in the guest.
+            for part, one in sorted(command.commands.items()):
+                yield from _command(
+                    f"dynmem-{name}-{part}", one, _context_of(context, name, command, part, one)
+                )
+            continue
         yield from _command(f"dynmem-{name}", command, click.Context(command, parent=context, info_name=name))
     yield "dynmem.toml.5", _configuration()
     from agent.commands import cli as agent
 
     context = click.Context(agent, info_name="dynmem-agent")
     yield "dynmem-agent.1", _page("dynmem-agent", agent, context, "\\fBdynmem\\fR(1)")
+
+
+def _context_of(
+    context: click.Context, name: str, command: click.Group, part: str, one: click.Command
+) -> click.Context:
+    return click.Context(one, parent=click.Context(command, parent=context, info_name=name), info_name=part)
 
 
 def _command(title: str, command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:

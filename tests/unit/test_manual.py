@@ -29,6 +29,14 @@ def test_every_command_and_every_option_is_in_its_page() -> None:
             assert option.opts[0].replace("-", "\\-") in page
 
 
+def test_what_is_done_to_guests_has_pages_beside_that_of_the_program_in_them() -> None:
+    found = dict(pages())
+    for part in ("push", "remove"):
+        assert f"dynmem agent {part}" in found[f"dynmem-agent-{part}.1"]
+        assert "\\-\\-yes" in found[f"dynmem-agent-{part}.1"]
+    assert "The agent of Dynamic Memory inside a guest" in found["dynmem-agent.1"]
+
+
 def test_every_key_of_the_configuration_is_in_its_page() -> None:
     page = dict(pages())["dynmem.toml.5"]
     for section in Config.__struct_fields__:
