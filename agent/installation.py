@@ -180,7 +180,10 @@ def _put(root: str, path: str, content: bytes, mode: int) -> str:
     os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
     fresh = target + ".new"
     try:
-        with open(fresh, "wb") as file:
+        # What a second run finds there is half a file, or somebody's link: neither is written through.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(fresh)
+        with open(fresh, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

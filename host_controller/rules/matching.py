@@ -20,8 +20,8 @@ class Subject:
     uuid: str
     title: str
     metadata: Element | None
-    prefixes: Mapping[str, str]
-    """Namespaces by the prefixes that its XML has for them."""
+    prefixes: Mapping[str, frozenset[str]]
+    """Namespaces by the prefixes that its XML has for them: each element may have its own."""
 
     @classmethod
     def of(cls, xml: str) -> Self:
@@ -57,12 +57,12 @@ def fits(match: MatchSection, subject: Subject) -> bool:
 
 
 def _says(subject: Subject, wanted: MetadataPattern) -> bool:
-    names = [_expanded(step, subject.prefixes) for step in wanted.path]
-    if subject.metadata is None or None in names:
+    if subject.metadata is None:
         return False
-    found = list(subject.metadata.iter(names[0]))
-    for name in names[1:]:
-        found = [below for one in found for below in one if below.tag == name]
+    steps = [_expanded(step, subject.prefixes) for step in wanted.path]
+    found = [one for one in subject.metadata.iter() if one.tag in steps[0]]
+    for names in steps[1:]:
+        found = [below for one in found for below in one if below.tag in names]
     return any(
         text is not None and (wanted.value is None or fnmatchcase(text, wanted.value))
         for text in _texts(found, wanted.attribute)
@@ -74,18 +74,19 @@ def _texts(found: list[Element], attribute: str | None) -> Iterator[str | None]:
         yield (one.text or "").strip() if attribute is None else one.get(attribute)
 
 
-def _expanded(step: str, prefixes: Mapping[str, str]) -> str | None:
-    """`nova:flavor` as ElementTree names it; None where the XML does not have the prefix.
+def _expanded(step: str, prefixes: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """What ElementTree may name `nova:flavor`; nothing where the XML does not have the prefix.
 
-    Without a prefix: an element in no namespace, or in the one that the XML has for such.
+    Without a prefix: an element in no namespace, or in one that the XML has for such.
     """
     prefix, _, local = step.rpartition(":")
-    if prefix and prefix not in prefixes:
-        return None
-    namespace = prefixes.get(prefix, "")
-    return f"{{{namespace}}}{local}" if namespace else local
+    names = {f"{{{one}}}{local}" if one else local for one in prefixes.get(prefix, frozenset())}
+    return frozenset(names if prefix else {*names, local})
 
 
-def _prefixes(xml: str) -> dict[str, str]:
+def _prefixes(xml: str) -> dict[str, frozenset[str]]:
     declared = ElementTree.iterparse(io.StringIO(xml), events=("start-ns",))  # noqa: S314 # libvirt's XML
-    return {prefix or "": uri for _, (prefix, uri) in declared}
+    found: dict[str, set[str]] = {}
+    for _, (prefix, uri) in declared:
+        found.setdefault(prefix or "", set()).add(uri)
+    return {prefix: frozenset(uris) for prefix, uris in found.items()}

@@ -87,6 +87,13 @@ def test_a_namespace_without_a_prefix_is_matched_without_one() -> None:
     assert taken(KUBEVIRT, rule("metadata = 'kubevirt/uid'")).rule == 1
 
 
+def test_each_element_may_have_a_namespace_of_its_own_for_the_same_prefix() -> None:
+    for prefix, colon in (("", ""), (":one", "one:")):
+        words = "".join(f'<{colon}{name} xmlns{prefix}="urn:{name}">x</{colon}{name}>' for name in "ab")
+        for name in "ab":
+            assert taken(domain("two", words), rule(f"metadata = \"{colon}{name} = 'x'\"")).rule == 1
+
+
 def test_the_first_rule_that_matches_counts() -> None:
     rules = book(
         "[[rule]]\nmatch = {name = 'web-*'}\nweight = 7\n[[rule]]\nmatch = {name = 'inst*'}\nweight = 8\n"

@@ -165,6 +165,19 @@ def test_a_full_disk_is_a_sentence_and_leaves_no_part_of_a_file(
     assert guest.files() == {"dropped.pyz"}
 
 
+def test_a_link_that_lies_beside_its_place_is_not_written_through(tmp_path: Path) -> None:
+    guest = Guest(tmp_path)
+    precious = tmp_path / "precious"
+    precious.write_text("of somebody else")
+    for path in (PLACE, UNIT):
+        beside = tmp_path / f"{path}.new"
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        beside.symlink_to(precious)
+    guest.install()
+    assert precious.read_text() == "of somebody else"
+    assert not (tmp_path / PLACE).is_symlink()
+
+
 def test_only_the_one_file_installs_itself(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(sys, "argv", ["/usr/bin/dynmem-agent", "install"])
