@@ -1,0 +1,73 @@
+"""The matrix of releases: what its table keeps, and what it says of what cannot be done."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab.matrix import table
+from lab.matrix.cells import TESTS, Cell
+from lab.matrix.guests import _kernel
+from lab.matrix.suites import GUESTS, SUITES
+
+ROOT = Path(__file__).parents[2]
+SEEN = [Cell("install", True, "15 MiB", 3.2), Cell("story", False, "", 40.0)]
+
+
+@pytest.fixture
+def document(tmp_path: Path) -> Path:
+    path = tmp_path / "compatibility.md"
+    path.write_text("before\n<!-- hosts -->\n<!-- /hosts -->\nafter\n<!-- guests -->\n<!-- /guests -->\n")
+    return path
+
+
+def test_a_run_writes_its_own_column_and_leaves_the_others(document: Path) -> None:
+    table.write("trixie", "QEMU 10", SEEN, path=document)
+    table.write("forky", "QEMU 11", SEEN[:1], path=document)
+    table.write("trixie", "QEMU 10.1", [Cell("install", True, "16 MiB", 2.0), SEEN[1]], path=document)
+    rows = [line for line in document.read_text().splitlines() if line.startswith("|")]
+    assert rows[0] == "|  | trixie | forky |"
+    assert "| versions | QEMU 10.1 | QEMU 11 |" in rows
+    assert "| install | 16 MiB (2 s) | 15 MiB (3 s) |" in rows
+    assert "| story | **not true** (40 s) | not tried |" in rows
+
+
+def test_what_stands_around_the_table_stays(document: Path) -> None:
+    table.write("trixie", "QEMU 10", SEEN, path=document)
+    table.write("trixie", "Linux 6", SEEN, "guests", path=document)
+    text = document.read_text()
+    assert text.startswith("before\n<!-- hosts -->\n|")
+    assert "<!-- /hosts -->\nafter\n<!-- guests -->\n|" in text
+    assert text.count("| trixie |") == 2
+
+
+def test_every_test_that_the_matrix_plays_exists() -> None:
+    for test in TESTS.values():
+        name, _, options = test.partition(" ")
+        file, _, function = name.partition("::")
+        text = (ROOT / file).read_text()
+        assert not function or f"def {function}(" in text
+        if options.startswith("-k"):
+            assert options.removeprefix("-k ") in text
+
+
+def test_the_present_release_comes_first() -> None:
+    assert next(iter(SUITES)) == next(iter(GUESTS)) == "trixie"
+
+
+@pytest.mark.parametrize("command", ["lab.matrix", "lab.matrix.guests"])
+def test_a_suite_that_does_not_exist_is_answered_with_those_that_do(command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", command, "sarge"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert "no suite is called sarge; there are trixie, bookworm" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_kernels_release_is_read_from_its_image(tmp_path: Path) -> None:
+    image = bytearray(0x1000)
+    image[0x20E:0x210] = (0x300).to_bytes(2, "little")
+    text = b"6.12.1-cloud-amd64 (builder) #1\0"
+    image[0x500 : 0x500 + len(text)] = text
+    (tmp_path / "vmlinuz").write_bytes(image)
+    assert _kernel(tmp_path / "vmlinuz") == "Linux 6.12.1-cloud-amd64"
