@@ -139,6 +139,15 @@ def overcommit(root: str) -> Finding:
     return Finding("overcommit", "ok", f"vm.overcommit_memory is {mode or 'not shown'}")
 
 
+_KILLERS_REMEDIES = {
+    killers.EARLYOOM: "systemctl disable --now earlyoom, or a smaller -m, lets the host use that share",
+    killers.NOHANG: "a smaller soft_threshold_min_mem in nohang.conf lets the host use that share",
+    killers.OOMD: "systemd-oomd kills by swap and PSI: give the guest swap, or set ManagedOOMSwap=auto",
+    killers.BUSTD: "bustd kills by PSI: a larger minimum for this VM keeps it calm",
+    killers.KUBELET: "kubelet evicts pods below memory.available: a buffer above it keeps them",
+}
+
+
 def killing_daemons(root: str) -> Finding:
     """Nothing in the guest kills because memory has left it."""
     found = killers.find(root)
@@ -147,9 +156,7 @@ def killing_daemons(root: str) -> Finding:
     told = " and ".join(found.names)
     if found.percent:
         told += f", which kills below {found.percent} % of MemTotal: the host keeps more available"
-    remedy = "systemctl disable --now earlyoom, or a smaller -m, lets the host use that share"
-    if killers.OOMD in found.names:
-        remedy = "systemd-oomd kills by swap and PSI: give the guest swap, or set ManagedOOMSwap=auto"
+    remedy = "; ".join(_KILLERS_REMEDIES[name] for name in found.names)
     return Finding("killing daemons", "note", told, remedy)
 
 

@@ -1,18 +1,26 @@
-"""Programs in the guest that kill others at a share of MemTotal: the host keeps the guest above it.
+"""Programs in the guest that kill others when memory is short: the host keeps the guest above their share.
 
-earlyoom ends the largest program once both MemAvailable and free swap are below a share, by default 10 %
-each (`-m`, `-s`) [earlyoom(1)]. systemd-oomd goes by swap and by the PSI of single slices, so it is told and
-has no figure.
+    earlyoom           below a share of MemTotal and of swap, by default 10 % [earlyoom(1), -m and -M]
+    nohang             the same, from its configuration [nohang.conf: soft_threshold_min_mem]
+    systemd-oomd       by swap and by the PSI of single slices
+    bustd              by PSI
+    kubelet            evicts pods below a size, by default 100 MiB [Kubernetes: node-pressure eviction]
+
+Only the first two have a share, which the host must know. The others are told by the doctor.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from typing import NamedTuple
 
-EARLYOOM, OOMD = "earlyoom", "systemd-oomd"
+EARLYOOM, NOHANG, OOMD, BUSTD, KUBELET = "earlyoom", "nohang", "systemd-oomd", "bustd", "kubelet"
 DEFAULT_PERCENT = 10
-_NAMES = (EARLYOOM.encode(), OOMD.encode())
+_NAMES = {name.encode(): name for name in (EARLYOOM, NOHANG, OOMD, BUSTD, KUBELET)}
+_NOHANG_KEYS = ("soft_threshold_min_mem", "mem_min_sigterm")
+"""Of today, and of releases before 0.2."""
+_LARGEST_FILE = 64 << 10
 
 
 class Killers(NamedTuple):
@@ -24,7 +32,7 @@ class Killers(NamedTuple):
 
 def find(root: str = "/", total_bytes: int = 0) -> Killers:
     """Look through /proc: a few milliseconds, so not with every sample. total_bytes: MemTotal."""
-    names: list[str] = []
+    names: set[str] = set()
     percent = 0
     directory = os.path.join(root, "proc")
     try:
@@ -34,13 +42,14 @@ def find(root: str = "/", total_bytes: int = 0) -> Killers:
     for entry in entries:
         if not entry.isdecimal():
             continue
-        name = _read(os.path.join(directory, entry, "comm")).strip()
-        if name not in _NAMES or name.decode() in names:
+        name = _NAMES.get(_read(os.path.join(directory, entry, "comm")).strip())
+        if name is None or name in names:
             continue
-        names.append(name.decode())
-        if name == EARLYOOM.encode():
+        names.add(name)
+        if name in (EARLYOOM, NOHANG):
             words = _read(os.path.join(directory, entry, "cmdline")).decode("utf-8", "replace").split("\0")
-            percent = kill_percent(words, total_bytes)
+            one = kill_percent(words, total_bytes) if name == EARLYOOM else _nohang(root, words, total_bytes)
+            percent = max(percent, one)
     return Killers(tuple(sorted(names)), percent)
 
 
@@ -52,21 +61,61 @@ def kill_percent(words: list[str], total_bytes: int) -> int:
     """
     shares = []
     for option, after in zip(words, [*words[1:], ""]):
-        for flag in ("-m", "-M"):
+        for flag, unit_bytes in (("-m", 0), ("-M", 1 << 10)):
             text = after if option == flag else option[2:] if option.startswith(flag) else ""
-            number, _, fraction = text.lstrip("=").partition(",")[0].partition(".")
-            if not (number + (fraction or "0")).isdecimal() or not number or len(number) > 15:
-                continue
-            if flag == "-m":
-                shares.append(int(number) + (1 if fraction.strip("0") else 0))
-            elif total_bytes:
-                shares.append(-(-(int(number) << 10) * 100 // total_bytes))
-    return max(0, min(100, *shares)) if shares else DEFAULT_PERCENT
+            share = _percent(text.lstrip("=").partition(",")[0], unit_bytes, total_bytes)
+            if share is not None:
+                shares.append(share)
+    return min(shares, default=DEFAULT_PERCENT)
 
 
-def _read(path: str) -> bytes:
+def nohang_percent(text: str, total_bytes: int) -> int:
+    """At which share of MemTotal a nohang with this configuration begins to kill, percent, rounded up.
+
+    `soft_threshold_min_mem = 5 %` or `= 400 M`. A line that cannot be read leaves the default.
+    """
+    for line in text.splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() in _NOHANG_KEYS:
+            number, unit = value.strip()[:-1].strip(), value.strip()[-1:]
+            if unit in ("%", "M"):
+                share = _percent(number, 1 << 20 if unit == "M" else 0, total_bytes)
+                return DEFAULT_PERCENT if share is None else share
+    return DEFAULT_PERCENT
+
+
+def _nohang(root: str, words: list[str], total_bytes: int) -> int:
+    """Of a nohang that was started with these arguments."""
+    path = "/etc/nohang/nohang.conf"
+    for option, after in zip(words, [*words[1:], ""]):
+        if option in ("-c", "--config"):
+            path = after
+        elif option.startswith("--config="):
+            path = option.partition("=")[2]
+    text = _read(os.path.join(root, path.lstrip("/")), _LARGEST_FILE).decode("utf-8", "replace")
+    return nohang_percent(text, total_bytes)
+
+
+def _percent(text: str, unit_bytes: int, total_bytes: int) -> int | None:
+    """A number in percent (`unit_bytes` is 0) or in units, as a share of MemTotal: 0 to 100, rounded up."""
+    number, _, fraction = text.partition(".")
+    if not (number + (fraction or "0")).isdecimal() or not number or len(number) > 15:
+        return None
+    whole = int(number) + (1 if fraction.strip("0") else 0)
+    if not unit_bytes:
+        return min(100, whole)
+    return min(100, -(-whole * unit_bytes * 100 // total_bytes)) if total_bytes else None
+
+
+def _read(path: str, largest: int = 4096) -> bytes:
+    """A file's beginning. Whoever runs in the guest may choose the path, so a pipe is not waited for."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(4096) or b""
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return b""
+    try:
+        return os.read(descriptor, largest) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     except OSError:
         return b""
+    finally:
+        os.close(descriptor)

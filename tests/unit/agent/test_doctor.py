@@ -134,7 +134,7 @@ def test_what_the_kernel_would_refuse_is_told(guest, mode, kbytes, level, found)
     assert one.level == "ok" or one.remedy
 
 
-@pytest.mark.parametrize("name", ["earlyoom", "systemd-oomd"])
+@pytest.mark.parametrize("name", ["earlyoom", "nohang", "systemd-oomd", "bustd", "kubelet"])
 def test_a_daemon_that_kills_at_a_share_of_memory_is_named_with_a_remedy(guest, name):
     process = guest / "proc/321"
     process.mkdir(parents=True)
