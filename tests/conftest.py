@@ -1,6 +1,8 @@
-"""What every run of the tests shows at its end: the figures that were measured."""
+"""What holds for every test, and what a run of them shows at its end: the figures that were measured."""
 
+import signal
 import sys
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -11,6 +13,16 @@ SHOWN = {"guests", "figures"}
 def pytest_configure() -> None:
     # What is printed are figures; logs go the other way.
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would every program of ours.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _a_log_that_a_test_sets_up_ends_with_it() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 # The matrix runs tests by the pytest of each release; Debian 13's has this class elsewhere.
