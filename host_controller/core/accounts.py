@@ -79,10 +79,13 @@ class Accounts:
         self.enter(vm, _NOTHING)
         del self.of[vm], self.charges[vm]
 
-    def away_from(self, goals: Mapping[str, int]) -> tuple[int, list[str], list[str]]:
+    def away_from(
+        self, goals: Mapping[str, int], every_byte: bool = False
+    ) -> tuple[int, list[str], list[str]]:
         """What is missing from these goals in sum; who has too much or too little; who has a little too much.
 
-        The last are within the dead band of a shrinking that nobody needs.
+        The last are within the dead band of a shrinking that nobody needs. every_byte: whoever has too much
+        has it by far.
         """
         missing = 0
         far, near = [], []
@@ -92,9 +95,11 @@ class Accounts:
             more = goal - granted
             if more > 0:
                 missing += more
-            if -SMALLEST_DEAD_BAND <= more <= SMALLEST_DEAD_BAND:
+            if every_byte and more < 0:
+                far.append(vm)
+            elif -SMALLEST_DEAD_BAND <= more <= SMALLEST_DEAD_BAND:
                 continue  # most of them
-            if more > grow_dead_band(granted) or -more > shrink_dead_band(granted):
+            elif more > grow_dead_band(granted) or -more > shrink_dead_band(granted):
                 far.append(vm)
             elif -more > grow_dead_band(granted):
                 near.append(vm)

@@ -50,7 +50,7 @@ class Budget:
             self.goals = dict(zip(accounts.claims, shares, strict=True))
             self._balanced = (self.budget_bytes, accounts.changes)
         self.headroom_bytes = ledger.headroom(accounts.charged_bytes)
-        missing, far, near = accounts.away_from(self.goals)
+        missing, far, near = accounts.away_from(self.goals, ledger.overdraft_lasts(now))
         self.waiting_bytes = max(0, ledger.wanted() + missing - max(0, self.headroom_bytes))
         self.too_far = set(far + near if self.scarce else far)
 

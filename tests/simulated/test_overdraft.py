@@ -53,3 +53,21 @@ def test_what_nobody_can_bear_stays_an_overdraft_and_the_rest_is_worked_off(grow
         assert vm.guest.estimate is not None
         assert vm.assigned_bytes <= vm.guest.estimate.irreducible_bytes + 32 * MIB
     assert not world.violations
+
+
+@pytest.mark.parametrize("growth", list(Growth))
+def test_many_that_are_to_give_a_little_each_work_an_overdraft_off(growth: Growth) -> None:
+    """Less than is worth a command in each of them, on a host that keeps nothing ready."""
+    world = World(100 * GIB)
+    engine = world.control(lambda capacity: Engine(Settings(capacity, keep_ready_bytes=0)))
+    assert isinstance(engine, Engine)
+    for i in range(30):
+        limits = Limits(2 * GIB, 512 * MIB, 3 * GIB)
+        world.add(GuestSpec(f"vm{i}", limits, growth, workload=Workload(steady(600 * MIB))))
+    world.run(20.0)
+    capacity = sum(engine.charges.values()) - 100 * MIB
+    world.set_capacity(capacity)
+    engine.handle(SettingsChanged(Settings(capacity, keep_ready_bytes=0)), world.now)
+    world.run(15.0)
+    assert over_mib(engine) <= 0
+    assert not world.violations

@@ -1,9 +1,13 @@
 """What is left when every VM is charged: the sum that never exceeds the capacity."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from host_controller.core.books.capacity import Capacity, capacity_of
 from host_controller.core.model import HostFacts, Settings
+
+LASTING_SECONDS: Final = 10.0
+"""In which large steps work an overdraft off, where they can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,10 @@ class Ledger:
         for reservation in gone:
             del self.reservations[reservation.name]
         return gone
+
+    def overdraft_lasts(self, now: float) -> bool:
+        """Whether large steps alone have not ended it: then each byte counts that a VM has too much."""
+        return self.overdraft is not None and now - self.overdraft.started >= LASTING_SECONDS
 
     def record(self, headroom_bytes: int, cause: str, now: float) -> Overdraft | None:
         """Open, deepen or close the overdraft; returns it when it was opened or closed."""

@@ -29,7 +29,11 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
         return
     # While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
     aim = max(keeps + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes)
-    target = spare.shrink_target(vm, aim, settings, now, overdrawn=purse.headroom_bytes < 0)
+    urgency = spare.Urgency.NONE
+    if purse.headroom_bytes < 0:
+        lasts = purse.state.ledger.overdraft_lasts(now)
+        urgency = spare.Urgency.EVERY_PAGE if lasts else spare.Urgency.OVERDRAWN
+    target = spare.shrink_target(vm, aim, settings, now, urgency)
     if target is not None:
         purse.send(vm, target)
         purse.say(vm, SHRINK, goal, reason, target_bytes=target)

@@ -66,7 +66,9 @@ class GrantRound:
         if goal > granted + dead_band:
             self.takers.append((vm, account, goal))
             return
-        if not purse.waiting and purse.headroom_bytes >= 0:
+        if purse.state.ledger.overdraft_lasts(purse.now):
+            dead_band = 0  # many VMs that keep a little each would keep it for ever
+        elif not purse.waiting and purse.headroom_bytes >= 0:
             dead_band = plan.shrink_dead_band(granted)
         if goal < granted - dead_band:
             shrink(vm, purse, account, goal)

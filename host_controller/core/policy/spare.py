@@ -4,13 +4,14 @@ Everything here is about one VM. Sizes called `…target` and `aim` are in QEMU'
 given), all others are usable memory.
 """
 
+from enum import Enum, auto
 from typing import Final
 
 from host_controller.core.model import BalloonStats, Settings
 from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.core.vm.demand import margin_bytes
 from host_controller.core.vm.record import Vm
-from host_controller.units import KIB, round_up
+from host_controller.units import KIB, round_down, round_up
 
 PAGE_BYTES: Final = 4 * KIB
 """What a balloon takes at least."""
@@ -100,21 +101,35 @@ def lowest_target(vm: Vm, settings: Settings) -> int:
     return max(max(by_kernel, present) - max(0, spare_bytes(vm)), present - rate)
 
 
-def shrink_target(vm: Vm, aim: int, settings: Settings, now: float, overdrawn: bool = False) -> int | None:
+class Urgency(Enum):
+    """How small a step may be that is taken at once."""
+
+    NONE = auto()
+    OVERDRAWN = auto()
+    """A small step does not wait."""
+    EVERY_PAGE = auto()
+    """Nor does a single page: the overdraft lasts."""
+
+
+def shrink_target(
+    vm: Vm, aim: int, settings: Settings, now: float, urgency: Urgency = Urgency.NONE
+) -> int | None:
     """The next target of a shrinking balloon; None while the last one is still being followed.
 
     The next step is named before the last one ends, so that the driver never stops in between.
-
-    overdrawn: the host is, so that a small step does not wait.
     """
     if not heard_lately(vm, now) or (vm.config.virtio_mem_bytes and not vm.virtio_mem.steady(now)):
         return None  # which of the two gave or took what it has now, only time shows
     rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
+    if urgency is Urgency.EVERY_PAGE:
+        aim = round_down(aim, PAGE_BYTES)
     target = round_up(max(aim, lowest_target(vm, settings)), PAGE_BYTES)
     entitled = vm.entitled_bytes
     ahead = vm.present_bytes - entitled
     worthwhile = min(entitled - aim, shrink_dead_band(entitled), rate // 4)
-    if overdrawn or now - vm.sent_at >= SMALL_STEP_SECONDS:
+    if urgency is Urgency.EVERY_PAGE:
+        worthwhile = 1
+    elif urgency is Urgency.OVERDRAWN or now - vm.sent_at >= SMALL_STEP_SECONDS:
         worthwhile -= PAGE_BYTES  # what is left of a page is no reason to wait any longer
     if entitled - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
         return None

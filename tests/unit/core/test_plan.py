@@ -88,7 +88,7 @@ def test_less_than_a_step_is_taken_a_while_after_the_last_one() -> None:
     vm.balloon.read(512 * MIB, 0.0)
     assert spare.shrink_target(vm, aim, SETTINGS, 1.0) is None
     assert spare.shrink_target(guest(512, 100), aim, SETTINGS, 1.0) == 500 * MIB
-    assert spare.shrink_target(vm, aim, SETTINGS, 1.0, overdrawn=True) == 500 * MIB, (
+    assert spare.shrink_target(vm, aim, SETTINGS, 1.0, spare.Urgency.OVERDRAWN) == 500 * MIB, (
         "an overdraft does not wait"
     )
 
