@@ -5,6 +5,7 @@ uses this one function: the CLI's texts, `top`, the page (its own copy in page.j
 """
 
 import re
+import shlex
 from typing import Any, Final
 
 UNKNOWN: Final = "?"
@@ -38,6 +39,14 @@ def neutral(text: object, longest: int = LONGEST_CHARS) -> str:
 def neutral_lines(text: object) -> str:
     """As `neutral`, keeping the ends of lines: for texts of ours that have several."""
     return "\n".join(neutral(line) for line in str(text).split("\n"))
+
+
+def shell_word(name: str) -> str:
+    """A name as a shell takes it, at the end of a command that we propose: it may be pasted by root.
+
+    libvirt allows spaces, quotes and semicolons in a domain's name, and a dash at its beginning.
+    """
+    return f"-- {shlex.quote(name)}" if name.startswith("-") else shlex.quote(name)
 
 
 def neutral_event(_logger: object, _method: str, event: Any) -> Any:

@@ -32,6 +32,7 @@ from host_controller.domain_xml.ours import is_claimed, metadata_element
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.domain_xml.values import parse_xml
+from host_controller.neutral import shell_word
 from host_controller.units import format_size
 
 NOT_KNOWN: Final = "what its balloon was before is not recorded any more: it gets all of its RAM"
@@ -75,7 +76,7 @@ def plan_release(facts: Facts, room: Room) -> Release:
         definition = [Define(restored.xml, "its definition is as it was")]
     if facts.live_xml is None:
         return Release(facts.name, facts.uuid, tuple(definition), None, notes)
-    refuse_busy(facts, f"`dynmem release {facts.name}`")
+    refuse_busy(facts, f"`dynmem release {shell_word(facts.name)}`")
     view = read_domain(facts.live_xml, facts.definition)
     before, said = _before(facts.live_xml, facts.definition, view)
     notes += said
@@ -131,7 +132,7 @@ def _refuse_unadopted(facts: Facts) -> None:
     if any(is_adopted(one) for one in xmls):
         return
     if any(is_claimed(parse_xml(one)) for one in xmls):
-        hint = f"shut it down; then `dynmem disable {facts.name}` puts its definition back"
+        hint = f"shut it down; then `dynmem disable {shell_word(facts.name)}` puts its definition back"
         raise Refused("it was not adopted: `dynmem enable` prepared it", vm=facts.name, hint=hint)
     hint = "a VM that a rule is for is let go by taking the rule out and `dynmem reload`"
     raise Refused("it is not adopted", vm=facts.name, hint=hint)

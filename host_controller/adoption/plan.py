@@ -29,6 +29,7 @@ from host_controller.domain_xml.fitness.running import natural_growth, obstacles
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
+from host_controller.neutral import shell_word
 from host_controller.rules.taking import limits_of
 from host_controller.units import format_size
 
@@ -72,12 +73,12 @@ def plan_adoption(
     """
     live_xml = facts.live_xml
     if live_xml is None:
-        hint = f"`dynmem enable {facts.name}` prepares it"
+        hint = f"`dynmem enable {shell_word(facts.name)}` prepares it"
         raise Refused("it is off, and only what runs is adopted", vm=facts.name, hint=hint)
     view = read_domain(live_xml, facts.definition)
     root = parse_xml(facts.definition or live_xml)
     _refuse_foreign(facts, view)
-    refuse_busy(facts, f"`dynmem adopt {facts.name}`")
+    refuse_busy(facts, f"`dynmem adopt {shell_word(facts.name)}`")
     known = view.config
     growth = (
         known.growth if known else (wish.rule.growth if not wish.next_start else None) or natural_growth(root)
@@ -102,9 +103,12 @@ def _refuse_foreign(facts: Facts, view: DomainView) -> None:
     config, name = view.config, facts.name
     assert facts.live_xml is not None
     if config is not None and config.source != ADOPTED:
-        raise ManagedAlready("it is managed already", vm=name, hint=f"`dynmem set {name}` changes its limits")
+        raise ManagedAlready(
+            "it is managed already", vm=name, hint=f"`dynmem set {shell_word(name)}` changes its limits"
+        )
     if view.claimed and config is None:
-        hint = f"`dynmem release {name}` finishes that; or `dynmem enable {name}` while it is off"
+        word = shell_word(name)
+        hint = f"`dynmem release {word}` finishes that; or `dynmem enable {word}` while it is off"
         raise Refused("it has limits of dynmem's that are given back, or cannot be used", vm=name, hint=hint)
     owner = owner_of(parse_xml(facts.live_xml))
     if owner is not None:

@@ -9,6 +9,7 @@ from host_controller.core.model import Growth
 from host_controller.core.policy import plan
 from host_controller.core.vm.guest import READ
 from host_controller.core.vm.record import Phase, Vm
+from host_controller.neutral import shell_word
 from host_controller.units import MIB, format_size
 
 
@@ -116,7 +117,9 @@ def _why(controller: Controller, vm: Vm) -> list[str]:
         found.append(f"Held back: {decision.blocked_by}.")
     if vm.config.pinned is not None:
         name, why = vm.config.name, vm.config.pinned
-        found.append(f"It is charged all of its RAM: {why}; `dynmem doctor {name}` says what to do.")
+        found.append(
+            f"It is charged all of its RAM: {why}; `dynmem doctor {shell_word(name)}` says what to do."
+        )
     elif vm.phase is not Phase.LIVE:
         found.append(
             f"It is charged {format_size(engine.charges.get(vm.config.uuid, 0))}: {_PHASES[vm.phase]}."

@@ -20,6 +20,7 @@ from host_controller.core.model import Growth, Trust
 from host_controller.errors import DynmemError, InputError
 from host_controller.hypervisor.definitions import Definitions
 from host_controller.hypervisor.running import RunningDomain
+from host_controller.neutral import shell_word
 
 
 def _amount(_context: click.Context, _param: click.Parameter, value: str | None) -> object:
@@ -140,7 +141,8 @@ def _adopt(
 
 
 def _take_on(plan: Adoption, domain: RunningDomain, say: Callable[[str, str], None]) -> None:
-    again = f"`dynmem adopt {plan.vm}` goes on from there, `dynmem release {plan.vm}` undoes it"
+    word = shell_word(plan.vm)
+    again = f"`dynmem adopt {word}` goes on from there, `dynmem release {word}` undoes it"
     carry_out(plan.vm, plan.steps, domain, lambda text: say(plan.vm, text), clock(WAIT_SECONDS), again)
 
 

@@ -15,6 +15,7 @@ from host_controller.config import Config, load
 from host_controller.core.books.capacity import default_spare_bytes
 from host_controller.hypervisor.definitions import Definitions
 from host_controller.hypervisor.running import RunningDomain
+from host_controller.neutral import shell_word
 
 
 @click.command()
@@ -62,7 +63,7 @@ def release(
 
 
 def _give_back(plan: Release, domain: RunningDomain, wait: float, say: Callable[[str, str], None]) -> None:
-    again = f"`dynmem release {plan.vm}` goes on from there"
+    again = f"`dynmem release {shell_word(plan.vm)}` goes on from there"
     try:
         carry_out(plan.vm, plan.steps, domain, lambda text: say(plan.vm, text), clock(wait), again)
     except (Short, KeyboardInterrupt):

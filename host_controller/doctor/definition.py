@@ -1,6 +1,5 @@
 """Checks of what a VM's XML says."""
 
-import shlex
 from typing import Final
 from xml.etree import ElementTree
 
@@ -11,6 +10,7 @@ from host_controller.domain_xml.fitness.refusal import Refusal
 from host_controller.domain_xml.fitness.sizes import tight_limits
 from host_controller.domain_xml.pinning import DEFLATES, pinned_by, pins
 from host_controller.domain_xml.values import size_of
+from host_controller.neutral import shell_word
 from host_controller.units import KIB, format_apart, format_size
 
 FEW_SLOTS: Final = 2
@@ -26,10 +26,12 @@ def metadata(vm: VmSurvey) -> Finding:
     """The limits in its XML can be used."""
     problems = [one for one in vm.domain.problems if "channel" not in one]
     if problems:
-        return Finding("limits", "problem", "; ".join(problems), f"dynmem enable {vm.name} while it is off")
+        return Finding(
+            "limits", "problem", "; ".join(problems), f"dynmem enable {shell_word(vm.name)} while it is off"
+        )
     if vm.domain.config is None:
         found = "it was prepared, and some tool has written its definition anew, without its limits"
-        return Finding("limits", "problem", found, f"dynmem enable {vm.name} while it is off")
+        return Finding("limits", "problem", found, f"dynmem enable {shell_word(vm.name)} while it is off")
     return Finding("limits", "ok", "can be used")
 
 
@@ -49,7 +51,7 @@ def _remedy(name: str, refusal: Refusal) -> str:
     """The ways out; those by an option with the command that takes it, which nobody has typed here."""
     if all(way.edit is not None for way in refusal.ways_out):
         return refusal.hint
-    return f"{refusal.hint} (dynmem enable {shlex.quote(name)}, while it is off)"
+    return f"{refusal.hint} (dynmem enable {shell_word(name)}, while it is off)"
 
 
 def page_reporting(vm: VmSurvey) -> Finding:
@@ -57,7 +59,7 @@ def page_reporting(vm: VmSurvey) -> Finding:
     balloon = vm.root.find("./devices/memballoon")
     if balloon is not None and balloon.get("freePageReporting") == "on":
         return Finding("free page reporting", "ok", "on")
-    remedy = f"dynmem enable {vm.name}, then restart it; needs Linux 5.7 in the guest"
+    remedy = f"dynmem enable {shell_word(vm.name)}, then restart it; needs Linux 5.7 in the guest"
     return Finding("free page reporting", "note", "off: freed memory stays resident on the host", remedy)
 
 
@@ -86,7 +88,7 @@ def memtune(vm: VmSurvey) -> Finding:
     has, needs = format_apart(tight[0].limit_bytes, tight[0].needed_bytes)
     found = f"{tight[0].name} {has} is below the {needs} that its maximum of {format_size(maximum)} may take"
     options = " ".join(f"{one.option} {one.needed_bytes // KIB}" for one in tight)
-    remedy = f"virsh memtune {shlex.quote(vm.name)} {options} --live --config"
+    remedy = f"virsh memtune {options} --live --config {shell_word(vm.name)}"
     return Finding("memtune", "problem", found, remedy)
 
 

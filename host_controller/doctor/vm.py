@@ -6,6 +6,7 @@ from typing import Final
 from host_controller import __version__
 from host_controller.doctor import definition, witnesses
 from host_controller.doctor.facts import Finding, VmSurvey
+from host_controller.neutral import shell_word
 from host_controller.units import format_size
 
 
@@ -19,7 +20,7 @@ def known(vm: VmSurvey) -> Finding:
         remedy = "dynmem events --vm; was it enabled with this libvirt's address?"
         return Finding("managed", "problem", "it runs, and the controller does not know it", remedy)
     if vm.view["paused"]:
-        return Finding("managed", "note", "paused by the operator", f"dynmem resume {vm.name}")
+        return Finding("managed", "note", "paused by the operator", f"dynmem resume {shell_word(vm.name)}")
     return Finding("managed", "ok", str(vm.view["phase"]))
 
 

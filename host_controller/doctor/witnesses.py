@@ -4,6 +4,7 @@ from typing import Final
 
 from agent import wire
 from host_controller.doctor.facts import Finding, VmSurvey
+from host_controller.neutral import shell_word
 
 REPORT_LATE_SECONDS: Final = 15.0
 STATISTICS_LATE_SECONDS: Final = 30.0
@@ -49,7 +50,7 @@ def channel(vm: VmSurvey) -> Finding:
             if vm.running and state == "disconnected":
                 return Finding("channel", "problem", "nobody listens in the guest", _listener(vm))
             return Finding("channel", "ok", state or "defined")
-    remedy = f"dynmem enable {vm.name}, then restart it"
+    remedy = f"dynmem enable {shell_word(vm.name)}, then restart it"
     return Finding("channel", "problem", f"no port {wire.PORT_NAME}", remedy)
 
 
@@ -78,11 +79,13 @@ def balloon_statistics(vm: VmSurvey) -> Finding:
     check = "balloon statistics"
     balloon = vm.root.find("./devices/memballoon")
     if balloon is None or balloon.get("model") == "none":
-        remedy = f"shut it down, then dynmem enable {vm.name}: until then all of its RAM is charged"
+        remedy = (
+            f"shut it down, then dynmem enable {shell_word(vm.name)}: until then all of its RAM is charged"
+        )
         return Finding(check, "problem", "no balloon", remedy)
     period = balloon.find("stats")
     if period is None or period.get("period", "0") == "0":
-        remedy = f"virsh dommemstat {vm.name} --period 1 --live --config"
+        remedy = f"virsh dommemstat --period 1 --live --config {shell_word(vm.name)}"
         return Finding(check, "problem", "switched off", remedy)
     if not vm.running:
         return Finding(check, "ok", f"every {period.get('period')} s")

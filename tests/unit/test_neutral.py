@@ -1,10 +1,12 @@
 """Texts from elsewhere command nothing: no terminal, no layout, no markup, no formula, in any view."""
 
 import json
+import re
+import shlex
 import sys
 import unicodedata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import structlog
@@ -20,7 +22,7 @@ from host_controller.cli import events, explain, history, manage, status
 from host_controller.cli.run import _log_to_stderr
 from host_controller.cli.screen import View, picture
 from host_controller.errors import InputError
-from host_controller.neutral import by_name, neutral, neutral_lines
+from host_controller.neutral import by_name, neutral, neutral_lines, shell_word
 from tests.unit.test_versions import answers  # noqa: F401 # a fixture
 
 HOSTILE = (
@@ -154,3 +156,23 @@ def test_the_page_neutralises_what_it_shows() -> None:
     source = (Path(cli.__file__).parent.parent / "api/page/static/page.js").read_text()
     assert "innerHTML" not in source
     assert "\\p{C}" in source
+
+
+@pytest.mark.parametrize("name", ["web", "my vm", "a; rm -rf /", "$(id)", "it's", "-x", "ü"])
+def test_a_command_that_we_propose_takes_any_name_for_one_word(name: str) -> None:
+    words = shlex.split(f"dynmem release {shell_word(name)}")
+    assert [one for one in words if one != "--"] == ["dynmem", "release", name]
+    assert ("--" in words) == name.startswith("-")
+
+
+PROPOSED: Final = re.compile(r"\b(dynmem|virsh) [a-z]+[^\"`{}]* \{(?!shell_word)[a-z_.]*(name|vm)\}")
+
+
+def test_no_command_that_we_propose_has_a_name_as_it_is() -> None:
+    root = Path(__file__).parents[2] / "host_controller"
+    raw = [
+        f"{path.name}: {found.group(0)}"
+        for path in root.rglob("*.py")
+        for found in PROPOSED.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert not raw

@@ -8,6 +8,7 @@ from host_controller.core.operator_events import HoldVm
 from host_controller.core.state import State
 from host_controller.core.vm import phases
 from host_controller.core.vm.record import Vm
+from host_controller.neutral import shell_word
 
 
 def take(vm: Vm, event: hv.MachineEvent | HoldVm, state: State, now: float) -> None:
@@ -50,7 +51,7 @@ def take(vm: Vm, event: hv.MachineEvent | HoldVm, state: State, now: float) -> N
 def tell_pinned(vm: Vm, state: State, now: float) -> None:
     """Once: what is taken from such a VM never comes back, so it is never worth asking it."""
     if vm.config.pinned is not None:
-        why = f"{vm.config.pinned}; `dynmem doctor {vm.name}` says what to do"
+        why = f"{vm.config.pinned}; `dynmem doctor {shell_word(vm.name)}` says what to do"
         state.notice(now, "pinned", vm, f"{vm.name} is charged all of its RAM: {why}")
 
 

@@ -1,6 +1,5 @@
 """Checks of sizes: pages, limits of libvirt's, and whether the guest still boots."""
 
-import shlex
 from dataclasses import dataclass
 from typing import Final
 from xml.dom.minidom import Element as Node
@@ -12,6 +11,7 @@ from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut,
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.shape import BOUNCE_BUFFER_BYTES, SMALLEST_WITH_BOUNCE_BYTES
 from host_controller.domain_xml.values import page_bytes, size_of, target_size, text_in
+from host_controller.neutral import shell_word
 from host_controller.units import GIB, KIB, MIB, format_apart, format_size, round_down, round_up
 
 QEMU_BYTES: Final = 256 * MIB
@@ -86,7 +86,7 @@ def memtune(request: Request) -> Refusal | None:
     options = " ".join(f"{one.option} {one.needed_bytes // KIB}" for one in tight)
     ways = [
         WayOut(
-            f"raise it (virsh memtune {shlex.quote(text_in(request.root, 'name'))} {options} --config)",
+            f"raise it (virsh memtune {options} --config {shell_word(text_in(request.root, 'name'))})",
             edit=lambda domain: _raise_limits(domain, tight),
         )
     ]

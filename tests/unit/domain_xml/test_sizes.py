@@ -79,7 +79,7 @@ def test_a_limit_leaves_room_for_qemu_and_the_figures_differ() -> None:
         with pytest.raises(DomainUnsuitable) as refused:
             enable(xml, LIMITS, HOTADD)
         assert "needs 4.27 GiB" in refused.value.message
-        assert f"virsh memtune web --hard-limit {(4 * GIB + 272 * MIB) // KIB} --config" in str(refused.value)
+        assert f"virsh memtune --hard-limit {(4 * GIB + 272 * MIB) // KIB} --config web" in str(refused.value)
         (refusal,) = refusals(xml, LIMITS, HOTADD)
         raised, lowered = (way.follow(xml, LIMITS, HOTADD) for way in refusal.ways_out)
         enable(*raised)
@@ -93,7 +93,7 @@ def test_limits_that_depend_on_each_other_are_raised_by_one_command() -> None:
     )
     kib = (4 * GIB + 272 * MIB) // KIB
     with pytest.raises(
-        DomainUnsuitable, match=rf"memtune web --hard-limit {kib} --swap-hard-limit {kib} --config"
+        DomainUnsuitable, match=rf"memtune --hard-limit {kib} --swap-hard-limit {kib} --config web"
     ):
         enable(xml, LIMITS, HOTADD)
     (refusal,) = refusals(xml, LIMITS, HOTADD)
