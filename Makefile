@@ -33,7 +33,7 @@ test-unit: $(STAMP) ## what needs no guest, a file at a time on each processor
 	$(PYTHON) -m pytest -m 'not guests' -n logical --dist loadfile
 
 test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test at a time: they are timed
-	$(PYTHON) -m pytest -m 'guests and ($(DAILY))'
+	$(PYTHON) -m pytest -m 'guests and ($(DAILY))' --durations=12
 
 .PHONY: faults soak-guests
 faults: $(STAMP) ## every fault on real guests, with a table, and what takes long of a VM's life; about 45 minutes
