@@ -120,7 +120,7 @@ async def daemon(count: int) -> AsyncIterator[tuple[str, int]]:
             process = start(directory, count, f'[http]\nlisten = "127.0.0.1:{port}"\n')
             try:
                 path = str(directory / "run" / "control.sock")
-                await until_live(Client(path), count)
+                await until_live(Client(path), fleet)
                 playing = asyncio.create_task(fleet.play(LONGEST_SECONDS, min(JUMPS_PER_SECOND, count / 10)))
                 await asyncio.sleep(SETTLE_SECONDS)
                 yield path, port

@@ -99,7 +99,7 @@ async def measure(count: int, seconds: float = SECONDS) -> Load:
             try:
                 client = Client(str(directory / "run" / "control.sock"))
                 await _until(lambda: len(fleet.first_target_at) == count, START_LIMIT, "a takeover of all")
-                await until_live(client, count)
+                await until_live(client, fleet)
                 started = time.monotonic() - began
                 await fleet.play(CALM_SECONDS, 0.001)
                 before, sent, at = _cpu_seconds(daemon.pid), fleet.reports, time.monotonic()
@@ -142,8 +142,20 @@ async def _until(condition: Callable[[], bool], limit: float, what: str) -> None
         await asyncio.sleep(0.02)
 
 
-async def until_live(client: Client, count: int) -> None:
-    """Until the daemon says of every VM that it is live, with an agent."""
+async def until_live(client: Client, fleet: Fleet) -> None:
+    """Until the daemon says of every VM that it is live, with an agent.
+
+    Guests report meanwhile: one report alone may come before its guest is believed.
+    """
+    talking = asyncio.create_task(fleet.play(2 * START_LIMIT, 0.001))
+    try:
+        await _until_live(client, len(fleet.guests))
+    finally:
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+
+
+async def _until_live(client: Client, count: int) -> None:
     deadline = time.monotonic() + START_LIMIT
     live = 0
     while time.monotonic() < deadline:

@@ -110,8 +110,8 @@ class Channel:
         self.link = Link(vm, time.monotonic())
         self.retry_seconds = FIRST_RETRY_SECONDS
         self.heard = False
-        self.heard_at = -math.inf
         """The guest has said something since this was last set to false."""
+        self.heard_at = -math.inf
         self.dropped = 0
         """Messages for the guest that were dropped from the queue."""
         self._vm = vm
