@@ -5,7 +5,6 @@ within the capacity. The record of what was there before goes last, so a release
 by running it again.
 """
 
-import shlex
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -161,7 +160,7 @@ def _refuse_long(facts: Facts, has_bytes: int, size_bytes: int) -> None:
     raise Refused(
         f"it has {format_size(has_bytes)} by now, and {format_size(size_bytes)} when it was adopted",
         vm=facts.name,
-        hint=f"lower its balloon as far as the guest can spare (virsh setmem {shlex.quote(facts.name)}), "
+        hint=f"lower its balloon as far as the guest can spare (virsh setmem {shell_word(facts.name)}), "
         "or start the controller, which does",
     )
 

@@ -11,7 +11,8 @@ import libvirt
 
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX
 from host_controller.domain_xml.values import attribute_number
-from host_controller.errors import CallFailed, DomainNotFound, HypervisorUnreachable
+from host_controller.errors import CallFailed, DomainNotFound
+from host_controller.hypervisor.opening import opened
 
 INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
 SECURE: Final = libvirt.VIR_DOMAIN_XML_SECURE
@@ -98,14 +99,7 @@ class Definitions:
     """
 
     def __init__(self, uri: str) -> None:
-        libvirt.registerErrorHandler(_be_quiet, None)
-        try:
-            self._connection = libvirt.open(uri)
-        except libvirt.libvirtError as error:
-            raise HypervisorUnreachable(
-                f"{uri} cannot be reached: {error.get_error_message() or error}",
-                hint="is libvirtd running, and may you use it?",
-            ) from None
+        self._connection = opened(uri)
         self._uri = uri
 
     def __enter__(self) -> Self:
@@ -149,7 +143,3 @@ class Definitions:
             f"there is no domain {name_or_uuid!r} at {self._uri}",
             hint="`virsh list --all` shows those there are",
         )
-
-
-def _be_quiet(_context: object, _error: object) -> None:
-    """Every error reaches us as an exception; libvirt would print it to stderr as well."""

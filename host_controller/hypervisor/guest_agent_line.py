@@ -10,13 +10,14 @@ from typing import Any, Final, Self
 import libvirt
 import libvirt_qemu
 
-from host_controller.errors import DomainNotFound, HypervisorUnreachable
+from host_controller.errors import DomainNotFound
 from host_controller.guest_agent.errors import (
     GuestAgentAbsent,
     GuestAgentError,
     GuestAgentRefused,
     GuestAgentSilent,
 )
+from host_controller.hypervisor.opening import opened
 
 ANSWER_SECONDS: Final = 10
 """For one request; the work in the guest goes on by itself."""
@@ -69,15 +70,8 @@ class GuestAgentLine:
     """
 
     def __init__(self, uri: str, name: str) -> None:
-        libvirt.registerErrorHandler(lambda context, error: None, None)
         self._name = name
-        try:
-            self._connection = libvirt.open(uri)
-        except libvirt.libvirtError as error:
-            raise HypervisorUnreachable(
-                f"{uri} cannot be reached: {error.get_error_message() or error}",
-                hint="is libvirtd running, and may you use it?",
-            ) from None
+        self._connection = opened(uri)
         for lookup in (self._connection.lookupByName, self._connection.lookupByUUIDString):
             try:
                 self._domain = lookup(name)

@@ -9,7 +9,7 @@ import libvirt
 
 from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.domain_xml.traces import was_prepared
-from host_controller.errors import HypervisorUnreachable
+from host_controller.hypervisor.opening import opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,7 @@ class Survey:
     """A read-only connection; close it."""
 
     def __init__(self, uri: str) -> None:
-        libvirt.registerErrorHandler(lambda context, error: None, None)
-        try:
-            self._connection = libvirt.openReadOnly(uri)
-        except libvirt.libvirtError as error:
-            raise HypervisorUnreachable(
-                f"{uri} cannot be reached: {error.get_error_message() or error}",
-                hint="is libvirtd running, and may you use it?",
-            ) from None
+        self._connection = opened(uri, read_only=True)
 
     def versions(self) -> tuple[int, int]:
         """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""

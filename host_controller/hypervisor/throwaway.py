@@ -8,8 +8,9 @@ import libvirt
 
 from host_controller.core.model import Dimm
 from host_controller.domain_xml.read import DomainView, read_domain
-from host_controller.errors import CallFailed, HypervisorUnreachable
+from host_controller.errors import CallFailed
 from host_controller.hypervisor.libvirt_calls import LIVE, dimm_xml, resized
+from host_controller.hypervisor.opening import opened
 from host_controller.units import KIB
 
 T = TypeVar("T")
@@ -20,15 +21,8 @@ class ThrowawayDomains:
     """A connection of its own. What was started on it ends when it closes, or when this process ends."""
 
     def __init__(self, uri: str) -> None:
-        libvirt.registerErrorHandler(lambda context, error: None, None)
         self._uri = uri
-        try:
-            self._connection = libvirt.open(uri)
-        except libvirt.libvirtError as error:
-            raise HypervisorUnreachable(
-                f"{uri} cannot be reached: {error.get_error_message() or error}",
-                hint="is libvirtd running, and may you use it?",
-            ) from None
+        self._connection = opened(uri)
 
     def versions(self) -> tuple[int, int]:
         """Of libvirt and QEMU, as `Survey.versions` has them."""
