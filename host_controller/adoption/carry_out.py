@@ -10,6 +10,7 @@ from host_controller.adoption.steps import (
     EmptyBalloon,
     PlugChannel,
     SetBalloon,
+    SetVirtioMem,
     Step,
     UnplugChannel,
     WriteMetadata,
@@ -49,6 +50,12 @@ class Domain(Protocol):
 
     def memory_devices(self) -> int:
         """DIMMs and the like that are plugged."""
+
+    def ask_virtio_mem(self, size_bytes: int) -> None:
+        """Ask its virtio-mem device for a size."""
+
+    def virtio_mem_bytes(self) -> int:
+        """What its virtio-mem device has plugged; 0 without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +108,39 @@ def _do(vm: str, step: Step, domain: Domain, clock: Clock) -> None:
             domain.plug_channel(xml)
         case UnplugChannel(xml):
             domain.unplug_channel(xml)
-        case EmptyBalloon(size_bytes, devices):
+        case EmptyBalloon(size_bytes, devices, with_virtio_mem):
             low, high = size_bytes - grow_dead_band(size_bytes), size_bytes + shrink_dead_band(size_bytes)
-            _wait(vm, domain, clock, size_bytes, range(low, high + 1), devices)
+
+            def all_of_it() -> int:
+                return domain.actual_bytes() + (domain.virtio_mem_bytes() if with_virtio_mem else 0)
+
+            _wait(vm, domain, clock, all_of_it, size_bytes, range(low, high + 1), devices)
         case SetBalloon(size_bytes):
             domain.set_balloon(size_bytes)
-            near = range(size_bytes - EXACT_BYTES, size_bytes + EXACT_BYTES + 1)
-            _wait(vm, domain, clock, size_bytes, near, None)
+            _wait(vm, domain, clock, domain.actual_bytes, size_bytes, _exactly(size_bytes), None)
+        case SetVirtioMem(size_bytes):
+            domain.ask_virtio_mem(size_bytes)
+            _wait(vm, domain, clock, domain.virtio_mem_bytes, size_bytes, _exactly(size_bytes), None)
         case _:
             assert_never(step)
 
 
-def _wait(vm: str, domain: Domain, clock: Clock, wanted_bytes: int, near: range, devices: int | None) -> None:
+def _exactly(size_bytes: int) -> range:
+    return range(size_bytes - EXACT_BYTES, size_bytes + EXACT_BYTES + 1)
+
+
+def _wait(
+    vm: str,
+    domain: Domain,
+    clock: Clock,
+    size: Callable[[], int],
+    wanted_bytes: int,
+    near: range,
+    devices: int | None,
+) -> None:
     end = clock.now() + clock.limit_seconds
     while True:
-        has, plugged = domain.actual_bytes(), 0 if devices is None else domain.memory_devices() - devices
+        has, plugged = size(), 0 if devices is None else domain.memory_devices() - devices
         if plugged <= 0 and has in near:
             return
         if clock.now() >= end:

@@ -14,11 +14,12 @@ from host_controller.adoption.steps import (
     Define,
     EmptyBalloon,
     SetBalloon,
+    SetVirtioMem,
     Step,
     UnplugChannel,
     WriteMetadata,
 )
-from host_controller.core.model import ADOPTED, Limits, VmConfig
+from host_controller.core.model import ADOPTED, Growth, Limits, VmConfig
 from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.domain_xml.adopted import (
     Before,
@@ -79,7 +80,9 @@ def plan_release(facts: Facts, room: Room) -> Release:
     view = read_domain(facts.live_xml, facts.definition)
     before, said = _before(facts.live_xml, facts.definition, view)
     notes += said
-    size = before.actual_bytes
+    grown = view.config is not None and view.config.growth is Growth.VIRTIO_MEM
+    device = before.virtio_mem_bytes if grown else 0
+    size, has = before.actual_bytes + device, view.actual_bytes + (view.virtio_mem_bytes if grown else 0)
     steps: list[Step] = []
     undo = None
     if view.config is not None:
@@ -92,11 +95,11 @@ def plan_release(facts: Facts, room: Room) -> Release:
             steps.append(
                 WriteMetadata(_element(facts.live_xml, view.config, owed), "it is owed all that it had")
             )
-            steps.append(EmptyBalloon(size, before.memory_devices))
+            steps.append(EmptyBalloon(size, before.memory_devices, grown))
         else:
-            _refuse_short(facts, size - view.actual_bytes, room)
+            _refuse_short(facts, size - has, room)
     if undo is None:
-        _refuse_long(facts, view.actual_bytes, size)
+        _refuse_long(facts, has, size)
     channel = channel_of(facts.live_xml)
     if channel is not None and not before.channel:
         steps.append(UnplugChannel(channel))
@@ -104,7 +107,9 @@ def plan_release(facts: Facts, room: Room) -> Release:
     if view.config is not None:
         steps.append(WriteMetadata(_let_go(facts.live_xml, view.config), "it is managed no more"))
     steps.append(AskStatistics(before.statistics_seconds))
-    steps.append(SetBalloon(size))
+    steps.append(SetBalloon(before.actual_bytes))
+    if grown:
+        steps.append(SetVirtioMem(device))
     steps.append(WriteMetadata(None, "nothing of dynmem's is left in it"))
     return Release(facts.name, facts.uuid, tuple(steps), undo, notes)
 
@@ -119,8 +124,10 @@ def _before(live_xml: str, definition: str | None, view: DomainView) -> tuple[Be
     """What it was, as far as that fits what it is, and what is to be said of it."""
     found = Before.read(live_xml) or (Before.read(definition) if definition else None)
     if found is None:
-        return Before(view.boot_ram_bytes, view.boot_ram_bytes, 0, False, 0), (NOT_KNOWN,)
-    started_anew = not found.memory_devices and found.ram_bytes != view.boot_ram_bytes
+        boot = view.boot_ram_bytes
+        asked = view.virtio_mem_requested_bytes
+        return Before(boot, boot, 0, False, 0, virtio_mem_bytes=asked), (NOT_KNOWN,)
+    started_anew = found.only_virtio_mem and found.ram_bytes != view.boot_ram_bytes
     if started_anew or found.actual_bytes > view.ram_bytes:
         return replace(found, ram_bytes=view.boot_ram_bytes, actual_bytes=view.boot_ram_bytes), (REDEFINED,)
     return found, ()

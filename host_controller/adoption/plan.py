@@ -15,6 +15,7 @@ from host_controller.adoption.owners import owner_of
 from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, Step, WriteMetadata
 from host_controller.config.rule import RuleSection
 from host_controller.core.model import ADOPTED, Growth, Limits, VmConfig
+from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.domain_xml.adopted import (
     CHANNEL,
     adopted_definition,
@@ -31,7 +32,7 @@ from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.neutral import shell_word
 from host_controller.rules.taking import limits_of
-from host_controller.units import format_size
+from host_controller.units import KIB, format_size
 
 GUEST_STEP: Final = "install the agent in the guest: `dynmem agent push`, or its package"
 
@@ -85,6 +86,8 @@ def plan_adoption(
     )
     limits = known.limits if known else limits_of(wish.rule, defaults, root, view, growth)
     _refuse_unfit(facts, limits, growth, wish, known)
+    if known is None and growth is Growth.VIRTIO_MEM:
+        _refuse_squeezed(facts, view)
     trust = known.trust if known else wish.rule.trust
     steps: list[Step] = []
     if read_domain(live_xml).config is None:
@@ -125,7 +128,7 @@ def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, wish: Wish, know
         raise Refused("; ".join(problems), vm=facts.name, hint="name other limits")
     natural = natural_growth(parse_xml(facts.definition or facts.live_xml))
     if known is None and growth not in (Growth.BALLOON, natural):
-        what = "free DIMM slots" if growth is Growth.HOTADD else "a virtio-mem device of dynmem's"
+        what = "free DIMM slots" if growth is Growth.HOTADD else "one virtio-mem device, and no DIMM,"
         hint = "leave --growth out, or prepare its next start: --next-start"
         raise Refused(f"it runs without {what}, so it cannot grow by {growth}", vm=facts.name, hint=hint)
     root = parse_xml(facts.live_xml)
@@ -134,6 +137,21 @@ def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, wish: Wish, know
             continue  # DIMMs of ours
         more = "" if wish.next_start or facts.definition is None else ", or with --next-start prepare it now"
         raise Refused(one.reason, vm=facts.name, hint=one.hint + more)
+
+
+def _refuse_squeezed(facts: Facts, view: DomainView) -> None:
+    """Who has memory of both kinds gets it back as the controller gives it: the balloon's first."""
+    squeezed = view.actual_bytes < view.boot_ram_bytes - shrink_dead_band(view.boot_ram_bytes)
+    if squeezed and view.virtio_mem_requested_bytes:
+        word = shell_word(facts.name)
+        full = f"virsh setmem --live {word} {view.boot_ram_bytes // KIB}"
+        raise Refused(
+            "its balloon is inflated while its virtio-mem device has memory plugged: "
+            "how much of which it is to get back could not be kept",
+            vm=facts.name,
+            hint=f"empty its balloon first ({full}), or the device "
+            f"(virsh update-memory-device --live {word} --requested-size 0)",
+        )
 
 
 def _definition_step(

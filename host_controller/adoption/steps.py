@@ -6,7 +6,8 @@ Step ── Define           replace the definition, in one go
      ├─ PlugChannel      the agent's port, into the running domain
      ├─ UnplugChannel    out of it
      ├─ EmptyBalloon     wait until the controller has given everything back
-     └─ SetBalloon       to exactly what it was
+     ├─ SetBalloon       to exactly what it was
+     └─ SetVirtioMem     likewise
 """
 
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ class EmptyBalloon:
 
     size_bytes: int
     memory_devices: int
+    virtio_mem: bool = False
+    """size_bytes counts what its virtio-mem device has plugged."""
 
     @property
     def say(self) -> str:
@@ -88,4 +91,25 @@ class SetBalloon:
         return f"its balloon is where it was, at {format_size(self.size_bytes)}"
 
 
-Step = Define | WriteMetadata | AskStatistics | PlugChannel | UnplugChannel | EmptyBalloon | SetBalloon
+@dataclass(frozen=True, slots=True)
+class SetVirtioMem:
+    """Ask its virtio-mem device for exactly what it was asked for, once nobody else asks."""
+
+    size_bytes: int
+
+    @property
+    def say(self) -> str:
+        """For people."""
+        return f"its virtio-mem device has what it had, {format_size(self.size_bytes)}"
+
+
+Step = (
+    Define
+    | WriteMetadata
+    | AskStatistics
+    | PlugChannel
+    | UnplugChannel
+    | EmptyBalloon
+    | SetBalloon
+    | SetVirtioMem
+)

@@ -22,6 +22,7 @@ from host_controller.domain_xml.before import (
 from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, text_of
 from host_controller.domain_xml.ours import LET_GO, metadata_element
 from host_controller.domain_xml.values import number, size_from
+from host_controller.units import KIB
 
 CHANNEL = f"<channel type='unix'><target type='virtio' name='{wire.PORT_NAME}'/></channel>"
 """As it is plugged; libvirt names its socket and gives it a port."""
@@ -34,14 +35,18 @@ class Before:
     """What a domain was before it was adopted."""
 
     ram_bytes: int
-    """memory, which counts whole devices."""
+    """memory, which counts whole devices, without a virtio-mem device."""
     actual_bytes: int
-    """Where its balloon was: currentMemory, since no virtio-mem of its own had anything plugged."""
+    """Where its balloon was: currentMemory without what virtio-mem had plugged."""
     statistics_seconds: int
     """How often the balloon was asked for statistics; 0: never."""
     channel: bool
     """The agent's port was there."""
     memory_devices: int
+    only_virtio_mem: bool = False
+    """It had no other memory device: ram_bytes is what it booted with."""
+    virtio_mem_bytes: int = 0
+    """What its virtio-mem device was asked for."""
 
     @classmethod
     def read(cls, xml: str) -> Self | None:
@@ -49,17 +54,25 @@ class Before:
         before = record(parse(xml)[1])
         if before is None:
             return None
-        ram = _size(child(before, "memory"))
-        actual = _size(child(before, "currentMemory")) or ram
+        device, requested, plugged = (
+            number(before.getAttribute(f"virtio-mem-{one}")) * KIB for one in ("size", "requested", "current")
+        )
+        ram = _size(child(before, "memory")) - device
+        actual = (_size(child(before, "currentMemory")) or ram) - plugged
+        if device:  # a definition's currentMemory may count what is to be plugged
+            actual = min(ram, actual)
         if not 0 < actual <= ram:
             return None
         stats = child(child(before, "memballoon"), "stats")
+        devices = number(before.getAttribute("devices"))
         return cls(
             ram,
             actual,
             0 if stats is None else number(stats.getAttribute("period")),
             before.getAttribute("channel") == "present",
-            number(before.getAttribute("devices")),
+            devices,
+            devices == (1 if device else 0),
+            min(device, requested),
         )
 
 

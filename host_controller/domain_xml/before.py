@@ -4,9 +4,11 @@ from typing import Final
 from xml.dom.minidom import Element
 
 from host_controller.core.model import ADOPTED, Growth, Limits, Trust
-from host_controller.domain_xml.dom import child, copy_for, create, elements, insert, remove
+from host_controller.domain_xml.dom import child, content, copy_for, create, elements, insert, remove
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX, attributes
 from host_controller.domain_xml.pieces import find_channel
+from host_controller.domain_xml.values import size_from
+from host_controller.units import KIB
 
 KEPT: tuple[str, ...] = ("maxMemory", "memory", "currentMemory")
 """Children of the domain that `enable` overwrites."""
@@ -104,10 +106,28 @@ def _remember(domain: Element, ours: Element) -> None:
         devices="absent" if devices is None else str(len(elements(devices, "memory"))),
     )
     insert(ours, before)
+    for name, size in _virtio_mem(devices).items():
+        before.setAttribute(name, size)
     kept = [child(domain, tag) for tag in KEPT]
     for element in (*kept, child(cpu, "numa"), child(devices, "memballoon")):
         if element is not None:
             insert(before, copy_for(before, element))
+
+
+def _virtio_mem(devices: Element | None) -> dict[str, str]:
+    """Of a device that the domain came with, in KiB: what it can hold, was asked for, and had plugged."""
+    for device in elements(devices, "memory"):
+        if device.getAttribute("model") == "virtio-mem":
+            target = child(device, "target")
+            return {
+                f"virtio-mem-{tag}": str(_bytes(child(target, tag)) // KIB)
+                for tag in ("size", "requested", "current")
+            }
+    return {}
+
+
+def _bytes(element: Element | None) -> int:
+    return 0 if element is None else size_from(content(element), element.getAttribute("unit"))
 
 
 def _create_ours(domain: Element) -> Element:

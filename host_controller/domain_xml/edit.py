@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element as XmlElement
 
 from host_controller.core.model import Growth, Limits, Trust
 from host_controller.domain_xml import pieces
-from host_controller.domain_xml.before import growth_named, record, write_ours
+from host_controller.domain_xml.before import growth_named, marked_adopted, record, write_ours
 from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, remove, text_of
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.notes import notes
@@ -59,7 +59,8 @@ def enable(
     root = parse_xml(cleaned)
     shape = shape_of(limits, growth, _granule(root))
     tree, domain = parse(cleaned)
-    if growth_named(domain) == Growth.VIRTIO_MEM and growth is not Growth.VIRTIO_MEM:
+    had_ours = growth_named(domain) == Growth.VIRTIO_MEM and not marked_adopted(domain)
+    if had_ours and growth is not Growth.VIRTIO_MEM:
         pieces.drop_memory_devices(domain, OWNED_MODEL[Growth.VIRTIO_MEM])
     write_ours(domain, limits, growth, trust)  # first of all: it keeps what the rest overwrites
     _set_memory(domain, growth, shape, _granule(root))

@@ -74,6 +74,12 @@ def growth_of(root: Element) -> str:
     return "" if ours is None else ours.get("growth", "")
 
 
+def was_adopted(root: Element) -> bool:
+    """Our metadata was written while it ran: all of its devices are its user's."""
+    ours = root.find(f"./metadata/{TAG}")
+    return ours is not None and bool(ours.get(ADOPTED))
+
+
 def attributes(limits: Limits, growth: Growth, trust: Trust) -> list[tuple[str, str]]:
     """Our element's, in the order in which they are written."""
     return [

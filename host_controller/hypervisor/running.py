@@ -6,9 +6,10 @@ from xml.etree import ElementTree
 
 import libvirt
 
+from host_controller.domain_xml.read import read_domain
 from host_controller.errors import CallFailed
 from host_controller.hypervisor.definitions import Definition, Definitions
-from host_controller.hypervisor.libvirt_calls import running_job
+from host_controller.hypervisor.libvirt_calls import resized, running_job
 from host_controller.units import KIB
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE
@@ -86,6 +87,14 @@ class RunningDomain:
         """DIMMs and the like that are plugged."""
         root = ElementTree.fromstring(self._definition.live_xml())  # noqa: S314 # libvirt's own
         return len(root.findall("./devices/memory"))
+
+    def ask_virtio_mem(self, size_bytes: int) -> None:
+        """Ask its virtio-mem device for a size."""
+        self._call(self._domain.updateDeviceFlags, resized(self._definition.live_xml(), size_bytes), LIVE)
+
+    def virtio_mem_bytes(self) -> int:
+        """What its virtio-mem device has plugged; 0 without one."""
+        return read_domain(self._definition.live_xml()).virtio_mem_bytes
 
     def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
         try:

@@ -92,6 +92,8 @@ def limits_of(rule: RuleSection, defaults: Limits, root: Element, view: DomainVi
     if rule.minimum is not None:
         minimum = bytes_of(rule.minimum, most)
     starts_with = size_of(root.find("currentMemory")) or view.boot_ram_bytes
+    if growth is Growth.VIRTIO_MEM:  # there it may count what is to be plugged
+        starts_with = view.boot_ram_bytes
     return Limits(
         startup_bytes=max(minimum, min(starts_with, maximum)),
         minimum_bytes=minimum,

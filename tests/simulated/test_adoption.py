@@ -4,7 +4,7 @@ import pytest
 
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest import GuestSpec, SimulatedVm
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
@@ -48,3 +48,59 @@ def test_memory_that_somebody_needs_moves_soon_after_vms_are_adopted(count: int,
         f"\n{count} adopted: memory moved after {seconds:.1f} s; while nobody needed it, after {lazy:.0f} s"
     )
     assert seconds <= most_seconds
+
+
+def found_with_a_device(*, capacity: int = 8 * GIB) -> tuple[World, SimulatedVm, Engine]:
+    """A VM whose user had given it 1 GiB by virtio-mem, taken on while it runs."""
+    world = World(capacity)
+    limits = Limits(GIB, 256 * MIB, 3 * GIB)
+    vm = world.add(GuestSpec("own", limits, growth=Growth.VIRTIO_MEM, workload=Workload(steady(300 * MIB))))
+    world.run(30.0)
+    assert vm.agent is not None
+    vm.agent.zone = "movable"  # its user's own rule brings memory online
+    assert vm.resize_virtio_mem(GIB) is None
+    world.run(30.0)
+    assert world.vm("own").virtio_mem.online == GIB
+    engine = world.control(
+        lambda capacity: Engine(Settings(capacity, shrink_after_seconds=10.0, settle_seconds=5.0))
+    )
+    assert isinstance(engine, Engine)
+    return world, vm, engine
+
+
+def test_a_virtio_mem_device_that_a_vm_came_with_gives_and_takes_memory() -> None:
+    world, vm, _ = found_with_a_device()
+    world.run(60.0)
+    assert world.vm("own").virtio_mem.current == 0, "what nobody needs leaves by the device first"
+    assert vm.actual_bytes < 900 * MIB
+    world.work("own", Workload(steady(2200 * MIB)))
+    world.run(60.0)
+    assert world.vm("own").virtio_mem.current > GIB
+    assert vm.memory.unmet < MIB
+    assert world.violations == []
+
+
+def test_a_size_that_somebody_else_asks_its_device_for_is_told_charged_and_moved_from_there() -> None:
+    world, vm, engine = found_with_a_device()
+    world.run(60.0)
+    before = engine.headroom_bytes
+    assert vm.resize_virtio_mem(2 * GIB) is None
+    world.run(2.0)
+    said = [one.text for one in engine.notices() if one.kind == "foreign"]
+    assert said == ["somebody else asked the virtio-mem device of own for 2 GiB"]
+    assert engine.headroom_bytes <= before - 2 * GIB
+    world.run(120.0)
+    assert world.vm("own").virtio_mem.current == 0, "it does not need it"
+    assert world.violations == []
+
+
+def test_one_who_asks_for_more_than_the_host_has_makes_an_overdraft_that_is_worked_off() -> None:
+    world, vm, engine = found_with_a_device(capacity=int(2.5 * GIB))
+    world.run(60.0)
+    assert vm.resize_virtio_mem(2 * GIB) is None
+    world.run(1.5)
+    assert engine.headroom_bytes < 0
+    assert "somebody else asked the virtio-mem device of own" in engine.state.last_cause
+    world.run(120.0)
+    assert engine.headroom_bytes >= 0
+    assert vm.memory.unmet < MIB

@@ -4,6 +4,8 @@ import re
 from xml.etree import ElementTree
 
 from host_controller.adoption.facts import Facts
+from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES as BLOCK
+from host_controller.core.model import Growth
 from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.domain_xml.read import read_domain
 from host_controller.errors import CallFailed
@@ -70,7 +72,7 @@ class LibvirtDomain:
     def set_balloon(self, size_bytes: int) -> None:
         self._call("balloon")
         if not self.stuck:
-            self.has(size_bytes)
+            self.has(size_bytes + self.virtio_mem_bytes())
 
     def actual_bytes(self) -> int:
         return read_domain(self._running()).actual_bytes
@@ -78,10 +80,32 @@ class LibvirtDomain:
     def memory_devices(self) -> int:
         return self._running().count("<memory model")
 
+    def ask_virtio_mem(self, size_bytes: int) -> None:
+        self._call("virtio-mem")
+        self.asked(size_bytes)
+        if not self.stuck:
+            self.plugged(size_bytes)
+
+    def virtio_mem_bytes(self) -> int:
+        return read_domain(self._running()).virtio_mem_bytes
+
     # --- what others do ---
 
+    def asked(self, size_bytes: int) -> None:
+        """Somebody asks its virtio-mem device for that."""
+        self._device("requested", size_bytes)
+
+    def plugged(self, size_bytes: int) -> None:
+        """Its guest has taken that; libvirt counts it in currentMemory."""
+        actual = self.actual_bytes()
+        self._device("current", size_bytes)
+        self.has(actual + size_bytes)
+
+    def _device(self, tag: str, size_bytes: int) -> None:
+        self.live = re.sub(rf"(<{tag} unit='KiB'>)\d+", rf"\g<1>{size_bytes // KIB}", self._running())
+
     def has(self, size_bytes: int) -> None:
-        """Its balloon is there now."""
+        """Its balloon is there now; what virtio-mem has plugged counts, too."""
         live = self._running()
         self.live = re.sub(r"(<currentMemory unit='KiB'>)\d+", rf"\g<1>{size_bytes // KIB}", live, count=1)
 
@@ -89,8 +113,14 @@ class LibvirtDomain:
         """Time passes, in which a controller gives it what it is owed."""
         self.now += seconds
         config = read_domain(self._running(), self.defined).config
-        if config is not None and not self.stuck:
-            self.has(max(self.actual_bytes(), config.limits.minimum_bytes - KIB))
+        if config is None or self.stuck:
+            return
+        owed = config.limits.minimum_bytes - KIB
+        if config.growth is Growth.VIRTIO_MEM:
+            self.asked(max(0, owed - config.boot_ram_bytes) // BLOCK * BLOCK)
+            self.plugged(max(0, owed - config.boot_ram_bytes) // BLOCK * BLOCK)
+            owed = min(owed, config.boot_ram_bytes)
+        self.has(max(self.actual_bytes(), owed) + self.virtio_mem_bytes())
 
     def stop(self) -> None:
         """The guest shuts down."""

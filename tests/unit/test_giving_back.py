@@ -10,8 +10,11 @@ from host_controller.adoption.giving_back import Room, plan_release
 from host_controller.adoption.plan import Wish
 from host_controller.adoption.steps import SetBalloon
 from host_controller.config.rule import RuleSection
-from host_controller.core.model import Growth
+from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.dom import same
+from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.restore import disable
+from host_controller.errors import DomainUnsuitable
 from host_controller.units import GIB, MIB
 from tests.support.libvirt_domain import LibvirtDomain
 from tests.support.others import SERIAL, VIRT_INSTALL, domain, inactive
@@ -34,6 +37,9 @@ WITH_VIRTIO_MEM = (
     .replace("<currentMemory unit='KiB'>2097152", "<currentMemory unit='KiB'>3145728")
     .replace("migratable='on'/>", "migratable='on'><numa><cell id='0' memory='2097152'/></numa></cpu>")
 )
+
+EMPTY = WITH_VIRTIO_MEM.replace(">1048576</", ">0</").replace(">3145728</current", ">2097152</current")
+BY_BALLOON = Wish(RuleSection(match=RULE.match, growth=Growth.BALLOON))
 
 
 def target(one: LibvirtDomain, room: Room = CONTROLLER) -> int:
@@ -109,20 +115,63 @@ def test_one_that_was_started_with_more_ram_since_gets_all_of_that() -> None:
     assert any("not what it was" in note for note in plan.notes)
 
 
-def test_memory_of_a_virtio_mem_device_of_its_users_is_left_to_them() -> None:
-    wish = Wish(RuleSection(match=RULE.match, growth=Growth.BALLOON))
-    for given in (WISH, wish):
-        with pytest.raises(Refused, match="beside what a balloon"):
-            adopt(LibvirtDomain(WITH_VIRTIO_MEM), given)
+def test_by_its_balloon_alone_no_vm_is_taken_on_that_has_memory_beside_it() -> None:
+    with pytest.raises(Refused, match="beside what a balloon"):
+        adopt(LibvirtDomain(WITH_VIRTIO_MEM), BY_BALLOON)
 
 
-def test_one_that_is_empty_stays_where_it_is() -> None:
-    empty = WITH_VIRTIO_MEM.replace(">1048576</", ">0</").replace(">3145728</current", ">2097152</current")
-    one, before = LibvirtDomain(empty), LibvirtDomain(empty)
-    assert adopt(one).growth is Growth.BALLOON
+@pytest.mark.parametrize(("wish", "growth"), [(WISH, Growth.VIRTIO_MEM), (BY_BALLOON, Growth.BALLOON)])
+def test_a_virtio_mem_device_that_is_empty_is_empty_again(wish: Wish, growth: Growth) -> None:
+    one, before = LibvirtDomain(EMPTY), LibvirtDomain(EMPTY)
+    assert adopt(one, wish).growth is growth
     one.has(700 * MIB)
     release(one)
     assert is_as(one, before)
+
+
+@pytest.mark.parametrize("has_mib", [0, 300, 2048])
+def test_a_device_that_the_vm_came_with_is_given_back_at_the_size_that_it_had(has_mib: int) -> None:
+    one, before = LibvirtDomain(WITH_VIRTIO_MEM), LibvirtDomain(WITH_VIRTIO_MEM)
+    adopted = adopt(one)
+    assert (adopted.growth, adopted.limits.maximum_bytes) == (Growth.VIRTIO_MEM, 4 * GIB)
+    one.asked(has_mib * MIB)
+    one.plugged(has_mib * MIB)
+    release(one)
+    assert is_as(one, before)
+
+
+def test_memory_of_its_device_that_cannot_be_had_is_said() -> None:
+    one = LibvirtDomain(WITH_VIRTIO_MEM)
+    adopt(one)
+    one.asked(0)
+    one.plugged(0)
+    with pytest.raises(Refused, match="it is to have 1 GiB back"):
+        release(one, Room(False, 512 * MIB))
+    one.stuck = True
+    with pytest.raises(Short, match="1 GiB are missing"):
+        release(one)
+
+
+def test_memory_in_its_device_beside_a_balloon_that_is_not_empty_is_refused_with_both_ways_out() -> None:
+    one = LibvirtDomain(WITH_VIRTIO_MEM)
+    one.has(2 * GIB)
+    with pytest.raises(Refused, match="could not be kept") as refused:
+        adopt(one)
+    hint = refused.value.hint or ""
+    assert "virsh setmem --live partly 2097152" in hint
+    assert "virsh update-memory-device --live partly --requested-size 0" in hint
+
+
+def test_the_device_of_an_adopted_vm_is_its_users_whatever_becomes_of_its_definition() -> None:
+    one = LibvirtDomain(EMPTY)
+    adopt(one)
+    assert one.defined is not None
+    assert same(disable(one.defined), inactive(EMPTY))
+    limits = Limits(GIB, 512 * MIB, 2 * GIB)
+    assert "model='virtio-mem'" in enable(one.defined, limits, Growth.BALLOON).xml.replace('"', "'")
+    for growth in (Growth.HOTADD, Growth.VIRTIO_MEM):
+        with pytest.raises(DomainUnsuitable, match="a memory device of its own"):
+            enable(one.defined, limits, growth)
 
 
 def test_what_is_owed_while_it_is_given_back_is_not_taken_for_its_limits() -> None:

@@ -7,7 +7,7 @@ from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
 from host_controller.domain_xml.dom import child, elements, remove
 from host_controller.domain_xml.fitness.passed_on import without
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
-from host_controller.domain_xml.ours import growth_of
+from host_controller.domain_xml.ours import growth_of, was_adopted
 from host_controller.domain_xml.pinning import ENCRYPTED, HUGE_PAGES, LOCKED, VFIO, Pin, pins
 from host_controller.domain_xml.traces import OWNED_MODEL
 from host_controller.domain_xml.values import page_bytes, target_size
@@ -17,6 +17,8 @@ from host_controller.units import format_size
 def foreign_memory(root: Element) -> list[Element]:
     """Memory devices that are the user's own."""
     ours = OWNED_MODEL.get(growth_of(root), "")  # type: ignore[call-overload] # any text
+    if ours == "virtio-mem" and was_adopted(root):
+        ours = ""  # it was there before
     return [one for one in root.findall("./devices/memory") if one.get("model") != ours]
 
 

@@ -24,11 +24,26 @@ def balloon(request: Request) -> Refusal | None:
     return None
 
 
+def memory(request: Request) -> Refusal | None:
+    """Its memory devices are such as its growth goes by, and none is taken for another."""
+    if request.growth is not Growth.VIRTIO_MEM:
+        return devices.memory_devices(request)
+    count = len(request.root.findall("./devices/memory[@model='virtio-mem']"))
+    if count != 1:
+        ways = (*NEXT_START, WayOut("let its balloon alone move it: growth by balloon"))
+        return Refusal(f"growth by virtio-mem needs one virtio-mem device, and it has {count}", ways)
+    if request.root.find("./devices/memory[@model='dimm']") is not None:
+        say = "take its <memory model='dimm'> devices out with virsh edit"
+        return Refusal("it has a DIMM beside its virtio-mem device, which no balloon empties", (WayOut(say),))
+    return None
+
+
 CHECKS: Final[tuple[Check, ...]] = (
     machine.hypervisor,
     passed_on.overrides,
     devices.encryption,
-    devices.memory_devices,
+    memory,
+    devices.discarding,
     devices.pinned_without_growth,
     balloon,
 )
@@ -41,10 +56,13 @@ def obstacles(root: Element, limits: Limits, growth: Growth) -> tuple[Refusal, .
 
 
 def natural_growth(root: Element) -> Growth:
-    """How it can grow with what it was defined with: by DIMMs only where all of its slots are free.
+    """How it can grow with what it was defined with.
 
-    Never by a virtio-mem device of its user's: nobody would know what size to give it back with.
+    By its virtio-mem device; by DIMMs where all of its slots are free; else by its balloon.
     """
-    if not root.findall("./devices/memory") and attribute_number(root.find("maxMemory"), "slots"):
+    models = [one.get("model") for one in root.findall("./devices/memory")]
+    if models.count("virtio-mem") == 1 and "dimm" not in models:
+        return Growth.VIRTIO_MEM
+    if not models and attribute_number(root.find("maxMemory"), "slots"):
         return Growth.HOTADD
     return Growth.BALLOON
