@@ -24,7 +24,7 @@ from host_controller.errors import DynmemError, InputError
 from host_controller.host.memory import MEMINFO, read_meminfo
 from host_controller.hypervisor.throwaway import ThrowawayDomains
 from host_controller.neutral import neutral
-from host_controller.records.burn_in import DIRECTORY, BurnIn, Result, Versions
+from host_controller.records.burn_in import DIRECTORY, BurnIn, Verdict, Versions
 from host_controller.units import KIB, format_size
 from host_controller.verify.accelerator import find_accelerator
 from host_controller.verify.burn_in import session
@@ -90,7 +90,7 @@ def _run(
 ) -> tuple[BurnIn, list[Sample]]:
     found_kernel = GuestKernel.of_host(kernel, modules)
     begun, at = time.monotonic(), time.time()
-    results: list[Result] = []
+    verdicts: list[Verdict] = []
     samples: list[Sample] = []
     domains = ThrowawayDomains(uri)
     try:
@@ -101,17 +101,17 @@ def _run(
         ):
             start = session.xml(place)
             for verdict in session.verdicts(place, lambda: domains.start(start), samples.extend):
-                results.append(Result(**asdict(verdict)))
+                verdicts.append(verdict)
                 if show:
-                    click.echo(line(results[-1]))
+                    click.echo(line(verdict))
     finally:
         domains.close()
     versions = Versions(found_kernel.release if kernel else platform.release(), qemu, libvirt)
     accelerator = find_accelerator().name
-    return BurnIn(versions, accelerator, at, time.monotonic() - begun, tuple(results)), samples
+    return BurnIn(versions, accelerator, at, time.monotonic() - begun, tuple(verdicts)), samples
 
 
-def line(one: Result) -> str:
+def line(one: Verdict) -> str:
     """A verdict for people."""
     sign = paint(f"{one.outcome:8}", COLOURS[one.outcome], wants_colour())
     figure = "" if one.figure is None else f"{one.figure:,.2f} {one.unit}"

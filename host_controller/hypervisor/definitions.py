@@ -11,8 +11,8 @@ import libvirt
 
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX
 from host_controller.domain_xml.values import attribute_number
-from host_controller.errors import CallFailed, DomainNotFound
-from host_controller.hypervisor.opening import opened
+from host_controller.errors import CallFailed
+from host_controller.hypervisor.opening import found, opened
 
 INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
 SECURE: Final = libvirt.VIR_DOMAIN_XML_SECURE
@@ -134,12 +134,4 @@ class Definitions:
         Raises:
             DomainNotFound: there is none.
         """
-        for lookup in (self._connection.lookupByName, self._connection.lookupByUUIDString):
-            try:
-                return Definition(self._connection, lookup(name_or_uuid))
-            except libvirt.libvirtError:
-                continue
-        raise DomainNotFound(
-            f"there is no domain {name_or_uuid!r} at {self._uri}",
-            hint="`virsh list --all` shows those there are",
-        )
+        return Definition(self._connection, found(self._connection, self._uri, name_or_uuid))

@@ -17,7 +17,7 @@ from host_controller.guest_agent.errors import (
     GuestAgentRefused,
     GuestAgentSilent,
 )
-from host_controller.hypervisor.opening import opened
+from host_controller.hypervisor.opening import found, opened
 
 ANSWER_SECONDS: Final = 10
 """For one request; the work in the guest goes on by itself."""
@@ -72,16 +72,11 @@ class GuestAgentLine:
     def __init__(self, uri: str, name: str) -> None:
         self._name = name
         self._connection = opened(uri)
-        for lookup in (self._connection.lookupByName, self._connection.lookupByUUIDString):
-            try:
-                self._domain = lookup(name)
-            except libvirt.libvirtError:
-                continue
-            return
-        self._connection.close()
-        raise DomainNotFound(
-            f"there is no domain {name!r} at {uri}", hint="`virsh list --all` shows those there are"
-        )
+        try:
+            self._domain = found(self._connection, uri, name)
+        except DomainNotFound:
+            self._connection.close()
+            raise
 
     def __call__(self, request: str) -> str:
         """Carry a request, bring its answer."""

@@ -1,10 +1,10 @@
-"""A connection for a command that asks libvirt and ends; the controller's own are in connections.py."""
+"""How a command that asks libvirt and ends begins; the controller's own connections are in connections.py."""
 
 from typing import Any
 
 import libvirt
 
-from host_controller.errors import HypervisorUnreachable
+from host_controller.errors import DomainNotFound, HypervisorUnreachable
 
 
 def opened(uri: str, *, read_only: bool = False) -> Any:
@@ -21,3 +21,20 @@ def opened(uri: str, *, read_only: bool = False) -> Any:
             f"{uri} cannot be reached: {error.get_error_message() or error}",
             hint="is libvirtd running, and may you use it?",
         ) from None
+
+
+def found(connection: Any, uri: str, name_or_uuid: str) -> Any:
+    """The domain of that name or UUID at the other end of `connection`, which `opened(uri)` gave.
+
+    Raises:
+        DomainNotFound: there is none.
+    """
+    for lookup in (connection.lookupByName, connection.lookupByUUIDString):
+        try:
+            return lookup(name_or_uuid)
+        except libvirt.libvirtError:
+            continue
+    raise DomainNotFound(
+        f"there is no domain {name_or_uuid!r} at {uri}",
+        hint="`virsh list --all` shows those there are",
+    )

@@ -5,7 +5,9 @@ import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
+
+Outcome = Literal["passed", "failed", "skipped"]
 
 DIRECTORY: Final = Path("/var/lib/dynmem/verify")
 LARGEST_BYTES: Final = 1 << 20
@@ -32,11 +34,11 @@ class Versions:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """One check: `passed`, `failed` or `skipped`, what was seen, and the figure."""
+class Verdict:
+    """Of one check. figure: what was measured, in `unit`; None where nothing was."""
 
     check: str
-    outcome: str
+    outcome: Outcome
     said: str
     figure: float | None = None
     unit: str = ""
@@ -50,10 +52,10 @@ class BurnIn:
     accelerator: str
     at: float
     seconds: float
-    results: tuple[Result, ...]
+    results: tuple[Verdict, ...]
 
     @property
-    def failed(self) -> tuple[Result, ...]:
+    def failed(self) -> tuple[Verdict, ...]:
         """What did not pass, and was tried."""
         return tuple(one for one in self.results if one.outcome == "failed")
 
@@ -91,17 +93,15 @@ def load(directory: Path = DIRECTORY) -> tuple[BurnIn, ...]:
 def _read(value: Any) -> BurnIn:
     of = value["versions"]
     versions = Versions(str(of["kernel"]), int(of["qemu"]), int(of["libvirt"]))
-    results = tuple(
-        Result(
-            str(one["check"]),
-            str(one["outcome"]),
-            str(one["said"]),
-            None if one["figure"] is None else float(one["figure"]),
-            str(one["unit"]),
-        )
-        for one in value["results"]
-    )
-    return BurnIn(versions, str(value["accelerator"]), float(value["at"]), float(value["seconds"]), results)
+    verdicts = tuple(_read_verdict(one) for one in value["results"])
+    return BurnIn(versions, str(value["accelerator"]), float(value["at"]), float(value["seconds"]), verdicts)
+
+
+def _read_verdict(value: Any) -> Verdict:
+    if value["outcome"] not in get_args(Outcome):
+        raise ValueError(f"no outcome: {value['outcome']!r}")
+    figure = None if value["figure"] is None else float(value["figure"])
+    return Verdict(str(value["check"]), value["outcome"], str(value["said"]), figure, str(value["unit"]))
 
 
 def _number(version: int) -> str:

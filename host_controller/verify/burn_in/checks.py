@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Final
 
 from host_controller.errors import DynmemError
-from host_controller.verify.burn_in.machine import MIB, CheckFailed, Machine, Verdict, until
+from host_controller.records.burn_in import Verdict
+from host_controller.verify.burn_in.machine import MIB, CheckFailed, Machine, until
 
 BOOT_LIMIT: Final = 120.0
 AGENT_LIMIT: Final = 30.0

@@ -5,8 +5,9 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from host_controller.errors import DynmemError
+from host_controller.records.burn_in import Verdict
 from host_controller.verify.burn_in import checks
-from host_controller.verify.burn_in.machine import CheckFailed, Machine, Verdict
+from host_controller.verify.burn_in.machine import CheckFailed, Machine
 from host_controller.verify.errors import VerifyError
 
 

@@ -2,26 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
-Outcome = Literal["passed", "failed", "skipped"]
 MIB: Final = 1 << 20
 LOOK_SECONDS: Final = 0.05
 
 
 class CheckFailed(Exception):  # noqa: N818 # read as what happened
     """What a check waited for did not come true; the text says what was seen instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Of one check. figure: what was measured, in `unit`; None where nothing was."""
-
-    check: str
-    outcome: Outcome
-    said: str
-    figure: float | None = None
-    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

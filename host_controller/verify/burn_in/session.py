@@ -8,9 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from host_controller.records.burn_in import Verdict
 from host_controller.verify.accelerator import find_accelerator
 from host_controller.verify.burn_in import course
-from host_controller.verify.burn_in.machine import MIB, Verdict
+from host_controller.verify.burn_in.machine import MIB
 from host_controller.verify.burn_in.real import Domain, RealMachine
 from host_controller.verify.guest_kernel import GuestKernel, initramfs
 from host_controller.verify.guest_xml import DIMM_MIB, VIRTIO_MEM_MIB, Place, guest_xml

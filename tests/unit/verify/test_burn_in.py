@@ -2,9 +2,9 @@
 
 import pytest
 
+from host_controller.records.burn_in import Verdict
 from host_controller.verify.burn_in import course
 from host_controller.verify.burn_in.checks import DIMM_CYCLES
-from host_controller.verify.burn_in.machine import Verdict
 from tests.support.fake_machine import SOUND, Defects, FakeMachine
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from host_controller.doctor.facts import HostSurvey
 from host_controller.doctor.host import burn_in
-from host_controller.records.burn_in import BurnIn, Result, Versions, load
+from host_controller.records.burn_in import BurnIn, Verdict, Versions, load
 
 HERE = Versions("6.1.0-28-amd64", 7_002_022, 9_000_000)
-SOUND = BurnIn(HERE, "KVM", 1000.0, 60.0, (Result("unplug", "passed", "", 0.2, "s"),))
+SOUND = BurnIn(HERE, "KVM", 1000.0, 60.0, (Verdict("unplug", "passed", "", 0.2, "s"),))
 
 
 def survey(*found: BurnIn, kernel: str = HERE.kernel) -> HostSurvey:
@@ -24,7 +24,7 @@ def survey(*found: BurnIn, kernel: str = HERE.kernel) -> HostSurvey:
 
 
 def failing(*checks: str) -> BurnIn:
-    return replace(SOUND, results=tuple(Result(name, "failed", "it did not") for name in checks))
+    return replace(SOUND, results=tuple(Verdict(name, "failed", "it did not") for name in checks))
 
 
 def test_what_was_found_is_read_again_and_replaces_what_was_found_with_the_same_versions(
@@ -46,6 +46,12 @@ def test_a_damaged_file_is_passed_over(text: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(text)
     assert load(tmp_path) == (SOUND,)
     assert load(tmp_path / "nowhere") == ()
+
+
+def test_a_verdict_that_is_none_of_the_three_is_no_verdict(tmp_path: Path) -> None:
+    text = SOUND.save(tmp_path).read_text()
+    (tmp_path / "a.json").write_text(text.replace('"passed"', '"passed, honestly"'))
+    assert load(tmp_path) == (SOUND,)
 
 
 def test_a_host_that_was_never_tried_is_a_note() -> None:
