@@ -89,6 +89,8 @@ def conclude(vm: Vm, operation: Operation, state: State, now: float) -> None:
 def _advance_operation(vm: Vm, state: State, now: float) -> list[Command]:
     operation = state.operations[vm.config.uuid]
     commands: list[Command] = []
+    if operation.outcome is Outcome.UNDER_WAY and vm.pauses.left_alone:
+        operation.leave()
     if operation.outcome is Outcome.UNDER_WAY:
         if vm.pauses.hands_off:
             operation.hold(now)

@@ -22,7 +22,8 @@ said what became of a hot add, that DIMM may still come: it stays paid for, and 
 While an operation is under way nobody else sends its VM a balloon target: the two must not overlap (fact:
 unplug-shrinks-the-guest). While the VM may not be touched (its vCPUs stand still, or it is being migrated or
 saved) the operation is held. What has changed nothing yet is given up, the rest waits, and that time does not
-count.
+count. A VM that is left alone (its operator paused it, or we ran into an error of our own) is begun nothing
+new with: what has changed nothing yet is given up, and the rest goes on to its end.
 
 An operation ends done, failed or dropped. Failed means that somebody is to blame, and the engine lets that VM
 rest before the next try. A failed operation undoes what it did in the guest. What it leaves behind in QEMU (a

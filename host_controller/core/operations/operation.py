@@ -20,20 +20,30 @@ from host_controller.core.operations.stages import (
 )
 from host_controller.core.vm.record import Vm
 
-ACK_LIMIT: Final = 3.0
-"""Seconds for a running agent to answer a message, a busy TCG guest included."""
+ASK_AGAIN: Final = 0.5
+"""Seconds for an agent to answer. It takes 0.04 in a busy TCG guest, so a message or its answer was lost."""
+ACK_LIMIT: Final = 1.0
+"""Seconds from the second message on: what a guest that allocates cannot wait for is of no use to it."""
 ONLINE_LIMIT: Final = 20.0
 """Seconds from plugged to usable; 0.2 in a healthy guest (fact: hot-add-times)."""
 RAISE_LIMIT: Final = 10.0
 """Seconds to deflate the balloon before memory leaves the guest."""
 
+_DECLINED: Final = failed("the agent could not set the zone: ")
+
 NAMING_THE_ZONE: Final[Table] = {
     (Stage.NEW, Heard.UNNAMED): go(Stage.NAMING),
     (Stage.NAMING, Heard.CONFIRMED): go(Stage.NAMED),
-    (Stage.NAMING, Heard.DECLINED): failed("the agent could not set the zone: "),
-    (Stage.NAMING, Heard.LATE): failed("the agent did not confirm the zone of new memory"),
+    (Stage.NAMING, Heard.DECLINED): _DECLINED,
+    (Stage.NAMING, Heard.LATE): go(Stage.NAMING_AGAIN),
+    (Stage.NAMING_AGAIN, Heard.CONFIRMED): go(Stage.NAMED),
+    (Stage.NAMING_AGAIN, Heard.DECLINED): _DECLINED,
+    (Stage.NAMING_AGAIN, Heard.LATE): go(Stage.NAMED, "the agent did not confirm the zone of new memory"),
 }
-"""How all that grows begins."""
+"""How all that grows begins. A guest whose agent is slow grows as one without an agent does: memory in the
+wrong zone may stay for good, and no memory ends programs.
+"""
+NAMING_LIMITS: Final = {Stage.NAMING: ASK_AGAIN, Stage.NAMING_AGAIN: ACK_LIMIT}
 
 Tickets = Callable[[], int]
 
@@ -95,7 +105,7 @@ class Steps(ABC):
         """The agent answered a request."""
         if ack.request_id != self.request:
             return
-        if self.stage is Stage.NAMING and ack.ok and self.zone is not None:
+        if self.stage in NAMING_LIMITS and ack.ok and self.zone is not None:
             vm.guest.confirm_zone(self.zone)
         self._hear(vm, Heard.CONFIRMED if ack.ok else Heard.DECLINED, ack.detail)
 
@@ -131,6 +141,13 @@ class Steps(ABC):
     def give_up(self, note: str) -> None:
         """Nothing is to follow, and nobody is to blame."""
         self.outcome, self.note = Outcome.DROPPED, note
+
+    def leave(self) -> None:
+        """Nothing new is to be begun with the VM: what has changed nothing yet is given up, the rest goes on
+        to its end, since half an operation helps nobody.
+        """
+        if self.stage in HARMLESS:
+            self.give_up("it was given up: the VM is left alone")
 
     def hold(self, now: float) -> None:
         """The VM may not be touched: what has changed nothing yet is given up, the rest waits."""
@@ -221,8 +238,9 @@ class Steps(ABC):
         return not agent or (vm.guest.zone == self.zone and not vm.guest.demand.stalls)
 
     def _name_zone(self, vm: Vm) -> list[Command]:
-        """Tell the agent where new memory goes."""
+        """Tell the agent where new memory goes; again in the same words, so that either answer will do."""
         assert self.zone is not None
         vm.guest.forget_zone()  # until it has answered, which nobody may come to hear
-        self.request = self.tickets()
+        if self.stage is Stage.NAMING:
+            self.request = self.tickets()
         return [SendToGuest(vm.config.uuid, wire.OnlineZone(self.request, self.zone))]

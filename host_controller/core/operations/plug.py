@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 from agent import wire
 from host_controller.core.interface import AttachDimm, Command
-from host_controller.core.operations.operation import ACK_LIMIT, NAMING_THE_ZONE, ONLINE_LIMIT, Steps
+from host_controller.core.operations.operation import NAMING_LIMITS, NAMING_THE_ZONE, ONLINE_LIMIT, Steps
 from host_controller.core.operations.stages import (
     ABANDONED_ROWS,
     STARTED_ANEW,
@@ -48,7 +48,7 @@ class Plug(Steps):
         (Stage.COMING_ONLINE, Heard.ARRIVED): done("the guest uses the new DIMM"),
         (Stage.COMING_ONLINE, Heard.LATE): failed("the guest did not bring the new DIMM online"),
     }
-    LIMITS: ClassVar = {Stage.NAMING: ACK_LIMIT, Stage.COMING_ONLINE: ONLINE_LIMIT}
+    LIMITS: ClassVar = {**NAMING_LIMITS, Stage.COMING_ONLINE: ONLINE_LIMIT}
 
     zone: wire.Zone | None = "movable"
     size_bytes: int = 0
@@ -77,7 +77,7 @@ class Plug(Steps):
 
     def _enter(self, vm: Vm, now: float) -> list[Command]:
         match self.stage:
-            case Stage.NAMING:
+            case Stage.NAMING | Stage.NAMING_AGAIN:
                 return self._name_zone(vm)
             case Stage.ATTACHING:
                 return self._attach(vm)

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 from host_controller.core.interface import Command
 from host_controller.core.operations.operation import (
-    ACK_LIMIT,
+    NAMING_LIMITS,
     NAMING_THE_ZONE,
     ONLINE_LIMIT,
     RAISE_LIMIT,
@@ -72,7 +72,7 @@ class Resize(Steps):
         (Stage.SETTLING, Heard.LATE): _NO_ANSWER,
     }
     LIMITS: ClassVar = {
-        Stage.NAMING: ACK_LIMIT,
+        **NAMING_LIMITS,
         Stage.DEFLATING: RAISE_LIMIT,
         Stage.ASKING: ANSWER_LIMIT,
         Stage.FOLLOWING: PATIENCE,
@@ -111,7 +111,7 @@ class Resize(Steps):
 
     def _enter(self, vm: Vm, now: float) -> list[Command]:
         match self.stage:
-            case Stage.NAMING:
+            case Stage.NAMING | Stage.NAMING_AGAIN:
                 return self._name_zone(vm)
             case Stage.DEFLATING:
                 return self._raise(vm, now)

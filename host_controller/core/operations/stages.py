@@ -11,6 +11,7 @@ class Stage(StrEnum):
     NEW = "new"
     NAMING = "naming the zone"
     """The agent was told where new memory goes, and has not answered."""
+    NAMING_AGAIN = "naming the zone again"
     NAMED = "zone named"
     """The next command lets the guest have more."""
     DEFLATING = "deflating"
@@ -130,7 +131,7 @@ ABANDONED_ROWS: Final[Table] = {
 }
 """How what may change the VM's DIMMs at any moment ends, once it is of no use any more."""
 
-HARMLESS: Final = (Stage.NEW, Stage.NAMING, Stage.NAMED, Stage.DEFLATING)
+HARMLESS: Final = (Stage.NEW, Stage.NAMING, Stage.NAMING_AGAIN, Stage.NAMED, Stage.DEFLATING)
 """Neither guest nor hypervisor has been changed, but for a zone or a raised target."""
 
 UNANSWERED: Final = (

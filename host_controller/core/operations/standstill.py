@@ -140,7 +140,7 @@ class Standstill:
 
     def _look(self, vm: Vm, now: float) -> Heard | None:
         enough = self.missing_bytes == 0 or now >= self.until
-        not_ours = vm.pauses.paused or vm.pauses.fault is not None
+        not_ours = vm.pauses.left_alone
         if self.stage is Stage.DUE:
             untouchable = vm.pauses.job is not None or vm.pauses.state is not RunState.RUNNING
             return Heard.SPARED if enough or not_ours or untouchable else Heard.SHORT

@@ -52,9 +52,8 @@ class Decision(NamedTuple):
 
 def reachable(vm: Vm, now: float) -> bool:
     """A balloon target may be sent at all."""
-    return now >= vm.balloon.retry_at and not (
-        vm.pauses.hands_off or vm.pauses.paused or vm.pauses.fault or vm.balloon.sent
-    )
+    pauses = vm.pauses
+    return now >= vm.balloon.retry_at and not (pauses.hands_off or pauses.left_alone or vm.balloon.sent)
 
 
 def immovable(vm: Vm, settings: Settings, now: float) -> str | None:

@@ -30,6 +30,11 @@ class Pauses:
         """
         return self.job is not None or self.state is not RUNNING or self.stopped
 
+    @property
+    def left_alone(self) -> bool:
+        """Nothing new may be begun with it: the operator paused it, or we ran into an error of our own."""
+        return self.paused or self.fault is not None
+
     def run_state(self, state: RunState, now: float) -> None:
         """What the hypervisor says of its vCPUs."""
         self.state = state

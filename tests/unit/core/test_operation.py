@@ -8,7 +8,7 @@ from agent import wire
 from host_controller.core.interface import AttachDimm, Command, DetachDimm, SendToGuest, SetTarget
 from host_controller.core.model import Dimm
 from host_controller.core.operations import Plug, Unplug
-from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT
+from host_controller.core.operations.operation import ACK_LIMIT, ASK_AGAIN, ONLINE_LIMIT
 from host_controller.core.operations.stages import Outcome
 from host_controller.core.operations.unplug import DETACH_LIMIT, OFFLINE_LIMIT, PATIENCE
 from host_controller.core.vm.demand import Demand
@@ -125,12 +125,14 @@ def test_a_plug_without_an_agent_goes_by_what_the_balloon_statistics_show() -> N
     assert operation.outcome is Outcome.DONE
 
 
-def test_a_plug_that_the_agent_does_not_prepare_is_given_up_before_anything_is_plugged() -> None:
+def test_an_agent_that_does_not_answer_is_asked_again_and_then_it_grows_as_without_one() -> None:
     vm, operation = plug()
-    operation.advance(vm, 1.0, agent=True)
-    operation.advance(vm, 1.1 + ACK_LIMIT, agent=True)
-    assert operation.outcome is Outcome.FAILED
-    assert vm.plug.pending_bytes == 0
+    first = to_guest(operation.advance(vm, 1.0, agent=True))
+    assert operation.advance(vm, 1.0 + ASK_AGAIN, agent=True) == []
+    assert to_guest(operation.advance(vm, 1.1 + ASK_AGAIN, agent=True)) == first, "either answer will do"
+    assert operation.advance(vm, 1.1 + ASK_AGAIN + ACK_LIMIT, agent=True) == []
+    assert isinstance(only(operation.advance(vm, 1.2 + ASK_AGAIN + ACK_LIMIT, agent=True)), AttachDimm)
+    assert vm.guest.zone is None, "nobody knows it, so the next growth asks"
 
 
 def test_a_refused_plug_costs_nothing_any_more() -> None:

@@ -72,8 +72,8 @@ def test_what_is_given_up_when_a_job_begins_has_had_no_command_that_changes_memo
 
 
 def test_only_a_look_leads_to_a_stage_that_begins_with_a_command() -> None:
-    commands = {Stage.NAMING, Stage.DEFLATING, Stage.ATTACHING, Stage.OFFLINING, Stage.DETACHING,
-                Stage.DETACHING_AGAIN, Stage.ASKING, Stage.SETTLING}  # fmt: skip
+    commands = {Stage.NAMING, Stage.NAMING_AGAIN, Stage.DEFLATING, Stage.ATTACHING, Stage.OFFLINING,
+                Stage.DETACHING, Stage.DETACHING_AGAIN, Stage.ASKING, Stage.SETTLING}  # fmt: skip
     for operation in OPERATIONS:
         for (stage, heard), (to, _) in operation.TABLE.items():
             assert not (heard in FROM_OTHERS and to in commands), (stage, heard)

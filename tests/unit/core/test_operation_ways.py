@@ -17,7 +17,12 @@ yes done online                                    -> done      the guest uses t
 crowded agentless crowded |                        -> dropped   the guest had no room for a DIMM any more
 crowded yes                                        -> dropped   the guest had no room for a DIMM any more
 no                                                 -> failed    the agent could not set the zone: EBUSY
-3.1s                                               -> failed    the agent did not confirm the zone of new me…
+0.6s yes done online                               -> done      the guest uses the new DIMM
+0.6s no                                            -> failed    the agent could not set the zone: EBUSY
+0.6s 1.1s done online                              -> done      the guest uses the new DIMM
+0.6s 1.1s crowded                                  -> under way
+0.6s crowded 1.1s                                  -> dropped   the guest had no room for a DIMM any more
+0.6s job                                           -> dropped   it was given up: the VM must not be touched…
 job                                                -> dropped   it was given up: the VM must not be touched…
 reset                                              -> dropped   the guest started anew
 yes done-first online                              -> done      the guest uses the new DIMM
@@ -94,7 +99,9 @@ GROWTHS = """
 yes offline done 512MiB online                     -> done
 yes done 512MiB online                             -> done
 no                                                 -> failed    the agent could not set the zone: EBUSY
-3.1s                                               -> failed    the agent did not confirm the zone of new me…
+0.6s yes done 512MiB online                        -> done
+0.6s no                                            -> failed    the agent could not set the zone: EBUSY
+0.6s 1.1s done 512MiB online                       -> done      the agent did not confirm the zone of new me…
 crowded agentless crowded |                        -> dropped   the guest had no room for more memory any more
 crowded yes                                        -> dropped   the guest had no room for more memory any more
 yes refused                                        -> failed    another size of virtio-mem was refused: its…

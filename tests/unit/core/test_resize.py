@@ -5,7 +5,7 @@ import itertools
 from agent import wire
 from host_controller.core.interface import Command, ResizeVirtioMem, SendToGuest, SetTarget
 from host_controller.core.model import Growth
-from host_controller.core.operations.operation import ACK_LIMIT, ONLINE_LIMIT
+from host_controller.core.operations.operation import ACK_LIMIT, ASK_AGAIN, ONLINE_LIMIT
 from host_controller.core.operations.resize import PATIENCE, Resize
 from host_controller.core.operations.stages import Outcome
 from host_controller.core.vm.record import Vm
@@ -79,12 +79,13 @@ def test_growth_is_done_when_the_guest_shows_it_though_qemu_has_not_told_it_yet(
     assert vm.virtio_mem.may_hold_bytes == 256 * MIB
 
 
-def test_an_agent_that_does_not_answer_ends_it_before_anything_is_asked_for() -> None:
+def test_an_agent_that_does_not_answer_is_asked_again_and_then_it_grows_as_without_one() -> None:
     vm = made(0)
     operation = resize(128, zone="movable")
-    operation.advance(vm, 1.0, agent=True)
-    assert operation.advance(vm, 1.1 + ACK_LIMIT, agent=True) == []
-    assert operation.outcome is Outcome.FAILED
+    first = operation.advance(vm, 1.0, agent=True)
+    assert operation.advance(vm, 1.1 + ASK_AGAIN, agent=True) == first
+    (asked,) = operation.advance(vm, 1.2 + ASK_AGAIN + ACK_LIMIT, agent=True)
+    assert isinstance(asked, ResizeVirtioMem)
 
 
 def test_a_guest_without_room_for_page_structures_is_asked_for_nothing() -> None:

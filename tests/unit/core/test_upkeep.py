@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from agent import wire
 from host_controller.core import interface as hv
 from host_controller.core.accounts import Account, Accounts
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.model import Limits, RunState
 from host_controller.core.operations import Operation, Plug, Resize, Unplug
-from host_controller.core.operations.operation import ACK_LIMIT
 from host_controller.core.operations.stages import Outcome, Stage
 from host_controller.core.pacing import (
     AGENTLESS_PACE,
@@ -298,11 +298,31 @@ def test_an_operation_of_a_vm_that_must_not_be_touched_is_held_and_a_harmless_on
     assert [one.kind for one in state.notices] == ["operation"]
 
 
+@pytest.mark.parametrize("why", [{"paused": True}, {"fault": "KeyError"}])
+def test_with_a_vm_that_is_left_alone_nothing_new_is_begun_and_what_was_begun_comes_to_its_end(
+    why: dict[str, Any],
+) -> None:
+    state, commands = refreshed(calm(**why), GROWTH["plug"]())
+    assert (commands, state.operations) == ([], {})
+    assert [one.text for one in state.notices] == ["web: it was given up: the VM is left alone"]
+
+    vm, plug = calm(), GROWTH["plug"]()
+    vm.guest.agent_left()
+    refreshed(vm, plug)
+    assert plug.stage is Stage.ATTACHING
+    vm.pauses.by_operator(paused=True)
+    plug.dimms_changed(vm, added=True)
+    state, _ = refreshed(vm, plug, now=101.0)
+    assert plug.stage is Stage.COMING_ONLINE
+    assert vm.config.uuid in state.operations
+
+
 def test_an_operation_that_ended_is_concluded_with_the_next_look() -> None:
     plug = GROWTH["plug"]()
     vm = calm(reported_at=100.0)
     refreshed(vm, plug)
-    state, _ = refreshed(vm, plug, now=102.0 + ACK_LIMIT)
+    plug.acknowledged(vm, wire.Ack(plug.request, False, "EBUSY"))
+    state, _ = refreshed(vm, plug, now=102.0)
     assert state.operations == {}
     assert vm.plug_rest.failures == 1
     plug = GROWTH["plug"]()
