@@ -153,6 +153,8 @@ REFUSED = [
     *((with_args(word, "-m", "2G"), HOTADD, "`-m 2G`") for word in ("-s", "-S", "-curses", "-mem-prealloc")),
     (with_args("-M", "pc-i440fx-2.0"), HOTADD, "'pc-i440fx-2.0' is too old"),
     (with_args("-machine", "type=isapc"), BALLOON, "'isapc' has no PCI bus"),
+    (on("microvm", xml=with_args("-M", "pc")), HOTADD, "'microvm' has no PCI bus"),
+    (on("microvm", xml=with_args("-M", "pc,acpi=off")), HOTADD, "'microvm' has no PCI bus"),
     # past libvirt in other ways
     (named_balloon(with_args("-set", "device.ua-mine.deflate-on-oom=on")), HOTADD, "ua-mine"),
     (Q35.replace("<qemu:commandline>", "<qemu:override><qemu:device alias='balloon0'><qemu:frontend>"

@@ -32,14 +32,46 @@ CHECKS: Final[tuple[Check, ...]] = (
 )
 
 
+MOST_STEPS: Final = 64
+"""Steps that are tried before a way out is believed."""
+
+
 def refusals(
     xml: str, limits: Limits, growth: Growth, host_address_bits: int | None = None
 ) -> tuple[Refusal, ...]:
     """Everything that keeps this domain from growing like this; empty when `enable` takes it.
 
+    No way out is offered at whose end `enable` would still refuse: of two obstacles one may have none.
+
     Raises:
         DomainUnsuitable: not a domain's XML.
     """
+    asked = (xml, limits, growth)
+    return tuple(
+        replace(one, ways_out=tuple(way for way in one.ways_out if _leads_on(way, asked, host_address_bits)))
+        for one in _judged(*asked, host_address_bits)
+    )
+
+
+def _leads_on(way: WayOut, asked: tuple[str, Limits, Growth], host_address_bits: int | None) -> bool:
+    """Whether `enable` takes the domain after this step, and after others that it is told of then."""
+    seen = {asked}
+    ahead = [(way, asked)]
+    while ahead and len(seen) <= MOST_STEPS:
+        step, before = ahead.pop()
+        now = step.follow(*before)
+        if now in seen:
+            continue
+        seen.add(now)
+        left = _judged(*now, host_address_bits)
+        if not left:
+            return True
+        ahead += [(way, now) for one in reversed(left) for way in reversed(one.ways_out)]
+    return bool(ahead)
+
+
+def _judged(xml: str, limits: Limits, growth: Growth, host_address_bits: int | None) -> tuple[Refusal, ...]:
+    """What the checks find, with every way out that each of them knows."""
     request = Request(parse_xml(reclaim(xml)[0]), limits, growth, host_address_bits)
     found = _ask(request)
     others = [one for one in Growth if one is not growth and found and not _ask(replace(request, growth=one))]

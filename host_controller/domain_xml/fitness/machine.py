@@ -56,10 +56,10 @@ def hypervisor(request: Request) -> Refusal | None:
 
 
 def bus(request: Request) -> Refusal | None:
-    """There is a bus for the balloon."""
-    machine = _machine(request.root)
-    if machine.startswith(WITHOUT_PCI):
-        return Refusal(f"machine type {machine!r} has no PCI bus, and the memory balloon needs one")
+    """There is a bus for the balloon: on the machine that libvirt lays out, and on the one of QEMU."""
+    for machine in (machine_of(request.root), _machine(request.root)):
+        if machine.startswith(WITHOUT_PCI):
+            return Refusal(f"machine type {machine!r} has no PCI bus, and the memory balloon needs one")
     return None
 
 

@@ -5,10 +5,23 @@ import pytest
 from host_controller.core.model import Growth
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.fitness.refusal import LEFT_ALONE
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.errors import DomainUnsuitable
-from tests.support.definitions import ACCEPTED, HOTADD, LIMITS, REFUSED, VIRTIO_MEM
+from tests.support.definitions import (
+    ACCEPTED,
+    BALLOON,
+    DIMM,
+    HOTADD,
+    LIMITS,
+    REFUSED,
+    VIRTIO_MEM,
+    on,
+    with_args,
+    with_device,
+    with_memtune,
+)
 from tests.unit.hypervisor.domains import Q35, with_backing
 
 
@@ -38,6 +51,27 @@ def test_every_way_out_leads_on_until_it_is_accepted_and_can_be_undone(
             prepared = enable(after, limits, how).xml
             assert enable(prepared, limits, how).xml == prepared
             assert disable(prepared) == after
+
+
+@pytest.mark.parametrize(
+    ("xml", "growth"),
+    [
+        (with_backing(on("isapc"), "<locked/>"), VIRTIO_MEM),
+        (on("microvm", xml=with_args("-M", "pc,acpi=off", "-m", "2G")), HOTADD),
+        (with_device(DIMM).replace("type='kvm'", "type='xen'"), HOTADD),
+        (on("none", xml=with_memtune("<hard_limit unit='G'>1</hard_limit>")), BALLOON),
+    ],
+)
+def test_where_one_obstacle_stays_no_way_around_the_others_is_offered(xml: str, growth: Growth) -> None:
+    found = refusals(xml, LIMITS, growth)
+    assert len(found) > 1
+    assert {one.hint for one in found} == {LEFT_ALONE}
+
+
+def test_an_argument_that_is_itself_the_obstacle_is_a_way_out_for_all() -> None:
+    hints = [one.hint for one in refusals(with_args("-M", "q35,acpi=off", "-m", "2G"), LIMITS, HOTADD)]
+    assert len(hints) == 2
+    assert LEFT_ALONE not in hints
 
 
 def test_another_growth_is_only_offered_where_it_is_accepted() -> None:
