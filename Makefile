@@ -82,7 +82,7 @@ replay-proof: $(STAMP) ## does the engine decide what it decided at commit BASE?
 bench-against: $(STAMP) ## is an engine step, and `bench-fast`, as quick as at commit BASE? about 5 minutes
 	$(PYTHON) -m bench.replay $(BASE) --time
 
-.PHONY: bench-density bench-fast bench-grid bench-scale duel soak mutants fuzz
+.PHONY: bench-density bench-fast bench-fleet bench-grid bench-scale duel soak mutants fuzz
 bench-density: $(STAMP) ## VMs per host against every peer, counted in three ways; TRACES=DIR or a generated trace, MONTH=2013-08
 	$(PYTHON) -m bench.density $(TRACES) $(if $(MONTH),--month $(MONTH))
 
@@ -94,6 +94,10 @@ bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resu
 
 duel: $(STAMP) ## search the host on which a peer is ahead of us by most; SECONDS=1800 on one core, SEED=0
 	$(PYTHON) -m bench.duel $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+
+bench-fleet: $(STAMP) ## what Pacemaker's scheduler does because of 1,000 random publications: nothing; 2 to 10 minutes
+	lab/install-packages lab/fleet-packages.txt
+	$(PYTHON) -m bench.fleet --publications 1000 $(if $(SEED),--first $(SEED)) $(if $(CELL),--cell $(CELL)) $(if $(LAW),--law $(LAW))
 
 bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 	$(PYTHON) -m bench.scale

@@ -1,0 +1,247 @@
+"""Do publications disturb running VMs? Pacemaker's own scheduler is asked: `make bench-fleet`.
+
+Cells in which VMs' needs, hosts' answers, starts and stops are random. Each publication is made by the code
+that runs on clusters, and crm_simulate says what the engine would do because of it. The same cells are
+published naively (need as utilization, capacity as capacity) for comparison. No cluster is needed.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final
+
+from host_controller.fleet.core.booking import Booking
+from host_controller.fleet.core.drain import Action, harm
+from host_controller.fleet.core.model import HostFigures, Node, VmFigures, mib_up
+from host_controller.fleet.core.publication import publication
+from host_controller.fleet.pacemaker.cell import cell_of
+from host_controller.fleet.pacemaker.cib import Cib, changed, read_cib
+from host_controller.fleet.pacemaker.simulation import Simulation
+from host_controller.fleet.pacemaker.tools import Tools
+from host_controller.units import GIB, MIB
+
+RESULTS: Final = Path(__file__).parent / "results"
+STEP_SECONDS: Final = 60.0
+IN_A_CELL: Final = 100
+STARTUP_MIB: Final = 1024
+CAPACITY: Final = 64 * GIB
+VM_BYTES: Final = (512 * MIB, 16 * GIB)
+LOADS: Final = (0.6, 0.8, 0.95, 1.05)
+"""Mean need of a cell by its capacity. Above 1 hosts are short, and a publication may still stop nobody."""
+HEAD: Final = (
+    '<cib crm_feature_set="3.16.2" validate-with="pacemaker-3.9" epoch="1" num_updates="0" admin_epoch="0" '
+    'have-quorum="1" dc-uuid="1"><configuration><crm_config><cluster_property_set id="o">'
+    '<nvpair id="o1" name="enable-startup-probes" value="false"/>'
+    '<nvpair id="o2" name="stonith-enabled" value="false"/>'
+    '<nvpair id="o3" name="placement-strategy" value="balanced"/>'
+    "</cluster_property_set></crm_config>"
+)
+TAIL: Final = (
+    '<constraints/><rsc_defaults><meta_attributes id="d">'
+    '<nvpair id="d1" name="resource-stickiness" value="1000"/>'
+    "</meta_attributes></rsc_defaults></configuration>"
+)
+
+
+@dataclass(slots=True)
+class RandomCell:
+    """A cell whose VMs wander; the engine's word moves them."""
+
+    hosts: int
+    vms: int
+    load: float
+    rng: random.Random
+    need: dict[str, float] = field(default_factory=dict)
+    base: dict[str, float] = field(default_factory=dict)
+    where: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    capacities: dict[str, int] = field(default_factory=dict)
+    bookings: dict[str, Booking] = field(default_factory=dict)
+    now: float = 0.0
+
+    def __post_init__(self) -> None:
+        names = [f"vm{one}" for one in range(self.hosts * self.vms)]
+        drawn = {name: self.rng.lognormvariate(0, 0.8) for name in names}
+        scale = self.load * self.hosts * CAPACITY / sum(drawn.values())
+        self.base = {name: min(VM_BYTES[1], max(VM_BYTES[0], scale * one)) for name, one in drawn.items()}
+        self.need = dict(self.base)
+        self.capacities = {f"h{one}": 0 for one in range(self.hosts)}
+        free = dict.fromkeys(self.capacities, float(CAPACITY))
+        for name in sorted(names, key=lambda one: -self.need[one]):
+            host = max(free, key=lambda one: free[one])
+            self.where[name] = host
+            free[host] -= self.need[name]
+        self.sizes = {name: mib_up(int(self.need[name])) for name in names}
+
+    def step(self) -> dict[str, HostFigures]:
+        """A minute: needs wander and burst, VMs stop and are started, hosts fall silent and come back."""
+        self.now += STEP_SECONDS
+        for name, need in self.need.items():
+            drawn = self.rng.lognormvariate(0, 0.12) * (self.base[name] / need) ** 0.05
+            drawn *= self.rng.uniform(1.5, 3) if self.rng.random() < 0.01 else 1.0
+            self.need[name] = min(VM_BYTES[1], max(VM_BYTES[0], need * drawn))
+        for name in self.rng.sample(sorted(self.where), min(2, len(self.where))):
+            if self.rng.random() < 0.3:
+                del self.where[name]
+        answering = [host for host in self.capacities if self.rng.random() > 0.05]
+        return {host: self._figures(host) for host in answering}
+
+    def xml(self, sizes: Mapping[str, int], capacities: Mapping[str, int]) -> bytes:
+        """The engine's configuration and status."""
+        return "".join(
+            (HEAD, *self._nodes(capacities), *self._resources(sizes), TAIL, *self._status())
+        ).encode()
+
+    def obey(self, actions: tuple[Action, ...]) -> None:
+        """What the engine does is done."""
+        for one in actions:
+            if one.kind == "stop":
+                self.where.pop(one.vm, None)
+            elif one.destination is not None:
+                self.where[one.vm] = one.destination
+
+    def publish(self, cib: Cib) -> None:
+        """The configuration has these figures now."""
+        self.sizes = {one.name: one.size_mib or 0 for one in cib.vms}
+        self.capacities = {host: size or 0 for host, size in cib.nodes.items()}
+
+    def ask(self, tools: Tools, count: "Count") -> None:
+        """What does the scheduler do with these figures? It is counted, and done."""
+        actions = tools.simulate(self.xml(self.sizes, self.capacities)).actions
+        count.add(actions)
+        self.obey(actions)
+
+    def _figures(self, host: str) -> HostFigures:
+        vms = tuple(
+            VmFigures(name, name, int(need), VM_BYTES[0], int(need), 64 * MIB, VM_BYTES[1], settled=True)
+            for name, need in self.need.items()
+            if self.where.get(name) == host
+        )
+        admits = CAPACITY - sum(one.floor_bytes for one in vms)
+        return HostFigures(CAPACITY, 0, max(0, admits), vms, overdraft=admits < 0)
+
+    def _nodes(self, capacities: Mapping[str, int]) -> Iterator[str]:
+        yield "<nodes>"
+        for number, host in enumerate(self.capacities, 1):
+            yield f'<node id="{number}" uname="{host}"><utilization id="u{host}">'
+            yield f'<nvpair id="c{host}" name="dynmem" value="{capacities[host]}"/></utilization></node>'
+        yield "</nodes>"
+
+    def _resources(self, sizes: Mapping[str, int]) -> Iterator[str]:
+        yield "<resources>"
+        for name in self.need:
+            yield f'<primitive class="ocf" provider="heartbeat" type="VirtualDomain" id="{name}">'
+            yield f'<meta_attributes id="{name}m"><nvpair id="{name}l" name="allow-migrate" value="true"/>'
+            yield f'</meta_attributes><utilization id="{name}u">'
+            yield f'<nvpair id="{name}s" name="dynmem" value="{sizes[name]}"/></utilization></primitive>'
+        yield "</resources>"
+
+    def _status(self) -> Iterator[str]:
+        yield "<status>"
+        for number, host in enumerate(self.capacities, 1):
+            yield f'<node_state id="{number}" uname="{host}" in_ccm="true" crmd="online" join="member" '
+            yield f'expected="member"><lrm id="{number}"><lrm_resources>'
+            for name in (one for one in self.need if self.where.get(one) == host):
+                yield f'<lrm_resource id="{name}" class="ocf" provider="heartbeat" type="VirtualDomain">'
+                yield f'<lrm_rsc_op id="{name}_last_0" operation_key="{name}_start_0" operation="start" '
+                yield 'crm_feature_set="3.16.2" transition-key="1:1:0:a" transition-magic="0:0;1:1:0:a" '
+                yield 'call-id="1" rc-code="0" op-status="0" interval="0" '
+                yield 'op-digest="f2317cad3d54cec5d7d7aa7d0bf35cf8"/></lrm_resource>'
+            yield "</lrm_resources></lrm></node_state>"
+        yield "</status></cib>"
+
+
+@dataclass(slots=True)
+class Count:
+    """What came of publications."""
+
+    publications: int = 0
+    moved: int = 0
+    stopped: int = 0
+    started: int = 0
+
+    def add(self, actions: tuple[Action, ...]) -> None:
+        """What the engine would do because of one more."""
+        self.publications += 1
+        self.stopped += sum(one.kind == "stop" for one in actions)
+        self.started += sum(one.kind == "start" for one in actions)
+        self.moved += len(harm(actions)) - sum(one.kind == "stop" for one in actions)
+
+
+def ours(cell: RandomCell, tools: Tools, count: Count) -> None:
+    """One publication as the arbiter makes it, without its guard: what the property alone is worth."""
+    figures = cell.step()
+    cib = read_cib(cell.xml(cell.sizes, cell.capacities))
+    # At rest the engine has each VM where it runs.
+    rests = Simulation(tuple(Node(host) for host in cell.capacities), dict(cell.where), ())
+    view = cell_of(cib, rests, figures, lambda _: STARTUP_MIB)
+    wanted, cell.bookings = publication(view, cell.bookings, cell.now)
+    cell.publish(read_cib(changed(cib, wanted.vms, wanted.hosts)))
+    cell.ask(tools, count)
+
+
+def naive(cell: RandomCell, tools: Tools, count: Count) -> None:
+    """Need as utilization, capacity as capacity: what everybody would write first."""
+    cell.step()
+    cell.sizes = {name: mib_up(int(need)) for name, need in cell.need.items()}
+    cell.capacities = dict.fromkeys(cell.capacities, mib_up(CAPACITY))
+    cell.ask(tools, count)
+
+
+LAWS: Final = {"dynmem": ours, "naive": naive}
+
+
+def run(law: str, hosts: int, vms: int, publications: int, seed: int) -> Count:
+    """So many random publications, a hundred in each cell, as many cells at a time as processors."""
+    rng, cells = random.Random(seed), []
+    for first in range(0, publications, IN_A_CELL):
+        cell = RandomCell(hosts, vms, rng.choice(LOADS), random.Random(rng.random()))
+        cells.append((cell, min(IN_A_CELL, publications - first)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        counts = list(pool.map(lambda one: _in_cell(law, *one), cells))
+    return Count(*(sum(column) for column in zip(*(asdict(one).values() for one in counts), strict=True)))
+
+
+def _in_cell(law: str, cell: RandomCell, publications: int) -> Count:
+    count, tools = Count(), Tools()
+    for _ in range(publications):
+        LAWS[law](cell, tools, count)
+    return count
+
+
+def main() -> None:
+    """Run a share of the publications and add it to what was measured before at this commit."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--publications", type=int, default=10_000, help="in all, beginning with --first")
+    parser.add_argument("--first", type=int, default=0, help="seed; others add to what is there")
+    parser.add_argument("--cell", default="8x20", help="hosts × VMs on each")
+    parser.add_argument("--law", choices=LAWS, default="dynmem")
+    given = parser.parse_args()
+    hosts, vms = (int(one) for one in given.cell.split("x"))
+    begun = time.monotonic()
+    count = run(given.law, hosts, vms, given.publications, given.first)
+    file = RESULTS / "fleet.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    key = f"{given.law} {given.cell} seed {given.first}"
+    found[key] = asdict(count) | {"seconds": round(time.monotonic() - begun), "commit": commit()}
+    file.write_text(json.dumps(found, indent=2) + "\n")
+    print(key, found[key])
+
+
+def commit() -> str:
+    """What was measured."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

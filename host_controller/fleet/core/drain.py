@@ -1,0 +1,100 @@
+"""Is it safe to empty a host? The engine's own plan is read before anything is done."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from host_controller.fleet.core.model import Cell, mib_up
+from host_controller.fleet.core.relief import Move
+from host_controller.fleet.core.why import Obstacle, why
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that the engine would do."""
+
+    kind: Literal["start", "stop", "move", "migrate", "other"]
+    """`move` stops a VM and starts it elsewhere; `migrate` moves it while it runs."""
+    vm: str
+    source: str | None = None
+    destination: str | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A VM that would be stopped, and what each other host lacks for it."""
+
+    vm: str
+    reason: str
+    size_mib: int
+    obstacles: tuple[Obstacle, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """What a drain would do."""
+
+    moves: tuple[Move, ...]
+    refusals: tuple[Refusal, ...]
+    """With any of them nothing is begun."""
+
+
+def harm(actions: Collection[Action], before: Collection[Action] = ()) -> tuple[Action, ...]:
+    """What would disturb a running VM and was not to be done anyway: all but starts."""
+    return tuple(one for one in actions if one.kind != "start" and one not in before)
+
+
+def plan_drain(
+    cell: Cell, host: str, actions: Collection[Action], refused: Mapping[str, Collection[str]] | None = None
+) -> Drain:
+    """From the engine's plan for a standby of the host. `refused`: hosts that took back a promise, by VM."""
+    moves: list[Move] = []
+    refusals: list[Refusal] = []
+    for resource in cell.on(host):
+        figures = cell.figures_of(resource)
+        does = next((one for one in actions if one.vm == resource.name), None)
+        size = mib_up(figures.arrival_bytes) if figures is not None else resource.published_mib or 0
+        reason = _why_not(does, figures is not None, host)
+        if reason is None and does is not None and does.destination in (refused or {}).get(resource.name, ()):
+            reason = f"{does.destination} has refused to take it"
+        if reason is None and does is not None and does.destination is not None:
+            moves.append(Move(resource.name, host, does.destination, size << 20, f"drain of {host}"))
+            continue
+        others = tuple(one for one in why(cell, resource, size) if one.host != host)
+        refusals.append(Refusal(resource.name, reason or "the engine does not move it", size, others))
+    for one in harm(actions):
+        if one.source != host and one.vm not in {move.vm for move in moves}:
+            text = f"the engine would {one.text or one.kind} it, though it is not on {host}"
+            refusals.append(Refusal(one.vm, text, 0, ()))
+    return Drain(tuple(moves), (*refusals, *_too_much(cell, moves)))
+
+
+def _why_not(does: Action | None, known: bool, host: str) -> str | None:
+    if does is None:
+        return "the engine would leave it there"
+    if does.kind == "stop":
+        return "it would be stopped: no other host has room for it"
+    if does.kind == "move":
+        return "it would be stopped and started again: it cannot be migrated live"
+    if does.kind != "migrate":
+        return f"the engine would {does.text or does.kind} it"
+    return None if known else f"the controller of {host} does not tell of it"
+
+
+def _too_much(cell: Cell, moves: Collection[Move]) -> list[Refusal]:
+    """Destinations that together would get more than they admit."""
+    found = []
+    for name in sorted({one.destination for one in moves}):
+        figures = cell.figures.get(name)
+        arriving = [one for one in moves if one.destination == name]
+        total = sum(one.reserve_bytes for one in arriving)
+        admits = 0 if figures is None else figures.admits_bytes
+        if figures is None:
+            text = f"the controller of {name} does not answer"
+        elif total > admits:
+            text = f"{name} lacks {mib_up(total - admits)} MiB for what would arrive there"
+        else:
+            continue
+        found += [Refusal(one.vm, text, mib_up(one.reserve_bytes), ()) for one in arriving]
+    return found

@@ -1,0 +1,117 @@
+"""What is known of a cell: the figures of its hosts, and what the engine has where.
+
+Hosts count bytes, engines count MiB. A VM's resource in the engine has the VM's name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from host_controller.units import MIB
+
+
+@dataclass(frozen=True, slots=True)
+class VmFigures:
+    """One running VM, by the word of its host."""
+
+    uuid: str
+    name: str
+    need_bytes: int | None
+    """None while nothing is known of it."""
+    minimum_bytes: int
+    charge_bytes: int
+    """The most that it can come to hold without further consent."""
+    beside_bytes: int
+    """The part of the charge that is beside what the guest can use."""
+    arrival_bytes: int
+    """What a host must have free to take it in: all RAM, until its balloon has spoken there."""
+    settled: bool
+    """Its balloon is trusted and nothing is being done with it: less than its charge can be relied upon."""
+
+    @property
+    def floor_bytes(self) -> int:
+        """What it cannot do without; its whole charge while that is not known."""
+        if self.need_bytes is None or not self.settled:
+            return self.charge_bytes
+        return max(self.need_bytes, self.minimum_bytes) + self.beside_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HostFigures:
+    """One host, as its controller tells it."""
+
+    capacity_bytes: int
+    reserved_bytes: int
+    """Promised to VMs that are about to start or to arrive there."""
+    admits_bytes: int
+    """What a start could be given within the time that it waits, by the host itself. Not negative."""
+    vms: tuple[VmFigures, ...] = ()
+    overdraft: bool = False
+    emergency: str | None = None
+
+    @property
+    def floor_bytes(self) -> int:
+        """What all of its VMs cannot do without, and what is promised."""
+        return sum(vm.floor_bytes for vm in self.vms) + self.reserved_bytes
+
+    @property
+    def load(self) -> float:
+        """That as a share of its capacity; without any capacity it is full."""
+        return self.floor_bytes / self.capacity_bytes if self.capacity_bytes > 0 else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A host as the engine knows it."""
+
+    name: str
+    takes: bool = True
+    """The engine would start a VM there: it is online, in no standby and no maintenance."""
+    published_mib: int | None = None
+    """Its capacity in the engine; None: nobody has set one."""
+    trouble: str = ""
+    """Why it takes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A VM as the engine knows it."""
+
+    name: str
+    node: str | None = None
+    """Where the engine has it, or is bringing it; None while it is stopped."""
+    published_mib: int | None = None
+    """Its size in the engine."""
+    startup_mib: int | None = None
+    """RAM that it starts with and QEMU's own, by its definition; None: that cannot be read."""
+    bans: Mapping[str, str] = field(default_factory=dict)
+    """Nodes that the engine keeps from it, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cluster at one moment. `figures` has the hosts that answered, by the node's name."""
+
+    nodes: tuple[Node, ...]
+    resources: tuple[Resource, ...]
+    figures: Mapping[str, HostFigures]
+
+    def on(self, node: str) -> tuple[Resource, ...]:
+        """What the engine has on a node, or is bringing there."""
+        return tuple(one for one in self.resources if one.node == node)
+
+    def figures_of(self, resource: Resource) -> VmFigures | None:
+        """A running VM's figures, by the host where the engine has it: no other host is believed about it."""
+        host = None if resource.node is None else self.figures.get(resource.node)
+        if host is None:
+            return None
+        return next((vm for vm in host.vms if vm.name == resource.name), None)
+
+
+def mib_up(size_bytes: int) -> int:
+    """Whole MiB that hold so much; 0 for what is negative."""
+    return max(0, -(-size_bytes // MIB))
+
+
+def mib_down(size_bytes: int) -> int:
+    """Whole MiB in so much; 0 for what is negative."""
+    return max(0, size_bytes // MIB)

@@ -1,0 +1,169 @@
+"""Whom to move away from a host that is short of memory, and whereto.
+
+A host is relieved only after it was short for long, by one VM, to a host that stays well below full with it.
+Pressure that would only wander, or a move on doubt, is worse than none: then there is an alert, and nothing
+is stopped.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from host_controller.fleet.core.booking import wanted_mib
+from host_controller.fleet.core.model import Cell, HostFigures, Resource, VmFigures
+from host_controller.units import MIB
+
+SHORT_ABOVE: Final = 0.97
+"""A host whose VMs cannot do without more than this share of its capacity is short."""
+SHORT_SECONDS: Final = 300.0
+STRICKEN_SECONDS: Final = 30.0
+"""An overdraft or an emergency has lasted so long."""
+RELIEVED_TO: Final = 0.92
+TAKES_BELOW: Final = 0.88
+"""A destination stays below this share with the VM."""
+MOST_MOVES: Final = 2
+"""At a time in a cell, and one from a host and to a host."""
+REST_SECONDS: Final = 1800.0
+"""A VM that was moved stays where it is for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strain:
+    """Since when a host is short, and since when it is stricken; None: it is not."""
+
+    short_since: float | None = None
+    stricken_since: float | None = None
+
+    def due(self, now: float) -> bool:
+        """It has lasted long enough."""
+        return _lasts(self.short_since, SHORT_SECONDS, now) or _lasts(
+            self.stricken_since, STRICKEN_SECONDS, now
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A VM to be moved. `reserve_bytes`: what its destination has to promise first."""
+
+    vm: str
+    source: str
+    destination: str
+    reserve_bytes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A host that is short, and that no move helps."""
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """What is to be done now."""
+
+    moves: tuple[Move, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+
+
+def watch(before: Mapping[str, Strain], cell: Cell, now: float) -> dict[str, Strain]:
+    """How long each host is short by now. A host that does not answer is not known to be short."""
+    return {name: _strain(before.get(name, Strain()), figures, now) for name, figures in cell.figures.items()}
+
+
+def relieve(
+    cell: Cell,
+    strains: Mapping[str, Strain],
+    moved_at: Mapping[str, float],
+    now: float,
+    under_way: Collection[Move] = (),
+) -> Relief:
+    """Moves for hosts that were short long enough, the fullest first. `moved_at`: when a VM moved last."""
+    resting = {name for name, at in moved_at.items() if now - at < REST_SECONDS}
+    involved = {host for one in under_way for host in (one.source, one.destination)}
+    moves: list[Move] = []
+    alerts: list[Alert] = []
+    due = [name for name, strain in strains.items() if strain.due(now) and name in cell.figures]
+    for host in sorted(due, key=lambda name: -cell.figures[name].load):
+        if len(under_way) + len(moves) >= MOST_MOVES:
+            break
+        if host in involved:
+            continue
+        found = _best(cell, host, resting, involved)
+        if found is None:
+            alerts.append(Alert(host, _no_way(cell, host, resting)))
+            continue
+        moves.append(found)
+        involved |= {found.source, found.destination}
+    return Relief(tuple(moves), tuple(alerts))
+
+
+def _lasts(since: float | None, seconds: float, now: float) -> bool:
+    return since is not None and now - since >= seconds
+
+
+def _strain(before: Strain, figures: HostFigures, now: float) -> Strain:
+    short = figures.load > SHORT_ABOVE
+    stricken = figures.overdraft or figures.emergency is not None
+    return Strain(
+        (now if before.short_since is None else before.short_since) if short else None,
+        (now if before.stricken_since is None else before.stricken_since) if stricken else None,
+    )
+
+
+def _best(cell: Cell, host: str, resting: Collection[str], involved: Collection[str]) -> Move | None:
+    """The smallest VM that brings the host down far enough, or else the largest that can go at all."""
+    figures = cell.figures[host]
+    excess = figures.floor_bytes - RELIEVED_TO * figures.capacity_bytes
+    going = [
+        (vm, destination)
+        for resource in cell.on(host)
+        if (vm := cell.figures_of(resource)) is not None and vm.settled and vm.name not in resting
+        if (destination := _destination(cell, resource, vm, involved)) is not None
+    ]
+    if not going:
+        return None
+    enough = [one for one in going if one[0].floor_bytes >= excess]
+    vm, destination = (
+        min(enough, key=lambda one: (one[0].floor_bytes, one[0].name))
+        if enough
+        else max(going, key=lambda one: (one[0].floor_bytes, one[0].name))
+    )
+    return Move(vm.name, host, destination, vm.arrival_bytes, _said(figures))
+
+
+def _destination(cell: Cell, resource: Resource, vm: VmFigures, involved: Collection[str]) -> str | None:
+    """The emptiest host that stays well below full with the VM as it is booked, and can take it in."""
+    booked_bytes = max(vm.floor_bytes, wanted_mib(vm.floor_bytes) * MIB)
+
+    def load_with(name: str) -> float:
+        host = cell.figures[name]
+        return (host.floor_bytes + booked_bytes) / host.capacity_bytes
+
+    fit = [
+        node.name
+        for node in cell.nodes
+        if node.takes and node.name not in {resource.node, *involved} and node.name not in resource.bans
+        if (host := cell.figures.get(node.name)) is not None and host.capacity_bytes > 0
+        if not host.overdraft and host.emergency is None and host.admits_bytes >= vm.arrival_bytes
+        if load_with(node.name) < TAKES_BELOW
+    ]
+    return min(fit, key=lambda name: (load_with(name), name), default=None)
+
+
+def _said(figures: HostFigures) -> str:
+    if figures.emergency is not None:
+        return f"emergency: {figures.emergency}"
+    state = "overdraft" if figures.overdraft else "short"
+    return f"{state}: its VMs need {figures.load:.0%} of its capacity"
+
+
+def _no_way(cell: Cell, host: str, resting: Collection[str]) -> str:
+    movable = [vm for one in cell.on(host) if (vm := cell.figures_of(one)) is not None and vm.settled]
+    if not movable:
+        return "none of its VMs can be moved"
+    if all(vm.name in resting for vm in movable):
+        return f"all of its VMs were moved within the last {REST_SECONDS / 60:.0f} minutes"
+    return f"no other host stays below {TAKES_BELOW:.0%} with any of its VMs"

@@ -1,0 +1,25 @@
+"""What can go wrong between hosts.
+
+FleetError
+├── EngineError       a tool of the engine failed, or said what is not understood; nothing was changed
+├── RaceLost          somebody changed the engine's configuration meanwhile; nothing was changed
+└── HostSilent        a host's controller does not answer, or not with figures that can be
+"""
+
+from host_controller.errors import DynmemError
+
+
+class FleetError(DynmemError):
+    """Something between hosts."""
+
+
+class EngineError(FleetError):
+    """The engine cannot be asked, or its answer is not understood. Nothing was changed."""
+
+
+class RaceLost(FleetError):  # noqa: N818 # read as what happened
+    """The engine's configuration was changed meanwhile. Nothing was changed by us."""
+
+
+class HostSilent(FleetError):  # noqa: N818 # read as what happened
+    """A host's controller does not answer, or its figures cannot be."""

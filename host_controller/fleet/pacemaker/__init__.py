@@ -1,0 +1,1 @@
+"""Pacemaker as the engine: its configuration (`cib`), its scheduler (`simulation`), its tools (`tools`)."""

@@ -1,0 +1,91 @@
+"""The cell as Pacemaker and its hosts see it, put together; and what is published there."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+from xml.etree import ElementTree
+
+from host_controller.fleet.core.booking import Booking
+from host_controller.fleet.core.drain import Action, harm
+from host_controller.fleet.core.model import Cell, HostFigures, Resource
+from host_controller.fleet.core.publication import Publication, publication
+from host_controller.fleet.pacemaker.cib import Cib, changed
+from host_controller.fleet.pacemaker.simulation import Simulation
+
+Startup = Callable[[str | None], int | None]
+"""MiB that a VM starts with, by the file of its domain; None where that cannot be told."""
+
+
+class Engine(Protocol):
+    """Pacemaker, as far as it is asked here; `Tools` is the real one."""
+
+    def query(self) -> Cib:
+        """The configuration."""
+
+    def idle(self) -> bool:
+        """Nothing is under way."""
+
+    def simulate(self, text: bytes) -> Simulation:
+        """What the scheduler would do."""
+
+    def replace(self, before: bytes, after: bytes) -> None:
+        """Change the configuration, if it still is what it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What came of one turn of publishing."""
+
+    said: str
+    published: Publication | None
+    """What was committed; None: nothing was."""
+    bookings: Mapping[str, Booking]
+    cell: Cell | None = None
+    harm: tuple[Action, ...] = ()
+    """Why it was not: what the scheduler would have done."""
+
+
+def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures], startup: Startup) -> Cell:
+    """What the engine has, what its scheduler makes of it, and what the hosts say."""
+    nodes = tuple(
+        replace(node, published_mib=cib.nodes.get(node.name))
+        for node in simulation.nodes
+        if node.name in cib.nodes
+    )
+    resources = tuple(
+        Resource(one.name, simulation.places.get(one.name), one.size_mib, startup(one.config), one.bans)
+        for one in cib.vms
+    )
+    known = {node.name for node in nodes}
+    return Cell(nodes, resources, {name: one for name, one in figures.items() if name in known})
+
+
+def publish(
+    engine: Engine,
+    figures: Mapping[str, HostFigures],
+    before: Mapping[str, Booking],
+    startup: Startup,
+    now: float,
+) -> Turn:
+    """One turn: nothing is committed unless the engine rests, and its scheduler would leave all VMs alone.
+
+    Raises:
+        EngineError, RaceLost: nothing was changed.
+    """
+    if not engine.idle():
+        return Turn("the engine is at work", None, before)
+    cib = engine.query()
+    old = ElementTree.tostring(cib.root)
+    simulation = engine.simulate(old)
+    cell = cell_of(cib, simulation, figures, startup)
+    wanted, bookings = publication(cell, before, now)
+    wanted = replace(wanted.changes(cell), notes=(*cib.notes, *wanted.notes))
+    if not wanted:
+        return Turn("nothing has changed", None, bookings, cell)
+    new = changed(cib, wanted.vms, wanted.hosts)
+    disturbed = harm(engine.simulate(new).actions, simulation.actions)
+    if disturbed:
+        what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
+        return Turn(f"held back: the engine would {what}", None, bookings, cell, disturbed)
+    engine.replace(old, new)
+    return Turn("published", wanted, bookings, cell)

@@ -1,0 +1,180 @@
+"""Pacemaker's configuration: which VMs and nodes have our attribute, and that attribute set anew. No I/O.
+
+Only primitives that carry the attribute `dynmem` in a utilization of their own are ours. What a template or
+a rule would set is left alone: nobody could say what is in force.
+"""
+
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from host_controller.fleet.errors import EngineError
+from host_controller.fleet.pacemaker.bounded_xml import read_xml
+from host_controller.neutral import shell_word
+
+ATTRIBUTE: Final = "dynmem"
+"""Of utilizations. VirtualDomain sets hv_memory and host_memory at each monitor, so neither is used."""
+LARGEST_MIB: Final = 1 << 31
+"""2 PiB. The engine counts in 32 or 64 bits, by its version."""
+FATAL: Final = ("INFINITY", "+INFINITY", "1000000")
+
+
+@dataclass(frozen=True, slots=True)
+class Vm:
+    """A VM's resource."""
+
+    name: str
+    size_mib: int | None
+    """None: what is set is no size."""
+    config: str | None
+    """The file with its domain, of VirtualDomain."""
+    bans: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Cib:
+    """A configuration as it was read."""
+
+    root: Element
+    vms: tuple[Vm, ...]
+    nodes: Mapping[str, int | None]
+    """Each node's capacity; None: none is set."""
+    options: Mapping[str, str]
+    """Of the cluster."""
+    defaults: Mapping[str, str]
+    """Of resources."""
+    notes: tuple[str, ...]
+
+    @property
+    def version(self) -> tuple[str, str, str]:
+        """What a patch is checked against."""
+        return tuple(self.root.get(name, "0") for name in ("admin_epoch", "epoch", "num_updates"))  # type: ignore[return-value]
+
+
+def read_cib(text: bytes) -> Cib:
+    """What `cibadmin --query` says.
+
+    Raises:
+        EngineError: it is no CIB, or none that can be read.
+    """
+    root = read_xml(text, "cib")
+    notes: list[str] = []
+    vms = tuple(_vms(root, notes))
+    names = [one.name for one in vms]
+    if len(set(names)) != len(names):
+        raise EngineError("the engine has two resources of one name")
+    nodes = {
+        name: _size(_own(one), f"node {name}", notes)
+        for one in root.iterfind("configuration/nodes/node")
+        if (name := one.get("uname"))
+    }
+    return Cib(
+        root,
+        vms,
+        nodes,
+        _pairs(root, "configuration/crm_config/cluster_property_set/nvpair"),
+        _pairs(root, "configuration/rsc_defaults/meta_attributes/nvpair"),
+        tuple(notes),
+    )
+
+
+def changed(cib: Cib, vms: Mapping[str, int], nodes: Mapping[str, int]) -> bytes:
+    """The configuration with these figures (MiB), as its next version.
+
+    Raises:
+        EngineError: there is no such VM or node, or the figure is none.
+    """
+    root = deepcopy(cib.root)
+    resources = {one.get("id"): one for one in root.iterfind("configuration/resources//primitive")}
+    places = {one.get("uname"): one for one in root.iterfind("configuration/nodes/node")}
+    for kind, figures, elements in (("resource", vms, resources), ("node", nodes, places)):
+        for name, size_mib in figures.items():
+            element = elements.get(name)
+            if element is None:
+                raise EngineError(f"the engine has no {kind} {name}")
+            if not 0 <= size_mib <= LARGEST_MIB:
+                raise EngineError(f"{size_mib} MiB for {kind} {name} cannot be")
+            _set(element, name, size_mib)
+    # The next version; by it the patch is refused if anybody was faster.
+    epoch = root.get("epoch", "0")
+    if not epoch.isdecimal():
+        raise EngineError(f"the engine's configuration has the epoch {epoch[:20]!r}")
+    root.set("epoch", str(int(epoch) + 1))
+    root.set("num_updates", "0")
+    return ElementTree.tostring(root)
+
+
+def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
+    fatal = dict(_failed_starts(root))
+    for one in root.iterfind("configuration/resources//primitive"):
+        name, pair = one.get("id", ""), _own(one)
+        if pair is None:
+            if one.get("type") == "VirtualDomain":
+                notes.append(f"{name} has no utilization {ATTRIBUTE}: it is not placed by demand")
+            continue
+        bans = {
+            **{node: text for (vm, node), text in fatal.items() if vm == name},
+            **dict(_constraints(root, name)),
+        }
+        attributes = _pairs(one, "instance_attributes/nvpair")
+        config = attributes.get("config") if one.get("type") == "VirtualDomain" else None
+        yield Vm(name, _size(pair, f"resource {name}", notes), config, bans)
+
+
+def _own(element: Element) -> Element | None:
+    """The one nvpair that sets our attribute; None where there is none, or more than one, or a rule."""
+    found = [
+        pair
+        for block in element.iterfind("utilization")
+        if block.find("rule") is None
+        for pair in block.iterfind("nvpair")
+        if pair.get("name") == ATTRIBUTE and pair.get("id") is not None
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _size(pair: Element | None, whose: str, notes: list[str]) -> int | None:
+    if pair is None:
+        return None
+    value = pair.get("value", "")
+    if len(value) <= 12 and value.isascii() and value.isdecimal() and int(value) <= LARGEST_MIB:
+        return int(value)
+    notes.append(f"{whose}: {ATTRIBUTE} is {value[:40]!r}, which is no size in MiB")
+    return None
+
+
+def _set(element: Element, name: str, size_mib: int) -> None:
+    pair = _own(element)
+    if pair is None:
+        if element.tag != "node":  # `fleet init` gives VMs theirs; a new node may come at any time
+            raise EngineError(f"the engine's resource {name} has no utilization {ATTRIBUTE} of its own")
+        number = element.get("id", "")
+        block = ElementTree.SubElement(element, "utilization", {"id": f"dynmem-{number}-utilization"})
+        attributes = {"id": f"dynmem-{number}-capacity", "name": ATTRIBUTE}
+        pair = ElementTree.SubElement(block, "nvpair", attributes)
+    pair.set("value", str(size_mib))
+
+
+def _pairs(element: Element, path: str) -> dict[str, str]:
+    return {one.get("name", ""): one.get("value", "") for one in element.iterfind(path)}
+
+
+def _failed_starts(root: Element) -> Iterator[tuple[tuple[str, str], str]]:
+    """A start that failed bans the node for that VM until it is cleaned up."""
+    for state in root.iterfind("status/node_state"):
+        node = state.get("uname", "")
+        for pair in state.iterfind("transient_attributes/instance_attributes/nvpair"):
+            name = pair.get("name", "")
+            if name.startswith("fail-count-") and name.endswith("#start_0") and pair.get("value") in FATAL:
+                vm = name.removeprefix("fail-count-").removesuffix("#start_0")
+                cleanup = f"crm_resource --cleanup -N {node} -r {shell_word(vm)}"
+                yield (vm, node), f"a start failed there; {cleanup} lifts the ban"
+
+
+def _constraints(root: Element, name: str) -> Iterator[tuple[str, str]]:
+    for one in root.iterfind("configuration/constraints/rsc_location"):
+        if one.get("rsc") == name and one.get("score") == "-INFINITY" and one.get("node"):
+            yield one.get("node", ""), f"the constraint {one.get('id')} bans it there"

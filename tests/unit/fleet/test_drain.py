@@ -1,0 +1,93 @@
+"""A drain that would stop a VM is refused, with what each other host lacks for it."""
+
+import pytest
+
+from host_controller.fleet.core.drain import Action, harm, plan_drain
+from host_controller.fleet.core.model import Cell, Node, Resource
+from host_controller.fleet.core.why import why
+from host_controller.units import GIB
+from tests.unit.fleet.cells import cell, host, vm
+
+TWO = {"a": host(vm("web", 8 * GIB)), "b": host(vm("db", 60 * GIB)), "c": host()}
+
+
+def test_a_drain_whose_vms_all_migrate_is_safe() -> None:
+    found = plan_drain(cell(TWO), "a", [Action("migrate", "web", "a", "c")])
+    assert [(one.vm, one.destination, one.reserve_bytes) for one in found.moves] == [("web", "c", 8 * GIB)]
+    assert found.refusals == ()
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        (Action("stop", "web", "a"), "would be stopped: no other host has room"),
+        (Action("move", "web", "a", "c"), "cannot be migrated live"),
+        (Action("other", "web", "a", None, "restart"), "the engine would restart it"),
+        (None, "would leave it there"),
+    ],
+)
+def test_whatever_does_not_migrate_refuses_the_drain(action: Action | None, said: str) -> None:
+    found = plan_drain(cell(TWO), "a", [action] if action else [])
+    (refusal,) = found.refusals
+    assert said in refusal.reason
+    missing = {one.host: one.shortfall_mib for one in refusal.obstacles}
+    assert missing == {"c": 0, "b": 4 * 1024}
+
+
+def test_a_destination_that_admits_too_little_or_does_not_answer_refuses_the_drain() -> None:
+    two = cell({"a": host(vm("u", 8 * GIB), vm("v", 8 * GIB)), "b": host(admits_bytes=15 * GIB)})
+    actions = [Action("migrate", name, "a", "b") for name in "uv"]
+    assert {one.reason for one in plan_drain(two, "a", actions).refusals} == {
+        "b lacks 1024 MiB for what would arrive there"
+    }
+    silent = Cell(two.nodes, two.resources, {"a": two.figures["a"]})
+    assert "does not answer" in plan_drain(silent, "a", actions).refusals[0].reason
+
+
+def test_a_vm_of_which_its_host_does_not_tell_refuses_the_drain() -> None:
+    one = cell({"a": host(), "c": host()}, (Resource("web", "a", 100),))
+    found = plan_drain(one, "a", [Action("migrate", "web", "a", "c")])
+    assert "does not tell of it" in found.refusals[0].reason
+
+
+def test_a_drain_that_disturbs_vms_elsewhere_is_refused() -> None:
+    actions = [Action("migrate", "web", "a", "c"), Action("stop", "db", "b", text="stop")]
+    found = plan_drain(cell(TWO), "a", actions)
+    assert [one.vm for one in found.refusals] == ["db"]
+
+
+def test_a_destination_that_has_changed_its_mind_is_not_asked_again() -> None:
+    found = plan_drain(cell(TWO), "a", [Action("migrate", "web", "a", "c")], {"web": {"c"}})
+    assert found.refusals[0].reason == "c has refused to take it"
+
+
+def test_only_starts_harm_nobody_and_what_was_to_be_done_anyway_is_not_counted() -> None:
+    start, stop, fence = Action("start", "new"), Action("stop", "web"), Action("other", "b")
+    assert harm([start, stop, fence]) == (stop, fence)
+    assert harm([start, stop, fence], [stop]) == (fence,)
+
+
+def test_why_names_each_hosts_shortfall_its_holders_and_other_reasons() -> None:
+    full = host(*(vm(f"v{i}", (i + 1) * GIB) for i in range(10)))
+    new = Resource("new", None, bans={"d": "a start failed there"})
+    one = cell({"a": full, "b": None, "c": host(), "d": host()}, (new,))
+    nodes = (*one.nodes, Node("e", takes=False, trouble="it is in standby"))
+    found = {at.host: at for at in why(Cell(nodes, one.resources, one.figures), new, 10 * 1024)}
+    assert found["a"].shortfall_mib == 1024
+    assert [holder.name for holder in found["a"].holders] == ["v9", "v8", "v7", "v6", "v5"]
+    assert found["b"].reasons == ("its controller does not answer",)
+    assert found["c"].takes
+    assert found["d"].reasons == ("a start failed there",)
+    assert found["e"].reasons[0] == "it is in standby"
+    assert not any(found[name].takes for name in "abde")
+
+
+def test_why_says_when_a_vm_is_larger_than_a_host() -> None:
+    (found,) = why(cell({"a": host()}), Resource("new"), 65 * 1024)
+    assert found.reasons == ("it is larger than the host's whole capacity of 65536 MiB",)
+
+
+def test_why_counts_what_the_engine_is_bringing() -> None:
+    one = cell({"a": host()}, (Resource("coming", "a", 60 * 1024),))
+    (found,) = why(one, Resource("new"), 5 * 1024)
+    assert (found.free_mib, found.shortfall_mib) == (4 * 1024, 1024)

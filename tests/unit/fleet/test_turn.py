@@ -1,0 +1,150 @@
+"""A turn publishes only what disturbs nobody, and only while the engine rests."""
+
+import pytest
+
+from host_controller.fleet.core.booking import Booking
+from host_controller.fleet.core.drain import Action
+from host_controller.fleet.errors import EngineError, RaceLost
+from host_controller.fleet.pacemaker.cell import Turn, publish
+from host_controller.fleet.pacemaker.cib import Cib, read_cib
+from host_controller.fleet.pacemaker.simulation import read_simulation
+from host_controller.units import GIB
+from tests.unit.fleet.cells import host, vm
+from tests.unit.fleet.cluster import FakeEngine, cib_text
+
+STOP = Action("stop", "web", "n1", text="stop")
+FIGURES = {"n1": host(vm("web", 8 * GIB)), "n2": host()}
+
+
+def engine() -> FakeEngine:
+    return FakeEngine(cib_text({"web": 1024}, {"n1": 4000, "n2": None}), {"web": "n1"})
+
+
+def turn(one: FakeEngine, **more: object) -> Turn:
+    given: dict[str, object] = {"figures": FIGURES, "before": {}, "startup": lambda _: None, "now": 0.0}
+    return publish(one, **given | more)  # type: ignore[arg-type]
+
+
+def test_what_has_changed_is_published_in_one_commit_and_then_there_is_nothing_to_do() -> None:
+    one = engine()
+    done = turn(one)
+    assert done.said == "published"
+    assert len(one.commits) == 1
+    cib = read_cib(one.text)
+    assert cib.vms[0].size_mib == 9216
+    assert cib.nodes == {"n1": 9216 + 56 * 1024, "n2": 64 * 1024}
+    assert turn(one, before=done.bookings).said == "nothing has changed"
+    assert len(one.commits) == 1
+
+
+def test_nothing_is_published_while_the_engine_is_at_work() -> None:
+    one = engine()
+    one.rests = False
+    assert turn(one).said == "the engine is at work"
+    assert one.commits == []
+
+
+def test_nothing_is_published_that_would_stop_or_move_a_vm() -> None:
+    one = engine()
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        return (STOP,) if cib.vms[0].size_mib != 1024 else ()
+
+    one.would = would
+    done = turn(one)
+    assert done.harm == (STOP,)
+    assert done.said == "held back: the engine would stop web"
+    assert one.commits == []
+
+
+def test_what_the_engine_would_do_anyway_and_starts_hold_nothing_back() -> None:
+    one = engine()
+    one.would = lambda cib: (STOP, *([Action("start", "new")] if cib.vms[0].size_mib != 1024 else []))
+    assert turn(one).said == "published"
+
+
+def test_a_lost_race_changes_nothing_and_the_next_turn_is_made_anew() -> None:
+    one = engine()
+
+    def meanwhile() -> None:
+        one.text = one.text.replace(b'epoch="7"', b'epoch="8"')
+        one.meanwhile = lambda: None
+
+    one.meanwhile = meanwhile
+    with pytest.raises(RaceLost):
+        turn(one)
+    assert one.commits == []
+    assert turn(one).said == "published"
+
+
+def test_a_size_that_somebody_else_set_is_set_again() -> None:
+    one = engine()
+    done = turn(one)
+    one.text = one.text.replace(b'value="9216"', b'value="1"')
+    assert turn(one, before=done.bookings).said == "published"
+    assert read_cib(one.text).vms[0].size_mib == 9216
+
+
+def test_a_new_arbiter_goes_on_from_what_is_published() -> None:
+    one = FakeEngine(cib_text({"web": 40000}, {"n1": 100000, "n2": 65536}), {"web": "n1"})
+    done = turn(one, before={})
+    assert done.bookings["web"] == Booking(40000, 0.0, 9216, ((0, 40000),))
+
+
+def test_hosts_that_the_engine_does_not_know_are_not_asked_about() -> None:
+    one = engine()
+    done = turn(one, figures={**FIGURES, "stranger": host(vm("web", 50 * GIB))})
+    assert done.cell is not None
+    assert "stranger" not in done.cell.figures
+    assert read_cib(one.text).vms[0].size_mib == 9216
+
+
+ANSWER = b"""<pacemaker-result api-version="2.25" request="crm_simulate"><cluster_status><nodes>
+<node name="n1" id="1" online="true" standby="false" standby_onfail="false" pending="false"
+ maintenance="false" unclean="false" shutdown="false"/><node name="n2" id="2" online="true" standby="true"/>
+<node name="n3" id="3" online="false" unclean="true"/></nodes><resources>
+<resource id="web" role="Started" managed="true"><node name="n1" id="1" cached="true"/></resource>
+<group id="g"><resource id="in" role="Started"><node name="n1" id="1"/></resource></group>
+<resource id="off" role="Stopped"/></resources></cluster_status><utilizations>
+<capacity node="n1" comment="Original"><dynmem>8000</dynmem></capacity>
+<utilization resource="web" node="n2" function="f"><dynmem>3000</dynmem></utilization></utilizations><actions>
+<rsc_action action="migrate" resource="web" source="n1" dest="n2"/>
+<rsc_action action="move" resource="u" source="n1" dest="n2"/>
+<rsc_action action="stop" resource="v" node="n2" reason="node availability"/>
+<rsc_action action="start" resource="off" node="n3"/>
+<rsc_action action="restart" resource="w" source="n1"/>
+<node_action task="fence" node="n3" reason="peer is no longer part of the cluster"/>
+</actions><status code="0" message="OK"/></pacemaker-result>"""
+
+
+def test_the_schedulers_answer_is_read() -> None:
+    found = read_simulation(ANSWER)
+    assert {one.name: (one.takes, one.trouble) for one in found.nodes} == {
+        "n1": (True, ""),
+        "n2": (False, "it is in standby"),
+        "n3": (False, "it is offline"),
+    }
+    assert found.places == {"web": "n2", "in": "n1"}
+    kinds = [(one.kind, one.vm, one.source, one.destination) for one in found.actions]
+    assert kinds == [
+        ("migrate", "web", "n1", "n2"),
+        ("move", "u", "n1", "n2"),
+        ("stop", "v", "n2", None),
+        ("start", "off", None, "n3"),
+        ("other", "w", "n1", None),
+        ("other", "n3", "n3", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"<pacemaker-result/>",
+        b'<pacemaker-result><cluster_status/><status code="1" message="bad"/></pacemaker-result>',
+        b'<pacemaker-result><status code="0"/></pacemaker-result>',
+        b"Transition Summary:",
+    ],
+)
+def test_an_answer_that_is_not_understood_is_an_error(text: bytes) -> None:
+    with pytest.raises(EngineError):
+        read_simulation(text)
