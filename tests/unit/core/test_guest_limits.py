@@ -59,6 +59,36 @@ def test_an_absurd_share_is_bounded(percent: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("said", "usable_mib", "least_mib"),
+    [
+        # (committed + 64 or an eighth of it, without swap) ÷ the ratio, and what the kernel keeps
+        ({"commit_limit_bytes": 46 * MIB, "committed_bytes": 40 * MIB}, 200, 108 + 2 * 104),
+        ({"commit_limit_bytes": 46 * MIB, "committed_bytes": 800 * MIB}, 200, 108 + 2 * 900),
+        ({"commit_limit_bytes": 92 * MIB, "committed_bytes": 40 * MIB}, 92, 104),
+        (
+            {"commit_limit_bytes": 146 * MIB, "committed_bytes": 40 * MIB, "swap_total_bytes": 100 * MIB},
+            200,
+            108 + 2 * 4,
+        ),
+        # (what is used, and 16 - the share of what the kernel keeps) ÷ the rest
+        ({"kill_percent": 50, "available_bytes": 46 * MIB}, 200, 2 * (154 + 16) - 108),
+        ({"kill_percent": 10, "available_bytes": 92 * MIB}, 92, 17.777777),
+    ],
+)
+def test_the_least_that_a_guest_can_do_with_is_worked_out_in_whole_bytes(
+    said: dict[str, int], usable_mib: int, least_mib: float
+) -> None:
+    least = least_usable_bytes(report(92 * MIB, **said), usable_mib * MIB)
+    assert least == pytest.approx(least_mib * MIB, abs=2)
+    assert type(least) is int
+
+
+def test_swap_that_is_as_large_as_the_promises_and_the_margin_needs_no_memory() -> None:
+    limits = {"commit_limit_bytes": 146 * MIB, "committed_bytes": 36 * MIB, "swap_total_bytes": 100 * MIB}
+    assert least_usable_bytes(report(92 * MIB, **limits), 200 * MIB) == 0
+
+
 def test_it_is_part_of_need_and_of_what_cannot_be_taken_and_stops_at_the_maximum() -> None:
     config = build.config(growth=Growth.BALLOON)
     said = report(404 * MIB, kill_percent=50, available_bytes=50 * MIB, online_bytes=512 * MIB)

@@ -58,6 +58,19 @@ def test_a_reading_says_what_statistics_cannot() -> None:
     assert (facts.usable_bytes, facts.available_bytes) == (512 * MIB, 100 * MIB)
 
 
+def test_every_field_of_a_reading_is_a_fact_within_what_the_statistics_say() -> None:
+    guest = Guest()
+    said = replace(
+        READING, free_bytes=200 * MIB, reclaimable_bytes=410 * MIB, swap_in_bytes=7, refault_bytes=9
+    )
+    guest.read(12.0, replace(said, stall_us=11))
+    facts = guest.vm.guest.facts
+    assert facts is not None
+    assert facts.free_bytes == 100 * MIB, "not more than is available"
+    assert facts.reclaimable_bytes == 400 * MIB, "not more than there is"
+    assert (facts.swap_in_bytes, facts.refault_bytes, facts.stall_us) == (7, 9, 11)
+
+
 def test_between_readings_statistics_tell_of_growth_and_count_nothing() -> None:
     guest = Guest()
     guest.read(10.0)

@@ -9,6 +9,7 @@ from host_controller.core.vm.check_progress import (
     NUDGE_BYTES,
     PATIENCE,
     PATIENCE_IN_NEED,
+    Astray,
     Stuck,
     check_progress,
 )
@@ -201,7 +202,13 @@ def test_a_balloon_that_moves_towards_its_target_by_a_step_goes_on(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"paused": True}, {"job": "save"}, {"phase": Phase.TAKEOVER}, {"phase": Phase.STARTING, "moved": True}],
+    [
+        {"paused": True},
+        {"job": "save"},
+        {"phase": Phase.TAKEOVER},
+        {"phase": Phase.STARTING, "moved": True},
+        {"phase": Phase.HUNG, "facts": build.facts()},
+    ],
 )
 def test_whom_we_may_not_tell_where_to_go_is_not_judged(changes: dict[str, Any]) -> None:
     vm = build.vm(300, target_bytes=200 * MIB, **changes)
@@ -214,3 +221,55 @@ def test_a_balloon_without_a_target_stands_where_it_is() -> None:
     vm = build.vm(300, target_bytes=None)
     assert check_progress(vm, needed=True, now=1000.0) is None
     assert (vm.progress.at, vm.progress.present_bytes) == (1000.0, 300 * MIB)
+
+
+def test_a_guest_that_starts_is_judged_once_it_has_spoken() -> None:
+    vm = build.vm(300, target_bytes=200 * MIB, phase=Phase.STARTING, facts=build.facts(), at=0.0)
+    assert check_progress(vm, needed=True, now=1000.0) is not None
+
+
+@pytest.mark.parametrize(
+    ("since_sent", "corrected_before", "asked"),
+    [
+        (SETTLING, False, False),
+        (SETTLING + 0.1, False, True),
+        (SETTLING + 0.1, True, False),
+        (0.5, False, False),
+    ],
+)
+def test_a_guest_that_is_not_believed_is_asked_once_its_last_answer_is_due_and_not_all_the_time(
+    since_sent: float, corrected_before: bool, asked: bool
+) -> None:
+    vm = build.vm(300, phase=Phase.CONTRADICTED, sent_at=100.0 - since_sent)
+    if corrected_before:
+        vm.progress.correct(99.9)
+    check_progress(vm, needed=True, now=100.0)
+    assert vm.balloon.resend is asked
+
+
+@pytest.mark.parametrize(
+    ("present_kib", "astray"),
+    [(301 * 1024, False), (301 * 1024 + 1, True), (279 * 1024, False), (279 * 1024 - 1, True)],
+)
+def test_within_a_mib_of_what_its_targets_explain_a_balloon_was_moved_by_nobody_else(
+    present_kib: int, astray: bool
+) -> None:
+    vm = build.vm(300)
+    vm.send_target(1, 280 * MIB, now=9.9)
+    way = 1 if present_kib > 290 * 1024 else -1
+    vm.progress.stands(290 * MIB, 9.9)
+    if way < 0:
+        vm.send_target(2, 285 * MIB, now=9.95)
+    vm.balloon.read(present_kib * 1024, 10.0)
+    found = check_progress(vm, needed=False, now=10.0)
+    assert isinstance(found, Astray) is astray
+    if astray:
+        assert (vm.progress.present_bytes, vm.progress.at) == (present_kib * 1024, 10.0)
+
+
+@pytest.mark.parametrize(("target_kib", "asked_kib"), [(0, 4), (1, 5), (4, 0), (8, 12), (12, 8)])
+def test_it_is_asked_for_a_page_more_or_that_page_back(target_kib: int, asked_kib: int) -> None:
+    base = 300 * 1024
+    vm = build.vm(300, phase=Phase.CONTRADICTED, sent_at=0.0, target_bytes=(base + target_kib) * 1024)
+    check_progress(vm, needed=True, now=100.0)
+    assert vm.balloon.target_bytes == (base + asked_kib) * 1024

@@ -346,3 +346,24 @@ def test_what_a_device_may_have_plugged_unseen_may_be_counted() -> None:
 )  # fmt: skip
 def test_a_block_has_a_size_that_some_kernel_has(size: int, found: bool) -> None:
     assert is_block_size(size) is found
+
+
+def test_sizes_are_whole_bytes() -> None:
+    assert type(kernel_estimate_bytes(512 * MIB + 1)) is int
+    assert kernel_estimate_bytes(512 * MIB + 1) == 128 * MIB
+    found = facts(ram_mib=511, floor_bytes=1 << 40)
+    assert found.floor_bytes == 511 * MIB // 4
+    assert type(found.floor_bytes) is int
+
+
+@pytest.mark.parametrize(("ballooned_mib", "usable_mib"), [(108, 404), (109, 404 + 108), (150, 404 + 108)])
+def test_where_the_hypervisors_word_is_the_older_one_what_the_kernel_took_stays(
+    ballooned_mib: int, usable_mib: int
+) -> None:
+    later = facts(previous=facts(), sequence=8, ballooned_bytes=ballooned_mib * MIB)
+    assert later.usable_bytes == usable_mib * MIB
+
+
+@pytest.mark.parametrize("size", [3, 6, 24 * MIB, 128 * MIB + 2, 96 * MIB])
+def test_a_block_is_a_power_of_two(size: int) -> None:
+    assert not is_block_size(size)
