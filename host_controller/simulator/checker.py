@@ -74,6 +74,8 @@ class _Seen:
     free: float = 0.0
     """MemFree and what can be dropped by the agent's last word, since statistics do not tell: 0 as soon as
     they tell that the guest has less than it had then."""
+    swap_free: float = 0.0
+    """By the same word."""
     actual: int = 0
     held: float = 0.0
     """What the driver of its present kernel last said to hold, whatever has come of it since."""
@@ -137,7 +139,7 @@ class Checker:
         if isinstance(command, hv.SetTarget):
             self._check_target(vm, command.target_bytes, pending, vm.ram_bytes - int(max(said)))
         elif isinstance(command, hv.AttachDimm):
-            self._check_plug(vm, command.size_bytes)
+            self._check_plug(vm, command.size_bytes, may_make_room=True)
         elif isinstance(command, hv.ResizeVirtioMem):
             self._check_resize(vm, command.requested_bytes)
 
@@ -157,6 +159,7 @@ class Checker:
                 self._informed(event.vm, report.total_bytes, report.available_bytes, report.floor_bytes)
                 seen = self._seen[event.vm]
                 seen.free = report.free_bytes + report.reclaimable_bytes
+                seen.swap_free = report.swap_disk_free_bytes
                 seen.spoke_at, seen.offline = now, report.offline_bytes
                 vm = self._vm(event.vm)
                 seen.deceived = vm is not None and vm.behaviour.speech in (Speech.GENEROUS, Speech.STALE)
@@ -339,7 +342,7 @@ class Checker:
         # A block of which something is plugged has its page structures.
         whole = round_up(requested, MEMORY_BLOCK_BYTES) - round_up(there, MEMORY_BLOCK_BYTES)
         if more > 0 and whole > 0:
-            self._check_plug(vm, whole)
+            self._check_plug(vm, whole, may_make_room=False)
         lost = device.online - requested
         if vm.up and requested < device.requested and lost > 0:
             self._check_shrinking(vm, int(vm.memory.usable) - lost, lost)
@@ -369,11 +372,13 @@ class Checker:
                 "2", vm.spec.name, f"one command takes {format_size(step)}: more than a second's inflation"
             )
 
-    def _check_plug(self, vm: SimulatedVm, size: int) -> None:
+    def _check_plug(self, vm: SimulatedVm, size: int, *, may_make_room: bool) -> None:
         seen = self._seen[vm.uuid]
         spare = seen.spare
         free = seen.free if self.hypervisor.agenda.now - seen.spoke_at <= STALE_SECONDS else 0.0
         last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= free
+        if may_make_room and free and size <= vm.ram_bytes:
+            last_resort = last_resort or size / 64 <= max(free / 3, seen.swap_free / 4)
         if size / 32 > spare + SLACK_BYTES and not last_resort:
             self._found(
                 "plan",

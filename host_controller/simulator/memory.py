@@ -164,10 +164,17 @@ class Memory:
     def describe_more(self, size: float) -> bool:
         """Place the page structures of memory that was plugged. False if there is no room for them."""
         price = size / MEMMAP_SHARE
-        # In need the kernel drops even the text of what runs, which comes back once the memory is online.
-        if price > self.free + self.cache:
+        swappable = min(self.anon, self.swap_size - self.swapped)
+        if price > self.free + self.cache + swappable:
             return False
-        self.cache -= min(self.cache, max(0.0, price - max(0.0, self.free - self.min_mark)))
+        # In need the kernel drops even the text of what runs, which comes back once the memory is online,
+        # and swaps (fact: structures-by-reclaim).
+        missing = max(0.0, price - max(0.0, self.free - self.min_mark))
+        dropped = min(self.cache, missing)
+        swapped = min(swappable, missing - dropped)
+        self.cache -= dropped
+        self.anon -= swapped
+        self.swapped += swapped
         self.memmap += price
         return True
 

@@ -18,7 +18,7 @@ from host_controller.core.operations.stages import (
     failed,
     go,
 )
-from host_controller.core.policy.dimm_plan import bearable_dimm
+from host_controller.core.policy.dimm_plan import bearable_dimm, least_dimm
 from host_controller.core.vm.record import Vm
 
 _NO_ROOM: Final = dropped("the guest had no room for a DIMM any more")
@@ -88,8 +88,11 @@ class Plug(Steps):
         return []
 
     def _bearable(self, vm: Vm) -> int:
-        """The guest may have less free than when the DIMM was planned."""
-        return 0 if vm.guest.facts is None else min(self.size_bytes, bearable_dimm(vm))
+        """The guest may have less free than when the DIMM was planned: 0 if too little for any."""
+        if vm.guest.facts is None:
+            return 0
+        bearable = min(self.size_bytes, bearable_dimm(vm))
+        return bearable if bearable >= least_dimm(vm) else 0
 
     def _attach(self, vm: Vm) -> list[Command]:
         assert vm.guest.facts is not None

@@ -16,6 +16,10 @@ MEMMAP_OF: Final = 64
 """Page structures are 1/64 of the memory that they describe."""
 PLUG_SECONDS: Final = 0.5
 """From the guest's last word to the placing of page structures."""
+KEPT_SHARE: Final = 3
+"""A third of what a guest's kernel keeps free, or can drop, may go for page structures."""
+SWAP_SHARE: Final = 4
+"""And a quarter of its free swap."""
 UNPLUG_SPARE_BYTES: Final = 64 * MIB
 """Beyond the DIMM's own size this much must be unused, or it would be plugged again soon."""
 UNPLUG_SECONDS: Final = 5.0
@@ -28,20 +32,36 @@ def next_dimm_slack(vm: Vm, desired_bytes: int) -> int:
     """
     most = vm.config.limits.maximum_bytes
     hot = vm.config.growth is HOTADD and vm.ram_bytes < most
-    if not hot or vm.plug.pending_bytes:
+    if not hot or vm.plug.pending_bytes or len(vm.dimms.plugged) >= vm.config.slots:
         return 0
     block = vm.guest.block_bytes
     near = desired_bytes > vm.ram_bytes - vm.offline_bytes - block
-    return max(0, min(block, most - desired_bytes)) if near else 0
+    return max(0, min(least_dimm(vm), most - desired_bytes)) if near else 0
+
+
+def least_dimm(vm: Vm) -> int:
+    """The smallest DIMM after which the slots that are left still reach maximum: one memory block, or more
+    where they would not, though each of them added half of the RAM that there is by then.
+
+    Half of RAM, since any guest can place page structures of 1/128 of what it has.
+    """
+    most, block = vm.config.limits.maximum_bytes, vm.guest.block_bytes
+    missing, before_last = round_down(most - vm.ram_bytes, block), most
+    for _ in range(vm.config.slots - len(vm.dimms.plugged) - 1):
+        before_last = before_last * 2 // 3
+        if before_last <= vm.ram_bytes:
+            break
+    return min(missing, max(block, round_up(before_last - vm.ram_bytes, block)))
 
 
 def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
     """The size of the DIMM to plug now and what limits it; size 0 when none can be.
 
-    At least what is wanted now, in whole memory blocks, and large enough that the slots left reach maximum;
-    small enough for the guest to place its page structures and for the host to pay at full size. Not what it
-    is going to want: the next DIMM follows within 0.2 s, and Linux before 6.8 keeps the page structures of
-    no more than one block in the DIMM itself, and else looks for them in what the guest has run out of.
+    At least what is wanted now, and an equal part of the way to maximum for each slot that is left; small
+    enough for the guest to place its page structures and for the host to pay at full size. Where that makes
+    it so small that the slots would run out below maximum, it waits (`least_dimm`). Not what it is going to
+    want: the next DIMM follows within 0.2 s, and Linux before 6.8 keeps the page structures of no more than
+    one block in the DIMM itself, and else looks for them in what the guest has run out of.
     """
     facts = vm.guest.facts
     assert facts is not None
@@ -54,19 +74,39 @@ def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str |
         return 0, "all its DIMM slots are used"
     fair_size = round_up(remaining // slots_left, block)
     size = min(remaining, max(round_up(wanted_bytes, block), fair_size))
+    least = least_dimm(vm)
+    for_slots = "" if least <= block else f"; the slots left, {slots_left}, are to reach its maximum"
     bearable = bearable_dimm(vm)
-    if bearable < block:
-        return 0, "the guest has too little free memory for the page structures of another DIMM"
-    if round_down(payable_bytes, block) < block:
+    if bearable < least:
+        of = "another DIMM" if least <= block else f"a DIMM of {format_size(least)}"
+        return 0, f"the guest has too little free memory for the page structures of {of}{for_slots}"
+    if round_down(payable_bytes, block) < least:
         return 0, (
-            f"a DIMM of {format_size(block)} must be paid for at full size, "
-            f"and {format_size(max(0, payable_bytes))} is free"
+            f"a DIMM of {format_size(least)} must be paid for at full size, "
+            f"and {format_size(max(0, payable_bytes))} is free{for_slots}"
         )
     return min(size, bearable, round_down(payable_bytes, block)), None
 
 
 def bearable_dimm(vm: Vm) -> int:
-    """The largest DIMM whose page structures the guest can place now, in whole memory blocks."""
+    """The largest DIMM whose page structures the guest can place now, in whole memory blocks.
+
+    A DIMM comes whole. So its kernel is let make room for one, of the size of its RAM at most: it swaps, or
+    uses what it keeps for such a time (fact: structures-by-reclaim). Not where it has come to have less since
+    it said what it has.
+    """
+    facts = vm.guest.facts
+    assert facts is not None
+    at_ease = bearable_step(vm)
+    if available_bytes(vm) != facts.available_bytes:
+        return at_ease
+    kept = facts.free_bytes + facts.reclaimable_bytes
+    room = MEMMAP_OF * max(kept // KEPT_SHARE, facts.swap_free_bytes // SWAP_SHARE)
+    return max(at_ease, round_down(min(room, vm.ram_bytes), vm.guest.block_bytes))
+
+
+def bearable_step(vm: Vm) -> int:
+    """How much new memory the guest can describe of what it has available, in whole memory blocks."""
     facts = vm.guest.facts
     assert facts is not None
     block = vm.guest.block_bytes

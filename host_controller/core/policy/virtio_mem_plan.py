@@ -7,7 +7,7 @@ structures along, and what is plugged beside an inflated balloon pays for them i
 from typing import Final
 
 from host_controller.core.model import VIRTIO_MEM, Settings
-from host_controller.core.policy.dimm_plan import bearable_dimm
+from host_controller.core.policy.dimm_plan import bearable_step
 from host_controller.core.policy.spare import heard_lately, spare_bytes
 from host_controller.core.vm.record import STARTING, Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS
@@ -20,10 +20,10 @@ OFFLINE_SECONDS: Final = 5.0
 def bearable(vm: Vm) -> int:
     """How much the guest can be given at once.
 
-    The rest of a memory block that is there already needs no page structures; whole blocks are as DIMMs.
+    The rest of a memory block that is there already needs no page structures; whole blocks come one by one.
     """
     started = round_up(vm.virtio_mem.requested_bytes, vm.guest.block_bytes) - vm.virtio_mem.requested_bytes
-    return started + bearable_dimm(vm)
+    return started + bearable_step(vm)
 
 
 def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:

@@ -20,6 +20,15 @@ BLOCK = 128 * MIB
 LARGE = Limits(512 * MIB, 192 * MIB, 8 * GIB)
 NO_ROOM = "the guest has too little free memory for the page structures of another DIMM"
 FULL = "it has all of its maximum"
+LAST: Any = {"slots": 1, "limits": LARGE}
+NOT_LAST = (
+    "the guest has too little free memory for the page structures of a DIMM of 7.5 GiB"
+    "; the slots left, 1, are to reach its maximum"
+)
+NOT_PAID = (
+    "a DIMM of 7.5 GiB must be paid for at full size, and 7 GiB is free"
+    "; the slots left, 1, are to reach its maximum"
+)
 NO_SLOT = "all its DIMM slots are used"
 
 
@@ -54,15 +63,43 @@ def stats(available_mib: int) -> dict[str, Any]:
         (guest(dimms_mib=(128,)), 513, 128),
         (guest(dimms_mib=(128,), said={"offline_bytes": 64 * MIB}), 449, 128),  # offline: it does not have it
         (guest(dimms_mib=(128,), said={"offline_bytes": 64 * MIB}), 448, 0),
+        (guest(dimms_mib=(128,), config={"slots": 1}), 640, 0),  # no slot is left
+        (guest(dimms_mib=(128,), config={"slots": 2}), 640, 384),  # the last slot's DIMM reaches maximum
+        (guest(dimms_mib=(128,), config={"slots": 2}), 700, 324),
     ],
 )
-def test_a_block_is_kept_for_the_next_dimm_near_the_end_of_its_ram(
-    vm: Vm, desired_mib: int, kept_mib: int
-) -> None:
+def test_the_least_dimm_is_kept_for_near_the_end_of_its_ram(vm: Vm, desired_mib: int, kept_mib: int) -> None:
     assert dimm_plan.next_dimm_slack(vm, desired_mib * MIB) == kept_mib * MIB
 
 
 # --- how large ---
+
+
+@pytest.mark.parametrize(
+    ("boot_mib", "dimms", "slots", "maximum_mib", "least_mib"),
+    [
+        (512, 0, 8, 1024, 128),
+        (512, 0, 1, 1024, 512),  # the only one reaches maximum
+        (512, 0, 2, 1024, 256),  # 683 MiB, and half of that more, are maximum
+        (512, 0, 3, 1024, 128),
+        (512, 0, 1, 1100, 512),  # in whole blocks
+        (512, 0, 1, 600, 0),  # less than a block is missing
+        (1024, 0, 16, 16384, 128),
+        (1024, 9, 16, 16384, 128),  # 6 more, each of half the RAM, would do without this one
+        (1024, 10, 16, 16384, 128),
+        (1024, 11, 16, 16384, 896),
+        (1024, 15, 16, 16384, 13440),
+        (1024, 0, 16, 1 << 20, 1408),
+        (1024, 0, 255, 1 << 20, 128),
+    ],
+)
+def test_the_least_dimm_leaves_slots_enough_to_reach_maximum_by_half_of_ram_each(
+    boot_mib: int, dimms: int, slots: int, maximum_mib: int, least_mib: int
+) -> None:
+    limits = Limits(boot_mib * MIB, 192 * MIB, maximum_mib * MIB)
+    config = {"limits": limits, "boot_ram_bytes": boot_mib * MIB, "slots": slots}
+    vm = build.vm(boot_mib, dimms_mib=(128,) * dimms, config=config)
+    assert dimm_plan.least_dimm(vm) == least_mib * MIB
 
 
 @pytest.mark.parametrize(
@@ -82,8 +119,11 @@ def test_a_block_is_kept_for_the_next_dimm_near_the_end_of_its_ram(
         (guest(dimms_mib=(128,), config={"slots": 2}), 100, 4096, 384, None),  # the last one reaches it
         (guest(config={"slots": 4, "limits": LARGE}), 100, 1 << 20, 1920, None),  # a quarter of the way
         (guest(config={"slots": 7, "limits": LARGE}), 100, 1 << 20, 1152, None),
-        (guest(512, 500, config={"limits": LARGE}), 4096, 1 << 20, 128, None),  # 32 × (12 − 8)
-        (guest(512, 496, config={"limits": LARGE}), 4096, 1 << 20, 256, None),
+        (guest(512, 500, config={"limits": LARGE}), 4096, 1 << 20, 256, None),  # a third of 12, × 64
+        (guest(512, 480, config={"limits": LARGE}), 4096, 1 << 20, 768, None),  # 32 × (32 − 8)
+        (guest(512, 500, config=LAST), 100, 1 << 20, 0, NOT_LAST),
+        (guest(512, 200, config=LAST), 100, 7168, 0, NOT_PAID),
+        (guest(512, 200, config=LAST), 100, 7680, 7680, None),
         (guest(512, 511, said={"free_bytes": 0}), 100, 4096, 0, NO_ROOM),
     ],
 )
@@ -94,24 +134,51 @@ def test_a_dimm_is_what_is_wanted_within_maximum_slots_page_structures_and_what_
 
 
 @pytest.mark.parametrize(
-    ("available_mib", "free_mib", "reclaimable_mib", "slope_mib", "size_mib"),
+    ("available_mib", "free_mib", "reclaimable_mib", "slope_mib", "step_mib", "dimm_mib"),
     [
-        (40, 40, 0, 0.0, 1024),  # 32 × (available − the floor of 8)
-        (40, 40, 0, 8.0, 896),  # less what it takes in half a second
-        (40, 40, 0, 9.0, 768),  # in whole blocks
-        (12, 12, 0, 0.0, 128),
-        (8, 2, 0, 0.0, 128),  # past waiting: 1/64 of a block is free
-        (8, 1, 1, 0.0, 128),  # or can be dropped
-        (8, 1, 0, 0.0, 0),
-        (8, 0, 1, 0.0, 0),
-        (0, 3, 0, 0.0, 128),
+        (40, 40, 0, 0.0, 1024, 1024),  # 32 × (available − the floor of 8)
+        (40, 40, 0, 8.0, 896, 896),  # less what it takes in half a second
+        (40, 40, 0, 9.0, 768, 768),  # in whole blocks
+        (12, 12, 0, 0.0, 128, 256),  # for a DIMM its kernel makes room, of a third of what it keeps
+        (8, 2, 0, 0.0, 128, 128),  # past waiting: 1/64 of a block is free
+        (8, 1, 1, 0.0, 128, 128),  # or can be dropped
+        (8, 1, 0, 0.0, 0, 0),
+        (8, 0, 1, 0.0, 0, 0),
+        (0, 3, 0, 0.0, 128, 128),
+        (0, 5, 1, 0.0, 128, 128),
+        (0, 10, 2, 0.0, 128, 256),
+        (0, 44, 0, 0.0, 128, 512),  # not more than its RAM
+        (0, 44, 0, 2000.0, 128, 512),
     ],
 )
-def test_a_guest_bears_page_structures_for_half_of_what_it_has_free(
-    available_mib: int, free_mib: int, reclaimable_mib: int, slope_mib: float, size_mib: int
+def test_a_guest_bears_page_structures_for_half_of_what_it_has_free_and_makes_room_for_a_dimm(
+    available_mib: int, free_mib: int, reclaimable_mib: int, slope_mib: float, step_mib: int, dimm_mib: int
 ) -> None:
     said = {"free_bytes": free_mib * MIB, "reclaimable_bytes": reclaimable_mib * MIB}
     vm = guest(512, 512 - available_mib, slope_mib=slope_mib, said=said)
+    assert dimm_plan.bearable_step(vm) == step_mib * MIB
+    assert dimm_plan.bearable_dimm(vm) == dimm_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("swap_free_mib", "said_since_mib", "size_mib"),
+    [
+        (0, None, 128),
+        (8, None, 128),
+        (16, None, 256),  # a quarter of it, × 64
+        (31, None, 384),
+        (32, None, 512),
+        (256, None, 512),  # not more than its RAM
+        (256, 0, 0),  # it has come to have less since
+        (256, 2, 512),  # as much as it had
+    ],
+)
+def test_a_guest_without_room_swaps_for_the_page_structures_of_a_dimm(
+    swap_free_mib: int, said_since_mib: int | None, size_mib: int
+) -> None:
+    said = {"free_bytes": 2 * MIB, "swap_free_bytes": swap_free_mib * MIB}
+    since = {} if said_since_mib is None else stats(said_since_mib)
+    vm = guest(512, 510, said=said, **since)
     assert dimm_plan.bearable_dimm(vm) == size_mib * MIB
 
 

@@ -1,0 +1,66 @@
+"""Sixteen slots last: a guest that allocates as fast as it can reaches its maximum by DIMMs."""
+
+import random
+
+import pytest
+
+from host_controller.core.engine import Engine
+from host_controller.core.model import Limits, Settings
+from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.memory import Memory, Speeds
+from host_controller.simulator.workload import Workload, ramp
+from host_controller.simulator.world import World
+from host_controller.units import GIB, MIB
+
+SLOTS = 16
+LIMIT_SECONDS = 3600.0
+KILLED_SECONDS = 0.5
+"""The simulator has no OOM killer: nothing to be had for so long is taken for its work."""
+
+
+def grown(seed: int, maximum_gib: int, swap_mib: int = 256, host_gib: int = 64) -> tuple[SimulatedVm, float]:
+    """A guest of 1 GiB whose programs take all that it may have at 0.1 to 2 GiB/s, until it has its maximum;
+    and the longest time, seconds, in which its kernel had nothing at all for them.
+    """
+    rng = random.Random(seed)
+    speeds = Speeds(touch=rng.uniform(0.1, 2.0) * GIB)
+    level = ramp(rng.uniform(100, 400) * MIB, (maximum_gib - 0.45) * GIB, rng.uniform(20, 60), 0.01)
+    limits = Limits(GIB, GIB // 2, maximum_gib * GIB)
+    spec = GuestSpec(
+        "db", limits, slots=SLOTS, swap_bytes=swap_mib * MIB, speeds=speeds, workload=Workload(level)
+    )
+    world = World(host_gib * GIB, seed=seed, resolution=0.05)
+    world.control(lambda capacity: Engine(Settings(capacity)))
+    vm = world.define(spec)
+    world.start("db")
+    begun = longest = world.now
+    while world.now < LIMIT_SECONDS and (vm.ram_bytes < limits.maximum_bytes or vm.memory.unmet > MIB):
+        world.run(0.05)
+        if not denied(vm.memory):
+            begun = world.now
+        longest = max(longest, world.now - begun)
+    assert not world.violations
+    return vm, longest
+
+
+def denied(memory: Memory) -> bool:
+    """Its programs want memory, and neither reclaim nor swap has any."""
+    wants = memory.ideal - memory.anon - memory.swapped > MIB
+    swap_room = memory.swap_size - memory.swapped
+    return wants and memory.free <= memory.min_mark + MIB and memory.droppable < MIB and swap_room < MIB
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_from_1_to_16_gib_as_fast_as_it_can_a_guest_reaches_maximum_and_lives(seed: int) -> None:
+    vm, longest = grown(seed, 16)
+    assert vm.ram_bytes == 16 * GIB
+    assert len(vm.slots.dimms) <= SLOTS
+    assert longest < KILLED_SECONDS
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("maximum_gib", [8, 64, 256])
+@pytest.mark.parametrize("swap_mib", [0, 256])
+def test_slots_last_for_other_maxima_and_without_swap(seed: int, maximum_gib: int, swap_mib: int) -> None:
+    vm, _ = grown(seed, maximum_gib, swap_mib, host_gib=512)
+    assert vm.ram_bytes == maximum_gib * GIB
