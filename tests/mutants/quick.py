@@ -24,8 +24,6 @@ from mutmut.workers.isolation import ForkRunner, MutantRunner, RunningWorker
 
 MUTATED: Final = "mutants"
 """Where the library puts the tree that it has changed."""
-LONGEST_SECONDS: Final = 20
-"""Of the processor, for all tests of a mutant; beyond that it is one that never ends."""
 
 
 class CollectedTests(PytestRunner):
@@ -84,7 +82,7 @@ class QuickRunner(ForkRunner):
             self._running[pid] = RunningWorker(mutant_name, library.datetime.now(), estimated_time)
             return
         set_mutant_under_test(mutant_name)
-        most = LONGEST_SECONDS + int(process_time())
+        most = cpu_time_limit + int(process_time())  # beyond that it is one that never ends
         resource.setrlimit(resource.RLIMIT_CPU, (most, most + 1))
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 # until the end
         self._tests.try_mutant(sorted(tests, key=state().duration_by_test.__getitem__))
