@@ -21,7 +21,7 @@ from host_controller.core.operations.stages import (
 from host_controller.core.vm.record import Vm
 
 ASK_AGAIN: Final = 0.5
-"""Seconds for an agent to answer. It takes 0.04 in a busy TCG guest, so a message or its answer was lost."""
+"""Seconds for an agent to answer; 0.04 in a busy guest (fact: an-answer-may-not-come)."""
 ACK_LIMIT: Final = 1.0
 """Seconds from the second message on: what a guest that allocates cannot wait for is of no use to it."""
 ONLINE_LIMIT: Final = 20.0
