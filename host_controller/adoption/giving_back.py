@@ -47,6 +47,15 @@ class Room:
     """One manages this libvirt: it moves others within the capacity."""
     spare_bytes: int | None = None
     """What the host has available beyond what it should keep, where no controller runs; None: not known."""
+    of_another_libvirt: bool = False
+    """A controller answers, and does not know this VM."""
+
+    @property
+    def way_out(self) -> str:
+        """How to come by a controller that makes room."""
+        if self.of_another_libvirt:
+            return "name the socket of this libvirt's controller: the one that answers does not know it"
+        return "start the controller, which makes room (systemctl start dynmem)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ def plan_release(facts: Facts, room: Room) -> Release:
         else:
             _refuse_short(facts, size - has, room)
     if undo is None:
-        _refuse_long(facts, has, size)
+        _refuse_long(facts, has, size, room)
     channel = channel_of(facts.live_xml)
     if channel is not None and not before.channel:
         steps.append(UnplugChannel(channel))
@@ -156,11 +165,11 @@ def _refuse_short(facts: Facts, needed_bytes: int, room: Room) -> None:
     raise Refused(
         f"it is to have {format_size(needed_bytes)} back, and {has}",
         vm=facts.name,
-        hint="start the controller, which makes room (systemctl start dynmem), or stop a VM",
+        hint=f"{room.way_out}, or stop a VM",
     )
 
 
-def _refuse_long(facts: Facts, has_bytes: int, size_bytes: int) -> None:
+def _refuse_long(facts: Facts, has_bytes: int, size_bytes: int, room: Room) -> None:
     """Only a controller takes memory from a guest step by step, and no more than it can spare."""
     if has_bytes <= size_bytes + shrink_dead_band(size_bytes):
         return
@@ -168,7 +177,7 @@ def _refuse_long(facts: Facts, has_bytes: int, size_bytes: int) -> None:
         f"it has {format_size(has_bytes)} by now, and {format_size(size_bytes)} when it was adopted",
         vm=facts.name,
         hint=f"lower its balloon as far as the guest can spare (virsh setmem {shell_word(facts.name)}), "
-        "or start the controller, which does",
+        f"or {room.way_out}",
     )
 
 

@@ -36,6 +36,11 @@ from host_controller.units import KIB, format_size
 
 GUEST_STEP: Final = "install the agent in the guest: `dynmem agent push`, or its package"
 
+TAINT: Final = (
+    "where no agent of dynmem's speaks, VMs are read through their QEMU guest agent, for which libvirt marks "
+    "them as tainted (custom-ga-command); [libvirt] guest_agent = false in dynmem.toml does without"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -47,6 +52,8 @@ class Wish:
     """Prepare its definition as `enable` would."""
     startup_bytes: int | None = None
     """Of its next start."""
+    guest_agents: bool = True
+    """The controller may read it through its QEMU guest agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,8 @@ def plan_adoption(
     if channel_of(live_xml) is None and has_free_port(live_xml):
         steps.append(PlugChannel(CHANNEL))
     now, later = _now(live_xml, limits, growth), _later(facts, wish)
+    if view.guest_agent and wish.guest_agents:
+        now += (TAINT,)
     return Adoption(facts.name, facts.uuid, limits, growth, tuple(steps), now, later)
 
 

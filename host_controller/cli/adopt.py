@@ -9,8 +9,18 @@ import click
 
 from host_controller.adoption.carry_out import carry_out
 from host_controller.adoption.plan import Adoption, Wish, plan_adoption
-from host_controller.api.client import Client, ControllerUnreachable
-from host_controller.cli.adoptions import WAIT_SECONDS, Result, clock, end, facts_of, progress, told
+from host_controller.cli.adoptions import (
+    KNOWN_SECONDS,
+    WAIT_SECONDS,
+    Result,
+    clock,
+    controller_of,
+    end,
+    facts_of,
+    progress,
+    told,
+    told_of_controller,
+)
 from host_controller.cli.enable import connect, domain_names, dry_run, trust_option
 from host_controller.cli.options import size
 from host_controller.config import Config, load
@@ -90,7 +100,7 @@ def adopt(
         growth=None if growth is None else Growth(growth),
         **named,
     )
-    wish = Wish(rule, next_start, startup)
+    wish = Wish(rule, next_start, startup, configuration.libvirt.guest_agent)
     say = progress(as_json)
     with Definitions(connect or configuration.libvirt.uri) as definitions:
         bits = definitions.address_bits()
@@ -101,8 +111,11 @@ def adopt(
         chosen = list(vms) or _running(definitions, pattern)
         results = [told(one(name), as_json) for name in chosen]
     end(results, as_json, nothing="no VM runs" + (f" whose name fits {pattern}" if pattern else ""))
-    if any(one.outcome == "adopted" for one in results) and not as_json and not _controlled(configuration):
-        click.echo("no controller answers: memory moves once there is one (systemctl start dynmem)")
+    adopted = next((one for one in results if one.outcome == "adopted"), None)
+    if adopted is not None and not as_json:
+        told_of_controller(
+            adopted, controller_of(adopted.uuid, str(configuration.socket_path), KNOWN_SECONDS)
+        )
     refused = any(one.outcome == "refused" for one in results) and bool(vms)
     if any(one.outcome == "failed" for one in results):
         raise SystemExit(1)
@@ -144,14 +157,6 @@ def _take_on(plan: Adoption, domain: RunningDomain, say: Callable[[str, str], No
     word = shell_word(plan.vm)
     again = f"`dynmem adopt {word}` goes on from there, `dynmem release {word}` undoes it"
     carry_out(plan.vm, plan.steps, domain, lambda text: say(plan.vm, text), clock(WAIT_SECONDS), again)
-
-
-def _controlled(configuration: Config) -> bool:
-    try:
-        Client(str(configuration.socket_path)).get()
-    except ControllerUnreachable:
-        return False
-    return True
 
 
 def _running(definitions: Definitions, pattern: str | None) -> list[str]:

@@ -10,11 +10,14 @@ import click
 
 from host_controller.adoption.carry_out import Clock, CutOff, Short
 from host_controller.adoption.facts import Facts, ManagedAlready
+from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
 from host_controller.errors import DynmemError
 from host_controller.hypervisor.running import RunningDomain
 from host_controller.neutral import neutral
 
 WAIT_SECONDS: Final = 60.0
+KNOWN_SECONDS: Final = 3.0
+"""For so long a controller may take to notice a VM that has just been adopted."""
 
 Outcome = Literal[
     "adopted", "released", "nothing to do", "would be adopted", "would be released", "refused", "failed"
@@ -47,6 +50,36 @@ class Result:
 def facts_of(domain: RunningDomain) -> Facts:
     """What libvirt says of it now."""
     return Facts(domain.name, domain.uuid, domain.live_xml(), domain.definition(), domain.job())
+
+
+def controller_of(uuid: str | None, socket: str, limit_seconds: float = 0.0) -> bool | None:
+    """Whether the controller that answers there manages that VM; None: no controller answers.
+
+    One of another libvirt answers as well, and would never move this VM's memory.
+    """
+    until = time.monotonic() + limit_seconds
+    while True:
+        try:
+            Client(socket).get("vms", uuid or "")
+        except ControllerUnreachable:
+            return None
+        except RequestRefused:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(KNOWN_SECONDS / 10)
+        else:
+            return True
+
+
+def told_of_controller(adopted: Result, manages: bool | None) -> None:
+    """Say when nobody moves its memory."""
+    if manages is None:
+        click.echo("no controller answers: memory moves once there is one (systemctl start dynmem)")
+    elif not manages:
+        click.echo(
+            f"the controller that answers does not know {neutral(adopted.name)}: it is of another libvirt, "
+            "or has lost its connection (dynmem status); memory moves once one is in charge here"
+        )
 
 
 def clock(limit_seconds: float) -> Clock:

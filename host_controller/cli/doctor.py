@@ -23,6 +23,7 @@ from host_controller.errors import DynmemError, HypervisorUnreachable, InputErro
 from host_controller.hypervisor.survey import Survey
 from host_controller.neutral import neutral
 from host_controller.records.burn_in import load as load_burn_ins
+from host_controller.rules.taking import Rulebook, idle, take
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 SIGNS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
@@ -44,7 +45,8 @@ def doctor(
 
     OPERATIONS.md says more about each. Exit code 0 without problems (notes are none), 1 with.
     """
-    findings = examine(name, connect or _configured(), socket)
+    configuration = _configured()
+    findings = examine(name, connect or configuration.libvirt.uri, socket, configuration)
     if as_json:
         click.echo(json.dumps({"findings": [_plain(one) for one in findings]}, indent=2))
     else:
@@ -53,7 +55,9 @@ def doctor(
         sys.exit(1)
 
 
-def examine(name: str | None, uri: str, socket: str | None) -> list[Found]:
+def examine(
+    name: str | None, uri: str, socket: str | None, configuration: Config | None = None
+) -> list[Found]:
     """All findings: the host's first, then each VM's."""
     status, problem = _status(socket)
     kernel = read_kernel()
@@ -63,7 +67,7 @@ def examine(name: str | None, uri: str, socket: str | None) -> list[Found]:
         survey = Survey(uri)
     except HypervisorUnreachable as error:
         finding = Finding("libvirt", "problem", error.message, error.hint or "")
-        unasked = (host.libvirt_version, host.qemu_version, host.burn_in)
+        unasked = (host.libvirt_version, host.qemu_version, host.rules, host.burn_in)
         return [(None, finding), *_host(HostSurvey(uri, **_shared(kernel, status, problem)), unasked)]
     try:
         libvirt_version, qemu_version = survey.versions()
@@ -74,6 +78,7 @@ def examine(name: str | None, uri: str, socket: str | None) -> list[Found]:
             hook=str(HOOK) if HOOK.exists() else None,
             kernel_release=platform.release(),
             burn_ins=load_burn_ins(),
+            **_rules(survey, configuration or Config()),
             **_shared(kernel, status, problem),
         )
         if name is None:
@@ -117,12 +122,21 @@ def lines(findings: list[Found], everything: bool) -> list[str]:
     return [*found, f"{count} of {len(findings)} checks are in order"]
 
 
-def _configured() -> str:
-    """The configuration's libvirt. A wrong configuration is a finding, and keeps nobody from looking."""
+def _configured() -> Config:
+    """A wrong configuration is a finding, and keeps nobody from looking."""
     try:
-        return load().libvirt.uri
+        return load()
     except ConfigError:
-        return Config().libvirt.uri
+        return Config()
+
+
+def _rules(survey: Survey, configuration: Config) -> dict[str, Any]:
+    rules = configuration.rule
+    if not rules:
+        return {}
+    book = Rulebook(rules, configuration.default_limits)
+    vms = [take(xml, persistent, book) for xml, persistent in survey.definitions()]
+    return {"rules": len(rules), "idle_rules": tuple(idle(rules, vms))}
 
 
 def _host(facts: HostSurvey, without: tuple[object, ...] = ()) -> list[Found]:

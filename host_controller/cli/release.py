@@ -8,7 +8,16 @@ import click
 from host_controller.adoption.carry_out import CutOff, Short, carry_out
 from host_controller.adoption.facts import Refused
 from host_controller.adoption.giving_back import Release, Room, plan_release
-from host_controller.cli.adoptions import WAIT_SECONDS, Result, clock, end, facts_of, progress, told
+from host_controller.cli.adoptions import (
+    WAIT_SECONDS,
+    Result,
+    clock,
+    controller_of,
+    end,
+    facts_of,
+    progress,
+    told,
+)
 from host_controller.cli.enable import connect, domain_names, dry_run
 from host_controller.cli.options import at_socket
 from host_controller.config import Config, load
@@ -49,7 +58,7 @@ def release(
         domain = RunningDomain(definitions, vm)
         result = Result(domain.name, domain.uuid)
         try:
-            plan = plan_release(facts_of(domain), _room(configuration, socket))
+            plan = plan_release(facts_of(domain), _room(configuration, socket, domain.uuid))
             result.steps, result.now = [one.say for one in plan.steps], list(plan.notes)
             result.outcome = "would be released"
             if not dry_run:
@@ -73,17 +82,15 @@ def _give_back(plan: Release, domain: RunningDomain, wait: float, say: Callable[
         raise
 
 
-def _room(configuration: Config, socket: str | None) -> Room:
-    from host_controller.api.client import Client, ControllerUnreachable
+def _room(configuration: Config, socket: str | None, uuid: str) -> Room:
+    """Only a controller that manages this very VM makes room for it."""
     from host_controller.preflight import host_facts
 
-    try:
-        Client(socket or str(configuration.socket_path)).get()
-    except ControllerUnreachable:
-        facts = host_facts(configuration)
-        if facts is None:
-            return Room(controller=False)
-        return Room(
-            False, facts.available_bytes - default_spare_bytes(facts.ordinary_bytes or facts.total_bytes)
-        )
-    return Room(controller=True)
+    manages = controller_of(uuid, socket or str(configuration.socket_path))
+    if manages:
+        return Room(controller=True)
+    facts = host_facts(configuration)
+    spare = None
+    if facts is not None:
+        spare = facts.available_bytes - default_spare_bytes(facts.ordinary_bytes or facts.total_bytes)
+    return Room(False, spare, of_another_libvirt=manages is False)

@@ -1,20 +1,20 @@
 """`dynmem rules`: every VM with the rule that is for it, and what it would get."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from host_controller.adoption.plan import TAINT
 from host_controller.cli.enable import connect
 from host_controller.cli.text import table
-from host_controller.config import Config, load
+from host_controller.config import load
 from host_controller.core.model import VmConfig
 from host_controller.errors import DynmemError
 from host_controller.hypervisor.definitions import Definitions
 from host_controller.neutral import neutral, neutral_lines
-from host_controller.rules.taking import Rulebook, Taken, take
+from host_controller.rules.taking import Rulebook, Taken, idle, take
 from host_controller.units import format_size
 
 HEAD: Final = ("VM", "STATE", "LIMITS", "MIN", "MAX", "BUFFER", "WEIGHT", "GROWTH", "TRUST", "NOTE")
@@ -36,7 +36,9 @@ def rules(config: Path | None, connect: str | None, *, as_json: bool) -> None:
     with Definitions(connect or configuration.libvirt.uri) as definitions:
         vms = [_seen(definitions, name, book) for name in definitions.names()]
     seen = [(running, taken) for running, taken in vms if taken is not None]
-    notes = list(_notes(configuration, [taken for _, taken in seen]))
+    notes = list(idle(configuration.rule, (taken for _, taken in seen)))
+    if configuration.libvirt.guest_agent and any(taken.rule and taken.view.guest_agent for _, taken in seen):
+        notes.append(TAINT)
     if as_json:
         views = [_view(running, taken) for running, taken in seen]
         click.echo(json.dumps({"rules": len(book.rules), "vms": views, "notes": notes}, indent=2))
@@ -57,13 +59,6 @@ def _seen(definitions: Definitions, name: str, book: Rulebook) -> tuple[bool, Ta
     except DynmemError as error:
         click.echo(f"dynmem: {neutral_lines(error)}", err=True)
         return False, None
-
-
-def _notes(configuration: Config, vms: list[Taken]) -> Iterator[str]:
-    for number, rule in enumerate(configuration.rule, 1):
-        if all(number not in (one.rule, one.passed_over) for one in vms):
-            match = ", ".join(f"{key} = {value!r}" for key, value in rule.match.given.items())
-            yield f"rule[{number}] ({match}) is for no VM that there is now"
 
 
 def _view(running: bool, taken: Taken) -> dict[str, Any]:

@@ -42,6 +42,10 @@ class HostSurvey:
     """As `uname -r`."""
     burn_ins: tuple[BurnIn, ...] = ()
     """What `dynmem verify` has found on this host, the newest last."""
+    rules: int = 0
+    """How many the configuration has."""
+    idle_rules: tuple[str, ...] = ()
+    """A sentence for each that is for nobody."""
     controller: dict[str, Any] | None = None
     """The `host` of StatusView; None when no controller answers."""
     controller_problem: str = ""

@@ -163,6 +163,14 @@ def hook(host: HostSurvey) -> Finding:
     return Finding("start hook", "note", "not installed: any VM may start, at the others' cost", remedy)
 
 
+def rules(host: HostSurvey) -> Finding:
+    """Every rule is for somebody."""
+    if not host.idle_rules:
+        return Finding("rules", "ok", f"each of {host.rules} is for some VM" if host.rules else "none")
+    remedy = "dynmem rules shows what each VM is known by; a rule for VMs that are yet to come may stay"
+    return Finding("rules", "note", "; ".join(host.idle_rules), remedy)
+
+
 def burn_in(host: HostSurvey) -> Finding:
     """Somebody has tried what these versions of kernel, QEMU and libvirt do together."""
     check, again = "burn-in", "dynmem verify: at most five minutes, with a guest of its own"
@@ -197,6 +205,7 @@ CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
     ksm,
     khugepaged,
     hook,
+    rules,
     burn_in,
 )
 

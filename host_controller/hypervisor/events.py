@@ -196,9 +196,11 @@ class Events:
 
     def _on_port(self, uuid: str, alias: str, opened: bool) -> None:
         worker = self._worker(uuid)
-        if worker is None or not worker.known.has_port(alias):
+        if worker is None:
             return
-        if opened:
+        if not worker.known.has_port(alias):
+            worker.look_again()  # it may be the QEMU guest agent's, which is asked only while it listens
+        elif opened:
             worker.port.guest_opened()
         else:
             self._emit(GuestGone(uuid))

@@ -44,6 +44,16 @@ class Survey:
             if found is not None:
                 yield found
 
+    def definitions(self) -> Iterator[tuple[str, str | None]]:
+        """Every domain's XML, live where it runs, and what it starts with next time; ours or not."""
+        for domain in self._connection.listAllDomains():
+            try:
+                persistent = domain.isPersistent()
+                inactive = str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if persistent else None
+                yield str(domain.XMLDesc(0)), inactive
+            except libvirt.libvirtError:
+                continue
+
     def close(self) -> None:
         """To be called once, after the last question."""
         self._connection.close()

@@ -4,6 +4,7 @@ Limits in the domain's own metadata go before every rule, even such as cannot be
 meant something else than the rule.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -113,6 +114,15 @@ def most_ram_bytes(root: Element, view: DomainView, growth: Growth) -> int:
             return view.boot_ram_bytes + sum(target_size(one, "size") for one in devices)
         case Growth.HOTADD:
             return max(view.boot_ram_bytes, view.ceiling_bytes)
+
+
+def idle(rules: tuple[RuleSection, ...], vms: Iterable[Taken]) -> Iterator[str]:
+    """A sentence for each rule that is for none of these VMs, all that there are."""
+    matched = {number for one in vms for number in (one.rule, one.passed_over)}
+    for number, rule in enumerate(rules, 1):
+        if number not in matched:
+            match = ", ".join(f"{key} = {value!r}" for key, value in rule.match.given.items())
+            yield f"rule[{number}] ({match}) is for no VM that there is now"
 
 
 def _not_named(rule: RuleSection) -> tuple[tuple[str, str], ...]:

@@ -18,15 +18,10 @@ from host_controller.guest_agent.conversation import GuestAgent
 from host_controller.guest_agent.errors import GuestAgentAbsent
 from host_controller.hypervisor.guest_agent_line import GuestAgentLine
 from lab.domain import GuestSpec
+from tests.guests import guest_agents
 from tests.guests.conftest import GuestFactory
 from tests.guests.systemd_guest import Machine, booted, system_image
 
-PORT = "org.qemu.guest_agent.0"
-CHANNEL = f"<channel type='unix'><target type='virtio' name='{PORT}'/></channel>"
-LISTEN = f"""
-port=$(grep -l -x {PORT} /sys/class/virtio-ports/*/name); port=$(basename $(dirname $port))
-setsid qemu-ga --method=virtio-serial --path=/dev/$port > /run/lab/qemu-ga.log 2>&1 < /dev/null &
-"""
 CONTENT = agent_file()
 
 
@@ -45,13 +40,8 @@ def test_a_guest_without_systemd_is_given_the_agent_by_libvirt_and_it_is_taken_o
         talk = GuestAgent(line, time.monotonic, time.sleep)
         with pytest.raises(GuestAgentAbsent):
             bring(talk)
-        guest.domain().attachDevice(CHANNEL)
-        guest.workload.exec(f"until grep -q -x {PORT} /sys/class/virtio-ports/*/name; do sleep 0.1; done")
-        guest.workload.exec(LISTEN)
-        until = time.monotonic() + 20
-        while f"name='{PORT}' state='connected'" not in guest.domain().XMLDesc():
-            assert time.monotonic() < until, guest.workload.exec("cat /run/lab/qemu-ga.log")
-            time.sleep(0.1)
+        guest.domain().attachDevice(guest_agents.CHANNEL)
+        guest_agents.listen(guest)
         begun = time.monotonic()
         said = bring(talk)
         print(f"\npushed in {time.monotonic() - begun:.1f} s:", *said, sep="\n  ")

@@ -262,6 +262,17 @@ def test_without_a_free_port_statistics_serve_until_its_next_start() -> None:
         assert plan(one).steps == ()
 
 
+@pytest.mark.parametrize("state", ["connected", "disconnected"])
+@pytest.mark.parametrize("allowed", [True, False])
+def test_that_a_vm_will_be_tainted_is_said_before_with_the_way_to_do_without(
+    state: str, allowed: bool
+) -> None:
+    one = LibvirtDomain(VIRT_INSTALL.replace("state='disconnected'", f"state='{state}'"))
+    said = "; ".join(plan(one, replace(WISH, guest_agents=allowed)).now)
+    assert ("custom-ga-command" in said) == (state == "connected" and allowed)
+    assert ("[libvirt] guest_agent = false" in said) == (state == "connected" and allowed)
+
+
 def test_a_transient_domain_is_adopted_until_it_stops() -> None:
     one = LibvirtDomain(VIRT_INSTALL, persistent=False)
     made = adopt(one)

@@ -8,8 +8,9 @@ from click.testing import CliRunner, Result
 
 from host_controller.adoption.carry_out import Clock
 from host_controller.adoption.giving_back import plan_release
+from host_controller.api.client import ControllerUnreachable, RequestRefused
 from host_controller.api.schema import AdoptionsView
-from host_controller.cli import group
+from host_controller.cli import adoptions, group
 from host_controller.cli import release as command
 from host_controller.domain_xml.dom import same
 from host_controller.errors import InputError
@@ -19,6 +20,7 @@ from tests.support.libvirt_domain import LibvirtDomain
 from tests.support.others import VIRT_INSTALL
 from tests.unit.test_adoption import CONTROLLER, adopt
 
+STRANGE = RequestRefused("unknown-vm", "no managed VM 'web' is running", None)
 HERE = ("--connect", "test:///default")
 
 
@@ -100,6 +102,47 @@ def test_a_size_that_cannot_be_is_named(value: str) -> None:
     done = run("adopt", "test", "--minimum", value)
     assert done.exit_code == 2
     assert value in done.output
+
+
+class Answers:
+    """A controller's socket: what is said to each question in turn; the last answer stays."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers = list(answers)
+
+    def __call__(self, _path: str) -> "Answers":
+        return self
+
+    def get(self, *_steps: str) -> None:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer is not None:
+            raise answer
+
+
+@pytest.mark.parametrize(
+    ("answers", "manages", "said"),
+    [
+        ([None], True, ""),
+        ([STRANGE, STRANGE, None], True, ""),
+        ([STRANGE], False, "does not know web: it is of another libvirt"),
+        ([ControllerUnreachable("nobody")], None, "systemctl start dynmem"),
+    ],
+)
+def test_a_controller_counts_that_knows_the_vm_and_is_given_time_to_notice(
+    answers: list[Exception | None],
+    manages: bool | None,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(adoptions, "Client", Answers(*answers))
+    monkeypatch.setattr(adoptions, "KNOWN_SECONDS", 0.01)
+    limit_seconds = 60.0 if manages else 0.0
+    assert adoptions.controller_of("uuid", "/socket", limit_seconds) is manages
+    adoptions.told_of_controller(adoptions.Result("web"), manages)
+    shown = capsys.readouterr().out
+    assert said in shown
+    assert bool(shown) == bool(said)
 
 
 def test_what_was_not_adopted_is_not_released() -> None:

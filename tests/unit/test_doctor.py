@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from host_controller.api.schema import DoctorView
+from host_controller.cli import doctor as command
 from host_controller.cli.doctor import doctor, lines
+from host_controller.config import load
 from host_controller.core.model import Growth, Limits
 from host_controller.doctor import host, kernel, vm
 from host_controller.doctor.facts import Finding, VmSurvey
@@ -79,6 +81,8 @@ OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
         ({"ksm": True}, "KSM", "note", "merged pages"),
         ({"khugepaged_fills": True}, "khugepaged", "note", "fills the holes"),
         ({"hook": None}, "start hook", "note", "not installed"),
+        ({"rules": 2}, "rules", "ok", "each of 2"),
+        ({"rules": 2, "idle_rules": ("rule[2] (…) is for no VM",)}, "rules", "note", "rule[2]"),
     ],
 )
 def test_findings_about_the_host(facts: dict[str, Any], check: str, level: str, found: str) -> None:
@@ -282,6 +286,17 @@ def test_all_of_it_over_libvirts_test_driver(tmp_path: Path) -> None:
     text = CliRunner().invoke(doctor, arguments).output
     assert "BAD   controller: no controller is running" in text
     assert "-> systemctl start dynmem" in text
+
+
+def test_a_rule_that_is_for_nobody_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "dynmem.toml"
+    path.write_text('[[rule]]\nmatch = {name = "te*"}\n[[rule]]\nmatch = {name = "web-*"}\n')
+    configuration = load(path)
+    monkeypatch.setattr(command, "load", lambda: configuration)
+    arguments = ["--connect", "test:///default", "--socket", str(tmp_path / "none")]
+    said = CliRunner().invoke(doctor, arguments).output
+    assert "note  rules: rule[2] (name = 'web-*') is for no VM that there is now" in said
+    assert "rule[1]" not in said
 
 
 def test_without_libvirt_that_is_the_first_finding(tmp_path: Path) -> None:

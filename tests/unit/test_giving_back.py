@@ -74,6 +74,17 @@ def test_without_a_controller_no_memory_is_taken_from_a_guest_either(spare: int 
     assert "virsh setmem installed" in (refused.value.hint or "")
 
 
+def test_a_controller_of_another_libvirt_makes_no_room_and_that_is_said() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.has(700 * MIB)
+    with pytest.raises(Refused, match=r"1\.32 GiB back") as refused:
+        release(one, Room(False, GIB, of_another_libvirt=True))
+    assert "the socket of this libvirt's controller" in (refused.value.hint or "")
+    release(one, Room(False, 2 * GIB, of_another_libvirt=True))
+    assert is_as(one, LibvirtDomain(VIRT_INSTALL))
+
+
 def test_a_record_without_sizes_or_with_such_as_cannot_be_means_all_of_its_ram() -> None:
     for pattern, instead in (
         (r"(<dynmem:(memory|currentMemory) [^>]*>)\d+", r"\g<1>0"),
