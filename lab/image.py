@@ -9,6 +9,7 @@ import sys
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lab import apt, initrd
@@ -44,31 +45,34 @@ class Image:
     root_disk: Path
 
 
-def ensure_image() -> Image:
+def ensure_image(*more: str) -> Image:
     """The cached image, built first if it is missing or its inputs have changed (about a minute).
+
+    more: packages beside those of every guest. Such an image is built and cached by itself.
 
     Raises ImageError with what the builder said.
     """
+    packages = (*PACKAGES, *more)
     key = key_of(
         CODENAME,
-        *PACKAGES,
+        *packages,
         *apt.LEFT_OUT,
         str(ROOT_DISK_MIB),
         initrd.INIT,
         inspect.getsource(apt.mmdebstrap),
         inspect.getsource(sys.modules[__name__]),
     )
-    place = build_once("image", key, _build)
+    place = build_once("-".join(("image", *more)), key, partial(_build, packages))
     return Image(place / "vmlinuz", place / "initrd", place / "root.ext4")
 
 
-def _build(directory: Path) -> None:
+def _build(packages: Iterable[str], directory: Path) -> None:
     for tool in ("mmdebstrap", "mke2fs"):
         if shutil.which(tool, path=_PATH) is None:
             raise ImageError(f"{tool} is missing. Run `make setup`.")
     with Progress("guest image") as progress:
         archive = directory / "root.tar"
-        _bootstrap(archive, progress)
+        _bootstrap(archive, packages, progress)
         progress.step("making initrd and root disk")
         make_bootable(archive, directory)
         progress.step("done")
@@ -103,11 +107,11 @@ _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 _ENVIRONMENT = {**os.environ, "PATH": _PATH, "LC_ALL": "C.UTF-8", "INITRD": "No"}
 
 
-def _bootstrap(archive: Path, progress: Progress) -> None:
+def _bootstrap(archive: Path, packages: Iterable[str], progress: Progress) -> None:
     progress.step("packages by mmdebstrap")
     said: list[str] = []
     with subprocess.Popen(
-        debian(CODENAME, archive, PACKAGES),
+        debian(CODENAME, archive, packages),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

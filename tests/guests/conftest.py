@@ -11,6 +11,7 @@ from host_controller.verify.processes import processes_of
 from lab.controller import Controller, Limits, enable
 from lab.domain import GuestSpec
 from lab.guest import Guest
+from lab.image import Image
 from lab.lab import Lab
 from lab.session import Session
 
@@ -27,10 +28,12 @@ class Rig:
     controller: Controller
     guests: dict[str, Guest] = field(default_factory=dict)
 
-    def define(self, name: str, limits: Limits | None = None, **spec: Any) -> Guest:
-        """A guest that `dynmem enable` has prepared, off."""
+    def define(
+        self, name: str, limits: Limits | None = None, *, image: Image | None = None, **spec: Any
+    ) -> Guest:
+        """A guest that `dynmem enable` has prepared, off. image: another than the lab's own."""
         limits = limits or Limits()
-        guest = self.lab.guest(GuestSpec(name, startup_mib=limits.startup, **spec), self.session)
+        guest = self.lab.guest(GuestSpec(name, limits.startup, **spec), self.session, image=image)
         self.guests[name] = guest
         enable(guest, limits)
         return guest
