@@ -149,3 +149,13 @@ def test_what_is_installed_is_compiled_there_and_stopped_and_cleaned_before_it_g
         before_it_goes = (tmp_path / name / "prerm").read_text()
         assert f"py3clean -p {name}" in before_it_goes
         assert " stop " in before_it_goes
+
+
+def test_the_apparmor_profile_is_loaded_before_the_unit_that_asks_for_it_starts(
+    packages: dict[str, Path], tmp_path: Path
+) -> None:
+    subprocess.run(["dpkg-deb", "--control", packages["dynmem"], tmp_path], check=True)
+    configured = (tmp_path / "postinst").read_text()
+    assert '"/etc/apparmor.d/dynmem-controller"' in configured
+    assert configured.index("apparmor_parser -r") < configured.index("dynmem.service")
+    assert '"/etc/apparmor.d/local/dynmem-controller"' in (tmp_path / "postrm").read_text()
