@@ -19,6 +19,7 @@ from typing import NoReturn
 from agent import __version__, killers, overcommit
 from agent.blocks import MemoryBlocks
 from agent.hotplug import Hotplugger
+from agent.maximum import Maximum
 from agent.overcommit import Overcommit
 from agent.port import Port, open_port
 from agent.probe import Facts, Probe
@@ -74,6 +75,7 @@ class Daemon:
         self._root = root
         self._overcommit = Overcommit(root, self._log, allowed=overcommit.wanted(os.environ))
         self._maximum_bytes: int | None = None  # until a host has welcomed us
+        self._maximum = Maximum(root)
         now = clock()
         self._reporter = Reporter(self._boot_id, now)
         self._notifier = Notifier()
@@ -120,6 +122,7 @@ class Daemon:
     def close(self) -> None:
         """End the child, close every descriptor, and leave the guest's settings as they were."""
         self._overcommit.restore()
+        self._maximum.hide()
         self._hotplug.close()
         self._port.close()
         self._probe.close()
@@ -297,6 +300,7 @@ class Daemon:
         if isinstance(message, Welcome):
             self._reporter.welcome(message)
             self._maximum_bytes = message.maximum_bytes
+            self._maximum.show(message.maximum_bytes)
             self._slow_at = now
             self._hello_due = True
         elif isinstance(message, Ping):

@@ -15,6 +15,7 @@ import psutil  # type: ignore[import-untyped] # ships no types
 
 from agent import killers
 from agent.blocks import MemoryBlocks
+from agent.mounts import left_behind
 from agent.port import find_port
 from agent.probe import Probe
 from agent.wire import PORT_NAME
@@ -30,6 +31,7 @@ REPORTING_BIT = 5
 # [Documentation/admin-guide/mm/memory-hotplug.rst, "ZONE_MOVABLE sizing considerations"]
 MOVABLE_RATIO = 3
 _UEVENT_SECONDS = 2.0
+_LARGEST_MOUNTS = 1 << 20
 
 
 class Finding(NamedTuple):
@@ -160,6 +162,25 @@ def killing_daemons(root: str) -> Finding:
     return Finding("killing daemons", "note", told, remedy)
 
 
+def file_systems(root: str) -> Finding:
+    """File systems in memory may hold what the guest's present size allows."""
+    probe = Probe(root)
+    try:
+        total = probe.sample().total_bytes
+    finally:
+        probe.close()
+    try:
+        with open(os.path.join(root, "proc/mounts"), encoding="utf-8", errors="replace") as file:
+            small = left_behind(file.read(_LARGEST_MOUNTS), total)
+    except OSError:
+        small = []
+    if not small:
+        return Finding("file systems in memory", "ok", "none is smaller than half of MemTotal")
+    told = ", ".join(f"{place} holds {size >> 20} MiB" for place, size in small)
+    remedy = f"mount -o remount,size=50% {small[0][0]}; a limit follows no memory that was added later"
+    return Finding("file systems in memory", "note", f"{told}: less than half of MemTotal", remedy)
+
+
 def balloon(root: str) -> Finding:
     """The balloon device has its driver."""
     device = _balloon_device(root)
@@ -288,6 +309,7 @@ RECORDED: tuple[Callable[[str], Finding], ...] = (
     swap,
     overcommit,
     killing_daemons,
+    file_systems,
     balloon,
     deflate_on_oom,
     page_reporting,

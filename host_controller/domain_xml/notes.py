@@ -115,4 +115,7 @@ def _side_effects(root: Element, growth: Growth) -> Iterator[str]:
             "since hot add needs a NUMA cell: use `dynmem set --maximum`; for vCPUs disable it and enable it "
             "again"
         )
-    yield "programs that size themselves by MemTotal when they start see startup, not maximum"
+    yield (
+        "programs that size themselves by MemTotal when they start see startup, not maximum: the agent "
+        "writes that into /run/dynmem-agent/maximum"
+    )

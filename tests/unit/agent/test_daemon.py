@@ -386,3 +386,28 @@ def test_a_log_that_nobody_reads_is_no_error():
     os.close(reading)
     Log(writing)(4, "line", "dropped")
     os.close(writing)
+
+
+def test_programs_can_read_what_the_guest_may_come_to_have(tmp_path):
+    guest = Guest(tmp_path)
+    shown = tmp_path / "run/dynmem-agent/maximum"
+    try:
+        guest.until(lambda: guest.heard(Hello))
+        assert not shown.exists(), "nobody has said what it is"
+        old = os.umask(0o077)
+        try:
+            guest.host.say(Welcome("0.1.0", maximum_bytes=4 << 30))
+            guest.until(shown.exists)
+        finally:
+            os.umask(old)
+        assert shown.read_text() == "4294967296\n"
+        assert shown.stat().st_mode & 0o777 == 0o644
+        guest.host.say(Welcome("0.1.0", maximum_bytes=8 << 30))
+        guest.until(lambda: shown.read_text() == "8589934592\n")
+        guest.host.say(Welcome("0.1.0"))
+        guest.until(lambda: not shown.exists())
+        guest.host.say(Welcome("0.1.0", maximum_bytes=1 << 30))
+        guest.until(shown.exists)
+    finally:
+        guest.close()
+    assert not shown.exists(), "no host manages it any more"

@@ -134,6 +134,17 @@ def test_what_the_kernel_would_refuse_is_told(guest, mode, kbytes, level, found)
     assert one.level == "ok" or one.remedy
 
 
+def test_a_file_system_that_kept_the_limit_of_a_smaller_guest_is_told(guest):
+    add_memory(guest)
+    (guest / "proc/mounts").write_text(
+        "tmpfs /dev/shm tmpfs rw,nosuid,nodev,size=102400k,inode64 0 0\n"
+        "tmpfs /run/lock tmpfs rw,size=5120k 0 0\ntmpfs /tmp tmpfs rw,nosuid,nodev 0 0\n"
+    )
+    one = finding(guest, "file systems in memory")
+    assert (one.level, one.found) == ("note", "/dev/shm holds 100 MiB: less than half of MemTotal")
+    assert "remount" in one.remedy
+
+
 @pytest.mark.parametrize("name", ["earlyoom", "nohang", "systemd-oomd", "bustd", "kubelet"])
 def test_a_daemon_that_kills_at_a_share_of_memory_is_named_with_a_remedy(guest, name):
     process = guest / "proc/321"
