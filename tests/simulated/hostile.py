@@ -30,6 +30,9 @@ from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
 
 LIAR: Final = "liar"
+FOR_THE_TRUTHFUL: Final = ("2", "plan")
+"""Rules that protect a guest by what it says: who says that it needs nothing, or can describe any DIMM, is
+taken at its word."""
 SECONDS: Final = 60.0
 CALM_SECONDS: Final = 25.0
 """Until everybody has booted and settled, and after an honest guest's own growth."""
@@ -225,8 +228,7 @@ def play(seed: int, seconds: float = SECONDS, *, mute: bool = False) -> Outcome:
                 continue  # while it grows
             if vm.memory.available < min(16 * MIB, vm.memory.usable // 32):
                 short.append(f"{world.now:.0f} s: {name} has {vm.memory.available / MIB:.0f} MiB available")
-    # Who says that it needs nothing is taken at its word: small-steps protects who tells the truth.
-    found = [str(one) for one in world.violations if (one.rule, one.vm) != ("2", LIAR)]
+    found = [str(one) for one in world.violations if one.vm != LIAR or one.rule not in FOR_THE_TRUTHFUL]
     return Outcome(seed, short, world.checker.overdraft_seconds, told.commands, seconds, found)
 
 
