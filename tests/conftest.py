@@ -6,8 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 SHOWN = {"guests", "figures"}
+
+# What an example takes says how busy this machine is, and nothing of the example.
+settings.register_profile("here", deadline=None)
+settings.load_profile("here")
 
 
 def pytest_configure() -> None:
