@@ -1,18 +1,22 @@
 """What holds for every test, and what a run of them shows at its end: the figures that were measured."""
 
+import contextlib
 import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
-from hypothesis import settings
 
 SHOWN = {"guests", "figures"}
 
-# What an example takes says how busy this machine is, and nothing of the example.
-settings.register_profile("here", deadline=None)
-settings.load_profile("here")
+# The matrix runs the guests' tests by what each release has, and that is no hypothesis.
+with contextlib.suppress(ModuleNotFoundError):
+    from hypothesis import settings
+
+    # What an example takes says how busy this machine is, and nothing of the example.
+    settings.register_profile("here", deadline=None)
+    settings.load_profile("here")
 
 
 def pytest_configure() -> None:
