@@ -1,5 +1,6 @@
 """`dynmem enable`, `disable` and `set`: a domain's part in dynamic memory, kept in its own XML."""
 
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -13,13 +14,17 @@ from host_controller.domain_xml.adopted import adopted_definition
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import Plan, difference
 from host_controller.domain_xml.edit import enable as prepare
+from host_controller.domain_xml.growth_choice import HostAbilities, choose
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.neutral import neutral
+from host_controller.records.burn_in import Versions
+from host_controller.records.burn_in import load as burn_ins
 
+AUTO: Final = "auto"
 connect: Final = click.option(
     "--connect", metavar="URI", help="Which libvirt, if not the one of the configuration."
 )
@@ -48,8 +53,9 @@ trust_option: Final = click.option(
 @trust_option
 @click.option(
     "--growth",
-    type=click.Choice([one.value for one in Growth]),
-    help="How it grows past startup: by hot-added DIMMs, only within what it boots with, or by virtio-mem.",
+    type=click.Choice([AUTO, *(one.value for one in Growth)]),
+    help="How it grows past startup: by virtio-mem, by hot-added DIMMs, or only within what it boots with "
+    "(balloon). The first time, and by `auto`, the first of these that works for it on this host.",
 )
 @click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
 @dry_run
@@ -76,20 +82,20 @@ def enable(
         domain = definitions.find(vm)
         old = read_domain(domain.xml()).config
         limits = given_limits(old.limits, given) if old else first_limits(defaults, given)
-        how = Growth(growth) if growth else (old.growth if old else Growth.HOTADD)
         whom = Trust(trust) if trust else (old.trust if old else Trust.GUEST)
-        bits = definitions.address_bits()
-        plan = _prepared(domain, limits, how, whom, bits)
-        new = _prepared(domain, limits, how, whom, bits, secrets=True).xml
+        host = _abilities(definitions)
+        how, why = _growth(growth, old, domain, limits, host)
+        plan = _prepared(domain, limits, how, whom, host.address_bits)
+        new = _prepared(domain, limits, how, whom, host.address_bits, secrets=True).xml
         if same(domain.xml(secrets=True), new):
-            _say(plan.notes)
+            _say((*why, *plan.notes))
             click.echo(f"{neutral(domain.name)} is prepared like this already; nothing to change")
             return
         _change(
             domain,
             plan.xml,
             new,
-            plan.notes,
+            (*why, *plan.notes),
             dry_run=dry_run,
             to_do="shut it down first; `dynmem set` changes limits of a running VM",
         )
@@ -176,6 +182,26 @@ class _Now:
                 "it is not prepared for dynamic memory", vm=domain.name, hint="see `dynmem enable`"
             )
         return cls(config, persistent, live)
+
+
+def _growth(
+    wish: str | None, old: VmConfig | None, domain: Definition, limits: Limits, host: HostAbilities
+) -> tuple[Growth, tuple[str, ...]]:
+    """How it is to grow, and why where that was not said: what is prepared keeps its way."""
+    if wish is None and old is not None:
+        return old.growth, ()
+    if wish is None or wish == AUTO:
+        return choose(domain.xml(), limits, host)
+    return Growth(wish), ()
+
+
+def _abilities(definitions: Definitions) -> HostAbilities:
+    """What libvirt says of its host, and what `dynmem verify` found if that is this one."""
+    libvirt, qemu = definitions.versions()
+    now = Versions(platform.release(), qemu, libvirt)
+    kept = [one for one in burn_ins() if one.versions == now] if definitions.local else []
+    trusts = kept[-1].trusts if kept else None
+    return HostAbilities(libvirt, qemu, definitions.address_bits(), trusts)
 
 
 def _set_live(

@@ -7,7 +7,13 @@ from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_BLOCK_BYTE
 from host_controller.domain_xml.arguments import passed
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.pinning import pins
-from host_controller.domain_xml.shape import BOUNCE_BUFFER_BYTES, MOVABLE_RATIO, SLOTS, Shape
+from host_controller.domain_xml.shape import (
+    BOUNCE_BUFFER_BYTES,
+    MOVABLE_RATIO,
+    PAGE_STRUCTURE_SHARE,
+    SLOTS,
+    Shape,
+)
 from host_controller.units import GIB, format_size, round_up
 
 
@@ -18,7 +24,7 @@ def notes(root: Element, limits: Limits, growth: Growth, shape: Shape) -> Iterat
         case Growth.HOTADD:
             yield from _dimms(shape)
         case Growth.VIRTIO_MEM:
-            yield from _blocks(shape)
+            yield from _blocks(limits, shape)
         case Growth.BALLOON:
             yield (
                 f"it boots with {format_size(shape.boot)} and counts as that until its balloon driver is "
@@ -55,12 +61,17 @@ def _dimms(shape: Shape) -> Iterator[str]:
     )
 
 
-def _blocks(shape: Shape) -> Iterator[str]:
+def _blocks(limits: Limits, shape: Shape) -> Iterator[str]:
     grown = shape.reach - shape.startup
     yield (
         f"it boots with {format_size(shape.startup)} and grows by up to {format_size(grown)} of virtio-mem, "
         f"in steps of {format_size(VIRTIO_MEM_BLOCK_BYTES)}; the guest needs Linux 5.8 or newer"
     )
+    if limits.minimum_bytes < shape.startup:
+        yield (
+            f"what it gives back down to {format_size(shape.startup)} leaves in whole blocks; from there to "
+            f"its minimum of {format_size(limits.minimum_bytes)} its balloon takes single pages"
+        )
     if grown > shape.startup * MOVABLE_RATIO:
         yield (
             f"{format_size(shape.startup * MOVABLE_RATIO)} of that can be movable ({MOVABLE_RATIO}:1 against "
@@ -75,6 +86,11 @@ def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
             f"where memory may reach beyond 4 GiB, Linux sets {format_size(bounce)} of startup "
             "aside for devices that cannot (swiotlb)"
         )
+    described = min(shape.reach - shape.boot, shape.boot * MOVABLE_RATIO)
+    if described >= MEMORY_BLOCK_BYTES:
+        # What is onlined for the kernel beyond that describes itself.
+        most = format_size(described // PAGE_STRUCTURE_SHARE)
+        yield f"page structures of what it grows by take up to {most} of startup"
     pin = next(pins(root), None)
     if pin is not None:
         yield (

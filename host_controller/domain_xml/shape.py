@@ -15,6 +15,10 @@ kernels have 64 by default and vhost-user back ends 32."""
 MOVABLE_RATIO: Final = 3
 """Movable memory per kernel memory, at most (fact: movable-ratio)."""
 
+PAGE_STRUCTURE_SHARE: Final = 64
+"""The page structures of memory are 1/64 of it (fact: page-structures-need-memory). With three times as much
+movable memory that is 1/21 of boot RAM at most, so wherever a guest boots they find room."""
+
 BOUNCE_BUFFER_BYTES: Final = 64 * MIB
 """Linux on a machine whose memory may reach beyond 4 GiB sets so much aside for devices that cannot
 (swiotlb); it counts where memory may come to be, not where it is (fact: bounce-buffer)."""

@@ -5,6 +5,7 @@ Plain blocking calls on a connection of their own; the controller learns of a ch
 
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import libvirt
@@ -12,7 +13,7 @@ import libvirt
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX
 from host_controller.domain_xml.values import attribute_number
 from host_controller.errors import CallFailed
-from host_controller.hypervisor.opening import found, opened
+from host_controller.hypervisor.opening import found, opened, versions
 
 INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
 SECURE: Final = libvirt.VIR_DOMAIN_XML_SECURE
@@ -111,6 +112,15 @@ class Definitions:
     ) -> None:
         """Close it."""
         self._connection.close()
+
+    @property
+    def local(self) -> bool:
+        """Whether it is the libvirt of this machine."""
+        return urlsplit(self._uri).hostname is None
+
+    def versions(self) -> tuple[int, int]:
+        """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
+        return versions(self._connection)
 
     def address_bits(self) -> int | None:
         """Physical address bits of the host's processors; None where libvirt does not say."""

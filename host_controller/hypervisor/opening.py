@@ -1,5 +1,6 @@
 """How a command that asks libvirt and ends begins; the controller's own connections are in connections.py."""
 
+from collections.abc import Callable
 from typing import Any
 
 import libvirt
@@ -38,3 +39,15 @@ def found(connection: Any, uri: str, name_or_uuid: str) -> Any:
         f"there is no domain {name_or_uuid!r} at {uri}",
         hint="`virsh list --all` shows those there are",
     )
+
+
+def versions(connection: Any) -> tuple[int, int]:
+    """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
+    return _number(connection.getLibVersion), _number(connection.getVersion)
+
+
+def _number(ask: Callable[[], int]) -> int:
+    try:
+        return int(ask())
+    except libvirt.libvirtError:
+        return 0

@@ -9,7 +9,7 @@ import libvirt
 
 from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.domain_xml.traces import was_prepared
-from host_controller.hypervisor.opening import opened
+from host_controller.hypervisor.opening import opened, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Survey:
 
     def versions(self) -> tuple[int, int]:
         """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
-        return _number(self._connection.getLibVersion), _number(self._connection.getVersion)
+        return versions(self._connection)
 
     def domains(self) -> Iterator[SurveyedDomain]:
         """Every such domain, in the order of their names. One that is going away is left out."""
@@ -69,10 +69,3 @@ class Survey:
             with suppress(libvirt.libvirtError):  # a job holds it: what its XML says is still worth a look
                 statistics = dict(domain.memoryStats())
         return SurveyedDomain(str(domain.UUIDString()), str(domain.name()), running, xml, statistics)
-
-
-def _number(ask: Any) -> int:
-    try:
-        return int(ask())
-    except libvirt.libvirtError:
-        return 0

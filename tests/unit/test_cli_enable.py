@@ -1,16 +1,24 @@
 """What `set` can change at once, and what commands cost before they do anything."""
 
+import platform
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from host_controller import cli
+from host_controller.cli import enable as enabling
 from host_controller.cli.limits import live_limits
-from host_controller.core.model import Limits
+from host_controller.core.model import Growth, Limits
+from host_controller.domain_xml.growth_choice import HostAbilities
 from host_controller.errors import DomainNotFound, DynmemError, HypervisorUnreachable, InputError
+from host_controller.records.burn_in import BurnIn, Outcome, Verdict, Versions
 from host_controller.units import GIB, MIB
+from tests.support import build
+from tests.unit.hypervisor.domains import Q35
 
 NOW = Limits(GIB, 512 * MIB, 2 * GIB, buffer_percent=20, weight=100)
 
@@ -48,6 +56,66 @@ def test_a_size_without_its_unit_is_asked_about(option: str, value: str, meant: 
     result = CliRunner().invoke(cli.group, ["enable", "web", option, value])
     assert result.exit_code == 2
     assert f"did you mean {meant}?" in " ".join(result.output.split())
+
+
+class Host:
+    """A libvirt, as far as `enable` asks it what it can do."""
+
+    def __init__(self, *, local: bool = True) -> None:
+        self.local = local
+
+    def versions(self) -> tuple[int, int]:
+        return 9_000_000, 7_002_022
+
+    def address_bits(self) -> int:
+        return 46
+
+
+def burnt_in(check: str, outcome: Outcome, **versions: int) -> BurnIn:
+    of = {"libvirt": 9_000_000, "qemu": 7_002_022} | versions
+    verdict = Verdict(check, outcome, "")
+    return BurnIn(Versions(platform.release(), **of), "tcg", 1.0, 1.0, (verdict,))
+
+
+@pytest.mark.parametrize(
+    ("kept", "host", "trusted"),
+    [
+        ([], Host(), None),
+        ([burnt_in("virtio-mem", "passed")], Host(), True),
+        ([burnt_in("virtio-mem", "failed")], Host(), False),
+        ([burnt_in("virtio-mem", "skipped")], Host(), False),
+        ([burnt_in("virtio-mem", "failed"), burnt_in("virtio-mem", "passed")], Host(), True),  # the newest
+        ([burnt_in("virtio-mem", "failed", qemu=7_002_021)], Host(), None),  # another QEMU is another host
+        ([burnt_in("virtio-mem", "failed")], Host(local=False), None),  # it is about this machine
+    ],
+)
+def test_enable_asks_what_the_burn_in_of_these_very_versions_found(
+    kept: list[BurnIn], host: Any, trusted: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enabling, "burn_ins", lambda: tuple(kept))
+    found = enabling._abilities(host)
+    assert (found.libvirt, found.qemu, found.address_bits) == (9_000_000, 7_002_022, 46)
+    assert (None if found.trusts is None else found.trusts("virtio-mem")) is trusted
+
+
+@pytest.mark.parametrize(
+    ("wish", "had", "growth", "told"),
+    [
+        (None, None, Growth.VIRTIO_MEM, True),
+        (None, Growth.HOTADD, Growth.HOTADD, False),  # what is prepared keeps its way
+        ("auto", Growth.HOTADD, Growth.VIRTIO_MEM, True),
+        ("balloon", Growth.HOTADD, Growth.BALLOON, False),
+        ("hotadd", None, Growth.HOTADD, False),
+    ],
+)
+def test_a_way_to_grow_is_chosen_the_first_time_and_where_auto_is_asked_for(
+    wish: str | None, had: Growth | None, growth: Growth, told: bool
+) -> None:
+    domain: Any = SimpleNamespace(xml=lambda: Q35)
+    old = None if had is None else build.config(growth=had)
+    found, why = enabling._growth(wish, old, domain, NOW, HostAbilities())
+    assert found is growth
+    assert bool(why) is told
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))

@@ -1,0 +1,83 @@
+"""How a domain grows where nobody says: by what its definition, the host's versions and its burn-in allow."""
+
+from collections.abc import Callable
+
+import pytest
+
+from host_controller.core.model import Growth, Limits
+from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.growth_choice import FIRST, HostAbilities, choose
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.restore import disable
+from host_controller.units import GIB, MIB
+from tests.unit.hypervisor.domains import I440FX, Q35
+
+LIMITS = Limits(1 * GIB, 512 * MIB, 4 * GIB)
+NEW = (9_000_000, 7_002_000)
+VIRTIO_MEM, HOTADD, BALLOON = FIRST
+BLACKLISTED = Q35.replace("</os>", "<kernel>/k</kernel><cmdline>module_blacklist=virtio_mem</cmdline></os>")
+WITHOUT_ACPI = Q35.replace("</os>", "<kernel>/k</kernel><cmdline>acpi=off</cmdline></os>")
+
+
+def passing(*checks: str) -> Callable[[str], bool]:
+    return lambda check: check in checks
+
+
+DIMMS = ("hot add", "online", "unplug")
+
+
+@pytest.mark.parametrize(
+    ("xml", "host", "growth", "reason"),
+    [
+        (Q35, HostAbilities(), VIRTIO_MEM, "virtio-mem"),
+        (Q35, HostAbilities(*NEW), VIRTIO_MEM, "virtio-mem"),
+        (I440FX, HostAbilities(*NEW), VIRTIO_MEM, "virtio-mem"),
+        (Q35, HostAbilities(7_009_000, 5_001_000), VIRTIO_MEM, "virtio-mem"),
+        (Q35, HostAbilities(7_008_999, 7_002_000), HOTADD, "libvirt 7.8 cannot resize it; 7.9 can"),
+        (Q35, HostAbilities(9_000_000, 5_000_999), HOTADD, "QEMU 5.0 cannot resize it; 5.1 can"),
+        (Q35, HostAbilities(9_000_000, 2_000_000), BALLOON, "QEMU 2.0 cannot resize it; 2.1 can"),
+        (Q35, HostAbilities(*NEW, trusts=passing("virtio-mem")), VIRTIO_MEM, "virtio-mem"),
+        (Q35, HostAbilities(*NEW, trusts=passing(*DIMMS)), HOTADD, "did not pass 'virtio-mem'"),
+        (Q35, HostAbilities(*NEW, trusts=passing("hot add", "online")), BALLOON, "did not pass 'unplug'"),
+        (Q35, HostAbilities(*NEW, trusts=passing()), BALLOON, "did not pass 'hot add'"),
+        (BLACKLISTED, HostAbilities(*NEW), HOTADD, "it loads no driver for virtio-mem"),
+        (WITHOUT_ACPI, HostAbilities(*NEW), BALLOON, "without ACPI memory cannot be hot-added"),
+    ],
+)
+def test_the_first_way_that_works_is_taken_with_the_reasons_against_those_before(
+    xml: str, host: HostAbilities, growth: Growth, reason: str
+) -> None:
+    found, reasons = choose(xml, LIMITS, host)
+    assert found is growth
+    assert len(reasons) == 1 + FIRST.index(growth), "one for each that was passed over"
+    assert reason in "; ".join(reasons)
+    assert enable(xml, LIMITS, found).xml, "what is chosen is accepted"
+
+
+def test_what_no_way_leads_past_is_told_by_enable() -> None:
+    xen = Q35.replace("<domain type='kvm'", "<domain type='xen'").replace('type="kvm"', 'type="xen"')
+    assert xen != Q35
+    growth, _ = choose(xen, LIMITS, HostAbilities(*NEW))
+    assert growth is BALLOON
+
+
+@pytest.mark.parametrize(("first", "second"), [(HOTADD, VIRTIO_MEM), (VIRTIO_MEM, HOTADD)])
+def test_a_domain_of_dimms_becomes_one_of_virtio_mem_and_back(first: Growth, second: Growth) -> None:
+    there = enable(Q35, LIMITS, first).xml
+    other = enable(there, LIMITS, second).xml
+    view = read_domain(other)
+    assert view.config is not None
+    assert view.config.growth is second
+    assert other == enable(Q35, LIMITS, second).xml, "nothing of the first is left"
+    assert enable(other, LIMITS, first).xml == there
+    assert disable(other) == Q35
+
+
+def test_enable_says_what_startup_must_hold_and_how_memory_leaves() -> None:
+    notes = "\n".join(enable(Q35, LIMITS, VIRTIO_MEM).notes)
+    assert "64 MiB of startup aside" in notes
+    assert "page structures of what it grows by take up to 48 MiB of startup" in notes
+    assert "down to 1 GiB leaves in whole blocks; from there to its minimum of 512 MiB its balloon" in notes
+    wide = "\n".join(enable(Q35, Limits(1 * GIB, 1 * GIB, 64 * GIB), VIRTIO_MEM).notes)
+    assert "take up to 48 MiB of startup" in wide, "what is onlined for the kernel describes itself"
+    assert "its balloon takes single pages" not in wide
