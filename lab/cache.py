@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_KEY_LENGTH = 16
 _KEEP_UNUSED = 86400.0  # seconds; another checkout may be using another version
 
 
@@ -29,7 +30,7 @@ def key_of(*inputs: str | bytes) -> str:
     for item in inputs:
         data = item.encode() if isinstance(item, str) else item
         digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:_KEY_LENGTH]
 
 
 def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
@@ -48,13 +49,14 @@ def build_once(kind: str, key: str, build: Callable[[Path], None]) -> Path:
     with _locked(root / f"{kind}.lock"):
         if place.is_dir():
             return place
-        for leftover in root.glob(f"{kind}-*.partial.*"):
+        built = f"{kind}-{'?' * _KEY_LENGTH}"  # not `kind-*`: another kind's name may begin as this one's
+        for leftover in root.glob(f"{built}.partial.*"):
             shutil.rmtree(leftover, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=f"{kind}-{key}.partial.", dir=root))
         try:
             build(scratch)
             scratch.chmod(0o755)
-            for old in root.glob(f"{kind}-*"):
+            for old in root.glob(built):
                 if time.time() - old.stat().st_mtime > _KEEP_UNUSED:
                     shutil.rmtree(old, ignore_errors=True)
             scratch.rename(place)

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from lab import sbom
 from lab.errors import LabError
 from lab.packages import ROOT, changed_at, copy_tree
 
@@ -26,7 +27,7 @@ class RpmError(LabError):
 
 
 def build(out: Path) -> list[Path]:
-    """Every .rpm of this tree's files that git knows, in `out`. A few seconds.
+    """Every .rpm of this tree's files that git knows, in `out`; a bill of materials beside each.
 
     Raises:
         RpmError: with the end of what rpmbuild said.
@@ -51,7 +52,10 @@ def build(out: Path) -> list[Path]:
         if done.returncode != 0:
             raise RpmError(f"The packages could not be built:\n{(done.stdout + done.stderr)[-3000:]}")
         out.mkdir(parents=True, exist_ok=True)
-        return [Path(shutil.copy(path, out / path.name)) for path in sorted(top.rglob("RPMS/**/*.rpm"))]
+        made = [Path(shutil.copy(path, out / path.name)) for path in sorted(top.rglob("RPMS/**/*.rpm"))]
+    for package in made:
+        sbom.write(package, changed_at())
+    return made
 
 
 def main() -> int:

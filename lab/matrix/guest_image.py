@@ -27,6 +27,8 @@ After=systemd-udev-settle.service
 Restart=always
 RestartSec=1
 OOMScoreAdjust=-1000
+StandardError=tty
+TTYPath=/dev/ttyS0
 ExecStart=/usr/bin/python3 -I -S /lab/guest/workload.py
 END
 ln -s ../lab-workload.service /run/systemd/system/multi-user.target.wants/lab-workload.service

@@ -15,6 +15,10 @@ from lab.lab import Lab
 from lab.matrix.cells import Cell
 
 CAPACITY: Final = 2300
+RESET_WAIT: Final = 60.0
+NEIGHBOUR: Final = Limits(512, 160, 1400, growth="balloon")
+CROWDS_OUT: Final = 900
+"""MiB that the neighbour allocates: beside them the guest's whole RAM does not fit."""
 BOOT_LIMIT: Final = 300.0
 STARTUP, MAXIMUM, ALLOCATES = 640, 1280, 620
 GROWTHS: Final = ("hotadd", "balloon", "virtio-mem")
@@ -70,6 +74,32 @@ class Stage:
         vm = self.until(lambda vm: vm["assigned_bytes"] < (STARTUP - 96) * MIB, 90, "small again")
         return f"to {vm['assigned_bytes'] // MIB} MiB"
 
+    def is_reset_without_room(self) -> str:
+        """Its vCPUs stand still until another guest has made room for all of its RAM; then it boots."""
+        spec = GuestSpec("m-neighbour", startup_mib=NEIGHBOUR.startup)
+        neighbour = self.lab.guest(spec)
+        try:
+            enable(neighbour, NEIGHBOUR)
+            neighbour.start()
+            self.observer.start(neighbour)
+            neighbour.wait_booted(BOOT_LIMIT)
+            self.controller.wait_managed(neighbour, limit=90)
+            neighbour.workload.allocate(CROWDS_OUT, rate=60)
+            neighbour.workload.wait_event("done", "memory", 120)
+            boot, since = self.guest.workload.boot_id(), time.monotonic()
+            self.guest.reset()
+            stopped = self.observer.wait_event(self.guest, "STOP", 10, since)
+            neighbour.workload.free()
+            resumed = self.observer.wait_event(self.guest, "RESUME", RESET_WAIT, stopped.at)
+            self.guest.wait_booted(BOOT_LIMIT)
+            if self.guest.workload.boot_id() == boot:
+                raise AssertionError("it was not reset")
+            self.controller.wait_managed(self.guest, limit=90)
+        finally:
+            self.observer.forget(neighbour)
+            neighbour.remove()
+        return f"stood still for {resumed.at - stopped.at:.0f} s"
+
     def gives_back(self) -> str:
         """What was added to it is taken out again."""
         if self.growth == "virtio-mem":
@@ -101,7 +131,9 @@ class Stage:
 
 def play(lab: Lab, name: str, image: Image, disk: Path, log: Callable[[str], None]) -> Iterator[Cell]:
     """Each cell when it is known."""
-    settings: dict[str, Any] = {"shrink_after": 4, "settle": 1, "unplug_after": 3}
+    settings: dict[str, Any] = {
+        "shrink_after": 4, "settle": 1, "unplug_after": 3, "reset_wait": RESET_WAIT, "keep_ready": 0,
+    }  # fmt: skip
     for growth in GROWTHS:
         directory = lab.directory / f"matrix-{name}-{growth}"
         with (
@@ -122,11 +154,14 @@ def _live(stage: Stage, name: str, log: Callable[[str], None]) -> Iterator[Cell]
     def boots() -> str:
         stage.guest.start()
         stage.observer.start(stage.guest)
-        return f"{stage.guest.wait_booted(BOOT_LIMIT):.0f} s"
+        stage.guest.wait_booted(BOOT_LIMIT)
+        return "seen"
 
     steps = [boots, stage.reports, stage.grows, stage.shrinks]
     if stage.growth != "balloon":
         steps.append(stage.gives_back)
+    else:
+        steps.append(stage.is_reset_without_room)
     if stage.growth == "hotadd":
         steps += [stage.reboots, stage.purges]
     for step in steps:

@@ -21,7 +21,7 @@ TREE: Final = "/dynmem"
 """Where a root sees this checkout, which it cannot write."""
 _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _NOT_PACKED: Final = ("tests/", "bench/", "lab/", "vagrant/")
-_PINNED: Final = "Package: *\\nPin: release n={suite}\\nPin-Priority: 500\\n"
+_PINNED: Final = "Package: *\\nPin: release n={suite}\\nPin-Priority: {priority}\\n"
 # The archive of a release to come may be past its date.
 _DATES: Final = "--aptopt=Acquire::Check-Valid-Until false"
 _ENTER: Final = """
@@ -151,10 +151,13 @@ def install(root: Root, wanted: Sequence[str]) -> str:
 
 def options_of(suite: Suite) -> list[str]:
     """What mmdebstrap is told of that archive."""
-    if not suite.backports:
+    pins = dict.fromkeys(suite.closed, -1)
+    if suite.backports:
+        pins[f"{suite.codename}-backports"] = 500
+    if not pins:
         return [_DATES]
-    pin = _PINNED.format(suite=f"{suite.codename}-backports")
-    return [_DATES, f"--setup-hook=printf '{pin}' > \"$1\"/etc/apt/preferences.d/backports"]
+    said = "\\n".join(_PINNED.format(suite=name, priority=number) for name, number in pins.items())
+    return [_DATES, f"--setup-hook=printf '{said}' > \"$1\"/etc/apt/preferences.d/lab"]
 
 
 def _made(suite: Suite, kind: str, wanted: Sequence[str], build: bool = False) -> Path:

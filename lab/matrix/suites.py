@@ -13,6 +13,8 @@ class Suite:
     backports: tuple[str, ...] = ()
     carried: tuple[str, ...] = ()
     """Build profiles for what the release has no package of."""
+    closed: tuple[str, ...] = ()
+    """Its archives that still list packages which they no longer have."""
 
 
 HOST_PACKAGES: Final = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils", "python3", "iproute2")
@@ -22,7 +24,7 @@ LAB_PACKAGES: Final = ("e2fsprogs", "python3-pytest", "python3-pytest-asyncio")
 BUILD_PACKAGES: Final = ("build-essential", "ca-certificates", "dpkg-dev")
 
 GUEST_PACKAGES: Final = (
-    "busybox-static", "dbus", "e2fsprogs", "initramfs-tools", "linux-image-cloud-amd64", "python3-minimal",
+    "busybox-static", "dbus", "e2fsprogs", "initramfs-tools", "linux-image-cloud-amd64", "python3",
     "systemd-sysv", "udev", "util-linux",
 )  # fmt: skip
 """A guest before the agent comes: kernel, systemd, and what the lab's initrd and workload need."""
@@ -48,6 +50,6 @@ GUESTS: Final = {
         Suite("bookworm", "bookworm"),
         Suite("bookworm-backports", "bookworm", backports=("linux-image-cloud-amd64",)),
         Suite("forky", "forky"),
-        Suite("bullseye", "bullseye"),
+        Suite("bullseye", "bullseye", closed=("bullseye-security",)),
     )
 }

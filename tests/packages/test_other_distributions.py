@@ -1,5 +1,6 @@
 """What distributions other than Debian take: RPMs, and the agent's services for OpenRC and runit."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -58,6 +59,20 @@ def test_an_rpm_has_its_program_unit_and_code_and_nothing_of_the_other(built: di
 def test_the_agents_rpm_needs_an_interpreter_and_nothing_else(built: dict[str, Path]) -> None:
     needed = {line.split()[0] for line in asked(built["dynmem-agent"], "--requires")}
     assert {one for one in needed if not one.startswith(("rpmlib", "/"))} == {"python3"}
+
+
+def test_beside_each_rpm_lies_its_bill_of_materials_with_what_it_requires(built: dict[str, Path]) -> None:
+    bills = {
+        name: json.loads(path.with_name(f"{path.name}.cdx.json").read_text()) for name, path in built.items()
+    }
+    for name, bill in bills.items():
+        assert bill["metadata"]["component"]["purl"] == f"pkg:rpm/{name}@{__version__}-1?arch=noarch"
+    agent = {one["name"]: one for one in bills["dynmem-agent"]["components"]}
+    assert agent["python3"]["properties"] == [{"name": "rpm:version", "value": ">= 3.9"}]
+    assert agent["python3-click"]["scope"] == "optional"
+    host = {one["name"] for one in bills["dynmem"]["components"]}
+    assert {"python3-msgspec", "libvirt-daemon-driver-qemu"} <= host
+    assert not [name for name in host if name.startswith(("rpmlib", "/", "config"))]
 
 
 def test_an_administrators_configuration_outlives_an_upgrade(built: dict[str, Path]) -> None:
