@@ -31,7 +31,8 @@ BARE = """
   <os><type arch='x86_64' machine='{machine}'>hvm</type></os><features>{features}</features>{more}
   <devices><controller type='usb' model='none'/>{devices}</devices>
 </domain>"""
-LIMITS = ("--startup", "1G", "--minimum", "512M", "--maximum", "4GiB")
+SIZES = ("--startup", "1G", "--minimum", "512M", "--maximum", "4GiB")
+LIMITS = (*SIZES, "--growth", "hotadd")
 
 Define = Callable[..., libvirt.virDomain]
 
@@ -120,6 +121,27 @@ def test_enable_changes_what_it_shows_once_and_disable_puts_every_byte_back(lab:
     assert "web is as it was" in call(lab, "disable", "web")
     assert domain.XMLDesc(INACTIVE) == before
     assert "nothing to change" in call(lab, "disable", "web")
+
+
+def test_the_first_time_virtio_mem_is_chosen_and_what_is_prepared_keeps_its_way(
+    lab: Lab, define: Define
+) -> None:
+    domain = define("web")
+    before = domain.XMLDesc(INACTIVE)
+    device = "./devices/memory[@model='virtio-mem']"
+
+    said = call(lab, "enable", "web", *SIZES)
+    assert "it grows by virtio-mem (--growth auto)" in said
+    assert ET.fromstring(domain.XMLDesc(INACTIVE)).find(device) is not None
+    call(lab, "enable", "web", "--growth", "hotadd")
+    by_dimms = domain.XMLDesc(INACTIVE)
+    assert ET.fromstring(by_dimms).find(device) is None
+    assert "nothing to change" in call(lab, "enable", "web")
+    assert domain.XMLDesc(INACTIVE) == by_dimms
+    call(lab, "enable", "web", "--growth", "auto")
+    assert ET.fromstring(domain.XMLDesc(INACTIVE)).find(device) is not None
+    call(lab, "disable", "web")
+    assert domain.XMLDesc(INACTIVE) == before
 
 
 def test_numa_cells_keep_their_proportion_and_come_back(lab: Lab, define: Define) -> None:
