@@ -84,7 +84,9 @@ def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
     if host["emergency"]:
         found.append(("red", f"emergency: {host['emergency']}"))
     if host["vm_swap_bytes"]:
-        found.append(("red", f"{size(host['vm_swap_bytes'])} of VMs lie in the host's swap"))
+        available = host["available_bytes"] or 0
+        colour = "yellow" if available > host.get("spare_bytes", available) else "red"
+        found.append((colour, f"{size(host['vm_swap_bytes'])} of VMs lie in the host's swap"))
     if host.get("unread"):
         why = neutral(next(iter(host["unread"].values())))
         found.append(("red", f"of {len(host['unread'])} VMs it is not known what they hold: {why}"))

@@ -80,9 +80,17 @@ def overcommit(host: HostSurvey) -> Finding:
 
 def swap(host: HostSurvey) -> Finding:
     """VMs do not lie in the host's swap."""
-    inside = int(host.controller["vm_swap_bytes"]) if host.controller else 0
+    told = host.controller or {}
+    inside, available = int(told.get("vm_swap_bytes", 0)), int(told.get("available_bytes") or 0)
+    found = f"{format_size(inside)} of VMs are swapped out"
+    if inside and available > told.get("spare_bytes", available):
+        # It was not the host that was short of memory.
+        remedy = (
+            "swapoff -a && swapon -a brings it back; where it comes again: sysctl vm.swappiness=1, a limit "
+            "on the VMs' control groups (<memtune>, memory.high), or one full node (numastat -m)"
+        )
+        return Finding("host swap", "note", f"{found}, and {format_size(available)} are available", remedy)
     if inside:
-        found = f"{format_size(inside)} of VMs are swapped out"
         remedy = "raise [host] reserve or lower capacity; swapoff -a && swapon -a once there is room"
         return Finding("host swap", "problem", found, remedy)
     if not host.swap_total_bytes:

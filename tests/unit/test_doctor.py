@@ -49,6 +49,7 @@ POOL = {
     "vms_bytes": 0,
     "reserved_bytes": 0,
 }
+ROOMY = {"vm_swap_bytes": MIB, "available_bytes": 40 * GIB, "spare_bytes": 4 * GIB}
 OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
 
 
@@ -66,6 +67,18 @@ OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
         ({"controller": about_controller(overdraft=OVERDRAFT)}, "overdraft", "problem", "web was started"),
         ({"controller": about_controller(paused=True)}, "management", "note", "paused"),
         ({"controller": about_controller(vm_swap_bytes=MIB)}, "host swap", "problem", "1 MiB of VMs"),
+        (
+            {"controller": about_controller(**ROOMY)},
+            "host swap",
+            "note",
+            "1 MiB of VMs are swapped out, and 40",
+        ),
+        (
+            {"controller": about_controller(**ROOMY | {"spare_bytes": 64 * GIB})},
+            "host swap",
+            "problem",
+            "1 MiB of VMs",
+        ),
         ({"controller": about_controller(unread={"u": "why"})}, "resident memory", "problem", "of 1 VMs"),
         ({"controller": about_controller(**LIMITED)}, "capacity", "note", "memory.max of machine.slice"),
         ({"controller": about_controller(pools=[POOL])}, "huge pages", "note", "2 GiB lie in huge pages"),

@@ -2,8 +2,10 @@
 
 It should never come to this, since charges stay within the capacity. It does when something beside the VMs
 grows past the reserve. That pages of VMs go to the host's swap is an alarm, and an emergency only where the
-host is low on memory as well, or its own tasks wait for it (PSI): a large VM that boots makes it swap for a
-moment, and has gigabytes free then.
+host is low on memory as well: a large VM that boots makes it swap for a moment, and has gigabytes free then.
+What is available may be told too high, so tasks that wait for memory (PSI) have twice as much count as low.
+They are no evidence by themselves: a container that is held at its own limit waits on a host with memory to
+spare (fact: container-stalls), and nothing that VMs could give would help it.
 """
 
 import math
@@ -19,7 +21,10 @@ END_SHARE: Final = 0.75
 LOW_SHARE: Final = 64
 """Of all memory: where less should stay available, less than this is low all the same."""
 STALL_PERCENT: Final = 10.0
-"""Of the time some task of the host waits for memory (PSI, 10 s): beside swapping, it is short."""
+"""Of the time some task of the host waits for memory (PSI, 10 s)."""
+STALL_END_PERCENT: Final = 5.0
+NEAR_FACTOR: Final = 2
+"""Of what should stay available: where tasks wait, no more than this is too little for a host that swaps."""
 SWAP_NOISE_BYTES: Final = 1 * MIB
 SWAP_CALM_SECONDS: Final = 60.0
 """VM pages that went to swap stay there until they are touched; only fresh ones are an emergency."""
@@ -44,9 +49,11 @@ class Emergency:
         self._swapped_bytes = facts.vm_swap_bytes
         share = END_SHARE if self.cause else START_SHARE
         found = None
-        low = facts.available_bytes < END_SHARE * max(spare_bytes, facts.total_bytes // LOW_SHARE)
-        stalls = facts.psi_some_percent is not None and facts.psi_some_percent >= STALL_PERCENT
-        if (low or stalls) and facts.at - self._swapped_at < SWAP_CALM_SECONDS:
+        should_stay = max(spare_bytes, facts.total_bytes // LOW_SHARE)
+        low = facts.available_bytes < END_SHARE * should_stay
+        near = facts.available_bytes <= NEAR_FACTOR * should_stay
+        stalls = (facts.psi_some_percent or 0.0) >= (STALL_END_PERCENT if self.cause else STALL_PERCENT)
+        if (low or (near and stalls)) and facts.at - self._swapped_at < SWAP_CALM_SECONDS:
             why = "is low on memory" if low else "waits for memory"
             found = f"the host {why}, and {format_size(facts.vm_swap_bytes)} of VMs are in its swap"
         elif facts.available_bytes < share * spare_bytes:

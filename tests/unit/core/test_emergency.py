@@ -1,7 +1,14 @@
 """When the host itself runs out."""
 
+import pytest
+
 from host_controller.core.model import HostFacts
-from host_controller.core.policy.emergency import STALL_PERCENT, SWAP_CALM_SECONDS, Emergency
+from host_controller.core.policy.emergency import (
+    STALL_END_PERCENT,
+    STALL_PERCENT,
+    SWAP_CALM_SECONDS,
+    Emergency,
+)
 from host_controller.units import GIB, MIB
 
 SPARE = 4 * GIB
@@ -69,14 +76,35 @@ def test_the_first_reading_and_a_little_noise_are_no_swap_that_grows() -> None:
     assert emergency.observe(facts(3 * GIB, at=4.0 + SWAP_CALM_SECONDS), SPARE)
 
 
-def test_pages_that_a_vm_loses_are_one_where_the_hosts_own_tasks_wait_for_memory() -> None:
+def test_pages_that_a_vm_loses_are_one_where_tasks_wait_for_memory_and_not_much_is_available() -> None:
     emergency = Emergency()
-    plenty = 8 * GIB
-    assert not emergency.observe(facts(plenty, psi=0.0), SPARE)
-    assert not emergency.observe(facts(plenty, at=1.0, swap_bytes=100 * MIB, psi=STALL_PERCENT - 0.1), SPARE)
-    assert emergency.observe(facts(plenty, at=2.0, swap_bytes=100 * MIB, psi=STALL_PERCENT), SPARE)
+    near = 2 * SPARE
+    assert not emergency.observe(facts(near, psi=0.0), SPARE)
+    assert not emergency.observe(facts(near, at=1.0, swap_bytes=100 * MIB, psi=STALL_PERCENT - 0.1), SPARE)
+    assert emergency.observe(facts(near, at=2.0, swap_bytes=100 * MIB, psi=STALL_PERCENT), SPARE)
     assert emergency.cause == "the host waits for memory, and 100 MiB of VMs are in its swap"
-    assert emergency.observe(facts(plenty, at=3.0, swap_bytes=100 * MIB, psi=0.0), SPARE)
+    assert not emergency.observe(facts(near, at=3.0, swap_bytes=100 * MIB, psi=STALL_END_PERCENT), SPARE)
+    assert emergency.observe(facts(near, at=4.0, swap_bytes=100 * MIB, psi=STALL_END_PERCENT - 0.1), SPARE)
+    assert emergency.cause is None
     # Waiting alone is none: a container at its own limit waits on a host with memory to spare.
     calm = 2.0 + 2 * SWAP_CALM_SECONDS
-    assert not emergency.observe(facts(plenty, at=calm, swap_bytes=100 * MIB, psi=90.0), SPARE)
+    assert not emergency.observe(facts(near, at=calm, swap_bytes=100 * MIB, psi=90.0), SPARE)
+
+
+@pytest.mark.parametrize("psi", [STALL_PERCENT, 76.0, 100.0])
+@pytest.mark.parametrize("available", [2 * SPARE + 1, 40 * GIB])
+def test_a_container_that_waits_beside_a_vm_that_is_swapped_is_none_with_memory_to_spare(
+    available: int, psi: float
+) -> None:
+    emergency = Emergency()
+    for second in range(0, 120, 10):
+        swapped = second * MIB
+        assert not emergency.observe(facts(available, at=second, swap_bytes=swapped, psi=psi), SPARE)
+    assert emergency.cause is None
+
+
+def test_a_kernel_without_psi_is_judged_by_what_is_available() -> None:
+    emergency = Emergency()
+    emergency.observe(facts(SPARE, psi=None), SPARE)
+    assert not emergency.observe(facts(SPARE, at=1.0, swap_bytes=GIB, psi=None), SPARE)
+    assert emergency.observe(facts(SPARE // 2, at=2.0, swap_bytes=2 * GIB, psi=None), SPARE)
