@@ -3,7 +3,7 @@
 import pytest
 
 from host_controller.core.accounts import Account, Accounts
-from host_controller.core.books.ledger import Ledger, Reservation
+from host_controller.core.books.ledger import LASTING_SECONDS, Ledger, Reservation
 from host_controller.core.budget import Budget
 from host_controller.core.model import HostFacts
 from host_controller.core.policy.balance import Claims
@@ -229,3 +229,12 @@ def test_after_grants_and_for_a_vm_that_is_gone_the_budget_is_looked_at_again() 
     budget.forget("stranger")
     assert set(budget.goals) == {"db"}
     assert set(budget.accounts.of) == {"db"}
+
+
+@pytest.mark.parametrize(("began", "too_far"), [(10.0 - LASTING_SECONDS, {"web"}), (9.9, set())])
+def test_in_an_overdraft_that_lasts_a_mib_too_much_is_too_much(began: float, too_far: set[str]) -> None:
+    def overdraw(state: State) -> None:
+        state.ledger.record(-MIB, "web was reset", began)
+
+    budget, _ = laid_out(1000, prepare=overdraw, web=(1001, entry(391, 390)))
+    assert budget.too_far == too_far

@@ -202,6 +202,8 @@ def test_once_its_kernel_is_known_what_is_usable_is_what_it_counts_and_that() ->
     known = previous(sequence=6)
     said = {"online_bytes": 640 * MIB, "offline_bytes": 128 * MIB, "total_bytes": 500 * MIB}
     assert with_device(device(256), previous=known, **said).usable_bytes == (500 + 108) * MIB
+    large = build.facts(512, 200, at=90.0, sequence=6, total_bytes=300 * MIB)  # more than a block
+    assert with_device(device(256), previous=large, **said).usable_bytes == (500 + 212) * MIB
     moving = device(128, moved_at=99.5)
     said = {"online_bytes": 768 * MIB, "offline_bytes": 0, "total_bytes": 600 * MIB}
     assert with_device(moving, previous=known, **said).usable_bytes == (600 + 108) * MIB
@@ -367,3 +369,9 @@ def test_where_the_hypervisors_word_is_the_older_one_what_the_kernel_took_stays(
 @pytest.mark.parametrize("size", [3, 6, 24 * MIB, 128 * MIB + 2, 96 * MIB])
 def test_a_block_is_a_power_of_two(size: int) -> None:
     assert not is_block_size(size)
+
+
+def test_of_memory_that_nobody_plugged_nothing_is_taken_for_offline() -> None:
+    found = by_stats(200)
+    assert isinstance(found, GuestFacts)
+    assert (found.offline_bytes, found.online_bytes, found.usable_bytes) == (0, 512 * MIB, 512 * MIB)

@@ -64,6 +64,14 @@ def test_the_one_that_was_reset_first_goes_first() -> None:
     assert not state.vms["web"].pauses.stopped
 
 
+def test_whoever_stands_still_takes_nothing_from_the_next_that_fits() -> None:
+    web, db = was_reset("web", resident_mib=100), was_reset("db", resident_mib=400)
+    state = host(web, db)
+    # 412 and 112 MiB may be taken, and 200 are there.
+    assert said(stand_still(state, (200 - 412 - 112) * MIB, 100.0)) == ["Suspend web"]
+    assert list(state.standstills) == ["web"]
+
+
 def test_the_last_byte_counts() -> None:
     assert said(stand_still(host(was_reset("web")), 0, 100.0)) == []
     assert said(stand_still(host(was_reset("web")), -1, 100.0)) == ["Suspend web"]
