@@ -127,10 +127,12 @@ def _side_effects(root: Element, growth: Growth) -> Iterator[str]:
     had_cells = root.find("./cpu/numa/cell") is not None
     if growth is not Growth.BALLOON and not had_cells:
         yield (
-            "`virsh setmaxmem`, and `virsh setvcpus --maximum` to fewer vCPUs, are refused from now on, "
-            "since hot add needs a NUMA cell: use `dynmem set --maximum`; for vCPUs disable it and enable it "
-            "again"
+            "`virsh setmaxmem`, and `virsh setvcpus --maximum` to fewer vCPUs, are refused from now on, and "
+            "another <memory> is passed over, since hot add needs a NUMA cell: use `dynmem set --maximum` "
+            "and `dynmem enable --startup`; for vCPUs disable it and enable it again"
         )
+    if growth is Growth.BALLOON and not had_cells:
+        yield "`virsh setmaxmem` changes what it boots with and not its maximum: use `dynmem set --maximum`"
     yield (
         "programs that size themselves by MemTotal when they start see startup, not maximum: the agent "
         "writes that into /run/dynmem-agent/maximum"

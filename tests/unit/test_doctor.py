@@ -112,6 +112,12 @@ def test_findings_about_the_host(facts: dict[str, Any], check: str, level: str, 
         (survey(view=None, controller=False), "managed", "note", "no controller"),
         (survey(view=VIEW | {"paused": True}), "managed", "note", "paused"),
         (survey(without(XML, 'startup="1048576"', 'startup="1"')), "limits", "problem", "startup"),
+        (
+            survey(without(XML, ">4194304<", ">2097152<")),
+            "limits",
+            "note",
+            "2 GiB at most, and its maximum is 4",
+        ),
         (survey(without(XML, 'state="connected"', 'state="disconnected"')), "channel", "problem", "nobody"),
         (survey(without(XML, 'name="org.dynmem.agent.0"', 'name="x"')), "channel", "problem", "no port"),
         (survey(view=VIEW | {"agent": None}), "agent", "note", "balloon statistics"),
@@ -330,3 +336,23 @@ def test_what_is_in_order_is_counted_and_shown_on_demand() -> None:
 
 def finding(findings: list[Finding], check: str) -> Finding:
     return next(one for one in findings if one.check == check)
+
+
+@pytest.mark.parametrize(
+    ("growth", "part", "small"),
+    [
+        (Growth.HOTADD, "maxMemory", "3145728"),
+        (Growth.BALLOON, "memory", "3145728"),
+    ],
+)
+def test_a_definition_that_was_made_smaller_since_it_was_prepared_is_told(
+    growth: Growth, part: str, small: str
+) -> None:
+    limits = Limits(GIB, GIB // 2, 4 * GIB)
+    prepared = enable(Q35, limits, growth).xml
+    assert vm.definition.metadata(survey(prepared)).level == "ok"
+    edited = re.sub(rf"(<{part}\b[^>]*>)\d+", rf"\g<1>{small}", prepared)
+    assert edited != prepared
+    told = vm.definition.metadata(survey(edited))
+    assert (told.level, "3 GiB at most" in told.found) == ("note", True)
+    assert "dynmem enable" in told.remedy
