@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from host_controller.config import DEFAULT_PATH, Config, ConfigError, Problem
 from host_controller.control.state_dir import StateDir
 from host_controller.core.model import HostFacts
+from host_controller.credentials import Credentials, CredentialsError
 from host_controller.host import exclusive, libvirt_run
 from host_controller.host.watch import HostWatch
 
@@ -167,10 +168,25 @@ def _unclaimed(config: Config) -> Iterator[Problem]:
         )
 
 
-def _free_address(config: Config) -> Iterator[Problem]:
-    if config.listen is None:
+def _free_addresses(config: Config) -> Iterator[Problem]:
+    for key, text, where in (
+        ("http.listen", config.http.listen, config.listen),
+        ("fleet.listen", config.fleet.listen, config.fleet_listen),
+    ):
+        if text is not None and where is not None:
+            yield from _free_address(key, text, *where)
+
+
+def _credentials(config: Config) -> Iterator[Problem]:
+    if config.fleet_listen is None:
         return
-    host, port = config.listen
+    try:
+        Credentials.within(Path(config.fleet.credentials)).server()
+    except CredentialsError as error:
+        yield Problem("fleet.credentials", error.message, "host.pem, host.key and ca.pem of this host")
+
+
+def _free_address(key: str, text: str, host: str, port: int) -> Iterator[Problem]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, kind, protocol, _, address in found:
@@ -181,9 +197,7 @@ def _free_address(config: Config) -> Iterator[Problem]:
                 one.bind(address)
     except (OSError, UnicodeError) as error:  # the second: no name of a host
         why = getattr(error, "strerror", None) or str(error)
-        yield Problem(
-            "http.listen", f"{config.http.listen} ({why})", "an address of this machine that is free"
-        )
+        yield Problem(key, f"{text} ({why})", "an address of this machine that is free")
 
 
 def _unwritable(directory: Path) -> str | None:
@@ -204,7 +218,7 @@ def _unwritable(directory: Path) -> str | None:
 
 
 Check = Callable[[Config], Iterator[Problem]]
-WHILE_RUNNING: Final[tuple[Check, ...]] = (_libvirt, _memory, _state_dir, _sockets, _own_names)
-CHECKS: Final[tuple[Check, ...]] = (*WHILE_RUNNING, _free_address)
+WHILE_RUNNING: Final[tuple[Check, ...]] = (_libvirt, _memory, _state_dir, _sockets, _own_names, _credentials)
+CHECKS: Final[tuple[Check, ...]] = (*WHILE_RUNNING, _free_addresses)
 LOCKS: Final[tuple[Check, ...]] = (_unlocked, _unclaimed)
 """`run` takes these, and is refused by whoever has them."""

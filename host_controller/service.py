@@ -20,6 +20,7 @@ from host_controller.control.state_dir import StateDir
 from host_controller.core.engine import Engine
 from host_controller.core.interface import Hypervisor
 from host_controller.core.model import Settings
+from host_controller.credentials import Credentials
 from host_controller.errors import DynmemError
 from host_controller.host.exclusive import Claim
 from host_controller.records.history import History
@@ -85,7 +86,7 @@ def settings_of(config: Config, here: bool = True) -> Settings:
 def check_unchangeable(old: Config, new: Config) -> None:
     """Raises ConfigError when something differs that only a restart can change."""
     problems = []
-    for section in ("libvirt", "paths", "history", "http"):
+    for section in ("libvirt", "paths", "history", "http", "fleet"):
         before, after = getattr(old, section), getattr(new, section)
         for field in msgspec.structs.fields(before):
             was, wanted = getattr(before, field.name), getattr(after, field.name)
@@ -172,6 +173,9 @@ class Service:
             address, _ = self._config.listen
             port = await api.start_tcp(*self._config.listen)
             log.info("page and metrics are served", address=address, port=port)
+        if self._config.fleet_listen is not None:
+            credentials = Credentials.within(Path(self._config.fleet.credentials))
+            await api.start_fleet(*self._config.fleet_listen, credentials)
         self._handle_signals(api)
         running = asyncio.create_task(controller.run(), name="controller")
         stop = asyncio.create_task(self._stop.wait(), name="signal")

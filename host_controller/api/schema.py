@@ -453,6 +453,39 @@ class AdmissionView(View, frozen=True, kw_only=True, gc=False):
     message: str
 
 
+class VmFiguresView(View, frozen=True, kw_only=True, gc=False):
+    """One running VM, as far as other hosts have to know it."""
+
+    uuid: str
+    name: str
+    need_bytes: int | None
+    minimum_bytes: int
+    charge_bytes: int
+    """The most that it can come to hold without further consent."""
+    beside_bytes: int
+    """The part of the charge that is beside what the guest can use."""
+    arrival_bytes: int
+    """What a host must have free to take it in by migration: all RAM, until its balloon has spoken there."""
+    settled: bool
+    """Its balloon is trusted, and nothing is being done with it."""
+
+
+class FiguresView(View, frozen=True, kw_only=True, gc=False):
+    """What the fleet is told of a host. `GET /v1/figures`."""
+
+    at: float
+    version: str
+    capacity_bytes: int
+    reserved_bytes: int
+    """Promised to VMs that are about to start or to arrive."""
+    admits_bytes: int
+    """What a start could be given within `wait_seconds`: free, or taken from VMs with more than they need."""
+    wait_seconds: float
+    overdraft: bool
+    emergency: str | None
+    vms: list[VmFiguresView]
+
+
 class DoneView(View, frozen=True, kw_only=True, gc=False):
     """A request was carried out."""
 
@@ -474,6 +507,7 @@ ANSWERS: tuple[type[View], ...] = (
     RulesView,
     AdoptionsView,
     AdmissionView,
+    FiguresView,
 )
 
 

@@ -9,6 +9,7 @@
     GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on, last=N
                                         leaves out all but the last N of what was
     GET  /v1/schema                     JSON Schema of all answers
+    GET  /v1/figures                    what other hosts have to know      FiguresView
     POST /v1/pause  /v1/resume          stop or go on managing all VMs   DoneView
     POST /v1/vms/VM/pause  …/resume     the same for one VM
     POST /v1/reload                     read the configuration again
@@ -17,7 +18,7 @@
     GET  /metrics                       the same figures for Prometheus
 
 The paths that only read are also served on a second socket, and over TCP, together with a page at /, where
-the configuration names an address ([http] listen).
+the configuration names an address ([http] listen). Other hosts have a listener of their own (`fleet.py`).
 
 Whatever cannot be done is answered with a Problem, and nothing has changed. The sockets' modes say who may
 ask: their owner and the group `dynmem`, to look and to change, and the group `dynmem-view`, to look. Whoever
@@ -37,6 +38,7 @@ from host_controller import __version__
 from host_controller.api import page, start_xml
 from host_controller.api.door import MOST_FOLLOWERS, connection_of
 from host_controller.api.explain import explain
+from host_controller.api.fleet import FleetListener, FleetRoutes
 from host_controller.api.http import (
     Refused,
     answer_json,
@@ -71,6 +73,7 @@ from host_controller.config import ConfigError
 from host_controller.control.admission import Admission, read_start
 from host_controller.control.controller import Controller
 from host_controller.core.vm.record import Vm
+from host_controller.credentials import Credentials
 from host_controller.errors import DynmemError
 from host_controller.neutral import by_name, neutral
 from host_controller.records.samples import KEPT_SECONDS
@@ -97,6 +100,8 @@ class Api:
         self._reload = reload
         self._history_path = history
         self.admission = Admission(controller)
+        self._fleet_routes = FleetRoutes(controller, self.admission)
+        self._fleet: FleetListener | None = None
         self._metrics = Metrics(controller)
         controller.journal.add_sink(self._metrics.tally)
         self.listeners = Listeners(answer_problems(controller))
@@ -128,9 +133,20 @@ class Api:
         """
         return await self.listeners.tcp(address, port, [*self._reading(), *page.routes()])
 
+    async def start_fleet(self, address: str, port: int, credentials: Credentials) -> int:
+        """Listen for the other hosts of the fleet; returns the port.
+
+        Raises:
+            DynmemError: the address or the credentials cannot be used.
+        """
+        self._fleet = FleetListener(self.listeners, credentials)
+        return await self._fleet.start(address, port, self._fleet_routes.routes())
+
     async def stop(self) -> None:
         """End all answers and remove the sockets."""
         self._closing.set()
+        if self._fleet is not None:
+            await self._fleet.stop()
         await self.listeners.close()
 
     def reload(self, by: str, detail: dict[str, object] | None = None) -> None:
@@ -170,6 +186,7 @@ class Api:
             web.get("/v1/events", self._events),
             web.get("/v1/schema", self._schema),
             web.get("/metrics", self._metrics_text),
+            *self._fleet_routes.reading(),
         ]
 
     def _changing(self) -> list[web.RouteDef]:

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "disable": "host_controller.cli.enable:disable",
     "doctor": "host_controller.cli.doctor:doctor",
     "enable": "host_controller.cli.enable:enable",
+    "fleet": "host_controller.cli.fleet:fleet",
     "forecast": "host_controller.cli.forecast:forecast",
     "events": "host_controller.cli.events:events",
     "explain": "host_controller.cli.explain:explain",

@@ -39,6 +39,7 @@ from host_controller.config.tables import (
 )
 from host_controller.core.books.capacity import capacity_of
 from host_controller.core.model import HostFacts, Limits, Settings
+from host_controller.credentials import DIRECTORY
 from host_controller.units import GIB, MIB, format_size
 
 __all__ = [
@@ -151,6 +152,14 @@ class AdmissionSection(msgspec.Struct, frozen=True):
     ] = "allow"
 
 
+class FleetSection(msgspec.Struct, frozen=True):
+    """The listener for the other hosts of a cluster (mutual TLS); nothing listens unless it is named here."""
+
+    listen: Listen | None = None
+    credentials: AbsolutePath = str(DIRECTORY)
+    """The directory with `host.pem`, `host.key` and `ca.pem` (`dynmem fleet certificates`)."""
+
+
 class Config(msgspec.Struct, frozen=True):
     """The whole file; every key has a default."""
 
@@ -162,6 +171,7 @@ class Config(msgspec.Struct, frozen=True):
     history: HistorySection = HistorySection()
     http: HttpSection = HttpSection()
     admission: AdmissionSection = AdmissionSection()
+    fleet: FleetSection = FleetSection()
     rule: tuple[RuleSection, ...] = ()
 
     @property
@@ -182,10 +192,12 @@ class Config(msgspec.Struct, frozen=True):
     @property
     def listen(self) -> tuple[str, int] | None:
         """Address and port of the read-only server."""
-        if self.http.listen is None:
-            return None
-        address, _, port = self.http.listen.rpartition(":")
-        return address.strip("[]"), int(port)
+        return _parts(self.http.listen)
+
+    @property
+    def fleet_listen(self) -> tuple[str, int] | None:
+        """Address and port for the other hosts of the fleet."""
+        return _parts(self.fleet.listen)
 
     @property
     def default_limits(self) -> Limits:
@@ -231,6 +243,13 @@ class Config(msgspec.Struct, frozen=True):
             for key, value, most, allowed in tried
             if value is not None and value > most
         ]
+
+
+def _parts(listen: str | None) -> tuple[str, int] | None:
+    if listen is None:
+        return None
+    address, _, port = listen.rpartition(":")
+    return address.strip("[]"), int(port)
 
 
 SECTIONS: Final = tuple(one for one in msgspec.structs.fields(Config) if one.name != "rule")

@@ -68,9 +68,9 @@ class Relief:
     alerts: tuple[Alert, ...] = ()
 
 
-def watch(before: Mapping[str, Strain], cell: Cell, now: float) -> dict[str, Strain]:
+def watch(before: Mapping[str, Strain], figures: Mapping[str, HostFigures], now: float) -> dict[str, Strain]:
     """How long each host is short by now. A host that does not answer is not known to be short."""
-    return {name: _strain(before.get(name, Strain()), figures, now) for name, figures in cell.figures.items()}
+    return {name: _strain(before.get(name, Strain()), one, now) for name, one in figures.items()}
 
 
 def relieve(

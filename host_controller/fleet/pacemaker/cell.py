@@ -53,7 +53,13 @@ def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures]
         if node.name in cib.nodes
     )
     resources = tuple(
-        Resource(one.name, simulation.places.get(one.name), one.size_mib, startup(one.config), one.bans)
+        Resource(
+            one.name,
+            place := simulation.places.get(one.name),
+            one.size_mib,
+            startup(one.config) if place is None else None,
+            one.bans,
+        )
         for one in cib.vms
     )
     known = {node.name for node in nodes}

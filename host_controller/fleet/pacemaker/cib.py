@@ -87,7 +87,7 @@ def changed(cib: Cib, vms: Mapping[str, int], nodes: Mapping[str, int]) -> bytes
     Raises:
         EngineError: there is no such VM or node, or the figure is none.
     """
-    root = deepcopy(cib.root)
+    root = next_version(cib)
     resources = {one.get("id"): one for one in root.iterfind("configuration/resources//primitive")}
     places = {one.get("uname"): one for one in root.iterfind("configuration/nodes/node")}
     for kind, figures, elements in (("resource", vms, resources), ("node", nodes, places)):
@@ -98,13 +98,22 @@ def changed(cib: Cib, vms: Mapping[str, int], nodes: Mapping[str, int]) -> bytes
             if not 0 <= size_mib <= LARGEST_MIB:
                 raise EngineError(f"{size_mib} MiB for {kind} {name} cannot be")
             _set(element, name, size_mib)
-    # The next version; by it the patch is refused if anybody was faster.
+    return ElementTree.tostring(root)
+
+
+def next_version(cib: Cib) -> Element:
+    """A copy to be changed, as the next version: a patch to it is refused if anybody was faster.
+
+    Raises:
+        EngineError: it has no version.
+    """
+    root = deepcopy(cib.root)
     epoch = root.get("epoch", "0")
-    if not epoch.isdecimal():
+    if not (epoch.isascii() and epoch.isdecimal()):
         raise EngineError(f"the engine's configuration has the epoch {epoch[:20]!r}")
     root.set("epoch", str(int(epoch) + 1))
     root.set("num_updates", "0")
-    return ElementTree.tostring(root)
+    return root
 
 
 def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:

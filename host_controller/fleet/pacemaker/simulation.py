@@ -1,7 +1,7 @@
 """What Pacemaker's own scheduler would do, from `crm_simulate --output-as=xml`. No I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -31,6 +31,8 @@ class Simulation:
     places: Mapping[str, str]
     """Where it has each resource, or would bring it; where it would stop it, where it runs now."""
     actions: tuple[Action, ...]
+    running: Mapping[str, str] = field(default_factory=dict)
+    """Where each runs now."""
 
 
 def read_simulation(text: bytes) -> Simulation:
@@ -46,16 +48,16 @@ def read_simulation(text: bytes) -> Simulation:
         raise EngineError(f"the engine's scheduler cannot work this out: {said}")
     if root.find("cluster_status") is None:
         raise EngineError("the engine's scheduler does not tell what there is")
-    places = {
+    running = {
         one.get("id", ""): node.get("name", "")
         for one in root.iterfind("cluster_status/resources//resource")
         if (node := one.find("node")) is not None
     }
-    places |= {
+    places = running | {
         one.get("resource", ""): one.get("node", "") for one in root.iterfind("utilizations/utilization")
     }
     nodes = tuple(_node(one) for one in root.iterfind("cluster_status/nodes/node"))
-    return Simulation(nodes, places, tuple(_action(one) for one in root.iterfind("actions/*")))
+    return Simulation(nodes, places, tuple(_action(one) for one in root.iterfind("actions/*")), running)
 
 
 def _node(element: Element) -> Node:

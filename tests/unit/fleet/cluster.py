@@ -47,6 +47,7 @@ class FakeEngine:
         self.rests = True
         self.commits: list[bytes] = []
         self.meanwhile: Callable[[], None] = lambda: None
+        self.obeys = True
         self.would: Callable[[Cib], tuple[Action, ...]] = lambda _: ()
 
     def idle(self) -> bool:
@@ -57,7 +58,8 @@ class FakeEngine:
 
     def simulate(self, text: bytes) -> Simulation:
         cib = read_cib(text)
-        return Simulation(tuple(Node(name) for name in cib.nodes), self.places, self.would(cib))
+        places = dict(self.places)
+        return Simulation(tuple(Node(name) for name in cib.nodes), places, self.would(cib), places)
 
     def replace(self, before: bytes, after: bytes) -> None:
         self.meanwhile()
@@ -65,3 +67,13 @@ class FakeEngine:
             raise RaceLost("changed meanwhile")
         self.text = after
         self.commits.append(after)
+        if self.obeys:
+            self.obey(self.would(read_cib(after)))
+
+    def obey(self, actions: tuple[Action, ...]) -> None:
+        """What would be done is done."""
+        for one in actions:
+            if one.kind == "stop":
+                self.places.pop(one.vm, None)
+            elif one.destination is not None:
+                self.places[one.vm] = one.destination

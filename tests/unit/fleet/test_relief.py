@@ -54,15 +54,15 @@ def test_where_no_single_vm_is_enough_the_largest_that_can_go_goes() -> None:
 def test_a_host_is_short_only_after_its_time(figures: HostFigures, since: float) -> None:
     one, strains = cell({"a": figures}), {}
     for now in (0.0, since / 2, since):
-        strains = watch(strains, one, now)
+        strains = watch(strains, one.figures, now)
         assert strains["a"].due(now) == (now >= since)
 
 
 def test_a_host_that_recovers_or_falls_silent_begins_anew() -> None:
     short, well, silent = cell({"a": host(*FULL)}), cell({"a": host()}), cell({"a": None})
     for between in (well, silent):
-        strains = watch(watch({}, short, 0.0), between, 100.0)
-        strains = watch(strains, short, 200.0)
+        strains = watch(watch({}, short.figures, 0.0), between.figures, 100.0)
+        strains = watch(strains, short.figures, 200.0)
         assert strains["a"].short_since == 200.0
 
 

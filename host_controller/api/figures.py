@@ -1,0 +1,69 @@
+"""What the fleet is told of this host: few figures, from which others decide what may start or go where."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from host_controller import __version__
+from host_controller.api.schema import FiguresView, VmFiguresView
+from host_controller.control.controller import Controller
+from host_controller.core.books.charge import doubted, overhead
+from host_controller.core.vm.record import Vm
+from host_controller.units import MIB
+
+SLOWEST_INFLATION: Final = 64 * MIB
+"""Bytes per second of a balloon that was not seen inflating yet: a third of one without KVM
+(fact: tcg-speeds)."""
+
+
+def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFiguresView]) -> FiguresView:
+    """The host; `vms` by `vm_figures`, `wait_seconds`: how long a start waits for memory."""
+    engine, now = controller.engine, controller.now()
+    state, ledger = engine.state, engine.ledger
+    overdraft, emergency = ledger.overdraft is not None, state.emergency.cause
+    known = state.connected and not overdraft and emergency is None
+    return FiguresView(
+        at=round(controller.journal.wall_time(now), 3),
+        version=__version__,
+        capacity_bytes=max(0, ledger.capacity()),
+        reserved_bytes=ledger.reserved(),
+        admits_bytes=admits(controller, wait_seconds, vms) if known else 0,
+        wait_seconds=wait_seconds,
+        overdraft=overdraft,
+        emergency=emergency,
+        vms=vms,
+    )
+
+
+def vm_figures(controller: Controller, vm: Vm) -> VmFiguresView:
+    """One VM."""
+    engine = controller.engine
+    settings, estimate = engine.state.settings, vm.guest.estimate
+    charge = engine.charges.get(vm.config.uuid, 0)
+    own = overhead(vm, settings)
+    virtio_mem = max(vm.virtio_mem.current_bytes, vm.virtio_mem.requested_bytes)
+    return VmFiguresView(
+        uuid=vm.config.uuid,
+        name=vm.name,
+        need_bytes=estimate.need_bytes if estimate else None,
+        minimum_bytes=vm.config.limits.minimum_bytes,
+        charge_bytes=charge,
+        beside_bytes=max(own, charge - vm.assigned_bytes),
+        arrival_bytes=vm.ram_bytes + virtio_mem + settings.overhead_floor_bytes,
+        settled=estimate is not None and not doubted(vm) and vm.pauses.job is None and not vm.pauses.paused,
+    )
+
+
+def admits(controller: Controller, wait_seconds: float, vms: Iterable[VmFiguresView]) -> int:
+    """What a start could be given: what is free, and what balloons can take within its wait from VMs that
+    have more than they need. Never negative.
+    """
+    engine = controller.engine
+    free = engine.headroom_bytes - engine.ledger.wanted()
+    for one in vms:
+        vm = engine.vms.get(one.uuid)
+        if vm is None or one.need_bytes is None or not one.settled:
+            continue
+        floor = max(one.need_bytes, one.minimum_bytes) + one.beside_bytes
+        pace = max(vm.balloon.inflate_rate, SLOWEST_INFLATION)
+        free += min(max(0, one.charge_bytes - floor), int(pace * wait_seconds))
+    return max(0, free)

@@ -1,0 +1,186 @@
+"""The listener for the other hosts of the fleet: mutual TLS, figures, and promises of memory.
+
+    GET    /v1/figures                       what this host can take, what its VMs need   FiguresView
+    POST   /v1/promises/VM?bytes=N&token=T   keep so much for a VM that will come         AdmissionView
+    DELETE /v1/promises/VM?token=T           it does not come                             DoneView
+
+A peer shows a certificate of the fleet's authority, or is not spoken with. It can look at figures and be
+promised memory that this host gives by its own rules and for two minutes; it can change nothing else.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from host_controller.api.figures import figures_view, vm_figures
+from host_controller.api.http import Refused, answer_json, expect, in_turns, whole_number
+from host_controller.api.listeners import ACCEPTED, BACKLOG, Listeners
+from host_controller.api.peer import peer_of
+from host_controller.api.schema import DoneView, VmFiguresView
+from host_controller.api.views import admission_view
+from host_controller.control.admission import Admission
+from host_controller.control.controller import Controller
+from host_controller.control.promises import PromiseRefused, Promises
+from host_controller.credentials import Credentials, CredentialsError
+from host_controller.errors import DynmemError
+
+LOOK_SECONDS: Final = 10.0
+"""Between looks at the files of the credentials."""
+HANDSHAKE_SECONDS: Final = 5.0
+LONGEST_TOKEN: Final = 100
+
+log = structlog.get_logger(__name__)
+
+
+class FleetRoutes:
+    """What hosts of the fleet may ask of a controller."""
+
+    def __init__(self, controller: Controller, admission: Admission) -> None:
+        self._controller = controller
+        self._admission = admission
+        self._promises = Promises(controller, admission)
+
+    def reading(self) -> list[web.RouteDef]:
+        """Looks only: these are on the host's own sockets, too."""
+        return [web.get("/v1/figures", self._figures)]
+
+    def routes(self) -> list[web.RouteDef]:
+        """All of them."""
+        return [
+            *self.reading(),
+            web.post("/v1/promises/{vm:[^/]+}", self._promise),
+            web.delete("/v1/promises/{vm:[^/]+}", self._take_back),
+        ]
+
+    async def _figures(self, request: web.Request) -> web.Response:
+        expect(request)
+        engine = self._controller.engine
+        vms: list[VmFiguresView] = []
+        async for uuid in in_turns(list(engine.vms)):
+            vm = engine.vms.get(uuid)
+            if vm is not None:
+                vms.append(vm_figures(self._controller, vm))
+        return answer_json(figures_view(self._controller, self._admission.limit_seconds, vms))
+
+    async def _promise(self, request: web.Request) -> web.Response:
+        query = expect(request, "bytes", "token")
+        name, token = request.match_info["vm"], _token(query)
+        size = whole_number(query, "bytes")
+        if size <= 0:
+            raise Refused(400, "bad-parameter", "a promise is of some bytes", "bytes=N, above 0")
+        peer = peer_of(request.transport)
+        try:
+            answer = await self._promises.make(name, size, token, peer.detail())
+        except PromiseRefused as refused:
+            raise Refused(409, "not-promised", str(refused), "try another host") from None
+        return answer_json(admission_view(answer))
+
+    async def _take_back(self, request: web.Request) -> web.Response:
+        query = expect(request, "token")
+        if not self._promises.release(request.match_info["vm"], _token(query)):
+            raise Refused(404, "no-promise", "nothing is promised under this name and token", "it has ended")
+        return answer_json(DoneView(done="taken back"))
+
+
+class FleetListener:
+    """The socket, and the credentials that are in force there."""
+
+    def __init__(self, listeners: Listeners, credentials: Credentials) -> None:
+        self._listeners = listeners
+        self._credentials = credentials
+        self._stamp: object = None
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self, address: str, port: int, routes: list[web.RouteDef]) -> int:
+        """Listen; returns the port, which was chosen where 0 was asked for.
+
+        Raises:
+            DynmemError: the address or the credentials cannot be used.
+        """
+        self._stamp = self._credentials.stamp()
+        context = self._credentials.server()
+        runner, door = await self._listeners.serve(routes)
+        assert runner.server is not None
+        self._factory = door.factory(runner.server)
+        try:
+            self._socket = _bound(address, port)
+        except OSError as error:
+            text = f"[fleet] listen: {address}:{port}: {error.strerror}"
+            raise DynmemError(text, hint="name another address or port") from None
+        await self._serve(context)
+        self._watching = asyncio.create_task(self._watch(), name="fleet credentials")
+        return int(self._socket.getsockname()[1])
+
+    async def stop(self) -> None:
+        """No more of it."""
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+        if self._server is not None:
+            self._server.close()
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self.look()
+
+    async def look(self) -> None:
+        """Take over credentials that were replaced; those that cannot be used leave the old ones in force."""
+        stamp = self._credentials.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            context = self._credentials.server()
+        except CredentialsError as error:
+            log.error("the fleet's new credentials cannot be used; the old ones stay", problem=str(error))
+            return
+        await self._serve(context)
+        log.info("the fleet's credentials were replaced")
+
+    async def _serve(self, context: ssl.SSLContext) -> None:
+        """From now on with this context. The kernel's queue stays, so nobody is turned away meanwhile."""
+        assert self._socket is not None
+        before, loop = self._server, asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._factory,
+            sock=self._socket.dup(),
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            backlog=ACCEPTED,
+        )
+        self._socket.listen(BACKLOG)
+        if before is not None:
+            before.close()
+
+
+def _token(query: dict[str, str]) -> str:
+    token = query.get("token", "")
+    if not 0 < len(token) <= LONGEST_TOKEN:
+        raise Refused(400, "bad-parameter", "a promise has a token", f"token=…, at most {LONGEST_TOKEN} long")
+    return token
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+    except OSError:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener

@@ -1,0 +1,196 @@
+"""`dynmem fleet`: the hosts of a cluster, seen and used together."""
+
+import json
+import logging
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+from xml.etree import ElementTree
+
+import click
+
+from host_controller.cli import fleet_text
+from host_controller.config import load
+from host_controller.credentials import DIRECTORY, Credentials
+from host_controller.errors import InputError
+from host_controller.fleet.arbiter import STATE, TURN_SECONDS, Arbiter
+from host_controller.fleet.certificates import HOST_DAYS, make_authority, make_host
+from host_controller.fleet.core.booking import Booking, stopped_mib
+from host_controller.fleet.core.drain import harm
+from host_controller.fleet.core.why import why as obstacles
+from host_controller.fleet.draining import Progress, drain, undrain
+from host_controller.fleet.hosts import Hosts
+from host_controller.fleet.pacemaker.needs import missing, prepared
+from host_controller.fleet.pacemaker.tools import Tools
+from host_controller.fleet.view import look
+from host_controller.neutral import neutral
+
+as_json: Final = click.option("--json", "as_json", is_flag=True, help="For programs, instead of text.")
+config: Final = click.option(
+    "--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml."
+)
+
+
+@click.group()
+def fleet() -> None:
+    """The hosts of a Pacemaker cluster together: where VMs start, and how a host is emptied.
+
+    Run on any host of the cluster, as root. No host needs this to work: with it gone, each goes on alone.
+    """
+
+
+@fleet.command()
+@as_json
+@config
+def status(*, as_json: bool, config: Path | None) -> None:
+    """Show every host and who is where, with what is booked and what a start could be given."""
+    view = look(Tools(), _hosts(config))
+    if as_json:
+        click.echo(json.dumps(fleet_text.status_plain(view), indent=2))
+    else:
+        click.echo("\n".join(fleet_text.status_lines(view)))
+
+
+@fleet.command()
+@click.argument("vm")
+@as_json
+@config
+def why(vm: str, *, as_json: bool, config: Path | None) -> None:
+    """Say what each host lacks for VM to start there, and who holds it.
+
+    Exit code 0 when a host could take it, 1 when none can.
+    """
+    view = look(Tools(), _hosts(config))
+    resource = next((one for one in view.cell.resources if one.name == vm), None)
+    if resource is None:
+        names = ", ".join(neutral(one.name) for one in view.cell.resources[:10]) or "none"
+        raise InputError(f"the cluster places no VM {neutral(vm, 100)!r} by demand", hint=f"it does: {names}")
+    figures = view.cell.figures_of(resource)
+    known = Booking(resource.published_mib or 0)
+    size = resource.published_mib or 0
+    if figures is None and resource.startup_mib is not None:
+        size = max(size, stopped_mib(known, resource.startup_mib))
+    found = obstacles(view.cell, resource, size)
+    if as_json:
+        plain = {"vm": vm, "node": resource.node, "size_mib": size, "hosts": [asdict(one) for one in found]}
+        click.echo(json.dumps(plain, indent=2))
+    else:
+        click.echo("\n".join(fleet_text.why_lines(resource, size, found)))
+    if not any(one.takes for one in found):
+        sys.exit(1)
+
+
+@fleet.command(name="drain")
+@click.argument("host")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@as_json
+@config
+def drain_host(host: str, *, dry_run: bool, as_json: bool, config: Path | None) -> None:
+    """Move every VM away from HOST by live migration, or refuse and say which VM lacks what.
+
+    The engine's own scheduler is asked first, and every destination promises the memory. HOST takes no VMs
+    until `undrain`. Cut off, it can be said again.
+    """
+    engine, hosts = Tools(), _hosts(config)
+
+    def tell(progress: Progress) -> None:
+        if not as_json:
+            click.echo(fleet_text.progress_line(progress))
+
+    if dry_run:
+        from host_controller.fleet.draining import plan
+
+        found = plan(engine, look(engine, hosts).cell, host)
+    else:
+        found = drain(engine, hosts, lambda: look(engine, hosts).cell, host, tell)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+    else:
+        click.echo("\n".join(fleet_text.drain_lines(host, found, done=not dry_run)))
+    if found.refusals:
+        sys.exit(2)
+
+
+@fleet.command(name="undrain")
+@click.argument("host")
+def undrain_host(host: str) -> None:
+    """Let HOST take VMs again. Nothing moves back by itself."""
+    done = undrain(Tools(), host)
+    click.echo(f"{host} takes VMs again" if done else f"{host} is not drained")
+
+
+@fleet.command()
+@click.option("--check", is_flag=True, help="Only look; exit code 1 when something is missing.")
+@as_json
+def init(*, check: bool, as_json: bool) -> None:
+    """Set what Pacemaker needs for VMs of dynamic size, and say what each setting protects from.
+
+    Fencing is never switched on here: that takes a device. VMs are primitives of the agent VirtualDomain.
+    """
+    engine = Tools()
+    cib = engine.query()
+    needs = missing(cib)
+    if not check and any(not one.by_hand for one in needs):
+        old, new = ElementTree.tostring(cib.root), prepared(cib)
+        disturbed = harm(engine.simulate(new).actions, engine.simulate(old).actions)
+        if disturbed:
+            what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
+            raise InputError(f"nothing was set: the engine would {what}", hint="set it while no VM runs")
+        engine.replace(old, new)
+    if as_json:
+        click.echo(json.dumps({"needs": [asdict(one) for one in needs]}, indent=2))
+    else:
+        click.echo("\n".join(fleet_text.need_lines(needs, check=check)))
+    if any(one.by_hand or check for one in needs):
+        sys.exit(1)
+
+
+@fleet.command()
+@click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
+@click.option("--directory", type=click.Path(path_type=Path), default=Path("fleet-ca"), show_default=True)
+@click.option("--days", type=click.IntRange(1, 3650), default=HOST_DAYS, show_default=True)
+def certificates(hosts: tuple[str, ...], directory: Path, days: int) -> None:
+    """Make a certificate for each HOST, by its node's name, and an authority for all where there is none.
+
+    Copy what is in DIRECTORY/HOST to /etc/dynmem/fleet there. Running controllers take it over by themselves.
+    Keep ca.key of the directory away from all hosts: who has it is believed by all.
+    """
+    if make_authority(directory):
+        click.echo(f"a new authority: {directory / 'ca.pem'}; keep {directory / 'ca.key'} safe")
+    for host in hosts:
+        place = make_host(directory, host, days)
+        click.echo(f"{place}/host.pem, host.key, ca.pem: to {host}:{DIRECTORY}, good for {days} days")
+
+
+@fleet.command()
+@click.option("--once", is_flag=True, help="One turn, then end.")
+@config
+def run(*, once: bool, config: Path | None) -> None:
+    """Publish figures and relieve hosts, until a signal: ocf:dynmem:fleet runs this once in a cluster."""
+    import structlog
+
+    logger = structlog.PrintLoggerFactory(file=sys.stderr)
+    level = structlog.make_filtering_bound_logger(logging.INFO)
+    structlog.configure(logger_factory=logger, wrapper_class=level)
+    arbiter = Arbiter(Tools(), _hosts(config), STATE)
+    arbiter.start()
+    while True:
+        arbiter.turn()
+        if once:
+            return
+        time.sleep(TURN_SECONDS)
+
+
+def _hosts(config: Path | None) -> Hosts:
+    """The other hosts, by this host's own configuration: they listen at the same port.
+
+    Raises:
+        InputError: there is no listener here.
+    """
+    found = load(config)
+    if found.fleet_listen is None:
+        hint = 'write [fleet] listen = "0.0.0.0:8686" there, on every host, and restart dynmem'
+        raise InputError("no [fleet] listen in the configuration: this host is in no fleet", hint=hint)
+    return Hosts(Credentials.within(Path(found.fleet.credentials)), found.fleet_listen[1])

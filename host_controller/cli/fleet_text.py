@@ -1,0 +1,166 @@
+"""What `dynmem fleet` says to people and to programs."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from host_controller.cli.text import paint, size, table, wants_colour
+from host_controller.fleet.core.drain import Drain
+from host_controller.fleet.core.model import HostFigures, Resource
+from host_controller.fleet.core.relief import SHORT_ABOVE
+from host_controller.fleet.core.why import Obstacle
+from host_controller.fleet.draining import Progress
+from host_controller.fleet.pacemaker.needs import Need
+from host_controller.fleet.view import View
+from host_controller.neutral import neutral
+from host_controller.units import MIB
+
+HOSTS: Final = ("HOST", "CAPACITY", "NEED", "LOAD", "BOOKED", "STARTS GET", "PUBLISHED", "VMS", "STATE")
+VMS: Final = ("VM", "HOST", "NEED", "CHARGE", "BOOKED", "STATE")
+
+
+def status_plain(view: View) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "hosts": [_host(view, node.name) for node in view.cell.nodes],
+        "vms": [_vm(view, one) for one in view.cell.resources],
+        "notes": list(view.cib.notes),
+    }
+
+
+def status_lines(view: View) -> list[str]:
+    """For people."""
+    colour = wants_colour()
+    hosts, vms = status_plain(view)["hosts"], status_plain(view)["vms"]
+    rows = [
+        (
+            neutral(one["name"]),
+            size(one["capacity_bytes"]),
+            size(one["need_bytes"]),
+            "-" if one["load"] is None else f"{one['load']:.0%}",
+            _mib(one["booked_mib"]),
+            size(one["admits_bytes"]),
+            _mib(one["published_mib"]),
+            str(one["vms"]),
+            neutral(one["state"]),
+        )
+        for one in hosts
+    ]
+    colours = [None if one["state"] == "ok" else "yellow" for one in hosts]
+    lines = table(HOSTS, rows, (0, 8), colours)
+    cells = [
+        (
+            neutral(one["name"]),
+            neutral(one["host"] or "-"),
+            size(one["need_bytes"]),
+            size(one["charge_bytes"]),
+            _mib(one["booked_mib"]),
+            neutral(one["state"]),
+        )
+        for one in vms
+    ]
+    lines += ["", *table(VMS, cells, (0, 1, 5))]
+    return lines + [paint(f"note: {neutral(note)}", "yellow", colour) for note in view.cib.notes]
+
+
+def why_lines(resource: Resource, size_mib: int, found: Sequence[Obstacle]) -> list[str]:
+    """Each host, and what it lacks."""
+    where = f"is on {neutral(resource.node)}" if resource.node else "is stopped"
+    lines = [f"{neutral(resource.name)} {where}; a host needs {_mib(size_mib)} for it"]
+    for one in found:
+        if one.takes:
+            lines.append(f"  {neutral(one.host)}: takes it, {_mib(one.free_mib)} are free for starts")
+            continue
+        reasons = list(one.reasons)
+        if one.shortfall_mib:
+            reasons.insert(
+                0, f"{_mib(one.shortfall_mib)} are missing, {_mib(one.free_mib)} are free for starts"
+            )
+        lines.append(f"  {neutral(one.host)}: {neutral('; '.join(reasons))}")
+        if one.holders:
+            held = ", ".join(f"{neutral(vm.name)} {_mib(vm.size_mib)}" for vm in one.holders)
+            lines.append(f"    cannot do without: {held}")
+    return lines
+
+
+def drain_lines(host: str, found: Drain, *, done: bool) -> list[str]:
+    """The moves, or why there are none."""
+    if not found.refusals:
+        what = "is empty" if done else "can be emptied"
+        moves = [f"  {neutral(one.vm)} → {neutral(one.destination)}" for one in found.moves]
+        return [f"{neutral(host)} {what}", *moves]
+    lines = [f"{neutral(host)} is not drained, and nothing was begun:"]
+    for refusal in found.refusals:
+        lines.append(f"  {neutral(refusal.vm)} ({_mib(refusal.size_mib)}): {neutral(refusal.reason)}")
+        for one in refusal.obstacles:
+            missing = f"{_mib(one.shortfall_mib)} missing" if one.shortfall_mib else ""
+            text = "; ".join((*([missing] if missing else []), *one.reasons)) or "has room"
+            lines.append(f"    {neutral(one.host)}: {neutral(text)}")
+    return lines
+
+
+def progress_line(progress: Progress) -> str:
+    """How far it is."""
+    left = ", ".join(neutral(one) for one in progress.left) or "none"
+    return f"{len(progress.moved)} of {len(progress.moved) + len(progress.left)} moved; still there: {left}"
+
+
+def need_lines(needs: Sequence[Need], *, check: bool) -> list[str]:
+    """What is missing or was set."""
+    if not needs:
+        return ["all that Pacemaker needs is set"]
+    lines = []
+    for one in needs:
+        state = "by hand " if one.by_hand else "missing " if check else "set     "
+        lines.append(f"{state}{neutral(one.what)}: {neutral(one.found)}, wanted {one.wanted}")
+        lines.append(f"        protects from {one.protects}")
+    return lines
+
+
+def _host(view: View, name: str) -> dict[str, Any]:
+    figures, here = view.cell.figures.get(name), view.cell.on(name)
+    node = next(one for one in view.cell.nodes if one.name == name)
+    return {
+        "name": name,
+        "capacity_bytes": figures.capacity_bytes if figures else None,
+        "need_bytes": figures.floor_bytes if figures else None,
+        "load": round(figures.load, 4) if figures else None,
+        "booked_mib": sum(one.published_mib or 0 for one in here),
+        "admits_bytes": figures.admits_bytes if figures else None,
+        "published_mib": node.published_mib,
+        "vms": len(here),
+        "state": "; ".join(_troubles(node.trouble, view.silent.get(name), figures)) or "ok",
+    }
+
+
+def _troubles(engine: str, silent: str | None, figures: HostFigures | None) -> list[str]:
+    found = [engine] if engine else []
+    if silent:
+        found.append(f"silent: {silent}")
+    if figures is not None:
+        if figures.emergency:
+            found.append(f"emergency: {figures.emergency}")
+        if figures.overdraft:
+            found.append("overdraft")
+        elif figures.load > SHORT_ABOVE:
+            found.append("short")
+    return found
+
+
+def _vm(view: View, one: Resource) -> dict[str, Any]:
+    figures = view.cell.figures_of(one)
+    state = "stopped" if one.node is None else "ok" if figures is not None else "its host does not tell of it"
+    if figures is not None and not figures.settled:
+        state = "charged whole"
+    return {
+        "name": one.name,
+        "host": one.node,
+        "need_bytes": figures.floor_bytes if figures else None,
+        "charge_bytes": figures.charge_bytes if figures else None,
+        "booked_mib": one.published_mib,
+        "bans": dict(one.bans),
+        "state": state,
+    }
+
+
+def _mib(size_mib: int | None) -> str:
+    return size(None if size_mib is None else size_mib * MIB)

@@ -1,0 +1,133 @@
+"""The one that publishes and relieves, run once in a cell by the engine (`ocf:dynmem:fleet`).
+
+It holds nothing that matters: what is booked is in the engine's configuration, and how long VMs were low or
+what they used to need is kept in a file for the next start on the same host. Dead or lying, it can harm no
+host: it publishes figures and asks for memory and moves, each of which hosts and engine judge for themselves.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from host_controller.errors import DynmemError
+from host_controller.fleet.core.booking import Booking
+from host_controller.fleet.core.model import HostFigures
+from host_controller.fleet.core.relief import Move, Strain, relieve, watch
+from host_controller.fleet.errors import FleetError
+from host_controller.fleet.hosts import Hosts
+from host_controller.fleet.moving import carry_out, clear_pins
+from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
+from host_controller.fleet.startup import startup_mib
+from host_controller.fleet.view import look
+from host_controller.private import private_directory, write_private
+
+TURN_SECONDS: Final = 10.0
+PUBLISH_SECONDS: Final = 30.0
+STATE: Final = Path("/var/lib/dynmem/fleet/bookings.json")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Arbiter:
+    """One arbiter at work."""
+
+    engine: Engine
+    hosts: Hosts
+    state: Path = STATE
+    bookings: Mapping[str, Booking] = field(default_factory=dict)
+    strains: dict[str, Strain] = field(default_factory=dict)
+    moved_at: dict[str, float] = field(default_factory=dict)
+    published_at: float = float("-inf")
+    alerted: frozenset[str] = frozenset()
+
+    def start(self) -> None:
+        """Go on from what was left behind.
+
+        Raises:
+            FleetError: the engine cannot be asked.
+        """
+        self.bookings = read_bookings(self.state)
+        left = clear_pins(self.engine)
+        if left:
+            log.warning("moves of an arbiter before were not over", vms=", ".join(left))
+
+    def turn(self) -> None:
+        """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing."""
+        try:
+            figures, silent = self.hosts.figures(self.engine.query().nodes)
+            for host, why in silent.items():
+                log.warning("a host is silent: it offers nothing", host=host, why=why)
+            self.strains = watch(self.strains, figures, time.monotonic())
+            if time.monotonic() - self.published_at >= PUBLISH_SECONDS:
+                self._publish(figures)
+            if any(strain.due(time.monotonic()) for strain in self.strains.values()):
+                self._relieve()
+        except DynmemError as error:
+            log.warning("this turn is left out", problem=str(error))
+
+    def _publish(self, figures: Mapping[str, HostFigures]) -> None:
+        # Bookings are by the time of day, which outlives this process.
+        done = publish(self.engine, figures, self.bookings, startup_mib, time.time())
+        self.bookings = done.bookings
+        if done.cell is None:
+            return
+        self.published_at = time.monotonic()
+        keep_bookings(self.state, done.bookings)
+        self._tell(done)
+
+    def _relieve(self) -> None:
+        """By fresh figures: moves are few, and none is made by what was true a while ago."""
+        cell = look(self.engine, self.hosts).cell
+        relief = relieve(cell, self.strains, self.moved_at, time.monotonic())
+        for alert in relief.alerts:
+            if alert.host not in self.alerted:
+                log.error("a host is short, and no move helps", host=alert.host, why=alert.reason)
+        self.alerted = frozenset(alert.host for alert in relief.alerts)
+        for move in relief.moves:
+            self._move(move)
+
+    def _move(self, move: Move) -> None:
+        self.moved_at[move.vm] = time.monotonic()
+        log.info("relief", vm=move.vm, source=move.source, destination=move.destination, why=move.reason)
+        try:
+            problem = carry_out(self.engine, self.hosts, move)
+        except FleetError as error:
+            problem = str(error)
+        if problem is None:
+            log.info("relieved", vm=move.vm, host=move.source)
+        else:
+            log.warning("not moved", vm=move.vm, why=problem)
+
+    @staticmethod
+    def _tell(done: Turn) -> None:
+        for note in done.published.notes if done.published is not None else ():
+            log.warning("not believed", what=note)
+        if done.harm:
+            log.error(done.said)
+        elif done.published is not None:
+            log.info("published", vms=len(done.published.vms), hosts=len(done.published.hosts))
+
+
+def read_bookings(file: Path) -> dict[str, Booking]:
+    """What was booked; nothing where the file is missing or damaged."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Booking])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return {}
+
+
+def keep_bookings(file: Path, bookings: Mapping[str, Booking]) -> None:
+    """For the next start. What cannot be kept is learnt again."""
+    try:
+        private_directory(file.parent)
+        new = file.with_suffix(".new")
+        write_private(new, msgspec.json.encode(dict(bookings)))
+        new.rename(file)
+    except OSError as error:
+        log.warning("what is booked cannot be kept", file=str(file), problem=error.strerror)

@@ -1,0 +1,100 @@
+"""The fleet's own small authority, and a certificate for each host, made by openssl.
+
+The authority's key stays in the directory where it was made: hosts get `ca.pem`, `host.pem` and `host.key`.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from host_controller.errors import InputError
+from host_controller.fleet.errors import FleetError
+from host_controller.neutral import neutral
+from host_controller.private import private_directory
+
+AUTHORITY_DAYS: Final = 3650
+HOST_DAYS: Final = 397
+LONGEST_NAME: Final = 64
+"""Of a common name (RFC 5280)."""
+_BARE: Final = "[req]\ndistinguished_name = dn\nprompt = no\n[dn]\nCN = {}\n"
+"""Without the extensions that the system's own configuration would add."""
+
+
+def make_authority(directory: Path) -> bool:
+    """A new authority, unless there is one; returns whether it was made.
+
+    Raises:
+        FleetError: openssl failed.
+    """
+    certificate, key = directory / "ca.pem", directory / "ca.key"
+    if certificate.exists() and key.exists():
+        return False
+    if certificate.exists() or key.exists():
+        raise InputError(f"{directory} has only one of ca.pem and ca.key", hint="name another directory")
+    private_directory(directory)
+    extensions = ("basicConstraints=critical,CA:TRUE,pathlen:0", "keyUsage=critical,keyCertSign,cRLSign")
+    _make("dynmem fleet", key, certificate, AUTHORITY_DAYS, extensions)
+    return True
+
+
+def make_host(directory: Path, host: str, days: int = HOST_DAYS) -> Path:
+    """A host's new key and certificate in a directory of its name, with the authority's; returns that.
+
+    Raises:
+        InputError: that is no name of a host.
+        FleetError: openssl failed.
+    """
+    allowed = host.replace("-", "").replace(".", "")
+    if not (allowed.isascii() and allowed.isalnum()) or host[0] in "-." or len(host) > LONGEST_NAME:
+        hint = f"letters, digits, dots and dashes, at most {LONGEST_NAME}: the node's name in the cluster"
+        raise InputError(f"{neutral(host, 100)!r} is no name of a host", hint=hint)
+    place = directory / host
+    private_directory(place)
+    extensions = (
+        "basicConstraints=critical,CA:FALSE",
+        "keyUsage=critical,digitalSignature",
+        "extendedKeyUsage=serverAuth,clientAuth",
+        f"subjectAltName=DNS:{host}",
+    )
+    authority = ("-CA", str(directory / "ca.pem"), "-CAkey", str(directory / "ca.key"))
+    _make(host, place / "host.key", place / "host.pem", days, extensions, authority)
+    _write(place / "ca.pem", (directory / "ca.pem").read_bytes())
+    return place
+
+
+def _make(
+    name: str,
+    key: Path,
+    certificate: Path,
+    days: int,
+    extensions: Sequence[str],
+    authority: Sequence[str] = (),
+) -> None:
+    """A key and its certificate, in place only when both are made: a host may be reading the old ones."""
+    with tempfile.TemporaryDirectory(dir=key.parent, prefix=".new-") as new:
+        configuration, new_key, new_certificate = (Path(new, one) for one in ("cnf", "key", "pem"))
+        configuration.write_text(_BARE.format(name))
+        command = ["openssl", "req", "-x509", "-config", str(configuration), "-newkey", "ec", "-noenc"]
+        command += ["-pkeyopt", "ec_paramgen_curve:P-256", "-days", str(days), *authority]
+        command += ["-keyout", str(new_key), "-out", str(new_certificate)]
+        for one in extensions:
+            command += ["-addext", one]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        except FileNotFoundError:
+            raise FleetError("there is no openssl here", hint="apt-get install openssl") from None
+        except subprocess.TimeoutExpired:
+            raise FleetError("openssl did not end within a minute") from None
+        if done.returncode != 0:
+            raise FleetError(f"openssl: {neutral(done.stderr.decode(errors='replace').strip(), 300)}")
+        new_key.chmod(0o600)
+        new_key.rename(key)
+        new_certificate.rename(certificate)
+
+
+def _write(file: Path, content: bytes) -> None:
+    new = file.with_suffix(".new")
+    new.write_bytes(content)
+    new.rename(file)

@@ -1,0 +1,143 @@
+"""The hosts' controllers, asked over mutual TLS: many at a time, each within a limit of time and size."""
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from host_controller.credentials import Credentials
+from host_controller.fleet.core.model import HostFigures
+from host_controller.fleet.errors import HostSilent
+from host_controller.fleet.reading import LARGEST_ANSWER, read_figures
+from host_controller.neutral import neutral
+
+SECONDS: Final = 5.0
+PROMISE_SECONDS: Final = 130.0
+"""A host may wait for its balloons; the configuration's limit is two minutes."""
+AT_A_TIME: Final = 8
+CHUNK: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a host said about memory for a VM that would come."""
+
+    given: bool
+    said: str
+
+
+class Hosts:
+    """All hosts of a fleet, by their names in the cluster, at one port."""
+
+    def __init__(self, credentials: Credentials, port: int) -> None:
+        self._credentials = credentials
+        self._port = port
+        self._stamp: object = None
+        self._context: ssl.SSLContext | None = None
+
+    def figures(self, hosts: Iterable[str]) -> tuple[dict[str, HostFigures], dict[str, str]]:
+        """The figures of those that answer, and why the others do not.
+
+        Raises:
+            CredentialsError: ours cannot be used.
+        """
+        names, context = list(hosts), self.context()
+        found: dict[str, HostFigures] = {}
+        silent: dict[str, str] = {}
+
+        def ask(host: str) -> None:
+            try:
+                status, body = self._ask(context, host, "GET", "/v1/figures", SECONDS)
+                if status != 200:
+                    raise HostSilent(f"{host}: {_said(status, body)}")
+                found[host] = read_figures(host, body, time.time())
+            except HostSilent as error:
+                silent[host] = error.message.removeprefix(f"{host}: ")
+
+        with ThreadPoolExecutor(min(AT_A_TIME, max(1, len(names)))) as pool:
+            list(pool.map(ask, names))
+        return found, silent
+
+    def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
+        """Ask a host to keep memory for a VM, or to go on keeping it."""
+        try:
+            status, body = self._promises(
+                host, "POST", vm, PROMISE_SECONDS, bytes=str(size_bytes), token=token
+            )
+            if status == 200:
+                answer = json.loads(body)
+                return Promise(answer["admitted"] is True, neutral(answer["message"], 500))
+        except HostSilent as error:
+            return Promise(given=False, said=error.message)
+        except (ValueError, KeyError, TypeError):
+            return Promise(given=False, said=f"{host}: its answer is not understood")
+        return Promise(given=False, said=_said(status, body))
+
+    def take_back(self, host: str, vm: str, token: str) -> None:
+        """The VM does not come. What cannot be taken back expires."""
+        try:
+            self._promises(host, "DELETE", vm, SECONDS, token=token)
+        except HostSilent:
+            return
+
+    def context(self) -> ssl.SSLContext:
+        """Our credentials as they are now.
+
+        Raises:
+            CredentialsError
+        """
+        stamp = self._credentials.stamp()
+        if self._context is None or stamp != self._stamp:
+            self._context, self._stamp = self._credentials.client(), stamp
+        return self._context
+
+    def _promises(self, host: str, method: str, vm: str, seconds: float, **query: str) -> tuple[int, bytes]:
+        path = f"/v1/promises/{quote(vm, safe='')}?{urlencode(query)}"
+        return self._ask(self.context(), host, method, path, seconds)
+
+    def _ask(
+        self, context: ssl.SSLContext, host: str, method: str, path: str, seconds: float
+    ) -> tuple[int, bytes]:
+        """Status and body. The limit is for all of it: a host that drips does not hold us.
+
+        Raises:
+            HostSilent
+        """
+        end = time.monotonic() + seconds
+        connection = http.client.HTTPSConnection(host, self._port, timeout=SECONDS, context=context)
+        try:
+            connection.connect()
+            connection.sock.settimeout(seconds)
+            connection.request(method, path, headers={"Connection": "close"})
+            connection.sock.settimeout(max(0.01, end - time.monotonic()))
+            response = connection.getresponse()
+            body = b""
+            while chunk := response.read1(CHUNK):
+                body += chunk
+                if len(body) > LARGEST_ANSWER:
+                    raise HostSilent(f"{host}: its answer is larger than {LARGEST_ANSWER} bytes")
+                if time.monotonic() > end:
+                    raise TimeoutError(f"no answer within {seconds:.0f} s")
+            return response.status, body
+        except ssl.SSLCertVerificationError as error:
+            text = f"{host}: its certificate is not believed: {error.verify_message}"
+            raise HostSilent(text, hint="dynmem fleet certificates makes one for it") from None
+        except (OSError, http.client.HTTPException) as error:
+            said = neutral(getattr(error, "strerror", None) or error or type(error).__name__, 200)
+            raise HostSilent(f"{host}: it does not answer at port {self._port}: {said}") from None
+        finally:
+            connection.close()
+
+
+def _said(status: int, body: bytes) -> str:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    message = answer.get("message") if isinstance(answer, Mapping) else None
+    return neutral(message or f"HTTP {status}", 500)

@@ -1,0 +1,167 @@
+"""VMs moved one by one: promised at the destination, then moved by the engine, then let go.
+
+Nothing begins that the engine's scheduler would not do exactly so, and nothing begins without a promise of
+the destination. A move that fails leaves the VM where it was: its promise is taken back and its pin cleared.
+"""
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+from xml.etree import ElementTree
+
+from host_controller.fleet.core.drain import Action
+from host_controller.fleet.core.relief import Move
+from host_controller.fleet.errors import FleetError, RaceLost
+from host_controller.fleet.hosts import Promise
+from host_controller.fleet.pacemaker.cell import Engine
+from host_controller.fleet.pacemaker.pins import pinned, pins, unpinned
+
+RENEW_SECONDS: Final = 40.0
+"""A promise lasts for two minutes."""
+LOOK_SECONDS: Final = 1.0
+TRIES: Final = 10
+MOVE_SECONDS: Final = 3600.0
+
+
+class Asked(Protocol):
+    """The hosts' controllers; `Hosts` is the real thing."""
+
+    def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
+        """Keep memory for a VM, or go on keeping it."""
+
+    def take_back(self, host: str, vm: str, token: str) -> None:
+        """It does not come."""
+
+
+@dataclass(slots=True)
+class Promised:
+    """Promises at destinations, renewed while VMs are on their way. All are taken back at the end."""
+
+    hosts: Asked
+    clock: Callable[[], float] = time.monotonic
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    _moves: dict[str, Move] = field(default_factory=dict)
+    _renewed_at: float = 0.0
+
+    def ask(self, move: Move) -> Promise:
+        """Have a VM's memory promised where it is to go."""
+        answer = self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token)
+        if answer.given:
+            self._moves[move.vm] = move
+            self._renewed_at = self.clock()
+        return answer
+
+    def renew(self) -> None:
+        """Now and then. A host that refuses by now has the VM already, or the engine will see it refuse."""
+        if self.clock() - self._renewed_at < RENEW_SECONDS:
+            return
+        self._renewed_at = self.clock()
+        for move in self._moves.values():
+            self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token)
+
+    def give_back(self) -> None:
+        """Whatever was not taken up."""
+        for move in self._moves.values():
+            self.hosts.take_back(move.destination, move.vm, self.token)
+        self._moves.clear()
+
+
+def carry_out(
+    engine: Engine,
+    hosts: Asked,
+    move: Move,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> str | None:
+    """Move one VM; None when it is there, or why it is not.
+
+    Raises:
+        FleetError: the engine cannot be asked. The pin is cleared by whoever comes next.
+    """
+    promised = Promised(hosts, clock)
+    answer = promised.ask(move)
+    if not answer.given:
+        return f"{move.destination} does not promise the memory: {answer.said}"
+    try:
+        problem = _begin(engine, move)
+        if problem is not None:
+            return problem
+        try:
+            return _follow(engine, move, promised, clock, sleep)
+        finally:
+            clear_pins(engine, sleep)
+    finally:
+        promised.give_back()
+
+
+def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:
+    """Take away what pins VMs of ours, also of an arbiter that died; returns their names.
+
+    Raises:
+        FleetError
+    """
+    for left in reversed(range(TRIES)):
+        cib = engine.query()
+        found = pins(cib)
+        if not found:
+            return ()
+        try:
+            engine.replace(ElementTree.tostring(cib.root), unpinned(cib, found))
+        except RaceLost:
+            if not left:
+                raise
+            sleep(LOOK_SECONDS)
+        else:
+            return found
+    return ()
+
+
+def _begin(engine: Engine, move: Move) -> str | None:
+    """Pin the VM, if the engine would do nothing but migrate it; else why not."""
+    if not engine.idle():
+        return "the engine is at work"
+    cib = engine.query()
+    old, new = ElementTree.tostring(cib.root), pinned(cib, move.vm, move.destination)
+    before = engine.simulate(old).actions
+    does = [one for one in engine.simulate(new).actions if one not in before]
+    if not _only(does, move):
+        what = ", ".join(f"{one.text} {one.vm}" for one in does[:5]) or "do nothing"
+        return f"the engine would not just migrate it: {what}"
+    try:
+        engine.replace(old, new)
+    except RaceLost as error:
+        return error.message
+    return None
+
+
+def _only(actions: list[Action], move: Move) -> bool:
+    return [(one.kind, one.vm, one.source, one.destination) for one in actions] == [
+        ("migrate", move.vm, move.source, move.destination)
+    ]
+
+
+def _follow(
+    engine: Engine,
+    move: Move,
+    promised: Promised,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> str | None:
+    end = clock() + MOVE_SECONDS
+    while clock() < end:
+        sleep(LOOK_SECONDS)
+        promised.renew()
+        try:
+            if not engine.idle():
+                continue
+            cib = engine.query()
+            where = engine.simulate(ElementTree.tostring(cib.root)).running.get(move.vm)
+        except FleetError:
+            continue  # the node that decides may just be changing
+        if where == move.destination:
+            return None
+        return f"it is {'on ' + where if where else 'stopped'} after the move: crm_mon -1 shows why"
+    return f"it was not over after {MOVE_SECONDS / 60:.0f} minutes"

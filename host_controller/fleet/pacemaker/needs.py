@@ -1,0 +1,159 @@
+"""What Pacemaker must be set to before VMs of dynamic size are entrusted to it, and what each protects from.
+
+No I/O. `missing` looks, `prepared` gives the configuration in which it is so. Fencing is never switched on
+here: a cluster without a fencing device would only stop working.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from host_controller.fleet.pacemaker.cib import ATTRIBUTE, Cib, next_version
+
+FALSE: Final = ("false", "no", "off", "0", "n")
+STICKINESS: Final = 1000
+MIGRATE_SECONDS: Final = 3600
+MONITOR_SECONDS: Final = 60
+AUTOSET: Final = (
+    "autoset_utilization_cpu",
+    "autoset_utilization_hv_memory",
+    "autoset_utilization_host_memory",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing that is not as it should be."""
+
+    what: str
+    found: str
+    wanted: str
+    protects: str
+    """What happens otherwise."""
+    by_hand: bool = False
+    """`fleet init` does not set it."""
+
+
+def missing(cib: Cib) -> tuple[Need, ...]:
+    """All that is not as it should be."""
+    return (*_cluster(cib), *(need for one in _domains(cib.root) for need in _vm(one)))
+
+
+def prepared(cib: Cib) -> bytes:
+    """The configuration with what `missing` names, except for what is done by hand."""
+    root = next_version(cib)
+    options = _block(root, "configuration/crm_config", "cluster_property_set", "dynmem-options")
+    defaults = _block(root, "configuration/rsc_defaults", "meta_attributes", "dynmem-defaults")
+    for need in _cluster(cib):
+        if not need.by_hand:
+            _set(defaults if need.what == "resource-stickiness" else options, need.what, need.wanted)
+    for one in _domains(root):
+        if list(_vm(one)):
+            _prepare(one)
+    return ElementTree.tostring(root)
+
+
+def _cluster(cib: Cib) -> Iterator[Need]:
+    fencing = cib.options.get("stonith-enabled", "true")
+    if fencing.lower() in FALSE:
+        yield Need("stonith-enabled", fencing, "true", "one VM running on two hosts", by_hand=True)
+    elif not any(
+        one.get("class") == "stonith" for one in cib.root.iterfind("configuration/resources//primitive")
+    ):
+        yield Need("a fencing device", "none", "one", "nothing being restarted after a crash", by_hand=True)
+    for name, wanted, protects in (
+        ("no-quorum-policy", "freeze", "VMs being stopped when hosts are cut off"),
+        ("placement-strategy", "balanced", "starts that go where no memory is free"),
+    ):
+        found = cib.options.get(name, "")
+        if found != wanted:
+            yield Need(name, found or "not set", wanted, protects)
+    stickiness = cib.defaults.get("resource-stickiness", "0")
+    if not (stickiness == "INFINITY" or (stickiness.isdecimal() and int(stickiness) >= STICKINESS)):
+        yield Need("resource-stickiness", stickiness, str(STICKINESS), "VMs moving whenever figures change")
+
+
+def _domains(root: Element) -> Iterator[Element]:
+    for one in root.iterfind("configuration/resources//primitive"):
+        if one.get("type") == "VirtualDomain" and one.get("template") is None:
+            yield one
+
+
+def _vm(one: Element) -> Iterator[Need]:
+    name = one.get("id", "")
+    instance, meta = _pairs(one, "instance_attributes"), _pairs(one, "meta_attributes")
+    for option in AUTOSET:
+        if instance.get(option, "true").lower() not in FALSE:
+            yield Need(f"{name}: {option}", "true", "false", "the agent setting utilizations of its own")
+    if meta.get("allow-migrate", "false").lower() in FALSE:
+        yield Need(f"{name}: allow-migrate", "false", "true", "a drain that stops the VM")
+    migrate = _operation(one, "migrate_to")
+    if migrate is None or migrate.get("on-fail") != "block":
+        found = "not set" if migrate is None else migrate.get("on-fail", "not set")
+        protects = "a running VM being stopped when its destination refuses it"
+        yield Need(f"{name}: migrate_to on-fail", found, "block", protects)
+    if not any(pair.get("name") == ATTRIBUTE for pair in one.iterfind("utilization/nvpair")):
+        yield Need(f"{name}: utilization {ATTRIBUTE}", "not set", "0", "placement without regard to memory")
+
+
+def _prepare(one: Element) -> None:
+    name = one.get("id", "")
+    instance = _block(one, ".", "instance_attributes", f"{name}-instance_attributes")
+    meta = _block(one, ".", "meta_attributes", f"{name}-meta_attributes")
+    for option in AUTOSET:
+        _set(instance, option, "false")
+    _set(meta, "allow-migrate", "true")
+    operations = one.find("operations")
+    if operations is None:
+        operations = ElementTree.SubElement(one, "operations")
+    for operation, interval, more in (
+        ("migrate_to", "0s", {"on-fail": "block", "timeout": f"{MIGRATE_SECONDS}s"}),
+        ("migrate_from", "0s", {"timeout": f"{MIGRATE_SECONDS}s"}),
+        ("monitor", "10s", {"timeout": f"{MONITOR_SECONDS}s"}),
+    ):
+        found = _operation(one, operation)
+        if found is None:
+            identity = {"id": f"{name}-{operation}", "name": operation, "interval": interval}
+            ElementTree.SubElement(operations, "op", {**identity, **more})
+        elif operation == "migrate_to":
+            found.set("on-fail", "block")
+    if not any(pair.get("name") == ATTRIBUTE for pair in one.iterfind("utilization/nvpair")):
+        _set(_block(one, ".", "utilization", f"{name}-utilization"), ATTRIBUTE, "0")
+
+
+def _operation(one: Element, name: str) -> Element | None:
+    return next((op for op in one.iterfind("operations/op") if op.get("name") == name), None)
+
+
+def _pairs(one: Element, block: str) -> dict[str, str]:
+    return {pair.get("name", ""): pair.get("value", "") for pair in one.iterfind(f"{block}/nvpair")}
+
+
+def _block(root: Element, path: str, tag: str, identity: str) -> Element:
+    """The first block of its kind, made where there is none."""
+    parent = root if path == "." else root.find(path)
+    if parent is None:  # rsc_defaults may be missing as a whole
+        outer, _, inner = path.rpartition("/")
+        holder = root.find(outer)
+        assert holder is not None, "a configuration has its sections"
+        parent = ElementTree.SubElement(holder, inner)
+    block = parent.find(tag)
+    if block is not None:
+        return block
+    made = ElementTree.Element(tag, {"id": identity})
+    # The schema wants utilizations and attributes before operations.
+    index = next((i for i, one in enumerate(parent) if one.tag == "operations"), len(parent))
+    parent.insert(index, made)
+    return made
+
+
+def _set(block: Element, name: str, value: str) -> None:
+    for one in block.iterfind("nvpair"):
+        if one.get("name") == name:
+            one.set("value", value)
+            return
+    ElementTree.SubElement(
+        block, "nvpair", {"id": f"{block.get('id', '')}-{name}", "name": name, "value": value}
+    )

@@ -1,0 +1,80 @@
+"""A host's words about itself, validated: what is absurd, stale or of another kind is no figure. No I/O."""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from host_controller.fleet.core.model import HostFigures, VmFigures
+from host_controller.fleet.errors import HostSilent
+from host_controller.neutral import neutral
+from host_controller.units import TIB
+
+LARGEST_ANSWER: Final = 4 << 20
+"""A host of 1,000 VMs says 300 KiB."""
+CLOCK_SECONDS: Final = 60.0
+"""Hosts whose clocks are further apart are not believed: nobody could say how old their figures are."""
+
+Size = Annotated[int, msgspec.Meta(ge=0, le=1024 * TIB)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+
+
+class _Vm(msgspec.Struct, frozen=True, gc=False):
+    uuid: Name
+    name: Name
+    need_bytes: Size | None
+    minimum_bytes: Size
+    charge_bytes: Size
+    beside_bytes: Size
+    arrival_bytes: Size
+    settled: bool
+
+
+class _Host(msgspec.Struct, frozen=True):
+    at: float
+    capacity_bytes: Size
+    reserved_bytes: Size
+    admits_bytes: Size
+    overdraft: bool
+    emergency: Annotated[str, msgspec.Meta(max_length=2000)] | None
+    vms: Annotated[list[_Vm], msgspec.Meta(max_length=8192)]
+
+
+_DECODER: Final = msgspec.json.Decoder(_Host)
+
+
+def read_figures(host: str, untrusted: bytes, wall: float) -> HostFigures:
+    """What `GET /v1/figures` of a host says; `wall`: seconds since 1970, here.
+
+    Raises:
+        HostSilent: it cannot be, with the reason. Fields that are not known are left out.
+    """
+    if len(untrusted) > LARGEST_ANSWER:
+        raise HostSilent(f"{host}: its answer is larger than {LARGEST_ANSWER} bytes")
+    try:
+        found = _DECODER.decode(untrusted)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise HostSilent(f"{host}: its figures cannot be: {neutral(error, 200)}") from None
+    apart = found.at - wall
+    if not abs(apart) <= CLOCK_SECONDS:
+        raise HostSilent(f"{host}: its clock is {apart:.0f} s from ours", hint="let both keep the same time")
+    if len({vm.name for vm in found.vms}) != len(found.vms):
+        raise HostSilent(f"{host}: it tells of two VMs of one name")
+    if found.admits_bytes > found.capacity_bytes:
+        raise HostSilent(f"{host}: it would admit more than its capacity")
+    vms = tuple(
+        VmFigures(
+            vm.uuid,
+            vm.name,
+            vm.need_bytes,
+            vm.minimum_bytes,
+            vm.charge_bytes,
+            vm.beside_bytes,
+            vm.arrival_bytes,
+            vm.settled,
+        )
+        for vm in found.vms
+    )
+    emergency = None if found.emergency is None else neutral(found.emergency, 200)
+    return HostFigures(
+        found.capacity_bytes, found.reserved_bytes, found.admits_bytes, vms, found.overdraft, emergency
+    )

@@ -1,0 +1,341 @@
+"""Hosts are asked over mutual TLS: who has no certificate of the authority neither asks nor is believed."""
+
+import asyncio
+import json
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from host_controller.api.server import Api
+from host_controller.control.controller import Controller
+from host_controller.credentials import Credentials, CredentialsError
+from host_controller.errors import DynmemError, InputError
+from host_controller.fleet.certificates import make_authority, make_host
+from host_controller.fleet.errors import HostSilent
+from host_controller.fleet.hosts import Hosts, Promise
+from host_controller.fleet.reading import CLOCK_SECONDS, LARGEST_ANSWER, read_figures
+from host_controller.units import GIB, MIB
+from tests.support.virtual import Host, aside, run, until
+from tests.unit.fleet.authority import credentials
+
+
+@asynccontextmanager
+async def listening(host: Host, own: Credentials) -> AsyncIterator[tuple[Controller, Api, int]]:
+    async with host.controller() as controller:
+        api = Api(controller, lambda: None)
+        # The page and the figures carry the host's time of day; the lab's clock stands for it.
+        port = await api.start_fleet("localhost", 0, own)
+        try:
+            yield controller, api, port
+        finally:
+            await api.stop()
+
+
+async def promise(own: Credentials, port: int, vm: str, size_bytes: int, token: str = "ours") -> Promise:
+    """Asked in a thread, while time passes: a promise waits for the books."""
+    hosts = Hosts(own, port)
+    task = asyncio.create_task(asyncio.to_thread(hosts.promise, "localhost", vm, size_bytes, token))
+    while not task.done():
+        await asyncio.sleep(0.05)
+        await aside(time.sleep, 0.01)
+    return task.result()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Credentials:
+    return credentials(tmp_path / "ours")
+
+
+def raw(own: Credentials, port: int, method: str, path: str) -> tuple[int, dict[str, object]]:
+    status, body = Hosts(own, port)._ask(own.client(), "localhost", method, path, 10.0)
+    return status, json.loads(body)
+
+
+def test_a_host_of_the_fleet_reads_figures(here: Credentials) -> None:
+    async def story() -> None:
+        host = Host(4 * GIB)
+        host.vm("web")
+        async with listening(host, here) as (controller, _, port):
+            await asyncio.sleep(30)
+            status, answer = await aside(raw, here, port, "GET", "/v1/figures")
+            assert status == 200
+            (vm,) = answer["vms"]  # type: ignore[misc]
+            assert vm["name"] == "web"
+            assert vm["settled"]
+            assert vm["need_bytes"] + vm["beside_bytes"] <= vm["charge_bytes"]
+            assert vm["arrival_bytes"] >= vm["charge_bytes"]
+            assert answer["capacity_bytes"] == 4 * GIB
+            assert controller.engine.headroom_bytes <= answer["admits_bytes"] <= 4 * GIB  # type: ignore[operator]
+
+    run(story())
+
+
+def test_nothing_else_of_the_api_is_there(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(), here) as (controller, _, port):
+            for method, path in (
+                ("POST", "/v1/pause"),
+                ("POST", "/v1/reload"),
+                ("POST", "/v1/admission"),
+                ("GET", "/v1/status"),
+                ("GET", "/v1/events"),
+                ("GET", "/metrics"),
+                ("GET", "/"),
+            ):
+                status, _ = await aside(raw, here, port, method, path)
+                assert status == 404, path
+            assert not controller.paused_all
+
+    run(story())
+
+
+def test_a_stranger_is_neither_answered_nor_believed(
+    here: Credentials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = credentials(tmp_path / "theirs")
+    monkeypatch.setenv("LD_PRELOAD", str(next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))))
+    monkeypatch.setenv("FAKETIME", "-10d")
+    expired = Credentials.within(make_host(tmp_path / "ours", "expired.example", 1))
+    monkeypatch.undo()
+    other = Credentials.within(make_host(tmp_path / "ours", "other"))
+    mixed = Credentials(foreign.certificate, foreign.key, here.authority)
+
+    async def story() -> None:
+        async with listening(Host(), here) as (_, _, port):
+            for own, said in (
+                (foreign, "certificate is not believed"),  # we do not know its authority
+                (mixed, "does not answer"),  # it knows ours and shows a foreign certificate
+                (expired, "does not answer"),
+            ):
+                _, silent = await aside(Hosts(own, port).figures, ["localhost"])
+                assert said in silent["localhost"], own
+            nobody = ssl.create_default_context(cafile=str(here.authority))
+            with pytest.raises(HostSilent):
+                await aside(Hosts(here, port)._ask, nobody, "localhost", "GET", "/v1/figures", 5.0)
+        async with listening(Host(), other) as (_, _, port):
+            # A certificate of the fleet, and of another host than was meant.
+            _, silent = await aside(Hosts(here, port).figures, ["localhost"])
+            assert "certificate is not believed" in silent["localhost"]
+
+    run(story())
+
+
+def test_credentials_are_replaced_without_a_restart_and_bad_ones_are_not_taken(
+    here: Credentials, tmp_path: Path
+) -> None:
+    new = credentials(tmp_path / "new")
+
+    def asks(own: Credentials, port: int) -> bool:
+        try:
+            return raw(own, port, "GET", "/v1/figures")[0] == 200
+        except HostSilent:
+            return False
+
+    async def story() -> None:
+        async with listening(Host(), here) as (_, api, port):
+            assert api._fleet is not None
+            here.key.write_text("no key")
+            await api._fleet.look()
+            shutil.copy(new.key, here.key)
+            kept = Credentials(new.certificate, new.key, here.authority)
+            assert not await aside(asks, kept, port)
+            for name in ("certificate", "key", "authority"):
+                shutil.copy(getattr(new, name), getattr(here, name))
+            await until(lambda: True, "the files are there")
+            await asyncio.sleep(11)
+            assert await aside(asks, new, port)
+
+    run(story())
+
+
+def test_memory_is_promised_once_renewed_by_its_token_and_taken_back(here: Credentials) -> None:
+    async def story() -> None:
+        host = Host(4 * GIB)
+        host.vm("web")
+        async with listening(host, here) as (controller, _, port):
+            await asyncio.sleep(30)
+            hosts, books = Hosts(here, port), controller.engine.ledger
+            assert (await promise(here, port, "new", 512 * MIB)).given
+            assert books.reservations["new"].size_bytes == 512 * MIB
+            expires = books.reservations["new"].expires
+            await asyncio.sleep(60)
+            assert (await promise(here, port, "new", 512 * MIB)).given
+            await until(lambda: books.reservations["new"].expires > expires, "it is renewed")
+            other = await promise(here, port, "new", 512 * MIB, "theirs")
+            assert not other.given
+            assert "somebody else's wish" in other.said
+            await aside(hosts.take_back, "localhost", "new", "theirs")
+            await asyncio.sleep(1)
+            assert "new" in books.reservations
+            await aside(hosts.take_back, "localhost", "new", "ours")
+            await until(lambda: "new" not in books.reservations, "it is taken back")
+
+    run(story())
+
+
+def test_a_promise_that_nobody_renews_ends_by_itself(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(4 * GIB), here) as (controller, _, port):
+            await asyncio.sleep(1)
+            assert (await promise(here, port, "new", GIB)).given
+            await asyncio.sleep(121)
+            assert controller.engine.ledger.reservations == {}
+
+    run(story())
+
+
+def test_a_promise_is_refused_for_a_vm_that_runs_here_and_for_more_than_there_is(here: Credentials) -> None:
+    async def story() -> None:
+        host = Host(4 * GIB)
+        host.vm("web")
+        async with listening(host, here) as (controller, _, port):
+            await asyncio.sleep(30)
+            assert "runs here" in (await promise(here, port, "web", MIB)).said
+            much = await promise(here, port, "new", 64 * GIB)
+            assert not much.given
+            assert "web" in much.said
+            assert (await aside(raw, here, port, "POST", "/v1/promises/new?bytes=0&token=t"))[0] == 400
+            assert (await aside(raw, here, port, "POST", "/v1/promises/new?bytes=1&token="))[0] == 400
+            assert controller.engine.ledger.reservations == {}
+
+    run(story())
+
+
+def test_an_arbiter_that_asks_without_end_is_promised_sixteen(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(64 * GIB), here) as (controller, _, port):
+            await asyncio.sleep(1)
+            given = [await promise(here, port, f"v{i}", MIB) for i in range(18)]
+            assert [one.given for one in given] == [True] * 16 + [False] * 2
+            assert len(controller.engine.ledger.reservations) == 16
+
+    run(story())
+
+
+def test_a_key_that_others_may_read_is_not_used(here: Credentials) -> None:
+    here.key.chmod(0o640)
+    with pytest.raises(CredentialsError, match="chmod 600"):
+        here.server()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../up", "-x", ".x", "a;b", "a\n", "ü", "x" * 65, "a,DNS:b"])
+def test_what_is_no_name_of_a_host_gets_no_certificate(tmp_path: Path, name: str) -> None:
+    make_authority(tmp_path)
+    with pytest.raises(InputError):
+        make_host(tmp_path, name)
+
+
+def test_an_authority_is_made_once_and_its_key_is_the_owners(tmp_path: Path) -> None:
+    assert make_authority(tmp_path / "ca")
+    before = (tmp_path / "ca/ca.key").read_bytes()
+    assert not make_authority(tmp_path / "ca")
+    assert (tmp_path / "ca/ca.key").read_bytes() == before
+    assert (tmp_path / "ca/ca.key").stat().st_mode & 0o077 == 0
+    (tmp_path / "ca/ca.pem").unlink()
+    with pytest.raises(DynmemError):
+        make_authority(tmp_path / "ca")
+
+
+GOOD = {
+    "at": 1000.0,
+    "version": "9.9",
+    "capacity_bytes": 64,
+    "reserved_bytes": 0,
+    "admits_bytes": 64,
+    "overdraft": False,
+    "emergency": None,
+    "vms": [
+        {
+            "uuid": "u",
+            "name": "web",
+            "need_bytes": None,
+            "minimum_bytes": 1,
+            "charge_bytes": 2,
+            "beside_bytes": 3,
+            "arrival_bytes": 4,
+            "settled": True,
+            "of a later version": [1, 2],
+        }
+    ],
+}
+
+
+def test_figures_are_read_and_what_a_later_version_adds_is_left_out() -> None:
+    found = read_figures("a", json.dumps(GOOD).encode(), 1000.0)
+    assert (found.capacity_bytes, found.admits_bytes) == (64, 64)
+    assert found.vms[0].arrival_bytes == 4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"at": 1000.0 + CLOCK_SECONDS + 1},
+        {"at": 0.0},
+        {"capacity_bytes": -1},
+        {"capacity_bytes": 1 << 62},
+        {"capacity_bytes": 1.5},
+        {"capacity_bytes": "64"},
+        {"admits_bytes": 65},
+        {"overdraft": 0},
+        {"emergency": "x" * 5000},
+        {"vms": None},
+        {"vms": GOOD["vms"] * 2},  # type: ignore[operator]
+        {"vms": [{"name": "web"}]},
+    ],
+)
+def test_figures_that_cannot_be_are_none(change: dict[str, object]) -> None:
+    with pytest.raises(HostSilent):
+        read_figures("a", json.dumps({**GOOD, **change}).encode(), 1000.0)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"{}", b"\xff", b"[" * 100_000, b"x" * (LARGEST_ANSWER + 1), b'{"at": NaN}']
+)
+def test_an_answer_that_is_no_figures_is_none(text: bytes) -> None:
+    with pytest.raises(HostSilent):
+        read_figures("a", text, 1000.0)
+
+
+def serve(own: Credentials, talk: Callable[[ssl.SSLSocket], None]) -> int:
+    """A host that says what it likes to the first who asks; returns its port."""
+    listener = socket.create_server(("localhost", 0), family=socket.AF_INET)
+
+    def work() -> None:
+        with (
+            listener,
+            listener.accept()[0] as plain,
+            own.server().wrap_socket(plain, server_side=True) as one,
+        ):
+            one.recv(4096)
+            try:
+                talk(one)
+            except OSError:
+                return
+
+    threading.Thread(target=work, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def test_a_host_that_drips_or_floods_does_not_hold_whoever_asks(here: Credentials) -> None:
+    def drip(one: ssl.SSLSocket) -> None:
+        one.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        while True:
+            one.sendall(b" ")
+            time.sleep(0.05)
+
+    def flood(one: ssl.SSLSocket) -> None:
+        one.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            one.sendall(b" " * 65536)
+
+    with pytest.raises(HostSilent, match="within"):
+        Hosts(here, serve(here, drip))._ask(here.client(), "localhost", "GET", "/", 0.5)
+    with pytest.raises(HostSilent, match="larger"):
+        Hosts(here, serve(here, flood))._ask(here.client(), "localhost", "GET", "/", 60.0)

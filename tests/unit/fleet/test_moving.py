@@ -1,0 +1,231 @@
+"""A VM moves only by its destination's promise, only as the scheduler said, and nothing is left behind."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from host_controller.errors import InputError
+from host_controller.fleet.core.drain import Action
+from host_controller.fleet.core.model import Cell
+from host_controller.fleet.core.relief import Move
+from host_controller.fleet.draining import Progress, drain, undrain
+from host_controller.fleet.errors import FleetError
+from host_controller.fleet.hosts import Promise
+from host_controller.fleet.moving import RENEW_SECONDS, carry_out, clear_pins
+from host_controller.fleet.pacemaker.cib import Cib, read_cib
+from host_controller.fleet.pacemaker.pins import drained, in_standby, pinned, pins
+from host_controller.units import GIB
+from tests.unit.fleet.cells import cell, host, vm
+from tests.unit.fleet.cluster import FakeEngine, cib_text
+
+MOVE = Move("web", "n1", "n2", 8 * GIB, "short")
+MIGRATE = Action("migrate", "web", "n1", "n2", "migrate")
+
+
+@dataclass
+class Time:
+    now: float = 0.0
+    at: dict[float, object] = field(default_factory=dict)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for when in [one for one in self.at if one <= self.now]:
+            self.at.pop(when)()  # type: ignore[operator]
+
+
+@dataclass
+class Destinations:
+    """Hosts that promise whatever they are asked for, but for those that refuse."""
+
+    refusing: set[str] = field(default_factory=set)
+    held: dict[str, str] = field(default_factory=dict)
+    asked: int = 0
+
+    def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
+        self.asked += 1
+        if host in self.refusing:
+            return Promise(False, "448 MiB are missing")
+        assert self.held.get(vm, token) == token
+        self.held[vm] = token
+        return Promise(True, "reserved")
+
+    def take_back(self, host: str, vm: str, token: str) -> None:
+        assert self.held.pop(vm) == token
+
+
+def engine() -> FakeEngine:
+    one = FakeEngine(cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1, "n3": 1}), {"web": "n1", "db": "n1"})
+    one.would = lambda cib: (MIGRATE,) if pins(cib) and one.places["web"] == "n1" else ()
+    return one
+
+
+def move(one: FakeEngine, hosts: Destinations, time: Time | None = None) -> str | None:
+    time = time or Time()
+    return carry_out(one, hosts, MOVE, clock=time, sleep=time.sleep)
+
+
+def test_a_vm_is_promised_pinned_moved_and_let_go() -> None:
+    one, hosts = engine(), Destinations()
+    assert move(one, hosts) is None
+    assert one.places["web"] == "n2"
+    assert pins(read_cib(one.commits[0])) == ("web",)
+    assert pins(read_cib(one.text)) == ()
+    assert hosts.held == {}
+
+
+def test_without_a_promise_nothing_is_done() -> None:
+    one = engine()
+    assert move(one, Destinations({"n2"})) == "n2 does not promise the memory: 448 MiB are missing"
+    assert one.commits == []
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        (),
+        (Action("move", "web", "n1", "n2", "move"),),
+        (MIGRATE, Action("stop", "db", "n1", text="stop")),
+        (Action("migrate", "web", "n1", "n3", "migrate"),),
+    ],
+)
+def test_what_the_engine_would_do_otherwise_is_not_begun(actions: tuple[Action, ...]) -> None:
+    one, hosts = engine(), Destinations()
+    one.would = lambda cib: actions if pins(cib) else ()
+    assert "would not just migrate it" in str(move(one, hosts))
+    assert one.commits == []
+    assert hosts.held == {}
+
+
+def test_a_move_that_fails_leaves_the_vm_and_neither_pin_nor_promise() -> None:
+    one, hosts = engine(), Destinations()
+    one.obeys = False
+    assert move(one, hosts) == "it is on n1 after the move: crm_mon -1 shows why"
+    assert pins(read_cib(one.text)) == ()
+    assert hosts.held == {}
+
+
+def test_a_promise_is_renewed_while_a_long_move_goes_on() -> None:
+    one, hosts, time = engine(), Destinations(), Time()
+
+    def works() -> None:
+        one.rests = False
+
+    def rests() -> None:
+        one.rests = True
+
+    time.at = {1.0: works, RENEW_SECONDS * 3: rests}
+    assert move(one, hosts, time) is None
+    assert hosts.asked == 1 + 3
+
+
+def test_pins_of_an_arbiter_that_died_are_cleared_and_others_stay() -> None:
+    one = engine()
+    theirs = (
+        b'<constraints><rsc_location id="cli-prefer-db" rsc="db" node="n1" score="INFINITY"/></constraints>'
+    )
+    one.text = one.text.replace(b"<constraints/>", theirs)
+    one.text = pinned(read_cib(one.text), "web", "n2")
+    assert clear_pins(one) == ("web",)
+    assert b"cli-prefer-db" in one.text
+    assert clear_pins(one) == ()
+
+
+FIGURES = {"n1": host(vm("web", 8 * GIB), vm("db", 4 * GIB)), "n2": host(), "n3": host()}
+AWAY = (MIGRATE, Action("migrate", "db", "n1", "n3", "migrate"))
+
+
+def draining(actions: tuple[Action, ...] = AWAY) -> FakeEngine:
+    one = engine()
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        return tuple(a for a in actions if drained(cib, "n1") and one.places.get(a.vm) == a.source)
+
+    one.would = would
+    return one
+
+
+def empty(one: FakeEngine, hosts: Destinations, time: Time | None = None) -> tuple[object, list[Progress]]:
+    told: list[Progress] = []
+    time = time or Time()
+
+    def view() -> Cell:
+        return cell(FIGURES)
+
+    return drain(one, hosts, view, "n1", told.append, clock=time, sleep=time.sleep), told
+
+
+def test_a_drain_moves_every_vm_with_progress_and_can_be_undone() -> None:
+    one, hosts = draining(), Destinations()
+    found, told = empty(one, hosts)
+    assert found.refusals == ()  # type: ignore[attr-defined]
+    assert one.places == {"web": "n2", "db": "n3"}
+    assert told[-1] == Progress((), ("db", "web"))
+    assert hosts.held == {}
+    assert drained(read_cib(one.text), "n1")
+    assert undrain(one, "n1")
+    assert drained(read_cib(one.text), "n1") is False
+    assert not undrain(one, "n1")
+
+
+def test_a_drain_that_would_stop_a_vm_is_refused_and_nothing_is_begun() -> None:
+    one, hosts = draining((MIGRATE, Action("stop", "db", "n1", text="stop"))), Destinations()
+    found, _ = empty(one, hosts)
+    assert [one.vm for one in found.refusals] == ["db"]  # type: ignore[attr-defined]
+    assert one.commits == []
+    assert hosts.asked == 0
+
+
+def test_a_destination_that_refuses_refuses_the_drain_and_the_others_promises_are_given_back() -> None:
+    one, hosts = draining(), Destinations({"n3"})
+    found, _ = empty(one, hosts)
+    assert [(one.vm, one.reason) for one in found.refusals] == [  # type: ignore[attr-defined]
+        ("db", "n3 has refused to take it")
+    ]
+    assert one.commits == []
+    assert hosts.held == {}
+
+
+def test_a_drain_that_stalls_says_what_is_left_and_goes_on_when_it_is_said_again() -> None:
+    one, hosts = draining(), Destinations()
+    one.obeys = False
+    with pytest.raises(FleetError, match="leaves db, web on n1"):
+        empty(one, hosts)
+    assert hosts.held == {}
+    one.obeys = True
+    empty(one, hosts)
+    assert one.places == {"web": "n2", "db": "n3"}
+
+
+def test_a_plan_that_changes_while_destinations_are_asked_is_not_begun() -> None:
+    one, hosts = draining(), Destinations()
+    first = one.would
+    asked: list[int] = []
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        asked.append(1)
+        return first(cib) if len(asked) < 2 else first(cib)[:1]
+
+    one.would = would
+    with pytest.raises(FleetError, match="nothing was begun"):
+        empty(one, hosts)
+    assert one.commits == []
+
+
+def test_a_standby_of_somebody_else_is_left_alone() -> None:
+    one = engine()
+    text = in_standby(read_cib(one.text), "n1").replace(
+        b'name="dynmem-drain" value="yes"', b'name="x" value=""'
+    )
+    one.text = text
+    for action in (lambda: empty(one, Destinations()), lambda: undrain(one, "n1")):
+        with pytest.raises(InputError, match="somebody else's wish"):
+            action()
+    assert one.text == text
+
+
+def test_a_node_that_is_none_is_an_error() -> None:
+    with pytest.raises(FleetError, match="no node"):
+        undrain(engine(), "n9")

@@ -1,0 +1,54 @@
+"""What Pacemaker needs is named, set but for fencing, and then no more is missing."""
+
+from host_controller.fleet.pacemaker.cib import read_cib
+from host_controller.fleet.pacemaker.needs import missing, prepared
+from tests.unit.fleet.cluster import cib_text
+
+BARE = (
+    '<primitive class="ocf" provider="heartbeat" type="VirtualDomain" id="bare"><operations>'
+    '<op id="m" name="migrate_to" interval="0s" timeout="120s"/></operations></primitive>'
+)
+FENCE = '<primitive class="stonith" type="fence_ipmilan" id="fence"/>'
+
+
+def test_all_that_is_missing_is_named_with_what_it_protects_from() -> None:
+    found = {one.what: one for one in missing(read_cib(cib_text({}, {"n1": 1}, BARE)))}
+    assert set(found) == {
+        "a fencing device",
+        "no-quorum-policy",
+        "placement-strategy",
+        "resource-stickiness",
+        "bare: autoset_utilization_cpu",
+        "bare: autoset_utilization_hv_memory",
+        "bare: autoset_utilization_host_memory",
+        "bare: allow-migrate",
+        "bare: migrate_to on-fail",
+        "bare: utilization dynmem",
+    }
+    assert all(one.protects for one in found.values())
+
+
+def test_what_is_prepared_lacks_nothing_but_fencing() -> None:
+    cib = read_cib(cib_text({"web": 7}, {"n1": 1}, BARE + FENCE))
+    after = read_cib(prepared(cib))
+    assert missing(after) == ()
+    assert {one.name: one.size_mib for one in after.vms} == {"web": 7, "bare": 0}
+    bare = after.root.find(".//primitive[@id='bare']")
+    assert bare is not None
+    assert [one.tag for one in bare] == [
+        "instance_attributes",
+        "meta_attributes",
+        "utilization",
+        "operations",
+    ]
+    migrate = bare.find("operations/op[@id='m']")
+    assert migrate is not None
+    assert (migrate.get("on-fail"), migrate.get("timeout")) == ("block", "120s")
+
+
+def test_fencing_is_never_switched_on_here() -> None:
+    text = cib_text({}, {"n1": 1}).replace(
+        b'name="stonith-enabled" value="true"', b'name="stonith-enabled" value="false"'
+    )
+    (need,) = missing(read_cib(prepared(read_cib(text))))
+    assert (need.what, need.by_hand) == ("stonith-enabled", True)
