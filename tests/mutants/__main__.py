@@ -83,7 +83,7 @@ def _configure(files: list[Path]) -> None:
         "source_paths": ["host_controller", "agent"],
         "only_mutate": [str(path) for path in files] or [f"{CORE}/*"],
         "also_copy": ["lab", "bench", "docs", "systemd"],
-        "pytest_add_cli_args": ["-p", "no:cacheprovider"],
+        "pytest_add_cli_args": ["--assert=plain", "-p", "no:cacheprovider"],
         "pytest_add_cli_args_test_selection": [TESTS],
         "do_not_mutate_patterns": PROSE,
     }

@@ -9,7 +9,6 @@ import os
 import resource
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from time import process_time
 from typing import Any, Final, NoReturn
 
@@ -26,6 +25,16 @@ MUTATED: Final = "mutants"
 """Where the library puts the tree that it has changed."""
 
 
+class FirstFailure:
+    """A plugin: the process ends at the first test that fails. A report of it takes longer than the test."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_makereport(self, call: pytest.CallInfo[None]) -> None:
+        """After each phase of a test."""
+        if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
+            os._exit(1)
+
+
 class CollectedTests(PytestRunner):
     """All tests, collected when the first mutant is tried."""
 
@@ -36,12 +45,10 @@ class CollectedTests(PytestRunner):
 
     def collect(self) -> None:
         """In the process that forks. What pytest says of it goes nowhere: no terminal, nothing captured."""
-        quiet = ["-o", "addopts=--import-mode=importlib", "-s", "-p", "no:terminal"]
-        arguments = ["--rootdir=.", "-x", *quiet, *self._pytest_add_cli_args]
+        quiet = ["--rootdir=.", "-o", "addopts=--import-mode=importlib", "-s", "-p", "no:terminal"]
+        arguments = [*quiet, *self._pytest_add_cli_args, *self._pytest_add_cli_args_test_selection]
         with change_cwd(MUTATED):
-            config = _pytest.config._prepareconfig(  # as xdist's workers do
-                [*arguments, *self._pytest_add_cli_args_test_selection]
-            )
+            config = _pytest.config._prepareconfig(arguments, [FirstFailure()])  # as xdist's workers do
             config._do_configure()
             self._session = session = pytest.Session.from_config(config)
             config.hook.pytest_sessionstart(session=session)
@@ -49,16 +56,15 @@ class CollectedTests(PytestRunner):
         self._items = {item.nodeid: item for item in session.items}
 
     def try_mutant(self, tests: Iterable[str]) -> NoReturn:
-        """Run them, and end this process: 1 when one failed, 0 when none did, 35 when that cannot be said."""
+        """Run them, and end this process: 0 when none failed, 35 when that cannot be said."""
         code = 35  # the library's "suspicious", which nobody counts as killed
         try:
             session = self._session
             assert session is not None
             session.items = [self._items[name] for name in tests]
             os.chdir(MUTATED)
-            with suppress(session.Failed):  # at the first failure
-                session.config.hook.pytest_runtestloop(session=session)
-            code = 1 if session.testsfailed else 0
+            session.config.hook.pytest_runtestloop(session=session)
+            code = 0
         finally:  # whatever happened, the child must not return into the loop that forks
             os._exit(code)
 

@@ -94,7 +94,7 @@ def test_a_dimm_is_as_large_as_the_guest_can_bear_when_it_is_plugged_not_when_it
     vm, operation = plug()
     zone = to_guest(operation.advance(vm, 1.0, agent=True))
     operation.acknowledged(vm, wire.Ack(zone.request_id, ok=True))  # type: ignore[union-attr]
-    build.says(vm, build.facts(512, 500, at=1.1))  # 12 MiB available, 8 of them the floor
+    build.says(vm, build.facts(512, 502, at=1.1))  # a third of its 10 MiB describes 213
     command = only(operation.advance(vm, 1.1, agent=True))
     assert isinstance(command, AttachDimm)
     assert command.size_bytes == 128 * MIB
