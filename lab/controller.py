@@ -272,6 +272,18 @@ meminfo = "{meminfo}"
                 if wanted and record["at"] >= since:
                     yield SentCommand(record["at"], command["command"], data["vm"], data)
 
+    def heard(self, kind: str, vm: str | None = None) -> list[float]:
+        """When it took in events of that kind since its last start, of one VM by its UUID or of all."""
+        found = []
+        for line in self._recording(self.starts).read_text().splitlines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break  # the line that is just being written
+            if record.get("event") == kind and vm in (None, record["data"].get("vm")):
+                found.append(float(record["at"]))
+        return found
+
     def wait_sent(self, *kinds: str, vm: str, since: float = 0.0, limit: float = 10.0) -> list[SentCommand]:
         """As `sent`, once there is at least one; the recording is written out every second."""
         found: list[SentCommand] = []
