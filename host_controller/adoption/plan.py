@@ -7,14 +7,15 @@ by that, wherever adopting was cut off.
 
 import glob
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
+from xml.etree.ElementTree import Element
 
 from host_controller.adoption.facts import Facts, ManagedAlready, Refused, refuse_busy
 from host_controller.adoption.owners import owner_of
 from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, Step, WriteMetadata
 from host_controller.config.rule import RuleSection
-from host_controller.core.model import ADOPTED, Growth, Limits, VmConfig
+from host_controller.core.model import ADOPTED, METADATA, Growth, Limits, VmConfig
 from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.domain_xml.adopted import (
     CHANNEL,
@@ -27,6 +28,7 @@ from host_controller.domain_xml.before import STATISTICS_SECONDS
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles
+from host_controller.domain_xml.growth_choice import NAMES, HostAbilities, choose
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
@@ -54,6 +56,8 @@ class Wish:
     """Of its next start."""
     guest_agents: bool = True
     """The controller may read it through its QEMU guest agent."""
+    host: HostAbilities = field(default_factory=HostAbilities)
+    """What is known of the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +75,7 @@ class Adoption:
     """What its next start will bring."""
 
 
-def plan_adoption(
-    facts: Facts, wish: Wish, defaults: Limits, host_address_bits: int | None = None
-) -> Adoption:
+def plan_adoption(facts: Facts, wish: Wish, defaults: Limits) -> Adoption:
     """What is missing until the domain takes part.
 
     Raises:
@@ -88,9 +90,7 @@ def plan_adoption(
     _refuse_foreign(facts, view)
     refuse_busy(facts, f"`dynmem adopt {shell_word(facts.name)}`")
     known = view.config
-    growth = (
-        known.growth if known else (wish.rule.growth if not wish.next_start else None) or natural_growth(root)
-    )
+    growth, because = _growth(root, wish) if known is None else (known.growth, ())
     limits = known.limits if known else limits_of(wish.rule, defaults, root, view, growth)
     _refuse_unfit(facts, limits, growth, wish, known)
     if known is None and growth is Growth.VIRTIO_MEM:
@@ -100,15 +100,28 @@ def plan_adoption(
     if read_domain(live_xml).config is None:
         steps.append(WriteMetadata(adopted_element(live_xml, limits, growth, trust)))
     if facts.definition is not None:
-        steps += _definition_step(facts.definition, facts, wish, limits, growth, defaults, host_address_bits)
+        steps += _definition_step(facts.definition, facts, wish, limits, growth, defaults)
     if not view.stats_period:
         steps.append(AskStatistics(STATISTICS_SECONDS))
     if channel_of(live_xml) is None and has_free_port(live_xml):
         steps.append(PlugChannel(CHANNEL))
     now, later = _now(live_xml, limits, growth), _later(facts, wish)
+    now += because
     if view.guest_agent and wish.guest_agents:
         now += (TAINT,)
     return Adoption(facts.name, facts.uuid, limits, growth, tuple(steps), now, later)
+
+
+def _growth(root: Element, wish: Wish) -> tuple[Growth, tuple[str, ...]]:
+    """How it is to grow while it runs, and why not as it could."""
+    if wish.rule.growth is not None and not wish.next_start:
+        return wish.rule.growth, ()
+    natural = natural_growth(root)
+    against = next(wish.host.obstacles(natural), None)
+    if against is None:
+        return natural, ()
+    said = f"its balloon alone moves it, not {NAMES[natural]}: {against}"
+    return Growth.BALLOON, (f"{said}; --growth {natural} does it all the same",)
 
 
 def _refuse_foreign(facts: Facts, view: DomainView) -> None:
@@ -164,38 +177,34 @@ def _refuse_squeezed(facts: Facts, view: DomainView) -> None:
 
 
 def _definition_step(
-    definition: str,
-    facts: Facts,
-    wish: Wish,
-    limits: Limits,
-    growth: Growth,
-    defaults: Limits,
-    host_address_bits: int | None,
+    definition: str, facts: Facts, wish: Wish, limits: Limits, growth: Growth, defaults: Limits
 ) -> list[Step]:
-    trust = wish.rule.trust
     old = read_domain(definition).config
     if wish.next_start:
-        next_limits, next_growth = _of_next_start(wish, limits, defaults)
         try:
-            plan = enable(definition, next_limits, next_growth, trust, host_address_bits=host_address_bits)
+            new = _prepared(definition, old, wish, limits, defaults)
         except (InputError, DomainUnsuitable) as error:
             raise Refused(error.message, vm=facts.name, hint=error.hint) from None
-        new, say = plan.xml, "its definition is prepared for its next start, as `dynmem enable` does it"
+        say = "its definition is prepared for its next start, as `dynmem enable` does it"
     elif old is not None and old.source != ADOPTED:
         return []  # it was prepared for its next start
     else:
-        trust = old.trust if old else trust
+        trust = old.trust if old else wish.rule.trust
         new = adopted_definition(definition, limits, growth, trust)
         say = "its definition has the same limits and the agent's port"
     return [] if same(new, definition) else [Define(new, say)]
 
 
-def _of_next_start(wish: Wish, limits: Limits, defaults: Limits) -> tuple[Limits, Growth]:
-    growth = wish.rule.growth or Growth.HOTADD
+def _prepared(definition: str, old: VmConfig | None, wish: Wish, limits: Limits, defaults: Limits) -> str:
+    """As `enable` would: what is prepared already keeps its way to grow."""
     startup = wish.startup_bytes or min(
         max(defaults.startup_bytes, limits.minimum_bytes), limits.maximum_bytes
     )
-    return replace(limits, startup_bytes=startup), growth
+    limits = replace(limits, startup_bytes=startup)
+    growth = wish.rule.growth or (old.growth if old is not None and old.source == METADATA else None)
+    growth = growth or choose(definition, limits, wish.host)[0]
+    bits = wish.host.address_bits
+    return enable(definition, limits, growth, wish.rule.trust, host_address_bits=bits).xml
 
 
 def _now(live_xml: str, limits: Limits, growth: Growth) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import click
 
 from host_controller.adoption.carry_out import carry_out
 from host_controller.adoption.plan import Adoption, Wish, plan_adoption
+from host_controller.cli.abilities import abilities
 from host_controller.cli.adoptions import (
     KNOWN_SECONDS,
     WAIT_SECONDS,
@@ -100,13 +101,13 @@ def adopt(
         growth=None if growth is None else Growth(growth),
         **named,
     )
-    wish = Wish(rule, next_start, startup, configuration.libvirt.guest_agent)
     say = progress(as_json)
     with Definitions(connect or configuration.libvirt.uri) as definitions:
-        bits = definitions.address_bits()
+        guest_agents = configuration.libvirt.guest_agent
+        wish = Wish(rule, next_start, startup, guest_agents, abilities(definitions))
 
         def one(name: str) -> Result:
-            return _adopt(definitions, name, wish, configuration, bits, dry_run=dry_run, say=say)
+            return _adopt(definitions, name, wish, configuration, dry_run=dry_run, say=say)
 
         chosen = list(vms) or _running(definitions, pattern)
         results = [told(one(name), as_json) for name in chosen]
@@ -128,7 +129,6 @@ def _adopt(
     name: str,
     wish: Wish,
     configuration: Config,
-    bits: int | None,
     *,
     dry_run: bool,
     say: Callable[[str, str], None],
@@ -137,7 +137,7 @@ def _adopt(
     try:
         domain = RunningDomain(definitions, name)
         result.name, result.uuid = domain.name, domain.uuid
-        plan = plan_adoption(facts_of(domain), wish, configuration.default_limits, bits)
+        plan = plan_adoption(facts_of(domain), wish, configuration.default_limits)
         result.steps, result.now, result.later = (
             [one.say for one in plan.steps],
             list(plan.now),

@@ -1,12 +1,12 @@
 """`dynmem enable`, `disable` and `set`: a domain's part in dynamic memory, kept in its own XML."""
 
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 import click
 
+from host_controller.cli.abilities import abilities
 from host_controller.cli.limits import first_limits, given_limits, in_words, limit_options, live_limits
 from host_controller.config import load
 from host_controller.core.model import ADOPTED, Growth, Limits, Trust, VmConfig
@@ -21,8 +21,6 @@ from host_controller.domain_xml.restore import restore
 from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.neutral import neutral
-from host_controller.records.burn_in import Versions
-from host_controller.records.burn_in import load as burn_ins
 
 AUTO: Final = "auto"
 connect: Final = click.option(
@@ -83,7 +81,7 @@ def enable(
         old = read_domain(domain.xml()).config
         limits = given_limits(old.limits, given) if old else first_limits(defaults, given)
         whom = Trust(trust) if trust else (old.trust if old else Trust.GUEST)
-        host = _abilities(definitions)
+        host = abilities(definitions)
         how, why = _growth(growth, old, domain, limits, host)
         plan = _prepared(domain, limits, how, whom, host.address_bits)
         new = _prepared(domain, limits, how, whom, host.address_bits, secrets=True).xml
@@ -193,15 +191,6 @@ def _growth(
     if wish is None or wish == AUTO:
         return choose(domain.xml(), limits, host)
     return Growth(wish), ()
-
-
-def _abilities(definitions: Definitions) -> HostAbilities:
-    """What libvirt says of its host, and what `dynmem verify` found if that is this one."""
-    libvirt, qemu = definitions.versions()
-    now = Versions(platform.release(), qemu, libvirt)
-    kept = [one for one in burn_ins() if one.versions == now] if definitions.local else []
-    trusts = kept[-1].trusts if kept else None
-    return HostAbilities(libvirt, qemu, definitions.address_bits(), trusts)
 
 
 def _set_live(

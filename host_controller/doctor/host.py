@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from host_controller.doctor.facts import Finding, HostSurvey
-from host_controller.records.burn_in import Versions
+from host_controller.records.burn_in import Versions, newest_of
 from host_controller.units import format_size
 
 OLDEST_LIBVIRT: Final = 7_000_000
@@ -185,7 +185,7 @@ def burn_in(host: HostSurvey) -> Finding:
     if not host.burn_ins:
         return Finding(check, "note", "this host was never burnt in", again)
     now = Versions(host.kernel_release, host.qemu_version, host.libvirt_version)
-    found = next((one for one in reversed(host.burn_ins) if one.versions == now), None)
+    found = newest_of(host.burn_ins, now)
     if found is None:
         changed = ", ".join(host.burn_ins[-1].versions.differences(now))
         return Finding(check, "note", f"changed since the last one: {changed}", again)

@@ -74,6 +74,11 @@ class BurnIn:
         return directory / name
 
 
+def newest_of(found: tuple[BurnIn, ...], now: Versions) -> BurnIn | None:
+    """What is known of these very versions; None where they were never tried together."""
+    return next((one for one in reversed(found) if one.versions == now), None)
+
+
 def load(directory: Path = DIRECTORY) -> tuple[BurnIn, ...]:
     """All that are kept and can be read, the newest last; none where there is no such directory."""
     found = []

@@ -17,6 +17,7 @@ from host_controller.core.model import ADOPTED, METADATA, Growth, Limits, Trust
 from host_controller.domain_xml.adopted import adopted_definition
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.growth_choice import HostAbilities
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import restore
@@ -283,13 +284,14 @@ def test_a_transient_domain_is_adopted_until_it_stops() -> None:
 
 def test_its_next_start_can_be_prepared_as_enable_does_it() -> None:
     one = LibvirtDomain(VIRT_INSTALL)
-    adopt(one, Wish(RULE, next_start=True, startup_bytes=GIB))
+    adopt(one, Wish(RULE, next_start=True, startup_bytes=GIB))  # by the way to grow that enable chooses
     assert one.defined is not None
     prepared = read_domain(one.defined).config
     running = read_domain(live(one)).config
     assert prepared is not None
     assert running is not None
-    assert (prepared.source, prepared.growth, prepared.boot_ram_bytes) == (METADATA, Growth.HOTADD, GIB)
+    assert (prepared.source, prepared.boot_ram_bytes) == (METADATA, GIB)
+    assert prepared.growth is Growth.VIRTIO_MEM
     assert (running.source, running.growth, running.boot_ram_bytes) == (ADOPTED, Growth.BALLOON, 2 * GIB)
     assert plan(one, Wish(RULE, next_start=True, startup_bytes=GIB)).steps == ()
     release(one)
@@ -370,6 +372,27 @@ def test_it_grows_only_by_what_it_runs_with_and_a_dimm_of_its_users_is_not_ours(
     with pytest.raises(Refused, match=f"cannot grow by {growth}") as refused:
         plan(one, Wish(RuleSection(match=RULE.match, growth=growth)))
     assert "--next-start" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("host", "growth", "said"),
+    [
+        (HostAbilities(), Growth.HOTADD, ""),
+        (HostAbilities(trusts=lambda check: True), Growth.HOTADD, ""),
+        (HostAbilities(trusts=lambda check: check != "unplug"), Growth.BALLOON, "did not pass 'unplug'"),
+        (HostAbilities(trusts=lambda check: check != "virtio-mem"), Growth.HOTADD, ""),
+        (HostAbilities(qemu=1_000_000), Growth.BALLOON, "QEMU 1.0 cannot resize it"),
+    ],
+)
+def test_a_host_whose_dimms_did_not_come_out_when_it_was_burnt_in_gives_none(
+    host: HostAbilities, growth: Growth, said: str
+) -> None:
+    one = LibvirtDomain(domain("roomy").replace("  <memory unit", f"  {ROOM}\n  <memory unit", 1))
+    made = plan(one, replace(WISH, host=host))
+    assert made.growth is growth
+    assert said in "; ".join(made.now)
+    asked = Wish(RuleSection(match=RULE.match, growth=Growth.HOTADD), host=host)
+    assert plan(one, asked).growth is Growth.HOTADD, "its operator knows better"
 
 
 def test_a_rule_that_is_proposed_is_for_that_vm_alone_whatever_its_name() -> None:

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from host_controller import cli
+from host_controller.cli import abilities
 from host_controller.cli import enable as enabling
 from host_controller.cli.limits import live_limits
 from host_controller.core.model import Growth, Limits
@@ -92,8 +93,8 @@ def burnt_in(check: str, outcome: Outcome, **versions: int) -> BurnIn:
 def test_enable_asks_what_the_burn_in_of_these_very_versions_found(
     kept: list[BurnIn], host: Any, trusted: bool | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(enabling, "burn_ins", lambda: tuple(kept))
-    found = enabling._abilities(host)
+    monkeypatch.setattr(abilities, "burn_ins", lambda: tuple(kept))
+    found = abilities.abilities(host)
     assert (found.libvirt, found.qemu, found.address_bits) == (9_000_000, 7_002_022, 46)
     assert (None if found.trusts is None else found.trusts("virtio-mem")) is trusted
 

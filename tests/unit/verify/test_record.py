@@ -7,7 +7,9 @@ import pytest
 
 from host_controller.doctor.facts import HostSurvey
 from host_controller.doctor.host import burn_in
-from host_controller.records.burn_in import BurnIn, Verdict, Versions, load
+from host_controller.domain_xml.growth_choice import PROVEN_BY
+from host_controller.records.burn_in import BurnIn, Verdict, Versions, load, newest_of
+from host_controller.verify.burn_in import checks
 
 HERE = Versions("6.1.0-28-amd64", 7_002_022, 9_000_000)
 SOUND = BurnIn(HERE, "KVM", 1000.0, 60.0, (Verdict("unplug", "passed", "", 0.2, "s"),))
@@ -52,6 +54,18 @@ def test_a_verdict_that_is_none_of_the_three_is_no_verdict(tmp_path: Path) -> No
     text = SOUND.save(tmp_path).read_text()
     (tmp_path / "a.json").write_text(text.replace('"passed"', '"passed, honestly"'))
     assert load(tmp_path) == (SOUND,)
+
+
+def test_the_newest_verdict_of_these_very_versions_counts() -> None:
+    later = replace(SOUND, at=2000.0)
+    other = replace(SOUND, at=3000.0, versions=replace(HERE, qemu=10_000_000))
+    assert newest_of((SOUND, later, other), HERE) is later
+    assert newest_of((other,), HERE) is None
+
+
+def test_each_check_that_growth_goes_by_is_one_of_the_courses() -> None:
+    course = Path(checks.__file__).read_text()
+    assert all(f'"{name}"' in course for names in PROVEN_BY.values() for name in names)
 
 
 def test_a_host_that_was_never_tried_is_a_note() -> None:
