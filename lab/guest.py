@@ -88,6 +88,12 @@ class Guest:
         """Define the domain (persistent), or bring an existing definition back to the plain one."""
         self.session.connection().defineXML(self.xml)
 
+    def redefine(self, xml: str) -> None:
+        """Be another domain than the plain one, before the first start."""
+        self.domain().undefine()
+        self.xml = xml
+        self.define()
+
     def domain(self) -> libvirt.virDomain:
         """The domain, on the lab's own connection."""
         return self.session.connection().lookupByName(self.name)

@@ -60,8 +60,7 @@ def stalled_us(guest: Guest) -> int:
 def made_by(rig: Rig, tool: Tool, wanted: Wanted) -> Guest:
     guest = rig.lab.guest(GuestSpec(wanted.name, startup_mib=wanted.ram, agent=None), rig.session)
     rig.guests[guest.name] = guest
-    guest.xml = defined_by(tool, wanted, guest.xml)
-    guest.define()
+    guest.redefine(defined_by(tool, wanted, guest.xml))
     return guest
 
 

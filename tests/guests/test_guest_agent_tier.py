@@ -42,8 +42,7 @@ def test_a_guest_is_read_at_a_pace_and_never_during_a_backup_or_a_job_and_it_cha
     rig = make_rig(CAPACITY, shrink_after=1)
     guest = rig.lab.guest(GuestSpec("read", agent=None), rig.session)
     rig.guests["read"] = guest
-    guest.xml = guest.xml.replace("<memballoon", f"{guest_agents.CHANNEL}<memballoon")
-    guest.define()
+    guest.redefine(guest.xml.replace("<memballoon", f"{guest_agents.CHANNEL}<memballoon"))
     rig.start(guest)
     guest_agents.listen(guest)
     to = ("--connect", rig.session.uri, "--config", str(rig.controller.config))

@@ -39,8 +39,7 @@ def test_a_device_that_a_vm_came_with_serves_it_and_is_given_back_as_it_was(make
     )
     guest = rig.lab.guest(spec, rig.session)
     rig.guests["own"] = guest
-    guest.xml = defined_by(virt_install, Wanted("own", RAM, virtio_mem=DEVICE), guest.xml)
-    guest.define()
+    guest.redefine(defined_by(virt_install, Wanted("own", RAM, virtio_mem=DEVICE), guest.xml))
     rig.start(guest)
     its_user_asks_for(guest, GIVEN)
     rig.observer.wait_for(lambda sample: sample.guests["own"].virtio_mem == GIVEN * MIB, 30, "plugged")
