@@ -13,6 +13,7 @@ from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
 from host_controller.domain_xml import pieces
 from host_controller.domain_xml.before import growth_named, record
 from host_controller.domain_xml.dom import child, content, elements, parse, remove, text_of
+from host_controller.domain_xml.shape import SLOTS
 from host_controller.domain_xml.values import size_from
 from host_controller.units import format_size
 
@@ -21,6 +22,8 @@ OWNED_MODEL: Final = {Growth.HOTADD: "dimm", Growth.VIRTIO_MEM: "virtio-mem"}
 FINGERPRINT: Final = {"autodeflate": "off", "freePageReporting": "on"}
 """Of the balloon that `enable` makes; with the agent's channel and statistics every second it is ours."""
 OUR_CELL: Final = {"id", "cpus", "memory", "unit"}
+OUR_SLOTS: Final = (str(SLOTS), "1")
+"""For DIMMs, and for one virtio-mem device."""
 
 
 def reclaim(xml: str) -> tuple[str, tuple[str, ...]]:
@@ -53,15 +56,37 @@ def drop_dimms(domain: Element) -> int:
 
 
 def looks_prepared(domain: Element) -> bool:
-    """Whether `enable` made this, by its traces alone."""
+    """Whether `enable` made this, by its traces alone: the agent's channel, with one of its other pieces.
+
+    A tool that wrote the domain anew may have left the balloon out, and libvirt has put a plain one in.
+    """
+    if pieces.find_channel(domain) is None:
+        return False
     balloon = child(child(domain, "devices"), "memballoon")
+    if balloon is None or balloon.getAttribute("model") == "none" or _asks_as_ours(balloon):
+        return True
+    return child(balloon, "stats") is None and _has_our_room(domain)
+
+
+def _asks_as_ours(balloon: Element | None) -> bool:
     stats = child(balloon, "stats")
     return (
-        pieces.find_channel(domain) is not None
-        and balloon is not None
+        balloon is not None
         and stats is not None
         and stats.getAttribute("period") == "1"
         and all(balloon.getAttribute(name) == value for name, value in FINGERPRINT.items())
+    )
+
+
+def _has_our_room(domain: Element) -> bool:
+    """Room for memory as `enable` makes it: so many slots, above one plain cell."""
+    ceiling = child(domain, "maxMemory")
+    cells = elements(child(child(domain, "cpu"), "numa"), "cell")
+    return (
+        ceiling is not None
+        and ceiling.getAttribute("slots") in OUR_SLOTS
+        and len(cells) == 1
+        and _is_plain(cells[0])
     )
 
 
@@ -89,7 +114,8 @@ def undo_by_traces(domain: Element) -> Iterator[str]:
             "what it was before is not recorded any more: it keeps its RAM, of which it had "
             f"{kept} at start (currentMemory)"
         )
-    yield "its balloon keeps statistics and free page reporting, which harm nobody"
+    if _asks_as_ours(child(devices, "memballoon")):
+        yield "its balloon keeps statistics and free page reporting, which harm nobody"
 
 
 def _drop_devices_of_ours(domain: Element) -> None:
@@ -121,7 +147,11 @@ def _drop_our_cell(domain: Element) -> None:
     cpu = child(domain, "cpu")
     numa = child(cpu, "numa")
     cells = elements(numa)
-    if len(cells) == 1 and set(dict(cells[0].attributes.items())) <= OUR_CELL and not elements(cells[0]):
+    if len(cells) == 1 and _is_plain(cells[0]):
         remove(numa)
         if cpu is not None and not elements(cpu) and not cpu.attributes.length:
             remove(cpu)
+
+
+def _is_plain(cell: Element) -> bool:
+    return set(dict(cell.attributes.items())) <= OUR_CELL and not elements(cell)

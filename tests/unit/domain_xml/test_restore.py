@@ -193,3 +193,42 @@ def test_a_record_in_our_namespace_is_one_too() -> None:
 
 def test_a_running_definition_without_a_record_gets_none() -> None:
     assert metadata_element(LIMITS, HOTADD, Trust.GUEST, LIVE).endswith("/>")
+
+
+OTHER_BALLOONS = {
+    "taken out": "",
+    "switched off": "<memballoon model='none'/>",
+    "put in again by libvirt": "<memballoon model='virtio'/>",
+}
+
+
+@pytest.mark.parametrize(
+    ("growth", "balloon"),
+    [
+        (growth, balloon)
+        for growth in Growth
+        for balloon in OTHER_BALLOONS
+        # Of a VM without hot add beside a plain balloon, nothing but the agent's port tells of us.
+        if (growth, balloon) != (BALLOON, "put in again by libvirt")
+    ],
+)
+def test_without_our_metadata_and_our_balloon_what_is_ours_goes_all_the_same(
+    growth: Growth, balloon: str
+) -> None:
+    prepared = without_metadata(enable(Q35, LIMITS, growth).xml)
+    lost = re.sub(r"<memballoon.*?</memballoon>", OTHER_BALLOONS[balloon], prepared, flags=re.DOTALL)
+    assert lost != prepared
+    back = restore(lost)
+    for ours in ("<maxMemory", "<numa>", "org.dynmem", "virtio-mem"):
+        assert ours not in back.xml
+    assert back.notes
+    assert OTHER_BALLOONS[balloon] in back.xml
+    again = enable(lost, LIMITS, growth).xml
+    assert enable(again, LIMITS, growth).xml == again
+    assert "org.dynmem" not in disable(again)
+
+
+def test_room_of_somebody_elses_beside_a_balloon_that_they_ask_is_not_ours() -> None:
+    asked = enable(Q35, LIMITS, HOTADD).xml.replace(" autodeflate='off' freePageReporting='on'", "")
+    theirs = without_metadata(asked)
+    assert "<maxMemory" in disable(theirs)
