@@ -153,17 +153,10 @@ def test_stalls_that_become_a_fifth_less_were_not_in_vain() -> None:
     assert raises(8, [0.9, 0.75] * 6)[0] == STALL_PATIENCE
 
 
-def test_who_stalls_no_more_is_raised_from_the_first_again() -> None:
-    shares = [0.5] * (STALL_PATIENCE + 2) + [0.0] * 5 + [0.5] * 2
-    waited, demand, last = 0.0, Demand(), 0.0
-    rises = []
-    for at, share in enumerate([0.0, *shares]):
-        waited += share
-        usable = 512 + 8 * at
-        demand.observe(facts(usable, usable - 24, at=float(at), stall_us=round(waited * 1e6)))
-        rises.append(demand.stall_bytes > last)
-        last = demand.stall_bytes
-    assert rises[-1], "though the last raise was less than a rest ago"
+def test_after_a_calm_moment_or_a_relief_the_count_begins_anew() -> None:
+    assert raises(8, [0.5] * 5)[0] == STALL_PATIENCE
+    assert raises(8, [0.5] * 5 + [0.0] * 5 + [1.0] * 8)[0] == 2 * STALL_PATIENCE
+    assert raises(8, [0.9, 0.0] + [0.9] * 10)[0] == 2 + STALL_PATIENCE
 
 
 # --- cache ---
@@ -201,6 +194,11 @@ def test_the_rate_of_refaults_is_that_of_the_last_seconds() -> None:
     )
     assert demand.refault_rate == pytest.approx(10 * MIB * (1.0 - math.exp(-2.0)))
     assert demand.refault_rate > REFAULT_NOISE
+
+
+def test_a_counter_is_compared_with_one_that_was_read() -> None:
+    demand = heard(facts(at=0.0, counted=False), facts(at=1.0, refault_bytes=500 * MIB))
+    assert demand.refault_rate == 0.0
 
 
 # --- growth ahead, and the sum ---

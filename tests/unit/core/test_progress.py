@@ -185,6 +185,7 @@ def test_a_balloon_is_stuck_when_it_has_not_moved_for_longer_than_patience(
         assert (stuck.present_bytes, stuck.target_bytes) == (present, target)
         assert (vm.balloon.target_bytes, vm.balloon.resend) == (present, True)
         assert vm.progress.stuck_until == 100.0 + REST
+        assert vm.progress.present_bytes == present
         assert vm.progress.stuck_growing is (gap_kib < 0)
 
 
