@@ -37,7 +37,7 @@ test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make f
 	wait $$unit; unit=$$?; cat build/test-unit.log; \
 	test $$guests -eq 0 -a $$unit -eq 0
 
-test-unit: $(STAMP) ## what needs no guest, a file at a time on each processor
+test-unit: $(STAMP) ## what boots no guest, a file at a time on each processor
 	$(PYTHON) -m pytest -m 'not guests' -n logical --dist loadfile
 
 test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test at a time: they are timed

@@ -66,7 +66,7 @@ RigFactory = Callable[..., Rig]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "tests/guests" in item.path.as_posix():
+        if "tests/guests" in item.path.as_posix() and item.get_closest_marker("bootless") is None:
             item.add_marker(pytest.mark.guests)
 
 

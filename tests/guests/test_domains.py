@@ -12,6 +12,8 @@ from lab.lab import Lab
 from tests.support.definitions import ACCEPTED, HOTADD, LIMITS, REFUSED, startable
 from tests.unit.hypervisor.domains import Q35
 
+pytestmark = pytest.mark.bootless
+
 
 @pytest.fixture(scope="module")
 def bench(lab: Lab) -> Bench:

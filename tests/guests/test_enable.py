@@ -12,6 +12,8 @@ from host_controller.hypervisor.libvirt_calls import dimm_xml
 from lab.controller import dynmem
 from lab.lab import Lab
 
+pytestmark = pytest.mark.bootless
+
 INACTIVE = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 FULL = """
 <domain type='qemu' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
