@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import libvirt
+
 from host_controller.verify.errors import VerifyError
 from host_controller.verify.observer import Observer
 from lab.controller import MIB, Controller, Limits, enable
@@ -27,6 +29,7 @@ LEFT: Final = (
     "-not -path '/var/log/*' -not -path '/run/*'"
 )
 INSTALL: Final = "dpkg --install /lab/package/*.deb && sync"
+JOURNAL: Final = "journalctl --no-pager -n 60 -u dynmem-agent; dmesg | tail -n 25"
 PURGE: Final = "dpkg --purge dynmem-agent"
 
 
@@ -42,6 +45,13 @@ class Stage:
     def until(self, holds: Callable[[dict[str, Any]], bool], limit: float, what: str) -> dict[str, Any]:
         """The VM as the controller sees it, once it holds."""
         return self.controller.wait_vm(self.guest, holds, limit, what)
+
+    def journal(self) -> str:
+        """What the agent said last, and the kernel; or why that cannot be had."""
+        try:
+            return self.guest.workload.exec(JOURNAL, limit=60)
+        except VerifyError as error:
+            return str(error)
 
     def reports(self) -> str:
         """The agent's package is installed, and its reports come."""
@@ -169,10 +179,10 @@ def _live(stage: Stage, name: str, log: Callable[[str], None]) -> Iterator[Cell]
         title = f"{stage.growth}: {step.__name__.replace('_', ' ')}"
         try:
             said = step()
-        except (VerifyError, AssertionError) as error:
+        except (VerifyError, AssertionError, libvirt.libvirtError) as error:
             log(
                 f"--- {name}, {title}\n{error}\n{stage.guest.console_tail(30)}\n"
-                f"{stage.controller.log_tail()}\n"
+                f"{stage.controller.log_tail()}\nThe agent's journal ends:\n{stage.journal()}\n"
             )
             yield Cell(title, False, "", time.monotonic() - begun)
             return
