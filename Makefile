@@ -38,7 +38,7 @@ test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make f
 	test $$guests -eq 0 -a $$unit -eq 0
 
 test-unit: $(STAMP) ## what boots no guest, a file at a time on each processor
-	$(PYTHON) -m pytest -m 'not guests' -n logical --dist loadfile
+	$(PYTHON) -m pytest -m 'not guests and not fleet' -n logical --dist loadfile
 
 test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test at a time: they are timed
 	$(PYTHON) -m pytest -m 'guests and ($(DAILY))' --durations=12
@@ -46,6 +46,11 @@ test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test 
 .PHONY: faults soak-guests
 faults: $(STAMP) ## every fault on real guests, with a table, and what takes long of a VM's life; about 45 minutes
 	$(PYTHON) -m pytest -s -m faults tests/guests/faults tests/guests --faults-table=docs/faults.md
+
+.PHONY: test-fleet
+test-fleet: $(STAMP) ## as root: three nodes in namespaces with corosync, pacemaker, libvirtd, dynmem and real guests; 10 minutes
+	lab/install-packages lab/fleet-packages.txt
+	$(PYTHON) -m pytest -m fleet tests/fleet --durations=12
 
 soak-guests: $(STAMP) ## three real guests under random work and random faults for 20 minutes
 	$(PYTHON) -m tests.guests.faults.soak --table docs/faults.md

@@ -1,0 +1,271 @@
+"""Nodes, the switch between them, and an exit that leaves nothing behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from xml.etree import ElementTree
+
+from host_controller.fleet.certificates import make_authority, make_host
+from host_controller.verify.accelerator import find_accelerator
+from host_controller.verify.workload import Workload
+from lab.cluster.node import AGENTS
+from lab.code_disk import REPOSITORY, make_code_disk
+from lab.domain import GuestSpec, domain_xml
+from lab.errors import LabError
+from lab.image import ensure_image
+
+PREFIX = "dynmem-fleet-"
+NETWORK = "10.77.1"
+PORT = 8686
+UP_SECONDS = 120.0
+DYNMEM = str(Path(sys.executable).parent / "dynmem")
+
+
+class Cluster:
+    """Use as a context manager, as root. `guests`: the names of guests that may be made."""
+
+    def __init__(
+        self,
+        nodes: tuple[str, ...] = ("n1", "n2", "n3"),
+        guests: tuple[str, ...] = (),
+        capacity_mib: int = 1400,
+    ) -> None:
+        self.nodes, self.guests, self.capacity_mib = nodes, guests, capacity_mib
+        self._name = f"{PREFIX}{os.getpid()}"
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._workloads: list[Workload] = []
+
+    def __enter__(self) -> Self:
+        remove_crashed()
+        self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+        try:
+            self.directory.chmod(0o755)
+            self._prepare()
+            _run("ip", "netns", "add", self._name)
+            _run("ip", "-n", self._name, "link", "add", "br0", "type", "bridge", "forward_delay", "0")
+            _run("ip", "-n", self._name, "link", "set", "br0", "up")
+            for name in self.nodes:
+                self._boot(name)
+                self.until(partial(self._children, name), f"{name} is switched on", 20.0)
+            self.until(self._all_online, "every node is online", UP_SECONDS)
+            for name in self.nodes:
+                self.until(partial(self._manages, name), f"{name} is managed", 60.0)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End every process: with PID 1 of a namespace all of its processes end."""
+        for workload in self._workloads:
+            workload.close()
+        for process in self._processes.values():
+            process.kill()
+            process.wait()
+        for name in (*(f"{self._name}-{node}" for node in self.nodes), self._name):
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def on(self, node: str, *command: str, check: bool = True, limit: float = 120.0) -> str:
+        """What a command on a node says; its errors, too, when they are not to be raised."""
+        words = ["nsenter", "-t", str(self._init(node)), "-m", "-u", "-i", "-n", "-p", "--", *command]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=limit)
+        if check and done.returncode != 0:
+            raise LabError(f"{command[0]} on {node}: {done.returncode}: {done.stderr or done.stdout}")
+        return done.stdout if check else done.stdout + done.stderr
+
+    def fleet(self, node: str, *words: str, check: bool = True) -> str:
+        """`dynmem fleet …` on a node."""
+        return self.on(node, DYNMEM, "fleet", *words, check=check)
+
+    def status(self) -> dict[str, Any]:
+        """`dynmem fleet status --json`."""
+        found: dict[str, Any] = json.loads(self.fleet(self.nodes[0], "status", "--json"))
+        return found
+
+    def place_of(self, guest: str) -> str | None:
+        """Where a guest runs, by the engine."""
+        root = ElementTree.fromstring(self.on(self.nodes[0], "crm_mon", "-1", "--output-as=xml"))
+        found = root.find(f".//resource[@id='{guest}']/node")
+        return None if found is None else found.get("name")
+
+    def file_of(self, guest: str, startup_mib: int = 384, maximum_mib: int = 1024) -> Path:
+        """A guest's transient domain, prepared by `dynmem enable`, where every node reads it."""
+        file = self.directory / f"{guest}.xml"
+        disk = self.directory / f"{guest}.qcow2"
+        _run(
+            "qemu-img",
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            "-b",
+            str(self._image.root_disk),
+            str(disk),
+        )
+        spec = GuestSpec(guest, startup_mib)
+        text = domain_xml(spec, find_accelerator(), self._image, self._code, disk, Path("/run/lab", guest))
+        file.write_text(text)
+        first = self.nodes[0]
+        self.on(first, "virsh", "define", str(file))
+        sizes = ("--startup", f"{startup_mib}M", "--minimum", "256M", "--maximum", f"{maximum_mib}M")
+        self.on(first, DYNMEM, "enable", guest, *sizes)
+        file.write_text(self.on(first, "virsh", "dumpxml", "--inactive", guest))
+        self.on(first, "virsh", "undefine", guest)
+        return file
+
+    def add(self, guest: str, file: Path) -> None:
+        """Give a guest to the cluster as anybody would, without what `dynmem fleet init` sets."""
+        options = {"config": str(file), "hypervisor": "qemu:///system", "force_stop": "true"}
+        options |= {"remoteuri": "qemu+tcp://%n/system", "migrate_options": "--unsafe"}
+        pairs = "".join(
+            f'<nvpair id="{guest}-{name}" name="{name}" value="{value}"/>' for name, value in options.items()
+        )
+        operations = "".join(
+            f'<op id="{guest}-{name}" name="{name}" interval="{interval}" timeout="120s"/>'
+            for name, interval in (("monitor", "10s"), ("start", "0s"), ("stop", "0s"), ("migrate_to", "0s"))
+        )
+        xml = (
+            f'<primitive class="ocf" id="{guest}" provider="heartbeat" type="VirtualDomain">'
+            f'<instance_attributes id="{guest}-i">{pairs}</instance_attributes>'
+            f'<meta_attributes id="{guest}-t"><nvpair id="{guest}-role" name="target-role" value="Stopped"/>'
+            f"</meta_attributes><operations>{operations}</operations></primitive>"
+        )
+        self.on(self.nodes[0], "cibadmin", "--create", "-o", "resources", "-X", xml)
+
+    def start(self, guest: str, limit: float = 90.0) -> str:
+        """Ask the engine to start a guest; returns where it did."""
+        first = self.nodes[0]
+        self.on(first, "crm_resource", "-r", guest, "--meta", "-p", "target-role", "-v", "Started")
+        self.until(lambda: self.place_of(guest) is not None, f"{guest} is started", limit)
+        self.on(first, "crm_resource", "--wait", "--timeout=60s")
+        place = self.place_of(guest)
+        assert place is not None
+        return place
+
+    def workload(self, guest: str, node: str) -> Workload:
+        """What commands a guest from the inside."""
+        socket = Path(f"/proc/{self._init(node)}/root/run/lab/{guest}/lab.sock")
+        console = Path(f"/proc/{self._init(node)}/root/run/lab/{guest}/console.log")
+        found = Workload(guest, socket, lambda: console.read_text(errors="replace")[-2000:])
+        self._workloads.append(found)
+        return found
+
+    def until(self, true: Callable[[], object], what: str, limit: float) -> None:
+        """Wait for a condition.
+
+        Raises:
+            LabError: it did not become true within the limit.
+        """
+        end = time.monotonic() + limit
+        while not true():
+            if time.monotonic() > end:
+                raise LabError(f"it did not come about within {limit:.0f} s that {what}")
+            time.sleep(0.2)
+
+    def _prepare(self) -> None:
+        self._image = ensure_image()
+        self._code = self.directory / "code.ext4"
+        make_code_disk(self._code, self._image.initrd)
+        agents = self.directory / "ocf"
+        shutil.copytree(AGENTS, agents, symlinks=True)
+        (agents / "dynmem").mkdir()
+        shutil.copy(REPOSITORY / "services/ocf/fleet", agents / "dynmem")
+        make_authority(self.directory / "ca")
+        for name in self.nodes:
+            make_host(self.directory / "ca", name)
+        lines = [f"{NETWORK}.{number} {name}" for number, name in enumerate(self.nodes, 1)]
+        (self.directory / "hosts").write_text("\n".join(("127.0.0.1 localhost", *lines, "")))
+        # libvirtd wants its users, which a machine has that runs it for the whole system.
+        for name, line in (
+            ("passwd", "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin"),
+            ("group", "libvirt-qemu:x:64055:"),
+        ):
+            known = Path("/etc", name).read_text()
+            (self.directory / name).write_text(known if "libvirt-qemu:" in known else f"{known}{line}\n")
+        plan = {"nodes": self.nodes, "guests": self.guests, "network": NETWORK, "port": PORT}
+        plan |= {"capacity_mib": self.capacity_mib, "dynmem": DYNMEM}
+        (self.directory / "plan.json").write_text(json.dumps(plan))
+
+    def _boot(self, name: str) -> None:
+        space = f"{self._name}-{name}"
+        number = self.nodes.index(name) + 1
+        _run("ip", "netns", "add", space)
+        link = ("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", space)
+        _run("ip", "-n", self._name, *link)
+        _run("ip", "-n", self._name, "link", "set", name, "master", "br0", "up")
+        _run("ip", "-n", space, "link", "set", "lo", "up")
+        _run("ip", "-n", space, "addr", "add", f"{NETWORK}.{number}/24", "dev", "eth0")
+        _run("ip", "-n", space, "link", "set", "eth0", "up")
+        log = (self.directory / f"{name}.log").open("ab")
+        # When we are killed, so is unshare, and with it PID 1 and all that it has started.
+        self._processes[name] = subprocess.Popen(
+            [
+                "setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", space, "unshare", "--mount", "--pid",
+                "--fork", "--kill-child", "--uts", "--ipc", "--propagation", "private", sys.executable, "-m",
+                "lab.cluster.node", str(self.directory), name,
+            ],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=REPOSITORY,
+        )  # fmt: skip
+
+    def _init(self, node: str) -> int:
+        """The node's PID 1, as this machine sees it."""
+        children = self._children(node)
+        if len(children) != 1:
+            log = (self.directory / f"{node}.log").read_text()
+            raise LabError(f"{node} does not run: {log[-2000:]}")
+        return int(children[0])
+
+    def _children(self, node: str) -> list[str]:
+        parent = self._processes[node].pid
+        return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+
+    def _all_online(self) -> bool:
+        said = self.on(self.nodes[0], "crm_mon", "-1", "--output-as=xml", check=False)
+        try:
+            root = ElementTree.fromstring(said)
+        except ElementTree.ParseError:
+            return False
+        online = root.findall("nodes/node[@online='true'][@pending='false']")
+        dc = root.find("summary/current_dc[@with_quorum='true']")
+        return dc is not None and len(online) == len(self.nodes)
+
+    def _manages(self, name: str) -> bool:
+        """Whether the node's controller is at work with the node's libvirt."""
+        try:
+            found = json.loads(self.on(name, DYNMEM, "status", "--json", check=False))
+        except ValueError:
+            return False
+        return found["host"]["connected"] is True
+
+
+def remove_crashed() -> None:
+    """Namespaces of clusters whose owner is gone; their processes went with it."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
+    for line in listed.splitlines():
+        name = line.split()[0]
+        owner = name.removeprefix(PREFIX).partition("-")[0]
+        if name.startswith(PREFIX) and owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise LabError(f"{' '.join(command)}: {done.stderr.strip()}")

@@ -1,0 +1,123 @@
+"""Three real nodes: starts go where memory is, and hosts are emptied without a VM being stopped.
+
+The tests tell one story, in order: guests take a minute to boot here.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+import pytest
+
+from host_controller.fleet.pacemaker.simulation import read_simulation
+from lab.cluster.cluster import DYNMEM, Cluster
+
+pytestmark = [pytest.mark.fleet, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
+GUESTS = ("vm1", "vm2", "vm3")
+GROWTH_MIB = 450
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster(guests=GUESTS) as one:
+        for name in GUESTS:
+            one.add(name, one.file_of(name))
+        yield one
+
+
+def publish(cluster: Cluster) -> None:
+    """A turn of the arbiter, once the engine rests."""
+    cluster.on("n1", "crm_resource", "--wait", "--timeout=60s")
+    cluster.fleet("n1", "run", "--once")
+
+
+def vms(cluster: Cluster) -> dict[str, dict[str, object]]:
+    return {one["name"]: one for one in cluster.status()["vms"]}
+
+
+def settled(cluster: Cluster, *names: str) -> bool:
+    found = vms(cluster)
+    return all(found[name]["state"] == "ok" for name in names)
+
+
+def would_start(cluster: Cluster, guest: str) -> str | None:
+    """Where the engine would start a stopped guest by the figures that are published."""
+    root = ElementTree.fromstring(cluster.on("n1", "cibadmin", "--query"))
+    role = root.find(f".//nvpair[@id='{guest}-role']")
+    assert role is not None
+    role.set("value", "Started")
+    file = cluster.directory / "would.xml"
+    file.write_bytes(ElementTree.tostring(root))
+    said = cluster.on("n1", "crm_simulate", "-x", str(file), "-R", "-U", "--output-as=xml")
+    starts = [one for one in read_simulation(said.encode()).actions if one.vm == guest]
+    return starts[0].destination if starts else None
+
+
+def test_init_sets_what_is_missing_and_leaves_fencing_to_people(cluster: Cluster) -> None:
+    said = cluster.fleet("n1", "init", check=False)
+    assert "by hand stonith-enabled" in said
+    left = json.loads(cluster.fleet("n1", "init", "--check", "--json", check=False))["needs"]
+    assert [one["what"] for one in left] == ["stonith-enabled"]
+
+
+def test_guests_start_on_nodes_of_their_own_and_their_need_is_published(cluster: Cluster) -> None:
+    publish(cluster)
+    assert vms(cluster)["vm1"]["booked_mib"] == 384 + 64
+    assert "takes it" in cluster.fleet("n1", "why", "vm1")
+    places = {cluster.start(name) for name in ("vm1", "vm2")}
+    assert len(places) == 2
+    cluster.until(lambda: settled(cluster, "vm1", "vm2"), "both guests have spoken", 180.0)
+    publish(cluster)
+    found = cluster.status()
+    for host in found["hosts"]:
+        assert host["booked_mib"] <= host["published_mib"]
+    assert all(isinstance(one["need_bytes"], int) for one in found["vms"] if one["host"])
+
+
+def test_a_guest_grows_and_the_next_start_goes_elsewhere(cluster: Cluster) -> None:
+    (empty,) = {"n1", "n2", "n3"} - {cluster.place_of("vm1"), cluster.place_of("vm2")}
+    assert "is empty" in cluster.fleet("n1", "drain", str(empty))
+    publish(cluster)
+    before = would_start(cluster, "vm3")
+    grows = next(name for name in ("vm1", "vm2") if cluster.place_of(name) == before)
+    work = cluster.workload(grows, str(before))
+    work.wait_answering(60.0)
+    work.allocate(GROWTH_MIB)
+    first = vms(cluster)[grows]["need_bytes"]
+    cluster.until(
+        lambda: vms(cluster)[grows]["need_bytes"] > first + (GROWTH_MIB - 100 << 20),  # type: ignore[operator]
+        f"{grows} needs more",
+        180.0,
+    )
+    publish(cluster)
+    (elsewhere,) = {"n1", "n2", "n3"} - {empty, before}
+    assert cluster.start("vm3") == elsewhere
+    cluster.until(lambda: settled(cluster, *GUESTS), "all guests have spoken", 180.0)
+
+
+def test_a_drain_that_would_stop_a_guest_is_refused_and_nothing_moves(cluster: Cluster) -> None:
+    publish(cluster)
+    places = {name: cluster.place_of(name) for name in GUESTS}
+    full = next(place for place in places.values() if list(places.values()).count(place) == 1)
+    said = cluster.fleet("n1", "drain", str(full), check=False)
+    assert "is not drained, and nothing was begun" in said
+    assert "missing" in said
+    assert {name: cluster.place_of(name) for name in GUESTS} == places
+
+
+def test_a_drained_host_is_empty_and_its_guests_arrive_with_their_limits(cluster: Cluster) -> None:
+    hosts = cluster.status()["hosts"]
+    drained = next(one["name"] for one in hosts if "standby" in one["state"])
+    cluster.fleet("n1", "undrain", drained)
+    publish(cluster)
+    place = cluster.place_of("vm3")
+    moving = [name for name in GUESTS if cluster.place_of(name) == place]
+    assert "is empty" in cluster.fleet("n1", "drain", str(place))
+    for name in moving:
+        there = cluster.place_of(name)
+        assert there not in (None, place)
+        status = json.loads(cluster.on(str(there), DYNMEM, "status", "--json"))
+        (found,) = [one for one in status["vms"] if one["name"] == name]
+        assert found["limits"]["maximum_bytes"] == 1024 << 20
+    assert "takes VMs again" in cluster.fleet("n1", "undrain", str(place))
