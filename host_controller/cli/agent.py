@@ -13,6 +13,7 @@ from host_controller.cli.options import vm_names
 from host_controller.config import load
 from host_controller.delivery import push as delivery
 from host_controller.delivery.agent_file import NAME, agent_file
+from host_controller.delivery.cloud_config import cloud_config as user_data
 from host_controller.delivery.push import PushNotAllowed
 from host_controller.errors import InputError
 from host_controller.guest_agent.conversation import GuestAgent
@@ -67,6 +68,15 @@ def remove(vm: str, *, yes: bool, connect: str | None) -> None:
     """Stop the agent that `push` brought into VM, and remove all that came with it."""
     _ask(vm, yes=yes)
     _carry_out(vm, connect, delivery.remove)
+
+
+@agent.command("cloud-config")
+def cloud_config() -> None:
+    """Print user data for cloud-init: a VM that boots with it has the agent, without a package or a network.
+
+    What else a VM is to be told goes in beside it, or into another part of a multi-part archive.
+    """
+    click.echo(user_data(agent_file()), nl=False)
 
 
 def _carry_out(vm: str, uri: str | None, work: Callable[[GuestAgent], Iterator[str]]) -> None:

@@ -20,9 +20,9 @@ from host_controller.guest_agent.conversation import GuestAgent
 from host_controller.guest_agent.errors import GuestAgentRefused
 from host_controller.hypervisor.connections import Connection, Late
 from host_controller.hypervisor.guest_agent_line import ask
+from host_controller.hypervisor.jobs import running_job
 from host_controller.hypervisor.known_vm import KnownVm
 from host_controller.hypervisor.lanes import Lane, Lanes
-from host_controller.hypervisor.libvirt_calls import running_job
 
 PACE_SECONDS: Final = 10.0
 LAST_PACE_SECONDS: Final = 640.0

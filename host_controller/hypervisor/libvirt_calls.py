@@ -3,7 +3,6 @@
 import time
 from dataclasses import dataclass
 from typing import Any, Final
-from xml.etree import ElementTree
 
 import libvirt
 import structlog
@@ -18,8 +17,10 @@ from host_controller.core.interface import (
 )
 from host_controller.core.model import BalloonStats, RunState
 from host_controller.domain_xml.read import DomainView, read_domain, unread_domain
-from host_controller.errors import CallFailed, DomainNotFound, DomainUnsuitable
+from host_controller.errors import CallFailed, DomainUnsuitable
 from host_controller.hypervisor.connections import Connection
+from host_controller.hypervisor.jobs import INCOMING, running_job
+from host_controller.hypervisor.memory_devices import dimm_xml, resized
 from host_controller.rules.taking import NO_RULES, Rulebook, take
 from host_controller.units import KIB
 
@@ -38,24 +39,6 @@ RUN_STATES: Final = {
     libvirt.VIR_DOMAIN_CRASHED: RunState.CRASHED,
     libvirt.VIR_DOMAIN_SHUTOFF: RunState.OFF,
     libvirt.VIR_DOMAIN_NOSTATE: RunState.RUNNING,
-}
-
-INCOMING: Final = "incoming migration"
-
-_JOB_NAMES: Final = {
-    getattr(libvirt, f"VIR_DOMAIN_JOB_OPERATION_{name.upper().replace(' ', '_')}", -1): name
-    for name in (
-        "start",
-        "save",
-        "restore",
-        "dump",
-        "snapshot",
-        "snapshot revert",
-        "snapshot delete",
-    )
-} | {
-    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN: INCOMING,
-    libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT: "migration",
 }
 
 
@@ -145,27 +128,6 @@ def active_uuids(connection: Connection) -> list[str]:
     ]
 
 
-def running_job(domain: Any) -> str | None:
-    """The job that holds a domain, or None. Asks QEMU only while there is one.
-
-    Backups and block jobs (copy, commit, pull) do not count: they last for hours, read and write disks only,
-    and libvirt holds its lock for none of that time but the beginning and the end.
-    """
-    try:
-        # One that has failed or was cancelled holds the domain until libvirt has tidied up behind it.
-        if domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE:
-            return None
-        operation = domain.jobStats().get("operation", -1)
-    except libvirt.libvirtError as error:
-        refused = (libvirt.VIR_ERR_OPERATION_UNSUPPORTED, libvirt.VIR_ERR_OPERATION_INVALID)
-        if error.get_error_code() in refused and domain.isActive():
-            return INCOMING  # the one job whose figures libvirt refuses to give
-        raise
-    if operation == libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP:
-        return None
-    return _JOB_NAMES.get(operation, "libvirt job")
-
-
 def sample(connection: Connection, uuid: str) -> Sample:
     """Balloon, its statistics and the running job. One request to QEMU, about 2 ms."""
     domain = connection.domain(uuid)
@@ -245,23 +207,3 @@ def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) 
         case Resume():
             domain.resume()
     return Done()
-
-
-def dimm_xml(size_bytes: int) -> str:
-    """A pc-dimm on node 0."""
-    return (
-        f"<memory model='dimm'><target><size unit='KiB'>{size_bytes // KIB}</size>"
-        "<node>0</node></target></memory>"
-    )
-
-
-def resized(xml: str, requested_bytes: int) -> str:
-    """The virtio-mem device of a running domain's XML, as it is asked for so much."""
-    root = ElementTree.fromstring(xml)  # noqa: S314 # libvirt's own XML
-    device = root.find("./devices/memory[@model='virtio-mem']")
-    requested = None if device is None else device.find("./target/requested")
-    if device is None or requested is None:
-        raise DomainNotFound("there is no virtio-mem device")
-    requested.set("unit", "KiB")
-    requested.text = str(requested_bytes // KIB)
-    return ElementTree.tostring(device, encoding="unicode")

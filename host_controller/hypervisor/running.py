@@ -9,7 +9,8 @@ import libvirt
 from host_controller.domain_xml.read import read_domain
 from host_controller.errors import CallFailed
 from host_controller.hypervisor.definitions import Definition, Definitions
-from host_controller.hypervisor.libvirt_calls import resized, running_job
+from host_controller.hypervisor.jobs import running_job
+from host_controller.hypervisor.memory_devices import resized
 from host_controller.units import KIB
 
 LIVE = libvirt.VIR_DOMAIN_AFFECT_LIVE

@@ -9,7 +9,8 @@ import libvirt
 from host_controller.core.model import Dimm
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.errors import CallFailed
-from host_controller.hypervisor.libvirt_calls import LIVE, dimm_xml, resized
+from host_controller.hypervisor.libvirt_calls import LIVE
+from host_controller.hypervisor.memory_devices import dimm_xml, resized
 from host_controller.hypervisor.opening import opened
 from host_controller.units import KIB
 

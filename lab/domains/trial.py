@@ -14,7 +14,7 @@ from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.errors import DynmemError
-from host_controller.hypervisor.libvirt_calls import dimm_xml, resized
+from host_controller.hypervisor.memory_devices import dimm_xml, resized
 from host_controller.units import KIB, MIB, round_down
 from lab.domains.replace import for_this_machine
 

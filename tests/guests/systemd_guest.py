@@ -44,15 +44,17 @@ SUITE = os.environ.get("DYNMEM_PACKAGE_SUITE", image.CODENAME)
 """Debian release of the guest: bookworm (12) by default, or trixie (13)."""
 
 
-def system_image() -> Path:
-    """A directory with kernel, initrd and root disk of a Debian with systemd, built once."""
-    return build_once("systemd", key_of(SUITE, *WITH_SYSTEMD, *apt.LEFT_OUT, initrd.INIT), _build)
+def system_image(*more: str) -> Path:
+    """A directory with kernel, initrd and root disk of a Debian with systemd, built once. more: packages."""
+    packages = (*WITH_SYSTEMD, *more)
+    key = key_of(SUITE, *packages, *apt.LEFT_OUT, initrd.INIT)
+    return build_once("systemd", key, lambda directory: _build(directory, packages))
 
 
-def _build(directory: Path) -> None:
+def _build(directory: Path, packages: tuple[str, ...]) -> None:
     archive = directory / "root.tar"
     subprocess.run(
-        image.debian(SUITE, archive, WITH_SYSTEMD),
+        image.debian(SUITE, archive, packages),
         check=True,
         capture_output=True,
         env={**os.environ, "INITRD": "No"},
@@ -64,7 +66,15 @@ class Machine:
     """One boot of the guest, with a step that it runs; the test is the host at the other end of the port."""
 
     def __init__(
-        self, image: Path, directory: Path, boot: int, step: str, package: Path | None, *, guest_agent: bool
+        self,
+        image: Path,
+        directory: Path,
+        boot: int,
+        step: str,
+        package: Path | None,
+        *,
+        guest_agent: bool,
+        user_data: str | None,
     ) -> None:
         lab = directory / f"lab{boot}"
         (lab / "guest").mkdir(parents=True)
@@ -73,6 +83,12 @@ class Machine:
         (lab / "step").write_text(step)
         if package is not None:
             shutil.copy(package, lab)
+        words = KERNEL_ARGUMENTS
+        if user_data is not None:
+            (lab / "seed").mkdir()
+            (lab / "seed" / "meta-data").write_text("instance-id: lab\n")
+            (lab / "seed" / "user-data").write_text(user_data)
+            words += " ds=nocloud;s=/lab/seed/"
         disk = directory / f"lab{boot}.ext4"
         subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", lab, disk, "16M"], check=True)
         overlay = directory / "disk.qcow2"
@@ -87,7 +103,7 @@ class Machine:
             [
                 *("qemu-system-x86_64", "-M", "q35", "-accel", "kvm" if accelerator.name == "KVM" else "tcg"),
                 *("-cpu", "host" if accelerator.name == "KVM" else "max", "-m", "640", "-no-reboot"),
-                *("-kernel", image / "vmlinuz", "-initrd", image / "initrd", "-append", KERNEL_ARGUMENTS),
+                *("-kernel", image / "vmlinuz", "-initrd", image / "initrd", "-append", words),
                 *("-drive", f"file={overlay},if=virtio,cache=unsafe"),
                 *("-drive", f"file={disk},if=virtio,format=raw,readonly=on"),
                 *("-device", "virtio-serial-pci", "-device", "virtio-balloon-pci"),
@@ -156,9 +172,10 @@ def booted(
     package: Path | None = None,
     *,
     guest_agent: bool = False,
+    user_data: str | None = None,
 ) -> Iterator[Machine]:
-    """A boot of it; the disk stays in `directory` for the next one."""
-    machine = Machine(image, directory, boot, step, package, guest_agent=guest_agent)
+    """A boot of it; the disk stays in `directory` for the next one. user_data: cloud-init's."""
+    machine = Machine(image, directory, boot, step, package, guest_agent=guest_agent, user_data=user_data)
     try:
         yield machine
     finally:

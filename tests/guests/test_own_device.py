@@ -4,7 +4,7 @@ import libvirt
 import pytest
 
 from host_controller.domain_xml.edit import difference
-from host_controller.hypervisor.libvirt_calls import resized
+from host_controller.hypervisor.memory_devices import resized
 from lab.controller import MIB, dynmem
 from lab.domain import GuestSpec
 from lab.guest import Guest

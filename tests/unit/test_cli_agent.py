@@ -1,5 +1,7 @@
 """`dynmem agent push` and `remove`, and `dynmem verify` before it starts anything: what the operator sees."""
 
+import base64
+import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -8,10 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from agent.installation import DROP
 from host_controller import hook
 from host_controller.cli import agent as cli
 from host_controller.cli import verify
 from host_controller.cli.agent import agent
+from host_controller.delivery.agent_file import agent_file
 from host_controller.delivery.push import INSTALLED, PushNotAllowed
 from host_controller.errors import InputError
 from host_controller.verify.burn_in import session
@@ -111,3 +115,14 @@ def test_a_host_that_cannot_spare_it_is_told_how_much_is_needed(monkeypatch: pyt
     monkeypatch.setattr(verify, "read_meminfo", lambda _text: {"MemAvailable": session.MOST_BYTES - 1})
     with pytest.raises(InputError, match="are needed and"), verify._room(None):
         pytest.fail("it must not be started")
+
+
+def test_user_data_for_cloud_init_hold_the_whole_file_and_install_it() -> None:
+    found = CliRunner().invoke(agent, ["cloud-config"])
+    assert found.exit_code == 0
+    assert found.output.startswith("#cloud-config\n")
+    packed = next(line for line in found.output.splitlines() if "content: " in line).partition("content: ")[2]
+    assert gzip.decompress(base64.b64decode(packed)) == agent_file()
+    assert f"- [python3, -I, {DROP}, install]" in found.output
+    assert len(found.output) < 64 << 10
+    assert CliRunner().invoke(agent, ["cloud-config"]).output == found.output

@@ -7,6 +7,7 @@ from pytest_mock import MockerFixture
 from host_controller.core.interface import AttachDimm, DetachDimm, SetTarget
 from host_controller.errors import CallFailed
 from host_controller.hypervisor import libvirt_calls
+from host_controller.hypervisor.jobs import running_job
 from host_controller.units import MIB
 
 RUNS, CANCELLED = libvirt.VIR_DOMAIN_JOB_UNBOUNDED, libvirt.VIR_DOMAIN_JOB_CANCELLED
@@ -49,7 +50,7 @@ class Domain:
 def test_a_job_that_moves_or_copies_the_vm_holds_it_and_a_backup_does_not(
     domain: Domain, job: str | None
 ) -> None:
-    assert libvirt_calls.running_job(domain) == job
+    assert running_job(domain) == job
 
 
 @pytest.mark.parametrize(
