@@ -1,6 +1,8 @@
 """Files for us alone: the mode is set here, whatever umask and unit say. Their methods raise OSError."""
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -19,15 +21,25 @@ def private_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
 def open_private(path: Path, flags: int = os.O_WRONLY | os.O_TRUNC) -> int:
     """A descriptor of a file that only its owner may open from now on, one that was there included.
 
-    A link or a device of that name is refused: whoever may write beside the file could have put it there.
+    A link or a device of that name is refused: whoever may write beside the file could have put it there, and
+    /dev/null for us alone would stop the host.
     """
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, FILE_MODE)
+    # Without waiting for whoever reads a pipe; files know no such thing.
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(path, flags, FILE_MODE)
     try:
-        os.fchmod(descriptor, FILE_MODE)
+        own(descriptor, path)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def own(descriptor: int, path: Path) -> None:
+    """Only its owner may open this file from now on. What is no file is left as it is: OSError."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "it is no file, but a device, a pipe or the like", str(path))
+    os.fchmod(descriptor, FILE_MODE)
 
 
 def write_private(path: Path, content: bytes) -> None:

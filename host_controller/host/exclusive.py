@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from host_controller.errors import DynmemError
 from host_controller.host import libvirt_run
+from host_controller.private import FILE_MODE, own
 
 RUN: Final = Path("/run/dynmem")
 USERS: Final = Path("/run/user")
@@ -43,7 +44,14 @@ def lock(file: Path, text: str) -> IO[str]:
         Held: by whom.
         OSError: the file cannot be made or written.
     """
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    descriptor = os.open(file, flags, FILE_MODE)
+    try:
+        # One that somebody has made by hand may be readable, and so lockable, by all.
+        own(descriptor, file)
+    except OSError:
+        os.close(descriptor)
+        raise
     one = os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace")
     try:
         fcntl.flock(one, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,8 +62,6 @@ def lock(file: Path, text: str) -> IO[str]:
     except OSError:
         one.close()
         raise
-    # One that somebody has made by hand may be readable, and so lockable, by all.
-    os.fchmod(descriptor, 0o600)
     one.seek(0)
     one.truncate()
     one.write(text)

@@ -86,8 +86,8 @@ class Events:
             )
             registered.append(partial(handle.domainEventDeregisterAny, number))
         try:
-            # The only news of the guest's end of a port: libvirt's own event is for its guest agent alone, and
-            # that of later ones must not be asked for (fact: channel-event-crashes-python).
+            # The only news of the guest's end of a port: libvirt's own event is for its guest agent alone,
+            # and that of later ones must not be asked for (fact: channel-event-crashes-python).
             number = libvirt_qemu.qemuMonitorEventRegister(
                 handle, None, "VSERPORT_CHANGE", self._on_monitor_event, None
             )
