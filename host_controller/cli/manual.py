@@ -39,6 +39,11 @@ def pages() -> Iterator[tuple[str, str]]:
                 )
             continue
         yield from _command(f"dynmem-{name}", command, click.Context(command, parent=context, info_name=name))
+        if isinstance(command, click.Group):
+            for part, one in sorted(command.commands.items()):
+                yield from _command(
+                    f"dynmem-{name}-{part}", one, _context_of(context, name, command, part, one)
+                )
     yield "dynmem.toml.5", _configuration()
     from agent.commands import cli as agent
 
