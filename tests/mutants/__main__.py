@@ -87,8 +87,8 @@ def _configure(files: list[Path]) -> None:
         "pytest_add_cli_args_test_selection": [TESTS],
         "do_not_mutate_patterns": PROSE,
     }
-    # A mutant has four times as long as its tests took, and 8 s, of the processor (`quick.py`).
-    lines = ["[mutmut]", "timeout_multiplier = 2", "timeout_constant = 2"]
+    # A mutant has four times as long as its tests took, and 2 s, of the processor (`quick.py`).
+    lines = ["[mutmut]", "timeout_multiplier = 2", "timeout_constant = 0.5"]
     for name, values in lists.items():
         lines += [f"{name} =", *(f"    {value.replace('%', '%%')}" for value in values)]
     (SCRATCH / "setup.cfg").write_text("\n".join(lines) + "\n", encoding="utf-8")

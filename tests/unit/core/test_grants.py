@@ -506,6 +506,8 @@ DEVICE_256 = VirtioMem(256 * MIB, 256 * MIB, 256 * MIB, confirmed_bytes=256 * MI
 BESIDE = [
     Case("more virtio-mem is what is missing", VIRTIO_128 | {"demand_mib": 600}, 800, 1000,
          ["OnlineZone"], PLUG, None, 160),
+    Case("and no more than that, however much is free", VIRTIO_128 | {"demand_mib": 400, "zone": "movable"},
+         680, 1000, ["virtio-mem 168"], PLUG, None, 40),
     Case("or whole blocks of what is free", VIRTIO_128 | {"demand_mib": 600, "zone": "movable"}, 800, 51,
          ["virtio-mem 178"], PLUG, None, 50),
     Case("what the device may come to already costs nothing",
@@ -535,6 +537,12 @@ BESIDE = [
     Case("a kernel that boots is told all of its RAM in an overdraft, too",
          {"phase": Phase.STARTING, "moved": False, "resend": True, "facts": None, "target_bytes": 512 * MIB,
           "bare": True}, None, -1, ["target 512"], CORRECT),
+    Case("one that has spoken is told what it has",
+         {"phase": Phase.STARTING, "moved": False, "resend": True, "target_bytes": 512 * MIB}, None, -1,
+         ["target 300"], CORRECT),
+    Case("and so is one whose balloon has moved",
+         {"phase": Phase.STARTING, "moved": True, "resend": True, "facts": None, "target_bytes": 512 * MIB,
+          "bare": True}, None, -1, ["target 300"], CORRECT),
 ]  # fmt: skip
 
 
@@ -551,3 +559,10 @@ def test_an_exchange_asks_for_the_device_less_what_the_balloon_gives() -> None:
     operation = purse.state.operations[vm.config.uuid]
     assert isinstance(operation, Resize)
     assert operation.size_bytes == 128 * MIB
+
+
+def test_the_zone_of_more_virtio_mem_goes_by_what_comes_and_not_by_what_is_there() -> None:
+    facts = build.facts(640, 600, at=NOW, online_bytes=640 * MIB, movable_bytes=420 * MIB)
+    vm = guest(**VIRTIO_128 | {"facts": facts})  # 240 MiB more may be movable
+    purse = round_of(vm, goals_mib=(680,), headroom_mib=1000)
+    assert purse.state.operations[vm.config.uuid].zone == "movable"
