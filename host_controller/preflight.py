@@ -26,6 +26,8 @@ LONGEST_SOCKET_BYTES: Final = 107
 DRIVERS: Final = ("qemu", "test")
 """libvirt's drivers with a balloon, DIMMs and a channel; the second is its own for tests."""
 TRANSPORTS: Final = ("", "unix", "ssh", "libssh", "libssh2", "tls", "tcp", "ext")
+DATABASE_FILES: Final = ("", "-wal", "-shm", "-journal")
+"""What lies beside a database of SQLite, by its name."""
 QEMU_PATHS: Final = ("/system", "/session", "/embed")
 
 
@@ -135,7 +137,7 @@ def _own_names(config: Config) -> Iterator[Problem]:
     named = (
         ("paths.socket", config.socket_path),
         ("paths.view_socket", config.view_path),
-        ("paths.history", Path(config.paths.history)),
+        *(("paths.history", Path(config.paths.history + suffix)) for suffix in DATABASE_FILES),
     )
     for key, path in named:
         place = Path(os.path.normpath(path))

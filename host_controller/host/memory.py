@@ -5,7 +5,9 @@ that (fact: arc-is-in-use), the pools of huge pages beside it, and how hard the 
 is not there means "unknown", never an error; only /proc/meminfo must be readable.
 """
 
+import errno
 import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from host_controller.units import KIB
 MEMINFO: Final = Path("/proc/meminfo")
 HUGE_PAGES: Final = "sys/kernel/mm/hugepages"
 PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+LARGEST_FILE: Final = 1 << 18
+"""Bytes of /proc/meminfo that are read: it has some 1,500."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def read_memory(root: Path = Path("/"), meminfo: Path | None = None) -> Memory:
     Raises:
         OSError, KeyError: /proc/meminfo cannot be read, or has no MemTotal.
     """
-    memory = read_meminfo((meminfo or root / "proc/meminfo").read_text())
+    memory = read_meminfo(_text(meminfo or root / "proc/meminfo"))
     total = memory["MemTotal"]
     arcstats = _bytes(root / evictable.ARCSTATS)
     pools = read_pools(root)
@@ -146,6 +150,18 @@ def _counters(vmstat: bytes, names: tuple[str, ...]) -> list[int | None]:
         line.split(maxsplit=1) for line in vmstat.decode(errors="replace").splitlines() if " " in line
     )
     return [int(found[name]) if found.get(name, "").isdecimal() else None for name in names]
+
+
+def _text(path: Path) -> str:
+    """All of a file as the kernel's are: no pipe or device, which could keep us for ever, and not large."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no file", str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(LARGEST_FILE).decode(errors="replace")
+    finally:
+        os.close(descriptor)
 
 
 def _number(path: Path) -> int:

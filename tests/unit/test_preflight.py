@@ -86,7 +86,8 @@ def test_paths_that_cannot_be_made_or_written_are_refused(tmp_path: Path) -> Non
     )
     for name in (f"{tmp_path}/{'x' * 120}", f"{tmp_path}/file", f"{tmp_path}/file/sock", "/proc/nothing/s"):
         assert "paths.socket" in found(text(tmp_path, f'socket = "{name}"\n')), name
-    for name in (f"{tmp_path}/none", f"{tmp_path}/file"):
+    os.mkfifo(tmp_path / "pipe")
+    for name in (f"{tmp_path}/none", f"{tmp_path}/file", f"{tmp_path}/pipe", f"{tmp_path}", "/dev/zero"):
         assert "paths.meminfo" in found(text(tmp_path, f'meminfo = "{name}"\n')), name
 
 
@@ -108,6 +109,9 @@ def test_what_lies_where_a_socket_should_be_is_not_deleted_for_it(tmp_path: Path
         ('view_socket = "{}/run/../run/control.sock"', "paths.view_socket"),
         ('socket = "{}/history.sqlite"', "paths.history"),
         ('socket = "{}/run/state.json"', "paths.socket"),
+        ('view_socket = "{}/history.sqlite-wal"', "paths.history"),
+        ('socket = "{}/history.sqlite-shm"', "paths.history"),
+        ('socket = "{}/history.sqlite-journal"', "paths.history"),
     ],
 )
 def test_two_things_in_one_place_are_refused(tmp_path: Path, paths: str, key: str) -> None:
