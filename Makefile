@@ -38,7 +38,11 @@ test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make f
 	test $$guests -eq 0 -a $$unit -eq 0
 
 test-unit: $(STAMP) ## what boots no guest, a file at a time on each processor
-	$(PYTHON) -m pytest -m 'not guests and not fleet' -n logical --dist loadfile
+	$(PYTHON) -m pytest -m 'not guests and not fleet and not cockpit' -n logical --dist loadfile
+
+.PHONY: test-cockpit
+test-cockpit: $(STAMP) ## the page in a real Cockpit on loopback, in headless Chromium; a minute or two
+	$(PYTHON) -m pytest -m cockpit
 
 test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test at a time: they are timed
 	$(PYTHON) -m pytest -m 'guests and ($(DAILY))' --durations=12

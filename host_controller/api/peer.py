@@ -12,6 +12,8 @@ _CREDENTIALS: Final = struct.Struct("3i")
 """struct ucred: pid, uid, gid."""
 _SO_PEERCRED: Final = socket.SO_PEERCRED
 LONGEST_NAME: Final = 64
+_NOBODY_LOGGED_IN: Final = 0xFFFFFFFF
+"""What the kernel says of a process that no login began (proc_pid_loginuid(5))."""
 
 
 class Peer(NamedTuple):
@@ -24,15 +26,24 @@ class Peer(NamedTuple):
     pid: int | None = None
     program: str = ""
     """What the process called itself when it asked; it can call itself anything."""
+    login: str = ""
+    """Who logged in, where the process acts as somebody else: sudo and Cockpit's bridge keep that."""
 
     def __str__(self) -> str:
         if self.uid is None:
             return self.key
-        return f"{self.user} (uid {self.uid}, {self.program or 'a process'} {self.pid})"
+        user = f"{self.login} as {self.user}" if self.login else self.user
+        return f"{user} (uid {self.uid}, {self.program or 'a process'} {self.pid})"
 
     def detail(self) -> dict[str, object]:
         """For an event."""
-        return {"by_uid": self.uid, "by_user": self.user, "by_pid": self.pid, "by_program": self.program}
+        detail: dict[str, object] = {
+            "by_uid": self.uid,
+            "by_user": self.user,
+            "by_pid": self.pid,
+            "by_program": self.program,
+        }
+        return detail | ({"by_login": self.login} if self.login else {})
 
 
 NOBODY: Final = Peer("somebody")
@@ -52,7 +63,7 @@ def peer_of(transport: Any) -> Peer:
     except OSError:
         return NOBODY
     pid, uid, _ = _CREDENTIALS.unpack(credentials)
-    return Peer(f"uid {uid}", uid, _user(uid), pid, _program(pid))
+    return Peer(f"uid {uid}", uid, _user(uid), pid, _program(pid), _login(pid, uid))
 
 
 def _user(uid: int) -> str:
@@ -60,6 +71,15 @@ def _user(uid: int) -> str:
         return neutral(pwd.getpwuid(uid).pw_name, LONGEST_NAME)
     except (KeyError, OSError):
         return "nobody known"
+
+
+def _login(pid: int, uid: int, root: Path = Path("/proc")) -> str:
+    """Who logged in, by the kernel's audit; empty where that is the same user, or nobody."""
+    try:
+        found = int((root / str(pid) / "loginuid").read_text())
+    except (OSError, ValueError):
+        return ""
+    return "" if found in (uid, _NOBODY_LOGGED_IN) else _user(found)
 
 
 def _program(pid: int) -> str:

@@ -334,6 +334,8 @@ class EntryView(View, frozen=True, kw_only=True, gc=False):
     name: str | None
     text: str
     detail: dict[str, Any]
+    mark: str | None = None
+    """What it is on the curve of its VM: grown, held back, reset, by somebody …; null: it is not on it."""
 
 
 class ChartLine(View, frozen=True, kw_only=True, gc=False):
@@ -345,7 +347,9 @@ class ChartLine(View, frozen=True, kw_only=True, gc=False):
 
 
 class ChartView(View, frozen=True, kw_only=True, gc=False):
-    """What every running VM had in the last hour. `GET /v1/chart`."""
+    """What every VM had: in the last hour those that run, in the last day, week or year (`since`) all
+    that did. `GET /v1/chart`.
+    """
 
     at: list[float]
     """The moments, oldest first."""

@@ -5,7 +5,7 @@
     GET  /v1/vms  /v1/vms/VM            VMs, by name or UUID             [VmView], VmView
     GET  /v1/vms/VM/explain             why it has what it has           ExplainView
     GET  /v1/vms/VM/history?since=10m   what was; step=minute or hour    HistoryView
-    GET  /v1/chart                      what each had in the last hour   ChartView
+    GET  /v1/chart?since=1h             what each had; or 1d, 7d, 365d   ChartView
     GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on, last=N
                                         leaves out all but the last N of what was
     GET  /v1/schema                     JSON Schema of all answers
@@ -66,7 +66,7 @@ from host_controller.api.schema import (
     VmView,
     json_schema,
 )
-from host_controller.api.stored_history import STEPS, read_stored, step_for
+from host_controller.api.stored_history import CHARTS, STEPS, read_chart, read_stored, step_for
 from host_controller.api.turns import Turn
 from host_controller.api.views import admission_view, history_view, host_view, sample_views, vm_view
 from host_controller.config import ConfigError
@@ -257,7 +257,14 @@ class Api:
         return answer_json(history_view(self.controller, uuid, samples, entries))
 
     async def _chart(self, request: web.Request) -> web.Response:
-        expect(request)
+        since = one_of(expect(request, "since"), "since", ("1h", *CHARTS))
+        if since != "1h":
+            body = None
+            if self._history_path is not None:
+                body = await asyncio.to_thread(read_chart, self._history_path, CHARTS[since], time.time())
+            if body is None:
+                raise Refused(404, "no-history", "nothing is kept for so long", "[paths] history")
+            return web.Response(body=body, content_type="application/json")
         now, journal = self.controller.now(), self.controller.journal
         step = KEPT_SECONDS / MOMENTS
         moments = [now - step * back for back in range(MOMENTS - 1, -1, -1)]

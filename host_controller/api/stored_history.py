@@ -1,15 +1,16 @@
 """Answers about what is longer ago than memory reaches, from the history file. Blocking."""
 
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from host_controller.api.schema import EntryView, HistoryView, SpanView
+from host_controller.api.schema import ChartLine, ChartView, EntryView, HistoryView, SpanView
 from host_controller.api.views import sample_view
 from host_controller.records.history_reading import Reading, StoredEntry
 from host_controller.records.history_schema import UNREADABLE
-from host_controller.records.tiers import Span
+from host_controller.records.marks import mark_of
+from host_controller.records.tiers import HOUR, MINUTE, Span
 
 Step = Literal["detail", "minute", "hour"]
 STEPS: Final[dict[str, Step | None]] = {"auto": None, "detail": "detail", "minute": "minute", "hour": "hour"}
@@ -60,6 +61,41 @@ def read_stored(path: Path, wanted: str, since: float, step: Step = "detail") ->
     return msgspec.json.encode(view) + b"\n"
 
 
+class Spread(NamedTuple):
+    """How a long time is told in a chart: so many buckets of so many minutes or hours."""
+
+    tier: Literal["minutes", "hours"]
+    buckets: int
+    units: int
+
+
+CHARTS: Final = {
+    "1d": Spread("minutes", 96, 15),
+    "7d": Spread("hours", 84, 2),
+    "365d": Spread("hours", 73, 120),
+}
+"""The hour is not among them: memory has it, and finer."""
+
+
+def read_chart(path: Path, spread: Spread, now: float) -> bytes | None:
+    """A ChartView in JSON of what every VM had, up to `now` (seconds since 1970); None: it cannot be read."""
+    unit = MINUTE if spread.tier == "minutes" else HOUR
+    first = int(now // unit) + 1 - spread.buckets * spread.units
+    try:
+        reading = Reading(path)
+    except UNREADABLE:
+        return None
+    try:
+        found = reading.assigned(spread.tier, first, spread.buckets, spread.units)
+    except UNREADABLE:
+        return None
+    finally:
+        reading.close()
+    at = [unit * (first + spread.units * (one + 0.5)) for one in range(spread.buckets)]
+    lines = [ChartLine(uuid=uuid, assigned_bytes=had) for uuid, had in found.items()]
+    return msgspec.json.encode(ChartView(at=at, vms=lines)) + b"\n"
+
+
 def span_view(span: Span) -> SpanView:
     """A minute or an hour."""
     percentiles = span.demand_percentiles
@@ -92,4 +128,5 @@ def _entry(one: StoredEntry, reading: Reading) -> EntryView:
         name=one.name,
         text=one.text,
         detail=detail,
+        mark=mark_of(one.kind, one.topic, one.text),
     )

@@ -28,6 +28,7 @@ from host_controller.core.books.pools import page_size, pools
 from host_controller.core.policy.plan import Decision, grow_dead_band
 from host_controller.core.vm.record import Vm
 from host_controller.records.entries import Entry
+from host_controller.records.marks import mark_of
 from host_controller.records.samples import Sample, unpack
 from host_controller.records.stored_limits import StoredLimits
 
@@ -250,6 +251,7 @@ def entry_view(entry: Entry) -> EntryView:
         name=entry.name,
         text=entry.text,
         detail=entry.detail,
+        mark=mark_of(entry.kind, entry.topic, entry.text),
     )
 
 

@@ -6,13 +6,8 @@ from typing import Any, Final
 
 from host_controller.api.answer import known
 from host_controller.neutral import neutral
+from host_controller.records.marks import BLOCKED, GROWN, HELD_BACK, HOST, OPERATOR, RESET, SHRUNK, mark_of
 
-GROWN: Final = "grown"
-SHRUNK: Final = "shrunk"
-HELD_BACK: Final = "held back"
-RESET: Final = "reset"
-OPERATOR: Final = "by somebody"
-HOST: Final = "host is short"
 STYLES: Final[dict[str, tuple[str, str]]] = {
     GROWN: ("^", "tab:green"),
     SHRUNK: ("v", "tab:blue"),
@@ -26,15 +21,6 @@ MOST_OF_A_KIND: Final = 60
 MOST_TOLD: Final = 10
 """Events whose words stand below the picture."""
 LONGEST_TEXT: Final = 110
-_BLOCKED: Final = "; held back: "
-_BY_ACTION: Final = {"grow": GROWN, "plug": GROWN, "shrink": SHRUNK, "unplug": SHRUNK}
-_BY_TOPIC: Final = {
-    "reset": RESET,
-    "operator": OPERATOR,
-    "foreign": OPERATOR,
-    "overdraft": HOST,
-    "emergency": HOST,
-}
 _TOLD_FIRST: Final = (OPERATOR, RESET, HOST, HELD_BACK)
 
 
@@ -52,9 +38,10 @@ def marks(entries: Sequence[dict[str, Any]]) -> list[Mark]:
     """Those that are worth a mark, oldest first; of a kind that is frequent evenly chosen ones."""
     found: dict[str, list[Mark]] = {}
     for one in entries:
-        at, kind = known(one["at"], None), _kind(one)
+        at = known(one["at"], None)
+        kind = mark_of(str(one["kind"]), str(one["topic"]), str(one["text"]))
         if at is not None and kind is not None:
-            text = str(one["text"]).partition(_BLOCKED)[2] if kind is HELD_BACK else str(one["text"])
+            text = str(one["text"]).partition(BLOCKED)[2] if kind == HELD_BACK else str(one["text"])
             found.setdefault(kind, []).append(Mark(at, kind, neutral(text, LONGEST_TEXT)))
     chosen = [one for group in found.values() for one in _evenly(group, MOST_OF_A_KIND)]
     return sorted(chosen, key=lambda one: one.at)
@@ -68,14 +55,6 @@ def told(all_marks: Sequence[Mark]) -> list[Mark]:
             if one.kind == kind and len(chosen) < MOST_TOLD:
                 chosen.setdefault(one.text, one)
     return sorted(chosen.values(), key=lambda one: one.at)
-
-
-def _kind(entry: dict[str, Any]) -> str | None:
-    if entry["kind"] == "decision":
-        if _BLOCKED in str(entry["text"]):
-            return HELD_BACK
-        return _BY_ACTION.get(str(entry["topic"]))
-    return _BY_TOPIC.get(str(entry["topic"])) if entry["kind"] == "notice" else None
 
 
 def _evenly(group: list[Mark], most: int) -> list[Mark]:

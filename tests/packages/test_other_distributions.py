@@ -33,8 +33,8 @@ def asked(package: Path, what: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def test_rpmbuild_makes_agent_and_controller_of_this_version(built: dict[str, Path]) -> None:
-    assert built.keys() == {"dynmem", "dynmem-agent"}
+def test_rpmbuild_makes_agent_controller_and_page_of_this_version(built: dict[str, Path]) -> None:
+    assert built.keys() == {"dynmem", "dynmem-agent", "cockpit-dynmem"}
 
 
 def test_an_rpm_has_its_program_unit_and_code_and_nothing_of_the_other(built: dict[str, Path]) -> None:
@@ -53,6 +53,10 @@ def test_an_rpm_has_its_program_unit_and_code_and_nothing_of_the_other(built: di
         "/usr/lib/dynmem/host_controller/api/page/static/page.js",
     } <= set(host)
     assert not [path for path in agent if "host_controller" in path]
+    page = asked(built["cockpit-dynmem"], "--list")
+    assert {f"/usr/share/cockpit/dynmem/{one}" for one in ("manifest.json", "dynmem.js", "text.js")} <= set(
+        page
+    )
     assert not set(agent) & set(host) - {path for path in host if "LICENSE" in path or "build-id" in path}
 
 

@@ -152,10 +152,12 @@ def test_any_names_can_be_sorted_and_the_order_is_one(names: list[str]) -> None:
     assert sorted(names, key=by_name) == sorted(backwards, key=by_name)
 
 
-def test_the_page_neutralises_what_it_shows() -> None:
-    source = (Path(cli.__file__).parent.parent / "api/page/static/page.js").read_text()
-    assert "innerHTML" not in source
-    assert "\\p{C}" in source
+def test_the_pages_neutralise_what_they_show() -> None:
+    sources = list((Path(cli.__file__).parent.parent / "api/page").rglob("*.js"))
+    assert len(sources) >= 5
+    texts = [one.read_text() for one in sources]
+    assert not any("innerHTML" in text or "insertAdjacentHTML" in text for text in texts)
+    assert any("\\p{C}" in text for text in texts)
 
 
 @pytest.mark.parametrize("name", ["web", "my vm", "a; rm -rf /", "$(id)", "it's", "-x", "ü"])

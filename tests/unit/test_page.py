@@ -3,21 +3,30 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from host_controller.api.page import library
+from host_controller.api.schema import ChartView
 from host_controller.api.server import Api
-from host_controller.units import GIB
+from host_controller.api.stored_history import CHARTS, read_chart
+from host_controller.core.model import Limits
+from host_controller.records.history_file import HistoryFile
+from host_controller.records.tier_file import DAY, Keep
+from host_controller.records.tiers import Span
+from host_controller.units import GIB, MIB
 from tests.support.browser import CHROMIUM, Page, opened
+from tests.support.cockpit import violations
 from tests.support.serving import ask
 from tests.support.virtual import Host, aside, run
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-ROWS = "[...document.querySelectorAll('tbody tr')]"
+ROWS = "[...document.querySelectorAll('#vms tbody tr')]"
 SHOTS = os.environ.get("DYNMEM_SCREENSHOTS")
 """A directory, to have a look."""
 
@@ -87,6 +96,115 @@ async def _browse(port: int, look: Callable[[Page], Awaitable[Any]], **window: i
 
 
 @needs_browser
+def test_chart_and_curve_zoom_to_a_year_with_what_happened_on_them(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    now = time.time()
+
+    async def look(page: Page) -> None:
+        await page.run("document.querySelector('#spans [data-span=year]').click()")
+        await page.until(
+            "document.querySelectorAll('#chart canvas').length === 1 && document.body.dataset.updates > 2"
+        )
+        assert (
+            await page.run("document.querySelector('[data-span=year]').getAttribute('aria-pressed')")
+            == "true"
+        )
+        # The name leads to why: an address that can be sent to somebody.
+        await page.run(f"{ROWS}.find(row => row.innerText.includes('web')).querySelector('a').click()")
+        await page.until("location.hash.startsWith('#vm=') && document.getElementById('details').open")
+        history = "document.querySelector('.history')"
+        await page.until(f"{history}?.dataset.opened === 'hour'")
+        await page.run(f"{history}.querySelector('[data-span=year]').click()")
+        await page.until(f"{history}.dataset.opened === 'year'")
+        await shot(page, "year")
+        curve = await page.run(f"{history}.querySelector('path.has').getAttribute('d').length")
+        assert curve > 2000
+        marks = await page.run(f"[...{history}.querySelectorAll('title')].map((one) => one.textContent)")
+        assert any("by somebody: alice paused web" in one for one in marks)
+        assert any("held back: others need it" in one for one in marks)
+        assert any("reset: its guest was reset" in one for one in marks)
+        assert "alice paused web" in await page.run(f"{history}.querySelector('.events').innerText")
+        await page.run("document.querySelector('#details button').click()")
+        await page.until("location.hash === ''")
+        # A figure is a number, not a text: 10 GiB comes before 9 GiB, and again turns it round.
+        await page.run("document.querySelector('[data-sort=maximum]').click()")
+        assert (await page.run(f"{ROWS}.map(row => row.cells[0].innerText)"))[:2] == ["large", "middle"]
+        await page.run("document.querySelector('[data-sort=maximum]').click()")
+        assert (await page.run(f"{ROWS}.map(row => row.cells[0].innerText)"))[-2:] == ["middle", "large"]
+        assert [one for one in await violations(page) if one[0] != "color-contrast"] == []
+
+    async def story() -> None:
+        host = Host(32 * GIB)
+        web = host.vm("web")
+        host.vm("middle", limits=Limits(GIB, 256 * MIB, 9 * GIB))
+        host.vm("large", limits=Limits(GIB, 256 * MIB, 10 * GIB))
+        write_year(path, web.uuid, now)
+        async with host.controller() as controller:
+            await asyncio.sleep(20)
+            api = Api(controller, lambda: None, history=path)
+            port = await api.start_tcp("127.0.0.1", 0)
+            try:
+                await aside(lambda: _in_thread(_browse(port, look)))
+            finally:
+                await api.stop()
+
+    run(story())
+
+
+def write_year(path: Path, uuid: str, now: float) -> None:
+    """A VM that was seen once an hour, and to which something happened."""
+    file = HistoryFile(path)
+    for hour in range(365 * 24):
+        size = (1 + hour % 30) * GIB // 8
+        span = Span(now - 3600 * hour, 60.0, 60.0, 0.0, size, size, size, size, size // 2, size, size)
+        file.write([("minute", (uuid, "web", span, None))])
+    happened = [
+        ("notice", "operator", "alice paused web"),
+        ("decision", "grow", "it needs more; held back: others need it"),
+        ("notice", "reset", "its guest was reset"),
+    ]
+    file.write(
+        [
+            ("entry", (now - 86400 * (day + 1), kind, topic, uuid, "web", text, None))
+            for day, (kind, topic, text) in enumerate(happened)
+        ]
+    )
+    file.clean(now, 0, Keep(minutes=400 * DAY), GIB)
+    file.close()
+
+
+def test_a_chart_of_a_long_time_is_asked_for_by_name_and_refused_where_nothing_is_kept(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "history.sqlite"
+    write_year(path, "u", 1e9)
+
+    async def story() -> None:
+        async with Host().controller() as controller:
+            for history, since, status in (
+                (path, "1h", 200),
+                (path, "365d", 200),
+                (path, "2d", 400),
+                (None, "7d", 404),
+                (tmp_path / "none", "7d", 404),
+            ):
+                api = Api(controller, lambda: None, history=history)
+                port = await api.start_tcp("127.0.0.1", 0)
+                try:
+                    assert (await aside(ask, port, f"/v1/chart?since={since}"))[0] == status
+                finally:
+                    await api.stop()
+
+    run(story())
+    told = read_chart(path, CHARTS["365d"], 1e9)
+    assert told is not None
+    chart = msgspec.json.decode(told, type=ChartView)
+    assert len(chart.at) == len(chart.vms[0].assigned_bytes) == 73
+    assert chart.at[0] < 1e9 - 360 * DAY < chart.at[1]
+    assert all(one is not None and GIB // 8 <= one <= 4 * GIB for one in chart.vms[0].assigned_bytes)
+
+
+@needs_browser
 def test_it_shows_the_host_a_chart_and_a_row_per_vm_and_details_on_click() -> None:
     async def look(page: Page) -> None:
         assert "Capacity" in await page.run("document.getElementById('figures').innerText")
@@ -98,7 +216,7 @@ def test_it_shows_the_host_a_chart_and_a_row_per_vm_and_details_on_click() -> No
         # A name is a text, whatever is in it.
         assert await page.run("document.title") == "dynmem"
         assert await page.run("document.querySelectorAll('tbody img').length") == 0
-        # The first click sorts, a click on a row tells why.
+        # A click on a row tells why.
         await page.run("document.querySelector('tbody tr').click()")
         await page.until("document.getElementById('details').open")
         assert "what the guest can work with" in await page.run(

@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from host_controller.api.client import Client, RequestRefused
+from host_controller.api.peer import Peer, _login
 from host_controller.api.server import Api
 from host_controller.config import ConfigError, Problem, parse
 from host_controller.control.state_dir import Remembered, StateDir
@@ -19,6 +20,18 @@ from host_controller.units import GIB
 from tests.support.serving import raw, request, served
 from tests.support.starts import xml
 from tests.support.virtual import Host, aside, run
+
+
+def test_whoever_logged_in_is_named_beside_the_user_that_acts(tmp_path: Path) -> None:
+    for pid, found in ((1, "0\n"), (2, "4294967295"), (3, "x")):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "loginuid").write_text(found)
+    assert _login(1, 1000, tmp_path) == "root"
+    assert [_login(pid, uid, tmp_path) for pid, uid in ((1, 0), (2, 0), (3, 0), (4, 0))] == [""] * 4
+    peer = Peer("uid 0", 0, "root", 7, "cockpit-bridge", "alice")
+    assert str(peer) == "alice as root (uid 0, cockpit-bridge 7)"
+    assert peer.detail()["by_login"] == "alice"
+    assert "by_login" not in Peer("uid 0", 0, "root", 7).detail()
 
 
 def test_every_change_names_who_made_it_in_events_and_log(tmp_path: Path) -> None:

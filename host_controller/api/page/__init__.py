@@ -11,11 +11,16 @@ from typing import Final
 from aiohttp import web
 
 STATIC: Final = Path(__file__).parent / "static"
+SHARED: Final = Path(__file__).parent / "shared"
+"""What Cockpit's page has, too: `cockpit/` lies beside it, and Cockpit serves both as one folder."""
 OWN: Final = {
-    "": ("index.html", "text/html"),
-    "assets/page.js": ("page.js", "text/javascript"),
-    "assets/chart.js": ("chart.js", "text/javascript"),
-    "assets/page.css": ("page.css", "text/css"),
+    "": (STATIC / "index.html", "text/html"),
+    "assets/page.js": (STATIC / "page.js", "text/javascript"),
+    "assets/chart.js": (STATIC / "chart.js", "text/javascript"),
+    "assets/page.css": (STATIC / "page.css", "text/css"),
+    "assets/text.js": (SHARED / "text.js", "text/javascript"),
+    "assets/curve.js": (SHARED / "curve.js", "text/javascript"),
+    "assets/curve.css": (SHARED / "curve.css", "text/css"),
 }
 LIBRARY: Final = {
     "assets/uPlot.js": ("uPlot.iife.js", "text/javascript"),
@@ -32,7 +37,7 @@ HEADERS: Final = {
 def routes() -> list[web.RouteDef]:
     """A route for each file; those of the library only where it is installed. The files are read once."""
     directory = library()
-    files = {path: (STATIC / name, kind) for path, (name, kind) in OWN.items()}
+    files = dict(OWN)
     if directory is not None:
         files |= {path: (directory / name, kind) for path, (name, kind) in LIBRARY.items()}
     return [_route(f"/{path}", file.read_bytes(), kind) for path, (file, kind) in files.items()]

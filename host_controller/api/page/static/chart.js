@@ -3,6 +3,7 @@
 
 const Chart = (() => {
   const SHOWN_SECONDS = 3600; // as long as the controller remembers every figure
+  const SINCE = { day: "1d", week: "7d", year: "365d" };
   const FINE_SECONDS = 300; // of answers, one every two seconds; what is older is kept one a minute
   const COARSE_SECONDS = 60;
   const SHOWN = 9; // VMs with a colour of their own; the others are one
@@ -13,6 +14,7 @@ const Chart = (() => {
   const past = new Map(); // uuid → assigned GiB, as long as `times`
   let plot = null;
   let names = [];
+  let zoomed = null; // what is shown instead of the hour: its seconds, times and lines
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -38,6 +40,16 @@ const Chart = (() => {
       if (values.length < times.length) values.push(0); // it has stopped
       if (values.every((one) => one === 0)) past.delete(uuid);
     }
+  }
+
+  // "hour", or a longer time, which the history file tells. Asked for once: it moves by a pixel in minutes.
+  async function zoom(span, ask) {
+    zoomed = null;
+    names = [];
+    if (!SINCE[span]) return;
+    const told = await ask(`/v1/chart?since=${SINCE[span]}`).catch((error) => ({ at: [], vms: [], problem: error.message }));
+    const lines = new Map(told.vms.map((vm) => [vm.uuid, vm.assigned_bytes.map((one) => (one || 0) / GIB)]));
+    zoomed = { seconds: Curve.SPANS[span].seconds, times: told.at, lines, problem: told.problem };
   }
 
   // Forget what is older than the chart, and most of what is no longer fine.
@@ -66,15 +78,15 @@ const Chart = (() => {
     return stays ? names : large.map((vm) => [vm.uuid, vm.name]);
   }
 
-  function stacked(list) {
+  function stacked(list, count, lines) {
     const shown = new Set(list.map(([uuid]) => uuid));
-    const layers = list.map(([uuid]) => past.get(uuid));
-    const rest = new Array(times.length).fill(0);
-    for (const [uuid, values] of past) {
+    const layers = list.map(([uuid]) => lines.get(uuid) || new Array(count).fill(0));
+    const rest = new Array(count).fill(0);
+    for (const [uuid, values] of lines) {
       if (!shown.has(uuid)) for (let i = 0; i < rest.length; i++) rest[i] += values[i];
     }
     const sums = [];
-    let below = new Array(times.length).fill(0);
+    let below = new Array(count).fill(0);
     for (const layer of [...layers, rest]) {
       below = below.map((value, i) => value + layer[i]);
       sums.push(below);
@@ -82,11 +94,7 @@ const Chart = (() => {
     return sums.reverse(); // the highest first: each later one is painted over it
   }
 
-  function clock(seconds) {
-    return new Date(seconds * 1000).toLocaleTimeString([], { hour12: false });
-  }
-
-  function options(element, count) {
+  function options(element, count, seconds) {
     const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
     const line = { label: "capacity", stroke: colour("--limit"), width: 2, dash: [6, 4], points: { show: false } };
     const areas = [];
@@ -97,10 +105,10 @@ const Chart = (() => {
     return {
       width: element.clientWidth, height: 260, legend: { show: false }, cursor: { show: false },
       scales: {
-        x: { range: (_, first, last) => [last - SHOWN_SECONDS, last] },
+        x: { range: (_, first, last) => [last - seconds, last] },
         y: { range: (_, low, high) => [0, high * 1.05 || 1] },
       },
-      axes: [{ ...axis, space: 90, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => `${tick} GiB`) }],
+      axes: [{ ...axis, space: 90, values: (_, ticks) => ticks.map((at) => moment(at, seconds)) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => `${tick} GiB`) }],
       series: [{}, ...areas, line],
     };
   }
@@ -122,13 +130,22 @@ const Chart = (() => {
       element.textContent = "The chart needs uPlot: pip install 'dynmem[page]'";
       return;
     }
+    if (zoomed?.problem || (zoomed && !zoomed.times.length)) {
+      if (plot) plot.destroy();
+      plot = null;
+      element.textContent = neutral(zoomed.problem || "Nothing is known of so long a time.");
+      return;
+    }
+    if (!plot) element.replaceChildren();
     const list = chosen(status.vms);
-    const data = [times, ...stacked(list), capacity];
+    const [at, lines, seconds] = zoomed ? [zoomed.times, zoomed.lines, zoomed.seconds] : [times, past, SHOWN_SECONDS];
+    const limit = zoomed ? at.map(() => status.host.capacity_bytes / GIB) : capacity;
+    const data = [at, ...stacked(list, at.length, lines), limit];
     const changed = list.length !== names.length || list.some(([uuid], i) => uuid !== names[i][0]);
     if (!plot || changed) {
       if (plot) plot.destroy();
       names = list;
-      plot = new window.uPlot(options(element, list.length + 1), data, element);
+      plot = new window.uPlot(options(element, list.length + 1, seconds), data, element);
       legend(list, status.vms.length - list.length);
     } else {
       plot.setData(data);
@@ -139,5 +156,5 @@ const Chart = (() => {
     const element = document.getElementById("chart");
     if (plot) plot.setSize({ width: element.clientWidth, height: 260 });
   });
-  return { recall, note, draw, past, times };
+  return { recall, note, draw, zoom, past, times };
 })();

@@ -1,61 +1,12 @@
-// Asks for /v1/status every two seconds and changes only what has changed. Texts from elsewhere go through
-// textContent, never through HTML, and through neutral().
+// Asks for /v1/status every two seconds and changes only what has changed. Needs text.js, curve.js and chart.js.
 "use strict";
 
 const PERIOD = 2000;
-const UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 ** 10]];
-const STATUS = { ok: "OK", low: "Low", warning: "Warning", unknown: "–" };
-const RANK = { warning: 0, low: 1, unknown: 2, ok: 3 };
-const KEYS = {
-  name: () => 0, status: (vm) => RANK[vm.status], assigned: (vm) => -vm.assigned_bytes,
-  demand: (vm) => -(vm.demand_bytes || 0), pressure: (vm) => -(vm.pressure_percent || 0),
-  weight: (vm) => -vm.limits.weight,
-};
 const rows = new Map(); // uuid → its row and cells
 const visible = new Set();
 let sort = "name";
+let backwards = false;
 let latest = null;
-
-const byId = (id) => document.getElementById(id);
-
-// As host_controller/neutral.py: no character that is not shown as itself, few marks on one letter.
-function neutral(text) {
-  return String(text).slice(0, 2000).replace(/[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu, "?").replace(/(\p{M}{4})\p{M}+/gu, "$1");
-}
-
-// Names sort as people count: fake2 before fake10.
-const counting = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
-const byName = (a, b) => counting.compare(a.name, b.name) || (a.name < b.name ? -1 : a.name > b.name ? 1 : 0);
-
-function size(bytes) {
-  if (bytes === null || bytes === undefined) return "–";
-  const [unit, factor] = UNITS.find(([, one]) => Math.abs(bytes) >= one) || ["B", 1];
-  const digits = unit === "GiB" || unit === "TiB" ? 2 : 0;
-  return `${Number((bytes / factor).toFixed(digits))} ${unit}`;
-}
-
-function put(element, text) {
-  const shown = neutral(text);
-  if (element.textContent !== shown) element.textContent = shown;
-}
-
-function element(tag, text, kind) {
-  const made = document.createElement(tag);
-  if (text !== undefined) made.textContent = neutral(text);
-  if (kind) made.className = kind;
-  return made;
-}
-
-function troubles(host) {
-  const found = [];
-  if (!host.connected) found.push(`The hypervisor cannot be reached: ${host.connection}`);
-  if (host.overdraft) found.push(`Overdraft of ${size(host.overdraft.bytes_now)}: ${host.overdraft.cause}`);
-  if (host.vm_swap_bytes) found.push(`${size(host.vm_swap_bytes)} of VMs lie in the host's swap`);
-  if (host.paused) found.push("Paused: no VM is managed");
-  if (host.dry_run) found.push("Dry run: decisions are shown and not carried out");
-  if (host.configuration_error) found.push(`The last reload was refused: ${host.configuration_error}`);
-  return found;
-}
 
 function showHost(host) {
   put(byId("connection"), `${host.version} on ${host.connection}`);
@@ -63,19 +14,16 @@ function showHost(host) {
   if (byId("troubles").textContent !== list.map(neutral).join("")) {
     byId("troubles").replaceChildren(...list.map((text) => element("li", text)));
   }
-  const figures = {
-    Capacity: host.capacity_bytes, Charged: host.charged_bytes, "For balancing": host.headroom_bytes,
-    Reserved: host.reserved_bytes, "Kept ready": host.ready_bytes, "For the host": host.reserve_bytes,
-  };
+  const shown = figures(host);
   const box = byId("figures");
   if (!box.children.length) {
-    for (const name of Object.keys(figures)) {
+    for (const name of Object.keys(shown)) {
       const one = element("div");
       one.append(element("dt", name), element("dd"));
       box.append(one);
     }
   }
-  Object.values(figures).forEach((bytes, i) => put(box.children[i].lastChild, size(bytes)));
+  Object.values(shown).forEach((bytes, i) => put(box.children[i].lastChild, size(bytes)));
 }
 
 const observer = new IntersectionObserver((entries) => {
@@ -88,7 +36,6 @@ const observer = new IntersectionObserver((entries) => {
 function makeRow(vm) {
   const row = element("tr");
   row.dataset.uuid = vm.uuid;
-  row.tabIndex = 0;
   const kinds = ["name", "status", "number", "number", "number", "number", "number", "trend", "decision"];
   const labels = ["", "", "assigned", "demand", "pressure", "limits", "weight", "", ""];
   const cells = kinds.map((kind, i) => {
@@ -100,24 +47,20 @@ function makeRow(vm) {
   canvas.width = 240;
   canvas.height = 48;
   cells[7].append(canvas);
+  const link = element("a");
+  link.href = linkTo(vm.uuid);
+  cells[0].append(link);
   row.append(...cells);
-  row.addEventListener("click", () => details(vm.uuid));
-  row.addEventListener("keydown", (event) => { if (event.key === "Enter") details(vm.uuid); });
+  row.addEventListener("click", () => { location.hash = linkTo(vm.uuid); });
   observer.observe(row);
   return { row, cells, canvas };
-}
-
-function decision(vm) {
-  if (!vm.decision) return "–";
-  const held = vm.decision.held_back ? ` (held back: ${vm.decision.held_back})` : "";
-  return `${vm.decision.action}: ${vm.decision.reason}${held}`;
 }
 
 function showRow(vm) {
   let known = rows.get(vm.uuid);
   if (!known) rows.set(vm.uuid, (known = makeRow(vm)));
   const cells = known.cells;
-  put(cells[0], vm.name);
+  put(cells[0].firstChild, vm.name);
   put(cells[1], vm.paused ? `${STATUS[vm.status]}, paused` : STATUS[vm.status]);
   const kind = `status ${vm.status}`;
   if (cells[1].className !== kind) cells[1].className = kind;
@@ -132,9 +75,7 @@ function showRow(vm) {
 
 function showVms(vms) {
   const wanted = byId("filter").value.trim().toLowerCase();
-  const key = KEYS[sort];
-  const chosen = vms.filter((vm) => vm.name.toLowerCase().includes(wanted));
-  chosen.sort((a, b) => (key(a) < key(b) ? -1 : key(a) > key(b) ? 1 : byName(a, b)));
+  const chosen = sorted(vms.filter((vm) => vm.name.toLowerCase().includes(wanted)), sort, backwards);
   const order = chosen.map(showRow);
   const body = byId("vms").tBodies[0];
   if (order.length !== body.rows.length || order.some((row, i) => row !== body.rows[i])) body.replaceChildren(...order);
@@ -167,32 +108,31 @@ function sparklines() {
   }
 }
 
-function parts(title, list) {
-  if (!list.length) return [];
-  const table = element("table");
-  for (const one of list) {
-    const row = table.insertRow();
-    row.append(element("td", one.name), element("td", size(one.size_bytes), "number"), element("td", one.text));
-    if (one.deciding) row.style.fontWeight = "600";
-  }
-  return [element("h3", title), table];
+async function answer(address) {
+  const told = await fetch(address, { signal: AbortSignal.timeout(20000) });
+  const body = await told.json();
+  if (!told.ok) throw new Error(body.message);
+  return body;
 }
 
-async function details(uuid) {
-  const answer = await fetch(`/v1/vms/${encodeURIComponent(uuid)}/explain`);
-  const box = byId("details").lastElementChild;
-  if (!answer.ok) {
-    box.replaceChildren(element("p", (await answer.json()).message));
-  } else {
-    const told = await answer.json();
-    const why = element("ul");
-    why.append(...told.why.map((text) => element("li", text)));
-    box.replaceChildren(
-      element("h2", told.vm.name), element("p", decision(told.vm)), why,
-      ...parts("Demand", told.demand), ...parts("Balance", told.balance), ...parts("Charge", told.charge),
-    );
+// The address names whom it explains: it can be sent to somebody, and `back` closes it.
+const linkTo = (uuid) => `#vm=${encodeURIComponent(uuid)}`;
+
+async function details() {
+  const found = /^#vm=(.+)$/.exec(location.hash);
+  const dialog = byId("details");
+  if (!found) { dialog.close(); return; }
+  const box = dialog.lastElementChild;
+  const uuid = decodeURIComponent(found[1]);
+  try {
+    const told = await answer(`/v1/vms/${encodeURIComponent(uuid)}/explain`);
+    const curve = element("div", undefined, "history");
+    box.replaceChildren(element("h2", told.vm.name), curve, ...explanation(told));
+    Curve.zoomable(curve, uuid, answer);
+  } catch (error) {
+    box.replaceChildren(element("p", error.message));
   }
-  if (!byId("details").open) byId("details").showModal();
+  if (!dialog.open) dialog.showModal();
 }
 
 function update(status) {
@@ -217,8 +157,23 @@ async function ask() {
   setTimeout(ask, document.hidden ? 5 * PERIOD : PERIOD);
 }
 
-for (const head of document.querySelectorAll("th[data-sort]")) {
-  head.addEventListener("click", () => { sort = head.dataset.sort; if (latest) showVms(latest.vms); });
+for (const button of document.querySelectorAll("th button")) {
+  button.addEventListener("click", () => {
+    backwards = sort === button.dataset.sort && !backwards;
+    sort = button.dataset.sort;
+    for (const head of document.querySelectorAll("th[aria-sort]")) head.removeAttribute("aria-sort");
+    button.parentElement.setAttribute("aria-sort", backwards === (sort === "name") ? "descending" : "ascending");
+    if (latest) showVms(latest.vms);
+  });
+}
+for (const button of byId("spans").children) {
+  button.addEventListener("click", async () => {
+    for (const one of byId("spans").children) one.setAttribute("aria-pressed", String(one === button));
+    await Chart.zoom(button.dataset.span, answer);
+    if (latest) Chart.draw(byId("chart"), latest);
+  });
 }
 byId("filter").addEventListener("input", () => { if (latest) showVms(latest.vms); });
-Chart.recall().catch(() => {}).finally(ask); // without it the chart begins empty
+byId("details").addEventListener("close", () => { if (location.hash) history.pushState(null, "", location.pathname); });
+window.addEventListener("hashchange", details);
+Chart.recall().catch(() => {}).finally(() => { ask(); details(); }); // without it the chart begins empty
