@@ -74,15 +74,16 @@ def forecast(
 
 @click.command()
 @click.option("--since", default="730d", show_default=True, metavar="DURATION", help="How far to look back.")
-@click.option("--price", type=float, default=0.0, help="Of a GiB for an hour, to say what that is in money.")
+@click.option("--price", type=float, help="Of a GiB for an hour, in money; by default `[savings] price`.")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @history_files
-def savings(since: str, price: float, *, as_json: bool, files: tuple[Path, ...]) -> None:
+def savings(since: str, price: float | None, *, as_json: bool, files: tuple[Path, ...]) -> None:
     """Say what dynamic memory has saved against static sizes: each VM with its maximum."""
     from host_controller.advice.savings import savings as add_up
     from host_controller.advice.sources import recorded
     from host_controller.config import load
 
+    price = load().savings.price if price is None else price
     if not 0 <= price < 1e6:
         raise InputError(f"--price {price}", hint="0 or more, for a GiB and an hour")
     try:

@@ -133,6 +133,17 @@ class HistorySection(msgspec.Struct, frozen=True):
     ] = GIB
 
 
+class SavingsSection(msgspec.Struct, frozen=True):
+    """What `dynmem savings` reckons with."""
+
+    price: Annotated[
+        float,
+        msgspec.Meta(
+            ge=0, le=1e6, description="a number, 0 or more: of a GiB for an hour, in any money; 0: none"
+        ),
+    ] = 0.0
+
+
 class HttpSection(msgspec.Struct, frozen=True):
     """The read-only server for metrics and the page; nothing listens on TCP unless it is named here."""
 
@@ -169,6 +180,7 @@ class Config(msgspec.Struct, frozen=True):
     timing: TimingSection = TimingSection()
     paths: PathsSection = PathsSection()
     history: HistorySection = HistorySection()
+    savings: SavingsSection = SavingsSection()
     http: HttpSection = HttpSection()
     admission: AdmissionSection = AdmissionSection()
     fleet: FleetSection = FleetSection()

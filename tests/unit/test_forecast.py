@@ -4,14 +4,17 @@ import json
 import math
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
+from host_controller import config
 from host_controller.advice.forecast import HOURS, Forecast, forecast, hourly_needs, room_for
 from host_controller.advice.past import DAY, SLOT
 from host_controller.advice.savings import savings
 from host_controller.advice.sources import Recorded
 from host_controller.cli import group
+from host_controller.config import ConfigError, parse
 from host_controller.core.model import VmConfig
 from host_controller.errors import InputError
 from host_controller.records.history_file import HistoryFile
@@ -99,12 +102,33 @@ def test_savings_are_static_sizes_less_what_vms_cost() -> None:
     assert savings([]) is None
 
 
+def test_a_price_is_the_configurations_unless_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = tmp_path / "web.jsonl"
+    vm = {"dynmem-history": 1, "uuid": "u", "name": "web", "limits": msgspec.to_builtins(LIMITS)}
+    spans = [one._replace(charge_bytes=2 * GIB)._asdict() for one in minutes([GIB] * 120)]
+    export.write_text("\n".join(json.dumps(one) for one in (vm, *({"span": span} for span in spans))))
+    monkeypatch.setattr(config, "load", lambda: parse(b"[savings]\nprice = 0.5\n"))
+
+    def money(*more: str) -> object:
+        told = CliRunner().invoke(
+            group, ["savings", "--since", "100000d", "--json", "--history", str(export), *more]
+        )
+        assert told.exit_code == 0, told.output
+        return json.loads(told.output)["saved_money"]
+
+    assert (money(), money("--price", "2"), money("--price", "0")) == (6.0, 24.0, None)
+    with pytest.raises(ConfigError, match="0 or more"):
+        parse(b"[savings]\nprice = -1\n")
+
+
 def test_forecast_and_savings_read_a_history_and_refuse_what_makes_no_sense(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     file = HistoryFile(path)
-    config = VmConfig("uuid-web", "web", NOW_LIMITS)
+    limits = VmConfig("uuid-web", "web", NOW_LIMITS)
     spans = [one._replace(at=NOW - 15 * DAY + SLOT * n) for n, one in enumerate(minutes([GIB] * 15 * 288))]
-    file.write([("minute", ("uuid-web", "web", one, config)) for one in spans])
+    file.write([("minute", ("uuid-web", "web", one, limits)) for one in spans])
     file.clean(NOW, 0, KEEP, GIB)
     file.close()
     common = ["--history", str(path)]
