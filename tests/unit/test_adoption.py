@@ -334,6 +334,7 @@ def test_what_enable_prepared_is_not_adopted_and_not_released() -> None:
         (domain("x", balloon=BALLOON.replace("'virtio'>", "'virtio' autodeflate='on'>")), "deflate-on-oom"),
         (domain("x", devices="<hostdev mode='subsystem' type='pci'/>"), "VFIO"),
         (domain("x").replace("<vcpu", "<memoryBacking><hugepages/></memoryBacking><vcpu"), "huge pages"),
+        (domain("x").replace("<vcpu", "<memoryBacking><locked/></memoryBacking><vcpu"), "locked"),
         (domain("x", mib=256), "below startup"),
     ],
 )

@@ -20,7 +20,10 @@ def test_the_least_and_the_most_that_can_be_asked_for_is_in_order(limits: Limits
     ("changes", "problem"),
     [
         ({"minimum_bytes": SMALLEST_MINIMUM_BYTES - 1}, "minimum"),
-        ({"startup_bytes": SMALLEST_MINIMUM_BYTES - 1, "minimum_bytes": SMALLEST_MINIMUM_BYTES - 1}, "startup"),
+        (
+            {"startup_bytes": SMALLEST_MINIMUM_BYTES - 1, "minimum_bytes": SMALLEST_MINIMUM_BYTES - 1},
+            "startup",
+        ),
         ({"startup_bytes": 512 * MIB - 1, "minimum_bytes": 512 * MIB}, "startup"),
         ({"startup_bytes": 512 * MIB, "maximum_bytes": 512 * MIB - 1}, "maximum"),
         ({"maximum_bytes": LARGEST_MAXIMUM_BYTES + 1}, "maximum"),
