@@ -165,6 +165,41 @@ def certificates(hosts: tuple[str, ...], directory: Path, days: int) -> None:
 
 
 @fleet.command()
+@click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
+@click.option("--endpoint", required=True, metavar="URL", help="Placement's, as in Keystone's catalogue.")
+@click.option(
+    "--token-file", type=click.Path(path_type=Path), required=True, help="Holds a token of Keystone's, alone."
+)
+@as_json
+@config
+def placement(
+    hosts: tuple[str, ...], *, endpoint: str, token_file: Path, as_json: bool, config: Path | None
+) -> None:
+    """Tell OpenStack's Placement once how far the memory of each HOST may be promised.
+
+    Only the allocation ratio of MEMORY_MB is set, and only where it differs. Hosts are compute nodes by the
+    names of their resource providers, each with dynmem and [fleet] listen. Leave ram_allocation_ratio of Nova
+    unset, or it sets its own. Run it every minute, with a fresh token. Exit code 1 when a host was left out.
+    """
+    from host_controller.fleet.placement.publisher import Placement
+
+    try:
+        token = token_file.read_text().strip()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{token_file}: {getattr(error, 'strerror', error)}") from None
+    service = Placement(endpoint, token)
+    found, silent = _hosts(config).figures(hosts)
+    done = service.publish({host: found.get(host) for host in hosts})
+    if as_json:
+        plain = [{**asdict(one), "silent": silent.get(one.host)} for one in done]
+        click.echo(json.dumps({"hosts": plain}, indent=2))
+    else:
+        click.echo("\n".join(fleet_text.outcome_lines(done, silent)))
+    if silent or any(one.problem for one in done):
+        sys.exit(1)
+
+
+@fleet.command()
 @click.option("--once", is_flag=True, help="One turn, then end.")
 @config
 def run(*, once: bool, config: Path | None) -> None:

@@ -1,6 +1,6 @@
 """What `dynmem fleet` says to people and to programs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from host_controller.cli.text import paint, size, table, wants_colour
@@ -10,6 +10,7 @@ from host_controller.fleet.core.relief import SHORT_ABOVE
 from host_controller.fleet.core.why import Obstacle
 from host_controller.fleet.draining import Progress
 from host_controller.fleet.pacemaker.needs import Need
+from host_controller.fleet.placement.publisher import Outcome
 from host_controller.fleet.view import View
 from host_controller.neutral import neutral
 from host_controller.units import MIB
@@ -113,6 +114,16 @@ def need_lines(needs: Sequence[Need], *, check: bool) -> list[str]:
         state = "by hand " if one.by_hand else "missing " if check else "set     "
         lines.append(f"{state}{neutral(one.what)}: {neutral(one.found)}, wanted {one.wanted}")
         lines.append(f"        protects from {one.protects}")
+    return lines
+
+
+def outcome_lines(done: Sequence[Outcome], silent: Mapping[str, str]) -> list[str]:
+    """What Placement was told."""
+    lines = []
+    for one in done:
+        text = one.problem or ("as it was" if one.ratio is None else f"ratio {one.ratio:.4f}")
+        quiet = f"; silent: {silent[one.host]}" if one.host in silent else ""
+        lines.append(f"{neutral(one.host)}: {neutral(text + quiet)}")
     return lines
 
 

@@ -1,0 +1,128 @@
+"""Ratios written to Placement: each by its provider's generation, so that nobody's change is overwritten."""
+
+import http.client
+import json
+import ssl
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from host_controller.errors import InputError
+from host_controller.fleet.core.model import HostFigures
+from host_controller.fleet.errors import FleetError
+from host_controller.fleet.placement.ratio import Inventory, ratio_of
+from host_controller.neutral import neutral
+
+VERSION: Final = "placement 1.20"
+"""From Rocky on: a provider's generation comes with its inventory."""
+SECONDS: Final = 30.0
+AT_A_TIME: Final = 4
+LARGEST_ANSWER: Final = 16 << 20
+MEMORY: Final = "MEMORY_MB"
+KEPT: Final = ("total", "reserved", "min_unit", "max_unit", "step_size")
+STALE: Final = 409
+
+
+class PlacementError(FleetError):
+    """Placement does not answer, or not as it should. Nothing was changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one host's ratio."""
+
+    host: str
+    ratio: float | None = None
+    """None: it was near enough, or could not be written."""
+    problem: str | None = None
+
+
+class Placement:
+    """One service. `endpoint`: as Keystone's catalogue has it. `token`: its user may write inventories."""
+
+    def __init__(self, endpoint: str, token: str, context: ssl.SSLContext | None = None) -> None:
+        parts = urlsplit(endpoint)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(
+                f"{neutral(endpoint, 200)!r} is no address of a service", hint="https://host/placement"
+            )
+        self._parts, self._context = parts, context
+        self._headers = {
+            "X-Auth-Token": token,
+            "OpenStack-API-Version": VERSION,
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+        }
+
+    def publish(self, figures: Mapping[str, HostFigures | None]) -> list[Outcome]:
+        """Set the ratios of these hosts, where they differ; `None`: the host does not answer.
+
+        Providers have the hosts' names. One that fails harms no other.
+        """
+        with ThreadPoolExecutor(AT_A_TIME) as pool:
+            return list(pool.map(lambda one: self._one(*one), figures.items()))
+
+    def _one(self, host: str, figures: HostFigures | None) -> Outcome:
+        connection = self._connect()
+        try:
+            return self._set(connection, host, figures)
+        except PlacementError as error:
+            return Outcome(host, problem=error.message)
+        finally:
+            connection.close()
+
+    def _set(self, connection: http.client.HTTPConnection, host: str, figures: HostFigures | None) -> Outcome:
+        listed = self._ask(connection, "GET", f"/resource_providers?name={quote(host, safe='')}")
+        providers = listed.get("resource_providers")
+        if not isinstance(providers, list) or len(providers) != 1:
+            raise PlacementError(f"Placement has no provider {host}")
+        place = f"/resource_providers/{quote(str(providers[0].get('uuid')), safe='')}"
+        found = self._ask(connection, "GET", f"{place}/inventories/{MEMORY}")
+        allocations = self._ask(connection, "GET", f"{place}/allocations").get("allocations", {})
+        try:
+            allocated = {str(uuid): int(one["resources"].get(MEMORY, 0)) for uuid, one in allocations.items()}
+            inventory = Inventory(
+                int(found["total"]), int(found["reserved"]), float(found["allocation_ratio"]), allocated
+            )
+            body: dict[str, Any] = {key: found[key] for key in KEPT}
+            generation = found["resource_provider_generation"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlacementError(f"Placement's answer about {host} is not understood: {error}") from None
+        ratio = ratio_of(inventory, figures)
+        if ratio is None:
+            return Outcome(host)
+        body |= {"allocation_ratio": ratio, "resource_provider_generation": generation}
+        self._ask(connection, "PUT", f"{place}/inventories/{MEMORY}", body)
+        return Outcome(host, ratio)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = str(self._parts.hostname), self._parts.port
+        if self._parts.scheme == "http":
+            return http.client.HTTPConnection(host, port, timeout=SECONDS)
+        return http.client.HTTPSConnection(host, port, timeout=SECONDS, context=self._context)
+
+    def _ask(
+        self, connection: http.client.HTTPConnection, method: str, path: str, body: object = None
+    ) -> dict[str, Any]:
+        sent = None if body is None else json.dumps(body)
+        try:
+            connection.request(method, f"{self._parts.path.rstrip('/')}{path}", sent, self._headers)
+            response = connection.getresponse()
+            text = response.read(LARGEST_ANSWER)
+        except (OSError, http.client.HTTPException) as error:
+            raise PlacementError(f"Placement does not answer: {neutral(error, 200)}") from None
+        if response.status == STALE:
+            raise PlacementError(
+                "somebody else has changed the provider meanwhile: the next turn tries again"
+            )
+        if response.status >= 300:
+            raise PlacementError(f"Placement refuses {method} {path}: HTTP {response.status}")
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise PlacementError(f"Placement's answer to {method} {path} is not understood")
+        return answer

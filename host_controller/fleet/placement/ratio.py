@@ -1,0 +1,58 @@
+"""The allocation ratio of a host's memory, by which Placement counts what still fits there. Pure.
+
+Nova charges an instance its flavor's whole memory. A host that gives its VMs less can take more than that,
+so what may be allocated there is what is allocated, and what a start would truly be given. Only the ratio is
+set: Nova writes all the rest of an inventory itself.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from host_controller.fleet.core.model import HostFigures, mib_down
+
+DECIMALS: Final = 4
+SMALLEST: Final = 10**-DECIMALS
+"""Placement wants more than zero."""
+LARGEST: Final = 16.0
+"""Beyond it something is wrong with the figures."""
+BAND: Final = 0.01
+"""A ratio that changes by less is not written: it would be one request a host and turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """Memory as Placement has it for one host, in MiB."""
+
+    total_mib: int
+    reserved_mib: int
+    ratio: float
+    allocated: Mapping[str, int]
+    """MiB by the instance's UUID, which is its domain's."""
+
+    @property
+    def used_mib(self) -> int:
+        """What is allocated."""
+        return sum(self.allocated.values())
+
+
+def ratio_of(inventory: Inventory, figures: HostFigures | None) -> float | None:
+    """The ratio that should be set; None: the one that is set is near enough, or none can be worked out.
+
+    A host that does not answer offers nothing beside what it has.
+    """
+    base = inventory.total_mib - inventory.reserved_mib
+    if base <= 0:
+        return None
+    free = 0
+    if figures is not None:
+        here = {vm.uuid for vm in figures.vms}
+        coming = sum(size for uuid, size in inventory.allocated.items() if uuid not in here)
+        free = max(0, mib_down(figures.admits_bytes) - coming)
+    # Upwards: what is allocated already must fit.
+    wanted = math.ceil((inventory.used_mib + free) / base / SMALLEST) * SMALLEST
+    wanted = round(min(LARGEST, max(SMALLEST, wanted)), DECIMALS)
+    near = abs(wanted - inventory.ratio) <= BAND * inventory.ratio
+    fits = int(base * inventory.ratio) >= inventory.used_mib or free == 0
+    return None if near and fits else wanted

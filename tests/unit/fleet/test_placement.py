@@ -1,0 +1,152 @@
+"""Placement is told one figure of each host: how far its memory may be promised."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from host_controller.errors import InputError
+from host_controller.fleet.placement.publisher import Placement
+from host_controller.fleet.placement.ratio import LARGEST, Inventory, ratio_of
+from host_controller.units import GIB, MIB
+from tests.unit.fleet.cells import host, vm
+
+WEB = vm("web", 8 * GIB)
+
+
+def inventory(allocated: dict[str, int], ratio: float = 1.0, total_mib: int = 64 * 1024) -> Inventory:
+    return Inventory(total_mib, 0, ratio, allocated)
+
+
+def test_what_may_be_allocated_is_what_is_and_what_a_start_would_be_given() -> None:
+    assert ratio_of(inventory({"web": 48 * 1024}), host(WEB)) == pytest.approx((48 + 56) / 64)
+
+
+def test_an_instance_that_is_on_its_way_takes_its_part_of_what_is_free() -> None:
+    found = ratio_of(inventory({"web": 48 * 1024, "coming": 40 * 1024}), host(WEB))
+    assert found == pytest.approx((88 + 16) / 64)
+
+
+def test_a_host_that_does_not_answer_offers_nothing() -> None:
+    assert ratio_of(inventory({"web": 32 * 1024}), None) == 0.5
+    assert ratio_of(inventory({}), None) == 0.0001
+
+
+def test_a_ratio_that_is_near_is_left_alone_and_so_is_a_host_without_memory() -> None:
+    assert ratio_of(inventory({"web": 48 * 1024}, 1.62), host(WEB)) is None
+    assert ratio_of(Inventory(10, 10, 1.0, {}), host()) is None
+
+
+def test_a_ratio_stays_within_reason() -> None:
+    assert ratio_of(inventory({}, total_mib=1024), host()) == LARGEST
+
+
+@given(
+    st.integers(1, 1 << 24),
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 1 << 22)),
+    st.integers(0, 1 << 24),
+    st.floats(0.0001, 16),
+)
+def test_whatever_the_figures_what_is_allocated_still_fits(
+    total: int, allocated: dict[str, int], admits_mib: int, ratio: float
+) -> None:
+    one = Inventory(total, 0, ratio, allocated)
+    found = ratio_of(one, host(admits_bytes=admits_mib * MIB))
+    if found is not None and found < LARGEST:
+        assert total * found >= one.used_mib - 1e-6 * total
+
+
+class Service(BaseHTTPRequestHandler):
+    """Enough of Placement's API, with generations."""
+
+    inventories: ClassVar[dict[str, dict[str, Any]]] = {}
+    written: ClassVar[list[dict[str, Any]]] = []
+    raced = False
+
+    def do_GET(self) -> None:
+        name = self.path.rpartition("name=")[2]
+        if "name=" in self.path:
+            found = [{"uuid": name}] if name in self.inventories else []
+            return self.answer({"resource_providers": found})
+        uuid = self.path.split("/")[3]
+        if self.path.endswith("/allocations"):
+            return self.answer({"allocations": {"web": {"resources": {"MEMORY_MB": 48 * 1024, "VCPU": 2}}}})
+        return self.answer(self.inventories[uuid])
+
+    def do_PUT(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        mine = self.inventories[self.path.split("/")[3]]
+        if Service.raced or body["resource_provider_generation"] != mine["resource_provider_generation"]:
+            return self.answer({"errors": []}, 409)
+        self.written.append(body)
+        mine |= body | {"resource_provider_generation": body["resource_provider_generation"] + 1}
+        return self.answer(mine)
+
+    def answer(self, body: object, status: int = 200) -> None:
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def service() -> Iterator[Placement]:
+    sizes = {"total": 65536, "reserved": 0, "min_unit": 1, "max_unit": 65536, "step_size": 1}
+    Service.inventories = {
+        name: {**sizes, "allocation_ratio": 1.0, "resource_provider_generation": 7} for name in ("n1", "n2")
+    }
+    Service.written, Service.raced = [], False
+    with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield Placement(f"http://127.0.0.1:{server.server_port}/placement", "token")
+        server.shutdown()
+        thread.join()
+
+
+def test_only_the_ratio_is_changed_and_only_once(service: Placement) -> None:
+    (done,) = service.publish({"n1": host(WEB)})
+    assert (done.ratio, done.problem) == (1.625, None)
+    (body,) = Service.written
+    assert {key: body[key] for key in ("total", "reserved", "max_unit")} == {
+        "total": 65536,
+        "reserved": 0,
+        "max_unit": 65536,
+    }
+    assert service.publish({"n1": host(WEB)})[0].ratio is None
+    assert len(Service.written) == 1
+
+
+def test_a_stale_generation_changes_nothing_and_one_that_fails_harms_no_other(service: Placement) -> None:
+    Service.raced = True
+    assert "next turn" in str(service.publish({"n1": host(WEB)})[0].problem)
+    assert Service.written == []
+    Service.raced = False
+    found = {one.host: one for one in service.publish({"nobody": host(), "n2": host(WEB)})}
+    assert "no provider nobody" in str(found["nobody"].problem)
+    assert found["n2"].ratio == 1.625
+
+
+@pytest.mark.parametrize(
+    "change", [{"total": None}, {"allocation_ratio": "x"}, {"resource_provider_generation": ...}]
+)
+def test_an_answer_that_is_not_understood_changes_nothing(service: Placement, change: dict[str, Any]) -> None:
+    for key, value in change.items():
+        if value is ...:
+            del Service.inventories["n1"][key]
+        else:
+            Service.inventories["n1"][key] = value
+    assert "not understood" in str(service.publish({"n1": host(WEB)})[0].problem)
+    assert Service.written == []
+
+
+@pytest.mark.parametrize("endpoint", ["", "placement", "file:///etc/passwd", "http://"])
+def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
+    with pytest.raises(InputError):
+        Placement(endpoint, "token")
