@@ -3,7 +3,8 @@
 The middle is the median of the same hour of the weeks that are known, moved by their trend. The trend is
 the median change from week to week, and the fewer weeks there are the less of it is believed. The range
 holds the errors that the same rule made on those weeks: each week was forecast from the ones before it.
-Further ahead it widens with the root of the weeks. bench/forecast.py says how often it holds.
+Further ahead it widens with the root of the weeks. It is wider, too, where few VMs make the sum: a new habit
+of one moves it, and three weeks of the past may have shown none. bench/forecast.py says how often it holds.
 """
 
 import math
@@ -29,6 +30,8 @@ HIGH: Final = 0.9
 ONE_WEEK_SPREAD: Final = 0.35
 """From a single week no error can be seen: a range of ± so much, as logarithm."""
 NEXT_WEEKS: Final = 4
+FEW_SPREAD: Final = 0.15
+"""What one VM alone would add on either side, as logarithm; n equal ones add it divided by the root of n."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +104,21 @@ def hourly_needs(pasts: Sequence[Past]) -> tuple[float, list[float]]:
     return begin + skip * SLOT, hours
 
 
-def forecast(begin: float, hours: Sequence[float]) -> Forecast:
+def concentration(shares: Sequence[float]) -> float:
+    """Of a sum, by its VMs' parts: 1 for one alone, and 1 ÷ √n for n equal ones."""
+    whole = sum(shares)
+    return math.sqrt(sum((one / whole) ** 2 for one in shares)) if whole > 0 else 0.0
+
+
+def concentration_of(pasts: Sequence[Past]) -> float:
+    """The same of VMs, by the middle of what each wants."""
+    return concentration([float(one.percentile(50.0) or 0) for one in pasts])
+
+
+def forecast(begin: float, hours: Sequence[float], concentrated: float = 0.0) -> Forecast:
     """From the sums of needs of whole hours, the last of which has just passed.
+
+    concentrated: how few VMs make the sum, 0 to 1 (`concentration`).
 
     Raises:
         InputError: it is less than a week.
@@ -123,7 +139,8 @@ def forecast(begin: float, hours: Sequence[float]) -> Forecast:
     if not errors:
         return found
     errors.sort()
-    spread = quantile(errors, LOW), quantile(errors, HIGH)
+    few = FEW_SPREAD * concentrated
+    spread = quantile(errors, LOW) - few, quantile(errors, HIGH) + few
     return _fit(rows, spread, found.begin)
 
 

@@ -9,7 +9,15 @@ import pytest
 from click.testing import CliRunner
 
 from host_controller import config
-from host_controller.advice.forecast import HOURS, Forecast, forecast, hourly_needs, room_for
+from host_controller.advice.forecast import (
+    HOURS,
+    Forecast,
+    concentration,
+    concentration_of,
+    forecast,
+    hourly_needs,
+    room_for,
+)
 from host_controller.advice.past import DAY, SLOT
 from host_controller.advice.savings import savings
 from host_controller.advice.sources import Recorded
@@ -73,6 +81,16 @@ def test_less_than_a_week_is_no_forecast() -> None:
 def test_a_single_week_has_a_range_all_the_same() -> None:
     found = forecast(0.0, weeks(1))
     assert found.at(0).high / found.at(0).middle == pytest.approx(math.exp(0.35))
+
+
+def test_a_range_is_wider_where_few_vms_make_the_sum() -> None:
+    bumpy = [one * (1.1 if (n // HOURS) % 2 else 0.9) for n, one in enumerate(weeks(4))]
+    one, many = forecast(0.0, bumpy, concentration([8.0])), forecast(0.0, bumpy, concentration([1.0] * 100))
+    assert one.at(0).high > many.at(0).high > many.at(0).middle == one.at(0).middle
+    assert one.at(0).low < many.at(0).low
+    assert concentration([1.0] * 16) == pytest.approx(0.25)
+    assert concentration([]) == concentration([0.0]) == 0.0
+    assert concentration_of([past([GIB] * 12, "a"), past([None] * 12, "b")]) == pytest.approx(1.0)
 
 
 def test_the_need_of_an_hour_is_the_largest_sum_and_a_minimum_at_the_least() -> None:
