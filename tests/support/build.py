@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from host_controller.core.model import BalloonStats, Dimm, Growth, GuestFacts, Limits, Settings, VmConfig
 from host_controller.core.vm.balloon import Balloon
+from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.dimms import Dimms
 from host_controller.core.vm.evidence import Evidence
 from host_controller.core.vm.growth import PaidPlug
@@ -117,3 +118,11 @@ def facts(usable_mib: int = 512, demand_mib: int = 200, at: float = 1.0, **chang
         "floor_bytes": 8 * MIB,
     }
     return GuestFacts(**values | changes)
+
+
+def heard(*readings: GuestFacts) -> Demand:
+    """The demand of a guest that has said all that."""
+    demand = Demand()
+    for reading in readings:
+        demand.observe(reading)
+    return demand
