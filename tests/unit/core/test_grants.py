@@ -18,7 +18,7 @@ from host_controller.core.commands import (
 )
 from host_controller.core.grants import GrantRound, Purse
 from host_controller.core.grants.give_back import OFFLINE_GRACE
-from host_controller.core.model import Growth
+from host_controller.core.model import BalloonStats, Growth
 from host_controller.core.operations import Plug, Resize
 from host_controller.core.operations.standstill import Stage as Still
 from host_controller.core.operations.standstill import Standstill
@@ -566,3 +566,42 @@ def test_the_zone_of_more_virtio_mem_goes_by_what_comes_and_not_by_what_is_there
     vm = guest(**VIRTIO_128 | {"facts": facts})  # 240 MiB more may be movable
     purse = round_of(vm, goals_mib=(680,), headroom_mib=1000)
     assert purse.state.operations[vm.config.uuid].zone == "movable"
+
+
+@pytest.mark.parametrize(
+    ("headroom_mib", "overdrawn_for", "commands"),
+    [
+        (0, None, []),
+        (-1, 1.0, [f"target {288 + 4096 / MIB:g}"]),
+        (-1, 60.0, [f"target {288 + 4096 / MIB:g}"]),
+    ],
+)
+def test_a_step_of_all_that_is_to_be_had_does_not_wait_in_an_overdraft(
+    headroom_mib: int, overdrawn_for: float | None, commands: list[str]
+) -> None:
+    assert [said(one) for one in overdrawn(12 * MIB - 100, headroom_mib, overdrawn_for)] == commands
+
+
+@pytest.mark.parametrize(("overdrawn_for", "commands"), [(1.0, []), (60.0, ["target 296"])])
+def test_in_an_overdraft_that_lasts_each_page_counts(overdrawn_for: float, commands: list[str]) -> None:
+    """Since its agent's word its driver has said that there are 4 MiB to spare and no more."""
+    newer = BalloonStats(200 * MIB, 20 * MIB, int(NOW) + 1)
+    assert [said(one) for one in overdrawn(40 * MIB, -1, overdrawn_for, newer)] == commands
+
+
+def overdrawn(
+    spare_bytes: int, headroom_mib: int, seconds: float | None, newer: BalloonStats | None = None
+) -> list[Command]:
+    """What a guest of 300 MiB with so much to spare is told to give, a second after its last step."""
+    facts = build.facts(300, 200, at=NOW, available_bytes=16 * MIB + spare_bytes)
+    vm = guest(facts=facts, sent_at=NOW - 1.0)
+    if newer is not None:
+        build.answers(vm, NOW + 0.1, newer)
+    state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm})
+    if seconds is not None:
+        state.ledger.record(-MIB, "web was reset", NOW - seconds)
+    accounts = Accounts()
+    weigh(vm, state, accounts, NOW)
+    purse = Purse(state, accounts.of, headroom_mib * MIB, True, NOW)
+    GrantRound(purse, {vm.config.uuid: 200 * MIB}).run([vm])
+    return purse.commands

@@ -306,3 +306,22 @@ def test_a_vm_in_huge_pages_is_not_moved() -> None:
 def test_a_vm_whose_balloon_does_not_move_keeps_what_it_has_and_may_ask_for_more() -> None:
     assert plan.kept_whole(Claims(7, 200, 250, 300, 400), 350) == Claims(7, 350, 350, 350, 400)
     assert plan.kept_whole(Claims(7, 200, 400, 500, 500), 350) == Claims(7, 350, 400, 500, 500)
+
+
+@pytest.mark.parametrize(
+    ("spare_mib", "aim_bytes", "urgency", "target_bytes"),
+    [
+        (4, 200 * MIB, spare.Urgency.NONE, None),
+        (4, 200 * MIB, spare.Urgency.OVERDRAWN, None),  # it has little to spare, and more is to be had later
+        (4, 200 * MIB, spare.Urgency.EVERY_PAGE, 508 * MIB),
+        (100, 511 * MIB, spare.Urgency.EVERY_PAGE, 511 * MIB),
+        (100, 511 * MIB + 1, spare.Urgency.EVERY_PAGE, 511 * MIB),  # whole pages, and rather one too many
+        (100, 512 * MIB, spare.Urgency.EVERY_PAGE, None),
+    ],
+)
+def test_how_small_a_step_may_be(
+    spare_mib: int, aim_bytes: int, urgency: spare.Urgency, target_bytes: int | None
+) -> None:
+    vm = guest(512, 512 - 16 - spare_mib)
+    vm.memory_moves(0.9, grows=False)
+    assert spare.shrink_target(vm, aim_bytes, SETTINGS, 1.0, urgency) == target_bytes

@@ -375,3 +375,6 @@ def test_of_memory_that_nobody_plugged_nothing_is_taken_for_offline() -> None:
     found = by_stats(200)
     assert isinstance(found, GuestFacts)
     assert (found.offline_bytes, found.online_bytes, found.usable_bytes) == (0, 512 * MIB, 512 * MIB)
+    small = by_stats(200, block_bytes=64 * MIB)
+    assert isinstance(small, GuestFacts)
+    assert small.block_bytes == 64 * MIB
