@@ -15,11 +15,18 @@ help: ## what there is to make
 setup: $(STAMP) ## install what is missing: distribution packages (apt-get, sudo) and .venv
 
 # Only what dpkg does not have is installed; the apt lists are fetched only then.
-$(STAMP): pyproject.toml constraints.txt $(PACKAGES)
+$(STAMP): pyproject.toml requirements.txt $(PACKAGES)
 	@lab/install-packages $(PACKAGES)
 	@test -x $(PYTHON) || python3 -m venv $(VENV)
-	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+.PHONY: pins
+pins: ## write requirements.txt anew: what pyproject.toml asks for, in the versions that are there; UPGRADE=1: in the newest
+	python3 -m venv build/pins
+	build/pins/bin/pip install --quiet --disable-pip-version-check pip-tools
+	build/pins/bin/python -m lab.pins $(if $(UPGRADE),--upgrade)
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/ruff check .

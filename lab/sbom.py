@@ -135,7 +135,7 @@ def _carried(package: str) -> list[dict[str, Any]]:
     if package not in CARRIED:
         return []
     name, licence = CARRIED[package]
-    pins = (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
+    pins = (REPOSITORY / "requirements.txt").read_text(encoding="utf-8")
     version = dict(re.findall(r"^([A-Za-z0-9_.-]+)==(\S+)", pins, re.MULTILINE))[name]
     purl = f"pkg:pypi/{name}@{version}"
     return [
