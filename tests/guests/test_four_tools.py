@@ -15,7 +15,7 @@ from tests.guests import guest_agents
 from tests.guests.conftest import Rig, RigFactory
 from tests.guests.tool_domains import Tool, Wanted, cockpit, defined_by, terraform, vagrant, virt_install
 
-CAPACITY = 3100
+CAPACITY = 3300
 RAM = 640
 MAXIMUM = 1280
 """Of the one with DIMM slots."""
@@ -25,7 +25,7 @@ RULE = """
 match = {name = "lab-*"}
 minimum = "%d%%"
 """
-STALL_SECONDS = 5.0
+STALL_SECONDS = 10.0
 """PSI `full` of a guest in the whole story: nobody may come to stand still."""
 
 
@@ -58,7 +58,9 @@ def stalled_us(guest: Guest) -> int:
 
 
 def made_by(rig: Rig, tool: Tool, wanted: Wanted) -> Guest:
-    guest = rig.lab.guest(GuestSpec(wanted.name, startup_mib=wanted.ram, agent=None), rig.session)
+    guest = rig.lab.guest(
+        GuestSpec(wanted.name, startup_mib=wanted.ram, agent=None, swap_mib=256), rig.session
+    )
     rig.guests[guest.name] = guest
     guest.redefine(defined_by(tool, wanted, guest.xml))
     return guest
@@ -81,7 +83,7 @@ def test_guests_of_four_tools_are_taken_on_serve_each_other_and_are_given_back(m
     before = {guest.name: Before.of(guest) for guest in guests}
 
     taken_on(rig, lab_default)
-    said = dynmem("agent", "push", "installed", "--yes", "--connect", rig.session.uri)
+    said = dynmem("agent", "push", "installed", "--yes", "--connect", rig.session.uri, limit=180)
     assert said.returncode == 0, said.stdout + said.stderr
     witnesses = {installed: "agent", planned: "guest agent", clicked: "statistics", lab_default: "statistics"}
     for guest, witness in witnesses.items():
@@ -133,8 +135,8 @@ def taken_on(rig: Rig, lab_default: Guest) -> None:
 
 def served_from_the_others(rig: Rig, installed: Guest, guests: tuple[Guest, ...]) -> None:
     """It comes to use more than it booted with, which was not there before the others gave."""
-    installed.workload.allocate(600, rate=30, name="burst")
-    installed.workload.wait_event("done", "burst", 90)
+    installed.workload.allocate(800, rate=30, name="burst")
+    installed.workload.wait_event("done", "burst", 120)
     sample = rig.observer.latest()
     others = [sample.guests[guest.name] for guest in guests[1:]]
     given = sum(RAM * MIB - one.actual for one in others)
@@ -150,14 +152,14 @@ def served_from_the_others(rig: Rig, installed: Guest, guests: tuple[Guest, ...]
 
 def given_back(rig: Rig, guests: tuple[Guest, ...], lab_default: Guest) -> None:
     """Three by `release`; the other has all of its RAM by its rule, which then goes."""
-    said = dynmem("agent", "remove", "installed", "--yes", "--connect", rig.session.uri)
-    assert said.returncode == 0, said.stdout + said.stderr
     to = ("--connect", rig.session.uri, "--config", str(rig.controller.config))
     for guest in guests[:3]:
         done = dynmem(
             "release", guest.name, "--wait", "120", "--socket", rig.controller.client.path, *to, limit=180
         )
         assert done.returncode == 0, done.stdout + done.stderr
+    said = dynmem("agent", "remove", "installed", "--yes", "--connect", rig.session.uri, limit=180)
+    assert said.returncode == 0, said.stdout + said.stderr
     config = rig.controller.config
     plain = config.read_text().partition("\n[[rule]]")[0]
     config.write_text(plain + RULE % 100)

@@ -57,7 +57,7 @@ def test_a_guest_is_read_at_a_pace_and_never_during_a_backup_or_a_job_and_it_cha
     print(f"\nread every {min(gaps):.1f} to {max(gaps):.1f} s")
     assert min(gaps) >= PACE - 0.5
     shown = dynmem("status", "--socket", rig.controller.client.path).stdout
-    assert "guest agent" in next(line for line in shown.splitlines() if line.startswith("read"))
+    assert "guest agent" in shown
 
     left_alone_during_a_migration(rig, guest)
     out_of_the_way_of_a_backup(rig, guest)

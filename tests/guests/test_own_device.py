@@ -35,7 +35,11 @@ def its_user_asks_for(guest: Guest, mib: int) -> None:
 def test_a_device_that_a_vm_came_with_serves_it_and_is_given_back_as_it_was(make_rig: RigFactory) -> None:
     rig = make_rig(CAPACITY, shrink_after=1)
     spec = GuestSpec(
-        "own", startup_mib=RAM, respawn_agent=True, kernel_arguments="memhp_default_state=online_movable"
+        "own",
+        startup_mib=RAM,
+        respawn_agent=True,
+        swap_mib=256,
+        kernel_arguments="memhp_default_state=online_movable",
     )
     guest = rig.lab.guest(spec, rig.session)
     rig.guests["own"] = guest
