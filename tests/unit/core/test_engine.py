@@ -7,7 +7,8 @@ import pytest
 from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import HostFacts, RunState
-from host_controller.core.operations import Plug
+from host_controller.core.operations import Plug, Resize
+from host_controller.core.operations.resize import ANSWER_LIMIT
 from host_controller.core.operations.stages import Move, Outcome, Stage, done, dropped, failed, go
 from host_controller.core.policy.plan import HOLD, WAIT
 from host_controller.core.vm.record import Phase
@@ -172,6 +173,24 @@ def test_growth_that_was_paid_for_goes_on_where_not_a_byte_is_left() -> None:
     commands = host.decide(100.1)
     assert host.engine.headroom_bytes == 0
     assert [one.size_bytes for one in commands if isinstance(one, hv.AttachDimm)] == [plug.size_bytes]
+
+
+def test_growth_that_goes_on_has_its_time_from_now_on() -> None:
+    host = Host()
+    resize = Resize(host.engine.state.ticket, size_bytes=0, raise_to_bytes=None, zone="movable")
+    resize.stage = Stage.NAMED
+    host.engine.state.operations[UUID] = resize
+    host.engine.state.dirty.add(UUID)
+    host.vm.virtio_mem.promise(128 * MIB)
+    resize.size_bytes = 128 * MIB
+    commands = host.decide(100.1)
+    assert [type(one) for one in commands if isinstance(one, hv.ResizeVirtioMem)] == [hv.ResizeVirtioMem]
+    host.hear(200, 100.1 + ANSWER_LIMIT)
+    host.decide(100.1 + ANSWER_LIMIT)
+    assert host.engine.state.operations == {UUID: resize}
+    host.hear(200, 100.3 + ANSWER_LIMIT)
+    host.decide(100.3 + ANSWER_LIMIT)
+    assert ("operation", UUID, "web: the hypervisor did not answer") in host.told()
 
 
 def operation_of(host: Host, name: str, stage: Stage) -> Plug:

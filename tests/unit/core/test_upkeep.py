@@ -11,6 +11,7 @@ from host_controller.core.accounts import Account, Accounts
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.model import Limits, RunState
 from host_controller.core.operations import Operation, Plug, Resize, Unplug
+from host_controller.core.operations.operation import ONLINE_LIMIT
 from host_controller.core.operations.stages import Outcome, Stage
 from host_controller.core.pacing import (
     AGENTLESS_PACE,
@@ -315,6 +316,22 @@ def test_with_a_vm_that_is_left_alone_nothing_new_is_begun_and_what_was_begun_co
     state, _ = refreshed(vm, plug, now=101.0)
     assert plug.stage is Stage.COMING_ONLINE
     assert vm.config.uuid in state.operations
+
+
+def test_the_time_in_which_a_vm_must_not_be_touched_does_not_count() -> None:
+    vm, plug = calm(), GROWTH["plug"]()
+    vm.guest.agent_left()
+    refreshed(vm, plug)
+    plug.dimms_changed(vm, added=True)
+    refreshed(vm, plug, now=101.0)
+    vm.pauses.job_is("migration")
+    refreshed(vm, plug, now=102.0)
+    vm.pauses.job_is(None)
+    refreshed(vm, plug, now=202.0)
+    state, _ = refreshed(vm, plug, now=201.0 + ONLINE_LIMIT)
+    assert vm.config.uuid in state.operations
+    state, _ = refreshed(vm, plug, now=201.1 + ONLINE_LIMIT)
+    assert state.operations == {}
 
 
 def test_an_operation_that_ended_is_concluded_with_the_next_look() -> None:
