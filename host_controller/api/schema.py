@@ -338,6 +338,31 @@ class EntryView(View, frozen=True, kw_only=True, gc=False):
     """What it is on the curve of its VM: grown, held back, reset, by somebody …; null: it is not on it."""
 
 
+class MomentVmView(View, frozen=True, kw_only=True, gc=False):
+    """One VM's part in the balance at a moment."""
+
+    uuid: str
+    name: str
+    seen_at: float
+    """When these figures were written: up to five minutes before, if nothing moved."""
+    weight: int
+    """As it was last: history keeps no older one."""
+    assigned_bytes: int | None
+    demand_bytes: int | None
+    lower_bytes: int | None
+    """By the last decision about it before the moment; null: none is kept."""
+    need_bytes: int | None
+    desired_bytes: int | None
+    goal_bytes: int | None
+
+
+class MomentView(View, frozen=True, kw_only=True, gc=False):
+    """Who asked for what at a moment, and was to get what. `GET /v1/balance?at=…`."""
+
+    at: float
+    vms: list[MomentVmView]
+
+
 class ChartLine(View, frozen=True, kw_only=True, gc=False):
     """One VM in a chart."""
 
@@ -504,6 +529,7 @@ ANSWERS: tuple[type[View], ...] = (
     ExplainView,
     HistoryView,
     ChartView,
+    MomentView,
     EntryView,
     DoneView,
     DoctorView,

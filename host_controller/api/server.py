@@ -6,6 +6,7 @@
     GET  /v1/vms/VM/explain             why it has what it has           ExplainView
     GET  /v1/vms/VM/history?since=10m   what was; step=minute or hour    HistoryView
     GET  /v1/chart?since=1h             what each had; or 1d, 7d, 365d   ChartView
+    GET  /v1/balance?at=SECONDS         who asked for what at that time  MomentView
     GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on, last=N
                                         leaves out all but the last N of what was
     GET  /v1/schema                     JSON Schema of all answers
@@ -66,7 +67,7 @@ from host_controller.api.schema import (
     VmView,
     json_schema,
 )
-from host_controller.api.stored_history import CHARTS, STEPS, read_chart, read_stored, step_for
+from host_controller.api.stored_history import CHARTS, STEPS, read_chart, read_moment, read_stored, step_for
 from host_controller.api.turns import Turn
 from host_controller.api.views import admission_view, history_view, host_view, sample_views, vm_view
 from host_controller.config import ConfigError
@@ -183,6 +184,7 @@ class Api:
             web.get("/v1/vms/{vm:[^/]+}/explain", self._explain),
             web.get("/v1/vms/{vm:[^/]+}/history", self._history),
             web.get("/v1/chart", self._chart),
+            web.get("/v1/balance", self._balance),
             web.get("/v1/events", self._events),
             web.get("/v1/schema", self._schema),
             web.get("/metrics", self._metrics_text),
@@ -274,6 +276,15 @@ class Api:
         ]
         at = [round(journal.wall_time(one), 3) for one in moments]
         return answer_json(ChartView(at=at, vms=lines))
+
+    async def _balance(self, request: web.Request) -> web.Response:
+        at = whole_number(expect(request, "at"), "at")
+        body = None
+        if self._history_path is not None:
+            body = await asyncio.to_thread(read_moment, self._history_path, float(at))
+        if body is None:
+            raise Refused(404, "no-history", "no history is kept", "[history] enabled, [paths] history")
+        return web.Response(body=body, content_type="application/json")
 
     async def _metrics_text(self, request: web.Request) -> web.Response:
         expect(request)

@@ -5,11 +5,21 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from host_controller.api.schema import ChartLine, ChartView, EntryView, HistoryView, SpanView
+from host_controller.api.schema import (
+    ChartLine,
+    ChartView,
+    EntryView,
+    HistoryView,
+    MomentView,
+    MomentVmView,
+    SpanView,
+)
 from host_controller.api.views import sample_view
-from host_controller.records.history_reading import Reading, StoredEntry
+from host_controller.records.history_reading import Reading, StoredEntry, StoredVm
 from host_controller.records.history_schema import UNREADABLE
 from host_controller.records.marks import mark_of
+from host_controller.records.samples import Sample
+from host_controller.records.tier_file import STORED_HOLDS
 from host_controller.records.tiers import HOUR, MINUTE, Span
 
 Step = Literal["detail", "minute", "hour"]
@@ -94,6 +104,36 @@ def read_chart(path: Path, spread: Spread, now: float) -> bytes | None:
     at = [unit * (first + spread.units * (one + 0.5)) for one in range(spread.buckets)]
     lines = [ChartLine(uuid=uuid, assigned_bytes=had) for uuid, had in found.items()]
     return msgspec.json.encode(ChartView(at=at, vms=lines)) + b"\n"
+
+
+def read_moment(path: Path, at: float) -> bytes | None:
+    """A MomentView in JSON of a time, seconds since 1970; None if the file cannot be read."""
+    try:
+        reading = Reading(path)
+    except UNREADABLE:
+        return None
+    try:
+        found = [_moment_vm(*one) for one in reading.at_moment(at, STORED_HOLDS)]
+    except UNREADABLE:
+        return None
+    finally:
+        reading.close()
+    return msgspec.json.encode(MomentView(at=at, vms=found)) + b"\n"
+
+
+def _moment_vm(vm: StoredVm, sample: Sample, irreducible: int | None) -> MomentVmView:
+    return MomentVmView(
+        uuid=vm.uuid,
+        name=vm.name,
+        seen_at=sample.at,
+        weight=100 if vm.limits is None else vm.limits.weight,
+        assigned_bytes=sample.assigned_bytes,
+        demand_bytes=sample.demand_bytes,
+        lower_bytes=irreducible,
+        need_bytes=sample.need_bytes,
+        desired_bytes=sample.desired_bytes,
+        goal_bytes=sample.goal_bytes,
+    )
 
 
 def span_view(span: Span) -> SpanView:

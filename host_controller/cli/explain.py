@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from host_controller.api.client import Client
 from host_controller.cli.options import as_json, at_socket, vm_names
 from host_controller.cli.status import agent_of, decision_of, state_of
 from host_controller.cli.text import duration, number, paint, size, wants_colour
-from host_controller.neutral import neutral
+from host_controller.errors import InputError
+from host_controller.neutral import neutral, shell_word
+from host_controller.units import format_size, parse_duration
 
 
 @click.command()
@@ -21,25 +24,75 @@ from host_controller.neutral import neutral
 @click.option(
     "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the balance of all VMs."
 )
+@click.option(
+    "--at", "when", metavar="TIME", help="As it was: 2h (ago), or '2026-11-28 14:05'. A week is kept."
+)
 @at_socket
-def explain(vm: str, *, as_json: bool, plot: Path | None, socket: str | None) -> None:
+def explain(vm: str, *, as_json: bool, plot: Path | None, when: str | None, socket: str | None) -> None:
     """Say why VM has the memory that it has, and why not more or less.
 
-    --plot draws the balance as it is now: who asks for what, by tier, what each gets, and where the level
-    stands at which memory is shared out.
+    --plot draws the balance: who asks for what, by tier, what each gets, and where the level stands at which
+    memory is shared out. --at shows the balance of a past moment, as a table or as a picture.
     """
     client = Client(socket)
+    if when is not None:
+        _past(client, vm, moment_of(when, time.time()), as_json=as_json, plot=plot)
+        return
     answer = client.get("vms", vm, "explain")
     if plot is not None:
-        from host_controller.cli.plot_balance import draw_balance
+        from host_controller.cli.plot_balance import draw_balance, rows_of
 
-        draw_balance(client.get("status"), answer["vm"]["name"], plot)
+        status = client.get("status")
+        budget = format_size(int(known(status["host"]["budget_bytes"], 0)))
+        draw_balance(rows_of(status), answer["vm"]["name"], f"{budget} to lay out", plot)
         click.echo(f"drawn: {plot}")
         return
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
     click.echo("\n".join(lines(answer)))
+
+
+def moment_of(text: str, now: float) -> float:
+    """A time that was named, seconds since 1970: so long ago, or a date and a time of this host's zone.
+
+    Raises:
+        InputError: it is neither, or lies ahead.
+    """
+    try:
+        at = now - parse_duration(text)
+    except ValueError:
+        try:
+            at = datetime.fromisoformat(text).timestamp()
+        except (ValueError, OverflowError, OSError):
+            raise InputError(f"--at {text}: no time", hint="2h, or '2026-11-28 14:05'") from None
+    if not 0 <= at <= now:
+        raise InputError(
+            f"--at {text}: it has not been yet, or is too long ago", hint="a time of the last week"
+        )
+    return at
+
+
+def _past(client: Client, vm: str, at: float, *, as_json: bool, plot: Path | None) -> None:
+    from host_controller.cli.plot_balance import draw_balance, rows_of, table_of
+
+    answer = client.get("balance", at=int(at))
+    mine = [one for one in answer["vms"] if vm in (one["name"], one["uuid"])]
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+    if not mine:
+        raise InputError(
+            f"nothing is known of it at {when}", vm=vm, hint=f"dynmem history {shell_word(vm)} --since 7d"
+        )
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    rows, name = rows_of(answer), mine[0]["name"]
+    laid_out = f"{when}, {format_size(sum(one.goal for one in rows))} laid out"
+    if plot is not None:
+        draw_balance(rows, name, laid_out, plot)
+        click.echo(f"drawn: {plot}")
+    else:
+        click.echo("\n".join([laid_out, *table_of(rows, name)]))
 
 
 def _limits(vm: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from host_controller.api.answer import known
 from host_controller.cli.plot import pyplot, save
+from host_controller.cli.text import table
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
 from host_controller.units import GIB, format_size
@@ -31,17 +32,17 @@ class Row:
     assigned: int
 
 
-def rows_of(status: dict[str, Any]) -> list[Row]:
-    """Every VM that takes part in the balance."""
+def rows_of(answer: dict[str, Any]) -> list[Row]:
+    """Every VM that takes part in the balance, of a StatusView or a MomentView."""
     found = []
-    for one in status["vms"]:
+    for one in answer["vms"]:
         need, goal = known(one["need_bytes"], None), known(one["goal_bytes"], None)
         if need is None or goal is None:
             continue
         found.append(
             Row(
                 one["name"],
-                int(known(one["limits"]["weight"], 100)),
+                int(known(one["weight"] if "weight" in one else one["limits"]["weight"], 100)),
                 int(min(known(one["lower_bytes"], need), need)),
                 int(need),
                 int(max(need, known(one["desired_bytes"], need))),
@@ -50,6 +51,25 @@ def rows_of(status: dict[str, Any]) -> list[Row]:
             )
         )
     return found
+
+
+def table_of(rows: list[Row], about: str) -> list[str]:
+    """The balance in lines, by what each asks for; the VM that it is about is marked."""
+    head = ("", "VM", "WEIGHT", "IRREDUCIBLE", "NEED", "DESIRED", "GETS", "HAS")
+    ordered = sorted(rows, key=lambda one: -one.desired)
+    lines = [
+        ("*" if one.name == about else "", one.name, str(one.weight), *map(format_size, _sizes(one)))
+        for one in ordered
+    ]
+    level = level_of(rows)
+    end = "everybody got what it asked for"
+    if level is not None:
+        end = f"the level stood at {format_size(int(level * 100))} for a weight of 100"
+    return [*table(head, lines, left=(0, 1)), end]
+
+
+def _sizes(row: Row) -> tuple[int, ...]:
+    return row.irreducible, row.need, row.desired, row.goal, row.assigned
 
 
 def level_of(rows: list[Row]) -> float | None:
@@ -65,16 +85,16 @@ def level_of(rows: list[Row]) -> float | None:
     return max(shared, default=None)
 
 
-def draw_balance(status: dict[str, Any], about: str, path: Path) -> None:
-    """Write a PNG of the balance as it is now; `about` is the VM that is explained.
+def draw_balance(rows: list[Row], about: str, laid_out: str, path: Path) -> None:
+    """Write a PNG of the balance; `about` is the VM that is explained, `laid_out` what there was to be had.
 
     Raises:
         DynmemError: matplotlib is missing, or the file cannot be written.
         InputError: no VM takes part in the balance.
     """
-    rows = sorted(rows_of(status), key=lambda one: one.desired)
+    rows = sorted(rows, key=lambda one: one.desired)
     if not rows:
-        raise InputError("no VM takes part in the balance yet", vm=about, hint="their agents have to report")
+        raise InputError("no VM takes part in the balance", vm=about, hint="their agents have to report")
     wanted = [one for one in rows if one.name == about]
     rows = [*[one for one in rows if one.name != about][-MOST_ROWS:], *wanted]
     plt = pyplot()
@@ -102,10 +122,9 @@ def draw_balance(status: dict[str, Any], about: str, path: Path) -> None:
     axes.set_yticks(places, names, parse_math=False)
     axes.set_xlabel("GiB")
     axes.set_xlim(left=0)
-    budget = format_size(int(known(status["host"]["budget_bytes"], 0)))
     end = "everybody gets what it asks for"
     if level is not None:
         end = f"the level stands at {format_size(int(level * 100))} for a weight of 100"
-    axes.set_title(f"{budget} to lay out: {end}", parse_math=False)
+    axes.set_title(f"{laid_out}: {end}", parse_math=False)
     axes.legend(loc="lower right", fontsize="small")
     save(figure, path)

@@ -119,6 +119,36 @@ class Reading:
         """A VM by the hour, from the one on that `since` lies in, oldest first."""
         return self._spans("hours", "hour", HOUR, PERCENTILES, uuid, since)
 
+    def at_moment(self, at: float, holds: float) -> list[tuple[StoredVm, Sample, int | None]]:
+        """Every VM that was seen within `holds` seconds before a time (seconds since 1970), with its figures
+        then, and the irreducible part of its need by the last decision about it before; None: not known.
+        """
+        found = []
+        for vm in self.vms():
+            rows = self._db.execute(
+                f"SELECT at, {', '.join(COLUMNS)}, pressure, phase FROM samples"  # noqa: S608 # our own names
+                " WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND at BETWEEN ? AND ?"
+                " ORDER BY at DESC LIMIT 1",
+                (vm.uuid, (at - holds) * 1000, at * 1000),
+            )
+            for row in self._sound(rows):
+                sample = sample_of(row)
+                if sample is None:
+                    self.damaged += 1
+                else:
+                    found.append((vm, sample, self._irreducible(vm.uuid, at)))
+        return found
+
+    def _irreducible(self, uuid: str, at: float) -> int | None:
+        rows = self._db.execute(
+            "SELECT json_extract(detail, '$.estimate.lower_bytes') FROM entries"
+            " WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND at <= ? AND kind = 'decision'"
+            " AND json_valid(detail) ORDER BY at DESC LIMIT 1",
+            (uuid, at),
+        )
+        size = next((row[0] for row in self._sound(rows)), None)
+        return size if isinstance(size, int) and 0 <= size < LARGEST_KIB * KIB else None
+
     def assigned(
         self, tier: Literal["minutes", "hours"], first: int, buckets: int, units: int
     ) -> dict[str, list[int | None]]:

@@ -1,12 +1,27 @@
 """What stands on the pictures: events on the curve, and the level of the balance."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+from click.testing import Result
+
 from host_controller.api.answer import read
+from host_controller.api.stored_history import read_moment
+from host_controller.cli.explain import explain, moment_of
 from host_controller.cli.plot_balance import Row, level_of, rows_of
 from host_controller.cli.plot_events import MOST_OF_A_KIND, Mark, marks, told
+from host_controller.core.model import Limits, VmConfig
 from host_controller.core.policy.balance import Claims, balance
+from host_controller.core.vm.record import Phase
+from host_controller.errors import InputError
+from host_controller.records.history_file import HistoryFile
+from host_controller.records.samples import Sample
+from host_controller.records.tiers import Span
 from host_controller.units import GIB
+from tests.support.serving import invoke, served
+from tests.support.virtual import Host, aside, run
 
 
 def entry(at: float, kind: str, topic: str, text: str) -> dict[str, Any]:
@@ -66,3 +81,85 @@ def test_a_vm_that_takes_no_part_is_not_in_the_balance_and_an_older_controller_k
         b' {"name": "b", "need_bytes": 5, "goal_bytes": 7, "desired_bytes": 9, "limits": {}}]}'
     )
     assert rows_of(status) == [Row("b", 100, 5, 5, 9, 7, 0)]
+
+
+def write_contention(path: Path, at: float) -> None:
+    """Two VMs that want 5 GiB each and share six by their weights, and one that was gone by then."""
+    file = HistoryFile(path)
+    seen_at = {"web": at, "db": at, "old": at - 3600}
+    for name, weight, goal in (("web", 100, 2 * GIB), ("db", 200, 4 * GIB), ("old", 100, GIB)):
+        seen = seen_at[name]
+        config = VmConfig(name, name, Limits(GIB, GIB // 2, 8 * GIB, weight=weight))
+        sample = Sample(
+            seen - 10, goal, GIB, GIB, 5 * GIB, goal, goal, goal, goal, GIB, 50.0, Phase.LIVE, 1.0
+        )
+        minute = Span(seen - 60, 60.0, 60.0, 0.0, goal, goal, goal, goal, GIB, GIB, GIB)
+        detail = json.dumps({"estimate": {"lower_bytes": GIB // 2}}).encode()
+        decision = (seen - 20, "decision", "grow", name, name, "it needs more", detail)
+        file.write(
+            [
+                ("minute", (name, name, minute, config)),
+                ("sample", (sample.at, name, name, sample)),
+                ("entry", decision),
+            ]
+        )
+    file.close()
+
+
+def test_a_past_moment_is_shown_as_it_was_with_who_asked_for_what_and_the_level(tmp_path: Path) -> None:
+    path, at = tmp_path / "history.sqlite", 1.75e9
+    write_contention(path, at)
+
+    async def ask(*arguments: str) -> Result:
+        async with served(Host(), tmp_path, history=path):
+            return await aside(invoke, explain, tmp_path, *arguments)
+
+    told = run(ask("web", "--at", "2025-06-15T15:06:40+00:00"))
+    assert told.exit_code == 0, told.output
+    assert "6 GiB laid out" in told.output
+    assert "the level stood at 2 GiB for a weight of 100" in told.output
+    assert "old" not in told.output
+    lines = told.output.splitlines()
+    assert [line.split()[:3] for line in lines if "web" in line] == [["*", "web", "100"]]
+    assert [line.split()[2:] for line in lines if "db" in line] == [
+        ["512", "MiB", "1", "GiB", "5", "GiB", "4", "GiB", "4", "GiB"]
+    ]
+    picture = tmp_path / "then.png"
+    run(ask("web", "--at", "2025-06-15T15:06:40+00:00", "--plot", str(picture)))
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    for wrong in (
+        ("old", "2025-06-15T15:06:40+00:00"),
+        ("web", "2025-06-01"),
+        ("web", "soon"),
+        ("web", "2999-01-01"),
+    ):
+        with pytest.raises(InputError):
+            run(ask(wrong[0], "--at", wrong[1]))
+
+
+def test_a_moment_is_so_long_ago_or_a_date() -> None:
+    assert moment_of("2h", 10_000.0) == 2_800.0
+    assert moment_of("1970-01-01T01:00:00+00:00", 10_000.0) == 3600.0
+    for wrong in ("", "-1h", "1 h ago", "2999-01-01", "9" * 400, "1969-01-01"):
+        with pytest.raises(InputError):
+            moment_of(wrong, 10_000.0)
+
+
+def test_a_detail_that_is_damaged_costs_the_irreducible_part_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    write_contention(path, 1e9)
+    file = HistoryFile(path)
+    for detail in (
+        b"{",
+        b'{"estimate": 7}',
+        b'{"estimate": {"lower_bytes": "x"}}',
+        b'{"estimate": {"lower_bytes": -5}}',
+    ):
+        file.write([("entry", (1e9 - 5, "decision", "grow", "web", "web", "x", detail))])
+    file.close()
+    told = read_moment(path, 1e9)
+    assert told is not None
+    found = {one["name"]: one["lower_bytes"] for one in json.loads(told)["vms"]}
+    assert found["db"] == GIB // 2
+    assert found["web"] in (None, GIB // 2)
+    assert read_moment(tmp_path / "none", 1e9) is None
