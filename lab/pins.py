@@ -24,8 +24,8 @@ OPTIONS: Final = (
 
 def main() -> int:
     """Compile them from pyproject.toml, and put our own words at the top."""
-    command = [sys.executable, "-m", "piptools", "compile", *OPTIONS, *sys.argv[1:], "--output-file", FILE]
-    done = subprocess.run([*command, "pyproject.toml"], check=False)
+    command = [sys.executable, "-m", "piptools", "compile", *OPTIONS, *sys.argv[1:]]
+    done = subprocess.run([*command, f"--output-file={FILE}", "pyproject.toml"], check=False)
     if done.returncode == 0:
         lines = FILE.read_text(encoding="utf-8").splitlines()
         pins = [line for line in lines if line and not line.startswith("#")]
