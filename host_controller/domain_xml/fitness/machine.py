@@ -113,7 +113,10 @@ def addresses(request: Request) -> Refusal | None:
     if room >= request.limits.startup_bytes:
         ways.append(with_limits(request, f"lower --maximum to {format_size(room)}", maximum_bytes=room))
     needed = next((one for one in range(bits + 1, 53) if top <= _reach(one)), 53)
-    if needed <= (request.host_address_bits or 52):
+    own = _passed_processor(request.root)
+    if own is not None:
+        ways.append(without(own))
+    elif needed <= (request.host_address_bits or 52):
         say = f"write <maxphysaddr mode='emulate' bits='{needed}'/> into <cpu> with virsh edit"
         ways.append(WayOut(say, edit=lambda domain: _set_bits(domain, needed)))
     return Refusal(
@@ -124,11 +127,9 @@ def addresses(request: Request) -> Refusal | None:
 
 def address_bits(request: Request) -> int | None:
     """Physical address bits of the guest's processor; None where the host decides and was not asked."""
-    for one in passed(request.root):
-        if one.option == "cpu" and one.get("phys-bits").isdecimal():
-            return int(one.get("phys-bits"))
-        if one.option == "cpu" and one.get("host-phys-bits-limit").isdecimal():
-            return min(request.host_address_bits or 64, int(one.get("host-phys-bits-limit")))
+    own = _passed_processor(request.root)
+    if own is not None:
+        return _bits_passed(request, own)
     cpu = request.root.find("cpu")
     mode = "" if cpu is None else cpu.get("mode", "")
     told = None if cpu is None else cpu.find("maxphysaddr")
@@ -140,6 +141,22 @@ def address_bits(request: Request) -> int | None:
         host = request.host_address_bits
         return min(host or 64, limit) if limit else host
     return DEFAULT_ADDRESS_BITS
+
+
+def _passed_processor(root: Element) -> Argument | None:
+    """The processor that QEMU is told past libvirt: whatever <cpu> says, this one is made."""
+    return next((one for one in reversed(passed(root)) if one.option == "cpu"), None)
+
+
+def _bits_passed(request: Request, own: Argument) -> int | None:
+    told, host = own.get("phys-bits"), request.host_address_bits
+    if told.isdecimal() and int(told):
+        return int(told)
+    by_host = own.kind in ("host", "max") and request.root.get("type") == "kvm"
+    if not own.switched_on("host-phys-bits") and (not by_host or own.switched_off("host-phys-bits")):
+        return DEFAULT_ADDRESS_BITS
+    limit = own.get("host-phys-bits-limit")
+    return min(host or 64, int(limit)) if limit.isdecimal() and int(limit) else host
 
 
 def _machine(root: Element) -> str:

@@ -141,6 +141,12 @@ def test_without_kvm_the_translation_cache_is_in_the_limit() -> None:
         (with_cpu("", "mode='host-passthrough'"), 600 * GIB, None, True),
         (with_cpu("", "mode='maximum'", "qemu"), 1100 * GIB, 46, False),
         (with_args("-cpu", "max,phys-bits=36"), 20 * GIB, 46, False),
+        (with_args("-cpu", "max"), 2 << 40, 46, True),
+        (with_args("-cpu", "max,host-phys-bits=off"), 2 << 40, 46, False),
+        (with_args("-cpu", "Haswell,phys-bits=0"), 980 * GIB, 46, False),
+        (with_args("-cpu", "Haswell,host-phys-bits=on"), 2 << 40, 46, True),
+        (with_args("-cpu", "host,host-phys-bits-limit=39"), 600 * GIB, 46, False),
+        (with_args("-cpu", "max,phys-bits=36", "-cpu", "max,phys-bits=42"), 2 << 40, 46, True),
     ],
 )
 def test_a_maximum_beyond_the_processors_addresses_is_refused_with_one_that_fits(
@@ -152,8 +158,7 @@ def test_a_maximum_beyond_the_processors_addresses_is_refused_with_one_that_fits
     for one in found:
         assert "address bits" in one.reason
         for way in one.ways_out:
-            if way.limits is not None or "-cpu" not in xml:
-                assert refusals(*way.follow(xml, limits, HOTADD), host_bits) == ()
+            assert refusals(*way.follow(xml, limits, HOTADD), host_bits) == ()
         if "limit='39'" not in xml:
             assert one.ways_out
 
