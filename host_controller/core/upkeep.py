@@ -94,8 +94,10 @@ def _advance_operation(vm: Vm, state: State, now: float) -> list[Command]:
     if operation.outcome is Outcome.UNDER_WAY:
         if vm.pauses.hands_off:
             operation.hold(now)
-        elif not operation.about_to_grow:
-            commands = operation.advance(vm, now, vm.has_agent(now, state.settings.stale_seconds))
+        else:
+            # Whether the host still has what growth was paid for, is known when all VMs have been weighed.
+            agent = vm.has_agent(now, state.settings.stale_seconds)
+            commands = operation.advance(vm, now, agent, may_grow=False)
     if operation.outcome is not Outcome.UNDER_WAY:
         conclude(vm, operation, state, now)
     return commands

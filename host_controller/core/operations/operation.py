@@ -158,15 +158,17 @@ class Steps(ABC):
 
     # --- what it does ---
 
-    def advance(self, vm: Vm, now: float, agent: bool) -> list[Command]:
-        """The commands of the next step. `agent`: the guest has one that lately reported."""
+    def advance(self, vm: Vm, now: float, agent: bool, *, may_grow: bool = True) -> list[Command]:
+        """The commands of the next step. `agent`: the guest has one that lately reported. may_grow: what was
+        paid for is still there (rule: within-capacity).
+        """
         if self._frozen_since is not None:
             if self._deadline is not None:
                 self._deadline += now - self._frozen_since
             self._frozen_since = None
         commands: list[Command] = []
         self._start_clock(now)
-        while not commands and (seen := self._seen(vm, now, agent)) is not None:
+        while not commands and (seen := self._seen(vm, now, agent, may_grow)) is not None:
             if (self.stage, seen) not in self.TABLE:
                 raise ImpossibleStepError(f"{self.describe()}: {seen}")
             self._move(seen)
@@ -174,8 +176,8 @@ class Steps(ABC):
             self._start_clock(now)
         return commands
 
-    def _seen(self, vm: Vm, now: float, agent: bool) -> Heard | None:
-        if self.outcome is not Outcome.UNDER_WAY:
+    def _seen(self, vm: Vm, now: float, agent: bool, may_grow: bool) -> Heard | None:
+        if self.outcome is not Outcome.UNDER_WAY or (self.about_to_grow and not may_grow):
             return None
         seen = self._look(vm, now, agent)
         if seen is None and self._is_late(now) and (self.stage, Heard.LATE) in self.TABLE:

@@ -135,6 +135,17 @@ def test_an_agent_that_does_not_answer_is_asked_again_and_then_it_grows_as_witho
     assert vm.guest.zone is None, "nobody knows it, so the next growth asks"
 
 
+def test_growth_whose_agent_is_late_waits_until_it_is_known_that_the_host_has_the_memory_still() -> None:
+    vm, operation = plug()
+    operation.advance(vm, 1.0, agent=True, may_grow=False)
+    operation.advance(vm, 1.1 + ASK_AGAIN, agent=True, may_grow=False)
+    late = 1.2 + ASK_AGAIN + ACK_LIMIT
+    assert operation.advance(vm, late, agent=True, may_grow=False) == []
+    assert operation.about_to_grow
+    assert operation.advance(vm, late + 100.0, agent=True, may_grow=False) == []
+    assert isinstance(only(operation.advance(vm, late, agent=True)), AttachDimm)
+
+
 def test_a_refused_plug_costs_nothing_any_more() -> None:
     vm, operation = plug()
     command = attach(vm, operation)
