@@ -605,3 +605,17 @@ def overdrawn(
     purse = Purse(state, accounts.of, headroom_mib * MIB, True, NOW)
     GrantRound(purse, {vm.config.uuid: 200 * MIB}).run([vm])
     return purse.commands
+
+
+def test_two_vms_begin_to_grow_in_one_round() -> None:
+    vms = [guest(**FULL | {"config": {"uuid": name, "name": name}}) for name in ("web", "db")]
+    purse = round_of(*vms, goals_mib=(600, 600), headroom_mib=2000)
+    assert sorted(one.vm for one in purse.commands) == ["db", "web"]
+
+
+@pytest.mark.parametrize(("movable_mib", "zone"), [(0, "movable"), (384, "kernel")])
+def test_a_dimm_goes_where_the_kernel_can_bear_it(movable_mib: int, zone: str) -> None:
+    facts = build.facts(512, 500, at=NOW, movable_bytes=movable_mib * MIB)
+    vm = guest(**FULL | {"facts": facts})
+    purse = round_of(vm, goals_mib=(600,), headroom_mib=2000)
+    assert purse.state.operations[vm.config.uuid].zone == zone

@@ -146,6 +146,14 @@ def test_growth_whose_agent_is_late_waits_until_it_is_known_that_the_host_has_th
     assert isinstance(only(operation.advance(vm, late, agent=True)), AttachDimm)
 
 
+def test_a_dimm_that_would_use_the_last_slot_up_below_maximum_is_not_plugged() -> None:
+    vm = build.vm(512, config={"slots": 1})
+    build.says(vm, build.facts(512, 502, at=1.0))  # it can bear 128 of the 512 MiB that are missing
+    operation = Plug(itertools.count(1).__next__, size_bytes=512 * MIB, zone="movable")
+    assert operation.advance(vm, 1.0, agent=False) == []
+    assert operation.outcome is Outcome.DROPPED
+
+
 def test_a_refused_plug_costs_nothing_any_more() -> None:
     vm, operation = plug()
     command = attach(vm, operation)
