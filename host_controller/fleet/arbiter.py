@@ -6,7 +6,7 @@ host: it publishes figures and asks for memory and moves, each of which hosts an
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -40,6 +40,10 @@ class Arbiter:
     engine: Engine
     hosts: Hosts
     state: Path = STATE
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    """Bookings are by the time of day, which outlives this process."""
+    sleep: Callable[[float], None] = time.sleep
     bookings: Mapping[str, Booking] = field(default_factory=dict)
     strains: dict[str, Strain] = field(default_factory=dict)
     moved_at: dict[str, float] = field(default_factory=dict)
@@ -53,7 +57,7 @@ class Arbiter:
             FleetError: the engine cannot be asked.
         """
         self.bookings = read_bookings(self.state)
-        left = clear_pins(self.engine)
+        left = clear_pins(self.engine, self.sleep)
         if left:
             log.warning("moves of an arbiter before were not over", vms=", ".join(left))
 
@@ -63,28 +67,27 @@ class Arbiter:
             figures, silent = self.hosts.figures(self.engine.query().nodes)
             for host, why in silent.items():
                 log.warning("a host is silent: it offers nothing", host=host, why=why)
-            self.strains = watch(self.strains, figures, time.monotonic())
-            if time.monotonic() - self.published_at >= PUBLISH_SECONDS:
+            self.strains = watch(self.strains, figures, self.clock())
+            if self.clock() - self.published_at >= PUBLISH_SECONDS:
                 self._publish(figures)
-            if any(strain.due(time.monotonic()) for strain in self.strains.values()):
+            if any(strain.due(self.clock()) for strain in self.strains.values()):
                 self._relieve()
         except DynmemError as error:
             log.warning("this turn is left out", problem=str(error))
 
     def _publish(self, figures: Mapping[str, HostFigures]) -> None:
-        # Bookings are by the time of day, which outlives this process.
-        done = publish(self.engine, figures, self.bookings, startup_mib, time.time())
+        done = publish(self.engine, figures, self.bookings, startup_mib, self.wall())
         self.bookings = done.bookings
         if done.cell is None:
             return
-        self.published_at = time.monotonic()
+        self.published_at = self.clock()
         keep_bookings(self.state, done.bookings)
         self._tell(done)
 
     def _relieve(self) -> None:
         """By fresh figures: moves are few, and none is made by what was true a while ago."""
         cell = look(self.engine, self.hosts).cell
-        relief = relieve(cell, self.strains, self.moved_at, time.monotonic())
+        relief = relieve(cell, self.strains, self.moved_at, self.clock())
         for alert in relief.alerts:
             if alert.host not in self.alerted:
                 log.error("a host is short, and no move helps", host=alert.host, why=alert.reason)
@@ -93,10 +96,10 @@ class Arbiter:
             self._move(move)
 
     def _move(self, move: Move) -> None:
-        self.moved_at[move.vm] = time.monotonic()
+        self.moved_at[move.vm] = self.clock()
         log.info("relief", vm=move.vm, source=move.source, destination=move.destination, why=move.reason)
         try:
-            problem = carry_out(self.engine, self.hosts, move)
+            problem = carry_out(self.engine, self.hosts, move, clock=self.clock, sleep=self.sleep)
         except FleetError as error:
             problem = str(error)
         if problem is None:

@@ -1,0 +1,139 @@
+"""The arbiter publishes now and then, relieves who is short for long, and goes on whatever happens."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import structlog
+
+from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter, keep_bookings, read_bookings
+from host_controller.fleet.core.booking import Booking
+from host_controller.fleet.core.drain import Action
+from host_controller.fleet.core.model import HostFigures
+from host_controller.fleet.core.relief import REST_SECONDS, SHORT_SECONDS
+from host_controller.fleet.errors import EngineError
+from host_controller.fleet.pacemaker.cib import Cib, read_cib
+from host_controller.fleet.pacemaker.pins import pinned, pins
+from host_controller.units import GIB
+from tests.unit.fleet.cells import host, vm
+from tests.unit.fleet.cluster import FakeEngine, cib_text
+from tests.unit.fleet.test_moving import Destinations, Time
+
+FULL = host(vm("web", 8 * GIB), vm("db", 56 * GIB))
+
+
+@dataclass
+class Fleet(Destinations):
+    said: dict[str, HostFigures] = field(default_factory=dict)
+
+    def figures(self, hosts: Iterable[str]) -> tuple[dict[str, HostFigures], dict[str, str]]:
+        return self.said, {one: "refused" for one in hosts if one not in self.said}
+
+
+@dataclass
+class Scene:
+    """An arbiter of two hosts, and the clock by which it works."""
+
+    arbiter: Arbiter
+    engine: FakeEngine
+    hosts: Fleet
+    clock: Time
+
+    def go_on(self, seconds: float) -> None:
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.arbiter.turn()
+            self.clock.sleep(TURN_SECONDS)
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    engine = FakeEngine(cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1}), {"web": "n1", "db": "n1"})
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        moves = pins(cib) and engine.places["web"] == "n1"
+        return (Action("migrate", "web", "n1", "n2", "migrate"),) if moves else ()
+
+    engine.would = would
+    clock = Time(1000.0)
+    hosts = Fleet(said={"n1": FULL, "n2": host()})
+    file = tmp_path / "fleet/bookings.json"
+    arbiter = Arbiter(engine, hosts, file, clock, clock, clock.sleep)  # type: ignore[arg-type]
+    return Scene(arbiter, engine, hosts, clock)
+
+
+def test_figures_are_published_at_most_every_thirty_seconds(scene: Scene) -> None:
+    scene.arbiter.turn()
+    assert len(scene.engine.commits) == 1
+    scene.hosts.said = {"n1": host(vm("web", 20 * GIB), vm("db", 40 * GIB)), "n2": host()}
+    scene.clock.sleep(PUBLISH_SECONDS - 1)
+    scene.arbiter.turn()
+    assert len(scene.engine.commits) == 1
+    scene.clock.sleep(1)
+    scene.arbiter.turn()
+    assert len(scene.engine.commits) == 2
+
+
+def test_a_host_that_stays_short_is_relieved_once_and_the_vm_rests(scene: Scene) -> None:
+    scene.go_on(SHORT_SECONDS - TURN_SECONDS)
+    assert scene.engine.places["web"] == "n1"
+    scene.go_on(3 * TURN_SECONDS)
+    assert scene.engine.places["web"] == "n2"
+    assert pins(read_cib(scene.engine.text)) == ()
+    assert scene.hosts.held == {}
+    scene.engine.places["web"] = "n1"
+    scene.go_on(REST_SECONDS - 2 * TURN_SECONDS)
+    assert scene.engine.places["web"] == "n1"
+
+
+def test_a_destination_that_refuses_is_not_asked_at_each_turn(scene: Scene) -> None:
+    scene.hosts.refusing = {"n2"}
+    scene.go_on(SHORT_SECONDS + 10 * TURN_SECONDS)
+    assert scene.engine.places["web"] == "n1"
+    assert scene.hosts.asked <= 2  # each VM once, then it rests
+
+
+def test_without_a_way_out_there_is_one_alert_and_nothing_moves(scene: Scene) -> None:
+    scene.hosts.said["n2"] = host(vm("other", 60 * GIB))
+    with structlog.testing.capture_logs() as logs:
+        scene.go_on(SHORT_SECONDS + 10 * TURN_SECONDS)
+    alerts = [one for one in logs if one["event"] == "a host is short, and no move helps"]
+    assert [one["host"] for one in alerts] == ["n1"]
+    assert scene.engine.places["web"] == "n1"
+
+
+def test_an_engine_that_cannot_be_asked_costs_a_turn(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: object) -> Cib:
+        raise EngineError("no cluster")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeEngine, "query", fails)
+        scene.arbiter.turn()
+    scene.arbiter.turn()
+    assert len(scene.engine.commits) == 1
+
+
+def test_what_is_booked_outlives_the_arbiter_and_its_pins_do_not(scene: Scene) -> None:
+    scene.arbiter.turn()
+    booked = dict(scene.arbiter.bookings)
+    scene.engine.text = pinned(read_cib(scene.engine.text), "web", "n2")
+    after = Arbiter(scene.engine, scene.hosts, scene.arbiter.state)  # type: ignore[arg-type]
+    after.start()
+    assert after.bookings == booked
+    assert pins(read_cib(scene.engine.text)) == ()
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b'{"web": 1}', b'{"web": {"size_mib": "x"}}', b"\xff"])
+def test_a_damaged_file_of_bookings_is_none(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "bookings.json"
+    file.write_bytes(text)
+    assert read_bookings(file) == {}
+    keep_bookings(file, {"web": Booking(7, 1.0, 5, ((3, 7),))})
+    assert read_bookings(file) == {"web": Booking(7, 1.0, 5, ((3, 7),))}
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_bookings_that_cannot_be_kept_end_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    keep_bookings(tmp_path / "file/bookings.json", {})
