@@ -4,13 +4,16 @@ from typing import Any
 
 import pytest
 
+from host_controller.core import engine as engine_module
 from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
+from host_controller.core.grants import Purse
 from host_controller.core.model import HostFacts, RunState
 from host_controller.core.operations import Plug, Resize
 from host_controller.core.operations.resize import ANSWER_LIMIT
 from host_controller.core.operations.stages import Move, Outcome, Stage, done, dropped, failed, go
 from host_controller.core.policy.plan import HOLD, WAIT
+from host_controller.core.vm.check_progress import PATIENCE_IN_NEED
 from host_controller.core.vm.record import Phase
 from host_controller.units import GIB, MIB
 from tests.support import build
@@ -327,3 +330,28 @@ def test_an_end_is_what_it_is_called() -> None:
     assert (done(), done("so")) == (Move(Outcome.DONE, ""), Move(Outcome.DONE, "so"))
     assert (failed(), failed("so")) == (Move(Outcome.FAILED, ""), Move(Outcome.FAILED, "so"))
     assert dropped("so") == Move(Outcome.DROPPED, "so")
+
+
+@pytest.mark.parametrize(("waiting_bytes", "told"), [(MIB, True), (0, False)])
+def test_patience_with_a_balloon_is_short_while_somebody_waits(
+    waiting_bytes: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host()
+    purses: list[bool] = []
+
+    def purse(*arguments: Any) -> Purse:
+        purses.append(arguments[3])
+        return Purse(*arguments)
+
+    monkeypatch.setattr(engine_module, "Purse", purse)
+    host.vm.balloon.starts_with(300 * MIB)
+    host.vm.progress.stands(512 * MIB, 100.0)
+    host.hear(200, 100.1 + PATIENCE_IN_NEED)
+    host.engine._budget.waiting_bytes = waiting_bytes
+    host.decide(100.1 + PATIENCE_IN_NEED)
+    assert any("did not follow its balloon target" in text for _, _, text in host.told()) is told
+    assert purses == [False], "nobody waits, once all is laid out"
+    host.engine.state.ledger.room_wanted["new"] = 8 * GIB
+    host.hear(200, 110.0)
+    host.decide(110.0)
+    assert purses == [False, True]
