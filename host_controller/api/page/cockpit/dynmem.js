@@ -180,7 +180,11 @@ byId("limits").addEventListener("submit", (event) => {
   const vm = vmOf(opened);
   if (vm) Actions.setLimits(event.submitter, byId("vm-said"), vm, Actions.changes(byId("limits")));
 });
-byId("vm").addEventListener("close", () => { opened = null; cockpit.location.go([]); });
+byId("vm").addEventListener("close", () => {
+  if (byId("vm").open) return; // another one was opened before this was heard
+  if (cockpit.location.path[1] === opened) cockpit.location.go([]);
+  opened = null;
+});
 cockpit.addEventListener("locationchanged", route);
 ask();
 follow();

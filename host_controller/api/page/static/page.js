@@ -7,6 +7,7 @@ const visible = new Set();
 let sort = "name";
 let backwards = false;
 let latest = null;
+let explained = ""; // the address's hash that the dialog shows
 
 function showHost(host) {
   put(byId("connection"), `${host.version} on ${host.connection}`);
@@ -120,6 +121,7 @@ const linkTo = (uuid) => `#vm=${encodeURIComponent(uuid)}`;
 
 async function details() {
   const found = /^#vm=(.+)$/.exec(location.hash);
+  explained = location.hash;
   const dialog = byId("details");
   if (!found) { dialog.close(); return; }
   const box = dialog.lastElementChild;
@@ -174,6 +176,8 @@ for (const button of byId("spans").children) {
   });
 }
 byId("filter").addEventListener("input", () => { if (latest) showVms(latest.vms); });
-byId("details").addEventListener("close", () => { if (location.hash) history.pushState(null, "", location.pathname); });
+byId("details").addEventListener("close", () => {
+  if (!byId("details").open && location.hash === explained) history.pushState(null, "", location.pathname);
+});
 window.addEventListener("hashchange", details);
 Chart.recall().catch(() => {}).finally(() => { ask(); details(); }); // without it the chart begins empty
