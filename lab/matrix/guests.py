@@ -10,17 +10,16 @@ Exit 1 where a cell is not as it should be; what it said lies in build/matrix-gu
 
 import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Final
 
-from lab import packages
 from lab.code_disk import REPOSITORY
 from lab.errors import LabError
 from lab.lab import Lab
 from lab.matrix import guest_story, table
 from lab.matrix.guest_image import guest_image, make_guest_disk
+from lab.matrix.roots import built_here
 from lab.matrix.suites import GUESTS
 from lab.progress import Progress
 
@@ -37,14 +36,16 @@ def main() -> int:
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
     failed = False
-    with tempfile.TemporaryDirectory(prefix="dynmem-matrix-") as out:
-        agent = next(path for path in packages.build(Path(out)) if path.name.startswith("dynmem-agent_"))
-        for name in wanted:
-            try:
-                failed |= not _try(name, agent)
-            except LabError as error:
-                failed = True
-                print(f"✗ {name}: {error}", file=sys.stderr)
+    try:
+        agent = next(path for path in built_here() if path.name.startswith("dynmem-agent_"))
+    except LabError as error:
+        parser.error(str(error))
+    for name in wanted:
+        try:
+            failed |= not _try(name, agent)
+        except LabError as error:
+            failed = True
+            print(f"✗ {name}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 

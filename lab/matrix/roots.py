@@ -111,10 +111,24 @@ def built_packages(suite: Suite) -> list[Path]:
     Raises:
         LabError: with the end of what was said.
     """
-    names = [name for name in packages.tracked() if not name.startswith(_NOT_PACKED)]
-    key = key_of(suite.name, *(part for name in names for part in (name, (REPOSITORY / name).read_bytes())))
-    place = build_once(f"packages-{suite.name}", key, lambda out: _build_packages(suite, out))
+    place = build_once(
+        f"packages-{suite.name}", _key_of_tree(suite.name), lambda out: _build_packages(suite, out)
+    )
     return sorted(place.glob("*.deb"))
+
+
+def built_here() -> list[Path]:
+    """The packages of this tree, built on this machine. Cached. Raises LabError."""
+
+    def build(out: Path) -> None:
+        packages.build(out)
+
+    return sorted(build_once("packages-here", _key_of_tree(), build).glob("*.deb"))
+
+
+def _key_of_tree(*more: str) -> str:
+    names = [name for name in packages.tracked() if not name.startswith(_NOT_PACKED)]
+    return key_of(*more, *(part for name in names for part in (name, (REPOSITORY / name).read_bytes())))
 
 
 def _build_packages(suite: Suite, out: Path) -> None:
