@@ -150,6 +150,14 @@ def test_a_contradiction_says_the_figures() -> None:
     got = believed(total_bytes=GIB)
     assert isinstance(got, Contradiction)
     assert got.detail == f"{GIB} bytes; {512 * MIB} at most can be true"
+    other = believed(ballooned_bytes=300 * MIB)
+    assert isinstance(other, Contradiction)
+    assert other.detail == f"{404 * MIB} of {212 * MIB} usable bytes"
+
+
+def test_what_is_online_is_what_the_guest_counts() -> None:
+    said = {"online_bytes": 384 * MIB, "offline_bytes": 128 * MIB, "total_bytes": 300 * MIB}
+    assert facts(**said).online_bytes == 384 * MIB
 
 
 def previous(at: float = 90.0, sequence: int = 7, **more: Any) -> GuestFacts:
