@@ -16,9 +16,9 @@ from bench.real.harness import RESULTS, TOLERANCE, Result, ratios_of, warm_up
 
 SET: Final = ("scale", "small", "actuation", "reaction", "evenness", "impact", "survival")
 """In this order: what needs no guests comes first."""
-APART: Final = ("operator",)
+APART: Final = ("operator", "pages")
 """Run by themselves."""
-GUESTLESS: Final = ("scale", "operator")
+GUESTLESS: Final = ("scale", "operator", "pages")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -52,21 +52,21 @@ async def _measure(result: Result) -> None:
         empty = await asyncio.to_thread(repeated, [sys.executable, "-I", "-S", "-c", ""], path)
         program = str(Path(sys.executable).with_name("dynmem"))
         status = await asyncio.to_thread(repeated, [program, "status"], path)
-        _add(result, f"`dynmem status`, whole process, {FEW} VMs", 300, status)
+        add(result, f"`dynmem status`, whole process, {FEW} VMs", 300, status)
         result.ratios["dynmem status ÷ an empty Python process"] = Ratio(min(status) / min(empty))
         if CHROMIUM is not None:
             took = await page_updates(port)
-            _add(result, f"an update of the page, script time, {FEW} VMs", 16, took)
+            add(result, f"an update of the page, script time, {FEW} VMs", 16, took)
     async with daemon(MANY) as (path, _):
         took, answer = await asked(path, "/v1/vms")
         assert answer.count('"uuid"') == MANY
-        _add(result, f"`GET /v1/vms`, {MANY:,} VMs", 50, took)
+        add(result, f"`GET /v1/vms`, {MANY:,} VMs", 50, took)
         took, answer = await asked(path, "/metrics")
         assert answer.count("dynmem_vm_assigned_bytes{") == MANY
-        _add(result, f"`GET /metrics`, {MANY:,} VMs", 150, took)
+        add(result, f"`GET /metrics`, {MANY:,} VMs", 150, took)
         turn = re.search(r"^dynmem_host_scrape_turn_seconds (\S+)", answer, re.M)
         assert turn is not None
-        _add(result, "of that, most of the control loop at once", 5, [float(turn[1])])
+        add(result, "of that, most of the control loop at once", 5, [float(turn[1])])
         await _crowded(result, path)
 
 
@@ -82,8 +82,8 @@ async def _crowded(result: Result, path: str) -> None:
     what = f"p99 of `GET /v1/vms` among {IDLE:,} idle connections and {SENDERS} that send 4 MiB ÷ p99 quiet"
     result.ratios[what] = Ratio(slow[1] / slow[0])
     result.goals.append(Goal(f"{what}, times,", slow[1] / slow[0], CROWD_FACTOR))
-    _add(result, "`GET /v1/vms` in that crowd", 1000 * CROWD_FACTOR * slow[0], crowded)
-    _add(result, "the control loop's longest delay meanwhile", 250, [host["lateness_seconds"]])
+    add(result, "`GET /v1/vms` in that crowd", 1000 * CROWD_FACTOR * slow[0], crowded)
+    add(result, "the control loop's longest delay meanwhile", 250, [host["lateness_seconds"]])
 
 
 @asynccontextmanager
@@ -103,7 +103,8 @@ async def crowd(path: str, idle: int, senders: int) -> AsyncIterator[None]:
         await process.wait()
 
 
-def _add(result: Result, what: str, goal: float, seconds: Sequence[float]) -> None:
+def add(result: Result, what: str, goal: float, seconds: Sequence[float]) -> None:
+    """A row of milliseconds, with its goal."""
     found = spread([one * 1000 for one in seconds])
     result.rows.append((what, found, min(seconds) * 1000, goal))
     result.goals.append(Goal(f"{what}, median ms,", found.median, goal))
@@ -111,10 +112,16 @@ def _add(result: Result, what: str, goal: float, seconds: Sequence[float]) -> No
 
 
 @asynccontextmanager
-async def daemon(count: int) -> AsyncIterator[tuple[str, int]]:
-    """A daemon with so many guests, which report until the end: its socket, and the port of its page."""
+async def daemon(
+    count: int, prepare: Callable[[Path], None] = lambda _directory: None
+) -> AsyncIterator[tuple[str, int]]:
+    """A daemon with so many guests, which report until the end: its socket, and the port of its page.
+
+    prepare: called with its directory before it starts.
+    """
     with tempfile.TemporaryDirectory(prefix="dynmem-operator-") as name:
         directory = Path(name)
+        await asyncio.to_thread(prepare, directory)
         async with Fleet(directory / "guests", count) as fleet:
             port = _free_port()
             process = start(directory, count, f'[http]\nlisten = "127.0.0.1:{port}"\n')

@@ -14,7 +14,7 @@ from itertools import combinations
 from statistics import median
 from typing import Final
 
-from host_controller.advice.past import SLOT, Past, aligned, quantile
+from host_controller.advice.past import SLOT, Past, aligned, in_words, quantile
 from host_controller.core.vm.demand import margin_bytes
 from host_controller.errors import InputError
 
@@ -127,7 +127,7 @@ def forecast(begin: float, hours: Sequence[float], concentrated: float = 0.0) ->
     if not weeks:
         days = len(hours) / 24
         raise InputError(
-            f"{days:.1f} days are known", hint="a forecast wants a week: the hours of a week differ"
+            f"{in_words(days)} are known", hint="a forecast wants a week: the hours of a week differ"
         )
     recent = [max(1.0, one) for one in hours[-weeks * HOURS :]]
     rows = [recent[week * HOURS : (week + 1) * HOURS] for week in range(weeks)]

@@ -108,6 +108,11 @@ def past_of(
     )
 
 
+def in_words(days: float) -> str:
+    """How long something is known: `3.0 days`, or `1.0 hours` below a day."""
+    return f"{days:.1f} days" if days >= 1 else f"{24 * days:.1f} hours"
+
+
 def comparable(pasts: Sequence[Past]) -> tuple[list[Past], list[Past]]:
     """Those that lie in the time of the one that is known best, and those that do not."""
     anchor = max(pasts, key=lambda one: one.seen_seconds, default=None)

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from host_controller.advice.past import Past
+from host_controller.advice.past import Past, in_words
 from host_controller.core.model import BUFFER_RANGE, SMALLEST_MINIMUM_BYTES, Limits
 from host_controller.core.vm.demand import margin_bytes
 from host_controller.units import MIB, format_size, round_down, round_up
@@ -98,7 +98,7 @@ def _refusal(past: Past, anyway: bool) -> str | None:
     if past.seen_seconds and past.known_seconds < NEVER_HEARD * past.seen_seconds:
         return "its guest was hardly ever heard, so its demand is not known: is dynmem-agent running in it?"
     if past.days < WEEK_DAYS * NEARLY and not anyway:
-        return f"it was seen for {past.days:.1f} days; advice wants a week (--anyway gives it all the same)"
+        return f"it was seen for {in_words(past.days)}; advice wants a week (--anyway gives it all the same)"
     return None
 
 

@@ -67,6 +67,33 @@ def test_nothing_is_advised_from_less_than_a_week_unless_asked() -> None:
     assert suggest(short, NOW_LIMITS, anyway=True).limits.maximum_bytes < NOW_LIMITS.maximum_bytes
 
 
+def test_of_a_vm_of_an_hour_it_is_said_and_what_is_known_is_answered_all_the_same() -> None:
+    young = past([GIB] * 12)
+    assert str(suggest(young, NOW_LIMITS).refused).startswith(
+        "it was seen for 1.0 hours; advice wants a week"
+    )
+    found = advise([young, past(day() * 30, "db")])
+    by_name = {one.past.name: one for one in found.vms}
+    assert by_name["web"].limits == NOW_LIMITS
+    assert by_name["db"].limits.maximum_bytes < NOW_LIMITS.maximum_bytes
+
+
+def test_a_vm_that_was_renamed_is_one_vm_with_the_name_that_it_had_last(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    file = HistoryFile(path)
+    for place, name in enumerate(("web", "shop")):
+        spans = [one._replace(at=one.at + 3600 * place) for one in minutes([GIB] * 60)]
+        file.write([("minute", ("uuid-1", name, one, None)) for one in spans])
+    file.close()
+    [one] = pasts_in([path], 0)
+    assert (one.name, len(one.demands), one.gaps) == ("shop", 24, 0)
+
+
+def test_a_trace_that_is_not_there_is_named() -> None:
+    with pytest.raises(InputError, match="nowhere: No such file"):
+        pasts_in([Path("nowhere")], 0)
+
+
 def test_a_vm_that_had_its_maximum_and_nothing_to_spare_is_told_a_lower_bound() -> None:
     found = suggest(past([8 * GIB] * 288 * 15, censored_seconds=3600.0), NOW_LIMITS)
     assert found.lower_bound
