@@ -4,7 +4,8 @@
     GET  /v1/status                     the host and every VM            StatusView
     GET  /v1/vms  /v1/vms/VM            VMs, by name or UUID             [VmView], VmView
     GET  /v1/vms/VM/explain             why it has what it has           ExplainView
-    GET  /v1/vms/VM/history?since=10m   what was; step=minute or hour    HistoryView
+    GET  /v1/vms/VM/history?since=10m   what was; step=minute or hour,   HistoryView
+                                        points=N: no more of these than N
     GET  /v1/chart?since=1h             what each had; or 1d, 7d, 365d   ChartView
     GET  /v1/balance?at=SECONDS         who asked for what at that time  MomentView
     GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on, last=N
@@ -67,7 +68,15 @@ from host_controller.api.schema import (
     VmView,
     json_schema,
 )
-from host_controller.api.stored_history import CHARTS, STEPS, read_chart, read_moment, read_stored, step_for
+from host_controller.api.stored_history import (
+    CHARTS,
+    STEPS,
+    one_in,
+    read_chart,
+    read_moment,
+    read_stored,
+    step_for,
+)
 from host_controller.api.turns import Turn
 from host_controller.api.views import admission_view, history_view, host_view, sample_views, vm_view
 from host_controller.config import ConfigError
@@ -236,7 +245,7 @@ class Api:
         return answer_json(explain(self.controller, self._find(request)))
 
     async def _history(self, request: web.Request) -> web.Response:
-        query = expect(request, "since", "step")
+        query = expect(request, "since", "step", "points")
         seconds = duration(query.get("since", f"{KEPT_SECONDS:.0f}"))
         step = STEPS[one_of(query, "step", STEPS)] or step_for(seconds)
         wanted = request.match_info["vm"]
@@ -244,7 +253,8 @@ class Api:
         in_memory = seconds <= KEPT_SECONDS and step == "detail" and self._known_uuid(wanted) is not None
         if path is not None and not in_memory:
             since = time.time() - seconds
-            body = await asyncio.to_thread(read_stored, path, wanted, since, step)
+            spread = one_in(seconds, step, whole_number(query, "points"))
+            body = await asyncio.to_thread(read_stored, path, wanted, since, step, spread)
             if body is None:
                 raise self._unknown(wanted)
             return web.Response(body=body, content_type="application/json")

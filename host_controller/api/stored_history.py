@@ -1,5 +1,6 @@
 """Answers about what is longer ago than memory reaches, from the history file. Blocking."""
 
+import math
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -37,8 +38,18 @@ def step_for(seconds: float) -> Step:
     return "minute" if seconds <= MINUTES_SECONDS else "hour"
 
 
-def read_stored(path: Path, wanted: str, since: float, step: Step = "detail") -> bytes | None:
+def one_in(seconds: float, step: Step, points: int) -> int:
+    """Of how many minutes or hours one is told: so many seconds have no more than `points`; 0: all."""
+    unit = {"detail": seconds, "minute": MINUTE, "hour": HOUR}[step]
+    return max(1, math.ceil(seconds / unit / points)) if points and unit else 1
+
+
+def read_stored(
+    path: Path, wanted: str, since: float, step: Step = "detail", one_in: int = 1
+) -> bytes | None:
     """A HistoryView in JSON of a VM by name or UUID, from `since` (seconds since 1970) on.
+
+    one_in: of so many minutes or hours only the one in which it had most.
 
     None when nothing is known of it, or the file cannot be read: history is never worth more than that.
     """
@@ -52,7 +63,7 @@ def read_stored(path: Path, wanted: str, since: float, step: Step = "detail") ->
             return None
         uuid, name = found
         samples = reading.samples(uuid, since) if step == "detail" else []
-        spans = _spans(reading, uuid, since, step)
+        spans = _spans(reading, uuid, since, step, one_in)
         entries = [_entry(one, reading) for one in reading.entries(uuid, since)]
         view = HistoryView(
             uuid=uuid,
@@ -143,14 +154,14 @@ def span_view(span: Span) -> SpanView:
     return SpanView(**figures)
 
 
-def _spans(reading: Reading, uuid: str, since: float, step: Step) -> list[Span]:
+def _spans(reading: Reading, uuid: str, since: float, step: Step, one_in: int) -> list[Span]:
     match step:
         case "detail":
             return []
         case "minute":
-            return reading.minutes(uuid, since)
+            return reading.minutes(uuid, since, one_in)
         case "hour":
-            return reading.hours(uuid, since)
+            return reading.hours(uuid, since, one_in)
 
 
 def _entry(one: StoredEntry, reading: Reading) -> EntryView:

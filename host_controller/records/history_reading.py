@@ -111,13 +111,16 @@ class Reading:
                 found.append(sample)
         return found
 
-    def minutes(self, uuid: str, since: float) -> list[Span]:
-        """A VM by the minute, from the one on that `since` (seconds since 1970) lies in, oldest first."""
-        return self._spans("minutes", "minute", MINUTE, (), uuid, since)
+    def minutes(self, uuid: str, since: float, one_in: int = 1) -> list[Span]:
+        """A VM by the minute, from the one on that `since` (seconds since 1970) lies in, oldest first.
 
-    def hours(self, uuid: str, since: float) -> list[Span]:
-        """A VM by the hour, from the one on that `since` lies in, oldest first."""
-        return self._spans("hours", "hour", HOUR, PERCENTILES, uuid, since)
+        one_in: of so many minutes only the one in which it had most. SQLite chooses it.
+        """
+        return self._spans("minutes", "minute", MINUTE, (), uuid, since, one_in)
+
+    def hours(self, uuid: str, since: float, one_in: int = 1) -> list[Span]:
+        """The same by the hour."""
+        return self._spans("hours", "hour", HOUR, PERCENTILES, uuid, since, one_in)
 
     def at_moment(self, at: float, holds: float) -> list[tuple[StoredVm, Sample, int | None]]:
         """Every VM that was seen within `holds` seconds before a time (seconds since 1970), with its figures
@@ -204,19 +207,31 @@ class Reading:
         self._db.close()
 
     def _spans(
-        self, table: str, column: str, unit: float, more: tuple[str, ...], uuid: str, since: float
+        self,
+        table: str,
+        column: str,
+        unit: float,
+        more: tuple[str, ...],
+        uuid: str,
+        since: float,
+        one_in: int,
     ) -> list[Span]:
         if not self._tiers:
             return []
         names = ", ".join((column, *SPAN_COLUMNS, *more))
+        # A column beside max() is of the row that has the largest (sqlite.org/lang_select.html#bareagg).
+        chosen = f"GROUP BY {column} / {int(one_in)} ORDER BY {column}"
         rows = self._db.execute(
-            f"SELECT {names} FROM {table}"  # noqa: S608 # our own names
+            f"SELECT {names}, max(coalesce(assigned_most, 0)) FROM {table}"  # noqa: S608 # our own names
+            f" WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND {column} >= ? {chosen}"
+            if one_in > 1
+            else f"SELECT {names}, 0 FROM {table}"  # noqa: S608
             f" WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND {column} >= ? ORDER BY {column}",
             (uuid, since // unit),
         )
         found = []
         for row in self._sound(rows):
-            span = span_of(row, unit)
+            span = span_of(row[:-1], unit)
             if span is None:
                 self.damaged += 1
             else:

@@ -17,7 +17,7 @@ import pytest
 
 from host_controller.api.answer import read
 from host_controller.api.schema import HistoryView
-from host_controller.api.stored_history import read_stored, span_view, step_for
+from host_controller.api.stored_history import one_in, read_stored, span_view, step_for
 from host_controller.cli.export import FORMATS
 from host_controller.core.model import Limits, VmConfig
 from host_controller.core.vm.record import Phase
@@ -333,6 +333,23 @@ def test_an_export_is_csv_json_lines_or_openmetrics() -> None:
 
 
 @pytest.mark.figures
+def test_of_many_hours_the_largest_are_told_where_few_points_are_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    file = HistoryFile(path)
+    every = [span(NOW - 3600 * hour) for hour in range(240)]
+    spans = [one._replace(assigned_largest_bytes=(1 + n % 24) * GIB) for n, one in enumerate(every)]
+    file.write([("minute", ("u", "web", one, None)) for one in spans])
+    file.clean(NOW, 0, Keep(), GIB)
+    file.close()
+    assert [one_in(10 * DAY, "hour", points) for points in (10, 0, 1000)] == [24, 1, 1]
+    told = read_stored(path, "web", NOW - 10 * DAY, "hour", 24)
+    assert told is not None
+    found = msgspec.json.decode(told, type=HistoryView).spans
+    assert 10 <= len(found) <= 11
+    assert {one.assigned_largest_bytes for one in found[1:-1]} == {24 * GIB}
+    assert [one.at for one in found] == sorted(one.at for one in found)
+
+
 def test_the_hours_of_a_year_are_told_in_a_second(tmp_path: Path) -> None:
     path = tmp_path / "history.sqlite"
     file = HistoryFile(path)

@@ -19,7 +19,7 @@ const Curve = (() => {
   const MOST_TOLD = 12;
 
   const address = (vm, span) =>
-    `/v1/vms/${encodeURIComponent(vm)}/history?since=${SPANS[span].since}&step=${SPANS[span].step}`;
+    `/v1/vms/${encodeURIComponent(vm)}/history?since=${SPANS[span].since}&step=${SPANS[span].step}${span === "hour" ? "" : `&points=${MOST_POINTS}`}`;
 
   function draw(tag, attributes, text) {
     const made = document.createElementNS(NAMESPACE, tag);
