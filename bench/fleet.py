@@ -31,6 +31,8 @@ RESULTS: Final = Path(__file__).parent / "results"
 STEP_SECONDS: Final = 60.0
 IN_A_CELL: Final = 100
 STARTUP_MIB: Final = 1024
+ARRIVAL: Final = 1.25
+"""A VM's RAM, all of which a host must have free to take it in, by what it needs."""
 CAPACITY: Final = 64 * GIB
 VM_BYTES: Final = (512 * MIB, 16 * GIB)
 LOADS: Final = (0.6, 0.8, 0.95, 1.05)
@@ -65,6 +67,8 @@ class RandomCell:
     capacities: dict[str, int] = field(default_factory=dict)
     bookings: dict[str, Booking] = field(default_factory=dict)
     now: float = 0.0
+    quiet: bool = False
+    """No bursts, no VM stops, and no host falls silent."""
 
     def __post_init__(self) -> None:
         names = [f"vm{one}" for one in range(self.hosts * self.vms)]
@@ -85,8 +89,11 @@ class RandomCell:
         self.now += STEP_SECONDS
         for name, need in self.need.items():
             drawn = self.rng.lognormvariate(0, 0.12) * (self.base[name] / need) ** 0.05
-            drawn *= self.rng.uniform(1.5, 3) if self.rng.random() < 0.01 else 1.0
+            if not self.quiet and self.rng.random() < 0.01:
+                drawn *= self.rng.uniform(1.5, 3)
             self.need[name] = min(VM_BYTES[1], max(VM_BYTES[0], need * drawn))
+        if self.quiet:
+            return {host: self._figures(host) for host in self.capacities}
         for name in self.rng.sample(sorted(self.where), min(2, len(self.where))):
             if self.rng.random() < 0.3:
                 del self.where[name]
@@ -120,7 +127,9 @@ class RandomCell:
 
     def _figures(self, host: str) -> HostFigures:
         vms = tuple(
-            VmFigures(name, name, int(need), VM_BYTES[0], int(need), 64 * MIB, VM_BYTES[1], settled=True)
+            VmFigures(
+                name, name, int(need), VM_BYTES[0], int(need), 64 * MIB, int(need * ARRIVAL), settled=True
+            )
             for name, need in self.need.items()
             if self.where.get(name) == host
         )
