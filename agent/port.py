@@ -109,7 +109,7 @@ class Port:
         elif isinstance(message, Hello):
             self._hello = line
         else:
-            assert isinstance(message, Ack | Error)
+            assert isinstance(message, (Ack, Error))  # Python 3.9 has no `|` of classes
             self.dropped += len(self._answers) == MOST_ACKS
             self._answers.append(line)
         self.flush()

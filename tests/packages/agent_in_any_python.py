@@ -14,27 +14,51 @@ if os.path.exists("dynmem-agent.pyz"):
     sys.path[0] = "dynmem-agent.pyz"  # in place of this directory, which has no `agent/` then
 
 from agent.daemon import Daemon
-from agent.wire import decode_from_guest
+from agent.wire import Offline, Online, OnlineZone, Ping, Welcome, decode_from_guest, encode
 
 here, there = socket.socketpair()
 here.setblocking(False)
-there.settimeout(10)
+there.setblocking(False)
 daemon = Daemon("guest", opener=here.detach, events=False)
-lines = b""
-while lines.count(b"\n") < 3:  # an empty one, Hello, Report
-    daemon.turn(0.1)
-    there.setblocking(False)
-    try:
-        lines += there.recv(65536)
-    except BlockingIOError:
-        continue
-messages = [type(decode_from_guest(line)).__name__ for line in lines.split(b"\n") if line]
+
+
+def heard(*wanted):
+    """The messages up to the first one of these kinds, by their kinds."""
+    kinds = []
+    lines = b""
+    for _ in range(600):
+        daemon.turn(0.05)
+        try:
+            lines += there.recv(65536)
+        except BlockingIOError:
+            continue
+        *whole, lines = lines.split(b"\n")
+        kinds += [type(decode_from_guest(line)).__name__ for line in whole if line]
+        if any(kind in wanted for kind in kinds):
+            break
+    return kinds
+
+
+messages = heard("Report")
+# Whatever a host may say has its answer, and the daemon outlives it.
+answers = {}
+for message, answer in (
+    (Welcome("test", maximum_bytes=1 << 30), "Hello"),
+    (OnlineZone(1, "movable"), "Ack"),
+    (Online(2, 0, 1 << 27, "movable"), "Ack"),
+    (Offline(3, 0, 1 << 27), "Ack"),
+    (Ping(4), "Ack"),
+    (None, "Error"),
+):
+    there.send(b"nonsense\n" if message is None else encode(message))
+    answers[type(message).__name__] = answer in heard(answer)
 foreign = sorted(
     name
     for name, module in sys.modules.items()
     if "packages" in str(getattr(module, "__file__", ""))
     or name in ("click", "psutil", "structlog", "pyroute2")
 )
-said = {"version": list(sys.version_info[:2]), "messages": messages, "foreign": foreign}
+said = {"version": list(sys.version_info[:2]), "messages": messages, "answers": answers}
+said["foreign"] = foreign
 said["from"] = os.path.dirname(sys.modules["agent"].__file__)
 json.dump(said, sys.stdout)

@@ -1,8 +1,12 @@
 """The agent runs on the Python of every release that guests have, with nothing but its standard library."""
 
+import ast
+import builtins
 import json
+import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,7 @@ def test_the_agent_reports_with_the_standard_library_alone(
         said = json.loads(done.stdout)
         assert said["version"] == version
         assert said["messages"] == ["Hello", "Report"]
+        assert all(said["answers"].values()), said["answers"]
         assert said["foreign"] == []
 
 
@@ -65,3 +70,34 @@ def test_the_agent_as_one_file_reports_and_runs_its_commands(
         status = subprocess.run([*lean, "status"], capture_output=True, text=True, timeout=120)
         assert status.returncode == 1
         assert "python3-click" in status.stderr
+
+
+IN_GUESTS = [*(ROOT / "agent").glob("*.py"), *(ROOT / "host_controller/verify/inside").glob("*.py")]
+ANNOTATIONS = ("annotation", "returns")
+
+
+def unions(node: ast.AST) -> Iterator[int]:
+    """Lines where classes are joined by `|` while the program runs: annotations are not, here."""
+    for name, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if name in ANNOTATIONS or not isinstance(child, ast.AST):
+                continue
+            if isinstance(child, ast.BinOp) and isinstance(child.op, ast.BitOr):
+                sides = [side.id for side in (child.left, child.right) if isinstance(side, ast.Name)]
+                if any(
+                    (side[0].isupper() and not side.isupper()) or hasattr(builtins, side) for side in sides
+                ):
+                    yield child.lineno
+            yield from unions(child)
+
+
+@pytest.mark.parametrize("file", IN_GUESTS, ids=lambda path: path.name)
+def test_no_program_of_a_guest_joins_classes_as_python_3_9_cannot(file: Path) -> None:
+    assert list(unions(ast.parse(file.read_text()))) == []
+
+
+def test_such_a_union_would_be_found() -> None:
+    assert list(
+        unions(ast.parse("def f(x: Ack | Hello) -> Ack | None:\n    assert isinstance(x, Ack | Hello)"))
+    ) == [2]
+    assert list(unions(ast.parse("x = os.O_RDONLY | os.O_CLOEXEC | FLAG"))) == []
