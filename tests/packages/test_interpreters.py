@@ -3,7 +3,6 @@
 import ast
 import builtins
 import json
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
