@@ -129,7 +129,7 @@ bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 soak: $(STAMP) ## a million random engine steps and more in the simulator, all rules checked; about 20 minutes
 	$(PYTHON) -m tests.simulated.soak --steps 1000000 --pairs 1000
 
-mutants: $(STAMP) ## does a test fail for every small error in the core? an hour; CHANGED=1: in what differs from origin/main
+mutants: $(STAMP) ## does a test fail for every small error in the core? some minutes; CHANGED=1: in what differs from origin/main
 	$(PYTHON) -m tests.mutants $(if $(CHANGED),--changed)
 
 fuzz: $(STAMP) ## coverage-guided fuzzing of all that reads hostile bytes, a million inputs each; about 20 minutes
