@@ -336,6 +336,6 @@ def test_a_host_that_drips_or_floods_does_not_hold_whoever_asks(here: Credential
             one.sendall(b" " * 65536)
 
     with pytest.raises(HostSilent, match="within"):
-        Hosts(here, serve(here, drip))._ask(here.client(), "localhost", "GET", "/", 0.5)
+        Hosts(here, serve(here, drip))._ask(here.client(), "localhost", "GET", "/", 2.0)
     with pytest.raises(HostSilent, match="larger"):
         Hosts(here, serve(here, flood))._ask(here.client(), "localhost", "GET", "/", 60.0)
