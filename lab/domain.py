@@ -27,6 +27,7 @@ class GuestSpec:
     `agent` is the agent's command (one command, no `;`), None for a guest without one. `raw_dynmem` writes
     what `dynmem enable` would (maximum, slots, a NUMA cell, balloon statistics, the agent's port), for tests
     of the lab itself; `maximum_mib` is used only then. `machine` is pc or q35 (boots half a second sooner).
+    `huge_pages`: its memory lies in them; needs a session that has them.
     """
 
     name: str
@@ -37,6 +38,7 @@ class GuestSpec:
     respawn_agent: bool = False
     swap_mib: int = 0
     machine: str = "q35"
+    huge_pages: bool = False
     raw_dynmem: bool = False
     kernel_arguments: str = ""
     qemu_arguments: tuple[str, ...] = ()
@@ -57,6 +59,7 @@ def domain_xml(
     """The domain. `disk` is its overlay; its console and its sockets are in `place`, on one host."""
     tcg = f"<tcg><tb-cache unit='MiB'>{TB_CACHE_MIB}</tb-cache></tcg>" if accelerator.name == "TCG" else ""
     maximum = numa = statistics = agent_port = ""
+    backing = "<memoryBacking><hugepages/></memoryBacking>" if spec.huge_pages else ""
     balloon = "model='virtio'"
     if spec.raw_dynmem:
         maximum_mib = spec.maximum_mib or 4 * spec.startup_mib
@@ -77,6 +80,7 @@ def domain_xml(
   {maximum}
   <memory unit='MiB'>{spec.startup_mib}</memory>
   <currentMemory unit='MiB'>{spec.startup_mib}</currentMemory>
+  {backing}
   <vcpu>{spec.vcpus}</vcpu>
   <os>
     <type arch='x86_64' machine='{spec.machine}'>hvm</type>

@@ -64,14 +64,14 @@ class Lab:
     ) -> None:
         self.close()
 
-    def new_session(self, *, writes_down: bool = False) -> Session:
+    def new_session(self, *, writes_down: bool = False, huge_pages: bool = False) -> Session:
         """Another private libvirt, as if on another host (its own directories and host UUID), started.
 
-        writes_down: keep what it says to QEMU (`Session.said_to_qemu`).
+        writes_down: keep what it says to QEMU (`Session.said_to_qemu`). huge_pages: see Session.
         """
         directory = self.directory / f"s{len(self.sessions)}"
         directory.mkdir()
-        session = Session(directory, self.account, writes_down=writes_down)
+        session = Session(directory, self.account, writes_down=writes_down, huge_pages=huge_pages)
         self.sessions.append(session)
         session.start()
         return session

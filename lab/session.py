@@ -20,21 +20,26 @@ _SENT = re.compile(
     r'^(\S+ [\d:.]+\+0000): .*QEMU_MONITOR_SEND_MSG: .*msg=\{"execute":"([^"]+)"', re.MULTILINE
 )
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+_MOUNT_AND_RUN = 'mount -t hugetlbfs -o "$1" hugetlbfs "$2" && shift 2 && exec "$@"'
 
 
 class Session:
     """One libvirt session daemon. Several live side by side on one machine: each has its own host UUID."""
 
-    def __init__(self, directory: Path, account: Account, *, writes_down: bool = False) -> None:
+    def __init__(
+        self, directory: Path, account: Account, *, writes_down: bool = False, huge_pages: bool = False
+    ) -> None:
         """`directory`: short (unix socket names hold 107 bytes) and empty; it is given to `account`.
 
-        writes_down: keep what is said to QEMU, for `said_to_qemu`.
+        writes_down: keep what is said to QEMU, for `said_to_qemu`. huge_pages: its guests may lie in the
+        host's huge pages, by a mount that nobody else sees; needs root.
         """
         self.directory = directory
         self.host_uuid = str(uuid.uuid4())
         self._account = account
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: libvirt.virConnect | None = None
+        self._huge_pages = self.directory / "h" if huge_pages else None
         self._write_configuration(writes_down)
 
     def _write_configuration(self, writes_down: bool) -> None:
@@ -45,8 +50,11 @@ class Session:
             lines += ['log_filters = "2:qemu.qemu_monitor"', f'log_outputs = "2:file:{self._monitor_log}"']
         (configuration / "libvirtd.conf").write_text("\n".join(lines) + "\n")
         # Consoles go straight to their files: no virtlogd.
-        (configuration / "qemu.conf").write_text('stdio_handler = "file"\n')
-        for name in ("r", "d", "k"):
+        settings = ['stdio_handler = "file"']
+        if self._huge_pages is not None:
+            settings.append(f'hugetlbfs_mount = "{self._huge_pages}"')
+        (configuration / "qemu.conf").write_text("\n".join(settings) + "\n")
+        for name in ("r", "d", "k", "h"):
             (self.directory / name).mkdir(mode=0o700)
         for path in (self.directory, *self.directory.rglob("*")):
             self._account.own(path)
@@ -98,7 +106,7 @@ class Session:
         configuration = self.directory / "c" / "libvirt" / "libvirtd.conf"
         with (self.directory / "libvirtd.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._account.prefix, "libvirtd", "--config", str(configuration)],
+                [*self._mounting, *self._account.prefix, "libvirtd", "--config", str(configuration)],
                 env=self.environment,
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
@@ -119,6 +127,14 @@ class Session:
                         f"It said:\n{self._log_tail()}"
                     ) from error
             time.sleep(0.05)
+
+    @property
+    def _mounting(self) -> tuple[str, ...]:
+        """What to put before a command that is to see huge pages: they go with the last of its processes."""
+        if self._huge_pages is None:
+            return ()
+        options = f"uid={self._account.uid},gid={self._account.gid},mode=0700"
+        return ("unshare", "--mount", "sh", "-c", _MOUNT_AND_RUN, "sh", options, str(self._huge_pages))
 
     def _log_tail(self) -> str:
         return (self.directory / "libvirtd.log").read_text(errors="replace")[-2000:]

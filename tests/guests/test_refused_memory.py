@@ -69,6 +69,10 @@ def test_all_that_the_maximum_leaves_is_granted_in_one_mapping(guest: Guest) -> 
     assert guest.workload.exec(f'python3 -c "{code}"').strip() == "granted"
 
 
+def test_a_program_can_read_what_the_guest_may_come_to_have(guest: Guest) -> None:
+    assert int(guest.workload.exec("cat /run/dynmem-agent/maximum")) == LIMITS.maximum * MIB
+
+
 def test_a_strict_kernel_promises_what_it_would_at_the_maximum_and_gets_its_ratio_back(
     rig: Rig, guest: Guest
 ) -> None:
