@@ -55,7 +55,7 @@ def status(as_json: bool, root: str) -> None:
     probe = Probe(root)
     blocks = MemoryBlocks(root)
     now = time.monotonic()
-    report = Reporter(probe.boot_id(), now).make(probe.sample(), blocks.totals(), "heartbeat")
+    report = Reporter(probe.boot_id(), now).report(probe.sample(), blocks.totals(), "heartbeat", now)
     line = encode(report)
     facts = report._asdict()
     port_path = find_port(root)

@@ -22,7 +22,7 @@ from agent.hotplug import Hotplugger
 from agent.maximum import Maximum
 from agent.overcommit import Overcommit
 from agent.port import Port, open_port
-from agent.probe import Facts, Probe
+from agent.probe import Facts, Look, Probe
 from agent.report import MIB, Reporter
 from agent.system import Log, Notifier, open_psi_trigger, protect_from_oom_killer
 from agent.uevents import UeventSocket
@@ -86,7 +86,10 @@ class Daemon:
         self._slow_at = self._killers_at = now
         self._facts: Facts | None = None
         self._poll = select.poll()
-        self._watched: dict[int, int] = {}  # descriptors that it waits for, and for which events
+        # What it waits for: the port and for which events, the PSI trigger, uevents, the child.
+        self._watched: tuple[tuple[int, int] | None, int | None, UeventSocket | None, int | None] | None = (
+            None
+        )
         self._psi_fd: int | None = None
         self._uevents: UeventSocket | None = None
         if events:
@@ -106,7 +109,8 @@ class Daemon:
         """Wait until something is due or comes, at most `longest_seconds`, and deal with it."""
         port = self._port.poll_for()
         self._watch(port)
-        wait = min(self._wake_at() - self._clock(), longest_seconds)
+        now = self._clock()
+        wait = min(self._wake_at(now) - now, longest_seconds)
         for fd, events in self._poll.poll(max(0, round(wait * 1000 + 0.5))):
             now = self._clock()
             if port is not None and fd == port[0]:
@@ -134,19 +138,19 @@ class Daemon:
 
     def _watch(self, port: tuple[int, int] | None) -> None:
         """Have the poll object wait for what is open now. It is seldom something else than before."""
-        wanted = dict([port]) if port is not None else {}
-        if self._psi_fd is not None:
-            wanted[self._psi_fd] = select.POLLPRI
-        if self._uevents is not None:
-            wanted[self._uevents.fileno()] = select.POLLIN
-        child_fd = self._hotplug.child_fd()
-        if child_fd is not None:
-            wanted[child_fd] = select.POLLIN
+        wanted = (port, self._psi_fd, self._uevents, self._hotplug.child_fd())
         if wanted == self._watched:
             return
         self._poll, self._watched = select.poll(), wanted
-        for fd, events in wanted.items():
-            self._poll.register(fd, events)
+        _, psi_fd, uevents, child_fd = wanted
+        if port is not None:
+            self._poll.register(*port)
+        if psi_fd is not None:
+            self._poll.register(psi_fd, select.POLLPRI)
+        if uevents is not None:
+            self._poll.register(uevents.fileno(), select.POLLIN)
+        if child_fd is not None:
+            self._poll.register(child_fd, select.POLLIN)
 
     def _open_events(self, root: str) -> None:
         try:
@@ -161,17 +165,15 @@ class Daemon:
                 4, "uevents", f"none ({error.strerror}): memory blocks are read again at each heartbeat"
             )
 
-    def _wake_at(self) -> float:
-        now = self._clock()
-        times = [self._port_retry_at]
+    def _wake_at(self, now: float) -> float:
+        wake_at = self._port_retry_at
         if self._port.connected:
-            times = [self._reporter.sample_due()]
+            wake_at = self._reporter.sample_due()
             if self._hello_due is not None:
-                times.append(self._hello_at + HELLO_EVERY_SECONDS)
-        if (due := self._hotplug.next_wake(now)) is not None:
-            times.append(due)
+                wake_at = min(wake_at, self._hello_at + HELLO_EVERY_SECONDS)
+        due = self._hotplug.next_wake(now)
         # Neither the slow work nor the watchdog wakes us: the sample does, at least every 5 s.
-        return min(times)
+        return wake_at if due is None else min(wake_at, due)
 
     def _work(self, now: float) -> None:
         ack, changed = self._hotplug.step(now)
@@ -241,23 +243,26 @@ class Daemon:
         self._reporter.force("hello", now)
 
     def _sample(self, now: float) -> None:
-        facts = self._facts = self._consistent_sample()
-        report = self._reporter.observe(facts, self._blocks.totals(), now)
-        if report is None:
+        look, blocks = self._probe.look(), self._blocks.totals()
+        reason = self._reporter.due(look, blocks, now)
+        if reason is None:
             return
+        facts = self._facts = self._consistent_sample(look)
+        if (found := self._blocks.totals()) != blocks and reason != "hello":
+            reason = "hotplug"
         try:
-            self._port.send(report)
+            self._port.send(self._reporter.report(facts, found, reason, now))
         except BadField as error:  # a kernel with figures that nobody believes
             self._log(4, "report", str(error))
 
-    def _consistent_sample(self) -> Facts:
+    def _consistent_sample(self, look: Look) -> Facts:
         """A sample that agrees with the block totals.
 
         While a DIMM's blocks go online one by one, totals that are 10 ms newer than meminfo make a block
         of free memory look like demand. So when memory came or went, both are read until the totals that
         were known before the sample are those after it.
         """
-        facts, last = self._probe.sample(), self._facts
+        facts, last = self._probe.sample(look), self._facts
         if last is None:
             return facts
         plugged = facts.total_bytes + facts.ballooned_bytes - last.total_bytes - last.ballooned_bytes

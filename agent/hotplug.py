@@ -126,7 +126,7 @@ class Hotplugger:
             return now + CHILD_LOOK_SECONDS  # whatever is due waits for its end
         if self._jobs:
             return now
-        return min((due for due, _ in self._new.values()), default=None)
+        return min(due for due, _ in self._new.values()) if self._new else None
 
     def child_fd(self) -> int | None:
         """Readable when the offlining child has ended, for poll(); None without one."""

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+from itertools import repeat
+from operator import lshift
 from typing import NamedTuple
 
 from agent import evictable
@@ -14,6 +16,7 @@ from agent.overcommit import NEVER
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READ_BYTES = 16384
 _SURELY_ALL_BYTES = PAGE_BYTES // 2
+_DRIFT_BYTES = 64
 _SWAP_IN_MEMORY = (b"/zram", b"/dev/ram")
 
 
@@ -50,61 +53,103 @@ class Facts(NamedTuple):
     psi: Psi | None
 
 
-def _marks(names: str, end: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Each name, and how its line starts after the end of another."""
-    return tuple((name.encode(), b"\n" + name.encode() + end) for name in names.split())
+class Look(NamedTuple):
+    """What tells whether a sample is worth it; sizes in bytes."""
+
+    total_bytes: int
+    available_bytes: int
+    floor_bytes: int
+    meminfo: bytes
+    """The text that it was read from: a sample of the same instant begins with it."""
 
 
-_MEMINFO = _marks(
-    "MemTotal MemFree MemAvailable Active(file) Inactive(file) SReclaimable Dirty Writeback "
-    "SwapTotal SwapFree SwapCached Committed_AS CommitLimit",
-    b":",
+_MEMINFO = (
+    "MemTotal MemFree MemAvailable SwapCached Active(file) Inactive(file) SwapTotal SwapFree Dirty Writeback "
+    "SReclaimable CommitLimit Committed_AS"
 )
-_VMSTAT = _marks(
+_VMSTAT = (
     "nr_balloon_pages balloon_inflate balloon_deflate pswpin pgmajfault "
-    "workingset_refault workingset_refault_file workingset_refault_anon",
-    b" ",
+    "workingset_refault workingset_refault_file workingset_refault_anon"
 )
 
 
-def parse_meminfo(data: bytes) -> dict[bytes, int]:
-    """Key without colon → bytes, for the keys of _MEMINFO that this kernel has."""
-    return {key: value << 10 for key, value in _pick(data, _MEMINFO).items()}
+class Columns:
+    """Sizes in /proc/meminfo. It has columns, so that where the last line stands tells where all stand."""
+
+    def __init__(self, names: str) -> None:
+        """names: what is wanted of it."""
+        self._wanted = names.split()
+        self._last, self._last_at = b"?", 0
+        self._names: list[str] = []
+        self._spans: list[slice] = []
+
+    def parse(self, data: bytes) -> dict[str, int]:
+        """Name → bytes, of what is there. Raises ValueError for what is no size."""
+        if not data.startswith(self._last, self._last_at):
+            self._learn(data)
+        try:
+            figures = list(map(int, [data[span] for span in self._spans]))
+        except ValueError:  # a line grew and another one shrank: of 100 GiB there are nine digits
+            self._learn(data)
+            figures = list(map(int, [data[span] for span in self._spans]))
+        return dict(zip(self._names, map(lshift, figures, repeat(10))))
+
+    def _learn(self, data: bytes) -> None:
+        self._names, self._spans = [], []
+        self._last, self._last_at = b"?", 0
+        for name in self._wanted:
+            mark = name.encode() + b":"
+            at = 0 if data.startswith(mark) else data.find(b"\n" + mark) + 1
+            if at or data.startswith(mark):
+                if at >= self._last_at:
+                    self._last, self._last_at = mark, at
+                at += len(mark)
+                self._names.append(name)
+                self._spans.append(slice(at, data.find(b" kB", at)))
 
 
-def parse_vmstat(data: bytes) -> dict[bytes, int]:
-    """Key → count, for the keys of _VMSTAT that this kernel has."""
-    return _pick(data, _VMSTAT)
+class Table:
+    """Counters in /proc/vmstat: one to a line, and lines that move as counters come to have more digits."""
+
+    def __init__(self, names: str, first: bytes) -> None:
+        """names: what is wanted. first: the file as it is now; what is not in it will not come."""
+        marks = [(name, b"\n" + name.encode() + b" ") for name in names.split()]
+        self._lines = [(name, mark, (b"\n" + first).find(mark)) for name, mark in marks]
+        self._lines = [line for line in self._lines if line[2] >= 0]
+
+    def parse(self, data: bytes) -> dict[str, int]:
+        """Name → count. Raises ValueError for what is none."""
+        data = b"\n" + data
+        found = {}
+        for number, (name, mark, place) in enumerate(self._lines):
+            if not data.startswith(mark, place):
+                place = data.find(mark, max(0, place - _DRIFT_BYTES))
+                place = place if place >= 0 else data.find(mark)
+                if place < 0:
+                    continue
+                self._lines[number] = name, mark, place
+            place += len(mark)
+            found[name] = int(data[place : data.find(b"\n", place)])
+        return found
 
 
-def _pick(data: bytes, marks: tuple[tuple[bytes, bytes], ...]) -> dict[bytes, int]:
-    """The wanted of some hundred lines: to take all of them apart costs three times as much."""
-    data = b"\n" + data
-    found = {}
-    for key, mark in marks:
-        at = data.find(mark)
-        if at >= 0:
-            at += len(mark)
-            found[key] = int(data[at : data.find(b"\n", at)].rstrip(b" kB"))
-    return found
+def parse_meminfo(data: bytes) -> dict[str, int]:
+    """Name → bytes, of what is wanted and there. Raises ValueError for what no kernel writes."""
+    return Columns(_MEMINFO).parse(data)
+
+
+def parse_vmstat(data: bytes) -> dict[str, int]:
+    """Name → count, likewise."""
+    return Table(_VMSTAT, data).parse(data)
 
 
 def parse_psi(data: bytes) -> Psi:
     """The four figures of /proc/pressure/memory. Raises ValueError or IndexError if they are not there."""
-    some, full, *_ = data.split(b"\n")
-    if not (some.startswith(b"some ") and full.startswith(b"full ")):
+    words = data.split()
+    marks = (words[0], words[1][:6], words[4][:6], words[5], words[6][:6], words[9][:6])
+    if marks != (b"some", b"avg10=", b"total=", b"full", b"avg10=", b"total="):
         raise ValueError("some and full are not where they should be")
-    return Psi(
-        float(_value(some, b" avg10=")),
-        float(_value(full, b" avg10=")),
-        int(_value(some, b" total=")),
-        int(_value(full, b" total=")),
-    )
-
-
-def _value(line: bytes, mark: bytes) -> bytes:
-    """The word after the mark. Raises ValueError or IndexError without one."""
-    return line[line.index(mark) + len(mark) :].split(maxsplit=1)[0]
+    return Psi(float(words[1][6:]), float(words[6][6:]), int(words[4][6:]), int(words[9][6:]))
 
 
 def parse_floor(data: bytes) -> int:
@@ -112,16 +157,14 @@ def parse_floor(data: bytes) -> int:
 
     kswapd reclaims until every zone has its high watermark free, so below this a guest is never at rest.
     """
-    pages = 0
-    high = 0
-    for line in data.splitlines():
-        words = line.split()
-        if len(words) != 2:
-            continue
-        if words[0] == b"high":
-            high = int(words[1])
-        elif words[0] == b"managed" and int(words[1]) > 0:
-            pages += high
+    pages = at = 0
+    while (at := data.find(b" high ", at)) >= 0:
+        at += 6
+        managed = data.find(b" managed ", at)
+        if managed < 0:
+            break
+        if int(data[managed + 9 : data.find(b"\n", managed)]) > 0:
+            pages += int(data[at : data.find(b"\n", at)])
     return pages * PAGE_BYTES
 
 
@@ -149,6 +192,11 @@ class Probe:
         self._zoneinfo = self._try_open("proc/zoneinfo")
         self._swaps = self._try_open("proc/swaps")
         self._arcstats = self._try_open(evictable.ARCSTATS)
+        self._glance = Columns("MemTotal MemAvailable")
+        self._memory = Columns(_MEMINFO)
+        self._counters = Table(_VMSTAT, _read_all(self._vmstat))
+        self._psi_read: tuple[bytes, Psi | None] = (b"", None)
+        self._swap_read = (b"", (0, 0))
         self._floor_bytes = 0
         self._refuses = False
         if self._psi is not None and self._read_psi() is None:
@@ -184,28 +232,40 @@ class Probe:
             self._floor_bytes = parse_floor(_read_all(self._zoneinfo))
         self._refuses = self.read_text("proc/sys/vm/overcommit_memory") == NEVER
 
-    def sample(self) -> Facts:
+    def look(self) -> Look:
+        """The least that tells of a change: one read, of which two lines are taken apart."""
+        meminfo = _read_all(self._meminfo)
+        seen = self._glance.parse(meminfo)
+        total = seen["MemTotal"]
+        told = seen.get("MemAvailable")
+        if told is None or self._arcstats is not None:
+            told = self._available(self._memory.parse(meminfo))
+        return Look(total, min(told, total), min(self._floor_bytes, total), meminfo)
+
+    def sample(self, look: Look | None = None) -> Facts:
         """All figures, meminfo and vmstat back to back since the host subtracts one from the other.
+
+        look: one that was taken just now, and is what meminfo says in this sample.
 
         reclaimable: file cache on the LRU lists and reclaimable slab, less dirty and written-back pages.
         Locked pages are on the unevictable list and shmem on the anonymous ones, so neither is in it.
         ballooned: what the driver holds by the kernel's own count, whatever the host believes.
         """
-        memory = parse_meminfo(_read_all(self._meminfo))
-        counters = parse_vmstat(_read_all(self._vmstat))
+        memory = self._memory.parse(_read_all(self._meminfo) if look is None else look.meminfo)
+        counters = self._counters.parse(_read_all(self._vmstat))
         psi = self._read_psi()
-        total = memory[b"MemTotal"]
-        free = memory.get(b"MemFree", 0)
-        cache = memory.get(b"Active(file)", 0) + memory.get(b"Inactive(file)", 0)
-        cache += memory.get(b"SReclaimable", 0)
-        cache -= memory.get(b"Dirty", 0) + memory.get(b"Writeback", 0)
-        swap_total = memory.get(b"SwapTotal", 0)
-        swap_used = max(0, swap_total - memory.get(b"SwapFree", 0))
+        total = memory["MemTotal"]
+        free = memory.get("MemFree", 0)
+        cache = memory.get("Active(file)", 0) + memory.get("Inactive(file)", 0)
+        cache += memory.get("SReclaimable", 0)
+        cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
+        swap_total = memory.get("SwapTotal", 0)
+        swap_used = max(0, swap_total - memory.get("SwapFree", 0))
         disk_used, disk_free = self._read_disk_swap() if swap_total else (0, 0)
-        refaults = counters.get(b"workingset_refault_file", 0) + counters.get(b"workingset_refault_anon", 0)
-        ballooned = counters.get(b"nr_balloon_pages")  # kernels from 6.18 say it outright
+        refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
+        ballooned = counters.get("nr_balloon_pages")  # kernels from 6.18 say it outright
         if ballooned is None:
-            ballooned = counters.get(b"balloon_inflate", 0) - counters.get(b"balloon_deflate", 0)
+            ballooned = counters.get("balloon_inflate", 0) - counters.get("balloon_deflate", 0)
         return Facts(
             total_bytes=total,
             available_bytes=min(self._available(memory), total),
@@ -213,28 +273,27 @@ class Probe:
             reclaimable_bytes=min(max(0, cache), total),
             swap_total_bytes=swap_total,
             swap_used_bytes=swap_used,
-            swap_cached_bytes=min(memory.get(b"SwapCached", 0), swap_total),
+            swap_cached_bytes=min(memory.get("SwapCached", 0), swap_total),
             swap_disk_used_bytes=min(disk_used, swap_used),
             swap_disk_free_bytes=min(disk_free, swap_total),
-            swap_in_pages=counters.get(b"pswpin", 0),
-            committed_bytes=memory.get(b"Committed_AS", 0),
-            refault_pages=refaults or counters.get(b"workingset_refault", 0),  # its name before 5.9
-            major_faults=counters.get(b"pgmajfault", 0),
+            swap_in_pages=counters.get("pswpin", 0),
+            committed_bytes=memory.get("Committed_AS", 0),
+            refault_pages=refaults or counters.get("workingset_refault", 0),  # its name before 5.9
+            major_faults=counters.get("pgmajfault", 0),
             ballooned_bytes=max(0, ballooned) * PAGE_BYTES,
             floor_bytes=min(self._floor_bytes, total),
-            commit_limit_bytes=memory.get(b"CommitLimit", 0) if self._refuses else 0,
+            commit_limit_bytes=memory.get("CommitLimit", 0) if self._refuses else 0,
             uptime_seconds=float(_read_all(self._uptime).split()[0]),
             psi=psi,
         )
 
-    def _available(self, memory: dict[bytes, int]) -> int:
+    def _available(self, memory: dict[str, int]) -> int:
         """MemAvailable, with what the ARC gives back; worked out where the kernel does not tell it."""
-        told = memory.get(b"MemAvailable")
+        told = memory.get("MemAvailable")
         if told is not None and self._arcstats is None:
             return told
         arcstats = _read_all(self._arcstats) if self._arcstats is not None else b""
-        named = {key.decode(): size for key, size in memory.items()}
-        return evictable.available_bytes(named, arcstats, self._floor_bytes)
+        return evictable.available_bytes(memory, arcstats, self._floor_bytes)
 
     def close(self) -> None:
         """Close every file."""
@@ -260,15 +319,21 @@ class Probe:
             return None
 
     def _read_psi(self) -> Psi | None:
+        """None without it. While nobody waits the text stays as it is, and is not taken apart again."""
         if self._psi is None:
             return None
         try:
-            return parse_psi(_read_all(self._psi))
+            data = _read_all(self._psi)
+            if data != self._psi_read[0]:
+                self._psi_read = data, parse_psi(data)
         except (OSError, ValueError, IndexError):
             return None
+        return self._psi_read[1]
 
     def _read_disk_swap(self) -> tuple[int, int]:
-        return parse_disk_swap(_read_all(self._swaps)) if self._swaps is not None else (0, 0)
+        if self._swaps is not None and (data := _read_all(self._swaps)) != self._swap_read[0]:
+            self._swap_read = data, parse_disk_swap(data)
+        return self._swap_read[1]
 
 
 def _read_all(fd: int) -> bytes:

@@ -7,8 +7,8 @@ multicast group 1; udev's own messages go to group 2 and are not seen here.
 
 from __future__ import annotations
 
+import _socket as socket  # as in system.py
 import os
-import socket
 from typing import NamedTuple
 
 # socket.NETLINK_KOBJECT_UEVENT is missing from Python 3.11; include/uapi/linux/netlink.h

@@ -16,6 +16,8 @@ Sizes are bytes here; on the wire a report carries KiB, to stay below 100 B/s wh
 """
 
 import json
+from itertools import compress
+from operator import ne
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Optional, Union
 
 from agent.values import MAX_SIZE_BYTES, Choice, Decimal, Flag, Integer, Kib, Kind, Text, Versions
@@ -219,10 +221,22 @@ HostMessage = Union[Welcome, OnlineZone, Offline, Online, Ping, Error]
 Message = Union[GuestMessage, HostMessage]
 
 
+_REQUIRED: Any = object()
+
+
 class _Field(NamedTuple):
     name: str
     key: str
     kind: Kind
+    default: Any
+
+
+def _fields_of(cls: type[Any]) -> tuple[_Field, ...]:
+    """How each field is written, as its class says."""
+    noted = {name: annotation.__metadata__[0] for name, annotation in cls.__annotations__.items()}
+    return tuple(
+        _Field(name, on.key, on.kind, cls._field_defaults.get(name, _REQUIRED)) for name, on in noted.items()
+    )
 
 
 # What a message is, how it is written and what is accepted stands once: at its class.
@@ -238,8 +252,11 @@ _NAMES: dict[type[Any], str] = {
     Ping: "ping",
 }
 _FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
-    cls: (name, tuple(_Field(field, *noted.__metadata__[0]) for field, noted in cls.__annotations__.items()))
-    for cls, name in _NAMES.items()
+    cls: (name, _fields_of(cls)) for cls, name in _NAMES.items()
+}
+# What each field of a message was last, and how that was written: most of a report is as it was in the last.
+_LAST: dict[type[Any], tuple[list[Any], list[str]]] = {
+    cls: ([_REQUIRED] * len(fields), [""] * len(fields)) for cls, (_, fields) in _FIELDS.items()
 }
 
 _FROM_GUEST = {_FIELDS[cls][0]: cls for cls in (Hello, Report, Ack, Error)}
@@ -265,19 +282,26 @@ def encode(message: Message) -> bytes:
     Raises BadField for a value that the other side would refuse, LineTooLong above MAX_LINE_BYTES.
     """
     kind_name, fields = _FIELDS[type(message)]
-    defaults = type(message)._field_defaults
-    obj: dict[str, object] = {"v": VERSION, "t": kind_name}
-    for (name, key, kind), value in zip(fields, message):
-        if value == defaults.get(name, _REQUIRED):
-            continue
-        try:
-            obj[key] = kind.dump(value)
-        except ValueError as error:
-            raise BadField(name, str(error)) from None
-    line = _ENCODER.encode(obj).encode("ascii") + b"\n"
+    last, pieces = _LAST[type(message)]
+    for at in compress(range(len(fields)), map(ne, message, last)):
+        value = message[at]
+        pieces[at] = _piece(fields[at], value)
+        last[at] = value
+    line = f'{{"v":{VERSION},"t":"{kind_name}"{"".join(pieces)}}}\n'.encode("ascii")
     if len(line) > MAX_LINE_BYTES:
         raise LineTooLong(f"a {kind_name} of {len(line)} bytes; {MAX_LINE_BYTES} are allowed")
     return line
+
+
+def _piece(field: _Field, value: Any) -> str:
+    """A field as it stands in a line; nothing at its default."""
+    if value == field.default:
+        return ""
+    try:
+        raw = field.kind.dump(value)
+    except ValueError as error:
+        raise BadField(field.name, str(error)) from None
+    return f',"{field.key}":{raw if type(raw) is int else _ENCODER.encode(raw)}'
 
 
 def decode_from_guest(line: bytes) -> GuestMessage:
@@ -325,9 +349,9 @@ def _decode(line: bytes, known: dict[str, type[Any]]) -> Any:
     if cls is None:
         raise UnknownType(f"type {printable(type_name, 32)!r} is not one of {', '.join(known)}")
     values: dict[str, object] = {}
-    for name, key, kind in _FIELDS[cls][1]:
+    for name, key, kind, default in _FIELDS[cls][1]:
         if key not in obj:
-            if name not in cls._field_defaults:
+            if default is _REQUIRED:
                 raise BadField(name, "is missing")
             continue
         try:
@@ -353,7 +377,6 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_REQUIRED = object()
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # json.dumps, likewise
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one for each line
 

@@ -27,23 +27,23 @@ def reading(untrusted_meminfo: bytes, untrusted_vmstat: bytes, untrusted_psi: by
         memory = parse_meminfo(untrusted_meminfo)
         counters = parse_vmstat(untrusted_vmstat)
         psi = parse_psi(untrusted_psi) if untrusted_psi else None
-        total, available = memory[b"MemTotal"], memory[b"MemAvailable"]
+        total, available = memory["MemTotal"], memory["MemAvailable"]
         figures = (*memory.values(), *counters.values(), 0 if psi is None else psi.some_total_us)
     except (ValueError, IndexError, KeyError, OverflowError):
         raise GuestAgentNonsense("files of /proc that no kernel writes") from None
     if not all(0 <= one <= LARGEST for one in figures) or total == 0 or available > total:
         raise GuestAgentNonsense("figures of /proc that cannot be")
-    cache = sum(memory.get(name, 0) for name in (b"Active(file)", b"Inactive(file)", b"SReclaimable"))
-    cache -= memory.get(b"Dirty", 0) + memory.get(b"Writeback", 0)
-    swapped = memory.get(b"SwapTotal", 0) - memory.get(b"SwapFree", 0) - memory.get(b"SwapCached", 0)
-    refaults = counters.get(b"workingset_refault_file", 0) + counters.get(b"workingset_refault_anon", 0)
+    cache = sum(memory.get(name, 0) for name in ("Active(file)", "Inactive(file)", "SReclaimable"))
+    cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
+    swapped = memory.get("SwapTotal", 0) - memory.get("SwapFree", 0) - memory.get("SwapCached", 0)
+    refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
     return GuestReading(
         total_bytes=total,
         available_bytes=available,
-        free_bytes=min(memory.get(b"MemFree", 0), total),
+        free_bytes=min(memory.get("MemFree", 0), total),
         reclaimable_bytes=min(max(0, cache), total),
         swap_used_bytes=max(0, swapped),
-        swap_in_bytes=counters.get(b"pswpin", 0) * PAGE_BYTES,
-        refault_bytes=(refaults or counters.get(b"workingset_refault", 0)) * PAGE_BYTES,
+        swap_in_bytes=counters.get("pswpin", 0) * PAGE_BYTES,
+        refault_bytes=(refaults or counters.get("workingset_refault", 0)) * PAGE_BYTES,
         stall_us=None if psi is None else psi.some_total_us,
     )

@@ -136,8 +136,8 @@ def test_a_block_that_comes_between_two_readings_is_no_demand(guest, monkeypatch
     probe, blocks_online = guest.daemon._probe, []
     sample = probe.sample
 
-    def racing_sample():
-        facts = sample()
+    def racing_sample(*look):
+        facts = sample(*look)
         if len(blocks_online) == 1:
             plug()
         return facts

@@ -108,6 +108,37 @@ def test_a_recording_of_a_large_machine_is_read():
     assert facts.floor_bytes == (75 + 15444 + 9822) * probe.PAGE_BYTES
 
 
+@pytest.mark.parametrize(
+    "grown", [{"MemFree": 123456789}, {"MemFree": 123456789, "Dirty": 1}, {"Committed_AS": 1}]
+)
+def test_lines_that_move_are_found_again(guest, grown):
+    """A figure of nine digits moves all lines after it, and back again."""
+    one = Probe(str(guest))
+    before = one.sample()
+    set_kib(guest, MemTotal=200000000, **grown)
+    moved, fresh = one.sample(), Probe(str(guest)).sample()
+    assert moved == fresh != before
+
+
+def test_counters_are_found_wherever_they_have_moved_to(guest):
+    one, path = Probe(str(guest)), guest / "proc/vmstat"
+    text = path.read_text()
+    for moved in ("nr_new_counter 1234567890\n" * 20 + text, text, text.replace(" ", " 11")):
+        path.write_text(moved)
+        told = {name: int(count) for name, count in (line.split() for line in moved.splitlines())}
+        assert one.sample().swap_in_pages == told["pswpin"]
+        assert one.sample().major_faults == told["pgmajfault"]
+
+
+def test_a_look_is_what_a_sample_of_the_same_moment_says(guest):
+    one = Probe(str(guest))
+    look = one.look()
+    set_kib(guest, MemAvailable=1024)
+    sample = one.sample(look)
+    assert look[:3] == (sample.total_bytes, sample.available_bytes, sample.floor_bytes)
+    assert one.look().available_bytes == MIB
+
+
 def test_this_machine_is_read():
     one = Probe()
     facts = one.sample()

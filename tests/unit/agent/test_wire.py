@@ -345,3 +345,15 @@ def test_the_longest_line_allowed_is_read_and_one_byte_more_is_not():
 
 def test_empty_lines_are_no_lines():
     assert LineReader().feed(b"\n\r\n  \n\n") == []
+
+
+def test_what_was_written_last_never_stands_for_what_is_meant():
+    """Fields are written again only where they changed: a message that fails in the middle spoils none."""
+    plain = Report("0b1c2d3e", 1, 2.0, 300 << 20, 200 << 20, 100 << 20, swap_total_bytes=1 << 20)
+    changed = plain._replace(sequence=2, total_bytes=301 << 20, swap_total_bytes=8192, swap_used_bytes=4096)
+    lines = encode(plain), encode(changed)
+    for _ in range(2):
+        with pytest.raises(BadField):
+            encode(changed._replace(sequence=7, major_faults=-1, kill_percent=9))
+        assert (encode(plain), encode(changed)) == lines
+        assert decode_from_guest(encode(plain)) == plain
