@@ -22,6 +22,7 @@ from tests.support.virtual import Host, VirtualLoop, aside, run
 T = TypeVar("T")
 SERVER = Path("/usr/lib/cockpit/cockpit-ws")
 BRIDGE = shutil.which("cockpit-bridge")
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 SETTLED_SECONDS = 20
 PAGE = Path(__file__).parents[2] / "host_controller/api/page"
 RECORDER = """
@@ -132,8 +133,11 @@ def staged(directory: Path, count: int, *names: str) -> Iterator[Stage]:
 
 
 @contextmanager
-def cockpit(directory: Path, control: Path) -> Iterator[str]:
-    """Cockpit's server with a session that is open, over a controller; yields our page's address."""
+def cockpit(directory: Path, control: Path, *, as_nobody: bool = False) -> Iterator[str]:
+    """Cockpit's server with a session that is open, over a controller; yields our page's address.
+
+    as_nobody: the session is one of a user without rights; only root can do that.
+    """
     installed = directory / "data/cockpit/dynmem"
     installed.mkdir(parents=True)
     for file in (*(PAGE / "cockpit").iterdir(), *(PAGE / "shared").iterdir()):
@@ -152,6 +156,7 @@ def cockpit(directory: Path, control: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     process = Popen(
         [
+            *(NOBODY if as_nobody else ()),
             str(SERVER),
             "--no-tls",
             "--address",

@@ -1,15 +1,19 @@
 """The page in a real Cockpit on loopback, in Chromium, with a real controller over 200 simulated VMs."""
 
+import asyncio
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.browser import CHROMIUM, Page
-from tests.support.cockpit import BRIDGE, SERVER, Stage, staged, violations
+from host_controller.api.server import Api
+from tests.support.browser import CHROMIUM, Page, opened
+from tests.support.cockpit import BRIDGE, SERVER, Stage, cockpit, staged, violations
+from tests.support.virtual import Host, aside, run
 
 HERE = CHROMIUM is not None and BRIDGE is not None and SERVER.exists()
 pytestmark = [pytest.mark.cockpit, pytest.mark.skipif(not HERE, reason="needs chromium and cockpit")]
@@ -291,3 +295,36 @@ def test_it_can_be_read_at_400_pixels(stage: Stage) -> None:
             await page.resize(1200, 900)
 
     assert max(stage.look(look)) <= 400
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can open a session of somebody else")
+def test_whoever_may_only_look_sees_all_and_changes_nothing() -> None:
+    async def look(page: Page) -> None:
+        await page.until("document.body?.dataset.updates > 1 && document.body.dataset.events > 0")
+        assert "to look at only" in await page.run("document.getElementById('connection').innerText")
+        assert await page.run(NAMES) == ["db", "web"]
+        assert await page.run("[...document.querySelectorAll('[data-changes]')].every((one) => one.disabled)")
+
+    async def browse(directory: Path) -> None:
+        with cockpit(directory, directory / "control.sock", as_nobody=True) as url:
+            async with opened(url) as page:
+                await look(page)
+
+    async def story(directory: Path) -> None:
+        host = Host()
+        host.vm("web")
+        host.vm("db")
+        async with host.controller() as controller:
+            await asyncio.sleep(5)
+            api = Api(controller, lambda: None)
+            await api.start(directory / "control.sock")
+            await api.start_view(directory / "view.sock")
+            (directory / "view.sock").chmod(0o666)
+            try:
+                await aside(lambda: asyncio.run(browse(directory)))
+            finally:
+                await api.stop()
+
+    with tempfile.TemporaryDirectory(prefix="dynmem-cockpit-") as name:
+        Path(name).chmod(0o777)
+        run(story(Path(name)))

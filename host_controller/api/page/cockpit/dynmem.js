@@ -186,6 +186,5 @@ byId("vm").addEventListener("close", () => {
   opened = null;
 });
 cockpit.addEventListener("locationchanged", route);
-ask();
-follow();
+ask().finally(follow); // by then it is known which socket may be used
 route();
