@@ -567,7 +567,7 @@ def test_an_exchange_asks_for_the_device_less_what_the_balloon_gives() -> None:
 
 def test_the_zone_of_more_virtio_mem_goes_by_what_comes_and_not_by_what_is_there() -> None:
     facts = build.facts(640, 600, at=NOW, online_bytes=640 * MIB, movable_bytes=420 * MIB)
-    vm = guest(**VIRTIO_128 | {"facts": facts})  # 240 MiB more may be movable
+    vm = guest(**deepcopy(VIRTIO_128) | {"facts": facts})  # 240 MiB more may be movable
     purse = round_of(vm, goals_mib=(680,), headroom_mib=1000)
     assert purse.state.operations[vm.config.uuid].zone == "movable"
 
