@@ -162,10 +162,11 @@ class Reading:
             return {}
         column = tier.removesuffix("s")
         rows = self._db.execute(
-            f"SELECT uuid, ({column} - :first) / :units AS bucket, sum(assigned * ms) / sum(ms)"  # noqa: S608
-            f" FROM {tier} JOIN vms ON vms.id = {tier}.vm"
-            f" WHERE {column} >= :first AND {column} < :end AND assigned IS NOT NULL"
-            f" GROUP BY {tier}.vm, bucket",
+            "SELECT uuid, bucket, CAST(mean AS INTEGER) FROM ("
+            f"SELECT vm, ({column} - :first) / :units AS bucket,"  # noqa: S608 # our own names
+            f" total(assigned * 1.0 * ms) / total(ms) AS mean FROM {tier}"
+            f" WHERE vm IN (SELECT id FROM vms) AND {column} >= :first AND {column} < :end"
+            " AND assigned IS NOT NULL GROUP BY vm, bucket) JOIN vms ON vms.id = vm",
             {"first": first, "units": units, "end": first + buckets * units},
         )
         found: dict[str, list[int | None]] = {}
