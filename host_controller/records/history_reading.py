@@ -162,8 +162,8 @@ class Reading:
             return {}
         column = tier.removesuffix("s")
         rows = self._db.execute(
-            "SELECT uuid, bucket, CAST(mean AS INTEGER) FROM ("
-            f"SELECT vm, ({column} - :first) / :units AS bucket,"  # noqa: S608 # our own names
+            "SELECT uuid, bucket, CAST(mean AS INTEGER) FROM ("  # noqa: S608 # our own names
+            f"SELECT vm, ({column} - :first) / :units AS bucket,"
             f" total(assigned * 1.0 * ms) / total(ms) AS mean FROM {tier}"
             f" WHERE vm IN (SELECT id FROM vms) AND {column} >= :first AND {column} < :end"
             " AND assigned IS NOT NULL GROUP BY vm, bucket) JOIN vms ON vms.id = vm",
