@@ -38,8 +38,8 @@ def _demand(vm: Vm) -> list[Part]:
         ("in use", estimate.guest_bytes, "usable less available, the kernel's own memory included"),
         ("swap in use", estimate.hot_swap_bytes, "on disk, and read back lately"),
         ("cache", estimate.cache_bytes, "files that the guest reads again and again"),
-        ("stalls", estimate.stall_bytes, "added because its programs wait for memory (PSI)"),
-        ("demand", estimate.demand_bytes, "in use, swap, cache and stalls together"),
+        ("demand", estimate.demand_bytes, "in use, swap and cache together"),
+        ("stalls", estimate.stall_bytes, "asked for beside it, since its programs wait for memory (PSI)"),
         ("margin", estimate.margin_bytes, "left available at the least, since nothing is measured exactly"),
         ("buffer", buffer, f"{vm.config.limits.buffer_percent} % of demand, as its user wants"),
         ("ahead", estimate.ahead_bytes, "how much it will grow until memory could get there"),
@@ -91,7 +91,7 @@ def _balance(controller: Controller, vm: Vm) -> list[Part]:
     if claims is None or goal is None:
         return []
     return [
-        Part(name="lower", size_bytes=claims.irreducible, text="below it the guest cannot go"),
+        Part(name="lower", size_bytes=claims.irreducible, text="below it its kernel would kill"),
         Part(name="need", size_bytes=claims.need, text="what it works with now"),
         Part(name="desired", size_bytes=claims.desired, text="need and its buffer, within its limits"),
         Part(name="keep", size_bytes=claims.keep, text="what it may keep while nobody else needs it"),

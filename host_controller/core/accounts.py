@@ -30,7 +30,7 @@ class Account(NamedTuple):
 
 
 _NOTHING: Final = Account(0, 0, 0, 0, 0, None)
-_NO_CLAIMS: Final = Claims(0, 0, 0, 0, 0)
+_NO_CLAIMS: Final = Claims(0, 0, 0, 0, 0, 0)
 
 
 class Accounts:
@@ -46,6 +46,8 @@ class Accounts:
         self.fixed_bytes = 0
         self.growth_bytes = 0
         self.needed_bytes = 0
+        self.weights = 0
+        """The sum of what can be moved."""
         self.changes = 0
         """Counts changes of claims: as long as it stands still, so does the balance of one budget."""
         self._next_dimms: dict[str, int] = {}
@@ -108,6 +110,7 @@ class Accounts:
     def _claim(self, vm: str, old: Claims | None, new: Claims | None) -> None:
         self.changes += 1
         self.needed_bytes += (new or _NO_CLAIMS).need - (old or _NO_CLAIMS).need
+        self.weights += (new or _NO_CLAIMS).weight - (old or _NO_CLAIMS).weight
         if new is None:
             del self.claims[vm]
         else:

@@ -37,10 +37,13 @@ class Budget:
         settings, ledger, accounts = state.settings, state.ledger, self.accounts
         capacity = ledger.capacity()
         self._ready.observe(accounts.growth_bytes, now)
-        self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
         promised = ledger.reserved() + ledger.wanted()
         all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
         needed = accounts.needed_bytes
+        self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
+        if settings.keep_ready_bytes is None:
+            # Bursts and buffers share what the needs leave.
+            self.ready_bytes = min(self.ready_bytes, max(0, all_there_is - needed) // 2)
         kept = accounts.next_dimm_bytes + self.ready_bytes
         self.budget_bytes = budget_bytes(all_there_is, kept, needed)
         if state.emergency.cause is not None:

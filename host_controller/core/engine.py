@@ -162,7 +162,8 @@ class Engine:
         state, budget = self.state, self._budget
         calm = state.emergency.cause is None
         grantable = budget.headroom_bytes if calm else min(0, budget.headroom_bytes)
-        purse = Purse(state, budget.accounts.of, grantable, budget.scarce, now)
+        per_weight = budget.budget_bytes / max(1, budget.accounts.weights)
+        purse = Purse(state, budget.accounts.of, grantable, budget.scarce, now, per_weight)
         concerned = budget.too_far | self._unsettled | {vm.config.uuid for vm in dirty}
         GrantRound(purse, budget.goals).run([vm for uuid, vm in state.vms.items() if uuid in concerned])
         decisions = purse.decisions

@@ -173,8 +173,6 @@ class GuestFacts:
     """What the guest's kernel keeps free for itself (sum of high watermarks)."""
     swap_used_bytes: int = 0
     """On disk, less what is cached too: zram and cached swap cost no reads."""
-    swap_free_bytes: int = 0
-    """On disk, by the guest's word: 0 where its agent does not say, and for zram, which is memory again."""
     swap_in_bytes: int = 0
     """Counter since boot."""
     refault_bytes: int = 0
@@ -186,6 +184,8 @@ class GuestFacts:
     block_bytes: int = MEMORY_BLOCK_BYTES
     counted: bool = True
     """Its counters are of this moment; else they are none, or those of an earlier one."""
+    swap_free_bytes: int = 0
+    """On disk, by the guest's word: 0 where its agent does not say, and for zram, which is memory again."""
 
     @property
     def demand_bytes(self) -> int:

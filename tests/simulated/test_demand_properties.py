@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from host_controller.core.model import GuestFacts, Limits
-from host_controller.core.vm.demand import STALL_LIMIT, Demand
+from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.stalls import STALL_LIMIT
 from host_controller.units import GIB, MIB
 
 LIMITS = Limits(1 * GIB, 256 * MIB, 8 * GIB)
@@ -87,7 +88,7 @@ def test_what_was_added_fades_when_its_cause_is_gone(told: list[GuestFacts]) -> 
     for i in range(1, 400):
         calm = GuestFacts(
             last.at + 30.0 * i, "boot", last.sequence + i, True, 4 * GIB, 3 * GIB, 3 * GIB, 0, 4 * GIB,
-            4 * GIB, 0, 0, 8 * MIB, 0, 0, last.swap_in_bytes, last.refault_bytes, last.stall_us,
+            4 * GIB, 0, 0, 8 * MIB, 0, last.swap_in_bytes, last.refault_bytes, last.stall_us,
         )  # fmt: skip
         demand.observe(calm)
     found = demand.estimate(LIMITS, calm.at)

@@ -60,9 +60,9 @@ def test_what_is_frequent_is_thinned_and_what_people_did_is_told_first() -> None
 
 def test_the_level_of_the_picture_is_that_of_the_balance() -> None:
     claims = [
-        Claims(100, GIB, GIB, 4 * GIB, 4 * GIB),
-        Claims(200, GIB, GIB, 8 * GIB, 8 * GIB),
-        Claims(100, GIB, GIB, 2 * GIB, 8 * GIB),
+        Claims(100, GIB, GIB, GIB, 4 * GIB, 4 * GIB),
+        Claims(200, GIB, GIB, GIB, 8 * GIB, 8 * GIB),
+        Claims(100, GIB, GIB, GIB, 2 * GIB, 8 * GIB),
     ]
     goals = balance(claims, 11 * GIB)
     rows = [

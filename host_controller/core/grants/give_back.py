@@ -19,30 +19,52 @@ OFFLINE_GRACE: Final = 5.0
 def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     """The next step down to its goal, by virtio-mem first."""
     assert account.claims is not None
-    # However short the budget, nobody is sent below what the guest cannot go without.
+    # However short the budget, nobody is sent where its kernel would kill.
     keeps = max(goal, min(account.claims.irreducible, account.granted_bytes))
     reason = "others need it" if purse.waiting else "it has had more than it needs for a while"
     settings, now = purse.state.settings, purse.now
-    size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now)
+    share = int(purse.per_weight * vm.config.limits.weight)
+    # Not in an overdraft: whatever its balloon claims next would have to be answered by a raise on credit.
+    overdrawn = purse.headroom_bytes < 0
+    squeezed = 0 if overdrawn else spare.squeezed_bytes(vm, max(keeps, share), now)
+    size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
     if size is not None:
+        if squeezed:
+            vm.squeeze.step(now)
         purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
         return
     # While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
     aim = max(keeps + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes)
     urgency = spare.Urgency.NONE
-    if purse.headroom_bytes < 0:
+    if overdrawn:
         lasts = purse.state.ledger.overdraft_lasts(now)
         urgency = spare.Urgency.EVERY_PAGE if lasts else spare.Urgency.OVERDRAWN
-    target = spare.shrink_target(vm, aim, settings, now, urgency)
+    target = spare.shrink_target(vm, aim, settings, now, urgency, squeezed)
     if target is not None:
+        if squeezed:
+            vm.squeeze.step(now)
         purse.send(vm, target)
         purse.say(vm, SHRINK, goal, reason, target_bytes=target)
     elif vm.present_bytes > vm.entitled_bytes + MIB:
         purse.say(vm, SHRINK, goal, f"{reason}; the last step is under way")
-    elif vm.entitled_bytes > aim or not vm.virtio_mem.requested_bytes:
-        purse.wait(vm, goal, reason, "the guest has nothing more to spare")
-    else:
+    elif vm.virtio_mem.requested_bytes and vm.entitled_bytes <= aim:
         purse.wait(vm, goal, reason, "the guest did not give its virtio-mem back; it is asked again later")
+    else:
+        purse.wait(vm, goal, reason, _nothing_to_spare(vm, goal, share))
+
+
+def _nothing_to_spare(vm: Vm, goal: int, share: int) -> str:
+    """Why a guest that is to have less keeps what it has."""
+    facts, estimate = vm.guest.facts, vm.guest.estimate
+    assert facts is not None
+    if estimate is None or goal >= estimate.unswapped_bytes:
+        return "the guest has nothing more to spare"
+    if goal < estimate.irreducible_bytes:
+        swap = "its free swap is too little" if facts.swap_free_bytes else "it has no free swap on a disk"
+        return f"it uses what it has, and {swap}: with less its kernel would kill"
+    if share >= estimate.unswapped_bytes:
+        return "it uses what it has, and that is no more than its weight gives it"
+    return "it uses what it has, and is brought into its own swap slowly"
 
 
 def take_dimm(vm: Vm, purse: Purse, goal: int) -> bool:

@@ -18,6 +18,9 @@ PAGE_BYTES: Final = 4096
 DEFLATED_BYTES: Final = 8 * MIB
 """A balloon this close to empty is as good as empty: a DIMM may follow."""
 REASON: Final = "it needs more"
+HELD_FAST: Final = (
+    "the others use what they have, without free swap on a disk: with less their kernels would kill"
+)
 
 
 def grow(vm: Vm, purse: Purse, account: Account, goal: int, share: int) -> None:
@@ -48,6 +51,8 @@ def _deflate(vm: Vm, purse: Purse, account: Account, goal: int, share: int) -> N
     short = wanted - target
     blocked_by = "the rest is not free yet" if short > MIB else None
     if target <= entitled + (0 if short <= 0 else plan.grow_dead_band(entitled)):
+        if blocked_by and purse.held_fast:
+            blocked_by = HELD_FAST
         purse.wait(vm, goal, REASON, blocked_by or "too little is free")
         return
     purse.pay(vm, max(0, target - charged))

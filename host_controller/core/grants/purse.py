@@ -8,6 +8,7 @@ from host_controller.core.accounts import Account
 from host_controller.core.commands import Command
 from host_controller.core.operations import Operation
 from host_controller.core.operations.resize import Resize
+from host_controller.core.policy.dead_band import grow_dead_band
 from host_controller.core.policy.plan import CORRECT, PLUG, UNPLUG, WAIT, Action, Decision
 from host_controller.core.state import State
 from host_controller.core.vm.record import Vm
@@ -24,17 +25,31 @@ class Purse:
     waiting: bool
     """Somebody waits for memory that is not free yet."""
     now: float
+    per_weight: float = 0.0
+    """What a weight of 1 is worth: nobody is squeezed who has no more than its weight gives."""
     decisions: dict[str, Decision] = field(default_factory=dict)
     """By UUID."""
     commands: list[Command] = field(default_factory=list)
     """What carries the decisions out."""
     costs: dict[str, int] = field(default_factory=dict)
     """What the commands add to the charge of each VM."""
+    _held_fast: bool | None = None
 
     @property
     def payable_bytes(self) -> int:
         """What may be spent: nothing in an overdraft."""
         return max(0, self.headroom_bytes)
+
+    @property
+    def held_fast(self) -> bool:
+        """Nobody who could be moved has more than its kernel can do without."""
+        if self._held_fast is None:
+            self._held_fast = not any(
+                account.granted_bytes - account.claims.irreducible > grow_dead_band(account.granted_bytes)
+                for account in self.accounts.values()
+                if account.claims is not None
+            )
+        return self._held_fast
 
     def can_raise(self, vm: Vm, target_bytes: int) -> bool:
         """Whether its target may be raised to make room for what is to leave it.

@@ -184,7 +184,10 @@ class Resize(Steps):
         device, facts = vm.virtio_mem, vm.guest.facts
         if not self.grows:
             told = device.moved_at > device.asked_at or now - device.asked_at > LATE_SECONDS
-            return told and device.current_bytes <= self.size_bytes
+            if not told or device.current_bytes > self.size_bytes:
+                return False
+            device.gave_back(self._from_bytes - self.size_bytes)
+            return True
         if facts is None:
             return False
         if facts.from_agent and device.current_bytes == self.size_bytes and facts.at >= device.moved_at:

@@ -1,6 +1,6 @@
 """Who gets how much when it does not reach for all: one exact, pure function.
 
-Each VM makes four claims, each at least the one before. The budget is laid out in tiers: everybody's
+Each VM makes five claims, each at least the one before. The budget is laid out in tiers: everybody's
 first claim comes before anybody's second. Within a tier VMs get `clamp(λ·weight, lo, hi)` with one λ for
 all: weighted max-min fairness on totals, so a VM of twice the weight ends with twice the memory unless
 its own claims stop it. Weighted max-min: Bertsekas & Gallager, Data Networks (2nd ed.), section 6.5.2.
@@ -15,13 +15,15 @@ rounding is below one byte per VM."""
 
 
 class Claims(NamedTuple):
-    """What one VM asks for, bytes of usable memory. 0 <= irreducible <= need <= desired <= keep."""
+    """What one VM asks for, bytes of usable memory. 0 <= irreducible <= need <= eased <= desired <= keep."""
 
     weight: int
     irreducible: int
     """Below it the guest cannot go."""
     need: int
     """What it works with now."""
+    eased: int
+    """Need and what its stalls ask for: heard before anybody's buffer, and after all needs."""
     desired: int
     """Need and the buffer that its user wants."""
     keep: int
@@ -36,9 +38,9 @@ def balance(claims: Collection[Claims], budget_bytes: int) -> list[int]:
     """
     if not claims:
         return []
-    weights, irreducible, need, desired, keep = zip(*claims, strict=True)
+    weights, irreducible, need, eased, desired, keep = zip(*claims, strict=True)
     nothing = (0,) * len(claims)
-    for lo, hi in ((nothing, irreducible), (irreducible, need), (need, desired)):
+    for lo, hi in ((nothing, irreducible), (irreducible, need), (need, eased), (eased, desired)):
         if sum(hi) > budget_bytes:
             return fill(weights, lo, hi, budget_bytes)
     return fill(weights, desired, keep, budget_bytes)

@@ -92,12 +92,15 @@ def claims(vm: Vm, granted: int, settings: Settings, now: float) -> Claims:
     assert estimate is not None
     # What is plugged and not online, or on its way, it has beside this.
     ceiling = vm.growth_ceiling_bytes - vm.plug.pending_bytes - vm.offline_bytes
-    irreducible, need, desired = estimate.irreducible_bytes, estimate.need_bytes, estimate.desired_bytes
+    irreducible, need = estimate.irreducible_bytes, estimate.need_bytes
+    eased, desired = estimate.eased_bytes, estimate.desired_bytes
     if desired > ceiling:
-        irreducible, need, desired = min(irreducible, ceiling), min(need, ceiling), ceiling
+        irreducible, need = min(irreducible, ceiling), min(need, ceiling)
+        eased, desired = min(eased, ceiling), ceiling
     if vm.config.pinned is not None or vm.config.trust is UNTRUSTED:
         # Ballooning it frees nothing that could be given to others.
-        irreducible, need, desired = max(irreducible, granted), max(need, granted), max(desired, granted)
+        irreducible, need = max(irreducible, granted), max(need, granted)
+        eased, desired = max(eased, granted), max(desired, granted)
     lasting = settings.shrink_after_seconds
     peak = vm.guest.demand.peak(desired, lasting, now)
     if granted <= desired:
@@ -106,7 +109,7 @@ def claims(vm: Vm, granted: int, settings: Settings, now: float) -> Claims:
         keep = granted
     else:
         keep = granted if granted <= peak + shrink_dead_band(granted) else max(desired, min(peak, ceiling))
-    return Claims(vm.config.limits.weight, irreducible, need, desired, keep)
+    return Claims(vm.config.limits.weight, irreducible, need, eased, desired, keep)
 
 
 def kept_whole(claims: Claims, granted: int) -> Claims:
@@ -121,4 +124,4 @@ def growth_bytes(vm: Vm) -> int:
     That much it is charged with whatever it says, so all that it can make others give up, its goal and what
     is kept ready for it, is within its maximum (rule: harm-stays-home).
     """
-    return min(int(vm.guest.demand.slope), vm.config.limits.minimum_bytes)
+    return min(int(vm.guest.demand.motion.growth), vm.config.limits.minimum_bytes)

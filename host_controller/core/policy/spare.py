@@ -11,7 +11,8 @@ from host_controller.core.model import BalloonStats, Settings
 from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.core.vm.demand import margin_bytes
 from host_controller.core.vm.record import Vm
-from host_controller.units import KIB, round_down, round_up
+from host_controller.core.vm.squeeze import step_bytes
+from host_controller.units import KIB, MIB, round_down, round_up
 
 PAGE_BYTES: Final = 4 * KIB
 """What a balloon takes at least."""
@@ -19,6 +20,8 @@ SMALL_STEP_SECONDS: Final = 30.0
 """A step that is small since no more is to be given is named so long after the last one, at the earliest."""
 HEARD_SECONDS: Final = 7.5
 ANSWER_SECONDS: Final = 1.5
+FOLLOWED_BYTES: Final = 4 * MIB
+"""A balloon this close to its target has followed it."""
 AGENTLESS_EXTRA: Final = 16
 """1/16 of usable stays free on top where only balloon statistics speak: they come late and say less."""
 
@@ -84,10 +87,26 @@ def runs_short(vm: Vm) -> bool:
     return available_bytes(vm) < facts.floor_bytes + margin_bytes(facts.usable_bytes)
 
 
-def lowest_target(vm: Vm, settings: Settings) -> int:
+def squeezed_bytes(vm: Vm, keeps_bytes: int, now: float) -> int:
+    """What may be taken now beyond what the guest has to spare, so that it comes down to `keeps_bytes`.
+
+    0 but where others need what it uses, its swap has room, and its balloon has followed the last step.
+    """
+    facts, estimate = vm.guest.facts, vm.guest.estimate
+    assert facts is not None
+    if estimate is None or not facts.from_agent or keeps_bytes >= estimate.unswapped_bytes:
+        return 0
+    followed = vm.present_bytes <= vm.entitled_bytes + FOLLOWED_BYTES and facts.at >= vm.sent_at
+    if not vm.squeeze.ask(now) or not followed:
+        return 0
+    room = estimate.unswapped_bytes - estimate.irreducible_bytes
+    return min(room, step_bytes(facts.usable_bytes, vm.guest.demand.stall.share))
+
+
+def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:
     """The lowest balloon target that one command may name now (rule: small-steps), QEMU's terms.
 
-    Not further below where the guest is than what it has to spare, nor than its
+    Not further below where the guest is than what it has to spare and is squeezed by, nor than its
     balloon inflates in a second: a controller that dies leaves no guest shrinking far.
     """
     facts = vm.guest.facts
@@ -98,7 +117,7 @@ def lowest_target(vm: Vm, settings: Settings) -> int:
     # Where it is, its balloon says, and its kernel: of two moments, so the larger one is sure.
     by_kernel = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
     present = vm.present_bytes
-    return max(max(by_kernel, present) - max(0, spare_bytes(vm)), present - rate)
+    return max(max(by_kernel, present) - max(0, spare_bytes(vm)) - squeezed, present - rate)
 
 
 class Urgency(Enum):
@@ -112,7 +131,7 @@ class Urgency(Enum):
 
 
 def shrink_target(
-    vm: Vm, aim: int, settings: Settings, now: float, urgency: Urgency = Urgency.NONE
+    vm: Vm, aim: int, settings: Settings, now: float, urgency: Urgency = Urgency.NONE, squeezed: int = 0
 ) -> int | None:
     """The next target of a shrinking balloon; None while the last one is still being followed.
 
@@ -123,11 +142,13 @@ def shrink_target(
     rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
     if urgency is Urgency.EVERY_PAGE:
         aim = round_down(aim, PAGE_BYTES)
-    target = round_up(max(aim, lowest_target(vm, settings)), PAGE_BYTES)
+    target = round_up(max(aim, lowest_target(vm, settings, squeezed)), PAGE_BYTES)
     entitled = vm.entitled_bytes
     ahead = vm.present_bytes - entitled
     worthwhile = min(entitled - aim, shrink_dead_band(entitled), rate // 4)
-    if urgency is Urgency.EVERY_PAGE:
+    if squeezed:
+        worthwhile = min(worthwhile, squeezed // 2)
+    elif urgency is Urgency.EVERY_PAGE:
         worthwhile = 1
     elif urgency is Urgency.OVERDRAWN or now - vm.sent_at >= SMALL_STEP_SECONDS:
         worthwhile -= PAGE_BYTES  # what is left of a page is no reason to wait any longer

@@ -41,18 +41,18 @@ def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | No
     return now + min(round_up(wanted_bytes, block), round_down(room, block), bite, payable), None
 
 
-def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float) -> int | None:
+def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed: int = 0) -> int | None:
     """The size to ask for so that the guest has up to `excess_bytes` less; None when it is not to shrink now.
 
-    Not below what it has to spare, nor by more than a second's work (rule: small-steps).
+    Not below what it has to spare and is squeezed by, nor by more than a second's work (rule: small-steps).
     """
     device = vm.virtio_mem
     if vm.config.growth is not VIRTIO_MEM or not heard_lately(vm, now):
         return None
     if not device.requested_bytes or now < vm.unplug_rest.until:
         return None
-    rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
-    most = min(excess_bytes, spare_bytes(vm), rate, device.requested_bytes)
+    rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
+    most = min(excess_bytes, max(0, spare_bytes(vm)) + squeezed, rate, device.requested_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
     return device.requested_bytes - step if step > 0 else None
 

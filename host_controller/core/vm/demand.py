@@ -6,38 +6,35 @@ Three things that `available` cannot show are added, each bounded and each fadin
 
 - swap that is really in use: what was swapped in lately, not what lies cold on disk;
 - a working set of cache: when the kernel reads back what it just dropped, the cache is too small;
-- stalls (PSI), but only together with low headroom, root-level refaults or swap-ins: a container over its
-  own limit stalls in a guest with memory to spare (fact: container-stalls).
+- growth that goes on, for as long as memory takes to get there.
+
+Stalls (PSI) are no demand (`stalls.py`), and count only together with low headroom, root-level refaults or
+swap-ins: a container over its own limit stalls in a guest with memory to spare (fact: container-stalls).
 """
 
-import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from host_controller.core.model import GuestFacts, Limits
+from host_controller.core.vm.motion import Motion, blend
+from host_controller.core.vm.stalls import Stalls
 from host_controller.units import MIB
 
-SLOPE_TIME: Final = 0.5
-"""Time constant of the growth rate, seconds: one calm report interval."""
 LOOK_AHEAD: Final = 1.0
 """Seconds of present growth that are granted ahead: report, decision and actuator take about as long."""
 LOOK_AHEAD_NOISE_BYTES: Final = 8 * MIB
 LEAST_MARGIN_BYTES: Final = 16 * MIB
 SWAP_WINDOW: Final = 30.0
 """Swap that would be read back within so many seconds at the present rate is in use."""
+SWAP_KEPT_SHARE: Final = 4
+LEAST_SWAP_KEPT_BYTES: Final = 64 * MIB
+"""A quarter of a guest's free swap, and this at the least, is left to its own bursts."""
+SWAPPABLE_SHARE: Final = 2
+"""At most half of what its programs hold is taken to be pages that can go to swap: a report does not tell."""
 REFAULT_NOISE: Final = 1 * MIB
 """Refaults below this rate, bytes/s, are programs starting."""
 CACHE_HALF_LIFE: Final = 600.0
-STALL_THRESHOLD: Final = 0.10
-"""Share of time in which some task waits for memory."""
-STALL_STEP: Final = 0.05
-"""One raise, as a share of demand; at most one a second."""
-STALL_LIMIT: Final = 0.25
-STALL_HALF_LIFE: Final = 30.0
-STALL_PATIENCE: Final = 3
-"""Raises without relief after which there are no more for a while."""
-STALL_REST: Final = 60.0
 
 
 class Estimate(NamedTuple):
@@ -54,9 +51,15 @@ class Estimate(NamedTuple):
     margin_bytes: int
     demand_bytes: int
     need_bytes: int
+    """Below it the guest refaults cache that it works with, or waits while it grows."""
     irreducible_bytes: int
-    """Need without what can be dropped and without growth: below it the guest cannot go."""
+    """Below it the guest's kernel would kill, or refuse."""
     desired_bytes: int
+    """Need and the buffer that its user wants: what is beyond is only dropped, or not even used."""
+    unswapped_bytes: int = 0
+    """Below it, down to `irreducible_bytes`, the guest puts pages away that its programs hold."""
+    eased_bytes: int = 0
+    """Need and what its stalls ask for."""
 
     @property
     def pressure_percent(self) -> float:
@@ -72,6 +75,19 @@ def margin_bytes(usable_bytes: int) -> int:
     return share if share > LEAST_MARGIN_BYTES else LEAST_MARGIN_BYTES
 
 
+def swappable_bytes(facts: GuestFacts) -> int:
+    """What a guest can put into swap of its own without coming near its end.
+
+    By its own word: who tells of swap that it does not have is squeezed for it, and harms itself only.
+    """
+    if not facts.swap_free_bytes:
+        return 0
+    free = facts.swap_free_bytes
+    kept = max(LEAST_SWAP_KEPT_BYTES, free // SWAP_KEPT_SHARE)
+    held = facts.demand_bytes - facts.kernel_bytes
+    return max(0, min(free - kept, held // SWAPPABLE_SHARE))
+
+
 @dataclass(slots=True)
 class Demand:
     """The memory of one guest's demand: feed it every reading, ask it for an estimate."""
@@ -79,23 +95,23 @@ class Demand:
     last: GuestFacts | None = None
     counted: GuestFacts | None = None
     """The last one with counters of its own moment."""
-    slope: float = 0.0
-    """Growth of usable - available, bytes/s."""
+    motion: Motion = field(default_factory=Motion)
+    """Of usable - available."""
+    stall: Stalls = field(default_factory=Stalls)
     swap_in_rate: float = 0.0
     refault_rate: float = 0.0
-    stall_share: float = 0.0
     cache_bytes: float = 0.0
-    stall_bytes: float = 0.0
-    _raised_at: float = -math.inf
-    _raises_in_vain: int = 0
-    _share_when_raised: float = 0.0
-    _usable_when_raised: int = 0
     _peaks: deque[tuple[float, int]] = field(default_factory=deque)
 
     @property
     def stalls(self) -> bool:
         """It has been waiting for memory: what it is given it takes at once."""
-        return self.stall_share >= STALL_THRESHOLD
+        return self.stall.now
+
+    @property
+    def slope(self) -> float:
+        """Growth of usable - available now, bytes/s."""
+        return self.motion.slope
 
     def observe(self, facts: GuestFacts) -> None:
         """Take in a reading; one of another boot starts afresh."""
@@ -107,7 +123,7 @@ class Demand:
         seconds = facts.at - last.at
         if seconds <= 0.0:
             return
-        self._follow_growth(last, facts, seconds)
+        self.motion.follow(facts.demand_bytes - last.demand_bytes, seconds)
         if not facts.counted:
             return
         before, self.counted = self.counted, facts
@@ -117,12 +133,13 @@ class Demand:
             seconds = facts.at - before.at
         self._follow_swap(before, facts, seconds)
         self._follow_cache(before, facts, seconds)
-        self._follow_stalls(before, facts, seconds)
+        relievable = self._headroom_low(facts) or self._refaulting(facts) or self.swap_in_rate > REFAULT_NOISE
+        self.stall.follow(before, facts, seconds, relievable=relievable)
 
     def estimate(self, limits: Limits, now: float) -> Estimate | None:
         """What the guest needs now; None before the first reading.
 
-        Everything lies within the limits: minimum <= irreducible <= need <= desired <= maximum.
+        All of it lies within the limits, and irreducible <= unswapped <= need <= eased <= desired.
         """
         facts = self.last
         if facts is None:
@@ -132,25 +149,30 @@ class Demand:
         swapped = facts.swap_used_bytes
         hot_swap = min(swapped, int(self.swap_in_rate * SWAP_WINDOW)) if swapped else 0
         cache = int(self.cache_bytes)
-        stall = int(self.stall_bytes)
-        ahead = int(self.slope * LOOK_AHEAD)
-        ahead = min(ahead, max(guest // 2, 64 * MIB)) if ahead > LOOK_AHEAD_NOISE_BYTES else 0
+        stall = int(self.stall.raise_bytes)
         margin = margin_bytes(usable)
-        demand = guest + hot_swap + cache + stall
+        ahead = int(self.motion.growth * LOOK_AHEAD)
+        ahead = min(ahead, max(guest // 2, 64 * MIB)) if ahead > LOOK_AHEAD_NOISE_BYTES else 0
+        demand = guest + hot_swap + cache
 
         # What it grows by until memory could get there it must have before anybody's buffer is filled.
-        irreducible = max(guest + margin, facts.least_usable_bytes)
-        need = max(irreducible, demand + margin + ahead)
-        desired = need + demand * limits.buffer_percent // 100
+        unswapped = max(guest + margin, facts.least_usable_bytes)
+        need = max(unswapped, demand + margin + ahead)
+        eased = need + stall
+        desired = max(eased, need + demand * limits.buffer_percent // 100)
+        irreducible = max(guest + margin - swappable_bytes(facts), facts.least_usable_bytes)
         least, most = limits.minimum_bytes, limits.maximum_bytes
         if irreducible < least:
-            irreducible, need, desired = least, max(least, need), max(least, desired)
+            irreducible, unswapped, need = least, max(least, unswapped), max(least, need)
+            eased, desired = max(least, eased), max(least, desired)
         if desired > most:
-            irreducible, need, desired = min(most, irreducible), min(most, need), most
+            irreducible, unswapped, need = min(most, irreducible), min(most, unswapped), min(most, need)
+            eased, desired = min(most, eased), most
         # By position: by keyword it takes twice as long, 1.3 % of what a step takes for each VM.
         return Estimate(
-            now, usable, guest, hot_swap, cache, stall, ahead, margin, demand, need, irreducible, desired
-        )
+            now, usable, guest, hot_swap, cache, stall, ahead, margin,
+            demand, need, irreducible, desired, unswapped, eased,
+        )  # fmt: skip
 
     def peak(self, desired_bytes: int, window_seconds: float, now: float) -> int:
         """The largest `desired` of the last window, this one included: what an excess is measured from."""
@@ -163,51 +185,23 @@ class Demand:
         return peaks[0][1]
 
     def _start_afresh(self) -> None:
-        self.slope = self.swap_in_rate = self.refault_rate = self.stall_share = 0.0
-        self.cache_bytes = self.stall_bytes = 0.0
-        self._raises_in_vain = 0
+        self.motion, self.stall = Motion(), Stalls()
+        self.swap_in_rate = self.refault_rate = self.cache_bytes = 0.0
         self._peaks.clear()
-
-    def _follow_growth(self, last: GuestFacts, facts: GuestFacts, seconds: float) -> None:
-        rate = (facts.demand_bytes - last.demand_bytes) / seconds
-        self.slope = max(0.0, _blend(self.slope, rate, seconds, SLOPE_TIME))
 
     def _follow_swap(self, last: GuestFacts, facts: GuestFacts, seconds: float) -> None:
         rate = _rate(last.swap_in_bytes, facts.swap_in_bytes, seconds)
-        self.swap_in_rate = _blend(self.swap_in_rate, rate, seconds, SWAP_WINDOW)
+        self.swap_in_rate = blend(self.swap_in_rate, rate, seconds, SWAP_WINDOW)
 
     def _follow_cache(self, last: GuestFacts, facts: GuestFacts, seconds: float) -> None:
         refaulted = max(0, facts.refault_bytes - last.refault_bytes)
-        self.refault_rate = _blend(self.refault_rate, refaulted / seconds, seconds, 1.0)
+        self.refault_rate = blend(self.refault_rate, refaulted / seconds, seconds, 1.0)
         self.cache_bytes *= 0.5 ** (seconds / CACHE_HALF_LIFE)
         if self._refaulting(facts):
             # The cache that there is was too small by at most what came back; it cannot overshoot,
             # since refaults end as soon as the working set fits.
             step = min(refaulted, facts.usable_bytes // 16)
             self.cache_bytes = max(self.cache_bytes, float(facts.reclaimable_bytes + step))
-
-    def _follow_stalls(self, last: GuestFacts, facts: GuestFacts, seconds: float) -> None:
-        if last.stall_us is None or facts.stall_us is None:
-            return
-        share = min(1.0, max(0, facts.stall_us - last.stall_us) / (seconds * 1e6))
-        self.stall_share = _blend(self.stall_share, share, seconds, 1.0)
-        self.stall_bytes *= 0.5 ** (seconds / STALL_HALF_LIFE)
-        if not self.stalls:
-            self._raises_in_vain = 0
-            return
-        if not (self._headroom_low(facts) or self._refaulting(facts) or self.swap_in_rate > REFAULT_NOISE):
-            return
-        if self._raises_in_vain >= STALL_PATIENCE and facts.at - self._raised_at < STALL_REST:
-            return
-        if facts.at - self._raised_at < 1.0:
-            return
-        granted = facts.usable_bytes > self._usable_when_raised
-        relieved = self.stall_share < 0.8 * self._share_when_raised
-        self._raises_in_vain = self._raises_in_vain + 1 if granted and not relieved else 0
-        self._raised_at = facts.at
-        self._share_when_raised, self._usable_when_raised = self.stall_share, facts.usable_bytes
-        step = facts.demand_bytes * STALL_STEP
-        self.stall_bytes = min(self.stall_bytes + step, facts.demand_bytes * STALL_LIMIT)
 
     def _refaulting(self, facts: GuestFacts) -> bool:
         """Root-level refaults: with plenty free, it is some container's own limit that reclaims."""
@@ -221,8 +215,3 @@ class Demand:
 
 def _rate(before: int, after: int, seconds: float) -> float:
     return max(0, after - before) / seconds
-
-
-def _blend(old: float, new: float, seconds: float, time_constant: float) -> float:
-    """Exponential average over unevenly spaced readings."""
-    return old + (new - old) * (1.0 - math.exp(-seconds / time_constant))

@@ -19,6 +19,7 @@ from host_controller.core.vm.growth import InheritedPlug, PaidPlug, Rest
 from host_controller.core.vm.guest import Guest
 from host_controller.core.vm.pauses import Pauses
 from host_controller.core.vm.progress import Progress
+from host_controller.core.vm.squeeze import Squeeze
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
 
@@ -87,6 +88,7 @@ class Vm:
     unplug_rest: Rest = field(default_factory=Rest)
     pauses: Pauses = field(default_factory=Pauses)
     progress: Progress = field(default_factory=Progress)
+    squeeze: Squeeze = field(default_factory=Squeeze)
     pace: Pace = field(default_factory=Pace)
 
     def __post_init__(self) -> None:

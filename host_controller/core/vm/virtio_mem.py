@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from host_controller.core.interface import ResizeVirtioMem
+from host_controller.units import MIB
 
+LARGEST_SHRINK_RATE: Final = 1024.0 * MIB
+"""Bytes/s: as fast as the fastest balloon (rule: small-steps)."""
 LATE_SECONDS: Final = 2.0
 """QEMU tells a device's size once a second at most, so what it tells may be as old as this."""
 
@@ -29,6 +32,8 @@ class VirtioMem:
     """A command failed: nobody knows which size is asked for."""
     confirmed_bytes: int = 0
     """The size that was surely asked for last."""
+    shrink_rate: float = 0.0
+    """What its guest has shown to give back in a second, bytes; 0 before the first time."""
     _before_bytes: int = 0
     """What it was asked for before it was asked for less: QEMU may not have told yet that it came to that."""
     moved_at: float = -math.inf
@@ -69,6 +74,14 @@ class VirtioMem:
     def promise(self, size_bytes: int) -> None:
         """Pay for a size that is about to be asked for."""
         self.ceiling_bytes = max(self.ceiling_bytes, size_bytes)
+
+    def gave_back(self, size_bytes: int) -> None:
+        """All that was asked for has left: the next time it may be twice as much.
+
+        QEMU tells a size once a second at most: how much faster than that it went nobody can tell.
+        """
+        seconds = max(1.0, self.moved_at - self.asked_at)
+        self.shrink_rate = min(LARGEST_SHRINK_RATE, max(size_bytes * 2 / seconds, self.shrink_rate / 2))
 
     def release(self) -> None:
         """What was promised is not going to be asked for."""

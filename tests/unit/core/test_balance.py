@@ -1,18 +1,19 @@
 """Weighted max-min in tiers, to the byte: claims and a budget, and what each VM gets.
 
-A claim is (weight, irreducible, need, desired, keep). That order does not matter, and that more budget or
-weight never gives less, is asked of random hosts in `tests/simulated/test_balance_properties.py`.
+A claim is (weight, irreducible, need, eased, desired, keep). That order does not matter, and that more
+budget or weight never gives less, is asked of random hosts in `tests/simulated/test_balance_properties.py`.
 """
 
 import pytest
 
 from host_controller.core.policy.balance import Claims, balance, fill
 
-EQUAL = Claims(1, 10, 20, 30, 40)
-FLAT = Claims(1, 0, 0, 100, 100)
-HEAVY = Claims(3, 0, 0, 100, 100)
-LARGE = Claims(1, 0, 40, 50, 60)
-SMALL = Claims(1, 0, 10, 50, 60)
+EQUAL = Claims(1, 10, 20, 25, 30, 40)
+FLAT = Claims(1, 0, 0, 0, 100, 100)
+HEAVY = Claims(3, 0, 0, 0, 100, 100)
+LARGE = Claims(1, 0, 40, 40, 50, 60)
+SMALL = Claims(1, 0, 10, 10, 50, 60)
+STALLING = Claims(1, 0, 10, 30, 50, 60)
 
 SHARES: list[tuple[list[Claims], int, list[int]]] = [
     ([], 100, []),
@@ -22,13 +23,15 @@ SHARES: list[tuple[list[Claims], int, list[int]]] = [
     ([EQUAL, EQUAL], 79, [39, 39]),  # less than a byte for each is left over
     ([EQUAL, EQUAL], 60, [30, 30]),
     ([EQUAL, EQUAL], 59, [29, 29]),
+    ([EQUAL, EQUAL], 50, [25, 25]),
+    ([EQUAL, EQUAL], 49, [24, 24]),
     ([EQUAL, EQUAL], 40, [20, 20]),
     ([EQUAL, EQUAL], 39, [19, 19]),
     ([EQUAL, EQUAL], 20, [10, 10]),
     ([EQUAL, EQUAL], 19, [9, 9]),
     ([EQUAL, EQUAL], 0, [0, 0]),
     ([EQUAL], 25, [25]),
-    ([Claims(7, 10, 20, 30, 40)], 25, [24]),
+    ([Claims(7, 10, 20, 20, 30, 40)], 25, [24]),
     # Three times the weight is three times the memory, until its own claim stops it.
     ([FLAT, HEAVY], 80, [20, 60]),
     ([FLAT, HEAVY], 120, [30, 90]),
@@ -45,6 +48,14 @@ SHARES: list[tuple[list[Claims], int, list[int]]] = [
     ([LARGE, SMALL], 40, [30, 10]),  # there is not enough for both needs
     ([LARGE, SMALL], 19, [9, 9]),
     ([EQUAL, LARGE, SMALL, HEAVY], 200, [30, 40, 32, 97]),
+    # What stalls ask for comes after everybody's need and before anybody's buffer.
+    ([LARGE, STALLING], 50, [40, 10]),
+    ([LARGE, STALLING], 60, [40, 20]),
+    ([LARGE, STALLING], 70, [40, 30]),
+    ([LARGE, STALLING], 80, [40, 40]),
+    ([SMALL, STALLING], 20, [10, 10]),
+    ([SMALL, STALLING], 30, [10, 20]),
+    ([SMALL, STALLING], 45, [15, 30]),
 ]
 
 
@@ -78,6 +89,6 @@ def test_a_budget_is_spent_between_what_is_certain_and_what_is_asked_for(
 
 
 def test_a_tebibyte_is_shared_to_the_byte() -> None:
-    vms = [Claims(weight, 0, 0, 1 << 40, 1 << 40) for weight in (1, 2, 4, 10_000)]
+    vms = [Claims(weight, 0, 0, 0, 1 << 40, 1 << 40) for weight in (1, 2, 4, 10_000)]
     shares = balance(vms, 10_007 << 20)
     assert shares == [1 << 20, 2 << 20, 4 << 20, 10_000 << 20]

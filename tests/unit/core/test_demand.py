@@ -1,11 +1,12 @@
 """What a guest needs, from what its own kernel says."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from host_controller.core.model import GuestFacts, Limits
-from host_controller.core.vm.demand import CACHE_HALF_LIFE, Demand, Estimate, margin_bytes
+from host_controller.core.vm.demand import CACHE_HALF_LIFE, Demand, Estimate, margin_bytes, swappable_bytes
 from host_controller.units import GIB, MIB
 from tests.support.build import facts
 
@@ -209,3 +210,70 @@ def test_a_peak_that_comes_again_counts_from_then_and_one_of_just_the_window_sti
     assert demand.peak(2 * GIB, 60.0, 70.0) == 2 * GIB
     assert demand.peak(2 * GIB, 60.0, 80.0) == 2 * GIB
     assert demand.peak(1 * GIB, 60.0, 139.0) == 2 * GIB
+
+
+# --- the three floors ---
+
+
+@pytest.mark.parametrize(
+    ("held_mib", "free_swap_mib", "swappable_mib"),
+    [
+        (400, 0, 0),
+        (400, 63, 0),
+        (400, 64, 0),  # so much is left to it
+        (400, 65, 1),
+        (400, 200, 136),
+        (400, 256, 192),
+        (1000, 400, 300),  # a quarter of it is left to it
+        (400, 400, 200),  # no more than half of what its programs hold
+        (400, 4096, 200),
+        (-10, 4096, 0),
+    ],
+)
+def test_what_could_go_to_its_own_swap_is_a_part_of_both(
+    held_mib: int, free_swap_mib: int, swappable_mib: int
+) -> None:
+    reading = facts(2048, 108 + held_mib, online_bytes=2048 * MIB, total_bytes=1940 * MIB)
+    assert reading.kernel_bytes == 108 * MIB
+    one = replace(reading, swap_free_bytes=free_swap_mib * MIB)
+    assert swappable_bytes(one) == swappable_mib * MIB
+
+
+def test_its_own_swap_lowers_what_it_cannot_go_without_and_nothing_else() -> None:
+    without = after(facts(512, 400))
+    estimate = after(facts(512, 400, swap_free_bytes=164 * MIB))
+    assert without.irreducible_bytes == without.unswapped_bytes == without.need_bytes == 416 * MIB
+    assert estimate == without._replace(irreducible_bytes=316 * MIB)
+
+
+def test_where_its_kernel_refuses_or_a_daemon_kills_swap_is_of_no_use() -> None:
+    estimate = after(facts(512, 400, swap_free_bytes=164 * MIB, least_usable_bytes=390 * MIB))
+    assert (estimate.irreducible_bytes, estimate.unswapped_bytes) == (390 * MIB, 416 * MIB)
+    assert after(facts(512, 400, least_usable_bytes=430 * MIB)).unswapped_bytes == 430 * MIB
+
+
+def test_stalls_ask_for_more_than_need_and_are_part_of_no_buffer() -> None:
+    estimate = after(*stalls(3, granted=False))
+    assert estimate.stall_bytes > 0
+    assert estimate.demand_bytes == estimate.guest_bytes
+    assert estimate.eased_bytes == estimate.need_bytes + estimate.stall_bytes
+    assert estimate.desired_bytes == estimate.need_bytes + estimate.demand_bytes // 5
+    bare = after(*stalls(3, granted=False), limits=replace(LIMITS, buffer_percent=5))
+    assert bare.desired_bytes == bare.eased_bytes, "a buffer is no smaller than what they ask for"
+
+
+@pytest.mark.parametrize(
+    ("limits", "floors_mib"),
+    [
+        (LIMITS, (316, 416, 416, 416, 496)),
+        (replace(LIMITS, minimum_bytes=400 * MIB), (400, 416, 416, 416, 496)),
+        (replace(LIMITS, minimum_bytes=500 * MIB), (500, 500, 500, 500, 500)),
+        (replace(LIMITS, maximum_bytes=450 * MIB), (316, 416, 416, 416, 450)),
+        (replace(LIMITS, maximum_bytes=410 * MIB), (316, 410, 410, 410, 410)),
+        (replace(LIMITS, maximum_bytes=300 * MIB), (300, 300, 300, 300, 300)),
+    ],
+)
+def test_all_of_it_lies_within_the_limits(limits: Limits, floors_mib: tuple[int, ...]) -> None:
+    one = after(facts(512, 400, swap_free_bytes=164 * MIB), limits=limits)
+    floors = one.irreducible_bytes, one.unswapped_bytes, one.need_bytes, one.eased_bytes, one.desired_bytes
+    assert tuple(size // MIB for size in floors) == floors_mib

@@ -104,11 +104,12 @@ def test_an_estimate_is_the_sum_of_its_parts_in_whole_bytes() -> None:
     found = heard(*readings).estimate(WIDE, 11.0)
     assert found is not None
     assert min(found.hot_swap_bytes, found.cache_bytes, found.stall_bytes) > 0
-    parts = found.guest_bytes + found.hot_swap_bytes + found.cache_bytes + found.stall_bytes
+    parts = found.guest_bytes + found.hot_swap_bytes + found.cache_bytes
     assert found.demand_bytes == parts
     assert found.margin_bytes == 1101 * MIB // 64 > LEAST_MARGIN_BYTES
     assert found.need_bytes == parts + found.margin_bytes + found.ahead_bytes
-    assert found.irreducible_bytes == found.guest_bytes + found.margin_bytes
+    assert found.irreducible_bytes == found.unswapped_bytes == found.guest_bytes + found.margin_bytes
+    assert found.eased_bytes == found.need_bytes + found.stall_bytes
     assert all(type(size) is int for size in found[1:])
 
 

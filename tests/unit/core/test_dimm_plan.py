@@ -11,6 +11,7 @@ import pytest
 from host_controller.core.model import BalloonStats, Growth, Limits
 from host_controller.core.policy import dimm_plan
 from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.motion import Motion
 from host_controller.core.vm.record import Vm
 from host_controller.units import GIB, MIB
 from tests.support import build
@@ -34,7 +35,8 @@ NO_SLOT = "all its DIMM slots are used"
 
 def guest(usable_mib: int = 512, demand_mib: int = 200, *, slope_mib: float = 0.0, **changes: Any) -> Vm:
     facts = replace(build.facts(usable_mib, demand_mib, at=NOW), **changes.pop("said", {}))
-    told = {"facts": facts, "demand": Demand(last=facts, slope=slope_mib * MIB), "booted_at": -1000.0}
+    demand = Demand(last=facts, motion=Motion(slope=slope_mib * MIB))
+    told = {"facts": facts, "demand": demand, "booted_at": -1000.0}
     vm = build.vm(changes.pop("actual_mib", usable_mib), **told | changes)
     vm.guest.work_out(vm.config.limits, NOW)
     return vm

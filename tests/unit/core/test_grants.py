@@ -164,7 +164,7 @@ CASES = [
     Case("nobody is sent below what it cannot go without", {"demand_mib": 250}, 10, 0, ["target 266"],
          SHRINK, None, 0, True),
     Case("what has nothing to spare is asked for nothing", {"demand_mib": 290}, 200, 0, [], WAIT,
-         "nothing more to spare", 0, True),
+         "its kernel would kill", 0, True),
     Case("the last step is followed first", {"usable_mib": 512, "demand_mib": 100, "target_bytes": 384 * MIB},
          192, 0, [], SHRINK, None, 0, True),
     Case("a little too much is left alone while nobody waits", {"demand_mib": 200}, 290, 0, [], HOLD),
@@ -402,7 +402,8 @@ SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
     ({"demand_mib": 250}, 200, 0, True, {"action": SHRINK, "reason": OTHERS, "target_bytes": 266}),
     ({"demand_mib": 100}, 200, 0, False, {"action": SHRINK, "reason": LONG, "target_bytes": 200}),
     ({"demand_mib": 290}, 200, 0, True,
-     {"action": WAIT, "reason": OTHERS, "blocked_by": "the guest has nothing more to spare"}),
+     {"action": WAIT, "reason": OTHERS, "blocked_by":
+      "it uses what it has, and it has no free swap on a disk: with less its kernel would kill"}),
     ({"usable_mib": 512, "demand_mib": 100, "target_bytes": 384 * MIB}, 192, 0, True,
      {"action": SHRINK, "reason": OTHERS + "; the last step is under way"}),
     (VIRTIO_128 | {"demand_mib": 300}, 560, 0, True, {"action": UNPLUG, "reason": OTHERS, "size_bytes": 80}),

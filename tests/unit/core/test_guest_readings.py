@@ -88,7 +88,7 @@ def test_counters_are_compared_over_the_time_between_readings_whatever_statistic
         for at in samples:
             guest.sampled(at)
         guest.read(20.0, replace(READING, stall_us=1_000_000, refault_bytes=20 * MIB))
-        return guest.vm.guest.demand.stall_share, guest.vm.guest.demand.refault_rate
+        return guest.vm.guest.demand.stall.share, guest.vm.guest.demand.refault_rate
 
     assert told() == told(12.0, 14.0, 19.0)
     assert 0.09 < told()[0] <= 0.1, "a second of ten"

@@ -13,6 +13,7 @@ from host_controller.core.operations.stages import Outcome
 from host_controller.core.operations.unplug import DETACH_LIMIT, OFFLINE_LIMIT, PATIENCE
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.record import Vm
+from host_controller.core.vm.stalls import Stalls
 from host_controller.units import MIB
 from tests.support import build
 
@@ -74,7 +75,7 @@ def test_a_zone_that_the_agent_has_confirmed_is_not_named_again() -> None:
 
 def test_a_guest_that_stalls_is_asked_again_so_that_it_shows_what_it_has_taken_meanwhile() -> None:
     _, operation = plug()
-    vm = build.vm(512, facts=build.facts(512, 400), zone="movable", demand=Demand(stall_share=0.5))
+    vm = build.vm(512, facts=build.facts(512, 400), zone="movable", demand=Demand(stall=Stalls(share=0.5)))
     assert isinstance(to_guest(operation.advance(vm, 1.0, agent=True)), wire.OnlineZone)
 
 

@@ -8,6 +8,7 @@ from host_controller.core.model import BalloonStats, Growth, Limits, RunState, T
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.policy.balance import Claims
 from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.motion import Motion
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.units import MIB
 from tests.support import build
@@ -20,7 +21,7 @@ def guest(usable_mib: int = 512, demand_mib: int = 200, **changes: object) -> Vm
     """One that has just said so; `desired_bytes` and `slope` replace what follows from that."""
     desired, slope = changes.pop("desired_bytes", None), changes.pop("slope", 0.0)
     facts = changes.pop("facts", None) or build.facts(usable_mib, demand_mib)
-    changes = {"demand": Demand(last=facts, slope=slope), "facts": facts, **changes}  # type: ignore[arg-type]
+    changes = {"demand": Demand(last=facts, motion=Motion(slope=slope)), "facts": facts, **changes}  # type: ignore[arg-type]
     vm = build.vm(usable_mib, **changes)  # type: ignore[arg-type]
     vm.guest.work_out(vm.config.limits, 1.0)
     if desired is None:
@@ -304,8 +305,8 @@ def test_a_vm_in_huge_pages_is_not_moved() -> None:
 
 
 def test_a_vm_whose_balloon_does_not_move_keeps_what_it_has_and_may_ask_for_more() -> None:
-    assert plan.kept_whole(Claims(7, 200, 250, 300, 400), 350) == Claims(7, 350, 350, 350, 400)
-    assert plan.kept_whole(Claims(7, 200, 400, 500, 500), 350) == Claims(7, 350, 400, 500, 500)
+    assert plan.kept_whole(Claims(7, 200, 250, 260, 300, 400), 350) == Claims(7, 350, 350, 350, 350, 400)
+    assert plan.kept_whole(Claims(7, 200, 400, 450, 500, 500), 350) == Claims(7, 350, 400, 450, 500, 500)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from host_controller.core.model import BalloonStats, Growth
 from host_controller.core.policy.dead_band import grow_dead_band, shrink_dead_band
 from host_controller.core.policy.spare import (
     ANSWER_SECONDS,
+    FOLLOWED_BYTES,
     HEARD_SECONDS,
+    Urgency,
     available_bytes,
     heard_lately,
     lowest_target,
@@ -21,9 +23,12 @@ from host_controller.core.policy.spare import (
     seen_bytes,
     shrink_target,
     spare_bytes,
+    squeezed_bytes,
 )
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.record import Vm
+from host_controller.core.vm.squeeze import Squeeze
+from host_controller.core.vm.stalls import Stalls
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import GIB, KIB, MIB
 from tests.support import build
@@ -183,6 +188,93 @@ def test_a_shrinking_balloon_is_told_its_next_step(
     vm: Vm, aim_bytes: int, now: float, target_bytes: int | None
 ) -> None:
     assert shrink_target(vm, aim_bytes, SETTINGS, now) == target_bytes
+
+
+# --- below what it uses, into swap of its own ---
+
+
+def squeezable(*, swap_mib: int = 4096, stall_share: float | None = 0.0, **changes: Any) -> Vm:
+    """It uses 464 of its 512 MiB, and somebody has needed some of that for four seconds."""
+    facts = build.facts(512, 464, at=NOW, swap_free_bytes=swap_mib * MIB)
+    facts = replace(facts, **changes.pop("said", {}))
+    demand = Demand(last=facts, stall=Stalls(share=stall_share))
+    vm = build.vm(
+        changes.pop("actual_mib", 512), **{"facts": facts, "demand": demand, "squeeze": asked()} | changes
+    )
+    vm.guest.work_out(vm.config.limits, NOW)
+    return vm
+
+
+def asked(since: float = NOW - 4.0) -> Squeeze:
+    squeeze = Squeeze()
+    for at in (since, NOW - 1.0):
+        squeeze.ask(at)
+        squeeze.ask(min(NOW - 1.0, at + 2.0))
+    return squeeze
+
+
+def asked_for_a_second() -> Squeeze:
+    squeeze = Squeeze()
+    squeeze.ask(NOW - 1.0)
+    return squeeze
+
+
+@pytest.mark.parametrize(
+    ("vm", "keeps_mib", "squeezed_mib"),
+    [
+        (squeezable(), 200, 16.0),  # a 32nd
+        (squeezable(), 479, 16.0),
+        (squeezable(), 480, 0.0),  # it is to keep what it uses
+        (squeezable(), 500, 0.0),
+        (squeezable(stall_share=0.5), 200, 4.0),
+        (squeezable(stall_share=None), 200, 4.0),
+        (squeezable(swap_mib=0), 200, 0.0),
+        (squeezable(swap_mib=74), 200, 10.0),  # all that its swap has room for
+        (squeezable(said={"from_agent": False}), 200, 0.0),  # nobody knows its swap
+        (squeezable(squeeze=Squeeze()), 200, 0.0),
+        (squeezable(squeeze=asked_for_a_second()), 200, 0.0),
+        # The last step must have been followed, and answered.
+        (squeezable(target_bytes=512 * MIB - FOLLOWED_BYTES), 200, 16.0),
+        (squeezable(target_bytes=512 * MIB - FOLLOWED_BYTES - 1), 200, 0.0),
+        (squeezable(sent_at=NOW), 200, 16.0),
+        (squeezable(sent_at=NOW + 0.1), 200, 0.0),
+    ],
+)
+def test_a_guest_is_squeezed_by_a_step_that_its_swap_and_its_stalls_allow(
+    vm: Vm, keeps_mib: int, squeezed_mib: float
+) -> None:
+    assert squeezed_bytes(vm, keeps_mib * MIB, NOW) == squeezed_mib * MIB
+
+
+def test_of_a_guest_that_nothing_was_worked_out_for_nothing_is_squeezed() -> None:
+    assert squeezed_bytes(guest(512, 464, squeeze=asked()), 0, NOW) == 0
+
+
+def test_a_squeeze_goes_below_what_is_spare_and_not_below_a_second_of_inflation() -> None:
+    vm = squeezable()  # it has 32 MiB to spare
+    assert lowest_target(vm, SETTINGS) == 480 * MIB
+    assert lowest_target(vm, SETTINGS, 16 * MIB) == 464 * MIB
+    assert lowest_target(vm, SETTINGS, 100 * MIB) == (512 - 64) * MIB
+    nothing = squeezable(said={"available_bytes": 4 * MIB})
+    assert lowest_target(nothing, SETTINGS, 16 * MIB) == 496 * MIB
+
+
+@pytest.mark.parametrize(
+    ("available_mib", "aim_mib", "squeezed_mib", "target_mib"),
+    [
+        (48, 300, 16, 464),
+        (16, 300, 16, 496),  # a small step, but a whole one
+        (16, 505, 16, 505),  # what is left to do
+        (16, 504, 16, 504),
+        (16, 300, 0, None),
+    ],
+)
+def test_a_step_of_a_squeeze_may_be_small(
+    available_mib: int, aim_mib: int, squeezed_mib: int, target_mib: int | None
+) -> None:
+    vm = squeezable(said={"available_bytes": available_mib * MIB})
+    target = shrink_target(vm, aim_mib * MIB, SETTINGS, NOW, Urgency.NONE, squeezed_mib * MIB)
+    assert target == (None if target_mib is None else target_mib * MIB)
 
 
 @pytest.mark.parametrize(("usable", "grow", "shrink"), [

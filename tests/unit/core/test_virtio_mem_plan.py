@@ -103,6 +103,52 @@ def test_less_is_asked_for_within_what_is_spare_and_a_second(
 
 
 @pytest.mark.parametrize(
+    ("vm", "squeezed_mib", "size_mib"),
+    [
+        (guest(device(), available_mib=36), 0, 108),
+        (guest(device(), available_mib=36), 10, 98),  # and so much of what it uses
+        (guest(device(), available_mib=16), 10, 118),
+        (guest(device(), available_mib=4), 10, 118),
+        (guest(device(256), available_mib=300), 100, 192),  # no more than a second's work all the same
+    ],
+)
+def test_a_squeeze_goes_below_what_is_spare(vm: Vm, squeezed_mib: int, size_mib: int) -> None:
+    assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW, squeezed_mib * MIB) == size_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("device_rate_mib", "balloon_rate_mib", "size_mib"),
+    [(0, 0, 192), (100, 0, 156), (100, 50, 156), (100, 150, 106), (10, 0, 246)],
+)
+def test_a_seconds_work_is_what_the_faster_of_the_two_has_shown(
+    device_rate_mib: int, balloon_rate_mib: int, size_mib: int
+) -> None:
+    vm = guest(
+        device(256, shrink_rate=float(device_rate_mib * MIB)), inflate_rate=float(balloon_rate_mib * MIB)
+    )
+    assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW) == size_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("rate_mib", "seconds", "size_mib", "then_mib"),
+    [
+        (0, 0.5, 64, 128),
+        (0, 1.0, 64, 128),
+        (0, 4.0, 64, 32),
+        (100, 4.0, 64, 50),  # a slow turn halves it at most
+        (100, 1.0, 10, 50),
+        (800, 1.0, 900, 1024),
+    ],
+)
+def test_what_has_left_may_be_twice_as_much_the_next_time(
+    rate_mib: int, seconds: float, size_mib: int, then_mib: int
+) -> None:
+    one = device(shrink_rate=float(rate_mib * MIB), asked_at=NOW, moved_at=NOW + seconds)
+    one.gave_back(size_mib * MIB)
+    assert one.shrink_rate == then_mib * MIB
+
+
+@pytest.mark.parametrize(
     ("vm", "sizes_mib"),
     [
         (guest(device(256), actual_mib=384), (128, 512)),  # the balloon's 128 MiB for as much of the device

@@ -1,0 +1,95 @@
+"""When memory is short weight takes what a lighter guest can drop, then what it can put into its own swap,
+and never what its kernel would kill for.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from lab.controller import MIB, Limits
+from lab.guest import Guest
+from tests.guests.conftest import Rig, RigFactory
+
+CAPACITY = 1300
+LIGHT = Limits(minimum=160, maximum=1024, buffer=5, weight=100, growth="balloon", startup=1024)
+HEAVY = Limits(minimum=160, maximum=1024, buffer=5, weight=1000, growth="balloon", startup=512)
+HELD_MIB = 550
+"""What the light one's programs hold: with that the host is as good as full."""
+MOST_PSI = 60.0
+"""Of ten seconds, percent: it swaps to a file under TCG, and its stalls slow its squeezing down."""
+
+pytestmark = pytest.mark.faults
+
+
+@pytest.fixture(scope="module")
+def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
+    rig = make_shared_rig(CAPACITY, shrink_after=2, keep_ready=16)
+    rig.add("light", LIGHT, swap_mib=512)
+    rig.add("heavy", HEAVY, swap_mib=256)
+    yield rig
+    rig.observer.assert_within(CAPACITY * MIB)
+
+
+@pytest.fixture
+def guests(rig: Rig) -> tuple[Guest, Guest]:
+    """At rest, and the light one holds what there is; only the light one has swap."""
+    light, heavy = rig.guests["light"], rig.guests["heavy"]
+    for guest in (light, heavy):
+        guest.workload.free()
+    heavy.workload.exec("swapoff -a")
+    rig.controller.wait_at_rest(light, heavy, limit=60)
+    light.workload.allocate(HELD_MIB, rate=100)
+    light.workload.wait_event("done", "memory", 60)
+    rig.controller.wait_at_rest(light, heavy, limit=60)
+    return light, heavy
+
+
+def swapped_out_mib(guest: Guest) -> float:
+    return guest.workload.memory().vmstat["pswpout"] * 4096 / MIB
+
+
+def stalls(guest: Guest) -> float:
+    return float(guest.workload.memory().psi.split("avg10=", 1)[1].split()[0])
+
+
+def test_a_heavier_guests_program_lives_while_the_lighter_one_swaps_at_its_own_pace(
+    rig: Rig, guests: tuple[Guest, Guest]
+) -> None:
+    light, heavy = guests
+    before, had = swapped_out_mib(light), rig.controller.vm(heavy)["assigned_bytes"]
+    heavy.workload.allocate(300, rate=8)
+    worst = 0.0
+
+    def grown(_: object) -> bool:
+        nonlocal worst
+        worst = max(worst, stalls(light))
+        return bool(rig.controller.vm(heavy)["assigned_bytes"] > had + 250 * MIB)
+
+    rig.controller.wait_for(grown, 120, "the heavy one has what it needs")
+    heavy.workload.wait_event("done", "memory", 60)
+    swapped = swapped_out_mib(light) - before
+    print(f"\nthe light one swapped {swapped:.0f} MiB, PSI some avg10 at most {worst:.0f} %")
+    assert heavy.workload.memory().vmstat["oom_kill"] == 0
+    assert light.workload.memory().vmstat["oom_kill"] == 0
+    assert swapped > 50
+    assert worst <= MOST_PSI
+
+
+def test_without_swap_the_heavier_one_waits_and_is_told_why(rig: Rig, guests: tuple[Guest, Guest]) -> None:
+    light, heavy = guests
+    light.workload.free()
+    light.workload.exec("swapoff -a", limit=60)
+    light.workload.allocate(HELD_MIB, rate=100)
+    light.workload.wait_event("done", "memory", 60)
+    rig.controller.wait_at_rest(light, heavy, limit=60)
+    heavy.workload.exec("swapon /swapfile")
+    held = rig.controller.vm(light)["assigned_bytes"]
+    heavy.workload.allocate(300, rate=20)
+
+    def told(_: object) -> bool:
+        why = rig.controller.client.get("vms", heavy.name, "explain")["why"]
+        return "without free swap on a disk" in str(why)
+
+    rig.controller.wait_for(told, 60, "explain says why it waits")
+    assert rig.controller.vm(light)["assigned_bytes"] >= held - 64 * MIB
+    assert light.workload.memory().vmstat["oom_kill"] == 0

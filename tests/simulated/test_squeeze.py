@@ -1,0 +1,165 @@
+"""Weight decides when memory is short: what a light VM can put into its own swap, a heavier one can have."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from host_controller.core.engine import Engine
+from host_controller.core.model import Growth, Limits, Settings
+from host_controller.simulator import agent as simulated_agent
+from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.workload import Workload, steady
+from host_controller.simulator.world import World
+from host_controller.units import GIB, MIB
+
+CAPACITY = 4 * GIB
+
+
+@dataclass
+class Contention:
+    """`light` has used what there is; then `heavy` comes to want as much."""
+
+    world: World
+    light: SimulatedVm
+    heavy: SimulatedVm
+    engine: Engine
+
+    def blocked_by(self, vm: SimulatedVm) -> str:
+        return self.engine.decisions[vm.uuid].blocked_by or ""
+
+
+def contention(
+    swap_bytes: int = 0,
+    *,
+    weights: tuple[int, int] = (1, 10000),
+    cache_bytes: int = 0,
+    wanted_bytes: int = 2300 * MIB,
+    growth: Growth = Growth.BALLOON,
+) -> Contention:
+    world = World(CAPACITY, resolution=0.05)
+    engines: list[Engine] = []
+
+    def make(capacity: int) -> Engine:
+        engines.append(Engine(Settings(capacity)))
+        return engines[-1]
+
+    for name, weight in zip(("light", "heavy"), weights, strict=True):
+        limits = Limits(GIB, 512 * MIB, 3 * GIB, weight=weight)
+        world.define(GuestSpec(name, limits, growth=growth, swap_bytes=swap_bytes, reporting=False))
+    world.control(make)
+    light, heavy = world.start("light"), world.start("heavy")
+    world.run(40.0)
+    used = steady(2300 * MIB - cache_bytes)
+    world.work("light", Workload(used, steady(cache_bytes), cold_share=0.6))
+    world.run(40.0)
+    world.work("heavy", Workload(steady(wanted_bytes)))
+    return Contention(world, light, heavy, engines[0])
+
+
+def test_a_heavy_one_gets_what_it_needs_while_the_light_one_swaps() -> None:
+    one = contention(4 * GIB)
+    one.world.run(60.0)
+    assert one.heavy.memory.unmet < MIB
+    assert one.light.memory.swapped > 400 * MIB
+    assert one.world.violations == []
+
+
+@pytest.mark.parametrize("growth", [Growth.HOTADD, Growth.VIRTIO_MEM])
+def test_whatever_way_it_grows(growth: Growth) -> None:
+    one = contention(4 * GIB, growth=growth)
+    one.world.run(90.0)
+    assert one.heavy.memory.unmet < 64 * MIB
+    assert one.world.violations == []
+
+
+def test_without_swap_the_heavy_one_waits_and_it_is_said_why() -> None:
+    one = contention(0)
+    one.world.run(60.0)
+    assert one.heavy.memory.unmet > 300 * MIB
+    assert one.light.memory.unmet == 0.0
+    assert "without free swap on a disk" in one.blocked_by(one.heavy)
+    assert one.world.violations == []
+
+
+def test_cache_is_dropped_first() -> None:
+    one = contention(4 * GIB, cache_bytes=1 * GIB, wanted_bytes=1800 * MIB)
+    swapped = one.light.memory.swapped
+    one.world.run(60.0)
+    assert one.heavy.memory.unmet < MIB
+    assert one.light.memory.swapped < swapped + 64 * MIB
+    assert one.world.violations == []
+
+
+def test_the_squeezed_guest_is_not_brought_to_its_knees() -> None:
+    """Its stalls are watched: what is taken in a second falls as they rise."""
+    one = contention(4 * GIB)
+    worst = 0.0
+    for _ in range(240):
+        one.world.run(0.25)
+        worst = max(worst, one.light.memory.stall_avg10)
+    assert worst < 30.0
+    assert one.heavy.memory.unmet < MIB
+
+
+def test_equal_weights_share_what_both_need() -> None:
+    one = contention(4 * GIB, weights=(100, 100))
+    one.world.run(60.0)
+    assert one.light.memory.usable == pytest.approx(one.heavy.memory.usable, rel=0.05)
+    assert one.world.violations == []
+
+
+def test_a_weight_that_changes_while_memory_is_short_moves_it() -> None:
+    one = contention(4 * GIB)
+    one.world.run(60.0)
+    had = one.heavy.memory.usable
+    one.world.limit("heavy", Limits(GIB, 512 * MIB, 3 * GIB, weight=1))
+    one.world.limit("light", Limits(GIB, 512 * MIB, 3 * GIB, weight=10000))
+    one.world.run(90.0)
+    assert one.heavy.memory.usable < had - 300 * MIB
+    assert one.world.violations == []
+
+
+def test_a_small_swap_is_filled_so_far_that_something_is_left() -> None:
+    one = contention(384 * MIB)
+    one.world.run(90.0)
+    assert one.light.memory.swapped > 100 * MIB
+    assert one.light.memory.swap_size - one.light.memory.swapped >= 32 * MIB
+    assert one.light.memory.unmet == 0.0
+    assert one.world.violations == []
+
+
+def test_swap_that_is_switched_off_meanwhile_ends_it() -> None:
+    one = contention(4 * GIB)
+    one.world.run(6.0)
+    assert one.light.memory.swapped > 0
+    one.light.memory.swap_size = one.light.memory.swapped
+    one.world.run(20.0)
+    usable = one.light.memory.usable
+    one.world.run(40.0)
+    assert one.light.memory.usable >= usable - 64 * MIB
+    assert one.light.memory.unmet < 64 * MIB
+    assert one.world.violations == []
+
+
+def told(**changes: int) -> Callable[..., object]:
+    real = simulated_agent.facts_of
+    return lambda memory, uptime: real(memory, uptime)._replace(**changes)
+
+
+def test_zram_is_no_swap_that_could_be_filled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent says nothing of it, so nothing is gained by it."""
+    monkeypatch.setattr(simulated_agent, "facts_of", told(swap_disk_free_bytes=0))
+    one = contention(4 * GIB)
+    one.world.run(60.0)
+    assert one.light.memory.usable > 2200 * MIB
+    assert one.heavy.memory.unmet > 200 * MIB
+
+
+def test_who_tells_of_swap_that_it_does_not_have_harms_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    boast = told(swap_total_bytes=8 * GIB, swap_disk_free_bytes=8 * GIB)
+    monkeypatch.setattr(simulated_agent, "facts_of", boast)
+    one = contention(0)
+    one.world.run(90.0)
+    assert one.light.memory.unmet > 0.0 or one.heavy.memory.unmet > 0.0
+    assert [v for v in one.world.violations if v.rule != "2"] == []
