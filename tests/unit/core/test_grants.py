@@ -624,3 +624,18 @@ def test_a_dimm_goes_where_the_kernel_can_bear_it(movable_mib: int, zone: str) -
     vm = guest(**FULL | {"facts": facts})
     purse = round_of(vm, goals_mib=(600,), headroom_mib=2000)
     assert purse.state.operations[vm.config.uuid].zone == zone
+
+
+def test_who_has_least_for_its_weight_is_given_first() -> None:
+    def named(name: str, has_mib: int, weight: int) -> Vm:
+        limits = replace(build.LIMITS, weight=weight)
+        return guest(has_mib, has_mib - 20, config={"uuid": name, "name": name, "limits": limits})
+
+    purse = round_of(named("db", 300, 100), named("web", 310, 300), goals_mib=(400, 400), headroom_mib=1000)
+    assert [one.vm for one in purse.commands] == ["web", "db"]
+
+
+def test_who_comes_near_the_end_of_its_ram_has_room_kept_for_its_next_dimm() -> None:
+    vm, accounts = guest(**FULL), Accounts()
+    weigh(vm, State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm}), accounts, NOW)
+    assert accounts.of[vm.config.uuid].next_dimm == 128 * MIB
