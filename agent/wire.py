@@ -224,18 +224,20 @@ Message = Union[GuestMessage, HostMessage]
 _REQUIRED: Any = object()
 
 
-class _Field(NamedTuple):
+class Field(NamedTuple):
+    """A field of a message: its name here, its key on the wire, what is accepted, and its default."""
+
     name: str
     key: str
     kind: Kind
     default: Any
 
 
-def _fields_of(cls: type[Any]) -> tuple[_Field, ...]:
-    """How each field is written, as its class says."""
+def fields_of(cls: type[Any]) -> tuple[Field, ...]:
+    """How each field of a message is written, as its class says."""
     noted = {name: annotation.__metadata__[0] for name, annotation in cls.__annotations__.items()}
     return tuple(
-        _Field(name, on.key, on.kind, cls._field_defaults.get(name, _REQUIRED)) for name, on in noted.items()
+        Field(name, on.key, on.kind, cls._field_defaults.get(name, _REQUIRED)) for name, on in noted.items()
     )
 
 
@@ -251,8 +253,8 @@ _NAMES: dict[type[Any], str] = {
     Online: "online",
     Ping: "ping",
 }
-_FIELDS: dict[type[Any], tuple[str, tuple[_Field, ...]]] = {
-    cls: (name, _fields_of(cls)) for cls, name in _NAMES.items()
+_FIELDS: dict[type[Any], tuple[str, tuple[Field, ...]]] = {
+    cls: (name, fields_of(cls)) for cls, name in _NAMES.items()
 }
 # What each field of a message was last, and how that was written: most of a report is as it was in the last.
 _LAST: dict[type[Any], tuple[list[Any], list[str]]] = {
@@ -293,7 +295,7 @@ def encode(message: Message) -> bytes:
     return line
 
 
-def _piece(field: _Field, value: Any) -> str:
+def _piece(field: Field, value: Any) -> str:
     """A field as it stands in a line; nothing at its default."""
     if value == field.default:
         return ""

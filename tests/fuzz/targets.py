@@ -131,7 +131,7 @@ _FROM_HOST: tuple[wire.Message, ...] = (
     wire.Online(3, 4 * GIB, 128 * MIB, "kernel"),
     wire.Ping(4),
 )
-_KEYS = tuple(key for _, fields in wire._FIELDS.values() for _, key, _ in fields)
+_KEYS = tuple(field.key for message in (*_FROM_GUEST, *_FROM_HOST) for field in wire.fields_of(type(message)))
 _JSON = ('"v":1', '"t":"', "null", "true", "NaN", "1e999", "-1", str(1 << 63), "\\ud800", "[[[[", "\n")
 _SECTIONS = tuple(field.name for field in msgspec.structs.fields(Config))
 _SETTINGS = tuple(

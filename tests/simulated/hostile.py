@@ -144,7 +144,7 @@ class Liar:
         return json.dumps(fields | {"v": 1, "t": kind}).encode() + b"\n"
 
 
-REPORT_KEYS: Final = [key for _, key, _ in wire._FIELDS[wire.Report][1]]
+REPORT_KEYS: Final = [field.key for field in wire.fields_of(wire.Report)]
 
 
 class Told:

@@ -57,7 +57,7 @@ def of_kind(kind: values.Kind) -> st.SearchStrategy[Any]:
 def messages(draw: st.DrawFn) -> wire.GuestMessage:
     """Any message; a report keeps the wire's own rules among its fields, or it is only dropped."""
     cls = draw(st.sampled_from([wire.Report, wire.Report, wire.Report, wire.Hello, wire.Ack, wire.Error]))
-    told = {name: draw(of_kind(kind)) for name, _, kind in wire._FIELDS[cls][1]}
+    told = {field.name: draw(of_kind(field.kind)) for field in wire.fields_of(cls)}
     if cls is wire.Hello:
         told["boot_id"] = draw(boot_ids)
     if cls is wire.Report:
