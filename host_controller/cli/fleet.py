@@ -181,10 +181,11 @@ def placement(
     names of their resource providers, each with dynmem and [fleet] listen. Leave ram_allocation_ratio of Nova
     unset, or it sets its own. Run it every minute, with a fresh token. Exit code 1 when a host was left out.
     """
-    from host_controller.fleet.placement.publisher import Placement
+    from host_controller.fleet.placement.publisher import LARGEST_TOKEN, Placement
 
     try:
-        token = token_file.read_text().strip()
+        with token_file.open() as file:
+            token = file.read(LARGEST_TOKEN + 1).strip()
     except (OSError, ValueError) as error:
         raise InputError(f"{token_file}: {getattr(error, 'strerror', error)}") from None
     service = Placement(endpoint, token)

@@ -3,9 +3,10 @@
 The authority's key stays in the directory where it was made: hosts get `ca.pem`, `host.pem` and `host.key`.
 """
 
+import contextlib
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,14 +27,16 @@ def make_authority(directory: Path) -> bool:
     """A new authority, unless there is one; returns whether it was made.
 
     Raises:
-        FleetError: openssl failed.
+        InputError: half of one is there.
+        FleetError: openssl failed, or nothing can be written there.
     """
     certificate, key = directory / "ca.pem", directory / "ca.key"
     if certificate.exists() and key.exists():
         return False
     if certificate.exists() or key.exists():
         raise InputError(f"{directory} has only one of ca.pem and ca.key", hint="name another directory")
-    private_directory(directory)
+    with _written():
+        private_directory(directory)
     extensions = ("basicConstraints=critical,CA:TRUE,pathlen:0", "keyUsage=critical,keyCertSign,cRLSign")
     _make("dynmem fleet", key, certificate, AUTHORITY_DAYS, extensions)
     return True
@@ -44,14 +47,15 @@ def make_host(directory: Path, host: str, days: int = HOST_DAYS) -> Path:
 
     Raises:
         InputError: that is no name of a host.
-        FleetError: openssl failed.
+        FleetError: openssl failed, or nothing can be written there.
     """
     allowed = host.replace("-", "").replace(".", "")
     if not (allowed.isascii() and allowed.isalnum()) or host[0] in "-." or len(host) > LONGEST_NAME:
         hint = f"letters, digits, dots and dashes, at most {LONGEST_NAME}: the node's name in the cluster"
         raise InputError(f"{neutral(host, 100)!r} is no name of a host", hint=hint)
     place = directory / host
-    private_directory(place)
+    with _written():
+        private_directory(place)
     extensions = (
         "basicConstraints=critical,CA:FALSE",
         "keyUsage=critical,digitalSignature",
@@ -60,7 +64,8 @@ def make_host(directory: Path, host: str, days: int = HOST_DAYS) -> Path:
     )
     authority = ("-CA", str(directory / "ca.pem"), "-CAkey", str(directory / "ca.key"))
     _make(host, place / "host.key", place / "host.pem", days, extensions, authority)
-    _write(place / "ca.pem", (directory / "ca.pem").read_bytes())
+    with _written():
+        _write(place / "ca.pem", (directory / "ca.pem").read_bytes())
     return place
 
 
@@ -73,7 +78,7 @@ def _make(
     authority: Sequence[str] = (),
 ) -> None:
     """A key and its certificate, in place only when both are made: a host may be reading the old ones."""
-    with tempfile.TemporaryDirectory(dir=key.parent, prefix=".new-") as new:
+    with _written(), tempfile.TemporaryDirectory(dir=key.parent, prefix=".new-") as new:
         configuration, new_key, new_certificate = (Path(new, one) for one in ("cnf", "key", "pem"))
         configuration.write_text(_BARE.format(name))
         command = ["openssl", "req", "-x509", "-config", str(configuration), "-newkey", "ec", "-noenc"]
@@ -92,6 +97,15 @@ def _make(
         new_key.chmod(0o600)
         new_key.rename(key)
         new_certificate.rename(certificate)
+
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = f"{error.filename or 'a file'}: {error.strerror}"
+        raise FleetError(text, hint="name another directory or host") from None
 
 
 def _write(file: Path, content: bytes) -> None:

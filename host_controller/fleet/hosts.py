@@ -1,16 +1,17 @@
 """The hosts' controllers, asked over mutual TLS: many at a time, each within a limit of time and size."""
 
 import http.client
-import json
 import ssl
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode
 
 from host_controller.credentials import Credentials
+from host_controller.fleet.asking import UNHEARD, TooLarge, ask, read_object
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.errors import HostSilent
 from host_controller.fleet.reading import LARGEST_ANSWER, read_figures
@@ -20,7 +21,6 @@ SECONDS: Final = 5.0
 PROMISE_SECONDS: Final = 130.0
 """A host may wait for its balloons; the configuration's limit is two minutes."""
 AT_A_TIME: Final = 8
-CHUNK: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Hosts:
         found: dict[str, HostFigures] = {}
         silent: dict[str, str] = {}
 
-        def ask(host: str) -> None:
+        def look(host: str) -> None:
             try:
                 status, body = self._ask(context, host, "GET", "/v1/figures", SECONDS)
                 if status != 200:
@@ -60,7 +60,7 @@ class Hosts:
                 silent[host] = error.message.removeprefix(f"{host}: ")
 
         with ThreadPoolExecutor(min(AT_A_TIME, max(1, len(names)))) as pool:
-            list(pool.map(ask, names))
+            list(pool.map(look, names))
         return found, silent
 
     def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
@@ -70,7 +70,7 @@ class Hosts:
                 host, "POST", vm, PROMISE_SECONDS, bytes=str(size_bytes), token=token
             )
             if status == 200:
-                answer = json.loads(body)
+                answer = read_object(body)
                 return Promise(answer["admitted"] is True, neutral(answer["message"], 500))
         except HostSilent as error:
             return Promise(given=False, said=error.message)
@@ -108,36 +108,27 @@ class Hosts:
         Raises:
             HostSilent
         """
-        end = time.monotonic() + seconds
-        connection = http.client.HTTPSConnection(host, self._port, timeout=SECONDS, context=context)
+        headers = {"Connection": "close"}
         try:
-            connection.connect()
-            connection.sock.settimeout(seconds)
-            connection.request(method, path, headers={"Connection": "close"})
-            connection.sock.settimeout(max(0.01, end - time.monotonic()))
-            response = connection.getresponse()
-            body = b""
-            while chunk := response.read1(CHUNK):
-                body += chunk
-                if len(body) > LARGEST_ANSWER:
-                    raise HostSilent(f"{host}: its answer is larger than {LARGEST_ANSWER} bytes")
-                if time.monotonic() > end:
-                    raise TimeoutError(f"no answer within {seconds:.0f} s")
-            return response.status, body
+            with closing(
+                http.client.HTTPSConnection(host, self._port, timeout=SECONDS, context=context)
+            ) as connection:
+                return ask(connection, method, path, seconds=seconds, largest=LARGEST_ANSWER, headers=headers)
         except ssl.SSLCertVerificationError as error:
             text = f"{host}: its certificate is not believed: {error.verify_message}"
             raise HostSilent(text, hint="dynmem fleet certificates makes one for it") from None
-        except (OSError, http.client.HTTPException) as error:
+        except TimeoutError:
+            raise HostSilent(f"{host}: no answer at port {self._port} within {seconds:.0f} s") from None
+        except TooLarge as error:
+            raise HostSilent(f"{host}: {error}") from None
+        except UNHEARD as error:
             said = neutral(getattr(error, "strerror", None) or error or type(error).__name__, 200)
             raise HostSilent(f"{host}: it does not answer at port {self._port}: {said}") from None
-        finally:
-            connection.close()
 
 
 def _said(status: int, body: bytes) -> str:
     try:
-        answer = json.loads(body)
+        message = read_object(body).get("message")
     except ValueError:
-        answer = None
-    message = answer.get("message") if isinstance(answer, Mapping) else None
+        message = None
     return neutral(message or f"HTTP {status}", 500)

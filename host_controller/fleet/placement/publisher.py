@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from host_controller.errors import InputError
+from host_controller.fleet.asking import UNHEARD, ask, read_object
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.errors import FleetError
 from host_controller.fleet.placement.ratio import Inventory, ratio_of
@@ -23,6 +25,12 @@ LARGEST_ANSWER: Final = 16 << 20
 MEMORY: Final = "MEMORY_MB"
 KEPT: Final = ("total", "reserved", "min_unit", "max_unit", "step_size")
 STALE: Final = 409
+LARGEST_MIB: Final = 1 << 40
+"""An exbibyte: beyond it something is wrong with the figures."""
+LARGEST_TOKEN: Final = 1 << 16
+
+
+_TOKEN: Final = re.compile(rf"[!-~]{{1,{LARGEST_TOKEN}}}")
 
 
 class PlacementError(FleetError):
@@ -43,11 +51,18 @@ class Placement:
     """One service. `endpoint`: as Keystone's catalogue has it. `token`: its user may write inventories."""
 
     def __init__(self, endpoint: str, token: str, context: ssl.SSLContext | None = None) -> None:
-        parts = urlsplit(endpoint)
+        """Raises InputError: that is no address of a service, or no token."""
+        try:
+            parts = urlsplit(endpoint)
+            self._port = parts.port
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(
                 f"{neutral(endpoint, 200)!r} is no address of a service", hint="https://host/placement"
             )
+        if not _TOKEN.fullmatch(token):
+            raise InputError("that is no token of Keystone's", hint="openstack token issue -f value -c id")
         self._parts, self._context = parts, context
         self._headers = {
             "X-Auth-Token": token,
@@ -78,18 +93,21 @@ class Placement:
         providers = listed.get("resource_providers")
         if not isinstance(providers, list) or len(providers) != 1:
             raise PlacementError(f"Placement has no provider {host}")
-        place = f"/resource_providers/{quote(str(providers[0].get('uuid')), safe='')}"
-        found = self._ask(connection, "GET", f"{place}/inventories/{MEMORY}")
-        allocations = self._ask(connection, "GET", f"{place}/allocations").get("allocations", {})
         try:
-            allocated = {str(uuid): int(one["resources"].get(MEMORY, 0)) for uuid, one in allocations.items()}
+            place = f"/resource_providers/{quote(str(providers[0]['uuid']), safe='')}"
+            found = self._ask(connection, "GET", f"{place}/inventories/{MEMORY}")
+            allocations = self._ask(connection, "GET", f"{place}/allocations").get("allocations", {})
+            allocated = {
+                str(uuid): _mib(one["resources"].get(MEMORY, 0)) for uuid, one in allocations.items()
+            }
             inventory = Inventory(
-                int(found["total"]), int(found["reserved"]), float(found["allocation_ratio"]), allocated
+                _mib(found["total"]), _mib(found["reserved"]), _ratio(found["allocation_ratio"]), allocated
             )
             body: dict[str, Any] = {key: found[key] for key in KEPT}
             generation = found["resource_provider_generation"]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise PlacementError(f"Placement's answer about {host} is not understood: {error}") from None
+            said = neutral(error, 200)
+            raise PlacementError(f"Placement's answer about {host} is not understood: {said}") from None
         ratio = ratio_of(inventory, figures)
         if ratio is None:
             return Outcome(host)
@@ -98,7 +116,7 @@ class Placement:
         return Outcome(host, ratio)
 
     def _connect(self) -> http.client.HTTPConnection:
-        host, port = str(self._parts.hostname), self._parts.port
+        host, port = str(self._parts.hostname), self._port
         if self._parts.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=SECONDS)
         return http.client.HTTPSConnection(host, port, timeout=SECONDS, context=self._context)
@@ -107,22 +125,38 @@ class Placement:
         self, connection: http.client.HTTPConnection, method: str, path: str, body: object = None
     ) -> dict[str, Any]:
         sent = None if body is None else json.dumps(body)
+        where = f"{self._parts.path.rstrip('/')}{path}"
         try:
-            connection.request(method, f"{self._parts.path.rstrip('/')}{path}", sent, self._headers)
-            response = connection.getresponse()
-            text = response.read(LARGEST_ANSWER)
-        except (OSError, http.client.HTTPException) as error:
+            status, text = ask(
+                connection,
+                method,
+                where,
+                seconds=SECONDS,
+                largest=LARGEST_ANSWER,
+                headers=self._headers,
+                body=sent,
+            )
+        except UNHEARD as error:
             raise PlacementError(f"Placement does not answer: {neutral(error, 200)}") from None
-        if response.status == STALE:
+        if status == STALE:
             raise PlacementError(
                 "somebody else has changed the provider meanwhile: the next turn tries again"
             )
-        if response.status >= 300:
-            raise PlacementError(f"Placement refuses {method} {path}: HTTP {response.status}")
+        if status >= 300:
+            raise PlacementError(f"Placement refuses {method} {path}: HTTP {status}")
         try:
-            answer = json.loads(text)
+            return read_object(text)
         except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise PlacementError(f"Placement's answer to {method} {path} is not understood")
-        return answer
+            raise PlacementError(f"Placement's answer to {method} {path} is not understood") from None
+
+
+def _mib(value: object) -> int:
+    if not isinstance(value, int) or not 0 <= value <= LARGEST_MIB:
+        raise ValueError(f"{value!r} is no size in MiB")
+    return value
+
+
+def _ratio(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value <= LARGEST_MIB:  # NaN is not, either
+        raise ValueError(f"{value!r} is no ratio")
+    return float(value)

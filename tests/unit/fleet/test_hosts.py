@@ -18,7 +18,7 @@ from host_controller.control.controller import Controller
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError, InputError
 from host_controller.fleet.certificates import make_authority, make_host
-from host_controller.fleet.errors import HostSilent
+from host_controller.fleet.errors import FleetError, HostSilent
 from host_controller.fleet.hosts import Hosts, Promise
 from host_controller.fleet.reading import CLOCK_SECONDS, LARGEST_ANSWER, read_figures
 from host_controller.units import GIB, MIB
@@ -232,6 +232,19 @@ def test_what_is_no_name_of_a_host_gets_no_certificate(tmp_path: Path, name: str
         make_host(tmp_path, name)
 
 
+@pytest.mark.parametrize("name", ["ca.pem", "ca.key"])
+def test_a_host_named_as_a_file_of_the_authority_is_refused(tmp_path: Path, name: str) -> None:
+    make_authority(tmp_path)
+    with pytest.raises(FleetError, match=name):
+        make_host(tmp_path, name)
+
+
+def test_an_authority_is_made_nowhere_where_a_file_is(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FleetError, match="file"):
+        make_authority(tmp_path / "file")
+
+
 def test_an_authority_is_made_once_and_its_key_is_the_owners(tmp_path: Path) -> None:
     assert make_authority(tmp_path / "ca")
     before = (tmp_path / "ca/ca.key").read_bytes()
@@ -330,12 +343,42 @@ def test_a_host_that_drips_or_floods_does_not_hold_whoever_asks(here: Credential
             one.sendall(b" ")
             time.sleep(0.05)
 
+    def drip_fields(one: ssl.SSLSocket) -> None:
+        one.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+        for _ in range(1200):
+            one.sendall(b"x")
+            time.sleep(0.05)
+
     def flood(one: ssl.SSLSocket) -> None:
         one.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
             one.sendall(b" " * 65536)
 
-    with pytest.raises(HostSilent, match="within"):
-        Hosts(here, serve(here, drip))._ask(here.client(), "localhost", "GET", "/", 2.0)
+    for slowly in (drip, drip_fields):
+        with pytest.raises(HostSilent, match="within"):
+            Hosts(here, serve(here, slowly))._ask(here.client(), "localhost", "GET", "/", 2.0)
     with pytest.raises(HostSilent, match="larger"):
         Hosts(here, serve(here, flood))._ask(here.client(), "localhost", "GET", "/", 60.0)
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"[]", b"\xff", b'{"message": ' + b"9" * 5000 + b"}"])
+@pytest.mark.parametrize("status", [200, 409])
+def test_an_answer_to_a_promise_that_is_nonsense_is_no_promise(
+    here: Credentials, status: int, body: bytes
+) -> None:
+    def talk(one: ssl.SSLSocket) -> None:
+        one.sendall(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+
+    answer = Hosts(here, serve(here, talk)).promise("localhost", "web", 1, "t")
+    assert not answer.given
+    assert answer.said
+
+
+@pytest.mark.parametrize("name", ["a..b", ".a", "x" * 100, "", "a b", "a\nb", "ä" * 80, "$(id)"])
+def test_a_node_whose_name_can_be_no_hosts_is_silent_and_harms_no_other(here: Credentials, name: str) -> None:
+    hosts = Hosts(here, 1)
+    found, silent = hosts.figures([name])
+    assert not found
+    assert silent[name]
+    assert not hosts.promise(name, "web", 1, "t").given
+    hosts.take_back(name, "web", "t")

@@ -134,7 +134,19 @@ def test_a_stale_generation_changes_nothing_and_one_that_fails_harms_no_other(se
 
 
 @pytest.mark.parametrize(
-    "change", [{"total": None}, {"allocation_ratio": "x"}, {"resource_provider_generation": ...}]
+    "change",
+    [
+        {"total": None},
+        {"total": -1},
+        {"total": 10**400},
+        {"total": float("inf")},
+        {"reserved": "1"},
+        {"allocation_ratio": "x"},
+        {"allocation_ratio": float("nan")},
+        {"allocation_ratio": float("inf")},
+        {"allocation_ratio": 10**400},
+        {"resource_provider_generation": ...},
+    ],
 )
 def test_an_answer_that_is_not_understood_changes_nothing(service: Placement, change: dict[str, Any]) -> None:
     for key, value in change.items():
@@ -146,7 +158,31 @@ def test_an_answer_that_is_not_understood_changes_nothing(service: Placement, ch
     assert Service.written == []
 
 
-@pytest.mark.parametrize("endpoint", ["", "placement", "file:///etc/passwd", "http://"])
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000, b"[]", b"\xff", b'{"resource_providers": [1]}', b'{"resource_providers": [{}]}']
+)
+def test_nonsense_is_a_problem_of_one_host_and_no_fall_of_ours(
+    service: Placement, monkeypatch: pytest.MonkeyPatch, text: bytes
+) -> None:
+    def nonsense(one: Service) -> None:
+        one.send_response(200)
+        one.end_headers()
+        one.wfile.write(text)
+
+    monkeypatch.setattr(Service, "do_GET", nonsense)
+    assert "not understood" in str(service.publish({"n1": host(WEB)})[0].problem)
+
+
+@pytest.mark.parametrize("token", ["", "a\nb", "a b", "ключ"])
+def test_a_token_that_no_header_can_hold_is_refused(token: str) -> None:
+    with pytest.raises(InputError, match="token"):
+        Placement("http://localhost", token)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", "placement", "file:///etc/passwd", "http://", "http://h:abc", "http://h:99999", "http://[::1"],
+)
 def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
     with pytest.raises(InputError):
         Placement(endpoint, "token")
