@@ -16,7 +16,7 @@ from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB, format_size
-from tests.simulated.hostile import LIAR, harm
+from tests.simulated.hostile import FOR_THE_TRUTHFUL, LIAR, harm
 
 CAPACITY = 64 * GIB
 """So large that all that is kept by shares of it is more than the liar's maximum."""
@@ -118,7 +118,7 @@ def test_words_change_what_the_others_can_be_given_by_the_speakers_own_maximum_a
     for one in found:
         change = max(most - one, one - least)
         assert change <= LIMITS.maximum_bytes, f"{format_size(change)} by {said}"
-    harmed = [str(one) for one in world.violations if (one.rule, one.vm) != ("2", LIAR)]
+    harmed = [str(one) for one in world.violations if one.vm != LIAR or one.rule not in FOR_THE_TRUTHFUL]
     assert harmed == []
     assert world.checker.overdraft_seconds == 0
 
