@@ -256,9 +256,10 @@ _NAMES: dict[type[Any], str] = {
 _FIELDS: dict[type[Any], tuple[str, tuple[Field, ...]]] = {
     cls: (name, fields_of(cls)) for cls, name in _NAMES.items()
 }
-# What each field of a message was last, and how that was written: most of a report is as it was in the last.
-_LAST: dict[type[Any], tuple[list[Any], list[str]]] = {
-    cls: ([_REQUIRED] * len(fields), [""] * len(fields)) for cls, (_, fields) in _FIELDS.items()
+# The last message, and how each of its fields was written: most of a report is as it was in the last. Whoever
+# writes replaces both at once, so a thread beside it, and a message that is refused midway, change nothing.
+_LAST: dict[type[Any], tuple[tuple[Any, ...], list[str]]] = {
+    cls: ((_REQUIRED,) * len(fields), [""] * len(fields)) for cls, (_, fields) in _FIELDS.items()
 }
 
 _FROM_GUEST = {_FIELDS[cls][0]: cls for cls in (Hello, Report, Ack, Error)}
@@ -285,10 +286,10 @@ def encode(message: Message) -> bytes:
     """
     kind_name, fields = _FIELDS[type(message)]
     last, pieces = _LAST[type(message)]
+    pieces = pieces.copy()
     for at in compress(range(len(fields)), map(ne, message, last)):
-        value = message[at]
-        pieces[at] = _piece(fields[at], value)
-        last[at] = value
+        pieces[at] = _piece(fields[at], message[at])
+    _LAST[type(message)] = message, pieces
     line = f'{{"v":{VERSION},"t":"{kind_name}"{"".join(pieces)}}}\n'.encode("ascii")
     if len(line) > MAX_LINE_BYTES:
         raise LineTooLong(f"a {kind_name} of {len(line)} bytes; {MAX_LINE_BYTES} are allowed")

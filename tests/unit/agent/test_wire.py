@@ -357,3 +357,19 @@ def test_what_was_written_last_never_stands_for_what_is_meant():
             encode(changed._replace(sequence=7, major_faults=-1, kill_percent=9))
         assert (encode(plain), encode(changed)) == lines
         assert decode_from_guest(encode(plain)) == plain
+
+
+class Interrupted(str):
+    """A text beside which another message is written, as a thread would."""
+
+    __slots__ = ()
+
+    def isprintable(self) -> bool:
+        encode(Ack(8, False, "the other"))
+        return super().isprintable()
+
+
+def test_a_message_has_nothing_of_another_that_is_written_meanwhile() -> None:
+    first, second = Ack(7, True, Interrupted("this one")), Ack(8, True, "the other")
+    assert decode_from_guest(encode(first)) == Ack(7, True, "this one")
+    assert decode_from_guest(encode(second)) == second
