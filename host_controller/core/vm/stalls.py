@@ -45,7 +45,10 @@ class Stalls:
 
         relievable: something else than PSI says that the guest itself is short of memory.
         """
-        if last.stall_us is None or facts.stall_us is None:
+        if facts.stall_us is None:
+            self.share, self.raise_bytes = None, 0.0  # nobody can tell any more
+            return
+        if last.stall_us is None:
             return
         share = min(1.0, max(0, facts.stall_us - last.stall_us) / (seconds * 1e6))
         self.share = blend(self.share or 0.0, share, seconds, 1.0)

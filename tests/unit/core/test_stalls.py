@@ -101,3 +101,12 @@ def test_a_tenth_is_a_stall() -> None:
     assert Stalls(share=0.1).now
     assert not Stalls(share=0.0999).now
     assert reading(0.0, 0).usable_bytes == GIB
+
+
+def test_a_guest_that_tells_no_stalls_any_more_has_none() -> None:
+    stalls = Stalls()
+    stalls.follow(reading(0.0, 0), reading(1.0, 900_000), 1.0, relievable=True)
+    assert stalls.now
+    assert stalls.raise_bytes > 0.0
+    stalls.follow(reading(1.0, 900_000), reading(2.0, None), 1.0, relievable=True)
+    assert (stalls.now, stalls.share, stalls.raise_bytes) == (False, None, 0.0)
