@@ -7,6 +7,7 @@ from host_controller.core.books import charge as books
 from host_controller.core.books.pools import ram_in_pool
 from host_controller.core.model import Growth
 from host_controller.core.policy import plan
+from host_controller.core.policy.balance import Claims
 from host_controller.core.vm.guest import READ
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.neutral import shell_word
@@ -93,10 +94,18 @@ def _balance(controller: Controller, vm: Vm) -> list[Part]:
     return [
         Part(name="lower", size_bytes=claims.irreducible, text="below it its kernel would kill"),
         Part(name="need", size_bytes=claims.need, text="what it works with now"),
+        *_eased(claims),
         Part(name="desired", size_bytes=claims.desired, text="need and its buffer, within its limits"),
         Part(name="keep", size_bytes=claims.keep, text="what it may keep while nobody else needs it"),
         Part(name="goal", size_bytes=goal, text="what it gets of the host's budget", deciding=True),
     ]
+
+
+def _eased(claims: Claims) -> list[Part]:
+    if claims.eased == claims.need:
+        return []
+    text = "need, and what its stalls ask for before anybody's buffer"
+    return [Part(name="eased", size_bytes=claims.eased, text=text)]
 
 
 def _why(controller: Controller, vm: Vm) -> list[str]:

@@ -124,6 +124,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         assigned_bytes=vm.assigned_bytes,
         demand_bytes=estimate.demand_bytes if estimate else None,
         need_bytes=estimate.need_bytes if estimate else None,
+        eased_bytes=estimate.eased_bytes if estimate else None,
         desired_bytes=estimate.desired_bytes if estimate else None,
         lower_bytes=estimate.irreducible_bytes if estimate else None,
         pressure_percent=round(estimate.pressure_percent, 1) if estimate else None,

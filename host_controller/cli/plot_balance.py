@@ -15,8 +15,11 @@ MOST_ROWS: Final = 40
 TIERS: Final = (
     ("irreducible", "irreducible", "tab:red"),
     ("need", "need", "tab:orange"),
+    ("eased", "for its stalls", "tab:purple"),
     ("desired", "with its buffer", "tab:green"),
 )
+SAME_SHARE: Final = 1e-3
+"""Levels so close to each other are one: history keeps whole KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Row:
     weight: int
     irreducible: int
     need: int
+    eased: int
     desired: int
     goal: int
     assigned: int
@@ -39,13 +43,15 @@ def rows_of(answer: dict[str, Any]) -> list[Row]:
         need, goal = known(one["need_bytes"], None), known(one["goal_bytes"], None)
         if need is None or goal is None:
             continue
+        desired = int(max(need, known(one["desired_bytes"], need)))
         found.append(
             Row(
                 one["name"],
                 int(known(one["weight"] if "weight" in one else one["limits"]["weight"], 100)),
                 int(min(known(one["lower_bytes"], need), need)),
                 int(need),
-                int(max(need, known(one["desired_bytes"], need))),
+                int(min(max(need, known(one["eased_bytes"], need)), desired)),
+                desired,
                 int(goal),
                 int(known(one["assigned_bytes"], 0)),
             )
@@ -61,11 +67,15 @@ def table_of(rows: list[Row], about: str) -> list[str]:
         ("*" if one.name == about else "", one.name, str(one.weight), *map(format_size, _sizes(one)))
         for one in ordered
     ]
-    level = level_of(rows)
-    end = "everybody got what it asked for"
+    return [*table(head, lines, left=(0, 1)), _told(rows, level_of(rows), "got", "stood")]
+
+
+def _told(rows: list[Row], level: float | None, gets: str, stands: str) -> str:
     if level is not None:
-        end = f"the level stood at {format_size(int(level * 100))} for a weight of 100"
-    return [*table(head, lines, left=(0, 1)), end]
+        return f"the level {stands} at {format_size(int(level * 100))} for a weight of 100"
+    if any(one.goal < one.desired for one in rows):
+        return f"each {gets} all of one tier, and nobody anything of the next"
+    return f"everybody {gets} what it asked for"
 
 
 def _sizes(row: Row) -> tuple[int, ...]:
@@ -75,14 +85,19 @@ def _sizes(row: Row) -> tuple[int, ...]:
 def level_of(rows: list[Row]) -> float | None:
     """Bytes for a unit of weight where memory is shared out; None where everybody has what he asks for.
 
-    Whoever lies between two of his claims has exactly the level times his weight.
+    Whoever lies between two of his claims has exactly the level times his weight. Of the past not all claims
+    are known, so who seems to lie between two may have one: the level is what most of them agree on.
     """
     shared = [
         one.goal / one.weight
         for one in rows
-        if one.goal < one.desired and one.goal not in (one.irreducible, one.need)
+        if one.goal < one.desired and one.goal not in (one.irreducible, one.need, one.eased)
     ]
-    return max(shared, default=None)
+
+    def agree(level: float) -> tuple[int, float]:
+        return sum(abs(one - level) <= level * SAME_SHARE for one in shared), -level
+
+    return max(shared, key=agree, default=None)
 
 
 def draw_balance(rows: list[Row], about: str, laid_out: str, path: Path) -> None:
@@ -122,9 +137,6 @@ def draw_balance(rows: list[Row], about: str, laid_out: str, path: Path) -> None
     axes.set_yticks(places, names, parse_math=False)
     axes.set_xlabel("GiB")
     axes.set_xlim(left=0)
-    end = "everybody gets what it asks for"
-    if level is not None:
-        end = f"the level stands at {format_size(int(level * 100))} for a weight of 100"
-    axes.set_title(f"{laid_out}: {end}", parse_math=False)
+    axes.set_title(f"{laid_out}: {_told(rows, level, 'gets', 'stands')}", parse_math=False)
     axes.legend(loc="lower right", fontsize="small")
     save(figure, path)

@@ -41,6 +41,7 @@ PER_HOUR: Final = 30
 """Rows about decisions and commands of one VM."""
 NOTICES_AT_ONCE: Final = 60
 NOTICES_PER_HOUR: Final = 10
+KEPT_OF_ESTIMATE: Final = ("lower_bytes", "demand_bytes", "desired_bytes")
 """Rows about what befell one VM: few, unless its guest wants to be talked of."""
 MOST_KNOWN: Final = 20_000
 """VMs whose allowances are remembered, running or not: whoever is started again begins with what is left."""
@@ -280,5 +281,5 @@ def _slim(detail: dict[str, object]) -> bytes | None:
     kept = {key: value for key, value in detail.items() if value not in (None, False) and key != "ticket"}
     estimate = kept.pop("estimate", None)
     if isinstance(estimate, dict):
-        kept |= {key: estimate[key] for key in ("demand_bytes", "desired_bytes") if key in estimate}
+        kept |= {key: estimate[key] for key in KEPT_OF_ESTIMATE if key in estimate}
     return msgspec.json.encode(kept) if kept else None

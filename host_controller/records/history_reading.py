@@ -144,7 +144,7 @@ class Reading:
 
     def _irreducible(self, uuid: str, at: float) -> int | None:
         rows = self._db.execute(
-            "SELECT json_extract(detail, '$.estimate.lower_bytes') FROM entries"
+            "SELECT json_extract(detail, '$.lower_bytes') FROM entries"
             " WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND at <= ? AND kind = 'decision'"
             " AND json_valid(detail) ORDER BY at DESC LIMIT 1",
             (uuid, at),

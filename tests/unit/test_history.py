@@ -1,6 +1,7 @@
 """The history on disk: what is kept, what it costs, and that nothing about it can harm control."""
 
 import asyncio
+import json
 import random
 import sqlite3
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from host_controller.api.stored_history import read_stored
+from host_controller.api.stored_history import read_moment, read_stored
 from host_controller.core.state import Notice
 from host_controller.core.vm.record import Phase
 from host_controller.records.entries import Entry
@@ -126,6 +127,16 @@ def test_the_api_tells_from_the_file_what_is_longer_ago_than_an_hour(tmp_path: P
                 await aside(lambda: client.get("vms", "nobody", "history", since="1d"))
 
     run(story())
+
+
+def test_a_decision_is_kept_with_what_the_guest_could_not_go_without(tmp_path: Path) -> None:
+    kept = history(tmp_path / "history.sqlite")
+    kept.sample("uuid-1", "web", sample(10.0, GIB))
+    kept.entry(entry(1, 10.0, estimate={"lower_bytes": 200 * MIB, "demand_bytes": 300 * MIB}))
+    kept.close()
+    told = read_moment(kept.path, EPOCH + 20.0)
+    assert told is not None
+    assert json.loads(told)["vms"][0]["lower_bytes"] == 200 * MIB
 
 
 @pytest.mark.figures

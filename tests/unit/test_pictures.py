@@ -1,6 +1,7 @@
 """What stands on the pictures: events on the curve, and the level of the balance."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from click.testing import Result
 from host_controller.api.answer import read
 from host_controller.api.stored_history import read_moment
 from host_controller.cli.explain import explain, moment_of
-from host_controller.cli.plot_balance import Row, level_of, rows_of
+from host_controller.cli.plot_balance import Row, level_of, rows_of, table_of
 from host_controller.cli.plot_events import MOST_OF_A_KIND, Mark, marks, told
 from host_controller.core.model import Limits, VmConfig
 from host_controller.core.policy.balance import Claims, balance
@@ -66,7 +67,7 @@ def test_the_level_of_the_picture_is_that_of_the_balance() -> None:
     ]
     goals = balance(claims, 11 * GIB)
     rows = [
-        Row(f"vm{n}", one.weight, one.irreducible, one.need, one.desired, goal, goal)
+        Row(f"vm{n}", one.weight, one.irreducible, one.need, one.eased, one.desired, goal, goal)
         for n, (one, goal) in enumerate(zip(claims, goals, strict=True))
     ]
     level = level_of(rows)
@@ -75,12 +76,40 @@ def test_the_level_of_the_picture_is_that_of_the_balance() -> None:
     assert level_of([rows[2]]) is None, "it has what it asks for"
 
 
+def rows_at(claims: list[Claims], budget_bytes: int) -> list[Row]:
+    return [
+        Row(f"vm{n}", one.weight, one.irreducible, one.need, one.eased, one.desired, goal, goal)
+        for n, (one, goal) in enumerate(zip(claims, balance(claims, budget_bytes), strict=True))
+    ]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["now", "of the past, which keeps no stalls"])
+def test_who_is_given_what_its_stalls_ask_for_and_no_more_raises_no_level(kept: bool) -> None:
+    claims = [
+        Claims(100, GIB, 2 * GIB, 3 * GIB, 4 * GIB, 4 * GIB),
+        Claims(100, GIB, GIB, GIB, 4 * GIB, 4 * GIB),
+        Claims(200, GIB, GIB, GIB, 8 * GIB, 8 * GIB),
+    ]
+    rows = rows_at(claims, 9 * GIB)
+    assert rows[0].goal == 3 * GIB
+    rows = rows if kept else [replace(one, eased=one.need) for one in rows]
+    level = level_of(rows)
+    assert level is not None
+    assert abs(level * 100 - 2 * GIB) < 200
+
+
+def test_a_budget_that_ends_with_a_tier_is_not_said_to_have_been_enough() -> None:
+    claims = [Claims(100, GIB, 2 * GIB, 2 * GIB, 4 * GIB, 4 * GIB)] * 2
+    assert table_of(rows_at(claims, 4 * GIB), "vm0")[-1].startswith("each got all of one tier")
+    assert table_of(rows_at(claims, 8 * GIB), "vm0")[-1] == "everybody got what it asked for"
+
+
 def test_a_vm_that_takes_no_part_is_not_in_the_balance_and_an_older_controller_knows_no_lower() -> None:
     status = read(
         b'{"vms": [{"name": "a", "need_bytes": null, "goal_bytes": null},'
         b' {"name": "b", "need_bytes": 5, "goal_bytes": 7, "desired_bytes": 9, "limits": {}}]}'
     )
-    assert rows_of(status) == [Row("b", 100, 5, 5, 9, 7, 0)]
+    assert rows_of(status) == [Row("b", 100, 5, 5, 5, 9, 7, 0)]
 
 
 def write_contention(path: Path, at: float) -> None:
@@ -94,7 +123,7 @@ def write_contention(path: Path, at: float) -> None:
             seen - 10, goal, GIB, GIB, 5 * GIB, goal, goal, goal, goal, GIB, 50.0, Phase.LIVE, 1.0
         )
         minute = Span(seen - 60, 60.0, 60.0, 0.0, goal, goal, goal, goal, GIB, GIB, GIB)
-        detail = json.dumps({"estimate": {"lower_bytes": GIB // 2}}).encode()
+        detail = json.dumps({"lower_bytes": GIB // 2}).encode()
         decision = (seen - 20, "decision", "grow", name, name, "it needs more", detail)
         file.write(
             [
@@ -151,9 +180,9 @@ def test_a_detail_that_is_damaged_costs_the_irreducible_part_and_nothing_else(tm
     file = HistoryFile(path)
     for detail in (
         b"{",
-        b'{"estimate": 7}',
-        b'{"estimate": {"lower_bytes": "x"}}',
-        b'{"estimate": {"lower_bytes": -5}}',
+        b"7",
+        b'{"lower_bytes": "x"}',
+        b'{"lower_bytes": -5}',
     ):
         file.write([("entry", (1e9 - 5, "decision", "grow", "web", "web", "x", detail))])
     file.close()
