@@ -11,7 +11,6 @@ promised memory that this host gives by its own rules and for two minutes; it ca
 import asyncio
 import contextlib
 import socket
-import ssl
 from typing import Final
 
 import structlog
@@ -19,7 +18,7 @@ from aiohttp import web
 
 from host_controller.api.figures import figures_view, vm_figures
 from host_controller.api.http import Refused, answer_json, expect, in_turns, whole_number
-from host_controller.api.listeners import ACCEPTED, BACKLOG, Listeners
+from host_controller.api.listeners import BACKLOG, Listeners
 from host_controller.api.peer import peer_of
 from host_controller.api.schema import DoneView, VmFiguresView
 from host_controller.api.views import admission_view
@@ -32,6 +31,9 @@ from host_controller.errors import DynmemError
 LOOK_SECONDS: Final = 10.0
 """Between looks at the files of the credentials."""
 HANDSHAKE_SECONDS: Final = 5.0
+MOST_HANDSHAKES: Final = 64
+"""At a time. With one more the oldest is let go: a host needs some milliseconds, a stranger never ends."""
+ACCEPT_AGAIN_SECONDS: Final = 0.1
 LONGEST_TOKEN: Final = 100
 
 log = structlog.get_logger(__name__)
@@ -95,8 +97,8 @@ class FleetListener:
         self._credentials = credentials
         self._stamp: object = None
         self._socket: socket.socket | None = None
-        self._server: asyncio.Server | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._handshakes: dict[asyncio.Task[None], None] = {}
 
     async def start(self, address: str, port: int, routes: list[web.RouteDef]) -> int:
         """Listen; returns the port, which was chosen where 0 was asked for.
@@ -105,27 +107,28 @@ class FleetListener:
             DynmemError: the address or the credentials cannot be used.
         """
         self._stamp = self._credentials.stamp()
-        context = self._credentials.server()
+        self._context = self._credentials.server()
         runner, door = await self._listeners.serve(routes)
         assert runner.server is not None
         self._factory = door.factory(runner.server)
         try:
-            self._socket = _bound(address, port)
+            listening = self._socket = _bound(address, port)
+            listening.listen(BACKLOG)
         except OSError as error:
             text = f"[fleet] listen: {address}:{port}: {error.strerror}"
             raise DynmemError(text, hint="name another address or port") from None
-        await self._serve(context)
-        self._watching = asyncio.create_task(self._watch(), name="fleet credentials")
-        return int(self._socket.getsockname()[1])
+        self._tasks = [
+            asyncio.create_task(self._watch(), name="fleet credentials"),
+            asyncio.create_task(self._accept(listening), name="fleet listener"),
+        ]
+        return int(listening.getsockname()[1])
 
     async def stop(self) -> None:
         """No more of it."""
-        if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
-        if self._server is not None:
-            self._server.close()
+        tasks = [*self._tasks, *self._handshakes]
+        for one in tasks:
+            one.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._socket is not None:
             self._socket.close()
 
@@ -141,27 +144,37 @@ class FleetListener:
             return
         self._stamp = stamp
         try:
-            context = self._credentials.server()
+            self._context = self._credentials.server()
         except CredentialsError as error:
             log.error("the fleet's new credentials cannot be used; the old ones stay", problem=str(error))
             return
-        await self._serve(context)
         log.info("the fleet's credentials were replaced")
 
-    async def _serve(self, context: ssl.SSLContext) -> None:
-        """From now on with this context. The kernel's queue stays, so nobody is turned away meanwhile."""
-        assert self._socket is not None
-        before, loop = self._server, asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._factory,
-            sock=self._socket.dup(),
-            ssl=context,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS,
-            backlog=ACCEPTED,
-        )
-        self._socket.listen(BACKLOG)
-        if before is not None:
-            before.close()
+    async def _accept(self, listening: socket.socket) -> None:
+        """Let everybody in, one in each turn of the loop. The door counts those who are through with their
+        handshake. All others are counted here: they may be anybody, and each holds a descriptor.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                one, _ = await loop.sock_accept(listening)
+            except OSError:  # the peer has gone already, or there are too many descriptors
+                await asyncio.sleep(ACCEPT_AGAIN_SECONDS)
+                continue
+            task = asyncio.create_task(self._shake_hands(one), name="fleet handshake")
+            self._handshakes[task] = None
+            task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+            if len(self._handshakes) > MOST_HANDSHAKES:
+                oldest = next(iter(self._handshakes))
+                del self._handshakes[oldest]  # it needs some turns to end
+                oldest.cancel()
+            await asyncio.sleep(0)
+
+    async def _shake_hands(self, one: socket.socket) -> None:
+        with contextlib.suppress(OSError):  # a stranger, or somebody too slow: there is nobody to be told
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._factory, one, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
 
 
 def _token(query: dict[str, str]) -> str:

@@ -1,6 +1,7 @@
 """Hosts are asked over mutual TLS: who has no certificate of the authority neither asks nor is believed."""
 
 import asyncio
+import contextlib
 import json
 import shutil
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from host_controller.api.fleet import MOST_HANDSHAKES
 from host_controller.api.server import Api
 from host_controller.control.controller import Controller
 from host_controller.credentials import Credentials, CredentialsError
@@ -123,6 +125,31 @@ def test_a_stranger_is_neither_answered_nor_believed(
             # A certificate of the fleet, and of another host than was meant.
             _, silent = await aside(Hosts(here, port).figures, ["localhost"])
             assert "certificate is not believed" in silent["localhost"]
+
+    run(story())
+
+
+def test_strangers_that_never_shake_hands_hold_few_descriptors_and_keep_no_host_out(
+    here: Credentials,
+) -> None:
+    def accepted(port: int) -> int:
+        """Connections whose end here is a descriptor, and not in the kernel's queue."""
+        mine = {one.readlink().name for one in Path("/proc/self/fd").iterdir() if one.is_symlink()}
+        lines = [one.split() for one in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+        return sum(one[1].endswith(f":{port:04X}") and f"socket:[{one[9]}]" in mine for one in lines) - 1
+
+    async def story() -> None:
+        async with listening(Host(), here) as (_, _, port):
+            with contextlib.ExitStack() as strangers:
+
+                def come() -> None:
+                    for _ in range(3 * MOST_HANDSHAKES):
+                        strangers.enter_context(socket.create_connection(("127.0.0.1", port)))
+
+                await aside(come)
+                found, silent = await aside(Hosts(here, port).figures, ["localhost"])
+                assert found, silent
+                assert 0 < accepted(port) <= MOST_HANDSHAKES
 
     run(story())
 
