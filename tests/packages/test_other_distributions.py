@@ -50,6 +50,7 @@ def test_an_rpm_has_its_program_unit_and_code_and_nothing_of_the_other(built: di
         "/usr/lib/systemd/system/dynmem.service",
         "/usr/lib/sysusers.d/dynmem.conf",
         "/usr/lib/dynmem/host_controller/hook.py",
+        "/usr/lib/ocf/resource.d/dynmem/fleet",
         "/usr/lib/dynmem/host_controller/api/page/static/page.js",
     } <= set(host)
     assert not [path for path in agent if "host_controller" in path]
