@@ -68,9 +68,9 @@ def _read(path: Path, since: float, by_hour: bool) -> list[Recorded]:
         with path.open("rb") as stream:
             begin = stream.read(16)
     except OSError as error:
-        raise InputError(
-            f"{path}: {error.strerror}", hint="the history is for its owner: ask as root"
-        ) from None
+        missing = "the controller keeps one where it runs; --history names another file"
+        hint = missing if path.parent.exists() and not path.exists() else "it is for its owner: ask as root"
+        raise InputError(f"{path}: {error.strerror}", hint=hint) from None
     if begin.startswith(b"SQLite format 3"):
         return _from_file(path, since, by_hour)
     return _from_export(path, since)

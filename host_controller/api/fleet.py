@@ -114,8 +114,8 @@ class FleetListener:
         try:
             listening = self._socket = _bound(address, port)
             listening.listen(BACKLOG)
-        except OSError as error:
-            text = f"[fleet] listen: {address}:{port}: {error.strerror}"
+        except (OSError, ValueError) as error:  # ValueError: that can be no name
+            text = f"[fleet] listen: {address}:{port}: {getattr(error, 'strerror', 'it is no address')}"
             raise DynmemError(text, hint="name another address or port") from None
         self._tasks = [
             asyncio.create_task(self._watch(), name="fleet credentials"),

@@ -56,9 +56,9 @@ class Listeners:
         runner, door = await self.serve(routes, only_local_names(address))
         try:
             server = await self._listen(door, runner, host=address, port=port)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: that can be no name
             raise DynmemError(
-                f"[http] listen: {address}:{port}: {error.strerror}",
+                f"[http] listen: {address}:{port}: {getattr(error, 'strerror', 'it is no address')}",
                 hint="name another address or port",
             ) from None
         return int(server.sockets[0].getsockname()[1])

@@ -248,12 +248,13 @@ class Api:
         query = expect(request, "since", "step", "points")
         seconds = duration(query.get("since", f"{KEPT_SECONDS:.0f}"))
         step = STEPS[one_of(query, "step", STEPS)] or step_for(seconds)
+        points = whole_number(query, "points")
         wanted = request.match_info["vm"]
         path = self._history_path
         in_memory = seconds <= KEPT_SECONDS and step == "detail" and self._known_uuid(wanted) is not None
         if path is not None and not in_memory:
             since = time.time() - seconds
-            spread = one_in(seconds, step, whole_number(query, "points"))
+            spread = one_in(seconds, step, points)
             body = await asyncio.to_thread(read_stored, path, wanted, since, step, spread)
             if body is None:
                 raise self._unknown(wanted)

@@ -305,3 +305,9 @@ def test_apply_sets_what_is_advised_as_dynmem_set_does_it(
     everybody = CliRunner().invoke(group, ["advise", "--apply", *common])
     assert isinstance(everybody.exception, InputError)
     assert len(asked) == 1
+
+
+def test_who_has_no_history_is_told_where_one_comes_from(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file") as said:
+        pasts_in([tmp_path / "history.sqlite"], 0.0)
+    assert "--history" in str(said.value.hint)

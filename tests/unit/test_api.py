@@ -216,6 +216,7 @@ def test_a_refused_reload_is_said_to_the_caller_and_stays_in_status_until_one_su
         ("DELETE /v1/vms/web", b"", 405, "wrong-method"),
         ("GET /v1/pause", b"", 405, "wrong-method"),
         ("GET /v1/status?verbose=1", b"", 400, "unknown-parameter"),
+        ("GET /v1/vms/web/history?points=-1", b"", 400, "bad-parameter"),
         ("GET /v1/events?after=-1", b"", 400, "bad-parameter"),
         ("GET /v1/events?after=99999999999999999999", b"", 400, "bad-parameter"),
         ("GET /v1/events?follow=maybe", b"", 400, "bad-parameter"),

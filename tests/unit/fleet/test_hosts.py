@@ -129,6 +129,20 @@ def test_a_stranger_is_neither_answered_nor_believed(
     run(story())
 
 
+@pytest.mark.parametrize("address", ["a..b", ".", "x" * 64 + ".example", "no.such.host.invalid"])
+def test_an_address_that_can_be_none_is_refused_in_a_sentence(here: Credentials, address: str) -> None:
+    async def story() -> None:
+        async with Host().controller() as controller:
+            api = Api(controller, lambda: None)
+            with pytest.raises(DynmemError, match="listen"):
+                await api.start_fleet(address, 0, here)
+            with pytest.raises(DynmemError, match="listen"):
+                await api.listeners.tcp(address, 0, [])
+            await api.stop()
+
+    run(story())
+
+
 def test_strangers_that_never_shake_hands_hold_few_descriptors_and_keep_no_host_out(
     here: Credentials,
 ) -> None:
