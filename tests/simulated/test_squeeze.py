@@ -102,6 +102,18 @@ def test_the_squeezed_guest_is_not_brought_to_its_knees() -> None:
     assert one.heavy.memory.unmet < MIB
 
 
+def test_what_is_read_back_at_once_is_not_put_away_again() -> None:
+    """The heavy one could use all of it, and the light one's swap has room for much more."""
+    one = contention(8 * GIB, wanted_bytes=2800 * MIB)
+    worst = 0.0
+    for _ in range(65):
+        one.world.run(2.0)
+        worst = max(worst, one.light.memory.unmet)
+    assert one.light.memory.swapped > 1300 * MIB
+    assert worst < 64 * MIB
+    assert one.world.violations == []
+
+
 def test_equal_weights_share_what_both_need() -> None:
     one = contention(4 * GIB, weights=(100, 100))
     one.world.run(60.0)

@@ -99,7 +99,7 @@ def squeezed_bytes(vm: Vm, keeps_bytes: int, now: float) -> int:
     followed = vm.present_bytes <= vm.entitled_bytes + FOLLOWED_BYTES and facts.at >= vm.sent_at
     if not vm.squeeze.ask(now) or not followed:
         return 0
-    room = estimate.unswapped_bytes - estimate.irreducible_bytes
+    room = estimate.unswapped_bytes - max(keeps_bytes, estimate.irreducible_bytes)
     return min(room, step_bytes(facts.usable_bytes, vm.guest.demand.stall.share))
 
 

@@ -160,7 +160,9 @@ class Demand:
         need = max(unswapped, demand + margin + ahead)
         eased = need + stall
         desired = max(eased, need + demand * limits.buffer_percent // 100)
-        irreducible = max(guest + margin - swappable_bytes(facts), facts.least_usable_bytes)
+        # A guest that reads back what it has just put away has no room left for more of it.
+        room = max(0, swappable_bytes(facts) - hot_swap)
+        irreducible = max(guest + margin - room, facts.least_usable_bytes)
         least, most = limits.minimum_bytes, limits.maximum_bytes
         if irreducible < least:
             irreducible, unswapped, need = least, max(least, unswapped), max(least, need)
