@@ -19,6 +19,8 @@ ATTRIBUTE: Final = "dynmem"
 """Of utilizations. VirtualDomain sets hv_memory and host_memory at each monitor, so neither is used."""
 LARGEST_MIB: Final = 1 << 31
 """2 PiB. The engine counts in 32 or 64 bits, by its version."""
+MOST_DIGITS: Final = 12
+"""Of a number that the engine writes: more are none of its own, and thousands cannot be read as one."""
 FATAL: Final = ("INFINITY", "+INFINITY", "1000000")
 
 
@@ -61,6 +63,8 @@ def read_cib(text: bytes) -> Cib:
         EngineError: it is no CIB, or none that can be read.
     """
     root = read_xml(text, "cib")
+    if root.find("configuration") is None:
+        raise EngineError("the engine's XML has no configuration")
     notes: list[str] = []
     vms = tuple(_vms(root, notes))
     names = [one.name for one in vms]
@@ -109,7 +113,7 @@ def next_version(cib: Cib) -> Element:
     """
     root = deepcopy(cib.root)
     epoch = root.get("epoch", "0")
-    if not (epoch.isascii() and epoch.isdecimal()):
+    if not (epoch.isascii() and epoch.isdecimal() and len(epoch) <= MOST_DIGITS):
         raise EngineError(f"the engine's configuration has the epoch {epoch[:20]!r}")
     root.set("epoch", str(int(epoch) + 1))
     root.set("num_updates", "0")
@@ -149,7 +153,7 @@ def _size(pair: Element | None, whose: str, notes: list[str]) -> int | None:
     if pair is None:
         return None
     value = pair.get("value", "")
-    if len(value) <= 12 and value.isascii() and value.isdecimal() and int(value) <= LARGEST_MIB:
+    if len(value) <= MOST_DIGITS and value.isascii() and value.isdecimal() and int(value) <= LARGEST_MIB:
         return int(value)
     notes.append(f"{whose}: {ATTRIBUTE} is {value[:40]!r}, which is no size in MiB")
     return None

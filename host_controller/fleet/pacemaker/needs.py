@@ -10,7 +10,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from host_controller.fleet.pacemaker.cib import ATTRIBUTE, Cib, next_version
+from host_controller.fleet.pacemaker.cib import ATTRIBUTE, MOST_DIGITS, Cib, next_version
 
 FALSE: Final = ("false", "no", "off", "0", "n")
 STICKINESS: Final = 1000
@@ -71,8 +71,11 @@ def _cluster(cib: Cib) -> Iterator[Need]:
         if found != wanted:
             yield Need(name, found or "not set", wanted, protects)
     stickiness = cib.defaults.get("resource-stickiness", "0")
-    if not (stickiness == "INFINITY" or (stickiness.isdecimal() and int(stickiness) >= STICKINESS)):
-        yield Need("resource-stickiness", stickiness, str(STICKINESS), "VMs moving whenever figures change")
+    counts = stickiness.isdecimal() and len(stickiness) <= MOST_DIGITS
+    if not (stickiness == "INFINITY" or (counts and int(stickiness) >= STICKINESS)):
+        yield Need(
+            "resource-stickiness", stickiness[:40], str(STICKINESS), "VMs moving whenever figures change"
+        )
 
 
 def _domains(root: Element) -> Iterator[Element]:

@@ -57,7 +57,9 @@ def read_simulation(text: bytes) -> Simulation:
         one.get("resource", ""): one.get("node", "") for one in root.iterfind("utilizations/utilization")
     }
     nodes = tuple(_node(one) for one in root.iterfind("cluster_status/nodes/node"))
-    return Simulation(nodes, places, tuple(_action(one) for one in root.iterfind("actions/*")), running)
+    # A comment's tag is no text.
+    actions = tuple(_action(one) for one in root.iterfind("actions/*") if isinstance(one.tag, str))
+    return Simulation(nodes, places, actions, running)
 
 
 def _node(element: Element) -> Node:

@@ -121,6 +121,12 @@ def test_xml_that_is_not_the_engines_is_refused(text: bytes) -> None:
         read_xml(text, "cib")
 
 
-def test_an_epoch_that_is_no_number_is_refused() -> None:
+def test_a_configuration_without_its_content_is_refused() -> None:
+    with pytest.raises(EngineError, match="no configuration"):
+        read_cib(b"<cib/>")
+
+
+@pytest.mark.parametrize("epoch", ["", "x", "-1", "9" * 5000])
+def test_an_epoch_that_is_no_number_is_refused(epoch: str) -> None:
     with pytest.raises(EngineError, match="epoch"):
-        changed(read_cib(CIB.replace(b'epoch="7"', b'epoch="x"', 1)), {"web": 1}, {})
+        changed(read_cib(CIB.replace(b'epoch="7"', f'epoch="{epoch}"'.encode(), 1)), {"web": 1}, {})

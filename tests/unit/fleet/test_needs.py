@@ -1,5 +1,7 @@
 """What Pacemaker needs is named, set but for fencing, and then no more is missing."""
 
+import pytest
+
 from host_controller.fleet.pacemaker.cib import read_cib
 from host_controller.fleet.pacemaker.needs import missing, prepared
 from tests.unit.fleet.cluster import cib_text
@@ -52,3 +54,11 @@ def test_fencing_is_never_switched_on_here() -> None:
     )
     (need,) = missing(read_cib(prepared(read_cib(text))))
     assert (need.what, need.by_hand) == ("stonith-enabled", True)
+
+
+@pytest.mark.parametrize("value", ["", "x", "-5", "999", "9" * 5000])
+def test_a_stickiness_that_does_not_hold_vms_is_missing(value: str) -> None:
+    pair = f'<nvpair id="s" name="resource-stickiness" value="{value}"/>'
+    block = f'<rsc_defaults><meta_attributes id="d">{pair}</meta_attributes></rsc_defaults></configuration>'
+    text = cib_text({}, {"n1": 1}).replace(b"</configuration>", block.encode())
+    assert "resource-stickiness" in {need.what for need in missing(read_cib(text))}

@@ -125,6 +125,7 @@ def test_the_schedulers_answer_is_read() -> None:
         "n3": (False, "it is offline"),
     }
     assert found.places == {"web": "n2", "in": "n1"}
+    assert read_simulation(ANSWER.replace(b"<actions>", b"<actions><!-- a comment is no action -->")) == found
     kinds = [(one.kind, one.vm, one.source, one.destination) for one in found.actions]
     assert kinds == [
         ("migrate", "web", "n1", "n2"),
