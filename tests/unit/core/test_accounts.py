@@ -60,6 +60,21 @@ def test_a_vm_that_cannot_be_moved_has_no_claims_and_each_change_of_claims_is_co
     assert (books.changes, books.claims, books.needed_bytes) == (2, {}, 0)
 
 
+def test_weights_are_summed_of_what_can_be_moved() -> None:
+    books = Accounts()
+    assert books.weights == 0
+    books.enter("web", account(200))
+    books.enter("db", account(200)._replace(claims=claims(200)._replace(weight=50)))
+    books.enter("frozen", account())
+    assert books.weights == 150
+    books.enter("db", account(200)._replace(claims=claims(200)._replace(weight=70)))
+    assert books.weights == 170
+    books.enter("web", account())
+    assert books.weights == 70
+    books.close("db")
+    assert books.weights == 0
+
+
 def test_a_vm_that_is_gone_leaves_nothing_behind_also_one_that_was_never_there() -> None:
     books = Accounts()
     books.charge("web", 500 * MIB)
@@ -218,6 +233,28 @@ def test_growth_of_all_is_kept_ready_for_unless_the_operator_said_how_much() -> 
     budget.accounts.enter("web", entry(400, 500, growth=100))
     budget.allot(state, 10.0)
     assert budget.ready_bytes == 100 * MIB
+
+
+@pytest.mark.parametrize(
+    ("needed_mib", "said_mib", "ready_mib"),
+    [
+        (500, None, 100),  # a second of growth
+        (1848, None, 100),
+        (1908, None, 70),  # the needs leave 140: half for bursts, half for buffers
+        (2048, None, 0),
+        (3000, None, 0),
+        (1908, 100, 100),  # the operator has said it
+        (3000, 100, 100),
+    ],
+)
+def test_bursts_have_no_more_than_half_of_what_the_needs_leave_unless_the_operator_says_so(
+    needed_mib: int, said_mib: int | None, ready_mib: int
+) -> None:
+    settings = build.settings(2048, keep_ready_bytes=None if said_mib is None else said_mib * MIB)
+    state, budget = State(settings, Ledger(settings)), Budget(settings.capacity_bytes)
+    budget.accounts.enter("web", account(needed_mib, granted_bytes=400, growth=100))
+    budget.allot(state, 10.0)
+    assert budget.ready_bytes == ready_mib * MIB
 
 
 def test_after_grants_and_for_a_vm_that_is_gone_the_budget_is_looked_at_again() -> None:

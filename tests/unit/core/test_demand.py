@@ -237,6 +237,7 @@ def test_what_could_go_to_its_own_swap_is_a_part_of_both(
     assert reading.kernel_bytes == 108 * MIB
     one = replace(reading, swap_free_bytes=free_swap_mib * MIB)
     assert swappable_bytes(one) == swappable_mib * MIB
+    assert type(swappable_bytes(one)) is int
 
 
 def test_its_own_swap_lowers_what_it_cannot_go_without_and_nothing_else() -> None:

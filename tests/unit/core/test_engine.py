@@ -1,5 +1,6 @@
 """One step of the engine: who is looked at, what goes on, and what becomes of an overdraft."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -314,6 +315,27 @@ def test_what_a_vm_that_stands_still_cannot_take_is_no_overdraft() -> None:
     host.decide(100.1)
     assert host.engine.headroom_bytes == -OVERHEAD_MIB * MIB
     assert host.engine.uncovered_bytes == 0, "112 MiB of its charge it does not hold"
+
+
+@pytest.mark.parametrize(
+    ("weight", "kept"),
+    [(200, "that is no more than its weight gives it"), (100, "is brought into its own swap slowly")],
+)
+def test_what_a_weight_is_worth_is_its_part_of_the_budget(weight: int, kept: str) -> None:
+    """Of some 900 MiB a VM that uses all of its 512, without swap, leaves less than that to one with swap."""
+    host = Host()
+    host.add("db")
+    config = build.config(limits=replace(build.LIMITS, weight=weight))
+    host.engine.handle(hv.VmConfigChanged(UUID, config), host.now)
+    host.engine.ledger.room_wanted["new"] = (4096 - 2 * OVERHEAD_MIB - 900) * MIB
+    for uuid, swap_bytes in ((UUID, 4 * GIB), ("uuid-of-db", 0)):
+        said = REPORT._replace(
+            sequence=100, available_bytes=16 * MIB, free_bytes=16 * MIB, swap_disk_free_bytes=swap_bytes
+        )
+        host.engine.handle(hv.GuestSpoke(uuid, said), host.now)
+    host.decide()
+    decision = host.engine.decisions[UUID]
+    assert (decision.action, decision.blocked_by) == (WAIT, f"it uses what it has, and {kept}")
 
 
 def test_each_vm_is_told_its_pace_once() -> None:

@@ -29,6 +29,7 @@ from host_controller.core.vm.check_progress import NUDGE_BYTES
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.growth import Rest
 from host_controller.core.vm.record import Phase, Vm
+from host_controller.core.vm.stalls import Stalls
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
 from tests.support import build
@@ -49,13 +50,19 @@ def guest(usable_mib: int = 300, demand_mib: int = 200, **changes: Any) -> Vm:
     return vm
 
 
-def round_of(*vms: Vm, goals_mib: tuple[int | None, ...], headroom_mib: int, waiting: bool = False) -> Purse:
+def round_of(
+    *vms: Vm,
+    goals_mib: tuple[int | None, ...],
+    headroom_mib: int,
+    waiting: bool = False,
+    per_weight: float = 0.0,
+) -> Purse:
     """What one round makes of these VMs."""
     state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm for vm in vms})
     accounts = Accounts()
     for vm in vms:
         weigh(vm, state, accounts, NOW)
-    purse = Purse(state, accounts.of, headroom_mib * MIB, waiting, NOW)
+    purse = Purse(state, accounts.of, headroom_mib * MIB, waiting, NOW, per_weight)
     goals = {vm.config.uuid: goal * MIB for vm, goal in zip(vms, goals_mib, strict=True) if goal is not None}
     GrantRound(purse, goals).run(vms)
     assert [notice.text for notice in state.notices] == []
@@ -370,6 +377,9 @@ SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
     ({}, 400, 50, False, {"action": GROW, "reason": MORE, "target_bytes": 350, "blocked_by": NOT_FREE}),
     ({}, 400, -1, False, {"action": WAIT, "reason": MORE, "blocked_by": "the host is overdrawn"}),
     ({}, 400, 0, False, {"action": WAIT, "reason": MORE, "blocked_by": NOT_FREE}),
+    ({"demand_mib": 290}, 400, 0, False,
+     {"action": WAIT, "reason": MORE, "blocked_by":
+      "the others use what they have, without free swap on a disk: with less their kernels would kill"}),
     ({}, 300, 0, False, {"action": HOLD, "reason": "it has what it should have"}),
     ({}, None, 0, False, {"action": HOLD, "reason": "nothing is known of it yet"}),
     ({"stuck_until": NOW + 1}, 300, 0, False,
@@ -457,6 +467,76 @@ def test_a_decision_says_all_that_was_decided_and_from_what(
     assert said == decided | sizes
     tickets = [one.ticket for one in purse.commands if isinstance(one, SetTarget)]
     assert all(isinstance(ticket, int) for ticket in tickets)
+
+
+# --- below what it uses, into swap of its own ---
+
+
+def squeezable(*, at: float = NOW, swap_mib: int = 4096, weight: int = 100, **changes: Any) -> Vm:
+    """It uses all but 48 of its MiB, 512 by itself, and somebody has needed some of it for four seconds."""
+    usable_mib = changes.pop("usable_mib", 512)
+    facts = build.facts(usable_mib, usable_mib - 48, at=at, swap_free_bytes=swap_mib * MIB)
+    config = changes.pop("config", {}) | {"limits": replace(build.LIMITS, weight=weight)}
+    demand = Demand(last=facts, stall=Stalls(share=0.0))
+    vm = guest(usable_mib, facts=facts, demand=demand, config=config, **changes)
+    for ago in (4.0, 2.0, 1.0):
+        vm.squeeze.ask(NOW - ago)
+    return vm
+
+
+@pytest.mark.parametrize(
+    ("changes", "goal_mib", "headroom_mib", "per_weight_mib", "commands", "stepped"),
+    [
+        ({}, 300, 0, 0.0, ["target 464"], True),  # 32 MiB to spare, and a 32nd of what it has
+        ({}, 300, -1, 0.0, ["target 480"], False),  # not in an overdraft
+        ({"weight": 30}, 300, 0, 16.0, ["target 480"], False),  # it has no more than its weight gives
+        ({"weight": 29}, 300, 0, 16.0, ["target 464"], True),
+        (VIRTIO_128, 400, 0, 0.0, ["virtio-mem 76"], True),  # 32 to spare, and 20
+        (VIRTIO_128, 400, -1, 0.0, ["virtio-mem 96"], False),
+    ],
+)
+def test_a_guest_that_others_need_memory_of_is_squeezed_by_one_step_a_second(
+    changes: dict[str, Any],
+    goal_mib: int,
+    headroom_mib: int,
+    per_weight_mib: float,
+    commands: list[str],
+    stepped: bool,
+) -> None:
+    vm = squeezable(**deepcopy(changes))
+    purse = round_of(
+        vm,
+        goals_mib=(goal_mib,),
+        headroom_mib=headroom_mib,
+        waiting=True,
+        per_weight=per_weight_mib * MIB,
+    )
+    assert [said(one) for one in purse.commands] == commands
+    assert [vm.squeeze.ask(NOW + after) for after in (0.5, 1.0)] == [not stepped, True]
+
+
+@pytest.mark.parametrize(
+    ("swap_mib", "goal_mib", "per_weight_mib", "blocked_by"),
+    [
+        (4096, 480, 0.0, "the guest has nothing more to spare"),
+        (4096, 479, 0.0, "it uses what it has, and is brought into its own swap slowly"),
+        (4096, 479, 16.0, "it uses what it has, and that is no more than its weight gives it"),
+        (4096, 479, 15.9, "it uses what it has, and is brought into its own swap slowly"),
+        (100, 444, 0.0, "it uses what it has, and is brought into its own swap slowly"),  # 64 MiB stay free
+        (100, 443, 16.0,
+         "it uses what it has, and its free swap is too little: with less its kernel would kill"),
+        (0, 479, 16.0,
+         "it uses what it has, and it has no free swap on a disk: with less its kernel would kill"),
+    ],
+)  # fmt: skip
+def test_why_a_guest_that_is_to_have_less_keeps_what_it_has_is_said(
+    swap_mib: int, goal_mib: int, per_weight_mib: float, blocked_by: str
+) -> None:
+    """It uses 464 MiB and keeps a margin of 16, its weight is 30, and it has not spoken for a while."""
+    vm = squeezable(swap_mib=swap_mib, weight=30, at=NOW - 8.0)
+    purse = round_of(vm, goals_mib=(goal_mib,), headroom_mib=0, waiting=True, per_weight=per_weight_mib * MIB)
+    decision = purse.decisions[vm.config.uuid]
+    assert (decision.action, decision.blocked_by) == (WAIT, blocked_by)
 
 
 def test_a_vm_with_an_operation_under_way_is_left_to_it() -> None:

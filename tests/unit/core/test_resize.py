@@ -133,6 +133,7 @@ def test_shrinking_needs_no_agent_and_is_done_when_the_blocks_are_gone() -> None
     operation.advance(vm, 2.0, agent=True)
     assert operation.outcome is Outcome.DONE
     assert vm.virtio_mem.may_hold_bytes == 256 * MIB, "QEMU may not have told yet that it came to more"
+    assert vm.virtio_mem.shrink_rate == 2 * 128 * MIB, "128 MiB in a second: the next time twice as much"
     told(vm)
     assert vm.virtio_mem.may_hold_bytes == 128 * MIB
 

@@ -277,6 +277,14 @@ def test_a_step_of_a_squeeze_may_be_small(
     assert target == (None if target_mib is None else target_mib * MIB)
 
 
+@pytest.mark.parametrize(("actual_mib", "target_mib"), [(504, 496), (503, None)])
+def test_a_step_of_less_than_half_a_squeeze_waits(actual_mib: int, target_mib: int | None) -> None:
+    """Its kernel counts 512 MiB, and its balloon less: from the larger one it is squeezed by 16."""
+    vm = squeezable(said={"available_bytes": 16 * MIB}, actual_mib=actual_mib)
+    target = shrink_target(vm, 300 * MIB, SETTINGS, NOW, Urgency.NONE, 16 * MIB)
+    assert target == (None if target_mib is None else target_mib * MIB)
+
+
 @pytest.mark.parametrize(("usable", "grow", "shrink"), [
     (512 * MIB, 4 * MIB, 512 * MIB // 24),
     (128 * MIB, 4 * MIB, 16 * MIB),
