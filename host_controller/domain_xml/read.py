@@ -22,6 +22,8 @@ from host_controller.domain_xml.values import (
 
 GUEST_AGENT_PORT: Final = "org.qemu.guest_agent.0"
 """QEMU's guest agent and libvirt have agreed on it."""
+LONGEST_USER: Final = 11
+"""`+` and 32 bits. What a definition says there is anybody's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,4 +240,5 @@ def _has_guest_agent(root: Element) -> bool:
 def _owner(root: Element) -> int | None:
     """Libvirt writes `+uid:+gid` into the live XML of what it runs as somebody else."""
     user = (root.findtext("./seclabel[@model='dac']/label") or "").partition(":")[0]
-    return int(user[1:]) if user[:1] == "+" and user[1:].isdecimal() else None
+    known = user[:1] == "+" and user[1:].isdecimal() and len(user) <= LONGEST_USER
+    return int(user[1:]) if known else None

@@ -116,7 +116,7 @@ class Events:
     ) -> None:
         try:
             found = json.loads(details)
-        except (ValueError, TypeError):  # TypeError: an event without details
+        except (ValueError, TypeError, RecursionError):  # TypeError: an event without details
             return
         if isinstance(found, dict):
             self._post(self._on_port, domain, found.get("id"), bool(found.get("open")))

@@ -11,10 +11,12 @@ from host_controller.domain_xml.dom import child, create, insert
 from host_controller.domain_xml.fitness.passed_on import without
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
 from host_controller.domain_xml.shape import SLOTS
-from host_controller.domain_xml.values import architecture_of, attribute_number, machine_of
+from host_controller.domain_xml.values import architecture_of, attribute_number, machine_of, number
 from host_controller.units import GIB, TIB, format_size, round_down, round_up
 
 OF_32_BITS: Final = ("i686", "armv7l", "armv6l")
+MOST_BITS: Final = 64
+"""What a definition says may be any number."""
 X86: Final = ("x86_64", "i686")
 WITHOUT_PCI: Final = ("isapc", "microvm", "nitro", "none", "x-remote", "xen")
 """Machines on which libvirt finds no PCI bus for a balloon."""
@@ -149,14 +151,14 @@ def _passed_processor(root: Element) -> Argument | None:
 
 
 def _bits_passed(request: Request, own: Argument) -> int | None:
-    told, host = own.get("phys-bits"), request.host_address_bits
-    if told.isdecimal() and int(told):
-        return int(told)
+    told, host = number(own.get("phys-bits")), request.host_address_bits
+    if told:
+        return told
     by_host = own.kind in ("host", "max") and request.root.get("type") == "kvm"
     if not own.switched_on("host-phys-bits") and (not by_host or own.switched_off("host-phys-bits")):
         return DEFAULT_ADDRESS_BITS
-    limit = own.get("host-phys-bits-limit")
-    return min(host or 64, int(limit)) if limit.isdecimal() and int(limit) else host
+    limit = number(own.get("host-phys-bits-limit"))
+    return min(host or 64, limit) if limit else host
 
 
 def _machine(root: Element) -> str:
@@ -237,6 +239,7 @@ def _ways_to_acpi(root: Element) -> tuple[WayOut, ...]:
 
 def _reach(bits: int) -> int:
     """The address that memory must end below; what would reach AMD's hidden range is moved above 1 TiB."""
+    bits = min(bits, MOST_BITS)
     if bits <= DEFAULT_ADDRESS_BITS:
         return min(1 << bits, HIDDEN_BY_AMD)
     return max(HIDDEN_BY_AMD, (1 << bits) - TIB)

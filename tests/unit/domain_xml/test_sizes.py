@@ -147,6 +147,10 @@ def test_without_kvm_the_translation_cache_is_in_the_limit() -> None:
         (with_args("-cpu", "Haswell,host-phys-bits=on"), 2 << 40, 46, True),
         (with_args("-cpu", "host,host-phys-bits-limit=39"), 600 * GIB, 46, False),
         (with_args("-cpu", "max,phys-bits=36", "-cpu", "max,phys-bits=42"), 2 << 40, 46, True),
+        (with_args("-cpu", "max,phys-bits=" + "9" * 20), 2 << 40, 46, True),
+        (with_args("-cpu", "max,phys-bits=" + "9" * 5000), 2 << 40, 46, True),
+        (with_args("-cpu", "host,host-phys-bits-limit=" + "9" * 5000), 2 << 40, 46, True),
+        (with_cpu(f"<maxphysaddr mode='emulate' bits='{'9' * 20}'/>"), 2 << 40, 46, True),
     ],
 )
 def test_a_maximum_beyond_the_processors_addresses_is_refused_with_one_that_fits(
@@ -229,3 +233,13 @@ def test_dimms_of_ours_in_a_definition_are_taken_out_by_enable() -> None:
     plan = enable(LIVE, Limits(512 * MIB, 256 * MIB, 2 * GIB), HOTADD)
     assert read_domain(plan.xml).dimms == ()
     assert read_domain(plan.xml).boot_ram_bytes == 512 * MIB
+
+
+@pytest.mark.parametrize(
+    ("label", "owner"), [("+107:+107", 107), ("+" + "9" * 5000, None), ("+x", None), ("root", None)]
+)
+def test_a_label_that_is_no_users_number_names_nobody(label: str, owner: int | None) -> None:
+    xml = with_cpu("").replace(
+        "</domain>", f"<seclabel model='dac'><label>{label}</label></seclabel></domain>"
+    )
+    assert read_domain(xml).owner == owner
