@@ -246,6 +246,14 @@ def test_a_guest_is_squeezed_by_a_step_that_its_swap_and_its_stalls_allow(
     assert squeezed_bytes(vm, keeps_mib * MIB, NOW) == squeezed_mib * MIB
 
 
+@pytest.mark.parametrize(("keeps_mib", "asked"), [(481, False), (480, False), (479, True)])
+def test_who_may_keep_just_what_it_uses_is_not_yet_short_of_anything(keeps_mib: int, asked: bool) -> None:
+    """So the shortage that must last before it is squeezed has not begun."""
+    vm = squeezable(squeeze=Squeeze())
+    assert squeezed_bytes(vm, keeps_mib * MIB, NOW) == 0
+    assert (vm.squeeze != Squeeze()) is asked
+
+
 def test_of_a_guest_that_nothing_was_worked_out_for_nothing_is_squeezed() -> None:
     assert squeezed_bytes(guest(512, 464, squeeze=asked()), 0, NOW) == 0
 
