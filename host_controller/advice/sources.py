@@ -3,6 +3,7 @@ Blocking.
 """
 
 import json
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +66,16 @@ def recorded(paths: Sequence[Path], since: float, *, by_hour: bool = False) -> l
 
 def _read(path: Path, since: float, by_hour: bool) -> list[Recorded]:
     try:
+        # Before it is opened: a pipe waits for who writes, and cannot be read from its beginning again.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputError(f"{path}: it is no ordinary file", hint="write it into one, and name that")
         with path.open("rb") as stream:
             begin = stream.read(16)
+    except FileNotFoundError as error:
+        hint = "the controller keeps one where it runs; --history names another file"
+        raise InputError(f"{path}: {error.strerror}", hint=hint) from None
     except OSError as error:
-        missing = "the controller keeps one where it runs; --history names another file"
-        hint = missing if path.parent.exists() and not path.exists() else "it is for its owner: ask as root"
+        hint = "the history is for its owner: ask as root"
         raise InputError(f"{path}: {error.strerror}", hint=hint) from None
     if begin.startswith(b"SQLite format 3"):
         return _from_file(path, since, by_hour)

@@ -268,6 +268,9 @@ SECTIONS: Final = tuple(one for one in msgspec.structs.fields(Config) if one.nam
 """The tables that may come once."""
 
 
+LARGEST_BYTES: Final = 1 << 20
+
+
 def load(path: Path | None = None) -> Config:
     """The configuration in `path`, or in the default file, or the defaults if that is missing.
 
@@ -277,7 +280,8 @@ def load(path: Path | None = None) -> Config:
     named = path is not None
     path = path or DEFAULT_PATH
     try:
-        text = path.read_bytes()
+        with path.open("rb") as file:
+            text = file.read(LARGEST_BYTES + 1)
     except FileNotFoundError:
         if not named:
             return Config()
@@ -285,6 +289,9 @@ def load(path: Path | None = None) -> Config:
     except OSError as error:
         problem = Problem("file", error.strerror or str(error), "a file that can be read")
         raise ConfigError(str(path), [problem]) from None
+    if len(text) > LARGEST_BYTES:
+        problem = Problem("file", f"more than {LARGEST_BYTES} bytes", "a file of this kind, which is small")
+        raise ConfigError(str(path), [problem])
     return parse(text, str(path))
 
 
@@ -296,7 +303,7 @@ def parse(text: bytes, path: str = "configuration") -> Config:
     """
     try:
         table = tomllib.loads(text.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number or a nest without end
         raise ConfigError(path, [Problem("file", f"a mistake ({error})", "TOML 1.0 in UTF-8")]) from None
     problems: list[Problem] = []
     sections: dict[str, Any] = {"rule": parse_rules(table.pop("rule", []), problems)}

@@ -1,6 +1,7 @@
 """Advice: what it is drawn from, what it refuses to say, and that the replay has the last word."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -311,3 +312,10 @@ def test_who_has_no_history_is_told_where_one_comes_from(tmp_path: Path) -> None
     with pytest.raises(InputError, match="No such file") as said:
         pasts_in([tmp_path / "history.sqlite"], 0.0)
     assert "--history" in str(said.value.hint)
+
+
+def test_a_history_that_is_no_ordinary_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/null"), Path("/dev/zero")):
+        with pytest.raises(InputError, match="no ordinary file"):
+            pasts_in([path], 0.0)

@@ -148,3 +148,14 @@ def test_an_address_that_cannot_be_taken_apart_is_refused(uri: str) -> None:
 
 def test_no_path_has_a_nul_in_it() -> None:
     assert list(mistakes('[paths]\nhistory = "/var/\\u0000"')) == ["paths.history"]
+
+
+@pytest.mark.parametrize("text", [b"a = " + b"[" * 100_000, b"a = " + b"9" * 5000, b"\xff", b"a"])
+def test_what_no_toml_can_be_is_one_mistake(text: bytes) -> None:
+    with pytest.raises(ConfigError, match="TOML"):
+        parse(text)
+
+
+def test_a_file_without_end_is_not_read_to_it() -> None:
+    with pytest.raises(ConfigError, match="more than"):
+        load(Path("/dev/zero"))
