@@ -35,6 +35,8 @@ MOST_HANDSHAKES: Final = 64
 """At a time. With one more the oldest is let go: a host needs some milliseconds, a stranger never ends."""
 ACCEPT_AGAIN_SECONDS: Final = 0.1
 LONGEST_TOKEN: Final = 100
+LONGEST_NAME: Final = 256
+"""Of a VM, as hosts believe it of each other (`fleet.reading`)."""
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +73,7 @@ class FleetRoutes:
 
     async def _promise(self, request: web.Request) -> web.Response:
         query = expect(request, "bytes", "token")
-        name, token = request.match_info["vm"], _token(query)
+        name, token = _name(request), _token(query)
         size = whole_number(query, "bytes")
         if size <= 0:
             raise Refused(400, "bad-parameter", "a promise is of some bytes", "bytes=N, above 0")
@@ -175,6 +177,14 @@ class FleetListener:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._factory, one, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
             )
+
+
+def _name(request: web.Request) -> str:
+    """What a domain can be called: libvirt takes no slash and no control characters."""
+    name = request.match_info["vm"]
+    if len(name) > LONGEST_NAME or any(one == "/" or one < " " for one in name):
+        raise Refused(400, "bad-parameter", "that is no name of a VM", f"at most {LONGEST_NAME} characters")
+    return name
 
 
 def _token(query: dict[str, str]) -> str:

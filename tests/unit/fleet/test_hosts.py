@@ -249,6 +249,19 @@ def test_a_promise_is_refused_for_a_vm_that_runs_here_and_for_more_than_there_is
     run(story())
 
 
+def test_what_no_domain_can_be_called_is_promised_nothing(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(4 * GIB), here) as (controller, _, port):
+            for name in ("x" * 257, "a\nb", "\x00", "../..", "w\x1b[31m"):
+                answer = await promise(here, port, name, MIB)
+                assert not answer.given
+                assert "no name" in answer.said, name
+            assert not controller.engine.ledger.reservations
+            assert (await promise(here, port, "mémé; <b> $(id)", MIB)).given
+
+    run(story())
+
+
 def test_an_arbiter_that_asks_without_end_is_promised_sixteen(here: Credentials) -> None:
     async def story() -> None:
         async with listening(Host(64 * GIB), here) as (controller, _, port):
