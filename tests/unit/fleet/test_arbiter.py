@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import structlog
 
+from host_controller.fleet import arbiter
 from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter, keep_bookings, read_bookings
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures
-from host_controller.fleet.core.relief import REST_SECONDS, SHORT_SECONDS
+from host_controller.fleet.core.relief import REST_SECONDS, SHORT_SECONDS, Move
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cib import Cib, read_cib
 from host_controller.fleet.pacemaker.pins import pinned, pins
@@ -92,6 +93,33 @@ def test_a_destination_that_refuses_is_not_asked_at_each_turn(scene: Scene) -> N
     scene.go_on(SHORT_SECONDS + 10 * TURN_SECONDS)
     assert scene.engine.places["web"] == "n1"
     assert scene.hosts.asked <= 2  # each VM once, then it rests
+
+
+def test_a_second_move_is_decided_by_what_is_true_after_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"web": "n1", "db": "n1", "app": "n3", "mail": "n3"}
+    engine = FakeEngine(
+        cib_text(dict.fromkeys(places, 1), dict.fromkeys(("n1", "n2", "n3", "n4"), 1)), places
+    )
+    short = host(vm("app", 8 * GIB), vm("mail", 56 * GIB))
+    fleet = Fleet(said={"n1": FULL, "n2": host(), "n3": short, "n4": host()})
+    moved: list[str] = []
+
+    def calms_all(_: object, hosts: Fleet, move: Move, **__: object) -> None:
+        moved.append(move.vm)
+        hosts.said = {
+            "n1": host(vm("db", GIB)),
+            "n2": host(vm("web", GIB)),
+            "n3": host(vm("app", GIB)),
+            "n4": host(),
+        }
+
+    monkeypatch.setattr(arbiter, "carry_out", calms_all)
+    clock = Time(1000.0)
+    one = Arbiter(engine, fleet, tmp_path / "bookings.json", clock, clock, clock.sleep)  # type: ignore[arg-type]
+    Scene(one, engine, fleet, clock).go_on(SHORT_SECONDS + 10 * TURN_SECONDS)
+    assert len(moved) == 1
 
 
 def test_without_a_way_out_there_is_one_alert_and_nothing_moves(scene: Scene) -> None:
