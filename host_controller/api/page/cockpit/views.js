@@ -29,14 +29,7 @@ const Views = (() => {
     if (!known) rows.set(vm.uuid, (known = makeRow(vm, open)));
     const { cells } = known;
     put(known.button, vm.name);
-    put(cells[1], vm.paused ? `${STATUS[vm.status]}, paused` : STATUS[vm.status]);
-    const kind = `status ${vm.status}`;
-    if (cells[1].className !== kind) cells[1].className = kind;
-    put(cells[2], size(vm.assigned_bytes));
-    put(cells[3], size(vm.demand_bytes));
-    put(cells[4], vm.pressure_percent === null ? "–" : `${Math.round(vm.pressure_percent)} %`);
-    put(cells[5], `${size(vm.limits.minimum_bytes)} – ${size(vm.limits.maximum_bytes)}`);
-    put(cells[6], String(vm.limits.weight));
+    putFigures(cells, vm);
     put(cells[7], decision(vm));
     return known.row;
   }

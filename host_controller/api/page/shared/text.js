@@ -43,6 +43,18 @@ function put(element, text) {
   if (element.textContent !== shown) element.textContent = shown;
 }
 
+// What both tables of VMs show after the name: status, assigned, demand, pressure, limits and weight.
+function putFigures(cells, vm) {
+  put(cells[1], vm.paused ? `${STATUS[vm.status]}, paused` : STATUS[vm.status]);
+  const kind = `status ${vm.status}`;
+  if (cells[1].className !== kind) cells[1].className = kind;
+  put(cells[2], size(vm.assigned_bytes));
+  put(cells[3], size(vm.demand_bytes));
+  put(cells[4], vm.pressure_percent === null ? "–" : `${Math.round(vm.pressure_percent)} %`);
+  put(cells[5], `${size(vm.limits.minimum_bytes)} – ${size(vm.limits.maximum_bytes)}`);
+  put(cells[6], String(vm.limits.weight));
+}
+
 function element(tag, text, kind) {
   const made = document.createElement(tag);
   if (text !== undefined) made.textContent = neutral(text);
