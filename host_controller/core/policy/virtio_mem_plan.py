@@ -41,7 +41,7 @@ def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | No
     return now + min(round_up(wanted_bytes, block), round_down(room, block), bite, payable), None
 
 
-def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed: int = 0) -> int | None:
+def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed: int) -> int | None:
     """The size to ask for so that the guest has up to `excess_bytes` less; None when it is not to shrink now.
 
     Not below what it has to spare and is squeezed by, nor by more than a second's work (rule: small-steps).

@@ -99,7 +99,7 @@ def test_less_is_asked_for_within_what_is_spare_and_a_second(
     vm: Vm, excess_mib: int, now: float, size_mib: int | None
 ) -> None:
     expected = None if size_mib is None else size_mib * MIB
-    assert plan.smaller(vm, excess_mib * MIB, SETTINGS, now) == expected
+    assert plan.smaller(vm, excess_mib * MIB, SETTINGS, now, 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_seconds_work_is_what_the_faster_of_the_two_has_shown(
     vm = guest(
         device(256, shrink_rate=float(device_rate_mib * MIB)), inflate_rate=float(balloon_rate_mib * MIB)
     )
-    assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW) == size_mib * MIB
+    assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW, 0) == size_mib * MIB
 
 
 @pytest.mark.parametrize(
