@@ -10,8 +10,8 @@ from host_controller.host.libvirt_run import pid_directory
 from lab.controller import MIB, Controller, Limits, dynmem
 from tests.guests.conftest import RigFactory
 
-HELD = 400
-"""MiB that the stranger really holds."""
+HELD = 1200
+"""MiB that the stranger really holds: far more than a busy machine's other programs come and go with."""
 
 
 WORK = """
@@ -24,10 +24,10 @@ time.sleep(600)
 
 
 @contextmanager
-def stranger(uuid: str, *, name: str = "sleep") -> Iterator[int]:
-    """Another user's process with a name, memory of its own, and the argument of the VM's QEMU."""
+def stranger(uuid: str, *, name: str = "sleep", held: int = HELD) -> Iterator[int]:
+    """Another user's process with a name, MiB of its own, and the argument of the VM's QEMU."""
     user = ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups"]
-    program = ["/usr/bin/python3", "-I", "-S", "-c", WORK, name, str(HELD), "-uuid", uuid]
+    program = ["/usr/bin/python3", "-I", "-S", "-c", WORK, name, str(held), "-uuid", uuid]
     with subprocess.Popen([*user, *program], cwd="/", stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout is not None
@@ -43,20 +43,20 @@ def test_a_stranger_with_a_vms_uuid_is_never_taken_for_it_and_counts_as_what_it_
     rig = make_rig(2000)
     guest = rig.define("vm", Limits(startup=256, minimum=128, maximum=512))
     uuid = guest.session.connection().lookupByName(guest.name).UUIDString()
-    with stranger(uuid, name="qemu-system-x86"):
+    with stranger(uuid, name="qemu-system-x86", held=400):
         rig.start(guest)
         rig.controller.wait_managed(guest)
         assert Identity(guest.session.uri).find(uuid) == guest.qemu_pid()
         before = rig.controller.status()["host"]
         with stranger(uuid):
             vm = rig.controller.wait_vm(guest, lambda vm: vm["resident_bytes"] > 0, 10, "it is measured")
-            assert vm["resident_bytes"] <= 300 * MIB, "a stranger's 400 MiB are not the guest's"
+            assert vm["resident_bytes"] <= 300 * MIB, "a stranger's memory is not the guest's"
             grown = rig.controller.wait_for(
-                lambda status: status["host"]["others_bytes"] >= before["others_bytes"] + (HELD - 64) * MIB,
+                lambda status: status["host"]["others_bytes"] >= before["others_bytes"] + HELD // 2 * MIB,
                 10,
                 "what the stranger really holds counts as others' use",
             )["host"]
-            assert grown["others_bytes"] <= before["others_bytes"] + (HELD + 200) * MIB
+            assert grown["others_bytes"] <= before["others_bytes"] + HELD * 3 // 2 * MIB, "it counts once"
             assert grown["charged_bytes"] <= before["charged_bytes"] + 16 * MIB
         assert not grown["unread"]
 
