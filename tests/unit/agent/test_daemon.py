@@ -19,7 +19,7 @@ from tests.unit.agent.host_end import HostEnd
 from tests.unit.agent.record import BLOCK_BYTES, add_block, add_memory, copy_of, set_kib
 
 REPOSITORY = Path(__file__).parents[3]
-USS_LIMIT_MIB = 12
+OWN_LIMIT_MIB = 7
 UEVENT = Path("/sys/devices/system/memory/memory0/uevent")
 HEAVY = {
     "asyncio",
@@ -305,9 +305,10 @@ def test_run_is_reached_without_the_commands():
     assert not {"click", "agent.commands"} & set(modules)
 
 
-def uss_mib(pid: int) -> float:
+def own_mib(pid: int) -> float:
+    """What only this process holds. A file's clean page is its own or shared as others come and go: not counted."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_")) / 1024
+    return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_Dirty:")) / 1024
 
 
 @pytest.fixture
@@ -328,15 +329,15 @@ def process():
 def test_the_daemon_is_small_also_after_work(process):
     running, host = process
     until(lambda: any(isinstance(message, Report) for message in host.hear()), lambda: host.raw)
-    first = uss_mib(running.pid)
+    first = own_mib(running.pid)
     for request_id in range(300):
         answer = Ack(request_id, True, "here")
         host.say(Ping(request_id), b"garbage\n", Offline(request_id, 1, 2))
         until(lambda answer=answer: answer in host.hear(), lambda: host.raw[-200:])
         host.messages.clear()
-    last = uss_mib(running.pid)
-    print(f"USS of the daemon: {first:.1f} MiB, {last:.1f} MiB after 900 lines; allowed {USS_LIMIT_MIB}")
-    assert last <= USS_LIMIT_MIB
+    last = own_mib(running.pid)
+    print(f"of its own the daemon holds {first:.1f} MiB, {last:.1f} MiB after 900 lines; allowed {OWN_LIMIT_MIB}")
+    assert last <= OWN_LIMIT_MIB
     assert last - first < 0.5
 
 
