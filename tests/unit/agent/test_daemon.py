@@ -306,7 +306,7 @@ def test_run_is_reached_without_the_commands():
 
 
 def own_mib(pid: int) -> float:
-    """What only this process holds. A file's clean page is its own or shared as others come and go: not counted."""
+    """What only this process has written. A file's clean page is its own or shared as others come and go."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_Dirty:")) / 1024
 
@@ -336,7 +336,7 @@ def test_the_daemon_is_small_also_after_work(process):
         until(lambda answer=answer: answer in host.hear(), lambda: host.raw[-200:])
         host.messages.clear()
     last = own_mib(running.pid)
-    print(f"of its own the daemon holds {first:.1f} MiB, {last:.1f} MiB after 900 lines; allowed {OWN_LIMIT_MIB}")
+    print(f"the daemon alone holds {first:.1f} MiB, {last:.1f} MiB after 900 lines; allowed {OWN_LIMIT_MIB}")
     assert last <= OWN_LIMIT_MIB
     assert last - first < 0.5
 
