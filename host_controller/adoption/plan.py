@@ -28,7 +28,7 @@ from host_controller.domain_xml.before import STATISTICS_SECONDS
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles
-from host_controller.domain_xml.growth_choice import NAMES, HostAbilities, choose
+from host_controller.domain_xml.growth_choice import HostAbilities, choose, while_running
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
@@ -116,12 +116,10 @@ def _growth(root: Element, wish: Wish) -> tuple[Growth, tuple[str, ...]]:
     """How it is to grow while it runs, and why not as it could."""
     if wish.rule.growth is not None and not wish.next_start:
         return wish.rule.growth, ()
-    natural = natural_growth(root)
-    against = next(wish.host.obstacles(natural), None)
+    growth, against = while_running(root, wish.host)
     if against is None:
-        return natural, ()
-    said = f"its balloon alone moves it, not {NAMES[natural]}: {against}"
-    return Growth.BALLOON, (f"{said}; --growth {natural} does it all the same",)
+        return growth, ()
+    return growth, (f"{against}; --growth {natural_growth(root)} does it all the same",)
 
 
 def _refuse_foreign(facts: Facts, view: DomainView) -> None:

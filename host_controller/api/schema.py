@@ -435,6 +435,8 @@ class RuledVmView(View, frozen=True, kw_only=True, gc=False):
     limits: LimitsView | None
     reasons: list[str]
     """Why that rule cannot take it on."""
+    notes: list[str]
+    """What the rule could not give it on this host, and what would."""
 
 
 class RulesView(View, frozen=True, kw_only=True, gc=False):

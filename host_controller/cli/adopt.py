@@ -26,7 +26,7 @@ from host_controller.cli.enable import connect, domain_names, dry_run, trust_opt
 from host_controller.cli.options import size
 from host_controller.config import Config, load
 from host_controller.config.amount import parse_amount
-from host_controller.config.rule import MatchSection, RuleSection
+from host_controller.config.rule import AUTO, MatchSection, RuleSection
 from host_controller.core.model import Growth, Trust
 from host_controller.errors import DynmemError, InputError
 from host_controller.hypervisor.definitions import Definitions
@@ -62,8 +62,9 @@ def _amount(_context: click.Context, _param: click.Parameter, value: str | None)
 @trust_option
 @click.option(
     "--growth",
-    type=click.Choice([one.value for one in Growth]),
-    help="By default what its running devices allow; with --next-start, that of its next start.",
+    type=click.Choice([AUTO, *(one.value for one in Growth)]),
+    help="By default, and by `auto`, what its running devices allow and this host has shown that it can do; "
+    "with --next-start, that of its next start.",
 )
 @click.option("--next-start", is_flag=True, help="Prepare its definition too, as `dynmem enable` would.")
 @size("--startup", "With --next-start: what it boots with then.")
@@ -98,7 +99,7 @@ def adopt(
     rule = RuleSection(
         match=MatchSection(name="*"),
         trust=Trust(trust or Trust.GUEST),
-        growth=None if growth is None else Growth(growth),
+        growth=None if growth in (None, AUTO) else Growth(growth),
         **named,
     )
     say = progress(as_json)

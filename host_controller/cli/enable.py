@@ -9,6 +9,7 @@ import click
 from host_controller.cli.abilities import abilities
 from host_controller.cli.limits import first_limits, given_limits, in_words, limit_options, live_limits
 from host_controller.config import load
+from host_controller.config.rule import AUTO
 from host_controller.core.model import ADOPTED, Growth, Limits, Trust, VmConfig
 from host_controller.domain_xml.adopted import adopted_definition
 from host_controller.domain_xml.dom import same
@@ -22,7 +23,6 @@ from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemErro
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.neutral import neutral
 
-AUTO: Final = "auto"
 connect: Final = click.option(
     "--connect", metavar="URI", help="Which libvirt, if not the one of the configuration."
 )

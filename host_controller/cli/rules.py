@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 from host_controller.adoption.plan import TAINT
+from host_controller.cli.abilities import abilities
 from host_controller.cli.enable import connect
 from host_controller.cli.text import table
 from host_controller.config import load
@@ -32,8 +33,8 @@ def rules(config: Path | None, connect: str | None, *, as_json: bool) -> None:
     first rule that matches counts; limits in a VM's own metadata go before all rules.
     """
     configuration = load(config)
-    book = Rulebook(configuration.rule, configuration.default_limits)
     with Definitions(connect or configuration.libvirt.uri) as definitions:
+        book = Rulebook(configuration.rule, configuration.default_limits, abilities(definitions))
         vms = [_seen(definitions, name, book) for name in definitions.names()]
     seen = [(running, taken) for running, taken in vms if taken is not None]
     notes = list(idle(configuration.rule, (taken for _, taken in seen)))
@@ -74,6 +75,7 @@ def _view(running: bool, taken: Taken) -> dict[str, Any]:
         "trust": None if config is None else config.trust,
         "limits": None if config is None else _limits(config),
         "reasons": list(taken.reasons),
+        "notes": list(taken.notes),
     }
 
 
@@ -93,10 +95,12 @@ def _row(running: bool, taken: Taken) -> tuple[str, ...]:
     state = "running" if running else "off"
     if config is None:
         said = f"rule[{taken.rule}]" if taken.rule else "-"
-        note = "; ".join(taken.reasons) or ("; ".join(view.problems) if view.claimed else "no rule is for it")
+        why = view.problems if view.claimed else ("no rule is for it",)
+        note = "; ".join((*taken.reasons, *taken.notes) or why)
         return (neutral(view.name), state, said, *["-"] * 6, neutral(note))
     limits = config.limits
     defaults = ", ".join(f"{name} of {whence}" for name, whence in config.defaults if name != "startup")
+    said = "; ".join((*taken.notes, defaults) if defaults else taken.notes)
     return (
         neutral(view.name),
         state,
@@ -107,5 +111,5 @@ def _row(running: bool, taken: Taken) -> tuple[str, ...]:
         str(limits.weight),
         config.growth,
         config.trust,
-        f"its own metadata goes before rule[{taken.passed_over}]" if taken.passed_over else defaults,
+        f"its own metadata goes before rule[{taken.passed_over}]" if taken.passed_over else said,
     )

@@ -15,6 +15,8 @@ from host_controller.config.amount import Amount, Share, in_words
 from host_controller.config.tables import Problem, section, shown
 from host_controller.core.model import Growth, Trust
 
+AUTO: Final = "auto"
+"""Growth that nobody names, by name."""
 _PATTERN_WORDS: Final = "a pattern such as 'web-*'"
 _METADATA_WORDS: Final = "text such as \"nova:flavor/@name = 'm1.large'\""
 _METADATA: Final = re.compile(
@@ -72,11 +74,13 @@ class RuleSection(msgspec.Struct, frozen=True):
         Annotated[
             Growth,
             msgspec.Meta(
-                description='"balloon", "hotadd" or "virtio-mem"; by default what the VM was defined for'
+                description='"auto", "balloon", "hotadd" or "virtio-mem"; "auto", the default, is what '
+                "the VM was defined for and `dynmem verify` has not seen fail"
             ),
         ]
         | None
     ) = None
+    """None: as it was defined for, where the host can do that."""
 
 
 def parse_metadata(text: str) -> MetadataPattern:
@@ -116,6 +120,8 @@ def _rule(name: str, table: dict[str, Any], problems: list[Problem]) -> RuleSect
             parse_metadata(match.metadata)
         except ValueError:
             problems.append(Problem(f"{name}.match.metadata", shown(match.metadata), _METADATA_WORDS))
+    if table.get("growth") == AUTO:
+        del table["growth"]
     found: RuleSection = section(name, RuleSection, table, problems)
     return msgspec.structs.replace(found, match=match)
 

@@ -1,15 +1,18 @@
 """How a domain is to grow where its user does not say: virtio-mem, else DIMMs, else the balloon. Pure.
 
 Virtio-mem first, since it gives and takes whole blocks of 2 MiB, in any size and without slots. What the
-host's burn-in has shown counts for more than what its versions promise.
+host's burn-in has shown counts for more than what its versions promise. A domain that runs goes by what it
+was defined with.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
+from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.fitness.running import natural_growth
 
 FIRST: Final = (Growth.VIRTIO_MEM, Growth.HOTADD, Growth.BALLOON)
 NAMES: Final = {Growth.VIRTIO_MEM: "virtio-mem", Growth.HOTADD: "DIMMs", Growth.BALLOON: "the balloon alone"}
@@ -24,14 +27,14 @@ PROVEN_BY: Final = {
 
 @dataclass(frozen=True, slots=True)
 class HostAbilities:
-    """What is known of the host that a domain is for. Versions are 0, and `trusts` None, where nothing is."""
+    """What is known of the host that a domain is for. Versions are 0, and `passed` None, where nothing is."""
 
     libvirt: int = 0
     """1000000 * major + 1000 * minor + release."""
     qemu: int = 0
     address_bits: int | None = None
-    trusts: Callable[[str], bool] | None = None
-    """Whether its burn-in passed the check of that name; None where these versions had none."""
+    passed: frozenset[str] | None = None
+    """The checks that its burn-in passed; None where these versions had none."""
 
     def obstacles(self, growth: Growth) -> Iterator[str]:
         """Why this host cannot let a VM grow so, or is not known to."""
@@ -39,9 +42,9 @@ class HostAbilities:
         for name, found, first in zip(("libvirt", "QEMU"), (self.libvirt, self.qemu), since, strict=True):
             if 0 < found < first:
                 yield f"{name} {_text(found)} cannot resize it; {_text(first)} can"
-        if self.trusts is not None:
+        if self.passed is not None:
             for check in PROVEN_BY.get(growth, ()):
-                if not self.trusts(check):
+                if check not in self.passed:
                     yield f"`dynmem verify` did not pass {check!r} on this host"
 
 
@@ -60,6 +63,15 @@ def choose(xml: str, limits: Limits, host: HostAbilities) -> tuple[Growth, tuple
             return growth, (f"it grows by {NAMES[growth]} (--growth auto)", *passed_over)
         passed_over.append(f"not by {NAMES[growth]}: {against}")
     raise AssertionError("the balloon is always left")
+
+
+def while_running(root: Element, host: HostAbilities) -> tuple[Growth, str | None]:
+    """How a domain grows with what it was defined with, and why not where its balloon alone is left."""
+    natural = natural_growth(root)
+    against = next(host.obstacles(natural), None)
+    if against is None:
+        return natural, None
+    return Growth.BALLOON, f"its balloon alone moves it, not {NAMES[natural]}: {against}"
 
 
 def _against(xml: str, limits: Limits, growth: Growth, host: HostAbilities) -> Iterator[str]:

@@ -34,6 +34,7 @@ from host_controller.host.libvirt_run import is_local
 from host_controller.host.qemu_process import ResidentMeter
 from host_controller.host.watch import HostWatch, VmMemory
 from host_controller.hypervisor import libvirt_calls
+from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.eventloop import EVENT_THREAD, Mailbox
 from host_controller.hypervisor.events import Events
@@ -65,10 +66,13 @@ class LibvirtHypervisor:
         guest_agents: bool = False,
     ) -> None:
         self._uri = uri
+        self._local = is_local(uri)
         self._rules = rules
+        self._versions = (0, 0)
+        """Of libvirt and QEMU, as they were when it was connected."""
         self._guest_agents = guest_agents
         # The processes of a remote host's VMs cannot be looked at from here, nor its memory.
-        self._watch = HostWatch(uri, meminfo=meminfo) if is_local(uri) else None
+        self._watch = HostWatch(uri, meminfo=meminfo) if self._local else None
         self._meter = None if self._watch is None else ResidentMeter(self._watch.identity)
         self._known_vms: dict[str, VmMemory] = {}
         """Of our libvirt, as they were when all of them were last known."""
@@ -132,12 +136,19 @@ class LibvirtHypervisor:
             await asyncio.to_thread(EVENT_THREAD.release)
 
     def follow_rules(self, rules: Rulebook) -> None:
-        """From now on these count for domains without limits of their own; each is looked at again."""
+        """From now on these count for domains without limits of their own; each is looked at again.
+
+        So does what `dynmem verify` has found on this host since.
+        """
+        rules = self._on_this_host(rules)
         if rules == self._rules:
             return
         self._rules = rules
         for worker in self._workers.values():
             worker.look_again()
+
+    def _on_this_host(self, rules: Rulebook) -> Rulebook:
+        return replace(rules, host=abilities_of(self._versions, local=self._local))
 
     # --- the connection ---
 
@@ -169,6 +180,8 @@ class LibvirtHypervisor:
         lanes = self._lanes = Lanes(self._uri, self._mailbox)
         self._events = Events(self, self._mailbox, self._emit)
         await lanes.events.call(self._events.register, CONNECT_LIMIT_SECONDS)
+        self._versions = await lanes.events.call(libvirt_calls.versions_of, CONNECT_LIMIT_SECONDS)
+        self._rules = self._on_this_host(self._rules)
         self._emit(ConnectionChanged(up=True, detail=self._uri))
         # Events of domains that start meanwhile are already coming in.
         running = await lanes.events.call(libvirt_calls.active_uuids, CONNECT_LIMIT_SECONDS)

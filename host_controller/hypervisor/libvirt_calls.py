@@ -21,6 +21,7 @@ from host_controller.errors import CallFailed, DomainUnsuitable
 from host_controller.hypervisor.connections import Connection
 from host_controller.hypervisor.jobs import INCOMING, running_job
 from host_controller.hypervisor.memory_devices import dimm_xml, resized
+from host_controller.hypervisor.opening import versions
 from host_controller.rules.taking import NO_RULES, Rulebook, take
 from host_controller.units import KIB
 
@@ -117,6 +118,11 @@ def vcpu_seconds(domain: Any) -> float | None:
         return sum(int(one[2]) for one in domain.vcpus()[0]) / 1e9
     except (libvirt.libvirtError, TypeError):
         return None
+
+
+def versions_of(connection: Connection) -> tuple[int, int]:
+    """Of libvirt and QEMU, as `opening.versions` has them."""
+    return versions(connection.handle)
 
 
 def active_uuids(connection: Connection) -> list[str]:

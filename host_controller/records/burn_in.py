@@ -59,9 +59,11 @@ class BurnIn:
         """What did not pass, and was tried."""
         return tuple(one for one in self.results if one.outcome == "failed")
 
-    def trusts(self, check: str) -> bool:
-        """Whether this host may be asked for what the check is about."""
-        return any(one.check == check and one.outcome == "passed" for one in self.results)
+    @property
+    def passed(self) -> frozenset[str]:
+        """The checks for whose subject this host may be asked."""
+        names = {one.check for one in self.results}
+        return frozenset(names - {one.check for one in self.results if one.outcome != "passed"})
 
     def save(self, directory: Path = DIRECTORY) -> Path:
         """Replace what was kept for these versions. Raises OSError."""

@@ -5,7 +5,7 @@ meant something else than the rule.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -14,6 +14,7 @@ from host_controller.config.amount import bytes_of
 from host_controller.config.rule import RuleSection
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles
+from host_controller.domain_xml.growth_choice import HostAbilities, while_running
 from host_controller.domain_xml.ours import Ours
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml, size_of, target_size
@@ -29,6 +30,8 @@ class Rulebook:
 
     rules: tuple[RuleSection, ...]
     defaults: Limits
+    host: HostAbilities = field(default_factory=HostAbilities)
+    """Growth that a rule does not name obeys what is known of it."""
 
 
 NO_RULES: Final = Rulebook((), Config().default_limits)
@@ -46,6 +49,8 @@ class Taken:
     """Why that rule cannot take it on, each with the way out."""
     passed_over: int | None = None
     """The number of the rule that would be for it, had it no metadata of its own."""
+    notes: tuple[str, ...] = ()
+    """What its rule could not give it on this host, and what would."""
 
 
 def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
@@ -64,8 +69,8 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
     if view.claimed:
         return Taken(view, passed_over=index + 1)
     rule, root = book.rules[index], parse_xml(persistent_xml or xml)
-    growth = rule.growth or natural_growth(root)
     number = index + 1
+    growth, notes = _growth(rule, number, root, book.host)
     ours = Ours(
         limits_of(rule, book.defaults, root, view, growth),
         growth,
@@ -78,8 +83,21 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
     )
     if reasons:
         said = tuple(f"rule[{number}] cannot take it on: {one}" for one in reasons)
-        return Taken(replace(view, problems=(*view.problems, *said)), number, reasons)
-    return Taken(read_domain(xml, given=ours), number)
+        return Taken(replace(view, problems=(*view.problems, *said)), number, reasons, notes=notes)
+    return Taken(read_domain(xml, given=ours), number, notes=notes)
+
+
+def _growth(
+    rule: RuleSection, number: int, root: Element, host: HostAbilities
+) -> tuple[Growth, tuple[str, ...]]:
+    """What the rule names, whatever the host has shown; else what the domain was defined for."""
+    if rule.growth is not None:
+        return rule.growth, ()
+    growth, against = while_running(root, host)
+    if against is None:
+        return growth, ()
+    natural = natural_growth(root)
+    return growth, (f'{against}; growth = "{natural}" in rule[{number}] does it all the same',)
 
 
 def limits_of(rule: RuleSection, defaults: Limits, root: Element, view: DomainView, growth: Growth) -> Limits:

@@ -1,5 +1,7 @@
 """Rules: limits for domains whose XML is somebody else's, of which nothing is written."""
 
+import platform
+from dataclasses import replace
 from typing import Any
 
 import libvirt
@@ -12,8 +14,11 @@ from host_controller.cli import group
 from host_controller.config import ConfigError, parse
 from host_controller.core.model import Growth, Trust
 from host_controller.domain_xml.edit import enable
-from host_controller.hypervisor import libvirt_calls
+from host_controller.domain_xml.growth_choice import HostAbilities
+from host_controller.hypervisor import abilities, libvirt_calls
 from host_controller.hypervisor.adapter import LibvirtHypervisor
+from host_controller.hypervisor.definitions import Definition, Definitions
+from host_controller.records.burn_in import BurnIn, Outcome, Verdict, Versions
 from host_controller.rules.taking import Rulebook, Taken, take
 from host_controller.service import FollowsRules
 from host_controller.units import GIB, MIB
@@ -29,6 +34,13 @@ from tests.support.others import (
     domain,
     inactive,
 )
+
+ROOMY = VIRT_INSTALL.replace(
+    "<memory unit", "<maxMemory slots='8' unit='KiB'>8388608</maxMemory>\n  <memory unit"
+)
+DIMMS = frozenset({"hot add", "online", "unplug"})
+VERSIONS = (9_000_000, 7_002_022)
+"""Of libvirt and QEMU."""
 
 
 def book(text: str) -> Rulebook:
@@ -166,28 +178,47 @@ def test_what_cannot_give_memory_is_left_alone_with_the_way_out(xml: str, word: 
 
 
 def test_a_domain_that_was_defined_for_hot_add_grows_by_it() -> None:
-    roomy = VIRT_INSTALL.replace(
-        "<memory unit", "<maxMemory slots='8' unit='KiB'>8388608</maxMemory>\n  <memory unit"
-    )
-    config = taken(roomy, rule("name = '*'")).view.config
+    config = taken(ROOMY, rule("name = '*'")).view.config
     assert config is not None
     assert (config.growth, config.limits.maximum_bytes) == (Growth.HOTADD, 8 * GIB)
-    fixed = taken(roomy, rule("name = '*'", 'growth = "balloon"')).view.config
+    fixed = taken(ROOMY, rule("name = '*'", 'growth = "balloon"')).view.config
     assert fixed is not None
     assert fixed.limits.maximum_bytes == 2 * GIB
 
 
 def test_what_was_plugged_into_the_running_domain_does_not_change_how_it_grows() -> None:
-    roomy = VIRT_INSTALL.replace(
-        "<memory unit", "<maxMemory slots='8' unit='KiB'>8388608</maxMemory>\n  <memory unit"
-    )
-    plugged = roomy.replace(
+    plugged = ROOMY.replace(
         "<memballoon",
         "<memory model='dimm'><target><size unit='KiB'>131072</size></target></memory><memballoon",
     )
-    config = take(plugged, inactive(roomy), rule("name = '*'")).view.config
+    config = take(plugged, inactive(ROOMY), rule("name = '*'")).view.config
     assert config is not None
     assert config.growth is Growth.HOTADD
+
+
+@pytest.mark.parametrize(
+    ("growth", "host", "found", "said"),
+    [
+        ("", HostAbilities(), Growth.HOTADD, ""),
+        ("", HostAbilities(passed=DIMMS), Growth.HOTADD, ""),
+        ("", HostAbilities(passed=DIMMS - {"unplug"}), Growth.BALLOON, "did not pass 'unplug'"),
+        ("", HostAbilities(qemu=1_000_000), Growth.BALLOON, "QEMU 1.0 cannot resize it"),
+        ('growth = "auto"', HostAbilities(passed=DIMMS), Growth.HOTADD, ""),
+        ('growth = "auto"', HostAbilities(passed=frozenset()), Growth.BALLOON, "did not pass 'hot add'"),
+        ('growth = "hotadd"', HostAbilities(passed=frozenset()), Growth.HOTADD, ""),
+    ],
+)
+def test_growth_that_a_rule_does_not_name_obeys_what_the_burn_in_has_shown(
+    growth: str, host: HostAbilities, found: Growth, said: str
+) -> None:
+    one = taken(ROOMY, replace(rule("name = '*'", growth), host=host))
+    assert one.view.config is not None
+    assert one.view.config.growth is found
+    assert one.view.config.limits.maximum_bytes == (8 if found is Growth.HOTADD else 2) * GIB
+    assert said in "; ".join(one.notes)
+    assert bool(one.notes) is bool(said)
+    if said:
+        assert one.notes[0].endswith('growth = "hotadd" in rule[1] does it all the same')
 
 
 class Domain:
@@ -322,6 +353,48 @@ minimum = "25%"
 [[rule]]
 match = {name = "nobody-*"}
 """
+
+
+def burnt_in(monkeypatch: pytest.MonkeyPatch, outcome: Outcome, versions: tuple[int, int]) -> None:
+    """The burn-in of these versions ended like that for every check."""
+    verdicts = tuple(Verdict(check, outcome, "") for check in DIMMS)
+    of = Versions(platform.release(), qemu=versions[1], libvirt=versions[0])
+    kept = BurnIn(of, "tcg", 1.0, 1.0, verdicts)
+    monkeypatch.setattr(abilities, "burn_ins", lambda: (kept,))
+
+
+def test_the_controller_obeys_a_burn_in_that_was_made_since_from_its_next_reload_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Worker()
+    hypervisor = LibvirtHypervisor("test:///default", rules=rule("name = '*'"))
+    monkeypatch.setattr(hypervisor, "_workers", {"uuid": worker})
+    monkeypatch.setattr(hypervisor, "_versions", VERSIONS)
+    burnt_in(monkeypatch, "passed", VERSIONS)
+    hypervisor.follow_rules(rule("name = '*'"))
+    burnt_in(monkeypatch, "failed", VERSIONS)
+    hypervisor.follow_rules(rule("name = '*'"))
+    hypervisor.follow_rules(rule("name = '*'"))
+    assert worker.looks == 2, "at each change"
+    assert hypervisor._rules.host.passed == frozenset()
+
+
+def test_rules_show_what_the_host_has_not_shown_that_it_can_do(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    burnt_in(monkeypatch, "failed", VERSIONS)
+    monkeypatch.setattr(Definitions, "versions", lambda self: VERSIONS)
+    monkeypatch.setattr(Definition, "xml", lambda self, **_: inactive(ROOMY))
+    monkeypatch.setattr(Definition, "live_xml", lambda self: ROOMY)
+    path = tmp_path / "dynmem.toml"
+    path.write_text(FILE.partition("[[rule]]")[0] + "[[rule]]\nmatch = {name = '*'}\ngrowth = 'auto'\n")
+    shown = CliRunner().invoke(group, ["rules", "--config", str(path)])
+    assert shown.exit_code == 0, shown.output
+    assert "balloon" in shown.output
+    assert "`dynmem verify` did not pass 'hot add' on this host" in shown.output
+    said = CliRunner().invoke(group, ["rules", "--json", "--config", str(path)])
+    (vm,) = msgspec.json.decode(said.output, type=RulesView).vms
+    assert (vm.growth, len(vm.notes), vm.reasons) == ("balloon", 1, [])
 
 
 def test_every_vm_is_shown_and_a_rule_for_nobody_is_a_note(tmp_path: Any) -> None:
