@@ -30,6 +30,7 @@ from host_controller.units import GIB, MIB
 RESULTS: Final = Path(__file__).parent / "results"
 STEP_SECONDS: Final = 60.0
 IN_A_CELL: Final = 100
+"""Publications in each cell, unless others are asked for."""
 STARTUP_MIB: Final = 1024
 ARRIVAL: Final = 1.25
 """A VM's RAM, all of which a host must have free to take it in, by what it needs."""
@@ -207,12 +208,12 @@ def naive(cell: RandomCell, tools: Tools, count: Count) -> None:
 LAWS: Final = {"dynmem": ours, "naive": naive}
 
 
-def run(law: str, hosts: int, vms: int, publications: int, seed: int) -> Count:
-    """So many random publications, a hundred in each cell, as many cells at a time as processors."""
+def run(law: str, hosts: int, vms: int, publications: int, seed: int, in_a_cell: int = IN_A_CELL) -> Count:
+    """So many random publications, some in each cell, as many cells at a time as processors."""
     rng, cells = random.Random(seed), []
-    for first in range(0, publications, IN_A_CELL):
+    for first in range(0, publications, in_a_cell):
         cell = RandomCell(hosts, vms, rng.choice(LOADS), random.Random(rng.random()))
-        cells.append((cell, min(IN_A_CELL, publications - first)))
+        cells.append((cell, min(in_a_cell, publications - first)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         counts = list(pool.map(lambda one: _in_cell(law, *one), cells))
     return Count(*(sum(column) for column in zip(*(asdict(one).values() for one in counts), strict=True)))
@@ -226,24 +227,27 @@ def _in_cell(law: str, cell: RandomCell, publications: int) -> Count:
 
 
 def main() -> None:
-    """Run a share of the publications and add it to what was measured before at this commit."""
+    """Run a share of the publications, and add it to the shares of other seeds that were measured before."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--publications", type=int, default=10_000, help="in all, beginning with --first")
+    parser.add_argument("--publications", type=int, default=10_000, help="in all")
     parser.add_argument("--first", type=int, default=0, help="seed; others add to what is there")
     parser.add_argument("--cell", default="8x20", help="hosts × VMs on each")
+    parser.add_argument("--in-a-cell", type=int, default=IN_A_CELL, help="publications in each cell")
     parser.add_argument("--law", choices=LAWS, default="dynmem")
     given = parser.parse_args()
     hosts, vms = (int(one) for one in given.cell.split("x"))
     begun = time.monotonic()
-    count = run(given.law, hosts, vms, given.publications, given.first)
+    count = run(given.law, hosts, vms, given.publications, given.first, given.in_a_cell)
+    share = asdict(count) | {"seconds": round(time.monotonic() - begun), "commit": commit()}
     file = RESULTS / "fleet.json"
     found = json.loads(file.read_text()) if file.exists() else {}
-    key = f"{given.law} {given.cell} seed {given.first}"
-    found[key] = asdict(count) | {"seconds": round(time.monotonic() - begun), "commit": commit()}
+    shares = found.setdefault(f"{given.law} {given.cell}", {})
+    shares[f"seed {given.first}"] = share
     file.write_text(json.dumps(found, indent=2) + "\n")
-    print(key, found[key])
+    total = {name: sum(one[name] for one in shares.values()) for name in asdict(count)}
+    print(f"{given.law} {given.cell} seed {given.first}: {share}; with all other seeds: {total}")
 
 
 def commit() -> str:
