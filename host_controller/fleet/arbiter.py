@@ -15,12 +15,14 @@ import msgspec
 import structlog
 
 from host_controller.errors import DynmemError
+from host_controller.fleet.core.bans import Pair, Tried, bans_to_lift, follow_bans, lifted
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.core.relief import Move, Strain, relieve, watch
 from host_controller.fleet.errors import FleetError
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.moving import carry_out, clear_pins
+from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.view import look
@@ -48,6 +50,10 @@ class Arbiter:
     strains: dict[str, Strain] = field(default_factory=dict)
     moved_at: dict[str, float] = field(default_factory=dict)
     published_at: float = float("-inf")
+    bans: dict[Pair, Tried] = field(default_factory=dict)
+    """Of hosts that have refused a start."""
+    liftable: bool = False
+    """One of them could be lifted when all was looked at last."""
     alerted: frozenset[str] = frozenset()
 
     def start(self) -> None:
@@ -72,6 +78,8 @@ class Arbiter:
                 self._publish(figures)
             if any(strain.due(self.clock()) for strain in self.strains.values()):
                 self._relieve()
+            if self.liftable:
+                self._lift_bans()
         except DynmemError as error:
             log.warning("this turn is left out", problem=str(error))
 
@@ -81,6 +89,8 @@ class Arbiter:
         if done.cell is None:
             return
         self.published_at = self.clock()
+        self.bans = follow_bans(self.bans, done.cell, self.clock())
+        self.liftable = bool(bans_to_lift(done.cell, self.bans, self.clock()))
         keep_bookings(self.state, done.bookings)
         self._tell(done)
 
@@ -94,6 +104,22 @@ class Arbiter:
         self.alerted = frozenset(alert.host for alert in relief.alerts)
         if relief.moves:  # a move takes long: the next is decided by what is true then
             self._move(relief.moves[0])
+
+    def _lift_bans(self) -> None:
+        """Hosts that have room by now are tried again, one for each VM at a time, by fresh figures."""
+        if not self.engine.idle():
+            return
+        self.liftable = False
+        cell, now = look(self.engine, self.hosts).cell, self.clock()
+        self.bans = follow_bans(self.bans, cell, now)
+        for one in bans_to_lift(cell, self.bans, now):
+            disturbed = lift(self.engine, one)
+            self.bans = lifted(self.bans, one, now)
+            if disturbed:
+                what = ", ".join(f"{each.text} {each.vm}" for each in disturbed[:5])
+                log.warning("a ban stays", vm=one.vm, host=one.node, why=f"the engine would {what}")
+            else:
+                log.info("a ban is lifted", vm=one.vm, host=one.node, why=one.reason)
 
     def _move(self, move: Move) -> None:
         self.moved_at[move.vm] = self.clock()

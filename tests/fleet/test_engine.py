@@ -90,6 +90,32 @@ def test_a_stopped_controller_offers_nothing_and_its_host_is_named(cluster: Clus
     )
 
 
+def test_a_host_where_a_start_failed_is_tried_again_by_the_arbiter(cluster: Cluster) -> None:
+    never = "".join(
+        f'<rsc_location id="flaky-{node}" rsc="flaky" node="{node}" score="-INFINITY"/>'
+        for node in ("n2", "n3")
+    )
+    cluster.on("n1", "cibadmin", "--modify", "--allow-create", "-X", f"<constraints>{never}</constraints>")
+    fails = (
+        '<instance_attributes id="f"><nvpair id="f-n" name="fail_start_on" value="n1"/></instance_attributes>'
+    )
+    small = '<utilization id="f-u"><nvpair id="f-s" name="dynmem" value="100"/></utilization>'
+    xml = f'<primitive class="ocf" id="flaky" provider="pacemaker" type="Dummy">{fails}{small}</primitive>'
+    cluster.on("n1", "cibadmin", "--create", "-o", "resources", "-X", xml)
+
+    def failed_at() -> str | None:
+        root = ElementTree.fromstring(cluster.on("n1", "cibadmin", "--query"))
+        pair = root.find("status//nvpair[@name='last-failure-flaky#start_0']")
+        return None if pair is None else pair.get("value")
+
+    cluster.until(lambda: failed_at() is not None, "its start has failed", 60.0)
+    cluster.on("n1", "crm_resource", "--wait", "--timeout=60s")
+    before = failed_at()
+    assert "a ban is lifted" in cluster.fleet("n2", "run", "--once", check=False)
+    cluster.until(lambda: failed_at() not in (None, before), "it was tried again, and failed again", 60.0)
+    cluster.on("n1", "cibadmin", "--delete", "-X", '<primitive id="flaky"/>')
+
+
 @pytest.mark.skipif(shutil.which("ocf-tester") is None, reason="needs ocf-tester")
 def test_the_agent_is_a_resource_agent_as_ocf_has_it(tmp_path: Path) -> None:
     program, config = tmp_path / "dynmem", tmp_path / "dynmem.toml"

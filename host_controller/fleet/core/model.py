@@ -85,6 +85,8 @@ class Resource:
     """RAM that it starts with and QEMU's own, by its definition; None: that cannot be read."""
     bans: Mapping[str, str] = field(default_factory=dict)
     """Nodes that the engine keeps from it, with the reason."""
+    failed_on: frozenset[str] = frozenset()
+    """Those of them where a start has failed, and nothing else bans it: a clean-up lifts the ban."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,15 @@ class Cell:
     def on(self, node: str) -> tuple[Resource, ...]:
         """What the engine has on a node, or is bringing there."""
         return tuple(one for one in self.resources if one.node == node)
+
+    def free_mib(self, node: str) -> int | None:
+        """What a host could give a start beside what is on its way there; None: it does not say."""
+        figures = self.figures.get(node)
+        if figures is None:
+            return None
+        running = {vm.name for vm in figures.vms}
+        coming = sum(one.published_mib or 0 for one in self.on(node) if one.name not in running)
+        return max(0, mib_down(figures.admits_bytes) - coming)
 
     def figures_of(self, resource: Resource) -> VmFigures | None:
         """A running VM's figures, by the host where the engine has it: no other host is believed about it."""

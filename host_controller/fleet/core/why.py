@@ -42,15 +42,12 @@ def why(cell: Cell, resource: Resource, size_mib: int) -> tuple[Obstacle, ...]:
 
 
 def _obstacle(cell: Cell, resource: Resource, node: Node, size_mib: int) -> Obstacle:
-    figures = cell.figures.get(node.name)
+    figures, free = cell.figures.get(node.name), cell.free_mib(node.name)
     reasons = [node.trouble or "the engine starts nothing there"] if not node.takes else []
     if node.name in resource.bans:
         reasons.append(resource.bans[node.name])
-    if figures is None:
+    if figures is None or free is None:
         return Obstacle(node.name, None, 0, (*reasons, "its controller does not answer"), ())
-    running = {vm.name for vm in figures.vms}
-    coming = sum(one.published_mib or 0 for one in cell.on(node.name) if one.name not in running)
-    free = max(0, mib_down(figures.admits_bytes) - coming)
     shortfall = max(0, size_mib - free)
     if shortfall and size_mib > mib_down(figures.capacity_bytes):
         reasons.append(

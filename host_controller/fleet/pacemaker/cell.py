@@ -31,6 +31,9 @@ class Engine(Protocol):
     def replace(self, before: bytes, after: bytes) -> None:
         """Change the configuration, if it still is what it was."""
 
+    def clean_up(self, vm: str, node: str) -> None:
+        """Forget that a start of the VM has failed there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -59,6 +62,7 @@ def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures]
             one.size_mib,
             startup(one.config) if place is None else None,
             one.bans,
+            one.failed_on,
         )
         for one in cib.vms
     )

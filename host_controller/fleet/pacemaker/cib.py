@@ -34,6 +34,8 @@ class Vm:
     config: str | None
     """The file with its domain, of VirtualDomain."""
     bans: Mapping[str, str]
+    failed_on: frozenset[str] = frozenset()
+    """Nodes that it is banned from by nothing but a start that failed there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +130,12 @@ def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
             if one.get("type") == "VirtualDomain":
                 notes.append(f"{name} has no utilization {ATTRIBUTE}: it is not placed by demand")
             continue
-        bans = {
-            **{node: text for (vm, node), text in fatal.items() if vm == name},
-            **dict(_constraints(root, name)),
-        }
+        failed = {node: text for (vm, node), text in fatal.items() if vm == name}
+        forbidden = dict(_constraints(root, name))
         attributes = _pairs(one, "instance_attributes/nvpair")
         config = attributes.get("config") if one.get("type") == "VirtualDomain" else None
-        yield Vm(name, _size(pair, f"resource {name}", notes), config, bans)
+        size = _size(pair, f"resource {name}", notes)
+        yield Vm(name, size, config, failed | forbidden, frozenset(failed) - frozenset(forbidden))
 
 
 def _own(element: Element) -> Element | None:

@@ -16,6 +16,10 @@ FALSE: Final = ("false", "no", "off", "0", "n")
 STICKINESS: Final = 1000
 MIGRATE_SECONDS: Final = 3600
 MONITOR_SECONDS: Final = 60
+FORGETS: Final = "failure-timeout"
+NEVER: Final = ("", "0", "0s")
+FAILURE_TIMEOUT: Final = "30min"
+"""The arbiter lifts the ban of a start that failed much earlier; this is for when there is none."""
 AUTOSET: Final = (
     "autoset_utilization_cpu",
     "autoset_utilization_hv_memory",
@@ -38,7 +42,8 @@ class Need:
 
 def missing(cib: Cib) -> tuple[Need, ...]:
     """All that is not as it should be."""
-    return (*_cluster(cib), *(need for one in _domains(cib.root) for need in _vm(one)))
+    forgets = cib.defaults.get(FORGETS, "0")
+    return (*_cluster(cib), *(need for one in _domains(cib.root) for need in _vm(one, forgets)))
 
 
 def prepared(cib: Cib) -> bytes:
@@ -49,9 +54,10 @@ def prepared(cib: Cib) -> bytes:
     for need in _cluster(cib):
         if not need.by_hand:
             _set(defaults if need.what == "resource-stickiness" else options, need.what, need.wanted)
+    forgets = cib.defaults.get(FORGETS, "0")
     for one in _domains(root):
-        if list(_vm(one)):
-            _prepare(one)
+        if list(_vm(one, forgets)):
+            _prepare(one, forgets)
     return ElementTree.tostring(root)
 
 
@@ -84,7 +90,8 @@ def _domains(root: Element) -> Iterator[Element]:
             yield one
 
 
-def _vm(one: Element) -> Iterator[Need]:
+def _vm(one: Element, forgets: str) -> Iterator[Need]:
+    """`forgets`: the failure-timeout of all resources that have none of their own."""
     name = one.get("id", "")
     instance, meta = _pairs(one, "instance_attributes"), _pairs(one, "meta_attributes")
     for option in AUTOSET:
@@ -92,6 +99,9 @@ def _vm(one: Element) -> Iterator[Need]:
             yield Need(f"{name}: {option}", "true", "false", "the agent setting utilizations of its own")
     if meta.get("allow-migrate", "false").lower() in FALSE:
         yield Need(f"{name}: allow-migrate", "false", "true", "a drain that stops the VM")
+    if meta.get(FORGETS, forgets) in NEVER:
+        protects = "a host that refused one start being banned for the VM for good"
+        yield Need(f"{name}: {FORGETS}", meta.get(FORGETS, "not set"), FAILURE_TIMEOUT, protects)
     migrate = _operation(one, "migrate_to")
     if migrate is None or migrate.get("on-fail") != "block":
         found = "not set" if migrate is None else migrate.get("on-fail", "not set")
@@ -101,13 +111,15 @@ def _vm(one: Element) -> Iterator[Need]:
         yield Need(f"{name}: utilization {ATTRIBUTE}", "not set", "0", "placement without regard to memory")
 
 
-def _prepare(one: Element) -> None:
+def _prepare(one: Element, forgets: str) -> None:
     name = one.get("id", "")
     instance = _block(one, ".", "instance_attributes", f"{name}-instance_attributes")
     meta = _block(one, ".", "meta_attributes", f"{name}-meta_attributes")
     for option in AUTOSET:
         _set(instance, option, "false")
     _set(meta, "allow-migrate", "true")
+    if _pairs(one, "meta_attributes").get(FORGETS, forgets) in NEVER:
+        _set(meta, FORGETS, FAILURE_TIMEOUT)
     operations = one.find("operations")
     if operations is None:
         operations = ElementTree.SubElement(one, "operations")

@@ -72,6 +72,14 @@ class Tools:
             patch.write_bytes(self._run(*asked, fine=(0, CHANGED)))
             self._run("cibadmin", "--patch", "--xml-file", str(patch))
 
+    def clean_up(self, vm: str, node: str) -> None:
+        """Forget the starts of a VM that failed on a node; what else failed there stays known.
+
+        Raises:
+            EngineError
+        """
+        self._run("crm_resource", "--cleanup", f"--resource={vm}", f"--node={node}", "--operation=start")
+
     def run(self, *command: str, limit: float = SECONDS) -> str:
         """Any other of its tools; what it says.
 

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Node
 from host_controller.fleet.errors import RaceLost
+from host_controller.fleet.pacemaker.bans import forgiven
 from host_controller.fleet.pacemaker.cib import Cib, read_cib
 from host_controller.fleet.pacemaker.simulation import Simulation
 
@@ -39,6 +40,20 @@ def cib_text(
     ).encode()
 
 
+def failed_start(vm: str, node: str) -> str:
+    """What the status says of a node where a start of the VM has failed."""
+    return (
+        f'<node_state uname="{node}"><transient_attributes id="t{node}"><instance_attributes id="s{node}">'
+        f'<nvpair id="f{node}" name="fail-count-{vm}#start_0" value="INFINITY"/>'
+        f'<nvpair id="l{node}" name="last-failure-{vm}#start_0" value="1700000000"/>'
+        f'<nvpair id="m{node}" name="fail-count-{vm}#monitor_10000" value="1"/></instance_attributes>'
+        f'</transient_attributes><lrm id="{node}"><lrm_resources><lrm_resource id="{vm}">'
+        f'<lrm_rsc_op id="{vm}_last_0" operation="stop" rc-code="0"/>'
+        f'<lrm_rsc_op id="{vm}_last_failure_0" operation="start" rc-code="1"/></lrm_resource></lrm_resources>'
+        "</lrm></node_state>"
+    )
+
+
 class FakeEngine:
     """Holds a configuration; its scheduler leaves everything where it is unless it is told otherwise."""
 
@@ -46,6 +61,7 @@ class FakeEngine:
         self.text, self.places = text, dict(places)
         self.rests = True
         self.commits: list[bytes] = []
+        self.cleaned: list[tuple[str, str]] = []
         self.meanwhile: Callable[[], None] = lambda: None
         self.obeys = True
         self.would: Callable[[Cib], tuple[Action, ...]] = lambda _: ()
@@ -69,6 +85,10 @@ class FakeEngine:
         self.commits.append(after)
         if self.obeys:
             self.obey(self.would(read_cib(after)))
+
+    def clean_up(self, vm: str, node: str) -> None:
+        self.cleaned.append((vm, node))
+        self.text = forgiven(read_cib(self.text), vm, node)
 
     def obey(self, actions: tuple[Action, ...]) -> None:
         """What would be done is done."""

@@ -24,6 +24,7 @@ def test_all_that_is_missing_is_named_with_what_it_protects_from() -> None:
         "bare: autoset_utilization_hv_memory",
         "bare: autoset_utilization_host_memory",
         "bare: allow-migrate",
+        "bare: failure-timeout",
         "bare: migrate_to on-fail",
         "bare: utilization dynmem",
     }
@@ -62,3 +63,12 @@ def test_a_stickiness_that_does_not_hold_vms_is_missing(value: str) -> None:
     block = f'<rsc_defaults><meta_attributes id="d">{pair}</meta_attributes></rsc_defaults></configuration>'
     text = cib_text({}, {"n1": 1}).replace(b"</configuration>", block.encode())
     assert "resource-stickiness" in {need.what for need in missing(read_cib(text))}
+
+
+@pytest.mark.parametrize(("value", "kept"), [("", False), ("0", False), ("5min", True)])
+def test_bans_of_failed_starts_end_by_themselves_as_everybody_likes(value: str, kept: bool) -> None:
+    pair = f'<nvpair id="s" name="failure-timeout" value="{value}"/>'
+    block = f'<rsc_defaults><meta_attributes id="d">{pair}</meta_attributes></rsc_defaults></configuration>'
+    text = cib_text({}, {"n1": 1}, BARE).replace(b"</configuration>", block.encode())
+    assert ("bare: failure-timeout" in {need.what for need in missing(read_cib(text))}) != kept
+    assert (b'value="30min"' in prepared(read_cib(text))) != kept
