@@ -1,5 +1,6 @@
 """Debian from packages, which come from where this machine's own apt gets them: never named here."""
 
+import os
 import subprocess
 from collections.abc import Iterable
 
@@ -17,6 +18,19 @@ def mmdebstrap(codename: str, target: str, packages: Iterable[str], *options: st
         *(f"--dpkgopt=path-exclude={path}" for path in LEFT_OUT),
         *options,
         *(codename, target, *debian_sources(codename)),
+    ]
+
+
+def contained() -> list[str]:
+    """What goes before `mmdebstrap`: it and its mounts end with whoever asked for it, however that ends.
+
+    Without root mmdebstrap makes namespaces of its own.
+    """
+    if os.geteuid() != 0:
+        return []
+    return [
+        *("setpriv", "--pdeathsig", "KILL"),
+        *("unshare", "--mount", "--pid", "--mount-proc", "--kill-child=KILL"),
     ]
 
 

@@ -42,7 +42,8 @@ def python_of(codename: str, tree: Path) -> Iterator[list[str]]:
 
 def _build(codename: str, place: Path) -> None:
     mode = f"--mode={'root' if os.geteuid() == 0 else 'unshare'}"
-    command = apt.mmdebstrap(codename, str(place / "root"), PACKAGES, mode, *_NEXT_RELEASE)
+    made = apt.mmdebstrap(codename, str(place / "root"), PACKAGES, mode, *_NEXT_RELEASE)
+    command = [*apt.contained(), *made]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ImageError(

@@ -85,7 +85,7 @@ def _build(directory: Path, public_key: Path) -> None:
 def _bootstrap(root: Path, public_key: Path) -> None:
     options = ["--quiet", "--mode=root", "--format=directory"]
     options.append(f'--customize-hook=sh {SETUP} "$1" < {public_key}')
-    _run(*apt.mmdebstrap(CODENAME, str(root), PACKAGES, *options))
+    _run(*apt.contained(), *apt.mmdebstrap(CODENAME, str(root), PACKAGES, *options))
 
 
 def _make_disk(root: Path, disk: Path) -> None:

@@ -56,7 +56,7 @@ def _build(suite: Suite, place: Path) -> None:
     if suite.backports:
         command += apt.backports(suite.codename)
     done = subprocess.run(
-        command, env={**os.environ, "INITRD": "No"}, stdin=subprocess.DEVNULL,
+        [*apt.contained(), *command], env={**os.environ, "INITRD": "No"}, stdin=subprocess.DEVNULL,
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

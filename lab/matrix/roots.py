@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from lab import apt, packages
-from lab.cache import build_once, cache_directory, key_of
+from lab.cache import build_once, cache_directory, key_of, remove
 from lab.code_disk import REPOSITORY
 from lab.errors import ImageError, LabError
 from lab.matrix.suites import BUILD_PACKAGES, HOST_PACKAGES, Suite
@@ -97,7 +97,7 @@ def entered(suite: Suite, base: Path) -> Iterator[Root]:
     try:
         yield Root(suite, base, place)
     finally:
-        shutil.rmtree(place, ignore_errors=True)
+        remove(place)
 
 
 def host_root(suite: Suite) -> Path:
@@ -199,7 +199,12 @@ def _make(suite: Suite, place: Path, wanted: Sequence[str], build: bool) -> None
         command += apt.backports(suite.codename)
     environment = {**os.environ, "DEB_BUILD_PROFILES": " ".join(suite.carried)}
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, check=False
+        [*apt.contained(), *command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     if done.returncode != 0:
         raise ImageError(
