@@ -18,10 +18,10 @@ from host_controller.errors import DynmemError
 from host_controller.fleet.core.bans import Pair, Tried, bans_to_lift, follow_bans, lifted
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import HostFigures
-from host_controller.fleet.core.relief import Move, Strain, relieve, watch
-from host_controller.fleet.errors import FleetError
+from host_controller.fleet.core.relief import Move, Relief, Strain, Way, relieve, watch
+from host_controller.fleet.errors import FleetError, NotBegun, WayRefused
 from host_controller.fleet.hosts import Hosts
-from host_controller.fleet.moving import carry_out, clear_pins
+from host_controller.fleet.moving import carry_out, clear_up
 from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
 from host_controller.fleet.startup import startup_mib
@@ -30,6 +30,8 @@ from host_controller.private import private_directory, write_private
 
 TURN_SECONDS: Final = 10.0
 PUBLISH_SECONDS: Final = 30.0
+REFUSED_SECONDS: Final = 300.0
+"""A destination that refused a VM is not asked again for so long: it squeezes its VMs at each asking."""
 STATE: Final = Path("/var/lib/dynmem/fleet/bookings.json")
 
 log = structlog.get_logger(__name__)
@@ -49,6 +51,7 @@ class Arbiter:
     bookings: Mapping[str, Booking] = field(default_factory=dict)
     strains: dict[str, Strain] = field(default_factory=dict)
     moved_at: dict[str, float] = field(default_factory=dict)
+    refused: dict[Way, float] = field(default_factory=dict)
     published_at: float = float("-inf")
     bans: dict[Pair, Tried] = field(default_factory=dict)
     """Of hosts that have refused a start."""
@@ -63,7 +66,7 @@ class Arbiter:
             FleetError: the engine cannot be asked.
         """
         self.bookings = read_bookings(self.state)
-        left = clear_pins(self.engine, self.sleep)
+        left = clear_up(self.engine, self.sleep)
         if left:
             log.warning("moves of an arbiter before were not over", vms=", ".join(left))
 
@@ -95,15 +98,25 @@ class Arbiter:
         self._tell(done)
 
     def _relieve(self) -> None:
-        """By fresh figures: moves are few, and none is made by what was true a while ago."""
-        cell = look(self.engine, self.hosts).cell
-        relief = relieve(cell, self.strains, self.moved_at, self.clock())
+        """By fresh figures: moves are few, and none is made by what was true a while ago.
+
+        A way that is refused is left out, and the rest is thought over: there are not many.
+        """
+        again = True
+        while again:
+            now = self.clock()
+            self.refused = {way: at for way, at in self.refused.items() if now - at < REFUSED_SECONDS}
+            cell = look(self.engine, self.hosts).cell
+            relief = relieve(cell, self.strains, self.moved_at, now, refused=self.refused)
+            self._alert(relief)
+            # A move takes long: the next is decided by what is true then.
+            again = bool(relief.moves) and not self._move(relief.moves[0])
+
+    def _alert(self, relief: Relief) -> None:
         for alert in relief.alerts:
             if alert.host not in self.alerted:
                 log.error("a host is short, and no move helps", host=alert.host, why=alert.reason)
         self.alerted = frozenset(alert.host for alert in relief.alerts)
-        if relief.moves:  # a move takes long: the next is decided by what is true then
-            self._move(relief.moves[0])
 
     def _lift_bans(self) -> None:
         """Hosts that have room by now are tried again, one for each VM at a time, by fresh figures."""
@@ -121,17 +134,25 @@ class Arbiter:
             else:
                 log.info("a ban is lifted", vm=one.vm, host=one.node, why=one.reason)
 
-    def _move(self, move: Move) -> None:
-        self.moved_at[move.vm] = self.clock()
+    def _move(self, move: Move) -> bool:
+        """Whether that is all for this turn; not so, when this way was refused and another may be open."""
         log.info("relief", vm=move.vm, source=move.source, destination=move.destination, why=move.reason)
         try:
             problem = carry_out(self.engine, self.hosts, move, clock=self.clock, sleep=self.sleep)
+        except NotBegun as error:
+            log.warning("not begun", vm=move.vm, destination=move.destination, why=str(error))
+            if not isinstance(error, WayRefused):
+                return True
+            self.refused[move.vm, move.destination] = self.clock()
+            return False
         except FleetError as error:
             problem = str(error)
+        self.moved_at[move.vm] = self.clock()  # it rests, moved or not
         if problem is None:
             log.info("relieved", vm=move.vm, host=move.source)
         else:
             log.warning("not moved", vm=move.vm, why=problem)
+        return True
 
     @staticmethod
     def _tell(done: Turn) -> None:

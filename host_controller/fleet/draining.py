@@ -1,23 +1,28 @@
 """A host emptied: the engine's plan first, promises at every destination, then its standby, then patience.
 
-Cut off anywhere, the host is in standby or not: a drain that is said again goes on, `undrain` ends it.
+A destination that does not promise is left out and the engine plans anew, until all is promised or some VM
+has no place left. Cut off anywhere, the host is in standby or not: a drain that is said again goes on,
+`undrain` ends it.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 from xml.etree import ElementTree
 
 from host_controller.errors import InputError
-from host_controller.fleet.core.drain import Drain, plan_drain
+from host_controller.fleet.core.drain import NONE, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
-from host_controller.fleet.errors import FleetError
-from host_controller.fleet.moving import Asked, Promised
+from host_controller.fleet.core.relief import Way
+from host_controller.fleet.errors import FleetError, RaceLost
+from host_controller.fleet.moving import TRIES, Asked, Promised
 from host_controller.fleet.pacemaker.cell import Engine
-from host_controller.fleet.pacemaker.pins import active, drained, in_standby
+from host_controller.fleet.pacemaker.cib import failed_moves
+from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, in_standby
 
 LOOK_SECONDS: Final = 1.0
+REST_LOOKS: Final = 30
 STALLED_SECONDS: Final = 60.0
 """The engine rests and VMs are still there."""
 
@@ -32,8 +37,8 @@ class Progress:
     moved: tuple[str, ...]
 
 
-def plan(engine: Engine, cell: Cell, host: str, refused: dict[str, set[str]] | None = None) -> Drain:
-    """What draining would do.
+def plan(engine: Engine, cell: Cell, host: str, refused: Mapping[Way, str] = NONE) -> Drain:
+    """What draining would do without the ways that were refused.
 
     Raises:
         InputError: there is no such host, or it is empty or in standby by somebody else's wish.
@@ -43,7 +48,7 @@ def plan(engine: Engine, cell: Cell, host: str, refused: dict[str, set[str]] | N
     if drained(cib, host) is None:
         hint = f"crm_standby -D -N {host} ends it"
         raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
-    return plan_drain(cell, host, engine.simulate(in_standby(cib, host)).actions, refused)
+    return plan_drain(cell, host, engine.simulate(in_standby(cib, host, refused)).actions, refused)
 
 
 def drain(
@@ -61,22 +66,20 @@ def drain(
     Raises:
         FleetError: it was begun and cannot go on; the host stays in standby.
     """
+    _start_afresh(engine, host, sleep)
     if not engine.idle():
         raise FleetError("the engine is at work", hint="try again when crm_mon shows no action under way")
     promised = Promised(hosts, clock)
     try:
+        refused: dict[Way, str] = {}
         found = plan(engine, cell_of(), host)
-        refused: dict[str, set[str]] = {}
-        for move in found.moves if not found.refusals else ():
-            answer = promised.ask(move)
-            if not answer.given:
-                refused.setdefault(move.vm, set()).add(move.destination)
-        if refused:
+        while not found.refusals and (news := _ask_all(promised, found)):
+            refused |= news
             found = plan(engine, cell_of(), host, refused)
         if found.refusals:
             return found
         cib = engine.query()
-        old, new = ElementTree.tostring(cib.root), in_standby(cib, host)
+        old, new = ElementTree.tostring(cib.root), in_standby(cib, host, refused)
         # What was promised is what is done, or nothing: the plan is made of what is committed.
         again = plan_drain(cell_of(), host, engine.simulate(new).actions)
         if again.refusals or _ways(again) != _ways(found):
@@ -85,6 +88,7 @@ def drain(
             )
         engine.replace(old, new)
         _follow(engine, host, [move.vm for move in found.moves], promised, tell, clock, sleep)
+        _allow(engine, host, sleep)
         return found
     finally:
         promised.give_back()
@@ -102,10 +106,56 @@ def undrain(engine: Engine, host: str) -> bool:
     if ours is None:
         hint = f"crm_standby -D -N {host} ends it"
         raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
-    if not ours:
+    if not ours and not avoided(cib, host):
         return False
     engine.replace(ElementTree.tostring(cib.root), active(cib, host))
-    return True
+    for vm in _blocked(engine, host):
+        engine.clean_up(vm, host, "migrate_to")
+    return ours
+
+
+def _blocked(engine: Engine, host: str) -> tuple[str, ...]:
+    """VMs that run on there since their destination refused them; the engine leaves them alone."""
+    return tuple(vm for vm, node in failed_moves(engine.query()).items() if node == host)
+
+
+def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
+    """What a drain before could not move goes again, and only by a promise: so the standby ends first."""
+    if not _blocked(engine, host):
+        return
+    cib = engine.query()
+    if drained(cib, host):
+        engine.replace(ElementTree.tostring(cib.root), active(cib, host))
+    for vm in _blocked(engine, host):
+        engine.clean_up(vm, host, "migrate_to")
+    for _ in range(REST_LOOKS):
+        if engine.idle():
+            return
+        sleep(LOOK_SECONDS)
+
+
+def _ask_all(promised: Promised, found: Drain) -> dict[Way, str]:
+    """Have everything promised; returns who has refused, and with which words."""
+    refused = {}
+    promised.keep(found.moves)
+    for move in found.moves:
+        promised.renew()
+        answer = promised.ask(move)
+        if not answer.given:
+            refused[move.vm, move.destination] = answer.said
+    return refused
+
+
+def _allow(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
+    """End the bans of a drain that is over. Where that fails, `undrain` does it."""
+    for _ in range(TRIES):
+        cib = engine.query()
+        if not avoided(cib, host):
+            return
+        try:
+            engine.replace(ElementTree.tostring(cib.root), allowed(cib, host))
+        except RaceLost:
+            sleep(LOOK_SECONDS)
 
 
 def _ways(found: Drain) -> set[tuple[str, str]]:

@@ -3,6 +3,8 @@
 FleetError
 ├── EngineError       a tool of the engine failed, or said what is not understood; nothing was changed
 ├── RaceLost          somebody changed the engine's configuration meanwhile; nothing was changed
+├── NotBegun          a move was not begun, and may be tried again
+│   └── WayRefused    nor is it to be tried again to this destination now
 └── HostSilent        a host's controller does not answer, or not with figures that can be
 """
 
@@ -19,6 +21,14 @@ class EngineError(FleetError):
 
 class RaceLost(FleetError):  # noqa: N818 # read as what happened
     """The engine's configuration was changed meanwhile. Nothing was changed by us."""
+
+
+class NotBegun(FleetError):  # noqa: N818 # read as what happened
+    """A move was not begun: the engine was at work, or somebody changed its configuration."""
+
+
+class WayRefused(NotBegun):
+    """The destination does not promise the memory, or the engine would do more than migrate the VM there."""
 
 
 class HostSilent(FleetError):  # noqa: N818 # read as what happened

@@ -6,16 +6,17 @@ the destination. A move that fails leaves the VM where it was: its promise is ta
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 from xml.etree import ElementTree
 
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.relief import Move
-from host_controller.fleet.errors import FleetError, RaceLost
+from host_controller.fleet.errors import FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.pacemaker.cell import Engine
+from host_controller.fleet.pacemaker.cib import failed_moves
 from host_controller.fleet.pacemaker.pins import pinned, pins, unpinned
 
 RENEW_SECONDS: Final = 40.0
@@ -61,11 +62,17 @@ class Promised:
         for move in self._moves.values():
             self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token)
 
+    def keep(self, moves: Collection[Move]) -> None:
+        """Take back all but these."""
+        wanted = {(one.vm, one.destination) for one in moves}
+        for vm, one in tuple(self._moves.items()):
+            if (vm, one.destination) not in wanted:
+                self.hosts.take_back(one.destination, vm, self.token)
+                del self._moves[vm]
+
     def give_back(self) -> None:
         """Whatever was not taken up."""
-        for move in self._moves.values():
-            self.hosts.take_back(move.destination, move.vm, self.token)
-        self._moves.clear()
+        self.keep(())
 
 
 def carry_out(
@@ -79,22 +86,37 @@ def carry_out(
     """Move one VM; None when it is there, or why it is not.
 
     Raises:
-        FleetError: the engine cannot be asked. The pin is cleared by whoever comes next.
+        NotBegun, WayRefused: nothing was changed.
+        FleetError: the engine cannot be asked. What is left is cleared by whoever comes next.
     """
+    if not engine.idle():
+        raise NotBegun("the engine is at work")
     promised = Promised(hosts, clock)
     answer = promised.ask(move)
     if not answer.given:
-        return f"{move.destination} does not promise the memory: {answer.said}"
+        raise WayRefused(f"{move.destination} does not promise the memory: {answer.said}")
     try:
-        problem = _begin(engine, move)
-        if problem is not None:
-            return problem
+        _begin(engine, move)
         try:
             return _follow(engine, move, promised, clock, sleep)
         finally:
-            clear_pins(engine, sleep)
+            clear_up(engine, sleep)
     finally:
         promised.give_back()
+
+
+def clear_up(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:
+    """Clear pins of ours, and let the engine look after VMs whose pinned move failed: they run on where they
+    were, but the engine leaves them alone from then on. Returns the names of all that were pinned.
+
+    Raises:
+        FleetError
+    """
+    found = clear_pins(engine, sleep)
+    for vm, node in failed_moves(engine.query()).items() if found else ():
+        if vm in found:
+            engine.clean_up(vm, node, "migrate_to")
+    return found
 
 
 def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:
@@ -119,22 +141,23 @@ def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> t
     return ()
 
 
-def _begin(engine: Engine, move: Move) -> str | None:
-    """Pin the VM, if the engine would do nothing but migrate it; else why not."""
-    if not engine.idle():
-        return "the engine is at work"
+def _begin(engine: Engine, move: Move) -> None:
+    """Pin the VM, if the engine would do nothing but migrate it.
+
+    Raises:
+        FleetError: nothing was changed.
+    """
     cib = engine.query()
     old, new = ElementTree.tostring(cib.root), pinned(cib, move.vm, move.destination)
     before = engine.simulate(old).actions
     does = [one for one in engine.simulate(new).actions if one not in before]
     if not _only(does, move):
         what = ", ".join(f"{one.text} {one.vm}" for one in does[:5]) or "do nothing"
-        return f"the engine would not just migrate it: {what}"
+        raise WayRefused(f"the engine would not just migrate it: {what}")
     try:
         engine.replace(old, new)
     except RaceLost as error:
-        return error.message
-    return None
+        raise NotBegun(error.message) from None
 
 
 def _only(actions: list[Action], move: Move) -> bool:
@@ -158,9 +181,12 @@ def _follow(
             if not engine.idle():
                 continue
             cib = engine.query()
-            where = engine.simulate(ElementTree.tostring(cib.root)).running.get(move.vm)
+            found = engine.simulate(ElementTree.tostring(cib.root))
         except FleetError:
             continue  # the node that decides may just be changing
+        if move.vm in found.several or move.vm in failed_moves(cib):
+            return f"its migration failed, and it stays on {move.source}: {move.destination} tells why"
+        where = found.running.get(move.vm)
         if where == move.destination:
             return None
         return f"it is {'on ' + where if where else 'stopped'} after the move: crm_mon -1 shows why"

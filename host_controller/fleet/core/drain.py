@@ -1,12 +1,15 @@
 """Is it safe to empty a host? The engine's own plan is read before anything is done."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final, Literal
 
 from host_controller.fleet.core.model import Cell, mib_up
-from host_controller.fleet.core.relief import Move
+from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.core.why import Obstacle, why
+
+NONE: Final[Mapping[Way, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,9 @@ def harm(actions: Collection[Action], before: Collection[Action] = ()) -> tuple[
 
 
 def plan_drain(
-    cell: Cell, host: str, actions: Collection[Action], refused: Mapping[str, Collection[str]] | None = None
+    cell: Cell, host: str, actions: Collection[Action], refused: Mapping[Way, str] = NONE
 ) -> Drain:
-    """From the engine's plan for a standby of the host. `refused`: hosts that took back a promise, by VM."""
+    """From the engine's plan for a standby of the host. `refused`: what was said where a VM was not taken."""
     moves: list[Move] = []
     refusals: list[Refusal] = []
     for resource in cell.on(host):
@@ -56,12 +59,14 @@ def plan_drain(
         does = next((one for one in actions if one.vm == resource.name), None)
         size = mib_up(figures.arrival_bytes) if figures is not None else resource.published_mib or 0
         reason = _why_not(does, figures is not None, host)
-        if reason is None and does is not None and does.destination in (refused or {}).get(resource.name, ()):
+        said = {to: text for (vm, to), text in refused.items() if vm == resource.name}
+        if reason is None and does is not None and does.destination in said:
             reason = f"{does.destination} has refused to take it"
         if reason is None and does is not None and does.destination is not None:
             moves.append(Move(resource.name, host, does.destination, size << 20, f"drain of {host}"))
             continue
-        others = tuple(one for one in why(cell, resource, size) if one.host != host)
+        known = replace(resource, bans={**resource.bans, **said})
+        others = tuple(one for one in why(cell, known, size) if one.host != host)
         refusals.append(Refusal(resource.name, reason or "the engine does not move it", size, others))
     for one in harm(actions):
         if one.source != host and one.vm not in {move.vm for move in moves}:

@@ -27,6 +27,10 @@ REST_SECONDS: Final = 1800.0
 """A VM that was moved stays where it is for so long."""
 
 
+Way = tuple[str, str]
+"""A VM and a destination."""
+
+
 @dataclass(frozen=True, slots=True)
 class Strain:
     """Since when a host is short, and since when it is stricken; None: it is not."""
@@ -79,8 +83,11 @@ def relieve(
     moved_at: Mapping[str, float],
     now: float,
     under_way: Collection[Move] = (),
+    refused: Collection[Way] = (),
 ) -> Relief:
-    """Moves for hosts that were short long enough, the fullest first. `moved_at`: when a VM moved last."""
+    """Moves for hosts that were short long enough, the fullest first. `moved_at`: when a VM moved last;
+    `refused`: ways that were refused a moment ago.
+    """
     resting = {name for name, at in moved_at.items() if now - at < REST_SECONDS}
     involved = {host for one in under_way for host in (one.source, one.destination)}
     moves: list[Move] = []
@@ -91,9 +98,9 @@ def relieve(
             break
         if host in involved:
             continue
-        found = _best(cell, host, resting, involved)
+        found = _best(cell, host, resting, involved, refused)
         if found is None:
-            alerts.append(Alert(host, _no_way(cell, host, resting)))
+            alerts.append(Alert(host, _no_way(cell, host, resting, refused)))
             continue
         moves.append(found)
         involved |= {found.source, found.destination}
@@ -113,7 +120,13 @@ def _strain(before: Strain, figures: HostFigures, now: float) -> Strain:
     )
 
 
-def _best(cell: Cell, host: str, resting: Collection[str], involved: Collection[str]) -> Move | None:
+def _best(
+    cell: Cell,
+    host: str,
+    resting: Collection[str],
+    involved: Collection[str],
+    refused: Collection[Way],
+) -> Move | None:
     """The smallest VM that brings the host down far enough, or else the largest that can go at all."""
     figures = cell.figures[host]
     excess = figures.floor_bytes - RELIEVED_TO * figures.capacity_bytes
@@ -121,7 +134,7 @@ def _best(cell: Cell, host: str, resting: Collection[str], involved: Collection[
         (vm, destination)
         for resource in cell.on(host)
         if (vm := cell.figures_of(resource)) is not None and vm.settled and vm.name not in resting
-        if (destination := _destination(cell, resource, vm, involved)) is not None
+        if (destination := _destination(cell, resource, vm, involved, refused)) is not None
     ]
     if not going:
         return None
@@ -134,7 +147,13 @@ def _best(cell: Cell, host: str, resting: Collection[str], involved: Collection[
     return Move(vm.name, host, destination, vm.arrival_bytes, _said(figures))
 
 
-def _destination(cell: Cell, resource: Resource, vm: VmFigures, involved: Collection[str]) -> str | None:
+def _destination(
+    cell: Cell,
+    resource: Resource,
+    vm: VmFigures,
+    involved: Collection[str],
+    refused: Collection[Way],
+) -> str | None:
     """The emptiest host that stays well below full with the VM as it is booked, and can take it in."""
     booked_bytes = max(vm.floor_bytes, wanted_mib(vm.floor_bytes) * MIB)
 
@@ -148,7 +167,7 @@ def _destination(cell: Cell, resource: Resource, vm: VmFigures, involved: Collec
         if node.takes and node.name not in {resource.node, *involved} and node.name not in resource.bans
         if (host := cell.figures.get(node.name)) is not None and host.capacity_bytes > 0
         if not host.overdraft and host.emergency is None and host.admits_bytes >= vm.arrival_bytes
-        if load_with(node.name) < TAKES_BELOW
+        if load_with(node.name) < TAKES_BELOW and (vm.name, node.name) not in refused
     ]
     return min(fit, key=lambda name: (load_with(name), name), default=None)
 
@@ -160,10 +179,12 @@ def _said(figures: HostFigures) -> str:
     return f"{state}: its VMs need {figures.load:.0%} of its capacity"
 
 
-def _no_way(cell: Cell, host: str, resting: Collection[str]) -> str:
+def _no_way(cell: Cell, host: str, resting: Collection[str], refused: Collection[Way]) -> str:
     movable = [vm for one in cell.on(host) if (vm := cell.figures_of(one)) is not None and vm.settled]
     if not movable:
         return "none of its VMs can be moved"
     if all(vm.name in resting for vm in movable):
         return f"all of its VMs were moved within the last {REST_SECONDS / 60:.0f} minutes"
+    if any(vm.name == name for vm in movable for name, _ in refused):
+        return "the hosts that have room for one of its VMs have refused it"
     return f"no other host stays below {TAKES_BELOW:.0%} with any of its VMs"

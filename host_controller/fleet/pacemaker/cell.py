@@ -31,8 +31,8 @@ class Engine(Protocol):
     def replace(self, before: bytes, after: bytes) -> None:
         """Change the configuration, if it still is what it was."""
 
-    def clean_up(self, vm: str, node: str) -> None:
-        """Forget that a start of the VM has failed there."""
+    def clean_up(self, vm: str, node: str, operation: str = "start") -> None:
+        """Forget that this operation of the VM has failed there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures]
     resources = tuple(
         Resource(
             one.name,
-            place := simulation.places.get(one.name),
+            place := _place(one.name, simulation, figures),
             one.size_mib,
             startup(one.config) if place is None else None,
             one.bans,
@@ -68,6 +68,15 @@ def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures]
     )
     known = {node.name for node in nodes}
     return Cell(nodes, resources, {name: one for name, one in figures.items() if name in known})
+
+
+def _place(vm: str, simulation: Simulation, figures: Mapping[str, HostFigures]) -> str | None:
+    """Where the engine has a VM. Where it cannot tell, the hosts can: the one that has it tells of it."""
+    for name in simulation.several.get(vm, ()):
+        host = figures.get(name)
+        if host is not None and any(one.name == vm for one in host.vms):
+            return name
+    return simulation.places.get(vm)
 
 
 def publish(

@@ -176,16 +176,28 @@ def _pairs(element: Element, path: str) -> dict[str, str]:
     return {one.get("name", ""): one.get("value", "") for one in element.iterfind(path)}
 
 
+def failed_moves(cib: Cib) -> dict[str, str]:
+    """VMs whose live migration failed, which blocks them since then, with the host that they are still on."""
+    return {vm: node for vm, node, _ in _failures(cib.root, "migrate_to")}
+
+
 def _failed_starts(root: Element) -> Iterator[tuple[tuple[str, str], str]]:
     """A start that failed bans the node for that VM until it is cleaned up."""
+    for vm, node, count in _failures(root, "start"):
+        if count in FATAL:
+            cleanup = f"crm_resource --cleanup -N {node} -r {shell_word(vm)}"
+            yield (vm, node), f"a start failed there; {cleanup} lifts the ban"
+
+
+def _failures(root: Element, operation: str) -> Iterator[tuple[str, str, str]]:
+    """VM, node and how often the operation failed there, as the engine counts it."""
+    suffix = f"#{operation}_0"
     for state in root.iterfind("status/node_state"):
-        node = state.get("uname", "")
         for pair in state.iterfind("transient_attributes/instance_attributes/nvpair"):
             name = pair.get("name", "")
-            if name.startswith("fail-count-") and name.endswith("#start_0") and pair.get("value") in FATAL:
-                vm = name.removeprefix("fail-count-").removesuffix("#start_0")
-                cleanup = f"crm_resource --cleanup -N {node} -r {shell_word(vm)}"
-                yield (vm, node), f"a start failed there; {cleanup} lifts the ban"
+            if name.startswith("fail-count-") and name.endswith(suffix):
+                vm = name.removeprefix("fail-count-").removesuffix(suffix)
+                yield vm, state.get("uname", ""), pair.get("value", "")
 
 
 def _constraints(root: Element, name: str) -> Iterator[tuple[str, str]]:

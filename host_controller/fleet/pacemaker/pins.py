@@ -13,6 +13,8 @@ from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cib import Cib, next_version
 
 PREFIX: Final = "dynmem-move-"
+AVOID: Final = "dynmem-avoid-"
+"""Of bans of a drain: destinations that refused a VM. They last as long as the drain."""
 STANDBY: Final = "dynmem-drain"
 """The value of our own mark beside `standby`, by which `undrain` knows a drain of ours."""
 
@@ -20,11 +22,8 @@ STANDBY: Final = "dynmem-drain"
 def pinned(cib: Cib, vm: str, node: str) -> bytes:
     """The VM is to be on this node."""
     root = next_version(cib)
-    constraints = root.find("configuration/constraints")
-    if constraints is None:
-        raise EngineError("the engine's configuration has no constraints")
     attributes = {"id": f"{PREFIX}{vm}", "rsc": vm, "node": node, "score": "INFINITY"}
-    ElementTree.SubElement(constraints, "rsc_location", attributes)
+    _constraints(root).append(Element("rsc_location", attributes))
     return ElementTree.tostring(root)
 
 
@@ -37,16 +36,20 @@ def pins(cib: Cib) -> tuple[str, ...]:
 def unpinned(cib: Cib, vms: Collection[str]) -> bytes:
     """Without our pins of these VMs."""
     root = next_version(cib)
-    constraints = root.find("configuration/constraints")
-    for one in list(constraints if constraints is not None else ()):
+    constraints = _constraints(root)
+    for one in list(constraints):
         if str(one.get("id", "")).startswith(PREFIX) and one.get("rsc") in vms:
-            constraints.remove(one)  # type: ignore[union-attr] # it had this child
+            constraints.remove(one)
     return ElementTree.tostring(root)
 
 
-def in_standby(cib: Cib, node: str) -> bytes:
-    """The node takes no VMs, and gives away those that it has."""
+def in_standby(cib: Cib, node: str, avoid: Collection[tuple[str, str]] = ()) -> bytes:
+    """The node takes no VMs, and gives away those that it has. `avoid`: a VM, and where it is not to go."""
     root = next_version(cib)
+    _allow(root, node)
+    for vm, other in sorted(avoid):
+        identity = {"id": f"{AVOID}{node}-{vm}-{other}", "rsc": vm, "node": other, "score": "-INFINITY"}
+        _constraints(root).append(Element("rsc_location", identity))
     element = _node(root, node)
     block = element.find("instance_attributes")
     if block is None:
@@ -66,14 +69,45 @@ def drained(cib: Cib, node: str) -> bool | None:
     return True if values.get(STANDBY) == "yes" else None
 
 
-def active(cib: Cib, node: str) -> bytes:
-    """The node takes VMs again."""
+def avoided(cib: Cib, node: str) -> bool:
+    """Whether a drain of the node has left bans."""
+    return any(_avoids(one, node) for one in _constraints(cib.root))
+
+
+def allowed(cib: Cib, node: str) -> bytes:
+    """Without the bans of a drain of the node."""
     root = next_version(cib)
+    _allow(root, node)
+    return ElementTree.tostring(root)
+
+
+def active(cib: Cib, node: str) -> bytes:
+    """The node takes VMs again, and the bans of its drain are gone."""
+    root = next_version(cib)
+    _allow(root, node)
     block = _node(root, node).find("instance_attributes")
     for one in list(block if block is not None else ()):
         if one.get("name") in ("standby", STANDBY):
             block.remove(one)  # type: ignore[union-attr] # it had this child
     return ElementTree.tostring(root)
+
+
+def _constraints(root: Element) -> Element:
+    found = root.find("configuration/constraints")
+    if found is None:
+        raise EngineError("the engine's configuration has no constraints")
+    return found
+
+
+def _avoids(constraint: Element, node: str) -> bool:
+    """A ban of this node's drain: names hold dashes, so all of the id is compared."""
+    return constraint.get("id") == f"{AVOID}{node}-{constraint.get('rsc')}-{constraint.get('node')}"
+
+
+def _allow(root: Element, node: str) -> None:
+    constraints = _constraints(root)
+    for one in [one for one in constraints if _avoids(one, node)]:
+        constraints.remove(one)
 
 
 def _node(root: Element, name: str) -> Element:

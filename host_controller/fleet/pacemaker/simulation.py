@@ -33,6 +33,8 @@ class Simulation:
     actions: tuple[Action, ...]
     running: Mapping[str, str] = field(default_factory=dict)
     """Where each runs now."""
+    several: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Those that may run on any of several nodes: a migration failed, and the engine has not looked since."""
 
 
 def read_simulation(text: bytes) -> Simulation:
@@ -48,18 +50,19 @@ def read_simulation(text: bytes) -> Simulation:
         raise EngineError(f"the engine's scheduler cannot work this out: {said}")
     if root.find("cluster_status") is None:
         raise EngineError("the engine's scheduler does not tell what there is")
-    running = {
-        one.get("id", ""): node.get("name", "")
+    found = {
+        one.get("id", ""): tuple(node.get("name", "") for node in one.iterfind("node"))
         for one in root.iterfind("cluster_status/resources//resource")
-        if (node := one.find("node")) is not None
     }
+    running = {name: nodes[0] for name, nodes in found.items() if nodes}
+    several = {name: nodes for name, nodes in found.items() if len(nodes) > 1}
     places = running | {
         one.get("resource", ""): one.get("node", "") for one in root.iterfind("utilizations/utilization")
     }
     nodes = tuple(_node(one) for one in root.iterfind("cluster_status/nodes/node"))
     # A comment's tag is no text.
     actions = tuple(_action(one) for one in root.iterfind("actions/*") if isinstance(one.tag, str))
-    return Simulation(nodes, places, actions, running)
+    return Simulation(nodes, places, actions, running, several)
 
 
 def _node(element: Element) -> Node:

@@ -14,6 +14,8 @@ from host_controller.neutral import neutral
 SECONDS: Final = 30.0
 SIMULATION_SECONDS: Final = 120.0
 """A cell of 64 hosts takes 8 s of processor time."""
+CLEAN_SECONDS: Final = 60.0
+"""Every host is asked whether it has the VM."""
 OLD: Final = 103
 """CRM_EX_OLD: the patch is for another version of the configuration."""
 CHANGED: Final = 1
@@ -72,13 +74,14 @@ class Tools:
             patch.write_bytes(self._run(*asked, fine=(0, CHANGED)))
             self._run("cibadmin", "--patch", "--xml-file", str(patch))
 
-    def clean_up(self, vm: str, node: str) -> None:
-        """Forget the starts of a VM that failed on a node; what else failed there stays known.
+    def clean_up(self, vm: str, node: str, operation: str = "start") -> None:
+        """Forget that an operation of a VM has failed on a node; what else failed there stays known.
 
         Raises:
             EngineError
         """
-        self._run("crm_resource", "--cleanup", f"--resource={vm}", f"--node={node}", "--operation=start")
+        asked = (f"--resource={vm}", f"--node={node}", f"--operation={operation}")
+        self._run("crm_resource", "--cleanup", *asked, limit=CLEAN_SECONDS)
 
     def run(self, *command: str, limit: float = SECONDS) -> str:
         """Any other of its tools; what it says.

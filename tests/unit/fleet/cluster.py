@@ -54,6 +54,17 @@ def failed_start(vm: str, node: str) -> str:
     )
 
 
+FAILED = '<nvpair id="f-{vm}" name="fail-count-{vm}#migrate_to_0" value="1"/>'
+
+
+def failed_move(vm: str, node: str) -> str:
+    """The status of an engine after a migration from this node was refused."""
+    return (
+        f'<node_state uname="{node}"><transient_attributes id="1"><instance_attributes id="s1">'
+        f"{FAILED.format(vm=vm)}</instance_attributes></transient_attributes></node_state>"
+    )
+
+
 class FakeEngine:
     """Holds a configuration; its scheduler leaves everything where it is unless it is told otherwise."""
 
@@ -86,9 +97,15 @@ class FakeEngine:
         if self.obeys:
             self.obey(self.would(read_cib(after)))
 
-    def clean_up(self, vm: str, node: str) -> None:
+    def clean_up(self, vm: str, node: str, operation: str = "start") -> None:
         self.cleaned.append((vm, node))
-        self.text = forgiven(read_cib(self.text), vm, node)
+        if operation == "start":
+            self.text = forgiven(read_cib(self.text), vm, node)
+        root = self.query().root
+        for block in root.iterfind("status/node_state/transient_attributes/instance_attributes"):
+            for one in block.findall(f"nvpair[@name='fail-count-{vm}#{operation}_0']"):
+                block.remove(one)
+        self.text = ElementTree.tostring(root)
 
     def obey(self, actions: tuple[Action, ...]) -> None:
         """What would be done is done."""

@@ -95,6 +95,33 @@ def test_a_destination_that_refuses_is_not_asked_at_each_turn(scene: Scene) -> N
     assert scene.hosts.asked <= 2  # each VM once, then it rests
 
 
+def test_another_way_is_taken_in_the_same_turn_when_a_destination_refuses(scene: Scene) -> None:
+    scene.hosts.refusing = {"n2"}
+    text = scene.engine.text.decode().replace('<node id="2"', '<node id="3" uname="n3"/><node id="2"')
+    scene.engine.text = text.encode()
+    scene.hosts.said["n3"] = host(vm("other", 10 * GIB))
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        moves = pins(cib) and scene.engine.places["web"] == "n1"
+        return (Action("migrate", "web", "n1", "n3", "migrate"),) if moves else ()
+
+    scene.engine.would = would
+    scene.go_on(SHORT_SECONDS - TURN_SECONDS)
+    assert scene.engine.places["web"] == "n1"
+    scene.go_on(2 * TURN_SECONDS)
+    assert scene.engine.places["web"] == "n3"
+
+
+def test_a_vm_whose_move_was_not_begun_does_not_rest(scene: Scene) -> None:
+    scene.go_on(SHORT_SECONDS - TURN_SECONDS)
+    scene.engine.rests = False
+    scene.go_on(3 * TURN_SECONDS)
+    assert scene.engine.places["web"] == "n1"
+    scene.engine.rests = True
+    scene.go_on(2 * TURN_SECONDS)
+    assert scene.engine.places["web"] == "n2"
+
+
 def test_a_second_move_is_decided_by_what_is_true_after_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,8 +57,15 @@ def test_a_drain_that_disturbs_vms_elsewhere_is_refused() -> None:
 
 
 def test_a_destination_that_has_changed_its_mind_is_not_asked_again() -> None:
-    found = plan_drain(cell(TWO), "a", [Action("migrate", "web", "a", "c")], {"web": {"c"}})
+    said = {("web", "c"): "448 MiB are missing"}
+    found = plan_drain(cell(TWO), "a", [Action("migrate", "web", "a", "c")], said)
     assert found.refusals[0].reason == "c has refused to take it"
+
+
+def test_what_hosts_have_refused_is_said_where_no_other_is_left() -> None:
+    said = {("web", "c"): "448 MiB are missing", ("db", "a"): "not asked of this VM"}
+    (refusal,) = plan_drain(cell(TWO), "a", [Action("stop", "web", "a")], said).refusals
+    assert {one.host: one.reasons for one in refusal.obstacles} == {"b": (), "c": ("448 MiB are missing",)}
 
 
 def test_only_starts_harm_nobody_and_what_was_to_be_done_anyway_is_not_counted() -> None:

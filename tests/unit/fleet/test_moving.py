@@ -9,14 +9,14 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.draining import Progress, drain, undrain
-from host_controller.fleet.errors import FleetError
+from host_controller.fleet.errors import FleetError, NotBegun, WayRefused
 from host_controller.fleet.hosts import Promise
-from host_controller.fleet.moving import RENEW_SECONDS, carry_out, clear_pins
-from host_controller.fleet.pacemaker.cib import Cib, read_cib
-from host_controller.fleet.pacemaker.pins import drained, in_standby, pinned, pins
+from host_controller.fleet.moving import RENEW_SECONDS, carry_out, clear_pins, clear_up
+from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
+from host_controller.fleet.pacemaker.pins import avoided, drained, in_standby, pinned, pins
 from host_controller.units import GIB
 from tests.unit.fleet.cells import cell, host, vm
-from tests.unit.fleet.cluster import FakeEngine, cib_text
+from tests.unit.fleet.cluster import FakeEngine, cib_text, failed_move
 
 MOVE = Move("web", "n1", "n2", 8 * GIB, "short")
 MIGRATE = Action("migrate", "web", "n1", "n2", "migrate")
@@ -78,8 +78,61 @@ def test_a_vm_is_promised_pinned_moved_and_let_go() -> None:
 
 def test_without_a_promise_nothing_is_done() -> None:
     one = engine()
-    assert move(one, Destinations({"n2"})) == "n2 does not promise the memory: 448 MiB are missing"
+    with pytest.raises(WayRefused, match="n2 does not promise the memory: 448 MiB are missing"):
+        move(one, Destinations({"n2"}))
     assert one.commits == []
+
+
+def test_while_the_engine_works_nobody_is_asked_for_a_promise() -> None:
+    one, hosts = engine(), Destinations()
+    one.rests = False
+    with pytest.raises(NotBegun, match="at work"):
+        move(one, hosts)
+    assert hosts.asked == 0
+
+
+def test_a_lost_race_begins_nothing_and_is_no_refusal() -> None:
+    one, hosts = engine(), Destinations()
+
+    def faster() -> None:
+        one.text = one.text.replace(b'num_updates="3"', b'num_updates="4"')
+
+    one.meanwhile = faster
+    with pytest.raises(NotBegun) as raised:
+        move(one, hosts)
+    assert not isinstance(raised.value, WayRefused)
+    assert hosts.held == {}
+
+
+def test_a_refused_migration_is_cleaned_up_once_the_vm_is_no_longer_pinned() -> None:
+    one, hosts = engine(), Destinations()
+    one.obeys = False
+    pinned_then: list[object] = []
+    cleans = one.clean_up
+
+    def clean_up(vm: str, node: str, operation: str = "start") -> None:
+        pinned_then.extend(pins(one.query()))
+        cleans(vm, node, operation)
+
+    one.clean_up = clean_up  # type: ignore[method-assign]
+
+    def refuses() -> None:
+        status = f"<status>{failed_move('web', 'n1')}</status>".encode()
+        one.text = one.text.replace(b"<status />", status)
+
+    assert "failed, and it stays on n1" in str(move(one, hosts, Time(at={1.0: refuses})))
+    assert one.cleaned == [("web", "n1")]
+    assert pinned_then == []
+    assert pins(one.query()) == ()
+    assert failed_moves(one.query()) == {}
+
+
+def test_a_failed_migration_of_somebody_else_is_left_to_them() -> None:
+    one = engine()
+    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1}, status=failed_move("db", "n1"))
+    one.text = pinned(read_cib(one.text), "web", "n2")
+    assert clear_up(one) == ("web",)
+    assert one.cleaned == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +147,8 @@ def test_without_a_promise_nothing_is_done() -> None:
 def test_what_the_engine_would_do_otherwise_is_not_begun(actions: tuple[Action, ...]) -> None:
     one, hosts = engine(), Destinations()
     one.would = lambda cib: actions if pins(cib) else ()
-    assert "would not just migrate it" in str(move(one, hosts))
+    with pytest.raises(WayRefused, match="would not just migrate it"):
+        move(one, hosts)
     assert one.commits == []
     assert hosts.held == {}
 
@@ -186,6 +240,47 @@ def test_a_destination_that_refuses_refuses_the_drain_and_the_others_promises_ar
     ]
     assert one.commits == []
     assert hosts.held == {}
+
+
+def test_a_destination_that_refuses_is_left_out_and_the_drain_is_planned_anew() -> None:
+    one, hosts = draining(), Destinations({"n3"})
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        banned = any(vm.bans.get("n3") for vm in cib.vms if vm.name == "db")
+        away = (MIGRATE, Action("migrate", "db", "n1", "n2" if banned else "n3", "migrate"))
+        return tuple(a for a in away if drained(cib, "n1") and one.places.get(a.vm) == a.source)
+
+    one.would = would
+    found, _ = empty(one, hosts)
+    assert found.refusals == ()  # type: ignore[attr-defined]
+    assert one.places == {"web": "n2", "db": "n2"}
+    assert hosts.held == {}
+    assert avoided(read_cib(one.commits[0]), "n1")
+    assert not avoided(one.query(), "n1"), "a drain that is over bans nobody"
+    assert drained(one.query(), "n1")
+
+
+def test_undrain_ends_the_bans_of_its_own_drain_and_cleans_up_what_was_refused() -> None:
+    one = draining()
+    status = failed_move("db", "n1")
+    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n1-db": 1, "n2": 1}, status=status)
+    one.text = in_standby(one.query(), "n1", [("db", "n2")])
+    one.text = in_standby(one.query(), "n1-db", [("web", "n2")])
+    assert undrain(one, "n1")
+    assert not avoided(one.query(), "n1")
+    assert avoided(one.query(), "n1-db")
+    assert one.cleaned == [("db", "n1")]
+
+
+def test_a_drain_said_again_after_a_refused_migration_begins_afresh_with_promises() -> None:
+    one, hosts = draining(), Destinations()
+    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1, "n3": 1}, status=failed_move("db", "n1"))
+    one.text = in_standby(one.query(), "n1")
+    empty(one, hosts)
+    assert one.cleaned == [("db", "n1")]
+    assert drained(read_cib(one.commits[0]), "n1") is False
+    assert one.places == {"web": "n2", "db": "n3"}
+    assert hosts.asked == 2
 
 
 def test_a_drain_that_stalls_says_what_is_left_and_goes_on_when_it_is_said_again() -> None:
