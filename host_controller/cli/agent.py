@@ -81,6 +81,9 @@ def cloud_config() -> None:
 
 def _carry_out(vm: str, uri: str | None, work: Callable[[GuestAgent], Iterator[str]]) -> None:
     with GuestAgentLine(uri or load().libvirt.uri, vm) as line:
+        if (job := line.job()) is not None:
+            hint = "say it again once that is over; nothing was changed"
+            raise InputError(f"a job holds it ({job})", vm=vm, hint=hint)
         try:
             for step in work(GuestAgent(line, time.monotonic, time.sleep)):
                 click.echo(step)

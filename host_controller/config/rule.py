@@ -20,7 +20,7 @@ AUTO: Final = "auto"
 _PATTERN_WORDS: Final = "a pattern such as 'web-*'"
 _METADATA_WORDS: Final = "text such as \"nova:flavor/@name = 'm1.large'\""
 _METADATA: Final = re.compile(
-    r"\s*(?P<path>[\w.-]+(?::[\w.-]+)?(?:/[\w.-]+(?::[\w.-]+)?)*)(?:/@(?P<attribute>[\w.:-]+))?"
+    r"\s*(?://)?(?P<path>[\w.-]+(?::[\w.-]+)?(?:/[\w.-]+(?::[\w.-]+)?)*)(?:/@(?P<attribute>[\w.:-]+))?"
     r"""\s*(?:=\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)")\s*)?"""
 )
 
@@ -155,4 +155,12 @@ def _covers(key: str, pattern: str, other: str | None) -> bool:
         return False
     if key == "uuid":
         pattern, other = pattern.lower(), other.lower()
-    return pattern == other or (not set("*?[") & set(other) and fnmatchcase(other, pattern))
+    return pattern == other or (_comparable(pattern, other) and fnmatchcase(other, pattern))
+
+
+def _comparable(pattern: str, other: str) -> bool:
+    """Whether a match of the other pattern's text says that all fits this one which fits that.
+
+    What may stand for several things in the other must be met by a * here, which takes any of them.
+    """
+    return not set("*?[") & set(other) or ("[" not in other and not set("?[") & set(pattern))

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from agent.installation import DROP, PLACE
 from host_controller.delivery.agent_file import digest
 from host_controller.errors import DynmemError
-from host_controller.guest_agent.conversation import RUNS, WRITES, GuestAgent
+from host_controller.guest_agent.conversation import ASKS_FROZEN, RUNS, WRITES, GuestAgent
 from host_controller.guest_agent.errors import GuestAgentError, GuestAgentRefused
 from host_controller.guest_agent.words import Ended
 from host_controller.neutral import neutral
@@ -145,7 +145,13 @@ def look(talk: GuestAgent) -> Guest:
 
 
 def _must_allow(talk: GuestAgent, needed: frozenset[str]) -> None:
-    missing = sorted(needed - talk.allowed())
+    allowed = talk.allowed()
+    missing = sorted(needed - allowed)
+    if missing and ASKS_FROZEN in allowed and talk.frozen():
+        raise PushFailed(
+            "its file systems are frozen, by a backup perhaps; nothing was done",
+            hint="say it again once that is over; `virsh domfsthaw` where nobody thaws them",
+        )
     if missing:
         raise PushNotAllowed(
             f"its guest agent does not allow {', '.join(missing)}",

@@ -19,6 +19,7 @@ WRITE_SECONDS: Final = 120.0
 
 READS: Final = frozenset({"guest-file-open", "guest-file-read", "guest-file-close"})
 WRITES: Final = frozenset({"guest-file-open", "guest-file-write", "guest-file-close"})
+ASKS_FROZEN: Final = "guest-fsfreeze-status"
 RUNS: Final = frozenset({"guest-exec", "guest-exec-status"})
 
 
@@ -33,6 +34,10 @@ class GuestAgent:
     def allowed(self) -> frozenset[str]:
         """The commands that it carries out; administrators forbid some."""
         return words.allowed(self._ask(words.request("guest-info")))
+
+    def frozen(self) -> bool:
+        """Whether somebody, a backup mostly, has frozen file systems: then it does little else meanwhile."""
+        return words.frozen(self._ask(words.request(ASKS_FROZEN)))
 
     def write(self, path: str, content: bytes, progress: Callable[[int], None] = lambda done: None) -> None:
         """Write a file anew. progress: told how many bytes are written.

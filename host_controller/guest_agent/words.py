@@ -71,6 +71,14 @@ def allowed(untrusted_answer: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def frozen(untrusted_answer: str) -> bool:
+    """Whether file systems of the guest are frozen, from guest-fsfreeze-status."""
+    status = _returned(untrusted_answer)
+    if status not in ("frozen", "thawed"):
+        raise GuestAgentNonsense("it says neither that file systems are frozen nor that they are not")
+    return bool(status == "frozen")
+
+
 def opened(untrusted_answer: str) -> int:
     """The handle of a file."""
     return _whole(_returned(untrusted_answer), "a file's handle")

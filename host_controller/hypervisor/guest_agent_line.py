@@ -17,6 +17,7 @@ from host_controller.guest_agent.errors import (
     GuestAgentRefused,
     GuestAgentSilent,
 )
+from host_controller.hypervisor.jobs import running_job
 from host_controller.hypervisor.opening import found, opened
 
 ANSWER_SECONDS: Final = 10
@@ -77,6 +78,13 @@ class GuestAgentLine:
         except DomainNotFound:
             self._connection.close()
             raise
+
+    def job(self) -> str | None:
+        """A migration, save or snapshot under way, as far as libvirt says."""
+        try:
+            return running_job(self._domain) if self._domain.isActive() else None
+        except libvirt.libvirtError:
+            return None  # a driver without jobs, or the VM has just ended
 
     def __call__(self, request: str) -> str:
         """Carry a request, bring its answer."""

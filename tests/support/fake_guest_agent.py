@@ -11,6 +11,7 @@ from host_controller.guest_agent.errors import GuestAgentRefused, GuestAgentSile
 
 COMMANDS = (
     *("guest-info", "guest-exec", "guest-exec-status"),
+    "guest-fsfreeze-status",
     *("guest-file-open", "guest-file-read", "guest-file-write", "guest-file-close"),
 )
 
@@ -23,6 +24,8 @@ class FakeGuestAgent:
         self.running = False
         self.python = have.get("python", "/usr/bin/python3")
         self.forbidden: frozenset[str] = have.get("forbidden", frozenset())
+        self.frozen = False
+        """Its file systems: it carries out nothing but questions."""
         self.room_bytes: int | None = have.get("room_bytes")
         self.cut_after: int | None = None
         """So many requests are carried out; then the line is cut."""
@@ -52,16 +55,22 @@ class FakeGuestAgent:
         )
 
     def _carry_out(self, command: str, given: dict[str, Any]) -> Any:
-        if command in self.forbidden:
+        if command not in self._enabled():
             raise GuestAgentRefused(f"{command} has been disabled")
         return getattr(self, "_" + command.replace("-", "_"))(
             **{key.replace("-", "_"): v for key, v in given.items()}
         )
 
+    def _enabled(self) -> set[str]:
+        asks = {"guest-info", "guest-fsfreeze-status"}
+        return (asks if self.frozen else set(COMMANDS)) - self.forbidden
+
+    def _guest_fsfreeze_status(self) -> str:
+        return "frozen" if self.frozen else "thawed"
+
     def _guest_info(self) -> Any:
         names = [
-            {"name": name, "enabled": name not in self.forbidden, "success-response": True}
-            for name in COMMANDS
+            {"name": name, "enabled": name in self._enabled(), "success-response": True} for name in COMMANDS
         ]
         return {"version": "7.2", "supported_commands": names}
 

@@ -5,7 +5,7 @@ import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner, Result
@@ -22,17 +22,31 @@ from host_controller.verify.burn_in import session
 from tests.support.fake_guest_agent import FakeGuestAgent
 
 
+class Line(NamedTuple):
+    """The way to a guest's guest agent, and what holds its VM."""
+
+    guest: FakeGuestAgent
+    busy_with: str | None
+
+    def __call__(self, request: str) -> str:
+        return self.guest(request)
+
+    def job(self) -> str | None:
+        return self.busy_with
+
+
 class Desk:
     """The command line in front of one guest."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.guest = FakeGuestAgent()
+        self.busy_with: str | None = None
         monkeypatch.setattr(cli, "GuestAgentLine", self._line)
 
     @contextmanager
-    def _line(self, _uri: str, name: str) -> Iterator[FakeGuestAgent]:
+    def _line(self, _uri: str, name: str) -> Iterator[Line]:
         assert name == "web"
-        yield self.guest
+        yield Line(self.guest, self.busy_with)
 
     def run(self, *arguments: str) -> Result:
         return CliRunner().invoke(agent, [*arguments, "--connect", "test:///default"])
@@ -58,6 +72,15 @@ def test_with_a_yes_it_is_brought_and_taken_out_again(desk: Desk) -> None:
     assert INSTALLED in desk.guest.files
     assert desk.run("remove", "web", "--yes").exit_code == 0
     assert desk.guest.files == {}
+
+
+@pytest.mark.parametrize("command", ["push", "remove"])
+def test_while_a_job_holds_the_vm_its_guest_agent_is_left_alone(desk: Desk, command: str) -> None:
+    desk.busy_with = "migration"
+    found = desk.run(command, "web", "--yes")
+    assert str(found.exception).startswith("web: a job holds it (migration); ")
+    assert "once that is over" in str(found.exception)
+    assert desk.guest.asked == []
 
 
 def test_by_hand_are_two_commands_and_nobody_is_asked(desk: Desk) -> None:

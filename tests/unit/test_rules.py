@@ -79,6 +79,7 @@ def test_a_domain_of_whatever_tool_gets_shares_of_the_ram_that_it_has(xml: str) 
         ("metadata = \"nova:instance/nova:name = 'shop'\"", True),
         ('metadata = "nova:flavor/nova:memory"', True),
         ("metadata = 'nova:flavor/@name'", True),
+        ("metadata = '//nova:flavor/@name'", True),
         ("metadata = \"nova:flavor/@name = 'm1.small'\"", False),
         ("metadata = \"nova:name/nova:flavor = 'm1.large'\"", False),
         ("metadata = \"other:flavor/@name = 'm1.large'\"", False),
@@ -97,6 +98,11 @@ def test_all_that_a_match_names_must_fit(match: str, fits: bool) -> None:
 
 def test_a_namespace_without_a_prefix_is_matched_without_one() -> None:
     assert taken(KUBEVIRT, rule("metadata = 'kubevirt/uid'")).rule == 1
+
+
+def test_ovirts_prefix_has_a_dash_in_it() -> None:
+    assert taken(OVIRT, rule("metadata = \"ovirt-vm:clusterVersion = '4.*'\"")).rule == 1
+    assert taken(OVIRT, rule("metadata = 'ovirt-tune:qos'")).rule == 1
 
 
 def test_each_element_may_have_a_namespace_of_its_own_for_the_same_prefix() -> None:
@@ -325,6 +331,12 @@ def test_a_mistake_in_a_rule_is_named_by_its_key(text: str, key: str, found: str
         ("name = '*'", "name = 'web-1'", False),
         ("name = 'web-*'", "name = 'web-1'", False),
         ("name = 'web-*'", "name = 'web-*'", False),
+        ("name = 'web*'", "name = 'web-*'", False),
+        ("name = '*web*'", "name = 'a?web-*-b'", False),
+        ("name = 'web-*'", "name = 'web*'", True),
+        ("name = 'web?'", "name = 'web*'", True),
+        ("name = '*-[ab]'", "name = 'web-*'", True),
+        ("name = '*]'", "name = 'web[ab]'", True),
         ("name = 'web-*'", "name = 'web-*', title = 'x'", False),
         ("name = '*'", "title = 'x'", False),
         ("uuid = 'ABC'", "uuid = 'abc'", False),

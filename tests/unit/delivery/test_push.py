@@ -113,7 +113,21 @@ def test_what_is_not_allowed_is_named_and_nothing_is_done(command: str) -> None:
     guest = FakeGuestAgent(forbidden=frozenset({command}))
     with pytest.raises(PushNotAllowed, match=command):
         push(guest)
-    assert guest.asked == ["guest-info"]
+    assert guest.asked == ["guest-info", "guest-fsfreeze-status"]
+
+
+@pytest.mark.parametrize("act", [push, remove])
+def test_while_a_backup_has_frozen_its_file_systems_that_is_said_and_nothing_is_done(
+    act: Callable[[FakeGuestAgent], list[str]],
+) -> None:
+    guest = FakeGuestAgent()
+    guest.frozen = True
+    with pytest.raises(PushFailed, match="frozen, by a backup") as error:
+        act(guest)
+    assert not isinstance(error.value, PushNotAllowed), "nobody is to do it by hand"
+    assert "domfsthaw" in (error.value.hint or "")
+    guest.frozen = False
+    act(guest)
 
 
 @pytest.mark.parametrize(
