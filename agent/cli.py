@@ -18,6 +18,12 @@ def main() -> int:
         from agent.daemon import main as run
 
         return run(sys.argv[2:])
+    from agent.said import exit_status
+
+    return exit_status("dynmem-agent", _command)
+
+
+def _command() -> int:
     if sys.argv[1:2] in (["install"], ["remove"]) and "--help" not in sys.argv:
         from agent.installation import main as setup
 

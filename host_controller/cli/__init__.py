@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from agent.said import exit_status
 from host_controller import __version__
 from host_controller.errors import DynmemError
 from host_controller.neutral import neutral_lines
@@ -73,8 +74,13 @@ def group() -> None:
 
 def main() -> None:
     """Run the command; an error of ours is one sentence on stderr and an exit code."""
+    sys.exit(exit_status("dynmem", _run))
+
+
+def _run() -> int:
     try:
-        group.main(standalone_mode=True)
+        group.main()
     except DynmemError as error:
         click.echo(f"dynmem: {neutral_lines(error)}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
+    return 0

@@ -1,0 +1,86 @@
+"""What a command says: it reaches its reader, or the command ends with a sentence and an exit status.
+
+The commands of guests and hosts write by several libraries, and any write can find the disk full or the
+reader gone. So both streams are guarded below all of them, where bytes leave the process. The daemons have
+their own log, and no use for this.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+FAILED = 1
+
+
+class OutputLost(Exception):  # noqa: N818 # read as what happened
+    """Standard output cannot be written. Not an OSError: nobody shall take it for one of another file's."""
+
+
+class _Output(io.FileIO):
+    def write(self, data: Any) -> Any:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OutputLost(f"standard output cannot be written: {error.strerror}") from None
+
+
+class _Complaints(io.FileIO):
+    def write(self, data: Any) -> Any:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)  # there is nobody else to tell, and the exit status still says it
+
+
+def exit_status(program: str, command: Callable[[], int]) -> int:
+    """Run a command to its end and return its exit status, or 1 where its output was lost.
+
+    A SystemExit of the command passes, once all that it wrote is out. Streams that somebody has put in place
+    of the process's own are left alone.
+    """
+    _guard()
+    try:
+        try:
+            return command()
+        finally:
+            sys.stdout.flush()
+    except OutputLost as lost:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter still tries to write what is left
+        sys.stderr.write(f"{program}: {lost}\n")
+        return FAILED
+
+
+def _guard() -> None:
+    if sys.stdin is None:
+        _stand_in(0)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 # for as long as the process lives
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _text(1, _Output, sys.stdout)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _text(2, _Complaints, sys.stderr)
+
+
+def _text(fd: int, raw: type[io.FileIO], old: Any) -> io.TextIOWrapper:
+    """The same stream as the interpreter makes, on another foundation. old: None if it was closed."""
+    if old is None:
+        _stand_in(fd)
+    file = raw(fd, "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(file),
+        encoding=getattr(old, "encoding", None),
+        errors=getattr(old, "errors", "backslashreplace"),
+        line_buffering=getattr(old, "line_buffering", fd == 2),
+        write_through=getattr(old, "write_through", False),
+    )
+
+
+def _stand_in(fd: int) -> None:
+    """Keep the next file from getting a closed descriptor's number. Reading finds an end, writing fails."""
+    opened = os.open(os.devnull, os.O_RDONLY)
+    if opened != fd:
+        os.dup2(opened, fd)
+        os.close(opened)
