@@ -48,6 +48,8 @@ def test_a_device_that_a_vm_came_with_serves_it_and_is_given_back_as_it_was(make
     its_user_asks_for(guest, GIVEN)
     rig.observer.wait_for(lambda sample: sample.guests["own"].virtio_mem == GIVEN * MIB, 30, "plugged")
     domain, boot = guest.domain(), guest.workload.boot_id()
+    # libvirt is told once a second at most (fact: virtio-mem-size-is-late).
+    rig.observer.wait_for(lambda _: domain.info()[2] == (RAM + GIVEN) * 1024, 20, "libvirt knows of it")
     live, definition = domain.XMLDesc(0), domain.XMLDesc(INACTIVE)
 
     to = ("--connect", rig.session.uri, "--config", str(rig.controller.config))
