@@ -6,7 +6,7 @@ bytes, times seconds, shares ratios. A figure that is not known is left out: no 
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from host_controller import __version__
 from host_controller.api.schema import HostView, PoolView
@@ -14,18 +14,8 @@ from host_controller.api.turns import Turn
 from host_controller.api.views import host_view, status_of
 from host_controller.control.controller import Controller
 from host_controller.core.vm.record import Vm
+from host_controller.exposition import Family, escape, text_of
 from host_controller.records.tally import LATENCY_BOUNDS, Tally, VmTally
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class Family(NamedTuple):
-    """A metric: its name, type and help."""
-
-    name: str
-    kind: str
-    help: str
-
 
 Value = float | int | None
 
@@ -280,9 +270,7 @@ class Metrics:
                 yield b""
         text: list[bytes] = []
         for family, samples in lines.items():
-            if samples:
-                head = f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}\n"
-                text.append((head + "\n".join(samples) + "\n").encode())
+            text.append(text_of(family, samples))
             if turn.over():
                 yield b"".join(text)
                 text.clear()
@@ -358,8 +346,3 @@ def agent_label(untrusted_version: str | None) -> str:
     if not untrusted_version:
         return ""
     return __version__ if untrusted_version == __version__ else "other"
-
-
-def escape(text: str) -> str:
-    """A label's value."""
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

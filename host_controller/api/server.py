@@ -56,7 +56,7 @@ from host_controller.api.http import (
     whole_number,
 )
 from host_controller.api.listeners import GROUP, VIEW_GROUP, Listeners
-from host_controller.api.metrics import CONTENT_TYPE, Metrics
+from host_controller.api.metrics import Metrics
 from host_controller.api.peer import peer_of
 from host_controller.api.schema import (
     ApiView,
@@ -85,7 +85,9 @@ from host_controller.control.controller import Controller
 from host_controller.core.vm.record import Vm
 from host_controller.credentials import Credentials
 from host_controller.errors import DynmemError
+from host_controller.exposition import CONTENT_TYPE
 from host_controller.neutral import by_name, neutral
+from host_controller.records import fleet_figures
 from host_controller.records.samples import KEPT_SECONDS
 
 MOMENTS: Final = 60
@@ -303,6 +305,7 @@ class Api:
         for piece in self._metrics.render(self.configuration_error):
             pieces.append(piece)
             await asyncio.sleep(0)  # the control loop's turn
+        pieces.append(await asyncio.to_thread(fleet_figures.fresh, time.time()))
         return web.Response(body=b"".join(pieces), headers={"Content-Type": CONTENT_TYPE})
 
     async def _schema(self, request: web.Request) -> web.Response:

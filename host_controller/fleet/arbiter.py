@@ -7,7 +7,7 @@ host: it publishes figures and asks for memory and moves, each of which hosts an
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,23 +15,28 @@ import msgspec
 import structlog
 
 from host_controller.errors import DynmemError
+from host_controller.fleet import metrics
 from host_controller.fleet.core.bans import Pair, Tried, bans_to_lift, follow_bans, lifted
 from host_controller.fleet.core.booking import Booking
-from host_controller.fleet.core.model import HostFigures
+from host_controller.fleet.core.model import Cell, HostFigures
 from host_controller.fleet.core.relief import Move, Relief, Strain, Way, relieve, watch
 from host_controller.fleet.errors import FleetError, NotBegun, WayRefused
+from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
+from host_controller.fleet.metrics import Tally
 from host_controller.fleet.moving import carry_out, clear_up
 from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.view import look
 from host_controller.private import private_directory, write_private
+from host_controller.records import fleet_figures
 
 TURN_SECONDS: Final = 10.0
 PUBLISH_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 300.0
 """A destination that refused a VM is not asked again for so long: it squeezes its VMs at each asking."""
+WARN_SECONDS: Final = 86_400.0
 STATE: Final = Path("/var/lib/dynmem/fleet/bookings.json")
 
 log = structlog.get_logger(__name__)
@@ -53,6 +58,13 @@ class Arbiter:
     moved_at: dict[str, float] = field(default_factory=dict)
     refused: dict[Way, float] = field(default_factory=dict)
     published_at: float = float("-inf")
+    tally: Tally = field(default_factory=Tally)
+    notes: tuple[str, ...] = ()
+    """What was not believed when all was looked at last."""
+    cell: Cell | None = None
+    """What was found then."""
+    warned_at: float = float("-inf")
+    """Of certificates."""
     bans: dict[Pair, Tried] = field(default_factory=dict)
     """Of hosts that have refused a start."""
     liftable: bool = False
@@ -75,7 +87,9 @@ class Arbiter:
         try:
             figures, silent = self.hosts.figures(self.engine.query().nodes)
             for host, why in silent.items():
+                self.tally.add(metrics.SILENT, host)
                 log.warning("a host is silent: it offers nothing", host=host, why=why)
+            self._warn(figures)
             self.strains = watch(self.strains, figures, self.clock())
             if self.clock() - self.published_at >= PUBLISH_SECONDS:
                 self._publish(figures)
@@ -83,14 +97,41 @@ class Arbiter:
                 self._relieve()
             if self.liftable:
                 self._lift_bans()
+            self._keep_figures(figures, silent)
         except DynmemError as error:
+            self.tally.add(metrics.TURNS, "failed")
             log.warning("this turn is left out", problem=str(error))
+
+    def _warn(self, figures: Mapping[str, HostFigures]) -> None:
+        """Of certificates that expire soon, once a day."""
+        if self.clock() - self.warned_at < WARN_SECONDS:
+            return
+        for text in ending(figures, self.wall()):
+            self.warned_at = self.clock()
+            log.warning("a certificate expires soon", what=text)
+
+    def _keep_figures(self, figures: Mapping[str, HostFigures], silent: Mapping[str, str]) -> None:
+        if self.cell is None:
+            return
+        known = {node.name for node in self.cell.nodes}
+        now = replace(self.cell, figures={name: one for name, one in figures.items() if name in known})
+        try:
+            fleet_figures.keep(
+                metrics.render(now, silent, len(self.notes), self.tally), self.state.with_name("metrics.prom")
+            )
+        except OSError as error:
+            log.warning("figures for Prometheus cannot be kept", problem=error.strerror)
 
     def _publish(self, figures: Mapping[str, HostFigures]) -> None:
         done = publish(self.engine, figures, self.bookings, startup_mib, self.wall())
         self.bookings = done.bookings
         if done.cell is None:
+            self.tally.add(metrics.TURNS, "engine_busy")
             return
+        self.cell, self.notes = done.cell, done.notes
+        self.tally.add(
+            metrics.TURNS, "held_back" if done.harm else "published" if done.published else "unchanged"
+        )
         self.published_at = self.clock()
         self.bans = follow_bans(self.bans, done.cell, self.clock())
         self.liftable = bool(bans_to_lift(done.cell, self.bans, self.clock()))
@@ -132,6 +173,7 @@ class Arbiter:
                 what = ", ".join(f"{each.text} {each.vm}" for each in disturbed[:5])
                 log.warning("a ban stays", vm=one.vm, host=one.node, why=f"the engine would {what}")
             else:
+                self.tally.add(metrics.LIFTED)
                 log.info("a ban is lifted", vm=one.vm, host=one.node, why=one.reason)
 
     def _move(self, move: Move) -> bool:
@@ -140,6 +182,7 @@ class Arbiter:
         try:
             problem = carry_out(self.engine, self.hosts, move, clock=self.clock, sleep=self.sleep)
         except NotBegun as error:
+            self.tally.add(metrics.MOVES, "not_begun")
             log.warning("not begun", vm=move.vm, destination=move.destination, why=str(error))
             if not isinstance(error, WayRefused):
                 return True
@@ -148,6 +191,7 @@ class Arbiter:
         except FleetError as error:
             problem = str(error)
         self.moved_at[move.vm] = self.clock()  # it rests, moved or not
+        self.tally.add(metrics.MOVES, "done" if problem is None else "not_done")
         if problem is None:
             log.info("relieved", vm=move.vm, host=move.source)
         else:

@@ -3,10 +3,10 @@
 import http.client
 import ssl
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -52,10 +52,12 @@ class Hosts:
 
         def look(host: str) -> None:
             try:
-                status, body = self._ask(context, host, "GET", "/v1/figures", SECONDS)
+                seen: list[float] = []
+                status, body = self._ask(context, host, "GET", "/v1/figures", SECONDS, seen.append)
                 if status != 200:
                     raise HostSilent(f"{host}: {_said(status, body)}")
-                found[host] = read_figures(host, body, time.time())
+                figures = read_figures(host, body, time.time())
+                found[host] = replace(figures, certificate_until=seen[0])
             except HostSilent as error:
                 silent[host] = error.message.removeprefix(f"{host}: ")
 
@@ -101,9 +103,17 @@ class Hosts:
         return self._ask(self.context(), host, method, path, seconds)
 
     def _ask(
-        self, context: ssl.SSLContext, host: str, method: str, path: str, seconds: float
+        self,
+        context: ssl.SSLContext,
+        host: str,
+        method: str,
+        path: str,
+        seconds: float,
+        certificate_ends: Callable[[float], None] = lambda _: None,
     ) -> tuple[int, bytes]:
         """Status and body. The limit is for all of it: a host that drips does not hold us.
+
+        certificate_ends: is told when the peer's certificate expires, in seconds since 1970.
 
         Raises:
             HostSilent
@@ -113,6 +123,8 @@ class Hosts:
             with closing(
                 http.client.HTTPSConnection(host, self._port, timeout=SECONDS, context=context)
             ) as connection:
+                connection.connect()
+                certificate_ends(_end_of(connection.sock))
                 return ask(connection, method, path, seconds=seconds, largest=LARGEST_ANSWER, headers=headers)
         except ssl.SSLCertVerificationError as error:
             text = f"{host}: its certificate is not believed: {error.verify_message}"
@@ -124,6 +136,11 @@ class Hosts:
         except UNHEARD as error:
             said = neutral(getattr(error, "strerror", None) or error or type(error).__name__, 200)
             raise HostSilent(f"{host}: it does not answer at port {self._port}: {said}") from None
+
+
+def _end_of(peer: ssl.SSLSocket) -> float:
+    """When the certificate of a verified peer expires, in seconds since 1970."""
+    return ssl.cert_time_to_seconds(str((peer.getpeercert() or {})["notAfter"]))
 
 
 def _said(status: int, body: bytes) -> str:

@@ -91,17 +91,15 @@ def test_a_stopped_controller_offers_nothing_and_its_host_is_named(cluster: Clus
 
 
 def test_a_host_where_a_start_failed_is_tried_again_by_the_arbiter(cluster: Cluster) -> None:
-    never = "".join(
-        f'<rsc_location id="flaky-{node}" rsc="flaky" node="{node}" score="-INFINITY"/>'
-        for node in ("n2", "n3")
-    )
-    cluster.on("n1", "cibadmin", "--modify", "--allow-create", "-X", f"<constraints>{never}</constraints>")
     fails = (
         '<instance_attributes id="f"><nvpair id="f-n" name="fail_start_on" value="n1"/></instance_attributes>'
     )
     small = '<utilization id="f-u"><nvpair id="f-s" name="dynmem" value="100"/></utilization>'
     xml = f'<primitive class="ocf" id="flaky" provider="pacemaker" type="Dummy">{fails}{small}</primitive>'
     cluster.on("n1", "cibadmin", "--create", "-o", "resources", "-X", xml)
+    for node in ("n2", "n3"):
+        never = f'<rsc_location id="never-{node}" rsc="flaky" node="{node}" score="-INFINITY"/>'
+        cluster.on("n1", "cibadmin", "--create", "-o", "constraints", "-X", never)
 
     def failed_at() -> str | None:
         root = ElementTree.fromstring(cluster.on("n1", "cibadmin", "--query"))
@@ -113,7 +111,8 @@ def test_a_host_where_a_start_failed_is_tried_again_by_the_arbiter(cluster: Clus
     before = failed_at()
     assert "a ban is lifted" in cluster.fleet("n2", "run", "--once", check=False)
     cluster.until(lambda: failed_at() not in (None, before), "it was tried again, and failed again", 60.0)
-    cluster.on("n1", "cibadmin", "--delete", "-X", '<primitive id="flaky"/>')
+    for gone in ('<rsc_location id="never-n2"/>', '<rsc_location id="never-n3"/>', '<primitive id="flaky"/>'):
+        cluster.on("n1", "cibadmin", "--delete", "-X", gone)
 
 
 @pytest.mark.skipif(shutil.which("ocf-tester") is None, reason="needs ocf-tester")

@@ -14,6 +14,7 @@ from host_controller.api import turns
 from host_controller.api.metrics import FAMILIES, Metrics
 from host_controller.api.server import Api
 from host_controller.core.interface import CommandDone, GuestSpoke, SetTarget
+from host_controller.records import fleet_figures
 from host_controller.records.journal import Journal
 from host_controller.records.tally import Tally, Window
 from host_controller.units import GIB, MIB
@@ -123,7 +124,12 @@ def test_metrics_of_many_vms_give_way_to_the_control_loop_after_every_turn(
     assert b"".join(pieces).count(b"dynmem_vm_assigned_bytes{") == 100
 
 
-def test_metrics_are_on_the_socket_too(tmp_path: Path) -> None:
+def test_metrics_are_on_the_socket_too_with_what_the_fleets_arbiter_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_figures, "FILE", tmp_path / "metrics.prom")
+    fleet_figures.keep(b"dynmem_fleet_notes 0\n", fleet_figures.FILE)
+
     async def story() -> None:
         host = Host()
         host.vm("web")
@@ -131,6 +137,7 @@ def test_metrics_are_on_the_socket_too(tmp_path: Path) -> None:
             await asyncio.sleep(5)
             _, body = await aside(raw_text, tmp_path, request("GET /metrics"))
             assert "dynmem_vm_assigned_bytes" in body
+            assert body.endswith("\ndynmem_fleet_notes 0\n")
 
     run(story())
 

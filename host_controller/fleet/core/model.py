@@ -47,6 +47,8 @@ class HostFigures:
     vms: tuple[VmFigures, ...] = ()
     overdraft: bool = False
     emergency: str | None = None
+    certificate_until: float | None = None
+    """When the certificate that it showed expires, in seconds since 1970; None: it was not asked over TLS."""
 
     @property
     def floor_bytes(self) -> int:

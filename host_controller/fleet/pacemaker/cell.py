@@ -44,6 +44,8 @@ class Turn:
     """What was committed; None: nothing was."""
     bookings: Mapping[str, Booking]
     cell: Cell | None = None
+    notes: tuple[str, ...] = ()
+    """What was not believed, and why."""
     harm: tuple[Action, ...] = ()
     """Why it was not: what the scheduler would have done."""
 
@@ -100,11 +102,11 @@ def publish(
     wanted, bookings = publication(cell, before, now)
     wanted = replace(wanted.changes(cell), notes=(*cib.notes, *wanted.notes))
     if not wanted:
-        return Turn("nothing has changed", None, bookings, cell)
+        return Turn("nothing has changed", None, bookings, cell, wanted.notes)
     new = changed(cib, wanted.vms, wanted.hosts)
     disturbed = harm(engine.simulate(new).actions, simulation.actions)
     if disturbed:
         what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
-        return Turn(f"held back: the engine would {what}", None, bookings, cell, disturbed)
+        return Turn(f"held back: the engine would {what}", None, bookings, cell, wanted.notes, disturbed)
     engine.replace(old, new)
-    return Turn("published", wanted, bookings, cell)
+    return Turn("published", wanted, bookings, cell, wanted.notes)

@@ -21,6 +21,7 @@ from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError, InputError
 from host_controller.fleet.certificates import make_authority, make_host
 from host_controller.fleet.errors import FleetError, HostSilent
+from host_controller.fleet.expiry import DAY
 from host_controller.fleet.hosts import Hosts, Promise
 from host_controller.fleet.reading import CLOCK_SECONDS, LARGEST_ANSWER, read_figures
 from host_controller.units import GIB, MIB
@@ -163,6 +164,8 @@ def test_strangers_that_never_shake_hands_hold_few_descriptors_and_keep_no_host_
                 await aside(come)
                 found, silent = await aside(Hosts(here, port).figures, ["localhost"])
                 assert found, silent
+                left = (found["localhost"].certificate_until or 0) - time.time()
+                assert 0 < left <= DAY  # it was made for a day
                 assert 0 < accepted(port) <= MOST_HANDSHAKES
 
     run(story())
