@@ -6,15 +6,15 @@ has no place left. Cut off anywhere, the host is in standby or not: a drain that
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 from xml.etree import ElementTree
 
 from host_controller.errors import InputError
-from host_controller.fleet.core.drain import NONE, Drain, plan_drain
+from host_controller.fleet.core.drain import Closed, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
-from host_controller.fleet.core.relief import Way
+from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import FleetError, RaceLost
 from host_controller.fleet.moving import TRIES, Asked, Promised
 from host_controller.fleet.pacemaker.cell import Engine
@@ -37,8 +37,14 @@ class Progress:
     moved: tuple[str, ...]
 
 
-def plan(engine: Engine, cell: Cell, host: str, refused: Mapping[Way, str] = NONE) -> Drain:
-    """What draining would do without the ways that were refused.
+def plan(
+    engine: Engine,
+    cell: Cell,
+    host: str,
+    closed: tuple[Closed, ...] = (),
+    promised: Collection[Way] = (),
+) -> Drain:
+    """What draining would do without the ways that are closed, and those that destinations have no room for.
 
     Raises:
         InputError: there is no such host, or it is empty or in standby by somebody else's wish.
@@ -48,7 +54,12 @@ def plan(engine: Engine, cell: Cell, host: str, refused: Mapping[Way, str] = NON
     if drained(cib, host) is None:
         hint = f"crm_standby -D -N {host} ends it"
         raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
-    return plan_drain(cell, host, engine.simulate(in_standby(cib, host, refused)).actions, refused)
+    while True:
+        actions = engine.simulate(in_standby(cib, host, _ways(closed))).actions
+        found = plan_drain(cell, host, actions, closed, promised)
+        if found.refusals or len(found.closed) == len(closed):
+            return found
+        closed = found.closed
 
 
 def drain(
@@ -71,18 +82,16 @@ def drain(
         raise FleetError("the engine is at work", hint="try again when crm_mon shows no action under way")
     promised = Promised(hosts, clock)
     try:
-        refused: dict[Way, str] = {}
         found = plan(engine, cell_of(), host)
-        while not found.refusals and (news := _ask_all(promised, found)):
-            refused |= news
-            found = plan(engine, cell_of(), host, refused)
+        while not found.refusals and (refused := _ask_all(promised, found)):
+            found = plan(engine, cell_of(), host, (*found.closed, *refused), promised.ways())
         if found.refusals:
             return found
         cib = engine.query()
-        old, new = ElementTree.tostring(cib.root), in_standby(cib, host, refused)
+        old, new = ElementTree.tostring(cib.root), in_standby(cib, host, _ways(found.closed))
         # What was promised is what is done, or nothing: the plan is made of what is committed.
-        again = plan_drain(cell_of(), host, engine.simulate(new).actions)
-        if again.refusals or _ways(again) != _ways(found):
+        again = plan_drain(cell_of(), host, engine.simulate(new).actions, promised=promised.ways())
+        if again.refusals or again.closed or _ways(again.moves) != _ways(found.moves):
             raise FleetError(
                 "the engine's plan has changed meanwhile", hint="nothing was begun: say it again"
             )
@@ -134,16 +143,16 @@ def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> 
         sleep(LOOK_SECONDS)
 
 
-def _ask_all(promised: Promised, found: Drain) -> dict[Way, str]:
-    """Have everything promised; returns who has refused, and with which words."""
-    refused = {}
+def _ask_all(promised: Promised, found: Drain) -> tuple[Closed, ...]:
+    """Have everything promised; returns what was refused, and with which words."""
+    refused = []
     promised.keep(found.moves)
     for move in found.moves:
         promised.renew()
         answer = promised.ask(move)
         if not answer.given:
-            refused[move.vm, move.destination] = answer.said
-    return refused
+            refused.append(Closed(move.vm, move.destination, answer.said))
+    return tuple(refused)
 
 
 def _allow(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
@@ -158,8 +167,8 @@ def _allow(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
             sleep(LOOK_SECONDS)
 
 
-def _ways(found: Drain) -> set[tuple[str, str]]:
-    return {(move.vm, move.destination) for move in found.moves}
+def _ways(them: Iterable[Move | Closed]) -> set[Way]:
+    return {(one.vm, one.destination) for one in them}
 
 
 def _follow(

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from xml.etree import ElementTree
 
 from host_controller.fleet.core.drain import Action
-from host_controller.fleet.core.relief import Move
+from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.pacemaker.cell import Engine
@@ -61,6 +61,10 @@ class Promised:
         self._renewed_at = self.clock()
         for move in self._moves.values():
             self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token)
+
+    def ways(self) -> frozenset[Way]:
+        """What is promised."""
+        return frozenset((one.vm, one.destination) for one in self._moves.values())
 
     def keep(self, moves: Collection[Move]) -> None:
         """Take back all but these."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from host_controller.fleet.certificates import make_authority, make_host
 from host_controller.verify.accelerator import find_accelerator
 from host_controller.verify.workload import Workload
 from lab.cluster.node import AGENTS
+from lab.cluster.power import PowerSwitch
 from lab.code_disk import REPOSITORY, make_code_disk
 from lab.domain import GuestSpec, domain_xml
 from lab.errors import LabError
@@ -42,6 +44,8 @@ class Cluster:
         self.nodes, self.guests, self.capacity_mib = nodes, guests, capacity_mib
         self._name = f"{PREFIX}{os.getpid()}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._away: set[str] = set()
+        self._switch: PowerSwitch | None = None
         self._workloads: list[Workload] = []
 
     def __enter__(self) -> Self:
@@ -54,11 +58,9 @@ class Cluster:
             _run("ip", "-n", self._name, "link", "add", "br0", "type", "bridge", "forward_delay", "0")
             _run("ip", "-n", self._name, "link", "set", "br0", "up")
             for name in self.nodes:
-                self._boot(name)
-                self.until(partial(self._children, name), f"{name} is switched on", 20.0)
-            self.until(self._all_online, "every node is online", UP_SECONDS)
-            for name in self.nodes:
-                self.until(partial(self._manages, name), f"{name} is managed", 60.0)
+                self._wire(name)
+                self.switch_on(name)
+            self.wait_whole()
         except BaseException:
             self.close()
             raise
@@ -71,6 +73,8 @@ class Cluster:
 
     def close(self) -> None:
         """End every process: with PID 1 of a namespace all of its processes end."""
+        if self._switch is not None:
+            self._switch.close()
         for workload in self._workloads:
             workload.close()
         for process in self._processes.values():
@@ -88,23 +92,80 @@ class Cluster:
             raise LabError(f"{command[0]} on {node}: {done.returncode}: {done.stderr or done.stdout}")
         return done.stdout if check else done.stdout + done.stderr
 
+    @property
+    def first(self) -> str:
+        """A node that can be asked."""
+        return next(name for name in self.nodes if name not in self._away)
+
+    def fence(self) -> None:
+        """Give the cluster a power switch for its nodes, and switch fencing on."""
+        self._switch = PowerSwitch(self.directory / "power.sock", self.nodes, self.switch_off)
+        pairs = '<nvpair id="fence-c" name="pcmk_host_check" value="dynamic-list"/>'
+        xml = (
+            '<primitive class="stonith" id="fence" type="fence_lab"><instance_attributes id="fence-i">'
+            f'{pairs}</instance_attributes><operations><op id="fence-m" name="monitor" interval="60s"/>'
+            "</operations></primitive>"
+        )
+        self.on(self.first, "cibadmin", "--create", "-o", "resources", "-X", xml)
+        self.on(self.first, "crm_attribute", "-t", "crm_config", "-n", "stonith-enabled", "-v", "true")
+        self.until(lambda: self.place_of("fence") is not None, "the power switch is watched", 60.0)
+
+    def switch_off(self, node: str) -> None:
+        """Cut a node's power."""
+        self._away.add(node)
+        self._processes[node].kill()
+        self._processes[node].wait()
+
+    def off(self, node: str) -> bool:
+        """Its power was cut, by whomsoever."""
+        return self._processes[node].poll() is not None
+
+    def cut(self, *nodes: str) -> None:
+        """Take nodes off the network."""
+        self._away.update(nodes)
+        for node in nodes:
+            _run("ip", "-n", self._name, "link", "set", node, "down")
+
+    def mend(self, *nodes: str) -> None:
+        """Put them back."""
+        for node in nodes:
+            _run("ip", "-n", self._name, "link", "set", node, "up")
+            if not self.off(node):
+                self._away.discard(node)
+
+    def wait_whole(self) -> None:
+        """Until every node is online and managed."""
+        self.until(self._all_online, "every node is online", UP_SECONDS)
+        for name in self.nodes:
+            self.until(partial(self._manages, name), f"{name} is managed", 60.0)
+
+    def processes(self, guest: str) -> int:
+        """How many QEMUs have the guest's disk open by their command lines, on all nodes."""
+        disk = str(self.directory / f"{guest}.qcow2").encode()
+        return sum(disk in _command_line(one) for one in Path("/proc").glob("[0-9]*/cmdline"))
+
     def fleet(self, node: str, *words: str, check: bool = True) -> str:
         """`dynmem fleet …` on a node."""
         return self.on(node, DYNMEM, "fleet", *words, check=check)
 
     def status(self) -> dict[str, Any]:
         """`dynmem fleet status --json`."""
-        found: dict[str, Any] = json.loads(self.fleet(self.nodes[0], "status", "--json"))
+        found: dict[str, Any] = json.loads(self.fleet(self.first, "status", "--json"))
         return found
 
     def place_of(self, guest: str) -> str | None:
         """Where a guest runs, by the engine."""
-        root = ElementTree.fromstring(self.on(self.nodes[0], "crm_mon", "-1", "--output-as=xml"))
+        root = ElementTree.fromstring(self.on(self.first, "crm_mon", "-1", "--output-as=xml"))
         found = root.find(f".//resource[@id='{guest}']/node")
         return None if found is None else found.get("name")
 
-    def file_of(self, guest: str, startup_mib: int = 384, maximum_mib: int = 1024) -> Path:
-        """A guest's transient domain, prepared by `dynmem enable`, where every node reads it."""
+    def file_of(
+        self, guest: str, startup_mib: int = 384, maximum_mib: int = 1024, *, boots: bool = True
+    ) -> Path:
+        """A guest's transient domain, prepared by `dynmem enable`, where every node reads it.
+
+        One that does not boot stays in its firmware: enough where it only matters where its QEMU is.
+        """
         file = self.directory / f"{guest}.xml"
         disk = self.directory / f"{guest}.qcow2"
         _run(
@@ -121,8 +182,10 @@ class Cluster:
         )
         spec = GuestSpec(guest, startup_mib)
         text = domain_xml(spec, find_accelerator(), self._image, self._code, disk, Path("/run/lab", guest))
+        if not boots:
+            text = re.sub(r"<(kernel|initrd|cmdline)>.*?</\1>", "", text, flags=re.DOTALL)
         file.write_text(text)
-        first = self.nodes[0]
+        first = self.first
         self.on(first, "virsh", "define", str(file))
         sizes = ("--startup", f"{startup_mib}M", "--minimum", "256M", "--maximum", f"{maximum_mib}M")
         self.on(first, DYNMEM, "enable", guest, *sizes)
@@ -147,11 +210,21 @@ class Cluster:
             f'<meta_attributes id="{guest}-t"><nvpair id="{guest}-role" name="target-role" value="Stopped"/>'
             f"</meta_attributes><operations>{operations}</operations></primitive>"
         )
-        self.on(self.nodes[0], "cibadmin", "--create", "-o", "resources", "-X", xml)
+        self.on(self.first, "cibadmin", "--create", "-o", "resources", "-X", xml)
+
+    def add_arbiter(self) -> None:
+        """Have the cluster run dynmem's arbiter."""
+        xml = (
+            '<primitive class="ocf" id="arbiter" provider="dynmem" type="fleet"><instance_attributes id="a">'
+            f'<nvpair id="a-b" name="binary" value="{DYNMEM}"/></instance_attributes><operations>'
+            '<op id="a-m" name="monitor" interval="10s" timeout="20s"/></operations></primitive>'
+        )
+        self.on(self.first, "cibadmin", "--create", "-o", "resources", "-X", xml)
+        self.until(lambda: self.place_of("arbiter") is not None, "the arbiter runs", 60.0)
 
     def start(self, guest: str, limit: float = 90.0) -> str:
         """Ask the engine to start a guest; returns where it did."""
-        first = self.nodes[0]
+        first = self.first
         self.on(first, "crm_resource", "-r", guest, "--meta", "-p", "target-role", "-v", "Started")
         self.until(lambda: self.place_of(guest) is not None, f"{guest} is started", limit)
         self.on(first, "crm_resource", "--wait", "--timeout=60s")
@@ -187,11 +260,15 @@ class Cluster:
         shutil.copytree(AGENTS, agents, symlinks=True)
         (agents / "dynmem").mkdir()
         shutil.copy(REPOSITORY / "services/ocf/fleet", agents / "dynmem")
+        (self.directory / "sbin").mkdir()
+        shutil.copy(REPOSITORY / "lab/cluster/fence_lab", self.directory / "sbin")
         make_authority(self.directory / "ca")
         for name in self.nodes:
             make_host(self.directory / "ca", name)
         lines = [f"{NETWORK}.{number} {name}" for number, name in enumerate(self.nodes, 1)]
-        (self.directory / "hosts").write_text("\n".join(("127.0.0.1 localhost", *lines, "")))
+        (self.directory / "hosts").write_text(
+            "\n".join((f"#directory {self.directory}", "127.0.0.1 localhost", *lines, ""))
+        )
         # libvirtd wants its users, which a machine has that runs it for the whole system.
         for name, line in (
             ("passwd", "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin"),
@@ -203,7 +280,7 @@ class Cluster:
         plan |= {"capacity_mib": self.capacity_mib, "dynmem": DYNMEM}
         (self.directory / "plan.json").write_text(json.dumps(plan))
 
-    def _boot(self, name: str) -> None:
+    def _wire(self, name: str) -> None:
         space = f"{self._name}-{name}"
         number = self.nodes.index(name) + 1
         _run("ip", "netns", "add", space)
@@ -213,6 +290,10 @@ class Cluster:
         _run("ip", "-n", space, "link", "set", "lo", "up")
         _run("ip", "-n", space, "addr", "add", f"{NETWORK}.{number}/24", "dev", "eth0")
         _run("ip", "-n", space, "link", "set", "eth0", "up")
+
+    def switch_on(self, name: str) -> None:
+        """Start a node."""
+        space = f"{self._name}-{name}"
         log = (self.directory / f"{name}.log").open("ab")
         # When we are killed, so is unshare, and with it PID 1 and all that it has started.
         self._processes[name] = subprocess.Popen(
@@ -223,6 +304,9 @@ class Cluster:
             ],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=REPOSITORY,
         )  # fmt: skip
+        log.close()
+        self._away.discard(name)
+        self.until(partial(self._children, name), f"{name} is switched on", 20.0)
 
     def _init(self, node: str) -> int:
         """The node's PID 1, as this machine sees it."""
@@ -237,7 +321,7 @@ class Cluster:
         return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
 
     def _all_online(self) -> bool:
-        said = self.on(self.nodes[0], "crm_mon", "-1", "--output-as=xml", check=False)
+        said = self.on(self.first, "crm_mon", "-1", "--output-as=xml", check=False)
         try:
             root = ElementTree.fromstring(said)
         except ElementTree.ParseError:
@@ -263,6 +347,14 @@ def remove_crashed() -> None:
         owner = name.removeprefix(PREFIX).partition("-")[0]
         if name.startswith(PREFIX) and owner.isdecimal() and not Path(f"/proc/{owner}").exists():
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def _command_line(file: Path) -> bytes:
+    try:
+        found = file.read_bytes()
+    except OSError:  # it has ended
+        return b""
+    return found if found.startswith(b"/usr/bin/qemu-system") else b""
 
 
 def _run(*command: str) -> None:

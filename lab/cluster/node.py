@@ -44,9 +44,12 @@ def main(directory: Path, name: str) -> None:
     for one in ("hosts", "passwd", "group"):
         run("mount", "--bind", str(directory / one), f"/etc/{one}")
     run("mount", "--bind", str(directory / "ocf"), str(AGENTS))
+    # The engine finds fencing agents in /usr/sbin alone.
+    run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={directory}/sbin:/usr/sbin", "/usr/sbin")
     start_cluster(plan)
+    prepare_dynmem(directory, name, plan)
     start_libvirt(plan["nodes"].index(name) + 1, plan["guests"])
-    start_dynmem(directory, name, plan)
+    start_dynmem(plan)
     while True:
         try:
             os.wait()
@@ -104,13 +107,18 @@ def start_libvirt(number: int, guests: list[str]) -> None:
     run("libvirtd", "-d", "-l")
 
 
-def start_dynmem(directory: Path, name: str, plan: dict[str, Any]) -> None:
+def prepare_dynmem(directory: Path, name: str, plan: dict[str, Any]) -> None:
     run("cp", "-r", str(directory / "ca" / name), "/etc/dynmem/fleet")
     Path("/etc/dynmem/dynmem.toml").write_text(
         f'[host]\ncapacity = "{plan["capacity_mib"]}MiB"\n[admission]\nwait = 10\n'
         f'[history]\nenabled = false\n[fleet]\nlisten = "0.0.0.0:{plan["port"]}"\n'
     )
+    # libvirtd looks for hooks when it starts, and calls none where it found none.
+    Path("/etc/libvirt/hooks").mkdir()
     run(plan["dynmem"], "hook", "install")
+
+
+def start_dynmem(plan: dict[str, Any]) -> None:
     with Path("/var/log/dynmem.log").open("ab") as log:
         subprocess.Popen([plan["dynmem"], "run"], stdout=log, stderr=log)
 

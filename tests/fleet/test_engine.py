@@ -12,7 +12,7 @@ import pytest
 
 from host_controller.fleet.pacemaker.cib import changed, read_cib
 from host_controller.fleet.pacemaker.tools import OLD
-from lab.cluster.cluster import DYNMEM, Cluster
+from lab.cluster.cluster import Cluster
 from lab.code_disk import REPOSITORY
 
 pytestmark = [pytest.mark.fleet, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
@@ -61,13 +61,7 @@ def test_what_cannot_migrate_live_keeps_its_host_from_being_drained(cluster: Clu
 
 
 def test_the_arbiter_is_run_once_and_moved_when_its_node_is_emptied(cluster: Cluster) -> None:
-    xml = (
-        '<primitive class="ocf" id="arbiter" provider="dynmem" type="fleet"><instance_attributes id="a">'
-        f'<nvpair id="a-b" name="binary" value="{DYNMEM}"/></instance_attributes><operations>'
-        '<op id="a-m" name="monitor" interval="10s" timeout="20s"/></operations></primitive>'
-    )
-    cluster.on("n1", "cibadmin", "--create", "-o", "resources", "-X", xml)
-    cluster.until(lambda: cluster.place_of("arbiter") is not None, "it runs", 60.0)
+    cluster.add_arbiter()
     first = str(cluster.place_of("arbiter"))
     cluster.on("n1", "crm_standby", "-v", "on", "-N", first)
     cluster.until(lambda: cluster.place_of("arbiter") not in (None, first), "it has moved", 60.0)

@@ -1,15 +1,12 @@
 """Is it safe to empty a host? The engine's own plan is read before anything is done."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Final, Literal
+from typing import Literal
 
 from host_controller.fleet.core.model import Cell, mib_up
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.core.why import Obstacle, why
-
-NONE: Final[Mapping[Way, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +32,23 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Closed:
+    """A way that a VM does not go, because its destination would not have it."""
+
+    vm: str
+    destination: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """What a drain would do."""
 
     moves: tuple[Move, ...]
     refusals: tuple[Refusal, ...]
     """With any of them nothing is begun."""
+    closed: tuple[Closed, ...] = ()
+    """Ways to be left out. With more of them than the plan was made without, it has to be made anew."""
 
 
 def harm(actions: Collection[Action], before: Collection[Action] = ()) -> tuple[Action, ...]:
@@ -49,9 +57,16 @@ def harm(actions: Collection[Action], before: Collection[Action] = ()) -> tuple[
 
 
 def plan_drain(
-    cell: Cell, host: str, actions: Collection[Action], refused: Mapping[Way, str] = NONE
+    cell: Cell,
+    host: str,
+    actions: Collection[Action],
+    closed: tuple[Closed, ...] = (),
+    promised: Collection[Way] = (),
 ) -> Drain:
-    """From the engine's plan for a standby of the host. `refused`: what was said where a VM was not taken."""
+    """From the engine's plan for a standby of the host, made without the ways that are closed.
+
+    `promised`: what no longer is in a destination's figures, as it keeps the memory already.
+    """
     moves: list[Move] = []
     refusals: list[Refusal] = []
     for resource in cell.on(host):
@@ -59,7 +74,7 @@ def plan_drain(
         does = next((one for one in actions if one.vm == resource.name), None)
         size = mib_up(figures.arrival_bytes) if figures is not None else resource.published_mib or 0
         reason = _why_not(does, figures is not None, host)
-        said = {to: text for (vm, to), text in refused.items() if vm == resource.name}
+        said = {one.destination: one.said for one in closed if one.vm == resource.name}
         if reason is None and does is not None and does.destination in said:
             reason = f"{does.destination} has refused to take it"
         if reason is None and does is not None and does.destination is not None:
@@ -72,7 +87,8 @@ def plan_drain(
         if one.source != host and one.vm not in {move.vm for move in moves}:
             text = f"the engine would {one.text or one.kind} it, though it is not on {host}"
             refusals.append(Refusal(one.vm, text, 0, ()))
-    return Drain(tuple(moves), (*refusals, *_too_much(cell, moves)))
+    unfit = _unfit(cell, [one for one in moves if (one.vm, one.destination) not in promised])
+    return Drain(tuple(moves), tuple(refusals), (*closed, *unfit))
 
 
 def _why_not(does: Action | None, known: bool, host: str) -> str | None:
@@ -87,19 +103,15 @@ def _why_not(does: Action | None, known: bool, host: str) -> str | None:
     return None if known else f"the controller of {host} does not tell of it"
 
 
-def _too_much(cell: Cell, moves: Collection[Move]) -> list[Refusal]:
-    """Destinations that together would get more than they admit."""
-    found = []
-    for name in sorted({one.destination for one in moves}):
-        figures = cell.figures.get(name)
-        arriving = [one for one in moves if one.destination == name]
-        total = sum(one.reserve_bytes for one in arriving)
-        admits = 0 if figures is None else figures.admits_bytes
-        if figures is None:
-            text = f"the controller of {name} does not answer"
-        elif total > admits:
-            text = f"{name} lacks {mib_up(total - admits)} MiB for what would arrive there"
+def _unfit(cell: Cell, moves: Collection[Move]) -> Iterator[Closed]:
+    """What destinations do not admit by their own figures; the largest VMs come first."""
+    left = {name: figures.admits_bytes for name, figures in cell.figures.items()}
+    for one in sorted(moves, key=lambda move: (-move.reserve_bytes, move.vm)):
+        free = left.get(one.destination)
+        if free is None:
+            yield Closed(one.vm, one.destination, "its controller does not answer")
+        elif one.reserve_bytes > free:
+            missing = mib_up(one.reserve_bytes - free)
+            yield Closed(one.vm, one.destination, f"{missing} MiB are missing beside what else would arrive")
         else:
-            continue
-        found += [Refusal(one.vm, text, mib_up(one.reserve_bytes), ()) for one in arriving]
-    return found
+            left[one.destination] = free - one.reserve_bytes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from host_controller.fleet.core.drain import Action, harm, plan_drain
+from host_controller.fleet.core.drain import Action, Closed, harm, plan_drain
 from host_controller.fleet.core.model import Cell, Node, Resource
 from host_controller.fleet.core.why import why
 from host_controller.units import GIB
@@ -34,14 +34,19 @@ def test_whatever_does_not_migrate_refuses_the_drain(action: Action | None, said
     assert missing == {"c": 0, "b": 4 * 1024}
 
 
-def test_a_destination_that_admits_too_little_or_does_not_answer_refuses_the_drain() -> None:
+def test_a_destination_that_admits_too_little_or_does_not_answer_is_no_way() -> None:
     two = cell({"a": host(vm("u", 8 * GIB), vm("v", 8 * GIB)), "b": host(admits_bytes=15 * GIB)})
     actions = [Action("migrate", name, "a", "b") for name in "uv"]
-    assert {one.reason for one in plan_drain(two, "a", actions).refusals} == {
-        "b lacks 1024 MiB for what would arrive there"
-    }
+    (closed,) = plan_drain(two, "a", actions).closed
+    assert closed == Closed("v", "b", "1024 MiB are missing beside what else would arrive")
     silent = Cell(two.nodes, two.resources, {"a": two.figures["a"]})
-    assert "does not answer" in plan_drain(silent, "a", actions).refusals[0].reason
+    assert [one.vm for one in plan_drain(silent, "a", actions).closed] == ["u", "v"]
+
+
+def test_what_is_promised_is_not_asked_of_a_destinations_figures_once_more() -> None:
+    two = cell({"a": host(vm("u", 8 * GIB), vm("v", 8 * GIB)), "b": host(admits_bytes=9 * GIB)})
+    actions = [Action("migrate", name, "a", "b") for name in "uv"]
+    assert plan_drain(two, "a", actions, promised=[("u", "b")]).closed == ()
 
 
 def test_a_vm_of_which_its_host_does_not_tell_refuses_the_drain() -> None:
@@ -57,13 +62,13 @@ def test_a_drain_that_disturbs_vms_elsewhere_is_refused() -> None:
 
 
 def test_a_destination_that_has_changed_its_mind_is_not_asked_again() -> None:
-    said = {("web", "c"): "448 MiB are missing"}
+    said = (Closed("web", "c", "448 MiB are missing"),)
     found = plan_drain(cell(TWO), "a", [Action("migrate", "web", "a", "c")], said)
     assert found.refusals[0].reason == "c has refused to take it"
 
 
 def test_what_hosts_have_refused_is_said_where_no_other_is_left() -> None:
-    said = {("web", "c"): "448 MiB are missing", ("db", "a"): "not asked of this VM"}
+    said = (Closed("web", "c", "448 MiB are missing"), Closed("db", "b", "said of another VM"))
     (refusal,) = plan_drain(cell(TWO), "a", [Action("stop", "web", "a")], said).refusals
     assert {one.host: one.reasons for one in refusal.obstacles} == {"b": (), "c": ("448 MiB are missing",)}
 

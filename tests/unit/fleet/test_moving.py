@@ -260,6 +260,23 @@ def test_a_destination_that_refuses_is_left_out_and_the_drain_is_planned_anew() 
     assert drained(one.query(), "n1")
 
 
+def test_a_destination_that_is_full_by_its_own_figures_is_left_out_without_being_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, hosts = draining(), Destinations()
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        banned = any(vm.bans.get("n3") for vm in cib.vms if vm.name == "db")
+        away = (MIGRATE, Action("migrate", "db", "n1", "n2" if banned else "n3", "migrate"))
+        return tuple(a for a in away if drained(cib, "n1") and one.places.get(a.vm) == a.source)
+
+    one.would = would
+    monkeypatch.setitem(FIGURES, "n3", host(admits_bytes=GIB))
+    empty(one, hosts)
+    assert one.places == {"web": "n2", "db": "n2"}
+    assert hosts.asked == 2
+
+
 def test_undrain_ends_the_bans_of_its_own_drain_and_cleans_up_what_was_refused() -> None:
     one = draining()
     status = failed_move("db", "n1")
