@@ -14,7 +14,10 @@ MEMORY_BLOCK_BYTES: Final = 128 * MIB
 """Memory block of an x86 guest below 64 GiB; a guest that says otherwise is believed."""
 
 VIRTIO_MEM_BLOCK_BYTES: Final = 2 * MIB
-"""A huge page: the least that Linux on x86 takes and gives back."""
+"""A huge page: the least that Linux on x86 takes and gives back, but see below."""
+
+VIRTIO_MEM_STEP_BYTES: Final = 4 * MIB
+"""The least that Linux 5.10 takes and gives back; it leaves what is less (fact: virtio-mem-in-four-mib)."""
 
 SMALLEST_MINIMUM_BYTES: Final = 32 * MIB
 LARGEST_MAXIMUM_BYTES: Final = 16 << 40

@@ -6,7 +6,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from agent import wire
-from host_controller.core.model import METADATA, VIRTIO_MEM_BLOCK_BYTES, Dimm, Growth, VmConfig
+from host_controller.core.model import METADATA, VIRTIO_MEM_STEP_BYTES, Dimm, Growth, VmConfig
 from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.ours import Ours, find_ours, is_claimed
 from host_controller.domain_xml.pinning import NO_BALLOON, pinned_by
@@ -187,7 +187,7 @@ def _config(root: Element, ours: Ours, memory: _Memory) -> VmConfig:
         boot_ram_bytes=memory.boot,
         slots=attribute_number(root.find("maxMemory"), "slots"),
         virtio_mem_bytes=memory.of_virtio_mem("size"),
-        virtio_mem_block_bytes=max(blocks, default=0) or VIRTIO_MEM_BLOCK_BYTES,
+        virtio_mem_block_bytes=max([*blocks, VIRTIO_MEM_STEP_BYTES]),
         pinned=pinned_by(root),
         huge_page_bytes=huge_page_size(root),
         source=ours.source,

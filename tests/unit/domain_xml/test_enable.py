@@ -102,7 +102,7 @@ def test_virtio_mem_boots_with_startup_and_one_empty_device_for_the_rest() -> No
     view = read_domain(xml)
     assert view.config is not None
     assert (view.boot_ram_bytes, view.ceiling_bytes) == (1 * GIB, 4 * GIB)
-    assert (view.config.virtio_mem_bytes, view.config.virtio_mem_block_bytes) == (3 * GIB, 2 * MIB)
+    assert (view.config.virtio_mem_bytes, view.config.virtio_mem_block_bytes) == (3 * GIB, 4 * MIB)
     assert (view.virtio_mem_bytes, view.virtio_mem_requested_bytes) == (0, 0)
     assert view.actual_bytes == 1 * GIB
     assert view.ram_blocks == (1 * GIB, 3 * GIB)
