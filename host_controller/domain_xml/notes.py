@@ -67,6 +67,10 @@ def _blocks(limits: Limits, shape: Shape) -> Iterator[str]:
         f"it boots with {format_size(shape.startup)} and grows by up to {format_size(grown)} of virtio-mem, "
         f"in steps of {format_size(VIRTIO_MEM_BLOCK_BYTES)}; the guest needs Linux 5.8 or newer"
     )
+    yield (
+        "all of startup is boot RAM: Debian brings none of the device online before its agent runs, so "
+        f"{format_size(shape.startup)} is what it has until then"
+    )
     if limits.minimum_bytes < shape.startup:
         yield (
             f"what it gives back down to {format_size(shape.startup)} leaves in whole blocks; from there to "

@@ -67,6 +67,7 @@ def test_a_domain_of_dimms_becomes_one_of_virtio_mem_and_back(first: Growth, sec
 
 def test_enable_says_what_startup_must_hold_and_how_memory_leaves() -> None:
     notes = "\n".join(enable(Q35, LIMITS, VIRTIO_MEM).notes)
+    assert "so 1 GiB is what it has until then" in notes, "a guest without an agent, too"
     assert "64 MiB of startup aside" in notes
     assert "page structures of what it grows by take up to 48 MiB of startup" in notes
     assert "down to 1 GiB leaves in whole blocks; from there to its minimum of 512 MiB its balloon" in notes
