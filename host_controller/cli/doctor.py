@@ -2,8 +2,10 @@
 
 import json
 import platform
+import shutil
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +16,9 @@ from host_controller.cli.hook import DIRECTORY, NAME
 from host_controller.cli.options import at_socket, vm_names
 from host_controller.cli.text import paint, wants_colour
 from host_controller.config import Config, ConfigError, load
-from host_controller.doctor import host, vm
+from host_controller.credentials import Credentials
+from host_controller.doctor import cluster, host, vm
+from host_controller.doctor.cluster import FleetSurvey, Setting
 from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
 from host_controller.doctor.kernel import Kernel, read_kernel
 from host_controller.domain_xml.read import read_domain
@@ -68,7 +72,8 @@ def examine(
     except HypervisorUnreachable as error:
         finding = Finding("libvirt", "problem", error.message, error.hint or "")
         unasked = (host.libvirt_version, host.qemu_version, host.rules, host.burn_in)
-        return [(None, finding), *_host(HostSurvey(uri, **_shared(kernel, status, problem)), unasked)]
+        seen_here = _host(HostSurvey(uri, **_shared(kernel, status, problem)), unasked)
+        return [(None, finding), *seen_here, *_fleet(configuration or Config())]
     try:
         libvirt_version, qemu_version = survey.versions()
         facts = HostSurvey(
@@ -83,6 +88,7 @@ def examine(
         )
         if name is None:
             findings += _host(facts)
+            findings += _fleet(configuration or Config())
         seen = False
         for one in survey.domains():
             if name is not None and name not in (one.name, one.uuid):
@@ -141,6 +147,37 @@ def _rules(survey: Survey, configuration: Config) -> dict[str, Any]:
 
 def _host(facts: HostSurvey, without: tuple[object, ...] = ()) -> list[Found]:
     return [(None, check(facts)) for check in host.CHECKS if check not in without]
+
+
+def _fleet(configuration: Config) -> list[Found]:
+    """Of a host that is in a fleet."""
+    if configuration.fleet_listen is None:
+        return []
+    from host_controller.fleet.certificates import end_of
+    from host_controller.fleet.errors import FleetError
+    from host_controller.fleet.expiry import ends
+    from host_controller.fleet.pacemaker.needs import missing
+    from host_controller.fleet.pacemaker.tools import Tools
+    from host_controller.fleet.startup import unprepared
+
+    settings: tuple[Setting, ...] = ()
+    problem, clustered = "", shutil.which("cibadmin") is not None
+    if clustered:
+        try:
+            cib = Tools().query()
+            needs = (*missing(cib), *unprepared(cib))
+            settings = tuple(
+                Setting(one.what, one.found, one.wanted, one.protects, one.by_hand) for one in needs
+            )
+        except FleetError as error:
+            problem = error.message
+    certificate = Credentials.within(Path(configuration.fleet.credentials)).certificate
+    try:
+        warning = ends("this host", end_of(certificate), time.time())
+    except FleetError as error:
+        warning = error.message
+    survey = FleetSurvey(settings, problem, clustered, warning)
+    return [(None, one) for one in cluster.checked(survey)]
 
 
 def _shared(kernel: Kernel, status: Any, problem: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Final, Self
 import click
 
 from host_controller.cli.abilities import abilities
+from host_controller.cli.domain_file import DomainFile
 from host_controller.cli.limits import first_limits, given_limits, in_words, limit_options, live_limits
 from host_controller.config import load
 from host_controller.config.rule import AUTO
@@ -22,6 +23,8 @@ from host_controller.domain_xml.restore import restore
 from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.neutral import neutral
+
+Domain = Definition | DomainFile
 
 connect: Final = click.option(
     "--connect", metavar="URI", help="Which libvirt, if not the one of the configuration."
@@ -45,8 +48,16 @@ trust_option: Final = click.option(
 )
 
 
+in_file: Final = click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    help="A file with the domain's XML, instead of what libvirt has defined: of a transient VM's next start.",
+)
+
+
 @click.command()
-@click.argument("vm", shell_complete=domain_names)
+@click.argument("vm", required=False, shell_complete=domain_names)
+@in_file
 @limit_options
 @trust_option
 @click.option(
@@ -59,7 +70,8 @@ trust_option: Final = click.option(
 @dry_run
 @connect
 def enable(
-    vm: str,
+    vm: str | None,
+    file: Path | None,
     growth: str | None,
     trust: str | None,
     config: Path | None,
@@ -68,7 +80,7 @@ def enable(
     connect: str | None,
     **given: int | None,
 ) -> None:
-    """Prepare VM for dynamic memory; it must be off.
+    """Prepare VM for dynamic memory; it must be off. Or a domain in a file, as clusters start it from.
 
     Sizes are written as 512M or 1.5GiB. Limits that are not given stay what they were; the first time they
     come from [defaults] of the configuration. Doing it again changes nothing more; `dynmem disable` puts the
@@ -77,7 +89,7 @@ def enable(
     configuration = load(config)
     defaults = configuration.default_limits
     with Definitions(connect or configuration.libvirt.uri) as definitions:
-        domain = definitions.find(vm)
+        domain = _meant(definitions, vm, file)
         old = read_domain(domain.xml()).config
         limits = given_limits(old.limits, given) if old else first_limits(defaults, given)
         whom = Trust(trust) if trust else (old.trust if old else Trust.GUEST)
@@ -102,13 +114,14 @@ def enable(
 
 
 @click.command()
-@click.argument("vm", shell_complete=domain_names)
+@click.argument("vm", required=False, shell_complete=domain_names)
+@in_file
 @dry_run
 @connect
-def disable(vm: str, *, dry_run: bool, connect: str | None) -> None:
-    """Put VM's definition back as it was before `dynmem enable`; it must be off."""
+def disable(vm: str | None, file: Path | None, *, dry_run: bool, connect: str | None) -> None:
+    """Put VM's definition back as it was before `dynmem enable`; it must be off. Or a file."""
     with Definitions(connect or load().libvirt.uri) as definitions:
-        domain = definitions.find(vm)
+        domain = _meant(definitions, vm, file)
         new = restore(domain.xml(secrets=True))
         if same(domain.xml(secrets=True), new.xml):
             click.echo(f"{neutral(domain.name)} is not prepared for dynamic memory; nothing to change")
@@ -183,7 +196,7 @@ class _Now:
 
 
 def _growth(
-    wish: str | None, old: VmConfig | None, domain: Definition, limits: Limits, host: HostAbilities
+    wish: str | None, old: VmConfig | None, domain: Domain, limits: Limits, host: HostAbilities
 ) -> tuple[Growth, tuple[str, ...]]:
     """How it is to grow, and why where that was not said: what is prepared keeps its way."""
     if wish is None and old is not None:
@@ -208,7 +221,7 @@ def _set_live(
 
 
 def _change(
-    domain: Definition, shown: str, new: str, notes: tuple[str, ...], *, dry_run: bool, to_do: str
+    domain: Domain, shown: str, new: str, notes: tuple[str, ...], *, dry_run: bool, to_do: str
 ) -> None:
     if not dry_run:
         _must_be_off(domain, to_do)
@@ -218,7 +231,18 @@ def _change(
         domain.define(new)
 
 
-def _must_be_off(domain: Definition, to_do: str) -> None:
+def _meant(definitions: Definitions, vm: str | None, file: Path | None) -> Domain:
+    """The one that was named.
+
+    Raises:
+        InputError: none was, or two.
+    """
+    if (vm is None) == (file is None):
+        raise InputError("name one VM, or one --file")
+    return definitions.find(vm) if vm is not None else DomainFile(file or Path())
+
+
+def _must_be_off(domain: Domain, to_do: str) -> None:
     if not domain.persistent:
         raise DomainUnsuitable(
             "it is transient: there is no definition to change", vm=domain.name, hint="virsh define it first"
@@ -245,7 +269,7 @@ def _with_limits(
 
 
 def _prepared(
-    domain: Definition,
+    domain: Domain,
     limits: Limits,
     growth: Growth,
     trust: Trust,

@@ -6,7 +6,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO, cast
 from xml.etree import ElementTree
 
 import click
@@ -24,6 +24,7 @@ from host_controller.fleet.draining import Progress, drain, undrain
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.pacemaker.needs import missing, prepared
 from host_controller.fleet.pacemaker.tools import Tools
+from host_controller.fleet.startup import unprepared
 from host_controller.fleet.view import look
 from host_controller.neutral import neutral
 
@@ -46,11 +47,31 @@ def fleet() -> None:
 @config
 def status(*, as_json: bool, config: Path | None) -> None:
     """Show every host and who is where, with what is booked and what a start could be given."""
-    view = look(Tools(), _hosts(config))
-    if as_json:
-        click.echo(json.dumps(fleet_text.status_plain(view), indent=2))
-    else:
-        click.echo("\n".join(fleet_text.status_lines(view)))
+    plain = fleet_text.status_plain(look(Tools(), _hosts(config)), time.time())
+    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(fleet_text.status_lines(plain)))
+
+
+@fleet.command()
+@click.option("--interval", type=click.FloatRange(1, 60), default=5.0, show_default=True, metavar="SECONDS")
+@config
+def top(*, interval: float, config: Path | None) -> None:
+    """Show every host and who is where, live.
+
+    Keys: q quits, n h d c b sort VMs by name, host, need, charge and what is booked, r reverses, arrows and
+    page keys scroll. Each look asks the cluster's scheduler once.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError("top needs a terminal", hint="dynmem fleet status is for pipes")
+    # Only this command needs rich, and it takes a third of a second.
+    from host_controller.cli.fleet_screen import FleetView, Meanwhile
+    from host_controller.cli.live import Live
+
+    engine, hosts = Tools(), _hosts(config)
+    meanwhile = Meanwhile(lambda: fleet_text.status_plain(look(engine, hosts), time.time()), interval)
+    try:
+        Live(meanwhile, FleetView(), min(1.0, interval)).run()
+    finally:
+        meanwhile.stop()
 
 
 @fleet.command()
@@ -131,7 +152,7 @@ def init(*, check: bool, as_json: bool) -> None:
     """
     engine = Tools()
     cib = engine.query()
-    needs = missing(cib)
+    needs = (*missing(cib), *unprepared(cib))
     if not check and any(not one.by_hand for one in needs):
         old, new = ElementTree.tostring(cib.root), prepared(cib)
         disturbed = harm(engine.simulate(new).actions, engine.simulate(old).actions)
@@ -202,12 +223,23 @@ def placement(
 
 @fleet.command()
 @click.option("--once", is_flag=True, help="One turn, then end.")
+@click.option(
+    "--log",
+    type=click.Path(path_type=Path),
+    help="A file for what it says, instead of standard error: at most 4 MiB, and one older file beside it.",
+)
 @config
-def run(*, once: bool, config: Path | None) -> None:
+def run(*, once: bool, log: Path | None, config: Path | None) -> None:
     """Publish figures and relieve hosts, until a signal: ocf:dynmem:fleet runs this once in a cluster."""
     import structlog
 
-    logger = structlog.PrintLoggerFactory(file=sys.stderr)
+    from host_controller.fleet.bounded_log import BoundedLog
+
+    try:
+        file = sys.stderr if log is None else cast(TextIO, BoundedLog(log))
+    except OSError as error:
+        raise InputError(f"{log}: {error.strerror}") from None
+    logger = structlog.PrintLoggerFactory(file=file)
     level = structlog.make_filtering_bound_logger(logging.INFO)
     structlog.configure(logger_factory=logger, wrapper_class=level)
     arbiter = Arbiter(Tools(), _hosts(config), STATE)

@@ -9,6 +9,7 @@ from host_controller.fleet.core.model import HostFigures, Resource
 from host_controller.fleet.core.relief import SHORT_ABOVE
 from host_controller.fleet.core.why import Obstacle
 from host_controller.fleet.draining import Progress
+from host_controller.fleet.expiry import ending
 from host_controller.fleet.pacemaker.needs import Need
 from host_controller.fleet.placement.publisher import Outcome
 from host_controller.fleet.view import View
@@ -19,48 +20,50 @@ HOSTS: Final = ("HOST", "CAPACITY", "NEED", "LOAD", "BOOKED", "STARTS GET", "PUB
 VMS: Final = ("VM", "HOST", "NEED", "CHARGE", "BOOKED", "STATE")
 
 
-def status_plain(view: View) -> dict[str, Any]:
-    """For programs."""
+def status_plain(view: View, wall: float) -> dict[str, Any]:
+    """For programs. `wall`: seconds since 1970."""
     return {
         "hosts": [_host(view, node.name) for node in view.cell.nodes],
         "vms": [_vm(view, one) for one in view.cell.resources],
-        "notes": list(view.cib.notes),
+        "notes": [*view.cib.notes, *ending(view.cell.figures, wall)],
     }
 
 
-def status_lines(view: View) -> list[str]:
-    """For people."""
+def status_lines(plain: Mapping[str, Any]) -> list[str]:
+    """For people, from what programs get."""
     colour = wants_colour()
-    hosts, vms = status_plain(view)["hosts"], status_plain(view)["vms"]
-    rows = [
-        (
-            neutral(one["name"]),
-            size(one["capacity_bytes"]),
-            size(one["need_bytes"]),
-            "-" if one["load"] is None else f"{one['load']:.0%}",
-            _mib(one["booked_mib"]),
-            size(one["admits_bytes"]),
-            _mib(one["published_mib"]),
-            str(one["vms"]),
-            neutral(one["state"]),
-        )
-        for one in hosts
-    ]
+    hosts, vms = plain["hosts"], plain["vms"]
     colours = [None if one["state"] == "ok" else "yellow" for one in hosts]
-    lines = table(HOSTS, rows, (0, 8), colours)
-    cells = [
-        (
-            neutral(one["name"]),
-            neutral(one["host"] or "-"),
-            size(one["need_bytes"]),
-            size(one["charge_bytes"]),
-            _mib(one["booked_mib"]),
-            neutral(one["state"]),
-        )
-        for one in vms
-    ]
-    lines += ["", *table(VMS, cells, (0, 1, 5))]
-    return lines + [paint(f"note: {neutral(note)}", "yellow", colour) for note in view.cib.notes]
+    lines = table(HOSTS, [host_cells(one) for one in hosts], (0, 8), colours)
+    lines += ["", *table(VMS, [vm_cells(one) for one in vms], (0, 1, 5))]
+    return lines + [paint(f"note: {neutral(note)}", "yellow", colour) for note in plain["notes"]]
+
+
+def host_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
+    """A host's row, by `HOSTS`."""
+    return (
+        neutral(one["name"]),
+        size(one["capacity_bytes"]),
+        size(one["need_bytes"]),
+        "-" if one["load"] is None else f"{one['load']:.0%}",
+        _mib(one["booked_mib"]),
+        size(one["admits_bytes"]),
+        _mib(one["published_mib"]),
+        str(one["vms"]),
+        neutral(one["state"]),
+    )
+
+
+def vm_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
+    """A VM's row, by `VMS`."""
+    return (
+        neutral(one["name"]),
+        neutral(one["host"] or "-"),
+        size(one["need_bytes"]),
+        size(one["charge_bytes"]),
+        _mib(one["booked_mib"]),
+        neutral(one["state"]),
+    )
 
 
 def why_lines(resource: Resource, size_mib: int, found: Sequence[Obstacle]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The terminal's side of `dynmem top`: keys, resizing, and a screen that is given back as it was."""
+"""The terminal of `dynmem top` and `dynmem fleet top`: keys, resizing, and a screen given back as it was."""
 
 import os
 import select
@@ -6,32 +6,49 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live as Screen
 from rich.text import Text
 
-from host_controller.api.client import Client, ControllerUnreachable
-from host_controller.cli.screen import View, picture
+from host_controller.errors import DynmemError
 
-SORT_KEYS: Final = {
-    "n": "name", "a": "assigned", "d": "demand", "p": "pressure", "c": "charge", "w": "weight"
-}  # fmt: skip
 SCROLL: Final = {"\x1b[A": -1, "\x1b[B": 1, "k": -1, "j": 1, "\x1b[5~": -20, "\x1b[6~": 20}
 SETTLE_SECONDS: Final = 0.1
 """How soon a changed window is seen."""
 
 
+class Picture(Protocol):
+    """What is shown, and what the user has chosen."""
+
+    sort: str
+    reverse: bool
+    offset: int
+    """The first row shown."""
+    sort_keys: Mapping[str, str]
+    """Keys, and what each sorts by."""
+
+    def note(self, answer: dict[str, Any]) -> None:
+        """Remember what is needed of an answer."""
+
+    def draw(self, answer: dict[str, Any], width: int, height: int) -> Group:
+        """The whole screen; never more lines than it has."""
+
+
+Ask = Callable[[], dict[str, Any] | None]
+"""What there is to show; None: not yet. Raises DynmemError: nobody can be asked."""
+
+
 class Live:
     """One run of `top`."""
 
-    def __init__(self, client: Client, sort: str, interval: float) -> None:
-        self._client = client
+    def __init__(self, ask: Ask, view: Picture, interval: float) -> None:
+        self._ask_for = ask
         self._interval = interval
-        self._view = View(sort)
+        self._view = view
         self._answer: dict[str, Any] | None = None
         self._problem = ""
         self._console = Console()
@@ -60,17 +77,19 @@ class Live:
 
     def _ask(self) -> None:
         try:
-            self._answer = self._client.get("status")
-        except ControllerUnreachable as error:
+            answer = self._ask_for()
+        except DynmemError as error:
             self._problem = str(error)  # the last figures stay, and it is asked again
         else:
             self._problem = ""
-            self._view.note(self._answer)
+            if answer is not None:
+                self._answer = answer
+                self._view.note(answer)
 
     def _picture(self, width: int, height: int) -> Any:
         if self._answer is None or self._problem:
             return Text(self._problem or "asking …", style="red")
-        return picture(self._answer, self._view, width, height)
+        return self._view.draw(self._answer, width, height)
 
     def _obey(self, descriptor: int, seconds: float) -> bool:
         """Wait for a key and do what it says; False to end."""
@@ -85,8 +104,8 @@ class Live:
         for key in _split(pressed):
             if key in ("q", "Q", "\x03", "\x04"):
                 return False
-            if key in SORT_KEYS:
-                view.sort, view.offset = SORT_KEYS[key], 0
+            if key in view.sort_keys:
+                view.sort, view.offset = view.sort_keys[key], 0
             elif key == "r":
                 view.reverse = not view.reverse
             elif key in SCROLL:

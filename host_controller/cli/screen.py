@@ -1,7 +1,7 @@
 """What `dynmem top` shows: a pure picture of an answer, for a given width and height."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -17,6 +17,9 @@ from host_controller.neutral import by_name, neutral
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 HISTORY: Final = 60
 STYLES: Final = {"warning": "red", "low": "yellow", "unknown": "dim"}
+SORT_KEYS: Final = {
+    "n": "name", "a": "assigned", "d": "demand", "p": "pressure", "c": "charge", "w": "weight"
+}  # fmt: skip
 KEYS: Final = {
     "name": lambda vm: by_name(str(vm["name"])),
     "assigned": lambda vm: -known(vm["assigned_bytes"], 0),
@@ -70,6 +73,7 @@ class View:
     offset: int = 0
     """The first VM shown."""
     trends: dict[str, deque[int]] = field(default_factory=dict)
+    sort_keys: Mapping[str, str] = field(default_factory=lambda: SORT_KEYS)
 
     def note(self, answer: dict[str, Any]) -> None:
         """Remember what an answer says that the VMs have."""
@@ -78,6 +82,10 @@ class View:
             trend.append(known(vm["assigned_bytes"], 0))
         for gone in set(self.trends) - {vm["uuid"] for vm in answer["vms"]}:
             del self.trends[gone]
+
+    def draw(self, answer: dict[str, Any], width: int, height: int) -> Group:
+        """The whole screen."""
+        return picture(answer, self, width, height)
 
     def rows(self, answer: dict[str, Any]) -> list[dict[str, Any]]:
         """The VMs in order."""

@@ -25,5 +25,7 @@ def top(sort: str, interval: float, socket: str | None) -> None:
     # Only this command needs rich, and it takes a third of a second.
     from host_controller.api.client import Client
     from host_controller.cli.live import Live
+    from host_controller.cli.screen import View
 
-    Live(Client(socket), sort, interval).run()
+    client = Client(socket)
+    Live(lambda: client.get("status"), View(sort), interval).run()

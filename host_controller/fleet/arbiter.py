@@ -63,6 +63,8 @@ class Arbiter:
     """What was not believed when all was looked at last."""
     cell: Cell | None = None
     """What was found then."""
+    silent: dict[str, str] = field(default_factory=dict)
+    """Hosts that are not believed, and why."""
     warned_at: float = float("-inf")
     """Of certificates."""
     bans: dict[Pair, Tried] = field(default_factory=dict)
@@ -86,9 +88,7 @@ class Arbiter:
         """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing."""
         try:
             figures, silent = self.hosts.figures(self.engine.query().nodes)
-            for host, why in silent.items():
-                self.tally.add(metrics.SILENT, host)
-                log.warning("a host is silent: it offers nothing", host=host, why=why)
+            self._tell_silent(silent)
             self._warn(figures)
             self.strains = watch(self.strains, figures, self.clock())
             if self.clock() - self.published_at >= PUBLISH_SECONDS:
@@ -101,6 +101,16 @@ class Arbiter:
         except DynmemError as error:
             self.tally.add(metrics.TURNS, "failed")
             log.warning("this turn is left out", problem=str(error))
+
+    def _tell_silent(self, silent: Mapping[str, str]) -> None:
+        """Who begins to be silent, or for another reason, and who speaks again: not at each turn."""
+        for host, why in silent.items():
+            self.tally.add(metrics.SILENT, host)
+            if self.silent.get(host) != why:
+                log.warning("a host is silent: it offers nothing", host=host, why=why)
+        for host in self.silent.keys() - silent.keys():
+            log.info("a host is believed again", host=host)
+        self.silent = dict(silent)
 
     def _warn(self, figures: Mapping[str, HostFigures]) -> None:
         """Of certificates that expire soon, once a day."""
@@ -128,6 +138,9 @@ class Arbiter:
         if done.cell is None:
             self.tally.add(metrics.TURNS, "engine_busy")
             return
+        for note in done.notes:
+            if note not in self.notes:
+                log.warning("not believed", what=note)
         self.cell, self.notes = done.cell, done.notes
         self.tally.add(
             metrics.TURNS, "held_back" if done.harm else "published" if done.published else "unchanged"
@@ -200,8 +213,6 @@ class Arbiter:
 
     @staticmethod
     def _tell(done: Turn) -> None:
-        for note in done.published.notes if done.published is not None else ():
-            log.warning("not believed", what=note)
         if done.harm:
             log.error(done.said)
         elif done.published is not None:

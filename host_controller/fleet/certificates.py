@@ -4,6 +4,7 @@ The authority's key stays in the directory where it was made: hosts get `ca.pem`
 """
 
 import contextlib
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -69,6 +70,39 @@ def make_host(directory: Path, host: str, days: int = HOST_DAYS) -> Path:
     return place
 
 
+def end_of(certificate: Path) -> float:
+    """When it expires, in seconds since 1970; one that has expired can be read, too.
+
+    Raises:
+        FleetError: it cannot be read.
+    """
+    command = ["openssl", "x509", "-in", str(certificate), "-noout", "-enddate"]
+    name, _, when = _openssl(command).decode(errors="replace").strip().partition("=")
+    try:
+        if name != "notAfter":
+            raise ValueError(name)
+        return float(ssl.cert_time_to_seconds(when))
+    except ValueError:
+        raise FleetError(f"{certificate}: openssl does not say when it expires") from None
+
+
+def _openssl(command: Sequence[str]) -> bytes:
+    """What it says.
+
+    Raises:
+        FleetError: it failed.
+    """
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    except FileNotFoundError:
+        raise FleetError("there is no openssl here", hint="apt-get install openssl") from None
+    except subprocess.TimeoutExpired:
+        raise FleetError("openssl did not end within a minute") from None
+    if done.returncode != 0:
+        raise FleetError(f"openssl: {neutral(done.stderr.decode(errors='replace').strip(), 300)}")
+    return done.stdout
+
+
 def _make(
     name: str,
     key: Path,
@@ -86,14 +120,7 @@ def _make(
         command += ["-keyout", str(new_key), "-out", str(new_certificate)]
         for one in extensions:
             command += ["-addext", one]
-        try:
-            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
-        except FileNotFoundError:
-            raise FleetError("there is no openssl here", hint="apt-get install openssl") from None
-        except subprocess.TimeoutExpired:
-            raise FleetError("openssl did not end within a minute") from None
-        if done.returncode != 0:
-            raise FleetError(f"openssl: {neutral(done.stderr.decode(errors='replace').strip(), 300)}")
+        _openssl(command)
         new_key.chmod(0o600)
         new_key.rename(key)
         new_certificate.rename(certificate)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from host_controller.api.metrics import FAMILIES
-from host_controller.doctor import host, vm
+from host_controller.doctor import cluster, host, vm
 from host_controller.fleet.metrics import FAMILIES as FLEET_FAMILIES
 from tests.support.promtool import promtool
 from tests.support.surveys import HOST, survey
@@ -106,7 +106,12 @@ def test_every_alert_is_explained(alert: str) -> None:
 
 @pytest.mark.parametrize(
     "check",
-    [*(one(HOST).check for one in host.CHECKS), *(one(survey()).check for one in vm.CHECKS), "libvirt"],
+    [
+        *(one(HOST).check for one in host.CHECKS),
+        *(one(survey()).check for one in vm.CHECKS),
+        *cluster.CHECKS,
+        "libvirt",
+    ],
 )
 def test_every_finding_of_the_doctor_is_explained(check: str) -> None:
     assert f"### {check}\n" in OPERATIONS

@@ -158,6 +158,23 @@ def test_without_a_way_out_there_is_one_alert_and_nothing_moves(scene: Scene) ->
     assert scene.engine.places["web"] == "n1"
 
 
+def test_a_host_is_told_of_when_it_falls_silent_and_when_it_speaks_again(scene: Scene) -> None:
+    said = scene.hosts.said.pop("n2")
+    with structlog.testing.capture_logs() as logs:
+        scene.go_on(5 * TURN_SECONDS)
+        scene.hosts.said["n2"] = said
+        scene.go_on(2 * TURN_SECONDS)
+    told = [one["event"] for one in logs if one.get("host") == "n2"]
+    assert told == ["a host is silent: it offers nothing", "a host is believed again"]
+
+
+def test_what_is_not_believed_is_told_once(scene: Scene) -> None:
+    scene.engine.text = cib_text({"web": 1}, {"n1": 1}, '<primitive type="VirtualDomain" id="bare"/>')
+    with structlog.testing.capture_logs() as logs:
+        scene.go_on(4 * PUBLISH_SECONDS)
+    assert len([one for one in logs if "bare has no utilization" in str(one.get("what"))]) == 1
+
+
 def test_an_engine_that_cannot_be_asked_costs_a_turn(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: object) -> Cib:
         raise EngineError("no cluster")

@@ -1,0 +1,108 @@
+"""A domain in a file is prepared and put back like a definition of libvirt's."""
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from host_controller import cli
+from host_controller.cli.domain_file import LARGEST_BYTES, DomainFile
+from host_controller.domain_xml.dom import same
+from host_controller.domain_xml.read import read_domain
+from host_controller.errors import DynmemError, InputError
+from host_controller.fleet.pacemaker.cib import read_cib
+from host_controller.fleet.startup import startup_mib, unprepared
+from host_controller.units import GIB
+from tests.unit.fleet.cluster import cib_text
+from tests.unit.hypervisor.domains import Q35
+
+
+def invoke(*words: str) -> Result:
+    result = CliRunner().invoke(cli.group, [*words, "--connect", "test:///default"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    one = tmp_path / "web.xml"
+    one.write_text(Q35)
+    one.chmod(0o640)
+    return one
+
+
+def test_it_is_prepared_once_and_put_back_exactly(file: Path) -> None:
+    limits = ("--startup", "1G", "--minimum", "512M", "--maximum", "4G", "--growth", "balloon")
+    said = invoke("enable", "--file", str(file), *limits)
+    assert said.exit_code == 0
+    assert "web is prepared; it takes part from its next start" in said.output
+    config = read_domain(file.read_text()).config
+    assert config is not None
+    assert config.limits.maximum_bytes == 4 * GIB
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert [one.name for one in file.parent.iterdir()] == ["web.xml"]
+    prepared = file.read_text()
+    assert "nothing to change" in invoke("enable", "--file", str(file)).output
+    assert file.read_text() == prepared
+    assert "web is as it was" in invoke("disable", "--file", str(file)).output
+    assert same(file.read_text(), Q35)
+
+
+def test_a_dry_run_shows_and_changes_nothing(file: Path) -> None:
+    said = invoke("enable", "--file", str(file), "--dry-run", "--growth", "balloon")
+    assert said.output.startswith("---")
+    assert file.read_text() == Q35
+
+
+@pytest.mark.parametrize("words", [(), ("web", "--file", "web.xml")])
+@pytest.mark.parametrize("command", ["enable", "disable"])
+def test_one_thing_is_named(command: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="name one VM, or one --file"):
+        invoke(command, *words)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<network/>",
+        b"\xff\xfe",
+        b"<domain>",
+        b'<!DOCTYPE domain [<!ENTITY a "aaaa">]><domain/>',
+        b"<domain>" + b" " * LARGEST_BYTES + b"</domain>",
+    ],
+    ids=["empty", "network", "no text", "cut", "entities", "large"],
+)
+def test_what_is_no_domain_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "web.xml"
+    file.write_bytes(content)
+    with pytest.raises(DynmemError, match="web"):
+        invoke("enable", "--file", str(file))
+    assert file.read_bytes() == content
+
+
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "", "missing"):
+        with pytest.raises(InputError):
+            DomainFile(tmp_path / name)
+
+
+def test_a_link_that_lies_where_the_new_file_is_written_is_not_followed(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("theirs")
+    (tmp_path / ".web.xml.new").symlink_to(other)
+    with pytest.raises(InputError):
+        invoke("enable", "--file", str(file), "--growth", "balloon")
+    assert (other.read_text(), file.read_text()) == ("theirs", Q35)
+
+
+def test_fleet_init_names_the_files_that_are_not_prepared(file: Path) -> None:
+    cib = read_cib(cib_text({"web": 1, "far": 1}, {}).replace(b"/vms/web.xml", str(file).encode()))
+    assert (startup_mib(str(file)) or 0) > 2048
+    (need,) = unprepared(cib)  # a file that is not here is checked where it is
+    assert (need.what, need.wanted) == (f"web: {file}", f"dynmem enable --file {file}")
+    invoke("enable", "--file", str(file), "--growth", "balloon")
+    assert unprepared(cib) == ()
