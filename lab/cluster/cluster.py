@@ -28,7 +28,7 @@ from lab.image import ensure_image
 PREFIX = "dynmem-fleet-"
 NETWORK = "10.77.1"
 PORT = 8686
-UP_SECONDS = 120.0
+UP_SECONDS = 240.0
 DYNMEM = str(Path(sys.executable).parent / "dynmem")
 
 
@@ -137,7 +137,7 @@ class Cluster:
         """Until every node is online and managed."""
         self.until(self._all_online, "every node is online", UP_SECONDS)
         for name in self.nodes:
-            self.until(partial(self._manages, name), f"{name} is managed", 60.0)
+            self.until(partial(self._manages, name), f"{name} is managed", UP_SECONDS)
 
     def processes(self, guest: str) -> int:
         """How many QEMUs have the guest's disk open by their command lines, on all nodes."""
@@ -221,6 +221,12 @@ class Cluster:
         )
         self.on(self.first, "cibadmin", "--create", "-o", "resources", "-X", xml)
         self.until(lambda: self.place_of("arbiter") is not None, "the arbiter runs", 60.0)
+
+    def give(self, node: str, capacity_mib: int) -> None:
+        """Let a node have so much for its guests from now on."""
+        change = f's/^capacity = .*/capacity = "{capacity_mib}MiB"/'
+        self.on(node, "sed", "-i", change, "/etc/dynmem/dynmem.toml")
+        self.on(node, DYNMEM, "reload")
 
     def start(self, guest: str, limit: float = 90.0) -> str:
         """Ask the engine to start a guest; returns where it did."""

@@ -21,6 +21,8 @@ LARGEST_MIB: Final = 1 << 31
 """2 PiB. The engine counts in 32 or 64 bits, by its version."""
 MOST_DIGITS: Final = 12
 """Of a number that the engine writes: more are none of its own, and thousands cannot be read as one."""
+PENDING: Final = "193"
+"""What an operation returns that is under way."""
 FATAL: Final = ("INFINITY", "+INFINITY", "1000000")
 
 
@@ -177,27 +179,29 @@ def _pairs(element: Element, path: str) -> dict[str, str]:
 
 
 def failed_moves(cib: Cib) -> dict[str, str]:
-    """VMs whose live migration failed, which blocks them since then, with the host that they are still on."""
-    return {vm: node for vm, node, _ in _failures(cib.root, "migrate_to")}
+    """VMs whose live migration failed, which blocks them since then, with the host that they are still on.
+
+    The engine counts no failure of an operation that blocks: it is in the history alone.
+    """
+    return {
+        resource.get("id", ""): state.get("uname", "")
+        for state in cib.root.iterfind("status/node_state")
+        for resource in state.iterfind("lrm/lrm_resources/lrm_resource")
+        for one in resource.iterfind("lrm_rsc_op[@operation='migrate_to']")
+        if one.get("rc-code") not in ("0", PENDING)
+    }
 
 
 def _failed_starts(root: Element) -> Iterator[tuple[tuple[str, str], str]]:
     """A start that failed bans the node for that VM until it is cleaned up."""
-    for vm, node, count in _failures(root, "start"):
-        if count in FATAL:
-            cleanup = f"crm_resource --cleanup -N {node} -r {shell_word(vm)}"
-            yield (vm, node), f"a start failed there; {cleanup} lifts the ban"
-
-
-def _failures(root: Element, operation: str) -> Iterator[tuple[str, str, str]]:
-    """VM, node and how often the operation failed there, as the engine counts it."""
-    suffix = f"#{operation}_0"
     for state in root.iterfind("status/node_state"):
+        node = state.get("uname", "")
         for pair in state.iterfind("transient_attributes/instance_attributes/nvpair"):
             name = pair.get("name", "")
-            if name.startswith("fail-count-") and name.endswith(suffix):
-                vm = name.removeprefix("fail-count-").removesuffix(suffix)
-                yield vm, state.get("uname", ""), pair.get("value", "")
+            if name.startswith("fail-count-") and name.endswith("#start_0") and pair.get("value") in FATAL:
+                vm = name.removeprefix("fail-count-").removesuffix("#start_0")
+                cleanup = f"crm_resource --cleanup -N {node} -r {shell_word(vm)}"
+                yield (vm, node), f"a start failed there; {cleanup} lifts the ban"
 
 
 def _constraints(root: Element, name: str) -> Iterator[tuple[str, str]]:

@@ -54,14 +54,12 @@ def failed_start(vm: str, node: str) -> str:
     )
 
 
-FAILED = '<nvpair id="f-{vm}" name="fail-count-{vm}#migrate_to_0" value="1"/>'
-
-
-def failed_move(vm: str, node: str) -> str:
-    """The status of an engine after a migration from this node was refused."""
+def failed_move(vm: str, node: str, code: int = 1) -> str:
+    """The status of an engine after a migration from this node was refused: it counts no failure."""
     return (
-        f'<node_state uname="{node}"><transient_attributes id="1"><instance_attributes id="s1">'
-        f"{FAILED.format(vm=vm)}</instance_attributes></transient_attributes></node_state>"
+        f'<node_state uname="{node}"><lrm id="1"><lrm_resources><lrm_resource id="{vm}">'
+        f'<lrm_rsc_op id="{vm}_migrate_to_0" operation="migrate_to" rc-code="{code}"/>'
+        "</lrm_resource></lrm_resources></lrm></node_state>"
     )
 
 
@@ -102,9 +100,9 @@ class FakeEngine:
         if operation == "start":
             self.text = forgiven(read_cib(self.text), vm, node)
         root = self.query().root
-        for block in root.iterfind("status/node_state/transient_attributes/instance_attributes"):
-            for one in block.findall(f"nvpair[@name='fail-count-{vm}#{operation}_0']"):
-                block.remove(one)
+        for resource in root.iterfind(f"status/node_state/lrm/lrm_resources/lrm_resource[@id='{vm}']"):
+            for one in resource.findall(f"lrm_rsc_op[@operation='{operation}']"):
+                resource.remove(one)
         self.text = ElementTree.tostring(root)
 
     def obey(self, actions: tuple[Action, ...]) -> None:

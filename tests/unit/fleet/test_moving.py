@@ -127,6 +127,12 @@ def test_a_refused_migration_is_cleaned_up_once_the_vm_is_no_longer_pinned() -> 
     assert failed_moves(one.query()) == {}
 
 
+def test_a_migration_that_is_under_way_has_not_failed() -> None:
+    for code, found in ((193, {}), (0, {}), (1, {"web": "n1"})):
+        status = failed_move("web", "n1", code)
+        assert failed_moves(read_cib(cib_text({"web": 1}, {"n1": 1}, status=status))) == found
+
+
 def test_a_failed_migration_of_somebody_else_is_left_to_them() -> None:
     one = engine()
     one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1}, status=failed_move("db", "n1"))
