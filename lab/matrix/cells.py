@@ -19,6 +19,8 @@ TESTS: Final = {
     "live migration": f"{GUESTS}/test_migration.py -k grown_guest_is_taken_over_where_it_is_migrated_to",
     "libvirtd restarts": f"{GUESTS}/test_adapter.py -k libvirtd_that_goes_away",
 }
+PYTHONPATH: Final = f"{TREE}:/usr/lib/dynmem"
+"""This checkout, and behind it the libraries that the packages carry because the release has none."""
 LARGEST_INSTALL_MIB: Final = 60
 _VERSIONS: Final = """
 qemu-system-x86_64 --version | sed -n 's/^QEMU emulator version \\([0-9.]*\\).*/QEMU \\1/p'
@@ -99,13 +101,13 @@ def _doctor(root: Root) -> tuple[bool, str]:
 
 
 def _story(root: Root) -> tuple[bool, str]:
-    done = root.run("cd /root && python3 -m lab.demo", path=TREE)
+    done = root.run("cd /root && python3 -m lab.demo", path=PYTHONPATH)
     return done.returncode == 0, "seen" if done.returncode == 0 else done.stdout
 
 
 def _test(root: Root, test: str) -> tuple[bool, str]:
     options = "-p no:cacheprovider -q --junit-xml=/root/result.xml"
-    done = root.run(f"cd {TREE} && python3 -m pytest {options} {test}", path=TREE)
+    done = root.run(f"cd {TREE} && python3 -m pytest {options} {test}", path=PYTHONPATH)
     result = root.file("/root/result.xml")
     if not result.exists():
         return False, done.stdout
