@@ -34,12 +34,16 @@ class _Selector(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Jumps to whatever is due next. While it is frozen, it waits for I/O and no time passes."""
 
+    _clock_resolution: float
+
     def __init__(self) -> None:
         selector = _Selector()
         selector.loop = self
         self.now = 0.0
         self.frozen = False
         super().__init__(selector)
+        # asyncio takes a nanosecond. After 194 days a float is coarser, and what is due would never be run.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self.now
