@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
-from agent import __version__, killers, overcommit
+from agent import __version__, holders, killers, overcommit
 from agent.blocks import MemoryBlocks
 from agent.hotplug import Hotplugger
 from agent.maximum import Maximum
@@ -30,10 +30,12 @@ from agent.wire import (
     Ack,
     BadField,
     Error,
+    Held,
     Hello,
     LineTooLong,
     Ping,
     Welcome,
+    WhoHolds,
     WireError,
     decode_from_host,
     printable,
@@ -45,6 +47,7 @@ PORT_RETRY_SECONDS = 1.0
 KILLERS_EVERY_SECONDS = 60.0
 HELLO_EVERY_SECONDS = 0.5  # at most: a host that welcomes every Hello gets no loop out of us
 ERROR_EVERY_SECONDS = 1.0
+HOLDERS_EVERY_SECONDS = 1.0  # at most: each look reads a file or two of every service or process
 # MemTotal that moves by this much beyond what the balloon explains means memory came or went.
 _UNEXPLAINED_BYTES = 8 * MIB
 _MOST_RESAMPLES = 3
@@ -80,7 +83,8 @@ class Daemon:
         self._reporter = Reporter(self._boot_id, now)
         self._notifier = Notifier()
         self._hello_due: bool | None = None  # the value of Hello.welcomed
-        self._hello_at = self._error_at = now - 60.0
+        self._hello_at = self._error_at = self._holders_at = now - 60.0
+        self._tells_holders = holders.wanted(os.environ)
         self._port_retry_at = now
         self._port_trouble = ""
         self._slow_at = self._killers_at = now
@@ -236,6 +240,7 @@ class Daemon:
                 online_policy=printable(self._blocks.policy(), 32),
                 hotplug=self._hotplug.mode,
                 welcomed=self._hello_due,
+                holders="on" if self._tells_holders else "off",
             )
         )
         self._hello_at = now
@@ -311,6 +316,8 @@ class Daemon:
         elif isinstance(message, Ping):
             self._port.send(Ack(message.request_id, True, "here"))
             self._reporter.force("heartbeat", now)
+        elif isinstance(message, WhoHolds):
+            self._port.send(self._who_holds(message.request_id, now))
         elif isinstance(message, Error):
             text = f"{message.code}: {message.message} (speaks {list(message.supported_versions)})"
             self._log(4, "host", text)
@@ -318,6 +325,18 @@ class Daemon:
             ack = self._hotplug.handle(message, self._spare_bytes, now)
             if ack is not None:
                 self._port.send(ack)
+
+    def _who_holds(self, request_id: int, now: float) -> Held | Ack:
+        if not self._tells_holders:
+            return Ack(request_id, False, "this guest's administrator does not want it told")
+        if now - self._holders_at < HOLDERS_EVERY_SECONDS:
+            return Ack(request_id, False, "asked again too soon")
+        self._holders_at = now
+        found = holders.services(self._root)
+        if found:
+            return Held(request_id, "services", found)
+        total = self._facts.total_bytes if self._facts is not None else 0
+        return Held(request_id, "processes", holders.processes(self._root, total))
 
     def _kernel_bytes(self) -> int:
         """What of RAM is in nobody's MemTotal, the balloon aside."""

@@ -14,7 +14,18 @@ import select
 from collections import deque
 from collections.abc import Callable
 
-from agent.wire import PORT_NAME, Ack, Error, GuestMessage, Hello, LineReader, LineTooLong, Report, encode
+from agent.wire import (
+    PORT_NAME,
+    Ack,
+    Error,
+    GuestMessage,
+    Held,
+    Hello,
+    LineReader,
+    LineTooLong,
+    Report,
+    encode,
+)
 
 MOST_ACKS = 16
 MOST_READ_BYTES = 65536  # per turn, so that a flood from the host does not hold up the loop
@@ -109,7 +120,7 @@ class Port:
         elif isinstance(message, Hello):
             self._hello = line
         else:
-            assert isinstance(message, (Ack, Error))  # Python 3.9 has no `|` of classes
+            assert isinstance(message, (Ack, Held, Error))  # Python 3.9 has no `|` of classes
             self.dropped += len(self._answers) == MOST_ACKS
             self._answers.append(line)
         self.flush()

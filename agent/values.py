@@ -12,6 +12,9 @@ from typing import Any
 
 MAX_SIZE_BYTES = 1 << 50  # 1 PiB: past any guest, and exact in every JSON implementation
 MAX_WORD_CHARS = 32
+MOST_HOLDERS = 5
+MAX_HOLDER_CHARS = 32
+HOLDER_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-@:+/()? "
 MAX_COUNT = (1 << 53) - 1  # the largest integer that every JSON implementation keeps exactly
 
 
@@ -51,6 +54,9 @@ class Kib(Kind):
 
     def dump(self, value: int) -> int:
         return self.inner.load(value >> 10)
+
+
+_KIB = Kib()
 
 
 class Decimal(Kind):
@@ -118,6 +124,30 @@ class Flag(Kind):
     def load(self, raw: object) -> bool:
         if not isinstance(raw, bool):
             raise ValueError("is not true or false")
+        return raw
+
+
+class Holders(Kind):
+    """At most MOST_HOLDERS pairs of a name, once each, and its bytes: on the wire whole KiB, as in Kib."""
+
+    name = Text(MAX_HOLDER_CHARS, least=1, alphabet=HOLDER_LETTERS)
+
+    def load(self, raw: object) -> tuple[tuple[str, int], ...]:
+        if not isinstance(raw, list) or len(raw) > MOST_HOLDERS:
+            raise ValueError(f"is not a list of at most {MOST_HOLDERS}")
+        found: dict[str, int] = {}
+        for pair in raw:
+            if not isinstance(pair, list) or len(pair) != 2:
+                raise ValueError("has what is no pair of a name and a size")
+            name = self.name.load(pair[0])
+            if name in found or name.strip() != name:
+                raise ValueError("has a name twice, or one with spaces around it")
+            found[name] = _KIB.load(pair[1])
+        return tuple(found.items())
+
+    def dump(self, value: tuple[tuple[str, int], ...]) -> list[list[object]]:
+        raw: list[list[object]] = [[name, _KIB.dump(size)] for name, size in value]
+        self.load(raw)
         return raw
 
 

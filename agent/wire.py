@@ -20,7 +20,7 @@ from itertools import compress
 from operator import ne
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Optional, Union
 
-from agent.values import MAX_SIZE_BYTES, Choice, Decimal, Flag, Integer, Kib, Kind, Text, Versions
+from agent.values import MAX_SIZE_BYTES, Choice, Decimal, Flag, Holders, Integer, Kib, Kind, Text, Versions
 
 VERSION = 1
 SUPPORTED_VERSIONS = (VERSION,)
@@ -32,6 +32,8 @@ MOST_PAGE_BYTES = 1 << 18  # the largest base page of any Linux architecture is 
 
 Zone = Literal["movable", "kernel"]
 Hotplug = Literal["kernel", "agent", "none", "other"]
+Willing = Literal["on", "off", "unknown"]
+HeldBy = Literal["services", "processes", "other"]
 Reason = Literal["heartbeat", "moved", "pressure", "hotplug", "hello", "other"]
 # "other" stands for a word that a newer agent has; no agent says it.
 
@@ -100,6 +102,7 @@ class Hello(NamedTuple):
     boot_id: /proc/sys/kernel/random/boot_id. block_bytes: size of a memory block, 0 without memory
     hotplug. psi: the kernel has PSI. online_policy: auto_online_blocks, "" if there is none. hotplug:
     who brings new memory online. welcomed: this Hello answers a Welcome and must not be answered.
+    holders: whether it answers WhoHolds; "off": its administrator does not want it; "unknown": too old.
     """
 
     boot_id: Annotated[str, On("boot", Text(36, least=36, alphabet=_HEX + "-"))]
@@ -110,6 +113,7 @@ class Hello(NamedTuple):
     online_policy: Annotated[str, On("policy", Text(32))]
     hotplug: Annotated[Hotplug, On("hotplug", Choice("kernel", "agent", "none", other="other"))]
     welcomed: Annotated[bool, On("welcomed", Flag())] = False
+    holders: Annotated[Willing, On("holders", Choice("on", "off", other="unknown"))] = "unknown"
 
 
 class Report(NamedTuple):
@@ -165,6 +169,17 @@ class Ack(NamedTuple):
     changed_bytes: Annotated[int, On("changed", _SIZE)] = 0
 
 
+class Held(NamedTuple):
+    """Guest: who holds most of its memory, largest first. Answers WhoHolds.
+
+    by: services (control groups) or processes, summed by their names. Sources: agent/holders.py.
+    """
+
+    request_id: Annotated[int, _REQUEST]
+    by: Annotated[HeldBy, On("by", Choice("services", "processes", other="other"))]
+    holders: Annotated[tuple[tuple[str, int], ...], On("top", Holders())]
+
+
 class Error(NamedTuple):
     """Either side: what you sent was dropped. Read whatever its version; never answered."""
 
@@ -216,8 +231,17 @@ class Ping(NamedTuple):
     request_id: Annotated[int, _REQUEST]
 
 
-GuestMessage = Union[Hello, Report, Ack, Error]
-HostMessage = Union[Welcome, OnlineZone, Offline, Online, Ping, Error]
+class WhoHolds(NamedTuple):
+    """Host: which services or processes hold most of your memory? Answered by Held, or by Ack: no.
+
+    Only for an agent whose Hello says that it answers.
+    """
+
+    request_id: Annotated[int, _REQUEST]
+
+
+GuestMessage = Union[Hello, Report, Ack, Held, Error]
+HostMessage = Union[Welcome, OnlineZone, Offline, Online, Ping, WhoHolds, Error]
 Message = Union[GuestMessage, HostMessage]
 
 
@@ -246,12 +270,14 @@ _NAMES: dict[type[Any], str] = {
     Hello: "hello",
     Report: "report",
     Ack: "ack",
+    Held: "held",
     Error: "error",
     Welcome: "welcome",
     OnlineZone: "online-zone",
     Offline: "offline",
     Online: "online",
     Ping: "ping",
+    WhoHolds: "who-holds",
 }
 _FIELDS: dict[type[Any], tuple[str, tuple[Field, ...]]] = {
     cls: (name, fields_of(cls)) for cls, name in _NAMES.items()
@@ -262,8 +288,8 @@ _LAST: dict[type[Any], tuple[tuple[Any, ...], list[str]]] = {
     cls: ((_REQUIRED,) * len(fields), [""] * len(fields)) for cls, (_, fields) in _FIELDS.items()
 }
 
-_FROM_GUEST = {_FIELDS[cls][0]: cls for cls in (Hello, Report, Ack, Error)}
-_FROM_HOST = {_FIELDS[cls][0]: cls for cls in (Welcome, OnlineZone, Offline, Online, Ping, Error)}
+_FROM_GUEST = {_FIELDS[cls][0]: cls for cls in (Hello, Report, Ack, Held, Error)}
+_FROM_HOST = {_FIELDS[cls][0]: cls for cls in (Welcome, OnlineZone, Offline, Online, Ping, WhoHolds, Error)}
 
 # (smaller, larger): what the kernel guarantees within one reading, and a liar does not keep.
 _NOT_ABOVE = (

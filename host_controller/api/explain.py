@@ -1,5 +1,6 @@
 """Why a VM has what it has, in words: the decision, what demand is made of, what it costs, what holds it."""
 
+from host_controller.api.holders import holders_view
 from host_controller.api.schema import ExplainView, Part
 from host_controller.api.views import vm_view
 from host_controller.control.controller import Controller
@@ -22,6 +23,7 @@ def explain(controller: Controller, vm: Vm) -> ExplainView:
         charge=_charge(controller, vm),
         balance=_balance(controller, vm),
         why=_why(controller, vm),
+        holders=holders_view(controller, vm),
     )
 
 

@@ -244,7 +244,9 @@ class Api:
 
     async def _explain(self, request: web.Request) -> web.Response:
         expect(request)
-        return answer_json(explain(self.controller, self._find(request)))
+        vm = self._find(request)
+        self.controller.ask_who_holds(vm)
+        return answer_json(explain(self.controller, vm))
 
     async def _history(self, request: web.Request) -> web.Response:
         query = expect(request, "since", "step", "points")

@@ -4,7 +4,7 @@ import json
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -16,6 +16,10 @@ from host_controller.cli.text import duration, number, paint, size, wants_colour
 from host_controller.errors import InputError
 from host_controller.neutral import neutral, shell_word
 from host_controller.units import format_size, parse_duration
+
+ANSWER_SECONDS: Final = 1.0
+"""For the guest to say who holds its memory; then what it said before is shown."""
+LOOK_AGAIN_SECONDS: Final = 0.05
 
 
 @click.command()
@@ -39,6 +43,10 @@ def explain(vm: str, *, as_json: bool, plot: Path | None, when: str | None, sock
         _past(client, vm, moment_of(when, time.time()), as_json=as_json, plot=plot)
         return
     answer = client.get("vms", vm, "explain")
+    end = time.monotonic() + ANSWER_SECONDS
+    while plot is None and (answer.get("holders") or {}).get("pending") and time.monotonic() < end:
+        time.sleep(LOOK_AGAIN_SECONDS)
+        answer = client.get("vms", vm, "explain")
     if plot is not None:
         from host_controller.cli.plot_balance import draw_balance, rows_of
 
@@ -134,6 +142,7 @@ def lines(answer: dict[str, Any]) -> list[str]:
         found += ["", "Why", *(f"  {neutral(one)}" for one in answer["why"])]
     found += _parts("Demand: what it works with", answer["demand"], colour, mark=False)
     found += _parts("Balance: what it asks for and gets", answer["balance"], colour, mark=False)
+    found += _holders(answer.get("holders"), colour)
     total = f"Charge: what it costs the host, {size(vm['charge_bytes'])}"
     found += _parts(total, answer["charge"], colour, mark=True)
     if vm["ignored"]:
@@ -161,6 +170,33 @@ def _beside(vm: dict[str, Any]) -> str:
 def _heard(vm: dict[str, Any]) -> str:
     age = vm["report_age_seconds"]
     return "" if known(age, None) is None else f", heard {duration(age)} ago"
+
+
+def _holders(answer: dict[str, Any] | None, colour: bool) -> list[str]:
+    """Who holds the guest's memory, by the guest's word; an older controller does not ask."""
+    if answer is None:
+        return []
+    top, missing = answer["top"], answer["missing"]
+    since, at = known(answer["since"], None), known(answer["at"], None)
+    span = "" if since is None or at is None else f" in {duration(max(0.0, at - since))}"
+    parts = [
+        {
+            "name": one["name"],
+            "size_bytes": one["size_bytes"],
+            "text": "" if one["grown_bytes"] is None else _grown(one) + span,
+            "deciding": False,
+        }
+        for one in top
+    ]
+    ago = "" if at is None else f", {duration(max(0.0, time.time() - at))} ago"
+    found = _parts(f"Held by: the largest of its {neutral(answer['by'])}{ago}", parts, colour, mark=False)
+    if missing:
+        found += [*([] if found else ["", "Held by"]), f"  {neutral(missing)}"]
+    return [line.rstrip() for line in found]
+
+
+def _grown(one: dict[str, Any]) -> str:
+    return f"grew by {'at least ' if one['grown_at_least'] else ''}{size(one['grown_bytes'])}"
 
 
 def _parts(title: str, parts: list[dict[str, Any]], colour: bool, *, mark: bool) -> list[str]:

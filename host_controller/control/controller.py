@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import structlog
 
+from host_controller.control.attribution import Attribution
 from host_controller.control.dry_run import DryRun, harmless
 from host_controller.control.greeting import Greeter
 from host_controller.control.guest_notes import GuestNotes
@@ -26,6 +27,7 @@ from host_controller.core.interface import (
     ConnectionChanged,
     Hypervisor,
     Resume,
+    SendToGuest,
     Suspend,
     Tick,
     VmAppeared,
@@ -35,7 +37,8 @@ from host_controller.core.interface import (
 from host_controller.core.model import Settings
 from host_controller.core.operations.standstill import Stage, Standstill
 from host_controller.core.operator_events import HoldVm, SettingsChanged
-from host_controller.core.vm.record import plugs_under_way, sizes_under_way
+from host_controller.core.state import Notice
+from host_controller.core.vm.record import Vm, plugs_under_way, sizes_under_way
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Recorder
 from host_controller.records.samples import KEPT_SECONDS, sample_of
@@ -86,6 +89,7 @@ class Controller:
         self.names: dict[str, str] = {}
         """Of every VM that was seen, also of those that have stopped."""
         self.guest_notes = GuestNotes()
+        self.attribution = Attribution(self.engine)
         self._hypervisor = hypervisor
         self._clock = clock
         self._state_dir = state_dir
@@ -93,6 +97,8 @@ class Controller:
         self._after_tick = after_tick
         self._dry_run = DryRun(self.engine)
         self._greeter = Greeter()
+        self._told: list[Notice] = []
+        """What `attribution` has to say, until it is written down."""
         self._inbox: deque[tuple[float, Event]] = deque()
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -133,6 +139,13 @@ class Controller:
         for uuid in self.engine.vms:
             if on or uuid not in self.paused:
                 self.put(HoldVm(uuid, on))
+
+    def ask_who_holds(self, vm: Vm) -> None:
+        """Ask its agent who holds its memory, where it may be asked; see `attribution`."""
+        now = self._clock()
+        question = self.attribution.ask(vm, now)
+        if question is not None:
+            self._send(question, now)
 
     def apply(self, settings: Settings) -> None:
         """A new configuration is in force."""
@@ -203,7 +216,8 @@ class Controller:
         now = self._decided_at = self._clock()
         commands = self._decide(now)
         remembers = self._remember()
-        for command in (*greetings, *commands):
+        questions = self._questions(now) if ticked else []
+        for command in (*greetings, *commands, *questions):
             if isinstance(command, Suspend) and not remembers:
                 # After us nobody would let it run.
                 self.put(CommandDone(command.vm, command.ticket, "not sent: it could not be remembered"))
@@ -230,6 +244,10 @@ class Controller:
         try:
             self._record(lambda recorder: recorder.handled(event, at))
             self.engine.handle(event, at)
+            notices, noise = self.attribution.hear(event, at)
+            self._told += notices
+            if noise is not None:
+                self.put(noise)
         except Exception as error:  # noqa: BLE001 # an event that cannot be handled harms no other
             self._failed("event", error, what=type(event).__name__, vm=name)
         if isinstance(event, VmAppeared) and (self.paused_all or event.vm in self.paused):
@@ -250,6 +268,13 @@ class Controller:
         self._record(lambda recorder: recorder.decided(commands, now))
         return commands
 
+    def _questions(self, now: float) -> list[SendToGuest]:
+        try:
+            return self.attribution.due(now)
+        except Exception as error:  # noqa: BLE001 # nothing depends on it
+            self._failed("attribution", error)
+            return []
+
     def _send(self, command: Command, now: float) -> None:
         name = self.names.get(command.vm, command.vm)
         if self.dry_run and not harmless(command):
@@ -263,7 +288,8 @@ class Controller:
 
     def _write_down(self, touched: set[str], now: float) -> None:
         engine = self.engine
-        notices = engine.notices()
+        notices = [*engine.notices(), *self._told]
+        self._told.clear()
         if notices:
             for one in self.journal.notices(notices):
                 log.info(one.text, kind=one.kind, vm=one.name)

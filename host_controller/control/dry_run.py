@@ -21,9 +21,9 @@ from host_controller.core.vm.record import Vm
 
 
 def harmless(command: Command) -> bool:
-    """Whether a dry run may send it: it looks, or says hello."""
+    """Whether a dry run may send it: it looks, asks, or says hello."""
     return isinstance(command, SetPace) or (
-        isinstance(command, SendToGuest) and isinstance(command.message, wire.Welcome)
+        isinstance(command, SendToGuest) and isinstance(command.message, wire.Welcome | wire.WhoHolds)
     )
 
 

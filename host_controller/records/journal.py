@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from agent import wire
 from host_controller.core.interface import Command, CommandDone, SendToGuest, SetPace
 from host_controller.core.policy.plan import Action, Decision
 from host_controller.core.state import Notice
@@ -127,10 +128,12 @@ class Journal:
         self._add(decision.at, "decision", decision.action, decision.vm, name, text, _inputs(decision))
 
     def commanded(self, command: Command, name: str, now: float) -> None:
-        """Note a command that is being sent. Looking more or less often is not worth an entry."""
+        """Note a command that is being sent. Looking and asking is not worth an entry."""
         if isinstance(command, SetPace):
             return
         if isinstance(command, SendToGuest):
+            if isinstance(command.message, wire.WhoHolds):
+                return
             message = command.message
             topic = type(message).__name__
             self._add(now, "command", topic, command.vm, name, f"told the agent: {topic}", message._asdict())

@@ -60,7 +60,7 @@ class SimulatedAgent:
         self._frozen: wire.Report | None = None
         self._hello(welcomed=False)
 
-    def receive(self, message: wire.HostMessage, now: float) -> None:
+    def receive(self, message: wire.HostMessage, memory: Memory, now: float) -> None:
         """Act on what the host says; offlining and onlining is the guest's, which acknowledges."""
         if isinstance(message, wire.Welcome):
             self.reporter.welcome(message)
@@ -72,6 +72,9 @@ class SimulatedAgent:
         elif isinstance(message, wire.Ping):
             self._say(wire.Ack(message.request_id, ok=True))
             self.reporter.force("heartbeat", now)
+        elif isinstance(message, wire.WhoHolds):
+            sizes = (("workload", int(memory.anon)), ("system", int(memory.slab)))
+            self._say(wire.Held(message.request_id, "services", sizes))
 
     def acknowledge(self, request_id: int, changed_bytes: int, detail: str = "") -> None:
         """Say what became of a request about memory blocks."""
@@ -111,6 +114,7 @@ class SimulatedAgent:
             online_policy="online_movable",
             hotplug="kernel",
             welcomed=welcomed,
+            holders="on",
         )
         self._say(hello)
 

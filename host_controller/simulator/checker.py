@@ -281,7 +281,7 @@ class Checker:
         match command:
             case hv.SetPace() | hv.Suspend() | hv.Resume():
                 return
-            case hv.SendToGuest(message=wire.Welcome() | wire.Ping()):
+            case hv.SendToGuest(message=wire.Welcome() | wire.Ping() | wire.WhoHolds()):
                 return
         if vm.job is not None:
             self._found("hands off", vm.spec.name, f"{_short(command)} with {vm.job} in progress")

@@ -300,7 +300,7 @@ class SimulatedVm:
         if agent is None or not self.up or self.behaviour.speech is Speech.NOTHING:
             return
         self.advance()
-        agent.receive(message, self.agenda.now)
+        agent.receive(message, self.memory, self.agenda.now)
         if isinstance(message, wire.Offline):
             self._offlining.append(message)
             self.agenda.after(OFFLINE_SECONDS, lambda: self._take_offline(message))

@@ -122,6 +122,7 @@ _FROM_GUEST: tuple[wire.Message, ...] = (
         sequence=2, psi_some_avg10=1.5, psi_full_avg10=0.0, psi_some_total_us=9, psi_full_total_us=1
     ),
     wire.Ack(7, True, "1 blocks online", 128 * MIB),
+    wire.Held(9, "services", (("php-fpm", 300 * MIB), ("user@1000", 20 * MIB))),
     wire.Error("unknown-version", "version 2"),
 )
 _FROM_HOST: tuple[wire.Message, ...] = (
@@ -130,6 +131,7 @@ _FROM_HOST: tuple[wire.Message, ...] = (
     wire.Offline(2, 4 * GIB, 128 * MIB),
     wire.Online(3, 4 * GIB, 128 * MIB, "kernel"),
     wire.Ping(4),
+    wire.WhoHolds(9),
 )
 _KEYS = tuple(field.key for message in (*_FROM_GUEST, *_FROM_HOST) for field in wire.fields_of(type(message)))
 _JSON = ('"v":1', '"t":"', "null", "true", "NaN", "1e999", "-1", str(1 << 63), "\\ud800", "[[[[", "\n")
@@ -204,13 +206,24 @@ TARGETS: Final = {
                 b"\xff" + b"".join(map(wire.encode, _FROM_GUEST)),
                 *(b"\x10" + wire.encode(message) for message in _FROM_GUEST),
             ),
-            (*_KEYS, *_JSON, "report", "hello", "ack", "error"),
+            (*_KEYS, *_JSON, "report", "hello", "ack", "held", "processes", "error"),
         ),
         Target(
             "host",
             from_host,
             (b"".join(map(wire.encode, _FROM_HOST)), *map(wire.encode, _FROM_HOST)),
-            (*_KEYS, *_JSON, "welcome", "online-zone", "offline", "online", "ping", "movable", "kernel"),
+            (
+                *_KEYS,
+                *_JSON,
+                "welcome",
+                "online-zone",
+                "offline",
+                "online",
+                "ping",
+                "who-holds",
+                "movable",
+                "kernel",
+            ),
         ),
         Target(
             "kernel",

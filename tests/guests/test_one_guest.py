@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -76,11 +77,26 @@ def test_growth_deflates_first_and_then_adds_dimms_up_to_maximum(rig: Rig, guest
     assert "Movable" in [zones for _, zones in after.blocks.values()]
 
 
-def test_a_full_cycle_leads_back(rig: Rig, guest: Guest) -> None:
+def _holder(rig: Rig, guest: Guest) -> dict[str, Any]:
+    """Who holds most of the guest's memory, by the answer to whoever looks; empty while there is none."""
+    top: list[dict[str, Any]] = rig.controller.client.get("vms", guest.name, "explain")["holders"]["top"]
+    return top[0] if top else {"name": "", "size_bytes": 0}
+
+
+def test_a_full_cycle_leads_back_and_who_grew_is_named(rig: Rig, guest: Guest) -> None:
     start = rig.controller.vm(guest)["assigned_bytes"]
     guest.workload.allocate(400, rate=50)
     guest.workload.wait_event("done", "memory", 60)
     rig.controller.wait_vm(guest, lambda vm: vm["assigned_bytes"] > start + 350 * MIB, 20, "grown")
+    rig.controller.wait_for(
+        lambda _: _holder(rig, guest)["size_bytes"] >= 400 * MIB, 15, "who holds its memory is told"
+    )
+    assert _holder(rig, guest)["name"].startswith("python")
+    shown = dynmem("explain", guest.name, "--socket", str(rig.controller.client.path)).stdout
+    entries = rig.controller.client.get("vms", guest.name, "history")["entries"]
+    told = [one["text"] for one in entries if one["topic"] == "holders"]
+    print("", *told, shown[shown.index("Held by") :].split("\n\n")[0], sep="\n")
+    assert any("alone: python" in text and " grew by " in text for text in told), told
     guest.workload.free()
     vm = rig.controller.wait_vm(
         guest, lambda vm: abs(vm["actual_bytes"] - start) <= BLOCK // 2, 60, "back where it was"

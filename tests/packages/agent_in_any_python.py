@@ -14,7 +14,7 @@ if os.path.exists("dynmem-agent.pyz"):
     sys.path[0] = "dynmem-agent.pyz"  # in place of this directory, which has no `agent/` then
 
 from agent.daemon import Daemon
-from agent.wire import Offline, Online, OnlineZone, Ping, Welcome, decode_from_guest, encode
+from agent.wire import Offline, Online, OnlineZone, Ping, Welcome, WhoHolds, decode_from_guest, encode
 
 here, there = socket.socketpair()
 here.setblocking(False)
@@ -48,6 +48,7 @@ for message, answer in (
     (Online(2, 0, 1 << 27, "movable"), "Ack"),
     (Offline(3, 0, 1 << 27), "Ack"),
     (Ping(4), "Ack"),
+    (WhoHolds(5), "Held"),
     (None, "Error"),
 ):
     there.send(b"nonsense\n" if message is None else encode(message))

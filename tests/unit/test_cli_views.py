@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from host_controller.cli.explain import _holders, explain
 from host_controller.cli.explain import _limits as limits_of
-from host_controller.cli.explain import explain
 from host_controller.cli.status import host_lines, status
 from host_controller.cli.text import duration, table
 from host_controller.core.model import HostFacts, HugePool, Limits
+from host_controller.simulator.workload import Curve, Workload
 from host_controller.units import GIB, MIB
 from tests.support.serving import invoke, served
 from tests.support.virtual import Host, aside, run
@@ -83,6 +85,27 @@ def test_explain_names_the_deciding_rule_and_what_holds_the_vm_back(tmp_path: Pa
     assert "It is left alone: paused by the operator." in text
     assert "* overhead" in text
     assert "in use" in text
+
+
+def test_explain_says_who_holds_the_guests_memory_and_who_has_grown(tmp_path: Path) -> None:
+    async def story() -> str:
+        host = Host()
+        curve = Curve([(0.0, 100 * MIB), (120.0, 100 * MIB), (150.0, 800 * MIB)])
+        host.vm("web", workload=Workload(curve))
+        async with served(host, tmp_path):
+            await asyncio.sleep(300)
+            return (await aside(invoke, explain, tmp_path, "web")).output
+
+    text = run(story())
+    assert re.search(r"^Held by: the largest of its services, .* ago$", text, re.MULTILINE), text
+    assert re.search(r"^  workload +\d+ MiB  grew by \d+ MiB in ", text, re.MULTILINE), text
+    assert re.search(r"^  system +32 MiB$", text, re.MULTILINE), text
+
+
+def test_explain_says_why_nobody_is_named_and_an_older_controller_says_nothing() -> None:
+    why = {"by": None, "at": None, "since": None, "top": [], "missing": "Its agent is too old to say."}
+    assert _holders(why, False) == ["", "Held by", "  Its agent is too old to say."]
+    assert _holders(None, False) == []
 
 
 @pytest.mark.parametrize(("command", "arguments"), [(status, []), (explain, ["web"])])

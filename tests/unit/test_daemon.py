@@ -115,7 +115,8 @@ def test_a_dry_run_sends_nothing_that_changes_a_vm_and_shows_what_it_would_do() 
             assert decision.target_bytes < GIB
             assert controller.engine.vms[vm.uuid].phase is Phase.LIVE
         assert {type(one) for one in host.commands} == {SetPace, SendToGuest}
-        assert all(isinstance(o.message, wire.Welcome) for o in host.commands if isinstance(o, SendToGuest))
+        said = {type(one.message) for one in host.commands if isinstance(one, SendToGuest)}
+        assert said == {wire.Welcome, wire.WhoHolds}
         assert vm.actual_bytes == GIB
 
     run(story())

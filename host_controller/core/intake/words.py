@@ -85,6 +85,8 @@ def _spoke(vm: Vm, untrusted: wire.GuestMessage, state: State, now: float) -> No
         case wire.Ack():
             if (operation := state.operations.get(vm.config.uuid)) is not None:
                 operation.acknowledged(vm, untrusted)
+        case wire.Held():
+            pass  # no decision depends on it: `control.attribution` hears it
         case wire.Error():
             vm.guest.count("error-from-agent")
         case _:

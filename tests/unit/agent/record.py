@@ -43,3 +43,25 @@ def add_memory(root: Path, boot_blocks: int = 4, policy: str = "offline") -> Pat
     for number in range(boot_blocks):
         add_block(root, number, "online\n")
     return directory
+
+
+def add_process(root: Path, pid: int, name: str, *, pages: int, shared: int = 0) -> None:
+    """A process that holds so many pages, and maps so many of files beside them."""
+    directory = root / f"proc/{pid}"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "comm").write_text(f"{name}\n")
+    (directory / "statm").write_text(f"{pages + shared + 1000} {pages + shared} {shared} 10 0 50 0\n")
+
+
+def add_group(root: Path, path: str, current_bytes: int, *, file_bytes: int = 0) -> None:
+    """A control group that counts memory, and the groups above it."""
+    directory = root / "sys/fs/cgroup" / path
+    directory.mkdir(parents=True, exist_ok=True)
+    for above in (directory, *directory.parents[: path.count("/")]):
+        if not (above / "memory.current").exists():
+            (above / "memory.current").write_text("0\n")
+    (directory / "memory.current").write_text(f"{current_bytes}\n")
+    stat = f"anon 1\nfile {file_bytes}\ninactive_file {file_bytes}\nactive_file 0\n"
+    (directory / "memory.stat").write_text(stat)
+    (root / "proc/1").mkdir(parents=True, exist_ok=True)
+    (root / "proc/1/cgroup").write_text("0::/init.scope\n")

@@ -9,14 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from agent import __version__
-from agent.daemon import Daemon
+from agent import __version__, holders
+from agent.daemon import HOLDERS_EVERY_SECONDS, Daemon
 from agent.system import Log, Notifier
 from agent.uevents import Uevent, UeventSocket
-from agent.wire import Ack, Error, Hello, Offline, Online, OnlineZone, Ping, Report, Welcome, encode
+from agent.wire import (
+    Ack,
+    Error,
+    Held,
+    Hello,
+    Offline,
+    Online,
+    OnlineZone,
+    Ping,
+    Report,
+    Welcome,
+    WhoHolds,
+    encode,
+)
 from tests.support.waiting import until
 from tests.unit.agent.host_end import HostEnd
-from tests.unit.agent.record import BLOCK_BYTES, add_block, add_memory, copy_of, set_kib
+from tests.unit.agent.record import BLOCK_BYTES, add_block, add_memory, add_process, copy_of, set_kib
 
 REPOSITORY = Path(__file__).parents[3]
 OWN_LIMIT_MIB = 7
@@ -77,6 +90,7 @@ def test_the_agent_says_hello_and_reports_when_the_port_opens(guest):
         psi=True,
         online_policy="offline",
         hotplug="kernel",
+        holders="on",
     )
     assert (report.reason, report.sequence) == ("hello", 0)
     assert report.online_bytes == 4 * BLOCK_BYTES
@@ -111,6 +125,46 @@ def test_a_ping_is_answered_with_an_ack_and_a_report(guest):
     guest.host.say(Ping(42))
     guest.until(lambda: guest.heard(Ack) and len(guest.heard(Report)) == 2)
     assert guest.heard(Ack) == [Ack(42, True, "here")]
+
+
+def test_who_holds_its_memory_is_told_when_the_host_asks_and_a_second_time_after_a_second(guest):
+    guest.until(lambda: guest.heard(Report))
+    add_process(guest.root, 7, "mysqld", pages=300)
+    guest.host.say(WhoHolds(1), WhoHolds(2))
+    guest.until(lambda: guest.heard(Held) and guest.heard(Ack))
+    assert guest.heard(Held) == [Held(1, "processes", (("mysqld", 300 * os.sysconf("SC_PAGE_SIZE")),))]
+    assert guest.heard(Ack) == [Ack(2, False, "asked again too soon")]
+    guest.daemon._holders_at -= HOLDERS_EVERY_SECONDS
+    guest.host.say(WhoHolds(3))
+    guest.until(lambda: len(guest.heard(Held)) == 2)
+
+
+def test_what_the_administrator_hides_is_told_to_no_host(tmp_path, monkeypatch):
+    monkeypatch.setenv("DYNMEM_HOLDERS", "hide")
+    guest = Guest(tmp_path)
+    try:
+        add_process(guest.root, 7, "mysqld", pages=300)
+        guest.until(lambda: guest.heard(Report))
+        assert [hello.holders for hello in guest.heard(Hello)] == ["off"]
+        guest.host.say(WhoHolds(1))
+        guest.until(lambda: guest.heard(Ack))
+        assert guest.heard(Ack) == [Ack(1, False, "this guest's administrator does not want it told")]
+        assert guest.heard(Held) == []
+    finally:
+        guest.close()
+
+
+def test_nothing_of_any_process_is_read_before_the_host_asks(guest, monkeypatch):
+    asked = []
+    monkeypatch.setattr(holders, "services", lambda *_: asked.append("services") or ())
+    monkeypatch.setattr(holders, "processes", lambda *_: asked.append("processes") or ())
+    guest.until(lambda: len(guest.heard(Report)) == 1)
+    guest.host.say(Welcome("0.1.0"), Ping(1), OnlineZone(2, "movable"))
+    guest.until(lambda: len(guest.heard(Ack)) == 2 and len(guest.heard(Report)) >= 2)
+    assert asked == []
+    guest.host.say(WhoHolds(3))
+    guest.until(lambda: guest.heard(Held))
+    assert asked == ["services", "processes"]
 
 
 def test_a_hot_add_and_its_way_back(guest):

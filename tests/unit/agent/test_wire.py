@@ -6,12 +6,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.values import MAX_COUNT, MAX_SIZE_BYTES
+from agent.values import HOLDER_LETTERS, MAX_COUNT, MAX_HOLDER_CHARS, MAX_SIZE_BYTES, MOST_HOLDERS
 from agent.wire import (
     MAX_LINE_BYTES,
     Ack,
     BadField,
     Error,
+    Held,
     Hello,
     LineReader,
     LineTooLong,
@@ -25,6 +26,7 @@ from agent.wire import (
     UnknownType,
     UnknownVersion,
     Welcome,
+    WhoHolds,
     WireError,
     decode_from_guest,
     decode_from_host,
@@ -106,6 +108,18 @@ hellos = st.builds(
     online_policy=texts,
     hotplug=st.sampled_from(["kernel", "agent", "none"]),
     welcomed=st.booleans(),
+    holders=st.sampled_from(["on", "off", "unknown"]),
+)
+holder_names = st.text(HOLDER_LETTERS, min_size=1, max_size=MAX_HOLDER_CHARS).filter(
+    lambda name: name.strip() == name
+)
+held = st.builds(
+    Held,
+    request_id=counts,
+    by=st.sampled_from(["services", "processes"]),
+    holders=st.lists(
+        st.tuples(holder_names, sizes), max_size=MOST_HOLDERS, unique_by=lambda pair: pair[0]
+    ).map(tuple),
 )
 errors = st.builds(
     Error,
@@ -117,6 +131,7 @@ from_guest = st.one_of(
     reports(),
     hellos,
     st.builds(Ack, request_id=counts, ok=st.booleans(), detail=texts, changed_bytes=exact_sizes),
+    held,
     errors,
 )
 from_host = st.one_of(
@@ -132,6 +147,7 @@ from_host = st.one_of(
     st.builds(Offline, request_id=counts, start_bytes=exact_sizes, size_bytes=exact_sizes),
     st.builds(Online, request_id=counts, start_bytes=exact_sizes, size_bytes=exact_sizes, zone=zones),
     st.builds(Ping, request_id=counts),
+    st.builds(WhoHolds, request_id=counts),
     errors,
 )
 
@@ -144,6 +160,44 @@ def test_what_a_guest_says_arrives_unchanged(message):
 @given(from_host)
 def test_what_the_host_says_arrives_unchanged(message):
     assert decode_from_host(encode(message)) == message
+
+
+@given(held)
+def test_who_holds_memory_is_told_in_half_a_kilobyte(message):
+    assert len(encode(message)) <= 512
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        [["a", 1]] * 2,
+        [[f"p{number}", 1] for number in range(MOST_HOLDERS + 1)],
+        [["a" * (MAX_HOLDER_CHARS + 1), 1]],
+        [["", 1]],
+        [[" a", 1]],
+        [["a\x1b[2J", 1]],
+        [["a\u202eb", 1]],
+        [["<b>", 1]],
+        [["\u00e9", 1]],
+        [["a", -1]],
+        [["a", 1.0]],
+        [["a", True]],
+        [["a", 1 << 41]],
+        [["a", "1"]],
+        [["a"]],
+        [["a", 1, 2]],
+        [[1, 1]],
+        [{"a": 1}],
+        {"a": 1},
+        "a",
+        None,
+        1,
+    ],
+)
+def test_no_holders_are_read_but_few_short_plain_names_with_sizes(top):
+    line = json.dumps({"v": 1, "t": "held", "id": 1, "by": "services", "top": top}).encode()
+    with pytest.raises(BadField):
+        decode_from_guest(line)
 
 
 @given(reports())
