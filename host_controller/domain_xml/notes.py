@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_BLOCK_BYTES, Growth, Limits
+from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_STEP_BYTES, Growth, Limits
 from host_controller.domain_xml.arguments import passed
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.pinning import pins
@@ -65,7 +65,7 @@ def _blocks(limits: Limits, shape: Shape) -> Iterator[str]:
     grown = shape.reach - shape.startup
     yield (
         f"it boots with {format_size(shape.startup)} and grows by up to {format_size(grown)} of virtio-mem, "
-        f"in steps of {format_size(VIRTIO_MEM_BLOCK_BYTES)}; the guest needs Linux 5.8 or newer"
+        f"in steps of {format_size(VIRTIO_MEM_STEP_BYTES)}; the guest needs Linux 5.8 or newer"
     )
     yield (
         "all of startup is boot RAM: Debian brings none of the device online before its agent runs, so "
