@@ -89,12 +89,15 @@ clean: ## remove what was built here (the cached guest image stays: `python -m l
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: bench bench-check bench-operator
+.PHONY: bench bench-check bench-memory bench-operator
 bench: $(STAMP) ## the loop on real guests, the daemon under load, the agent's size; at most 20 minutes
 	$(PYTHON) -m bench.real
 
 bench-operator: $(STAMP) ## what an operator waits for: `status`, the API, /metrics, the page; about two minutes
 	$(PYTHON) -m bench.real --only operator
+
+bench-memory: $(STAMP) ## a GiB taken, given back and used again, by virtio-mem and by balloon, ours and bare QMP; 8 minutes
+	$(PYTHON) -m bench.real --only memory
 
 bench-check: $(STAMP) ## the same, compared with the committed figures: fails beyond 25 %
 	$(PYTHON) -m bench.real --check

@@ -60,11 +60,11 @@ def run_job(guest: Guest, files: int, builds: int = 1, object_mib: int = OBJECT_
     """Run it, and see what the guest's kernel counted meanwhile."""
     program = base64.b64encode(_PROGRAM.encode()).decode()
     command = f"echo {program} | base64 -d | python3 -I -S - {files} {object_mib} {builds}"
-    faults, agent = _host_faults(guest), _agent_seconds(guest)
+    faults, agent = host_faults(guest), _agent_seconds(guest)
     before = guest.workload.memory()
     said = guest.workload.exec(command, limit=LIMIT, check=False)
     after = guest.workload.memory()
-    faults, agent = _host_faults(guest) - faults, _agent_seconds(guest) - agent
+    faults, agent = host_faults(guest) - faults, _agent_seconds(guest) - agent
     if "took" not in said and "Killed" not in said and said.strip():
         raise LabError(f"the job failed: {said[-500:]}")
     return Done(
@@ -86,5 +86,6 @@ def _agent_seconds(guest: Guest) -> float:
     return int(guest.workload.exec(f"cat /proc/{pid}/schedstat").split()[0]) / 1e9
 
 
-def _host_faults(guest: Guest) -> int:
+def host_faults(guest: Guest) -> int:
+    """Minor page faults of its QEMU since it started."""
     return int(Path(f"/proc/{guest.qemu_pid()}/stat").read_text().rpartition(")")[2].split()[7])

@@ -118,9 +118,9 @@ class Host:
         return self.controller.directory / f"recording-{self.controller.starts}.jsonl"
 
     def first_command(self, guest: Guest, since: float, limit: float = 30.0) -> float:
-        """When the first balloon target or DIMM was sent to it after `since`."""
-        uuid = guest.domain().UUIDString()
-        sent = self.controller.wait_sent("SetTarget", "AttachDimm", vm=uuid, since=since, limit=limit)
+        """When the first balloon target, DIMM or size of virtio-mem was sent to it after `since`."""
+        uuid, kinds = guest.domain().UUIDString(), ("SetTarget", "AttachDimm", "ResizeVirtioMem")
+        sent = self.controller.wait_sent(*kinds, vm=uuid, since=since, limit=limit)
         return min(command.at for command in sent)
 
     def usable(self, guest: Guest, since: float, limit: float = 20.0) -> float:

@@ -1,0 +1,225 @@
+"""A GiB taken from an idle guest, given back and used again: by virtio-mem and balloon, ours and bare QMP.
+
+Times under TCG are not those of KVM. Counts are the same: requests on the device's queue, QEMU's page faults
+when the guest uses the memory again, and the share of it in huge pages of the host. Each way has a guest of
+its own, whose memory has all been used; what is taken is taken at once, before it is reported as free.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.real.harness import Goal, Ratio, Result, Spread, spread, tell
+from bench.real.job import host_faults
+from bench.real.rig import OURS, Host, finish_allocation, host, start_allocation
+from host_controller.units import MIB
+from host_controller.verify.qmp import Qmp
+from host_controller.verify.smaps import huge_share
+from lab.controller import Limits
+from lab.errors import LabError
+from lab.guest import Guest
+from lab.lab import Lab
+
+LOW: Final = 640
+MOVED: Final = 1024
+"""MiB, as are the others."""
+USED: Final = 960
+"""What a program in the guest touches: nearly all that is moved, since its kernel needs some of the rest."""
+SPARE: Final = 64
+CYCLES: Final = 10
+MEASURED: Final = 3
+"""Of these cycles; in the others the memory is not used in between."""
+WANTS_ALL: Final = 2000
+WANTS_LEAST: Final = 5
+NEAR_BYTES: Final = 32 * MIB
+"""A dead band keeps the controller from moving less; the same for bare QMP."""
+LIMIT: Final = 90.0
+SECONDS_APART: Final = 0.005
+THP: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+REQUESTS_WRAP: Final = 1 << 16
+"""A queue counts what it has used in 16 bits."""
+QUEUES: Final = {"virtio-mem": (0,), "balloon": (0, 1)}
+"""Where a device is asked for memory: of a balloon the inflate and the deflate queue."""
+
+
+class Mover:
+    """One guest, and one way to take memory from it and to give it back."""
+
+    def __init__(self, one: Host, guest: Guest, device: str, ours: bool) -> None:
+        """It has all of its maximum; `ours` is moved by the controller, which is stopped otherwise."""
+        self.guest = guest
+        self._host = one
+        self._device = device
+        self._ours = ours
+        self.share = 0.0
+        """Of QEMU's memory in huge pages when the guest had last used all of it, 0 to 1."""
+
+    def wait(self, size_bytes: int) -> float:
+        """When it had so much beyond LOW, by QEMU's own word."""
+        deadline = time.monotonic() + LIMIT
+        with self.guest.qmp() as qmp:
+            while abs((found := self._has(qmp)) - size_bytes) > NEAR_BYTES:
+                if time.monotonic() > deadline:
+                    raise LabError(f"{self.guest.name} has {found / MIB:.0f} MiB of {size_bytes / MIB:.0f}")
+                time.sleep(SECONDS_APART)
+            return time.monotonic()
+
+    def _has(self, qmp: Qmp) -> int:
+        if self._device == "virtio-mem":
+            return int(qmp.execute("query-memory-devices")[0]["data"]["size"])
+        return int(qmp.execute("query-balloon")["actual"]) - LOW * MIB
+
+    def requests(self) -> int:
+        """Requests that its driver has made, each queue's modulo REQUESTS_WRAP."""
+        with self.guest.qmp() as qmp:
+            name = f"virtio-{self._device.removeprefix('virtio-')}"
+            (path,) = (one["path"] for one in qmp.execute("x-query-virtio") if one["name"] == name)
+            return sum(
+                int(qmp.execute("x-query-virtio-queue-status", path=path, queue=queue)["used-idx"])
+                for queue in QUEUES[self._device]
+            )
+
+    def move(self, size_bytes: int) -> float:
+        """Seconds from the first command until it has so much beyond LOW."""
+        since = time.monotonic()
+        if self._ours:
+            self._host.set(self.guest, buffer_percent=WANTS_ALL if size_bytes else WANTS_LEAST)
+        else:
+            self._ask(size_bytes)
+        there = self.wait(size_bytes)
+        return there - (self._host.first_command(self.guest, since) if self._ours else since)
+
+    def _ask(self, size_bytes: int) -> None:
+        with self.guest.qmp() as qmp:
+            if self._device == "virtio-mem":
+                device = "/machine/peripheral/" + qmp.execute("query-memory-devices")[0]["data"]["id"]
+                qmp.execute("qom-set", path=device, property="requested-size", value=size_bytes)
+            else:
+                qmp.execute("balloon", value=LOW * MIB + size_bytes)
+
+    def use(self) -> float:
+        """Have a program touch it all and end; seconds that it took."""
+        self.wait_online()
+        allocation = finish_allocation(self.guest, start_allocation(self.guest, USED), LIMIT)
+        if allocation.done is None:
+            raise LabError(f"killed at {allocation.mib} of {USED} MiB\n{self.guest.console_tail(40)}")
+        self.share = huge_share(self.guest.qemu_pid())
+        self.guest.workload.free()
+        return allocation.seconds
+
+    def wait_online(self) -> None:
+        """QEMU has given it: until the guest's kernel can use it, too.
+
+        On a busy machine the agent names the zone too late, and what was plugged before is offline. The
+        controller takes that back after some seconds and gives it again.
+        """
+        deadline = time.monotonic() + LIMIT
+        while (free := self.guest.workload.memory().available_bytes) < (USED + SPARE) * MIB:
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.guest.name} has only {free / MIB:.0f} MiB available")
+            time.sleep(0.1)
+
+
+TAKEN, GIVEN = "taken, s", "given back, s"
+TO_TAKE, TO_GIVE = "requests on its queue to take it", "requests to give it back"
+REFILLED, FAULTS = "used again, s", "QEMU's page faults while it is used again"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Of one way: what its cycles took for a GiB, by the names above."""
+
+    cycles: dict[str, Spread]
+    share_before: float
+    """Of QEMU's memory in huge pages, 0 to 1, with the guest's memory in use."""
+    share_after: float
+
+    @property
+    def requests(self) -> float:
+        """To take a GiB and to give it back."""
+        return self.cycles[TO_TAKE].median + self.cycles[TO_GIVE].median
+
+
+def run() -> Result:
+    """All of it."""
+    result = Result("memory", "A GiB taken, given back and used again", ("of a GiB", *_names()))
+    found: dict[str, Found] = {}
+    with Lab() as lab:
+        for ours in (True, False):
+            for device in QUEUES:
+                name = _name(device, ours)
+                with _mover(lab, device, ours) as mover:
+                    found[name] = _cycles(mover)
+                tell(f"memory: {name} {found[name]}")
+    _tell(result, found)
+    return result
+
+
+def _name(device: str, ours: bool) -> str:
+    return f"{'dynmem' if ours else 'bare QMP'}, {device}"
+
+
+def _names() -> Iterator[str]:
+    return (_name(device, ours) for ours in (True, False) for device in QUEUES)
+
+
+@contextmanager
+def _mover(lab: Lab, device: str, ours: bool) -> Iterator[Mover]:
+    """A guest of its own that has all of its maximum and has used it."""
+    limits = Limits(LOW, LOW, LOW + MOVED, buffer=WANTS_ALL, growth=device)
+    with host(lab, OURS, 2 * (LOW + MOVED), shrink_after=0, settle=0) as one:
+        guest = one.add({"giver": limits})[0]
+        mover = Mover(one, guest, device, ours)
+        mover.wait(MOVED * MIB)
+        mover.wait_online()
+        one.controller.wait_at_rest(guest, quiet=2.0)
+        if not ours:
+            one.controller.stop()
+        yield mover
+
+
+def _cycles(mover: Mover) -> Found:
+    found: dict[str, list[float]] = {name: [] for name in (TAKEN, TO_TAKE, GIVEN, TO_GIVE, REFILLED, FAULTS)}
+    mover.use()
+    before = mover.share
+    for cycle in range(CYCLES):
+        for size, seconds, requests in ((0, TAKEN, TO_TAKE), (MOVED * MIB, GIVEN, TO_GIVE)):
+            asked = mover.requests()
+            found[seconds].append(mover.move(size) * 1024 / MOVED)
+            found[requests].append((mover.requests() - asked) % REQUESTS_WRAP * 1024 / MOVED)
+        if cycle >= CYCLES - MEASURED:
+            faulted = host_faults(mover.guest)
+            found[REFILLED].append(mover.use() * 1024 / USED)
+            found[FAULTS].append((host_faults(mover.guest) - faulted) * 1024 / USED)
+    return Found({name: spread(values) for name, values in found.items()}, before, mover.share)
+
+
+def _tell(result: Result, found: dict[str, Found]) -> None:
+    ours, bare = found[_name("virtio-mem", True)], found[_name("virtio-mem", False)]
+    balloon = found[_name("balloon", True)]
+    result.rows += [(name, *(one.cycles[name] for one in found.values())) for name in ours.cycles]
+    shares = (f"{one.share_before:.3f} → {one.share_after:.3f}" for one in found.values())
+    mode = THP.read_text().partition("[")[2].partition("]")[0]
+    result.rows.append((f"share in huge pages (THP `{mode}`), before and after {CYCLES} cycles", *shares))
+    faults = ours.cycles[FAULTS].median / balloon.cycles[FAULTS].median
+    requests = ours.requests / balloon.requests
+    share = ours.share_after / ours.share_before
+    take = bare.cycles[TAKEN].median / ours.cycles[TAKEN].median
+    give = bare.cycles[GIVEN].median / ours.cycles[GIVEN].median
+    result.goals += [
+        Goal("page faults by virtio-mem ÷ by balloon", faults, 1 / 50),
+        Goal("requests by virtio-mem ÷ by balloon", requests, 1 / 20),
+        Goal("huge-page share after the cycles ÷ before", share, 0.95, least=True),
+        Goal("taken by virtio-mem, bare QMP's time ÷ ours", take, 0.95, least=True),
+        Goal("given back by virtio-mem, bare QMP's time ÷ ours", give, 0.95, least=True),
+    ]
+    result.ratios["page faults by virtio-mem ÷ by balloon"] = Ratio(faults)
+    result.ratios["requests by virtio-mem ÷ by balloon"] = Ratio(requests)
+    result.ratios["huge-page share after ÷ before"] = Ratio(share, high_is_good=True)
+
+
+if __name__ == "__main__":
+    print(run().text())
