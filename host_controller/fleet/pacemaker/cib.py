@@ -23,6 +23,8 @@ MOST_DIGITS: Final = 12
 """Of a number that the engine writes: more are none of its own, and thousands cannot be read as one."""
 PENDING: Final = "193"
 """What an operation returns that is under way."""
+FALSE: Final = ("false", "no", "off", "0", "n")
+UNFENCED: Final = "fencing is off: a VM of a host that is cut off may come to run twice"
 FATAL: Final = ("INFINITY", "+INFINITY", "1000000")
 
 
@@ -79,11 +81,14 @@ def read_cib(text: bytes) -> Cib:
         for one in root.iterfind("configuration/nodes/node")
         if (name := one.get("uname"))
     }
+    options = _pairs(root, "configuration/crm_config/cluster_property_set/nvpair")
+    if options.get("stonith-enabled", "true").lower() in FALSE:
+        notes.append(UNFENCED)
     return Cib(
         root,
         vms,
         nodes,
-        _pairs(root, "configuration/crm_config/cluster_property_set/nvpair"),
+        options,
         _pairs(root, "configuration/rsc_defaults/meta_attributes/nvpair"),
         tuple(notes),
     )

@@ -10,9 +10,8 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from host_controller.fleet.pacemaker.cib import ATTRIBUTE, MOST_DIGITS, Cib, next_version
+from host_controller.fleet.pacemaker.cib import ATTRIBUTE, FALSE, MOST_DIGITS, Cib, next_version
 
-FALSE: Final = ("false", "no", "off", "0", "n")
 STICKINESS: Final = 1000
 MIGRATE_SECONDS: Final = 3600
 MONITOR_SECONDS: Final = 60
