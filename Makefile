@@ -96,7 +96,7 @@ bench: $(STAMP) ## the loop on real guests, the daemon under load, the agent's s
 bench-operator: $(STAMP) ## what an operator waits for: `status`, the API, /metrics, the page; about two minutes
 	$(PYTHON) -m bench.real --only operator
 
-bench-memory: $(STAMP) ## a GiB taken, given back and used again, by virtio-mem and by balloon, ours and bare QMP; 8 minutes
+bench-memory: $(STAMP) ## a GiB taken, given back and used again, by virtio-mem and by balloon, ours and bare QMP; about 12 minutes
 	$(PYTHON) -m bench.real --only memory
 
 bench-check: $(STAMP) ## the same, compared with the committed figures: fails beyond 25 %
