@@ -85,11 +85,14 @@ def _holder(rig: Rig, guest: Guest) -> dict[str, Any]:
 
 def test_a_full_cycle_leads_back_and_who_grew_is_named(rig: Rig, guest: Guest) -> None:
     start = rig.controller.vm(guest)["assigned_bytes"]
+    rig.controller.wait_for(
+        lambda _: 0 < _holder(rig, guest)["size_bytes"] < 200 * MIB, 20, "nobody holds much, and that is told"
+    )
     guest.workload.allocate(400, rate=50)
     guest.workload.wait_event("done", "memory", 60)
     rig.controller.wait_vm(guest, lambda vm: vm["assigned_bytes"] > start + 350 * MIB, 20, "grown")
     rig.controller.wait_for(
-        lambda _: _holder(rig, guest)["size_bytes"] >= 400 * MIB, 15, "who holds its memory is told"
+        lambda _: _holder(rig, guest)["size_bytes"] >= 400 * MIB, 20, "who holds 400 MiB is told"
     )
     assert _holder(rig, guest)["name"].startswith("python")
     shown = dynmem("explain", guest.name, "--socket", str(rig.controller.client.path)).stdout
