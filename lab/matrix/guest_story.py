@@ -203,4 +203,4 @@ def _live(stage: Stage, name: str, log: Callable[[str], None]) -> Iterator[Cell]
     if over := stage.violations():
         listing = "\n".join(describe(sample) for sample in over)
         log(f"--- {name}, {stage.growth}: {len(over)} samples above the capacity:\n{listing}\n")
-        yield Cell(f"{stage.growth}: within the capacity", False, "", 0.0)
+    yield Cell(f"{stage.growth}: within the capacity", not over, "" if over else "seen", 0.0)
