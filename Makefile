@@ -59,7 +59,7 @@ faults: $(STAMP) ## every fault on real guests, with a table, and what takes lon
 	$(PYTHON) -m pytest -s -m faults tests/guests/faults tests/guests --faults-table=docs/faults.md
 
 .PHONY: test-fleet
-test-fleet: $(STAMP) ## as root: three nodes in namespaces with corosync, pacemaker, libvirtd, dynmem and real guests; 10 minutes
+test-fleet: $(STAMP) ## as root: three nodes in namespaces with corosync, pacemaker, libvirtd, dynmem and real guests; 20 minutes
 	lab/install-packages lab/fleet-packages.txt
 	$(PYTHON) -m pytest -m fleet tests/fleet --durations=12
 

@@ -222,12 +222,6 @@ class Cluster:
         self.on(self.first, "cibadmin", "--create", "-o", "resources", "-X", xml)
         self.until(lambda: self.place_of("arbiter") is not None, "the arbiter runs", 60.0)
 
-    def give(self, node: str, capacity_mib: int) -> None:
-        """Let a node have so much for its guests from now on."""
-        change = f's/^capacity = .*/capacity = "{capacity_mib}MiB"/'
-        self.on(node, "sed", "-i", change, "/etc/dynmem/dynmem.toml")
-        self.on(node, DYNMEM, "reload")
-
     def start(self, guest: str, limit: float = 90.0) -> str:
         """Ask the engine to start a guest; returns where it did."""
         first = self.first

@@ -1,0 +1,166 @@
+"""What fails while VMs run: none runs twice, none is lost, the rest goes on. VMs stay in their firmware here.
+
+The tests tell one story, in order; each leaves the cluster whole.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from xml.etree import ElementTree
+
+import pytest
+
+from lab.cluster.cluster import PORT, Cluster
+
+pytestmark = [pytest.mark.fleet, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
+MOVE = f"""
+import sys
+from pathlib import Path
+from host_controller.credentials import Credentials
+from host_controller.fleet.core.relief import Move
+from host_controller.fleet.hosts import Hosts
+from host_controller.fleet.moving import carry_out
+from host_controller.fleet.pacemaker.tools import Tools
+hosts = Hosts(Credentials.within(Path("/etc/dynmem/fleet")), {PORT})
+print(carry_out(Tools(), hosts, Move("vm1", *sys.argv[1:], 448 << 20, "a test")))
+"""
+HOOK = "/etc/libvirt/hooks/qemu.d/99-test"
+REFUSES = "exit 1"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster(guests=("vm1", "vm2")) as one:
+        one.fence()
+        for name in one.guests:
+            one.add(name, one.file_of(name, boots=False))
+        one.fleet("n1", "init")
+        one.add_arbiter()
+        one.start("vm1")
+        yield one
+
+
+def home(cluster: Cluster) -> str:
+    place = cluster.place_of("vm1")
+    assert place is not None
+    return place
+
+
+def others(cluster: Cluster, *nodes: str) -> list[str]:
+    return [name for name in cluster.nodes if name not in nodes]
+
+
+def move(cluster: Cluster, asked: str, source: str, destination: str) -> str:
+    """A relief's move, as the arbiter on a node makes it."""
+    return cluster.on(asked, sys.executable, "-c", MOVE, source, destination, limit=300.0, check=False)
+
+
+def decider(cluster: Cluster) -> str:
+    root = ElementTree.fromstring(cluster.on(cluster.first, "crm_mon", "-1", "--output-as=xml"))
+    found = root.find("summary/current_dc")
+    return "" if found is None else found.get("name", "")
+
+
+def hook(cluster: Cluster, node: str, what: str) -> None:
+    """What a node's libvirt does beside dynmem's own hook."""
+    cluster.on(node, "sh", "-c", f"printf '%s\\n' '#!/bin/sh' '{what}' > {HOOK} && chmod 755 {HOOK}")
+
+
+def starts(cluster: Cluster) -> int:
+    """How often nodes that are on have started the VM, by their own logs."""
+    found = 0
+    for node in cluster.nodes:
+        if not cluster.off(node):
+            log = cluster.on(node, "cat", "/var/log/pacemaker/pacemaker.log")
+            found += log.count(f"Result of start operation for vm1 on {node}: ok")
+    return found
+
+
+def repair(cluster: Cluster, *nodes: str) -> None:
+    cluster.mend(*nodes)
+    for node in nodes:
+        if cluster.off(node):
+            cluster.switch_on(node)
+    cluster.wait_whole()
+    cluster.on(cluster.first, "crm_resource", "--wait", "--timeout=60s")
+
+
+def runs_once_elsewhere(cluster: Cluster, source: str, most: list[int]) -> Callable[[], bool]:
+    """Counts QEMUs at each look."""
+
+    def look() -> bool:
+        most.append(cluster.processes("vm1"))
+        return cluster.off(source) and cluster.place_of("vm1") not in (None, source) and most[-1] == 1
+
+    return look
+
+
+def test_a_refused_migration_leaves_the_vm_where_it_was_and_is_cleaned_up(cluster: Cluster) -> None:
+    source = home(cluster)
+    destination, asked = others(cluster, source)
+    hook(cluster, destination, REFUSES)
+    assert f"failed, and it stays on {source}" in move(cluster, asked, source, destination)
+    cluster.on(asked, "crm_resource", "--wait", "--timeout=60s")
+    assert (home(cluster), cluster.processes("vm1"), starts(cluster)) == (source, 1, 1)
+    state = cluster.on(asked, "crm_mon", "-1")
+    assert "blocked" not in state
+    assert "Failed Resource Actions" not in state
+    assert "dynmem-move" not in cluster.on(asked, "cibadmin", "--query")
+    cluster.on(destination, "rm", HOOK)
+    assert "None" in move(cluster, asked, source, destination)
+    assert (home(cluster), cluster.processes("vm1"), starts(cluster)) == (destination, 1, 1)
+
+
+def test_a_killed_arbiter_is_started_again(cluster: Cluster) -> None:
+    node = cluster.place_of("arbiter")
+    assert node is not None
+
+    def arbiter() -> str:
+        return cluster.on(node, "pgrep", "-f", "fleet run", check=False)
+
+    before = arbiter()
+    cluster.on(node, "kill", "-KILL", *before.split())
+    cluster.until(lambda: arbiter() not in ("", before), "the arbiter is back", 60.0)
+
+
+def test_quorum_that_is_lost_stops_nothing_and_starts_nothing(cluster: Cluster) -> None:
+    node = home(cluster)
+    cluster.cut(*others(cluster, node))
+    cluster.until(
+        lambda: "WITHOUT quorum" in cluster.on(node, "crm_mon", "-1", check=False), "it is lost", 60.0
+    )
+    role = ("-r", "vm2", "--meta", "-p", "target-role", "-v", "Started")
+    cluster.on(node, "crm_resource", *role, check=False)
+    end = time.monotonic() + 10.0
+    while time.monotonic() < end:
+        assert (cluster.processes("vm1"), cluster.processes("vm2")) == (1, 0)
+    repair(cluster, *others(cluster, node))
+    assert (home(cluster), cluster.processes("vm1"), starts(cluster)) == (node, 1, 1)
+    cluster.start("vm2")
+    assert cluster.processes("vm2") == 1
+
+
+def test_a_node_that_is_cut_off_is_fenced_and_no_vm_ever_runs_twice(cluster: Cluster) -> None:
+    source, most = home(cluster), [1]
+    since = time.monotonic()
+    cluster.cut(source)
+    cluster.until(runs_once_elsewhere(cluster, source, most), "vm1 runs elsewhere", 120.0)
+    print(f"cut off, fenced and started elsewhere: {time.monotonic() - since:.1f} s")
+    assert max(most) == 1
+    repair(cluster, source)
+    assert cluster.processes("vm1") == 1
+
+
+def test_without_the_node_that_decides_another_does_and_the_arbiter_goes_on(cluster: Cluster) -> None:
+    cluster.start("vm2")
+    decides = decider(cluster)
+    cluster.switch_off(decides)
+    cluster.until(lambda: decider(cluster) not in ("", decides), "another decides", 120.0)
+    cluster.until(
+        lambda: all(cluster.place_of(one) not in (None, decides) for one in ("vm1", "vm2", "arbiter")),
+        "everything runs",
+        120.0,
+    )
+    assert (cluster.processes("vm1"), cluster.processes("vm2")) == (1, 1)
+    repair(cluster, decides)
