@@ -90,6 +90,9 @@ class Connection(web.RequestHandler):
         """What is no HTTP is answered, and noted in a line: it is the peer's mistake, not ours."""
         if isinstance(exc, ConnectionError):
             raise exc  # the peer has gone, or had to: there is nobody to be answered
+        if isinstance(exc, UnicodeEncodeError):
+            # aiohttp refuses a field (Expect) and repeats it, before a handler of ours has seen the request.
+            status, message = 400, "a field of the request's head is no text"
         if status >= 500:
             log.error("request failed", peer=str(self.peer), exc_info=exc)
         else:

@@ -214,6 +214,7 @@ BAD: dict[str, bytes] = {
     b"Connection: close\r\nContent-Length: 3\r\n\r\nabc",
     "a path upwards": b"GET /v1/vms/../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     "an expectation": b"POST /v1/pause HTTP/1.1\r\nHost: x\r\nExpect: wonders\r\nContent-Length: 0\r\n\r\n",
+    "an expectation that is no text": b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\nExpect: \xe9\r\n\r\n",
     "an upgrade": b"GET /v1/nothing HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     "a tunnel": b"CONNECT evil:80 HTTP/1.1\r\nHost: x\r\n\r\n",
     "a name of 8 KiB": b"GET /v1/vms/" + b"%F0%9F%92%A9" * 600 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
