@@ -22,10 +22,6 @@ from host_controller.units import MIB, format_size
 POLL_SECONDS: Final = 0.2
 EXACT_BYTES: Final = MIB
 """A balloon moves in pages; libvirt tells KiB."""
-NUDGE_BYTES: Final = 4 * EXACT_BYTES
-"""A move that a balloon tells of, and no guest feels."""
-NUDGE_SECONDS: Final = 5.0
-"""QEMU tells of one a second (`BALLOON_CHANGE`)."""
 
 
 class Domain(Protocol):
@@ -51,9 +47,6 @@ class Domain(Protocol):
 
     def actual_bytes(self) -> int:
         """RAM less what is in the balloon."""
-
-    def shown_bytes(self) -> int:
-        """The same as libvirt shows it to others: what the balloon's driver last told of."""
 
     def memory_devices(self) -> int:
         """DIMMs and the like that are plugged."""
@@ -125,7 +118,6 @@ def _do(vm: str, step: Step, domain: Domain, clock: Clock) -> None:
         case SetBalloon(size_bytes):
             domain.set_balloon(size_bytes)
             _wait(vm, domain, clock, domain.actual_bytes, size_bytes, _exactly(size_bytes), None)
-            _show(domain, clock, size_bytes)
         case SetVirtioMem(size_bytes):
             domain.ask_virtio_mem(size_bytes)
             _wait(vm, domain, clock, domain.virtio_mem_bytes, size_bytes, _exactly(size_bytes), None)
@@ -154,17 +146,6 @@ def _wait(
         if clock.now() >= end:
             raise _short(vm, clock, has, wanted_bytes, plugged)
         clock.sleep(POLL_SECONDS)
-
-
-def _show(domain: Domain, clock: Clock, size_bytes: int) -> None:
-    """Have libvirt show where the balloon is (fact: balloon-is-shown-late). No guest has to follow."""
-    if domain.shown_bytes() in _exactly(size_bytes):
-        return
-    for target in (size_bytes - NUDGE_BYTES, size_bytes):
-        domain.set_balloon(target)
-        end = clock.now() + NUDGE_SECONDS
-        while domain.shown_bytes() not in _exactly(target) and clock.now() < end:
-            clock.sleep(POLL_SECONDS)
 
 
 def _short(vm: str, clock: Clock, has: int, wanted_bytes: int, plugged: int) -> Short:

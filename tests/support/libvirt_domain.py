@@ -25,8 +25,6 @@ class LibvirtDomain:
         self.fail_at = 0
         self.now = 0.0
         self.stuck = False
-        self.unshown_bytes = 0
-        """How far its balloon is above what libvirt shows, which was told before a DIMM left."""
 
     def facts(self, job: str | None = None) -> Facts:
         live = self.live
@@ -73,17 +71,11 @@ class LibvirtDomain:
 
     def set_balloon(self, size_bytes: int) -> None:
         self._call("balloon")
-        if not self.stuck and size_bytes != self.actual_bytes():
-            self.unshown_bytes = 0
+        if not self.stuck:
             self.has(size_bytes + self.virtio_mem_bytes())
 
     def actual_bytes(self) -> int:
-        return self.shown_bytes() + self.unshown_bytes
-
-    def shown_bytes(self) -> int:
-        shown = re.search(r"<currentMemory unit='KiB'>(\d+)", self._running())
-        assert shown is not None
-        return int(shown[1]) * KIB - self.virtio_mem_bytes()
+        return read_domain(self._running()).actual_bytes
 
     def memory_devices(self) -> int:
         return self._running().count("<memory model")

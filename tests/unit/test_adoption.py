@@ -190,28 +190,6 @@ def test_memory_that_cannot_be_had_is_said_and_the_vm_stays_managed() -> None:
     assert same(live(one), managed)
 
 
-def test_libvirt_shows_a_released_balloon_where_it_is_though_a_dimm_left_it_with_an_older_figure() -> None:
-    one = LibvirtDomain(VIRT_INSTALL)
-    before = live(one)
-    adopt(one)
-    one.unshown_bytes, shown = 256 * MIB, one.shown_bytes() - 256 * MIB
-    one.has(shown)
-    release(one)
-    assert one.shown_bytes() == one.actual_bytes() == read_domain(before).actual_bytes
-    assert one.calls.count("balloon") == 3, "to where it was, a bit away, and back"
-
-
-def test_a_balloon_that_does_not_follow_is_released_all_the_same_where_it_is() -> None:
-    one = LibvirtDomain(VIRT_INSTALL)
-    adopt(one)
-    one.unshown_bytes, shown = 256 * MIB, one.shown_bytes() - 256 * MIB
-    one.has(shown)
-    one.stuck = True
-    release(one)
-    assert one.now < 20.0
-    assert "dynmem" not in live(one)
-
-
 @pytest.mark.parametrize("spare", [None, GIB])
 def test_without_a_controller_memory_is_given_back_only_as_far_as_the_host_has_it(spare: int | None) -> None:
     one = LibvirtDomain(VIRT_INSTALL)
