@@ -22,6 +22,7 @@ from host_controller.fleet.core.drain import harm
 from host_controller.fleet.core.why import why as obstacles
 from host_controller.fleet.draining import Progress, drain, undrain
 from host_controller.fleet.hosts import Hosts
+from host_controller.fleet.pacemaker.cell import commit
 from host_controller.fleet.pacemaker.needs import missing, prepared
 from host_controller.fleet.pacemaker.tools import Tools
 from host_controller.fleet.startup import unprepared
@@ -159,7 +160,7 @@ def init(*, check: bool, as_json: bool) -> None:
         if disturbed:
             what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
             raise InputError(f"nothing was set: the engine would {what}", hint="set it while no VM runs")
-        engine.replace(old, new)
+        commit(engine, cib, new)
     if as_json:
         click.echo(json.dumps({"needs": [asdict(one) for one in needs]}, indent=2))
     else:

@@ -27,6 +27,7 @@ from host_controller.fleet.metrics import Tally
 from host_controller.fleet.moving import carry_out, clear_up
 from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
+from host_controller.fleet.pacemaker.pins import pins
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.view import look
 from host_controller.private import private_directory, write_private
@@ -80,14 +81,15 @@ class Arbiter:
             FleetError: the engine cannot be asked.
         """
         self.bookings = read_bookings(self.state)
-        left = clear_up(self.engine, self.sleep)
-        if left:
-            log.warning("moves of an arbiter before were not over", vms=", ".join(left))
+        self._clear_up()
 
     def turn(self) -> None:
         """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing."""
         try:
-            figures, silent = self.hosts.figures(self.engine.query().nodes)
+            cib = self.engine.query()
+            if pins(cib):
+                self._clear_up()
+            figures, silent = self.hosts.figures(cib.nodes)
             self._tell_silent(silent)
             self._warn(figures)
             self.strains = watch(self.strains, figures, self.clock())
@@ -101,6 +103,12 @@ class Arbiter:
         except DynmemError as error:
             self.tally.add(metrics.TURNS, "failed")
             log.warning("this turn is left out", problem=str(error))
+
+    def _clear_up(self) -> None:
+        """After moves that nobody follows any more, as soon as the engine rests."""
+        left = clear_up(self.engine, self.sleep)
+        if left:
+            log.warning("moves of an arbiter before were not over", vms=", ".join(left))
 
     def _tell_silent(self, silent: Mapping[str, str]) -> None:
         """Who begins to be silent, or for another reason, and who speaks again: not at each turn."""

@@ -15,16 +15,16 @@ from host_controller.errors import InputError
 from host_controller.fleet.core.drain import Closed, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
-from host_controller.fleet.errors import FleetError, RaceLost
+from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
 from host_controller.fleet.moving import TRIES, Asked, Promised
-from host_controller.fleet.pacemaker.cell import Engine
+from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
 from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, in_standby
 
 LOOK_SECONDS: Final = 1.0
 REST_LOOKS: Final = 30
 STALLED_SECONDS: Final = 60.0
-"""The engine rests and VMs are still there."""
+"""The engine rests and VMs are still there, or it does not answer."""
 
 CellOf = Callable[[], Cell]
 
@@ -88,14 +88,14 @@ def drain(
         if found.refusals:
             return found
         cib = engine.query()
-        old, new = ElementTree.tostring(cib.root), in_standby(cib, host, _ways(found.closed))
+        new = in_standby(cib, host, _ways(found.closed))
         # What was promised is what is done, or nothing: the plan is made of what is committed.
         again = plan_drain(cell_of(), host, engine.simulate(new).actions, promised=promised.ways())
         if again.refusals or again.closed or _ways(again.moves) != _ways(found.moves):
             raise FleetError(
                 "the engine's plan has changed meanwhile", hint="nothing was begun: say it again"
             )
-        engine.replace(old, new)
+        commit(engine, cib, new)
         _follow(engine, host, [move.vm for move in found.moves], promised, tell, clock, sleep)
         _allow(engine, host, sleep)
         return found
@@ -103,8 +103,8 @@ def drain(
         promised.give_back()
 
 
-def undrain(engine: Engine, host: str) -> bool:
-    """Let a host take VMs again; False when it did already.
+def undrain(engine: Engine, host: str, sleep: Callable[[float], None] = time.sleep) -> bool:
+    """Let a host take VMs again, once the engine rests; False when it did already.
 
     Raises:
         InputError: it is in standby by somebody else's wish.
@@ -117,7 +117,7 @@ def undrain(engine: Engine, host: str) -> bool:
         raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
     if not ours and not avoided(cib, host):
         return False
-    engine.replace(ElementTree.tostring(cib.root), active(cib, host))
+    _activate(engine, host, sleep)
     for vm in _blocked(engine, host):
         engine.clean_up(vm, host, "migrate_to")
     return ours
@@ -132,11 +132,22 @@ def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> 
     """What a drain before could not move goes again, and only by a promise: so the standby ends first."""
     if not _blocked(engine, host):
         return
-    cib = engine.query()
-    if drained(cib, host):
-        engine.replace(ElementTree.tostring(cib.root), active(cib, host))
+    if drained(engine.query(), host):
+        _activate(engine, host, sleep)
     for vm in _blocked(engine, host):
         engine.clean_up(vm, host, "migrate_to")
+    _wait_for_rest(engine, sleep)
+
+
+def _activate(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
+    """End its standby. VMs that are on their way from there arrive first."""
+    _wait_for_rest(engine, sleep)
+    cib = engine.query()
+    commit(engine, cib, active(cib, host))
+
+
+def _wait_for_rest(engine: Engine, sleep: Callable[[float], None]) -> None:
+    """For a while: the engine ends what it does."""
     for _ in range(REST_LOOKS):
         if engine.idle():
             return
@@ -162,8 +173,8 @@ def _allow(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
         if not avoided(cib, host):
             return
         try:
-            engine.replace(ElementTree.tostring(cib.root), allowed(cib, host))
-        except RaceLost:
+            commit(engine, cib, allowed(cib, host))
+        except (EngineBusy, RaceLost):
             sleep(LOOK_SECONDS)
 
 
@@ -184,8 +195,13 @@ def _follow(
     while True:
         sleep(LOOK_SECONDS)
         promised.renew()
-        idle = engine.idle()
-        places = engine.simulate(ElementTree.tostring(engine.query().root)).running
+        try:
+            idle = engine.idle()
+            places = engine.simulate(ElementTree.tostring(engine.query().root)).running
+        except FleetError:
+            if clock() - moved_at >= STALLED_SECONDS:
+                raise
+            continue  # the node that decides may just be changing; VMs on their way need their promises
         left = tuple(sorted(one for one in vms if places.get(one) == host))
         tell(Progress(left, tuple(sorted(set(vms) - set(left)))))
         if not left:

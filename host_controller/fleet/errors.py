@@ -3,6 +3,7 @@
 FleetError
 ├── EngineError       a tool of the engine failed, or said what is not understood; nothing was changed
 ├── RaceLost          somebody changed the engine's configuration meanwhile; nothing was changed
+├── EngineBusy        the engine is at work, and what it does would suffer; nothing was changed
 ├── NotBegun          a move was not begun, and may be tried again
 │   └── WayRefused    nor is it to be tried again to this destination now
 └── HostSilent        a host's controller does not answer, or not with figures that can be
@@ -21,6 +22,10 @@ class EngineError(FleetError):
 
 class RaceLost(FleetError):  # noqa: N818 # read as what happened
     """The engine's configuration was changed meanwhile. Nothing was changed by us."""
+
+
+class EngineBusy(FleetError):  # noqa: N818 # read as what happened
+    """The engine is at work. Nothing was changed by us."""
 
 
 class NotBegun(FleetError):  # noqa: N818 # read as what happened

@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.relief import Move, Way
-from host_controller.fleet.errors import FleetError, NotBegun, RaceLost, WayRefused
+from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.hosts import Promise
-from host_controller.fleet.pacemaker.cell import Engine
+from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
 from host_controller.fleet.pacemaker.pins import pinned, pins, unpinned
 
@@ -113,6 +113,8 @@ def clear_up(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tup
     """Clear pins of ours, and let the engine look after VMs whose pinned move failed: they run on where they
     were, but the engine leaves them alone from then on. Returns the names of all that were pinned.
 
+    A VM that is still on its way keeps its pin, and is left for the next time.
+
     Raises:
         FleetError
     """
@@ -124,7 +126,7 @@ def clear_up(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tup
 
 
 def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:
-    """Take away what pins VMs of ours, also of an arbiter that died; returns their names.
+    """Take away pins of ours, also of an arbiter that died, once the engine rests; returns the VMs' names.
 
     Raises:
         FleetError
@@ -135,7 +137,9 @@ def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> t
         if not found:
             return ()
         try:
-            engine.replace(ElementTree.tostring(cib.root), unpinned(cib, found))
+            commit(engine, cib, unpinned(cib, found))
+        except EngineBusy:
+            return ()
         except RaceLost:
             if not left:
                 raise
@@ -159,8 +163,8 @@ def _begin(engine: Engine, move: Move) -> None:
         what = ", ".join(f"{one.text} {one.vm}" for one in does[:5]) or "do nothing"
         raise WayRefused(f"the engine would not just migrate it: {what}")
     try:
-        engine.replace(old, new)
-    except RaceLost as error:
+        commit(engine, cib, new)
+    except (EngineBusy, RaceLost) as error:
         raise NotBegun(error.message) from None
 
 

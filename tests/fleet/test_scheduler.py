@@ -21,6 +21,9 @@ pytestmark = [
 ]
 PUBLICATIONS = 40
 LONG_AGO = 1_700_000_000
+RUN = "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"
+"""Of the one that decided, in the engine's history."""
+FEATURES = "3.16.1"
 
 
 def test_publications_stop_and_move_nobody_where_naive_ones_do() -> None:
@@ -44,6 +47,22 @@ def test_a_pin_and_a_standby_are_what_the_scheduler_understands() -> None:
     assert {one.vm for one in away} == {name for name, host in cell.where.items() if host == source}
     full = read_cib(changed(cib, {}, {other: 3500}))
     assert "stop" in {one.kind for one in tools.simulate(in_standby(full, source)).actions}
+
+
+def test_a_vm_on_its_way_is_stopped_when_what_sent_it_is_taken_back_and_nothing_tells_before() -> None:
+    cell, tools = RandomCell(3, 2, 0.3, random.Random(1)), Tools()
+    text = cell.xml(dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 20000)).decode()
+    vm, source = next(iter(cell.where.items()))
+    there = max(set(cell.capacities) - {source})
+    for on_its_way in (pinned, in_standby):
+        for arrived in (False, True):
+            moving = _moving(text, vm, source, there, arrived=arrived)
+            cib = read_cib(moving)
+            goes_on = on_its_way(cib, vm, there) if on_its_way is pinned else in_standby(cib, source)
+            kinds = {one.vm: one.kind for one in tools.simulate(goes_on).actions}
+            assert kinds[vm] == "migrate", "that is what it was sent by"
+            taken_back = {one.vm: one.kind for one in tools.simulate(moving).actions}
+            assert taken_back == ({vm: "move"} if arrived else {}), "so `commit` asks for rest"
 
 
 @pytest.mark.parametrize("timeout", ["", "30min"])
@@ -78,3 +97,26 @@ def test_init_would_restart_vms_that_run_with_other_parameters_so_it_is_refused_
     assert {one.what for one in missing(after)} == {"stonith-enabled"}
     disturbed = harm(Tools().simulate(ElementTree.tostring(after.root)).actions)
     assert {one.text for one in disturbed} == {"restart"}
+
+
+def _moving(text: str, vm: str, source: str, there: str, *, arrived: bool) -> bytes:
+    """With a migration under way, and its memory sent or not yet."""
+    key = f"5:2:0:{RUN}"
+    code, status, call = (0, 0, 7) if arrived else (193, -1, -1)
+    common = f'crm_feature_set="{FEATURES}" interval="0" op-digest="f2317cad3d54cec5d7d7aa7d0bf35cf8"'
+    sent = (
+        f'<lrm_rsc_op id="{vm}_migrate_to_0" operation_key="{vm}_migrate_to_0" operation="migrate_to" '
+        f'{common} transition-key="{key}" transition-magic="{status}:{code};{key}" call-id="{call}" '
+        f'rc-code="{code}" op-status="{status}" migrate_source="{source}" migrate_target="{there}"/>'
+    )
+    probed = (
+        f'<lrm_resource id="{vm}" class="ocf" provider="heartbeat" type="VirtualDomain"><lrm_rsc_op {common} '
+        f'id="{vm}_last_0" operation_key="{vm}_monitor_0" operation="monitor" transition-key="3:0:7:{RUN}" '
+        f'transition-magic="0:7;3:0:7:{RUN}" call-id="1" rc-code="7" op-status="0"/></lrm_resource>'
+    )
+    before, found, after = text.replace("1:1:0:a", f"1:1:0:{RUN}").partition(f'<lrm_resource id="{vm}"')
+    history, end, rest = after.partition("</lrm_resource>")
+    text = before + found + history + sent + end + rest
+    before, found, after = text.partition(f'uname="{there}" in_ccm')
+    head, begin, rest = after.partition("<lrm_resources>")
+    return (before + found + head + begin + probed + rest).encode()

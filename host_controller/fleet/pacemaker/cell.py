@@ -9,6 +9,7 @@ from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action, harm
 from host_controller.fleet.core.model import Cell, HostFigures, Resource
 from host_controller.fleet.core.publication import Publication, publication
+from host_controller.fleet.errors import EngineBusy
 from host_controller.fleet.pacemaker.cib import Cib, changed
 from host_controller.fleet.pacemaker.simulation import Simulation
 
@@ -81,6 +82,22 @@ def _place(vm: str, simulation: Simulation, figures: Mapping[str, HostFigures]) 
     return simulation.places.get(vm)
 
 
+def commit(engine: Engine, cib: Cib, new: bytes) -> None:
+    """Change the configuration that was read, unless the engine is at work.
+
+    A VM on its way whose destination is no longer the best for it is stopped on both hosts, and no simulation
+    tells of that before its memory has arrived. So the engine is asked after the configuration was read: what
+    it has begun by then it says, and what it begins later changes the configuration, so the patch is refused.
+
+    Raises:
+        EngineBusy, RaceLost, EngineError: nothing was changed.
+    """
+    if not engine.idle():
+        hint = "a VM on its way would be stopped; try again when crm_mon shows no action under way"
+        raise EngineBusy("the engine is at work", hint=hint)
+    engine.replace(ElementTree.tostring(cib.root), new)
+
+
 def publish(
     engine: Engine,
     figures: Mapping[str, HostFigures],
@@ -93,9 +110,9 @@ def publish(
     Raises:
         EngineError, RaceLost: nothing was changed.
     """
-    if not engine.idle():
-        return Turn("the engine is at work", None, before)
     cib = engine.query()
+    if not engine.idle():  # asked second, as in `commit`
+        return Turn("the engine is at work", None, before)
     old = ElementTree.tostring(cib.root)
     simulation = engine.simulate(old)
     cell = cell_of(cib, simulation, figures, startup)

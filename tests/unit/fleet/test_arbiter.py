@@ -196,6 +196,17 @@ def test_what_is_booked_outlives_the_arbiter_and_its_pins_do_not(scene: Scene) -
     assert pins(read_cib(scene.engine.text)) == ()
 
 
+def test_a_vm_that_an_arbiter_before_has_sent_on_its_way_arrives_before_its_pin_goes(scene: Scene) -> None:
+    scene.engine.text = pinned(read_cib(scene.engine.text), "web", "n2")
+    scene.engine.rests = False
+    scene.arbiter.start()
+    scene.arbiter.turn()
+    assert pins(scene.engine.query()) == ("web",)
+    scene.engine.rests = True
+    scene.arbiter.turn()
+    assert pins(scene.engine.query()) == ()
+
+
 @pytest.mark.parametrize("text", [b"", b"{", b'{"web": 1}', b'{"web": {"size_mib": "x"}}', b"\xff"])
 def test_a_damaged_file_of_bookings_is_none(tmp_path: Path, text: bytes) -> None:
     file = tmp_path / "bookings.json"

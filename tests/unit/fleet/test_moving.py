@@ -9,7 +9,7 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.draining import Progress, drain, undrain
-from host_controller.fleet.errors import FleetError, NotBegun, WayRefused
+from host_controller.fleet.errors import EngineError, FleetError, NotBegun, WayRefused
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.moving import RENEW_SECONDS, carry_out, clear_pins, clear_up
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
@@ -193,6 +193,32 @@ def test_pins_of_an_arbiter_that_died_are_cleared_and_others_stay() -> None:
     assert clear_pins(one) == ()
 
 
+def test_a_pin_stays_while_the_engine_is_at_work_since_its_vm_may_be_on_its_way() -> None:
+    one = engine()
+    one.text = pinned(read_cib(one.text), "web", "n2")
+    one.rests = False
+    assert clear_up(one) == ()
+    assert pins(one.query()) == ("web",)
+    one.rests = True
+    assert clear_up(one) == ("web",)
+    assert pins(one.query()) == ()
+
+
+def test_an_engine_that_is_at_work_once_the_memory_is_promised_begins_no_move() -> None:
+    one, hosts = engine(), Destinations()
+    promises = hosts.promise
+
+    def promise(host: str, vm: str, size_bytes: int, token: str) -> Promise:
+        one.rests = False
+        return promises(host, vm, size_bytes, token)
+
+    hosts.promise = promise  # type: ignore[method-assign]
+    with pytest.raises(NotBegun, match="at work"):
+        move(one, hosts)
+    assert one.commits == []
+    assert hosts.held == {}
+
+
 FIGURES = {"n1": host(vm("web", 8 * GIB), vm("db", 4 * GIB)), "n2": host(), "n3": host()}
 AWAY = (MIGRATE, Action("migrate", "db", "n1", "n3", "migrate"))
 
@@ -293,6 +319,59 @@ def test_undrain_ends_the_bans_of_its_own_drain_and_cleans_up_what_was_refused()
     assert not avoided(one.query(), "n1")
     assert avoided(one.query(), "n1-db")
     assert one.cleaned == [("db", "n1")]
+
+
+def test_undrain_waits_until_vms_on_their_way_have_arrived() -> None:
+    one, time = draining(), Time()
+    one.text = in_standby(one.query(), "n1")
+    one.rests = False
+    with pytest.raises(FleetError, match="at work"):
+        undrain(one, "n1", time.sleep)
+    assert drained(one.query(), "n1")
+
+    def rests() -> None:
+        one.rests = True
+
+    time.at = {time.now + 9.0: rests}
+    assert undrain(one, "n1", time.sleep)
+    assert not drained(one.query(), "n1")
+
+
+def test_a_drain_goes_on_while_the_node_that_decides_changes_and_keeps_its_promises() -> None:
+    one, hosts, time = draining(), Destinations(), Time()
+    one.obeys = False
+    rests, silent = one.idle, [3]
+    held: list[int] = []
+
+    def idle() -> bool:
+        if one.commits and silent[0]:
+            silent[0] -= 1
+            held.append(len(hosts.held))
+            raise EngineError("no controller decides")
+        if one.commits:
+            one.obey(AWAY)
+        return rests()
+
+    one.idle = idle  # type: ignore[method-assign]
+    _, told = empty(one, hosts, time)
+    assert held == [2, 2, 2]
+    assert told[-1] == Progress((), ("db", "web"))
+    assert hosts.held == {}
+
+
+def test_an_engine_that_stays_silent_ends_a_drain() -> None:
+    one = draining()
+    one.obeys = False
+    rests = one.idle
+
+    def idle() -> bool:
+        if one.commits:
+            raise EngineError("no controller decides")
+        return rests()
+
+    one.idle = idle  # type: ignore[method-assign]
+    with pytest.raises(EngineError):
+        empty(one, Destinations())
 
 
 def test_a_drain_said_again_after_a_refused_migration_begins_afresh_with_promises() -> None:

@@ -44,6 +44,19 @@ def test_nothing_is_published_while_the_engine_is_at_work() -> None:
     assert one.commits == []
 
 
+def test_what_the_engine_began_while_it_was_read_holds_a_publication_back() -> None:
+    one = engine()
+    query = one.query
+
+    def begins_meanwhile() -> Cib:
+        one.rests = False
+        return query()
+
+    one.query = begins_meanwhile  # type: ignore[method-assign]
+    assert turn(one).said == "the engine is at work"
+    assert one.commits == []
+
+
 def test_nothing_is_published_that_would_stop_or_move_a_vm() -> None:
     one = engine()
 
