@@ -16,11 +16,11 @@ import structlog
 
 from host_controller.errors import DynmemError
 from host_controller.fleet import metrics
-from host_controller.fleet.core.bans import Pair, Tried, bans_to_lift, follow_bans, lifted
+from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, lifted
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures
 from host_controller.fleet.core.relief import Move, Relief, Strain, Way, relieve, watch
-from host_controller.fleet.errors import FleetError, NotBegun, WayRefused
+from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, WayRefused
 from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.metrics import Tally
@@ -181,21 +181,32 @@ class Arbiter:
         self.alerted = frozenset(alert.host for alert in relief.alerts)
 
     def _lift_bans(self) -> None:
-        """Hosts that have room by now are tried again, one for each VM at a time, by fresh figures."""
+        """Hosts that have room by now are tried again, one in a turn: what it takes, no other is promised."""
         if not self.engine.idle():
             return
-        self.liftable = False
         cell, now = look(self.engine, self.hosts).cell, self.clock()
         self.bans = follow_bans(self.bans, cell, now)
-        for one in bans_to_lift(cell, self.bans, now):
-            disturbed = lift(self.engine, one)
-            self.bans = lifted(self.bans, one, now)
-            if disturbed:
-                what = ", ".join(f"{each.text} {each.vm}" for each in disturbed[:5])
-                log.warning("a ban stays", vm=one.vm, host=one.node, why=f"the engine would {what}")
-            else:
-                self.tally.add(metrics.LIFTED)
-                log.info("a ban is lifted", vm=one.vm, host=one.node, why=one.reason)
+        found = bans_to_lift(cell, self.bans, now)
+        self.liftable = len(found) > 1
+        if found:
+            self._lift(found[0], now)
+
+    def _lift(self, one: Lift, now: float) -> None:
+        """Whatever comes of it, the others are next."""
+        why = ""
+        try:
+            if disturbed := lift(self.engine, one):
+                why = "the engine would " + ", ".join(f"{each.text} {each.vm}" for each in disturbed[:5])
+        except EngineBusy:
+            return
+        except FleetError as error:
+            why = str(error)
+        self.bans = lifted(self.bans, one, now)
+        if why:
+            log.warning("a ban stays", vm=one.vm, host=one.node, why=why)
+        else:
+            self.tally.add(metrics.LIFTED)
+            log.info("a ban is lifted", vm=one.vm, host=one.node, why=one.reason)
 
     def _move(self, move: Move) -> bool:
         """Whether that is all for this turn; not so, when this way was refused and another may be open."""

@@ -87,6 +87,8 @@ def plan_drain(
         if one.source != host and one.vm not in {move.vm for move in moves}:
             text = f"the engine would {one.text or one.kind} it, though it is not on {host}"
             refusals.append(Refusal(one.vm, text, 0, ()))
+        elif one.vm in cell.strangers and (reason := _why_not(one, True, host)) is not None:
+            refusals.append(Refusal(one.vm, reason, 0, ()))
     unfit = _unfit(cell, [one for one in moves if (one.vm, one.destination) not in promised])
     return Drain(tuple(moves), tuple(refusals), (*closed, *unfit))
 

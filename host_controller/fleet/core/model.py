@@ -98,6 +98,8 @@ class Cell:
     nodes: tuple[Node, ...]
     resources: tuple[Resource, ...]
     figures: Mapping[str, HostFigures]
+    strangers: frozenset[str] = frozenset()
+    """VMs of the engine's that are not placed by demand: they are no resources here."""
 
     def on(self, node: str) -> tuple[Resource, ...]:
         """What the engine has on a node, or is bringing there."""

@@ -10,7 +10,7 @@ from host_controller.fleet.core.drain import Action, harm
 from host_controller.fleet.core.model import Cell, HostFigures, Resource
 from host_controller.fleet.core.publication import Publication, publication
 from host_controller.fleet.errors import EngineBusy
-from host_controller.fleet.pacemaker.cib import Cib, changed
+from host_controller.fleet.pacemaker.cib import Cib, changed, strangers
 from host_controller.fleet.pacemaker.simulation import Simulation
 
 Startup = Callable[[str | None], int | None]
@@ -70,7 +70,8 @@ def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures]
         for one in cib.vms
     )
     known = {node.name for node in nodes}
-    return Cell(nodes, resources, {name: one for name, one in figures.items() if name in known})
+    believed = {name: one for name, one in figures.items() if name in known}
+    return Cell(nodes, resources, believed, strangers(cib))
 
 
 def _place(vm: str, simulation: Simulation, figures: Mapping[str, HostFigures]) -> str | None:

@@ -21,6 +21,8 @@ LARGEST_MIB: Final = 1 << 31
 """2 PiB. The engine counts in 32 or 64 bits, by its version."""
 MOST_DIGITS: Final = 12
 """Of a number that the engine writes: more are none of its own, and thousands cannot be read as one."""
+REFUSED: Final = "1"
+"""What a start returns that a host has refused (OCF_ERR_GENERIC): any other will not pass by itself."""
 PENDING: Final = "193"
 """What an operation returns that is under way."""
 FALSE: Final = ("false", "no", "off", "0", "n")
@@ -39,7 +41,7 @@ class Vm:
     """The file with its domain, of VirtualDomain."""
     bans: Mapping[str, str]
     failed_on: frozenset[str] = frozenset()
-    """Nodes that it is banned from by nothing but a start that failed there."""
+    """Nodes that it is banned from by nothing but a start that failed there, as one does that was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,15 @@ def next_version(cib: Cib) -> Element:
     return root
 
 
+def strangers(cib: Cib) -> frozenset[str]:
+    """VMs of the engine's that are none of ours."""
+    ours = {one.name for one in cib.vms}
+    found = cib.root.iterfind("configuration/resources//primitive[@type='VirtualDomain']")
+    return frozenset(one.get("id", "") for one in found) - ours
+
+
 def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
-    fatal = dict(_failed_starts(root))
+    fatal, unable = dict(_failed_starts(root)), frozenset(_unable(root))
     for one in root.iterfind("configuration/resources//primitive"):
         name, pair = one.get("id", ""), _own(one)
         if pair is None:
@@ -142,7 +151,8 @@ def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
         attributes = _pairs(one, "instance_attributes/nvpair")
         config = attributes.get("config") if one.get("type") == "VirtualDomain" else None
         size = _size(pair, f"resource {name}", notes)
-        yield Vm(name, size, config, failed | forbidden, frozenset(failed) - frozenset(forbidden))
+        refused = (node for node in failed if node not in forbidden and (name, node) not in unable)
+        yield Vm(name, size, config, failed | forbidden, frozenset(refused))
 
 
 def _own(element: Element) -> Element | None:
@@ -205,8 +215,17 @@ def _failed_starts(root: Element) -> Iterator[tuple[tuple[str, str], str]]:
             name = pair.get("name", "")
             if name.startswith("fail-count-") and name.endswith("#start_0") and pair.get("value") in FATAL:
                 vm = name.removeprefix("fail-count-").removesuffix("#start_0")
-                cleanup = f"crm_resource --cleanup -N {node} -r {shell_word(vm)}"
+                cleanup = f"crm_resource --cleanup -N {shell_word(node)} -r {shell_word(vm)}"
                 yield (vm, node), f"a start failed there; {cleanup} lifts the ban"
+
+
+def _unable(root: Element) -> Iterator[tuple[str, str]]:
+    """VMs whose start failed on a node for another reason than a refusal: that does not pass by itself."""
+    for state in root.iterfind("status/node_state"):
+        for resource in state.iterfind("lrm/lrm_resources/lrm_resource"):
+            for one in resource.iterfind("lrm_rsc_op[@operation='start']"):
+                if one.get("rc-code", REFUSED) not in ("0", REFUSED, PENDING):
+                    yield resource.get("id", ""), state.get("uname", "")
 
 
 def _constraints(root: Element, name: str) -> Iterator[tuple[str, str]]:

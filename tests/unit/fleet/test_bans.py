@@ -21,6 +21,7 @@ from host_controller.fleet.core.bans import (
 )
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell, Node, Resource
+from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bans import forgiven, lift
 from host_controller.fleet.pacemaker.cib import Cib, read_cib
 from host_controller.units import GIB, MIB
@@ -143,6 +144,13 @@ def test_only_bans_that_a_clean_up_lifts_are_of_failed_starts() -> None:
     assert (new.failed_on, set(new.bans)) == (frozenset(), {"n1"})
 
 
+@pytest.mark.parametrize("code", [2, 4, 5, 6])
+def test_a_start_that_failed_for_another_reason_than_a_refusal_stays_banned(code: int) -> None:
+    status = failed_start("new", "n1").replace('rc-code="1"', f'rc-code="{code}"')
+    (new,) = read_cib(cib_text({"new": SIZE}, {"n1": 1}, status=status)).vms
+    assert (new.failed_on, set(new.bans)) == (frozenset(), {"n1"})
+
+
 def test_what_is_forgiven_is_the_start_there_and_nothing_else() -> None:
     text = cib_text({"new": 1}, {"n1": 1}, status=failed_start("new", "n1") + failed_start("new", "n2"))
     after = forgiven(read_cib(text), "new", "n1")
@@ -198,6 +206,49 @@ def test_the_arbiter_lifts_a_ban_when_memory_has_come_back(engine: FakeEngine, t
     assert (said["vm"], said["host"]) == ("new", "n1")
     go_on(arbiter, clock, 3 * PUBLISH_SECONDS)
     assert engine.cleaned == [("new", "n1")]
+
+
+TWICE = failed_start("new", "n1") + failed_start("next", "n1")
+
+
+def of_two(tmp_path: Path) -> tuple[FakeEngine, Arbiter, Time]:
+    """Two VMs that a host has refused which has room for each of them by now."""
+    engine = FakeEngine(cib_text({"new": SIZE, "next": SIZE}, {"n1": 60000}, status=TWICE), {})
+    arbiter, hosts, clock = arbiter_of(engine, tmp_path)
+    hosts.said = {"n1": host()}
+    return engine, arbiter, clock
+
+
+def test_of_two_vms_that_a_host_has_room_for_one_is_tried_at_a_time(tmp_path: Path) -> None:
+    engine, arbiter, clock = of_two(tmp_path)
+    clean_up = engine.clean_up
+
+    def starts(vm: str, node: str, operation: str = "start") -> None:
+        clean_up(vm, node, operation)
+        engine.rests = False
+
+    engine.clean_up = starts  # type: ignore[method-assign]
+    go_on(arbiter, clock, PUBLISH_SECONDS)
+    assert engine.cleaned == [("new", "n1")]
+    engine.rests = True
+    go_on(arbiter, clock, TURN_SECONDS)
+    assert engine.cleaned == [("new", "n1"), ("next", "n1")]
+
+
+def test_a_ban_that_the_engine_does_not_lift_keeps_no_other(tmp_path: Path) -> None:
+    engine, arbiter, clock = of_two(tmp_path)
+    clean_up = engine.clean_up
+
+    def fails(vm: str, node: str, operation: str = "start") -> None:
+        if vm == "new":
+            raise EngineError("no such resource")
+        clean_up(vm, node, operation)
+
+    engine.clean_up = fails  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as logs:
+        go_on(arbiter, clock, PUBLISH_SECONDS)
+    assert engine.cleaned == [("next", "n1")]
+    assert [one["why"] for one in logs if one["event"] == "a ban stays"] == ["no such resource"]
 
 
 def test_a_ban_that_stays_is_told_and_not_asked_about_at_each_turn(

@@ -1,5 +1,7 @@
 """A drain that would stop a VM is refused, with what each other host lacks for it."""
 
+from dataclasses import replace
+
 import pytest
 
 from host_controller.fleet.core.drain import Action, Closed, harm, plan_drain
@@ -32,6 +34,16 @@ def test_whatever_does_not_migrate_refuses_the_drain(action: Action | None, said
     assert said in refusal.reason
     missing = {one.host: one.shortfall_mib for one in refusal.obstacles}
     assert missing == {"c": 0, "b": 4 * 1024}
+
+
+def test_a_vm_that_is_not_placed_by_demand_may_not_be_stopped_by_a_drain_either() -> None:
+    moves = Action("migrate", "web", "a", "c")
+    plain = replace(cell(TWO), strangers=frozenset({"plain"}))
+    for kind, said in (("stop", "would be stopped"), ("move", "cannot be migrated live")):
+        (refusal,) = plan_drain(plain, "a", [moves, Action(kind, "plain", "a", "c")]).refusals
+        assert (refusal.vm, said in refusal.reason) == ("plain", True)
+    assert plan_drain(plain, "a", [moves, Action("migrate", "plain", "a", "c")]).refusals == ()
+    assert plan_drain(plain, "a", [moves, Action("stop", "an-address", "a")]).refusals == ()
 
 
 def test_a_destination_that_admits_too_little_or_does_not_answer_is_no_way() -> None:

@@ -44,6 +44,14 @@ def test_nothing_is_published_while_the_engine_is_at_work() -> None:
     assert one.commits == []
 
 
+def test_vms_of_the_engine_that_are_not_placed_by_demand_are_known_as_strangers() -> None:
+    text = cib_text({"web": 1}, {"n1": 1}, '<primitive type="VirtualDomain" id="plain"/><primitive id="ip"/>')
+    one = FakeEngine(text, {"web": "n1"})
+    done = turn(one)
+    assert done.cell is not None
+    assert done.cell.strangers == {"plain"}
+
+
 def test_what_the_engine_began_while_it_was_read_holds_a_publication_back() -> None:
     one = engine()
     query = one.query
