@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -36,23 +37,26 @@ class DomainFile:
         return self._text
 
     def define(self, xml: str) -> None:
-        """Replace what it says, at once, for the same readers as before.
+        """Replace what it says, at once, for the same readers as before. A link stays one.
 
         Raises:
             InputError: it cannot be written.
         """
-        new = self._file.with_name(f".{self._file.name}.new")
+        new = None
         try:
-            about = self._file.stat()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(new, flags, 0o600), "w", encoding="utf-8") as opened:
+            file = self._file.resolve(strict=True)
+            about = file.stat()
+            descriptor, new = tempfile.mkstemp(dir=file.parent, prefix=".dynmem-")
+            with open(descriptor, "w", encoding="utf-8") as opened:
                 os.fchown(opened.fileno(), about.st_uid, about.st_gid)
                 os.fchmod(opened.fileno(), stat.S_IMODE(about.st_mode))
                 opened.write(xml)
                 opened.flush()
                 os.fsync(opened.fileno())
-            new.rename(self._file)
+            os.replace(new, file)
         except OSError as error:
+            if new is not None:
+                Path(new).unlink(missing_ok=True)
             raise InputError(f"{self._file}: {error.strerror}", hint="nothing was changed") from None
         self._text = xml
 

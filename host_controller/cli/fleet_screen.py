@@ -23,6 +23,8 @@ SORTS: Final[Mapping[str, Callable[[dict[str, Any]], Any]]] = {
 SORT_KEYS: Final = {"n": "name", "h": "host", "d": "need", "c": "charge", "b": "booked"}
 LEFT: Final = {"HOST", "VM", "STATE"}
 GAP: Final = 2
+LEAST_HEIGHT: Final = 6
+"""On less there are hosts only."""
 
 
 @dataclass
@@ -41,7 +43,10 @@ class FleetView:
         """The whole screen; hosts that find no place are those that are in order."""
         hosts = sorted(answer["hosts"], key=lambda one: (one["state"] == "ok", by_name(str(one["name"]))))
         vms = sorted(answer["vms"], key=SORTS[self.sort], reverse=self.reverse)
-        notes = [Text(neutral(one)[:width], style="yellow") for one in answer["notes"][: max(0, height // 8)]]
+        if height < LEAST_HEIGHT:
+            shown = hosts[: height - 1]
+            return Group(_table(HOSTS, [host_cells(one) for one in shown], [""] * len(shown)))
+        notes = [_line(neutral(one), "yellow") for one in answer["notes"][: height // 8]]
         room = max(2, height - len(notes) - 4)  # two heads, a gap and the foot
         above = min(len(hosts), max(1, room // 2), max(1, room - min(len(vms), room // 2)))
         below = max(1, room - above)
@@ -58,7 +63,7 @@ class FleetView:
             Text(""),
             _table(VMS, [vm_cells(one) for one in shown], [""] * len(shown)),
             *notes,
-            Text(foot[:width], style="dim"),
+            _line(foot, "dim"),
         )
 
 
@@ -93,6 +98,11 @@ class Meanwhile:
             except DynmemError as error:
                 self._answer = error
             self._end.wait(self._interval)
+
+
+def _line(text: str, style: str) -> Text:
+    """One line, however wide its letters are."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]], styles: list[str]) -> Table:

@@ -129,7 +129,8 @@ class Arbiter:
             log.warning("a certificate expires soon", what=text)
 
     def _keep_figures(self, figures: Mapping[str, HostFigures], silent: Mapping[str, str]) -> None:
-        if self.cell is None:
+        # An engine that is long at work is not looked at: what was found then is not told as new.
+        if self.cell is None or self.clock() - self.published_at > fleet_figures.FRESH_SECONDS:
             return
         known = {node.name for node in self.cell.nodes}
         now = replace(self.cell, figures={name: one for name, one in figures.items() if name in known})

@@ -1,5 +1,6 @@
 """A log that never grows beyond a bound: a new file is begun, and one old one is kept beside it."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -37,7 +38,8 @@ class BoundedLog:
         """Nothing waits here."""
 
     def _begin_anew(self) -> None:
-        self._path.rename(self._path.with_name(f"{self._path.name}.1"))
+        with contextlib.suppress(FileNotFoundError):  # somebody took it away
+            self._path.rename(self._path.with_name(f"{self._path.name}.1"))
         new = self._open()
         os.close(self._descriptor)
         self._descriptor = new

@@ -1,5 +1,6 @@
 """A domain in a file is prepared and put back like a definition of libvirt's."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -94,9 +95,9 @@ def test_a_link_that_lies_where_the_new_file_is_written_is_not_followed(file: Pa
     other = tmp_path / "other"
     other.write_text("theirs")
     (tmp_path / ".web.xml.new").symlink_to(other)
-    with pytest.raises(InputError):
-        invoke("enable", "--file", str(file), "--growth", "balloon")
-    assert (other.read_text(), file.read_text()) == ("theirs", Q35)
+    DomainFile(file).define(Q35)
+    assert file.read_text() == Q35
+    assert other.read_text() == "theirs"
 
 
 def test_fleet_init_names_the_files_that_are_not_prepared(file: Path) -> None:
@@ -106,3 +107,22 @@ def test_fleet_init_names_the_files_that_are_not_prepared(file: Path) -> None:
     assert (need.what, need.wanted) == (f"web: {file}", f"dynmem enable --file {file}")
     invoke("enable", "--file", str(file), "--growth", "balloon")
     assert unprepared(cib) == ()
+
+
+def test_a_link_stays_one_and_what_it_leads_to_is_prepared(file: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.xml"
+    link.symlink_to(file)
+    assert invoke("enable", "--file", str(link), "--growth", "balloon").exit_code == 0
+    assert link.is_symlink()
+    assert read_domain(file.read_text()).config is not None
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="No space left"):
+        DomainFile(file).define("<domain/>")
+    assert [one.name for one in file.parent.iterdir()] == ["web.xml"]
+    assert file.read_text() == Q35

@@ -3,6 +3,8 @@
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,16 @@ OLD: Final = 103
 CHANGED: Final = 1
 """`crm_diff` when there is a difference."""
 IDLE: Final = re.compile(r"\bS_IDLE\b")
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """For what a tool reads. A full disk costs one answer, and ends nobody."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="dynmem-fleet-") as directory:
+            yield Path(directory)
+    except OSError as error:
+        raise EngineError(f"nothing can be written for the engine to read: {error.strerror}") from None
 
 
 class Tools:
@@ -50,8 +62,8 @@ class Tools:
         Raises:
             EngineError
         """
-        with tempfile.TemporaryDirectory(prefix="dynmem-fleet-") as directory:
-            file = Path(directory, "cib.xml")
+        with _directory() as directory:
+            file = directory / "cib.xml"
             file.write_bytes(text)
             return read_simulation(
                 self._run(
@@ -66,8 +78,8 @@ class Tools:
             RaceLost: somebody else changed it meanwhile.
             EngineError: it was refused for another reason.
         """
-        with tempfile.TemporaryDirectory(prefix="dynmem-fleet-") as directory:
-            old, new, patch = (Path(directory, name) for name in ("old.xml", "new.xml", "patch.xml"))
+        with _directory() as directory:
+            old, new, patch = (directory / name for name in ("old.xml", "new.xml", "patch.xml"))
             old.write_bytes(before)
             new.write_bytes(after)
             asked = ("crm_diff", "--original", str(old), "--new", str(new))
@@ -99,6 +111,8 @@ class Tools:
         except FileNotFoundError:
             hint = "install pacemaker and pacemaker-cli-utils, and run this on a node of the cluster"
             raise EngineError(f"there is no {command[0]} here", hint=hint) from None
+        except OSError as error:
+            raise EngineError(f"{command[0]} cannot be run: {error.strerror}") from None
         except subprocess.TimeoutExpired:
             raise EngineError(f"{command[0]} did not answer within {limit:.0f} s") from None
         if done.returncode == OLD:

@@ -37,3 +37,11 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to(tmp_path / "other")
     with pytest.raises(OSError, match="log"):
         BoundedLog(tmp_path / "log")
+
+
+def test_a_log_that_somebody_took_away_is_begun_anew_when_it_is_full(tmp_path: Path) -> None:
+    log = BoundedLog(tmp_path / "log", 100)
+    (tmp_path / "log").unlink()
+    for number in range(30):
+        print(f"line {number}", file=log, flush=True)  # type: ignore[call-overload]
+    assert (tmp_path / "log").read_text().endswith("line 29\n")

@@ -152,3 +152,16 @@ def test_a_turn_that_fails_is_counted(scene: Scene) -> None:
     scene.engine.text = b"<cib/>"
     scene.arbiter.turn()
     assert list(scene.arbiter.tally.samples(metrics.TURNS, "result"))[-1].endswith('{result="failed"} 1')
+
+
+def test_what_was_found_before_the_engine_was_long_at_work_is_not_told_as_new(scene: Scene) -> None:
+    scene.go_on(TURN_SECONDS)
+    file = scene.arbiter.state.with_name("metrics.prom")
+    scene.engine.rests = False
+    file.unlink()
+    scene.go_on(TURN_SECONDS)
+    assert file.exists()
+    scene.clock.sleep(FRESH_SECONDS)
+    file.unlink()
+    scene.go_on(TURN_SECONDS)
+    assert not file.exists()

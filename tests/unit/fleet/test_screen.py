@@ -101,3 +101,13 @@ def test_a_fleet_that_cannot_be_asked_is_told_of() -> None:
     with pytest.raises(FleetError, match="no cluster"):
         one()
     one.stop()
+
+
+@pytest.mark.parametrize("width", [1, 3, 20, 80, 200])
+@pytest.mark.parametrize("height", [1, 2, 5, 6, 24])
+def test_it_takes_no_more_lines_than_there_are_however_wide_letters_are(width: int, height: int) -> None:
+    said = answer(9, 30)
+    said["notes"] = ["\u5bbd" * 70] * 5
+    console = Console(file=io.StringIO(), width=width, height=height)
+    picture = FleetView().draw(said, width, height)
+    assert len(console.render_lines(picture, console.options.update(height=None), pad=False)) <= height

@@ -1,5 +1,8 @@
 """A turn publishes only what disturbs nobody, and only while the engine rests."""
 
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from host_controller.fleet.core.booking import Booking
@@ -8,6 +11,7 @@ from host_controller.fleet.errors import EngineError, RaceLost
 from host_controller.fleet.pacemaker.cell import Turn, publish
 from host_controller.fleet.pacemaker.cib import Cib, read_cib
 from host_controller.fleet.pacemaker.simulation import read_simulation
+from host_controller.fleet.pacemaker.tools import Tools
 from host_controller.units import GIB
 from tests.unit.fleet.cells import host, vm
 from tests.unit.fleet.cluster import FakeEngine, cib_text
@@ -170,3 +174,16 @@ def test_the_schedulers_answer_is_read() -> None:
 def test_an_answer_that_is_not_understood_is_an_error(text: bytes) -> None:
     with pytest.raises(EngineError):
         read_simulation(text)
+
+
+def test_a_full_disk_and_a_tool_that_cannot_be_run_are_errors_of_the_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    for asks in (lambda: Tools().simulate(b""), lambda: Tools().replace(b"", b"")):
+        with pytest.raises(EngineError, match="nothing can be written"):
+            asks()
+    (tmp_path / "cibadmin").touch(mode=0o600)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="cibadmin cannot be run"):
+        Tools().query()
