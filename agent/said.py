@@ -1,14 +1,15 @@
 """What a command says: it reaches its reader, or the command ends with a sentence and an exit status.
 
 The commands of guests and hosts write by several libraries, and any write can find the disk full or the
-reader gone. So both streams are guarded below all of them, where bytes leave the process. The daemons have
-their own log, and no use for this.
+reader gone. So both streams are guarded below all of them, where bytes leave the process. What the terminal's
+encoding has no letter for is written as `?`. The daemons have their own log, and no use for this.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,18 @@ class OutputLost(Exception):  # noqa: N818 # read as what happened
     """Standard output cannot be written. Not an OSError: nobody shall take it for one of another file's."""
 
 
-class _Output(io.FileIO):
+class _Patient(io.FileIO):
+    """Whoever shares a descriptor may have made it non-blocking: a reader that is slow is not gone."""
+
+    def write(self, data: Any) -> Any:
+        while (written := super().write(data)) is None:
+            poll = select.poll()
+            poll.register(self, select.POLLOUT)
+            poll.poll()
+        return written
+
+
+class _Output(_Patient):
     def write(self, data: Any) -> Any:
         try:
             return super().write(data)
@@ -28,12 +40,21 @@ class _Output(io.FileIO):
             raise OutputLost(f"standard output cannot be written: {error.strerror}") from None
 
 
-class _Complaints(io.FileIO):
+class _Complaints(_Patient):
     def write(self, data: Any) -> Any:
         try:
             return super().write(data)
         except OSError:
             return len(data)  # there is nobody else to tell, and the exit status still says it
+
+
+class _Unbuffered(io.BufferedWriter):
+    """As after `python -u`; of a raw stream the text above it would forget what was written in part."""
+
+    def write(self, data: Any) -> Any:
+        written = super().write(data)
+        self.flush()
+        return written
 
 
 def exit_status(program: str, command: Callable[[], int]) -> int:
@@ -65,16 +86,18 @@ def _guard() -> None:
 
 
 def _text(fd: int, raw: type[io.FileIO], old: Any) -> io.TextIOWrapper:
-    """The same stream as the interpreter makes, on another foundation. old: None if it was closed."""
+    """The stream that the interpreter made, on another foundation. old: None if it was closed."""
     if old is None:
         _stand_in(fd)
     file = raw(fd, "w", closefd=False)
+    at_once = getattr(old, "write_through", False)
+    errors = getattr(old, "errors", "backslashreplace")
     return io.TextIOWrapper(
-        io.BufferedWriter(file),
+        _Unbuffered(file) if at_once else io.BufferedWriter(file),
         encoding=getattr(old, "encoding", None),
-        errors=getattr(old, "errors", "backslashreplace"),
+        errors="replace" if errors == "strict" else errors,
         line_buffering=getattr(old, "line_buffering", fd == 2),
-        write_through=getattr(old, "write_through", False),
+        write_through=at_once,
     )
 
 

@@ -3,13 +3,16 @@
 import asyncio
 import json
 import os
+import select
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from agent.said import _Output
 from host_controller.cli import COMMANDS
 from tests.support.serving import served
 from tests.support.virtual import Host, aside, run
@@ -135,3 +138,53 @@ def test_what_is_written_by_bytes_and_in_one_piece_is_guarded_too() -> None:
     assert (done.returncode, done.stderr) == (
         1, "it: standard output cannot be written: No space left on device\n",
     )  # fmt: skip
+
+
+def said(code: str, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+    """A command that does what `code` says, with a pipe for its output."""
+    command = "import sys, os; from agent.said import exit_status\n"
+    command += f"def it():\n    {code}\n    return 0\nsys.exit(exit_status('it', it))"
+    return subprocess.Popen(
+        [sys.executable, *options, "-c", command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+
+
+def test_after_python_u_nothing_waits_for_the_commands_end() -> None:
+    with said("sys.stdout.write('now'); sys.stdin.read()", "-u") as command:
+        assert command.stdout is not None
+        before_its_end = select.select([command.stdout], [], [], 20)[0]
+        assert (before_its_end != [], *command.communicate(timeout=60)) == (True, b"now", b"")
+    assert command.returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "latin-1:strict", "utf-8:strict"])
+def test_what_the_terminal_has_no_letter_for_is_a_question_mark_and_no_fault(encoding: str) -> None:
+    with said(r"print('a\ud8ff\udcff b')", PYTHONIOENCODING=encoding) as command:
+        assert command.communicate(timeout=60) == (b"a?? b\n", b"")
+    assert command.returncode == 0
+
+
+def test_a_pipe_that_somebody_made_non_blocking_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+
+    class Poll:
+        def register(self, *_: object) -> None: ...
+
+        def poll(self) -> None:
+            os.read(reader, 1 << 20)
+
+    os.set_blocking(writer, False)
+    try:
+        with suppress(BlockingIOError):
+            while os.write(writer, b"x" * 4096):
+                pass
+        monkeypatch.setattr(select, "poll", Poll)
+        assert _Output(writer, "w", closefd=False).write(b"more") == 4
+        assert os.read(reader, 100) == b"more"
+    finally:
+        os.close(reader)
+        os.close(writer)
