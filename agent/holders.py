@@ -12,6 +12,7 @@ DYNMEM_HOLDERS=hide in the environment has the agent tell no host. Nothing here 
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Iterator, Mapping
 
@@ -78,24 +79,31 @@ def _largest(sizes: Mapping[str, int], most: int) -> Found:
     return tuple(sorted(sizes.items(), key=lambda one: (-one[1], one[0]))[:most])
 
 
-def _groups(directory: str, depth: int = 0) -> Iterator[tuple[str, int]]:
-    """Units, and groups that have none beneath them, with memory.current."""
+def _groups(root: str) -> Iterator[tuple[str, int]]:
+    """Units, and groups that have none beneath them, with memory.current: the largest first, since no group
+    holds more than the one above it. So whoever stops early misses only small ones.
+    """
+    waiting = [(0, 0, root)]
+    while waiting:
+        size, depth, path = heapq.heappop(waiting)
+        is_unit = depth > 0 and path.endswith(_UNITS)
+        beneath = [] if is_unit or depth > _DEEPEST else list(_beneath(path))
+        for current, one in beneath:
+            heapq.heappush(waiting, (-current, depth + 1, one))
+        if depth > 0 and not beneath:
+            yield path, -size
+
+
+def _beneath(directory: str) -> Iterator[tuple[int, str]]:
+    """The groups in a group that count memory, with memory.current."""
     try:
-        names = sorted(one.name for one in os.scandir(directory) if one.is_dir(follow_symlinks=False))
+        paths = [one.path for one in os.scandir(directory) if one.is_dir(follow_symlinks=False)]
     except OSError:  # it went
         return
-    for name in names:
-        path = os.path.join(directory, name)
+    for path in paths:
         current = _read(os.path.join(path, "memory.current")).strip()
-        if not current.isdigit():
-            continue
-        beneath = None if name.endswith(_UNITS) or depth == _DEEPEST else _groups(path, depth + 1)
-        first = next(beneath, None) if beneath is not None else None
-        if beneath is None or first is None:
-            yield path, int(current)
-        else:
-            yield first
-            yield from beneath
+        if current.isdigit():
+            yield int(current), path
 
 
 def _file_cache(path: str) -> int:

@@ -43,6 +43,16 @@ def test_groups_of_one_name_are_one_service(tmp_path):
     assert holders.services(str(tmp_path)) == (("web", 45 * MIB),)
 
 
+def test_where_there_are_more_groups_than_are_looked_at_the_small_ones_are_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(holders, "_MOST_GROUPS", 10)
+    add_group(tmp_path, "a.slice", 20 * MIB)
+    for number in range(20):
+        add_group(tmp_path, f"a.slice/u{number}.service", MIB)
+    add_group(tmp_path, "z.slice/mysqld.service", 900 * MIB)
+    (tmp_path / "sys/fs/cgroup/z.slice/memory.current").write_text(f"{900 * MIB}\n")
+    assert holders.services(str(tmp_path))[0] == ("mysqld", 900 * MIB)
+
+
 def test_where_no_group_counts_memory_there_are_no_services(tmp_path):
     assert holders.services(str(tmp_path)) == ()
     (tmp_path / "sys/fs/cgroup/memory/system.slice").mkdir(parents=True)
