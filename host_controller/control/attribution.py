@@ -59,7 +59,8 @@ class _Guest:
     """When it was last asked since the VM is short."""
     tells_short: bool = False
     """The answer that is awaited is to say who holds what, since the VM is short."""
-    told: Growth | None = None
+    told: dict[str, int] = field(default_factory=dict)
+    """Whose growth was told, while it lasts: its size then, bytes."""
     looks: deque[Look] = field(default_factory=lambda: deque(maxlen=KEPT_LOOKS))
 
 
@@ -126,7 +127,7 @@ class Attribution:
         if estimate is None:
             return False
         if now - guest.short_at >= SHORT_AGAIN_SECONDS and self._is_short(vm):
-            guest.tells_short, guest.short_at = True, now
+            guest.short_at = now
             return True
         if not guest.looks:
             return now - guest.since >= FIRST_SECONDS
@@ -140,6 +141,7 @@ class Attribution:
     @staticmethod
     def _question(vm: Vm, guest: _Guest, now: float) -> SendToGuest:
         guest.asked_at = now
+        guest.tells_short = guest.short_at == now  # an earlier question's reason is past, answered or not
         guest.pending = _FIRST_REQUEST + int(now * 1000)
         return SendToGuest(vm.config.uuid, wire.WhoHolds(guest.pending))
 
@@ -188,6 +190,8 @@ class Attribution:
         guest.pending = None
         estimate = vm.guest.estimate
         demand = 0 if estimate is None else estimate.demand_bytes
+        if untrusted.by == "other":  # a newer agent's word, and no fault of its
+            return [], None
         look = believed(untrusted, vm.ram_bytes + vm.virtio_mem.may_hold_bytes, demand, now)
         if look is None:
             return [], GuestNoise(uuid, "holders-above-ram", 1)
@@ -203,15 +207,12 @@ def step_bytes(vm: Vm) -> int:
 
 def _growth_text(vm: Vm, guest: _Guest, look: Look) -> list[str]:
     """Growth is news when it is large, and then when it has doubled."""
-    found = growths(base_of(guest.looks, look), look)
-    if not found or found[0].size_bytes < step_bytes(vm) // 2:
-        guest.told = None
-        return []
-    last, most = guest.told, found[0]
-    if last is not None and last.name == most.name and most.size_bytes < 2 * last.size_bytes:
-        return []
-    guest.told = most
-    return [f"{vm.name}: {most.describe()}"]
+    base = base_of(guest.looks, look)
+    large = [one for one in growths(base, look) if one.size_bytes >= step_bytes(vm) // 2]
+    told = guest.told = {one.name: guest.told[one.name] for one in large if one.name in guest.told}
+    news = [one for one in large if one.size_bytes >= 2 * told.get(one.name, 0)]
+    told |= {one.name: one.size_bytes for one in news}
+    return [f"{vm.name}: {', '.join(one.describe() for one in news)}"] if news else []
 
 
 def _short_text(vm: Vm, guest: _Guest, look: Look) -> list[str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -234,6 +235,66 @@ def test_who_was_not_among_the_largest_has_grown_by_at_least_what_it_has_beyond_
     assert growths(few, now) == [Growth("new", 12, 60.0, False)], "all that there were had been named"
     assert growths(full, now) == [Growth("new", 7, 60.0, True)]
     assert growths(None, now) == []
+
+
+def small_engine() -> Any:
+    """An engine with one VM, `web`, that its agent speaks for."""
+    vm = SimpleNamespace(
+        name="web",
+        ram_bytes=4 * GIB,
+        virtio_mem=SimpleNamespace(may_hold_bytes=0),
+        config=SimpleNamespace(uuid="w", trust=Trust.GUEST, limits=SimpleNamespace(maximum_bytes=4 * GIB)),
+        pauses=SimpleNamespace(hands_off=False),
+        has_agent=lambda *_: True,
+        guest=SimpleNamespace(estimate=SimpleNamespace(demand_bytes=GIB)),
+    )
+    state = SimpleNamespace(settings=SimpleNamespace(stale_seconds=30.0))
+    return SimpleNamespace(vms={"w": vm}, claims={}, goals={}, state=state)
+
+
+def greeted(engine: Any) -> Attribution:
+    attribution = Attribution(engine)
+    boot_id = "0b1c2d3e-4f50-4162-9384-000000000000"
+    hello = wire.Hello(boot_id, "9", "6.1", 128 * MIB, True, "", "kernel", holders="on")
+    attribution.hear(GuestSpoke("w", hello), 0.0)
+    return attribution
+
+
+def answered(attribution: Attribution, now: float, *top: tuple[str, int], by: str = "services") -> list[str]:
+    """What is told of an answer to whatever is asked for somebody who looks."""
+    question = attribution.ask(attribution._engine.vms["w"], now)
+    assert question is not None
+    assert isinstance(question.message, wire.WhoHolds)
+    held: Any = wire.Held(question.message.request_id, by, top)
+    notices, noise = attribution.hear(GuestSpoke("w", held), now)
+    assert noise is None
+    return [one.text for one in notices]
+
+
+def test_of_two_that_grow_side_by_side_each_is_news_when_it_has_doubled() -> None:
+    attribution = greeted(small_engine())
+    answered(attribution, 10.0, ("a", MIB), ("b", MIB))
+    told = []
+    for step in range(1, 40):
+        ahead, behind = ("a", "b") if step % 2 else ("b", "a")
+        size = 200 * MIB + step * 10 * MIB
+        told += answered(attribution, 10.0 + 20.0 * step, (ahead, size + MIB), (behind, size))
+    assert len(told) <= 4, told
+    assert "a grew by" in told[0]
+    assert "b grew by" in told[0]
+
+
+def test_a_shortage_that_was_not_answered_for_is_not_told_with_the_answer_to_another_question() -> None:
+    engine = small_engine()
+    attribution = greeted(engine)
+    engine.claims["w"], engine.goals["w"] = SimpleNamespace(need=2 * GIB), GIB
+    assert len(attribution.due(100.0)) == 1
+    engine.claims.clear()
+    assert answered(attribution, 5000.0, ("a", MIB)) == []
+
+
+def test_an_answer_in_words_of_a_newer_agent_is_no_noise() -> None:
+    assert answered(greeted(small_engine()), 10.0, ("a", MIB), by="other") == []
 
 
 def test_growth_is_told_in_a_sentence() -> None:
