@@ -92,7 +92,7 @@ def load(directory: Path = DIRECTORY) -> tuple[BurnIn, ...]:
         try:
             if path.stat().st_size <= LARGEST_BYTES:
                 found.append(_read(json.loads(path.read_text())))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue  # somebody else's, or damaged: the next run writes it anew
     return tuple(sorted(found, key=lambda one: one.at))
 

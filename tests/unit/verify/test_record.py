@@ -50,6 +50,12 @@ def test_a_damaged_file_is_passed_over(text: str, tmp_path: Path) -> None:
     assert load(tmp_path / "nowhere") == ()
 
 
+def test_a_number_that_no_file_of_ours_has_is_damage_too(tmp_path: Path) -> None:
+    text = SOUND.save(tmp_path).read_text()
+    (tmp_path / "a.json").write_text(text.replace('"at": ', '"at": 1' + "0" * 400 + ', "was": '))
+    assert load(tmp_path) == (SOUND,)
+
+
 def test_a_verdict_that_is_none_of_the_three_is_no_verdict(tmp_path: Path) -> None:
     text = SOUND.save(tmp_path).read_text()
     (tmp_path / "a.json").write_text(text.replace('"passed"', '"passed, honestly"'))
