@@ -56,6 +56,7 @@ test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test 
 
 .PHONY: faults soak-guests
 faults: $(STAMP) ## every fault on real guests, with a table, and what takes long of a VM's life; about 45 minutes
+	lab/install-packages lab/faults-packages.txt
 	$(PYTHON) -m pytest -s -m faults tests/guests/faults tests/guests --faults-table=docs/faults.md
 
 .PHONY: test-fleet
