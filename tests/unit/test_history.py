@@ -179,9 +179,9 @@ def test_the_liveliest_vm_writes_less_than_500_kb_in_a_day(tmp_path: Path) -> No
 
 @pytest.mark.figures
 def test_busy_vms_stay_within_50_mb_a_day_for_100(tmp_path: Path) -> None:
-    """Measured in a quarter of an hour after they have used up what is allowed at once."""
+    """Measured in an hour, since files grow by pages, after they have used up what is allowed at once."""
     path = tmp_path / "history.sqlite"
-    count, warm, seconds = 10, 3000.0, 900.0
+    count, warm, seconds = 10, 3000.0, 3600.0
     sizes: list[int] = []
 
     async def story() -> None:
