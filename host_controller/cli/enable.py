@@ -125,6 +125,7 @@ def disable(vm: str | None, file: Path | None, *, dry_run: bool, connect: str | 
         new = restore(domain.xml(secrets=True))
         if same(domain.xml(secrets=True), new.xml):
             click.echo(f"{neutral(domain.name)} is not prepared for dynamic memory; nothing to change")
+            _say(new.notes)
             return
         shown = restore(domain.xml()).xml
         _change(domain, shown, new.xml, new.notes, dry_run=dry_run, to_do="shut it down first")

@@ -6,6 +6,7 @@ written the definition without our metadata, traces tell what to take out, and w
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 from xml.dom.minidom import Element
 
 from host_controller.core.model import Growth
@@ -40,6 +41,12 @@ class Restored:
     """It is as it was, all of it."""
 
 
+CHANNEL_LEFT: Final = (
+    "it has a channel for the agent and no other trace of `enable`, so the channel may be its user's own: "
+    "it is kept, and harms nobody; `virsh edit` takes it out"
+)
+
+
 def disable(xml: str) -> str:
     """The XML as it was before `enable`; unchanged when it is not ours."""
     return restore(xml).xml
@@ -57,7 +64,8 @@ def restore(xml: str) -> Restored:
     elif looks_prepared(domain):
         inexact = tuple(undo_by_traces(domain))
     elif find_ours(domain) is None:
-        return Restored(xml, ())
+        left = pieces.find_channel(domain) is not None
+        return Restored(xml, (CHANNEL_LEFT,) if left else ())
     _drop_ours(domain)
     said = (tell_dimms(gone),) if gone else ()
     return Restored(text_of(tree, xml), said + inexact, exact=not inexact)

@@ -95,6 +95,17 @@ def test_enabled_again_after_the_record_was_lost_it_can_be_undone_to_what_is_kno
     assert back.channel_alias is None
 
 
+def test_a_channel_that_is_all_that_is_left_is_kept_and_told_of() -> None:
+    prepared = without_metadata(enable(Q35, LIMITS, BALLOON).xml)
+    plain = re.sub(r"<memballoon.*?</memballoon>", "<memballoon model='virtio'/>", prepared, flags=re.DOTALL)
+    given_back = restore(plain)
+    assert given_back.xml == plain
+    (said,) = given_back.notes
+    assert "channel for the agent" in said
+    assert "virsh edit" in said
+    assert restore(Q35).notes == ()
+
+
 def test_metadata_by_hand_on_a_domain_of_its_own_is_all_that_goes() -> None:
     ours = "<dynmem:vm xmlns:dynmem='urn:dynmem:domain:1' startup='1' minimum='1' maximum='1'/>"
     xml = I440FX.replace("  <memory ", f"  <metadata>{ours}</metadata>\n  <memory ", 1)
