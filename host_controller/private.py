@@ -46,3 +46,10 @@ def write_private(path: Path, content: bytes) -> None:
     """Replace a file's content."""
     with os.fdopen(open_private(path), "wb") as file:
         file.write(content)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """Put a new file in a file's place, at once: a reader sees the old one whole, or the new one."""
+    new = path.with_suffix(".new")
+    write_private(new, content)
+    new.replace(path)

@@ -14,7 +14,7 @@ from host_controller.api.turns import Turn
 from host_controller.api.views import host_view, status_of
 from host_controller.control.controller import Controller
 from host_controller.core.vm.record import Vm
-from host_controller.exposition import Family, escape, text_of
+from host_controller.exposition import Family, escape, sample, text_of
 from host_controller.records.tally import LATENCY_BOUNDS, Tally, VmTally
 
 Value = float | int | None
@@ -277,7 +277,7 @@ class Metrics:
         yield b"".join(text)
 
     def _host(self, lines: dict[Family, list[str]], host: HostView) -> None:
-        lines[BUILD].append(f'{BUILD.name}{{version="{escape(host.version)}"}} 1')
+        lines[BUILD].append(sample(BUILD, {"version": host.version}, 1))
         for family, read in HOST_GAUGES:
             value = read(host)
             if value is not None:
@@ -293,9 +293,7 @@ class Metrics:
             (ERRORS, "kind", host.errors),
             (NOTICES, "topic", self.tally.notices),
         ):
-            lines[family] += [
-                f'{family.name}{{{label}="{escape(key)}"}} {count}' for key, count in counts.items()
-            ]
+            lines[family] += [sample(family, {label: key}, count) for key, count in counts.items()]
         for command, histogram in self.tally.latencies.items():
             total = 0
             for bound, count in zip((*LATENCY_BOUNDS, "+Inf"), histogram.counts, strict=True):

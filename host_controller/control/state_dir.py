@@ -21,7 +21,7 @@ from host_controller.core.operations.standstill import Standstill, left_behind
 from host_controller.core.vm.growth import InheritedPlug
 from host_controller.errors import DynmemError
 from host_controller.host import exclusive
-from host_controller.private import private_directory, write_private
+from host_controller.private import private_directory, replace_private
 
 DIRECTORY_MODE: Final = 0o711
 """Two groups have sockets of theirs in it; nothing else in it is anybody's."""
@@ -106,9 +106,7 @@ class StateDir:
         """
         if remembered == self._saved:
             return
-        new = self.file.with_suffix(".new")
-        write_private(new, msgspec.json.format(msgspec.json.encode(remembered)) + b"\n")
-        new.replace(self.file)
+        replace_private(self.file, msgspec.json.format(msgspec.json.encode(remembered)) + b"\n")
         self._saved = remembered
 
     def close(self) -> None:

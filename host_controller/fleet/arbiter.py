@@ -30,7 +30,7 @@ from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
 from host_controller.fleet.pacemaker.pins import pins
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.view import look
-from host_controller.private import private_directory, write_private
+from host_controller.private import private_directory, replace_private
 from host_controller.records import fleet_figures
 
 TURN_SECONDS: Final = 10.0
@@ -251,8 +251,6 @@ def keep_bookings(file: Path, bookings: Mapping[str, Booking]) -> None:
     """For the next start. What cannot be kept is learnt again."""
     try:
         private_directory(file.parent)
-        new = file.with_suffix(".new")
-        write_private(new, msgspec.json.encode(dict(bookings)))
-        new.rename(file)
+        replace_private(file, msgspec.json.encode(dict(bookings)))
     except OSError as error:
         log.warning("what is booked cannot be kept", file=str(file), problem=error.strerror)

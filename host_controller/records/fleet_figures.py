@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from host_controller.private import private_directory, write_private
+from host_controller.private import private_directory, replace_private
 
 FILE: Final = Path("/var/lib/dynmem/fleet/metrics.prom")
 FRESH_SECONDS: Final = 120.0
@@ -24,9 +24,7 @@ def keep(text: bytes, file: Path) -> None:
         OSError
     """
     private_directory(file.parent)
-    new = file.with_suffix(".new")
-    write_private(new, text)
-    new.rename(file)
+    replace_private(file, text)
 
 
 def fresh(now: float, file: Path | None = None) -> bytes:
