@@ -138,7 +138,10 @@ def drain_host(host: str, *, dry_run: bool, as_json: bool, config: Path | None) 
 @fleet.command(name="undrain")
 @click.argument("host")
 def undrain_host(host: str) -> None:
-    """Let HOST take VMs again. Nothing moves back by itself."""
+    """Let HOST take VMs again. Nothing moves back by itself.
+
+    VMs on their way from there arrive first: up to half a minute is waited for that, or nothing is changed.
+    """
     done = undrain(Tools(), host)
     click.echo(f"{host} takes VMs again" if done else f"{host} is not drained")
 

@@ -16,17 +16,18 @@ import structlog
 
 from host_controller.errors import DynmemError
 from host_controller.fleet import metrics
-from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, lifted
+from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, hopeless, lifted
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures
 from host_controller.fleet.core.relief import Move, Relief, Strain, Way, relieve, watch
-from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, WayRefused
+from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.metrics import Tally
 from host_controller.fleet.moving import carry_out, clear_up
 from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
+from host_controller.fleet.pacemaker.cib import failed_moves
 from host_controller.fleet.pacemaker.pins import pins
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.view import look
@@ -57,6 +58,8 @@ class Arbiter:
     bookings: Mapping[str, Booking] = field(default_factory=dict)
     strains: dict[str, Strain] = field(default_factory=dict)
     moved_at: dict[str, float] = field(default_factory=dict)
+    unclean: set[str] = field(default_factory=set)
+    """VMs whose failed move the engine could not be made to forget."""
     refused: dict[Way, float] = field(default_factory=dict)
     published_at: float = float("-inf")
     tally: Tally = field(default_factory=Tally)
@@ -64,12 +67,15 @@ class Arbiter:
     """What was not believed when all was looked at last."""
     cell: Cell | None = None
     """What was found then."""
+    looked_at: float = float("-inf")
     silent: dict[str, str] = field(default_factory=dict)
     """Hosts that are not believed, and why."""
     warned_at: float = float("-inf")
     """Of certificates."""
     bans: dict[Pair, Tried] = field(default_factory=dict)
     """Of hosts that have refused a start."""
+    hopeless: frozenset[Pair] = frozenset()
+    """Those that stay, as no memory lifts them."""
     liftable: bool = False
     """One of them could be lifted when all was looked at last."""
     alerted: frozenset[str] = frozenset()
@@ -87,7 +93,7 @@ class Arbiter:
         """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing."""
         try:
             cib = self.engine.query()
-            if pins(cib):
+            if pins(cib) or self.unclean & failed_moves(cib).keys():
                 self._clear_up()
             figures, silent = self.hosts.figures(cib.nodes)
             self._tell_silent(silent)
@@ -95,18 +101,23 @@ class Arbiter:
             self.strains = watch(self.strains, figures, self.clock())
             if self.clock() - self.published_at >= PUBLISH_SECONDS:
                 self._publish(figures)
+            # Before what takes long: figures of now are not told as those of an hour later.
+            if self.clock() - self.looked_at < PUBLISH_SECONDS:
+                self._keep_figures(figures, silent)
+            else:
+                self._look_again()
             if any(strain.due(self.clock()) for strain in self.strains.values()):
                 self._relieve()
             if self.liftable:
                 self._lift_bans()
-            self._keep_figures(figures, silent)
         except DynmemError as error:
             self.tally.add(metrics.TURNS, "failed")
             log.warning("this turn is left out", problem=str(error))
 
     def _clear_up(self) -> None:
         """After moves that nobody follows any more, as soon as the engine rests."""
-        left = clear_up(self.engine, self.sleep)
+        left = clear_up(self.engine, self.sleep, self.unclean)
+        self.unclean = set()
         if left:
             log.warning("moves of an arbiter before were not over", vms=", ".join(left))
 
@@ -129,17 +140,31 @@ class Arbiter:
             log.warning("a certificate expires soon", what=text)
 
     def _keep_figures(self, figures: Mapping[str, HostFigures], silent: Mapping[str, str]) -> None:
-        # An engine that is long at work is not looked at: what was found then is not told as new.
-        if self.cell is None or self.clock() - self.published_at > fleet_figures.FRESH_SECONDS:
-            return
+        """For Prometheus, with what the engine had when it was looked at last."""
+        assert self.cell is not None
         known = {node.name for node in self.cell.nodes}
         now = replace(self.cell, figures={name: one for name, one in figures.items() if name in known})
         try:
-            fleet_figures.keep(
-                metrics.render(now, silent, len(self.notes), self.tally), self.state.with_name("metrics.prom")
-            )
+            text = metrics.render(now, silent, len(self.notes), self.tally)
+            fleet_figures.keep(text, self.state.with_name("metrics.prom"))
         except OSError as error:
             log.warning("figures for Prometheus cannot be kept", problem=error.strerror)
+
+    def _look_again(self) -> None:
+        """At an engine that is at work for long: nothing is published, but what there is is told."""
+        self.looked_at = self.clock()
+        view = look(self.engine, self.hosts)
+        self.cell = view.cell
+        self._keep_figures(view.cell.figures, view.silent)
+
+    def _wait(self, seconds: float) -> None:
+        """For a move, which may take an hour: what there is is told meanwhile."""
+        self.sleep(seconds)
+        if self.clock() - self.looked_at >= PUBLISH_SECONDS:
+            try:
+                self._look_again()
+            except DynmemError as error:  # the node that decides may just be changing
+                log.info("not looked at during a move", problem=str(error))
 
     def _publish(self, figures: Mapping[str, HostFigures]) -> None:
         done = publish(self.engine, figures, self.bookings, startup_mib, self.wall())
@@ -154,8 +179,8 @@ class Arbiter:
         self.tally.add(
             metrics.TURNS, "held_back" if done.harm else "published" if done.published else "unchanged"
         )
-        self.published_at = self.clock()
-        self.bans = follow_bans(self.bans, done.cell, self.clock())
+        self.published_at = self.looked_at = self.clock()
+        self._follow_bans(done.cell)
         self.liftable = bool(bans_to_lift(done.cell, self.bans, self.clock()))
         keep_bookings(self.state, done.bookings)
         self._tell(done)
@@ -186,11 +211,18 @@ class Arbiter:
         if not self.engine.idle():
             return
         cell, now = look(self.engine, self.hosts).cell, self.clock()
-        self.bans = follow_bans(self.bans, cell, now)
+        self._follow_bans(cell)
         found = bans_to_lift(cell, self.bans, now)
         self.liftable = len(found) > 1
         if found:
             self._lift(found[0], now)
+
+    def _follow_bans(self, cell: Cell) -> None:
+        self.bans = follow_bans(self.bans, cell, self.clock())
+        found = hopeless(cell, self.bans)
+        for vm, host in sorted(found - self.hopeless):
+            log.error("starts fail again and again where there is room: memory is not why", vm=vm, host=host)
+        self.hopeless = found
 
     def _lift(self, one: Lift, now: float) -> None:
         """Whatever comes of it, the others are next."""
@@ -198,11 +230,11 @@ class Arbiter:
         try:
             if disturbed := lift(self.engine, one):
                 why = "the engine would " + ", ".join(f"{each.text} {each.vm}" for each in disturbed[:5])
-        except EngineBusy:
+        except (EngineBusy, RaceLost):
             return
         except FleetError as error:
             why = str(error)
-        self.bans = lifted(self.bans, one, now)
+        self.bans = lifted(self.bans, one, now, done=not why)
         if why:
             log.warning("a ban stays", vm=one.vm, host=one.node, why=why)
         else:
@@ -213,7 +245,7 @@ class Arbiter:
         """Whether that is all for this turn; not so, when this way was refused and another may be open."""
         log.info("relief", vm=move.vm, source=move.source, destination=move.destination, why=move.reason)
         try:
-            problem = carry_out(self.engine, self.hosts, move, clock=self.clock, sleep=self.sleep)
+            problem = carry_out(self.engine, self.hosts, move, clock=self.clock, sleep=self._wait)
         except NotBegun as error:
             self.tally.add(metrics.MOVES, "not_begun")
             log.warning("not begun", vm=move.vm, destination=move.destination, why=str(error))
@@ -222,6 +254,7 @@ class Arbiter:
             self.refused[move.vm, move.destination] = self.clock()
             return False
         except FleetError as error:
+            self.unclean.add(move.vm)
             problem = str(error)
         self.moved_at[move.vm] = self.clock()  # it rests, moved or not
         self.tally.add(metrics.MOVES, "done" if problem is None else "not_done")

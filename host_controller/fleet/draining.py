@@ -16,13 +16,12 @@ from host_controller.fleet.core.drain import Closed, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
-from host_controller.fleet.moving import TRIES, Asked, Promised
+from host_controller.fleet.moving import REST_LOOKS, TRIES, Asked, Promised, forget_moves
 from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
 from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, in_standby
 
 LOOK_SECONDS: Final = 1.0
-REST_LOOKS: Final = 30
 STALLED_SECONDS: Final = 60.0
 """The engine rests and VMs are still there, or it does not answer."""
 
@@ -118,8 +117,7 @@ def undrain(engine: Engine, host: str, sleep: Callable[[float], None] = time.sle
     if not ours and not avoided(cib, host):
         return False
     _activate(engine, host, sleep)
-    for vm in _blocked(engine, host):
-        engine.clean_up(vm, host, "migrate_to")
+    forget_moves(engine, _blocked(engine, host), sleep)
     return ours
 
 
@@ -134,8 +132,7 @@ def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> 
         return
     if drained(engine.query(), host):
         _activate(engine, host, sleep)
-    for vm in _blocked(engine, host):
-        engine.clean_up(vm, host, "migrate_to")
+    forget_moves(engine, _blocked(engine, host), sleep)
     _wait_for_rest(engine, sleep)
 
 

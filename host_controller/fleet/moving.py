@@ -15,7 +15,7 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.hosts import Promise
-from host_controller.fleet.pacemaker.cell import Engine, commit
+from host_controller.fleet.pacemaker.cell import Engine, commit, forget
 from host_controller.fleet.pacemaker.cib import failed_moves
 from host_controller.fleet.pacemaker.pins import pinned, pins, unpinned
 
@@ -23,6 +23,8 @@ RENEW_SECONDS: Final = 40.0
 """A promise lasts for two minutes."""
 LOOK_SECONDS: Final = 1.0
 TRIES: Final = 10
+REST_LOOKS: Final = 30
+"""For the engine to end what it does."""
 MOVE_SECONDS: Final = 3600.0
 
 
@@ -109,9 +111,12 @@ def carry_out(
         promised.give_back()
 
 
-def clear_up(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:
+def clear_up(
+    engine: Engine, sleep: Callable[[float], None] = time.sleep, unclean: Collection[str] = ()
+) -> tuple[str, ...]:
     """Clear pins of ours, and let the engine look after VMs whose pinned move failed: they run on where they
     were, but the engine leaves them alone from then on. Returns the names of all that were pinned.
+    `unclean`: VMs that were, and are still to be looked after.
 
     A VM that is still on its way keeps its pin, and is left for the next time.
 
@@ -119,10 +124,29 @@ def clear_up(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tup
         FleetError
     """
     found = clear_pins(engine, sleep)
-    for vm, node in failed_moves(engine.query()).items() if found else ():
-        if vm in found:
-            engine.clean_up(vm, node, "migrate_to")
+    forget_moves(engine, {*found, *unclean}, sleep)
     return found
+
+
+def forget_moves(engine: Engine, vms: Collection[str], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Let the engine look after those of these VMs whose migration failed, once it rests.
+
+    Raises:
+        FleetError
+    """
+    for vm in sorted(vms):
+        for left in reversed(range(REST_LOOKS)):
+            cib = engine.query()
+            node = failed_moves(cib).get(vm)
+            if node is None:
+                break
+            try:
+                forget(engine, cib, vm, node, "migrate_to")
+                break
+            except (EngineBusy, RaceLost):
+                if not left:
+                    raise
+                sleep(LOOK_SECONDS)
 
 
 def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 The engine bans a host for a VM once a start has failed there, for good. Memory comes back: so the ban is
 lifted when the host has room for the VM. When all hosts have refused a stopped VM, the one that lacks least
-is tried again even so, by and by. A start that keeps failing is tried ever more seldom.
+is tried again even so, by and by. A start that keeps failing is tried ever more seldom; where it fails though
+there is room, again and again, memory is not why, and the ban stays for people to look at.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,9 @@ AGAIN_SECONDS: Final = 60.0
 REFUSED_SECONDS: Final = 300.0
 """The same where all hosts have refused and none has room, from the refusal on."""
 LONGEST_SECONDS: Final = 1800.0
-"""No pause is longer."""
+"""No pause is longer. A ban that has been away for so long is forgotten."""
+MOST_IN_VAIN: Final = 5
+"""Clean-ups of one ban where there was room, and yet the start failed again."""
 
 Pair = tuple[str, str]
 """A VM and a node."""
@@ -31,6 +34,8 @@ class Tried:
     lifted: int = 0
     """How often, since the VM last ran there."""
     lifted_at: float | None = None
+    with_room: int = 0
+    """How often of these the host had room."""
 
     def rests(self, pause_seconds: float, since: float | None, now: float) -> bool:
         """The pause after so many clean-ups, which began at `since`, is not over."""
@@ -46,18 +51,29 @@ class Lift:
     vm: str
     node: str
     reason: str
+    room: bool = True
+    """The host could take the VM."""
 
 
 def follow_bans(before: Mapping[Pair, Tried], cell: Cell, now: float) -> dict[Pair, Tried]:
-    """What is known of all bans by failed starts. One whose VM has run there since is forgotten."""
+    """What is known of all bans by failed starts. One whose VM has run there since is forgotten, and one that
+    has been away for longer than any pause.
+    """
     after: dict[Pair, Tried] = {}
     for one in cell.resources:
         for node in one.failed_on:
             after[one.name, node] = before.get((one.name, node), Tried(now))
         for (vm, node), tried in before.items():
-            if vm == one.name and one.node != node and tried.lifted:
-                after.setdefault((vm, node), tried)
+            if vm == one.name and one.node != node and tried.rests(LONGEST_SECONDS, tried.lifted_at, now):
+                # A VM that runs elsewhere was not tried there in vain.
+                after.setdefault((vm, node), replace(tried, with_room=0) if one.node else tried)
     return after
+
+
+def hopeless(cell: Cell, known: Mapping[Pair, Tried]) -> frozenset[Pair]:
+    """Bans that no memory lifts: starts have failed again and again where there was room."""
+    bans = ((one.name, node) for one in cell.resources for node in one.failed_on)
+    return frozenset(pair for pair in bans if pair in known and known[pair].with_room >= MOST_IN_VAIN)
 
 
 def bans_to_lift(cell: Cell, known: Mapping[Pair, Tried], now: float) -> tuple[Lift, ...]:
@@ -66,17 +82,20 @@ def bans_to_lift(cell: Cell, known: Mapping[Pair, Tried], now: float) -> tuple[L
     return tuple(one for one in found if one is not None)
 
 
-def lifted(before: Mapping[Pair, Tried], one: Lift, now: float) -> dict[Pair, Tried]:
-    """After this ban was lifted, or the engine would not let it be."""
+def lifted(before: Mapping[Pair, Tried], one: Lift, now: float, *, done: bool = True) -> dict[Pair, Tried]:
+    """After this ban was lifted; not `done`: the engine would not let it be."""
     tried = before.get((one.vm, one.node), Tried(now))
-    return {**before, (one.vm, one.node): replace(tried, lifted=tried.lifted + 1, lifted_at=now)}
+    with_room = tried.with_room + int(done and one.room)
+    more = replace(tried, lifted=tried.lifted + 1, lifted_at=now, with_room=with_room)
+    return {**before, (one.vm, one.node): more}
 
 
 def _lift(cell: Cell, one: Resource, known: Mapping[Pair, Tried], now: float) -> Lift | None:
     size = _size_mib(cell, one)
     if size is None:
         return None
-    free = dict(_free(cell, one))
+    vain = hopeless(cell, known)
+    free = {node: free for node, free in _free(cell, one) if (one.name, node) not in vain}
     roomy = [node for node in free if free[node] >= size]
     for node in sorted(roomy, key=lambda name: (-free[name], name)):
         tried = known.get((one.name, node), Tried(now))
@@ -88,7 +107,7 @@ def _lift(cell: Cell, one: Resource, known: Mapping[Pair, Tried], now: float) ->
     tried = known.get((one.name, node), Tried(now))
     if tried.rests(REFUSED_SECONDS, tried.lifted_at or tried.seen_at, now):
         return None
-    return Lift(one.name, node, "all hosts have refused it, and this one lacks least")
+    return Lift(one.name, node, "all hosts have refused it, and this one lacks least", room=False)
 
 
 def _size_mib(cell: Cell, one: Resource) -> int | None:

@@ -5,8 +5,7 @@ from xml.etree import ElementTree
 
 from host_controller.fleet.core.bans import Lift
 from host_controller.fleet.core.drain import Action, harm
-from host_controller.fleet.errors import EngineBusy
-from host_controller.fleet.pacemaker.cell import Engine
+from host_controller.fleet.pacemaker.cell import Engine, forget
 from host_controller.fleet.pacemaker.cib import Cib
 
 
@@ -31,15 +30,13 @@ def lift(engine: Engine, one: Lift) -> tuple[Action, ...]:
     """Lift a ban, unless that would disturb a running VM: then these actions are why it stays.
 
     Raises:
-        EngineBusy, EngineError: nothing was changed.
+        EngineBusy, RaceLost, EngineError: nothing was changed.
     """
     cib = engine.query()
     before = engine.simulate(ElementTree.tostring(cib.root)).actions
     disturbed = harm(engine.simulate(forgiven(cib, one.vm, one.node)).actions, before)
     if not disturbed:
-        if not engine.idle():
-            raise EngineBusy("the engine is at work")
-        engine.clean_up(one.vm, one.node)
+        forget(engine, cib, one.vm, one.node)
     return disturbed
 
 

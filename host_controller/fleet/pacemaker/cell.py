@@ -9,7 +9,7 @@ from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action, harm
 from host_controller.fleet.core.model import Cell, HostFigures, Resource
 from host_controller.fleet.core.publication import Publication, publication
-from host_controller.fleet.errors import EngineBusy
+from host_controller.fleet.errors import EngineBusy, RaceLost
 from host_controller.fleet.pacemaker.cib import Cib, changed, strangers
 from host_controller.fleet.pacemaker.simulation import Simulation
 
@@ -97,6 +97,22 @@ def commit(engine: Engine, cib: Cib, new: bytes) -> None:
         hint = "a VM on its way would be stopped; try again when crm_mon shows no action under way"
         raise EngineBusy("the engine is at work", hint=hint)
     engine.replace(ElementTree.tostring(cib.root), new)
+
+
+def forget(engine: Engine, cib: Cib, vm: str, node: str, operation: str = "start") -> None:
+    """Have the engine forget a failure, unless it is at work or anything has changed since it was read.
+
+    Its tool takes no version to check against. So what was thought over may still change in the moment
+    between this look and the tool's own.
+
+    Raises:
+        EngineBusy, RaceLost, EngineError: nothing was changed.
+    """
+    if not engine.idle():
+        raise EngineBusy("the engine is at work")
+    if engine.query().version != cib.version:
+        raise RaceLost("the cluster's configuration was changed meanwhile", hint="it is tried again")
+    engine.clean_up(vm, node, operation)
 
 
 def publish(

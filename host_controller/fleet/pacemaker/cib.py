@@ -194,14 +194,16 @@ def _pairs(element: Element, path: str) -> dict[str, str]:
 
 
 def failed_moves(cib: Cib) -> dict[str, str]:
-    """VMs whose live migration failed, which blocks them since then, with the host that they are still on.
+    """VMs of ours whose live migration failed, and the hosts that they are still on. That blocks them.
 
     The engine counts no failure of an operation that blocks: it is in the history alone.
     """
+    ours = {one.name for one in cib.vms}
     return {
-        resource.get("id", ""): state.get("uname", "")
+        name: state.get("uname", "")
         for state in cib.root.iterfind("status/node_state")
         for resource in state.iterfind("lrm/lrm_resources/lrm_resource")
+        if (name := resource.get("id", "")) in ours
         for one in resource.iterfind("lrm_rsc_op[@operation='migrate_to']")
         if one.get("rc-code") not in ("0", PENDING)
     }

@@ -14,11 +14,11 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.core.relief import REST_SECONDS, SHORT_SECONDS, Move
 from host_controller.fleet.errors import EngineError
-from host_controller.fleet.pacemaker.cib import Cib, read_cib
+from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
 from host_controller.fleet.pacemaker.pins import pinned, pins
 from host_controller.units import GIB
 from tests.unit.fleet.cells import host, vm
-from tests.unit.fleet.cluster import FakeEngine, cib_text
+from tests.unit.fleet.cluster import FakeEngine, cib_text, failed_move
 from tests.unit.fleet.test_moving import Destinations, Time
 
 FULL = host(vm("web", 8 * GIB), vm("db", 56 * GIB))
@@ -205,6 +205,29 @@ def test_a_vm_that_an_arbiter_before_has_sent_on_its_way_arrives_before_its_pin_
     scene.engine.rests = True
     scene.arbiter.turn()
     assert pins(scene.engine.query()) == ()
+
+
+def test_a_failed_move_that_could_not_be_cleaned_up_at_once_is_later(scene: Scene) -> None:
+    cleans = scene.engine.clean_up
+
+    def fails(vm: str, node: str, operation: str = "start") -> None:
+        raise EngineError("no answer")
+
+    def refused(_: Cib) -> None:
+        scene.engine.text = scene.engine.text.replace(
+            b"<status />", f"<status>{failed_move('web', 'n1')}</status>".encode()
+        )
+
+    scene.engine.obeys = False
+    scene.engine.clean_up = fails  # type: ignore[method-assign]
+    scene.go_on(SHORT_SECONDS - TURN_SECONDS)
+    scene.engine.meanwhile = lambda: refused(scene.engine.query())
+    scene.go_on(2 * TURN_SECONDS)
+    assert failed_moves(scene.engine.query()) == {"web": "n1"}
+    scene.engine.clean_up = cleans  # type: ignore[method-assign]
+    scene.go_on(2 * TURN_SECONDS)
+    assert scene.engine.cleaned == [("web", "n1")]
+    assert failed_moves(scene.engine.query()) == {}
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"web": 1}', b'{"web": {"size_mib": "x"}}', b"\xff"])

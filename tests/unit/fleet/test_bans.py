@@ -11,17 +11,19 @@ from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter
 from host_controller.fleet.core.bans import (
     AGAIN_SECONDS,
     LONGEST_SECONDS,
+    MOST_IN_VAIN,
     REFUSED_SECONDS,
     Lift,
     Pair,
     Tried,
     bans_to_lift,
     follow_bans,
+    hopeless,
     lifted,
 )
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell, Node, Resource
-from host_controller.fleet.errors import EngineError
+from host_controller.fleet.errors import EngineError, RaceLost
 from host_controller.fleet.pacemaker.bans import forgiven, lift
 from host_controller.fleet.pacemaker.cib import Cib, read_cib
 from host_controller.units import GIB, MIB
@@ -69,17 +71,51 @@ def test_of_hosts_with_room_the_emptiest_comes_first_and_one_at_a_time() -> None
 
 
 def test_a_start_that_keeps_failing_is_tried_ever_more_seldom() -> None:
-    here, known, now, at = two(SIZE, 0, refused("n1")), {}, 0.0, []
+    here, known, now, at = two(10, 0, refused("n1", "n2")), {}, 0.0, []
     while now < 10 * LONGEST_SECONDS:
         known = follow_bans(known, here, now)
         for one in bans_to_lift(here, known, now):
             at.append(now)
             known = lifted(known, one, now)
-            known = follow_bans(known, two(SIZE, 0, refused()), now)  # it is away, and soon there again
+            known = follow_bans(known, two(10, 0, refused("n2")), now)  # it is away, and soon there again
         now += 10.0
     pauses = [after - before for before, after in pairwise(at)]
-    assert pauses[:5] == [AGAIN_SECONDS * 2**one for one in range(5)]
-    assert set(pauses[5:]) == {LONGEST_SECONDS}
+    assert pauses[:3] == [REFUSED_SECONDS * 2**one for one in range(3)]
+    assert set(pauses[3:]) == {LONGEST_SECONDS}
+
+
+def fail_with_room(until: float) -> tuple[dict[Pair, Tried], list[float]]:
+    """A start that fails though there is room: what is known at the end, and when it was tried."""
+    here, known, now, at = two(SIZE, 0, refused("n1")), {}, 0.0, []
+    while now < until:
+        known = follow_bans(known, here, now)
+        for one in bans_to_lift(here, known, now):
+            at.append(now)
+            known = follow_bans(lifted(known, one, now), two(SIZE, 0, refused()), now)
+        now += 10.0
+    return known, at
+
+
+def test_a_start_that_fails_again_and_again_where_there_is_room_is_left_to_people() -> None:
+    known, at = fail_with_room(10 * LONGEST_SECONDS)
+    pauses = [after - before for before, after in pairwise(at)]
+    assert pauses == [AGAIN_SECONDS * 2**one for one in range(MOST_IN_VAIN - 1)]
+    assert hopeless(two(SIZE, 0, refused("n1")), known) == {("new", "n1")}
+    assert hopeless(two(SIZE, 0, refused()), known) == frozenset()  # somebody has cleaned it up
+
+
+def test_what_was_tried_in_vain_is_forgotten_once_the_vm_runs_or_the_ban_is_long_away() -> None:
+    known, at = fail_with_room(LONGEST_SECONDS)
+    away = two(SIZE, 0, refused())
+    assert follow_bans(known, away, at[-1] + LONGEST_SECONDS - 1) != {}
+    assert follow_bans(known, away, at[-1] + LONGEST_SECONDS) == {}
+    elsewhere = follow_bans(known, two(SIZE, 0, refused(node="n2")), at[-1] + 1)
+    assert elsewhere["new", "n1"].with_room == 0
+
+
+def test_what_the_engine_would_not_lift_was_not_tried() -> None:
+    known = lifted({}, Lift("new", "n1", "room"), 0.0, done=False)
+    assert (known["new", "n1"].lifted, known["new", "n1"].with_room) == (1, 0)
 
 
 def test_when_all_have_refused_the_one_that_lacks_least_is_tried_again_by_and_by() -> None:
@@ -206,6 +242,38 @@ def test_the_arbiter_lifts_a_ban_when_memory_has_come_back(engine: FakeEngine, t
     assert (said["vm"], said["host"]) == ("new", "n1")
     go_on(arbiter, clock, 3 * PUBLISH_SECONDS)
     assert engine.cleaned == [("new", "n1")]
+
+
+def test_the_arbiter_says_once_that_a_start_fails_for_another_reason_than_memory(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    arbiter, hosts, clock = arbiter_of(engine, tmp_path)
+    hosts.said["n1"] = host()
+    fails, clean_up = engine.text, engine.clean_up
+
+    def fails_again(vm: str, node: str, operation: str = "start") -> None:
+        clean_up(vm, node, operation)
+        engine.text = fails
+
+    engine.clean_up = fails_again  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as logs:
+        go_on(arbiter, clock, 3 * LONGEST_SECONDS)
+    assert engine.cleaned == [("new", "n1")] * MOST_IN_VAIN
+    (said,) = (one for one in logs if one["log_level"] == "error")
+    assert (said["vm"], said["host"]) == ("new", "n1")
+
+
+def test_a_ban_is_not_lifted_by_what_was_true_a_moment_ago() -> None:
+    engine = FakeEngine(cib(), {})
+
+    def somebody_else(text: Cib) -> tuple[Action, ...]:
+        engine.text = engine.text.replace(b'num_updates="3"', b'num_updates="4"')
+        return ()
+
+    engine.would = somebody_else
+    with pytest.raises(RaceLost):
+        lift(engine, Lift("new", "n1", "room"))
+    assert engine.cleaned == []
 
 
 TWICE = failed_start("new", "n1") + failed_start("next", "n1")

@@ -1,6 +1,7 @@
 """What the arbiter knows is there for Prometheus, served by the controller of the host where it runs."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import pytest
 import structlog
 
 from host_controller.exposition import CONTENT_TYPE, Family, sample
-from host_controller.fleet import metrics
+from host_controller.fleet import arbiter, metrics
 from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, WARN_SECONDS
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Resource
+from host_controller.fleet.core.relief import SHORT_SECONDS
 from host_controller.fleet.expiry import DAY, WARN_DAYS, ending, ends
 from host_controller.fleet.metrics import FAMILIES, Tally, render
 from host_controller.records.fleet_figures import FRESH_SECONDS, LARGEST_BYTES, fresh, keep
@@ -154,14 +156,39 @@ def test_a_turn_that_fails_is_counted(scene: Scene) -> None:
     assert list(scene.arbiter.tally.samples(metrics.TURNS, "result"))[-1].endswith('{result="failed"} 1')
 
 
-def test_what_was_found_before_the_engine_was_long_at_work_is_not_told_as_new(scene: Scene) -> None:
+def told_need(scene: Scene) -> str:
+    """What Prometheus is told that the VMs of n2 need."""
+    name = 'dynmem_fleet_host_need_bytes{host="n2"}'
+    (found,) = [one for one in text_of(scene).splitlines() if one.startswith(name)]
+    return found.rpartition(" ")[2]
+
+
+def test_an_engine_that_is_long_at_work_is_told_of_as_it_is(scene: Scene) -> None:
     scene.go_on(TURN_SECONDS)
-    file = scene.arbiter.state.with_name("metrics.prom")
     scene.engine.rests = False
-    file.unlink()
-    scene.go_on(TURN_SECONDS)
-    assert file.exists()
-    scene.clock.sleep(FRESH_SECONDS)
-    file.unlink()
-    scene.go_on(TURN_SECONDS)
-    assert not file.exists()
+    scene.engine.places["web"] = "n2"
+    scene.hosts.said = {"n1": host(), "n2": host(vm("web", 8 * GIB))}
+    scene.go_on(FRESH_SECONDS)
+    assert told_need(scene) == str(8 * GIB)
+    assert 'dynmem_fleet_vm_need_bytes{vm="web",host="n2"}' in text_of(scene)
+
+
+def test_while_a_vm_is_on_its_way_what_there_is_is_told(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def takes_long(*_: object, sleep: Callable[[float], None], **__: object) -> None:
+        for size in (2 * GIB, 3 * GIB):
+            scene.hosts.said["n2"] = host(vm("other", size))
+            end = scene.clock.now + FRESH_SECONDS / 2
+            while scene.clock.now < end:
+                sleep(1.0)
+            seen.append(told_need(scene))
+        scene.hosts.said = {"n1": host(), "n2": host(vm("web", 8 * GIB))}
+
+    monkeypatch.setattr(arbiter, "carry_out", takes_long)
+    scene.go_on(SHORT_SECONDS + TURN_SECONDS)
+    assert seen == [str(2 * GIB), str(3 * GIB)]
+    scene.arbiter.turn()
+    assert told_need(scene) == str(8 * GIB)

@@ -9,9 +9,9 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.draining import Progress, drain, undrain
-from host_controller.fleet.errors import EngineError, FleetError, NotBegun, WayRefused
+from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, NotBegun, WayRefused
 from host_controller.fleet.hosts import Promise
-from host_controller.fleet.moving import RENEW_SECONDS, carry_out, clear_pins, clear_up
+from host_controller.fleet.moving import RENEW_SECONDS, carry_out, clear_pins, clear_up, forget_moves
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
 from host_controller.fleet.pacemaker.pins import avoided, drained, in_standby, pinned, pins
 from host_controller.units import GIB
@@ -139,6 +139,40 @@ def test_a_failed_migration_of_somebody_else_is_left_to_them() -> None:
     one.text = pinned(read_cib(one.text), "web", "n2")
     assert clear_up(one) == ("web",)
     assert one.cleaned == []
+
+
+def test_a_failed_migration_of_a_vm_that_is_not_placed_by_demand_is_none_of_ours() -> None:
+    one = draining()
+    status = failed_move("db", "n1") + failed_move("stranger", "n1")
+    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1}, status=status)
+    one.text = in_standby(one.query(), "n1")
+    undrain(one, "n1")
+    assert one.cleaned == [("db", "n1")]
+
+
+def test_a_failed_migration_is_cleaned_up_once_the_engine_rests_and_never_by_what_was_true_before() -> None:
+    one, time = engine(), Time()
+    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1}, status=failed_move("web", "n1"))
+    one.rests = False
+    with pytest.raises(EngineBusy):
+        forget_moves(one, ["web"], time.sleep)
+    assert one.cleaned == []
+
+    def rests() -> None:
+        one.rests = True
+
+    time.at = {time.now + 9.0: rests}
+    query = one.query
+
+    def changes_meanwhile() -> Cib:
+        found = query()
+        one.text = one.text.replace(b'num_updates="3"', b'num_updates="4"')
+        return found
+
+    one.query = changes_meanwhile  # type: ignore[method-assign]
+    forget_moves(one, ["web", "db"], time.sleep)
+    assert one.cleaned == [("web", "n1")]
+    assert time.now >= 9.0
 
 
 @pytest.mark.parametrize(
