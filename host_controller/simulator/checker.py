@@ -12,18 +12,15 @@ from typing import Final
 from agent import wire
 from host_controller.core import interface as hv
 from host_controller.core.model import MEMORY_BLOCK_BYTES, RunState
-from host_controller.simulator.behaviours import Speech
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.hypervisor import SimulatedHypervisor
+from host_controller.simulator.shown import SLACK_BYTES, Seen, Shown
 from host_controller.units import GIB, MIB, format_size, round_up
 
 STALE_SECONDS: Final = 16.0
 """Three missed heartbeats and a second for the decision (rule: fresh-or-still)."""
 INFLATION_BYTES: Final = 1.1 * GIB
 """One second of the fastest balloon there is here (rule: small-steps)."""
-LIE_SECONDS: Final = 15.0
-"""For so long a contradiction between claim and resident memory may go unpunished
-(rule: claims-are-checked)."""
 STANDSTILL_SECONDS: Final = 25.0
 """For so long a controller that is there may keep a VM from running after a reset, commands included."""
 WORK_OFF_SECONDS: Final = 180.0
@@ -45,8 +42,6 @@ SQUEEZE_SECONDS: Final = 0.9
 SWAP_KEPT_BYTES: Final = 63 * MIB
 """Of a guest's free swap that is left to it."""
 PAGE_BYTES: Final = 4096
-SLACK_BYTES: Final = 1 * MIB
-"""Page sizes, KiB and roundings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +58,6 @@ class Violation:
 
 
 @dataclass(slots=True)
-class _Seen:
-    """What the controller was shown of one VM."""
-
-    informed_at: float = float("-inf")
-    """When something fresh about the guest came in last."""
-    deceived: bool = False
-    """The last reading was no truth, and nobody can know better: whoever deceives harms itself."""
-    offline: int = 0
-    """By its agent's last word."""
-    usable: float = 0.0
-    """By the last reading."""
-    squeezed_at: float = float("-inf")
-    """When it was last told to go below what it uses."""
-    spoke_at: float = float("-inf")
-    """When its agent reported last; the balloon's statistics count only without it."""
-    stamp: int = -1
-    least_usable: float = 0.0
-    """usable - available of the last reading: below it the guest's kernel would be at its watermarks."""
-    spare: float = 0.0
-    """available - floor of that reading."""
-    free: float = 0.0
-    """MemFree and what can be dropped by the agent's last word, since statistics do not tell: 0 as soon as
-    they tell that the guest has less than it had then."""
-    swap_free: int = 0
-    """On its disks, by its agent's last word."""
-    actual: int = 0
-    held: float = 0.0
-    """What the driver of its present kernel last said to hold, whatever has come of it since."""
-    held_at: float = float("-inf")
-    held_before: float = 0.0
-    """What it had said before `held_at`: what is said in the instant of a decision may come after it."""
-    booting: bool = True
-    """Its present kernel has said nothing yet, so all that can be told it is what it boots with."""
-    found: bool = False
-    """It was found running and has been told nothing since: to be told what it has is what a takeover
-    demands (rule: survives-a-kill)."""
-    lie_since: float | None = None
-    reset_at: float = float("-inf")
-    stopped_at: float | None = None
-    """When a controller stopped it; None once it ran again."""
-
-
-@dataclass(slots=True)
 class Checker:
     """A witness of one world. `violations` is what it found, `overdraft_seconds` what was excused."""
 
@@ -117,7 +69,8 @@ class Checker:
     peak_bytes: int = 0
     ignored: frozenset[str] = frozenset()
     """Rules whose violations are not recorded, to find what lies behind them."""
-    _seen: dict[str, _Seen] = field(default_factory=dict)
+    shown: Shown = field(init=False)
+    """What the controller can know."""
     _inherited: set[int] = field(default_factory=set)
     """id() of commands under way that a controller before this one gave: no other can know of them."""
     _cause: str | None = None
@@ -125,11 +78,14 @@ class Checker:
     _could_spare_seconds: float = 0.0
     """Since the last named event, with enough to spare for what was over."""
 
+    def __post_init__(self) -> None:
+        self.shown = Shown(self.hypervisor, lambda vm: self.happened("guest takes back", vm))
+
     # --- as a witness -------------------------------------------------------------------------------
 
     def submitted(self, command: hv.Command) -> None:
         """Judge a command before it has any effect."""
-        vm = self._vm(command.vm)
+        vm = self.shown.vm(command.vm)
         if vm is None:
             return
         self._check_hands_off(vm, command)
@@ -137,13 +93,13 @@ class Checker:
         if isinstance(command, hv.SendToGuest | hv.SetPace | hv.Suspend | hv.Resume):
             return
         # By what the controller had been shown: that a balloon has moved on since, it could not know.
-        seen = self._seen.get(vm.uuid, _Seen())
+        seen = self.shown.of(vm.uuid)
         said = [seen.held, seen.held_before] if seen.held_at == self.hypervisor.agenda.now else [seen.held]
         shown = min(said)
         vm.advance()
         pending = self.hypervisor.pending(vm.uuid)
         self._check_overlap(vm, command, pending)
-        shown = min(shown, self._shown_balloon(vm))
+        shown = min(shown, self.shown.balloon(vm))
         before = self.exposure(vm, pending, shown)
         after = self.exposure(vm, [*pending, command], shown)
         if after > before and not self._confirms(vm, command):
@@ -157,45 +113,9 @@ class Checker:
 
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""
-        now = self.hypervisor.agenda.now
-        match event:
-            case hv.VmAppeared():
-                before = self._seen.get(event.vm, _Seen())
-                self._seen[event.vm] = _Seen()
-                seen = self._told_balloon(event.vm, event.actual_bytes)
-                seen.stopped_at = before.stopped_at if event.state is RunState.PAUSED else None
-                seen.informed_at = now if event.booted else float("-inf")
-                seen.found = not event.booted
-                self._inherited.update(id(command) for command in self.hypervisor.pending(event.vm))
-            case hv.GuestSpoke(untrusted_message=wire.Report() as report):
-                self._informed(event.vm, report.total_bytes, report.available_bytes, report.floor_bytes)
-                seen = self._seen[event.vm]
-                seen.free = report.free_bytes + report.reclaimable_bytes
-                seen.spoke_at, seen.offline = now, report.offline_bytes
-                seen.swap_free = report.swap_disk_free_bytes
-                vm = self._vm(event.vm)
-                seen.deceived = vm is not None and vm.behaviour.speech in (Speech.GENEROUS, Speech.STALE)
-            case hv.BalloonSampled():
-                seen = self._told_balloon(event.vm, event.actual_bytes)
-                if event.stats is not None and event.stats.updated != seen.stamp:
-                    seen.stamp = event.stats.updated
-                    if now - seen.spoke_at > 1.0:
-                        free = seen.free if event.stats.available_bytes >= seen.spare else 0.0
-                        self._informed(event.vm, event.stats.total_bytes, event.stats.available_bytes, 0)
-                        seen.free = free
-                        vm = self._vm(event.vm)
-                        # They do not say what is ballooned: that only `actual` does.
-                        seen.deceived = vm is not None and vm.behaviour.claims_bytes > 0
-            case hv.VmReset():
-                seen = self._seen.setdefault(event.vm, _Seen())
-                seen.booting, seen.stamp, seen.informed_at, seen.held = True, -1, now, 0.0
-                seen.reset_at = now
-            case hv.BalloonChanged():
-                self._told_balloon(event.vm, event.actual_bytes)
-            case hv.ResidentSampled():
-                self._weigh(event)
-            case _:
-                pass
+        self.shown.delivered(event)
+        if isinstance(event, hv.VmAppeared):
+            self._inherited.update(id(command) for command in self.hypervisor.pending(event.vm))
 
     def happened(self, kind: str, vm: str) -> None:
         """A named event: from now on an overdraft has a cause."""
@@ -209,7 +129,7 @@ class Checker:
         running = self.hypervisor.running()
         for vm in running:
             vm.advance()
-            if self._caught(vm):
+            if self.shown.caught(vm):
                 self.happened("guest lies", vm.uuid)
             self._check_stands_still(vm, now)
         total = self.total()
@@ -241,7 +161,7 @@ class Checker:
         """
         commands = self.hypervisor.pending(vm.uuid) if pending is None else pending
         ram = vm.ram_bytes
-        balloon = min(self._shown_balloon(vm) if shown is None else shown, vm.balloon.wanted)
+        balloon = min(self.shown.balloon(vm) if shown is None else shown, vm.balloon.wanted)
         for command in commands:
             if isinstance(command, hv.SetTarget):
                 balloon = min(balloon, max(0.0, ram - command.target_bytes))
@@ -261,7 +181,7 @@ class Checker:
 
     def _confirms(self, vm: SimulatedVm, command: hv.Command) -> bool:
         """A takeover says what the guest was last seen to have; its balloon may still be moving down."""
-        seen = self._seen[vm.uuid]
+        seen = self.shown.of(vm.uuid)
         if not isinstance(command, hv.SetTarget) or not seen.found:
             return False
         seen.found = False
@@ -291,7 +211,7 @@ class Checker:
     def _check_standstill(self, vm: SimulatedVm, command: hv.Command) -> None:
         """Only what was just reset is stopped, and only what we have stopped is let run."""
         now = self.hypervisor.agenda.now
-        seen = self._seen.setdefault(vm.uuid, _Seen())
+        seen = self.shown.of(vm.uuid)
         if isinstance(command, hv.Suspend):
             if now - seen.reset_at > 1.0 or vm.state is not RunState.RUNNING:
                 self._found("standstill", vm.spec.name, "stopped without having been reset")
@@ -300,8 +220,8 @@ class Checker:
             self._found("standstill", vm.spec.name, "let run by a controller that had not stopped it")
 
     def _check_stands_still(self, vm: SimulatedVm, now: float) -> None:
-        seen = self._seen.get(vm.uuid)
-        if seen is None or seen.stopped_at is None:
+        seen = self.shown.of(vm.uuid)
+        if seen.stopped_at is None:
             return
         if not self.hypervisor.is_connected or vm.job is not None or self.hypervisor.pending(vm.uuid):
             seen.stopped_at = max(seen.stopped_at, now - STANDSTILL_SECONDS + 5.0)
@@ -335,7 +255,7 @@ class Checker:
         for command in pending:
             if isinstance(command, hv.SetTarget):
                 in_force = command.target_bytes
-        seen = self._seen[vm.uuid]
+        seen = self.shown.of(vm.uuid)
         offline = min(vm.offline_bytes, seen.offline) if seen.deceived else vm.offline_bytes
         usable = target - offline + vm.virtio_mem.current
         limits = vm.config.limits
@@ -362,7 +282,7 @@ class Checker:
     def _check_shrinking(self, vm: SimulatedVm, usable: int, step: int) -> None:
         limits = vm.config.limits
         now = self.hypervisor.agenda.now
-        seen = self._seen[vm.uuid]
+        seen = self.shown.of(vm.uuid)
         age = now - seen.informed_at
         if seen.booting and usable >= limits.startup_bytes:
             return
@@ -385,7 +305,7 @@ class Checker:
                 "2", vm.spec.name, f"one command takes {format_size(step)}: more than a second's inflation"
             )
 
-    def _may_squeeze(self, seen: _Seen, short: float) -> bool:
+    def _may_squeeze(self, seen: Seen, short: float) -> bool:
         """Below what it uses a guest goes by small steps, a second apart, into swap that it says is free."""
         now = self.hypervisor.agenda.now
         heard = now - seen.spoke_at <= STALE_SECONDS
@@ -397,7 +317,7 @@ class Checker:
         return True
 
     def _check_plug(self, vm: SimulatedVm, size: int, *, may_make_room: bool) -> None:
-        seen = self._seen[vm.uuid]
+        seen = self.shown.of(vm.uuid)
         spare = seen.spare
         free = seen.free if self.hypervisor.agenda.now - seen.spoke_at <= STALE_SECONDS else 0.0
         last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= free
@@ -409,61 +329,6 @@ class Checker:
                 vm.spec.name,
                 f"a DIMM of {format_size(size)} for a guest with {format_size(int(spare))} above its floor",
             )
-
-    # --- what was shown -----------------------------------------------------------------------------
-
-    def _informed(self, uuid: str, total: int, available: int, floor: int) -> None:
-        vm = self._vm(uuid)
-        if vm is None:
-            return
-        seen = self._seen.setdefault(uuid, _Seen())
-        seen.booting = False
-        seen.free = 0.0
-        seen.informed_at = self.hypervisor.agenda.now
-        usable = total + vm.memory.reserved
-        seen.spare = max(0.0, float(available - floor))
-        seen.least_usable = float(usable - available)
-        seen.usable = float(usable)
-
-    def _told_balloon(self, uuid: str, actual: int) -> _Seen:
-        """The driver's word; with more than anybody gave it, it has taken memory back."""
-        seen = self._seen.setdefault(uuid, _Seen())
-        vm = self._vm(uuid)
-        if vm is not None and vm.balloon.alive:
-            given = max(vm.ram_bytes - int(vm.balloon.wanted), vm.ram_bytes - int(seen.held))
-            if actual > given + SLACK_BYTES:
-                self.happened("guest takes back", uuid)
-            if seen.held_at != self.hypervisor.agenda.now:
-                seen.held_at, seen.held_before = self.hypervisor.agenda.now, seen.held
-            seen.held = float(vm.ram_bytes - actual)
-        seen.actual = actual
-        return seen
-
-    def _weigh(self, event: hv.ResidentSampled) -> None:
-        vm = self._vm(event.vm)
-        seen = self._seen.setdefault(event.vm, _Seen())
-        # The balloon's `actual` does not count virtio-mem. What is plugged there is QEMU's word, no guest's:
-        # without it, whoever used its device looked like a liar, and its balloon then counted for nothing.
-        plugged = vm.virtio_mem.current if vm is not None else 0
-        if vm is None or event.guest_bytes <= seen.actual + plugged + max(64 * MIB, vm.ram_bytes // 20):
-            seen.lie_since = None
-        elif seen.lie_since is None:
-            seen.lie_since = self.hypervisor.agenda.now
-
-    def _shown_balloon(self, vm: SimulatedVm) -> float:
-        """What the balloon holds, or what it was last said to hold: of guests that take back or lie."""
-        if not vm.balloon.alive:
-            return 0.0
-        seen = self._seen.get(vm.uuid)
-        if seen is None or seen.held <= vm.memory.ballooned:
-            return vm.memory.ballooned
-        return 0.0 if self._caught(vm) else seen.held
-
-    def _caught(self, vm: SimulatedVm) -> bool:
-        """For long the host has seen more resident memory than the guest claims to have."""
-        seen = self._seen.get(vm.uuid)
-        since = None if seen is None else seen.lie_since
-        return since is not None and self.hypervisor.agenda.now - since > LIE_SECONDS
 
     def _spare(self, running: list[SimulatedVm]) -> int:
         """What guests that are well, truthful and settled could give up."""
@@ -478,10 +343,6 @@ class Checker:
             keeps = max(vm.config.limits.minimum_bytes, memory.usable - memory.available + floor)
             spare += max(0.0, memory.usable - keeps)
         return int(spare)
-
-    def _vm(self, uuid: str) -> SimulatedVm | None:
-        vm = self.hypervisor.find(uuid)
-        return vm if vm is not None and vm.state is not RunState.OFF else None
 
     def _found(self, rule: str, vm: str, text: str) -> None:
         if rule in self.ignored:

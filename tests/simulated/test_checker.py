@@ -25,7 +25,7 @@ def test_a_guest_that_uses_what_it_was_given_is_no_liar_whichever_way_it_grows(g
     world.run(70.0)
     vm = world.vm("a")
     assert vm.resident_bytes > 2 * GIB
-    assert not world.checker._caught(vm)
+    assert not world.checker.shown.caught(vm)
     assert not world.violations
 
 
