@@ -72,7 +72,7 @@ class Daemon:
         self._log = Log()
         self._probe = Probe(root)
         self._blocks = MemoryBlocks(root)
-        self._hotplug = Hotplugger(self._blocks, self._log)
+        self._hotplug = Hotplugger(self._blocks, self._log, self._probe.moved_pages)
         self._port = Port(opener or (lambda: open_port(root)))
         self._boot_id = self._probe.boot_id()
         self._root = root

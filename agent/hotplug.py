@@ -7,7 +7,8 @@ and ranges that the host names, are touched.
 Offlining runs in a short-lived forked child: the kernel migrates pages for as long as it takes, holds a
 global lock, and only a signal ends it [mm/memory_hotplug.c, offline_pages()]. A thread could not be
 interrupted; a child can, and an alarm ends it even if we die. A fork costs a few hundred KiB while it
-lasts. Bringing online takes milliseconds and happens here, one block per turn of the loop.
+lasts. While pages move it is left alone: a guest that gets little processor time is slow, not stuck.
+Bringing online takes milliseconds and happens here, one block per turn of the loop.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from agent.blocks import MemoryBlocks
 from agent.uevents import Uevent, memory_block_number
 from agent.wire import Ack, Hotplug, Offline, Online, OnlineZone, Zone, printable
 
-OFFLINE_SECONDS_PER_BLOCK = 10  # one block of migrations takes a few seconds under TCG
+# So many looks in a row at which no page and no block had gone since the one before: the rest is pinned.
+MOST_IDLE_LOOKS = 10
+# Nobody looks if we have died. A host waits for 30 s, and then asks for the range back.
+ALARM_SECONDS_PER_BLOCK = 60
 MOST_JOBS = 16
 # The kernel brings a new block online itself within milliseconds of its add event; one that is still
 # offline after this is ours to do.
@@ -46,15 +50,20 @@ class _Child(NamedTuple):
     pid: int
     pidfd: int | None
     job: _Job
-    called_off: bool = False
+    look_at: float
+    progress: tuple[int, int]
+    idle_looks: int = 0
+    ended_for: str = ""  # why we ended it
 
 
 class Hotplugger:
     """The one writer of memory block states in this guest. No call blocks for longer than one onlining."""
 
-    def __init__(self, blocks: MemoryBlocks, log: Log) -> None:
+    def __init__(self, blocks: MemoryBlocks, log: Log, moved_pages: Callable[[], int]) -> None:
+        """moved_pages: how many pages the kernel has moved to another place since it booted."""
         self._blocks = blocks
         self._log = log
+        self._moved_pages = moved_pages
         self._zone: Zone | None = None
         self._jobs: deque[_Job] = deque()
         self._child: _Child | None = None
@@ -139,11 +148,13 @@ class Hotplugger:
         """
         if self._child is not None:
             ack = self._reap()
+            if ack is None:
+                self._look_at_child(now)
             return ack, ack is not None
         if self._jobs:
             job = self._jobs[0]
             if job.word == "offline":
-                return self._start_offline(self._jobs.popleft()), False
+                return self._start_offline(self._jobs.popleft(), now), False
             return self._online_one(job), True
         for number, (due, tries) in self._new.items():
             if due <= now:
@@ -222,7 +233,7 @@ class Hotplugger:
         changed.append(number)
         return None
 
-    def _start_offline(self, job: _Job) -> Ack | None:
+    def _start_offline(self, job: _Job, now: float) -> Ack | None:
         targets = [
             number for number in job.blocks if (block := self._blocks.refresh(number)) and block.online
         ]
@@ -238,15 +249,37 @@ class Hotplugger:
             pidfd: int | None = os.pidfd_open(pid)
         except OSError:  # before Linux 5.3
             pidfd = None
-        self._child = _Child(pid, pidfd, job._replace(blocks=targets))
+        job = job._replace(blocks=targets)
+        self._child = _Child(pid, pidfd, job, now + CHILD_LOOK_SECONDS, self._progress())
         return None
 
     def _call_off(self, numbers: list[int]) -> None:
         """What the host wants back online is not offlined any further: the guest may be in need of it."""
         child = self._child
-        if child is not None and not child.called_off and not set(numbers).isdisjoint(child.job.blocks):
-            os.kill(child.pid, signal.SIGKILL)
-            self._child = child._replace(called_off=True)
+        if child is not None and not child.ended_for and not set(numbers).isdisjoint(child.job.blocks):
+            self._end_child("the host called it off")
+
+    def _progress(self) -> tuple[int, int]:
+        """Differs from what it was as soon as a page or a block has gone."""
+        return self._moved_pages(), self._blocks.totals().online_bytes
+
+    def _look_at_child(self, now: float) -> None:
+        """End it once nothing goes any more. Looks are counted, not seconds: a busy machine delays both."""
+        assert self._child is not None
+        if now < self._child.look_at or self._child.ended_for:
+            return
+        progress = self._progress()
+        idle_looks = 0 if progress != self._child.progress else self._child.idle_looks + 1
+        self._child = self._child._replace(
+            look_at=now + CHILD_LOOK_SECONDS, progress=progress, idle_looks=idle_looks
+        )
+        if idle_looks >= MOST_IDLE_LOOKS:
+            self._end_child(f"no page of a memory block moved at {MOST_IDLE_LOOKS} looks")
+
+    def _end_child(self, why: str) -> None:
+        assert self._child is not None
+        os.kill(self._child.pid, signal.SIGKILL)
+        self._child = self._child._replace(ended_for=why)
 
     def _reap(self) -> Ack | None:
         assert self._child is not None
@@ -259,10 +292,10 @@ class Hotplugger:
             block = self._blocks.refresh(number)
             if block is None or not block.online:
                 child.job.changed.append(number)
-        if child.called_off:
-            return self._ack(child.job, "the host called it off")
+        if child.ended_for:
+            return self._ack(child.job, child.ended_for)
         if os.WIFSIGNALED(status):
-            return self._ack(child.job, f"a memory block did not go within {OFFLINE_SECONDS_PER_BLOCK} s")
+            return self._ack(child.job, f"a memory block did not go within {ALARM_SECONDS_PER_BLOCK} s")
         code = os.WEXITSTATUS(status)
         if len(child.job.changed) == len(child.job.blocks):
             return self._ack(child.job, None)
@@ -289,7 +322,7 @@ def _offline_and_exit(blocks: MemoryBlocks, numbers: list[int]) -> NoReturn:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         for number in numbers:
-            signal.alarm(OFFLINE_SECONDS_PER_BLOCK)
+            signal.alarm(ALARM_SECONDS_PER_BLOCK)
             blocks.write_state(number, "offline")
     except OSError as error:
         code = error.errno or 1

@@ -71,6 +71,7 @@ _VMSTAT = (
     "nr_balloon_pages balloon_inflate balloon_deflate pswpin pgmajfault "
     "workingset_refault workingset_refault_file workingset_refault_anon"
 )
+_MOVED = "pgmigrate_success"
 
 
 class Columns:
@@ -231,6 +232,11 @@ class Probe:
         if self._zoneinfo is not None:
             self._floor_bytes = parse_floor(_read_all(self._zoneinfo))
         self._refuses = self.read_text("proc/sys/vm/overcommit_memory") == NEVER
+
+    def moved_pages(self) -> int:
+        """Pages that the kernel has moved since boot; 0 where it does not count them. A read of vmstat."""
+        vmstat = _read_all(self._vmstat)
+        return Table(_MOVED, vmstat).parse(vmstat).get(_MOVED, 0)
 
     def look(self) -> Look:
         """The least that tells of a change: one read, of which two lines are taken apart."""

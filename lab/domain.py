@@ -27,7 +27,8 @@ class GuestSpec:
     `agent` is the agent's command (one command, no `;`), None for a guest without one. `raw_dynmem` writes
     what `dynmem enable` would (maximum, slots, a NUMA cell, balloon statistics, the agent's port), for tests
     of the lab itself; `maximum_mib` is used only then. `machine` is pc or q35 (boots half a second sooner).
-    `huge_pages`: its memory lies in them; needs a session that has them.
+    `huge_pages`: its memory lies in them; needs a session that has them. `cpu_without`: features that its
+    CPU lacks under TCG.
     """
 
     name: str
@@ -42,6 +43,7 @@ class GuestSpec:
     raw_dynmem: bool = False
     kernel_arguments: str = ""
     qemu_arguments: tuple[str, ...] = ()
+    cpu_without: tuple[str, ...] = ()
 
 
 def kernel_command_line(spec: GuestSpec) -> str:
@@ -57,7 +59,9 @@ def domain_xml(
     spec: GuestSpec, accelerator: Accelerator, image: Image, code_disk: Path, disk: Path, place: Path
 ) -> str:
     """The domain. `disk` is its overlay; its console and its sockets are in `place`, on one host."""
-    tcg = f"<tcg><tb-cache unit='MiB'>{TB_CACHE_MIB}</tb-cache></tcg>" if accelerator.name == "TCG" else ""
+    emulated = accelerator.name == "TCG"
+    tcg = f"<tcg><tb-cache unit='MiB'>{TB_CACHE_MIB}</tb-cache></tcg>" if emulated else ""
+    lacks = "".join(f"<feature policy='disable' name='{name}'/>" for name in spec.cpu_without if emulated)
     maximum = numa = statistics = agent_port = ""
     backing = "<memoryBacking><hugepages/></memoryBacking>" if spec.huge_pages else ""
     balloon = "model='virtio'"
@@ -89,7 +93,7 @@ def domain_xml(
     <cmdline>{kernel_command_line(spec)}</cmdline>
   </os>
   <features><acpi/>{tcg}</features>
-  <cpu mode='{accelerator.cpu}'>{numa}</cpu>
+  <cpu mode='{accelerator.cpu}'>{lacks}{numa}</cpu>
   <clock offset='utc'><timer name='hpet' present='no'/></clock>
   <on_poweroff>destroy</on_poweroff>
   <on_reboot>restart</on_reboot>

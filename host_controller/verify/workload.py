@@ -240,15 +240,20 @@ class Workload:
     def wait_event(self, kind: str, name: str, limit: float) -> WorkloadEvent:
         """The next event of that kind and workload; those before it are dropped.
 
-        Raises WorkloadError after `limit` seconds, or as soon as the workload has ended, with what was seen.
+        Raises WorkloadError once the workload has got no further for `limit` seconds, or as soon as it has
+        ended, with what was seen. A busy machine makes it slow, which is no failure; memory that does not
+        come makes it stand still.
         """
         deadline = time.monotonic() + limit
+        furthest = 0
         seen: list[str] = []
         while True:
             while self.events:
                 event = self.events.popleft()
                 if event.name == name and event.kind == kind:
                     return event
+                if event.name == name and (event.mib or 0) > furthest:
+                    furthest, deadline = event.mib or 0, time.monotonic() + limit
                 seen.append(
                     f"{event.name} {event.kind} {event.mib if event.status is None else event.status}"
                 )
@@ -256,7 +261,7 @@ class Workload:
                     raise self._error(f"workload {name} ended before it said {kind!r}; seen: {seen[-5:]}")
             if time.monotonic() > deadline:
                 raise self._error(
-                    f"workload {name} did not say {kind!r} within {limit:g} s; seen: {seen[-5:]}"
+                    f"workload {name} did not say {kind!r}, nor get further in {limit:g} s; seen: {seen[-5:]}"
                 )
             self._pump(deadline)
 

@@ -16,6 +16,7 @@ from lab.guest import Guest
 from lab.image import Image
 from lab.lab import Lab
 from lab.matrix.cells import Cell
+from lab.matrix.suites import Suite
 
 CAPACITY: Final = 2300
 RESET_WAIT: Final = 60.0
@@ -152,23 +153,23 @@ class Stage:
         return "nothing left"
 
 
-def play(lab: Lab, name: str, image: Image, disk: Path, log: Callable[[str], None]) -> Iterator[Cell]:
+def play(lab: Lab, suite: Suite, image: Image, disk: Path, log: Callable[[str], None]) -> Iterator[Cell]:
     """Each cell when it is known."""
     settings: dict[str, Any] = {
         "shrink_after": 4, "settle": 1, "unplug_after": 3, "reset_wait": RESET_WAIT, "keep_ready": 0,
     }  # fmt: skip
     for growth in GROWTHS:
-        directory = lab.directory / f"matrix-{name}-{growth}"
+        directory = lab.directory / f"matrix-{suite.name}-{growth}"
         with (
             Observer() as observer,
             Controller(directory, lab.session.uri, CAPACITY, **settings) as controller,
         ):
-            spec = GuestSpec(f"m-{growth}", startup_mib=STARTUP, agent=None)
+            spec = GuestSpec(f"m-{growth}", startup_mib=STARTUP, agent=None, cpu_without=suite.cpu_without)
             guest = lab.guest(spec, code_disk=disk, image=image)
             stage = Stage(lab, controller, observer, guest, growth)
             try:
                 enable(guest, Limits(STARTUP, 200, MAXIMUM, growth=growth))
-                yield from _live(stage, name, log)
+                yield from _live(stage, suite.name, log)
             finally:
                 guest.remove()
 

@@ -58,7 +58,7 @@ def _try(name: str, agent: Path) -> bool:
         with Lab() as lab:
             disk = lab.directory / "guest.ext4"
             make_guest_disk(disk, agent)
-            for cell in guest_story.play(lab, name, image, disk, _log):
+            for cell in guest_story.play(lab, GUESTS[name], image, disk, _log):
                 seen.append(cell)
                 progress.step(f"{'✓' if cell.passed else '✗'} {cell.name}: {cell.said or f'see {LOG}'}")
     minutes = (time.monotonic() - begun) / 60

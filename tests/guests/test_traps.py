@@ -68,10 +68,14 @@ def test_an_unplug_does_not_shrink_the_guest_by_the_dimm(make_rig: RigFactory) -
     rig.controller.wait_vm(guest, lambda vm: vm["dimms"] >= 1, 30, "grown by a DIMM")
     guest.workload.free()
     least = 1 << 60
-    deadline = time.monotonic() + 90
-    while rig.controller.vm(guest)["dimms"] and time.monotonic() < deadline:
+    # As long as one after the other leaves: on a busy machine a guest refuses one now and then.
+    left, deadline = rig.controller.vm(guest)["dimms"], time.monotonic() + 90
+    while left:
         least = min(least, least_available(guest, 0.5))
-    assert rig.controller.vm(guest)["dimms"] == 0, rig.controller.log_tail()
+        if (now := rig.controller.vm(guest)["dimms"]) < left:
+            deadline = time.monotonic() + 90
+        left = now
+        assert time.monotonic() < deadline, rig.controller.log_tail()
     squeezed(rig, guest)
     least = min(least, least_available(guest, 3))
     print(f"\nat least {least / MIB:.0f} MiB available inside while its DIMMs were taken out")

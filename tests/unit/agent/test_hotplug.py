@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from agent.blocks import MemoryBlocks
-from agent.hotplug import CHILD_LOOK_SECONDS, KERNEL_GRACE_SECONDS, MOST_JOBS, Hotplugger
+from agent.hotplug import (
+    CHILD_LOOK_SECONDS,
+    KERNEL_GRACE_SECONDS,
+    MOST_IDLE_LOOKS,
+    MOST_JOBS,
+    Hotplugger,
+)
 from agent.report import Blocks
 from agent.uevents import Uevent, memory_block_number, parse
 from agent.wire import Ack, Offline, Online, OnlineZone
@@ -29,8 +35,11 @@ class Guest:
 
     def start(self) -> None:
         self.blocks = MemoryBlocks(str(self.root))
+        self.moved_pages = 0
         self.plugger = Hotplugger(
-            self.blocks, lambda _priority, event, text: self.logged.append(event + text)
+            self.blocks,
+            lambda _priority, event, text: self.logged.append(event + text),
+            lambda: self.moved_pages,
         )
 
     def state(self, number: int) -> str:
@@ -217,13 +226,62 @@ def test_a_half_offlined_range_is_put_back(guest):
     assert guest.state(33) == "online_movable"
 
 
-def test_a_block_that_hangs_in_the_kernel_ends_by_the_alarm(guest, monkeypatch):
-    monkeypatch.setattr("agent.hotplug.OFFLINE_SECONDS_PER_BLOCK", 1)
+def hang(guest: Guest) -> None:
+    """An offlining that does not end by itself."""
     guest.plug(32, state="online\n")
     guest.blocks.write_state = lambda number, word: os.read(os.pipe()[0], 1)
-    ack = guest.ask(Offline(7, *blocks_of(32, 1)))
-    assert not ack.ok
-    assert ack.changed_bytes == 0
+    assert guest.plugger.handle(Offline(7, *blocks_of(32, 1)), lambda: PLENTY, guest.now) is None
+    guest.plugger.step(guest.now)
+
+
+def look(guest: Guest, times: int) -> None:
+    """The agent looks at its child, a second after the last look."""
+    for _ in range(times):
+        guest.now += CHILD_LOOK_SECONDS
+        assert guest.plugger.step(guest.now) == (None, False)
+
+
+def test_a_block_that_hangs_in_the_kernel_ends_once_nothing_moved_at_so_many_looks(guest):
+    hang(guest)
+    look(guest, MOST_IDLE_LOOKS)
+    [ack] = guest.acks(1)
+    assert (ack.ok, ack.changed_bytes) == (False, 0)
+    assert "no page of a memory block moved" in ack.detail
+
+
+def test_a_block_whose_pages_move_is_left_alone_however_long_that_takes(guest):
+    hang(guest)
+    for _ in range(20):
+        look(guest, MOST_IDLE_LOOKS - 1)
+        guest.moved_pages += 1
+    assert guest.plugger.child_fd() is not None
+
+
+def test_a_block_that_went_is_progress_though_no_page_moved(guest):
+    guest.plug(33, state="online\n")
+    hang(guest)
+    look(guest, MOST_IDLE_LOOKS - 1)
+    (guest.memory / "memory33/state").write_text("offline\n")
+    guest.plugger.uevent(Uevent("offline", "/devices/system/memory/memory33", "memory"), guest.now)
+    look(guest, MOST_IDLE_LOOKS - 1)
+    assert guest.plugger.child_fd() is not None
+
+
+def test_a_guest_that_stood_still_itself_does_not_give_its_block_up(guest):
+    hang(guest)
+    look(guest, MOST_IDLE_LOOKS - 1)
+    guest.now += 3600.0  # its machine slept, or got no processor
+    assert guest.plugger.step(guest.now) == (None, False)
+    guest.moved_pages += 1
+    look(guest, MOST_IDLE_LOOKS - 1)
+    assert guest.plugger.child_fd() is not None
+
+
+def test_a_block_that_hangs_in_the_kernel_ends_by_the_alarm_though_nobody_looks(guest, monkeypatch):
+    monkeypatch.setattr("agent.hotplug.ALARM_SECONDS_PER_BLOCK", 1)
+    hang(guest)
+    [ack] = guest.acks(1)
+    assert (ack.ok, ack.changed_bytes) == (False, 0)
     assert "within 1 s" in ack.detail
 
 
@@ -286,7 +344,7 @@ def test_a_flood_of_requests_is_bounded(guest):
 
 
 def test_a_kernel_without_memory_hotplug_says_so(tmp_path):
-    plugger = Hotplugger(MemoryBlocks(str(tmp_path)), lambda *_: None)
+    plugger = Hotplugger(MemoryBlocks(str(tmp_path)), lambda *_: None, lambda: 0)
     assert plugger.mode == "none"
     assert not plugger.handle(OnlineZone(1, "movable"), lambda: 0, 0.0).ok
     assert not plugger.handle(Offline(2, 0, BLOCK_BYTES), lambda: PLENTY, 0.0).ok
