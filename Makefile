@@ -48,7 +48,8 @@ test-unit: $(STAMP) ## what boots no guest, a file at a time on each processor
 	$(PYTHON) -m pytest -m 'not guests and not fleet and not cockpit' -n logical --dist loadfile
 
 .PHONY: test-cockpit
-test-cockpit: $(STAMP) ## the page in a real Cockpit on loopback, in headless Chromium; a minute or two
+test-cockpit: $(STAMP) ## the page in a real Cockpit on loopback, in headless Chromium, and as root behind its login; 2 to 4 minutes
+	lab/install-packages lab/cockpit-packages.txt
 	$(PYTHON) -m pytest -m cockpit
 
 test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test at a time: they are timed

@@ -132,13 +132,9 @@ def staged(directory: Path, count: int, *names: str) -> Iterator[Stage]:
         raise troubles[0]
 
 
-@contextmanager
-def cockpit(directory: Path, control: Path, *, as_nobody: bool = False) -> Iterator[str]:
-    """Cockpit's server with a session that is open, over a controller; yields our page's address.
-
-    as_nobody: the session is one of a user without rights; only root can do that.
-    """
-    installed = directory / "data/cockpit/dynmem"
+def install_page(data: Path, directory: Path, control: Path) -> None:
+    """Our page below a user's XDG_DATA_HOME, for a controller and a command of ours in the directory."""
+    installed = data / "cockpit/dynmem"
     installed.mkdir(parents=True)
     for file in (*(PAGE / "cockpit").iterdir(), *(PAGE / "shared").iterdir()):
         shutil.copy(file, installed)
@@ -151,9 +147,22 @@ def cockpit(directory: Path, control: Path, *, as_nobody: bool = False) -> Itera
         "command": shlex.join([sys.executable, str(recorder), str(directory / "commands")]),
     }
     (installed / "manifest.json").write_text(json.dumps(manifest))
+
+
+def free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def cockpit(directory: Path, control: Path, *, as_nobody: bool = False) -> Iterator[str]:
+    """Cockpit's server with a session that is open, over a controller; yields our page's address.
+
+    as_nobody: the session is one of a user without rights; only root can do that.
+    """
+    install_page(directory / "data", directory, control)
+    port = free_port()
     process = Popen(
         [
             *(NOBODY if as_nobody else ()),
@@ -176,14 +185,14 @@ def cockpit(directory: Path, control: Path, *, as_nobody: bool = False) -> Itera
         stderr=DEVNULL,
     )
     try:
-        _until_heard(process, port)
+        until_heard(process, port)
         yield f"http://127.0.0.1:{port}/cockpit/@localhost/dynmem/index.html"
     finally:
         process.terminate()
         process.wait(20)
 
 
-def _until_heard(process: "Popen[bytes]", port: int) -> None:
+def until_heard(process: "Popen[bytes]", port: int) -> None:
     for _ in range(600):
         assert process.poll() is None, "cockpit-ws has ended"
         with closing(socket.socket()) as one:
