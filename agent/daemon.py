@@ -30,7 +30,6 @@ from agent.wire import (
     Ack,
     BadField,
     Error,
-    Held,
     Hello,
     LineTooLong,
     Ping,
@@ -47,7 +46,6 @@ PORT_RETRY_SECONDS = 1.0
 KILLERS_EVERY_SECONDS = 60.0
 HELLO_EVERY_SECONDS = 0.5  # at most: a host that welcomes every Hello gets no loop out of us
 ERROR_EVERY_SECONDS = 1.0
-HOLDERS_EVERY_SECONDS = 1.0  # at most: each look reads a file or two of every service or process
 # MemTotal that moves by this much beyond what the balloon explains means memory came or went.
 _UNEXPLAINED_BYTES = 8 * MIB
 _MOST_RESAMPLES = 3
@@ -83,8 +81,8 @@ class Daemon:
         self._reporter = Reporter(self._boot_id, now)
         self._notifier = Notifier()
         self._hello_due: bool | None = None  # the value of Hello.welcomed
-        self._hello_at = self._error_at = self._holders_at = now - 60.0
-        self._tells_holders = holders.wanted(os.environ)
+        self._hello_at = self._error_at = now - 60.0
+        self._holders = holders.Teller(root, now, allowed=holders.wanted(os.environ))
         self._port_retry_at = now
         self._port_trouble = ""
         self._slow_at = self._killers_at = now
@@ -171,6 +169,8 @@ class Daemon:
 
     def _wake_at(self, now: float) -> float:
         wake_at = self._port_retry_at
+        if self._holders.busy:
+            return now
         if self._port.connected:
             wake_at = self._reporter.sample_due()
             if self._hello_due is not None:
@@ -195,6 +195,8 @@ class Daemon:
             self._send_hello(now)
         if now >= self._reporter.sample_due():
             self._sample(now)
+        if self._holders.busy and (answer := self._holders.go_on()) is not None:
+            self._port.send(answer)
 
     def _look_for_host(self, now: float) -> None:
         self._port_retry_at = now + self._reporter.cadence.calm_seconds
@@ -240,7 +242,7 @@ class Daemon:
                 online_policy=printable(self._blocks.policy(), 32),
                 hotplug=self._hotplug.mode,
                 welcomed=self._hello_due,
-                holders="on" if self._tells_holders else "off",
+                holders="on" if self._holders.allowed else "off",
             )
         )
         self._hello_at = now
@@ -301,6 +303,7 @@ class Daemon:
             self._port.hung_up()
         if not self._port.connected:
             self._log(6, "port", "the host went")
+            self._holders.forget()
             self._port_retry_at = now + self._reporter.cadence.calm_seconds
         elif events & select.POLLOUT:
             self._port.flush()
@@ -317,7 +320,10 @@ class Daemon:
             self._port.send(Ack(message.request_id, True, "here"))
             self._reporter.force("heartbeat", now)
         elif isinstance(message, WhoHolds):
-            self._port.send(self._who_holds(message.request_id, now))
+            total = self._facts.total_bytes if self._facts is not None else 0
+            refusal = self._holders.ask(message.request_id, total, now)
+            if refusal is not None:
+                self._port.send(refusal)
         elif isinstance(message, Error):
             text = f"{message.code}: {message.message} (speaks {list(message.supported_versions)})"
             self._log(4, "host", text)
@@ -325,18 +331,6 @@ class Daemon:
             ack = self._hotplug.handle(message, self._spare_bytes, now)
             if ack is not None:
                 self._port.send(ack)
-
-    def _who_holds(self, request_id: int, now: float) -> Held | Ack:
-        if not self._tells_holders:
-            return Ack(request_id, False, "this guest's administrator does not want it told")
-        if now - self._holders_at < HOLDERS_EVERY_SECONDS:
-            return Ack(request_id, False, "asked again too soon")
-        self._holders_at = now
-        found = holders.services(self._root)
-        if found:
-            return Held(request_id, "services", found)
-        total = self._facts.total_bytes if self._facts is not None else 0
-        return Held(request_id, "processes", holders.processes(self._root, total))
 
     def _kernel_bytes(self) -> int:
         """What of RAM is in nobody's MemTotal, the balloon aside."""

@@ -34,6 +34,7 @@ Zone = Literal["movable", "kernel"]
 Hotplug = Literal["kernel", "agent", "none", "other"]
 Willing = Literal["on", "off", "unknown"]
 HeldBy = Literal["services", "processes", "other"]
+Seen = Literal["all", "cut", "hidden", "other"]
 Reason = Literal["heartbeat", "moved", "pressure", "hotplug", "hello", "other"]
 # "other" stands for a word that a newer agent has; no agent says it.
 
@@ -173,11 +174,13 @@ class Held(NamedTuple):
     """Guest: who holds most of its memory, largest first. Answers WhoHolds.
 
     by: services (control groups) or processes, summed by their names. Sources: agent/holders.py.
+    seen: all of them; cut: there are more than the agent looks at; hidden: the kernel hides some (hidepid).
     """
 
     request_id: Annotated[int, _REQUEST]
     by: Annotated[HeldBy, On("by", Choice("services", "processes", other="other"))]
     holders: Annotated[tuple[tuple[str, int], ...], On("top", Holders())]
+    seen: Annotated[Seen, On("seen", Choice("all", "cut", "hidden", other="other"))] = "all"
 
 
 class Error(NamedTuple):

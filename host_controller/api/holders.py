@@ -1,9 +1,17 @@
 """Who holds a guest's memory, as the control API shows it."""
 
+from typing import Final
+
 from host_controller.api.schema import HoldersView, HolderView
 from host_controller.control.controller import Controller
 from host_controller.core.model import UNTRUSTED
 from host_controller.core.vm.record import Vm
+
+_NOT_ALL: Final = {
+    "cut": "It has more processes than its agent looks at: the rest is not counted.",
+    "hidden": "Its kernel hides processes from its agent (hidepid): they are not counted.",
+    "other": "Its agent did not see all.",
+}
 
 
 def holders_view(controller: Controller, vm: Vm) -> HoldersView:
@@ -31,7 +39,7 @@ def holders_view(controller: Controller, vm: Vm) -> HoldersView:
         at=round(wall(look.at), 3),
         since=None if base is None else round(wall(base.at), 3),
         top=top,
-        missing=missing,
+        missing=missing or _NOT_ALL.get(look.seen),
         pending=pending,
     )
 

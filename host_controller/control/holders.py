@@ -28,6 +28,8 @@ class Look:
     """`services` or `processes`."""
     holders: tuple[tuple[str, int], ...]
     """Names and bytes, the largest first, at most MOST_HOLDERS."""
+    seen: str = "all"
+    """Of its processes: `all`; `cut`: there were too many; `hidden` by the kernel; `other`: a newer word."""
 
     @property
     def unnamed_bytes(self) -> int:
@@ -61,12 +63,12 @@ def believed(untrusted: wire.Held, most_bytes: int, demand_bytes: int, now: floa
     if untrusted.by == "other" or largest > most_bytes:
         return None
     ordered = tuple(sorted(untrusted.holders, key=lambda one: (-one[1], one[0])))
-    return Look(now, demand_bytes, untrusted.by, ordered)
+    return Look(now, demand_bytes, untrusted.by, ordered, untrusted.seen)
 
 
 def base_of(looks: Iterable[Look], look: Look) -> Look | None:
     """What a look is compared with: the one of least demand in the window before it, else the last one."""
-    before = [one for one in looks if one.at < look.at and one.by == look.by]
+    before = [one for one in looks if one.at < look.at and (one.by, one.seen) == (look.by, look.seen)]
     recent = [one for one in before if look.at - one.at <= WINDOW_SECONDS]
     return min(recent, key=lambda one: one.demand_bytes) if recent else before[-1] if before else None
 

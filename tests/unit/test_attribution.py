@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agent import wire
+from host_controller.api.holders import holders_view
 from host_controller.control.attribution import APART_SECONDS, Attribution
 from host_controller.control.controller import Controller
 from host_controller.control.holders import Growth, Look, base_of, believed, growths, span
@@ -170,6 +171,32 @@ def test_an_answer_that_nobody_asked_for_is_counted_and_nothing_else() -> None:
             assert controller.attribution.last(vm.uuid) == before
             assert controller.engine.vms[vm.uuid].guest.noise["holders-unasked"] == 3
             assert notes(controller) == []
+
+    run(story())
+
+
+def test_where_the_agent_could_not_see_all_processes_that_is_shown_and_such_looks_are_compared_with_their_like() -> (
+    None
+):
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            await until(lambda: controller.attribution.last(vm.uuid), "an answer", 120.0)
+            seen: wire.Seen
+            for seen, words in (("cut", "more processes than its agent looks at"), ("hidden", "(hidepid)")):
+                await asyncio.sleep(60)
+                controller.ask_who_holds(controller.engine.vms[vm.uuid])
+                await until(
+                    lambda: not controller.attribution.pending(vm.uuid, controller.now()), "it is heard"
+                )
+                guest = controller.attribution._guests[vm.uuid]
+                guest.pending, guest.asked_at = 1 << 41, controller.now()
+                spoken(controller, vm, wire.Held(1 << 41, "processes", TOP, seen))
+                await asyncio.sleep(1)
+                view = holders_view(controller, controller.engine.vms[vm.uuid])
+                assert words in (view.missing or "")
+                assert (view.by, view.since) == ("processes", None)
 
     run(story())
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent import __version__, holders
-from agent.daemon import HOLDERS_EVERY_SECONDS, Daemon
+from agent.daemon import Daemon
 from agent.system import Log, Notifier
 from agent.uevents import Uevent, UeventSocket
 from agent.wire import (
@@ -129,12 +129,13 @@ def test_a_ping_is_answered_with_an_ack_and_a_report(guest):
 
 def test_who_holds_its_memory_is_told_when_the_host_asks_and_a_second_time_after_a_second(guest):
     guest.until(lambda: guest.heard(Report))
+    add_process(guest.root, 1, "init", pages=0)
     add_process(guest.root, 7, "mysqld", pages=300)
     guest.host.say(WhoHolds(1), WhoHolds(2))
     guest.until(lambda: guest.heard(Held) and guest.heard(Ack))
     assert guest.heard(Held) == [Held(1, "processes", (("mysqld", 300 * os.sysconf("SC_PAGE_SIZE")),))]
     assert guest.heard(Ack) == [Ack(2, False, "asked again too soon")]
-    guest.daemon._holders_at -= HOLDERS_EVERY_SECONDS
+    guest.daemon._holders._asked_at -= holders.EVERY_SECONDS
     guest.host.say(WhoHolds(3))
     guest.until(lambda: len(guest.heard(Held)) == 2)
 
@@ -156,15 +157,40 @@ def test_what_the_administrator_hides_is_told_to_no_host(tmp_path, monkeypatch):
 
 def test_nothing_of_any_process_is_read_before_the_host_asks(guest, monkeypatch):
     asked = []
-    monkeypatch.setattr(holders, "services", lambda *_: asked.append("services") or ())
-    monkeypatch.setattr(holders, "processes", lambda *_: asked.append("processes") or ())
+    read = holders._read
+    monkeypatch.setattr(holders, "_read", lambda *of: asked.append(of) or read(*of))
     guest.until(lambda: len(guest.heard(Report)) == 1)
     guest.host.say(Welcome("0.1.0"), Ping(1), OnlineZone(2, "movable"))
     guest.until(lambda: len(guest.heard(Ack)) == 2 and len(guest.heard(Report)) >= 2)
     assert asked == []
     guest.host.say(WhoHolds(3))
     guest.until(lambda: guest.heard(Held))
-    assert asked == ["services", "processes"]
+    assert asked
+
+
+def test_while_it_looks_at_thousands_of_processes_the_host_is_answered_and_told_as_ever(guest):
+    for pid in range(1, 1001):
+        add_process(guest.root, pid, "worker", pages=1)
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(WhoHolds(1))
+    guest.until(lambda: guest.daemon._holders.busy)
+    guest.host.say(Ping(2), WhoHolds(3))
+    guest.until(lambda: guest.heard(Ack) and len(guest.heard(Report)) == 2)
+    assert guest.heard(Held) == []
+    assert guest.heard(Ack) == [Ack(2, True, "here"), Ack(3, False, "asked again too soon")]
+    guest.until(lambda: guest.heard(Held))
+    assert guest.heard(Held)[0].holders == (("worker", 1000 * os.sysconf("SC_PAGE_SIZE")),)
+
+
+def test_a_host_that_goes_while_its_question_is_answered_is_forgotten_with_it(guest):
+    for pid in range(1, 1001):
+        add_process(guest.root, pid, "worker", pages=1)
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(WhoHolds(1))
+    guest.until(lambda: guest.daemon._holders.busy)
+    guest.host.leave()
+    guest.daemon.turn(0.05)
+    assert not guest.daemon._holders.busy
 
 
 def test_a_hot_add_and_its_way_back(guest):
