@@ -134,6 +134,8 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     channel_error: str | None = None
     """Why this host cannot open the agent's port, in libvirt's words; null while it can."""
     decision: DecisionView | None
+    holders_news: str | None = None
+    """What was told in the last 15 minutes of who holds its memory, by the guest's word: a sentence."""
     ignored: dict[str, int]
     """What the guest sent that was not believed, by kind."""
 

@@ -151,6 +151,7 @@ def vm_view(controller: Controller, vm: Vm) -> VmView:
         standstill=standstill.describe(now) if standstill else None,
         channel_error=vm.guest.channel_error,
         decision=decision_view(controller, decision) if decision else None,
+        holders_news=controller.attribution.news(uuid, now),
         ignored=dict(vm.guest.noise),
     )
 

@@ -37,6 +37,8 @@ SHORT_AGAIN_SECONDS: Final = 600.0
 LEAST_STEP_BYTES: Final = 128 * MIB
 STEP_SHARE: Final = 16
 """Demand that moves by this part of the VM's maximum is worth a question, and growth by half of it a word."""
+NEWS_SECONDS: Final = 900.0
+"""For so long what was told last is shown beside the VM."""
 KEPT_LOOKS: Final = 16
 _FIRST_REQUEST: Final = 1 << 40
 """Far from the numbers of the engine's requests, which are answered by the same agent."""
@@ -61,6 +63,9 @@ class _Guest:
     """The answer that is awaited is to say who holds what, since the VM is short."""
     told: dict[str, int] = field(default_factory=dict)
     """Whose growth was told, while it lasts: its size then, bytes."""
+    news: str = ""
+    """What operators were told last."""
+    news_at: float = -math.inf
     looks: deque[Look] = field(default_factory=lambda: deque(maxlen=KEPT_LOOKS))
 
 
@@ -86,6 +91,11 @@ class Attribution:
         look = guest.looks[-1]
         base = base_of(guest.looks, look)
         return look, base, growths(base, look)
+
+    def news(self, uuid: str, now: float) -> str | None:
+        """What operators were told last, while it is news: `web: php-fpm grew by 3.1 GiB in 5 minutes`."""
+        guest = self._guests.get(uuid)
+        return guest.news if guest is not None and now - guest.news_at <= NEWS_SECONDS else None
 
     def pending(self, uuid: str, now: float) -> bool:
         """It was asked, and may still answer."""
@@ -197,6 +207,8 @@ class Attribution:
             return [], GuestNoise(uuid, "holders-above-ram", 1)
         guest.looks.append(look)
         texts = [*_growth_text(vm, guest, look), *_short_text(vm, guest, look)]
+        if texts:
+            guest.news, guest.news_at = "; ".join(texts), now
         return [Notice(now, "holders", uuid, vm.name, text) for text in texts], None
 
 

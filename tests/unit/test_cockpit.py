@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 from host_controller.api.server import Api
+from host_controller.simulator.workload import Curve, Workload
+from host_controller.units import MIB
 from tests.support.browser import CHROMIUM, Page, opened
 from tests.support.cockpit import BRIDGE, SERVER, Stage, cockpit, staged, violations
-from tests.support.virtual import Host, aside, run
+from tests.support.virtual import Host, aside, run, until
 
 HERE = CHROMIUM is not None and BRIDGE is not None and SERVER.exists()
 pytestmark = [pytest.mark.cockpit, pytest.mark.skipif(not HERE, reason="needs chromium and cockpit")]
@@ -126,6 +129,19 @@ def test_a_vm_is_explained_with_its_curve_and_the_address_names_it(stage: Stage)
     assert "what the guest can work with" in why
     assert label.startswith("vm3, the last hour: has ")
     assert address.startswith("#/vm/")
+
+
+def test_a_guest_is_asked_who_holds_its_memory_and_its_answer_is_waited_for(stage: Stage) -> None:
+    async def look(page: Page) -> Any:
+        await page.until(
+            "document.getElementById('vm-why').innerText.includes('Held by: the largest of its')"
+        )
+        return await page.run("document.getElementById('vm-why').innerText")
+
+    stage.look(lambda page: open_vm(page, "vm5"))
+    stage.let_time_pass(1.0)
+    told = stage.look(look)
+    assert re.search(r"Held by: the largest of its services, \d+ s ago\s+workload\s+\d+ MiB", told), told
 
 
 def test_a_pause_is_in_the_events_with_who_did_it(stage: Stage) -> None:
@@ -303,6 +319,10 @@ def test_whoever_may_only_look_sees_all_and_changes_nothing() -> None:
         await page.until("document.body?.dataset.updates > 1 && document.body.dataset.events > 0")
         assert "to look at only" in await page.run("document.getElementById('connection').innerText")
         assert await page.run(NAMES) == ["db", "web"]
+        await page.run("document.querySelectorAll('#vms tbody button')[1].click()")
+        told = await page.until("document.querySelector('#vm-why .news')?.innerText")
+        assert told.startswith("web: workload grew by ")
+        assert f"– {told}" in await page.run("document.querySelectorAll('#vms tbody tr')[1].innerText")
         assert await page.run("[...document.querySelectorAll('[data-changes]')].every((one) => one.disabled)")
 
     async def browse(directory: Path) -> None:
@@ -312,10 +332,15 @@ def test_whoever_may_only_look_sees_all_and_changes_nothing() -> None:
 
     async def story(directory: Path) -> None:
         host = Host()
-        host.vm("web")
+        host.vm("web", workload=Workload(Curve([(0.0, 200 * MIB), (150.0, 200 * MIB), (270.0, 1400 * MIB)])))
         host.vm("db")
         async with host.controller() as controller:
-            await asyncio.sleep(5)
+            vms = controller.engine.vms
+            await until(
+                lambda: any(controller.attribution.news(one, controller.now()) for one in vms),
+                "a growth",
+                600.0,
+            )
             api = Api(controller, lambda: None)
             await api.start(directory / "control.sock")
             await api.start_view(directory / "view.sock")

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -15,15 +16,17 @@ from host_controller.api.page import library
 from host_controller.api.schema import ChartView
 from host_controller.api.server import Api
 from host_controller.api.stored_history import CHARTS, read_chart
+from host_controller.control.controller import Controller
 from host_controller.core.model import Limits
 from host_controller.records.history_file import HistoryFile
 from host_controller.records.tier_file import DAY, Keep
 from host_controller.records.tiers import Span
+from host_controller.simulator.workload import Curve, Workload
 from host_controller.units import GIB, MIB
 from tests.support.browser import CHROMIUM, Page, opened
 from tests.support.cockpit import violations
 from tests.support.serving import ask
-from tests.support.virtual import Host, aside, run
+from tests.support.virtual import Host, aside, run, until
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 ROWS = "[...document.querySelectorAll('#vms tbody tr')]"
@@ -41,14 +44,18 @@ def shown(count: int, look: Callable[[Page], Awaitable[Any]], **window: int) -> 
         host.vm("<img src=x onerror=document.title='hit'>")
         async with host.controller() as controller:
             await asyncio.sleep(60)
-            api = Api(controller, lambda: None)
-            port = await api.start_tcp("127.0.0.1", 0)
-            try:
-                await aside(lambda: _in_thread(_browse(port, look, **window)))
-            finally:
-                await api.stop()
+            await serve(controller, look, **window)
 
     run(story())
+
+
+async def serve(controller: Controller, look: Callable[[Page], Awaitable[Any]], **window: int) -> None:
+    api = Api(controller, lambda: None)
+    port = await api.start_tcp("127.0.0.1", 0)
+    try:
+        await aside(lambda: _in_thread(_browse(port, look, **window)))
+    finally:
+        await api.stop()
 
 
 def _in_thread(main: Any) -> None:
@@ -222,12 +229,44 @@ def test_it_shows_the_host_a_chart_and_a_row_per_vm_and_details_on_click() -> No
         assert "what the guest can work with" in await page.run(
             "document.getElementById('details').innerText"
         )
+        assert "Held by: the largest of its services, " in await page.run(
+            "document.getElementById('details').innerText"
+        )
         await shot(page, "details")
         await page.run("document.querySelector('#details button').click()")
         await page.until("document.body.dataset.updates > 3")
         await shot(page, "few")
 
     shown(5, look)
+
+
+@needs_browser
+def test_a_vm_that_has_grown_says_whose_memory_it_was_in_its_row_and_in_its_details() -> None:
+    async def look(page: Page) -> None:
+        await page.until(f"{ROWS}.length === 1")
+        assert "– web: workload grew by " in await page.run(f"{ROWS}[0].innerText")
+        await page.run(f"{ROWS}[0].click()")
+        told = await page.until("document.querySelector('#details .news')?.innerText")
+        assert told.startswith("web: workload grew by ")
+        tables = "[...document.querySelectorAll('#details table')]"
+        rows = await page.run(
+            f"{tables}.find((one) => one.caption.innerText.startsWith('Held by')).innerText"
+        )
+        assert re.search(r"workload\s1\.\d+ GiB\sgrew by (1\.\d+ GiB|9\d\d MiB) in \d minutes", rows), rows
+
+    async def story() -> None:
+        host = Host()
+        host.vm("web", workload=Workload(Curve([(0.0, 200 * MIB), (150.0, 200 * MIB), (270.0, 1400 * MIB)])))
+        async with host.controller() as controller:
+
+            def told() -> bool:
+                news = (controller.attribution.news(one, controller.now()) for one in controller.engine.vms)
+                return any("grew by 1." in (one or "") for one in news)
+
+            await until(told, "a growth of a GiB is told", 600.0)
+            await serve(controller, look)
+
+    run(story())
 
 
 @needs_browser

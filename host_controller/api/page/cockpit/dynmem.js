@@ -48,7 +48,7 @@ async function ask() {
   setTimeout(ask, cockpit.hidden ? 5 * PERIOD : PERIOD);
 }
 
-// Its explanation again and again while the dialog is open; history and limits once.
+// Its explanation, until the guest has said who holds its memory; history and limits once.
 async function open(uuid) {
   opened = uuid;
   const dialog = byId("vm");
@@ -59,12 +59,14 @@ async function open(uuid) {
   Curve.zoomable(byId("vm-history"), uuid, Bridge.get);
   for (const button of byId("vm-history").querySelectorAll("button")) Look.wear(button, "button m-secondary m-small");
   try {
-    const told = await Bridge.get(`/v1/vms/${encodeURIComponent(uuid)}/explain`);
-    if (opened !== uuid) return;
-    put(byId("vm-name"), told.vm.name);
-    Actions.fill(byId("limits"), told.vm.limits);
-    byId("release").hidden = told.vm.source !== "adopted";
-    byId("vm-why").replaceChildren(...explanation(told));
+    await explained(Bridge.get, uuid, (told, first) => {
+      if (opened !== uuid) return false;
+      if (first) Actions.fill(byId("limits"), told.vm.limits);
+      put(byId("vm-name"), told.vm.name);
+      byId("release").hidden = told.vm.source !== "adopted";
+      byId("vm-why").replaceChildren(...explanation(told));
+      return true;
+    });
   } catch (error) {
     Actions.tell(byId("vm-said"), "danger", "It cannot be explained", error.message);
   }

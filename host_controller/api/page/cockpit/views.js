@@ -30,7 +30,7 @@ const Views = (() => {
     const { cells } = known;
     put(known.button, vm.name);
     putFigures(cells, vm);
-    put(cells[7], decision(vm));
+    put(cells[7], lately(vm));
     return known.row;
   }
 

@@ -6,6 +6,8 @@ const UNITS = [["TiB", 2 ** 40], ["GiB", 2 ** 30], ["MiB", 2 ** 20], ["KiB", 2 *
 const STATUS = { ok: "OK", low: "Low", warning: "Warning", unknown: "–" };
 const RANK = { warning: 0, low: 1, unknown: 2, ok: 3 };
 
+const MOST_ASKED = 5;
+
 // What the table of VMs is sorted by. Figures are compared as numbers, the largest first.
 const KEYS = {
   name: () => 0, status: (vm) => RANK[vm.status], assigned: (vm) => -vm.assigned_bytes,
@@ -97,12 +99,41 @@ function decision(vm) {
   return `${vm.decision.action}: ${vm.decision.reason}${held}`;
 }
 
+// What a row of the table ends with: the last decision, and what was told lately of who holds the VM's memory.
+const lately = (vm) => (vm.holders_news ? `${decision(vm)} – ${vm.holders_news}` : decision(vm));
+
+// Asks why a VM has what it has, and again while its guest has yet to say who holds its memory. `show` is given each
+// answer, and returns whether it is still looked at.
+async function explained(get, uuid, show) {
+  for (let turn = 0; turn < MOST_ASKED; turn += 1) {
+    const told = await get(`/v1/vms/${encodeURIComponent(uuid)}/explain`);
+    if (!show(told, turn === 0) || !told.holders || !told.holders.pending) return;
+    await new Promise((done) => { setTimeout(done, 1000); });
+  }
+}
+
 // The parts of an explanation: what VM has, and why, in tables.
 function explanation(told) {
   const why = element("ul");
   why.append(...told.why.map((text) => element("li", text)));
   const tables = [["Demand", told.demand], ["Balance", told.balance], ["Charge", told.charge]];
-  return [element("p", decision(told.vm)), why, ...tables.flatMap(([title, list]) => parts(title, list))];
+  const news = told.vm.holders_news ? [element("p", told.vm.holders_news, "news")] : [];
+  return [...news, element("p", decision(told.vm)), why, ...heldBy(told.holders), ...tables.flatMap(([title, list]) => parts(title, list))];
+}
+
+// As host_controller/control/holders.py: rounded, for a sentence.
+function span(seconds) {
+  if (seconds >= 7200) return `${Math.round(seconds / 3600)} hours`;
+  return seconds >= 120 ? `${Math.round(seconds / 60)} minutes` : `${Math.max(1, Math.round(seconds))} s`;
+}
+
+// Who holds the guest's memory, by the guest's word; a controller of before does not say.
+function heldBy(holders) {
+  if (!holders) return [];
+  const grown = (one) => (one.grown_bytes === null ? "" : `grew by ${one.grown_at_least ? "at least " : ""}${size(one.grown_bytes)} in ${span(holders.at - holders.since)}`);
+  const list = holders.top.map((one) => ({ name: one.name, size_bytes: one.size_bytes, text: grown(one) }));
+  const missing = holders.missing ? [element("p", `Held by: ${holders.missing}`)] : [];
+  return [...parts(`Held by: the largest of its ${holders.by}, ${span(Date.now() / 1000 - holders.at)} ago`, list), ...missing];
 }
 
 function parts(title, list) {

@@ -7,7 +7,7 @@ const visible = new Set();
 let sort = "name";
 let backwards = false;
 let latest = null;
-let explained = ""; // the address's hash that the dialog shows
+let opened = ""; // the address's hash that the dialog shows
 
 function showHost(host) {
   put(byId("connection"), `${host.version} on ${host.connection}`);
@@ -63,7 +63,7 @@ function showRow(vm) {
   const cells = known.cells;
   put(cells[0].firstChild, vm.name);
   putFigures(cells, vm);
-  put(cells[8], decision(vm));
+  put(cells[8], lately(vm));
   return known.row;
 }
 
@@ -114,20 +114,28 @@ const linkTo = (uuid) => `#vm=${encodeURIComponent(uuid)}`;
 
 async function details() {
   const found = /^#vm=(.+)$/.exec(location.hash);
-  explained = location.hash;
+  const address = location.hash;
+  opened = address;
   const dialog = byId("details");
   if (!found) { dialog.close(); return; }
   const box = dialog.lastElementChild;
   const uuid = decodeURIComponent(found[1]);
   try {
-    const told = await answer(`/v1/vms/${encodeURIComponent(uuid)}/explain`);
-    const curve = element("div", undefined, "history");
-    box.replaceChildren(element("h2", told.vm.name), curve, ...explanation(told));
-    Curve.zoomable(curve, uuid, answer);
+    await explained(answer, uuid, (told, first) => {
+      if (opened !== address || !(first || dialog.open)) return false;
+      if (first) {
+        const curve = element("div", undefined, "history");
+        box.replaceChildren(element("h2", told.vm.name), curve, element("div"));
+        Curve.zoomable(curve, uuid, answer);
+      }
+      box.lastElementChild.replaceChildren(...explanation(told));
+      if (!dialog.open) dialog.showModal();
+      return true;
+    });
   } catch (error) {
     box.replaceChildren(element("p", error.message));
+    if (!dialog.open) dialog.showModal();
   }
-  if (!dialog.open) dialog.showModal();
 }
 
 function update(status) {
@@ -170,7 +178,7 @@ for (const button of byId("spans").children) {
 }
 byId("filter").addEventListener("input", () => { if (latest) showVms(latest.vms); });
 byId("details").addEventListener("close", () => {
-  if (!byId("details").open && location.hash === explained) history.pushState(null, "", location.pathname);
+  if (!byId("details").open && location.hash === opened) history.pushState(null, "", location.pathname);
 });
 window.addEventListener("hashchange", details);
 Chart.recall().catch(() => {}).finally(() => { ask(); details(); }); // without it the chart begins empty
