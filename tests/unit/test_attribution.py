@@ -175,9 +175,7 @@ def test_an_answer_that_nobody_asked_for_is_counted_and_nothing_else() -> None:
     run(story())
 
 
-def test_where_the_agent_could_not_see_all_processes_that_is_shown_and_such_looks_are_compared_with_their_like() -> (
-    None
-):
+def test_where_the_agent_could_not_see_all_processes_that_is_shown() -> None:
     async def story() -> None:
         host = Host()
         vm = host.vm("web")
