@@ -1,7 +1,7 @@
 """Why a VM has what it has, in words: the decision, what demand is made of, what it costs, what holds it."""
 
 from host_controller.api.holders import holders_view
-from host_controller.api.schema import ExplainView, Part
+from host_controller.api.schema import ExplainView, MomentView, MomentVmView, Part
 from host_controller.api.views import vm_view
 from host_controller.control.controller import Controller
 from host_controller.core.books import charge as books
@@ -101,6 +101,28 @@ def _balance(controller: Controller, vm: Vm) -> list[Part]:
         Part(name="keep", size_bytes=claims.keep, text="what it may keep while nobody else needs it"),
         Part(name="goal", size_bytes=goal, text="what it gets of the host's budget", deciding=True),
     ]
+
+
+def balance_now(controller: Controller) -> MomentView:
+    """What every VM that takes part asks for, and gets."""
+    engine, at = controller.engine, round(controller.journal.wall_time(controller.now()), 3)
+    vms = [
+        MomentVmView(
+            uuid=uuid,
+            name=engine.vms[uuid].name,
+            seen_at=at,
+            weight=claims.weight,
+            assigned_bytes=engine.vms[uuid].assigned_bytes,
+            demand_bytes=estimate.demand_bytes if (estimate := engine.vms[uuid].guest.estimate) else None,
+            lower_bytes=claims.irreducible,
+            need_bytes=claims.need,
+            eased_bytes=claims.eased,
+            desired_bytes=claims.desired,
+            goal_bytes=engine.goals.get(uuid),
+        )
+        for uuid, claims in engine.claims.items()
+    ]
+    return MomentView(at=at, vms=vms)
 
 
 def _eased(claims: Claims) -> list[Part]:

@@ -385,12 +385,15 @@ class MomentVmView(View, frozen=True, kw_only=True, gc=False):
     lower_bytes: int | None
     """By the last decision about it before the moment; null: none is kept."""
     need_bytes: int | None
+    eased_bytes: int | None = None
+    """Need and what its stalls ask for; history keeps none."""
     desired_bytes: int | None
+    """What was asked for it."""
     goal_bytes: int | None
 
 
 class MomentView(View, frozen=True, kw_only=True, gc=False):
-    """Who asked for what at a moment, and was to get what. `GET /v1/balance?at=…`."""
+    """Who asked for what at a moment, and was to get what. `GET /v1/balance?at=…`; without `at`, now."""
 
     at: float
     vms: list[MomentVmView]

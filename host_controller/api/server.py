@@ -7,7 +7,7 @@
     GET  /v1/vms/VM/history?since=10m   what was; step=minute or hour,   HistoryView
                                         points=N: no more of these than N
     GET  /v1/chart?since=1h             what each had; or 1d, 7d, 365d   ChartView
-    GET  /v1/balance?at=SECONDS         who asked for what at that time  MomentView
+    GET  /v1/balance?at=SECONDS         who asked for what, now or then  MomentView
     GET  /v1/events?follow=true&vm=VM   what happened, a JSON object a line; after=NUMBER goes on, last=N
                                         leaves out all but the last N of what was
     GET  /v1/schema                     JSON Schema of all answers
@@ -39,7 +39,7 @@ from aiohttp import web
 from host_controller import __version__
 from host_controller.api import page, start_xml
 from host_controller.api.door import MOST_FOLLOWERS, connection_of
-from host_controller.api.explain import explain
+from host_controller.api.explain import balance_now, explain
 from host_controller.api.fleet import FleetListener, FleetRoutes
 from host_controller.api.http import (
     Refused,
@@ -293,7 +293,10 @@ class Api:
         return answer_json(ChartView(at=at, vms=lines))
 
     async def _balance(self, request: web.Request) -> web.Response:
-        at = whole_number(expect(request, "at"), "at")
+        query = expect(request, "at")
+        if "at" not in query:
+            return answer_json(balance_now(self.controller))
+        at = whole_number(query, "at")
         body = None
         if self._history_path is not None:
             body = await asyncio.to_thread(read_moment, self._history_path, float(at))

@@ -52,7 +52,8 @@ def explain(vm: str, *, as_json: bool, plot: Path | None, when: str | None, sock
 
         status = client.get("status")
         budget = format_size(int(known(status["host"]["budget_bytes"], 0)))
-        draw_balance(rows_of(status), answer["vm"]["name"], f"{budget} to lay out", plot)
+        rows = rows_of(client.get("balance")) or rows_of(status)  # an older controller tells the past only
+        draw_balance(rows, answer["vm"]["name"], f"{budget} to lay out", plot)
         click.echo(f"drawn: {plot}")
         return
     if as_json:

@@ -44,13 +44,14 @@ def rows_of(answer: dict[str, Any]) -> list[Row]:
         if need is None or goal is None:
             continue
         desired = int(max(need, known(one["desired_bytes"], need)))
+        eased = known(one["eased_bytes"], None) or need
         found.append(
             Row(
                 one["name"],
                 int(known(one["weight"] if "weight" in one else one["limits"]["weight"], 100)),
                 int(min(known(one["lower_bytes"], need), need)),
                 int(need),
-                int(min(max(need, known(one["eased_bytes"], need)), desired)),
+                int(min(max(need, eased), desired)),
                 desired,
                 int(goal),
                 int(known(one["assigned_bytes"], 0)),

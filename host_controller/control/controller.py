@@ -299,7 +299,9 @@ class Controller:
         for uuid in touched:
             vm = engine.vms.get(uuid)
             if vm is not None:
-                sample = sample_of(vm, engine.goals.get(uuid), engine.charges.get(uuid, 0), now)
+                sample = sample_of(
+                    vm, engine.claims.get(uuid), engine.goals.get(uuid), engine.charges.get(uuid, 0), now
+                )
                 self.journal.sampled(uuid, vm.name, sample)
 
     # --- what outlives it ---

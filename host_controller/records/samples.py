@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from host_controller.core.policy.balance import Claims
 from host_controller.core.vm.record import Phase, Vm
 
 KEPT_SECONDS: Final = 3600.0
@@ -43,15 +44,18 @@ STORED: Final = Sample._fields[1:9]
 """The sizes that history keeps, too. Its columns and the API's figures are called like these."""
 
 
-def sample_of(vm: Vm, goal_bytes: int | None, charge_bytes: int, now: float) -> Sample:
-    """The VM as it is now."""
+def sample_of(vm: Vm, claims: Claims | None, goal_bytes: int | None, charge_bytes: int, now: float) -> Sample:
+    """The VM as it is now. What it desires is what was asked for it, where it took part in the balance: an
+    estimate knows of no block that is offline or on its way.
+    """
     estimate = vm.guest.estimate
+    desired = estimate.desired_bytes if estimate else None
     return Sample(
         now,
         vm.assigned_bytes,
         estimate.demand_bytes if estimate else None,
         estimate.need_bytes if estimate else None,
-        estimate.desired_bytes if estimate else None,
+        desired if claims is None else claims.desired,
         goal_bytes,
         vm.balloon.target_bytes,
         vm.balloon.actual_bytes,

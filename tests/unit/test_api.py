@@ -11,8 +11,11 @@ import msgspec
 import pytest
 
 from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
-from host_controller.api.schema import ExplainView, HistoryView, StatusView, VmView, json_schema
+from host_controller.api.schema import ExplainView, HistoryView, MomentView, StatusView, VmView, json_schema
 from host_controller.config import ConfigError, Problem
+from host_controller.core.interface import VmConfigChanged
+from host_controller.core.model import Trust
+from host_controller.simulator.workload import Workload, steady
 from host_controller.units import GIB, MIB
 from tests.support.serving import raw, request, served
 from tests.support.virtual import Host, aside, run, until
@@ -62,6 +65,34 @@ def test_explain_adds_up(tmp_path: Path) -> None:
             assert demand["demand"] == told.vm.demand_bytes
             assert sum(part.size_bytes for part in told.charge if part.deciding) == told.vm.charge_bytes
             assert [part.name for part in told.balance] == ["lower", "need", "desired", "keep", "goal"]
+
+    run(story())
+
+
+def test_the_balance_of_now_and_of_the_record_is_what_was_asked_for_and_not_what_an_estimate_says(
+    tmp_path: Path,
+) -> None:
+    """Nothing that a VM has is taken from one that is not trusted, so all of it is asked for."""
+
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web", workload=Workload(steady(200 * MIB)))
+        async with served(host, tmp_path) as (controller, client):
+            await until(lambda: vm.uuid in controller.engine.vms, "it is seen")
+            known = controller.engine.vms[vm.uuid]
+            controller.put(VmConfigChanged(vm.uuid, replace(known.config, trust=Trust.NONE)))
+            await until(lambda: vm.uuid in controller.engine.claims, "it takes part")
+            await asyncio.sleep(30)
+            [told] = msgspec.convert(await aside(client.get, "balance"), MomentView).vms
+            claims = controller.engine.claims[vm.uuid]
+            assert (told.name, told.weight, told.goal_bytes) == ("web", 100, controller.engine.goals[vm.uuid])
+            assert (told.lower_bytes, told.need_bytes) == (claims.irreducible, claims.need)
+            assert (told.eased_bytes, told.desired_bytes) == (claims.eased, claims.desired)
+            estimate, sample = known.guest.estimate, controller.journal.samples.last(vm.uuid)
+            assert estimate is not None
+            assert sample is not None
+            assert claims.desired > estimate.desired_bytes
+            assert sample.desired_bytes == claims.desired
 
     run(story())
 
