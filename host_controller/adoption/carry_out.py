@@ -22,6 +22,12 @@ from host_controller.units import MIB, format_size
 POLL_SECONDS: Final = 0.2
 EXACT_BYTES: Final = MIB
 """A balloon moves in pages; libvirt tells KiB."""
+TOLD_SECONDS: Final = 1.2
+"""QEMU holds what a balloon tells back for up to a second (fact: balloon-told-late)."""
+NUDGE_BYTES: Final = 4 * EXACT_BYTES
+"""A move that is told, and that no guest feels."""
+NUDGE_SECONDS: Final = 5.0
+"""A balloon that has not made it by then does not follow."""
 
 
 class Domain(Protocol):
@@ -47,6 +53,9 @@ class Domain(Protocol):
 
     def actual_bytes(self) -> int:
         """RAM less what is in the balloon."""
+
+    def shown_bytes(self) -> int:
+        """The same as libvirt shows it to others: what the balloon's driver was last heard of."""
 
     def memory_devices(self) -> int:
         """DIMMs and the like that are plugged."""
@@ -118,6 +127,7 @@ def _do(vm: str, step: Step, domain: Domain, clock: Clock) -> None:
         case SetBalloon(size_bytes):
             domain.set_balloon(size_bytes)
             _wait(vm, domain, clock, domain.actual_bytes, size_bytes, _exactly(size_bytes), None)
+            _have_it_shown(domain, clock, size_bytes)
         case SetVirtioMem(size_bytes):
             domain.ask_virtio_mem(size_bytes)
             _wait(vm, domain, clock, domain.virtio_mem_bytes, size_bytes, _exactly(size_bytes), None)
@@ -138,24 +148,42 @@ def _wait(
     near: range,
     devices: int | None,
 ) -> None:
-    end = clock.now() + clock.limit_seconds
+    end, fewest = clock.now() + clock.limit_seconds, None
     while True:
-        has, plugged = size(), 0 if devices is None else domain.memory_devices() - devices
+        has, plugged = size(), 0 if devices is None else max(0, domain.memory_devices() - devices)
         if plugged <= 0 and has in near:
             return
+        if fewest is None or plugged < fewest:  # DIMMs leave one by one, each in its own time
+            end, fewest = clock.now() + clock.limit_seconds, plugged
         if clock.now() >= end:
-            raise _short(vm, clock, has, wanted_bytes, plugged)
+            raise _short(vm, clock, has, wanted_bytes, near, plugged)
         clock.sleep(POLL_SECONDS)
 
 
-def _short(vm: str, clock: Clock, has: int, wanted_bytes: int, plugged: int) -> Short:
-    over = has > wanted_bytes
-    amount = f"{format_size(abs(wanted_bytes - has))} are {'too many' if over else 'missing'}"
-    beside = f", and {plugged} DIMMs are still in it" if plugged > 0 else ""
-    way_out = "its guest uses them: stop something in it" if over else "stop another VM"
+def _have_it_shown(domain: Domain, clock: Clock, size_bytes: int) -> None:
+    """Move the balloon a bit and back where libvirt shows an older size of it (fact: balloon-told-late)."""
+    clock.sleep(TOLD_SECONDS)
+    if domain.shown_bytes() in _exactly(size_bytes):
+        return
+    for target in (size_bytes - NUDGE_BYTES, size_bytes):
+        domain.set_balloon(target)
+        end = clock.now() + NUDGE_SECONDS
+        while domain.shown_bytes() not in _exactly(target) and clock.now() < end:
+            clock.sleep(POLL_SECONDS)
+
+
+def _short(vm: str, clock: Clock, has: int, wanted_bytes: int, near: range, plugged: int) -> Short:
+    lacks = []
+    if has not in near:
+        amount = format_size(abs(wanted_bytes - has))
+        lacks.append(f"{amount} are {'too many' if has > wanted_bytes else 'missing'}")
+    if plugged > 0:
+        lacks.append(f"{plugged} DIMM{'s are' if plugged > 1 else ' is'} still in it")
+    uses = has > wanted_bytes or has in near
+    way_out = "its guest uses that memory: stop something in it" if uses else "stop another VM"
     return Short(
         f"after {clock.limit_seconds:.0f} s it has {format_size(has)} of {format_size(wanted_bytes)}: "
-        f"{amount}{beside}",
+        f"{', and '.join(lacks)}",
         vm=vm,
         hint=f"`dynmem explain` says what holds it back; {way_out}, and release it again",
     )

@@ -84,6 +84,10 @@ class RunningDomain:
         """RAM less what is in the balloon."""
         return int(self._call(self._domain.memoryStats).get("actual", 0)) * KIB
 
+    def shown_bytes(self) -> int:
+        """The same as libvirt shows it to others: what the balloon's driver was last heard of."""
+        return int(self._call(self._domain.info)[2]) * KIB - self.virtio_mem_bytes()
+
     def memory_devices(self) -> int:
         """DIMMs and the like that are plugged."""
         root = ElementTree.fromstring(self._definition.live_xml())  # noqa: S314 # libvirt's own

@@ -259,7 +259,11 @@ class Checker:
         offline = min(vm.offline_bytes, seen.offline) if seen.deceived else vm.offline_bytes
         usable = target - offline + vm.virtio_mem.current
         limits = vm.config.limits
-        if usable > limits.maximum_bytes + SLACK_BYTES:
+        # One whose maximum was lowered may be above it until it has given memory up, and a DIMM that is to
+        # leave must find room for what lies in it.
+        dimms = [one.dimm.size_bytes for one in vm.slots.dimms] if vm.ram_bytes > limits.maximum_bytes else []
+        most = max(limits.maximum_bytes, in_force - offline + vm.virtio_mem.current) + max(dimms, default=0)
+        if usable > most + SLACK_BYTES:
             self._found("3", vm.spec.name, f"a target of {format_size(usable)} is above maximum")
         if target >= min(in_force, vm.actual_bytes, shown_actual) - SLACK_BYTES:
             return

@@ -2,10 +2,11 @@
 
 import pytest
 
+from host_controller.cli.adoptions import WAIT_SECONDS
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
-from host_controller.simulator.workload import Workload, steady
+from host_controller.simulator.workload import Curve, Workload, noisy, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
 
@@ -104,3 +105,43 @@ def test_one_who_asks_for_more_than_the_host_has_makes_an_overdraft_that_is_work
     world.run(120.0)
     assert engine.headroom_bytes >= 0
     assert vm.memory.unmet < MIB
+
+
+def released(use: Curve, *, capacity: int = 8 * GIB, neighbour: int = 300 * MIB) -> tuple[World, SimulatedVm]:
+    """A VM of 1 GiB that has grown by DIMMs; its programs went back to `use`, and it is owed its RAM, no more
+    and no less, as `release` has it.
+    """
+    world = World(capacity)
+    limits = Limits(GIB, 256 * MIB, 3 * GIB)
+    grows = Workload(ramp(300 * MIB, 1800 * MIB, 0.0, 100.0))
+    vm = world.add(GuestSpec("grown", limits, slots=16, workload=grows))
+    world.add(GuestSpec("neighbour", Limits(GIB, 256 * MIB, 8 * GIB)))
+    world.control(lambda capacity: Engine(Settings(capacity)))
+    world.run(120.0)
+    assert len(vm.slots.dimms) > 1
+    world.work("neighbour", Workload(steady(neighbour)))
+    world.work("grown", Workload(use))
+    world.run(5.0)
+    world.limit("grown", Limits(GIB, GIB, GIB))
+    return world, vm
+
+
+@pytest.mark.parametrize(
+    "use", [steady(300 * MIB), noisy(300 * MIB, 0.05, 900.0, "released"), steady(700 * MIB)]
+)
+def test_what_a_vm_that_is_released_has_beyond_its_ram_leaves_within_the_time_that_release_waits(
+    use: Curve,
+) -> None:
+    world, vm = released(use)
+    world.run(WAIT_SECONDS)
+    assert vm.slots.dimms == []
+    assert abs(vm.actual_bytes - GIB) <= 16 * MIB
+    assert world.violations == []
+
+
+def test_it_leaves_on_a_host_that_cannot_lend_the_size_of_a_dimm() -> None:
+    world, vm = released(steady(300 * MIB), capacity=3500 * MIB, neighbour=1750 * MIB)
+    world.run(WAIT_SECONDS)
+    assert vm.slots.dimms == []
+    assert abs(vm.actual_bytes - GIB) <= 16 * MIB
+    assert world.violations == []

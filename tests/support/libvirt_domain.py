@@ -1,6 +1,7 @@
 """A running domain as libvirt keeps it, as far as adopting goes: XML that changes with each call."""
 
 import re
+from collections.abc import Callable
 from xml.etree import ElementTree
 
 from host_controller.adoption.facts import Facts
@@ -13,6 +14,8 @@ from host_controller.units import KIB
 from tests.support.others import inactive
 
 OURS = re.compile(r"<dynmem:vm [^>]*/>|<dynmem:vm .*?</dynmem:vm>", re.DOTALL)
+DIMM_KIB = 131072
+DIMM = f"<memory model='dimm'><target><size unit='KiB'>{DIMM_KIB}</size><node>0</node></target></memory>"
 
 
 class LibvirtDomain:
@@ -25,6 +28,10 @@ class LibvirtDomain:
         self.fail_at = 0
         self.now = 0.0
         self.stuck = False
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        """What happens to it, and when: in order."""
+        self._stale_bytes = 0
+        """How far what libvirt shows is above where its balloon is."""
 
     def facts(self, job: str | None = None) -> Facts:
         live = self.live
@@ -71,11 +78,17 @@ class LibvirtDomain:
 
     def set_balloon(self, size_bytes: int) -> None:
         self._call("balloon")
-        if not self.stuck:
+        if not self.stuck and size_bytes != self.actual_bytes():
+            self._stale_bytes = 0  # it moves, and tells of it
             self.has(size_bytes + self.virtio_mem_bytes())
 
     def actual_bytes(self) -> int:
-        return read_domain(self._running()).actual_bytes
+        return self.shown_bytes() - self._stale_bytes
+
+    def shown_bytes(self) -> int:
+        shown = re.search(r"<currentMemory unit='KiB'>(\d+)", self._running())
+        assert shown is not None
+        return int(shown[1]) * KIB - self.virtio_mem_bytes()
 
     def memory_devices(self) -> int:
         return self._running().count("<memory model")
@@ -109,9 +122,24 @@ class LibvirtDomain:
         live = self._running()
         self.live = re.sub(r"(<currentMemory unit='KiB'>)\d+", rf"\g<1>{size_bytes // KIB}", live, count=1)
 
+    def shows(self, size_bytes: int) -> None:
+        """QEMU tells late of a move of its balloon, which was before a DIMM left."""
+        self._stale_bytes = size_bytes - self.actual_bytes()
+        self.has(size_bytes)
+
+    def plug(self, dimms: int) -> None:
+        """So many DIMMs come, or go."""
+        there = self.memory_devices() + dimms
+        live = self._running().replace(DIMM, "").replace("<memballoon", DIMM * there + "<memballoon")
+        ram = re.search(r"<memory unit='KiB'>(\d+)", live)
+        assert ram is not None
+        self.live = live.replace(ram[0], f"<memory unit='KiB'>{int(ram[1]) + dimms * DIMM_KIB}", 1)
+
     def sleep(self, seconds: float) -> None:
         """Time passes, in which a controller gives it what it is owed."""
         self.now += seconds
+        while self.later and self.later[0][0] <= self.now:
+            self.later.pop(0)[1]()
         config = read_domain(self._running(), self.defined).config
         if config is None or self.stuck:
             return

@@ -190,6 +190,56 @@ def test_memory_that_cannot_be_had_is_said_and_the_vm_stays_managed() -> None:
     assert same(live(one), managed)
 
 
+def with_dimms(count: int) -> LibvirtDomain:
+    """Adopted, and grown by DIMMs since."""
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.plug(count)
+    return one
+
+
+def test_a_dimm_that_stays_is_said_and_the_vm_stays_managed_until_it_is_released_again() -> None:
+    one = with_dimms(1)
+    managed = live(one)
+    made = plan_release(one.facts(), CONTROLLER)
+    with pytest.raises(Short, match="after 60 s it has 2 GiB of 2 GiB: 1 DIMM is still in it;"):
+        carry_out("vm", made.steps, one, lambda text: None, clock(one), "again")
+    assert made.undo is not None
+    one.write_metadata(made.undo.element)
+    assert same(live(one), managed)
+    one.plug(-1)
+    release(one)
+    assert is_as(one, LibvirtDomain(VIRT_INSTALL))
+
+
+def test_dimms_leave_one_by_one_and_each_has_the_whole_time() -> None:
+    one = with_dimms(3)
+    one.later = [(at, lambda: one.plug(-1)) for at in (50.0, 100.0, 150.0)]
+    release(one)
+    assert is_as(one, LibvirtDomain(VIRT_INSTALL))
+
+
+def test_a_released_balloon_is_shown_where_it_is_though_libvirt_hears_late_of_an_older_move() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    before = live(one)
+    adopt(one)
+    one.later = [(0.9, lambda: one.shows(2304 * MIB))]
+    release(one)
+    assert one.later == []
+    assert one.shown_bytes() == one.actual_bytes() == read_domain(before).actual_bytes
+    assert one.calls.count("balloon") == 3, "to where it was, a bit away, and back"
+
+
+def test_a_balloon_that_does_not_follow_is_released_all_the_same() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.later = [(0.9, lambda: one.shows(2304 * MIB))]
+    one.stuck = True
+    release(one)
+    assert one.now < 20.0
+    assert "dynmem" not in live(one)
+
+
 @pytest.mark.parametrize("spare", [None, GIB])
 def test_without_a_controller_memory_is_given_back_only_as_far_as_the_host_has_it(spare: int | None) -> None:
     one = LibvirtDomain(VIRT_INSTALL)

@@ -85,25 +85,31 @@ def take_dimm(vm: Vm, purse: Purse, goal: int) -> bool:
         reason = "the guest does not use its last DIMM"
         operation = Unplug(purse.state.ticket, alias=dimm.alias)
     else:
-        raise_to = _unused_for_long(vm, purse, dimm.size_bytes, goal)
-        if raise_to is None or not purse.can_raise(vm, raise_to):
+        leave = _can_leave(vm, purse, dimm.size_bytes, goal)
+        if leave is None or not purse.can_raise(vm, leave[0]):
             return False
+        raise_to, reason = leave
         purse.pay(vm, purse.cost(vm, raise_to))
-        reason = "it has not needed its last DIMM for long"
         operation = Unplug(purse.state.ticket, alias=dimm.alias, raise_to_bytes=raise_to)
     purse.begin(vm, operation)
     purse.say(vm, UNPLUG, goal, reason, size_bytes=dimm.size_bytes, alias=dimm.alias)
     return True
 
 
-def _unused_for_long(vm: Vm, purse: Purse, dimm_bytes: int, goal: int) -> int | None:
-    """The target under which its last DIMM can leave, if that has been so for long."""
+def _can_leave(vm: Vm, purse: Purse, dimm_bytes: int, goal: int) -> tuple[int, str] | None:
+    """The target under which its last DIMM can leave, and why it does: it is beyond maximum, or has not been
+    needed for long.
+    """
     raise_to = dimm_plan.unplug_raise(vm, dimm_bytes, goal)
     if raise_to is None:
         vm.dimms.needed()
         return None
+    if dimm_plan.beyond_maximum(vm, dimm_bytes):
+        return raise_to, "its last DIMM is beyond its maximum"
     lasting = purse.now - vm.dimms.spare_since(purse.now)
-    return raise_to if lasting >= purse.state.settings.unplug_after_seconds else None
+    if lasting < purse.state.settings.unplug_after_seconds:
+        return None
+    return raise_to, "it has not needed its last DIMM for long"
 
 
 def take_blocks(vm: Vm, purse: Purse, goal: int) -> bool:

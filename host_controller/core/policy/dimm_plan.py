@@ -135,11 +135,24 @@ def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:
     # A guest at its minimum has its spare memory within that: no DIMM stays for it.
     at_minimum = estimate.desired_bytes <= vm.config.limits.minimum_bytes
     spare = 0 if at_minimum else UNPLUG_SPARE_BYTES
-    if vm.ram_bytes - vm.offline_bytes - dimm_bytes < wanted + spare:
+    keeps = vm.ram_bytes - vm.offline_bytes - dimm_bytes
+    if keeps < wanted + spare and not beyond_maximum(vm, dimm_bytes):
         return None
-    raised = min(vm.ram_bytes, vm.entitled_bytes + dimm_bytes)
-    short = dimm_bytes - (raised - vm.entitled_bytes)
-    return raised if short <= 0 or spare_bytes(vm) >= short else None
+    entitled, has_spare = vm.entitled_bytes, spare_bytes(vm)
+    raised = min(vm.ram_bytes, entitled + dimm_bytes)
+    if beyond_maximum(vm, dimm_bytes):
+        # It is to have no more than maximum, and what it has to spare the host need not have.
+        lent = max(entitled, entitled + dimm_bytes - max(0, has_spare))
+        raised = min(raised, max(lent, vm.config.limits.maximum_bytes + vm.offline_bytes))
+    short = dimm_bytes - (raised - entitled)
+    return raised if short <= 0 or has_spare >= short else None
+
+
+def beyond_maximum(vm: Vm, dimm_bytes: int) -> bool:
+    """Without this DIMM it has all that it may have, so the DIMM is of no use: its maximum was lowered, or it
+    is being released.
+    """
+    return vm.ram_bytes - vm.offline_bytes - dimm_bytes >= vm.config.limits.maximum_bytes
 
 
 def zone_for(vm: Vm, size_bytes: int) -> wire.Zone:

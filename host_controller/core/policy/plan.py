@@ -106,9 +106,10 @@ def claims(vm: Vm, granted: int, settings: Settings, now: float) -> Claims:
     if granted <= desired:
         keep = desired
     elif now - vm.grown_at < lasting or now - vm.booted_at < max(settings.settle_seconds, lasting):
-        keep = granted
+        keep = min(granted, ceiling)  # above its maximum nothing is kept
     else:
-        keep = granted if granted <= peak + shrink_dead_band(granted) else max(desired, min(peak, ceiling))
+        lasts = granted <= peak + shrink_dead_band(granted)
+        keep = max(desired, min(granted if lasts else peak, ceiling))
     return Claims(vm.config.limits.weight, irreducible, need, eased, desired, keep)
 
 

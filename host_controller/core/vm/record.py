@@ -98,6 +98,8 @@ class Vm:
 
     def configure(self, config: VmConfig) -> None:
         """Its definition was changed while it runs."""
+        if config.limits != self.config.limits:
+            self.unplug_rest = Rest()  # what it did not give before is asked for anew
         self.config = config
         self.ram_bytes = config.boot_ram_bytes + self.dimms.bytes
 

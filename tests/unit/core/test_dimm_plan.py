@@ -238,6 +238,29 @@ def test_a_dimm_may_leave_a_guest_that_keeps_what_it_wants_and_what_it_has(
     assert dimm_plan.unplug_raise(vm, 256 * MIB, goal_mib * MIB) == expected
 
 
+LOWERED: Any = {"config": {"limits": Limits(512 * MIB, 512 * MIB, 512 * MIB)}, "dimms_mib": (256,)}
+"""Its maximum is its boot RAM now, as while it is released."""
+
+
+@pytest.mark.parametrize(
+    ("vm", "target_mib"),
+    [
+        (guest(512, 100, **LOWERED), 512),  # it can spare what leaves, and may have no more
+        (guest(400, 100, **LOWERED), 512),  # it is to have its maximum at the same time
+        (guest(512, 450, **LOWERED), 722),  # what it uses must find room
+        (guest(512, 100, slope_mib=10.0, **LOWERED), 512),  # however it grows
+        (guest(768, 200, **LOWERED), 768),
+        (guest(768, 700, **LOWERED), None),  # it uses what should leave
+        (guest(512, 100, said={"offline_bytes": 128 * MIB}, actual_mib=640, **LOWERED), None),
+    ],
+)
+def test_a_dimm_beyond_maximum_is_of_no_use_and_leaves_as_soon_as_the_guest_can_give_it(
+    vm: Vm, target_mib: int | None
+) -> None:
+    expected = None if target_mib is None else target_mib * MIB
+    assert dimm_plan.unplug_raise(vm, 256 * MIB, 512 * MIB) == expected
+
+
 def test_nothing_leaves_a_guest_of_which_nothing_is_known() -> None:
     vm = build.vm(400, dimms_mib=(256,))
     assert dimm_plan.unplug_raise(vm, 256 * MIB, 300 * MIB) is None

@@ -304,6 +304,13 @@ def test_a_vm_in_huge_pages_is_not_moved() -> None:
     assert "huge pages" in (plan.immovable(one, SETTINGS, 1.1) or "")
 
 
+def test_of_what_it_has_beyond_its_maximum_a_vm_keeps_nothing_for_later() -> None:
+    limits = Limits(384 * MIB, 128 * MIB, 384 * MIB)
+    vm = guest(512, 100, config={"limits": limits}, grown_at=0.5)
+    assert plan.claims(vm, 512 * MIB, SETTINGS, 1.0).keep == 384 * MIB, "it grew a moment ago"
+    assert plan.claims(vm, 512 * MIB, SETTINGS, 1000.0).keep <= 384 * MIB
+
+
 def test_a_vm_whose_balloon_does_not_move_keeps_what_it_has_and_may_ask_for_more() -> None:
     assert plan.kept_whole(Claims(7, 200, 250, 260, 300, 400), 350) == Claims(7, 350, 350, 350, 350, 400)
     assert plan.kept_whole(Claims(7, 200, 400, 450, 500, 500), 350) == Claims(7, 350, 400, 450, 500, 500)

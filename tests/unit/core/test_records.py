@@ -609,6 +609,15 @@ def test_a_vm_that_is_configured_anew_has_the_new_ram() -> None:
     assert vm.ram_bytes == 384 * MIB
 
 
+def test_a_guest_that_did_not_give_a_dimm_is_asked_anew_when_it_may_have_another_size() -> None:
+    vm = build.vm(300, dimms_mib=(128,))
+    vm.unplug_rest.failed(30.0, 10.0)
+    vm.configure(build.config(boot_ram_bytes=256 * MIB))
+    assert vm.unplug_rest.until == 40.0, "nothing was said of its size"
+    vm.configure(build.config(limits=Limits(256 * MIB, 256 * MIB, 256 * MIB)))
+    assert vm.unplug_rest.until < 10.0
+
+
 def test_a_dry_run_leaves_a_vm_as_it_was() -> None:
     vm = build.vm(300, virtio_mem=VirtioMem(0, 0))
     before = vm.as_it_was()
