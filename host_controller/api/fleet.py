@@ -11,8 +11,10 @@ promised memory that this host gives by its own rules and for two minutes; it ca
 import asyncio
 import contextlib
 import socket
+import time
 from typing import Final
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -20,13 +22,14 @@ from host_controller.api.figures import figures_view, vm_figures
 from host_controller.api.http import Refused, answer_json, expect, in_turns, whole_number
 from host_controller.api.listeners import BACKLOG, Listeners
 from host_controller.api.peer import peer_of
-from host_controller.api.schema import DoneView, VmFiguresView
+from host_controller.api.schema import DoneView, FleetView, VmFiguresView
 from host_controller.api.views import admission_view
 from host_controller.control.admission import Admission
 from host_controller.control.controller import Controller
 from host_controller.control.promises import PromiseRefused, Promises
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError
+from host_controller.records import fleet_figures
 
 LOOK_SECONDS: Final = 10.0
 """Between looks at the files of the credentials."""
@@ -50,13 +53,13 @@ class FleetRoutes:
         self._promises = Promises(controller, admission)
 
     def reading(self) -> list[web.RouteDef]:
-        """Looks only: these are on the host's own sockets, too."""
-        return [web.get("/v1/figures", self._figures)]
+        """Looks only, on the host's own sockets."""
+        return [web.get("/v1/figures", self._figures), web.get("/v1/fleet", self._fleet)]
 
     def routes(self) -> list[web.RouteDef]:
-        """All of them."""
+        """What other hosts may ask."""
         return [
-            *self.reading(),
+            web.get("/v1/figures", self._figures),
             web.post("/v1/promises/{vm:[^/]+}", self._promise),
             web.delete("/v1/promises/{vm:[^/]+}", self._take_back),
         ]
@@ -70,6 +73,18 @@ class FleetRoutes:
             if vm is not None:
                 vms.append(vm_figures(self._controller, vm))
         return answer_json(figures_view(self._controller, self._admission.limit_seconds, vms))
+
+    async def _fleet(self, request: web.Request) -> web.Response:
+        expect(request)
+        text = await asyncio.to_thread(fleet_figures.fresh, time.time(), fleet_figures.STATUS)
+        try:
+            return answer_json(msgspec.json.decode(text, type=FleetView))
+        except (
+            msgspec.MsgspecError,
+            UnicodeDecodeError,
+            RecursionError,
+        ):  # none, or of another version
+            return answer_json(FleetView(hosts=[], vms=[], notes=[]))
 
     async def _promise(self, request: web.Request) -> web.Response:
         query = expect(request, "bytes", "token")

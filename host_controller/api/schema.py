@@ -553,6 +553,50 @@ class FiguresView(View, frozen=True, kw_only=True, gc=False):
     vms: list[VmFiguresView]
 
 
+class FleetHostView(View, frozen=True, kw_only=True, gc=False):
+    """One host of the fleet."""
+
+    name: str
+    capacity_bytes: int | None
+    """None, as all that it says itself, where it is silent."""
+    need_bytes: int | None
+    """What its VMs cannot do without, and what is promised."""
+    load: float | None
+    """That as a share of its capacity."""
+    booked_mib: int
+    """What the cluster holds for its VMs."""
+    admits_bytes: int | None
+    """What a start could be given there."""
+    published_mib: int | None
+    """Its capacity in the cluster."""
+    vms: int
+    state: str
+    """`ok`, or what is not in order."""
+
+
+class FleetVmView(View, frozen=True, kw_only=True, gc=False):
+    """One VM of the fleet."""
+
+    name: str
+    host: str | None
+    need_bytes: int | None
+    charge_bytes: int | None
+    booked_mib: int | None
+    bans: dict[str, str]
+    """Hosts that the cluster keeps from it, and why."""
+    state: str
+
+
+class FleetView(View, frozen=True, kw_only=True, gc=False):
+    """The whole fleet, as its arbiter sees it. `GET /v1/fleet`, and `dynmem fleet status --json`."""
+
+    hosts: list[FleetHostView]
+    """None where its arbiter does not run."""
+    vms: list[FleetVmView]
+    notes: list[str]
+    """What is not believed, or needs somebody."""
+
+
 class DoneView(View, frozen=True, kw_only=True, gc=False):
     """A request was carried out."""
 
@@ -576,6 +620,7 @@ ANSWERS: tuple[type[View], ...] = (
     AdoptionsView,
     AdmissionView,
     FiguresView,
+    FleetView,
 )
 
 

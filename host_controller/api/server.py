@@ -12,6 +12,7 @@
                                         leaves out all but the last N of what was
     GET  /v1/schema                     JSON Schema of all answers
     GET  /v1/figures                    what other hosts have to know      FiguresView
+    GET  /v1/fleet                      all hosts, where the arbiter runs  FleetView
     POST /v1/pause  /v1/resume          stop or go on managing all VMs   DoneView
     POST /v1/vms/VM/pause  …/resume     the same for one VM
     POST /v1/reload                     read the configuration again
@@ -310,7 +311,7 @@ class Api:
         for piece in self._metrics.render(self.configuration_error):
             pieces.append(piece)
             await asyncio.sleep(0)  # the control loop's turn
-        pieces.append(await asyncio.to_thread(fleet_figures.fresh, time.time()))
+        pieces.append(await asyncio.to_thread(fleet_figures.fresh, time.time(), fleet_figures.METRICS))
         return web.Response(body=b"".join(pieces), headers={"Content-Type": CONTENT_TYPE})
 
     async def _schema(self, request: web.Request) -> web.Response:

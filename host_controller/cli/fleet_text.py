@@ -5,13 +5,12 @@ from typing import Any, Final
 
 from host_controller.cli.text import paint, size, table, wants_colour
 from host_controller.fleet.core.drain import Drain
-from host_controller.fleet.core.model import HostFigures, Resource
-from host_controller.fleet.core.relief import SHORT_ABOVE
+from host_controller.fleet.core.model import Resource
 from host_controller.fleet.core.why import Obstacle
 from host_controller.fleet.draining import Progress
-from host_controller.fleet.expiry import ending
 from host_controller.fleet.pacemaker.needs import Need
 from host_controller.fleet.placement.publisher import Outcome
+from host_controller.fleet.status import status_of
 from host_controller.fleet.view import View
 from host_controller.neutral import neutral
 from host_controller.units import MIB
@@ -22,11 +21,7 @@ VMS: Final = ("VM", "HOST", "NEED", "CHARGE", "BOOKED", "STATE")
 
 def status_plain(view: View, wall: float) -> dict[str, Any]:
     """For programs. `wall`: seconds since 1970."""
-    return {
-        "hosts": [_host(view, node.name) for node in view.cell.nodes],
-        "vms": [_vm(view, one) for one in view.cell.resources],
-        "notes": [*view.cib.notes, *ending(view.cell.figures, wall)],
-    }
+    return status_of(view.cell, view.silent, view.cib.notes, wall)
 
 
 def status_lines(plain: Mapping[str, Any]) -> list[str]:
@@ -128,52 +123,6 @@ def outcome_lines(done: Sequence[Outcome], silent: Mapping[str, str]) -> list[st
         quiet = f"; silent: {silent[one.host]}" if one.host in silent else ""
         lines.append(f"{neutral(one.host)}: {neutral(text + quiet)}")
     return lines
-
-
-def _host(view: View, name: str) -> dict[str, Any]:
-    figures, here = view.cell.figures.get(name), view.cell.on(name)
-    node = next(one for one in view.cell.nodes if one.name == name)
-    return {
-        "name": name,
-        "capacity_bytes": figures.capacity_bytes if figures else None,
-        "need_bytes": figures.floor_bytes if figures else None,
-        "load": round(figures.load, 4) if figures else None,
-        "booked_mib": sum(one.published_mib or 0 for one in here),
-        "admits_bytes": figures.admits_bytes if figures else None,
-        "published_mib": node.published_mib,
-        "vms": len(here),
-        "state": "; ".join(_troubles(node.trouble, view.silent.get(name), figures)) or "ok",
-    }
-
-
-def _troubles(engine: str, silent: str | None, figures: HostFigures | None) -> list[str]:
-    found = [engine] if engine else []
-    if silent:
-        found.append(f"silent: {silent}")
-    if figures is not None:
-        if figures.emergency:
-            found.append(f"emergency: {figures.emergency}")
-        if figures.overdraft:
-            found.append("overdraft")
-        elif figures.load > SHORT_ABOVE:
-            found.append("short")
-    return found
-
-
-def _vm(view: View, one: Resource) -> dict[str, Any]:
-    figures = view.cell.figures_of(one)
-    state = "stopped" if one.node is None else "ok" if figures is not None else "its host does not tell of it"
-    if figures is not None and not figures.settled:
-        state = "charged whole"
-    return {
-        "name": one.name,
-        "host": one.node,
-        "need_bytes": figures.floor_bytes if figures else None,
-        "charge_bytes": figures.charge_bytes if figures else None,
-        "booked_mib": one.published_mib,
-        "bans": dict(one.bans),
-        "state": state,
-    }
 
 
 def _mib(size_mib: int | None) -> str:

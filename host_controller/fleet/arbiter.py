@@ -30,6 +30,7 @@ from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
 from host_controller.fleet.pacemaker.cib import failed_moves
 from host_controller.fleet.pacemaker.pins import pins
 from host_controller.fleet.startup import startup_mib
+from host_controller.fleet.status import status_of
 from host_controller.fleet.view import look
 from host_controller.private import private_directory, replace_private
 from host_controller.records import fleet_figures
@@ -140,15 +141,18 @@ class Arbiter:
             log.warning("a certificate expires soon", what=text)
 
     def _keep_figures(self, figures: Mapping[str, HostFigures], silent: Mapping[str, str]) -> None:
-        """For Prometheus, with what the engine had when it was looked at last."""
+        """For Prometheus and the page, with what the engine had when it was looked at last."""
         assert self.cell is not None
         known = {node.name for node in self.cell.nodes}
         now = replace(self.cell, figures={name: one for name, one in figures.items() if name in known})
         try:
-            text = metrics.render(now, silent, len(self.notes), self.tally)
-            fleet_figures.keep(text, self.state.with_name("metrics.prom"))
+            for file, text in (
+                (fleet_figures.METRICS, metrics.render(now, silent, len(self.notes), self.tally)),
+                (fleet_figures.STATUS, msgspec.json.encode(status_of(now, silent, self.notes, self.wall()))),
+            ):
+                fleet_figures.keep(text, self.state.with_name(file.name))
         except OSError as error:
-            log.warning("figures for Prometheus cannot be kept", problem=error.strerror)
+            log.warning("figures of the fleet cannot be kept", problem=error.strerror)
 
     def _look_again(self) -> None:
         """At an engine that is at work for long: nothing is published, but what there is is told."""

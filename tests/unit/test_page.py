@@ -18,6 +18,9 @@ from host_controller.api.server import Api
 from host_controller.api.stored_history import CHARTS, read_chart
 from host_controller.control.controller import Controller
 from host_controller.core.model import Limits
+from host_controller.fleet.core.model import Resource
+from host_controller.fleet.status import status_of
+from host_controller.records import fleet_figures
 from host_controller.records.history_file import HistoryFile
 from host_controller.records.tier_file import DAY, Keep
 from host_controller.records.tiers import Span
@@ -27,6 +30,7 @@ from tests.support.browser import CHROMIUM, Page, opened
 from tests.support.cockpit import violations
 from tests.support.serving import ask
 from tests.support.virtual import Host, aside, run, until
+from tests.unit.fleet.cells import cell, host, vm
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 ROWS = "[...document.querySelectorAll('#vms tbody tr')]"
@@ -270,6 +274,40 @@ def test_a_vm_that_has_grown_says_whose_memory_it_was_in_its_row_and_in_its_deta
 
 
 @needs_browser
+def test_where_the_fleets_arbiter_runs_all_its_hosts_are_shown_and_elsewhere_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_figures, "STATUS", tmp_path / "status.json")
+
+    async def none(page: Page) -> None:
+        await page.until("document.body.dataset.updates > 1")
+        assert await page.run("document.getElementById('fleet').hidden")
+
+    shown(1, none)
+    figures = {"n1": host(vm("web", 8 * GIB)), "n10": host(), "n2": None}
+    stopped = (Resource("<img src=x onerror=document.title='hit'>", None, 1024),)
+    told = status_of(cell(figures, stopped, {"web": 9216}), {"n2": "refused"}, ["fencing is off"], 0.0)
+    fleet_figures.keep(msgspec.json.encode(told), tmp_path / "status.json")
+
+    async def all_of_it(page: Page) -> None:
+        await page.until("!document.getElementById('fleet').hidden")
+        rows = "[...document.querySelectorAll('#fleet-hosts tbody tr')]"
+        cells = await page.run(f"{rows}.map(row => [...row.cells].map(cell => cell.textContent))")
+        assert [one[0] for one in cells] == ["n1", "n2", "n10"]
+        assert cells[0] == ["n1", "64 GiB", "8 GiB", "13 %", "9 GiB", "56 GiB", "–", "1", "ok"]
+        assert cells[1][-1] == "silent: refused"
+        assert "fencing is off" in await page.run("document.getElementById('fleet-notes').innerText")
+        await page.run("document.querySelector('#fleet summary').click()")
+        assert "web" in await page.run("document.getElementById('fleet-vms').innerText")
+        assert await page.run("document.title") == "dynmem"
+        assert await page.run("document.documentElement.scrollWidth <= innerWidth")
+        assert [one for one in await violations(page) if one[0] != "color-contrast"] == []
+        await shot(page, "fleet")
+
+    shown(1, all_of_it, width=400, height=900)
+
+
+@needs_browser
 def test_200_vms_are_updated_filtered_and_counted() -> None:
     async def look(page: Page) -> None:
         await page.until("document.body.dataset.updates >= 2")
@@ -309,6 +347,7 @@ def test_everything_is_served_by_us_with_a_policy_that_holds_it_to_that() -> Non
                     "/",
                     "/assets/page.js",
                     "/assets/page.css",
+                    "/assets/fleet.js",
                     "/assets/uPlot.js",
                     "/assets/uPlot.css",
                 ):

@@ -16,6 +16,7 @@ SHARED: Final = Path(__file__).parent / "shared"
 OWN: Final = {
     "": (STATIC / "index.html", "text/html"),
     "assets/page.js": (STATIC / "page.js", "text/javascript"),
+    "assets/fleet.js": (STATIC / "fleet.js", "text/javascript"),
     "assets/chart.js": (STATIC / "chart.js", "text/javascript"),
     "assets/page.css": (STATIC / "page.css", "text/css"),
     "assets/text.js": (SHARED / "text.js", "text/javascript"),

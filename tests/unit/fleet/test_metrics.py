@@ -5,9 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 
+from host_controller.api.schema import FleetView
+from host_controller.api.server import Api
 from host_controller.exposition import CONTENT_TYPE, Family, sample
 from host_controller.fleet import arbiter, metrics
 from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, WARN_SECONDS
@@ -16,8 +19,11 @@ from host_controller.fleet.core.model import Resource
 from host_controller.fleet.core.relief import SHORT_SECONDS
 from host_controller.fleet.expiry import DAY, WARN_DAYS, ending, ends
 from host_controller.fleet.metrics import FAMILIES, Tally, render
+from host_controller.records import fleet_figures
 from host_controller.records.fleet_figures import FRESH_SECONDS, LARGEST_BYTES, fresh, keep
 from host_controller.units import GIB, MIB
+from tests.support.serving import ask
+from tests.support.virtual import Host, aside, run
 from tests.unit.fleet.cells import cell, host, vm
 from tests.unit.fleet.test_arbiter import Scene, scene
 
@@ -94,7 +100,7 @@ def test_figures_that_cannot_be_kept_end_nothing(scene: Scene) -> None:
     scene.arbiter.state.with_name("metrics.new").mkdir()
     with structlog.testing.capture_logs() as logs:
         scene.arbiter.turn()
-    assert "figures for Prometheus cannot be kept" in [one["event"] for one in logs]
+    assert "figures of the fleet cannot be kept" in [one["event"] for one in logs]
 
 
 def test_what_is_kept_is_served_while_it_is_fresh(tmp_path: Path) -> None:
@@ -154,6 +160,36 @@ def test_a_turn_that_fails_is_counted(scene: Scene) -> None:
     scene.engine.text = b"<cib/>"
     scene.arbiter.turn()
     assert list(scene.arbiter.tally.samples(metrics.TURNS, "result"))[-1].endswith('{result="failed"} 1')
+
+
+def test_the_controller_beside_the_arbiter_tells_of_the_fleet_and_others_of_none(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = scene.arbiter.state.with_name("status.json")
+    monkeypatch.setattr(fleet_figures, "STATUS", file)
+
+    async def told() -> FleetView:
+        async with Host().controller() as controller:
+            api = Api(controller, lambda: None)
+            port = await api.start_tcp("127.0.0.1", 0)
+            try:
+                status, text = await aside(ask, port, "/v1/fleet")
+            finally:
+                await api.stop()
+        assert status == 200
+        return msgspec.json.decode(text, type=FleetView)
+
+    nothing = FleetView(hosts=[], vms=[], notes=[])
+    assert run(told()) == nothing
+    scene.arbiter.turn()
+    found = run(told())
+    assert [(one.name, one.need_bytes, one.state) for one in found.hosts] == [
+        ("n1", 64 * GIB, "short"),
+        ("n2", 0, "ok"),
+    ]
+    assert [(one.name, one.host) for one in found.vms] == [("web", "n1"), ("db", "n1")]
+    file.write_bytes(b'{"hosts": 7}')
+    assert run(told()) == nothing
 
 
 def told_need(scene: Scene) -> str:
