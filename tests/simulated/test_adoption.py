@@ -5,6 +5,7 @@ import pytest
 from host_controller.cli.adoptions import WAIT_SECONDS
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
+from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
 from host_controller.simulator.workload import Curve, Workload, noisy, ramp, steady
 from host_controller.simulator.world import World
@@ -144,4 +145,18 @@ def test_it_leaves_on_a_host_that_cannot_lend_the_size_of_a_dimm() -> None:
     world.run(WAIT_SECONDS)
     assert vm.slots.dimms == []
     assert abs(vm.actual_bytes - GIB) <= 16 * MIB
+    assert world.violations == []
+
+
+def test_a_kernel_that_gave_no_dimm_is_asked_at_once_by_another_release() -> None:
+    world, vm = released(steady(300 * MIB))
+    world.behave("grown", BEHAVIOURS["DIMM stays"])
+    world.run(WAIT_SECONDS)
+    assert vm.slots.dimms
+    world.limit("grown", Limits(GIB, 256 * MIB, 3 * GIB))  # it is managed as before
+    world.run(2.0)
+    world.behave("grown", BEHAVIOURS["ideal"])
+    world.limit("grown", Limits(GIB, GIB, GIB))
+    world.run(WAIT_SECONDS / 2)
+    assert vm.slots.dimms == []
     assert world.violations == []
