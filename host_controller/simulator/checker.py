@@ -340,7 +340,7 @@ class Checker:
         spare = 0.0
         for vm in running:
             ideal = vm.behaviour.name == "ideal" and vm.up and vm.config.pinned is None
-            if not ideal or vm.agent is None or now - vm.up_at < SETTLED_SECONDS:
+            if not ideal or vm.agent is None or now - vm.boot.up_at < SETTLED_SECONDS:
                 continue
             memory = vm.memory
             floor = 2 * memory.high_mark + max(24 * MIB, memory.usable / 16)

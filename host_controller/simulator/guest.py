@@ -4,11 +4,9 @@ A guest in which nothing moves costs nothing: it is looked at when its workload 
 is due, and when something is done to it.
 """
 
-import random
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from agent import wire
 from host_controller.core import interface as hv
@@ -24,17 +22,13 @@ from host_controller.core.model import (
 from host_controller.simulator.agent import SimulatedAgent
 from host_controller.simulator.balloon import Balloon
 from host_controller.simulator.behaviours import IDEAL, Behaviour, Speech
+from host_controller.simulator.boot import Boot
 from host_controller.simulator.clock import Agenda
-from host_controller.simulator.memory import MEMMAP_SHARE, Memory, Speeds, reserved_bytes
+from host_controller.simulator.memory import Memory, Speeds, reserved_bytes
 from host_controller.simulator.slots import OFFLINE_SECONDS, ONLINE_SECONDS, Slots
 from host_controller.simulator.virtio_mem import VirtioMem
 from host_controller.simulator.workload import Workload
 from host_controller.units import MIB, round_down
-
-TOUCHING_SHARE: Final = 0.25
-"""Of its boot time, until it has touched that."""
-BOOT_TOUCHES: Final = 0.8
-"""Share of RAM that a booting kernel is taken to touch (fact: actual-survives-reset; 627 of 768 MiB)."""
 
 Emit = Callable[[hv.HypervisorEvent], None]
 
@@ -94,26 +88,20 @@ class SimulatedVm:
         """Saved, or on another host: off, and not forgotten."""
         self.agent: SimulatedAgent | None = None
         self.memory = self._fresh_memory()
-        self.boots = 0
         self.at = 0.0
         self.agenda = agenda
         self.emit = emit
+        self.boot = Boot(self, seed)
         self.balloon = Balloon(self)
         self.slots = Slots(self)
         self.virtio_mem = VirtioMem(self)
         self._step = max(step, agenda.resolution)
-        self._rng = random.Random(f"{seed} {spec.name}")
         self._wakes = 0
         self._stats: BalloonStats | None = None
         self._starved_until = 0.0
         self._offlining: list[wire.Offline] = []
-        self.up_at = 0.0
-        """When its driver came up last."""
         self._ran_seconds = 0.0
         self._running_since = 0.0
-        self._driver_due = 0.0
-        self._boot_left = 0.0
-        self._boot_ran = 0.0
 
     # --- what can be seen ---------------------------------------------------------------------------
 
@@ -121,6 +109,11 @@ class SimulatedVm:
     def uuid(self) -> str:
         """How the controller names it."""
         return self.config.uuid
+
+    @property
+    def boots(self) -> int:
+        """Grows with each boot and each power off: what was begun under another is void."""
+        return self.boot.count
 
     @property
     def ram_bytes(self) -> int:
@@ -144,8 +137,7 @@ class SimulatedVm:
             return 0
         if self.balloon.alive:
             return int(self.memory.resident)
-        far = min(1.0, (self.ran_seconds - self._boot_ran) / (TOUCHING_SHARE * self.spec.boot_seconds))
-        return int(max(self.memory.resident, far * BOOT_TOUCHES * self.config.boot_ram_bytes))
+        return max(int(self.memory.resident), self.boot.touched_bytes)
 
     @property
     def ran_seconds(self) -> float:
@@ -182,7 +174,7 @@ class SimulatedVm:
         assert self.state is RunState.OFF
         self.is_away = False
         self.state = RunState.RUNNING
-        self._ran_seconds, self._running_since, self._boot_ran = 0.0, self.agenda.now, 0.0
+        self._power_on()
         self.slots.dimms.clear()
         self.virtio_mem.reset(powered_off=True)
         self.balloon.claimed = 0.0
@@ -207,7 +199,7 @@ class SimulatedVm:
         self.advance()
         self.is_away = False
         self.state = RunState.PAUSED if paused else RunState.RUNNING
-        self._ran_seconds, self._running_since, self._boot_ran = 0.0, self.agenda.now, 0.0
+        self._power_on()
         if not paused:
             self._go_on()
 
@@ -216,7 +208,7 @@ class SimulatedVm:
         self.advance()
         self.job = None
         self.state = RunState.OFF
-        self.boots += 1
+        self.boot.power_off()
         self.agent = None
         self.balloon.alive = False
         self.memory = self._fresh_memory()
@@ -247,16 +239,20 @@ class SimulatedVm:
             self.emit(hv.VmStateChanged(self.uuid, self.state))
             self._go_on()
 
+    def _power_on(self) -> None:
+        """Its time in this QEMU begins."""
+        self._ran_seconds, self._running_since = 0.0, self.agenda.now
+        self.boot.power_on()
+
     def _halt(self, state: RunState) -> None:
         """Its vCPUs stop; what is left of its boot is left for later."""
         if self.state is RunState.RUNNING:
             self._ran_seconds = self.ran_seconds
-            self._boot_left = max(0.0, self._driver_due - self.agenda.now)
+            self.boot.halt()
         self.state = state
 
     def _go_on(self) -> None:
-        if not self.balloon.alive:
-            self._driver_in(self._boot_left)
+        self.boot.go_on()
         self.wake()
 
     def behave(self, behaviour: Behaviour) -> None:
@@ -407,8 +403,6 @@ class SimulatedVm:
         return Memory(float(boot), float(reserved), swap_size=float(self.spec.swap_bytes))
 
     def _boot(self) -> None:
-        self.boots += 1
-        boot = self.boots
         before = float(self.resident_bytes)
         self.balloon.alive = False
         self.agent = None
@@ -417,48 +411,9 @@ class SimulatedVm:
         self.memory = self._fresh_memory()
         self.memory.resident = before
         self.at = self.agenda.now
-        self._boot_ran = self.ran_seconds
-        self._boot_left = self.spec.boot_seconds
-        self._driver_in(self.spec.boot_seconds)
-        if self.behaviour.reboot_every:
-            self.agenda.after(self.behaviour.reboot_every, lambda: self._reboot(boot))
+        self.boot.begin()
 
-    def _reboot(self, boot: int) -> None:
-        if boot == self.boots and self.state is RunState.RUNNING and self.behaviour.reboot_every:
-            self.reset()
-
-    def _driver_in(self, seconds: float) -> None:
-        """So long it still boots, if nobody stops it."""
-        boot = self.boots
-        self._driver_due = self.agenda.now + seconds
-        self.agenda.after(seconds, lambda: self._driver_up(boot))
-
-    def _driver_up(self, boot: int) -> None:
-        if boot != self.boots or self.balloon.alive or self.agenda.now < self._driver_due:
-            return
-        if self.state is not RunState.RUNNING:
-            return  # its time begins anew when it goes on
-        if self.behaviour.hung:
-            self._driver_in(1.0)
-            return
-        self.memory.resident = float(self.resident_bytes)
-        self.at = self.up_at = self.agenda.now
-        self.balloon.come_up()
-        self.memory.memmap = self.slots.plugged_bytes / MEMMAP_SHARE
-        self.balloon.announce()
-        self.virtio_mem.driver_up()
-        if self.spec.agent:
-            self.agenda.after(self.spec.agent_seconds, lambda: self._agent_up(boot))
-        self.wake()
-
-    def _agent_up(self, boot: int) -> None:
-        if boot != self.boots or not self.balloon.alive:
-            return
-        self.advance()
-        boot_id = str(uuid.UUID(int=self._rng.getrandbits(128)))
-        self.agent = SimulatedAgent(boot_id, self.agenda.now, self._say)
-        self.wake()
-
-    def _say(self, message: wire.GuestMessage) -> None:
+    def say(self, message: wire.GuestMessage) -> None:
+        """Its agent writes to the host, if it behaves."""
         if self.behaviour.speech not in (Speech.NOTHING, Speech.NOISE):
             self.emit(hv.GuestSpoke(self.uuid, message))

@@ -114,5 +114,5 @@ class LawController:
             committed=memory.ideal + memory.slab,
             weight=limits.weight,
             buffer_percent=float(limits.buffer_percent),
-            booted=now - vm.up_at,
+            booted=now - vm.boot.up_at,
         )
