@@ -54,7 +54,11 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed:
     rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
     most = min(excess_bytes, max(0, spare_bytes(vm)) + squeezed, rate, device.requested_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
-    return device.requested_bytes - step if step > 0 else None
+    if step <= 0:
+        return None
+    # The guest's driver gives back a memory block in one request, and what is less than one in many.
+    whole = round_up(device.requested_bytes - step, vm.guest.block_bytes)
+    return whole if whole < device.requested_bytes else device.requested_bytes - step
 
 
 def exchange(vm: Vm, now: float) -> tuple[int, int] | None:

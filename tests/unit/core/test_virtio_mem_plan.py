@@ -118,7 +118,7 @@ def test_a_squeeze_goes_below_what_is_spare(vm: Vm, squeezed_mib: int, size_mib:
 
 @pytest.mark.parametrize(
     ("device_rate_mib", "balloon_rate_mib", "size_mib"),
-    [(0, 0, 192), (100, 0, 156), (100, 50, 156), (100, 150, 106), (10, 0, 246)],
+    [(0, 0, 192), (100, 0, 156), (100, 50, 156), (100, 120, 136), (10, 0, 246)],
 )
 def test_a_seconds_work_is_what_the_faster_of_the_two_has_shown(
     device_rate_mib: int, balloon_rate_mib: int, size_mib: int
@@ -127,6 +127,26 @@ def test_a_seconds_work_is_what_the_faster_of_the_two_has_shown(
         device(256, shrink_rate=float(device_rate_mib * MIB)), inflate_rate=float(balloon_rate_mib * MIB)
     )
     assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW, 0) == size_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("has_mib", "excess_mib", "size_mib"),
+    [
+        (512, 400, 128),  # three memory blocks, each in one request; the rest next
+        (512, 384, 128),
+        (500, 400, 128),
+        (500, 372, 128),
+        (500, 371, 256),
+        (512, 100, 412),  # less than a block must go in small ones
+        (130, 100, 128),  # down to a block's end first
+        (128, 128, 0),
+    ],
+)
+def test_a_device_shrinks_to_the_end_of_a_memory_block_where_that_is_on_its_way(
+    has_mib: int, excess_mib: int, size_mib: int
+) -> None:
+    vm = guest(device(has_mib, shrink_rate=float(1024 * MIB)), available_mib=900)
+    assert plan.smaller(vm, excess_mib * MIB, SETTINGS, NOW, 0) == size_mib * MIB
 
 
 @pytest.mark.parametrize(
