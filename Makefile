@@ -152,11 +152,11 @@ test-domains: $(STAMP) ## DIR=…: every domain XML in a folder through enable, 
 	$(PYTHON) -m lab.domains $(DIR) $(if $(GROWTH),--growth $(GROWTH))
 
 .PHONY: matrix matrix-guests
-matrix: $(STAMP) ## hosts: Debian 12, its backports, 13 and the next, with their QEMU, libvirt and Python; SUITE=trixie: one
-	$(PYTHON) -m lab.matrix $(SUITE)
+matrix: $(STAMP) ## hosts: Debian 12, its backports, 13 and the next, with their QEMU, libvirt and Python; SUITE=trixie: one, CELL="hot remove"
+	$(PYTHON) -m lab.matrix $(SUITE) $(if $(CELL),--cell '$(subst ','\'',$(CELL))')
 
-matrix-guests: $(STAMP) ## guests: Debian 11 to the next with the agent's package, growing in each way; SUITE=bullseye: one
-	$(PYTHON) -m lab.matrix.guests $(SUITE)
+matrix-guests: $(STAMP) ## guests: Debian 11 to the next with the agent's package, growing in each way; SUITE=bullseye: one, GROWTH=balloon
+	$(PYTHON) -m lab.matrix.guests $(SUITE) $(if $(GROWTH),--growth $(GROWTH))
 
 .PHONY: rpms
 rpms: $(STAMP) ## dist/: the .rpm of the agent and of the controller, by rpmbuild

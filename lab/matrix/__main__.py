@@ -2,6 +2,7 @@
 
     make matrix                 every suite
     make matrix SUITE=trixie    one
+    make matrix SUITE=trixie CELL="hot remove"  one of its cells; the others stay as they are
 
 Exit 1 where a cell is not as it should be; what it said lies in build/matrix.log.
 """
@@ -10,6 +11,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from lab.code_disk import REPOSITORY
@@ -27,7 +29,10 @@ def main() -> int:
     """See above."""
     parser = argparse.ArgumentParser(prog="make matrix", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(SUITES))
-    wanted = parser.parse_args().suites or list(SUITES)
+    parser.add_argument("--cell", choices=cells.NAMES, help="this one alone, once the package is installed")
+    arguments = parser.parse_args()
+    wanted = arguments.suites or list(SUITES)
+    names = [arguments.cell] if arguments.cell else cells.NAMES
     if unknown := set(wanted) - SUITES.keys():
         parser.error(f"no suite is called {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
     if os.geteuid() != 0:
@@ -37,14 +42,14 @@ def main() -> int:
     failed = False
     for name in wanted:
         try:
-            failed |= not _try(SUITES[name])
+            failed |= not _try(SUITES[name], names)
         except LabError as error:
             failed = True
             print(f"✗ {name}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _try(suite: Suite) -> bool:
+def _try(suite: Suite, names: Sequence[str]) -> bool:
     begun = time.monotonic()
     with Progress(suite.name) as progress:
         progress.step("guest image")
@@ -56,11 +61,11 @@ def _try(suite: Suite) -> bool:
             versions = cells.versions(root)
             progress.step(versions)
             seen = []
-            for cell in cells.play(root, packages, _log):
+            for cell in cells.play(root, packages, names, _log):
                 seen.append(cell)
                 progress.step(f"{'✓' if cell.passed else '✗'} {cell.name}: {cell.said or f'see {LOG}'}")
     minutes = (time.monotonic() - begun) / 60
-    table.write(suite.name, versions, seen)
+    table.write(suite.name, versions, seen, whole=len(names) == len(cells.NAMES))
     print(f"{suite.name}: {sum(cell.passed for cell in seen)} of {len(seen)} cells, {minutes:.1f} min")
     return all(cell.passed for cell in seen)
 

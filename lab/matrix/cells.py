@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
@@ -19,6 +20,11 @@ TESTS: Final = {
     "live migration": f"{GUESTS}/test_migration.py -k grown_guest_is_taken_over_where_it_is_migrated_to",
     "libvirtd restarts": f"{GUESTS}/test_adapter.py -k libvirtd_that_goes_away",
 }
+INSTALL: Final = "install"
+STORY: Final = "the demo's story"
+LATER: Final = (STORY, *TESTS)
+"""What needs the lab's packages, which a fresh host has not."""
+NAMES: Final = (INSTALL, "doctor", *LATER)
 PYTHONPATH: Final = f"{TREE}:/usr/lib/dynmem"
 """This checkout, and behind it the libraries that the packages carry because the release has none."""
 LARGEST_INSTALL_MIB: Final = 60
@@ -52,25 +58,29 @@ def versions(root: Root) -> str:
     return ", ".join(line.strip() for line in root.run(_VERSIONS).stdout.splitlines() if line.strip())
 
 
-def play(root: Root, packages: Sequence[Path], log: Callable[[str], None]) -> Iterator[Cell]:
-    """Each cell when it is known. log: what a failed one said, whole."""
+def play(
+    root: Root, packages: Sequence[Path], names: Sequence[str], log: Callable[[str], None]
+) -> Iterator[Cell]:
+    """Each cell when it is known. names: of NAMES; it is installed in any case. log: of what failed."""
     root.put(*packages)
-    steps: list[tuple[str, Callable[[], tuple[bool, str]]]] = [
-        ("install", lambda: _install(root, packages)),
-        ("doctor", lambda: _doctor(root)),
-        ("the demo's story", lambda: _story(root)),
-        *((name, lambda test=test: _test(root, test)) for name, test in TESTS.items()),
-    ]
-    for name, step in steps:
+    steps: dict[str, Callable[[], tuple[bool, str]]] = {
+        INSTALL: lambda: _install(root, packages),
+        "doctor": lambda: _doctor(root),
+        STORY: lambda: _story(root),
+        **{name: partial(_test, root, test) for name, test in TESTS.items()},
+    }
+    equipped = False
+    for name in dict.fromkeys((INSTALL, *names)):
+        if not equipped and name in LATER:
+            install(root, LAB_PACKAGES)
+            equipped = True
         begun = time.monotonic()
-        passed, said = step()
+        passed, said = steps[name]()
         if not passed:
             log(f"--- {root.suite.name}, {name}\n{said}\n")
         yield Cell(name, passed, said if passed else "", time.monotonic() - begun)
-        if name == "install" and not passed:
+        if name == INSTALL and not passed:
             return
-        if name == "doctor":
-            install(root, LAB_PACKAGES)
 
 
 def _install(root: Root, packages: Sequence[Path]) -> tuple[bool, str]:

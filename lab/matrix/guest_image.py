@@ -13,7 +13,7 @@ from lab.code_disk import INSIDE, REPOSITORY
 from lab.errors import ImageError
 from lab.image import Image
 from lab.matrix.roots import options_of
-from lab.matrix.suites import GUEST_PACKAGES, Suite
+from lab.matrix.suites import FOREIGN_PACKAGES, GUEST_PACKAGES, Suite
 
 DISK_MIB: Final = 16
 _INIT: Final = """#!/bin/sh
@@ -39,20 +39,29 @@ exec /sbin/init
 
 def guest_image(suite: Suite) -> Image:
     """Kernel, initrd and root disk, built once. Raises ImageError."""
-    key = key_of(suite.name, *GUEST_PACKAGES, *apt.LEFT_OUT, initrd.INIT)
+    packages = FOREIGN_PACKAGES if suite.architecture else GUEST_PACKAGES
+    key = key_of(suite.name, *packages, *apt.LEFT_OUT, initrd.INIT)
     place = build_once(f"guest-{suite.name}", key, lambda place: _build(suite, place))
     return Image(place / "vmlinuz", place / "initrd", place / "root.ext4")
 
 
 def _build(suite: Suite, place: Path) -> None:
     archive = place / "root.tar"
-    options = [
-        f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
-        '--customize-hook=rm -rf "$1"/etc/apt/sources.list* "$1"/etc/apt/apt.conf.d/99mmdebstrap',
-        '--customize-hook=mkdir -p "$1/lab"',
-        *options_of(suite),
+    packages: tuple[str, ...] = GUEST_PACKAGES
+    kind = "customize"
+    options = [f"--mode={'root' if os.geteuid() == 0 else 'unshare'}", *options_of(suite)]
+    if suite.architecture:
+        packages, kind = FOREIGN_PACKAGES, "extract"
+        options += ["--variant=extract", f"--architectures={suite.architecture}"]
+        # No package's own script runs, so nobody else says which module needs which.
+        options.append(
+            '--extract-hook=for one in "$1"/usr/lib/modules/*; do depmod -b "$1" "${one##*/}"; done'
+        )
+    options += [
+        f'--{kind}-hook=rm -rf "$1"/etc/apt/sources.list* "$1"/etc/apt/apt.conf.d/99mmdebstrap',
+        f'--{kind}-hook=mkdir -p "$1/lab"',
     ]
-    command = apt.mmdebstrap(suite.codename, str(archive), GUEST_PACKAGES, *options)
+    command = apt.mmdebstrap(suite.codename, str(archive), packages, *options)
     if suite.backports:
         command += apt.backports(suite.codename)
     done = subprocess.run(

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ import libvirt
 from host_controller.verify.errors import VerifyError
 from host_controller.verify.observer import Observer, Sample, describe
 from lab.controller import MIB, Controller, Limits, enable
-from lab.domain import GuestSpec
+from lab.domain import ARM64, GuestSpec
 from lab.guest import Guest
 from lab.image import Image
 from lab.lab import Lab
@@ -58,8 +58,9 @@ class Stage:
             return str(error)
 
     def reports(self) -> str:
-        """The agent's package is installed, and its reports come."""
-        self.guest.workload.exec(INSTALL, limit=180)
+        """The agent's package is installed, and its reports come; the lab's own init has started it else."""
+        if self.guest.spec.agent is None:
+            self.guest.workload.exec(INSTALL, limit=180)
         self.controller.wait_managed(self.guest, limit=90)
         return "Python " + self.guest.workload.exec("python3 -V").strip().rpartition(" ")[2]
 
@@ -153,25 +154,34 @@ class Stage:
         return "nothing left"
 
 
-def play(lab: Lab, suite: Suite, image: Image, disk: Path, log: Callable[[str], None]) -> Iterator[Cell]:
-    """Each cell when it is known."""
+def play(
+    lab: Lab, suite: Suite, image: Image, disk: Path, growths: Sequence[str], log: Callable[[str], None]
+) -> Iterator[Cell]:
+    """Each cell when it is known. growths: of GROWTHS, a guest each."""
     settings: dict[str, Any] = {
         "shrink_after": 4, "settle": 1, "unplug_after": 3, "reset_wait": RESET_WAIT, "keep_ready": 0,
     }  # fmt: skip
-    for growth in GROWTHS:
+    for growth in growths:
         directory = lab.directory / f"matrix-{suite.name}-{growth}"
         with (
             Observer() as observer,
             Controller(directory, lab.session.uri, CAPACITY, **settings) as controller,
         ):
-            spec = GuestSpec(f"m-{growth}", startup_mib=STARTUP, agent=None, cpu_without=suite.cpu_without)
-            guest = lab.guest(spec, code_disk=disk, image=image)
+            guest = _guest(lab, suite, f"m-{growth}", image, disk)
             stage = Stage(lab, controller, observer, guest, growth)
             try:
                 enable(guest, Limits(STARTUP, 200, MAXIMUM, growth=growth))
                 yield from _live(stage, suite.name, log)
             finally:
                 guest.remove()
+
+
+def _guest(lab: Lab, suite: Suite, name: str, image: Image, disk: Path) -> Guest:
+    if suite.architecture:
+        spec = GuestSpec(name, startup_mib=STARTUP, machine="virt", platform=ARM64)
+        return lab.guest(spec, image=image)
+    spec = GuestSpec(name, startup_mib=STARTUP, agent=None, cpu_without=suite.cpu_without)
+    return lab.guest(spec, code_disk=disk, image=image)
 
 
 def _live(stage: Stage, name: str, log: Callable[[str], None]) -> Iterator[Cell]:
@@ -186,7 +196,7 @@ def _live(stage: Stage, name: str, log: Callable[[str], None]) -> Iterator[Cell]
         steps.append(stage.gives_back)
     else:
         steps.append(stage.is_reset_without_room)
-    if stage.growth == "hotadd":
+    if stage.growth == "hotadd" and stage.guest.spec.agent is None:
         steps += [stage.reboots, stage.purges]
     for step in steps:
         begun = time.monotonic()

@@ -4,17 +4,22 @@ It writes its table into docs/compatibility.md.
 
     make matrix-guests                 every suite
     make matrix-guests SUITE=bullseye  one
+    make matrix-guests SUITE=bullseye GROWTH=balloon  one of its guests; the other cells stay as they are
 
 Exit 1 where a cell is not as it should be; what it said lies in build/matrix-guests.log.
 """
 
 import argparse
+import re
+import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from lab.code_disk import REPOSITORY
+from lab.domain import ARM64
 from lab.errors import LabError
 from lab.lab import Lab
 from lab.matrix import guest_story, table
@@ -23,6 +28,8 @@ from lab.matrix.roots import built_here
 from lab.matrix.suites import GUESTS
 from lab.progress import Progress
 
+_ARM64_MAGIC: Final = b"ARM\x64"
+"""Documentation/arch/arm64/booting.rst, magic."""
 LOG: Final = REPOSITORY / "build" / "matrix-guests.log"
 
 
@@ -30,7 +37,10 @@ def main() -> int:
     """See above."""
     parser = argparse.ArgumentParser(prog="make matrix-guests", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(GUESTS))
-    wanted = parser.parse_args().suites or list(GUESTS)
+    parser.add_argument("--growth", choices=guest_story.GROWTHS, help="of the three guests this one alone")
+    arguments = parser.parse_args()
+    wanted = arguments.suites or list(GUESTS)
+    growths = [arguments.growth] if arguments.growth else guest_story.GROWTHS
     if unknown := set(wanted) - GUESTS.keys():
         parser.error(f"no suite is called {', '.join(sorted(unknown))}; there are {', '.join(GUESTS)}")
     LOG.parent.mkdir(exist_ok=True)
@@ -42,34 +52,44 @@ def main() -> int:
         parser.error(str(error))
     for name in wanted:
         try:
-            failed |= not _try(name, agent)
+            failed |= not _try(name, agent, growths)
         except LabError as error:
             failed = True
             print(f"✗ {name}: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _try(name: str, agent: Path) -> bool:
+def _try(name: str, agent: Path, growths: Sequence[str]) -> bool:
     begun = time.monotonic()
     seen = []
+    if GUESTS[name].architecture and not (
+        shutil.which("qemu-system-aarch64") and ARM64.firmware and ARM64.firmware.exists()
+    ):
+        raise LabError("it is emulated with its firmware: apt-get install qemu-system-arm qemu-efi-aarch64")
     with Progress(name) as progress:
         progress.step("guest image")
         image = guest_image(GUESTS[name])
         with Lab() as lab:
             disk = lab.directory / "guest.ext4"
             make_guest_disk(disk, agent)
-            for cell in guest_story.play(lab, GUESTS[name], image, disk, _log):
+            for cell in guest_story.play(lab, GUESTS[name], image, disk, growths, _log):
                 seen.append(cell)
                 progress.step(f"{'✓' if cell.passed else '✗'} {cell.name}: {cell.said or f'see {LOG}'}")
     minutes = (time.monotonic() - begun) / 60
-    table.write(name, _kernel(image.kernel), seen, "guests")
+    table.write(name, _kernel(image.kernel), seen, "guests", whole=len(growths) == len(guest_story.GROWTHS))
     print(f"{name}: {sum(cell.passed for cell in seen)} of {len(seen)} cells, {minutes:.1f} min")
     return all(cell.passed for cell in seen)
 
 
 def _kernel(vmlinuz: Path) -> str:
-    """The release in a bzImage: its header says where (Documentation/arch/x86/boot.rst, kernel_version)."""
+    """The release in a bzImage: its header says where (Documentation/arch/x86/boot.rst, kernel_version).
+
+    An arm64 Image is not compressed, and says it as a running kernel does.
+    """
     image = vmlinuz.read_bytes()
+    if image[0x38:0x3C] == _ARM64_MAGIC:
+        said = re.search(rb"Linux version ([0-9][0-9A-Za-z.+~-]*) ", image)
+        return f"Linux {said[1].decode()}" if said else "Linux"
     start = int.from_bytes(image[0x20E:0x210], "little") + 0x200
     return "Linux " + image[start : image.index(b"\0", start)].split()[0].decode()
 

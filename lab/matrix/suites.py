@@ -15,6 +15,9 @@ class Suite:
     """Build profiles for what the release has no package of."""
     closed: tuple[str, ...] = ()
     """Its archives that still list packages which they no longer have."""
+    architecture: str = ""
+    """Debian's name of another than this machine's. Such a guest is unpacked, not installed: nothing here
+    runs its programs. So the lab's small init boots it, not systemd, and no package is installed in it."""
     cpu_without: tuple[str, ...] = ()
     """CPU features that its kernel cannot use under TCG: QEMU 7.2 emulates them wrongly."""
 
@@ -30,6 +33,12 @@ GUEST_PACKAGES: Final = (
     "systemd-sysv", "udev", "util-linux",
 )  # fmt: skip
 """A guest before the agent comes: kernel, systemd, and what the lab's initrd and workload need."""
+
+FOREIGN_PACKAGES: Final = (
+    "base-files", "busybox-static", "coreutils", "dash", "e2fsprogs", "grep", "linux-image-cloud-arm64",
+    "mount", "python3", "sed", "util-linux",
+)  # fmt: skip
+"""A guest of another architecture: what the lab's initrd, init and workload need."""
 
 _MSGSPEC: Final = ("pkg.dynmem.msgspec",)
 _VIRTUALIZATION: Final = ("libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils")
@@ -56,5 +65,6 @@ GUESTS: Final = {
         ),
         Suite("forky", "forky"),
         Suite("bullseye", "bullseye", closed=("bullseye-security",)),
+        Suite("trixie-arm64", "trixie", architecture="arm64"),
     )
 }

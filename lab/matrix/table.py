@@ -1,4 +1,7 @@
-"""The table in docs/compatibility.md: a column for each suite, of which a run rewrites its own alone."""
+"""The table in docs/compatibility.md: a column for each suite, of which a run rewrites its own alone.
+
+A run of some cells writes these; what an earlier run said of the others stays.
+"""
 
 import re
 from collections.abc import Sequence
@@ -28,9 +31,18 @@ class Tried(Protocol):
 
 
 def write(
-    suite: str, versions: str, seen: Sequence[Tried], part: str = "hosts", path: Path = DOCUMENT
+    suite: str,
+    versions: str,
+    seen: Sequence[Tried],
+    part: str = "hosts",
+    path: Path = DOCUMENT,
+    *,
+    whole: bool = True,
 ) -> None:
-    """Put a suite's column into the table between `<!-- part -->` and `<!-- /part -->`."""
+    """Put a suite's column into the table between `<!-- part -->` and `<!-- /part -->`.
+
+    whole: these are all cells of the suite; else only theirs are written.
+    """
     column = {_VERSIONS: versions, _DATE: datetime.now(UTC).date().isoformat()}
     for cell in seen:
         verdict = cell.said if cell.passed else "**not true**"
@@ -39,7 +51,8 @@ def write(
     start, end = f"<!-- {part} -->\n", f"<!-- /{part} -->"
     before, _, rest = text.partition(start)
     found, _, after = rest.partition(end)
-    columns = _read(found) | {suite: column}
+    columns = _read(found)
+    columns[suite] = column if whole else columns.get(suite, {}) | column
     path.write_text(f"{before}{start}{_render(columns)}{end}{after}", encoding="utf-8")
 
 

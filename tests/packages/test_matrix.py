@@ -3,15 +3,20 @@
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from host_controller.verify.accelerator import Accelerator, find_accelerator
+from lab.domain import ARM64, GuestSpec, domain_xml
+from lab.image import Image
 from lab.matrix import table
 from lab.matrix.cells import TESTS, Cell
 from lab.matrix.guests import _kernel
 from lab.matrix.suites import GUESTS, SUITES
 
 ROOT = Path(__file__).parents[2]
+KVM = Accelerator("KVM", "kvm", "host-passthrough", "")
 SEEN = [Cell("install", True, "15 MiB", 3.2), Cell("story", False, "", 40.0)]
 
 
@@ -31,6 +36,16 @@ def test_a_run_writes_its_own_column_and_leaves_the_others(document: Path) -> No
     assert "| versions | QEMU 10.1 | QEMU 11 |" in rows
     assert "| install | 16 MiB (2 s) | 15 MiB (3 s) |" in rows
     assert "| story | **not true** (40 s) | not tried |" in rows
+
+
+def test_a_run_of_one_cell_leaves_the_others_of_its_suite(document: Path) -> None:
+    table.write("trixie", "QEMU 10", SEEN, path=document)
+    table.write("trixie", "QEMU 10", [Cell("story", True, "seen", 61.0)], path=document, whole=False)
+    rows = document.read_text().splitlines()
+    assert "| install | 15 MiB (3 s) |" in rows
+    assert "| story | seen (61 s) |" in rows
+    table.write("trixie", "QEMU 10", SEEN[:1], path=document)
+    assert "story" not in document.read_text(), "a whole run says all that is known"
 
 
 def test_what_stands_around_the_table_stays(document: Path) -> None:
@@ -71,3 +86,30 @@ def test_a_kernels_release_is_read_from_its_image(tmp_path: Path) -> None:
     image[0x500 : 0x500 + len(text)] = text
     (tmp_path / "vmlinuz").write_bytes(image)
     assert _kernel(tmp_path / "vmlinuz") == "Linux 6.12.1-cloud-amd64"
+
+
+def test_an_arm64_kernels_release_is_what_it_says_itself(tmp_path: Path) -> None:
+    image = bytearray(0x1000)
+    image[0x38:0x3C] = b"ARMd"
+    text = b"Linux version 6.12.1-cloud-arm64 (builder) #1\0"
+    image[0x500 : 0x500 + len(text)] = text
+    (tmp_path / "vmlinuz").write_bytes(image)
+    assert _kernel(tmp_path / "vmlinuz") == "Linux 6.12.1-cloud-arm64"
+
+
+def test_an_arm64_guest_is_emulated_whatever_this_machine_can() -> None:
+    spec = GuestSpec("arm", machine="virt", platform=ARM64)
+    place = Path("/lab")
+    xml = domain_xml(spec, KVM, Image(place, place, place), place, place, place)
+    root = ElementTree.fromstring(xml)
+    assert root.get("type") == "qemu"
+    assert root.findtext("os/loader") == str(ARM64.firmware), "without it `virt` has no ACPI"
+    assert "console=ttyAMA0" in (root.findtext("os/cmdline") or "")
+
+
+def test_a_cpu_lacks_what_a_kernel_cannot_use_only_where_it_is_emulated() -> None:
+    spec = GuestSpec("one", cpu_without=("cx16",))
+    place = Path("/lab")
+    for accelerator, lacks in ((find_accelerator(Path("/nowhere")), ["cx16"]), (KVM, [])):
+        xml = domain_xml(spec, accelerator, Image(place, place, place), place, place, place)
+        assert [one.get("name") for one in ElementTree.fromstring(xml).iterfind("cpu/feature")] == lacks
