@@ -27,6 +27,7 @@ from host_controller.domain_xml.adopted import (
 from host_controller.domain_xml.before import STATISTICS_SECONDS
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.fitness.refusal import Refusal
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles
 from host_controller.domain_xml.growth_choice import HostAbilities, choose, while_running
 from host_controller.domain_xml.read import DomainView, read_domain
@@ -73,6 +74,8 @@ class Adoption:
     """What works as soon as the steps are done."""
     later: tuple[str, ...]
     """What its next start will bring."""
+    takes_part: bool = True
+    """At once. Else only its definition is prepared: what runs cannot."""
 
 
 def plan_adoption(facts: Facts, wish: Wish, defaults: Limits) -> Adoption:
@@ -92,7 +95,9 @@ def plan_adoption(facts: Facts, wish: Wish, defaults: Limits) -> Adoption:
     known = view.config
     growth, because = _growth(root, wish) if known is None else (known.growth, ())
     limits = known.limits if known else limits_of(wish.rule, defaults, root, view, growth)
-    _refuse_unfit(facts, limits, growth, wish, known)
+    _refuse_unfit(facts, limits, growth, known)
+    if (obstacle := _obstacle(facts, limits, growth, known)) is not None:
+        return _from_its_next_start(facts, wish, limits, growth, defaults, obstacle)
     if known is None and growth is Growth.VIRTIO_MEM:
         _refuse_squeezed(facts, view)
     trust = known.trust if known else wish.rule.trust
@@ -126,9 +131,10 @@ def _refuse_foreign(facts: Facts, view: DomainView) -> None:
     config, name = view.config, facts.name
     assert facts.live_xml is not None
     if config is not None and config.source != ADOPTED:
-        raise ManagedAlready(
-            "it is managed already", vm=name, hint=f"`dynmem set {shell_word(name)}` changes its limits"
-        )
+        is_it = "it is managed already"
+        if read_domain(facts.live_xml).config is None:
+            is_it = "it is prepared already, and takes part from its next start"
+        raise ManagedAlready(is_it, vm=name, hint=f"`dynmem set {shell_word(name)}` changes its limits")
     if view.claimed and config is None:
         word = shell_word(name)
         hint = f"`dynmem release {word}` finishes that; or `dynmem enable {word}` while it is off"
@@ -141,8 +147,8 @@ def _refuse_foreign(facts: Facts, view: DomainView) -> None:
         raise Refused(f"it belongs to {owner}, which writes its XML anew", vm=name, hint=hint)
 
 
-def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, wish: Wish, known: VmConfig | None) -> None:
-    """By what runs: the definition may have been changed since."""
+def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, known: VmConfig | None) -> None:
+    """What it is to be given it cannot have."""
     assert facts.live_xml is not None
     if problems := limits.problems():
         raise Refused("; ".join(problems), vm=facts.name, hint="name other limits")
@@ -151,12 +157,38 @@ def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, wish: Wish, know
         what = "free DIMM slots" if growth is Growth.HOTADD else "one virtio-mem device, and no DIMM,"
         hint = "leave --growth out, or prepare its next start: --next-start"
         raise Refused(f"it runs without {what}, so it cannot grow by {growth}", vm=facts.name, hint=hint)
-    root = parse_xml(facts.live_xml)
-    for one in obstacles(root, limits, growth):
-        if known is not None and growth is Growth.HOTADD and "memory device" in one.reason:
-            continue  # DIMMs of ours
-        more = "" if wish.next_start or facts.definition is None else ", or with --next-start prepare it now"
-        raise Refused(one.reason, vm=facts.name, hint=one.hint + more)
+
+
+def _obstacle(facts: Facts, limits: Limits, growth: Growth, known: VmConfig | None) -> Refusal | None:
+    """What keeps it from taking part. By what runs: the definition may have been changed since."""
+    assert facts.live_xml is not None
+    for one in obstacles(parse_xml(facts.live_xml), limits, growth):
+        if known is None or growth is not Growth.HOTADD or "memory device" not in one.reason:
+            return one
+        # DIMMs of ours are none.
+    return None
+
+
+def _from_its_next_start(
+    facts: Facts, wish: Wish, limits: Limits, growth: Growth, defaults: Limits, obstacle: Refusal
+) -> Adoption:
+    """Only its definition is prepared, where its operator wants that; what runs is left as it is."""
+    if facts.definition is None:
+        raise Refused(obstacle.reason, vm=facts.name, hint=obstacle.hint)
+    if not wish.next_start:
+        try:
+            _definition_step(
+                facts.definition, facts, replace(wish, next_start=True), limits, growth, defaults
+            )
+            more = ", or with --next-start prepare it now"
+        except Refused:
+            more = ""
+        raise Refused(obstacle.reason, vm=facts.name, hint=obstacle.hint + more)
+    steps = _definition_step(facts.definition, facts, wish, limits, growth, defaults)
+    now = (f"it does not take part before its next start: {obstacle.reason}",)
+    return Adoption(
+        facts.name, facts.uuid, limits, growth, tuple(steps), now, _later(facts, wish), takes_part=False
+    )
 
 
 def _refuse_squeezed(facts: Facts, view: DomainView) -> None:

@@ -489,7 +489,15 @@ class AdoptionView(View, frozen=True, kw_only=True, gc=False):
     uuid: str | None
     """None: there is no such VM."""
     outcome: Literal[
-        "adopted", "released", "nothing to do", "would be adopted", "would be released", "refused", "failed"
+        "adopted",
+        "prepared",
+        "released",
+        "nothing to do",
+        "would be adopted",
+        "would be prepared",
+        "would be released",
+        "refused",
+        "failed",
     ]
     """Refused: nothing was changed. Failed: cut off; saying it again goes on from there."""
     steps: list[str]

@@ -144,11 +144,11 @@ def _adopt(
             list(plan.now),
             list(plan.later),
         )
-        if dry_run:
-            result.outcome = "would be adopted" if plan.steps else "nothing to do"
+        if dry_run and plan.steps:
+            result.outcome = "would be adopted" if plan.takes_part else "would be prepared"
         elif plan.steps:
             _take_on(plan, domain, say)
-            result.outcome = "adopted"
+            result.outcome = "adopted" if plan.takes_part else "prepared"
     except DynmemError as error:
         result.failed(error)
     return result

@@ -20,7 +20,15 @@ KNOWN_SECONDS: Final = 3.0
 """For so long a controller may take to notice a VM that has just been adopted."""
 
 Outcome = Literal[
-    "adopted", "released", "nothing to do", "would be adopted", "would be released", "refused", "failed"
+    "adopted",
+    "prepared",
+    "released",
+    "nothing to do",
+    "would be adopted",
+    "would be prepared",
+    "would be released",
+    "refused",
+    "failed",
 ]
 
 

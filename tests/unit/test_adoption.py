@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from host_controller.adoption.carry_out import Clock, CutOff, Short, carry_out
-from host_controller.adoption.facts import Refused
+from host_controller.adoption.facts import ManagedAlready, Refused
 from host_controller.adoption.giving_back import Room, plan_release
 from host_controller.adoption.owners import owner_of
 from host_controller.adoption.plan import Adoption, Wish, plan_adoption
@@ -396,6 +396,40 @@ def test_what_cannot_be_adopted_is_refused_with_the_way_out_and_untouched(xml: s
         plan(one, wish)
     assert refused.value.hint
     assert one.calls == []
+
+
+@pytest.mark.parametrize(
+    ("xml", "helps"),
+    [
+        (domain("x", balloon="<memballoon model='none'/>"), True),
+        (domain("x", balloon=BALLOON.replace("'virtio'>", "'virtio' autodeflate='on'>")), True),
+        (domain("x").replace("type='kvm'", "type='xen'"), False),
+        (domain("x").replace("<vcpu", "<memoryBacking><locked/></memoryBacking><vcpu"), True),  # by DIMMs
+    ],
+)
+def test_the_next_start_of_what_cannot_take_part_as_it_runs_is_prepared_where_that_helps(
+    xml: str, helps: bool
+) -> None:
+    one = LibvirtDomain(xml)
+    with pytest.raises(Refused) as refused:
+        plan(one)
+    assert ("--next-start" in (refused.value.hint or "")) == helps
+    wish = Wish(RULE, next_start=True)
+    if not helps:
+        with pytest.raises(Refused):
+            plan(one, wish)
+        return
+    made = adopt(one, wish)
+    assert not made.takes_part
+    assert "before its next start" in made.now[0]
+    assert live(one) == xml
+    assert one.defined is not None
+    prepared = read_domain(one.defined).config
+    assert prepared is not None
+    assert prepared.source == METADATA
+    with pytest.raises(ManagedAlready, match="prepared already"):
+        plan(one, wish)
+    assert same(restore(one.defined).xml, inactive(xml))
 
 
 def test_nothing_is_done_while_a_job_holds_the_domain() -> None:
