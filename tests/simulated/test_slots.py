@@ -1,11 +1,12 @@
-"""Sixteen slots last: a guest that allocates as fast as it can reaches its maximum by DIMMs."""
+"""A guest that allocates as fast as it can reaches its maximum, by virtio-mem or by at most 16 DIMMs."""
 
 import random
 
 import pytest
 
 from host_controller.core.engine import Engine
-from host_controller.core.model import Limits, Settings
+from host_controller.core.model import Growth, Limits, Settings
+from host_controller.core.policy.dead_band import grow_dead_band
 from host_controller.simulator.guest import GuestSpec, SimulatedVm
 from host_controller.simulator.memory import Memory, Speeds
 from host_controller.simulator.workload import Workload, ramp
@@ -18,7 +19,13 @@ KILLED_SECONDS = 0.5
 """The simulator has no OOM killer: nothing to be had for so long is taken for its work."""
 
 
-def grown(seed: int, maximum_gib: int, swap_mib: int = 256, host_gib: int = 64) -> tuple[SimulatedVm, float]:
+def grown(
+    seed: int,
+    maximum_gib: int,
+    swap_mib: int = 256,
+    host_gib: int = 64,
+    growth: Growth = Growth.HOTADD,
+) -> tuple[SimulatedVm, float]:
     """A guest of 1 GiB whose programs take all that it may have at 0.1 to 2 GiB/s, until it has its maximum;
     and the longest time, seconds, in which its kernel had nothing at all for them.
     """
@@ -27,20 +34,28 @@ def grown(seed: int, maximum_gib: int, swap_mib: int = 256, host_gib: int = 64) 
     level = ramp(rng.uniform(100, 400) * MIB, (maximum_gib - 0.45) * GIB, rng.uniform(20, 60), 0.01)
     limits = Limits(GIB, GIB // 2, maximum_gib * GIB)
     spec = GuestSpec(
-        "db", limits, slots=SLOTS, swap_bytes=swap_mib * MIB, speeds=speeds, workload=Workload(level)
+        "db", limits, growth, SLOTS, swap_bytes=swap_mib * MIB, speeds=speeds, workload=Workload(level)
     )
     world = World(host_gib * GIB, seed=seed, resolution=0.05)
     world.control(lambda capacity: Engine(Settings(capacity)))
     vm = world.define(spec)
     world.start("db")
     begun = longest = world.now
-    while world.now < LIMIT_SECONDS and (vm.ram_bytes < limits.maximum_bytes or vm.memory.unmet > MIB):
+    reached = limits.maximum_bytes
+    if growth is Growth.VIRTIO_MEM:
+        reached -= grow_dead_band(reached)  # of so little it is given no more while it lacks nothing
+    while world.now < LIMIT_SECONDS and (given(vm) < reached or vm.memory.unmet > MIB):
         world.run(0.05)
         if not denied(vm.memory):
             begun = world.now
         longest = max(longest, world.now - begun)
     assert not world.violations
     return vm, longest
+
+
+def given(vm: SimulatedVm) -> int:
+    """RAM and what its virtio-mem device has plugged, bytes."""
+    return vm.ram_bytes + vm.virtio_mem.current
 
 
 def denied(memory: Memory) -> bool:
@@ -55,6 +70,14 @@ def test_from_1_to_16_gib_as_fast_as_it_can_a_guest_reaches_maximum_and_lives(se
     vm, longest = grown(seed, 16)
     assert vm.ram_bytes == 16 * GIB
     assert len(vm.slots.dimms) <= SLOTS
+    assert longest < KILLED_SECONDS
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_so_it_does_by_virtio_mem(seed: int) -> None:
+    vm, longest = grown(seed, 16, growth=Growth.VIRTIO_MEM)
+    assert given(vm) >= 16 * GIB - grow_dead_band(16 * GIB)
+    assert vm.memory.unmet < MIB
     assert longest < KILLED_SECONDS
 
 
