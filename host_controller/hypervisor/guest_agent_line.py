@@ -23,7 +23,6 @@ from host_controller.hypervisor.opening import found, opened
 ANSWER_SECONDS: Final = 10
 """For one request; the work in the guest goes on by itself."""
 _ABSENT: Final = (
-    libvirt.VIR_ERR_OPERATION_INVALID,  # the VM is off
     libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED,  # no port for it
     libvirt.VIR_ERR_CONFIG_UNSUPPORTED,
 )
@@ -50,6 +49,8 @@ def ask(domain: Any, request: str, limit_seconds: int = ANSWER_SECONDS) -> str:
 def translated(error: libvirt.libvirtError) -> GuestAgentError:
     """What libvirt said, as an error of ours."""
     code, said = error.get_error_code(), error.get_error_message() or str(error)
+    if code == libvirt.VIR_ERR_OPERATION_INVALID:
+        return GuestAgentAbsent(f"it does not run: {said}", hint="start it, then say it again")
     if code in _ABSENT or "not connected" in said:
         return GuestAgentAbsent(
             f"no QEMU guest agent answers: {said}",
