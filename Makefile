@@ -151,12 +151,15 @@ pyz: $(STAMP) ## dist/dynmem-agent.pyz: the agent as one file, for guests that g
 test-domains: $(STAMP) ## DIR=…: every domain XML in a folder through enable, start, growth, disable under a real libvirt
 	$(PYTHON) -m lab.domains $(DIR) $(if $(GROWTH),--growth $(GROWTH))
 
-.PHONY: matrix matrix-guests
+.PHONY: matrix matrix-guests test-suite
 matrix: $(STAMP) ## hosts: Debian 12, its backports, 13 and the next, with their QEMU, libvirt and Python; SUITE=trixie: one, CELL="hot remove"
 	$(PYTHON) -m lab.matrix $(SUITE) $(if $(CELL),--cell '$(subst ','\'',$(CELL))')
 
 matrix-guests: $(STAMP) ## guests: Debian 11 to the next with the agent's package, growing in each way; SUITE=bullseye: one, GROWTH=balloon
 	$(PYTHON) -m lab.matrix.guests $(SUITE) $(if $(GROWTH),--growth $(GROWTH))
+
+test-suite: $(STAMP) ## one host or guest of the matrix, chosen by the commit's hash; COMMIT=7369792: by that one's
+	$(PYTHON) -m lab.matrix.of_commit $(COMMIT)
 
 .PHONY: rpms
 rpms: $(STAMP) ## dist/: the .rpm of the agent and of the controller, by rpmbuild

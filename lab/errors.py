@@ -3,6 +3,7 @@
 VerifyError
 └── LabError
     ├── ImageError      the guest image could not be built
+    │   └── FetchError  a release of Debian could not be had
     ├── SessionError    the private libvirt did not start or answer
     └── GuestError      a guest did not boot, or did not do what its spec says
 
@@ -18,6 +19,10 @@ class LabError(VerifyError):
 
 class ImageError(LabError):
     """The guest image could not be built."""
+
+
+class FetchError(ImageError):
+    """A release of Debian could not be had: its archive is not reached, or lacks what is asked for."""
 
 
 class SessionError(LabError):

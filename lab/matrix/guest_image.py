@@ -10,7 +10,7 @@ from typing import Final
 from lab import apt, image, initrd
 from lab.cache import build_once, key_of
 from lab.code_disk import INSIDE, REPOSITORY
-from lab.errors import ImageError
+from lab.errors import FetchError, ImageError
 from lab.image import Image
 from lab.matrix.roots import options_of
 from lab.matrix.suites import FOREIGN_PACKAGES, GUEST_PACKAGES, Suite
@@ -69,7 +69,7 @@ def _build(suite: Suite, place: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:
-        raise ImageError(
+        raise FetchError(
             f"mmdebstrap could not make a guest of {suite.name}. Can its archive be reached? It said:\n"
             + done.stderr[-2000:]
         )

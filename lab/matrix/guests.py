@@ -6,7 +6,8 @@ It writes its table into docs/compatibility.md.
     make matrix-guests SUITE=bullseye  one
     make matrix-guests SUITE=bullseye GROWTH=balloon  one of its guests; the other cells stay as they are
 
-Exit 1 where a cell is not as it should be; what it said lies in build/matrix-guests.log.
+Exit 1 where a cell is not as it should be, 75 where a suite could not be had. What was said lies in
+build/matrix-guests.log.
 """
 
 import argparse
@@ -20,12 +21,12 @@ from typing import Final
 
 from lab.code_disk import REPOSITORY
 from lab.domain import ARM64
-from lab.errors import LabError
+from lab.errors import FetchError, LabError
 from lab.lab import Lab
 from lab.matrix import guest_story, table
 from lab.matrix.guest_image import guest_image, make_guest_disk
 from lab.matrix.roots import built_here
-from lab.matrix.suites import GUESTS
+from lab.matrix.suites import GUESTS, NOT_FETCHED
 from lab.progress import Progress
 
 _ARM64_MAGIC: Final = b"ARM\x64"
@@ -38,6 +39,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make matrix-guests", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(GUESTS))
     parser.add_argument("--growth", choices=guest_story.GROWTHS, help="of the three guests this one alone")
+    parser.add_argument("--no-table", action="store_true", help="write nothing of what was seen")
     arguments = parser.parse_args()
     wanted = arguments.suites or list(GUESTS)
     growths = [arguments.growth] if arguments.growth else guest_story.GROWTHS
@@ -45,21 +47,22 @@ def main() -> int:
         parser.error(f"no suite is called {', '.join(sorted(unknown))}; there are {', '.join(GUESTS)}")
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
-    failed = False
+    failed = missing = False
     try:
         agent = next(path for path in built_here() if path.name.startswith("dynmem-agent_"))
     except LabError as error:
         parser.error(str(error))
     for name in wanted:
         try:
-            failed |= not _try(name, agent, growths)
+            failed |= not _try(name, agent, growths, not arguments.no_table)
         except LabError as error:
-            failed = True
+            missing |= isinstance(error, FetchError)
+            failed |= not isinstance(error, FetchError)
             print(f"✗ {name}: {error}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if failed else NOT_FETCHED if missing else 0
 
 
-def _try(name: str, agent: Path, growths: Sequence[str]) -> bool:
+def _try(name: str, agent: Path, growths: Sequence[str], write: bool) -> bool:
     begun = time.monotonic()
     seen = []
     if GUESTS[name].architecture and not (
@@ -76,7 +79,10 @@ def _try(name: str, agent: Path, growths: Sequence[str]) -> bool:
                 seen.append(cell)
                 progress.step(f"{'✓' if cell.passed else '✗'} {cell.name}: {cell.said or f'see {LOG}'}")
     minutes = (time.monotonic() - begun) / 60
-    table.write(name, _kernel(image.kernel), seen, "guests", whole=len(growths) == len(guest_story.GROWTHS))
+    if write:
+        table.write(
+            name, _kernel(image.kernel), seen, "guests", whole=len(growths) == len(guest_story.GROWTHS)
+        )
     print(f"{name}: {sum(cell.passed for cell in seen)} of {len(seen)} cells, {minutes:.1f} min")
     return all(cell.passed for cell in seen)
 

@@ -14,7 +14,7 @@ from typing import Final
 from lab import apt, packages
 from lab.cache import build_once, cache_directory, key_of, remove
 from lab.code_disk import REPOSITORY
-from lab.errors import ImageError, LabError
+from lab.errors import FetchError, LabError
 from lab.matrix.suites import BUILD_PACKAGES, HOST_PACKAGES, Suite
 
 TREE: Final = "/dynmem"
@@ -101,7 +101,7 @@ def entered(suite: Suite, base: Path) -> Iterator[Root]:
 
 
 def host_root(suite: Suite) -> Path:
-    """A host without dynmem: libvirt, QEMU and Python. Raises ImageError."""
+    """A host without dynmem: libvirt, QEMU and Python. Raises FetchError."""
     return _made(suite, "host", HOST_PACKAGES)
 
 
@@ -207,7 +207,7 @@ def _make(suite: Suite, place: Path, wanted: Sequence[str], build: bool) -> None
         check=False,
     )
     if done.returncode != 0:
-        raise ImageError(
+        raise FetchError(
             f"mmdebstrap could not make a root of {suite.name}. Can its archive be reached? It said:\n"
             + done.stderr[-2000:]
         )

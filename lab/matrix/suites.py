@@ -1,5 +1,6 @@
 """The Debian releases that the matrix is run on, and what each needs beside its own archive."""
 
+import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,9 @@ class Suite:
     cpu_without: tuple[str, ...] = ()
     """CPU features that its kernel cannot use under TCG: QEMU 7.2 emulates them wrongly."""
 
+
+NOT_FETCHED: Final = os.EX_TEMPFAIL
+"""How a run ends of which nothing failed, but a suite could not be had."""
 
 HOST_PACKAGES: Final = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils", "python3", "iproute2")
 """What a host has before dynmem comes: `fresh root` in the table."""

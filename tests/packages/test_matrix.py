@@ -3,17 +3,21 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import pytest
 
 from host_controller.verify.accelerator import Accelerator, find_accelerator
 from lab.domain import ARM64, GuestSpec, domain_xml
+from lab.errors import FetchError
 from lab.image import Image
-from lab.matrix import table
+from lab.matrix import __main__ as hosts
+from lab.matrix import of_commit, table
 from lab.matrix.cells import TESTS, Cell
 from lab.matrix.guests import _kernel
-from lab.matrix.suites import GUESTS, SUITES
+from lab.matrix.of_commit import chosen
+from lab.matrix.suites import GUESTS, NOT_FETCHED, SUITES
 
 ROOT = Path(__file__).parents[2]
 KVM = Accelerator("KVM", "kvm", "host-passthrough", "")
@@ -113,3 +117,40 @@ def test_a_cpu_lacks_what_a_kernel_cannot_use_only_where_it_is_emulated() -> Non
     for accelerator, lacks in ((find_accelerator(Path("/nowhere")), ["cx16"]), (KVM, [])):
         xml = domain_xml(spec, accelerator, Image(place, place, place), place, place, place)
         assert [one.get("name") for one in ElementTree.fromstring(xml).iterfind("cpu/feature")] == lacks
+
+
+def test_every_suite_has_its_turn_by_the_hash_of_a_commit() -> None:
+    turns = {chosen(f"{number:040x}") for number in range(len(SUITES) + len(GUESTS))}
+    assert turns == {("lab.matrix", name) for name in SUITES} | {
+        ("lab.matrix.guests", name) for name in GUESTS
+    }
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (1, 1), (NOT_FETCHED, 0)])
+def test_a_suite_that_cannot_be_fetched_is_said_and_is_no_failure_of_the_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, ends: int
+) -> None:
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        asks_git = command[0] == "git"
+        return SimpleNamespace(returncode=0 if asks_git else code, stdout=f"{3:040x}\n", stderr="")
+
+    monkeypatch.setattr(of_commit.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["of_commit"])
+    assert of_commit.main() == ends
+    said = capsys.readouterr().out
+    assert f"asks for {list(SUITES)[3]} as a host" in said
+    assert ("could not be fetched. Once it can be: make test-suite" in said) == (code == NOT_FETCHED)
+
+
+def test_an_archive_that_is_not_reached_is_told_from_a_cell_that_is_red(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreached(*_: object) -> bool:
+        raise FetchError("mmdebstrap could not make a root of trixie. Can its archive be reached?")
+
+    monkeypatch.setattr(hosts, "_try", unreached)
+    monkeypatch.setattr(hosts, "LOG", tmp_path / "build" / "matrix.log")
+    monkeypatch.setattr(hosts.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(sys, "argv", ["matrix", "trixie"])
+    assert hosts.main() == NOT_FETCHED
+    assert "Can its archive be reached?" in capsys.readouterr().err
