@@ -156,13 +156,15 @@ class Demand:
         demand = guest + hot_swap + cache
 
         # What it grows by until memory could get there it must have before anybody's buffer is filled.
-        unswapped = max(guest + margin, facts.least_usable_bytes)
-        need = max(unswapped, demand + margin + ahead)
-        eased = need + stall
-        desired = max(eased, need + demand * limits.buffer_percent // 100)
+        unswapped, need = guest + margin, demand + margin + ahead
         # A guest that reads back what it has just put away has no room left for more of it.
-        room = max(0, swappable_bytes(facts) - hot_swap)
-        irreducible = max(guest + margin - room, facts.least_usable_bytes)
+        room = swappable_bytes(facts) - hot_swap
+        irreducible = unswapped - room if room > 0 else unswapped
+        bound = facts.least_usable_bytes
+        if irreducible < bound:
+            irreducible, unswapped, need = bound, max(bound, unswapped), max(bound, need)
+        eased = need + stall
+        desired = need + max(stall, demand * limits.buffer_percent // 100)
         least, most = limits.minimum_bytes, limits.maximum_bytes
         if irreducible < least:
             irreducible, unswapped, need = least, max(least, unswapped), max(least, need)

@@ -22,14 +22,10 @@ class Motion:
     """Growth now; 0 while it falls."""
     flutter: float = 0.0
     """What goes up and comes down again, mean: the way that demand goes in a second less the way it gets."""
+    growth: float = 0.0
+    """Growth now, so far as it is no flutter."""
     _path: float = 0.0
     _net: float = 0.0
-
-    @property
-    def growth(self) -> float:
-        """Growth now, so far as it is no flutter."""
-        growth = self.slope - FLUTTER_SHARE * self.flutter
-        return growth if growth > 0.0 else 0.0
 
     def follow(self, change_bytes: int, seconds: float) -> None:
         """Take in a change of demand, `seconds` (> 0) after the last one."""
@@ -38,6 +34,7 @@ class Motion:
         self._path = blend(self._path, abs(rate), seconds, RETURN_SECONDS)
         self._net = blend(self._net, rate, seconds, RETURN_SECONDS)
         self.flutter = blend(self.flutter, self._path - abs(self._net), seconds, FLUTTER_SECONDS)
+        self.growth = max(0.0, self.slope - FLUTTER_SHARE * self.flutter)
 
 
 def blend(old: float, new: float, seconds: float, time_constant: float) -> float:

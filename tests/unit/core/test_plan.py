@@ -21,7 +21,7 @@ def guest(usable_mib: int = 512, demand_mib: int = 200, **changes: object) -> Vm
     """One that has just said so; `desired_bytes` and `slope` replace what follows from that."""
     desired, slope = changes.pop("desired_bytes", None), changes.pop("slope", 0.0)
     facts = changes.pop("facts", None) or build.facts(usable_mib, demand_mib)
-    changes = {"demand": Demand(last=facts, motion=Motion(slope=slope)), "facts": facts, **changes}  # type: ignore[arg-type]
+    changes = {"demand": Demand(last=facts, motion=Motion(slope=slope, growth=slope)), "facts": facts, **changes}  # type: ignore[arg-type]
     vm = build.vm(usable_mib, **changes)  # type: ignore[arg-type]
     vm.guest.work_out(vm.config.limits, 1.0)
     if desired is None:
