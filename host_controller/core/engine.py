@@ -101,10 +101,10 @@ class Engine:
     def decide(self, now: float) -> list[Command]:
         """The commands that follow from everything that was taken in."""
         state, budget = self.state, self._budget
-        dirty = [vm for uuid, vm in state.vms.items() if uuid in state.dirty]
-        for uuid in state.dirty - state.vms.keys():
+        touched, state.dirty = state.dirty, set()
+        dirty = [vm for uuid, vm in state.vms.items() if uuid in touched]
+        for uuid in touched - state.vms.keys():
             self._forget(uuid)
-        state.dirty.clear()
         commands = self._refresh(dirty, now)
         budget.allot(state, now)
         if not state.connected:
@@ -113,9 +113,7 @@ class Engine:
         commands += self._go_on_growing(dirty, now)
         commands += self._grant(dirty, now)
         self._keep_books(now)
-        paces = state.each_apart(dirty, now, pace, state, now)
-        commands += [another for _, another in paces if another is not None]
-        return commands
+        return commands + self._keep_pace(dirty, now)
 
     def _forget(self, uuid: str) -> None:
         self._budget.forget(uuid)
@@ -127,11 +125,13 @@ class Engine:
         state, accounts = self.state, self._budget.accounts
         scarce = self._budget.scarce
         commands: list[Command] = []
-        for vm, sent in state.each_apart(dirty, now, refresh, state, accounts, scarce, now):
-            if sent is None and state.apart(vm, now, weigh, state, accounts, now) is None:
-                charge_whole(vm, state, accounts)
-            if sent:
-                commands += sent
+
+        def bring_up_to_date(vm: Vm) -> None:
+            commands.extend(refresh(vm, state, accounts, scarce, now))
+
+        failed = state.each_apart(dirty, now, bring_up_to_date)
+        for vm in state.each_apart(failed, now, lambda vm: weigh(vm, state, accounts, now)):
+            charge_whole(vm, state, accounts)
         return commands
 
     def _go_on_growing(self, vms: list[Vm], now: float) -> list[Command]:
@@ -175,6 +175,17 @@ class Engine:
         # What they ask for follows in the next step.
         state.dirty.update(command.vm for command in purse.commands)
         return purse.commands
+
+    def _keep_pace(self, dirty: list[Vm], now: float) -> list[Command]:
+        """How often these VMs are looked at from now on, where that changes."""
+        commands: list[Command] = []
+
+        def look_as_often_as_due(vm: Vm) -> None:
+            if (another := pace(vm, self.state, now)) is not None:
+                commands.append(another)
+
+        self.state.each_apart(dirty, now, look_as_often_as_due)
+        return commands
 
     def _keep_books(self, now: float) -> None:
         self._budget.look_again(self.ledger)

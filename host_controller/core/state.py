@@ -1,7 +1,7 @@
 """All that the engine knows of one host."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from traceback import walk_tb
 from typing import TypeVar, TypeVarTuple
@@ -79,22 +79,16 @@ class State:
             self._isolate(vm, error, now)
             return None
 
-    def each_apart(
-        self,
-        vms: Iterable[Vm],
-        now: float,
-        step: Callable[[Vm, *Arguments], T],
-        *arguments: *Arguments,
-    ) -> Iterator[tuple[Vm, T | None]]:
-        """`apart` for many; a call less for each is 3 % of a step (median of 100 pairs, 300 VMs)."""
+    def each_apart(self, vms: Iterable[Vm], now: float, step: Callable[[Vm], object]) -> list[Vm]:
+        """`apart` for many, in one loop: a call less for each. Returns those with which it failed."""
+        failed = []
         for vm in vms:
             try:
-                result = step(vm, *arguments)
+                step(vm)
             except Exception as error:  # noqa: BLE001 # whatever it is
                 self._isolate(vm, error, now)
-                yield vm, None
-            else:
-                yield vm, result
+                failed.append(vm)
+        return failed
 
     def _isolate(self, vm: Vm, error: Exception, now: float) -> None:
         self.dirty.add(vm.config.uuid)

@@ -29,11 +29,10 @@ class GrantRound:
 
     def run(self, vms: Iterable[Vm]) -> None:
         """Decide for these VMs."""
-        apart, now = self.purse.state.apart, self.purse.now
-        for _ in self.purse.state.each_apart(vms, now, self._settle):
-            pass
+        state, now = self.purse.state, self.purse.now
+        state.each_apart(vms, now, self._settle)
         for vm, account, goal, share in self._shares():
-            apart(vm, now, grow, self.purse, account, goal, share)
+            state.apart(vm, now, grow, self.purse, account, goal, share)
 
     def _settle(self, vm: Vm) -> None:
         """Decide for a VM that is not to grow; one that is becomes a taker."""
