@@ -106,17 +106,8 @@ class Purse:
     ) -> None:
         """Note what was decided for a VM, and why."""
         uuid = vm.config.uuid
+        # By position: by keyword it takes twice as long.
         self.decisions[uuid] = Decision(
-            at=self.now,
-            vm=uuid,
-            action=action,
-            reason=reason,
-            granted_bytes=vm.assigned_bytes,
-            goal_bytes=goal,
-            target_bytes=target_bytes,
-            size_bytes=size_bytes,
-            zone=zone,
-            alias=alias,
-            blocked_by=blocked_by,
-            estimate=vm.guest.estimate,
-        )
+            self.now, uuid, action, reason, vm.assigned_bytes, goal,
+            target_bytes, size_bytes, zone, alias, blocked_by, vm.guest.estimate,
+        )  # fmt: skip
