@@ -41,10 +41,11 @@ def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> int:
     granted = vm.assigned_bytes
     claims, next_dimm = None, 0
     if plan.immovable(vm, settings, now) is None:
-        claims = plan.claims(vm, granted, settings, now)
+        aside = books.fixed(vm)
+        claims = plan.claims(vm, granted, aside, settings, now)
         if vm.progress.stuck(now):
             claims = plan.kept_whole(claims, granted)
-        fixed = books.fixed(vm) + overhead
+        fixed = aside + overhead
         next_dimm = dimm_plan.next_dimm_slack(vm, claims.desired)
     uuid = vm.config.uuid
     accounts.charge(uuid, charge)

@@ -86,12 +86,14 @@ def immovable(vm: Vm, settings: Settings, now: float) -> str | None:
     return None
 
 
-def claims(vm: Vm, granted: int, settings: Settings, now: float) -> Claims:
-    """What a movable VM asks of the balance while it has been given `granted` bytes."""
+def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> Claims:
+    """What a movable VM asks of the balance while it has been given `granted` bytes.
+
+    aside: bytes that are plugged and not online, or on their way. It has them beside this.
+    """
     estimate = vm.guest.estimate
     assert estimate is not None
-    # What is plugged and not online, or on its way, it has beside this.
-    ceiling = vm.growth_ceiling_bytes - vm.plug.pending_bytes - vm.offline_bytes
+    ceiling = vm.growth_ceiling_bytes - aside
     irreducible, need = estimate.irreducible_bytes, estimate.need_bytes
     eased, desired = estimate.eased_bytes, estimate.desired_bytes
     if desired > ceiling:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from host_controller.core.books import charge as books
 from host_controller.core.model import BalloonStats, Growth, Limits, RunState, Trust
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.policy.balance import Claims
@@ -21,7 +22,11 @@ def guest(usable_mib: int = 512, demand_mib: int = 200, **changes: object) -> Vm
     """One that has just said so; `desired_bytes` and `slope` replace what follows from that."""
     desired, slope = changes.pop("desired_bytes", None), changes.pop("slope", 0.0)
     facts = changes.pop("facts", None) or build.facts(usable_mib, demand_mib)
-    changes = {"demand": Demand(last=facts, motion=Motion(slope=slope, growth=slope)), "facts": facts, **changes}  # type: ignore[arg-type]
+    changes = {
+        "demand": Demand(last=facts, motion=Motion(slope=slope, growth=slope)),
+        "facts": facts,
+        **changes,
+    }  # type: ignore[arg-type]
     vm = build.vm(usable_mib, **changes)  # type: ignore[arg-type]
     vm.guest.work_out(vm.config.limits, 1.0)
     if desired is None:
@@ -259,12 +264,12 @@ def test_a_guest_claims_no_more_than_it_can_be_given(
     assert vm.guest.estimate is not None
     guest_wants = {"irreducible_bytes": 1100 * MIB, "need_bytes": 1200 * MIB, "desired_bytes": 1300 * MIB}
     vm = replace(vm, guest=replace(vm.guest, estimate=vm.guest.estimate._replace(**guest_wants)))
-    found = plan.claims(vm, 512 * MIB, SETTINGS, 1.0)
+    found = plan.claims(vm, 512 * MIB, books.fixed(vm), SETTINGS, 1.0)
     assert (found.irreducible, found.need, found.desired) == (ceiling_mib * MIB,) * 3
     small = {"irreducible_bytes": 100 * MIB, "need_bytes": 200 * MIB}
     assert vm.guest.estimate is not None
     vm = replace(vm, guest=replace(vm.guest, estimate=vm.guest.estimate._replace(**small)))
-    found = plan.claims(vm, 512 * MIB, SETTINGS, 1.0)
+    found = plan.claims(vm, 512 * MIB, books.fixed(vm), SETTINGS, 1.0)
     assert (found.irreducible, found.need, found.desired) == (100 * MIB, 200 * MIB, ceiling_mib * MIB)
 
 
@@ -274,29 +279,32 @@ def test_a_vm_whose_memory_would_not_come_back_is_never_asked_for_what_it_has(
     config: dict[str, object], granted_mib: int
 ) -> None:
     free, held = guest(), guest(config=config)
-    before = plan.claims(free, granted_mib * MIB, SETTINGS, 1.0)
-    found = plan.claims(held, granted_mib * MIB, SETTINGS, 1.0)
+    before = plan.claims(free, granted_mib * MIB, books.fixed(free), SETTINGS, 1.0)
+    found = plan.claims(held, granted_mib * MIB, books.fixed(held), SETTINGS, 1.0)
     assert found[1:4] == tuple(max(claim, granted_mib * MIB) for claim in before[1:4])
 
 
 def test_an_excess_is_kept_until_it_has_lasted() -> None:
     vm = guest(512, 100, booted_at=-1000.0)
-    first = plan.claims(vm, vm.assigned_bytes, SETTINGS, 1.0)
+    first = plan.claims(vm, vm.assigned_bytes, books.fixed(vm), SETTINGS, 1.0)
     assert first.keep == first.desired < 512 * MIB
     vm = guest(512, 400, booted_at=-1000.0)
-    busy = plan.claims(vm, vm.assigned_bytes, SETTINGS, 1.0)
+    busy = plan.claims(vm, vm.assigned_bytes, books.fixed(vm), SETTINGS, 1.0)
     vm.guest.heard(build.facts(512, 100, at=2.0), 512 * MIB)
     vm.guest.work_out(vm.config.limits, 2.0)
-    idle = plan.claims(vm, vm.assigned_bytes, SETTINGS, 2.0)
+    idle = plan.claims(vm, vm.assigned_bytes, books.fixed(vm), SETTINGS, 2.0)
     assert idle.desired < busy.desired <= idle.keep
     assert (
-        plan.claims(vm, vm.assigned_bytes, SETTINGS, 3.0 + SETTINGS.shrink_after_seconds).keep < busy.desired
+        plan.claims(
+            vm, vm.assigned_bytes, books.fixed(vm), SETTINGS, 3.0 + SETTINGS.shrink_after_seconds
+        ).keep
+        < busy.desired
     )
 
 
 def test_nobody_is_shrunk_unasked_in_the_first_minute_after_boot() -> None:
     vm = guest(512, 100, booted_at=0.0)
-    assert plan.claims(vm, vm.assigned_bytes, SETTINGS, 30.0).keep == 512 * MIB
+    assert plan.claims(vm, vm.assigned_bytes, books.fixed(vm), SETTINGS, 30.0).keep == 512 * MIB
 
 
 def test_a_vm_in_huge_pages_is_not_moved() -> None:
@@ -307,8 +315,10 @@ def test_a_vm_in_huge_pages_is_not_moved() -> None:
 def test_of_what_it_has_beyond_its_maximum_a_vm_keeps_nothing_for_later() -> None:
     limits = Limits(384 * MIB, 128 * MIB, 384 * MIB)
     vm = guest(512, 100, config={"limits": limits}, grown_at=0.5)
-    assert plan.claims(vm, 512 * MIB, SETTINGS, 1.0).keep == 384 * MIB, "it grew a moment ago"
-    assert plan.claims(vm, 512 * MIB, SETTINGS, 1000.0).keep <= 384 * MIB
+    assert plan.claims(vm, 512 * MIB, books.fixed(vm), SETTINGS, 1.0).keep == 384 * MIB, (
+        "it grew a moment ago"
+    )
+    assert plan.claims(vm, 512 * MIB, books.fixed(vm), SETTINGS, 1000.0).keep <= 384 * MIB
 
 
 def test_a_vm_whose_balloon_does_not_move_keeps_what_it_has_and_may_ask_for_more() -> None:
