@@ -56,9 +56,10 @@ def fill(weights: Sequence[int], lo: Sequence[int], hi: Sequence[int], budget_by
     if sum(lo) >= budget_bytes:
         return list(lo)
     level = _water_level(weights, lo, hi, budget_bytes)
+    shares = [level * weight >> _SHIFT for weight in weights]
     return [
-        min(high, max(low, level * weight >> _SHIFT))
-        for weight, low, high in zip(weights, lo, hi, strict=True)
+        low if share < low else high if share > high else share
+        for share, low, high in zip(shares, lo, hi, strict=True)
     ]
 
 
