@@ -92,25 +92,26 @@ class Accounts:
         missing = 0
         far, near = [], []
         accounts = self.of
+        least = 0 if every_byte else -SMALLEST_DEAD_BAND
         for vm, goal in goals.items():
-            granted = accounts[vm].granted_bytes
-            more = goal - granted
+            more = goal - accounts[vm].granted_bytes
             if more > 0:
                 missing += more
-            if every_byte and more < 0:
-                far.append(vm)
-            elif -SMALLEST_DEAD_BAND <= more <= SMALLEST_DEAD_BAND:
+            if least <= more <= SMALLEST_DEAD_BAND:
                 continue  # most of them
-            elif more > grow_dead_band(granted) or -more > shrink_dead_band(granted):
+            granted = goal - more
+            bearable = 0 if every_byte else shrink_dead_band(granted)
+            if more > grow_dead_band(granted) or -more > bearable:
                 far.append(vm)
             elif -more > grow_dead_band(granted):
                 near.append(vm)
         return missing, far, near
 
     def _claim(self, vm: str, old: Claims | None, new: Claims | None) -> None:
+        had, has = old or _NO_CLAIMS, new or _NO_CLAIMS
         self.changes += 1
-        self.needed_bytes += (new or _NO_CLAIMS).need - (old or _NO_CLAIMS).need
-        self.weights += (new or _NO_CLAIMS).weight - (old or _NO_CLAIMS).weight
+        self.needed_bytes += has.need - had.need
+        self.weights += has.weight - had.weight
         if new is None:
             del self.claims[vm]
         else:
