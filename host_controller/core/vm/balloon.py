@@ -132,7 +132,10 @@ class Balloon:
 
     def still_followed(self, now: float) -> Followed:
         """The targets that it may be following: the last, and those that were replaced only lately."""
-        followed, first = self.followed, 0
+        followed = self.followed
+        if followed and now - followed[-1][0] > SETTLING:
+            return followed[-1:]  # most of them
+        first = 0
         while first + 1 < len(followed) and now - followed[first + 1][0] > SETTLING:
             first += 1
-        return followed[first:] if first else followed
+        return followed[first:]

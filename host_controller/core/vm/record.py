@@ -208,8 +208,8 @@ class Vm:
     @property
     def present_bytes(self) -> int:
         """Where the balloon is, in QEMU's terms, by the best evidence of this boot."""
-        balloon, facts = self.balloon, self.guest.facts
-        if self.phase is STARTING and facts is not None and not balloon.moved:
+        balloon = self.balloon
+        if self.phase is STARTING and not balloon.moved and (facts := self.guest.facts) is not None:
             usable = facts.usable_bytes + self.offline_bytes - self.virtio_mem.current_bytes
             return min(self.ram_bytes, usable)
         return balloon.actual_bytes
