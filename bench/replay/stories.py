@@ -3,6 +3,7 @@
 The stories are told with names of the base; the tree that is compared with it does not have to know them.
 """
 
+import contextlib
 import importlib
 import random
 from collections.abc import Callable, Iterator
@@ -80,7 +81,10 @@ def _left_by(engine: Any) -> Any:
     """What its state directory would hold: the operator's pauses come in as events anyway."""
     state = engine.state
     reservations = state.ledger.reservations.values()
-    return the("remembered")(reservations, (), False, state.standstills, the("plugs_under_way")(state.vms))
+    left = [reservations, (), False, state.standstills, the("plugs_under_way")(state.vms)]
+    with contextlib.suppress(LookupError):  # of a base that did not keep them yet
+        left.append(the("sizes_under_way")(state.vms))
+    return the("remembered")(*left)
 
 
 def record(directory: Path, stories: int) -> None:
