@@ -89,7 +89,8 @@ EXTRAS: Final[tuple[Rule, ...]] = (plugging, virtio_mem)
 
 def overhead(vm: Vm, settings: Settings) -> int:
     """QEMU's own memory: the most it was seen to take, or the floor before it was seen."""
-    return max(vm.evidence.overhead_bytes, settings.overhead_floor_bytes)
+    seen, floor = vm.evidence.overhead_bytes, settings.overhead_floor_bytes
+    return seen if seen > floor else floor
 
 
 def doubted(vm: Vm) -> bool:

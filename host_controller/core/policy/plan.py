@@ -127,4 +127,5 @@ def growth_bytes(vm: Vm) -> int:
     That much it is charged with whatever it says, so all that it can make others give up, its goal and what
     is kept ready for it, is within its maximum (rule: harm-stays-home).
     """
-    return min(int(vm.guest.demand.motion.growth), vm.config.limits.minimum_bytes)
+    growth, most = int(vm.guest.demand.motion.growth), vm.config.limits.minimum_bytes
+    return growth if growth < most else most

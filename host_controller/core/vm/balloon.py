@@ -101,7 +101,8 @@ class Balloon:
         before = self.still_followed(now) or ((-math.inf, entitled_bytes),)
         self.followed = (*before, (now, target_bytes))
         self.target_bytes = target_bytes
-        self.ceiling_bytes = max(self.ceiling_bytes, target_bytes)
+        if target_bytes > self.ceiling_bytes:
+            self.ceiling_bytes = target_bytes
         self.sent[ticket] = target_bytes
         self.resend = False
 

@@ -163,8 +163,8 @@ class Demand:
         bound = facts.least_usable_bytes
         if irreducible < bound:
             irreducible, unswapped, need = bound, max(bound, unswapped), max(bound, need)
-        eased = need + stall
-        desired = need + max(stall, demand * limits.buffer_percent // 100)
+        buffer = demand * limits.buffer_percent // 100
+        eased, desired = need + stall, need + (buffer if buffer > stall else stall)
         least, most = limits.minimum_bytes, limits.maximum_bytes
         if irreducible < least:
             irreducible, unswapped, need = least, max(least, unswapped), max(least, need)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from host_controller.core.interface import SetTarget
-from host_controller.core.model import BALLOON, VIRTIO_MEM, Dimm, VmConfig
+from host_controller.core.model import BALLOON, HOTADD, VIRTIO_MEM, Dimm, VmConfig
 from host_controller.core.vm.balloon import Balloon
 from host_controller.core.vm.dimms import Dimms
 from host_controller.core.vm.evidence import Evidence
@@ -222,12 +222,13 @@ class Vm:
     @property
     def growth_ceiling_bytes(self) -> int:
         """The most that this VM can be given without a restart."""
-        config = self.config
-        if config.growth is BALLOON:
-            return min(config.limits.maximum_bytes, self.ram_bytes)
+        config, most = self.config, self.ram_bytes
+        maximum = config.limits.maximum_bytes
+        if config.growth is HOTADD:
+            return maximum
         if config.growth is VIRTIO_MEM:
-            return min(config.limits.maximum_bytes, self.ram_bytes + config.virtio_mem_bytes)
-        return config.limits.maximum_bytes
+            most += config.virtio_mem_bytes
+        return most if most < maximum else maximum
 
     @property
     def boot_target_bytes(self) -> int:

@@ -45,7 +45,8 @@ class VirtioMem:
     @property
     def may_hold_bytes(self) -> int:
         """The most that it can come to without another word of ours."""
-        return max(self.current_bytes, self.requested_bytes, self.ceiling_bytes, self._before_bytes)
+        sizes = self.current_bytes, self.requested_bytes, self.ceiling_bytes, self._before_bytes
+        return max(sizes) if any(sizes) else 0
 
     @property
     def unanswered(self) -> bool:
