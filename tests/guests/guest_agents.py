@@ -11,7 +11,7 @@ LISTEN: Final = f"""
 port=$(grep -l -x {PORT} /sys/class/virtio-ports/*/name); port=$(basename $(dirname $port))
 setsid qemu-ga --method=virtio-serial --path=/dev/$port > /run/lab/qemu-ga.log 2>&1 < /dev/null &
 """
-END: Final = "kill $(cat /proc/[0-9]*/stat 2> /dev/null | grep '(qemu-ga)' | cut -d ' ' -f 1)"
+SIGNAL: Final = "kill -%s $(cat /proc/[0-9]*/stat 2> /dev/null | grep '(qemu-ga)' | cut -d ' ' -f 1)"
 LIMIT_SECONDS: Final = 20.0
 
 
@@ -24,8 +24,18 @@ def listen(guest: Guest) -> None:
 
 def end(guest: Guest) -> None:
     """End it; until libvirt knows."""
-    guest.workload.exec(END)
+    guest.workload.exec(SIGNAL % "TERM")
     _wait(guest, "disconnected")
+
+
+def hang(guest: Guest) -> None:
+    """It listens, and answers nothing."""
+    guest.workload.exec(SIGNAL % "STOP")
+
+
+def go_on(guest: Guest) -> None:
+    """It answers again."""
+    guest.workload.exec(SIGNAL % "CONT")
 
 
 def _wait(guest: Guest, state: str) -> None:

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 
 from agent import wire
+from agent.installation import DROP
 from host_controller.delivery import push as delivery
 from host_controller.delivery.agent_file import agent_file, digest
 from host_controller.delivery.push import INSTALLED
 from host_controller.guest_agent.conversation import GuestAgent
 from host_controller.guest_agent.errors import GuestAgentAbsent
 from host_controller.hypervisor.guest_agent_line import GuestAgentLine
+from lab.controller import dynmem
 from lab.domain import GuestSpec
+from lab.guest import Guest
 from tests.guests import guest_agents
 from tests.guests.conftest import GuestFactory
 from tests.guests.systemd_guest import Machine, booted, system_image
@@ -29,14 +32,23 @@ def bring(talk: GuestAgent) -> list[str]:
     return list(delivery.push(talk, CONTENT, lambda done: None))
 
 
-def test_a_guest_without_systemd_is_given_the_agent_by_libvirt_and_it_is_taken_out(
-    make_guest: GuestFactory,
-) -> None:
-    guest = make_guest(GuestSpec("pushed", agent=None, raw_dynmem=True))
+@pytest.fixture(scope="module")
+def pushed(make_shared_guest: GuestFactory) -> Guest:
+    """Without systemd, and so far without a guest agent's port."""
+    guest = make_shared_guest(GuestSpec("pushed", agent=None, raw_dynmem=True))
     guest.start()
     guest.wait_booted()
-    uri = guest.session.uri
-    with GuestAgentLine(uri, "pushed") as line:
+    return guest
+
+
+def files_of_ours(guest: Guest) -> str:
+    find = "find / -xdev -name '*dynmem-agent*' -type f -not -path '/lab/*' -not -path '/proc/*'"
+    return guest.workload.exec(f"{find}; ls {DROP} 2> /dev/null; true")
+
+
+def test_a_guest_without_systemd_is_given_the_agent_by_libvirt_and_it_is_taken_out(pushed: Guest) -> None:
+    guest = pushed
+    with GuestAgentLine(guest.session.uri, "pushed") as line:
         talk = GuestAgent(line, time.monotonic, time.sleep)
         with pytest.raises(GuestAgentAbsent):
             bring(talk)
@@ -56,13 +68,53 @@ def test_a_guest_without_systemd_is_given_the_agent_by_libvirt_and_it_is_taken_o
         begun = time.monotonic()
         print(*delivery.remove(talk), sep="\n  ")
         print(f"removed in {time.monotonic() - begun:.1f} s")
-        assert (
-            guest.workload.exec(
-                "find / -xdev -name '*dynmem-agent*' -not -path '/lab/*' -not -path '/proc/*'"
-            )
-            == ""
-        )
+        assert files_of_ours(guest) == ""
         guest.workload.exec(f"until [ $({running} | wc -l) = 0 ]; do sleep 0.1; done")
+
+
+class CutOffError(Exception):
+    """Nobody goes on with a push from here."""
+
+
+def cut_off(_written: int) -> None:
+    raise CutOffError
+
+
+@pytest.mark.faults  # half a minute of waiting for what hangs
+def test_a_push_that_meets_a_hung_guest_agent_a_full_disk_or_its_own_end_is_finished_or_undone_by_another(
+    pushed: Guest,
+) -> None:
+    guest, command = pushed, ("--yes", "--connect", pushed.session.uri)
+    guest_agents.hang(guest)
+    hung = dynmem("agent", "push", "pushed", *command)
+    guest_agents.go_on(guest)
+    assert hung.returncode == 1
+    assert "does not answer" in hung.stderr
+    assert "restart qemu-guest-agent in the guest" in hung.stderr
+
+    place = INSTALLED.rpartition("/")[0]
+    guest.workload.exec(f"mkdir -p {place}; mount -t tmpfs -o size=64k full {place}")
+    full = dynmem("agent", "push", "pushed", *command)
+    guest.workload.exec(f"umount {place}")
+    assert full.returncode == 1
+    assert "No space left on device" in full.stderr
+    assert files_of_ours(guest) == ""
+
+    with GuestAgentLine(guest.session.uri, "pushed") as line:
+        talk = GuestAgent(line, time.monotonic, time.sleep)
+        for way_on in ("push", "remove"):
+            with pytest.raises(CutOffError):
+                list(delivery.push(talk, CONTENT, cut_off))
+            assert DROP in files_of_ours(guest)
+            done = dynmem("agent", way_on, "pushed", *command, limit=120)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert (INSTALLED in files_of_ours(guest)) == (way_on == "push")
+            assert list(delivery.remove(talk))
+            assert files_of_ours(guest) == ""
+
+        with pytest.raises(GuestAgentAbsent) as ended:
+            list(delivery.push(talk, CONTENT, lambda _: guest.stop()))
+    print("\n", hung.stderr, full.stderr, ended.value)
 
 
 class Wire:
