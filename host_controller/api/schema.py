@@ -234,7 +234,7 @@ class HostView(View, frozen=True, kw_only=True, gc=False):
     configuration_error: str | None
     """Why the last reload was refused; the configuration before it is in force."""
     lateness_seconds: float
-    """How late the control loop was at worst in the last minute."""
+    """How late the control loop was at worst in the last minute; to gather events for 50 ms is not late."""
     tasks: int
     """Tasks of the controller's loop, this answer's included: steady, or one leaks."""
     errors: dict[str, int]

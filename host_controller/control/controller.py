@@ -83,7 +83,9 @@ class Controller:
         """UUIDs of VMs that the operator has paused one by one, running or not."""
         self.paused_all = False
         self.latenesses: deque[float] = deque(maxlen=LATENESS_WINDOW)
-        """How late each of the last ticks was handled, seconds: how late this loop is."""
+        """How late each of the last ticks came and was handled, seconds: how late this loop is, also while
+        it is blocked. To gather events for COALESCE_SECONDS is not to be late.
+        """
         self.connection = connection
         """The hypervisor's address, or what is wrong with the way to it."""
         self.names: dict[str, str] = {}
@@ -97,6 +99,7 @@ class Controller:
         self._after_tick = after_tick
         self._dry_run = DryRun(self.engine)
         self._greeter = Greeter()
+        self._tick_due = clock()
         self._told: list[Notice] = []
         """What `attribution` has to say, until it is written down."""
         self._inbox: deque[tuple[float, Event]] = deque()
@@ -184,6 +187,7 @@ class Controller:
     async def _tick_forever(self) -> None:
         due = self._clock()
         while True:
+            self._tick_due = due
             self.put(Tick())
             due = max(due + TICK_SECONDS, self._clock())
             await asyncio.sleep(due - self._clock())
@@ -206,7 +210,8 @@ class Controller:
             at, event = self._inbox.popleft()
             if isinstance(event, Tick):
                 ticked = True
-                self.latenesses.append(self._clock() - at)
+                handled_late = self._clock() - max(at, self._decided_at + COALESCE_SECONDS)
+                self.latenesses.append(max(0.0, at - self._tick_due) + max(0.0, handled_late))
             else:
                 touched.add(getattr(event, "vm", ""))
                 greeting = self._greeter.hear(event, at)  # type: ignore[arg-type] # operator events pass through

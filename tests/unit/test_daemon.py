@@ -26,7 +26,7 @@ from host_controller.records.recording import Recorder, Recording, replay
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.workload import Workload, steady
 from host_controller.units import GIB, MIB
-from tests.support.virtual import Host, run, until
+from tests.support.virtual import Host, VirtualLoop, run, until
 
 
 def targets(host: Host) -> list[SetTarget]:
@@ -357,12 +357,19 @@ def test_with_another_capacity_a_recording_tells_what_would_have_been_done(tmp_p
     assert min(headrooms) < 0 <= headrooms[-1]
 
 
-def test_the_loops_own_lateness_is_measured() -> None:
+def test_the_loops_own_lateness_is_measured_also_while_it_is_blocked_and_not_what_it_gathers() -> None:
     async def story() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
         host = Host()
+        host.vm("web")
         async with host.controller() as controller:
             await asyncio.sleep(10)
             assert len(controller.latenesses) >= 9
-            assert max(controller.latenesses) < 0.06
+            assert max(controller.latenesses) < 0.01, "an event was gathered with others"
+            await asyncio.sleep(10.9 - loop.now)
+            loop.now += 0.4  # it does something else for so long
+            await asyncio.sleep(1)
+            assert 0.25 < max(controller.latenesses) < 0.31
 
     run(story())
