@@ -16,7 +16,7 @@ import numpy as np
 
 from bench.advice import RESULTS, WEEK
 from bench.traces import FLOOR_MIB, load
-from host_controller.advice.forecast import HOURS, SLOTS, concentration, forecast
+from host_controller.advice.forecast import HOURS, SLOTS, forecast
 from host_controller.core.vm.demand import LEAST_MARGIN_BYTES
 from host_controller.units import MIB
 
@@ -42,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shares, widths = [], []
         for chosen in draws:
             hours = needs[:, list(chosen)].sum(axis=1).reshape(-1, SLOTS).max(axis=1)
-            parts = np.median(demand[: 3 * WEEK, list(chosen)], axis=0)
-            made = forecast(0.0, hours[: 3 * HOURS].tolist(), concentration(parts.tolist()))
+            made = forecast(0.0, hours[: 3 * HOURS].tolist())
             ranges = [made.at(hour) for hour in range(HOURS)]
             held = [one.low <= real <= one.high for one, real in zip(ranges, hours[3 * HOURS :], strict=True)]
             shares.append(float(np.mean(held)))

@@ -2,9 +2,11 @@
 
 The middle is the median of the same hour of the weeks that are known, moved by their trend. The trend is
 the median change from week to week, and the fewer weeks there are the less of it is believed. The range
-holds the errors that the same rule made on those weeks: each week was forecast from the ones before it.
-Further ahead it widens with the root of the weeks. It is wider, too, where few VMs make the sum: a new habit
-of one moves it, and three weeks of the past may have shown none. bench/forecast.py says how often it holds.
+holds four in five of the errors that the same rule made on this host's weeks: each week was forecast from
+the ones before it. It is as wide to both sides, as split conformal prediction has it: few weeks tell how far
+a host goes from its habits, and not whether up or down (Vovk, Gammerman, Shafer: Algorithmic Learning in a
+Random World, 2005). Further ahead it widens with the root of the weeks. bench/forecast.py says how often
+it holds.
 """
 
 import math
@@ -24,14 +26,11 @@ SLOTS: Final = int(3600 / SLOT)
 TREND_WEEKS: Final = 6
 """Of the trend of n weeks (n − 1) ÷ (n − 1 + 6) is believed: a quarter after three weeks."""
 MOST_WEEKS: Final = 26
-LOW: Final = 0.1
-HIGH: Final = 0.9
-"""The range holds 80 %."""
+HOLDS: Final = 0.8
+"""The share of hours that the range is to hold."""
 ONE_WEEK_SPREAD: Final = 0.35
 """From a single week no error can be seen: a range of ± so much, as logarithm."""
 NEXT_WEEKS: Final = 4
-FEW_SPREAD: Final = 0.15
-"""What one VM alone would add on either side, as logarithm; n equal ones add it divided by the root of n."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +53,8 @@ class Forecast:
     """As a share; what is believed of it is in the ranges."""
     profile: tuple[float, ...]
     """The middle of each of 168 hours, from `begin` on, without the trend."""
-    errors: tuple[float, float]
-    """The logarithms that the range of the first week is made of."""
+    spread: float
+    """The logarithm by which the range of the first week goes up and down."""
 
     @property
     def trust(self) -> float:
@@ -67,8 +66,8 @@ class Forecast:
         week = hour // HOURS
         believed = math.log1p(self.trend_per_week) * self.trust
         middle = self.profile[hour % HOURS] * math.exp(believed * (week + (self.weeks_seen + 1) / 2))
-        low, high = (one * math.sqrt(week + 1) for one in self.errors)
-        return Range(middle * math.exp(low), middle, middle * math.exp(high))
+        factor = math.exp(self.spread * math.sqrt(week + 1))
+        return Range(middle / factor, middle, middle * factor)
 
     def peak(self, weeks: int = NEXT_WEEKS) -> Range:
         """The largest hour of the coming weeks."""
@@ -104,21 +103,8 @@ def hourly_needs(pasts: Sequence[Past]) -> tuple[float, list[float]]:
     return begin + skip * SLOT, hours
 
 
-def concentration(shares: Sequence[float]) -> float:
-    """Of a sum, by its VMs' parts: 1 for one alone, and 1 ÷ √n for n equal ones."""
-    whole = sum(shares)
-    return math.sqrt(sum((one / whole) ** 2 for one in shares)) if whole > 0 else 0.0
-
-
-def concentration_of(pasts: Sequence[Past]) -> float:
-    """The same of VMs, by the middle of what each wants."""
-    return concentration([float(one.percentile(50.0) or 0) for one in pasts])
-
-
-def forecast(begin: float, hours: Sequence[float], concentrated: float = 0.0) -> Forecast:
+def forecast(begin: float, hours: Sequence[float]) -> Forecast:
     """From the sums of needs of whole hours, the last of which has just passed.
-
-    concentrated: how few VMs make the sum, 0 to 1 (`concentration`).
 
     Raises:
         InputError: it is less than a week.
@@ -131,20 +117,15 @@ def forecast(begin: float, hours: Sequence[float], concentrated: float = 0.0) ->
         )
     recent = [max(1.0, one) for one in hours[-weeks * HOURS :]]
     rows = [recent[week * HOURS : (week + 1) * HOURS] for week in range(weeks)]
-    found = _fit(rows, (-ONE_WEEK_SPREAD, ONE_WEEK_SPREAD), begin + len(hours) * 3600.0)
     errors: list[float] = []
     for known in range(1, weeks):
-        earlier = _fit(rows[:known], (0.0, 0.0), 0.0)
-        errors += [math.log(one / earlier.at(hour).middle) for hour, one in enumerate(rows[known])]
-    if not errors:
-        return found
-    errors.sort()
-    few = FEW_SPREAD * concentrated
-    spread = quantile(errors, LOW) - few, quantile(errors, HIGH) + few
-    return _fit(rows, spread, found.begin)
+        earlier = _fit(rows[:known], 0.0, 0.0)
+        errors += [abs(math.log(one / earlier.at(hour).middle)) for hour, one in enumerate(rows[known])]
+    spread = quantile(sorted(errors), HOLDS) if errors else ONE_WEEK_SPREAD
+    return _fit(rows, spread, begin + len(hours) * 3600.0)
 
 
-def _fit(rows: Sequence[Sequence[float]], errors: tuple[float, float], begin: float) -> Forecast:
+def _fit(rows: Sequence[Sequence[float]], spread: float, begin: float) -> Forecast:
     profile = tuple(median(week[hour] for week in rows) for hour in range(HOURS))
     levels = [math.log(median(week)) for week in rows]
     slopes = [
@@ -152,7 +133,7 @@ def _fit(rows: Sequence[Sequence[float]], errors: tuple[float, float], begin: fl
         for earlier, later in combinations(range(len(levels)), 2)
     ]
     trend = math.expm1(median(slopes)) if slopes else 0.0
-    return Forecast(begin, len(rows), trend, profile, errors)
+    return Forecast(begin, len(rows), trend, profile, spread)
 
 
 @dataclass(frozen=True, slots=True)

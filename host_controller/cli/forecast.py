@@ -43,8 +43,8 @@ def forecast(
     Ranges are meant to hold 80 % of the hours. They come from the same hours of the weeks that are known
     and the trend between them, and from how wrong the same rule was on those weeks.
     """
-    from host_controller.advice.forecast import concentration_of, hourly_needs, room_for
     from host_controller.advice.forecast import forecast as make
+    from host_controller.advice.forecast import hourly_needs, room_for
 
     pasts = read_pasts(files, since)
     unknown = [one for one in without if not any(one in (past.name, past.uuid) for past in pasts)]
@@ -55,7 +55,7 @@ def forecast(
     pasts = [one for one in pasts if one.name not in without and one.uuid not in without]
     if not pasts:
         raise InputError("no VM is left", hint="fewer --without")
-    found = make(*hourly_needs(pasts), concentration_of(pasts))
+    found = make(*hourly_needs(pasts))
     whole = capacity or running_capacity(socket)
     whole = None if whole is None else whole + (add or 0)
     room = None if shape is None or whole is None else room_for(shape, found, pasts, whole)
