@@ -20,7 +20,7 @@ def kill_and_inherit(rig: Rig, *guests: Guest) -> float:
         assert before.guests[name].actual - later.guests[name].actual <= 256 * MIB
     begun = time.monotonic()
     rig.controller.start()
-    rig.controller.wait_managed(*guests, limit=30)
+    rig.controller.wait_managed(*guests)
     took = time.monotonic() - begun
     taken_over = rig.observer.latest()
     for guest in guests:

@@ -314,7 +314,7 @@ async def test_the_adapter_stops_though_a_vm_hangs_and_leaves_nothing_behind(ses
                 pid = _pid(session, vm)
                 os.kill(pid, signal.SIGSTOP)
                 watch.submit(SetTarget, vm, 120 * MIB)
-                await watch.until(CommandDone, _ticket(1), limit=5)
+                await watch.until(CommandDone, _ticket(1))
             # Here it has stopped, though its VM still hangs.
             os.kill(pid, signal.SIGCONT)
             if attempt == 0:
@@ -411,7 +411,7 @@ async def test_an_agent_that_leaves_its_port_is_gone(lab: Lab, guest: Guest) -> 
         back = time.monotonic()
         await asyncio.to_thread(_start_agent, guest)
         await watch.until(
-            GuestSpoke, lambda event: isinstance(event.untrusted_message, wire.Hello), since=back, limit=30
+            GuestSpoke, lambda event: isinstance(event.untrusted_message, wire.Hello), since=back
         )
 
 
@@ -419,12 +419,12 @@ async def test_a_target_is_followed_by_balloon_events_down_to_it(lab: Lab, guest
     async with watching(lab.session.uri) as watch:
         vm = (await watch.vm(guest.name)).vm
         assert (await watch.do(SetTarget, vm, 200 * MIB)).error is None
-        await watch.until(BalloonChanged, lambda event: event.actual_bytes == 200 * MIB, limit=30)
-        sampled = await watch.until(BalloonSampled, lambda event: event.stats is not None, limit=30)
+        await watch.until(BalloonChanged, lambda event: event.actual_bytes == 200 * MIB)
+        sampled = await watch.until(BalloonSampled, lambda event: event.stats is not None)
         assert sampled.stats is not None
         assert 0 < sampled.stats.available_bytes < sampled.stats.total_bytes < 256 * MIB
         assert (await watch.do(SetTarget, vm, 256 * MIB)).error is None
-        await watch.until(BalloonChanged, lambda event: event.actual_bytes == 256 * MIB, limit=30)
+        await watch.until(BalloonChanged, lambda event: event.actual_bytes == 256 * MIB)
 
 
 async def test_a_dimm_comes_and_goes(lab: Lab, guest: Guest) -> None:
@@ -470,7 +470,7 @@ async def test_a_flooded_port_is_drained_and_disturbs_nobody(lab: Lab, guest: Gu
         back = time.monotonic()
         await asyncio.to_thread(_start_agent, guest)
         await watch.until(
-            GuestSpoke, lambda event: isinstance(event.untrusted_message, wire.Hello), since=back, limit=30
+            GuestSpoke, lambda event: isinstance(event.untrusted_message, wire.Hello), since=back
         )
 
 
@@ -506,7 +506,7 @@ def _sockets() -> int:
     return found
 
 
-async def _settled(test: Callable[[], bool], what: str, limit: float = 5.0) -> None:
+async def _settled(test: Callable[[], bool], what: str, limit: float = 30.0) -> None:
     deadline = time.monotonic() + limit
     while not test():
         assert time.monotonic() < deadline, f"{what} are left: {[one.name for one in threading.enumerate()]}"

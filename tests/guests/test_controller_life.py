@@ -58,7 +58,7 @@ def test_a_controller_that_starts_late_takes_over_what_runs(rig: Rig) -> None:
     rig.controller.stop()
     sizes = {name: guest.actual for name, guest in rig.observer.latest().guests.items()}
     rig.controller.start()
-    rig.controller.wait_managed(*rig.guests.values(), limit=30)
+    rig.controller.wait_managed(*rig.guests.values())
     for name, size in sizes.items():
         assert abs(rig.observer.latest().guests[name].actual - size) <= 64 * MIB
 

@@ -164,7 +164,7 @@ def test_a_saved_guest_costs_nothing_and_comes_back_as_it_was(
             here.session.connection().restore(file)
         here.observer.start(guest)
         guest.wait_booted()
-        here.controller.wait_managed(guest, limit=30)
+        here.controller.wait_managed(guest)
     assert_hands_off(here, began, saved)
     assert guest.workload.boot_id() == boot
     while_saved = [vm for at, vm in poll.seen if at > began and vm is not None and vm["job"]]
@@ -235,7 +235,7 @@ def test_a_grown_guest_is_taken_over_where_it_is_migrated_to_and_goes_on_growing
         assert migration.error == ""
         hosts.guest = guest = migration.arrived
         there.observer.start(guest)
-        there.controller.wait_managed(guest, limit=30)
+        there.controller.wait_managed(guest)
         managed = time.time()
         here.controller.wait_for(
             lambda _: any(vm is None for _, vm in source.seen), 10, "it is gone from here"
@@ -282,5 +282,5 @@ def test_a_host_without_a_controller_leaves_it_as_it_is_and_one_that_starts_ther
     assert config is not None
     assert config.limits.maximum_bytes == LIMITS.maximum * MIB
     there.controller.start()
-    there.controller.wait_managed(guest, limit=30)
+    there.controller.wait_managed(guest)
     squeezed(there, guest, before)

@@ -55,7 +55,7 @@ class Watch:
         kind: type[E],
         test: Callable[[E], bool] = lambda event: True,
         *,
-        limit: float = 15.0,
+        limit: float = 60.0,
         since: float = 0.0,
     ) -> E:
         """The first event of a kind that passes the test. Fails with what was seen when the limit passes."""
