@@ -43,14 +43,14 @@ def test_a_running_guest_is_adopted_served_and_released_as_it_was(make_rig: RigF
     )
     seconds = rig.observer.latest().at - begun
     assert moved["source"] == "adopted"
-    rig.controller.wait_vm(guest, lambda vm: vm["agent"] is not None, 20, "heard by its agent")
+    rig.controller.wait_vm(guest, lambda vm: vm["agent"] is not None, 60, "heard by its agent")
     small = rig.controller.wait_vm(
         guest, lambda vm: vm["assigned_bytes"] < (RAM - 200) * MIB, 40, "squeezed to what it needs"
     )
 
     other = rig.add("other", Limits(startup=384, minimum=160, maximum=512, growth="balloon"))
     other.workload.allocate(150, rate=100)
-    other.workload.wait_event("done", "memory", 30)
+    other.workload.wait_event("done", "memory", 60)
 
     again = dynmem("release", "found", "--json", "--socket", rig.controller.client.path, *to)
     assert again.returncode == 0, again.stdout + again.stderr

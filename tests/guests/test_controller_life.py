@@ -43,8 +43,8 @@ def test_a_controller_killed_in_mid_move_leaves_nobody_shrinking_and_its_heir_do
     taker, giver = rig.guests["taker"], rig.guests["giver"]
     for _ in range(3):
         giver.workload.allocate(150, rate=50)
-        giver.workload.wait_event("done", "memory", 30)
-        rig.controller.wait_vm(giver, lambda vm: vm["assigned_bytes"] > 320 * MIB, 20, "grown")
+        giver.workload.wait_event("done", "memory", 60)
+        rig.controller.wait_vm(giver, lambda vm: vm["assigned_bytes"] > 320 * MIB, 60, "grown")
         giver.workload.free()
         taker.workload.allocate(200, rate=50)
         after = time.monotonic() + rng.uniform(0.1, 6.0)
@@ -73,8 +73,8 @@ def test_a_foreign_setmem_is_corrected_and_said(rig: Rig) -> None:
     giver = rig.guests["giver"]
     before = rig.controller.vm(giver)["actual_bytes"]
     giver.domain().setMemoryFlags((before + 120 * MIB) // 1024, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    rig.controller.wait_vm(giver, lambda vm: vm["actual_bytes"] > before + 60 * MIB, 20, "seen")
-    rig.controller.wait_vm(giver, lambda vm: vm["actual_bytes"] <= before + 24 * MIB, 30, "corrected")
+    rig.controller.wait_vm(giver, lambda vm: vm["actual_bytes"] > before + 60 * MIB, 60, "seen")
+    rig.controller.wait_vm(giver, lambda vm: vm["actual_bytes"] <= before + 24 * MIB, 60, "corrected")
     assert "without us" in rig.controller.log_tail(60)
 
 
@@ -82,5 +82,5 @@ def test_limits_that_are_changed_while_it_runs_are_adopted(rig: Rig) -> None:
     giver = rig.guests["giver"]
     changed = dynmem("set", "giver", "--minimum=150M", "--weight=250", "--connect", rig.lab.session.uri)
     assert changed.returncode == 0, changed.stderr
-    rig.controller.wait_vm(giver, lambda vm: vm["limits"]["weight"] == 250, 10, "a weight of 250")
+    rig.controller.wait_vm(giver, lambda vm: vm["limits"]["weight"] == 250, 60, "a weight of 250")
     assert rig.controller.vm(giver)["limits"]["minimum_bytes"] == 150 * MIB

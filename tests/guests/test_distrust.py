@@ -52,12 +52,12 @@ def test_a_vm_without_trust_is_charged_all_of_its_ram_and_not_squeezed(rig: Rig,
     done = dynmem("set", liar.name, "--trust=none", "--connect", uri)
     assert done.returncode == 0, done.stderr
     assert "no trust now" in done.stdout
-    vm = rig.controller.wait_vm(liar, lambda vm: vm["charge_bytes"] >= RAM, 20, "charged with all of its RAM")
+    vm = rig.controller.wait_vm(liar, lambda vm: vm["charge_bytes"] >= RAM, 60, "charged with all of its RAM")
     assert vm["trust"] == "none"
     explained = rig.controller.client.get("vms", liar.name, "explain")["charge"]
     assert any(part["name"] == "untrusted" and part["deciding"] for part in explained)
     liar.workload.allocate(150, rate=50)
-    liar.workload.wait_event("done", "memory", 30)
+    liar.workload.wait_event("done", "memory", 60)
     grown = rig.controller.wait_vm(
         liar,
         lambda vm: vm["assigned_bytes"] > small["assigned_bytes"] + 100 * MIB,
@@ -73,7 +73,7 @@ def test_a_vm_without_trust_is_charged_all_of_its_ram_and_not_squeezed(rig: Rig,
     print(f"\ncharge {kept['charge_bytes'] / MIB:.0f}, assigned {kept['assigned_bytes'] / MIB:.0f} MiB")
     assert kept["assigned_bytes"] >= grown["assigned_bytes"], "what it gave back would free nothing"
     assert dynmem("set", liar.name, "--trust=guest", "--connect", uri).returncode == 0
-    rig.controller.wait_vm(liar, lambda vm: vm["charge_bytes"] < RAM, 30, "trusted again")
+    rig.controller.wait_vm(liar, lambda vm: vm["charge_bytes"] < RAM, 60, "trusted again")
 
 
 @pytest.mark.faults
@@ -108,7 +108,7 @@ def test_an_unbound_balloon_driver_is_charged_all_of_its_ram_and_told(rig: Rig, 
 
     before = max(one["number"] for one in rig.controller.client.follow("events", after=0))
     unbind_balloon(liar)
-    vm = rig.controller.wait_vm(liar, lambda vm: vm["charge_bytes"] >= RAM, 10, "charged with all of its RAM")
+    vm = rig.controller.wait_vm(liar, lambda vm: vm["charge_bytes"] >= RAM, 60, "charged with all of its RAM")
     rig.controller.wait_for(lambda _: any("without us" in text for text in told()), 15, "told")
     kept = rig.controller.vm(liar)
     print(f"\n{vm['phase']}, charge {kept['charge_bytes'] / MIB:.0f} MiB; told: {told()[-1]}")

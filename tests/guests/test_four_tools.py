@@ -129,7 +129,7 @@ def taken_on(rig: Rig, lab_default: Guest) -> None:
         "memory moves",
     )
     print(f"\nfirst memory moved {rig.observer.latest().at - begun:.1f} s after `adopt --all`")
-    ruled = rig.controller.wait_vm(lab_default, lambda vm: True, 20, "taken on by its rule")
+    ruled = rig.controller.wait_vm(lab_default, lambda vm: True, 60, "taken on by its rule")
     assert ruled["source"] == "rule[1]"
 
 

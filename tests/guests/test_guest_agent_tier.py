@@ -76,7 +76,7 @@ def test_a_guest_is_read_at_a_pace_and_never_during_a_backup_or_a_job_and_it_cha
 
 def left_alone_during_a_migration(rig: Rig, guest: Guest) -> None:
     migration = Migration(guest, rig.lab.new_session(), mib_per_second=1)
-    rig.controller.wait_vm(guest, lambda vm: vm["job"] is not None, 30, "a job is seen")
+    rig.controller.wait_vm(guest, lambda vm: vm["job"] is not None, 60, "a job is seen")
     assert none_for(rig, 2.5)
     migration.cancel()
     migration.wait(60)

@@ -49,7 +49,7 @@ def test_a_stranger_with_a_vms_uuid_is_never_taken_for_it_and_counts_as_what_it_
         assert Identity(guest.session.uri).find(uuid) == guest.qemu_pid()
         before = rig.controller.status()["host"]
         with stranger(uuid):
-            vm = rig.controller.wait_vm(guest, lambda vm: vm["resident_bytes"] > 0, 10, "it is measured")
+            vm = rig.controller.wait_vm(guest, lambda vm: vm["resident_bytes"] > 0, 60, "it is measured")
             assert vm["resident_bytes"] <= 300 * MIB, "a stranger's memory is not the guest's"
             grown = rig.controller.wait_for(
                 lambda status: status["host"]["others_bytes"] >= before["others_bytes"] + HELD // 2 * MIB,

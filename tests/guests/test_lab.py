@@ -54,7 +54,7 @@ def test_two_comparisons_of_guest_and_host_clock_agree_within_the_errors_that_th
 def test_an_allocation_is_seen_in_resident_memory_and_goes_back(guest: Guest, watched: Observer) -> None:
     before = watched.latest().guests["plain"].resident
     guest.workload.allocate(150, rate=100)
-    guest.workload.wait_event("started", "memory", 10)
+    guest.workload.wait_event("started", "memory", 60)
     guest.workload.wait_event("done", "memory", 60)
     available = guest.workload.memory().available_bytes
     watched.wait_for(
@@ -68,9 +68,9 @@ def test_an_allocation_is_seen_in_resident_memory_and_goes_back(guest: Guest, wa
 
 def test_an_allocation_can_be_held_where_it_is(guest: Guest) -> None:
     guest.workload.allocate(200, rate=20, name="slow")
-    guest.workload.wait_event("progress", "slow", 20)
+    guest.workload.wait_event("progress", "slow", 60)
     guest.workload.hold("slow")
-    done = guest.workload.wait_event("done", "slow", 10)
+    done = guest.workload.wait_event("done", "slow", 60)
     guest.workload.free("slow")
     assert done.mib is not None
     assert 0 < done.mib < 150
@@ -108,7 +108,7 @@ def test_a_thrashing_file_cache_refaults_while_available_memory_stays_flat(guest
 
 def test_a_container_over_its_limit_raises_psi_in_an_idle_guest(guest: Guest) -> None:
     guest.workload.thrash_cgroup(60, high_mib=30)
-    guest.workload.wait_event("started", "container", 20)
+    guest.workload.wait_event("started", "container", 60)
     deadline = time.monotonic() + 30
     stalled = 0.0
     while stalled < 10 and time.monotonic() < deadline:
@@ -130,7 +130,7 @@ def test_a_guest_is_charged_all_its_ram_from_a_reset_until_its_balloon_moves(
         boot_id = guest.workload.boot_id()
         since = time.monotonic()
         guest.reset()
-        watched.wait_event(guest, "RESET", 10, since)
+        watched.wait_event(guest, "RESET", 60, since)
         sample = watched.wait_for(lambda sample: sample.at > since + 0.3, 10, "a sample after the reset")
         booting = sample.guests["plain"]
         assert booting.actual == 300 * MIB, "the old figure stands"

@@ -56,7 +56,7 @@ def grow(rig: Rig, guest: Guest) -> dict[str, Any]:
     guest.workload.free()
     guest.workload.allocate(560, rate=80)
     guest.workload.wait_event("done", "memory", 60)
-    rig.controller.wait_vm(guest, lambda vm: bool(vm["dimms"]), 20, "grown past its boot RAM")
+    rig.controller.wait_vm(guest, lambda vm: bool(vm["dimms"]), 60, "grown past its boot RAM")
     rig.controller.wait_at_rest(guest)
     return rig.controller.vm(guest)
 
@@ -104,7 +104,7 @@ def test_a_guest_under_a_migration_is_not_touched_and_goes_on_where_it_is_when_t
     here, there, guest = hosts.here, hosts.there, hosts.guest
     # Slow enough to be under way when it is cancelled, though what is freed needs not be sent.
     migration = Migration(guest, there.session, mib_per_second=10)
-    here.controller.wait_vm(guest, lambda vm: vm["job"] == "migration", 20, "a migration")
+    here.controller.wait_vm(guest, lambda vm: vm["job"] == "migration", 60, "a migration")
     guest.workload.free()  # from now on it would be squeezed, were it not for the job
     since = here.observer.latest().at
     here.observer.lasts(7)  # twice as long as an excess may last
@@ -130,7 +130,7 @@ def test_a_paused_guest_is_not_touched_costs_no_more_and_goes_on(hosts: Hosts, g
     guest.workload.free()
     guest.domain().suspend()
     paused = time.time()
-    here.controller.wait_vm(guest, lambda vm: vm["state"] == "paused", 10, "paused")
+    here.controller.wait_vm(guest, lambda vm: vm["state"] == "paused", 60, "paused")
     here.observer.lasts(5)  # what was freed just before goes back to the host meanwhile
     before = here.controller.vm(guest)
     # A running guest that is silent for so long counts as hung, and costs all its RAM.

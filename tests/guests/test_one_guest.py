@@ -90,7 +90,7 @@ def test_a_full_cycle_leads_back_and_who_grew_is_named(rig: Rig, guest: Guest) -
     )
     guest.workload.allocate(400, rate=50)
     guest.workload.wait_event("done", "memory", 60)
-    rig.controller.wait_vm(guest, lambda vm: vm["assigned_bytes"] > start + 350 * MIB, 20, "grown")
+    rig.controller.wait_vm(guest, lambda vm: vm["assigned_bytes"] > start + 350 * MIB, 60, "grown")
     rig.controller.wait_for(
         lambda _: _holder(rig, guest)["size_bytes"] >= 400 * MIB, 20, "who holds 400 MiB is told"
     )
@@ -111,7 +111,7 @@ def test_a_thrashing_container_does_not(rig: Rig, guest: Guest) -> None:
     # Trap 21. The container's own memory is demand; its stalls are not.
     before = rig.controller.vm(guest)["assigned_bytes"]
     guest.workload.thrash_cgroup(60, high_mib=30)
-    guest.workload.wait_event("started", "container", 20)
+    guest.workload.wait_event("started", "container", 60)
     deadline = time.monotonic() + 40
     stalled, largest = 0.0, before
     while (stalled < 20 or time.monotonic() < deadline - 25) and time.monotonic() < deadline:
@@ -153,8 +153,8 @@ def test_an_allocation_is_answered_in_whatever_phase_of_the_agent_s_looks_it_beg
         quiet_until = time.monotonic() + rng.uniform(0.0, 0.5)
         rig.controller.wait_for(lambda _, until=quiet_until: time.monotonic() >= until, 20, "a random phase")  # type: ignore[misc]
         guest.workload.allocate(80, rate=50)
-        started = guest.workload.wait_event("started", "memory", 10).monotonic - offset
-        guest.workload.wait_event("done", "memory", 30)
+        started = guest.workload.wait_event("started", "memory", 60).monotonic - offset
+        guest.workload.wait_event("done", "memory", 60)
         first = rig.controller.wait_sent("SetTarget", "AttachDimm", vm=uuid, since=started)[0]
         waits.append(first.at - started)
         guest.workload.free()

@@ -87,7 +87,7 @@ def test_a_reset_without_room_stands_still_until_the_others_have_made_it(rig: Ri
     since = time.monotonic()
     web.reset()
     stopped = rig.observer.wait_event(web, "STOP", STANDS_STILL_WITHIN, since)
-    still = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 20, "known to stand still")
+    still = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 60, "known to stand still")
     assert "stands still" in still["standstill"]
     assert still["charge_bytes"] >= 512 * MIB
     assert rig.controller.status()["host"]["overdraft"] is None, "what stands still takes nothing"
@@ -125,7 +125,7 @@ def test_what_cannot_be_found_in_time_is_a_recorded_overdraft_that_ends(rig: Rig
 @pytest.mark.faults
 def test_the_heir_of_a_killed_controller_lets_it_run(rig: Rig, books: Books) -> None:
     web, _, since, stopped = reset_without_room(rig, 600)
-    rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 20, "known to stand still")
+    rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 60, "known to stand still")
     books.look()  # its journal goes with it
     rig.controller.kill()
     rig.controller.start()
@@ -140,13 +140,13 @@ def test_the_heir_of_a_killed_controller_lets_it_run(rig: Rig, books: Books) -> 
 def test_a_guest_that_its_user_has_paused_stays_paused(rig: Rig) -> None:
     """Also one that we had stopped, that its user let run and paused again while no controller was there."""
     web, db, _, _ = reset_without_room(rig, 600)
-    rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 20, "known to stand still")
+    rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 60, "known to stand still")
     rig.controller.kill()
     web.domain().resume()
     web.wait_booted()
     web.domain().suspend()
     rig.controller.start()
-    seen = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 20, "found")
+    seen = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 60, "found")
     assert seen["standstill"] is None
     end = time.monotonic() + RESET_WAIT + 2
     while time.monotonic() < end:
@@ -196,8 +196,8 @@ def test_sleep_to_ram_is_charged_with_what_the_driver_gives_back(rig: Rig, books
     since = time.monotonic()
     small = rig.controller.vm(web)["actual_bytes"]
     web.workload.sleep_to_ram()
-    rig.observer.wait_event(web, "SUSPEND", 30, since)
-    asleep = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 20, "asleep")
+    rig.observer.wait_event(web, "SUSPEND", 60, since)
+    asleep = rig.controller.wait_vm(web, lambda vm: vm["state"] == "paused", 60, "asleep")
     print(f"\nasleep: actual {small / MIB:.0f} → {asleep['actual_bytes'] / MIB:.0f} MiB, {asleep['phase']}")
     web.domain().pMWakeup()
     web.workload.wait_answering(30)

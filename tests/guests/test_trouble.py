@@ -72,7 +72,7 @@ def test_growth_without_hot_add_is_charged_with_maximum_until_the_driver_is_aliv
     flat = rig.define("flat", Limits(minimum=160, startup=512, maximum=1024, growth="balloon"))
     flat.start()
     rig.observer.start(flat)
-    booting = rig.controller.wait_vm(flat, lambda vm: vm["phase"] == "starting", 10, "known to boot")
+    booting = rig.controller.wait_vm(flat, lambda vm: vm["phase"] == "starting", 60, "known to boot")
     assert booting["ram_bytes"] == 1024 * MIB
     assert booting["charge_bytes"] >= 1024 * MIB
     flat.wait_booted()
@@ -170,7 +170,7 @@ def test_a_guest_that_does_not_follow_is_flagged_charged_and_left_in_peace(rig: 
 def test_a_dimm_that_holds_kernel_memory_stays_and_works_on(rig: Rig, one: Guest) -> None:
     one.workload.allocate(450, rate=60)
     one.workload.wait_event("done", "memory", 60)
-    vm = rig.controller.wait_vm(one, lambda vm: vm["dimms"] >= 1 and not vm["offline_bytes"], 30, "grown")
+    vm = rig.controller.wait_vm(one, lambda vm: vm["dimms"] >= 1 and not vm["offline_bytes"], 60, "grown")
     memory = one.workload.memory()
     movable = [name for name, (_, zone) in memory.blocks.items() if zone == "Movable"]
     one.workload.free()
@@ -179,7 +179,7 @@ def test_a_dimm_that_holds_kernel_memory_stays_and_works_on(rig: Rig, one: Guest
         path = f"/sys/devices/system/memory/{name}/state"
         one.workload.exec(f"echo offline > {path} && echo online_kernel > {path}")
     one.workload.allocate(350, name="filler", rate=100)
-    one.workload.wait_event("done", "filler", 30)
+    one.workload.wait_event("done", "filler", 60)
     hold_kernel_memory(one, 60)
     since = time.monotonic()
     one.workload.free()

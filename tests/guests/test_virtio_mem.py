@@ -102,7 +102,7 @@ def test_after_a_reset_the_device_is_empty_and_the_guest_starts_with_startup(rig
     assert device(guest)[0] > 0
     boot_id = guest.workload.boot_id()
     guest.reset()
-    rig.controller.wait_vm(guest, lambda vm: vm["phase"] == "starting", 20, "known to boot")
+    rig.controller.wait_vm(guest, lambda vm: vm["phase"] == "starting", 60, "known to boot")
     guest.wait_booted()
     assert guest.workload.boot_id() != boot_id
     assert device(guest) == (0, 0)
@@ -117,7 +117,7 @@ def test_after_a_reset_the_device_is_empty_and_the_guest_starts_with_startup(rig
 @pytest.mark.faults
 def test_a_controller_that_comes_after_a_killed_one_knows_what_is_plugged(rig: Rig, guest: Guest) -> None:
     guest.workload.allocate(700, rate=100)
-    rig.controller.wait_vm(guest, lambda vm: vm["virtio_mem_bytes"] > 0, 30, "growing")
+    rig.controller.wait_vm(guest, lambda vm: vm["virtio_mem_bytes"] > 0, 60, "growing")
     rig.controller.kill()
     rig.controller.start()
     rig.controller.wait_managed(guest)

@@ -42,7 +42,7 @@ def test_an_agent_that_is_stopped_is_replaced_by_statistics(ward: Ward, survive:
     ):
         begun = time.monotonic()
         workload.signal_agent(signal.SIGSTOP)
-        ward.controller.wait_vm(ward.victim, lambda vm: vm["agent"] is None, 30, "its silence noticed")
+        ward.controller.wait_vm(ward.victim, lambda vm: vm["agent"] is None, 60, "its silence noticed")
         fault.saw(f"noticed after {time.monotonic() - begun:.0f} s")
         workload.allocate(100, rate=SLOW)
         workload.wait_event("done", "memory", 60)

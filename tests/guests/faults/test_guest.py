@@ -92,9 +92,9 @@ def test_a_dimm_that_comes_while_the_firmware_runs(ward: Ward, survive: FaultFac
         begun = time.monotonic()
         # What a hot add does that was under way; too short a moment to hit from outside.
         ward.victim.domain().attachDeviceFlags(dimm_xml(DIMM), libvirt.VIR_DOMAIN_AFFECT_LIVE)
-        ward.controller.wait_vm(ward.victim, lambda vm: vm["dimms"] == 1, 20, "with a DIMM")
+        ward.controller.wait_vm(ward.victim, lambda vm: vm["dimms"] == 1, 60, "with a DIMM")
         ward.victim.wait_booted()
-        ward.controller.wait_vm(ward.victim, lambda vm: vm["dimms"] == 0, 30, "without DIMMs")
+        ward.controller.wait_vm(ward.victim, lambda vm: vm["dimms"] == 0, 60, "without DIMMs")
         fault.saw(f"without DIMMs {time.monotonic() - begun:.0f} s after the reset")
 
 
@@ -190,5 +190,5 @@ def test_a_guest_whose_clock_is_stepped(ward: Ward, survive: FaultFactory, hours
         with fault.on():
             ward.victim.workload.exec(f"date -s '{hours:+d} hour'")
             ward.rig.observer.lasts(6)
-            ward.controller.wait_vm(ward.victim, lambda vm: vm["report_age_seconds"] < 6, 20, "heard")
+            ward.controller.wait_vm(ward.victim, lambda vm: vm["report_age_seconds"] < 6, 60, "heard")
             assert ward.vm()["ignored"] == before

@@ -50,7 +50,7 @@ def test_a_guest_that_does_not_take_a_dimm(
             # More than its boot RAM with its buffer, and less than its boot RAM: it has to do without.
             workload.allocate(300, rate=40)
             workload.wait_event("done", "memory", 60)
-            vm = other.controller.wait_vm(other.victim, lambda vm: vm["dimms"] > 0, 30, "a DIMM tried")
+            vm = other.controller.wait_vm(other.victim, lambda vm: vm["dimms"] > 0, 60, "a DIMM tried")
             other.rig.observer.lasts(12)
             sample = other.rig.observer.latest().guests[name]
             vm = other.vm()

@@ -89,7 +89,7 @@ def test_six_stopped_qemus_hold_up_no_healthy_guest(ward: Ward, survive: FaultFa
             # Before its kernel has booted: it costs no time of the processor.
             guest.start()
             ward.rig.observer.start(guest)
-            ward.controller.wait_vm(guest, lambda vm: vm["phase"] == "starting", 10, "known")
+            ward.controller.wait_vm(guest, lambda vm: vm["phase"] == "starting", 60, "known")
             os.kill(guest.qemu_pid(), signal.SIGSTOP)
         with fault.on():
             ward.rig.observer.lasts(10)
