@@ -109,6 +109,7 @@ def plan_release(facts: Facts, room: Room) -> Release:
             _refuse_short(facts, size - has, room)
     if undo is None:
         _refuse_long(facts, has, size, room)
+        _refuse_dimms(facts, before, room)
     channel = channel_of(facts.live_xml)
     if channel is not None and not before.channel:
         steps.append(UnplugChannel(channel))
@@ -135,11 +136,18 @@ def _before(live_xml: str, definition: str | None, view: DomainView) -> tuple[Be
     if found is None:
         boot = view.boot_ram_bytes
         asked = view.virtio_mem_requested_bytes
-        return Before(boot, boot, 0, False, 0, virtio_mem_bytes=asked), (NOT_KNOWN,)
+        # Who grows by DIMMs had none.
+        hot = view.config is not None and view.config.growth is Growth.HOTADD
+        devices = 0 if hot else _memory_devices(live_xml)
+        return Before(boot, boot, 0, False, devices, virtio_mem_bytes=asked), (NOT_KNOWN,)
     started_anew = found.only_virtio_mem and found.ram_bytes != view.boot_ram_bytes
     if started_anew or found.actual_bytes > view.ram_bytes:
         return replace(found, ram_bytes=view.boot_ram_bytes, actual_bytes=view.boot_ram_bytes), (REDEFINED,)
     return found, ()
+
+
+def _memory_devices(live_xml: str) -> int:
+    return len(parse_xml(live_xml).findall("./devices/memory"))
 
 
 def _refuse_unadopted(facts: Facts) -> None:
@@ -178,6 +186,20 @@ def _refuse_long(facts: Facts, has_bytes: int, size_bytes: int, room: Room) -> N
         vm=facts.name,
         hint=f"lower its balloon as far as the guest can spare (virsh setmem {shell_word(facts.name)}), "
         f"or {room.way_out}",
+    )
+
+
+def _refuse_dimms(facts: Facts, before: Before, room: Room) -> None:
+    """Only a controller has a guest give DIMMs up."""
+    assert facts.live_xml is not None
+    more = _memory_devices(facts.live_xml) - before.memory_devices
+    if more <= 0:
+        return
+    raise Refused(
+        f"{more} DIMM{'s have' if more > 1 else ' has'} been plugged into it since it was adopted",
+        vm=facts.name,
+        hint=f"{room.way_out}; or take them out yourself, as far as the guest can spare them "
+        f"(virsh detach-device {shell_word(facts.name)} --live)",
     )
 
 

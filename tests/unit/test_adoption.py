@@ -212,6 +212,18 @@ def test_a_dimm_that_stays_is_said_and_the_vm_stays_managed_until_it_is_released
     assert is_as(one, LibvirtDomain(VIRT_INSTALL))
 
 
+def test_without_a_controller_no_vm_is_released_with_a_dimm_in_it() -> None:
+    one = with_dimms(2)
+    managed = live(one)
+    with pytest.raises(Refused, match="2 DIMMs have been plugged") as refused:
+        release(one, Room(False, 8 * GIB))
+    assert "start the controller" in (refused.value.hint or "")
+    assert live(one) == managed
+    one.plug(-2)
+    release(one, Room(False, 8 * GIB))
+    assert is_as(one, LibvirtDomain(VIRT_INSTALL))
+
+
 def test_dimms_leave_one_by_one_and_each_has_the_whole_time() -> None:
     one = with_dimms(3)
     one.later = [(at, lambda: one.plug(-1)) for at in (50.0, 100.0, 150.0)]
