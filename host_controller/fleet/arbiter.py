@@ -16,6 +16,7 @@ import structlog
 
 from host_controller.errors import DynmemError
 from host_controller.fleet import metrics
+from host_controller.fleet.bookings import keep_bookings, read_bookings
 from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, hopeless, lifted
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures
@@ -24,7 +25,7 @@ from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceL
 from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.metrics import Tally
-from host_controller.fleet.moving import carry_out, clear_up
+from host_controller.fleet.moving import carry_out, clear_up, forget_moves
 from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
 from host_controller.fleet.pacemaker.cib import failed_moves
@@ -32,7 +33,6 @@ from host_controller.fleet.pacemaker.pins import pins
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.status import status_of
 from host_controller.fleet.view import look
-from host_controller.private import private_directory, replace_private
 from host_controller.records import fleet_figures
 
 TURN_SECONDS: Final = 10.0
@@ -94,8 +94,10 @@ class Arbiter:
         """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing."""
         try:
             cib = self.engine.query()
-            if pins(cib) or self.unclean & failed_moves(cib).keys():
+            if pins(cib):
                 self._clear_up()
+            if self.unclean & failed_moves(cib).keys() and self.engine.idle():
+                self._forget_moves()
             figures, silent = self.hosts.figures(cib.nodes)
             self._tell_silent(silent)
             self._warn(figures)
@@ -117,10 +119,17 @@ class Arbiter:
 
     def _clear_up(self) -> None:
         """After moves that nobody follows any more, as soon as the engine rests."""
-        left = clear_up(self.engine, self.sleep, self.unclean)
-        self.unclean = set()
+        left = clear_up(self.engine, self.sleep)
         if left:
             log.warning("moves of an arbiter before were not over", vms=", ".join(left))
+
+    def _forget_moves(self) -> None:
+        """What could not be cleaned up when the move had failed is once more, and then left to people."""
+        found, self.unclean = self.unclean, set()
+        try:
+            forget_moves(self.engine, found, self.sleep)
+        except FleetError as error:
+            log.error("a failed move is not cleaned up", vms=", ".join(sorted(found)), why=str(error))
 
     def _tell_silent(self, silent: Mapping[str, str]) -> None:
         """Who begins to be silent, or for another reason, and who speaks again: not at each turn."""
@@ -274,20 +283,3 @@ class Arbiter:
             log.error(done.said)
         elif done.published is not None:
             log.info("published", vms=len(done.published.vms), hosts=len(done.published.hosts))
-
-
-def read_bookings(file: Path) -> dict[str, Booking]:
-    """What was booked; nothing where the file is missing or damaged."""
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Booking])
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
-        return {}
-
-
-def keep_bookings(file: Path, bookings: Mapping[str, Booking]) -> None:
-    """For the next start. What cannot be kept is learnt again."""
-    try:
-        private_directory(file.parent)
-        replace_private(file, msgspec.json.encode(dict(bookings)))
-    except OSError as error:
-        log.warning("what is booked cannot be kept", file=str(file), problem=error.strerror)

@@ -15,8 +15,9 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.hosts import Promise
-from host_controller.fleet.pacemaker.cell import Engine, commit, forget
+from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
+from host_controller.fleet.pacemaker.history import forget_move
 from host_controller.fleet.pacemaker.pins import pinned, pins, unpinned
 
 RENEW_SECONDS: Final = 40.0
@@ -111,12 +112,9 @@ def carry_out(
         promised.give_back()
 
 
-def clear_up(
-    engine: Engine, sleep: Callable[[float], None] = time.sleep, unclean: Collection[str] = ()
-) -> tuple[str, ...]:
+def clear_up(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:
     """Clear pins of ours, and let the engine look after VMs whose pinned move failed: they run on where they
     were, but the engine leaves them alone from then on. Returns the names of all that were pinned.
-    `unclean`: VMs that were, and are still to be looked after.
 
     A VM that is still on its way keeps its pin, and is left for the next time.
 
@@ -124,7 +122,7 @@ def clear_up(
         FleetError
     """
     found = clear_pins(engine, sleep)
-    forget_moves(engine, {*found, *unclean}, sleep)
+    forget_moves(engine, found, sleep)
     return found
 
 
@@ -141,12 +139,12 @@ def forget_moves(engine: Engine, vms: Collection[str], sleep: Callable[[float], 
             if node is None:
                 break
             try:
-                forget(engine, cib, vm, node, "migrate_to")
-                break
+                if forget_move(engine, cib, vm, node):
+                    break
             except (EngineBusy, RaceLost):
                 if not left:
                     raise
-                sleep(LOOK_SECONDS)
+            sleep(LOOK_SECONDS)
 
 
 def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -33,20 +33,24 @@ DYNMEM = str(Path(sys.executable).parent / "dynmem")
 
 
 class Cluster:
-    """Use as a context manager, as root. `guests`: the names of guests that may be made."""
+    """Use as a context manager, as root. `guests`: the names of guests that may be made; `older`: nodes where
+    dynmem is of a commit before.
+    """
 
     def __init__(
         self,
         nodes: tuple[str, ...] = ("n1", "n2", "n3"),
         guests: tuple[str, ...] = (),
         capacity_mib: int = 1400,
+        older: Mapping[str, str] | None = None,
     ) -> None:
         self.nodes, self.guests, self.capacity_mib = nodes, guests, capacity_mib
+        self._older = older or {}
         self._name = f"{PREFIX}{os.getpid()}"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._away: set[str] = set()
         self._switch: PowerSwitch | None = None
-        self._workloads: list[Workload] = []
+        self._workloads: dict[str, Workload] = {}
 
     def __enter__(self) -> Self:
         remove_crashed()
@@ -75,7 +79,7 @@ class Cluster:
         """End every process: with PID 1 of a namespace all of its processes end."""
         if self._switch is not None:
             self._switch.close()
-        for workload in self._workloads:
+        for workload in self._workloads.values():
             workload.close()
         for process in self._processes.values():
             process.kill()
@@ -91,6 +95,10 @@ class Cluster:
         if check and done.returncode != 0:
             raise LabError(f"{command[0]} on {node}: {done.returncode}: {done.stderr or done.stdout}")
         return done.stdout if check else done.stdout + done.stderr
+
+    def dynmem(self, node: str) -> str:
+        """The command of the version that a node has."""
+        return str(self.directory / f"dynmem-{node}" / "dynmem") if node in self._older else DYNMEM
 
     @property
     def first(self) -> str:
@@ -139,10 +147,19 @@ class Cluster:
         for name in self.nodes:
             self.until(partial(self._manages, name), f"{name} is managed", UP_SECONDS)
 
-    def processes(self, guest: str) -> int:
-        """How many QEMUs have the guest's disk open by their command lines, on all nodes."""
+    def give(self, node: str, capacity_mib: int) -> None:
+        """Let a node's VMs cost so much from now on."""
+        file = "/etc/dynmem/dynmem.toml"
+        self.on(node, "sed", "-i", f's/^capacity = .*/capacity = "{capacity_mib}MiB"/', file)
+        self.on(node, DYNMEM, "reload")
+
+    def processes(self, guest: str) -> frozenset[int]:
+        """QEMUs that have the guest's disk open by their command lines, on all nodes."""
         disk = str(self.directory / f"{guest}.qcow2").encode()
-        return sum(disk in _command_line(one) for one in Path("/proc").glob("[0-9]*/cmdline"))
+        found = (
+            one.parent.name for one in Path("/proc").glob("[0-9]*/cmdline") if disk in _command_line(one)
+        )
+        return frozenset(int(one) for one in found)
 
     def fleet(self, node: str, *words: str, check: bool = True) -> str:
         """`dynmem fleet …` on a node."""
@@ -233,11 +250,13 @@ class Cluster:
         return place
 
     def workload(self, guest: str, node: str) -> Workload:
-        """What commands a guest from the inside."""
+        """What commands a guest from the inside. Its port takes one client: the one before is closed."""
+        if guest in self._workloads:
+            self._workloads.pop(guest).close()
         socket = Path(f"/proc/{self._init(node)}/root/run/lab/{guest}/lab.sock")
         console = Path(f"/proc/{self._init(node)}/root/run/lab/{guest}/console.log")
         found = Workload(guest, socket, lambda: console.read_text(errors="replace")[-2000:])
-        self._workloads.append(found)
+        self._workloads[guest] = found
         return found
 
     def until(self, true: Callable[[], object], what: str, limit: float) -> None:
@@ -262,6 +281,8 @@ class Cluster:
         shutil.copy(REPOSITORY / "services/ocf/fleet", agents / "dynmem")
         (self.directory / "sbin").mkdir()
         shutil.copy(REPOSITORY / "lab/cluster/fence_lab", self.directory / "sbin")
+        for name, commit in self._older.items():
+            _check_out(commit, Path(self.dynmem(name)).parent)
         make_authority(self.directory / "ca")
         for name in self.nodes:
             make_host(self.directory / "ca", name)
@@ -277,7 +298,10 @@ class Cluster:
             known = Path("/etc", name).read_text()
             (self.directory / name).write_text(known if "libvirt-qemu:" in known else f"{known}{line}\n")
         plan = {"nodes": self.nodes, "guests": self.guests, "network": NETWORK, "port": PORT}
-        plan |= {"capacity_mib": self.capacity_mib, "dynmem": DYNMEM}
+        plan |= {
+            "capacity_mib": self.capacity_mib,
+            "dynmem": {name: self.dynmem(name) for name in self.nodes},
+        }
         (self.directory / "plan.json").write_text(json.dumps(plan))
 
     def _wire(self, name: str) -> None:
@@ -347,6 +371,18 @@ def remove_crashed() -> None:
         owner = name.removeprefix(PREFIX).partition("-")[0]
         if name.startswith(PREFIX) and owner.isdecimal() and not Path(f"/proc/{owner}").exists():
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def _check_out(commit: str, place: Path) -> None:
+    """dynmem of a commit on today's libraries, with a command to run it."""
+    place.mkdir()
+    archive = place / "tree.tar"
+    _run("git", "-C", str(REPOSITORY), "archive", "-o", str(archive), commit, "host_controller", "agent")
+    _run("tar", "-C", str(place), "-xf", str(archive))
+    command = place / "dynmem"
+    start = f"#!{sys.executable} -P\nimport sys\nsys.path.insert(0, {str(place)!r})\n"
+    command.write_text(f"{start}from host_controller.cli import main\nmain()\n")
+    command.chmod(0o755)
 
 
 def _command_line(file: Path) -> bytes:

@@ -47,9 +47,10 @@ def main(directory: Path, name: str) -> None:
     # The engine finds fencing agents in /usr/sbin alone.
     run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={directory}/sbin:/usr/sbin", "/usr/sbin")
     start_cluster(plan)
-    prepare_dynmem(directory, name, plan)
+    dynmem = plan["dynmem"][name]
+    prepare_dynmem(directory, name, plan, dynmem)
     start_libvirt(plan["nodes"].index(name) + 1, plan["guests"])
-    start_dynmem(plan)
+    start_dynmem(dynmem)
     while True:
         try:
             os.wait()
@@ -107,7 +108,7 @@ def start_libvirt(number: int, guests: list[str]) -> None:
     run("libvirtd", "-d", "-l")
 
 
-def prepare_dynmem(directory: Path, name: str, plan: dict[str, Any]) -> None:
+def prepare_dynmem(directory: Path, name: str, plan: dict[str, Any], dynmem: str) -> None:
     run("cp", "-r", str(directory / "ca" / name), "/etc/dynmem/fleet")
     Path("/etc/dynmem/dynmem.toml").write_text(
         f'[host]\ncapacity = "{plan["capacity_mib"]}MiB"\n[admission]\nwait = 10\n'
@@ -115,12 +116,12 @@ def prepare_dynmem(directory: Path, name: str, plan: dict[str, Any]) -> None:
     )
     # libvirtd looks for hooks when it starts, and calls none where it found none.
     Path("/etc/libvirt/hooks").mkdir()
-    run(plan["dynmem"], "hook", "install")
+    run(dynmem, "hook", "install")
 
 
-def start_dynmem(plan: dict[str, Any]) -> None:
+def start_dynmem(dynmem: str) -> None:
     with Path("/var/log/dynmem.log").open("ab") as log:
-        subprocess.Popen([plan["dynmem"], "run"], stdout=log, stderr=log)
+        subprocess.Popen([dynmem, "run"], stdout=log, stderr=log)
 
 
 def run(*command: str) -> None:

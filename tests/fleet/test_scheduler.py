@@ -9,7 +9,8 @@ import pytest
 from bench.fleet import RandomCell, run
 from host_controller.fleet.core.drain import harm
 from host_controller.fleet.pacemaker.bans import forgiven
-from host_controller.fleet.pacemaker.cib import changed, read_cib
+from host_controller.fleet.pacemaker.cib import changed, failed_moves, read_cib
+from host_controller.fleet.pacemaker.history import departures, probed
 from host_controller.fleet.pacemaker.needs import missing, prepared
 from host_controller.fleet.pacemaker.pins import in_standby, pinned
 from host_controller.fleet.pacemaker.tools import Tools
@@ -90,6 +91,22 @@ def test_a_failed_start_bans_a_host_until_it_is_forgiven_or_its_time_is_over(tim
     assert (start.kind, start.vm, start.destination) == ("start", stopped, "h0")
 
 
+def test_a_vm_that_came_by_migration_is_cleaned_up_only_once_its_departure_is_forgotten() -> None:
+    cell, tools = RandomCell(3, 2, 0.3, random.Random(1)), Tools()
+    text = cell.xml(dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 20000)).decode()
+    vm, here = next(iter(cell.where.items()))
+    there = min(set(cell.capacities) - {here})
+    arrived = _operation(vm, "migrate_from", 5, migrate_source=there, migrate_target=here)
+    refused = _operation(vm, "migrate_to", 8, 1, migrate_source=here, migrate_target="h2")
+    sent = _operation(vm, "migrate_to", 6, migrate_source=there, migrate_target=here)
+    departed = _remember(text, vm, there, sent + _operation(vm, "stop", 7))
+    for before, disturbed in ((departed, ["restart"]), (text, [])):
+        cib = read_cib(_remember(before, vm, here, arrived + refused).encode())
+        assert failed_moves(cib) == {vm: here}
+        assert departures(cib, vm, here) == ((there,) if disturbed else ())
+        assert [one.text for one in harm(tools.simulate(probed(cib, vm, here)).actions)] == disturbed
+
+
 def test_init_would_restart_vms_that_run_with_other_parameters_so_it_is_refused_then() -> None:
     cell = RandomCell(2, 2, 0.3, random.Random(1))
     cib = read_cib(cell.xml(dict.fromkeys(cell.need, 1000), {"h0": 20000, "h1": 20000}))
@@ -97,6 +114,29 @@ def test_init_would_restart_vms_that_run_with_other_parameters_so_it_is_refused_
     assert {one.what for one in missing(after)} == {"stonith-enabled"}
     disturbed = harm(Tools().simulate(ElementTree.tostring(after.root)).actions)
     assert {one.text for one in disturbed} == {"restart"}
+
+
+def _operation(vm: str, name: str, call: int, code: int = 0, **more: str) -> str:
+    key = f"{call}:1:0:{RUN}"
+    place = "last" if name in ("stop", "migrate_from") else name
+    extra = "".join(f'{one}="{value}" ' for one, value in more.items())
+    return (
+        f'<lrm_rsc_op id="{vm}_{place}_0" operation_key="{vm}_{name}_0" operation="{name}" interval="0" '
+        f'{extra}crm_feature_set="{FEATURES}" transition-key="{key}" transition-magic="0:{code};{key}" '
+        f'call-id="{call}" rc-code="{code}" op-status="0" last-rc-change="{LONG_AGO + call}" '
+        'op-digest="f2317cad3d54cec5d7d7aa7d0bf35cf8"/>'
+    )
+
+
+def _remember(text: str, vm: str, node: str, operations: str) -> str:
+    """The node's history of the VM is this one."""
+    before, found, after = text.partition(f'uname="{node}" in_ccm')
+    head, begin, rest = after.partition("<lrm_resources>")
+    mine, end, others = rest.partition("</lrm_resources>")
+    own = f'<lrm_resource id="{vm}" class="ocf" provider="heartbeat" type="VirtualDomain">'
+    first, there, last = mine.partition(own)
+    kept = last.partition("</lrm_resource>")[2] if there else ""
+    return before + found + head + begin + first + kept + own + operations + "</lrm_resource>" + end + others
 
 
 def _moving(text: str, vm: str, source: str, there: str, *, arrived: bool) -> bytes:

@@ -35,6 +35,9 @@ class Engine(Protocol):
     def clean_up(self, vm: str, node: str, operation: str = "start") -> None:
         """Forget that this operation of the VM has failed there."""
 
+    def refresh(self, vm: str, node: str) -> None:
+        """Forget all that has happened to the VM there, and look."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -99,19 +102,28 @@ def commit(engine: Engine, cib: Cib, new: bytes) -> None:
     engine.replace(ElementTree.tostring(cib.root), new)
 
 
-def forget(engine: Engine, cib: Cib, vm: str, node: str, operation: str = "start") -> None:
-    """Have the engine forget a failure, unless it is at work or anything has changed since it was read.
+def unchanged(engine: Engine, cib: Cib) -> None:
+    """The engine rests, and nothing has changed since this was read.
 
-    Its tool takes no version to check against. So what was thought over may still change in the moment
-    between this look and the tool's own.
+    Its tools that clean up take no version to check against. So what was thought over may still change in the
+    moment between this look and the tool's own.
 
     Raises:
-        EngineBusy, RaceLost, EngineError: nothing was changed.
+        EngineBusy, RaceLost
     """
     if not engine.idle():
         raise EngineBusy("the engine is at work")
     if engine.query().version != cib.version:
         raise RaceLost("the cluster's configuration was changed meanwhile", hint="it is tried again")
+
+
+def forget(engine: Engine, cib: Cib, vm: str, node: str, operation: str = "start") -> None:
+    """Have the engine forget a failure, unless it is at work or anything has changed since it was read.
+
+    Raises:
+        EngineBusy, RaceLost, EngineError: nothing was changed.
+    """
+    unchanged(engine, cib)
     engine.clean_up(vm, node, operation)
 
 

@@ -95,6 +95,15 @@ class Tools:
         asked = (f"--resource={vm}", f"--node={node}", f"--operation={operation}")
         self._run("crm_resource", "--cleanup", *asked, limit=CLEAN_SECONDS)
 
+    def refresh(self, vm: str, node: str) -> None:
+        """Forget all that has happened to a VM on a node, and probe the node for it.
+
+        Raises:
+            EngineError
+        """
+        asked = ("--refresh", f"--resource={vm}", f"--node={node}")
+        self._run("crm_resource", *asked, limit=CLEAN_SECONDS)
+
     def run(self, *command: str, limit: float = SECONDS) -> str:
         """Any other of its tools; what it says.
 

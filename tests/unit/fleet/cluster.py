@@ -71,6 +71,7 @@ class FakeEngine:
         self.rests = True
         self.commits: list[bytes] = []
         self.cleaned: list[tuple[str, str]] = []
+        self.refreshed: list[tuple[str, str]] = []
         self.meanwhile: Callable[[], None] = lambda: None
         self.obeys = True
         self.would: Callable[[Cib], tuple[Action, ...]] = lambda _: ()
@@ -103,6 +104,14 @@ class FakeEngine:
         for resource in root.iterfind(f"status/node_state/lrm/lrm_resources/lrm_resource[@id='{vm}']"):
             for one in resource.findall(f"lrm_rsc_op[@operation='{operation}']"):
                 resource.remove(one)
+        self.text = ElementTree.tostring(root)
+
+    def refresh(self, vm: str, node: str) -> None:
+        self.refreshed.append((vm, node))
+        root = self.query().root
+        for resources in root.iterfind(f"status/node_state[@uname='{node}']/lrm/lrm_resources"):
+            for one in resources.findall(f"lrm_resource[@id='{vm}']"):
+                resources.remove(one)
         self.text = ElementTree.tostring(root)
 
     def obey(self, actions: tuple[Action, ...]) -> None:

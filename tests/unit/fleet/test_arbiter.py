@@ -8,7 +8,8 @@ import pytest
 import structlog
 
 from host_controller.fleet import arbiter
-from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter, keep_bookings, read_bookings
+from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter
+from host_controller.fleet.bookings import keep_bookings, read_bookings
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures
@@ -228,6 +229,22 @@ def test_a_failed_move_that_could_not_be_cleaned_up_at_once_is_later(scene: Scen
     scene.go_on(2 * TURN_SECONDS)
     assert scene.engine.cleaned == [("web", "n1")]
     assert failed_moves(scene.engine.query()) == {}
+
+
+def test_a_failed_move_that_cannot_be_cleaned_up_is_told_once_and_the_arbiter_goes_on(scene: Scene) -> None:
+    scene.arbiter.unclean = {"web"}
+    scene.engine.text = scene.engine.text.replace(
+        b"<status></status>", f"<status>{failed_move('web', 'n1')}</status>".encode()
+    )
+    restarts = (Action("other", "web", "n1", text="restart"),)
+    scene.engine.would = lambda cib: () if failed_moves(cib) else restarts
+    with structlog.testing.capture_logs() as logs:
+        scene.go_on(5 * TURN_SECONDS)
+    assert [one["event"] for one in logs if one["log_level"] == "error"] == [
+        "a failed move is not cleaned up"
+    ]
+    assert scene.engine.cleaned == []
+    assert len(scene.engine.commits) == 1
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"web": 1}', b'{"web": {"size_mib": "x"}}', b"\xff"])

@@ -13,6 +13,7 @@ from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, No
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.moving import RENEW_SECONDS, carry_out, clear_pins, clear_up, forget_moves
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
+from host_controller.fleet.pacemaker.history import departures
 from host_controller.fleet.pacemaker.pins import avoided, drained, in_standby, pinned, pins
 from host_controller.units import GIB
 from tests.unit.fleet.cells import cell, host, vm
@@ -148,6 +149,40 @@ def test_a_failed_migration_of_a_vm_that_is_not_placed_by_demand_is_none_of_ours
     one.text = in_standby(one.query(), "n1")
     undrain(one, "n1")
     assert one.cleaned == [("db", "n1")]
+
+
+def came(vm: str, source: str, node: str) -> str:
+    """The status after a VM has come by migration from the one host to the other, from where it failed."""
+    sent = failed_move(vm, source, 0)
+    return sent + failed_move(vm, node).replace("<lrm_rsc_op", f"{ARRIVED}<lrm_rsc_op", 1)
+
+
+ARRIVED = '<lrm_rsc_op id="web_last_0" operation="migrate_from" rc-code="0"/>'
+
+
+def test_a_host_that_has_sent_the_vm_before_forgets_that_first() -> None:
+    one, time = engine(), Time()
+    one.text = cib_text({"web": 1}, {"n1": 1, "n2": 1, "n3": 1}, status=came("web", "n3", "n1"))
+    assert departures(one.query(), "web", "n1") == ("n3",)
+    cleans = one.clean_up
+
+    def clean_up(vm: str, node: str, operation: str = "start") -> None:
+        assert one.refreshed == [("web", "n3")]
+        assert departures(one.query(), vm, node) == ()
+        cleans(vm, node, operation)
+
+    one.clean_up = clean_up  # type: ignore[method-assign]
+    forget_moves(one, ["web"], time.sleep)
+    assert one.cleaned == [("web", "n1")]
+
+
+def test_a_clean_up_that_would_disturb_a_vm_is_not_made() -> None:
+    one = engine()
+    one.text = cib_text({"web": 1}, {"n1": 1, "n2": 1}, status=failed_move("web", "n1"))
+    one.would = lambda cib: () if failed_moves(cib) else (Action("other", "web", "n1", text="restart"),)
+    with pytest.raises(EngineError, match="not cleaned up: the engine would restart web"):
+        forget_moves(one, ["web"])
+    assert one.cleaned == []
 
 
 def test_a_failed_migration_is_cleaned_up_once_the_engine_rests_and_never_by_what_was_true_before() -> None:
