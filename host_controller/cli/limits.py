@@ -22,7 +22,7 @@ def limit_options(function: F) -> F:
         ),
         size("--maximum", "It never gets more."),
         size("--minimum", "It never gets less."),
-        size("--startup", "What it boots with."),
+        size("--startup", "What it is given when it starts."),
     ):
         function = option(function)
     return function

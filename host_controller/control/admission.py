@@ -9,9 +9,11 @@ expires.
 import asyncio
 from dataclasses import dataclass
 from typing import Final
+from xml.etree.ElementTree import Element
 
 from host_controller.control.controller import Controller
 from host_controller.core.books.pools import page_size, room_bytes
+from host_controller.core.model import Growth
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml, size_of
@@ -44,8 +46,9 @@ class Start:
 def read_start(xml: str, overhead_bytes: int) -> Start:
     """What a start needs, from the XML on the hook's input.
 
-    All RAM that the guest can touch before its balloon driver speaks, and QEMU's own. For a restore or an
-    incoming migration the XML has its DIMMs.
+    All RAM that the guest can touch before its balloon driver speaks, and QEMU's own; and startup, where it
+    boots with less and is given the rest from its virtio-mem. For a restore or an incoming migration the XML
+    has what was plugged.
 
     Raises:
         DomainUnsuitable: not a domain's XML.
@@ -55,10 +58,18 @@ def read_start(xml: str, overhead_bytes: int) -> Start:
     # Before the start there is no `current` yet, and afterwards it can be above or below what is requested.
     requested = sum(max(size_of(one.find("requested")), size_of(one.find("current"))) for one in devices)
     ram = domain.ram_bytes - domain.virtio_mem_bytes + requested
-    managed = domain.config is not None
+    config = domain.config
+    if config is not None and config.growth is Growth.VIRTIO_MEM and not _has_run(devices):
+        ram = max(ram, min(config.limits.startup_bytes, ram + config.virtio_mem_bytes))
+    managed = config is not None
     if domain.huge_page_bytes is not None:
         return Start(domain.name, managed, overhead_bytes, domain.huge_page_bytes, ram)
     return Start(domain.name, managed, ram + overhead_bytes)
+
+
+def _has_run(devices: list[Element]) -> bool:
+    """It is restored or comes from another host: libvirt then tells what its devices have plugged."""
+    return any(one.find("current") is not None for one in devices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Growth(StrEnum):
     BALLOON = "balloon"
     """Boots with maximum as RAM and the balloon at startup."""
     VIRTIO_MEM = "virtio-mem"
-    """Boots with startup as RAM; one virtio-mem device covers the rest."""
+    """Boots with as little RAM as works; one virtio-mem device covers the rest, of startup too."""
 
 
 class Trust(StrEnum):

@@ -13,8 +13,10 @@ from xml.etree.ElementTree import Element as XmlElement
 from host_controller.core.model import Growth, Limits, Trust
 from host_controller.domain_xml import pieces
 from host_controller.domain_xml.before import growth_named, marked_adopted, record, write_ours
+from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES
 from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, remove, text_of
 from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.notes import notes
 from host_controller.domain_xml.shape import Shape, shape_of
 from host_controller.domain_xml.traces import OWNED_MODEL, reclaim
@@ -41,8 +43,9 @@ def enable(
 ) -> Plan:
     """The XML of a domain with dynamic memory. Doing it twice changes nothing more.
 
-    hotadd: RAM is startup, maxMemory leaves room for DIMMs up to maximum. virtio-mem: RAM is startup, and one
-    device covers the rest, empty at the start. balloon: RAM is maximum, and the balloon starts at startup.
+    hotadd: RAM is startup, maxMemory leaves room for DIMMs up to maximum. virtio-mem: RAM is what `boot_ram`
+    says, and one device covers the rest, empty at the start. balloon: RAM is maximum, and the balloon starts
+    at startup.
     All: a balloon with statistics and free page reporting, without deflate-on-oom, and the agent's channel.
     DIMMs of ours that a definition holds (it was written from what ran) are taken out.
 
@@ -57,7 +60,7 @@ def enable(
         raise DomainUnsuitable(refusal.reason, hint=refusal.hint)
     cleaned, said = reclaim(xml)
     root = parse_xml(cleaned)
-    shape = shape_of(limits, growth, _granule(root))
+    shape = shape_of(limits, growth, _granule(root), bounce_buffer(root) or BOUNCE_BUFFER_BYTES)
     tree, domain = parse(cleaned)
     had_ours = growth_named(domain) == Growth.VIRTIO_MEM and not marked_adopted(domain)
     if had_ours and growth is not Growth.VIRTIO_MEM:
@@ -103,7 +106,7 @@ def _set_memory(domain: Element, growth: Growth, shape: Shape, granule_bytes: in
         remove(child(domain, "maxMemory"))
     # libvirt counts every memory device whole, NVDIMMs included.
     memory = pieces.set_size(domain, "memory", shape.boot + shape.device + foreign)
-    pieces.set_size(domain, "currentMemory", shape.startup, memory.nextSibling)
+    pieces.set_size(domain, "currentMemory", min(shape.startup, shape.boot), memory.nextSibling)
     before = record(domain)
     ours = before is not None and child(before, "numa") is None
     pieces.set_cells(domain, shape.boot, granule_bytes, needed=hot or bool(foreign), ours=ours)

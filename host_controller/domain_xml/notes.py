@@ -5,15 +5,15 @@ from xml.etree.ElementTree import Element
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_STEP_BYTES, Growth, Limits
 from host_controller.domain_xml.arguments import passed
-from host_controller.domain_xml.kernel_line import bounce_buffer
-from host_controller.domain_xml.pinning import pins
-from host_controller.domain_xml.shape import (
+from host_controller.domain_xml.boot_ram import (
     BOUNCE_BUFFER_BYTES,
     MOVABLE_RATIO,
     PAGE_STRUCTURE_SHARE,
-    SLOTS,
-    Shape,
+    boot_ram,
 )
+from host_controller.domain_xml.kernel_line import bounce_buffer
+from host_controller.domain_xml.pinning import pins
+from host_controller.domain_xml.shape import SLOTS, Shape
 from host_controller.units import GIB, format_size, round_up
 
 
@@ -24,7 +24,7 @@ def notes(root: Element, limits: Limits, growth: Growth, shape: Shape) -> Iterat
         case Growth.HOTADD:
             yield from _dimms(shape)
         case Growth.VIRTIO_MEM:
-            yield from _blocks(limits, shape)
+            yield from _blocks(root, limits, shape)
         case Growth.BALLOON:
             yield (
                 f"it boots with {format_size(shape.boot)} and counts as that until its balloon driver is "
@@ -61,25 +61,28 @@ def _dimms(shape: Shape) -> Iterator[str]:
     )
 
 
-def _blocks(limits: Limits, shape: Shape) -> Iterator[str]:
-    grown = shape.reach - shape.startup
+def _blocks(root: Element, limits: Limits, shape: Shape) -> Iterator[str]:
+    grown, rest = shape.reach - shape.boot, shape.startup - shape.boot
+    chosen = boot_ram(limits, shape.startup, bounce_buffer(root) or BOUNCE_BUFFER_BYTES)
     yield (
-        f"it boots with {format_size(shape.startup)} and grows by up to {format_size(grown)} of virtio-mem, "
-        f"in steps of {format_size(VIRTIO_MEM_STEP_BYTES)}; the guest needs Linux 5.8 or newer"
+        f"it boots with {format_size(shape.boot)} ({chosen.why}) and grows by up to {format_size(grown)} of "
+        f"virtio-mem, in steps of {format_size(VIRTIO_MEM_STEP_BYTES)}; the guest needs Linux 5.8 or newer"
     )
-    yield (
-        "all of startup is boot RAM: Debian brings none of the device online before its agent runs, so "
-        f"{format_size(shape.startup)} is what it has until then"
-    )
-    if limits.minimum_bytes < shape.startup:
+    if rest:
         yield (
-            f"what it gives back down to {format_size(shape.startup)} leaves in whole blocks; from there to "
+            f"the other {format_size(rest)} of startup it gets as soon as it reports: Debian brings none of "
+            f"the device online before its agent runs, so {format_size(shape.boot)} must do until then; with "
+            f"a minimum of {format_size(limits.startup_bytes)} it boots with all of startup"
+        )
+    if limits.minimum_bytes < shape.boot:
+        yield (
+            f"what it gives back down to {format_size(shape.boot)} leaves in whole blocks; from there to "
             f"its minimum of {format_size(limits.minimum_bytes)} its balloon takes single pages"
         )
-    if grown > shape.startup * MOVABLE_RATIO:
+    if grown > shape.boot * MOVABLE_RATIO:
         yield (
-            f"{format_size(shape.startup * MOVABLE_RATIO)} of that can be movable ({MOVABLE_RATIO}:1 against "
-            "startup); of the rest the guest gives back what its kernel does not use"
+            f"{format_size(shape.boot * MOVABLE_RATIO)} of that can be movable ({MOVABLE_RATIO}:1 against "
+            "what it boots with); of the rest the guest gives back what its kernel does not use"
         )
 
 
@@ -87,14 +90,14 @@ def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
     bounce = bounce_buffer(root) or BOUNCE_BUFFER_BYTES
     if growth is not Growth.BALLOON or shape.boot > 3 * GIB:
         yield (
-            f"where memory may reach beyond 4 GiB, Linux sets {format_size(bounce)} of startup "
-            "aside for devices that cannot (swiotlb)"
+            f"where memory may reach beyond 4 GiB, Linux sets {format_size(bounce)} of what it boots "
+            "with aside for devices that cannot (swiotlb)"
         )
     described = min(shape.reach - shape.boot, shape.boot * MOVABLE_RATIO)
     if described >= MEMORY_BLOCK_BYTES:
         # What is onlined for the kernel beyond that describes itself.
         most = format_size(described // PAGE_STRUCTURE_SHARE)
-        yield f"page structures of what it grows by take up to {most} of startup"
+        yield f"page structures of what it grows by take up to {most} of what it boots with"
     pin = next(pins(root), None)
     if pin is not None:
         yield (

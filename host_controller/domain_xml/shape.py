@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth, Limits
+from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES, boot_ram
 from host_controller.units import MIB, round_down, round_up
 
 SLOTS: Final = 16
@@ -11,20 +12,6 @@ SLOTS: Final = 16
 maximum is longer the DIMMs grow: with 16 slots the mean DIMM is 1/16 of maximum - startup, so any maximum
 can be reached. An unused slot costs nothing; every DIMM plugged costs vhost a memory region, of which
 kernels have 64 by default and vhost-user back ends 32."""
-
-MOVABLE_RATIO: Final = 3
-"""Movable memory per kernel memory, at most (fact: movable-ratio)."""
-
-PAGE_STRUCTURE_SHARE: Final = 64
-"""The page structures of memory are 1/64 of it (fact: page-structures-need-memory). With three times as much
-movable memory that is 1/21 of boot RAM at most, so wherever a guest boots they find room."""
-
-BOUNCE_BUFFER_BYTES: Final = 64 * MIB
-"""Linux on a machine whose memory may reach beyond 4 GiB sets so much aside for devices that cannot
-(swiotlb); it counts where memory may come to be, not where it is (fact: bounce-buffer)."""
-
-SMALLEST_WITH_BOUNCE_BYTES: Final = 160 * MIB
-"""The least RAM with which the lab's small guest boots beside that buffer (fact: bounce-buffer)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +21,7 @@ class Shape:
     startup: int
     """As asked for, rounded up to what the machine's pages allow."""
     boot: int
-    """RAM without devices, spread over the NUMA cells."""
+    """RAM without devices, spread over the NUMA cells: startup, or less where virtio-mem is the rest."""
     reach: int
     """What it can grow to: maximum, as far as whole memory blocks lead."""
     ceiling: int
@@ -44,8 +31,13 @@ class Shape:
     slots: int
 
 
-def shape_of(limits: Limits, growth: Growth, granule_bytes: int = MIB) -> Shape:
-    """The sizes of a domain with these limits. Boot RAM is made of whole granules."""
+def shape_of(
+    limits: Limits, growth: Growth, granule_bytes: int = MIB, bounce_bytes: int = BOUNCE_BUFFER_BYTES
+) -> Shape:
+    """The sizes of a domain with these limits. Boot RAM is made of whole granules.
+
+    bounce_bytes: what the guest's kernel sets aside for old devices.
+    """
     startup = round_up(limits.startup_bytes, granule_bytes)
     if growth is Growth.BALLOON:
         boot = round_up(limits.maximum_bytes, granule_bytes)
@@ -53,7 +45,6 @@ def shape_of(limits: Limits, growth: Growth, granule_bytes: int = MIB) -> Shape:
     reach = startup + round_down(max(0, limits.maximum_bytes - startup), MEMORY_BLOCK_BYTES)
     ceiling = max(reach, startup + MEMORY_BLOCK_BYTES)  # libvirt wants room for one DIMM at least
     if growth is Growth.VIRTIO_MEM:
-        return Shape(
-            startup, startup, reach, ceiling, ceiling - startup, 1
-        )  # it takes none; libvirt wants one
+        boot = boot_ram(limits, startup, bounce_bytes, granule_bytes).size_bytes
+        return Shape(startup, boot, reach, ceiling, ceiling - boot, 1)  # it takes no slot; libvirt wants one
     return Shape(startup, startup, reach, ceiling, 0, SLOTS)

@@ -53,18 +53,21 @@ class GuestSpec:
     reporting: bool = True
     """Free page reporting."""
     pinned: str | None = None
+    boot_ram_bytes: int = 0
+    """Of virtio-mem, where it boots with less than startup; 0: with all of it."""
 
     def config(self) -> VmConfig:
         """What the domain's XML would say."""
-        beyond = self.limits.maximum_bytes - self.limits.startup_bytes
+        boot = self.boot_ram_bytes or self.limits.startup_bytes
+        if self.growth is Growth.BALLOON:
+            boot = self.limits.maximum_bytes
+        beyond = self.limits.maximum_bytes - boot
         return VmConfig(
             uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, self.name)),
             name=self.name,
             limits=self.limits,
             growth=self.growth,
-            boot_ram_bytes=self.limits.maximum_bytes
-            if self.growth is Growth.BALLOON
-            else self.limits.startup_bytes,
+            boot_ram_bytes=boot,
             slots=self.slots if self.growth is Growth.HOTADD else 0,
             virtio_mem_bytes=round_down(beyond, MEMORY_BLOCK_BYTES)
             if self.growth is Growth.VIRTIO_MEM
@@ -178,7 +181,7 @@ class SimulatedVm:
         self.slots.dimms.clear()
         self.virtio_mem.reset(powered_off=True)
         self.balloon.claimed = 0.0
-        self.balloon.wanted = float(self.config.boot_ram_bytes - self.config.limits.startup_bytes)
+        self.balloon.wanted = float(max(0, self.config.boot_ram_bytes - self.config.limits.startup_bytes))
         self._boot()
 
     def set_job(self, job: str | None) -> None:

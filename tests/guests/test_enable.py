@@ -150,7 +150,7 @@ def test_numa_cells_keep_their_proportion_and_come_back(lab: Lab, define: Define
     cells = "".join(f"<cell id='{i}' cpus='{i}' memory='{1 + i}' unit='GiB'/>" for i in (0, 1))
     domain = define("cells", machine="pc", more=f"<cpu><numa>{cells}</numa></cpu>")
     before = domain.XMLDesc(INACTIVE)
-    call(lab, "enable", "cells", "--startup", "1536M", "--maximum", "3G")
+    call(lab, "enable", "cells", "--startup", "1536M", "--minimum", "1536M", "--maximum", "3G")
     root = ET.fromstring(domain.XMLDesc(INACTIVE))
     assert [one.get("memory") for one in root.findall("./cpu/numa/cell")] == [str(512 << 10), str(1 << 20)]
     call(lab, "disable", "cells")

@@ -13,13 +13,16 @@ from host_controller.api.views import host_view
 from host_controller.cli.hook import hook
 from host_controller.control.admission import read_start
 from host_controller.control.state_dir import StateDir
-from host_controller.core.model import HostFacts, HugePool, Limits
+from host_controller.core.model import Growth, HostFacts, HugePool, Limits
+from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.ours import NAMESPACE
+from host_controller.domain_xml.read import read_domain
 from host_controller.simulator.guest import GuestSpec
 from host_controller.units import GIB, MIB
 from tests.support.serving import served
 from tests.support.starts import HOOK, call, flowing, start, xml
 from tests.support.virtual import Host, aside, run, until
+from tests.unit.hypervisor.domains import Q35
 
 OVERHEAD = 64 * MIB
 SMALL = Limits(GIB, 256 * MIB, 2 * GIB)
@@ -37,6 +40,15 @@ def test_what_a_start_needs_is_all_ram_that_the_guest_can_touch() -> None:
     numa = numa.replace(dimm.encode(), virtio.encode())
     assert read_start(numa.decode(), 0).need_bytes == GIB + 256 * MIB
     assert not read_start(xml(ours=False).decode(), 0).managed
+
+
+def test_a_start_needs_all_of_its_startup_also_where_it_boots_with_less() -> None:
+    prepared = enable(Q35, Limits(2 * GIB, 512 * MIB, 4 * GIB), Growth.VIRTIO_MEM).xml
+    assert read_domain(prepared).boot_ram_bytes == GIB
+    assert read_start(prepared, OVERHEAD).need_bytes == 2 * GIB + OVERHEAD
+    # What is restored has what it had, and is owed nothing.
+    restored = prepared.replace("</requested>", "</requested><current unit='KiB'>0</current>")
+    assert read_start(restored, OVERHEAD).need_bytes == GIB + OVERHEAD
 
 
 def test_a_start_that_fits_is_reserved_at_once_and_the_reservation_is_used_up_by_the_vm(

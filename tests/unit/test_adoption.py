@@ -353,7 +353,7 @@ def test_its_next_start_can_be_prepared_as_enable_does_it() -> None:
     running = read_domain(live(one)).config
     assert prepared is not None
     assert running is not None
-    assert (prepared.source, prepared.boot_ram_bytes) == (METADATA, GIB)
+    assert (prepared.source, prepared.boot_ram_bytes) == (METADATA, 512 * MIB), "the least that works"
     assert prepared.growth is Growth.VIRTIO_MEM
     assert (running.source, running.growth, running.boot_ram_bytes) == (ADOPTED, Growth.BALLOON, 2 * GIB)
     assert plan(one, Wish(RULE, next_start=True, startup_bytes=GIB)).steps == ()

@@ -18,6 +18,7 @@ PAGE_BYTES: Final = 4096
 DEFLATED_BYTES: Final = 8 * MIB
 """A balloon this close to empty is as good as empty: a DIMM may follow."""
 REASON: Final = "it needs more"
+STARTUP: Final = "it has just booted with less than its startup"
 HELD_FAST: Final = (
     "the others use what they have, without free swap on a disk: with less their kernels would kill"
 )
@@ -82,9 +83,10 @@ def _plug(vm: Vm, purse: Purse, goal: int) -> None:
 
 def _enlarge(vm: Vm, purse: Purse, goal: int, share: int) -> None:
     """As `_plug`, from the virtio-mem device: in its own small blocks, so that shares can be exact."""
+    reason = _why_larger(vm, purse, goal)
     why_not = _not_above_ram(vm, purse.now, "the last growth failed; next try in", "memory that is plugged")
     if why_not is not None:
-        purse.wait(vm, goal, REASON, why_not)
+        purse.wait(vm, goal, reason, why_not)
         return
     device = vm.virtio_mem
     # What it may come to already, such as blocks that it has not given back yet, costs nothing.
@@ -92,13 +94,22 @@ def _enlarge(vm: Vm, purse: Purse, goal: int, share: int) -> None:
     payable = max(paid, min(share - vm.assigned_bytes, purse.headroom_bytes + paid))
     size, why_not = virtio_mem.larger(vm, goal - vm.assigned_bytes, payable)
     if why_not is not None:
-        purse.wait(vm, goal, REASON, why_not)
+        purse.wait(vm, goal, reason, why_not)
         return
     purse.pay(vm, max(0, size - device.may_hold_bytes))
     # Paid from now on, though the command follows only when the agent has set the zone.
     device.promise(size)
     zone = dimm_plan.zone_for(vm, size - device.requested_bytes)
-    purse.resize(vm, goal, REASON, Resize(purse.state.ticket, size_bytes=size, zone=zone))
+    purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size, zone=zone))
+
+
+def _why_larger(vm: Vm, purse: Purse, goal: int) -> str:
+    """What it wants, or the rest of a startup of which it boots with less."""
+    estimate = vm.guest.estimate
+    wanted = estimate is None or goal <= estimate.desired_bytes
+    return (
+        REASON if wanted or not vm.starts_small(purse.now, purse.state.settings.settle_seconds) else STARTUP
+    )
 
 
 def _not_above_ram(vm: Vm, now: float, failed: str, plugged: str) -> str | None:

@@ -35,6 +35,7 @@ def appeared(state: State, event: hv.VmAppeared, now: float) -> None:
 def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now: float) -> None:
     actual = unwrapped(vm, event.actual_bytes)
     if event.booted:
+        vm.starts(now)
         # The hypervisor starts a VM with its boot target, which we know: nothing needs to be sent.
         vm.balloon.read(actual, now)
         vm.balloon.starts_with(vm.boot_target_bytes)

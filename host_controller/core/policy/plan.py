@@ -99,6 +99,8 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
     if desired > ceiling:
         irreducible, need = min(irreducible, ceiling), min(need, ceiling)
         eased, desired = min(eased, ceiling), ceiling
+    if desired < vm.config.limits.startup_bytes and vm.starts_small(now, settings.settle_seconds):
+        desired = max(desired, min(vm.config.limits.startup_bytes, ceiling))
     if vm.config.pinned is not None or vm.config.trust is UNTRUSTED:
         # Ballooning it frees nothing that could be given to others.
         irreducible, need = max(irreducible, granted), max(need, granted)

@@ -74,6 +74,8 @@ def plug_came(vm: Vm, now: float) -> None:
 def heard(vm: Vm, facts: GuestFacts) -> None:
     """Take in the guest's own view."""
     vm.guest.heard(facts, vm.balloon.actual_bytes)
+    if facts.from_agent:
+        vm.reports(facts.at)
 
 
 def advance(vm: Vm, settings: Settings, now: float) -> None:

@@ -69,6 +69,10 @@ class Vm:
     booted_at: float
     """When its kernel last started, or when we first saw it."""
     reset_at: float = -math.inf
+    reports_since: float = -math.inf
+    """When its agent first reported after its kernel was seen to start; inf until then, and -inf where it
+    ran before we did.
+    """
     ram_bytes: int = field(init=False)
     """Boot RAM and DIMMs: what the balloon's figures count from."""
     sent_at: float = -math.inf
@@ -118,10 +122,21 @@ class Vm:
         """Another phase begins."""
         self.phase, self.since = phase, now
 
+    def starts(self, now: float) -> None:
+        """Its kernel starts under our eyes."""
+        self.booted_at = now
+        self.reports_since = math.inf
+
+    def reports(self, now: float) -> None:
+        """Its agent reports."""
+        if self.reports_since > now:
+            self.reports_since = now
+
     def reboot(self, now: float) -> None:
         """Its kernel starts again, from all of the RAM that it has."""
         self.enter(STARTING, now)
-        self.booted_at = self.reset_at = now
+        self.starts(now)
+        self.reset_at = now
 
     def memory_moves(self, now: float, *, grows: bool) -> None:
         """It is told to give memory or to take some: from here on the guest must be heard anew before it is
@@ -229,6 +244,16 @@ class Vm:
         if config.growth is VIRTIO_MEM:
             most += config.virtio_mem_bytes
         return most if most < maximum else maximum
+
+    def starts_small(self, now: float, settle_seconds: float) -> bool:
+        """It has just started with less than startup as RAM, and its agent can bring the rest online.
+
+        Statistics come before the agent: what is plugged by their word stays offline (fact: boot-ram-alone).
+        """
+        config = self.config
+        if self.ram_bytes >= config.limits.startup_bytes or config.growth is not VIRTIO_MEM:
+            return False
+        return 0.0 <= now - self.reports_since < settle_seconds
 
     @property
     def boot_target_bytes(self) -> int:

@@ -6,10 +6,10 @@ from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth
+from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES, least_startup_bytes
 from host_controller.domain_xml.dom import child, elements, remove, set_content
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
 from host_controller.domain_xml.kernel_line import bounce_buffer
-from host_controller.domain_xml.shape import BOUNCE_BUFFER_BYTES, SMALLEST_WITH_BOUNCE_BYTES
 from host_controller.domain_xml.values import page_bytes, size_of, target_size, text_in
 from host_controller.neutral import shell_word
 from host_controller.units import GIB, KIB, MIB, format_apart, format_size, round_down, round_up
@@ -55,15 +55,17 @@ def page_size(request: Request) -> Refusal | None:
 
 
 def boots(request: Request) -> Refusal | None:
-    """The guest boots with what the bounce buffer leaves."""
+    """The guest boots with what the bounce buffer and the page structures of its growth leave."""
     limits, bounce = request.limits, bounce_buffer(request.root) or BOUNCE_BUFFER_BYTES
-    least = round_up(SMALLEST_WITH_BOUNCE_BYTES - BOUNCE_BUFFER_BYTES + bounce, MIB)
+    describes = limits.maximum_bytes if request.growth is Growth.VIRTIO_MEM else 0
+    least = least_startup_bytes(describes, bounce)
     if request.growth is Growth.BALLOON or limits.startup_bytes >= least:
         return None
     maximum = max(limits.maximum_bytes, least)
     return Refusal(
         f"it would not boot with a startup of {format_size(limits.startup_bytes)}: where memory can be "
-        f"hot-added Linux sets {format_size(bounce)} aside for old devices",
+        f"hot-added Linux sets {format_size(bounce)} aside for old devices"
+        + (", and it must describe what it grows by" if describes else ""),
         (
             with_limits(
                 request, f"give --startup {least // MIB}M or more", startup_bytes=least, maximum_bytes=maximum

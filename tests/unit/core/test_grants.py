@@ -18,7 +18,7 @@ from host_controller.core.commands import (
 )
 from host_controller.core.grants import GrantRound, Purse
 from host_controller.core.grants.give_back import OFFLINE_GRACE
-from host_controller.core.model import BalloonStats, Growth
+from host_controller.core.model import BalloonStats, Growth, Limits
 from host_controller.core.operations import Plug, Resize
 from host_controller.core.operations.standstill import Stage as Still
 from host_controller.core.operations.standstill import Standstill
@@ -37,6 +37,8 @@ from tests.support import build
 NOW = 10.0
 SETTINGS = build.settings(unplug_after_seconds=0.0, inflate_bytes_per_second=128 * MIB)
 VIRTIO = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
+SMALL = VIRTIO | {"limits": Limits(768 * MIB, 192 * MIB, 1024 * MIB)}
+"""It boots with 512 MiB of these 768."""
 
 
 def guest(usable_mib: int = 300, demand_mib: int = 200, **changes: Any) -> Vm:
@@ -400,6 +402,10 @@ SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
      {"action": WAIT, "reason": MORE, "blocked_by": "a DIMM that is plugged is not online yet"}),
     (FULL | {"config": VIRTIO}, 600, 1000, False,
      {"action": PLUG, "reason": MORE, "size_bytes": 88}),
+    (FULL | {"config": SMALL, "reports_since": NOW}, 700, 1000, False,
+     {"action": PLUG, "reason": "it has just booted with less than its startup", "size_bytes": 188}),
+    (FULL | {"config": SMALL, "reports_since": NOW - 60}, 700, 1000, False,
+     {"action": PLUG, "reason": MORE, "size_bytes": 188}),
     (FULL | {"config": VIRTIO, "plug_rest": Rest(NOW + 9.0, 1)}, 600, 1000, False,
      {"action": WAIT, "reason": MORE, "blocked_by": "the last growth failed; next try in 9 s"}),
     (FULL | {"config": VIRTIO}, 600, 1, False,

@@ -1,5 +1,6 @@
 """The next step for one VM: small enough to be safe."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from host_controller.core.books import charge as books
 from host_controller.core.model import BalloonStats, Growth, Limits, RunState, Trust
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.policy.balance import Claims
+from host_controller.core.vm import phases
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.motion import Motion
 from host_controller.core.vm.record import Phase, Vm
@@ -343,3 +345,42 @@ def test_how_small_a_step_may_be(
     vm = guest(512, 512 - 16 - spare_mib)
     vm.memory_moves(0.9, grows=False)
     assert spare.shrink_target(vm, aim_bytes, SETTINGS, 1.0, urgency) == target_bytes
+
+
+@pytest.mark.parametrize(
+    ("reports_since", "growth", "ram_mib", "desired_mib"),
+    [
+        (1.0, Growth.VIRTIO_MEM, 384, 512),
+        (math.inf, Growth.VIRTIO_MEM, 384, 300),  # not yet: nobody would bring it online
+        (-math.inf, Growth.VIRTIO_MEM, 384, 300),  # it ran before we did
+        (1.0, Growth.VIRTIO_MEM, 512, 300),  # it booted with all of it
+        (1.0, Growth.HOTADD, 384, 300),
+    ],
+)
+def test_a_guest_that_boots_with_less_is_to_get_its_startup_for_a_while_once_its_agent_reports(
+    reports_since: float, growth: Growth, ram_mib: int, desired_mib: int
+) -> None:
+    config = {
+        "growth": growth,
+        "boot_ram_bytes": ram_mib * MIB,
+        "virtio_mem_bytes": 640 * MIB,
+        "limits": Limits(512 * MIB, 100 * MIB, 1024 * MIB),
+    }
+    told: dict[str, object] = {"facts": build.facts(ram_mib, 100), "desired_bytes": 300 * MIB}
+    vm = guest(ram_mib, reports_since=reports_since, config=config, **told)
+    seconds = SETTINGS.settle_seconds
+    for now, expected in ((1.0 + seconds / 2, desired_mib), (1.0 + seconds, 300)):
+        assert plan.claims(vm, ram_mib * MIB, books.fixed(vm), SETTINGS, now).desired == expected * MIB
+
+
+def test_its_agents_first_report_after_each_start_counts() -> None:
+    vm = guest(384, reports_since=-math.inf)
+    vm.reports(5.0)
+    assert vm.reports_since == -math.inf
+    vm.reboot(10.0)
+    assert vm.reports_since == math.inf
+    phases.heard(vm, replace(build.facts(384, 100, at=11.0), from_agent=False))
+    assert vm.reports_since == math.inf
+    phases.heard(vm, build.facts(384, 100, at=12.0))
+    phases.heard(vm, build.facts(384, 100, at=13.0))
+    assert vm.reports_since == 12.0

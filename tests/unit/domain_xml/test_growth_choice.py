@@ -67,10 +67,15 @@ def test_a_domain_of_dimms_becomes_one_of_virtio_mem_and_back(first: Growth, sec
 
 def test_enable_says_what_startup_must_hold_and_how_memory_leaves() -> None:
     notes = "\n".join(enable(Q35, LIMITS, VIRTIO_MEM).notes)
-    assert "so 1 GiB is what it has until then" in notes, "a guest without an agent, too"
-    assert "64 MiB of startup aside" in notes
-    assert "page structures of what it grows by take up to 48 MiB of startup" in notes
+    assert "it boots with 1 GiB (all of startup) and grows by up to 3 GiB" in notes
+    assert "until then" not in notes
+    assert "64 MiB of what it boots with aside" in notes
+    assert "page structures of what it grows by take up to 48 MiB of what it boots with" in notes
     assert "down to 1 GiB leaves in whole blocks; from there to its minimum of 512 MiB its balloon" in notes
+    small = "\n".join(enable(Q35, Limits(2 * GIB, 512 * MIB, 4 * GIB), VIRTIO_MEM).notes)
+    assert "it boots with 1 GiB (a quarter of maximum, so that all the rest can be movable (3:1))" in small
+    assert "the other 1 GiB of startup it gets as soon as it reports" in small
+    assert "so 1 GiB must do until then; with a minimum of 2 GiB" in small
     wide = "\n".join(enable(Q35, Limits(1 * GIB, 1 * GIB, 64 * GIB), VIRTIO_MEM).notes)
-    assert "take up to 48 MiB of startup" in wide, "what is onlined for the kernel describes itself"
+    assert "take up to 48 MiB of what it boots with" in wide, "the kernel's own describes itself"
     assert "its balloon takes single pages" not in wide

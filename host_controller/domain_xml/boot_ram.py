@@ -1,0 +1,76 @@
+"""How much a VM boots with where a virtio-mem device is the rest: as little as works. Pure arithmetic.
+
+What lies above boot RAM leaves in whole blocks, so that the host's huge pages stay whole; what lies below
+only a balloon can take, page by page. So boot RAM is no more than the guest's kernel cannot do without.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from host_controller.core.model import MEMORY_BLOCK_BYTES, Limits
+from host_controller.units import MIB, format_size, round_down, round_up
+
+MOVABLE_RATIO: Final = 3
+"""Movable memory per kernel memory, at most (fact: movable-ratio)."""
+
+PAGE_STRUCTURE_SHARE: Final = 64
+"""The page structures of memory are 1/64 of it (fact: page-structures-need-memory)."""
+
+BOUNCE_BUFFER_BYTES: Final = 64 * MIB
+"""Linux on a machine whose memory may reach beyond 4 GiB sets so much aside for devices that cannot
+(swiotlb); it counts where memory may come to be, not where it is (fact: bounce-buffer)."""
+
+SMALLEST_WITH_BOUNCE_BYTES: Final = 160 * MIB
+"""The least RAM with which the lab's small guest boots beside that buffer (fact: bounce-buffer)."""
+
+KERNEL_BYTES: Final = 256 * MIB
+"""For a distribution's kernel, its initrd and all that runs before the agent (fact: boots-with). A user who
+names a smaller startup has tried it: it stays all boot RAM."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootRam:
+    """Bytes, and why so many, in words."""
+
+    size_bytes: int
+    why: str
+
+
+def boot_ram(
+    limits: Limits, startup_bytes: int, bounce_bytes: int = BOUNCE_BUFFER_BYTES, granule_bytes: int = MIB
+) -> BootRam:
+    """The largest of minimum, what the kernel needs, and a quarter of maximum; never more than startup.
+
+    With less than a quarter the rest could not all be movable, and leave again (fact: movable-ratio). Where
+    startup itself is less, what is beyond 3:1 is for the guest's kernel, and stays where that uses it. Below
+    startup boot RAM goes in whole memory blocks and granules, as the device must begin at one.
+    """
+    structures = limits.maximum_bytes // PAGE_STRUCTURE_SHARE
+    least, why = max(
+        (limits.minimum_bytes, "its minimum"),
+        (
+            KERNEL_BYTES + bounce_bytes + structures,
+            f"what its kernel may need to boot ({format_size(KERNEL_BYTES)}), for the bounce buffer "
+            f"({format_size(bounce_bytes)}) and to describe its maximum ({format_size(structures)})",
+        ),
+        (
+            limits.maximum_bytes // (MOVABLE_RATIO + 1),
+            f"a quarter of maximum, so that all the rest can be movable ({MOVABLE_RATIO}:1)",
+        ),
+    )
+    step = max(MEMORY_BLOCK_BYTES, granule_bytes)
+    above = round_down(max(0, startup_bytes - least), step)
+    return BootRam(startup_bytes - above, why if above else "all of startup")
+
+
+def least_startup_bytes(described_bytes: int, bounce_bytes: int = BOUNCE_BUFFER_BYTES) -> int:
+    """The least startup, bytes, with which a guest boots that memory can be added to.
+
+    described_bytes: a maximum up to which what is added takes its page structures from what was there, as
+    virtio-mem's does; 0: it brings them along, as DIMMs can. What comes movable is at most three times what
+    the guest boots with, and what is beyond is for its kernel and describes itself.
+    """
+    boots = SMALLEST_WITH_BOUNCE_BYTES - BOUNCE_BUFFER_BYTES + bounce_bytes
+    for_all = -(-(boots * PAGE_STRUCTURE_SHARE + described_bytes) // (PAGE_STRUCTURE_SHARE + 1))
+    for_movable = -(-boots * PAGE_STRUCTURE_SHARE // (PAGE_STRUCTURE_SHARE - MOVABLE_RATIO))
+    return round_up(max(boots, min(for_all, for_movable)), MIB)

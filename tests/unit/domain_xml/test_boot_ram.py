@@ -1,0 +1,88 @@
+"""With virtio-mem a guest boots with as little as works: the rest can leave in whole blocks."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from host_controller.core.model import Limits
+from host_controller.domain_xml.boot_ram import boot_ram, least_startup_bytes
+from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.restore import disable
+from host_controller.units import GIB, MIB, format_size
+from tests.support.definitions import HOTADD, VIRTIO_MEM
+from tests.unit.hypervisor.domains import NUMA, Q35
+
+SIZES = st.integers(160, 1 << 20).map(lambda mib: mib * MIB)
+
+
+@pytest.mark.parametrize(
+    ("minimum", "startup", "maximum", "boots_with", "why"),
+    [
+        (2048, 4096, 4096, 2048, "its minimum"),
+        (512, 4096, 8192, 2048, "a quarter of maximum"),
+        (128, 1024, 1024, 384, "its kernel may need to boot (256 MiB)"),  # 256 + 64 + 16, to a block
+        (512, 1024, 65536, 1024, "all of startup"),  # beyond 3:1 it grows for its kernel
+        (1024, 1024, 4096, 1024, "all of startup"),
+        (160, 200, 4096, 200, "all of startup"),  # whoever names so little has tried it
+        (512, 600, 1024, 600, "all of startup"),  # less than a block is no use
+    ],
+)
+def test_boot_ram_is_the_most_of_minimum_kernel_and_a_quarter_but_no_more_than_startup(
+    minimum: int, startup: int, maximum: int, boots_with: int, why: str
+) -> None:
+    found = boot_ram(Limits(startup * MIB, minimum * MIB, maximum * MIB), startup * MIB)
+    assert (format_size(found.size_bytes), why in found.why) == (format_size(boots_with * MIB), True), found
+
+
+def test_a_larger_bounce_buffer_is_room_that_the_kernel_needs() -> None:
+    limits = Limits(2 * GIB, 128 * MIB, 2 * GIB)
+    assert boot_ram(limits, 2 * GIB).size_bytes == 512 * MIB
+    found = boot_ram(limits, 2 * GIB, 512 * MIB)
+    assert found.size_bytes == 896 * MIB  # 256 + 512 + 32, to a block
+    assert "512 MiB" in found.why
+    line = "<cmdline>swiotlb=262144</cmdline>"  # of 2 KiB each
+    view = read_domain(enable(Q35.replace("</os>", f"{line}</os>"), limits, VIRTIO_MEM).xml)
+    assert view.boot_ram_bytes == 896 * MIB
+
+
+@given(SIZES, SIZES, SIZES, st.sampled_from((1, 2, 256, 1024)))
+def test_it_lies_between_minimum_and_startup_and_the_device_begins_at_a_block(
+    one: int, two: int, three: int, granule_mib: int
+) -> None:
+    minimum, startup, maximum = sorted((one, two, three))
+    startup += -startup % (granule_mib * MIB)
+    limits = Limits(startup, min(minimum, startup), max(maximum, startup))
+    found = boot_ram(limits, startup, granule_bytes=granule_mib * MIB).size_bytes
+    assert limits.minimum_bytes <= found <= startup
+    assert (startup - found) % (128 * MIB) == 0
+    assert found % (granule_mib * MIB) == 0
+    assert found == startup or 4 * found >= limits.maximum_bytes
+
+
+@given(SIZES, st.sampled_from((0, 64 * MIB, 512 * MIB)))
+def test_the_least_startup_boots_and_describes_what_it_grows_by(maximum: int, bounce: int) -> None:
+    least = least_startup_bytes(maximum, bounce)
+    movable = min(max(0, maximum - least), 3 * least)
+    assert least - movable // 64 >= 96 * MIB + bounce
+    assert least_startup_bytes(0, bounce) <= least
+
+
+def test_the_definition_boots_with_it_and_has_a_device_for_all_the_rest() -> None:
+    limits = Limits(2 * GIB, 512 * MIB, 4 * GIB)
+    prepared = enable(Q35, limits, VIRTIO_MEM).xml
+    view = read_domain(prepared)
+    assert view.config is not None
+    assert (view.boot_ram_bytes, view.actual_bytes, view.ceiling_bytes) == (GIB, GIB, 4 * GIB)
+    assert (view.config.virtio_mem_bytes, view.virtio_mem_requested_bytes) == (3 * GIB, 0)
+    assert view.problems == ()
+    assert enable(prepared, limits, VIRTIO_MEM).xml == prepared, "twice changes nothing more"
+    assert disable(prepared) == Q35
+    by_dimms = read_domain(enable(prepared, limits, HOTADD).xml)
+    assert (by_dimms.boot_ram_bytes, by_dimms.ceiling_bytes) == (2 * GIB, 4 * GIB)
+
+
+def test_numa_cells_share_it() -> None:
+    view = read_domain(enable(NUMA, Limits(2 * GIB, 512 * MIB, 4 * GIB), VIRTIO_MEM).xml)
+    assert sum(view.ram_blocks[:-1]) == view.boot_ram_bytes == GIB
+    assert view.ram_blocks[-1] == 3 * GIB
