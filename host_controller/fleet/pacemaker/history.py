@@ -2,8 +2,8 @@
 
 A clean-up deletes all that the engine knows of the VM on that host, which is then probed. If the VM had come
 there by migration, the host that it came from still remembers having sent it. Without a record of its arrival
-the engine takes that for a migration cut in half, and restarts the VM (fact: forgotten-arrival-restarts). So what
-the other host remembers goes first, and the scheduler is asked before the rest goes.
+the engine takes that for a migration cut in half, and restarts the VM (fact: forgotten-arrival-restarts). So
+what the other host remembers goes first, and the scheduler is asked before the rest goes.
 """
 
 from copy import deepcopy
