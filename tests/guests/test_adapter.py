@@ -9,11 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import libvirt
 import pytest
 
 from agent import wire
+from host_controller.adoption.carry_out import Clock, carry_out
+from host_controller.adoption.steps import SetBalloon
 from host_controller.core.interface import (
     AttachDimm,
     BalloonChanged,
@@ -42,6 +45,9 @@ from host_controller.core.interface import (
 from host_controller.core.model import Growth, Limits, RunState, Trust
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX, metadata_element
 from host_controller.host.identity import Identity
+from host_controller.hypervisor.definitions import Definitions
+from host_controller.hypervisor.memory_devices import dimm_xml
+from host_controller.hypervisor.running import RunningDomain
 from host_controller.units import MIB
 from lab.domain import GuestSpec
 from lab.guest import Guest
@@ -49,6 +55,7 @@ from lab.lab import Lab
 from lab.migration import migrate
 from lab.session import Session
 from tests.guests.watch import LIMITS, Watch, bare_xml, destroy_all, start_bare, watching
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -443,6 +450,39 @@ async def test_a_dimm_comes_and_goes(lab: Lab, guest: Guest) -> None:
         (dimm,) = (await watch.until(DimmsChanged)).dimms
         assert (await watch.do(DetachDimm, vm, dimm.alias)).error is None
         await watch.until(DimmsChanged, lambda event: event.dimms == (), limit=60)
+
+
+OFFLINE = """
+cd /sys/devices/system/memory
+until grep -q -x Movable memory*/valid_zones; do sleep 0.1; done
+for block in $(grep -l -x Movable memory*/valid_zones); do echo offline > ${block%/*}/state; done
+"""
+
+
+def test_a_released_balloon_is_shown_where_it_is_though_a_dimm_left_in_the_second_of_its_last_move(
+    lab: Lab, guest: Guest
+) -> None:
+    live = libvirt.VIR_DOMAIN_AFFECT_LIVE
+    with Definitions(lab.session.uri) as definitions:
+        domain = RunningDomain(definitions, guest.name)
+
+        def reached(size_mib: int, devices: int) -> None:
+            has = (domain.actual_bytes, domain.memory_devices)
+            until(lambda: (has[0](), has[1]()) == (size_mib * MIB, devices), lambda: (has[0](), has[1]()), 60)
+
+        guest.domain().attachDeviceFlags(dimm_xml(128 * MIB), live)
+        guest.workload.exec(OFFLINE)
+        domain.set_balloon(340 * MIB)
+        reached(340, 1)
+        domain.set_balloon(384 * MIB)
+        reached(384, 1)
+        device = ElementTree.fromstring(guest.domain().XMLDesc(0)).find("./devices/memory")
+        guest.domain().detachDeviceFlags(ElementTree.tostring(device, encoding="unicode"), live)
+        reached(256, 0)
+        clock = Clock(time.monotonic, time.sleep, 30.0)
+        carry_out(guest.name, (SetBalloon(256 * MIB),), domain, print, clock, "again")
+        assert (domain.shown_bytes(), domain.actual_bytes()) == (256 * MIB, 256 * MIB)
+        assert "<currentMemory unit='KiB'>262144<" in guest.domain().XMLDesc(0)
 
 
 async def test_a_flooded_port_is_drained_and_disturbs_nobody(lab: Lab, guest: Guest) -> None:
