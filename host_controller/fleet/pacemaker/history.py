@@ -16,6 +16,8 @@ from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cell import Engine, forget, unchanged
 from host_controller.fleet.pacemaker.cib import Cib
 
+DOWN: Final = ("offline", "0")
+"""A node's controller is. Newer versions write since when it is up."""
 FOUND: Final = {
     "operation": "monitor",
     "transition-key": "1:1:7:00000000-0000-0000-0000-000000000000",
@@ -29,11 +31,11 @@ FOUND: Final = {
 
 
 def departures(cib: Cib, vm: str, node: str) -> tuple[str, ...]:
-    """Hosts other than this one that remember having sent the VM away."""
+    """Hosts other than this one that remember having sent the VM away. One that is down could not be asked."""
     return tuple(
         state.get("uname", "")
         for state in cib.root.iterfind("status/node_state")
-        if state.get("uname") != node
+        if state.get("uname") != node and state.get("crmd") not in DOWN
         for resource in state.iterfind("lrm/lrm_resources/lrm_resource")
         if resource.get("id") == vm and resource.find("lrm_rsc_op[@operation='migrate_to']") is not None
     )

@@ -176,6 +176,14 @@ def test_a_host_that_has_sent_the_vm_before_forgets_that_first() -> None:
     assert one.cleaned == [("web", "n1")]
 
 
+@pytest.mark.parametrize(
+    ("state", "found"), [("online", ("n3",)), ("1764380000", ("n3",)), ("offline", ()), ("0", ())]
+)
+def test_a_host_that_is_down_is_not_asked_to_forget(state: str, found: tuple[str, ...]) -> None:
+    status = came("web", "n3", "n1").replace('uname="n3"', f'uname="n3" crmd="{state}"')
+    assert departures(read_cib(cib_text({"web": 1}, {"n1": 1}, status=status)), "web", "n1") == found
+
+
 def test_a_clean_up_that_would_disturb_a_vm_is_not_made() -> None:
     one = engine()
     one.text = cib_text({"web": 1}, {"n1": 1, "n2": 1}, status=failed_move("web", "n1"))
