@@ -15,15 +15,15 @@ from host_controller.core.vm.record import CONTRADICTED, LIVE, Vm
 
 def refresh(vm: Vm, state: State, accounts: Accounts, scarce: bool, now: float) -> list[Command]:
     """All of it; returns what its operation commands. scarce: somebody waits for memory."""
-    before = vm.phase
+    before, uuid, operations = vm.phase, vm.config.uuid, state.operations
     vm.virtio_mem.catch_up(now)
     phases.advance(vm, state.settings, now)
     if vm.phase is not before:
         _tell_phase(vm, state, now)
     commands: list[Command] = []
-    if vm.config.uuid in state.operations:
+    if uuid in operations:
         commands = _advance_operation(vm, state, now)
-    if vm.config.uuid not in state.operations:
+    if uuid not in operations:
         found = check_progress(vm, needed=scarce, now=now)
         if found is not None:
             state.notice(now, "balloon", vm, found.describe(vm.name))

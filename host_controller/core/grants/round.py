@@ -26,6 +26,11 @@ class GrantRound:
     """Usable memory that the balance gives to each movable VM."""
     takers: list[tuple[Vm, Account, int]] = field(default_factory=list)
     """Who is to grow once all donors have given, and its goal."""
+    every_byte: bool = field(init=False)
+    """The overdraft lasts: many VMs that keep a little each would keep it for ever."""
+
+    def __post_init__(self) -> None:
+        self.every_byte = self.purse.state.ledger.overdraft_lasts(self.purse.now)
 
     def run(self, vms: Iterable[Vm]) -> None:
         """Decide for these VMs."""
@@ -36,18 +41,18 @@ class GrantRound:
 
     def _settle(self, vm: Vm) -> None:
         """Decide for a VM that is not to grow; one that is becomes a taker."""
-        purse, goal = self.purse, self.goals.get(vm.config.uuid)
-        operation = purse.state.operations.get(vm.config.uuid)
+        purse, config, balloon = self.purse, vm.config, vm.balloon
+        goal, operation = self.goals.get(config.uuid), purse.state.operations.get(config.uuid)
         if operation is not None:
             purse.say(vm, WAIT, goal, operation.describe())
-        elif (vm.balloon.resend or vm.balloon.target_bytes is None) and must_be_affirmed(vm, purse.now):
+        elif (balloon.resend or balloon.target_bytes is None) and must_be_affirmed(vm, purse.now):
             affirm(vm, purse, goal)
-        elif vm.config.growth is VIRTIO_MEM and (size := _unfinished(vm, purse.now)) is not None:
+        elif config.growth is VIRTIO_MEM and (size := _unfinished(vm, purse.now)) is not None:
             reason = "its virtio-mem does not have the size that it should have"
             purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
         elif goal is None:
             purse.say(vm, HOLD, goal, self._why_left_alone(vm))
-        elif vm.config.growth is BALLOON or vm.progress.stuck(purse.now) or not self._takes_back(vm, goal):
+        elif config.growth is BALLOON or vm.progress.stuck(purse.now) or not self._takes_back(vm, goal):
             self._weigh(vm, goal)
 
     def _takes_back(self, vm: Vm, goal: int) -> bool:
@@ -65,8 +70,8 @@ class GrantRound:
         if goal > granted + dead_band:
             self.takers.append((vm, account, goal))
             return
-        if purse.state.ledger.overdraft_lasts(purse.now):
-            dead_band = 0  # many VMs that keep a little each would keep it for ever
+        if self.every_byte:
+            dead_band = 0
         elif not purse.waiting and purse.headroom_bytes >= 0:
             dead_band = plan.shrink_dead_band(granted)
         if goal < granted - dead_band:
