@@ -31,7 +31,7 @@ FOUND: Final = {
 
 
 def departures(cib: Cib, vm: str, node: str) -> tuple[str, ...]:
-    """Hosts other than this one that remember having sent the VM away. One that is down could not be asked."""
+    """Hosts other than this one that remember having sent the VM away, and that are up."""
     return tuple(
         state.get("uname", "")
         for state in cib.root.iterfind("status/node_state")
