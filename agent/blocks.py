@@ -8,8 +8,8 @@ Source: Documentation/admin-guide/mm/memory-hotplug.rst.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
+from agent.lean import NamedTuple
 from agent.report import Blocks
 
 

@@ -14,11 +14,11 @@ import signal
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
 
 from agent import __version__, holders, killers, overcommit
 from agent.blocks import MemoryBlocks
 from agent.hotplug import Hotplugger
+from agent.lean import NoReturn
 from agent.maximum import Maximum
 from agent.overcommit import Overcommit
 from agent.port import Port, open_port

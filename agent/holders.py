@@ -18,8 +18,8 @@ from __future__ import annotations
 import heapq
 import os
 from collections.abc import Generator, Mapping
-from typing import TypeVar
 
+from agent.lean import TypeVar
 from agent.values import HOLDER_LETTERS, MAX_HOLDER_CHARS, MOST_HOLDERS
 from agent.wire import Ack, Held, Seen
 

@@ -17,9 +17,9 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, NoReturn
 
 from agent.blocks import MemoryBlocks
+from agent.lean import NamedTuple, NoReturn
 from agent.uevents import Uevent, memory_block_number
 from agent.wire import Ack, Hotplug, Offline, Online, OnlineZone, Zone, printable
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
+
+from agent.lean import NamedTuple
 
 EARLYOOM, NOHANG, OOMD, BUSTD, KUBELET = "earlyoom", "nohang", "systemd-oomd", "bustd", "kubelet"
 DEFAULT_PERCENT = 10

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from itertools import repeat
 from operator import lshift
-from typing import NamedTuple
 
 from agent import evictable
+from agent.lean import NamedTuple
 from agent.overcommit import NEVER
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

@@ -11,8 +11,8 @@ at the alert rate and reported at the calm one.
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import NamedTuple
 
+from agent.lean import NamedTuple
 from agent.probe import PAGE_BYTES, Facts, Look, Psi
 from agent.wire import Reason, Report, Welcome
 

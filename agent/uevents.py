@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import _socket as socket  # as in system.py
 import os
-from typing import NamedTuple
+
+from agent.lean import NamedTuple
 
 # socket.NETLINK_KOBJECT_UEVENT is missing from Python 3.11; include/uapi/linux/netlink.h
 _NETLINK_KOBJECT_UEVENT = 15

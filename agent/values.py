@@ -8,7 +8,8 @@ dump() is its inverse for a value of ours.
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from agent.lean import Any
 
 MAX_SIZE_BYTES = 1 << 50  # 1 PiB: past any guest, and exact in every JSON implementation
 MAX_WORD_CHARS = 32

@@ -18,8 +18,8 @@ Sizes are bytes here; on the wire a report carries KiB, to stay below 100 B/s wh
 import json
 from itertools import compress
 from operator import ne
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn, Optional, Union
 
+from agent.lean import Annotated, Any, Literal, NamedTuple, NoReturn, Optional, Union
 from agent.values import MAX_SIZE_BYTES, Choice, Decimal, Flag, Holders, Integer, Kib, Kind, Text, Versions
 
 VERSION = 1
