@@ -169,9 +169,9 @@ class Daemon:
 
     def _wake_at(self, now: float) -> float:
         wake_at = self._port_retry_at
-        if self._holders.busy:
-            return now
         if self._port.connected:
+            if self._holders.busy:
+                return now
             wake_at = self._reporter.sample_due()
             if self._hello_due is not None:
                 wake_at = min(wake_at, self._hello_at + HELLO_EVERY_SECONDS)
@@ -186,6 +186,7 @@ class Daemon:
         if changed:
             self._memory_changed(now)
         if not self._port.connected:
+            self._holders.forget()  # also where it was a write that found the host gone
             if now >= self._port_retry_at:
                 self._look_for_host(now)
             return
@@ -303,7 +304,6 @@ class Daemon:
             self._port.hung_up()
         if not self._port.connected:
             self._log(6, "port", "the host went")
-            self._holders.forget()
             self._port_retry_at = now + self._reporter.cadence.calm_seconds
         elif events & select.POLLOUT:
             self._port.flush()

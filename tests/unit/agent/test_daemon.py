@@ -1,5 +1,6 @@
 """The daemon as one thing: on recorded kernel files and a pseudo terminal, and as a process of its own."""
 
+import errno
 import os
 import signal
 import socket
@@ -191,6 +192,20 @@ def test_a_host_that_goes_while_its_question_is_answered_is_forgotten_with_it(gu
     guest.host.leave()
     guest.daemon.turn(0.05)
     assert not guest.daemon._holders.busy
+
+
+def test_a_look_ends_with_the_host_also_where_a_write_found_it_gone_and_the_loop_waits_again(guest):
+    for pid in range(1, 1001):
+        add_process(guest.root, pid, "worker", pages=1)
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(WhoHolds(1))
+    guest.until(lambda: guest.daemon._holders.busy)
+    gone = OSError(errno.ENODEV, "the port was unplugged")
+    guest.daemon._port._lost(gone)
+    guest.host.leave()
+    guest.daemon.turn(0.0)
+    assert not guest.daemon._holders.busy
+    assert guest.daemon._wake_at(0.0) > 0.0
 
 
 def test_a_hot_add_and_its_way_back(guest):
