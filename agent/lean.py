@@ -1,7 +1,8 @@
 """What the daemon's modules write of `typing`, without `typing`: that costs a guest's daemon 0.8 MiB.
 
-Measured (fact: import-costs). Type checkers see the real thing, and so does a program that has it anyway: the controller, the other
-commands, the tests. From Python 3.14 on annotations are worked out late, and `typing` itself is used.
+Measured (fact: import-costs). Type checkers see the real thing, and so does a program that has it anyway: the
+controller, the other commands, the tests. From Python 3.14 on annotations are worked out late, and `typing`
+itself is used.
 """
 
 import sys
