@@ -26,8 +26,14 @@ def targeted(vm: Vm) -> int:
 
 
 def resident(vm: Vm) -> int:
-    """What it holds, it holds; what its virtio-mem device has plugged is counted by itself."""
-    size = vm.evidence.resident_bytes - vm.virtio_mem.current_bytes
+    """What it holds, it holds, but for what its virtio-mem device is charged with by itself.
+
+    Not only what QEMU tells to be plugged: that is up to a second old, and what a growing guest touches
+    meanwhile would be charged twice.
+    """
+    if vm.config.huge_page_bytes is not None:
+        return vm.evidence.resident_bytes  # its device is charged to their pool
+    size = vm.evidence.resident_bytes - vm.virtio_mem.may_hold_bytes
     return size if size > 0 else 0
 
 

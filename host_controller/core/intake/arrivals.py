@@ -24,7 +24,9 @@ def appeared(state: State, event: hv.VmAppeared, now: float) -> None:
         since=now,
         booted_at=now,
         dimms=Dimms(event.dimms),
-        virtio_mem=VirtioMem(event.virtio_mem_bytes, asked, asked, confirmed_bytes=asked, moved_at=now),
+        virtio_mem=VirtioMem(
+            event.virtio_mem_bytes, asked, asked, confirmed_bytes=asked, moved_at=now, raised_at=now
+        ),
         pauses=Pauses(event.state),
     )
     known = state.vms.get(event.vm)

@@ -16,7 +16,7 @@ from host_controller.core.operations.operation import (
     Steps,
 )
 from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
-from host_controller.core.policy.spare import heard_lately, spare_bytes
+from host_controller.core.policy.spare import at_its_end, heard_lately, spare_bytes, total_bytes
 from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS
@@ -28,8 +28,11 @@ memory block takes up to 4 s under TCG, and QEMU tells sizes once a second."""
 ANSWER_LIMIT: Final = 60.0
 """Seconds for a command that the hypervisor has not answered: the adapter says much sooner that it timed
 out."""
+TURNED_BACK_SECONDS: Final = 5.0
+"""What a guest had to spare and came to need within a second or two it is not asked for again at once."""
 
 _NO_ROOM: Final = dropped("the guest had no room for more memory any more")
+_NEEDED: Final = dropped("the guest needs its virtio-mem after all")
 _NO_ANSWER: Final = failed("the hypervisor did not answer")
 _REFUSED: Final = failed("another size of virtio-mem was refused: ")
 _OUTRUN: Final = dropped("another size of virtio-mem was refused: ")
@@ -51,7 +54,7 @@ class Resize(Steps):
         (Stage.NAMED, Heard.READY): go(Stage.ASKING),
         (Stage.NAMED, Heard.CROWDED): _NO_ROOM,
         (Stage.DEFLATING, Heard.READY): go(Stage.ASKING),
-        (Stage.DEFLATING, Heard.NEEDED): dropped("the guest needs its virtio-mem after all"),
+        (Stage.DEFLATING, Heard.NEEDED): _NEEDED,
         (Stage.DEFLATING, Heard.UNCONFIRMED): failed("the balloon's target was not confirmed"),
         (Stage.DEFLATING, Heard.LATE): failed("the balloon did not make room for virtio-mem to shrink"),
         (Stage.ASKING, Heard.CARRIED_OUT): go(Stage.FOLLOWING),
@@ -61,11 +64,16 @@ class Resize(Steps):
         (Stage.FOLLOWING, Heard.ARRIVED): done(),
         (Stage.FOLLOWING, Heard.MOVED): go(Stage.FOLLOWING),
         (Stage.FOLLOWING, Heard.WHOLE): go(Stage.COMING_ONLINE),
+        (Stage.FOLLOWING, Heard.NEEDED): go(Stage.TURNING_BACK),
         (Stage.FOLLOWING, Heard.LATE): go(Stage.SETTLING),
         (Stage.COMING_ONLINE, Heard.ARRIVED): done(),
         (Stage.COMING_ONLINE, Heard.MOVED): go(Stage.FOLLOWING),
         (Stage.COMING_ONLINE, Heard.IDLE): go(Stage.SETTLING, _NOT_ONLINE),
         (Stage.COMING_ONLINE, Heard.LATE): failed(_NOT_ONLINE),
+        (Stage.TURNING_BACK, Heard.CARRIED_OUT): _NEEDED,
+        (Stage.TURNING_BACK, Heard.REFUSED): _REFUSED,
+        (Stage.TURNING_BACK, Heard.OUTRUN): _OUTRUN,
+        (Stage.TURNING_BACK, Heard.LATE): _NO_ANSWER,
         (Stage.SETTLING, Heard.CARRIED_OUT): failed(),
         (Stage.SETTLING, Heard.REFUSED): _REFUSED,
         (Stage.SETTLING, Heard.OUTRUN): _OUTRUN,
@@ -77,15 +85,22 @@ class Resize(Steps):
         Stage.ASKING: ANSWER_LIMIT,
         Stage.FOLLOWING: PATIENCE,
         Stage.COMING_ONLINE: ONLINE_LIMIT,
+        Stage.TURNING_BACK: ANSWER_LIMIT,
         Stage.SETTLING: ANSWER_LIMIT,
     }
 
     size_bytes: int = 0
     """Of the device, when all goes well."""
     _from_bytes: int = 0
+    _there_bytes: int = 0
+    """What the device had of that when it began, by QEMU's last word."""
     _total_before: int = 0
+    _balloon_before: int = 0
+    """The least that its balloon may have left to the guest then, QEMU's terms."""
     _seen_bytes: int = -1
     """The device's size at the last look; -1 before the first."""
+    _spares: bool = False
+    """It shrinks, and the guest had to spare what was asked for: it is not squeezed."""
 
     @property
     def grows(self) -> bool:
@@ -99,13 +114,15 @@ class Resize(Steps):
     def _look(self, vm: Vm, now: float, agent: bool) -> Heard | None:
         match self.stage:
             case Stage.NEW:
-                return self._begin(vm, agent)
+                return self._begin(vm, now, agent)
             case Stage.NAMED:
                 return self._room(vm)
             case Stage.DEFLATING:
                 found = self._raised(vm)
                 return Heard.NEEDED if found is Heard.READY and not self._spared(vm, now) else found
-            case Stage.FOLLOWING | Stage.COMING_ONLINE:
+            case Stage.FOLLOWING:
+                return self._progress(vm, now) or self._needed(vm, now)
+            case Stage.COMING_ONLINE:
                 return self._progress(vm, now)
         return None
 
@@ -119,14 +136,19 @@ class Resize(Steps):
                 return self._ask(vm, now)
             case Stage.FOLLOWING:
                 self._seen_bytes = vm.virtio_mem.current_bytes
+            case Stage.TURNING_BACK:
+                vm.unplug_rest.hold(max(vm.unplug_rest.until, now + TURNED_BACK_SECONDS))
+                return self._send(vm, self._still_there(vm, now), now)
             case Stage.SETTLING:
                 return self._settle(vm, now)
         return []
 
-    def _begin(self, vm: Vm, agent: bool) -> Heard:
+    def _begin(self, vm: Vm, now: float, agent: bool) -> Heard:
         """Remember what it begins with."""
         self._from_bytes = vm.virtio_mem.requested_bytes
+        self._there_bytes = min(self._from_bytes, vm.virtio_mem.current_bytes)
         self._total_before = 0 if vm.guest.facts is None else vm.guest.facts.total_bytes
+        self._balloon_before = min(vm.followed_bytes(now)[0], vm.balloon.actual_bytes)
         if self.grows and not self._may_grow_unasked(vm, agent):
             return Heard.UNNAMED
         return Heard.CRAMPED if self.raise_to_bytes is not None else self._room(vm)
@@ -145,6 +167,8 @@ class Resize(Steps):
     def _ask(self, vm: Vm, now: float) -> list[Command]:
         if self.grows:
             self.size_bytes = self._bearable(vm)
+        else:
+            self._spares = self._spared(vm, now)
         vm.memory_moves(now, grows=self.grows)
         return self._send(vm, self.size_bytes, now)
 
@@ -174,6 +198,24 @@ class Resize(Steps):
         if self.stage is Stage.FOLLOWING:
             return Heard.WHOLE
         return Heard.IDLE if self._is_late(now) and self._without_idle(vm, now) < self.size_bytes else None
+
+    def _needed(self, vm: Vm, now: float) -> Heard | None:
+        """Whether it has come to need what it has not given back yet."""
+        turns = self._spares and at_its_end(vm) and self._still_there(vm, now) > self.size_bytes
+        return Heard.NEEDED if turns else None
+
+    def _still_there(self, vm: Vm, now: float) -> int:
+        """The size that the guest has not gone below yet, by its own kernel, which tells sooner than QEMU.
+
+        What has left would have to be described anew, by a guest that has nothing to spare for that. What its
+        balloon may have given it meanwhile hides as much that has left.
+        No more than it is charged with (rule: within-capacity).
+        """
+        balloon = max(vm.followed_bytes(now)[1], vm.balloon.actual_bytes)
+        given = max(0, balloon - self._balloon_before)
+        left = max(0, self._total_before + given - total_bytes(vm))
+        most = min(self._there_bytes - left, vm.virtio_mem.may_hold_bytes)
+        return max(self.size_bytes, round_down(most, vm.config.virtio_mem_block_bytes))
 
     def _arrived(self, vm: Vm, now: float) -> bool:
         """The guest's own kernel shows new memory sooner than QEMU tells the device's size.

@@ -51,6 +51,13 @@ def available_bytes(vm: Vm) -> int:
     return available if stats is None else min(available, stats.available_bytes)
 
 
+def total_bytes(vm: Vm) -> int:
+    """What its kernel manages: the less of what its agent and, since then, its balloon's driver said."""
+    assert vm.guest.facts is not None
+    total, stats = vm.guest.facts.total_bytes, newer_stats(vm)
+    return total if stats is None else min(total, stats.total_bytes)
+
+
 def spare_bytes(vm: Vm) -> int:
     """What the guest has available beyond a margin, by whoever spoke last; negative below that."""
     facts = vm.guest.facts
@@ -85,6 +92,15 @@ def runs_short(vm: Vm) -> bool:
     if facts is None:
         return False
     return available_bytes(vm) < facts.floor_bytes + margin_bytes(facts.usable_bytes)
+
+
+def at_its_end(vm: Vm) -> bool:
+    """Whether a guest that is to give back what it had to spare has used that up itself.
+
+    Half of the margin: all of it is what is left to one that has given all it had.
+    """
+    facts = vm.guest.facts
+    return facts is not None and available_bytes(vm) < margin_bytes(facts.usable_bytes) // 2
 
 
 def squeezed_bytes(vm: Vm, keeps_bytes: int, now: float) -> int:

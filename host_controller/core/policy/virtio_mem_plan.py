@@ -29,6 +29,8 @@ def bearable(vm: Vm) -> int:
 def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
     """The size to ask for so that the guest has `wanted_bytes` more, or 0 and the reason why not."""
     now, block = vm.virtio_mem.requested_bytes, vm.config.virtio_mem_block_bytes
+    if vm.virtio_mem.unsure:
+        return 0, "nobody knows yet what became of its last size"
     room = min(vm.config.virtio_mem_bytes, vm.config.limits.maximum_bytes - vm.ram_bytes) - now
     if round_down(room, block) <= 0:
         return 0, "it has all of its maximum"
@@ -49,7 +51,7 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed:
     device = vm.virtio_mem
     if vm.config.growth is not VIRTIO_MEM or not heard_lately(vm, now):
         return None
-    if not device.requested_bytes or now < vm.unplug_rest.until:
+    if not device.requested_bytes or device.unsure or now < vm.unplug_rest.until:
         return None
     rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
     most = min(excess_bytes, max(0, spare_bytes(vm)) + squeezed, rate, device.requested_bytes)
@@ -86,10 +88,12 @@ def unfinished(vm: Vm, now: float) -> int | None:
     device = vm.virtio_mem
     if vm.phase is STARTING and vm.guest.facts is None:
         return 0 if device.requested_bytes or device.unsure else None
-    if device.unsure:
-        # QEMU may not have told yet all that was plugged before the command that failed.
-        return max(device.current_bytes, device.confirmed_bytes)
     late = now - max(device.moved_at, device.asked_at) > LATE_SECONDS
+    if device.unsure:
+        # QEMU may not have told yet all that was plugged before the command that failed. What is leaving is
+        # not asked for again: it would have to be described anew.
+        leaving = device.current_bytes > device.confirmed_bytes and not late
+        return None if leaving else max(device.current_bytes, device.confirmed_bytes)
     return device.requested_bytes if late and not device.settled else None
 
 

@@ -32,6 +32,7 @@ def reset(vm: Vm, now: float) -> None:
     vm.reboot(now)
     vm.guest.forget()
     vm.dimms.survive()
+    vm.virtio_mem.starts_anew(now)
     vm.balloon.start_anew(vm.ram_bytes, vm.boot_target_bytes)
 
 

@@ -36,6 +36,10 @@ class VirtioMem:
     """What its guest has shown to give back in a second, bytes; 0 before the first time."""
     _before_bytes: int = 0
     """What it was asked for before it was asked for less: QEMU may not have told yet that it came to that."""
+    _before_at: float = -math.inf
+    """When that was last in doubt."""
+    raised_at: float = -math.inf
+    """When it last began to rise, as far as is known: it was asked for more, started anew or was met."""
     moved_at: float = -math.inf
     """When the current size last changed."""
     asked_at: float = -math.inf
@@ -69,8 +73,17 @@ class VirtioMem:
 
     def catch_up(self, now: float) -> None:
         """Time passes: by now QEMU has told what came of earlier sizes."""
-        if self._before_bytes and not self._sent and now - self.asked_at > LATE_SECONDS:
+        if not self._before_bytes:
+            return
+        if self._sent:
+            self._before_at = now  # the size before is still in force
+        elif now - self._before_at > LATE_SECONDS:
             self._before_bytes = 0
+
+    def starts_anew(self, now: float) -> None:
+        """A reset: QEMU has unplugged all, and the new kernel's driver plugs what is asked for."""
+        self._before_bytes, self._before_at = max(self._before_bytes, self.ceiling_bytes), now
+        self.raised_at = now
 
     def promise(self, size_bytes: int) -> None:
         """Pay for a size that is about to be asked for."""
@@ -102,10 +115,17 @@ class VirtioMem:
         self.ceiling_bytes = max(self.ceiling_bytes, size_bytes)
 
     def ask(self, vm: str, ticket: int, size_bytes: int, now: float) -> ResizeVirtioMem:
-        """The command for another size; from now on the guest may come to hold that much."""
+        """The command for another size; from now on the guest may come to hold that much.
+
+        What had come to all that was asked for, and was asked for no more lately, has only fallen since: it
+        has no more than QEMU last told. Anything else may have come to more, untold.
+        """
         self.promise(max(size_bytes, self.requested_bytes))
-        if size_bytes < self.requested_bytes:
-            self._before_bytes = max(self._before_bytes, self.requested_bytes)
+        rising = self.current_bytes < self.requested_bytes or now - self.raised_at <= LATE_SECONDS
+        if self._sent or self.unsure or (size_bytes < self.requested_bytes and rising):
+            self._before_bytes, self._before_at = max(self._before_bytes, self.ceiling_bytes), now
+        if size_bytes > self.requested_bytes:
+            self.raised_at = now
         self.requested_bytes, self.asked_at = size_bytes, now
         self._sent[ticket] = size_bytes
         return ResizeVirtioMem(vm, ticket, size_bytes)
@@ -129,6 +149,8 @@ class VirtioMem:
         if requested_bytes is None or self._sent or requested_bytes == self.requested_bytes:
             return False
         foreign = not self.unsure
+        if requested_bytes > self.requested_bytes:
+            self.raised_at = now
         self.requested_bytes = self.confirmed_bytes = requested_bytes
         self.promise(requested_bytes)
         return foreign

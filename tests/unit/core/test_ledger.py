@@ -32,6 +32,8 @@ def test_a_vm_in_huge_pages_costs_ordinary_memory_only_what_its_process_really_h
     assert ram_in_pool(vm) == (768 + 128 + 512) * MIB
     vm.evidence.count(300 * MIB, 0, 0, 1.0)
     assert charge(vm) == 300 * MIB, "it is not in huge pages after all: what it holds, it holds"
+    vm.virtio_mem.observe(256 * MIB, 256 * MIB, 1.0)
+    assert charge(vm) == 300 * MIB, "its device too"
 
 
 def test_claimed_memory_is_charged_until_the_host_has_seen_it_free() -> None:
@@ -97,6 +99,14 @@ def test_a_size_that_was_asked_for_is_charged_until_it_is_both_unplugged_and_ask
 def test_memory_resident_in_virtio_mem_is_not_charged_twice() -> None:
     vm = build.vm(300, virtio_mem=VirtioMem(current_bytes=128 * MIB), resident_bytes=428 * MIB)
     assert charge(vm) == 428 * MIB
+
+
+def test_what_it_has_touched_before_qemu_tells_of_it_is_not_charged_twice() -> None:
+    device = VirtioMem(current_bytes=128 * MIB, requested_bytes=256 * MIB)
+    vm = build.vm(300, virtio_mem=device, resident_bytes=556 * MIB)
+    assert charge(vm) == 556 * MIB
+    vm.evidence.count(560 * MIB, 0, 0, 1.0)
+    assert charge(vm) == 560 * MIB, "what the device cannot hold, the rest of the guest holds"
 
 
 def test_whoever_is_not_trusted_is_charged_the_whole_device() -> None:

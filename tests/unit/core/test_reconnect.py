@@ -95,6 +95,17 @@ def test_a_size_of_virtio_mem_on_its_way_stays_paid_for_when_the_connection_is_l
     assert again.may_hold_bytes == 128 * MIB
 
 
+def test_a_vm_that_is_met_may_have_been_given_more_virtio_mem_a_moment_ago() -> None:
+    web = vm(512, config={"growth": Growth.VIRTIO_MEM, "virtio_mem_bytes": 512 * MIB})
+    state = State(settings(), Ledger(settings()))
+    apply(state, seen_again(web, virtio_mem=384 * MIB), 5.0)
+    device = state.vms[web.config.uuid].virtio_mem
+    device.ask(web.config.uuid, 8, 128 * MIB, 6.0)
+    device.answered(8, None)
+    device.observe(128 * MIB, None, 6.5)
+    assert device.may_hold_bytes == 384 * MIB
+
+
 def test_a_vm_that_was_started_anew_owes_nothing_of_what_was_on_its_way_before() -> None:
     web = vm(512, facts=facts(512, 200))
     state = State(settings(), Ledger(settings()), {web.config.uuid: web})

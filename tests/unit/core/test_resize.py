@@ -1,13 +1,16 @@
 """Another size for a virtio-mem device, step by step, with every way in which a guest stops short."""
 
 import itertools
+from dataclasses import replace
+
+import pytest
 
 from agent import wire
 from host_controller.core.interface import Command, ResizeVirtioMem, SendToGuest, SetTarget
-from host_controller.core.model import Growth
+from host_controller.core.model import BalloonStats, Growth
 from host_controller.core.operations.operation import ACK_LIMIT, ASK_AGAIN, ONLINE_LIMIT
-from host_controller.core.operations.resize import PATIENCE, Resize
-from host_controller.core.operations.stages import Outcome
+from host_controller.core.operations.resize import PATIENCE, TURNED_BACK_SECONDS, Resize
+from host_controller.core.operations.stages import Outcome, Stage
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS, VirtioMem
 from host_controller.units import MIB
@@ -132,10 +135,10 @@ def test_shrinking_needs_no_agent_and_is_done_when_the_blocks_are_gone() -> None
     vm.virtio_mem.observe(128 * MIB, None, 2.0)
     operation.advance(vm, 2.0, agent=True)
     assert operation.outcome is Outcome.DONE
-    assert vm.virtio_mem.may_hold_bytes == 256 * MIB, "QEMU may not have told yet that it came to more"
+    assert vm.virtio_mem.may_hold_bytes == 128 * MIB, (
+        "it had come to all that was asked for, and only fell since"
+    )
     assert vm.virtio_mem.shrink_rate == 2 * 128 * MIB, "128 MiB in a second: the next time twice as much"
-    told(vm)
-    assert vm.virtio_mem.may_hold_bytes == 128 * MIB
 
 
 def test_a_shrink_is_not_done_by_what_qemu_had_told_before_the_growth_that_it_follows() -> None:
@@ -203,6 +206,155 @@ def test_virtio_mem_stays_where_nobody_knows_whether_the_balloon_may_give_its_me
     assert operation.advance(vm, 3.1, agent=True) == []
     assert operation.outcome is Outcome.FAILED
     assert operation.note == "the balloon's target was not confirmed"
+
+
+# --- a guest that comes to need what it was to give back ---
+
+
+def shrinking(vm: Vm, size_mib: int = 0) -> Resize:
+    """As far as the hypervisor's answer."""
+    operation = resize(size_mib)
+    answer(vm, operation, asked_for(operation.advance(vm, 1.0, agent=True)), 1.1)
+    assert operation.advance(vm, 1.2, agent=True) == []
+    return operation
+
+
+def comes_to_need(vm: Vm, left_mib: int = 0, available_mib: int = 0, at: float = 1.5) -> None:
+    """So much has left by its own kernel's count, and so much is available."""
+    facts = vm.guest.facts
+    assert facts is not None
+    said = build.facts(at=at, total_bytes=facts.total_bytes - left_mib * MIB, usable_bytes=facts.usable_bytes)
+    build.says(vm, replace(said, available_bytes=available_mib * MIB))
+
+
+def test_a_guest_that_comes_to_need_what_is_to_leave_keeps_what_it_has_not_given_back() -> None:
+    vm = made(256, available_mib=300)
+    operation = shrinking(vm)
+    comes_to_need(vm, left_mib=101)
+    back = asked_for(operation.advance(vm, 1.5, agent=True))
+    assert back.requested_bytes == 154 * MIB, "in whole blocks, and not what has left"
+    assert vm.virtio_mem.may_hold_bytes == 256 * MIB, "it is charged with no more for that"
+    assert operation.advance(vm, 1.6, agent=True) == [], "once"
+    answer(vm, operation, back, 1.6)
+    assert operation.outcome is Outcome.DROPPED, "nobody is to blame"
+    assert operation.note == "the guest needs its virtio-mem after all"
+    assert vm.unplug_rest.until == 1.5 + TURNED_BACK_SECONDS
+    assert vm.unplug_rest.failures == 0
+
+
+def test_a_guest_with_half_a_margin_left_goes_on_giving_back() -> None:
+    vm = made(256, available_mib=300)
+    operation = shrinking(vm)
+    comes_to_need(vm, available_mib=8)
+    assert operation.advance(vm, 1.5, agent=True) == []
+
+
+def test_it_keeps_no_more_than_it_is_charged_with() -> None:
+    """Its agent last spoke before QEMU told that the most of it has left."""
+    vm = made(256, available_mib=300)
+    operation = shrinking(vm)
+    vm.virtio_mem.observe(64 * MIB, None, 1.4)
+    comes_to_need(vm)
+    assert asked_for(operation.advance(vm, 1.5, agent=True)).requested_bytes == 64 * MIB
+    assert vm.virtio_mem.may_hold_bytes == 64 * MIB
+
+
+def test_it_keeps_nothing_that_it_had_not_come_to_before_it_was_asked_for_less() -> None:
+    vm = made(256, available_mib=300)
+    vm.virtio_mem.observe(256 * MIB, 384 * MIB, 0.5)
+    operation = shrinking(vm, 128)
+    comes_to_need(vm, left_mib=100)
+    assert asked_for(operation.advance(vm, 1.5, agent=True)).requested_bytes == 156 * MIB
+
+
+def test_what_has_left_its_balloons_driver_may_know_before_its_agent_says_so() -> None:
+    vm = made(256, available_mib=300)
+    operation = shrinking(vm)
+    assert vm.guest.facts is not None
+    total = vm.guest.facts.total_bytes - 128 * MIB
+    build.answers(vm, 1.5, BalloonStats(total, 0, updated=1))
+    assert asked_for(operation.advance(vm, 1.5, agent=True)).requested_bytes == 128 * MIB
+
+
+@pytest.mark.parametrize(("target_mib", "actual_mib"), [(384, 384), (384, 448), (448, 384)])
+def test_what_its_balloon_gives_meanwhile_is_not_taken_for_what_its_device_still_has(
+    target_mib: int, actual_mib: int
+) -> None:
+    """128 MiB came by the balloon while 100 left the device, so its kernel counts more than before."""
+    vm = made(256, available_mib=300)
+    vm.balloon.send(6, target_mib * MIB, vm.entitled_bytes, -9.0)
+    vm.balloon.read(actual_mib * MIB, 0.9)
+    operation = shrinking(vm)
+    vm.balloon.send(7, 512 * MIB, vm.entitled_bytes, 1.3)
+    comes_to_need(vm, left_mib=100 - 128)
+    assert asked_for(operation.advance(vm, 1.5, agent=True)).requested_bytes == 156 * MIB
+
+
+@pytest.mark.parametrize(("now", "given_mib"), [(1.5, 128), (4.5, 96)])
+def test_nor_is_what_its_balloon_gave_and_is_about_to_take_back(now: float, given_mib: int) -> None:
+    """The target before may still be followed for two seconds, and then what was last read is the most."""
+    vm = made(256, available_mib=300, balloon_mib=384)
+    operation = shrinking(vm)
+    vm.balloon.send(7, 512 * MIB, vm.entitled_bytes, 1.3)
+    vm.balloon.send(8, 400 * MIB, vm.entitled_bytes, 1.4)
+    vm.balloon.read((384 + 96) * MIB, 1.5)
+    comes_to_need(vm, left_mib=100 - given_mib, at=now)
+    assert asked_for(operation.advance(vm, now, agent=True)).requested_bytes == 156 * MIB
+
+
+def test_a_guest_that_has_given_all_of_it_back_is_asked_for_nothing_more() -> None:
+    vm = made(256, available_mib=300)
+    operation = shrinking(vm, 128)
+    comes_to_need(vm, left_mib=200)
+    assert operation.advance(vm, 1.5, agent=True) == []
+    vm.virtio_mem.observe(128 * MIB, None, 2.0)
+    operation.advance(vm, 2.0, agent=True)
+    assert operation.outcome is Outcome.DONE
+
+
+def test_a_guest_that_is_squeezed_is_not_let_off_because_it_needs_what_it_has() -> None:
+    vm = made(256, available_mib=100)
+    operation = shrinking(vm)
+    comes_to_need(vm)
+    assert operation.advance(vm, 1.5, agent=True) == []
+
+
+def test_a_guest_that_grows_and_is_at_its_end_is_still_given_what_was_asked_for() -> None:
+    vm = made(0)
+    operation = growing(vm)
+    comes_to_need(vm)
+    assert operation.advance(vm, 1.6, agent=True) == []
+    assert vm.virtio_mem.requested_bytes == 256 * MIB
+
+
+def test_a_size_that_qemu_told_before_it_was_asked_for_is_waited_for_and_not_turned_back_from() -> None:
+    """It grew a moment ago, and QEMU has not told yet: what it last told is what it is to come to."""
+    vm = made(256, available_mib=300)
+    vm.virtio_mem.observe(128 * MIB, None, 0.5)
+    operation = shrinking(vm, 128)
+    assert operation.stage is Stage.COMING_ONLINE
+    comes_to_need(vm)
+    assert operation.advance(vm, 1.5, agent=True) == []
+    assert operation.outcome is Outcome.UNDER_WAY
+
+
+def test_turning_back_ends_no_longer_rest() -> None:
+    vm = made(256, available_mib=300)
+    vm.unplug_rest.hold(1000.0)
+    operation = shrinking(vm)
+    comes_to_need(vm)
+    assert asked_for(operation.advance(vm, 1.5, agent=True))
+    assert vm.unplug_rest.until == 1000.0
+
+
+def test_turning_back_can_be_refused_and_then_the_larger_size_is_charged() -> None:
+    vm = made(256, available_mib=300)
+    operation = shrinking(vm)
+    comes_to_need(vm)
+    answer(vm, operation, asked_for(operation.advance(vm, 1.5, agent=True)), 1.6, error="no")
+    assert operation.outcome is Outcome.FAILED
+    vm.virtio_mem.observe(0, None, 3.0)
+    assert vm.virtio_mem.may_hold_bytes == 256 * MIB
 
 
 def test_after_a_command_that_failed_nobody_knows_what_is_asked_for_so_the_larger_size_is_charged() -> None:

@@ -15,6 +15,7 @@ from host_controller.core.policy.spare import (
     FOLLOWED_BYTES,
     HEARD_SECONDS,
     Urgency,
+    at_its_end,
     available_bytes,
     heard_lately,
     lowest_target,
@@ -24,6 +25,7 @@ from host_controller.core.policy.spare import (
     shrink_target,
     spare_bytes,
     squeezed_bytes,
+    total_bytes,
 )
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.record import Vm
@@ -123,6 +125,21 @@ def test_to_spare_is_what_is_available_beyond_a_margin_by_whoever_spoke_last(vm:
 )
 def test_a_guest_runs_short_below_its_kernels_floor_and_a_margin(available_bytes: int, short: bool) -> None:
     assert runs_short(guest(said={"available_bytes": available_bytes})) is short
+
+
+@pytest.mark.parametrize(("available_bytes", "ended"), [(8 * MIB, False), (8 * MIB - 1, True), (0, True)])
+def test_a_guest_is_at_its_end_with_less_than_half_of_a_margin(available_bytes: int, ended: bool) -> None:
+    assert at_its_end(guest(said={"available_bytes": available_bytes})) is ended
+
+
+def test_of_a_guest_that_has_said_nothing_nobody_knows_that_it_is_at_its_end() -> None:
+    assert not at_its_end(build.vm(512))
+
+
+@pytest.mark.parametrize(("at", "total_mib"), [(NOW, 500), (NOW + 1, 412)])
+def test_its_total_is_the_less_of_what_was_said_last_and_by_its_agent(at: float, total_mib: int) -> None:
+    assert total_bytes(guest(said={"total_bytes": 500 * MIB}, **stats(100, at))) == total_mib * MIB
+    assert total_bytes(guest(said={"total_bytes": 300 * MIB}, **stats(100, at))) == 300 * MIB
 
 
 @pytest.mark.parametrize(

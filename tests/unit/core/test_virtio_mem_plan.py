@@ -55,6 +55,7 @@ def guest(
         (guest(device(0)), 1000, 4096, 512, None),
         (guest(device(), config={"virtio_mem_bytes": 256 * MIB}), 1000, 4096, 256, None),
         (guest(device(), config={"virtio_mem_bytes": 4096 * MIB}), 1000, 4096, 512, None),  # its maximum
+        (guest(device(unsure=True)), 100, 4096, 0, "nobody knows yet what became of its last size"),
         (guest(device(512)), 1, 4096, 0, FULL),
         (guest(device(511)), 1, 4096, 0, FULL),  # less than a block is missing
         (guest(device()), 1000, 51, 178, None),  # what is free
@@ -92,6 +93,7 @@ def test_more_is_asked_for_within_maximum_page_structures_and_what_is_free(
         (guest(device()), 200, NOW + 8, None),  # not heard
         (guest(device(), unplug_rest=Rest(until=NOW)), 30, NOW, 98),
         (guest(device(), unplug_rest=Rest(until=NOW + 0.1)), 30, NOW, None),
+        (guest(device(unsure=True)), 30, NOW, None),
         (guest(device(), config={"growth": Growth.HOTADD}), 30, NOW, None),
     ],
 )
@@ -202,6 +204,11 @@ def test_what_the_balloon_holds_and_what_is_plugged_change_places(
         (guest(device(128, 256, asked_at=NOW - 9, moved_at=NOW - LATE_SECONDS - 0.1)), 256),
         (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB)), 128),
         (guest(device(128, 256, unsure=True, confirmed_bytes=192 * MIB)), 192),
+        # What is leaving is not asked for again, nor is anything else before QEMU has surely told.
+        (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB, asked_at=NOW - LATE_SECONDS)), None),
+        (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB, moved_at=NOW - LATE_SECONDS)), None),
+        (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB, moved_at=NOW - 2.1)), 128),
+        (guest(device(128, 256, unsure=True, confirmed_bytes=128 * MIB, moved_at=NOW)), 128),
         (guest(device(128), phase=Phase.STARTING), None),  # it has spoken
     ],
 )
