@@ -65,6 +65,11 @@ class Page:
             mobile=False,
         )
 
+    async def processor_seconds(self) -> float:
+        """What the page's thread has worked until now: scripts, styles, layout. Others do not count."""
+        found = (await self.call("Performance.getMetrics"))["metrics"]
+        return next(float(one["value"]) for one in found if one["name"] == "TaskDuration")
+
     async def screenshot(self, file: Path) -> None:
         shot = await self.call("Page.captureScreenshot", format="png")
         await asyncio.to_thread(file.write_bytes, base64.b64decode(shot["data"]))
@@ -97,6 +102,7 @@ async def opened(url: str, width: int = 1200, height: int = 900) -> AsyncIterato
                     page = Page(socket)
                     for domain in ("Runtime", "Log", "Network", "Page"):
                         await page.call(f"{domain}.enable")
+                    await page.call("Performance.enable", timeDomain="threadTicks")
                     await page.resize(width, height)
                     await page.call("Page.navigate", url=url)
                     yield page
