@@ -11,7 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,17 @@ VMS: Final = 100
 OPENINGS: Final = 5
 LATE_SECONDS: Final = 61.0
 """The daemon tells its worst delay of the last minute."""
+IDLE: Final = """
+import select, sys, time
+worst, due = 0.0, time.monotonic()
+while True:
+    due = max(due + 1.0, time.monotonic())
+    if select.select([sys.stdin], [], [], due - time.monotonic())[0]:
+        break
+    worst = max(worst, time.monotonic() - due)
+print(worst)
+"""
+"""A process that does nothing once a second: how late it is, the machine makes it."""
 LIMITS: Final = Limits(GIB, GIB // 2, 8 * GIB)
 
 
@@ -46,19 +58,36 @@ async def _measure(result: Result) -> None:
     async with daemon(FEW) as (path, _):
         await _cockpit(result, Path(path))
     async with daemon(VMS, _year) as (path, port):
-        await asyncio.sleep(LATE_SECONDS)
-        quiet = await _lateness(path)
+        async with _idle() as idle_quiet:
+            await asyncio.sleep(LATE_SECONDS)
+            quiet = await _lateness(path)
         advising = await _advise(path)
         try:
-            await _open_year(result, port)
-            assert advising.returncode is None, "the advice was over before the year was open"
-            late = await _lateness(path)
+            async with _idle() as idle_late:
+                await _open_year(result, port)
+                assert advising.returncode is None, "the advice was over before the year was open"
+                late = await _lateness(path)
         finally:
             if advising.returncode is None:
                 advising.kill()
             await advising.wait()
         add(result, f"the control loop's longest delay in a minute, {VMS} VMs, in quiet", 50, [quiet])
-        add(result, "the same while advice is made and a year opens", 50, [late])
+        add(result, "an idle process's meanwhile", 50, idle_quiet)
+        add(result, "the loop's while advice is made and a year opens", 50, [late])
+        add(result, "an idle process's meanwhile, too", 50, idle_late)
+
+
+@asynccontextmanager
+async def _idle() -> AsyncIterator[list[float]]:
+    """How late an idle process was at worst, seconds: in the list when the block is over."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", IDLE, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    prefer(process.pid)  # as the daemon
+    found: list[float] = []
+    yield found
+    told, _ = await process.communicate()
+    found.append(float(told))
 
 
 async def _cockpit(result: Result, control: Path) -> None:
