@@ -20,7 +20,8 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     """The next step down to its goal, by virtio-mem first."""
     assert account.claims is not None
     # However short the budget, nobody is sent where its kernel would kill.
-    keeps = max(goal, min(account.claims.irreducible, account.granted_bytes))
+    irreducible = account.claims.irreducible
+    keeps = goal if irreducible <= goal else max(goal, min(irreducible, account.granted_bytes))
     reason = "others need it" if purse.waiting else "it has had more than it needs for a while"
     settings, now = purse.state.settings, purse.now
     share = int(purse.per_weight * vm.config.limits.weight)

@@ -91,17 +91,18 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
 
     aside: bytes that are plugged and not online, or on their way. It has them beside this.
     """
-    estimate = vm.guest.estimate
+    config, estimate = vm.config, vm.guest.estimate
     assert estimate is not None
+    startup = config.limits.startup_bytes
     ceiling = vm.growth_ceiling_bytes - aside
     irreducible, need = estimate.irreducible_bytes, estimate.need_bytes
     eased, desired = estimate.eased_bytes, estimate.desired_bytes
     if desired > ceiling:
         irreducible, need = min(irreducible, ceiling), min(need, ceiling)
         eased, desired = min(eased, ceiling), ceiling
-    if desired < vm.config.limits.startup_bytes and vm.starts_small(now, settings.settle_seconds):
-        desired = max(desired, min(vm.config.limits.startup_bytes, ceiling))
-    if vm.config.pinned is not None or vm.config.trust is UNTRUSTED:
+    if desired < startup and vm.starts_small(now, settings.settle_seconds):
+        desired = max(desired, min(startup, ceiling))
+    if config.pinned is not None or config.trust is UNTRUSTED:
         # Ballooning it frees nothing that could be given to others.
         irreducible, need = max(irreducible, granted), max(need, granted)
         eased, desired = max(eased, granted), max(desired, granted)
@@ -110,11 +111,11 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
     if granted <= desired:
         keep = desired
     elif now - vm.grown_at < lasting or now - vm.booted_at < max(settings.settle_seconds, lasting):
-        keep = min(granted, ceiling)  # above its maximum nothing is kept
+        keep = granted if granted < ceiling else ceiling  # above its maximum nothing is kept
     else:
         lasts = granted <= peak + shrink_dead_band(granted)
         keep = max(desired, min(granted if lasts else peak, ceiling))
-    return Claims(vm.config.limits.weight, irreducible, need, eased, desired, keep)
+    return Claims(config.limits.weight, irreducible, need, eased, desired, keep)
 
 
 def kept_whole(claims: Claims, granted: int) -> Claims:

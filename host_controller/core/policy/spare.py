@@ -63,16 +63,16 @@ def spare_bytes(vm: Vm) -> int:
     facts = vm.guest.facts
     assert facts is not None
     kept = margin_bytes(facts.usable_bytes)
-    spare = available_bytes(vm) - kept
-    if not facts.from_agent:
-        spare -= facts.usable_bytes // AGENTLESS_EXTRA
-        if vm.guest.kernel_bytes is None and (vm.dimms.plugged or vm.virtio_mem.current_bytes):
-            # How much of it is offline is a guess, by up to a block: only what its kernel shows is sure.
-            spare = min(spare, facts.total_bytes - vm.config.limits.minimum_bytes)
+    spare = facts.available_bytes - kept
+    if facts.from_agent:
+        if (stats := newer_stats(vm)) is not None:
+            used = stats.total_bytes - stats.available_bytes
+            spare = min(spare, stats.available_bytes - kept, facts.total_bytes - used - kept)
         return spare
-    if (stats := newer_stats(vm)) is not None:
-        used = stats.total_bytes - stats.available_bytes
-        spare = min(spare, facts.total_bytes - used - kept)
+    spare -= facts.usable_bytes // AGENTLESS_EXTRA
+    if vm.guest.kernel_bytes is None and (vm.dimms.plugged or vm.virtio_mem.current_bytes):
+        # How much of it is offline is a guess, by up to a block: only what its kernel shows is sure.
+        spare = min(spare, facts.total_bytes - vm.config.limits.minimum_bytes)
     return spare
 
 
@@ -132,8 +132,9 @@ def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:
         rate //= 2
     # Where it is, its balloon says, and its kernel: of two moments, so the larger one is sure.
     by_kernel = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
-    present = vm.present_bytes
-    return max(max(by_kernel, present) - max(0, spare_bytes(vm)) - squeezed, present - rate)
+    present, spare = vm.present_bytes, spare_bytes(vm)
+    lowest = (by_kernel if by_kernel > present else present) - squeezed
+    return max(lowest - spare if spare > 0 else lowest, present - rate)
 
 
 class Urgency(Enum):
