@@ -142,6 +142,7 @@ def test_a_seconds_work_is_what_the_faster_of_the_two_has_shown(
         (512, 100, 412),  # less than a block must go in small ones
         (130, 100, 128),  # down to a block's end first
         (128, 128, 0),
+        (32, 300, 0),  # no more than it has
     ],
 )
 def test_a_device_shrinks_to_the_end_of_a_memory_block_where_that_is_on_its_way(
