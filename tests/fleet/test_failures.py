@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
 import pytest
@@ -22,12 +23,24 @@ from host_controller.fleet.core.relief import Move
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.moving import carry_out
 from host_controller.fleet.pacemaker.tools import Tools
-hosts = Hosts(Credentials.within(Path("/etc/dynmem/fleet")), {PORT})
-print(carry_out(Tools(), hosts, Move("vm1", *sys.argv[1:], 448 << 20, "a test")))
+
+class Fickle(Hosts):
+    def promise(self, host, vm, size_bytes, token):
+        answer = super().promise(host, vm, size_bytes, token)
+        self.take_back(host, vm, token)
+        assert super().promise(host, "another", 1300 << 20, "of-another").given
+        return answer
+
+source, destination, kind = sys.argv[1:]
+hosts = {{"true": Hosts, "fickle": Fickle}}[kind](Credentials.within(Path("/etc/dynmem/fleet")), {PORT})
+print(carry_out(Tools(), hosts, Move("vm1", source, destination, 448 << 20, "a test")))
+hosts.take_back(destination, "another", "of-another")
 """
-"""A relief's move, as the arbiter makes it."""
+"""A relief's move, as the arbiter makes it. A fickle destination gives away what it has promised."""
 HOOK = "/etc/libvirt/hooks/qemu.d/99-test"
 REFUSES = "exit 1"
+DAWDLES = 'if [ "$2" = started ]; then sleep 15; fi'
+"""Its QEMU is there, and what it is to hold is not."""
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +69,10 @@ def others(cluster: Cluster, *nodes: str) -> list[str]:
     return [name for name in cluster.nodes if name not in nodes]
 
 
-def move(cluster: Cluster, asked: str, source: str, destination: str) -> str:
+def move(cluster: Cluster, asked: str, source: str, destination: str, hosts: str = "true") -> str:
     """Once the engine rests."""
     cluster.on(asked, "crm_resource", "--wait", "--timeout=60s")
-    return cluster.on(asked, sys.executable, "-c", MOVE, source, destination, limit=300.0, check=False)
+    return cluster.on(asked, sys.executable, "-c", MOVE, source, destination, hosts, limit=300.0, check=False)
 
 
 def assert_stayed(cluster: Cluster, asked: str, source: str, process: frozenset[int]) -> None:
@@ -81,6 +94,16 @@ def decider(cluster: Cluster) -> str:
 def hook(cluster: Cluster, node: str, what: str) -> None:
     """What a node's libvirt does beside dynmem's own hook."""
     cluster.on(node, "sh", "-c", f"printf '%s\\n' '#!/bin/sh' '{what}' > {HOOK} && chmod 755 {HOOK}")
+
+
+def starts(cluster: Cluster) -> int:
+    """How often nodes that are on have started the VM, by their own logs."""
+    found = 0
+    for node in cluster.nodes:
+        if not cluster.off(node):
+            log = cluster.on(node, "cat", "/var/log/pacemaker/pacemaker.log")
+            found += log.count(f"Result of start operation for vm1 on {node}: ok")
+    return found
 
 
 def repair(cluster: Cluster, *nodes: str) -> None:
@@ -109,6 +132,15 @@ def test_a_refused_migration_leaves_the_vm_where_it_was_and_is_cleaned_up(cluste
     assert f"failed, and it stays on {source}" in move(cluster, asked, source, destination)
     assert_stayed(cluster, asked, source, process)
     cluster.on(destination, "rm", HOOK)
+    assert "None" in move(cluster, asked, source, destination)
+    assert (home(cluster), runs(cluster, "vm1")) == (destination, 1)
+
+
+def test_a_destination_that_gave_its_promise_away_refuses_and_the_vm_stays(cluster: Cluster) -> None:
+    source, process = home(cluster), cluster.processes("vm1")
+    destination, asked = others(cluster, source)
+    assert f"failed, and it stays on {source}" in move(cluster, asked, source, destination, "fickle")
+    assert_stayed(cluster, asked, source, process)
     assert "None" in move(cluster, asked, source, destination)
     assert (home(cluster), runs(cluster, "vm1")) == (destination, 1)
 
@@ -149,6 +181,28 @@ def test_a_node_that_is_cut_off_is_fenced_and_no_vm_ever_runs_twice(cluster: Clu
     cluster.until(runs_once_elsewhere(cluster, source, most), "vm1 runs elsewhere", 120.0)
     print(f"cut off, fenced and started elsewhere: {time.monotonic() - since:.1f} s")
     assert max(most) == 1
+    repair(cluster, source)
+    assert runs(cluster, "vm1") == 1
+
+
+def test_a_source_killed_in_the_move_is_fenced_and_its_vm_started_once(cluster: Cluster) -> None:
+    source, most = home(cluster), [0]
+    destination, asked = others(cluster, source)
+    hook(cluster, destination, DAWDLES)
+    with ThreadPoolExecutor(1) as pool:
+        said = pool.submit(move, cluster, asked, source, destination)
+        cluster.until(lambda: runs(cluster, "vm1") == 2 or said.done(), "it is on its way", 60.0)
+        assert not said.done(), said.result()
+        cluster.switch_off(source)
+        before = starts(cluster)
+        since = time.monotonic()
+        cluster.until(runs_once_elsewhere(cluster, source, most), "vm1 runs elsewhere", 180.0)
+        print(f"killed in the move and started elsewhere: {time.monotonic() - since:.1f} s; {said.result()}")
+    assert max(most) == 1
+    cluster.on(asked, "crm_resource", "--wait", "--timeout=60s")
+    assert starts(cluster) - before == 1
+    assert "dynmem-move" not in cluster.on(asked, "cibadmin", "--query")
+    cluster.on(destination, "rm", HOOK)
     repair(cluster, source)
     assert runs(cluster, "vm1") == 1
 
