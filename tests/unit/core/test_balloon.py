@@ -96,6 +96,14 @@ def test_a_balloon_may_follow_the_target_before_for_as_long_as_it_takes_to_settl
     assert [size for _, size in one.still_followed(1000.0)] == [500 * MIB], "the last one holds for ever"
 
 
+def test_of_targets_in_a_row_the_one_before_the_last_may_be_followed_and_none_before_it() -> None:
+    one = balloon(300)
+    for number, (size_mib, at) in enumerate(((400, 10.0), (410, 11.0), (420, 12.0))):
+        one.send(number, size_mib * MIB, 300 * MIB, at)
+    assert [size // MIB for _, size in one.followed] == [300, 400, 410, 420]
+    assert [size // MIB for _, size in one.still_followed(11.5 + SETTLING)] == [410, 420]
+
+
 def test_the_first_target_of_all_may_be_followed_beside_what_was_in_force_before() -> None:
     one = balloon(300, target_bytes=None)
     one.send(1, 200 * MIB, 512 * MIB, 10.0)

@@ -680,8 +680,19 @@ def test_in_an_overdraft_that_lasts_each_page_counts(overdrawn_for: float, comma
     assert [said(one) for one in overdrawn(40 * MIB, -1, overdrawn_for, newer)] == commands
 
 
+@pytest.mark.parametrize(("overdrawn_for", "commands"), [(1.0, []), (60.0, ["target 297"])])
+def test_in_an_overdraft_that_lasts_who_has_a_little_too_much_gives_that_too(
+    overdrawn_for: float, commands: list[str]
+) -> None:
+    assert [said(one) for one in overdrawn(40 * MIB, -1, overdrawn_for, goal_mib=297)] == commands
+
+
 def overdrawn(
-    spare_bytes: int, headroom_mib: int, seconds: float | None, newer: BalloonStats | None = None
+    spare_bytes: int,
+    headroom_mib: int,
+    seconds: float | None,
+    newer: BalloonStats | None = None,
+    goal_mib: int = 200,
 ) -> list[Command]:
     """What a guest of 300 MiB with so much to spare is told to give, a second after its last step."""
     facts = build.facts(300, 200, at=NOW, available_bytes=16 * MIB + spare_bytes)
@@ -694,7 +705,7 @@ def overdrawn(
     accounts = Accounts()
     weigh(vm, state, accounts, NOW)
     purse = Purse(state, accounts.of, headroom_mib * MIB, True, NOW)
-    GrantRound(purse, {vm.config.uuid: 200 * MIB}).run([vm])
+    GrantRound(purse, {vm.config.uuid: goal_mib * MIB}).run([vm])
     return purse.commands
 
 

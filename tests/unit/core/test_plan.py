@@ -37,6 +37,12 @@ def guest(usable_mib: int = 512, demand_mib: int = 200, **changes: object) -> Vm
     return replace(vm, guest=replace(vm.guest, estimate=vm.guest.estimate._replace(desired_bytes=desired)))
 
 
+def test_others_keep_memory_ready_for_a_guests_growth_up_to_its_minimum() -> None:
+    minimum = guest().config.limits.minimum_bytes
+    assert plan.growth_bytes(guest(slope=10.0 * MIB)) == 10 * MIB
+    assert plan.growth_bytes(guest(slope=2.0 * minimum)) == minimum
+
+
 def test_no_command_goes_further_below_the_guest_than_it_has_to_spare() -> None:
     vm = guest(512, 440)
     left = (512 - 440) * MIB - 16 * MIB
