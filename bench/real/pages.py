@@ -86,7 +86,7 @@ async def _idle() -> AsyncIterator[list[float]]:
     prefer(process.pid)  # as the daemon
     found: list[float] = []
     yield found
-    told, _ = await process.communicate()
+    told, _ = await process.communicate(b"")
     found.append(float(told))
 
 
