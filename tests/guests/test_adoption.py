@@ -1,15 +1,18 @@
 """A guest that nobody prepared is taken on while it runs, and given back as it was; it is never restarted."""
 
 import json
+import subprocess
 
 import libvirt
 import pytest
 
 from host_controller.domain_xml.edit import difference
-from lab.controller import MIB, Limits, dynmem
+from lab.code_disk import REPOSITORY
+from lab.controller import DYNMEM, MIB, Limits, dynmem
 from lab.domain import GuestSpec
 from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory
+from tests.support.waiting import until
 
 CAPACITY = 1500
 RAM = 640
@@ -39,13 +42,13 @@ def test_a_running_guest_is_adopted_served_and_released_as_it_was(make_rig: RigF
     (adopted,) = json.loads(done.stdout)["vms"]
     assert adopted["outcome"] == "adopted"
     moved = rig.controller.wait_vm(
-        guest, lambda vm: vm["assigned_bytes"] < (RAM - 32) * MIB, 20, "the first memory moved"
+        guest, lambda vm: vm["assigned_bytes"] < (RAM - 32) * MIB, 60, "the first memory moved"
     )
     seconds = rig.observer.latest().at - begun
     assert moved["source"] == "adopted"
     rig.controller.wait_vm(guest, lambda vm: vm["agent"] is not None, 60, "heard by its agent")
     small = rig.controller.wait_vm(
-        guest, lambda vm: vm["assigned_bytes"] < (RAM - 200) * MIB, 40, "squeezed to what it needs"
+        guest, lambda vm: vm["assigned_bytes"] < (RAM - 200) * MIB, 60, "squeezed to what it needs"
     )
 
     other = rig.add("other", Limits(startup=384, minimum=160, maximum=512, growth="balloon"))
@@ -69,6 +72,7 @@ def test_a_running_guest_is_adopted_served_and_released_as_it_was(make_rig: RigF
         assert one.workload.memory().vmstat["oom_kill"] == 0
     rig.observer.assert_within(CAPACITY * MIB)
     served_by_a_rule(rig, guest)
+    ends_while_it_is_given_back(rig, guest)
 
 
 def served_by_a_rule(rig: Rig, guest: Guest) -> None:
@@ -79,7 +83,7 @@ def served_by_a_rule(rig: Rig, guest: Guest) -> None:
     rig.controller.config.write_text(f'{plain}\n[[rule]]\nmatch = {{name = "fo*"}}\nminimum = "25%"\n')
     rig.controller.client.post("reload")
     small = rig.controller.wait_vm(
-        guest, lambda vm: vm["assigned_bytes"] < (RAM - 100) * MIB, 40, "squeezed by a rule's limits"
+        guest, lambda vm: vm["assigned_bytes"] < (RAM - 100) * MIB, 60, "squeezed by a rule's limits"
     )
     assert (small["source"], small["limits"]["minimum_bytes"]) == ("rule[1]", RAM // 4 * MIB)
     assert domain.XMLDesc(INACTIVE) == definition
@@ -87,5 +91,32 @@ def served_by_a_rule(rig: Rig, guest: Guest) -> None:
     rig.controller.config.write_text(plain)
     rig.controller.client.post("reload")
     rig.controller.wait_for(
-        lambda status: all(vm["name"] != guest.name for vm in status["vms"]), 10, "the rule has gone"
+        lambda status: all(vm["name"] != guest.name for vm in status["vms"]), 60, "the rule has gone"
     )
+
+
+def ends_while_it_is_given_back(rig: Rig, guest: Guest) -> None:
+    """`release` says so, and another gives its definition back."""
+    domain, at = guest.domain(), ("--connect", rig.session.uri, "--config", str(rig.controller.config))
+    definition, socket = domain.XMLDesc(INACTIVE), ("--socket", rig.controller.client.path)
+    domain.setMemoryFlags(RAM * 1024, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+    until(lambda: domain.info()[2] == RAM * 1024, domain.info, 30)  # what is recorded as it was
+    assert dynmem("adopt", "found", "--minimum", "25%", *at).returncode == 0
+    rig.controller.wait_vm(
+        guest, lambda vm: vm["assigned_bytes"] < (RAM - 100) * MIB, 60, "squeezed once more"
+    )
+    assert dynmem("pause", "found", *socket).returncode == 0
+    command = [str(DYNMEM), "release", "found", *socket, *at]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=pipe, stderr=pipe, text=True) as process:
+        rig.controller.wait_vm(
+            guest, lambda vm: vm["limits"]["minimum_bytes"] == RAM * MIB, 60, "owed all that it had"
+        )
+        guest.stop()
+        said = "".join(process.communicate(timeout=60))
+    print(f"\n{said}")
+    assert process.returncode == 1
+    assert "`dynmem release found` goes on from there" in said
+    again = dynmem("release", "found", *socket, *at)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert difference(definition, domain.XMLDesc(INACTIVE), "found") == ""
