@@ -84,7 +84,7 @@ def test_the_story(rig: Rig) -> None:
     code, said, _ = virsh(rig, "save", second.name, str(file))
     assert code == 0, said
     rig.controller.wait_for(
-        lambda status: all(vm["name"] != second.name for vm in status["vms"]), 20, "the saved VM is gone"
+        lambda status: all(vm["name"] != second.name for vm in status["vms"]), 60, "the saved VM is gone"
     )
     code, said, took = virsh(rig, "restore", str(file))
     assert code == 0, said
@@ -95,7 +95,7 @@ def test_the_story(rig: Rig) -> None:
     # Of two starts at once with room for one, one is admitted.
     virsh(rig, "destroy", second.name)
     rig.controller.wait_for(
-        lambda status: all(vm["name"] != second.name for vm in status["vms"]), 20, "it is gone"
+        lambda status: all(vm["name"] != second.name for vm in status["vms"]), 60, "it is gone"
     )
     with ThreadPoolExecutor(2) as both:
         results = list(both.map(lambda guest: virsh(rig, "start", guest.name)[0], (second, third)))

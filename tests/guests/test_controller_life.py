@@ -48,7 +48,7 @@ def test_a_controller_killed_in_mid_move_leaves_nobody_shrinking_and_its_heir_do
         giver.workload.free()
         taker.workload.allocate(200, rate=50)
         after = time.monotonic() + rng.uniform(0.1, 6.0)
-        rig.controller.wait_for(lambda _, until=after: time.monotonic() >= until, 10, "a random instant")
+        rig.controller.wait_for(lambda _, until=after: time.monotonic() >= until, 60, "a random instant")
         kill_and_inherit(rig, taker, giver)
         taker.workload.wait_event("done", "memory", 60)
         taker.workload.free()

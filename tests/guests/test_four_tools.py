@@ -169,4 +169,4 @@ def given_back(rig: Rig, guests: tuple[Guest, ...], lab_default: Guest) -> None:
     )
     config.write_text(plain)
     rig.controller.client.post("reload")
-    rig.controller.wait_for(lambda status: not status["vms"], 20, "nobody is managed any more")
+    rig.controller.wait_for(lambda status: not status["vms"], 60, "nobody is managed any more")

@@ -41,7 +41,7 @@ def test_a_guest_in_huge_pages_is_charged_to_their_pool_and_not_to_ordinary_memo
     lab: Lab, make_rig: RigFactory, reserved: int
 ) -> None:
     rig = make_rig(2000, session=lab.new_session(huge_pages=True))
-    empty = rig.controller.wait_for(lambda status: bool(status["host"]["pools"]), 10, "a pool")["host"]
+    empty = rig.controller.wait_for(lambda status: bool(status["host"]["pools"]), 60, "a pool")["host"]
     assert empty["pools"][0]["total_bytes"] == reserved
     assert empty["ordinary_bytes"] == empty["physical_bytes"] - reserved
 

@@ -63,7 +63,7 @@ def test_growth_deflates_first_and_then_adds_dimms_up_to_maximum(rig: Rig, guest
     guest.workload.allocate(700, rate=60)
     guest.workload.wait_event("done", "memory", 90)
     vm = rig.controller.wait_vm(
-        guest, lambda vm: vm["actual_bytes"] == LIMITS.maximum * MIB, 30, "at maximum"
+        guest, lambda vm: vm["actual_bytes"] == LIMITS.maximum * MIB, 60, "at maximum"
     )
     after = guest.workload.memory()
     print(
@@ -86,13 +86,13 @@ def _holder(rig: Rig, guest: Guest) -> dict[str, Any]:
 def test_a_full_cycle_leads_back_and_who_grew_is_named(rig: Rig, guest: Guest) -> None:
     start = rig.controller.vm(guest)["assigned_bytes"]
     rig.controller.wait_for(
-        lambda _: 0 < _holder(rig, guest)["size_bytes"] < 200 * MIB, 20, "nobody holds much, and that is told"
+        lambda _: 0 < _holder(rig, guest)["size_bytes"] < 200 * MIB, 60, "nobody holds much, and that is told"
     )
     guest.workload.allocate(400, rate=50)
     guest.workload.wait_event("done", "memory", 60)
     rig.controller.wait_vm(guest, lambda vm: vm["assigned_bytes"] > start + 350 * MIB, 60, "grown")
     rig.controller.wait_for(
-        lambda _: _holder(rig, guest)["size_bytes"] >= 400 * MIB, 20, "who holds 400 MiB is told"
+        lambda _: _holder(rig, guest)["size_bytes"] >= 400 * MIB, 60, "who holds 400 MiB is told"
     )
     assert _holder(rig, guest)["name"].startswith("python")
     shown = dynmem("explain", guest.name, "--socket", str(rig.controller.client.path)).stdout
@@ -151,7 +151,7 @@ def test_an_allocation_is_answered_in_whatever_phase_of_the_agent_s_looks_it_beg
     for _ in range(PHASES):
         offset, _ = guest.workload.clock_offset()
         quiet_until = time.monotonic() + rng.uniform(0.0, 0.5)
-        rig.controller.wait_for(lambda _, until=quiet_until: time.monotonic() >= until, 20, "a random phase")  # type: ignore[misc]
+        rig.controller.wait_for(lambda _, until=quiet_until: time.monotonic() >= until, 60, "a random phase")  # type: ignore[misc]
         guest.workload.allocate(80, rate=50)
         started = guest.workload.wait_event("started", "memory", 60).monotonic - offset
         guest.workload.wait_event("done", "memory", 60)

@@ -46,10 +46,10 @@ def test_a_device_that_a_vm_came_with_serves_it_and_is_given_back_as_it_was(make
     guest.redefine(defined_by(virt_install, Wanted("own", RAM, virtio_mem=DEVICE), guest.xml))
     rig.start(guest)
     its_user_asks_for(guest, GIVEN)
-    rig.observer.wait_for(lambda sample: sample.guests["own"].virtio_mem == GIVEN * MIB, 30, "plugged")
+    rig.observer.wait_for(lambda sample: sample.guests["own"].virtio_mem == GIVEN * MIB, 60, "plugged")
     domain, boot = guest.domain(), guest.workload.boot_id()
     # libvirt is told once a second at most (fact: virtio-mem-size-is-late).
-    rig.observer.wait_for(lambda _: domain.info()[2] == (RAM + GIVEN) * 1024, 20, "libvirt knows of it")
+    rig.observer.wait_for(lambda _: domain.info()[2] == (RAM + GIVEN) * 1024, 60, "libvirt knows of it")
     live, definition = domain.XMLDesc(0), domain.XMLDesc(INACTIVE)
 
     to = ("--connect", rig.session.uri, "--config", str(rig.controller.config))
@@ -90,6 +90,6 @@ def told_of_what_its_user_does(rig: Rig, guest: Guest) -> None:
     told = "somebody else asked the virtio-mem device of own for 512 MiB"
     client = rig.controller.client
     rig.controller.wait_for(
-        lambda _: any(told in one["text"] for one in client.follow("events", after=0)), 20, "it is told"
+        lambda _: any(told in one["text"] for one in client.follow("events", after=0)), 60, "it is told"
     )
     rig.observer.wait_for(lambda sample: sample.guests["own"].virtio_mem == 0, 120, "the device empty again")

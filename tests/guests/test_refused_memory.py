@@ -80,7 +80,7 @@ def test_a_strict_kernel_promises_what_it_would_at_the_maximum_and_gets_its_rati
     guest.workload.wait_agent(30)
     try:
         rig.observer.wait_for(
-            lambda _: setting(guest, "overcommit_kbytes") > 0, 30, "the agent keeps the commit limit"
+            lambda _: setting(guest, "overcommit_kbytes") > 0, 60, "the agent keeps the commit limit"
         )
         limit = int(guest.workload.exec("awk '/CommitLimit/ {print $2}' /proc/meminfo")) << 10
         assert limit > (LIMITS.maximum - 140) * MIB * 0.8

@@ -110,7 +110,7 @@ def test_what_cannot_be_found_in_time_is_a_recorded_overdraft_that_ends(rig: Rig
     resumed = rig.observer.wait_event(web, "RESUME", RESET_WAIT + LIMIT, since)
     print(f"\nstood still for {resumed.at - stopped.at:.1f} s")
     assert resumed.at - since >= RESET_WAIT - 1, "it is not let run sooner"
-    overdraft = rig.controller.wait_for(lambda s: s["host"]["overdraft"] is not None, 20, "an overdraft")
+    overdraft = rig.controller.wait_for(lambda s: s["host"]["overdraft"] is not None, 60, "an overdraft")
     found = overdraft["host"]["overdraft"]
     assert found["cause"].startswith("web runs on")
     assert found["bytes_peak"] > 30 * MIB

@@ -118,7 +118,7 @@ def test_after_a_reset_the_device_is_empty_and_the_guest_gets_its_startup_again(
     rig.controller.wait_managed(guest)
     uuid = rig.controller.vm(guest)["uuid"]
     rig.observer.wait_for(
-        lambda sample: resizes(rig, uuid, since)[:2] == [0, STARTUP - BOOT], 20, "emptied, and then startup"
+        lambda sample: resizes(rig, uuid, since)[:2] == [0, STARTUP - BOOT], 60, "emptied, and then startup"
     )
     memory = guest.workload.memory()
     assert len(memory.blocks) == memory.online_blocks, "nothing was plugged and left offline"

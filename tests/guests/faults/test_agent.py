@@ -26,7 +26,7 @@ def test_an_agent_that_is_killed_is_missed_by_nobody(ward: Ward, survive: FaultF
         workload.allocate(100, rate=SLOW)
         workload.wait_event("done", "memory", 60)
         grown = ward.controller.wait_vm(
-            ward.victim, lambda vm: vm["assigned_bytes"] >= vm["need_bytes"], 20, "grown without it"
+            ward.victim, lambda vm: vm["assigned_bytes"] >= vm["need_bytes"], 60, "grown without it"
         )
         fault.saw(f"grown to {grown['assigned_bytes'] / MIB:.0f} MiB without it")
         workload.start_agent()

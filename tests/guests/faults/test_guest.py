@@ -123,7 +123,7 @@ def test_a_reset_in_the_middle_of_an_inflate(ward: Ward, survive: FaultFactory) 
             fault.saw(f"at {vm['actual_bytes'] / MIB:.0f}, target {vm['target_bytes'] / MIB:.0f} MiB")
             ward.victim.reset()
             starting = ward.controller.wait_vm(
-                ward.victim, lambda vm: vm["phase"] == "starting", 20, "known to boot"
+                ward.victim, lambda vm: vm["phase"] == "starting", 60, "known to boot"
             )
             assert starting["charge_bytes"] >= starting["ram_bytes"]
             ward.victim.wait_booted()

@@ -51,7 +51,7 @@ def test_half_a_line_and_then_silence(ward: Ward, survive: FaultFactory) -> None
     )
     with survive(ward, "a truncated line, then silence", asserted) as fault, fault.on():
         put_liar(ward.victim, Lie.CUT)
-        ward.controller.wait_vm(ward.victim, lambda vm: vm["agent"] is None, 40, "silence noticed")
+        ward.controller.wait_vm(ward.victim, lambda vm: vm["agent"] is None, 60, "silence noticed")
         put_agent(ward.victim)
 
 
@@ -105,7 +105,7 @@ def test_an_unbound_driver_is_charged_all_of_its_ram(ward: Ward, survive: FaultF
     with survive(ward, "balloon driver unbound", asserted) as fault, fault.on():
         unbind_balloon(ward.victim)
         taken = ward.controller.wait_vm(
-            ward.victim, lambda vm: vm["charge_bytes"] >= vm["ram_bytes"], 10, "charged all of its RAM"
+            ward.victim, lambda vm: vm["charge_bytes"] >= vm["ram_bytes"], 60, "charged all of its RAM"
         )
         ward.rig.observer.lasts(8)
         kept = ward.vm()
