@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.relief import Move, Way
-from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
+from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
@@ -145,6 +145,12 @@ def forget_moves(engine: Engine, vms: Collection[str], sleep: Callable[[float], 
                 if not left:
                     raise
             sleep(LOOK_SECONDS)
+        else:
+            raise EngineError(
+                f"the failed migration of {vm} is not cleaned up: "
+                "another host goes on remembering that it sent it",
+                hint="crm_mon -1 shows it; it runs on, and the engine leaves it alone",
+            )
 
 
 def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:

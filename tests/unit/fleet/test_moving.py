@@ -184,6 +184,15 @@ def test_a_host_that_is_down_is_not_asked_to_forget(state: str, found: tuple[str
     assert departures(read_cib(cib_text({"web": 1}, {"n1": 1}, status=status)), "web", "n1") == found
 
 
+def test_a_host_that_goes_on_remembering_is_said() -> None:
+    one, time = engine(), Time()
+    one.text = cib_text({"web": 1}, {"n1": 1, "n2": 1, "n3": 1}, status=came("web", "n3", "n1"))
+    one.refresh = lambda vm, node: None  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match="goes on remembering"):
+        forget_moves(one, ["web"], time.sleep)
+    assert one.cleaned == []
+
+
 def test_a_clean_up_that_would_disturb_a_vm_is_not_made() -> None:
     one = engine()
     one.text = cib_text({"web": 1}, {"n1": 1, "n2": 1}, status=failed_move("web", "n1"))
