@@ -124,7 +124,7 @@ class Life:
     def answer(self, ticket: int, error: str | None, timed_out: bool) -> None:
         vm = self.vm
         vm.balloon.answered(ticket, error, self.now)
-        vm.virtio_mem.answered(ticket, error)
+        vm.virtio_mem.answered(ticket, error, self.now)
         self.operation.done(vm, ticket, error, timed_out, self.now)
 
     def carry_out(self, command: Command) -> None:

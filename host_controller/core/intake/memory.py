@@ -97,7 +97,7 @@ def _virtio_mem_changed(vm: Vm, event: hv.VirtioMemChanged, state: State, now: f
 
 def _done(vm: Vm, event: hv.CommandDone, state: State, now: float) -> None:
     vm.balloon.answered(event.ticket, event.error, now)
-    vm.virtio_mem.answered(event.ticket, event.error)
+    vm.virtio_mem.answered(event.ticket, event.error, now)
     if (standstill := state.standstills.get(event.vm)) is not None:
         standstill.done(event)
     if (operation := state.operations.get(event.vm)) is not None:

@@ -43,8 +43,8 @@ class VirtioMem:
     moved_at: float = -math.inf
     """When the current size last changed."""
     asked_at: float = -math.inf
-    _sent: dict[int, int] = field(default_factory=dict)
-    """Sizes asked for and not yet answered, by ticket."""
+    _sent: dict[int, float] = field(default_factory=dict)
+    """When the commands were given that are not yet answered, by ticket."""
 
     @property
     def may_hold_bytes(self) -> int:
@@ -59,8 +59,9 @@ class VirtioMem:
 
     @property
     def under_way(self) -> bool:
-        """It may come to a size that QEMU does not tell yet."""
-        return bool(self._sent) or self.unsure or self.ceiling_bytes > self.requested_bytes
+        """It may come to, or have come to, a size that QEMU does not tell yet."""
+        told = max(self.current_bytes, self.requested_bytes)
+        return bool(self._sent) or self.unsure or self.may_hold_bytes > told
 
     @property
     def settled(self) -> bool:
@@ -73,16 +74,12 @@ class VirtioMem:
 
     def catch_up(self, now: float) -> None:
         """Time passes: by now QEMU has told what came of earlier sizes."""
-        if not self._before_bytes:
-            return
-        if self._sent:
-            self._before_at = now  # the size before is still in force
-        elif now - self._before_at > LATE_SECONDS:
+        if not self._sent and now - self._before_at > LATE_SECONDS:
             self._before_bytes = 0
 
     def starts_anew(self, now: float) -> None:
         """A reset: QEMU has unplugged all, and the new kernel's driver plugs what is asked for."""
-        self._before_bytes, self._before_at = max(self._before_bytes, self.ceiling_bytes), now
+        self._may_have_risen(now)
         self.raised_at = now
 
     def promise(self, size_bytes: int) -> None:
@@ -104,9 +101,10 @@ class VirtioMem:
 
     def go_on_from(self, before: "VirtioMem") -> None:
         """The same device, seen again after a reconnection. What it was asked for in a command that nobody
-        has answered may still come, so it stays paid until it is asked for a size anew.
+        has answered may still come, and what it came to untold may still be there, so it stays paid until it
+        is asked for a size anew.
         """
-        if before.unanswered or before.unsure:
+        if before.under_way:
             self.inherit(before.may_hold_bytes)
 
     def inherit(self, size_bytes: int) -> None:
@@ -115,25 +113,29 @@ class VirtioMem:
         self.ceiling_bytes = max(self.ceiling_bytes, size_bytes)
 
     def ask(self, vm: str, ticket: int, size_bytes: int, now: float) -> ResizeVirtioMem:
-        """The command for another size; from now on the guest may come to hold that much.
-
-        What had come to all that was asked for, and was asked for no more lately, has only fallen since: it
-        has no more than QEMU last told. Anything else may have come to more, untold.
-        """
+        """The command for another size; from now on the guest may come to hold that much."""
         self.promise(max(size_bytes, self.requested_bytes))
-        rising = self.current_bytes < self.requested_bytes or now - self.raised_at <= LATE_SECONDS
-        if self._sent or self.unsure or (size_bytes < self.requested_bytes and rising):
-            self._before_bytes, self._before_at = max(self._before_bytes, self.ceiling_bytes), now
-        if size_bytes > self.requested_bytes:
+        doubtful = bool(self._sent) or self.unsure
+        if doubtful or (size_bytes < self.requested_bytes and self._rising(now)):
+            self._may_have_risen(now)
+        if doubtful or size_bytes > self.requested_bytes:
             self.raised_at = now
         self.requested_bytes, self.asked_at = size_bytes, now
-        self._sent[ticket] = size_bytes
+        self._sent[ticket] = now
         return ResizeVirtioMem(vm, ticket, size_bytes)
 
-    def answered(self, ticket: int, error: str | None) -> None:
-        """The hypervisor answered a command; one that is not ours is passed over."""
-        if self._sent.pop(ticket, None) is None:
+    def answered(self, ticket: int, error: str | None, now: float) -> None:
+        """The hypervisor answered a command; one that is not ours is passed over.
+
+        The size before may have been in force until now, and what the command lets rise may only begin to.
+        """
+        given_at = self._sent.pop(ticket, None)
+        if given_at is None:
             return
+        if self._before_at >= given_at:
+            self._before_at = now
+        if self.raised_at >= given_at:
+            self.raised_at = now
         self.unsure = error is not None
         if error is None and not self._sent:
             # Commands to one VM are carried out in order, so this one is in force.
@@ -151,6 +153,19 @@ class VirtioMem:
         foreign = not self.unsure
         if requested_bytes > self.requested_bytes:
             self.raised_at = now
+        elif self._rising(now):
+            self._may_have_risen(now)
         self.requested_bytes = self.confirmed_bytes = requested_bytes
         self.promise(requested_bytes)
         return foreign
+
+    def _rising(self, now: float) -> bool:
+        """Whether it may have come to more than QEMU last told.
+
+        What had come to all that was asked for, and was asked for no more lately, has only fallen since.
+        """
+        return self.current_bytes < self.requested_bytes or now - self.raised_at <= LATE_SECONDS
+
+    def _may_have_risen(self, now: float) -> None:
+        """To all that it may have been asked for: that stays charged until QEMU has surely told."""
+        self._before_bytes, self._before_at = max(self._before_bytes, self.ceiling_bytes), now

@@ -90,7 +90,7 @@ def test_a_size_of_virtio_mem_on_its_way_stays_paid_for_when_the_connection_is_l
     again.release()
     assert again.may_hold_bytes == 384 * MIB, "nobody knows what is asked for"
     again.ask(web.config.uuid, 8, 128 * MIB, 6.0)
-    again.answered(8, None)
+    again.answered(8, None, 6.0)
     again.catch_up(100.0)
     assert again.may_hold_bytes == 128 * MIB
 
@@ -101,7 +101,7 @@ def test_a_vm_that_is_met_may_have_been_given_more_virtio_mem_a_moment_ago() -> 
     apply(state, seen_again(web, virtio_mem=384 * MIB), 5.0)
     device = state.vms[web.config.uuid].virtio_mem
     device.ask(web.config.uuid, 8, 128 * MIB, 6.0)
-    device.answered(8, None)
+    device.answered(8, None, 6.0)
     device.observe(128 * MIB, None, 6.5)
     assert device.may_hold_bytes == 384 * MIB
 

@@ -85,14 +85,22 @@ def test_the_next_controller_is_told_of_every_dimm_that_is_paid_for_and_of_no_ot
 
 
 def test_the_next_controller_is_told_what_a_device_may_come_to_that_was_asked_for_another_size() -> None:
-    asked, promised, unsure, rests = (VirtioMem(64 * MIB, 64 * MIB, 64 * MIB) for _ in range(4))
+    asked, promised, unsure, rose, rests = (VirtioMem(64 * MIB, 64 * MIB, 64 * MIB) for _ in range(5))
     asked.ask("asked", 1, 0, 10.0)
     promised.promise(128 * MIB)
     unsure.ask("unsure", 2, 256 * MIB, 10.0)
-    unsure.answered(2, "it timed out")
-    devices = {"asked": asked, "promised": promised, "unsure": unsure, "rests": rests}
+    unsure.answered(2, "it timed out", 10.0)
+    for ticket, size in enumerate((128 * MIB, 64 * MIB)):
+        rose.ask("rose", ticket, size, 10.0)
+        rose.answered(ticket, None, 10.0)
+    devices = {"asked": asked, "promised": promised, "unsure": unsure, "rose": rose, "rests": rests}
     vms = {name: build.vm(512, virtio_mem=device) for name, device in devices.items()}
-    assert sizes_under_way(vms) == {"asked": 64 * MIB, "promised": 128 * MIB, "unsure": 256 * MIB}
+    assert sizes_under_way(vms) == {
+        "asked": 64 * MIB,
+        "promised": 128 * MIB,
+        "unsure": 256 * MIB,
+        "rose": 128 * MIB,
+    }
 
 
 # --- DIMMs ---
@@ -319,7 +327,7 @@ def test_a_device_that_is_asked_for_more_may_hold_it_and_is_confirmed_by_the_ans
     assert (command.vm, command.ticket, command.requested_bytes) == ("web", 7, 512 * MIB)
     assert (one.requested_bytes, one.asked_at, one.may_hold_bytes) == (512 * MIB, 10.0, 512 * MIB)
     assert one.unanswered
-    one.answered(7, None)
+    one.answered(7, None, 10.0)
     assert (one.unanswered, one.confirmed_bytes, one.ceiling_bytes) == (False, 512 * MIB, 512 * MIB)
     assert not one.settled, "the guest has not plugged it"
 
@@ -328,9 +336,9 @@ def test_a_device_that_is_asked_for_less_may_hold_what_it_had_until_qemu_has_sur
     one = device(64, 512)
     one.ask("web", 1, 64 * MIB, 10.0)
     assert one.may_hold_bytes == 512 * MIB
-    one.catch_up(100.0)
+    one.catch_up(99.0)
     assert one.may_hold_bytes == 512 * MIB, "not answered yet"
-    one.answered(1, None)
+    one.answered(1, None, 100.0)
     one.catch_up(100.0 + LATE_SECONDS)
     assert one.may_hold_bytes == 512 * MIB, "only now it is in force"
     one.catch_up(100.1 + LATE_SECONDS)
@@ -341,25 +349,25 @@ def test_the_largest_size_of_several_that_were_taken_back_is_what_it_may_have_co
     one = device(0, 512)
     one.ask("web", 1, 256 * MIB, 10.0)
     one.ask("web", 2, 64 * MIB, 10.1)
-    one.answered(1, None)
+    one.answered(1, None, 10.2)
     assert one.ceiling_bytes == 512 * MIB, "the other command is still on its way"
-    one.answered(2, None)
+    one.answered(2, None, 10.3)
     assert (one.ceiling_bytes, one.may_hold_bytes) == (64 * MIB, 512 * MIB)
 
 
 def test_a_size_that_failed_may_still_be_asked_for_until_it_is_asked_for_anew() -> None:
     one = device()
     one.ask("web", 1, 512 * MIB, 1.0)
-    one.answered(1, "timed out")
+    one.answered(1, "timed out", 1.0)
     assert (one.unsure, one.confirmed_bytes, one.ceiling_bytes) == (True, 0, 512 * MIB)
     one.release()
     assert one.ceiling_bytes == 512 * MIB
     one.ask("web", 2, 128 * MIB, 2.0)
     one.release()
     assert one.ceiling_bytes == 512 * MIB
-    one.answered(2, None)
+    one.answered(2, None, 2.0)
     assert (one.unsure, one.ceiling_bytes) == (False, 128 * MIB)
-    one.answered(99, "nobody asked that")
+    one.answered(99, "nobody asked that", 2.0)
     assert not one.unsure
 
 

@@ -12,7 +12,7 @@ from host_controller.core.operations.operation import ACK_LIMIT, ASK_AGAIN, ONLI
 from host_controller.core.operations.resize import PATIENCE, TURNED_BACK_SECONDS, Resize
 from host_controller.core.operations.stages import Outcome, Stage
 from host_controller.core.vm.record import Vm
-from host_controller.core.vm.virtio_mem import LATE_SECONDS, VirtioMem
+from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
 from tests.support import build
 
@@ -42,13 +42,13 @@ def asked_for(commands: list[Command]) -> ResizeVirtioMem:
 
 
 def answer(vm: Vm, operation: Resize, command: ResizeVirtioMem, now: float, error: str | None = None) -> None:
-    vm.virtio_mem.answered(command.ticket, error)
+    vm.virtio_mem.answered(command.ticket, error, now)
     operation.done(vm, command.ticket, error, False, now)
 
 
 def told(vm: Vm) -> None:
     """So much time passes that QEMU has told every size that the device ever had."""
-    vm.virtio_mem.catch_up(vm.virtio_mem.asked_at + LATE_SECONDS + 0.1)
+    vm.virtio_mem.catch_up(1000.0)
 
 
 def growing(vm: Vm, size_mib: int = 256) -> Resize:
@@ -369,6 +369,6 @@ def test_after_a_command_that_failed_nobody_knows_what_is_asked_for_so_the_large
     assert vm.virtio_mem.may_hold_bytes == 256 * MIB
     assert not vm.virtio_mem.settled
     again = vm.virtio_mem.ask(vm.config.uuid, 9, 0, 4.0)
-    vm.virtio_mem.answered(again.ticket, None)
+    vm.virtio_mem.answered(again.ticket, None, 4.0)
     told(vm)
     assert vm.virtio_mem.may_hold_bytes == 0

@@ -369,6 +369,6 @@ def test_patience_with_a_balloon_is_short_while_memory_is_scarce(scarce: bool, s
 def test_what_qemu_has_surely_told_of_virtio_mem_is_taken_off_the_charge() -> None:
     vm = calm(virtio_mem=VirtioMem(0, 256 * MIB))
     vm.virtio_mem.ask(vm.config.uuid, 1, 0, 95.0)
-    vm.virtio_mem.answered(1, None)
+    vm.virtio_mem.answered(1, None, 95.0)
     refreshed(vm)
     assert vm.virtio_mem.may_hold_bytes == 0
