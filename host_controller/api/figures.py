@@ -25,7 +25,7 @@ def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFigure
         at=round(controller.journal.wall_time(now), 3),
         version=__version__,
         capacity_bytes=max(0, ledger.capacity()),
-        reserved_bytes=ledger.reserved(),
+        reserved_bytes=ledger.reserved() + engine.owed_bytes,
         admits_bytes=admits(controller, wait_seconds, vms) if known else 0,
         wait_seconds=wait_seconds,
         overdraft=overdraft,

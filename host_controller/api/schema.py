@@ -215,7 +215,7 @@ class HostView(View, frozen=True, kw_only=True, gc=False):
     foreign_bytes: int
     """Held by QEMUs that are not this libvirt's."""
     reserved_bytes: int
-    """Sum of the reservations."""
+    """Sum of the reservations, and of what is held of the startup of VMs that boot with less."""
     ready_bytes: int
     """Kept free for bursts."""
     budget_bytes: int

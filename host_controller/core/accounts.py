@@ -27,6 +27,8 @@ class Account(NamedTuple):
     """Usable memory that it has been given."""
     claims: Claims | None
     """What it asks of the balance; None while it cannot be moved."""
+    owed: int = 0
+    """What is held for it, and is not charged yet."""
 
 
 _NOTHING: Final = Account(0, 0, 0, 0, 0, None)
@@ -44,6 +46,7 @@ class Accounts:
         """Of the VMs that can be moved."""
         self.charged_bytes = 0
         self.fixed_bytes = 0
+        self.owed_bytes = 0
         self.growth_bytes = 0
         self.needed_bytes = 0
         self.weights = 0
@@ -67,6 +70,7 @@ class Accounts:
         old = self.of.get(vm, _NOTHING)
         self.of[vm] = new
         self.fixed_bytes += new.fixed - old.fixed
+        self.owed_bytes += new.owed - old.owed
         self.growth_bytes += new.growth - old.growth
         if new.next_dimm:
             self._next_dimms[vm] = new.next_dimm

@@ -37,7 +37,7 @@ class Budget:
         settings, ledger, accounts = state.settings, state.ledger, self.accounts
         capacity = ledger.capacity()
         self._ready.observe(accounts.growth_bytes, now)
-        promised = ledger.reserved() + ledger.wanted()
+        promised = ledger.reserved() + ledger.wanted() + accounts.owed_bytes
         all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
         needed = accounts.needed_bytes
         self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
@@ -52,14 +52,19 @@ class Budget:
             shares = balance(accounts.claims.values(), self.budget_bytes)
             self.goals = dict(zip(accounts.claims, shares, strict=True))
             self._balanced = (self.budget_bytes, accounts.changes)
-        self.headroom_bytes = ledger.headroom(accounts.charged_bytes)
+        self.look_again(ledger)
         missing, far, near = accounts.away_from(self.goals, ledger.overdraft_lasts(now))
         self.waiting_bytes = max(0, ledger.wanted() + missing - max(0, self.headroom_bytes))
         self.too_far = set(far + near if self.scarce else far)
 
     def look_again(self, ledger: Ledger) -> None:
-        """What is left after what was granted in this step."""
-        self.headroom_bytes = ledger.headroom(self.accounts.charged_bytes)
+        """What is left beside the charges, and what is held for VMs that boot.
+
+        What is held is no charge: as far as it is not there, that is no overdraft.
+        """
+        accounts = self.accounts
+        left = ledger.headroom(accounts.charged_bytes)
+        self.headroom_bytes = left - min(max(0, left), accounts.owed_bytes)
 
     def forget(self, uuid: str) -> None:
         """The VM is gone, if it ever was there."""

@@ -77,6 +77,11 @@ class Engine:
         return self._budget.headroom_bytes
 
     @property
+    def owed_bytes(self) -> int:
+        """Held for VMs that boot with less than their startup, until their agents report."""
+        return self._budget.accounts.owed_bytes
+
+    @property
     def ready_bytes(self) -> int:
         """Kept free for bursts, out of the budget."""
         return self._budget.ready_bytes

@@ -49,7 +49,8 @@ def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> int:
         next_dimm = dimm_plan.next_dimm_slack(vm, claims.desired)
     uuid = vm.config.uuid
     accounts.charge(uuid, charge)
-    accounts.enter(uuid, Account(guest_charge, fixed, plan.growth_bytes(vm), next_dimm, granted, claims))
+    growth, owed = plan.growth_bytes(vm), books.owed(vm, settings, now)
+    accounts.enter(uuid, Account(guest_charge, fixed, growth, next_dimm, granted, claims, owed))
     return charge
 
 

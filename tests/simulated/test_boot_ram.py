@@ -26,15 +26,16 @@ class Host:
         settings = {"shrink_after_seconds": 10.0, "settle_seconds": settle_seconds}
         self.world.control(lambda capacity: Engine(Settings(capacity, **settings)))
         work = Workload(steady(64 * MIB))
+        spec = {"boot_ram_bytes": BOOT, **spec}
         self.vm: SimulatedVm = self.world.add(
-            GuestSpec("a", LIMITS, growth=Growth.VIRTIO_MEM, boot_ram_bytes=BOOT, workload=work, **spec)  # type: ignore[arg-type]
+            GuestSpec("a", LIMITS, growth=Growth.VIRTIO_MEM, workload=work, **spec)  # type: ignore[arg-type]
         )
 
     def submitted(self, command: hv.Command) -> None:
         match command:
             case hv.ResizeVirtioMem():
                 self.sizes.append(command.requested_bytes)
-            case hv.SetTarget():
+            case hv.SetTarget() if command.vm == self.vm.config.uuid:
                 self.targets.append(command.target_bytes)
 
     def delivered(self, event: hv.HypervisorEvent) -> None: ...
@@ -88,3 +89,56 @@ def test_without_an_agent_and_without_its_kernel_bringing_memory_online_boot_ram
     host.run(120.0)
     assert host.world.violations == []
     assert host.vm.memory.usable <= LIMITS.startup_bytes
+
+
+class Crowded(Host):
+    """A neighbour without swap could use all that there is, and would keep what it was given."""
+
+    def __init__(self, *, agent: bool = True, boot_ram_bytes: int = BOOT) -> None:
+        super().__init__(60.0, 2 * GIB, agent=agent, boot_ram_bytes=boot_ram_bytes, boot_seconds=30.0)
+        hungry = Limits(512 * MIB, 256 * MIB, 4 * GIB)
+        self.neighbour = self.world.add(GuestSpec("b", hungry, workload=Workload(steady(1500 * MIB))))
+
+    @property
+    def engine(self) -> Engine:
+        assert self.world.driver is not None
+        assert isinstance(self.world.driver.controller, Engine)
+        return self.world.driver.controller
+
+
+def test_what_it_does_not_boot_with_is_held_for_it_until_its_agent_reports() -> None:
+    host = Crowded()
+    host.world.work("a", Workload(steady(900 * MIB)))
+    host.run(30.0)
+    assert host.engine.owed_bytes == REST
+    uncharged = host.engine.ledger.capacity() - sum(host.engine.charges.values())
+    assert REST <= uncharged < REST + 64 * MIB, "all the rest the neighbour has been given"
+    host.run(10.0)
+    assert host.engine.owed_bytes == 0
+    assert host.vm.memory.usable > 850 * MIB, "its share of what both need"
+
+
+def test_its_boot_ram_is_left_to_it_while_the_rest_is_held() -> None:
+    host = Crowded()
+    host.world.work("b", Workload(steady(700 * MIB)))
+    host.run(32.5)
+    assert host.engine.owed_bytes == REST
+    assert host.targets == [] or min(host.targets) >= BOOT
+    host.run(10.0)
+    assert host.vm.virtio_mem.current > REST // 2
+
+
+def test_whose_agent_never_comes_does_not_keep_its_startup_from_others_for_ever() -> None:
+    host = Crowded(agent=False)
+    host.run(55.0)
+    assert host.engine.owed_bytes == REST
+    before = host.neighbour.memory.usable
+    host.run(20.0)
+    assert host.engine.owed_bytes == 0
+    assert host.neighbour.memory.usable > before + REST // 2
+
+
+def test_who_boots_with_all_of_its_startup_is_owed_nothing() -> None:
+    host = Crowded(boot_ram_bytes=LIMITS.startup_bytes)
+    host.run(28.0)
+    assert host.engine.owed_bytes == 0

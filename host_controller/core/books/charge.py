@@ -148,6 +148,17 @@ def charge(vm: Vm, settings: Settings) -> int:
     return guest_charge(vm) + outside_balloon(vm) + overhead(vm, settings)
 
 
+def owed(vm: Vm, settings: Settings, now: float) -> int:
+    """What is held for it until its agent first reports: the rest of a startup of which it boots with less.
+
+    It is no charge, as it cannot take it by itself. Memory in huge pages is none of the ordinary memory.
+    """
+    if not vm.awaits_startup(now, settings.settle_seconds) or vm.config.huge_page_bytes is not None:
+        return 0
+    startup = min(vm.config.limits.startup_bytes, vm.growth_ceiling_bytes)
+    return max(0, startup - vm.ram_bytes - virtio_mem(vm))
+
+
 def fixed(vm: Vm) -> int:
     """What a movable VM costs beside its overhead and the usable memory that the balance lays out."""
     return vm.plug.pending_bytes + vm.offline_bytes

@@ -102,6 +102,10 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
         eased, desired = min(eased, ceiling), ceiling
     if desired < startup and vm.starts_small(now, settings.settle_seconds):
         desired = max(desired, min(startup, ceiling))
+    elif vm.awaits_startup(now, settings.settle_seconds):
+        # What it boots with was chosen as what it needs until then, whatever its balloon's statistics say.
+        boots = min(startup, ceiling, granted)
+        need, eased, desired = max(need, boots), max(eased, boots), max(desired, boots)
     if config.pinned is not None or config.trust is UNTRUSTED:
         # Ballooning it frees nothing that could be given to others.
         irreducible, need = max(irreducible, granted), max(need, granted)

@@ -250,10 +250,19 @@ class Vm:
 
         Statistics come before the agent: what is plugged by their word stays offline (fact: boot-ram-alone).
         """
+        return 0.0 <= now - self.reports_since < settle_seconds and self._boots_small()
+
+    def awaits_startup(self, now: float, settle_seconds: float) -> bool:
+        """It boots with less than startup as RAM, and its agent has not reported yet.
+
+        Whether an agent comes nobody knows: it is not waited for longer than a guest takes to settle.
+        """
+        waits = self.reports_since > now and now - self.booted_at < settle_seconds
+        return waits and self._boots_small()
+
+    def _boots_small(self) -> bool:
         config = self.config
-        if self.ram_bytes >= config.limits.startup_bytes or config.growth is not VIRTIO_MEM:
-            return False
-        return 0.0 <= now - self.reports_since < settle_seconds
+        return config.growth is VIRTIO_MEM and self.ram_bytes < config.limits.startup_bytes
 
     @property
     def boot_target_bytes(self) -> int:

@@ -13,6 +13,7 @@ from host_controller.core.vm import phases
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.motion import Motion
 from host_controller.core.vm.record import Phase, Vm
+from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
 from tests.support import build
 
@@ -357,7 +358,7 @@ def test_how_small_a_step_may_be(
     ("reports_since", "growth", "ram_mib", "desired_mib"),
     [
         (1.0, Growth.VIRTIO_MEM, 384, 512),
-        (math.inf, Growth.VIRTIO_MEM, 384, 300),  # not yet: nobody would bring it online
+        (math.inf, Growth.VIRTIO_MEM, 384, 384),  # not yet: nobody would bring it online
         (-math.inf, Growth.VIRTIO_MEM, 384, 300),  # it ran before we did
         (1.0, Growth.VIRTIO_MEM, 512, 300),  # it booted with all of it
         (1.0, Growth.HOTADD, 384, 300),
@@ -376,7 +377,9 @@ def test_a_guest_that_boots_with_less_is_to_get_its_startup_for_a_while_once_its
     vm = guest(ram_mib, reports_since=reports_since, config=config, **told)
     seconds = SETTINGS.settle_seconds
     for now, expected in ((1.0 + seconds / 2, desired_mib), (1.0 + seconds, 300)):
-        assert plan.claims(vm, ram_mib * MIB, books.fixed(vm), SETTINGS, now).desired == expected * MIB
+        found = plan.claims(vm, ram_mib * MIB, books.fixed(vm), SETTINGS, now)
+        assert found.desired == expected * MIB
+        assert (found.need == ram_mib * MIB) == (expected == ram_mib < 512), "what it boots with it needs"
 
 
 def test_its_agents_first_report_after_each_start_counts() -> None:
@@ -390,3 +393,33 @@ def test_its_agents_first_report_after_each_start_counts() -> None:
     phases.heard(vm, build.facts(384, 100, at=12.0))
     phases.heard(vm, build.facts(384, 100, at=13.0))
     assert vm.reports_since == 12.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "owed_mib"),
+    [
+        ({}, {}, 128),
+        ({"reports_since": 9.0}, {}, 0),
+        ({"reports_since": -math.inf}, {}, 0),  # it ran before we did
+        ({}, {"boot_ram_bytes": 512 * MIB}, 0),
+        ({}, {"boot_ram_bytes": 640 * MIB}, 0),
+        ({}, {"growth": Growth.HOTADD}, 0),
+        ({}, {"virtio_mem_bytes": 64 * MIB}, 64),  # it cannot come to more
+        ({}, {"huge_page_bytes": 2 * MIB}, 0),  # none of the ordinary memory
+        ({}, {"trust": Trust.NONE}, 0),  # it is charged with all of its device
+        ({"virtio_mem": VirtioMem(32 * MIB, 96 * MIB, 96 * MIB)}, {}, 32),
+    ],
+)
+def test_what_it_does_not_boot_with_is_owed_to_it_until_its_agent_reports_or_has_had_the_time_to(
+    changes: dict[str, object], config: dict[str, object], owed_mib: int
+) -> None:
+    told = {
+        "growth": Growth.VIRTIO_MEM,
+        "boot_ram_bytes": 384 * MIB,
+        "virtio_mem_bytes": 640 * MIB,
+        "limits": Limits(512 * MIB, 100 * MIB, 1024 * MIB),
+    }
+    vm = guest(384, config=told | config, **({"reports_since": math.inf} | changes))
+    until = vm.booted_at + SETTINGS.settle_seconds
+    assert books.owed(vm, SETTINGS, 10.0) == books.owed(vm, SETTINGS, until - 0.5) == owed_mib * MIB
+    assert books.owed(vm, SETTINGS, until) == 0
