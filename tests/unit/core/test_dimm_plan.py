@@ -238,6 +238,7 @@ def test_a_dimm_may_leave_a_guest_that_keeps_what_it_wants_and_what_it_has(
     assert dimm_plan.unplug_raise(vm, 256 * MIB, goal_mib * MIB) == expected
 
 
+LARGER: Any = {"config": {"limits": Limits(512 * MIB, 512 * MIB, 512 * MIB)}, "dimms_mib": (256, 256)}
 LOWERED: Any = {"config": {"limits": Limits(512 * MIB, 512 * MIB, 512 * MIB)}, "dimms_mib": (256,)}
 """Its maximum is its boot RAM now, as while it is released."""
 
@@ -252,6 +253,8 @@ LOWERED: Any = {"config": {"limits": Limits(512 * MIB, 512 * MIB, 512 * MIB)}, "
         (guest(768, 200, **LOWERED), 768),
         (guest(768, 700, **LOWERED), None),  # it uses what should leave
         (guest(512, 100, said={"offline_bytes": 128 * MIB}, actual_mib=640, **LOWERED), None),
+        # What is offline it does not have: its maximum counts beyond that.
+        (guest(400, 100, said={"offline_bytes": 64 * MIB}, actual_mib=464, **LARGER), 576),
     ],
 )
 def test_a_dimm_beyond_maximum_is_of_no_use_and_leaves_as_soon_as_the_guest_can_give_it(

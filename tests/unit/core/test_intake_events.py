@@ -175,7 +175,7 @@ def test_a_vm_that_was_found_running_is_taken_over_and_its_definition_is_no_word
     assert (device.current_bytes, device.requested_bytes) == (64 * MIB, 96 * MIB)
     assert (device.may_hold_bytes, device.confirmed_bytes, device.moved_at) == (96 * MIB, 96 * MIB, 10.0)
     assert device.ceiling_bytes == 96 * MIB
-    assert web.since == 10.0
+    assert web.since == web.booted_at == 10.0
     assert web.pauses.state is RunState.PAUSED
     assert state.last_cause == "web was found running"
 
@@ -728,3 +728,7 @@ def test_a_port_is_told_as_it_is() -> None:
     web = build.vm(300)
     state = after(web, hv.ChannelChanged(UUID, "no /run/lock"), hv.GuestGone(UUID))
     assert [(kind, vm) for kind, vm, _ in told(state)] == [("channel", UUID), ("agent", UUID)]
+
+
+def test_who_holds_a_guests_memory_decides_nothing() -> None:
+    assert told(after(build.vm(), hv.GuestSpoke(UUID, wire.Held(1, "services", (("web.service", 1),))))) == []

@@ -104,6 +104,7 @@ def test_what_the_balloons_driver_says_counts_beside_an_agent_when_it_is_newer(
         (guest(), 312 - 16),
         (guest(512, 500), -4),
         (guest(**stats(100, NOW + 1)), 100 - 16),
+        (guest(**stats(400, NOW + 1)), 312 - 16),  # it says more than the agent, whose word stands
         # The driver's own total is larger: by the agent's there is less.
         (guest(said={"total_bytes": 380 * MIB}, **stats(100, NOW + 1)), 380 - 312 - 16),
         # Only statistics speak: a 16th stays free on top.
