@@ -37,9 +37,16 @@ class BootRam:
 
 
 def boot_ram(
-    limits: Limits, startup_bytes: int, bounce_bytes: int = BOUNCE_BUFFER_BYTES, granule_bytes: int = MIB
+    limits: Limits,
+    startup_bytes: int,
+    bounce_bytes: int = BOUNCE_BUFFER_BYTES,
+    granule_bytes: int = MIB,
+    *,
+    cells: int = 1,
 ) -> BootRam:
     """The largest of minimum, what the kernel needs, and a quarter of maximum; never more than startup.
+
+    cells: of NUMA. Each has a granule at least (fact: no-empty-cell).
 
     With less than a quarter the rest could not all be movable, and leave again (fact: movable-ratio). Where
     startup itself is less, what is beyond 3:1 is for the guest's kernel, and stays where that uses it. Below
@@ -57,6 +64,7 @@ def boot_ram(
             limits.maximum_bytes // (MOVABLE_RATIO + 1),
             f"a quarter of maximum, so that all the rest can be movable ({MOVABLE_RATIO}:1)",
         ),
+        (cells * granule_bytes, "a page for each of its NUMA cells"),
     )
     step = max(MEMORY_BLOCK_BYTES, granule_bytes)
     above = round_down(max(0, startup_bytes - least), step)

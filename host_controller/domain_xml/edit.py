@@ -16,6 +16,7 @@ from host_controller.domain_xml.before import growth_named, marked_adopted, reco
 from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES
 from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, remove, text_of
 from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.notes import notes
 from host_controller.domain_xml.shape import Shape, shape_of
@@ -60,7 +61,14 @@ def enable(
         raise DomainUnsuitable(refusal.reason, hint=refusal.hint)
     cleaned, said = reclaim(xml)
     root = parse_xml(cleaned)
-    shape = shape_of(limits, growth, _granule(root), bounce_buffer(root) or BOUNCE_BUFFER_BYTES)
+    shape = shape_of(
+        limits,
+        growth,
+        _granule(root),
+        bounce_buffer(root) or BOUNCE_BUFFER_BYTES,
+        cells=max(1, len(root.findall("./cpu/numa/cell"))),
+        huge=huge_page_size(root) is not None,
+    )
     tree, domain = parse(cleaned)
     had_ours = growth_named(domain) == Growth.VIRTIO_MEM and not marked_adopted(domain)
     if had_ours and growth is not Growth.VIRTIO_MEM:

@@ -9,7 +9,6 @@ from host_controller.domain_xml.boot_ram import (
     BOUNCE_BUFFER_BYTES,
     MOVABLE_RATIO,
     PAGE_STRUCTURE_SHARE,
-    boot_ram,
 )
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.pinning import pins
@@ -24,7 +23,7 @@ def notes(root: Element, limits: Limits, growth: Growth, shape: Shape) -> Iterat
         case Growth.HOTADD:
             yield from _dimms(shape)
         case Growth.VIRTIO_MEM:
-            yield from _blocks(root, limits, shape)
+            yield from _blocks(limits, shape)
         case Growth.BALLOON:
             yield (
                 f"it boots with {format_size(shape.boot)} and counts as that until its balloon driver is "
@@ -61,11 +60,10 @@ def _dimms(shape: Shape) -> Iterator[str]:
     )
 
 
-def _blocks(root: Element, limits: Limits, shape: Shape) -> Iterator[str]:
+def _blocks(limits: Limits, shape: Shape) -> Iterator[str]:
     grown, rest = shape.reach - shape.boot, shape.startup - shape.boot
-    chosen = boot_ram(limits, shape.startup, bounce_buffer(root) or BOUNCE_BUFFER_BYTES)
     yield (
-        f"it boots with {format_size(shape.boot)} ({chosen.why}) and grows by up to {format_size(grown)} of "
+        f"it boots with {format_size(shape.boot)} ({shape.why}) and grows by up to {format_size(grown)} of "
         f"virtio-mem, in steps of {format_size(VIRTIO_MEM_STEP_BYTES)}; the guest needs Linux 5.8 or newer"
     )
     if rest:

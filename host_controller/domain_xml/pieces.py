@@ -19,7 +19,8 @@ def set_size(domain: Element, tag: str, size_bytes: int, before: Any = None) -> 
 
 
 def set_cells(domain: Element, boot_bytes: int, granule_bytes: int, *, needed: bool, ours: bool) -> None:
-    """Boot RAM over the NUMA cells: those there are keep their proportion; hot add needs at least one.
+    """Boot RAM over the NUMA cells: those there are keep their proportion, but none is empty
+    (fact: no-empty-cell); hot add needs at least one.
 
     ours: the cell is one that we made, and follows the number of vCPUs.
     """
@@ -39,6 +40,9 @@ def set_cells(domain: Element, boot_bytes: int, granule_bytes: int, *, needed: b
     total = sum(sizes)
     shares = [round_down(boot_bytes * size // total, granule_bytes) if total else 0 for size in sizes]
     shares[0] += boot_bytes - sum(shares)
+    while min(shares) < granule_bytes and max(shares) >= 2 * granule_bytes:
+        shares[shares.index(max(shares))] -= granule_bytes
+        shares[shares.index(min(shares))] += granule_bytes
     for cell, share in zip(cells, shares, strict=True):
         cell.setAttribute("memory", str(share // KIB))
         cell.setAttribute("unit", "KiB")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth, Limits
-from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES, boot_ram
+from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES, BootRam, boot_ram
 from host_controller.units import MIB, round_down, round_up
 
 SLOTS: Final = 16
@@ -29,22 +29,36 @@ class Shape:
     device: int
     """The virtio-mem device; 0 without one."""
     slots: int
+    why: str = ""
+    """Why it boots with so much by virtio-mem, in words."""
 
 
 def shape_of(
-    limits: Limits, growth: Growth, granule_bytes: int = MIB, bounce_bytes: int = BOUNCE_BUFFER_BYTES
+    limits: Limits,
+    growth: Growth,
+    granule_bytes: int = MIB,
+    bounce_bytes: int = BOUNCE_BUFFER_BYTES,
+    *,
+    cells: int = 1,
+    huge: bool = False,
 ) -> Shape:
-    """The sizes of a domain with these limits. Boot RAM is made of whole granules.
+    """The sizes of a domain with these limits. Boot RAM is made of whole granules, one for each NUMA cell at
+    least.
 
-    bounce_bytes: what the guest's kernel sets aside for old devices.
+    bounce_bytes: what the guest's kernel sets aside for old devices. huge: its RAM lies in huge pages, so
+    that nobody moves it and it would never be given the rest of startup.
     """
-    startup = round_up(limits.startup_bytes, granule_bytes)
+    startup = max(round_up(limits.startup_bytes, granule_bytes), cells * granule_bytes)
     if growth is Growth.BALLOON:
         boot = round_up(limits.maximum_bytes, granule_bytes)
         return Shape(startup, boot, boot, 0, 0, 0)
     reach = startup + round_down(max(0, limits.maximum_bytes - startup), MEMORY_BLOCK_BYTES)
     ceiling = max(reach, startup + MEMORY_BLOCK_BYTES)  # libvirt wants room for one DIMM at least
     if growth is Growth.VIRTIO_MEM:
-        boot = boot_ram(limits, startup, bounce_bytes, granule_bytes).size_bytes
-        return Shape(startup, boot, reach, ceiling, ceiling - boot, 1)  # it takes no slot; libvirt wants one
+        chosen = boot_ram(limits, startup, bounce_bytes, granule_bytes, cells=cells)
+        if huge:
+            chosen = BootRam(startup, "all of startup, since nobody moves huge pages")
+        boot = chosen.size_bytes
+        # It takes no slot; libvirt wants one.
+        return Shape(startup, boot, reach, ceiling, ceiling - boot, 1, chosen.why)
     return Shape(startup, startup, reach, ceiling, 0, SLOTS)

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from host_controller.core.model import Limits
+from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.boot_ram import boot_ram, least_startup_bytes
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.units import GIB, MIB, format_size
 from tests.support.definitions import HOTADD, VIRTIO_MEM
-from tests.unit.hypervisor.domains import NUMA, Q35
+from tests.unit.hypervisor.domains import NUMA, Q35, with_backing
 
 SIZES = st.integers(160, 1 << 20).map(lambda mib: mib * MIB)
 
@@ -86,3 +86,36 @@ def test_numa_cells_share_it() -> None:
     view = read_domain(enable(NUMA, Limits(2 * GIB, 512 * MIB, 4 * GIB), VIRTIO_MEM).xml)
     assert sum(view.ram_blocks[:-1]) == view.boot_ram_bytes == GIB
     assert view.ram_blocks[-1] == 3 * GIB
+
+
+@pytest.mark.parametrize("growth", [HOTADD, VIRTIO_MEM])
+@given(st.lists(st.integers(1, 1 << 16), min_size=2, max_size=8), st.sampled_from((2, 64, 128)))
+def test_no_cell_is_left_empty_however_small_its_part(
+    growth: Growth, cells: list[int], page_mib: int
+) -> None:
+    if growth is VIRTIO_MEM:
+        page_mib = 2
+    written = "".join(f"<cell id='{i}' cpus='{i}' memory='{mib}' unit='MiB'/>" for i, mib in enumerate(cells))
+    xml = NUMA[: NUMA.index("<cell")] + written + NUMA[NUMA.index("</numa>") :]
+    xml = with_backing(xml, f"<hugepages><page size='{page_mib}' unit='MiB'/></hugepages>")
+    limits = Limits(256 * MIB, 256 * MIB, GIB)
+    prepared = enable(xml, limits, growth).xml
+    view = read_domain(prepared)
+    blocks = view.ram_blocks[: len(cells)]
+    assert min(blocks) >= page_mib * MIB, blocks
+    assert sum(blocks) == view.boot_ram_bytes
+    assert all(one % (page_mib * MIB) == 0 for one in blocks)
+    assert enable(prepared, limits, growth).xml == prepared
+
+
+def test_boot_ram_has_a_page_for_each_cell() -> None:
+    found = boot_ram(Limits(8 * GIB, 512 * MIB, 8 * GIB), 8 * GIB, granule_bytes=GIB, cells=4)
+    assert (found.size_bytes, found.why) == (4 * GIB, "a page for each of its NUMA cells")
+
+
+def test_in_huge_pages_it_boots_with_all_of_startup_as_nobody_would_give_it_the_rest() -> None:
+    limits = Limits(2 * GIB, 512 * MIB, 4 * GIB)
+    plan = enable(with_backing(Q35, "<hugepages/>"), limits, VIRTIO_MEM)
+    view = read_domain(plan.xml)
+    assert (view.boot_ram_bytes, view.ceiling_bytes) == (2 * GIB, 4 * GIB)
+    assert any("2 GiB (all of startup, since nobody moves huge pages)" in note for note in plan.notes)
