@@ -93,7 +93,7 @@ class Resize(Steps):
     """Of the device, when all goes well."""
     _from_bytes: int = 0
     _there_bytes: int = 0
-    """What the device had of that when it began, by QEMU's last word."""
+    """What the guest used of that when it began: plugged by QEMU's last word, and online."""
     _total_before: int = 0
     _balloon_before: int = 0
     """The least that its balloon may have left to the guest then, QEMU's terms."""
@@ -146,7 +146,7 @@ class Resize(Steps):
     def _begin(self, vm: Vm, now: float, agent: bool) -> Heard:
         """Remember what it begins with."""
         self._from_bytes = vm.virtio_mem.requested_bytes
-        self._there_bytes = min(self._from_bytes, vm.virtio_mem.current_bytes)
+        self._there_bytes = min(self._from_bytes, vm.virtio_mem.current_bytes) - idle_bytes(vm)
         self._total_before = 0 if vm.guest.facts is None else vm.guest.facts.total_bytes
         self._balloon_before = min(vm.followed_bytes(now)[0], vm.balloon.actual_bytes)
         if self.grows and not self._may_grow_unasked(vm, agent):
@@ -208,13 +208,14 @@ class Resize(Steps):
         """The size that the guest has not gone below yet, by its own kernel, which tells sooner than QEMU.
 
         What has left would have to be described anew, by a guest that has nothing to spare for that. What its
-        balloon may have given it meanwhile hides as much that has left.
-        No more than it is charged with (rule: within-capacity).
+        balloon may have given it meanwhile hides as much that has left. What was offline leaves its kernel's
+        count as it was, and is of no use to it.
+        No more than QEMU told, and so no more than it is charged with (rule: within-capacity).
         """
         balloon = max(vm.followed_bytes(now)[1], vm.balloon.actual_bytes)
         given = max(0, balloon - self._balloon_before)
         left = max(0, self._total_before + given - total_bytes(vm))
-        most = min(self._there_bytes - left, vm.virtio_mem.may_hold_bytes)
+        most = min(self._there_bytes - left, vm.virtio_mem.current_bytes)
         return max(self.size_bytes, round_down(most, vm.config.virtio_mem_block_bytes))
 
     def _arrived(self, vm: Vm, now: float) -> bool:

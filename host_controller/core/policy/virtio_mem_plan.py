@@ -29,7 +29,8 @@ def bearable(vm: Vm) -> int:
 def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
     """The size to ask for so that the guest has `wanted_bytes` more, or 0 and the reason why not."""
     now, block = vm.virtio_mem.requested_bytes, vm.config.virtio_mem_block_bytes
-    if vm.virtio_mem.unsure:
+    if vm.virtio_mem.unsure or vm.virtio_mem.unanswered:
+        # Nor is anything paid for meanwhile: the answer gives back what is beyond the size it confirms.
         return 0, "nobody knows yet what became of its last size"
     room = min(vm.config.virtio_mem_bytes, vm.config.limits.maximum_bytes - vm.ram_bytes) - now
     if round_down(room, block) <= 0:

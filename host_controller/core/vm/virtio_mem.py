@@ -148,14 +148,17 @@ class VirtioMem:
         """
         if current_bytes != self.current_bytes:
             self.current_bytes, self.moved_at = current_bytes, now
-        if requested_bytes is None or self._sent or requested_bytes == self.requested_bytes:
+        if requested_bytes is None or self._sent:
+            return False
+        self.confirmed_bytes = requested_bytes
+        if requested_bytes == self.requested_bytes:
             return False
         foreign = not self.unsure
         if requested_bytes > self.requested_bytes:
             self.raised_at = now
         elif self._rising(now):
             self._may_have_risen(now)
-        self.requested_bytes = self.confirmed_bytes = requested_bytes
+        self.requested_bytes = requested_bytes
         self.promise(requested_bytes)
         return foreign
 

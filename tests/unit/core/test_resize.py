@@ -259,6 +259,18 @@ def test_it_keeps_no_more_than_it_is_charged_with() -> None:
     assert vm.virtio_mem.may_hold_bytes == 64 * MIB
 
 
+def test_nor_what_was_offline_and_leaves_its_kernels_count_as_it_was() -> None:
+    """256 MiB are plugged, and 100 of them online."""
+    vm = made(256, available_mib=300)
+    facts = vm.guest.facts
+    assert facts is not None
+    offline = {"offline_bytes": 156 * MIB, "usable_bytes": facts.usable_bytes - 156 * MIB}
+    build.says(vm, replace(facts, total_bytes=facts.total_bytes - 156 * MIB, **offline))
+    operation = shrinking(vm)
+    comes_to_need(vm, left_mib=30)
+    assert asked_for(operation.advance(vm, 1.5, agent=True)).requested_bytes == 70 * MIB
+
+
 def test_it_keeps_nothing_that_it_had_not_come_to_before_it_was_asked_for_less() -> None:
     vm = made(256, available_mib=300)
     vm.virtio_mem.observe(256 * MIB, 384 * MIB, 0.5)

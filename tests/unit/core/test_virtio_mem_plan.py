@@ -22,12 +22,20 @@ NOW = 10.0
 SETTINGS = build.settings(inflate_bytes_per_second=64 * MIB)
 CONFIG = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
 FULL = "it has all of its maximum"
+IN_DOUBT = "nobody knows yet what became of its last size"
 NO_ROOM = "the guest has too little free memory for the page structures of more"
 
 
 def device(current_mib: int = 128, requested_mib: int | None = None, **changes: Any) -> VirtioMem:
     requested = current_mib if requested_mib is None else requested_mib
     return VirtioMem(current_mib * MIB, requested * MIB, max(current_mib, requested) * MIB, **changes)
+
+
+def unanswered() -> VirtioMem:
+    """Of an operation that was given up when the guest started anew."""
+    one = device(256)
+    one.ask("web", 7, 128 * MIB, NOW - 8.0)
+    return one
 
 
 def guest(
@@ -55,7 +63,8 @@ def guest(
         (guest(device(0)), 1000, 4096, 512, None),
         (guest(device(), config={"virtio_mem_bytes": 256 * MIB}), 1000, 4096, 256, None),
         (guest(device(), config={"virtio_mem_bytes": 4096 * MIB}), 1000, 4096, 512, None),  # its maximum
-        (guest(device(unsure=True)), 100, 4096, 0, "nobody knows yet what became of its last size"),
+        (guest(device(unsure=True)), 100, 4096, 0, IN_DOUBT),
+        (guest(unanswered()), 100, 4096, 0, IN_DOUBT),
         (guest(device(512)), 1, 4096, 0, FULL),
         (guest(device(511)), 1, 4096, 0, FULL),  # less than a block is missing
         (guest(device()), 1000, 51, 178, None),  # what is free
@@ -215,6 +224,15 @@ def test_what_the_balloon_holds_and_what_is_plugged_change_places(
 )
 def test_a_size_that_was_asked_for_and_is_not_there_is_asked_for_again(vm: Vm, size_mib: int | None) -> None:
     assert plan.unfinished(vm, NOW) == (None if size_mib is None else size_mib * MIB)
+
+
+def test_what_a_command_took_that_was_answered_too_late_is_not_asked_for_again() -> None:
+    """It was carried out after all: QEMU tells what it asks for, and that the guest gives it back."""
+    one = device(512, 640, unsure=True, confirmed_bytes=640 * MIB)
+    one.requested_bytes = 0
+    assert not one.observe(384 * MIB, 0, NOW)
+    assert plan.unfinished(guest(one), NOW) is None
+    assert plan.unfinished(guest(one), NOW + LATE_SECONDS + 0.1) == 384 * MIB
 
 
 @pytest.mark.parametrize(
