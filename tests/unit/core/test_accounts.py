@@ -37,6 +37,15 @@ def test_a_changed_account_corrects_the_sums_by_its_difference() -> None:
     assert (books.needed_bytes, books.next_dimm_bytes) == (350 * MIB, 256 * MIB)
 
 
+def test_what_is_owed_is_summed() -> None:
+    books = Accounts()
+    for vm, owed_mib, sum_mib in (("web", 30, 30), ("db", 50, 80), ("web", 10, 60), ("db", 0, 10)):
+        books.enter(vm, account(owed=owed_mib))
+        assert books.owed_bytes == sum_mib * MIB
+    books.close("web")
+    assert books.owed_bytes == 0
+
+
 def test_the_largest_next_dimm_is_kept_and_goes_when_nobody_wants_it() -> None:
     books = Accounts()
     books.enter("web", account(next_dimm=128))
@@ -275,3 +284,12 @@ def test_in_an_overdraft_that_lasts_a_mib_too_much_is_too_much(began: float, too
 
     budget, _ = laid_out(1000, prepare=overdraw, web=(1001, entry(391, 390)))
     assert budget.too_far == too_far
+
+
+@pytest.mark.parametrize(("charge_mib", "headroom_mib"), [(500, 1100), (1700, 0), (2000, 0), (2100, -100)])
+def test_what_is_owed_is_neither_laid_out_nor_granted_and_is_no_overdraft(
+    charge_mib: int, headroom_mib: int
+) -> None:
+    budget, _ = laid_out(2000, web=(charge_mib, account(300, owed=400)))
+    assert budget.budget_bytes == 1600 * MIB
+    assert budget.headroom_bytes == headroom_mib * MIB

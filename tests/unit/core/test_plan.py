@@ -382,6 +382,31 @@ def test_a_guest_that_boots_with_less_is_to_get_its_startup_for_a_while_once_its
         assert (found.need == ram_mib * MIB) == (expected == ram_mib < 512), "what it boots with it needs"
 
 
+@pytest.mark.parametrize(("granted_mib", "device_mib", "need_mib"), [(600, 640, 512), (450, 64, 448)])
+def test_no_more_than_startup_and_what_it_can_have_counts_as_what_it_needs_to_boot(
+    granted_mib: int, device_mib: int, need_mib: int
+) -> None:
+    config = {
+        "growth": Growth.VIRTIO_MEM,
+        "boot_ram_bytes": 384 * MIB,
+        "virtio_mem_bytes": device_mib * MIB,
+        "limits": Limits(512 * MIB, 100 * MIB, 1024 * MIB),
+    }
+    vm = guest(384, 100, reports_since=math.inf, config=config)
+    found = plan.claims(vm, granted_mib * MIB, 0, SETTINGS, 1.0)
+    assert found.need == found.eased == need_mib * MIB
+
+
+def test_it_has_just_started_from_its_agents_first_report_on_for_so_long() -> None:
+    told = {
+        "growth": Growth.VIRTIO_MEM,
+        "boot_ram_bytes": 384 * MIB,
+        "limits": Limits(512 * MIB, 100 * MIB, 1024 * MIB),
+    }
+    vm = guest(384, reports_since=50.0, config=told)
+    assert [vm.starts_small(now, 60.0) for now in (49.5, 50.0, 109.5, 110.0)] == [False, True, True, False]
+
+
 def test_its_agents_first_report_after_each_start_counts() -> None:
     vm = guest(384, reports_since=-math.inf)
     vm.reports(5.0)
@@ -407,6 +432,8 @@ def test_its_agents_first_report_after_each_start_counts() -> None:
         ({}, {"virtio_mem_bytes": 64 * MIB}, 64),  # it cannot come to more
         ({}, {"huge_page_bytes": 2 * MIB}, 0),  # none of the ordinary memory
         ({}, {"trust": Trust.NONE}, 0),  # it is charged with all of its device
+        ({"booted_at": 5.0}, {}, 128),
+        ({"reports_since": 10.0}, {}, 0),
         ({"virtio_mem": VirtioMem(32 * MIB, 96 * MIB, 96 * MIB)}, {}, 32),
     ],
 )

@@ -9,7 +9,7 @@ from agent import wire
 from host_controller.core import interface as hv
 from host_controller.core.accounts import Account, Accounts
 from host_controller.core.books.ledger import Ledger
-from host_controller.core.model import Limits, RunState
+from host_controller.core.model import Growth, Limits, RunState
 from host_controller.core.operations import Operation, Plug, Resize, Unplug
 from host_controller.core.operations.operation import ONLINE_LIMIT
 from host_controller.core.operations.stages import Outcome, Stage
@@ -136,6 +136,17 @@ def test_a_vm_that_cannot_be_moved_takes_all_that_it_costs(changes: dict[str, An
     assert account.claims is None
     assert account.next_dimm == 0
     assert account.fixed == accounts.charged_bytes > 300 * MIB
+
+
+def test_a_vm_that_boots_with_less_than_its_startup_is_owed_the_rest_and_not_charged_with_it() -> None:
+    told = {"growth": Growth.VIRTIO_MEM, "boot_ram_bytes": 300 * MIB, "virtio_mem_bytes": 512 * MIB}
+    vm = calm(config=told | {"limits": Limits(512 * MIB, 128 * MIB, 768 * MIB)}, booted_at=90.0)
+    _, reported = entered(vm)
+    vm.starts(90.0)
+    accounts, account = entered(vm)
+    assert (reported.owed, account.owed) == (0, 212 * MIB)
+    assert accounts.owed_bytes == 212 * MIB
+    assert accounts.charged_bytes == (300 + 64) * MIB
 
 
 def test_a_vm_whose_balloon_did_not_follow_keeps_what_it_has_until_its_rest_is_over() -> None:
