@@ -123,6 +123,65 @@ def swing_guest(rng: random.Random, name: str, seconds: float, growth: Growth | 
     )
 
 
+def rough_scenario(seed: int, seconds: float = 200.0) -> Scenario:
+    """Virtio-mem whose guests need much and little within 3 to 10 s, with resets while QEMU answers late."""
+    rng = random.Random(f"rough {seed}")
+    specs = tuple(rough_guest(rng, f"vm{i}", seconds) for i in range(rng.randint(3, 5)))
+    wanted = sum(max(spec.workload.anonymous.at(float(at)) for at in range(int(seconds))) for spec in specs)
+    largest = max(spec.config().boot_ram_bytes for spec in specs)
+    capacity = int(max(wanted * rng.uniform(0.7, 1.1), largest * 1.1))
+    steps = [Step(0.0, Start(spec.name)) for spec in specs]
+    at = 20.0
+    while (at := at + rng.expovariate(0.25)) < seconds:
+        steps += rough_ambush(rng, rng.choice(specs).name, at)
+    steps.sort(key=lambda step: step.at)
+    return Scenario(capacity, specs, tuple(steps), seconds, seed)
+
+
+def rough_guest(rng: random.Random, name: str, seconds: float) -> GuestSpec:
+    """Up to 5 GiB, and limits of every size."""
+    low = rng.uniform(0.3, 2.0) * GIB
+    high = low + rng.uniform(0.2, 3.0) * GIB
+    wave = rng.choice((sine, sine, square))(low, high, rng.uniform(3.0, 10.0), seconds, rng.random())
+    minimum = rng.choice((256, 512, 1024)) * MIB
+    startup = minimum + rng.randrange(0, 9) * 128 * MIB
+    maximum = max(startup, round_up(int(high * rng.uniform(1.0, 1.6)), 128 * MIB))
+    limits = Limits(
+        startup,
+        minimum,
+        maximum,
+        buffer_percent=rng.choice((5, 20, 20, 100)),
+        weight=rng.choice((1, 100, 10000)),
+    )
+    return GuestSpec(
+        name,
+        limits,
+        growth=Growth.VIRTIO_MEM,
+        workload=Workload(wave),
+        boot_seconds=rng.uniform(1, 10),
+        agent_seconds=rng.uniform(0.2, 4.0),
+        swap_bytes=rng.choice((0, 0, 2 * GIB)),
+        reporting=rng.random() < 0.7,
+    )
+
+
+def rough_ambush(rng: random.Random, name: str, at: float) -> list[Step]:
+    """At another size of virtio-mem, mostly by QEMU; often with a reset, a new controller or a job meanwhile."""
+    how = rng.choice(["late QEMU"] * 4 + ["dead QEMU", *sorted(BEHAVIOURS)])
+    later = round(at + rng.uniform(5.0, 25.0), 2)
+    steps = [Step(round(at, 2), Ambush(name, "ResizeVirtioMem", how)), Step(later, Behave(name, "ideal"))]
+    if how == "dead QEMU":
+        steps += [Step(later, Stop(name)), Step(later + 1, Start(name))]
+    if rng.random() < 0.5:
+        steps.append(Step(round(at + rng.uniform(0, 6), 2), Reset(name)))
+    if rng.random() < 0.1:
+        steps.append(Step(round(at + rng.uniform(0, 6), 2), KillController(rng.uniform(0.1, 2))))
+    if rng.random() < 0.1:
+        when, job = round(at + rng.uniform(0, 3), 2), rng.choice(("migration", "snapshot", "save"))
+        steps.append(Step(when, Move(name, job, rng.uniform(0.3, 5), rng.uniform(0.2, 5))))
+    return steps
+
+
 def seesaw_guest(rng: random.Random, name: str) -> GuestSpec:
     """A guest that can be plugged, mostly with DIMMs."""
     minimum = rng.choice((128, 192, 256)) * MIB

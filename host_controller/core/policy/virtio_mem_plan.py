@@ -91,10 +91,11 @@ def unfinished(vm: Vm, now: float) -> int | None:
         return 0 if device.requested_bytes or device.unsure else None
     late = now - max(device.moved_at, device.asked_at) > LATE_SECONDS
     if device.unsure:
-        # QEMU may not have told yet all that was plugged before the command that failed. What is leaving is
-        # not asked for again: it would have to be described anew.
-        leaving = device.current_bytes > device.confirmed_bytes and not late
-        return None if leaving else max(device.current_bytes, device.confirmed_bytes)
+        # QEMU may not have told yet all that was plugged before the command that failed. What is leaving or
+        # has left is not asked for again: it would have to be described anew.
+        if late:
+            return device.current_bytes
+        return device.confirmed_bytes if device.current_bytes <= device.confirmed_bytes else None
     return device.requested_bytes if late and not device.settled else None
 
 

@@ -213,7 +213,8 @@ def test_what_the_balloon_holds_and_what_is_plugged_change_places(
         (guest(device(128, 256, asked_at=NOW - 9, moved_at=NOW - LATE_SECONDS + 0.1)), None),
         (guest(device(128, 256, asked_at=NOW - 9, moved_at=NOW - LATE_SECONDS - 0.1)), 256),
         (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB)), 128),
-        (guest(device(128, 256, unsure=True, confirmed_bytes=192 * MIB)), 192),
+        (guest(device(128, 256, unsure=True, confirmed_bytes=192 * MIB)), 128),
+        (guest(device(128, 256, unsure=True, confirmed_bytes=192 * MIB, moved_at=NOW - LATE_SECONDS)), 192),
         # What is leaving is not asked for again, nor is anything else before QEMU has surely told.
         (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB, asked_at=NOW - LATE_SECONDS)), None),
         (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB, moved_at=NOW - LATE_SECONDS)), None),

@@ -1,0 +1,15 @@
+"""Virtio-mem that comes and goes within seconds, while its guests start anew and its QEMUs answer late."""
+
+import pytest
+
+from host_controller.simulator.scenario import play
+from tests.simulated.generator import rough_scenario
+from tests.simulated.soak import patient_engine
+
+
+@pytest.mark.parametrize("seed", [3, 7, 11])
+def test_what_has_left_virtio_mem_is_not_asked_for_again_beyond_the_capacity(seed: int) -> None:
+    """Each of these hosts was led beyond its capacity: by memory that was offline when it left, and by a
+    command that was carried out when nobody waited for it any more.
+    """
+    assert not play(rough_scenario(seed), patient_engine).violations
