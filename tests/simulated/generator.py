@@ -166,7 +166,7 @@ def rough_guest(rng: random.Random, name: str, seconds: float) -> GuestSpec:
 
 
 def rough_ambush(rng: random.Random, name: str, at: float) -> list[Step]:
-    """At another size of virtio-mem, mostly by QEMU; often with a reset, a new controller or a job meanwhile."""
+    """At another size of virtio-mem, mostly by QEMU; often a reset, a new controller or a job meanwhile."""
     how = rng.choice(["late QEMU"] * 4 + ["dead QEMU", *sorted(BEHAVIOURS)])
     later = round(at + rng.uniform(5.0, 25.0), 2)
     steps = [Step(round(at, 2), Ambush(name, "ResizeVirtioMem", how)), Step(later, Behave(name, "ideal"))]
