@@ -127,8 +127,8 @@ def test_metrics_of_many_vms_give_way_to_the_control_loop_after_every_turn(
 def test_metrics_are_on_the_socket_too_with_what_the_fleets_arbiter_keeps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet_figures, "FILE", tmp_path / "metrics.prom")
-    fleet_figures.keep(b"dynmem_fleet_notes 0\n", fleet_figures.FILE)
+    monkeypatch.setattr(fleet_figures, "METRICS", tmp_path / "metrics.prom")
+    fleet_figures.keep(b"dynmem_fleet_notes 0\n", fleet_figures.METRICS)
 
     async def story() -> None:
         host = Host()
