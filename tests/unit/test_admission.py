@@ -69,6 +69,26 @@ def test_a_start_that_fits_is_reserved_at_once_and_the_reservation_is_used_up_by
     run(story())
 
 
+def test_what_it_was_promised_and_does_not_boot_with_no_other_start_is_given(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host(2 * GIB)
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(2)
+            assert (await flowing(asyncio.create_task(start(tmp_path))))[0] == 0
+            small = GuestSpec(
+                "new", SMALL, growth=Growth.VIRTIO_MEM, boot_ram_bytes=512 * MIB, boot_seconds=3.0
+            )
+            host.hypervisor.power_on(host.hypervisor.define(small))
+            engine = controller.engine
+            await until(lambda: not engine.ledger.reservations, "the VM has taken its place")
+            assert engine.owed_bytes == 512 * MIB
+            assert engine.headroom_bytes == GIB - OVERHEAD
+            assert host_view(controller).reserved_bytes == 512 * MIB
+            await until(lambda: not engine.owed_bytes, "it has reported")
+
+    run(story())
+
+
 def test_what_is_missing_is_taken_from_the_others_without_an_overdraft(tmp_path: Path) -> None:
     async def story() -> None:
         host = Host(2 * GIB + 512 * MIB)
