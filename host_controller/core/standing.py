@@ -41,7 +41,7 @@ def still_bytes(state: State, now: float) -> int:
 
 def _advance(vm: Vm, standstill: Standstill, state: State, missing_bytes: int, now: float) -> list[Command]:
     commands = standstill.advance(vm, missing_bytes, state.ticket, now)
-    vm.pauses.stand_still(standstill.stage not in (Stage.DUE, Stage.OVER))
+    vm.pauses.stand_still(standstill.stops_it)
     for text in standstill.notices:
         state.notice(now, "reset", vm, text)
     if standstill.stage is Stage.STARTING and standstill.missing_bytes and standstill.notices:
@@ -51,10 +51,9 @@ def _advance(vm: Vm, standstill: Standstill, state: State, missing_bytes: int, n
 
 
 def _let_run(vm: Vm, standstill: Standstill, state: State) -> list[Command]:
-    """After an error of ours: whom we have stopped, or are stopping, nobody else would let run."""
+    """After an error of ours."""
     vm.pauses.stand_still(False)
-    stopped = standstill.stage not in (Stage.DUE, Stage.OVER)
-    return [Resume(vm.config.uuid, state.ticket())] if stopped else []
+    return [Resume(vm.config.uuid, state.ticket())] if standstill.stops_it else []
 
 
 def _unrealised(state: State, uuid: str, now: float) -> int:

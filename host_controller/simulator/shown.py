@@ -86,7 +86,8 @@ class Shown:
                 stopped_at = self.of(event.vm).stopped_at
                 self._seen[event.vm] = Seen()
                 seen = self._told_balloon(event.vm, event.actual_bytes)
-                seen.stopped_at = stopped_at if event.state is RunState.PAUSED else None
+                under_way = any(isinstance(one, hv.Suspend) for one in self.hypervisor.pending(event.vm))
+                seen.stopped_at = stopped_at if under_way or event.state is RunState.PAUSED else None
                 seen.informed_at = now if event.booted else float("-inf")
                 seen.found = not event.booted
             case hv.GuestSpoke(untrusted_message=wire.Report() as report):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import pytest
+
 from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import Limits, RunState, Settings
@@ -169,6 +171,39 @@ def test_an_heir_lets_run_what_the_controller_before_has_stopped() -> None:
     assert took < 20.0
     one.world.run(60.0)
     assert one.world.violations == []
+
+
+@pytest.mark.parametrize("heir_after", [0.1, 4.0])
+def test_an_heir_lets_run_what_stops_for_the_controller_before_only_when_the_heir_is_there(
+    heir_after: float,
+) -> None:
+    one = host(700)
+    one.world.behave("web", replace(BEHAVIOURS["late QEMU"], command_seconds=3.0))
+    one.world.reset("web")
+    one.until("web is told to stop", lambda: one.world.history.commands["Suspend"])
+    one.world.kill_controller()
+    one.world.run(heir_after)
+    one.world.restart_controller()
+    one.until("web stands still", lambda: one.taker.state is RunState.PAUSED)
+    one.until("web runs on", lambda: one.taker.state is RunState.RUNNING)
+    one.world.run(60.0)
+    assert not one.engine.state.standstills
+    assert not [one for one in one.world.violations if one.rule == "standstill"]
+
+
+def test_an_heir_that_sees_no_stop_forgets_it() -> None:
+    one = host(700)
+    one.world.behave("web", BEHAVIOURS["dead QEMU"])
+    one.world.reset("web")
+    one.until("web is told to stop", lambda: one.world.history.commands["Suspend"])
+    one.world.kill_controller()
+    one.world.restart_controller()
+    one.world.run(5.0)
+    [(_, standstill)] = one.engine.state.standstills.items()
+    assert "not known yet" in standstill.describe(one.world.now)
+    one.world.run(20.0)
+    assert not one.engine.state.standstills
+    assert one.world.history.commands["Resume"] == 0
 
 
 def test_an_heir_does_not_let_run_what_its_user_has_paused_since() -> None:

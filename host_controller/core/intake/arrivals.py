@@ -5,7 +5,6 @@ from host_controller.core.intake import machine
 from host_controller.core.intake.memory import unwrapped
 from host_controller.core.model import RunState
 from host_controller.core.operations.stages import UNANSWERED
-from host_controller.core.operations.standstill import Stage
 from host_controller.core.state import State
 from host_controller.core.vm import phases
 from host_controller.core.vm.dimms import Dimms
@@ -77,12 +76,12 @@ def _found_standing(vm: Vm, event: hv.VmAppeared, state: State, now: float) -> N
     """Go on with a standstill that we, or a controller before us, began; others are their user's."""
     inherited = state.inherited_standstills.pop(event.vm, None)
     before = inherited or state.standstills.pop(event.vm, None)
-    if before is None or event.booted or vm.pauses.state is not RunState.PAUSED:
+    if before is None or event.booted:
         return
-    if before.ran_since(event.vcpu_seconds, now):
+    if vm.pauses.state is RunState.PAUSED and before.ran_since(event.vcpu_seconds, now):
         state.notice(now, "reset", vm, f"{vm.name} ran after we had stopped it: it is left as it is")
         return
-    before.stage = Stage.STANDING
-    vm.pauses.stand_still(True)
-    state.standstills[event.vm] = before
-    phases.reset(vm, now)
+    if before.go_on(vm.pauses.state, now):
+        vm.pauses.stand_still(before.stops_it)
+        state.standstills[event.vm] = before
+        phases.reset(vm, now)

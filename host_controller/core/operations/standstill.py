@@ -11,7 +11,7 @@ Whoever lets the VM run in between is not contradicted, and whatever stands stil
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -32,6 +32,8 @@ class Stage(StrEnum):
     DUE = "due"
     """It was reset; whether there is room for it is not known yet."""
     STOPPING = "stopping"
+    INHERITED = "inherited"
+    """A controller before us told it to stand still, and heard no answer; it runs yet."""
     STANDING = "standing"
     STARTING = "starting"
     OVER = "over"
@@ -56,6 +58,9 @@ TABLE: Final[Mapping[tuple[Stage, Heard], Stage]] = {
     (Stage.STOPPING, Heard.STANDS): Stage.STANDING,
     (Stage.STOPPING, Heard.REFUSED): Stage.OVER,  # it was not stopped, and runs
     (Stage.STOPPING, Heard.ENOUGH): Stage.STARTING,
+    (Stage.INHERITED, Heard.STANDS): Stage.STANDING,
+    (Stage.INHERITED, Heard.REFUSED): Stage.OVER,
+    (Stage.INHERITED, Heard.SPARED): Stage.OVER,
     (Stage.STANDING, Heard.REFUSED): Stage.OVER,
     (Stage.STANDING, Heard.RUNS): Stage.OVER,  # somebody else let it run
     (Stage.STANDING, Heard.ENOUGH): Stage.STARTING,
@@ -86,6 +91,8 @@ class Standstill:
 
     def describe(self, now: float) -> str:
         """For people."""
+        if self.stage is Stage.INHERITED:
+            return "it was told to stand still after its reset, and whether it will is not known yet"
         return (
             f"it stands still after its reset until {format_size(self.missing_bytes)} more are free, "
             f"for {max(0.0, self.until - now):.0f} s at most"
@@ -99,6 +106,20 @@ class Standstill:
         if vcpu_seconds is None or self.vcpu_seconds is None:
             return now > self.until
         return abs(vcpu_seconds - self.vcpu_seconds) > VCPU_NOISE_SECONDS
+
+    def go_on(self, state: RunState, now: float) -> bool:
+        """A VM of which this was known is seen again; whether it may still stand still because of us.
+
+        A command outlives whoever gave it, so one without an answer may yet stop a VM that runs.
+        """
+        unanswered = self.stage in (Stage.STOPPING, Stage.STANDING) and self.vcpu_seconds is None
+        if state is RunState.PAUSED:
+            self.stage = Stage.STANDING
+        elif state is RunState.RUNNING and unanswered and now < self.until:
+            self.stage = Stage.INHERITED
+        else:
+            return False
+        return True
 
     def state_changed(self, state: RunState, name: str) -> None:
         """The hypervisor says that its vCPUs stand still, or run."""
@@ -146,6 +167,8 @@ class Standstill:
             return Heard.SPARED if enough or not_ours or untouchable else Heard.SHORT
         if self.stage is Stage.OVER or vm.pauses.job is not None:
             return None  # whoever moves or saves it has it as it is
+        if self.stage is Stage.INHERITED:
+            return Heard.SPARED if now >= self.until else None
         if not self._answered or now < self._retry_at:
             return None
         if self.stage is Stage.STARTING:
@@ -161,15 +184,20 @@ class Standstill:
             text += f"; {format_size(self.missing_bytes)} could not be found"
         self.notices.append(text)
 
+    @property
+    def stops_it(self) -> bool:
+        """We have told it to stand still, or are telling it to run again: nobody else would let it run."""
+        return self.stage in (Stage.STOPPING, Stage.STANDING, Stage.STARTING)
+
     def holds_nothing_more(self, vm: Vm) -> bool:
         """Its vCPUs are known to stand still."""
         return self.stage is Stage.STANDING and vm.pauses.state is RunState.PAUSED
 
 
 def left_behind(standstills: Mapping[str, Standstill]) -> dict[str, Standstill]:
-    """What the next controller must know of, by UUID."""
+    """What the next controller must know of, by UUID. No answer to a command of ours will reach it."""
     return {
-        uuid: replace(standstill, stage=Stage.STANDING, notices=[])
-        for uuid, standstill in standstills.items()
-        if standstill.stage not in (Stage.DUE, Stage.OVER)
+        uuid: Standstill(one.since, one.until, Stage.STANDING, one.missing_bytes, one.vcpu_seconds)
+        for uuid, one in standstills.items()
+        if one.stage not in (Stage.DUE, Stage.OVER)
     }

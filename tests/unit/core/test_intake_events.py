@@ -278,6 +278,32 @@ def test_a_standstill_goes_on_unless_somebody_else_let_the_vm_run(
     )
 
 
+@pytest.mark.parametrize(
+    ("stage", "vcpu_seconds", "at", "awaited"),
+    [
+        (Stand.STOPPING, None, 10.0, True),
+        (Stand.STANDING, None, 10.0, True),  # as a controller before us leaves it behind
+        (Stand.STANDING, 5.0, 10.0, False),  # it was stopped: somebody else let it run
+        (Stand.STARTING, None, 10.0, False),
+        (Stand.DUE, None, 10.0, False),
+        (Stand.STOPPING, None, 21.0, False),
+    ],
+)
+def test_a_stop_without_an_answer_may_yet_come_to_a_vm_that_runs(
+    stage: Stand, vcpu_seconds: float | None, at: float, awaited: bool
+) -> None:
+    state = state_of()
+    state.inherited_standstills[UUID] = replace(STOPPED, stage=stage, vcpu_seconds=vcpu_seconds)
+    apply(state, appears(state=RunState.RUNNING), at)
+    web = state.vms[UUID]
+    assert web.pauses.stopped is False
+    if awaited:
+        assert state.standstills[UUID].stage is Stand.INHERITED
+        assert (web.phase, web.reset_at) == (Phase.STARTING, at)
+    else:
+        assert UUID not in state.standstills
+
+
 # --- what QEMU, libvirt and the operator do with it ---
 
 

@@ -9,7 +9,7 @@ from itertools import count
 
 import pytest
 
-from host_controller.core.interface import Command, CommandDone
+from host_controller.core.interface import Command, CommandDone, Resume, Suspend
 from host_controller.core.model import RunState
 from host_controller.core.operations.standstill import RETRY_SECONDS, Stage, Standstill
 from host_controller.units import MIB
@@ -128,6 +128,35 @@ def test_it_is_told_who_let_it_run_and_what_could_not_be_found() -> None:
     assert lived("look stands done room runs").standstill.notices[-1] == "web runs on, 0.0 s after its reset"
     told = lived("look stands done 20s").standstill.notices[-1]
     assert told == "web runs on, 20.0 s after its reset; 100 MiB could not be found"
+
+
+@pytest.mark.parametrize(
+    ("what", "stage"),
+    [
+        ("look", "inherited"),
+        ("stands", "standing"),
+        ("stands room", "starting"),
+        ("runs", "inherited"),
+        ("refused", "over"),
+        ("room paused fault", "inherited"),
+        ("19s", "inherited"),
+        ("20s", "over"),
+        ("job 20s", "inherited"),
+    ],
+)
+def test_one_that_may_yet_be_stopped_for_a_controller_before_us_is_told_nothing(
+    what: str, stage: str
+) -> None:
+    still = Still(Standstill(0.0, WAIT, Stage.INHERITED))
+    still.sent.append(Suspend("web", -1))
+    for word in what.split():
+        if word[0].isdigit():
+            still.now += float(word[:-1])
+        else:
+            WORDS[word](still)
+        still.look()
+    assert still.standstill.stage is Stage(stage)
+    assert [type(one) for one in still.sent[1:]] == [Resume] * (stage == "starting")
 
 
 def test_it_is_tried_again_not_sooner_than_after_a_second() -> None:
