@@ -11,7 +11,7 @@ import pytest
 
 from host_controller.core.interface import Command, CommandDone, Resume, Suspend
 from host_controller.core.model import RunState
-from host_controller.core.operations.standstill import RETRY_SECONDS, Stage, Standstill
+from host_controller.core.operations.standstill import RETRY_SECONDS, Stage, Standstill, left_behind
 from host_controller.units import MIB
 from tests.support import build
 
@@ -162,3 +162,17 @@ def test_one_that_may_yet_be_stopped_for_a_controller_before_us_is_told_nothing(
 def test_it_is_tried_again_not_sooner_than_after_a_second() -> None:
     assert RETRY_SECONDS == 1.0
     assert len(lived("look stands done room late 0.9s").sent) == 2
+
+
+def test_a_controller_leaves_behind_what_it_stops_and_what_was_missing() -> None:
+    left = left_behind(
+        {"web": lived("look").standstill, "db": lived("room").standstill, "new": Standstill(0.0, WAIT)}
+    )
+    assert left == {"web": Standstill(0.0, WAIT, Stage.STANDING, 100 * MIB)}
+    assert left["web"].describe(5.0) == (
+        "it stands still after its reset until 100 MiB more are free, for 15 s at most"
+    )
+    assert left["web"].go_on(RunState.RUNNING, 5.0)
+    assert left["web"].describe(5.0) == (
+        "it was told to stand still after its reset, and whether it will is not known yet"
+    )
