@@ -758,3 +758,10 @@ def test_a_port_is_told_as_it_is() -> None:
 
 def test_who_holds_a_guests_memory_decides_nothing() -> None:
     assert told(after(build.vm(), hv.GuestSpoke(UUID, wire.Held(1, "services", (("web.service", 1),))))) == []
+
+
+def test_the_answer_to_a_size_of_virtio_mem_has_the_time_at_which_it_came() -> None:
+    vm = build.vm(config={"virtio_mem_bytes": 512 * MIB})
+    vm.virtio_mem.ask(UUID, 7, 256 * MIB, 97.0)
+    after(vm, hv.CommandDone(UUID, 7, None), now=100.0)
+    assert vm.virtio_mem.raised_at == 100.0

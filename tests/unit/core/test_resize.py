@@ -360,6 +360,7 @@ def test_turning_back_ends_no_longer_rest() -> None:
     comes_to_need(vm)
     assert asked_for(operation.advance(vm, 1.5, agent=True))
     assert vm.unplug_rest.until == 1000.0
+    assert vm.virtio_mem.asked_at == 1.5
 
 
 def test_turning_back_can_be_refused_and_then_the_larger_size_is_charged() -> None:

@@ -276,3 +276,13 @@ def test_it_is_never_charged_with_less_than_its_guest_has_or_may_take(seed: int)
         if not qemu.device.unanswered and rng.random() < busy:
             qemu.ask(rng.randrange(9) * 128 * MIB)
             assert qemu.device.may_hold_bytes >= max(qemu.size, qemu.requested)
+
+
+def test_a_smaller_size_that_is_asked_for_before_the_last_was_answered_may_rise_as_well() -> None:
+    device = VirtioMem(512 * MIB, 512 * MIB, 512 * MIB, confirmed_bytes=512 * MIB)
+    device.ask("web", 1, 256 * MIB, 10.0)
+    device.ask("web", 2, 128 * MIB, 11.0)
+    assert device.raised_at == 11.0
+    device.answered(1, None, 12.0)
+    device.answered(2, None, 12.0)
+    assert device.raised_at == 12.0
