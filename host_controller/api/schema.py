@@ -482,23 +482,26 @@ class RulesView(View, frozen=True, kw_only=True, gc=False):
     notes: list[str]
 
 
+AdoptionOutcome = Literal[
+    "adopted",
+    "prepared",
+    "released",
+    "nothing to do",
+    "would be adopted",
+    "would be prepared",
+    "would be released",
+    "refused",
+    "failed",
+]
+
+
 class AdoptionView(View, frozen=True, kw_only=True, gc=False):
     """What became of one VM that was to be adopted or released."""
 
     name: str
     uuid: str | None
     """None: there is no such VM."""
-    outcome: Literal[
-        "adopted",
-        "prepared",
-        "released",
-        "nothing to do",
-        "would be adopted",
-        "would be prepared",
-        "would be released",
-        "refused",
-        "failed",
-    ]
+    outcome: AdoptionOutcome
     """Refused: nothing was changed. Failed: cut off; saying it again goes on from there."""
     steps: list[str]
     """Done, or to be done."""

@@ -4,13 +4,14 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 import click
 
 from host_controller.adoption.carry_out import Clock, CutOff, Short
 from host_controller.adoption.facts import Facts, ManagedAlready
 from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
+from host_controller.api.schema import AdoptionOutcome
 from host_controller.errors import DynmemError
 from host_controller.hypervisor.running import RunningDomain
 from host_controller.neutral import neutral
@@ -19,18 +20,6 @@ WAIT_SECONDS: Final = 60.0
 KNOWN_SECONDS: Final = 3.0
 """For so long a controller may take to notice a VM that has just been adopted."""
 
-Outcome = Literal[
-    "adopted",
-    "prepared",
-    "released",
-    "nothing to do",
-    "would be adopted",
-    "would be prepared",
-    "would be released",
-    "refused",
-    "failed",
-]
-
 
 @dataclass(slots=True)
 class Result:
@@ -38,7 +27,7 @@ class Result:
 
     name: str
     uuid: str | None = None
-    outcome: Outcome = "nothing to do"
+    outcome: AdoptionOutcome = "nothing to do"
     steps: list[str] = field(default_factory=list)
     """Done, or to be done."""
     now: list[str] = field(default_factory=list)

@@ -169,12 +169,17 @@ def test_nothing_of_any_process_is_read_before_the_host_asks(guest, monkeypatch)
     assert asked
 
 
-def test_while_it_looks_at_thousands_of_processes_the_host_is_answered_and_told_as_ever(guest):
+def looks_for_holders(guest):
+    """It is asked who holds its memory, and has begun with a thousand processes."""
     for pid in range(1, 1001):
         add_process(guest.root, pid, "worker", pages=1)
     guest.until(lambda: guest.heard(Report))
     guest.host.say(WhoHolds(1))
     guest.until(lambda: guest.daemon._holders.busy)
+
+
+def test_while_it_looks_at_thousands_of_processes_the_host_is_answered_and_told_as_ever(guest):
+    looks_for_holders(guest)
     guest.host.say(Ping(2), WhoHolds(3))
     guest.until(lambda: guest.heard(Ack) and len(guest.heard(Report)) == 2)
     assert guest.heard(Held) == []
@@ -184,22 +189,14 @@ def test_while_it_looks_at_thousands_of_processes_the_host_is_answered_and_told_
 
 
 def test_a_host_that_goes_while_its_question_is_answered_is_forgotten_with_it(guest):
-    for pid in range(1, 1001):
-        add_process(guest.root, pid, "worker", pages=1)
-    guest.until(lambda: guest.heard(Report))
-    guest.host.say(WhoHolds(1))
-    guest.until(lambda: guest.daemon._holders.busy)
+    looks_for_holders(guest)
     guest.host.leave()
     guest.daemon.turn(0.05)
     assert not guest.daemon._holders.busy
 
 
 def test_a_look_ends_with_the_host_also_where_a_write_found_it_gone_and_the_loop_waits_again(guest):
-    for pid in range(1, 1001):
-        add_process(guest.root, pid, "worker", pages=1)
-    guest.until(lambda: guest.heard(Report))
-    guest.host.say(WhoHolds(1))
-    guest.until(lambda: guest.daemon._holders.busy)
+    looks_for_holders(guest)
     gone = OSError(errno.ENODEV, "the port was unplugged")
     guest.daemon._port._lost(gone)
     guest.host.leave()

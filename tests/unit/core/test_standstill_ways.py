@@ -96,8 +96,8 @@ look stands done room refused 1s done    -> over      Suspend Resume Resume
 """
 
 
-def lived(what: str) -> Still:
-    still = Still()
+def lived(what: str, still: Still | None = None) -> Still:
+    still = still or Still()
     for word in what.split():
         if word[0].isdigit():
             still.now += float(word[:-1])
@@ -149,12 +149,7 @@ def test_one_that_may_yet_be_stopped_for_a_controller_before_us_is_told_nothing(
 ) -> None:
     still = Still(Standstill(0.0, WAIT, Stage.INHERITED))
     still.sent.append(Suspend("web", -1))
-    for word in what.split():
-        if word[0].isdigit():
-            still.now += float(word[:-1])
-        else:
-            WORDS[word](still)
-        still.look()
+    lived(what, still)
     assert still.standstill.stage is Stage(stage)
     assert [type(one) for one in still.sent[1:]] == [Resume] * (stage == "starting")
 
