@@ -138,8 +138,8 @@ bench-fleet: $(STAMP) ## what Pacemaker's scheduler does because of 1,000 random
 bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 	$(PYTHON) -m bench.scale
 
-soak: $(STAMP) ## a million random engine steps and more in the simulator, all rules checked; about 20 minutes
-	$(PYTHON) -m tests.simulated.soak --steps 1000000 --pairs 1000
+soak: $(STAMP) ## a million random engine steps and more, all rules checked; 20 minutes. STEPS=10000000 KEEP=FILE: in many turns
+	$(PYTHON) -m tests.simulated.soak --steps $(or $(STEPS),1000000) --pairs 1000 $(if $(KEEP),--keep $(KEEP)) $(if $(SEED),--seed $(SEED))
 
 mutants: $(STAMP) ## does a test fail for every small error in the core? some minutes; CHANGED=1: in what differs from origin/main
 	$(PYTHON) -m tests.mutants $(if $(CHANGED),--changed)
