@@ -20,7 +20,7 @@ import structlog
 from aiohttp import web
 
 from host_controller.api.peer import Peer, peer_of
-from host_controller.api.schema import Problem
+from host_controller.api.schema.answers import Problem
 from host_controller.neutral import neutral
 
 MOST_CONNECTIONS: Final = 256

@@ -1,7 +1,8 @@
 """Why a VM has what it has, in words: the decision, what demand is made of, what it costs, what holds it."""
 
 from host_controller.api.holders import holders_view
-from host_controller.api.schema import ExplainView, MomentView, MomentVmView, Part
+from host_controller.api.schema.explain import ExplainView, Part
+from host_controller.api.schema.history import MomentView, MomentVmView
 from host_controller.api.views import vm_view
 from host_controller.control.controller import Controller
 from host_controller.core.books import charge as books

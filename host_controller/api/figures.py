@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from host_controller import __version__
-from host_controller.api.schema import FiguresView, VmFiguresView
+from host_controller.api.schema.fleet import FiguresView, VmFiguresView
 from host_controller.control.controller import Controller
 from host_controller.core.books.charge import doubted, overhead
 from host_controller.core.vm.record import Vm

@@ -22,7 +22,8 @@ from host_controller.api.figures import figures_view, vm_figures
 from host_controller.api.http import Refused, answer_json, expect, in_turns, whole_number
 from host_controller.api.listeners import BACKLOG, Listeners
 from host_controller.api.peer import peer_of
-from host_controller.api.schema import DoneView, FleetView, VmFiguresView
+from host_controller.api.schema.answers import DoneView
+from host_controller.api.schema.fleet import FleetView, VmFiguresView
 from host_controller.api.views import admission_view
 from host_controller.control.admission import Admission
 from host_controller.control.controller import Controller

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from host_controller.api.schema import HoldersView, HolderView
+from host_controller.api.schema.explain import HoldersView, HolderView
 from host_controller.control.controller import Controller
 from host_controller.core.model import UNTRUSTED
 from host_controller.core.vm.record import Vm

@@ -12,7 +12,7 @@ from aiohttp import ClientPayloadError, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from host_controller.api.door import connection_of
-from host_controller.api.schema import Problem
+from host_controller.api.schema.answers import Problem
 from host_controller.api.turns import Turn
 from host_controller.api.views import entry_view
 from host_controller.control.controller import Controller

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from host_controller import __version__
-from host_controller.api.schema import HostView, PoolView
+from host_controller.api.schema.host import HostView, PoolView
 from host_controller.api.turns import Turn
 from host_controller.api.views import host_view, status_of
 from host_controller.control.controller import Controller

@@ -59,16 +59,11 @@ from host_controller.api.http import (
 from host_controller.api.listeners import GROUP, VIEW_GROUP, Listeners
 from host_controller.api.metrics import Metrics
 from host_controller.api.peer import peer_of
-from host_controller.api.schema import (
-    ApiView,
-    ChartLine,
-    ChartView,
-    DoneView,
-    SampleView,
-    StatusView,
-    VmView,
-    json_schema,
-)
+from host_controller.api.schema.answers import ApiView, DoneView
+from host_controller.api.schema.history import ChartLine, ChartView, SampleView
+from host_controller.api.schema.host import StatusView
+from host_controller.api.schema.json_schema import json_schema
+from host_controller.api.schema.vm import VmView
 from host_controller.api.stored_history import (
     CHARTS,
     STEPS,

@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from host_controller.api.schema import (
+from host_controller.api.schema.history import (
     ChartLine,
     ChartView,
     EntryView,

@@ -7,21 +7,9 @@ from dataclasses import asdict
 from typing import Final, Literal
 
 from host_controller import __version__
-from host_controller.api.schema import (
-    AdmissionView,
-    AgentView,
-    DecisionView,
-    EntryView,
-    HistoryView,
-    HostView,
-    LimitsView,
-    OverdraftView,
-    PoolView,
-    ReservationView,
-    SampleView,
-    Status,
-    VmView,
-)
+from host_controller.api.schema.history import EntryView, HistoryView, SampleView
+from host_controller.api.schema.host import AdmissionView, HostView, OverdraftView, PoolView, ReservationView
+from host_controller.api.schema.vm import AgentView, DecisionView, LimitsView, Status, VmView
 from host_controller.control.admission import Answer
 from host_controller.control.controller import Controller
 from host_controller.core.books.pools import page_size, pools

@@ -11,7 +11,7 @@ import click
 from host_controller.adoption.carry_out import Clock, CutOff, Short
 from host_controller.adoption.facts import Facts, ManagedAlready
 from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
-from host_controller.api.schema import AdoptionOutcome
+from host_controller.api.schema.adoption import AdoptionOutcome
 from host_controller.errors import DynmemError
 from host_controller.hypervisor.running import RunningDomain
 from host_controller.neutral import neutral

@@ -11,7 +11,11 @@ import msgspec
 import pytest
 
 from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
-from host_controller.api.schema import ExplainView, HistoryView, MomentView, StatusView, VmView, json_schema
+from host_controller.api.schema.explain import ExplainView
+from host_controller.api.schema.history import HistoryView, MomentView
+from host_controller.api.schema.host import StatusView
+from host_controller.api.schema.json_schema import json_schema
+from host_controller.api.schema.vm import VmView
 from host_controller.config import ConfigError, Problem
 from host_controller.core.interface import VmConfigChanged
 from host_controller.core.model import Trust

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from host_controller.adoption.carry_out import Clock
 from host_controller.adoption.giving_back import plan_release
 from host_controller.api.client import ControllerUnreachable, RequestRefused
-from host_controller.api.schema import AdoptionsView
+from host_controller.api.schema.adoption import AdoptionsView
 from host_controller.cli import adoptions, group
 from host_controller.cli import release as command
 from host_controller.domain_xml.dom import same

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from host_controller.api.schema import CheckView, EntryView, HistoryView
+from host_controller.api.schema.checks import CheckView
+from host_controller.api.schema.history import EntryView, HistoryView
 from host_controller.cli import COMMANDS, group
 from host_controller.cli.events import events
 from host_controller.cli.explain import explain

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from host_controller.api.schema import HistoryView
+from host_controller.api.schema.history import HistoryView
 from host_controller.api.stored_history import read_stored
 from host_controller.control.state_dir import Remembered, StateDir
 from host_controller.core.books.ledger import Reservation

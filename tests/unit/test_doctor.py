@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from host_controller.api.schema import DoctorView
+from host_controller.api.schema.checks import DoctorView
 from host_controller.cli import doctor as command
 from host_controller.cli.doctor import doctor, lines
 from host_controller.config import load

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from host_controller.api.page import library
-from host_controller.api.schema import ChartView
+from host_controller.api.schema.history import ChartView
 from host_controller.api.server import Api
 from host_controller.api.stored_history import CHARTS, read_chart
 from host_controller.control.controller import Controller

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from host_controller.api.schema import RulesView
+from host_controller.api.schema.adoption import RulesView
 from host_controller.cli import group
 from host_controller.config import ConfigError, parse
 from host_controller.core.model import Growth, Trust

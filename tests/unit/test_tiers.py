@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from host_controller.api.answer import read
-from host_controller.api.schema import HistoryView
+from host_controller.api.schema.history import HistoryView
 from host_controller.api.stored_history import one_in, read_stored, span_view, step_for
 from host_controller.cli.export import FORMATS
 from host_controller.core.model import Limits, VmConfig

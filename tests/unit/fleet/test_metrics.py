@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import structlog
 
-from host_controller.api.schema import FleetView
+from host_controller.api.schema.fleet import FleetView
 from host_controller.api.server import Api
 from host_controller.exposition import CONTENT_TYPE, Family, sample
 from host_controller.fleet import arbiter, metrics
