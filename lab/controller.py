@@ -176,7 +176,7 @@ meminfo = "{meminfo}"
             return
         self._process.send_signal(number)
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

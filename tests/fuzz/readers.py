@@ -246,7 +246,7 @@ def _served() -> tuple[Any, Api, Callable[[], Any]]:
         controller.engine.handle(VmAppeared("u", config, RunState.RUNNING, (), 512 * MIB, booted=True), 0.0)
         controller.engine.decide(0.0)
         api = Api(controller, lambda: None)
-        runner, _ = await api.listeners.serve([*api._reading(), *api._changing()])
+        runner, _ = await api.listeners.serve(api.routes())
         assert runner.server is not None
         return api, Door().factory(runner.server)
 

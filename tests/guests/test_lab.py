@@ -231,7 +231,7 @@ def test_of_a_lab_that_is_ended_nothing_is_left(lab: Lab, number: signal.Signals
         pids = processes_of(directory)
         assert len(pids) == 2, "one libvirtd, one QEMU"
         process.send_signal(number)
-        process.wait(30)
+        process.wait(60)
     if number == signal.SIGKILL:
         with Lab():  # the next lab cleans up after one that could not
             pass

@@ -111,7 +111,7 @@ def test_a_guest_under_a_migration_is_not_touched_and_goes_on_where_it_is_when_t
     until = here.observer.latest().at
     vm = here.controller.vm(guest)
     migration.cancel()
-    migration.wait(30)
+    migration.wait(60)
     assert "canceled" in migration.error
     assert_hands_off(here, migration.began, migration.ended)
     assert "migration" in vm["decision"]["reason"]

@@ -31,7 +31,7 @@ class Page:
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         while True:
-            answer = json.loads((await self._socket.receive(timeout=30)).data)
+            answer = json.loads((await self._socket.receive(timeout=60)).data)
             if answer.get("method") in ("Runtime.exceptionThrown", "Network.loadingFailed"):
                 self.troubles.append(json.dumps(answer["params"])[:500])
             if answer.get("method") == "Log.entryAdded" and answer["params"]["entry"]["level"] == "error":

@@ -37,7 +37,7 @@ async def served(
 def exchange(path: Path, request: bytes) -> bytes:
     """All that is answered to some bytes."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(path / "control.sock"))
         connection.sendall(request)
         answer = b""
@@ -59,7 +59,7 @@ def request(line: str, body: bytes = b"") -> bytes:
 
 
 def ask(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()

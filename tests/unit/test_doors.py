@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
-from host_controller.api import door, server, start_xml
+from host_controller.api import changing, door, start_xml
 from host_controller.api.client import Client, RequestRefused
 from host_controller.api.http import BODY_SECONDS, TOO_LARGE_SECONDS
 from host_controller.api.server import Api
@@ -43,7 +43,7 @@ async def serving(tmp_path: Path) -> AsyncIterator[tuple[Controller, Api, dict[s
 def connect(address: Address) -> socket.socket:
     family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
     one = socket.socket(family)
-    one.settimeout(10)
+    one.settimeout(60)
     one.connect(address)
     return one
 
@@ -288,10 +288,10 @@ def test_the_loop_goes_on_while_xml_is_read(tmp_path: Path, monkeypatch: pytest.
 
     def slow(_xml: str, _overhead: int) -> Any:
         reading.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         raise start_xml.UnfitXml("read at last")
 
-    monkeypatch.setattr(server, "read_start", slow)
+    monkeypatch.setattr(changing, "read_start", slow)
 
     async def story() -> None:
         async with serving(tmp_path) as (_, _, addresses):

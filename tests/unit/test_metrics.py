@@ -144,7 +144,7 @@ def test_metrics_are_on_the_socket_too_with_what_the_fleets_arbiter_keeps(
 
 def raw_text(path: Path, line: bytes) -> tuple[int, str]:
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(str(path / "control.sock"))
         connection.sendall(line)
         answer = b""

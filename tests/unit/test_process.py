@@ -74,7 +74,7 @@ class Process:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         self._notified.close()
         self.log.close()
 
@@ -100,7 +100,7 @@ def test_systemd_is_told_of_start_life_reload_and_end(controller: Process) -> No
     controller.until_told("RELOADING=1")
     controller.until_told("READY=1")
     controller.process.send_signal(signal.SIGTERM)
-    assert controller.process.wait(20) == 0
+    assert controller.process.wait(60) == 0
     assert not (controller.directory / "run" / "control.sock").exists()
 
 
@@ -138,7 +138,7 @@ def test_killed_and_started_again_it_takes_charge_again(controller: Process, tmp
     controller.client.post("pause")
     controller.until(lambda: (tmp_path / "run" / "state.json").exists(), "it is written down")
     controller.process.kill()
-    controller.process.wait(10)
+    controller.process.wait(60)
     (tmp_path / "notify").unlink()
     again = Process(tmp_path)
     try:

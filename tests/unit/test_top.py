@@ -81,7 +81,7 @@ class Terminal:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         os.close(self.master)
         os.close(self.slave)
 
@@ -119,7 +119,7 @@ def test_it_shows_sorts_scrolls_resizes_and_quits_leaving_the_terminal_as_it_was
         text = terminal.until(lambda seen: "30 VMs  ·" in seen)
         assert "LAST DECISION" not in text
         terminal.press("q")
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(60) == 0
         assert termios.tcgetattr(terminal.slave) == terminal.before
 
     in_a_terminal(tmp_path, use)
@@ -129,7 +129,7 @@ def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
     def use(terminal: Terminal) -> None:
         terminal.until(lambda seen: "30 VMs" in seen)
         terminal.press("\x03")
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(60) == 0
 
     in_a_terminal(tmp_path, use)
 
@@ -139,7 +139,7 @@ def test_without_a_controller_it_says_so_and_goes_on_asking(tmp_path: Path) -> N
     try:
         terminal.until(lambda seen: "no controller is running" in seen)
         terminal.press("q")
-        assert terminal.process.wait(10) == 0
+        assert terminal.process.wait(60) == 0
     finally:
         terminal.close()
 

@@ -82,10 +82,10 @@ def test_it_asks_in_a_thread_and_goes_on_after_a_failure() -> None:
 
     one = Meanwhile(ask, 0.0)
     for _ in range(4):
-        assert asked.acquire(timeout=30)
+        assert asked.acquire(timeout=60)
     assert one() == {"hosts": [1]}
     one.stop()
-    one._thread.join(30)
+    one._thread.join(60)
     assert not one._thread.is_alive()
 
 
@@ -97,7 +97,7 @@ def test_a_fleet_that_cannot_be_asked_is_told_of() -> None:
     asked = threading.Semaphore(0)
     one = Meanwhile(ask, 0.0)
     for _ in range(2):
-        assert asked.acquire(timeout=30)
+        assert asked.acquire(timeout=60)
     with pytest.raises(FleetError, match="no cluster"):
         one()
     one.stop()

@@ -29,10 +29,10 @@ async def used_at_once(lane: Lane) -> None:
     together = threading.Barrier(AT_ONCE)
 
     def work(connection: Connection) -> str:
-        together.wait(5)
+        together.wait(60)
         return str(connection.handle.getType())
 
-    assert await asyncio.gather(*(lane.call(work, 10) for _ in range(AT_ONCE))) == ["TEST"] * AT_ONCE
+    assert await asyncio.gather(*(lane.call(work, 60) for _ in range(AT_ONCE))) == ["TEST"] * AT_ONCE
 
 
 async def until(count: int, limit: float = 5.0) -> None:
@@ -96,7 +96,7 @@ async def test_what_a_late_call_held_goes_when_it_fails_though_its_error_is_kept
     def work(connection: Connection) -> None:
         domain = Held()
         held.append(weakref.ref(domain))
-        go_on.wait(5)
+        go_on.wait(60)
         try:
             connection.handle.lookupByUUIDString("not a UUID")
         except libvirt.libvirtError:
