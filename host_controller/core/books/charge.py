@@ -29,11 +29,15 @@ def resident(vm: Vm) -> int:
     """What it holds, it holds, but for what its virtio-mem device is charged with by itself.
 
     Not only what QEMU tells to be plugged: that is up to a second old, and what a growing guest touches
-    meanwhile would be charged twice.
+    meanwhile would be charged twice. But what it held beyond its claim before it grew pays for no growth.
     """
+    evidence, device = vm.evidence, vm.virtio_mem
     if vm.config.huge_page_bytes is not None:
-        return vm.evidence.resident_bytes  # its device is charged to their pool
-    size = vm.evidence.resident_bytes - vm.virtio_mem.may_hold_bytes
+        return evidence.resident_bytes  # its device is charged to their pool
+    size = evidence.resident_bytes - device.may_hold_bytes
+    if evidence.excess_bytes:
+        beside = evidence.resident_bytes - device.current_bytes
+        size = max(size, min(beside, vm.balloon.claim_bytes + evidence.excess_bytes))
     return size if size > 0 else 0
 
 

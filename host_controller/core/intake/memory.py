@@ -90,7 +90,7 @@ def _virtio_mem_changed(vm: Vm, event: hv.VirtioMemChanged, state: State, now: f
         return
     if event.vm not in state.operations:
         device.release()
-    asked = format_size(device.requested_bytes)
+    asked = format_size(event.requested_bytes or 0)
     state.last_cause = f"somebody else asked the virtio-mem device of {vm.name} for {asked}"
     state.notice(now, "foreign", vm, state.last_cause)
 

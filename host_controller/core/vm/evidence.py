@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from host_controller.core.vm.virtio_mem import LATE_SECONDS, VirtioMem
 from host_controller.units import MIB
 
 REFILL_BYTES: Final = 16 * MIB
@@ -34,6 +35,10 @@ class Evidence:
     """What the host itself had filled in by `borne_out_at`, the tolerance aside."""
     borne_out_at: float = -math.inf
     """When resident memory last agreed with the claim, `refilled_bytes` aside."""
+    excess_bytes: int = 0
+    """What it surely held beyond its claim, its virtio-mem aside, when that could last be told."""
+    _excess_maybe: tuple[int, float] | None = None
+    """The same by a count and its time, as far as its device had not grown untold by then."""
     contradiction: str | None = None
     contradicted_at: float = -math.inf
     agreed_at: float = -math.inf
@@ -46,6 +51,24 @@ class Evidence:
             self._overhead_since = now
         self._overhead_recent_bytes = max(self._overhead_recent_bytes, overhead_bytes)
         self.overhead_bytes = max(self._overhead_earlier_bytes, self._overhead_recent_bytes)
+
+    def set_apart(self, claim_bytes: int, device: VirtioMem, now: float) -> None:
+        """Tell what the last count shows beside the virtio-mem device; called after each.
+
+        While a device may grow, all above the claim may lie in it. So the excess is known only once QEMU has
+        surely told what the device was when that was counted.
+        """
+        if not device.may_hold_bytes:
+            return
+        beside = max(0, self.resident_bytes - device.current_bytes - claim_bytes)
+        if device.steady(now):
+            self.excess_bytes, self._excess_maybe = beside, None
+            return
+        maybe = self._excess_maybe
+        if maybe is None or device.moved_at >= maybe[1]:
+            self._excess_maybe = beside, now
+        elif now - maybe[1] > LATE_SECONDS:
+            self.excess_bytes, self._excess_maybe = maybe[0], (beside, now)
 
     def overhead_of(self, before: "Evidence") -> None:
         """The same QEMU, seen again."""

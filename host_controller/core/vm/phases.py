@@ -58,6 +58,7 @@ def confirm(vm: Vm, guest_bytes: int, overhead_bytes: int, now: float, huge_byte
     """Take in the host's own count; a claim made before it may be spent if the two agree."""
     vm.evidence.count(guest_bytes, overhead_bytes, huge_bytes, now)
     vm.balloon.confirm(now)
+    vm.evidence.set_apart(vm.balloon.claim_bytes, vm.virtio_mem, now)
 
 
 def await_plug(vm: Vm, size_bytes: int, now: float) -> None:

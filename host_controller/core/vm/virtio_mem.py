@@ -29,7 +29,8 @@ class VirtioMem:
     ceiling_bytes: int = 0
     """The largest size that may still be asked for: paid before it is asked, or of a command that failed."""
     unsure: bool = False
-    """A command failed: nobody knows which size is asked for."""
+    """A command failed, or somebody else asked while one of ours was unanswered: nobody knows which size is
+    asked for."""
     confirmed_bytes: int = 0
     """The size that was surely asked for last."""
     shrink_rate: float = 0.0
@@ -43,6 +44,10 @@ class VirtioMem:
     moved_at: float = -math.inf
     """When the current size last changed."""
     asked_at: float = -math.inf
+    _met_another: bool = False
+    """Somebody else asked for a size while a command of ours was unanswered."""
+    _ours: set[int] = field(default_factory=set)
+    """The sizes that may be in force while commands are unanswered, if nobody else asks for another."""
     _sent: dict[int, float] = field(default_factory=dict)
     """When the commands were given that are not yet answered, by ticket."""
 
@@ -120,6 +125,9 @@ class VirtioMem:
             self._may_have_risen(now)
         if doubtful or size_bytes > self.requested_bytes:
             self.raised_at = now
+        if not self._sent:
+            self._ours = {self.requested_bytes, self.confirmed_bytes}
+        self._ours.add(size_bytes)
         self.requested_bytes, self.asked_at = size_bytes, now
         self._sent[ticket] = now
         return ResizeVirtioMem(vm, ticket, size_bytes)
@@ -136,8 +144,14 @@ class VirtioMem:
             self._before_at = now
         if self.raised_at >= given_at:
             self.raised_at = now
-        self.unsure = error is not None
-        if error is None and not self._sent:
+        self.unsure = error is not None or self._met_another
+        if self._sent:
+            return
+        if self._met_another:
+            # Whose size came last, ours or theirs, nobody knows; it may have come to either.
+            self._may_have_risen(now)
+            self._met_another = False
+        elif error is None:
             # Commands to one VM are carried out in order, so this one is in force.
             self.ceiling_bytes = self.confirmed_bytes = self.requested_bytes
 
@@ -148,8 +162,10 @@ class VirtioMem:
         """
         if current_bytes != self.current_bytes:
             self.current_bytes, self.moved_at = current_bytes, now
-        if requested_bytes is None or self._sent:
+        if requested_bytes is None:
             return False
+        if self._sent:
+            return self._meets_another(requested_bytes, now)
         self.confirmed_bytes = requested_bytes
         if requested_bytes == self.requested_bytes:
             return False
@@ -161,6 +177,13 @@ class VirtioMem:
         self.requested_bytes = requested_bytes
         self.promise(requested_bytes)
         return foreign
+
+    def _meets_another(self, requested_bytes: int, now: float) -> bool:
+        if requested_bytes in self._ours:
+            return False
+        self.promise(requested_bytes)
+        self.raised_at, self._met_another = now, True
+        return True
 
     def _rising(self, now: float) -> bool:
         """Whether it may have come to more than QEMU last told.

@@ -10,6 +10,7 @@ from host_controller.core.books import charge as rules
 from host_controller.core.books.ledger import Ledger, Reservation
 from host_controller.core.books.pools import ram_in_pool
 from host_controller.core.model import Trust
+from host_controller.core.vm import phases
 from host_controller.core.vm.record import Phase
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
@@ -107,6 +108,44 @@ def test_what_it_has_touched_before_qemu_tells_of_it_is_not_charged_twice() -> N
     assert charge(vm) == 556 * MIB
     vm.evidence.count(560 * MIB, 0, 0, 1.0)
     assert charge(vm) == 560 * MIB, "what the device cannot hold, the rest of the guest holds"
+
+
+def test_what_it_held_beyond_its_claim_before_it_grew_pays_for_no_growth() -> None:
+    device = VirtioMem(128 * MIB, 128 * MIB, 128 * MIB)
+    vm = build.vm(300, virtio_mem=device)
+    phases.confirm(vm, 468 * MIB, 0, 10.0)
+    assert charge(vm) == 468 * MIB
+    device.promise(256 * MIB)
+    assert charge(vm) == (300 + 40 + 256) * MIB
+    device.ask("web", 1, 256 * MIB, 10.0)
+    phases.confirm(vm, 596 * MIB, 0, 10.5)
+    assert charge(vm) == 596 * MIB, "it has touched all of it before QEMU tells"
+    phases.confirm(vm, 440 * MIB, 0, 11.0)
+    assert charge(vm) == (312 + 256) * MIB, "it holds no more than this beside what is surely plugged"
+
+
+def test_what_it_takes_back_while_its_device_does_not_grow_is_charged_once_qemu_would_have_told() -> None:
+    device = VirtioMem(128 * MIB, 128 * MIB, 128 * MIB)
+    vm = build.vm(300, virtio_mem=device)
+    device.ask("web", 1, 256 * MIB, 10.0)
+    device.answered(1, None, 10.0)
+    for at in (10.5, 11.5, 12.5):
+        phases.confirm(vm, 528 * MIB, 0, at)
+        assert charge(vm) == 556 * MIB, "it may have touched what QEMU has not told yet"
+    phases.confirm(vm, 528 * MIB, 0, 12.6)
+    assert charge(vm) == (300 + 100 + 256) * MIB
+    device.observe(256 * MIB, None, 13.0)
+    phases.confirm(vm, 656 * MIB, 0, 13.1)
+    assert charge(vm) == 656 * MIB
+
+
+def test_what_a_growing_guest_has_touched_is_never_taken_for_what_it_took_back() -> None:
+    device = VirtioMem(128 * MIB, 512 * MIB, 512 * MIB)
+    vm = build.vm(300, virtio_mem=device)
+    for at, told_mib, touched_mib in ((10.5, 128, 200), (11.5, 200, 300), (12.5, 300, 400), (13.5, 400, 512)):
+        device.observe(told_mib * MIB, None, at)
+        phases.confirm(vm, (300 + touched_mib) * MIB, 0, at + 0.4)
+        assert charge(vm) == 812 * MIB
 
 
 def test_whoever_is_not_trusted_is_charged_the_whole_device() -> None:

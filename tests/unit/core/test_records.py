@@ -421,8 +421,12 @@ def test_another_size_that_somebody_else_asked_for_is_seen_and_paid() -> None:
 def test_a_size_told_while_our_own_command_is_on_its_way_or_after_it_failed_is_nobody_elses() -> None:
     asked = device()
     asked.ask("web", 1, 256 * MIB, 1.0)
-    assert not asked.observe(128 * MIB, 512 * MIB, 1.1)
+    for size in (128 * MIB, 256 * MIB):
+        assert not asked.observe(128 * MIB, size, 1.1)
     assert asked.requested_bytes == 256 * MIB
+    assert not asked.observe(128 * MIB, None, 1.1)
+    assert asked.observe(128 * MIB, 512 * MIB, 1.2), "but one that none of ours was is"
+    assert (asked.requested_bytes, asked.may_hold_bytes) == (256 * MIB, 512 * MIB)
     failed = device(unsure=True)
     assert not failed.observe(128 * MIB, 256 * MIB, 2.0)
     assert failed.requested_bytes == 256 * MIB

@@ -156,6 +156,32 @@ def test_a_size_that_somebody_else_asked_for_may_have_been_reached_untold() -> N
     assert charged_mib(device, 11.0) == 768
 
 
+def test_what_somebody_else_asks_for_while_a_command_of_ours_is_unanswered_is_charged_at_once() -> None:
+    device = settled(256)
+    device.ask("web", 1, 128 * MIB, 10.0)
+    assert not device.observe(256 * MIB, 256 * MIB, 10.1), "that is what was asked for before"
+    assert charged_mib(device, 10.1) == 256
+    assert device.observe(256 * MIB, 512 * MIB, 10.2)
+    assert charged_mib(device, 10.2) == 512
+    device.answered(1, None, 10.3)
+    assert device.unsure, "nobody knows whose came last"
+    assert charged_mib(device, 10.3 + 2 * LATE_SECONDS) == 512
+    asked(device, 128, 15.0)
+    assert not device.unsure
+    assert charged_mib(device, 15.0) == 512
+    device.observe(128 * MIB, None, 15.5)
+    assert charged_mib(device, 15.1 + LATE_SECONDS) == 128
+
+
+def test_it_is_charged_on_where_it_lies_between_what_ours_was_and_what_it_is_to_be() -> None:
+    device = settled(512)
+    device.ask("web", 1, 128 * MIB, 10.0)
+    assert device.observe(512 * MIB, 384 * MIB, 10.1)
+    device.answered(1, None, 10.2)
+    device.observe(300 * MIB, None, 10.2 + 2 * LATE_SECONDS)
+    assert charged_mib(device, 10.2 + 2 * LATE_SECONDS) >= 384
+
+
 def test_a_smaller_size_that_somebody_else_asked_for_raises_nothing() -> None:
     device = settled(1024)
     assert device.observe(1024 * MIB, 768 * MIB, 10.0)
@@ -235,7 +261,7 @@ class Qemu:
         if rng.random() < 0.01:
             self.changed(0)
             self.device.starts_anew(self.now)
-        if rng.random() < 0.01 and not self.device.unanswered and not self.device.unsure:
+        if rng.random() < 0.01 and not self.device.unsure:
             self.asked_by_somebody(rng.randrange(9) * 128 * MIB)
         if rng.random() < 0.005:
             self.met_again()
