@@ -11,19 +11,18 @@ build/matrix.log.
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final
 
-from lab.code_disk import REPOSITORY
-from lab.errors import FetchError, LabError
 from lab.image import ensure_image
-from lab.matrix import cells, table
+from lab.matrix import cells, runs, table
 from lab.matrix.roots import built_packages, entered, host_root
-from lab.matrix.suites import NOT_FETCHED, SUITES, Suite
+from lab.matrix.suites import SUITES
 from lab.progress import Progress
 
-LOG: Final = REPOSITORY / "build" / "matrix.log"
+LOG: Final = runs.HOSTS_LOG
 
 
 def main() -> int:
@@ -41,37 +40,26 @@ def main() -> int:
         parser.error("namespaces with a root of their own need root: sudo make matrix")
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
-    failed = missing = False
-    for name in wanted:
-        try:
-            failed |= not _try(SUITES[name], names, not arguments.no_table)
-        except LabError as error:
-            missing |= isinstance(error, FetchError)
-            failed |= not isinstance(error, FetchError)
-            print(f"✗ {name}: {error}", file=sys.stderr)
-    return 1 if failed else NOT_FETCHED if missing else 0
+    return runs.run(wanted, partial(_play, names=names, write=not arguments.no_table))
 
 
-def _try(suite: Suite, names: Sequence[str], write: bool) -> bool:
-    begun = time.monotonic()
-    with Progress(suite.name) as progress:
+def _play(name: str, seen: list[cells.Cell], *, names: Sequence[str], write: bool) -> None:
+    suite = SUITES[name]
+    with Progress(name) as progress, ThreadPoolExecutor(1) as beside:
         progress.step("guest image")
         ensure_image()
-        progress.step("packages")
+        progress.step("packages, and a host without dynmem")
+        # Each takes about a minute of one processor where nothing of it is cached.
+        host = beside.submit(host_root, suite)
         packages = built_packages(suite)
-        progress.step("a host without dynmem")
-        with entered(suite, host_root(suite)) as root:
+        with entered(suite, host.result()) as root:
             versions = cells.versions(root)
             progress.step(versions)
-            seen = []
             for cell in cells.play(root, packages, names, _log):
                 seen.append(cell)
                 progress.step(f"{'✓' if cell.passed else '✗'} {cell.name}: {cell.said or f'see {LOG}'}")
-    minutes = (time.monotonic() - begun) / 60
     if write:
-        table.write(suite.name, versions, seen, whole=len(names) == len(cells.NAMES))
-    print(f"{suite.name}: {sum(cell.passed for cell in seen)} of {len(seen)} cells, {minutes:.1f} min")
-    return all(cell.passed for cell in seen)
+        table.write(name, versions, seen, whole=len(names) == len(cells.NAMES))
 
 
 def _log(text: str) -> None:

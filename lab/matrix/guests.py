@@ -12,26 +12,26 @@ build/matrix-guests.log.
 
 import argparse
 import re
-import shutil
+import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from lab.code_disk import REPOSITORY
-from lab.domain import ARM64
 from lab.errors import FetchError, LabError
 from lab.lab import Lab
-from lab.matrix import guest_story, table
+from lab.matrix import guest_story, runs, table
+from lab.matrix.cells import Cell
 from lab.matrix.guest_image import guest_image, make_guest_disk
 from lab.matrix.roots import built_here
-from lab.matrix.suites import GUESTS, NOT_FETCHED
+from lab.matrix.suites import GUESTS
 from lab.progress import Progress
 
 _ARM64_MAGIC: Final = b"ARM\x64"
 """Documentation/arch/arm64/booting.rst, magic."""
-LOG: Final = REPOSITORY / "build" / "matrix-guests.log"
+LOG: Final = runs.GUESTS_LOG
 
 
 def main() -> int:
@@ -47,28 +47,16 @@ def main() -> int:
         parser.error(f"no suite is called {', '.join(sorted(unknown))}; there are {', '.join(GUESTS)}")
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("")
-    failed = missing = False
     try:
         agent = next(path for path in built_here() if path.name.startswith("dynmem-agent_"))
     except LabError as error:
         parser.error(str(error))
-    for name in wanted:
-        try:
-            failed |= not _try(name, agent, growths, not arguments.no_table)
-        except LabError as error:
-            missing |= isinstance(error, FetchError)
-            failed |= not isinstance(error, FetchError)
-            print(f"✗ {name}: {error}", file=sys.stderr)
-    return 1 if failed else NOT_FETCHED if missing else 0
+    return runs.run(wanted, partial(_play, agent=agent, growths=growths, write=not arguments.no_table))
 
 
-def _try(name: str, agent: Path, growths: Sequence[str], write: bool) -> bool:
-    begun = time.monotonic()
-    seen = []
-    if GUESTS[name].architecture and not (
-        shutil.which("qemu-system-aarch64") and ARM64.firmware and ARM64.firmware.exists()
-    ):
-        raise LabError("it is emulated with its firmware: apt-get install qemu-system-arm qemu-efi-aarch64")
+def _play(name: str, seen: list[Cell], *, agent: Path, growths: Sequence[str], write: bool) -> None:
+    if GUESTS[name].architecture:
+        _install_emulator()
     with Progress(name) as progress:
         progress.step("guest image")
         image = guest_image(GUESTS[name])
@@ -78,13 +66,18 @@ def _try(name: str, agent: Path, growths: Sequence[str], write: bool) -> bool:
             for cell in guest_story.play(lab, GUESTS[name], image, disk, growths, _log):
                 seen.append(cell)
                 progress.step(f"{'✓' if cell.passed else '✗'} {cell.name}: {cell.said or f'see {LOG}'}")
-    minutes = (time.monotonic() - begun) / 60
     if write:
         table.write(
             name, _kernel(image.kernel), seen, "guests", whole=len(growths) == len(guest_story.GROWTHS)
         )
-    print(f"{name}: {sum(cell.passed for cell in seen)} of {len(seen)} cells, {minutes:.1f} min")
-    return all(cell.passed for cell in seen)
+
+
+def _install_emulator() -> None:
+    """Raises FetchError."""
+    install = [str(REPOSITORY / "lab/install-packages"), str(REPOSITORY / "lab/arm64-packages.txt")]
+    done = subprocess.run(install, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise FetchError(f"what emulates it could not be installed: {done.stderr.strip()[-2000:]}")
 
 
 def _kernel(vmlinuz: Path) -> str:

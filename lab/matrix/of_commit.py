@@ -3,8 +3,8 @@
     make test-suite                 what HEAD's hash says
     make test-suite COMMIT=7369792  what that one's says
 
-docs/compatibility.md stays as it is. Exit 1 where a cell is not as it should be. A suite that cannot be had
-is said in a sentence, and is no failure of the code.
+docs/compatibility.md stays as it is. Exit 1 where a cell is not as it should be, with what was said. A suite
+that cannot be had is counted in the last line, and is no failure of the code.
 """
 
 import argparse
@@ -13,9 +13,14 @@ import sys
 from typing import Final
 
 from lab.code_disk import REPOSITORY
+from lab.matrix import runs
 from lab.matrix.suites import GUESTS, NOT_FETCHED, SUITES
 
 CHOICES: Final = [("lab.matrix", name) for name in SUITES] + [("lab.matrix.guests", name) for name in GUESTS]
+
+LOGS: Final = {"lab.matrix": runs.HOSTS_LOG, "lab.matrix.guests": runs.GUESTS_LOG}
+_SHOWN: Final = 20_000
+"""Characters of a log, its last."""
 
 
 def chosen(commit: str) -> tuple[str, str]:
@@ -40,8 +45,11 @@ def main() -> int:
     code = subprocess.run([sys.executable, "-m", module, suite, "--no-table"], check=False).returncode
     if code == NOT_FETCHED:
         again = f"make test-suite COMMIT={commit[:12]}"
-        print(f"{suite} was not tried: it could not be fetched. Once it can be: {again}")
+        print(f"0 of 1 suites tried: {suite} could not be fetched. Once it can be: {again}")
         return 0
+    if code != 0 and LOGS[module].exists():
+        print(LOGS[module].read_text(encoding="utf-8")[-_SHOWN:])
+    print("1 of 1 suites tried")
     return code
 
 

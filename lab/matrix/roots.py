@@ -58,24 +58,32 @@ class Root:
     ) -> "subprocess.CompletedProcess[str]":
         """A shell script in it, as root, in namespaces of its own; never raises for an exit code.
 
-        network: this machine's, else a loopback of its own. path: of Python.
+        network: this machine's, else a loopback of its own. path: of Python. limit: in seconds; what is
+        not done then is killed, and what was said ends with a line about that.
         """
         passed = [f"{name}={value}" for name, value in os.environ.items() if name.lower().endswith("_proxy")]
         separate = ["--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts"]
-        return subprocess.run(
-            [
-                *("unshare", *separate, *([] if network else ["--net"])),
-                *("sh", "-c", _ENTER, "sh", self.base, self.place, cache_directory(), REPOSITORY, script),
-                *(" ".join(passed), path),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=limit,
-            check=False,
-        )
+        command: list[str | Path] = [
+            *("unshare", *separate, *([] if network else ["--net"])),
+            *("sh", "-c", _ENTER, "sh", self.base, self.place, cache_directory(), REPOSITORY, script),
+            *(" ".join(passed), path),
+        ]
+        try:
+            return subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=limit,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            said = (
+                late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout or ""
+            )
+            return subprocess.CompletedProcess(command, 124, f"{said}\nkilled after {limit:.0f} s")
 
     def file(self, path: str) -> Path:
         """What was written there since."""
@@ -109,6 +117,7 @@ def built_packages(suite: Suite) -> list[Path]:
     """The packages of this tree, built in that release: in a root of its, or here where this is one. Cached.
 
     Raises:
+        FetchError: its archive was not reached.
         LabError: with the end of what was said.
     """
     place = build_once(
@@ -155,11 +164,17 @@ def _build_packages(suite: Suite, out: Path) -> None:
 
 
 def install(root: Root, wanted: Sequence[str]) -> str:
-    """apt-get install, as an administrator would. Returns what it said. Raises LabError."""
+    """apt-get install, as an administrator would. Returns what it said.
+
+    Raises:
+        FetchError: an archive was not reached.
+        LabError: the packages cannot be installed.
+    """
     command = f"apt-get install --yes --no-install-recommends {' '.join(wanted)}"
     done = root.run(f"apt-get update -q && {command}", network=True)
     if done.returncode != 0:
-        raise LabError(f"{root.suite.name}: {command}:\n{done.stdout[-2000:]}")
+        error = FetchError if apt.unreached(done.stdout) else LabError
+        raise error(f"{root.suite.name}: {command}:\n{done.stdout[-2000:]}")
     return done.stdout
 
 
@@ -206,8 +221,11 @@ def _make(suite: Suite, place: Path, wanted: Sequence[str], build: bool) -> None
         env=environment,
         check=False,
     )
-    if done.returncode != 0:
-        raise FetchError(
-            f"mmdebstrap could not make a root of {suite.name}. Can its archive be reached? It said:\n"
-            + done.stderr[-2000:]
-        )
+    if done.returncode == 0:
+        return
+    if build and not apt.unreached(done.stderr):  # debian/control asks for what the suite does not have
+        raise LabError(f"{suite.name} cannot build the packages of this tree:\n{done.stderr[-2000:]}")
+    raise FetchError(
+        f"mmdebstrap could not make a root of {suite.name}. Can its archive be reached? It said:\n"
+        + done.stderr[-2000:]
+    )

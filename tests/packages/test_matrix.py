@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -9,11 +10,12 @@ from xml.etree import ElementTree
 import pytest
 
 from host_controller.verify.accelerator import Accelerator, find_accelerator
+from lab import apt
 from lab.domain import ARM64, GuestSpec, domain_xml
-from lab.errors import FetchError
+from lab.errors import FetchError, LabError
 from lab.image import Image
 from lab.matrix import __main__ as hosts
-from lab.matrix import of_commit, table
+from lab.matrix import of_commit, roots, runs, table
 from lab.matrix.cells import TESTS, Cell
 from lab.matrix.guests import _kernel
 from lab.matrix.of_commit import chosen
@@ -21,6 +23,7 @@ from lab.matrix.suites import GUESTS, NOT_FETCHED, SUITES
 
 ROOT = Path(__file__).parents[2]
 KVM = Accelerator("KVM", "kvm", "host-passthrough", "")
+_RUN = subprocess.run
 SEEN = [Cell("install", True, "15 MiB", 3.2), Cell("story", False, "", 40.0)]
 
 
@@ -140,17 +143,115 @@ def test_a_suite_that_cannot_be_fetched_is_said_and_is_no_failure_of_the_code(
     said = capsys.readouterr().out
     assert f"asks for {list(SUITES)[3]} as a host" in said
     assert ("could not be fetched. Once it can be: make test-suite" in said) == (code == NOT_FETCHED)
+    assert said.splitlines()[-1].startswith(f"{0 if code == NOT_FETCHED else 1} of 1 suites tried")
+
+
+def test_what_was_said_of_a_red_cell_is_shown_where_nobody_can_look_into_the_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "matrix.log"
+    log.write_text("--- trixie, doctor\nno controller answers\n")
+    monkeypatch.setattr(of_commit, "LOGS", dict.fromkeys(of_commit.LOGS, log))
+    monkeypatch.setattr(of_commit, "REPOSITORY", ROOT)
+    ask = subprocess.run
+
+    def run(command: list[str], **options: object) -> object:
+        return ask(command, **options) if command[0] == "git" else SimpleNamespace(returncode=1)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(of_commit.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["of_commit"])
+    assert of_commit.main() == 1
+    assert "no controller answers" in capsys.readouterr().out
+
+
+def _plays(*cells: Cell, then: LabError | None = None) -> Callable[[str, list[Cell]], None]:
+    def play(_: str, seen: list[Cell]) -> None:
+        seen += cells
+        if then:
+            raise then
+
+    return play
+
+
+@pytest.mark.parametrize(
+    ("play", "ends"),
+    [
+        (_plays(SEEN[0]), 0),
+        (_plays(*SEEN), 1),
+        (_plays(then=FetchError("no archive")), NOT_FETCHED),
+        (_plays(SEEN[0], then=FetchError("no archive")), NOT_FETCHED),
+        (_plays(*SEEN, then=FetchError("no archive")), 1),
+        (_plays(then=LabError("it cannot be installed")), 1),
+    ],
+)
+def test_a_suite_that_is_not_fetched_excuses_no_cell_that_is_red(
+    play: Callable[[str, list[Cell]], None], ends: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runs.run(["trixie"], play) == ends
+    assert " cells, 0.0 min" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        ("W: Failed to fetch http://deb.example/InRelease  Could not resolve 'deb.example'", FetchError),
+        ("E: Unable to fetch some archives, maybe run apt-get update", FetchError),
+        ("dynmem : Depends: python3-aiohttp but it is not installable", LabError),
+    ],
+)
+def test_a_package_that_cannot_be_installed_is_told_from_an_archive_that_is_not_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, error: type[LabError]
+) -> None:
+    done = SimpleNamespace(returncode=100, stdout=said)
+    monkeypatch.setattr(roots.Root, "run", lambda *_, **__: done)
+    root = roots.Root(SUITES["trixie"], tmp_path, tmp_path)
+    with pytest.raises(LabError) as raised:
+        roots.install(root, ["dynmem"])
+    assert type(raised.value) is error
+    assert apt.unreached(said) == (error is FetchError)
+
+
+@pytest.mark.parametrize(
+    ("build", "said", "error"),
+    [
+        (True, "E: Unable to satisfy dependencies", LabError),
+        (True, "E: Failed to fetch http://deb.example/gcc.deb", FetchError),
+        (False, "E: Unable to locate package qemu-system-x86", FetchError),
+    ],
+)
+def test_what_a_commit_asks_of_a_suite_in_vain_is_no_suite_that_is_not_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, build: bool, said: str, error: type[LabError]
+) -> None:
+    done = SimpleNamespace(returncode=25, stdout="", stderr=said)
+    monkeypatch.setattr(roots.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(roots.apt, "mmdebstrap", lambda *_: [])
+    with pytest.raises(LabError) as raised:
+        roots._make(SUITES["trixie"], tmp_path, [], build)
+    assert type(raised.value) is error
 
 
 def test_an_archive_that_is_not_reached_is_told_from_a_cell_that_is_red(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def unreached(*_: object) -> bool:
+    def unreached(*_: object, **__: object) -> None:
         raise FetchError("mmdebstrap could not make a root of trixie. Can its archive be reached?")
 
-    monkeypatch.setattr(hosts, "_try", unreached)
+    monkeypatch.setattr(hosts, "_play", unreached)
     monkeypatch.setattr(hosts, "LOG", tmp_path / "build" / "matrix.log")
     monkeypatch.setattr(hosts.os, "geteuid", lambda: 0)
     monkeypatch.setattr(sys, "argv", ["matrix", "trixie"])
     assert hosts.main() == NOT_FETCHED
     assert "Can its archive be reached?" in capsys.readouterr().err
+
+
+def test_what_takes_too_long_in_a_root_ends_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DYNMEM_CACHE", str(tmp_path))
+    monkeypatch.setattr(roots, "_ENTER", "echo begun; sleep 100")
+    monkeypatch.setattr(
+        roots.subprocess, "run", lambda command, **how: _RUN(command[command.index("sh") :], **how)
+    )
+    done = roots.Root(SUITES["trixie"], tmp_path, tmp_path).run("", limit=0.5)
+    assert done.returncode == 124
+    assert done.stdout == "begun\n\nkilled after 0 s"
