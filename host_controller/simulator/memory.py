@@ -86,6 +86,8 @@ class Memory:
     """Page cache, and slab that can be dropped."""
     swapped: float = 0.0
     swap_size: float = 0.0
+    swap_leaves: bool = False
+    """It is being switched off: its size is what still lies in it."""
     ideal: float = 0.0
     """Anonymous memory that the programs would hold by now if nothing had ever been denied to them."""
     read_once: float = 0.0
@@ -205,7 +207,7 @@ class Memory:
         stalled += self._swap_back(seconds, speeds, cold_share)
         stalled += self._files(seconds, working_set, speeds, cache_period, stream)
         missing = max(0.0, working_set - self.cache) if self.read_once else 0.0
-        hot_out = max(0.0, self.swapped - cold_share * (self.anon + self.swapped))
+        hot_out = max(0.0, self._missed(cold_share))
         self.unmet = max(0.0, self.ideal - self.anon - self.swapped) + hot_out + missing
         self.unmet_seconds += self.unmet * seconds
         self._account_stall(seconds, min(1.0, stalled / seconds if seconds else 0.0))
@@ -256,8 +258,16 @@ class Memory:
         self.restless = True
         return seconds if got < 0.5 * short else 0.0
 
+    def switch_swap_off(self) -> None:
+        """All that lies in swap is read back as there is room for it, and nothing more goes there."""
+        self.swap_leaves, self.swap_size, self.restless = True, self.swapped, True
+
+    def _missed(self, cold_share: float) -> float:
+        """What lies in swap and is wanted in memory."""
+        return self.swapped - (0.0 if self.swap_leaves else cold_share * (self.anon + self.swapped))
+
     def _swap_back(self, seconds: float, speeds: Speeds, cold_share: float) -> float:
-        hot_out = self.swapped - cold_share * (self.anon + self.swapped)
+        hot_out = self._missed(cold_share)
         if hot_out < 1.0:
             return 0.0
         back = min(hot_out, speeds.disk * seconds)
@@ -266,6 +276,8 @@ class Memory:
         self.anon += got
         self.swapped -= got
         self.swapped_in += got
+        if self.swap_leaves:
+            self.swap_size = self.swapped
         self.restless = True
         return got / speeds.disk + (seconds * 0.1 if got < back else 0.0)
 
