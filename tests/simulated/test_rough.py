@@ -4,7 +4,7 @@ import pytest
 
 from host_controller.simulator.scenario import play
 from tests.simulated.generator import rough_scenario
-from tests.simulated.soak import patient_engine
+from tests.simulated.soak import make_engine, patient_engine
 
 
 @pytest.mark.parametrize("seed", [3, 7, 11])
@@ -13,3 +13,7 @@ def test_what_has_left_virtio_mem_is_not_asked_for_again_beyond_the_capacity(see
     command that was carried out when nobody waited for it any more.
     """
     assert not play(rough_scenario(seed), patient_engine).violations
+
+
+def test_what_a_command_that_timed_out_takes_is_not_asked_for_again_of_a_guest_without_room() -> None:
+    assert not play(rough_scenario(188), make_engine).violations

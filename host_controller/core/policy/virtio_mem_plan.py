@@ -92,10 +92,12 @@ def unfinished(vm: Vm, now: float) -> int | None:
     late = now - max(device.moved_at, device.asked_at) > LATE_SECONDS
     if device.unsure:
         # QEMU may not have told yet all that was plugged before the command that failed. What is leaving or
-        # has left is not asked for again: it would have to be described anew.
+        # has left is not asked for again: it would have to be described anew, and the guest may have no room.
         if late:
             return device.current_bytes
-        return device.confirmed_bytes if device.current_bytes <= device.confirmed_bytes else None
+        more = device.confirmed_bytes - device.current_bytes
+        room = bearable_step(vm) if more and vm.guest.facts is not None else 0
+        return device.confirmed_bytes if 0 <= more <= room else None
     return device.requested_bytes if late and not device.settled else None
 
 

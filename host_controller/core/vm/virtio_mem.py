@@ -180,6 +180,7 @@ class VirtioMem:
 
     def _meets_another(self, requested_bytes: int, now: float) -> bool:
         if requested_bytes in self._ours:
+            self.confirmed_bytes = requested_bytes  # carried out, though the answer is not there yet
             return False
         self.promise(requested_bytes)
         self.raised_at, self._met_another = now, True

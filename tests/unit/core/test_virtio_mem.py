@@ -173,6 +173,17 @@ def test_what_somebody_else_asks_for_while_a_command_of_ours_is_unanswered_is_ch
     assert charged_mib(device, 15.1 + LATE_SECONDS) == 128
 
 
+def test_what_qemu_tells_to_be_asked_for_was_surely_asked_for_though_the_answer_does_not_come() -> None:
+    device = settled(512)
+    device.confirmed_bytes = 512 * MIB
+    device.ask("web", 1, 128 * MIB, 10.0)
+    device.observe(512 * MIB, None, 10.1)
+    assert device.confirmed_bytes == 512 * MIB
+    device.observe(384 * MIB, 128 * MIB, 11.0)
+    device.answered(1, "timed out", 20.0)
+    assert (device.unsure, device.confirmed_bytes) == (True, 128 * MIB)
+
+
 def test_it_is_charged_on_where_it_lies_between_what_ours_was_and_what_it_is_to_be() -> None:
     device = settled(512)
     device.ask("web", 1, 128 * MIB, 10.0)

@@ -227,6 +227,14 @@ def test_a_size_that_was_asked_for_and_is_not_there_is_asked_for_again(vm: Vm, s
     assert plan.unfinished(vm, NOW) == (None if size_mib is None else size_mib * MIB)
 
 
+def test_what_a_guest_has_no_room_for_is_not_asked_for_again_before_qemu_has_surely_told() -> None:
+    one = device(384, 2048, unsure=True, confirmed_bytes=2048 * MIB, moved_at=NOW)
+    assert plan.unfinished(guest(one, available_mib=10), NOW) is None
+    assert plan.unfinished(guest(one, available_mib=10), NOW + LATE_SECONDS + 0.1) == 384 * MIB
+    one.confirmed_bytes = 384 * MIB
+    assert plan.unfinished(guest(one, available_mib=10), NOW) == 384 * MIB
+
+
 def test_what_a_command_took_that_was_answered_too_late_is_not_asked_for_again() -> None:
     """It was carried out after all: QEMU tells what it asks for, and that the guest gives it back."""
     one = device(512, 640, unsure=True, confirmed_bytes=640 * MIB)
