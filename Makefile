@@ -131,9 +131,20 @@ bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resu
 duel: $(STAMP) ## search the host on which a peer is ahead of us by most; SECONDS=1800 on one core, SEED=0
 	$(PYTHON) -m bench.duel $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
-bench-fleet: $(STAMP) ## what Pacemaker's scheduler does because of 1,000 random publications: nothing; 2 to 10 minutes
+bench-fleet: bench-fleet-publications bench-fleet-places bench-fleet-day ## all that is measured of fleets, part by part
+
+.PHONY: bench-fleet-publications bench-fleet-places bench-fleet-day
+bench-fleet-publications: $(STAMP) ## what Pacemaker's scheduler does because of 1,000 random publications: nothing; 2 to 10 minutes
 	lab/install-packages lab/fleet-packages.txt
 	$(PYTHON) -m bench.fleet --publications 1000 $(if $(SEED),--first $(SEED)) $(if $(CELL),--cell $(CELL)) $(if $(LAW),--law $(LAW))
+
+bench-fleet-places: $(STAMP) ## VMs that 8 hosts hold when starts go where memory is; TRACES=DIR or a generated trace, ORDERS=10: 2 minutes each
+	lab/install-packages lab/fleet-packages.txt
+	$(PYTHON) -m bench.fleet_sampled $(TRACES) $(if $(MONTH),--month $(MONTH))
+	-$(PYTHON) -m bench.fleet_places $(TRACES) $(if $(MONTH),--month $(MONTH)) $(if $(ORDERS),--orders $(ORDERS)) --scheduler
+
+bench-fleet-day: $(STAMP) ## a day of 1,024 hosts under every law; TRACES=DIR, CELLS=32: a minute each; can be stopped and resumed
+	$(PYTHON) -m bench.fleet_day $(TRACES) $(if $(MONTH),--month $(MONTH)) $(if $(CELLS),--cells $(CELLS))
 
 bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 	$(PYTHON) -m bench.scale

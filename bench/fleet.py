@@ -11,12 +11,13 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+from bench.fleet_xml import cib_of
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action, harm
 from host_controller.fleet.core.model import HostFigures, Node, VmFigures, mib_up
@@ -38,19 +39,6 @@ CAPACITY: Final = 64 * GIB
 VM_BYTES: Final = (512 * MIB, 16 * GIB)
 LOADS: Final = (0.6, 0.8, 0.95, 1.05)
 """Mean need of a cell by its capacity. Above 1 hosts are short, and a publication may still stop nobody."""
-HEAD: Final = (
-    '<cib crm_feature_set="3.16.2" validate-with="pacemaker-3.9" epoch="1" num_updates="0" admin_epoch="0" '
-    'have-quorum="1" dc-uuid="1"><configuration><crm_config><cluster_property_set id="o">'
-    '<nvpair id="o1" name="enable-startup-probes" value="false"/>'
-    '<nvpair id="o2" name="stonith-enabled" value="false"/>'
-    '<nvpair id="o3" name="placement-strategy" value="balanced"/>'
-    "</cluster_property_set></crm_config>"
-)
-TAIL: Final = (
-    '<constraints/><rsc_defaults><meta_attributes id="d">'
-    '<nvpair id="d1" name="resource-stickiness" value="1000"/>'
-    "</meta_attributes></rsc_defaults></configuration>"
-)
 
 
 @dataclass(slots=True)
@@ -103,9 +91,7 @@ class RandomCell:
 
     def xml(self, sizes: Mapping[str, int], capacities: Mapping[str, int]) -> bytes:
         """The engine's configuration and status."""
-        return "".join(
-            (HEAD, *self._nodes(capacities), *self._resources(sizes), TAIL, *self._status())
-        ).encode()
+        return cib_of({name: self.where.get(name) for name in self.need}, sizes, capacities)
 
     def obey(self, actions: tuple[Action, ...]) -> None:
         """What the engine does is done."""
@@ -136,36 +122,6 @@ class RandomCell:
         )
         admits = CAPACITY - sum(one.floor_bytes for one in vms)
         return HostFigures(CAPACITY, 0, max(0, admits), vms, overdraft=admits < 0)
-
-    def _nodes(self, capacities: Mapping[str, int]) -> Iterator[str]:
-        yield "<nodes>"
-        for number, host in enumerate(self.capacities, 1):
-            yield f'<node id="{number}" uname="{host}"><utilization id="u{host}">'
-            yield f'<nvpair id="c{host}" name="dynmem" value="{capacities[host]}"/></utilization></node>'
-        yield "</nodes>"
-
-    def _resources(self, sizes: Mapping[str, int]) -> Iterator[str]:
-        yield "<resources>"
-        for name in self.need:
-            yield f'<primitive class="ocf" provider="heartbeat" type="VirtualDomain" id="{name}">'
-            yield f'<meta_attributes id="{name}m"><nvpair id="{name}l" name="allow-migrate" value="true"/>'
-            yield f'</meta_attributes><utilization id="{name}u">'
-            yield f'<nvpair id="{name}s" name="dynmem" value="{sizes[name]}"/></utilization></primitive>'
-        yield "</resources>"
-
-    def _status(self) -> Iterator[str]:
-        yield "<status>"
-        for number, host in enumerate(self.capacities, 1):
-            yield f'<node_state id="{number}" uname="{host}" in_ccm="true" crmd="online" join="member" '
-            yield f'expected="member"><lrm id="{number}"><lrm_resources>'
-            for name in (one for one in self.need if self.where.get(one) == host):
-                yield f'<lrm_resource id="{name}" class="ocf" provider="heartbeat" type="VirtualDomain">'
-                yield f'<lrm_rsc_op id="{name}_last_0" operation_key="{name}_start_0" operation="start" '
-                yield 'crm_feature_set="3.16.2" transition-key="1:1:0:a" transition-magic="0:0;1:1:0:a" '
-                yield 'call-id="1" rc-code="0" op-status="0" interval="0" '
-                yield 'op-digest="f2317cad3d54cec5d7d7aa7d0bf35cf8"/></lrm_resource>'
-            yield "</lrm_resources></lrm></node_state>"
-        yield "</status></cib>"
 
 
 @dataclass(slots=True)

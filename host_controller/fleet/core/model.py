@@ -105,6 +105,12 @@ class Cell:
         """What the engine has on a node, or is bringing there."""
         return tuple(one for one in self.resources if one.node == node)
 
+    def running_on(self, node: str) -> list[tuple[Resource, VmFigures]]:
+        """What the engine has on a node and its host tells of."""
+        figures = self.figures.get(node)
+        running = {} if figures is None else {vm.name: vm for vm in figures.vms}
+        return [(one, running[one.name]) for one in self.on(node) if one.name in running]
+
     def free_mib(self, node: str) -> int | None:
         """What a host could give a start beside what is on its way there; None: it does not say."""
         figures = self.figures.get(node)

@@ -92,13 +92,15 @@ def relieve(
     involved = {host for one in under_way for host in (one.source, one.destination)}
     moves: list[Move] = []
     alerts: list[Alert] = []
+    takers = _takers(cell)
     due = [name for name, strain in strains.items() if strain.due(now) and name in cell.figures]
     for host in sorted(due, key=lambda name: -cell.figures[name].load):
         if len(under_way) + len(moves) >= MOST_MOVES:
             break
         if host in involved:
             continue
-        found = _best(cell, host, resting, involved, refused)
+        free = [name for name in takers if name not in involved]
+        found = _best(cell, host, free, resting, refused) if free else None
         if found is None:
             alerts.append(Alert(host, _no_way(cell, host, resting, refused)))
             continue
@@ -123,8 +125,8 @@ def _strain(before: Strain, figures: HostFigures, now: float) -> Strain:
 def _best(
     cell: Cell,
     host: str,
+    takers: Collection[str],
     resting: Collection[str],
-    involved: Collection[str],
     refused: Collection[Way],
 ) -> Move | None:
     """The smallest VM that brings the host down far enough, or else the largest that can go at all."""
@@ -132,9 +134,9 @@ def _best(
     excess = figures.floor_bytes - RELIEVED_TO * figures.capacity_bytes
     going = [
         (vm, destination)
-        for resource in cell.on(host)
-        if (vm := cell.figures_of(resource)) is not None and vm.settled and vm.name not in resting
-        if (destination := _destination(cell, resource, vm, involved, refused)) is not None
+        for resource, vm in cell.running_on(host)
+        if vm.settled and vm.name not in resting
+        if (destination := _destination(cell, resource, vm, takers, refused)) is not None
     ]
     if not going:
         return None
@@ -147,29 +149,34 @@ def _best(
     return Move(vm.name, host, destination, vm.arrival_bytes, _said(figures))
 
 
+def _takers(cell: Cell) -> tuple[str, ...]:
+    """Hosts that are well below full as they are: few, where memory is short."""
+    return tuple(
+        node.name
+        for node in cell.nodes
+        if node.takes and (host := cell.figures.get(node.name)) is not None
+        if not host.overdraft and host.emergency is None and host.load < TAKES_BELOW
+    )
+
+
 def _destination(
     cell: Cell,
     resource: Resource,
     vm: VmFigures,
-    involved: Collection[str],
+    takers: Collection[str],
     refused: Collection[Way],
 ) -> str | None:
     """The emptiest host that stays well below full with the VM as it is booked, and can take it in."""
     booked_bytes = max(vm.floor_bytes, wanted_mib(vm.floor_bytes) * MIB)
-
-    def load_with(name: str) -> float:
+    fit: list[tuple[float, str]] = []
+    for name in takers:
+        if name == resource.node or name in resource.bans or (vm.name, name) in refused:
+            continue
         host = cell.figures[name]
-        return (host.floor_bytes + booked_bytes) / host.capacity_bytes
-
-    fit = [
-        node.name
-        for node in cell.nodes
-        if node.takes and node.name not in {resource.node, *involved} and node.name not in resource.bans
-        if (host := cell.figures.get(node.name)) is not None and host.capacity_bytes > 0
-        if not host.overdraft and host.emergency is None and host.admits_bytes >= vm.arrival_bytes
-        if load_with(node.name) < TAKES_BELOW and (vm.name, node.name) not in refused
-    ]
-    return min(fit, key=lambda name: (load_with(name), name), default=None)
+        load = (host.floor_bytes + booked_bytes) / host.capacity_bytes
+        if load < TAKES_BELOW and host.admits_bytes >= vm.arrival_bytes:
+            fit.append((load, name))
+    return min(fit)[1] if fit else None
 
 
 def _said(figures: HostFigures) -> str:
@@ -180,7 +187,7 @@ def _said(figures: HostFigures) -> str:
 
 
 def _no_way(cell: Cell, host: str, resting: Collection[str], refused: Collection[Way]) -> str:
-    movable = [vm for one in cell.on(host) if (vm := cell.figures_of(one)) is not None and vm.settled]
+    movable = [vm for _, vm in cell.running_on(host) if vm.settled]
     if not movable:
         return "none of its VMs can be moved"
     if all(vm.name in resting for vm in movable):
