@@ -128,8 +128,8 @@ bench-fast: $(STAMP) ## ramps and bursts second by second, against every peer; a
 bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resumed; 3 hours, QUICK=1: 10 minutes
 	$(PYTHON) -m bench.grid $(if $(QUICK),--quick)
 
-duel: $(STAMP) ## search the host on which a peer is ahead of us by most; SECONDS=1800 on one core, SEED=0
-	$(PYTHON) -m bench.duel $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
+duel: $(STAMP) ## search the host on which a peer is ahead of us by most; SECONDS=1800 of a core, SEED=0; KEEP=FILE: in turns
+	$(PYTHON) -m bench.duel $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep $(KEEP))
 
 bench-fleet: bench-fleet-publications bench-fleet-places bench-fleet-day ## all that is measured of fleets, part by part
 

@@ -1,19 +1,24 @@
 """`python -m bench.duel [--seconds N] [--seed N]`, or `make duel`: where is a peer ahead of us by most?
 
-For half an hour on one core, unless told otherwise, hosts and demands are searched. Wanted is the host on
-which the best peer leaves its guests short of less than ours does, or uses less memory or fewer commands
-for as much. The worst of each kind is printed as a file for `dynmem simulate`.
+For half an hour of a processor's time, unless told otherwise, hosts and demands are searched. Wanted is the
+host on which the best peer leaves its guests short of less than ours does, or uses less memory or fewer
+commands for as much. The worst of each kind is printed as a file for `dynmem simulate`. With `--keep FILE` it
+can be stopped at any time, and goes on where it was.
 """
 
 import argparse
+import hashlib
 import sys
-import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from bench.duel.hosts import Host
 from bench.duel.judge import KINDS, Verdict, judged
+from bench.duel.kept import Kept
 from bench.duel.search import search
+from bench.grid import fingerprint
+from host_controller.simulator.trial import OURS
 from host_controller.simulator.trial_file import render
 
 GOALS: Final = {"unmet": 1.5, "bound": 3.0}
@@ -26,30 +31,39 @@ def told(verdict: Verdict, host: Host) -> str:
     return f"# {verdict}\n{render(host.tables())}"
 
 
+def law_mark() -> str:
+    """Of all that a verdict depends on."""
+    digest = hashlib.sha256(fingerprint(OURS).encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit 1 when a peer is ahead by more than the goals allow."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--seconds", type=float, default=1800.0)
+    parser.add_argument("--seconds", type=float, default=1800.0, help="of processor time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--keep", type=Path, help="a file: what was judged, so that it can be stopped")
     parser.add_argument(
         "--hosts", type=int, help="play so many instead, however long it takes, before shrinking"
     )
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
     options = parser.parse_args(arguments)
-    began = time.monotonic()
+    judge = Kept(judged, options.keep, law_mark())
 
     def enough(played: int) -> bool:
         if options.hosts is not None:
             return played >= options.hosts
-        return time.monotonic() - began > options.seconds * (1 - SHRINKING)
+        return judge.spent_seconds > options.seconds * (1 - SHRINKING)
 
     def shrunk(played: int) -> bool:
-        return played >= 40 or (options.hosts is None and time.monotonic() - began > options.seconds)
+        return played >= 40 or (options.hosts is None and judge.spent_seconds > options.seconds)
 
-    worst = search(options.seed, judged, enough, shrunk, tuple(options.kinds))
-    print(f"{worst.played} hosts played in {time.monotonic() - began:.0f} s, seed {options.seed}")
+    worst = search(options.seed, judge, enough, shrunk, tuple(options.kinds))
+    print(f"{worst.played} hosts played in {judge.spent_seconds:.0f} s of a processor, seed {options.seed}")
     for kind in options.kinds:
         if kept := worst.by_kind.get(kind):
             print(f"\n{told(*kept[0])}", end="")

@@ -1,16 +1,19 @@
 """The duel finds what is wrong, shows it as simply as it can, and shows the same again for the same seed."""
 
+import itertools
 import random
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bench.duel.__main__ import told
 from bench.duel.hosts import Host, mutated, random_host, simpler
 from bench.duel.judge import BOUND, PEERS, Verdict, compare, judged
-from bench.duel.search import search
+from bench.duel.kept import Kept
+from bench.duel.search import Worst, search
 from host_controller.simulator.trial import OURS, Result, VmResult
 from host_controller.simulator.trial_file import parse
 
@@ -41,6 +44,29 @@ def test_equal_seeds_find_the_same_and_others_something_else() -> None:
     first, again, other = (search(seed, planted, after(20), after(50)) for seed in (3, 3, 4))
     assert first == again
     assert first.by_kind != other.by_kind
+
+
+def test_a_duel_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
+    asked: list[Host] = []
+
+    def counted(host: Host) -> Mapping[str, Verdict]:
+        asked.append(host)
+        return planted(host)
+
+    def duel(path: Path | None, seconds: float, mark: str = "law") -> Worst:
+        """Each host takes a second."""
+        judge = Kept(counted, path, mark, clock=itertools.count().__next__)
+        return search(1, judge, lambda _: judge.spent_seconds >= seconds, after(5))
+
+    at_once = duel(None, 30.0)
+    hosts, path = list(asked), tmp_path / "duel.jsonl"
+    asked.clear()
+    for seconds in (10.0, 30.0, 30.0):
+        again = duel(path, seconds)
+    assert again == at_once
+    assert len(asked) < len(hosts) + 10, "only what the shorter search made simpler was played beside"
+    duel(path, 1.0, mark="another law")
+    assert len(path.read_text().splitlines()) < 10
 
 
 @pytest.mark.parametrize("seed", SEEDS)
