@@ -52,6 +52,16 @@ def test_without_its_libraries_a_command_says_which_package_to_install(
     assert "Traceback" not in done.stderr
 
 
+def test_the_controllers_command_says_which_interpreter_it_needs(tmp_path: Path) -> None:
+    for name in ("agent", "host_controller"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from host_controller.start import main; raise SystemExit(main())"
+    with python_of(OLDEST[0], tmp_path) as python:
+        done = subprocess.run([*python, "-c", code, "status"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == "dynmem needs Python 3.11 or newer; this is 3.9.\n"
+
+
 @pytest.mark.parametrize(("codename", "version"), [OLDEST, NEWEST])
 def test_the_agent_as_one_file_reports_and_runs_its_commands(
     codename: str, version: list[int], tmp_path: Path
