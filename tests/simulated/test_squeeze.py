@@ -73,8 +73,9 @@ def test_whatever_way_it_grows(growth: Growth) -> None:
     assert one.world.violations == []
 
 
-def test_without_swap_the_heavy_one_waits_and_it_is_said_why() -> None:
-    one = contention(0)
+@pytest.mark.parametrize("growth", list(Growth))
+def test_without_swap_the_heavy_one_waits_and_it_is_said_why(growth: Growth) -> None:
+    one = contention(0, growth=growth)
     one.world.run(60.0)
     assert one.heavy.memory.unmet > 300 * MIB
     assert one.light.memory.unmet == 0.0

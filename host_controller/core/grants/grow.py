@@ -17,6 +17,8 @@ PAGE_BYTES: Final = 4096
 """A balloon moves by pages."""
 DEFLATED_BYTES: Final = 8 * MIB
 """A balloon this close to empty is as good as empty: a DIMM may follow."""
+PLENTY_BYTES: Final = 1 << 60
+"""With so much to spend only the guest itself can be in the way."""
 REASON: Final = "it needs more"
 STARTUP: Final = "it has just booted with less than its startup"
 HELD_FAST: Final = (
@@ -70,6 +72,8 @@ def _plug(vm: Vm, purse: Purse, goal: int) -> None:
     wanted = goal - (vm.entitled_bytes + vm.virtio_mem.requested_bytes - vm.offline_bytes)
     size, why_not = dimm_plan.next_dimm(vm, wanted, purse.headroom_bytes)
     if why_not is not None:
+        if purse.held_fast and dimm_plan.next_dimm(vm, wanted, PLENTY_BYTES)[0]:
+            why_not = f"{why_not}: {HELD_FAST}"
         purse.wait(vm, goal, REASON, why_not)
         return
     purse.pay(vm, size)
@@ -92,8 +96,11 @@ def _enlarge(vm: Vm, purse: Purse, goal: int, share: int) -> None:
     # What it may come to already, such as blocks that it has not given back yet, costs nothing.
     paid = device.may_hold_bytes - device.requested_bytes
     payable = max(paid, min(share - vm.assigned_bytes, purse.headroom_bytes + paid))
-    size, why_not = virtio_mem.larger(vm, goal - vm.assigned_bytes, payable)
+    wanted = goal - vm.assigned_bytes
+    size, why_not = virtio_mem.larger(vm, wanted, payable)
     if why_not is not None:
+        if purse.held_fast and virtio_mem.larger(vm, wanted, PLENTY_BYTES)[0]:
+            why_not = f"{why_not}: {HELD_FAST}"
         purse.wait(vm, goal, reason, why_not)
         return
     purse.pay(vm, max(0, size - device.may_hold_bytes))

@@ -374,14 +374,28 @@ VIRTIO_128 = {
 MORE, OTHERS, LONG = "it needs more", "others need it", "it has had more than it needs for a while"
 NOT_FREE = "the rest is not free yet"
 
+HELD_FAST = "the others use what they have, without free swap on a disk: with less their kernels would kill"
+
 SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
     ({}, 400, 1000, False, {"action": GROW, "reason": MORE, "target_bytes": 400}),
     ({}, 400, 50, False, {"action": GROW, "reason": MORE, "target_bytes": 350, "blocked_by": NOT_FREE}),
     ({}, 400, -1, False, {"action": WAIT, "reason": MORE, "blocked_by": "the host is overdrawn"}),
     ({}, 400, 0, False, {"action": WAIT, "reason": MORE, "blocked_by": NOT_FREE}),
     ({"demand_mib": 290}, 400, 0, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": HELD_FAST}),
+    (FULL | {"demand_mib": 500}, 700, 10, False,
      {"action": WAIT, "reason": MORE, "blocked_by":
-      "the others use what they have, without free swap on a disk: with less their kernels would kill"}),
+      f"a DIMM of 128 MiB must be paid for at full size, and 10 MiB is free: {HELD_FAST}"}),
+    (FULL, 700, 10, False,
+     {"action": WAIT, "reason": MORE, "blocked_by":
+      "a DIMM of 128 MiB must be paid for at full size, and 10 MiB is free"}),
+    (FULL | {"demand_mib": 500, "config": VIRTIO}, 700, 2, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": f"2 MiB is free: {HELD_FAST}"}),
+    (FULL | {"config": VIRTIO}, 700, 2, False,
+     {"action": WAIT, "reason": MORE, "blocked_by": "2 MiB is free"}),
+    (FULL | {"demand_mib": 512, "config": VIRTIO}, 700, 1000, False,
+     {"action": WAIT, "reason": MORE, "blocked_by":
+      "the guest has too little free memory for the page structures of more"}),
     ({}, 300, 0, False, {"action": HOLD, "reason": "it has what it should have"}),
     ({}, None, 0, False, {"action": HOLD, "reason": "nothing is known of it yet"}),
     ({"stuck_until": NOW + 1}, 300, 0, False,
