@@ -54,7 +54,7 @@ def grown(hosts: Hosts) -> dict[str, Any]:
 def grow(rig: Rig, guest: Guest) -> dict[str, Any]:
     """Until it has DIMMs and is at rest."""
     guest.workload.free()
-    guest.workload.allocate(560, rate=80)
+    guest.workload.allocate(560, rate=40)
     guest.workload.wait_event("done", "memory", 60)
     rig.controller.wait_vm(guest, lambda vm: bool(vm["dimms"]), 60, "grown past its boot RAM")
     rig.controller.wait_at_rest(guest)

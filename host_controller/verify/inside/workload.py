@@ -41,12 +41,27 @@ def clocks() -> dict[str, float]:
 # What the workload processes do. `say` sends an event to the server.
 
 
-def pace(done_mib: int, rate: float, started: float) -> None:
-    """Sleep until `done_mib` may have been done at `rate` MiB/s (0: as fast as it goes)."""
-    if rate > 0:
-        delay = started + done_mib / rate - time.monotonic()
-        if delay > 0:
-            time.sleep(delay)
+class Pace:
+    """At most `rate` MiB/s, piece by piece of a MiB; 0: as fast as it goes.
+
+    Time that was lost is not made up for, but for CATCHES_UP seconds: on a busy machine a guest stands still
+    for a while, and a slow program that hurried afterwards would be a burst that nobody asked for.
+    """
+
+    CATCHES_UP = 0.1
+
+    def __init__(self, rate: float) -> None:
+        self._seconds = 1 / rate if rate > 0 else 0.0
+        self._next = time.monotonic()
+
+    def wait(self) -> None:
+        """Sleep until the next piece may be done."""
+        if not self._seconds:
+            return
+        now = time.monotonic()
+        self._next = max(self._next + self._seconds, now - self.CATCHES_UP)
+        if self._next > now:
+            time.sleep(self._next - now)
 
 
 def touch(say: Say, mib: int, rate: float) -> None:
@@ -55,7 +70,7 @@ def touch(say: Say, mib: int, rate: float) -> None:
     signal.signal(signal.SIGUSR1, lambda *_: holding.append(True))
     noise = [os.urandom(MIB) for _ in range(2)]
     held = []  # piece by piece, as programs do: a single mapping above MemTotal would be refused
-    started = reported = time.monotonic()
+    pace, reported = Pace(rate), time.monotonic()
     say("started", mib=0)
     done = 0
     while done < mib and not holding:
@@ -66,7 +81,7 @@ def touch(say: Say, mib: int, rate: float) -> None:
         if time.monotonic() - reported > 0.5:
             reported = time.monotonic()
             say("progress", mib=done)
-        pace(done, rate, started)
+        pace.wait()
     say("done", mib=done)
     while True:
         signal.pause()
@@ -85,7 +100,7 @@ def read_file(say: Say, mib: int, rate: float) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     os.unlink(path)
     buffer = bytearray(MIB)
-    started = time.monotonic()
+    pace = Pace(rate)
     say("started", mib=0)
     done = 0
     while True:
@@ -93,7 +108,7 @@ def read_file(say: Say, mib: int, rate: float) -> None:
         done += 1
         if done % mib == 0:
             say("progress", mib=done)
-        pace(done, rate, started)
+        pace.wait()
 
 
 def over_limit(say: Say, mib: int, rate: float, high_mib: int) -> None:
@@ -104,7 +119,7 @@ def over_limit(say: Say, mib: int, rate: float, high_mib: int) -> None:
     write(f"{group}/cgroup.procs", str(os.getpid()))
     area = mmap.mmap(-1, mib * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     noise = os.urandom(MIB)
-    started = time.monotonic()
+    pace = Pace(rate)
     say("started", mib=0)
     done = 0
     while True:
@@ -113,7 +128,7 @@ def over_limit(say: Say, mib: int, rate: float, high_mib: int) -> None:
         done += 1
         if done % 16 == 0:
             say("progress", mib=done)
-        pace(done, rate, started)
+        pace.wait()
 
 
 KINDS: dict[str, Callable[..., None]] = {
