@@ -38,7 +38,8 @@ from host_controller.core.model import Settings
 from host_controller.core.operations.standstill import Stage, Standstill
 from host_controller.core.operator_events import HoldVm, SettingsChanged
 from host_controller.core.state import Notice
-from host_controller.core.vm.record import Vm, plugs_under_way, sizes_under_way
+from host_controller.core.vm.inheritance import boots_under_way, plugs_under_way, sizes_under_way
+from host_controller.core.vm.record import Vm
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Recorder
 from host_controller.records.samples import KEPT_SECONDS, sample_of
@@ -322,6 +323,7 @@ class Controller:
         )
         self.engine.state.inherited_plugs.update(before.plugs)
         self.engine.state.inherited_sizes.update(before.sizes)
+        self.engine.state.inherited_boots.update(before.boots)
 
     def _remember(self) -> bool:
         if self._state_dir is None:
@@ -330,10 +332,12 @@ class Controller:
         standstills = {**state.inherited_standstills, **state.standstills}
         plugs = {**state.inherited_plugs, **plugs_under_way(state.vms)}
         sizes = {**state.inherited_sizes, **sizes_under_way(state.vms)}
+        booting = boots_under_way(state.vms, state.settings.settle_seconds, self._clock())
+        boots = {**state.inherited_boots, **booting}
         reservations = state.ledger.reservations.values()
         try:
             self._state_dir.save(
-                remembered(reservations, self.paused, self.paused_all, standstills, plugs, sizes)
+                remembered(reservations, self.paused, self.paused_all, standstills, plugs, sizes, boots)
             )
         except OSError as error:
             self._failed("state", error)

@@ -18,7 +18,7 @@ import msgspec
 from host_controller.core.books.ledger import Reservation
 from host_controller.core.model import LARGEST_MAXIMUM_BYTES
 from host_controller.core.operations.standstill import Standstill, left_behind
-from host_controller.core.vm.growth import InheritedPlug
+from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
 from host_controller.errors import DynmemError
 from host_controller.host import exclusive
 from host_controller.private import private_directory, replace_private
@@ -57,6 +57,8 @@ class Remembered(msgspec.Struct, frozen=True):
     """DIMMs that were asked for and have not been seen yet, by UUID."""
     sizes: dict[str, int] = {}
     """What virtio-mem devices may come to that were asked for another size, bytes, by UUID."""
+    boots: dict[str, InheritedBoot] = {}
+    """VMs that are due the rest of their startup, by UUID."""
 
 
 class StateDir:
@@ -175,6 +177,7 @@ def salvage(found: object) -> tuple[Remembered, int]:
         tuple(sound("standing", Standing)),
         sound_by_uuid("plugs", InheritedPlug),
         sound_by_uuid("sizes", int),
+        sound_by_uuid("boots", InheritedBoot),
     ), damaged
 
 
@@ -190,6 +193,7 @@ def remembered(
     standstills: Mapping[str, Standstill],
     plugs: Mapping[str, InheritedPlug],
     sizes: Mapping[str, int],
+    boots: Mapping[str, InheritedBoot],
 ) -> Remembered:
     """The same facts in the same order give the same file."""
     return Remembered(
@@ -202,4 +206,5 @@ def remembered(
         ),
         dict(sorted(plugs.items())),
         dict(sorted(sizes.items())),
+        dict(sorted(boots.items())),
     )

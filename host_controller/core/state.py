@@ -12,7 +12,7 @@ from host_controller.core.model import Settings
 from host_controller.core.operations import Operation
 from host_controller.core.operations.standstill import Standstill
 from host_controller.core.policy.emergency import Emergency
-from host_controller.core.vm.growth import InheritedPlug
+from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
 from host_controller.core.vm.record import Vm
 
 T = TypeVar("T")
@@ -52,6 +52,8 @@ class State:
     """DIMMs that it had asked for, likewise."""
     inherited_sizes: dict[str, int] = field(default_factory=dict)
     """What virtio-mem devices may come to by what it had asked for, bytes, likewise."""
+    inherited_boots: dict[str, InheritedBoot] = field(default_factory=dict)
+    """VMs that it had seen start and that are due the rest of their startup, likewise."""
     last_cause: str = "start"
     """The last event that can raise a charge without a command of ours: an overdraft's named cause."""
     unseen_seconds: float = 0.0

@@ -9,8 +9,13 @@ from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import HostFacts, Limits, RunState
 from host_controller.core.operations.standstill import Standstill, left_behind
-from host_controller.core.vm.growth import InheritedPlug
-from host_controller.core.vm.record import plugs_under_way, sizes_under_way
+from host_controller.core.vm.inheritance import (
+    InheritedBoot,
+    InheritedPlug,
+    boots_under_way,
+    plugs_under_way,
+    sizes_under_way,
+)
 from host_controller.simulator.behaviours import Behaviour
 from host_controller.simulator.checker import Checker, Violation
 from host_controller.simulator.clock import LAST, Agenda
@@ -126,6 +131,7 @@ class World:
         self._inherited_standstills: dict[str, Standstill] = {}
         self._inherited_plugs: dict[str, InheritedPlug] = {}
         self._inherited_sizes: dict[str, int] = {}
+        self._inherited_boots: dict[str, InheritedBoot] = {}
         self._by_name: dict[str, SimulatedVm] = {}
         self._looked_at = 0.0
         self._decided_before = 0
@@ -253,6 +259,7 @@ class World:
             controller.state.inherited_standstills.update(self._inherited_standstills)
             controller.state.inherited_plugs.update(self._inherited_plugs)
             controller.state.inherited_sizes.update(self._inherited_sizes)
+            controller.state.inherited_boots.update(self._inherited_boots)
         self.driver = EngineDriver(controller, self.hypervisor, self.agenda, tick_seconds)
         self.driver.start()
         return controller
@@ -265,6 +272,8 @@ class World:
                 self._inherited_standstills = left_behind(engine.state.standstills)
                 self._inherited_plugs = plugs_under_way(engine.state.vms)
                 self._inherited_sizes = sizes_under_way(engine.state.vms)
+                settle = engine.state.settings.settle_seconds
+                self._inherited_boots = boots_under_way(engine.state.vms, settle, self.now)
             self._decided_before += self.driver.decisions
             self.driver = None
 

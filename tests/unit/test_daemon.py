@@ -20,7 +20,7 @@ from host_controller.core.interface import (
     SetTarget,
 )
 from host_controller.core.model import RunState
-from host_controller.core.vm.growth import InheritedPlug
+from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
 from host_controller.core.vm.record import Phase
 from host_controller.records.recording import Recorder, Recording, replay
 from host_controller.simulator.guest import SimulatedVm
@@ -217,7 +217,9 @@ def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
     state.open()
     plugs = {"some-uuid": InheritedPlug(GIB, 1)}
     sizes = {"another-uuid": GIB}
-    state.save(Remembered((Reservation("new", GIB, 1e9),), ("some-uuid",), plugs=plugs, sizes=sizes))
+    boots = {"a-third-uuid": InheritedBoot(1.0, None), "a-fourth-uuid": InheritedBoot(1.0, 2.0)}
+    new = Reservation("new", GIB, 1e9)
+    state.save(Remembered((new,), ("some-uuid",), plugs=plugs, sizes=sizes, boots=boots))
     state.close()
 
     async def story() -> None:
@@ -228,9 +230,11 @@ def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
             assert controller.paused == {"some-uuid"}
             assert controller.engine.state.inherited_plugs == plugs, "until that VM is seen"
             assert controller.engine.state.inherited_sizes == sizes, "likewise"
+            assert controller.engine.state.inherited_boots == boots
             assert state._saved is not None
             assert state._saved.plugs == plugs, "and for the one after it"
             assert state._saved.sizes == sizes
+            assert state._saved.boots == boots
         state.close()
 
     run(story())

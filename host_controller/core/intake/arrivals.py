@@ -8,7 +8,7 @@ from host_controller.core.operations.stages import UNANSWERED
 from host_controller.core.state import State
 from host_controller.core.vm import phases
 from host_controller.core.vm.dimms import Dimms
-from host_controller.core.vm.growth import InheritedPlug
+from host_controller.core.vm.inheritance import InheritedPlug, boots_under_way
 from host_controller.core.vm.pauses import Pauses
 from host_controller.core.vm.record import STARTING, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -44,14 +44,20 @@ def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now
         vm.balloon.presume(actual)
     plug = state.inherited_plugs.pop(event.vm, None)
     size = state.inherited_sizes.pop(event.vm, None)
+    boot = state.inherited_boots.pop(event.vm, None)
     if known is not None:
         vm.remember(known)
         if not event.booted:
             vm.virtio_mem.go_on_from(known.virtio_mem)
             plug = plug or _under_way(known, state)
+            boot = boot or boots_under_way({event.vm: known}, state.settings.settle_seconds, now).get(
+                event.vm
+            )
         state.operations.pop(event.vm, None)
     if not event.booted:
         phases.take_over(vm, now)
+        if boot is not None:
+            vm.goes_on_booting(*boot, now)
         if size is not None:
             vm.virtio_mem.inherit(min(size, vm.config.virtio_mem_bytes))
         if plug is not None and len(event.dimms) <= plug.dimms:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 LATE_PLUG_SECONDS: Final = 10.0
 """For so long a QEMU that answers may still be plugging a DIMM."""
@@ -61,11 +61,3 @@ class PaidPlug:
     def arrived(self) -> None:
         """The inherited one is there, or will not come any more."""
         self.pending_bytes, self.awaited_until = 0, math.inf
-
-
-class InheritedPlug(NamedTuple):
-    """A DIMM that was asked for: QEMU plugs it, whatever becomes of who asked."""
-
-    size_bytes: int
-    dimms: int
-    """How many the VM had before."""

@@ -5,7 +5,6 @@ a figure finds it in the record's own file.
 """
 
 import math
-from collections.abc import Mapping
 from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -15,7 +14,7 @@ from host_controller.core.model import BALLOON, HOTADD, VIRTIO_MEM, Dimm, VmConf
 from host_controller.core.vm.balloon import Balloon
 from host_controller.core.vm.dimms import Dimms
 from host_controller.core.vm.evidence import Evidence
-from host_controller.core.vm.growth import InheritedPlug, PaidPlug, Rest
+from host_controller.core.vm.growth import PaidPlug, Rest
 from host_controller.core.vm.guest import Guest
 from host_controller.core.vm.pauses import Pauses
 from host_controller.core.vm.progress import Progress
@@ -131,6 +130,11 @@ class Vm:
         """Its agent reports."""
         if self.reports_since > now:
             self.reports_since = now
+
+    def goes_on_booting(self, booted_at: float, reports_since: float | None, now: float) -> None:
+        """It was seen to start before we, or this connection, came to be. None: its agent is awaited."""
+        self.booted_at = min(booted_at, now)
+        self.reports_since = math.inf if reports_since is None else min(reports_since, now)
 
     def reboot(self, now: float) -> None:
         """Its kernel starts again, from all of the RAM that it has."""
@@ -274,17 +278,3 @@ class Vm:
         collapse a half-ballooned huge page into a whole one.
         """
         return max(64 * MIB, self.ram_bytes // 20)
-
-
-def plugs_under_way(vms: Mapping[str, Vm]) -> dict[str, InheritedPlug]:
-    """What the next controller must know of, by UUID: it could not find out by itself."""
-    return {
-        uuid: InheritedPlug(vm.plug.pending_bytes, len(vm.dimms.plugged))
-        for uuid, vm in vms.items()
-        if vm.plug.pending_bytes
-    }
-
-
-def sizes_under_way(vms: Mapping[str, Vm]) -> dict[str, int]:
-    """Likewise: what the virtio-mem devices may come to that have been asked for another size, bytes."""
-    return {uuid: vm.virtio_mem.may_hold_bytes for uuid, vm in vms.items() if vm.virtio_mem.under_way}

@@ -20,7 +20,7 @@ from host_controller.core.operations.standstill import Stage as Stand
 from host_controller.core.operations.standstill import Standstill
 from host_controller.core.operator_events import HoldVm, MakeRoom, Release, Reserve, SettingsChanged
 from host_controller.core.state import Notice, State
-from host_controller.core.vm.growth import InheritedPlug
+from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import GIB, MIB
@@ -244,6 +244,27 @@ def test_what_a_controller_before_us_had_asked_a_device_for_is_charged_until_it_
     device = state.vms[UUID].virtio_mem
     assert (device.may_hold_bytes, device.unsure) == (charged_mib * MIB, not booted)
     assert state.inherited_sizes == {}
+
+
+@pytest.mark.parametrize(
+    ("booted", "boot", "since"),
+    [
+        (False, InheritedBoot(4.0, None), (4.0, math.inf)),
+        (False, InheritedBoot(4.0, 6.0), (4.0, 6.0)),
+        (False, InheritedBoot(90.0, 91.0), (10.0, 10.0)),  # a damaged state has it start in the future
+        (False, None, (10.0, -math.inf)),
+        (True, InheritedBoot(4.0, 6.0), (10.0, math.inf)),  # it was started anew since
+    ],
+)
+def test_a_boot_that_a_controller_before_us_saw_goes_on(
+    booted: bool, boot: InheritedBoot | None, since: tuple[float, float]
+) -> None:
+    state = state_of()
+    if boot is not None:
+        state.inherited_boots[UUID] = boot
+    apply(state, appears(booted=booted), 10.0)
+    assert (state.vms[UUID].booted_at, state.vms[UUID].reports_since) == since
+    assert state.inherited_boots == {}
 
 
 STOPPED = Standstill(since=1.0, until=21.0, stage=Stand.STOPPING, vcpu_seconds=5.0)

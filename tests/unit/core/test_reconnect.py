@@ -1,5 +1,6 @@
 """A VM that is seen again after a lost connection: what was on its way stays paid for."""
 
+import math
 from dataclasses import replace
 
 from host_controller.core.books.charge import charge
@@ -45,6 +46,15 @@ def test_a_dimm_on_its_way_stays_paid_for_when_the_connection_is_lost_and_found_
     apply(state, DimmsChanged(web.config.uuid, (Dimm("dimm0", 128 * MIB, None),)), 7.0)
     assert again.plug.pending_bytes == 0
     assert charge(again, settings()) == (640 + 64) * MIB, "it counts as RAM"
+
+
+def test_what_boots_small_is_still_due_its_startup_when_the_connection_is_lost_and_found_again() -> None:
+    small = {"growth": Growth.VIRTIO_MEM, "virtio_mem_bytes": 512 * MIB, "boot_ram_bytes": 256 * MIB}
+    web = vm(256, config=small, booted_at=3.0, reports_since=math.inf)
+    state = State(settings(), Ledger(settings()), {web.config.uuid: web})
+    apply(state, seen_again(web), 5.0)
+    again = state.vms[web.config.uuid]
+    assert (again.booted_at, again.reports_since) == (3.0, math.inf)
 
 
 def test_a_dimm_that_does_not_come_after_all_is_paid_for_until_qemu_answers() -> None:

@@ -9,11 +9,17 @@ from host_controller.core.model import BalloonStats, Dimm, Growth, Limits, RunSt
 from host_controller.core.vm import phases
 from host_controller.core.vm.dimms import Dimms
 from host_controller.core.vm.evidence import REFILL_BYTES, REFILL_SECONDS, Evidence
-from host_controller.core.vm.growth import LATE_PLUG_SECONDS, LONGEST_REST, InheritedPlug, PaidPlug, Rest
+from host_controller.core.vm.growth import LATE_PLUG_SECONDS, LONGEST_REST, PaidPlug, Rest
 from host_controller.core.vm.guest import Guest
+from host_controller.core.vm.inheritance import (
+    InheritedPlug,
+    boots_under_way,
+    plugs_under_way,
+    sizes_under_way,
+)
 from host_controller.core.vm.pauses import Pauses
 from host_controller.core.vm.progress import CORRECTION, REST, Progress
-from host_controller.core.vm.record import Pace, Phase, plugs_under_way, sizes_under_way
+from host_controller.core.vm.record import Pace, Phase
 from host_controller.core.vm.virtio_mem import LATE_SECONDS, VirtioMem
 from host_controller.units import GIB, MIB
 from tests.support import build
@@ -101,6 +107,23 @@ def test_the_next_controller_is_told_what_a_device_may_come_to_that_was_asked_fo
         "unsure": 256 * MIB,
         "rose": 128 * MIB,
     }
+
+
+def test_the_next_controller_is_told_who_is_due_the_rest_of_its_startup() -> None:
+    small = {"growth": Growth.VIRTIO_MEM, "virtio_mem_bytes": 512 * MIB, "boot_ram_bytes": 256 * MIB}
+    vms = {
+        name: build.vm(256, config=small, booted_at=booted, reports_since=reports)
+        for name, booted, reports in (
+            ("boots", 95.0, math.inf),
+            ("booted long ago", 70.0, math.inf),
+            ("reports", 80.0, 90.0),
+            ("reported long ago", 70.0, 75.0),
+            ("ran before us", 95.0, -math.inf),
+        )
+    }
+    whole = {"growth": Growth.VIRTIO_MEM, "boot_ram_bytes": build.LIMITS.startup_bytes}
+    vms["boots with all of it"] = build.vm(512, config=whole, booted_at=95.0, reports_since=math.inf)
+    assert boots_under_way(vms, 20.0, 100.0) == {"boots": (95.0, None), "reports": (80.0, 90.0)}
 
 
 # --- DIMMs ---
