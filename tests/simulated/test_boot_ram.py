@@ -131,17 +131,6 @@ def test_it_is_held_for_it_though_the_controller_is_killed_meanwhile() -> None:
     assert host.vm.memory.usable > 850 * MIB, "its share of what both need"
 
 
-def test_a_restart_after_its_agent_has_reported_leaves_it_its_startup() -> None:
-    host = Host()
-    host.run(11.0)
-    while not host.sizes:
-        host.run(0.1)
-    host.world.kill_controller()
-    host.world.restart_controller()
-    host.run(10.0)
-    assert host.vm.virtio_mem.current == REST
-
-
 def test_its_boot_ram_is_left_to_it_while_the_rest_is_held() -> None:
     host = Crowded()
     host.world.work("b", Workload(steady(700 * MIB)))
