@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -21,6 +22,8 @@ VERSION: Final = "placement 1.20"
 """From Rocky on: a provider's generation comes with its inventory."""
 SECONDS: Final = 30.0
 AT_A_TIME: Final = 4
+LISTED_FROM: Final = 32
+"""From so many hosts on all providers are asked for at once, and not each by its name."""
 LARGEST_ANSWER: Final = 16 << 20
 MEMORY: Final = "MEMORY_MB"
 KEPT: Final = ("total", "reserved", "min_unit", "max_unit", "step_size")
@@ -76,25 +79,41 @@ class Placement:
 
         Providers have the hosts' names. One that fails harms no other.
         """
+        known = self._all() if len(figures) >= LISTED_FROM else {}
         with ThreadPoolExecutor(AT_A_TIME) as pool:
-            return list(pool.map(lambda one: self._one(*one), figures.items()))
+            return list(pool.map(lambda host: self._one(host, figures[host], known.get(host)), figures))
 
-    def _one(self, host: str, figures: HostFigures | None) -> Outcome:
-        connection = self._connect()
-        try:
-            return self._set(connection, host, figures)
-        except PlacementError as error:
-            return Outcome(host, problem=error.message)
-        finally:
-            connection.close()
+    def _all(self) -> dict[str, object]:
+        """Every provider's UUID by its name; none where they cannot be had at once."""
+        with closing(self._connect()) as connection:
+            try:
+                listed = self._ask(connection, "GET", "/resource_providers")["resource_providers"]
+                return {one["name"]: one["uuid"] for one in listed}
+            except (PlacementError, KeyError, TypeError):
+                return {}
 
-    def _set(self, connection: http.client.HTTPConnection, host: str, figures: HostFigures | None) -> Outcome:
+    def _one(self, host: str, figures: HostFigures | None, uuid: object) -> Outcome:
+        with closing(self._connect()) as connection:
+            try:
+                return self._set(connection, host, figures, uuid or self._uuid_of(connection, host))
+            except PlacementError as error:
+                return Outcome(host, problem=error.message)
+
+    def _uuid_of(self, connection: http.client.HTTPConnection, host: str) -> object:
         listed = self._ask(connection, "GET", f"/resource_providers?name={quote(host, safe='')}")
         providers = listed.get("resource_providers")
         if not isinstance(providers, list) or len(providers) != 1:
             raise PlacementError(f"Placement has no provider {host}")
         try:
-            place = f"/resource_providers/{quote(str(providers[0]['uuid']), safe='')}"
+            return providers[0]["uuid"]
+        except (KeyError, TypeError):
+            raise PlacementError(f"Placement's answer about {host} is not understood") from None
+
+    def _set(
+        self, connection: http.client.HTTPConnection, host: str, figures: HostFigures | None, uuid: object
+    ) -> Outcome:
+        place = f"/resource_providers/{quote(str(uuid), safe='')}"
+        try:
             found = self._ask(connection, "GET", f"{place}/inventories/{MEMORY}")
             allocations = self._ask(connection, "GET", f"{place}/allocations").get("allocations", {})
             allocated = {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_controller.errors import InputError
-from host_controller.fleet.placement.publisher import Placement
+from host_controller.fleet.placement.publisher import LISTED_FROM, Placement
 from host_controller.fleet.placement.ratio import LARGEST, Inventory, ratio_of
 from host_controller.units import GIB, MIB
 from tests.unit.fleet.cells import host, vm
@@ -67,9 +67,15 @@ class Service(BaseHTTPRequestHandler):
     inventories: ClassVar[dict[str, dict[str, Any]]] = {}
     written: ClassVar[list[dict[str, Any]]] = []
     raced = False
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
+        self.asked.append(self.path)
         name = self.path.rpartition("name=")[2]
+        if self.path.endswith("/resource_providers"):
+            return self.answer(
+                {"resource_providers": [{"uuid": one, "name": one} for one in self.inventories]}
+            )
         if "name=" in self.path:
             found = [{"uuid": name}] if name in self.inventories else []
             return self.answer({"resource_providers": found})
@@ -101,7 +107,7 @@ def service() -> Iterator[Placement]:
     Service.inventories = {
         name: {**sizes, "allocation_ratio": 1.0, "resource_provider_generation": 7} for name in ("n1", "n2")
     }
-    Service.written, Service.raced = [], False
+    Service.written, Service.asked, Service.raced = [], [], False
     with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -131,6 +137,38 @@ def test_a_stale_generation_changes_nothing_and_one_that_fails_harms_no_other(se
     found = {one.host: one for one in service.publish({"nobody": host(), "n2": host(WEB)})}
     assert "no provider nobody" in str(found["nobody"].problem)
     assert found["n2"].ratio == 1.625
+
+
+def test_of_many_hosts_all_providers_are_asked_for_at_once(service: Placement) -> None:
+    like = Service.inventories["n1"]
+    names = [f"host{number}" for number in range(LISTED_FROM)]
+    Service.inventories = {name: dict(like) for name in names}
+    assert {one.ratio for one in service.publish(dict.fromkeys(names, host(WEB)))} == {1.625}
+    assert [path for path in Service.asked if "name=" in path] == []
+    del Service.inventories["host7"]
+    found = {one.host: one for one in service.publish(dict.fromkeys(names, host(WEB)))}
+    assert "no provider host7" in str(found["host7"].problem)
+    assert [path.rpartition("name=")[2] for path in Service.asked if "name=" in path] == ["host7"]
+
+
+@pytest.mark.parametrize("listed", ["nothing", {}, {"resource_providers": [1]}, {"resource_providers": [{}]}])
+def test_where_they_cannot_be_had_at_once_each_is_asked_for_by_its_name(
+    service: Placement, monkeypatch: pytest.MonkeyPatch, listed: object
+) -> None:
+    answers = Service.do_GET
+
+    def all_at_once_fails(one: Service) -> None:
+        if one.path.endswith("/resource_providers"):
+            return one.answer(listed, 500 if listed == "nothing" else 200)
+        return answers(one)
+
+    monkeypatch.setattr(Service, "do_GET", all_at_once_fails)
+    unknown = dict.fromkeys((f"host{number}" for number in range(LISTED_FROM)), host())
+    found = {one.host: one for one in service.publish({"n2": host(WEB), **unknown})}
+    assert found["n2"].ratio == 1.625
+    assert {one.problem for one in found.values() if one.host != "n2"} == {
+        f"Placement has no provider {name}" for name in unknown
+    }
 
 
 @pytest.mark.parametrize(
