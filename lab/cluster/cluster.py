@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 from host_controller.fleet.certificates import make_authority, make_host
 from host_controller.verify.accelerator import find_accelerator
 from host_controller.verify.workload import Workload
+from lab.cluster import remains, resources
 from lab.cluster.node import AGENTS
 from lab.cluster.power import PowerSwitch
 from lab.code_disk import REPOSITORY, make_code_disk
@@ -25,7 +26,6 @@ from lab.domain import GuestSpec, domain_xml
 from lab.errors import LabError
 from lab.image import ensure_image
 
-PREFIX = "dynmem-fleet-"
 NETWORK = "10.77.1"
 PORT = 8686
 UP_SECONDS = 240.0
@@ -46,15 +46,15 @@ class Cluster:
     ) -> None:
         self.nodes, self.guests, self.capacity_mib = nodes, guests, capacity_mib
         self._older = older or {}
-        self._name = f"{PREFIX}{os.getpid()}"
+        self._name = remains.name_of(os.getpid())
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._away: set[str] = set()
         self._switch: PowerSwitch | None = None
         self._workloads: dict[str, Workload] = {}
 
     def __enter__(self) -> Self:
-        remove_crashed()
-        self.directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+        remains.remove_crashed()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{self._name}-", dir=remains.DIRECTORIES))
         try:
             self.directory.chmod(0o755)
             self._prepare()
@@ -84,9 +84,7 @@ class Cluster:
         for process in self._processes.values():
             process.kill()
             process.wait()
-        for name in (*(f"{self._name}-{node}" for node in self.nodes), self._name):
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        remains.remove(os.getpid())
 
     def on(self, node: str, *command: str, check: bool = True, limit: float = 120.0) -> str:
         """What a command on a node says; its errors, too, when they are not to be raised."""
@@ -108,13 +106,7 @@ class Cluster:
     def fence(self) -> None:
         """Give the cluster a power switch for its nodes, and switch fencing on."""
         self._switch = PowerSwitch(self.directory / "power.sock", self.nodes, self.switch_off)
-        pairs = '<nvpair id="fence-c" name="pcmk_host_check" value="dynamic-list"/>'
-        xml = (
-            '<primitive class="stonith" id="fence" type="fence_lab"><instance_attributes id="fence-i">'
-            f'{pairs}</instance_attributes><operations><op id="fence-m" name="monitor" interval="60s"/>'
-            "</operations></primitive>"
-        )
-        self.on(self.first, "cibadmin", "--create", "-o", "resources", "-X", xml)
+        self.on(self.first, "cibadmin", "--create", "-o", "resources", "-X", resources.FENCING)
         self.on(self.first, "crm_attribute", "-t", "crm_config", "-n", "stonith-enabled", "-v", "true")
         self.until(lambda: self.place_of("fence") is not None, "the power switch is watched", 60.0)
 
@@ -140,6 +132,17 @@ class Cluster:
             _run("ip", "-n", self._name, "link", "set", node, "up")
             if not self.off(node):
                 self._away.discard(node)
+
+    def repair(self, *nodes: str) -> None:
+        """Put nodes back, one after the other, and switch those on that are off.
+
+        Two that met first would be the cluster, and fence the third.
+        """
+        for node in nodes:
+            self.mend(node)
+            self.until(partial(self._is_back, node), f"{node} is back", UP_SECONDS)
+        self.wait_whole()
+        self.on(self.first, "crm_resource", "--wait", "--timeout=60s")
 
     def wait_whole(self) -> None:
         """Until every node is online and managed."""
@@ -212,30 +215,12 @@ class Cluster:
 
     def add(self, guest: str, file: Path) -> None:
         """Give a guest to the cluster as anybody would, without what `dynmem fleet init` sets."""
-        options = {"config": str(file), "hypervisor": "qemu:///system", "force_stop": "true"}
-        options |= {"remoteuri": "qemu+tcp://%n/system", "migrate_options": "--unsafe"}
-        pairs = "".join(
-            f'<nvpair id="{guest}-{name}" name="{name}" value="{value}"/>' for name, value in options.items()
-        )
-        operations = "".join(
-            f'<op id="{guest}-{name}" name="{name}" interval="{interval}" timeout="120s"/>'
-            for name, interval in (("monitor", "10s"), ("start", "0s"), ("stop", "0s"), ("migrate_to", "0s"))
-        )
-        xml = (
-            f'<primitive class="ocf" id="{guest}" provider="heartbeat" type="VirtualDomain">'
-            f'<instance_attributes id="{guest}-i">{pairs}</instance_attributes>'
-            f'<meta_attributes id="{guest}-t"><nvpair id="{guest}-role" name="target-role" value="Stopped"/>'
-            f"</meta_attributes><operations>{operations}</operations></primitive>"
-        )
+        xml = resources.vm(guest, str(file))
         self.on(self.first, "cibadmin", "--create", "-o", "resources", "-X", xml)
 
     def add_arbiter(self) -> None:
         """Have the cluster run dynmem's arbiter."""
-        xml = (
-            '<primitive class="ocf" id="arbiter" provider="dynmem" type="fleet"><instance_attributes id="a">'
-            f'<nvpair id="a-b" name="binary" value="{DYNMEM}"/></instance_attributes><operations>'
-            '<op id="a-m" name="monitor" interval="10s" timeout="20s"/></operations></primitive>'
-        )
+        xml = resources.arbiter(DYNMEM)
         self.on(self.first, "cibadmin", "--create", "-o", "resources", "-X", xml)
         self.until(lambda: self.place_of("arbiter") is not None, "the arbiter runs", 60.0)
 
@@ -342,17 +327,30 @@ class Cluster:
 
     def _children(self, node: str) -> list[str]:
         parent = self._processes[node].pid
-        return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        try:
+            return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        except FileNotFoundError:  # its power was cut
+            return []
+
+    def _is_back(self, node: str) -> bool:
+        """Whether the cluster has it. It may be fenced as it comes: then it is switched on."""
+        if self.off(node):
+            self.switch_on(node)
+        return node in self._online()
 
     def _all_online(self) -> bool:
-        said = self.on(self.first, "crm_mon", "-1", "--output-as=xml", check=False)
+        return self._online() == set(self.nodes)
+
+    def _online(self) -> set[str | None]:
+        """Nodes that the cluster has; none without quorum."""
         try:
+            said = self.on(self.first, "crm_mon", "-1", "--output-as=xml", check=False)
             root = ElementTree.fromstring(said)
-        except ElementTree.ParseError:
-            return False
-        online = root.findall("nodes/node[@online='true'][@pending='false']")
-        dc = root.find("summary/current_dc[@with_quorum='true']")
-        return dc is not None and len(online) == len(self.nodes)
+        except (LabError, ElementTree.ParseError):
+            return set()
+        if root.find("summary/current_dc[@with_quorum='true']") is None:
+            return set()
+        return {one.get("name") for one in root.findall("nodes/node[@online='true'][@pending='false']")}
 
     def _manages(self, name: str) -> bool:
         """Whether the node's controller is at work with the node's libvirt."""
@@ -361,16 +359,6 @@ class Cluster:
         except ValueError:
             return False
         return found["host"]["connected"] is True
-
-
-def remove_crashed() -> None:
-    """Namespaces of clusters whose owner is gone; their processes went with it."""
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
-    for line in listed.splitlines():
-        name = line.split()[0]
-        owner = name.removeprefix(PREFIX).partition("-")[0]
-        if name.startswith(PREFIX) and owner.isdecimal() and not Path(f"/proc/{owner}").exists():
-            subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
 def _check_out(commit: str, place: Path) -> None:
