@@ -1,16 +1,12 @@
 """Debian from packages, which come from where this machine's own apt gets them: never named here."""
 
 import os
-import re
 import subprocess
 from collections.abc import Iterable
 
 ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _FIELDS = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
 _INHERITED = ("Acquire::Check-", "Acquire::Retries", "Acquire::http", "Acquire::https", "Acquire::ForceIP")
-_UNREACHED = re.compile(
-    r"Failed to fetch|Unable to fetch|Could not resolve|Could not connect|Connection (?:failed|timed out)"
-)
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
 
@@ -24,11 +20,6 @@ def mmdebstrap(codename: str, target: str, packages: Iterable[str], *options: st
         *options,
         *(codename, target, *debian_sources(codename)),
     ]
-
-
-def unreached(said: str) -> bool:
-    """Whether apt, or mmdebstrap with it, failed because an archive was not reached. said: in English."""
-    return _UNREACHED.search(said) is not None
 
 
 def contained() -> list[str]:

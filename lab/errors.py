@@ -2,27 +2,43 @@
 
 VerifyError
 └── LabError
+    ├── FetchError      what comes from elsewhere could not be had
     ├── ImageError      the guest image could not be built
-    │   └── FetchError  a release of Debian could not be had
     ├── SessionError    the private libvirt did not start or answer
     └── GuestError      a guest did not boot, or did not do what its spec says
 
 What watching real guests can raise stands in `host_controller.verify.errors`.
 """
 
+import re
+from typing import Final
+
 from host_controller.verify.errors import VerifyError
+
+_UNREACHED: Final = re.compile(
+    r"Failed to fetch|Unable to fetch|Could not (?:resolve|connect)|Temporary failure (?:in name )?resol"
+    r"|Failed to establish a new connection|[Cc]onnection (?:failed|timed out|refused|reset)|Read timed out"
+)
+"""What apt and pip say in English."""
+_END: Final = 4000
+"""Characters. What was tried again, and had, stands earlier."""
 
 
 class LabError(VerifyError):
     """Anything that the lab itself could not do: never a finding about the product."""
 
 
+class FetchError(LabError):
+    """What comes from elsewhere could not be had: its archive is not reached, or lacks what is asked for."""
+
+
+def error_of(said: str, otherwise: type[LabError]) -> type[LabError]:
+    """FetchError where a tool failed because it did not reach what it fetches. said: by it, in English."""
+    return FetchError if _UNREACHED.search(said[-_END:]) else otherwise
+
+
 class ImageError(LabError):
     """The guest image could not be built."""
-
-
-class FetchError(ImageError):
-    """A release of Debian could not be had: its archive is not reached, or lacks what is asked for."""
 
 
 class SessionError(LabError):

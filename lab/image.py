@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lab import apt, initrd
 from lab.cache import build_once, cache_directory, key_of
-from lab.errors import ImageError
+from lab.errors import ImageError, error_of
 from lab.progress import Progress
 
 CODENAME = "bookworm"
@@ -50,7 +50,7 @@ def ensure_image(*more: str) -> Image:
 
     more: packages beside those of every guest. Such an image is built and cached by itself.
 
-    Raises ImageError with what the builder said.
+    Raises FetchError or ImageError with what the builder said.
     """
     packages = (*PACKAGES, *more)
     key = key_of(
@@ -128,7 +128,8 @@ def _bootstrap(archive: Path, packages: Iterable[str], progress: Progress) -> No
             process.terminate()  # mmdebstrap takes its chroot and mounts down itself
             raise
     if process.returncode != 0:
-        raise ImageError("mmdebstrap could not build the guest image. It said:\n" + "\n".join(said[-15:]))
+        end = "\n".join(said[-15:])
+        raise error_of(end, ImageError)(f"mmdebstrap could not build the guest image. It said:\n{end}")
 
 
 def _make_root_disk(archive: Path, disk: Path) -> None:

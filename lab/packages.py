@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from lab import sbom
-from lab.errors import LabError
+from lab.errors import LabError, error_of
 from lab.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +32,7 @@ def build(out: Path) -> list[Path]:
     Half a minute; fetches what is carried.
 
     Raises:
+        FetchError: what is carried could not be had.
         PackageError: with the end of what dpkg-buildpackage said.
     """
     if shutil.which("dpkg-buildpackage", path=PATH) is None:
@@ -51,7 +52,8 @@ def build(out: Path) -> list[Path]:
             cwd=tree, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode != 0:
-            raise PackageError(f"The packages could not be built:\n{(done.stdout + done.stderr)[-3000:]}")
+            said = done.stdout + done.stderr
+            raise error_of(said, PackageError)(f"The packages could not be built:\n{said[-3000:]}")
         out.mkdir(parents=True, exist_ok=True)
         made = [path for path in sorted(Path(name).glob("*.deb")) if "-dbgsym_" not in path.name]
         copied = [Path(shutil.copy(path, out / path.name)) for path in made]
@@ -104,7 +106,7 @@ def main() -> int:
             progress.step("dpkg-buildpackage")
             made = build(out)
             progress.step("done")
-    except PackageError as error:
+    except LabError as error:
         print(error, file=sys.stderr)
         return 1
     print("\n".join(map(str, made)))

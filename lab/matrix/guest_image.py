@@ -38,7 +38,7 @@ exec /sbin/init
 
 
 def guest_image(suite: Suite) -> Image:
-    """Kernel, initrd and root disk, built once. Raises ImageError."""
+    """Kernel, initrd and root disk, built once. Raises FetchError or ImageError."""
     packages = FOREIGN_PACKAGES if suite.architecture else GUEST_PACKAGES
     key = key_of(suite.name, *packages, *apt.LEFT_OUT, initrd.INIT)
     place = build_once(f"guest-{suite.name}", key, lambda place: _build(suite, place))

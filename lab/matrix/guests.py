@@ -26,7 +26,7 @@ from lab.matrix import guest_story, runs, table
 from lab.matrix.cells import Cell
 from lab.matrix.guest_image import guest_image, make_guest_disk
 from lab.matrix.roots import built_here
-from lab.matrix.suites import GUESTS
+from lab.matrix.suites import GUESTS, NOT_FETCHED
 from lab.progress import Progress
 
 _ARM64_MAGIC: Final = b"ARM\x64"
@@ -50,7 +50,8 @@ def main() -> int:
     try:
         agent = next(path for path in built_here() if path.name.startswith("dynmem-agent_"))
     except LabError as error:
-        parser.error(str(error))
+        print(f"✗ {error}", file=sys.stderr)
+        return NOT_FETCHED if isinstance(error, FetchError) else 1
     return runs.run(wanted, partial(_play, agent=agent, growths=growths, write=not arguments.no_table))
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from lab import apt, packages
 from lab.cache import build_once, cache_directory, key_of, remove
 from lab.code_disk import REPOSITORY
-from lab.errors import FetchError, LabError
+from lab.errors import FetchError, LabError, error_of
 from lab.matrix.suites import BUILD_PACKAGES, HOST_PACKAGES, Suite
 
 TREE: Final = "/dynmem"
@@ -117,7 +117,7 @@ def built_packages(suite: Suite) -> list[Path]:
     """The packages of this tree, built in that release: in a root of its, or here where this is one. Cached.
 
     Raises:
-        FetchError: its archive was not reached.
+        FetchError: an archive was not reached.
         LabError: with the end of what was said.
     """
     place = build_once(
@@ -158,7 +158,8 @@ def _build_packages(suite: Suite, out: Path) -> None:
         )
         made = sorted(path for path in root.file("/build").glob("*.deb") if "-dbgsym_" not in path.name)
         if done.returncode != 0 or not made:
-            raise LabError(f"{suite.name}: the packages could not be built:\n{done.stdout[-3000:]}")
+            error = error_of(done.stdout, LabError)
+            raise error(f"{suite.name}: the packages could not be built:\n{done.stdout[-3000:]}")
         for path in made:
             shutil.copy(path, out)
 
@@ -173,7 +174,7 @@ def install(root: Root, wanted: Sequence[str]) -> str:
     command = f"apt-get install --yes --no-install-recommends {' '.join(wanted)}"
     done = root.run(f"apt-get update -q && {command}", network=True)
     if done.returncode != 0:
-        error = FetchError if apt.unreached(done.stdout) else LabError
+        error = error_of(done.stdout, LabError)
         raise error(f"{root.suite.name}: {command}:\n{done.stdout[-2000:]}")
     return done.stdout
 
@@ -223,9 +224,8 @@ def _make(suite: Suite, place: Path, wanted: Sequence[str], build: bool) -> None
     )
     if done.returncode == 0:
         return
-    if build and not apt.unreached(done.stderr):  # debian/control asks for what the suite does not have
-        raise LabError(f"{suite.name} cannot build the packages of this tree:\n{done.stderr[-2000:]}")
-    raise FetchError(
+    # What does not come from the archive, though it was reached, is asked for by debian/control.
+    raise error_of(done.stderr, LabError if build else FetchError)(
         f"mmdebstrap could not make a root of {suite.name}. Can its archive be reached? It said:\n"
         + done.stderr[-2000:]
     )

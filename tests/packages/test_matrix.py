@@ -10,7 +10,6 @@ from xml.etree import ElementTree
 import pytest
 
 from host_controller.verify.accelerator import Accelerator, find_accelerator
-from lab import apt
 from lab.domain import ARM64, GuestSpec, domain_xml
 from lab.errors import FetchError, LabError
 from lab.image import Image
@@ -196,6 +195,7 @@ def test_a_suite_that_is_not_fetched_excuses_no_cell_that_is_red(
     [
         ("W: Failed to fetch http://deb.example/InRelease  Could not resolve 'deb.example'", FetchError),
         ("E: Unable to fetch some archives, maybe run apt-get update", FetchError),
+        ("NewConnectionError: Failed to establish a new connection: [Errno -3]", FetchError),
         ("dynmem : Depends: python3-aiohttp but it is not installable", LabError),
     ],
 )
@@ -208,7 +208,6 @@ def test_a_package_that_cannot_be_installed_is_told_from_an_archive_that_is_not_
     with pytest.raises(LabError) as raised:
         roots.install(root, ["dynmem"])
     assert type(raised.value) is error
-    assert apt.unreached(said) == (error is FetchError)
 
 
 @pytest.mark.parametrize(
