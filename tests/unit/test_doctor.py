@@ -49,6 +49,7 @@ POOL = {
     "vms_bytes": 0,
     "reserved_bytes": 0,
 }
+HUGE = "<memoryBacking><hugepages/></memoryBacking><os>"
 ROOMY = {"vm_swap_bytes": MIB, "available_bytes": 40 * GIB, "spare_bytes": 4 * GIB}
 OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
 
@@ -117,6 +118,12 @@ def test_findings_about_the_host(facts: dict[str, Any], check: str, level: str, 
             "limits",
             "note",
             "2 GiB at most, and its maximum is 4",
+        ),
+        (
+            survey(without(without(XML, 'startup="1048576"', 'startup="2097152"'), "<os>", HUGE)),
+            "limits",
+            "problem",
+            "boots with 1 GiB of its startup of 2 GiB",
         ),
         (survey(without(XML, 'state="connected"', 'state="disconnected"')), "channel", "problem", "nobody"),
         (survey(without(XML, 'name="org.dynmem.agent.0"', 'name="x"')), "channel", "problem", "no port"),
