@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.fleet_cells import CAPACITY_MIB, OneCell
+from bench.fleet_cells import CAPACITY_MIB, OneCell, Way
 from host_controller.fleet.core.relief import (
     MOST_MOVES,
     REST_SECONDS,
@@ -26,6 +26,7 @@ from host_controller.fleet.core.relief import (
     Move,
     Strain,
     relieve,
+    relieved,
     watch,
 )
 from host_controller.units import MIB
@@ -51,14 +52,19 @@ class Dynmem:
     """As the arbiter does it, at each of its turns."""
 
     strains: dict[str, Strain] = field(default_factory=dict)
+    leaving: list[Way] = field(default_factory=list)
     asked: tuple[object, ...] = ()
     """What was asked when no move helped."""
 
     def __call__(self, cell: OneCell, loads: Array) -> None:
         """Watch and relieve."""
-        # All other hosts are not strained, which is what is known of hosts that are not named.
-        short = np.flatnonzero(loads > SHORT_ABOVE * CAPACITY_MIB)
-        self.strains = watch(self.strains, cell.figures(loads, short), cell.now)
+        for way in [one for one in self.leaving if one not in cell.ways]:
+            self.strains = relieved(self.strains, way.move.source)
+            self.leaving.remove(way)
+        # Hosts that are not short, and were not of late, are as those of which nothing is known.
+        strained = [int(host) for host, one in self.strains.items() if one.short_seconds or one.short]
+        hosts = {*np.flatnonzero(loads > SHORT_ABOVE * CAPACITY_MIB).tolist(), *strained}
+        self.strains = watch(self.strains, cell.figures(loads, hosts), cell.now)
         due = [int(host) for host, strain in self.strains.items() if strain.due(cell.now)]
         if not due or len(cell.ways) >= MOST_MOVES:
             return
@@ -71,6 +77,7 @@ class Dynmem:
         self.asked = () if found.moves else question
         cell.tally.alerts += len(found.alerts)
         cell.begin(found.moves)
+        self.leaving = list(cell.ways)
 
 
 @dataclass(slots=True)

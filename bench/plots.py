@@ -11,6 +11,9 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from bench.cells import DEMANDS, quick_grid, whole_grid
+from bench.fleet_cells import Tally
+from bench.fleet_day import MOVES_GOAL, SHORT_GOAL
+from bench.fleet_report import days
 from bench.grid_report import best_peer, missing
 from host_controller.simulator.trial import OURS as OUR_LAW
 
@@ -115,6 +118,33 @@ def scale() -> None:
     _save(figure, "scale.png")
 
 
+def fleet_day() -> None:
+    """What is short against what moves, for each demand; a line joins a law's loads."""
+    found = days()
+    figure, axes = plt.subplots(
+        1, len(found), figsize=(4.2 * len(found), 4), layout="constrained", squeeze=False, sharey=True
+    )
+    colours = {"dynmem": OURS, "threshold": PEER, "clairvoyant": "0.45", "frugal": "0.7"}
+    for axis, (demand, by_load) in zip(axes[0], found.items(), strict=True):
+        axis.axhspan(0, SHORT_GOAL, 0, 1, color="tab:green", alpha=0.08)
+        axis.axvline(MOVES_GOAL, color="tab:green", linewidth=0.8)
+        for law, colour in colours.items():
+            told = [(load, one) for load, one in by_load.items() if law in one]
+            sums = [(Tally(**one[law]["sums"]), Tally(**one["none"]["sums"])) for _, one in told]
+            moves = [mine.moves_a_host_and_day for mine, _ in sums]
+            short = [mine.short / base.short for mine, base in sums]
+            axis.plot(moves, short, marker="o", color=colour, label=law, linewidth=1)
+            for (load, _), x, y in zip(told, moves, short, strict=True):
+                axis.annotate(
+                    f"{float(load):.0%}", (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points"
+                )
+        axis.set(xscale="symlog", xlim=0, ylim=(0, 1), title=demand, xlabel="moves a host and day")
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("host-steps short ÷ without relief")
+    axes[0][0].legend(fontsize="small", loc="upper right")
+    _save(figure, "fleet_day.png")
+
+
 def _colour(name: str) -> str:
     if name == "dynmem":
         return OURS
@@ -133,3 +163,4 @@ if __name__ == "__main__":
         grid(found)
     fast()
     scale()
+    fleet_day()

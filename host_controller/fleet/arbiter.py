@@ -20,7 +20,7 @@ from host_controller.fleet.bookings import keep_bookings, read_bookings
 from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, hopeless, lifted
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures
-from host_controller.fleet.core.relief import Move, Relief, Strain, Way, relieve, watch
+from host_controller.fleet.core.relief import Move, Relief, Strain, Way, relieve, relieved, watch
 from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
@@ -272,6 +272,7 @@ class Arbiter:
         self.moved_at[move.vm] = self.clock()  # it rests, moved or not
         self.tally.add(metrics.MOVES, "done" if problem is None else "not_done")
         if problem is None:
+            self.strains = relieved(self.strains, move.source)
             log.info("relieved", vm=move.vm, host=move.source)
         else:
             log.warning("not moved", vm=move.vm, why=problem)

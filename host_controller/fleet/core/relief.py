@@ -16,6 +16,13 @@ from host_controller.units import MIB
 SHORT_ABOVE: Final = 0.97
 """A host whose VMs cannot do without more than this share of its capacity is short."""
 SHORT_SECONDS: Final = 300.0
+RECOVERS: Final = 0.5
+"""A second in which a host is not short makes up for so many in which it was. A need that swings within
+seconds is lower for moments, and the host is no better for it."""
+UNSEEN_SECONDS: Final = 60.0
+"""What was seen last is believed for so long, until it is looked at again."""
+MOST_SECONDS: Final = SHORT_SECONDS + UNSEEN_SECONDS
+"""No more is remembered, so that a host recovers within minutes; and not less, so that it may swing."""
 STRICKEN_SECONDS: Final = 30.0
 """An overdraft or an emergency has lasted so long."""
 RELIEVED_TO: Final = 0.92
@@ -33,16 +40,19 @@ Way = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Strain:
-    """Since when a host is short, and since when it is stricken; None: it is not."""
+    """For how long a host was short of late, and since when it is stricken; None: it is not."""
 
-    short_since: float | None = None
+    short: bool = False
+    short_seconds: float = 0.0
+    """At most `MOST_SECONDS`; what it recovers is taken off."""
     stricken_since: float | None = None
+    seen_at: float | None = None
+    """When that was; None: it is looked at for the first time."""
 
     def due(self, now: float) -> bool:
-        """It has lasted long enough."""
-        return _lasts(self.short_since, SHORT_SECONDS, now) or _lasts(
-            self.stricken_since, STRICKEN_SECONDS, now
-        )
+        """It is so, and has lasted long enough."""
+        stricken = self.stricken_since is not None and now - self.stricken_since >= STRICKEN_SECONDS
+        return stricken or (self.short and self.short_seconds >= SHORT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,11 @@ def watch(before: Mapping[str, Strain], figures: Mapping[str, HostFigures], now:
     return {name: _strain(before.get(name, Strain()), one, now) for name, one in figures.items()}
 
 
+def relieved(strains: Mapping[str, Strain], host: str) -> dict[str, Strain]:
+    """After a VM has left a host: its time begins anew, as it is seen only then what that was worth."""
+    return {name: one for name, one in strains.items() if name != host}
+
+
 def relieve(
     cell: Cell,
     strains: Mapping[str, Strain],
@@ -109,17 +124,16 @@ def relieve(
     return Relief(tuple(moves), tuple(alerts))
 
 
-def _lasts(since: float | None, seconds: float, now: float) -> bool:
-    return since is not None and now - since >= seconds
-
-
 def _strain(before: Strain, figures: HostFigures, now: float) -> Strain:
+    passed = 0.0 if before.seen_at is None else min(max(0.0, now - before.seen_at), UNSEEN_SECONDS)
+    lasted = before.short_seconds + (passed if before.short else -RECOVERS * passed)
+    since = before.stricken_since
+    if not (figures.overdraft or figures.emergency is not None):
+        since = None
+    elif since is None:
+        since = now
     short = figures.load > SHORT_ABOVE
-    stricken = figures.overdraft or figures.emergency is not None
-    return Strain(
-        (now if before.short_since is None else before.short_since) if short else None,
-        (now if before.stricken_since is None else before.stricken_since) if stricken else None,
-    )
+    return Strain(short, min(max(0.0, lasted), MOST_SECONDS), since, now)
 
 
 def _best(

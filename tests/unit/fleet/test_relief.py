@@ -7,18 +7,29 @@ from host_controller.fleet.core.relief import (
     REST_SECONDS,
     SHORT_SECONDS,
     STRICKEN_SECONDS,
+    UNSEEN_SECONDS,
     Move,
     Relief,
     Strain,
     relieve,
+    relieved,
     watch,
 )
 from host_controller.units import GIB
 from tests.unit.fleet.cells import cell, host, vm
 
 FULL = (vm("big", 40 * GIB), vm("mid", 15 * GIB), vm("small", 8 * GIB))
-LONG = {name: Strain(short_since=0.0) for name in "abcdef"}
+LONG = {name: Strain(short=True, short_seconds=SHORT_SECONDS) for name in "abcdef"}
 NOW = SHORT_SECONDS
+TURN = 10.0
+SHORT, WELL = host(*FULL), host()
+
+
+def followed(strains: dict[str, Strain], figures: list[HostFigures]) -> dict[str, Strain]:
+    """Host a, looked at in each turn from 0 on."""
+    for turn, one in enumerate(figures):
+        strains = watch(strains, {"a": one}, turn * TURN)
+    return strains
 
 
 def due(one: Cell, **more: object) -> Relief:
@@ -52,18 +63,52 @@ def test_where_no_single_vm_is_enough_the_largest_that_can_go_goes() -> None:
     ],
 )
 def test_a_host_is_short_only_after_its_time(figures: HostFigures, since: float) -> None:
-    one, strains = cell({"a": figures}), {}
-    for now in (0.0, since / 2, since):
-        strains = watch(strains, one.figures, now)
-        assert strains["a"].due(now) == (now >= since)
+    strains = followed({}, [figures] * round(since / TURN))
+    assert not strains["a"].due(since - TURN)
+    strains = watch(strains, {"a": figures}, since)
+    assert strains["a"].due(since)
 
 
-def test_a_host_that_recovers_or_falls_silent_begins_anew() -> None:
-    short, well, silent = cell({"a": host(*FULL)}), cell({"a": host()}), cell({"a": None})
-    for between in (well, silent):
-        strains = watch(watch({}, short.figures, 0.0), between.figures, 100.0)
-        strains = watch(strains, short.figures, 200.0)
-        assert strains["a"].short_since == 200.0
+def test_a_host_that_is_not_short_is_not_due_however_long_it_was() -> None:
+    strains = followed({}, [SHORT] * 100 + [WELL])
+    assert not strains["a"].due(100 * TURN)
+
+
+def test_what_a_host_recovers_is_half_of_the_time_in_which_it_is_not_short() -> None:
+    assert followed({}, [SHORT] * 21 + [WELL] * 20)["a"].short_seconds == 21 * TURN - 19 * TURN / 2
+    assert followed({}, [SHORT] * 21 + [WELL] * 43)["a"].short_seconds == 0.0
+
+
+def test_a_host_whose_need_swings_is_due_if_it_is_short_for_half_of_the_time() -> None:
+    assert followed({}, [SHORT, WELL] * 60 + [SHORT])["a"].due(120 * TURN)
+    assert not followed({}, [SHORT, WELL] * 59 + [SHORT])["a"].due(118 * TURN)
+    assert not followed({}, [SHORT, WELL, WELL] * 200 + [SHORT])["a"].due(600 * TURN)
+
+
+def test_a_host_that_was_short_for_hours_recovers_within_minutes() -> None:
+    strains = followed({}, [SHORT] * 1000)
+    for turn in range(1000, 1072):
+        strains = watch(strains, {"a": WELL}, turn * TURN)
+    assert strains["a"].short_seconds < 2 * TURN
+
+
+def test_a_host_that_falls_silent_begins_anew() -> None:
+    strains = watch(followed({}, [SHORT] * 20), {}, 20 * TURN)
+    strains = watch(strains, {"a": SHORT}, 21 * TURN)
+    assert strains["a"].short_seconds == 0.0
+
+
+def test_what_was_not_looked_at_for_long_was_not_short_for_long() -> None:
+    strains = watch(watch({}, {"a": SHORT}, 0.0), {"a": SHORT}, 3600.0)
+    assert strains["a"].short_seconds == UNSEEN_SECONDS
+    # A clock that was set back neither ends nor begins anything.
+    assert watch(strains, {"a": SHORT}, 0.0)["a"].short_seconds == UNSEEN_SECONDS
+
+
+def test_a_host_from_which_a_vm_was_moved_begins_anew() -> None:
+    strains = relieved(LONG | {"b": LONG["b"]}, "a")
+    assert not watch(strains, {"a": SHORT}, NOW)["a"].due(NOW)
+    assert strains["b"].due(NOW)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +124,7 @@ def test_a_host_that_recovers_or_falls_silent_begins_anew() -> None:
     ids=["silent", "too full with it", "in an emergency", "overdrawn", "admits too little", "no capacity"],
 )
 def test_without_a_good_destination_there_is_an_alert_and_nothing_moves(other: HostFigures | None) -> None:
-    found = relieve(cell({"a": host(*FULL), "b": other}), {"a": Strain(0.0)}, {}, NOW)
+    found = relieve(cell({"a": host(*FULL), "b": other}), {"a": LONG["a"]}, {}, NOW)
     assert found.moves == ()
     assert [one.host for one in found.alerts] == ["a"]
 
