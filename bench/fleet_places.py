@@ -46,8 +46,8 @@ START_SECONDS: Final = SLOT_SECONDS
 """From one start to the next."""
 STARTED_SECONDS: Final = 2 * DAY_SECONDS
 """Then all are started, and what goes unmet is counted to the end of the trace."""
-STEP_SECONDS: Final = 60
-"""Of the weeks after that."""
+STEP_SECONDS: Final = SLOT_SECONDS
+"""Of the weeks after that: relief is slower than it is at turns of ten seconds."""
 COUNTS: Final = ("slots", "mib")
 LAWS: Final = ("static", "placed", "relieved", "clairvoyant", "one host")
 CLAIRVOYANT_GOAL: Final = 0.95
