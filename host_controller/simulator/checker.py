@@ -79,7 +79,7 @@ class Checker:
     """Since the last named event, with enough to spare for what was over."""
 
     def __post_init__(self) -> None:
-        self.shown = Shown(self.hypervisor, lambda vm: self.happened("guest takes back", vm))
+        self.shown = Shown(self.hypervisor, self.happened)
 
     # --- as a witness -------------------------------------------------------------------------------
 
@@ -120,6 +120,12 @@ class Checker:
     def happened(self, kind: str, vm: str) -> None:
         """A named event: from now on an overdraft has a cause."""
         self._cause, self._could_spare_seconds = kind, 0.0
+
+    def meddled(self, vm: SimulatedVm) -> None:
+        """Somebody else is about to ask its virtio-mem device for a size: it counts when it is told."""
+        seen = self.shown.of(vm.uuid)
+        if seen.device is None:
+            seen.device = self._device(vm, self.hypervisor.pending(vm.uuid))
 
     # --- every second -------------------------------------------------------------------------------
 
@@ -167,11 +173,17 @@ class Checker:
                 balloon = min(balloon, max(0.0, ram - command.target_bytes))
             elif isinstance(command, hv.AttachDimm):
                 ram += command.size_bytes
+        device = self._device(vm, commands)
+        guest = ram if vm.config.pinned else ram - int(balloon)
+        resident = vm.resident_bytes if self.shown.of(vm.uuid).device is None else 0
+        return max(guest + device, resident) + vm.spec.overhead_bytes
+
+    def _device(self, vm: SimulatedVm, commands: Sequence[hv.Command]) -> int:
+        """The most that its virtio-mem device can come to, by what was told of others' requests."""
         asked = [c.requested_bytes for c in commands if isinstance(c, hv.ResizeVirtioMem)]
         # The driver closes the gap between what is plugged and what is requested whenever it can.
-        device = max(vm.virtio_mem.current, vm.virtio_mem.requested, *asked, 0)
-        guest = ram if vm.config.pinned else ram - int(balloon)
-        return max(guest + device, vm.resident_bytes) + vm.spec.overhead_bytes
+        real, told = max(vm.virtio_mem.current, vm.virtio_mem.requested), self.shown.of(vm.uuid).device
+        return max(real if told is None else min(real, told), *asked, 0)
 
     def total(self) -> int:
         """Σ exposure."""
@@ -270,8 +282,8 @@ class Checker:
         self._check_shrinking(vm, usable, min(seen.actual, vm.actual_bytes) - target)
 
     def _check_resize(self, vm: SimulatedVm, requested: int) -> None:
-        device = vm.virtio_mem
-        there = max(device.requested, device.current)
+        device, told = vm.virtio_mem, self.shown.of(vm.uuid).device
+        there = max(device.requested, device.current, told or 0)
         more = requested - there
         if vm.ram_bytes + requested > vm.config.limits.maximum_bytes + SLACK_BYTES and more > 0:
             self._found("3", vm.spec.name, f"virtio-mem of {format_size(requested)} is above maximum")
@@ -279,7 +291,7 @@ class Checker:
         whole = round_up(requested, MEMORY_BLOCK_BYTES) - round_up(there, MEMORY_BLOCK_BYTES)
         if more > 0 and whole > 0:
             self._check_plug(vm, whole, may_make_room=False)
-        lost = device.online - requested
+        lost = (device.online if told is None else min(device.online, told)) - requested
         if vm.up and requested < device.requested and lost > 0:
             self._check_shrinking(vm, int(vm.memory.usable) - lost, lost)
 

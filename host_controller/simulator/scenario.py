@@ -88,6 +88,15 @@ class SetLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Meddle:
+    """Somebody else asks the virtio-mem device for another size; the controller is told some time later."""
+
+    name: str
+    requested_bytes: int
+    told_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class KillController:
     """The controller dies; another is started some seconds later."""
 
@@ -96,7 +105,7 @@ class KillController:
 
 _T = TypeVar("_T")
 
-Action = Start | Stop | Reset | Pause | Move | Behave | Ambush | Use | SetLimits | KillController
+Action = Start | Stop | Reset | Pause | Move | Behave | Ambush | Use | SetLimits | Meddle | KillController
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +190,8 @@ def apply(world: World, action: Action) -> None:
             world.work(action.name, _towards(world, action))
         case SetLimits():
             world.limit(action.name, action.limits)
+        case Meddle():
+            world.meddle(action.name, action.requested_bytes, action.told_seconds)
         case KillController():
             world.kill_controller()
             world.agenda.after(action.down_seconds, world.restart_controller)

@@ -60,6 +60,9 @@ class Seen:
     found: bool = False
     """It was found running and has been told nothing since: to be told what it has is what a takeover
     demands (rule: survives-a-kill)."""
+    device: int | None = None
+    """The most that its virtio-mem device could come to before somebody else asked for a size that nobody has
+    told yet; None: all is told."""
     lie_since: float | None = None
     reset_at: float = float("-inf")
     stopped_at: float | None = None
@@ -68,10 +71,10 @@ class Seen:
 
 @dataclass(slots=True)
 class Shown:
-    """Of all VMs of a hypervisor. `took_back` is told the VM whose balloon has more than anybody gave it."""
+    """Of all VMs of a hypervisor. `happened` is told what befell which VM that was given nothing."""
 
     hypervisor: SimulatedHypervisor
-    took_back: Callable[[str], None]
+    happened: Callable[[str, str], None]
     _seen: dict[str, Seen] = field(default_factory=dict)
 
     def of(self, uuid: str) -> Seen:
@@ -83,8 +86,10 @@ class Shown:
         now = self.hypervisor.agenda.now
         match event:
             case hv.VmAppeared():
-                stopped_at = self.of(event.vm).stopped_at
+                stopped_at, untold = self.of(event.vm).stopped_at, self.of(event.vm).device
                 self._seen[event.vm] = Seen()
+                if untold is not None:
+                    self.happened("somebody else asked", event.vm)
                 seen = self._told_balloon(event.vm, event.actual_bytes)
                 under_way = any(isinstance(one, hv.Suspend) for one in self.hypervisor.pending(event.vm))
                 seen.stopped_at = stopped_at if under_way or event.state is RunState.PAUSED else None
@@ -102,6 +107,8 @@ class Shown:
                 self._told_balloon(event.vm, event.actual_bytes)
             case hv.ResidentSampled():
                 self._weigh(event)
+            case hv.VirtioMemChanged() if event.requested_bytes is not None:
+                self._told_device(event.vm, event.requested_bytes)
             case _:
                 pass
 
@@ -167,12 +174,19 @@ class Shown:
         if vm is not None and vm.balloon.alive:
             given = max(vm.ram_bytes - int(vm.balloon.wanted), vm.ram_bytes - int(seen.held))
             if actual > given + SLACK_BYTES:
-                self.took_back(uuid)
+                self.happened("guest takes back", uuid)
             if seen.held_at != now:
                 seen.held_at, seen.held_before = now, seen.held
             seen.held = float(vm.ram_bytes - actual)
         seen.actual = actual
         return seen
+
+    def _told_device(self, uuid: str, requested: int) -> None:
+        """What was asked for, as it is by now or as it was before somebody else asked."""
+        vm, seen = self.vm(uuid), self.of(uuid)
+        if seen.device is not None and vm is not None and requested == vm.virtio_mem.requested:
+            seen.device = None
+            self.happened("somebody else asked", uuid)
 
     def _weigh(self, event: hv.ResidentSampled) -> None:
         seen, vm = self.of(event.vm), self.vm(event.vm)

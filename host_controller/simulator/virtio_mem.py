@@ -141,6 +141,12 @@ class VirtioMem:
         """Bytes of the memory blocks that the guest has online: one that is plugged in part counts whole."""
         return round_up(self.online, MEMORY_BLOCK_BYTES)
 
+    def look(self) -> None:
+        """Somebody looks at the VM: what is plugged and what is asked for are told as they are."""
+        vm = self._vm
+        if vm.state is not RunState.OFF:
+            vm.emit(hv.VirtioMemChanged(vm.uuid, self.current, self.requested))
+
     def _tell(self) -> None:
         """QEMU's event, as soon as another is allowed."""
         vm = self._vm

@@ -238,6 +238,15 @@ class World:
         if vm.state is not RunState.OFF:
             self.hypervisor.reconfigure(vm)
 
+    def meddle(self, name: str, requested_bytes: int, told_seconds: float) -> None:
+        """Somebody else asks its virtio-mem device for another size; a look tells of it some time later."""
+        vm = self.vm(name)
+        if vm.state is RunState.OFF:
+            return
+        self.checker.meddled(vm)
+        if vm.resize_virtio_mem(requested_bytes) is None:
+            self.agenda.after(told_seconds, vm.virtio_mem.look)
+
     def vm(self, name: str) -> SimulatedVm:
         """A VM by its name, brought up to now."""
         vm = self._by_name[name]

@@ -12,6 +12,7 @@ from host_controller.simulator.scenario import (
     Ambush,
     Behave,
     KillController,
+    Meddle,
     Move,
     Pause,
     Reset,
@@ -136,6 +137,19 @@ def rough_scenario(seed: int, seconds: float = 200.0) -> Scenario:
         steps += rough_ambush(rng, rng.choice(specs).name, at)
     steps.sort(key=lambda step: step.at)
     return Scenario(capacity, specs, tuple(steps), seconds, seed)
+
+
+def meddled_scenario(seed: int, seconds: float = 200.0) -> Scenario:
+    """The same, with somebody else who asks their devices for sizes of his own, also while QEMU is late."""
+    rng = random.Random(f"meddled {seed}")
+    host = rough_scenario(seed, seconds)
+    steps, at = list(host.steps), 20.0
+    while (at := at + rng.expovariate(0.1)) < seconds:
+        spec = rng.choice(host.guests)
+        size = rng.randrange(0, spec.limits.maximum_bytes // (128 * MIB) + 1) * 128 * MIB
+        steps.append(Step(round(at, 2), Meddle(spec.name, size, rng.choice((0.0, 0.5, 2.0, 5.0)))))
+    steps.sort(key=lambda step: step.at)
+    return replace(host, steps=tuple(steps))
 
 
 def rough_guest(rng: random.Random, name: str, seconds: float) -> GuestSpec:

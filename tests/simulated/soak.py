@@ -16,7 +16,13 @@ from host_controller.core.engine import Engine
 from host_controller.core.model import Settings
 from host_controller.simulator.scenario import Scenario, play, shortest, violations_of
 from host_controller.simulator.world import MakeController
-from tests.simulated.generator import random_scenario, rough_scenario, seesaw_scenario, swing_scenario
+from tests.simulated.generator import (
+    meddled_scenario,
+    random_scenario,
+    rough_scenario,
+    seesaw_scenario,
+    swing_scenario,
+)
 from tests.simulated.tally import Kept, Tally
 
 
@@ -40,7 +46,7 @@ def patient_engine(capacity_bytes: int) -> Engine:
 
 def scenario_of(seed: int) -> Scenario:
     """Of any kind: plugging and unplugging without end, guests that do anything, demand that swings by GiB,
-    and virtio-mem that comes and goes while QEMU is late.
+    and virtio-mem that comes and goes while QEMU is late, and somebody else asks for sizes of his own.
     """
     match seed % 8:
         case 0 | 4:
@@ -48,14 +54,14 @@ def scenario_of(seed: int) -> Scenario:
         case 1 | 5:
             return swing_scenario(seed)
         case 3:
-            return rough_scenario(seed)
+            return rough_scenario(seed) if seed % 16 == 3 else meddled_scenario(seed)
         case _:
             return seesaw_scenario(seed)
 
 
 def engine_for(scenario: Scenario) -> MakeController:
     """Every second host whose demand swings has the engine as it comes."""
-    return patient_engine if scenario.seed % 8 == 1 or scenario.seed % 16 == 3 else make_engine
+    return patient_engine if scenario.seed % 8 == 1 or scenario.seed % 32 in (3, 11) else make_engine
 
 
 def soak(

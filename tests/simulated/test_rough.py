@@ -3,7 +3,7 @@
 import pytest
 
 from host_controller.simulator.scenario import play
-from tests.simulated.generator import rough_scenario
+from tests.simulated.generator import meddled_scenario, rough_scenario
 from tests.simulated.soak import make_engine, patient_engine
 
 
@@ -17,3 +17,13 @@ def test_what_has_left_virtio_mem_is_not_asked_for_again_beyond_the_capacity(see
 
 def test_what_a_command_that_timed_out_takes_is_not_asked_for_again_of_a_guest_without_room() -> None:
     assert not play(rough_scenario(188), make_engine).violations
+
+
+@pytest.mark.parametrize("seed", [0, 6])
+def test_who_is_overtaken_by_somebody_elses_request_takes_nothing_back_by_what_it_began_with(
+    seed: int,
+) -> None:
+    """A device that was on its way down was asked for more by others, and used it; what its guest had had
+    before was then asked for, 738 MiB below what it used.
+    """
+    assert not play(meddled_scenario(seed), make_engine).violations

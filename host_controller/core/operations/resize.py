@@ -32,6 +32,7 @@ TURNED_BACK_SECONDS: Final = 5.0
 """What a guest had to spare and came to need within a second or two it is not asked for again at once."""
 
 _NO_ROOM: Final = dropped("the guest had no room for more memory any more")
+_OVERTAKEN: Final = dropped("somebody else asked for another size of its virtio-mem")
 _NEEDED: Final = dropped("the guest needs its virtio-mem after all")
 _NO_ANSWER: Final = failed("the hypervisor did not answer")
 _REFUSED: Final = failed("another size of virtio-mem was refused: ")
@@ -53,8 +54,10 @@ class Resize(Steps):
         (Stage.NEW, Heard.CROWDED): _NO_ROOM,
         (Stage.NAMED, Heard.READY): go(Stage.ASKING),
         (Stage.NAMED, Heard.CROWDED): _NO_ROOM,
+        (Stage.NAMED, Heard.OVERTAKEN): _OVERTAKEN,
         (Stage.DEFLATING, Heard.READY): go(Stage.ASKING),
         (Stage.DEFLATING, Heard.NEEDED): _NEEDED,
+        (Stage.DEFLATING, Heard.OVERTAKEN): _OVERTAKEN,
         (Stage.DEFLATING, Heard.UNCONFIRMED): failed("the balloon's target was not confirmed"),
         (Stage.DEFLATING, Heard.LATE): failed("the balloon did not make room for virtio-mem to shrink"),
         (Stage.ASKING, Heard.CARRIED_OUT): go(Stage.FOLLOWING),
@@ -65,9 +68,11 @@ class Resize(Steps):
         (Stage.FOLLOWING, Heard.MOVED): go(Stage.FOLLOWING),
         (Stage.FOLLOWING, Heard.WHOLE): go(Stage.COMING_ONLINE),
         (Stage.FOLLOWING, Heard.NEEDED): go(Stage.TURNING_BACK),
+        (Stage.FOLLOWING, Heard.OVERTAKEN): _OVERTAKEN,
         (Stage.FOLLOWING, Heard.LATE): go(Stage.SETTLING),
         (Stage.COMING_ONLINE, Heard.ARRIVED): done(),
         (Stage.COMING_ONLINE, Heard.MOVED): go(Stage.FOLLOWING),
+        (Stage.COMING_ONLINE, Heard.OVERTAKEN): _OVERTAKEN,
         (Stage.COMING_ONLINE, Heard.IDLE): go(Stage.SETTLING, _NOT_ONLINE),
         (Stage.COMING_ONLINE, Heard.LATE): failed(_NOT_ONLINE),
         (Stage.TURNING_BACK, Heard.CARRIED_OUT): _NEEDED,
@@ -115,11 +120,15 @@ class Resize(Steps):
         match self.stage:
             case Stage.NEW:
                 return self._begin(vm, now, agent)
+            case Stage.NAMED | Stage.DEFLATING if self._overtaken(vm, self._from_bytes):
+                return Heard.OVERTAKEN
             case Stage.NAMED:
                 return self._room(vm)
             case Stage.DEFLATING:
                 found = self._raised(vm)
                 return Heard.NEEDED if found is Heard.READY and not self._spared(vm, now) else found
+            case Stage.FOLLOWING | Stage.COMING_ONLINE if self._overtaken(vm, self.size_bytes):
+                return Heard.OVERTAKEN
             case Stage.FOLLOWING:
                 return self._progress(vm, now) or self._needed(vm, now)
             case Stage.COMING_ONLINE:
@@ -155,6 +164,11 @@ class Resize(Steps):
 
     def _room(self, vm: Vm) -> Heard:
         return Heard.CROWDED if self.grows and self._bearable(vm) <= self._from_bytes else Heard.READY
+
+    @staticmethod
+    def _overtaken(vm: Vm, asked_bytes: int) -> bool:
+        """Whether somebody else asked for a size: what this one began with or asked for is out of force."""
+        return vm.virtio_mem.unsure or vm.virtio_mem.requested_bytes != asked_bytes
 
     def _spared(self, vm: Vm, now: float) -> bool:
         """The guest can do without what leaves."""

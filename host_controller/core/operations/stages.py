@@ -66,6 +66,7 @@ class Heard(StrEnum):
     UNAIDED = "nobody in the guest can offline the DIMM: its kernel does, once it is asked to eject it"
     UNCONFIRMED = "the balloon's target was not confirmed"
     NEEDED = "the guest needs the memory after all"
+    OVERTAKEN = "somebody else asked for another size"
     UNHEARD = "nothing came of the first request"
     WHOLE = "the device has the size that was asked for"
     MOVED = "the device has another size than before"

@@ -54,6 +54,8 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed:
         return None
     if not device.requested_bytes or device.unsure or now < vm.unplug_rest.until:
         return None
+    if device.current_bytes > device.requested_bytes:
+        return None  # what is leaving already, as somebody else has asked for, is not there to be spared
     rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
     most = min(excess_bytes, max(0, spare_bytes(vm)) + squeezed, rate, device.requested_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)

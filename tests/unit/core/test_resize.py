@@ -385,3 +385,56 @@ def test_after_a_command_that_failed_nobody_knows_what_is_asked_for_so_the_large
     vm.virtio_mem.answered(again.ticket, None, 4.0)
     told(vm)
     assert vm.virtio_mem.may_hold_bytes == 0
+
+
+# --- somebody else asks for a size meanwhile ---
+
+OVERTAKEN = "somebody else asked for another size of its virtio-mem"
+
+
+def test_what_shrinks_is_given_up_and_asks_for_nothing_where_the_guest_comes_to_need_what_others_gave() -> (
+    None
+):
+    vm = made(512)
+    operation = resize(256)
+    answer(vm, operation, asked_for(operation.advance(vm, 1.0, agent=True)), 1.1)
+    assert operation.advance(vm, 1.2, agent=True) == []
+    assert vm.virtio_mem.observe(400 * MIB, 448 * MIB, 2.0)
+    build.says(vm, build.facts(960, 960, at=2.1))
+    assert operation.advance(vm, 2.2, agent=True) == []
+    assert (operation.outcome, operation.note) == (Outcome.DROPPED, OVERTAKEN)
+
+
+def test_what_was_to_grow_is_given_up_before_it_takes_back_what_others_gave() -> None:
+    vm = made(128)
+    operation = resize(256, zone="movable")
+    zone = only(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(zone, SendToGuest)
+    assert isinstance(zone.message, wire.OnlineZone)
+    assert vm.virtio_mem.observe(128 * MIB, 512 * MIB, 1.2)
+    operation.acknowledged(vm, wire.Ack(zone.message.request_id, ok=True))
+    assert operation.advance(vm, 1.3, agent=True) == []
+    assert (operation.outcome, operation.note) == (Outcome.DROPPED, OVERTAKEN)
+
+
+def test_nor_is_it_taken_back_once_the_balloon_has_made_room_for_a_smaller_size() -> None:
+    vm = made(256, balloon_mib=384)
+    operation = resize(128, raise_to_bytes=512 * MIB)
+    command = only(operation.advance(vm, 1.0, agent=True))
+    assert isinstance(command, SetTarget)
+    assert vm.virtio_mem.observe(256 * MIB, 512 * MIB, 1.1)
+    vm.balloon.read(512 * MIB, 1.1)
+    vm.balloon.answered(command.ticket, None, 1.2)
+    assert operation.advance(vm, 1.2, agent=True) == []
+    assert (operation.outcome, operation.note) == (Outcome.DROPPED, OVERTAKEN)
+
+
+def test_what_others_asked_for_before_ours_was_answered_ends_it_since_nobody_knows_whose_came_last() -> None:
+    vm = made(256)
+    operation = resize(128)
+    command = asked_for(operation.advance(vm, 1.0, agent=True))
+    assert vm.virtio_mem.observe(256 * MIB, 512 * MIB, 1.1)
+    answer(vm, operation, command, 1.2)
+    assert operation.advance(vm, 1.3, agent=True) == []
+    assert operation.outcome is Outcome.DROPPED
+    assert vm.virtio_mem.may_hold_bytes == 512 * MIB

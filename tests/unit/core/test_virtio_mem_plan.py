@@ -103,6 +103,8 @@ def test_more_is_asked_for_within_maximum_page_structures_and_what_is_free(
         (guest(device(), unplug_rest=Rest(until=NOW)), 30, NOW, 98),
         (guest(device(), unplug_rest=Rest(until=NOW + 0.1)), 30, NOW, None),
         (guest(device(unsure=True)), 30, NOW, None),
+        (guest(device(256, 128)), 30, NOW, None),  # what it has to spare is in part what leaves already
+        (guest(device(128, 256)), 30, NOW, 226),
         (guest(device(), config={"growth": Growth.HOTADD}), 30, NOW, None),
     ],
 )
