@@ -96,15 +96,18 @@ def whole_grid() -> Iterator[Cell]:
 
 
 def quick_grid() -> Iterator[Cell]:
-    """A part that shows every kind: small hosts, one of twelve VMs, weights and growth where it is tight."""
-    for demand in DEMANDS:
-        for host in HOSTS:
-            yield Cell(host, 4, demand)
-        for host in (1.1, 0.9):
-            yield Cell(host, 4, demand, "1:10:100")
-        for growth in GROWTHS[1:]:
-            yield Cell(1.02, 4, demand, growth=growth)
-        yield Cell(1.1, 12, demand)
+    """Every kind of demand on every size of host once; the ways to grow, weights and VMs go by turns.
+
+    So each demand and each size of host meets every way to grow and both kinds of weights, and a dozen VMs;
+    one has forty, which take as long as ten others. Each quarter of the cells has every demand.
+    """
+    weights = list(WEIGHTS)
+    for turn in range(len(HOSTS)):
+        for row, demand in enumerate(DEMANDS):
+            column = (row + turn) % len(HOSTS)
+            vms = 12 if turn == 0 else 40 if (row, column) == (0, 2) else 4
+            growth, weighted = GROWTHS[(row + column) % len(GROWTHS)], weights[(row + column // 2) % 2]
+            yield Cell(HOSTS[column], vms, demand, weighted, growth)
 
 
 def _demand(name: str, phase: float) -> Table:

@@ -103,21 +103,21 @@ class Store:
 
 
 def run(cells: Iterable[Cell], laws: Sequence[str], store: Store, jobs: int) -> None:
-    """Measure what is missing."""
+    """Measure what is missing, cell by cell: where it is stopped, what it has can be compared."""
     missing = [(cell, law) for cell in cells for law in laws if law not in store.cells.get(cell.key, {})]
-    missing.sort(key=lambda one: -one[0].vms * (3 if one[1] == OURS else 1))
     began = time.monotonic()
     with ProcessPoolExecutor(jobs) as pool:
         tasks = {pool.submit(measure, cell, law): (cell, law) for cell, law in missing}
-        for count, task in enumerate(as_completed(tasks), 1):
-            store.add(*tasks[task], task.result())
-            if count % 200 == 0:
-                print(
-                    f"{count} of {len(missing)}, {time.monotonic() - began:.0f} s",
-                    file=sys.stderr,
-                    flush=True,
-                )
-    store.save()
+        try:
+            for count, task in enumerate(as_completed(tasks), 1):
+                store.add(*tasks[task], task.result())
+                if count % 200 == 0:
+                    told = f"{count} of {len(missing)}, {time.monotonic() - began:.0f} s"
+                    print(told, file=sys.stderr, flush=True)
+        finally:
+            # Stopped by hand: what is measured is kept, and the rest is not waited for.
+            store.save()
+            pool.shutdown(cancel_futures=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a part of the cells")
+    parser.add_argument("--quick", action="store_true", help="every demand on every host once")
     parser.add_argument("--only", nargs="*", default=[], help="cells whose key holds all of these")
     parser.add_argument("--laws", nargs="*", default=list(MEASURED), choices=MEASURED)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)

@@ -78,21 +78,28 @@ def fast() -> None:
 def grid(path: Path) -> None:
     """Ours ÷ the best peer in what is missing, cell by cell: red where a peer is ahead."""
     kept = json.loads(path.read_text())["cells"]
-    made = whole_grid() if path.stem == "grid" else quick_grid()
+    whole = path.stem == "grid"
     values: dict[tuple[str, str], float] = {}
-    for cell in made:
+    kinds: dict[tuple[str, str], str] = {}
+    for cell in whole_grid() if whole else quick_grid():
         laws = kept.get(cell.key, {})
         if OUR_LAW in laws and len(laws) > 1:
             ratio = (missing(laws[OUR_LAW]) + 100) / (best_peer(laws)[1] + 100)
-            column = f"{cell.vms} VMs, {cell.growth}, {cell.weights}, {cell.host} ×"
+            kind, host = f"{cell.vms} VMs, {cell.growth}, {cell.weights}", f"{cell.host} ×"
+            column = f"{kind}, {host}" if whole else host
             values[cell.demand, column] = float(np.log10(ratio))
+            kinds[cell.demand, column] = f"{ratio:.2f}   {kind}"
     columns = list(dict.fromkeys(column for _, column in values))
-    whole = np.array([[values.get((demand, column), np.nan) for column in columns] for demand in DEMANDS])
-    size = (3.5 + 0.22 * len(columns), 6.5)
+    drawn = np.array([[values.get((demand, column), np.nan) for column in columns] for demand in DEMANDS])
+    size = (3.5 + (0.22 if whole else 2.2) * len(columns), 6.5)
     figure, axis = plt.subplots(figsize=size, layout="constrained")
-    picture = axis.imshow(whole, cmap="RdBu_r", vmin=-1.5, vmax=1.5, aspect="auto")
-    axis.set_xticks(range(len(columns)), columns, rotation=90, fontsize=6)
+    picture = axis.imshow(drawn, cmap="RdBu_r", vmin=-1.5, vmax=1.5, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, rotation=90 if whole else 0, fontsize=6 if whole else 8)
     axis.set_yticks(range(len(DEMANDS)), DEMANDS, fontsize=7)
+    for (demand, column), text in kinds.items() if not whole else ():
+        dark = abs(values[demand, column]) > 1.0
+        place = columns.index(column), DEMANDS.index(demand)
+        axis.text(*place, text, ha="center", va="center", fontsize=6, color="white" if dark else "black")
     bar = figure.colorbar(picture, ticks=[-1, 0, 1])
     bar.ax.set_yticklabels(["a tenth", "the same", "ten times"])
     axis.set_title("MiB·s missing under dynmem ÷ under the best peer", fontsize="medium")

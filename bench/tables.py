@@ -84,7 +84,7 @@ def fast() -> str:
 
 
 def grid() -> str:
-    """By kind of demand and size of host: the worst and the middle of ours ÷ best peer."""
+    """By kind of demand and size of host: ours ÷ best peer, the middle and the worst of more than one."""
     cells = _grid_cells()
     rows = []
     for demand in DEMANDS:
@@ -95,7 +95,8 @@ def grid() -> str:
                 for cell, laws in cells.items()
                 if (cell.demand, cell.host) == (demand, host)
             )
-            row.append(f"{found[len(found) // 2]:.2f} ({found[-1]:.2f})" if found else "")
+            worst = f" ({found[-1]:.2f})" if len(found) > 1 else ""
+            row.append(f"{found[len(found) // 2]:.2f}{worst}" if found else "")
         rows.append(row)
     return table(["demand", *(f"{host} ×" for host in HOSTS)], rows)
 

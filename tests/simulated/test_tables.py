@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 from bench import tables
-from bench.cells import Cell, mean_need, quick_grid, whole_grid
+from bench.cells import DEMANDS, GROWTHS, HOSTS, VMS, WEIGHTS, Cell, mean_need, quick_grid, whole_grid
 from bench.grid_report import behind, best_peer, missing, unfair
 from host_controller.units import MIB
 
@@ -28,6 +30,18 @@ def test_the_quick_grid_is_a_part_of_the_whole_one() -> None:
     whole = {cell.key for cell in whole_grid()}
     assert len(whole) == 4 * 3 * 14 * 2 * 3
     assert {cell.key for cell in quick_grid()} <= whole
+
+
+@pytest.mark.parametrize("side", ["demand", "host"])
+def test_the_quick_grid_has_every_demand_on_every_host_and_each_of_both_in_every_way(side: str) -> None:
+    cells = list(quick_grid())
+    assert len({(cell.demand, cell.host) for cell in cells}) == len(cells) == len(DEMANDS) * len(HOSTS)
+    for one in DEMANDS if side == "demand" else HOSTS:
+        mine = [cell for cell in cells if getattr(cell, side) == one]
+        assert {cell.growth for cell in mine} == set(GROWTHS)
+        assert {cell.weights for cell in mine} == set(WEIGHTS)
+        assert {4, 12} <= {cell.vms for cell in mine}
+    assert {cell.vms for cell in cells} == set(VMS)
 
 
 def test_a_cell_has_the_share_of_memory_that_it_says() -> None:
