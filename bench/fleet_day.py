@@ -85,9 +85,11 @@ def goals(kept: Mapping[str, Any]) -> list[tuple[str, float, str, float, float]]
     found = []
     for name, by_load in kept.items():
         for load, by_law in by_load.items():
-            base = Tally(**by_law.get("none", {}).get("sums", {}))
+            none = by_law.get("none", {"cells": 0, "sums": {}})
+            base = Tally(**none["sums"])
             for law, one in by_law.items():
-                if law not in ("none", STATIC) and base.short:
+                # What was measured on other cells cannot be compared.
+                if law not in ("none", STATIC) and base.short and one["cells"] == none["cells"]:
                     sums = Tally(**one["sums"])
                     found.append((name, float(load), law, sums.short / base.short, sums.moves_a_host_and_day))
     return found

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.fleet_cells import Tally
+from bench.fleet_cells import HOSTS, Tally
 from bench.fleet_demand import DAY_SECONDS
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -33,6 +33,7 @@ def day_rows() -> tuple[list[str], Rows]:
     head = [
         "demand",
         "load",
+        "hosts",
         "law",
         "host-steps short",
         "unmet, GiB·s",
@@ -44,10 +45,9 @@ def day_rows() -> tuple[list[str], Rows]:
         for load, by_law in by_load.items():
             base = Tally(**by_law["none"]["sums"])
             for law, name in LAWS.items():
-                if law in by_law:
-                    rows.append(
-                        [demand, f"{float(load):.0%}", name, *_day(Tally(**by_law[law]["sums"]), base, law)]
-                    )
+                if law in by_law and by_law[law]["cells"] == by_law["none"]["cells"]:
+                    known = [demand, f"{float(load):.0%}", str(by_law[law]["cells"] * HOSTS), name]
+                    rows.append([*known, *_day(Tally(**by_law[law]["sums"]), base, law)])
     return head, rows
 
 

@@ -148,7 +148,7 @@ def fleet_day() -> None:
         axis.set(xscale="symlog", xlim=0, ylim=(0, 1), title=demand, xlabel="moves a host and day")
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("host-steps short ÷ without relief")
-    axes[0][0].legend(fontsize="small", loc="upper right")
+    axes[0][0].legend(fontsize="small", loc="lower right")
     _save(figure, "fleet_day.png")
 
 
