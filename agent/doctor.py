@@ -230,7 +230,7 @@ def memmap_on_memory(root: str) -> Finding:
     )
 
 
-def daemon(_root: str) -> Finding:
+def daemon(root: str) -> Finding:
     """The daemon runs, and is as small as it should be."""
     for process in psutil.process_iter(["pid", "cmdline"]):
         words = process.info["cmdline"] or []
@@ -240,7 +240,11 @@ def daemon(_root: str) -> Finding:
             except psutil.Error:
                 return Finding("daemon", "ok", f"pid {process.pid}")
             return Finding("daemon", "ok", f"pid {process.pid}, USS {size / (1 << 20):.1f} MiB")
-    return Finding("daemon", "problem", "not running", "systemctl enable --now dynmem-agent")
+    with_systemd = os.path.exists(os.path.join(root, "run/systemd/system"))
+    remedy = "let this guest's init start `dynmem-agent run`, now and at boot"
+    return Finding(
+        "daemon", "problem", "not running", "systemctl start dynmem-agent" if with_systemd else remedy
+    )
 
 
 def uevents(_root: str) -> Finding:

@@ -155,3 +155,16 @@ def test_a_daemon_that_kills_at_a_share_of_memory_is_named_with_a_remedy(guest, 
     assert one.level == "note"
     assert name in one.found
     assert name in one.remedy
+
+
+@pytest.mark.parametrize(
+    ("with_systemd", "remedy"),
+    [(True, "systemctl start dynmem-agent"), (False, "let this guest's init start `dynmem-agent run`")],
+)
+def test_a_daemon_that_does_not_run_is_started_with_what_the_guest_has(
+    monkeypatch, tmp_path, with_systemd, remedy
+):
+    monkeypatch.setattr(doctor.psutil, "process_iter", lambda *_: [])
+    if with_systemd:
+        (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert doctor.daemon(str(tmp_path)).remedy.startswith(remedy)
