@@ -15,12 +15,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from lab.code_disk import REPOSITORY
 from lab.errors import FetchError, LabError
+from lab.image import ensure_image
 from lab.lab import Lab
 from lab.matrix import guest_story, runs, table
 from lab.matrix.cells import Cell
@@ -58,9 +60,11 @@ def main() -> int:
 def _play(name: str, seen: list[Cell], *, agent: Path, growths: Sequence[str], write: bool) -> None:
     if GUESTS[name].architecture:
         _install_emulator()
-    with Progress(name) as progress:
-        progress.step("guest image")
+    with Progress(name) as progress, ThreadPoolExecutor(1) as beside:
+        progress.step("guest images")
+        neighbours = beside.submit(ensure_image)
         image = guest_image(GUESTS[name])
+        neighbours.result()
         with Lab() as lab:
             disk = lab.directory / "guest.ext4"
             make_guest_disk(disk, agent)
