@@ -138,10 +138,10 @@ bench-fleet-publications: $(STAMP) ## what Pacemaker's scheduler does because of
 	lab/install-packages lab/fleet-packages.txt
 	$(PYTHON) -m bench.fleet --publications 1000 $(if $(SEED),--first $(SEED)) $(if $(CELL),--cell $(CELL)) $(if $(LAW),--law $(LAW))
 
-bench-fleet-places: $(STAMP) ## VMs that 8 hosts hold when starts go where memory is; TRACES=DIR or a generated trace, ORDERS=10: 2 minutes each
+bench-fleet-places: $(STAMP) ## VMs that 8 hosts hold when starts go where memory is; TRACES=DIR or a generated trace, ORDERS=10: some minutes each
 	lab/install-packages lab/fleet-packages.txt
 	$(PYTHON) -m bench.fleet_sampled $(TRACES) $(if $(MONTH),--month $(MONTH))
-	-$(PYTHON) -m bench.fleet_places $(TRACES) $(if $(MONTH),--month $(MONTH)) $(if $(ORDERS),--orders $(ORDERS)) --scheduler
+	-$(PYTHON) -m bench.fleet_places $(TRACES) $(if $(MONTH),--month $(MONTH)) $(if $(ORDERS),--orders $(ORDERS)) --scheduler 100
 
 bench-fleet-day: $(STAMP) ## a day of 1,024 hosts under every law; TRACES=DIR, CELLS=32: a minute each; can be stopped and resumed
 	$(PYTHON) -m bench.fleet_day $(TRACES) $(if $(MONTH),--month $(MONTH)) $(if $(CELLS),--cells $(CELLS))

@@ -9,8 +9,8 @@ the weeks after that goes unmet. That is counted by VM-slots and by MiB, as `ben
     clairvoyant  knows the weeks, and starts each VM where least goes unmet; nobody moves after
     one host     of 512 GiB, which shares fairly: no law that keeps VMs on hosts can pass it
 
-What has been measured is kept, order by order. --scheduler asks Pacemaker's own (crm_simulate) where
-each start of one order goes, and counts how often it is where `balanced` here says.
+What has been measured is kept, order by order. --scheduler N asks Pacemaker's own (crm_simulate)
+where N starts of an order go, and counts how often that is where `balanced` here says.
 """
 
 import argparse
@@ -215,10 +215,11 @@ def static(demand: Demand, drawn: Drawn) -> int:
     return int(np.searchsorted(sizes, HOSTS * CAPACITY_MIB, side="right"))
 
 
-def ask_scheduler(demand: Demand, number: int) -> tuple[int, int]:
-    """Starts of one order, and how many of them Pacemaker's scheduler makes where `balanced` here does."""
-    starts = Starts(demand, draw(demand, MOST, np.random.default_rng(number)), scheduled)
-    return len(starts.run()), starts.agreed
+def ask_scheduler(demand: Demand, count: int) -> int:
+    """How many of so many first starts Pacemaker's scheduler makes where `balanced` here does."""
+    starts = Starts(demand, draw(demand, MOST, np.random.default_rng(0)).first(count), scheduled)
+    starts.run()
+    return starts.agreed
 
 
 def judge(orders: Sequence[Mapping[str, Mapping[str, int]]]) -> int:
@@ -244,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--month", help="which, if there are several: 2013-08")
     parser.add_argument("--orders", type=int, default=ORDERS)
     parser.add_argument("--fresh", action="store_true", help="measure all orders again")
-    parser.add_argument("--scheduler", action="store_true", help="ask Pacemaker's, too")
+    parser.add_argument("--scheduler", type=int, default=0, help="starts of which Pacemaker's is asked")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args(arguments)
     demand = trace(options.traces, options.month)
@@ -259,9 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             path.write_text(json.dumps(told, indent=1) + "\n")
             print(found, flush=True)
     if options.scheduler:
-        told["starts"], told["agreed"] = ask_scheduler(demand, 0)
+        agreed = ask_scheduler(demand, options.scheduler)
+        told |= {"starts": options.scheduler, "agreed": agreed}
         path.write_text(json.dumps(told, indent=1) + "\n")
-        print(f"Pacemaker's scheduler: {told['agreed']} of {told['starts']} starts where `balanced` says")
+        print(f"Pacemaker's scheduler: {agreed} of {options.scheduler} starts where `balanced` says")
     return judge(told["orders"])
 
 
