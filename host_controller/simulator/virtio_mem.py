@@ -40,6 +40,7 @@ class VirtioMem:
         self._told_at = -EVENT_SECONDS
         self._tell_due = False
         self._works = 0
+        self._busy_until = 0.0
 
     @property
     def current(self) -> int:
@@ -59,7 +60,9 @@ class VirtioMem:
         if self._vm.behaviour.hot_add is HotAdd.REFUSED and size_bytes > self.requested:
             return "the device refuses to be resized"
         self.requested = size_bytes
-        self._go_on(0.0)
+        # What it gives back its driver ends first, and then looks at another size. (A size that grows in many
+        # steps still comes sooner than from a real one.)
+        self._go_on(max(0.0, self._busy_until - self._vm.agenda.now))
         return None
 
     def reset(self, *, powered_off: bool = False) -> None:
@@ -92,6 +95,7 @@ class VirtioMem:
             moved, pause = self._plug(), PLUG_SECONDS
         else:
             moved, pause = self._unplug(), UNPLUG_SECONDS
+            self._busy_until = vm.agenda.now + pause if moved else 0.0
         if moved:
             self._tell()
             if vm.agent is not None:

@@ -8,6 +8,7 @@ from host_controller.core.operations import Unplug
 from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
+from host_controller.core.policy.balance import Claims
 from host_controller.core.policy.plan import SHRINK, UNPLUG, WAIT
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
@@ -19,10 +20,8 @@ OFFLINE_GRACE: Final = 5.0
 def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     """The next step down to its goal, by virtio-mem first."""
     assert account.claims is not None
-    # However short the budget, nobody is sent where its kernel would kill.
-    irreducible = account.claims.irreducible
-    keeps = goal if irreducible <= goal else max(goal, min(irreducible, account.granted_bytes))
-    reason = "others need it" if purse.waiting else "it has had more than it needs for a while"
+    keeps = _keeps(account, account.claims, goal)
+    reason = _why(purse)
     settings, now = purse.state.settings, purse.now
     share = int(purse.per_weight * vm.config.limits.weight)
     # Not in an overdraft: whatever its balloon claims next would have to be answered by a raise on credit.
@@ -52,6 +51,29 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
         purse.wait(vm, goal, reason, "the guest did not give its virtio-mem back; it is asked again later")
     else:
         purse.wait(vm, goal, reason, _nothing_to_spare(vm, goal, share))
+
+
+def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) -> bool:
+    """Whether its device is asked for less still, before what it was asked for has all left."""
+    leaving = operation.leaving_bytes(vm, purse.now)
+    if leaving is None or account.claims is None:
+        return False
+    excess = operation.granted_bytes(vm) - _keeps(account, account.claims, goal)
+    size = virtio_mem.smaller_still(vm, excess, leaving, purse.state.settings, purse.now)
+    if size is None:
+        return False
+    purse.lower(vm, goal, _why(purse), operation, size)
+    return True
+
+
+def _keeps(account: Account, claims: Claims, goal: int) -> int:
+    """However short the budget, nobody is sent where its kernel would kill."""
+    irreducible = claims.irreducible
+    return goal if irreducible <= goal else max(goal, min(irreducible, account.granted_bytes))
+
+
+def _why(purse: Purse) -> str:
+    return "others need it" if purse.waiting else "it has had more than it needs for a while"
 
 
 def _nothing_to_spare(vm: Vm, goal: int, share: int) -> str:
