@@ -11,6 +11,7 @@ guest's own init must start it from then on.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pkgutil
 import signal
@@ -88,7 +89,8 @@ def install(archive: str, python: str, root: str = "/", run: Run | None = None) 
         if os.path.abspath(archive) == DROP:
             os.unlink(archive)
     except OSError as error:
-        raise NotInstalled(f"{error.filename or archive}: {error.strerror}.") from None
+        way_out = " Put the agent into the image that this guest boots." if error.errno == errno.EROFS else ""
+        raise NotInstalled(f"{error.filename or archive}: {error.strerror}.{way_out}") from None
     if found.running:
         yield from _start_service(run, udev=found.udev)
     elif found.systemd:

@@ -183,3 +183,15 @@ def test_only_the_one_file_installs_itself(monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.setattr(sys, "argv", ["/usr/bin/dynmem-agent", "install"])
     assert installation.main(["install"]) == 1
     assert "only the file dynmem-agent.pyz" in capsys.readouterr().err
+
+
+def test_where_nothing_can_be_written_the_image_is_named_as_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/usr/local/lib/dynmem-agent")
+
+    guest = Guest(tmp_path)
+    monkeypatch.setattr(installation.os, "makedirs", refused)
+    with pytest.raises(NotInstalled, match=r"Read-only file system\. Put the agent into the image"):
+        guest.install()
