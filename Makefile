@@ -131,9 +131,9 @@ bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resu
 duel: $(STAMP) ## search the host on which a peer is ahead of us by most; SECONDS=1800 of a core, SEED=0; KEEP=FILE: in turns
 	$(PYTHON) -m bench.duel $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep $(KEEP))
 
-bench-fleet: bench-fleet-publications bench-fleet-places bench-fleet-day ## all that is measured of fleets, part by part
+bench-fleet: bench-fleet-publications bench-fleet-places bench-fleet-day bench-fleet-arbiter ## all that is measured of fleets, part by part
 
-.PHONY: bench-fleet-publications bench-fleet-places bench-fleet-day
+.PHONY: bench-fleet-publications bench-fleet-places bench-fleet-day bench-fleet-arbiter
 bench-fleet-publications: $(STAMP) ## what Pacemaker's scheduler does because of 1,000 random publications: nothing; 2 to 10 minutes
 	lab/install-packages lab/fleet-packages.txt
 	$(PYTHON) -m bench.fleet --publications 1000 $(if $(SEED),--first $(SEED)) $(if $(CELL),--cell $(CELL)) $(if $(LAW),--law $(LAW))
@@ -145,6 +145,10 @@ bench-fleet-places: $(STAMP) ## VMs that 8 hosts hold when starts go where memor
 
 bench-fleet-day: $(STAMP) ## a day of 1,024 hosts under every law; TRACES=DIR, CELLS=32: a minute each; can be stopped and resumed
 	$(PYTHON) -m bench.fleet_day $(TRACES) $(if $(MONTH),--month $(MONTH)) $(if $(CELLS),--cells $(CELLS))
+
+bench-fleet-arbiter: $(STAMP) ## what the arbiter of 32 hosts and 640 VMs costs; two minutes
+	lab/install-packages lab/fleet-packages.txt
+	$(PYTHON) -m bench.arbiter
 
 bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 	$(PYTHON) -m bench.scale

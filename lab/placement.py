@@ -174,8 +174,10 @@ def uuid_of(provider: str) -> str:
 
 
 def _insert(base: sqlite3.Connection, table: str, row: dict[str, object]) -> None:
+    """A row, with when it was made: the service cannot list what lacks that beside what has it."""
     names, values = ", ".join(row), ", ".join("?" * len(row))
-    base.execute(f"INSERT INTO {table} ({names}) VALUES ({values})", tuple(row.values()))
+    command = f"INSERT INTO {table} (created_at, {names}) VALUES (datetime(), {values})"
+    base.execute(command, tuple(row.values()))
 
 
 def _install(directory: Path) -> None:

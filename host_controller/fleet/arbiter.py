@@ -27,7 +27,7 @@ from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.metrics import Tally
 from host_controller.fleet.moving import carry_out, clear_up, forget_moves
 from host_controller.fleet.pacemaker.bans import lift
-from host_controller.fleet.pacemaker.cell import Engine, Turn, publish
+from host_controller.fleet.pacemaker.cell import Engine, Known, Turn, publish
 from host_controller.fleet.pacemaker.cib import failed_moves
 from host_controller.fleet.pacemaker.pins import pins
 from host_controller.fleet.startup import startup_mib
@@ -68,6 +68,8 @@ class Arbiter:
     """What was not believed when all was looked at last."""
     cell: Cell | None = None
     """What was found then."""
+    known: Known | None = None
+    """What the scheduler made of it."""
     looked_at: float = float("-inf")
     silent: dict[str, str] = field(default_factory=dict)
     """Hosts that are not believed, and why."""
@@ -180,8 +182,8 @@ class Arbiter:
                 log.info("not looked at during a move", problem=str(error))
 
     def _publish(self, figures: Mapping[str, HostFigures]) -> None:
-        done = publish(self.engine, figures, self.bookings, startup_mib, self.wall())
-        self.bookings = done.bookings
+        done = publish(self.engine, figures, self.bookings, startup_mib, self.wall(), self.known)
+        self.bookings, self.known = done.bookings, done.known
         if done.cell is None:
             self.tally.add(metrics.TURNS, "engine_busy")
             return

@@ -8,7 +8,7 @@ import pytest
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.errors import EngineError, RaceLost
-from host_controller.fleet.pacemaker.cell import Turn, publish
+from host_controller.fleet.pacemaker.cell import KNOWN_SECONDS, Turn, publish
 from host_controller.fleet.pacemaker.cib import Cib, read_cib
 from host_controller.fleet.pacemaker.simulation import read_simulation
 from host_controller.fleet.pacemaker.tools import Tools
@@ -100,6 +100,42 @@ def test_a_lost_race_changes_nothing_and_the_next_turn_is_made_anew() -> None:
         turn(one)
     assert one.commits == []
     assert turn(one).said == "published"
+
+
+def test_what_the_scheduler_made_of_a_publication_is_not_asked_again_for_two_minutes() -> None:
+    one = engine()
+    asked: list[bytes] = []
+    simulate = one.simulate
+    one.simulate = lambda text: asked.append(text) or simulate(text)  # type: ignore[method-assign, func-returns-value]
+    done = turn(one)
+    assert len(asked) == 2, "before, and with what is published"
+    one.text = one.text.replace(b'epoch="8"', b'epoch="8" cib-last-written="now" update-client="cibadmin"')
+    one.text = one.text.replace(b'num_updates="0"', b'num_updates="1"')
+    again = turn(one, before=done.bookings, known=done.known, now=KNOWN_SECONDS - 1)
+    assert again.said == "nothing has changed"
+    assert again.cell is not None
+    assert again.cell.resources[0].node == "n1"
+    assert len(asked) == 2
+    grown = {"figures": {**FIGURES, "n1": host(vm("web", 16 * GIB))}, "before": again.bookings}
+    assert turn(one, known=again.known, now=KNOWN_SECONDS - 1, **grown).said == "published"
+    assert len(asked) == 3, "a publication is"
+    turn(one, before=done.bookings, known=done.known, now=KNOWN_SECONDS - 1)
+    assert len(asked) == 5, "and so is what is not the same"
+
+
+@pytest.mark.parametrize("now", [KNOWN_SECONDS, -1.0])
+def test_it_is_asked_again_after_them_and_when_the_clock_was_set_back(now: float) -> None:
+    one = engine()
+    done = turn(one)
+    one.would = lambda _: (STOP,)
+    found = turn(one, before=done.bookings, known=done.known, now=now)
+    assert found.known is None, "it has something to do"
+
+
+def test_where_the_scheduler_has_something_to_do_nothing_is_kept_of_it() -> None:
+    one = engine()
+    one.would = lambda _: (Action("start", "new"),)
+    assert turn(one).known is None
 
 
 def test_a_size_that_somebody_else_set_is_set_again() -> None:
