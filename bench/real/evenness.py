@@ -50,13 +50,13 @@ def _jobs(lab: Lab, result: Result) -> None:
         vms = [one.controller.vm(guest) for guest in guests]
         beside = sum(vm["charge_bytes"] - vm["actual_bytes"] for vm in vms)
         one.set_capacity(GUESTS * SHARE + beside // MIB)
-        _together(guests, 2, 1)  # programs come into the caches
+        together(guests, 2, 1)  # programs come into the caches
         for _ in range(ROUNDS):
-            done["ours"].append(_together(guests, FILES, BUILDS))
+            done["ours"].append(together(guests, FILES, BUILDS))
             one.controller.stop()
             for guest in guests:
                 move(guest, SHARE * MIB)
-            done["bare"].append(_together(guests, FILES, BUILDS))
+            done["bare"].append(together(guests, FILES, BUILDS))
             one.start()
             one.controller.wait_at_rest(*guests, quiet=2.0)
             told = (f"{who} {spread([one.seconds for one in done[who][-1]])} s" for who in done)
@@ -83,7 +83,7 @@ def _jobs(lab: Lab, result: Result) -> None:
     result.series["job seconds"] = times
 
 
-def _together(guests: list[Guest], files: int, builds: int) -> list[Done]:
+def together(guests: list[Guest], files: int, builds: int) -> list[Done]:
     """The job in each, begun at once."""
     with ThreadPoolExecutor(len(guests)) as pool:
         return list(pool.map(lambda guest: run_job(guest, files, builds), guests))
