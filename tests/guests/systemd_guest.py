@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class Machine:
         directory: Path,
         boot: int,
         step: str,
-        package: Path | None,
+        files: Sequence[Path],
         *,
         guest_agent: bool,
         user_data: str | None,
@@ -81,8 +81,8 @@ class Machine:
         (lab / "guest" / "init").write_text(HANDOVER)
         (lab / "guest" / "init").chmod(0o755)
         (lab / "step").write_text(step)
-        if package is not None:
-            shutil.copy(package, lab)
+        for file in files:
+            shutil.copy(file, lab)
         words = KERNEL_ARGUMENTS
         if user_data is not None:
             (lab / "seed").mkdir()
@@ -169,13 +169,16 @@ def booted(
     directory: Path,
     boot: int,
     step: str,
-    package: Path | None = None,
+    files: Sequence[Path] = (),
     *,
     guest_agent: bool = False,
     user_data: str | None = None,
 ) -> Iterator[Machine]:
-    """A boot of it; the disk stays in `directory` for the next one. user_data: cloud-init's."""
-    machine = Machine(image, directory, boot, step, package, guest_agent=guest_agent, user_data=user_data)
+    """A boot of it; the disk stays in `directory` for the next one.
+
+    files: what it sees in /lab. user_data: cloud-init's.
+    """
+    machine = Machine(image, directory, boot, step, files, guest_agent=guest_agent, user_data=user_data)
     try:
         yield machine
     finally:
