@@ -129,7 +129,7 @@ def balance_now(controller: Controller) -> MomentView:
 def _eased(claims: Claims) -> list[Part]:
     if claims.eased == claims.need:
         return []
-    text = "need, and what its stalls ask for before anybody's buffer"
+    text = "need, and what its noise or its stalls ask for before anybody's buffer"
     return [Part(name="eased", size_bytes=claims.eased, text=text)]
 
 

@@ -29,6 +29,8 @@ class Account(NamedTuple):
     """What it asks of the balance; None while it cannot be moved."""
     owed: int = 0
     """What is held for it, and is not charged yet."""
+    peaks: int = 0
+    """How far above its need its noise goes, as far as it claims that."""
 
 
 _NOTHING: Final = Account(0, 0, 0, 0, 0, None)
@@ -49,6 +51,7 @@ class Accounts:
         self.owed_bytes = 0
         self.growth_bytes = 0
         self.needed_bytes = 0
+        self.peaks_bytes = 0
         self.weights = 0
         """The sum of what can be moved."""
         self.changes = 0
@@ -71,6 +74,7 @@ class Accounts:
         self.of[vm] = new
         self.fixed_bytes += new.fixed - old.fixed
         self.owed_bytes += new.owed - old.owed
+        self.peaks_bytes += new.peaks - old.peaks
         self.growth_bytes += new.growth - old.growth
         if new.next_dimm:
             self._next_dimms[vm] = new.next_dimm

@@ -40,12 +40,13 @@ class Budget:
         promised = ledger.reserved() + ledger.wanted() + accounts.owed_bytes
         all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
         needed = accounts.needed_bytes
+        noisy = needed + accounts.peaks_bytes
         self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
         if settings.keep_ready_bytes is None:
-            # Bursts and buffers share what the needs leave.
-            self.ready_bytes = min(self.ready_bytes, max(0, all_there_is - needed) // 2)
+            # Bursts and buffers share what the needs and their noise leave.
+            self.ready_bytes = min(self.ready_bytes, max(0, all_there_is - noisy) // 2)
         kept = accounts.next_dimm_bytes + self.ready_bytes
-        self.budget_bytes = budget_bytes(all_there_is, kept, needed)
+        self.budget_bytes = budget_bytes(all_there_is, kept, noisy)
         if state.emergency.cause is not None:
             self.budget_bytes = min(self.budget_bytes, needed)
         if self._balanced != (self.budget_bytes, accounts.changes):

@@ -39,18 +39,19 @@ def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> int:
     overhead = books.overhead(vm, settings)
     charge = fixed = guest_charge + books.outside_balloon(vm) + overhead
     granted = vm.assigned_bytes
-    claims, next_dimm = None, 0
+    claims, next_dimm, peaks = None, 0, 0
     if plan.immovable(vm, settings, now) is None:
         aside = books.fixed(vm)
         claims = plan.claims(vm, granted, aside, settings, now)
         if vm.progress.stuck(now):
             claims = plan.kept_whole(claims, granted)
         fixed = aside + overhead
+        peaks = min(vm.guest.demand.level.peaks_bytes, claims.eased - claims.need)
         next_dimm = dimm_plan.next_dimm_slack(vm, claims.desired)
     uuid = vm.config.uuid
     accounts.charge(uuid, charge)
     growth, owed = plan.growth_bytes(vm), books.owed(vm, settings, now)
-    accounts.enter(uuid, Account(guest_charge, fixed, growth, next_dimm, granted, claims, owed))
+    accounts.enter(uuid, Account(guest_charge, fixed, growth, next_dimm, granted, claims, owed, peaks))
     return charge
 
 

@@ -94,7 +94,7 @@ class MomentVmView(View, frozen=True, kw_only=True, gc=False):
     """By the last decision about it before the moment; null: none is kept."""
     need_bytes: int | None
     eased_bytes: int | None = None
-    """Need and what its stalls ask for; history keeps none."""
+    """Need and what its noise or its stalls ask for; history keeps none."""
     desired_bytes: int | None
     """What was asked for it."""
     goal_bytes: int | None

@@ -76,7 +76,7 @@ class VmView(View, frozen=True, kw_only=True, gc=False):
     lower_bytes: int | None = None
     """Below it the guest cannot go."""
     eased_bytes: int | None = None
-    """Need and what its stalls ask for."""
+    """Need and what its noise or its stalls ask for."""
     pressure_percent: float | None
     usable_bytes: int | None
     goal_bytes: int | None

@@ -20,12 +20,12 @@ OFFLINE_GRACE: Final = 5.0
 def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     """The next step down to its goal, by virtio-mem first."""
     assert account.claims is not None
-    keeps = _keeps(account, account.claims, goal)
+    overdrawn = purse.headroom_bytes < 0
+    keeps = _keeps(vm, purse, account, goal)
     reason = _why(purse)
     settings, now = purse.state.settings, purse.now
     share = int(purse.per_weight * vm.config.limits.weight)
     # Not in an overdraft: whatever its balloon claims next would have to be answered by a raise on credit.
-    overdrawn = purse.headroom_bytes < 0
     squeezed = 0 if overdrawn else spare.squeezed_bytes(vm, max(keeps, share), now)
     size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
     if size is not None:
@@ -58,7 +58,7 @@ def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) 
     leaving = operation.leaving_bytes(vm, purse.now)
     if leaving is None or account.claims is None:
         return False
-    excess = operation.granted_bytes(vm) - _keeps(account, account.claims, goal)
+    excess = operation.granted_bytes(vm) - _keeps(vm, purse, account, goal)
     size = virtio_mem.smaller_still(vm, excess, leaving, purse.state.settings, purse.now)
     if size is None:
         return False
@@ -66,9 +66,13 @@ def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) 
     return True
 
 
-def _keeps(account: Account, claims: Claims, goal: int) -> int:
+def _keeps(vm: Vm, purse: Purse, account: Account, goal: int) -> int:
     """However short the budget, nobody is sent where its kernel would kill."""
-    irreducible = claims.irreducible
+    assert account.claims is not None
+    irreducible, estimate = account.claims.irreducible, vm.guest.estimate
+    if purse.headroom_bytes < 0 and estimate is not None:
+        # In an overdraft it gives what its noise may need in a moment, too.
+        irreducible = min(irreducible, estimate.irreducible_bytes)
     return goal if irreducible <= goal else max(goal, min(irreducible, account.granted_bytes))
 
 

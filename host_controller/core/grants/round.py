@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from host_controller.core.accounts import Account
 from host_controller.core.grants.affirm import affirm, must_be_affirmed
@@ -15,6 +16,9 @@ from host_controller.core.policy import virtio_mem_plan as virtio_mem
 from host_controller.core.policy.balance import fill
 from host_controller.core.policy.plan import HOLD, WAIT
 from host_controller.core.vm.record import Vm
+
+NOISE_SHARE: Final = 4
+"""A difference below a quarter of what its peaks are is itself noise: 0.7 standard deviations."""
 
 
 @dataclass(slots=True)
@@ -67,27 +71,34 @@ class GrantRound:
         purse = self.purse
         account = purse.accounts[vm.config.uuid]
         granted = account.granted_bytes
-        if goal > granted + plan.grow_dead_band(granted):
+        if goal > granted + self._dead_band(account, granted):
             self.takers.append((vm, account, goal))
-        elif self._is_too_much(granted, goal):
+        elif self._is_too_much(account, granted, goal):
             shrink(vm, purse, account, goal)
         elif vm.progress.stuck(purse.now):
             purse.say(vm, HOLD, goal, "its balloon did not follow its target; it is asked again later")
         else:
             purse.say(vm, HOLD, goal, "it has what it should have")
 
-    def _is_too_much(self, granted_bytes: int, goal: int) -> bool:
+    def _dead_band(self, account: Account, granted_bytes: int) -> int:
+        band = plan.grow_dead_band(granted_bytes)
+        return max(band, account.peaks // NOISE_SHARE) if self.purse.headroom_bytes >= 0 else band
+
+    def _is_too_much(self, account: Account, granted_bytes: int, goal: int) -> bool:
         if self.every_byte:
             return goal < granted_bytes
         calm = not self.purse.waiting and self.purse.headroom_bytes >= 0
-        dead_band = plan.shrink_dead_band(granted_bytes) if calm else plan.grow_dead_band(granted_bytes)
+        dead_band = plan.shrink_dead_band(granted_bytes) if calm else self._dead_band(account, granted_bytes)
         return goal < granted_bytes - dead_band
 
     def _goes_on(self, vm: Vm, operation: Operation, goal: int) -> bool:
         """Whether an operation that gives back is led further, by what is fair now."""
-        if not isinstance(operation, Resize) or not self._is_too_much(operation.granted_bytes(vm), goal):
+        if not isinstance(operation, Resize):
             return False
-        return go_on(vm, operation, self.purse, self.purse.accounts[vm.config.uuid], goal)
+        account = self.purse.accounts[vm.config.uuid]
+        if not self._is_too_much(account, operation.granted_bytes(vm), goal):
+            return False
+        return go_on(vm, operation, self.purse, account, goal)
 
     def _why_left_alone(self, vm: Vm) -> str:
         state, now = self.purse.state, self.purse.now

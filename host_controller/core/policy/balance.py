@@ -23,7 +23,7 @@ class Claims(NamedTuple):
     need: int
     """What it works with now."""
     eased: int
-    """Need and what its stalls ask for: heard before anybody's buffer, and after all needs."""
+    """Need and what its noise or its stalls ask for: heard before anybody's buffer, and after all needs."""
     desired: int
     """Need and the buffer that its user wants."""
     keep: int

@@ -97,6 +97,16 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
     ceiling = vm.growth_ceiling_bytes - aside
     irreducible, need = estimate.irreducible_bytes, estimate.need_bytes
     eased, desired = estimate.eased_bytes, estimate.desired_bytes
+    level = vm.guest.demand.level
+    if peaks := level.peaks_bytes:
+        apart = int(level.demand_bytes) - estimate.guest_bytes
+        least = config.limits.minimum_bytes
+        # What was raised to the minimum stays there.
+        irreducible, need, desired = (
+            max(least, size + apart) if size > least else size for size in (irreducible, need, desired)
+        )
+        eased = need + max(peaks, estimate.stall_bytes)
+        desired = max(eased, desired)
     if desired > ceiling:
         irreducible, need = min(irreducible, ceiling), min(need, ceiling)
         eased, desired = min(eased, ceiling), ceiling

@@ -18,6 +18,8 @@ PAGE_BYTES: Final = 4 * KIB
 """What a balloon takes at least."""
 SMALL_STEP_SECONDS: Final = 30.0
 """A step that is small since no more is to be given is named so long after the last one, at the earliest."""
+PAGES_SECONDS: Final = 1.0
+"""A page alone is asked for no more often, however long an overdraft lasts."""
 HEARD_SECONDS: Final = 7.5
 ANSWER_SECONDS: Final = 1.5
 FOLLOWED_BYTES: Final = 4 * MIB
@@ -144,7 +146,7 @@ class Urgency(Enum):
     OVERDRAWN = auto()
     """A small step does not wait."""
     EVERY_PAGE = auto()
-    """Nor does a single page: the overdraft lasts."""
+    """Nor does a single page for long: the overdraft lasts."""
 
 
 def shrink_target(
@@ -165,9 +167,9 @@ def shrink_target(
     worthwhile = min(entitled - aim, shrink_dead_band(entitled), rate // 4)
     if squeezed:
         worthwhile = min(worthwhile, squeezed // 2)
-    elif urgency is Urgency.EVERY_PAGE:
+    elif urgency is Urgency.EVERY_PAGE and now - vm.sent_at >= PAGES_SECONDS:
         worthwhile = 1
-    elif urgency is Urgency.OVERDRAWN or now - vm.sent_at >= SMALL_STEP_SECONDS:
+    elif urgency is not Urgency.NONE or now - vm.sent_at >= SMALL_STEP_SECONDS:
         worthwhile -= PAGE_BYTES  # what is left of a page is no reason to wait any longer
     if entitled - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
         return None

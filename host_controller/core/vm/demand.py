@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from host_controller.core.model import GuestFacts, Limits
+from host_controller.core.vm.level import Level
 from host_controller.core.vm.motion import Motion, blend
 from host_controller.core.vm.stalls import Stalls
 from host_controller.units import MIB
@@ -97,6 +98,8 @@ class Demand:
     """The last one with counters of its own moment."""
     motion: Motion = field(default_factory=Motion)
     """Of usable - available."""
+    level: Level = field(default_factory=lambda: Level(0.0))
+    """Of usable - available, too."""
     stall: Stalls = field(default_factory=Stalls)
     swap_in_rate: float = 0.0
     refault_rate: float = 0.0
@@ -117,13 +120,15 @@ class Demand:
         """Take in a reading; one of another boot starts afresh."""
         last, self.last = self.last, facts
         if last is None or last.boot_id != facts.boot_id or last.from_agent != facts.from_agent:
-            self._start_afresh()
+            self._start_afresh(facts)
             self.counted = facts if facts.counted else None
             return
         seconds = facts.at - last.at
         if seconds <= 0.0:
             return
-        self.motion.follow(facts.demand_bytes - last.demand_bytes, seconds)
+        change = facts.demand_bytes - last.demand_bytes
+        self.motion.follow(change, seconds)
+        self.level.follow(facts.demand_bytes, change, seconds)
         if not facts.counted:
             return
         before, self.counted = self.counted, facts
@@ -188,8 +193,8 @@ class Demand:
             peaks.popleft()
         return peaks[0][1]
 
-    def _start_afresh(self) -> None:
-        self.motion, self.stall = Motion(), Stalls()
+    def _start_afresh(self, facts: GuestFacts) -> None:
+        self.motion, self.level, self.stall = Motion(), Level(facts.demand_bytes), Stalls()
         self.swap_in_rate = self.refault_rate = self.cache_bytes = 0.0
         self._peaks.clear()
 

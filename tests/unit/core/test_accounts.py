@@ -46,6 +46,18 @@ def test_what_is_owed_is_summed() -> None:
     assert books.owed_bytes == 0
 
 
+def test_what_noise_asks_for_is_summed_and_what_is_kept_for_bursts_yields_to_it() -> None:
+    books = Accounts()
+    for vm, peaks_mib, sum_mib in (("web", 30, 30), ("db", 50, 80), ("web", 10, 60)):
+        books.enter(vm, account(100, peaks=peaks_mib))
+        assert books.peaks_bytes == sum_mib * MIB
+    books.close("web")
+    assert books.peaks_bytes == 50 * MIB
+    loud, _ = laid_out(1000, keep_ready_mib=500, web=(400, entry(400, 900, peaks=450)))
+    quiet, _ = laid_out(1000, keep_ready_mib=500, web=(400, entry(400, 900)))
+    assert (quiet.budget_bytes, loud.budget_bytes) == (500 * MIB, 550 * MIB)
+
+
 def test_the_largest_next_dimm_is_kept_and_goes_when_nobody_wants_it() -> None:
     books = Accounts()
     books.enter("web", account(next_dimm=128))

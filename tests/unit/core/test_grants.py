@@ -28,6 +28,7 @@ from host_controller.core.upkeep import weigh
 from host_controller.core.vm.check_progress import NUDGE_BYTES
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.growth import Rest
+from host_controller.core.vm.level import PEAKS, Level
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.stalls import Stalls
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -302,6 +303,31 @@ def test_takers_share_what_is_free_by_what_they_have() -> None:
     assert targets(some) == pytest.approx({"db": 260}, abs=0.01)
     more = round_of(*two(), goals_mib=(500, 500), headroom_mib=200)
     assert targets(more) == pytest.approx({"web": 350, "db": 350}, abs=0.01)
+
+
+def restless(level_mib: int) -> Vm:
+    """It has 300 MiB and demands 200 now; its peaks are 50 MiB above its level."""
+    facts = build.facts(300, 200, at=NOW)
+    level = Level(level_mib * MIB, noise=50.0 / PEAKS * MIB)
+    return guest(facts=facts, demand=Demand(last=facts, level=level))
+
+
+@pytest.mark.parametrize("headroom_mib", [100, -100])
+@pytest.mark.parametrize("goal_mib", [311, 289])
+def test_what_is_noise_is_worth_no_command_but_in_an_overdraft(goal_mib: int, headroom_mib: int) -> None:
+    """A quarter of its peaks is nothing."""
+    quiet, noisy = guest(300, 200), restless(200)
+    goals = {"goals_mib": (goal_mib,), "headroom_mib": headroom_mib, "waiting": True}
+    moved = round_of(quiet, **goals)  # type: ignore[arg-type]
+    still = round_of(noisy, **goals)  # type: ignore[arg-type]
+    assert bool(moved.commands) == (goal_mib < 300 or headroom_mib > 0)
+    assert bool(still.commands) == (goal_mib < 300 and headroom_mib < 0)
+
+
+def test_in_an_overdraft_a_guest_gives_what_its_noise_may_need_in_a_moment() -> None:
+    vm = restless(240)
+    assert targets(round_of(vm, goals_mib=(0,), headroom_mib=0, waiting=True)) == {vm.config.uuid: 256}
+    assert targets(round_of(vm, goals_mib=(0,), headroom_mib=-1, waiting=True)) == {vm.config.uuid: 216}
 
 
 def test_twice_the_weight_is_twice_the_memory() -> None:

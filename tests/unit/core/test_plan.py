@@ -11,6 +11,7 @@ from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.policy.balance import Claims
 from host_controller.core.vm import phases
 from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.level import Level
 from host_controller.core.vm.motion import Motion
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -282,6 +283,31 @@ def test_a_guest_claims_no_more_than_it_can_be_given(
     assert (found.irreducible, found.need, found.desired) == (100 * MIB, 200 * MIB, ceiling_mib * MIB)
 
 
+def restless(demand_mib: int, level_mib: int, noise_mib: int) -> Vm:
+    facts = build.facts(512, demand_mib)
+    level = Level(level_mib * MIB, noise=noise_mib * MIB)
+    return guest(facts=facts, demand=Demand(last=facts, level=level), booted_at=-1000.0)
+
+
+def test_claims_are_made_from_the_level_and_noise_is_asked_for_before_the_buffer() -> None:
+    quiet = plan.claims(guest(512, 400, booted_at=-1000.0), 512 * MIB, 0, SETTINGS, 1.0)
+    found = plan.claims(restless(400, 380, 10), 512 * MIB, 0, SETTINGS, 1.0)
+    assert found.need == quiet.need - 20 * MIB
+    assert found.irreducible == quiet.irreducible - 20 * MIB
+    assert found.eased == found.need + 35 * MIB
+    assert found.desired == max(found.eased, quiet.desired - 20 * MIB)
+    # Less than 8 MiB is no noise.
+    assert plan.claims(restless(400, 380, 2), 512 * MIB, 0, SETTINGS, 1.0) == quiet
+
+
+def test_what_was_raised_to_its_minimum_stays_there_under_noise() -> None:
+    for level_mib in (90, 110):
+        vm = restless(100, level_mib, 10)
+        least = vm.config.limits.minimum_bytes
+        found = plan.claims(vm, 512 * MIB, 0, SETTINGS, 1.0)
+        assert (found.irreducible, found.need) == (least, least)
+
+
 @pytest.mark.parametrize("config", [{"pinned": "VFIO"}, {"trust": Trust.NONE}])
 @pytest.mark.parametrize("granted_mib", [100, 500, 900])
 def test_a_vm_whose_memory_would_not_come_back_is_never_asked_for_what_it_has(
@@ -350,7 +376,7 @@ def test_how_small_a_step_may_be(
     spare_mib: int, aim_bytes: int, urgency: spare.Urgency, target_bytes: int | None
 ) -> None:
     vm = guest(512, 512 - 16 - spare_mib)
-    vm.memory_moves(0.9, grows=False)
+    vm.memory_moves(0.0, grows=False)
     assert spare.shrink_target(vm, aim_bytes, SETTINGS, 1.0, urgency) == target_bytes
 
 

@@ -1,0 +1,85 @@
+"""A guest's demand without its noise: what is over before memory could follow it."""
+
+import math
+import random
+
+import pytest
+
+from host_controller.core.vm.level import Level
+from host_controller.units import MIB
+
+
+def heard(demands_mib: list[float], seconds: float = 1.0) -> Level:
+    demands = [round(demand * MIB) for demand in demands_mib]
+    level = Level(demands[0])
+    before = demands[0]
+    for demand in demands[1:]:
+        level.follow(demand, demand - before, seconds)
+        before = demand
+    return level
+
+
+def noise(deviation_mib: float, seconds: int = 600) -> list[float]:
+    rng = random.Random(7)
+    return [rng.gauss(3000, deviation_mib) for _ in range(seconds)]
+
+
+@pytest.mark.parametrize("deviation_mib", [30, 150])
+def test_noise_is_learnt_and_the_level_stays_where_its_middle_is(deviation_mib: int) -> None:
+    demands = noise(deviation_mib)
+    levels = [heard(demands[:count]) for count in range(100, 600, 20)]
+    assert all(1.5 < level.peaks_bytes / MIB / deviation_mib < 4.5 for level in levels)
+    away = [abs(level.demand_bytes / MIB - 3000) / deviation_mib for level in levels]
+    assert sum(away) / len(away) < 0.5
+    assert max(away) < 1.5
+
+
+@pytest.mark.parametrize("period", [5, 8, 10, 30, 60])
+@pytest.mark.parametrize("phase", [0.0, 0.37])
+def test_waves_are_no_noise_and_are_followed_at_once(period: int, phase: float) -> None:
+    wave = [3000 + 900 * math.sin(2 * math.pi * (at + phase) / period) for at in range(300)]
+    level = heard(wave)
+    assert level.noise < 900 * MIB / 8
+    if period > 5:
+        assert not level.peaks_bytes or level.noise < 900 * MIB / 50
+        assert level.demand_bytes == pytest.approx(wave[-1] * MIB, abs=level.peaks_bytes + 1)
+
+
+@pytest.mark.parametrize(
+    "demands_mib",
+    [
+        [1000] * 30 + [3000] * 30,
+        [3000] * 30 + [1000] * 30,
+        [1000 + 50 * at for at in range(60)],
+        ([1000] * 15 + [3000] * 15) * 4,
+        [1000 + 50 * (at % 20) for at in range(200)],
+    ],
+)
+def test_steps_ramps_squares_and_saw_teeth_are_no_noise(demands_mib: list[float]) -> None:
+    level = heard(demands_mib)
+    assert level.peaks_bytes == 0
+    assert level.demand_bytes == demands_mib[-1] * MIB
+
+
+def test_the_level_is_never_further_from_demand_than_its_peaks() -> None:
+    demands = [*noise(150, 200), *(at + 2000 for at in noise(150, 30))]
+    for count in range(2, len(demands)):
+        level = heard(demands[:count])
+        assert abs(level.demand_bytes - demands[count - 1] * MIB) <= level.peaks_bytes + 1
+
+
+def test_noise_that_has_ended_is_forgotten_and_the_level_is_the_demand_again() -> None:
+    level = heard([*noise(150, 300), *[3000.0] * 600])
+    assert level.peaks_bytes == 0
+    assert level.demand_bytes == 3000 * MIB
+
+
+def test_what_comes_and_goes_once_is_hardly_noise() -> None:
+    level = heard([1000] * 30 + [2000] + [1000] * 10)
+    assert 0 < level.noise < 1000 * MIB / 15
+
+
+def test_reports_ten_times_a_second_say_the_same_as_one_a_second() -> None:
+    once = heard(noise(150, 300))
+    often = heard([demand for demand in noise(150, 300) for _ in range(10)], 0.1)
+    assert often.noise == pytest.approx(once.noise, rel=0.15)
