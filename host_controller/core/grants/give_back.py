@@ -8,7 +8,6 @@ from host_controller.core.operations import Unplug
 from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
-from host_controller.core.policy.balance import Claims
 from host_controller.core.policy.plan import SHRINK, UNPLUG, WAIT
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
