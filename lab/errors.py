@@ -20,6 +20,8 @@ _UNREACHED: Final = re.compile(
     r"|Failed to establish a new connection|[Cc]onnection (?:failed|timed out|refused|reset)|Read timed out"
 )
 """What apt and pip say in English."""
+_HAD: Final = "dpkg: error processing"
+"""All was fetched, and a package could not be set up."""
 _END: Final = 4000
 """Characters. What was tried again, and had, stands earlier."""
 
@@ -34,7 +36,8 @@ class FetchError(LabError):
 
 def error_of(said: str, otherwise: type[LabError]) -> type[LabError]:
     """FetchError where a tool failed because it did not reach what it fetches. said: by it, in English."""
-    return FetchError if _UNREACHED.search(said[-_END:]) else otherwise
+    end = said[-_END:]
+    return FetchError if _HAD not in end and _UNREACHED.search(end) else otherwise
 
 
 class ImageError(LabError):

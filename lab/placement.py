@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 import psutil  # type: ignore[import-untyped]
 
 from lab.cache import build_once, key_of
+from lab.cluster import remains
 from lab.code_disk import REPOSITORY
 from lab.errors import LabError
 
@@ -40,8 +41,11 @@ class PlacementService:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        remains.remove_crashed()
         place = build_once("placement", key_of(PINS.read_bytes(), sys.version), _install)
-        self._directory = Path(tempfile.mkdtemp(prefix="dynmem-placement-", dir="/dev/shm"))
+        self._directory = Path(
+            tempfile.mkdtemp(prefix=f"{remains.name_of(os.getpid())}-", dir=remains.MEMORY)
+        )
         self._environment = {
             **os.environ,
             "PYTHONPATH": str(place),

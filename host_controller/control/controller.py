@@ -332,8 +332,9 @@ class Controller:
         standstills = {**state.inherited_standstills, **state.standstills}
         plugs = {**state.inherited_plugs, **plugs_under_way(state.vms)}
         sizes = {**state.inherited_sizes, **sizes_under_way(state.vms)}
-        booting = boots_under_way(state.vms, state.settings.settle_seconds, self._clock())
-        boots = {**state.inherited_boots, **booting}
+        now, settle = self._clock(), state.settings.settle_seconds
+        awaited = {uuid: one for uuid, one in state.inherited_boots.items() if one.lasts(settle, now)}
+        boots = {**awaited, **boots_under_way(state.vms, settle, now)}
         reservations = state.ledger.reservations.values()
         try:
             self._state_dir.save(

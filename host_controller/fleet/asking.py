@@ -51,6 +51,7 @@ def ask(
         found += chunk
         if len(found) > largest:
             raise TooLarge(f"its answer is larger than {largest} bytes")
+    response.close()  # read1 of Python 3.11.2 leaves it open at its end, in the way of the next request
     return response.status, found
 
 

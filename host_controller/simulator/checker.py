@@ -293,7 +293,9 @@ class Checker:
             self._check_plug(vm, whole, may_make_room=False)
         lost = (device.online if told is None else min(device.online, told)) - requested
         if vm.up and requested < device.requested and lost > 0:
-            self._check_shrinking(vm, int(vm.memory.usable) - lost, lost)
+            # What its balloon has been told to take and has not taken yet goes, too.
+            ahead = max(0, vm.actual_bytes - (vm.ram_bytes - int(vm.balloon.wanted)))
+            self._check_shrinking(vm, int(vm.memory.usable) - lost - ahead, lost)
 
     def _check_shrinking(self, vm: SimulatedVm, usable: int, step: int) -> None:
         limits = vm.config.limits

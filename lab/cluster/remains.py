@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 DIRECTORIES: Final = Path("/tmp")
+MEMORY: Final = Path("/dev/shm")
 _OWNED: Final = re.compile(r"dynmem-cell-(\d+)(?:-.*)?")
 
 
@@ -17,7 +18,7 @@ def name_of(owner: int) -> str:
 
 def left_of(owner: int) -> list[str]:
     """What is there of this process's cluster: network namespaces and directories."""
-    return [name for name in (*_spaces(), *_directories()) if _owner(name) == owner]
+    return [name for name in (*_spaces(), *map(str, _directories())) if _owner(name) == owner]
 
 
 def remove(owner: int) -> None:
@@ -25,20 +26,20 @@ def remove(owner: int) -> None:
     for name in _spaces():
         if _owner(name) == owner:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
-    for name in _directories():
-        if _owner(name) == owner:
-            shutil.rmtree(DIRECTORIES / name, ignore_errors=True)
+    for place in _directories():
+        if _owner(str(place)) == owner:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def remove_crashed() -> None:
     """Remove what is there of processes that are gone."""
-    for owner in {_owner(name) for name in (*_spaces(), *_directories())}:
+    for owner in {_owner(name) for name in (*_spaces(), *map(str, _directories()))}:
         if owner is not None and not Path(f"/proc/{owner}").exists():
             remove(owner)
 
 
 def _owner(name: str) -> int | None:
-    found = _OWNED.fullmatch(name)
+    found = _OWNED.fullmatch(name.rpartition("/")[2])
     return int(found[1]) if found else None
 
 
@@ -47,5 +48,5 @@ def _spaces() -> list[str]:
     return [line.split()[0] for line in listed.splitlines()]
 
 
-def _directories() -> list[str]:
-    return [one.name for one in DIRECTORIES.iterdir()]
+def _directories() -> list[Path]:
+    return [*DIRECTORIES.iterdir(), *MEMORY.iterdir()]

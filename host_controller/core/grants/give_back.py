@@ -20,7 +20,7 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     """The next step down to its goal, by virtio-mem first."""
     assert account.claims is not None
     overdrawn = purse.headroom_bytes < 0
-    keeps = _keeps(vm, purse, account, goal)
+    keeps = _keeps(vm, purse, account, goal, account.granted_bytes)
     reason = _why(purse)
     settings, now = purse.state.settings, purse.now
     share = int(purse.per_weight * vm.config.limits.weight)
@@ -57,7 +57,8 @@ def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) 
     leaving = operation.leaving_bytes(vm, purse.now)
     if leaving is None or account.claims is None:
         return False
-    excess = operation.granted_bytes(vm) - _keeps(vm, purse, account, goal)
+    granted = operation.granted_bytes(vm)  # what has left untold is no offline memory here
+    excess = granted - _keeps(vm, purse, account, goal, granted)
     size = virtio_mem.smaller_still(vm, excess, leaving, purse.state.settings, purse.now)
     if size is None:
         return False
@@ -65,14 +66,15 @@ def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) 
     return True
 
 
-def _keeps(vm: Vm, purse: Purse, account: Account, goal: int) -> int:
-    """However short the budget, nobody is sent where its kernel would kill."""
+def _keeps(vm: Vm, purse: Purse, account: Account, goal: int, granted_bytes: int) -> int:
+    """However short the budget, nobody is sent where its kernel would kill, by its last word."""
     assert account.claims is not None
     irreducible, estimate = account.claims.irreducible, vm.guest.estimate
-    if purse.headroom_bytes < 0 and estimate is not None:
+    if estimate is not None and not vm.progress.stuck(purse.now):
+        now = estimate.irreducible_bytes
         # In an overdraft it gives what its noise may need in a moment, too.
-        irreducible = min(irreducible, estimate.irreducible_bytes)
-    return goal if irreducible <= goal else max(goal, min(irreducible, account.granted_bytes))
+        irreducible = now if purse.headroom_bytes < 0 else max(irreducible, now)
+    return goal if irreducible <= goal else max(goal, min(irreducible, granted_bytes))
 
 
 def _why(purse: Purse) -> str:

@@ -56,7 +56,7 @@ def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now
         state.operations.pop(event.vm, None)
     if not event.booted:
         phases.take_over(vm, now)
-        if boot is not None:
+        if boot is not None and boot.lasts(state.settings.settle_seconds, now):
             vm.goes_on_booting(*boot, now)
         if size is not None:
             vm.virtio_mem.inherit(min(size, vm.config.virtio_mem_bytes))

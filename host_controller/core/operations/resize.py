@@ -18,7 +18,7 @@ from host_controller.core.operations.operation import (
 )
 from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
 from host_controller.core.policy import spare
-from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes
+from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, without_idle
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS
 from host_controller.units import format_size, round_down
@@ -132,7 +132,7 @@ class Resize(Steps):
         sizes = *vm.followed_bytes(now), vm.balloon.actual_bytes, self._balloon_before
         if max(sizes) - min(sizes) > spare.FOLLOWED_BYTES:
             return None
-        return self._still_there(vm, now) - self.size_bytes
+        return self._not_left(vm, now) - self.size_bytes
 
     def granted_bytes(self, vm: Vm) -> int:
         """What it may use in the end. What has left counts as offline until QEMU tells of it."""
@@ -183,7 +183,9 @@ class Resize(Steps):
     def _begin(self, vm: Vm, now: float, agent: bool) -> Heard:
         """Remember what it begins with."""
         self._from_bytes = vm.virtio_mem.requested_bytes
-        self._began_settled, self._offline_before = vm.virtio_mem.settled, vm.offline_bytes
+        sizes = *vm.followed_bytes(now), vm.balloon.actual_bytes, vm.guest.actual_when_heard_bytes
+        at_rest = max(sizes) - min(sizes) <= spare.FOLLOWED_BYTES
+        self._began_settled, self._offline_before = vm.virtio_mem.settled and at_rest, vm.offline_bytes
         self._there_bytes = min(self._from_bytes, vm.virtio_mem.current_bytes) - idle_bytes(vm)
         self._total_before = 0 if vm.guest.facts is None else vm.guest.facts.total_bytes
         self._balloon_before = min(vm.followed_bytes(now)[0], vm.balloon.actual_bytes)
@@ -219,7 +221,7 @@ class Resize(Steps):
         """Ask for what the guest has, or uses."""
         current = vm.virtio_mem.current_bytes
         if current == self.size_bytes:
-            return self._send(vm, self._without_idle(vm, now), now)
+            return self._send(vm, without_idle(vm, self._from_bytes, self.size_bytes, now), now)
         gap = format_size(abs(current - self.size_bytes))
         self.note = (
             f"its virtio-mem stays at {format_size(current)}: "
@@ -240,7 +242,12 @@ class Resize(Steps):
             return Heard.MOVED if moved else None
         if self.stage is Stage.FOLLOWING:
             return Heard.WHOLE
-        return Heard.IDLE if self._is_late(now) and self._without_idle(vm, now) < self.size_bytes else None
+        return (
+            Heard.IDLE
+            if self._is_late(now)
+            and without_idle(vm, self._from_bytes, self.size_bytes, now) < self.size_bytes
+            else None
+        )
 
     def _is_told(self, vm: Vm) -> bool:
         """Whether its agent has spoken since the last command: its kernel shows what has left since."""
@@ -261,11 +268,14 @@ class Resize(Steps):
         count as it was, and is of no use to it.
         No more than QEMU told, and so no more than it is charged with (rule: within-capacity).
         """
+        return max(self.size_bytes, round_down(self._not_left(vm, now), vm.config.virtio_mem_block_bytes))
+
+    def _not_left(self, vm: Vm, now: float) -> int:
+        """The same to the byte: what is leaving is never taken for a block less than it is."""
         balloon = max(vm.followed_bytes(now)[1], vm.balloon.actual_bytes)
         given = max(0, balloon - self._balloon_before)
         left = max(0, self._total_before + given - spare.total_bytes(vm))
-        most = min(self._there_bytes - left, vm.virtio_mem.current_bytes)
-        return max(self.size_bytes, round_down(most, vm.config.virtio_mem_block_bytes))
+        return max(self.size_bytes, min(self._there_bytes - left, vm.virtio_mem.current_bytes))
 
     def _arrived(self, vm: Vm, now: float) -> bool:
         """The guest's own kernel shows new memory sooner than QEMU tells the device's size.
@@ -286,14 +296,3 @@ class Resize(Steps):
             return facts.offline_bytes == 0
         added = self.size_bytes - self._from_bytes
         return facts.total_bytes >= self._total_before + added * 3 // 4
-
-    def _without_idle(self, vm: Vm, now: float) -> int:
-        """The size without what nobody brought online. Without an agent that is a guess, so what it can spare
-        goes with it; from one that is not heard nothing is taken (rule: fresh-or-still).
-        """
-        facts = vm.guest.facts
-        if facts is None or not spare.heard_lately(vm, now):
-            return self.size_bytes
-        idle = idle_bytes(vm) + (0 if facts.from_agent else max(0, spare.spare_bytes(vm)))
-        least = self.size_bytes - round_down(idle, vm.config.virtio_mem_block_bytes)
-        return max(self._from_bytes, least)

@@ -53,7 +53,10 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed:
         return None
     if vm.virtio_mem.current_bytes > vm.virtio_mem.requested_bytes:
         return None  # what is leaving already, as somebody else has asked for, is not there to be spared
-    return _less(vm, min(excess_bytes, max(0, spare_bytes(vm)) + squeezed, _a_seconds_work(vm, settings)))
+    # What its balloon was told and has not taken yet, when its kernel last spoke, is not spare any more.
+    ahead = max(0, max(vm.present_bytes, vm.guest.actual_when_heard_bytes) - vm.entitled_bytes)
+    spare = max(0, spare_bytes(vm) - ahead)
+    return _less(vm, min(excess_bytes, spare + squeezed, _a_seconds_work(vm, settings)))
 
 
 def smaller_still(
@@ -140,6 +143,19 @@ def idle_bytes(vm: Vm) -> int:
     if facts is None:
         return 0
     return max(0, min(vm.offline_bytes, current, vm.present_bytes + current - facts.usable_bytes))
+
+
+def without_idle(vm: Vm, from_bytes: int, size_bytes: int, now: float) -> int:
+    """The size that a growth `from_bytes` to `size_bytes` has come to, without what nobody brought online.
+
+    Without an agent that is a guess, so what the guest can spare goes with it; from one that is not heard
+    nothing is taken (rule: fresh-or-still).
+    """
+    facts = vm.guest.facts
+    if facts is None or not heard_lately(vm, now):
+        return size_bytes
+    idle = idle_bytes(vm) + (0 if facts.from_agent else max(0, spare_bytes(vm)))
+    return max(from_bytes, size_bytes - round_down(idle, vm.config.virtio_mem_block_bytes))
 
 
 def unused(vm: Vm, now: float) -> int | None:

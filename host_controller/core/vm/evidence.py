@@ -37,8 +37,8 @@ class Evidence:
     """When resident memory last agreed with the claim, `refilled_bytes` aside."""
     excess_bytes: int = 0
     """What it surely held beyond its claim, its virtio-mem aside, when that could last be told."""
-    _excess_maybe: tuple[int, float] | None = None
-    """The same by a count and its time, as far as its device had not grown untold by then."""
+    _excess_maybe: tuple[int, float, int] | None = None
+    """What a count showed above the claim, its time, and the largest size of its device told since."""
     contradiction: str | None = None
     contradicted_at: float = -math.inf
     agreed_at: float = -math.inf
@@ -59,16 +59,20 @@ class Evidence:
         surely told what the device was when that was counted.
         """
         if not device.may_hold_bytes:
+            # Nothing of it can lie in the device: it is beside what is asked for next.
+            self.excess_bytes, self._excess_maybe = max(0, self.resident_bytes - claim_bytes), None
             return
-        beside = max(0, self.resident_bytes - device.current_bytes - claim_bytes)
+        above, current = self.resident_bytes - claim_bytes, device.current_bytes
         if device.steady(now):
-            self.excess_bytes, self._excess_maybe = beside, None
+            self.excess_bytes, self._excess_maybe = max(0, above - current), None
             return
-        maybe = self._excess_maybe
-        if maybe is None or device.moved_at >= maybe[1]:
-            self._excess_maybe = beside, now
-        elif now - maybe[1] > LATE_SECONDS:
-            self.excess_bytes, self._excess_maybe = maybe[0], (beside, now)
+        before, at, largest = self._excess_maybe or (above, now, current)
+        largest = max(largest, current)
+        if now - at > LATE_SECONDS:
+            # All that could lie in its device then has been told since, though it has not stopped moving.
+            self.excess_bytes = max(0, before - largest)
+            before, at, largest = above, now, current
+        self._excess_maybe = before, at, largest
 
     def overhead_of(self, before: "Evidence") -> None:
         """The same QEMU, seen again."""

@@ -13,6 +13,10 @@ class InheritedBoot(NamedTuple):
     reports_since: float | None
     """None: its agent has not reported yet."""
 
+    def lasts(self, settle_seconds: float, now: float) -> bool:
+        """The rest of its startup may be its due still: one that never came back leaves nothing behind."""
+        return now - max(self.booted_at, self.reports_since or self.booted_at) < settle_seconds
+
 
 class InheritedPlug(NamedTuple):
     """A DIMM that was asked for: QEMU plugs it, whatever becomes of who asked."""

@@ -193,6 +193,11 @@ def publish(
     new = changed(cib, wanted.vms, wanted.hosts)
     would = engine.simulate(new)
     disturbed = harm(would.actions, simulation.actions)
+    if disturbed and known is not None and known.at != now:
+        # What goes by time may have come since: then it is not because of what is published.
+        simulation = engine.simulate(old)
+        known = Known.of(old, simulation, now)
+        disturbed = harm(would.actions, simulation.actions)
     if disturbed:
         what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
         return Turn(

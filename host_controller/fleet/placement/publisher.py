@@ -112,8 +112,8 @@ class Placement:
     def _set(
         self, connection: http.client.HTTPConnection, host: str, figures: HostFigures | None, uuid: object
     ) -> Outcome:
-        place = f"/resource_providers/{quote(str(uuid), safe='')}"
         try:
+            place = f"/resource_providers/{quote(str(uuid), safe='')}"
             found = self._ask(connection, "GET", f"{place}/inventories/{MEMORY}")
             allocations = self._ask(connection, "GET", f"{place}/allocations").get("allocations", {})
             allocated = {
