@@ -148,6 +148,24 @@ def test_what_a_growing_guest_has_touched_is_never_taken_for_what_it_took_back()
         assert charge(vm) == 812 * MIB
 
 
+def test_what_it_held_beyond_its_claim_while_its_device_was_empty_is_charged_beside_what_comes() -> None:
+    vm = build.vm(300, virtio_mem=VirtioMem())
+    phases.confirm(vm, 340 * MIB, 0, 10.0)
+    vm.virtio_mem.ask("web", 1, 128 * MIB, 10.0)
+    for at, touched_mib in ((10.5, 0), (11.5, 128)):
+        phases.confirm(vm, (340 + touched_mib) * MIB, 0, at)
+        assert charge(vm) == (340 + 128) * MIB
+
+
+def test_what_it_holds_beyond_its_claim_is_charged_though_its_device_never_comes_to_rest() -> None:
+    device = VirtioMem(128 * MIB, 256 * MIB, 256 * MIB)
+    vm = build.vm(300, virtio_mem=device)
+    for at, told_mib in ((10.0, 130), (11.0, 128), (12.0, 130), (13.0, 128)):
+        device.observe(told_mib * MIB, None, at)
+        phases.confirm(vm, (300 + 130 + 100) * MIB, 0, at + 0.1)
+    assert charge(vm) == (300 + 100 + 256) * MIB, "its device had no more than 130 MiB in all that time"
+
+
 def test_whoever_is_not_trusted_is_charged_the_whole_device() -> None:
     whole = {"virtio_mem_bytes": 512 * MIB}
     assert charge(build.vm(300, config={"trust": Trust.NONE, **whole})) == 1024 * MIB

@@ -19,9 +19,9 @@ from tests.support import build
 CONFIG = {"growth": Growth.VIRTIO_MEM, "slots": 1, "virtio_mem_bytes": 512 * MIB}
 
 
-def made(current_mib: int, available_mib: int = 200, balloon_mib: int = 512) -> Vm:
+def made(current_mib: int, available_mib: int = 200, balloon_mib: int = 512, **config: object) -> Vm:
     size = current_mib * MIB
-    vm = build.vm(balloon_mib, config=CONFIG, virtio_mem=VirtioMem(size, size, size))
+    vm = build.vm(balloon_mib, config=CONFIG | config, virtio_mem=VirtioMem(size, size, size))
     build.says(vm, build.facts(512 + current_mib, 512 + current_mib - available_mib))
     return vm
 
@@ -262,6 +262,15 @@ def test_what_has_left_by_its_kernel_can_be_followed_by_less_still() -> None:
     assert vm.virtio_mem.shrink_rate == 2 * 256 * MIB / 1.5, "since the first command"
 
 
+def test_what_is_leaving_in_large_blocks_is_told_to_the_byte() -> None:
+    """Of the block that it is giving back 3 MiB have left, and the rest is on its way."""
+    vm = made(256, available_mib=300, virtio_mem_block_bytes=128 * MIB)
+    operation = shrinking(vm, 128)
+    comes_to_need(vm, left_mib=3, available_mib=200)
+    operation.advance(vm, 1.5, agent=True)
+    assert operation.leaving_bytes(vm, 1.5) == 125 * MIB
+
+
 def test_what_it_could_not_spare_when_it_was_asked_is_followed_by_nothing() -> None:
     vm = made(256, available_mib=100)
     operation = shrinking(vm)
@@ -275,6 +284,26 @@ def test_nor_is_what_cannot_be_told_from_what_its_balloon_takes() -> None:
     operation = shrinking(vm, 128)
     comes_to_need(vm, left_mib=128, available_mib=200)
     assert operation.leaving_bytes(vm, 1.5) is None
+
+
+@pytest.mark.parametrize(
+    ("told_at", "taken"),
+    [
+        (0.9, False),  # it is about to take 100 MiB
+        (-9.0, True),  # it took them after its kernel had spoken last
+    ],
+)
+def test_nor_from_what_it_took_of_a_step_before_the_device_was_asked(told_at: float, taken: bool) -> None:
+    """Its kernel tells both in one figure, though by then its balloon has long been at rest."""
+    vm = made(256, available_mib=300)
+    vm.balloon.send(7, 412 * MIB, vm.entitled_bytes, told_at)
+    if taken:
+        vm.balloon.read(412 * MIB, 1.0)
+    operation = shrinking(vm, 128)
+    vm.balloon.read(412 * MIB, 1.4)
+    comes_to_need(vm, left_mib=100, available_mib=200, at=3.5)
+    operation.advance(vm, 3.5, agent=True)
+    assert operation.leaving_bytes(vm, 3.5) is None
 
 
 def test_nor_from_what_was_on_its_way_when_it_was_asked() -> None:
