@@ -137,12 +137,33 @@ def test_a_suite_that_cannot_be_fetched_is_said_and_is_no_failure_of_the_code(
         return SimpleNamespace(returncode=0 if asks_git else code, stdout=f"{3:040x}\n", stderr="")
 
     monkeypatch.setattr(of_commit.subprocess, "run", run)
+    monkeypatch.setattr(of_commit.os, "geteuid", lambda: 0)
     monkeypatch.setattr(sys, "argv", ["of_commit"])
     assert of_commit.main() == ends
     said = capsys.readouterr().out
     assert f"asks for {list(SUITES)[3]} as a host" in said
     assert ("could not be fetched. Once it can be: make test-suite" in said) == (code == NOT_FETCHED)
     assert said.splitlines()[-1].startswith(f"{0 if code == NOT_FETCHED else 1} of 1 suites tried")
+
+
+@pytest.mark.parametrize(("number", "tried"), [(3, 0), (len(SUITES), 1)], ids=["a host", "a guest"])
+def test_without_root_a_guest_is_tried_and_a_host_is_not_which_is_no_failure_of_the_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, tried: int
+) -> None:
+    begun: list[str] = []
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        begun.append(command[0])
+        return SimpleNamespace(returncode=0, stdout=f"{number:040x}\n", stderr="")
+
+    monkeypatch.setattr(of_commit.subprocess, "run", run)
+    monkeypatch.setattr(of_commit.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["of_commit"])
+    assert of_commit.main() == 0
+    assert begun == ["git", sys.executable][: 1 + tried]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"{tried} of 1 suites tried")
+    assert ("needs root" in last) == (not tried)
 
 
 def test_what_was_said_of_a_red_cell_is_shown_where_nobody_can_look_into_the_log(
@@ -152,6 +173,7 @@ def test_what_was_said_of_a_red_cell_is_shown_where_nobody_can_look_into_the_log
     log.write_text("--- trixie, doctor\nno controller answers\n")
     monkeypatch.setattr(of_commit, "LOGS", dict.fromkeys(of_commit.LOGS, log))
     monkeypatch.setattr(of_commit, "REPOSITORY", ROOT)
+    monkeypatch.setattr(of_commit.os, "geteuid", lambda: 0)
     ask = subprocess.run
 
     def run(command: list[str], **options: object) -> object:
@@ -197,6 +219,7 @@ def test_a_suite_that_is_not_fetched_excuses_no_cell_that_is_red(
         ("E: Unable to fetch some archives, maybe run apt-get update", FetchError),
         ("NewConnectionError: Failed to establish a new connection: [Errno -3]", FetchError),
         ("dynmem : Depends: python3-aiohttp but it is not installable", LabError),
+        ("Failed to connect to bus: Connection refused\ndpkg: error processing package dynmem", LabError),
     ],
 )
 def test_a_package_that_cannot_be_installed_is_told_from_an_archive_that_is_not_reached(

@@ -68,9 +68,11 @@ class Service(BaseHTTPRequestHandler):
     written: ClassVar[list[dict[str, Any]]] = []
     raced = False
     asked: ClassVar[list[str]] = []
+    connections: ClassVar[set[object]] = set()
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
+        self.connections.add(self.client_address)
         name = self.path.rpartition("name=")[2]
         if self.path.endswith("/resource_providers"):
             return self.answer(
@@ -94,9 +96,11 @@ class Service(BaseHTTPRequestHandler):
         return self.answer(mine)
 
     def answer(self, body: object, status: int = 200) -> None:
+        text = json.dumps(body).encode()
         self.send_response(status)
+        self.send_header("Content-Length", str(len(text)))
         self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+        self.wfile.write(text)
 
     def log_message(self, *_: object) -> None: ...
 
@@ -107,7 +111,7 @@ def service() -> Iterator[Placement]:
     Service.inventories = {
         name: {**sizes, "allocation_ratio": 1.0, "resource_provider_generation": 7} for name in ("n1", "n2")
     }
-    Service.written, Service.asked, Service.raced = [], [], False
+    Service.written, Service.asked, Service.connections, Service.raced = [], [], set(), False
     with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -127,6 +131,16 @@ def test_only_the_ratio_is_changed_and_only_once(service: Placement) -> None:
     }
     assert service.publish({"n1": host(WEB)})[0].ratio is None
     assert len(Service.written) == 1
+
+
+def test_a_connection_that_the_service_keeps_is_used_again(
+    service: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Service, "protocol_version", "HTTP/1.1")
+    (done,) = service.publish({"n1": host(WEB)})
+    assert (done.ratio, done.problem) == (1.625, None)
+    assert len(Service.asked) == 3
+    assert len(Service.connections) == 1
 
 
 def test_a_stale_generation_changes_nothing_and_one_that_fails_harms_no_other(service: Placement) -> None:
@@ -209,6 +223,25 @@ def test_nonsense_is_a_problem_of_one_host_and_no_fall_of_ours(
 
     monkeypatch.setattr(Service, "do_GET", nonsense)
     assert "not understood" in str(service.publish({"n1": host(WEB)})[0].problem)
+
+
+@pytest.mark.parametrize("hosts", [2, LISTED_FROM], ids=["each by its name", "all at once"])
+def test_a_uuid_that_no_address_can_hold_is_a_problem_of_its_host_alone(
+    service: Placement, monkeypatch: pytest.MonkeyPatch, hosts: int
+) -> None:
+    names = [f"host{number}" for number in range(hosts)]
+    Service.inventories = {name: dict(Service.inventories["n1"]) for name in names}
+    answer = Service.answer
+
+    def odd(one: Service, body: dict[str, Any], status: int = 200) -> None:
+        listed = body.get("resource_providers", [])
+        changed = [{**it, "uuid": "\ud800" if it["uuid"] == "host0" else it["uuid"]} for it in listed]
+        answer(one, body | {"resource_providers": changed} if listed else body, status)
+
+    monkeypatch.setattr(Service, "answer", odd)
+    odd_one, *others = service.publish(dict.fromkeys(names, host(WEB)))
+    assert "answer about host0 is not understood" in str(odd_one.problem)
+    assert {one.ratio for one in others} == {1.625}
 
 
 @pytest.mark.parametrize("token", ["", "a\nb", "a b", "ключ"])

@@ -74,6 +74,12 @@ def test_a_host_that_is_not_short_is_not_due_however_long_it_was() -> None:
     assert not strains["a"].due(100 * TURN)
 
 
+@pytest.mark.parametrize("strain", [LONG["a"], Strain(stricken_since=0.0)], ids=["short", "stricken"])
+def test_a_host_that_is_well_by_its_last_figures_is_not_relieved_whatever_it_was(strain: Strain) -> None:
+    assert strain.due(NOW)
+    assert relieve(cell({"a": host(vm("small", 8 * GIB)), "b": host()}), {"a": strain}, {}, NOW) == Relief()
+
+
 def test_what_a_host_recovers_is_half_of_the_time_in_which_it_is_not_short() -> None:
     assert followed({}, [SHORT] * 21 + [WELL] * 20)["a"].short_seconds == 21 * TURN - 19 * TURN / 2
     assert followed({}, [SHORT] * 21 + [WELL] * 43)["a"].short_seconds == 0.0

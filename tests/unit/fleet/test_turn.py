@@ -138,6 +138,27 @@ def test_where_the_scheduler_has_something_to_do_nothing_is_kept_of_it() -> None
     assert turn(one).known is None
 
 
+GROWN = {"n1": host(vm("web", 16 * GIB)), "n2": host()}
+
+
+def test_what_the_engine_has_come_to_want_since_it_was_asked_holds_nothing_back() -> None:
+    one = engine()
+    done = turn(one)
+    one.would = lambda _: (STOP,)
+    again = turn(one, figures=GROWN, before=done.bookings, known=done.known, now=1.0)
+    assert (again.said, again.harm, again.known) == ("published", (), None)
+
+
+def test_what_it_would_do_because_of_a_publication_holds_it_back_whatever_was_kept() -> None:
+    one = engine()
+    done = turn(one)
+    one.would = lambda cib: (STOP,) if cib.vms[0].size_mib != 9216 else ()
+    again = turn(one, figures=GROWN, before=done.bookings, known=done.known, now=1.0)
+    assert (again.said, again.harm) == ("held back: the engine would stop web", (STOP,))
+    assert again.known is not None
+    assert again.known.at == 1.0, "it was asked anew, and that is kept"
+
+
 def test_a_size_that_somebody_else_set_is_set_again() -> None:
     one = engine()
     done = turn(one)
