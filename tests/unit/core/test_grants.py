@@ -1,5 +1,6 @@
 """One round of grants as tables: what is known of a VM and what is free, and the commands that follow."""
 
+import itertools
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -59,9 +60,12 @@ def round_of(
     headroom_mib: int,
     waiting: bool = False,
     per_weight: float = 0.0,
+    operation: Resize | None = None,
 ) -> Purse:
-    """What one round makes of these VMs."""
+    """What one round makes of these VMs; `operation` is under way in the first."""
     state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm for vm in vms})
+    if operation is not None:
+        state.operations[vms[0].config.uuid] = operation
     accounts = Accounts()
     for vm in vms:
         weigh(vm, state, accounts, NOW)
@@ -193,6 +197,7 @@ CASES = [
          560, 0, ["virtio-mem 48"], UNPLUG, None, 0, True),
     # --- a balloon that does not move ---
     Case("it is left in peace", STUCK, 300, 1000, [], HOLD, "did not follow"),
+    Case("it is left in peace in an overdraft, too", STUCK, 200, -1, [], WAIT, "more than it needs"),
     Case("one that gave nothing may grow", STUCK, 400, 1000, ["target 400"], GROW, None, 100),
     Case("one that took nothing grows beside it, by all that it lacks",
          STUCK | {"stuck_growing": True, "zone": "movable"}, 500, 1000, ["attach 256"], PLUG, None, 256),
@@ -305,9 +310,9 @@ def test_takers_share_what_is_free_by_what_they_have() -> None:
     assert targets(more) == pytest.approx({"web": 350, "db": 350}, abs=0.01)
 
 
-def restless(level_mib: int) -> Vm:
+def restless(level_mib: int, **said: int) -> Vm:
     """It has 300 MiB and demands 200 now; its peaks are 50 MiB above its level."""
-    facts = build.facts(300, 200, at=NOW)
+    facts = build.facts(300, 200, at=NOW, **said)
     level = Level(level_mib * MIB, noise=50.0 / PEAKS * MIB)
     return guest(facts=facts, demand=Demand(last=facts, level=level))
 
@@ -328,6 +333,35 @@ def test_in_an_overdraft_a_guest_gives_what_its_noise_may_need_in_a_moment() -> 
     vm = restless(240)
     assert targets(round_of(vm, goals_mib=(0,), headroom_mib=0, waiting=True)) == {vm.config.uuid: 256}
     assert targets(round_of(vm, goals_mib=(0,), headroom_mib=-1, waiting=True)) == {vm.config.uuid: 216}
+
+
+@pytest.mark.parametrize(
+    ("level_mib", "headroom_mib", "target_mib"),
+    [(170, 0, 250), (170, -1, 250), (240, 0, 290), (240, -1, 250)],
+)
+def test_nobody_is_sent_below_what_its_kernel_cannot_go_without_now_however_low_its_level(
+    level_mib: int, headroom_mib: int, target_mib: int
+) -> None:
+    """Its kernel would not get by with less than 250 MiB, though 200 and a margin are all that it uses."""
+    vm = restless(level_mib, least_usable_bytes=250 * MIB)
+    purse = round_of(vm, goals_mib=(0,), headroom_mib=headroom_mib, waiting=True)
+    assert targets(purse) == {vm.config.uuid: target_mib}
+
+
+def test_what_has_left_a_device_untold_lowers_no_floor() -> None:
+    """Its 512 MiB of virtio-mem were to be 256, and those are offline by now; its minimum is 600 MiB."""
+    device = VirtioMem(512 * MIB, 512 * MIB, 512 * MIB, shrink_rate=512.0 * MIB)
+    limits = replace(build.LIMITS, startup_bytes=600 * MIB, minimum_bytes=600 * MIB)
+    vm = guest(actual_mib=512, config=VIRTIO | {"limits": limits}, virtio_mem=device)
+    build.says(vm, build.facts(1024, 300, at=NOW - 2.0))
+    operation = Resize(itertools.count(1).__next__, size_bytes=256 * MIB)
+    operation.advance(vm, NOW - 1.0, agent=True)
+    device.answered(1, None, NOW - 0.9)
+    operation.done(vm, 1, None, False, NOW - 0.9)
+    operation.advance(vm, NOW - 0.8, agent=True)
+    build.says(vm, build.facts(768, 300, at=NOW, offline_bytes=256 * MIB))
+    purse = round_of(vm, goals_mib=(400,), headroom_mib=0, waiting=True, operation=operation)
+    assert [said(one) for one in purse.commands] == ["virtio-mem 128"], "512 and 128 are its minimum still"
 
 
 def test_twice_the_weight_is_twice_the_memory() -> None:
