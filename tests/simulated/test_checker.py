@@ -1,13 +1,18 @@
-"""The checker suspects nobody who is honest: what it takes for a lie excuses overdrafts, and hides others."""
+"""The checker suspects nobody who is honest: what it takes for a lie excuses overdrafts, and hides others.
+
+And it sees what is done to a guest, also where two commands do it together.
+"""
 
 import pytest
 
+from agent import wire
+from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.core.operator_events import SettingsChanged
 from host_controller.simulator.guest import GuestSpec
 from host_controller.simulator.memory import Speeds
-from host_controller.simulator.workload import Workload, burst, ramp
+from host_controller.simulator.workload import Workload, burst, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
 
@@ -48,3 +53,27 @@ def test_an_overdraft_that_nobody_could_work_off_is_no_fault_when_demand_falls_a
     world.run(20.0)
     assert world.checker.total() <= 2 * GIB
     assert not world.violations
+
+
+@pytest.mark.parametrize(
+    ("target_mib", "device_mib", "found"), [(1024, 0, []), (624, 512, []), (624, 400, []), (624, 0, ["2"])]
+)
+def test_what_a_balloon_was_told_to_take_and_what_is_to_leave_a_device_are_judged_together(
+    target_mib: int, device_mib: int, found: list[str]
+) -> None:
+    """The guest uses 838 of 1536 MiB: it can spare 400 or the 512 of its device, and not both."""
+    world = World(8 * GIB)
+    world.hypervisor.connect(lambda _: None)
+    limits = Limits(1 * GIB, 256 * MIB, 2 * GIB)
+    workload, slow = Workload(steady(600 * MIB)), Speeds(inflate=0.02 * GIB)
+    vm = world.add(GuestSpec("a", limits, Growth.VIRTIO_MEM, workload=workload, speeds=slow))
+    world.run(30.0)
+    world.hypervisor.submit(hv.SendToGuest(vm.uuid, wire.OnlineZone(1, "movable")))
+    world.hypervisor.submit(hv.ResizeVirtioMem(vm.uuid, 1, 512 * MIB))
+    world.run(20.0)
+    world.hypervisor.submit(hv.SetTarget(vm.uuid, 2, target_mib * MIB))
+    world.run(1.0)
+    assert world.vm("a").memory.usable > 1500 * MIB, "its balloon is slow"
+    assert not world.violations
+    world.hypervisor.submit(hv.ResizeVirtioMem(vm.uuid, 3, device_mib * MIB))
+    assert [one.rule for one in world.violations] == found
