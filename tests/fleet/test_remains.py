@@ -32,8 +32,9 @@ with placement.PlacementService():
 
 @contextmanager
 def owner_of(what: str) -> Iterator[subprocess.Popen[str]]:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", what], cwd=REPOSITORY, text=True, **pipes) as owner:
+    with subprocess.Popen(
+        [sys.executable, "-c", what], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "up\n"
         yield owner

@@ -5,6 +5,7 @@ Each target runs in a process of its own, since the fuzzer ends its process. Wha
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 FINDINGS = Path(__file__).parent / "findings"
 LONGEST = 8192
 """Bytes of one input: two lines of the wire's largest size."""
+MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+"""Where inputs and what readers write of them lie while a target is fuzzed."""
 INSTRUMENTED = ["agent", "host_controller", "tomllib", "json"]
 """Where the fuzzer looks for new paths."""
 
@@ -24,7 +27,7 @@ INSTRUMENTED = ["agent", "host_controller", "tomllib", "json"]
 def fuzz(target: "Target", runs: int, seed: int) -> int:
     """Fuzz one target in a process of its own. Returns its exit status: 0 when nothing was found."""
     (FINDINGS / target.name).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="dynmem-fuzz-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="dynmem-fuzz-", dir=MEMORY) as scratch:
         corpus, words = Path(scratch) / "corpus", Path(scratch) / "words"
         corpus.mkdir()
         for number, data in enumerate([*target.seeds, *found(target)]):
@@ -33,7 +36,7 @@ def fuzz(target: "Target", runs: int, seed: int) -> int:
         options = [f"-runs={runs}", f"-seed={seed}", f"-max_len={LONGEST}", f"-dict={words}", "-timeout=10"]
         options.append(f"-artifact_prefix={FINDINGS / target.name}/")
         command = [sys.executable, "-m", "tests.fuzz", "--inside", target.name, *options, str(corpus)]
-        return subprocess.run(command, check=False).returncode
+        return subprocess.run(command, check=False, env={**os.environ, "TMPDIR": scratch}).returncode
 
 
 def found(target: "Target") -> list[bytes]:

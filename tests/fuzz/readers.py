@@ -37,7 +37,13 @@ from host_controller.simulator.trace_file import read_trace
 from host_controller.simulator.trial_file import read_trial
 from host_controller.units import GIB, MIB
 
-SCRATCH = Path(tempfile.mkdtemp(prefix="dynmem-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+
+@cache
+def scratch() -> Path:
+    """A directory for files, in TMPDIR. Whoever starts a search gives that and removes it, as the fuzzer ends
+    this process at once.
+    """
+    return Path(tempfile.mkdtemp(prefix="readers-"))
 
 
 def start(data: bytes) -> None:
@@ -70,8 +76,8 @@ def metadata(data: bytes) -> None:
 
 def state(data: bytes) -> None:
     """What a controller before us left in /run."""
-    (SCRATCH / "state.json").write_bytes(data)
-    remembered = StateDir(SCRATCH)._read()
+    (scratch() / "state.json").write_bytes(data)
+    remembered = StateDir(scratch())._read()
     assert all(0 <= one.size_bytes <= LARGEST_MAXIMUM_BYTES for one in remembered.reservations)
     msgspec.json.encode(remembered)
 
@@ -149,7 +155,7 @@ def recording(data: bytes) -> None:
 
 def trial(data: bytes) -> None:
     """A scenario file for `dynmem simulate`."""
-    path = SCRATCH / "trial.toml"
+    path = scratch() / "trial.toml"
     path.write_bytes(data)
     try:
         found = read_trial(path)
@@ -161,7 +167,7 @@ def trial(data: bytes) -> None:
 
 def trace(data: bytes) -> None:
     """A trace of somebody's monitoring."""
-    path = SCRATCH / "trace.csv"
+    path = scratch() / "trace.csv"
     path.write_bytes(data)
     try:
         found = read_trace(path, "web", MIB)
