@@ -240,6 +240,29 @@ def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
     run(story())
 
 
+def test_a_boot_of_a_vm_that_never_came_back_is_remembered_until_it_would_be_over(tmp_path: Path) -> None:
+    state = StateDir(tmp_path)
+    state.open()
+    boots = {"boots": InheritedBoot(1.0, None), "reports": InheritedBoot(1.0, 8.0)}
+    state.save(Remembered(boots=boots))
+    state.close()
+
+    async def story() -> None:
+        state = StateDir(tmp_path)
+
+        def kept() -> set[str]:
+            return set(state._saved.boots) if state._saved is not None else set()
+
+        async with Host().controller(state_dir=state, before=state.open()):
+            await asyncio.sleep(5)
+            assert kept() == {"boots", "reports"}
+            await until(lambda: kept() == {"reports"}, "10 s after its start the first is settled")
+            await until(lambda: not kept(), "and the second 10 s after its agent's first report")
+        state.close()
+
+    run(story())
+
+
 async def stands_still(host: Host, controller: Controller) -> SimulatedVm:
     """A VM that is reset where another has grown into what it left."""
     web = host.vm("web", workload=Workload(steady(50 * MIB)))

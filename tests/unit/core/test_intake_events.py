@@ -252,11 +252,15 @@ def test_what_a_controller_before_us_had_asked_a_device_for_is_charged_until_it_
         (False, InheritedBoot(4.0, None), (4.0, math.inf)),
         (False, InheritedBoot(4.0, 6.0), (4.0, 6.0)),
         (False, InheritedBoot(90.0, 91.0), (10.0, 10.0)),  # a damaged state has it start in the future
+        (False, InheritedBoot(-49.0, None), (-49.0, math.inf)),
+        (False, InheritedBoot(-50.0, None), (10.0, -math.inf)),  # it is over after a minute
+        (False, InheritedBoot(-80.0, -49.0), (-80.0, -49.0)),  # of its agent's
+        (False, InheritedBoot(-80.0, -50.0), (10.0, -math.inf)),
         (False, None, (10.0, -math.inf)),
         (True, InheritedBoot(4.0, 6.0), (10.0, math.inf)),  # it was started anew since
     ],
 )
-def test_a_boot_that_a_controller_before_us_saw_goes_on(
+def test_a_boot_that_a_controller_before_us_saw_goes_on_unless_it_is_over(
     booted: bool, boot: InheritedBoot | None, since: tuple[float, float]
 ) -> None:
     state = state_of()
