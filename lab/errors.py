@@ -16,12 +16,13 @@ from typing import Final
 from host_controller.verify.errors import VerifyError
 
 _UNREACHED: Final = re.compile(
-    r"Failed to fetch|Unable to fetch|Could not (?:resolve|connect)|Temporary failure (?:in name )?resol"
-    r"|Failed to establish a new connection|[Cc]onnection (?:failed|timed out|refused|reset)|Read timed out"
+    r"Failed to (?:fetch|resolve)|Unable to fetch|Could not (?:resolve|connect)|HTTP error 5\d\d"
+    r"|Temporary failure (?:in name )?resol|Failed to establish a new connection"
+    r"|[Cc]onnection (?:failed|timed out|refused|reset)|Read timed out"
 )
 """What apt and pip say in English."""
-_HAD: Final = "dpkg: error processing"
-"""All was fetched, and a package could not be set up."""
+_OURS: Final = re.compile(r"dpkg: error processing|No space left on device")
+"""What else a tool may have failed of, whatever it says of its archive."""
 _END: Final = 4000
 """Characters. What was tried again, and had, stands earlier."""
 
@@ -37,7 +38,7 @@ class FetchError(LabError):
 def error_of(said: str, otherwise: type[LabError]) -> type[LabError]:
     """FetchError where a tool failed because it did not reach what it fetches. said: by it, in English."""
     end = said[-_END:]
-    return FetchError if _HAD not in end and _UNREACHED.search(end) else otherwise
+    return FetchError if _UNREACHED.search(end) and not _OURS.search(end) else otherwise
 
 
 class ImageError(LabError):
