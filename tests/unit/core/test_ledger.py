@@ -148,6 +148,16 @@ def test_what_a_growing_guest_has_touched_is_never_taken_for_what_it_took_back()
         assert charge(vm) == 812 * MIB
 
 
+def test_nor_where_each_size_is_told_almost_two_seconds_late() -> None:
+    device = VirtioMem(128 * MIB, 1024 * MIB, 1024 * MIB)
+    vm = build.vm(300, virtio_mem=device)
+    for at in range(10, 18):
+        touched_mib = 128 + 100 * (at - 10)
+        device.observe(max(128, touched_mib - 190) * MIB, None, at)
+        phases.confirm(vm, (300 + touched_mib) * MIB, 0, at)
+        assert charge(vm) == 1324 * MIB
+
+
 def test_what_it_held_beyond_its_claim_while_its_device_was_empty_is_charged_beside_what_comes() -> None:
     vm = build.vm(300, virtio_mem=VirtioMem())
     phases.confirm(vm, 340 * MIB, 0, 10.0)
@@ -160,10 +170,25 @@ def test_what_it_held_beyond_its_claim_while_its_device_was_empty_is_charged_bes
 def test_what_it_holds_beyond_its_claim_is_charged_though_its_device_never_comes_to_rest() -> None:
     device = VirtioMem(128 * MIB, 256 * MIB, 256 * MIB)
     vm = build.vm(300, virtio_mem=device)
-    for at, told_mib in ((10.0, 130), (11.0, 128), (12.0, 130), (13.0, 128)):
-        device.observe(told_mib * MIB, None, at)
-        phases.confirm(vm, (300 + 130 + 100) * MIB, 0, at + 0.1)
-    assert charge(vm) == (300 + 100 + 256) * MIB, "its device had no more than 130 MiB in all that time"
+    for begun, most_mib, beyond_mib in ((10.0, 140, 100), (20.0, 130, 20), (30.0, 150, 60)):
+        for after, told_mib in enumerate((most_mib, 128, most_mib, 128)):
+            device.observe(told_mib * MIB, None, begun + after)
+            phases.confirm(vm, (300 + most_mib + beyond_mib) * MIB, 0, begun + after + 0.1)
+        assert charge(vm) == (300 + beyond_mib + 256) * MIB, "its device had no more than the most told"
+
+
+@pytest.mark.parametrize("left_mib", [0, 128])
+def test_what_it_held_while_its_device_moved_is_of_no_account_once_that_is_empty_or_at_rest(
+    left_mib: int,
+) -> None:
+    device = VirtioMem(256 * MIB, left_mib * MIB, left_mib * MIB)
+    vm = build.vm(300, virtio_mem=device)
+    phases.confirm(vm, (300 + 256 + 100) * MIB, 0, 10.0)
+    device.observe(left_mib * MIB, None, 11.0)
+    phases.confirm(vm, (300 + left_mib) * MIB, 0, 20.0)
+    device.ask("web", 1, (left_mib + 128) * MIB, 30.0)
+    phases.confirm(vm, (300 + left_mib + 60) * MIB, 0, 30.5)
+    assert charge(vm) == (300 + left_mib + 128) * MIB, "what it has touched since lies in its device"
 
 
 def test_whoever_is_not_trusted_is_charged_the_whole_device() -> None:

@@ -405,6 +405,7 @@ def test_a_guest_that_has_given_all_of_it_back_is_asked_for_nothing_more() -> No
     operation = shrinking(vm, 128)
     comes_to_need(vm, left_mib=200)
     assert operation.advance(vm, 1.5, agent=True) == []
+    assert operation.leaving_bytes(vm, 1.5) == 0
     vm.virtio_mem.observe(128 * MIB, None, 2.0)
     operation.advance(vm, 2.0, agent=True)
     assert operation.outcome is Outcome.DONE
