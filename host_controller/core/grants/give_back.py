@@ -20,8 +20,8 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     """The next step down to its goal, by virtio-mem first."""
     assert account.claims is not None
     overdrawn = purse.headroom_bytes < 0
-    keeps = _keeps(vm, purse, account, goal, account.granted_bytes)
-    reason = _why(purse)
+    keeps = _keeps(vm, purse, account, goal)
+    reason = "others need it" if purse.waiting else "it has had more than it needs for a while"
     settings, now = purse.state.settings, purse.now
     share = int(purse.per_weight * vm.config.limits.weight)
     # Not in an overdraft: whatever its balloon claims next would have to be answered by a raise on credit.
@@ -52,21 +52,7 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
         purse.wait(vm, goal, reason, _nothing_to_spare(vm, goal, share))
 
 
-def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) -> bool:
-    """Whether its device is asked for less still, before what it was asked for has all left."""
-    leaving = operation.leaving_bytes(vm, purse.now)
-    if leaving is None or account.claims is None:
-        return False
-    granted = operation.granted_bytes(vm)  # what has left untold is no offline memory here
-    excess = granted - _keeps(vm, purse, account, goal, granted)
-    size = virtio_mem.smaller_still(vm, excess, leaving, purse.state.settings, purse.now)
-    if size is None:
-        return False
-    purse.lower(vm, goal, _why(purse), operation, size)
-    return True
-
-
-def _keeps(vm: Vm, purse: Purse, account: Account, goal: int, granted_bytes: int) -> int:
+def _keeps(vm: Vm, purse: Purse, account: Account, goal: int) -> int:
     """However short the budget, nobody is sent where its kernel would kill, by its last word."""
     assert account.claims is not None
     irreducible, estimate = account.claims.irreducible, vm.guest.estimate
@@ -74,11 +60,7 @@ def _keeps(vm: Vm, purse: Purse, account: Account, goal: int, granted_bytes: int
         now = estimate.irreducible_bytes
         # In an overdraft it gives what its noise may need in a moment, too.
         irreducible = now if purse.headroom_bytes < 0 else max(irreducible, now)
-    return goal if irreducible <= goal else max(goal, min(irreducible, granted_bytes))
-
-
-def _why(purse: Purse) -> str:
-    return "others need it" if purse.waiting else "it has had more than it needs for a while"
+    return goal if irreducible <= goal else max(goal, min(irreducible, account.granted_bytes))
 
 
 def _nothing_to_spare(vm: Vm, goal: int, share: int) -> str:

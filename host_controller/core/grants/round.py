@@ -6,11 +6,11 @@ from typing import Final
 
 from host_controller.core.accounts import Account
 from host_controller.core.grants.affirm import affirm, must_be_affirmed
-from host_controller.core.grants.give_back import go_on, shrink, take_blocks, take_dimm
+from host_controller.core.grants.give_back import shrink, take_blocks, take_dimm
 from host_controller.core.grants.grow import grow
 from host_controller.core.grants.purse import Purse
 from host_controller.core.model import BALLOON, VIRTIO_MEM
-from host_controller.core.operations import Operation, Resize
+from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import plan
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
 from host_controller.core.policy.balance import fill
@@ -48,8 +48,7 @@ class GrantRound:
         purse, config, balloon = self.purse, vm.config, vm.balloon
         goal, operation = self.goals.get(config.uuid), purse.state.operations.get(config.uuid)
         if operation is not None:
-            if goal is None or not self._goes_on(vm, operation, goal):
-                purse.say(vm, WAIT, goal, operation.describe())
+            purse.say(vm, WAIT, goal, operation.describe())
         elif (balloon.resend or balloon.target_bytes is None) and must_be_affirmed(vm, purse.now):
             affirm(vm, purse, goal)
         elif config.growth is VIRTIO_MEM and (size := _unfinished(vm, purse.now)) is not None:
@@ -90,15 +89,6 @@ class GrantRound:
         calm = not self.purse.waiting and self.purse.headroom_bytes >= 0
         dead_band = plan.shrink_dead_band(granted_bytes) if calm else self._dead_band(account, granted_bytes)
         return goal < granted_bytes - dead_band
-
-    def _goes_on(self, vm: Vm, operation: Operation, goal: int) -> bool:
-        """Whether an operation that gives back is led further, by what is fair now."""
-        if not isinstance(operation, Resize):
-            return False
-        account = self.purse.accounts[vm.config.uuid]
-        if not self._is_too_much(account, operation.granted_bytes(vm), goal):
-            return False
-        return go_on(vm, operation, self.purse, account, goal)
 
     def _why_left_alone(self, vm: Vm) -> str:
         state, now = self.purse.state, self.purse.now

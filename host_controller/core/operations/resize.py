@@ -4,7 +4,6 @@ Where the guest stops short, what it has is what is asked for from then on. A dr
 otherwise, memory that never came would stay charged, and memory that cannot leave would count as gone.
 """
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -17,7 +16,7 @@ from host_controller.core.operations.operation import (
     Steps,
 )
 from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
-from host_controller.core.policy import spare
+from host_controller.core.policy.spare import at_its_end, heard_lately, spare_bytes, total_bytes
 from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, without_idle
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS
@@ -68,7 +67,6 @@ class Resize(Steps):
         (Stage.FOLLOWING, Heard.ARRIVED): done(),
         (Stage.FOLLOWING, Heard.MOVED): go(Stage.FOLLOWING),
         (Stage.FOLLOWING, Heard.WHOLE): go(Stage.COMING_ONLINE),
-        (Stage.FOLLOWING, Heard.FURTHER): go(Stage.ASKING),
         (Stage.FOLLOWING, Heard.NEEDED): go(Stage.TURNING_BACK),
         (Stage.FOLLOWING, Heard.OVERTAKEN): _OVERTAKEN,
         (Stage.FOLLOWING, Heard.LATE): go(Stage.SETTLING),
@@ -108,10 +106,6 @@ class Resize(Steps):
     """The device's size at the last look; -1 before the first."""
     _spares: bool = False
     """It shrinks, and the guest had to spare what was asked for: it is not squeezed."""
-    _first_asked_at: float = math.inf
-    _began_settled: bool = False
-    """Nothing was on its way when it began."""
-    _offline_before: int = 0
 
     @property
     def grows(self) -> bool:
@@ -121,28 +115,6 @@ class Resize(Steps):
     def describe(self) -> str:
         """For people."""
         return f"virtio-mem to {format_size(self.size_bytes)} ({self.stage})"
-
-    def leaving_bytes(self, vm: Vm, now: float) -> int | None:
-        """What was asked for and has not left yet, by the guest's own kernel; None where that cannot be told
-        (its kernel has said nothing since, its balloon moves, too), or no more may be asked for meanwhile.
-        """
-        told = self.stage is Stage.FOLLOWING and self._spares and self._is_told(vm)
-        if not told or self._overtaken(vm, self.size_bytes):
-            return None
-        sizes = *vm.followed_bytes(now), vm.balloon.actual_bytes, self._balloon_before
-        if max(sizes) - min(sizes) > spare.FOLLOWED_BYTES:
-            return None
-        return self._not_left(vm, now) - self.size_bytes
-
-    def granted_bytes(self, vm: Vm) -> int:
-        """What it may use in the end. What has left counts as offline until QEMU tells of it."""
-        return vm.entitled_bytes - self._offline_before + vm.virtio_mem.requested_bytes
-
-    def lower(self, vm: Vm, size_bytes: int, now: float) -> list[Command]:
-        """Ask for less than before, as long as `leaving_bytes` says something."""
-        self._hear(vm, Heard.FURTHER)
-        self.size_bytes = size_bytes
-        return self._enter(vm, now)
 
     def _look(self, vm: Vm, now: float, agent: bool) -> Heard | None:
         match self.stage:
@@ -183,9 +155,6 @@ class Resize(Steps):
     def _begin(self, vm: Vm, now: float, agent: bool) -> Heard:
         """Remember what it begins with."""
         self._from_bytes = vm.virtio_mem.requested_bytes
-        sizes = *vm.followed_bytes(now), vm.balloon.actual_bytes, vm.guest.actual_when_heard_bytes
-        at_rest = max(sizes) - min(sizes) <= spare.FOLLOWED_BYTES
-        self._began_settled, self._offline_before = vm.virtio_mem.settled and at_rest, vm.offline_bytes
         self._there_bytes = min(self._from_bytes, vm.virtio_mem.current_bytes) - idle_bytes(vm)
         self._total_before = 0 if vm.guest.facts is None else vm.guest.facts.total_bytes
         self._balloon_before = min(vm.followed_bytes(now)[0], vm.balloon.actual_bytes)
@@ -203,7 +172,7 @@ class Resize(Steps):
 
     def _spared(self, vm: Vm, now: float) -> bool:
         """The guest can do without what leaves."""
-        return spare.heard_lately(vm, now) and spare.spare_bytes(vm) >= self._from_bytes - self.size_bytes
+        return heard_lately(vm, now) and spare_bytes(vm) >= self._from_bytes - self.size_bytes
 
     def _bearable(self, vm: Vm) -> int:
         """The guest may have less free than when the size was planned."""
@@ -212,8 +181,8 @@ class Resize(Steps):
     def _ask(self, vm: Vm, now: float) -> list[Command]:
         if self.grows:
             self.size_bytes = self._bearable(vm)
-        elif self._first_asked_at == math.inf:
-            self._first_asked_at, self._spares = now, self._spared(vm, now)
+        else:
+            self._spares = self._spared(vm, now)
         vm.memory_moves(now, grows=self.grows)
         return self._send(vm, self.size_bytes, now)
 
@@ -249,15 +218,9 @@ class Resize(Steps):
             else None
         )
 
-    def _is_told(self, vm: Vm) -> bool:
-        """Whether its agent has spoken since the last command: its kernel shows what has left since."""
-        facts = vm.guest.facts
-        heard = facts is not None and facts.from_agent and facts.at > vm.virtio_mem.asked_at
-        return heard and self._began_settled
-
     def _needed(self, vm: Vm, now: float) -> Heard | None:
         """Whether it has come to need what it has not given back yet."""
-        turns = self._spares and spare.at_its_end(vm) and self._still_there(vm, now) > self.size_bytes
+        turns = self._spares and at_its_end(vm) and self._still_there(vm, now) > self.size_bytes
         return Heard.NEEDED if turns else None
 
     def _still_there(self, vm: Vm, now: float) -> int:
@@ -268,14 +231,11 @@ class Resize(Steps):
         count as it was, and is of no use to it.
         No more than QEMU told, and so no more than it is charged with (rule: within-capacity).
         """
-        return max(self.size_bytes, round_down(self._not_left(vm, now), vm.config.virtio_mem_block_bytes))
-
-    def _not_left(self, vm: Vm, now: float) -> int:
-        """The same to the byte: what is leaving is never taken for a block less than it is."""
         balloon = max(vm.followed_bytes(now)[1], vm.balloon.actual_bytes)
         given = max(0, balloon - self._balloon_before)
-        left = max(0, self._total_before + given - spare.total_bytes(vm))
-        return max(self.size_bytes, min(self._there_bytes - left, vm.virtio_mem.current_bytes))
+        left = max(0, self._total_before + given - total_bytes(vm))
+        most = min(self._there_bytes - left, vm.virtio_mem.current_bytes)
+        return max(self.size_bytes, round_down(most, vm.config.virtio_mem_block_bytes))
 
     def _arrived(self, vm: Vm, now: float) -> bool:
         """The guest's own kernel shows new memory sooner than QEMU tells the device's size.
@@ -288,7 +248,7 @@ class Resize(Steps):
             told = device.moved_at > device.asked_at or now - device.asked_at > LATE_SECONDS
             if not told or device.current_bytes > self.size_bytes:
                 return False
-            device.gave_back(self._from_bytes - self.size_bytes, self._first_asked_at)
+            device.gave_back(self._from_bytes - self.size_bytes)
             return True
         if facts is None:
             return False

@@ -65,7 +65,6 @@ class Heard(StrEnum):
     CRAMPED = "the balloon has to deflate first"
     UNAIDED = "nobody in the guest can offline the DIMM: its kernel does, once it is asked to eject it"
     UNCONFIRMED = "the balloon's target was not confirmed"
-    FURTHER = "less still is asked for"
     NEEDED = "the guest needs the memory after all"
     OVERTAKEN = "somebody else asked for another size"
     UNHEARD = "nothing came of the first request"

@@ -49,55 +49,24 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed:
 
     Not below what it has to spare and is squeezed by, nor by more than a second's work (rule: small-steps).
     """
-    if not _may_shrink(vm, now):
+    device = vm.virtio_mem
+    if vm.config.growth is not VIRTIO_MEM or not heard_lately(vm, now):
         return None
-    if vm.virtio_mem.current_bytes > vm.virtio_mem.requested_bytes:
+    if not device.requested_bytes or device.unsure or now < vm.unplug_rest.until:
+        return None
+    if device.current_bytes > device.requested_bytes:
         return None  # what is leaving already, as somebody else has asked for, is not there to be spared
+    rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
     # What its balloon was told and has not taken yet, when its kernel last spoke, is not spare any more.
     ahead = max(0, max(vm.present_bytes, vm.guest.actual_when_heard_bytes) - vm.entitled_bytes)
     spare = max(0, spare_bytes(vm) - ahead)
-    return _less(vm, min(excess_bytes, spare + squeezed, _a_seconds_work(vm, settings)))
-
-
-def smaller_still(
-    vm: Vm, excess_bytes: int, leaving_bytes: int, settings: Settings, now: float
-) -> int | None:
-    """Likewise, while `leaving_bytes` of what was asked for before have not left yet: so the guest's driver
-    does not stop between two steps. None as long as it has enough to do.
-
-    Both together are no more than the guest has to spare, nor than a second's work (rule: small-steps).
-    """
-    rate = _a_seconds_work(vm, settings)
-    if leaving_bytes > rate // 2 or not _may_shrink(vm, now):
-        return None
-    most = min(excess_bytes, spare_bytes(vm) - leaving_bytes, rate - leaving_bytes)
-    # Less than a block takes many requests: only what ends there is worth them.
-    return _less(vm, most) if most >= min(excess_bytes, vm.guest.block_bytes) else None
-
-
-def _may_shrink(vm: Vm, now: float) -> bool:
-    device = vm.virtio_mem
-    if vm.config.growth is not VIRTIO_MEM or not heard_lately(vm, now):
-        return False
-    return bool(device.requested_bytes) and not device.unsure and now >= vm.unplug_rest.until
-
-
-def _a_seconds_work(vm: Vm, settings: Settings) -> int:
-    rate = int(max(vm.virtio_mem.shrink_rate, vm.balloon.inflate_rate))
-    return rate or settings.inflate_bytes_per_second
-
-
-def _less(vm: Vm, most_bytes: int) -> int | None:
-    """The size to ask for so that up to so much more leaves; None if that is nothing.
-
-    The guest's driver gives back a memory block in one request, and what is less than one in many.
-    """
-    requested = vm.virtio_mem.requested_bytes
-    step = round_down(min(most_bytes, requested), vm.config.virtio_mem_block_bytes)
+    most = min(excess_bytes, spare + squeezed, rate, device.requested_bytes)
+    step = round_down(most, vm.config.virtio_mem_block_bytes)
     if step <= 0:
         return None
-    whole = round_up(requested - step, vm.guest.block_bytes)
-    return whole if whole < requested else requested - step
+    # The guest's driver gives back a memory block in one request, and what is less than one in many.
+    whole = round_up(device.requested_bytes - step, vm.guest.block_bytes)
+    return whole if whole < device.requested_bytes else device.requested_bytes - step
 
 
 def exchange(vm: Vm, now: float) -> tuple[int, int] | None:

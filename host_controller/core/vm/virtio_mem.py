@@ -91,12 +91,12 @@ class VirtioMem:
         """Pay for a size that is about to be asked for."""
         self.ceiling_bytes = max(self.ceiling_bytes, size_bytes)
 
-    def gave_back(self, size_bytes: int, asked_at: float) -> None:
-        """All that was asked for since then has left: the next time it may be twice as much.
+    def gave_back(self, size_bytes: int) -> None:
+        """All that was asked for has left: the next time it may be twice as much.
 
         QEMU tells a size once a second at most: how much faster than that it went nobody can tell.
         """
-        seconds = max(1.0, self.moved_at - asked_at)
+        seconds = max(1.0, self.moved_at - self.asked_at)
         self.shrink_rate = min(LARGEST_SHRINK_RATE, max(size_bytes * 2 / seconds, self.shrink_rate / 2))
 
     def release(self) -> None:

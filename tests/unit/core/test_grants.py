@@ -1,6 +1,5 @@
 """One round of grants as tables: what is known of a VM and what is free, and the commands that follow."""
 
-import itertools
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -346,22 +345,6 @@ def test_nobody_is_sent_below_what_its_kernel_cannot_go_without_now_however_low_
     vm = restless(level_mib, least_usable_bytes=250 * MIB)
     purse = round_of(vm, goals_mib=(0,), headroom_mib=headroom_mib, waiting=True)
     assert targets(purse) == {vm.config.uuid: target_mib}
-
-
-def test_what_has_left_a_device_untold_lowers_no_floor() -> None:
-    """Its 512 MiB of virtio-mem were to be 256, and those are offline by now; its minimum is 600 MiB."""
-    device = VirtioMem(512 * MIB, 512 * MIB, 512 * MIB, shrink_rate=512.0 * MIB)
-    limits = replace(build.LIMITS, startup_bytes=600 * MIB, minimum_bytes=600 * MIB)
-    vm = guest(actual_mib=512, config=VIRTIO | {"limits": limits}, virtio_mem=device)
-    build.says(vm, build.facts(1024, 300, at=NOW - 2.0))
-    operation = Resize(itertools.count(1).__next__, size_bytes=256 * MIB)
-    operation.advance(vm, NOW - 1.0, agent=True)
-    device.answered(1, None, NOW - 0.9)
-    operation.done(vm, 1, None, False, NOW - 0.9)
-    operation.advance(vm, NOW - 0.8, agent=True)
-    build.says(vm, build.facts(768, 300, at=NOW, offline_bytes=256 * MIB))
-    purse = round_of(vm, goals_mib=(400,), headroom_mib=0, waiting=True, operation=operation)
-    assert [said(one) for one in purse.commands] == ["virtio-mem 128"], "512 and 128 are its minimum still"
 
 
 def test_twice_the_weight_is_twice_the_memory() -> None:

@@ -242,89 +242,6 @@ def test_a_guest_that_comes_to_need_what_is_to_leave_keeps_what_it_has_not_given
     assert vm.unplug_rest.failures == 0
 
 
-def test_what_has_left_by_its_kernel_can_be_followed_by_less_still() -> None:
-    vm = made(256, available_mib=300)
-    operation = shrinking(vm, 128)
-    assert operation.leaving_bytes(vm, 1.2) is None, "its kernel has said nothing since"
-    comes_to_need(vm, left_mib=96, available_mib=200)
-    assert operation.advance(vm, 1.5, agent=True) == []
-    assert operation.leaving_bytes(vm, 1.5) == 32 * MIB
-    further = asked_for(operation.lower(vm, 0, 1.5))
-    assert further.requested_bytes == 0
-    assert operation.leaving_bytes(vm, 1.5) is None, "it is not answered"
-    answer(vm, operation, further, 1.6)
-    comes_to_need(vm, left_mib=64, available_mib=200, at=2.0)
-    assert operation.advance(vm, 2.0, agent=True) == []
-    assert operation.leaving_bytes(vm, 2.0) == 96 * MIB, "160 of 256 MiB have left"
-    vm.virtio_mem.observe(0, None, 2.5)
-    operation.advance(vm, 2.5, agent=True)
-    assert operation.outcome is Outcome.DONE
-    assert vm.virtio_mem.shrink_rate == 2 * 256 * MIB / 1.5, "since the first command"
-
-
-def test_what_is_leaving_in_large_blocks_is_told_to_the_byte() -> None:
-    """Of the block that it is giving back 3 MiB have left, and the rest is on its way."""
-    vm = made(256, available_mib=300, virtio_mem_block_bytes=128 * MIB)
-    operation = shrinking(vm, 128)
-    comes_to_need(vm, left_mib=3, available_mib=200)
-    operation.advance(vm, 1.5, agent=True)
-    assert operation.leaving_bytes(vm, 1.5) == 125 * MIB
-
-
-def test_what_it_could_not_spare_when_it_was_asked_is_followed_by_nothing() -> None:
-    vm = made(256, available_mib=100)
-    operation = shrinking(vm)
-    comes_to_need(vm, left_mib=256, available_mib=900)
-    assert operation.leaving_bytes(vm, 1.5) is None
-
-
-def test_nor_is_what_cannot_be_told_from_what_its_balloon_takes() -> None:
-    vm = made(256, available_mib=300)
-    vm.balloon.send(7, 400 * MIB, vm.entitled_bytes, 0.9)
-    operation = shrinking(vm, 128)
-    comes_to_need(vm, left_mib=128, available_mib=200)
-    assert operation.leaving_bytes(vm, 1.5) is None
-
-
-@pytest.mark.parametrize(
-    ("told_at", "taken"),
-    [
-        (0.9, False),  # it is about to take 100 MiB
-        (-9.0, True),  # it took them after its kernel had spoken last
-    ],
-)
-def test_nor_from_what_it_took_of_a_step_before_the_device_was_asked(told_at: float, taken: bool) -> None:
-    """Its kernel tells both in one figure, though by then its balloon has long been at rest."""
-    vm = made(256, available_mib=300)
-    vm.balloon.send(7, 412 * MIB, vm.entitled_bytes, told_at)
-    if taken:
-        vm.balloon.read(412 * MIB, 1.0)
-    operation = shrinking(vm, 128)
-    vm.balloon.read(412 * MIB, 1.4)
-    comes_to_need(vm, left_mib=100, available_mib=200, at=3.5)
-    operation.advance(vm, 3.5, agent=True)
-    assert operation.leaving_bytes(vm, 3.5) is None
-
-
-def test_nor_from_what_was_on_its_way_when_it_was_asked() -> None:
-    vm = made(256, available_mib=300)
-    vm.virtio_mem.observe(200 * MIB, None, 0.5)
-    operation = shrinking(vm, 128)
-    comes_to_need(vm, left_mib=128, available_mib=200)
-    operation.advance(vm, 1.5, agent=True)
-    assert operation.leaving_bytes(vm, 1.5) is None
-
-
-def test_statistics_of_its_balloon_do_not_show_what_has_left() -> None:
-    vm = made(256, available_mib=300)
-    operation = shrinking(vm, 128)
-    comes_to_need(vm, left_mib=96, available_mib=200)
-    assert vm.guest.facts is not None
-    build.says(vm, replace(vm.guest.facts, from_agent=False))
-    operation.advance(vm, 1.5, agent=True)
-    assert operation.leaving_bytes(vm, 1.5) is None
-
-
 def test_a_guest_with_half_a_margin_left_goes_on_giving_back() -> None:
     vm = made(256, available_mib=300)
     operation = shrinking(vm)
@@ -405,7 +322,6 @@ def test_a_guest_that_has_given_all_of_it_back_is_asked_for_nothing_more() -> No
     operation = shrinking(vm, 128)
     comes_to_need(vm, left_mib=200)
     assert operation.advance(vm, 1.5, agent=True) == []
-    assert operation.leaving_bytes(vm, 1.5) == 0
     vm.virtio_mem.observe(128 * MIB, None, 2.0)
     operation.advance(vm, 2.0, agent=True)
     assert operation.outcome is Outcome.DONE

@@ -185,31 +185,6 @@ def test_a_device_shrinks_to_the_end_of_a_memory_block_where_that_is_on_its_way(
 
 
 @pytest.mark.parametrize(
-    ("excess_mib", "leaving_mib", "available_mib", "size_mib"),
-    [
-        (400, 128, 900, 128),  # a second's work is 512 MiB, and 128 of them are under way
-        (400, 256, 900, 256),
-        (400, 257, 900, None),  # for half a second it has enough to do
-        (400, 0, 900, 128),  # it has stopped
-        (400, 128, 16 + 128 + 256, 256),  # what is leaving is not spare any more
-        (400, 128, 16 + 128 + 127, None),  # less than a block is spare: it is waited for
-        (100, 0, 900, 412),  # less than a block is all that is too much
-        (1, 0, 900, None),
-        (400, 0, 16, None),
-    ],
-)
-def test_less_still_is_asked_for_before_the_guest_stops(
-    excess_mib: int, leaving_mib: int, available_mib: int, size_mib: int | None
-) -> None:
-    vm = guest(device(512, shrink_rate=float(512 * MIB)), available_mib=available_mib)
-    expected = None if size_mib is None else size_mib * MIB
-    assert plan.smaller_still(vm, excess_mib * MIB, leaving_mib * MIB, SETTINGS, NOW) == expected
-    assert plan.smaller_still(vm, excess_mib * MIB, leaving_mib * MIB, SETTINGS, NOW + 8.0) is None, (
-        "it is not heard"
-    )
-
-
-@pytest.mark.parametrize(
     ("rate_mib", "seconds", "size_mib", "then_mib"),
     [
         (0, 0.5, 64, 128),
@@ -223,8 +198,8 @@ def test_less_still_is_asked_for_before_the_guest_stops(
 def test_what_has_left_may_be_twice_as_much_the_next_time(
     rate_mib: int, seconds: float, size_mib: int, then_mib: int
 ) -> None:
-    one = device(shrink_rate=float(rate_mib * MIB), moved_at=NOW + seconds)
-    one.gave_back(size_mib * MIB, NOW)
+    one = device(shrink_rate=float(rate_mib * MIB), asked_at=NOW, moved_at=NOW + seconds)
+    one.gave_back(size_mib * MIB)
     assert one.shrink_rate == then_mib * MIB
 
 
