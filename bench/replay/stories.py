@@ -43,7 +43,7 @@ class Lives:
         self._count += 1
         path = self._stem.with_name(f"{self._stem.name}-{self._count}.jsonl")
         if self._engine is not None:
-            path.with_suffix(".state.json").write_bytes(msgspec.json.encode(_left_by(self._engine)))
+            path.with_suffix(".state.json").write_bytes(msgspec.json.encode(_left_by(self._engine, now)))
         self._recorder = the("Recorder")(path, settings, now)
         self._engine = _recorded(self._recorder)(settings)
         return self._engine
@@ -77,13 +77,14 @@ def _as_heard(event: Any) -> Any:
     return replace(event, untrusted_message=wire.decode_from_guest(line))
 
 
-def _left_by(engine: Any) -> Any:
+def _left_by(engine: Any, now: float) -> Any:
     """What its state directory would hold: the operator's pauses come in as events anyway."""
     state = engine.state
     reservations = state.ledger.reservations.values()
     left = [reservations, (), False, state.standstills, the("plugs_under_way")(state.vms)]
     with contextlib.suppress(LookupError):  # of a base that did not keep them yet
         left.append(the("sizes_under_way")(state.vms))
+        left.append(the("boots_under_way")(state.vms, state.settings.settle_seconds, now))
     return the("remembered")(*left)
 
 
