@@ -25,7 +25,7 @@ import numpy as np
 
 from bench.bulk_laws import STEPS, Hosts, Step
 from bench.our_law import OurLaw
-from bench.traces import FLOOR_MIB, Trace, load
+from bench.traces import FLOOR_MIB, Trace, add_trace_arguments, load
 
 HOSTS_GIB: Final = (64, 128)
 GOALS: Final = {64: 0.97, 128: 0.965}
@@ -204,8 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("traces", nargs="?", type=Path, help="folder of a month of the Bitbrains trace")
-    parser.add_argument("--month", help="which, if there are several: 2013-08")
+    add_trace_arguments(parser)
     parser.add_argument("--laws", nargs="+", default=list(LAWS), choices=LAWS)
     parser.add_argument("--counts", nargs="+", default=list(COUNTS), choices=COUNTS)
     parser.add_argument("--fresh", nargs="*", default=[], choices=LAWS, help="laws to be measured again")

@@ -22,6 +22,7 @@ from bench.fleet import RESULTS, commit
 from bench.fleet_cells import CAPACITY_MIB, HOSTS, STEP_SECONDS, OneCell, Tally
 from bench.fleet_demand import DAY_SECONDS, Demand, bursts, filling, trace, walk
 from bench.fleet_laws import LAWS, without_place
+from bench.traces import add_trace_arguments
 
 DEMANDS: Final = ("trace", "bursts", "walk")
 LOADS: Final = (0.6, 0.7, 0.8, 0.95)
@@ -100,8 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("traces", nargs="?", type=Path, help="folder of a month of the Bitbrains trace")
-    parser.add_argument("--month", help="which, if there are several: 2013-08")
+    add_trace_arguments(parser)
     parser.add_argument("--cells", type=int, default=CELLS, help="of 32 hosts each; 32 are 1,024 hosts")
     parser.add_argument("--seconds", type=int, default=DAY_SECONDS)
     parser.add_argument("--demands", nargs="+", default=list(DEMANDS), choices=DEMANDS)

@@ -31,6 +31,7 @@ from bench.fleet_cells import CAPACITY_MIB, OneCell, vm_figures
 from bench.fleet_demand import BESIDE_MIB, DAY_SECONDS, SLOT_SECONDS, Demand, Drawn, draw, trace
 from bench.fleet_laws import Dynmem
 from bench.fleet_xml import cib_of
+from bench.traces import add_trace_arguments
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures, Node, Resource, VmFigures
 from host_controller.fleet.core.publication import publication
@@ -241,8 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("traces", nargs="?", type=Path, help="folder of a month of the Bitbrains trace")
-    parser.add_argument("--month", help="which, if there are several: 2013-08")
+    add_trace_arguments(parser)
     parser.add_argument("--orders", type=int, default=ORDERS)
     parser.add_argument("--fresh", action="store_true", help="measure all orders again")
     parser.add_argument("--scheduler", type=int, default=0, help="starts of which Pacemaker's is asked")

@@ -17,6 +17,7 @@ from bench.fleet import RESULTS, commit
 from bench.fleet_cells import CAPACITY_MIB
 from bench.fleet_day import DEMANDS, cell_of, demand_of
 from bench.fleet_xml import cib_of
+from bench.traces import add_trace_arguments
 from host_controller.fleet.pacemaker.tools import Tools
 
 HOSTS: Final = 8
@@ -77,8 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("traces", nargs="?", type=Path, help="folder of a month of the Bitbrains trace")
-    parser.add_argument("--month", help="which, if there are several: 2013-08")
+    add_trace_arguments(parser)
     parser.add_argument("--demands", nargs="+", default=list(DEMANDS), choices=DEMANDS)
     parser.add_argument("--loads", type=float, nargs="+", default=[0.8, 0.95])
     parser.add_argument("--publications", type=int, default=50)

@@ -5,6 +5,7 @@ usage" in each slot, which is near to active memory. They are not part of this p
 bitbrains_SET_YEAR-MONTH_mem_use_mib.csv.gz (a column for each VM) and …_vms.csv (vm, cap_mib).
 """
 
+import argparse
 import csv
 import gzip
 from dataclasses import dataclass
@@ -57,6 +58,12 @@ def load(folder: Path | None, month: str | None = None) -> Trace:
         raw = np.loadtxt(stream, delimiter=",")[:, 1:]
     cap = np.array([caps[one] for one in names])
     return _made(name.replace("_", "-"), f"GWA-T-12, {name.replace('_', ' ')}", raw, cap)
+
+
+def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `load` is asked for on a command line: `traces` and `month`."""
+    parser.add_argument("traces", nargs="?", type=Path, help="folder of a month of the Bitbrains trace")
+    parser.add_argument("--month", help="which, if there are several: 2013-08")
 
 
 def generate(seed: int = 1) -> Trace:
