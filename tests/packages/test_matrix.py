@@ -218,7 +218,7 @@ def test_a_suite_that_is_not_fetched_excuses_no_cell_that_is_red(
         ("W: Failed to fetch http://deb.example/InRelease  Could not resolve 'deb.example'", FetchError),
         ("E: Unable to fetch some archives, maybe run apt-get update", FetchError),
         ("NewConnectionError: Failed to establish a new connection: [Errno -3]", FetchError),
-        ("NameResolutionError: Failed to resolve 'pypi.example'", FetchError),
+        ("NameResolutionError: Failed to resolve 'index.example'", FetchError),
         ("ERROR: HTTP error 503 while getting msgspec", FetchError),
         ("E: Failed to fetch msgspec.deb  write error: No space left on device", LabError),
         ("dynmem : Depends: python3-aiohttp but it is not installable", LabError),

@@ -70,25 +70,25 @@ class GrantRound:
         purse = self.purse
         account = purse.accounts[vm.config.uuid]
         granted = account.granted_bytes
-        if goal > granted + self._dead_band(account, granted):
+        if goal > granted + self._dead_band(account):
             self.takers.append((vm, account, goal))
-        elif self._is_too_much(account, granted, goal):
+        elif self._is_too_much(account, goal):
             shrink(vm, purse, account, goal)
         elif vm.progress.stuck(purse.now):
             purse.say(vm, HOLD, goal, "its balloon did not follow its target; it is asked again later")
         else:
             purse.say(vm, HOLD, goal, "it has what it should have")
 
-    def _dead_band(self, account: Account, granted_bytes: int) -> int:
-        band = plan.grow_dead_band(granted_bytes)
+    def _dead_band(self, account: Account) -> int:
+        band = plan.grow_dead_band(account.granted_bytes)
         return max(band, account.peaks // NOISE_SHARE) if self.purse.headroom_bytes >= 0 else band
 
-    def _is_too_much(self, account: Account, granted_bytes: int, goal: int) -> bool:
+    def _is_too_much(self, account: Account, goal: int) -> bool:
+        granted = account.granted_bytes
         if self.every_byte:
-            return goal < granted_bytes
+            return goal < granted
         calm = not self.purse.waiting and self.purse.headroom_bytes >= 0
-        dead_band = plan.shrink_dead_band(granted_bytes) if calm else self._dead_band(account, granted_bytes)
-        return goal < granted_bytes - dead_band
+        return goal < granted - (plan.shrink_dead_band(granted) if calm else self._dead_band(account))
 
     def _why_left_alone(self, vm: Vm) -> str:
         state, now = self.purse.state, self.purse.now

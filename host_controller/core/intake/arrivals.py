@@ -8,7 +8,7 @@ from host_controller.core.operations.stages import UNANSWERED
 from host_controller.core.state import State
 from host_controller.core.vm import phases
 from host_controller.core.vm.dimms import Dimms
-from host_controller.core.vm.inheritance import InheritedPlug, boots_under_way
+from host_controller.core.vm.inheritance import InheritedPlug, boot_under_way
 from host_controller.core.vm.pauses import Pauses
 from host_controller.core.vm.record import STARTING, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -50,9 +50,7 @@ def _settle_in(vm: Vm, known: Vm | None, event: hv.VmAppeared, state: State, now
         if not event.booted:
             vm.virtio_mem.go_on_from(known.virtio_mem)
             plug = plug or _under_way(known, state)
-            boot = boot or boots_under_way({event.vm: known}, state.settings.settle_seconds, now).get(
-                event.vm
-            )
+            boot = boot or boot_under_way(known, state.settings.settle_seconds, now)
         state.operations.pop(event.vm, None)
     if not event.booted:
         phases.take_over(vm, now)

@@ -190,7 +190,7 @@ class Resize(Steps):
         """Ask for what the guest has, or uses."""
         current = vm.virtio_mem.current_bytes
         if current == self.size_bytes:
-            return self._send(vm, without_idle(vm, self._from_bytes, self.size_bytes, now), now)
+            return self._send(vm, self._without_idle(vm, now), now)
         gap = format_size(abs(current - self.size_bytes))
         self.note = (
             f"its virtio-mem stays at {format_size(current)}: "
@@ -211,12 +211,7 @@ class Resize(Steps):
             return Heard.MOVED if moved else None
         if self.stage is Stage.FOLLOWING:
             return Heard.WHOLE
-        return (
-            Heard.IDLE
-            if self._is_late(now)
-            and without_idle(vm, self._from_bytes, self.size_bytes, now) < self.size_bytes
-            else None
-        )
+        return Heard.IDLE if self._is_late(now) and self._without_idle(vm, now) < self.size_bytes else None
 
     def _needed(self, vm: Vm, now: float) -> Heard | None:
         """Whether it has come to need what it has not given back yet."""
@@ -256,3 +251,6 @@ class Resize(Steps):
             return facts.offline_bytes == 0
         added = self.size_bytes - self._from_bytes
         return facts.total_bytes >= self._total_before + added * 3 // 4
+
+    def _without_idle(self, vm: Vm, now: float) -> int:
+        return without_idle(vm, self._from_bytes, self.size_bytes, now)

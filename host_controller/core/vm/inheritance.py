@@ -40,10 +40,17 @@ def sizes_under_way(vms: Mapping[str, Vm]) -> dict[str, int]:
     return {uuid: vm.virtio_mem.may_hold_bytes for uuid, vm in vms.items() if vm.virtio_mem.under_way}
 
 
+def boot_under_way(vm: Vm, settle_seconds: float, now: float) -> InheritedBoot | None:
+    """None: the rest of its startup is not its due, or no longer."""
+    if vm.awaits_startup(now, settle_seconds) or vm.starts_small(now, settle_seconds):
+        return InheritedBoot(vm.booted_at, None if vm.reports_since > now else vm.reports_since)
+    return None
+
+
 def boots_under_way(vms: Mapping[str, Vm], settle_seconds: float, now: float) -> dict[str, InheritedBoot]:
     """Who is still due the rest of its startup, by UUID."""
     return {
-        uuid: InheritedBoot(vm.booted_at, None if vm.reports_since > now else vm.reports_since)
+        uuid: boot
         for uuid, vm in vms.items()
-        if vm.awaits_startup(now, settle_seconds) or vm.starts_small(now, settle_seconds)
+        if (boot := boot_under_way(vm, settle_seconds, now)) is not None
     }

@@ -108,11 +108,8 @@ def relieve(
     moves: list[Move] = []
     alerts: list[Alert] = []
     takers = _takers(cell)
-    due = [
-        name
-        for name, strain in strains.items()
-        if strain.due(now) and name in cell.figures and _strain(strain, cell.figures[name], now).due(now)
-    ]
+    lasting = {name: one for name, one in strains.items() if one.due(now)}
+    due = [name for name, one in watch(lasting, cell.figures, now).items() if one.due(now)]
     for host in sorted(due, key=lambda name: -cell.figures[name].load):
         if len(under_way) + len(moves) >= MOST_MOVES:
             break
