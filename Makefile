@@ -31,7 +31,7 @@ pins: ## write requirements.txt anew: what pyproject.toml asks for, in the versi
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy -p agent -p host_controller -p lab -p vagrant
+	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
 # Real guests wait for most of their time, and hold beside a machine that is busy at nice 19. So the other tests

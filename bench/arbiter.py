@@ -43,7 +43,7 @@ class Figures(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Its figures."""
-        host = self.connection.server_name  # type: ignore[attr-defined]
+        host = self.connection.server_name
         body = (self.directory / f"{host}.json").read_bytes()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -147,7 +147,7 @@ def measure(minutes: int) -> dict[str, Any]:
                 tell(cell, directory)
                 print(file=process.stdin, flush=True)
                 process.stdout.readline()
-            said = json.loads(process.stdout.readline())
+            said: dict[str, Any] = json.loads(process.stdout.readline())
         server.shutdown()
     return said | {"minutes": minutes, "hosts": HOSTS, "vms": HOSTS * VMS, "commit": commit()}
 

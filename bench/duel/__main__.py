@@ -52,15 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=KINDS)
     options = parser.parse_args(arguments)
+    hosts: int | None = options.hosts
+    seconds: float = options.seconds
     judge = Kept(judged, options.keep, law_mark())
 
     def enough(played: int) -> bool:
-        if options.hosts is not None:
-            return played >= options.hosts
-        return judge.spent_seconds > options.seconds * (1 - SHRINKING)
+        if hosts is not None:
+            return played >= hosts
+        return judge.spent_seconds > seconds * (1 - SHRINKING)
 
     def shrunk(played: int) -> bool:
-        return played >= 40 or (options.hosts is None and judge.spent_seconds > options.seconds)
+        return played >= 40 or (hosts is None and judge.spent_seconds > seconds)
 
     worst = search(options.seed, judge, enough, shrunk, tuple(options.kinds))
     print(f"{worst.played} hosts played in {judge.spent_seconds:.0f} s of a processor, seed {options.seed}")

@@ -7,7 +7,7 @@ wakes one whose period is shorter than the daemon's second.
 
 import argparse
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ import structlog
 
 from host_controller.core.engine import Engine, Event
 from host_controller.core.interface import Command, SetPace, VmAppeared
-from host_controller.core.model import Settings
+from host_controller.core.model import GuestFacts, Settings
 from host_controller.core.operator_events import HoldVm
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.hypervisor.adapter import LibvirtHypervisor
@@ -40,56 +40,64 @@ class LawEngine(Engine):
         self._law = law
         self._due = 0.0
         self._pace_seconds = min(SLOWEST_PACE, max(QUICKEST_PACE, law.period))
+        self._paces: list[Command] = []
 
     def handle(self, event: Event, now: float) -> None:
-        """As ever; a VM that appears is ours to look at only."""
+        """As ever; a VM that appears is ours to look at only, as often as the law looks."""
         super().handle(event, now)
         if isinstance(event, VmAppeared):
             super().handle(HoldVm(event.vm, True), now)
+            self._paces.append(SetPace(event.vm, self._pace_seconds))
 
     def decide(self, now: float) -> list[Command]:
         """When the law's period is over: show it everybody, and send what it says."""
-        commands = super().decide(now)
-        for vm in self.vms.values():
-            if vm.phase is Phase.TAKEOVER and vm.target_bytes is None and vm.actual_at > vm.since:
-                # Ours would confirm its size, were it not paused.
-                commands.append(vm.send_target(self.state.ticket(), vm.actual_bytes, now))
-        if now < self._due - 1e-3:
+        decided = super().decide(now)
+        commands: list[Command] = [one for one in decided if not isinstance(one, SetPace)]
+        if not self.state.connected:
             return commands
-        self._due = now + self._law.period
-        live = {vm.name: vm for vm in self.vms.values() if vm.phase is Phase.LIVE and vm.facts is not None}
-        sights = [sight(vm, now) for vm in live.values()]
+        commands += self._paces
+        self._paces.clear()
+        for vm in self.vms.values():
+            balloon = vm.balloon
+            if vm.phase is Phase.TAKEOVER and balloon.target_bytes is None and balloon.actual_at > vm.since:
+                # Ours would confirm its size, were it not paused.
+                commands.append(vm.send_target(self.state.ticket(), balloon.actual_bytes, now))
+        if now >= self._due - 1e-3:
+            self._due = now + self._law.period
+            commands += self._ask(now)
+        return commands
+
+    def _ask(self, now: float) -> Iterator[Command]:
+        """What the law wants of whom."""
+        live: dict[str, Vm] = {}
+        sights = []
+        for vm in self.vms.values():
+            if vm.phase is Phase.LIVE and (facts := vm.guest.facts) is not None:
+                live[vm.name] = vm
+                sights.append(sight(vm, facts, now))
         for name, size in self._law.targets(self._host(), sights, now).items():
             vm = live[name]
             target = min(round_up(int(size), GRANULE_BYTES), vm.ram_bytes)
-            if target != vm.target_bytes:
-                commands.append(vm.send_target(self.state.ticket(), target, now))
-        return commands
-
-    def _pace(self, vm: Vm, now: float) -> list[Command]:
-        if vm.pace_seconds == self._pace_seconds:
-            return []
-        vm.pace_seconds = self._pace_seconds
-        return [SetPace(vm.config.uuid, self._pace_seconds)]
+            if target != vm.balloon.target_bytes:
+                yield vm.send_target(self.state.ticket(), target, now)
 
     def _host(self) -> HostSight:
         capacity = self.ledger.capacity()
-        held = sum(vm.resident_bytes for vm in self.vms.values())
-        given = sum(vm.actual_bytes for vm in self.vms.values())
+        held = sum(vm.evidence.resident_bytes for vm in self.vms.values())
+        given = sum(vm.balloon.actual_bytes for vm in self.vms.values())
         return HostSight(float(capacity), max(0.0, float(capacity - held)), float(capacity - given))
 
 
-def sight(vm: Vm, now: float) -> GuestSight:
-    """What its agent last said."""
-    facts, limits = vm.facts, vm.config.limits
-    assert facts is not None
-    current = float(vm.actual_bytes)
+def sight(vm: Vm, facts: GuestFacts, now: float) -> GuestSight:
+    """A VM with what its agent last said."""
+    limits, balloon = vm.config.limits, vm.balloon
+    current = float(balloon.actual_bytes)
     return GuestSight(
         name=vm.name,
         minimum=float(limits.minimum_bytes),
         maximum=float(limits.maximum_bytes),
         current=current,
-        target=current if vm.target_bytes is None else float(vm.target_bytes),
+        target=current if balloon.target_bytes is None else float(balloon.target_bytes),
         total=float(facts.total_bytes),
         free=float(facts.free_bytes),
         available=float(facts.available_bytes),

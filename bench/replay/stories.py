@@ -100,7 +100,7 @@ def record(directory: Path, stories: int) -> None:
 
 
 def _scale(lives: Lives) -> None:
-    scale = importlib.import_module("bench.scale")
+    scale: Any = importlib.import_module("bench.scale")
     hello = scale._hello  # noqa: SLF001 # its boot ids are cut short, which no recording can hold
 
     def whole(number: int) -> Any:
@@ -116,7 +116,7 @@ def _scale(lives: Lives) -> None:
 
 
 def _fast(lives: Lives) -> None:
-    runner = importlib.import_module("bench.runner")
+    runner: Any = importlib.import_module("bench.runner")
     runner.ours = lambda capacity: lives.engine(the("Settings")(capacity, overhead_floor_bytes=0))
     runner.run(*fast_fleet(FAST_SECONDS))
     lives.close()
