@@ -101,7 +101,7 @@ def unfinished(vm: Vm, now: float) -> int | None:
         if late:
             return device.current_bytes
         more = device.confirmed_bytes - device.current_bytes
-        room = bearable_step(vm) if more and vm.guest.facts is not None else 0
+        room = bearable_step(vm) if vm.guest.facts is not None else 0
         return device.confirmed_bytes if 0 <= more <= room else None
     return device.requested_bytes if late and not device.settled else None
 

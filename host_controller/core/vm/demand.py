@@ -98,7 +98,7 @@ class Demand:
     """The last one with counters of its own moment."""
     motion: Motion = field(default_factory=Motion)
     """Of usable - available."""
-    level: Level = field(default_factory=lambda: Level(0.0))
+    level: Level = field(default_factory=Level)
     """Of usable - available, too."""
     stall: Stalls = field(default_factory=Stalls)
     swap_in_rate: float = 0.0
@@ -194,7 +194,7 @@ class Demand:
         return peaks[0][1]
 
     def _start_afresh(self, facts: GuestFacts) -> None:
-        self.motion, self.level, self.stall = Motion(), Level(facts.demand_bytes), Stalls()
+        self.motion, self.level, self.stall = Motion(), Level(), Stalls()
         self.swap_in_rate = self.refault_rate = self.cache_bytes = 0.0
         self._peaks.clear()
 

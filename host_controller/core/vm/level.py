@@ -29,8 +29,8 @@ LEAST_PEAKS_BYTES: Final = 8 * MIB
 class Level:
     """Of one guest's demand, bytes."""
 
-    demand_bytes: float
-    """At most `peaks_bytes` away from what it is now."""
+    demand_bytes: float = 0.0
+    """At most `peaks_bytes` away from what it is now; 0 before the first change."""
     noise: float = 0.0
     """What one second's change takes back of the last one's, less what it adds to it, mean; 0 at the least.
 
@@ -53,14 +53,13 @@ class Level:
         if self._seconds >= LOOK_SECONDS:
             self._learn()
         width = self.peaks_bytes
-        level = blend(self.demand_bytes, demand_bytes, seconds, LEVEL_SECONDS) if width else demand_bytes
+        level = blend(self.demand_bytes, demand_bytes, seconds, LEVEL_SECONDS)
         self.demand_bytes = min(max(level, demand_bytes - width), demand_bytes + width)
 
     def _learn(self) -> None:
         change, last = self._change, self._last
-        turned = min(abs(change), abs(last))
-        if (change < 0.0) == (last < 0.0):
-            turned = -turned
+        # The smaller of the two, as it is when one takes back of the other, and negative when it adds to it.
+        turned = (abs(change - last) - abs(change + last)) / 2
         time_constant = LEARN_SECONDS if turned > self.noise else FORGET_SECONDS
         self.noise = max(0.0, blend(self.noise, turned, self._seconds, time_constant))
         self._last, self._change, self._seconds = change, 0.0, 0.0

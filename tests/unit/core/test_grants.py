@@ -316,7 +316,7 @@ def restless(level_mib: int, **said: int) -> Vm:
     return guest(facts=facts, demand=Demand(last=facts, level=level))
 
 
-@pytest.mark.parametrize("headroom_mib", [100, -100])
+@pytest.mark.parametrize("headroom_mib", [100, 0, -100])
 @pytest.mark.parametrize("goal_mib", [311, 289])
 def test_what_is_noise_is_worth_no_command_but_in_an_overdraft(goal_mib: int, headroom_mib: int) -> None:
     """A quarter of its peaks is nothing."""

@@ -521,6 +521,11 @@ def test_a_size_of_virtio_mem_that_somebody_else_asked_for_is_told_and_is_a_caus
     assert len(state.notices) == 1
 
 
+def test_of_virtio_mem_that_somebody_else_took_back_all_that_is_told_is_0_bytes() -> None:
+    state = after(build.vm(300, virtio_mem=VirtioMem(0, 256 * MIB)), hv.VirtioMemChanged(UUID, 0, 0))
+    assert state.last_cause == "somebody else asked the virtio-mem device of web for 0 B"
+
+
 def test_a_promise_of_ours_that_is_under_way_is_not_released_by_a_stranger() -> None:
     web = build.vm(300, virtio_mem=VirtioMem(0, 0, ceiling_bytes=512 * MIB))
     state = state_of(web)

@@ -5,13 +5,13 @@ import random
 
 import pytest
 
-from host_controller.core.vm.level import Level
+from host_controller.core.vm.level import FORGET_SECONDS, LEARN_SECONDS, Level
 from host_controller.units import MIB
 
 
 def heard(demands_mib: list[float], seconds: float = 1.0) -> Level:
     demands = [round(demand * MIB) for demand in demands_mib]
-    level = Level(demands[0])
+    level = Level()
     before = demands[0]
     for demand in demands[1:]:
         level.follow(demand, demand - before, seconds)
@@ -59,6 +59,34 @@ def test_steps_ramps_squares_and_saw_teeth_are_no_noise(demands_mib: list[float]
     level = heard(demands_mib)
     assert level.peaks_bytes == 0
     assert level.demand_bytes == demands_mib[-1] * MIB
+
+
+LEARNT = 1.0 - math.exp(-1.0 / LEARN_SECONDS)
+KEPT = math.exp(-1.0 / FORGET_SECONDS)
+"""What of noise is learnt in a second, and what is left of it after one without."""
+
+
+@pytest.mark.parametrize(
+    ("changes", "noise"),
+    [
+        ([1000], 0.0),
+        ([1000, -600], 600 * LEARNT),
+        ([-600, 1000], 600 * LEARNT),
+        ([1000, 600], 0.0),
+        ([-1000, -600], 0.0),
+        ([1000, 0, -1000], 0.0),  # what comes back later has stayed long enough to be served
+        ([1000, -600, 600], 600 * LEARNT * (2.0 - LEARNT)),
+        ([1000, -600, 0], 600 * LEARNT * KEPT),
+        ([1000, -600, -600], 600 * (LEARNT * KEPT - (1.0 - KEPT))),  # and what goes on is none
+    ],
+)
+def test_noise_is_what_a_seconds_change_takes_back_of_the_last_ones(changes: list[int], noise: float) -> None:
+    """Bytes. It is learnt sooner than it is forgotten."""
+    level, demand = Level(), 10_000
+    for change in changes:
+        demand += change
+        level.follow(demand, change, 1.0)
+    assert level.noise == pytest.approx(noise, rel=1e-9)
 
 
 def test_the_level_is_never_further_from_demand_than_its_peaks() -> None:

@@ -14,6 +14,7 @@ from host_controller.core.policy.spare import (
     ANSWER_SECONDS,
     FOLLOWED_BYTES,
     HEARD_SECONDS,
+    PAGES_SECONDS,
     Urgency,
     at_its_end,
     available_bytes,
@@ -206,6 +207,23 @@ def test_a_shrinking_balloon_is_told_its_next_step(
     vm: Vm, aim_bytes: int, now: float, target_bytes: int | None
 ) -> None:
     assert shrink_target(vm, aim_bytes, SETTINGS, now) == target_bytes
+
+
+@pytest.mark.parametrize(
+    ("urgency", "seconds", "told"),
+    [
+        (Urgency.EVERY_PAGE, PAGES_SECONDS, True),
+        (Urgency.EVERY_PAGE, PAGES_SECONDS - 0.1, False),
+        (Urgency.OVERDRAWN, PAGES_SECONDS, False),
+    ],
+)
+def test_a_page_alone_is_asked_for_once_a_second_while_an_overdraft_lasts(
+    urgency: Urgency, seconds: float, told: bool
+) -> None:
+    """A page is all that it has to spare of what it is to give, and its last step is so long ago."""
+    vm = guest(said={"available_bytes": 16 * MIB + 4 * KIB}, sent_at=NOW - seconds)
+    target = shrink_target(vm, 300 * MIB, SETTINGS, NOW, urgency)
+    assert target == (512 * MIB - 4 * KIB if told else None)
 
 
 # --- below what it uses, into swap of its own ---

@@ -23,6 +23,8 @@ from host_controller.core.pacing import (
 )
 from host_controller.core.state import State
 from host_controller.core.upkeep import charge_whole, conclude, refresh, weigh
+from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.level import PEAKS, Level
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import MIB
@@ -128,6 +130,25 @@ def test_a_movable_vm_takes_of_the_budget_what_it_costs_beside_its_goal() -> Non
     assert accounts.charged_bytes == (300 + 128 + 32 + 64) * MIB
     assert account.fixed == (128 + 64) * MIB
     assert account.granted_bytes == (300 + 32) * MIB
+
+
+def restless(demand_mib: int, **changes: Any) -> Vm:
+    """Of up to 1024 MiB, with peaks of 50 above the middle of its demand."""
+    facts = build.facts(1024, demand_mib, at=100.0)
+    level = Level(demand_mib * MIB, noise=50.0 / PEAKS * MIB)
+    return build.vm(1024, facts=facts, demand=Demand(last=facts, level=level), **changes)
+
+
+@pytest.mark.parametrize(("demand_mib", "peaks_mib"), [(700, 50), (988, 20), (1020, 0)])
+def test_peaks_count_as_far_as_a_vm_claims_them_within_its_maximum(demand_mib: int, peaks_mib: int) -> None:
+    """It needs a margin of 16 MiB, and then its peaks."""
+    _, account = entered(restless(demand_mib))
+    assert account.peaks == peaks_mib * MIB
+
+
+def test_the_peaks_of_a_vm_that_cannot_be_moved_do_not_count() -> None:
+    _, account = entered(restless(700, paused=True))
+    assert account.peaks == 0
 
 
 @pytest.mark.parametrize("changes", [{"paused": True}, {"phase": Phase.HUNG}, {"job": "save"}])

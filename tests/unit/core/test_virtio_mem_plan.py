@@ -258,6 +258,16 @@ def test_what_a_guest_has_no_room_for_is_not_asked_for_again_before_qemu_has_sur
     assert plan.unfinished(guest(one, available_mib=10), NOW) == 384 * MIB
 
 
+@pytest.mark.parametrize(("more_bytes", "size_mib"), [(0, 128), (1, None), (64 * MIB, None)])
+def test_a_guest_that_has_said_nothing_is_asked_to_keep_what_it_has_and_to_take_no_more(
+    more_bytes: int, size_mib: int | None
+) -> None:
+    """It was taken over in the middle of a command."""
+    one = device(128, 256, unsure=True, confirmed_bytes=128 * MIB + more_bytes, moved_at=NOW)
+    vm = build.vm(512, config=CONFIG, virtio_mem=one, phase=Phase.TAKEOVER)
+    assert plan.unfinished(vm, NOW) == (None if size_mib is None else size_mib * MIB)
+
+
 def test_what_a_command_took_that_was_answered_too_late_is_not_asked_for_again() -> None:
     """It was carried out after all: QEMU tells what it asks for, and that the guest gives it back."""
     one = device(512, 640, unsure=True, confirmed_bytes=640 * MIB)
