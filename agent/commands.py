@@ -11,10 +11,10 @@ import structlog
 
 from agent import __version__, daemon, doctor, installation
 from agent.blocks import MemoryBlocks
+from agent.codec import encode
 from agent.port import find_port
 from agent.probe import Probe
 from agent.report import Reporter
-from agent.wire import encode
 
 _log = structlog.wrap_logger(
     structlog.PrintLogger(sys.stderr),

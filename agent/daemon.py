@@ -17,6 +17,7 @@ from types import FrameType
 
 from agent import __version__, holders, killers, overcommit
 from agent.blocks import MemoryBlocks
+from agent.codec import BadField, LineTooLong, WireError, decode_from_host, reply_to
 from agent.hotplug import Hotplugger
 from agent.lean import NoReturn
 from agent.maximum import Maximum
@@ -26,20 +27,7 @@ from agent.probe import Facts, Look, Probe
 from agent.report import MIB, Reporter
 from agent.system import Log, Notifier, open_psi_trigger, protect_from_oom_killer
 from agent.uevents import UeventSocket
-from agent.wire import (
-    Ack,
-    BadField,
-    Error,
-    Hello,
-    LineTooLong,
-    Ping,
-    Welcome,
-    WhoHolds,
-    WireError,
-    decode_from_host,
-    printable,
-    reply_to,
-)
+from agent.wire import Ack, Error, Hello, Ping, Welcome, WhoHolds, printable
 
 MOST_LINES_PER_TURN = 64
 PORT_RETRY_SECONDS = 1.0

@@ -14,18 +14,8 @@ import select
 from collections import deque
 from collections.abc import Callable
 
-from agent.wire import (
-    PORT_NAME,
-    Ack,
-    Error,
-    GuestMessage,
-    Held,
-    Hello,
-    LineReader,
-    LineTooLong,
-    Report,
-    encode,
-)
+from agent.codec import LineReader, LineTooLong, encode
+from agent.wire import PORT_NAME, Ack, Error, GuestMessage, Held, Hello, Report
 
 MOST_ACKS = 16
 MOST_READ_BYTES = 65536  # per turn, so that a flood from the host does not hold up the loop

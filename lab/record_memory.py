@@ -15,7 +15,7 @@ from pathlib import Path
 
 import libvirt
 
-from agent import wire
+from agent import codec, wire
 from lab.domain import AGENT_PORT, GuestSpec
 from lab.errors import LabError
 from lab.guest import Guest
@@ -39,14 +39,14 @@ class AgentsHost:
             raise LabError(f"Guest {guest.name} has no port for its agent.")
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(source.get("path", ""))
-        self._reader = wire.LineReader()
+        self._reader = codec.LineReader()
         self.reports: list[wire.Report] = []
         self.hello: wire.Hello | None = None
         self.say(wire.Welcome("recorder", EVERY, EVERY, EVERY), wire.OnlineZone(1, "movable"))
 
     def say(self, *messages: wire.HostMessage) -> None:
         """To the agent."""
-        self._socket.sendall(b"".join(wire.encode(message) for message in messages))
+        self._socket.sendall(b"".join(codec.encode(message) for message in messages))
 
     def listen(self, until: float) -> None:
         """Take down what the agent says, up to a time of CLOCK_MONOTONIC."""
@@ -54,9 +54,9 @@ class AgentsHost:
             if not select.select([self._socket], [], [], left)[0]:
                 return
             for line in self._reader.feed(self._socket.recv(65536)):
-                if isinstance(line, wire.LineTooLong):
+                if isinstance(line, codec.LineTooLong):
                     continue
-                message = wire.decode_from_guest(line)
+                message = codec.decode_from_guest(line)
                 if isinstance(message, wire.Report):
                     self.reports.append(message)
                 elif isinstance(message, wire.Hello):

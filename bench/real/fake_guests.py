@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from agent import wire
+from agent import codec, wire
 from host_controller.units import MIB
 
 RAM_BYTES: Final = 8192 * MIB
@@ -41,7 +41,7 @@ class FakeGuest:
     def hello(self, welcomed: bool) -> bytes:
         """The line that an agent starts with."""
         whole = f"{self._boot_id}-0000-4000-8000-000000000000"
-        return wire.encode(
+        return codec.encode(
             wire.Hello(whole, "bench", "6.1.0", 128 * MIB, True, "online_movable", "kernel", welcomed)
         )
 
@@ -55,7 +55,7 @@ class FakeGuest:
         total = self.actual_bytes - KERNEL_BYTES
         used = self._used_bytes + self._rng.randrange(-256, 256) * 1024
         available = max(FLOOR_BYTES, total - used)
-        return wire.encode(
+        return codec.encode(
             wire.Report(
                 self._boot_id,
                 self._sequence,
@@ -159,7 +159,7 @@ class Fleet:
         guest.writer = writer
         writer.write(guest.hello(welcomed=False))
         while line := await reader.readline():
-            if isinstance(wire.decode_from_host(line), wire.Welcome):
+            if isinstance(codec.decode_from_host(line), wire.Welcome):
                 writer.write(guest.hello(welcomed=True) + guest.report())
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from agent import wire
+from agent import codec
 from host_controller.core import interface as hv
 from host_controller.core.model import BalloonStats, Growth, HostFacts, Limits, RunState, VmConfig
 from host_controller.hypervisor.link import Link
@@ -100,7 +100,7 @@ class SocketHypervisor:
                 self._loop.call_soon(self._inbox, hv.CommandDone(vm, ticket, None))
             case hv.SendToGuest(vm, message):
                 if vm in self._ports:
-                    self._ports[vm].transport.write(wire.encode(message))
+                    self._ports[vm].transport.write(codec.encode(message))
             case hv.SetPace(vm, pace):
                 self._balloons[vm].pace = pace
                 self._look(vm)

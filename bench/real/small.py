@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from agent import wire
+from agent import codec, wire
 from bench.real.harness import Goal, Ratio, Result, tell
 from host_controller.units import MIB
 from host_controller.verify.processes import prefer
@@ -75,14 +75,14 @@ class HostEnd:
             raise SmallError("the guest has no port for an agent")
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(found[1])
-        self._reader = wire.LineReader()
+        self._reader = codec.LineReader()
         self.received_bytes = 0
         self.reports = 0
         self.acks = 0
 
     def say(self, message: wire.HostMessage) -> None:
         """To the agent."""
-        self._socket.sendall(wire.encode(message))
+        self._socket.sendall(codec.encode(message))
 
     def listen(self, seconds: float) -> None:
         """Take what comes in so much of our time."""
@@ -105,7 +105,7 @@ class HostEnd:
         self.received_bytes += len(data)
         for line in self._reader.feed(data):
             assert isinstance(line, bytes)
-            message = wire.decode_from_guest(line)
+            message = codec.decode_from_guest(line)
             self.reports += isinstance(message, wire.Report)
             self.acks += isinstance(message, wire.Ack)
 
@@ -280,7 +280,8 @@ _NATIVE: Final = """
 import os, socket, sys, time
 sys.path.insert(0, sys.argv[1])
 from agent.daemon import Daemon
-from agent.wire import Ping, Welcome, encode
+from agent.codec import encode
+from agent.wire import Ping, Welcome
 ours, host = socket.socketpair()
 ours.setblocking(False); host.setblocking(False)
 now = 0.0

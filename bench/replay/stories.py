@@ -15,8 +15,6 @@ from typing import Any, Final
 import msgspec
 from names import the
 
-from agent import wire
-
 STORY_SECONDS: Final = 200.0
 SEESAW_GUESTS: Final = 12
 DEED_SECONDS: Final = 8.0
@@ -73,8 +71,8 @@ def _as_heard(event: Any) -> Any:
     """A simulated agent's figures are bytes; those of a real one's line, and of a recording's, are KiB."""
     if not hasattr(event, "untrusted_message"):
         return event
-    line = wire.encode(event.untrusted_message).rstrip()
-    return replace(event, untrusted_message=wire.decode_from_guest(line))
+    line = the("encode", "agent")(event.untrusted_message).rstrip()
+    return replace(event, untrusted_message=the("decode_from_guest", "agent")(line))
 
 
 def _left_by(engine: Any, now: float) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import libvirt
 
-from agent import wire
+from agent import codec, wire
 from host_controller.core.interface import GuestNoise, GuestSpoke
 from host_controller.hypervisor.connections import Connection
 from host_controller.hypervisor.eventloop import Mailbox
@@ -151,7 +151,7 @@ class Channel:
         """Write it soon. With QUEUE messages waiting the oldest is dropped, and counted."""
         if len(self._queue) == QUEUE:
             self.dropped += 1
-        self._queue.append(wire.encode(message))
+        self._queue.append(codec.encode(message))
         self._flush()
 
     def guest_opened(self) -> None:

@@ -8,7 +8,7 @@ flood costs the host a scan for newlines and no more.
 from collections import Counter
 from typing import Final
 
-from agent import wire
+from agent import codec
 from host_controller.core.interface import GuestNoise, GuestSpoke
 
 RATE_PER_SECOND: Final = 20.0
@@ -47,7 +47,7 @@ class Link:
         self.vm = vm
         self.counts: Counter[str] = Counter()
         """Since the start, by kind: messages by their type, and every kind of noise."""
-        self._reader = wire.LineReader()
+        self._reader = codec.LineReader()
         self._bucket = TokenBucket(rate_per_second, burst, now)
         self._noise: Counter[str] = Counter()
         self._told_at = now - NOISE_SECONDS
@@ -107,31 +107,31 @@ class Link:
             dropped += len(self._reader.feed(tail)) if tail else 0
         return dropped
 
-    def _decode(self, line: bytes | wire.LineTooLong, spoken: list[GuestSpoke | GuestNoise]) -> None:
-        if isinstance(line, wire.LineTooLong):
+    def _decode(self, line: bytes | codec.LineTooLong, spoken: list[GuestSpoke | GuestNoise]) -> None:
+        if isinstance(line, codec.LineTooLong):
             self._noise["line-too-long"] += 1
             return
         try:
-            message = wire.decode_from_guest(line)
-        except wire.WireError as error:
+            message = codec.decode_from_guest(line)
+        except codec.WireError as error:
             self._noise[noise_kind(error)] += 1
             return
         self.counts[type(message).__name__.lower()] += 1
         spoken.append(GuestSpoke(self.vm, message))
 
 
-def noise_kind(error: wire.WireError) -> str:
+def noise_kind(error: codec.WireError) -> str:
     """The counter that a bad line goes to."""
     match error:
-        case wire.LineTooLong():
+        case codec.LineTooLong():
             return "line-too-long"
-        case wire.NotJson():
+        case codec.NotJson():
             return "not-json"
-        case wire.UnknownVersion():
+        case codec.UnknownVersion():
             return "unknown-version"
-        case wire.UnknownType():
+        case codec.UnknownType():
             return "unknown-type"
-        case wire.BadField():
+        case codec.BadField():
             return "bad-field"
         case _:
             return "not-a-message"

@@ -18,7 +18,7 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from agent import wire
+from agent import codec
 from host_controller.core.engine import Engine, Event
 from host_controller.core.interface import Command, GuestSpoke, HypervisorEvent, SendToGuest, Tick
 from host_controller.core.model import Settings
@@ -38,7 +38,7 @@ _DAMAGE: Final = (
     OverflowError,
     RecursionError,
     msgspec.DecodeError,
-    wire.WireError,
+    codec.WireError,
 )
 _EVENTS: Final[dict[str, type[Any]]] = {
     one.__name__: one for one in (*get_args(HypervisorEvent), *get_args(OperatorEvent), Tick)
@@ -167,21 +167,21 @@ def replay(
 def _plain(one: Any) -> Any:
     # Messages are a union of tuples, which only their own code can tell apart.
     if isinstance(one, GuestSpoke):
-        return {"vm": one.vm, "line": wire.encode(one.untrusted_message).decode().rstrip()}
+        return {"vm": one.vm, "line": codec.encode(one.untrusted_message).decode().rstrip()}
     if isinstance(one, SendToGuest):
-        return {"vm": one.vm, "line": wire.encode(one.message).decode().rstrip()}
+        return {"vm": one.vm, "line": codec.encode(one.message).decode().rstrip()}
     return one
 
 
 def _event(line: dict[str, Any]) -> Event:
     kind, data = _EVENTS[line["event"]], line["data"]
     if kind is GuestSpoke:
-        return GuestSpoke(data["vm"], wire.decode_from_guest(data["line"].encode()))
+        return GuestSpoke(data["vm"], codec.decode_from_guest(data["line"].encode()))
     return msgspec.convert(data, kind)  # type: ignore[no-any-return] # _EVENTS holds nothing else
 
 
 def _command(line: dict[str, Any]) -> Command:
     kind, data = _COMMANDS[line["command"]], line["data"]
     if kind is SendToGuest:
-        return SendToGuest(data["vm"], wire.decode_from_host(data["line"].encode()))
+        return SendToGuest(data["vm"], codec.decode_from_host(data["line"].encode()))
     return msgspec.convert(data, kind)  # type: ignore[no-any-return] # _COMMANDS holds nothing else

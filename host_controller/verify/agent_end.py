@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from agent import wire
+from agent import codec, wire
 from host_controller.verify.errors import WorkloadError
 
 ANSWER_SECONDS: Final = 30.0
@@ -22,7 +22,7 @@ class AgentEnd:
             self._socket.connect(str(path))
         except OSError as error:
             raise WorkloadError(f"the agent's port {path} cannot be opened: {error.strerror}") from None
-        self._reader = wire.LineReader()
+        self._reader = codec.LineReader()
         self._number = 0
 
     def close(self) -> None:
@@ -32,7 +32,7 @@ class AgentEnd:
     def forget(self) -> None:
         """Read away what an agent has said so far, such as one of a kernel that is about to end."""
         self._read(0.0)
-        self._reader = wire.LineReader()
+        self._reader = codec.LineReader()
 
     def greets(self, limit: float) -> bool:
         """Whether an agent says hello and reports within the limit, and takes the zone of new memory."""
@@ -64,7 +64,7 @@ class AgentEnd:
 
     def _say(self, message: wire.HostMessage) -> None:
         try:
-            self._socket.sendall(wire.encode(message))
+            self._socket.sendall(codec.encode(message))
         except OSError as error:
             raise WorkloadError(f"the agent's port is lost: {error.strerror}") from None
 
@@ -83,7 +83,7 @@ class AgentEnd:
             if not isinstance(line, bytes):
                 continue
             try:
-                found.append(wire.decode_from_guest(line))
-            except wire.WireError:
+                found.append(codec.decode_from_guest(line))
+            except codec.WireError:
                 continue  # the rest of a line of a kernel that was reset
         return found

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from agent import wire
+from agent import codec, wire
 from agent.evictable import arc_evictable_bytes, available_bytes
 from host_controller.config import Config, ConfigError, parse
 from host_controller.core.interface import GuestNoise, GuestSpoke
@@ -53,7 +53,7 @@ def from_guest(data: bytes) -> None:
                 continue
             assert isinstance(event, GuestSpoke)
             message = event.untrusted_message
-            wire.decode_from_guest(wire.encode(message))
+            codec.decode_from_guest(codec.encode(message))
             if not isinstance(message, wire.Report):
                 continue
             facts = facts_from_report(message, config=CONFIG, ram_bytes=RAM, now=now, previous=last)
@@ -83,13 +83,13 @@ def _check_estimate(demand: Demand, now: float) -> None:
 
 def from_host(data: bytes) -> None:
     """All that can come out of a guest's port: the host is not believed blindly either."""
-    for line in wire.LineReader().feed(data):
-        if isinstance(line, wire.LineTooLong):
+    for line in codec.LineReader().feed(data):
+        if isinstance(line, codec.LineTooLong):
             continue
         try:
-            message = wire.decode_from_host(line)
-        except wire.WireError as error:
-            wire.encode(wire.reply_to(error))
+            message = codec.decode_from_host(line)
+        except codec.WireError as error:
+            codec.encode(codec.reply_to(error))
             continue
         if isinstance(message, wire.Welcome):
             assert 0.2 <= message.calm_seconds <= 5.0
@@ -133,7 +133,7 @@ _FROM_HOST: tuple[wire.Message, ...] = (
     wire.Ping(4),
     wire.WhoHolds(9),
 )
-_KEYS = tuple(field.key for message in (*_FROM_GUEST, *_FROM_HOST) for field in wire.fields_of(type(message)))
+_KEYS = tuple(field.key for one in (*_FROM_GUEST, *_FROM_HOST) for field in codec.fields_of(type(one)))
 _JSON = ('"v":1', '"t":"', "null", "true", "NaN", "1e999", "-1", str(1 << 63), "\\ud800", "[[[[", "\n")
 _SECTIONS = tuple(field.name for field in msgspec.structs.fields(Config))
 _SETTINGS = tuple(
@@ -203,15 +203,15 @@ TARGETS: Final = {
             "guest",
             from_guest,
             (
-                b"\xff" + b"".join(map(wire.encode, _FROM_GUEST)),
-                *(b"\x10" + wire.encode(message) for message in _FROM_GUEST),
+                b"\xff" + b"".join(map(codec.encode, _FROM_GUEST)),
+                *(b"\x10" + codec.encode(message) for message in _FROM_GUEST),
             ),
             (*_KEYS, *_JSON, "report", "hello", "ack", "held", "processes", "error"),
         ),
         Target(
             "host",
             from_host,
-            (b"".join(map(wire.encode, _FROM_HOST)), *map(wire.encode, _FROM_HOST)),
+            (b"".join(map(codec.encode, _FROM_HOST)), *map(codec.encode, _FROM_HOST)),
             (
                 *_KEYS,
                 *_JSON,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from agent import wire
+from agent import codec, wire
 from host_controller.verify.accelerator import find_accelerator
 from lab import apt, image, initrd
 from lab.cache import build_once, key_of
@@ -121,7 +121,7 @@ class Machine:
             assert self.process.poll() is None, self.process.communicate()[1].decode()
             assert time.monotonic() < end, "QEMU did not open the port within 20 s"
             time.sleep(0.05)
-        self.reader = wire.LineReader()
+        self.reader = codec.LineReader()
 
     def _guest_agent(self) -> tuple[str, ...]:
         socket = f"socket,id=ga,path={self.guest_agent_socket},server=on,wait=off"
@@ -136,7 +136,7 @@ class Machine:
                 if not selector.select(0.5):
                     continue
                 for line in self.reader.feed(self.port.recv(1 << 16)):
-                    if isinstance(line, bytes) and isinstance(message := wire.decode_from_guest(line), kind):
+                    if isinstance(line, bytes) and isinstance(message := codec.decode_from_guest(line), kind):
                         return message  # type: ignore[no-any-return] # of the asked kind
         raise AssertionError(
             f"no {kind.__name__} within {limit:g} s; the console says:\n{self.said()[-3000:]}"
@@ -144,7 +144,7 @@ class Machine:
 
     def tell(self, message: wire.HostMessage) -> None:
         """Say something to the agent."""
-        self.port.sendall(wire.encode(message))
+        self.port.sendall(codec.encode(message))
 
     def until_said(self, what: str, limit: float = BOOT_LIMIT) -> str:
         """What the console says, once this is in it."""

@@ -95,15 +95,15 @@ def run_agent(root: Path, host: Path) -> None:
 
 def hear() -> None:
     """The name of what each line is, with its fields; or of the error."""
-    from agent import wire
-
+    from_guest, from_host = the("decode_from_guest", "agent"), the("decode_from_host", "agent")
+    refused = the("WireError", "agent")
     told = []
     for line in sys.stdin:
         sender, _, message = line.partition(" ")
-        decode = wire.decode_from_guest if sender == "guest" else wire.decode_from_host
+        decode = from_guest if sender == "guest" else from_host
         try:
             heard: Any = decode(message.encode())
-        except wire.WireError as error:
+        except refused as error:
             told.append([type(error).__name__, str(error)])
         else:
             told.append([type(heard).__name__, heard._asdict()])
@@ -135,9 +135,8 @@ def written() -> None:
             wire.Error("bad-message", "so"),
         ],
     }
-    json.dump(
-        {side: [wire.encode(one).decode() for one in ones] for side, ones in messages.items()}, sys.stdout
-    )
+    encode = the("encode", "agent")
+    json.dump({side: [encode(one).decode() for one in ones] for side, ones in messages.items()}, sys.stdout)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent import wire
+from agent import codec, wire
 from tests.meetings.release import LIMIT, PRESENT, Release
 
 GUEST = PRESENT / "tests/unit/agent/recorded/debian12"
@@ -111,18 +111,18 @@ def test_an_agent_greets_reports_and_obeys_the_host_of_another_release(
 
 def test_a_message_of_the_next_release_is_read_without_what_is_not_known() -> None:
     known = b'"v":1,"t":"report","b":"01234567","n":1,"up":1.5,"mt":1000,"ma":500,"mf":400'
-    report = wire.decode_from_guest(b"{" + known + b',"moon":"full","w":"tide"}')
+    report = codec.decode_from_guest(b"{" + known + b',"moon":"full","w":"tide"}')
     assert isinstance(report, wire.Report)
     assert report.available_bytes == 500 * 1024
     assert report.reason == "other"
-    welcome = wire.decode_from_host(b'{"v":1,"t":"welcome","controller":"0.3.0","calm":0.5,"sea":"high"}')
+    welcome = codec.decode_from_host(b'{"v":1,"t":"welcome","controller":"0.3.0","calm":0.5,"sea":"high"}')
     assert isinstance(welcome, wire.Welcome)
 
 
 def test_a_message_that_only_the_next_release_has_is_answered_and_nothing_else_happens() -> None:
-    with pytest.raises(wire.UnknownType) as unknown:
-        wire.decode_from_host(b'{"v":1,"t":"hibernate","id":1}')
-    assert wire.reply_to(unknown.value).code == "bad-message"
-    with pytest.raises(wire.UnknownVersion) as newer:
-        wire.decode_from_guest(b'{"v":2,"t":"hello"}')
-    assert wire.reply_to(newer.value).supported_versions == (1,)
+    with pytest.raises(codec.UnknownType) as unknown:
+        codec.decode_from_host(b'{"v":1,"t":"hibernate","id":1}')
+    assert codec.reply_to(unknown.value).code == "bad-message"
+    with pytest.raises(codec.UnknownVersion) as newer:
+        codec.decode_from_guest(b'{"v":2,"t":"hello"}')
+    assert codec.reply_to(newer.value).supported_versions == (1,)

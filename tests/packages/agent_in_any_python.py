@@ -13,8 +13,9 @@ import sys
 if os.path.exists("dynmem-agent.pyz"):
     sys.path[0] = "dynmem-agent.pyz"  # in place of this directory, which has no `agent/` then
 
+from agent.codec import decode_from_guest, encode
 from agent.daemon import Daemon
-from agent.wire import Offline, Online, OnlineZone, Ping, Welcome, WhoHolds, decode_from_guest, encode
+from agent.wire import Offline, Online, OnlineZone, Ping, Welcome, WhoHolds
 
 here, there = socket.socketpair()
 here.setblocking(False)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from agent import wire
+from agent import codec, wire
 from agent.report import Reporter
 from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
@@ -123,7 +123,7 @@ class Liar:
         """The truth with some fields exchanged: by anything, or by something that fits in with the others."""
         rng = self._rng
         self._sequence = max(0, self._sequence + rng.choice((1, 1, 1, 1, 1, 1, 7, 0, -3)))
-        line = wire.encode(truth(self._vm, self._sequence, self._boot_id()))
+        line = codec.encode(truth(self._vm, self._sequence, self._boot_id()))
         told: dict[str, Any] = json.loads(line)
         total = told["mt"]
         for key in rng.sample(REPORT_KEYS, rng.choice((0, 1, 1, 2, 4, 12))):
@@ -144,7 +144,7 @@ class Liar:
         return json.dumps(fields | {"v": 1, "t": kind}).encode() + b"\n"
 
 
-REPORT_KEYS: Final = [field.key for field in wire.fields_of(wire.Report)]
+REPORT_KEYS: Final = [field.key for field in codec.fields_of(wire.Report)]
 
 
 class Told:

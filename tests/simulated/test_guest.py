@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent import wire
+from agent import codec, wire
 from host_controller.core import interface as hv
 from host_controller.core.model import Growth, Limits
 from host_controller.simulator.behaviours import BEHAVIOURS
@@ -278,7 +278,7 @@ def test_an_agent_reports_a_growing_guest_ten_times_a_second() -> None:
 def test_what_an_agent_says_passes_the_wire() -> None:
     desk = Desk(replace(SPEC, swap_bytes=64 * MIB, workload=Workload(ramp(0, 420 * MIB, 20, 30))), 60.0)
     for report in desk.reports():
-        assert wire.decode_from_guest(wire.encode(report)).sequence == report.sequence
+        assert codec.decode_from_guest(codec.encode(report)).sequence == report.sequence
 
 
 def test_free_page_reporting_lowers_resident_memory_and_nothing_else() -> None:

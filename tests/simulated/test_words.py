@@ -7,7 +7,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from agent import values, wire
+from agent import codec, values, wire
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.hypervisor.link import Link
@@ -57,13 +57,13 @@ def of_kind(kind: values.Kind) -> st.SearchStrategy[Any]:
 def messages(draw: st.DrawFn) -> wire.GuestMessage:
     """Any message; a report keeps the wire's own rules among its fields, or it is only dropped."""
     cls = draw(st.sampled_from([wire.Report, wire.Report, wire.Report, wire.Hello, wire.Ack, wire.Error]))
-    told = {field.name: draw(of_kind(field.kind)) for field in wire.fields_of(cls)}
+    told = {field.name: draw(of_kind(field.kind)) for field in codec.fields_of(cls)}
     if cls is wire.Hello:
         told["boot_id"] = draw(boot_ids)
     if cls is wire.Report:
         told["boot_id_prefix"] = draw(boot_ids)[:8]
         told["total_bytes"] = told["total_bytes"] or MIB
-        for small, large in wire._NOT_ABOVE:
+        for small, large in codec._NOT_ABOVE:
             if told[small] > told[large]:
                 told[small] = draw(st.sampled_from([told[large], told[large] // 2, 0]))
         if draw(st.booleans()):
@@ -91,7 +91,7 @@ def budgets(
     found = []
     for look in range(looks):
         if look < len(said):
-            for event in link.feed(wire.encode(said[look][1]), world.now):
+            for event in link.feed(codec.encode(said[look][1]), world.now):
                 vm.emit(event)
         world.run(0.1)
         found.append(engine.budget_bytes - engine.goals.get(vm.uuid, 0))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent import wire
+from agent import codec, wire
 from host_controller.core.interface import GuestNoise, GuestSpoke
 from host_controller.core.model import BalloonStats, GuestFacts, Limits, VmConfig
 from host_controller.core.vm.report_validation import (
@@ -27,7 +27,7 @@ CONFIG = VmConfig(
     boot_ram_bytes=512 * MIB,
     slots=16,
 )
-LINE = wire.encode(REPORT)
+LINE = codec.encode(REPORT)
 
 
 def spoken(events: list[GuestSpoke | GuestNoise]) -> list[object]:

@@ -7,7 +7,8 @@ import os
 import select
 import tty
 
-from agent.wire import GuestMessage, HostMessage, LineReader, LineTooLong, decode_from_guest, encode
+from agent.codec import LineReader, LineTooLong, decode_from_guest, encode
+from agent.wire import GuestMessage, HostMessage
 
 
 class HostEnd:

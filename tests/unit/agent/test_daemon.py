@@ -11,23 +11,11 @@ from pathlib import Path
 import pytest
 
 from agent import __version__, holders
+from agent.codec import encode
 from agent.daemon import Daemon
 from agent.system import Log, Notifier
 from agent.uevents import Uevent, UeventSocket
-from agent.wire import (
-    Ack,
-    Error,
-    Held,
-    Hello,
-    Offline,
-    Online,
-    OnlineZone,
-    Ping,
-    Report,
-    Welcome,
-    WhoHolds,
-    encode,
-)
+from agent.wire import Ack, Error, Held, Hello, Offline, Online, OnlineZone, Ping, Report, Welcome, WhoHolds
 from tests.support.waiting import until
 from tests.unit.agent.host_end import HostEnd
 from tests.unit.agent.record import BLOCK_BYTES, add_block, add_memory, add_process, copy_of, set_kib

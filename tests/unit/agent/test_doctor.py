@@ -6,8 +6,9 @@ import pytest
 from click.testing import CliRunner
 
 from agent import doctor
+from agent.codec import decode_from_guest
 from agent.commands import cli
-from agent.wire import PORT_NAME, decode_from_guest
+from agent.wire import PORT_NAME
 from tests.unit.agent.record import add_block, add_memory, copy_of
 
 WELL = 1 << doctor.STATS_BIT | 1 << doctor.REPORTING_BIT

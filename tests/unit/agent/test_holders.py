@@ -5,9 +5,10 @@ import os
 import pytest
 
 from agent import holders
+from agent.codec import encode
 from agent.holders import Found, Steps, T
 from agent.values import MAX_HOLDER_CHARS
-from agent.wire import Held, encode
+from agent.wire import Held
 from tests.unit.agent.record import add_group, add_process
 
 MIB = 1 << 20

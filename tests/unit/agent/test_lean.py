@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.wire import Ack, Error, Offline, Online, Ping, Report, Welcome, encode
+from agent.codec import encode
+from agent.wire import Ack, Error, Offline, Online, Ping, Report, Welcome
 
 REPOSITORY = Path(__file__).parents[3]
 LINES = (
@@ -21,26 +22,26 @@ LINES = (
 )
 SHOWN = """
 import agent.daemon
-from agent import blocks, hotplug, killers, probe, report, uevents, wire
+from agent import blocks, codec, hotplug, killers, probe, report, uevents, wire
 records = [
     one
-    for module in (wire, probe, report, killers, uevents, blocks, hotplug)
+    for module in (wire, codec, probe, report, killers, uevents, blocks, hotplug)
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, tuple) and one.__module__ == module.__name__
 ]
 for one in records:
     verbs = sorted(name for name in vars(one) if not name.startswith("_"))
     print(one.__module__, one.__qualname__, one._fields, sorted(one._field_defaults), verbs, one.__doc__)
-for one in wire._NAMES:
-    print([(field.name, field.key, type(field.kind).__name__) for field in wire.fields_of(one)])
+for one in codec._NAMES:
+    print([(field.name, field.key, type(field.kind).__name__) for field in codec.fields_of(one)])
 """
 READ = """
 for line in sys.stdin.buffer:
-    for decode in (wire.decode_from_guest, wire.decode_from_host):
+    for decode in (codec.decode_from_guest, codec.decode_from_host):
         try:
             message = decode(line)
-            print(message, wire.encode(message))
-        except wire.WireError as error:
+            print(message, codec.encode(message))
+        except codec.WireError as error:
             print(type(error).__name__, error)
 """
 LEAN = "import sys; sys.path.insert(0, '.')\n"

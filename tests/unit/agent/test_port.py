@@ -6,8 +6,9 @@ import socket
 
 import pytest
 
+from agent.codec import decode_from_host
 from agent.port import MOST_ACKS, Port, find_port, open_port
-from agent.wire import PORT_NAME, Ack, Ping, Report, decode_from_host
+from agent.wire import PORT_NAME, Ack, Ping, Report
 from tests.support.waiting import until
 from tests.unit.agent.host_end import HostEnd
 

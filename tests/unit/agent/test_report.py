@@ -2,9 +2,10 @@
 
 import pytest
 
+from agent.codec import decode_from_guest, encode
 from agent.probe import Facts
 from agent.report import MIB, Blocks, Reporter, step_bytes
-from agent.wire import Report, Welcome, decode_from_guest, encode
+from agent.wire import Report, Welcome
 
 BLOCKS = Blocks(online_bytes=512 * MIB)
 TOTAL = 404 * MIB

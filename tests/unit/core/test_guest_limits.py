@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent import wire
+from agent import codec, wire
 from host_controller.core.model import Growth, Limits
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.guest_limits import KILL_MARGIN_BYTES, least_usable_bytes
@@ -121,6 +121,6 @@ def test_the_counters_of_a_kernel_with_large_pages_are_in_its_own_pages() -> Non
 
 @pytest.mark.parametrize("page", [0, 1, 2048, 5000, 1 << 19])
 def test_a_page_size_that_no_kernel_has_is_refused(page: int) -> None:
-    line = wire.encode(report(404 * MIB)).replace(b"}", b',"pg":%d}' % page)
-    with pytest.raises(wire.BadField, match="page_bytes"):
-        wire.decode_from_guest(line)
+    line = codec.encode(report(404 * MIB)).replace(b"}", b',"pg":%d}' % page)
+    with pytest.raises(codec.BadField, match="page_bytes"):
+        codec.decode_from_guest(line)

@@ -6,33 +6,23 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent.values import HOLDER_LETTERS, MAX_COUNT, MAX_HOLDER_CHARS, MAX_SIZE_BYTES, MOST_HOLDERS
-from agent.wire import (
+from agent.codec import (
     MAX_LINE_BYTES,
-    Ack,
     BadField,
-    Error,
-    Held,
-    Hello,
     LineReader,
     LineTooLong,
     NotAMessage,
     NotJson,
-    Offline,
-    Online,
-    OnlineZone,
-    Ping,
-    Report,
     UnknownType,
     UnknownVersion,
-    Welcome,
-    WhoHolds,
     WireError,
     decode_from_guest,
     decode_from_host,
     encode,
     reply_to,
 )
+from agent.values import HOLDER_LETTERS, MAX_COUNT, MAX_HOLDER_CHARS, MAX_SIZE_BYTES, MOST_HOLDERS
+from agent.wire import Ack, Error, Held, Hello, Offline, Online, OnlineZone, Ping, Report, Welcome, WhoHolds
 
 BOOT = "0b1c2d3e-4f50-4162-9384-a5b6c7d8e9f0"
 REPORT = Report(
