@@ -17,6 +17,7 @@ import structlog
 from host_controller.errors import DynmemError
 from host_controller.fleet import metrics
 from host_controller.fleet.bookings import keep_bookings, read_bookings
+from host_controller.fleet.clearing import clear_up
 from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, hopeless, lifted
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures
@@ -25,11 +26,11 @@ from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceL
 from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.metrics import Tally
-from host_controller.fleet.moving import carry_out, clear_up, forget_moves
+from host_controller.fleet.moving import carry_out
 from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Known, Turn, publish
-from host_controller.fleet.pacemaker.cib import failed_moves
-from host_controller.fleet.pacemaker.pins import pins
+from host_controller.fleet.pacemaker.cib import Cib
+from host_controller.fleet.pacemaker.pins import marks, pins
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.status import status_of
 from host_controller.fleet.view import look
@@ -39,6 +40,8 @@ TURN_SECONDS: Final = 10.0
 PUBLISH_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 300.0
 """A destination that refused a VM is not asked again for so long: it squeezes its VMs at each asking."""
+CLEAR_SECONDS: Final = 300.0
+"""Between two tries to have failed moves forgotten."""
 WARN_SECONDS: Final = 86_400.0
 STATE: Final = Path("/var/lib/dynmem/fleet/bookings.json")
 
@@ -59,8 +62,10 @@ class Arbiter:
     bookings: Mapping[str, Booking] = field(default_factory=dict)
     strains: dict[str, Strain] = field(default_factory=dict)
     moved_at: dict[str, float] = field(default_factory=dict)
-    unclean: set[str] = field(default_factory=set)
-    """VMs whose failed move the engine could not be made to forget."""
+    cleared_at: float = float("-inf")
+    """When it was tried to clear up what moves have left behind."""
+    unclean: str = ""
+    """Why that did not help, as it was told."""
     refused: dict[Way, float] = field(default_factory=dict)
     published_at: float = float("-inf")
     tally: Tally = field(default_factory=Tally)
@@ -90,16 +95,13 @@ class Arbiter:
             FleetError: the engine cannot be asked.
         """
         self.bookings = read_bookings(self.state)
-        self._clear_up()
+        self._clear_up(self.engine.query())
 
     def turn(self) -> None:
         """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing."""
         try:
             cib = self.engine.query()
-            if pins(cib):
-                self._clear_up()
-            if self.unclean & failed_moves(cib).keys() and self.engine.idle():
-                self._forget_moves()
+            self._clear_up(cib)
             figures, silent = self.hosts.figures(cib.nodes)
             self._tell_silent(silent)
             self._warn(figures)
@@ -119,19 +121,25 @@ class Arbiter:
             self.tally.add(metrics.TURNS, "failed")
             log.warning("this turn is left out", problem=str(error))
 
-    def _clear_up(self) -> None:
-        """After moves that nobody follows any more, as soon as the engine rests."""
-        left = clear_up(self.engine, self.sleep)
-        if left:
-            log.warning("moves of an arbiter before were not over", vms=", ".join(left))
+    def _clear_up(self, cib: Cib) -> None:
+        """After moves that nobody follows any more, as soon as the engine rests.
 
-    def _forget_moves(self) -> None:
-        """What could not be cleaned up when the move had failed is once more, and then left to people."""
-        found, self.unclean = self.unclean, set()
+        A VM whose failed move it cannot be made to forget runs on. That is told, and tried again by and by.
+        """
+        tried = self.clock() - self.cleared_at < CLEAR_SECONDS
+        if not (pins(cib) or (marks(cib) and not tried)) or not self.engine.idle():
+            return
+        self.cleared_at = self.clock()
         try:
-            forget_moves(self.engine, found, self.sleep)
+            left = clear_up(self.engine, self.sleep)
         except FleetError as error:
-            log.error("a failed move is not cleaned up", vms=", ".join(sorted(found)), why=str(error))
+            if str(error) != self.unclean:
+                log.error("what was left of moves is not cleared", why=str(error))
+            self.unclean = str(error)
+            return
+        self.unclean = ""
+        if left:
+            log.warning("what was left of moves is cleared", vms=", ".join(left))
 
     def _tell_silent(self, silent: Mapping[str, str]) -> None:
         """Who begins to be silent, or for another reason, and who speaks again: not at each turn."""
@@ -269,7 +277,6 @@ class Arbiter:
             self.refused[move.vm, move.destination] = self.clock()
             return False
         except FleetError as error:
-            self.unclean.add(move.vm)
             problem = str(error)
         self.moved_at[move.vm] = self.clock()  # it rests, moved or not
         self.tally.add(metrics.MOVES, "done" if problem is None else "not_done")

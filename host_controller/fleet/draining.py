@@ -2,7 +2,8 @@
 
 A destination that does not promise is left out and the engine plans anew, until all is promised or some VM
 has no place left. Cut off anywhere, the host is in standby or not: a drain that is said again goes on,
-`undrain` ends it.
+`undrain` ends it. VMs that nobody has moved are marked by the change that ends the standby, so that whoever
+comes next has the engine look after them (`clearing`).
 """
 
 import time
@@ -12,14 +13,15 @@ from typing import Final
 from xml.etree import ElementTree
 
 from host_controller.errors import InputError
+from host_controller.fleet.clearing import REST_LOOKS, TRIES, forget_moves
 from host_controller.fleet.core.drain import Closed, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
-from host_controller.fleet.moving import REST_LOOKS, TRIES, Asked, Promised, forget_moves
+from host_controller.fleet.moving import Asked, Promised
 from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
-from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, in_standby
+from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, in_standby, marks
 
 LOOK_SECONDS: Final = 1.0
 STALLED_SECONDS: Final = 60.0
@@ -114,10 +116,9 @@ def undrain(engine: Engine, host: str, sleep: Callable[[float], None] = time.sle
     if ours is None:
         hint = f"crm_standby -D -N {host} ends it"
         raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
-    if not ours and not avoided(cib, host):
-        return False
-    _activate(engine, host, sleep)
-    forget_moves(engine, _blocked(engine, host), sleep)
+    if ours or avoided(cib, host):
+        _activate(engine, host, sleep)
+    forget_moves(engine, [vm for vm, node in marks(engine.query()).items() if node == host], sleep)
     return ours
 
 

@@ -11,21 +11,18 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 from xml.etree import ElementTree
 
+from host_controller.fleet.clearing import clear_up
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.relief import Move, Way
-from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, NotBegun, RaceLost, WayRefused
+from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
-from host_controller.fleet.pacemaker.history import forget_move
-from host_controller.fleet.pacemaker.pins import pinned, pins, unpinned
+from host_controller.fleet.pacemaker.pins import pinned
 
 RENEW_SECONDS: Final = 40.0
 """A promise lasts for two minutes."""
 LOOK_SECONDS: Final = 1.0
-TRIES: Final = 10
-REST_LOOKS: Final = 30
-"""For the engine to end what it does."""
 MOVE_SECONDS: Final = 3600.0
 
 
@@ -107,74 +104,9 @@ def carry_out(
         try:
             return _follow(engine, move, promised, clock, sleep)
         finally:
-            clear_up(engine, sleep)
+            clear_up(engine, sleep, move.vm)
     finally:
         promised.give_back()
-
-
-def clear_up(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:
-    """Clear pins of ours, and let the engine look after VMs whose pinned move failed: they run on where they
-    were, but the engine leaves them alone from then on. Returns the names of all that were pinned.
-
-    A VM that is still on its way keeps its pin, and is left for the next time.
-
-    Raises:
-        FleetError
-    """
-    found = clear_pins(engine, sleep)
-    forget_moves(engine, found, sleep)
-    return found
-
-
-def forget_moves(engine: Engine, vms: Collection[str], sleep: Callable[[float], None] = time.sleep) -> None:
-    """Let the engine look after those of these VMs whose migration failed, once it rests.
-
-    Raises:
-        FleetError
-    """
-    for vm in sorted(vms):
-        for left in reversed(range(REST_LOOKS)):
-            cib = engine.query()
-            node = failed_moves(cib).get(vm)
-            if node is None:
-                break
-            try:
-                if forget_move(engine, cib, vm, node):
-                    break
-            except (EngineBusy, RaceLost):
-                if not left:
-                    raise
-            sleep(LOOK_SECONDS)
-        else:
-            raise EngineError(
-                f"the failed migration of {vm} is not cleaned up: "
-                "another host goes on remembering that it sent it",
-                hint="crm_mon -1 shows it; it runs on, and the engine leaves it alone",
-            )
-
-
-def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[str, ...]:
-    """Take away pins of ours, also of an arbiter that died, once the engine rests; returns the VMs' names.
-
-    Raises:
-        FleetError
-    """
-    for left in reversed(range(TRIES)):
-        cib = engine.query()
-        found = pins(cib)
-        if not found:
-            return ()
-        try:
-            commit(engine, cib, unpinned(cib, found))
-        except EngineBusy:
-            return ()
-        except RaceLost:
-            if not left:
-                raise
-            sleep(LOOK_SECONDS)
-        else:
-            return found
-    return ()
 
 
 def _begin(engine: Engine, move: Move) -> None:

@@ -12,7 +12,7 @@ from host_controller.fleet.pacemaker.bans import forgiven
 from host_controller.fleet.pacemaker.cib import changed, failed_moves, read_cib
 from host_controller.fleet.pacemaker.history import departures, probed
 from host_controller.fleet.pacemaker.needs import missing, prepared
-from host_controller.fleet.pacemaker.pins import in_standby, pinned
+from host_controller.fleet.pacemaker.pins import in_standby, marks, pinned, unpinned
 from host_controller.fleet.pacemaker.tools import Tools
 
 pytestmark = [
@@ -105,6 +105,22 @@ def test_a_vm_that_came_by_migration_is_cleaned_up_only_once_its_departure_is_fo
         assert failed_moves(cib) == {vm: here}
         assert departures(cib, vm, here) == ((there,) if disturbed else ())
         assert [one.text for one in harm(tools.simulate(probed(cib, vm, here)).actions)] == disturbed
+
+
+def test_a_mark_makes_the_scheduler_do_nothing_where_a_pin_would_begin_the_failed_move_anew() -> None:
+    cell, tools = RandomCell(3, 2, 0.3, random.Random(1)), Tools()
+    text = cell.xml(dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 20000)).decode()
+    vm, here = next(iter(cell.where.items()))
+    (there, *_) = sorted(set(cell.capacities) - {here})
+    refused = _operation(vm, "migrate_to", 8, 1, migrate_source=here, migrate_target=there)
+    cib = read_cib(_remember(text, vm, here, refused).encode())
+    held = read_cib(pinned(cib, vm, there))
+    marked = read_cib(unpinned(held, [vm]))
+    assert marks(marked) == {vm: here}
+    before, after = (tools.simulate(ElementTree.tostring(one.root)).actions for one in (cib, marked))
+    assert after == before
+    assert tools.simulate(probed(marked, vm, here)).actions == ()
+    assert {(one.kind, one.vm) for one in tools.simulate(probed(held, vm, here)).actions} == {("migrate", vm)}
 
 
 def test_init_would_restart_vms_that_run_with_other_parameters_so_it_is_refused_then() -> None:

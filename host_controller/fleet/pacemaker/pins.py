@@ -1,18 +1,23 @@
 """Changes of the engine's configuration that move VMs: a VM pinned to a host for a move, a host in standby.
 
 No I/O. Each gives the next version of a configuration, which its scheduler is asked about before it is
-committed. Pins carry our prefix, so that whoever comes after an arbiter that died finds and clears them.
+committed. A move takes several steps, and whoever makes them may die between any two. So what is left to do
+is always in the configuration: a pin while a VM is to move, and from the same change that takes away the pin
+or the standby, a mark for each VM whose migration failed. A mark has no score, so the scheduler goes by none.
+It stays until the failure is forgotten: before that, the engine leaves the VM alone.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from host_controller.fleet.errors import EngineError
-from host_controller.fleet.pacemaker.cib import Cib, next_version
+from host_controller.fleet.pacemaker.cib import Cib, failed_moves, next_version
 
-PREFIX: Final = "dynmem-move-"
+PIN: Final = "dynmem-move-"
+MARK: Final = "dynmem-moved-"
+"""Of a VM whose failed move is to be forgotten."""
 AVOID: Final = "dynmem-avoid-"
 """Of bans of a drain: destinations that refused a VM. They last as long as the drain."""
 STANDBY: Final = "dynmem-drain"
@@ -22,24 +27,33 @@ STANDBY: Final = "dynmem-drain"
 def pinned(cib: Cib, vm: str, node: str) -> bytes:
     """The VM is to be on this node."""
     root = next_version(cib)
-    attributes = {"id": f"{PREFIX}{vm}", "rsc": vm, "node": node, "score": "INFINITY"}
-    _constraints(root).append(Element("rsc_location", attributes))
+    _let_go(root, PIN, [vm])
+    _hold(root, PIN, {vm: node}, "INFINITY")
     return ElementTree.tostring(root)
 
 
 def pins(cib: Cib) -> tuple[str, ...]:
     """VMs that are pinned by us."""
-    found = cib.root.iterfind("configuration/constraints/rsc_location")
-    return tuple(one.get("rsc", "") for one in found if one.get("id", "").startswith(PREFIX))
+    return tuple(_held(cib, PIN))
 
 
 def unpinned(cib: Cib, vms: Collection[str]) -> bytes:
-    """Without our pins of these VMs."""
+    """Without our pins of these VMs. Those of them whose move failed are marked."""
     root = next_version(cib)
-    constraints = _constraints(root)
-    for one in list(constraints):
-        if str(one.get("id", "")).startswith(PREFIX) and one.get("rsc") in vms:
-            constraints.remove(one)
+    _let_go(root, PIN, vms)
+    _mark(root, {vm: node for vm, node in failed_moves(cib).items() if vm in vms})
+    return ElementTree.tostring(root)
+
+
+def marks(cib: Cib) -> dict[str, str]:
+    """VMs whose failed move is to be forgotten, and the nodes that they stayed on."""
+    return _held(cib, MARK)
+
+
+def unmarked(cib: Cib, vms: Collection[str]) -> bytes:
+    """Without the marks of these VMs."""
+    root = next_version(cib)
+    _let_go(root, MARK, vms)
     return ElementTree.tostring(root)
 
 
@@ -82,9 +96,12 @@ def allowed(cib: Cib, node: str) -> bytes:
 
 
 def active(cib: Cib, node: str) -> bytes:
-    """The node takes VMs again, and the bans of its drain are gone."""
+    """The node takes VMs again, and the bans of its drain are gone. VMs whose move from there failed are
+    marked.
+    """
     root = next_version(cib)
     _allow(root, node)
+    _mark(root, {vm: where for vm, where in failed_moves(cib).items() if where == node})
     block = _node(root, node).find("instance_attributes")
     for one in list(block if block is not None else ()):
         if one.get("name") in ("standby", STANDBY):
@@ -97,6 +114,29 @@ def _constraints(root: Element) -> Element:
     if found is None:
         raise EngineError("the engine's configuration has no constraints")
     return found
+
+
+def _held(cib: Cib, prefix: str) -> dict[str, str]:
+    found = cib.root.iterfind("configuration/constraints/rsc_location")
+    return {one.get("rsc", ""): one.get("node", "") for one in found if one.get("id", "").startswith(prefix)}
+
+
+def _hold(root: Element, prefix: str, nodes: Mapping[str, str], score: str) -> None:
+    for vm, node in sorted(nodes.items()):
+        attributes = {"id": f"{prefix}{vm}", "rsc": vm, "node": node, "score": score}
+        _constraints(root).append(Element("rsc_location", attributes))
+
+
+def _let_go(root: Element, prefix: str, vms: Collection[str]) -> None:
+    constraints = _constraints(root)
+    for one in list(constraints):
+        if str(one.get("id", "")).startswith(prefix) and one.get("rsc") in vms:
+            constraints.remove(one)
+
+
+def _mark(root: Element, nodes: Mapping[str, str]) -> None:
+    _let_go(root, MARK, nodes.keys())
+    _hold(root, MARK, nodes, "0")
 
 
 def _avoids(constraint: Element, node: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from host_controller.fleet import arbiter
-from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter
+from host_controller.fleet.arbiter import CLEAR_SECONDS, PUBLISH_SECONDS, TURN_SECONDS, Arbiter
 from host_controller.fleet.bookings import keep_bookings, read_bookings
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action
@@ -16,7 +16,7 @@ from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.core.relief import REST_SECONDS, SHORT_SECONDS, Move
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
-from host_controller.fleet.pacemaker.pins import pinned, pins
+from host_controller.fleet.pacemaker.pins import marks, pinned, pins, unpinned
 from host_controller.units import GIB
 from tests.unit.fleet.cells import host, vm
 from tests.unit.fleet.cluster import FakeEngine, cib_text, failed_move
@@ -232,18 +232,20 @@ def test_a_failed_move_that_could_not_be_cleaned_up_at_once_is_later(scene: Scen
 
 
 def test_a_failed_move_that_cannot_be_cleaned_up_is_told_once_and_the_arbiter_goes_on(scene: Scene) -> None:
-    scene.arbiter.unclean = {"web"}
     scene.engine.text = scene.engine.text.replace(
         b"<status></status>", f"<status>{failed_move('web', 'n1')}</status>".encode()
     )
+    scene.engine.text = unpinned(scene.engine.query(), ["web"])
     restarts = (Action("other", "web", "n1", text="restart"),)
     scene.engine.would = lambda cib: () if failed_moves(cib) else restarts
+    scene.hosts.said = {"n1": host(vm("web", 8 * GIB)), "n2": host()}
     with structlog.testing.capture_logs() as logs:
-        scene.go_on(5 * TURN_SECONDS)
+        scene.go_on(3 * CLEAR_SECONDS)
     assert [one["event"] for one in logs if one["log_level"] == "error"] == [
-        "a failed move is not cleaned up"
+        "what was left of moves is not cleared"
     ]
     assert scene.engine.cleaned == []
+    assert marks(scene.engine.query()) == {"web": "n1"}
     assert len(scene.engine.commits) == 1
 
 

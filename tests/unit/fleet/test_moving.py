@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 import pytest
 
 from host_controller.errors import InputError
+from host_controller.fleet.clearing import clear_up, forget_moves
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.draining import Progress, drain, undrain
 from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, NotBegun, WayRefused
 from host_controller.fleet.hosts import Promise
-from host_controller.fleet.moving import RENEW_SECONDS, carry_out, clear_pins, clear_up, forget_moves
+from host_controller.fleet.moving import RENEW_SECONDS, carry_out
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
 from host_controller.fleet.pacemaker.history import departures
 from host_controller.fleet.pacemaker.pins import avoided, drained, in_standby, pinned, pins
@@ -274,9 +275,9 @@ def test_pins_of_an_arbiter_that_died_are_cleared_and_others_stay() -> None:
     )
     one.text = one.text.replace(b"<constraints/>", theirs)
     one.text = pinned(read_cib(one.text), "web", "n2")
-    assert clear_pins(one) == ("web",)
+    assert clear_up(one) == ("web",)
     assert b"cli-prefer-db" in one.text
-    assert clear_pins(one) == ()
+    assert clear_up(one) == ()
 
 
 def test_a_pin_stays_while_the_engine_is_at_work_since_its_vm_may_be_on_its_way() -> None:

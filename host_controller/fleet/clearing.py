@@ -1,0 +1,119 @@
+"""What a move leaves behind in the engine, cleared by whoever comes first: the mover, an arbiter, `undrain`.
+
+A VM that was moved is pinned, and the engine leaves one whose migration failed alone for good. The pin goes
+first: while it is there, the engine would begin the migration anew as soon as its failure is forgotten. The
+configuration says after each step what the next one is (`pacemaker.pins`).
+"""
+
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, RaceLost
+from host_controller.fleet.pacemaker.cell import Engine, commit
+from host_controller.fleet.pacemaker.cib import failed_moves
+from host_controller.fleet.pacemaker.history import forget_move
+from host_controller.fleet.pacemaker.pins import marks, pins, unmarked, unpinned
+
+LOOK_SECONDS: Final = 1.0
+TRIES: Final = 10
+REST_LOOKS: Final = 30
+"""For the engine to end what it does."""
+
+
+def clear_up(
+    engine: Engine, sleep: Callable[[float], None] = time.sleep, vm: str | None = None
+) -> tuple[str, ...]:
+    """Clear pins of ours, and let the engine look after VMs whose move failed: they run on where they were.
+
+    A VM that is still on its way keeps its pin, and all is left for the next time. `vm`: no failed move but
+    that of this one is looked after. Returns the names of those that were pinned or marked.
+
+    Raises:
+        FleetError: of those that are still marked. The others are cleared.
+    """
+    before = engine.query()
+    clear_pins(engine, sleep)
+    cib = engine.query()
+    if pins(cib):
+        return ()
+    forget_moves(engine, [one for one in marks(cib) if vm in (None, one)], sleep)
+    return tuple(sorted({*pins(before), *marks(before)}))
+
+
+def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Take away pins of ours, also of an arbiter that died. While the engine is at work they stay.
+
+    Raises:
+        FleetError
+    """
+    for left in reversed(range(TRIES)):
+        cib = engine.query()
+        found = pins(cib)
+        if not found:
+            return
+        try:
+            commit(engine, cib, unpinned(cib, found))
+        except EngineBusy:
+            return
+        except RaceLost:
+            if not left:
+                raise
+            sleep(LOOK_SECONDS)
+        else:
+            return
+
+
+def forget_moves(engine: Engine, vms: Collection[str], sleep: Callable[[float], None] = time.sleep) -> None:
+    """Let the engine look after those of these VMs whose migration failed, once it rests; their marks go.
+
+    Raises:
+        FleetError: the first of what went wrong. One VM does not keep the others from it.
+    """
+    forgotten, problems = set(), []
+    for vm in sorted(vms):
+        try:
+            _forget(engine, vm, sleep)
+            forgotten.add(vm)
+        except EngineBusy:
+            raise  # for all of them
+        except FleetError as error:
+            problems.append(error)
+    _unmark(engine, forgotten, sleep)
+    if problems:
+        raise problems[0]
+
+
+def _forget(engine: Engine, vm: str, sleep: Callable[[float], None]) -> None:
+    for left in reversed(range(REST_LOOKS)):
+        cib = engine.query()
+        node = failed_moves(cib).get(vm)
+        if node is None:
+            return
+        try:
+            if forget_move(engine, cib, vm, node):
+                return
+        except (EngineBusy, RaceLost):
+            if not left:
+                raise
+        sleep(LOOK_SECONDS)
+    raise EngineError(
+        f"the failed migration of {vm} is not cleaned up: another host goes on remembering that it sent it",
+        hint="crm_mon -1 shows it; it runs on, and the engine leaves it alone",
+    )
+
+
+def _unmark(engine: Engine, forgotten: Collection[str], sleep: Callable[[float], None]) -> None:
+    """Once the engine says so, too. What takes longer is left for the next time: a mark does no harm."""
+    for _ in range(REST_LOOKS):
+        cib = engine.query()
+        marked = marks(cib).keys() & forgotten
+        if not marked:
+            return
+        try:
+            if done := marked - failed_moves(cib).keys():
+                commit(engine, cib, unmarked(cib, done))
+                continue
+        except (EngineBusy, RaceLost):
+            pass
+        sleep(LOOK_SECONDS)
