@@ -71,7 +71,7 @@ def do(guest: Guest, step: Step) -> None:
     """One step of the script."""
     match step.do:
         case "allocate":
-            guest.workload.allocate(step.mib, step.rate)
+            guest.workload.allocate(step.mib, step.rate, greedy=True)
         case "hold":
             guest.workload.hold()
         case "free":

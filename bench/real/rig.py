@@ -192,7 +192,7 @@ def start_allocation(
     offset, _ = guest.workload.clock_offset(5)
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(meanwhile)
-        guest.workload.allocate(mib, rate)
+        guest.workload.allocate(mib, rate, greedy=True)
         doing.result()
     return guest.workload.wait_event("started", "memory", 30).monotonic - offset
 

@@ -124,9 +124,12 @@ class Workload:
         """The kernel's boot id: changes with every boot."""
         return str(self._ask("ping", 10.0)["result"]["boot_id"])
 
-    def allocate(self, mib: int, rate: float = 0.0, name: str = "memory") -> None:
-        """Start to touch `mib` MiB at `rate` MiB/s (0: as fast as it goes); see `wait_event`."""
-        self._ask("start", 10.0, kind="allocate", name=name, mib=mib, rate=rate)
+    def allocate(self, mib: int, rate: float = 0.0, name: str = "memory", *, greedy: bool = False) -> None:
+        """Start to touch `mib` MiB at `rate` MiB/s (0: as fast as it goes); see `wait_event`.
+
+        It stands still while its guest has no memory left. A greedy one does not, and may be killed.
+        """
+        self._ask("start", 10.0, kind="allocate", name=name, mib=mib, rate=rate, greedy=greedy)
 
     def hold(self, name: str = "memory") -> None:
         """Stop an allocation where it is, and keep what it has touched."""

@@ -127,7 +127,7 @@ class RealMachine:
         self._workload.free(WORK)
 
     def begin_allocation(self, mib: int, rate: float) -> None:
-        self._workload.allocate(mib, rate, name=WORK)
+        self._workload.allocate(mib, rate, name=WORK, greedy=True)
 
     def allocation_survives(self, limit: float) -> bool:
         try:

@@ -27,6 +27,8 @@ MIB = 1 << 20
 OUTPUT_LIMIT = 64 * 1024
 VMSTAT = ("pgmajfault", "pgfault", "pswpin", "pswpout", "oom_kill", "balloon_inflate", "balloon_deflate")
 BLOCKS = "/sys/devices/system/memory"
+LEFT_TO_OTHERS = 8 << 20
+"""Bytes that a program which waits for memory leaves to its kernel and to the other programs."""
 BALLOON = 5  # virtio device type
 BALLOON_DRIVER = "/sys/bus/virtio/drivers/virtio_balloon"
 
@@ -64,8 +66,19 @@ class Pace:
             time.sleep(self._next - now)
 
 
-def touch(say: Say, mib: int, rate: float) -> None:
-    """Allocate and write `mib` MiB with content that does not compress, then keep it until killed."""
+def none_left() -> bool:
+    """Would the next page be one that the kernel kills for: it can neither drop nor swap out anything."""
+    lines = (line.split() for line in read("/proc/meminfo").splitlines())
+    kib = {fields[0].rstrip(":"): int(fields[1]) for fields in lines}
+    return (kib["MemAvailable"] + kib["SwapFree"]) * 1024 < LEFT_TO_OTHERS
+
+
+def touch(say: Say, mib: int, rate: float, greedy: bool = False) -> None:
+    """Allocate and write `mib` MiB with content that does not compress, then keep it until killed.
+
+    While there is no memory left it stands still, as whoever waits for its memory sees. A greedy one goes on,
+    and lives if memory comes before its kernel kills it: which of the two it is depends on the machine.
+    """
     holding: list[bool] = []
     signal.signal(signal.SIGUSR1, lambda *_: holding.append(True))
     noise = [os.urandom(MIB) for _ in range(2)]
@@ -74,6 +87,9 @@ def touch(say: Say, mib: int, rate: float) -> None:
     say("started", mib=0)
     done = 0
     while done < mib and not holding:
+        if not greedy and none_left():
+            time.sleep(0.02)
+            continue
         area = mmap.mmap(-1, MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         area[:] = noise[done % 2]
         held.append(area)

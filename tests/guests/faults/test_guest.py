@@ -155,7 +155,7 @@ def test_a_guest_that_runs_out_of_memory_while_it_is_shrunk(ward: Ward, survive:
             ward.victim, lambda vm: vm["actual_bytes"] > vm["target_bytes"] + 8 * MIB, 60, "inflating"
         )
         with fault.on():
-            ward.victim.workload.allocate(1500, rate=60, name="greedy")
+            ward.victim.workload.allocate(1500, rate=60, name="greedy", greedy=True)
             ended = ward.victim.workload.wait_event("ended", "greedy", 120)
             reached = max(
                 sample.guests["victim"].actual
