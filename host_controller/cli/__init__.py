@@ -2,14 +2,14 @@
 
 import importlib
 import sys
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from agent.said import exit_status
 from host_controller import __version__
 from host_controller.errors import DynmemError
-from host_controller.neutral import neutral_lines
+from host_controller.neutral import neutral, neutral_lines
 
 COMMANDS: Final = {
     "advise": "host_controller.cli.advise:advise",
@@ -57,7 +57,31 @@ class LazyGroup(click.Group):
         module, _, name = place.partition(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
+        _take_text(command)
         return command
+
+
+class _Text(click.types.StringParamType):
+    """A name or another word. Bytes that are no UTF-8 would be lone surrogates in it, which nobody can encode
+    whom it is handed to: libvirt, a URL, a database. A path may hold them.
+    """
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        found = super().convert(value, param, ctx)
+        try:
+            found.encode()
+        except UnicodeEncodeError:
+            self.fail(f"'{neutral(found, 100)}' is no text in UTF-8", param, ctx)
+        return found
+
+
+def _take_text(command: click.Command) -> None:
+    for one in command.params:
+        if one.type is click.STRING:
+            one.type = _Text()
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            _take_text(each)
 
 
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}

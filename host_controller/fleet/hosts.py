@@ -99,7 +99,10 @@ class Hosts:
         return self._context
 
     def _promises(self, host: str, method: str, vm: str, seconds: float, **query: str) -> tuple[int, bytes]:
-        path = f"/v1/promises/{quote(vm, safe='')}?{urlencode(query)}"
+        try:
+            path = f"/v1/promises/{quote(vm, safe='')}?{urlencode(query)}"
+        except UnicodeEncodeError:
+            raise HostSilent(f"{host}: {neutral(vm, 100)!r} is no name to ask it about") from None
         return self._ask(self.context(), host, method, path, seconds)
 
     def _ask(

@@ -4,9 +4,11 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -158,6 +160,34 @@ def test_check_config_in_json_names_each_mistake_by_its_key(tmp_path: Path) -> N
         checked = msgspec.convert(json.loads(done.output), CheckView)
         assert (checked.file, [one.key for one in checked.problems]) == (str(file), keys)
         assert done.exit_code == code
+
+
+def wordy(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    """Commands that take a word as their first argument: a VM's name, a host's."""
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            one = command.get_command(context, name)
+            assert one is not None
+            yield from wordy(one, *path, name)
+        return
+    arguments = [one for one in command.params if isinstance(one, click.Argument)]
+    if arguments and isinstance(arguments[0].type, click.types.StringParamType):
+        yield path
+
+
+WORDY = list(wordy(group))
+
+
+def test_commands_of_every_kind_take_words() -> None:
+    assert {("explain",), ("enable",), ("fleet", "drain"), ("agent", "push")} <= set(WORDY)
+
+
+@pytest.mark.parametrize("path", WORDY, ids=" ".join)
+def test_a_word_that_is_no_text_is_refused_before_anything_is_done(path: tuple[str, ...]) -> None:
+    answer = CliRunner().invoke(group, [*path, "a\udcffb"])
+    assert (answer.exit_code, type(answer.exception)) == (2, SystemExit)
+    assert "'a?b' is no text in UTF-8" in answer.output or "Missing option" in answer.output
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -100,7 +100,11 @@ class Placement:
                 return Outcome(host, problem=error.message)
 
     def _uuid_of(self, connection: http.client.HTTPConnection, host: str) -> object:
-        listed = self._ask(connection, "GET", f"/resource_providers?name={quote(host, safe='')}")
+        try:
+            asked = f"/resource_providers?name={quote(host, safe='')}"
+        except UnicodeEncodeError:
+            raise PlacementError(f"{neutral(host, 100)!r} is no name of a provider") from None
+        listed = self._ask(connection, "GET", asked)
         providers = listed.get("resource_providers")
         if not isinstance(providers, list) or len(providers) != 1:
             raise PlacementError(f"Placement has no provider {host}")

@@ -98,8 +98,12 @@ def test_that_this_host_would_be_relieved_if_the_other_were_believed(tmp_path: P
         ({"vms": [{"name": "web"}]}, "its figures cannot be"),
         ({"vms": None}, "its figures cannot be"),
         ({"overdraft": "no"}, "its figures cannot be"),
+        ({"emergency": "half a letter: \ud800"}, "its figures cannot be"),
     ],
-    ids=["ahead", "stale", "end of time", "negative", "endless", "absurd", "huge", "older", "newer", "type"],
+    ids=[
+        *("ahead", "stale", "end of time", "negative", "endless", "absurd", "huge", "older", "newer", "type"),
+        "no text",
+    ],
 )
 def test_a_host_that_is_not_believed_is_told_of_counted_and_offered_nothing(
     tmp_path: Path, change: dict[str, object], reason: str

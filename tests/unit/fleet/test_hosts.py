@@ -431,7 +431,7 @@ def test_an_answer_to_a_promise_that_is_nonsense_is_no_promise(
     assert answer.said
 
 
-@pytest.mark.parametrize("name", ["a..b", ".a", "x" * 100, "", "a b", "a\nb", "ä" * 80, "$(id)"])
+@pytest.mark.parametrize("name", ["a..b", ".a", "x" * 100, "", "a b", "a\nb", "ä" * 80, "$(id)", "h\udcff"])
 def test_a_node_whose_name_can_be_no_hosts_is_silent_and_harms_no_other(here: Credentials, name: str) -> None:
     hosts = Hosts(here, 1)
     found, silent = hosts.figures([name])
@@ -439,3 +439,11 @@ def test_a_node_whose_name_can_be_no_hosts_is_silent_and_harms_no_other(here: Cr
     assert silent[name]
     assert not hosts.promise(name, "web", 1, "t").given
     hosts.take_back(name, "web", "t")
+
+
+def test_a_vm_whose_name_no_address_can_hold_is_promised_nothing_with_a_reason(here: Credentials) -> None:
+    hosts = Hosts(here, 1)
+    assert hosts.promise("localhost", "w\udcff", 1, "t").said == (
+        "localhost: 'w?' is no name to ask it about"
+    )
+    hosts.take_back("localhost", "w\udcff", "t")

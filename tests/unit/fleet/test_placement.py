@@ -244,6 +244,17 @@ def test_a_uuid_that_no_address_can_hold_is_a_problem_of_its_host_alone(
     assert {one.ratio for one in others} == {1.625}
 
 
+@pytest.mark.parametrize("hosts", [2, LISTED_FROM], ids=["each by its name", "all at once"])
+def test_a_host_whose_name_no_address_can_hold_is_a_problem_of_its_own(
+    service: Placement, hosts: int
+) -> None:
+    names = [f"host{number}" for number in range(hosts)]
+    Service.inventories = {name: dict(Service.inventories["n1"]) for name in names}
+    odd_one, *others = service.publish(dict.fromkeys(("h\udcff", *names), host(WEB)))
+    assert odd_one.problem == "'h?' is no name of a provider"
+    assert {one.ratio for one in others} == {1.625}
+
+
 @pytest.mark.parametrize("token", ["", "a\nb", "a b", "ключ"])
 def test_a_token_that_no_header_can_hold_is_refused(token: str) -> None:
     with pytest.raises(InputError, match="token"):
