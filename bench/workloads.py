@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.core.model import Growth, Limits
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.workload import Curve, Workload
 from host_controller.units import GIB, MIB
 

@@ -1,79 +1,23 @@
-"""One simulated VM: QEMU's devices, the guest's kernel, its agent, and its programs, brought along in time.
+"""One simulated VM: QEMU's devices, its guest's kernel, agent and programs, brought along in time."""
 
-A guest in which nothing moves costs nothing: it is looked at when its workload changes, when its agent
-is due, and when something is done to it.
-"""
-
-import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from agent import wire
 from host_controller.core import interface as hv
-from host_controller.core.model import (
-    MEMORY_BLOCK_BYTES,
-    BalloonStats,
-    Dimm,
-    Growth,
-    Limits,
-    RunState,
-    VmConfig,
-)
+from host_controller.core.model import BalloonStats, Dimm, Growth, RunState
 from host_controller.simulator.agent import SimulatedAgent
 from host_controller.simulator.balloon import Balloon
-from host_controller.simulator.behaviours import IDEAL, Behaviour, Speech
+from host_controller.simulator.behaviours import Behaviour, Speech
 from host_controller.simulator.boot import Boot
 from host_controller.simulator.clock import Agenda
-from host_controller.simulator.memory import Memory, Speeds, reserved_bytes
+from host_controller.simulator.guest_spec import GuestSpec
+from host_controller.simulator.looks import Looks
+from host_controller.simulator.memory import Memory, reserved_bytes
 from host_controller.simulator.slots import OFFLINE_SECONDS, ONLINE_SECONDS, Slots
 from host_controller.simulator.virtio_mem import VirtioMem
 from host_controller.simulator.workload import Workload
-from host_controller.units import MIB, round_down
 
 Emit = Callable[[hv.HypervisorEvent], None]
-
-
-@dataclass(frozen=True, slots=True)
-class GuestSpec:
-    """All about a VM that does not change while it runs."""
-
-    name: str
-    limits: Limits
-    growth: Growth = Growth.HOTADD
-    slots: int = 16
-    workload: Workload = field(default_factory=Workload)
-    behaviour: Behaviour = IDEAL
-    speeds: Speeds = field(default_factory=Speeds)
-    boot_seconds: float = 8.0
-    agent_seconds: float = 3.0
-    """From the driver to the agent; the agent comes with the services."""
-    swap_bytes: int = 0
-    overhead_bytes: int = 40 * MIB
-    agent: bool = True
-    reporting: bool = True
-    """Free page reporting."""
-    pinned: str | None = None
-    boot_ram_bytes: int = 0
-    """Of virtio-mem, where it boots with less than startup; 0: with all of it."""
-
-    def config(self) -> VmConfig:
-        """What the domain's XML would say."""
-        boot = self.boot_ram_bytes or self.limits.startup_bytes
-        if self.growth is Growth.BALLOON:
-            boot = self.limits.maximum_bytes
-        beyond = self.limits.maximum_bytes - boot
-        return VmConfig(
-            uuid=str(uuid.uuid5(uuid.NAMESPACE_OID, self.name)),
-            name=self.name,
-            limits=self.limits,
-            growth=self.growth,
-            boot_ram_bytes=boot,
-            slots=self.slots if self.growth is Growth.HOTADD else 0,
-            virtio_mem_bytes=round_down(beyond, MEMORY_BLOCK_BYTES)
-            if self.growth is Growth.VIRTIO_MEM
-            else 0,
-            pinned=self.pinned,
-        )
 
 
 class SimulatedVm:
@@ -98,10 +42,10 @@ class SimulatedVm:
         self.balloon = Balloon(self)
         self.slots = Slots(self)
         self.virtio_mem = VirtioMem(self)
-        self._step = max(step, agenda.resolution)
-        self._wakes = 0
+        self._looks = Looks(self, step)
         self._stats: BalloonStats | None = None
-        self._starved_until = 0.0
+        self.starved_until = 0.0
+        """Until then its kernel does nothing."""
         self._offlining: list[wire.Offline] = []
         self._ran_seconds = 0.0
         self._running_since = 0.0
@@ -155,7 +99,7 @@ class SimulatedVm:
 
     @property
     def _hung(self) -> bool:
-        return self.behaviour.hung or self.agenda.now < self._starved_until
+        return self.behaviour.hung or self.agenda.now < self.starved_until
 
     def statistics(self, now: float) -> BalloonStats | None:
         """The driver's statistics as QEMU has them: asked for once a second, and with their stamp they stand
@@ -323,7 +267,7 @@ class SimulatedVm:
 
     def starve(self, seconds: float) -> None:
         """The guest's kernel does nothing for a while."""
-        self._starved_until = self.agenda.now + seconds
+        self.starved_until = self.agenda.now + seconds
         self.wake()
 
     # --- time ---------------------------------------------------------------------------------------
@@ -355,48 +299,7 @@ class SimulatedVm:
 
     def wake(self) -> None:
         """Look at the guest now, and from then on whenever it can have changed."""
-        self._wakes += 1
-        mine = self._wakes
-        self.agenda.at(self.agenda.now, lambda: self._look(mine))
-
-    @property
-    def moving(self) -> bool:
-        """Whether another instant would change anything."""
-        if not self.up:
-            return False
-        memory, work, now = self.memory, self.workload, self.agenda.now
-        return (
-            memory.restless
-            or self.balloon.step(1.0) != 0.0
-            or work.anonymous.at(now) != memory.ideal
-            or work.constant_until(now) <= now
-            or work.working_set.at(now) - memory.cache >= MIB
-        )
-
-    def _look(self, mine: int) -> None:
-        if mine != self._wakes or self.state is RunState.OFF:
-            return
-        self.advance()
-        now = self.agenda.now
-        if not self.up:
-            if self._starved_until > now:
-                self._look_again(max(self._starved_until, now + self.agenda.resolution), mine)
-            return
-        agent = self.agent
-        moving = self.moving
-        if agent is not None and self.behaviour.speech is not Speech.NOTHING:
-            if self.behaviour.speech is Speech.NOISE and now >= agent.reporter.sample_due():
-                self.emit(hv.GuestNoise(self.uuid, "not-json", 1))
-            agent.step(self.memory, self.slots.blocks(), now, self.behaviour)
-            due = agent.next_look(moving)
-        else:
-            due = float("inf")
-        due = min(due, now + self._step if moving else self.workload.constant_until(now))
-        if due != float("inf"):
-            self._look_again(max(due, now + self.agenda.resolution), mine)
-
-    def _look_again(self, when: float, mine: int) -> None:
-        self.agenda.at(when, lambda: self._look(mine))
+        self._looks.again()
 
     # --- booting ------------------------------------------------------------------------------------
 
@@ -409,7 +312,7 @@ class SimulatedVm:
         before = float(self.resident_bytes)
         self.balloon.alive = False
         self.agent = None
-        self._starved_until = 0.0
+        self.starved_until = 0.0
         self._stats = None
         self.memory = self._fresh_memory()
         self.memory.resident = before

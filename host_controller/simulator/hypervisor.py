@@ -6,7 +6,8 @@ from typing import Final, Protocol
 from host_controller.core import interface as hv
 from host_controller.core.model import HostFacts, RunState
 from host_controller.simulator.clock import Agenda
-from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.guest_spec import GuestSpec
 
 COMMAND_LIMIT: Final = 10.0
 """Seconds after which a command is reported as timed out, carried out or not."""

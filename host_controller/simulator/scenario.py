@@ -7,7 +7,7 @@ from typing import TypeVar
 from host_controller.core.model import Limits
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.checker import Violation
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.workload import Workload, ramp, steady
 from host_controller.simulator.world import MakeController, World
 from host_controller.units import format_size

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from host_controller.core.model import Growth, Limits
 from host_controller.errors import InputError
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.trace_file import read_trace
 from host_controller.simulator.workload import (
     Curve,

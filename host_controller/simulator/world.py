@@ -20,7 +20,8 @@ from host_controller.simulator.behaviours import Behaviour
 from host_controller.simulator.checker import Checker, Violation
 from host_controller.simulator.clock import LAST, Agenda
 from host_controller.simulator.driver import TICK_SECONDS, Controller, EngineDriver
-from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.hypervisor import INCOMING, SimulatedHypervisor
 from host_controller.simulator.workload import Workload
 from host_controller.units import format_size

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from host_controller.core.model import Growth, Limits
 from host_controller.simulator.behaviours import BEHAVIOURS
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.memory import Speeds
 from host_controller.simulator.scenario import (
     Action,

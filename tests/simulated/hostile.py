@@ -24,7 +24,8 @@ from host_controller.core.model import Growth, Limits, Settings
 from host_controller.hypervisor.link import Link
 from host_controller.simulator.agent import facts_of
 from host_controller.simulator.behaviours import BEHAVIOURS
-from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.workload import Workload, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB

@@ -6,7 +6,8 @@ from host_controller.cli.adoptions import WAIT_SECONDS
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
-from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.workload import Curve, Workload, noisy, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB

@@ -5,7 +5,8 @@ import pytest
 from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
-from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB

@@ -10,7 +10,7 @@ from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.core.operator_events import SettingsChanged
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.memory import Speeds
 from host_controller.simulator.workload import Workload, burst, ramp, steady
 from host_controller.simulator.world import World

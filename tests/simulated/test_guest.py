@@ -8,7 +8,8 @@ from agent import codec, wire
 from host_controller.core import interface as hv
 from host_controller.core.model import Growth, Limits
 from host_controller.simulator.behaviours import BEHAVIOURS
-from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.memory import min_free_bytes, reserved_bytes
 from host_controller.simulator.workload import Workload, ramp, steady
 from host_controller.simulator.world import World

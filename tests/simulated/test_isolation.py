@@ -8,7 +8,7 @@ from host_controller.core.books import charge as books
 from host_controller.core.engine import Engine
 from host_controller.core.model import Limits, RunState, Settings
 from host_controller.core.vm.record import Vm
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
 from host_controller.units import MIB

@@ -9,7 +9,7 @@ from bench.real.law_daemon import LAWS, LawEngine
 from host_controller.core import interface as hv
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.core.vm.record import Phase
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.laws.views import GuestSight, HostSight, Law
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World

@@ -3,7 +3,7 @@
 import pytest
 
 from host_controller.core.model import Growth, Limits
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.laws.clairvoyant import Clairvoyant, cut
 from host_controller.simulator.laws.controller import LawController
 from host_controller.simulator.laws.fixed import Peak, Static

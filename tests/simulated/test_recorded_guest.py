@@ -15,7 +15,7 @@ from host_controller.core import interface as hv
 from host_controller.core.model import GuestFacts, Limits
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.report_validation import facts_from_report
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.memory import Speeds
 from host_controller.simulator.workload import Workload, ramp, steady
 from host_controller.simulator.world import World

@@ -11,7 +11,7 @@ from host_controller.core.engine import Engine
 from host_controller.core.model import Limits, Settings
 from host_controller.core.vm.record import Vm
 from host_controller.simulator.behaviours import BEHAVIOURS
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.hypervisor import Witness
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World

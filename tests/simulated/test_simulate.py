@@ -14,7 +14,7 @@ from host_controller.core.interface import HypervisorEvent, Tick
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.errors import InputError
 from host_controller.records.recording import Recorder
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.laws import LAWS
 from host_controller.simulator.trace_file import read_trace
 from host_controller.simulator.trial import simulate

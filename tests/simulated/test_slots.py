@@ -7,7 +7,8 @@ import pytest
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.core.policy.dead_band import grow_dead_band
-from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.memory import Memory, Speeds
 from host_controller.simulator.workload import Workload, ramp
 from host_controller.simulator.world import World

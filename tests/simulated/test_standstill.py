@@ -8,7 +8,8 @@ from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import Limits, RunState, Settings
 from host_controller.simulator.behaviours import BEHAVIOURS
-from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.hypervisor import Witness
 from host_controller.simulator.memory import Speeds
 from host_controller.simulator.workload import Workload, steady

@@ -1,7 +1,7 @@
 """How fast the simulated driver of virtio-mem gives back."""
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth, Limits
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.virtio_mem import UNPLUG_SECONDS
 from host_controller.simulator.world import World
 from host_controller.units import GIB

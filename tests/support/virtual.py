@@ -11,7 +11,8 @@ from host_controller.core.interface import Command, HypervisorEvent
 from host_controller.core.model import Limits, Settings
 from host_controller.records.journal import Journal
 from host_controller.simulator.clock import Agenda
-from host_controller.simulator.guest import GuestSpec, SimulatedVm
+from host_controller.simulator.guest import SimulatedVm
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.hypervisor import SimulatedHypervisor
 from host_controller.units import GIB, MIB
 

@@ -17,7 +17,7 @@ from host_controller.core.model import Growth, HostFacts, HugePool, Limits
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.domain_xml.read import read_domain
-from host_controller.simulator.guest import GuestSpec
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.units import GIB, MIB
 from tests.support.serving import served
 from tests.support.starts import HOOK, call, flowing, start, xml
