@@ -120,7 +120,7 @@ class Demand:
         """Take in a reading; one of another boot starts afresh."""
         last, self.last = self.last, facts
         if last is None or last.boot_id != facts.boot_id or last.from_agent != facts.from_agent:
-            self._start_afresh(facts)
+            self._start_afresh()
             self.counted = facts if facts.counted else None
             return
         seconds = facts.at - last.at
@@ -193,7 +193,7 @@ class Demand:
             peaks.popleft()
         return peaks[0][1]
 
-    def _start_afresh(self, facts: GuestFacts) -> None:
+    def _start_afresh(self) -> None:
         self.motion, self.level, self.stall = Motion(), Level(), Stalls()
         self.swap_in_rate = self.refault_rate = self.cache_bytes = 0.0
         self._peaks.clear()
