@@ -129,7 +129,7 @@ def _largest(
     return low
 
 
-def sized(trace: Trace, chosen: Array, need: Array) -> dict[int, list[int]]:
+def sized(chosen: Array, need: Array) -> dict[int, list[int]]:
     """How many VMs fit when the sum of `need` (slots × VMs, or one row) never exceeds the host."""
     found = []
     for host in HOSTS_GIB:
@@ -173,16 +173,16 @@ def measure(name: str, count: str, trace: Trace, chosen: Array) -> dict[int, lis
     cap = trace.provisioned
     if name == "peak":
         peaks = np.clip(trace.demand.max(axis=0) * 1.2, FLOOR_MIB, cap)
-        return sized(trace, chosen, peaks[None, :])
+        return sized(chosen, peaks[None, :])
     if name == "clairvoyant-buffered":
-        return sized(trace, chosen, np.clip(trace.demand * 1.2, FLOOR_MIB, cap))
+        return sized(chosen, np.clip(trace.demand * 1.2, FLOOR_MIB, cap))
     if name == "starving-bound":
         return bound(trace, chosen, count)
     if name == "adopted":
         held = replace(trace, demand=np.minimum(trace.demand + cap / MEMMAP_OF, cap))
         return search(held, OurLaw(agentless=True), chosen, count)
     if name == "static" and count == "slots":
-        return sized(trace, chosen, cap[None, :])
+        return sized(chosen, cap[None, :])
     return search(trace, OurLaw() if name == "dynmem" else STEPS[name], chosen, count)
 
 
