@@ -34,26 +34,35 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Real guests wait for most of their time, and hold beside a machine that is busy at nice 19. So the other tests
-# run beside them, and are shown at the end.
+# Real guests wait for most of their time, and hold beside a machine that is busy at nice 19. So the stories of
+# guests that others may disturb run beside them, and then the unit tests; both are shown at the end.
 test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make faults`) a few
 	@mkdir -p build
-	@nice -n 19 $(MAKE) --no-print-directory test-unit >build/test-unit.log 2>&1 & unit=$$!; \
-	trap 'kill $$unit' INT TERM; \
-	$(MAKE) --no-print-directory test-guests; guests=$$?; \
-	wait $$unit; unit=$$?; cat build/test-unit.log; \
-	test $$guests -eq 0 -a $$unit -eq 0
+	@$(MAKE) --no-print-directory --keep-going NICE='nice -n 19' test-beside >build/test-beside.log 2>&1 & beside=$$!; \
+	trap 'kill $$beside' INT TERM; \
+	$(MAKE) --no-print-directory test-guests GUESTS='guests and not beside'; guests=$$?; \
+	wait $$beside; beside=$$?; cat build/test-beside.log; \
+	test $$guests -eq 0 -a $$beside -eq 0
+
+.PHONY: test-beside
+test-beside: test-stories test-unit
 
 test-unit: $(STAMP) ## what boots no guest, a file at a time on each processor
-	$(PYTHON) -m pytest -m 'not guests and not fleet and not cockpit' -n logical --dist loadfile
+	$(NICE) $(PYTHON) -m pytest -m 'not guests and not fleet and not cockpit' -n logical --dist loadfile
 
 .PHONY: test-cockpit
 test-cockpit: $(STAMP) ## the page in a real Cockpit on loopback, in headless Chromium, and as root behind its login; 2 to 4 minutes
 	lab/install-packages lab/cockpit-packages.txt
 	$(PYTHON) -m pytest -m cockpit
 
-test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test at a time: they are timed
-	$(PYTHON) -m pytest -m 'guests and ($(DAILY))' --durations=12
+GUESTS := guests
+
+test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test at a time
+	$(PYTHON) -m pytest -m '$(GUESTS) and ($(DAILY))' --durations=12
+
+.PHONY: test-stories
+test-stories: $(STAMP) ## of these the two long stories in which nothing is timed
+	$(PYTHON) -m pytest -m 'guests and beside' --durations=3
 
 .PHONY: faults soak-guests
 faults: $(STAMP) ## every fault on real guests, with a table, and what takes long of a VM's life; about 45 minutes

@@ -14,6 +14,8 @@ import pytest
 STORY = Path(__file__).with_name("admission_story.py")
 ALONE = 'mount -t tmpfs none /etc/libvirt && mkdir -p /etc/libvirt/hooks/qemu.d && exec "$@"'
 
+pytestmark = pytest.mark.beside
+
 
 def test_starts_are_admitted_or_refused_through_libvirts_hook() -> None:
     if os.geteuid() != 0 or not Path("/etc/libvirt").is_dir():

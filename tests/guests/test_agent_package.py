@@ -12,6 +12,8 @@ from host_controller.delivery import agent_file
 from lab import packages
 from tests.guests.systemd_guest import BOOT_LIMIT, booted, system_image
 
+pytestmark = pytest.mark.beside
+
 # The reboot waits for what the host asks of the agent: the zone of new memory.
 INSTALL = """
 /lab/dynmem-agent.pyz install
