@@ -44,7 +44,7 @@ def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> int:
         aside = books.fixed(vm)
         claims = plan.claims(vm, granted, aside, settings, now)
         if vm.progress.stuck(now):
-            claims = plan.kept_whole(claims, granted)
+            claims = plan.at_least(claims, plan.unmoved_bytes(vm, granted, now))
         fixed = aside + overhead
         peaks = min(vm.guest.demand.level.peaks_bytes, claims.eased - claims.need)
         next_dimm = dimm_plan.next_dimm_slack(vm, claims.desired)

@@ -9,58 +9,78 @@ from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
 from host_controller.core.policy.plan import SHRINK, UNPLUG, WAIT
+from host_controller.core.vm.demand import Estimate
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
 
 OFFLINE_GRACE: Final = 5.0
 """Seconds in which a DIMM that nobody waits for may still come online."""
+STUCK: Final = "its balloon did not follow its target; it is asked again later"
 
 
 def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     """The next step down to its goal, by virtio-mem first."""
-    assert account.claims is not None
-    overdrawn = purse.headroom_bytes < 0
-    keeps = _keeps(vm, purse, account, goal)
+    overdrawn, settings, now = purse.headroom_bytes < 0, purse.state.settings, purse.now
+    stuck = plan.unmoved_bytes(vm, account.granted_bytes, now)
+    keeps = _keeps(account, vm.guest.estimate, goal, stuck, overdrawn=overdrawn)
     reason = "others need it" if purse.waiting else "it has had more than it needs for a while"
-    settings, now = purse.state.settings, purse.now
     share = int(purse.per_weight * vm.config.limits.weight)
     # Not in an overdraft: whatever its balloon claims next would have to be answered by a raise on credit.
     squeezed = 0 if overdrawn else spare.squeezed_bytes(vm, max(keeps, share), now)
-    size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
-    if size is not None:
-        if squeezed:
-            vm.squeeze.step(now)
-        purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
-        return
     # While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
     aim = max(keeps + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes)
-    urgency = spare.Urgency.NONE
-    if overdrawn:
-        lasts = purse.state.ledger.overdraft_lasts(now)
-        urgency = spare.Urgency.EVERY_PAGE if lasts else spare.Urgency.OVERDRAWN
-    target = spare.shrink_target(vm, aim, settings, now, urgency, squeezed)
-    if target is not None:
-        if squeezed:
-            vm.squeeze.step(now)
+    size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
+    if size is not None:
+        purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
+    elif not stuck and (target := _next_target(vm, purse, aim, squeezed)) is not None:
         purse.send(vm, target)
         purse.say(vm, SHRINK, goal, reason, target_bytes=target)
-    elif vm.present_bytes > vm.entitled_bytes + MIB:
+    elif not stuck and vm.present_bytes > vm.entitled_bytes + MIB:
         purse.say(vm, SHRINK, goal, f"{reason}; the last step is under way")
-    elif vm.virtio_mem.requested_bytes and vm.entitled_bytes <= aim:
-        purse.wait(vm, goal, reason, "the guest did not give its virtio-mem back; it is asked again later")
+        return
     else:
-        purse.wait(vm, goal, reason, _nothing_to_spare(vm, goal, share))
+        asked = keeps < account.granted_bytes and (stuck or vm.entitled_bytes <= aim)
+        if stuck >= account.granted_bytes:
+            blocked_by = STUCK
+        elif asked and _refused(vm, now):
+            blocked_by = "the guest did not give its virtio-mem back; it is asked again later"
+        else:
+            blocked_by = _nothing_to_spare(vm, goal, share)
+        purse.wait(vm, goal, reason, blocked_by)
+        return
+    if squeezed:
+        vm.squeeze.step(now)
 
 
-def _keeps(vm: Vm, purse: Purse, account: Account, goal: int) -> int:
-    """However short the budget, nobody is sent where its kernel would kill, by its last word."""
+def _next_target(vm: Vm, purse: Purse, aim: int, squeezed: int) -> int | None:
+    """Its balloon's next step towards `aim`; None while the last one is still being followed."""
+    urgency = spare.Urgency.NONE
+    if purse.headroom_bytes < 0:
+        lasts = purse.state.ledger.overdraft_lasts(purse.now)
+        urgency = spare.Urgency.EVERY_PAGE if lasts else spare.Urgency.OVERDRAWN
+    return spare.shrink_target(vm, aim, purse.state.settings, purse.now, urgency, squeezed)
+
+
+def _keeps(account: Account, estimate: Estimate | None, goal: int, stuck: int, *, overdrawn: bool) -> int:
+    """However short the budget, nobody is sent where its kernel would kill, by its last word, nor asked for
+    what its balloon, being stuck, does not give.
+    """
     assert account.claims is not None
-    irreducible, estimate = account.claims.irreducible, vm.guest.estimate
-    if estimate is not None and not vm.progress.stuck(purse.now):
+    irreducible = account.claims.irreducible
+    if estimate is not None:
         now = estimate.irreducible_bytes
         # In an overdraft it gives what its noise may need in a moment, too.
-        irreducible = now if purse.headroom_bytes < 0 else max(irreducible, now)
+        irreducible = now if overdrawn else max(irreducible, now)
+    irreducible = max(irreducible, stuck)
     return goal if irreducible <= goal else max(goal, min(irreducible, account.granted_bytes))
+
+
+def _refused(vm: Vm, now: float) -> bool:
+    """What was to leave its device is still there, or was until a moment ago."""
+    device = vm.virtio_mem
+    return device.current_bytes > device.requested_bytes or (
+        device.requested_bytes > 0 and now < vm.unplug_rest.until
+    )
 
 
 def _nothing_to_spare(vm: Vm, goal: int, share: int) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 from host_controller.core.accounts import Account
 from host_controller.core.grants.affirm import affirm, must_be_affirmed
-from host_controller.core.grants.give_back import shrink, take_blocks, take_dimm
+from host_controller.core.grants.give_back import STUCK, shrink, take_blocks, take_dimm
 from host_controller.core.grants.grow import grow
 from host_controller.core.grants.purse import Purse
 from host_controller.core.model import BALLOON, VIRTIO_MEM
@@ -75,7 +75,7 @@ class GrantRound:
         elif self._is_too_much(account, goal):
             shrink(vm, purse, account, goal)
         elif vm.progress.stuck(purse.now):
-            purse.say(vm, HOLD, goal, "its balloon did not follow its target; it is asked again later")
+            purse.say(vm, HOLD, goal, STUCK)
         else:
             purse.say(vm, HOLD, goal, "it has what it should have")
 

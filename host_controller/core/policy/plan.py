@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from agent import wire
-from host_controller.core.model import RUNNING, UNTRUSTED, Settings
+from host_controller.core.model import RUNNING, UNTRUSTED, VIRTIO_MEM, Settings
 from host_controller.core.policy.balance import Claims
 from host_controller.core.policy.dead_band import grow_dead_band as grow_dead_band
 from host_controller.core.policy.dead_band import shrink_dead_band as shrink_dead_band
@@ -132,10 +132,22 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
     return Claims(config.limits.weight, irreducible, need, eased, desired, keep)
 
 
-def kept_whole(claims: Claims, granted: int) -> Claims:
-    """Of a VM whose balloon does not move: it keeps the `granted` bytes that it has, and may grow."""
+def unmoved_bytes(vm: Vm, granted: int, now: float) -> int:
+    """What of the `granted` bytes stays with a VM whose balloon does not move; 0 where it does.
+
+    A virtio-mem device gives back without it, once it has been told to stay where it is: until then the
+    balloon may still take what the device would.
+    """
+    if not vm.progress.stuck(now):
+        return 0
+    gives = vm.config.growth is VIRTIO_MEM and not (vm.balloon.resend or vm.balloon.sent)
+    return granted - vm.virtio_mem.requested_bytes if gives else granted
+
+
+def at_least(claims: Claims, size: int) -> Claims:
+    """Of a VM that keeps so much whatever others need, and may grow."""
     weight, *sizes = claims
-    return Claims(weight, *(max(size, granted) for size in sizes))
+    return Claims(weight, *(max(claimed, size) for claimed in sizes))
 
 
 def growth_bytes(vm: Vm) -> int:

@@ -119,6 +119,11 @@ EXCHANGED = {
     "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB),
 }  # fmt: skip
 
+WITH_DEVICE = {
+    "usable_mib": 640, "actual_mib": 512, "demand_mib": 300, "config": VIRTIO,
+    "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB),
+}  # fmt: skip
+
 CASES = [
     # --- more, by the balloon ---
     Case("it gets its goal", {}, 400, 1000, ["target 400"], GROW, None, 100),
@@ -190,13 +195,18 @@ CASES = [
     Case("a guest that has not spoken since its last step is not shrunk", {
         "facts": build.facts(300, 100, at=NOW - 2.0), "actual_mib": 300, "sent_at": NOW - 1.9},
          200, 0, [], WAIT, "spare", 0, True),
-    Case("virtio-mem goes before the balloon", {
-        "usable_mib": 640, "actual_mib": 512, "demand_mib": 300, "config": VIRTIO,
-        "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB)},
-         560, 0, ["virtio-mem 48"], UNPLUG, None, 0, True),
+    Case("virtio-mem goes before the balloon", WITH_DEVICE, 560, 0, ["virtio-mem 48"], UNPLUG, None, 0, True),
     # --- a balloon that does not move ---
     Case("it is left in peace", STUCK, 300, 1000, [], HOLD, "did not follow"),
-    Case("it is left in peace in an overdraft, too", STUCK, 200, -1, [], WAIT, "more than it needs"),
+    Case("it is left in peace in an overdraft, too", STUCK, 200, -1, [], WAIT, "did not follow"),
+    Case("its virtio-mem is not, and goes alone", WITH_DEVICE | STUCK, 400, -1, ["virtio-mem 0"], UNPLUG),
+    Case("once the balloon has been told to stay", WITH_DEVICE | STUCK | {"sent": {7: 512 * MIB}},
+         400, -1, [], WAIT, "did not follow"),
+    Case("a device that gave nothing is named, too",
+         WITH_DEVICE | STUCK | {"unplug_rest": Rest(NOW + 9.0, 1)},
+         400, -1, [], WAIT, "did not give its virtio-mem back"),
+    Case("a device that nobody asked is not blamed", WITH_DEVICE | {"demand_mib": 630}, 400, -1, [], WAIT,
+         "its kernel would kill"),
     Case("one that gave nothing may grow", STUCK, 400, 1000, ["target 400"], GROW, None, 100),
     Case("one that took nothing grows beside it, by all that it lacks",
          STUCK | {"stuck_growing": True, "zone": "movable"}, 500, 1000, ["attach 256"], PLUG, None, 256),
