@@ -109,7 +109,7 @@ class Checker:
         elif isinstance(command, hv.AttachDimm):
             self._check_plug(vm, command.size_bytes, may_make_room=True)
         elif isinstance(command, hv.ResizeVirtioMem):
-            self._check_resize(vm, command.requested_bytes)
+            self._check_resize(vm, command.requested_bytes, pending)
 
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""
@@ -263,10 +263,7 @@ class Checker:
         """
         if not vm.up:
             return
-        in_force = vm.ram_bytes - int(vm.balloon.wanted)
-        for command in pending:
-            if isinstance(command, hv.SetTarget):
-                in_force = command.target_bytes
+        in_force = _last_target(vm, pending)
         seen = self.shown.of(vm.uuid)
         offline = min(vm.offline_bytes, seen.offline) if seen.deceived else vm.offline_bytes
         usable = target - offline + vm.virtio_mem.current
@@ -279,9 +276,10 @@ class Checker:
             self._found("3", vm.spec.name, f"a target of {format_size(usable)} is above maximum")
         if target >= min(in_force, vm.actual_bytes, shown_actual) - SLACK_BYTES:
             return
-        self._check_shrinking(vm, usable, min(seen.actual, vm.actual_bytes) - target)
+        step = min(seen.actual, vm.actual_bytes) - target
+        self._check_shrinking(vm, usable - self._leaving(vm, pending), step)
 
-    def _check_resize(self, vm: SimulatedVm, requested: int) -> None:
+    def _check_resize(self, vm: SimulatedVm, requested: int, pending: Sequence[hv.Command]) -> None:
         device, told = vm.virtio_mem, self.shown.of(vm.uuid).device
         there = max(device.requested, device.current, told or 0)
         more = requested - there
@@ -294,8 +292,22 @@ class Checker:
         lost = (device.online if told is None else min(device.online, told)) - requested
         if vm.up and requested < device.requested and lost > 0:
             # What its balloon has been told to take and has not taken yet goes, too.
-            ahead = max(0, vm.actual_bytes - (vm.ram_bytes - int(vm.balloon.wanted)))
+            ahead = max(0, vm.actual_bytes - _last_target(vm, self._knowable(pending)))
             self._check_shrinking(vm, int(vm.memory.usable) - lost - ahead, lost)
+
+    def _leaving(self, vm: SimulatedVm, pending: Sequence[hv.Command]) -> int:
+        """What is online of its virtio-mem and was asked for back, by all that was told."""
+        if self.shown.of(vm.uuid).device is not None:
+            return 0
+        requested = vm.virtio_mem.requested
+        for command in self._knowable(pending):
+            if isinstance(command, hv.ResizeVirtioMem):
+                requested = command.requested_bytes
+        return max(0, vm.virtio_mem.online - requested)
+
+    def _knowable(self, pending: Sequence[hv.Command]) -> list[hv.Command]:
+        """What this controller has given itself."""
+        return [command for command in pending if id(command) not in self._inherited]
 
     def _check_shrinking(self, vm: SimulatedVm, usable: int, step: int) -> None:
         limits = vm.config.limits
@@ -366,6 +378,15 @@ class Checker:
         if rule in self.ignored:
             return
         self.violations.append(Violation(self.hypervisor.agenda.now, rule, vm, text))
+
+
+def _last_target(vm: SimulatedVm, pending: Sequence[hv.Command]) -> int:
+    """What its balloon is told by the last command, carried out or not, QEMU's terms."""
+    target = vm.ram_bytes - int(vm.balloon.wanted)
+    for command in pending:
+        if isinstance(command, hv.SetTarget):
+            target = command.target_bytes
+    return target
 
 
 def _short(command: hv.Command) -> str:

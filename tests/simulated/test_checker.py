@@ -10,6 +10,8 @@ from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.core.operator_events import SettingsChanged
+from host_controller.simulator.behaviours import BEHAVIOURS, IDEAL, Behaviour
+from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.memory import Speeds
 from host_controller.simulator.workload import Workload, burst, ramp, steady
@@ -55,13 +57,8 @@ def test_an_overdraft_that_nobody_could_work_off_is_no_fault_when_demand_falls_a
     assert not world.violations
 
 
-@pytest.mark.parametrize(
-    ("target_mib", "device_mib", "found"), [(1024, 0, []), (624, 512, []), (624, 400, []), (624, 0, ["2"])]
-)
-def test_what_a_balloon_was_told_to_take_and_what_is_to_leave_a_device_are_judged_together(
-    target_mib: int, device_mib: int, found: list[str]
-) -> None:
-    """The guest uses 838 of 1536 MiB: it can spare 400 or the 512 of its device, and not both."""
+def with_device(behaviour: Behaviour = IDEAL) -> tuple[World, SimulatedVm]:
+    """A guest that uses 838 of its 1536 MiB, 512 of them by virtio-mem; its balloon is slow."""
     world = World(8 * GIB)
     world.hypervisor.connect(lambda _: None)
     limits = Limits(1 * GIB, 256 * MIB, 2 * GIB)
@@ -71,9 +68,51 @@ def test_what_a_balloon_was_told_to_take_and_what_is_to_leave_a_device_are_judge
     world.hypervisor.submit(hv.SendToGuest(vm.uuid, wire.OnlineZone(1, "movable")))
     world.hypervisor.submit(hv.ResizeVirtioMem(vm.uuid, 1, 512 * MIB))
     world.run(20.0)
+    world.behave("a", behaviour)
+    return world, vm
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize(
+    ("target_mib", "device_mib", "found"), [(1024, 0, []), (624, 512, []), (624, 400, []), (624, 0, ["2"])]
+)
+def test_what_a_balloon_was_told_to_take_and_what_is_to_leave_a_device_are_judged_together(
+    target_mib: int, device_mib: int, found: list[str], carried_out: bool
+) -> None:
+    """The guest can spare 400 MiB or the 512 of its device, and not both."""
+    world, vm = with_device()
     world.hypervisor.submit(hv.SetTarget(vm.uuid, 2, target_mib * MIB))
-    world.run(1.0)
+    if carried_out:
+        world.run(1.0)
     assert world.vm("a").memory.usable > 1500 * MIB, "its balloon is slow"
     assert not world.violations
     world.hypervisor.submit(hv.ResizeVirtioMem(vm.uuid, 3, device_mib * MIB))
     assert [one.rule for one in world.violations] == found
+
+
+@pytest.mark.parametrize("carried_out", [True, False])
+@pytest.mark.parametrize(
+    ("device_mib", "target_mib", "found"), [(512, 624, []), (400, 624, []), (0, 624, ["2"])]
+)
+def test_what_is_to_leave_a_device_is_not_there_to_be_ballooned(
+    device_mib: int, target_mib: int, found: list[str], carried_out: bool
+) -> None:
+    world, vm = with_device(BEHAVIOURS["DIMM ignored"])
+    world.hypervisor.submit(hv.ResizeVirtioMem(vm.uuid, 2, device_mib * MIB))
+    if carried_out:
+        world.run(1.0)
+    assert world.vm("a").memory.usable > 1500 * MIB, "its blocks stay for now"
+    assert not world.violations
+    world.hypervisor.submit(hv.SetTarget(vm.uuid, 3, target_mib * MIB))
+    assert [one.rule for one in world.violations] == found
+
+
+def test_nobody_is_judged_by_a_target_that_a_controller_before_it_gave_and_that_is_not_carried_out() -> None:
+    world, vm = with_device(BEHAVIOURS["late QEMU"])
+    world.hypervisor.submit(hv.SetTarget(vm.uuid, 2, 624 * MIB))
+    world.hypervisor.disconnect()
+    world.hypervisor.connect(lambda _: None)
+    world.run(5.0)
+    assert world.hypervisor.pending(vm.uuid)
+    world.hypervisor.submit(hv.ResizeVirtioMem(vm.uuid, 1, 0))
+    assert not world.violations
