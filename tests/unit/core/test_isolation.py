@@ -11,7 +11,7 @@ from host_controller.core import interface as hv
 from host_controller.core import standing, upkeep
 from host_controller.core.engine import Engine
 from host_controller.core.grants import round as round_module
-from host_controller.core.intake import memory
+from host_controller.core.intake import arrivals, memory
 from host_controller.core.model import Growth, Limits, RunState, VmConfig
 from host_controller.core.operations import Plug
 from host_controller.core.operations.standstill import Stage, Standstill
@@ -84,6 +84,7 @@ STEPS = {
     "its estimate": (upkeep.plan, "claims"),
     "a decision": (round_module.GrantRound, "_settle"),
     "its growth": (round_module, "grow"),
+    "growth that was paid for": (Engine, "_let_grow"),
     "its operation": (Plug, "advance"),
     "its pace": (engine_module, "pace"),
 }
@@ -117,6 +118,17 @@ def test_whoever_can_still_be_weighed_is_charged_its_ram_and_nobody_else_its_max
     house.step()
     assert house.engine.charges["web"] == (charge_mib + 64) * MIB
     assert house.engine.charges["db"] >= 576 * MIB
+
+
+def test_a_vm_that_cannot_be_taken_in_is_charged_its_ram_and_its_neighbour_grows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arrivals, "_settle_in", raises_for_web(arrivals._settle_in))
+    house = House()
+    commands = [command for _ in range(8) for command in house.step()]
+    assert {one.vm for one in commands if isinstance(one, hv.AttachDimm)} == {"db"}
+    assert house.engine.charges["web"] >= 512 * MIB + 64 * MIB
+    assert len(house.faults()) == 1
 
 
 def reset_without_room() -> House:

@@ -7,7 +7,7 @@ import pytest
 
 from host_controller.core.books import charge as books
 from host_controller.core.model import BalloonStats, Growth, Limits, RunState, Trust
-from host_controller.core.policy import dimm_plan, plan, spare
+from host_controller.core.policy import dead_band, dimm_plan, plan, spare
 from host_controller.core.policy.balance import Claims
 from host_controller.core.vm import phases
 from host_controller.core.vm.demand import Demand
@@ -340,6 +340,31 @@ def test_an_excess_is_kept_until_it_has_lasted() -> None:
 def test_nobody_is_shrunk_unasked_in_the_first_minute_after_boot() -> None:
     vm = guest(512, 100, booted_at=0.0)
     assert plan.claims(vm, vm.assigned_bytes, books.fixed(vm), SETTINGS, 30.0).keep == 512 * MIB
+
+
+@pytest.mark.parametrize(("at", "kept_mib"), [(0.1, 512), (0.0, 300)])
+@pytest.mark.parametrize("event", ["grown_at", "booted_at"])
+def test_what_it_was_given_a_moment_ago_is_kept_for_as_long_as_an_excess_must_last(
+    event: str, at: float, kept_mib: int
+) -> None:
+    lasting = max(SETTINGS.shrink_after_seconds, SETTINGS.settle_seconds if event == "booted_at" else 0.0)
+    vm = guest(512, 200, desired_bytes=300 * MIB, **{"booted_at": -1000.0, event: at})
+    assert plan.claims(vm, 512 * MIB, books.fixed(vm), SETTINGS, lasting).keep == kept_mib * MIB
+
+
+BAND = dead_band.shrink_dead_band(512 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("excess_bytes", "kept_bytes"),
+    [(0, 0), (BAND // 2, BAND // 2), (BAND, BAND), (BAND + 1, 0), (100 * MIB, 0)],
+)
+def test_an_excess_that_is_not_worth_a_command_is_kept_and_a_larger_one_is_not(
+    excess_bytes: int, kept_bytes: int
+) -> None:
+    wants = 512 * MIB - excess_bytes
+    vm = guest(512, 200, desired_bytes=wants, booted_at=-1000.0)
+    assert plan.claims(vm, 512 * MIB, books.fixed(vm), SETTINGS, 1.0).keep == wants + kept_bytes
 
 
 def test_a_vm_in_huge_pages_is_not_moved() -> None:

@@ -33,7 +33,7 @@ from host_controller.core.vm.record import Vm
 from host_controller.core.vm.squeeze import Squeeze
 from host_controller.core.vm.stalls import Stalls
 from host_controller.core.vm.virtio_mem import VirtioMem
-from host_controller.units import GIB, KIB, MIB
+from host_controller.units import GIB, KIB, MIB, round_up
 from tests.support import build
 
 NOW = 10.0
@@ -207,6 +207,24 @@ def test_a_shrinking_balloon_is_told_its_next_step(
     vm: Vm, aim_bytes: int, now: float, target_bytes: int | None
 ) -> None:
     assert shrink_target(vm, aim_bytes, SETTINGS, now) == target_bytes
+
+
+@pytest.mark.parametrize(
+    ("rate_mib", "aim_mib", "least_bytes"),
+    [
+        (64, 300, 16 * MIB),  # a quarter of a second's work
+        (128, 300, round_up(512 * MIB // 24, 4 * KIB)),  # what is not left alone where nobody is in need
+        (128, 500, 12 * MIB),  # all that is left to do
+    ],
+)
+def test_a_step_that_its_spare_memory_makes_small_waits_until_it_is_worth_a_command(
+    rate_mib: int, aim_mib: int, least_bytes: int
+) -> None:
+    for spare, told in ((least_bytes, True), (least_bytes - 4 * KIB, False)):
+        vm = guest(
+            said={"available_bytes": 16 * MIB + spare}, sent_at=NOW - 1.0, inflate_rate=float(rate_mib * MIB)
+        )
+        assert shrink_target(vm, aim_mib * MIB, SETTINGS, NOW) == (512 * MIB - spare if told else None)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,10 @@
 """Who was reset without room for all of its RAM stands still, each apart from the others."""
 
+from collections.abc import Callable
+
+import pytest
+
+from host_controller.core import standing
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.commands import Command, Resume, Suspend
 from host_controller.core.interface import CommandDone
@@ -103,6 +108,25 @@ def test_what_stands_still_cannot_take_what_it_is_charged_with() -> None:
     assert still_bytes(state, 101.0) == (412 + 212) * MIB
     state.standstills["web"].stage = Stage.STOPPING
     assert still_bytes(state, 101.0) == 212 * MIB
+
+
+def missing_bytes(state: State, now: float) -> int:
+    """What web lacks to be let run, where not a byte is free."""
+    one = state.standstills["web"]
+    stand_still(state, -1, now)
+    return one.missing_bytes
+
+
+@pytest.mark.parametrize("asks", [still_bytes, missing_bytes])
+def test_of_whom_an_error_of_ours_hides_what_it_may_take_nothing_is_missing(
+    asks: Callable[[State, float], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = host(was_reset("web"), stage=Stage.STANDING)
+    state.vms["web"].pauses.run_state(RunState.PAUSED, 100.0)
+    monkeypatch.setattr(standing.books, "unrealised", lambda _: 1 // 0)
+    assert asks(state, 101.0) == 0
+    told = state.notices[0]
+    assert (told.kind, told.vm, told.at) == ("fault", "web", 101.0)
 
 
 def test_every_command_has_a_ticket_of_its_own_by_which_it_is_answered() -> None:
