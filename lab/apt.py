@@ -3,11 +3,38 @@
 import os
 import subprocess
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from lab.code_disk import REPOSITORY
+from lab.errors import FetchError, LabError, error_of
 
 ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _FIELDS = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
 _INHERITED = ("Acquire::Check-", "Acquire::Retries", "Acquire::http", "Acquire::https", "Acquire::ForceIP")
+_CANNOT_BE_HAD: Final = os.EX_TEMPFAIL
+"""How lab/install-packages ends where nobody and nothing here would fetch them."""
+_FETCH_SECONDS: Final = "240"
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
+
+
+def install(packages: Path) -> None:
+    """On this machine, what a file lists and it lacks.
+
+    Raises:
+        FetchError: no archive was reached, or there is none, or nobody who may install.
+        LabError: they came, and could not be installed. Both with the end of what was said.
+    """
+    command = [str(REPOSITORY / "lab/install-packages"), str(packages)]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "FETCH_SECONDS": _FETCH_SECONDS}
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        errors="replace", env=environment, check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        return
+    error = FetchError if done.returncode == _CANNOT_BE_HAD else error_of(done.stdout, LabError)
+    raise error(f"{packages.name} could not be installed: {done.stdout.strip()[-2000:]}")
 
 
 def mmdebstrap(codename: str, target: str, packages: Iterable[str], *options: str) -> list[str]:

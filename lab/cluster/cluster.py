@@ -88,7 +88,7 @@ class Cluster:
 
     def on(self, node: str, *command: str, check: bool = True, limit: float = 120.0) -> str:
         """What a command on a node says; its errors, too, when they are not to be raised."""
-        words = ["nsenter", "-t", str(self._init(node)), "-m", "-u", "-i", "-n", "-p", "--", *command]
+        words = ["nsenter", "-t", str(self._init(node)), "-r", "-m", "-u", "-i", "-n", "-p", "--", *command]
         done = subprocess.run(words, capture_output=True, text=True, timeout=limit)
         if check and done.returncode != 0:
             raise LabError(f"{command[0]} on {node}: {done.returncode}: {done.stderr or done.stdout}")

@@ -12,7 +12,6 @@ build/matrix-guests.log.
 
 import argparse
 import re
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from lab import apt
 from lab.code_disk import REPOSITORY
 from lab.errors import FetchError, LabError
 from lab.image import ensure_image
@@ -59,7 +59,7 @@ def main() -> int:
 
 def _play(name: str, seen: list[Cell], *, agent: Path, growths: Sequence[str], write: bool) -> None:
     if GUESTS[name].architecture:
-        _install_emulator()
+        apt.install(REPOSITORY / "lab/arm64-packages.txt")
     with Progress(name) as progress, ThreadPoolExecutor(1) as beside:
         progress.step("guest images")
         neighbours = beside.submit(ensure_image)
@@ -75,14 +75,6 @@ def _play(name: str, seen: list[Cell], *, agent: Path, growths: Sequence[str], w
         table.write(
             name, _kernel(image.kernel), seen, "guests", whole=len(growths) == len(guest_story.GROWTHS)
         )
-
-
-def _install_emulator() -> None:
-    """Raises FetchError."""
-    install = [str(REPOSITORY / "lab/install-packages"), str(REPOSITORY / "lab/arm64-packages.txt")]
-    done = subprocess.run(install, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise FetchError(f"what emulates it could not be installed: {done.stderr.strip()[-2000:]}")
 
 
 def _kernel(vmlinuz: Path) -> str:

@@ -137,7 +137,7 @@ def test_a_suite_that_cannot_be_fetched_is_said_and_is_no_failure_of_the_code(
         return SimpleNamespace(returncode=0 if asks_git else code, stdout=f"{3:040x}\n", stderr="")
 
     monkeypatch.setattr(of_commit.subprocess, "run", run)
-    monkeypatch.setattr(of_commit.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(of_commit.namespaces, "why_not", lambda _: "")
     monkeypatch.setattr(sys, "argv", ["of_commit"])
     assert of_commit.main() == ends
     said = capsys.readouterr().out
@@ -146,9 +146,26 @@ def test_a_suite_that_cannot_be_fetched_is_said_and_is_no_failure_of_the_code(
     assert said.splitlines()[-1].startswith(f"{0 if code == NOT_FETCHED else 1} of 1 suites tried")
 
 
-@pytest.mark.parametrize(("number", "tried"), [(3, 0), (len(SUITES), 1)], ids=["a host", "a guest"])
-def test_without_root_a_guest_is_tried_and_a_host_is_not_which_is_no_failure_of_the_code(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, tried: int
+HOST, GUEST = 3, len(SUITES)
+
+
+@pytest.mark.parametrize(
+    ("number", "user", "hindered", "tried"),
+    [
+        (HOST, 1000, "it needs root", 0),
+        (GUEST, 1000, "it needs root", 1),
+        (HOST, 0, "there are no namespaces", 0),
+        (GUEST, 0, "there are no namespaces", 0),
+        (GUEST, 0, "", 1),
+    ],
+)
+def test_a_machine_that_cannot_enter_a_root_says_so_and_tries_guests_without_root(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: int,
+    user: int,
+    hindered: str,
+    tried: int,
 ) -> None:
     begun: list[str] = []
 
@@ -157,13 +174,14 @@ def test_without_root_a_guest_is_tried_and_a_host_is_not_which_is_no_failure_of_
         return SimpleNamespace(returncode=0, stdout=f"{number:040x}\n", stderr="")
 
     monkeypatch.setattr(of_commit.subprocess, "run", run)
-    monkeypatch.setattr(of_commit.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(of_commit.os, "geteuid", lambda: user)
+    monkeypatch.setattr(of_commit.namespaces, "why_not", lambda _: hindered)
     monkeypatch.setattr(sys, "argv", ["of_commit"])
     assert of_commit.main() == 0
     assert begun == ["git", sys.executable][: 1 + tried]
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith(f"{tried} of 1 suites tried")
-    assert ("needs root" in last) == (not tried)
+    assert (f"since {hindered}. Once it can be" in last) == (not tried)
 
 
 def test_what_was_said_of_a_red_cell_is_shown_where_nobody_can_look_into_the_log(
@@ -173,7 +191,7 @@ def test_what_was_said_of_a_red_cell_is_shown_where_nobody_can_look_into_the_log
     log.write_text("--- trixie, doctor\nno controller answers\n")
     monkeypatch.setattr(of_commit, "LOGS", dict.fromkeys(of_commit.LOGS, log))
     monkeypatch.setattr(of_commit, "REPOSITORY", ROOT)
-    monkeypatch.setattr(of_commit.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(of_commit.namespaces, "why_not", lambda _: "")
     ask = subprocess.run
 
     def run(command: list[str], **options: object) -> object:
