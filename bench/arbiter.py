@@ -39,6 +39,7 @@ HOSTS, VMS, LOAD = 32, 20, 0.6
 class Figures(BaseHTTPRequestHandler):
     """A host's listener, as far as an arbiter asks it: which host is meant is told by TLS."""
 
+    protocol_version = "HTTP/1.1"  # as hosts speak it: connections are kept
     directory: Path
 
     def do_GET(self) -> None:

@@ -45,13 +45,13 @@ log = structlog.get_logger(__name__)
 class Connection(web.RequestHandler):
     """One connection: aiohttp's, known to its door."""
 
-    __slots__ = ("active_at", "answering", "door", "follows", "peer", "unsent")
+    __slots__ = ("active_at", "answering", "door", "follows", "made_at", "peer", "unsent")
 
     def __init__(self, door: "Door", server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             server,
             loop=loop,
-            keepalive_timeout=HEAD_SECONDS,
+            keepalive_timeout=door.head_seconds,
             access_log=None,  # type: ignore[arg-type] # it is optional there
             max_line_size=LARGEST_HEAD,
             max_field_size=LARGEST_HEAD,
@@ -61,7 +61,7 @@ class Connection(web.RequestHandler):
         )
         self.door = door
         self.peer: Peer | None = None
-        self.active_at = loop.time()
+        self.made_at = self.active_at = loop.time()
         self.answering = False
         """All of a request is there, and its answer is being made."""
         self.follows = False
@@ -110,6 +110,13 @@ class Connection(web.RequestHandler):
         """What is still being sent is not read: it is much, and its sender was told so."""
         self._lingering_time = 0.0
 
+    def retire(self) -> None:
+        """End it as soon as nothing is being answered."""
+        if self.answering:
+            self.close()
+        else:
+            self.force_close()
+
     def abort(self) -> None:
         """End it now, whatever is under way."""
         transport = self.transport
@@ -121,7 +128,13 @@ class Connection(web.RequestHandler):
 class Door:
     """The limits of one listening socket."""
 
-    def __init__(self, most: int = MOST_CONNECTIONS, most_of_one: int = MOST_OF_ONE) -> None:
+    def __init__(
+        self,
+        most: int = MOST_CONNECTIONS,
+        most_of_one: int = MOST_OF_ONE,
+        head_seconds: float = HEAD_SECONDS,
+    ) -> None:
+        self.head_seconds = head_seconds
         self.turned_away = 0
         """Connections that were ended to make room, and those for which there was none."""
         self._most, self._most_of_one = most, most_of_one
@@ -166,6 +179,13 @@ class Door:
     def followers_of(self, peer: Peer) -> int:
         """How many connections of a peer follow events."""
         return sum(one.follows and _key(one) == peer.key for one in self._inside)
+
+    def retire(self, seconds: float = 0.0) -> None:
+        """End all connections that are so old, as soon as nothing is being answered there."""
+        now = asyncio.get_running_loop().time()
+        for one in list(self._inside):
+            if now - one.made_at >= seconds:
+                one.retire()
 
     async def close(self) -> None:
         """No more timers, and nobody inside: aiohttp cancels its tasks and does not wait for their end."""

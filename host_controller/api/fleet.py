@@ -35,6 +35,10 @@ from host_controller.records import fleet_figures
 LOOK_SECONDS: Final = 10.0
 """Between looks at the files of the credentials."""
 HANDSHAKE_SECONDS: Final = 5.0
+IDLE_SECONDS: Final = 60.0
+"""An arbiter asks every ten seconds, and keeps its connection."""
+TRUSTED_SECONDS: Final = 900.0
+"""Then a peer has to show anew who it is: its certificate may have expired."""
 MOST_HANDSHAKES: Final = 64
 """At a time. With one more the oldest is let go: a host needs some milliseconds, a stranger never ends."""
 ACCEPT_AGAIN_SECONDS: Final = 0.1
@@ -126,9 +130,9 @@ class FleetListener:
         """
         self._stamp = self._credentials.stamp()
         self._context = self._credentials.server()
-        runner, door = await self._listeners.serve(routes)
+        runner, self._door = await self._listeners.serve(routes, head_seconds=IDLE_SECONDS)
         assert runner.server is not None
-        self._factory = door.factory(runner.server)
+        self._factory = self._door.factory(runner.server)
         try:
             listening = self._socket = _bound(address, port)
             listening.listen(BACKLOG)
@@ -153,10 +157,13 @@ class FleetListener:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            self._door.retire(TRUSTED_SECONDS)
             await self.look()
 
     async def look(self) -> None:
-        """Take over credentials that were replaced; those that cannot be used leave the old ones in force."""
+        """Take over credentials that were replaced: nobody is heard any more by what was true before. Those
+        that cannot be used leave the old ones in force.
+        """
         stamp = self._credentials.stamp()
         if stamp == self._stamp:
             return
@@ -166,6 +173,9 @@ class FleetListener:
         except CredentialsError as error:
             log.error("the fleet's new credentials cannot be used; the old ones stay", problem=str(error))
             return
+        for one in list(self._handshakes):
+            one.cancel()
+        self._door.retire()
         log.info("the fleet's credentials were replaced")
 
     async def _accept(self, listening: socket.socket) -> None:

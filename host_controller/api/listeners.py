@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from host_controller.api.door import Door, note_answers
+from host_controller.api.door import HEAD_SECONDS, Door, note_answers
 from host_controller.api.http import LARGEST_BODY, only_local_names
 from host_controller.errors import DynmemError
 
@@ -77,7 +77,9 @@ class Listeners:
         for path in self._paths:
             path.unlink(missing_ok=True)
 
-    async def serve(self, routes: list[web.RouteDef], *checks: Any) -> tuple[web.AppRunner, Door]:
+    async def serve(
+        self, routes: list[web.RouteDef], *checks: Any, head_seconds: float = HEAD_SECONDS
+    ) -> tuple[web.AppRunner, Door]:
         """An application and its door, for a socket that is still to be made."""
         middlewares = [note_answers, self._problems, *checks]
         app = web.Application(middlewares=middlewares, client_max_size=LARGEST_BODY)
@@ -85,7 +87,7 @@ class Listeners:
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         self._runners.append(runner)
-        door = Door()
+        door = Door(head_seconds=head_seconds)
         self.doors.append(door)
         return runner, door
 

@@ -1,20 +1,19 @@
 """The hosts' controllers, asked over mutual TLS: many at a time, each within a limit of time and size."""
 
-import http.client
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
 from host_controller.credentials import Credentials
-from host_controller.fleet.asking import UNHEARD, TooLarge, ask, read_object
+from host_controller.fleet.asking import read_object
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.errors import HostSilent
-from host_controller.fleet.reading import LARGEST_ANSWER, read_figures
+from host_controller.fleet.lines import Lines
+from host_controller.fleet.reading import read_figures
 from host_controller.neutral import neutral
 
 SECONDS: Final = 5.0
@@ -36,7 +35,7 @@ class Hosts:
 
     def __init__(self, credentials: Credentials, port: int) -> None:
         self._credentials = credentials
-        self._port = port
+        self._lines = Lines(port)
         self._stamp: object = None
         self._context: ssl.SSLContext | None = None
 
@@ -46,23 +45,23 @@ class Hosts:
         Raises:
             CredentialsError: ours cannot be used.
         """
-        names, context = list(hosts), self.context()
+        names, context = list(dict.fromkeys(hosts)), self.context()
         found: dict[str, HostFigures] = {}
         silent: dict[str, str] = {}
 
         def look(host: str) -> None:
             try:
-                seen: list[float] = []
-                status, body = self._ask(context, host, "GET", "/v1/figures", SECONDS, seen.append)
-                if status != 200:
-                    raise HostSilent(f"{host}: {_said(status, body)}")
-                figures = read_figures(host, body, time.time())
-                found[host] = replace(figures, certificate_until=seen[0])
+                answer = self._lines.look(context, host, "/v1/figures", SECONDS)
+                if answer.status != 200:
+                    raise HostSilent(f"{host}: {_said(answer.status, answer.body)}")
+                figures = read_figures(host, answer.body, time.time())
+                found[host] = replace(figures, certificate_until=answer.certificate_until)
             except HostSilent as error:
                 silent[host] = error.message.removeprefix(f"{host}: ")
 
         with ThreadPoolExecutor(min(AT_A_TIME, max(1, len(names)))) as pool:
             list(pool.map(look, names))
+        self._lines.only(names)
         return found, silent
 
     def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
@@ -103,47 +102,8 @@ class Hosts:
             path = f"/v1/promises/{quote(vm, safe='')}?{urlencode(query)}"
         except UnicodeEncodeError:
             raise HostSilent(f"{host}: {neutral(vm, 100)!r} is no name to ask it about") from None
-        return self._ask(self.context(), host, method, path, seconds)
-
-    def _ask(
-        self,
-        context: ssl.SSLContext,
-        host: str,
-        method: str,
-        path: str,
-        seconds: float,
-        certificate_ends: Callable[[float], None] = lambda _: None,
-    ) -> tuple[int, bytes]:
-        """Status and body. The limit is for all of it: a host that drips does not hold us.
-
-        certificate_ends: is told when the peer's certificate expires, in seconds since 1970.
-
-        Raises:
-            HostSilent
-        """
-        headers = {"Connection": "close"}
-        try:
-            with closing(
-                http.client.HTTPSConnection(host, self._port, timeout=SECONDS, context=context)
-            ) as connection:
-                connection.connect()
-                certificate_ends(_end_of(connection.sock))
-                return ask(connection, method, path, seconds=seconds, largest=LARGEST_ANSWER, headers=headers)
-        except ssl.SSLCertVerificationError as error:
-            text = f"{host}: its certificate is not believed: {error.verify_message}"
-            raise HostSilent(text, hint="dynmem fleet certificates makes one for it") from None
-        except TimeoutError:
-            raise HostSilent(f"{host}: no answer at port {self._port} within {seconds:.0f} s") from None
-        except TooLarge as error:
-            raise HostSilent(f"{host}: {error}") from None
-        except UNHEARD as error:
-            said = neutral(getattr(error, "strerror", None) or error or type(error).__name__, 200)
-            raise HostSilent(f"{host}: it does not answer at port {self._port}: {said}") from None
-
-
-def _end_of(peer: ssl.SSLSocket) -> float:
-    """When the certificate of a verified peer expires, in seconds since 1970."""
-    return ssl.cert_time_to_seconds(str((peer.getpeercert() or {})["notAfter"]))
+        answer = self._lines.ask(self.context(), host, method, path, seconds)
+        return answer.status, answer.body
 
 
 def _said(status: int, body: bytes) -> str:

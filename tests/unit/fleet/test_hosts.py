@@ -23,6 +23,7 @@ from host_controller.fleet.certificates import make_authority, make_host
 from host_controller.fleet.errors import FleetError, HostSilent
 from host_controller.fleet.expiry import DAY
 from host_controller.fleet.hosts import Hosts, Promise
+from host_controller.fleet.lines import Lines
 from host_controller.fleet.reading import CLOCK_SECONDS, LARGEST_ANSWER, read_figures
 from host_controller.units import GIB, MIB
 from tests.support.virtual import Host, aside, run, until
@@ -57,8 +58,8 @@ def here(tmp_path: Path) -> Credentials:
 
 
 def raw(own: Credentials, port: int, method: str, path: str) -> tuple[int, dict[str, object]]:
-    status, body = Hosts(own, port)._ask(own.client(), "localhost", method, path, 10.0)
-    return status, json.loads(body)
+    answer = Lines(port).ask(own.client(), "localhost", method, path, 10.0)
+    return answer.status, json.loads(answer.body)
 
 
 def test_a_host_of_the_fleet_reads_figures(here: Credentials) -> None:
@@ -121,7 +122,7 @@ def test_a_stranger_is_neither_answered_nor_believed(
                 assert said in silent["localhost"], own
             nobody = ssl.create_default_context(cafile=str(here.authority))
             with pytest.raises(HostSilent):
-                await aside(Hosts(here, port)._ask, nobody, "localhost", "GET", "/v1/figures", 5.0)
+                await aside(Lines(port).ask, nobody, "localhost", "GET", "/v1/figures", 5.0)
         async with listening(Host(), other) as (_, _, port):
             # A certificate of the fleet, and of another host than was meant.
             _, silent = await aside(Hosts(here, port).figures, ["localhost"])
@@ -413,9 +414,9 @@ def test_a_host_that_drips_or_floods_does_not_hold_whoever_asks(here: Credential
 
     for slowly in (drip, drip_fields):
         with pytest.raises(HostSilent, match="within"):
-            Hosts(here, serve(here, slowly))._ask(here.client(), "localhost", "GET", "/", 2.0)
+            Lines(serve(here, slowly)).look(here.client(), "localhost", "/", 2.0)
     with pytest.raises(HostSilent, match="larger"):
-        Hosts(here, serve(here, flood))._ask(here.client(), "localhost", "GET", "/", 60.0)
+        Lines(serve(here, flood)).look(here.client(), "localhost", "/", 60.0)
 
 
 @pytest.mark.parametrize("body", [b"[" * 100_000, b"[]", b"\xff", b'{"message": ' + b"9" * 5000 + b"}"])

@@ -1,0 +1,172 @@
+"""A host is asked again over the line that is there, and is believed no longer than if there were none."""
+
+import asyncio
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from host_controller.api.door import Connection
+from host_controller.api.fleet import IDLE_SECONDS, TRUSTED_SECONDS
+from host_controller.api.server import Api
+from host_controller.credentials import Credentials
+from host_controller.fleet import lines
+from host_controller.fleet.arbiter import TURN_SECONDS
+from host_controller.fleet.certificates import make_host
+from host_controller.fleet.expiry import DAY
+from host_controller.fleet.hosts import Hosts
+from tests.support.virtual import Host, aside, run, until
+from tests.unit.fleet.authority import credentials
+from tests.unit.fleet.test_hosts import listening
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Credentials:
+    return credentials(tmp_path / "ours")
+
+
+async def asked(hosts: Hosts) -> str | None:
+    """Ask the host; why it is silent."""
+    _, silent = await aside(hosts.figures, ["localhost"])
+    return silent.get("localhost")
+
+
+def inside(api: Api) -> list[Connection]:
+    """Connections that the host has."""
+    assert api._fleet is not None
+    return list(api._fleet._door._inside)
+
+
+def test_a_host_is_asked_again_over_the_same_line_and_it_stays_from_turn_to_turn(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(), here) as (_, api, port):
+            hosts = Hosts(here, port)
+            assert await asked(hosts) is None
+            (first,) = inside(api)
+            for _ in range(3):
+                await asyncio.sleep(3 * TURN_SECONDS)
+                assert await asked(hosts) is None
+                assert inside(api) == [first]
+
+    run(story())
+
+
+def test_a_line_that_the_host_has_ended_costs_no_answer(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(), here) as (_, api, port):
+            hosts = Hosts(here, port)
+            assert await asked(hosts) is None
+            await asyncio.sleep(IDLE_SECONDS + 1)
+            await until(lambda: inside(api) == [], "nobody has asked for long")
+            assert await asked(hosts) is None
+            assert len(inside(api)) == 1
+
+    run(story())
+
+
+def test_a_host_that_goes_away_is_silent_and_believed_when_it_comes_back(here: Credentials) -> None:
+    async def story() -> None:
+        host = Host()
+        async with host.controller() as controller:
+            api = Api(controller, lambda: None)
+            port = await api.start_fleet("localhost", 0, here)
+            hosts = Hosts(here, port)
+            assert await asked(hosts) is None
+            await api.stop()
+            assert "does not answer" in str(await asked(hosts))
+            api = Api(controller, lambda: None)
+            await api.start_fleet("localhost", port, here)
+            assert await asked(hosts) is None
+            await api.stop()
+
+    run(story())
+
+
+def test_whoever_was_trusted_before_the_hosts_credentials_were_replaced_has_to_show_anew_who_it_is(
+    here: Credentials, tmp_path: Path
+) -> None:
+    new = credentials(tmp_path / "new")
+    for name in ("certificate", "key", "authority"):
+        shutil.copy(getattr(here, name), tmp_path / name)
+    old = Credentials(*(tmp_path / name for name in ("certificate", "key", "authority")))
+
+    async def story() -> None:
+        async with listening(Host(), here) as (_, api, port):
+            hosts = Hosts(old, port)
+            assert await asked(hosts) is None
+            for name in ("certificate", "key", "authority"):
+                shutil.copy(getattr(new, name), getattr(here, name))
+            assert api._fleet is not None
+            await api._fleet.look()
+            assert "certificate is not believed" in str(await asked(hosts))
+            assert await asked(Hosts(new, port)) is None
+
+    run(story())
+
+
+def test_a_host_lets_go_in_time_whoever_asks_again_and_again(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(), here) as (_, api, port):
+            hosts = Hosts(here, port)
+            assert await asked(hosts) is None
+            (first,) = inside(api)
+            turn = IDLE_SECONDS / 2
+            for _ in range(int(TRUSTED_SECONDS / turn) + 2):
+                await asyncio.sleep(turn)
+                assert await asked(hosts) is None
+            assert first not in inside(api)
+
+    run(story())
+
+
+def test_our_own_new_credentials_are_shown_at_once(here: Credentials, tmp_path: Path) -> None:
+    def replace() -> None:
+        make_host(tmp_path / "ours", "localhost")
+
+    async def story() -> None:
+        async with listening(Host(), here) as (_, api, port):
+            hosts = Hosts(here, port)
+            assert await asked(hosts) is None
+            (first,) = inside(api)
+            await aside(replace)
+            assert await asked(hosts) is None
+            assert inside(api)[-1] is not first
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    "later",
+    [{"monotonic": lines.KEPT_SECONDS}, {"time": 400 * DAY}],
+    ids=["the line is old", "the certificate that was shown has expired"],
+)
+def test_a_line_is_not_kept_for_ever(
+    here: Credentials, monkeypatch: pytest.MonkeyPatch, later: dict[str, float]
+) -> None:
+    async def story() -> None:
+        async with listening(Host(), here) as (_, api, port):
+            hosts = Hosts(here, port)
+            assert await asked(hosts) is None
+            (first,) = inside(api)
+            clocks = {
+                name: lambda name=name: getattr(time, name)() + later.get(name, 0.0)
+                for name in ("monotonic", "time")
+            }
+            monkeypatch.setattr(lines, "time", SimpleNamespace(**clocks))
+            assert await asked(hosts) is None
+            assert inside(api)[-1] is not first
+
+    run(story())
+
+
+def test_a_host_that_is_no_longer_asked_has_no_line(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(), here) as (_, api, port):
+            hosts = Hosts(here, port)
+            assert await asked(hosts) is None
+            await aside(hosts.figures, [])
+            await until(lambda: inside(api) == [], "it is gone")
+
+    run(story())
