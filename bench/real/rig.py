@@ -186,13 +186,21 @@ class Allocation:
 
 
 def start_allocation(
-    guest: Guest, mib: int, rate: float = 0.0, meanwhile: Callable[[], object] = lambda: None
+    guest: Guest,
+    mib: int,
+    rate: float = 0.0,
+    meanwhile: Callable[[], object] = lambda: None,
+    *,
+    greedy: bool = True,
 ) -> float:
-    """When it began, on our clock; `meanwhile` begins with it."""
+    """When it began, on our clock; `meanwhile` begins with it.
+
+    greedy: it goes on while its guest has no memory left, and may be killed; else it waits.
+    """
     offset, _ = guest.workload.clock_offset(5)
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(meanwhile)
-        guest.workload.allocate(mib, rate, greedy=True)
+        guest.workload.allocate(mib, rate, greedy=greedy)
         doing.result()
     return guest.workload.wait_event("started", "memory", 30).monotonic - offset
 
