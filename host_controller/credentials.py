@@ -35,8 +35,8 @@ class Credentials:
         """Files of the usual names there."""
         return cls(directory / "host.pem", directory / "host.key", directory / "ca.pem")
 
-    def stamp(self) -> tuple[tuple[int, int, int] | None, ...]:
-        """Differs when a file was replaced or written."""
+    def stamp(self) -> tuple[tuple[int, ...] | None, ...]:
+        """Differs when a file was replaced or written, or others may read it or no longer."""
         return tuple(_stamp(one) for one in (self.certificate, self.key, self.authority))
 
     def server(self) -> ssl.SSLContext:
@@ -76,9 +76,9 @@ class Credentials:
         return context
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def _stamp(file: Path) -> tuple[int, ...] | None:
     try:
         found = os.stat(file)
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_ino, found.st_mtime_ns, found.st_size, found.st_mode

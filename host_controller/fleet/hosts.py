@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from host_controller.credentials import Credentials
+import structlog
+
+from host_controller.credentials import Credentials, CredentialsError
 from host_controller.fleet.asking import read_object
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.errors import HostSilent
@@ -20,6 +22,8 @@ SECONDS: Final = 5.0
 PROMISE_SECONDS: Final = 130.0
 """A host may wait for its balloons; the configuration's limit is two minutes."""
 AT_A_TIME: Final = 8
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +91,20 @@ class Hosts:
             return
 
     def context(self) -> ssl.SSLContext:
-        """Our credentials as they are now.
+        """Our credentials as they are now; new ones that cannot be used leave the old ones in force.
 
         Raises:
-            CredentialsError
+            CredentialsError: there are no old ones.
         """
         stamp = self._credentials.stamp()
         if self._context is None or stamp != self._stamp:
-            self._context, self._stamp = self._credentials.client(), stamp
+            try:
+                self._context = self._credentials.client()
+            except CredentialsError as error:
+                if self._context is None:
+                    raise
+                log.error("our new credentials cannot be used; the old ones stay", problem=str(error))
+            self._stamp = stamp
         return self._context
 
     def _promises(self, host: str, method: str, vm: str, seconds: float, **query: str) -> tuple[int, bytes]:

@@ -7,11 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import structlog
 
 from host_controller.api.door import Connection
 from host_controller.api.fleet import IDLE_SECONDS, TRUSTED_SECONDS
 from host_controller.api.server import Api
-from host_controller.credentials import Credentials
+from host_controller.credentials import Credentials, CredentialsError
 from host_controller.fleet import lines
 from host_controller.fleet.arbiter import TURN_SECONDS
 from host_controller.fleet.certificates import make_host
@@ -135,6 +136,37 @@ def test_our_own_new_credentials_are_shown_at_once(here: Credentials, tmp_path: 
             assert inside(api)[-1] is not first
 
     run(story())
+
+
+def test_an_arbiter_whose_credentials_are_half_replaced_goes_on_with_the_old_ones(
+    here: Credentials, tmp_path: Path
+) -> None:
+    new = credentials(tmp_path / "new")
+
+    async def story() -> None:
+        async with listening(Host(), here) as (_, api, port):
+            hosts = Hosts(Credentials.within(tmp_path / "asks"), port)
+            shutil.copytree(here.key.parent, tmp_path / "asks")
+            assert await asked(hosts) is None
+            (first,) = inside(api)
+            shutil.copy(new.certificate, tmp_path / "asks/host.pem")
+            with structlog.testing.capture_logs() as logs:
+                assert await asked(hosts) is None
+                assert await asked(hosts) is None
+            assert len([one for one in logs if "cannot be used" in one["event"]]) == 1
+            assert inside(api) == [first]
+
+    run(story())
+
+
+def test_a_key_that_others_could_read_is_taken_once_its_mode_is_right(here: Credentials) -> None:
+    before = here.stamp()
+    here.key.chmod(0o644)
+    assert here.stamp() != before
+    with pytest.raises(CredentialsError):
+        here.server()
+    here.key.chmod(0o600)
+    assert here.stamp() == before
 
 
 @pytest.mark.parametrize(
