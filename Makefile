@@ -196,5 +196,5 @@ rpms: $(STAMP) ## dist/: the .rpm of the agent and of the controller, by rpmbuil
 	$(PYTHON) -m lab.rpms
 
 .PHONY: release
-release: $(STAMP) ## KEY=… (OpenPGP, or the file of an SSH key): check, build twice, sums, signature, tag
-	$(PYTHON) -m lab.release $(KEY)
+release: $(STAMP) ## KEY=… (OpenPGP, or the file of an SSH key): check, build twice, sums, signature, tag; TESTED=commit: tests passed there
+	$(PYTHON) -m lab.release $(KEY) $(if $(TESTED),--tested $(TESTED))

@@ -2,6 +2,7 @@
 
     make release KEY=0123ABCD…            an OpenPGP key that gpg knows
     make release KEY=~/.ssh/id_ed25519    an SSH key (`ssh-keygen -Y verify` checks what it signed)
+    make release KEY=… TESTED=7369792     lint and tests have passed at that commit: they are not run again
 
 The tree must be clean, its versions must agree, and CHANGELOG.md must have a dated section. Then lint and
 unit tests run, the packages are built twice and compared, and dist/ gets them with bills of materials, sums
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +34,8 @@ VERSIONS: Final = {
 }
 """Where the version stands, and how."""
 SUMS: Final = "SHA256SUMS"
+CHANGES: Final = "CHANGELOG.md"
+"""What a release alone changes after the tests."""
 
 
 class ReleaseError(LabError):
@@ -57,9 +61,19 @@ def check_tree(tree: Path, version: str) -> None:
         raise ReleaseError(f"not everything is committed:\n{changed}")
     if _git(tree, "tag", "--list", f"v{version}"):
         raise ReleaseError(f"v{version} was released before: raise the version in {', '.join(VERSIONS)}")
-    changes = (tree / "CHANGELOG.md").read_text(encoding="utf-8")
+    changes = (tree / CHANGES).read_text(encoding="utf-8")
     if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", changes, re.MULTILINE):
         raise ReleaseError(f"CHANGELOG.md has no section `## {version} (YYYY-MM-DD)`: date it, and commit")
+
+
+def passed_at(tree: Path, commit: str) -> str:
+    """What is said of a run of the tests before. Raises ReleaseError: of another tree, or of no commit."""
+    changed = _git(tree, "diff", "--name-only", f"{commit}^{{commit}}", "HEAD").splitlines()
+    if others := sorted(set(changed) - {CHANGES}):
+        raise ReleaseError(
+            f"{', '.join(others)} changed after {commit}: run the tests again, or leave TESTED out"
+        )
+    return f"lint and tests passed at {commit}, you say; nothing but {CHANGES} has changed since"
 
 
 def build_twice(build: Callable[[Path], list[Path]], out: Path) -> list[Path]:
@@ -97,9 +111,9 @@ def tag(tree: Path, version: str, key: str) -> None:
 
 
 def release(
-    tree: Path, key: str, out: Path, check: Callable[[], None], build: Callable[[Path], list[Path]]
+    tree: Path, key: str, out: Path, check: Callable[[], str], build: Callable[[Path], list[Path]]
 ) -> Iterator[str]:
-    """Each step, when it is done; nothing is tagged before all of them are.
+    """Each step, when it is done; nothing is tagged before all of them are. check: says what has passed.
 
     Raises:
         ReleaseError: what is not as it must be.
@@ -107,8 +121,7 @@ def release(
     version = version_of(tree)
     check_tree(tree, version)
     yield f"dynmem {version}: the tree is clean, dated and new"
-    check()
-    yield "lint and unit tests pass"
+    yield check()
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     made = build_twice(build, out)
@@ -139,10 +152,11 @@ def _run(command: list[str], failed: str) -> str:
     return done.stdout
 
 
-def _check() -> None:
+def _check() -> str:
     done = subprocess.run(["make", "lint", "test-unit"], cwd=ROOT, check=False)
     if done.returncode != 0:
         raise ReleaseError("lint or a test fails: nothing is released")
+    return "lint and unit tests pass"
 
 
 def _build(out: Path) -> list[Path]:
@@ -153,14 +167,20 @@ def main() -> int:
     """See above."""
     parser = argparse.ArgumentParser(prog="make release", description=__doc__)
     parser.add_argument("key", nargs="?", help="what to sign with")
-    key = parser.parse_args().key
+    parser.add_argument("--tested", metavar="COMMIT", help="where lint and tests have passed already")
+    arguments = parser.parse_args()
+    key, tested = arguments.key, arguments.tested
     if not key:
         parser.error(
             "name the key to sign with: make release KEY=… (an OpenPGP key, or the file of an SSH key)"
         )
     try:
         for step in release(
-            ROOT, str(Path(key).expanduser()) if _is_file(key) else key, ROOT / "dist", _check, _build
+            ROOT,
+            str(Path(key).expanduser()) if _is_file(key) else key,
+            ROOT / "dist",
+            partial(passed_at, ROOT, tested) if tested else _check,
+            _build,
         ):
             print(f"✓ {step}")
     except LabError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.release import SUMS, VERSIONS, ReleaseError, check_tree, release, version_of
+from lab.release import SUMS, VERSIONS, ReleaseError, check_tree, passed_at, release, version_of
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
@@ -49,9 +49,10 @@ def same(out: Path) -> list[Path]:
 
 
 def run(tree: Path, key: str, build: Callable[[Path], list[Path]] = same, check: object = None) -> list[str]:
-    def passes() -> None:
+    def passes() -> str:
         if isinstance(check, Exception):
             raise check
+        return "all tests pass"
 
     return list(release(tree, key, tree.parent / "dist", passes, build))
 
@@ -116,6 +117,19 @@ def test_without_its_key_nothing_is_tagged(tree: Path, key_of: str) -> None:
     with pytest.raises(ReleaseError, match="could not be signed"):
         run(tree, key_of)
     assert git(tree, "tag", "--list") == ""
+
+
+def test_a_run_of_the_tests_counts_as_long_as_nothing_but_the_changelog_has_changed(tree: Path) -> None:
+    tested = git(tree, "rev-parse", "HEAD").strip()
+    (tree / "CHANGELOG.md").write_text(f"## {version_of(tree)} (2026-11-29)\n")
+    git(tree, "commit", "-qam", "dated")
+    assert tested in passed_at(tree, tested)
+    (tree / "agent/__init__.py").write_text('__version__ = "9.9"\n')
+    git(tree, "commit", "-qam", "changed")
+    with pytest.raises(ReleaseError, match=r"agent/__init__\.py changed after"):
+        passed_at(tree, tested)
+    with pytest.raises(ReleaseError, match="git diff failed"):
+        passed_at(tree, "0123456")
 
 
 def test_where_a_check_fails_nothing_is_built(tree: Path, key: str) -> None:
