@@ -355,13 +355,13 @@ def main(arguments: list[str]) -> int:
     elif arguments:
         os.write(2, b"usage: dynmem-agent run [--port DEVICE]\n")
         return 2
-    signal.signal(signal.SIGTERM, _raise_stop)
-    signal.signal(signal.SIGINT, _raise_stop)
-    protect_from_oom_killer()
-    daemon = Daemon(opener=lambda: open_port(path=path))
-    gc.collect()
-    gc.freeze()  # what is there now stays: no reason to walk it, and a forked child leaves it shared
     try:
+        signal.signal(signal.SIGTERM, _raise_stop)
+        signal.signal(signal.SIGINT, _raise_stop)
+        protect_from_oom_killer()
+        daemon = Daemon(opener=lambda: open_port(path=path))
+        gc.collect()
+        gc.freeze()  # what is there now stays: no reason to walk it, and a forked child leaves it shared
         daemon.run()
     except _Stop:
         return 0

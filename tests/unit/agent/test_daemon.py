@@ -12,7 +12,7 @@ import pytest
 
 from agent import __version__, holders
 from agent.codec import encode
-from agent.daemon import Daemon
+from agent.daemon import Daemon, main
 from agent.system import Log, Notifier
 from agent.uevents import Uevent, UeventSocket
 from agent.wire import Ack, Error, Held, Hello, Offline, Online, OnlineZone, Ping, Report, Welcome, WhoHolds
@@ -493,3 +493,16 @@ def test_programs_can_read_what_the_guest_may_come_to_have(tmp_path):
     finally:
         guest.close()
     assert not shown.exists(), "no host manages it any more"
+
+
+def test_an_agent_that_is_stopped_as_it_starts_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_stopped() -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    kept = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
+    monkeypatch.setattr("agent.daemon.protect_from_oom_killer", is_stopped)
+    try:
+        assert main([]) == 0
+    finally:
+        for one, handler in kept.items():
+            signal.signal(one, handler)
