@@ -9,7 +9,7 @@ from typing import Final
 
 from bench.real.harness import Goal, Ratio, Result, spread, tell
 from bench.real.job import OBJECT_MIB, Done, run_job
-from bench.real.rig import MEMMAP_ON_MEMORY, OURS, Bare, Host, host
+from bench.real.rig import MEMMAP_ON_MEMORY, OURS, Bare, Host, host, is_back_at
 from host_controller.units import MIB
 from lab.controller import Limits
 from lab.guest import Guest
@@ -125,7 +125,7 @@ def _row(result: Result, name: str, done: list[Done], floor: float) -> None:
 
 def _small(one: Host, guest: Guest) -> None:
     """Until it is back at what it started with."""
-    one.controller.wait_vm(guest, lambda vm: vm["actual_bytes"] <= STARTUP * MIB, 90, "small again")
+    one.controller.wait_vm(guest, lambda vm: is_back_at(vm, STARTUP), 90, "small again")
     one.controller.wait_at_rest(guest, quiet=1.0)
 
 

@@ -20,6 +20,7 @@ from bench.real.rig import (
     Host,
     finish_allocation,
     host,
+    is_back_at,
     start_allocation,
 )
 from host_controller.units import MIB
@@ -49,8 +50,6 @@ LONGEST: Final = 1.5
 CALM_SECONDS: Final = 1.0
 """Longer than what is quick takes to look again."""
 LIMIT: Final = 120.0
-AT_REST_BYTES: Final = 16 * MIB
-"""The controller's dead band for shrinking: what it leaves alone."""
 DEFLATE: Final = Limits(SMALL, SMALL, RAM, growth="balloon")
 HOT_ADD: Final = Limits(SMALL, SMALL, RAM)
 
@@ -150,10 +149,7 @@ def _floor(bare: Bare, mib: int, deflates: bool) -> float:
 
 def _calm(one: Host, guest: Guest) -> None:
     """Until it has what it booted with, no DIMM, and nothing moves."""
-    most = SMALL * MIB + AT_REST_BYTES
-    one.controller.wait_vm(
-        guest, lambda vm: not vm["dimms"] and vm["actual_bytes"] <= most, LIMIT, "small again"
-    )
+    one.controller.wait_vm(guest, lambda vm: not vm["dimms"] and is_back_at(vm, SMALL), LIMIT, "small again")
     one.controller.wait_at_rest(guest, quiet=1.0)
 
 

@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from host_controller.core.interface import AttachDimm, GuestSpoke, SetTarget
+from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.hypervisor.definitions import Definitions
@@ -222,6 +223,12 @@ def finish_allocation(guest: Guest, started: float, limit: float) -> Allocation:
             raise LabError(f"{guest.name} touched {touched} MiB in {limit:g} s and was not done")
         time.sleep(0.05)
         guest.workload.ping(limit)  # takes in what has come
+
+
+def is_back_at(vm: Mapping[str, Any], mib: int) -> bool:
+    """Whether a VM of the API has no more than that, but for an excess that the controller leaves alone."""
+    actual_bytes: int = vm["actual_bytes"]
+    return actual_bytes - shrink_dead_band(actual_bytes) <= mib * MIB
 
 
 def wait_actual(guest: Guest, size_bytes: int, limit: float = 60.0) -> float:
