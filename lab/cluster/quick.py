@@ -5,7 +5,7 @@
 Exit 0 where packages or namespaces cannot be had: that is no failure of the code. Else what pytest ends with.
 """
 
-import subprocess
+import os
 import sys
 
 from lab import apt, namespaces
@@ -22,9 +22,11 @@ def main() -> int:
     except LabError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
-    if why_not := namespaces.why_not(namespaces.NODES):
-        return _not_tried(why_not)
-    return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], check=False).returncode
+    why_not = namespaces.why_not(namespaces.NODES)
+    if not why_not:
+        # In our place: pytest alone is interrupted then, and clears up.
+        os.execv(sys.executable, [sys.executable, "-m", "pytest", *sys.argv[1:]])
+    return _not_tried(why_not)
 
 
 def _not_tried(why: str) -> int:

@@ -10,6 +10,7 @@ no namespaces.
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from typing import Final
@@ -51,7 +52,12 @@ def main() -> int:
     if is_entered and (why_not := namespaces.why_not(namespaces.ROOTS)):
         print(f"0 of 1 suites tried: {suite} is not, since {why_not}. Once it can be: {again}")
         return 0
-    code = subprocess.run([sys.executable, "-m", module, suite, "--no-table"], check=False).returncode
+    # Interrupted, it clears up: `subprocess.run` would kill it a quarter of a second after that.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        code = subprocess.run([sys.executable, "-m", module, suite, "--no-table"], check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
     if code == NOT_FETCHED:
         print(f"0 of 1 suites tried: {suite} could not be fetched. Once it can be: {again}")
         return 0

@@ -1,8 +1,8 @@
 """A machine that lacks an archive, root or namespaces fails nobody's commit; what else goes wrong does."""
 
 import os
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -97,8 +97,14 @@ def test_the_fleets_quick_half_is_excused_where_it_cannot_be_tried_and_nowhere_e
 
     monkeypatch.setattr(apt, "install", install)
     monkeypatch.setattr(namespaces, "why_not", lambda _: hindered)
-    monkeypatch.setattr(quick.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=7))
-    assert quick.main() == ends
+
+    def is_replaced(*_: object) -> None:
+        raise SystemExit(7)
+
+    monkeypatch.setattr(quick.os, "execv", is_replaced)
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(quick.main())
+    assert ended.value.code == ends
     assert ("is not tried" in capsys.readouterr().out) == (ends == 0)
 
 
