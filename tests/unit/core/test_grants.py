@@ -427,6 +427,10 @@ VIRTIO_128 = {
 MORE, OTHERS, LONG = "it needs more", "others need it", "it has had more than it needs for a while"
 NOT_FREE = "the rest is not free yet"
 
+KILLS = "it uses what it has, and it has no free swap on a disk: with less its kernel would kill"
+SPENT: dict[str, Any] = {"stats": BalloonStats(540 * MIB, 16 * MIB, updated=1), "stats_at": NOW + 0.1}
+"""Since its agent spoke it has used what it had to spare."""
+
 HELD_FAST = "the others use what they have, without free swap on a disk: with less their kernels would kill"
 
 SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
@@ -485,8 +489,7 @@ SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
     ({"demand_mib": 250}, 200, 0, True, {"action": SHRINK, "reason": OTHERS, "target_bytes": 266}),
     ({"demand_mib": 100}, 200, 0, False, {"action": SHRINK, "reason": LONG, "target_bytes": 200}),
     ({"demand_mib": 290}, 200, 0, True,
-     {"action": WAIT, "reason": OTHERS, "blocked_by":
-      "it uses what it has, and it has no free swap on a disk: with less its kernel would kill"}),
+     {"action": WAIT, "reason": OTHERS, "blocked_by": KILLS}),
     ({"usable_mib": 512, "demand_mib": 100, "target_bytes": 384 * MIB}, 192, 0, True,
      {"action": SHRINK, "reason": OTHERS + "; the last step is under way"}),
     (VIRTIO_128 | {"demand_mib": 300}, 560, 0, True, {"action": UNPLUG, "reason": OTHERS, "size_bytes": 80}),
@@ -494,6 +497,14 @@ SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
      "unplug_rest": Rest(NOW + 9, 1)}, 192, 0, True,
      {"action": WAIT, "reason": OTHERS,
       "blocked_by": "the guest did not give its virtio-mem back; it is asked again later"}),
+    # Its device is not blamed where its kernel could not do without, nor while its balloon has more to give,
+    # nor when it may be asked again.
+    (VIRTIO_128 | {"demand_mib": 630, "unplug_rest": Rest(NOW + 9, 1)}, 400, 0, True,
+     {"action": WAIT, "reason": OTHERS, "blocked_by": KILLS}),
+    (VIRTIO_128 | {"demand_mib": 600, "unplug_rest": Rest(NOW + 9, 1)} | SPENT, 400, 0, True,
+     {"action": WAIT, "reason": OTHERS, "blocked_by": KILLS}),
+    (VIRTIO_128 | {"actual_mib": 192, "usable_mib": 320, "demand_mib": 200, "unplug_rest": Rest(NOW, 1)}
+     | SPENT, 192, 0, True, {"action": WAIT, "reason": OTHERS, "blocked_by": KILLS}),
     (PLUGGED | {"changed_at": -100.0}, 512, 0, False,
      {"action": UNPLUG, "reason": "the guest does not use its last DIMM", "size_bytes": 128,
       "alias": "dimm0"}),
