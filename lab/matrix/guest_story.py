@@ -119,11 +119,12 @@ class Stage:
     def violations(self) -> list[Sample]:
         """Samples above the capacity, but for those in which it had been reset and did not stand still yet.
 
-        Until then nobody can tell what its new kernel takes, and all of its RAM counts.
+        Until then nobody can tell what its new kernel takes, and all of its RAM counts. A sample is a span:
+        the reset may come while it is read.
         """
         since, until = self.stopping
         over = self.observer.violations(CAPACITY * MIB)
-        return [sample for sample in over if not since <= sample.at <= until + sample.window]
+        return [one for one in over if not since - one.window <= one.at <= until + one.window]
 
     def gives_back(self) -> str:
         """What was added to it is taken out again."""

@@ -5,17 +5,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 from host_controller.verify.accelerator import Accelerator, find_accelerator
+from host_controller.verify.observer import Sample
 from lab.domain import ARM64, GuestSpec, domain_xml
 from lab.errors import FetchError, LabError
 from lab.image import Image
 from lab.matrix import __main__ as hosts
 from lab.matrix import of_commit, roots, runs, table
 from lab.matrix.cells import TESTS, Cell
+from lab.matrix.guest_story import Stage
 from lab.matrix.guests import _kernel
 from lab.matrix.of_commit import chosen
 from lab.matrix.suites import GUESTS, NOT_FETCHED, SUITES
@@ -298,3 +301,16 @@ def test_what_takes_too_long_in_a_root_ends_and_says_so(
     done = roots.Root(SUITES["trixie"], tmp_path, tmp_path).run("", limit=0.5)
     assert done.returncode == 124
     assert done.stdout == "begun\n\nkilled after 0 s"
+
+
+@pytest.mark.parametrize(
+    ("at", "excused"), [(9.8, False), (9.95, True), (10.1, True), (10.25, True), (10.4, False)]
+)
+def test_a_sample_is_excused_that_was_read_while_a_reset_guest_was_not_yet_held(
+    at: float, excused: bool
+) -> None:
+    over: Any = SimpleNamespace(violations=lambda _: [Sample(at, 0.1, {})])
+    nothing: Any = None
+    stage = Stage(nothing, nothing, over, nothing, "balloon")
+    stage.stopping = (10.0, 10.2)
+    assert (stage.violations() == []) == excused
