@@ -1,6 +1,7 @@
 """A machine that lacks an archive, root or namespaces fails nobody's commit; what else goes wrong does."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -127,3 +128,23 @@ def test_namespaces_that_are_refused_are_said(tmp_path: Path, monkeypatch: pytes
 def test_without_root_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(namespaces.os, "geteuid", lambda: 1000)
     assert namespaces.why_not(namespaces.NODES) == "it needs root"
+
+
+@pytest.mark.parametrize(
+    ("made", "ends"), [("exit 0", 0), ("exit 2", 2), ("trap 'exit 0' INT; sleep 1000", 124)]
+)
+def test_a_part_of_ci_that_hangs_is_ended_and_said(tmp_path: Path, made: str, ends: int) -> None:
+    program(tmp_path / "make", f"case $1 in test) exit 0; esac; {made}")
+    place = tmp_path / "tree/.ci"
+    place.mkdir(parents=True)
+    (place / "run").write_text((ROOT / ".ci/run").read_text().replace("20m", "1").replace("15m", "1"))
+    done = subprocess.run(
+        ["sh", place / "run"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ends
+    assert ("make test-fleet-quick: 0 min" in done.stdout) == (ends == 0)
+    assert ("make test-suite has not ended within 1" in done.stderr) == (ends == 124)
