@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.duel import __main__ as command
 from bench.duel.__main__ import told
 from bench.duel.hosts import Host, mutated, random_host, simpler
 from bench.duel.judge import BOUND, PEERS, Verdict, compare, judged
@@ -38,6 +39,18 @@ def test_a_fault_is_found_and_shown_on_the_simplest_host() -> None:
     assert verdict.ratio > 9
     assert [vm["demand"]["kind"] for vm in host.vms] == ["saw"]
     assert not {"weight", "swap", "buffer", "start"} & host.vms[0].keys()
+
+
+@pytest.mark.parametrize(("kind", "missed"), [("unmet", True), ("bound", False), ("commands", False)])
+def test_only_the_kinds_that_were_searched_are_held_to_their_goals(
+    kind: str, missed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def found(host: Host) -> Mapping[str, Verdict]:
+        return planted(host) | {"bound": Verdict("bound", 2.0, "bound", 2.0, 1.0)}
+
+    monkeypatch.setattr(command, "judged", found)
+    assert command.main(["--hosts", "40", "--kinds", kind]) == missed
+    assert ("MISSED: unmet <= 1.5\n" in capsys.readouterr().out) == missed
 
 
 def test_equal_seeds_find_the_same_and_others_something_else() -> None:
