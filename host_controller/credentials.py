@@ -42,10 +42,14 @@ class Credentials:
     def server(self) -> ssl.SSLContext:
         """For whoever listens: only peers with a certificate of the authority are spoken with.
 
+        Each shows it anew: who comes back with a ticket is not asked whether its certificate has expired.
+
         Raises:
             CredentialsError
         """
-        return self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context = self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        context.num_tickets = 0
+        return context
 
     def client(self) -> ssl.SSLContext:
         """For whoever asks: only the host that was meant, with a certificate of the authority, is believed.

@@ -17,7 +17,7 @@ import structlog
 from host_controller.errors import DynmemError
 from host_controller.fleet import metrics
 from host_controller.fleet.bookings import keep_bookings, read_bookings
-from host_controller.fleet.clearing import clear_up
+from host_controller.fleet.clearing import clear_pins, forget_moves
 from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, hopeless, lifted
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures
@@ -29,7 +29,7 @@ from host_controller.fleet.metrics import Tally
 from host_controller.fleet.moving import carry_out
 from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Known, Turn, publish
-from host_controller.fleet.pacemaker.cib import Cib
+from host_controller.fleet.pacemaker.cib import Cib, failed_moves
 from host_controller.fleet.pacemaker.pins import marks, pins
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.status import status_of
@@ -62,10 +62,10 @@ class Arbiter:
     bookings: Mapping[str, Booking] = field(default_factory=dict)
     strains: dict[str, Strain] = field(default_factory=dict)
     moved_at: dict[str, float] = field(default_factory=dict)
-    cleared_at: float = float("-inf")
-    """When it was tried to clear up what moves have left behind."""
-    unclean: str = ""
-    """Why that did not help, as it was told."""
+    tried: dict[str, float] = field(default_factory=dict)
+    """When it was tried to have a VM's failed move forgotten."""
+    unclean: dict[str, str] = field(default_factory=dict)
+    """Why that did not help, as it was told; of the pins: under no name."""
     refused: dict[Way, float] = field(default_factory=dict)
     published_at: float = float("-inf")
     tally: Tally = field(default_factory=Tally)
@@ -124,22 +124,31 @@ class Arbiter:
     def _clear_up(self, cib: Cib) -> None:
         """After moves that nobody follows any more, as soon as the engine rests.
 
-        A VM whose failed move it cannot be made to forget runs on. That is told, and tried again by and by.
+        A VM whose failed move it cannot be made to forget runs on. That is told, and tried again by and by:
+        one such in a turn, as each takes up to a minute, in which nothing is published.
         """
-        tried = self.clock() - self.cleared_at < CLEAR_SECONDS
-        if not (pins(cib) or (marks(cib) and not tried)) or not self.engine.idle():
+        now = self.clock()
+        self.tried = {vm: at for vm, at in self.tried.items() if now - at < CLEAR_SECONDS}
+        found = {*pins(cib), *(marks(cib).keys() - self.tried.keys())}
+        if not found or not self.engine.idle():
             return
-        self.cleared_at = self.clock()
+        vm = ""
         try:
-            left = clear_up(self.engine, self.sleep)
+            clear_pins(self.engine, self.sleep)
+            cib = self.engine.query()
+            if pins(cib):
+                return
+            for vm in sorted(marks(cib).keys() - self.tried.keys()):
+                self.tried[vm] = self.clock()
+                forget_moves(self.engine, [vm], self.sleep)
+                self.unclean.pop(vm, None)
         except FleetError as error:
-            if str(error) != self.unclean:
+            if str(error) != self.unclean.get(vm):
                 log.error("what was left of moves is not cleared", why=str(error))
-            self.unclean = str(error)
+            self.unclean[vm] = str(error)
             return
-        self.unclean = ""
-        if left:
-            log.warning("what was left of moves is cleared", vms=", ".join(left))
+        self.unclean.pop("", None)
+        log.warning("what was left of moves is cleared", vms=", ".join(sorted(found)))
 
     def _tell_silent(self, silent: Mapping[str, str]) -> None:
         """Who begins to be silent, or for another reason, and who speaks again: not at each turn."""
@@ -217,8 +226,10 @@ class Arbiter:
         while again:
             now = self.clock()
             self.refused = {way: at for way, at in self.refused.items() if now - at < REFUSED_SECONDS}
-            cell = look(self.engine, self.hosts).cell
-            relief = relieve(cell, self.strains, self.moved_at, now, refused=self.refused)
+            view = look(self.engine, self.hosts)
+            # The engine leaves a VM alone whose move has failed: no host is squeezed for it.
+            rest = self.moved_at | dict.fromkeys(failed_moves(view.cib), now)
+            relief = relieve(view.cell, self.strains, rest, now, refused=self.refused)
             self._alert(relief)
             # A move takes long: the next is decided by what is true then.
             again = bool(relief.moves) and not self._move(relief.moves[0])

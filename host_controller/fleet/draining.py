@@ -13,7 +13,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from host_controller.errors import InputError
-from host_controller.fleet.clearing import REST_LOOKS, TRIES, forget_moves
+from host_controller.fleet.clearing import REST_LOOKS, TRIES, clear_pins, forget_moves
 from host_controller.fleet.core.drain import Closed, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
@@ -118,6 +118,8 @@ def undrain(engine: Engine, host: str, sleep: Callable[[float], None] = time.sle
         raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
     if ours or avoided(cib, host):
         _activate(engine, host, sleep)
+    else:
+        clear_pins(engine, sleep)
     forget_moves(engine, [vm for vm, node in marks(engine.query()).items() if node == host], sleep)
     return ours
 
@@ -129,6 +131,7 @@ def _blocked(engine: Engine, host: str) -> tuple[str, ...]:
 
 def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
     """What a drain before could not move goes again, and only by a promise: so the standby ends first."""
+    clear_pins(engine, sleep)
     if not _blocked(engine, host):
         return
     if drained(engine.query(), host):
@@ -138,8 +141,9 @@ def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> 
 
 
 def _activate(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
-    """End its standby. VMs that are on their way from there arrive first."""
+    """End its standby. VMs that are on their way from there arrive first; none is sent back by a pin."""
     _wait_for_rest(engine, sleep)
+    clear_pins(engine, sleep)
     cib = engine.query()
     commit(engine, cib, active(cib, host))
 

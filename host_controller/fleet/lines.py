@@ -63,10 +63,13 @@ class Lines:
     def look(self, context: ssl.SSLContext, host: str, path: str, seconds: float) -> Answer:
         """Ask for what changes nothing, over the line that is kept or over a new one, which is kept then.
 
+        The limit is for all of it: a host that ends a line late does not hold us twice.
+
         Raises:
             HostSilent
         """
         with self._heard(host, seconds):
+            until = time.monotonic() + seconds
             line = self._lasting(context, host)
             if line is not None:
                 try:
@@ -75,7 +78,12 @@ class Lines:
                     raise
                 except UNHEARD:
                     pass  # the host has ended it, or was away meanwhile
-            return self._look(self._connect(context, host), host, path, seconds)
+            line = self._connect(context, host)
+            left = until - time.monotonic()
+            if left <= 0:
+                line.connection.close()
+                raise TimeoutError
+            return self._look(line, host, path, left)
 
     def only(self, hosts: Collection[str]) -> None:
         """Keep no line to any other."""

@@ -128,9 +128,11 @@ def _hold(root: Element, prefix: str, nodes: Mapping[str, str], score: str) -> N
 
 
 def _let_go(root: Element, prefix: str, vms: Collection[str]) -> None:
-    constraints = _constraints(root)
+    constraints, ids = _constraints(root), {f"{prefix}{vm}" for vm in vms}
     for one in list(constraints):
-        if str(one.get("id", "")).startswith(prefix) and one.get("rsc") in vms:
+        identity = str(one.get("id", ""))
+        # A VM that was renamed has left its old name in the id, and an id can be there once.
+        if identity in ids or (identity.startswith(prefix) and one.get("rsc", "") in vms):
             constraints.remove(one)
 
 

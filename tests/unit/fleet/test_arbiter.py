@@ -96,6 +96,14 @@ def test_a_destination_that_refuses_is_not_asked_at_each_turn(scene: Scene) -> N
     assert scene.hosts.asked <= 2  # each VM once, then it rests
 
 
+def test_no_host_is_asked_for_a_vm_that_the_engine_leaves_alone(scene: Scene) -> None:
+    status = b"<status>" + failed_move("web", "n1").encode() + b"</status>"
+    scene.engine.text = scene.engine.text.replace(b"<status></status>", status)
+    scene.engine.would = lambda _: ()
+    scene.go_on(SHORT_SECONDS + 2 * TURN_SECONDS)
+    assert scene.hosts.asked == 0
+
+
 def test_another_way_is_taken_in_the_same_turn_when_a_destination_refuses(scene: Scene) -> None:
     scene.hosts.refusing = {"n2"}
     text = scene.engine.text.decode().replace('<node id="2"', '<node id="3" uname="n3"/><node id="2"')
@@ -214,19 +222,18 @@ def test_a_failed_move_that_could_not_be_cleaned_up_at_once_is_later(scene: Scen
     def fails(vm: str, node: str, operation: str = "start") -> None:
         raise EngineError("no answer")
 
-    def refused(_: Cib) -> None:
-        scene.engine.text = scene.engine.text.replace(
-            b"<status />", f"<status>{failed_move('web', 'n1')}</status>".encode()
-        )
+    def refused(actions: tuple[Action, ...]) -> None:
+        if actions:
+            status = f"<status>{failed_move('web', 'n1')}</status>".encode()
+            scene.engine.text = scene.engine.text.replace(b"<status />", status)
 
-    scene.engine.obeys = False
+    scene.engine.obey = refused  # type: ignore[method-assign]
     scene.engine.clean_up = fails  # type: ignore[method-assign]
     scene.go_on(SHORT_SECONDS - TURN_SECONDS)
-    scene.engine.meanwhile = lambda: refused(scene.engine.query())
     scene.go_on(2 * TURN_SECONDS)
     assert failed_moves(scene.engine.query()) == {"web": "n1"}
     scene.engine.clean_up = cleans  # type: ignore[method-assign]
-    scene.go_on(2 * TURN_SECONDS)
+    scene.go_on(CLEAR_SECONDS)
     assert scene.engine.cleaned == [("web", "n1")]
     assert failed_moves(scene.engine.query()) == {}
 

@@ -7,6 +7,7 @@ import pytest
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bounded_xml import DEEPEST, LARGEST_BYTES, read_xml
 from host_controller.fleet.pacemaker.cib import LARGEST_MIB, changed, read_cib
+from host_controller.fleet.pacemaker.pins import pinned, pins, unpinned
 from tests.unit.fleet.cluster import cib_text
 
 CIB = cib_text({"web": 1024, "db": 2048}, {"n1": 8000, "n2": None})
@@ -130,3 +131,15 @@ def test_a_configuration_without_its_content_is_refused() -> None:
 def test_an_epoch_that_is_no_number_is_refused(epoch: str) -> None:
     with pytest.raises(EngineError, match="epoch"):
         changed(read_cib(CIB.replace(b'epoch="7"', f'epoch="{epoch}"'.encode(), 1)), {"web": 1}, {})
+
+
+def test_a_pin_of_a_vm_that_was_renamed_or_of_a_pattern_is_in_the_way_of_none() -> None:
+    text = cib_text({"old": 1, "new": 1}, {"n1": 1, "n2": 1}).replace(
+        b"<constraints/>",
+        b'<constraints><rsc_location id="dynmem-move-old" rsc="new" node="n1" score="INFINITY"/>'
+        b'<rsc_location id="dynmem-move-x" rsc-pattern="x.*" node="n1" score="INFINITY"/></constraints>',
+    )
+    cib = read_cib(text)
+    ids = [one.get("id") for one in read_cib(pinned(cib, "old", "n2")).root.iter("rsc_location")]
+    assert sorted(map(str, ids)) == ["dynmem-move-old", "dynmem-move-x"]
+    assert pins(read_cib(unpinned(cib, pins(cib)))) == ()

@@ -20,7 +20,8 @@ from host_controller.fleet.draining import drain, undrain
 from host_controller.fleet.errors import EngineError, FleetError
 from host_controller.fleet.moving import carry_out
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves
-from host_controller.fleet.pacemaker.pins import MARK, avoided, drained, marks, pinned, pins, unpinned
+from host_controller.fleet.pacemaker.pins import MARK, active, avoided, drained, marks, pinned, pins, unpinned
+from host_controller.fleet.pacemaker.tools import CLEAN_SECONDS
 from host_controller.units import GIB
 from tests.unit.fleet.cells import cell, host, vm
 from tests.unit.fleet.cluster import FakeEngine, cib_text, failed_move
@@ -231,6 +232,20 @@ def test_an_undrain_that_was_cut_off_can_be_said_again_without_an_arbiter(scenes
         scene.assert_nothing_is_left()
 
 
+@pytest.mark.parametrize("after", [Scene.drain, Scene.undrain], ids=["drain", "undrain"])
+def test_a_relief_that_was_cut_off_is_in_the_way_of_nobody_where_there_is_no_arbiter(
+    scenes: Iterator[Scene], after: Story
+) -> None:
+    for scene in each_end(scenes, Scene.relieve):
+        while scene.engine.under_way:
+            scene.engine.idle()
+        scene.engine.refuses = False
+        after(scene, Life(WHOLE))
+        assert (pins(scene.engine.query()), failed_moves(scene.engine.query())) == ((), {})
+        if after is Scene.drain:
+            assert scene.engine.places == {"web": "n2", "db": "n2"}
+
+
 def test_a_vm_is_marked_by_the_change_that_lets_it_go_and_by_no_score() -> None:
     engine = Engine(refuses=True)
     engine.text = pinned(engine.query(), "web", "n2")
@@ -242,6 +257,26 @@ def test_a_vm_is_marked_by_the_change_that_lets_it_go_and_by_no_score() -> None:
     assert mark.attrib == {"id": f"{MARK}web", "rsc": "web", "node": "n1", "score": "0"}
     engine.text = unpinned(engine.query(), ["web"])
     assert marks(engine.query()) == {"web": "n1"}, "an id is there once"
+
+
+def test_a_host_whose_engine_hangs_does_not_keep_the_arbiter_from_its_turns(tmp_path: Path) -> None:
+    scene = next(made(tmp_path, refuses=True))
+    tell(Scene.drain, scene, Life(WHOLE))
+    scene.engine.text = active(scene.engine.query(), "n1")
+    assert len(marks(scene.engine.query())) == 2
+
+    def hangs(*_: str) -> None:
+        scene.time.sleep(CLEAN_SECONDS)
+        raise EngineError("no answer")
+
+    scene.engine.clean_up = hangs  # type: ignore[method-assign]
+    arbiter = scene.arbiter()
+    scene.time.sleep(CLEAR_SECONDS)
+    for _ in range(2):
+        began = scene.time()
+        arbiter.turn()
+        assert scene.time() - began <= CLEAN_SECONDS, "nothing is published meanwhile"
+    assert set(arbiter.unclean) == {"web", "db"}
 
 
 def test_one_vm_that_cannot_be_looked_after_keeps_no_other_from_it_and_is_tried_again(tmp_path: Path) -> None:
@@ -260,7 +295,7 @@ def test_one_vm_that_cannot_be_looked_after_keeps_no_other_from_it_and_is_tried_
     assert marks(scene.engine.query()) == {"db": "n1"}
     assert scene.engine.cleaned == [("web", "n1")]
     arbiter = scene.arbiter()
-    assert arbiter.unclean == "no answer"
+    assert arbiter.unclean == {"db": "no answer"}
     scene.engine.clean_up = cleans  # type: ignore[method-assign]
     scene.time.sleep(CLEAR_SECONDS)
     arbiter.turn()

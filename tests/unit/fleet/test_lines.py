@@ -2,9 +2,13 @@
 
 import asyncio
 import shutil
+import socket
+import ssl
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import structlog
@@ -122,6 +126,26 @@ def test_a_host_lets_go_in_time_whoever_asks_again_and_again(here: Credentials) 
     run(story())
 
 
+def test_whoever_comes_back_shows_its_certificate_anew_as_it_may_have_expired(here: Credentials) -> None:
+    context = here.client()
+
+    def come(port: int, session: ssl.SSLSession | None) -> tuple[bool | None, ssl.SSLSession]:
+        raw = socket.create_connection(("localhost", port), timeout=5)
+        with context.wrap_socket(raw, server_hostname="localhost", session=session) as one:
+            one.sendall(b"GET /v1/figures HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert one.recv(64).startswith(b"HTTP/1.1 200")
+            return one.session_reused, one.session
+
+    async def story() -> None:
+        async with listening(Host(), here) as (_, _, port):
+            _, session = await aside(come, port, None)
+            assert not session.has_ticket
+            reused, _ = await aside(come, port, session)
+            assert not reused
+
+    run(story())
+
+
 def test_our_own_new_credentials_are_shown_at_once(here: Credentials, tmp_path: Path) -> None:
     def replace() -> None:
         make_host(tmp_path / "ours", "localhost")
@@ -202,3 +226,41 @@ def test_a_host_that_is_no_longer_asked_has_no_line(here: Credentials) -> None:
             await until(lambda: inside(api) == [], "it is gone")
 
     run(story())
+
+
+def test_a_host_that_ends_a_line_late_does_not_hold_us_twice(
+    here: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the limit that is left when the new line is asked, the old one has taken what it took."""
+    limit, late = 30.0, 1.0
+    listener = socket.create_server(("localhost", 0))
+
+    def serve() -> None:
+        kept = here.server().wrap_socket(listener.accept()[0], server_side=True)
+        kept.recv(4096)
+        kept.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        kept.recv(4096)
+        time.sleep(late)
+        kept.close()
+        again = here.server().wrap_socket(listener.accept()[0], server_side=True)
+        again.recv(4096)
+        again.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    limits: list[float] = []
+    asking = lines.ask
+
+    def watched(*words: Any, seconds: float, **more: Any) -> Any:
+        limits.append(seconds)
+        return asking(*words, seconds=seconds, **more)
+
+    monkeypatch.setattr(lines, "ask", watched)
+    threading.Thread(target=serve, daemon=True).start()
+    found = lines.Lines(listener.getsockname()[1])
+    with listener:
+        context = here.client()
+        for _ in range(2):
+            assert found.look(context, "localhost", "/", limit).status == 200
+    first, kept, again = limits
+    assert first < limit
+    assert kept == limit
+    assert again <= limit - late
