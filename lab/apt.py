@@ -14,6 +14,8 @@ _FIELDS = "$(CREATED_BY)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"
 _INHERITED = ("Acquire::Check-", "Acquire::Retries", "Acquire::http", "Acquire::https", "Acquire::ForceIP")
 _CANNOT_BE_HAD: Final = os.EX_TEMPFAIL
 """How lab/install-packages ends where nobody and nothing here would fetch them."""
+_NOT_INSTALLED: Final = 1
+"""How it ends where they came."""
 _FETCH_SECONDS: Final = "240"
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
@@ -33,7 +35,8 @@ def install(packages: Path) -> None:
     )  # fmt: skip
     if done.returncode == 0:
         return
-    error = FetchError if done.returncode == _CANNOT_BE_HAD else error_of(done.stdout, LabError)
+    known = {_CANNOT_BE_HAD: FetchError, _NOT_INSTALLED: LabError}
+    error = known.get(done.returncode) or error_of(done.stdout, LabError)
     raise error(f"{packages.name} could not be installed: {done.stdout.strip()[-2000:]}")
 
 

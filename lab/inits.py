@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from lab.cache import build_once, cache_directory, key_of
-from lab.errors import FetchError
+from lab.errors import FetchError, LabError
 
 PACKAGES: Final = ("insserv", "libeinfo1", "librc1", "openrc", "runit")
 """They are unpacked, not installed: what they would do to this machine's own init does not happen."""
@@ -15,6 +15,9 @@ _FETCH: Final = """
 cd "$1"
 shift
 apt-get -qq download "$@" || { apt-get -qq update && apt-get -qq download "$@"; }
+"""
+_UNPACK: Final = """
+cd "$1"
 mkdir -p root/usr/bin root/usr/sbin root/usr/lib
 for one in bin sbin lib; do ln -s usr/$one root/$one; done
 for one in *.deb; do dpkg-deb --fsys-tarfile "$one" | tar -C root -x --keep-directory-symlink; done
@@ -46,15 +49,19 @@ exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot . /bin/sh /scri
 
 
 def unpacked() -> Path:
-    """Both of them. Cached. Raises FetchError."""
+    """Both of them. Cached. Raises FetchError where they could not be had, else LabError."""
 
-    def build(place: Path) -> None:
-        command = ["sh", "-ec", _FETCH, "sh", str(place), *PACKAGES]
+    def step(script: str, *words: str, failed: str, error: type[LabError]) -> None:
+        command = ["sh", "-ec", script, "sh", *words]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode != 0:
-            raise FetchError(f"{', '.join(PACKAGES)} could not be had: {done.stderr.strip()[-2000:]}")
+            raise error(f"{', '.join(PACKAGES)} could not be {failed}: {done.stderr.strip()[-2000:]}")
 
-    return build_once("inits", key_of(_FETCH, *PACKAGES), build) / "root"
+    def build(place: Path) -> None:
+        step(_FETCH, str(place), *PACKAGES, failed="had", error=FetchError)
+        step(_UNPACK, str(place), failed="unpacked", error=LabError)
+
+    return build_once("inits", key_of(_FETCH, _UNPACK, *PACKAGES), build) / "root"
 
 
 def run(script: str, files: Mapping[str, Path], limit: float = 60.0) -> "subprocess.CompletedProcess[str]":

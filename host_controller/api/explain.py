@@ -163,10 +163,10 @@ def _why(controller: Controller, vm: Vm) -> list[str]:
             "Its balloon did not follow its target; "
             f"it is asked again in {vm.progress.stuck_until - now:.0f} s."
         )
-    if now < vm.plug_rest.until:
-        found.append(f"Hot add failed; it is tried again in {vm.plug_rest.until - now:.0f} s.")
-    if now < vm.unplug_rest.until:
-        found.append(f"Unplug failed; it is tried again in {vm.unplug_rest.until - now:.0f} s.")
+    if rest := vm.plug_rest.after_failure(now):
+        found.append(f"Hot add failed; it is tried again in {rest:.0f} s.")
+    if rest := vm.unplug_rest.after_failure(now):
+        found.append(f"Unplug failed; it is tried again in {rest:.0f} s.")
     return found + _why_not_more(controller, vm) + _why_not_less(controller, vm)
 
 

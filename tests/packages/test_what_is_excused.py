@@ -76,6 +76,22 @@ def test_a_package_that_does_not_exist_or_fails_is_a_fault(programs: Path, said:
     assert type(raised.value) is LabError
 
 
+def test_what_came_and_cannot_be_installed_is_a_fault_whatever_archive_was_not_reached_before(
+    programs: Path,
+) -> None:
+    program(
+        programs / "apt-get",
+        "case $* in\n"
+        "indextargets*) echo http://deb.example ;;\n"
+        "*update) echo W: Failed to fetch http://other.example/InRelease >&2 ;;\n"
+        "*DPkg::Lock*) echo E: Could not get lock /var/lib/dpkg/lock-frontend >&2; exit 100 ;;\n"
+        "esac",
+    )
+    with pytest.raises(LabError, match="Could not get lock") as raised:
+        apt.install(LIST)
+    assert type(raised.value) is LabError
+
+
 @pytest.mark.parametrize(
     ("error", "hindered", "ends"),
     [

@@ -76,10 +76,10 @@ def _keeps(account: Account, estimate: Estimate | None, goal: int, stuck: int, *
 
 
 def _refused(vm: Vm, now: float) -> bool:
-    """What was to leave its device is still there, or was until a moment ago."""
+    """What was to leave its device is still there, or was until a moment ago, and is not needed there."""
     device = vm.virtio_mem
     return device.current_bytes > device.requested_bytes or (
-        device.requested_bytes > 0 and now < vm.unplug_rest.until
+        device.requested_bytes > 0 and vm.unplug_rest.after_failure(now) > 0
     )
 
 

@@ -30,6 +30,11 @@ class Rest:
         """Not before that, for another reason."""
         self.until = until
 
+    def after_failure(self, now: float) -> float:
+        """Seconds for which it still rests because it failed. 0: it does not, or for another reason."""
+        rests = self.failures > 0 and now < self.until < math.inf
+        return self.until - now if rests else 0.0
+
 
 @dataclass(slots=True)
 class PaidPlug:

@@ -498,7 +498,9 @@ SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
      {"action": WAIT, "reason": OTHERS,
       "blocked_by": "the guest did not give its virtio-mem back; it is asked again later"}),
     # Its device is not blamed where its kernel could not do without, nor while its balloon has more to give,
-    # nor when it may be asked again.
+    # nor when it may be asked again, nor where it was turned back since its guest came to need it.
+    (VIRTIO_128 | {"actual_mib": 192, "usable_mib": 320, "demand_mib": 200, "unplug_rest": Rest(NOW + 4, 0)}
+     | SPENT, 192, 0, True, {"action": WAIT, "reason": OTHERS, "blocked_by": KILLS}),
     (VIRTIO_128 | {"demand_mib": 630, "unplug_rest": Rest(NOW + 9, 1)}, 400, 0, True,
      {"action": WAIT, "reason": OTHERS, "blocked_by": KILLS}),
     (VIRTIO_128 | {"demand_mib": 600, "unplug_rest": Rest(NOW + 9, 1)} | SPENT, 400, 0, True,

@@ -53,6 +53,16 @@ def test_a_rest_is_held_for_another_reason_without_a_failure() -> None:
     assert (rest.until, rest.failures) == (math.inf, 0)
 
 
+def test_of_rests_only_one_after_a_failure_is_told_as_one() -> None:
+    rest = Rest()
+    rest.hold(1010.0)
+    assert rest.after_failure(1000.0) == 0
+    rest.failed(30.0, 1000.0)
+    assert [rest.after_failure(now) for now in (1000.0, 1029.0, 1030.0)] == [30.0, 1.0, 0.0]
+    rest.hold(math.inf)
+    assert rest.after_failure(1000.0) == 0
+
+
 # --- a DIMM that is paid for ---
 
 
