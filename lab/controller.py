@@ -157,7 +157,7 @@ meminfo = "{meminfo}"
             )
         prefer(self._process.pid, GUESTS_NICE)
         if wait:
-            self.wait_for(lambda status: bool(status["host"]["connected"]), 20, "a connection to libvirt")
+            self.wait_for(lambda status: bool(status["host"]["connected"]), 60, "a connection to libvirt")
 
     def kill(self) -> None:
         """SIGKILL: nothing is tidied up."""
@@ -284,7 +284,7 @@ meminfo = "{meminfo}"
                 found.append(float(record["at"]))
         return found
 
-    def wait_sent(self, *kinds: str, vm: str, since: float = 0.0, limit: float = 10.0) -> list[SentCommand]:
+    def wait_sent(self, *kinds: str, vm: str, since: float = 0.0, limit: float = 60.0) -> list[SentCommand]:
         """As `sent`, once there is at least one; the recording is written out every second."""
         found: list[SentCommand] = []
 

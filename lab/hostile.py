@@ -80,7 +80,7 @@ def hold_kernel_memory(guest: Guest, mib: int) -> None:
     )
     said = "/tmp/pipes"
     guest.workload.exec(f'(exec python3 -c "{script}") > {said} 2>&1 & echo $! > /tmp/pipes.pid')
-    guest.workload.exec(f"until grep -q held {said}; do sleep 0.1; done", limit=30)
+    guest.workload.exec(f"until grep -q held {said}; do sleep 0.1; done", limit=60)
 
 
 def drop_kernel_memory(guest: Guest) -> None:

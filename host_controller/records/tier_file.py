@@ -72,11 +72,11 @@ class TierFile:
         """Make the minutes that whoever wrote the samples did not come to write, and their hours."""
         for (vm,) in self._db.execute("SELECT id FROM vms").fetchall():
             last = self._newest(vm, "minutes", "minute")
-            begin = -1 if last is None else last + 1
+            begin = (-1 if last is None else last + 1) * MINUTE
             rows = self._db.execute(
                 f"SELECT at, {', '.join(COLUMNS)}, pressure, phase FROM samples"  # noqa: S608 # our own names
                 " WHERE vm = ? AND at >= ? ORDER BY at",
-                (vm, begin * MINUTE * 1000),
+                (vm, (begin - STORED_HOLDS) * 1000),  # what was true before lasts into the first of them
             )
             minutes = Minutes(STORED_HOLDS)
             done: list[Span] = []
@@ -86,7 +86,7 @@ class TierFile:
                     done += minutes.add(sample.at, sample)
             done += minutes.close()
             with self._db:
-                self.put((vm, one) for one in done)
+                self.put((vm, one) for one in done if one.at >= begin)
             last_hour = self._newest(vm, "hours", "hour")
             open_hours = self._db.execute(
                 "SELECT DISTINCT minute / 60 FROM minutes WHERE vm = ? AND minute >= ?",

@@ -147,7 +147,7 @@ class Observer:
         names = {guest.name for guest in guests}
         since = time.monotonic()
         what = f"a sample of {', '.join(sorted(names))}"
-        self.wait_for(lambda sample: sample.at >= since and names <= sample.guests.keys(), 15, what)
+        self.wait_for(lambda sample: sample.at >= since and names <= sample.guests.keys(), 60, what)
 
     def forget(self, guest: Watched) -> None:
         """Observe it no more. (A guest whose QEMU ends is noticed without that.)"""

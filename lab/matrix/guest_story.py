@@ -103,7 +103,7 @@ class Stage:
             neighbour.workload.wait_event("done", "memory", 120)
             boot, since = self.guest.workload.boot_id(), time.monotonic()
             self.guest.reset()
-            stopped = self.observer.wait_event(self.guest, "STOP", 10, since)
+            stopped = self.observer.wait_event(self.guest, "STOP", 60, since)
             neighbour.workload.free()
             self.stopping = (since, stopped.at)
             resumed = self.observer.wait_event(self.guest, "RESUME", RESET_WAIT, stopped.at)

@@ -115,11 +115,11 @@ class Machine:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         self.port = socket.socket(socket.AF_UNIX)
         while self.port.connect_ex(str(port)) != 0:
             assert self.process.poll() is None, self.process.communicate()[1].decode()
-            assert time.monotonic() < end, "QEMU did not open the port within 20 s"
+            assert time.monotonic() < end, "QEMU did not open the port within 60 s"
             time.sleep(0.05)
         self.reader = codec.LineReader()
 

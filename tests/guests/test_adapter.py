@@ -445,7 +445,7 @@ async def test_a_dimm_comes_and_goes(lab: Lab, guest: Guest) -> None:
                 isinstance(event.untrusted_message, wire.Report)
                 and event.untrusted_message.online_bytes == 384 * MIB
             ),
-            limit=30,
+            limit=60,
         )
         (dimm,) = (await watch.until(DimmsChanged)).dimms
         assert (await watch.do(DetachDimm, vm, dimm.alias)).error is None
@@ -518,7 +518,7 @@ async def test_a_flooded_port_is_drained_and_disturbs_nobody(lab: Lab, guest: Gu
 
 
 def _start_agent(guest: Guest) -> None:
-    guest.workload.wait_no_agent(10)
+    guest.workload.wait_no_agent(60)
     guest.workload.start_agent()
 
 

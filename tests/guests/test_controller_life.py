@@ -64,7 +64,7 @@ def test_a_controller_that_starts_late_takes_over_what_runs(rig: Rig) -> None:
 
 
 def test_a_second_controller_on_the_host_is_refused(rig: Rig) -> None:
-    refused = dynmem("run", "--config", str(rig.controller.config), limit=20)
+    refused = dynmem("run", "--config", str(rig.controller.config), limit=60)
     assert refused.returncode != 0
     assert str(rig.controller.pid) in refused.stderr
 

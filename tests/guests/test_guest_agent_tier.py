@@ -66,7 +66,7 @@ def test_a_guest_is_read_at_a_pace_and_never_during_a_backup_or_a_job_and_it_cha
     guest_agents.listen(guest)
     wait_witness(rig, guest, "guest agent")
     guest.workload.start_agent(AGENT)
-    wait_witness(rig, guest, "agent", 30)
+    wait_witness(rig, guest, "agent", 60)
     assert none_for(rig, 2), "our agent speaks"
     guest.workload.signal_agent(respawn=False)
     wait_witness(rig, guest, "guest agent")

@@ -74,12 +74,12 @@ def test_a_second_controller_on_one_libvirt_refuses_whatever_its_state_directory
 ) -> None:
     rig = make_rig(2000)
     second = Controller(rig.lab.directory / "second", rig.session.uri, 1000)
-    done = dynmem("run", "--config", str(second.config), limit=30)
+    done = dynmem("run", "--config", str(second.config), limit=60)
     assert done.returncode == 1
     assert "another controller is in charge of the libvirt" in done.stderr
     assert f"pid {rig.controller.pid}" in done.stderr
     by_another_name = f"{rig.session.uri}&mode=auto".replace("qemu+unix", "qemu")
-    done = dynmem("run", "--config", str(second.config), "--connect", by_another_name, limit=30)
+    done = dynmem("run", "--config", str(second.config), "--connect", by_another_name, limit=60)
     assert "another controller is in charge of the libvirt" in done.stderr
     checked = dynmem("check-config", str(second.config))
     assert checked.returncode == 2

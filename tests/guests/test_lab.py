@@ -109,7 +109,7 @@ def test_a_thrashing_file_cache_refaults_while_available_memory_stays_flat(guest
 def test_a_container_over_its_limit_raises_psi_in_an_idle_guest(guest: Guest) -> None:
     guest.workload.thrash_cgroup(60, high_mib=30)
     guest.workload.wait_event("started", "container", 60)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     stalled = 0.0
     while stalled < 10 and time.monotonic() < deadline:
         memory = guest.workload.memory()
@@ -191,17 +191,17 @@ def test_an_agent_is_started_killed_and_started_again(make_guest: GuestFactory) 
     guest = make_guest(GuestSpec("supervised", agent="sleep 1000", respawn_agent=True))
     guest.start()
     guest.wait_booted()
-    first = guest.workload.wait_agent(10)
+    first = guest.workload.wait_agent(60)
     guest.workload.signal_agent(signal.SIGKILL)
-    assert guest.workload.wait_agent(10, other_than=first) != first
+    assert guest.workload.wait_agent(60, other_than=first) != first
     guest.workload.signal_agent(signal.SIGKILL, respawn=False)
-    guest.workload.wait_no_agent(10)
-    deadline = time.monotonic() + 10
+    guest.workload.wait_no_agent(60)
+    deadline = time.monotonic() + 60
     while len(guest.workload.agent().ends) < 2 and time.monotonic() < deadline:
         pass  # the supervisor writes an end down after the process is gone
     assert guest.workload.agent().ends == [137, 137]
     guest.workload.start_agent()
-    guest.workload.wait_agent(10)
+    guest.workload.wait_agent(60)
 
 
 PROGRAM = """

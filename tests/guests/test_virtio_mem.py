@@ -62,7 +62,7 @@ def test_a_prepared_guest_boots_with_less_than_startup_and_gets_it_when_its_agen
     vm = rig.controller.vm(guest)
     assert vm["growth"] == "virtio-mem"
     assert vm["ram_bytes"] == BOOT * MIB
-    rig.controller.wait_sent("ResizeVirtioMem", vm=vm["uuid"], since=guest.started_at, limit=20)
+    rig.controller.wait_sent("ResizeVirtioMem", vm=vm["uuid"], since=guest.started_at, limit=60)
     assert resizes(rig, vm["uuid"], guest.started_at)[0] == STARTUP - BOOT
     rig.observer.wait_for(
         lambda sample: sample.guests[guest.name].virtio_mem == 0, 60, "what it does not use"

@@ -45,7 +45,7 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    async def until(self, script: str, limit: float = 30.0) -> Any:
+    async def until(self, script: str, limit: float = 60.0) -> Any:
         end = time.monotonic() + limit
         while not (value := await self.run(script)):
             if time.monotonic() > end:

@@ -189,7 +189,7 @@ def cockpit(directory: Path, control: Path, *, as_nobody: bool = False) -> Itera
         yield f"http://127.0.0.1:{port}/cockpit/@localhost/dynmem/index.html"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def until_heard(process: "Popen[bytes]", port: int) -> None:

@@ -54,7 +54,7 @@ def cockpit_with_login(directory: Path, control: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()  # the first process of its namespace takes all others with it
-        process.wait(20)
+        process.wait(60)
         shutil.rmtree(directory / "etc", ignore_errors=True)
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], saw: Callable[[], object], limit_seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], saw: Callable[[], object], limit_seconds: float = 60.0) -> None:
     deadline = time.monotonic() + limit_seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {limit_seconds} s; saw {saw()}"

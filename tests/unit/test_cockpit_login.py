@@ -36,7 +36,7 @@ LONG = 90.0
 def nothing_is_left_behind() -> Iterator[None]:
     before = left_behind()
     yield
-    until(lambda: left_behind() == before, left_behind, 20.0)
+    until(lambda: left_behind() == before, left_behind)
 
 
 async def log_in(page: Page, password: str) -> None:

@@ -46,7 +46,7 @@ def entry(number: int, at: float, text: str = "the guest has a use for it", **de
     return Entry(number, at, EPOCH + at, "decision", "grow", "uuid-1", "web", text, detail)
 
 
-def wait_for(condition: Callable[[], Any], what: str, limit: float = 20.0) -> None:
+def wait_for(condition: Callable[[], Any], what: str, limit: float = 60.0) -> None:
     end = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < end, f"not within {limit:g} s: {what}"

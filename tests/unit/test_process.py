@@ -55,7 +55,7 @@ class Process:
             f'[http]\nlisten = "127.0.0.1:{self.port}"\n{more}'
         )
 
-    def until(self, condition: Callable[[], Any], what: str, limit: float = 20.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, limit: float = 60.0) -> Any:
         end = time.monotonic() + limit
         while not (found := condition()):
             self._listen()

@@ -148,6 +148,21 @@ def test_a_file_of_0_1_is_taken_over_with_all_that_is_in_it(tmp_path: Path) -> N
     reading.close()
 
 
+def test_what_was_true_before_the_first_minute_that_is_caught_up_lasts_into_it(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    written = HistoryFile(path)
+    rows = [
+        ("sample", (NOW + at, "u", "web", sample(NOW + at, demand))) for at, demand in ((55, GIB), (65, MIB))
+    ]
+    written.write([*rows, ("minute", ("u", "web", span(NOW), None))])
+    written.close()
+    file = HistoryFile(path)
+    file.catch_up()
+    file.close()
+    found = [(one.at - NOW, one.seconds, one.assigned_bytes) for one in Reading(path).minutes("u", 0)]
+    assert found == [(0, 60, GIB), (60, 5, GIB)]
+
+
 WRITER = """
 import sys, time
 from pathlib import Path
@@ -260,7 +275,7 @@ def test_rows_wait_for_a_disk_that_is_full_and_what_was_lost_is_written_down(
     kept = History(
         tmp_path / "history.sqlite", keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at
     )
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     for at in range(80):
         kept.sample("u", "web", sample(at * 20, (1 + at % 2) * GIB))
         while kept._queue.qsize() and time.monotonic() < end:

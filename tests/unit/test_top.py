@@ -68,7 +68,7 @@ class Terminal:
     def press(self, keys: str) -> None:
         os.write(self.master, keys.encode())
 
-    def until(self, what: Callable[[str], Any], limit: float = 20.0) -> str:
+    def until(self, what: Callable[[str], Any], limit: float = 60.0) -> str:
         """What was written since the last call, once it is enough."""
         end = time.monotonic() + limit
         while not what(self.seen):

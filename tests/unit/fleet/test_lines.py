@@ -130,7 +130,7 @@ def test_whoever_comes_back_shows_its_certificate_anew_as_it_may_have_expired(he
     context = here.client()
 
     def come(port: int, session: ssl.SSLSession | None) -> tuple[bool | None, ssl.SSLSession]:
-        raw = socket.create_connection(("localhost", port), timeout=5)
+        raw = socket.create_connection(("localhost", port), timeout=60)
         with context.wrap_socket(raw, server_hostname="localhost", session=session) as one:
             one.sendall(b"GET /v1/figures HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert one.recv(64).startswith(b"HTTP/1.1 200")
