@@ -124,12 +124,22 @@ class Workload:
         """The kernel's boot id: changes with every boot."""
         return str(self._ask("ping", 10.0)["result"]["boot_id"])
 
-    def allocate(self, mib: int, rate: float = 0.0, name: str = "memory", *, greedy: bool = False) -> None:
+    def allocate(
+        self,
+        mib: int,
+        rate: float = 0.0,
+        name: str = "memory",
+        *,
+        swaps: bool = False,
+        greedy: bool = False,
+    ) -> None:
         """Start to touch `mib` MiB at `rate` MiB/s (0: as fast as it goes); see `wait_event`.
 
-        It stands still while its guest has no memory left. A greedy one does not, and may be killed.
+        It stands still while its guest has no memory left; one that swaps, while there is no free swap,
+        either. A greedy one never does, and may be killed.
         """
-        self._ask("start", 10.0, kind="allocate", name=name, mib=mib, rate=rate, greedy=greedy)
+        how = {"mib": mib, "rate": rate, "swaps": swaps, "greedy": greedy}
+        self._ask("start", 10.0, kind="allocate", name=name, **how)
 
     def hold(self, name: str = "memory") -> None:
         """Stop an allocation where it is, and keep what it has touched."""

@@ -40,7 +40,7 @@ def guests(rig: Rig) -> tuple[Guest, Guest]:
         guest.workload.free()
     heavy.workload.exec("swapoff -a")
     rig.controller.wait_at_rest(light, heavy, limit=60)
-    light.workload.allocate(HELD_MIB, rate=100)
+    light.workload.allocate(HELD_MIB, rate=100, swaps=True)
     light.workload.wait_event("done", "memory", 60)
     rig.controller.wait_at_rest(light, heavy, limit=60)
     return light, heavy
@@ -59,7 +59,7 @@ def test_a_heavier_guests_program_lives_while_the_lighter_one_swaps_at_its_own_p
 ) -> None:
     light, heavy = guests
     before, had = swapped_out_mib(light), rig.controller.vm(heavy)["assigned_bytes"]
-    heavy.workload.allocate(300, rate=8)
+    heavy.workload.allocate(300, rate=8, swaps=True)
     worst = 0.0
 
     def grown(_: object) -> bool:
@@ -81,12 +81,12 @@ def test_without_swap_the_heavier_one_waits_and_is_told_why(rig: Rig, guests: tu
     light, heavy = guests
     light.workload.free()
     light.workload.exec("swapoff -a", limit=60)
-    light.workload.allocate(HELD_MIB, rate=100)
+    light.workload.allocate(HELD_MIB, rate=100, swaps=True)
     light.workload.wait_event("done", "memory", 60)
     rig.controller.wait_at_rest(light, heavy, limit=60)
     heavy.workload.exec("swapon /swapfile")
     held = rig.controller.vm(light)["assigned_bytes"]
-    heavy.workload.allocate(300, rate=20)
+    heavy.workload.allocate(300, rate=20, swaps=True)
 
     def told(_: object) -> bool:
         why = rig.controller.client.get("vms", heavy.name, "explain")["why"]

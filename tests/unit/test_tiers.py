@@ -206,7 +206,7 @@ def test_a_writer_that_is_killed_costs_the_rows_of_its_last_seconds_and_no_minut
     after.close()
     assert contents(path, "SELECT vm, at FROM samples") == before
     minutes = Reading(path).minutes("u", 0)
-    assert minutes[-1].at == last // 60 * 60
+    assert minutes[-1].at == (last - 1) // 60 * 60, "a row of a full minute says what was true before it"
     assert all(b.at - a.at == 60 for a, b in itertools.pairwise(minutes))
 
 

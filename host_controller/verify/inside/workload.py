@@ -66,18 +66,19 @@ class Pace:
             time.sleep(self._next - now)
 
 
-def none_left() -> bool:
-    """Would the next page be one that the kernel kills for: it can neither drop nor swap out anything."""
+def none_left(swaps: bool) -> bool:
+    """Would the next page be one for which the kernel swaps? swaps: for which it kills."""
     lines = (line.split() for line in read("/proc/meminfo").splitlines())
     kib = {fields[0].rstrip(":"): int(fields[1]) for fields in lines}
-    return (kib["MemAvailable"] + kib["SwapFree"]) * 1024 < LEFT_TO_OTHERS
+    return (kib["MemAvailable"] + (kib["SwapFree"] if swaps else 0)) * 1024 < LEFT_TO_OTHERS
 
 
-def touch(say: Say, mib: int, rate: float, greedy: bool = False) -> None:
+def touch(say: Say, mib: int, rate: float, swaps: bool = False, greedy: bool = False) -> None:
     """Allocate and write `mib` MiB with content that does not compress, then keep it until killed.
 
-    While there is no memory left it stands still, as whoever waits for its memory sees. A greedy one goes on,
-    and lives if memory comes before its kernel kills it: which of the two it is depends on the machine.
+    While there is no memory left it stands still, as whoever waits for its memory sees. One that swaps goes
+    on for as long as there is free swap. A greedy one goes on, and lives if memory comes before its kernel
+    kills it: which of the two it is depends on the machine.
     """
     holding: list[bool] = []
     signal.signal(signal.SIGUSR1, lambda *_: holding.append(True))
@@ -87,7 +88,7 @@ def touch(say: Say, mib: int, rate: float, greedy: bool = False) -> None:
     say("started", mib=0)
     done = 0
     while done < mib and not holding:
-        if not greedy and none_left():
+        if not greedy and none_left(swaps):
             time.sleep(0.02)
             continue
         area = mmap.mmap(-1, MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

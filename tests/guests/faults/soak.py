@@ -71,7 +71,9 @@ class Soak:
         kind = self.rng.choice(("allocate", "allocate", "thrash", "free", "free"))
         name = f"w{sum(self.done.values())}"
         if kind == "allocate":
-            guest.workload.allocate(self.rng.randrange(50, 350), rate=self.rng.choice((20, 60, 0)), name=name)
+            guest.workload.allocate(
+                self.rng.randrange(50, 350), rate=self.rng.choice((20, 60, 0)), name=name, swaps=True
+            )
         elif kind == "thrash":
             guest.workload.thrash(self.rng.randrange(50, 200), rate=40, name=name)
         else:

@@ -174,7 +174,7 @@ def test_an_allocation_as_fast_as_it_goes(ward: Ward, survive: FaultFactory) -> 
         ward.victim.workload.exec(SWAP_ON)
         with fault.on():
             begun = time.monotonic()
-            ward.victim.workload.allocate(600, name="burst")
+            ward.victim.workload.allocate(600, name="burst", swaps=True)
             done = ward.victim.workload.wait_event("done", "burst", 90)
             fault.saw(f"600 MiB at {600 / (done.received - begun):.0f} MiB/s")
         ward.victim.workload.free()

@@ -39,7 +39,7 @@ class Done(Exception):  # noqa: N818  no error: the program has touched it all
     pass
 
 
-def touched(guest: Guest, mib: int, monkeypatch: pytest.MonkeyPatch, *, greedy: bool = False) -> None:
+def touched(guest: Guest, mib: int, monkeypatch: pytest.MonkeyPatch, **how: bool) -> None:
     def say(event: str, **_: int) -> None:
         if event == "done":
             raise Done
@@ -49,7 +49,7 @@ def touched(guest: Guest, mib: int, monkeypatch: pytest.MonkeyPatch, *, greedy: 
     monkeypatch.setattr(workload, "signal", SimpleNamespace(SIGUSR1=10, signal=lambda *_: None))
     monkeypatch.setattr(workload.mmap, "mmap", guest.map)
     with pytest.raises(Done):
-        workload.touch(say, mib, rate=0, greedy=greedy)
+        workload.touch(say, mib, rate=0, **how)
 
 
 def test_a_program_waits_until_memory_comes_and_never_takes_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,10 +59,13 @@ def test_a_program_waits_until_memory_comes_and_never_takes_the_last(monkeypatch
     assert guest.least_mib >= LEFT_MIB - 1
 
 
-def test_free_swap_is_memory_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    guest = Guest(available_mib=20, swap_mib=60)
-    touched(guest, 60, monkeypatch)
-    assert not guest.waits
+@pytest.mark.parametrize("swaps", [True, False])
+def test_free_swap_is_memory_that_is_left_to_one_that_swaps(
+    monkeypatch: pytest.MonkeyPatch, swaps: bool
+) -> None:
+    guest = Guest(available_mib=20, swap_mib=60, comes_mib=2)
+    touched(guest, 60, monkeypatch, swaps=swaps)
+    assert bool(guest.waits) == (not swaps)
 
 
 def test_a_greedy_program_takes_what_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
