@@ -8,6 +8,7 @@ from typing import Final
 
 from lab.cache import build_once, cache_directory, key_of
 from lab.errors import FetchError, LabError
+from lab.namespaces import SEPARATE
 
 PACKAGES: Final = ("insserv", "libeinfo1", "librc1", "openrc", "runit")
 """They are unpacked, not installed: what they would do to this machine's own init does not happen."""
@@ -71,10 +72,9 @@ def run(script: str, files: Mapping[str, Path], limit: float = 60.0) -> "subproc
     subprocess.TimeoutExpired.
     """
     root = unpacked()
-    separate = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--ipc", "--uts"]
     with tempfile.TemporaryDirectory(prefix="inits-", dir=cache_directory()) as place:
         (file := Path(place) / "script").write_text(script)
-        command: list[str | Path] = ["unshare", *separate, "sh", "-ec", _ENTER, "sh"]
+        command: list[str | Path] = ["unshare", *SEPARATE, "--net", "sh", "-ec", _ENTER, "sh"]
         (empty := Path(place) / "merged").mkdir()
         command += [empty, root, file, "/script"]
         for target, source in files.items():

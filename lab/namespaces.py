@@ -22,6 +22,9 @@ mount -t proc proc /mnt
 """
 """What entering a root of another release does (lab/matrix/roots.py)."""
 
+SEPARATE: Final = ("--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts")
+"""How `unshare` makes them: what runs inside ends with whoever asked for it. "--net" is the caller's."""
+
 
 def why_not(trial: str) -> str:
     """Tries it, and leaves nothing. Returns what hinders it, as a part of a sentence, or nothing."""
@@ -30,8 +33,7 @@ def why_not(trial: str) -> str:
     directory = cache_directory()
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="trial-", dir=directory) as place:
-        separate = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--ipc", "--uts"]
-        command = ["unshare", *separate, "sh", "-ec", trial, "sh", place]
+        command = ["unshare", *SEPARATE, "--net", "sh", "-ec", trial, "sh", place]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", check=False,

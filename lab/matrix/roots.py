@@ -16,6 +16,7 @@ from lab.cache import build_once, cache_directory, key_of, remove
 from lab.code_disk import REPOSITORY
 from lab.errors import FetchError, LabError, error_of
 from lab.matrix.suites import BUILD_PACKAGES, HOST_PACKAGES, Suite
+from lab.namespaces import SEPARATE
 
 TREE: Final = "/dynmem"
 """Where a root sees this checkout, which it cannot write."""
@@ -62,9 +63,8 @@ class Root:
         not done then is killed, and what was said ends with a line about that.
         """
         passed = [f"{name}={value}" for name, value in os.environ.items() if name.lower().endswith("_proxy")]
-        separate = ["--mount", "--pid", "--fork", "--kill-child", "--ipc", "--uts"]
         command: list[str | Path] = [
-            *("unshare", *separate, *([] if network else ["--net"])),
+            *("unshare", *SEPARATE, *([] if network else ["--net"])),
             *("sh", "-c", _ENTER, "sh", self.base, self.place, cache_directory(), REPOSITORY, script),
             *(" ".join(passed), path),
         ]
