@@ -7,7 +7,6 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, TextIO, cast
-from xml.etree import ElementTree
 
 import click
 
@@ -18,14 +17,12 @@ from host_controller.errors import InputError
 from host_controller.fleet.arbiter import STATE, TURN_SECONDS, Arbiter
 from host_controller.fleet.certificates import HOST_DAYS, make_authority, make_host
 from host_controller.fleet.core.booking import Booking, stopped_mib
-from host_controller.fleet.core.drain import harm
 from host_controller.fleet.core.why import why as obstacles
 from host_controller.fleet.draining import Progress, drain, undrain
+from host_controller.fleet.errors import EngineBusy
 from host_controller.fleet.hosts import Hosts
-from host_controller.fleet.pacemaker.cell import commit
-from host_controller.fleet.pacemaker.needs import missing, prepared
 from host_controller.fleet.pacemaker.tools import Tools
-from host_controller.fleet.startup import unprepared
+from host_controller.fleet.preparing import needs_of, prepare
 from host_controller.fleet.view import look
 from host_controller.neutral import neutral
 
@@ -155,15 +152,7 @@ def init(*, check: bool, as_json: bool) -> None:
     Fencing is never switched on here: that takes a device. VMs are primitives of the agent VirtualDomain.
     """
     engine = Tools()
-    cib = engine.query()
-    needs = (*missing(cib), *unprepared(cib))
-    if not check and any(not one.by_hand for one in needs):
-        old, new = ElementTree.tostring(cib.root), prepared(cib)
-        disturbed = harm(engine.simulate(new).actions, engine.simulate(old).actions)
-        if disturbed:
-            what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
-            raise InputError(f"nothing was set: the engine would {what}", hint="set it while no VM runs")
-        commit(engine, cib, new)
+    needs = needs_of(engine.query()) if check else prepare(engine)
     if as_json:
         click.echo(json.dumps({"needs": [asdict(one) for one in needs]}, indent=2))
     else:
@@ -226,7 +215,7 @@ def placement(
 
 
 @fleet.command()
-@click.option("--once", is_flag=True, help="One turn, then end.")
+@click.option("--once", is_flag=True, help="One turn, then end; exit code 1 when it was left out.")
 @click.option(
     "--log",
     type=click.Path(path_type=Path),
@@ -248,10 +237,14 @@ def run(*, once: bool, log: Path | None, config: Path | None) -> None:
     structlog.configure(logger_factory=logger, wrapper_class=level)
     arbiter = Arbiter(Tools(), _hosts(config), STATE)
     arbiter.start()
+    if once:
+        if not arbiter.turn():
+            raise EngineBusy(
+                "this turn was left out", hint="try again when crm_mon shows no action under way"
+            )
+        return
     while True:
         arbiter.turn()
-        if once:
-            return
         time.sleep(TURN_SECONDS)
 
 

@@ -97,8 +97,12 @@ class Arbiter:
         self.bookings = read_bookings(self.state)
         self._clear_up(self.engine.query())
 
-    def turn(self) -> None:
-        """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing."""
+    def turn(self) -> bool:
+        """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing.
+
+        False: something was left out until the next turn, as the engine was at work, for example.
+        """
+        done = True
         try:
             cib = self.engine.query()
             self._clear_up(cib)
@@ -107,7 +111,7 @@ class Arbiter:
             self._warn(figures)
             self.strains = watch(self.strains, figures, self.clock())
             if self.clock() - self.published_at >= PUBLISH_SECONDS:
-                self._publish(figures)
+                done = self._publish(figures)
             # Before what takes long: figures of now are not told as those of an hour later.
             if self.clock() - self.looked_at < PUBLISH_SECONDS:
                 self._keep_figures(figures, silent)
@@ -120,6 +124,8 @@ class Arbiter:
         except DynmemError as error:
             self.tally.add(metrics.TURNS, "failed")
             log.warning("this turn is left out", problem=str(error))
+            return False
+        return done
 
     def _clear_up(self, cib: Cib) -> None:
         """After moves that nobody follows any more, as soon as the engine rests.
@@ -198,12 +204,13 @@ class Arbiter:
             except DynmemError as error:  # the node that decides may just be changing
                 log.info("not looked at during a move", problem=str(error))
 
-    def _publish(self, figures: Mapping[str, HostFigures]) -> None:
+    def _publish(self, figures: Mapping[str, HostFigures]) -> bool:
+        """Whether the engine rested."""
         done = publish(self.engine, figures, self.bookings, startup_mib, self.wall(), self.known)
         self.bookings, self.known = done.bookings, done.known
         if done.cell is None:
             self.tally.add(metrics.TURNS, "engine_busy")
-            return
+            return False
         for note in done.notes:
             if note not in self.notes:
                 log.warning("not believed", what=note)
@@ -216,6 +223,7 @@ class Arbiter:
         self.liftable = bool(bans_to_lift(done.cell, self.bans, self.clock()))
         keep_bookings(self.state, done.bookings)
         self._tell(done)
+        return True
 
     def _relieve(self) -> None:
         """By fresh figures: moves are few, and none is made by what was true a while ago.

@@ -8,12 +8,13 @@ comes next has the engine look after them (`clearing`).
 
 import time
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from xml.etree import ElementTree
 
 from host_controller.errors import InputError
-from host_controller.fleet.clearing import REST_LOOKS, TRIES, clear_pins, forget_moves
+from host_controller.fleet.clearing import REST_LOOKS, clear_pins, forget_moves
 from host_controller.fleet.core.drain import Closed, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
@@ -21,7 +22,8 @@ from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
 from host_controller.fleet.moving import Asked, Promised
 from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
-from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, in_standby, marks
+from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, in_standby, marks, pins
+from host_controller.fleet.patience import patiently
 
 LOOK_SECONDS: Final = 1.0
 STALLED_SECONDS: Final = 60.0
@@ -88,20 +90,23 @@ def drain(
             found = plan(engine, cell_of(), host, (*found.closed, *refused), promised.ways())
         if found.refusals:
             return found
-        cib = engine.query()
-        new = in_standby(cib, host, _ways(found.closed))
-        # What was promised is what is done, or nothing: the plan is made of what is committed.
-        again = plan_drain(cell_of(), host, engine.simulate(new).actions, promised=promised.ways())
-        if again.refusals or again.closed or _ways(again.moves) != _ways(found.moves):
-            raise FleetError(
-                "the engine's plan has changed meanwhile", hint="nothing was begun: say it again"
-            )
-        commit(engine, cib, new)
+        patiently(lambda: _begin(engine, cell_of(), host, found, promised), sleep)
         _follow(engine, host, [move.vm for move in found.moves], promised, tell, clock, sleep)
         _allow(engine, host, sleep)
         return found
     finally:
         promised.give_back()
+
+
+def _begin(engine: Engine, cell: Cell, host: str, found: Drain, promised: Promised) -> None:
+    """What was promised is what is done, or nothing: the plan is made of what is committed."""
+    promised.renew()
+    cib = engine.query()
+    new = in_standby(cib, host, _ways(found.closed))
+    again = plan_drain(cell, host, engine.simulate(new).actions, promised=promised.ways())
+    if again.refusals or again.closed or _ways(again.moves) != _ways(found.moves):
+        raise FleetError("the engine's plan has changed meanwhile", hint="nothing was begun: say it again")
+    commit(engine, cib, new)
 
 
 def undrain(engine: Engine, host: str, sleep: Callable[[float], None] = time.sleep) -> bool:
@@ -142,10 +147,15 @@ def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> 
 
 def _activate(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
     """End its standby. VMs that are on their way from there arrive first; none is sent back by a pin."""
-    _wait_for_rest(engine, sleep)
-    clear_pins(engine, sleep)
-    cib = engine.query()
-    commit(engine, cib, active(cib, host))
+
+    def attempt() -> None:
+        clear_pins(engine, sleep)
+        cib = engine.query()
+        if pins(cib):
+            raise EngineBusy("the engine is at work")
+        commit(engine, cib, active(cib, host))
+
+    patiently(attempt, sleep)
 
 
 def _wait_for_rest(engine: Engine, sleep: Callable[[float], None]) -> None:
@@ -170,14 +180,14 @@ def _ask_all(promised: Promised, found: Drain) -> tuple[Closed, ...]:
 
 def _allow(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
     """End the bans of a drain that is over. Where that fails, `undrain` does it."""
-    for _ in range(TRIES):
+
+    def attempt() -> None:
         cib = engine.query()
-        if not avoided(cib, host):
-            return
-        try:
+        if avoided(cib, host):
             commit(engine, cib, allowed(cib, host))
-        except (EngineBusy, RaceLost):
-            sleep(LOOK_SECONDS)
+
+    with suppress(EngineBusy, RaceLost):
+        patiently(attempt, sleep)
 
 
 def _ways(them: Iterable[Move | Closed]) -> set[Way]:

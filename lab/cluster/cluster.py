@@ -142,7 +142,7 @@ class Cluster:
             self.mend(node)
             self.until(partial(self._is_back, node), f"{node} is back", UP_SECONDS)
         self.wait_whole()
-        self.on(self.first, "crm_resource", "--wait", "--timeout=60s")
+        self.rest(self.first)
 
     def wait_whole(self) -> None:
         """Until every node is online and managed."""
@@ -167,6 +167,24 @@ class Cluster:
     def fleet(self, node: str, *words: str, check: bool = True) -> str:
         """`dynmem fleet …` on a node."""
         return self.on(node, DYNMEM, "fleet", *words, check=check)
+
+    def publish(self, node: str) -> None:
+        """A turn of the arbiter, once the engine rests; anew while the engine gets to work before it.
+
+        Raises:
+            LabError: for a minute it did.
+        """
+        code = f"{self.dynmem(node)} fleet run --once; echo code $?"
+
+        def done() -> bool:
+            self.rest(node)
+            return "code 0\n" in self.on(node, "sh", "-c", code, check=False)
+
+        self.until(done, "a turn of the arbiter is not left out", 60.0)
+
+    def rest(self, node: str) -> None:
+        """Wait until the engine rests."""
+        self.on(node, "crm_resource", "--wait", "--timeout=60s")
 
     def status(self) -> dict[str, Any]:
         """`dynmem fleet status --json`."""
@@ -229,7 +247,7 @@ class Cluster:
         first = self.first
         self.on(first, "crm_resource", "-r", guest, "--meta", "-p", "target-role", "-v", "Started")
         self.until(lambda: self.place_of(guest) is not None, f"{guest} is started", limit)
-        self.on(first, "crm_resource", "--wait", "--timeout=60s")
+        self.rest(first)
         place = self.place_of(guest)
         assert place is not None
         return place

@@ -26,12 +26,6 @@ def cluster() -> Iterator[Cluster]:
         yield one
 
 
-def publish(cluster: Cluster) -> None:
-    """A turn of the arbiter, once the engine rests."""
-    cluster.on("n1", "crm_resource", "--wait", "--timeout=60s")
-    cluster.fleet("n1", "run", "--once")
-
-
 def vms(cluster: Cluster) -> dict[str, dict[str, object]]:
     return {one["name"]: one for one in cluster.status()["vms"]}
 
@@ -62,13 +56,13 @@ def test_init_sets_what_is_missing_and_leaves_fencing_to_people(cluster: Cluster
 
 
 def test_guests_start_on_nodes_of_their_own_and_their_need_is_published(cluster: Cluster) -> None:
-    publish(cluster)
+    cluster.publish("n1")
     assert vms(cluster)["vm1"]["booked_mib"] == 384 + 64
     assert "takes it" in cluster.fleet("n1", "why", "vm1")
     places = {cluster.start(name) for name in ("vm1", "vm2")}
     assert len(places) == 2
     cluster.until(lambda: settled(cluster, "vm1", "vm2"), "both guests have spoken", 180.0)
-    publish(cluster)
+    cluster.publish("n1")
     found = cluster.status()
     for host in found["hosts"]:
         assert host["booked_mib"] <= host["published_mib"]
@@ -78,7 +72,7 @@ def test_guests_start_on_nodes_of_their_own_and_their_need_is_published(cluster:
 def test_a_guest_grows_and_the_next_start_goes_elsewhere(cluster: Cluster) -> None:
     (empty,) = {"n1", "n2", "n3"} - {cluster.place_of("vm1"), cluster.place_of("vm2")}
     assert "is empty" in cluster.fleet("n1", "drain", str(empty))
-    publish(cluster)
+    cluster.publish("n1")
     before = would_start(cluster, "vm3")
     grows = next(name for name in ("vm1", "vm2") if cluster.place_of(name) == before)
     work = cluster.workload(grows, str(before))
@@ -90,14 +84,14 @@ def test_a_guest_grows_and_the_next_start_goes_elsewhere(cluster: Cluster) -> No
         f"{grows} needs more",
         180.0,
     )
-    publish(cluster)
+    cluster.publish("n1")
     (elsewhere,) = {"n1", "n2", "n3"} - {empty, before}
     assert cluster.start("vm3") == elsewhere
     cluster.until(lambda: settled(cluster, *GUESTS), "all guests have spoken", 180.0)
 
 
 def test_a_drain_that_would_stop_a_guest_is_refused_and_nothing_moves(cluster: Cluster) -> None:
-    publish(cluster)
+    cluster.publish("n1")
     places = {name: cluster.place_of(name) for name in GUESTS}
     full = next(place for place in places.values() if list(places.values()).count(place) == 1)
     said = cluster.fleet("n1", "drain", str(full), check=False)
@@ -110,7 +104,7 @@ def test_a_drained_host_is_empty_and_its_guests_arrive_with_their_limits(cluster
     hosts = cluster.status()["hosts"]
     drained = next(one["name"] for one in hosts if "standby" in one["state"])
     cluster.fleet("n1", "undrain", drained)
-    publish(cluster)
+    cluster.publish("n1")
     place = cluster.place_of("vm3")
     moving = [name for name in GUESTS if cluster.place_of(name) == place]
     assert "is empty" in cluster.fleet("n1", "drain", str(place))

@@ -30,11 +30,11 @@ def dummy(cluster: Cluster, name: str, size_mib: int) -> None:
         f'<nvpair id="{name}-s" name="dynmem" value="{size_mib}"/></utilization></primitive>'
     )
     cluster.on("n1", "cibadmin", "--create", "-o", "resources", "-X", xml)
-    cluster.on("n1", "crm_resource", "--wait", "--timeout=60s")
+    cluster.rest("n1")
 
 
 def test_capacities_are_published_once_and_then_there_is_nothing_to_do(cluster: Cluster) -> None:
-    assert "published" in cluster.fleet("n1", "run", "--once", check=False)
+    cluster.publish("n1")
     published = {one["name"]: one["published_mib"] for one in cluster.status()["hosts"]}
     assert published == {"n1": 1400, "n2": 1400, "n3": 1400}
     assert "published" not in cluster.fleet("n2", "run", "--once", check=False)
@@ -101,9 +101,13 @@ def test_a_host_where_a_start_failed_is_tried_again_by_the_arbiter(cluster: Clus
         return None if pair is None else pair.get("value")
 
     cluster.until(lambda: failed_at() is not None, "its start has failed", 60.0)
-    cluster.on("n1", "crm_resource", "--wait", "--timeout=60s")
+    cluster.rest("n1")
     before = failed_at()
-    assert "a ban is lifted" in cluster.fleet("n2", "run", "--once", check=False)
+    cluster.until(
+        lambda: "a ban is lifted" in cluster.fleet("n2", "run", "--once", check=False),
+        "the ban is lifted",
+        60.0,
+    )
     cluster.until(lambda: failed_at() not in (None, before), "it was tried again, and failed again", 60.0)
     for gone in ('<rsc_location id="never-n2"/>', '<rsc_location id="never-n3"/>', '<primitive id="flaky"/>'):
         cluster.on("n1", "cibadmin", "--delete", "-X", gone)

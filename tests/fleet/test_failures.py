@@ -71,7 +71,7 @@ def others(cluster: Cluster, *nodes: str) -> list[str]:
 
 def move(cluster: Cluster, asked: str, source: str, destination: str, hosts: str = "true") -> str:
     """Once the engine rests."""
-    cluster.on(asked, "crm_resource", "--wait", "--timeout=60s")
+    cluster.rest(asked)
     return cluster.on(asked, sys.executable, "-c", MOVE, source, destination, hosts, limit=300.0, check=False)
 
 
@@ -82,7 +82,7 @@ def assert_stayed(cluster: Cluster, asked: str, source: str, process: frozenset[
 
 
 def nothing_is_left(cluster: Cluster, asked: str, source: str) -> bool:
-    cluster.on(asked, "crm_resource", "--wait", "--timeout=60s")
+    cluster.rest(asked)
     said = cluster.on(asked, "crm_mon", "-1") + cluster.on(asked, "cibadmin", "--query")
     left = ("blocked", "Failed Resource Actions", "dynmem-move")
     return cluster.place_of("vm1") == source and not any(one in said for one in left)
@@ -203,7 +203,7 @@ def test_a_source_killed_in_the_move_is_fenced_and_its_vm_started_once(cluster: 
         cluster.until(runs_once_elsewhere(cluster, source, most), "vm1 runs elsewhere", 180.0)
         print(f"killed in the move and started elsewhere: {time.monotonic() - since:.1f} s; {said.result()}")
     assert max(most) == 1
-    cluster.on(asked, "crm_resource", "--wait", "--timeout=60s")
+    cluster.rest(asked)
     assert starts(cluster) - before == 1
     assert "dynmem-move" not in cluster.on(asked, "cibadmin", "--query")
     cluster.on(destination, "rm", HOOK)

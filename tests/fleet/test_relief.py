@@ -29,22 +29,12 @@ def cluster() -> Iterator[Cluster]:
         for name in GUESTS:
             one.add(name, one.file_of(name))
         one.fleet("n1", "init", check=False)
-        publish(one)
+        one.publish("n1")
         for name in GUESTS:
             one.start(name)
         one.until(lambda: settled(one), "the guests have spoken", 240.0)
-        publish(one)
+        one.publish("n1")
         yield one
-
-
-def rest(cluster: Cluster) -> None:
-    cluster.on("n1", "crm_resource", "--wait", "--timeout=60s")
-
-
-def publish(cluster: Cluster) -> None:
-    """A turn of the arbiter, once the engine rests."""
-    rest(cluster)
-    cluster.fleet("n1", "run", "--once")
 
 
 def settled(cluster: Cluster) -> bool:
@@ -85,7 +75,7 @@ def test_publications_that_race_migrations_stop_nobody(cluster: Cluster) -> None
         turns = 0
         while not drained.done():
             if any("standby" in one["state"] for one in cluster.status()["hosts"]):
-                cluster.fleet("n1", "run", "--once")
+                cluster.fleet("n1", "run", "--once", check=False)
                 turns += 1
         assert "is empty" in drained.result()
     print(f"{turns} turns of the arbiter while a guest was on its way")
@@ -98,14 +88,14 @@ def test_publications_that_race_migrations_stop_nobody(cluster: Cluster) -> None
 def test_a_host_that_stays_in_overdraft_is_relieved_of_a_guest_that_runs_on(cluster: Cluster) -> None:
     before, place = boots(cluster), home(cluster, "vm2")
     there = {name for name in GUESTS if home(cluster, name) == place}
-    publish(cluster)
+    cluster.publish("n1")
     cluster.add_arbiter()
     cluster.give(place, TOO_LITTLE_MIB)
     since = time.monotonic()
     cluster.until(lambda: overdrawn(cluster, place), "the host is in overdraft", 60.0)
     cluster.until(lambda: any(home(cluster, one) != place for one in there), "it is relieved", 240.0)
     print(f"from too little memory to relieved: {time.monotonic() - since:.0f} s")
-    rest(cluster)
+    cluster.rest("n1")
     assert boots(cluster) == before
     moved = next(one for one in there if home(cluster, one) != place)
     assert told(cluster, moved, home(cluster, moved))["limits"]["maximum_bytes"] == 1024 << 20
@@ -122,7 +112,7 @@ def test_with_the_engine_dead_everywhere_a_guest_goes_on_and_grows(cluster: Clus
     before, place = boots(cluster), home(cluster, "vm2")
     cluster.give(place, cluster.capacity_mib)
     cluster.on("n1", "crm_attribute", "-t", "crm_config", "-n", "maintenance-mode", "-v", "true")
-    rest(cluster)
+    cluster.rest("n1")
     for node in cluster.nodes:
         cluster.on(node, "sh", "-c", f"kill -KILL $(pidof {ENGINE})")
     assert "failed" in cluster.fleet("n1", "status", check=False)

@@ -21,13 +21,13 @@ def cluster() -> Iterator[Cluster]:
         one.fence()
         one.add("vm1", one.file_of("vm1", boots=False))
         one.fleet(NEW, "init")
-        one.on(NEW, "crm_resource", "--wait", "--timeout=60s")
+        one.rest(NEW)
         yield one
 
 
 @pytest.mark.parametrize("asked", [NEW, OLD])
 def test_each_version_believes_the_hosts_of_the_other_and_publishes(cluster: Cluster, asked: str) -> None:
-    cluster.on(asked, cluster.dynmem(asked), "fleet", "run", "--once")
+    cluster.publish(asked)
     hosts = json.loads(cluster.on(asked, cluster.dynmem(asked), "fleet", "status", "--json"))["hosts"]
     assert [(one["name"], one["state"]) for one in hosts] == [("n1", "ok"), ("n2", "ok"), ("n3", "ok")]
     assert {one["capacity_bytes"] for one in hosts} == {cluster.capacity_mib << 20}

@@ -151,7 +151,7 @@ def unchanged(engine: Engine, cib: Cib) -> None:
     if not engine.idle():
         raise EngineBusy("the engine is at work")
     if engine.query().version != cib.version:
-        raise RaceLost("the cluster's configuration was changed meanwhile", hint="it is tried again")
+        raise RaceLost("the cluster's configuration was changed meanwhile", hint="try again")
 
 
 def forget(engine: Engine, cib: Cib, vm: str, node: str, operation: str = "start") -> None:

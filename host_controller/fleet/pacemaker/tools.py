@@ -125,7 +125,7 @@ class Tools:
         except subprocess.TimeoutExpired:
             raise EngineError(f"{command[0]} did not answer within {limit:.0f} s") from None
         if done.returncode == OLD:
-            raise RaceLost("the cluster's configuration was changed meanwhile", hint="it is tried again")
+            raise RaceLost("the cluster's configuration was changed meanwhile", hint="try again")
         if done.returncode not in fine:
             said = neutral(done.stderr.decode(errors="replace").strip().replace("\n", "; "), 300)
             hint = "crm_mon -1 shows whether the cluster works"

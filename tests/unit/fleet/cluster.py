@@ -76,6 +76,18 @@ class FakeEngine:
         self.obeys = True
         self.would: Callable[[Cib], tuple[Action, ...]] = lambda _: ()
 
+    def lose(self, races: int) -> None:
+        """The next commits find the configuration changed, as by the result of a monitor."""
+        left = iter(range(races))
+
+        def faster() -> None:
+            if next(left, None) is not None:
+                cib = read_cib(self.text)
+                cib.root.set("num_updates", str(int(cib.version[-1]) + 1))
+                self.text = ElementTree.tostring(cib.root)
+
+        self.meanwhile = faster
+
     def idle(self) -> bool:
         return self.rests
 

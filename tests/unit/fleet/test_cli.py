@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 from host_controller.cli import fleet as module
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures
+from host_controller.fleet.errors import RaceLost
 from host_controller.fleet.pacemaker.cib import Cib
 from host_controller.fleet.pacemaker.pins import drained
 from host_controller.units import GIB, MIB
@@ -33,6 +34,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     monkeypatch.setattr(module, "Tools", lambda: one)
     monkeypatch.setattr(module, "_hosts", lambda _: hosts)
     monkeypatch.setattr("host_controller.fleet.draining.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("host_controller.fleet.patience.LOOK_SECONDS", 0.0)
     return one
 
 
@@ -105,6 +107,31 @@ def test_init_checks_sets_and_leaves_fencing_to_people(engine: FakeEngine) -> No
     assert len(engine.commits) == 1
     left = json.loads(invoke("init", "--check", "--json").output)["needs"]
     assert [one["what"] for one in left] == ["a fencing device"]
+
+
+@pytest.mark.parametrize("words", [("init",), ("drain", "n1"), ("undrain", "n1")])
+def test_what_somebody_waits_for_is_done_anew_when_another_change_comes_first(
+    engine: FakeEngine, words: tuple[str, ...]
+) -> None:
+    def would(cib: Cib) -> tuple[Action, ...]:
+        moves = drained(cib, "n1") and engine.places["web"] == "n1"
+        return (Action("migrate", "web", "n1", "n2", "migrate"),) if moves else ()
+
+    engine.would = would
+    module._hosts(None).figures_of["n2"] = host()  # type: ignore[attr-defined]
+    if words[0] == "undrain":
+        invoke("drain", "n1")
+    before = len(engine.commits)
+    engine.lose(races=5)
+    assert "changed meanwhile" not in invoke(*words).output
+    assert len(engine.commits) > before
+
+
+def test_a_cluster_that_changes_all_the_time_is_left_as_it_is_after_half_a_minute(engine: FakeEngine) -> None:
+    engine.lose(races=1000)
+    with pytest.raises(RaceLost, match="changed meanwhile"):
+        invoke("init")
+    assert engine.commits == []
 
 
 def test_certificates_are_made_for_each_host(tmp_path: Path) -> None:

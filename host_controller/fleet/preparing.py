@@ -1,0 +1,42 @@
+"""A cluster made ready for VMs of dynamic size, as `dynmem fleet init` does it."""
+
+import time
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+from host_controller.errors import InputError
+from host_controller.fleet.core.drain import harm
+from host_controller.fleet.pacemaker.cell import Engine, commit
+from host_controller.fleet.pacemaker.cib import Cib
+from host_controller.fleet.pacemaker.needs import Need, missing, prepared
+from host_controller.fleet.patience import patiently
+from host_controller.fleet.startup import unprepared
+
+
+def needs_of(cib: Cib) -> tuple[Need, ...]:
+    """All that is not as it should be, of the cluster and of its VMs' files."""
+    return (*missing(cib), *unprepared(cib))
+
+
+def prepare(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[Need, ...]:
+    """Set what can be set, unless a VM would be disturbed. Returns all that was not as it should be.
+
+    Raises:
+        InputError: a VM would be.
+        FleetError: nothing was changed.
+    """
+    return patiently(lambda: _attempt(engine), sleep)
+
+
+def _attempt(engine: Engine) -> tuple[Need, ...]:
+    cib = engine.query()
+    needs = needs_of(cib)
+    if all(one.by_hand for one in needs):
+        return needs
+    old, new = ElementTree.tostring(cib.root), prepared(cib)
+    disturbed = harm(engine.simulate(new).actions, engine.simulate(old).actions)
+    if disturbed:
+        what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
+        raise InputError(f"nothing was set: the engine would {what}", hint="set it while no VM runs")
+    commit(engine, cib, new)
+    return needs
