@@ -4,21 +4,25 @@ of it but numbers within their range.
 
 from typing import Final
 
-from agent.probe import PAGE_BYTES, parse_meminfo, parse_psi, parse_vmstat
+from agent.probe import PAGE_BYTES, parse_disk_swap, parse_meminfo, parse_psi, parse_vmstat
 from host_controller.core.interface import GuestReading
 from host_controller.guest_agent.errors import GuestAgentNonsense
 
 MEMINFO: Final = "/proc/meminfo"
 VMSTAT: Final = "/proc/vmstat"
 PRESSURE: Final = "/proc/pressure/memory"
+SWAPS: Final = "/proc/swaps"
 MOST_BYTES: Final = 64 << 10
 """Of one file: vmstat has about 4 KiB."""
 LARGEST: Final = 1 << 50
 """Of a size or a counter: more is no guest's."""
 
 
-def reading(untrusted_meminfo: bytes, untrusted_vmstat: bytes, untrusted_psi: bytes) -> GuestReading:
-    """Of three files; an empty `untrusted_psi` is a kernel without PSI. Pages are taken to be as here.
+def reading(
+    untrusted_meminfo: bytes, untrusted_vmstat: bytes, untrusted_psi: bytes, untrusted_swaps: bytes
+) -> GuestReading:
+    """Of four files; an empty `untrusted_psi` is a kernel without PSI, and of empty `untrusted_swaps` nothing
+    is on a disk: what is on zram is in memory, and was counted there. Pages are taken to be as here.
 
     Raises:
         GuestAgentNonsense: no kernel writes such files.
@@ -27,6 +31,7 @@ def reading(untrusted_meminfo: bytes, untrusted_vmstat: bytes, untrusted_psi: by
         memory = parse_meminfo(untrusted_meminfo)
         counters = parse_vmstat(untrusted_vmstat)
         psi = parse_psi(untrusted_psi) if untrusted_psi else None
+        on_disk, _ = parse_disk_swap(untrusted_swaps)
         total, available = memory["MemTotal"], memory["MemAvailable"]
         figures = (*memory.values(), *counters.values(), 0 if psi is None else psi.some_total_us)
     except (ValueError, IndexError, KeyError, OverflowError):
@@ -35,14 +40,14 @@ def reading(untrusted_meminfo: bytes, untrusted_vmstat: bytes, untrusted_psi: by
         raise GuestAgentNonsense("figures of /proc that cannot be")
     cache = sum(memory.get(name, 0) for name in ("Active(file)", "Inactive(file)", "SReclaimable"))
     cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
-    swapped = memory.get("SwapTotal", 0) - memory.get("SwapFree", 0) - memory.get("SwapCached", 0)
+    swapped = max(0, memory.get("SwapTotal", 0) - memory.get("SwapFree", 0))
     refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
     return GuestReading(
         total_bytes=total,
         available_bytes=available,
         free_bytes=min(memory.get("MemFree", 0), total),
         reclaimable_bytes=min(max(0, cache), total),
-        swap_used_bytes=max(0, swapped),
+        swap_used_bytes=max(0, min(on_disk, swapped) - memory.get("SwapCached", 0)),
         swap_in_bytes=counters.get("pswpin", 0) * PAGE_BYTES,
         refault_bytes=(refaults or counters.get("workingset_refault", 0)) * PAGE_BYTES,
         stall_us=None if psi is None else psi.some_total_us,

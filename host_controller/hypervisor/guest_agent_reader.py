@@ -30,7 +30,7 @@ AGENT_SILENT_SECONDS: Final = 30.0
 """So long our own agent must have been silent, and the VM known."""
 ANSWER_SECONDS: Final = 1
 LIMIT_SECONDS: Final = 20.0
-"""For nine requests and libvirt's own handshake."""
+"""For twelve requests and libvirt's own handshake."""
 
 log = structlog.get_logger(__name__)
 
@@ -100,14 +100,19 @@ class GuestAgentReader:
         talk = GuestAgent(lambda request: ask(domain, request, ANSWER_SECONDS), time.monotonic, time.sleep)
         meminfo = talk.read(proc_files.MEMINFO, proc_files.MOST_BYTES)
         vmstat = talk.read(proc_files.VMSTAT, proc_files.MOST_BYTES)
-        try:
-            psi = talk.read(proc_files.PRESSURE, proc_files.MOST_BYTES)
-        except GuestAgentRefused:
-            psi = b""  # a kernel without PSI
-        return proc_files.reading(meminfo, vmstat, psi)
+        # A kernel without PSI, or without swap, has no such file.
+        psi, swaps = (_read_if_there(talk, one) for one in (proc_files.PRESSURE, proc_files.SWAPS))
+        return proc_files.reading(meminfo, vmstat, psi, swaps)
 
     def _failed(self, why: str) -> None:
         if self._pace == PACE_SECONDS:
             log.info("QEMU guest agent cannot be read: statistics serve", vm=self._vm.name, reason=why)
         self._pace = min(2 * self._pace, LAST_PACE_SECONDS)
         self._next_at = self._asked_at + self._pace
+
+
+def _read_if_there(talk: GuestAgent, path: str) -> bytes:
+    try:
+        return talk.read(path, proc_files.MOST_BYTES)
+    except GuestAgentRefused:
+        return b""

@@ -17,7 +17,8 @@ PSI = b"some avg10=0.00 avg60=0.00 avg300=0.00 total=7\nfull avg10=0.00 avg60=0.
 def test_it_says_what_our_agent_would_say(name: str) -> None:
     root = RECORDED / name
     proc = root / "proc"
-    found = reading(*((proc / file).read_bytes() for file in ("meminfo", "vmstat", "pressure/memory")))
+    files = ("meminfo", "vmstat", "pressure/memory", "swaps")
+    found = reading(*((proc / file).read_bytes() for file in files))
     said = Probe(str(root)).sample()
     assert found.total_bytes == said.total_bytes
     assert found.available_bytes == said.available_bytes
@@ -30,9 +31,25 @@ def test_it_says_what_our_agent_would_say(name: str) -> None:
 
 
 def test_a_kernel_without_psi_and_with_little_else_will_do() -> None:
-    found = reading(MEMINFO, b"", b"")
+    found = reading(MEMINFO, b"", b"", b"")
     assert (found.total_bytes, found.available_bytes, found.stall_us) == (1000 << 10, 400 << 10, None)
-    assert reading(MEMINFO, b"", PSI).stall_us == 7
+    assert reading(MEMINFO, b"", PSI, b"").stall_us == 7
+
+
+@pytest.mark.parametrize(
+    ("swaps", "used_kib"),
+    [
+        ("/dev/zram0 partition 500 300 100\n", 0),  # as Fedora has it: memory, and counted as that
+        ("/dev/vda3 partition 500 300 -2\n", 280),
+        ("/dev/zram0 partition 300 200 100\n/swapfile file 200 100 -2\n", 80),
+        ("/dev/vda3 partition 900 900 -2\n", 280),  # more than meminfo has
+        ("", 0),
+    ],
+)
+def test_swap_that_lies_in_memory_is_none(swaps: str, used_kib: int) -> None:
+    meminfo = MEMINFO + b"SwapTotal: 500 kB\nSwapFree: 200 kB\nSwapCached: 20 kB\n"
+    found = reading(meminfo, b"", b"", f"Filename Type Size Used Priority\n{swaps}".encode())
+    assert found.swap_used_bytes == used_kib << 10
 
 
 @pytest.mark.parametrize(
@@ -55,4 +72,6 @@ def test_a_kernel_without_psi_and_with_little_else_will_do() -> None:
 )
 def test_what_no_kernel_writes_is_nonsense(meminfo: bytes, vmstat: bytes, psi: bytes) -> None:
     with pytest.raises(GuestAgentNonsense):
-        reading(meminfo, vmstat, psi)
+        reading(meminfo, vmstat, psi, b"")
+    with pytest.raises(GuestAgentNonsense):
+        reading(MEMINFO, b"", b"", b"\n/dev/vda3 partition much 1 -2\n")
