@@ -28,6 +28,7 @@ DRIVERS: Final = ("qemu", "test")
 TRANSPORTS: Final = ("", "unix", "ssh", "libssh", "libssh2", "tls", "tcp", "ext")
 DATABASE_FILES: Final = ("", "-wal", "-shm", "-journal")
 """What lies beside a database of SQLite, by its name."""
+EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 # asked about
 QEMU_PATHS: Final = ("/system", "/session", "/embed")
 
 
@@ -170,7 +171,40 @@ def _unclaimed(config: Config) -> Iterator[Problem]:
         )
 
 
+def _two_listeners(config: Config) -> Iterator[Problem]:
+    """Each of two addresses can be free where both together are not."""
+    http, fleet = config.listen, config.fleet_listen
+    if http is None or fleet is None or not http[1] == fleet[1] != 0:
+        return
+    try:
+        addresses = [_resolved(*one) for one in (http, fleet)]
+    except (OSError, UnicodeError):
+        return  # that is said of the one
+    if any(not one.isdisjoint(EVERYWHERE) for one in addresses) or not addresses[0].isdisjoint(addresses[1]):
+        yield Problem(
+            "fleet.listen", f"{config.fleet.listen}, where http.listen is", "an address or a port of its own"
+        )
+
+
+def _resolved(host: str, port: int) -> set[str]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return {str(one[4][0]) for one in found}
+
+
+def _history(config: Config) -> Iterator[Problem]:
+    """There can be a file. Whether there is room, and the right to write it, may change while it runs."""
+    path = Path(config.paths.history)
+    if not config.history.enabled:
+        return
+    above = next(one for one in path.parents if os.path.lexists(one))
+    if path.is_dir():
+        yield Problem("paths.history", f"{path}, which is a directory", "the name of a file")
+    elif not above.is_dir():
+        yield Problem("paths.history", f"{path} ({above} is not a directory)", "a file in a directory")
+
+
 def _free_addresses(config: Config) -> Iterator[Problem]:
+    yield from _two_listeners(config)
     for key, text, where in (
         ("http.listen", config.http.listen, config.listen),
         ("fleet.listen", config.fleet.listen, config.fleet_listen),
@@ -220,7 +254,15 @@ def _unwritable(directory: Path) -> str | None:
 
 
 Check = Callable[[Config], Iterator[Problem]]
-WHILE_RUNNING: Final[tuple[Check, ...]] = (_libvirt, _memory, _state_dir, _sockets, _own_names, _credentials)
+WHILE_RUNNING: Final[tuple[Check, ...]] = (
+    _libvirt,
+    _memory,
+    _state_dir,
+    _sockets,
+    _history,
+    _own_names,
+    _credentials,
+)
 CHECKS: Final[tuple[Check, ...]] = (*WHILE_RUNNING, _free_addresses)
 LOCKS: Final[tuple[Check, ...]] = (_unlocked, _unclaimed)
 """`run` takes these, and is refused by whoever has them."""

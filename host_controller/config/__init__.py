@@ -244,12 +244,18 @@ class Config(msgspec.Struct, frozen=True):
         has = f"the host has {format_size(ordinary)}" + (
             f" beside {format_size(huge)} in huge pages" if huge else ""
         )
-        tried = (
+        tried = [
             ("host.capacity", self.host.capacity, ordinary, f"at most {ordinary} bytes: {has}"),
             ("host.reserve", self.host.reserve, ordinary - 1, f"less than {ordinary} bytes: {has}"),
-            ("host.keep_ready", self.host.keep_ready, ordinary, f"at most {ordinary} bytes: {has}"),
-            ("host.overhead_floor", self.host.overhead_floor, ordinary, f"at most {ordinary} bytes: {has}"),
-        )
+        ]
+        for_vms = ordinary if self.host.capacity is None else min(ordinary, self.host.capacity)
+        if self.host.reserve is not None and self.host.reserve < ordinary:
+            for_vms = ordinary - self.host.reserve
+        allowed = f"less than {for_vms} bytes, which is what VMs may have: {has}"
+        tried += [
+            ("host.keep_ready", self.host.keep_ready, for_vms - 1, allowed),
+            ("host.overhead_floor", self.host.overhead_floor, for_vms - 1, allowed),
+        ]
         return [
             Problem(key, f"{value} bytes ({format_size(value)})", allowed)
             for key, value, most, allowed in tried

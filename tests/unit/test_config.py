@@ -54,6 +54,9 @@ def test_capacity_is_physical_memory_less_the_reserve_unless_it_is_configured() 
         ('capacity = "17GiB"', "host.capacity"),
         ('keep_ready = "17GiB"', "host.keep_ready"),
         ('overhead_floor = "17GiB"', "host.overhead_floor"),
+        ('capacity = "2GiB"\nkeep_ready = "3GiB"', "host.keep_ready"),
+        ('capacity = "2GiB"\noverhead_floor = "2GiB"', "host.overhead_floor"),
+        ('reserve = "12GiB"\nkeep_ready = "5GiB"', "host.keep_ready"),
     ],
 )
 def test_what_the_host_does_not_have_is_refused_with_what_it_has(text: str, key: str) -> None:

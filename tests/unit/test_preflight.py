@@ -132,6 +132,34 @@ def test_an_address_that_somebody_else_has_is_refused(tmp_path: Path) -> None:
     assert "http.listen" in found(text(tmp_path, '[http]\nlisten = "no.such.name.invalid:9876"\n'))
 
 
+@pytest.mark.parametrize(
+    ("http", "fleet", "together"),
+    [
+        ("127.0.0.1:9876", "127.0.0.1:9876", False),
+        ("127.0.0.1:9876", "0.0.0.0:9876", False),
+        ("localhost:9876", "127.0.0.1:9876", False),
+        ("127.0.0.1:9876", "127.0.0.2:9876", True),
+        ("127.0.0.1:9876", "127.0.0.1:9877", True),
+    ],
+)
+def test_the_two_listeners_do_not_share_a_place(
+    tmp_path: Path, http: str, fleet: str, together: bool
+) -> None:
+    refused = found(text(tmp_path, f'[http]\nlisten = "{http}"\n[fleet]\nlisten = "{fleet}"\n'))
+    assert ("fleet.listen" not in refused) is together
+
+
+def test_a_history_where_no_file_can_be_is_refused_and_one_that_is_only_not_there_yet_is_not(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "directory").mkdir()
+    for name, wrong in (("directory", True), ("file/below", True), ("file", False), ("new/history", False)):
+        written = text(tmp_path).replace("history.sqlite", name)
+        assert ("paths.history" in found(written)) is wrong, name
+        assert "paths.history" not in found(f"{written}[history]\nenabled = false\n")
+
+
 def test_a_state_directory_that_a_controller_holds_is_refused_but_not_to_that_controllers_own_file(
     tmp_path: Path,
 ) -> None:
