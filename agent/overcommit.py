@@ -77,9 +77,24 @@ class Overcommit:
         if not ratio.isdecimal():
             return
         self._set["ratio"] = ratio
-        kib = str((total_bytes >> 10) * int(ratio) // 100)
+        # Huge pages that are reserved promise nothing to anybody else [mm/util.c, vm_commit_limit()].
+        kib = str((max(0, total_bytes - self._huge_bytes()) >> 10) * int(ratio) // 100)
         if kib != now:
             self._write("overcommit_kbytes", kib, before=ratio)
+
+    def _huge_bytes(self) -> int:
+        """Memory in huge pages of any size; before Linux 4.20 of the default size."""
+        found = {}
+        try:
+            with open(os.path.join(self._root, "proc/meminfo"), "rb", buffering=0) as file:
+                for line in (file.read(16384) or b"").splitlines():
+                    words = line.split()
+                    if len(words) > 1 and words[1].isdigit():
+                        found[words[0]] = int(words[1])
+        except OSError:
+            return 0
+        pages = found.get(b"HugePages_Total:", 0) * found.get(b"Hugepagesize:", 0)
+        return found.get(b"Hugetlb:", pages) << 10
 
     def _write(self, name: str, value: str, before: str) -> None:
         if self._try_write(name, value):

@@ -52,6 +52,23 @@ def test_a_strict_kernel_has_the_commit_limit_of_its_maximum(tmp_path):
     assert guest.read("overcommit_ratio") == "80"
 
 
+@pytest.mark.parametrize(
+    ("meminfo", "huge"),
+    [
+        ("HugePages_Total: 512\nHugepagesize: 2048 kB\nHugetlb: 3145728 kB\n", 3 * GIB),  # of two sizes
+        ("HugePages_Total: 512\nHugepagesize: 2048 kB\n", GIB),
+        ("HugePages_Total: 0\nHugepagesize: 2048 kB\nHugetlb: 0 kB\n", 0),
+        ("HugePages_Total: many\n", 0),
+        ("HugePages_Total: 512\nHugepagesize: 2048 kB\nHugetlb: 9999999999 kB\n", 4 * GIB),
+    ],
+)
+def test_a_strict_kernel_promises_no_memory_that_lies_in_huge_pages(tmp_path, meminfo, huge):
+    guest = Guest(tmp_path, mode="2", ratio="80")
+    (tmp_path / "proc/meminfo").write_text(meminfo)
+    guest.overcommit.keep(4 * GIB, 0)
+    assert int(guest.read("overcommit_kbytes")) == (4 * GIB - huge) // 1024 * 80 // 100
+
+
 def test_a_killed_agents_settings_are_put_back_by_the_next_one(tmp_path):
     guest = Guest(tmp_path, mode="0")
     guest.overcommit.keep(GIB, 0)
