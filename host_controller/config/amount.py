@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 
 from host_controller.core.model import LARGEST_MAXIMUM_BYTES, SMALLEST_MINIMUM_BYTES
-from host_controller.units import MIB, format_size, parse_size, round_down
+from host_controller.units import MIB, format_size, parse_size, round_down, with_unit
 
 AMOUNT_KIND: Final = {"kind": "amount"}
 _SHARE: Final = re.compile(r"\s*(\d{1,4})\s*%\s*")
@@ -47,7 +47,9 @@ def parse_amount(raw: object) -> int | Share:
         fits = type(raw) is int and SMALLEST_MINIMUM_BYTES <= raw <= LARGEST_MAXIMUM_BYTES
         found = raw if type(raw) is int else 0
     if not fits:
-        raise ValueError(f"{raw!r} cannot be used; write {_WORDS}")
+        meant = with_unit(str(raw)) if isinstance(found, int) and 0 < found < MIB else ""
+        ask = f" (did you mean {meant}?)" if meant else ""
+        raise ValueError(f"{raw!r} cannot be used; write {_WORDS}{ask}")
     return found
 
 

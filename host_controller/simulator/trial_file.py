@@ -41,7 +41,7 @@ from host_controller.simulator.workload import (
     square,
     steady,
 )
-from host_controller.units import parse_duration, parse_size
+from host_controller.units import MIB, parse_duration, parse_size, with_unit
 
 _MOST_VMS: Final = 1000
 
@@ -52,6 +52,14 @@ def _size(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError('a size such as "512MiB" or "1.5GiB"')
     return parse_size(str(value))
+
+
+def _memory(value: Any) -> int:
+    """Of a host or a VM: nobody means some bytes of memory."""
+    found = _size(value)
+    if found < MIB and (meant := with_unit(str(value))):
+        raise ValueError(f'a size such as "512MiB" or "1.5GiB" (did you mean "{meant}"?)')
+    return found
 
 
 def _duration(value: Any) -> float:
@@ -104,10 +112,11 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 HOST: Final[dict[str, Parse]] = {
-    "capacity": _size, "duration": _duration, "seed": _integer(0, 1 << 32), "warm_up": _duration,
+    "capacity": _memory, "duration": _duration, "seed": _integer(0, 1 << 32), "warm_up": _duration,
 }  # fmt: skip
 VM: Final[dict[str, Parse]] = {
-    "name": _text, "count": _integer(1, _MOST_VMS), "startup": _size, "minimum": _size, "maximum": _size,
+    "name": _text, "count": _integer(1, _MOST_VMS),
+    "startup": _memory, "minimum": _memory, "maximum": _memory,
     "buffer": _integer(5, 2000), "weight": _integer(1, 10000), "growth": _growth, "start": _duration,
     "swap": _size, "demand": _table, "cache": _size, "slots": _integer(1, 255), "overhead": _size,
     "boot": _duration, "reporting": _yes_or_no,

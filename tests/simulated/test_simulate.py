@@ -140,6 +140,8 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
         ("weight = 300", "weigth = 300", "vm[2].weigth: unknown; allowed are name"),
         ('duration = "5min"', 'duration = "5 parsecs"', "host.duration: '5 parsecs'; allowed: seconds"),
         ('capacity = "6GiB"', 'capacity = "6GiBs"', "host.capacity"),
+        ('capacity = "6GiB"', "capacity = 6", 'host.capacity: 6; allowed: a size such as "512MiB"'),
+        ('minimum = "512MiB"\nmaximum = "4GiB"', 'minimum = 512\nmaximum = "4GiB"', 'did you mean "512M"?'),
         ('minimum = "512MiB"\nmaximum = "4GiB"', 'minimum = "2GiB"\nmaximum = "4GiB"', "below minimum"),
         ('maximum = "4GiB"', 'maximum = "256MiB"', "vm[2]: maximum (256 MiB) is below startup"),
         ('over = "30s"', 'over = "-30s"', "vm[2].demand.over: '-30s'; allowed: seconds"),

@@ -60,6 +60,13 @@ def test_a_size_without_its_unit_is_asked_about(option: str, value: str, meant: 
     assert f"did you mean {meant}?" in " ".join(result.output.split())
 
 
+@pytest.mark.parametrize(("value", "meant"), [("512", "512M"), ("4", "4M"), ("1.5", "1.5G")])
+def test_adopt_asks_the_same_of_a_size_that_may_be_a_share(value: str, meant: str) -> None:
+    result = CliRunner().invoke(cli.group, ["adopt", "web", "--minimum", value])
+    assert result.exit_code == 2
+    assert f"did you mean {meant}?" in " ".join(result.output.split())
+
+
 class Host:
     """A libvirt, as far as `enable` asks it what it can do."""
 
