@@ -4,6 +4,7 @@ from typing import Final
 
 from agent import wire
 from host_controller.doctor.facts import Finding, VmSurvey
+from host_controller.domain_xml.fitness.devices import PORT_OF_OURS
 from host_controller.neutral import shell_word
 
 REPORT_LATE_SECONDS: Final = 15.0
@@ -112,6 +113,8 @@ def _port_remedy(error: str) -> str:
     text = error.lower()
     if "lock file" in text:
         return "on this host: install -d -m 1777 /run/lock; libvirt keeps its locks of ports there"
+    if "unix socket" in text:
+        return f"its <channel> has another type: take it out with virsh edit while it is off; {PORT_OF_OURS}"
     if "permission" in text or "read only" in text or "access denied" in text:
         return "on this host: let the controller use libvirt read-write (group libvirt, or polkit)"
     return "on this host: journalctl -u virtqemud -u libvirtd; the guest has no part in it"

@@ -174,6 +174,12 @@ REFUSED = [
     (with_device(NVDIMM), HOTADD, "<memory model='nvdimm'>"),
     (with_device(OWN_VIRTIO_MEM), VIRTIO_MEM, "<memory model='virtio-mem'>"),
     (with_device(OWN_VIRTIO_MEM), HOTADD, "<memory model='virtio-mem'>"),
+    # a port that no agent can be heard through
+    (with_device("<channel type='pty'><target type='virtio' name='org.dynmem.agent.0'/></channel>"), HOTADD,
+     "<channel type='pty'>"),
+    (with_device("<channel type='unix'><source mode='connect' path='/run/s'/>"
+                 "<target type='virtio' name='org.dynmem.agent.0'/></channel>"),
+     BALLOON, "another program's"),
     # what holds on to pages
     (with_backing(Q35, "<locked/>"), BALLOON, "<locked/> pins"),
     (with_backing(Q35, "<locked/>"), VIRTIO_MEM, "locked"),
@@ -225,6 +231,8 @@ ACCEPTED = [
     (with_device("<hostdev mode='subsystem' type='mdev' model='vfio-ccw'/>"), VIRTIO_MEM),
     (with_device("<interface type='vdpa'/>"), HOTADD),
     (with_device("<filesystem><driver type='virtiofs'/></filesystem>"), HOTADD),
+    (with_device("<channel type='unix'><source mode='bind' path='/run/s'/>"
+                 "<target type='virtio' name='org.dynmem.agent.0'/></channel>"), HOTADD),
     (with_backing(Q35, "<hugepages><page size='2' unit='MiB'/></hugepages>"), VIRTIO_MEM),
     (with_backing(Q35, "<source type='memfd'/><access mode='shared'/>"), HOTADD),
     (with_memtune("<hard_limit unit='KiB'>9007199254740991</hard_limit>"), HOTADD),

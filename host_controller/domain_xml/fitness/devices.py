@@ -1,17 +1,22 @@
 """Checks of devices: memory of the domain's own, and what holds on to pages."""
 
+from typing import Final
 from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
+from agent import wire
 from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
 from host_controller.domain_xml.dom import child, elements, remove
 from host_controller.domain_xml.fitness.passed_on import without
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.ours import growth_of, was_adopted
+from host_controller.domain_xml.pieces import find_channel
 from host_controller.domain_xml.pinning import ENCRYPTED, HUGE_PAGES, LOCKED, VFIO, Pin, pins
 from host_controller.domain_xml.traces import OWNED_MODEL
 from host_controller.domain_xml.values import page_bytes, target_size
 from host_controller.units import format_size
+
+PORT_OF_OURS: Final = "`dynmem enable` then adds one"
 
 
 def foreign_memory(root: Element) -> list[Element]:
@@ -62,6 +67,28 @@ def _has_memory(device: Element) -> bool:
     return device.get("model") == "virtio-mem" and any(
         target_size(device, one) for one in ("requested", "current")
     )
+
+
+def agent_port(request: Request) -> Refusal | None:
+    """A channel that has the name of the agent's port is one that libvirt opens, and leads to the guest."""
+    for one in request.root.findall("./devices/channel"):
+        target, source = one.find("target"), one.find("source")
+        if target is None or target.get("name") != wire.PORT_NAME:
+            continue
+        kind, mode = one.get("type", ""), "" if source is None else source.get("mode", "")
+        if kind == "unix" and target.get("type") == "virtio" and mode != "connect":
+            continue
+        connects = " that connects to another program's socket" if mode == "connect" else ""
+        what = f"<channel type='{kind}'>{connects}"
+        return Refusal(
+            f"its port {wire.PORT_NAME} is a {what}, through which no agent can be heard",
+            (WayOut(f"take it out with virsh edit: {PORT_OF_OURS}", edit=_drop_port),),
+        )
+    return None
+
+
+def _drop_port(domain: Node) -> None:
+    remove(find_channel(domain))
 
 
 def pinned_without_growth(request: Request) -> Refusal | None:

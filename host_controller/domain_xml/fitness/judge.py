@@ -24,6 +24,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     passed_on.capabilities,
     devices.encryption,
     devices.memory_devices,
+    devices.agent_port,
     devices.pinned_without_growth,
     devices.discarding,
     sizes.page_size,
