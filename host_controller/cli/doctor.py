@@ -23,8 +23,9 @@ from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
 from host_controller.doctor.kernel import Kernel, read_kernel
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml
-from host_controller.errors import DynmemError, HypervisorUnreachable, InputError
-from host_controller.hypervisor.survey import Survey
+from host_controller.errors import CallFailed, DynmemError, HypervisorUnreachable, InputError
+from host_controller.host.libvirt_run import is_local
+from host_controller.hypervisor.survey import Survey, UnseenDomain
 from host_controller.neutral import neutral
 from host_controller.records.burn_in import load as load_burn_ins
 from host_controller.rules.taking import Rulebook, idle, take
@@ -32,6 +33,7 @@ from host_controller.rules.taking import Rulebook, idle, take
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 SIGNS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
 HOOK = DIRECTORY / NAME
+LOOK = "say it again, as root perhaps; if that does not help: journalctl -u virtqemud -u libvirtd"
 
 Found = tuple[str | None, Finding]
 
@@ -76,6 +78,7 @@ def examine(
         return [(None, finding), *seen_here, *_fleet(configuration or Config())]
     try:
         libvirt_version, qemu_version = survey.versions()
+        rules = _rules(survey, configuration or Config())
         facts = HostSurvey(
             uri,
             libvirt_version=libvirt_version,
@@ -83,7 +86,7 @@ def examine(
             hook=str(HOOK) if HOOK.exists() else None,
             kernel_release=platform.release(),
             burn_ins=load_burn_ins(),
-            **_rules(survey, configuration or Config()),
+            **rules,
             **_shared(kernel, status, problem),
         )
         if name is None:
@@ -94,6 +97,10 @@ def examine(
             if name is not None and name not in (one.name, one.uuid):
                 continue
             seen = True
+            if isinstance(one, UnseenDomain):
+                unseen = f"it cannot be looked at: {one.problem}"
+                findings.append((one.name, Finding("libvirt", "problem", unseen, LOOK)))
+                continue
             about = VmSurvey(
                 one.name,
                 one.running,
@@ -101,10 +108,13 @@ def examine(
                 read_domain(one.xml),
                 views.get(one.uuid),
                 one.statistics,
-                time.time(),
+                time.time() if is_local(uri) else 0.0,  # another machine has another clock
                 controller=status is not None,
             )
             findings += [(one.name, check(about)) for check in vm.CHECKS]
+    except CallFailed as error:
+        findings.append((None, Finding("libvirt", "problem", f"it lists no VMs: {error.message}", LOOK)))
+        seen = True
     finally:
         survey.close()
     if name is not None and not seen:
@@ -141,7 +151,10 @@ def _rules(survey: Survey, configuration: Config) -> dict[str, Any]:
     if not rules:
         return {}
     book = Rulebook(rules, configuration.default_limits)
-    vms = [take(xml, persistent, book) for xml, persistent in survey.definitions()]
+    try:
+        vms = [take(xml, persistent, book) for xml, persistent in survey.definitions()]
+    except CallFailed:
+        return {}  # that is a finding of its own
     return {"rules": len(rules), "idle_rules": tuple(idle(rules, vms))}
 
 

@@ -107,6 +107,8 @@ def resident_memory(host: HostSurvey) -> Finding:
     why = next(iter(unread.values()))
     found = f"of {len(unread)} VMs it cannot be read: nothing that they give back is believed. {why}"
     remedy = "run dynmem as root or with CAP_SYS_PTRACE, on the machine and in the namespaces of libvirt"
+    if why.startswith("libvirt "):
+        remedy = "virsh dommemstat and virsh domjobinfo say more; journalctl -u virtqemud -u libvirtd"
     return Finding("resident memory", "problem", found, remedy)
 
 

@@ -268,6 +268,12 @@ class LibvirtHypervisor:
 
     # --- the host ---
 
+    def _unread(self) -> dict[str, str]:
+        """VMs of whose memory the host's kernel says nothing, or libvirt, with the reason, by UUID."""
+        assert self._meter is not None
+        untold = {uuid: one.untold for uuid, one in self._workers.items() if one.untold is not None}
+        return self._meter.unread() | untold
+
     async def _watch_host(self) -> None:
         told = ""
         while self._watch is not None and self._meter is not None:
@@ -281,7 +287,7 @@ class LibvirtHypervisor:
                 time.monotonic(),
                 self._known_vms,
                 vm_swap_bytes=swap,
-                unread={uuid: why for uuid, why in self._meter.unread().items() if uuid in self._known_vms},
+                unread={uuid: why for uuid, why in self._unread().items() if uuid in self._known_vms},
             )
             try:
                 # Not in the loop: with a thousand VMs it takes tens of milliseconds.

@@ -143,5 +143,6 @@ class Definitions:
 
         Raises:
             DomainNotFound: there is none.
+            CallFailed: libvirt does not say.
         """
         return Definition(self._connection, found(self._connection, self._uri, name_or_uuid))

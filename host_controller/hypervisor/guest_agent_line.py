@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 import libvirt
 import libvirt_qemu
 
-from host_controller.errors import DomainNotFound
+from host_controller.errors import DynmemError
 from host_controller.guest_agent.errors import (
     GuestAgentAbsent,
     GuestAgentError,
@@ -69,6 +69,7 @@ class GuestAgentLine:
     Raises:
         HypervisorUnreachable: libvirt is not there.
         DomainNotFound: there is no such VM.
+        CallFailed: libvirt does not say.
     """
 
     def __init__(self, uri: str, name: str) -> None:
@@ -76,7 +77,7 @@ class GuestAgentLine:
         self._connection = opened(uri)
         try:
             self._domain = found(self._connection, uri, name)
-        except DomainNotFound:
+        except DynmemError:
             self._connection.close()
             raise
 

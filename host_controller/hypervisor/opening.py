@@ -1,11 +1,14 @@
 """How a command that asks libvirt and ends begins; the controller's own connections are in connections.py."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import libvirt
 
-from host_controller.errors import DomainNotFound, HypervisorUnreachable
+from host_controller.errors import CallFailed, DomainNotFound, HypervisorUnreachable
+
+_NO_SUCH: Final = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG)
+"""There is none of that name, or it is no UUID. Whatever else libvirt says says nothing about the domain."""
 
 
 def opened(uri: str, *, read_only: bool = False) -> Any:
@@ -29,16 +32,27 @@ def found(connection: Any, uri: str, name_or_uuid: str) -> Any:
 
     Raises:
         DomainNotFound: there is none.
+        CallFailed: libvirt does not say.
     """
     for lookup in (connection.lookupByName, connection.lookupByUUIDString):
         try:
             return lookup(name_or_uuid)
-        except libvirt.libvirtError:
-            continue
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in _NO_SUCH:
+                raise _unasked(error, uri, name_or_uuid) from None
     raise DomainNotFound(
         f"there is no domain {name_or_uuid!r} at {uri}",
         hint="`virsh list --all` shows those there are",
     )
+
+
+def _unasked(error: libvirt.libvirtError, uri: str, vm: str) -> CallFailed:
+    said = error.get_error_message() or str(error)
+    if error.get_error_code() in (libvirt.VIR_ERR_ACCESS_DENIED, libvirt.VIR_ERR_AUTH_FAILED):
+        hint = "let this user use the domain (polkit, access_drivers in libvirtd.conf), or run this as root"
+    else:
+        hint = "say it again; if that does not help: journalctl -u virtqemud -u libvirtd"
+    return CallFailed(f"libvirt at {uri} does not let it be looked up: {said}", vm=vm, hint=hint)
 
 
 def versions(connection: Any) -> tuple[int, int]:

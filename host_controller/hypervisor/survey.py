@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import libvirt
 
 from host_controller.domain_xml.ours import NAMESPACE
 from host_controller.domain_xml.traces import was_prepared
+from host_controller.errors import CallFailed
 from host_controller.hypervisor.opening import opened, versions
 
 
@@ -24,6 +25,20 @@ class SurveyedDomain:
     statistics: dict[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class UnseenDomain:
+    """A domain of which libvirt says no more than that it is there: nobody knows whether it is managed."""
+
+    uuid: str
+    name: str
+    problem: str
+    """What libvirt said."""
+
+
+_GOING: Final = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
+"""It was undefined, or it stopped."""
+
+
 class Survey:
     """A read-only connection; close it."""
 
@@ -34,25 +49,43 @@ class Survey:
         """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
         return versions(self._connection)
 
-    def domains(self) -> Iterator[SurveyedDomain]:
-        """Every such domain, in the order of their names. One that is going away is left out."""
-        for domain in sorted(self._connection.listAllDomains(), key=lambda one: str(one.name())):
+    def domains(self) -> Iterator[SurveyedDomain | UnseenDomain]:
+        """Every such domain, and what cannot be looked at, in the order of their names. One that is going
+        away is left out.
+
+        Raises:
+            CallFailed: libvirt does not list them.
+        """
+        for domain in sorted(self._listed(), key=lambda one: str(one.name())):
             try:
                 found = self._look(domain)
-            except libvirt.libvirtError:
+            except libvirt.libvirtError as error:
+                if error.get_error_code() not in _GOING:
+                    said = error.get_error_message() or str(error)
+                    yield UnseenDomain(str(domain.UUIDString()), str(domain.name()), said)
                 continue
             if found is not None:
                 yield found
 
     def definitions(self) -> Iterator[tuple[str, str | None]]:
-        """Every domain's XML, live where it runs, and what it starts with next time; ours or not."""
-        for domain in self._connection.listAllDomains():
+        """Every domain's XML, live where it runs, and what it starts with next time; ours or not.
+
+        Raises:
+            CallFailed: libvirt does not list them.
+        """
+        for domain in self._listed():
             try:
                 persistent = domain.isPersistent()
                 inactive = str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if persistent else None
                 yield str(domain.XMLDesc(0)), inactive
             except libvirt.libvirtError:
                 continue
+
+    def _listed(self) -> list[Any]:
+        try:
+            return list(self._connection.listAllDomains())
+        except libvirt.libvirtError as error:
+            raise CallFailed(error.get_error_message() or str(error)) from None
 
     def close(self) -> None:
         """To be called once, after the last question."""

@@ -14,7 +14,7 @@ import structlog
 
 from host_controller.core.interface import Inbox
 from host_controller.core.model import RunState
-from host_controller.errors import DynmemError
+from host_controller.errors import CallFailed, DynmemError
 from host_controller.host.qemu_process import Resident, ResidentMeter
 from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.agent_port import AgentPort
@@ -39,6 +39,8 @@ LOOK_SECONDS: Final = 60.0
 """A domain is described anew so often, for what libvirt has no event for: statistics that somebody switched
 off, a device that left while libvirtd was away."""
 SETTLE_SECONDS: Final = 10.0
+REFUSALS_TO_TELL: Final = 3
+"""Samples in a row that libvirt refuses. One is nothing: the VM may be about to stop."""
 STATS_PERIOD_SECONDS: Final = 1
 
 log = structlog.get_logger(__name__)
@@ -75,6 +77,9 @@ class VmWorker:
         self._commands = Commands(self.known, emit)
         self._look_due = True
         self._sample_due = False
+        self._refusals = 0
+        self.untold: str | None = None
+        """Why libvirt says nothing of its balloon, sample after sample."""
         self._timers = Timers()
         self._trouble = Trouble()
         self._wake = asyncio.Event()
@@ -288,11 +293,28 @@ class VmWorker:
 
     async def _sample(self, lane: Lane) -> None:
         self._timers.set("sample", self._period, self._want_sample)
-        sample, resident = await lane.call(self._call_sample, STATISTICS_LIMIT_SECONDS)
+        try:
+            sample, resident = await lane.call(self._call_sample, STATISTICS_LIMIT_SECONDS)
+        except CallFailed as error:
+            self._refused(error)
+            raise
+        if self.untold is not None:
+            log.info("libvirt tells of the VM's memory again", vm=self.known.name)
+        self._refusals, self.untold = 0, None
         if self.known.managed:
             self.set_job(sample.job)
             self.known.take_sample(sample, resident)
             self._reader.sampled(self._lanes, self.port.heard_at, time.monotonic())
+
+    def _refused(self, error: CallFailed) -> None:
+        self._refusals += 1
+        if self._refusals < REFUSALS_TO_TELL:
+            return
+        if self.untold is None:
+            log.warning(
+                "libvirt does not tell of the VM's memory; asked again", vm=self.known.name, error=str(error)
+            )
+        self.untold = f"libvirt does not tell of its balloon: {error.message}"
 
     def _call_sample(self, connection: Connection) -> tuple[libvirt_calls.Sample, Resident | None]:
         sample = libvirt_calls.sample(connection, self.uuid)

@@ -20,7 +20,7 @@ from host_controller.domain_xml.read import read_domain
 from host_controller.errors import CallFailed
 from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.eventloop import Mailbox
-from host_controller.hypervisor.worker import VmWorker
+from host_controller.hypervisor.worker import REFUSALS_TO_TELL, VmWorker
 from tests.unit.hypervisor.domains import LIVE
 
 UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
@@ -32,6 +32,8 @@ class Lane:
 
     def __init__(self) -> None:
         self.answers: list[Exception] = []
+        self.refused = ""
+        """Why libvirt gives no sample."""
         self.free = asyncio.Event()
         self.free.set()
 
@@ -40,6 +42,8 @@ class Lane:
             case "_call_inspect":
                 return SEEN
             case "_call_sample":
+                if self.refused:
+                    raise CallFailed(self.refused)
                 return libvirt_calls.Sample(None, None, None), None
             case "open":
                 raise CallFailed("no port")
@@ -131,3 +135,17 @@ async def test_a_vm_is_gone_only_after_the_ends_of_its_commands_are_told(story: 
     await asyncio.sleep(0.01)
     story.worker.stop("saved", gone=True)
     assert [type(one) for one in story.said[-2:]] == [CommandDone, VmGone]
+
+
+async def test_samples_that_libvirt_refuses_again_and_again_are_told_until_it_gives_one(
+    story: Story,
+) -> None:
+    story.lanes.control.refused = "unable to get balloon info"
+    for count in range(1, REFUSALS_TO_TELL + 2):
+        with pytest.raises(CallFailed):
+            await story.worker._sample(story.lanes.statistics)
+        assert bool(story.worker.untold) is (count >= REFUSALS_TO_TELL), "one refusal is no news"
+    assert story.worker.untold == "libvirt does not tell of its balloon: unable to get balloon info"
+    story.lanes.control.refused = ""
+    await story.worker._sample(story.lanes.statistics)
+    assert story.worker.untold is None
