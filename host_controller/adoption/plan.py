@@ -28,13 +28,13 @@ from host_controller.domain_xml.before import STATISTICS_SECONDS
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.refusal import Refusal
-from host_controller.domain_xml.fitness.running import natural_growth, obstacles
+from host_controller.domain_xml.fitness.running import growth_by_devices, natural_growth, obstacles
 from host_controller.domain_xml.growth_choice import HostAbilities, choose, while_running
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.neutral import shell_word
-from host_controller.rules.taking import limits_of
+from host_controller.rules.taking import limits_of, within_memtune
 from host_controller.units import KIB, format_size
 
 GUEST_STEP: Final = "install the agent in the guest: `dynmem agent push`, or its package"
@@ -94,7 +94,12 @@ def plan_adoption(facts: Facts, wish: Wish, defaults: Limits) -> Adoption:
     refuse_busy(facts, f"`dynmem adopt {shell_word(facts.name)}`")
     known = view.config
     growth, because = _growth(root, wish) if known is None else (known.growth, ())
-    limits = known.limits if known else limits_of(wish.rule, defaults, root, view, growth)
+    if known:
+        limits = known.limits
+    else:
+        limits = limits_of(wish.rule, defaults, root, view, growth)
+        limits, bound = within_memtune(limits, parse_xml(live_xml), view, growth)
+        because += bound
     _refuse_unfit(facts, limits, growth, known)
     if (obstacle := _obstacle(facts, limits, growth, known)) is not None:
         return _from_its_next_start(facts, wish, limits, growth, defaults, obstacle)
@@ -152,8 +157,8 @@ def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, known: VmConfig 
     assert facts.live_xml is not None
     if problems := limits.problems():
         raise Refused("; ".join(problems), vm=facts.name, hint="name other limits")
-    natural = natural_growth(parse_xml(facts.definition or facts.live_xml))
-    if known is None and growth not in (Growth.BALLOON, natural):
+    for_it = growth_by_devices(parse_xml(facts.definition or facts.live_xml))
+    if known is None and growth not in (Growth.BALLOON, for_it):
         what = "free DIMM slots" if growth is Growth.HOTADD else "one virtio-mem device, and no DIMM,"
         hint = "leave --growth out, or prepare its next start: --next-start"
         raise Refused(f"it runs without {what}, so it cannot grow by {growth}", vm=facts.name, hint=hint)

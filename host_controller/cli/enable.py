@@ -16,10 +16,13 @@ from host_controller.domain_xml.adopted import adopted_definition
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import Plan, difference
 from host_controller.domain_xml.edit import enable as prepare
+from host_controller.domain_xml.fitness.refusal import Request
+from host_controller.domain_xml.fitness.sizes import memtune, memtune_of_what_runs
 from host_controller.domain_xml.growth_choice import HostAbilities, choose
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.restore import restore
+from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.neutral import neutral
@@ -215,6 +218,10 @@ def _set_live(
         return
     limits, waits = live_limits(config.limits, wanted, view.ceiling_bytes)
     _say(waits)
+    if limits.maximum_bytes > config.limits.maximum_bytes:
+        request = Request(parse_xml(domain.live_xml()), limits, config.growth)
+        if (refusal := memtune_of_what_runs(request)) is not None:
+            raise DomainUnsuitable(refusal.reason, vm=domain.name, hint=refusal.hint)
     if (limits == config.limits and trust is config.trust) or dry_run:
         return
     domain.set_live_metadata(metadata_element(limits, config.growth, trust, domain.live_xml()))
@@ -265,6 +272,9 @@ def _with_limits(
 ) -> str:
     """Its definition with other limits. What was adopted keeps the memory layout that its user gave it."""
     if old.source == ADOPTED:
+        request = Request(parse_xml(domain.xml()), limits, old.growth)
+        if limits.maximum_bytes > old.limits.maximum_bytes and (refusal := memtune(request)) is not None:
+            raise DomainUnsuitable(refusal.reason, vm=domain.name, hint=refusal.hint)
         return adopted_definition(domain.xml(secrets=True), limits, old.growth, trust, whole=False)
     return _prepared(domain, limits, old.growth, trust, address_bits, secrets=True).xml
 

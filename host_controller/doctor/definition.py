@@ -10,7 +10,6 @@ from host_controller.domain_xml.fitness.refusal import Refusal
 from host_controller.domain_xml.fitness.sizes import tight_limits
 from host_controller.domain_xml.pinning import DEFLATES, pinned_by, pins
 from host_controller.domain_xml.read import DomainView
-from host_controller.domain_xml.values import size_of
 from host_controller.neutral import shell_word
 from host_controller.units import KIB, format_apart, format_size
 
@@ -104,7 +103,9 @@ def pinned(vm: VmSurvey) -> Finding:
 
 def memtune(vm: VmSurvey) -> Finding:
     """No limit of libvirt's strikes before the maximum is reached, with what QEMU takes for itself."""
-    maximum = max(size_of(vm.root.find("maxMemory")), size_of(vm.root.find("memory")))
+    domain, config = vm.domain, vm.domain.config
+    most = domain.ceiling_bytes if config is None else config.limits.maximum_bytes
+    maximum = max(domain.boot_ram_bytes, most)
     tight = tight_limits(vm.root, maximum)
     if not tight:
         return Finding("memtune", "ok", "no limit below what it may take")

@@ -138,6 +138,12 @@ def overridden(root: Element) -> list[tuple[str, list[str]]]:
     ]
 
 
+def overridden_values(root: Element, name: str) -> list[str]:
+    """<qemu:override>: what a property of that name is set to, on whichever devices."""
+    found = root.findall(f"./{{{QEMU}}}override/{{{QEMU}}}device//{{{QEMU}}}property")
+    return [one.get("value", "") for one in found if one.get("name") == name]
+
+
 def capabilities_taken(root: Element) -> list[str]:
     """<qemu:capabilities>: what libvirt is told that this QEMU cannot do."""
     found = root.findall(f"./{{{QEMU}}}capabilities/{{{QEMU}}}del")

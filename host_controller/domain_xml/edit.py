@@ -21,7 +21,7 @@ from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.notes import notes
 from host_controller.domain_xml.shape import Shape, shape_of
 from host_controller.domain_xml.traces import OWNED_MODEL, reclaim
-from host_controller.domain_xml.values import architecture_of, page_bytes, parse_xml, size_from
+from host_controller.domain_xml.values import architecture_of, number, page_bytes, parse_xml, size_from
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.units import MIB
 
@@ -123,7 +123,7 @@ def _set_memory(domain: Element, growth: Growth, shape: Shape, granule_bytes: in
 def _keep_ceiling(domain: Element, needed_bytes: int) -> None:
     ceiling = child(domain, "maxMemory")
     now = 0 if ceiling is None else size_from(content(ceiling), ceiling.getAttribute("unit"))
-    slots = 0 if ceiling is None else int(ceiling.getAttribute("slots") or "0")
+    slots = 0 if ceiling is None else number(ceiling.getAttribute("slots"))
     kept = pieces.set_size(domain, "maxMemory", max(now, needed_bytes), child(domain, "memory"))
     kept.setAttribute("slots", str(max(slots, len(elements(child(domain, "devices"), "memory")))))
 

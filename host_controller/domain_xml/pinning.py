@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from host_controller.domain_xml.arguments import ON, Argument, passed
+from host_controller.domain_xml.arguments import ON, Argument, overridden_values, passed
 from host_controller.domain_xml.huge_pages import backs_with_huge_pages
 
 ENCRYPTED: Final = "encrypted memory"
@@ -112,6 +112,8 @@ def _locks(one: Argument) -> bool:
 
 def _deflates(root: Element) -> bool:
     """Switched on behind libvirt's back."""
+    if any(value.lower() in ON for value in overridden_values(root, "deflate-on-oom")):
+        return True
     return any(
         one.option in ("global", "set")
         and "deflate-on-oom" in one.value

@@ -14,11 +14,13 @@ from host_controller.config.amount import bytes_of
 from host_controller.config.rule import RuleSection
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles
+from host_controller.domain_xml.fitness.sizes import most_within, tight_limits
 from host_controller.domain_xml.growth_choice import HostAbilities, while_running
 from host_controller.domain_xml.ours import Ours
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml, size_of, target_size
 from host_controller.rules.matching import Subject, first
+from host_controller.units import format_size
 
 OF_DEFAULTS: Final = "[defaults]"
 OF_ITS_RAM: Final = "its RAM"
@@ -71,8 +73,12 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
     rule, root = book.rules[index], parse_xml(persistent_xml or xml)
     number = index + 1
     growth, notes = _growth(rule, number, root, book.host)
+    limits, bound = within_memtune(
+        limits_of(rule, book.defaults, root, view, growth), parse_xml(xml), view, growth
+    )
+    notes += bound
     ours = Ours(
-        limits_of(rule, book.defaults, root, view, growth),
+        limits,
         growth,
         rule.trust,
         f"rule[{number}]",
@@ -132,6 +138,23 @@ def most_ram_bytes(root: Element, view: DomainView, growth: Growth) -> int:
             return view.boot_ram_bytes + sum(target_size(one, "size") for one in devices)
         case Growth.HOTADD:
             return max(view.boot_ram_bytes, view.ceiling_bytes)
+
+
+def within_memtune(
+    limits: Limits, running: Element, view: DomainView, growth: Growth
+) -> tuple[Limits, tuple[str, ...]]:
+    """The limits with a maximum that libvirt's own limits on the running VM leave room for, and that it was
+    lowered. The RAM that it has it may take in any case.
+    """
+    tight = tight_limits(running, limits.maximum_bytes)
+    if growth is Growth.BALLOON or not tight:
+        return limits, ()
+    most = max(view.boot_ram_bytes, most_within(running, tight))
+    if most >= limits.maximum_bytes:
+        return limits, ()
+    limit, wanted = format_size(tight[0].limit_bytes), format_size(limits.maximum_bytes)
+    said = f"its memtune {tight[0].name} of {limit} bounds it at {format_size(most)}, not {wanted}"
+    return replace(limits, maximum_bytes=most), (f"{said}; `virsh memtune` raises that",)
 
 
 def idle(rules: tuple[RuleSection, ...], vms: Iterable[Taken]) -> Iterator[str]:

@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from host_controller.adoption.carry_out import Clock, CutOff, Short, carry_out
 from host_controller.adoption.facts import ManagedAlready, Refused
@@ -11,6 +12,7 @@ from host_controller.adoption.giving_back import Room, plan_release
 from host_controller.adoption.owners import owner_of
 from host_controller.adoption.plan import Adoption, Wish, plan_adoption
 from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, WriteMetadata
+from host_controller.cli import enable as enabling
 from host_controller.config.amount import Share
 from host_controller.config.rule import MatchSection, RuleSection
 from host_controller.core.model import ADOPTED, METADATA, Growth, Limits, Trust
@@ -22,6 +24,7 @@ from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.domain_xml.values import parse_xml
+from host_controller.errors import DomainUnsuitable
 from host_controller.rules.matching import Subject, fits
 from host_controller.units import GIB, MIB
 from tests.support.libvirt_domain import LibvirtDomain
@@ -39,6 +42,7 @@ from tests.support.others import (
     domain,
     inactive,
 )
+from tests.unit.test_rules import passing
 
 DEFAULTS = Limits(GIB, 512 * MIB, 4 * GIB)
 RULE = RuleSection(match=MatchSection(name="*"))
@@ -399,6 +403,8 @@ def test_what_enable_prepared_is_not_adopted_and_not_released() -> None:
         (domain("x").replace("<vcpu", "<memoryBacking><hugepages/></memoryBacking><vcpu"), "huge pages"),
         (domain("x").replace("<vcpu", "<memoryBacking><locked/></memoryBacking><vcpu"), "locked"),
         (domain("x", mib=256), "below startup"),
+        (passing("-m", "8G"), "`-m 8G`"),
+        (passing("-device", "virtio-balloon-pci,deflate-on-oom=on"), "virtio-balloon-pci"),
     ],
 )
 def test_what_cannot_be_adopted_is_refused_with_the_way_out_and_untouched(xml: str, word: str) -> None:
@@ -509,3 +515,55 @@ def test_limits_may_be_shares_of_its_ram() -> None:
     wish = Wish(RuleSection(match=RULE.match, minimum=Share(25), maximum=Share(75), weight=9))
     limits = plan(LibvirtDomain(VIRT_INSTALL), wish).limits
     assert (limits.minimum_bytes, limits.maximum_bytes, limits.weight) == (512 * MIB, 1536 * MIB, 9)
+
+
+def test_a_limit_of_libvirts_bounds_what_is_adopted_and_set_does_not_go_beyond_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = "<memtune><hard_limit unit='GiB'>4</hard_limit></memtune><vcpu"
+    roomy = VIRT_INSTALL.replace("<memory unit", f"{ROOM}\n  <memory unit", 1).replace("<vcpu", limit, 1)
+    one = LibvirtDomain(roomy)
+    made = adopt(one)
+    assert made.growth is Growth.HOTADD
+    assert 3 * GIB < made.limits.maximum_bytes < 4 * GIB
+    assert any("hard_limit of 4 GiB bounds it" in said for said in made.now)
+    defined, running = one.defined, live(one)
+    monkeypatch.setattr(enabling, "Definitions", lambda uri: Opened(one))
+    told = CliRunner().invoke(enabling.set_limits, ["installed", "--maximum", "8G"])
+    assert isinstance(told.exception, DomainUnsuitable)
+    assert "8 GiB needs 8.28 GiB" in str(told.exception)
+    assert (one.defined, one.live) == (defined, running), "refused before anything was changed"
+    told = CliRunner().invoke(enabling.set_limits, ["installed", "--weight", "7"])
+    assert told.exception is None, told.output
+    assert live(one) != running
+
+
+class Opened:
+    """A libvirt with one domain that runs, as far as `set` asks it."""
+
+    running = persistent = True
+    name = "installed"
+
+    def __init__(self, one: LibvirtDomain) -> None:
+        self.one = one
+        self.set_live_metadata = one.write_metadata
+        self.define = one.define
+
+    def __enter__(self) -> "Opened":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def find(self, _name: str) -> "Opened":
+        return self
+
+    def address_bits(self) -> None:
+        return None
+
+    def xml(self, *, secrets: bool = False) -> str:
+        assert self.one.defined is not None
+        return self.one.defined
+
+    def live_xml(self) -> str:
+        return live(self.one)

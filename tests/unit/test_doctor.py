@@ -106,6 +106,11 @@ def test_findings_about_the_host(facts: dict[str, Any], check: str, level: str, 
     assert one.remedy or level == "ok"
 
 
+def test_what_libvirt_refuses_is_looked_for_at_libvirt() -> None:
+    silent = about_controller(unread={"u": "libvirt does not tell of its balloon: no"})
+    assert "dommemstat" in host.resident_memory(replace(HOST, controller=silent)).remedy
+
+
 @pytest.mark.parametrize(
     ("facts", "check", "level", "found"),
     [
@@ -185,6 +190,23 @@ def test_findings_about_a_vm(facts: VmSurvey, check: str, level: str, found: str
     assert one.remedy
 
 
+@pytest.mark.parametrize(
+    ("device", "level"),
+    [
+        ("", "ok"),
+        # DIMMs of the controller's are part of the maximum; other devices come beside it.
+        ('<memory model="dimm"><target><size unit="GiB">3</size></target></memory>', "ok"),
+        ('<memory model="nvdimm"><target><size unit="GiB">1</size></target></memory>', "problem"),
+    ],
+)
+def test_a_limit_that_enable_asked_for_is_enough_for_what_has_grown(device: str, level: str) -> None:
+    enough = f"<memtune><hard_limit unit='KiB'>{(4 * GIB + 272 * MIB) // 1024}</hard_limit></memtune><os>"
+    grown = without(without(XML, "<os>", enough), "<devices>", f"<devices>{device}")
+    if "dimm" in device:
+        grown = without(grown, "<memory>1048576<", f"<memory>{(4 if level == 'ok' else 2) << 20}<")
+    assert finding([judge(survey(grown)) for judge in vm.CHECKS], "memtune").level == level
+
+
 WINDOWS, FREEBSD = "http://microsoft.com/win/11", "http://freebsd.org/freebsd/13.1"
 
 
@@ -200,6 +222,7 @@ def with_part(part: str) -> str:
 
 
 SILENT = VIEW | {"agent": None}
+TYPE = "internal error: channel org.dynmem.agent.0 is not using a UNIX socket"
 LOCK = "Couldn't create lock file for device '/x' in path '/var/lock/LCK.._x': No such file or directory"
 STAMP = {"last_update": 7}
 OLD_LINUX = STAMP | {"available": 9, "unused": 3}
@@ -213,6 +236,7 @@ BALLOON = "balloon statistics"
         (survey(view=SILENT | {"channel_error": LOCK}), "channel", "problem", "lock file", "1777 /run/lock"),
         (survey(view=SILENT | {"channel_error": LOCK}), "agent", "note", "this host", "see to the channel"),
         (survey(view=SILENT | {"channel_error": "Access denied"}), "channel", "problem", "denied", "polkit"),
+        (survey(view=SILENT | {"channel_error": TYPE}), "channel", "problem", "UNIX", "dynmem enable"),
         (survey(view=SILENT | {"channel_error": "odd"}), "channel", "problem", "odd", "journalctl"),
         # the driver's answer counts, not its setting
         (survey(statistics={"actual": 1, "last_update": 0}), BALLOON, "problem", "never", "modprobe"),

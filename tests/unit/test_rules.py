@@ -56,6 +56,13 @@ def taken(xml: str, rules: Rulebook) -> Taken:
     return take(xml, inactive(xml), rules)
 
 
+def passing(*words: str) -> str:
+    """A domain that passes this to QEMU past libvirt."""
+    given = "".join(f"<q:arg value='{word}'/>" for word in words)
+    line = f"<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'>{given}</q:commandline>"
+    return domain("x").replace("</domain>", f"{line}</domain>")
+
+
 def mistakes(text: str) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
         parse(text.encode())
@@ -172,6 +179,8 @@ def test_limits_that_contradict_for_one_vm_leave_it_alone_and_are_said() -> None
         (domain("x", devices="<hostdev mode='subsystem' type='pci'/>"), "VFIO"),
         (domain("x").replace("<vcpu", "<memoryBacking><locked/></memoryBacking><vcpu"), "locked"),
         (domain("x", devices="<memory model='dimm'><target><size>131072</size></target></memory>"), "dimm"),
+        (passing("-m", "8G"), "`-m 8G`"),
+        (passing("-mem-path", "/dev/hugepages"), "mem-path"),
     ],
 )
 def test_what_cannot_give_memory_is_left_alone_with_the_way_out(xml: str, word: str) -> None:
@@ -190,6 +199,32 @@ def test_a_domain_that_was_defined_for_hot_add_grows_by_it() -> None:
     fixed = taken(ROOMY, rule("name = '*'", 'growth = "balloon"')).view.config
     assert fixed is not None
     assert fixed.limits.maximum_bytes == 2 * GIB
+
+
+def test_where_the_machine_takes_no_dimm_its_balloon_moves_it_whatever_slots_it_has() -> None:
+    without_acpi = ROOMY.replace("<acpi/>", "")
+    config = taken(without_acpi, rule("name = '*'")).view.config
+    assert config is not None
+    assert (config.growth, config.limits.maximum_bytes) == (Growth.BALLOON, 2 * GIB)
+    (reason,) = taken(without_acpi, rule("name = '*'", 'growth = "hotadd"')).reasons
+    assert "ACPI is off" in reason
+
+
+def test_libvirts_own_limit_on_the_running_vm_bounds_how_far_it_grows_and_that_is_said() -> None:
+    def limited(gib: int) -> Taken:
+        limit = f"<memtune><hard_limit unit='GiB'>{gib}</hard_limit></memtune><vcpu"
+        return take(ROOMY.replace("<vcpu", limit), inactive(ROOMY), rule("name = '*'"))
+
+    assert limited(9).notes == ()
+    bounded = limited(4)
+    assert bounded.view.config is not None
+    assert 3 * GIB < bounded.view.config.limits.maximum_bytes < 4 * GIB
+    (note,) = bounded.notes
+    assert "hard_limit of 4 GiB bounds it at" in note
+    assert "not 8 GiB" in note
+    tight = limited(1).view.config
+    assert tight is not None
+    assert tight.limits.maximum_bytes == 2 * GIB, "what it has it may take in any case"
 
 
 def test_what_was_plugged_into_the_running_domain_does_not_change_how_it_grows() -> None:

@@ -4,12 +4,13 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth, Limits
-from host_controller.domain_xml.fitness import devices, machine, passed_on
+from host_controller.domain_xml.fitness import devices, kernel, machine, passed_on
 from host_controller.domain_xml.fitness.judge import Check
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.pinning import DEFLATES, NO_BALLOON, pinned_by
 from host_controller.domain_xml.values import attribute_number
 
+_NO_LIMITS: Final = Limits(0, 0, 0)
 NEXT_START: Final = (WayOut("shut it down and `dynmem enable` it: its next start has what it lacks"),)
 
 
@@ -38,8 +39,12 @@ def memory(request: Request) -> Refusal | None:
     return None
 
 
+GROWTH: Final[tuple[Check, ...]] = (machine.hot_add, machine.virtio_mem, kernel.kernel_line)
+"""Whether the machine and the guest's kernel take what its growth plugs. They look at no limits."""
 CHECKS: Final[tuple[Check, ...]] = (
     machine.hypervisor,
+    *GROWTH,
+    passed_on.memory_arguments,
     passed_on.overrides,
     devices.encryption,
     memory,
@@ -56,10 +61,14 @@ def obstacles(root: Element, limits: Limits, growth: Growth) -> tuple[Refusal, .
 
 
 def natural_growth(root: Element) -> Growth:
-    """How it can grow with what it was defined with.
+    """How it can grow with what it was defined with: as its devices are for, where it can take that."""
+    growth = growth_by_devices(root)
+    request = Request(root, _NO_LIMITS, growth)
+    return Growth.BALLOON if any(check(request) for check in GROWTH) else growth
 
-    By its virtio-mem device; by DIMMs where all of its slots are free; else by its balloon.
-    """
+
+def growth_by_devices(root: Element) -> Growth:
+    """By its virtio-mem device; by DIMMs where all of its slots are free; else by its balloon."""
     models = [one.get("model") for one in root.findall("./devices/memory")]
     if models.count("virtio-mem") == 1 and "dimm" not in models:
         return Growth.VIRTIO_MEM

@@ -20,6 +20,7 @@ PAGE_TABLE_SHARE: Final = 256
 """One part in so many of guest RAM: 8 bytes for each page of 4 KiB, in QEMU's page tables and in KVM's."""
 TRANSLATION_CACHE_BYTES: Final = GIB
 """QEMU's default without KVM."""
+RAM_MODELS: Final = ("dimm", "virtio-mem")
 MEMTUNE: Final = ("hard_limit", "swap_hard_limit", "soft_limit")
 """What strikes: the first two kill, the third is memory.high, which stalls QEMU and swaps it out."""
 
@@ -76,7 +77,19 @@ def boots(request: Request) -> Refusal | None:
 
 
 def memtune(request: Request) -> Refusal | None:
-    """No limit strikes on the way to maximum."""
+    """No limit strikes on the way to maximum, from its next start on."""
+    return _memtune(request, "raise it (virsh memtune {} --config {})")
+
+
+def memtune_of_what_runs(request: Request) -> Refusal | None:
+    """No limit strikes the running VM on the way to maximum."""
+    return _memtune(
+        request, "raise it (virsh memtune {} --live {}; the same with --config for its next start)"
+    )
+
+
+def _memtune(request: Request, say: str) -> Refusal | None:
+    """say: how it is raised, with places for the limits and for the name."""
     limits = request.limits
     tight = tight_limits(request.root, limits.maximum_bytes)
     if not tight:
@@ -88,11 +101,11 @@ def memtune(request: Request) -> Refusal | None:
     options = " ".join(f"{one.option} {one.needed_bytes // KIB}" for one in tight)
     ways = [
         WayOut(
-            f"raise it (virsh memtune {options} --config {shell_word(text_in(request.root, 'name'))})",
+            say.format(options, shell_word(text_in(request.root, "name"))),
             edit=lambda domain: _raise_limits(domain, tight),
         )
     ]
-    room = min(_maximum_within(request.root, one.limit_bytes) for one in tight)
+    room = most_within(request.root, tight)
     if room >= limits.startup_bytes:
         ways.append(with_limits(request, f"lower --maximum to {room // MIB}M", maximum_bytes=room))
     return Refusal(
@@ -110,8 +123,8 @@ def tight_limits(root: Element, maximum_bytes: int) -> list[TooTight]:
 
 
 def beside_ram(root: Element, maximum_bytes: int) -> int:
-    """What QEMU takes beside guest RAM, at most: its own, page tables, video memory, other memory devices,
-    and without KVM its translation cache.
+    """What QEMU takes beside guest RAM, at most: its own, page tables, video memory, memory devices that are
+    no RAM, and without KVM its translation cache. DIMMs and virtio-mem are in the maximum.
     """
     video = sum(
         size_of_kib(one, name) for one in root.findall("./devices/video/model") for name in ("vram", "ram")
@@ -119,7 +132,7 @@ def beside_ram(root: Element, maximum_bytes: int) -> int:
     devices = sum(
         target_size(one, "size")
         for one in root.findall("./devices/memory")
-        if one.get("model") != "virtio-mem"
+        if one.get("model") not in RAM_MODELS
     )
     cache = size_of(root.find("./features/tcg/tb-cache"))
     if root.get("type") == "qemu" and not cache:
@@ -131,6 +144,11 @@ def size_of_kib(element: Element, attribute: str) -> int:
     """Bytes of an attribute in KiB without a unit, as video memory is written."""
     text = element.get(attribute, "0")
     return int(text) * KIB if text.isdecimal() and len(text) < 12 else 0
+
+
+def most_within(root: Element, tight: list[TooTight]) -> int:
+    """The largest maximum, bytes, for which all of these limits are enough."""
+    return min(_maximum_within(root, one.limit_bytes) for one in tight)
 
 
 def _maximum_within(root: Element, limit_bytes: int) -> int:

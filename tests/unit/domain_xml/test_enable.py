@@ -195,6 +195,18 @@ def test_deflate_on_oom_switched_on_again_pins_memory() -> None:
     assert view.config.pinned == "deflate-on-oom"
 
 
+def test_deflate_on_oom_that_is_overridden_behind_libvirts_back_pins_memory() -> None:
+    for value, pinned in (("true", "deflate-on-oom"), ("on", "deflate-on-oom"), ("false", None)):
+        override = (
+            "<q:override xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'><q:device alias='balloon0'>"
+            f"<q:frontend><q:property name='deflate-on-oom' type='bool' value='{value}'/></q:frontend>"
+            "</q:device></q:override></domain>"
+        )
+        view = read_domain(LIVE.replace("</domain>", override))
+        assert view.config is not None
+        assert view.config.pinned == pinned
+
+
 @pytest.mark.parametrize("machine", ["pc", "q35", "pc-i440fx-2.11", "pc-q35-9.0"])
 def test_i440fx_and_q35_can_hot_add(machine: str) -> None:
     enable(Q35.replace("pc-q35-7.2", machine), LIMITS, Growth.HOTADD)

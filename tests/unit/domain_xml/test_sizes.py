@@ -22,6 +22,7 @@ from tests.support.definitions import (
     with_cpu,
     with_device,
     with_memtune,
+    with_room,
 )
 from tests.unit.hypervisor.domains import I440FX, LIVE, NUMA, Q35, with_backing
 
@@ -100,6 +101,11 @@ def test_a_limit_leaves_room_for_qemu_and_the_figures_differ() -> None:
         enable(*raised)
         enable(*lowered)
         assert 3 * GIB < lowered[1].maximum_bytes < 4 * GIB
+
+
+def test_a_file_whose_slots_are_no_number_is_read_as_one_without_slots() -> None:
+    odd = with_device(NVDIMM, with_room()).replace("slots='2'", "slots='two'")
+    assert "<maxMemory slots='1'" in enable(odd, LIMITS, BALLOON).xml
 
 
 def test_limits_that_depend_on_each_other_are_raised_by_one_command() -> None:
