@@ -34,12 +34,12 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-# Real guests wait for most of their time, and hold beside a machine that is busy at nice 19. So the stories of
+# Real guests wait for most of their time, and hold beside a machine that is busy. So the stories of
 # guests that others may disturb run beside them, and then the unit tests; both are shown at the end. A shell has
 # what runs beside it ignore Ctrl-C, and make would end its tests by SIGTERM, which leaves their guests running.
 test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make faults`) a few
 	@mkdir -p build
-	@env --default-signal=INT $(MAKE) --no-print-directory --keep-going NICE='nice -n 19' test-beside >build/test-beside.log 2>&1 & beside=$$!; \
+	@env --default-signal=INT $(MAKE) --no-print-directory --keep-going NICE='nice -n 10' test-beside >build/test-beside.log 2>&1 & beside=$$!; \
 	trap 'wait $$beside' INT; trap 'kill $$beside' TERM; \
 	$(MAKE) --no-print-directory test-guests GUESTS='guests and not beside'; guests=$$?; \
 	wait $$beside; beside=$$?; cat build/test-beside.log; \
