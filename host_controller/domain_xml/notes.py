@@ -107,6 +107,12 @@ def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
             f"its memory is allocated at once ({what}): starting and growing take the host's memory at that "
             "moment"
         )
+    if _lies_in_files(root):
+        yield (
+            "its RAM is shared in files (<source type='file'/>), which the host counts as cache that goes on "
+            "demand, unless they lie in a tmpfs (memory_backing_dir in qemu.conf): <source type='memfd'/> is "
+            "counted as memory"
+        )
     bound = [one for one in root.findall("./numatune/*") if one.get("mode", "strict") != "preferred"]
     if bound:
         nodes = ", ".join(sorted({one.get("nodeset") or one.get("placement") or "?" for one in bound}))
@@ -122,6 +128,15 @@ def _allocates_at_once(root: Element) -> str:
     if allocation is not None and allocation.get("mode") == "immediate":
         return "<allocation mode='immediate'/>"
     return next((str(one) for one in passed(root) if one.option == "mem-prealloc"), "")
+
+
+def _lies_in_files(root: Element) -> bool:
+    """Shared mappings of files, which are page cache; private ones are the process's own memory."""
+    source = root.find("./memoryBacking/source")
+    modes = {one.get("mode") for one in root.findall("./memoryBacking/access")}
+    modes |= {one.get("memAccess") for one in root.findall("./cpu/numa/cell")}
+    huge = root.find("./memoryBacking/hugepages") is not None
+    return source is not None and source.get("type") == "file" and "shared" in modes and not huge
 
 
 def _side_effects(root: Element, growth: Growth) -> Iterator[str]:

@@ -70,6 +70,9 @@ def test_what_enable_costs_and_changes_is_said() -> None:
     [
         (Q35.replace("balloon model='virtio'", "balloon model='none'"), "in place of model 'none'"),
         (with_backing(Q35, "<allocation mode='immediate'/>"), "allocated at once"),
+        (with_backing(Q35, "<source type='file'/><access mode='shared'/>"), "shared in files"),
+        (with_backing(NUMA.replace("cpus='0-1'", "cpus='0-1' memAccess='shared'"), "<source type='file'/>"),
+         "shared in files"),
         (bound("<memory mode='strict' nodeset='1'/>"), "node 1"),
         (bound("<memnode cellid='0' mode='strict' nodeset='2'/>", NUMA),
          "node 2"),
@@ -79,6 +82,11 @@ def test_what_enable_costs_and_changes_is_said() -> None:
 )  # fmt: skip
 def test_what_memory_will_do_is_said(xml: str, part: str) -> None:
     assert part in "\n".join(enable(xml, LIMITS, HOTADD).notes)
+
+
+@pytest.mark.parametrize("inside", ["<source type='file'/>", "<source type='memfd'/><access mode='shared'/>"])
+def test_memory_that_no_file_of_a_disk_holds_is_not_called_so(inside: str) -> None:
+    assert "files" not in "\n".join(enable(with_backing(Q35, inside), LIMITS, HOTADD).notes)
 
 
 def test_a_preferred_node_is_no_binding() -> None:
