@@ -21,7 +21,6 @@ from host_controller.doctor import cluster, host, vm
 from host_controller.doctor.cluster import FleetSurvey, Setting
 from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
 from host_controller.doctor.kernel import Kernel, read_kernel
-from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import CallFailed, DynmemError, HypervisorUnreachable, InputError
 from host_controller.host.libvirt_run import is_local
@@ -93,7 +92,7 @@ def examine(
             findings += _host(facts)
             findings += _fleet(configuration or Config())
         seen = False
-        for one in survey.domains():
+        for one in survey.domains(_book(configuration)):
             if name is not None and name not in (one.name, one.uuid):
                 continue
             seen = True
@@ -105,11 +104,12 @@ def examine(
                 one.name,
                 one.running,
                 parse_xml(one.xml),
-                read_domain(one.xml),
+                one.view,
                 views.get(one.uuid),
                 one.statistics,
                 time.time() if is_local(uri) else 0.0,  # another machine has another clock
                 controller=status is not None,
+                rule=one.rule,
             )
             findings += [(one.name, check(about)) for check in vm.CHECKS]
     except CallFailed as error:
@@ -150,12 +150,17 @@ def _rules(survey: Survey, configuration: Config) -> dict[str, Any]:
     rules = configuration.rule
     if not rules:
         return {}
-    book = Rulebook(rules, configuration.default_limits)
+    book = _book(configuration)
     try:
         vms = [take(xml, persistent, book) for xml, persistent in survey.definitions()]
     except CallFailed:
         return {}  # that is a finding of its own
     return {"rules": len(rules), "idle_rules": tuple(idle(rules, vms))}
+
+
+def _book(configuration: Config | None) -> Rulebook:
+    known = configuration or Config()
+    return Rulebook(known.rule, known.default_limits)
 
 
 def _host(facts: HostSurvey, without: tuple[object, ...] = ()) -> list[Found]:

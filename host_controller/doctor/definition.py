@@ -25,6 +25,10 @@ REMEDIES: Final = {
 def metadata(vm: VmSurvey) -> Finding:
     """The limits in its XML can be used."""
     problems = [one for one in vm.domain.problems if "channel" not in one]
+    if vm.rule is not None:
+        if vm.domain.config is None:
+            return Finding("limits", "problem", "; ".join(problems), "dynmem rules shows what it would get")
+        return Finding("limits", "ok", f"by rule[{vm.rule}]")
     if problems:
         return Finding(
             "limits", "problem", "; ".join(problems), f"dynmem enable {shell_word(vm.name)} while it is off"
@@ -60,7 +64,7 @@ def _most_bytes(domain: DomainView, config: VmConfig) -> int:
 def growable(vm: VmSurvey) -> Finding:
     """What is defined would still be accepted: somebody may have edited it since it was prepared."""
     config = vm.domain.config
-    if config is None:
+    if config is None or vm.rule is not None:
         return Finding("definition", "ok", "not judged: see limits")
     xml = ElementTree.tostring(vm.root, encoding="unicode")
     found = [one for one in refusals(xml, config.limits, config.growth) if "memtune" not in one.reason]
@@ -82,6 +86,8 @@ def page_reporting(vm: VmSurvey) -> Finding:
     if balloon is not None and balloon.get("freePageReporting") == "on":
         return Finding("free page reporting", "ok", "on")
     remedy = f"dynmem enable {shell_word(vm.name)}, then restart it; needs Linux 5.7 in the guest"
+    if vm.rule is not None:
+        remedy = "<memballoon freePageReporting='on'> by whoever writes its XML; needs Linux 5.7 in the guest"
     return Finding("free page reporting", "note", "off: freed memory stays resident on the host", remedy)
 
 

@@ -69,3 +69,5 @@ class VmSurvey:
     """Seconds since the epoch when the driver's answer was looked at; 0: nobody looked at the clock."""
     controller: bool = True
     """Whether a controller answered, so that a missing view means something."""
+    rule: int | None = None
+    """The number of the rule that it is managed by, or would be; None: it has limits of its own."""

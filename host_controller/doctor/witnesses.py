@@ -51,6 +51,8 @@ def channel(vm: VmSurvey) -> Finding:
             if vm.running and state == "disconnected":
                 return Finding("channel", "problem", "nobody listens in the guest", _listener(vm))
             return Finding("channel", "ok", state or "defined")
+    if vm.rule is not None:
+        return Finding("channel", "ok", "none: a rule adds no port to XML that is somebody else's")
     remedy = f"dynmem enable {shell_word(vm.name)}, then restart it"
     return Finding("channel", "problem", f"no port {wire.PORT_NAME}", remedy)
 
@@ -65,6 +67,8 @@ def agent(vm: VmSurvey) -> Finding:
             "agent", "note", "not heard: this host cannot open its port", "see to the channel first"
         )
     if found is None:
+        if vm.rule is not None and vm.domain.channel_alias is None:
+            return Finding("agent", "ok", "none, and no port for one: balloon statistics stand in for it")
         if vm.view["report_age_seconds"] is not None:
             what = "none; balloon statistics stand in for it"
             return Finding("agent", "note", what, _NO_AGENT[guest_system(vm)])
@@ -83,6 +87,8 @@ def balloon_statistics(vm: VmSurvey) -> Finding:
         remedy = (
             f"shut it down, then dynmem enable {shell_word(vm.name)}: until then all of its RAM is charged"
         )
+        if vm.rule is not None:
+            remedy = "<memballoon model='virtio'> by whoever writes its XML: until then it has fixed memory"
         return Finding(check, "problem", "no balloon", remedy)
     period = balloon.find("stats")
     if period is None or period.get("period", "0") == "0":

@@ -7,21 +7,26 @@ from typing import Any, Final
 
 import libvirt
 
-from host_controller.domain_xml.ours import NAMESPACE
+from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.traces import was_prepared
-from host_controller.errors import CallFailed
+from host_controller.errors import CallFailed, DomainUnsuitable
 from host_controller.hypervisor.opening import opened, versions
+from host_controller.rules.taking import NO_RULES, Rulebook, take
 
 
 @dataclass(frozen=True, slots=True)
 class SurveyedDomain:
-    """A managed domain as the doctor sees it, or one that was and has lost its metadata."""
+    """A managed domain as the doctor sees it, one that a rule is for, or one that has lost its metadata."""
 
     uuid: str
     name: str
     running: bool
     xml: str
     """Live when it runs."""
+    view: DomainView
+    """As the controller reads it."""
+    rule: int | None
+    """The number of the rule that is for it, where it runs and has no limits of its own."""
     statistics: dict[str, int]
 
 
@@ -49,7 +54,7 @@ class Survey:
         """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
         return versions(self._connection)
 
-    def domains(self) -> Iterator[SurveyedDomain | UnseenDomain]:
+    def domains(self, book: Rulebook = NO_RULES) -> Iterator[SurveyedDomain | UnseenDomain]:
         """Every such domain, and what cannot be looked at, in the order of their names. One that is going
         away is left out.
 
@@ -58,7 +63,10 @@ class Survey:
         """
         for domain in sorted(self._listed(), key=lambda one: str(one.name())):
             try:
-                found = self._look(domain)
+                found = self._look(domain, book)
+            except DomainUnsuitable as error:
+                yield UnseenDomain(str(domain.UUIDString()), str(domain.name()), error.message)
+                continue
             except libvirt.libvirtError as error:
                 if error.get_error_code() not in _GOING:
                     said = error.get_error_message() or str(error)
@@ -92,13 +100,20 @@ class Survey:
         self._connection.close()
 
     @staticmethod
-    def _look(domain: Any) -> SurveyedDomain | None:
+    def _look(domain: Any, book: Rulebook) -> SurveyedDomain | None:
         running = bool(domain.isActive())
         xml = str(domain.XMLDesc(0))
-        if NAMESPACE not in xml and not was_prepared(xml):
+        persistent = None
+        if running and domain.isPersistent():
+            persistent = str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+        taken = take(xml, persistent, book)
+        rule = taken.rule if running else None
+        if not (taken.view.claimed or rule is not None or was_prepared(xml)):
             return None
         statistics: dict[str, int] = {}
         if running:
             with suppress(libvirt.libvirtError):  # a job holds it: what its XML says is still worth a look
                 statistics = dict(domain.memoryStats())
-        return SurveyedDomain(str(domain.UUIDString()), str(domain.name()), running, xml, statistics)
+        view = taken.view if rule is not None else read_domain(xml, persistent)
+        uuid, name = str(domain.UUIDString()), str(domain.name())
+        return SurveyedDomain(uuid, name, running, xml, view, rule, statistics)

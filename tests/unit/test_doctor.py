@@ -14,6 +14,7 @@ from host_controller.api.schema.checks import DoctorView
 from host_controller.cli import doctor as command
 from host_controller.cli.doctor import doctor, lines
 from host_controller.config import load
+from host_controller.config.rule import MatchSection, RuleSection
 from host_controller.core.model import Growth, Limits
 from host_controller.doctor import host, kernel, vm
 from host_controller.doctor.facts import Finding, VmSurvey
@@ -21,7 +22,9 @@ from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.traces import was_prepared
 from host_controller.domain_xml.values import parse_xml
+from host_controller.rules.taking import Rulebook, take
 from host_controller.units import GIB, MIB
+from tests.support.others import VIRT_INSTALL
 from tests.support.surveys import HOST, VIEW, XML, survey, with_agent, without
 from tests.unit.hypervisor.domains import Q35
 
@@ -104,6 +107,30 @@ def test_findings_about_the_host(facts: dict[str, Any], check: str, level: str, 
     assert one.level == level
     assert found in one.found
     assert one.remedy or level == "ok"
+
+
+def by_rule(xml: str, **more: Any) -> VmSurvey:
+    book = Rulebook((RuleSection(match=MatchSection(name="*")),), Limits(GIB, GIB // 2, 4 * GIB))
+    taken = take(xml, None, book)
+    return replace(survey(xml, **more), domain=taken.view, rule=taken.rule)
+
+
+def test_a_vm_that_a_rule_is_for_is_judged_without_blaming_it_for_what_a_rule_does_not_write() -> None:
+    silent = VIEW | {"agent": None}
+    asked = VIRT_INSTALL.replace("<alias name='balloon0'/>", "<stats period='1'/><alias name='balloon0'/>")
+    found = [judge(by_rule(asked, view=silent)) for judge in vm.CHECKS]
+    assert [one.check for one in found if one.level == "problem"] == []
+    assert all("enable" not in one.remedy for one in found)
+    assert finding(found, "limits").found == "by rule[1]"
+
+
+def test_a_rule_that_cannot_take_a_vm_on_is_a_problem_of_that_vm() -> None:
+    without_balloon = VIRT_INSTALL.replace("<memballoon model='virtio'", "<memballoon model='none'")
+    found = [judge(by_rule(without_balloon, view=None)) for judge in vm.CHECKS]
+    limits = finding(found, "limits")
+    assert (limits.level, limits.remedy) == ("problem", "dynmem rules shows what it would get")
+    assert "no memory balloon" in limits.found
+    assert finding(found, "balloon statistics").level == "problem"
 
 
 def test_what_libvirt_refuses_is_looked_for_at_libvirt() -> None:
@@ -346,7 +373,8 @@ def test_a_rule_that_is_for_nobody_is_named(tmp_path: Path, monkeypatch: pytest.
     arguments = ["--connect", "test:///default", "--socket", str(tmp_path / "none")]
     said = CliRunner().invoke(doctor, arguments).output
     assert "note  rules: rule[2] (name = 'web-*') is for no VM that there is now" in said
-    assert "rule[1]" not in said
+    assert "BAD   test: limits: rule[1] cannot take it on" in said, "it is a problem of its VM's"
+    assert "rule[1] (" not in said
 
 
 def test_without_libvirt_that_is_the_first_finding(tmp_path: Path) -> None:
