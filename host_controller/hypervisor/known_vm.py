@@ -52,6 +52,11 @@ class KnownVm:
         """For people."""
         return self.view.name if self.view is not None else self.uuid
 
+    @property
+    def booted(self) -> bool:
+        """It was seen to start, and has been managed ever since."""
+        return self._booted
+
     def has_port(self, alias: str | None) -> bool:
         """Whether that device is the agent's port of a managed VM."""
         return self.managed and self.view is not None and self.view.channel_alias == alias

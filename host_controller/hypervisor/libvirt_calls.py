@@ -83,7 +83,9 @@ class Done:
     """After Suspend."""
 
 
-def inspect(connection: Connection, uuid: str, book: Rulebook = NO_RULES) -> Inspection | None:
+def inspect(
+    connection: Connection, uuid: str, book: Rulebook = NO_RULES, started_with: int | None = None
+) -> Inspection | None:
     """State and XML of a domain, None when it is not running. Needs no answer of its QEMU."""
     try:
         domain = connection.domain(uuid)
@@ -91,7 +93,7 @@ def inspect(connection: Connection, uuid: str, book: Rulebook = NO_RULES) -> Ins
         if state is RunState.OFF:
             return None
         try:
-            view = _read(domain, book)
+            view = _read(domain, book, started_with)
         except (DomainUnsuitable, ValueError, OverflowError) as error:
             maximum_kib = domain.info()[1]
             return Inspection(unread_domain(uuid, domain.name(), maximum_kib * KIB), state, None, str(error))
@@ -103,13 +105,13 @@ def inspect(connection: Connection, uuid: str, book: Rulebook = NO_RULES) -> Ins
     return Inspection(view, state, vcpu_seconds(domain) if state is RunState.PAUSED else None)
 
 
-def _read(domain: Any, book: Rulebook) -> DomainView:
+def _read(domain: Any, book: Rulebook, started_with: int | None) -> DomainView:
     xml = domain.XMLDesc(0)
     view = read_domain(xml)
     if view.config is not None:
         return view
     persistent = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.isPersistent() else None
-    return take(xml, persistent, book).view
+    return take(xml, persistent, book, started_with).view
 
 
 def vcpu_seconds(domain: Any) -> float | None:
@@ -170,10 +172,14 @@ def set_stats_period(connection: Connection, uuid: str, seconds: int) -> None:
 
 
 def inspect_with_statistics(
-    connection: Connection, uuid: str, seconds: int, book: Rulebook = NO_RULES
+    connection: Connection,
+    uuid: str,
+    seconds: int,
+    book: Rulebook = NO_RULES,
+    started_with: int | None = None,
 ) -> Inspection | None:
     """As `inspect`. Has a managed VM's balloon asked for statistics so often, unless it is already."""
-    found = inspect(connection, uuid, book)
+    found = inspect(connection, uuid, book, started_with)
     if found is not None and found.view.wants_statistics:
         try:
             set_stats_period(connection, uuid, seconds)

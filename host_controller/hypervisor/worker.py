@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from host_controller.core.interface import Inbox
-from host_controller.core.model import RunState
+from host_controller.core.model import LARGEST_MAXIMUM_BYTES, RunState
 from host_controller.errors import CallFailed, DynmemError
 from host_controller.host.qemu_process import Resident, ResidentMeter
 from host_controller.hypervisor import libvirt_calls
@@ -261,8 +261,19 @@ class VmWorker:
             self._described(found, state_is_fresh=before == self.known.states_told)
 
     def _call_inspect(self, connection: Connection) -> libvirt_calls.Inspection | None:
-        rules = self._rules()
-        return libvirt_calls.inspect_with_statistics(connection, self.uuid, STATS_PERIOD_SECONDS, rules)
+        rules, started_with = self._rules(), self._started_with()
+        return libvirt_calls.inspect_with_statistics(
+            connection, self.uuid, STATS_PERIOD_SECONDS, rules, started_with
+        )
+
+    def _started_with(self) -> int | None:
+        """What is known of its startup, should it have no definition that says it; None: its XML says it."""
+        known = self.known
+        config = known.view.config if known.managed and known.view is not None else None
+        if config is not None and config.by_rule:
+            return config.limits.startup_bytes
+        # Of one that was found running nobody knows where its balloon began.
+        return None if known.booted else LARGEST_MAXIMUM_BYTES
 
     def _described(self, found: libvirt_calls.Inspection, *, state_is_fresh: bool) -> None:
         known_before = self.known.managed

@@ -55,11 +55,15 @@ class Taken:
     """What its rule could not give it on this host, and what would."""
 
 
-def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
+def take(xml: str, persistent_xml: str | None, book: Rulebook, started_with: int | None = None) -> Taken:
     """A domain with its own limits, or those of the first rule that fits it.
 
     persistent_xml: its definition, where it has one. What was plugged into the running domain does not count
-    for what it is, since it may be ours.
+    for what it is, since it may be ours, nor where its balloon is. Of one without a definition nobody can
+    tell which DIMMs it came with: where it grows by DIMMs they are taken for ours, as those are that somebody
+    else plugs later.
+
+    started_with: of one without a definition, bytes; None: what its XML says now.
 
     Raises:
         DomainUnsuitable: not a domain's XML.
@@ -72,10 +76,14 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
         return Taken(view, passed_over=index + 1)
     rule, root = book.rules[index], parse_xml(persistent_xml or xml)
     number = index + 1
-    growth, notes = _growth(rule, number, root, book.host)
-    limits, bound = within_memtune(
-        limits_of(rule, book.defaults, root, view, growth), parse_xml(xml), view, growth
-    )
+    bare = root if persistent_xml is not None else _without_dimms(xml)
+    growth, notes = _growth(rule, number, bare, book.host)
+    root = bare if growth is Growth.HOTADD else root
+    limits = limits_of(rule, book.defaults, root, view, growth)
+    if persistent_xml is None and started_with is not None:
+        startup = min(started_with, view.boot_ram_bytes, limits.maximum_bytes)
+        limits = replace(limits, startup_bytes=max(limits.minimum_bytes, startup))
+    limits, bound = within_memtune(limits, parse_xml(xml), view, growth)
     notes += bound
     ours = Ours(
         limits,
@@ -91,6 +99,14 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook) -> Taken:
         said = tuple(f"rule[{number}] cannot take it on: {one}" for one in reasons)
         return Taken(replace(view, problems=(*view.problems, *said)), number, reasons, notes=notes)
     return Taken(read_domain(xml, given=ours), number, notes=notes)
+
+
+def _without_dimms(xml: str) -> Element:
+    root = parse_xml(xml)
+    for devices in root.findall("devices"):
+        for one in devices.findall("memory[@model='dimm']"):
+            devices.remove(one)
+    return root
 
 
 def _growth(

@@ -1,6 +1,7 @@
 """Rules: limits for domains whose XML is somebody else's, of which nothing is written."""
 
 import platform
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -225,6 +226,42 @@ def test_libvirts_own_limit_on_the_running_vm_bounds_how_far_it_grows_and_that_i
     tight = limited(1).view.config
     assert tight is not None
     assert tight.limits.maximum_bytes == 2 * GIB, "what it has it may take in any case"
+
+
+PLUGGED = ROOMY.replace(
+    "<memballoon",
+    "<memory model='dimm'><target><size unit='KiB'>131072</size></target></memory><memballoon",
+).replace("<memory unit='KiB'>2097152<", "<memory unit='KiB'>2228224<")
+"""As it runs with a DIMM of the controller's."""
+
+
+def test_a_transient_domain_with_a_dimm_of_ours_stays_taken_on() -> None:
+    found = take(PLUGGED, None, rule("name = '*'")).view
+    assert found.config is not None
+    assert (found.config.growth, found.config.limits.maximum_bytes) == (Growth.HOTADD, 8 * GIB)
+    assert len(found.dimms) == 1
+    (reason,) = take(PLUGGED, PLUGGED, rule("name = '*'")).reasons
+    assert "memory device of its own" in reason, "its definition has it from its user"
+    (reason,) = take(PLUGGED, None, rule("name = '*'", 'growth = "balloon"')).reasons
+    assert "memory device of its own" in reason, "by balloon none is ours"
+
+
+@pytest.mark.parametrize(
+    ("known", "startup_mib"),
+    [(None, 1024), (2 * GIB, 2048), (1 * GIB, 1024), (1 << 44, 2048)],  # now; as known; as known; not known
+)
+def test_where_the_balloon_of_a_transient_domain_is_is_no_startup(
+    known: int | None, startup_mib: int
+) -> None:
+    squeezed = re.sub(r"(<currentMemory[^>]*>)\d+", rf"\g<1>{1 << 20}", ROOMY)
+    assert squeezed != ROOMY
+    book = rule("name = '*'", 'minimum = "512MiB"')
+    config = take(squeezed, None, book, known).view.config
+    assert config is not None
+    assert config.limits.startup_bytes == startup_mib * MIB
+    defined = take(squeezed, inactive(ROOMY), book, known).view.config
+    assert defined is not None
+    assert defined.limits.startup_bytes == 2 * GIB, "its definition says it"
 
 
 def test_what_was_plugged_into_the_running_domain_does_not_change_how_it_grows() -> None:

@@ -15,13 +15,15 @@ from host_controller.core.interface import (
     VmAppeared,
     VmGone,
 )
-from host_controller.core.model import RunState
+from host_controller.core.model import LARGEST_MAXIMUM_BYTES, RunState
 from host_controller.domain_xml.read import read_domain
 from host_controller.errors import CallFailed
 from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.eventloop import Mailbox
 from host_controller.hypervisor.worker import REFUSALS_TO_TELL, VmWorker
+from host_controller.rules.taking import take
 from tests.unit.hypervisor.domains import LIVE
+from tests.unit.test_rules import ROOMY, rule
 
 UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 SEEN = libvirt_calls.Inspection(read_domain(LIVE), RunState.RUNNING)
@@ -149,3 +151,15 @@ async def test_samples_that_libvirt_refuses_again_and_again_are_told_until_it_gi
     story.lanes.control.refused = ""
     await story.worker._sample(story.lanes.statistics)
     assert story.worker.untold is None
+
+
+async def test_what_a_vm_without_a_definition_was_started_with_is_kept_while_it_runs(story: Story) -> None:
+    worker = story.worker
+    assert worker._started_with() is None, "it has just started, and its XML says it"
+    by_rule = take(ROOMY, None, rule("name = '*'")).view
+    worker._described(libvirt_calls.Inspection(by_rule, RunState.RUNNING), state_is_fresh=True)
+    assert worker._started_with() == 2 << 30
+    worker.appeared(booted=True)
+    assert worker._started_with() is None
+    worker.appeared(booted=False)
+    assert worker._started_with() == LARGEST_MAXIMUM_BYTES, "it was found running: it is what it boots with"
