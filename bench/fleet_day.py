@@ -1,9 +1,9 @@
 """What is relief worth on a thousand hosts? `python -m bench.fleet_day [TRACES]`, or `make bench-fleet-day`.
 
-32 cells of 32 hosts of 64 GiB for a day in virtual time, in steps of 10 seconds, on three kinds of demand
-(`bench.fleet_demand`); every law has the same one (`bench.fleet_laws`). Short is a step of a host whose VMs
-need more than there is; unmet is by how much, for how long. What has been measured is kept, cell by cell, and
-not measured again: --fresh does.
+32 cells of 32 hosts of 64 GiB for a day in virtual time, in steps of 10 seconds, on three kinds of demand,
+and as many hosts in cells of 8 for 100 minutes, as the goals were found (`bench.fleet_demand`); every law has
+the same demand (`bench.fleet_laws`). Short is a step of a host whose VMs need more than there is; unmet is by
+how much, for how long. What has been measured is kept, cell by cell, and not measured again: --fresh does.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from bench.fleet import RESULTS, commit
 from bench.fleet_cells import CAPACITY_MIB, HOSTS, STEP_SECONDS, OneCell, Tally
-from bench.fleet_demand import DAY_SECONDS, Demand, bursts, filling, trace, walk
+from bench.fleet_demand import DAY_SECONDS, EVEN_SECONDS, Demand, bursts, even, filling, trace, walk
 from bench.fleet_laws import LAWS, without_place
 from bench.traces import add_trace_arguments
 
@@ -35,6 +36,23 @@ MOVES_GOAL: Final = 2.0
 """A host and day."""
 FILE: Final = RESULTS / "fleet_day.json"
 
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is played of a demand."""
+
+    seconds: int = DAY_SECONDS
+    hosts: int = HOSTS
+    """Of a cell."""
+    loads: tuple[float, ...] = LOADS
+
+
+WORLDS: Final = {
+    **dict.fromkeys(DEMANDS, World()),
+    # The one cell from which the goals come ended at 95 %, and had 87 % on average.
+    "even": World(EVEN_SECONDS, 8, (0.87, 0.95)),
+}
+
 Kept = dict[str, Any]
 """By seconds, demand, load and law: the cells that were played, and their sums."""
 
@@ -44,7 +62,7 @@ def demand_of(name: str, folder: Path | None, month: str | None) -> Demand:
     """Made once in each process."""
     if name == "trace":
         return trace(folder, month)
-    return {"bursts": bursts, "walk": walk}[name]()
+    return {"bursts": bursts, "walk": walk, "even": even}[name]()
 
 
 def cell_of(demand: Demand, load: float, seconds: float, number: int, hosts: int = HOSTS) -> OneCell:
@@ -78,7 +96,8 @@ def _static(cell: OneCell, seconds: float) -> Tally:
 def _task(
     law: str, name: str, folder: Path | None, month: str | None, load: float, seconds: float, number: int
 ) -> Tally:
-    return play(law, cell_of(demand_of(name, folder, month), load, seconds, number), seconds)
+    demand, hosts = demand_of(name, folder, month), WORLDS[name].hosts
+    return play(law, cell_of(demand, load, seconds, number, hosts), seconds)
 
 
 def goals(kept: Mapping[str, Any]) -> list[tuple[str, float, str, float, float]]:
@@ -103,9 +122,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_trace_arguments(parser)
     parser.add_argument("--cells", type=int, default=CELLS, help="of 32 hosts each; 32 are 1,024 hosts")
-    parser.add_argument("--seconds", type=int, default=DAY_SECONDS)
-    parser.add_argument("--demands", nargs="+", default=list(DEMANDS), choices=DEMANDS)
-    parser.add_argument("--loads", type=float, nargs="+", default=list(LOADS))
+    parser.add_argument("--seconds", type=int, help="by default a day, and 100 minutes of `even`")
+    parser.add_argument("--demands", nargs="+", default=list(WORLDS), choices=WORLDS)
+    parser.add_argument("--loads", type=float, nargs="+", help="by default several")
     parser.add_argument(
         "--laws", nargs="+", default=["none", STATIC, *list(LAWS)[1:]], choices=[STATIC, *LAWS]
     )
@@ -113,22 +132,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args(arguments)
     kept: Kept = json.loads(FILE.read_text()) if FILE.exists() else {}
+    worlds = {name: WORLDS[name] for name in options.demands}
+    lengths = {name: options.seconds or world.seconds for name, world in worlds.items()}
     with ProcessPoolExecutor(options.jobs) as pool:
-        for name, load, law in itertools.product(options.demands, options.loads, options.laws):
-            source = demand_of(name, options.traces, options.month).name
-            by_law = (
-                kept.setdefault(str(options.seconds), {}).setdefault(source, {}).setdefault(str(load), {})
-            )
+        for name, load, law in itertools.chain.from_iterable(
+            itertools.product([name], options.loads or world.loads, options.laws)
+            for name, world in worlds.items()
+        ):
+            source, seconds = demand_of(name, options.traces, options.month).name, lengths[name]
+            by_law = kept.setdefault(str(seconds), {}).setdefault(source, {}).setdefault(str(load), {})
             one = {} if law in options.fresh else by_law.get(law, {})
-            numbers = range(one.get("cells", 0), options.cells)
-            task = functools.partial(_task, law, name, options.traces, options.month, load, options.seconds)
+            numbers = range(one.get("cells", 0), options.cells * HOSTS // worlds[name].hosts)
+            task = functools.partial(_task, law, name, options.traces, options.month, load, seconds)
             sums = Tally(**one.get("sums", {}))
             for number, tally in zip(numbers, pool.map(task, numbers), strict=True):
                 sums = sums.and_(tally)
                 by_law[law] = {"commit": commit(), "cells": number + 1, "sums": sums.plain()}
                 FILE.write_text(json.dumps(kept, indent=1) + "\n")
             print(f"{source} at {load:.0%}, {law}: {sums.said()}", flush=True)
-    return judge(kept.get(str(options.seconds), {}))
+    return max(judge(kept.get(str(seconds), {})) for seconds in sorted(set(lengths.values())))
 
 
 def judge(kept: Mapping[str, Any]) -> int:

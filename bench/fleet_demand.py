@@ -3,6 +3,7 @@
 walk    a random walk of 12 % a minute that comes back within 20: more restless than most VMs are
 trace   a month of Bitbrains from where it lies, or one of its statistics, in slots of five minutes
 bursts  servers with peaks of seconds, and builds that grow by 3 to 5 GiB within 10 s (`bench.workloads`)
+even    100 minutes of such a walk whose VMs have just been placed by what they need; ten or so to a host
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ WALK_SECONDS: Final = 60
 BURST_SECONDS: Final = 10
 CURVES: Final = 1024
 """Of the walk."""
+EVEN_SECONDS: Final = 6000
+EVEN_CURVES: Final = 4096
 BURST_CURVES: Final = 160
 SERVERS_TO_A_BUILD: Final = 4
 
@@ -84,13 +87,30 @@ def walk(seed: int = 0) -> Demand:
     """As the random cells of `bench.fleet` wander."""
     rng = np.random.default_rng(seed)
     base = np.clip(rng.lognormal(np.log(4800.0), 0.8, CURVES), 512, 16384)
-    steps = 2 * DAY_SECONDS // WALK_SECONDS
-    curves = np.empty((steps, CURVES))
-    now = base
-    for step in range(steps):
-        now = np.clip(now * rng.lognormal(0, 0.12, CURVES) * (base / now) ** 0.05, 512, 16384)
-        curves[step] = now
+    curves = _walking(rng, base, 2 * DAY_SECONDS // WALK_SECONDS)
     return Demand("walk", "random walk", WALK_SECONDS, curves + BESIDE_MIB, np.full(CURVES, 16384.0), 60)
+
+
+def even(seed: int = 0) -> Demand:
+    """All begin with their first step: at first a cell is as even as starts can make it.
+
+    The demand from which the goals of relief were taken, where what a VM needs is all that it costs.
+    """
+    rng = np.random.default_rng(seed)
+    base = rng.lognormal(8.55, 0.6, EVEN_CURVES)
+    steps = EVEN_SECONDS // WALK_SECONDS
+    curves = np.vstack([np.clip(base, 512, 16384), _walking(rng, base, steps)])
+    largest = np.full(EVEN_CURVES, 16384.0)
+    return Demand("even walk", "random walk", WALK_SECONDS, curves, largest, steps + 1)
+
+
+def _walking(rng: np.random.Generator, base: Array, steps: int) -> Array:
+    curves = np.empty((steps, len(base)))
+    now = np.clip(base, 512, 16384)
+    for step in range(steps):
+        now = np.clip(now * rng.lognormal(0, 0.12, len(base)) * (base / now) ** 0.05, 512, 16384)
+        curves[step] = now
+    return curves
 
 
 def trace(folder: Path | None, month: str | None = None) -> Demand:

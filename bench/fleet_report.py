@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from bench.fleet_cells import HOSTS, Tally
+from bench.fleet_cells import STEP_SECONDS, Tally
 from bench.fleet_demand import DAY_SECONDS
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -22,14 +22,14 @@ PLACES: Final = {
 Rows = list[list[str]]
 
 
-def days() -> dict[str, Any]:
-    """By demand, load and law."""
-    found: dict[str, Any] = json.loads((RESULTS / "fleet_day.json").read_text())[str(DAY_SECONDS)]
+def days(seconds: int = DAY_SECONDS) -> dict[str, Any]:
+    """By demand, load and law: what was played for so long."""
+    found: dict[str, Any] = json.loads((RESULTS / "fleet_day.json").read_text())[str(seconds)]
     return found
 
 
-def day_rows() -> tuple[list[str], Rows]:
-    """Head and rows of the day of a thousand hosts."""
+def day_rows(seconds: int = DAY_SECONDS) -> tuple[list[str], Rows]:
+    """Head and rows of the day of a thousand hosts, or of what else was played."""
     head = [
         "demand",
         "load",
@@ -41,13 +41,15 @@ def day_rows() -> tuple[list[str], Rows]:
         "VMs without a place",
     ]
     rows = []
-    for demand, by_load in days().items():
+    for demand, by_load in days(seconds).items():
         for load, by_law in by_load.items():
             base = Tally(**by_law["none"]["sums"])
             for law, name in LAWS.items():
                 if law in by_law and by_law[law]["cells"] == by_law["none"]["cells"]:
-                    known = [demand, f"{float(load):.0%}", str(by_law[law]["cells"] * HOSTS), name]
-                    rows.append([*known, *_day(Tally(**by_law[law]["sums"]), base, law)])
+                    sums = Tally(**by_law[law]["sums"])
+                    hosts = sums.host_steps * STEP_SECONDS // seconds
+                    known = [demand, f"{float(load):.0%}", f"{hosts:,}", name]
+                    rows.append([*known, *_day(sums, base, law)])
     return head, rows
 
 

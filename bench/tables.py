@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from bench.cells import DEMANDS, HOSTS, STATIONARY, Cell, quick_grid, whole_grid
 from bench.density import COUNTS, HOSTS_GIB, densities
+from bench.fleet_demand import EVEN_SECONDS
 from bench.fleet_report import day_rows, places_rows, sampled_rows
 from bench.grid_report import CALM_COMMANDS, behind, best_peer, missing, unfair
 from host_controller.simulator.trial import OURS
@@ -147,6 +148,7 @@ def _grid_cells() -> Mapping[Cell, Mapping[str, Any]]:
 
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "fleet-day": lambda: table(*day_rows()),
+    "fleet-even": lambda: table(*day_rows(EVEN_SECONDS)),
     "fleet-places": lambda: table(*places_rows()),
     "fleet-sampled": lambda: table(*sampled_rows()),
     "density": density,

@@ -1,12 +1,15 @@
 """The simulation of a fleet counts what it says, and its laws do what is said of them."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from bench import fleet_places
+from bench import fleet_day, fleet_places
 from bench.fleet_cells import CAPACITY_MIB, MOVE_SECONDS, OneCell, Tally
-from bench.fleet_day import cell_of, play
-from bench.fleet_demand import DAY_SECONDS, Demand, Drawn, draw, filling, trace
+from bench.fleet_day import WORLDS, cell_of, play
+from bench.fleet_demand import DAY_SECONDS, Demand, Drawn, draw, even, filling, trace
 from bench.fleet_laws import LAWS, Clairvoyant, Dynmem, Threshold, without_place
 from host_controller.fleet.core.relief import SHORT_SECONDS, Move
 from host_controller.units import GIB
@@ -159,3 +162,24 @@ def test_more_goes_unmet_of_vms_that_stay_than_of_those_that_are_relieved() -> N
     assert stays.tolist() == [1 / 4, 1 / 65]
     assert (fleet_places.relieved(demand, drawn, where) < stays / 5).all()
     assert (fleet_places.staying(demand.curves, where, 1) == 0).all()
+
+
+def test_the_goals_world_begins_even_with_some_eighty_vms_and_parts_from_there() -> None:
+    world = WORLDS["even"]
+    one = cell_of(even(), 0.95, world.seconds, 0, world.hosts)
+    assert 60 < len(one.need) < 100
+    at_first = one.loads
+    assert at_first.max() - at_first.min() < 3 * GIB_IN_MIB
+    while one.now < world.seconds:
+        loads = one.step()
+    assert loads.max() - loads.min() > 5 * GIB_IN_MIB
+
+
+def test_as_many_hosts_are_played_in_small_cells_as_in_large_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_day, "FILE", tmp_path / "day.json")
+    asked = ["--demands", "even", "--loads", "0.8", "--laws", "none", "--cells", "1", "--seconds", "600"]
+    fleet_day.main([*asked, "--jobs", "1"])
+    one = json.loads((tmp_path / "day.json").read_text())["600"]["even walk"]["0.8"]["none"]
+    assert (one["cells"], one["sums"]["host_steps"]) == (4, 32 * 60)
