@@ -19,7 +19,7 @@ from host_controller.fleet.certificates import HOST_DAYS, make_authority, make_h
 from host_controller.fleet.core.booking import Booking, stopped_mib
 from host_controller.fleet.core.why import why as obstacles
 from host_controller.fleet.draining import Progress, drain, undrain
-from host_controller.fleet.errors import EngineBusy
+from host_controller.fleet.errors import FleetError
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.pacemaker.tools import Tools
 from host_controller.fleet.preparing import needs_of, prepare
@@ -239,9 +239,8 @@ def run(*, once: bool, log: Path | None, config: Path | None) -> None:
     arbiter.start()
     if once:
         if not arbiter.turn():
-            raise EngineBusy(
-                "this turn was left out", hint="try again when crm_mon shows no action under way"
-            )
+            hint = "its log says why; is the engine at work, try again when crm_mon shows no action under way"
+            raise FleetError("this turn was left out", hint=hint)
         return
     while True:
         arbiter.turn()

@@ -14,14 +14,14 @@ from typing import Final
 from xml.etree import ElementTree
 
 from host_controller.errors import InputError
-from host_controller.fleet.clearing import REST_LOOKS, clear_pins, forget_moves
+from host_controller.fleet.clearing import clear_pins, forget_moves
 from host_controller.fleet.core.drain import Closed, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
 from host_controller.fleet.moving import Asked, Promised
-from host_controller.fleet.pacemaker.cell import Engine, commit
-from host_controller.fleet.pacemaker.cib import failed_moves
+from host_controller.fleet.pacemaker.cell import Engine, commit, rested
+from host_controller.fleet.pacemaker.cib import Cib, failed_moves
 from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, in_standby, marks, pins
 from host_controller.fleet.patience import patiently
 
@@ -54,9 +54,7 @@ def plan(
         FleetError
     """
     cib = engine.query()
-    if drained(cib, host) is None:
-        hint = f"crm_standby -D -N {host} ends it"
-        raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
+    _our_wish(cib, host)
     while True:
         actions = engine.simulate(in_standby(cib, host, _ways(closed))).actions
         found = plan_drain(cell, host, actions, closed, promised)
@@ -81,8 +79,7 @@ def drain(
         FleetError: it was begun and cannot go on; the host stays in standby.
     """
     _start_afresh(engine, host, sleep)
-    if not engine.idle():
-        raise FleetError("the engine is at work", hint="try again when crm_mon shows no action under way")
+    patiently(lambda: rested(engine), sleep)
     promised = Promised(hosts, clock)
     try:
         found = plan(engine, cell_of(), host)
@@ -90,7 +87,7 @@ def drain(
             found = plan(engine, cell_of(), host, (*found.closed, *refused), promised.ways())
         if found.refusals:
             return found
-        patiently(lambda: _begin(engine, cell_of(), host, found, promised), sleep)
+        patiently(lambda: _begin(engine, cell_of, host, found, promised), sleep)
         _follow(engine, host, [move.vm for move in found.moves], promised, tell, clock, sleep)
         _allow(engine, host, sleep)
         return found
@@ -98,10 +95,12 @@ def drain(
         promised.give_back()
 
 
-def _begin(engine: Engine, cell: Cell, host: str, found: Drain, promised: Promised) -> None:
+def _begin(engine: Engine, cell_of: CellOf, host: str, found: Drain, promised: Promised) -> None:
     """What was promised is what is done, or nothing: the plan is made of what is committed."""
     promised.renew()
-    cib = engine.query()
+    rested(engine)
+    cell, cib = cell_of(), engine.query()
+    _our_wish(cib, host)  # it may have been another's for as long as destinations were asked
     new = in_standby(cib, host, _ways(found.closed))
     again = plan_drain(cell, host, engine.simulate(new).actions, promised=promised.ways())
     if again.refusals or again.closed or _ways(again.moves) != _ways(found.moves):
@@ -117,15 +116,25 @@ def undrain(engine: Engine, host: str, sleep: Callable[[float], None] = time.sle
         FleetError
     """
     cib = engine.query()
-    ours = drained(cib, host)
-    if ours is None:
-        hint = f"crm_standby -D -N {host} ends it"
-        raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
+    ours = _our_wish(cib, host)
     if ours or avoided(cib, host):
         _activate(engine, host, sleep)
     else:
         clear_pins(engine, sleep)
     forget_moves(engine, [vm for vm, node in marks(engine.query()).items() if node == host], sleep)
+    return ours
+
+
+def _our_wish(cib: Cib, host: str) -> bool:
+    """Whether it is drained.
+
+    Raises:
+        InputError: it is in standby by somebody else's wish.
+    """
+    ours = drained(cib, host)
+    if ours is None:
+        hint = f"crm_standby -D -N {host} ends it"
+        raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
     return ours
 
 
@@ -142,7 +151,6 @@ def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> 
     if drained(engine.query(), host):
         _activate(engine, host, sleep)
     forget_moves(engine, _blocked(engine, host), sleep)
-    _wait_for_rest(engine, sleep)
 
 
 def _activate(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
@@ -153,17 +161,10 @@ def _activate(engine: Engine, host: str, sleep: Callable[[float], None]) -> None
         cib = engine.query()
         if pins(cib):
             raise EngineBusy("the engine is at work")
+        _our_wish(cib, host)
         commit(engine, cib, active(cib, host))
 
     patiently(attempt, sleep)
-
-
-def _wait_for_rest(engine: Engine, sleep: Callable[[float], None]) -> None:
-    """For a while: the engine ends what it does."""
-    for _ in range(REST_LOOKS):
-        if engine.idle():
-            return
-        sleep(LOOK_SECONDS)
 
 
 def _ask_all(promised: Promised, found: Drain) -> tuple[Closed, ...]:

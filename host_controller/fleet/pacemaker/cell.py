@@ -133,10 +133,19 @@ def commit(engine: Engine, cib: Cib, new: bytes) -> None:
     Raises:
         EngineBusy, RaceLost, EngineError: nothing was changed.
     """
+    rested(engine)
+    engine.replace(ElementTree.tostring(cib.root), new)
+
+
+def rested(engine: Engine) -> None:
+    """Nothing is under way. Of an engine that is at work the scheduler plans what is half done, too.
+
+    Raises:
+        EngineBusy
+    """
     if not engine.idle():
         hint = "a VM on its way would be stopped; try again when crm_mon shows no action under way"
         raise EngineBusy("the engine is at work", hint=hint)
-    engine.replace(ElementTree.tostring(cib.root), new)
 
 
 def unchanged(engine: Engine, cib: Cib) -> None:
@@ -148,8 +157,7 @@ def unchanged(engine: Engine, cib: Cib) -> None:
     Raises:
         EngineBusy, RaceLost
     """
-    if not engine.idle():
-        raise EngineBusy("the engine is at work")
+    rested(engine)
     if engine.query().version != cib.version:
         raise RaceLost("the cluster's configuration was changed meanwhile", hint="try again")
 

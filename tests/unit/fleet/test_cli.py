@@ -127,6 +127,22 @@ def test_what_somebody_waits_for_is_done_anew_when_another_change_comes_first(
     assert len(engine.commits) > before
 
 
+def test_init_judges_no_plan_of_an_engine_that_is_at_work(engine: FakeEngine) -> None:
+    looks = iter([False, False])
+
+    def idle() -> bool:
+        engine.rests = next(looks, True)
+        return engine.rests
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        half_done = cib.options.get("placement-strategy") == "balanced" and not engine.rests
+        return (Action("other", "web", "n1", text="restart"),) if half_done else ()
+
+    engine.idle, engine.would, engine.rests = idle, would, False  # type: ignore[method-assign]
+    invoke("init")
+    assert len(engine.commits) == 1
+
+
 def test_a_cluster_that_changes_all_the_time_is_left_as_it_is_after_half_a_minute(engine: FakeEngine) -> None:
     engine.lose(races=1000)
     with pytest.raises(RaceLost, match="changed meanwhile"):

@@ -498,6 +498,77 @@ def test_a_plan_that_changes_while_destinations_are_asked_is_not_begun() -> None
     assert one.commits == []
 
 
+def busy_after_a_lost_race(one: FakeEngine, time: Time, seconds: float) -> None:
+    """What came first made the engine start something, and its plan is another one until that is done."""
+    would, faster = one.would, iter([True])
+
+    def meanwhile() -> None:
+        if next(faster, False):
+            one.rests = False
+            one.text = one.text.replace(b'num_updates="3"', b'num_updates="4"')
+            time.at[time.now + seconds] = rests
+
+    def rests() -> None:
+        one.rests = True
+
+    starts = Action("other", "probe", "n2", text="probe")
+    one.would = lambda cib: would(cib) if one.rests else (*would(cib), starts)
+    one.meanwhile = meanwhile
+
+
+def test_a_drain_is_planned_by_no_engine_that_is_at_work() -> None:
+    one, hosts, time = draining(), Destinations(), Time()
+    busy_after_a_lost_race(one, time, 5.0)
+    empty(one, hosts, time)
+    assert one.places == {"web": "n2", "db": "n3"}
+    assert time.now >= 5.0
+
+
+def test_a_drain_begins_once_the_engine_rests() -> None:
+    one, hosts, time = draining(), Destinations(), Time()
+    one.rests = False
+    with pytest.raises(EngineBusy, match="at work"):
+        empty(one, hosts, time)
+    assert (one.commits, hosts.asked) == ([], 0)
+
+    def rests() -> None:
+        one.rests = True
+
+    time.at = {time.now + 9.0: rests}
+    empty(one, hosts, time)
+    assert one.places == {"web": "n2", "db": "n3"}
+
+
+def test_a_standby_that_somebody_else_wishes_while_destinations_are_asked_stays_theirs() -> None:
+    one, hosts = draining(), Destinations()
+    theirs = in_standby(one.query(), "n1").replace(b'name="dynmem-drain" value="yes"', b'name="x" value=""')
+    promises = hosts.promise
+
+    def promise(host: str, vm: str, size_bytes: int, token: str) -> Promise:
+        one.text = theirs
+        return promises(host, vm, size_bytes, token)
+
+    hosts.promise = promise  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="somebody else's wish"):
+        empty(one, hosts)
+    assert (one.text, one.commits, hosts.held) == (theirs, [], {})
+
+
+def test_a_standby_that_is_somebody_elses_by_the_time_the_engine_rests_is_not_ended() -> None:
+    one, time = draining(), Time()
+    one.text = in_standby(one.query(), "n1")
+    theirs = one.text.replace(b'name="dynmem-drain" value="yes"', b'name="x" value=""')
+    one.rests = False
+
+    def rests() -> None:
+        one.rests, one.text = True, theirs
+
+    time.at = {3.0: rests}
+    with pytest.raises(InputError, match="somebody else's wish"):
+        undrain(one, "n1", time.sleep)
+    assert one.text == theirs
+
+
 def test_a_standby_of_somebody_else_is_left_alone() -> None:
     one = engine()
     text = in_standby(read_cib(one.text), "n1").replace(
