@@ -1,8 +1,9 @@
 """The one that publishes and relieves, run once in a cell by the engine (`ocf:dynmem:fleet`).
 
-It holds nothing that matters: what is booked is in the engine's configuration, and how long VMs were low or
-what they used to need is kept in a file for the next start on the same host. Dead or lying, it can harm no
-host: it publishes figures and asks for memory and moves, each of which hosts and engine judge for themselves.
+It holds nothing that matters: what is booked and when VMs were moved is in the engine's configuration, and
+how long VMs were low or what they used to need is kept in a file for the next start on the same host. Dead
+or lying, it can harm no host: it publishes figures and asks for memory and moves, each of which hosts and
+engine judge for themselves.
 """
 
 import time
@@ -21,7 +22,16 @@ from host_controller.fleet.clearing import clear_pins, forget_moves
 from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, hopeless, lifted
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures
-from host_controller.fleet.core.relief import Move, Relief, Strain, Way, relieve, relieved, watch
+from host_controller.fleet.core.relief import (
+    REST_SECONDS,
+    Move,
+    Relief,
+    Strain,
+    Way,
+    relieve,
+    relieved,
+    watch,
+)
 from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
@@ -30,7 +40,7 @@ from host_controller.fleet.moving import carry_out
 from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Known, Turn, publish
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves
-from host_controller.fleet.pacemaker.pins import marks, pins
+from host_controller.fleet.pacemaker.pins import marks, moved_at, pins
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.status import status_of
 from host_controller.fleet.view import look
@@ -61,7 +71,6 @@ class Arbiter:
     sleep: Callable[[float], None] = time.sleep
     bookings: Mapping[str, Booking] = field(default_factory=dict)
     strains: dict[str, Strain] = field(default_factory=dict)
-    moved_at: dict[str, float] = field(default_factory=dict)
     tried: dict[str, float] = field(default_factory=dict)
     """When it was tried to have a VM's failed move forgotten."""
     unclean: dict[str, str] = field(default_factory=dict)
@@ -100,7 +109,7 @@ class Arbiter:
     def turn(self) -> bool:
         """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing.
 
-        False: something was left out until the next turn, as the engine was at work, for example.
+        False: it failed, or figures were due and the engine was at work: they wait for the next turn.
         """
         done = True
         try:
@@ -140,7 +149,7 @@ class Arbiter:
             return
         vm = ""
         try:
-            clear_pins(self.engine, self.sleep)
+            clear_pins(self.engine, self.sleep, self.wall)
             cib = self.engine.query()
             if pins(cib):
                 return
@@ -235,12 +244,19 @@ class Arbiter:
             now = self.clock()
             self.refused = {way: at for way, at in self.refused.items() if now - at < REFUSED_SECONDS}
             view = look(self.engine, self.hosts)
-            # The engine leaves a VM alone whose move has failed: no host is squeezed for it.
-            rest = self.moved_at | dict.fromkeys(failed_moves(view.cib), now)
-            relief = relieve(view.cell, self.strains, rest, now, refused=self.refused)
+            relief = relieve(view.cell, self.strains, self._rest(view.cib), now, refused=self.refused)
             self._alert(relief)
             # A move takes long: the next is decided by what is true then.
             again = bool(relief.moves) and not self._move(relief.moves[0])
+
+    def _rest(self, cib: Cib) -> dict[str, float]:
+        """When VMs were moved last, by our clock. An arbiter before us may have had a wrong one.
+
+        The engine leaves a VM alone whose move has failed: no host is squeezed for it.
+        """
+        now, wall = self.clock(), self.wall()
+        told = {vm: now - max(0.0, wall - at) for vm, at in moved_at(cib).items() if at - wall < REST_SECONDS}
+        return told | dict.fromkeys((*pins(cib), *failed_moves(cib)), now)
 
     def _alert(self, relief: Relief) -> None:
         for alert in relief.alerts:
@@ -287,7 +303,9 @@ class Arbiter:
         """Whether that is all for this turn; not so, when this way was refused and another may be open."""
         log.info("relief", vm=move.vm, source=move.source, destination=move.destination, why=move.reason)
         try:
-            problem = carry_out(self.engine, self.hosts, move, clock=self.clock, sleep=self._wait)
+            problem = carry_out(
+                self.engine, self.hosts, move, clock=self.clock, sleep=self._wait, wall=self.wall
+            )
         except NotBegun as error:
             self.tally.add(metrics.MOVES, "not_begun")
             log.warning("not begun", vm=move.vm, destination=move.destination, why=str(error))
@@ -297,7 +315,6 @@ class Arbiter:
             return False
         except FleetError as error:
             problem = str(error)
-        self.moved_at[move.vm] = self.clock()  # it rests, moved or not
         self.tally.add(metrics.MOVES, "done" if problem is None else "not_done")
         if problem is None:
             self.strains = relieved(self.strains, move.source)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
+from host_controller.fleet.core.relief import REST_SECONDS
 from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, RaceLost
 from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
@@ -22,7 +23,10 @@ REST_LOOKS: Final = 30
 
 
 def clear_up(
-    engine: Engine, sleep: Callable[[float], None] = time.sleep, vm: str | None = None
+    engine: Engine,
+    sleep: Callable[[float], None] = time.sleep,
+    vm: str | None = None,
+    wall: Callable[[], float] = time.time,
 ) -> tuple[str, ...]:
     """Clear pins of ours, and let the engine look after VMs whose move failed: they run on where they were.
 
@@ -33,7 +37,7 @@ def clear_up(
         FleetError: of those that are still marked. The others are cleared.
     """
     before = engine.query()
-    clear_pins(engine, sleep)
+    clear_pins(engine, sleep, wall)
     cib = engine.query()
     if pins(cib):
         return ()
@@ -41,8 +45,14 @@ def clear_up(
     return tuple(sorted({*pins(before), *marks(before)}))
 
 
-def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> None:
+def clear_pins(
+    engine: Engine,
+    sleep: Callable[[float], None] = time.sleep,
+    wall: Callable[[], float] = time.time,
+) -> None:
     """Take away pins of ours, also of an arbiter that died. While the engine is at work they stay.
+
+    Their VMs rest from then on, moved or not; the configuration says so to every arbiter.
 
     Raises:
         FleetError
@@ -53,7 +63,7 @@ def clear_pins(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> N
         if not found:
             return
         try:
-            commit(engine, cib, unpinned(cib, found))
+            commit(engine, cib, unpinned(cib, found, wall(), REST_SECONDS))
         except EngineBusy:
             return
         except RaceLost:

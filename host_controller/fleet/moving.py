@@ -86,6 +86,7 @@ def carry_out(
     *,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
+    wall: Callable[[], float] = time.time,
 ) -> str | None:
     """Move one VM; None when it is there, or why it is not.
 
@@ -104,7 +105,7 @@ def carry_out(
         try:
             return _follow(engine, move, promised, clock, sleep)
         finally:
-            clear_up(engine, sleep, move.vm)
+            clear_up(engine, sleep, move.vm, wall)
     finally:
         promised.give_back()
 

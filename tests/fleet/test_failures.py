@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from host_controller.fleet.pacemaker.pins import MARK, PIN
 from lab.cluster.cluster import PORT, Cluster
 
 pytestmark = [pytest.mark.fleet, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
@@ -84,7 +85,7 @@ def assert_stayed(cluster: Cluster, asked: str, source: str, process: frozenset[
 def nothing_is_left(cluster: Cluster, asked: str, source: str) -> bool:
     cluster.rest(asked)
     said = cluster.on(asked, "crm_mon", "-1") + cluster.on(asked, "cibadmin", "--query")
-    left = ("blocked", "Failed Resource Actions", "dynmem-move")
+    left = ("blocked", "Failed Resource Actions", PIN, MARK)
     return cluster.place_of("vm1") == source and not any(one in said for one in left)
 
 
@@ -205,7 +206,7 @@ def test_a_source_killed_in_the_move_is_fenced_and_its_vm_started_once(cluster: 
     assert max(most) == 1
     cluster.rest(asked)
     assert starts(cluster) - before == 1
-    assert "dynmem-move" not in cluster.on(asked, "cibadmin", "--query")
+    assert PIN not in cluster.on(asked, "cibadmin", "--query")
     cluster.on(destination, "rm", HOOK)
     cluster.repair(source)
     assert runs(cluster, "vm1") == 1

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from host_controller.fleet.pacemaker.pins import PIN
 from lab.cluster.cluster import DYNMEM, Cluster
 
 pytestmark = [pytest.mark.fleet, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
@@ -105,7 +106,7 @@ def test_a_host_that_stays_in_overdraft_is_relieved_of_a_guest_that_runs_on(clus
 
 
 def pinned(cluster: Cluster) -> bool:
-    return "dynmem-move" in cluster.on("n1", "cibadmin", "--query")
+    return PIN in cluster.on("n1", "cibadmin", "--query")
 
 
 def test_with_the_engine_dead_everywhere_a_guest_goes_on_and_grows(cluster: Cluster) -> None:

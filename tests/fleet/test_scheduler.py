@@ -8,11 +8,12 @@ import pytest
 
 from bench.fleet import RandomCell, run
 from host_controller.fleet.core.drain import harm
+from host_controller.fleet.core.relief import REST_SECONDS
 from host_controller.fleet.pacemaker.bans import forgiven
 from host_controller.fleet.pacemaker.cib import changed, failed_moves, read_cib
 from host_controller.fleet.pacemaker.history import departures, probed
 from host_controller.fleet.pacemaker.needs import missing, prepared
-from host_controller.fleet.pacemaker.pins import in_standby, marks, pinned, unpinned
+from host_controller.fleet.pacemaker.pins import in_standby, marks, moved_at, pinned, unpinned
 from host_controller.fleet.pacemaker.tools import Tools
 
 pytestmark = [
@@ -115,12 +116,37 @@ def test_a_mark_makes_the_scheduler_do_nothing_where_a_pin_would_begin_the_faile
     refused = _operation(vm, "migrate_to", 8, 1, migrate_source=here, migrate_target=there)
     cib = read_cib(_remember(text, vm, here, refused).encode())
     held = read_cib(pinned(cib, vm, there))
-    marked = read_cib(unpinned(held, [vm]))
+    marked = read_cib(unpinned(held, [vm], LONG_AGO, REST_SECONDS))
+    assert moved_at(marked) == {vm: LONG_AGO}
     assert marks(marked) == {vm: here}
     before, after = (tools.simulate(ElementTree.tostring(one.root)).actions for one in (cib, marked))
     assert after == before
     assert tools.simulate(probed(marked, vm, here)).actions == ()
     assert {(one.kind, one.vm) for one in tools.simulate(probed(held, vm, here)).actions} == {("migrate", vm)}
+
+
+def test_where_only_constraints_permit_hosts_a_pin_permits_one_and_a_mark_none() -> None:
+    cell, tools = RandomCell(3, 2, 0.3, random.Random(1)), Tools()
+    text = cell.xml(dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 20000)).decode()
+    opt_in = '<nvpair id="sym" name="symmetric-cluster" value="false"/></cluster_property_set>'
+    permits = {
+        vm: f'<rsc_location id="at-{vm}" rsc="{vm}" node="{host}" score="0"/>'
+        for vm, host in cell.where.items()
+    }
+    text = text.replace("</cluster_property_set>", opt_in)
+    text = text.replace("<constraints/>", f"<constraints>{''.join(permits.values())}</constraints>")
+    vm, here = next(iter(cell.where.items()))
+    (there, other) = sorted(set(cell.capacities) - {here})
+    cib = read_cib(text.encode())
+    assert {one.name: set(one.bans) for one in cib.vms}[vm] == {there, other}, "so nobody is pinned there"
+    (move,) = tools.simulate(pinned(cib, vm, there)).actions
+    assert (move.kind, move.vm, move.destination) == ("migrate", vm, there)
+    refused = _operation(vm, "migrate_to", 8, 1, migrate_source=here, migrate_target=there)
+    without = _remember(text.replace(permits[vm], ""), vm, here, refused)
+    marked = read_cib(unpinned(read_cib(without.encode()), [vm], LONG_AGO, REST_SECONDS))
+    assert marks(marked) == {vm: here}
+    stops = [(one.kind, one.vm) for one in tools.simulate(probed(marked, vm, here)).actions]
+    assert stops == [("stop", vm)], "as nothing permits it anywhere"
 
 
 def test_init_would_restart_vms_that_run_with_other_parameters_so_it_is_refused_then() -> None:

@@ -15,6 +15,9 @@ from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bounded_xml import read_xml
 from host_controller.neutral import shell_word
 
+CLUSTER_OPTIONS: Final = "configuration/crm_config/cluster_property_set/nvpair"
+OURS: Final = "dynmem-"
+"""What the ids of our own constraints begin with."""
 ATTRIBUTE: Final = "dynmem"
 """Of utilizations. VirtualDomain sets hv_memory and host_memory at each monitor, so neither is used."""
 LARGEST_MIB: Final = 1 << 31
@@ -27,6 +30,7 @@ PENDING: Final = "193"
 """What an operation returns that is under way."""
 FALSE: Final = ("false", "no", "off", "0", "n")
 UNFENCED: Final = "fencing is off: a VM of a host that is cut off may come to run twice"
+UNPERMITTED: Final = "symmetric-cluster is false, and no constraint with a node and a score permits it there"
 FATAL: Final = ("INFINITY", "+INFINITY", "1000000")
 
 
@@ -83,7 +87,7 @@ def read_cib(text: bytes) -> Cib:
         for one in root.iterfind("configuration/nodes/node")
         if (name := one.get("uname"))
     }
-    options = _pairs(root, "configuration/crm_config/cluster_property_set/nvpair")
+    options = _pairs(root, CLUSTER_OPTIONS)
     if options.get("stonith-enabled", "true").lower() in FALSE:
         notes.append(UNFENCED)
     return Cib(
@@ -140,6 +144,7 @@ def strangers(cib: Cib) -> frozenset[str]:
 
 def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
     fatal, unable = dict(_failed_starts(root)), frozenset(_unable(root))
+    nodes = _nodes_of_permission(root)
     for one in root.iterfind("configuration/resources//primitive"):
         name, pair = one.get("id", ""), _own(one)
         if pair is None:
@@ -147,7 +152,8 @@ def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
                 notes.append(f"{name} has no utilization {ATTRIBUTE}: it is not placed by demand")
             continue
         failed = {node: text for (vm, node), text in fatal.items() if vm == name}
-        forbidden = dict(_constraints(root, name))
+        forbidden = dict.fromkeys(nodes - set(_permitted(root, name)), UNPERMITTED)
+        forbidden |= dict(_constraints(root, name))
         attributes = _pairs(one, "instance_attributes/nvpair")
         config = attributes.get("config") if one.get("type") == "VirtualDomain" else None
         size = _size(pair, f"resource {name}", notes)
@@ -228,6 +234,22 @@ def _unable(root: Element) -> Iterator[tuple[str, str]]:
             for one in resource.iterfind("lrm_rsc_op[@operation='start']"):
                 if one.get("rc-code", REFUSED) not in ("0", REFUSED, PENDING):
                     yield resource.get("id", ""), state.get("uname", "")
+
+
+def _nodes_of_permission(root: Element) -> frozenset[str]:
+    """Those where a VM runs only if a constraint permits it: all of them or none."""
+    options = _pairs(root, CLUSTER_OPTIONS)
+    if options.get("symmetric-cluster", "true").lower() not in FALSE:
+        return frozenset()
+    return frozenset(one.get("uname", "") for one in root.iterfind("configuration/nodes/node"))
+
+
+def _permitted(root: Element, name: str) -> Iterator[str]:
+    """What a rule, a set or a pattern permits cannot be told here. A pin of ours permits nothing for good."""
+    for one in root.iterfind("configuration/constraints/rsc_location"):
+        score, ours = one.get("score", "-"), one.get("id", "").startswith(OURS)
+        if one.get("rsc") == name and not score.startswith("-") and not ours:
+            yield one.get("node", "")
 
 
 def _constraints(root: Element, name: str) -> Iterator[tuple[str, str]]:

@@ -3,23 +3,35 @@
 No I/O. Each gives the next version of a configuration, which its scheduler is asked about before it is
 committed. A move takes several steps, and whoever makes them may die between any two. So what is left to do
 is always in the configuration: a pin while a VM is to move, and from the same change that takes away the pin
-or the standby, a mark for each VM whose migration failed. A mark has no score, so the scheduler goes by none.
-It stays until the failure is forgotten: before that, the engine leaves the VM alone.
+or the standby, a mark for each VM whose migration failed. It stays until the failure is forgotten: before
+that, the engine leaves the VM alone. The change that takes away a pin also says when that was.
+
+Marks and times are meta attributes of the VM, which the scheduler does not know. A constraint would not do:
+in a cluster where VMs run only where one permits it, any score permits (fact: a-score-permits).
 """
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from host_controller.fleet.errors import EngineError
-from host_controller.fleet.pacemaker.cib import Cib, failed_moves, next_version
+from host_controller.fleet.pacemaker.cib import MOST_DIGITS, Cib, failed_moves, next_version
 
 PIN: Final = "dynmem-move-"
-MARK: Final = "dynmem-moved-"
-"""Of a VM whose failed move is to be forgotten."""
+MARK: Final = "dynmem-stayed-on"
+"""Of a VM whose failed move is to be forgotten: the node that it stayed on."""
+MOVED: Final = "dynmem-moved-at"
+"""When a VM was let go after a move: whole seconds since 1970."""
+NOTES: Final = "dynmem-notes-"
+"""Of the blocks that hold both."""
+OLD_MARK: Final = "dynmem-moved-"
+"""Of constraints that earlier versions left as marks."""
 AVOID: Final = "dynmem-avoid-"
 """Of bans of a drain: destinations that refused a VM. They last as long as the drain."""
+AVOIDS: Final = re.compile(rf"{AVOID}([0-9]{{1,4}})\.([0-9]{{1,4}})\.(.*)", re.DOTALL)
+"""Names hold dashes, so an id begins with the length of the node's and of the VM's."""
 STANDBY: Final = "dynmem-drain"
 """The value of our own mark beside `standby`, by which `undrain` knows a drain of ours."""
 
@@ -37,23 +49,35 @@ def pins(cib: Cib) -> tuple[str, ...]:
     return tuple(_held(cib, PIN))
 
 
-def unpinned(cib: Cib, vms: Collection[str]) -> bytes:
-    """Without our pins of these VMs. Those of them whose move failed are marked."""
+def unpinned(cib: Cib, vms: Collection[str], now: float, kept_seconds: float) -> bytes:
+    """Without our pins of these VMs. Those of them whose move failed are marked, and all are moved now.
+
+    `now`: seconds since 1970. What is older than `kept_seconds` is forgotten.
+    """
     root = next_version(cib)
     _let_go(root, PIN, vms)
     _mark(root, {vm: node for vm, node in failed_moves(cib).items() if vm in vms})
+    _forget(root, MOVED, {vm for vm, at in moved_at(cib).items() if abs(now - at) >= kept_seconds})
+    _note(root, MOVED, dict.fromkeys(vms, str(int(now))))
     return ElementTree.tostring(root)
+
+
+def moved_at(cib: Cib) -> dict[str, float]:
+    """When VMs were let go after a move, in seconds since 1970 by the clock of whoever did it."""
+    found = _noted(cib.root, MOVED)
+    return {vm: float(at) for vm, at in found if at.isascii() and at.isdecimal() and len(at) <= MOST_DIGITS}
 
 
 def marks(cib: Cib) -> dict[str, str]:
     """VMs whose failed move is to be forgotten, and the nodes that they stayed on."""
-    return _held(cib, MARK)
+    return _held(cib, OLD_MARK) | dict(_noted(cib.root, MARK))
 
 
 def unmarked(cib: Cib, vms: Collection[str]) -> bytes:
     """Without the marks of these VMs."""
     root = next_version(cib)
-    _let_go(root, MARK, vms)
+    _let_go(root, OLD_MARK, vms)
+    _forget(root, MARK, vms)
     return ElementTree.tostring(root)
 
 
@@ -62,7 +86,8 @@ def in_standby(cib: Cib, node: str, avoid: Collection[tuple[str, str]] = ()) -> 
     root = next_version(cib)
     _allow(root, node)
     for vm, other in sorted(avoid):
-        identity = {"id": f"{AVOID}{node}-{vm}-{other}", "rsc": vm, "node": other, "score": "-INFINITY"}
+        name = f"{AVOID}{len(node)}.{len(vm)}.{node}-{vm}-{other}"
+        identity = {"id": name, "rsc": vm, "node": other, "score": "-INFINITY"}
         _constraints(root).append(Element("rsc_location", identity))
     element = _node(root, node)
     block = element.find("instance_attributes")
@@ -137,13 +162,63 @@ def _let_go(root: Element, prefix: str, vms: Collection[str]) -> None:
 
 
 def _mark(root: Element, nodes: Mapping[str, str]) -> None:
-    _let_go(root, MARK, nodes.keys())
-    _hold(root, MARK, nodes, "0")
+    _let_go(root, OLD_MARK, nodes.keys())
+    _note(root, MARK, nodes)
+
+
+def _noted(root: Element, name: str) -> Iterator[tuple[str, str]]:
+    for one in _primitives(root):
+        for pair in one.iterfind(f"meta_attributes/nvpair[@name='{name}']"):
+            yield one.get("id", ""), pair.get("value", "")
+
+
+def _note(root: Element, name: str, values: Mapping[str, str]) -> None:
+    """Of VMs that are there. A renamed one has left its old name in ids, and an id can be there once."""
+    _forget(root, name, values.keys())
+    taken = {one.get("id", "") for one in root.iter()}
+    for one in _primitives(root):
+        vm = one.get("id", "")
+        if vm not in values:
+            continue
+        block = next((own for own in one.iterfind("meta_attributes") if _ours(own)), None)
+        if block is None:
+            block = ElementTree.SubElement(one, "meta_attributes", {"id": _free(f"{NOTES}{vm}", taken)})
+        pair = {"id": _free(f"{name}-{vm}", taken), "name": name, "value": values[vm]}
+        ElementTree.SubElement(block, "nvpair", pair)
+
+
+def _forget(root: Element, name: str, vms: Collection[str]) -> None:
+    for one in _primitives(root):
+        for block in one.findall("meta_attributes") if one.get("id") in vms else ():
+            for pair in block.findall(f"nvpair[@name='{name}']"):
+                block.remove(pair)
+            if _ours(block) and not len(block):
+                one.remove(block)
+
+
+def _ours(block: Element) -> bool:
+    return block.get("id", "").startswith(NOTES)
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    while wanted in taken:
+        wanted += "-"
+    taken.add(wanted)
+    return wanted
+
+
+def _primitives(root: Element) -> list[Element]:
+    return root.findall("configuration/resources//primitive")
 
 
 def _avoids(constraint: Element, node: str) -> bool:
-    """A ban of this node's drain: names hold dashes, so all of the id is compared."""
-    return constraint.get("id") == f"{AVOID}{node}-{constraint.get('rsc')}-{constraint.get('node')}"
+    """A ban of this node's drain, whatever its VM is called by now."""
+    identity = constraint.get("id", "")
+    found = AVOIDS.fullmatch(identity)
+    if found is not None:
+        return int(found[1]) == len(node) and found[3].startswith(f"{node}-")
+    # Earlier versions wrote no lengths.
+    return identity == f"{AVOID}{node}-{constraint.get('rsc')}-{constraint.get('node')}"
 
 
 def _allow(root: Element, node: str) -> None:

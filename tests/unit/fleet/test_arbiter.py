@@ -205,6 +205,32 @@ def test_what_is_booked_outlives_the_arbiter_and_its_pins_do_not(scene: Scene) -
     assert pins(read_cib(scene.engine.text)) == ()
 
 
+def test_a_vm_goes_on_resting_when_its_arbiter_has_died_or_moved_to_another_host(
+    scene: Scene, tmp_path: Path
+) -> None:
+    scene.go_on(SHORT_SECONDS + 2 * TURN_SECONDS)
+    assert scene.engine.places["web"] == "n2"
+    moved = scene.clock.now
+    scene.engine.places["web"] = "n1"
+    engine, hosts = scene.engine, scene.hosts
+    scene.arbiter = Arbiter(engine, hosts, tmp_path / "other", scene.clock, scene.clock, scene.clock.sleep)  # type: ignore[arg-type]
+    scene.go_on(moved + REST_SECONDS - 3 * TURN_SECONDS - scene.clock.now)
+    assert scene.engine.places["web"] == "n1"
+    scene.go_on(4 * TURN_SECONDS)
+    assert scene.engine.places["web"] == "n2"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "rests"), [(1.0, True), (REST_SECONDS - 1, True), (REST_SECONDS, False), (1e9, False)]
+)
+def test_a_wrong_clock_of_an_arbiter_before_lets_a_vm_rest_for_no_more_than_twice_as_long(
+    scene: Scene, ahead: float, rests: bool
+) -> None:
+    scene.engine.text = unpinned(scene.engine.query(), ["web"], scene.clock.now + ahead, REST_SECONDS)
+    found = scene.arbiter._rest(scene.engine.query())
+    assert found == ({"web": scene.clock.now} if rests else {})
+
+
 def test_a_vm_that_an_arbiter_before_has_sent_on_its_way_arrives_before_its_pin_goes(scene: Scene) -> None:
     scene.engine.text = pinned(read_cib(scene.engine.text), "web", "n2")
     scene.engine.rests = False
@@ -242,7 +268,7 @@ def test_a_failed_move_that_cannot_be_cleaned_up_is_told_once_and_the_arbiter_go
     scene.engine.text = scene.engine.text.replace(
         b"<status></status>", f"<status>{failed_move('web', 'n1')}</status>".encode()
     )
-    scene.engine.text = unpinned(scene.engine.query(), ["web"])
+    scene.engine.text = unpinned(scene.engine.query(), ["web"], 0.0, REST_SECONDS)
     restarts = (Action("other", "web", "n1", text="restart"),)
     scene.engine.would = lambda cib: () if failed_moves(cib) else restarts
     scene.hosts.said = {"n1": host(vm("web", 8 * GIB)), "n2": host()}

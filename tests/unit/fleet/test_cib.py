@@ -7,7 +7,17 @@ import pytest
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bounded_xml import DEEPEST, LARGEST_BYTES, read_xml
 from host_controller.fleet.pacemaker.cib import LARGEST_MIB, changed, read_cib
-from host_controller.fleet.pacemaker.pins import pinned, pins, unpinned
+from host_controller.fleet.pacemaker.pins import (
+    allowed,
+    avoided,
+    in_standby,
+    marks,
+    moved_at,
+    pinned,
+    pins,
+    unmarked,
+    unpinned,
+)
 from tests.unit.fleet.cluster import cib_text
 
 CIB = cib_text({"web": 1024, "db": 2048}, {"n1": 8000, "n2": None})
@@ -142,4 +152,69 @@ def test_a_pin_of_a_vm_that_was_renamed_or_of_a_pattern_is_in_the_way_of_none() 
     cib = read_cib(text)
     ids = [one.get("id") for one in read_cib(pinned(cib, "old", "n2")).root.iter("rsc_location")]
     assert sorted(map(str, ids)) == ["dynmem-move-old", "dynmem-move-x"]
-    assert pins(read_cib(unpinned(cib, pins(cib)))) == ()
+    assert pins(read_cib(unpinned(cib, pins(cib), 0.0, 1.0))) == ()
+
+
+def test_when_vms_were_moved_is_kept_for_as_long_as_they_rest_and_only_where_it_is_a_time() -> None:
+    cib = read_cib(unpinned(read_cib(CIB), ["web", "gone"], 100.9, 30.0))
+    assert moved_at(cib) == {"web": 100.0}
+    assert moved_at(read_cib(unpinned(cib, ["db"], 129.0, 30.0))) == {"web": 100.0, "db": 129.0}
+    later = read_cib(unpinned(cib, ["db"], 130.0, 30.0))
+    assert moved_at(later) == {"db": 130.0}
+    assert "dynmem-notes-web" not in {one.get("id") for one in later.root.iter()}
+    for value in ("", "-1", "1.5", "soon", "9" * 13, "٣"):
+        spoilt = ElementTree.tostring(cib.root, encoding="unicode").replace('value="100"', f'value="{value}"')
+        assert moved_at(read_cib(spoilt.encode())) == {}
+
+
+def test_what_is_noted_of_a_vm_goes_with_it_when_it_is_renamed_and_is_in_the_way_of_none() -> None:
+    text = unpinned(read_cib(CIB), ["web"], 100.0, 30.0).replace(
+        b'type="VirtualDomain" id="web"', b'id="new"'
+    )
+    text = text.replace(b'type="VirtualDomain" id="db"', b'type="VirtualDomain" id="web"')
+    cib = read_cib(unpinned(read_cib(text), ["web"], 101.0, 30.0))
+    assert moved_at(cib) == {"new": 100.0, "web": 101.0}
+    ids = [one.get("id") for one in cib.root.iterfind("configuration//*[@id]")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_marks_of_earlier_versions_are_understood_and_taken_away() -> None:
+    old = b'<rsc_location id="dynmem-moved-web" rsc="web" node="n1" score="0"/>'
+    cib = read_cib(CIB.replace(b"<constraints/>", b"<constraints>" + old + b"</constraints>"))
+    assert marks(cib) == {"web": "n1"}
+    assert marks(read_cib(unmarked(cib, ["web"]))) == {}
+
+
+def test_bans_of_a_drain_are_told_apart_whatever_dashes_names_hold() -> None:
+    cib = read_cib(cib_text({"a": 1, "a-b": 1, "b-a": 1}, dict.fromkeys(("n", "n-b", "c", "b-c"), 1)))
+    ways = [("a-b", "c"), ("a", "b-c"), ("b-a", "c")]
+    banned = read_cib(in_standby(read_cib(in_standby(cib, "n", ways)), "n-b", [("a", "c")]))
+    ids = [one.get("id") for one in banned.root.iter("rsc_location")]
+    assert len(set(ids)) == len(ways) + 1
+    after = read_cib(allowed(banned, "n"))
+    assert (avoided(after, "n"), avoided(after, "n-b")) == (False, True)
+
+
+def test_a_ban_of_a_vm_that_was_renamed_and_one_of_an_earlier_version_end_with_the_drain() -> None:
+    cib = read_cib(cib_text({"old": 1, "web": 1}, {"n1": 1, "n2": 1}))
+    text = in_standby(cib, "n1", [("old", "n2")]).replace(b'rsc="old"', b'rsc="new"')
+    before = b'<rsc_location id="dynmem-avoid-n1-web-n2" rsc="web" node="n2" score="-INFINITY"/>'
+    text = text.replace(b"</constraints>", before + b"</constraints>")
+    assert list(read_cib(allowed(read_cib(text), "n1")).root.iter("rsc_location")) == []
+
+
+OPT_IN = b'<nvpair id="sym" name="symmetric-cluster" value="%s"/></cluster_property_set>'
+
+
+def test_where_only_constraints_permit_hosts_a_vm_is_banned_from_all_others() -> None:
+    permits = (
+        b'<constraints><rsc_location id="a" rsc="web" node="n1" score="0"/>'
+        b'<rsc_location id="b" rsc="web" node="n2" score="-5"/>'
+        b'<rsc_location id="c" rsc="db" node="n2" score="INFINITY"/>'
+        b'<rsc_location id="dynmem-move-db" rsc="db" node="n1" score="INFINITY"/></constraints>'
+    )
+    text = CIB.replace(b"<constraints/>", permits)
+    for value, bans in ((b"false", [{"n2"}, {"n1"}]), (b"true", [set(), set()])):
+        cib = read_cib(text.replace(b"</cluster_property_set>", OPT_IN % value))
+        assert [set(one.bans) for one in cib.vms] == bans
+        assert all("permits it there" in why for one in cib.vms for why in one.bans.values())

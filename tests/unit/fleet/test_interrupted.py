@@ -15,12 +15,22 @@ import pytest
 from host_controller.fleet import draining
 from host_controller.fleet.arbiter import CLEAR_SECONDS, TURN_SECONDS, Arbiter
 from host_controller.fleet.core.drain import Action
-from host_controller.fleet.core.relief import Move
+from host_controller.fleet.core.relief import REST_SECONDS, Move
 from host_controller.fleet.draining import drain, undrain
 from host_controller.fleet.errors import EngineError, FleetError
 from host_controller.fleet.moving import carry_out
-from host_controller.fleet.pacemaker.cib import Cib, failed_moves
-from host_controller.fleet.pacemaker.pins import MARK, active, avoided, drained, marks, pinned, pins, unpinned
+from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
+from host_controller.fleet.pacemaker.pins import (
+    active,
+    avoided,
+    drained,
+    marks,
+    moved_at,
+    pinned,
+    pins,
+    unmarked,
+    unpinned,
+)
 from host_controller.fleet.pacemaker.tools import CLEAN_SECONDS
 from host_controller.units import GIB
 from tests.unit.fleet.cells import cell, host, vm
@@ -246,17 +256,23 @@ def test_a_relief_that_was_cut_off_is_in_the_way_of_nobody_where_there_is_no_arb
             assert scene.engine.places == {"web": "n2", "db": "n2"}
 
 
-def test_a_vm_is_marked_by_the_change_that_lets_it_go_and_by_no_score() -> None:
+def test_a_vm_is_marked_by_the_change_that_lets_it_go_and_by_no_constraint() -> None:
     engine = Engine(refuses=True)
     engine.text = pinned(engine.query(), "web", "n2")
     engine.obey(engine.would(engine.query()))
     while engine.under_way:
         engine.idle()
-    engine.text = unpinned(engine.query(), ["web", "db"])
-    (mark,) = engine.query().root.iterfind("configuration/constraints/rsc_location")
-    assert mark.attrib == {"id": f"{MARK}web", "rsc": "web", "node": "n1", "score": "0"}
-    engine.text = unpinned(engine.query(), ["web"])
-    assert marks(engine.query()) == {"web": "n1"}, "an id is there once"
+    for _ in range(2):
+        engine.text = unpinned(engine.query(), ["web", "db"], 7.5, REST_SECONDS)
+        root = engine.query().root
+        assert list(root.iterfind("configuration/constraints/*")) == [], "any would permit the VM that node"
+        ids = [one.get("id") for one in root.iterfind("configuration//*[@id]")]
+        assert len(set(ids)) == len(ids)
+        assert marks(engine.query()) == {"web": "n1"}
+    before = engine.text
+    engine.text = unmarked(engine.query(), ["web"])
+    assert marks(engine.query()) == {}
+    assert moved_at(engine.query()) == moved_at(read_cib(before)) == {"web": 7.0, "db": 7.0}
 
 
 def test_a_host_whose_engine_hangs_does_not_keep_the_arbiter_from_its_turns(tmp_path: Path) -> None:
