@@ -101,6 +101,8 @@ def _begin(engine: Engine, cell_of: CellOf, host: str, found: Drain, promised: P
     rested(engine)
     cell, cib = cell_of(), engine.query()
     _our_wish(cib, host)  # it may have been another's for as long as destinations were asked
+    if pins(cib):
+        raise EngineBusy("another VM is being moved", hint="try again when it has arrived")
     new = in_standby(cib, host, _ways(found.closed))
     again = plan_drain(cell, host, engine.simulate(new).actions, promised=promised.ways())
     if again.refusals or again.closed or _ways(again.moves) != _ways(found.moves):
@@ -145,7 +147,7 @@ def _blocked(engine: Engine, host: str) -> tuple[str, ...]:
 
 def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
     """What a drain before could not move goes again, and only by a promise: so the standby ends first."""
-    clear_pins(engine, sleep)
+    patiently(lambda: _without_pins(engine, sleep), sleep)
     if not _blocked(engine, host):
         return
     if drained(engine.query(), host):
@@ -157,14 +159,21 @@ def _activate(engine: Engine, host: str, sleep: Callable[[float], None]) -> None
     """End its standby. VMs that are on their way from there arrive first; none is sent back by a pin."""
 
     def attempt() -> None:
-        clear_pins(engine, sleep)
-        cib = engine.query()
-        if pins(cib):
-            raise EngineBusy("the engine is at work")
+        cib = _without_pins(engine, sleep)
         _our_wish(cib, host)
         commit(engine, cib, active(cib, host))
 
     patiently(attempt, sleep)
+
+
+def _without_pins(engine: Engine, sleep: Callable[[float], None]) -> Cib:
+    """Of an engine at rest. Where an arbiter has died, a pin would send a VM back after the drain."""
+    rested(engine)
+    clear_pins(engine, sleep)
+    cib = engine.query()
+    if pins(cib):
+        raise EngineBusy("the engine is at work")
+    return cib
 
 
 def _ask_all(promised: Promised, found: Drain) -> tuple[Closed, ...]:

@@ -539,6 +539,33 @@ def test_a_drain_begins_once_the_engine_rests() -> None:
     assert one.places == {"web": "n2", "db": "n3"}
 
 
+@pytest.mark.parametrize("when", ["before", "while destinations are asked"])
+def test_no_drain_begins_while_a_pin_is_there_that_would_send_a_vm_back(when: str) -> None:
+    one, hosts, time = draining(), Destinations(), Time()
+    pin = pinned(one.query(), "db", "n1")
+
+    def rests() -> None:
+        one.rests = True
+
+    if when == "before":  # a dead arbiter's
+        one.text, one.rests, time.at = pin, False, {9.0: rests}
+        empty(one, hosts, time)
+        assert one.places == {"web": "n2", "db": "n3"}
+    else:
+        promises = hosts.promise
+
+        def promise(host: str, vm: str, size_bytes: int, token: str) -> Promise:
+            one.text = pin
+            return promises(host, vm, size_bytes, token)
+
+        hosts.promise = promise  # type: ignore[method-assign]
+        with pytest.raises(EngineBusy, match="being moved"):
+            empty(one, hosts, time)
+    standbys = [cib for cib in map(read_cib, one.commits) if drained(cib, "n1")]
+    assert [pins(cib) for cib in standbys] == [()] * len(standbys)
+    assert hosts.held == {}
+
+
 def test_a_standby_that_somebody_else_wishes_while_destinations_are_asked_stays_theirs() -> None:
     one, hosts = draining(), Destinations()
     theirs = in_standby(one.query(), "n1").replace(b'name="dynmem-drain" value="yes"', b'name="x" value=""')
