@@ -69,8 +69,7 @@ class GrantRound:
         """Give, take or leave it, by how far it is from its goal."""
         purse = self.purse
         account = purse.accounts[vm.config.uuid]
-        granted = account.granted_bytes
-        if goal > granted + self._dead_band(account):
+        if self._is_too_little(vm, account, goal):
             self.takers.append((vm, account, goal))
         elif self._is_too_much(account, goal):
             shrink(vm, purse, account, goal)
@@ -79,16 +78,26 @@ class GrantRound:
         else:
             purse.say(vm, HOLD, goal, "it has what it should have")
 
-    def _dead_band(self, account: Account) -> int:
-        band = plan.grow_dead_band(account.granted_bytes)
-        return max(band, account.peaks // NOISE_SHARE) if self.purse.headroom_bytes >= 0 else band
+    @property
+    def _calm(self) -> bool:
+        """What there is is enough for all."""
+        return not self.purse.waiting and self.purse.headroom_bytes >= 0
+
+    def _is_too_little(self, vm: Vm, account: Account, goal: int) -> bool:
+        granted, estimate = account.granted_bytes, vm.guest.estimate
+        # Demand that goes on rising is noise no longer, and to heed it costs nobody anything.
+        short = self._calm and estimate is not None and granted < estimate.need_bytes
+        return goal > granted + (plan.grow_dead_band(granted) if short else self._dead_band(account))
 
     def _is_too_much(self, account: Account, goal: int) -> bool:
         granted = account.granted_bytes
         if self.every_byte:
             return goal < granted
-        calm = not self.purse.waiting and self.purse.headroom_bytes >= 0
-        return goal < granted - (plan.shrink_dead_band(granted) if calm else self._dead_band(account))
+        return goal < granted - (plan.shrink_dead_band(granted) if self._calm else self._dead_band(account))
+
+    def _dead_band(self, account: Account) -> int:
+        band = plan.grow_dead_band(account.granted_bytes)
+        return max(band, account.peaks // NOISE_SHARE) if self.purse.headroom_bytes >= 0 else band
 
     def _why_left_alone(self, vm: Vm) -> str:
         state, now = self.purse.state, self.purse.now

@@ -102,11 +102,13 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
         apart = int(level.demand_bytes) - estimate.guest_bytes
         least = config.limits.minimum_bytes
         # What was raised to the minimum stays there.
-        irreducible, need, desired = (
-            max(least, size + apart) if size > least else size for size in (irreducible, need, desired)
+        irreducible, need = (
+            max(least, size + apart) if size > least else size for size in (irreducible, need)
         )
+        # Noise is foreseen; the buffer is for what is not, such as demand that goes on where it used to turn.
+        buffer = max(0, desired - eased)
         eased = need + max(peaks, estimate.stall_bytes)
-        desired = max(eased, desired)
+        desired = eased + buffer
     if desired > ceiling:
         irreducible, need = min(irreducible, ceiling), min(need, ceiling)
         eased, desired = min(eased, ceiling), ceiling

@@ -338,6 +338,19 @@ def test_what_is_noise_is_worth_no_command_but_in_an_overdraft(goal_mib: int, he
     assert bool(still.commands) == (goal_mib < 300 and headroom_mib < 0)
 
 
+@pytest.mark.parametrize(
+    ("demand_mib", "waiting", "moves"), [(290, False, True), (290, True, False), (270, False, False)]
+)
+def test_who_has_less_than_it_needs_now_is_not_left_short_for_its_noise_where_there_is_memory(
+    demand_mib: int, waiting: bool, moves: bool
+) -> None:
+    """Of 300 MiB. Its program has come and gone before, so this may be noise, or a program that stays."""
+    facts = build.facts(300, demand_mib, at=NOW)
+    level = Level((demand_mib - 50) * MIB, noise=50.0 / PEAKS * MIB)
+    vm = guest(facts=facts, demand=Demand(last=facts, level=level))
+    assert bool(round_of(vm, goals_mib=(311,), headroom_mib=100, waiting=waiting).commands) == moves
+
+
 def test_in_an_overdraft_a_guest_gives_what_its_noise_may_need_in_a_moment() -> None:
     vm = restless(240)
     assert targets(round_of(vm, goals_mib=(0,), headroom_mib=0, waiting=True)) == {vm.config.uuid: 256}
