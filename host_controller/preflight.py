@@ -3,6 +3,7 @@
 Nothing is left behind: a directory is tried out by making one in it, and a free lock is let go of at once.
 """
 
+import errno
 import os
 import socket
 import stat
@@ -29,6 +30,7 @@ TRANSPORTS: Final = ("", "unix", "ssh", "libssh", "libssh2", "tls", "tcp", "ext"
 DATABASE_FILES: Final = ("", "-wal", "-shm", "-journal")
 """What lies beside a database of SQLite, by its name."""
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 # asked about
+"""Each for its own kind of address: asyncio lets no IPv6 socket take IPv4 connections, too."""
 QEMU_PATHS: Final = ("/system", "/session", "/embed")
 
 
@@ -180,7 +182,7 @@ def _two_listeners(config: Config) -> Iterator[Problem]:
         addresses = [_resolved(*one) for one in (http, fleet)]
     except (OSError, UnicodeError):
         return  # that is said of the one
-    if any(not one.isdisjoint(EVERYWHERE) for one in addresses) or not addresses[0].isdisjoint(addresses[1]):
+    if any(_meet(one, other) for one in addresses[0] for other in addresses[1]):
         yield Problem(
             "fleet.listen", f"{config.fleet.listen}, where http.listen is", "an address or a port of its own"
         )
@@ -191,15 +193,28 @@ def _resolved(host: str, port: int) -> set[str]:
     return {str(one[4][0]) for one in found}
 
 
+def _meet(one: str, other: str) -> bool:
+    """Whoever listens at one of these addresses is in the other's way, at the same port."""
+    return one == other or ((":" in one) == (":" in other) and not {one, other}.isdisjoint(EVERYWHERE))
+
+
 def _history(config: Config) -> Iterator[Problem]:
-    """There can be a file. Whether there is room, and the right to write it, may change while it runs."""
+    """There can be a file. Whether there is room, and the right to write it, may change while it runs. He who
+    asks may have no right to look.
+    """
     path = Path(config.paths.history)
     if not config.history.enabled:
         return
-    above = next(one for one in path.parents if os.path.lexists(one))
-    if path.is_dir():
+    above = next((one for one in path.parents if os.path.lexists(one)), path)
+    try:
+        taken, placed = path.is_dir(), above.is_dir()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            yield Problem("paths.history", f"{path} ({error.strerror})", "a shorter name")
+        return
+    if taken:
         yield Problem("paths.history", f"{path}, which is a directory", "the name of a file")
-    elif not above.is_dir():
+    elif not placed:
         yield Problem("paths.history", f"{path} ({above} is not a directory)", "a file in a directory")
 
 
@@ -239,7 +254,11 @@ def _free_address(key: str, text: str, host: str, port: int) -> Iterator[Problem
 def _unwritable(directory: Path) -> str | None:
     """Why a directory cannot be made or written, or None."""
     for one in (directory, *directory.parents):
-        if not one.exists():
+        try:
+            there = one.exists()
+        except OSError as error:  # a name that is too long, or whoever asks may not look
+            return f"{one}: {error.strerror}"
+        if not there:
             if one.is_symlink():
                 return f"{one} leads nowhere"
             continue

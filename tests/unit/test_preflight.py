@@ -1,10 +1,12 @@
 """`check-config` refuses what `run` would refuse on this machine, by the same questions."""
 
+import errno
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -140,6 +142,9 @@ def test_an_address_that_somebody_else_has_is_refused(tmp_path: Path) -> None:
         ("localhost:9876", "127.0.0.1:9876", False),
         ("127.0.0.1:9876", "127.0.0.2:9876", True),
         ("127.0.0.1:9876", "127.0.0.1:9877", True),
+        ("0.0.0.0:9876", "[::]:9876", True),
+        ("[::1]:9876", "0.0.0.0:9876", True),
+        ("[::1]:9876", "[::]:9876", False),
     ],
 )
 def test_the_two_listeners_do_not_share_a_place(
@@ -158,6 +163,27 @@ def test_a_history_where_no_file_can_be_is_refused_and_one_that_is_only_not_ther
         written = text(tmp_path).replace("history.sqlite", name)
         assert ("paths.history" in found(written)) is wrong, name
         assert "paths.history" not in found(f"{written}[history]\nenabled = false\n")
+
+
+def test_paths_that_whoever_asks_may_not_look_at_and_names_that_cannot_be_are_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = text(tmp_path).replace("history.sqlite", "x" * 300)
+    assert "too long" in found(long)["paths.history"]
+    assert "directory" in found(text(tmp_path).replace(f"{tmp_path}/history.sqlite", "/"))["paths.history"]
+    assert "too long" in found(text(tmp_path).replace("/run", f"/{'x' * 300}"))["paths.state_dir"]
+    ask = os.stat
+
+    def refused(path: Any, *more: Any, **named: Any) -> os.stat_result:
+        if str(path).startswith(f"{tmp_path}/private/"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return ask(path, *more, **named)
+
+    (tmp_path / "private").mkdir()
+    monkeypatch.setattr(os, "stat", refused)  # root may look everywhere
+    assert found(text(tmp_path).replace("history.sqlite", "private/history.sqlite")) == {}
+    hidden = found(text(tmp_path).replace("/run", "/private/run"))
+    assert "Permission denied" in hidden["paths.state_dir"]
 
 
 def test_a_state_directory_that_a_controller_holds_is_refused_but_not_to_that_controllers_own_file(
