@@ -5,6 +5,7 @@ import platform
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,15 @@ from host_controller.doctor.cluster import FleetSurvey, Setting
 from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
 from host_controller.doctor.kernel import Kernel, read_kernel
 from host_controller.domain_xml.values import parse_xml
-from host_controller.errors import CallFailed, DynmemError, HypervisorUnreachable, InputError
+from host_controller.errors import (
+    CallFailed,
+    DomainUnsuitable,
+    DynmemError,
+    HypervisorUnreachable,
+    InputError,
+)
 from host_controller.host.libvirt_run import is_local
+from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.survey import Survey, UnseenDomain
 from host_controller.neutral import neutral
 from host_controller.records.burn_in import load as load_burn_ins
@@ -77,7 +85,10 @@ def examine(
         return [(None, finding), *seen_here, *_fleet(configuration or Config())]
     try:
         libvirt_version, qemu_version = survey.versions()
-        rules = _rules(survey, configuration or Config())
+        known = configuration or Config()
+        abilities = abilities_of((libvirt_version, qemu_version), local=is_local(uri))
+        book = Rulebook(known.rule, known.default_limits, abilities)
+        rules = _rules(survey, book)
         facts = HostSurvey(
             uri,
             libvirt_version=libvirt_version,
@@ -92,7 +103,7 @@ def examine(
             findings += _host(facts)
             findings += _fleet(configuration or Config())
         seen = False
-        for one in survey.domains(_book(configuration)):
+        for one in survey.domains(book):
             if name is not None and name not in (one.name, one.uuid):
                 continue
             seen = True
@@ -146,21 +157,17 @@ def _configured() -> Config:
         return Config()
 
 
-def _rules(survey: Survey, configuration: Config) -> dict[str, Any]:
-    rules = configuration.rule
-    if not rules:
+def _rules(survey: Survey, book: Rulebook) -> dict[str, Any]:
+    if not book.rules:
         return {}
-    book = _book(configuration)
+    vms = []
     try:
-        vms = [take(xml, persistent, book) for xml, persistent in survey.definitions()]
+        for xml, persistent in survey.definitions():
+            with suppress(DomainUnsuitable):  # that is a finding of its own
+                vms.append(take(xml, persistent, book))
     except CallFailed:
         return {}  # that is a finding of its own
-    return {"rules": len(rules), "idle_rules": tuple(idle(rules, vms))}
-
-
-def _book(configuration: Config | None) -> Rulebook:
-    known = configuration or Config()
-    return Rulebook(known.rule, known.default_limits)
+    return {"rules": len(book.rules), "idle_rules": tuple(idle(book.rules, vms))}
 
 
 def _host(facts: HostSurvey, without: tuple[object, ...] = ()) -> list[Found]:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from host_controller.cli import doctor as command
+from host_controller.config import parse
 from host_controller.errors import CallFailed, DomainNotFound, DynmemError
 from host_controller.hypervisor import survey
 from host_controller.hypervisor.opening import found
@@ -100,3 +101,27 @@ def test_a_vm_of_which_libvirt_says_nothing_is_told_unless_it_is_going_away(
     connection.listAllDomains = lambda: [Listed(code)]
     said = examined(connection, monkeypatch, tmp_path)
     assert ("BAD   web: libvirt: it cannot be looked at: timed out" in said) is told
+
+
+class Foreign(Listed):
+    """A domain whose XML nobody can read: libvirt writes control characters of a name as they are."""
+
+    def isActive(self) -> bool:  # noqa: N802 # libvirt's name
+        return False
+
+    def isPersistent(self) -> bool:  # noqa: N802 # libvirt's name
+        return True
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802 # libvirt's name
+        return "<domain><name>\x01</name></domain>"
+
+
+def test_xml_that_cannot_be_read_ends_no_look_at_the_others_where_there_are_rules(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    connection: Any = Libvirt(0)
+    connection.listAllDomains = lambda: [Foreign(0)]
+    configuration = parse(b"[[rule]]\nmatch = {name = 'x'}\nminimum = '25%'\n")
+    monkeypatch.setattr(command, "load", lambda: configuration)
+    said = examined(connection, monkeypatch, tmp_path)
+    assert "BAD   web: libvirt: it cannot be looked at: this is not XML" in said
