@@ -21,8 +21,8 @@ LARGEST: Final = 1 << 50
 def reading(
     untrusted_meminfo: bytes, untrusted_vmstat: bytes, untrusted_psi: bytes, untrusted_swaps: bytes
 ) -> GuestReading:
-    """Of four files; an empty `untrusted_psi` is a kernel without PSI, and of empty `untrusted_swaps` nothing
-    is on a disk: what is on zram is in memory, and was counted there. Pages are taken to be as here.
+    """Of four files; an empty `untrusted_psi` is a kernel without PSI. What is on zram is in memory, and was
+    counted there; of empty `untrusted_swaps` nobody knows, and all swap counts. Pages are as here.
 
     Raises:
         GuestAgentNonsense: no kernel writes such files.
@@ -41,13 +41,14 @@ def reading(
     cache = sum(memory.get(name, 0) for name in ("Active(file)", "Inactive(file)", "SReclaimable"))
     cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
     swapped = max(0, memory.get("SwapTotal", 0) - memory.get("SwapFree", 0))
+    on_disk = min(on_disk, swapped) if untrusted_swaps else swapped
     refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
     return GuestReading(
         total_bytes=total,
         available_bytes=available,
         free_bytes=min(memory.get("MemFree", 0), total),
         reclaimable_bytes=min(max(0, cache), total),
-        swap_used_bytes=max(0, min(on_disk, swapped) - memory.get("SwapCached", 0)),
+        swap_used_bytes=max(0, on_disk - memory.get("SwapCached", 0)),
         swap_in_bytes=counters.get("pswpin", 0) * PAGE_BYTES,
         refault_bytes=(refaults or counters.get("workingset_refault", 0)) * PAGE_BYTES,
         stall_us=None if psi is None else psi.some_total_us,

@@ -50,6 +50,7 @@ def test_swap_that_lies_in_memory_is_none(swaps: str, used_kib: int) -> None:
     meminfo = MEMINFO + b"SwapTotal: 500 kB\nSwapFree: 200 kB\nSwapCached: 20 kB\n"
     found = reading(meminfo, b"", b"", f"Filename Type Size Used Priority\n{swaps}".encode())
     assert found.swap_used_bytes == used_kib << 10
+    assert reading(meminfo, b"", b"", b"").swap_used_bytes == 280 << 10, "what cannot be read hides no demand"
 
 
 @pytest.mark.parametrize(
