@@ -218,7 +218,7 @@ def _set_live(
         return
     limits, waits = live_limits(config.limits, wanted, view.ceiling_bytes)
     _say(waits)
-    if limits.maximum_bytes > config.limits.maximum_bytes:
+    if limits.maximum_bytes > max(config.limits.maximum_bytes, _had(config)):
         request = Request(parse_xml(domain.live_xml()), limits, config.growth)
         if (refusal := memtune_of_what_runs(request)) is not None:
             raise DomainUnsuitable(refusal.reason, vm=domain.name, hint=refusal.hint)
@@ -267,13 +267,19 @@ def _must_be_off(domain: Domain, to_do: str) -> None:
         )
 
 
+def _had(config: VmConfig) -> int:
+    """The RAM that an adopted VM boots with, bytes: it may take that whatever libvirt's own limits are."""
+    return config.boot_ram_bytes if config.source == ADOPTED else 0
+
+
 def _with_limits(
     domain: Definition, old: VmConfig, limits: Limits, trust: Trust, address_bits: int | None
 ) -> str:
     """Its definition with other limits. What was adopted keeps the memory layout that its user gave it."""
     if old.source == ADOPTED:
         request = Request(parse_xml(domain.xml()), limits, old.growth)
-        if limits.maximum_bytes > old.limits.maximum_bytes and (refusal := memtune(request)) is not None:
+        more = limits.maximum_bytes > max(old.limits.maximum_bytes, _had(old))
+        if more and (refusal := memtune(request)) is not None:
             raise DomainUnsuitable(refusal.reason, vm=domain.name, hint=refusal.hint)
         return adopted_definition(domain.xml(secrets=True), limits, old.growth, trust, whole=False)
     return _prepared(domain, limits, old.growth, trust, address_bits, secrets=True).xml

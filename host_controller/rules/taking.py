@@ -159,18 +159,24 @@ def most_ram_bytes(root: Element, view: DomainView, growth: Growth) -> int:
 def within_memtune(
     limits: Limits, running: Element, view: DomainView, growth: Growth
 ) -> tuple[Limits, tuple[str, ...]]:
-    """The limits with a maximum that libvirt's own limits on the running VM leave room for, and that it was
-    lowered. The RAM that it has it may take in any case.
+    """The limits as far as libvirt's own limits on the running VM leave room for them, and that they were
+    lowered. The RAM that it has it may take in any case; to huge pages they do not apply (mm/hugetlb.c).
     """
     tight = tight_limits(running, limits.maximum_bytes)
-    if growth is Growth.BALLOON or not tight:
+    if growth is Growth.BALLOON or not tight or view.huge_page_bytes is not None:
         return limits, ()
     most = max(view.boot_ram_bytes, most_within(running, tight))
     if most >= limits.maximum_bytes:
         return limits, ()
     limit, wanted = format_size(tight[0].limit_bytes), format_size(limits.maximum_bytes)
     said = f"its memtune {tight[0].name} of {limit} bounds it at {format_size(most)}, not {wanted}"
-    return replace(limits, maximum_bytes=most), (f"{said}; `virsh memtune` raises that",)
+    bounded = replace(
+        limits,
+        startup_bytes=min(limits.startup_bytes, most),
+        minimum_bytes=min(limits.minimum_bytes, most),
+        maximum_bytes=most,
+    )
+    return bounded, (f"{said}; `virsh memtune` raises that",)
 
 
 def idle(rules: tuple[RuleSection, ...], vms: Iterable[Taken]) -> Iterator[str]:

@@ -538,6 +538,18 @@ def test_a_limit_of_libvirts_bounds_what_is_adopted_and_set_does_not_go_beyond_i
     assert live(one) != running
 
 
+def test_the_ram_that_an_adopted_vm_has_it_may_be_set_to_whatever_libvirts_own_limit_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limit = "<memtune><hard_limit unit='GiB'>2</hard_limit></memtune><vcpu"
+    one = LibvirtDomain(VIRT_INSTALL.replace("<vcpu", limit, 1))
+    wish = replace(WISH, rule=RuleSection(match=RULE.match, minimum=Share(25), maximum=Share(50)))
+    assert adopt(one, wish).limits.maximum_bytes == GIB
+    monkeypatch.setattr(enabling, "Definitions", lambda uri: Opened(one))
+    told = CliRunner().invoke(enabling.set_limits, ["installed", "--maximum", "2G"])
+    assert told.exception is None, told.exception
+
+
 class Opened:
     """A libvirt with one domain that runs, as far as `set` asks it."""
 

@@ -209,12 +209,16 @@ def test_where_the_machine_takes_no_dimm_its_balloon_moves_it_whatever_slots_it_
     assert (config.growth, config.limits.maximum_bytes) == (Growth.BALLOON, 2 * GIB)
     (reason,) = taken(without_acpi, rule("name = '*'", 'growth = "hotadd"')).reasons
     assert "ACPI is off" in reason
+    assert "growth by balloon" in reason, "it moved it before it was asked for DIMMs"
+    (reason,) = taken(passing("-no-acpi", "-m", "8G"), rule("name = '*'")).reasons
+    assert "growth by balloon" not in reason, "that would be refused, too"
 
 
 def test_libvirts_own_limit_on_the_running_vm_bounds_how_far_it_grows_and_that_is_said() -> None:
-    def limited(gib: int) -> Taken:
-        limit = f"<memtune><hard_limit unit='GiB'>{gib}</hard_limit></memtune><vcpu"
-        return take(ROOMY.replace("<vcpu", limit), inactive(ROOMY), rule("name = '*'"))
+    def limited(gib: int, minimum: str = "25%", backing: str = "") -> Taken:
+        limit = f"<memtune><hard_limit unit='GiB'>{gib}</hard_limit></memtune>{backing}<vcpu"
+        wanted = rule("name = '*'", f'minimum = "{minimum}"')
+        return take(ROOMY.replace("<vcpu", limit), inactive(ROOMY), wanted)
 
     assert limited(9).notes == ()
     bounded = limited(4)
@@ -226,6 +230,13 @@ def test_libvirts_own_limit_on_the_running_vm_bounds_how_far_it_grows_and_that_i
     tight = limited(1).view.config
     assert tight is not None
     assert tight.limits.maximum_bytes == 2 * GIB, "what it has it may take in any case"
+    in_huge_pages = limited(4, backing="<memoryBacking><hugepages/></memoryBacking>").view.config
+    assert in_huge_pages is not None
+    assert in_huge_pages.limits.maximum_bytes == 8 * GIB, "a cgroup does not count them"
+    for minimum in ("50%", "6GiB"):
+        all_of_it = limited(4, minimum).view.config
+        assert all_of_it is not None, "a minimum above that is no reason to leave it alone"
+        assert all_of_it.limits.minimum_bytes == bounded.view.config.limits.maximum_bytes
 
 
 PLUGGED = ROOMY.replace(
@@ -262,6 +273,14 @@ def test_where_the_balloon_of_a_transient_domain_is_is_no_startup(
     defined = take(squeezed, inactive(ROOMY), book, known).view.config
     assert defined is not None
     assert defined.limits.startup_bytes == 2 * GIB, "its definition says it"
+
+
+def test_a_dimm_that_a_transient_domain_was_started_with_is_no_part_of_its_startup_at_any_look() -> None:
+    larger = re.sub(r"(<currentMemory[^>]*>)\d+", rf"\g<1>{2228224}", PLUGGED)
+    for known in (None, 2228224 << 10):
+        config = take(larger, None, rule("name = '*'"), known).view.config
+        assert config is not None
+        assert config.limits.startup_bytes == 2 * GIB
 
 
 def test_what_was_plugged_into_the_running_domain_does_not_change_how_it_grows() -> None:

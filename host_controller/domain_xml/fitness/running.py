@@ -1,5 +1,6 @@
 """Whether a domain that was not prepared can take part while it runs, with the devices that it has."""
 
+from dataclasses import replace
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -12,6 +13,8 @@ from host_controller.domain_xml.values import attribute_number
 
 _NO_LIMITS: Final = Limits(0, 0, 0)
 NEXT_START: Final = (WayOut("shut it down and `dynmem enable` it: its next start has what it lacks"),)
+
+BY_BALLOON: Final = WayOut("let its balloon alone move it: growth by balloon")
 
 
 def balloon(request: Request) -> Refusal | None:
@@ -31,7 +34,7 @@ def memory(request: Request) -> Refusal | None:
         return devices.memory_devices(request)
     count = len(request.root.findall("./devices/memory[@model='virtio-mem']"))
     if count != 1:
-        ways = (*NEXT_START, WayOut("let its balloon alone move it: growth by balloon"))
+        ways = (*NEXT_START, BY_BALLOON)
         return Refusal(f"growth by virtio-mem needs one virtio-mem device, and it has {count}", ways)
     if request.root.find("./devices/memory[@model='dimm']") is not None:
         say = "take its <memory model='dimm'> devices out with virsh edit"
@@ -56,7 +59,18 @@ CHECKS: Final[tuple[Check, ...]] = (
 
 def obstacles(root: Element, limits: Limits, growth: Growth) -> tuple[Refusal, ...]:
     """What keeps it from taking part as it is; `root` is its definition, or what runs where it has none."""
-    request = Request(root, limits, growth)
+    found = _ask(Request(root, limits, growth))
+    if growth is Growth.BALLOON or _ask(Request(root, limits, Growth.BALLOON)):
+        return found
+    return tuple(
+        replace(one, ways_out=(*one.ways_out, BY_BALLOON))
+        if one.other_growth and BY_BALLOON not in one.ways_out
+        else one
+        for one in found
+    )
+
+
+def _ask(request: Request) -> tuple[Refusal, ...]:
     return tuple(found for check in CHECKS if (found := check(request)) is not None)
 
 
