@@ -130,11 +130,6 @@ class VmConfig:
     defaults: tuple[tuple[str, str], ...] = ()
     """Limits that this source does not name, and where these come from: ("weight", "[defaults]")."""
 
-    @property
-    def by_rule(self) -> bool:
-        """Its limits are a rule's, and nothing is written into its XML."""
-        return self.source not in (METADATA, ADOPTED)
-
 
 @dataclass(frozen=True, slots=True)
 class Dimm:

@@ -21,7 +21,7 @@ from host_controller.core.interface import (
     VmGone,
     VmStateChanged,
 )
-from host_controller.core.model import Dimm, RunState
+from host_controller.core.model import LARGEST_MAXIMUM_BYTES, Dimm, RunState
 from host_controller.domain_xml.read import DomainView
 from host_controller.host.qemu_process import Resident
 from host_controller.hypervisor import libvirt_calls
@@ -43,6 +43,9 @@ class KnownVm:
         """It was announced with VmAppeared."""
         self.states_told = 0
         """How many events have told a state so far."""
+        self.started_with: int | None = None
+        """Where its balloon was when its start was seen, bytes; more than any RAM where it was not seen. None
+        before it is announced."""
         self._emit = emit
         self._booted = booted
         self._dimms_due = False
@@ -161,6 +164,8 @@ class KnownVm:
     def _announce(self, view: DomainView, state: RunState, vcpu_seconds: float | None) -> None:
         assert view.config is not None
         self.managed, self.state, self._dimms_due = True, state, False
+        # Of one that was found running nobody knows where its balloon began.
+        self.started_with = view.actual_bytes if self._booted else LARGEST_MAXIMUM_BYTES
         self._emit(
             VmAppeared(
                 vm=self.uuid,

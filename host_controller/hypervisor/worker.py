@@ -269,10 +269,8 @@ class VmWorker:
     def _started_with(self) -> int | None:
         """What is known of its startup, should it have no definition that says it; None: its XML says it."""
         known = self.known
-        config = known.view.config if known.managed and known.view is not None else None
-        if config is not None and config.by_rule:
-            return config.limits.startup_bytes
-        # Of one that was found running nobody knows where its balloon began.
+        if known.managed:
+            return known.started_with
         return None if known.booted else LARGEST_MAXIMUM_BYTES
 
     def _described(self, found: libvirt_calls.Inspection, *, state_is_fresh: bool) -> None:
@@ -280,6 +278,7 @@ class VmWorker:
         old = self.known.view
         self.known.described(found, state_is_fresh=state_is_fresh)
         if known_before and found.view.config is None:
+            self._refusals, self.untold = 0, None  # no sample is asked for any more
             self.port.close()
             self._commands.refuse_all("the VM is no longer managed")
             self.known.gone("no longer managed")

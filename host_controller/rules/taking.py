@@ -80,8 +80,8 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook, started_with: int
     growth, notes = _growth(rule, number, bare, book.host)
     root = bare if growth is Growth.HOTADD else root
     limits = limits_of(rule, book.defaults, root, view, growth)
-    if persistent_xml is None and started_with is not None:
-        startup = min(started_with, view.boot_ram_bytes, limits.maximum_bytes)
+    if persistent_xml is None and growth is not Growth.VIRTIO_MEM:  # there it is what it boots with
+        startup = min(started_with or limits.startup_bytes, view.boot_ram_bytes, limits.maximum_bytes)
         limits = replace(limits, startup_bytes=max(limits.minimum_bytes, startup))
     limits, bound = within_memtune(limits, parse_xml(xml), view, growth)
     notes += bound

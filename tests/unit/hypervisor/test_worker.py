@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -153,13 +154,29 @@ async def test_samples_that_libvirt_refuses_again_and_again_are_told_until_it_gi
     assert story.worker.untold is None
 
 
+async def test_a_vm_that_is_not_managed_any_more_is_not_asked_and_not_told_as_silent(story: Story) -> None:
+    story.lanes.control.refused = "unable to get balloon info"
+    for _ in range(REFUSALS_TO_TELL):
+        with pytest.raises(CallFailed):
+            await story.worker._sample(story.lanes.statistics)
+    assert story.worker.untold
+    unmanaged = replace(read_domain(LIVE), config=None)
+    story.worker._described(libvirt_calls.Inspection(unmanaged, RunState.RUNNING), state_is_fresh=True)
+    assert story.worker.untold is None
+
+
 async def test_what_a_vm_without_a_definition_was_started_with_is_kept_while_it_runs(story: Story) -> None:
     worker = story.worker
+    assert worker.known.started_with == read_domain(LIVE).actual_bytes
+    worker.appeared(booted=True)
     assert worker._started_with() is None, "it has just started, and its XML says it"
     by_rule = take(ROOMY, None, rule("name = '*'")).view
     worker._described(libvirt_calls.Inspection(by_rule, RunState.RUNNING), state_is_fresh=True)
     assert worker._started_with() == 2 << 30
-    worker.appeared(booted=True)
-    assert worker._started_with() is None
+    lower = take(ROOMY, None, rule("name = '*'", 'minimum = "512MiB"\nmaximum = "1GiB"')).view
+    worker._described(libvirt_calls.Inspection(lower, RunState.RUNNING), state_is_fresh=True)
+    assert worker._started_with() == 2 << 30, "a rule that lowers it for a while does not do so for ever"
     worker.appeared(booted=False)
     assert worker._started_with() == LARGEST_MAXIMUM_BYTES, "it was found running: it is what it boots with"
+    worker._described(libvirt_calls.Inspection(by_rule, RunState.RUNNING), state_is_fresh=True)
+    assert worker._started_with() == LARGEST_MAXIMUM_BYTES
