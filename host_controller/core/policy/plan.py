@@ -102,13 +102,12 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
         apart = int(level.demand_bytes) - estimate.guest_bytes
         least = config.limits.minimum_bytes
         # What was raised to the minimum stays there.
-        irreducible, need = (
-            max(least, size + apart) if size > least else size for size in (irreducible, need)
+        irreducible, need, steady = (
+            max(least, size + apart) if size > least else size for size in (irreducible, need, desired)
         )
-        # Noise is foreseen; the buffer is for what is not, such as demand that goes on where it used to turn.
-        buffer = max(0, desired - eased)
         eased = need + max(peaks, estimate.stall_bytes)
-        desired = eased + buffer
+        # Its noise takes from its buffer, but demand that goes on where it used to turn meets all of it.
+        desired = max(eased, steady, desired)
     if desired > ceiling:
         irreducible, need = min(irreducible, ceiling), min(need, ceiling)
         eased, desired = min(eased, ceiling), ceiling
