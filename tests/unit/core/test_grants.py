@@ -507,7 +507,7 @@ SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
      {"action": SHRINK, "reason": OTHERS + "; the last step is under way"}),
     (VIRTIO_128 | {"demand_mib": 300}, 560, 0, True, {"action": UNPLUG, "reason": OTHERS, "size_bytes": 80}),
     (VIRTIO_128 | {"actual_mib": 192, "usable_mib": 320, "demand_mib": 200,
-     "unplug_rest": Rest(NOW + 9, 1)}, 192, 0, True,
+     "unplug_rest": Rest(NOW + 0.5, 1)}, 192, 0, True,
      {"action": WAIT, "reason": OTHERS,
       "blocked_by": "the guest did not give its virtio-mem back; it is asked again later"}),
     # Its device is not blamed where its kernel could not do without, nor while its balloon has more to give,
