@@ -111,10 +111,13 @@ class Cluster:
         self.until(lambda: self.place_of("fence") is not None, "the power switch is watched", 60.0)
 
     def switch_off(self, node: str) -> None:
-        """Cut a node's power."""
+        """Cut a node's power. When this returns nothing of it runs any more."""
         self._away.add(node)
+        within = self._children(node)
         self._processes[node].kill()
         self._processes[node].wait()
+        # Its PID 1 is killed with it, and ends when all others have ended.
+        self.until(lambda: all(map(_has_ended, within)), f"all of {node} has ended", 60.0)
 
     def off(self, node: str) -> bool:
         """Its power was cut, by whomsoever."""
@@ -397,6 +400,15 @@ def _command_line(file: Path) -> bytes:
     except OSError:  # it has ended
         return b""
     return found if found.startswith(b"/usr/bin/qemu-system") else b""
+
+
+def _has_ended(process: str) -> bool:
+    """It is not there any more, or waits for its exit code to be read."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in "ZX"
 
 
 def _run(*command: str) -> None:

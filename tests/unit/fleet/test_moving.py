@@ -78,6 +78,21 @@ def test_a_vm_is_promised_pinned_moved_and_let_go() -> None:
     assert hosts.held == {}
 
 
+def test_an_engine_that_looks_idle_before_it_has_seen_the_pin_is_waited_for() -> None:
+    one, hosts, time = engine(), Destinations(), Time()
+    one.obeys = False
+    time.at[5.0] = lambda: one.places.update(web="n2")
+    assert move(one, hosts, time) is None
+    assert (pins(read_cib(one.text)), hosts.held) == ((), {})
+
+
+def test_an_engine_that_does_not_begin_what_it_said_is_not_waited_for_longer() -> None:
+    one, time = engine(), Time()
+    one.obeys = False
+    assert move(one, Destinations(), time) == "it is on n1 after the move: crm_mon -1 shows why"
+    assert time.now < 60.0
+
+
 def test_without_a_promise_nothing_is_done() -> None:
     one = engine()
     with pytest.raises(WayRefused, match="n2 does not promise the memory: 448 MiB are missing"):
