@@ -21,6 +21,7 @@ from host_controller.fleet.bookings import keep_bookings, read_bookings
 from host_controller.fleet.clearing import clear_pins, forget_moves
 from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, hopeless, lifted
 from host_controller.fleet.core.booking import Booking
+from host_controller.fleet.core.drain import in_words
 from host_controller.fleet.core.model import Cell, HostFigures
 from host_controller.fleet.core.relief import (
     REST_SECONDS,
@@ -287,7 +288,7 @@ class Arbiter:
         why = ""
         try:
             if disturbed := lift(self.engine, one):
-                why = "the engine would " + ", ".join(f"{each.text} {each.vm}" for each in disturbed[:5])
+                why = f"the engine would {in_words(disturbed)}"
         except (EngineBusy, RaceLost):
             return
         except FleetError as error:

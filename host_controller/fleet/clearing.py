@@ -58,12 +58,8 @@ def clear_pins(
         FleetError
     """
     for left in reversed(range(TRIES)):
-        cib = engine.query()
-        found = pins(cib)
-        if not found:
-            return
         try:
-            commit(engine, cib, unpinned(cib, found, wall(), REST_SECONDS))
+            unpin(engine, wall)
         except EngineBusy:
             return
         except RaceLost:
@@ -72,6 +68,17 @@ def clear_pins(
             sleep(LOOK_SECONDS)
         else:
             return
+
+
+def unpin(engine: Engine, wall: Callable[[], float] = time.time) -> None:
+    """The same once: for whoever waits and tries again by himself.
+
+    Raises:
+        EngineBusy, RaceLost, EngineError: they stay.
+    """
+    cib = engine.query()
+    if found := pins(cib):
+        commit(engine, cib, unpinned(cib, found, wall(), REST_SECONDS))
 
 
 def forget_moves(engine: Engine, vms: Collection[str], sleep: Callable[[float], None] = time.sleep) -> None:

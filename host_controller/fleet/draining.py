@@ -14,7 +14,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from host_controller.errors import InputError
-from host_controller.fleet.clearing import clear_pins, forget_moves
+from host_controller.fleet.clearing import clear_pins, forget_moves, unpin
 from host_controller.fleet.core.drain import Closed, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
@@ -147,7 +147,7 @@ def _blocked(engine: Engine, host: str) -> tuple[str, ...]:
 
 def _start_afresh(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
     """What a drain before could not move goes again, and only by a promise: so the standby ends first."""
-    patiently(lambda: _without_pins(engine, sleep), sleep)
+    patiently(lambda: _without_pins(engine), sleep)
     if not _blocked(engine, host):
         return
     if drained(engine.query(), host):
@@ -159,17 +159,17 @@ def _activate(engine: Engine, host: str, sleep: Callable[[float], None]) -> None
     """End its standby. VMs that are on their way from there arrive first; none is sent back by a pin."""
 
     def attempt() -> None:
-        cib = _without_pins(engine, sleep)
+        cib = _without_pins(engine)
         _our_wish(cib, host)
         commit(engine, cib, active(cib, host))
 
     patiently(attempt, sleep)
 
 
-def _without_pins(engine: Engine, sleep: Callable[[float], None]) -> Cib:
+def _without_pins(engine: Engine) -> Cib:
     """Of an engine at rest. Where an arbiter has died, a pin would send a VM back after the drain."""
     rested(engine)
-    clear_pins(engine, sleep)
+    unpin(engine)
     cib = engine.query()
     if pins(cib):
         raise EngineBusy("the engine is at work")

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from xml.etree import ElementTree
 
 from host_controller.fleet.clearing import clear_up
-from host_controller.fleet.core.drain import Action
+from host_controller.fleet.core.drain import Action, in_words
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
 from host_controller.fleet.hosts import Promise
@@ -123,8 +123,7 @@ def _begin(engine: Engine, move: Move) -> None:
     before = engine.simulate(old).actions
     does = [one for one in engine.simulate(new).actions if one not in before]
     if not _only(does, move):
-        what = ", ".join(f"{one.text} {one.vm}" for one in does[:5]) or "do nothing"
-        raise WayRefused(f"the engine would not just migrate it: {what}")
+        raise WayRefused(f"the engine would not just migrate it: {in_words(does) or 'do nothing'}")
     try:
         commit(engine, cib, new)
     except (EngineBusy, RaceLost) as error:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree
 
 from host_controller.errors import InputError
-from host_controller.fleet.core.drain import harm
+from host_controller.fleet.core.drain import harm, in_words
 from host_controller.fleet.pacemaker.cell import Engine, commit, rested
 from host_controller.fleet.pacemaker.cib import Cib
 from host_controller.fleet.pacemaker.needs import Need, missing, prepared
@@ -37,7 +37,7 @@ def _attempt(engine: Engine) -> tuple[Need, ...]:
     old, new = ElementTree.tostring(cib.root), prepared(cib)
     disturbed = harm(engine.simulate(new).actions, engine.simulate(old).actions)
     if disturbed:
-        what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
-        raise InputError(f"nothing was set: the engine would {what}", hint="set it while no VM runs")
+        would = f"the engine would {in_words(disturbed)}"
+        raise InputError(f"nothing was set: {would}", hint="set it while no VM runs")
     commit(engine, cib, new)
     return needs

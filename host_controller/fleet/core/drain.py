@@ -56,6 +56,11 @@ def harm(actions: Collection[Action], before: Collection[Action] = ()) -> tuple[
     return tuple(one for one in actions if one.kind != "start" and one not in before)
 
 
+def in_words(actions: Collection[Action]) -> str:
+    """The first of them, as a sentence about the engine goes on after "would"."""
+    return ", ".join(f"{one.text} {one.vm}" for one in list(actions)[:5])
+
+
 def plan_drain(
     cell: Cell,
     host: str,

@@ -8,7 +8,7 @@ from typing import Final, Protocol, Self
 from xml.etree import ElementTree
 
 from host_controller.fleet.core.booking import Booking
-from host_controller.fleet.core.drain import Action, harm
+from host_controller.fleet.core.drain import Action, harm, in_words
 from host_controller.fleet.core.model import Cell, HostFigures, Resource
 from host_controller.fleet.core.publication import Publication, publication
 from host_controller.fleet.errors import EngineBusy, RaceLost
@@ -207,9 +207,7 @@ def publish(
         known = Known.of(old, simulation, now)
         disturbed = harm(would.actions, simulation.actions)
     if disturbed:
-        what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
-        return Turn(
-            f"held back: the engine would {what}", None, bookings, cell, wanted.notes, disturbed, known
-        )
+        said = f"held back: the engine would {in_words(disturbed)}"
+        return Turn(said, None, bookings, cell, wanted.notes, disturbed, known)
     engine.replace(old, new)
     return Turn("published", wanted, bookings, cell, wanted.notes, known=Known.of(new, would, now))

@@ -11,7 +11,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from host_controller.fleet.core.drain import harm
+from host_controller.fleet.core.drain import harm, in_words
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cell import Engine, forget, unchanged
 from host_controller.fleet.pacemaker.cib import Cib
@@ -72,10 +72,10 @@ def forget_move(engine: Engine, cib: Cib, vm: str, node: str) -> bool:
     before = engine.simulate(ElementTree.tostring(cib.root)).actions
     disturbed = harm(engine.simulate(probed(cib, vm, node)).actions, before)
     if disturbed:
-        what = ", ".join(f"{one.text} {one.vm}" for one in disturbed[:5])
         hint = f"crm_mon -1 shows it; it runs on {node}, and the engine leaves it alone"
         raise EngineError(
-            f"the failed migration of {vm} is not cleaned up: the engine would {what}", hint=hint
+            f"the failed migration of {vm} is not cleaned up: the engine would {in_words(disturbed)}",
+            hint=hint,
         )
     forget(engine, cib, vm, node, "migrate_to")
     return True

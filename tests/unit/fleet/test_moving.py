@@ -1,5 +1,6 @@
 """A VM moves only by its destination's promise, only as the scheduler said, and nothing is left behind."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -45,9 +46,12 @@ class Destinations:
     refusing: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)
     asked: int = 0
+    meanwhile: Callable[[], None] = lambda: None
+    """What happens while they are asked."""
 
     def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
         self.asked += 1
+        self.meanwhile()
         if host in self.refusing:
             return Promise(False, "448 MiB are missing")
         assert self.held.get(vm, token) == token
@@ -308,13 +312,7 @@ def test_a_pin_stays_while_the_engine_is_at_work_since_its_vm_may_be_on_its_way(
 
 def test_an_engine_that_is_at_work_once_the_memory_is_promised_begins_no_move() -> None:
     one, hosts = engine(), Destinations()
-    promises = hosts.promise
-
-    def promise(host: str, vm: str, size_bytes: int, token: str) -> Promise:
-        one.rests = False
-        return promises(host, vm, size_bytes, token)
-
-    hosts.promise = promise  # type: ignore[method-assign]
+    hosts.meanwhile = lambda: setattr(one, "rests", False)
     with pytest.raises(NotBegun, match="at work"):
         move(one, hosts)
     assert one.commits == []
@@ -567,13 +565,7 @@ def test_no_drain_begins_while_a_pin_is_there_that_would_send_a_vm_back(when: st
         empty(one, hosts, time)
         assert one.places == {"web": "n2", "db": "n3"}
     else:
-        promises = hosts.promise
-
-        def promise(host: str, vm: str, size_bytes: int, token: str) -> Promise:
-            one.text = pin
-            return promises(host, vm, size_bytes, token)
-
-        hosts.promise = promise  # type: ignore[method-assign]
+        hosts.meanwhile = lambda: setattr(one, "text", pin)
         with pytest.raises(EngineBusy, match="being moved"):
             empty(one, hosts, time)
     standbys = [cib for cib in map(read_cib, one.commits) if drained(cib, "n1")]
@@ -584,13 +576,7 @@ def test_no_drain_begins_while_a_pin_is_there_that_would_send_a_vm_back(when: st
 def test_a_standby_that_somebody_else_wishes_while_destinations_are_asked_stays_theirs() -> None:
     one, hosts = draining(), Destinations()
     theirs = in_standby(one.query(), "n1").replace(b'name="dynmem-drain" value="yes"', b'name="x" value=""')
-    promises = hosts.promise
-
-    def promise(host: str, vm: str, size_bytes: int, token: str) -> Promise:
-        one.text = theirs
-        return promises(host, vm, size_bytes, token)
-
-    hosts.promise = promise  # type: ignore[method-assign]
+    hosts.meanwhile = lambda: setattr(one, "text", theirs)
     with pytest.raises(InputError, match="somebody else's wish"):
         empty(one, hosts)
     assert (one.text, one.commits, hosts.held) == (theirs, [], {})
