@@ -177,11 +177,14 @@ class Cluster:
         Raises:
             LabError: for a minute it did.
         """
-        code = f"{self.dynmem(node)} fleet run --once; echo code $?"
 
         def done() -> bool:
             self.rest(node)
-            return "code 0\n" in self.on(node, "sh", "-c", code, check=False)
+            try:
+                self.on(node, self.dynmem(node), "fleet", "run", "--once")
+            except LabError:
+                return False
+            return True
 
         self.until(done, "a turn of the arbiter is not left out", 60.0)
 
