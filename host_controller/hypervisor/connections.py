@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import libvirt
 
-from host_controller.errors import CallFailed, DynmemError, HypervisorUnreachable
+from host_controller.errors import DynmemError, HypervisorUnreachable
 from host_controller.hypervisor.eventloop import Mailbox
 
 KEEPALIVE_SECONDS: Final = 5
@@ -36,11 +36,6 @@ class Late(Exception):  # noqa: N818 # read as what happened
     def __init__(self, outcome: "asyncio.Future[Any]") -> None:
         super().__init__("no answer in time")
         self.outcome = outcome
-
-
-def call_failed(error: "libvirt.libvirtError") -> CallFailed:
-    """What libvirt said, as an error of ours."""
-    return CallFailed(error.get_error_message() or str(error))
 
 
 class Connection:

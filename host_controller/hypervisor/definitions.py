@@ -12,7 +12,7 @@ import libvirt
 
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX
 from host_controller.domain_xml.values import attribute_number
-from host_controller.errors import CallFailed
+from host_controller.hypervisor.failure import call_failed
 from host_controller.hypervisor.opening import found, opened, versions
 
 INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
@@ -89,7 +89,7 @@ class Definition:
         try:
             return function(*arguments)
         except libvirt.libvirtError as error:
-            raise CallFailed(error.get_error_message() or str(error), vm=self.name) from None
+            raise call_failed(error, self.name) from None
 
 
 class Definitions:
@@ -136,7 +136,7 @@ class Definitions:
         try:
             return sorted(str(one.name()) for one in self._connection.listAllDomains(flags))
         except libvirt.libvirtError as error:
-            raise CallFailed(error.get_error_message() or str(error)) from None
+            raise call_failed(error) from None
 
     def find(self, name_or_uuid: str) -> Definition:
         """The domain of that name or UUID.

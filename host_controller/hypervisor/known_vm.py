@@ -43,9 +43,8 @@ class KnownVm:
         """It was announced with VmAppeared."""
         self.states_told = 0
         """How many events have told a state so far."""
-        self.started_with: int | None = None
-        """Where its balloon was when its start was seen, bytes; more than any RAM where it was not seen. None
-        before it is announced."""
+        self._started_with: int | None = None
+        """None before it is announced."""
         self._emit = emit
         self._booted = booted
         self._dimms_due = False
@@ -56,9 +55,13 @@ class KnownVm:
         return self.view.name if self.view is not None else self.uuid
 
     @property
-    def booted(self) -> bool:
-        """It was seen to start, and has been managed ever since."""
-        return self._booted
+    def started_with(self) -> int | None:
+        """Where its balloon was when its start was seen, bytes; more than any RAM where it was not seen.
+        None: it has just started, and its XML says it.
+        """
+        if self.managed:
+            return self._started_with
+        return None if self._booted else LARGEST_MAXIMUM_BYTES
 
     def has_port(self, alias: str | None) -> bool:
         """Whether that device is the agent's port of a managed VM."""
@@ -165,7 +168,7 @@ class KnownVm:
         assert view.config is not None
         self.managed, self.state, self._dimms_due = True, state, False
         # Of one that was found running nobody knows where its balloon began.
-        self.started_with = view.actual_bytes if self._booted else LARGEST_MAXIMUM_BYTES
+        self._started_with = view.actual_bytes if self._booted else LARGEST_MAXIMUM_BYTES
         self._emit(
             VmAppeared(
                 vm=self.uuid,

@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar
 import libvirt
 
 from host_controller.errors import HypervisorUnreachable
-from host_controller.hypervisor.connections import Connection, Late, call_failed, open_connection
+from host_controller.hypervisor.connections import Connection, Late, open_connection
 from host_controller.hypervisor.eventloop import Mailbox
+from host_controller.hypervisor.failure import call_failed
 from host_controller.hypervisor.gate import Gate
 
 PLACES: Final = 4

@@ -6,6 +6,7 @@ from typing import Any, Final
 import libvirt
 
 from host_controller.errors import CallFailed, DomainNotFound, HypervisorUnreachable
+from host_controller.hypervisor.failure import call_failed
 
 _NO_SUCH: Final = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG)
 """There is none of that name, or it is no UUID. Whatever else libvirt says says nothing about the domain."""
@@ -47,7 +48,7 @@ def found(connection: Any, uri: str, name_or_uuid: str) -> Any:
 
 
 def _unasked(error: libvirt.libvirtError, uri: str, vm: str) -> CallFailed:
-    said = error.get_error_message() or str(error)
+    said = call_failed(error).message
     if error.get_error_code() in (libvirt.VIR_ERR_ACCESS_DENIED, libvirt.VIR_ERR_AUTH_FAILED):
         hint = "let this user use the domain (polkit, access_drivers in libvirtd.conf), or run this as root"
     else:

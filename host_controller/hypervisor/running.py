@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import libvirt
 
 from host_controller.domain_xml.read import read_domain
-from host_controller.errors import CallFailed
 from host_controller.hypervisor.definitions import Definition, Definitions
+from host_controller.hypervisor.failure import call_failed
 from host_controller.hypervisor.jobs import running_job
 from host_controller.hypervisor.memory_devices import resized
 from host_controller.units import KIB
@@ -54,7 +54,7 @@ class RunningDomain:
         except libvirt.libvirtError as error:
             if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
                 return None  # a driver without jobs
-            raise CallFailed(error.get_error_message() or str(error), vm=self.name) from None
+            raise call_failed(error, self.name) from None
 
     def define(self, xml: str) -> None:
         """Replace what it starts with next time."""
@@ -105,4 +105,4 @@ class RunningDomain:
         try:
             return function(*arguments)
         except libvirt.libvirtError as error:
-            raise CallFailed(error.get_error_message() or str(error), vm=self.name) from None
+            raise call_failed(error, self.name) from None

@@ -9,7 +9,8 @@ import libvirt
 
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.traces import was_prepared
-from host_controller.errors import CallFailed, DomainUnsuitable
+from host_controller.errors import DomainUnsuitable
+from host_controller.hypervisor.failure import call_failed
 from host_controller.hypervisor.opening import opened, versions
 from host_controller.rules.taking import NO_RULES, Rulebook, take
 
@@ -69,7 +70,7 @@ class Survey:
                 continue
             except libvirt.libvirtError as error:
                 if error.get_error_code() not in _GOING:
-                    said = error.get_error_message() or str(error)
+                    said = call_failed(error).message
                     yield UnseenDomain(str(domain.UUIDString()), str(domain.name()), said)
                 continue
             if found is not None:
@@ -93,7 +94,7 @@ class Survey:
         try:
             return list(self._connection.listAllDomains())
         except libvirt.libvirtError as error:
-            raise CallFailed(error.get_error_message() or str(error)) from None
+            raise call_failed(error) from None
 
     def close(self) -> None:
         """To be called once, after the last question."""

@@ -8,7 +8,7 @@ import libvirt
 
 from host_controller.core.model import Dimm
 from host_controller.domain_xml.read import DomainView, read_domain
-from host_controller.errors import CallFailed
+from host_controller.hypervisor.failure import call_failed
 from host_controller.hypervisor.libvirt_calls import LIVE
 from host_controller.hypervisor.memory_devices import dimm_xml, resized
 from host_controller.hypervisor.opening import opened
@@ -102,4 +102,4 @@ def _called(function: Callable[..., T], *arguments: Any) -> T:
     try:
         return function(*arguments)
     except libvirt.libvirtError as error:
-        raise CallFailed(error.get_error_message() or str(error)) from None
+        raise call_failed(error) from None

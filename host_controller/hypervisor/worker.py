@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 
 from host_controller.core.interface import Inbox
-from host_controller.core.model import LARGEST_MAXIMUM_BYTES, RunState
+from host_controller.core.model import RunState
 from host_controller.errors import CallFailed, DynmemError
 from host_controller.host.qemu_process import Resident, ResidentMeter
 from host_controller.hypervisor import libvirt_calls
@@ -261,17 +261,10 @@ class VmWorker:
             self._described(found, state_is_fresh=before == self.known.states_told)
 
     def _call_inspect(self, connection: Connection) -> libvirt_calls.Inspection | None:
-        rules, started_with = self._rules(), self._started_with()
+        rules, started_with = self._rules(), self.known.started_with
         return libvirt_calls.inspect_with_statistics(
             connection, self.uuid, STATS_PERIOD_SECONDS, rules, started_with
         )
-
-    def _started_with(self) -> int | None:
-        """What is known of its startup, should it have no definition that says it; None: its XML says it."""
-        known = self.known
-        if known.managed:
-            return known.started_with
-        return None if known.booted else LARGEST_MAXIMUM_BYTES
 
     def _described(self, found: libvirt_calls.Inspection, *, state_is_fresh: bool) -> None:
         known_before = self.known.managed

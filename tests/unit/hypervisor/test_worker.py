@@ -169,14 +169,15 @@ async def test_what_a_vm_without_a_definition_was_started_with_is_kept_while_it_
     worker = story.worker
     assert worker.known.started_with == read_domain(LIVE).actual_bytes
     worker.appeared(booted=True)
-    assert worker._started_with() is None, "it has just started, and its XML says it"
+    assert worker.known.started_with is None, "it has just started, and its XML says it"
     by_rule = take(ROOMY, None, rule("name = '*'")).view
     worker._described(libvirt_calls.Inspection(by_rule, RunState.RUNNING), state_is_fresh=True)
-    assert worker._started_with() == 2 << 30
+    assert worker.known.started_with == 2 << 30
     lower = take(ROOMY, None, rule("name = '*'", 'minimum = "512MiB"\nmaximum = "1GiB"')).view
     worker._described(libvirt_calls.Inspection(lower, RunState.RUNNING), state_is_fresh=True)
-    assert worker._started_with() == 2 << 30, "a rule that lowers it for a while does not do so for ever"
+    assert worker.known.started_with == 2 << 30, "a rule that lowers it for a while does not do so for ever"
     worker.appeared(booted=False)
-    assert worker._started_with() == LARGEST_MAXIMUM_BYTES, "it was found running: it is what it boots with"
+    found = worker.known.started_with
+    assert found == LARGEST_MAXIMUM_BYTES, "it was found running: it is what it boots with"
     worker._described(libvirt_calls.Inspection(by_rule, RunState.RUNNING), state_is_fresh=True)
-    assert worker._started_with() == LARGEST_MAXIMUM_BYTES
+    assert worker.known.started_with == LARGEST_MAXIMUM_BYTES
