@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from host_controller.verify.observer import Observer
+from host_controller.verify.observer import Observer, Sight
 from host_controller.verify.processes import processes_of
 from lab.controller import Controller, Limits, enable
 from lab.domain import GuestSpec
@@ -20,9 +20,13 @@ GuestFactory = Callable[[GuestSpec], Guest]
 
 @dataclass
 class Rig:
-    """A host under test: managed guests, the controller, and the observer that watches both."""
+    """A host under test: managed guests, the controller, and the observer that watches both.
+
+    It may give `capacity` MiB.
+    """
 
     lab: Lab
+    capacity: int
     session: Session
     observer: Observer
     controller: Controller
@@ -53,6 +57,10 @@ class Rig:
         self.controller.wait_managed(guest)
         return guest
 
+    def assert_within(self) -> None:
+        """Rule 1, as far as it was seen. Whether that is enough is said of the whole run: see `sights`."""
+        self.observer.assert_within(self.capacity << 20)
+
     def close(self) -> None:
         """End the guests, the controller and the observer."""
         self.controller.stop()
@@ -79,6 +87,17 @@ def lab() -> Iterator[Lab]:
     assert not lab.directory.exists()
 
 
+@pytest.fixture(scope="session")
+def sights() -> Iterator[list[Sight]]:
+    """How well each rig's observer saw. What all of them together saw is enough, or nobody knows."""
+    seen: list[Sight] = []
+    yield seen
+    if seen:
+        whole = sum(seen[1:], seen[0])
+        print(f"all observers: {whole}")
+        whole.demand_clear()
+
+
 def _make(lab: Lab) -> Iterator[GuestFactory]:
     made: list[Guest] = []
 
@@ -92,14 +111,14 @@ def _make(lab: Lab) -> Iterator[GuestFactory]:
         guest.remove()
 
 
-def _make_rigs(lab: Lab, name: str) -> Iterator[RigFactory]:
+def _make_rigs(lab: Lab, sights: list[Sight], name: str) -> Iterator[RigFactory]:
     made: list[Rig] = []
 
     def make(capacity: int, session: Session = lab.session, **settings: Any) -> Rig:
         directory = lab.directory / f"controller-{name}-{len(made)}"
         observer = Observer()
         observer.__enter__()
-        rig = Rig(lab, session, observer, Controller(directory, session.uri, capacity, **settings))
+        rig = Rig(lab, capacity, session, observer, Controller(directory, session.uri, capacity, **settings))
         made.append(rig)
         rig.controller.start()
         return rig
@@ -107,21 +126,24 @@ def _make_rigs(lab: Lab, name: str) -> Iterator[RigFactory]:
     yield make
     for rig in made:
         rig.close()
+        sight = rig.observer.sight()
+        print(f"observer: {sight}{'' if sight.clear else ': inconclusive, the machine was busy'}")
+        sights.append(sight)
 
 
 @pytest.fixture
-def make_rig(lab: Lab, request: pytest.FixtureRequest) -> Iterator[RigFactory]:
+def make_rig(lab: Lab, sights: list[Sight], request: pytest.FixtureRequest) -> Iterator[RigFactory]:
     """Hosts under test that live as long as the test. `capacity` in MiB, settings as of Controller.
 
     On the lab's own libvirt, or on that of another `session`.
     """
-    yield from _make_rigs(lab, request.node.name[:40])
+    yield from _make_rigs(lab, sights, request.node.name[:40])
 
 
 @pytest.fixture(scope="module")
-def make_shared_rig(lab: Lab, request: pytest.FixtureRequest) -> Iterator[RigFactory]:
+def make_shared_rig(lab: Lab, sights: list[Sight], request: pytest.FixtureRequest) -> Iterator[RigFactory]:
     """Hosts under test that live as long as the module."""
-    yield from _make_rigs(lab, request.node.name.replace("/", "-")[:60])
+    yield from _make_rigs(lab, sights, request.node.name.replace("/", "-")[:60])
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ def test_a_running_guest_is_adopted_served_and_released_as_it_was(make_rig: RigF
     assert guest.workload.boot_id() == boot
     for one in (guest, other):
         assert one.workload.memory().vmstat["oom_kill"] == 0
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
     served_by_a_rule(rig, guest)
     ends_while_it_is_given_back(rig, guest)
 

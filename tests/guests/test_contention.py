@@ -22,7 +22,7 @@ def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
     rig.start(*guests)
     rig.controller.wait_managed(*guests)
     yield rig
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 def water_level(

@@ -108,7 +108,7 @@ def test_guests_of_four_tools_are_taken_on_serve_each_other_and_are_given_back(m
         # Empty metadata stays (fact: metadata-leaves-its-element).
         live = guest.domain().XMLDesc(0).replace("  <metadata/>\n", "")
         assert difference(before[guest.name].live, live, guest.name) == ""
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 def taken_on(rig: Rig, lab_default: Guest) -> None:

@@ -6,7 +6,7 @@ import time
 import libvirt
 import pytest
 
-from lab.controller import MIB, dynmem
+from lab.controller import dynmem
 from lab.domain import AGENT, GuestSpec
 from lab.guest import Guest
 from lab.migration import Migration
@@ -71,7 +71,7 @@ def test_a_guest_is_read_at_a_pace_and_never_during_a_backup_or_a_job_and_it_cha
     guest.workload.signal_agent(respawn=False)
     wait_witness(rig, guest, "guest agent")
     assert guest.workload.memory().vmstat["oom_kill"] == 0
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 def left_alone_during_a_migration(rig: Rig, guest: Guest) -> None:

@@ -41,8 +41,8 @@ def hosts(lab: Lab, make_shared_rig: RigFactory) -> Iterator[Hosts]:
     hosts = Hosts(here, there, guest)
     yield hosts
     hosts.guest.remove()
-    here.observer.assert_within(CAPACITY * MIB)
-    there.observer.assert_within(CAPACITY * MIB)
+    here.assert_within()
+    there.assert_within()
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
     rig = make_shared_rig(CAPACITY, shrink_after=2, unplug_after=2)
     rig.add("alone", LIMITS)
     yield rig
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def test_a_device_that_a_vm_came_with_serves_it_and_is_given_back_as_it_was(make
     assert difference(definition, domain.XMLDesc(INACTIVE), "own") == ""
     assert guest.workload.boot_id() == boot
     assert guest.workload.memory().vmstat["oom_kill"] == 0
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 def told_of_what_its_user_does(rig: Rig, guest: Guest) -> None:

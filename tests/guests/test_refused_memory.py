@@ -24,7 +24,7 @@ def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
     rig = make_shared_rig(CAPACITY, shrink_after=2)
     rig.add("strict", LIMITS, swap_mib=256)
     yield rig
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 @pytest.fixture

@@ -32,13 +32,12 @@ STANDS_STILL_WITHIN = 2.0
 
 
 @pytest.fixture(scope="module")
-def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
+def rig(make_shared_rig: RigFactory) -> Rig:
     rig = make_shared_rig(CAPACITY, reset_wait=RESET_WAIT, keep_ready=0)
     guests = [rig.define(name, LIMITS) for name in ("web", "db")]
     rig.start(*guests)
     rig.controller.wait_managed(*guests)
-    yield rig
-    print(f"observer: {rig.observer.sight()}")
+    return rig
 
 
 @pytest.fixture

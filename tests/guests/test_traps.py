@@ -23,7 +23,7 @@ STARVED = 12 * MIB
 def rig(make_rig: RigFactory) -> Iterator[Rig]:
     rig = make_rig(CAPACITY, unplug_after=3600)
     yield rig
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 def squeezed(rig: Rig, guest: Guest) -> int:
@@ -83,7 +83,7 @@ def test_an_unplug_does_not_shrink_the_guest_by_the_dimm(make_rig: RigFactory) -
     print(f"\nat least {least / MIB:.0f} MiB available inside while its DIMMs were taken out")
     assert rig.observer.latest().guests["unplugged"].ram == 512 * MIB
     assert least > STARVED
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 def test_a_rebooting_guest_is_charged_all_of_its_ram_and_returns_to_its_size(rig: Rig) -> None:

@@ -44,7 +44,7 @@ def rig(make_shared_rig: RigFactory, meminfo: Meminfo) -> Iterator[Rig]:
     rig = make_shared_rig(CAPACITY, shrink_after=15, unplug_after=3, keep_ready=0, meminfo=meminfo.path)
     rig.add("one", Limits(minimum=160, maximum=1024))
     yield rig
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def host(make_shared_rig: RigFactory, tmp_path_factory: pytest.TempPathFactory) 
     rig.start(*rig.guests.values())
     rig.controller.wait_managed(*rig.guests.values())
     yield host
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 @pytest.mark.figures
@@ -87,7 +87,7 @@ def test_a_controller_of_another_release_takes_over_under_load_and_nobody_jumps(
         after - before for before, after in zip(sizes[working.name], sizes[working.name][1:], strict=False)
     ]
     assert min(steps) >= -STIR_MIB, "nobody that works is shrunk"
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
     working.workload.free()
 
 

@@ -23,7 +23,7 @@ LIMITS = Limits(startup=STARTUP, minimum=160, maximum=MAXIMUM, growth="virtio-me
 def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
     rig = make_shared_rig(CAPACITY, settle=SETTLE)
     yield rig
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 @pytest.fixture(scope="module")

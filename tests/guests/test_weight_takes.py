@@ -29,7 +29,7 @@ def rig(make_shared_rig: RigFactory) -> Iterator[Rig]:
     rig.controller.wait_at_rest(light, limit=60)
     rig.add("heavy", HEAVY, swap_mib=256)
     yield rig
-    rig.observer.assert_within(CAPACITY * MIB)
+    rig.assert_within()
 
 
 @pytest.fixture

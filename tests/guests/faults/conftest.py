@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from host_controller.verify.accelerator import find_accelerator
-from lab.controller import MIB, Limits
+from lab.controller import Limits
 from tests.guests.conftest import Rig, RigFactory
 from tests.guests.faults.document import replace_section, table
 from tests.guests.faults.ward import Fault, Row, Ward
@@ -74,8 +74,7 @@ def make_ward(rig: Rig, neighbour_swap: int = 0, **spec: Any) -> Ward:
 
 
 @pytest.fixture(scope="module")
-def ward(make_shared_rig: RigFactory) -> Iterator[Ward]:
+def ward(make_shared_rig: RigFactory) -> Ward:
     """A victim and a neighbour that live as long as the module."""
     rig = make_shared_rig(CAPACITY, shrink_after=2, unplug_after=2, keep_ready=32)
-    yield make_ward(rig)
-    print(f"observer: {rig.observer.sight()}, capacity {CAPACITY * MIB}")
+    return make_ward(rig)
