@@ -37,10 +37,11 @@ ERROR_EVERY_SECONDS = 1.0
 # MemTotal that moves by this much beyond what the balloon explains means memory came or went.
 _UNEXPLAINED_BYTES = 8 * MIB
 _MOST_RESAMPLES = 3
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class _Stop(Exception):  # noqa: N818 # not an error: SIGTERM
-    """The service manager wants us to end."""
+    """The service manager wants us to end, or the terminal that we were started from is gone."""
 
 
 class Daemon:
@@ -330,9 +331,10 @@ class Daemon:
         return facts.available_bytes - facts.floor_bytes
 
     def _psi_event(self, events: int, now: float) -> None:
-        if events & select.POLLPRI:
+        # Of a trigger that is gone the kernel says POLLPRI as well [kernel/sched/psi.c, psi_trigger_poll()].
+        if not events & (select.POLLERR | select.POLLNVAL):
             self._reporter.psi_event(now)
-        elif self._psi_fd is not None:  # POLLERR: the trigger is gone
+        elif self._psi_fd is not None:
             os.close(self._psi_fd)
             self._psi_fd = None
             self._log(4, "psi", "the kernel took the PSI trigger away: sampling twice a second")
@@ -348,7 +350,9 @@ class Daemon:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the daemon until SIGTERM or SIGINT. Returns the exit status; 2 for arguments that make no sense."""
+    """Run the daemon until a signal of _STOPS. Returns the exit status: 1 without the kernel's figures, 2 for
+    arguments that make no sense.
+    """
     path: str | None = None
     if len(arguments) == 2 and arguments[0] == "--port":
         path = arguments[1]
@@ -356,10 +360,15 @@ def main(arguments: list[str]) -> int:
         os.write(2, b"usage: dynmem-agent run [--port DEVICE]\n")
         return 2
     try:
-        signal.signal(signal.SIGTERM, _raise_stop)
-        signal.signal(signal.SIGINT, _raise_stop)
+        for one in _STOPS:
+            if signal.getsignal(one) != signal.SIG_IGN:  # nohup(1)
+                signal.signal(one, _raise_stop)
         protect_from_oom_killer()
-        daemon = Daemon(opener=lambda: open_port(path=path))
+        try:
+            daemon = Daemon(opener=lambda: open_port(path=path))
+        except OSError as error:
+            Log()(3, "start", f"{error.filename} cannot be read: {error.strerror}")
+            return 1
         gc.collect()
         gc.freeze()  # what is there now stays: no reason to walk it, and a forked child leaves it shared
         daemon.run()
@@ -368,4 +377,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _raise_stop(_signal: int, _frame: FrameType | None) -> None:
+    for one in _STOPS:  # a second one must not keep the guest's settings from being put back
+        signal.signal(one, signal.SIG_IGN)
     raise _Stop

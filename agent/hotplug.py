@@ -247,7 +247,7 @@ class Hotplugger:
             _offline_and_exit(self._blocks, targets)
         try:
             pidfd: int | None = os.pidfd_open(pid)
-        except OSError:  # before Linux 5.3
+        except (OSError, AttributeError):  # before Linux 5.3, or a Python that was built for such kernels
             pidfd = None
         job = job._replace(blocks=targets)
         self._child = _Child(pid, pidfd, job, now + CHILD_LOOK_SECONDS, self._progress())

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import stat
 from collections import deque
 from collections.abc import Callable
 
@@ -43,11 +44,18 @@ def find_port(root: str = "/") -> str | None:
 
 
 def open_port(root: str = "/", path: str | None = None) -> int:
-    """Open the port. Raises OSError: ENOENT without one, EMFILE if another process has it."""
+    """Open the port. Raises OSError: ENOENT without one, EMFILE if another process has it.
+
+    A file at its place, which somebody's redirection has left, is none: it would take all we say, for ever.
+    """
     path = path or find_port(root)
     if path is None:
         raise FileNotFoundError(errno.ENOENT, "no virtio port", PORT_NAME)
-    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ENOTTY, "what is there is a file, and no port", path)
+    return fd
 
 
 class Port:
@@ -85,6 +93,8 @@ class Port:
                 self.close()  # the device went
                 return False
             if events & select.POLLHUP:
+                if self._unplugged():
+                    self.close()
                 return False
         self._present = True
         self._forget()
@@ -157,6 +167,15 @@ class Port:
             os.close(self._fd)
         self._fd = None
         self._away()
+
+    def _unplugged(self) -> bool:
+        """To poll() a port that was taken out looks like one whose host is away: a read of nothing tells."""
+        assert self._fd is not None
+        try:
+            os.read(self._fd, 0)
+        except OSError as error:
+            return error.errno == errno.ENODEV
+        return False
 
     def _next(self) -> bytes | None:
         """What goes next; Hello is first, the report last, so that answers do not wait."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from itertools import repeat
 from operator import lshift
@@ -12,10 +13,11 @@ from operator import lshift
 from agent import evictable
 from agent.lean import NamedTuple
 from agent.overcommit import NEVER
+from agent.values import MAX_SIZE_BYTES
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READ_BYTES = 16384
-_SURELY_ALL_BYTES = PAGE_BYTES // 2
+_SURELY_ALL_BYTES = min(PAGE_BYTES, _READ_BYTES) // 2
 _DRIFT_BYTES = 64
 _SWAP_IN_MEMORY = (b"/zram", b"/dev/ram")
 
@@ -145,12 +147,16 @@ def parse_vmstat(data: bytes) -> dict[str, int]:
 
 
 def parse_psi(data: bytes) -> Psi:
-    """The four figures of /proc/pressure/memory. Raises ValueError or IndexError if they are not there."""
+    """The four figures of /proc/pressure/memory. Raises ValueError or IndexError if they are not there.
+
+    No share of time is above 100, also where the clock of a guest that stood still made it so.
+    """
     words = data.split()
     marks = (words[0], words[1][:6], words[4][:6], words[5], words[6][:6], words[9][:6])
     if marks != (b"some", b"avg10=", b"total=", b"full", b"avg10=", b"total="):
         raise ValueError("some and full are not where they should be")
-    return Psi(float(words[1][6:]), float(words[6][6:]), int(words[4][6:]), int(words[9][6:]))
+    some, full = (min(float(words[at][6:]), 100.0) for at in (1, 6))
+    return Psi(some, full, int(words[4][6:]), int(words[9][6:]))
 
 
 def parse_floor(data: bytes) -> int:
@@ -182,17 +188,22 @@ def parse_disk_swap(data: bytes) -> tuple[int, int]:
 
 
 class Probe:
-    """The kernel files of one machine. Raises OSError if meminfo or vmstat cannot be opened."""
+    """The kernel files of one machine. Raises OSError if meminfo, vmstat or uptime cannot be read.
+
+    All others may be missing, come later and go: then their figures are absent, and the rest is told.
+    """
 
     def __init__(self, root: str = "/") -> None:
         self._root = root
         self._meminfo = self._open("proc/meminfo")
+        if "MemTotal" not in parse_meminfo(_read_all(self._meminfo)):  # a sandbox has put something before it
+            raise OSError(errno.ENODATA, "it has no MemTotal", os.path.join(root, "proc/meminfo"))
         self._vmstat = self._open("proc/vmstat")
         self._uptime = self._open("proc/uptime")
         self._psi = self._try_open("proc/pressure/memory")
         self._zoneinfo = self._try_open("proc/zoneinfo")
         self._swaps = self._try_open("proc/swaps")
-        self._arcstats = self._try_open(evictable.ARCSTATS)
+        self._arcstats: int | None = None
         self._glance = Columns("MemTotal MemAvailable")
         self._memory = Columns(_MEMINFO)
         self._counters = Table(_VMSTAT, _read_all(self._vmstat))
@@ -213,7 +224,8 @@ class Probe:
     def boot_id(self) -> str:
         """The kernel's random boot id, 36 characters; zeros if it cannot be read."""
         text = self.read_text("proc/sys/kernel/random/boot_id").lower()
-        return text if len(text) == 36 else "00000000-0000-0000-0000-000000000000"
+        known = len(text) == 36 and set(text) <= set("0123456789abcdef-")
+        return text if known else "00000000-0000-0000-0000-000000000000"
 
     def kernel_release(self) -> str:
         """As uname -r has it; "" if it cannot be read."""
@@ -228,10 +240,19 @@ class Probe:
             return ""
 
     def refresh_floor(self) -> None:
-        """Read watermarks and overcommit mode: they change with hot add and sysctl, not by themselves."""
-        if self._zoneinfo is not None:
-            self._floor_bytes = parse_floor(_read_all(self._zoneinfo))
+        """Watermarks, overcommit mode, ARC: what changes with hot add, sysctl and modules, not by itself."""
+        self._floor_bytes = self._read_floor()
         self._refuses = self.read_text("proc/sys/vm/overcommit_memory") == NEVER
+        if self._arcstats is None:  # pools are imported, and the module loaded, while we run
+            self._arcstats = self._try_open(evictable.ARCSTATS)
+
+    def _read_floor(self) -> int:
+        """What it was, where the file cannot be read this time."""
+        data = _read_optional(self._zoneinfo)
+        try:
+            return parse_floor(data) if data else self._floor_bytes
+        except ValueError:  # no kernel writes that
+            return self._floor_bytes
 
     def moved_pages(self) -> int:
         """Pages that the kernel has moved since boot; 0 where it does not count them. A read of vmstat."""
@@ -267,7 +288,7 @@ class Probe:
         cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
         swap_total = memory.get("SwapTotal", 0)
         swap_used = max(0, swap_total - memory.get("SwapFree", 0))
-        disk_used, disk_free = self._read_disk_swap() if swap_total else (0, 0)
+        disk_used, disk_free = self._read_disk_swap(swap_used) if swap_total else (0, 0)
         refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
         ballooned = counters.get("nr_balloon_pages")  # kernels from 6.18 say it outright
         if ballooned is None:
@@ -283,12 +304,13 @@ class Probe:
             swap_disk_used_bytes=min(disk_used, swap_used),
             swap_disk_free_bytes=min(disk_free, swap_total),
             swap_in_pages=counters.get("pswpin", 0),
-            committed_bytes=memory.get("Committed_AS", 0),
+            # Promises have no end where nobody bounds them: any program may reserve its address space.
+            committed_bytes=min(memory.get("Committed_AS", 0), MAX_SIZE_BYTES),
             refault_pages=refaults or counters.get("workingset_refault", 0),  # its name before 5.9
             major_faults=counters.get("pgmajfault", 0),
             ballooned_bytes=max(0, ballooned) * PAGE_BYTES,
             floor_bytes=min(self._floor_bytes, total),
-            commit_limit_bytes=memory.get("CommitLimit", 0) if self._refuses else 0,
+            commit_limit_bytes=min(memory.get("CommitLimit", 0), MAX_SIZE_BYTES) if self._refuses else 0,
             uptime_seconds=float(_read_all(self._uptime).split()[0]),
             psi=psi,
         )
@@ -298,7 +320,10 @@ class Probe:
         told = memory.get("MemAvailable")
         if told is not None and self._arcstats is None:
             return told
-        arcstats = _read_all(self._arcstats) if self._arcstats is not None else b""
+        arcstats = _read_optional(self._arcstats)
+        if not arcstats and self._arcstats is not None:  # the module went, and may come again
+            os.close(self._arcstats)
+            self._arcstats = None
         return evictable.available_bytes(memory, arcstats, self._floor_bytes)
 
     def close(self) -> None:
@@ -336,10 +361,23 @@ class Probe:
             return None
         return self._psi_read[1]
 
-    def _read_disk_swap(self) -> tuple[int, int]:
-        if self._swaps is not None and (data := _read_all(self._swaps)) != self._swap_read[0]:
-            self._swap_read = data, parse_disk_swap(data)
-        return self._swap_read[1]
+    def _read_disk_swap(self, swap_used: int) -> tuple[int, int]:
+        """Where nobody knows what of it is zram, all counts as used, and none as free."""
+        data = _read_optional(self._swaps)
+        if data != self._swap_read[0]:
+            try:
+                self._swap_read = data, parse_disk_swap(data)
+            except ValueError:
+                data = b""
+        return self._swap_read[1] if data else (swap_used, 0)
+
+
+def _read_optional(fd: int | None) -> bytes:
+    """Nothing of a file that is not there, or that the kernel does not let us read any more."""
+    try:
+        return b"" if fd is None else _read_all(fd)
+    except OSError:
+        return b""
 
 
 def _read_all(fd: int) -> bytes:

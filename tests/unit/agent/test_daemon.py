@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -310,6 +311,14 @@ def test_a_psi_trigger_that_the_kernel_takes_away_is_let_go(guest):
     guest.until(lambda: guest.heard(Report))
 
 
+def test_a_psi_trigger_of_which_the_kernel_says_that_it_fires_and_is_gone_is_let_go(guest):
+    reading, writing = os.pipe()
+    guest.daemon._psi_fd = writing
+    guest.daemon._psi_event(select.POLLPRI | select.POLLERR, 1.0)
+    assert guest.daemon._psi_fd is None
+    os.close(reading)
+
+
 def test_a_uevent_is_acted_on_at_once(guest):
     guest.until(lambda: guest.heard(Report))
 
@@ -495,14 +504,45 @@ def test_programs_can_read_what_the_guest_may_come_to_have(tmp_path):
     assert not shown.exists(), "no host manages it any more"
 
 
-def test_an_agent_that_is_stopped_as_it_starts_ends_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    def is_stopped() -> None:
-        signal.raise_signal(signal.SIGTERM)
+@pytest.fixture
+def signals():
+    """As they were, once the test is over."""
+    kept = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for one, handler in kept.items():
+        signal.signal(one, handler)
 
-    kept = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
-    monkeypatch.setattr("agent.daemon.protect_from_oom_killer", is_stopped)
-    try:
-        assert main([]) == 0
-    finally:
-        for one, handler in kept.items():
-            signal.signal(one, handler)
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_agent_that_is_stopped_as_it_starts_ends_well(monkeypatch: pytest.MonkeyPatch, number) -> None:
+    monkeypatch.setattr("agent.daemon.protect_from_oom_killer", lambda: signal.raise_signal(number))
+    assert main([]) == 0
+
+
+@pytest.mark.usefixtures("signals")
+def test_a_second_signal_does_not_keep_the_guests_settings_from_being_put_back(tmp_path, monkeypatch) -> None:
+    guest, done = Guest(tmp_path), []
+
+    def restore() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        done.append("restored")
+
+    guest.daemon._overcommit.restore = restore
+    monkeypatch.setattr("agent.daemon.Daemon", lambda **_: guest.daemon)
+    monkeypatch.setattr(guest.daemon, "turn", lambda: signal.raise_signal(signal.SIGTERM))
+    assert main([]) == 0
+    assert done == ["restored"]
+    guest.host.close()
+
+
+@pytest.mark.usefixtures("signals")
+def test_an_agent_that_cannot_read_the_kernels_figures_says_which_and_why(
+    tmp_path, monkeypatch, capfd
+) -> None:
+    """As in a sandbox that hides /proc: it is no fault of ours, and no traceback."""
+    monkeypatch.setattr("agent.daemon.Daemon", lambda **_: Daemon(str(tmp_path)))
+    assert main([]) == 1
+    said = capfd.readouterr().err
+    assert "proc/meminfo cannot be read: No such file or directory" in said
+    assert "Traceback" not in said

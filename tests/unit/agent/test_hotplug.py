@@ -375,3 +375,12 @@ def test_a_uevent_of_a_memory_block_is_understood():
 def test_other_datagrams_are_no_memory_blocks(data):
     event = parse(data)
     assert event is None or memory_block_number(event) is None
+
+
+def test_a_python_without_pidfd_looks_after_the_helper_by_the_clock(guest, monkeypatch):
+    """Of one that was built for kernels before 5.3 `os` lacks the name."""
+    monkeypatch.delattr(os, "pidfd_open")
+    guest.plug(8, state="online\n")
+    ack = guest.ask(Offline(1, 8 * BLOCK_BYTES, BLOCK_BYTES))
+    assert ack.ok
+    assert guest.state(8) == "offline"

@@ -1,5 +1,6 @@
 """The port never blocks and never grows, whoever is or is not at the other end."""
 
+import errno
 import os
 import select
 import socket
@@ -137,3 +138,32 @@ def test_the_port_is_found_without_udev(tmp_path):
         directory.mkdir(parents=True)
         (directory / "name").write_text(text + "\n")
     assert find_port(str(tmp_path)) == str(tmp_path / "dev/vport1p2")
+
+
+def test_a_port_that_is_taken_out_while_its_host_is_away_is_opened_anew(port, host, monkeypatch):
+    """To poll() both look alike: only a read tells, and it says ENODEV of a port that is gone."""
+    host.leave()
+    until(lambda: not port.read() and not port.connected, lambda: port.connected)
+    read, gone = os.read, port._fd
+
+    def of_a_port_that_is_gone(fd: int, size: int) -> bytes:
+        if fd == gone:
+            raise OSError(errno.ENODEV, "No such device")
+        return read(fd, size)
+
+    monkeypatch.setattr(os, "read", of_a_port_that_is_gone)
+    assert not port.look()
+    assert port._fd is None
+    monkeypatch.undo()
+    host.come()
+    until(port.look, lambda: port.connected)
+
+
+def test_a_file_at_the_ports_place_is_not_filled(tmp_path):
+    path = tmp_path / "dev/virtio-ports" / PORT_NAME
+    path.parent.mkdir(parents=True)
+    path.write_text("")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="no port"):
+        open_port(str(tmp_path))
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -1,5 +1,7 @@
 """The kernel's figures, read from recorded files and from this machine."""
 
+import errno
+import importlib.util
 import os
 import shutil
 from pathlib import Path
@@ -7,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from agent import probe
+from agent.codec import decode_from_guest, encode
+from agent.evictable import ARCSTATS
 from agent.probe import Probe, Psi, parse_psi
+from agent.report import Blocks, Reporter
 from tests.unit.agent.record import copy_of, set_kib
 
 MIB = 1 << 20
@@ -190,3 +195,97 @@ def test_what_the_arc_gives_back_is_available(guest):
     assert Probe(str(guest)).sample().available_bytes == before + 30 * MIB
     arcstats.write_text("damaged \xff\n")
     assert Probe(str(guest)).sample().available_bytes == before
+
+
+def test_a_long_file_is_read_whole_where_pages_have_64_kib(tmp_path, monkeypatch):
+    """The lists of each processor make zoneinfo long, and the zones that matter stand behind them."""
+    zone = "Node 0, zone {}\n        high     1000\n        managed  5000\n" + "    cpu: 1\n" * 3000
+    (tmp_path / "zoneinfo").write_text(zone.format("DMA") + zone.format("Normal"))
+    monkeypatch.setattr(os, "sysconf", lambda _name: 65536)
+    spec = importlib.util.spec_from_file_location("probe_with_64_kib", probe.__file__)
+    large = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(large)
+    fd = os.open(tmp_path / "zoneinfo", os.O_RDONLY)
+    try:
+        assert large.parse_floor(large._read_all(fd)) == 2000 * 65536
+    finally:
+        os.close(fd)
+
+
+def report_of(guest) -> bytes:
+    reporter = Reporter("0b1c2d3e", 0.0)
+    return encode(reporter.report(Probe(str(guest)).sample(), Blocks(), "heartbeat", 0.0))
+
+
+def test_no_figure_is_so_large_that_the_host_hears_nothing_at_all(guest):
+    """Nine programs that reserve all of their address space are enough, where nothing is refused."""
+    set_kib(guest, Committed_AS=9 << 37)
+    with (guest / "proc/meminfo").open("a") as meminfo:
+        meminfo.write(f"CommitLimit: {1 << 60} kB\n")
+    pressure = guest / "proc/pressure/memory"
+    pressure.write_text(pressure.read_text().replace("avg10=1.25", "avg10=198.98"))
+    (guest / "proc/sys/vm").mkdir(parents=True, exist_ok=True)
+    (guest / "proc/sys/vm/overcommit_memory").write_text("2\n")
+    heard = decode_from_guest(report_of(guest))
+    assert heard.committed_bytes == heard.commit_limit_bytes == 1 << 50
+    assert heard.psi_some_avg10 == 100.0
+
+
+@pytest.mark.parametrize("text", ["", "x" * 36, "\xff" * 36, "0b1c2d3e"])
+def test_a_boot_id_that_is_none_is_zeros(guest, text):
+    (guest / "proc/sys/kernel/random/boot_id").write_text(text, encoding="latin-1")
+    assert Probe(str(guest)).boot_id() == "00000000-0000-0000-0000-000000000000"
+
+
+def test_a_meminfo_that_somebody_has_emptied_is_named(guest):
+    (guest / "proc/meminfo").write_text("")
+    with pytest.raises(OSError, match="MemTotal") as found:
+        Probe(str(guest))
+    assert found.value.filename.endswith("proc/meminfo")
+
+
+def unreadable(monkeypatch, *descriptors: int | None) -> None:
+    """From now on the kernel refuses these."""
+    pread = os.pread
+
+    def refuse(fd: int, size: int, offset: int) -> bytes:
+        if fd in descriptors:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(fd, size, offset)
+
+    monkeypatch.setattr(os, "pread", refuse)
+
+
+def test_what_can_be_read_is_told_where_other_files_cannot_be_read_any_more(guest, monkeypatch):
+    one = Probe(str(guest))
+    before = one.sample()
+    unreadable(monkeypatch, one._zoneinfo, one._swaps, one._psi)
+    one.refresh_floor()
+    after = one.sample()
+    assert (after.available_bytes, after.floor_bytes) == (before.available_bytes, before.floor_bytes)
+    assert after.psi is None
+    # Nobody knows what of it is zram: all of it counts.
+    assert (after.swap_disk_used_bytes, after.swap_disk_free_bytes) == (after.swap_used_bytes, 0)
+
+
+@pytest.mark.parametrize("path", ["proc/zoneinfo", "proc/swaps"])
+def test_a_file_that_no_kernel_writes_costs_no_other_figure(guest, path):
+    (guest / path).write_text("a b c d e high x\n high y managed z\nb c d e f\n" * 9, encoding="latin-1")
+    facts = Probe(str(guest)).sample()
+    assert facts.available_bytes == 369 * MIB
+    assert facts.swap_disk_free_bytes == 0 or path != "proc/swaps"
+
+
+def test_an_arc_counts_from_when_its_module_is_loaded_until_it_goes(guest, monkeypatch):
+    one = Probe(str(guest))
+    set_kib(guest, MemAvailable=100 << 10)
+    path = guest / ARCSTATS
+    path.parent.mkdir(parents=True)
+    path.write_text(f"size 4 {64 * MIB}\nc_min 4 {16 * MIB}\n")
+    one.refresh_floor()
+    assert one.sample().available_bytes == one.look().available_bytes == 148 * MIB
+    unreadable(monkeypatch, one._arcstats)
+    assert one.sample().available_bytes == 100 * MIB
+    monkeypatch.undo()
+    one.refresh_floor()
+    assert one.look().available_bytes == 148 * MIB
