@@ -74,21 +74,22 @@ _VMSTAT = (
     "workingset_refault workingset_refault_file workingset_refault_anon"
 )
 _MOVED = "pgmigrate_success"
+_KB = b" kB"
 
 
 class Columns:
-    """Sizes in /proc/meminfo. It has columns, so that where the last line stands tells where all stand."""
+    """Sizes in /proc/meminfo. It has columns: where the last line begins and ends tells where all stand."""
 
     def __init__(self, names: str) -> None:
         """names: what is wanted of it."""
         self._wanted = names.split()
-        self._last, self._last_at = b"?", 0
+        self._last, self._last_at, self._last_end = b"?", 0, 0
         self._names: list[str] = []
         self._spans: list[slice] = []
 
     def parse(self, data: bytes) -> dict[str, int]:
         """Name → bytes, of what is there. Raises ValueError for what is no size."""
-        if not data.startswith(self._last, self._last_at):
+        if not (data.startswith(self._last, self._last_at) and data.startswith(_KB, self._last_end)):
             self._learn(data)
         try:
             figures = list(map(int, [data[span] for span in self._spans]))
@@ -99,16 +100,18 @@ class Columns:
 
     def _learn(self, data: bytes) -> None:
         self._names, self._spans = [], []
-        self._last, self._last_at = b"?", 0
+        self._last, self._last_at, self._last_end = b"?", 0, 0
         for name in self._wanted:
             mark = name.encode() + b":"
             at = 0 if data.startswith(mark) else data.find(b"\n" + mark) + 1
             if at or data.startswith(mark):
+                end = data.find(_KB, at)
                 if at >= self._last_at:
-                    self._last, self._last_at = mark, at
-                at += len(mark)
+                    self._last, self._last_at, self._last_end = mark, at, end
                 self._names.append(name)
-                self._spans.append(slice(at, data.find(b" kB", at)))
+                # With what stands behind: a figure that comes to have a digit more is not cut, should
+                # lines behind it that nobody wants make up for that.
+                self._spans.append(slice(at + len(mark), end + 1))
 
 
 class Table:

@@ -2,7 +2,9 @@
 
 import errno
 import importlib.util
+import itertools
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from agent import probe
 from agent.codec import decode_from_guest, encode
 from agent.evictable import ARCSTATS
-from agent.probe import Probe, Psi, parse_psi
+from agent.probe import Columns, Probe, Psi, parse_psi
 from agent.report import Blocks, Reporter
 from tests.unit.agent.record import copy_of, set_kib
 
@@ -123,6 +125,31 @@ def test_lines_that_move_are_found_again(guest, grown):
     set_kib(guest, MemTotal=200000000, **grown)
     moved, fresh = one.sample(), Probe(str(guest)).sample()
     assert moved == fresh != before
+
+
+def meminfo(**kib: int) -> bytes:
+    """As the kernel writes it: eight columns, and more for what needs more [fs/proc/meminfo.c]."""
+    return "".join(f"{name + ':':15} {size:>8} kB\n" for name, size in kib.items()).encode()
+
+
+@pytest.mark.parametrize("name", ["MemAvailable", "Committed_AS"])
+def test_a_figure_that_comes_to_have_nine_digits_is_no_tenth_of_itself(name):
+    """Of 95.4 GiB: it is the last one that is wanted, so that nothing wanted moves with it."""
+    columns = Columns(f"MemTotal {name}")
+    for size in (99_999_999, 100_000_000, 99_999_999, 1_000_000_000, 7):
+        found = columns.parse(meminfo(MemTotal=131_072_000, **{name: size}, VmallocTotal=34_359_738_367))
+        assert found[name] == size << 10
+
+
+def test_figures_with_more_and_fewer_digits_are_what_they_are_when_read_afresh():
+    """Also where one line's digit makes up for another one's."""
+    columns, sizes = Columns("MemTotal MemFree MemAvailable SwapCached"), (99_999_999, 100_000_000)
+    names = ("MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "SwapCached", "Active")
+    chosen = [dict(zip(names, one, strict=True)) for one in itertools.product(sizes, repeat=len(names))]
+    for kib in random.Random(1).sample(chosen * 8, len(chosen) * 8):
+        found = columns.parse(meminfo(**kib))
+        assert found == {name: kib[name] << 10 for name in found}
+        assert len(found) == 4
 
 
 def test_counters_are_found_wherever_they_have_moved_to(guest):
