@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from agent.system import write_whole
+
 _PLACE = "run/dynmem-agent/maximum"
 
 
@@ -25,13 +27,8 @@ class Maximum:
         if not maximum_bytes:
             self.hide()
             return
-        scratch = f"{self._path}.new"
         try:
-            os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
-            with open(scratch, "w", encoding="ascii") as file:
-                os.fchmod(file.fileno(), 0o644)  # whatever our umask
-                file.write(f"{maximum_bytes}\n")
-            os.rename(scratch, self._path)  # a reader sees one number or the other
+            write_whole(self._path, f"{maximum_bytes}\n")  # a reader sees one number or the other
         except OSError:
             return
         self._shown_bytes = maximum_bytes

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
-from agent.system import Log
+from agent.system import Log, write_whole
 
 HEURISTIC, ALWAYS, NEVER = "0", "1", "2"
 _SETTINGS = "proc/sys/vm"
@@ -38,6 +38,8 @@ class Overcommit:
         self._allowed = allowed
         self._set: dict[str, str] = {}
         """What we have written, by the setting's name."""
+        self._changed: dict[str, tuple[str, str, str]] = {}
+        """As it is remembered, written down or not: the name, what we write, what was there before."""
 
     def keep(self, maximum_bytes: int, kernel_bytes: int) -> None:
         """Have the kernel promise what the guest could have at `maximum_bytes`. Cheap when nothing changed.
@@ -63,15 +65,15 @@ class Overcommit:
                 )
                 self._try_write(setting, value)
         self._set.clear()
+        self._changed.clear()
         try:
             os.unlink(os.path.join(self._root, _BEFORE))
         except OSError:
             return  # there was nothing to put back
 
     def _keep_limit(self, total_bytes: int) -> None:
-        ours = self._set.get("overcommit_kbytes")
         now = self._read("overcommit_kbytes")
-        if now != "0" and now != ours:
+        if now not in ("0", self._set.get("overcommit_kbytes")) and not self._inherits(now):
             return  # somebody has set it, and it does not follow MemTotal
         ratio = self._set.get("ratio") or self._read("overcommit_ratio")
         if not ratio.isdecimal():
@@ -81,6 +83,14 @@ class Overcommit:
         kib = str((max(0, total_bytes - self._huge_bytes()) >> 10) * int(ratio) // 100)
         if kib != now:
             self._write("overcommit_kbytes", kib, before=ratio)
+
+    def _inherits(self, kbytes: str) -> bool:
+        """Whether an agent that was killed has set it: then we go on, from what was there before that one."""
+        for name, ours, before in self._remembered():
+            if (name, ours) == ("overcommit_kbytes", kbytes):
+                self._set.update({name: kbytes, "ratio": before})
+                return True
+        return False
 
     def _huge_bytes(self) -> int:
         """Memory in huge pages of any size; before Linux 4.20 of the default size."""
@@ -97,9 +107,9 @@ class Overcommit:
         return found.get(b"Hugetlb:", pages) << 10
 
     def _write(self, name: str, value: str, before: str) -> None:
+        self._remember(name, value, before)  # first: we may be killed in between
         if self._try_write(name, value):
             self._set[name] = value
-            self._remember(name, value, before)
             self._log(6, "overcommit", f"vm.{name} is {value} while a host manages this guest")
 
     def _try_write(self, name: str, value: str) -> bool:
@@ -122,14 +132,12 @@ class Overcommit:
             return ""
 
     def _remember(self, name: str, ours: str, before: str) -> None:
-        path = os.path.join(self._root, _BEFORE)
-        kept = {old[0]: old for old in self._remembered()}
         # What was before the first write is what goes back.
-        kept[name] = (name, ours, kept[name][2] if name in kept else before)
+        first = next((old[2] for old in self._remembered() if old[0] == name), before)
+        self._changed[name] = (name, ours, first)
+        text = "".join(f"{' '.join(line)}\n" for line in self._remembered())
         try:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            with open(path, "w", encoding="ascii") as file:
-                file.writelines(f"{' '.join(line)}\n" for line in kept.values())
+            write_whole(os.path.join(self._root, _BEFORE), text)
         except OSError as error:
             self._log(4, "overcommit", f"what was before cannot be written down: {error.strerror}")
 
@@ -138,9 +146,11 @@ class Overcommit:
             with open(os.path.join(self._root, _BEFORE), encoding="ascii", errors="replace") as file:
                 lines = [tuple(line.split()) for line in file.read(4096).splitlines()]
         except OSError:
-            return []
+            lines = []
         known = ("overcommit_memory", "overcommit_kbytes")
-        return [(line[0], line[1], line[2]) for line in lines if len(line) == 3 and line[0] in known]
+        kept = {line[0]: (line[0], line[1], line[2]) for line in lines if len(line) == 3 and line[0] in known}
+        kept.update(self._changed)
+        return list(kept.values())
 
 
 def main() -> int:

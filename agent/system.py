@@ -91,6 +91,16 @@ def open_psi_trigger(root: str = "/") -> int:
     raise refusal
 
 
+def write_whole(path: str, text: str) -> None:
+    """Put a small file that everybody may read in a file's place. Raises OSError: the old one is whole."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    scratch = f"{path}.new"
+    with open(scratch, "w", encoding="ascii") as file:
+        os.fchmod(file.fileno(), 0o644)  # whatever our umask
+        file.write(text)
+    os.rename(scratch, path)
+
+
 def protect_from_oom_killer(root: str = "/") -> bool:
     """Ask to be killed last. Returns whether that was allowed; systemd's OOMScoreAdjust= does it, too."""
     try:

@@ -169,3 +169,19 @@ def test_a_daemon_that_does_not_run_is_started_with_what_the_guest_has(
     if with_systemd:
         (tmp_path / "run/systemd/system").mkdir(parents=True)
     assert doctor.daemon(str(tmp_path)).remedy.startswith(remedy)
+
+
+def test_without_pyroute2_uevents_are_not_tried_and_nothing_is_said_to_be_wrong(monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: True)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    found = doctor.uevents("/")
+    assert (found.level, found.found) == ("note", "not tried")
+    assert "pyroute2" in found.remedy
+
+
+def test_an_empty_meminfo_is_named_and_no_traceback(guest):
+    (guest / "proc/meminfo").write_text("")
+    for command in ("doctor", "status"):
+        done = CliRunner().invoke(cli, [command, "--root", str(guest)])
+        assert isinstance(done.exception, OSError), done.exception
+        assert done.exception.filename == str(guest / "proc/meminfo")

@@ -1,5 +1,6 @@
 """The kernel is kept from refusing what the guest's maximum allows, and gets its settings back."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,54 @@ def test_a_damaged_memory_of_what_was_there_changes_nothing(tmp_path, damage):
     before.write_text(damage, encoding="latin-1")
     guest.overcommit.restore()
     assert guest.read("overcommit_memory") == "1"
+
+
+def test_an_agent_that_comes_after_a_killed_one_follows_a_maximum_that_changes(tmp_path):
+    guest = Guest(tmp_path, mode="2", ratio="60")
+    guest.overcommit.keep(GIB, 0)
+    guest.write(overcommit_ratio="0")  # so the kernel shows it while KiB are set
+    heir = guest.agent()
+    heir.keep(2 * GIB, 0)
+    assert int(guest.read("overcommit_kbytes")) == 2 * GIB // 1024 * 60 // 100
+    heir.restore()
+    assert guest.read("overcommit_ratio") == "60"
+
+
+def test_a_full_disk_costs_nothing_of_what_is_remembered(tmp_path, monkeypatch):
+    guest = Guest(tmp_path, mode="2", ratio="60")
+    guest.overcommit.keep(GIB, 0)
+    kept = (tmp_path / "run/dynmem-agent/overcommit").read_text()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.rename", full)
+    guest.overcommit.keep(2 * GIB, 0)
+    assert guest.read("overcommit_kbytes") == str(2 * GIB // 1024 * 60 // 100)
+    assert (tmp_path / "run/dynmem-agent/overcommit").read_text() == kept
+    guest.overcommit.restore()
+    assert guest.read("overcommit_ratio") == "60"
+
+
+def test_where_nothing_can_be_written_down_the_agent_itself_still_knows(tmp_path):
+    guest = Guest(tmp_path, mode="0")
+    (tmp_path / "run").write_text("no directory, as on a root that cannot be written")
+    guest.overcommit.keep(GIB, 0)
+    assert guest.read("overcommit_memory") == "1"
+    guest.overcommit.restore()
+    assert guest.read("overcommit_memory") == "0"
+
+
+def test_what_was_there_is_written_down_before_anything_is_changed(tmp_path):
+    """An agent that is killed in between leaves nothing that nobody puts back."""
+    guest = Guest(tmp_path, mode="0")
+    seen = []
+    write = guest.overcommit._try_write
+
+    def look(name: str, value: str) -> bool:
+        seen.append((tmp_path / "run/dynmem-agent/overcommit").read_text())
+        return write(name, value)
+
+    guest.overcommit._try_write = look
+    guest.overcommit.keep(GIB, 0)
+    assert seen == ["overcommit_memory 1 0\n"]
