@@ -133,16 +133,22 @@ class Client:
         self, socket_path: str, method: str, path: str, timeout: float | None
     ) -> http.client.HTTPResponse:
         tries = TRIES if method == "GET" else 1
+        forbidden: PermissionError | None = None
         while True:
             connection = _UnixConnection(socket_path, timeout)
             tries -= 1
             try:
                 connection.request(method, path, headers={"Connection": "close"})
                 return connection.getresponse()
-            except PermissionError:
+            except PermissionError as error:
                 if method != "GET" or socket_path != DEFAULT_SOCKET:
                     raise
-                socket_path = VIEW_SOCKET
+                socket_path, forbidden = VIEW_SOCKET, error
+            except (FileNotFoundError, ConnectionRefusedError):
+                # Nobody listens to those who may only look. That we may not use the other is still so.
+                if forbidden is not None:
+                    raise forbidden from None
+                raise
             except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                 if not tries:  # in a crowd one may have to go before one is heard
                     raise

@@ -1,13 +1,16 @@
 """Who may do what, and who did it: peer credentials, the socket for viewers, and files for us alone."""
 
 import asyncio
+import errno
 import os
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 import structlog
 
+from host_controller.api import client
 from host_controller.api.client import Client, RequestRefused
 from host_controller.api.peer import Peer, _login
 from host_controller.api.server import Api
@@ -164,3 +167,27 @@ def test_files_that_were_there_are_ours_alone_from_then_on_and_a_link_is_refused
     with pytest.raises(OSError, match="symbolic links"):
         Recorder(tmp_path / "link", Settings(GIB), 0.0)
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_who_may_not_use_the_socket_is_told_that_also_where_nobody_may_only_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listens: bool
+) -> None:
+    """Not that no controller runs. A socket that a dead one has left is there, and refuses."""
+    control, view = tmp_path / "control.sock", tmp_path / "view.sock"
+    if listens:
+        with socket.socket(socket.AF_UNIX) as left:
+            left.bind(str(view))
+    monkeypatch.delenv(client.SOCKET_VARIABLE, raising=False)
+    monkeypatch.setattr(client, "DEFAULT_SOCKET", str(control))
+    monkeypatch.setattr(client, "VIEW_SOCKET", str(view))
+    connect = client._UnixConnection._connect
+
+    def ours_alone(self: client._UnixConnection, end: float) -> None:
+        if self._path == str(control):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        connect(self, end)
+
+    monkeypatch.setattr(client._UnixConnection, "_connect", ours_alone)
+    with pytest.raises(client.ControllerUnreachable, match=f"you may not use {control}"):
+        Client().get("status")
