@@ -32,6 +32,7 @@ from agent.wire import Ack, Error, Hello, Ping, Welcome, WhoHolds, printable
 MOST_LINES_PER_TURN = 64
 PORT_RETRY_SECONDS = 1.0
 KILLERS_EVERY_SECONDS = 60.0
+_KILLERS_SHARE = 16
 HELLO_EVERY_SECONDS = 0.5  # at most: a host that welcomes every Hello gets no loop out of us
 ERROR_EVERY_SECONDS = 1.0
 # MemTotal that moves by this much beyond what the balloon explains means memory came or went.
@@ -75,6 +76,7 @@ class Daemon:
         self._port_retry_at = now
         self._port_trouble = ""
         self._slow_at = self._killers_at = now
+        self._killers_total = 0
         self._facts: Facts | None = None
         self._poll = select.poll()
         # What it waits for: the port and for which events, the PSI trigger, uevents, the child.
@@ -215,9 +217,10 @@ class Daemon:
             self._blocks.scan()
         if self._maximum_bytes is not None:
             self._overcommit.keep(self._maximum_bytes, self._kernel_bytes())
-        if now >= self._killers_at:
-            self._killers_at = now + KILLERS_EVERY_SECONDS
-            total = self._facts.total_bytes if self._facts is not None else 0
+        total = self._probe.look().total_bytes
+        # Who kills below a size kills below another share once the balloon has moved.
+        if now >= self._killers_at or abs(total - self._killers_total) > total // _KILLERS_SHARE:
+            self._killers_at, self._killers_total = now + KILLERS_EVERY_SECONDS, total
             self._reporter.kill_percent = killers.find(self._root, total).percent
 
     def _send_hello(self, now: float) -> None:
@@ -309,8 +312,7 @@ class Daemon:
             self._port.send(Ack(message.request_id, True, "here"))
             self._reporter.force("heartbeat", now)
         elif isinstance(message, WhoHolds):
-            total = self._facts.total_bytes if self._facts is not None else 0
-            refusal = self._holders.ask(message.request_id, total, now)
+            refusal = self._holders.ask(message.request_id, self._probe.look().total_bytes, now)
             if refusal is not None:
                 self._port.send(refusal)
         elif isinstance(message, Error):
@@ -360,9 +362,7 @@ def main(arguments: list[str]) -> int:
         os.write(2, b"usage: dynmem-agent run [--port DEVICE]\n")
         return 2
     try:
-        for one in _STOPS:
-            if signal.getsignal(one) != signal.SIG_IGN:  # nohup(1)
-                signal.signal(one, _raise_stop)
+        _begin_with_signals()
         protect_from_oom_killer()
         try:
             daemon = Daemon(opener=lambda: open_port(path=path))
@@ -374,6 +374,15 @@ def main(arguments: list[str]) -> int:
         daemon.run()
     except _Stop:
         return 0
+
+
+def _begin_with_signals() -> None:
+    """Whoever started us may have ignored or blocked any, and a program inherits that (signal(7))."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel keeps no exit status of the helper
+    for one in _STOPS:
+        if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN:  # nohup(1)
+            signal.signal(one, _raise_stop)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _raise_stop(_signal: int, _frame: FrameType | None) -> None:

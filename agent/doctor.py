@@ -154,7 +154,7 @@ _KILLERS_REMEDIES = {
 
 def killing_daemons(root: str) -> Finding:
     """Nothing in the guest kills because memory has left it."""
-    found = killers.find(root)
+    found = killers.find(root, _total_bytes(root))
     if not found.names:
         return Finding("killing daemons", "ok", "none")
     told = " and ".join(found.names)
@@ -164,13 +164,17 @@ def killing_daemons(root: str) -> Finding:
     return Finding("killing daemons", "note", told, remedy)
 
 
-def file_systems(root: str) -> Finding:
-    """File systems in memory may hold what the guest's present size allows."""
+def _total_bytes(root: str) -> int:
     probe = Probe(root)
     try:
-        total = probe.sample().total_bytes
+        return probe.look().total_bytes
     finally:
         probe.close()
+
+
+def file_systems(root: str) -> Finding:
+    """File systems in memory may hold what the guest's present size allows."""
+    total = _total_bytes(root)
     try:
         with open(os.path.join(root, "proc/mounts"), encoding="utf-8", errors="replace") as file:
             small = left_behind(file.read(_LARGEST_MOUNTS), total)

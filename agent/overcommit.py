@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 
+from agent.maximum import Maximum
 from agent.system import Log, write_whole
 
 HEURISTIC, ALWAYS, NEVER = "0", "1", "2"
@@ -153,7 +154,8 @@ class Overcommit:
         return list(kept.values())
 
 
-def main() -> int:
+def main(root: str = "/") -> int:
     """`dynmem-agent restore`: what a killed agent has left is put back. For ExecStopPost= and removal."""
-    Overcommit("/", Log()).restore()
+    Overcommit(root, Log()).restore()
+    Maximum(root).hide()  # nobody says any more that it still holds
     return 0

@@ -13,6 +13,7 @@ PSI_TRIGGERS = (
     b"some 200000 2000000\0",  # without CAP_SYS_RESOURCE only windows of 2 s and its multiples are allowed
 )
 _SAME_EVENT_SECONDS = 10.0
+_FOR_ALL = 0o755
 
 
 class Log:
@@ -93,10 +94,13 @@ def open_psi_trigger(root: str = "/") -> int:
 
 def write_whole(path: str, text: str) -> None:
     """Put a small file that everybody may read in a file's place. Raises OSError: the old one is whole."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    directory = os.path.dirname(path)
+    if not os.path.isdir(directory):
+        os.makedirs(directory)
+        os.chmod(directory, _FOR_ALL)  # whatever our umask: services run with 077
     scratch = f"{path}.new"
     with open(scratch, "w", encoding="ascii") as file:
-        os.fchmod(file.fileno(), 0o644)  # whatever our umask
+        os.fchmod(file.fileno(), 0o644)
         file.write(text)
     os.rename(scratch, path)
 

@@ -96,6 +96,8 @@ def test_a_welcome_is_answered_with_a_hello_that_asks_for_no_answer_and_a_report
 
 def test_a_host_that_welcomes_every_hello_makes_no_storm(guest):
     guest.until(lambda: guest.heard(Report))
+    now = guest.daemon._clock()
+    guest.daemon._clock = lambda: now  # a busy machine takes half a second for some turns
     for _ in range(50):
         guest.host.say(Welcome("0.1.0"))
         guest.daemon.turn(0.0)
@@ -493,6 +495,7 @@ def test_programs_can_read_what_the_guest_may_come_to_have(tmp_path):
             os.umask(old)
         assert shown.read_text() == "4294967296\n"
         assert shown.stat().st_mode & 0o777 == 0o644
+        assert shown.parent.stat().st_mode & 0o777 == 0o755
         guest.host.say(Welcome("0.1.0", maximum_bytes=8 << 30))
         guest.until(lambda: shown.read_text() == "8589934592\n")
         guest.host.say(Welcome("0.1.0"))
@@ -507,7 +510,8 @@ def test_programs_can_read_what_the_guest_may_come_to_have(tmp_path):
 @pytest.fixture
 def signals():
     """As they were, once the test is over."""
-    kept = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    used = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+    kept = {one: signal.getsignal(one) for one in used}
     yield
     for one, handler in kept.items():
         signal.signal(one, handler)
@@ -518,6 +522,26 @@ def signals():
 def test_an_agent_that_is_stopped_as_it_starts_ends_well(monkeypatch: pytest.MonkeyPatch, number) -> None:
     monkeypatch.setattr("agent.daemon.protect_from_oom_killer", lambda: signal.raise_signal(number))
     assert main([]) == 0
+
+
+@pytest.mark.usefixtures("signals")
+def test_what_the_agent_inherits_of_signals_keeps_it_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An init that ignores SIGCHLD would take the offlining helper's end from us, and the agent with it."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGALRM})
+    found = []
+
+    def begun() -> None:
+        found.extend((signal.getsignal(signal.SIGCHLD), signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("agent.daemon.protect_from_oom_killer", begun)
+    try:
+        assert main([]) == 0
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGALRM})
+    assert found == [signal.SIG_DFL, set()]
 
 
 @pytest.mark.usefixtures("signals")
@@ -546,3 +570,19 @@ def test_an_agent_that_cannot_read_the_kernels_figures_says_which_and_why(
     said = capfd.readouterr().err
     assert "proc/meminfo cannot be read: No such file or directory" in said
     assert "Traceback" not in said
+
+
+def test_who_kills_below_a_size_is_told_by_its_share_at_once_and_as_the_balloon_moves(tmp_path):
+    guest = Guest(tmp_path)
+    process = tmp_path / "proc/77"
+    process.mkdir()
+    (process / "comm").write_text("earlyoom\n")
+    (process / "cmdline").write_bytes(b"/usr/bin/earlyoom\0-M\x0020480\0")
+    try:
+        guest.until(lambda: guest.heard(Report))
+        assert guest.heard(Report)[0].kill_percent == 5  # 20 of 404 MiB
+        set_kib(guest.root, MemTotal=202 << 10, MemAvailable=100 << 10)
+        guest.daemon._slow_at = 0.0  # the next heartbeat
+        guest.until(lambda: guest.heard(Report)[-1].kill_percent == 10)
+    finally:
+        guest.close()

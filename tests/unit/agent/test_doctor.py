@@ -185,3 +185,11 @@ def test_an_empty_meminfo_is_named_and_no_traceback(guest):
         done = CliRunner().invoke(cli, [command, "--root", str(guest)])
         assert isinstance(done.exception, OSError), done.exception
         assert done.exception.filename == str(guest / "proc/meminfo")
+
+
+def test_who_kills_below_a_size_is_told_with_its_share_of_this_guest(guest):
+    process = guest / "proc/77"
+    process.mkdir()
+    (process / "comm").write_text("earlyoom\n")
+    (process / "cmdline").write_bytes(b"/usr/bin/earlyoom\0-M\x0020480\0")
+    assert "kills below 5 % of MemTotal" in finding(guest, "killing daemons").found  # 20 of 404 MiB

@@ -1,11 +1,13 @@
 """The kernel is kept from refusing what the guest's maximum allows, and gets its settings back."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from agent import overcommit
+from agent.maximum import Maximum
 from agent.overcommit import Overcommit
 
 MIB = 1 << 20
@@ -190,3 +192,12 @@ def test_what_was_there_is_written_down_before_anything_is_changed(tmp_path):
     guest.overcommit._try_write = look
     guest.overcommit.keep(GIB, 0)
     assert seen == ["overcommit_memory 1 0\n"]
+
+
+def test_nothing_of_a_killed_agent_is_left(tmp_path):
+    guest = Guest(tmp_path, mode="0")
+    guest.overcommit.keep(GIB, 0)
+    Maximum(str(tmp_path)).show(GIB)
+    assert overcommit.main(str(tmp_path)) == 0
+    assert guest.read("overcommit_memory") == "0"
+    assert os.listdir(tmp_path / "run/dynmem-agent") == []
