@@ -33,16 +33,18 @@ class MemoryBlocks:
             self.block_bytes = 0  # no memory hotplug in this kernel
         self.scan()
 
-    def scan(self) -> None:
-        """Read every block anew."""
+    def scan(self) -> list[int]:
+        """Read every block anew. Returns the numbers of those that were not there before."""
+        before = set(self._known)
         self._known.clear()
         try:
             names = os.listdir(self._directory)
         except OSError:
-            return
+            return []
         for name in names:
             if name.startswith("memory") and name[6:].isdecimal():
                 self.refresh(int(name[6:]))
+        return sorted(self._known.keys() - before)
 
     def refresh(self, number: int) -> Block | None:
         """Read one block anew. Returns None, and forgets it, if it is gone."""

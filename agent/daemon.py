@@ -214,7 +214,7 @@ class Daemon:
         self._hotplug.keep_policy()
         self._probe.refresh_floor()
         if self._uevents is None:
-            self._blocks.scan()
+            self._hotplug.scan(now)
         if self._maximum_bytes is not None:
             self._overcommit.keep(self._maximum_bytes, self._kernel_bytes())
         total = self._probe.look().total_bytes
@@ -247,7 +247,7 @@ class Daemon:
         reason = self._reporter.due(look, blocks, now)
         if reason is None:
             return
-        facts = self._facts = self._consistent_sample(look)
+        facts = self._facts = self._consistent_sample(look, now)
         if (found := self._blocks.totals()) != blocks and reason != "hello":
             reason = "hotplug"
         try:
@@ -255,7 +255,7 @@ class Daemon:
         except BadField as error:  # a kernel with figures that nobody believes
             self._log(4, "report", str(error))
 
-    def _consistent_sample(self, look: Look) -> Facts:
+    def _consistent_sample(self, look: Look, now: float) -> Facts:
         """A sample that agrees with the block totals.
 
         While a DIMM's blocks go online one by one, totals that are 10 ms newer than meminfo make a block
@@ -270,7 +270,7 @@ class Daemon:
             return facts
         for _ in range(_MOST_RESAMPLES):
             before = self._blocks.totals()
-            self._blocks.scan()
+            self._hotplug.scan(now)
             if self._blocks.totals() == before:
                 break
             self._probe.refresh_floor()
@@ -346,7 +346,7 @@ class Daemon:
         found, lost = self._uevents.read()
         changed = [self._hotplug.uevent(event, now) for event in found]
         if lost:
-            self._blocks.scan()
+            self._hotplug.scan(now)
         if lost or any(changed):
             self._memory_changed(now)
 

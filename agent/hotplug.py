@@ -116,10 +116,20 @@ class Hotplugger:
         if event.action == "remove":
             self._new.pop(number, None)
         elif event.action == "add" and self._zone is not None:
-            kernel = self._mode == "kernel"
-            self._new[number] = (now + (KERNEL_GRACE_SECONDS if kernel else 0.0), 0)
-            return not kernel
+            self._appeared(number, now)
+            return self._mode != "kernel"
         return True
+
+    def scan(self, now: float) -> None:
+        """Read every block anew. That finds new ones where no uevents come, and where some were lost: their
+        socket holds 256 (measured with Linux 6.18), and a large DIMM has more blocks.
+        """
+        for number in self._blocks.scan():
+            if self._zone is not None:
+                self._appeared(number, now)
+
+    def _appeared(self, number: int, now: float) -> None:
+        self._new[number] = (now + (KERNEL_GRACE_SECONDS if self._mode == "kernel" else 0.0), 0)
 
     def keep_policy(self) -> None:
         """Set the kernel's policy again if somebody changed it. For every heartbeat."""

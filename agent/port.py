@@ -133,7 +133,13 @@ class Port:
             except BlockingIOError:
                 return  # the line stays in its slot, where a newer report may replace it
             except OSError as error:
-                self._lost(error)
+                if error.errno != errno.ENOMEM:
+                    self._lost(error)
+                    return
+                # The kernel has no buffer for it: no reason to leave while memory is short. Kept, it would
+                # have poll() wake us for ever; what it was cut from ends with the next line.
+                self.dropped += 1
+                self._take()
                 return
             self._take()
             self._rest = line[sent:]

@@ -586,3 +586,16 @@ def test_who_kills_below_a_size_is_told_by_its_share_at_once_and_as_the_balloon_
         guest.until(lambda: guest.heard(Report)[-1].kill_percent == 10)
     finally:
         guest.close()
+
+
+def test_without_uevents_a_dimm_comes_online_within_a_heartbeat(guest):
+    """As in a namespace of its own, or under a kernel whose policy knows no zones: nobody else does it."""
+    (guest.memory / "auto_online_blocks").unlink()
+    guest.daemon._hotplug._mode = "agent"
+    guest.until(lambda: guest.heard(Report))
+    guest.host.say(OnlineZone(1, "movable"))
+    guest.until(lambda: guest.heard(Ack))
+    block = add_block(guest.root, 32, "offline\n")
+    guest.daemon._slow_at = 0.0  # the next heartbeat
+    guest.until(lambda: (block / "state").read_text() == "online_movable")
+    guest.until(lambda: guest.heard(Report)[-1].online_bytes == 5 * BLOCK_BYTES)

@@ -384,3 +384,30 @@ def test_a_python_without_pidfd_looks_after_the_helper_by_the_clock(guest, monke
     ack = guest.ask(Offline(1, 8 * BLOCK_BYTES, BLOCK_BYTES))
     assert ack.ok
     assert guest.state(8) == "offline"
+
+
+@pytest.mark.parametrize("mode", ["agent", "kernel"])
+def test_new_blocks_of_which_no_uevent_came_are_found_and_brought_online(guest, mode):
+    """A DIMM of 64 GiB may have 512 blocks, and a socket holds 256 uevents."""
+    if mode == "agent":
+        (guest.memory / "auto_online_blocks").unlink()
+    add_block(guest.root, 32, "offline\n")
+    guest.start()
+    guest.ask(OnlineZone(1, "movable"))
+    for number in (40, 41):
+        add_block(guest.root, number, "offline\n")
+    guest.plugger.scan(guest.now)
+    guest.settle()
+    assert [guest.state(number) for number in (32, 40, 41)] == ["offline", "online_movable", "online_movable"]
+    # Each once: what somebody takes offline later stays so.
+    (guest.memory / "memory41/state").write_text("offline\n")
+    guest.plugger.scan(guest.now)
+    guest.settle()
+    assert guest.state(41) == "offline"
+
+
+def test_blocks_that_appear_before_the_host_has_named_a_zone_are_left_alone(guest):
+    add_block(guest.root, 40, "offline\n")
+    guest.plugger.scan(guest.now)
+    guest.settle()
+    assert guest.state(40) == "offline"

@@ -167,3 +167,24 @@ def test_a_file_at_the_ports_place_is_not_filled(tmp_path):
     with pytest.raises(OSError, match="no port"):
         open_port(str(tmp_path))
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_kernel_without_memory_for_a_line_costs_that_line_and_not_the_port(port, host, monkeypatch):
+    """It is when memory is short that the host must not take the agent for gone."""
+    port.send(report(1))
+    write = os.write
+
+    def short(fd: int, data: bytes) -> int:
+        if fd == port._fd:
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return write(fd, data)
+
+    monkeypatch.setattr(os, "write", short)
+    port.send(report(2))
+    assert (port.connected, port.dropped) == (True, 1)
+    assert port.poll_for()[1] == select.POLLIN
+    monkeypatch.undo()
+    port.send(report(3))
+    until(host.hear, lambda: host.raw)
+    until(lambda: report(3) in host.hear(), lambda: host.raw)
+    assert host.messages == [report(1), report(3)]
