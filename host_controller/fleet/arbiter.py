@@ -97,6 +97,8 @@ class Arbiter:
     liftable: bool = False
     """One of them could be lifted when all was looked at last."""
     alerted: frozenset[str] = frozenset()
+    quorate: bool = True
+    """As it was seen last."""
 
     def start(self) -> None:
         """Go on from what was left behind.
@@ -110,11 +112,14 @@ class Arbiter:
     def turn(self) -> bool:
         """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing.
 
-        False: it failed, or figures were due and the engine was at work: they wait for the next turn.
+        False: it failed, or nothing may be decided here, or figures were due and the engine was at work: they
+        wait for the next turn.
         """
         done = True
         try:
             cib = self.engine.query()
+            if not self._may_decide(cib):
+                return False
             self._clear_up(cib)
             figures, silent = self.hosts.figures(cib.nodes)
             self._tell_silent(silent)
@@ -137,6 +142,21 @@ class Arbiter:
             return False
         return done
 
+    def _may_decide(self, cib: Cib) -> bool:
+        """Whether there is quorum. What there is is told without it, too: it is no failure of ours."""
+        if cib.quorate:
+            if not self.quorate:
+                log.info("there is quorum again")
+            self.quorate = True
+            return True
+        if self.quorate:
+            log.warning("without quorum nothing is published, and nothing moved")
+        self.quorate = False
+        self.tally.add(metrics.TURNS, "no_quorum")
+        if self.clock() - self.looked_at >= PUBLISH_SECONDS:
+            self._look_again()
+        return False
+
     def _clear_up(self, cib: Cib) -> None:
         """After moves that nobody follows any more, as soon as the engine rests.
 
@@ -146,7 +166,7 @@ class Arbiter:
         now = self.clock()
         self.tried = {vm: at for vm, at in self.tried.items() if now - at < CLEAR_SECONDS}
         found = {*pins(cib), *(marks(cib).keys() - self.tried.keys())}
-        if not found or not self.engine.idle():
+        if not found or not cib.quorate or not self.engine.idle():
             return
         vm = ""
         try:

@@ -20,7 +20,7 @@ from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
 from host_controller.fleet.moving import Asked, Promised
-from host_controller.fleet.pacemaker.cell import Engine, commit, rested
+from host_controller.fleet.pacemaker.cell import Engine, commit, quorate, rested
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves
 from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, in_standby, marks, pins
 from host_controller.fleet.patience import patiently
@@ -171,6 +171,7 @@ def _without_pins(engine: Engine) -> Cib:
     rested(engine)
     unpin(engine)
     cib = engine.query()
+    quorate(cib)
     if pins(cib):
         raise EngineBusy("the engine is at work")
     return cib

@@ -4,6 +4,7 @@ FleetError
 ├── EngineError       a tool of the engine failed, or said what is not understood; nothing was changed
 ├── RaceLost          somebody changed the engine's configuration meanwhile; nothing was changed
 ├── EngineBusy        the engine is at work, and what it does would suffer; nothing was changed
+│   └── NoQuorum      this part of the cluster may decide nothing; nothing was changed
 ├── NotBegun          a move was not begun, and may be tried again
 │   └── WayRefused    nor is it to be tried again to this destination now
 └── HostSilent        a host's controller does not answer, or not with figures that can be
@@ -26,6 +27,10 @@ class RaceLost(FleetError):  # noqa: N818 # read as what happened
 
 class EngineBusy(FleetError):  # noqa: N818 # read as what happened
     """The engine is at work. Nothing was changed by us."""
+
+
+class NoQuorum(EngineBusy):
+    """This part of the cluster may decide nothing. Nothing was changed by us."""
 
 
 class NotBegun(FleetError):  # noqa: N818 # read as what happened

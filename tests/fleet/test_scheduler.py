@@ -8,8 +8,11 @@ import pytest
 
 from bench.fleet import RandomCell, run
 from host_controller.fleet.core.drain import harm
+from host_controller.fleet.core.model import HostFigures
+from host_controller.fleet.core.publication import publication
 from host_controller.fleet.core.relief import REST_SECONDS
 from host_controller.fleet.pacemaker.bans import forgiven
+from host_controller.fleet.pacemaker.cell import cell_of
 from host_controller.fleet.pacemaker.cib import changed, failed_moves, read_cib
 from host_controller.fleet.pacemaker.history import departures, probed
 from host_controller.fleet.pacemaker.needs import missing, prepared
@@ -34,6 +37,34 @@ def test_publications_stop_and_move_nobody_where_naive_ones_do() -> None:
     print(f"{PUBLICATIONS} publications: ours {ours}, naive {theirs}")
     assert (ours.publications, ours.moved, ours.stopped) == (PUBLICATIONS, 0, 0)
     assert theirs.moved > 0
+
+
+@pytest.mark.parametrize("quorum", [False, True], ids=["without quorum", "fencing fails"])
+def test_a_vm_stays_when_a_host_is_back_that_was_out_of_sight_when_figures_were_published(
+    quorum: bool,
+) -> None:
+    cell, tools = RandomCell(3, 2, 0.3, random.Random(1)), Tools()
+    vm, here = next(iter(cell.where.items()))
+    cell.where = {vm: here}
+    sizes, capacities = dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 5000)
+    whole = cell.xml(sizes, capacities).decode()
+    off = '<nvpair id="o2" name="stonith-enabled" value="false"/>'
+    freeze = '<nvpair id="o4" name="no-quorum-policy" value="freeze"/>'
+    device = '<primitive class="stonith" id="fence" type="fence_lab"/></resources>'
+    whole = whole.replace(off, off.replace("false", "true") + freeze).replace("</resources>", device)
+    lost = 'in_ccm="false" crmd="offline" join="down"'
+    seen = f'uname="{here}" in_ccm="true" crmd="online" join="member"'
+    text = whole.replace(seen, f'uname="{here}" {lost}')
+    text = text if quorum else text.replace('have-quorum="1"', 'have-quorum="0"')
+    found = tools.simulate(text.encode())
+    assert found.running[vm] == here
+    assert found.places[vm] != here, "where it would be started, were its host fenced"
+    answers = {host: HostFigures(5000 << 20, 0, 5000 << 20) for host in cell.capacities if host != here}
+    view = cell_of(read_cib(text.encode()), found, answers, lambda _: None)
+    wanted, _ = publication(view, {}, 0.0)
+    assert wanted.hosts[here] == 1000
+    back = tools.simulate(changed(read_cib(whole.encode()), wanted.vms, wanted.hosts))
+    assert harm(back.actions) == ()
 
 
 def test_a_pin_and_a_standby_are_what_the_scheduler_understands() -> None:

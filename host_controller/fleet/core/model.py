@@ -89,6 +89,8 @@ class Resource:
     """Nodes that the engine keeps from it, with the reason."""
     failed_on: frozenset[str] = frozenset()
     """Those of them where a start has failed, and nothing else bans it: a clean-up lifts the ban."""
+    also_on: frozenset[str] = frozenset()
+    """Where else it runs or may run: the engine would take it away from there, and has not done so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,12 @@ class Cell:
         """What the engine has on a node, or is bringing there."""
         return tuple(one for one in self.resources if one.node == node)
 
+    def counted_on(self, node: str) -> tuple[Resource, ...]:
+        """These, and what may still run there. The engine has a node to hold both: a VM that it would start
+        elsewhere, since it has lost sight of the host, is where it was as soon as the host is back.
+        """
+        return tuple(one for one in self.resources if one.node == node or node in one.also_on)
+
     def running_on(self, node: str) -> list[tuple[Resource, VmFigures]]:
         """What the engine has on a node and its host tells of."""
         figures = self.figures.get(node)
@@ -117,7 +125,7 @@ class Cell:
         if figures is None:
             return None
         running = {vm.name for vm in figures.vms}
-        coming = sum(one.published_mib or 0 for one in self.on(node) if one.name not in running)
+        coming = sum(one.published_mib or 0 for one in self.counted_on(node) if one.name not in running)
         return max(0, mib_down(figures.admits_bytes) - coming)
 
     def figures_of(self, resource: Resource) -> VmFigures | None:

@@ -1,7 +1,8 @@
 """What the engine is told: each VM's size, and each host's capacity.
 
-The one property: on every node, the sizes of what the engine has there never exceed the node's capacity. So
-no publication gives the engine a reason to move or stop a VM (fact: demand-kills). Only the free part of a
+The one property: on every node, the sizes of what the engine has there or would bring there never exceed the
+node's capacity. So no publication gives the engine a reason to move or stop a VM (fact: demand-kills), not
+even when a host is back that it had lost sight of (fact: would-be-elsewhere). Only the free part of a
 capacity carries the truth about a host: what its admission could grant.
 """
 
@@ -75,7 +76,7 @@ def _size(one: Resource, booking: Booking | None) -> int | None:
 
 def _capacity(cell: Cell, node: Node, vms: Mapping[str, int]) -> int:
     """What is booked there and what its host could still admit, less what is on its way."""
-    here = cell.on(node.name)
+    here = cell.counted_on(node.name)
     booked = sum(vms.get(one.name, 0) for one in here)
     figures = cell.figures.get(node.name)
     if figures is None:

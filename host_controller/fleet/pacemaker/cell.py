@@ -11,7 +11,7 @@ from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action, harm, in_words
 from host_controller.fleet.core.model import Cell, HostFigures, Resource
 from host_controller.fleet.core.publication import Publication, publication
-from host_controller.fleet.errors import EngineBusy, RaceLost
+from host_controller.fleet.errors import EngineBusy, NoQuorum, RaceLost
 from host_controller.fleet.pacemaker.cib import Cib, changed, strangers
 from host_controller.fleet.pacemaker.simulation import Simulation
 
@@ -106,6 +106,7 @@ def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures]
             startup(one.config) if place is None else None,
             one.bans,
             one.failed_on,
+            _where(one.name, simulation) - {place},
         )
         for one in cib.vms
     )
@@ -123,6 +124,24 @@ def _place(vm: str, simulation: Simulation, figures: Mapping[str, HostFigures]) 
     return simulation.places.get(vm)
 
 
+def _where(vm: str, simulation: Simulation) -> frozenset[str]:
+    """All nodes where a VM may run now."""
+    running = simulation.running.get(vm)
+    return frozenset((*simulation.several.get(vm, ()), *(() if running is None else (running,))))
+
+
+def quorate(cib: Cib) -> None:
+    """Whoever has quorum decides. Without it a change is made all the same, for this part of the cluster
+    alone, and where the parts meet again it can win over what the others have decided meanwhile.
+
+    Raises:
+        NoQuorum
+    """
+    if not cib.quorate:
+        hint = "crm_mon -1 shows which hosts are missing; VMs go on, and so do hosts by their own rules"
+        raise NoQuorum("this part of the cluster has no quorum", hint=hint)
+
+
 def commit(engine: Engine, cib: Cib, new: bytes) -> None:
     """Change the configuration that was read, unless the engine is at work.
 
@@ -133,6 +152,7 @@ def commit(engine: Engine, cib: Cib, new: bytes) -> None:
     Raises:
         EngineBusy, RaceLost, EngineError: nothing was changed.
     """
+    quorate(cib)
     rested(engine)
     engine.replace(ElementTree.tostring(cib.root), new)
 
@@ -157,6 +177,7 @@ def unchanged(engine: Engine, cib: Cib) -> None:
     Raises:
         EngineBusy, RaceLost
     """
+    quorate(cib)
     rested(engine)
     if engine.query().version != cib.version:
         raise RaceLost("the cluster's configuration was changed meanwhile", hint="try again")
@@ -183,9 +204,10 @@ def publish(
     """One turn: nothing is committed unless the engine rests, and its scheduler would leave all VMs alone.
 
     Raises:
-        EngineError, RaceLost: nothing was changed.
+        EngineError, NoQuorum, RaceLost: nothing was changed.
     """
     cib = engine.query()
+    quorate(cib)
     if not engine.idle():  # asked second, as in `commit`
         return Turn("the engine is at work", None, before)
     old = ElementTree.tostring(cib.root)

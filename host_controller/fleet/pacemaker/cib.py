@@ -6,7 +6,7 @@ a rule would set is left alone: nobody could say what is in force.
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -30,6 +30,7 @@ PENDING: Final = "193"
 """What an operation returns that is under way."""
 FALSE: Final = ("false", "no", "off", "0", "n")
 UNFENCED: Final = "fencing is off: a VM of a host that is cut off may come to run twice"
+WITHOUT_QUORUM: Final = "this part of the cluster has no quorum: nothing is published, moved or tried again"
 UNPERMITTED: Final = "symmetric-cluster is false, and no constraint with a node and a score permits it there"
 FATAL: Final = ("INFINITY", "+INFINITY", "1000000")
 
@@ -63,6 +64,11 @@ class Cib:
     notes: tuple[str, ...]
 
     @property
+    def quorate(self) -> bool:
+        """Those who can be reached may decide for the whole cluster."""
+        return self.root.get("have-quorum", "1").lower() not in FALSE
+
+    @property
     def version(self) -> tuple[str, str, str]:
         """What a patch is checked against."""
         return tuple(self.root.get(name, "0") for name in ("admin_epoch", "epoch", "num_updates"))  # type: ignore[return-value]
@@ -90,14 +96,9 @@ def read_cib(text: bytes) -> Cib:
     options = _pairs(root, CLUSTER_OPTIONS)
     if options.get("stonith-enabled", "true").lower() in FALSE:
         notes.append(UNFENCED)
-    return Cib(
-        root,
-        vms,
-        nodes,
-        options,
-        _pairs(root, "configuration/rsc_defaults/meta_attributes/nvpair"),
-        tuple(notes),
-    )
+    defaults = _pairs(root, "configuration/rsc_defaults/meta_attributes/nvpair")
+    found = Cib(root, vms, nodes, options, defaults, tuple(notes))
+    return found if found.quorate else replace(found, notes=(*notes, WITHOUT_QUORUM))
 
 
 def changed(cib: Cib, vms: Mapping[str, int], nodes: Mapping[str, int]) -> bytes:

@@ -17,6 +17,7 @@ from host_controller.fleet.core.relief import REST_SECONDS, SHORT_SECONDS, Move
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
 from host_controller.fleet.pacemaker.pins import marks, pinned, pins, unpinned
+from host_controller.records import fleet_figures
 from host_controller.units import GIB
 from tests.unit.fleet.cells import host, vm
 from tests.unit.fleet.cluster import FakeEngine, cib_text, failed_move
@@ -75,6 +76,24 @@ def test_figures_are_published_at_most_every_thirty_seconds(scene: Scene) -> Non
     scene.clock.sleep(1)
     scene.arbiter.turn()
     assert len(scene.engine.commits) == 2
+
+
+def test_without_quorum_what_there_is_is_told_and_nothing_is_done(scene: Scene) -> None:
+    whole = scene.engine.text
+    scene.engine.text = pinned(read_cib(whole), "db", "n1").replace(b"<cib ", b'<cib have-quorum="0" ')
+    before = scene.engine.text
+    with structlog.testing.capture_logs() as logs:
+        scene.arbiter.start()
+        scene.go_on(SHORT_SECONDS + 2 * TURN_SECONDS)
+        assert (scene.engine.text, scene.hosts.asked) == (before, 0)
+        scene.engine.text = whole
+        scene.go_on(TURN_SECONDS)
+    assert len(scene.engine.commits) == 1
+    assert [one["event"] for one in logs if "quorum" in one["event"]] == [
+        "without quorum nothing is published, and nothing moved",
+        "there is quorum again",
+    ]
+    assert scene.arbiter.state.with_name(fleet_figures.STATUS.name).exists()
 
 
 def test_a_host_that_stays_short_is_relieved_once_and_the_vm_rests(scene: Scene) -> None:

@@ -34,6 +34,12 @@ def test_a_host_that_does_not_answer_keeps_the_sum_of_its_vms_and_offers_nothing
     assert found.hosts == {"a": CAPACITY_MIB, "b": 5000}
 
 
+def test_a_host_out_of_sight_keeps_room_for_a_vm_that_the_engine_would_start_elsewhere() -> None:
+    web = Resource("web", "a", 5000, also_on=frozenset({"b"}))
+    found = published(cell({"a": host(), "b": None}, (web,), {"b": 40000}))
+    assert found.hosts == {"a": CAPACITY_MIB, "b": 5000}, "it runs on b as soon as b is back"
+
+
 def test_what_the_engine_is_bringing_takes_its_part_of_what_the_host_could_admit() -> None:
     coming = Resource("new", "a", 10 * 1024)
     found = published(cell({"a": host(vm("web", 8 * GIB))}, (coming,)))
@@ -114,7 +120,7 @@ def cells(draw: st.DrawFn) -> Cell:
     mib = st.none() | st.integers(0, 1 << 20)
     nodes = tuple(Node(name, published_mib=draw(mib)) for name in "abcd")
     resources = tuple(
-        Resource(name, draw(st.none() | names), draw(mib), draw(mib))
+        Resource(name, draw(st.none() | names), draw(mib), draw(mib), also_on=draw(st.frozensets(names)))
         for name in draw(st.sets(st.sampled_from("uvwxyz")))
     )
     return Cell(nodes, resources, draw(st.dictionaries(names, figures())))
@@ -128,4 +134,5 @@ def test_whatever_hosts_say_no_node_has_less_than_what_the_engine_has_there(
     for one, now in turns:
         found, bookings = publication(one, bookings, now)
         for node in one.nodes:
-            assert sum(found.vms.get(vm.name, 0) for vm in one.on(node.name)) <= found.hosts[node.name]
+            here = [vm for vm in one.resources if vm.node == node.name or node.name in vm.also_on]
+            assert sum(found.vms.get(vm.name, 0) for vm in here) <= found.hosts[node.name]

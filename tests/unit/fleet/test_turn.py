@@ -1,20 +1,25 @@
 """A turn publishes only what disturbs nobody, and only while the engine rests."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action
-from host_controller.fleet.errors import EngineError, RaceLost
-from host_controller.fleet.pacemaker.cell import KNOWN_SECONDS, Turn, publish
-from host_controller.fleet.pacemaker.cib import Cib, read_cib
+from host_controller.fleet.draining import undrain
+from host_controller.fleet.errors import EngineError, NoQuorum, RaceLost
+from host_controller.fleet.pacemaker.cell import KNOWN_SECONDS, Turn, cell_of, commit, forget, publish
+from host_controller.fleet.pacemaker.cib import WITHOUT_QUORUM, Cib, read_cib
+from host_controller.fleet.pacemaker.pins import in_standby
 from host_controller.fleet.pacemaker.simulation import read_simulation
 from host_controller.fleet.pacemaker.tools import Tools
+from host_controller.fleet.preparing import prepare
 from host_controller.units import GIB
 from tests.unit.fleet.cells import host, vm
 from tests.unit.fleet.cluster import FakeEngine, cib_text
+from tests.unit.fleet.test_moving import Time
 
 STOP = Action("stop", "web", "n1", text="stop")
 FIGURES = {"n1": host(vm("web", 8 * GIB)), "n2": host()}
@@ -46,6 +51,39 @@ def test_nothing_is_published_while_the_engine_is_at_work() -> None:
     one.rests = False
     assert turn(one).said == "the engine is at work"
     assert one.commits == []
+
+
+def without_quorum(one: FakeEngine) -> FakeEngine:
+    one.text = one.text.replace(b"<cib ", b'<cib have-quorum="0" ')
+    return one
+
+
+def test_without_quorum_nothing_is_published_moved_or_cleaned_up() -> None:
+    one = engine()
+    one.text = in_standby(one.query(), "n1")
+    without_quorum(one)
+    for changes in (
+        lambda: turn(one),
+        lambda: commit(one, one.query(), one.text),
+        lambda: forget(one, one.query(), "web", "n1"),
+        lambda: undrain(one, "n1", Time().sleep),
+        lambda: prepare(one, Time().sleep),
+    ):
+        with pytest.raises(NoQuorum, match="no quorum"):
+            changes()
+    assert (one.commits, one.cleaned, one.refreshed) == ([], [], [])
+    assert WITHOUT_QUORUM in one.query().notes
+
+
+def test_where_a_vm_runs_there_is_room_for_it_also_while_the_engine_would_start_it_elsewhere() -> None:
+    one = engine()
+    found = read_simulation(ANSWER)
+    cell = cell_of(one.query(), found, {}, lambda _: None)
+    (web,) = cell.resources
+    assert (web.node, web.also_on) == ("n2", {"n1"})
+    blocked = replace(found, places={"web": "n1"}, several={"web": ("n1", "n2")})
+    (web,) = cell_of(one.query(), blocked, {}, lambda _: None).resources
+    assert (web.node, web.also_on) == ("n1", {"n2"})
 
 
 def test_vms_of_the_engine_that_are_not_placed_by_demand_are_known_as_strangers() -> None:
