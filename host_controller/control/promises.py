@@ -11,8 +11,9 @@ from host_controller.control.admission import START_SECONDS, Admission, Answer, 
 from host_controller.control.controller import Controller
 from host_controller.core.operator_events import Release, Reserve
 
-MOST: Final = 16
-"""At a time: a drain asks for as many, and goes on as they are taken up."""
+MOST: Final = 256
+"""At a time. A drain asks for all VMs of a host at once, and one of two hosts takes all of the other's. Their
+sizes are bounded by this host's memory, not by their number."""
 
 
 class PromiseRefused(Exception):  # noqa: N818 # read as what happened

@@ -66,6 +66,8 @@ class Placement:
             )
         if not _TOKEN.fullmatch(token):
             raise InputError("that is no token of Keystone's", hint="openstack token issue -f value -c id")
+        # Said to http.client always: it takes the end of an IPv6 address for one.
+        self._port = self._port or (443 if parts.scheme == "https" else 80)
         self._parts, self._context = parts, context
         self._headers = {
             "X-Auth-Token": token,

@@ -16,6 +16,7 @@ import pytest
 
 from host_controller.api.fleet import MOST_HANDSHAKES
 from host_controller.api.server import Api
+from host_controller.control import promises
 from host_controller.control.controller import Controller
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError, InputError
@@ -266,7 +267,24 @@ def test_what_no_domain_can_be_called_is_promised_nothing(here: Credentials) -> 
     run(story())
 
 
-def test_an_arbiter_that_asks_without_end_is_promised_sixteen(here: Credentials) -> None:
+def test_all_vms_of_a_drained_host_are_promised_memory_by_the_only_other_one(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(64 * GIB), here) as (controller, _, port):
+            await asyncio.sleep(1)
+            refused = [
+                one.said for i in range(40) if not (one := await promise(here, port, f"v{i}", MIB)).given
+            ]
+            assert refused == []
+            assert len(controller.engine.ledger.reservations) == 40
+
+    run(story())
+
+
+def test_an_arbiter_that_asks_without_end_is_promised_no_more_than_so_many(
+    here: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(promises, "MOST", 16)
+
     async def story() -> None:
         async with listening(Host(64 * GIB), here) as (controller, _, port):
             await asyncio.sleep(1)

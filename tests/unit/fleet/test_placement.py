@@ -255,6 +255,16 @@ def test_a_host_whose_name_no_address_can_hold_is_a_problem_of_its_own(
     assert {one.ratio for one in others} == {1.625}
 
 
+def test_the_end_of_an_address_of_ipv6_is_no_port() -> None:
+    for endpoint, port in (
+        ("https://[fd00::1]/placement", 443),
+        ("http://[fd00::1]", 80),
+        ("http://[fd00::1]:99", 99),
+    ):
+        line = Placement(endpoint, "token")._connect()
+        assert (line.host, line.port) == ("fd00::1", port)
+
+
 @pytest.mark.parametrize("token", ["", "a\nb", "a b", "ключ"])
 def test_a_token_that_no_header_can_hold_is_refused(token: str) -> None:
     with pytest.raises(InputError, match="token"):
