@@ -33,7 +33,7 @@ from host_controller.fleet.core.relief import (
     relieved,
     watch,
 )
-from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
+from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayClosed, WayRefused
 from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.metrics import Tally
@@ -51,6 +51,10 @@ TURN_SECONDS: Final = 10.0
 PUBLISH_SECONDS: Final = 30.0
 REFUSED_SECONDS: Final = 300.0
 """A destination that refused a VM is not asked again for so long: it squeezes its VMs at each asking."""
+CLOSED_SECONDS: Final = 1800.0
+"""The same of a way that the engine refuses: constraints do not change by themselves."""
+MOST_TRIES: Final = 8
+"""Ways in a turn, each of which the engine's scheduler is asked about. The next turn goes on with others."""
 CLEAR_SECONDS: Final = 300.0
 """Between two tries to have failed moves forgotten."""
 WARN_SECONDS: Final = 86_400.0
@@ -77,6 +81,7 @@ class Arbiter:
     unclean: dict[str, str] = field(default_factory=dict)
     """Why that did not help, as it was told; of the pins: under no name."""
     refused: dict[Way, float] = field(default_factory=dict)
+    """Until when a way is not tried again."""
     published_at: float = float("-inf")
     tally: Tally = field(default_factory=Tally)
     notes: tuple[str, ...] = ()
@@ -260,15 +265,15 @@ class Arbiter:
 
         A way that is refused is left out, and the rest is thought over: there are not many.
         """
-        again = True
-        while again:
+        for _ in range(MOST_TRIES):
             now = self.clock()
-            self.refused = {way: at for way, at in self.refused.items() if now - at < REFUSED_SECONDS}
+            self.refused = {way: until for way, until in self.refused.items() if now < until}
             view = look(self.engine, self.hosts)
             relief = relieve(view.cell, self.strains, self._rest(view.cib), now, refused=self.refused)
             self._alert(relief)
             # A move takes long: the next is decided by what is true then.
-            again = bool(relief.moves) and not self._move(relief.moves[0])
+            if not relief.moves or self._move(relief.moves[0]):
+                return
 
     def _rest(self, cib: Cib) -> dict[str, float]:
         """When VMs were moved last, by our clock. An arbiter before us may have had a wrong one.
@@ -332,7 +337,8 @@ class Arbiter:
             log.warning("not begun", vm=move.vm, destination=move.destination, why=str(error))
             if not isinstance(error, WayRefused):
                 return True
-            self.refused[move.vm, move.destination] = self.clock()
+            rest = CLOSED_SECONDS if isinstance(error, WayClosed) else REFUSED_SECONDS
+            self.refused[move.vm, move.destination] = self.clock() + rest
             return False
         except FleetError as error:
             problem = str(error)

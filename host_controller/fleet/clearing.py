@@ -13,7 +13,7 @@ from host_controller.fleet.core.relief import REST_SECONDS
 from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, RaceLost
 from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
-from host_controller.fleet.pacemaker.history import forget_move
+from host_controller.fleet.pacemaker.history import forget_move, look_there
 from host_controller.fleet.pacemaker.pins import marks, pins, unmarked, unpinned
 
 LOOK_SECONDS: Final = 1.0
@@ -102,12 +102,17 @@ def forget_moves(engine: Engine, vms: Collection[str], sleep: Callable[[float], 
 
 
 def _forget(engine: Engine, vm: str, sleep: Callable[[float], None]) -> None:
+    looked = False
     for left in reversed(range(REST_LOOKS)):
         cib = engine.query()
         node = failed_moves(cib).get(vm)
         if node is None:
             return
         try:
+            if not looked:
+                look_there(engine, cib, vm, node)
+                looked = True
+                continue
             if forget_move(engine, cib, vm, node):
                 return
         except (EngineBusy, RaceLost):
@@ -115,7 +120,7 @@ def _forget(engine: Engine, vm: str, sleep: Callable[[float], None]) -> None:
                 raise
         sleep(LOOK_SECONDS)
     raise EngineError(
-        f"the failed migration of {vm} is not cleaned up: another host goes on remembering that it sent it",
+        f"the failed migration of {vm} is not cleaned up: another host goes on remembering it",
         hint="crm_mon -1 shows it; it runs on, and the engine leaves it alone",
     )
 

@@ -7,6 +7,7 @@ FleetError
 │   └── NoQuorum      this part of the cluster may decide nothing; nothing was changed
 ├── NotBegun          a move was not begun, and may be tried again
 │   └── WayRefused    nor is it to be tried again to this destination now
+│       └── WayClosed nor soon: it is the engine that refuses
 └── HostSilent        a host's controller does not answer, or not with figures that can be
 """
 
@@ -38,7 +39,11 @@ class NotBegun(FleetError):  # noqa: N818 # read as what happened
 
 
 class WayRefused(NotBegun):
-    """The destination does not promise the memory, or the engine would do more than migrate the VM there."""
+    """The destination does not promise the memory."""
+
+
+class WayClosed(WayRefused):
+    """The engine would do more than migrate the VM there, or would not leave it there."""
 
 
 class HostSilent(FleetError):  # noqa: N818 # read as what happened

@@ -12,12 +12,13 @@ from typing import Final, Protocol
 from xml.etree import ElementTree
 
 from host_controller.fleet.clearing import clear_up
-from host_controller.fleet.core.drain import Action, in_words
+from host_controller.fleet.core.drain import Action, harm, in_words
 from host_controller.fleet.core.relief import Move, Way
-from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayRefused
+from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayClosed, WayRefused
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.pacemaker.cell import Engine, commit
 from host_controller.fleet.pacemaker.cib import failed_moves
+from host_controller.fleet.pacemaker.history import arrived
 from host_controller.fleet.pacemaker.pins import pinned
 
 RENEW_SECONDS: Final = 40.0
@@ -98,6 +99,7 @@ def carry_out(
     """
     if not engine.idle():
         raise NotBegun("the engine is at work")
+    _would_stay(engine, move)
     promised = Promised(hosts, clock)
     answer = promised.ask(move)
     if not answer.given:
@@ -119,15 +121,33 @@ def _begin(engine: Engine, move: Move) -> None:
         FleetError: nothing was changed.
     """
     cib = engine.query()
-    old, new = ElementTree.tostring(cib.root), pinned(cib, move.vm, move.destination)
-    before = engine.simulate(old).actions
-    does = [one for one in engine.simulate(new).actions if one not in before]
-    if not _only(does, move):
-        raise WayRefused(f"the engine would not just migrate it: {in_words(does) or 'do nothing'}")
+    new = pinned(cib, move.vm, move.destination)
+    _would_go(engine, move, new, engine.simulate(ElementTree.tostring(cib.root)).actions)
     try:
         commit(engine, cib, new)
     except (EngineBusy, RaceLost) as error:
         raise NotBegun(error.message) from None
+
+
+def _would_stay(engine: Engine, move: Move) -> None:
+    """No host is squeezed for a VM that does not go there, or not for good: a constraint of somebody's may
+    forbid it, or send the VM back once the pin is gone. However that is said, the scheduler understands it.
+
+    Raises:
+        WayRefused: nobody was asked, and nothing was changed.
+    """
+    cib = engine.query()
+    before = engine.simulate(ElementTree.tostring(cib.root)).actions
+    _would_go(engine, move, pinned(cib, move.vm, move.destination), before)
+    after = harm(engine.simulate(arrived(cib, move.vm, move.source, move.destination)).actions, before)
+    if after:
+        raise WayClosed(f"it would not stay on {move.destination}: the engine would {in_words(after)}")
+
+
+def _would_go(engine: Engine, move: Move, new: bytes, before: Collection[Action]) -> None:
+    does = [one for one in engine.simulate(new).actions if one not in before]
+    if not _only(does, move):
+        raise WayClosed(f"the engine would not just migrate it: {in_words(does) or 'do nothing'}")
 
 
 def _only(actions: list[Action], move: Move) -> bool:

@@ -14,7 +14,7 @@ from host_controller.fleet.core.relief import REST_SECONDS
 from host_controller.fleet.pacemaker.bans import forgiven
 from host_controller.fleet.pacemaker.cell import cell_of
 from host_controller.fleet.pacemaker.cib import changed, failed_moves, read_cib
-from host_controller.fleet.pacemaker.history import departures, probed
+from host_controller.fleet.pacemaker.history import arrived, departures, destination, probed
 from host_controller.fleet.pacemaker.needs import missing, prepared
 from host_controller.fleet.pacemaker.pins import in_standby, marks, moved_at, pinned, unpinned
 from host_controller.fleet.pacemaker.tools import Tools
@@ -88,14 +88,14 @@ def test_a_vm_on_its_way_is_stopped_when_what_sent_it_is_taken_back_and_nothing_
     vm, source = next(iter(cell.where.items()))
     there = max(set(cell.capacities) - {source})
     for on_its_way in (pinned, in_standby):
-        for arrived in (False, True):
-            moving = _moving(text, vm, source, there, arrived=arrived)
+        for sent in (False, True):
+            moving = _moving(text, vm, source, there, arrived=sent)
             cib = read_cib(moving)
             goes_on = on_its_way(cib, vm, there) if on_its_way is pinned else in_standby(cib, source)
             kinds = {one.vm: one.kind for one in tools.simulate(goes_on).actions}
             assert kinds[vm] == "migrate", "that is what it was sent by"
             taken_back = {one.vm: one.kind for one in tools.simulate(moving).actions}
-            assert taken_back == ({vm: "move"} if arrived else {}), "so `commit` asks for rest"
+            assert taken_back == ({vm: "move"} if sent else {}), "so `commit` asks for rest"
 
 
 @pytest.mark.parametrize("timeout", ["", "30min"])
@@ -178,6 +178,66 @@ def test_where_only_constraints_permit_hosts_a_pin_permits_one_and_a_mark_none()
     assert marks(marked) == {vm: here}
     stops = [(one.kind, one.vm) for one in tools.simulate(probed(marked, vm, here)).actions]
     assert stops == [("stop", vm)], "as nothing permits it anywhere"
+
+
+def test_a_vm_whose_failed_migration_has_arrived_would_be_started_twice_but_for_a_look_there() -> None:
+    cell, tools = RandomCell(3, 2, 0.3, random.Random(1)), Tools()
+    text = cell.xml(dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 20000)).decode()
+    vm, here = next(iter(cell.where.items()))
+    (there, _) = sorted(set(cell.capacities) - {here})
+    failed = _operation(vm, "migrate_to", 8, 1, migrate_source=here, migrate_target=there)
+    missed, found = (_operation(vm, "monitor", call, code) for call, code in ((1, 7), (9, 0)))
+    gone = _remember(_remember(text, vm, here, _operation(vm, "monitor", 10, 7)), vm, there, missed)
+    assert [one.kind for one in tools.simulate(gone.encode()).actions] == ["start"], "it runs there"
+    looked = read_cib(_remember(_remember(text, vm, here, failed), vm, there, found).encode())
+    assert destination(looked, vm, here) == there
+    assert [one.text for one in harm(tools.simulate(probed(looked, vm, here)).actions)] == ["restart"]
+
+
+@pytest.mark.parametrize(
+    ("location", "opt_in", "after"),
+    [
+        ("", False, []),
+        ('<rsc_location id="l" rsc="{vm}" node="{here}" score="500"/>', False, []),
+        ('<rsc_location id="l" rsc="{vm}" node="{here}" score="5000"/>', False, ["migrate"]),
+        ('<rsc_location id="l" rsc-pattern="^{vm}$" node="{here}" score="5000"/>', False, ["migrate"]),
+        ("", True, ["stop"]),
+        (
+            '<rsc_location id="l" rsc="{vm}"><rule id="r" score="0"><expression id="e" attribute="#uname" '
+            'operation="eq" value="{there}"/></rule></rsc_location>',
+            True,
+            [],
+        ),
+        ('<rsc_location id="l" rsc-pattern="^{vm}$" node="{there}" score="0"/>', True, []),
+        (
+            '<rsc_location id="l" node="{there}" score="0"><resource_set id="s"><resource_ref id="{vm}"/>'
+            "</resource_set></rsc_location>",
+            True,
+            [],
+        ),
+    ],
+)
+def test_whether_a_vm_would_stay_where_it_is_moved_is_known_however_constraints_are_written(
+    location: str, opt_in: bool, after: list[str]
+) -> None:
+    cell, tools = RandomCell(2, 2, 0.3, random.Random(1)), Tools()
+    vm, here = next(iter(cell.where.items()))
+    (there,) = set(cell.capacities) - {here}
+    text = cell.xml(dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 20000)).decode()
+    permits = "".join(
+        f'<rsc_location id="at-{one}" rsc="{one}" node="{host}" score="0"/>'
+        for one, host in cell.where.items()
+        if one != vm
+    )
+    own = location.format(vm=vm, here=here, there=there)
+    text = text.replace("<constraints/>", f"<constraints>{permits}{own}</constraints>")
+    if opt_in:
+        asymmetric = '<nvpair id="sym" name="symmetric-cluster" value="false"/></cluster_property_set>'
+        text = text.replace("</cluster_property_set>", asymmetric)
+    cib = read_cib(text.encode())
+    (mine,) = [one for one in cib.vms if one.name == vm]
+    assert (there in mine.bans, there in mine.unsure) == (opt_in, bool(opt_in and location))
+    assert [one.kind for one in tools.simulate(arrived(cib, vm, here, there)).actions] == after
 
 
 def test_init_would_restart_vms_that_run_with_other_parameters_so_it_is_refused_then() -> None:

@@ -89,6 +89,8 @@ class Resource:
     """Nodes that the engine keeps from it, with the reason."""
     failed_on: frozenset[str] = frozenset()
     """Those of them where a start has failed, and nothing else bans it: a clean-up lifts the ban."""
+    unsure: frozenset[str] = frozenset()
+    """Those of the banned that the engine alone can tell of: it is asked before anybody else is."""
     also_on: frozenset[str] = frozenset()
     """Where else it runs or may run: the engine would take it away from there, and has not done so."""
 

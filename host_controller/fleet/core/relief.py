@@ -185,7 +185,8 @@ def _destination(
     booked_bytes = max(vm.floor_bytes, wanted_mib(vm.floor_bytes) * MIB)
     fit: list[tuple[float, str]] = []
     for name in takers:
-        if name == resource.node or name in resource.bans or (vm.name, name) in refused:
+        banned = name in resource.bans and name not in resource.unsure
+        if name == resource.node or banned or (vm.name, name) in refused:
             continue
         host = cell.figures[name]
         load = (host.floor_bytes + booked_bytes) / host.capacity_bytes

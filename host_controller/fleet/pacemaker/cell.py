@@ -106,6 +106,7 @@ def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures]
             startup(one.config) if place is None else None,
             one.bans,
             one.failed_on,
+            one.unsure,
             _where(one.name, simulation) - {place},
         )
         for one in cib.vms

@@ -30,8 +30,12 @@ PENDING: Final = "193"
 """What an operation returns that is under way."""
 FALSE: Final = ("false", "no", "off", "0", "n")
 UNFENCED: Final = "fencing is off: a VM of a host that is cut off may come to run twice"
+PROBES: Final = "enable-startup-probes"
 WITHOUT_QUORUM: Final = "this part of the cluster has no quorum: nothing is published, moved or tried again"
-UNPERMITTED: Final = "symmetric-cluster is false, and no constraint with a node and a score permits it there"
+UNPERMITTED: Final = "symmetric-cluster is false, and no constraint permits it there"
+UNSURE: Final = (
+    "symmetric-cluster is false, and the engine alone can tell whether a rule, set or group permits it"
+)
 FATAL: Final = ("INFINITY", "+INFINITY", "1000000")
 
 
@@ -47,6 +51,8 @@ class Vm:
     bans: Mapping[str, str]
     failed_on: frozenset[str] = frozenset()
     """Nodes that it is banned from by nothing but a start that failed there, as one does that was refused."""
+    unsure: frozenset[str] = frozenset()
+    """Nodes that something else than a constraint with a node and a score may permit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +159,15 @@ def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
                 notes.append(f"{name} has no utilization {ATTRIBUTE}: it is not placed by demand")
             continue
         failed = {node: text for (vm, node), text in fatal.items() if vm == name}
-        forbidden = dict.fromkeys(nodes - set(_permitted(root, name)), UNPERMITTED)
-        forbidden |= dict(_constraints(root, name))
+        unpermitted, banned = nodes - set(_permitted(root, name)), dict(_constraints(root, name))
+        vague = bool(unpermitted) and _permits_vaguely(root, name)
+        unsure = frozenset(unpermitted - banned.keys() - failed.keys()) if vague else frozenset()
+        forbidden = dict.fromkeys(unpermitted, UNSURE if vague else UNPERMITTED) | banned
         attributes = _pairs(one, "instance_attributes/nvpair")
         config = attributes.get("config") if one.get("type") == "VirtualDomain" else None
         size = _size(pair, f"resource {name}", notes)
         refused = (node for node in failed if node not in forbidden and (name, node) not in unable)
-        yield Vm(name, size, config, failed | forbidden, frozenset(refused))
+        yield Vm(name, size, config, failed | forbidden, frozenset(refused), unsure)
 
 
 def _own(element: Element) -> Element | None:
@@ -246,11 +254,20 @@ def _nodes_of_permission(root: Element) -> frozenset[str]:
 
 
 def _permitted(root: Element, name: str) -> Iterator[str]:
-    """What a rule, a set or a pattern permits cannot be told here. A pin of ours permits nothing for good."""
+    """By constraints with a node and a score. A pin of ours permits nothing for good."""
     for one in root.iterfind("configuration/constraints/rsc_location"):
         score, ours = one.get("score", "-"), one.get("id", "").startswith(OURS)
         if one.get("rsc") == name and not score.startswith("-") and not ours:
             yield one.get("node", "")
+
+
+def _permits_vaguely(root: Element, name: str) -> bool:
+    """A constraint may permit it somewhere by a rule, a set or a pattern, or by a group that it is in."""
+    plain = {one.get("id") for one in root.iterfind("configuration/resources//primitive")}
+    return any(
+        one.get("rsc") not in plain or (one.get("rsc") == name and one.get("node") is None)
+        for one in root.iterfind("configuration/constraints/rsc_location")
+    )
 
 
 def _constraints(root: Element, name: str) -> Iterator[tuple[str, str]]:

@@ -4,8 +4,13 @@ A clean-up deletes all that the engine knows of the VM on that host, which is th
 there by migration, the host that it came from still remembers having sent it. Without a record of its arrival
 the engine takes that for a migration cut in half, and restarts the VM (fact: forgotten-arrival-restarts). So
 what the other host remembers goes first, and the scheduler is asked before the rest goes.
+
+Nor does a migration that is told as failed always leave the VM where it was: its agent may have been ended by
+a timeout, or have lost its libvirt, when the VM had arrived. Once the failure is forgotten, the engine would
+not know of it there, and start it a second time (fact: failed-and-arrived). So that is probed first.
 """
 
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Final
 from xml.etree import ElementTree
@@ -14,7 +19,8 @@ from xml.etree.ElementTree import Element
 from host_controller.fleet.core.drain import harm, in_words
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cell import Engine, forget, unchanged
-from host_controller.fleet.pacemaker.cib import Cib
+from host_controller.fleet.pacemaker.cib import FALSE, PROBES, Cib
+from host_controller.neutral import shell_word
 
 DOWN: Final = ("offline", "0")
 """A node's controller is. Newer versions write since when it is up."""
@@ -28,6 +34,8 @@ FOUND: Final = {
     "interval": "0",
 }
 """A probe that has found a VM running."""
+MISSED: Final = FOUND | {"transition-magic": f"0:7;{FOUND['transition-key']}", "rc-code": "7"}
+"""One that has not."""
 
 
 def departures(cib: Cib, vm: str, node: str) -> tuple[str, ...]:
@@ -41,20 +49,56 @@ def departures(cib: Cib, vm: str, node: str) -> tuple[str, ...]:
     )
 
 
+def destination(cib: Cib, vm: str, node: str) -> str | None:
+    """Where a VM was to go whose migration from this node failed; None where nobody tells, or it is down."""
+    up = {state.get("uname"): state for state in _states(cib.root) if state.get("crmd") not in DOWN}
+    failed = _history(up[node], vm).find("lrm_rsc_op[@operation='migrate_to']") if node in up else None
+    found = None if failed is None else failed.get("migrate_target")
+    return found if found in up and found != node else None
+
+
 def probed(cib: Cib, vm: str, node: str) -> bytes:
     """With nothing known of the VM on the host but that a probe found it running there. No I/O."""
     root = deepcopy(cib.root)
-    for state in root.iterfind("status/node_state"):
-        for resource in state.iterfind("lrm/lrm_resources/lrm_resource"):
-            if state.get("uname") == node and resource.get("id") == vm:
-                # The VM's parameters, which the engine compares by their digest, are those that it had then.
-                failed = resource.find("lrm_rsc_op[@operation='migrate_to']")
-                known = {} if failed is None else dict(failed.attrib)
-                key = {"id": f"{vm}_last_0", "operation_key": f"{vm}_monitor_0"}
-                for one in list(resource):
-                    resource.remove(one)
-                resource.append(Element("lrm_rsc_op", known | key | FOUND))
+    for state in _states(root):
+        if state.get("uname") == node:
+            resource = _history(state, vm)
+            # The VM's parameters, which the engine compares by their digest, are those that it had then.
+            failed = resource.find("lrm_rsc_op[@operation='migrate_to']")
+            _find(resource, vm, {} if failed is None else failed.attrib, FOUND)
     return ElementTree.tostring(root)
+
+
+def arrived(cib: Cib, vm: str, source: str, node: str) -> bytes:
+    """With the VM of the source on this node and nowhere else, as probes would find it. No I/O."""
+    root = deepcopy(cib.root)
+    known = next((_history(one, vm) for one in _states(root) if one.get("uname") == source), Element("none"))
+    last = next(known.iterfind("lrm_rsc_op[@interval='0']"), Element("none"))
+    kind, parameters = dict(known.attrib), dict(last.attrib)
+    for state in _states(root):
+        resources = state.find("lrm/lrm_resources")
+        if resources is None:
+            continue
+        for one in [one for one in resources if one.get("id") == vm]:
+            resources.remove(one)
+        found = FOUND if state.get("uname") == node else MISSED
+        _find(ElementTree.SubElement(resources, "lrm_resource", kind), vm, parameters, found)
+    return ElementTree.tostring(root)
+
+
+def look_there(engine: Engine, cib: Cib, vm: str, node: str) -> None:
+    """Have the engine look whether a VM has arrived whose migration from this node is told as failed.
+
+    Raises:
+        EngineBusy, RaceLost, EngineError: nothing was changed.
+    """
+    if cib.options.get(PROBES, "true").lower() in FALSE:
+        text = f"the failed migration of {vm} is not cleaned up: by {PROBES} the engine would not look for it"
+        raise EngineError(text, hint="dynmem fleet init sets it to true")
+    there = destination(cib, vm, node)
+    if there is not None:
+        unchanged(engine, cib)
+        engine.refresh(vm, there)
 
 
 def forget_move(engine: Engine, cib: Cib, vm: str, node: str) -> bool:
@@ -69,6 +113,15 @@ def forget_move(engine: Engine, cib: Cib, vm: str, node: str) -> bool:
         unchanged(engine, cib)
         engine.refresh(vm, older[0])
         return False
+    there = destination(cib, vm, node)
+    probes = [] if there is None else _probes(cib, vm, there)
+    if there is not None and not probes:
+        return False
+    if "0" in probes:
+        hint = f"virsh domstate {shell_word(vm)} on both hosts tells; the engine leaves it alone"
+        raise EngineError(
+            f"the migration of {vm} from {node} has failed, and it is on {there} all the same", hint=hint
+        )
     before = engine.simulate(ElementTree.tostring(cib.root)).actions
     disturbed = harm(engine.simulate(probed(cib, vm, node)).actions, before)
     if disturbed:
@@ -79,3 +132,31 @@ def forget_move(engine: Engine, cib: Cib, vm: str, node: str) -> bool:
         )
     forget(engine, cib, vm, node, "migrate_to")
     return True
+
+
+def _states(root: Element) -> Iterator[Element]:
+    yield from root.iterfind("status/node_state")
+
+
+def _history(state: Element, vm: str) -> Element:
+    """What a node's state has of a VM; an empty element where it has nothing."""
+    found = (one for one in state.iterfind("lrm/lrm_resources/lrm_resource") if one.get("id") == vm)
+    return next(found, Element("none"))
+
+
+def _find(resource: Element, vm: str, parameters: Mapping[str, str], found: Mapping[str, str]) -> None:
+    """A probe's finding in the place of all that is known."""
+    for one in list(resource):
+        resource.remove(one)
+    key = {"id": f"{vm}_last_0", "operation_key": f"{vm}_monitor_0"}
+    resource.append(Element("lrm_rsc_op", {**parameters, **key, **found}))
+
+
+def _probes(cib: Cib, vm: str, node: str) -> list[str]:
+    """What probes and monitors of a VM have returned on a node."""
+    return [
+        one.get("rc-code", "")
+        for state in _states(cib.root)
+        if state.get("uname") == node
+        for one in _history(state, vm).iterfind("lrm_rsc_op[@operation='monitor']")
+    ]

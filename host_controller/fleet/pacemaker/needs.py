@@ -10,7 +10,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from host_controller.fleet.pacemaker.cib import ATTRIBUTE, FALSE, MOST_DIGITS, Cib, next_version
+from host_controller.fleet.pacemaker.cib import ATTRIBUTE, FALSE, MOST_DIGITS, PROBES, Cib, next_version
 
 STICKINESS: Final = 1000
 MIGRATE_SECONDS: Final = 3600
@@ -75,6 +75,9 @@ def _cluster(cib: Cib) -> Iterator[Need]:
         found = cib.options.get(name, "")
         if found != wanted:
             yield Need(name, found or "not set", wanted, protects)
+    if (probes := cib.options.get(PROBES, "true")).lower() in FALSE:
+        protects = "a VM started twice, as the engine does not look where it has forgotten"
+        yield Need(PROBES, probes, "true", protects)
     stickiness = cib.defaults.get("resource-stickiness", "0")
     counts = stickiness.isdecimal() and len(stickiness) <= MOST_DIGITS
     if not (stickiness == "INFINITY" or (counts and int(stickiness) >= STICKINESS)):

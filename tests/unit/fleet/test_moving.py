@@ -11,7 +11,7 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.draining import Progress, drain, undrain
-from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, NotBegun, WayRefused
+from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, NotBegun, WayClosed, WayRefused
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.moving import RENEW_SECONDS, carry_out
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
@@ -263,6 +263,66 @@ def test_what_the_engine_would_do_otherwise_is_not_begun(actions: tuple[Action, 
         move(one, hosts)
     assert one.commits == []
     assert hosts.held == {}
+
+
+def test_a_vm_that_would_go_back_once_its_pin_is_gone_is_not_moved_and_no_host_is_asked() -> None:
+    one, hosts = engine(), Destinations()
+    status = (
+        failed_move("web", "n1", 0) + '<node_state uname="n2"><lrm id="2"><lrm_resources/></lrm></node_state>'
+    )
+    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1}, status=status)
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        there = cib.root.find("status/node_state[@uname='n2']/lrm/lrm_resources/lrm_resource[@id='web']")
+        back = there is not None and not pins(cib)
+        return (MIGRATE,) if pins(cib) else (Action("migrate", "web", "n2", "n1", "migrate"),) if back else ()
+
+    one.would = would
+    with pytest.raises(WayClosed, match="would not stay on n2: the engine would migrate web"):
+        move(one, hosts)
+    assert (one.commits, hosts.asked) == ([], 0)
+
+
+def failed_on_the_way(found: str) -> str:
+    """A migration from n1 to n2 has failed by the word of n1; a probe of n2 has found this before."""
+    probe = f'<lrm_rsc_op id="web_last_0" operation="monitor" rc-code="{found}"/>'
+    there = failed_move("web", "n2").partition("<lrm_rsc_op")[0] + probe
+    here = failed_move("web", "n1").replace('rc-code="1"', 'rc-code="1" migrate_target="n2"')
+    return f"{here}{there}</lrm_resource></lrm_resources></lrm></node_state>"
+
+
+@pytest.mark.parametrize(("found", "cleaned"), [("7", [("web", "n1")]), ("0", [])])
+def test_where_a_vm_was_to_go_is_looked_before_its_failure_is_forgotten(
+    found: str, cleaned: list[tuple[str, str]]
+) -> None:
+    one, time = engine(), Time()
+    one.text = cib_text({"web": 1}, {"n1": 1, "n2": 1}, status=failed_on_the_way("7"))
+    asked: list[tuple[str, str]] = []
+
+    def refresh(vm: str, node: str) -> None:
+        asked.append((vm, node))
+        time.at[time.now + 3.0] = lambda: setattr(one, "text", looked)
+        one.text = one.text.replace(b'operation="monitor"', b'operation="gone"')
+
+    looked = cib_text({"web": 1}, {"n1": 1, "n2": 1}, status=failed_on_the_way(found))
+    one.refresh = refresh  # type: ignore[method-assign]
+    if cleaned:
+        forget_moves(one, ["web"], time.sleep)
+    else:
+        with pytest.raises(EngineError, match="has failed, and it is on n2 all the same"):
+            forget_moves(one, ["web"], time.sleep)
+    assert (asked, one.cleaned) == ([("web", "n2")], cleaned)
+    assert time.now >= 3.0
+
+
+def test_nothing_is_forgotten_where_the_engine_would_not_look_again() -> None:
+    one = engine()
+    text = cib_text({"web": 1}, {"n1": 1, "n2": 1}, status=failed_move("web", "n1")).decode()
+    off = '<nvpair id="p" name="enable-startup-probes" value="false"/></cluster_property_set>'
+    one.text = text.replace("</cluster_property_set>", off).encode()
+    with pytest.raises(EngineError, match="by enable-startup-probes the engine would not look"):
+        forget_moves(one, ["web"])
+    assert one.cleaned == []
 
 
 def test_a_move_that_fails_leaves_the_vm_and_neither_pin_nor_promise() -> None:

@@ -57,6 +57,13 @@ def test_fencing_is_never_switched_on_here() -> None:
     assert (need.what, need.by_hand) == ("stonith-enabled", True)
 
 
+def test_an_engine_that_does_not_look_for_what_it_has_forgotten_is_set_to_look() -> None:
+    off = b'<nvpair id="p" name="enable-startup-probes" value="no"/></cluster_property_set>'
+    text = cib_text({}, {"n1": 1}, FENCE).replace(b"</cluster_property_set>", off)
+    assert "enable-startup-probes" in {need.what for need in missing(read_cib(text))}
+    assert missing(read_cib(prepared(read_cib(text)))) == ()
+
+
 @pytest.mark.parametrize("value", ["", "x", "-5", "999", "9" * 5000])
 def test_a_stickiness_that_does_not_hold_vms_is_missing(value: str) -> None:
     pair = f'<nvpair id="s" name="resource-stickiness" value="{value}"/>'
