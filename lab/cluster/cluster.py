@@ -19,14 +19,16 @@ from host_controller.fleet.certificates import make_authority, make_host
 from host_controller.verify.accelerator import find_accelerator
 from host_controller.verify.workload import Workload
 from lab.cluster import remains, resources
+from lab.cluster.machine import Machine, has_ended
+from lab.cluster.network import ADDRESSES, Network
 from lab.cluster.node import AGENTS
 from lab.cluster.power import PowerSwitch
+from lab.cluster.shell import run
 from lab.code_disk import REPOSITORY, make_code_disk
 from lab.domain import GuestSpec, domain_xml
 from lab.errors import LabError
 from lab.image import ensure_image
 
-NETWORK = "10.77.1"
 PORT = 8686
 UP_SECONDS = 240.0
 DYNMEM = str(Path(sys.executable).parent / "dynmem")
@@ -47,7 +49,8 @@ class Cluster:
         self.nodes, self.guests, self.capacity_mib = nodes, guests, capacity_mib
         self._older = older or {}
         self._name = remains.name_of(os.getpid())
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._network = Network(self._name, nodes)
+        self._machines: dict[str, Machine] = {}
         self._away: set[str] = set()
         self._switch: PowerSwitch | None = None
         self._workloads: dict[str, Workload] = {}
@@ -58,11 +61,9 @@ class Cluster:
         try:
             self.directory.chmod(0o755)
             self._prepare()
-            _run("ip", "netns", "add", self._name)
-            _run("ip", "-n", self._name, "link", "add", "br0", "type", "bridge", "forward_delay", "0")
-            _run("ip", "-n", self._name, "link", "set", "br0", "up")
+            self._network.make()
             for name in self.nodes:
-                self._wire(name)
+                self._machines[name] = Machine(name, self.directory, self._network.space(name))
                 self.switch_on(name)
             self.wait_whole()
         except BaseException:
@@ -81,14 +82,25 @@ class Cluster:
             self._switch.close()
         for workload in self._workloads.values():
             workload.close()
-        for process in self._processes.values():
-            process.kill()
-            process.wait()
+        for machine in self._machines.values():
+            machine.cut_power()
         remains.remove(os.getpid())
 
     def on(self, node: str, *command: str, check: bool = True, limit: float = 120.0) -> str:
         """What a command on a node says; its errors, too, when they are not to be raised."""
-        words = ["nsenter", "-t", str(self._init(node)), "-r", "-m", "-u", "-i", "-n", "-p", "--", *command]
+        words = [
+            "nsenter",
+            "-t",
+            str(self._machines[node].init()),
+            "-r",
+            "-m",
+            "-u",
+            "-i",
+            "-n",
+            "-p",
+            "--",
+            *command,
+        ]
         done = subprocess.run(words, capture_output=True, text=True, timeout=limit)
         if check and done.returncode != 0:
             raise LabError(f"{command[0]} on {node}: {done.returncode}: {done.stderr or done.stdout}")
@@ -113,26 +125,30 @@ class Cluster:
     def switch_off(self, node: str) -> None:
         """Cut a node's power. When this returns nothing of it runs any more."""
         self._away.add(node)
-        within = self._children(node)
-        self._processes[node].kill()
-        self._processes[node].wait()
-        # Its PID 1 is killed with it, and ends when all others have ended.
-        self.until(lambda: all(map(_has_ended, within)), f"all of {node} has ended", 60.0)
+        within = self._machines[node].within()
+        self._machines[node].cut_power()
+        self.until(lambda: all(map(has_ended, within)), f"all of {node} has ended", 60.0)
+
+    def switch_on(self, node: str) -> None:
+        """Start a node."""
+        self._machines[node].switch_on()
+        self._away.discard(node)
+        self.until(self._machines[node].within, f"{node} is switched on", 20.0)
 
     def off(self, node: str) -> bool:
         """Its power was cut, by whomsoever."""
-        return self._processes[node].poll() is not None
+        return self._machines[node].off
 
     def cut(self, *nodes: str) -> None:
         """Take nodes off the network."""
         self._away.update(nodes)
         for node in nodes:
-            _run("ip", "-n", self._name, "link", "set", node, "down")
+            self._network.cut(node)
 
     def mend(self, *nodes: str) -> None:
         """Put them back."""
         for node in nodes:
-            _run("ip", "-n", self._name, "link", "set", node, "up")
+            self._network.mend(node)
             if not self.off(node):
                 self._away.discard(node)
 
@@ -212,18 +228,8 @@ class Cluster:
         """
         file = self.directory / f"{guest}.xml"
         disk = self.directory / f"{guest}.qcow2"
-        _run(
-            "qemu-img",
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-F",
-            "raw",
-            "-b",
-            str(self._image.root_disk),
-            str(disk),
-        )
+        base = str(self._image.root_disk)
+        run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", base, str(disk))
         spec = GuestSpec(guest, startup_mib)
         text = domain_xml(spec, find_accelerator(), self._image, self._code, disk, Path("/run/lab", guest))
         if not boots:
@@ -262,8 +268,8 @@ class Cluster:
         """What commands a guest from the inside. Its port takes one client: the one before is closed."""
         if guest in self._workloads:
             self._workloads.pop(guest).close()
-        socket = Path(f"/proc/{self._init(node)}/root/run/lab/{guest}/lab.sock")
-        console = Path(f"/proc/{self._init(node)}/root/run/lab/{guest}/console.log")
+        place = Path(f"/proc/{self._machines[node].init()}/root/run/lab/{guest}")
+        socket, console = place / "lab.sock", place / "console.log"
         found = Workload(guest, socket, lambda: console.read_text(errors="replace")[-2000:])
         self._workloads[guest] = found
         return found
@@ -295,7 +301,7 @@ class Cluster:
         make_authority(self.directory / "ca")
         for name in self.nodes:
             make_host(self.directory / "ca", name)
-        lines = [f"{NETWORK}.{number} {name}" for number, name in enumerate(self.nodes, 1)]
+        lines = [f"{ADDRESSES}.{number} {name}" for number, name in enumerate(self.nodes, 1)]
         (self.directory / "hosts").write_text(
             "\n".join((f"#directory {self.directory}", "127.0.0.1 localhost", *lines, ""))
         )
@@ -306,55 +312,12 @@ class Cluster:
         ):
             known = Path("/etc", name).read_text()
             (self.directory / name).write_text(known if "libvirt-qemu:" in known else f"{known}{line}\n")
-        plan = {"nodes": self.nodes, "guests": self.guests, "network": NETWORK, "port": PORT}
+        plan = {"nodes": self.nodes, "guests": self.guests, "network": ADDRESSES, "port": PORT}
         plan |= {
             "capacity_mib": self.capacity_mib,
             "dynmem": {name: self.dynmem(name) for name in self.nodes},
         }
         (self.directory / "plan.json").write_text(json.dumps(plan))
-
-    def _wire(self, name: str) -> None:
-        space = f"{self._name}-{name}"
-        number = self.nodes.index(name) + 1
-        _run("ip", "netns", "add", space)
-        link = ("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", space)
-        _run("ip", "-n", self._name, *link)
-        _run("ip", "-n", self._name, "link", "set", name, "master", "br0", "up")
-        _run("ip", "-n", space, "link", "set", "lo", "up")
-        _run("ip", "-n", space, "addr", "add", f"{NETWORK}.{number}/24", "dev", "eth0")
-        _run("ip", "-n", space, "link", "set", "eth0", "up")
-
-    def switch_on(self, name: str) -> None:
-        """Start a node."""
-        space = f"{self._name}-{name}"
-        log = (self.directory / f"{name}.log").open("ab")
-        # When we are killed, so is unshare, and with it PID 1 and all that it has started.
-        self._processes[name] = subprocess.Popen(
-            [
-                "setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", space, "unshare", "--mount", "--pid",
-                "--fork", "--kill-child", "--uts", "--ipc", "--propagation", "private", sys.executable, "-m",
-                "lab.cluster.node", str(self.directory), name,
-            ],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=REPOSITORY,
-        )  # fmt: skip
-        log.close()
-        self._away.discard(name)
-        self.until(partial(self._children, name), f"{name} is switched on", 20.0)
-
-    def _init(self, node: str) -> int:
-        """The node's PID 1, as this machine sees it."""
-        children = self._children(node)
-        if len(children) != 1:
-            log = (self.directory / f"{node}.log").read_text()
-            raise LabError(f"{node} does not run: {log[-2000:]}")
-        return int(children[0])
-
-    def _children(self, node: str) -> list[str]:
-        parent = self._processes[node].pid
-        try:
-            return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        except FileNotFoundError:  # its power was cut
-            return []
 
     def _is_back(self, node: str) -> bool:
         """Whether the cluster has it. It may be fenced as it comes: then it is switched on."""
@@ -389,8 +352,8 @@ def _check_out(commit: str, place: Path) -> None:
     """dynmem of a commit on today's libraries, with a command to run it."""
     place.mkdir()
     archive = place / "tree.tar"
-    _run("git", "-C", str(REPOSITORY), "archive", "-o", str(archive), commit, "host_controller", "agent")
-    _run("tar", "-C", str(place), "-xf", str(archive))
+    run("git", "-C", str(REPOSITORY), "archive", "-o", str(archive), commit, "host_controller", "agent")
+    run("tar", "-C", str(place), "-xf", str(archive))
     command = place / "dynmem"
     start = f"#!{sys.executable} -P\nimport sys\nsys.path.insert(0, {str(place)!r})\n"
     command.write_text(f"{start}from host_controller.cli import main\nmain()\n")
@@ -403,18 +366,3 @@ def _command_line(file: Path) -> bytes:
     except OSError:  # it has ended
         return b""
     return found if found.startswith(b"/usr/bin/qemu-system") else b""
-
-
-def _has_ended(process: str) -> bool:
-    """It is not there any more, or waits for its exit code to be read."""
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state in "ZX"
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise LabError(f"{' '.join(command)}: {done.stderr.strip()}")
