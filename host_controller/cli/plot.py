@@ -1,4 +1,4 @@
-"""A VM's history as a picture. matplotlib is an extra (`pip install 'dynmem[plot]'`)."""
+"""A VM's history as a picture, and what every picture needs: matplotlib, which may be missing, and a file."""
 
 from bisect import bisect_right
 from datetime import datetime
@@ -62,7 +62,7 @@ def pyplot() -> Any:
     try:
         import matplotlib as mpl
     except ImportError:
-        raise DynmemError("pictures need matplotlib", hint="pip install 'dynmem[plot]'") from None
+        raise DynmemError("pictures need matplotlib", hint="install python3-matplotlib") from None
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 

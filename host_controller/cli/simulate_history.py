@@ -15,15 +15,8 @@ from host_controller.advice.sources import pasts_in
 from host_controller.core.model import Limits
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
+from host_controller.simulator.what_if import LIMIT_FIELDS
 from host_controller.units import format_size
-
-FIELDS = {
-    "startup": "startup_bytes",
-    "minimum": "minimum_bytes",
-    "maximum": "maximum_bytes",
-    "buffer": "buffer_percent",
-    "weight": "weight",
-}
 
 
 def play_history(
@@ -55,7 +48,7 @@ def play_history(
 
 def _changed(past: Past, wanted: Mapping[str, int]) -> Limits:
     assert past.limits is not None
-    fields = {FIELDS[key]: value for key, value in wanted.items()}
+    fields = {LIMIT_FIELDS[key]: value for key, value in wanted.items()}
     limits: Limits = replace(past.limits.limits(), **fields)
     if problems := limits.problems():
         raise InputError("; ".join(problems), vm=past.name)

@@ -1,7 +1,8 @@
-"""What the observer of a burn-in saw, as a picture. matplotlib is an extra (`pip install 'dynmem[plot]'`)."""
+"""What the observer of a burn-in saw, as a picture."""
 
 from pathlib import Path
 
+from host_controller.cli.plot import pyplot, save
 from host_controller.errors import DynmemError
 from host_controller.units import MIB
 from host_controller.verify.observer import Sample
@@ -16,16 +17,8 @@ def draw(samples: list[Sample], name: str, path: Path) -> None:
     seen = [(sample.at, sample.guests[name]) for sample in samples if name in sample.guests]
     if not seen:
         raise DynmemError("there is nothing to draw: the guest was not seen running")
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise DynmemError("pictures need matplotlib", hint="pip install 'dynmem[plot]'") from None
-    mpl.use("Agg")
-    from matplotlib.figure import Figure
-
     times = [at - seen[0][0] for at, _ in seen]
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = pyplot().subplots(figsize=(11, 4.5), layout="constrained")
     axes.fill_between(times, [one.ram / MIB for _, one in seen], step="post", color="#e8e8e8", label="RAM")
     for label, colour, sizes in (
         ("actual", "#1f5fa8", [one.actual / MIB for _, one in seen]),
@@ -38,7 +31,4 @@ def draw(samples: list[Sample], name: str, path: Path) -> None:
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(loc="upper right", ncols=4)
-    try:
-        figure.savefig(path, format="png", dpi=110)
-    except OSError as error:
-        raise DynmemError(f"{path}: {error.strerror}") from None
+    save(figure, path)

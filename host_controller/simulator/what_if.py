@@ -19,6 +19,7 @@ LIMIT_FIELDS = {
     "buffer": "buffer_percent",
     "weight": "weight",
 }
+"""What `--with VM:KEY=VALUE` may name, and the field of `Limits` that it sets."""
 
 
 @dataclass(slots=True)
