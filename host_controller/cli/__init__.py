@@ -84,6 +84,8 @@ def _take_text(command: click.Command) -> None:
             _take_text(each)
 
 
+INTERRUPTED: Final = 130
+"""What shells say of a program that Ctrl-C ended; whoever pressed it needs no word about it."""
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -103,8 +105,13 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        group.main()
+        status = group.main(standalone_mode=False)
     except DynmemError as error:
         click.echo(f"dynmem: {neutral_lines(error)}", err=True)
         return error.exit_code
-    return 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0

@@ -1,7 +1,9 @@
 """`dynmem advise`: what each VM's limits could be, and what that would have done."""
 
 import json
+import sys
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +78,9 @@ def advise(
     else:
         click.echo("\n".join(lines(found, chosen, pasts)))
     if applied:
-        _apply(chosen[-1], connect)
+        # A program that reads the advice finds nothing else behind it.
+        with redirect_stdout(sys.stderr if as_json else sys.stdout):
+            _apply(chosen[-1], connect)
 
 
 def read_pasts(files: tuple[Path, ...], since: str) -> "list[Past]":

@@ -10,7 +10,7 @@ import click
 
 from host_controller.api.answer import known
 from host_controller.api.client import Client
-from host_controller.cli.options import as_json, at_socket, vm_names
+from host_controller.cli.options import as_json, at_socket, refuse_two_forms, vm_names
 from host_controller.cli.status import agent_of, decision_of, state_of
 from host_controller.cli.text import duration, number, paint, size, wants_colour
 from host_controller.errors import InputError
@@ -38,6 +38,7 @@ def explain(vm: str, *, as_json: bool, plot: Path | None, when: str | None, sock
     --plot draws the balance: who asks for what, by tier, what each gets, and where the level stands at which
     memory is shared out. --at shows the balance of a past moment, as a table or as a picture.
     """
+    refuse_two_forms(json=as_json, plot=plot)
     client = Client(socket)
     if when is not None:
         _past(client, vm, moment_of(when, time.time()), as_json=as_json, plot=plot)

@@ -11,6 +11,7 @@ from typing import Final, TextIO, cast
 import click
 
 from host_controller.cli import fleet_text
+from host_controller.cli.options import Seconds
 from host_controller.config import load
 from host_controller.credentials import DIRECTORY, Credentials
 from host_controller.errors import InputError
@@ -50,7 +51,7 @@ def status(*, as_json: bool, config: Path | None) -> None:
 
 
 @fleet.command()
-@click.option("--interval", type=click.FloatRange(1, 60), default=5.0, show_default=True, metavar="SECONDS")
+@click.option("--interval", type=Seconds(1, 60), default=5.0, show_default=True, metavar="SECONDS")
 @config
 def top(*, interval: float, config: Path | None) -> None:
     """Show every host and who is where, live.

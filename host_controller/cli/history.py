@@ -11,9 +11,11 @@ from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.events import entry_line
 from host_controller.cli.export import FORMATS
-from host_controller.cli.options import as_json, at_socket, vm_names
+from host_controller.cli.options import as_json, at_socket, refuse_two_forms, vm_names
 from host_controller.cli.text import number, paint, size, table, wants_colour
+from host_controller.errors import InputError
 from host_controller.neutral import neutral
+from host_controller.units import parse_duration
 
 SPAN_HEAD: Final = ("TIME", "ASSIGNED", "DEMAND", "LARGEST", "NEED", "CHARGE", "SEEN")
 HEAD: Final = ("TIME", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "CHARGE", "PHASE")
@@ -51,6 +53,11 @@ def history(
     largest), and two years by the hour. `dynmem simulate --history` plays what `--step minute --export
     jsonl` gives.
     """
+    try:
+        parse_duration(since)
+    except ValueError as error:
+        raise InputError(f"--since: {error}") from None
+    refuse_two_forms(json=as_json, plot=plot, export=export)
     asked = {} if step == "auto" else {"step": step}  # an older controller knows no steps
     answer = Client(socket).get("vms", vm, "history", since=since, **asked)
     if export is not None:
@@ -90,7 +97,7 @@ def lines(answer: dict[str, Any]) -> list[str]:
 
 def _row(sample: dict[str, Any]) -> tuple[str, ...]:
     return (
-        time.strftime("%m-%d %H:%M:%S", time.localtime(known(sample["at"], 0))),
+        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known(sample["at"], 0))),
         size(sample["assigned_bytes"]),
         size(sample["demand_bytes"]),
         number(sample["pressure_percent"]),

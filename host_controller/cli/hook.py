@@ -33,7 +33,10 @@ def _refuse_if_others_can_write(path: Path) -> None:
     places = {place for one in (path, path.resolve()) for place in (one, *one.parents)}
     for place in sorted(places):
         with contextlib.suppress(FileNotFoundError):
-            problem = _who_else_can_write(place)
+            try:
+                problem = _who_else_can_write(place)
+            except (NotADirectoryError, PermissionError) as error:
+                raise InputError(f"{place}: {error.strerror}", hint="name another file") from None
             if problem is not None:
                 raise InputError(
                     f"{path} would be run by libvirtd as root, and {place} {problem}",
@@ -56,6 +59,20 @@ def _who_else_can_write(place: Path) -> str | None:
     return None
 
 
+def _is_ours(file: Path) -> bool | None:
+    """Whether we have installed it; None: it is not there.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return MARK in file.read_text(errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}", hint="run as root, or name a --directory") from None
+
+
 @click.group()
 def hook() -> None:
     """Let libvirt ask the controller before a VM starts, so that no start takes memory that is not there."""
@@ -67,7 +84,7 @@ def hook() -> None:
 def install(directory: Path, config: Path | None) -> None:
     """Install the hook. libvirtd sees it when it starts: restart libvirtd if it had no hook before."""
     file = directory / NAME
-    if file.exists() and MARK not in file.read_text(errors="replace"):
+    if _is_ours(file) is False:
         raise InputError(f"{file} is there and is not ours", hint="move it away first")
     for path in (PROGRAM, INTERPRETER, directory, *([config.absolute()] if config else [])):
         _refuse_if_others_can_write(path)
@@ -89,9 +106,8 @@ def install(directory: Path, config: Path | None) -> None:
 def remove(directory: Path) -> None:
     """Remove the hook: every VM may start."""
     file = directory / NAME
-    try:
-        ours = MARK in file.read_text(errors="replace")
-    except FileNotFoundError:
+    ours = _is_ours(file)
+    if ours is None:
         click.echo(f"{file} is not there; nothing to remove")
         return
     if not ours:

@@ -91,7 +91,7 @@ def _page(title: str, command: click.Command, context: click.Context, see_also: 
             ".SH EXIT STATUS",
             "0 done, 1 it went wrong, 2 what was asked for cannot be: nothing was changed.",
         ]
-    lines += [".SH ENVIRONMENT", ".TP", ".B NO_COLOR", "No colours, whatever its value."]
+    lines += [".SH ENVIRONMENT", ".TP", ".B NO_COLOR", "No colours, where it is set and not empty."]
     lines += [".TP", ".B DYNMEM_SOCKET", "The controller's socket, where no \\-\\-socket is given."]
     return "\n".join([*lines, f".SH {SEE_ALSO}", see_also]) + "\n"
 
@@ -130,10 +130,15 @@ def _plain(value: Any) -> str:
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    for number, paragraph in enumerate(text.replace("\b\n", "").split("\n\n")):
+    for number, paragraph in enumerate(text.split("\n\n")):
         if number:
             yield ".PP"
-        yield _escape(" ".join(paragraph.split()))
+        if paragraph.startswith("\b\n"):  # as it stands, which is click's sign for that, too
+            yield ".nf"
+            yield from map(_escape, paragraph.splitlines()[1:])
+            yield ".fi"
+        else:
+            yield _escape(" ".join(paragraph.split()))
 
 
 def _escape(text: str) -> str:

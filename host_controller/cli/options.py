@@ -1,10 +1,12 @@
 """Options that several commands share."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
 
+from host_controller.errors import DynmemError, InputError
 from host_controller.units import MIB, format_size, parse_size, with_unit
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -13,7 +15,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 def vm_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
     """For shell completion: the VMs that run; none when nobody can be asked."""
     from host_controller.api.client import Client
-    from host_controller.errors import DynmemError
 
     try:
         names = [str(one["name"]) for one in Client().get("vms")]
@@ -30,6 +31,28 @@ at_socket: Final = click.option(
 )
 
 
+class Seconds(click.FloatRange):
+    """Seconds within bounds. click takes `nan` for a number that no bound excludes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or a refusal."""
+        found = super().convert(value, param, ctx)
+        if math.isnan(found):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return found
+
+
+def refuse_two_forms(**wanted: object) -> None:
+    """An answer has one form; by option, what was asked for.
+
+    Raises:
+        InputError: more than one is asked for.
+    """
+    named = [f"--{name}" for name, value in wanted.items() if value]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} cannot be had at once", hint="say it once for each")
+
+
 def size(name: str, help_text: str) -> Callable[[F], F]:
     """An option whose value is a size as people write it, given to the command in bytes."""
     return click.option(name, metavar="SIZE", callback=_bytes, help=help_text)
@@ -42,6 +65,8 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
         found = parse_size(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+    if not found:
+        raise click.BadParameter(f"{value} is no size: it must be more than nothing")
     if found < MIB and (meant := with_unit(value)):
         raise click.BadParameter(
             f"{value} is a size of {format_size(found)}, since a number alone counts bytes: "

@@ -19,7 +19,7 @@ from host_controller.cli.adoptions import (
     told,
 )
 from host_controller.cli.enable import connect, domain_names, dry_run
-from host_controller.cli.options import at_socket
+from host_controller.cli.options import Seconds, at_socket
 from host_controller.config import Config, load
 from host_controller.core.books.capacity import default_spare_bytes
 from host_controller.hypervisor.definitions import Definitions
@@ -30,7 +30,12 @@ from host_controller.neutral import shell_word
 @click.command()
 @click.argument("vm", shell_complete=domain_names)
 @click.option(
-    "--wait", default=WAIT_SECONDS, metavar="SECONDS", help="How long others may be asked for its memory."
+    "--wait",
+    type=Seconds(0, 86400),
+    default=WAIT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long others may be asked for its memory.",
 )
 @click.option("--json", "as_json", is_flag=True, help="AdoptionsView of GET /v1/schema.")
 @click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from host_controller.cli.options import size
+from host_controller.cli.text import may_colour
 
 if TYPE_CHECKING:
     from host_controller.config import Config
@@ -65,7 +66,7 @@ def _log_to_stderr() -> None:
     tty = sys.stderr.isatty()
     stamp = [structlog.processors.TimeStamper("%H:%M:%S.%f", utc=False)] if tty else []
     shown: list[structlog.types.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(colors=may_colour())]
         if tty
         else [
             structlog.processors.format_exc_info,

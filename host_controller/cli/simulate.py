@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--law", default="dynmem", metavar="NAME", help="Another law: static, mom, proxmox, qmemman, …")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-@click.option("--png", type=click.Path(path_type=Path), help="Draw it there; needs the extra `plot`.")
+@click.option(
+    "--plot", "--png", "plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw it, from FILE."
+)
 @click.option("--replay", type=click.Path(path_type=Path), help="A recording of `dynmem run --record`.")
 @click.option(
     "--history",
@@ -41,7 +43,7 @@ def simulate(
     law: str,
     *,
     as_json: bool,
-    png: Path | None,
+    plot: Path | None,
     replay: Path | None,
     histories: tuple[Path, ...],
     capacity: int | None,
@@ -49,8 +51,25 @@ def simulate(
 ) -> None:
     """Simulate the host that FILE describes, or play a recording or a history again with other settings.
 
+    FILE is TOML. Demand is what programs hold; its kinds are steady, ramp, burst, diurnal, leak, sine, saw,
+    square and trace. A wrong or missing key is named with what is allowed.
+
+    \b
+    [host]
+    capacity = "16GiB"
+    duration = "2h"
+    [[vm]]
+    name = "web"
+    count = 3
+    startup = "1GiB"
+    minimum = "512MiB"
+    maximum = "8GiB"
+    demand = { kind = "diurnal", low = "400MiB", high = "3GiB", period = "1h" }
+
     Exit codes: 0 done, 1 a rule was broken (report it, please), 2 the input cannot be used.
-    """
+    """  # noqa: D301 # the backspace itself is click's sign
+    if plot is not None and file is None:
+        raise InputError("--plot draws what FILE gives", hint="dynmem simulate FILE --plot FILE.png")
     if sum((file is not None, replay is not None, bool(histories))) != 1:
         raise InputError("one of FILE, --replay RECORDING and --history FILE is needed")
     if histories:
@@ -78,10 +97,10 @@ def simulate(
     if capacity is not None:
         trial = replace(trial, capacity_bytes=capacity)
     result = simulate(trial, law)
-    if png is not None:
+    if plot is not None:
         from host_controller.cli.simulate_plot import draw
 
-        draw(result, png)
+        draw(result, plot)
     click.echo(json.dumps(result.as_json()) if as_json else _summary(result))
     if result.violations:
         raise SystemExit(1)

@@ -15,7 +15,12 @@ GAP: Final = "  "
 
 def wants_colour() -> bool:
     """Only a terminal whose user has not asked for plain text (https://no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return sys.stdout.isatty() and may_colour()
+
+
+def may_colour() -> bool:
+    """Whether the user has anything against colours, on whichever terminal."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, colour: str | None, on: bool) -> str:

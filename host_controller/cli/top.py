@@ -2,7 +2,7 @@
 
 import click
 
-from host_controller.cli.options import at_socket
+from host_controller.cli.options import Seconds, at_socket
 from host_controller.errors import InputError
 
 SORTS = ("name", "assigned", "demand", "pressure", "charge", "weight")
@@ -10,7 +10,7 @@ SORTS = ("name", "assigned", "demand", "pressure", "charge", "weight")
 
 @click.command()
 @click.option("--sort", type=click.Choice(SORTS), default="name", help="What to begin with.")
-@click.option("--interval", type=click.FloatRange(0.2, 60), default=1.0, show_default=True, metavar="SECONDS")
+@click.option("--interval", type=Seconds(0.2, 60), default=1.0, show_default=True, metavar="SECONDS")
 @at_socket
 def top(sort: str, interval: float, socket: str | None) -> None:
     """Show the host and every VM live.

@@ -40,8 +40,10 @@ def read_trace(path: Path, column: str, unit_bytes: int, scale: float = 1.0) -> 
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}", hint="name a readable CSV file") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", hint="name a readable CSV file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: it is no text in UTF-8", hint="name a readable CSV file") from None
     if len(rows) < 2:
         raise InputError(f"{path}: it has no values", hint="a header and a line per time are needed")
     header = [name.strip() for name in rows[0]]

@@ -26,7 +26,7 @@ EachSecond = Callable[[World, Meter], None]
 
 @dataclass(slots=True)
 class VmResult:
-    """What one VM had and lacked. Sizes are bytes."""
+    """What one VM had and lacked."""
 
     name: str
     weight: int = 100
@@ -39,6 +39,7 @@ class VmResult:
     repaired_values: int = 0
     """Of its trace."""
     assigned: list[float] = field(default_factory=list)
+    """GiB, at each of the result's times; so is the demand."""
     demand: list[float] = field(default_factory=list)
 
 
@@ -60,6 +61,7 @@ class Result:
     overdraft_seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    """Seconds since the measuring began."""
 
     @property
     def unmet_mib_seconds(self) -> float:
@@ -72,8 +74,12 @@ class Result:
         return self.unmet_mib_seconds + self.overcommitted_mib_seconds
 
     def as_json(self) -> dict[str, Any]:
-        """For --json: everything."""
-        return asdict(self) | {"unmet_mib_seconds": self.unmet_mib_seconds}
+        """For --json: everything, each curve with its unit in its name."""
+        told = asdict(self) | {"unmet_mib_seconds": self.unmet_mib_seconds}
+        told["times_seconds"] = told.pop("times")
+        for vm in told["vms"]:
+            vm["assigned_gib"], vm["demand_gib"] = vm.pop("assigned"), vm.pop("demand")
+        return told
 
 
 def simulate(trial: Trial, law: str = OURS) -> Result:

@@ -57,6 +57,8 @@ def _size(value: Any) -> int:
 def _memory(value: Any) -> int:
     """Of a host or a VM: nobody means some bytes of memory."""
     found = _size(value)
+    if not found:
+        raise ValueError("more than nothing")
     if found < MIB and (meant := with_unit(str(value))):
         raise ValueError(f'a size such as "512MiB" or "1.5GiB" (did you mean "{meant}"?)')
     return found
@@ -69,6 +71,14 @@ def _duration(value: Any) -> float:
         return parse_duration(str(value))
     except ValueError:
         raise ValueError('seconds, or text such as "90s", "10min", "2h", "7d"') from None
+
+
+def _some_time(value: Any) -> float:
+    """Of what is simulated: in no time nothing happens."""
+    found = _duration(value)
+    if not found:
+        raise ValueError("more than nothing")
+    return found
 
 
 def _integer(low: int, high: int) -> Parse:
@@ -112,7 +122,7 @@ def _table(value: Any) -> dict[str, Any]:
 
 
 HOST: Final[dict[str, Parse]] = {
-    "capacity": _memory, "duration": _duration, "seed": _integer(0, 1 << 32), "warm_up": _duration,
+    "capacity": _memory, "duration": _some_time, "seed": _integer(0, 1 << 32), "warm_up": _duration,
 }  # fmt: skip
 VM: Final[dict[str, Parse]] = {
     "name": _text, "count": _integer(1, _MOST_VMS),
@@ -181,8 +191,10 @@ def read_trial(path: Path) -> Trial:
     """
     try:
         whole = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}", hint="name a readable TOML file") from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", hint="name a readable TOML file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: it is no text in UTF-8", hint="name a readable TOML file") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: {error}") from None
     return parse(whole, str(path), path.parent)
@@ -220,8 +232,10 @@ def _vms(one: Any, where: str, folder: Path, seconds: float, seed: int, wrong: l
     vm = _checked(one, VM, where, wrong)
     demand = vm.get("demand", {})
     kind = demand.get("kind")
-    if kind not in DEMAND:
-        wrong.append(f"{where}.demand.kind: {kind!r}; allowed are {', '.join(DEMAND)}")
+    if not isinstance(kind, str) or kind not in DEMAND:
+        if "demand" in vm:
+            found = "missing" if kind is None else repr(kind)
+            wrong.append(f"{where}.demand.kind: {found}; allowed are {', '.join(DEMAND)}")
         return []
     given = {key: value for key, value in demand.items() if key != "kind"}
     shape = _checked(

@@ -71,6 +71,8 @@ def test_every_law_can_be_simulated(tmp_path: Path, law: str) -> None:
     told = dynmem(path, "--law", law, "--json")
     assert told.exit_code == 0, told.output
     result = json.loads(told.output)
+    assert {"assigned_gib", "demand_gib"} <= result["vms"][0].keys()
+    assert result.keys() >= {"times_seconds"}
     assert result["law"] == law
     assert [vm["name"] for vm in result["vms"]] == ["web1", "web2", "db"]
 
@@ -130,7 +132,7 @@ def test_a_host_is_written_as_it_is_read(tmp_path: Path) -> None:
 
 def test_a_picture_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    assert dynmem(file(tmp_path), "--png", tmp_path / "x.png").exit_code == 0
+    assert dynmem(file(tmp_path), "--plot", tmp_path / "x.png").exit_code == 0
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -148,6 +150,9 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
         ("start = 60", "start = inf", "vm[2].demand.start: inf; allowed: seconds"),
         ('kind = "ramp"', 'kind = "ramps"', "vm[2].demand.kind: 'ramps'; allowed are steady, ramp"),
         ("start = 60, ", "", "vm[2].demand.start: missing"),
+        ('kind = "ramp"', 'kind = ["ramp"]', "vm[2].demand.kind: ['ramp']; allowed are steady, ramp"),
+        ('duration = "5min"', "duration = 0", "host.duration: 0; allowed: more than nothing"),
+        ('capacity = "6GiB"', 'capacity = "0G"', "host.capacity: '0G'; allowed: more than nothing"),
         ("weight = 300", "weight = true", "vm[2].weight: True; allowed: a whole number from 1"),
         ('name = "db"', 'name = "web1"', "the name 'web1' is used twice"),
         ("[host]", "[host", "line 2"),
