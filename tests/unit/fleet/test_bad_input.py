@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter
+from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.core.relief import SHORT_SECONDS
 from host_controller.fleet.errors import HostSilent
@@ -73,6 +74,12 @@ class Scene:
 
 def scene_of(tmp_path: Path, **change: object) -> Scene:
     engine = FakeEngine(cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1}), {"web": "n1", "db": "n1"})
+    # It would do as a pin says, so that it is not the engine that keeps anybody.
+    engine.would = lambda cib: tuple(
+        Action("migrate", name, engine.places[name], "n2", "migrate")
+        for name in pins(cib)
+        if engine.places[name] != "n2"
+    )
     hosts = Words(said=json.dumps(EMPTY | change).encode())
     clock = Time(NOW)
     one = Arbiter(engine, hosts, tmp_path / "bookings.json", clock, clock, clock.sleep)  # type: ignore[arg-type]
