@@ -15,6 +15,7 @@ from host_controller.fleet.pacemaker.cib import ATTRIBUTE, FALSE, MOST_DIGITS, P
 STICKINESS: Final = 1000
 MIGRATE_SECONDS: Final = 3600
 MONITOR_SECONDS: Final = 60
+STAYS: Final = "resource-stickiness"
 FORGETS: Final = "failure-timeout"
 NEVER: Final = ("", "0", "0s")
 FAILURE_TIMEOUT: Final = "30min"
@@ -52,7 +53,7 @@ def prepared(cib: Cib) -> bytes:
     defaults = _block(root, "configuration/rsc_defaults", "meta_attributes", "dynmem-defaults")
     for need in _cluster(cib):
         if not need.by_hand:
-            _set(defaults if need.what == "resource-stickiness" else options, need.what, need.wanted)
+            _set(defaults if need.what == STAYS else options, need.what, need.wanted)
     forgets = cib.defaults.get(FORGETS, "0")
     for one in _domains(root):
         if list(_vm(one, forgets)):
@@ -78,12 +79,14 @@ def _cluster(cib: Cib) -> Iterator[Need]:
     if (probes := cib.options.get(PROBES, "true")).lower() in FALSE:
         protects = "a VM started twice, as the engine does not look where it has forgotten"
         yield Need(PROBES, probes, "true", protects)
-    stickiness = cib.defaults.get("resource-stickiness", "0")
+    stickiness = cib.defaults.get(STAYS, "0")
+    if not _holds(stickiness):
+        yield Need(STAYS, stickiness[:40], str(STICKINESS), "VMs moving whenever figures change")
+
+
+def _holds(stickiness: str) -> bool:
     counts = stickiness.isdecimal() and len(stickiness) <= MOST_DIGITS
-    if not (stickiness == "INFINITY" or (counts and int(stickiness) >= STICKINESS)):
-        yield Need(
-            "resource-stickiness", stickiness[:40], str(STICKINESS), "VMs moving whenever figures change"
-        )
+    return stickiness in ("INFINITY", "+INFINITY") or (counts and int(stickiness) >= STICKINESS)
 
 
 def _domains(root: Element) -> Iterator[Element]:
@@ -101,6 +104,9 @@ def _vm(one: Element, forgets: str) -> Iterator[Need]:
             yield Need(f"{name}: {option}", "true", "false", "the agent setting utilizations of its own")
     if meta.get("allow-migrate", "false").lower() in FALSE:
         yield Need(f"{name}: allow-migrate", "false", "true", "a drain that stops the VM")
+    if not _holds(meta.get(STAYS, "INFINITY")):
+        protects = "it moving whenever figures change, for which those of all VMs are held back"
+        yield Need(f"{name}: {STAYS}", meta[STAYS][:40], str(STICKINESS), protects)
     if meta.get(FORGETS, forgets) in NEVER:
         protects = "a host that refused one start being banned for the VM for good"
         yield Need(f"{name}: {FORGETS}", meta.get(FORGETS, "not set"), FAILURE_TIMEOUT, protects)
@@ -122,6 +128,8 @@ def _prepare(one: Element, forgets: str) -> None:
     _set(meta, "allow-migrate", "true")
     if _pairs(one, "meta_attributes").get(FORGETS, forgets) in NEVER:
         _set(meta, FORGETS, FAILURE_TIMEOUT)
+    if not _holds(_pairs(one, "meta_attributes").get(STAYS, "INFINITY")):
+        _set(meta, STAYS, str(STICKINESS))
     operations = one.find("operations")
     if operations is None:
         operations = ElementTree.SubElement(one, "operations")

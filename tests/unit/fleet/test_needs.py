@@ -72,6 +72,17 @@ def test_a_stickiness_that_does_not_hold_vms_is_missing(value: str) -> None:
     assert "resource-stickiness" in {need.what for need in missing(read_cib(text))}
 
 
+@pytest.mark.parametrize(
+    ("value", "holds"), [("0", False), ("-5", False), ("1000", True), ("INFINITY", True)]
+)
+def test_a_vm_that_holds_to_no_host_by_its_own_setting_is_named_and_set(value: str, holds: bool) -> None:
+    pair = f'<nvpair id="own" name="resource-stickiness" value="{value}"/>'
+    one = BARE.replace("<operations>", f'<meta_attributes id="b">{pair}</meta_attributes><operations>')
+    cib = read_cib(cib_text({}, {"n1": 1}, one + FENCE))
+    assert ("bare: resource-stickiness" in {need.what for need in missing(cib)}) != holds
+    assert missing(read_cib(prepared(cib))) == ()
+
+
 @pytest.mark.parametrize(("value", "kept"), [("", False), ("0", False), ("5min", True)])
 def test_bans_of_failed_starts_end_by_themselves_as_everybody_likes(value: str, kept: bool) -> None:
     pair = f'<nvpair id="s" name="failure-timeout" value="{value}"/>'
