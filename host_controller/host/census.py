@@ -18,23 +18,30 @@ REFRESH_SECONDS: Final = 30.0
 
 
 class Qemu(NamedTuple):
-    """One QEMU process."""
+    """One QEMU process, or one that says that it runs a VM."""
 
     pid: int
     uuid: str | None
     """As its command line says, which anybody can write."""
     held_bytes: int
     """Resident without files' pages: what it keeps from others."""
+    called_so: bool = True
+    """It has a name that QEMUs have. An <emulator> may have any: then only libvirt knows that it is one."""
 
 
 @dataclass(slots=True)
 class _Seen:
     started: str
     first_at: float
-    qemu: bool = False
+    called_so: bool = False
     uuid: str | None = None
     file_bytes: int = 0
     file_at: float = float("-inf")
+
+    @property
+    def may_be_one(self) -> bool:
+        """By its name, or by the argument that libvirt gives each of its own."""
+        return self.called_so or self.uuid is not None
 
 
 class Census:
@@ -46,7 +53,7 @@ class Census:
         self._refreshed_at = float("-inf")
 
     def look(self, now: float) -> list[Qemu]:
-        """All QEMUs that live now. Empty when /proc cannot be listed."""
+        """All that live now and may be QEMUs. Empty when /proc cannot be listed."""
         try:
             pids = {int(name) for name in os.listdir(self._proc) if name.isdecimal()}
         except OSError:
@@ -59,12 +66,12 @@ class Census:
         found = []
         for pid in pids:
             seen = self._seen.get(pid)
-            if seen is None or everything or seen.qemu or now - seen.first_at < YOUNG_SECONDS:
+            if seen is None or everything or seen.may_be_one or now - seen.first_at < YOUNG_SECONDS:
                 seen = self._meet(pid, seen, now)
-            if seen is not None and seen.qemu:
+            if seen is not None and seen.may_be_one:
                 held = self._held(pid, seen, now)
                 if held:
-                    found.append(Qemu(pid, seen.uuid, held))
+                    found.append(Qemu(pid, seen.uuid, held, seen.called_so))
         return found
 
     def _meet(self, pid: int, seen: _Seen | None, now: float) -> _Seen | None:
@@ -74,9 +81,10 @@ class Census:
             return None
         if seen is None or seen.started != began:
             seen = self._seen[pid] = _Seen(began, now)
-        if not seen.qemu and is_qemu(proc.name(pid, self._proc)):
-            seen.qemu = True
-            seen.uuid = proc.uuid_argument(proc.arguments(pid, self._proc))
+        if not seen.called_so:
+            seen.called_so = is_qemu(proc.name(pid, self._proc))
+            if seen.uuid is None:
+                seen.uuid = proc.uuid_argument(proc.arguments(pid, self._proc))
         return seen
 
     def _held(self, pid: int, seen: _Seen, now: float) -> int:
@@ -90,4 +98,5 @@ class Census:
 
 def is_qemu(name: str) -> bool:
     """Whether a process of this name is a QEMU that runs a VM."""
+    name = name.removeprefix(".")  # NixOS wraps programs, and hides the real ones so
     return name.startswith(NAMES) or name in WHOLE_NAMES

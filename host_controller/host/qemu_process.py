@@ -56,9 +56,11 @@ _BLOCK: Final = re.compile(
     rb"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) [^\n]*\n"
     rb"(?:(?!Rss:)[^\n]*\n)*?Rss: +(\d+) kB\nPss: +(\d+) kB\n"
     rb"(?:(?!AnonHugePages:|[0-9a-f]+-)[^\n]*\n)*?AnonHugePages: +(\d+) kB\n"
+    rb"(?:ShmemPmdMapped: +(\d+) kB\n)?"
     rb"(?:(?!Swap:|[0-9a-f]+-)[^\n]*\n)*?Swap: +(\d+) kB\n",
     re.MULTILINE,
 )
+"""Guest RAM that is shared (memfd) has its huge pages of the host as ShmemPmdMapped, since Linux 4.8."""
 
 
 def read_smaps(text: bytes) -> list[Mapping]:
@@ -69,8 +71,8 @@ def read_smaps(text: bytes) -> list[Mapping]:
             size_bytes=int(one[2], 16) - int(one[1], 16),
             rss_bytes=int(one[4]) * KIB,
             pss_bytes=int(one[5]) * KIB,
-            huge_bytes=int(one[6]) * KIB,
-            swap_bytes=int(one[7]) * KIB,
+            huge_bytes=(int(one[6]) + int(one[7] or 0)) * KIB,
+            swap_bytes=int(one[8]) * KIB,
         )
         for one in _BLOCK.finditer(text)
     ]
@@ -80,10 +82,15 @@ def resident_of(mappings: Sequence[Mapping], ram_blocks: Sequence[int]) -> Resid
     """Tell guest RAM from the rest: readable, writable, not executable (TCG's code buffer is), of exactly the
     size of a block of RAM (boot RAM or a NUMA cell, a DIMM, a virtio-mem device).
 
-    When a block is not found, all of the process counts as guest memory. When more mappings than blocks
-    have a size, the fullest are taken: rather too much guest memory than too little.
+    When blocks are not found, they may lie in one mapping of all of them: machine types before 5.1 have one for
+    several NUMA cells. Else all of the process counts as guest memory. When more mappings than blocks have a
+    size, the fullest are taken: rather too much guest memory than too little.
     """
+    there = Counter(one.size_bytes for one in mappings if one.permissions[:3] == "rw-")
     wanted = Counter(size for size in ram_blocks if size)
+    together = sum((wanted - there).elements())
+    if together and there[together] > wanted[together]:
+        wanted = (wanted & there) + Counter([together])
     guest = huge = overhead = 0
     swap = sum(one.swap_bytes for one in mappings)
     for one in sorted(mappings, key=lambda mapping: -mapping.rss_bytes):

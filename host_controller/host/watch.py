@@ -92,7 +92,9 @@ class HostWatch:
             OSError, KeyError: /proc/meminfo cannot be read.
         """
         before = read_memory(self._root, self._meminfo)
-        qemus = self._census.look(now)
+        seen = self._census.look(now)
+        own = self.identity.all(one.pid for one in seen)
+        qemus = [one for one in seen if one.called_so or one.pid in own]
         after = read_memory(self._root, self._meminfo)
         # A VM that grows between the readings is not others' growth.
         used = min(before.used_bytes, after.used_bytes)
@@ -101,7 +103,6 @@ class HostWatch:
         most = max(0, used - max(0, sum(held.values()) - after.merged_bytes))
         # What has just ended is still being freed: where that explains a rise, others use what they did.
         self._others_now = others = min(most, max(self._others_now, most - departed))
-        own = self.identity.all(held)
         unmanaged, foreign = self._not_managed(qemus, own, vms, used, now)
         # What bounds somebody else's QEMU, in its container, bounds none of ours.
         limit = limits.tightest({pid: held[pid] for pid in own}, self._root, after.ordinary_bytes)

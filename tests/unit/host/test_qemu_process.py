@@ -25,11 +25,13 @@ def block(
     pss_kib: int | None = None,
     swap_kib: int = 0,
     huge_kib: int = 0,
+    shared_huge_kib: int | None = 0,
 ) -> bytes:
+    shared = "" if shared_huge_kib is None else f"ShmemPmdMapped: {shared_huge_kib} kB\nFilePmdMapped: 0 kB\n"
     return (
         f"7f0000000000-{0x7F0000000000 + size:x} {permissions} 00000000 00:00 0 \n"
         f"Size: {size // KIB} kB\nRss: {rss_kib} kB\nPss: {rss_kib if pss_kib is None else pss_kib} kB\n"
-        f"Pss_Dirty: 0 kB\nAnonHugePages: {huge_kib} kB\nSwap: {swap_kib} kB\nSwapPss: 0 kB\nVmFlags: rd wr\n"
+        f"Pss_Dirty: 0 kB\nAnonHugePages: {huge_kib} kB\n{shared}Swap: {swap_kib} kB\nSwapPss: 0 kB\nVmFlags: rd wr\n"
     ).encode()
 
 
@@ -59,6 +61,25 @@ def test_of_more_mappings_than_blocks_the_fullest_is_guest_memory() -> None:
 def test_of_guest_ram_the_part_in_huge_pages_is_told() -> None:
     smaps = block(GIB, "rw-p", 8192, huge_kib=4096) + block(MIB, "rw-p", 2048, huge_kib=2048)
     assert qemu_process.resident_of(qemu_process.read_smaps(smaps), (GIB,)).huge_bytes == 4096 * KIB
+
+
+def test_huge_pages_of_shared_guest_ram_are_told_as_well() -> None:
+    """The host's khugepaged fills those of a memfd, too, and what it fills in is no lie of the guest's."""
+    smaps = block(GIB, "rw-s", 8192, shared_huge_kib=6144) + block(2 * GIB, "rw-p", 8192, shared_huge_kib=None)
+    found = qemu_process.resident_of(qemu_process.read_smaps(smaps), (GIB, 2 * GIB))
+    assert (found.guest_bytes, found.huge_bytes) == (16384 * KIB, 6144 * KIB)
+
+
+def test_numa_cells_that_lie_in_one_mapping_are_found_there() -> None:
+    """Machine types before 5.1 have one for all: `-numa node,mem=` without a memory backend."""
+    smaps = block(3 * GIB, "rw-p", 5000) + block(128 * MIB, "rw-p", 100) + block(MIB, "rw-p", 70)
+    mappings = qemu_process.read_smaps(smaps)
+    for blocks in ((GIB, 2 * GIB, 128 * MIB), (GIB, GIB, GIB, 128 * MIB), (3 * GIB, 128 * MIB)):
+        assert qemu_process.resident_of(mappings, blocks) == qemu_process.Resident(
+            5100 * KIB, 70 * KIB, 0, identified=True
+        )
+    for blocks in ((GIB, GIB, 128 * MIB), (3 * GIB, 3 * GIB), (2 * GIB, GIB, 3 * GIB)):
+        assert not qemu_process.resident_of(mappings, blocks).identified
 
 
 def test_an_executable_mapping_of_the_right_size_is_not_guest_ram() -> None:

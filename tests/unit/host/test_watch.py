@@ -63,6 +63,24 @@ def test_a_qemu_of_somebody_else_is_counted_once_whoever_runs_it(host: FakeHost)
     assert facts.others_bytes == 2 * GIB + 2 * GIB
 
 
+@pytest.mark.parametrize("name", [".qemu-system-x8", "kvm-spice", "my-emulator", "python3"])
+def test_a_vm_of_ours_is_counted_once_whatever_its_emulator_is_called(host: FakeHost, name: str) -> None:
+    """An <emulator> may be anything: NixOS's wrapped one, an old link, somebody's own build."""
+    host.qemu(40, UUID, 3 * GIB, name=name)
+    host.use(3 * GIB)
+    for vms, unmanaged in ((OURS, 0), (FOREIGN, 4 * GIB)):
+        facts = host.watch().read(0.0, vms)
+        assert (facts.unmanaged_bytes, facts.foreign_bytes) == (unmanaged, 0)
+        assert facts.others_bytes == 2 * GIB
+
+
+def test_a_program_that_only_says_that_it_runs_a_vm_is_one_of_the_hosts(host: FakeHost) -> None:
+    host.process(60, 3 * GIB, "java", "-uuid", OTHER_UUID, name="java")
+    host.use(3 * GIB)
+    facts = host.watch().read(0.0, {})
+    assert (facts.foreign_bytes, facts.others_bytes) == (0, 5 * GIB)
+
+
 def test_an_unmanaged_vm_of_our_libvirt_counts_with_all_of_its_ram_and_not_again_by_its_process(
     host: FakeHost,
 ) -> None:
