@@ -36,6 +36,11 @@ class Mapping:
     huge_bytes: int
     swap_bytes: int
 
+    @property
+    def shared(self) -> bool:
+        """Writable, and others see what is written: a file, or memory that has a descriptor."""
+        return self.permissions[1:] in ("w-s", "wxs")
+
 
 @dataclass(frozen=True, slots=True)
 class Resident:
@@ -44,7 +49,7 @@ class Resident:
     guest_bytes: int
     """Resident part of guest RAM; of the whole process when the RAM could not be told apart."""
     overhead_bytes: int
-    """Pss of everything else."""
+    """Pss of everything else, but for files that it shares with others, as far as they are cache."""
     swap_bytes: int
     """In the host's swap."""
     identified: bool
@@ -71,37 +76,44 @@ def read_smaps(text: bytes) -> list[Mapping]:
             size_bytes=int(one[2], 16) - int(one[1], 16),
             rss_bytes=int(one[4]) * KIB,
             pss_bytes=int(one[5]) * KIB,
-            huge_bytes=(int(one[6]) + int(one[7] or 0)) * KIB,
+            huge_bytes=min(int(one[4]), int(one[6]) + int(one[7] or 0)) * KIB,
             swap_bytes=int(one[8]) * KIB,
         )
         for one in _BLOCK.finditer(text)
     ]
 
 
-def resident_of(mappings: Sequence[Mapping], ram_blocks: Sequence[int]) -> Resident:
+def resident_of(mappings: Sequence[Mapping], ram_blocks: Sequence[int], file_bytes: int = 0) -> Resident:
     """Tell guest RAM from the rest: readable, writable, not executable (TCG's code buffer is), of exactly the
     size of a block of RAM (boot RAM or a NUMA cell, a DIMM, a virtio-mem device).
 
-    When blocks are not found, they may lie in one mapping of all of them: machine types before 5.1 have one for
-    several NUMA cells. Else all of the process counts as guest memory. When more mappings than blocks have a
-    size, the fullest are taken: rather too much guest memory than too little.
+    When blocks are not found, they may lie in one mapping of all of them: machine types before 5.1 have one
+    for several NUMA cells. Else all of the process counts as guest memory. When more mappings than blocks
+    have a size, the fullest are taken: rather too much guest memory than too little.
+
+    file_bytes: what the process maps of files (RssFile). That goes on demand, or lies in no RAM of the host's
+    at all, where it is persistent memory: the file of an NVDIMM or a virtio-pmem is none of QEMU's own.
     """
     there = Counter(one.size_bytes for one in mappings if one.permissions[:3] == "rw-")
     wanted = Counter(size for size in ram_blocks if size)
     together = sum((wanted - there).elements())
     if together and there[together] > wanted[together]:
         wanted = (wanted & there) + Counter([together])
-    guest = huge = overhead = 0
+    guest = huge = overhead = shared = 0
     swap = sum(one.swap_bytes for one in mappings)
     for one in sorted(mappings, key=lambda mapping: -mapping.rss_bytes):
         if one.permissions[:3] == "rw-" and wanted[one.size_bytes] > 0:
             wanted[one.size_bytes] -= 1
             guest += one.rss_bytes
             huge += one.huge_bytes
+            if one.shared:  # it may be a file's: no more than the rest is surely others'
+                file_bytes -= one.rss_bytes
         else:
             overhead += one.pss_bytes
+            shared += one.pss_bytes if one.shared else 0
     if any(wanted.values()):
         return Resident(sum(one.rss_bytes for one in mappings), 0, swap, identified=False)
+    overhead -= min(shared, max(0, file_bytes))
     return Resident(guest, overhead, swap, identified=True, huge_bytes=huge)
 
 
@@ -186,6 +198,6 @@ class ResidentMeter:
             raise Unread(f"/proc/{pid}/smaps: {error.strerror}") from None
         if not mappings:
             raise Unread(f"/proc/{pid}/smaps says nothing: the process is ending, or it is in another format")
-        found = resident_of(mappings, ram_blocks)
+        found = resident_of(mappings, ram_blocks, processes.file_bytes(pid, self._proc))
         self._last[uuid] = _Last(pid, ram_blocks, total, done, done - now, found)
         return found

@@ -31,7 +31,8 @@ def block(
     return (
         f"7f0000000000-{0x7F0000000000 + size:x} {permissions} 00000000 00:00 0 \n"
         f"Size: {size // KIB} kB\nRss: {rss_kib} kB\nPss: {rss_kib if pss_kib is None else pss_kib} kB\n"
-        f"Pss_Dirty: 0 kB\nAnonHugePages: {huge_kib} kB\n{shared}Swap: {swap_kib} kB\nSwapPss: 0 kB\nVmFlags: rd wr\n"
+        f"Pss_Dirty: 0 kB\nAnonHugePages: {huge_kib} kB\n{shared}"
+        f"Swap: {swap_kib} kB\nSwapPss: 0 kB\nVmFlags: rd wr\n"
     ).encode()
 
 
@@ -65,7 +66,8 @@ def test_of_guest_ram_the_part_in_huge_pages_is_told() -> None:
 
 def test_huge_pages_of_shared_guest_ram_are_told_as_well() -> None:
     """The host's khugepaged fills those of a memfd, too, and what it fills in is no lie of the guest's."""
-    smaps = block(GIB, "rw-s", 8192, shared_huge_kib=6144) + block(2 * GIB, "rw-p", 8192, shared_huge_kib=None)
+    shared, before_4_8 = {"shared_huge_kib": 6144}, {"shared_huge_kib": None}
+    smaps = block(GIB, "rw-s", 8192, **shared) + block(2 * GIB, "rw-p", 8192, **before_4_8)
     found = qemu_process.resident_of(qemu_process.read_smaps(smaps), (GIB, 2 * GIB))
     assert (found.guest_bytes, found.huge_bytes) == (16384 * KIB, 6144 * KIB)
 
@@ -80,6 +82,29 @@ def test_numa_cells_that_lie_in_one_mapping_are_found_there() -> None:
         )
     for blocks in ((GIB, GIB, 128 * MIB), (3 * GIB, 3 * GIB), (2 * GIB, GIB, 3 * GIB)):
         assert not qemu_process.resident_of(mappings, blocks).identified
+
+
+@pytest.mark.parametrize(
+    ("ram", "file_kib", "overhead_kib"),
+    [
+        ("rw-p", 9000 + 300, 150),  # of a disk, or of persistent memory; 300 are QEMU's program
+        ("rw-p", 300, 8850),  # in a tmpfs, which is memory
+        ("rw-s", 9000 + 300, 550),  # RAM may be a file's, too
+    ],
+)
+def test_the_file_of_an_nvdimm_is_none_of_qemus_own_memory(
+    host: FakeHost, meter: ResidentMeter, ram: str, file_kib: int, overhead_kib: int
+) -> None:
+    smaps = (
+        block(GIB, ram, 700)
+        + block(64 * GIB, "rw-s", 9000)
+        + block(MIB, "rw-p", 100)
+        + block(MIB, "r-xp", 50)
+    )
+    host.qemu(42, UUID, rss(smaps), file_bytes=file_kib * KIB)
+    (host.root / "proc/42/smaps").write_bytes(smaps)
+    found = meter.read(UUID, (GIB,))
+    assert found == qemu_process.Resident(700 * KIB, overhead_kib * KIB, 0, identified=True)
 
 
 def test_an_executable_mapping_of_the_right_size_is_not_guest_ram() -> None:
