@@ -7,6 +7,7 @@ NAMESPACES: Final = {
     "http://openstack.org/xmlns/libvirt/nova/": "nova",
     "http://ovirt.org/vm/": "oVirt",
     "http://kubevirt.io": "KubeVirt",
+    "http://opennebula.org/xmlns/libvirt/": "OpenNebula",
 }
 """Beginnings of the namespaces that they use in <metadata>, and who they are."""
 VAGRANTFILE: Final = "/Vagrantfile"

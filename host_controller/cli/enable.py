@@ -169,6 +169,8 @@ def set_limits(
         if new is not None and not dry_run:
             domain.define(new)
         later = " from its next start" if new is not None and now.live is not None else ""
+        if domain.saved:
+            later = " once it has been shut down: it is saved, and comes back with those it was saved with"
         has = "would have" if dry_run else "has"
         click.echo(f"{neutral(domain.name)} {has} {in_words(limits, whom)}{later}")
 
@@ -216,7 +218,7 @@ def _set_live(
     config = view.config if view is not None else None
     if view is None or config is None:
         return
-    limits, waits = live_limits(config.limits, wanted, view.ceiling_bytes)
+    limits, waits = live_limits(config.limits, wanted, view.most_bytes)
     _say(waits)
     if limits.maximum_bytes > max(config.limits.maximum_bytes, _had(config)):
         request = Request(parse_xml(domain.live_xml()), limits, config.growth)

@@ -3,13 +3,12 @@
 from typing import Final
 from xml.etree import ElementTree
 
-from host_controller.core.model import METADATA, Growth, VmConfig
+from host_controller.core.model import METADATA, Growth
 from host_controller.doctor.facts import Finding, VmSurvey
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.refusal import Refusal
 from host_controller.domain_xml.fitness.sizes import tight_limits
 from host_controller.domain_xml.pinning import DEFLATES, pinned_by, pins
-from host_controller.domain_xml.read import DomainView
 from host_controller.neutral import shell_word
 from host_controller.units import KIB, format_apart, format_size
 
@@ -42,23 +41,12 @@ def metadata(vm: VmSurvey) -> Finding:
         has, should = format_apart(boots_with, startup)
         found = f"it boots with {has} of its startup of {should}, and nobody moves memory in huge pages"
         return Finding("limits", "problem", found, f"dynmem enable {shell_word(vm.name)} while it is off")
-    most, maximum = _most_bytes(vm.domain, vm.domain.config), vm.domain.config.limits.maximum_bytes
+    most, maximum = vm.domain.most_bytes, vm.domain.config.limits.maximum_bytes
     if vm.domain.config.source == METADATA and most < maximum:
         has, should = format_apart(most, maximum)
         found = f"somebody has changed its definition: it can have {has} at most, and its maximum is {should}"
         return Finding("limits", "note", found, f"dynmem enable {shell_word(vm.name)} while it is off")
     return Finding("limits", "ok", "can be used")
-
-
-def _most_bytes(domain: DomainView, config: VmConfig) -> int:
-    """What a domain can come to have as it is defined."""
-    match config.growth:
-        case Growth.BALLOON:
-            return domain.boot_ram_bytes
-        case Growth.HOTADD:
-            return domain.ceiling_bytes
-        case Growth.VIRTIO_MEM:
-            return domain.boot_ram_bytes + config.virtio_mem_bytes
 
 
 def growable(vm: VmSurvey) -> Finding:

@@ -24,15 +24,17 @@ def huge_page_size(root: Element) -> int | None:
     """The size of the huge pages that all guest RAM lies in; 0: the host's default size; None: in none.
 
     None also where only a part lies in huge pages, or parts in several sizes: such a VM is charged as if all
-    of it were ordinary memory, which is rather too much than too little.
+    of it were ordinary memory, which is rather too much than too little. A memory device may name pages of
+    its own.
     """
     huge = root.find("./memoryBacking/hugepages")
     if huge is None:
         return None
     pages = huge.findall("page")
+    own = {size_of(one) for one in root.findall("./devices/memory/source/pagesize")}
     if not pages:
-        return 0
-    sizes = {size_of(one, attribute="size") for one in pages}
+        return None if own else 0
+    sizes = {size_of(one, attribute="size") for one in pages} | own
     cells = len(root.findall("./cpu/numa/cell"))
     whole = any(one.get("nodeset") is None for one in pages) or _all_nodes(pages, cells)
     if len(sizes) > 1 or not whole or not max(sizes) > LARGEST_ORDINARY_PAGE_BYTES:

@@ -14,6 +14,7 @@ from host_controller.domain_xml.values import (
     alias_of,
     attribute_number,
     machine_of,
+    name_of,
     parse_xml,
     size_of,
     target_size,
@@ -63,6 +64,20 @@ class DomainView:
         """It is managed and has a balloon, of which nobody asks for statistics."""
         config = self.config
         return config is not None and config.pinned != NO_BALLOON and not self.stats_period
+
+    @property
+    def most_bytes(self) -> int:
+        """The most RAM that it can come to have as it is: the room that maxMemory leaves may be for devices
+        of its user's.
+        """
+        match None if self.config is None else self.config.growth:
+            case Growth.BALLOON:
+                return self.boot_ram_bytes
+            case Growth.VIRTIO_MEM:
+                assert self.config is not None
+                return self.boot_ram_bytes + self.config.virtio_mem_bytes
+            case _:
+                return self.ceiling_bytes
 
     @property
     def ram_bytes(self) -> int:
@@ -119,7 +134,7 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
     balloon = root.find("./devices/memballoon")
     return DomainView(
         uuid=text_in(root, "uuid"),
-        name=text_in(root, "name"),
+        name=name_of(root),
         config=config,
         problems=problems,
         machine=machine_of(root),
@@ -180,7 +195,7 @@ def _config(root: Element, ours: Ours, memory: _Memory) -> VmConfig:
     blocks = [target_size(one, "block") for one in memory.virtio_mem]
     return VmConfig(
         uuid=text_in(root, "uuid"),
-        name=text_in(root, "name"),
+        name=name_of(root),
         limits=ours.limits,
         growth=ours.growth,
         trust=ours.trust,

@@ -72,6 +72,11 @@ def text_in(root: Element, tag: str) -> str:
     return (root.findtext(tag) or "").strip()
 
 
+def name_of(root: Element) -> str:
+    """A domain's name as libvirt has it, which keeps the white space around it."""
+    return root.findtext("name") or ""
+
+
 def alias_of(device: Element) -> str:
     """Libvirt's name of a device; empty in a definition that does not run."""
     alias = device.find("alias")

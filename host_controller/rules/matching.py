@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from host_controller.config.rule import MatchSection, MetadataPattern, RuleSection, parse_metadata
-from host_controller.domain_xml.values import parse_xml, text_in
+from host_controller.domain_xml.values import name_of, parse_xml, text_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Subject:
         root = parse_xml(xml)
         metadata = root.find("metadata")
         return cls(
-            text_in(root, "name"),
+            name_of(root),
             text_in(root, "uuid"),
             text_in(root, "title"),
             metadata,

@@ -160,10 +160,10 @@ def within_memtune(
     limits: Limits, running: Element, view: DomainView, growth: Growth
 ) -> tuple[Limits, tuple[str, ...]]:
     """The limits as far as libvirt's own limits on the running VM leave room for them, and that they were
-    lowered. The RAM that it has it may take in any case; to huge pages they do not apply (mm/hugetlb.c).
+    lowered. The RAM that it has it may take in any case.
     """
     tight = tight_limits(running, limits.maximum_bytes)
-    if growth is Growth.BALLOON or not tight or view.huge_page_bytes is not None:
+    if growth is Growth.BALLOON or not tight:
         return limits, ()
     most = max(view.boot_ram_bytes, most_within(running, tight))
     if most >= limits.maximum_bytes:

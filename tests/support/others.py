@@ -98,6 +98,10 @@ KUBEVIRT = domain(
     "shop_web",
     '<kubevirt xmlns="http://kubevirt.io"><uid>f4686d2c-6e8d-4335-b8fd-81bee22f4814</uid></kubevirt>',
 )
+OPENNEBULA = domain(
+    "one-42",
+    '<one:vm xmlns:one="http://opennebula.org/xmlns/libvirt/1.0"><one:name>web</one:name></one:vm>',
+)
 OVIRT = domain(
     "desk",
     '<ovirt-tune:qos xmlns:ovirt-tune="http://ovirt.org/vm/tune/1.0"/>'

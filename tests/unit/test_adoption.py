@@ -34,6 +34,7 @@ from tests.support.others import (
     GUEST_AGENT,
     KUBEVIRT,
     NOVA,
+    OPENNEBULA,
     OVIRT,
     SERIAL,
     TERRAFORM,
@@ -371,6 +372,7 @@ def test_its_next_start_can_be_prepared_as_enable_does_it() -> None:
         (NOVA, "nova"),
         (OVIRT, "oVirt"),
         (KUBEVIRT, "KubeVirt"),
+        (OPENNEBULA, "OpenNebula"),
         (VAGRANT, "Vagrant"),
         (VIRT_INSTALL, None),
         (TERRAFORM, None),
@@ -550,10 +552,35 @@ def test_the_ram_that_an_adopted_vm_has_it_may_be_set_to_whatever_libvirts_own_l
     assert told.exception is None, told.exception
 
 
+def test_a_balloon_alone_reaches_no_room_that_is_for_memory_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = LibvirtDomain(VIRT_INSTALL.replace("<memory unit", f"{ROOM}\n  <memory unit", 1))
+    adopt(one, replace(WISH, rule=RuleSection(match=RULE.match, growth=Growth.BALLOON)))
+    monkeypatch.setattr(enabling, "Definitions", lambda uri: Opened(one))
+    told = CliRunner().invoke(enabling.set_limits, ["installed", "--maximum", "4G"])
+    assert "room for 2 GiB" in told.output, (told.output, told.exception)
+    running = read_domain(live(one)).config
+    assert running is not None
+    assert running.limits.maximum_bytes == 2 * GIB
+
+
+def test_what_a_saved_vm_is_set_to_waits_for_its_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its next start restores what it was, limits and all."""
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    off = Opened(one)
+    monkeypatch.setattr(off, "running", False)
+    monkeypatch.setattr(off, "saved", True)
+    monkeypatch.setattr(enabling, "Definitions", lambda uri: off)
+    told = CliRunner().invoke(enabling.set_limits, ["installed", "--weight", "7"])
+    assert "once it has been shut down: it is saved" in told.output, (told.output, told.exception)
+    assert 'weight="7"' in (one.defined or "")
+
+
 class Opened:
     """A libvirt with one domain that runs, as far as `set` asks it."""
 
     running = persistent = True
+    saved = False
     name = "installed"
 
     def __init__(self, one: LibvirtDomain) -> None:

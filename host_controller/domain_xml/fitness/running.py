@@ -5,7 +5,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth, Limits
-from host_controller.domain_xml.fitness import devices, kernel, machine, passed_on
+from host_controller.domain_xml.fitness import devices, kernel, machine, passed_on, sizes
 from host_controller.domain_xml.fitness.judge import Check
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.pinning import DEFLATES, NO_BALLOON, pinned_by
@@ -42,8 +42,14 @@ def memory(request: Request) -> Refusal | None:
     return None
 
 
-GROWTH: Final[tuple[Check, ...]] = (machine.hot_add, machine.virtio_mem, kernel.kernel_line)
-"""Whether the machine and the guest's kernel take what its growth plugs. They look at no limits."""
+GROWTH: Final[tuple[Check, ...]] = (
+    machine.hot_add,
+    machine.virtio_mem,
+    kernel.kernel_line,
+    passed_on.capabilities,
+    sizes.page_size,
+)
+"""Whether the machine, libvirt and the guest's kernel take what its growth plugs. They look at no limits."""
 CHECKS: Final[tuple[Check, ...]] = (
     machine.hypervisor,
     *GROWTH,

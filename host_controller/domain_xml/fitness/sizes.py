@@ -9,8 +9,9 @@ from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth
 from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES, least_startup_bytes
 from host_controller.domain_xml.dom import child, elements, remove, set_content
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
+from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.kernel_line import bounce_buffer
-from host_controller.domain_xml.values import page_bytes, size_of, target_size, text_in
+from host_controller.domain_xml.values import name_of, page_bytes, size_of, target_size
 from host_controller.neutral import shell_word
 from host_controller.units import GIB, KIB, MIB, format_apart, format_size, round_down, round_up
 
@@ -101,7 +102,7 @@ def _memtune(request: Request, say: str) -> Refusal | None:
     options = " ".join(f"{one.option} {one.needed_bytes // KIB}" for one in tight)
     ways = [
         WayOut(
-            say.format(options, shell_word(text_in(request.root, "name"))),
+            say.format(options, shell_word(name_of(request.root))),
             edit=lambda domain: _raise_limits(domain, tight),
         )
     ]
@@ -116,7 +117,11 @@ def _memtune(request: Request, say: str) -> Refusal | None:
 
 
 def tight_limits(root: Element, maximum_bytes: int) -> list[TooTight]:
-    """The memtune limits that a VM of this maximum can run into, QEMU's own memory included."""
+    """The memtune limits that a VM of this maximum can run into, QEMU's own memory included. RAM in huge
+    pages does not count in them (mm/hugetlb.c).
+    """
+    if huge_page_size(root) is not None:
+        return []
     needed = round_up(maximum_bytes + beside_ram(root, maximum_bytes), MIB)
     limits = {name: size_of(root.find(f"./memtune/{name}")) for name in MEMTUNE}
     return [TooTight(name, limit, needed) for name, limit in limits.items() if 0 < limit < needed]

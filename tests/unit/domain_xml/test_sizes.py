@@ -7,9 +7,12 @@ import pytest
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.fitness.running import natural_growth, obstacles
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
+from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainUnsuitable
+from host_controller.rules.matching import Subject
 from host_controller.units import GIB, KIB, MIB
 from tests.support.definitions import (
     BALLOON,
@@ -265,3 +268,59 @@ def test_a_label_that_is_no_users_number_names_nobody(label: str, owner: int | N
         "</domain>", f"<seclabel model='dac'><label>{label}</label></seclabel></domain>"
     )
     assert read_domain(xml).owner == owner
+
+
+# --- huge pages ---
+
+HUGE = "<hugepages><page size='{}' unit='MiB'/></hugepages>"
+OWN_PAGES = (
+    "<memory model='virtio-mem'><source><pagesize unit='{}'>{}</pagesize></source>"
+    "<target><size unit='GiB'>4</size><node>0</node><block unit='MiB'>2</block>"
+    "<requested unit='KiB'>0</requested></target></memory>"
+)
+
+
+@pytest.mark.parametrize(
+    ("backing", "unit", "own", "found"),
+    [
+        (HUGE.format(2), "KiB", 2048, 2 * MIB),
+        (HUGE.format(2), "KiB", 4, None),
+        (HUGE.format(2), "GiB", 1, None),
+        ("<hugepages/>", "MiB", 2, None),  # the default may be another
+        ("<nosharepages/>", "MiB", 2, None),
+    ],
+)
+def test_a_memory_device_with_pages_of_its_own_may_lie_outside_of_the_pool(
+    backing: str, unit: str, own: int, found: int | None
+) -> None:
+    """What it takes of ordinary memory would be charged to huge pages."""
+    xml = with_device(OWN_PAGES.format(unit, own), with_backing(with_room(), backing))
+    assert read_domain(xml).huge_page_bytes == found
+
+
+def test_ram_in_huge_pages_does_not_count_in_libvirts_limits() -> None:
+    limited = with_memtune("<hard_limit unit='GiB'>1</hard_limit>")
+    with pytest.raises(DomainUnsuitable, match="hard_limit"):
+        enable(limited, LIMITS, HOTADD)
+    enable(with_backing(limited, HUGE.format(2)), LIMITS, HOTADD)
+
+
+def test_what_runs_in_pages_larger_than_a_dimm_grows_by_none() -> None:
+    """QEMU makes no backend smaller than its page: each DIMM would be refused."""
+    for size, growth in ((2, HOTADD), (1024, BALLOON)):
+        root = parse_xml(with_backing(with_room(), HUGE.format(size)))
+        assert natural_growth(root) is growth
+        refused = [one.reason for one in obstacles(root, LIMITS, HOTADD)]
+        assert any("larger than what memory grows by" in one for one in refused) is (growth is BALLOON)
+
+
+def test_what_libvirt_is_told_that_its_qemu_lacks_is_not_grown_by() -> None:
+    hidden = "<qemu:capabilities><qemu:del capability='device.pc-dimm'/></qemu:capabilities></domain>"
+    assert natural_growth(parse_xml(with_room())) is HOTADD
+    assert natural_growth(parse_xml(with_room().replace("</domain>", hidden))) is BALLOON
+
+
+def test_a_name_is_what_libvirt_says_with_the_space_around_it() -> None:
+    """What the start hook and libvirt's own look-ups call it: ` web ` and `web` are two domains."""
+    spaced = Q35.replace("<name>web<", "<name> web <")
+    assert (read_domain(spaced).name, Subject.of(spaced).name) == (" web ", " web ")
