@@ -107,11 +107,11 @@ def adopt(
         guest_agents = configuration.libvirt.guest_agent
         wish = Wish(rule, next_start, startup, guest_agents, abilities(definitions))
 
-        def one(name: str) -> Result:
-            return _adopt(definitions, name, wish, configuration, dry_run=dry_run, say=say)
+        def one(name: str, which: str) -> Result:
+            return _adopt(definitions, name, which, wish, configuration, dry_run=dry_run, say=say)
 
-        chosen = list(vms) or _running(definitions, pattern)
-        results = [told(one(name), as_json) for name in chosen]
+        chosen = [(vm, vm) for vm in vms] or _running(definitions, pattern)
+        results = [told(one(name, which), as_json) for name, which in chosen]
     end(results, as_json, nothing="no VM runs" + (f" whose name fits {pattern}" if pattern else ""))
     adopted = next((one for one in results if one.outcome == "adopted"), None)
     if adopted is not None and not as_json:
@@ -128,6 +128,7 @@ def adopt(
 def _adopt(
     definitions: Definitions,
     name: str,
+    which: str,
     wish: Wish,
     configuration: Config,
     *,
@@ -136,7 +137,7 @@ def _adopt(
 ) -> Result:
     result = Result(name)
     try:
-        domain = RunningDomain(definitions, name)
+        domain = RunningDomain(definitions, which)
         result.name, result.uuid = domain.name, domain.uuid
         plan = plan_adoption(facts_of(domain), wish, configuration.default_limits)
         result.steps, result.now, result.later = (
@@ -160,5 +161,7 @@ def _take_on(plan: Adoption, domain: RunningDomain, say: Callable[[str, str], No
     carry_out(plan.vm, plan.steps, domain, lambda text: say(plan.vm, text), clock(WAIT_SECONDS), again)
 
 
-def _running(definitions: Definitions, pattern: str | None) -> list[str]:
-    return [one for one in definitions.names(running=True) if pattern is None or fnmatchcase(one, pattern)]
+def _running(definitions: Definitions, pattern: str | None) -> list[tuple[str, str]]:
+    """Names and UUIDs."""
+    listed = definitions.listed(running=True)
+    return [(name, uuid) for name, uuid in listed if pattern is None or fnmatchcase(name, pattern)]

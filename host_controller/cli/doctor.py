@@ -5,7 +5,6 @@ import platform
 import shutil
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,16 @@ from host_controller.doctor.kernel import Kernel, read_kernel
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import (
     CallFailed,
-    DomainUnsuitable,
     DynmemError,
     HypervisorUnreachable,
     InputError,
 )
 from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor.abilities import abilities_of
-from host_controller.hypervisor.survey import Survey, UnseenDomain
+from host_controller.hypervisor.survey import Domains, Survey, UnseenDomain
 from host_controller.neutral import neutral
 from host_controller.records.burn_in import load as load_burn_ins
-from host_controller.rules.taking import Rulebook, idle, take
+from host_controller.rules.taking import Rulebook, Taken, idle
 
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 SIGNS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
@@ -88,7 +86,11 @@ def examine(
         known = configuration or Config()
         abilities = abilities_of((libvirt_version, qemu_version), local=is_local(uri))
         book = Rulebook(known.rule, known.default_limits, abilities)
-        rules = _rules(survey, book)
+        seen, unlisted = Domains([], []), None
+        try:
+            seen = survey.domains(book)
+        except CallFailed as error:
+            unlisted = Finding("libvirt", "problem", f"it lists no VMs: {error.message}", LOOK)
         facts = HostSurvey(
             uri,
             libvirt_version=libvirt_version,
@@ -96,17 +98,14 @@ def examine(
             hook=str(HOOK) if HOOK.exists() else None,
             kernel_release=platform.release(),
             burn_ins=load_burn_ins(),
-            **rules,
+            **({} if unlisted is not None else _rules(book, seen.all)),
             **_shared(kernel, status, problem),
         )
         if name is None:
             findings += _host(facts)
             findings += _fleet(configuration or Config())
-        seen = False
-        for one in survey.domains(book):
-            if name is not None and name not in (one.name, one.uuid):
-                continue
-            seen = True
+        meant = [one for one in seen.ours if name is None or name.lower() == one.uuid or name == one.name]
+        for one in meant:
             if isinstance(one, UnseenDomain):
                 unseen = f"it cannot be looked at: {one.problem}"
                 findings.append((one.name, Finding("libvirt", "problem", unseen, LOOK)))
@@ -123,12 +122,11 @@ def examine(
                 rule=one.rule,
             )
             findings += [(one.name, check(about)) for check in vm.CHECKS]
-    except CallFailed as error:
-        findings.append((None, Finding("libvirt", "problem", f"it lists no VMs: {error.message}", LOOK)))
-        seen = True
     finally:
         survey.close()
-    if name is not None and not seen:
+    if unlisted is not None:
+        findings.append((None, unlisted))
+    elif name is not None and not meant:
         raise InputError("no managed VM of this name", vm=name, hint="virsh list --all; dynmem enable")
     return findings
 
@@ -157,16 +155,9 @@ def _configured() -> Config:
         return Config()
 
 
-def _rules(survey: Survey, book: Rulebook) -> dict[str, Any]:
+def _rules(book: Rulebook, vms: list[Taken]) -> dict[str, Any]:
     if not book.rules:
         return {}
-    vms = []
-    try:
-        for xml, persistent in survey.definitions():
-            with suppress(DomainUnsuitable):  # that is a finding of its own
-                vms.append(take(xml, persistent, book))
-    except CallFailed:
-        return {}  # that is a finding of its own
     return {"rules": len(book.rules), "idle_rules": tuple(idle(book.rules, vms))}
 
 

@@ -35,7 +35,7 @@ def rules(config: Path | None, connect: str | None, *, as_json: bool) -> None:
     configuration = load(config)
     with Definitions(connect or configuration.libvirt.uri) as definitions:
         book = Rulebook(configuration.rule, configuration.default_limits, abilities(definitions))
-        vms = [_seen(definitions, name, book) for name in definitions.names()]
+        vms = [_seen(definitions, uuid, book) for _, uuid in definitions.listed()]
     seen = [(running, taken) for running, taken in vms if taken is not None]
     notes = list(idle(configuration.rule, (taken for _, taken in seen)))
     if configuration.libvirt.guest_agent and any(taken.rule and taken.view.guest_agent for _, taken in seen):
@@ -49,10 +49,10 @@ def rules(config: Path | None, connect: str | None, *, as_json: bool) -> None:
         click.echo(f"* {neutral(note)}")
 
 
-def _seen(definitions: Definitions, name: str, book: Rulebook) -> tuple[bool, Taken | None]:
+def _seen(definitions: Definitions, uuid: str, book: Rulebook) -> tuple[bool, Taken | None]:
     """Whether it runs, and what rules make of it; None where it has ended, or cannot be read."""
     try:
-        domain = definitions.find(name)
+        domain = definitions.find(uuid)
         running = domain.running
         persistent = domain.xml() if domain.persistent else None
         xml = domain.live_xml() if running else persistent

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from host_controller.domain_xml.values import number
 from host_controller.host.memory import read_meminfo
 
 
@@ -26,7 +27,7 @@ def read_kernel(root: Path = Path("/")) -> Kernel:
     total = memory.get("SwapTotal", 0)
     memmap = _text(root / "sys/module/memory_hotplug/parameters/memmap_on_memory").strip()
     return Kernel(
-        overcommit_memory=int(_text(root / "proc/sys/vm/overcommit_memory").strip() or 0),
+        overcommit_memory=number(_text(root / "proc/sys/vm/overcommit_memory")),
         memmap_on_memory=None if not memmap else memmap not in ("N", "0"),
         swap_total_bytes=total,
         swap_used_bytes=total - memory.get("SwapFree", total),

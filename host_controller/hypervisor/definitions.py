@@ -130,13 +130,18 @@ class Definitions:
             return None
         return attribute_number(capabilities.find("./host/cpu/maxphysaddr"), "bits") or None
 
-    def names(self, *, running: bool = False) -> list[str]:
-        """Of all domains, running or not; or of those that run."""
+    def names(self) -> list[str]:
+        """Of all domains, running or not."""
+        return [name for name, _ in self.listed()]
+
+    def listed(self, *, running: bool = False) -> list[tuple[str, str]]:
+        """Name and UUID of all domains, or of those that run. A name may be another's UUID."""
         flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0
         try:
-            return sorted(str(one.name()) for one in self._connection.listAllDomains(flags))
+            found = self._connection.listAllDomains(flags)
         except libvirt.libvirtError as error:
             raise call_failed(error) from None
+        return sorted((str(one.name()), str(one.UUIDString())) for one in found)
 
     def find(self, name_or_uuid: str) -> Definition:
         """The domain of that name or UUID.

@@ -11,6 +11,8 @@ from host_controller.hypervisor.failure import call_failed
 _NO_SUCH: Final = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG)
 """There is none of that name, or it is no UUID. Whatever else libvirt says says nothing about the domain."""
 
+UUID_CHARS: Final = 36
+
 
 def opened(uri: str, *, read_only: bool = False) -> Any:
     """A blocking connection, which the caller closes. libvirt prints no errors of its own from then on.
@@ -29,13 +31,15 @@ def opened(uri: str, *, read_only: bool = False) -> Any:
 
 
 def found(connection: Any, uri: str, name_or_uuid: str) -> Any:
-    """The domain of that name or UUID at the other end of `connection`, which `opened(uri)` gave.
+    """The domain of that UUID or name at the other end of `connection`, which `opened(uri)` gave. As in virsh
+    no domain hides another by having its UUID for a name.
 
     Raises:
         DomainNotFound: there is none.
         CallFailed: libvirt does not say.
     """
-    for lookup in (connection.lookupByName, connection.lookupByUUIDString):
+    lookups = (connection.lookupByName, connection.lookupByUUIDString)
+    for lookup in reversed(lookups) if len(name_or_uuid) == UUID_CHARS else lookups:
         try:
             return lookup(name_or_uuid)
         except libvirt.libvirtError as error:

@@ -1,9 +1,8 @@
 """What `dynmem doctor` asks libvirt: read-only, blocking, on a connection of its own."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import libvirt
 
@@ -12,7 +11,7 @@ from host_controller.domain_xml.traces import was_prepared
 from host_controller.errors import DomainUnsuitable
 from host_controller.hypervisor.failure import call_failed
 from host_controller.hypervisor.opening import opened, versions
-from host_controller.rules.taking import NO_RULES, Rulebook, take
+from host_controller.rules.taking import NO_RULES, Rulebook, Taken, take
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,15 @@ class UnseenDomain:
     """What libvirt said."""
 
 
+class Domains(NamedTuple):
+    """What there is."""
+
+    ours: list[SurveyedDomain | UnseenDomain]
+    """Those that are managed, or would be, or were; and what cannot be looked at."""
+    all: list[Taken]
+    """Each as rules see it."""
+
+
 _GOING: Final = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 """It was undefined, or it stopped."""
 
@@ -55,40 +63,28 @@ class Survey:
         """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
         return versions(self._connection)
 
-    def domains(self, book: Rulebook = NO_RULES) -> Iterator[SurveyedDomain | UnseenDomain]:
-        """Every such domain, and what cannot be looked at, in the order of their names. One that is going
-        away is left out.
+    def domains(self, book: Rulebook = NO_RULES) -> Domains:
+        """All domains, each read once, in the order of their names. One that is going away is left out.
 
         Raises:
             CallFailed: libvirt does not list them.
         """
+        found = Domains([], [])
         for domain in sorted(self._listed(), key=lambda one: str(one.name())):
             try:
-                found = self._look(domain, book)
+                taken, ours = self._look(domain, book)
             except DomainUnsuitable as error:
-                yield UnseenDomain(str(domain.UUIDString()), str(domain.name()), error.message)
+                found.ours.append(UnseenDomain(str(domain.UUIDString()), str(domain.name()), error.message))
                 continue
             except libvirt.libvirtError as error:
                 if error.get_error_code() not in _GOING:
                     said = call_failed(error).message
-                    yield UnseenDomain(str(domain.UUIDString()), str(domain.name()), said)
+                    found.ours.append(UnseenDomain(str(domain.UUIDString()), str(domain.name()), said))
                 continue
-            if found is not None:
-                yield found
-
-    def definitions(self) -> Iterator[tuple[str, str | None]]:
-        """Every domain's XML, live where it runs, and what it starts with next time; ours or not.
-
-        Raises:
-            CallFailed: libvirt does not list them.
-        """
-        for domain in self._listed():
-            try:
-                persistent = domain.isPersistent()
-                inactive = str(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) if persistent else None
-                yield str(domain.XMLDesc(0)), inactive
-            except libvirt.libvirtError:
-                continue
+            found.all.append(taken)
+            if ours is not None:
+                found.ours.append(ours)
+        return found
 
     def _listed(self) -> list[Any]:
         try:
@@ -101,7 +97,7 @@ class Survey:
         self._connection.close()
 
     @staticmethod
-    def _look(domain: Any, book: Rulebook) -> SurveyedDomain | None:
+    def _look(domain: Any, book: Rulebook) -> tuple[Taken, SurveyedDomain | None]:
         running = bool(domain.isActive())
         xml = str(domain.XMLDesc(0))
         persistent = None
@@ -110,11 +106,11 @@ class Survey:
         taken = take(xml, persistent, book)
         rule = taken.rule if running else None
         if not (taken.view.claimed or rule is not None or was_prepared(xml)):
-            return None
+            return taken, None
         statistics: dict[str, int] = {}
         if running:
             with suppress(libvirt.libvirtError):  # a job holds it: what its XML says is still worth a look
                 statistics = dict(domain.memoryStats())
         view = taken.view if rule is not None else read_domain(xml, persistent)
         uuid, name = str(domain.UUIDString()), str(domain.name())
-        return SurveyedDomain(uuid, name, running, xml, view, rule, statistics)
+        return taken, SurveyedDomain(uuid, name, running, xml, view, rule, statistics)

@@ -60,11 +60,17 @@ class Entries:
         return reversed(found)
 
     def find(self, wanted: str) -> tuple[str, str] | None:
-        """UUID and name of the VM that was last talked of under either of them, running or not."""
+        """UUID and name of the VM that was last talked of under either of them, running or not.
+
+        A UUID goes before another VM's name, which may be the same.
+        """
+        named = None
         for one in reversed(self._all.values()):
-            if one.vm is not None and wanted in (one.name, one.vm):
+            if one.vm is not None and one.vm == wanted:
                 return one.vm, one.name or one.vm
-        return None
+            if one.vm is not None and one.name == wanted and named is None:
+                named = one.vm, one.name
+        return named
 
     def _shed(self) -> None:
         vm = max(self._of, key=lambda one: len(self._of[one]))

@@ -48,15 +48,15 @@ def test_of_all_vms_those_that_cannot_be_adopted_are_no_failure() -> None:
 def test_a_vm_that_ends_in_the_middle_keeps_nobody_else_from_their_turn(
     command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    names = Definitions.names
+    listed, gone = Definitions.listed, "00000000-0000-4000-8000-000000000000"
 
-    def with_one_that_ends(self: Definitions, **which: bool) -> list[str]:
-        return ["ended", *names(self, **which)]
+    def with_one_that_ends(self: Definitions, **which: bool) -> list[tuple[str, str]]:
+        return [("ended", gone), *listed(self, **which)]
 
-    monkeypatch.setattr(Definitions, "names", with_one_that_ends)
+    monkeypatch.setattr(Definitions, "listed", with_one_that_ends)
     done = run(*command)
     assert done.exit_code == 0
-    assert "there is no domain 'ended'" in done.output
+    assert f"there is no domain '{gone}'" in done.output
     assert "\ntest" in done.output
 
 

@@ -334,6 +334,14 @@ def test_kvm_is_not_usable_because_a_device_is_there(tmp_path: Path) -> None:
     assert kernel.kvm_problem(tmp_path) is None
 
 
+def test_a_kernel_whose_files_say_nothing_of_use_ends_no_look_at_the_host(tmp_path: Path) -> None:
+    """Containers put others in their place."""
+    for file in ("proc/sys/vm/overcommit_memory", "proc/meminfo", "sys/kernel/mm/ksm/run"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text("not here\n")
+    assert kernel.read_kernel(tmp_path).overcommit_memory == 0
+
+
 def test_khugepaged_fills_holes_unless_it_is_told_not_to(tmp_path: Path) -> None:
     assert not kernel.read_kernel(tmp_path).khugepaged_fills, "a kernel without huge pages"
     directory = tmp_path / "sys/kernel/mm/transparent_hugepage"

@@ -69,3 +69,13 @@ def test_a_vm_is_found_by_name_or_uuid_also_after_it_has_gone_and_the_last_of_a_
     assert entries.find("web") == ("u2", "web") == entries.find("u2")
     assert entries.find("u1") == ("u1", "web")
     assert entries.find("nobody") is None
+
+
+def test_a_uuid_is_found_before_a_vm_that_has_it_for_a_name() -> None:
+    entries = Entries(KEPT)
+    for number, (uuid, name) in enumerate([("u1", "web"), ("u2", "u1"), ("u3", "web")], 1):
+        entries.add(Entry(number, 0.0, 0.0, "command", "SetTarget", uuid, name, "done", {}))
+    assert entries.find("u1") == ("u1", "web")
+    assert entries.find("web") == ("u3", "web")
+    assert entries.find("u2") == ("u2", "u1")
+    assert entries.find("nobody") is None

@@ -1,7 +1,7 @@
 """A domain that libvirt does not let be looked up is not one that is not there."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import libvirt
 import pytest
@@ -12,6 +12,8 @@ from host_controller.config import parse
 from host_controller.errors import CallFailed, DomainNotFound, DynmemError
 from host_controller.hypervisor import survey
 from host_controller.hypervisor.opening import found
+from tests.support.fake_host import OTHER_UUID, UUID
+from tests.unit.hypervisor.domains import Q35
 
 
 def refusal(code: int, said: str) -> libvirt.libvirtError:
@@ -125,3 +127,57 @@ def test_xml_that_cannot_be_read_ends_no_look_at_the_others_where_there_are_rule
     monkeypatch.setattr(command, "load", lambda: configuration)
     said = examined(connection, monkeypatch, tmp_path)
     assert "BAD   web: libvirt: it cannot be looked at: this is not XML" in said
+
+
+class Counted(Listed):
+    """One that counts how often it is read."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.read = 0
+
+    def isActive(self) -> bool:  # noqa: N802 # libvirt's name
+        return False
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802 # libvirt's name
+        self.read += 1
+        return Q35
+
+
+def test_the_doctor_reads_each_domain_once_also_where_there_are_rules(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    connection: Any = Libvirt(0)
+    one = Counted()
+    connection.listAllDomains = lambda: [one]
+    configuration = parse(b"[[rule]]\nmatch = {name = 'w*'}\n[[rule]]\nmatch = {name = 'x'}\n")
+    monkeypatch.setattr(command, "load", lambda: configuration)
+    said = examined(connection, monkeypatch, tmp_path)
+    assert "rules: rule[2] (name = 'x') is for no VM" in said
+    assert "rule[1]" not in said
+    assert one.read == 1
+
+
+class Named:
+    """A libvirt in which somebody has given a domain the UUID of another for a name."""
+
+    domains: ClassVar = {"web": UUID, UUID: OTHER_UUID}
+
+    def _one(self, found: bool, answer: str) -> str:
+        if not found:
+            raise refusal(libvirt.VIR_ERR_NO_DOMAIN, "no such domain")
+        return answer
+
+    def lookupByName(self, name: str) -> str:  # noqa: N802 # libvirt's name
+        return self._one(name in self.domains, self.domains.get(name, ""))
+
+    def lookupByUUIDString(self, uuid: str) -> str:  # noqa: N802 # libvirt's name
+        return self._one(uuid in self.domains.values(), uuid)
+
+
+def test_no_domain_hides_another_by_having_its_uuid_for_a_name() -> None:
+    assert found(Named(), "qemu:///system", UUID) == UUID
+    assert found(Named(), "qemu:///system", "web") == UUID
+    assert found(Named(), "qemu:///system", OTHER_UUID) == OTHER_UUID
+    with pytest.raises(DomainNotFound):
+        found(Named(), "qemu:///system", "x" * 36)
