@@ -66,8 +66,8 @@ def test_of_guest_ram_the_part_in_huge_pages_is_told() -> None:
 
 def test_huge_pages_of_shared_guest_ram_are_told_as_well() -> None:
     """The host's khugepaged fills those of a memfd, too, and what it fills in is no lie of the guest's."""
-    shared, before_4_8 = {"shared_huge_kib": 6144}, {"shared_huge_kib": None}
-    smaps = block(GIB, "rw-s", 8192, **shared) + block(2 * GIB, "rw-p", 8192, **before_4_8)
+    since_4_8 = block(GIB, "rw-s", 8192, shared_huge_kib=6144)
+    smaps = since_4_8 + block(2 * GIB, "rw-p", 8192, shared_huge_kib=None)
     found = qemu_process.resident_of(qemu_process.read_smaps(smaps), (GIB, 2 * GIB))
     assert (found.guest_bytes, found.huge_bytes) == (16384 * KIB, 6144 * KIB)
 
