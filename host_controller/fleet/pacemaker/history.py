@@ -73,7 +73,7 @@ def arrived(cib: Cib, vm: str, source: str, node: str) -> bytes:
     """With the VM of the source on this node and nowhere else, as probes would find it. No I/O."""
     root = deepcopy(cib.root)
     known = next((_history(one, vm) for one in _states(root) if one.get("uname") == source), Element("none"))
-    last = next(known.iterfind("lrm_rsc_op[@interval='0']"), Element("none"))
+    last = max(known.iterfind("lrm_rsc_op[@interval='0']"), key=_call, default=Element("none"))
     kind, parameters = dict(known.attrib), dict(last.attrib)
     for state in _states(root):
         resources = state.find("lrm/lrm_resources")
@@ -142,6 +142,14 @@ def _history(state: Element, vm: str) -> Element:
     """What a node's state has of a VM; an empty element where it has nothing."""
     found = (one for one in state.iterfind("lrm/lrm_resources/lrm_resource") if one.get("id") == vm)
     return next(found, Element("none"))
+
+
+def _call(operation: Element) -> int:
+    """Its place among all that the node was asked to do. A VM's parameters are those of the last: a probe may
+    be older than they are, and what comes in by migration does not take its place.
+    """
+    number = operation.get("call-id", "")
+    return int(number) if number.isdecimal() else -1
 
 
 def _find(resource: Element, vm: str, parameters: Mapping[str, str], found: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from xml.etree import ElementTree
 
 import pytest
 
@@ -15,7 +16,7 @@ from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, No
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.moving import RENEW_SECONDS, carry_out
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
-from host_controller.fleet.pacemaker.history import departures
+from host_controller.fleet.pacemaker.history import arrived, departures
 from host_controller.fleet.pacemaker.pins import avoided, drained, in_standby, pinned, pins
 from host_controller.units import GIB
 from tests.unit.fleet.cells import cell, host, vm
@@ -281,6 +282,31 @@ def test_a_vm_that_would_go_back_once_its_pin_is_gone_is_not_moved_and_no_host_i
     with pytest.raises(WayClosed, match="would not stay on n2: the engine would migrate web"):
         move(one, hosts)
     assert (one.commits, hosts.asked) == ([], 0)
+
+
+@pytest.mark.parametrize("call", ["10", "-1", "soon"])
+def test_a_vm_that_has_come_is_known_by_the_parameters_of_that_and_not_of_an_older_probe(call: str) -> None:
+    operation = '<lrm_rsc_op interval="0" operation="{}" call-id="{}" op-digest="{}"/>'
+    history = (
+        operation.format("migrate_to", call, "later") + operation.format("monitor", 8, "older")
+        + operation.format("migrate_from", 9, "newer")
+    )  # fmt: skip
+    here, there = (
+        f'<node_state uname="{node}"><lrm><lrm_resources>{known}</lrm_resources></lrm></node_state>'
+        for node, known in (("n1", f'<lrm_resource id="web">{history}</lrm_resource>'), ("n2", ""))
+    )
+    root = ElementTree.fromstring(
+        arrived(read_cib(cib_text({"web": 1}, {"n1": 1, "n2": 1}, status=here + there)), "web", "n1", "n2")
+    )
+    probes = {
+        state.get("uname"): state.find("lrm/lrm_resources/lrm_resource[@id='web']/lrm_rsc_op")
+        for state in root.iterfind("status/node_state")
+    }
+    told = {
+        node: (one.get("rc-code"), one.get("op-digest")) for node, one in probes.items() if one is not None
+    }
+    digest = "later" if call == "10" else "newer"
+    assert told == {"n1": ("7", digest), "n2": ("0", digest)}
 
 
 def failed_on_the_way(found: str) -> str:
