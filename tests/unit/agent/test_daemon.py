@@ -509,9 +509,9 @@ def test_programs_can_read_what_the_guest_may_come_to_have(tmp_path):
 
 @pytest.fixture
 def signals():
-    """As they were, once the test is over."""
+    """None is ignored, as nohup(1) would have it; as they were, once the test is over."""
     used = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-    kept = {one: signal.getsignal(one) for one in used}
+    kept = {one: signal.signal(one, signal.SIG_DFL) for one in used}
     yield
     for one, handler in kept.items():
         signal.signal(one, handler)
