@@ -1,9 +1,11 @@
 """`dynmem agent push` and `remove`, and `dynmem verify` before it starts anything: what the operator sees."""
 
 import base64
-import gzip
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -140,12 +142,18 @@ def test_a_host_that_cannot_spare_it_is_told_how_much_is_needed(monkeypatch: pyt
         pytest.fail("it must not be started")
 
 
-def test_user_data_for_cloud_init_hold_the_whole_file_and_install_it() -> None:
+def test_user_data_for_cloud_init_hold_the_whole_file_and_install_it(tmp_path: Path) -> None:
     found = CliRunner().invoke(agent, ["cloud-config"])
     assert found.exit_code == 0
     assert found.output.startswith("#cloud-config\n")
     packed = next(line for line in found.output.splitlines() if "content: " in line).partition("content: ")[2]
-    assert gzip.decompress(base64.b64decode(packed)) == agent_file()
-    assert f"- [python3, -I, {DROP}, install]" in found.output
+    unpack, install = found.output.partition("runcmd:\n")[2].splitlines()
+    assert install == f"  - [python3, -I, {DROP}, install]"
+    there = tmp_path / Path(DROP).name
+    script = unpack.partition('"')[2].partition('"')[0].replace(DROP, str(there))
+    Path(f"{there}.xz").write_bytes(base64.b64decode(packed))
+    assert subprocess.run([sys.executable, "-I", "-c", script]).returncode == 0
+    assert there.read_bytes() == agent_file()
+    assert list(tmp_path.iterdir()) == [there]
     assert len(found.output) < 64 << 10
     assert CliRunner().invoke(agent, ["cloud-config"]).output == found.output
