@@ -18,6 +18,8 @@ from lab.lab import Lab
 from lab.matrix.cells import Cell
 from lab.matrix.suites import Suite
 
+LEAVES_SECONDS: Final = 240.0
+"""A guest that refused twice, as one does that is at work, is asked again after 30 and then 60 s."""
 CAPACITY: Final = 2300
 RESET_WAIT: Final = 60.0
 NEIGHBOUR: Final = Limits(512, 160, 1400, growth="balloon")
@@ -129,9 +131,9 @@ class Stage:
     def gives_back(self) -> str:
         """What was added to it is taken out again."""
         if self.growth == "virtio-mem":
-            self.until(lambda vm: vm["virtio_mem_bytes"] == 0, 120, "its device empty")
+            self.until(lambda vm: vm["virtio_mem_bytes"] == 0, LEAVES_SECONDS, "its device empty")
         else:
-            self.until(lambda vm: vm["dimms"] == 0, 120, "without DIMMs")
+            self.until(lambda vm: vm["dimms"] == 0, LEAVES_SECONDS, "without DIMMs")
         return "seen"
 
     def reboots(self) -> str:
