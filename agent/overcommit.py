@@ -134,9 +134,9 @@ class Overcommit:
 
     def _remember(self, name: str, ours: str, before: str) -> None:
         # What was before the first write is what goes back.
-        first = next((old[2] for old in self._remembered() if old[0] == name), before)
-        self._changed[name] = (name, ours, first)
-        text = "".join(f"{' '.join(line)}\n" for line in self._remembered())
+        kept = {old[0]: old for old in self._remembered()}
+        kept[name] = self._changed[name] = (name, ours, kept[name][2] if name in kept else before)
+        text = "".join(f"{' '.join(line)}\n" for line in kept.values())
         try:
             write_whole(os.path.join(self._root, _BEFORE), text)
         except OSError as error:

@@ -10,6 +10,7 @@ forward, a column that is not there, and a column of which more than half is hol
 """
 
 import csv
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Final
 
 from host_controller.core.model import LARGEST_MAXIMUM_BYTES
 from host_controller.errors import InputError
+from host_controller.simulator.text_file import read_text
 from host_controller.simulator.workload import Curve, plateaus
 
 MOST_HOLES: Final = 0.5
@@ -37,13 +39,7 @@ def read_trace(path: Path, column: str, unit_bytes: int, scale: float = 1.0) -> 
     Raises:
         InputError: the file cannot be used, with its line and what is allowed.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.reader(stream))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", hint="name a readable CSV file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: it is no text in UTF-8", hint="name a readable CSV file") from None
+    rows = list(csv.reader(io.StringIO(read_text(path, "CSV"))))
     if len(rows) < 2:
         raise InputError(f"{path}: it has no values", hint="a header and a line per time are needed")
     header = [name.strip() for name in rows[0]]

@@ -27,6 +27,7 @@ from typing import Any, Final
 from host_controller.core.model import Growth, Limits
 from host_controller.errors import InputError
 from host_controller.simulator.guest_spec import GuestSpec
+from host_controller.simulator.text_file import read_text
 from host_controller.simulator.trace_file import read_trace
 from host_controller.simulator.workload import (
     Curve,
@@ -190,11 +191,7 @@ def read_trial(path: Path) -> Trial:
         InputError: every mistake that is in it.
     """
     try:
-        whole = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", hint="name a readable TOML file") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: it is no text in UTF-8", hint="name a readable TOML file") from None
+        whole = tomllib.loads(read_text(path, "TOML"))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: {error}") from None
     return parse(whole, str(path), path.parent)

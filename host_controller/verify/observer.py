@@ -237,9 +237,9 @@ class Observer:
         blind = sum(max(0.0, gap - LARGEST_GAP) for gap in gaps)
         return Sight(len(times), sum(gaps), blind, max(gaps, default=0.0))
 
-    def violations(self, capacity_bytes: int, since: float = 0.0) -> list[Sample]:
-        """The samples, from `since` on, in which all guests together cost more than `capacity_bytes`."""
-        return [sample for sample in self.samples if sample.at >= since and sample.charge > capacity_bytes]
+    def violations(self, capacity_bytes: int) -> list[Sample]:
+        """The samples in which all guests together cost more than `capacity_bytes`."""
+        return [sample for sample in self.samples if sample.charge > capacity_bytes]
 
     def assert_within(self, capacity_bytes: int) -> None:
         """No sample was above capacity. Whether it saw enough to know, its `sight` says."""

@@ -10,7 +10,7 @@ a timeout, or have lost its libvirt, when the VM had arrived. Once the failure i
 not know of it there, and start it a second time (fact: failed-and-arrived). So that is probed first.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Final
 from xml.etree import ElementTree
@@ -22,6 +22,7 @@ from host_controller.fleet.pacemaker.cell import Engine, forget, unchanged
 from host_controller.fleet.pacemaker.cib import FALSE, PROBES, Cib
 from host_controller.neutral import shell_word
 
+STATES: Final = "status/node_state"
 DOWN: Final = ("offline", "0")
 """A node's controller is. Newer versions write since when it is up."""
 FOUND: Final = {
@@ -40,49 +41,39 @@ MISSED: Final = FOUND | {"transition-magic": f"0:7;{FOUND['transition-key']}", "
 
 def departures(cib: Cib, vm: str, node: str) -> tuple[str, ...]:
     """Hosts other than this one that remember having sent the VM away, and that are up."""
-    return tuple(
-        state.get("uname", "")
-        for state in cib.root.iterfind("status/node_state")
-        if state.get("uname") != node and state.get("crmd") not in DOWN
-        for resource in state.iterfind("lrm/lrm_resources/lrm_resource")
-        if resource.get("id") == vm and resource.find("lrm_rsc_op[@operation='migrate_to']") is not None
-    )
+    return tuple(one for one in _up(cib.root) if one != node and _sent(cib.root, vm, one) is not None)
 
 
 def destination(cib: Cib, vm: str, node: str) -> str | None:
     """Where a VM was to go whose migration from this node failed; None where nobody tells, or it is down."""
-    up = {state.get("uname"): state for state in _states(cib.root) if state.get("crmd") not in DOWN}
-    failed = _history(up[node], vm).find("lrm_rsc_op[@operation='migrate_to']") if node in up else None
-    found = None if failed is None else failed.get("migrate_target")
+    up, failed = _up(cib.root), _sent(cib.root, vm, node)
+    found = failed.get("migrate_target") if failed is not None and node in up else None
     return found if found in up and found != node else None
 
 
 def probed(cib: Cib, vm: str, node: str) -> bytes:
     """With nothing known of the VM on the host but that a probe found it running there. No I/O."""
     root = deepcopy(cib.root)
-    for state in _states(root):
-        if state.get("uname") == node:
-            resource = _history(state, vm)
-            # The VM's parameters, which the engine compares by their digest, are those that it had then.
-            failed = resource.find("lrm_rsc_op[@operation='migrate_to']")
-            _find(resource, vm, {} if failed is None else failed.attrib, FOUND)
+    # The VM's parameters, which the engine compares by their digest, are those that it had then.
+    failed = _sent(root, vm, node)
+    _put_finding(_history(root, vm, node), vm, {} if failed is None else failed.attrib, FOUND)
     return ElementTree.tostring(root)
 
 
 def arrived(cib: Cib, vm: str, source: str, node: str) -> bytes:
     """With the VM of the source on this node and nowhere else, as probes would find it. No I/O."""
     root = deepcopy(cib.root)
-    known = next((_history(one, vm) for one in _states(root) if one.get("uname") == source), Element("none"))
-    last = max(known.iterfind("lrm_rsc_op[@interval='0']"), key=_call, default=Element("none"))
+    known = _history(root, vm, source)
+    last = max(known.iterfind("lrm_rsc_op[@interval='0']"), key=_call, default=Element("lrm_rsc_op"))
     kind, parameters = dict(known.attrib), dict(last.attrib)
-    for state in _states(root):
+    for state in root.iterfind(STATES):
         resources = state.find("lrm/lrm_resources")
         if resources is None:
             continue
         for one in [one for one in resources if one.get("id") == vm]:
             resources.remove(one)
         found = FOUND if state.get("uname") == node else MISSED
-        _find(ElementTree.SubElement(resources, "lrm_resource", kind), vm, parameters, found)
+        _put_finding(ElementTree.SubElement(resources, "lrm_resource", kind), vm, parameters, found)
     return ElementTree.tostring(root)
 
 
@@ -134,14 +125,32 @@ def forget_move(engine: Engine, cib: Cib, vm: str, node: str) -> bool:
     return True
 
 
-def _states(root: Element) -> Iterator[Element]:
-    yield from root.iterfind("status/node_state")
+def _up(root: Element) -> list[str]:
+    """The nodes that are."""
+    return [one.get("uname", "") for one in root.iterfind(STATES) if one.get("crmd") not in DOWN]
 
 
-def _history(state: Element, vm: str) -> Element:
-    """What a node's state has of a VM; an empty element where it has nothing."""
-    found = (one for one in state.iterfind("lrm/lrm_resources/lrm_resource") if one.get("id") == vm)
-    return next(found, Element("none"))
+def _history(root: Element, vm: str, node: str) -> Element:
+    """What the status has of a VM on a node; an empty element of its own where it has nothing."""
+    found = (
+        one
+        for state in root.iterfind(STATES)
+        if state.get("uname") == node
+        for one in state.iterfind("lrm/lrm_resources/lrm_resource")
+        if one.get("id") == vm
+    )
+    return next(found, Element("lrm_resource"))
+
+
+def _sent(root: Element, vm: str, node: str) -> Element | None:
+    """That a VM was to leave this node, whatever came of it."""
+    return _history(root, vm, node).find("lrm_rsc_op[@operation='migrate_to']")
+
+
+def _probes(cib: Cib, vm: str, node: str) -> list[str]:
+    """What probes and monitors of a VM have returned on a node."""
+    known = _history(cib.root, vm, node)
+    return [one.get("rc-code", "") for one in known.iterfind("lrm_rsc_op[@operation='monitor']")]
 
 
 def _call(operation: Element) -> int:
@@ -152,19 +161,9 @@ def _call(operation: Element) -> int:
     return int(number) if number.isdecimal() else -1
 
 
-def _find(resource: Element, vm: str, parameters: Mapping[str, str], found: Mapping[str, str]) -> None:
+def _put_finding(resource: Element, vm: str, parameters: Mapping[str, str], found: Mapping[str, str]) -> None:
     """A probe's finding in the place of all that is known."""
     for one in list(resource):
         resource.remove(one)
     key = {"id": f"{vm}_last_0", "operation_key": f"{vm}_monitor_0"}
     resource.append(Element("lrm_rsc_op", {**parameters, **key, **found}))
-
-
-def _probes(cib: Cib, vm: str, node: str) -> list[str]:
-    """What probes and monitors of a VM have returned on a node."""
-    return [
-        one.get("rc-code", "")
-        for state in _states(cib.root)
-        if state.get("uname") == node
-        for one in _history(state, vm).iterfind("lrm_rsc_op[@operation='monitor']")
-    ]

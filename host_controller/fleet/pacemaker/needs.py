@@ -126,9 +126,10 @@ def _prepare(one: Element, forgets: str) -> None:
     for option in AUTOSET:
         _set(instance, option, "false")
     _set(meta, "allow-migrate", "true")
-    if _pairs(one, "meta_attributes").get(FORGETS, forgets) in NEVER:
+    had = _pairs(one, "meta_attributes")
+    if had.get(FORGETS, forgets) in NEVER:
         _set(meta, FORGETS, FAILURE_TIMEOUT)
-    if not _holds(_pairs(one, "meta_attributes").get(STAYS, "INFINITY")):
+    if not _holds(had.get(STAYS, "INFINITY")):
         _set(meta, STAYS, str(STICKINESS))
     operations = one.find("operations")
     if operations is None:
