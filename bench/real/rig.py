@@ -250,6 +250,22 @@ def move(guest: Guest, size_bytes: int) -> float:
     return wait_actual(guest, size_bytes) - at
 
 
+def move_with_device(guest: Guest, size_bytes: int, limit: float = 60.0) -> None:
+    """Give a guest with virtio-mem so much by hand: its RAM whole, and the rest by its device."""
+    deadline = time.monotonic() + limit
+    with guest.qmp() as qmp:
+        ram_bytes = int(qmp.execute("query-memory-size-summary")["base-memory"])
+        device = qmp.execute("query-memory-devices")[0]["data"]
+        qmp.execute("balloon", value=ram_bytes)
+        path, wanted = f"/machine/peripheral/{device['id']}", size_bytes - ram_bytes
+        qmp.execute("qom-set", path=path, property="requested-size", value=wanted)
+        while (found := int(qmp.execute("query-memory-devices")[0]["data"]["size"])) != wanted:
+            if time.monotonic() > deadline:
+                raise LabError(f"{guest.name}'s virtio-mem has {found} of {wanted} bytes after {limit:g} s")
+            time.sleep(SECONDS_APART)
+    wait_actual(guest, ram_bytes)
+
+
 class Bare:
     """A guest that nobody manages, moved over QMP."""
 
