@@ -6,7 +6,7 @@ import re
 import ssl
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -28,6 +28,8 @@ LARGEST_ANSWER: Final = 16 << 20
 MEMORY: Final = "MEMORY_MB"
 KEPT: Final = ("total", "reserved", "min_unit", "max_unit", "step_size")
 STALE: Final = 409
+TRIES: Final = 4
+"""Of one ratio: instances that come and go change a provider's generation, and that is soon read again."""
 LARGEST_MIB: Final = 1 << 40
 """An exbibyte: beyond it something is wrong with the figures."""
 LARGEST_TOKEN: Final = 1 << 16
@@ -38,6 +40,10 @@ _TOKEN: Final = re.compile(rf"[!-~]{{1,{LARGEST_TOKEN}}}")
 
 class PlacementError(FleetError):
     """Placement does not answer, or not as it should. Nothing was changed."""
+
+
+class Stale(PlacementError):  # noqa: N818 # read as what happened
+    """Somebody else has changed the provider since it was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,11 @@ class Placement:
     def _one(self, host: str, figures: HostFigures | None, uuid: object) -> Outcome:
         with closing(self._connect()) as connection:
             try:
-                return self._set(connection, host, figures, uuid or self._uuid_of(connection, host))
+                uuid = uuid or self._uuid_of(connection, host)
+                for _ in range(TRIES - 1):
+                    with suppress(Stale):
+                        return self._set(connection, host, figures, uuid)
+                return self._set(connection, host, figures, uuid)
             except PlacementError as error:
                 return Outcome(host, problem=error.message)
 
@@ -107,13 +117,15 @@ class Placement:
         except UnicodeEncodeError:
             raise PlacementError(f"{neutral(host, 100)!r} is no name of a provider") from None
         listed = self._ask(connection, "GET", asked)
-        providers = listed.get("resource_providers")
-        if not isinstance(providers, list) or len(providers) != 1:
-            raise PlacementError(f"Placement has no provider {host}")
+        providers = listed.get("resource_providers", ())
         try:
-            return providers[0]["uuid"]
+            # A database may take upper and lower case for the same.
+            found = [one["uuid"] for one in providers if one["name"] == host]
         except (KeyError, TypeError):
             raise PlacementError(f"Placement's answer about {host} is not understood") from None
+        if len(found) != 1:
+            raise PlacementError(f"Placement has no provider {host}")
+        return found[0]
 
     def _set(
         self, connection: http.client.HTTPConnection, host: str, figures: HostFigures | None, uuid: object
@@ -164,9 +176,7 @@ class Placement:
         except UNHEARD as error:
             raise PlacementError(f"Placement does not answer: {neutral(error, 200)}") from None
         if status == STALE:
-            raise PlacementError(
-                "somebody else has changed the provider meanwhile: the next turn tries again"
-            )
+            raise Stale(f"others changed the provider meanwhile, {TRIES} times: the next turn tries again")
         if status >= 300:
             raise PlacementError(f"Placement refuses {method} {path}: HTTP {status}")
         try:

@@ -3,6 +3,12 @@
 Nova charges an instance its flavor's whole memory. A host that gives its VMs less can take more than that,
 so what may be allocated there is what is allocated, and what a start would truly be given. Only the ratio is
 set: Nova writes all the rest of an inventory itself.
+
+While an instance moves, Nova has it allocated twice: at its destination under its own UUID, and at its source
+under the migration's, which is no domain's. So the source counts it once more, as one that is coming, and
+offers less by so much until Nova takes that allocation away: after a live migration at once, after a resize
+when it is confirmed, and one that is reverted does come back there. Placement does not say of an allocation
+which of both it is. Too little is offered for that time, at a host that is being left, and never too much.
 """
 
 import math
@@ -53,6 +59,8 @@ def ratio_of(inventory: Inventory, figures: HostFigures | None) -> float | None:
     # Upwards: what is allocated already must fit.
     wanted = math.ceil((inventory.used_mib + free) / base / SMALLEST) * SMALLEST
     wanted = round(min(LARGEST, max(SMALLEST, wanted)), DECIMALS)
+    if free == 0:  # a band would be offered all the same
+        return None if wanted == inventory.ratio else wanted
     near = abs(wanted - inventory.ratio) <= BAND * inventory.ratio
-    fits = int(base * inventory.ratio) >= inventory.used_mib or free == 0
+    fits = int(base * inventory.ratio) >= inventory.used_mib
     return None if near and fits else wanted

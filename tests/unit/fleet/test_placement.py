@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_controller.errors import InputError
-from host_controller.fleet.placement.publisher import LISTED_FROM, Placement
+from host_controller.fleet.placement.publisher import LISTED_FROM, TRIES, Outcome, Placement
 from host_controller.fleet.placement.ratio import LARGEST, Inventory, ratio_of
 from host_controller.units import GIB, MIB
 from tests.unit.fleet.cells import host, vm
@@ -35,6 +35,21 @@ def test_an_instance_that_is_on_its_way_takes_its_part_of_what_is_free() -> None
 def test_a_host_that_does_not_answer_offers_nothing() -> None:
     assert ratio_of(inventory({"web": 32 * 1024}), None) == 0.5
     assert ratio_of(inventory({}), None) == 0.0001
+
+
+def test_a_host_that_offers_nothing_is_offered_no_band_either() -> None:
+    assert ratio_of(inventory({"web": 48 * 1024}, 0.755), None) == 0.75
+    assert ratio_of(inventory({"web": 48 * 1024}, 0.755), host(WEB, admits_bytes=0)) == 0.75
+    assert ratio_of(inventory({"web": 48 * 1024}, 0.75), None) is None
+
+
+def test_the_source_of_a_migration_offers_too_little_and_never_too_much_while_nova_counts_twice() -> None:
+    gone = {"other": 8 * 1024, "migration": 48 * 1024}
+    before = ratio_of(inventory({"other": 8 * 1024, "web": 48 * 1024}), host(WEB, vm("other", 4 * GIB)))
+    assert before == pytest.approx((56 + 52) / 64)
+    assert ratio_of(inventory(gone), host(WEB, vm("other", 4 * GIB))) == pytest.approx((56 + 4) / 64)
+    del gone["migration"]
+    assert ratio_of(inventory(gone), host(vm("other", 4 * GIB))) == pytest.approx((8 + 60) / 64)
 
 
 def test_a_ratio_that_is_near_is_left_alone_and_so_is_a_host_without_memory() -> None:
@@ -66,7 +81,8 @@ class Service(BaseHTTPRequestHandler):
 
     inventories: ClassVar[dict[str, dict[str, Any]]] = {}
     written: ClassVar[list[dict[str, Any]]] = []
-    raced = False
+    races = 0
+    """So many writes find that somebody was faster."""
     asked: ClassVar[list[str]] = []
     connections: ClassVar[set[object]] = set()
 
@@ -79,7 +95,9 @@ class Service(BaseHTTPRequestHandler):
                 {"resource_providers": [{"uuid": one, "name": one} for one in self.inventories]}
             )
         if "name=" in self.path:
-            found = [{"uuid": name}] if name in self.inventories else []
+            # As a database does that takes upper and lower case for the same.
+            same = [one for one in self.inventories if one.lower() == name.lower()]
+            found = [{"uuid": one, "name": one} for one in same]
             return self.answer({"resource_providers": found})
         uuid = self.path.split("/")[3]
         if self.path.endswith("/allocations"):
@@ -89,7 +107,10 @@ class Service(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         mine = self.inventories[self.path.split("/")[3]]
-        if Service.raced or body["resource_provider_generation"] != mine["resource_provider_generation"]:
+        if Service.races:
+            Service.races -= 1
+            mine["resource_provider_generation"] += 1
+        if body["resource_provider_generation"] != mine["resource_provider_generation"]:
             return self.answer({"errors": []}, 409)
         self.written.append(body)
         mine |= body | {"resource_provider_generation": body["resource_provider_generation"] + 1}
@@ -111,7 +132,7 @@ def service() -> Iterator[Placement]:
     Service.inventories = {
         name: {**sizes, "allocation_ratio": 1.0, "resource_provider_generation": 7} for name in ("n1", "n2")
     }
-    Service.written, Service.asked, Service.connections, Service.raced = [], [], set(), False
+    Service.written, Service.asked, Service.connections, Service.races = [], [], set(), 0
     with ThreadingHTTPServer(("127.0.0.1", 0), Service) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -144,13 +165,27 @@ def test_a_connection_that_the_service_keeps_is_used_again(
 
 
 def test_a_stale_generation_changes_nothing_and_one_that_fails_harms_no_other(service: Placement) -> None:
-    Service.raced = True
+    Service.races = 1000
     assert "next turn" in str(service.publish({"n1": host(WEB)})[0].problem)
     assert Service.written == []
-    Service.raced = False
+    assert Service.races == 1000 - TRIES
+    Service.races = 0
     found = {one.host: one for one in service.publish({"nobody": host(), "n2": host(WEB)})}
     assert "no provider nobody" in str(found["nobody"].problem)
     assert found["n2"].ratio == 1.625
+
+
+def test_a_ratio_that_somebody_was_faster_than_is_worked_out_anew_at_once(service: Placement) -> None:
+    Service.races = TRIES - 1
+    assert service.publish({"n1": host(WEB)}) == [Outcome("n1", 1.625)]
+    assert len(Service.written) == 1
+    assert len([path for path in Service.asked if path.endswith("/allocations")]) == TRIES
+
+
+def test_a_provider_whose_name_differs_in_case_is_another_one(service: Placement) -> None:
+    assert service.publish({"N1": host(WEB)})[0].problem == "Placement has no provider N1"
+    Service.inventories["N1"] = Service.inventories["n2"]
+    assert service.publish({"N1": host(WEB)})[0].ratio == 1.625
 
 
 def test_of_many_hosts_all_providers_are_asked_for_at_once(service: Placement) -> None:
