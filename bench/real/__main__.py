@@ -16,7 +16,7 @@ from bench.real.harness import RESULTS, TOLERANCE, Result, ratios_of, warm_up
 
 SET: Final = ("scale", "small", "actuation", "reaction", "evenness", "impact", "survival")
 """In this order: what needs no guests comes first."""
-APART: Final = ("operator", "pages", "memory", "price", "growth")
+APART: Final = ("operator", "pages", "memory", "price", "growth", "counted", "counted_four")
 """Run by themselves."""
 GUESTLESS: Final = ("scale", "operator", "pages")
 

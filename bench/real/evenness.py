@@ -6,7 +6,7 @@ And the host's huge pages under guest memory after ten cycles of inflating and d
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 from bench.real.harness import Goal, Ratio, Result, spread, tell
 from bench.real.job import OBJECT_MIB, Done, run_job
@@ -31,6 +31,7 @@ LOW: Final = 640
 RAM: Final = 1024
 TOUCHED: Final = 400
 REPORTED_SECONDS: Final = 6.0
+COLUMNS: Final = ("what", "ours", "bare QMP", "ratio")
 ByHand = Callable[[Guest, int], object]
 """Gives a guest so many bytes while nobody manages it."""
 WAYS: Final[dict[str, ByHand]] = {"virtio-mem": move_with_device, "balloon": move}
@@ -38,20 +39,23 @@ WAYS: Final[dict[str, ByHand]] = {"virtio-mem": move_with_device, "balloon": mov
 
 def run() -> Result:
     """All of it."""
-    result = Result("evenness", "Evenness", ("what", "ours", "bare QMP", "ratio"))
+    result = Result("evenness", "Evenness", COLUMNS)
     with Lab() as lab:
         for growth, by_hand in WAYS.items():
-            _jobs(lab, result, growth, by_hand)
+            jobs(lab, result, growth, by_hand)
         _huge_pages(lab, result)
     return result
 
 
-def _jobs(lab: Lab, result: Result, growth: str, by_hand: ByHand) -> None:
-    """Ours, and in turn the same guests with the same memory for each, which nobody manages."""
+def jobs(lab: Lab, result: Result, growth: str, by_hand: ByHand, **spec: Any) -> None:
+    """Ours, and in turn the same guests with the same memory for each, which nobody manages.
+
+    `spec`: what the guests have beside.
+    """
     limits = Limits(512, 256, MAXIMUM, growth=growth)
     done: dict[str, list[list[Done]]] = {"ours": [], "bare": []}
     with host(lab, OURS, GUESTS * MAXIMUM, shrink_after=2, settle=0) as one:
-        guests = one.add({f"{growth}{i}": limits for i in range(GUESTS)}, swap_mib=SWAP)
+        guests = one.add({f"{growth}{i}": limits for i in range(GUESTS)}, swap_mib=SWAP, **spec)
         vms = [one.controller.vm(guest) for guest in guests]
         beside = sum(vm["charge_bytes"] - vm["actual_bytes"] - vm["virtio_mem_bytes"] for vm in vms)
         one.set_capacity(GUESTS * SHARE + beside // MIB)
@@ -65,7 +69,7 @@ def _jobs(lab: Lab, result: Result, growth: str, by_hand: ByHand) -> None:
             done["bare"].append(together(guests, FILES, BUILDS))
             one.start()
             told = (f"{who} {spread([one.seconds for one in done[who][-1]])} s" for who in done)
-            tell(f"evenness by {growth}: {', '.join(told)}")
+            tell(f"{result.name} by {growth}: {', '.join(told)}")
     times = {name: [[each.seconds for each in one] for one in rounds] for name, rounds in done.items()}
     apart = {name: spread([max(one) / min(one) for one in rounds]) for name, rounds in times.items()}
     all_times = {name: spread([each for one in rounds for each in one]) for name, rounds in times.items()}

@@ -18,8 +18,8 @@ STARTUP: Final = 1024
 MAXIMUM: Final = 16384
 SWAP: Final = 256
 """MiB, as are the others."""
-LEFT: Final = MAXIMUM // 32
-"""What the guest's kernel and its page structures (1/64) keep for themselves."""
+LEFT: Final = MAXIMUM // 16
+"""For the guest's kernel: page structures (1/64), and what it does not give to programs."""
 TURNS: Final = 5
 LIMIT: Final = 900.0
 CAPACITY: Final = MAXIMUM + 1536
@@ -86,7 +86,8 @@ def _turn(one: Host, way: str, arguments: str, number: int) -> _Turn:
     one.controller.wait_at_rest(guest, quiet=1.0)
     try:
         done = finish_allocation(guest, start_allocation(guest, MAXIMUM - LEFT), LIMIT)
-        one.controller.wait_at_rest(guest, quiet=2.0)
+        if done.done is not None:
+            one.controller.wait_at_rest(guest, quiet=2.0)
         memory = guest.workload.memory()
         with guest.qmp() as qmp:
             devices = qmp.execute("query-memory-devices")

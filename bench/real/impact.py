@@ -4,8 +4,9 @@ By dynmem and by nobody in turn; then under other laws. All guests have the same
 or virtio-mem is a new guest each time, so that nothing is left of the last turn; others ran the job before.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from bench.real.harness import Goal, Ratio, Result, spread, tell
 from bench.real.job import OBJECT_MIB, Done, run_job
@@ -30,6 +31,16 @@ FLOOR: Final = "maximum from the start"
 BALLOON: Final = f"{OURS}, by balloon"
 VIRTIO_MEM: Final = f"{OURS}, by virtio-mem"
 HOTADD: Final = f"{OURS}, by hot add"
+COLUMNS: Final = (
+    "guest",
+    "job, s",
+    "÷ maximum from the start",
+    "stalled (PSI some), s",
+    "major faults",
+    "swap-ins",
+    "agent's CPU, s",
+    "faults of QEMU's, thousands",
+)
 GOALS: Final = {VIRTIO_MEM: 1.05, HOTADD: 1.05, BALLOON: 1.08}
 DEFLATED: Final = "deflated over QMP at its start"
 PLUGGED: Final = "plugged over QMP at its start"
@@ -38,24 +49,20 @@ PLUGGED: Final = "plugged over QMP at its start"
 
 def run() -> Result:
     """All of it."""
-    columns = (
-        "guest",
-        "job, s",
-        "÷ maximum from the start",
-        "stalled (PSI some), s",
-        "major faults",
-        "swap-ins",
-        "agent's CPU, s",
-        "faults of QEMU's, thousands",
-    )
-    title = f"Guest impact: a job that grows to {FILES * OBJECT_MIB} MiB"
-    result = Result("impact", title, columns)
+    result = Result("impact", f"Guest impact: a job that grows to {FILES * OBJECT_MIB} MiB", COLUMNS)
+    measure(result, LAWS)
+    return result
+
+
+def measure(result: Result, laws: Sequence[str] = (), **spec: Any) -> None:
+    """Rows, goals and ratios of the job, under `laws` too. `spec`: what all guests have beside."""
     limits = replace(LIMITS, growth="balloon")
-    order = (FLOOR, PLUGGED, VIRTIO_MEM, HOTADD, DEFLATED, BALLOON, *LAWS)
+    order = (FLOOR, PLUGGED, VIRTIO_MEM, HOTADD, DEFLATED, BALLOON, *laws)
     done: dict[str, list[Done]] = {name: [] for name in order}
+    spec["swap_mib"] = SWAP
     with Lab() as lab, host(lab, OURS, CAPACITY, shrink_after=2, settle=1) as one:
-        whole, deflated = (Bare(lab, name, MAXIMUM, swap_mib=SWAP) for name in ("whole", "deflated"))
-        guest = one.add({"ours": limits}, swap_mib=SWAP)[0]
+        whole, deflated = (Bare(lab, name, MAXIMUM, **spec) for name in ("whole", "deflated"))
+        guest = one.add({"ours": limits}, **spec)[0]
         try:
             whole.guest.wait_booted()
             deflated.guest.wait_booted()
@@ -64,23 +71,23 @@ def run() -> Result:
             _small(one, guest)
             for turn in range(TURNS):
                 done[FLOOR].append(run_job(whole.guest, FILES))
-                done[PLUGGED].append(_plugged(one, turn))
-                done[VIRTIO_MEM].append(_grown(one, turn, "virtio-mem"))
-                done[HOTADD].append(_grown(one, turn, "hotadd"))
+                done[PLUGGED].append(_plugged(one, turn, **spec))
+                done[VIRTIO_MEM].append(_grown(one, turn, "virtio-mem", **spec))
+                done[HOTADD].append(_grown(one, turn, "hotadd", **spec))
                 done[BALLOON].append(run_job(guest, FILES))
                 _small(one, guest)
                 deflated.move(STARTUP * MIB)
                 deflated.target(MAXIMUM * MIB)
                 done[DEFLATED].append(run_job(deflated.guest, FILES))
-                told = (f"{name} {each[-1].seconds:.2f} s" for name, each in done.items() if each)
-                tell(f"impact: {', '.join(told)}")
+                told = (f"{name} {each[-1].seconds:.2f}" for name, each in done.items() if each)
+                tell(f"{result.name}: {', '.join(told)}")
         finally:
             whole.guest.remove()
             deflated.guest.remove()
-        for law in LAWS:
+        for law in laws:
             one.hand_over(law, STARTUP)
             done[law].append(run_job(guest, FILES))
-            tell(f"impact: under {law} {done[law][-1].seconds:.2f} s")
+            tell(f"{result.name}: under {law} {done[law][-1].seconds:.2f}")
     floor = spread([one.seconds for one in done[FLOOR]]).median
     for name, times in done.items():
         _row(result, name, times, floor)
@@ -88,12 +95,11 @@ def run() -> Result:
         ratio = spread([one.seconds for one in done[name]]).median / floor
         result.goals.append(Goal(f"job, {name}, ÷ {FLOOR},", ratio, goal))
         result.ratios[f"job, {name}, ÷ {FLOOR}"] = Ratio(ratio)
-    return result
 
 
-def _plugged(one: Host, turn: int) -> Done:
+def _plugged(one: Host, turn: int, **spec: Any) -> Done:
     """The job in a new guest that nobody manages; all is plugged as it starts."""
-    bare = Bare(one.lab, f"plugged{turn}", STARTUP, MAXIMUM, swap_mib=SWAP)
+    bare = Bare(one.lab, f"plugged{turn}", STARTUP, MAXIMUM, **spec)
     try:
         bare.guest.wait_booted()
         run_job(bare.guest, FILES, object_mib=SMALL_MIB)
@@ -103,10 +109,10 @@ def _plugged(one: Host, turn: int) -> Done:
         bare.guest.remove()
 
 
-def _grown(one: Host, turn: int, growth: str) -> Done:
+def _grown(one: Host, turn: int, growth: str, **spec: Any) -> Done:
     """The job in a new guest that grows as dynmem has it grow."""
     limits = replace(LIMITS, growth=growth)
-    guest = one.add({f"{growth}{turn}": limits}, swap_mib=SWAP, kernel_arguments=MEMMAP_ON_MEMORY)[0]
+    guest = one.add({f"{growth}{turn}": limits}, kernel_arguments=MEMMAP_ON_MEMORY, **spec)[0]
     run_job(guest, FILES, object_mib=SMALL_MIB)
     one.controller.wait_at_rest(guest, quiet=1.0)
     done = run_job(guest, FILES)
