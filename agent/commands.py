@@ -15,6 +15,7 @@ from agent.codec import encode
 from agent.port import find_port
 from agent.probe import Probe
 from agent.report import Reporter
+from agent.said import click_status
 
 _log = structlog.wrap_logger(
     structlog.PrintLogger(sys.stderr),
@@ -62,7 +63,7 @@ def status(as_json: bool, root: str) -> None:
     around = {"port": port_path, "block_bytes": blocks.block_bytes, "online_policy": blocks.policy()}
     probe.close()
     if as_json:
-        click.echo(json.dumps({"facts": facts, **around, "line": line.decode().rstrip()}))
+        click.echo(json.dumps({"facts": facts, **around, "line": line.decode().rstrip()}, indent=2))
         return
     for name, value in facts.items():
         if name.endswith("_bytes"):
@@ -83,7 +84,7 @@ def doctor_command(as_json: bool, root: str) -> None:
     """Check what Dynamic Memory needs of this guest. Exit status: 0 all well, 1 problems, 2 wrong usage."""
     findings = doctor.examine(root)
     if as_json:
-        click.echo(json.dumps([finding._asdict() for finding in findings]))
+        click.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:
         for finding in findings:
             click.echo(f"{finding.level:8} {finding.check:20} {finding.found}")
@@ -95,8 +96,7 @@ def doctor_command(as_json: bool, root: str) -> None:
 def main(arguments: list[str]) -> int:
     """Run a command. Returns the exit status."""
     try:
-        cli.main(args=arguments, prog_name="dynmem-agent")
+        return click_status(cli, arguments, prog_name="dynmem-agent")
     except OSError as error:
         _log.error("the kernel's figures cannot be read", file=error.filename, reason=error.strerror)
         return 1
-    return 0

@@ -3,10 +3,14 @@
 The commands of guests and hosts write by several libraries, and any write can find the disk full or the
 reader gone. So both streams are guarded below all of them, where bytes leave the process. What the terminal's
 encoding has no letter for is written as `?`. The daemons have their own log, and no use for this.
+
+Whoever ended a command needs no word about that: neither who pressed Ctrl-C, nor a reader that has read
+enough (`| head`).
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import select
@@ -15,10 +19,17 @@ from collections.abc import Callable
 from typing import Any
 
 FAILED = 1
+# What shells say of a program that SIGINT or SIGPIPE ended.
+INTERRUPTED = 130
+READER_GONE = 141
 
 
 class OutputLost(Exception):  # noqa: N818 # read as what happened
     """Standard output cannot be written. Not an OSError: nobody shall take it for one of another file's."""
+
+    def __init__(self, why: OSError) -> None:
+        super().__init__(f"standard output cannot be written: {why.strerror}")
+        self.reader_gone = why.errno == errno.EPIPE
 
 
 class _Patient(io.FileIO):
@@ -37,7 +48,7 @@ class _Output(_Patient):
         try:
             return super().write(data)
         except OSError as error:
-            raise OutputLost(f"standard output cannot be written: {error.strerror}") from None
+            raise OutputLost(error) from None
 
 
 class _Complaints(_Patient):
@@ -58,7 +69,8 @@ class _Unbuffered(io.BufferedWriter):
 
 
 def exit_status(program: str, command: Callable[[], int]) -> int:
-    """Run a command to its end and return its exit status, or 1 where its output was lost.
+    """Run a command to its end and return its exit status, or 1 where its output was lost; 130 after Ctrl-C,
+    141 where nobody reads any more.
 
     A SystemExit of the command passes, once all that it wrote is out. Streams that somebody has put in place
     of the process's own are left alone.
@@ -69,10 +81,31 @@ def exit_status(program: str, command: Callable[[], int]) -> int:
             return command()
         finally:
             sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
     except OutputLost as lost:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter still tries to write what is left
+        if lost.reader_gone:
+            return READER_GONE
         sys.stderr.write(f"{program}: {lost}\n")
         return FAILED
+
+
+def click_status(command: Any, arguments: list[str] | None = None, **settings: Any) -> int:
+    """Run a click command and return its exit status. Without `arguments` it is given those of sys.argv.
+
+    Left to itself, click would say a word about Ctrl-C.
+    """
+    import click  # `install` and `remove` need none
+
+    try:
+        status = command.main(args=arguments, standalone_mode=False, **settings)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0
 
 
 def _guard() -> None:

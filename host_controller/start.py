@@ -22,6 +22,8 @@ def main() -> int:
         words = " ".join(["dynmem", *sys.argv[1:2]])
         needs = f"{words} needs the package python3-{library}"
         return _give_up(f"{needs}, which is not installed: install it, or dynmem anew.")
+    except KeyboardInterrupt:  # while all that is imported
+        return 130
     return 0
 
 

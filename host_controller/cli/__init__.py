@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from agent.said import exit_status
+from agent.said import click_status, exit_status
 from host_controller import __version__
 from host_controller.errors import DynmemError
 from host_controller.neutral import neutral, neutral_lines
@@ -84,8 +84,6 @@ def _take_text(command: click.Command) -> None:
             _take_text(each)
 
 
-INTERRUPTED: Final = 130
-"""What shells say of a program that Ctrl-C ended; whoever pressed it needs no word about it."""
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -105,13 +103,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        status = group.main(standalone_mode=False)
+        return click_status(group)
     except DynmemError as error:
         click.echo(f"dynmem: {neutral_lines(error)}", err=True)
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        return INTERRUPTED
-    return status if isinstance(status, int) else 0

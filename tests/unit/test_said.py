@@ -12,6 +12,7 @@ from typing import Final
 
 import pytest
 
+from agent.cli import main as agent_main
 from agent.said import _Output
 from host_controller.cli import COMMANDS
 from tests.support.serving import served
@@ -20,7 +21,8 @@ from tests.support.virtual import Host, aside, run
 HOST: Final = "from host_controller.cli import main"
 GUEST: Final = "from agent.cli import main"
 GUESTS: Final = ("doctor", "install", "remove", "run", "status")
-LOST: Final = {"full": "No space left on device", "gone": "Broken pipe", "closed": "Bad file descriptor"}
+LOST: Final = {"full": "No space left on device", "closed": "Bad file descriptor"}
+SINKS: Final = ("full", "gone", "closed")
 
 EACH: Final = """
 import json, os, sys, tempfile
@@ -55,9 +57,11 @@ print(json.dumps(found))
 def check_each(program: str, module: str, preload: str, lines: list[list[str]]) -> None:
     asked = [sys.executable, "-c", EACH.format(module=module, preload=preload), json.dumps(lines)]
     found = json.loads(subprocess.run(asked, capture_output=True, check=True, timeout=300).stdout)
-    assert len(found) == len(lines) + len(LOST) - 1
+    assert len(found) == len(lines) + len(SINKS) - 1
     wanted = [
-        [words, sink, 1, f"{program}: standard output cannot be written: {LOST[sink]}\n"]
+        [words, sink, 141, ""]  # as of what SIGPIPE ends: whoever reads no more has read enough
+        if sink == "gone"
+        else [words, sink, 1, f"{program}: standard output cannot be written: {LOST[sink]}\n"]
         for words, sink, _, _ in found
     ]
     assert found == wanted
@@ -123,6 +127,26 @@ def test_a_complaint_that_nobody_can_read_changes_no_exit_status(module: str) ->
         line = [sys.executable, "-c", f"import sys; {module}; sys.exit(main())", "no-such-command"]
         done = subprocess.run(line, stdout=subprocess.PIPE, stderr=full, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        ("doctor", "agent.doctor.examine"),
+        ("status", "agent.probe.Probe.sample"),
+        ("install", "agent.installation.main"),
+    ],
+)
+def test_ctrl_c_ends_a_command_of_the_guest_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: str, place: str
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(place, interrupted)
+    monkeypatch.setattr("sys.argv", ["dynmem-agent", words])
+    assert agent_main() == 130
+    assert "".join(capsys.readouterr()).strip() == ""
 
 
 def test_what_is_written_by_bytes_and_in_one_piece_is_guarded_too() -> None:
