@@ -19,7 +19,7 @@ from agent import killers
 from agent.blocks import MemoryBlocks
 from agent.mounts import left_behind
 from agent.port import find_port
-from agent.probe import Probe
+from agent.probe import Probe, is_swap_in_memory
 from agent.wire import PORT_NAME
 
 Level = Literal["ok", "note", "problem"]
@@ -33,7 +33,7 @@ REPORTING_BIT = 5
 # [Documentation/admin-guide/mm/memory-hotplug.rst, "ZONE_MOVABLE sizing considerations"]
 MOVABLE_RATIO = 3
 _UEVENT_SECONDS = 2.0
-_LARGEST_MOUNTS = 1 << 20
+_LARGEST_FILE = 1 << 20
 
 
 class Finding(NamedTuple):
@@ -45,14 +45,10 @@ class Finding(NamedTuple):
     remedy: str = ""
 
 
-def psi(root: str) -> Finding:
+def psi(probe: Probe) -> Finding:
     """PSI figures are there."""
-    probe = Probe(root)
-    try:
-        if probe.has_psi:
-            return Finding("psi", "ok", "the kernel reports pressure")
-    finally:
-        probe.close()
+    if probe.has_psi:
+        return Finding("psi", "ok", "the kernel reports pressure")
     remedy = "boot with psi=1; needs a kernel with CONFIG_PSI. Until then the agent samples twice a second"
     return Finding("psi", "problem", "no /proc/pressure/memory", remedy)
 
@@ -110,14 +106,16 @@ def offline_memory(root: str) -> Finding:
 
 def swap(root: str) -> Finding:
     """What kind of swap there is: disk swap counts as demand, zram does not."""
-    probe = Probe(root)
     try:
-        names = [line.split()[0] for line in probe.read_text("proc/swaps").splitlines()[1:] if line]
-    finally:
-        probe.close()
-    if not names:
+        with open(os.path.join(root, "proc/swaps"), "rb") as file:
+            lines = [line for line in file.read(_LARGEST_FILE).splitlines()[1:] if line.strip()]
+    except OSError:
+        lines = []
+    if not lines:
         return Finding("swap", "note", "none", "a small swap lets the host take memory that is not used")
-    return Finding("swap", "ok", ", ".join("zram" if "/zram" in name else name for name in names))
+    told = [line.split()[0].decode("utf-8", "replace") for line in lines]
+    in_memory = [" (in memory)" if is_swap_in_memory(line) else "" for line in lines]
+    return Finding("swap", "ok", ", ".join(map("".join, zip(told, in_memory))))
 
 
 def overcommit(root: str) -> Finding:
@@ -152,9 +150,9 @@ _KILLERS_REMEDIES = {
 }
 
 
-def killing_daemons(root: str) -> Finding:
+def killing_daemons(root: str, total_bytes: int) -> Finding:
     """Nothing in the guest kills because memory has left it."""
-    found = killers.find(root, _total_bytes(root))
+    found = killers.find(root, total_bytes)
     if not found.names:
         return Finding("killing daemons", "ok", "none")
     told = " and ".join(found.names)
@@ -164,20 +162,11 @@ def killing_daemons(root: str) -> Finding:
     return Finding("killing daemons", "note", told, remedy)
 
 
-def _total_bytes(root: str) -> int:
-    probe = Probe(root)
-    try:
-        return probe.look().total_bytes
-    finally:
-        probe.close()
-
-
-def file_systems(root: str) -> Finding:
+def file_systems(root: str, total_bytes: int) -> Finding:
     """File systems in memory may hold what the guest's present size allows."""
-    total = _total_bytes(root)
     try:
         with open(os.path.join(root, "proc/mounts"), encoding="utf-8", errors="replace") as file:
-            small = left_behind(file.read(_LARGEST_MOUNTS), total)
+            small = left_behind(file.read(_LARGEST_FILE), total_bytes)
     except OSError:
         small = []
     if not small:
@@ -316,7 +305,6 @@ def _has_bit(device: str, bit: int) -> bool:
 
 
 RECORDED: tuple[Callable[[str], Finding], ...] = (
-    psi,
     port,
     online_policy,
     block_size,
@@ -324,8 +312,6 @@ RECORDED: tuple[Callable[[str], Finding], ...] = (
     offline_memory,
     swap,
     overcommit,
-    killing_daemons,
-    file_systems,
     balloon,
     deflate_on_oom,
     page_reporting,
@@ -336,5 +322,11 @@ LIVE: tuple[Callable[[str], Finding], ...] = (daemon, uevents)
 
 def examine(root: str = "/") -> list[Finding]:
     """All findings; those of LIVE only for the real root. Raises OSError without /proc/meminfo."""
+    probe = Probe(root)
+    try:
+        pressure, total_bytes = psi(probe), probe.look().total_bytes
+    finally:
+        probe.close()
+    of_its_size = [killing_daemons(root, total_bytes), file_systems(root, total_bytes)]
     checks = RECORDED + (LIVE if root == "/" else ())
-    return [check(root) for check in checks]
+    return [pressure, *of_its_size, *(check(root) for check in checks)]

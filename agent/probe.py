@@ -19,7 +19,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READ_BYTES = 16384
 _SURELY_ALL_BYTES = min(PAGE_BYTES, _READ_BYTES) // 2
 _DRIFT_BYTES = 64
-_SWAP_IN_MEMORY = (b"/zram", b"/dev/ram")
+_DISKS_IN_MEMORY = (b"zram", b"ram")
 
 
 class Psi(NamedTuple):
@@ -178,12 +178,25 @@ def parse_floor(data: bytes) -> int:
     return pages * PAGE_BYTES
 
 
+def is_swap_in_memory(line: bytes) -> bool:
+    """Whether a line of /proc/swaps is of a zram device or a RAM disk: their swap is memory again.
+
+    The kernel calls a device a partition, by the path at which it was opened (/dev/zram0; Android has it in
+    /dev/block). A file may be called anything.
+    """
+    words = line.split()
+    if words[1:2] != [b"partition"]:
+        return False
+    name = words[0].rpartition(b"/")[2]
+    return any(name.startswith(kind) and name[len(kind) :][:1].isdigit() for kind in _DISKS_IN_MEMORY)
+
+
 def parse_disk_swap(data: bytes) -> tuple[int, int]:
     """Bytes used and bytes free in /proc/swaps on what is no memory again, as zram and RAM disks are."""
     used = free = 0
     for line in data.splitlines()[1:]:
         words = line.split()
-        if len(words) >= 5 and not any(name in words[0] for name in _SWAP_IN_MEMORY):
+        if len(words) >= 5 and not is_swap_in_memory(line):
             size, taken = int(words[-3]) << 10, int(words[-2]) << 10
             used += taken
             free += max(0, size - taken)

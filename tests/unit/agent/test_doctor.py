@@ -86,6 +86,27 @@ def test_what_is_amiss_is_found_with_a_remedy(guest, check, level, spoil):
     assert found.remedy
 
 
+def test_the_kernels_figures_are_read_once(guest, monkeypatch):
+    opened = []
+
+    class Counted(doctor.Probe):
+        def __init__(self, root):
+            opened.append(root)
+            super().__init__(root)
+
+    monkeypatch.setattr(doctor, "Probe", Counted)
+    doctor.examine(str(guest))
+    assert opened == [str(guest)]
+
+
+def test_what_swap_lies_in_memory_is_told(guest):
+    (guest / "proc/swaps").write_text(
+        "Filename\tType\tSize\tUsed\tPriority\n"
+        "/dev/zram0 partition 131072 0 100\n/srv/zram/swap file 262144 0 -2\n"
+    )
+    assert finding(guest, "swap").found == "/dev/zram0 (in memory), /srv/zram/swap"
+
+
 def test_three_times_as_much_movable_memory_is_allowed(guest):
     for number in range(32, 44):
         add_block(guest, number, "online\n", "Movable\n")

@@ -42,6 +42,9 @@ def test_a_kernel_without_psi_and_with_little_else_will_do() -> None:
         ("/dev/zram0 partition 500 300 100\n", 0),  # as Fedora has it: memory, and counted as that
         ("/dev/vda3 partition 500 300 -2\n", 280),
         ("/dev/zram0 partition 300 200 100\n/swapfile file 200 100 -2\n", 80),
+        ("/dev/block/zram0 partition 500 300 100\n", 0),  # as Android has it
+        ("/srv/zram/swap file 500 300 -2\n", 280),  # a file on a disk, whatever it is called
+        ("/dev/ramdisk/swap file 500 300 -2\n", 280),
         ("/dev/vda3 partition 900 900 -2\n", 280),  # more than meminfo has
         ("", 0),
     ],
