@@ -1,6 +1,5 @@
 """What `adopt` and `release` have in common: how a VM is read, and what is said of it."""
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from host_controller.adoption.carry_out import Clock, CutOff, Short
 from host_controller.adoption.facts import Facts, ManagedAlready
 from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
 from host_controller.api.schema.adoption import AdoptionOutcome
+from host_controller.cli.text import json_text
 from host_controller.errors import DynmemError
 from host_controller.hypervisor.running import RunningDomain
 from host_controller.neutral import neutral
@@ -115,7 +115,7 @@ def end(results: list[Result], as_json: bool, nothing: str) -> None:
     if as_json:
         fields = ("name", "uuid", "outcome", "steps", "now", "later", "reason", "way_out")
         views = [{name: getattr(one, name) for name in fields} for one in results]
-        click.echo(json.dumps({"vms": views}, indent=2))
+        click.echo(json_text({"vms": views}))
     elif not results:
         click.echo(nothing)
     elif len(results) > 1:

@@ -1,6 +1,5 @@
 """`dynmem advise`: what each VM's limits could be, and what that would have done."""
 
-import json
 import sys
 import time
 from contextlib import redirect_stdout
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from host_controller.cli.options import at_socket, size, vm_names
-from host_controller.cli.text import paint, wants_colour
+from host_controller.cli.text import json_text, paint, wants_colour
 from host_controller.errors import DynmemError, InputError
 from host_controller.neutral import by_name, neutral
 from host_controller.units import MIB, format_size, parse_duration
@@ -74,7 +73,7 @@ def advise(
     if as_json:
         told = found.as_json()
         told["vms"] = [one.as_json() for one in chosen]
-        click.echo(json.dumps(told))
+        click.echo(json_text(told))
     else:
         click.echo("\n".join(lines(found, chosen, pasts)))
     if applied:

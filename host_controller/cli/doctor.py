@@ -1,6 +1,5 @@
 """`dynmem doctor`: looks at the host and every managed VM, and says what is wrong and what to do."""
 
-import json
 import platform
 import shutil
 import sys
@@ -14,7 +13,7 @@ from host_controller.api.client import Client
 from host_controller.cli.enable import connect
 from host_controller.cli.hook import DIRECTORY, NAME
 from host_controller.cli.options import at_socket, vm_names
-from host_controller.cli.text import paint, wants_colour
+from host_controller.cli.text import json_text, paint, wants_colour
 from host_controller.config import Config, ConfigError, load
 from host_controller.credentials import Credentials
 from host_controller.doctor import cluster, host, vm
@@ -59,7 +58,7 @@ def doctor(
     configuration = _configured()
     findings = examine(name, connect or configuration.libvirt.uri, socket, configuration)
     if as_json:
-        click.echo(json.dumps({"findings": [_plain(one) for one in findings]}, indent=2))
+        click.echo(json_text({"findings": [_plain(one) for one in findings]}))
     else:
         click.echo("\n".join(lines(findings, everything)))
     if any(finding.level == "problem" for _, finding in findings):

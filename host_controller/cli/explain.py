@@ -1,6 +1,5 @@
 """`dynmem explain VM`: where the memory went, and why."""
 
-import json
 import time
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.options import as_json, at_socket, refuse_two_forms, vm_names
 from host_controller.cli.status import agent_of, decision_of, state_of
-from host_controller.cli.text import duration, number, paint, size, wants_colour
+from host_controller.cli.text import duration, json_text, number, paint, size, wants_colour
 from host_controller.errors import InputError
 from host_controller.neutral import neutral, shell_word
 from host_controller.units import format_size, parse_duration
@@ -58,7 +57,7 @@ def explain(vm: str, *, as_json: bool, plot: Path | None, when: str | None, sock
         click.echo(f"drawn: {plot}")
         return
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json_text(answer))
         return
     click.echo("\n".join(lines(answer)))
 
@@ -94,7 +93,7 @@ def _past(client: Client, vm: str, at: float, *, as_json: bool, plot: Path | Non
             f"nothing is known of it at {when}", vm=vm, hint=f"dynmem history {shell_word(vm)} --since 7d"
         )
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json_text(answer))
         return
     rows, name = rows_of(answer), mine[0]["name"]
     laid_out = f"{when}, {format_size(sum(one.goal for one in rows))} laid out"

@@ -1,6 +1,5 @@
 """`dynmem fleet`: the hosts of a cluster, seen and used together."""
 
-import json
 import logging
 import sys
 import time
@@ -12,6 +11,7 @@ import click
 
 from host_controller.cli import fleet_text
 from host_controller.cli.options import Seconds
+from host_controller.cli.text import json_text
 from host_controller.config import load
 from host_controller.credentials import DIRECTORY, Credentials
 from host_controller.errors import InputError
@@ -47,7 +47,7 @@ def fleet() -> None:
 def status(*, as_json: bool, config: Path | None) -> None:
     """Show every host and who is where, with what is booked and what a start could be given."""
     plain = fleet_text.status_plain(look(Tools(), _hosts(config)), time.time())
-    click.echo(json.dumps(plain, indent=2) if as_json else "\n".join(fleet_text.status_lines(plain)))
+    click.echo(json_text(plain) if as_json else "\n".join(fleet_text.status_lines(plain)))
 
 
 @fleet.command()
@@ -95,7 +95,7 @@ def why(vm: str, *, as_json: bool, config: Path | None) -> None:
     found = obstacles(view.cell, resource, size)
     if as_json:
         plain = {"vm": vm, "node": resource.node, "size_mib": size, "hosts": [asdict(one) for one in found]}
-        click.echo(json.dumps(plain, indent=2))
+        click.echo(json_text(plain))
     else:
         click.echo("\n".join(fleet_text.why_lines(resource, size, found)))
     if not any(one.takes for one in found):
@@ -126,7 +126,7 @@ def drain_host(host: str, *, dry_run: bool, as_json: bool, config: Path | None) 
     else:
         found = drain(engine, hosts, lambda: look(engine, hosts).cell, host, tell)
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        click.echo(json_text(asdict(found)))
     else:
         click.echo("\n".join(fleet_text.drain_lines(host, found, done=not dry_run)))
     if found.refusals:
@@ -155,7 +155,7 @@ def init(*, check: bool, as_json: bool) -> None:
     engine = Tools()
     needs = needs_of(engine.query()) if check else prepare(engine)
     if as_json:
-        click.echo(json.dumps({"needs": [asdict(one) for one in needs]}, indent=2))
+        click.echo(json_text({"needs": [asdict(one) for one in needs]}))
     else:
         click.echo("\n".join(fleet_text.need_lines(needs, check=check)))
     if any(one.by_hand or check for one in needs):
@@ -208,7 +208,7 @@ def placement(
     done = service.publish({host: found.get(host) for host in hosts})
     if as_json:
         plain = [{**asdict(one), "silent": silent.get(one.host)} for one in done]
-        click.echo(json.dumps({"hosts": plain}, indent=2))
+        click.echo(json_text({"hosts": plain}))
     else:
         click.echo("\n".join(fleet_text.outcome_lines(done, silent)))
     if silent or any(one.problem for one in done):

@@ -1,6 +1,5 @@
 """`dynmem forecast` and `dynmem savings`: when this host is full, and what it has saved."""
 
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ import click
 
 from host_controller.cli.advise import history_files, read_pasts, running_capacity, since_option
 from host_controller.cli.options import at_socket, size
+from host_controller.cli.text import json_text
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
 from host_controller.units import format_size, parse_duration
@@ -63,7 +63,7 @@ def forecast(
         told: dict[str, Any] = _as_json(found, whole)
         if room is not None:
             told["fit"] = {"by_demand": room.by_demand, "safely": room.safely}
-        click.echo(json.dumps(told))
+        click.echo(json_text(told))
         return
     click.echo("\n".join(_lines(found, whole)))
     if shape is not None and room is None:
@@ -93,7 +93,7 @@ def savings(since: str, price: float | None, *, as_json: bool, files: tuple[Path
     found = add_up(recorded(list(files) or [Path(load().paths.history)], begin, by_hour=True))
     if found is None:
         raise InputError("no VM's cost and limits are both known", hint="they are after an hour")
-    click.echo(json.dumps(found.as_json(price)) if as_json else "\n".join(_saved(found, price)))
+    click.echo(json_text(found.as_json(price)) if as_json else "\n".join(_saved(found, price)))
 
 
 def _lines(found: "Forecast", capacity: int | None) -> list[str]:

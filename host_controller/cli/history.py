@@ -1,6 +1,5 @@
 """`dynmem history VM`: what became of a VM, as a table, as JSON, as a picture."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +11,7 @@ from host_controller.api.client import Client
 from host_controller.cli.events import entry_line
 from host_controller.cli.export import FORMATS
 from host_controller.cli.options import as_json, at_socket, refuse_two_forms, vm_names
-from host_controller.cli.text import number, paint, size, table, wants_colour
+from host_controller.cli.text import json_text, number, paint, size, table, wants_colour
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
 from host_controller.units import parse_duration
@@ -69,7 +68,7 @@ def history(
         draw(answer, plot)
         click.echo(f"drawn: {plot}")
     elif as_json:
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json_text(answer))
     else:
         click.echo("\n".join(lines(answer)))
 

@@ -1,6 +1,5 @@
 """`dynmem pause`, `resume`, `reload` and `check-config`: what operators do to the controller."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import click
 
 from host_controller.api.client import Client
 from host_controller.cli.options import at_socket, vm_names
+from host_controller.cli.text import json_text
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
 
@@ -83,4 +83,4 @@ def check_config(file: Path | None, *, offline: bool, as_json: bool) -> None:
 
 
 def _checked(path: Path, problems: list[dict[str, Any]]) -> str:
-    return json.dumps({"file": str(path), "problems": problems}, indent=2)
+    return json_text({"file": str(path), "problems": problems})

@@ -1,6 +1,5 @@
 """`dynmem rules`: every VM with the rule that is for it, and what it would get."""
 
-import json
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,7 +8,7 @@ import click
 from host_controller.adoption.plan import TAINT
 from host_controller.cli.abilities import abilities
 from host_controller.cli.enable import connect
-from host_controller.cli.text import table
+from host_controller.cli.text import json_text, table
 from host_controller.config import load
 from host_controller.core.model import VmConfig
 from host_controller.errors import DynmemError
@@ -42,7 +41,7 @@ def rules(config: Path | None, connect: str | None, *, as_json: bool) -> None:
         notes.append(TAINT)
     if as_json:
         views = [_view(running, taken) for running, taken in seen]
-        click.echo(json.dumps({"rules": len(book.rules), "vms": views, "notes": notes}, indent=2))
+        click.echo(json_text({"rules": len(book.rules), "vms": views, "notes": notes}))
         return
     click.echo("\n".join(table(HEAD, [_row(running, taken) for running, taken in seen], LEFT)))
     for note in notes:

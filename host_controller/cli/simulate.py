@@ -1,12 +1,12 @@
 """`dynmem simulate`: what would happen on a host, without one."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from host_controller.cli.options import size
+from host_controller.cli.text import json_text
 from host_controller.errors import InputError
 from host_controller.units import format_size, parse_size
 
@@ -101,7 +101,7 @@ def simulate(
         from host_controller.cli.simulate_plot import draw
 
         draw(result, plot)
-    click.echo(json.dumps(result.as_json()) if as_json else _summary(result))
+    click.echo(json_text(result.as_json()) if as_json else _summary(result))
     if result.violations:
         raise SystemExit(1)
 
@@ -136,7 +136,7 @@ def _summary(result: "Result") -> str:
 
 def _tell_what_if(found: "WhatIf", *, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(found.as_json()))
+        click.echo(json_text(found.as_json()))
         return
     click.echo(f"{found.decisions} decisions in {found.seconds:.0f} s")
     if found.damaged:

@@ -2,7 +2,6 @@
 capacity.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 from host_controller.advice.past import Past, comparable
 from host_controller.advice.replay import Outcome, Replay
 from host_controller.advice.sources import pasts_in
+from host_controller.cli.text import json_text
 from host_controller.core.model import Limits
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
@@ -43,7 +43,7 @@ def play_history(
     limits = {one.uuid: _changed(one, changes.get(one.name, {})) for one in known}
     outcome = Replay(known, limits, capacity_bytes).play()
     left_out = [neutral(one.name) for one in pasts if one not in known]
-    click.echo(json.dumps(_as_json(outcome)) if as_json else _summary(outcome, left_out))
+    click.echo(json_text(_as_json(outcome)) if as_json else _summary(outcome, left_out))
 
 
 def _changed(past: Past, wanted: Mapping[str, int]) -> Limits:

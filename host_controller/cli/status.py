@@ -1,6 +1,5 @@
 """`dynmem status`: the whole host at a glance."""
 
-import json
 from typing import Any, Final
 
 import click
@@ -8,7 +7,7 @@ import click
 from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.options import as_json, at_socket
-from host_controller.cli.text import duration, number, paint, size, table, wants_colour
+from host_controller.cli.text import duration, json_text, number, paint, size, table, wants_colour
 from host_controller.neutral import UNKNOWN, by_name, neutral, neutral_lines
 
 HEAD: Final = (
@@ -30,7 +29,7 @@ def status(*, as_json: bool, socket: str | None) -> None:
     """
     answer = Client(socket).get("status")
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json_text(answer))
         return
     click.echo("\n".join((*host_lines(answer["host"]), "", *vm_lines(answer["vms"]))))
 

@@ -1,5 +1,6 @@
 """Text for terminals, pipes and files: tables, colours where they are wanted, and how long ago."""
 
+import json
 import os
 import shutil
 import sys
@@ -11,6 +12,11 @@ from host_controller.units import format_size
 
 COLOURS: Final = {"red": "31", "yellow": "33", "green": "32", "bold": "1", "dim": "2"}
 GAP: Final = "  "
+
+
+def json_text(answer: Any) -> str:
+    """A whole answer for programs, which people can read, too. Lines of a stream are no whole answers."""
+    return json.dumps(answer, indent=2)
 
 
 def wants_colour() -> bool:

@@ -1,6 +1,5 @@
 """`dynmem verify`: burn this host in before real VMs depend on it."""
 
-import json
 import platform
 import sys
 import time
@@ -16,7 +15,7 @@ from host_controller import hook
 from host_controller.api.client import Client, ControllerUnreachable
 from host_controller.cli.enable import connect
 from host_controller.cli.options import at_socket
-from host_controller.cli.text import paint, wants_colour
+from host_controller.cli.text import json_text, paint, wants_colour
 from host_controller.cli.verify_plot import draw
 from host_controller.config import load
 from host_controller.delivery.agent_file import agent_file
@@ -78,7 +77,7 @@ def verify(
     except OSError as error:
         raise DynmemError(f"{keep}: {error.strerror}", hint="run as root, or name another --keep") from None
     if as_json:
-        click.echo(json.dumps(asdict(found), indent=2))
+        click.echo(json_text(asdict(found)))
     else:
         click.echo(f"{found.seconds:.0f} s under {found.accelerator}; kept in {place}")
     if found.failed:

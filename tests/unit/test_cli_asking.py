@@ -3,12 +3,16 @@
 import json
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from host_controller.cli import advise, hook, main, simulate
 from host_controller.cli.manual import pages
+from host_controller.cli.text import json_text
 from host_controller.errors import InputError
+
+CLI: Final = Path(advise.__file__).parent
 
 
 def ended(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> object:
@@ -100,6 +104,12 @@ def test_what_is_advised_in_json_has_nothing_behind_it(
     out, err = capsys.readouterr()
     assert json.loads(out) == {"vms": [{"name": "web"}]}
     assert err == "web has a maximum of 4 GiB now\n"
+
+
+def test_json_is_written_in_one_way_but_for_streams_which_are_lines() -> None:
+    own_way = [path.name for path in CLI.glob("*.py") if "json.dumps(" in path.read_text(encoding="utf-8")]
+    assert sorted(own_way) == ["events.py", "export.py", "text.py"]
+    assert json_text({"a": [1]}) == '{\n  "a": [\n    1\n  ]\n}'
 
 
 def test_an_example_is_shown_as_it_stands_in_help_and_page(
