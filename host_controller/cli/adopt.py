@@ -23,6 +23,7 @@ from host_controller.cli.adoptions import (
     told_of_controller,
 )
 from host_controller.cli.enable import connect, domain_names, dry_run, trust_option
+from host_controller.cli.limits import buffer_option, weight_option
 from host_controller.cli.options import size
 from host_controller.config import Config, load
 from host_controller.config.amount import parse_amount
@@ -55,10 +56,8 @@ def _amount(_context: click.Context, _param: click.Parameter, value: str | None)
 @click.option(
     "--maximum", metavar="SIZE|%", callback=_amount, help="It never gets more; all of its RAM by default."
 )
-@click.option(
-    "--buffer", type=click.IntRange(5, 2000), metavar="PERCENT", help="Kept above demand, 5 to 2000."
-)
-@click.option("--weight", type=click.IntRange(1, 10000), help="Share under contention, 1 to 10000.")
+@buffer_option
+@weight_option
 @trust_option
 @click.option(
     "--growth",

@@ -89,6 +89,7 @@ def enable(
     come from [defaults] of the configuration. Doing it again changes nothing more; `dynmem disable` puts the
     domain back as it was.
     """
+    _refuse_unless_one_is_named(vm, file)
     configuration = load(config)
     defaults = configuration.default_limits
     with Definitions(connect or configuration.libvirt.uri) as definitions:
@@ -123,6 +124,7 @@ def enable(
 @connect
 def disable(vm: str | None, file: Path | None, *, dry_run: bool, connect: str | None) -> None:
     """Put VM's definition back as it was before `dynmem enable`; it must be off. Or a file."""
+    _refuse_unless_one_is_named(vm, file)
     with Definitions(connect or load().libvirt.uri) as definitions:
         domain = _meant(definitions, vm, file)
         new = restore(domain.xml(secrets=True))
@@ -241,14 +243,13 @@ def _change(
         domain.define(new)
 
 
-def _meant(definitions: Definitions, vm: str | None, file: Path | None) -> Domain:
-    """The one that was named.
-
-    Raises:
-        InputError: none was, or two.
-    """
+def _refuse_unless_one_is_named(vm: str | None, file: Path | None) -> None:
     if (vm is None) == (file is None):
         raise InputError("name one VM, or one --file")
+
+
+def _meant(definitions: Definitions, vm: str | None, file: Path | None) -> Domain:
+    """The one that was named."""
     return definitions.find(vm) if vm is not None else DomainFile(file or Path())
 
 

@@ -2,24 +2,37 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from host_controller.cli.options import size
-from host_controller.core.model import Limits, Trust
+from host_controller.core.model import BUFFER_RANGE, WEIGHT_RANGE, Limits, Trust
 from host_controller.units import format_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _within(allowed: range) -> click.IntRange:
+    return click.IntRange(allowed.start, allowed.stop - 1)
+
+
+buffer_option: Final = click.option(
+    "--buffer",
+    type=_within(BUFFER_RANGE),
+    metavar="PERCENT",
+    help="Kept above demand; 20, or as [defaults] has it.",
+)
+weight_option: Final = click.option(
+    "--weight", type=_within(WEIGHT_RANGE), help="Share under contention; 100, or as [defaults] has it."
+)
+
+
 def limit_options(function: F) -> F:
     """The five settings."""
     for option in (
-        click.option("--weight", type=int, help="Share under contention, 1 to 10000; 100 by default."),
-        click.option(
-            "--buffer", type=int, metavar="PERCENT", help="Kept above demand, 5 to 2000; 20 by default."
-        ),
+        weight_option,
+        buffer_option,
         size("--maximum", "It never gets more."),
         size("--minimum", "It never gets less."),
         size("--startup", "What it is given when it starts."),

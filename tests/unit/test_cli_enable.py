@@ -17,6 +17,7 @@ from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.growth_choice import HostAbilities
 from host_controller.errors import DomainNotFound, DynmemError, HypervisorUnreachable, InputError
 from host_controller.hypervisor import abilities as of_host
+from host_controller.hypervisor.definitions import Definitions
 from host_controller.records.burn_in import BurnIn, Outcome, Verdict, Versions
 from host_controller.units import GIB, MIB
 from tests.support import build
@@ -65,6 +66,37 @@ def test_adopt_asks_the_same_of_a_size_that_may_be_a_share(value: str, meant: st
     result = CliRunner().invoke(cli.group, ["adopt", "web", "--minimum", value])
     assert result.exit_code == 2
     assert f"did you mean {meant}?" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("command", ["enable", "set", "adopt"])
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--weight", "0", "1<=x<=10000"),
+        ("--weight", "10001", "1<=x<=10000"),
+        ("--buffer", "4", "5<=x<=2000"),
+        ("--buffer", "2001", "5<=x<=2000"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_refused_before_libvirt_is_asked(
+    monkeypatch: pytest.MonkeyPatch, command: str, option: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setattr(Definitions, "__enter__", never)
+    result = CliRunner().invoke(cli.group, [command, "web", option, value])
+    assert (result.exit_code, allowed in result.output) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["enable"], ["disable"], ["enable", "web", "--file", "web.xml"]])
+def test_that_one_vm_is_named_is_asked_before_libvirt(
+    monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(Definitions, "__enter__", never)
+    result = CliRunner().invoke(cli.group, words)
+    assert str(result.exception).startswith("name one VM, or one --file")
+
+
+def never(*_: object) -> None:
+    raise AssertionError("libvirt was asked")
 
 
 class Host:
