@@ -13,11 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from host_controller.verify.guest_kernel import INSIDE, WORKLOAD_SERVER
 from lab.errors import ImageError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-INSIDE = REPOSITORY / "host_controller" / "verify" / "inside"
-"""What `dynmem verify` runs in its guest runs in the lab's, too."""
 GUEST_PYTHON = (3, 11)  # of the image's Debian release
 DISK_MIB = 8
 
@@ -33,7 +32,8 @@ def make_code_disk(disk: Path, initrd: Path, tree: Path = REPOSITORY) -> None:
         without = shutil.ignore_patterns("__pycache__", "*.pyc")
         shutil.copytree(tree / "agent", content / "agent", ignore=without)
         shutil.copytree(REPOSITORY / "lab" / "inside", content / "guest", ignore=without)
-        shutil.copy(INSIDE / "workload.py", content / "guest" / "workload.py")
+        for program in WORKLOAD_SERVER:
+            shutil.copy(INSIDE / program, content / "guest")
         shutil.copy(INSIDE / "forge_actual.py", content / "guest" / "forge-actual")
         shutil.copyfile(initrd, content / "initrd")
         if (

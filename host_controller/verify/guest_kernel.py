@@ -14,7 +14,9 @@ from host_controller.verify.initramfs import Cpio, file_name, load_order
 
 MODULES: Final = ("virtio_pci", "virtio_console", "virtio_balloon", "virtio_mem")
 INSIDE: Final = Path(__file__).parent / "inside"
-PROGRAMS: Final = ("init.py", "workload.py", "forge_actual.py")
+WORKLOAD_SERVER: Final = ("workload_server.py", "workloads.py")
+"""The program, and what it imports: they lie in one directory."""
+PROGRAMS: Final = ("init.py", *WORKLOAD_SERVER, "forge_actual.py")
 DECOMPRESS: Final = {".zst": ["zstd", "-d", "-c"], ".gz": ["gzip", "-d", "-c"]}
 
 

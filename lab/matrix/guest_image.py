@@ -7,9 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from host_controller.verify.guest_kernel import INSIDE, WORKLOAD_SERVER
 from lab import apt, image, initrd
 from lab.cache import build_once, key_of
-from lab.code_disk import INSIDE, REPOSITORY
+from lab.code_disk import REPOSITORY
 from lab.errors import FetchError, ImageError
 from lab.image import Image
 from lab.matrix.roots import options_of
@@ -29,7 +30,7 @@ RestartSec=1
 OOMScoreAdjust=-1000
 StandardError=tty
 TTYPath=/dev/ttyS0
-ExecStart=/usr/bin/python3 -I -S /lab/guest/workload.py
+ExecStart=/usr/bin/python3 -I -S /lab/guest/workload_server.py
 END
 ln -s ../lab-workload.service /run/systemd/system/multi-user.target.wants/lab-workload.service
 ln -s /dev/null /run/systemd/system/serial-getty@ttyS0.service
@@ -82,7 +83,8 @@ def make_guest_disk(disk: Path, agent: Path) -> None:
         content = Path(name)
         content.chmod(0o755)
         shutil.copytree(REPOSITORY / "lab/inside", content / "guest", ignore=shutil.ignore_patterns("*.pyc"))
-        shutil.copy(INSIDE / "workload.py", content / "guest/workload.py")
+        for name in WORKLOAD_SERVER:
+            shutil.copy(INSIDE / name, content / "guest")
         (content / "guest/init").write_text(_INIT)
         (content / "package").mkdir()
         shutil.copy(agent, content / "package")

@@ -70,7 +70,7 @@ def main() -> None:
     os.makedirs("/run/lab", exist_ok=True)
     load_modules()
     name_ports()
-    start("/verify/workload.py")
+    start("/verify/workload_server.py")
     start("/verify/dynmem-agent.pyz", "run")
     while True:
         try:

@@ -66,8 +66,13 @@ def test_the_programs_and_the_modules_are_there(tree: Path) -> None:
     assert (tree / "init").read_text().startswith(f"#!{interpreter()} -IS\n")
     assert (tree / "modules/order").read_text() == "virtio.ko\n"
     assert (tree / "verify/dynmem-agent.pyz").read_bytes() == agent_file()
-    for name in ("workload.py", "forge_actual.py"):
-        compile((tree / "verify" / name).read_text(), name, "exec")
+    compile((tree / "verify/forge_actual.py").read_text(), "forge_actual.py", "exec")
+
+
+def test_the_workload_server_finds_its_programs_beside_it(tree: Path) -> None:
+    code = f"import runpy; runpy.run_path({str(tree / 'verify/workload_server.py')!r})"
+    done = subprocess.run([interpreter(), "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_kernel_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from host_controller.verify.inside import workload
-from host_controller.verify.inside.workload import Pace
+from host_controller.verify.inside import workloads
+from host_controller.verify.inside.workloads import Pace
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(workload, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=clock.sleep))
+    monkeypatch.setattr(workloads, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=clock.sleep))
     return clock
 
 

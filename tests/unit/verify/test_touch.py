@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from host_controller.verify.inside import workload
+from host_controller.verify.inside import workloads
 
 MIB = 1 << 20
-LEFT_MIB = workload.LEFT_TO_OTHERS // MIB
+LEFT_MIB = workloads.LEFT_TO_OTHERS // MIB
 
 
 class Guest:
@@ -44,12 +44,12 @@ def touched(guest: Guest, mib: int, monkeypatch: pytest.MonkeyPatch, **how: bool
         if event == "done":
             raise Done
 
-    monkeypatch.setattr(workload, "read", guest.read)
-    monkeypatch.setattr(workload, "time", SimpleNamespace(monotonic=lambda: guest.now, sleep=guest.sleep))
-    monkeypatch.setattr(workload, "signal", SimpleNamespace(SIGUSR1=10, signal=lambda *_: None))
-    monkeypatch.setattr(workload.mmap, "mmap", guest.map)
+    monkeypatch.setattr(workloads, "read", guest.read)
+    monkeypatch.setattr(workloads, "time", SimpleNamespace(monotonic=lambda: guest.now, sleep=guest.sleep))
+    monkeypatch.setattr(workloads, "signal", SimpleNamespace(SIGUSR1=10, signal=lambda *_: None))
+    monkeypatch.setattr(workloads.mmap, "mmap", guest.map)
     with pytest.raises(Done):
-        workload.touch(say, mib, rate=0, **how)
+        workloads.touch(say, mib, rate=0, **how)
 
 
 def test_a_program_waits_until_memory_comes_and_never_takes_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
