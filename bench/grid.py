@@ -28,7 +28,16 @@ SOURCES: Final = Path(__file__).parent.parent
 MEASURED: Final = (OURS, *LAWS)
 SAVE_EVERY_SECONDS: Final = 20.0
 
-UNSEEN: Final = {"cli", "api", "page", "doctor", "checker.py", "scenario.py", "what_if.py"}
+UNSEEN: Final = {
+    "cli",
+    "api",
+    "page",
+    "doctor",
+    "checker.py",
+    "checker_sizes.py",
+    "scenario.py",
+    "what_if.py",
+}
 """Parts of the controller and the simulator that no figure depends on."""
 
 Figures = dict[str, Any]
