@@ -2,7 +2,7 @@
 
 It shares no code with books, phases or policy: it knows the hypervisor's commands and events, and
 looks into the guests. Where a guest deceives everybody, what counts is what the host was shown: no
-controller can know more. Rules are numbered as in docs/rules.md.
+controller can know more. Rules have their names of docs/rules.md, where they are there.
 """
 
 from collections.abc import Sequence
@@ -130,7 +130,11 @@ class Checker:
             return
         self.overdraft_seconds += seconds
         if self._cause is None:
-            self._found("1a", "host", f"{format_size(over)} over capacity, and no event that would excuse it")
+            self._found(
+                "within-capacity",
+                "host",
+                f"{format_size(over)} over capacity, and no event that would excuse it",
+            )
             self._cause = "reported"
         if self._overdrawn_since is None:
             self._overdrawn_since = now
@@ -138,7 +142,11 @@ class Checker:
             self._could_spare_seconds += seconds
         if self._could_spare_seconds > WORK_OFF_SECONDS:
             long = f"{now - self._overdrawn_since:.0f} s, and for {self._could_spare_seconds:.0f} s of it"
-            self._found("1b", "host", f"{format_size(over)} over capacity for {long} guests could spare it")
+            self._found(
+                "overdraft-named",
+                "host",
+                f"{format_size(over)} over capacity for {long} guests could spare it",
+            )
             self._could_spare_seconds = 0.0
 
     def exposure(
@@ -187,7 +195,9 @@ class Checker:
         over = after + self.reserved_bytes - self.capacity_bytes
         if over > SLACK_BYTES:
             self._found(
-                "1a", vm.spec.name, f"{_short(command)} makes the sum exceed capacity by {format_size(over)}"
+                "within-capacity",
+                vm.spec.name,
+                f"{_short(command)} makes the sum exceed capacity by {format_size(over)}",
             )
 
     def _check_hands_off(self, vm: SimulatedVm, command: hv.Command) -> None:
@@ -231,7 +241,9 @@ class Checker:
             if isinstance(command, hv.ResizeVirtioMem) or isinstance(other, hv.ResizeVirtioMem):
                 continue  # QEMU counts the balloon's target without that device
             if type(other) is not type(command) or not isinstance(command, hv.SetTarget):
-                self._found("6", vm.spec.name, f"{_short(command)} while {_short(other)} is under way")
+                self._found(
+                    "one at a time", vm.spec.name, f"{_short(command)} while {_short(other)} is under way"
+                )
 
     def _spare(self, running: list[SimulatedVm]) -> int:
         """What guests that are well, truthful and settled could give up."""

@@ -58,7 +58,7 @@ class Sizes:
         dimms = [one.dimm.size_bytes for one in vm.slots.dimms] if vm.ram_bytes > limits.maximum_bytes else []
         most = max(limits.maximum_bytes, in_force - offline + vm.virtio_mem.current) + max(dimms, default=0)
         if usable > most + SLACK_BYTES:
-            self.found("3", vm.spec.name, f"a target of {format_size(usable)} is above maximum")
+            self.found("below-maximum", vm.spec.name, f"a target of {format_size(usable)} is above maximum")
         if target >= min(in_force, vm.actual_bytes, shown_actual) - SLACK_BYTES:
             return
         step = min(seen.actual, vm.actual_bytes) - target
@@ -70,7 +70,9 @@ class Sizes:
         there = max(device.requested, device.current, told or 0)
         more = requested - there
         if vm.ram_bytes + requested > vm.config.limits.maximum_bytes + SLACK_BYTES and more > 0:
-            self.found("3", vm.spec.name, f"virtio-mem of {format_size(requested)} is above maximum")
+            self.found(
+                "below-maximum", vm.spec.name, f"virtio-mem of {format_size(requested)} is above maximum"
+            )
         # A block of which something is plugged has its page structures.
         whole = round_up(requested, MEMORY_BLOCK_BYTES) - round_up(there, MEMORY_BLOCK_BYTES)
         if more > 0 and whole > 0:
@@ -121,22 +123,28 @@ class Sizes:
         if seen.booting and usable >= limits.startup_bytes:
             return
         if age > STALE_SECONDS:
-            self.found("5", vm.spec.name, f"shrunk with nothing fresh known of it for {age:.0f} s")
+            self.found(
+                "fresh-or-still", vm.spec.name, f"shrunk with nothing fresh known of it for {age:.0f} s"
+            )
             return
         if usable < limits.minimum_bytes - SLACK_BYTES:
-            self.found("2", vm.spec.name, f"a target of {format_size(usable)} usable is below minimum")
+            self.found(
+                "small-steps", vm.spec.name, f"a target of {format_size(usable)} usable is below minimum"
+            )
         least = seen.least_usable + MARGIN_BYTES
         below = usable < least - SLACK_BYTES and not seen.deceived
         if below and not self._may_squeeze(seen, least - usable):
             short, left = format_size(int(least - usable)), format_size(MARGIN_BYTES)
             self.found(
-                "2",
+                "small-steps",
                 vm.spec.name,
                 f"a target of {format_size(usable)} usable is {short} below what it uses and {left}",
             )
         if step > INFLATION_BYTES:
             self.found(
-                "2", vm.spec.name, f"one command takes {format_size(step)}: more than a second's inflation"
+                "small-steps",
+                vm.spec.name,
+                f"one command takes {format_size(step)}: more than a second's inflation",
             )
 
     def _may_squeeze(self, seen: Seen, short: float) -> bool:

@@ -31,7 +31,7 @@ from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
 
 LIAR: Final = "liar"
-FOR_THE_TRUTHFUL: Final = ("2", "plan")
+FOR_THE_TRUTHFUL: Final = ("small-steps", "plan")
 """Rules that protect a guest by what it says: who says that it needs nothing, or can describe any DIMM, is
 taken at its word."""
 SECONDS: Final = 60.0
