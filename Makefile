@@ -107,12 +107,18 @@ clean: ## remove what was built here (the cached guest image stays: `python -m l
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: bench bench-check bench-memory bench-operator
+.PHONY: bench bench-check bench-counted bench-growth bench-memory bench-operator
 bench: $(STAMP) ## the loop on real guests, the daemon under load, the agent's size; at most 20 minutes
 	$(PYTHON) -m bench.real
 
 bench-operator: $(STAMP) ## what an operator waits for: `status`, the API, /metrics, the page; about two minutes
 	$(PYTHON) -m bench.real --only operator
+
+bench-counted: $(STAMP) ## jobs that start small, alone and four at once, by what guests execute and not by time; about 25 minutes
+	$(PYTHON) -m bench.real --only counted counted_four
+
+bench-growth: $(STAMP) ## five guests from 1 to 16 GiB as fast as it goes, by virtio-mem and by DIMMs; about 30 minutes, 20 GiB free
+	$(PYTHON) -m bench.real --only growth
 
 bench-memory: $(STAMP) ## a GiB taken, given back and used again, by virtio-mem and by balloon, ours and bare QMP; about 12 minutes
 	$(PYTHON) -m bench.real --only memory
