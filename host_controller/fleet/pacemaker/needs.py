@@ -11,10 +11,9 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from host_controller.fleet.pacemaker.cib import ATTRIBUTE, FALSE, MOST_DIGITS, PROBES, Cib, next_version
+from host_controller.fleet.pacemaker.timeouts import LEAST, lengthen, short
 
 STICKINESS: Final = 1000
-MIGRATE_SECONDS: Final = 3600
-MONITOR_SECONDS: Final = 60
 STAYS: Final = "resource-stickiness"
 FORGETS: Final = "failure-timeout"
 NEVER: Final = ("", "0", "0s")
@@ -42,8 +41,8 @@ class Need:
 
 def missing(cib: Cib) -> tuple[Need, ...]:
     """All that is not as it should be."""
-    forgets = cib.defaults.get(FORGETS, "0")
-    return (*_cluster(cib), *(need for one in _domains(cib.root) for need in _vm(one, forgets)))
+    defaults = _defaults(cib)
+    return (*_cluster(cib), *(need for one in _domains(cib.root) for need in _vm(one, defaults)))
 
 
 def prepared(cib: Cib) -> bytes:
@@ -54,11 +53,26 @@ def prepared(cib: Cib) -> bytes:
     for need in _cluster(cib):
         if not need.by_hand:
             _set(defaults if need.what == STAYS else options, need.what, need.wanted)
-    forgets = cib.defaults.get(FORGETS, "0")
+    of_all = _defaults(cib)
     for one in _domains(root):
-        if list(_vm(one, forgets)):
-            _prepare(one, forgets)
+        if list(_vm(one, of_all)):
+            _prepare(one, of_all)
     return ElementTree.tostring(root)
+
+
+@dataclass(frozen=True, slots=True)
+class _Defaults:
+    """Of VMs that have none of their own."""
+
+    forgets: str
+    """failure-timeout of resources."""
+    timeout: str | None
+    """Of operations."""
+
+
+def _defaults(cib: Cib) -> _Defaults:
+    timeout = cib.root.find("configuration/op_defaults/meta_attributes/nvpair[@name='timeout']")
+    return _Defaults(cib.defaults.get(FORGETS, "0"), None if timeout is None else timeout.get("value"))
 
 
 def _cluster(cib: Cib) -> Iterator[Need]:
@@ -95,8 +109,7 @@ def _domains(root: Element) -> Iterator[Element]:
             yield one
 
 
-def _vm(one: Element, forgets: str) -> Iterator[Need]:
-    """`forgets`: the failure-timeout of all resources that have none of their own."""
+def _vm(one: Element, defaults: _Defaults) -> Iterator[Need]:
     name = one.get("id", "")
     instance, meta = _pairs(one, "instance_attributes"), _pairs(one, "meta_attributes")
     for option in AUTOSET:
@@ -107,7 +120,7 @@ def _vm(one: Element, forgets: str) -> Iterator[Need]:
     if not _holds(meta.get(STAYS, "INFINITY")):
         protects = "it moving whenever figures change, for which those of all VMs are held back"
         yield Need(f"{name}: {STAYS}", meta[STAYS][:40], str(STICKINESS), protects)
-    if meta.get(FORGETS, forgets) in NEVER:
+    if meta.get(FORGETS, defaults.forgets) in NEVER:
         protects = "a host that refused one start being banned for the VM for good"
         yield Need(f"{name}: {FORGETS}", meta.get(FORGETS, "not set"), FAILURE_TIMEOUT, protects)
     migrate = _operation(one, "migrate_to")
@@ -115,11 +128,14 @@ def _vm(one: Element, forgets: str) -> Iterator[Need]:
         found = "not set" if migrate is None else migrate.get("on-fail", "not set")
         protects = "a running VM being stopped when its destination refuses it"
         yield Need(f"{name}: migrate_to on-fail", found, "block", protects)
+    for operation, timeout in short(one, defaults.timeout):
+        least, protects = LEAST[operation]
+        yield Need(f"{name}: {operation} timeout", timeout, f"{least}s", protects)
     if not any(pair.get("name") == ATTRIBUTE for pair in one.iterfind("utilization/nvpair")):
         yield Need(f"{name}: utilization {ATTRIBUTE}", "not set", "0", "placement without regard to memory")
 
 
-def _prepare(one: Element, forgets: str) -> None:
+def _prepare(one: Element, defaults: _Defaults) -> None:
     name = one.get("id", "")
     instance = _block(one, ".", "instance_attributes", f"{name}-instance_attributes")
     meta = _block(one, ".", "meta_attributes", f"{name}-meta_attributes")
@@ -127,24 +143,21 @@ def _prepare(one: Element, forgets: str) -> None:
         _set(instance, option, "false")
     _set(meta, "allow-migrate", "true")
     had = _pairs(one, "meta_attributes")
-    if had.get(FORGETS, forgets) in NEVER:
+    if had.get(FORGETS, defaults.forgets) in NEVER:
         _set(meta, FORGETS, FAILURE_TIMEOUT)
     if not _holds(had.get(STAYS, "INFINITY")):
         _set(meta, STAYS, str(STICKINESS))
     operations = one.find("operations")
     if operations is None:
         operations = ElementTree.SubElement(one, "operations")
-    for operation, interval, more in (
-        ("migrate_to", "0s", {"on-fail": "block", "timeout": f"{MIGRATE_SECONDS}s"}),
-        ("migrate_from", "0s", {"timeout": f"{MIGRATE_SECONDS}s"}),
-        ("monitor", "10s", {"timeout": f"{MONITOR_SECONDS}s"}),
-    ):
-        found = _operation(one, operation)
-        if found is None:
+    for operation in LEAST:
+        if _operation(one, operation) is None:
+            interval = "10s" if operation == "monitor" else "0s"
             identity = {"id": f"{name}-{operation}", "name": operation, "interval": interval}
-            ElementTree.SubElement(operations, "op", {**identity, **more})
-        elif operation == "migrate_to":
-            found.set("on-fail", "block")
+            ElementTree.SubElement(operations, "op", identity)
+    lengthen(one, defaults.timeout)
+    for migrate in operations.iterfind("op[@name='migrate_to']"):
+        migrate.set("on-fail", "block")
     if not any(pair.get("name") == ATTRIBUTE for pair in one.iterfind("utilization/nvpair")):
         _set(_block(one, ".", "utilization", f"{name}-utilization"), ATTRIBUTE, "0")
 

@@ -26,6 +26,10 @@ def test_all_that_is_missing_is_named_with_what_it_protects_from() -> None:
         "bare: allow-migrate",
         "bare: failure-timeout",
         "bare: migrate_to on-fail",
+        "bare: start timeout",
+        "bare: migrate_to timeout",
+        "bare: migrate_from timeout",
+        "bare: monitor timeout",
         "bare: utilization dynmem",
     }
     assert all(one.protects for one in found.values())
@@ -46,7 +50,14 @@ def test_what_is_prepared_lacks_nothing_but_fencing() -> None:
     ]
     migrate = bare.find("operations/op[@id='m']")
     assert migrate is not None
-    assert (migrate.get("on-fail"), migrate.get("timeout")) == ("block", "120s")
+    assert (migrate.get("on-fail"), migrate.get("timeout")) == ("block", "3600s")
+    timeouts = {one.get("name"): one.get("timeout") for one in bare.iterfind("operations/op")}
+    assert timeouts == {
+        "start": "180s",
+        "migrate_to": "3600s",
+        "migrate_from": "3600s",
+        "monitor": "60s",
+    }
 
 
 def test_fencing_is_never_switched_on_here() -> None:
@@ -90,3 +101,46 @@ def test_bans_of_failed_starts_end_by_themselves_as_everybody_likes(value: str, 
     text = cib_text({}, {"n1": 1}, BARE).replace(b"</configuration>", block.encode())
     assert ("bare: failure-timeout" in {need.what for need in missing(read_cib(text))}) != kept
     assert (b'value="30min"' in prepared(read_cib(text))) != kept
+
+
+@pytest.mark.parametrize(
+    ("timeout", "of_all", "kept"),
+    [
+        ('timeout="120s"', "", False),
+        ('timeout="2min"', "", False),
+        ('timeout="3599999ms"', "", False),
+        ('timeout="-1"', "", False),
+        ('timeout="PT5H"', "", False),
+        ('timeout="1h"', "", True),
+        ('timeout="7200"', "", True),
+        ("", "", False),
+        ("", "2h", True),
+        ("", "30s", False),
+        ('timeout="120s"', "2h", False),
+    ],
+)
+def test_a_migration_that_would_be_cut_off_is_named_and_given_time_and_a_longer_one_keeps_its_own(
+    timeout: str, of_all: str, kept: bool
+) -> None:
+    one = BARE.replace('timeout="120s"', timeout)
+    pair = f'<op_defaults><meta_attributes id="d"><nvpair id="t" name="timeout" value="{of_all}"/>'
+    block = f"{pair}</meta_attributes></op_defaults></configuration>" if of_all else "</configuration>"
+    text = cib_text({}, {"n1": 1}, one + FENCE).replace(b"</configuration>", block.encode())
+    named = {need.what: need for need in missing(read_cib(text))}
+    assert ("bare: migrate_to timeout" not in named) == kept
+    after = read_cib(prepared(read_cib(text)))
+    assert missing(after) == ()
+    (migrate,) = after.root.iterfind(".//primitive[@id='bare']/operations/op[@name='migrate_to']")
+    assert (migrate.get("timeout") == "3600s") != kept
+
+
+def test_a_timeout_among_an_operations_meta_attributes_counts_and_goes_when_it_is_short() -> None:
+    pair = '<nvpair id="t" name="timeout" value="{}"/>'
+    for value, kept in (("90s", False), ("2h", True)):
+        inner = f'<meta_attributes id="om">{pair.format(value)}</meta_attributes>'
+        one = BARE.replace(' timeout="120s"/>', f">{inner}</op>")
+        cib = read_cib(cib_text({}, {"n1": 1}, one + FENCE))
+        assert ("bare: migrate_to timeout" not in {need.what for need in missing(cib)}) == kept
+        text = prepared(cib)
+        assert missing(read_cib(text)) == ()
+        assert (pair.format(value).encode() in text.replace(b" />", b"/>")) == kept
