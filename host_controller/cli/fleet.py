@@ -19,11 +19,13 @@ from host_controller.fleet.arbiter import STATE, TURN_SECONDS, Arbiter
 from host_controller.fleet.certificates import HOST_DAYS, make_authority, make_host
 from host_controller.fleet.core.booking import Booking, stopped_mib
 from host_controller.fleet.core.why import why as obstacles
-from host_controller.fleet.draining import Progress, drain, undrain
+from host_controller.fleet.draining import drain
 from host_controller.fleet.errors import FleetError
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.pacemaker.tools import Tools
 from host_controller.fleet.preparing import needs_of, prepare
+from host_controller.fleet.progress import Progress
+from host_controller.fleet.undraining import undrain
 from host_controller.fleet.view import look
 from host_controller.neutral import neutral
 
@@ -135,12 +137,21 @@ def drain_host(host: str, *, dry_run: bool, as_json: bool, config: Path | None) 
 
 @fleet.command(name="undrain")
 @click.argument("host")
-def undrain_host(host: str) -> None:
-    """Let HOST take VMs again. Nothing moves back by itself.
+@config
+def undrain_host(host: str, *, config: Path | None) -> None:
+    """Let HOST take VMs again. Nothing moves back by itself, but where a constraint prefers HOST.
 
-    VMs on their way from there arrive first: up to half a minute is waited for that, or nothing is changed.
+    Such a VM goes back at once, if HOST promises its memory; else nothing is changed. VMs on their way from
+    there arrive first: up to half a minute is waited for that, or nothing is changed.
     """
-    done = undrain(Tools(), host)
+    engine, hosts = Tools(), _hosts(config)
+    done = undrain(
+        engine,
+        hosts,
+        lambda: look(engine, hosts).cell,
+        host,
+        lambda progress: click.echo(fleet_text.progress_line(progress)),
+    )
     click.echo(f"{host} takes VMs again" if done else f"{host} is not drained")
 
 

@@ -7,9 +7,9 @@ from host_controller.cli.text import paint, size, table, wants_colour
 from host_controller.fleet.core.drain import Drain
 from host_controller.fleet.core.model import Resource
 from host_controller.fleet.core.why import Obstacle
-from host_controller.fleet.draining import Progress
 from host_controller.fleet.pacemaker.needs import Need
 from host_controller.fleet.placement.publisher import Outcome
+from host_controller.fleet.progress import Progress
 from host_controller.fleet.status import status_of
 from host_controller.fleet.view import View
 from host_controller.neutral import neutral

@@ -17,7 +17,7 @@ from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayClosed, WayRefused
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.pacemaker.cell import Engine, commit
-from host_controller.fleet.pacemaker.cib import failed_moves
+from host_controller.fleet.pacemaker.cib import Cib, failed_moves
 from host_controller.fleet.pacemaker.history import arrived
 from host_controller.fleet.pacemaker.pins import pinned
 
@@ -99,13 +99,13 @@ def carry_out(
     """
     if not engine.idle():
         raise NotBegun("the engine is at work")
-    _would_stay(engine, move)
+    judged = _judged(engine, move)
     promised = Promised(hosts, clock)
     answer = promised.ask(move)
     if not answer.given:
         raise WayRefused(f"{move.destination} does not promise the memory: {answer.said}")
     try:
-        _begin(engine, move)
+        _begin(engine, move, judged)
         try:
             return _follow(engine, move, promised, clock, sleep)
         finally:
@@ -114,27 +114,32 @@ def carry_out(
         promised.give_back()
 
 
-def _begin(engine: Engine, move: Move) -> None:
-    """Pin the VM, if the engine would do nothing but migrate it.
+def _begin(engine: Engine, move: Move, judged: Cib) -> None:
+    """Pin the VM, in the configuration that was judged, or in one that is judged anew.
 
     Raises:
         FleetError: nothing was changed.
     """
     cib = engine.query()
-    new = pinned(cib, move.vm, move.destination)
-    _would_go(engine, move, new, engine.simulate(ElementTree.tostring(cib.root)).actions)
+    if cib.version != judged.version:
+        # A destination may squeeze its VMs for minutes, and somebody may have set a constraint meanwhile.
+        if not engine.idle():
+            raise NotBegun("the engine is at work")
+        cib = _judged(engine, move)
     try:
-        commit(engine, cib, new)
+        commit(engine, cib, pinned(cib, move.vm, move.destination))
     except (EngineBusy, RaceLost) as error:
         raise NotBegun(error.message) from None
 
 
-def _would_stay(engine: Engine, move: Move) -> None:
-    """No host is squeezed for a VM that does not go there, or not for good: a constraint of somebody's may
+def _judged(engine: Engine, move: Move) -> Cib:
+    """A configuration in which the engine would do nothing but migrate the VM, and leave it there.
+
+    No host is squeezed for a VM that does not go there, or not for good: a constraint of somebody's may
     forbid it, or send the VM back once the pin is gone. However that is said, the scheduler understands it.
 
     Raises:
-        WayRefused: nobody was asked, and nothing was changed.
+        WayClosed: it is none. Nothing was changed.
     """
     cib = engine.query()
     before = engine.simulate(ElementTree.tostring(cib.root)).actions
@@ -142,6 +147,7 @@ def _would_stay(engine: Engine, move: Move) -> None:
     after = harm(engine.simulate(arrived(cib, move.vm, move.source, move.destination)).actions, before)
     if after:
         raise WayClosed(f"it would not stay on {move.destination}: the engine would {in_words(after)}")
+    return cib
 
 
 def _would_go(engine: Engine, move: Move, new: bytes, before: Collection[Action]) -> None:

@@ -33,7 +33,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     hosts.figures_of = {"n1": host(vm("web", 8 * GIB)), "n2": host(admits_bytes=100 * MIB)}
     monkeypatch.setattr(module, "Tools", lambda: one)
     monkeypatch.setattr(module, "_hosts", lambda _: hosts)
-    monkeypatch.setattr("host_controller.fleet.draining.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("host_controller.fleet.progress.LOOK_SECONDS", 0.0)
     monkeypatch.setattr("host_controller.fleet.patience.LOOK_SECONDS", 0.0)
     return one
 

@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from host_controller.fleet import draining
+from host_controller.fleet import progress
 from host_controller.fleet.arbiter import CLEAR_SECONDS, TURN_SECONDS, Arbiter
 from host_controller.fleet.core.drain import Action
+from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import REST_SECONDS, Move
-from host_controller.fleet.draining import drain, undrain
+from host_controller.fleet.draining import drain
 from host_controller.fleet.errors import EngineError, FleetError
 from host_controller.fleet.moving import carry_out
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
@@ -32,6 +33,7 @@ from host_controller.fleet.pacemaker.pins import (
     unpinned,
 )
 from host_controller.fleet.pacemaker.tools import CLEAN_SECONDS
+from host_controller.fleet.undraining import undrain
 from host_controller.units import GIB
 from tests.unit.fleet.cells import cell, host, vm
 from tests.unit.fleet.cluster import FakeEngine, cib_text, failed_move
@@ -53,12 +55,16 @@ class Engine(FakeEngine):
         self.refuses, self.would = refuses, self.decides
         self.under_way: tuple[Action, ...] = ()
         self.looks = 0
+        self.home: dict[str, str] = {}
+        """Of VMs that prefer a host: they go there whenever it takes any."""
 
     def decides(self, cib: Cib) -> tuple[Action, ...]:
         found = cib.root.iterfind("configuration/constraints/rsc_location[@score='INFINITY']")
         wanted = {one.get("rsc", ""): one.get("node", "") for one in found}
         if drained(cib, "n1"):
             wanted |= {name: "n2" for name, node in self.places.items() if node == "n1"}
+        else:
+            wanted = self.home | wanted
         return tuple(
             Action("migrate", name, self.places[name], there, "migrate")
             for name, there in wanted.items()
@@ -132,15 +138,21 @@ class Scene:
 
     def drain(self, life: Life) -> None:
         engine, hosts = life.of(self.engine), life.of(self.hosts)
-        figures = {
-            name: host(*(one for one in (WEB, DB) if self.engine.places[one.name] == name))
-            for name in FIGURES
-        }
         clock, sleep = self.time, self.time.sleep
-        drain(engine, hosts, lambda: cell(figures), "n1", lambda _: None, clock=clock, sleep=sleep)
+        drain(engine, hosts, self.cell, "n1", lambda _: None, clock=clock, sleep=sleep)
 
     def undrain(self, life: Life) -> None:
-        undrain(life.of(self.engine), "n1", self.time.sleep)
+        engine, hosts = life.of(self.engine), life.of(self.hosts)
+        undrain(engine, hosts, self.cell, "n1", clock=self.time, sleep=self.time.sleep)
+
+    def cell(self) -> Cell:
+        """As the hosts tell of it."""
+        return cell(
+            {
+                name: host(*(one for one in (WEB, DB) if self.engine.places[one.name] == name))
+                for name in FIGURES
+            }
+        )
 
     def arbiter(self) -> Arbiter:
         """A new one, that has looked around."""
@@ -165,7 +177,7 @@ WHOLE = 10_000
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A drain that stalls says the same at every look: a few of them are enough."""
-    monkeypatch.setattr(draining, "STALLED_SECONDS", 3.0)
+    monkeypatch.setattr(progress, "STALLED_SECONDS", 3.0)
 
 
 def made(directory: Path, *, refuses: bool) -> Iterator[Scene]:
@@ -239,6 +251,21 @@ def test_what_comes_after_a_drain_that_failed_is_finished_by_others(tmp_path: Pa
 def test_an_undrain_that_was_cut_off_can_be_said_again_without_an_arbiter(scenes: Iterator[Scene]) -> None:
     for scene in each_end(scenes, Scene.undrain, Scene.drain):
         scene.undrain(Life(WHOLE))
+        scene.assert_nothing_is_left()
+
+
+def test_an_undrain_that_sends_a_vm_back_can_be_said_again_wherever_it_was_cut_off(tmp_path: Path) -> None:
+    def drained_with_a_preference(scene: Scene, life: Life) -> None:
+        scene.engine.home = {"web": "n1"}
+        scene.drain(life)
+        assert scene.engine.places == {"web": "n2", "db": "n2"}
+
+    for scene in each_end(made(tmp_path, refuses=False), Scene.undrain, drained_with_a_preference):
+        scene.undrain(Life(WHOLE))
+        while scene.engine.under_way:
+            scene.engine.idle()
+        assert scene.engine.places == {"web": "n1", "db": "n2"}
+        assert scene.hosts.held == {}
         scene.assert_nothing_is_left()
 
 

@@ -2,24 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from unittest.mock import Mock
 from xml.etree import ElementTree
 
 import pytest
 
-from host_controller.errors import InputError
 from host_controller.fleet.clearing import clear_up, forget_moves
 from host_controller.fleet.core.drain import Action
-from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move
-from host_controller.fleet.draining import Progress, drain, undrain
-from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, NotBegun, WayClosed, WayRefused
+from host_controller.fleet.errors import EngineBusy, EngineError, NotBegun, RaceLost, WayClosed, WayRefused
 from host_controller.fleet.hosts import Promise
 from host_controller.fleet.moving import RENEW_SECONDS, carry_out
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
 from host_controller.fleet.pacemaker.history import arrived, departures
-from host_controller.fleet.pacemaker.pins import avoided, drained, in_standby, pinned, pins
+from host_controller.fleet.pacemaker.pins import pinned, pins
 from host_controller.units import GIB
-from tests.unit.fleet.cells import cell, host, vm
 from tests.unit.fleet.cluster import FakeEngine, cib_text, failed_move
 
 MOVE = Move("web", "n1", "n2", 8 * GIB, "short")
@@ -163,15 +160,6 @@ def test_a_failed_migration_of_somebody_else_is_left_to_them() -> None:
     assert one.cleaned == []
 
 
-def test_a_failed_migration_of_a_vm_that_is_not_placed_by_demand_is_none_of_ours() -> None:
-    one = draining()
-    status = failed_move("db", "n1") + failed_move("stranger", "n1")
-    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1}, status=status)
-    one.text = in_standby(one.query(), "n1")
-    undrain(one, "n1")
-    assert one.cleaned == [("db", "n1")]
-
-
 def came(vm: str, source: str, node: str) -> str:
     """The status after a VM has come by migration from the one host to the other, from where it failed."""
     sent = failed_move(vm, source, 0)
@@ -266,8 +254,8 @@ def test_what_the_engine_would_do_otherwise_is_not_begun(actions: tuple[Action, 
     assert hosts.held == {}
 
 
-def test_a_vm_that_would_go_back_once_its_pin_is_gone_is_not_moved_and_no_host_is_asked() -> None:
-    one, hosts = engine(), Destinations()
+def sends_back(one: FakeEngine) -> Callable[[Cib], tuple[Action, ...]]:
+    """What an engine would do that has a VM migrate back to its source once its pin is gone."""
     status = (
         failed_move("web", "n1", 0) + '<node_state uname="n2"><lrm id="2"><lrm_resources/></lrm></node_state>'
     )
@@ -278,10 +266,52 @@ def test_a_vm_that_would_go_back_once_its_pin_is_gone_is_not_moved_and_no_host_i
         back = there is not None and not pins(cib)
         return (MIGRATE,) if pins(cib) else (Action("migrate", "web", "n2", "n1", "migrate"),) if back else ()
 
-    one.would = would
+    return would
+
+
+def test_a_vm_that_would_go_back_once_its_pin_is_gone_is_not_moved_and_no_host_is_asked() -> None:
+    one, hosts = engine(), Destinations()
+    one.would = sends_back(one)
     with pytest.raises(WayClosed, match="would not stay on n2: the engine would migrate web"):
         move(one, hosts)
     assert (one.commits, hosts.asked) == ([], 0)
+
+
+def test_a_constraint_that_somebody_sets_while_a_destination_is_asked_is_obeyed() -> None:
+    one, hosts = engine(), Destinations()
+
+    def meanwhile() -> None:
+        one.would = sends_back(one)
+        one.text = one.text.replace(b'epoch="7"', b'epoch="8"')
+
+    hosts.meanwhile = meanwhile
+    with pytest.raises(WayClosed, match="would not stay on n2"):
+        move(one, hosts)
+    assert (one.commits, hosts.held) == ([], {})
+
+
+@pytest.mark.parametrize(("happens", "asked"), [("nothing", 3), ("a monitor", 6), ("a start", 3)])
+def test_what_was_judged_is_judged_again_only_if_it_has_changed_and_by_no_engine_that_is_at_work(
+    happens: str, asked: int
+) -> None:
+    one, hosts = engine(), Destinations()
+
+    def meanwhile() -> None:
+        one.rests = happens != "a start"
+        if happens != "nothing":
+            one.text = one.text.replace(b'num_updates="3"', b'num_updates="4"')
+
+    def replace(*_: bytes) -> None:
+        assert judged.call_count == asked
+        raise RaceLost("changed meanwhile")
+
+    hosts.meanwhile = meanwhile
+    judged = Mock(side_effect=one.simulate)
+    one.simulate, one.replace = judged, replace  # type: ignore[method-assign]
+    with pytest.raises(NotBegun, match="at work" if happens == "a start" else "changed meanwhile") as raised:
+        move(one, hosts)
+    assert not isinstance(raised.value, WayRefused)
+    assert judged.call_count == asked
 
 
 @pytest.mark.parametrize("call", ["10", "-1", "soon"])
@@ -403,298 +433,3 @@ def test_an_engine_that_is_at_work_once_the_memory_is_promised_begins_no_move() 
         move(one, hosts)
     assert one.commits == []
     assert hosts.held == {}
-
-
-FIGURES = {"n1": host(vm("web", 8 * GIB), vm("db", 4 * GIB)), "n2": host(), "n3": host()}
-AWAY = (MIGRATE, Action("migrate", "db", "n1", "n3", "migrate"))
-
-
-def draining(actions: tuple[Action, ...] = AWAY) -> FakeEngine:
-    one = engine()
-
-    def would(cib: Cib) -> tuple[Action, ...]:
-        return tuple(a for a in actions if drained(cib, "n1") and one.places.get(a.vm) == a.source)
-
-    one.would = would
-    return one
-
-
-def empty(one: FakeEngine, hosts: Destinations, time: Time | None = None) -> tuple[object, list[Progress]]:
-    told: list[Progress] = []
-    time = time or Time()
-
-    def view() -> Cell:
-        return cell(FIGURES)
-
-    return drain(one, hosts, view, "n1", told.append, clock=time, sleep=time.sleep), told
-
-
-def test_a_drain_moves_every_vm_with_progress_and_can_be_undone() -> None:
-    one, hosts = draining(), Destinations()
-    found, told = empty(one, hosts)
-    assert found.refusals == ()  # type: ignore[attr-defined]
-    assert one.places == {"web": "n2", "db": "n3"}
-    assert told[-1] == Progress((), ("db", "web"))
-    assert hosts.held == {}
-    assert drained(read_cib(one.text), "n1")
-    assert undrain(one, "n1")
-    assert drained(read_cib(one.text), "n1") is False
-    assert not undrain(one, "n1")
-
-
-def test_a_drain_that_would_stop_a_vm_is_refused_and_nothing_is_begun() -> None:
-    one, hosts = draining((MIGRATE, Action("stop", "db", "n1", text="stop"))), Destinations()
-    found, _ = empty(one, hosts)
-    assert [one.vm for one in found.refusals] == ["db"]  # type: ignore[attr-defined]
-    assert one.commits == []
-    assert hosts.asked == 0
-
-
-def test_a_destination_that_refuses_refuses_the_drain_and_the_others_promises_are_given_back() -> None:
-    one, hosts = draining(), Destinations({"n3"})
-    found, _ = empty(one, hosts)
-    assert [(one.vm, one.reason) for one in found.refusals] == [  # type: ignore[attr-defined]
-        ("db", "n3 has refused to take it")
-    ]
-    assert one.commits == []
-    assert hosts.held == {}
-
-
-def test_a_destination_that_refuses_is_left_out_and_the_drain_is_planned_anew() -> None:
-    one, hosts = draining(), Destinations({"n3"})
-
-    def would(cib: Cib) -> tuple[Action, ...]:
-        banned = any(vm.bans.get("n3") for vm in cib.vms if vm.name == "db")
-        away = (MIGRATE, Action("migrate", "db", "n1", "n2" if banned else "n3", "migrate"))
-        return tuple(a for a in away if drained(cib, "n1") and one.places.get(a.vm) == a.source)
-
-    one.would = would
-    found, _ = empty(one, hosts)
-    assert found.refusals == ()  # type: ignore[attr-defined]
-    assert one.places == {"web": "n2", "db": "n2"}
-    assert hosts.held == {}
-    assert avoided(read_cib(one.commits[0]), "n1")
-    assert not avoided(one.query(), "n1"), "a drain that is over bans nobody"
-    assert drained(one.query(), "n1")
-
-
-def test_a_destination_that_is_full_by_its_own_figures_is_left_out_without_being_asked(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    one, hosts = draining(), Destinations()
-
-    def would(cib: Cib) -> tuple[Action, ...]:
-        banned = any(vm.bans.get("n3") for vm in cib.vms if vm.name == "db")
-        away = (MIGRATE, Action("migrate", "db", "n1", "n2" if banned else "n3", "migrate"))
-        return tuple(a for a in away if drained(cib, "n1") and one.places.get(a.vm) == a.source)
-
-    one.would = would
-    monkeypatch.setitem(FIGURES, "n3", host(admits_bytes=GIB))
-    empty(one, hosts)
-    assert one.places == {"web": "n2", "db": "n2"}
-    assert hosts.asked == 2
-
-
-def test_undrain_ends_the_bans_of_its_own_drain_and_cleans_up_what_was_refused() -> None:
-    one = draining()
-    status = failed_move("db", "n1")
-    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n1-db": 1, "n2": 1}, status=status)
-    one.text = in_standby(one.query(), "n1", [("db", "n2")])
-    one.text = in_standby(one.query(), "n1-db", [("web", "n2")])
-    assert undrain(one, "n1")
-    assert not avoided(one.query(), "n1")
-    assert avoided(one.query(), "n1-db")
-    assert one.cleaned == [("db", "n1")]
-
-
-def test_undrain_waits_until_vms_on_their_way_have_arrived() -> None:
-    one, time = draining(), Time()
-    one.text = in_standby(one.query(), "n1")
-    one.rests = False
-    with pytest.raises(FleetError, match="at work"):
-        undrain(one, "n1", time.sleep)
-    assert drained(one.query(), "n1")
-
-    def rests() -> None:
-        one.rests = True
-
-    time.at = {time.now + 9.0: rests}
-    assert undrain(one, "n1", time.sleep)
-    assert not drained(one.query(), "n1")
-
-
-def test_a_drain_goes_on_while_the_node_that_decides_changes_and_keeps_its_promises() -> None:
-    one, hosts, time = draining(), Destinations(), Time()
-    one.obeys = False
-    rests, silent = one.idle, [3]
-    held: list[int] = []
-
-    def idle() -> bool:
-        if one.commits and silent[0]:
-            silent[0] -= 1
-            held.append(len(hosts.held))
-            raise EngineError("no controller decides")
-        if one.commits:
-            one.obey(AWAY)
-        return rests()
-
-    one.idle = idle  # type: ignore[method-assign]
-    _, told = empty(one, hosts, time)
-    assert held == [2, 2, 2]
-    assert told[-1] == Progress((), ("db", "web"))
-    assert hosts.held == {}
-
-
-def test_an_engine_that_stays_silent_ends_a_drain() -> None:
-    one = draining()
-    one.obeys = False
-    rests = one.idle
-
-    def idle() -> bool:
-        if one.commits:
-            raise EngineError("no controller decides")
-        return rests()
-
-    one.idle = idle  # type: ignore[method-assign]
-    with pytest.raises(EngineError):
-        empty(one, Destinations())
-
-
-def test_a_drain_said_again_after_a_refused_migration_begins_afresh_with_promises() -> None:
-    one, hosts = draining(), Destinations()
-    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1, "n3": 1}, status=failed_move("db", "n1"))
-    one.text = in_standby(one.query(), "n1")
-    empty(one, hosts)
-    assert one.cleaned == [("db", "n1")]
-    assert drained(read_cib(one.commits[0]), "n1") is False
-    assert one.places == {"web": "n2", "db": "n3"}
-    assert hosts.asked == 2
-
-
-def test_a_drain_that_stalls_says_what_is_left_and_goes_on_when_it_is_said_again() -> None:
-    one, hosts = draining(), Destinations()
-    one.obeys = False
-    with pytest.raises(FleetError, match="leaves db, web on n1"):
-        empty(one, hosts)
-    assert hosts.held == {}
-    one.obeys = True
-    empty(one, hosts)
-    assert one.places == {"web": "n2", "db": "n3"}
-
-
-def test_a_plan_that_changes_while_destinations_are_asked_is_not_begun() -> None:
-    one, hosts = draining(), Destinations()
-    first = one.would
-    asked: list[int] = []
-
-    def would(cib: Cib) -> tuple[Action, ...]:
-        asked.append(1)
-        return first(cib) if len(asked) < 2 else first(cib)[:1]
-
-    one.would = would
-    with pytest.raises(FleetError, match="nothing was begun"):
-        empty(one, hosts)
-    assert one.commits == []
-
-
-def busy_after_a_lost_race(one: FakeEngine, time: Time, seconds: float) -> None:
-    """What came first made the engine start something, and its plan is another one until that is done."""
-    would, faster = one.would, iter([True])
-
-    def meanwhile() -> None:
-        if next(faster, False):
-            one.rests = False
-            one.text = one.text.replace(b'num_updates="3"', b'num_updates="4"')
-            time.at[time.now + seconds] = rests
-
-    def rests() -> None:
-        one.rests = True
-
-    starts = Action("other", "probe", "n2", text="probe")
-    one.would = lambda cib: would(cib) if one.rests else (*would(cib), starts)
-    one.meanwhile = meanwhile
-
-
-def test_a_drain_is_planned_by_no_engine_that_is_at_work() -> None:
-    one, hosts, time = draining(), Destinations(), Time()
-    busy_after_a_lost_race(one, time, 5.0)
-    empty(one, hosts, time)
-    assert one.places == {"web": "n2", "db": "n3"}
-    assert time.now >= 5.0
-
-
-def test_a_drain_begins_once_the_engine_rests() -> None:
-    one, hosts, time = draining(), Destinations(), Time()
-    one.rests = False
-    with pytest.raises(EngineBusy, match="at work"):
-        empty(one, hosts, time)
-    assert (one.commits, hosts.asked) == ([], 0)
-
-    def rests() -> None:
-        one.rests = True
-
-    time.at = {time.now + 9.0: rests}
-    empty(one, hosts, time)
-    assert one.places == {"web": "n2", "db": "n3"}
-
-
-@pytest.mark.parametrize("when", ["before", "while destinations are asked"])
-def test_no_drain_begins_while_a_pin_is_there_that_would_send_a_vm_back(when: str) -> None:
-    one, hosts, time = draining(), Destinations(), Time()
-    pin = pinned(one.query(), "db", "n1")
-
-    def rests() -> None:
-        one.rests = True
-
-    if when == "before":  # a dead arbiter's
-        one.text, one.rests, time.at = pin, False, {9.0: rests}
-        empty(one, hosts, time)
-        assert one.places == {"web": "n2", "db": "n3"}
-    else:
-        hosts.meanwhile = lambda: setattr(one, "text", pin)
-        with pytest.raises(EngineBusy, match="being moved"):
-            empty(one, hosts, time)
-    standbys = [cib for cib in map(read_cib, one.commits) if drained(cib, "n1")]
-    assert [pins(cib) for cib in standbys] == [()] * len(standbys)
-    assert hosts.held == {}
-
-
-def test_a_standby_that_somebody_else_wishes_while_destinations_are_asked_stays_theirs() -> None:
-    one, hosts = draining(), Destinations()
-    theirs = in_standby(one.query(), "n1").replace(b'name="dynmem-drain" value="yes"', b'name="x" value=""')
-    hosts.meanwhile = lambda: setattr(one, "text", theirs)
-    with pytest.raises(InputError, match="somebody else's wish"):
-        empty(one, hosts)
-    assert (one.text, one.commits, hosts.held) == (theirs, [], {})
-
-
-def test_a_standby_that_is_somebody_elses_by_the_time_the_engine_rests_is_not_ended() -> None:
-    one, time = draining(), Time()
-    one.text = in_standby(one.query(), "n1")
-    theirs = one.text.replace(b'name="dynmem-drain" value="yes"', b'name="x" value=""')
-    one.rests = False
-
-    def rests() -> None:
-        one.rests, one.text = True, theirs
-
-    time.at = {3.0: rests}
-    with pytest.raises(InputError, match="somebody else's wish"):
-        undrain(one, "n1", time.sleep)
-    assert one.text == theirs
-
-
-def test_a_standby_of_somebody_else_is_left_alone() -> None:
-    one = engine()
-    text = in_standby(read_cib(one.text), "n1").replace(
-        b'name="dynmem-drain" value="yes"', b'name="x" value=""'
-    )
-    one.text = text
-    for action in (lambda: empty(one, Destinations()), lambda: undrain(one, "n1")):
-        with pytest.raises(InputError, match="somebody else's wish"):
-            action()
-    assert one.text == text
-
-
-def test_a_node_that_is_none_is_an_error() -> None:
-    with pytest.raises(FleetError, match="no node"):
-        undrain(engine(), "n9")

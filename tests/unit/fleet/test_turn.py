@@ -8,7 +8,6 @@ import pytest
 
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action
-from host_controller.fleet.draining import undrain
 from host_controller.fleet.errors import EngineError, NoQuorum, RaceLost
 from host_controller.fleet.pacemaker.cell import KNOWN_SECONDS, Turn, cell_of, commit, forget, publish
 from host_controller.fleet.pacemaker.cib import WITHOUT_QUORUM, Cib, read_cib
@@ -19,6 +18,7 @@ from host_controller.fleet.preparing import prepare
 from host_controller.units import GIB
 from tests.unit.fleet.cells import host, vm
 from tests.unit.fleet.cluster import FakeEngine, cib_text
+from tests.unit.fleet.test_draining import undo
 from tests.unit.fleet.test_moving import Time
 
 STOP = Action("stop", "web", "n1", text="stop")
@@ -66,7 +66,7 @@ def test_without_quorum_nothing_is_published_moved_or_cleaned_up() -> None:
         lambda: turn(one),
         lambda: commit(one, one.query(), one.text),
         lambda: forget(one, one.query(), "web", "n1"),
-        lambda: undrain(one, "n1", Time().sleep),
+        lambda: undo(one),
         lambda: prepare(one, Time().sleep),
     ):
         with pytest.raises(NoQuorum, match="no quorum"):

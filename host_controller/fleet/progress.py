@@ -1,0 +1,61 @@
+"""VMs that the engine moves, followed until none is left where it was, while their promises are renewed."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+from xml.etree import ElementTree
+
+from host_controller.fleet.errors import FleetError
+from host_controller.fleet.moving import Promised
+from host_controller.fleet.pacemaker.cell import Engine
+
+LOOK_SECONDS: Final = 1.0
+STALLED_SECONDS: Final = 60.0
+"""The engine rests and VMs are still there, or it does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a drain is, or its end."""
+
+    left: tuple[str, ...]
+    moved: tuple[str, ...]
+
+
+Tell = Callable[[Progress], None]
+
+
+def follow(
+    engine: Engine,
+    sources: Mapping[str, str],
+    promised: Promised,
+    tell: Tell,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+    hint: str,
+) -> None:
+    """Until no VM is where it was. `hint`: what to do about some that stay there.
+
+    Raises:
+        FleetError: the engine rests and leaves some there, or it does not answer.
+    """
+    moved_at, before = clock(), len(sources)
+    while True:
+        sleep(LOOK_SECONDS)
+        promised.renew()
+        try:
+            idle = engine.idle()
+            places = engine.simulate(ElementTree.tostring(engine.query().root)).running
+        except FleetError:
+            if clock() - moved_at >= STALLED_SECONDS:
+                raise
+            continue  # the node that decides may just be changing; VMs on their way need their promises
+        left = tuple(sorted(one for one, source in sources.items() if places.get(one) == source))
+        tell(Progress(left, tuple(sorted(set(sources) - set(left)))))
+        if not left:
+            return
+        if len(left) != before or not idle:
+            moved_at, before = clock(), len(left)
+        if clock() - moved_at >= STALLED_SECONDS:
+            where = ", ".join(sorted({sources[one] for one in left}))
+            raise FleetError(f"the engine rests and leaves {', '.join(left)} on {where}", hint=hint)

@@ -1,0 +1,171 @@
+"""The end of a drain: its host takes VMs again, and destinations that had refused are no longer banned.
+
+A constraint that prefers the host has the engine send VMs back there at once, and one that prefers a banned
+destination sends a VM on. So the scheduler is asked first, and whoever would move has its memory promised.
+Where it is not, or a VM would be stopped, nothing is changed.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from xml.etree import ElementTree
+
+from host_controller.errors import InputError
+from host_controller.fleet.clearing import clear_pins, forget_moves, unpin
+from host_controller.fleet.core.drain import Action, harm, in_words
+from host_controller.fleet.core.model import Cell
+from host_controller.fleet.core.relief import Move
+from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
+from host_controller.fleet.moving import Asked, Promised
+from host_controller.fleet.pacemaker.cell import Engine, commit, quorate, rested
+from host_controller.fleet.pacemaker.cib import Cib, strangers
+from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, marks, pins
+from host_controller.fleet.patience import patiently
+from host_controller.fleet.progress import Tell, follow
+
+CellOf = Callable[[], Cell]
+
+
+def undrain(
+    engine: Engine,
+    hosts: Asked,
+    cell_of: CellOf,
+    host: str,
+    tell: Tell = lambda _: None,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Let a host take VMs again, once the engine rests; False when it did already.
+
+    Raises:
+        InputError: it is in standby by somebody else's wish.
+        FleetError
+    """
+    cib = engine.query()
+    ours = our_wish(cib, host)
+    if ours or avoided(cib, host):
+        end_standby(engine, hosts, cell_of, host, tell, clock, sleep)
+    else:
+        clear_pins(engine, sleep)
+    forget_moves(engine, [vm for vm, node in marks(engine.query()).items() if node == host], sleep)
+    return ours
+
+
+def our_wish(cib: Cib, host: str) -> bool:
+    """Whether it is drained.
+
+    Raises:
+        InputError: it is in standby by somebody else's wish.
+    """
+    ours = drained(cib, host)
+    if ours is None:
+        hint = f"crm_standby -D -N {host} ends it"
+        raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
+    return ours
+
+
+def end_standby(
+    engine: Engine,
+    hosts: Asked,
+    cell_of: CellOf,
+    host: str,
+    tell: Tell,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    """End it. VMs that are on their way from there arrive first; none is sent back by a pin, or unpromised.
+
+    Raises:
+        InputError: it is in standby by somebody else's wish.
+        FleetError: nothing was changed, or VMs that would come back do not.
+    """
+    promised = Promised(hosts, clock)
+    try:
+        moves = patiently(lambda: _activate(engine, cell_of, host, promised), sleep)
+        if moves:
+            hint = f"{host} takes VMs again; crm_mon -1 shows why they stay"
+            follow(engine, {one.vm: one.source for one in moves}, promised, tell, clock, sleep, hint)
+    finally:
+        promised.give_back()
+
+
+def allow(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
+    """End the bans of a drain that is over, if nobody moves for that. Else `undrain` does it."""
+
+    def attempt() -> None:
+        cib = engine.query()
+        if avoided(cib, host):
+            new = allowed(cib, host)
+            if not _disturbed(engine, cib, new):
+                commit(engine, cib, new)
+
+    with suppress(EngineBusy, RaceLost):
+        patiently(attempt, sleep)
+
+
+def without_pins(engine: Engine) -> Cib:
+    """Of an engine at rest. Where an arbiter has died, a pin would send a VM back after the drain."""
+    rested(engine)
+    unpin(engine)
+    cib = engine.query()
+    quorate(cib)
+    if pins(cib):
+        raise EngineBusy("the engine is at work")
+    return cib
+
+
+def _activate(engine: Engine, cell_of: CellOf, host: str, promised: Promised) -> list[Move]:
+    cib = without_pins(engine)
+    our_wish(cib, host)
+    new = active(cib, host)
+    moves = _moves(_disturbed(engine, cib, new), cib, cell_of, host)
+    promised.keep(moves)
+    promised.renew()
+    for move in moves:
+        if (move.vm, move.destination) in promised.ways():
+            continue
+        answer = promised.ask(move)
+        if not answer.given:
+            text = f"{host} stays drained: {move.vm} would go back to {move.destination}"
+            raise FleetError(f"{text}, which does not promise the memory: {answer.said}", hint=_by_hand(host))
+    commit(engine, cib, new)
+    return moves
+
+
+def _disturbed(engine: Engine, cib: Cib, new: bytes) -> list[Action]:
+    """What the engine would do to VMs because of this change."""
+    before = engine.simulate(ElementTree.tostring(cib.root)).actions
+    vms = {one.name for one in cib.vms} | strangers(cib)
+    return [one for one in harm(engine.simulate(new).actions, before) if one.vm in vms]
+
+
+def _moves(actions: list[Action], cib: Cib, cell_of: CellOf, host: str) -> list[Move]:
+    """Of our VMs; what is not placed by demand is promised nothing."""
+    stopped = [one for one in actions if one.kind != "migrate"]
+    if stopped:
+        raise FleetError(f"{host} stays drained: the engine would {in_words(stopped)}", hint=_by_hand(host))
+    ours = {one.name for one in cib.vms}
+    going = [one for one in actions if one.vm in ours]
+    if not going:
+        return []
+    cell = cell_of()
+    resources = {one.name: one for one in cell.resources}
+    moves = []
+    for one in going:
+        resource = resources.get(one.vm)
+        figures = None if resource is None else cell.figures_of(resource)
+        if figures is None:
+            text = f"{host} stays drained: {one.vm} would go back to {one.destination}"
+            raise FleetError(f"{text}, and the controller of {one.source} does not tell of it")
+        reason = f"{host} takes VMs again"
+        way = (str(one.source), str(one.destination))
+        moves.append(Move(one.vm, *way, figures.arrival_bytes, reason))
+    return moves
+
+
+def _by_hand(host: str) -> str:
+    return (
+        "take the constraint that prefers the host away, or make room there; "
+        f"crm_standby -D -N {host} ends the standby all the same"
+    )
