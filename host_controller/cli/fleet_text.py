@@ -6,6 +6,7 @@ from typing import Any, Final
 from host_controller.cli.text import paint, size, table, wants_colour
 from host_controller.fleet.core.drain import Drain
 from host_controller.fleet.core.model import Resource
+from host_controller.fleet.core.publication import told_elsewhere
 from host_controller.fleet.core.why import Obstacle
 from host_controller.fleet.pacemaker.needs import Need
 from host_controller.fleet.placement.publisher import Outcome
@@ -21,7 +22,7 @@ VMS: Final = ("VM", "HOST", "NEED", "CHARGE", "BOOKED", "STATE")
 
 def status_plain(view: View, wall: float) -> dict[str, Any]:
     """For programs. `wall`: seconds since 1970."""
-    return status_of(view.cell, view.silent, view.cib.notes, wall)
+    return status_of(view.cell, view.silent, (*view.cib.notes, *told_elsewhere(view.cell)), wall)
 
 
 def status_lines(plain: Mapping[str, Any]) -> list[str]:

@@ -14,6 +14,9 @@ LARGEST_ANSWER: Final = 4 << 20
 CLOCK_SECONDS: Final = 60.0
 """Hosts whose clocks are further apart are not believed: nobody could say how old their figures are."""
 
+MOST_NEEDED: Final = 512 * TIB
+"""By all VMs of a host. With an eighth more and what it admits, the engine can still be told."""
+
 Size = Annotated[int, msgspec.Meta(ge=0, le=1024 * TIB)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
@@ -74,6 +77,8 @@ def read_figures(host: str, untrusted: bytes, wall: float) -> HostFigures:
         )
         for vm in found.vms
     )
+    if sum(one.floor_bytes for one in vms) > MOST_NEEDED:
+        raise HostSilent(f"{host}: its VMs need more than any host has")
     emergency = None if found.emergency is None else neutral(found.emergency, 200)
     return HostFigures(
         found.capacity_bytes, found.reserved_bytes, found.admits_bytes, vms, found.overdraft, emergency

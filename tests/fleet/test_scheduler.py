@@ -67,6 +67,32 @@ def test_a_vm_stays_when_a_host_is_back_that_was_out_of_sight_when_figures_were_
     assert harm(back.actions) == ()
 
 
+@pytest.mark.parametrize("counted", ["of a template", "of a clone"])
+def test_a_full_host_keeps_its_vms_also_where_the_engine_counts_what_is_none_of_ours(counted: str) -> None:
+    cell, tools = RandomCell(3, 2, 0.3, random.Random(1)), Tools()
+    whole = cell.xml(dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 20000)).decode()
+    kind = 'class="ocf" provider="heartbeat" type="VirtualDomain"'
+    size = '<utilization id="tu"><nvpair id="tn" name="dynmem" value="900"/></utilization>'
+    other = {
+        "of a template": f'<template {kind} id="t">{size}</template><primitive id="theirs" template="t"/>',
+        "of a clone": f'<clone id="t"><primitive {kind} id="theirs">{size}</primitive></clone>',
+    }[counted]
+    whole = whole.replace("</resources>", f"{other}</resources>")
+    started = _operation("theirs", "start", 1)
+    for node in cell.capacities if counted == "of a clone" else ("h0",):
+        whole = _remember(whole, "theirs", node, started)
+    cib, found = read_cib(whole.encode()), tools.simulate(whole.encode())
+    assert harm(found.actions) == ()
+    running = {vm: place for vm, place in found.running.items() if vm in cell.where}
+    assert running == cell.where
+    full = {host: HostFigures(20000 << 20, 0, 0) for host in cell.capacities}
+    wanted, _ = publication(cell_of(cib, found, full, lambda _: None), {}, 0.0)
+    assert wanted.hosts["h0"] == 2 * 1000 + 900
+    assert harm(tools.simulate(changed(cib, wanted.vms, wanted.hosts)).actions) == ()
+    without = {**wanted.hosts, "h0": 2 * 1000}
+    assert harm(tools.simulate(changed(cib, wanted.vms, without)).actions) != (), "so it was held back"
+
+
 def test_a_pin_and_a_standby_are_what_the_scheduler_understands() -> None:
     cell = RandomCell(2, 2, 0.3, random.Random(1))
     sizes, tools = dict.fromkeys(cell.need, 1000), Tools()

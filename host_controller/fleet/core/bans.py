@@ -92,7 +92,7 @@ def lifted(before: Mapping[Pair, Tried], one: Lift, now: float, *, done: bool = 
 
 def _lift(cell: Cell, one: Resource, known: Mapping[Pair, Tried], now: float) -> Lift | None:
     size = _size_mib(cell, one)
-    if size is None:
+    if size is None or one.name in cell.doubted():
         return None
     vain = hopeless(cell, known)
     free = {node: free for node, free in _free(cell, one) if (one.name, node) not in vain}

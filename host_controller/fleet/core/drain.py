@@ -74,12 +74,15 @@ def plan_drain(
     """
     moves: list[Move] = []
     refusals: list[Refusal] = []
+    doubted = cell.doubted()
     for resource in cell.on(host):
         figures = cell.figures_of(resource)
         does = next((one for one in actions if one.vm == resource.name), None)
         size = mib_up(figures.arrival_bytes) if figures is not None else resource.published_mib or 0
         reason = _why_not(does, figures is not None, host)
         said = {one.destination: one.said for one in closed if one.vm == resource.name}
+        if reason is None and resource.name in doubted:
+            reason = f"{doubted[resource.name]} tells that it runs there: two hosts may not both be believed"
         if reason is None and does is not None and does.destination in said:
             reason = f"{does.destination} has refused to take it"
         if reason is None and does is not None and does.destination is not None:

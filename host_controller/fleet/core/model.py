@@ -72,6 +72,8 @@ class Node:
     """Its capacity in the engine; None: nobody has set one."""
     trouble: str = ""
     """Why it takes none."""
+    others_mib: int = 0
+    """What the engine counts there of resources that are none of ours, by the same attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,18 @@ class Cell:
         elsewhere, since it has lost sight of the host, is where it was as soon as the host is back.
         """
         return tuple(one for one in self.resources if one.node == node or node in one.also_on)
+
+    def doubted(self) -> dict[str, str]:
+        """VMs that a host tells of where the engine does not have them, and that host. Two may run of one
+        name, so none of them is moved or started by us.
+        """
+        places = {one.name: {one.node, *one.also_on} for one in self.resources}
+        return {
+            vm.name: host
+            for host, figures in sorted(self.figures.items())
+            for vm in figures.vms
+            if host not in places.get(vm.name, (host,))
+        }
 
     def running_on(self, node: str) -> list[tuple[Resource, VmFigures]]:
         """What the engine has on a node and its host tells of."""

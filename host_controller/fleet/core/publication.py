@@ -1,9 +1,10 @@
 """What the engine is told: each VM's size, and each host's capacity.
 
 The one property: on every node, the sizes of what the engine has there or would bring there never exceed the
-node's capacity. So no publication gives the engine a reason to move or stop a VM (fact: demand-kills), not
-even when a host is back that it had lost sight of (fact: would-be-elsewhere). Only the free part of a
-capacity carries the truth about a host: what its admission could grant.
+node's capacity, and beside them it has room for what the engine counts there of others by our attribute. So
+no publication gives the engine a reason to move or stop a VM (fact: demand-kills), not even when a host is
+back that it had lost sight of (fact: would-be-elsewhere). Only the free part of a capacity carries the truth
+about a host: what its admission could grant.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,8 @@ from host_controller.fleet.core.model import Cell, Node, Resource, mib_down
 BAND_MIB: Final = 64
 BAND_SHARE: Final = 0.02
 """A capacity that changes by less is not worth a run of the engine's scheduler."""
+LARGEST_MIB: Final = 1 << 31
+"""2 PiB. The engine counts in 32 or 64 bits, by its version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,8 @@ def publication(
         if size is not None:
             vms[one.name] = size
     hosts = {node.name: _capacity(cell, node, vms) for node in cell.nodes}
-    return Publication(vms, hosts, _strangers(cell)), bookings
+    notes = (*told_elsewhere(cell), *_without_absurd(vms), *_without_absurd(hosts))
+    return Publication(vms, hosts, notes), bookings
 
 
 def _booking(cell: Cell, one: Resource, before: Booking | None, now: float) -> Booking | None:
@@ -77,7 +81,7 @@ def _size(one: Resource, booking: Booking | None) -> int | None:
 def _capacity(cell: Cell, node: Node, vms: Mapping[str, int]) -> int:
     """What is booked there and what its host could still admit, less what is on its way."""
     here = cell.counted_on(node.name)
-    booked = sum(vms.get(one.name, 0) for one in here)
+    booked = node.others_mib + sum(vms.get(one.name, 0) for one in here)
     figures = cell.figures.get(node.name)
     if figures is None:
         return booked  # a host that does not answer offers nothing
@@ -90,7 +94,13 @@ def _capacity(cell: Cell, node: Node, vms: Mapping[str, int]) -> int:
     return capacity
 
 
-def _strangers(cell: Cell) -> tuple[str, ...]:
+def _without_absurd(sizes: dict[str, int]) -> list[str]:
+    """Takes out what cannot be told, so that it is in the way of no other; returns what is said of it."""
+    beyond = [name for name, size in sizes.items() if size > LARGEST_MIB]
+    return [f"{name}: {sizes.pop(name)} MiB are more than the engine can be told" for name in beyond]
+
+
+def told_elsewhere(cell: Cell) -> tuple[str, ...]:
     """VMs that a host tells of and the engine has elsewhere: two hosts may not both be believed."""
     placed = {one.name: one.node for one in cell.resources}
     found = []

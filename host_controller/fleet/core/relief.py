@@ -145,12 +145,12 @@ def _best(
     refused: Collection[Way],
 ) -> Move | None:
     """The smallest VM that brings the host down far enough, or else the largest that can go at all."""
-    figures = cell.figures[host]
+    figures, doubted = cell.figures[host], cell.doubted()
     excess = figures.floor_bytes - RELIEVED_TO * figures.capacity_bytes
     going = [
         (vm, destination)
         for resource, vm in cell.running_on(host)
-        if vm.settled and vm.name not in resting
+        if vm.settled and vm.name not in resting and vm.name not in doubted
         if (destination := _destination(cell, resource, vm, takers, refused)) is not None
     ]
     if not going:
@@ -203,7 +203,8 @@ def _said(figures: HostFigures) -> str:
 
 
 def _no_way(cell: Cell, host: str, resting: Collection[str], refused: Collection[Way]) -> str:
-    movable = [vm for _, vm in cell.running_on(host) if vm.settled]
+    doubted = cell.doubted()
+    movable = [vm for _, vm in cell.running_on(host) if vm.settled and vm.name not in doubted]
     if not movable:
         return "none of its VMs can be moved"
     if all(vm.name in resting for vm in movable):

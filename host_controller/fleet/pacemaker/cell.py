@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, Self
@@ -9,10 +10,10 @@ from xml.etree import ElementTree
 
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action, harm, in_words
-from host_controller.fleet.core.model import Cell, HostFigures, Resource
+from host_controller.fleet.core.model import Cell, HostFigures, Node, Resource
 from host_controller.fleet.core.publication import Publication, publication
 from host_controller.fleet.errors import EngineBusy, NoQuorum, RaceLost
-from host_controller.fleet.pacemaker.cib import Cib, changed, strangers
+from host_controller.fleet.pacemaker.cib import FALSE, MAINTENANCE, Cib, changed, strangers
 from host_controller.fleet.pacemaker.simulation import Simulation
 
 Startup = Callable[[str | None], int | None]
@@ -93,8 +94,13 @@ class Turn:
 
 def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures], startup: Startup) -> Cell:
     """What the engine has, what its scheduler makes of it, and what the hosts say."""
+    ours = {one.name for one in cib.vms}
+    others: Counter[str] = Counter()
+    for name, node_name, size in simulation.weights:
+        if name not in ours:
+            others[node_name] += size
     nodes = tuple(
-        replace(node, published_mib=cib.nodes.get(node.name))
+        replace(_as_it_is(node, cib), published_mib=cib.nodes.get(node.name), others_mib=others[node.name])
         for node in simulation.nodes
         if node.name in cib.nodes
     )
@@ -114,6 +120,13 @@ def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures]
     known = {node.name for node in nodes}
     believed = {name: one for name, one in figures.items() if name in known}
     return Cell(nodes, resources, believed, strangers(cib))
+
+
+def _as_it_is(node: Node, cib: Cib) -> Node:
+    """The scheduler does not tell of each node that all of them are in maintenance."""
+    if not node.takes or cib.options.get(MAINTENANCE, "false").lower() in (*FALSE, ""):
+        return node
+    return replace(node, takes=False, trouble="the cluster is in maintenance")
 
 
 def _place(vm: str, simulation: Simulation, figures: Mapping[str, HostFigures]) -> str | None:

@@ -11,6 +11,7 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+from host_controller.fleet.core.publication import LARGEST_MIB
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bounded_xml import read_xml
 from host_controller.neutral import shell_word
@@ -20,8 +21,6 @@ OURS: Final = "dynmem-"
 """What the ids of our own constraints begin with."""
 ATTRIBUTE: Final = "dynmem"
 """Of utilizations. VirtualDomain sets hv_memory and host_memory at each monitor, so neither is used."""
-LARGEST_MIB: Final = 1 << 31
-"""2 PiB. The engine counts in 32 or 64 bits, by its version."""
 MOST_DIGITS: Final = 12
 """Of a number that the engine writes: more are none of its own, and thousands cannot be read as one."""
 REFUSED: Final = "1"
@@ -31,6 +30,7 @@ PENDING: Final = "193"
 FALSE: Final = ("false", "no", "off", "0", "n")
 UNFENCED: Final = "fencing is off: a VM of a host that is cut off may come to run twice"
 PROBES: Final = "enable-startup-probes"
+MAINTENANCE: Final = "maintenance-mode"
 WITHOUT_QUORUM: Final = "this part of the cluster has no quorum: nothing is published, moved or tried again"
 UNPERMITTED: Final = "symmetric-cluster is false, and no constraint permits it there"
 UNSURE: Final = (
@@ -62,7 +62,7 @@ class Cib:
     root: Element
     vms: tuple[Vm, ...]
     nodes: Mapping[str, int | None]
-    """Each node's capacity; None: none is set."""
+    """Each host's capacity; None: none is set. Nodes within VMs and containers are no hosts."""
     options: Mapping[str, str]
     """Of the cluster."""
     defaults: Mapping[str, str]
@@ -94,10 +94,11 @@ def read_cib(text: bytes) -> Cib:
     names = [one.name for one in vms]
     if len(set(names)) != len(names):
         raise EngineError("the engine has two resources of one name")
+    guests = frozenset(_guests(root))
     nodes = {
         name: _size(_own(one), f"node {name}", notes)
         for one in root.iterfind("configuration/nodes/node")
-        if (name := one.get("uname"))
+        if (name := one.get("uname")) and name not in guests
     }
     options = _pairs(root, CLUSTER_OPTIONS)
     if options.get("stonith-enabled", "true").lower() in FALSE:
@@ -149,11 +150,37 @@ def strangers(cib: Cib) -> frozenset[str]:
     return frozenset(one.get("id", "") for one in found) - ours
 
 
+def several_times(root: Element) -> frozenset[str]:
+    """Primitives of which more than one may run."""
+    return frozenset(
+        one.get("id", "")
+        for kind in ("clone", "master", "bundle")
+        for whole in root.iterfind(f"configuration/resources//{kind}")
+        for one in whole.iterfind(".//primitive")
+    )
+
+
+def _guests(root: Element) -> Iterator[str]:
+    """Nodes that run in a VM or a container: no controller of ours is there, and no VM."""
+    for pair in root.iterfind("configuration/resources//primitive/meta_attributes/nvpair"):
+        if pair.get("name") == "remote-node":
+            yield pair.get("value", "")
+    bundles = [one.get("id", "") for one in root.iterfind("configuration/resources//bundle")]
+    for one in root.iterfind("configuration/nodes/node[@type='remote']"):
+        bundle, _, number = one.get("uname", "").rpartition("-")
+        if bundle in bundles and number.isdecimal():
+            yield one.get("uname", "")
+
+
 def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
     fatal, unable = dict(_failed_starts(root)), frozenset(_unable(root))
-    nodes = _nodes_of_permission(root)
+    nodes, cloned = _nodes_of_permission(root), several_times(root)
     for one in root.iterfind("configuration/resources//primitive"):
         name, pair = one.get("id", ""), _own(one)
+        if name in cloned:
+            if one.get("type") == "VirtualDomain":
+                notes.append(f"{name} is in a clone: it is not placed by demand")
+            continue
         if pair is None:
             if one.get("type") == "VirtualDomain":
                 notes.append(f"{name} has no utilization {ATTRIBUTE}: it is not placed by demand")

@@ -10,7 +10,15 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from host_controller.fleet.pacemaker.cib import ATTRIBUTE, FALSE, MOST_DIGITS, PROBES, Cib, next_version
+from host_controller.fleet.pacemaker.cib import (
+    ATTRIBUTE,
+    FALSE,
+    MOST_DIGITS,
+    PROBES,
+    Cib,
+    next_version,
+    several_times,
+)
 from host_controller.fleet.pacemaker.timeouts import LEAST, lengthen, short
 
 STICKINESS: Final = 1000
@@ -104,7 +112,10 @@ def _holds(stickiness: str) -> bool:
 
 
 def _domains(root: Element) -> Iterator[Element]:
+    cloned = several_times(root)
     for one in root.iterfind("configuration/resources//primitive"):
+        if one.get("id") in cloned:
+            continue
         if one.get("type") == "VirtualDomain" and one.get("template") is None:
             yield one
 

@@ -1,6 +1,6 @@
 """What Pacemaker's own scheduler would do, from `crm_simulate --output-as=xml`. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -9,6 +9,7 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Node
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bounded_xml import read_xml
+from host_controller.fleet.pacemaker.cib import ATTRIBUTE, MOST_DIGITS
 
 KINDS: Final = {"start": "start", "stop": "stop", "move": "move", "migrate": "migrate"}
 TROUBLES: Final = (
@@ -35,6 +36,8 @@ class Simulation:
     """Where each runs now."""
     several: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Those that may run on any of several nodes: a migration failed, and the engine has not looked since."""
+    weights: tuple[tuple[str, str, int], ...] = ()
+    """What it counts of our attribute: resource, node, MiB. Instances of a clone have names of their own."""
 
 
 def read_simulation(text: bytes) -> Simulation:
@@ -62,7 +65,14 @@ def read_simulation(text: bytes) -> Simulation:
     nodes = tuple(_node(one) for one in root.iterfind("cluster_status/nodes/node"))
     # A comment's tag is no text.
     actions = tuple(_action(one) for one in root.iterfind("actions/*") if isinstance(one.tag, str))
-    return Simulation(nodes, places, actions, running, several)
+    return Simulation(nodes, places, actions, running, several, tuple(_weights(root)))
+
+
+def _weights(root: Element) -> Iterator[tuple[str, str, int]]:
+    for one in root.iterfind("utilizations/utilization"):
+        size = one.findtext(ATTRIBUTE, "")
+        if size.isdecimal() and len(size) <= MOST_DIGITS:
+            yield one.get("resource", ""), one.get("node", ""), int(size)
 
 
 def _node(element: Element) -> Node:

@@ -33,6 +33,16 @@ EMPTY = {
     "emergency": None,
     "vms": [],
 }
+LARGE = {
+    "uuid": "u",
+    "name": "one",
+    "need_bytes": 300 * TIB,
+    "minimum_bytes": 0,
+    "charge_bytes": 0,
+    "beside_bytes": 0,
+    "arrival_bytes": 0,
+    "settled": True,
+}
 
 
 @dataclass
@@ -102,13 +112,26 @@ def test_that_this_host_would_be_relieved_if_the_other_were_believed(tmp_path: P
         ({"capacity_bytes": 1 << 80}, "its figures cannot be"),
         ({"admits_bytes": CAPACITY + 1}, "more than its capacity"),
         ({"capacity_bytes": 2000 * TIB}, "its figures cannot be"),
+        ({"vms": [LARGE, {**LARGE, "name": "two"}]}, "its VMs need more than any host has"),
         ({"vms": [{"name": "web"}]}, "its figures cannot be"),
         ({"vms": None}, "its figures cannot be"),
         ({"overdraft": "no"}, "its figures cannot be"),
         ({"emergency": "half a letter: \ud800"}, "its figures cannot be"),
     ],
     ids=[
-        *("ahead", "stale", "end of time", "negative", "endless", "absurd", "huge", "older", "newer", "type"),
+        *(
+            "ahead",
+            "stale",
+            "end of time",
+            "negative",
+            "endless",
+            "absurd",
+            "huge",
+            "greedy",
+            "older",
+            "newer",
+            "type",
+        ),
         "no text",
     ],
 )

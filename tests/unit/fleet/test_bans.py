@@ -149,6 +149,13 @@ def test_nothing_is_lifted_on_doubt(figures: object) -> None:
     assert bans_to_lift(two(60000, 0, unknown), {}, 0.0) == ()
 
 
+def test_a_vm_that_a_host_runs_without_the_engines_knowledge_is_started_nowhere_by_us() -> None:
+    here = two(60000, 0, refused("n1"))
+    assert pairs(bans_to_lift(here, {}, 0.0)) == [("new", "n1")]
+    there = replace(here, figures={**here.figures, "n2": host(vm("new", GIB))})
+    assert bans_to_lift(there, {}, 1e6) == ()
+
+
 def test_a_running_vm_needs_what_it_would_arrive_with() -> None:
     figures = {"n1": host(vm("new", GIB, arrival_bytes=8 * GIB)), "n2": host(admits_bytes=8 * GIB)}
     here = cell(figures)

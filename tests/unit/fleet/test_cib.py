@@ -4,9 +4,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from host_controller.fleet.core.publication import LARGEST_MIB
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bounded_xml import DEEPEST, LARGEST_BYTES, read_xml
-from host_controller.fleet.pacemaker.cib import LARGEST_MIB, changed, read_cib
+from host_controller.fleet.pacemaker.cib import changed, read_cib, strangers
 from host_controller.fleet.pacemaker.pins import (
     allowed,
     avoided,
@@ -87,6 +88,28 @@ def test_a_vm_without_the_attribute_or_with_a_rule_is_not_ours_and_is_told() -> 
     assert [note.partition(" ")[0] for note in cib.notes] == ["bare", "ruled", "twice"]
     with pytest.raises(EngineError):
         changed(cib, {"bare": 1}, {})
+
+
+@pytest.mark.parametrize("kind", ["clone", "master"])
+def test_a_vm_of_which_several_run_is_not_placed_by_demand_and_is_told(kind: str) -> None:
+    vm = '<primitive type="VirtualDomain" id="{0}"><utilization id="{0}u"><nvpair id="{0}n" name="dynmem" '
+    vm += 'value="3"/></utilization></primitive>'
+    group = f'<{kind} id="c"><group id="g">{vm.format("in")}</group></{kind}>'
+    cib = read_cib(cib_text({"web": 1}, {"n1": 1}, group + vm.format("alone")))
+    assert [one.name for one in cib.vms] == ["web", "alone"]
+    assert strangers(cib) == {"in"}
+    assert cib.notes == ("in is in a clone: it is not placed by demand",)
+
+
+def test_a_node_within_a_vm_or_a_container_is_no_host_and_one_that_is_remote_is() -> None:
+    inside = '<primitive type="VirtualDomain" id="vm"><meta_attributes id="m"><nvpair id="r" '
+    inside += 'name="remote-node" value="guest"/></meta_attributes></primitive><bundle id="web-b"/>'
+    remote = "".join(
+        f'<node id="{name}" uname="{name}" type="remote"/>'
+        for name in ("guest", "web-b-0", "web-b-x", "web-1", "far")
+    )
+    text = cib_text({}, {"n1": 1}, inside).replace(b"</nodes>", f"{remote}</nodes>".encode())
+    assert list(read_cib(text).nodes) == ["n1", "web-b-x", "web-1", "far"]
 
 
 def test_vms_in_groups_are_found_and_two_of_one_name_are_refused() -> None:

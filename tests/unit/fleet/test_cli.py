@@ -55,6 +55,11 @@ def test_status_shows_hosts_vms_and_who_is_silent(engine: FakeEngine) -> None:
     assert hosts["n3"]["capacity_bytes"] is None
 
 
+def test_status_says_which_vm_two_hosts_tell_of(engine: FakeEngine) -> None:
+    module._hosts(None).figures_of["n2"] = host(vm("web", GIB))  # type: ignore[attr-defined]
+    assert "note: web: n2 runs it and the engine has it on n1" in invoke("status").output
+
+
 def test_why_names_what_is_missing_and_fails_only_where_no_host_takes_it(engine: FakeEngine) -> None:
     result = invoke("why", "new")
     assert result.exit_code == 0

@@ -67,6 +67,12 @@ def test_a_vm_of_which_its_host_does_not_tell_refuses_the_drain() -> None:
     assert "does not tell of it" in found.refusals[0].reason
 
 
+def test_a_vm_that_another_host_tells_of_too_refuses_the_drain() -> None:
+    one = replace(cell(TWO), figures={**TWO, "b": host(vm("web", GIB))})
+    (refusal,) = plan_drain(one, "a", [Action("migrate", "web", "a", "c")]).refusals
+    assert refusal.reason == "b tells that it runs there: two hosts may not both be believed"
+
+
 def test_a_drain_that_disturbs_vms_elsewhere_is_refused() -> None:
     actions = [Action("migrate", "web", "a", "c"), Action("stop", "db", "b", text="stop")]
     found = plan_drain(cell(TWO), "a", actions)

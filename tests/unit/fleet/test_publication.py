@@ -1,11 +1,13 @@
 """What is published never gives the engine a reason to move or stop a VM."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures, Node, Resource, VmFigures
-from host_controller.fleet.core.publication import BAND_MIB, Publication, publication
+from host_controller.fleet.core.publication import BAND_MIB, LARGEST_MIB, Publication, publication
 from host_controller.units import GIB, MIB
 from tests.unit.fleet.cells import CAPACITY, cell, host, vm
 
@@ -79,6 +81,21 @@ def test_a_capacity_within_its_dead_band_stays() -> None:
     assert published(cell({"a": host()}, published={"a": beyond})).hosts == {"a": CAPACITY_MIB}
 
 
+def test_what_the_engine_counts_of_others_has_room_beside_what_is_booked() -> None:
+    one = cell({"a": host(vm("web", 60 * GIB), admits_bytes=0)})
+    one = replace(one, nodes=(Node("a", others_mib=900),))
+    assert published(one).hosts == {"a": 69120 + 900}
+    near = replace(one, nodes=(Node("a", published_mib=69120 + 899, others_mib=900),))
+    assert published(near).hosts == published(one).hosts
+
+
+def test_what_cannot_be_told_is_left_out_and_in_the_way_of_no_other() -> None:
+    huge = tuple(Resource(name, "b", LARGEST_MIB) for name in ("x", "y"))
+    found = published(cell({"a": host(vm("web", 8 * GIB)), "b": None}, huge))
+    assert found.hosts == {"a": 9216 + 56 * 1024}
+    assert found.notes == (f"b: {2 * LARGEST_MIB} MiB are more than the engine can be told",)
+
+
 def test_the_dead_band_does_not_hold_a_capacity_below_what_is_booked() -> None:
     one = cell({"a": host(vm("web", 60 * GIB), admits_bytes=0)}, published={"a": 67 * 1024})
     assert published(one).hosts == {"a": 69120}
@@ -118,7 +135,8 @@ def figures(draw: st.DrawFn) -> HostFigures:
 @st.composite
 def cells(draw: st.DrawFn) -> Cell:
     mib = st.none() | st.integers(0, 1 << 20)
-    nodes = tuple(Node(name, published_mib=draw(mib)) for name in "abcd")
+    others = st.integers(0, 1 << 20)
+    nodes = tuple(Node(name, published_mib=draw(mib), others_mib=draw(others)) for name in "abcd")
     resources = tuple(
         Resource(name, draw(st.none() | names), draw(mib), draw(mib), also_on=draw(st.frozensets(names)))
         for name in draw(st.sets(st.sampled_from("uvwxyz")))
@@ -135,4 +153,5 @@ def test_whatever_hosts_say_no_node_has_less_than_what_the_engine_has_there(
         found, bookings = publication(one, bookings, now)
         for node in one.nodes:
             here = [vm for vm in one.resources if vm.node == node.name or node.name in vm.also_on]
-            assert sum(found.vms.get(vm.name, 0) for vm in here) <= found.hosts[node.name]
+            counted = node.others_mib + sum(found.vms.get(vm.name, 0) for vm in here)
+            assert counted <= found.hosts[node.name]

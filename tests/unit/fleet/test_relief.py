@@ -1,5 +1,7 @@
 """A host that stays short is relieved by one VM; on doubt nothing moves."""
 
+from dataclasses import replace
+
 import pytest
 
 from host_controller.fleet.core.model import Cell, HostFigures, Node, Resource
@@ -147,6 +149,21 @@ def test_a_ban_of_the_engine_is_respected() -> None:
     one = cell({"a": host(*FULL), "b": host()})
     banned = tuple(Resource(vm.name, "a", bans={"b": "a start failed there"}) for vm in one.resources)
     assert due(Cell(one.nodes, banned, one.figures)).moves == ()
+
+
+def test_a_vm_that_another_host_tells_of_too_is_not_moved_on_doubt() -> None:
+    figures = {"a": host(*FULL), "b": host(vm("small", GIB)), "c": host()}
+    sane = cell({**figures, "b": host()})
+    one = Cell(sane.nodes, sane.resources, figures)
+    assert [move.vm for move in due(sane).moves] == ["small"]
+    assert [move.vm for move in due(one).moves] == ["mid"]
+    whole = {"a": SHORT, "b": replace(SHORT, admits_bytes=0), "c": host()}
+    (alert,) = due(Cell(sane.nodes, sane.resources, whole)).alerts[:1]
+    assert alert.reason == "none of its VMs can be moved"
+    back = replace(sane.resources[2], also_on=frozenset({"b"}))  # the engine has it on both
+    assert back.name == "small"
+    both = Cell(sane.nodes, (*sane.resources[:2], back), figures)
+    assert [move.vm for move in due(both).moves] == ["small"]
 
 
 def test_a_vm_that_moved_rests() -> None:

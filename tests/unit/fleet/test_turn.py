@@ -94,6 +94,33 @@ def test_vms_of_the_engine_that_are_not_placed_by_demand_are_known_as_strangers(
     assert done.cell.strangers == {"plain"}
 
 
+def test_what_the_scheduler_counts_of_others_by_our_attribute_is_known_of_each_node() -> None:
+    counted = "".join(
+        f'<utilization resource="{name}" node="{node}"><{kind}>{size}</{kind}></utilization>'
+        for name, node, kind, size in (
+            ("web", "n1", "dynmem", 1024),
+            ("web-copy:0", "n1", "dynmem", 700),
+            ("by-a-rule", "n1", "dynmem", 300),
+            ("other", "n1", "cpu", 8),
+            ("spoilt", "n1", "dynmem", "9" * 5000),
+        )
+    )
+    text = ANSWER.replace(b"<actions", f"<utilizations>{counted}</utilizations><actions".encode(), 1)
+    assert text != ANSWER
+    nodes = cell_of(engine().query(), read_simulation(text), {}, lambda _: None).nodes
+    assert {one.name: one.others_mib for one in nodes} == {"n1": 1000, "n2": 0}
+
+
+def test_a_cluster_in_maintenance_takes_no_vm_anywhere() -> None:
+    one = engine()
+    pair = b'<nvpair id="m" name="maintenance-mode" value="%s"/></cluster_property_set>'
+    for value, takes in ((b"true", False), (b"false", True)):
+        cib = read_cib(one.text.replace(b"</cluster_property_set>", pair % value))
+        nodes = cell_of(cib, one.simulate(one.text), {}, lambda _: None).nodes
+        assert {node.takes for node in nodes} == {takes}
+        assert {node.trouble for node in nodes} == ({""} if takes else {"the cluster is in maintenance"})
+
+
 def test_what_the_engine_began_while_it_was_read_holds_a_publication_back() -> None:
     one = engine()
     query = one.query
