@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Limits
-from host_controller.units import MIB, format_size, round_down, round_up
+from host_controller.units import GIB, MIB, format_size, round_down, round_up
 
 MOVABLE_RATIO: Final = 3
 """Movable memory per kernel memory, at most (fact: movable-ratio)."""
@@ -22,6 +22,9 @@ BOUNCE_BUFFER_BYTES: Final = 64 * MIB
 
 SMALLEST_WITH_BOUNCE_BYTES: Final = 160 * MIB
 """The least RAM with which the lab's small guest boots beside that buffer (fact: bounce-buffer)."""
+
+LARGEST_WITHOUT_BOUNCE_BYTES: Final = 3 * GIB
+"""RAM that all lies below 4 GiB, on x86: with no more, and no room for more, there is no such buffer."""
 
 KERNEL_BYTES: Final = 256 * MIB
 """For a distribution's kernel, its initrd and all that runs before the agent (fact: boots-with). A user who
@@ -82,3 +85,14 @@ def least_startup_bytes(described_bytes: int, bounce_bytes: int = BOUNCE_BUFFER_
     for_all = -(-(boots * PAGE_STRUCTURE_SHARE + described_bytes) // (PAGE_STRUCTURE_SHARE + 1))
     for_movable = -(-boots * PAGE_STRUCTURE_SHARE // (PAGE_STRUCTURE_SHARE - MOVABLE_RATIO))
     return round_up(max(boots, min(for_all, for_movable)), MIB)
+
+
+def least_ballooned_bytes(maximum_bytes: int, bounce_bytes: int, page_structure_share: int) -> int:
+    """The least startup, bytes, of a guest that boots with all of its maximum, and has all above startup
+    taken by its balloon as soon as that has a driver.
+
+    It describes its maximum whatever the balloon holds: where that takes 1/64, 1 GiB for 64 GiB.
+    """
+    bounce = bounce_bytes if maximum_bytes > LARGEST_WITHOUT_BOUNCE_BYTES else 0
+    kernel = SMALLEST_WITH_BOUNCE_BYTES - BOUNCE_BUFFER_BYTES
+    return round_up(kernel + bounce + maximum_bytes // page_structure_share, MIB)

@@ -7,13 +7,14 @@ from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_STEP_BYTES
 from host_controller.domain_xml.arguments import passed
 from host_controller.domain_xml.boot_ram import (
     BOUNCE_BUFFER_BYTES,
+    LARGEST_WITHOUT_BOUNCE_BYTES,
     MOVABLE_RATIO,
     PAGE_STRUCTURE_SHARE,
 )
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.pinning import pins
 from host_controller.domain_xml.shape import SLOTS, Shape
-from host_controller.units import GIB, format_size, round_up
+from host_controller.units import format_size, round_up
 
 
 def notes(root: Element, limits: Limits, growth: Growth, shape: Shape) -> Iterator[str]:
@@ -86,7 +87,7 @@ def _blocks(limits: Limits, shape: Shape) -> Iterator[str]:
 
 def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
     bounce = bounce_buffer(root) or BOUNCE_BUFFER_BYTES
-    if growth is not Growth.BALLOON or shape.boot > 3 * GIB:
+    if growth is not Growth.BALLOON or shape.boot > LARGEST_WITHOUT_BOUNCE_BYTES:
         yield (
             f"where memory may reach beyond 4 GiB, Linux sets {format_size(bounce)} of what it boots "
             "with aside for devices that cannot (swiotlb)"

@@ -6,12 +6,17 @@ from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth
-from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES, least_startup_bytes
+from host_controller.domain_xml.boot_ram import (
+    BOUNCE_BUFFER_BYTES,
+    PAGE_STRUCTURE_SHARE,
+    least_ballooned_bytes,
+    least_startup_bytes,
+)
 from host_controller.domain_xml.dom import child, elements, remove, set_content
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
 from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.kernel_line import bounce_buffer
-from host_controller.domain_xml.values import name_of, page_bytes, size_of, target_size
+from host_controller.domain_xml.values import architecture_of, name_of, page_bytes, size_of, target_size
 from host_controller.neutral import shell_word
 from host_controller.units import GIB, KIB, MIB, format_apart, format_size, round_down, round_up
 
@@ -21,6 +26,11 @@ PAGE_TABLE_SHARE: Final = 256
 """One part in so many of guest RAM: 8 bytes for each page of 4 KiB, in QEMU's page tables and in KVM's."""
 TRANSLATION_CACHE_BYTES: Final = GIB
 """QEMU's default without KVM."""
+WITHOUT_BOUNCE: Final = ("ppc64", "s390")
+"""Whose devices reach all memory."""
+WITH_LARGE_PAGES: Final = "ppc64"
+"""Whose distributions have kernels with pages of 64 KiB alone; what describes a page is as large as ever."""
+LARGER_PAGES: Final = 16
 RAM_MODELS: Final = ("dimm", "virtio-mem")
 MEMTUNE: Final = ("hard_limit", "swap_hard_limit", "soft_limit")
 """What strikes: the first two kill, the third is memory.high, which stalls QEMU and swaps it out."""
@@ -58,16 +68,43 @@ def page_size(request: Request) -> Refusal | None:
 
 def boots(request: Request) -> Refusal | None:
     """The guest boots with what the bounce buffer and the page structures of its growth leave."""
+    if request.growth is Growth.BALLOON:
+        return _ballooned(request)
     limits, bounce = request.limits, bounce_buffer(request.root) or BOUNCE_BUFFER_BYTES
     describes = limits.maximum_bytes if request.growth is Growth.VIRTIO_MEM else 0
     least = least_startup_bytes(describes, bounce)
-    if request.growth is Growth.BALLOON or limits.startup_bytes >= least:
+    if limits.startup_bytes >= least:
         return None
     maximum = max(limits.maximum_bytes, least)
     return Refusal(
         f"it would not boot with a startup of {format_size(limits.startup_bytes)}: where memory can be "
         f"hot-added Linux sets {format_size(bounce)} aside for old devices"
         + (", and it must describe what it grows by" if describes else ""),
+        (
+            with_limits(
+                request, f"give --startup {least // MIB}M or more", startup_bytes=least, maximum_bytes=maximum
+            ),
+        ),
+        other_growth=True,
+    )
+
+
+def _ballooned(request: Request) -> Refusal | None:
+    """Startup is more than what the kernel itself has taken by the time at which its balloon inflates."""
+    limits, bounce = request.limits, bounce_buffer(request.root) or BOUNCE_BUFFER_BYTES
+    share, arch = PAGE_STRUCTURE_SHARE, architecture_of(request.root)
+    if arch.startswith(WITHOUT_BOUNCE):
+        bounce = 0
+    if arch.startswith(WITH_LARGE_PAGES):
+        share *= LARGER_PAGES
+    least = least_ballooned_bytes(limits.maximum_bytes, bounce, share)
+    if limits.startup_bytes >= least:
+        return None
+    maximum = max(limits.maximum_bytes, least)
+    return Refusal(
+        f"a startup of {format_size(limits.startup_bytes)} would leave it nothing: by balloon it boots with "
+        f"{format_size(limits.maximum_bytes)}, and describing that takes "
+        f"{format_size(limits.maximum_bytes // share)}",
         (
             with_limits(
                 request, f"give --startup {least // MIB}M or more", startup_bytes=least, maximum_bytes=maximum

@@ -41,14 +41,38 @@ def test_a_startup_that_bounce_buffer_and_page_structures_eat_is_refused(
     growth: Growth, maximum: int, least_mib: int
 ) -> None:
     small = Limits(128 * MIB, 64 * MIB, maximum)
+    by_balloon = "use --growth balloon, or " if maximum <= GIB else ""
     with pytest.raises(
-        DomainUnsuitable, match=rf"128 MiB.*64 MiB aside.*--growth balloon, or.*--startup {least_mib}M"
+        DomainUnsuitable, match=rf"128 MiB.*64 MiB aside.*; {by_balloon}give --startup {least_mib}M"
     ):
         enable(Q35, small, growth)
-    enable(Q35, small, BALLOON)
+    if by_balloon:
+        enable(Q35, small, BALLOON)
     with pytest.raises(DomainUnsuitable):
         enable(Q35, replace(small, startup_bytes=(least_mib - 1) * MIB), growth)
     enable(Q35, replace(small, startup_bytes=least_mib * MIB), growth)
+
+
+@pytest.mark.parametrize(
+    ("arch", "maximum", "least_mib"),
+    [
+        ("x86_64", 2 * GIB, 96 + 32),
+        ("x86_64", 8 * GIB, 96 + 64 + 128),
+        ("aarch64", 64 * GIB, 96 + 64 + 1024),
+        ("s390x", 64 * GIB, 96 + 1024),
+        ("ppc64le", 64 * GIB, 96 + 64),  # its pages are of 64 KiB
+    ],
+)
+def test_a_startup_that_describing_the_maximum_eats_is_refused_by_balloon(
+    arch: str, maximum: int, least_mib: int
+) -> None:
+    """The balloon would take all above startup, where the kernel has more than that for itself."""
+    xml = Q35.replace("arch='x86_64' machine='pc-q35-7.2'", f"arch='{arch}'")
+    assert arch in xml or arch == "x86_64"
+    small = Limits((least_mib - 1) * MIB, 64 * MIB, maximum)
+    with pytest.raises(DomainUnsuitable, match=f"leave it nothing.*give --startup {least_mib}M"):
+        enable(xml, small, BALLOON)
+    enable(xml, replace(small, startup_bytes=least_mib * MIB), BALLOON)
 
 
 def test_what_enable_costs_and_changes_is_said() -> None:
