@@ -20,7 +20,7 @@ from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.notes import notes
 from host_controller.domain_xml.shape import Shape, shape_of
-from host_controller.domain_xml.traces import OWNED_MODEL, reclaim
+from host_controller.domain_xml.traces import reclaim
 from host_controller.domain_xml.values import architecture_of, number, page_bytes, parse_xml, size_from
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.units import MIB
@@ -72,7 +72,7 @@ def enable(
     tree, domain = parse(cleaned)
     had_ours = growth_named(domain) == Growth.VIRTIO_MEM and not marked_adopted(domain)
     if had_ours and growth is not Growth.VIRTIO_MEM:
-        pieces.drop_memory_devices(domain, OWNED_MODEL[Growth.VIRTIO_MEM])
+        pieces.drop_virtio_mem(domain)
     write_ours(domain, limits, growth, trust)  # first of all: it keeps what the rest overwrites
     _set_memory(domain, growth, shape, _granule(root))
     devices = child(domain, "devices") or insert(domain, create(domain, "devices"))

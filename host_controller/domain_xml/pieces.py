@@ -65,6 +65,14 @@ def set_virtio_mem(devices: Element | None, size_bytes: int) -> None:
         set_content(element, str(0 if size is None else size // KIB))
 
 
+def drop_virtio_mem(domain: Element) -> None:
+    """Take out the device that `enable` made: of several the first, others are their user's."""
+    for one in elements(child(domain, "devices"), "memory"):
+        if one.getAttribute("model") == "virtio-mem":
+            remove(one)
+            return
+
+
 def drop_memory_devices(domain: Element, model: str) -> int:
     """Take out all memory devices of a model. Returns how many there were."""
     found = [

@@ -21,7 +21,6 @@ from host_controller.domain_xml.before import (
 )
 from host_controller.domain_xml.dom import child, content, elements, parse, put_back, remove, text_of
 from host_controller.domain_xml.traces import (
-    OWNED_MODEL,
     drop_dimms,
     looks_prepared,
     tell_dimms,
@@ -73,7 +72,7 @@ def restore(xml: str) -> Restored:
 
 def _restore(domain: Element, before: Element) -> Iterator[str]:
     if growth_named(domain) == Growth.VIRTIO_MEM:
-        pieces.drop_memory_devices(domain, OWNED_MODEL[Growth.VIRTIO_MEM])
+        pieces.drop_virtio_mem(domain)
     devices = child(domain, "devices")
     kept = elements(devices, "memory") if child(before, "maxMemory") is None else []
     if len(kept) <= number(before.getAttribute("devices")):

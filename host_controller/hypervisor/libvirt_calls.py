@@ -18,6 +18,7 @@ from host_controller.core.interface import (
 from host_controller.core.model import BalloonStats, RunState
 from host_controller.domain_xml.read import DomainView, read_domain, unread_domain
 from host_controller.errors import CallFailed, DomainUnsuitable
+from host_controller.hypervisor.as_it_runs import as_it_runs
 from host_controller.hypervisor.connections import Connection
 from host_controller.hypervisor.jobs import INCOMING, running_job
 from host_controller.hypervisor.memory_devices import dimm_xml, resized
@@ -108,10 +109,10 @@ def inspect(
 def _read(domain: Any, book: Rulebook, started_with: int | None) -> DomainView:
     xml = domain.XMLDesc(0)
     view = read_domain(xml)
-    if view.config is not None:
-        return view
-    persistent = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.isPersistent() else None
-    return take(xml, persistent, book, started_with).view
+    if view.config is None:
+        persistent = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.isPersistent() else None
+        view = take(xml, persistent, book, started_with).view
+    return as_it_runs(view, xml)
 
 
 def vcpu_seconds(domain: Any) -> float | None:

@@ -21,10 +21,13 @@ PORT_OF_OURS: Final = "`dynmem enable` then adds one"
 
 def foreign_memory(root: Element) -> list[Element]:
     """Memory devices that are the user's own."""
-    ours = OWNED_MODEL.get(growth_of(root), "")  # type: ignore[call-overload] # any text
-    if ours == "virtio-mem" and was_adopted(root):
-        ours = ""  # it was there before
-    return [one for one in root.findall("./devices/memory") if one.get("model") != ours]
+    devices = root.findall("./devices/memory")
+    model = OWNED_MODEL.get(growth_of(root), "")  # type: ignore[call-overload] # any text
+    ours = [one for one in devices if one.get("model") == model]
+    if model == "virtio-mem":
+        # One that was adopted was there before, and `enable` makes no second.
+        ours = [] if was_adopted(root) else ours[:1]
+    return [one for one in devices if one not in ours]
 
 
 def encryption(request: Request) -> Refusal | None:
@@ -55,6 +58,8 @@ def memory_devices(request: Request) -> Refusal | None:
         if model != "dimm":
             reason = "whose memory is beside what a balloon can be told to leave"
     say = f"take its <memory model='{model}'> devices out with virsh edit"
+    if len(found) < len(request.root.findall(f"./devices/memory[@model='{model}']")):
+        say += ": `dynmem enable` then adds its own"
     return Refusal(
         f"it has a memory device of its own (<memory model='{model}'>), {reason}",
         (WayOut(say, edit=lambda domain: _take_out(domain, model)),),

@@ -6,6 +6,7 @@ import pytest
 
 from host_controller.core.model import Growth, Limits, Trust
 from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable, restore
@@ -147,6 +148,25 @@ def test_a_memory_device_that_came_later_keeps_the_room_it_needs() -> None:
     assert (view.boot_ram_bytes, view.ceiling_bytes) == (2 * GIB, 2 * GIB + 256 * MIB)
     assert nvdimm in back.xml
     assert "memory devices of its own since" in back.notes[0]
+
+
+def test_a_second_virtio_mem_device_is_its_users_and_stays() -> None:
+    second = (
+        "<memory model='virtio-mem'><target><size unit='KiB'>262144</size><node>0</node>"
+        "<block unit='KiB'>2048</block><requested unit='KiB'>0</requested></target></memory>"
+    )
+    later = enable(Q35, LIMITS, VIRTIO_MEM).xml.replace("  </devices>", f"    {second}\n  </devices>", 1)
+    back = restore(later)
+    assert second in back.xml
+    assert back.xml.count("model='virtio-mem'") == 1
+    assert "memory devices of its own since" in back.notes[0]
+    # What `enable` is then told leads somewhere: two devices it refused nowhere, and went on with both.
+    for growth in (VIRTIO_MEM, HOTADD):
+        (refusal,) = refusals(later, LIMITS, growth)
+        assert "a memory device of its own (<memory model='virtio-mem'>)" in refusal.reason
+        (way,) = (one for one in refusal.ways_out if one.edit is not None)
+        again = read_domain(enable(way.follow(later, LIMITS, growth)[0], LIMITS, growth).xml)
+        assert again.problems == ()
 
 
 def test_cells_whose_vcpus_were_changed_get_their_sizes_and_keep_their_vcpus() -> None:

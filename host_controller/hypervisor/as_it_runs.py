@@ -1,0 +1,52 @@
+"""A domain as the core may go by it: its limits were judged when it was prepared, and may be too wide by now.
+
+Commands show and write the definition, as its user wants it; this is for who carries it out.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from host_controller.core.model import Growth
+from host_controller.domain_xml.read import DomainView
+from host_controller.domain_xml.values import parse_xml
+from host_controller.rules.taking import within_memtune
+
+SEVERAL_DEVICES: Final = "several virtio-mem devices"
+
+
+def as_it_runs(view: DomainView, xml: str) -> DomainView:
+    """The view with limits that what runs can bear. `xml`: of the running domain."""
+    return _within_memtune(_with_one_device(view, xml), xml)
+
+
+def _with_one_device(view: DomainView, xml: str) -> DomainView:
+    """Of several virtio-mem devices only their sum is known, so none can be asked for a size: that would come
+    on top of what the others have, and nobody would have paid for it.
+    """
+    config = view.config
+    if config is None or config.growth is not Growth.VIRTIO_MEM:
+        return view
+    if len(parse_xml(xml).findall("./devices/memory[@model='virtio-mem']")) < 2:
+        return view
+    limits = config.limits
+    startup = min(limits.startup_bytes, max(limits.minimum_bytes, view.boot_ram_bytes))
+    return replace(
+        view,
+        config=replace(
+            config,
+            growth=Growth.BALLOON,
+            pinned=config.pinned or SEVERAL_DEVICES,
+            limits=replace(limits, startup_bytes=startup),
+        ),
+    )
+
+
+def _within_memtune(view: DomainView, xml: str) -> DomainView:
+    """Whoever grows beyond a limit of its control group is killed by the host's kernel."""
+    config = view.config
+    if config is None or "<memtune" not in xml:
+        return view
+    limits, said = within_memtune(config.limits, parse_xml(xml), view, config.growth)
+    if limits == config.limits:
+        return view
+    return replace(view, config=replace(config, limits=limits), problems=(*view.problems, *said))
