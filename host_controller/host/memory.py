@@ -64,7 +64,8 @@ def read_memory(root: Path = Path("/"), meminfo: Path | None = None) -> Memory:
     # Broken pages were taken out of use for good, and MemTotal still counts them.
     ordinary = max(0, total - _huge_bytes(memory, pools) - memory.get("HardwareCorrupted", 0))
     shown = evictable.available_bytes(memory)
-    available = min(evictable.available_bytes(memory, arcstats), ordinary)
+    more = min(evictable.arc_evictable_bytes(arcstats), _unexplained(memory, total - ordinary))
+    available = min(shown + more, ordinary)
     some, full = read_pressure(_bytes(root / "proc/pressure/memory").decode(errors="replace"))
     swap = _counters(_bytes(root / "proc/vmstat"), ("pswpin", "pswpout"))
     merged = _number(root / "sys/kernel/mm/ksm/pages_sharing")
@@ -134,6 +135,16 @@ def _percent(text: str) -> float:
     if not 0 <= found <= 100:
         raise ValueError(f"{text} is no share of time")
     return found
+
+
+def _unexplained(memory: dict[str, int], taken_out: int) -> int:
+    """What is in use and may be ZFS's cache, as no other line explains it.
+
+    In a container /proc/meminfo tells of the container (lxcfs), and ZFS of all of the machine: its cache may
+    be larger than all that the container has.
+    """
+    explained = taken_out + memory.get("AnonPages", 0) + memory.get("Shmem", 0)
+    return max(0, memory["MemTotal"] - evictable.available_bytes(memory) - explained)
 
 
 def _huge_bytes(memory: dict[str, int], pools: tuple[HugePool, ...]) -> int:

@@ -66,6 +66,15 @@ def test_pages_that_broke_are_no_ordinary_memory(host: FakeHost) -> None:
     assert read_memory(host.root).ordinary_bytes == 63 * GIB
 
 
+def test_in_a_container_the_cache_of_the_whole_machine_is_not_available(host: FakeHost) -> None:
+    """lxcfs tells of the container's memory alone, and the module of ZFS is the machine's."""
+    host.meminfo(MemTotal=16 * GIB, MemAvailable=5 * GIB, AnonPages=9 * GIB, Shmem=GIB, Hugetlb=0)
+    host.arc(60 * GIB, 3 * GIB)
+    memory = read_memory(host.root)
+    assert memory.evictable_bytes == GIB
+    assert memory.used_bytes == 10 * GIB, "what VMs and others hold is in use, not all of it cache"
+
+
 def test_the_arc_above_its_least_size_is_available(host: FakeHost) -> None:
     host.meminfo(MemAvailable=2 * GIB)
     host.arc(31 * GIB, 3 * GIB)
