@@ -12,7 +12,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from host_controller.control.controller import Controller
-from host_controller.core.books.pools import page_size, room_bytes
+from host_controller.core.books.pools import made_bytes, page_size, room_bytes
 from host_controller.core.model import Growth
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
 from host_controller.domain_xml.read import read_domain
@@ -36,7 +36,7 @@ class Start:
     name: str
     managed: bool
     need_bytes: int
-    """Of ordinary memory."""
+    """Of ordinary memory, beside what huge pages are yet to be made of."""
     huge_page_bytes: int | None = None
     """The size of the huge pages that its RAM lies in; 0: the host's default; None: in none."""
     huge_bytes: int = 0
@@ -109,24 +109,22 @@ class Admission:
         try:
             if not self._fits(start):
                 controller.journal.said("admission", self._waits(start), begun, name=name, detail=by)
-                controller.put(MakeRoom(name, start.need_bytes))
+                controller.put(MakeRoom(name, self._need(start)))
             while not self._fits(start):
                 if controller.now() - begun >= self.limit_seconds or self._hopeless(start):
                     return self._refuse(start, begun, by)
                 await asyncio.sleep(LOOK_SECONDS)
-            now = controller.now()
-            controller.put(
-                Reserve(name, start.need_bytes, now + START_SECONDS, start.huge_page_bytes, start.huge_bytes)
-            )
+            now, need = controller.now(), self._need(start)
+            controller.put(self._reservation(start, need, now + START_SECONDS))
             self._waiting.discard(name)
-            text = f"{name} may start: {format_size(start.need_bytes)} are reserved"
+            text = f"{name} may start: {format_size(need)} are reserved"
             controller.journal.said("admission", text, now, name=name, detail=by)
             # It is in the books before the hook goes on, and with it in the state directory.
             end = now + TAKEN_SECONDS
             # The engine is pure and rings no bell.
             while name not in controller.engine.ledger.reservations and controller.now() < end:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_SECONDS)
-            return Answer(name, start.need_bytes, 0, now - begun, text)
+            return Answer(name, need, 0, now - begun, text)
         finally:
             if name in self._waiting:  # refused, or whoever asked has gone
                 self._waiting.discard(name)
@@ -137,7 +135,8 @@ class Admission:
         reservation = self._controller.engine.ledger.reservations.get(name)
         if reservation is not None:
             expires = self._controller.now() + SETTLE_SECONDS
-            self._controller.put(Reserve(name, reservation.size_bytes, expires))
+            # What was made for it is in its pool by now, whose pages it has.
+            self._controller.put(Reserve(name, reservation.size_bytes - reservation.made_bytes, expires))
 
     def stopped(self, name: str) -> None:
         """It does not run, whether it did or not."""
@@ -150,13 +149,36 @@ class Admission:
     def _fits(self, start: Start) -> bool:
         # By the books, also while libvirt cannot be reached: it takes no connections until it has started
         # what starts with the host.
-        enough = self._room() >= start.need_bytes and self._pool_room(start) >= start.huge_bytes
+        enough = self._room() >= self._need(start) and self._pool_room(start) >= start.huge_bytes
         return self._controller.settled() and enough
 
     def _hopeless(self, start: Start) -> bool:
         # Nobody can be made to give huge pages back.
         missing = start.huge_bytes > self._pool_room(start)
-        return missing or start.need_bytes > self._controller.engine.ledger.capacity()
+        return missing or self._need(start) > self._controller.engine.ledger.capacity()
+
+    def _reservation(self, start: Start, need_bytes: int, expires: float) -> Reserve:
+        made, page = need_bytes - start.need_bytes, start.huge_page_bytes
+        if not made:
+            return Reserve(start.name, need_bytes, expires, page, start.huge_bytes)
+        state = self._controller.engine.state
+        page = page_size(page, None if state.host is None else state.host.facts)
+        others = [one for one in state.ledger.reservations.values() if one.huge_page_bytes == page]
+        # What comes first is made for those who were promised it first.
+        pool = state.ledger.pools.get(page or 0, 0) + sum(one.made_bytes for one in others)
+        return Reserve(start.name, need_bytes, expires, page, start.huge_bytes, made, pool)
+
+    def _need(self, start: Start) -> int:
+        """Of ordinary memory. Where its pool grows on demand (nr_overcommit_hugepages), pages that are not
+        there yet are made of that, at the moment at which it starts.
+        """
+        state = self._controller.engine.state
+        if start.huge_page_bytes is None or state.host is None:
+            return start.need_bytes
+        made = made_bytes(
+            start.huge_page_bytes, start.huge_bytes, state.host.facts, state.ledger.reservations
+        )
+        return start.need_bytes + made
 
     def _pool_room(self, start: Start) -> int:
         """What is free of its huge pages. Without a word of the host's kernel QEMU finds out by itself."""
@@ -166,8 +188,9 @@ class Admission:
         return room_bytes(start.huge_page_bytes, state.host.facts, state.ledger.reservations)
 
     def _waits(self, start: Start) -> str:
-        missing = format_size(max(0, start.need_bytes - self._room()))
-        return f"{start.name} waits to start: {missing} of {format_size(start.need_bytes)} are missing"
+        need = self._need(start)
+        missing = format_size(max(0, need - self._room()))
+        return f"{start.name} waits to start: {missing} of {format_size(need)} are missing"
 
     def _refuse(self, start: Start, begun: float, by: dict[str, object] | None) -> Answer:
         controller = self._controller
@@ -177,13 +200,14 @@ class Admission:
             text = self._short_of_pages(start, short)
             controller.journal.said("admission", text, now, name=start.name, detail=by)
             return Answer(start.name, start.huge_bytes, short, now - begun, text)
-        missing = max(1, start.need_bytes - max(0, self._room()))
+        need = self._need(start)
+        missing = max(1, need - max(0, self._room()))
         text = (
-            f"{start.name} cannot start: it needs {format_size(start.need_bytes)} and "
+            f"{start.name} cannot start: it needs {format_size(need)} and "
             f"{format_size(missing)} of that are missing; {self._holders()}"
         )
         controller.journal.said("admission", text, now, name=start.name, detail=by)
-        return Answer(start.name, start.need_bytes, missing, now - begun, text)
+        return Answer(start.name, need, missing, now - begun, text)
 
     def _short_of_pages(self, start: Start, short: int) -> str:
         host = self._controller.engine.state.host

@@ -37,6 +37,8 @@ class Reserve:
     expires: float
     huge_page_bytes: int | None = None
     huge_bytes: int = 0
+    made_bytes: int = 0
+    pool_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

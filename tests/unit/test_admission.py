@@ -258,3 +258,39 @@ def test_a_start_in_huge_pages_is_judged_by_their_pool(
             assert ordinary[0] == 1, "free huge pages are nothing to an ordinary VM"
 
     run(story())
+
+
+def test_huge_pages_that_are_made_when_a_vm_starts_are_paid_of_ordinary_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vm.nr_overcommit_hugepages: the pool grows on demand, and ordinary memory shrinks by that."""
+    host = Host(4 * GIB - 128 * MIB)
+    known = {"pool": HugePool(2 * MIB, 2 * GIB, 256 * MIB, growable_bytes=8 * GIB)}
+
+    def facts() -> HostFacts:
+        return HostFacts(0.0, 16 * GIB, 4 * GIB, pools=(known["pool"],), default_huge_page_bytes=2 * MIB)
+
+    monkeypatch.setattr(host.hypervisor, "host_facts", facts)
+
+    async def story() -> None:
+        host.vm("web", limits=Limits(GIB, GIB, GIB))
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(30)
+            ledger = controller.engine.ledger
+            before = controller.engine.headroom_bytes
+            body = {name: xml(name).replace(b"<devices>", HUGE) for name in ("one", "two", "three")}
+            for name, made in (("one", 768 * MIB), ("two", GIB)):
+                assert await flowing(asyncio.create_task(start(tmp_path, body[name], name))) == (0, "")
+                promised = ledger.reservations[name]
+                assert promised.made_bytes == made
+                assert promised.size_bytes == made + controller.engine.state.settings.overhead_floor_bytes
+            assert controller.engine.headroom_bytes == before - ledger.reserved() < GIB + OVERHEAD
+            code, said = await flowing(asyncio.create_task(start(tmp_path, body["three"], "three")))
+            assert code == 1, "the pool could grow, and nothing is there to make it of"
+            assert "three cannot start" in said
+            # As it starts, what was reserved for it becomes huge pages, and is not charged twice.
+            reserved = ledger.reserved()
+            known["pool"] = HugePool(2 * MIB, 2 * GIB + 768 * MIB, 0, growable_bytes=8 * GIB - 768 * MIB)
+            await until(lambda: ledger.reserved() == reserved - 768 * MIB, "the pool has grown")
+
+    run(story())

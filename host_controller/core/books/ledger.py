@@ -22,6 +22,10 @@ class Reservation:
     """The size of its huge pages, as VmConfig has it; None without."""
     huge_bytes: int = 0
     """What it needs of that pool."""
+    made_bytes: int = 0
+    """The part of size_bytes that the kernel makes huge pages of when it starts."""
+    pool_bytes: int = 0
+    """All that the pool had when this was promised, with what was to be made for others before."""
 
 
 @dataclass(slots=True)
@@ -45,6 +49,8 @@ class Ledger:
     room_wanted: dict[str, int] = field(default_factory=dict)
     """For VMs that wait to start, by name: not promised yet and no charge, but others are shrunk for it."""
     unmanaged_bytes: int = 0
+    pools: dict[int, int] = field(default_factory=dict)
+    """All that each pool of huge pages has, by the size of its pages; that is no part of the capacity."""
     overdraft: Overdraft | None = None
     host: Capacity = field(init=False)
     """What all VMs may cost, by the latest reading of the host."""
@@ -63,11 +69,19 @@ class Ledger:
         self.host = capacity_of(settings, facts)
         if facts is not None:
             self.unmanaged_bytes = facts.unmanaged_bytes
+            self.pools = {pool.page_bytes: pool.total_bytes for pool in facts.pools}
         return before - self.capacity()
 
     def reserved(self) -> int:
         """The sum of the reservations."""
-        return sum(r.size_bytes for r in self.reservations.values())
+        return sum(map(self._still_reserved, self.reservations.values()))
+
+    def _still_reserved(self, one: Reservation) -> int:
+        """Without what has become huge pages since it was promised: the capacity is smaller by that."""
+        if not one.made_bytes:
+            return one.size_bytes
+        came = max(0, self.pools.get(one.huge_page_bytes or 0, 0) - one.pool_bytes)
+        return one.size_bytes - min(one.made_bytes, came)
 
     def wanted(self) -> int:
         """What VMs that wait to start still need, in sum."""

@@ -72,6 +72,23 @@ def room_bytes(
     return found[0] if found else 0
 
 
+def made_bytes(
+    config_bytes: int | None,
+    wanted_bytes: int,
+    facts: HostFacts | None,
+    reservations: Mapping[str, Reservation],
+) -> int:
+    """What of the huge pages that a VM wants the kernel has yet to make, of ordinary memory.
+
+    Those that are free are taken first, and by whom they were promised to.
+    """
+    size = page_size(config_bytes, facts)
+    for pool in pools(facts, (), reservations):
+        if pool.page_bytes == size:
+            return max(0, wanted_bytes - max(0, pool.free_bytes - pool.reserved_bytes))
+    return 0
+
+
 def _use(pool: HugePool, held: int, promised: int) -> PoolUse:
     room = max(0, pool.free_bytes + pool.growable_bytes - promised)
     return PoolUse(pool.page_bytes, pool.total_bytes, pool.free_bytes, held, promised, room)

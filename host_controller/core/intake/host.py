@@ -34,7 +34,13 @@ def take(state: State, event: HostEvent, now: float) -> None:
         case Reserve():
             ledger.room_wanted.pop(event.name, None)
             ledger.reservations[event.name] = Reservation(
-                event.name, event.size_bytes, event.expires, event.huge_page_bytes, event.huge_bytes
+                event.name,
+                event.size_bytes,
+                event.expires,
+                event.huge_page_bytes,
+                event.huge_bytes,
+                event.made_bytes,
+                event.pool_bytes,
             )
         case Release():
             ledger.room_wanted.pop(event.name, None)

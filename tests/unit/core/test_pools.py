@@ -1,7 +1,7 @@
 """Huge pages: who has what of each pool, and what the next VM can have."""
 
-from host_controller.core.books.ledger import Reservation
-from host_controller.core.books.pools import PoolUse, page_size, pools, ram_in_pool, room_bytes
+from host_controller.core.books.ledger import Ledger, Reservation
+from host_controller.core.books.pools import PoolUse, made_bytes, page_size, pools, ram_in_pool, room_bytes
 from host_controller.core.model import HostFacts, HugePool
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -64,3 +64,28 @@ def test_the_next_vm_can_have_what_is_free_less_what_was_promised() -> None:
     assert room_bytes(SMALL, HOST, {"new": promised(SMALL, 5000)}) == 0
     assert room_bytes(64 * MIB, HOST, {}) == 0
     assert room_bytes(0, None, {}) == 0
+
+
+def test_pages_that_are_not_there_yet_are_made_of_ordinary_memory() -> None:
+    assert made_bytes(SMALL, 3 * GIB, HOST, {}) == 0, "they are all free"
+    assert made_bytes(SMALL, 4 * GIB, HOST, {}) == GIB
+    assert made_bytes(SMALL, 3 * GIB, HOST, {"new": promised(SMALL, 2048)}) == 2 * GIB
+    assert made_bytes(LARGE * 2, GIB, HOST, {}) == 0, "there is no such pool"
+    assert made_bytes(SMALL, GIB, None, {}) == 0
+
+
+def test_what_has_become_huge_pages_is_not_reserved_beside_them() -> None:
+    ledger = Ledger(build.settings())
+    ledger.measure(ledger.settings, HOST)
+    pool = ledger.pools[SMALL]
+    assert pool == 4 * GIB
+    ledger.reservations = {
+        "first": Reservation("first", 3 * GIB, 100.0, SMALL, 2 * GIB, 2 * GIB, pool),
+        "second": Reservation("second", 2 * GIB, 100.0, SMALL, GIB, GIB, pool + 2 * GIB),
+        "ordinary": Reservation("ordinary", GIB, 100.0),
+    }
+    for grown, reserved in ((0, 6 * GIB), (GIB, 5 * GIB), (2 * GIB, 4 * GIB), (9 * GIB, 3 * GIB)):
+        ledger.pools[SMALL] = pool + grown
+        assert ledger.reserved() == reserved
+    ledger.pools[SMALL] = pool - GIB
+    assert ledger.reserved() == 6 * GIB, "a pool that was made smaller frees nothing that was promised"
