@@ -23,6 +23,8 @@ DEFLATES: Final = "deflate-on-oom"
 _PASSED_ENCRYPTION: Final = (
     "sev-guest", "sev-snp-guest", "tdx-guest", "s390-pv-guest", "pef-guest", "rme-guest",
 )  # fmt: skip
+_UNMAPPED: Final = ("sev-snp", "tdx", "sev-snp-guest", "tdx-guest", "rme-guest")
+"""Of <launchSecurity> and of QEMU's objects: kinds whose memory is the kernel's alone (guest_memfd)."""
 _ENCRYPTED_MACHINE: Final = ("confidential-guest-support", "memory-encryption")
 _PINNING_DRIVERS: Final = ("nvme", "virtio-blk-vhost-vdpa")
 """Block drivers, at whatever depth of a chain of them."""
@@ -68,6 +70,16 @@ def pinned_by(root: Element) -> str | None:
     if balloon.get("autodeflate") == "on" or _deflates(root):
         return DEFLATES
     return None
+
+
+def is_unmapped(root: Element) -> bool:
+    """Whether its RAM is mapped by no process, so that what its QEMU holds does not show it
+    (fact: guest-memory-of-nobody).
+    """
+    security = root.find("./launchSecurity")
+    return (security is not None and security.get("type") in _UNMAPPED) or any(
+        one.creates(*_UNMAPPED) for one in passed(root)
+    )
 
 
 def _passed_through(root: Element) -> Iterator[Pin]:

@@ -9,7 +9,7 @@ from agent import wire
 from host_controller.core.model import METADATA, VIRTIO_MEM_STEP_BYTES, Dimm, Growth, VmConfig
 from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.ours import Ours, find_ours, is_claimed
-from host_controller.domain_xml.pinning import NO_BALLOON, pinned_by
+from host_controller.domain_xml.pinning import NO_BALLOON, is_unmapped, pinned_by
 from host_controller.domain_xml.values import (
     alias_of,
     attribute_number,
@@ -56,6 +56,8 @@ class DomainView:
     """A QEMU guest agent has its port open in the guest."""
     claimed: bool = False
     """It has metadata of ours, which may be unusable: no rule is for it."""
+    unmapped: bool = False
+    """Its RAM is mapped by no process: what its QEMU holds does not show it."""
     owner: int | None = None
     """User id as which libvirt runs its QEMU; None where the XML does not say it."""
 
@@ -150,6 +152,7 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
         huge_page_bytes=huge_page_size(root),
         guest_agent=_has_guest_agent(root),
         claimed=claimed,
+        unmapped=is_unmapped(root),
         owner=_owner(root),
     )
 

@@ -62,6 +62,20 @@ def above(group: PurePosixPath) -> list[PurePosixPath]:
     return [group, *group.parents]
 
 
+def unevictable_bytes(pid: int, root: Path = Path("/")) -> int:
+    """What a VM's own group holds that the kernel can put nowhere else; 0 where that cannot be told."""
+    found = group_of(proc.cgroup(pid, root / "proc"))
+    if found is None:
+        return 0
+    group, old = found
+    outer = above(group)
+    if outer[0] == group:
+        return 0  # it shares its group with others
+    own = PurePosixPath(*group.parts[: len(outer[0].parts) + 1])
+    stat = _stat(root / (_V1 if old else _V2) / str(own).lstrip("/"))
+    return _sum(stat, ("total_unevictable",) if old else ("unevictable",))
+
+
 def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int = 1 << 62) -> Limit | None:
     """What the tightest limit above the VMs leaves them; None where nothing limits them below `most_bytes`.
 
@@ -115,10 +129,16 @@ def _cache(directory: Path, old: bool) -> int:
         if old
         else ("inactive_file", "active_file", "slab_reclaimable")
     )
-    found = dict(
-        line.split(maxsplit=1) for line in _text(directory / "memory.stat").splitlines() if " " in line
-    )
-    return sum(int(found[name]) for name in wanted if found.get(name, "").isdecimal())
+    return _sum(_stat(directory), wanted)
+
+
+def _stat(directory: Path) -> dict[str, str]:
+    lines = _text(directory / "memory.stat").splitlines()
+    return dict(line.split(maxsplit=1) for line in lines if " " in line)
+
+
+def _sum(stat: Mapping[str, str], names: Iterable[str]) -> int:
+    return sum(int(stat[name]) for name in names if stat.get(name, "").isdecimal())
 
 
 def _name(group: PurePosixPath) -> str:

@@ -39,6 +39,8 @@ class VmMemory:
     managed: bool
     ordinary_bytes: int
     """RAM that it may take of the host's ordinary memory: 0 of it where it lies in huge pages."""
+    unmapped: bool = False
+    """No process maps it (fact: guest-memory-of-nobody)."""
 
 
 @dataclass(slots=True)
@@ -99,6 +101,7 @@ class HostWatch:
         # A VM that grows between the readings is not others' growth.
         used = min(before.used_bytes, after.used_bytes)
         held = {one.pid: one.held_bytes for one in qemus}
+        self._add_unmapped(held, own, vms)
         departed = self._departures.observe(held, now)
         most = max(0, used - max(0, sum(held.values()) - after.merged_bytes))
         # What has just ended is still being freed: where that explains a rise, others use what they did.
@@ -126,6 +129,16 @@ class HostWatch:
             swap_out_bytes=after.swap_out_bytes,
             unread=tuple(sorted((unread or {}).items())),
         )
+
+    def _add_unmapped(
+        self, held: dict[int, int], own: Mapping[int, str], vms: Mapping[str, VmMemory]
+    ) -> None:
+        """What VMs hold that their processes do not show: it would count again, as others'."""
+        for pid, uuid in own.items():
+            vm = vms.get(uuid)
+            if vm is not None and vm.unmapped and pid in held:
+                most = max(0, vm.ordinary_bytes - held[pid])
+                held[pid] += min(most, limits.unevictable_bytes(pid, self._root))
 
     def _not_managed(
         self, qemus: list[Qemu], own: Mapping[int, str], vms: Mapping[str, VmMemory], used: int, now: float

@@ -312,7 +312,7 @@ def _memory_of(view: DomainView | None) -> VmMemory:
     if view is None:
         return VmMemory(managed=False, ordinary_bytes=0)
     ordinary = view.ram_bytes if view.huge_page_bytes is None else 0
-    return VmMemory(managed=view.config is not None, ordinary_bytes=ordinary)
+    return VmMemory(view.config is not None, ordinary, unmapped=view.unmapped)
 
 
 def _join(threads: list[threading.Thread], limit_seconds: float) -> None:

@@ -11,6 +11,7 @@ from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.units import GIB, MIB
+from tests.support.definitions import with_args
 from tests.unit.hypervisor.domains import I440FX, LIVE, NUMA, Q35, with_backing
 
 LIMITS = Limits(1 * GIB, 512 * MIB, 4 * GIB, buffer_percent=30, weight=200)
@@ -187,6 +188,22 @@ def test_a_passed_through_device_pins_memory(device: str) -> None:
     view = read_domain(xml)
     assert view.config is not None
     assert view.config.pinned == "VFIO"
+
+
+@pytest.mark.parametrize(
+    ("xml", "unmapped"),
+    [
+        (Q35, False),
+        (Q35.replace("  <devices>", "  <launchSecurity type='sev'/>\n  <devices>"), False),
+        (Q35.replace("  <devices>", "  <launchSecurity type='sev-snp'/>\n  <devices>"), True),
+        (Q35.replace("  <devices>", "  <launchSecurity type='tdx'/>\n  <devices>"), True),
+        (with_args("-object", "tdx-guest,id=t0"), True),
+        (with_args("-object", "sev-guest,id=s0"), False),
+    ],
+)
+def test_ram_that_no_process_maps_is_told(xml: str, unmapped: bool) -> None:
+    """Of SEV, the older kind, QEMU maps all."""
+    assert read_domain(xml).unmapped is unmapped
 
 
 def test_deflate_on_oom_switched_on_again_pins_memory() -> None:

@@ -90,6 +90,26 @@ def test_an_unmanaged_vm_of_our_libvirt_counts_with_all_of_its_ram_and_not_again
     assert (facts.unmanaged_bytes, facts.others_bytes) == (4 * GIB, 2 * GIB)
 
 
+@pytest.mark.parametrize("old", [False, True], ids=["v2", "v1"])
+def test_what_no_process_maps_of_an_encrypted_vm_is_not_counted_again_as_others(
+    host: FakeHost, old: bool
+) -> None:
+    """SEV-SNP, TDX: the VM is unmanaged, and counts with all of its RAM, of which 3 GiB are in use."""
+    scope = "machine.slice/machine-qemu\\x2d1\\x2dweb.scope"
+    host.qemu(40, UUID, 256 * MIB, cgroup=f"{'7:memory:' if old else '0::'}/{scope}/libvirt/emulator")
+    host.use(3 * GIB + 256 * MIB)
+    vms = {UUID: VmMemory(managed=False, ordinary_bytes=4 * GIB, unmapped=True)}
+    seen = host.watch().read(0.0, vms)
+    assert seen.others_bytes == 5 * GIB, "its group does not tell: rather twice than never"
+    host.group(scope, old=old, stat=f"anon {256 * MIB}\n{'total_' if old else ''}unevictable {3 * GIB}\n")
+    seen = host.watch().read(0.0, vms)
+    assert (seen.unmanaged_bytes, seen.others_bytes) == (4 * GIB, 2 * GIB)
+    host.group(scope, old=old, stat=f"{'total_' if old else ''}unevictable {50 * GIB}\n")
+    assert host.watch().read(0.0, vms).others_bytes == 5 * GIB // 4, "no more than its RAM"
+    vms = {UUID: VmMemory(managed=False, ordinary_bytes=4 * GIB)}
+    assert host.watch().read(0.0, vms).others_bytes == 5 * GIB, "of others it says nothing"
+
+
 def test_a_vm_whose_process_is_not_known_is_not_counted_twice_by_it(host: FakeHost) -> None:
     host.qemu(40, UUID, 3 * GIB, vm="")
     host.use(3 * GIB)
