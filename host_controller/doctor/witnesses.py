@@ -5,6 +5,7 @@ from typing import Final
 from agent import wire
 from host_controller.doctor.facts import Finding, VmSurvey
 from host_controller.domain_xml.fitness.devices import PORT_OF_OURS
+from host_controller.domain_xml.guest_system import LINUX, guest_system
 from host_controller.neutral import shell_word
 
 REPORT_LATE_SECONDS: Final = 15.0
@@ -14,30 +15,21 @@ STATISTICS_LATE_SECONDS: Final = 30.0
 _NO_DRIVER: Final = {
     "windows": "in the guest: install virtio-win's balloon driver and its service (blnsvr -i)",
     "freebsd": "in the guest: kldload virtio_balloon",
+    "other": "in the guest: a driver for the virtio balloon, if there is one",
     "linux": "in the guest: modprobe virtio_balloon",
 }
 _NO_FIGURES: Final = {
     "windows": "in the guest: virtio-win's balloon service (blnsvr -i); its driver alone has no figures",
     "freebsd": "FreeBSD's driver tells nothing: give this VM fixed memory (dynmem disable)",
+    "other": "without figures of its balloon's driver: give this VM fixed memory (dynmem disable)",
     "linux": "in the guest: Linux 4.6 or newer, or dynmem-agent",
 }
 _NO_AGENT: Final = {
     "windows": "there is no agent for Windows: see to the balloon's statistics",
     "freebsd": "there is no agent for FreeBSD: see to the balloon's statistics",
+    "other": "there is no agent for its system: see to the balloon's statistics",
     "linux": "in the guest: install dynmem-agent, then dynmem-agent doctor",
 }
-
-
-def guest_system(vm: VmSurvey) -> str:
-    """`windows`, `freebsd` or `linux`, as libosinfo's note in the metadata says; Linux where nobody says."""
-    for one in vm.root.findall("./metadata//*"):
-        told = one.get("id", "").lower()
-        if "libosinfo" in one.tag and told:
-            return next((name for name, word in _WORDS.items() if word in told), "linux")
-    return "linux"
-
-
-_WORDS: Final = {"windows": "microsoft", "freebsd": "freebsd"}
 
 
 def channel(vm: VmSurvey) -> Finding:
@@ -71,8 +63,8 @@ def agent(vm: VmSurvey) -> Finding:
             return Finding("agent", "ok", "none, and no port for one: balloon statistics stand in for it")
         if vm.view["report_age_seconds"] is not None:
             what = "none; balloon statistics stand in for it"
-            return Finding("agent", "note", what, _NO_AGENT[guest_system(vm)])
-        return Finding("agent", "problem", "none; silent", _NO_AGENT[guest_system(vm)])
+            return Finding("agent", "note", what, _NO_AGENT[guest_system(vm.root)])
+        return Finding("agent", "problem", "none; silent", _NO_AGENT[guest_system(vm.root)])
     if (found["report_age_seconds"] or 0) > REPORT_LATE_SECONDS:
         text = f"last heard {found['report_age_seconds']:.0f} s ago"
         return Finding("agent", "problem", text, "in the guest: systemctl restart dynmem-agent")
@@ -100,7 +92,7 @@ def balloon_statistics(vm: VmSurvey) -> Finding:
 
 
 def _answers(vm: VmSurvey, check: str) -> Finding:
-    system, figures = guest_system(vm), vm.statistics
+    system, figures = guest_system(vm.root), vm.statistics
     if not figures.get("last_update"):
         return Finding(check, "problem", "the driver has never answered", _NO_DRIVER[system])
     age = vm.asked_at - figures["last_update"]
@@ -127,6 +119,6 @@ def _port_remedy(error: str) -> str:
 
 
 def _listener(vm: VmSurvey) -> str:
-    if guest_system(vm) != "linux":
-        return _NO_AGENT[guest_system(vm)]
+    if guest_system(vm.root) != LINUX:
+        return _NO_AGENT[guest_system(vm.root)]
     return "in the guest: systemctl status dynmem-agent, dynmem-agent doctor"

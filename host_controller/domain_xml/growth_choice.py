@@ -11,8 +11,10 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth, Limits
+from host_controller.domain_xml import guest_system
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.running import natural_growth
+from host_controller.domain_xml.values import parse_xml
 
 FIRST: Final = (Growth.VIRTIO_MEM, Growth.HOTADD, Growth.BALLOON)
 NAMES: Final = {Growth.VIRTIO_MEM: "virtio-mem", Growth.HOTADD: "DIMMs", Growth.BALLOON: "the balloon alone"}
@@ -76,6 +78,9 @@ def while_running(root: Element, host: HostAbilities) -> tuple[Growth, str | Non
 
 def _against(xml: str, limits: Limits, growth: Growth, host: HostAbilities) -> Iterator[str]:
     yield from host.obstacles(growth)
+    noted = guest_system.against(parse_xml(xml), growth)
+    if noted is not None:
+        yield noted
     yield from (one.reason for one in refusals(xml, limits, growth, host.address_bits))
 
 

@@ -46,6 +46,36 @@ def test_the_first_way_that_works_is_taken_with_the_reasons_against_those_before
     assert enable(xml, LIMITS, found).xml, "what is chosen is accepted"
 
 
+@pytest.mark.parametrize(
+    ("system", "growth"),
+    [
+        ("http://debian.org/debian/11", VIRTIO_MEM),
+        ("http://debian.org/debian/10", HOTADD),
+        ("http://ubuntu.com/ubuntu/20.04", HOTADD),
+        ("http://ubuntu.com/ubuntu/22.04", VIRTIO_MEM),
+        ("http://centos.org/centos/7.0", HOTADD),
+        ("http://redhat.com/rhel/9.2", VIRTIO_MEM),
+        ("http://suse.com/sle/15.3", HOTADD),
+        ("http://opensuse.org/opensuse/tumbleweed", VIRTIO_MEM),
+        ("http://debian.org/debian/testing", VIRTIO_MEM),
+        ("http://debian.org/debian/" + "9" * 500, VIRTIO_MEM),
+        ("http://archlinux.org/archlinux/rolling", VIRTIO_MEM),
+        ("http://microsoft.com/win/11", BALLOON),
+        ("http://freebsd.org/freebsd/14.0", BALLOON),
+        ("http://openbsd.org/openbsd/7.4", BALLOON),
+        ("", VIRTIO_MEM),
+    ],
+)
+def test_a_guest_is_given_no_way_to_grow_that_its_system_does_not_know(system: str, growth: Growth) -> None:
+    """With virtio-mem it would boot with a part of its startup, and nobody would give it the rest."""
+    xml = Q35.replace("http://debian.org/debian/12", system)
+    found, reasons = choose(xml, LIMITS, HostAbilities(*NEW))
+    assert found is growth
+    if growth is not VIRTIO_MEM:
+        assert system.removeprefix("http://") in reasons[1]
+    enable(xml, LIMITS, VIRTIO_MEM)  # its user may know better
+
+
 def test_what_no_way_leads_past_is_told_by_enable() -> None:
     xen = Q35.replace("<domain type='kvm'", "<domain type='xen'").replace('type="kvm"', 'type="xen"')
     assert xen != Q35
