@@ -98,7 +98,7 @@ def _ballooned(request: Request) -> Refusal | None:
     if arch.startswith(WITH_LARGE_PAGES):
         share *= LARGER_PAGES
     least = least_ballooned_bytes(limits.maximum_bytes, bounce, share)
-    if limits.startup_bytes >= least:
+    if limits.startup_bytes >= min(least, limits.maximum_bytes):
         return None
     maximum = max(limits.maximum_bytes, least)
     return Refusal(

@@ -73,6 +73,7 @@ def test_a_startup_that_describing_the_maximum_eats_is_refused_by_balloon(
     with pytest.raises(DomainUnsuitable, match=f"leave it nothing.*give --startup {least_mib}M"):
         enable(xml, small, BALLOON)
     enable(xml, replace(small, startup_bytes=least_mib * MIB), BALLOON)
+    enable(xml, Limits(64 * MIB, 32 * MIB, 64 * MIB), BALLOON)  # of which its balloon takes nothing at boot
 
 
 def test_what_enable_costs_and_changes_is_said() -> None:
