@@ -13,10 +13,9 @@ from xml.etree.ElementTree import Element
 
 from host_controller.control.controller import Controller
 from host_controller.core.books.pools import made_bytes, page_size, room_bytes
-from host_controller.core.model import Growth
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
 from host_controller.domain_xml.read import read_domain
-from host_controller.domain_xml.values import parse_xml, size_of
+from host_controller.domain_xml.values import parse_xml
 from host_controller.units import format_size
 
 LIMIT_SECONDS: Final = 20.0
@@ -55,13 +54,8 @@ def read_start(xml: str, overhead_bytes: int) -> Start:
     """
     domain = read_domain(xml)
     devices = parse_xml(xml).findall("./devices/memory[@model='virtio-mem']/target")
-    # Before the start there is no `current` yet, and afterwards it can be above or below what is requested.
-    requested = sum(max(size_of(one.find("requested")), size_of(one.find("current"))) for one in devices)
-    ram = domain.ram_bytes - domain.virtio_mem_bytes + requested
-    config = domain.config
-    if config is not None and config.growth is Growth.VIRTIO_MEM and not _has_run(devices):
-        ram = max(ram, min(config.limits.startup_bytes, ram + config.virtio_mem_bytes))
-    managed = config is not None
+    ram = domain.could_take_bytes if _has_run(devices) else domain.starts_with_bytes
+    managed = domain.config is not None
     if domain.huge_page_bytes is not None:
         return Start(domain.name, managed, overhead_bytes, domain.huge_page_bytes, ram)
     return Start(domain.name, managed, ram + overhead_bytes)

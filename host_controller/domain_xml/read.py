@@ -52,6 +52,8 @@ class DomainView:
     stats_period: int
     huge_page_bytes: int | None = None
     """As VmConfig.huge_page_bytes; known of unmanaged domains too."""
+    virtio_mem_most_bytes: int = 0
+    """Plugged or asked for, whichever is more of each device: the guest may plug all of that."""
     guest_agent: bool = False
     """A QEMU guest agent has its port open in the guest."""
     claimed: bool = False
@@ -86,6 +88,19 @@ class DomainView:
         """All that the guest could touch."""
         return self.boot_ram_bytes + sum(one.size_bytes for one in self.dimms) + self.virtio_mem_bytes
 
+    @property
+    def could_take_bytes(self) -> int:
+        """All that the guest could come to touch before anybody gives it more."""
+        return self.ram_bytes - self.virtio_mem_bytes + self.virtio_mem_most_bytes
+
+    @property
+    def starts_with_bytes(self) -> int:
+        """What a start needs: that, and startup where it boots with less and is given the rest."""
+        config, most = self.config, self.could_take_bytes
+        if config is None or config.growth is not Growth.VIRTIO_MEM:
+            return most
+        return max(most, min(config.limits.startup_bytes, most + config.virtio_mem_bytes))
+
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
@@ -104,6 +119,11 @@ class _Memory:
             *(one.size_bytes for one in self.dimms),
             *(target_size(one, "size") for one in self.virtio_mem),
         )
+
+    @property
+    def most_of_virtio_mem(self) -> int:
+        """Before a start there is no `current` yet; afterwards it may be above or below what is asked for."""
+        return sum(max(target_size(one, "requested"), target_size(one, "current")) for one in self.virtio_mem)
 
     def of_virtio_mem(self, tag: str) -> int:
         """A figure of its virtio-mem devices, summed."""
@@ -150,6 +170,7 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
         channel_alias=channel,
         stats_period=attribute_number(None if balloon is None else balloon.find("stats"), "period"),
         huge_page_bytes=huge_page_size(root),
+        virtio_mem_most_bytes=memory.most_of_virtio_mem,
         guest_agent=_has_guest_agent(root),
         claimed=claimed,
         unmapped=is_unmapped(root),

@@ -18,9 +18,14 @@ OVERHEAD_BYTES: Final = 64 * MIB
 
 
 def startup_mib(config: str | None) -> int | None:
-    """RAM and QEMU's own memory; None where the file is not here, or is no domain's."""
+    """RAM and QEMU's own memory, as its host's hook wants it to be free; None where the file is not here, or
+    is no domain's. RAM in huge pages is none of what a host has published.
+    """
     domain = _domain(config)
-    return None if domain is None else mib_up(domain.ram_bytes + OVERHEAD_BYTES)
+    if domain is None:
+        return None
+    ram = domain.starts_with_bytes if domain.huge_page_bytes is None else 0
+    return mib_up(ram + OVERHEAD_BYTES)
 
 
 def unprepared(cib: Cib) -> tuple[Need, ...]:

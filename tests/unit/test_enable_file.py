@@ -16,7 +16,7 @@ from host_controller.fleet.pacemaker.cib import read_cib
 from host_controller.fleet.startup import startup_mib, unprepared
 from host_controller.units import GIB
 from tests.unit.fleet.cluster import cib_text
-from tests.unit.hypervisor.domains import Q35
+from tests.unit.hypervisor.domains import Q35, with_backing
 
 
 def invoke(*words: str) -> Result:
@@ -107,6 +107,16 @@ def test_fleet_init_names_the_files_that_are_not_prepared(file: Path) -> None:
     assert (need.what, need.wanted) == (f"web: {file}", f"dynmem enable --file {file}")
     invoke("enable", "--file", str(file), "--growth", "balloon")
     assert unprepared(cib) == ()
+
+
+def test_a_stopped_vm_of_the_fleet_needs_what_its_hosts_hook_wants_to_be_free(file: Path) -> None:
+    """By virtio-mem it boots with less than startup, and huge pages are none of the ordinary memory."""
+    limits = ("--startup", "2G", "--minimum", "512M", "--maximum", "4G")
+    assert invoke("enable", "--file", str(file), *limits, "--growth", "virtio-mem").exit_code == 0
+    assert read_domain(file.read_text()).boot_ram_bytes == GIB
+    assert startup_mib(str(file)) == 2048 + 64
+    file.write_text(with_backing(Q35, "<hugepages/>"))
+    assert startup_mib(str(file)) == 64
 
 
 def test_a_link_stays_one_and_what_it_leads_to_is_prepared(file: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.errors import DomainUnsuitable, InputError
+from host_controller.hypervisor.adapter import _memory_of
 from host_controller.units import GIB, MIB
 from tests.support.definitions import with_args
 from tests.unit.hypervisor.domains import I440FX, LIVE, NUMA, Q35, with_backing
@@ -109,6 +110,31 @@ def test_virtio_mem_boots_with_startup_and_one_empty_device_for_the_rest() -> No
     assert view.ram_blocks == (1 * GIB, 3 * GIB)
     assert view.problems == ()
     assert f"<memory unit='KiB'>{4 << 20}</memory>" in xml, "libvirt counts the whole device"
+
+
+@pytest.mark.parametrize(
+    ("devices", "could_take"),
+    [
+        ([(8, 8, 0)], 10),  # it boots, and its driver is not there yet
+        ([(8, 4, 6)], 8),  # it is giving back
+        ([(8, 4, 6), (8, 6, 1)], 14),
+        ([], 2),
+    ],
+)
+def test_a_vm_nobody_manages_counts_with_what_its_devices_were_asked_for(
+    devices: list[tuple[int, int, int]], could_take: int
+) -> None:
+    """Its guest plugs that as soon as it has a driver: given to others meanwhile, it would be there twice."""
+    memory = "".join(
+        f"<memory model='virtio-mem'><target><size unit='GiB'>{size}</size><node>0</node><block unit='MiB'>2"
+        f"</block><requested unit='GiB'>{asked}</requested><current unit='GiB'>{current}</current></target>"
+        "</memory>"
+        for size, asked, current in devices
+    )
+    cell = "<cpu><numa><cell id='0' cpus='0-3' memory='2' unit='GiB'/></numa></cpu><devices>"
+    view = read_domain(Q35.replace("<devices>", f"{cell}{memory}", 1))
+    assert view.could_take_bytes == could_take * GIB
+    assert _memory_of(view).ordinary_bytes == could_take * GIB
 
 
 def test_what_virtio_mem_has_plugged_is_no_part_of_the_balloon() -> None:
