@@ -14,6 +14,7 @@ from host_controller.domain_xml.boot_ram import (
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.pinning import pins
 from host_controller.domain_xml.shape import SLOTS, Shape
+from host_controller.domain_xml.values import architecture_of
 from host_controller.units import format_size, round_up
 
 
@@ -25,6 +26,11 @@ def notes(root: Element, limits: Limits, growth: Growth, shape: Shape) -> Iterat
             yield from _dimms(shape)
         case Growth.VIRTIO_MEM:
             yield from _blocks(limits, shape)
+            if architecture_of(root) == "aarch64":
+                yield (
+                    "a guest's kernel with pages of 64 KiB takes virtio-mem 512 MiB at a time, and nothing "
+                    "of what is less: there --growth hotadd serves better"
+                )
         case Growth.BALLOON:
             yield (
                 f"it boots with {format_size(shape.boot)} and counts as that until its balloon driver is "

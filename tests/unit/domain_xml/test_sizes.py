@@ -76,6 +76,13 @@ def test_a_startup_that_describing_the_maximum_eats_is_refused_by_balloon(
     enable(xml, Limits(64 * MIB, 32 * MIB, 64 * MIB), BALLOON)  # of which its balloon takes nothing at boot
 
 
+def test_virtio_mem_in_the_large_blocks_of_some_arm64_kernels_is_said() -> None:
+    arm = Q35.replace("arch='x86_64' machine='pc-q35-7.2'", "arch='aarch64' machine='virt'")
+    assert "512 MiB at a time" in "\n".join(enable(arm, LIMITS, VIRTIO_MEM).notes)
+    assert "at a time" not in "\n".join(enable(arm, LIMITS, HOTADD).notes)
+    assert "at a time" not in "\n".join(enable(Q35, LIMITS, VIRTIO_MEM).notes)
+
+
 def test_what_enable_costs_and_changes_is_said() -> None:
     said = "\n".join(enable(Q35, LIMITS, HOTADD).notes)
     parts = (
