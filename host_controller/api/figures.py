@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from host_controller import __version__
-from host_controller.api.schema.fleet import FiguresView, VmFiguresView
+from host_controller.api.schema.fleet import FiguresView, UnmanagedView, VmFiguresView
 from host_controller.control.controller import Controller
 from host_controller.core.books.charge import doubted, overhead
 from host_controller.core.vm.record import Vm
@@ -31,6 +31,7 @@ def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFigure
         overdraft=overdraft,
         emergency=emergency,
         vms=vms,
+        unmanaged=_unmanaged(controller),
     )
 
 
@@ -51,6 +52,18 @@ def vm_figures(controller: Controller, vm: Vm) -> VmFiguresView:
         arrival_bytes=vm.ram_bytes + virtio_mem + settings.overhead_floor_bytes,
         settled=estimate is not None and not doubted(vm) and vm.pauses.job is None and not vm.pauses.paused,
     )
+
+
+def _unmanaged(controller: Controller) -> list[UnmanagedView]:
+    """By the latest look at the host; what was adopted or started since is told with the managed ones."""
+    engine = controller.engine
+    state, managed = engine.state, {vm.name for vm in engine.vms.values()}
+    overhead_bytes = state.settings.overhead_floor_bytes
+    return [
+        UnmanagedView(uuid=one.uuid, name=one.name, size_bytes=one.ordinary_bytes + overhead_bytes)
+        for one in (() if state.host is None else state.host.facts.unmanaged)
+        if one.uuid not in engine.vms and one.name not in managed
+    ]
 
 
 def admits(controller: Controller, wait_seconds: float, vms: Iterable[VmFiguresView]) -> int:

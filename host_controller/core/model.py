@@ -216,6 +216,16 @@ class HugePool:
 
 
 @dataclass(frozen=True, slots=True)
+class Unmanaged:
+    """A VM that runs on this libvirt and is not managed."""
+
+    uuid: str
+    name: str
+    ordinary_bytes: int
+    """RAM that it may take of the host's ordinary memory."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostFacts:
     """What the host's own kernel says."""
 
@@ -253,6 +263,8 @@ class HostFacts:
     """Written to swap since boot, by anybody."""
     unread: tuple[tuple[str, str], ...] = ()
     """UUIDs of VMs whose resident memory cannot be read, with the reason: no release is believed."""
+    unmanaged: tuple[Unmanaged, ...] = ()
+    """Those of which unmanaged_bytes are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ OF_HOSTS: Final[tuple[tuple[Family, Callable[[HostFigures], float | None]], ...]
         ),
         ("reserved_bytes", "Promised to VMs that are about to arrive.", lambda one: one.reserved_bytes),
         ("admits_bytes", "What a start could be given there.", lambda one: one.admits_bytes),
-        ("vms", "VMs that it tells of.", lambda one: len(one.vms)),
+        ("vms", "VMs that it tells of.", lambda one: len(one.running)),
         ("overdraft", "1 while its VMs may take more than there is.", lambda one: int(one.overdraft)),
         (
             "emergency",

@@ -32,6 +32,12 @@ class _Vm(msgspec.Struct, frozen=True, gc=False):
     settled: bool
 
 
+class _Unmanaged(msgspec.Struct, frozen=True, gc=False):
+    uuid: Name
+    name: Name
+    size_bytes: Size
+
+
 class _Host(msgspec.Struct, frozen=True):
     at: float
     capacity_bytes: Size
@@ -40,6 +46,10 @@ class _Host(msgspec.Struct, frozen=True):
     overdraft: bool
     emergency: Annotated[str, msgspec.Meta(max_length=2000)] | None
     vms: Annotated[list[_Vm], msgspec.Meta(max_length=8192)]
+    unmanaged: Annotated[list[_Unmanaged], msgspec.Meta(max_length=8192)] = msgspec.field(
+        default_factory=list
+    )
+    """Versions before it do not tell of them."""
 
 
 _DECODER: Final = msgspec.json.Decoder(_Host)
@@ -60,7 +70,8 @@ def read_figures(host: str, untrusted: bytes, wall: float) -> HostFigures:
     apart = found.at - wall
     if not abs(apart) <= CLOCK_SECONDS:
         raise HostSilent(f"{host}: its clock is {apart:.0f} s from ours", hint="let both keep the same time")
-    if len({vm.name for vm in found.vms}) != len(found.vms):
+    names = [*(vm.name for vm in found.vms), *(vm.name for vm in found.unmanaged)]
+    if len(set(names)) != len(names):
         raise HostSilent(f"{host}: it tells of two VMs of one name")
     if found.admits_bytes > found.capacity_bytes:
         raise HostSilent(f"{host}: it would admit more than its capacity")
@@ -77,9 +88,19 @@ def read_figures(host: str, untrusted: bytes, wall: float) -> HostFigures:
         )
         for vm in found.vms
     )
-    if sum(one.floor_bytes for one in vms) > MOST_NEEDED:
+    unmanaged = tuple(
+        VmFigures(vm.uuid, vm.name, None, 0, vm.size_bytes, 0, vm.size_bytes, settled=False, managed=False)
+        for vm in found.unmanaged
+    )
+    if sum(one.floor_bytes for one in (*vms, *unmanaged)) > MOST_NEEDED:
         raise HostSilent(f"{host}: its VMs need more than any host has")
     emergency = None if found.emergency is None else neutral(found.emergency, 200)
     return HostFigures(
-        found.capacity_bytes, found.reserved_bytes, found.admits_bytes, vms, found.overdraft, emergency
+        found.capacity_bytes,
+        found.reserved_bytes,
+        found.admits_bytes,
+        vms,
+        found.overdraft,
+        emergency,
+        unmanaged=unmanaged,
     )

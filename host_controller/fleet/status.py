@@ -51,7 +51,7 @@ def _vm(cell: Cell, one: Resource) -> dict[str, Any]:
     figures = cell.figures_of(one)
     state = "stopped" if one.node is None else "ok" if figures is not None else "its host does not tell of it"
     if figures is not None and not figures.settled:
-        state = "charged whole"
+        state = "charged whole" if figures.managed else "not managed: charged whole"
     return {
         "name": one.name,
         "host": one.node,

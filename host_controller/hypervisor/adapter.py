@@ -27,6 +27,7 @@ from host_controller.core.interface import (
     VmAppeared,
     VmGone,
 )
+from host_controller.core.model import Unmanaged
 from host_controller.domain_xml.read import DomainView
 from host_controller.errors import DynmemError
 from host_controller.host import memory
@@ -78,6 +79,8 @@ class LibvirtHypervisor:
         """Of our libvirt, as they were when all of them were last known."""
         self._others_bytes = (0, 0)
         """Of unmanaged VMs and of other QEMUs, as it was then."""
+        self._unmanaged: tuple[Unmanaged, ...] = ()
+        """These VMs."""
         self._listed = False
         """Every domain that runs on our libvirt has its worker."""
         self._host_period = host_period_seconds
@@ -282,6 +285,12 @@ class LibvirtHypervisor:
             settled = self._listed and all(one.settled for one in self._workers.values())
             if settled:
                 self._known_vms = {one.uuid: _memory_of(one.view) for one in known}
+                names = {one.uuid: one.name for one in known}
+                self._unmanaged = tuple(
+                    Unmanaged(uuid, names[uuid], memory.ordinary_bytes)
+                    for uuid, memory in self._known_vms.items()
+                    if not memory.managed
+                )
             look = partial(
                 self._watch.read,
                 time.monotonic(),
@@ -303,7 +312,11 @@ class LibvirtHypervisor:
                     self._others_bytes = (facts.unmanaged_bytes, facts.foreign_bytes)
                 # Before libvirt has said which VMs are its own, each QEMU looks like somebody else's.
                 unmanaged, foreign = self._others_bytes
-                self._emit(HostSampled(replace(facts, unmanaged_bytes=unmanaged, foreign_bytes=foreign)))
+                known_vms = self._unmanaged
+                told_of = replace(
+                    facts, unmanaged_bytes=unmanaged, foreign_bytes=foreign, unmanaged=known_vms
+                )
+                self._emit(HostSampled(told_of))
             await asyncio.sleep(self._host_period)
 
 

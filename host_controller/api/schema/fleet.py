@@ -20,6 +20,15 @@ class VmFiguresView(View, frozen=True, kw_only=True, gc=False):
     """Its balloon is trusted, and nothing is being done with it."""
 
 
+class UnmanagedView(View, frozen=True, kw_only=True, gc=False):
+    """A running VM that the host does not manage: it costs all of its RAM, beside the capacity."""
+
+    uuid: str
+    name: str
+    size_bytes: int
+    """With what QEMU takes beside. A host must have as much free to take it in."""
+
+
 class FiguresView(View, frozen=True, kw_only=True, gc=False):
     """What the fleet is told of a host. `GET /v1/figures`."""
 
@@ -34,6 +43,7 @@ class FiguresView(View, frozen=True, kw_only=True, gc=False):
     overdraft: bool
     emergency: str | None
     vms: list[VmFiguresView]
+    unmanaged: list[UnmanagedView]
 
 
 class FleetHostView(View, frozen=True, kw_only=True, gc=False):

@@ -26,6 +26,8 @@ class VmFigures:
     """What a host must have free to take it in: all RAM, until its balloon has spoken there."""
     settled: bool
     """Its balloon is trusted and nothing is being done with it: less than its charge can be relied upon."""
+    managed: bool = True
+    """By its host's controller; else its charge never changes, and is no part of the host's capacity."""
 
     @property
     def floor_bytes(self) -> int:
@@ -49,6 +51,13 @@ class HostFigures:
     emergency: str | None = None
     certificate_until: float | None = None
     """When the certificate that it showed expires, in seconds since 1970; None: it was not asked over TLS."""
+    unmanaged: tuple[VmFigures, ...] = ()
+    """Its capacity is what is left beside these."""
+
+    @property
+    def running(self) -> tuple[VmFigures, ...]:
+        """All VMs that it tells of."""
+        return (*self.vms, *self.unmanaged)
 
     @property
     def floor_bytes(self) -> int:
@@ -125,7 +134,7 @@ class Cell:
         return {
             vm.name: host
             for host, figures in sorted(self.figures.items())
-            for vm in figures.vms
+            for vm in figures.running
             if host not in places.get(vm.name, (host,))
         }
 
@@ -140,7 +149,7 @@ class Cell:
         figures = self.figures.get(node)
         if figures is None:
             return None
-        running = {vm.name for vm in figures.vms}
+        running = {vm.name for vm in figures.running}
         coming = sum(one.published_mib or 0 for one in self.counted_on(node) if one.name not in running)
         return max(0, mib_down(figures.admits_bytes) - coming)
 
@@ -149,7 +158,7 @@ class Cell:
         host = None if resource.node is None else self.figures.get(resource.node)
         if host is None:
             return None
-        return next((vm for vm in host.vms if vm.name == resource.name), None)
+        return next((vm for vm in host.running if vm.name == resource.name), None)
 
 
 def mib_up(size_bytes: int) -> int:

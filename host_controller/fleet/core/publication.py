@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.fleet.core.booking import Booking, rebook, stopped_mib
-from host_controller.fleet.core.model import Cell, Node, Resource, mib_down
+from host_controller.fleet.core.model import Cell, Node, Resource, mib_down, mib_up
 
 BAND_MIB: Final = 64
 BAND_SHARE: Final = 0.02
@@ -54,7 +54,7 @@ def publication(
         booking = _booking(cell, one, before.get(one.name), now)
         if booking is not None:
             bookings[one.name] = booking
-        size = _size(one, booking)
+        size = _size(cell, one, booking)
         if size is not None:
             vms[one.name] = size
     hosts = {node.name: _capacity(cell, node, vms) for node in cell.nodes}
@@ -64,13 +64,16 @@ def publication(
 
 def _booking(cell: Cell, one: Resource, before: Booking | None, now: float) -> Booking | None:
     figures = cell.figures_of(one)
-    if figures is None:
+    if figures is None or not figures.managed:
         return before
     return rebook(before or Booking(one.published_mib or 0), figures.floor_bytes, now)
 
 
-def _size(one: Resource, booking: Booking | None) -> int | None:
+def _size(cell: Cell, one: Resource, booking: Booking | None) -> int | None:
     """A VM's size; None: nothing is known of it, so what is published stays as it is."""
+    figures = cell.figures_of(one)
+    if figures is not None and not figures.managed:
+        return mib_up(figures.charge_bytes)
     if one.node is not None:
         return one.published_mib if booking is None else booking.size_mib
     if one.startup_mib is None:
@@ -85,7 +88,7 @@ def _capacity(cell: Cell, node: Node, vms: Mapping[str, int]) -> int:
     figures = cell.figures.get(node.name)
     if figures is None:
         return booked  # a host that does not answer offers nothing
-    running = {vm.name for vm in figures.vms}
+    running = {vm.name for vm in figures.running}
     coming = sum(vms.get(one.name, 0) for one in here if one.name not in running)
     capacity = booked + max(0, mib_down(figures.admits_bytes) - coming)
     old = node.published_mib
@@ -105,7 +108,7 @@ def told_elsewhere(cell: Cell) -> tuple[str, ...]:
     placed = {one.name: one.node for one in cell.resources}
     found = []
     for name, host in sorted(cell.figures.items()):
-        for vm in host.vms:
+        for vm in host.running:
             where = placed.get(vm.name, name)
             if where != name:
                 has = f"has it on {where}" if where else "has it stopped"

@@ -53,6 +53,6 @@ def _obstacle(cell: Cell, resource: Resource, node: Node, size_mib: int) -> Obst
         reasons.append(
             f"it is larger than the host's whole capacity of {mib_down(figures.capacity_bytes)} MiB"
         )
-    held = sorted(figures.vms, key=lambda vm: (-vm.floor_bytes, vm.name))[:NAMED_HOLDERS]
+    held = sorted(figures.running, key=lambda vm: (-vm.floor_bytes, vm.name))[:NAMED_HOLDERS]
     holders = tuple(Holder(vm.name, mib_up(vm.floor_bytes)) for vm in held) if shortfall else ()
     return Obstacle(node.name, free, shortfall, tuple(reasons), holders)

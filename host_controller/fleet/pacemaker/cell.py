@@ -133,7 +133,7 @@ def _place(vm: str, simulation: Simulation, figures: Mapping[str, HostFigures]) 
     """Where the engine has a VM. Where it cannot tell, the hosts can: the one that has it tells of it."""
     for name in simulation.several.get(vm, ()):
         host = figures.get(name)
-        if host is not None and any(one.name == vm for one in host.vms):
+        if host is not None and any(one.name == vm for one in host.running):
             return name
     return simulation.places.get(vm)
 

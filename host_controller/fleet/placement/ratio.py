@@ -53,7 +53,7 @@ def ratio_of(inventory: Inventory, figures: HostFigures | None) -> float | None:
         return None
     free = 0
     if figures is not None:
-        here = {vm.uuid for vm in figures.vms}
+        here = {vm.uuid for vm in figures.running}
         coming = sum(size for uuid, size in inventory.allocated.items() if uuid not in here)
         free = max(0, mib_down(figures.admits_bytes) - coming)
     # Upwards: what is allocated already must fit.

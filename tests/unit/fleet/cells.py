@@ -25,6 +25,20 @@ def vm(name: str, floor_bytes: int, **more: Any) -> VmFigures:
     return VmFigures(**given | more)
 
 
+def unmanaged(name: str, size_bytes: int) -> VmFigures:
+    """One that its host does not manage."""
+    return vm(
+        name,
+        0,
+        need_bytes=None,
+        charge_bytes=size_bytes,
+        beside_bytes=0,
+        arrival_bytes=size_bytes,
+        settled=False,
+        managed=False,
+    )
+
+
 def host(*vms: VmFigures, **more: Any) -> HostFigures:
     """A host of 64 GiB with these VMs, which admits whatever is left."""
     left = CAPACITY - sum(one.floor_bytes for one in vms)

@@ -8,7 +8,7 @@ from host_controller.fleet.core.drain import Action, Closed, harm, plan_drain
 from host_controller.fleet.core.model import Cell, Node, Resource
 from host_controller.fleet.core.why import why
 from host_controller.units import GIB
-from tests.unit.fleet.cells import cell, host, vm
+from tests.unit.fleet.cells import cell, host, unmanaged, vm
 
 TWO = {"a": host(vm("web", 8 * GIB)), "b": host(vm("db", 60 * GIB)), "c": host()}
 
@@ -71,6 +71,15 @@ def test_a_vm_that_another_host_tells_of_too_refuses_the_drain() -> None:
     one = replace(cell(TWO), figures={**TWO, "b": host(vm("web", GIB))})
     (refusal,) = plan_drain(one, "a", [Action("migrate", "web", "a", "c")]).refusals
     assert refusal.reason == "b tells that it runs there: two hosts may not both be believed"
+
+
+def test_a_vm_that_its_host_does_not_manage_goes_by_a_promise_of_all_that_it_costs() -> None:
+    figures = {"a": host(unmanaged=(unmanaged("fixed", 8 * GIB),)), "c": host(admits_bytes=8 * GIB)}
+    one = cell(figures, (Resource("fixed", "a", 100),))
+    actions = [Action("migrate", "fixed", "a", "c")]
+    assert [move.reserve_bytes for move in plan_drain(one, "a", actions).moves] == [8 * GIB]
+    less = replace(one, figures={**figures, "c": host(admits_bytes=8 * GIB - 1)})
+    assert plan_drain(less, "a", actions).closed != ()
 
 
 def test_a_drain_that_disturbs_vms_elsewhere_is_refused() -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from host_controller.api.fleet import MOST_HANDSHAKES
 from host_controller.api.server import Api
 from host_controller.control import promises
 from host_controller.control.controller import Controller
+from host_controller.core.model import Unmanaged
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError, InputError
 from host_controller.fleet.certificates import make_authority, make_host
@@ -26,7 +28,7 @@ from host_controller.fleet.expiry import DAY
 from host_controller.fleet.hosts import Hosts, Promise
 from host_controller.fleet.lines import Lines
 from host_controller.fleet.reading import CLOCK_SECONDS, LARGEST_ANSWER, read_figures
-from host_controller.units import GIB, MIB
+from host_controller.units import GIB, MIB, TIB
 from tests.support.virtual import Host, aside, run, until
 from tests.unit.fleet.authority import credentials
 
@@ -78,6 +80,21 @@ def test_a_host_of_the_fleet_reads_figures(here: Credentials) -> None:
             assert vm["arrival_bytes"] >= vm["charge_bytes"]
             assert answer["capacity_bytes"] == 4 * GIB
             assert controller.engine.headroom_bytes <= answer["admits_bytes"] <= 4 * GIB  # type: ignore[operator]
+
+    run(story())
+
+
+def test_vms_that_a_host_does_not_manage_are_told_beside_the_others_and_none_twice(here: Credentials) -> None:
+    async def story() -> None:
+        host = Host(4 * GIB)
+        uuid = host.vm("web").uuid
+        plain, adopted = (Unmanaged(name, name, GIB) for name in ("plain", uuid))
+        seen = host.hypervisor.host_facts
+        host.hypervisor.host_facts = lambda: replace(seen(), unmanaged=(plain, adopted))  # type: ignore[method-assign]
+        async with listening(host, here) as (_, _, port):
+            await asyncio.sleep(30)
+            _, answer = await aside(raw, here, port, "GET", "/v1/figures")
+            assert answer["unmanaged"] == [{"uuid": "plain", "name": "plain", "size_bytes": GIB + 64 * MIB}]
 
     run(story())
 
@@ -360,6 +377,10 @@ def test_figures_are_read_and_what_a_later_version_adds_is_left_out() -> None:
     found = read_figures("a", json.dumps(GOOD).encode(), 1000.0)
     assert (found.capacity_bytes, found.admits_bytes) == (64, 64)
     assert found.vms[0].arrival_bytes == 4
+    assert found.unmanaged == ()
+    fixed = {"uuid": "f", "name": "fixed", "size_bytes": 7}
+    (one,) = read_figures("a", json.dumps({**GOOD, "unmanaged": [fixed]}).encode(), 1000.0).unmanaged
+    assert (one.name, one.floor_bytes, one.arrival_bytes, one.managed) == ("fixed", 7, 7, False)
 
 
 @pytest.mark.parametrize(
@@ -377,6 +398,9 @@ def test_figures_are_read_and_what_a_later_version_adds_is_left_out() -> None:
         {"vms": None},
         {"vms": GOOD["vms"] * 2},  # type: ignore[operator]
         {"vms": [{"name": "web"}]},
+        {"unmanaged": [{"uuid": "f", "name": "web", "size_bytes": 1}]},
+        {"unmanaged": [{"uuid": "f", "name": "fixed", "size_bytes": -1}]},
+        {"unmanaged": [{"uuid": "f", "name": "fixed", "size_bytes": 600 * TIB}]},
     ],
 )
 def test_figures_that_cannot_be_are_none(change: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ from host_controller.errors import InputError
 from host_controller.fleet.placement.publisher import LISTED_FROM, TRIES, Outcome, Placement
 from host_controller.fleet.placement.ratio import LARGEST, Inventory, ratio_of
 from host_controller.units import GIB, MIB
-from tests.unit.fleet.cells import host, vm
+from tests.unit.fleet.cells import host, unmanaged, vm
 
 WEB = vm("web", 8 * GIB)
 
@@ -30,6 +30,11 @@ def test_what_may_be_allocated_is_what_is_and_what_a_start_would_be_given() -> N
 def test_an_instance_that_is_on_its_way_takes_its_part_of_what_is_free() -> None:
     found = ratio_of(inventory({"web": 48 * 1024, "coming": 40 * 1024}), host(WEB))
     assert found == pytest.approx((88 + 16) / 64)
+
+
+def test_an_instance_that_its_host_does_not_manage_is_there_and_not_for_ever_on_its_way() -> None:
+    figures = host(WEB, unmanaged=(unmanaged("fixed", 20 * GIB),), admits_bytes=36 * GIB)
+    assert ratio_of(inventory({"web": 8 * 1024, "fixed": 20 * 1024}, 2.0), figures) == 1.0
 
 
 def test_a_host_that_does_not_answer_offers_nothing() -> None:

@@ -9,7 +9,7 @@ from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures, Node, Resource, VmFigures
 from host_controller.fleet.core.publication import BAND_MIB, LARGEST_MIB, Publication, publication
 from host_controller.units import GIB, MIB
-from tests.unit.fleet.cells import CAPACITY, cell, host, vm
+from tests.unit.fleet.cells import CAPACITY, cell, host, unmanaged, vm
 
 CAPACITY_MIB = CAPACITY // MIB
 
@@ -46,6 +46,13 @@ def test_what_the_engine_is_bringing_takes_its_part_of_what_the_host_could_admit
     coming = Resource("new", "a", 10 * 1024)
     found = published(cell({"a": host(vm("web", 8 * GIB))}, (coming,)))
     assert found.hosts["a"] == 9216 + 10 * 1024 + (56 - 10) * 1024
+
+
+def test_a_vm_that_its_host_does_not_manage_runs_there_and_has_the_size_that_it_has() -> None:
+    figures = host(vm("web", 8 * GIB), unmanaged=(unmanaged("fixed", 4 * GIB),), admits_bytes=52 * GIB)
+    found = published(cell({"a": figures}, (Resource("fixed", "a", 5000),)))
+    assert found.vms == {"web": 9216, "fixed": 4096}
+    assert found.hosts["a"] == 9216 + 4096 + 52 * 1024
 
 
 def test_a_stopped_vm_counts_nowhere_and_has_the_size_of_its_start() -> None:
