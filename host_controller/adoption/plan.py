@@ -238,8 +238,15 @@ def _prepared(definition: str, old: VmConfig | None, wish: Wish, limits: Limits,
     limits = replace(limits, startup_bytes=startup)
     growth = wish.rule.growth or (old.growth if old is not None and old.source == METADATA else None)
     growth = growth or choose(definition, limits, wish.host)[0]
-    bits = wish.host.address_bits
-    return enable(definition, limits, growth, wish.rule.trust, host_address_bits=bits).xml
+    host = wish.host
+    return enable(
+        definition,
+        limits,
+        growth,
+        wish.rule.trust,
+        host_address_bits=host.address_bits,
+        host_huge_page_bytes=host.huge_page_bytes,
+    ).xml
 
 
 def _now(live_xml: str, limits: Limits, growth: Growth) -> tuple[str, ...]:

@@ -99,8 +99,8 @@ def enable(
         whom = Trust(trust) if trust else (old.trust if old else Trust.GUEST)
         host = abilities(definitions)
         how, why = _growth(growth, old, domain, limits, host)
-        plan = _prepared(domain, limits, how, whom, host.address_bits)
-        new = _prepared(domain, limits, how, whom, host.address_bits, secrets=True).xml
+        plan = _prepared(domain, limits, how, whom, host)
+        new = _prepared(domain, limits, how, whom, host, secrets=True).xml
         if same(domain.xml(secrets=True), new):
             _say((*why, *plan.notes))
             click.echo(f"{neutral(domain.name)} is prepared like this already; nothing to change")
@@ -166,7 +166,7 @@ def set_limits(
             raise InputError("; ".join(problems), vm=domain.name)
         new = None
         if now.persistent is not None:  # what is refused is refused before anything changes
-            new = _with_limits(domain, now.persistent, limits, whom, definitions.address_bits())
+            new = _with_limits(domain, now.persistent, limits, whom, abilities(definitions))
         _set_live(domain, now.live, limits, whom, dry_run=dry_run)
         if new is not None and not dry_run:
             domain.define(new)
@@ -275,9 +275,7 @@ def _had(config: VmConfig) -> int:
     return config.boot_ram_bytes if config.source == ADOPTED else 0
 
 
-def _with_limits(
-    domain: Definition, old: VmConfig, limits: Limits, trust: Trust, address_bits: int | None
-) -> str:
+def _with_limits(domain: Definition, old: VmConfig, limits: Limits, trust: Trust, host: HostAbilities) -> str:
     """Its definition with other limits. What was adopted keeps the memory layout that its user gave it."""
     if old.source == ADOPTED:
         request = Request(parse_xml(domain.xml()), limits, old.growth)
@@ -285,7 +283,7 @@ def _with_limits(
         if more and (refusal := memtune(request)) is not None:
             raise DomainUnsuitable(refusal.reason, vm=domain.name, hint=refusal.hint)
         return adopted_definition(domain.xml(secrets=True), limits, old.growth, trust, whole=False)
-    return _prepared(domain, limits, old.growth, trust, address_bits, secrets=True).xml
+    return _prepared(domain, limits, old.growth, trust, host, secrets=True).xml
 
 
 def _prepared(
@@ -293,13 +291,20 @@ def _prepared(
     limits: Limits,
     growth: Growth,
     trust: Trust,
-    address_bits: int | None,
+    host: HostAbilities,
     *,
     secrets: bool = False,
 ) -> Plan:
     """What `enable` makes of a domain. Errors of the pure editing do not know whose XML it was."""
     try:
-        return prepare(domain.xml(secrets=secrets), limits, growth, trust, host_address_bits=address_bits)
+        return prepare(
+            domain.xml(secrets=secrets),
+            limits,
+            growth,
+            trust,
+            host_address_bits=host.address_bits,
+            host_huge_page_bytes=host.huge_page_bytes,
+        )
     except (InputError, DomainUnsuitable) as error:
         error.vm = error.vm or domain.name
         raise

@@ -41,6 +41,7 @@ def enable(
     trust: Trust = Trust.GUEST,
     *,
     host_address_bits: int | None = None,
+    host_huge_page_bytes: int | None = None,
 ) -> Plan:
     """The XML of a domain with dynamic memory. Doing it twice changes nothing more.
 
@@ -57,7 +58,7 @@ def enable(
     problems = limits.problems()
     if problems:
         raise InputError("; ".join(problems))
-    for refusal in refusals(xml, limits, growth, host_address_bits):
+    for refusal in refusals(xml, limits, growth, host_address_bits, host_huge_page_bytes):
         raise DomainUnsuitable(refusal.reason, hint=refusal.hint)
     cleaned, said = reclaim(xml)
     root = parse_xml(cleaned)

@@ -35,6 +35,8 @@ class HostAbilities:
     """1000000 * major + 1000 * minor + release."""
     qemu: int = 0
     address_bits: int | None = None
+    huge_page_bytes: int | None = None
+    """The huge pages that whoever names no size gets."""
     passed: frozenset[str] | None = None
     """The checks that its burn-in passed; None where these versions had none."""
 
@@ -81,7 +83,7 @@ def _against(xml: str, limits: Limits, growth: Growth, host: HostAbilities) -> I
     noted = guest_system.against(parse_xml(xml), growth)
     if noted is not None:
         yield noted
-    yield from (one.reason for one in refusals(xml, limits, growth, host.address_bits))
+    yield from (one.reason for one in refusals(xml, limits, growth, host.address_bits, host.huge_page_bytes))
 
 
 def _text(version: int) -> str:

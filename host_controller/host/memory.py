@@ -96,6 +96,14 @@ def read_meminfo(text: str) -> dict[str, int]:
     return found
 
 
+def default_huge_page_bytes(meminfo: Path = MEMINFO) -> int | None:
+    """The huge pages that whoever names no size gets; None where this kernel has none."""
+    try:
+        return read_meminfo(_text(meminfo)).get("Hugepagesize")
+    except OSError:
+        return None
+
+
 def read_pools(root: Path = Path("/")) -> tuple[HugePool, ...]:
     """The pools of huge pages that have pages or may grow some, the smallest pages first."""
     try:

@@ -13,7 +13,7 @@ from host_controller.domain_xml.ours import growth_of, was_adopted
 from host_controller.domain_xml.pieces import find_channel
 from host_controller.domain_xml.pinning import ENCRYPTED, HUGE_PAGES, LOCKED, VFIO, Pin, pins
 from host_controller.domain_xml.traces import OWNED_MODEL
-from host_controller.domain_xml.values import page_bytes, target_size
+from host_controller.domain_xml.values import target_size
 from host_controller.units import format_size
 
 PORT_OF_OURS: Final = "`dynmem enable` then adds one"
@@ -120,7 +120,7 @@ def discarding(request: Request) -> Refusal | None:
             reason = "its memory is locked"
         elif pin.why == VFIO and "vdpa" in pin.what:
             reason = "its vDPA device pins all of its memory"
-        elif pin.why == HUGE_PAGES and page_bytes(request.root) > VIRTIO_MEM_BLOCK_BYTES:
+        elif pin.why == HUGE_PAGES and request.page_bytes > VIRTIO_MEM_BLOCK_BYTES:
             reason = f"its huge pages are larger than a block of {format_size(VIRTIO_MEM_BLOCK_BYTES)}"
         if reason is not None:
             return Refusal(

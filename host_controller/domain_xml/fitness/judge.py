@@ -11,6 +11,8 @@ from host_controller.domain_xml.traces import reclaim
 from host_controller.domain_xml.values import parse_xml
 
 Check = Callable[[Request], Refusal | None]
+Host = tuple[int | None, int | None]
+"""As Request has it: address bits, and the default size of huge pages."""
 
 CHECKS: Final[tuple[Check, ...]] = (
     machine.hypervisor,
@@ -38,7 +40,11 @@ MOST_STEPS: Final = 64
 
 
 def refusals(
-    xml: str, limits: Limits, growth: Growth, host_address_bits: int | None = None
+    xml: str,
+    limits: Limits,
+    growth: Growth,
+    host_address_bits: int | None = None,
+    host_huge_page_bytes: int | None = None,
 ) -> tuple[Refusal, ...]:
     """Everything that keeps this domain from growing like this; empty when `enable` takes it.
 
@@ -47,14 +53,14 @@ def refusals(
     Raises:
         DomainUnsuitable: not a domain's XML.
     """
-    asked = (xml, limits, growth)
+    asked, host = (xml, limits, growth), (host_address_bits, host_huge_page_bytes)
     return tuple(
-        replace(one, ways_out=tuple(way for way in one.ways_out if _leads_on(way, asked, host_address_bits)))
-        for one in _judged(*asked, host_address_bits)
+        replace(one, ways_out=tuple(way for way in one.ways_out if _leads_on(way, asked, host)))
+        for one in _judged(*asked, host)
     )
 
 
-def _leads_on(way: WayOut, asked: tuple[str, Limits, Growth], host_address_bits: int | None) -> bool:
+def _leads_on(way: WayOut, asked: tuple[str, Limits, Growth], host: Host) -> bool:
     """Whether `enable` takes the domain after this step, and after others that it is told of then."""
     seen = {asked}
     ahead = [(way, asked)]
@@ -64,16 +70,16 @@ def _leads_on(way: WayOut, asked: tuple[str, Limits, Growth], host_address_bits:
         if now in seen:
             continue
         seen.add(now)
-        left = _judged(*now, host_address_bits)
+        left = _judged(*now, host)
         if not left:
             return True
         ahead += [(way, now) for one in reversed(left) for way in reversed(one.ways_out)]
     return bool(ahead)
 
 
-def _judged(xml: str, limits: Limits, growth: Growth, host_address_bits: int | None) -> tuple[Refusal, ...]:
+def _judged(xml: str, limits: Limits, growth: Growth, host: Host) -> tuple[Refusal, ...]:
     """What the checks find, with every way out that each of them knows."""
-    request = Request(parse_xml(reclaim(xml)[0]), limits, growth, host_address_bits)
+    request = Request(parse_xml(reclaim(xml)[0]), limits, growth, *host)
     found = _ask(request)
     others = [one for one in Growth if one is not growth and found and not _ask(replace(request, growth=one))]
     by_growth = tuple(WayOut(f"use --growth {one}", growth=one) for one in others)

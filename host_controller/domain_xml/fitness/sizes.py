@@ -12,11 +12,11 @@ from host_controller.domain_xml.boot_ram import (
     least_ballooned_bytes,
     least_startup_bytes,
 )
-from host_controller.domain_xml.dom import child, elements, remove, set_content
+from host_controller.domain_xml.dom import child, create, elements, insert, remove, set_content
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
 from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.kernel_line import bounce_buffer
-from host_controller.domain_xml.values import architecture_of, name_of, page_bytes, size_of, target_size
+from host_controller.domain_xml.values import architecture_of, name_of, size_of, target_size
 from host_controller.neutral import shell_word
 from host_controller.units import GIB, KIB, MIB, format_apart, format_size, round_down, round_up
 
@@ -52,7 +52,7 @@ class TooTight:
 
 def page_size(request: Request) -> Refusal | None:
     """A DIMM is made of whole pages."""
-    page = page_bytes(request.root)
+    page = request.page_bytes
     if request.growth is Growth.BALLOON or not page or MEMORY_BLOCK_BYTES % page == 0:
         return None
     return Refusal(
@@ -208,7 +208,10 @@ def _raise_limits(domain: Node, tight: list[TooTight]) -> None:
 
 
 def _small_pages(domain: Node) -> None:
-    for page in elements(child(child(domain, "memoryBacking"), "hugepages"), "page"):
+    huge = child(child(domain, "memoryBacking"), "hugepages")
+    if huge is not None and not elements(huge, "page"):  # it leaves the size to the host
+        insert(huge, create(huge, "page"))
+    for page in elements(huge, "page"):
         page.setAttribute("size", "2")
         page.setAttribute("unit", "MiB")
 

@@ -4,11 +4,13 @@ import pytest
 
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.growth_choice import FIRST, HostAbilities, choose
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
+from host_controller.errors import DomainUnsuitable
 from host_controller.units import GIB, MIB
-from tests.unit.hypervisor.domains import I440FX, Q35
+from tests.unit.hypervisor.domains import I440FX, Q35, with_backing
 
 LIMITS = Limits(1 * GIB, 512 * MIB, 4 * GIB)
 NEW = (9_000_000, 7_002_000)
@@ -74,6 +76,22 @@ def test_a_guest_is_given_no_way_to_grow_that_its_system_does_not_know(system: s
     if growth is not VIRTIO_MEM:
         assert system.removeprefix("http://") in reasons[1]
     enable(xml, LIMITS, VIRTIO_MEM)  # its user may know better
+
+
+@pytest.mark.parametrize("growth", [VIRTIO_MEM, HOTADD])
+def test_huge_pages_of_the_hosts_own_choice_are_as_large_as_the_host_says(growth: Growth) -> None:
+    """With default_hugepagesz=1G QEMU refuses to start a virtio-mem device of 2 MiB blocks in them."""
+    xml = with_backing(Q35, "<hugepages/>")
+    assert choose(xml, LIMITS, HostAbilities(*NEW, huge_page_bytes=2 * MIB))[0] is VIRTIO_MEM
+    enable(xml, LIMITS, growth)  # nobody has asked the host
+    enable(xml, LIMITS, growth, host_huge_page_bytes=2 * MIB)
+    with pytest.raises(DomainUnsuitable, match=r"huge pages.* larger than"):
+        enable(xml, LIMITS, growth, host_huge_page_bytes=GIB)
+    (small, *_), *_ = (one.ways_out for one in refusals(xml, LIMITS, HOTADD, None, GIB))
+    assert "<page size='2' unit='MiB'/>" in small.say
+    fit = small.follow(xml, LIMITS, growth)[0]
+    enable(fit, LIMITS, growth, host_huge_page_bytes=GIB)
+    enable(Q35, LIMITS, growth, host_huge_page_bytes=GIB)
 
 
 def test_what_no_way_leads_past_is_told_by_enable() -> None:
