@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 from host_controller.domain_xml.growth_choice import HostAbilities
+from host_controller.host.memory import default_huge_page_bytes
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.definitions import Definitions
 
 
 def abilities(definitions: Definitions) -> HostAbilities:
-    """What libvirt says of its host, and what `dynmem verify` found if that is this one."""
+    """What libvirt says of its host; what the kernel says and `dynmem verify` found, if it is this one."""
     known = abilities_of(definitions.versions(), local=definitions.local)
-    return replace(known, address_bits=definitions.address_bits())
+    pages = default_huge_page_bytes() if definitions.local else None
+    return replace(known, address_bits=definitions.address_bits(), huge_page_bytes=pages)

@@ -3,7 +3,6 @@
 import platform
 
 from host_controller.domain_xml.growth_choice import HostAbilities
-from host_controller.host.memory import default_huge_page_bytes
 from host_controller.records.burn_in import Versions, newest_of
 from host_controller.records.burn_in import load as burn_ins
 
@@ -15,5 +14,4 @@ def abilities_of(versions: tuple[int, int], *, local: bool) -> HostAbilities:
     """
     libvirt, qemu = versions
     kept = newest_of(burn_ins(), Versions(platform.release(), qemu, libvirt)) if local else None
-    pages = default_huge_page_bytes() if local else None
-    return HostAbilities(libvirt, qemu, None, pages, None if kept is None else kept.passed)
+    return HostAbilities(libvirt, qemu, passed=None if kept is None else kept.passed)

@@ -583,6 +583,7 @@ class Opened:
 
     running = persistent = True
     saved = False
+    local = False
     name = "installed"
 
     def __init__(self, one: LibvirtDomain) -> None:
@@ -601,6 +602,9 @@ class Opened:
 
     def address_bits(self) -> None:
         return None
+
+    def versions(self) -> tuple[int, int]:
+        return (0, 0)
 
     def xml(self, *, secrets: bool = False) -> str:
         assert self.one.defined is not None
