@@ -4,6 +4,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/setup.stamp
 PACKAGES := lab/packages.txt
+TESTING := $(VENV)/testing.stamp
+TEST_PACKAGES := lab/test-packages.txt
 DAILY := not faults or representative
 
 .DEFAULT_GOAL := help
@@ -12,7 +14,7 @@ DAILY := not faults or representative
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## install what is missing: distribution packages (apt-get, sudo) and .venv
+setup: $(TESTING) ## install what is missing: distribution packages (apt-get, sudo) and .venv
 
 # Only what dpkg does not have is installed; the apt lists are fetched only then.
 $(STAMP): pyproject.toml requirements.txt $(PACKAGES)
@@ -20,6 +22,11 @@ $(STAMP): pyproject.toml requirements.txt $(PACKAGES)
 	@test -x $(PYTHON) || python3 -m venv $(VENV)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Browser, Cockpit and packaging tools: whoever tries the demo need not wait for them.
+$(TESTING): $(STAMP) $(TEST_PACKAGES)
+	@lab/install-packages $(TEST_PACKAGES)
 	@touch $@
 
 .PHONY: pins
@@ -37,7 +44,7 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter
 # Real guests wait for most of their time, and hold beside a machine that is busy. So the stories of
 # guests that others may disturb run beside them, and then the unit tests; both are shown at the end. A shell has
 # what runs beside it ignore Ctrl-C, and make would end its tests by SIGTERM, which leaves their guests running.
-test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make faults`) a few
+test: $(TESTING) lint ## lint, unit, simulated and real-guest tests; of the faults (`make faults`) a few
 	@mkdir -p build
 	@env --default-signal=INT $(MAKE) --no-print-directory --keep-going NICE='nice -n 10' test-beside >build/test-beside.log 2>&1 & beside=$$!; \
 	trap 'wait $$beside' INT; trap 'kill $$beside' TERM; \
@@ -48,25 +55,25 @@ test: lint ## lint, unit, simulated and real-guest tests; of the faults (`make f
 .PHONY: test-beside
 test-beside: test-stories test-unit
 
-test-unit: $(STAMP) ## what boots no guest, a file at a time on each processor
+test-unit: $(TESTING) ## what boots no guest, a file at a time on each processor
 	$(NICE) $(PYTHON) -m pytest -m 'not guests and not fleet and not cockpit' -n logical --dist loadfile
 
 .PHONY: test-cockpit
-test-cockpit: $(STAMP) ## the page in a real Cockpit on loopback, in headless Chromium, and as root behind its login; 2 to 4 minutes
+test-cockpit: $(TESTING) ## the page in a real Cockpit on loopback, in headless Chromium, and as root behind its login; 2 to 4 minutes
 	lab/install-packages lab/cockpit-packages.txt
 	$(PYTHON) -m pytest -m cockpit
 
 GUESTS := guests
 
-test-guests: $(STAMP) ## real guests under QEMU and a private libvirt, one test at a time
+test-guests: $(TESTING) ## real guests under QEMU and a private libvirt, one test at a time
 	$(PYTHON) -m pytest -m '$(GUESTS) and ($(DAILY))' --durations=12
 
 .PHONY: test-stories
-test-stories: $(STAMP) ## of these the two long stories in which nothing is timed
+test-stories: $(TESTING) ## of these the two long stories in which nothing is timed
 	$(PYTHON) -m pytest -m 'guests and beside' --durations=3
 
 .PHONY: faults soak-guests
-faults: $(STAMP) ## every fault on real guests, with a table, and what takes long of a VM's life; about 45 minutes
+faults: $(TESTING) ## every fault on real guests, with a table, and what takes long of a VM's life; about 45 minutes
 	lab/install-packages lab/faults-packages.txt
 	$(PYTHON) -m pytest -s -m faults tests/guests/faults tests/guests --faults-table=docs/faults.md
 
@@ -74,14 +81,14 @@ faults: $(STAMP) ## every fault on real guests, with a table, and what takes lon
 FLEET := -m fleet -n 2 --dist loadfile --no-loadscope-reorder --durations=12
 
 .PHONY: test-fleet test-fleet-quick
-test-fleet: $(STAMP) ## as root: three nodes in namespaces with corosync, pacemaker, libvirtd, dynmem and real guests; 15 minutes
+test-fleet: $(TESTING) ## as root: three nodes in namespaces with corosync, pacemaker, libvirtd, dynmem and real guests; 15 minutes
 	lab/install-packages lab/fleet-packages.txt
 	$(PYTHON) -m pytest $(FLEET) tests/fleet
 
-test-fleet-quick: $(STAMP) ## its quick half: starts by demand, drains refused and done, the scheduler asked; 8 minutes; what cannot be had here is said, and is no failure
+test-fleet-quick: $(TESTING) ## its quick half: starts by demand, drains refused and done, the scheduler asked; 8 minutes; what cannot be had here is said, and is no failure
 	$(PYTHON) -m lab.cluster.quick $(FLEET) tests/fleet/test_cluster.py tests/fleet/test_scheduler.py
 
-soak-guests: $(STAMP) ## three real guests under random work and random faults for 20 minutes
+soak-guests: $(TESTING) ## three real guests under random work and random faults for 20 minutes
 	$(PYTHON) -m tests.guests.faults.soak --table docs/faults.md
 
 image: $(STAMP) ## build the guest image, if it is not in the cache yet
@@ -94,13 +101,13 @@ demo: $(STAMP) ## three real guests that contend for memory, live
 	$(PYTHON) -m lab.demo
 
 .PHONY: vagrant-lab vagrant-end test-vagrant
-vagrant-lab: $(STAMP) ## three Vagrant guests to try things on (vagrant/README.md); NETNS=1: touching nothing else here
+vagrant-lab: $(TESTING) ## three Vagrant guests to try things on (vagrant/README.md); NETNS=1: touching nothing else here
 	$(PYTHON) -m vagrant.lab up $(if $(NETNS),--netns)
 
 vagrant-end: $(STAMP) ## remove them again, and all that came with them
 	$(PYTHON) -m vagrant.lab end
 
-test-vagrant: $(STAMP) ## that lab for real: up, a growth, a reload, destroy, nothing left; 15 minutes without KVM
+test-vagrant: $(TESTING) ## that lab for real: up, a growth, a reload, destroy, nothing left; 15 minutes without KVM
 	$(PYTHON) -m vagrant.test
 
 clean: ## remove what was built here (the cached guest image stays: `python -m lab.image --remove`)
@@ -108,22 +115,22 @@ clean: ## remove what was built here (the cached guest image stays: `python -m l
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: bench bench-check bench-counted bench-growth bench-memory bench-operator
-bench: $(STAMP) ## the loop on real guests, the daemon under load, the agent's size; at most 20 minutes
+bench: $(TESTING) ## the loop on real guests, the daemon under load, the agent's size; at most 20 minutes
 	$(PYTHON) -m bench.real
 
-bench-operator: $(STAMP) ## what an operator waits for: `status`, the API, /metrics, the page; about two minutes
+bench-operator: $(TESTING) ## what an operator waits for: `status`, the API, /metrics, the page; about two minutes
 	$(PYTHON) -m bench.real --only operator
 
-bench-counted: $(STAMP) ## jobs that start small, alone and four at once, by what guests execute and not by time; about 25 minutes
+bench-counted: $(TESTING) ## jobs that start small, alone and four at once, by what guests execute and not by time; about 25 minutes
 	$(PYTHON) -m bench.real --only counted counted_four
 
-bench-growth: $(STAMP) ## five guests from 1 to 16 GiB as fast as it goes, by virtio-mem and by DIMMs; about 30 minutes, 20 GiB free
+bench-growth: $(TESTING) ## five guests from 1 to 16 GiB as fast as it goes, by virtio-mem and by DIMMs; about 30 minutes, 20 GiB free
 	$(PYTHON) -m bench.real --only growth
 
-bench-memory: $(STAMP) ## a GiB taken, given back and used again, by virtio-mem and by balloon, ours and bare QMP; about 12 minutes
+bench-memory: $(TESTING) ## a GiB taken, given back and used again, by virtio-mem and by balloon, ours and bare QMP; about 12 minutes
 	$(PYTHON) -m bench.real --only memory
 
-bench-check: $(STAMP) ## the same, compared with the committed figures: fails beyond 25 %
+bench-check: $(TESTING) ## the same, compared with the committed figures: fails beyond 25 %
 	$(PYTHON) -m bench.real --check
 
 .PHONY: replay-proof bench-against
@@ -177,7 +184,7 @@ mutants: $(STAMP) ## does a test fail for every small error in the core? some mi
 fuzz: $(STAMP) ## coverage-guided fuzzing of all that reads hostile bytes, a million inputs each; about 20 minutes
 	$(PYTHON) -m tests.fuzz
 
-packages: $(STAMP) ## dist/: the .deb of the agent and of the controller, by dpkg-buildpackage
+packages: $(TESTING) ## dist/: the .deb of the agent and of the controller, by dpkg-buildpackage
 	$(PYTHON) -m lab.packages
 
 .PHONY: pyz
@@ -189,19 +196,19 @@ test-domains: $(STAMP) ## DIR=…: every domain XML in a folder through enable, 
 	$(PYTHON) -m lab.domains $(DIR) $(if $(GROWTH),--growth $(GROWTH))
 
 .PHONY: matrix matrix-guests test-suite
-matrix: $(STAMP) ## hosts: Debian 12, its backports, 13 and the next, with their QEMU, libvirt and Python; SUITE=trixie: one, CELL="hot remove"
+matrix: $(TESTING) ## hosts: Debian 12, its backports, 13 and the next, with their QEMU, libvirt and Python; SUITE=trixie: one, CELL="hot remove"
 	$(PYTHON) -m lab.matrix $(SUITE) $(if $(CELL),--cell '$(subst ','\'',$(CELL))')
 
-matrix-guests: $(STAMP) ## guests: Debian 11 to the next with the agent's package, growing in each way; SUITE=bullseye: one, GROWTH=balloon
+matrix-guests: $(TESTING) ## guests: Debian 11 to the next with the agent's package, growing in each way; SUITE=bullseye: one, GROWTH=balloon
 	$(PYTHON) -m lab.matrix.guests $(SUITE) $(if $(GROWTH),--growth $(GROWTH))
 
-test-suite: $(STAMP) ## one host or guest of the matrix, chosen by the commit's hash; COMMIT=7369792: by that one's
+test-suite: $(TESTING) ## one host or guest of the matrix, chosen by the commit's hash; COMMIT=7369792: by that one's
 	$(PYTHON) -m lab.matrix.of_commit $(COMMIT)
 
 .PHONY: rpms
-rpms: $(STAMP) ## dist/: the .rpm of the agent and of the controller, by rpmbuild
+rpms: $(TESTING) ## dist/: the .rpm of the agent and of the controller, by rpmbuild
 	$(PYTHON) -m lab.rpms
 
 .PHONY: release
-release: $(STAMP) ## KEY=… (OpenPGP, or the file of an SSH key): check, build twice, sums, signature, tag; TESTED=commit: tests passed there
+release: $(TESTING) ## KEY=… (OpenPGP, or the file of an SSH key): check, build twice, sums, signature, tag; TESTED=commit: tests passed there
 	$(PYTHON) -m lab.release $(KEY) $(if $(TESTED),--tested $(TESTED))
