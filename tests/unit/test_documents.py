@@ -3,10 +3,15 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
+
+from agent.commands import cli as agent
+from host_controller.cli import group
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
+COMMANDS = re.compile(r"(?:^|[|;&] ?|\.venv/bin/|nice -n 19 )(dynmem(?:-agent)?) ([^|#;&]*)")
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -22,7 +27,12 @@ def test_every_file_and_make_target_that_a_document_names_exists(name: str) -> N
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)`", text)) <= targets
     links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if link[0] != "#" and not (ROOT / link).exists()] == []
+    headings = {
+        re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-")
+        for one in re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    }
+    assert [link for link in links if link[0] == "#" and link[1:] not in headings] == []
 
 
 def test_each_claim_about_security_names_the_file_of_its_test() -> None:
@@ -43,3 +53,24 @@ def test_no_claim_about_security_stands_without_a_test() -> None:
     rows = [line for table in tables for line in table.splitlines()]
     assert len(rows) > 40
     assert [row for row in rows if "`test_" not in row.split("|")[2]] == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda path: path.stem
+)
+def test_every_command_and_option_that_a_document_shows_exists(path: Path) -> None:
+    text = path.read_text()
+    shown = re.findall(r"`([^`]+)`", text) + [line for line in text.splitlines() if line.startswith("    ")]
+    wrong = []
+    for words in shown:
+        for program, rest in COMMANDS.findall(" ".join(words.split())):
+            command: click.Command | None = group if program == "dynmem" else agent
+            named = [word.partition("=")[0].rstrip(".,)") for word in rest.split()]
+            while isinstance(command, click.Group) and named and not named[0].startswith("-"):
+                command = command.get_command(click.Context(command), named.pop(0))
+            known = {"--help"}
+            for option in command.params if command else []:
+                known |= {*option.opts, *option.secondary_opts}
+            if command is None or any(word.startswith("-") and word not in known for word in named):
+                wrong.append(words)
+    assert wrong == []
