@@ -3,7 +3,6 @@
 A slot has the largest demand of its minutes; one that nobody saw has None. Times are seconds since 1970.
 """
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -175,8 +174,3 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     low = int(at)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
-
-
-def share_below(ordered: Sequence[float], figure: float) -> float:
-    """Which share of sorted figures lies below one."""
-    return bisect_left(ordered, figure) / len(ordered) if ordered else 0.0

@@ -100,11 +100,6 @@ def architecture_of(root: Element) -> str:
     return "" if found is None else found.get("arch", "")
 
 
-def vcpus_of(root: Element) -> int:
-    """How many vCPUs it can have, plugged or not."""
-    return number(root.findtext("vcpu")) or 1
-
-
 def page_bytes(root: Element) -> int:
     """The largest huge page that its memory is made of; 0 without huge pages or when the host decides."""
     pages = root.findall("./memoryBacking/hugepages/page")

@@ -17,7 +17,6 @@ LAST_LOOK_SECONDS: Final = 1.0
 WRITE_SECONDS: Final = 120.0
 """For a whole file: a guest agent that takes a byte at a time would hold whoever waits for days."""
 
-READS: Final = frozenset({"guest-file-open", "guest-file-read", "guest-file-close"})
 WRITES: Final = frozenset({"guest-file-open", "guest-file-write", "guest-file-close"})
 ASKS_FROZEN: Final = "guest-fsfreeze-status"
 RUNS: Final = frozenset({"guest-exec", "guest-exec-status"})

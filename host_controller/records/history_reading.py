@@ -26,7 +26,6 @@ from host_controller.records.tiers import HOUR, MINUTE, Span
 LARGEST_KIB: Final = 1 << 40
 _PHASES: Final = tuple(Phase)
 _NUMBERS: Final = range(len(_PHASES))
-_SPAN: Final = ", ".join(SPAN_COLUMNS)
 
 
 class StoredEntry(NamedTuple):

@@ -31,9 +31,6 @@ UNRECLAIMABLE_CACHE: Final = 4 * MIB
 """Text of what runs right now: reclaim that takes it gets it back at once."""
 SLAB_CACHE: Final = 9 * MIB
 """Dentries and inodes: the part of the cache of which MemAvailable leaves a half, too."""
-PUFF_RETRY: Final = 0.2
-"""Seconds after which the balloon driver tries again when it found no page
-(fact: unreachable-target-retries)."""
 
 
 def reserved_bytes(boot_bytes: int, *, grows: bool) -> int:

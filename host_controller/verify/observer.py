@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -248,11 +248,6 @@ class Observer:
         assert not violations, (
             f"{len(violations)} samples exceed the capacity of {capacity_bytes / MIB:.0f} MiB:\n  {listing}"
         )
-
-    def to_json(self, path: Path) -> None:
-        """Write everything seen, for plots: `samples` and `events`, sizes in bytes, times CLOCK_MONOTONIC."""
-        samples = [{**asdict(sample), "charge": sample.charge} for sample in self.samples]
-        path.write_text(json.dumps({"samples": samples, "events": [asdict(event) for event in self.events]}))
 
 
 def describe(sample: Sample) -> str:
