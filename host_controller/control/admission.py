@@ -79,7 +79,7 @@ class Answer:
 
     @property
     def admitted(self) -> bool:
-        """It may start."""
+        """Whether it may start."""
         return self.shortfall_bytes == 0
 
 

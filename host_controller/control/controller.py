@@ -19,7 +19,8 @@ from host_controller.control.attribution import Attribution
 from host_controller.control.dry_run import DryRun, harmless
 from host_controller.control.greeting import Greeter
 from host_controller.control.guest_notes import GuestNotes
-from host_controller.control.state_dir import Remembered, StateDir, remembered
+from host_controller.control.remembered import Remembered, inherit, remembered
+from host_controller.control.state_dir import StateDir
 from host_controller.core.engine import Engine, Event
 from host_controller.core.interface import (
     Command,
@@ -35,10 +36,9 @@ from host_controller.core.interface import (
     VmGone,
 )
 from host_controller.core.model import Settings
-from host_controller.core.operations.standstill import Stage, Standstill
+from host_controller.core.operations.standstill import Stage
 from host_controller.core.operator_events import HoldVm, SettingsChanged
 from host_controller.core.state import Notice
-from host_controller.core.vm.inheritance import boots_under_way, plugs_under_way, sizes_under_way
 from host_controller.core.vm.record import Vm
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Recorder
@@ -110,7 +110,9 @@ class Controller:
         self._errors: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         if before is not None:
-            self._go_on_from(before)
+            inherit(self.engine.state, before)
+            self.paused.update(before.paused)
+            self.paused_all = before.paused_all
 
     # --- what others ask of it ---
 
@@ -312,34 +314,12 @@ class Controller:
 
     # --- what outlives it ---
 
-    def _go_on_from(self, before: Remembered) -> None:
-        for one in before.reservations:
-            self.engine.ledger.reservations[one.name] = one
-        self.paused.update(before.paused)
-        self.paused_all = before.paused_all
-        self.engine.state.inherited_standstills.update(
-            (one.uuid, Standstill(one.since, one.until, Stage.STANDING, vcpu_seconds=one.vcpu_seconds))
-            for one in before.standing
-        )
-        self.engine.state.inherited_plugs.update(before.plugs)
-        self.engine.state.inherited_sizes.update(before.sizes)
-        self.engine.state.inherited_boots.update(before.boots)
-
     def _remember(self) -> bool:
+        """Whether the next controller would know what this one has done."""
         if self._state_dir is None:
             return True
-        state = self.engine.state
-        standstills = {**state.inherited_standstills, **state.standstills}
-        plugs = {**state.inherited_plugs, **plugs_under_way(state.vms)}
-        sizes = {**state.inherited_sizes, **sizes_under_way(state.vms)}
-        now, settle = self._clock(), state.settings.settle_seconds
-        awaited = {uuid: one for uuid, one in state.inherited_boots.items() if one.lasts(settle, now)}
-        boots = {**awaited, **boots_under_way(state.vms, settle, now)}
-        reservations = state.ledger.reservations.values()
         try:
-            self._state_dir.save(
-                remembered(reservations, self.paused, self.paused_all, standstills, plugs, sizes, boots)
-            )
+            self._state_dir.save(remembered(self.engine.state, self.paused, self.paused_all, self._clock()))
         except OSError as error:
             self._failed("state", error)
             return False

@@ -27,7 +27,7 @@ class _Promise:
 
 
 class Promises:
-    """Of one controller."""
+    """What this host has promised to other hosts' VMs; each promise ends by itself unless it is renewed."""
 
     def __init__(self, controller: Controller, admission: Admission) -> None:
         self._controller = controller

@@ -1,24 +1,18 @@
-"""What must outlive a controller: who is in charge here, what was promised, what was paused and stopped.
+"""The directory of what outlives a controller: who is in charge here, and what the next one is told.
 
-It lies in /run, so it is gone when the host restarts, and with it every VM. Times are seconds of the
-host's monotonic clock, which all controllers of one boot share.
+It lies in /run, so it is gone when the host restarts, and with it every VM.
 
     StateError
     └── AlreadyRunning      another controller is in charge of this host
 """
 
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
 import msgspec
 
-from host_controller.core.books.ledger import Reservation
-from host_controller.core.model import LARGEST_MAXIMUM_BYTES
-from host_controller.core.operations.standstill import Standstill, left_behind
-from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
+from host_controller.control.remembered import Remembered, salvage
 from host_controller.errors import DynmemError
 from host_controller.host import exclusive
 from host_controller.private import private_directory, replace_private
@@ -34,31 +28,6 @@ class StateError(DynmemError):
 
 class AlreadyRunning(StateError):  # noqa: N818 # read as what happened
     """Two controllers on one host would grant the same memory twice."""
-
-
-class Standing(msgspec.Struct, frozen=True):
-    """A VM that the controller has stopped after a reset, and must let run."""
-
-    uuid: str
-    since: float
-    until: float
-    vcpu_seconds: float | None = None
-
-
-class Remembered(msgspec.Struct, frozen=True):
-    """What the next controller is told."""
-
-    reservations: tuple[Reservation, ...] = ()
-    paused: tuple[str, ...] = ()
-    """UUIDs of VMs that the operator has paused."""
-    paused_all: bool = False
-    standing: tuple[Standing, ...] = ()
-    plugs: dict[str, InheritedPlug] = {}
-    """DIMMs that were asked for and have not been seen yet, by UUID."""
-    sizes: dict[str, int] = {}
-    """What virtio-mem devices may come to that were asked for another size, bytes, by UUID."""
-    boots: dict[str, InheritedBoot] = {}
-    """VMs that are due the rest of their startup, by UUID."""
 
 
 class StateDir:
@@ -135,76 +104,3 @@ class StateDir:
         if damaged:
             self.problem = f"{self.file}: {damaged} damaged entries are left out"
         return remembered
-
-
-def salvage(found: object) -> tuple[Remembered, int]:
-    """What of a state can be used, and how much of it cannot: each entry stands for itself."""
-    table = found if isinstance(found, dict) else {}
-    damaged = int(not isinstance(found, dict))
-
-    def sound(name: str, kind: Any) -> list[Any]:
-        nonlocal damaged
-        listed = table.get(name, [])
-        if not isinstance(listed, list):
-            damaged += 1
-            return []
-        kept = []
-        for one in listed:
-            with suppress(msgspec.ValidationError):
-                kept.append(msgspec.convert(one, kind))
-        damaged += len(listed) - len(kept)
-        return [one for one in kept if _possible(one)]
-
-    def sound_by_uuid(name: str, kind: Any) -> dict[str, Any]:
-        nonlocal damaged
-        named = table.get(name, {})
-        if not isinstance(named, dict):
-            damaged += 1
-            return {}
-        kept = {}
-        for uuid, one in named.items():
-            with suppress(msgspec.ValidationError):
-                kept[uuid] = msgspec.convert(one, kind)
-        damaged += len(named) - len(kept)
-        return {uuid: one for uuid, one in kept.items() if _possible(one)}
-
-    paused_all = table.get("paused_all", False)
-    damaged += not isinstance(paused_all, bool)
-    return Remembered(
-        tuple(sound("reservations", Reservation)),
-        tuple(sound("paused", str)),
-        paused_all is True,
-        tuple(sound("standing", Standing)),
-        sound_by_uuid("plugs", InheritedPlug),
-        sound_by_uuid("sizes", int),
-        sound_by_uuid("boots", InheritedBoot),
-    ), damaged
-
-
-def _possible(one: object) -> bool:
-    size = one if isinstance(one, int) else getattr(one, "size_bytes", 0)
-    return bool(0 <= size <= LARGEST_MAXIMUM_BYTES)
-
-
-def remembered(
-    reservations: Iterable[Reservation],
-    paused: Iterable[str],
-    paused_all: bool,
-    standstills: Mapping[str, Standstill],
-    plugs: Mapping[str, InheritedPlug],
-    sizes: Mapping[str, int],
-    boots: Mapping[str, InheritedBoot],
-) -> Remembered:
-    """The same facts in the same order give the same file."""
-    return Remembered(
-        tuple(sorted(reservations, key=lambda one: one.name)),
-        tuple(sorted(paused)),
-        paused_all,
-        tuple(
-            Standing(uuid, one.since, one.until, one.vcpu_seconds)
-            for uuid, one in left_behind(standstills).items()
-        ),
-        dict(sorted(plugs.items())),
-        dict(sorted(sizes.items())),
-        dict(sorted(boots.items())),
-    )

@@ -10,7 +10,8 @@ import pytest
 
 from agent import wire
 from host_controller.control.controller import Controller
-from host_controller.control.state_dir import AlreadyRunning, Remembered, StateDir
+from host_controller.control.remembered import Remembered
+from host_controller.control.state_dir import AlreadyRunning, StateDir
 from host_controller.core.books.ledger import Reservation
 from host_controller.core.interface import (
     BalloonSampled,

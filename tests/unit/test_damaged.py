@@ -13,7 +13,8 @@ import pytest
 
 from host_controller.api.schema.history import HistoryView
 from host_controller.api.stored_history import read_stored
-from host_controller.control.state_dir import Remembered, StateDir
+from host_controller.control.remembered import Remembered
+from host_controller.control.state_dir import StateDir
 from host_controller.core.books.ledger import Reservation
 from host_controller.core.interface import Tick
 from host_controller.core.model import Settings

@@ -15,7 +15,8 @@ from host_controller.api.client import Client, RequestRefused
 from host_controller.api.peer import Peer, _login
 from host_controller.api.server import Api
 from host_controller.config import ConfigError, Problem, parse
-from host_controller.control.state_dir import Remembered, StateDir
+from host_controller.control.remembered import Remembered
+from host_controller.control.state_dir import StateDir
 from host_controller.core.model import Settings
 from host_controller.records.history_file import HistoryFile
 from host_controller.records.recording import Recorder
