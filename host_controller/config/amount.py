@@ -61,5 +61,5 @@ def bytes_of(amount: int | Share, ram_bytes: int) -> int:
 
 
 def in_words(amount: int | Share) -> str:
-    """For people."""
+    """As it is written in the configuration."""
     return str(amount) if isinstance(amount, Share) else format_size(amount)
