@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent import wire
 from host_controller import __version__
 from host_controller.api import turns
-from host_controller.api.metrics import FAMILIES, Metrics
+from host_controller.api.metric_families import FAMILIES
+from host_controller.api.metrics import Metrics
 from host_controller.api.server import Api
 from host_controller.core.interface import CommandDone, GuestSpoke, SetTarget
 from host_controller.records import fleet_figures

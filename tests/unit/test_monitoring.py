@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from host_controller.api.metrics import FAMILIES
+from host_controller.api.metric_families import FAMILIES
 from host_controller.doctor import cluster, host, vm
 from host_controller.fleet.metrics import FAMILIES as FLEET_FAMILIES
 from tests.support.promtool import promtool
