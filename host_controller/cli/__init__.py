@@ -33,7 +33,7 @@ COMMANDS: Final = {
     "rules": "host_controller.cli.rules:rules",
     "run": "host_controller.cli.run:run",
     "savings": "host_controller.cli.forecast:savings",
-    "set": "host_controller.cli.enable:set_limits",
+    "set": "host_controller.cli.set_limits:set_limits",
     "simulate": "host_controller.cli.simulate:simulate",
     "status": "host_controller.cli.status:status",
     "top": "host_controller.cli.top:top",

@@ -22,9 +22,8 @@ from host_controller.cli.adoptions import (
     told,
     told_of_controller,
 )
-from host_controller.cli.enable import connect, domain_names, dry_run, trust_option
 from host_controller.cli.limits import buffer_option, weight_option
-from host_controller.cli.options import size
+from host_controller.cli.options import connect, domain_names, dry_run, size, trust_option
 from host_controller.config import Config, load
 from host_controller.config.amount import parse_amount
 from host_controller.config.rule import AUTO, MatchSection, RuleSection

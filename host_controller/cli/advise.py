@@ -12,7 +12,7 @@ from host_controller.cli.options import at_socket, size, vm_names
 from host_controller.cli.text import json_text, paint, wants_colour
 from host_controller.errors import DynmemError, InputError
 from host_controller.neutral import by_name, neutral
-from host_controller.units import MIB, format_size, parse_duration
+from host_controller.units import MIB, format_size, parse_duration, round_up
 
 if TYPE_CHECKING:
     from host_controller.advice.advise import Advice, HostAdvice
@@ -173,16 +173,16 @@ def _of_one(one: "Advice", colour: bool) -> list[str]:
 
 def _apply(one: "Advice", connect: str | None) -> None:
     """As `dynmem set` does it: what a running VM can take at once, the rest with its next start."""
-    from host_controller.cli.enable import set_limits
+    from host_controller.cli.set_limits import set_limits
 
     now, wanted = one.now, one.limits
     if wanted == now:
         click.echo("nothing to set")
         return
     given: dict[str, Any] = {
-        "startup": _whole_mib(wanted.startup_bytes),
-        "minimum": _whole_mib(wanted.minimum_bytes),
-        "maximum": _whole_mib(wanted.maximum_bytes),
+        "startup": round_up(wanted.startup_bytes, MIB),
+        "minimum": round_up(wanted.minimum_bytes, MIB),
+        "maximum": round_up(wanted.maximum_bytes, MIB),
         "buffer": wanted.buffer_percent,
     }
     before = {
@@ -194,7 +194,3 @@ def _apply(one: "Advice", connect: str | None) -> None:
     changed = {key: value if value != before[key] else None for key, value in given.items()}
     assert set_limits.callback is not None
     set_limits.callback(one.past.name, None, dry_run=False, connect=connect, weight=None, **changed)
-
-
-def _whole_mib(size_bytes: int) -> int:
-    return size_bytes if size_bytes % MIB == 0 else -(-size_bytes // MIB) * MIB

@@ -8,8 +8,7 @@ from typing import Final
 
 import click
 
-from host_controller.cli.enable import connect
-from host_controller.cli.options import vm_names
+from host_controller.cli.options import connect, vm_names
 from host_controller.config import load
 from host_controller.delivery import push as delivery
 from host_controller.delivery.agent_file import NAME, agent_file

@@ -10,9 +10,8 @@ from typing import Any
 import click
 
 from host_controller.api.client import Client
-from host_controller.cli.enable import connect
 from host_controller.cli.hook import DIRECTORY, NAME
-from host_controller.cli.options import at_socket, vm_names
+from host_controller.cli.options import at_socket, connect, vm_names
 from host_controller.cli.text import json_text, paint, wants_colour
 from host_controller.config import Config, ConfigError, load
 from host_controller.credentials import Credentials
@@ -29,7 +28,7 @@ from host_controller.errors import (
 )
 from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor.abilities import abilities_of
-from host_controller.hypervisor.survey import Domains, Survey, UnseenDomain
+from host_controller.hypervisor.survey import Domains, Survey, SurveyedDomain, UnseenDomain
 from host_controller.neutral import neutral
 from host_controller.records.burn_in import load as load_burn_ins
 from host_controller.rules.taking import Rulebook, Taken, idle
@@ -68,66 +67,79 @@ def doctor(
 def examine(
     name: str | None, uri: str, socket: str | None, configuration: Config | None = None
 ) -> list[Found]:
-    """All findings: the host's first, then each VM's."""
+    """All findings: the host's first, then each VM's.
+
+    Raises:
+        InputError: there is no managed VM of this name.
+    """
+    configuration = configuration or Config()
     status, problem = _status(socket)
-    kernel = read_kernel()
-    findings: list[Found] = []
-    views = {one["uuid"]: one for one in status["vms"]} if status else {}
+    known = _shared(read_kernel(), status, problem)
     try:
         survey = Survey(uri)
     except HypervisorUnreachable as error:
         finding = Finding("libvirt", "problem", error.message, error.hint or "")
         unasked = (host.libvirt_version, host.qemu_version, host.rules, host.burn_in)
-        seen_here = _host(HostSurvey(uri, **_shared(kernel, status, problem)), unasked)
-        return [(None, finding), *seen_here, *_fleet(configuration or Config())]
+        return [(None, finding), *_host(HostSurvey(uri, **known), unasked), *_fleet(configuration)]
     try:
-        libvirt_version, qemu_version = survey.versions()
-        known = configuration or Config()
-        abilities = abilities_of((libvirt_version, qemu_version), local=is_local(uri))
-        book = Rulebook(known.rule, known.default_limits, abilities)
-        seen, unlisted = Domains([], []), None
-        try:
-            seen = survey.domains(book)
-        except CallFailed as error:
-            unlisted = Finding("libvirt", "problem", f"it lists no VMs: {error.message}", LOOK)
-        facts = HostSurvey(
+        return _seen_by_libvirt(survey, name, uri, configuration, status, known)
+    finally:
+        survey.close()
+
+
+def _seen_by_libvirt(
+    survey: Survey, name: str | None, uri: str, configuration: Config, status: Any, known: dict[str, Any]
+) -> list[Found]:
+    versions, local = survey.versions(), is_local(uri)
+    book = Rulebook(configuration.rule, configuration.default_limits, abilities_of(versions, local=local))
+    domains, unlisted = Domains([], []), None
+    try:
+        domains = survey.domains(book)
+    except CallFailed as error:
+        unlisted = Finding("libvirt", "problem", f"it lists no VMs: {error.message}", LOOK)
+    findings: list[Found] = []
+    if name is None:
+        about_host = HostSurvey(
             uri,
-            libvirt_version=libvirt_version,
-            qemu_version=qemu_version,
+            libvirt_version=versions[0],
+            qemu_version=versions[1],
             hook=str(HOOK) if HOOK.exists() else None,
             kernel_release=platform.release(),
             burn_ins=load_burn_ins(),
-            **({} if unlisted is not None else _rules(book, seen.all)),
-            **_shared(kernel, status, problem),
+            **({} if unlisted is not None else _rules(book, domains.all)),
+            **known,
         )
-        if name is None:
-            findings += _host(facts)
-            findings += _fleet(configuration or Config())
-        meant = [one for one in seen.ours if name is None or name.lower() == one.uuid or name == one.name]
-        for one in meant:
-            if isinstance(one, UnseenDomain):
-                unseen = f"it cannot be looked at: {one.problem}"
-                findings.append((one.name, Finding("libvirt", "problem", unseen, LOOK)))
-                continue
-            about = VmSurvey(
-                one.name,
-                one.running,
-                parse_xml(one.xml),
-                one.view,
-                views.get(one.uuid),
-                one.statistics,
-                time.time() if is_local(uri) else 0.0,  # another machine has another clock
-                controller=status is not None,
-                rule=one.rule,
-            )
-            findings += [(one.name, check(about)) for check in vm.CHECKS]
-    finally:
-        survey.close()
+        findings += [*_host(about_host), *_fleet(configuration)]
+    meant = [one for one in domains.ours if name is None or name.lower() == one.uuid or name == one.name]
+    views = {one["uuid"]: one for one in status["vms"]} if status else {}
+    # Another machine has another clock.
+    now = time.time() if local else 0.0
+    for one in meant:
+        findings += _vm(one, views.get(one.uuid), now, controller=status is not None)
     if unlisted is not None:
         findings.append((None, unlisted))
     elif name is not None and not meant:
         raise InputError("no managed VM of this name", vm=name, hint="virsh list --all; dynmem enable")
     return findings
+
+
+def _vm(one: SurveyedDomain | UnseenDomain, view: Any, now: float, *, controller: bool) -> list[Found]:
+    """view: what the controller says of it, or None. now: seconds since 1970; 0: on another host's clock."""
+    if isinstance(one, UnseenDomain):
+        unseen = f"it cannot be looked at: {one.problem}"
+        return [(one.name, Finding("libvirt", "problem", unseen, LOOK))]
+    about = VmSurvey(
+        one.name,
+        one.running,
+        parse_xml(one.xml),
+        one.view,
+        view,
+        one.statistics,
+        now,
+        controller=controller,
+        rule=one.rule,
+    )
+    return [(one.name, check(about)) for check in vm.CHECKS]
 
 
 def lines(findings: list[Found], everything: bool) -> list[str]:

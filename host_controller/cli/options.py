@@ -6,6 +6,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from host_controller.core.model import Trust
 from host_controller.errors import DynmemError, InputError
 from host_controller.units import MIB, format_size, parse_size, with_unit
 
@@ -28,6 +29,31 @@ as_json: Final = click.option(
 )
 at_socket: Final = click.option(
     "--socket", metavar="PATH", help="The controller's socket, if not /run/dynmem/control.sock."
+)
+
+
+connect: Final = click.option(
+    "--connect", metavar="URI", help="Which libvirt, if not the one of the configuration."
+)
+dry_run: Final = click.option("--dry-run", is_flag=True, help="Show what would change; change nothing.")
+
+
+def domain_names(context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """For shell completion: every domain, prepared or not; none when libvirt cannot be asked."""
+    from host_controller.config import load
+    from host_controller.hypervisor.definitions import Definitions
+
+    try:
+        with Definitions(context.params.get("connect") or load().libvirt.uri) as definitions:
+            return [name for name in definitions.names() if name.startswith(incomplete)]
+    except DynmemError:
+        return []
+
+
+trust_option: Final = click.option(
+    "--trust",
+    type=click.Choice([one.value for one in Trust]),
+    help="none: charged with all of its RAM always, so nothing that its guest says frees memory for others.",
 )
 
 

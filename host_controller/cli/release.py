@@ -18,8 +18,7 @@ from host_controller.cli.adoptions import (
     progress,
     told,
 )
-from host_controller.cli.enable import connect, domain_names, dry_run
-from host_controller.cli.options import Seconds, at_socket
+from host_controller.cli.options import Seconds, at_socket, connect, domain_names, dry_run
 from host_controller.config import Config, load
 from host_controller.core.books.capacity import default_spare_bytes
 from host_controller.hypervisor.definitions import Definitions

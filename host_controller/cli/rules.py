@@ -7,7 +7,7 @@ import click
 
 from host_controller.adoption.plan import TAINT
 from host_controller.cli.abilities import abilities
-from host_controller.cli.enable import connect
+from host_controller.cli.options import connect
 from host_controller.cli.text import json_text, table
 from host_controller.config import load
 from host_controller.core.model import VmConfig

@@ -13,8 +13,7 @@ import click
 
 from host_controller import hook
 from host_controller.api.client import Client, ControllerUnreachable
-from host_controller.cli.enable import connect
-from host_controller.cli.options import at_socket
+from host_controller.cli.options import at_socket, connect
 from host_controller.cli.text import json_text, paint, wants_colour
 from host_controller.cli.verify_plot import draw
 from host_controller.config import load

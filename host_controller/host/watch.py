@@ -17,7 +17,7 @@ from host_controller.host.census import Census, Qemu
 from host_controller.host.identity import Identity
 from host_controller.host.memory import read_memory
 from host_controller.host.peak import FadingPeak
-from host_controller.units import MIB
+from host_controller.units import MIB, round_down, round_up
 
 DEPARTED_SECONDS: Final = 30.0
 """A large process's memory is freed for seconds after it has ended (fact: freed-after-the-end)."""
@@ -115,13 +115,13 @@ class HostWatch:
             available_bytes=after.available_bytes,
             vm_swap_bytes=vm_swap_bytes,
             unmanaged_bytes=unmanaged,
-            foreign_bytes=_rounded(self._foreign.observe(foreign, now)),
+            foreign_bytes=round_up(self._foreign.observe(foreign, now), STEP_BYTES),
             evictable_bytes=after.evictable_bytes,
             ordinary_bytes=after.ordinary_bytes,
-            others_bytes=_rounded(self._others.observe(others, now)),
+            others_bytes=round_up(self._others.observe(others, now), STEP_BYTES),
             pools=after.pools,
             default_huge_page_bytes=after.default_huge_page_bytes,
-            limit_bytes=None if limit is None else limit.left_bytes // STEP_BYTES * STEP_BYTES,
+            limit_bytes=None if limit is None else round_down(limit.left_bytes, STEP_BYTES),
             limited_by="" if limit is None else limit.group,
             psi_some_percent=after.psi_some_percent,
             psi_full_percent=after.psi_full_percent,
@@ -169,7 +169,3 @@ class HostWatch:
         foreign = min(foreign, max(0, used - sum(ours.values()) - arriving))
         whole = sum(max(vm.ordinary_bytes, ours.get(uuid, 0)) for uuid, vm in vms.items() if not vm.managed)
         return whole, foreign
-
-
-def _rounded(size_bytes: int) -> int:
-    return -(-size_bytes // STEP_BYTES) * STEP_BYTES

@@ -12,7 +12,7 @@ from host_controller.adoption.giving_back import Room, plan_release
 from host_controller.adoption.owners import owner_of
 from host_controller.adoption.plan import Adoption, Wish, plan_adoption
 from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, WriteMetadata
-from host_controller.cli import enable as enabling
+from host_controller.cli import set_limits as setting
 from host_controller.config.amount import Share
 from host_controller.config.rule import MatchSection, RuleSection
 from host_controller.core.model import ADOPTED, METADATA, Growth, Limits, Trust
@@ -530,12 +530,12 @@ def test_a_limit_of_libvirts_bounds_what_is_adopted_and_set_does_not_go_beyond_i
     assert 3 * GIB < made.limits.maximum_bytes < 4 * GIB
     assert any("hard_limit of 4 GiB bounds it" in said for said in made.now)
     defined, running = one.defined, live(one)
-    monkeypatch.setattr(enabling, "Definitions", lambda uri: Opened(one))
-    told = CliRunner().invoke(enabling.set_limits, ["installed", "--maximum", "8G"])
+    monkeypatch.setattr(setting, "Definitions", lambda uri: Opened(one))
+    told = CliRunner().invoke(setting.set_limits, ["installed", "--maximum", "8G"])
     assert isinstance(told.exception, DomainUnsuitable)
     assert "8 GiB needs 8.28 GiB" in str(told.exception)
     assert (one.defined, one.live) == (defined, running), "refused before anything was changed"
-    told = CliRunner().invoke(enabling.set_limits, ["installed", "--weight", "7"])
+    told = CliRunner().invoke(setting.set_limits, ["installed", "--weight", "7"])
     assert told.exception is None, told.output
     assert live(one) != running
 
@@ -547,16 +547,16 @@ def test_the_ram_that_an_adopted_vm_has_it_may_be_set_to_whatever_libvirts_own_l
     one = LibvirtDomain(VIRT_INSTALL.replace("<vcpu", limit, 1))
     wish = replace(WISH, rule=RuleSection(match=RULE.match, minimum=Share(25), maximum=Share(50)))
     assert adopt(one, wish).limits.maximum_bytes == GIB
-    monkeypatch.setattr(enabling, "Definitions", lambda uri: Opened(one))
-    told = CliRunner().invoke(enabling.set_limits, ["installed", "--maximum", "2G"])
+    monkeypatch.setattr(setting, "Definitions", lambda uri: Opened(one))
+    told = CliRunner().invoke(setting.set_limits, ["installed", "--maximum", "2G"])
     assert told.exception is None, told.exception
 
 
 def test_a_balloon_alone_reaches_no_room_that_is_for_memory_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     one = LibvirtDomain(VIRT_INSTALL.replace("<memory unit", f"{ROOM}\n  <memory unit", 1))
     adopt(one, replace(WISH, rule=RuleSection(match=RULE.match, growth=Growth.BALLOON)))
-    monkeypatch.setattr(enabling, "Definitions", lambda uri: Opened(one))
-    told = CliRunner().invoke(enabling.set_limits, ["installed", "--maximum", "4G"])
+    monkeypatch.setattr(setting, "Definitions", lambda uri: Opened(one))
+    told = CliRunner().invoke(setting.set_limits, ["installed", "--maximum", "4G"])
     assert "room for 2 GiB" in told.output, (told.output, told.exception)
     running = read_domain(live(one)).config
     assert running is not None
@@ -570,8 +570,8 @@ def test_what_a_saved_vm_is_set_to_waits_for_its_shutdown(monkeypatch: pytest.Mo
     off = Opened(one)
     monkeypatch.setattr(off, "running", False)
     monkeypatch.setattr(off, "saved", True)
-    monkeypatch.setattr(enabling, "Definitions", lambda uri: off)
-    told = CliRunner().invoke(enabling.set_limits, ["installed", "--weight", "7"])
+    monkeypatch.setattr(setting, "Definitions", lambda uri: off)
+    told = CliRunner().invoke(setting.set_limits, ["installed", "--weight", "7"])
     assert "once it has been shut down: it is saved" in told.output, (told.output, told.exception)
     defined = read_domain(one.defined or "").config
     assert defined is not None

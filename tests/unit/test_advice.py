@@ -15,8 +15,8 @@ from host_controller.advice.replay import Replay
 from host_controller.advice.sizes import suggest
 from host_controller.advice.sources import pasts_in
 from host_controller.cli import group
-from host_controller.cli.enable import set_limits
 from host_controller.cli.export import FORMATS
+from host_controller.cli.set_limits import set_limits
 from host_controller.core.model import Growth, Limits, VmConfig
 from host_controller.errors import InputError
 from host_controller.records.history_file import HistoryFile
