@@ -15,7 +15,7 @@ class Family(NamedTuple):
 
 
 def escape(text: str) -> str:
-    """A label's value."""
+    """A text as a label's value: backslash, newline and quotation mark escaped."""
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
@@ -28,6 +28,6 @@ def text_of(family: Family, samples: Sequence[str]) -> bytes:
 
 
 def sample(family: Family, labels: Mapping[str, str], value: float) -> str:
-    """One line."""
+    """One line of a metric, without its end."""
     told = ",".join(f'{name}="{escape(text)}"' for name, text in labels.items())
     return f"{family.name}{{{told}}} {value}" if told else f"{family.name} {value}"

@@ -48,7 +48,7 @@ class Connection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Connect."""
+        """To the unix socket, whatever name the request has."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
@@ -130,7 +130,7 @@ def admit(path: str, name: str, xml: bytes, limit: float, policy: str) -> int:
 
 
 def alone(name: str, xml: bytes, policy: str, problem: str) -> int:
-    """No controller answers."""
+    """The exit status where no controller answers: 0 lets the VM start, 1 does not, and says why."""
     if policy == "allow" or NAMESPACE.encode() not in xml:
         return 0
     say(

@@ -20,7 +20,7 @@ ALLOWED: Final = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """For one VM."""
+    """What one VM is advised, with what the replay gives for it."""
 
     past: Past
     now: Limits

@@ -35,7 +35,7 @@ NEXT_WEEKS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Bytes."""
+    """Bytes: 80 % of the hours are meant to lie between low and high."""
 
     low: float
     middle: float
@@ -44,7 +44,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Of one host."""
+    """What one host's VMs will need, hour by hour of a week, and how that grows."""
 
     begin: float
     """Of the first hour that is forecast, seconds since 1970."""

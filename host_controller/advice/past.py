@@ -59,7 +59,7 @@ class Past:
 
     @property
     def peak_bytes(self) -> int | None:
-        """The largest demand."""
+        """The largest demand of any slot; None where none is known."""
         return max((one for one in self.demands if one is not None), default=None)
 
     def percentile(self, percent: float) -> int | None:

@@ -53,7 +53,7 @@ class VmOutcome:
 
     @property
     def unmet_mib_seconds(self) -> float:
-        """What it lacked."""
+        """What it wanted and did not have, MiB times seconds."""
         return self.unmet_byte_seconds / MIB
 
 

@@ -13,7 +13,7 @@ from host_controller.core.policy.dead_band import SMALLEST_DEAD_BAND, grow_dead_
 
 
 class Account(NamedTuple):
-    """One VM's, bytes."""
+    """What one VM costs and asks for. All figures are bytes."""
 
     guest_charge: int
     """The part of its charge that a balloon target can raise."""

@@ -8,7 +8,7 @@ from host_controller.core.state import State
 
 
 class Budget:
-    """Sizes are bytes."""
+    """What all VMs of the host may have together, and what each is to have of it. Sizes are bytes."""
 
     def __init__(self, capacity_bytes: int) -> None:
         self.accounts = Accounts()

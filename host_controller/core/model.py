@@ -133,7 +133,7 @@ class VmConfig:
 
 @dataclass(frozen=True, slots=True)
 class Dimm:
-    """A plugged pc-dimm."""
+    """A DIMM that is plugged (pc-dimm), whoever plugged it."""
 
     alias: str
     size_bytes: int

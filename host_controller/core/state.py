@@ -100,7 +100,7 @@ class State:
             self.notice(now, "fault", vm, text)
 
     def notice(self, now: float, kind: str, vm: Vm | None, text: str) -> None:
-        """Tell the operator."""
+        """Tell operators something about a VM, or about the host: it goes into events, history and log."""
         self.notices.append(Notice(now, kind, vm.config.uuid if vm else None, vm.name if vm else None, text))
 
 

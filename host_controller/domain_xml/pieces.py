@@ -98,7 +98,7 @@ def set_balloon(devices: Element) -> None:
 
 
 def set_channel(domain: Element, devices: Element) -> None:
-    """The agent's port."""
+    """Add a virtio-serial port for the agent, behind the other channels; one that is there stays as it is."""
     if find_channel(domain) is not None:
         return
     others = elements(devices, "channel")

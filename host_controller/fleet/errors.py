@@ -15,7 +15,7 @@ from host_controller.errors import DynmemError
 
 
 class FleetError(DynmemError):
-    """Something between hosts."""
+    """Something between hosts failed; the kinds below say what."""
 
 
 class EngineError(FleetError):

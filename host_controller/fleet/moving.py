@@ -66,7 +66,7 @@ class Promised:
             self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token)
 
     def ways(self) -> frozenset[Way]:
-        """What is promised."""
+        """The moves whose destination has promised the memory."""
         return frozenset((one.vm, one.destination) for one in self._moves.values())
 
     def keep(self, moves: Collection[Move]) -> None:

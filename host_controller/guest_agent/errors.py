@@ -16,11 +16,11 @@ class GuestAgentError(DynmemError):
 
 
 class GuestAgentAbsent(GuestAgentError):  # noqa: N818 # read as what happened
-    """Nobody listens."""
+    """Nobody listens: there is no guest agent, no port for it, or the VM is off."""
 
 
 class GuestAgentSilent(GuestAgentError):  # noqa: N818 # read as what happened
-    """No answer in time."""
+    """No answer came in time: nobody knows whether it was done."""
 
 
 class GuestAgentRefused(GuestAgentError):  # noqa: N818 # read as what happened

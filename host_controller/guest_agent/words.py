@@ -23,7 +23,7 @@ class Ended(NamedTuple):
 
 
 def request(command: str, **arguments: Any) -> str:
-    """One request."""
+    """A request as JSON text."""
     return json.dumps({"execute": command, "arguments": arguments} if arguments else {"execute": command})
 
 
@@ -33,12 +33,12 @@ def open_file(path: str, mode: str) -> str:
 
 
 def write_file(handle: int, content: bytes) -> str:
-    """Write a piece."""
+    """Write these bytes at the place where the file stands; they go as Base64."""
     return request("guest-file-write", handle=handle, **{"buf-b64": base64.b64encode(content).decode()})
 
 
 def read_file(handle: int, most_bytes: int) -> str:
-    """Read a piece."""
+    """Read at most so many bytes from where the file stands."""
     return request("guest-file-read", handle=handle, count=most_bytes)
 
 

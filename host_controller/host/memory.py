@@ -86,7 +86,7 @@ def read_memory(root: Path = Path("/"), meminfo: Path | None = None) -> Memory:
 
 
 def read_meminfo(text: str) -> dict[str, int]:
-    """/proc/meminfo in bytes."""
+    """What /proc/meminfo says, by name: bytes, or a count where the kernel gives no unit."""
     found = {}
     for line in text.splitlines():
         name, _, rest = line.partition(":")

@@ -62,15 +62,15 @@ class ThrowawayDomain:
         return self.view().dimms
 
     def actual(self) -> int:
-        """The balloon's size."""
+        """The balloon's size, bytes; 0 where libvirt does not say it."""
         return int(_called(self._domain.memoryStats).get("actual", 0)) * KIB
 
     def set_balloon(self, target: int) -> None:
-        """Ask for a size."""
+        """Ask the balloon for a size of the guest, bytes; it follows by and by."""
         _called(self._domain.setMemoryFlags, target // KIB, LIVE)
 
     def plug(self, size: int) -> str:
-        """Hot add a DIMM; its alias."""
+        """Hot add a DIMM of so many bytes; its alias."""
         before = {one.alias for one in self.dimms()}
         _called(self._domain.attachDeviceFlags, dimm_xml(size), LIVE)
         return next(one.alias for one in self.dimms() if one.alias not in before)
@@ -80,13 +80,13 @@ class ThrowawayDomain:
         _called(self._domain.detachDeviceAlias, alias, LIVE)
 
     def resize(self, requested: int) -> None:
-        """Ask virtio-mem for so much."""
+        """Ask virtio-mem for so many bytes in all; it follows by and by."""
         _called(
             self._domain.updateDeviceFlags, resized(str(_called(self._domain.XMLDesc, 0)), requested), LIVE
         )
 
     def virtio_mem(self) -> int:
-        """What virtio-mem has plugged."""
+        """How much virtio-mem has plugged, bytes."""
         return self.view().virtio_mem_bytes
 
     def reset(self) -> None:
@@ -94,7 +94,7 @@ class ThrowawayDomain:
         _called(self._domain.reset)
 
     def end(self) -> None:
-        """Pull the plug."""
+        """End it at once, as by pulling the plug."""
         _called(self._domain.destroy)
 
 

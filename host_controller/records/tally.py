@@ -115,7 +115,7 @@ class Histogram:
         self.total = 0.0
 
     def observe(self, seconds: float) -> None:
-        """One more."""
+        """Count one answer that took so many seconds."""
         self.counts[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         self.total += seconds
 

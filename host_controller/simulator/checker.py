@@ -177,7 +177,7 @@ class Checker:
         return max(real if told is None else min(real, told), *asked, 0)
 
     def total(self) -> int:
-        """Σ exposure."""
+        """The sum of exposures, bytes."""
         return sum(self.exposure(vm) for vm in self.hypervisor.running())
 
     def _confirms(self, vm: SimulatedVm, command: hv.Command) -> bool:

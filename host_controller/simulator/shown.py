@@ -25,7 +25,7 @@ SLACK_BYTES: Final = 1 * MIB
 
 @dataclass(slots=True)
 class Seen:
-    """Of one VM."""
+    """What the controller was shown of one VM. Sizes are bytes."""
 
     informed_at: float = float("-inf")
     """When something fresh about the guest came in last."""

@@ -43,7 +43,7 @@ class SimulatedDimm:
 
 
 class Slots:
-    """Of one VM."""
+    """One VM's DIMM slots, and what the guest does with the DIMMs in them."""
 
     def __init__(self, vm: "SimulatedVm") -> None:
         self.dimms: list[SimulatedDimm] = []
@@ -52,7 +52,7 @@ class Slots:
 
     @property
     def plugged_bytes(self) -> int:
-        """Σ DIMMs."""
+        """The sum of its DIMMs."""
         return sum(d.dimm.size_bytes for d in self.dimms)
 
     @property

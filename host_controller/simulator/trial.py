@@ -65,7 +65,7 @@ class Result:
 
     @property
     def unmet_mib_seconds(self) -> float:
-        """Of all VMs."""
+        """What all VMs wanted and did not have, MiB times seconds."""
         return sum(vm.unmet_mib_seconds for vm in self.vms)
 
     @property

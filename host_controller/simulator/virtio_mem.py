@@ -44,7 +44,7 @@ class VirtioMem:
 
     @property
     def current(self) -> int:
-        """Plugged."""
+        """What is plugged, bytes."""
         return self.movable + self.kernel + self.offline
 
     @property

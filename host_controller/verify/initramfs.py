@@ -42,7 +42,7 @@ class Cpio:
         self.add(name, stat.S_IFREG | mode, data)
 
     def finish(self) -> bytes:
-        """The archive."""
+        """The whole archive, ended as the kernel wants it."""
         self.add("TRAILER!!!", 0)
         return self._out.getvalue()
 

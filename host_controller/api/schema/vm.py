@@ -51,7 +51,7 @@ Status = Literal["ok", "low", "warning", "unknown"]
 
 
 class VmView(View, frozen=True, kw_only=True, gc=False):
-    """One running VM."""
+    """One managed VM that runs, as the controller knows it now."""
 
     uuid: str
     name: str

@@ -19,7 +19,7 @@ for twice as long at most: one reading becomes no lasting charge."""
 
 @dataclass(slots=True)
 class Evidence:
-    """Sizes are bytes."""
+    """What the host's own count says of one VM. Sizes are bytes, times those of the controller's clock."""
 
     resident_bytes: int = 0
     resident_at: float = -math.inf

@@ -25,7 +25,7 @@ LEAST_PACE: Final = 0.25
 
 @dataclass(slots=True)
 class Squeeze:
-    """Of one VM."""
+    """When one VM may be sent below what it works with: for how long others have asked, and its last step."""
 
     _since: float = math.inf
     _asked_at: float = -math.inf

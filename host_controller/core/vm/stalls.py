@@ -25,7 +25,7 @@ STALL_REST: Final = 60.0
 
 @dataclass(slots=True)
 class Stalls:
-    """Of one guest."""
+    """What one guest's PSI tells, and how much it is raised for that."""
 
     share: float | None = None
     """Of the time of the last second or so in which some task waited for memory; None without PSI."""

@@ -46,7 +46,7 @@ class TooTight:
 
     @property
     def option(self) -> str:
-        """Of `virsh memtune`."""
+        """The option of `virsh memtune` that changes it."""
         return f"--{self.name.replace('_', '-')}"
 
 

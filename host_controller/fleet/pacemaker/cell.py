@@ -29,7 +29,7 @@ class Engine(Protocol):
     """Pacemaker, as far as it is asked here; `Tools` is the real one."""
 
     def query(self) -> Cib:
-        """The configuration."""
+        """The configuration as it is now."""
 
     def idle(self) -> bool:
         """Nothing is under way."""

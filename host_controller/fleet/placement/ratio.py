@@ -39,7 +39,7 @@ class Inventory:
 
     @property
     def used_mib(self) -> int:
-        """What is allocated."""
+        """The sum of what is allocated, MiB."""
         return sum(self.allocated.values())
 
 

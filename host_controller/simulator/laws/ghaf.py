@@ -23,7 +23,7 @@ class Ghaf:
         self._changed: dict[str, float] = {}
 
     def targets(self, host: HostSight, guests: Sequence[GuestSight], now: float) -> dict[str, float]:
-        """One second."""
+        """What one turn gives, once a second: targets in bytes by name, of those that change."""
         chosen = {}
         for guest in guests:
             share = guest.demand / guest.current
