@@ -62,7 +62,7 @@ def close(bulk: Hosts, plain: list[float]) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_mom(seed: int) -> None:
+def test_moms_law_in_bulk_is_the_law_of_one_host(seed: int) -> None:
     case = Case(seed)
     hosts = case.hosts()
     mom_policy(hosts, case.used[None, :], np.array([case.host().available / case.host().total]))
@@ -71,7 +71,7 @@ def test_mom(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_proxmox(seed: int) -> None:
+def test_proxmoxs_share_in_bulk_is_that_of_one_host(seed: int) -> None:
     case = Case(seed)
     guests = case.guests()
     sizes = {g.name: g.current for g in guests}
@@ -94,7 +94,7 @@ def test_proxmox_stands_still_once_a_fifth_of_the_host_is_free() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_qmemman(seed: int) -> None:
+def test_qmemmans_law_in_bulk_is_the_law_of_one_host(seed: int) -> None:
     case = Case(seed)
     law = qmemman.Qmemman()
     guests = case.guests()
@@ -107,7 +107,7 @@ def test_qmemman(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_squeezed(seed: int) -> None:
+def test_squeezeds_law_in_bulk_is_the_law_of_one_host(seed: int) -> None:
     case = Case(seed)
     hosts = case.hosts()
     step_squeezed(hosts, case.demand[None, :])
@@ -118,7 +118,7 @@ def test_squeezed(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_hyperv(seed: int) -> None:
+def test_the_hyperv_like_law_in_bulk_is_equal_pressure(seed: int) -> None:
     case = Case(seed)
     hosts = case.hosts()
     step_hyperv(hosts, case.demand[None, :])
@@ -128,7 +128,7 @@ def test_hyperv(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_clairvoyant(seed: int) -> None:
+def test_the_clairvoyant_in_bulk_is_that_of_one_host(seed: int) -> None:
     case = Case(seed)
     hosts = case.hosts()
     step_clairvoyant(hosts, case.demand[None, :])

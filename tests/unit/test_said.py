@@ -77,7 +77,7 @@ def test_every_command_of_the_host_whose_output_is_lost_says_so_and_fails() -> N
     )
 
 
-def test_every_command_of_the_guest_does() -> None:
+def test_every_command_of_the_guest_whose_output_is_lost_says_so_and_fails() -> None:
     lines = [[name, "--help"] for name in GUESTS]
     preload = "import agent.commands"
     check_each(

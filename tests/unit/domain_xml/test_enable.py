@@ -9,6 +9,7 @@ from host_controller.domain_xml.edit import difference, enable
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
+from host_controller.domain_xml.values import parse_xml, size_of
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.hypervisor.adapter import _memory_of
 from host_controller.units import GIB, MIB
@@ -252,7 +253,8 @@ def test_deflate_on_oom_that_is_overridden_behind_libvirts_back_pins_memory() ->
 
 @pytest.mark.parametrize("machine", ["pc", "q35", "pc-i440fx-2.11", "pc-q35-9.0"])
 def test_i440fx_and_q35_can_hot_add(machine: str) -> None:
-    enable(Q35.replace("pc-q35-7.2", machine), LIMITS, Growth.HOTADD)
+    made = parse_xml(enable(Q35.replace("pc-q35-7.2", machine), LIMITS, Growth.HOTADD).xml)
+    assert size_of(made.find("maxMemory")) == LIMITS.maximum_bytes
 
 
 def test_without_acpi_nothing_can_be_hot_added() -> None:
