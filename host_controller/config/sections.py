@@ -62,7 +62,7 @@ class DefaultsSection(msgspec.Struct, frozen=True):
 class TimingSection(msgspec.Struct, frozen=True):
     """How long things last before something is done about them."""
 
-    shrink_after: Duration = 60.0
+    shrink_after: Duration = 25.0
     settle: Duration = 60.0
     unplug_after: Duration = 600.0
     reset_wait: Annotated[
