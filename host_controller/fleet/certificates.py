@@ -4,6 +4,7 @@ The authority's key stays in the directory where it was made: hosts get `ca.pem`
 """
 
 import contextlib
+import ipaddress
 import ssl
 import subprocess
 import tempfile
@@ -50,9 +51,9 @@ def make_host(directory: Path, host: str, days: int = HOST_DAYS) -> Path:
         InputError: that is no name of a host.
         FleetError: openssl failed, or nothing can be written there.
     """
-    allowed = host.replace("-", "").replace(".", "")
-    if not (allowed.isascii() and allowed.isalnum()) or host[0] in "-." or len(host) > LONGEST_NAME:
-        hint = f"letters, digits, dots and dashes, at most {LONGEST_NAME}: the node's name in the cluster"
+    allowed = host.translate({ord(one): None for one in "-._"})
+    if not (allowed.isascii() and allowed.isalnum()) or host[0] in "-._" or len(host) > LONGEST_NAME:
+        hint = f"letters, digits, dots, dashes and _, at most {LONGEST_NAME}: the node's name in the cluster"
         raise InputError(f"{neutral(host, 100)!r} is no name of a host", hint=hint)
     place = directory / host
     with _written():
@@ -61,13 +62,22 @@ def make_host(directory: Path, host: str, days: int = HOST_DAYS) -> Path:
         "basicConstraints=critical,CA:FALSE",
         "keyUsage=critical,digitalSignature",
         "extendedKeyUsage=serverAuth,clientAuth",
-        f"subjectAltName=DNS:{host}",
+        f"subjectAltName={_kind(host)}:{host}",
     )
     authority = ("-CA", str(directory / "ca.pem"), "-CAkey", str(directory / "ca.key"))
     _make(host, place / "host.key", place / "host.pem", days, extensions, authority)
     with _written():
         _write(place / "ca.pem", (directory / "ca.pem").read_bytes())
     return place
+
+
+def _kind(host: str) -> str:
+    """A node can be called by its address: a certificate for a name is not believed of that."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return "DNS"
+    return "IP"
 
 
 def end_of(certificate: Path) -> float:

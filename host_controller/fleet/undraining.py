@@ -60,7 +60,7 @@ def our_wish(cib: Cib, host: str) -> bool:
     """
     ours = drained(cib, host)
     if ours is None:
-        hint = f"crm_standby -D -N {host} ends it"
+        hint = f"crm_standby -D -N {host} ends it, with -l reboot one that lasts until the node starts again"
         raise InputError(f"{host} is in standby by somebody else's wish", hint=hint)
     return ours
 

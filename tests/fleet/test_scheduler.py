@@ -266,6 +266,19 @@ def test_whether_a_vm_would_stay_where_it_is_moved_is_known_however_constraints_
     assert [one.kind for one in tools.simulate(arrived(cib, vm, here, there)).actions] == after
 
 
+def test_a_start_of_a_higher_priority_stops_a_vm_that_runs_and_one_of_the_same_does_not() -> None:
+    cell, tools = RandomCell(2, 2, 0.3, random.Random(1)), Tools()
+    stopped = next(iter(cell.where))
+    del cell.where[stopped]
+    held = {host: 1300 if list(cell.where.values()).count(host) == 1 else 2300 for host in cell.capacities}
+    text = cell.xml(dict.fromkeys(cell.need, 1000), held).decode()
+    for priority, stops in (("0", 0), ("10", 1)):
+        pair = f'<nvpair id="p" name="priority" value="{priority}"/>'
+        after = text.replace(f'<meta_attributes id="{stopped}m">', f'<meta_attributes id="{stopped}m">{pair}')
+        assert [one.kind for one in tools.simulate(after.encode()).actions].count("stop") == stops
+        assert (f"{stopped}: priority" in {one.what for one in missing(read_cib(after.encode()))}) == stops
+
+
 def test_init_would_restart_vms_that_run_with_other_parameters_so_it_is_refused_then() -> None:
     cell = RandomCell(2, 2, 0.3, random.Random(1))
     cib = read_cib(cell.xml(dict.fromkeys(cell.need, 1000), {"h0": 20000, "h1": 20000}))

@@ -25,6 +25,7 @@ MOST_DIGITS: Final = 12
 """Of a number that the engine writes: more are none of its own, and thousands cannot be read as one."""
 REFUSED: Final = "1"
 """What a start returns that a host has refused (OCF_ERR_GENERIC): any other will not pass by itself."""
+INFINITE: Final = 1_000_000
 PENDING: Final = "193"
 """What an operation returns that is under way."""
 FALSE: Final = ("false", "no", "off", "0", "n")
@@ -232,7 +233,11 @@ def _set(element: Element, name: str, size_mib: int) -> None:
 
 
 def _pairs(element: Element, path: str) -> dict[str, str]:
-    return {one.get("name", ""): one.get("value", "") for one in element.iterfind(path)}
+    """Of one name, the first counts."""
+    found: dict[str, str] = {}
+    for one in element.iterfind(path):
+        found.setdefault(one.get("name", ""), one.get("value", ""))
+    return found
 
 
 def failed_moves(cib: Cib) -> dict[str, str]:
@@ -299,5 +304,13 @@ def _permits_vaguely(root: Element, name: str) -> bool:
 
 def _constraints(root: Element, name: str) -> Iterator[tuple[str, str]]:
     for one in root.iterfind("configuration/constraints/rsc_location"):
-        if one.get("rsc") == name and one.get("score") == "-INFINITY" and one.get("node"):
+        if one.get("rsc") == name and _never(one.get("score", "")) and one.get("node"):
             yield one.get("node", ""), f"the constraint {one.get('id')} bans it there"
+
+
+def _never(score: str) -> bool:
+    """The engine takes a million for infinity."""
+    digits = score.removeprefix("-")
+    if score == digits or len(digits) > MOST_DIGITS:
+        return False
+    return digits.upper() == "INFINITY" or (digits.isdecimal() and int(digits) >= INFINITE)

@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element
 from host_controller.fleet.pacemaker.cib import (
     ATTRIBUTE,
     FALSE,
+    INFINITE,
     MOST_DIGITS,
     PROBES,
     Cib,
@@ -22,6 +23,8 @@ from host_controller.fleet.pacemaker.cib import (
 from host_controller.fleet.pacemaker.timeouts import LEAST, lengthen, short
 
 STICKINESS: Final = 1000
+FATAL_STARTS: Final = "start-failure-is-fatal"
+PRIORITY: Final = "priority"
 STAYS: Final = "resource-stickiness"
 FORGETS: Final = "failure-timeout"
 NEVER: Final = ("", "0", "0s")
@@ -50,7 +53,8 @@ class Need:
 def missing(cib: Cib) -> tuple[Need, ...]:
     """All that is not as it should be."""
     defaults = _defaults(cib)
-    return (*_cluster(cib), *(need for one in _domains(cib.root) for need in _vm(one, defaults)))
+    vms = (need for one in _domains(cib.root) for need in _vm(one, defaults))
+    return (*_cluster(cib), *_priorities(cib), *vms)
 
 
 def prepared(cib: Cib) -> bytes:
@@ -98,9 +102,12 @@ def _cluster(cib: Cib) -> Iterator[Need]:
         found = cib.options.get(name, "")
         if found != wanted:
             yield Need(name, found or "not set", wanted, protects)
-    if (probes := cib.options.get(PROBES, "true")).lower() in FALSE:
-        protects = "a VM started twice, as the engine does not look where it has forgotten"
-        yield Need(PROBES, probes, "true", protects)
+    for name, protects in (
+        (PROBES, "a VM started twice, as the engine does not look where it has forgotten"),
+        (FATAL_STARTS, "a start that one host has refused being asked of it again, and of no other"),
+    ):
+        if (found := cib.options.get(name, "true")).lower() in FALSE:
+            yield Need(name, found[:40], "true", protects)
     stickiness = cib.defaults.get(STAYS, "0")
     if not _holds(stickiness):
         yield Need(STAYS, stickiness[:40], str(STICKINESS), "VMs moving whenever figures change")
@@ -118,6 +125,28 @@ def _domains(root: Element) -> Iterator[Element]:
             continue
         if one.get("type") == "VirtualDomain" and one.get("template") is None:
             yield one
+
+
+def _priorities(cib: Cib) -> Iterator[Need]:
+    """The engine finds places for VMs of a higher priority first, also before those of others that run."""
+    every = cib.defaults.get(PRIORITY, "0")
+    found = {
+        one.get("id", ""): _pairs(one, "meta_attributes").get(PRIORITY, every) for one in _domains(cib.root)
+    }
+    least = min((_number(one) for one in found.values()), default=0)
+    for name, priority in found.items():
+        if _number(priority) > least:
+            protects = "a running VM being stopped to make room for its start"
+            yield Need(f"{name}: {PRIORITY}", priority[:40], "that of all VMs", protects, by_hand=True)
+
+
+def _number(score: str) -> int:
+    digits = score.removeprefix("+").removeprefix("-")
+    if digits.upper() == "INFINITY" or len(digits) > MOST_DIGITS:
+        size = INFINITE
+    else:
+        size = min(INFINITE, int(digits)) if digits.isdecimal() else 0
+    return -size if score.startswith("-") else size
 
 
 def _vm(one: Element, defaults: _Defaults) -> Iterator[Need]:
@@ -178,18 +207,21 @@ def _operation(one: Element, name: str) -> Element | None:
 
 
 def _pairs(one: Element, block: str) -> dict[str, str]:
-    return {pair.get("name", ""): pair.get("value", "") for pair in one.iterfind(f"{block}/nvpair")}
+    found: dict[str, str] = {}
+    for pair in one.iterfind(f"{block}/nvpair"):
+        found.setdefault(pair.get("name", ""), pair.get("value", ""))
+    return found
 
 
 def _block(root: Element, path: str, tag: str, identity: str) -> Element:
-    """The first block of its kind, made where there is none."""
+    """The first block of its kind that no rule switches off, made where there is none."""
     parent = root if path == "." else root.find(path)
     if parent is None:  # rsc_defaults may be missing as a whole
         outer, _, inner = path.rpartition("/")
         holder = root.find(outer)
         assert holder is not None, "a configuration has its sections"
         parent = ElementTree.SubElement(holder, inner)
-    block = parent.find(tag)
+    block = next((one for one in parent.findall(tag) if one.find("rule") is None), None)
     if block is not None:
         return block
     made = ElementTree.Element(tag, {"id": identity})

@@ -34,6 +34,7 @@ AVOIDS: Final = re.compile(rf"{AVOID}([0-9]{{1,4}})\.([0-9]{{1,4}})\.(.*)", re.D
 """Names hold dashes, so an id begins with the length of the node's and of the VM's."""
 STANDBY: Final = "dynmem-drain"
 """The value of our own mark beside `standby`, by which `undrain` knows a drain of ours."""
+TRUE: Final = ("true", "on", "yes", "y", "1")
 
 
 def pinned(cib: Cib, vm: str, node: str) -> bytes:
@@ -90,9 +91,10 @@ def in_standby(cib: Cib, node: str, avoid: Collection[tuple[str, str]] = ()) -> 
         identity = {"id": name, "rsc": vm, "node": other, "score": "-INFINITY"}
         _constraints(root).append(Element("rsc_location", identity))
     element = _node(root, node)
-    block = element.find("instance_attributes")
+    block = _always(element)
     if block is None:
-        identity = {"id": f"nodes-{element.get('id', '')}"}
+        taken = {one.get("id", "") for one in root.iter()}
+        identity = {"id": _free(f"nodes-{element.get('id', '')}", taken)}
         block = ElementTree.SubElement(element, "instance_attributes", identity)
     for name, value in (("standby", "on"), (STANDBY, "yes")):
         _attribute(block, name).set("value", value)
@@ -100,12 +102,24 @@ def in_standby(cib: Cib, node: str, avoid: Collection[tuple[str, str]] = ()) -> 
 
 
 def drained(cib: Cib, node: str) -> bool | None:
-    """Whether the node is in standby by our wish; None: by somebody else's."""
-    block = _node(cib.root, node).find("instance_attributes")
-    values = {one.get("name"): one.get("value") for one in (block if block is not None else ())}
-    if values.get("standby") not in ("on", "true"):
-        return False
-    return True if values.get(STANDBY) == "yes" else None
+    """Whether the node is in standby by our wish; None: by somebody else's, also where that lasts until the
+    node starts again, or as long as a rule says.
+    """
+    element, states = _node(cib.root, node), cib.root.iterfind("status/node_state")
+    mine = _always(element)
+    own = _values(mine)
+    ours = own.get("standby", "").lower() in TRUE and own.get(STANDBY) == "yes"
+    blocks = [
+        *(one for one in element.iterfind("instance_attributes") if one is not mine or not ours),
+        *(
+            block
+            for state in states
+            if state.get("uname") == node
+            for block in state.iterfind("transient_attributes/instance_attributes")
+        ),
+    ]
+    theirs = any(_values(one).get("standby", "").lower() in TRUE for one in blocks)
+    return None if theirs else ours
 
 
 def avoided(cib: Cib, node: str) -> bool:
@@ -127,7 +141,7 @@ def active(cib: Cib, node: str) -> bytes:
     root = next_version(cib)
     _allow(root, node)
     _mark(root, {vm: where for vm, where in failed_moves(cib).items() if where == node})
-    block = _node(root, node).find("instance_attributes")
+    block = _always(_node(root, node))
     for one in list(block if block is not None else ()):
         if one.get("name") in ("standby", STANDBY):
             block.remove(one)  # type: ignore[union-attr] # it had this child
@@ -232,6 +246,16 @@ def _node(root: Element, name: str) -> Element:
         if one.get("uname") == name:
             return one
     raise EngineError(f"the cluster has no node {name}", hint="dynmem fleet status names them")
+
+
+def _always(node: Element) -> Element | None:
+    """The block of a node's attributes that no rule switches off."""
+    return next((one for one in node.iterfind("instance_attributes") if one.find("rule") is None), None)
+
+
+def _values(block: Element | None) -> dict[str, str]:
+    pairs = () if block is None else block.iterfind("nvpair")
+    return {one.get("name", ""): one.get("value", "") for one in pairs}
 
 
 def _attribute(block: Element, name: str) -> Element:

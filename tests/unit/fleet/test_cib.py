@@ -9,8 +9,10 @@ from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bounded_xml import DEEPEST, LARGEST_BYTES, read_xml
 from host_controller.fleet.pacemaker.cib import changed, read_cib, strangers
 from host_controller.fleet.pacemaker.pins import (
+    active,
     allowed,
     avoided,
+    drained,
     in_standby,
     marks,
     moved_at,
@@ -120,6 +122,19 @@ def test_vms_in_groups_are_found_and_two_of_one_name_are_refused() -> None:
         read_cib(cib_text({"web": 1}, {}, group.format("web")))
 
 
+@pytest.mark.parametrize(
+    ("score", "banned"),
+    [
+        *(("-INFINITY", True), ("-infinity", True), ("-1000000", True), ("-999999", False)),
+        *(("1000000", False), ("INFINITY", False), ("-", False), ("", False), ("-" + "9" * 5000, False)),
+    ],
+)
+def test_a_constraint_of_a_million_bans_as_one_of_infinity_does(score: str, banned: bool) -> None:
+    constraint = f'<constraints><rsc_location id="c" rsc="web" node="n2" score="{score}"/></constraints>'
+    (web,) = read_cib(cib_text({"web": 1}, {"n2": 1}).replace(b"<constraints/>", constraint.encode())).vms
+    assert ("n2" in web.bans) == banned
+
+
 def test_bans_are_read_with_their_reason() -> None:
     status = (
         '<node_state uname="n1"><transient_attributes id="1"><instance_attributes id="i">'
@@ -206,6 +221,48 @@ def test_marks_of_earlier_versions_are_understood_and_taken_away() -> None:
     cib = read_cib(CIB.replace(b"<constraints/>", b"<constraints>" + old + b"</constraints>"))
     assert marks(cib) == {"web": "n1"}
     assert marks(read_cib(unmarked(cib, ["web"]))) == {}
+
+
+RULED = (
+    '<instance_attributes id="r"><rule id="r1"/><nvpair id="r2" name="standby" value="{}"/>'
+    "</instance_attributes>"
+)
+
+
+@pytest.mark.parametrize("value", ["on", "true", "YES", "1", "off"])
+@pytest.mark.parametrize("where", ["for good", "until it starts again", "by a rule", "in a second block"])
+def test_a_standby_is_somebody_elses_however_it_is_said(where: str, value: str) -> None:
+    pair = f'<nvpair id="p" name="standby" value="{value}"/>'
+    block = f'<instance_attributes id="x">{pair}</instance_attributes>'
+    first = '<instance_attributes id="w"><nvpair id="o" name="other" value="1"/></instance_attributes>'
+    inside = {
+        "for good": block,
+        "until it starts again": "",
+        "by a rule": RULED.format(value),
+        "in a second block": first + block,
+    }[where]
+    status = f'<transient_attributes id="1">{block}</transient_attributes>'
+    status = f'<node_state uname="n1">{status}</node_state>' if where.startswith("until") else ""
+    text = cib_text({"web": 1}, {"n1": None, "n2": 1}, status=status)
+    cib = read_cib(text.replace(b'uname="n1"></node>', f'uname="n1">{inside}</node>'.encode()))
+    assert drained(cib, "n1") is (False if value == "off" else None)
+    assert drained(cib, "n2") is False
+
+
+def test_a_drain_sets_and_ends_a_standby_that_no_rule_switches_off() -> None:
+    inside = f'uname="n1">{RULED.format("off")}</node>'.encode()
+    cib = read_cib(cib_text({"web": 1}, {"n1": None}).replace(b'uname="n1"></node>', inside))
+    emptied = read_cib(in_standby(cib, "n1"))
+    (block,) = [
+        one
+        for one in emptied.root.iterfind("configuration/nodes/node/instance_attributes")
+        if one.find("rule") is None
+    ]
+    assert {one.get("name") for one in block} == {"standby", "dynmem-drain"}
+    assert drained(emptied, "n1")
+    again = read_cib(active(emptied, "n1"))
+    assert drained(again, "n1") is False
+    assert b'value="off"' in active(emptied, "n1")
 
 
 def test_bans_of_a_drain_are_told_apart_whatever_dashes_names_hold() -> None:

@@ -325,6 +325,22 @@ def test_what_is_no_name_of_a_host_gets_no_certificate(tmp_path: Path, name: str
         make_host(tmp_path, name)
 
 
+@pytest.mark.parametrize("name", ["n1", "node_1.example", "127.0.0.1"])
+def test_a_host_is_believed_by_the_name_that_its_node_has_in_whatever_case_and_by_no_other(
+    tmp_path: Path, name: str
+) -> None:
+    own = credentials(tmp_path, name)
+    for asked, believed in ((name, True), (name.upper(), True), ("other", False), ("10.9.9.9", False)):
+        ends = ssl.MemoryBIO(), ssl.MemoryBIO()
+        host = own.server().wrap_bio(*ends, server_side=True)
+        asker = own.client().wrap_bio(*reversed(ends), server_hostname=asked)
+        for one in (asker, host):
+            with pytest.raises(ssl.SSLWantReadError):
+                one.do_handshake()
+        with contextlib.nullcontext() if believed else pytest.raises(ssl.SSLError, match="mismatch"):
+            asker.do_handshake()
+
+
 @pytest.mark.parametrize("name", ["ca.pem", "ca.key"])
 def test_a_host_named_as_a_file_of_the_authority_is_refused(tmp_path: Path, name: str) -> None:
     make_authority(tmp_path)

@@ -68,10 +68,11 @@ def test_fencing_is_never_switched_on_here() -> None:
     assert (need.what, need.by_hand) == ("stonith-enabled", True)
 
 
-def test_an_engine_that_does_not_look_for_what_it_has_forgotten_is_set_to_look() -> None:
-    off = b'<nvpair id="p" name="enable-startup-probes" value="no"/></cluster_property_set>'
+@pytest.mark.parametrize("option", ["enable-startup-probes", "start-failure-is-fatal"])
+def test_an_engine_that_does_not_look_or_asks_one_host_again_and_again_is_set_right(option: str) -> None:
+    off = f'<nvpair id="p" name="{option}" value="no"/></cluster_property_set>'.encode()
     text = cib_text({}, {"n1": 1}, FENCE).replace(b"</cluster_property_set>", off)
-    assert "enable-startup-probes" in {need.what for need in missing(read_cib(text))}
+    assert option in {need.what for need in missing(read_cib(text))}
     assert missing(read_cib(prepared(read_cib(text)))) == ()
 
 
@@ -144,3 +145,35 @@ def test_a_timeout_among_an_operations_meta_attributes_counts_and_goes_when_it_i
         text = prepared(cib)
         assert missing(read_cib(text)) == ()
         assert (pair.format(value).encode() in text.replace(b" />", b"/>")) == kept
+
+
+@pytest.mark.parametrize(
+    ("priority", "named"),
+    [("0", False), ("x", False), ("10", True), ("INFINITY", True), ("-5", False), ("9" * 5000, True)],
+)
+def test_a_vm_whose_start_would_stop_others_is_named_and_left_to_people(priority: str, named: bool) -> None:
+    pair = f'<meta_attributes id="b"><nvpair id="p" name="priority" value="{priority}"/></meta_attributes>'
+    first = BARE.replace("<operations>", f"{pair}<operations>")
+    second = BARE.replace('id="bare"', 'id="other"').replace('id="m"', 'id="n"')
+    cib = read_cib(cib_text({}, {"n1": 1}, first + second + FENCE))
+    whose = "bare" if named else "other"
+    found = [need for need in missing(cib) if "priority" in need.what]
+    assert [(one.what, one.by_hand) for one in found] == (
+        [(f"{whose}: priority", True)] if named or priority == "-5" else []
+    )
+    assert {one.what for one in missing(read_cib(prepared(cib)))} == {one.what for one in found}
+
+
+def test_what_is_set_is_set_where_no_rule_switches_it_off_and_the_first_of_one_name_counts() -> None:
+    ruled = '<instance_attributes id="r"><rule id="r1"/><nvpair id="x" name="other" value="1"/>'
+    ruled += "</instance_attributes>"
+    cib = read_cib(cib_text({}, {"n1": 1}, BARE.replace("<operations>", f"{ruled}<operations>") + FENCE))
+    after = read_cib(prepared(cib))
+    assert missing(after) == ()
+    blocks = after.root.findall(".//primitive[@id='bare']/instance_attributes")
+    assert [len(one.findall("nvpair")) for one in blocks] == [1, 3]
+    twice = '<cluster_property_set id="later"><nvpair id="l" name="stonith-enabled" value="false"/>'
+    text = cib_text({}, {"n1": 1}, FENCE).replace(
+        b"</crm_config>", f"{twice}</cluster_property_set></crm_config>".encode()
+    )
+    assert read_cib(text).options["stonith-enabled"] == "true"
