@@ -21,6 +21,7 @@ from host_controller.neutral import neutral
 SECONDS: Final = 5.0
 PROMISE_SECONDS: Final = 130.0
 """A host may wait for its balloons; the configuration's limit is two minutes."""
+RENEW_SECONDS: Final = 10.0
 AT_A_TIME: Final = 8
 
 log = structlog.get_logger(__name__)
@@ -71,9 +72,7 @@ class Hosts:
     def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
         """Ask a host to keep memory for a VM, or to go on keeping it."""
         try:
-            status, body = self._promises(
-                host, "POST", vm, PROMISE_SECONDS, bytes=str(size_bytes), token=token
-            )
+            status, body = self._keep(host, vm, size_bytes, token, PROMISE_SECONDS)
             if status == 200:
                 answer = read_object(body)
                 return Promise(answer["admitted"] is True, neutral(answer["message"], 500))
@@ -82,6 +81,14 @@ class Hosts:
         except (ValueError, KeyError, TypeError):
             return Promise(given=False, said=f"{host}: its answer is not understood")
         return Promise(given=False, said=_said(status, body))
+
+    def renew(self, host: str, vm: str, size_bytes: int, token: str) -> bool:
+        """Ask it to go on keeping it, which takes no time where it does. False: the host does not answer."""
+        try:
+            self._keep(host, vm, size_bytes, token, RENEW_SECONDS)
+        except HostSilent:
+            return False
+        return True
 
     def take_back(self, host: str, vm: str, token: str) -> None:
         """The VM does not come. What cannot be taken back expires."""
@@ -106,6 +113,9 @@ class Hosts:
                 log.error("our new credentials cannot be used; the old ones stay", problem=str(error))
             self._stamp = stamp
         return self._context
+
+    def _keep(self, host: str, vm: str, size_bytes: int, token: str, seconds: float) -> tuple[int, bytes]:
+        return self._promises(host, "POST", vm, seconds, bytes=str(size_bytes), token=token)
 
     def _promises(self, host: str, method: str, vm: str, seconds: float, **query: str) -> tuple[int, bytes]:
         try:

@@ -35,6 +35,9 @@ class Asked(Protocol):
     def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
         """Keep memory for a VM, or go on keeping it."""
 
+    def renew(self, host: str, vm: str, size_bytes: int, token: str) -> bool:
+        """Go on keeping it. False: the host does not answer."""
+
     def take_back(self, host: str, vm: str, token: str) -> None:
         """It does not come."""
 
@@ -62,8 +65,13 @@ class Promised:
         if self.clock() - self._renewed_at < RENEW_SECONDS:
             return
         self._renewed_at = self.clock()
+        silent: set[str] = set()
         for move in self._moves.values():
-            self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token)
+            # One that hangs is not waited for again: the promises of others would end meanwhile.
+            if move.destination not in silent and not self.hosts.renew(
+                move.destination, move.vm, move.reserve_bytes, self.token
+            ):
+                silent.add(move.destination)
 
     def ways(self) -> frozenset[Way]:
         """The moves whose destination has promised the memory."""

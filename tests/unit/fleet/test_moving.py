@@ -1,7 +1,7 @@
 """A VM moves only by its destination's promise, only as the scheduler said, and nothing is left behind."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from unittest.mock import Mock
 from xml.etree import ElementTree
 
@@ -12,7 +12,7 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.errors import EngineBusy, EngineError, NotBegun, RaceLost, WayClosed, WayRefused
 from host_controller.fleet.hosts import Promise
-from host_controller.fleet.moving import RENEW_SECONDS, carry_out
+from host_controller.fleet.moving import RENEW_SECONDS, Promised, carry_out
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
 from host_controller.fleet.pacemaker.history import arrived, departures
 from host_controller.fleet.pacemaker.pins import pinned, pins
@@ -55,6 +55,9 @@ class Destinations:
         assert self.held.get(vm, token) == token
         self.held[vm] = token
         return Promise(True, "reserved")
+
+    def renew(self, host: str, vm: str, size_bytes: int, token: str) -> bool:
+        return self.promise(host, vm, size_bytes, token).given
 
     def take_back(self, host: str, vm: str, token: str) -> None:
         assert self.held.pop(vm) == token
@@ -433,3 +436,21 @@ def test_an_engine_that_is_at_work_once_the_memory_is_promised_begins_no_move() 
         move(one, hosts)
     assert one.commits == []
     assert hosts.held == {}
+
+
+def test_a_host_that_hangs_is_waited_for_once_and_the_promises_of_others_go_on() -> None:
+    hosts, time = Destinations(), Time()
+    promised = Promised(hosts, time)
+    for name, there in (("a", "n2"), ("b", "n2"), ("c", "n3"), ("d", "n2")):
+        assert promised.ask(replace(MOVE, vm=name, destination=there)).given
+    asked: list[str] = []
+
+    def renew(host: str, vm: str, *_: object) -> bool:
+        asked.append(vm)
+        time.sleep(10.0 if host == "n2" else 0.0)
+        return host != "n2"
+
+    hosts.renew = renew  # type: ignore[method-assign, assignment]
+    time.sleep(RENEW_SECONDS)
+    promised.renew()
+    assert (asked, time.now) == (["a", "c"], RENEW_SECONDS + 10.0)
