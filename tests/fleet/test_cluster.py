@@ -115,3 +115,19 @@ def test_a_drained_host_is_empty_and_its_guests_arrive_with_their_limits(cluster
         (found,) = [one for one in status["vms"] if one["name"] == name]
         assert found["limits"]["maximum_bytes"] == 1024 << 20
     assert "takes VMs again" in cluster.fleet("n1", "undrain", str(place))
+
+
+def test_a_guest_that_prefers_a_drained_host_goes_back_by_its_promise_when_the_drain_ends(
+    cluster: Cluster,
+) -> None:
+    place = str(cluster.place_of("vm3"))
+    prefers = f'<rsc_location id="home" rsc="vm3" node="{place}" score="INFINITY"/>'
+    cluster.on("n1", "cibadmin", "--create", "-o", "constraints", "-X", prefers)
+    cluster.publish("n1")
+    assert "is empty" in cluster.fleet("n1", "drain", place)
+    assert cluster.place_of("vm3") != place
+    said = cluster.fleet("n1", "undrain", place)
+    assert "1 of 1 moved" in said
+    assert "takes VMs again" in said
+    assert cluster.place_of("vm3") == place
+    cluster.on("n1", "cibadmin", "--delete", "-X", '<rsc_location id="home"/>')
