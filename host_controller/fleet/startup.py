@@ -2,14 +2,15 @@
 
 import os
 import stat
+from collections.abc import Iterator
 from typing import Final
 
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.errors import DynmemError
 from host_controller.fleet.core.model import mib_up
-from host_controller.fleet.pacemaker.cib import Cib
+from host_controller.fleet.pacemaker.cib import Cib, Vm
 from host_controller.fleet.pacemaker.needs import Need
-from host_controller.neutral import shell_word
+from host_controller.neutral import neutral, shell_word
 from host_controller.units import MIB
 
 LARGEST_BYTES: Final = 1 << 20
@@ -29,19 +30,29 @@ def startup_mib(config: str | None) -> int | None:
 
 
 def unprepared(cib: Cib) -> tuple[Need, ...]:
-    """VMs whose files can be read here, and that no controller would manage."""
-    found = ((one, _domain(one.config)) for one in cib.vms)
+    """What is wrong with those files of VMs that can be read here: nobody would manage the VM, nobody would
+    know it by its resource's name, or the engine has it twice.
+    """
+    found = [(one, domain) for one in cib.vms if (domain := _domain(one.config)) is not None]
     return tuple(
-        Need(
-            f"{one.name}: {one.config}",
-            "not prepared",
-            f"dynmem enable --file {shell_word(one.config or '')}",
-            "a VM of fixed size that is charged whole",
-            by_hand=True,
-        )
+        Need(f"{one.name}: {one.config}", what, wanted, protects, by_hand=True)
         for one, domain in found
-        if domain is not None and domain.config is None
+        for what, wanted, protects in _wrong(one, domain, found)
     )
+
+
+def _wrong(
+    one: Vm, domain: DomainView, all_of_them: list[tuple[Vm, DomainView]]
+) -> Iterator[tuple[str, ...]]:
+    if domain.config is None:
+        file = shell_word(one.config or "")
+        yield "not prepared", f"dynmem enable --file {file}", "a VM of fixed size that is charged whole"
+    if domain.name != one.name:
+        named = f"its domain is called {neutral(domain.name, 100)}"
+        yield named, one.name, "what its host tells of it being nobody's: it is not placed by demand"
+    for other, same in all_of_them:
+        if same.uuid == domain.uuid and other.name < one.name:
+            yield f"the VM of {other.name}", "one resource a VM", "one VM running on two hosts"
 
 
 def _domain(config: str | None) -> DomainView | None:

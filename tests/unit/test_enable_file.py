@@ -109,6 +109,18 @@ def test_fleet_init_names_the_files_that_are_not_prepared(file: Path) -> None:
     assert unprepared(cib) == ()
 
 
+def test_fleet_init_names_a_vm_that_is_called_otherwise_and_one_that_two_resources_have(file: Path) -> None:
+    invoke("enable", "--file", str(file), "--growth", "balloon")
+    text = cib_text({"web": 1, "vm-web": 1, "far": 1}, {})
+    for name in (b"web", b"vm-web"):
+        text = text.replace(b'"/vms/%s.xml"' % name, f'"{file}"'.encode())
+    needs = {(one.what, one.found, one.by_hand) for one in unprepared(read_cib(text))}
+    assert needs == {
+        (f"vm-web: {file}", "its domain is called web", True),
+        (f"web: {file}", "the VM of vm-web", True),
+    }
+
+
 def test_a_stopped_vm_of_the_fleet_needs_what_its_hosts_hook_wants_to_be_free(file: Path) -> None:
     """By virtio-mem it boots with less than startup, and huge pages are none of the ordinary memory."""
     limits = ("--startup", "2G", "--minimum", "512M", "--maximum", "4G")
