@@ -61,6 +61,14 @@ def resident_bytes(pid: int, proc: Path = PROC) -> int:
     return int(fields[1]) * PAGE_BYTES
 
 
+def merged_bytes(pid: int, proc: Path = PROC) -> int | None:
+    """What of a process KSM has merged with equal pages, of whomever; None where that may not be read, and
+    before Linux 5.19.
+    """
+    found = _read(pid, "ksm_merging_pages", proc).strip()
+    return int(found) * PAGE_BYTES if found.isdigit() else None
+
+
 def name(pid: int, proc: Path = PROC) -> str:
     """Its main thread's name, at most 15 characters; empty when it has ended."""
     return _read(pid, "comm", proc).decode(errors="replace").rstrip("\n")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from host_controller.core.model import HostFacts
-from host_controller.host import limits
+from host_controller.host import limits, proc
 from host_controller.host.census import Census, Qemu
 from host_controller.host.identity import Identity
 from host_controller.host.memory import read_memory
@@ -103,7 +103,7 @@ class HostWatch:
         held = {one.pid: one.held_bytes for one in qemus}
         self._add_unmapped(held, own, vms)
         departed = self._departures.observe(held, now)
-        most = max(0, used - max(0, sum(held.values()) - after.merged_bytes))
+        most = max(0, used - max(0, sum(held.values()) - self._merged(after.merged_bytes, qemus)))
         # What has just ended is still being freed: where that explains a rise, others use what they did.
         self._others_now = others = min(most, max(self._others_now, most - departed))
         unmanaged, foreign = self._not_managed(qemus, own, vms, used, now)
@@ -129,6 +129,16 @@ class HostWatch:
             swap_out_bytes=after.swap_out_bytes,
             unread=tuple(sorted((unread or {}).items())),
         )
+
+    def _merged(self, merged_bytes: int, qemus: list[Qemu]) -> int:
+        """What of KSM's savings can be QEMUs': there are others whose pages it merges, and in a container it
+        is the whole machine's.
+        """
+        if not merged_bytes:
+            return 0
+        found = [proc.merged_bytes(one.pid, self._root / "proc") for one in qemus]
+        known = [one for one in found if one is not None]
+        return min(merged_bytes, sum(known)) if len(known) == len(found) else merged_bytes
 
     def _add_unmapped(
         self, held: dict[int, int], own: Mapping[int, str], vms: Mapping[str, VmMemory]

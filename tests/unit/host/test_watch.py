@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from host_controller.host.peak import FadingPeak
+from host_controller.host.proc import PAGE_BYTES
 from host_controller.host.watch import STEP_BYTES, VmMemory
 from host_controller.units import GIB, MIB
 from tests.support.fake_host import OTHER_UUID, UUID, FakeHost
@@ -150,6 +151,21 @@ def test_what_ksm_merged_is_there_once(host: FakeHost) -> None:
     host.write("sys/kernel/mm/ksm/pages_sharing", f"{GIB // 4096}\n")
     host.use(2 * GIB)
     assert host.watch().read(0.0, OURS).others_bytes == 2 * GIB
+
+
+def test_what_ksm_merged_of_others_makes_no_vm_smaller(host: FakeHost) -> None:
+    """Programs may be merged, too, and in a container the figure is that of the whole machine."""
+    host.qemu(40, UUID, 3 * GIB)
+    host.qemu(41, OTHER_UUID, GIB)
+    host.use(4 * GIB)
+    host.write("sys/kernel/mm/ksm/pages_sharing", f"{20 * GIB // PAGE_BYTES}\n")
+    both = OURS | {OTHER_UUID: VmMemory(managed=True, ordinary_bytes=4 * GIB)}
+    host.write("proc/40/ksm_merging_pages", "0\n")
+    assert host.watch().read(0.0, both).others_bytes == 6 * GIB, "of one of them nobody knows"
+    host.write("proc/41/ksm_merging_pages", "0\n")
+    assert host.watch().read(0.0, both).others_bytes == 2 * GIB
+    host.write("proc/41/ksm_merging_pages", f"{GIB // PAGE_BYTES}\n")
+    assert host.watch().read(0.0, both).others_bytes == 3 * GIB, "at most all that was merged is there once"
 
 
 def test_a_large_vm_that_ends_does_not_look_like_a_hungry_host(host: FakeHost) -> None:
