@@ -58,6 +58,8 @@ def read_start(xml: str, overhead_bytes: int) -> Start:
     managed = domain.config is not None
     if domain.huge_page_bytes is not None:
         return Start(domain.name, managed, overhead_bytes, domain.huge_page_bytes, ram)
+    if not managed:
+        ram = domain.ordinary_bytes
     return Start(domain.name, managed, ram + overhead_bytes)
 
 

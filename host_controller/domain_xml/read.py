@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from agent import wire
 from host_controller.core.model import METADATA, VIRTIO_MEM_STEP_BYTES, Dimm, Growth, VmConfig
-from host_controller.domain_xml.huge_pages import huge_page_size
+from host_controller.domain_xml.huge_pages import huge_page_size, ordinary_bytes
 from host_controller.domain_xml.ours import Ours, find_ours, is_claimed
 from host_controller.domain_xml.pinning import NO_BALLOON, is_unmapped, pinned_by
 from host_controller.domain_xml.values import (
@@ -52,6 +52,8 @@ class DomainView:
     stats_period: int
     huge_page_bytes: int | None = None
     """As VmConfig.huge_page_bytes; known of unmanaged domains too."""
+    in_huge_pages_bytes: int = 0
+    """The part of could_take_bytes that lies in huge pages, of whatever sizes."""
     virtio_mem_most_bytes: int = 0
     """Plugged or asked for, whichever is more of each device: the guest may plug all of that."""
     guest_agent: bool = False
@@ -94,6 +96,15 @@ class DomainView:
         return self.ram_bytes - self.virtio_mem_bytes + self.virtio_mem_most_bytes
 
     @property
+    def ordinary_bytes(self) -> int:
+        """What of that it takes of ordinary memory; all of it of a managed VM that is not in one pool whole,
+        as it is charged.
+        """
+        if self.huge_page_bytes is not None:
+            return 0
+        return self.could_take_bytes - (self.in_huge_pages_bytes if self.config is None else 0)
+
+    @property
     def starts_with_bytes(self) -> int:
         """What a start needs: that, and startup where it boots with less and is given the rest."""
         config, most = self.config, self.could_take_bytes
@@ -119,6 +130,11 @@ class _Memory:
             *(one.size_bytes for one in self.dimms),
             *(target_size(one, "size") for one in self.virtio_mem),
         )
+
+    @property
+    def most(self) -> int:
+        """As DomainView.could_take_bytes."""
+        return self.boot + sum(one.size_bytes for one in self.dimms) + self.most_of_virtio_mem
 
     @property
     def most_of_virtio_mem(self) -> int:
@@ -170,6 +186,7 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
         channel_alias=channel,
         stats_period=attribute_number(None if balloon is None else balloon.find("stats"), "period"),
         huge_page_bytes=huge_page_size(root),
+        in_huge_pages_bytes=memory.most - ordinary_bytes(root, memory.boot),
         virtio_mem_most_bytes=memory.most_of_virtio_mem,
         guest_agent=_has_guest_agent(root),
         claimed=claimed,

@@ -324,8 +324,7 @@ def _memory_of(view: DomainView | None) -> VmMemory:
     """Of a VM that cannot be looked into only its process counts."""
     if view is None:
         return VmMemory(managed=False, ordinary_bytes=0)
-    ordinary = view.could_take_bytes if view.huge_page_bytes is None else 0
-    return VmMemory(view.config is not None, ordinary, unmapped=view.unmapped)
+    return VmMemory(view.config is not None, view.ordinary_bytes, unmapped=view.unmapped)
 
 
 def _join(threads: list[threading.Thread], limit_seconds: float) -> None:

@@ -4,6 +4,7 @@ from itertools import permutations
 
 import pytest
 
+from host_controller.control.admission import read_start
 from host_controller.core.model import Dimm, Growth, Limits, Trust
 from host_controller.domain_xml.edit import difference, enable
 from host_controller.domain_xml.ours import metadata_element
@@ -136,6 +137,30 @@ def test_a_vm_nobody_manages_counts_with_what_its_devices_were_asked_for(
     view = read_domain(Q35.replace("<devices>", f"{cell}{memory}", 1))
     assert view.could_take_bytes == could_take * GIB
     assert _memory_of(view).ordinary_bytes == could_take * GIB
+
+
+@pytest.mark.parametrize(
+    ("pages", "ordinary"),
+    [
+        ("<page size='1' unit='G' nodeset='0'/>", 1),
+        ("<page size='1' unit='G' nodeset='0'/><page size='2' unit='M' nodeset='1'/>", 0),
+        ("<page size='1' unit='G' nodeset='1'/><page size='2' unit='M'/>", 0),
+        ("<page size='1' unit='G' nodeset='0-1,^1'/><page size='4' unit='KiB'/>", 1),
+        ("<page size='1' unit='G' nodeset='odd'/>", 2),
+        ("", 0),
+    ],
+)
+def test_ram_in_huge_pages_of_several_sizes_is_no_ordinary_memory(pages: str, ordinary: int) -> None:
+    """Of a VM that nobody manages; it is told to be whole in one pool where it is."""
+    cells = "".join(f"<cell id='{node}' cpus='{node}' memory='1' unit='GiB'/>" for node in (0, 1))
+    xml = with_backing(Q35, f"<hugepages>{pages}</hugepages>")
+    view = read_domain(xml.replace("<devices>", f"<cpu><numa>{cells}</numa></cpu><devices>", 1))
+    assert view.could_take_bytes == 2 * GIB
+    assert view.ordinary_bytes == ordinary * GIB
+    assert _memory_of(view).ordinary_bytes == ordinary * GIB
+    assert read_start(
+        xml.replace("<devices>", f"<cpu><numa>{cells}</numa></cpu><devices>", 1), 0
+    ).need_bytes == (ordinary * GIB)
 
 
 def test_what_virtio_mem_has_plugged_is_no_part_of_the_balloon() -> None:
