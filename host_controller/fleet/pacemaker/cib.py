@@ -4,7 +4,7 @@ Only primitives that carry the attribute `dynmem` in a utilization of their own 
 a rule would set is left alone: nobody could say what is in force.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Final
@@ -147,8 +147,20 @@ def next_version(cib: Cib) -> Element:
 def strangers(cib: Cib) -> frozenset[str]:
     """VMs of the engine's that are none of ours."""
     ours = {one.name for one in cib.vms}
-    found = cib.root.iterfind("configuration/resources//primitive[@type='VirtualDomain']")
-    return frozenset(one.get("id", "") for one in found) - ours
+    found = cib.root.iterfind("configuration/resources//primitive")
+    templates = vm_templates(cib.root)
+    return frozenset(one.get("id", "") for one in found if _is_vm(one, templates)) - ours
+
+
+def vm_templates(root: Element) -> frozenset[str]:
+    """Templates of VMs. A primitive of one has its agent from there."""
+    return frozenset(
+        one.get("id", "") for one in root.iterfind("configuration/resources//template[@type='VirtualDomain']")
+    )
+
+
+def _is_vm(primitive: Element, templates: Collection[str]) -> bool:
+    return primitive.get("type") == "VirtualDomain" or primitive.get("template") in templates
 
 
 def several_times(root: Element) -> frozenset[str]:
@@ -175,15 +187,15 @@ def _guests(root: Element) -> Iterator[str]:
 
 def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
     fatal, unable = dict(_failed_starts(root)), frozenset(_unable(root))
-    nodes, cloned = _nodes_of_permission(root), several_times(root)
+    nodes, cloned, templates = _nodes_of_permission(root), several_times(root), vm_templates(root)
     for one in root.iterfind("configuration/resources//primitive"):
         name, pair = one.get("id", ""), _own(one)
         if name in cloned:
-            if one.get("type") == "VirtualDomain":
+            if _is_vm(one, templates):
                 notes.append(f"{name} is in a clone: it is not placed by demand")
             continue
         if pair is None:
-            if one.get("type") == "VirtualDomain":
+            if _is_vm(one, templates):
                 notes.append(f"{name} has no utilization {ATTRIBUTE}: it is not placed by demand")
             continue
         failed = {node: text for (vm, node), text in fatal.items() if vm == name}
@@ -192,7 +204,7 @@ def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
         unsure = frozenset(unpermitted - banned.keys() - failed.keys()) if vague else frozenset()
         forbidden = dict.fromkeys(unpermitted, UNSURE if vague else UNPERMITTED) | banned
         attributes = _pairs(one, "instance_attributes/nvpair")
-        config = attributes.get("config") if one.get("type") == "VirtualDomain" else None
+        config = attributes.get("config") if _is_vm(one, templates) else None
         size = _size(pair, f"resource {name}", notes)
         refused = (node for node in failed if node not in forbidden and (name, node) not in unable)
         yield Vm(name, size, config, failed | forbidden, frozenset(refused), unsure)

@@ -19,6 +19,7 @@ from host_controller.fleet.pacemaker.cib import (
     Cib,
     next_version,
     several_times,
+    vm_templates,
 )
 from host_controller.fleet.pacemaker.timeouts import LEAST, lengthen, short
 
@@ -50,11 +51,20 @@ class Need:
     """`fleet init` does not set it."""
 
 
+OF_ITS_OWN: Final = ("its own", "settings that neither init nor doctor looks at", True)
+
+
 def missing(cib: Cib) -> tuple[Need, ...]:
     """All that is not as it should be."""
     defaults = _defaults(cib)
+    templates = vm_templates(cib.root)
+    templated = (
+        Need(f"{one.get('id', '')}: settings", f"of the template {one.get('template', '')[:40]}", *OF_ITS_OWN)
+        for one in cib.root.iterfind("configuration/resources//primitive")
+        if one.get("template") in templates
+    )
     vms = (need for one in _domains(cib.root) for need in _vm(one, defaults))
-    return (*_cluster(cib), *_priorities(cib), *vms)
+    return (*_cluster(cib), *_priorities(cib), *templated, *vms)
 
 
 def prepared(cib: Cib) -> bytes:

@@ -86,9 +86,10 @@ def _action(element: Element) -> Action:
     kind = KINDS.get(said, "other") if element.tag == "rsc_action" else "other"
     if element.get("blocked") == "true" and kind == "start":
         kind = "other"
+    # Of a clone's instances each has the clone's name and a number; no other name has a colon.
     return Action(
         kind,  # type: ignore[arg-type] # from KINDS
-        element.get("resource") or element.get("node") or "",
+        element.get("resource", "").partition(":")[0] or element.get("node") or "",
         element.get("source") or (element.get("node") if kind != "start" else None),
         element.get("dest") or (element.get("node") if kind == "start" else None),
         said or element.tag,

@@ -7,8 +7,12 @@ import pytest
 from host_controller.fleet.core.drain import Action, Closed, harm, plan_drain
 from host_controller.fleet.core.model import Cell, Node, Resource
 from host_controller.fleet.core.why import why
+from host_controller.fleet.pacemaker.cib import read_cib, strangers
+from host_controller.fleet.pacemaker.needs import missing
+from host_controller.fleet.pacemaker.simulation import read_simulation
 from host_controller.units import GIB
 from tests.unit.fleet.cells import cell, host, unmanaged, vm
+from tests.unit.fleet.cluster import cib_text
 
 TWO = {"a": host(vm("web", 8 * GIB)), "b": host(vm("db", 60 * GIB)), "c": host()}
 
@@ -44,6 +48,25 @@ def test_a_vm_that_is_not_placed_by_demand_may_not_be_stopped_by_a_drain_either(
         assert (refusal.vm, said in refusal.reason) == ("plain", True)
     assert plan_drain(plain, "a", [moves, Action("migrate", "plain", "a", "c")]).refusals == ()
     assert plan_drain(plain, "a", [moves, Action("stop", "an-address", "a")]).refusals == ()
+
+
+def test_vms_of_templates_and_of_clones_are_vms_that_a_drain_does_not_stop() -> None:
+    more = (
+        '<template type="VirtualDomain" id="tpl"/><template type="IPaddr2" id="address"/>'
+        '<primitive id="of-it" template="tpl"/><primitive id="ip" template="address"/>'
+        '<clone id="c"><primitive type="VirtualDomain" id="cloned"/></clone>'
+    )
+    cib = read_cib(cib_text({"web": 1}, {"a": 1}, more))
+    assert strangers(cib) == {"of-it", "cloned"}
+    assert [one.what for one in missing(cib) if "template" in one.found] == ["of-it: settings"]
+    text = (
+        '<pacemaker-result><cluster_status><resources/></cluster_status><actions><rsc_action action="stop" '
+        'resource="{}" node="a"/></actions><status code="0"/></pacemaker-result>'
+    )
+    one = replace(cell({"a": host(), "c": host()}), strangers=strangers(cib))
+    for name, refused in (("of-it", ["of-it"]), ("cloned:0", ["cloned"]), ("ip", [])):
+        actions = read_simulation(text.format(name).encode()).actions
+        assert [refusal.vm for refusal in plan_drain(one, "a", actions).refusals] == refused
 
 
 def test_a_destination_that_admits_too_little_or_does_not_answer_is_no_way() -> None:
