@@ -7,6 +7,7 @@ from typing import Final
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.fitness import devices, kernel, machine, passed_on, sizes
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
+from host_controller.domain_xml.guest_system import against
 from host_controller.domain_xml.traces import reclaim
 from host_controller.domain_xml.values import parse_xml
 
@@ -81,7 +82,12 @@ def _judged(xml: str, limits: Limits, growth: Growth, host: Host) -> tuple[Refus
     """What the checks find, with every way out that each of them knows."""
     request = Request(parse_xml(reclaim(xml)[0]), limits, growth, *host)
     found = _ask(request)
-    others = [one for one in Growth if one is not growth and found and not _ask(replace(request, growth=one))]
+    others = [
+        one
+        for one in Growth
+        if found and one is not growth and against(request.root, one) is None
+        if not _ask(replace(request, growth=one))
+    ]
     by_growth = tuple(WayOut(f"use --growth {one}", growth=one) for one in others)
     return tuple(
         replace(one, ways_out=by_growth + one.ways_out) if one.other_growth else one for one in found

@@ -94,6 +94,15 @@ def test_huge_pages_of_the_hosts_own_choice_are_as_large_as_the_host_says(growth
     enable(Q35, LIMITS, growth, host_huge_page_bytes=GIB)
 
 
+def test_no_hint_names_a_way_to_grow_that_the_guests_system_does_not_know() -> None:
+    windows = Q35.replace("http://debian.org/debian/12", "http://microsoft.com/win/11")
+    small = Limits(512 * MIB, 256 * MIB, 64 * GIB)
+    (refusal,) = refusals(windows, small, BALLOON)
+    assert refusal.hint == "give --startup 1184M or more"
+    (refusal,) = refusals(Q35, small, BALLOON)
+    assert "--growth virtio-mem" in refusal.hint
+
+
 def test_what_no_way_leads_past_is_told_by_enable() -> None:
     xen = Q35.replace("<domain type='kvm'", "<domain type='xen'").replace('type="kvm"', 'type="xen"')
     assert xen != Q35
