@@ -114,7 +114,7 @@ def _start_afresh(
     if not _blocked(engine, host):
         return
     if drained(engine.query(), host):
-        end_standby(engine, hosts, cell_of, host, tell, clock, sleep)
+        end_standby(engine, hosts, cell_of, host, tell, clock, sleep, again=True)
     forget_moves(engine, _blocked(engine, host), sleep)
 
 

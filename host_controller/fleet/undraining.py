@@ -73,8 +73,11 @@ def end_standby(
     tell: Tell,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
+    *,
+    again: bool = False,
 ) -> None:
     """End it. VMs that are on their way from there arrive first; none is sent back by a pin, or unpromised.
+    `again`: it is drained again at once, so none comes back.
 
     Raises:
         InputError: it is in standby by somebody else's wish.
@@ -82,7 +85,7 @@ def end_standby(
     """
     promised = Promised(hosts, clock)
     try:
-        moves = patiently(lambda: _activate(engine, cell_of, host, promised), sleep)
+        moves = patiently(lambda: _activate(engine, cell_of, host, promised, again=again), sleep)
         if moves:
             hint = f"{host} takes VMs again; crm_mon -1 shows why they stay"
             follow(engine, {one.vm: one.source for one in moves}, promised, tell, clock, sleep, hint)
@@ -115,11 +118,15 @@ def without_pins(engine: Engine) -> Cib:
     return cib
 
 
-def _activate(engine: Engine, cell_of: CellOf, host: str, promised: Promised) -> list[Move]:
+def _activate(engine: Engine, cell_of: CellOf, host: str, promised: Promised, *, again: bool) -> list[Move]:
     cib = without_pins(engine)
     our_wish(cib, host)
     new = active(cib, host)
-    moves = _moves(_disturbed(engine, cib, new), cib, cell_of, host)
+    disturbed = _disturbed(engine, cib, new)
+    if again and disturbed:
+        new = active(cib, host, [(one.vm, host) for one in disturbed if one.destination == host])
+        disturbed = _disturbed(engine, cib, new)
+    moves = _moves(disturbed, cib, cell_of, host)
     promised.keep(moves)
     promised.renew()
     for move in moves:

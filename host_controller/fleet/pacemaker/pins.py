@@ -86,10 +86,7 @@ def in_standby(cib: Cib, node: str, avoid: Collection[tuple[str, str]] = ()) -> 
     """The node takes no VMs, and gives away those that it has. `avoid`: a VM, and where it is not to go."""
     root = next_version(cib)
     _allow(root, node)
-    for vm, other in sorted(avoid):
-        name = f"{AVOID}{len(node)}.{len(vm)}.{node}-{vm}-{other}"
-        identity = {"id": name, "rsc": vm, "node": other, "score": "-INFINITY"}
-        _constraints(root).append(Element("rsc_location", identity))
+    _avoid(root, node, avoid)
     element = _node(root, node)
     block = _always(element)
     if block is None:
@@ -134,12 +131,13 @@ def allowed(cib: Cib, node: str) -> bytes:
     return ElementTree.tostring(root)
 
 
-def active(cib: Cib, node: str) -> bytes:
-    """The node takes VMs again, and the bans of its drain are gone. VMs whose move from there failed are
-    marked.
+def active(cib: Cib, node: str, avoid: Collection[tuple[str, str]] = ()) -> bytes:
+    """The node takes VMs again, and the bans of its drain are gone but for these. VMs whose move from there
+    failed are marked.
     """
     root = next_version(cib)
     _allow(root, node)
+    _avoid(root, node, avoid)
     _mark(root, {vm: where for vm, where in failed_moves(cib).items() if where == node})
     block = _always(_node(root, node))
     for one in list(block if block is not None else ()):
@@ -239,6 +237,13 @@ def _allow(root: Element, node: str) -> None:
     constraints = _constraints(root)
     for one in [one for one in constraints if _avoids(one, node)]:
         constraints.remove(one)
+
+
+def _avoid(root: Element, node: str, ways: Collection[tuple[str, str]]) -> None:
+    for vm, other in sorted(ways):
+        name = f"{AVOID}{len(node)}.{len(vm)}.{node}-{vm}-{other}"
+        identity = {"id": name, "rsc": vm, "node": other, "score": "-INFINITY"}
+        _constraints(root).append(Element("rsc_location", identity))
 
 
 def _node(root: Element, name: str) -> Element:

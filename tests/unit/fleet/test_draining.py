@@ -207,6 +207,23 @@ def test_an_undrain_that_would_stop_a_vm_or_send_back_an_unknown_one_changes_not
     assert (drained(one.query(), "n1"), len(one.commits), hosts.asked) == (True, commits, 0)
 
 
+def test_a_drain_that_begins_afresh_has_nobody_come_back_who_prefers_its_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(FIGURES, "n1", host(DB))
+    monkeypatch.setitem(FIGURES, "n2", host(WEB))
+    one, hosts = draining(), Destinations({"n1"})
+    one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1, "n3": 1}, status=failed_move("db", "n1"))
+    one.text = in_standby(one.query(), "n1")
+    one.places["web"] = "n2"
+    prefers(one, "web", "n1")
+    empty(one, hosts)
+    assert one.places == {"web": "n2", "db": "n3"}
+    assert (hosts.held, one.cleaned) == ({}, [("db", "n1")])
+    assert drained(one.query(), "n1")
+    assert not avoided(one.query(), "n1")
+
+
 def test_bans_of_a_drain_stay_until_undrain_where_their_end_would_send_a_vm_on() -> None:
     one, hosts = draining((MIGRATE,)), Destinations({"n2"})
 
