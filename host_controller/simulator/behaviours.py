@@ -19,6 +19,8 @@ class HotAdd(StrEnum):
     """QEMU's command fails."""
     NEVER_ONLINE = "never online"
     """The command succeeds, and the guest never uses the memory."""
+    IGNORED = "ignored"
+    """Of virtio-mem: the command succeeds, and the guest's driver takes nothing. A DIMM is never online."""
 
 
 class Unplug(StrEnum):
@@ -74,6 +76,11 @@ class Behaviour:
 
 
 IDEAL: Final = Behaviour("ideal")
+
+BROKEN_DEVICE: Final = Behaviour("virtio-mem broken", hot_add=HotAdd.IGNORED, unplug=Unplug.IGNORED)
+"""The guest's driver has given its device up, until its kernel starts anew (fact:
+virtio-mem-that-gives-up). It is none of the soak's, whose histories are known by their seeds.
+"""
 
 BEHAVIOURS: Final = {
     b.name: b

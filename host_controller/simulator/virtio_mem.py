@@ -106,7 +106,7 @@ class VirtioMem:
     def _plug(self) -> int:
         vm, memory = self._vm, self._vm.memory
         size = min(self.requested - self.current, MEMORY_BLOCK_BYTES)
-        if not memory.describe_more(size):
+        if vm.behaviour.hot_add is HotAdd.IGNORED or not memory.describe_more(size):
             return 0
         zone: wire.Zone | None = vm.agent.zone if vm.agent is not None else None
         if zone is None or vm.behaviour.hot_add is HotAdd.NEVER_ONLINE:

@@ -5,7 +5,7 @@ import pytest
 from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
-from host_controller.simulator.behaviours import BEHAVIOURS
+from host_controller.simulator.behaviours import BEHAVIOURS, BROKEN_DEVICE, IDEAL
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.workload import Workload, steady
@@ -22,11 +22,13 @@ class Host:
         self.world = World(8 * GIB)
         self.commands: list[hv.Command] = []
         self.world.hypervisor.witnesses.append(self)
-        self.world.control(
+        engine = self.world.control(
             lambda capacity: Engine(
                 Settings(capacity, shrink_after_seconds=10.0, settle_seconds=5.0, unplug_after_seconds=15.0)
             )
         )
+        assert isinstance(engine, Engine)
+        self.engine = engine
         spec = GuestSpec("a", LIMITS, growth=growth, agent=agent, workload=Workload(steady(64 * MIB)))
         self.vm: SimulatedVm = self.world.add(spec)
         self.world.run(30.0)
@@ -49,6 +51,10 @@ class Host:
     def asked(self, kind: type) -> int:
         """How often the controller said that."""
         return sum(isinstance(command, kind) for command in self.commands)
+
+    def noticed(self) -> str:
+        """What the operator was told since the last time."""
+        return "; ".join(one.text for one in self.engine.notices())
 
     @property
     def usable_mib(self) -> float:
@@ -100,6 +106,44 @@ def test_virtio_mem_that_never_comes_is_taken_back_and_tried_less_and_less_often
     assert host.usable_mib == pytest.approx(512, abs=1)
     host.world.behave("a", BEHAVIOURS["ideal"])
     host.use(800, 600.0)
+    assert host.vm.memory.unmet < MIB
+
+
+def test_a_device_that_its_driver_has_given_up_is_noticed_and_the_balloon_serves_in_its_place() -> None:
+    """Until its kernel is started again (fact: virtio-mem-that-gives-up)."""
+    host = Host(Growth.VIRTIO_MEM)
+    host.use(800, 20.0)
+    device = host.vm.virtio_mem
+    plugged = device.current
+    host.world.behave("a", BROKEN_DEVICE)
+    host.use(64, 120.0)
+    assert device.current == device.requested == plugged, "what does not leave is not taken for gone"
+    assert host.vm.memory.ballooned > 150 * MIB, "and the balloon takes its place"
+    assert "did not give back" in host.noticed()
+    host.use(750, 60.0)
+    assert host.vm.memory.unmet < MIB, "which it gives again"
+    assert device.current == plugged
+    host.use(1600, 300.0)
+    assert "did not take" in host.noticed()
+    assert device.current == device.requested == plugged, "what does not come is not charged"
+    (known,) = host.engine.state.vms.values()
+    assert known.virtio_mem.may_hold_bytes == plugged
+    assert host.asked(hv.ResizeVirtioMem) < 60
+    host.world.behave("a", IDEAL)
+    host.world.reset("a")
+    host.use(1600, 120.0)
+    assert host.vm.memory.unmet < MIB, "a new kernel has a new driver"
+
+
+@pytest.mark.parametrize("growth", [Growth.VIRTIO_MEM, Growth.HOTADD])
+@pytest.mark.parametrize("how", ["never online", "hot add refused"])
+def test_what_one_kernel_did_not_take_the_next_one_is_given_at_once(growth: Growth, how: str) -> None:
+    host = Host(growth, how)
+    host.use(800, 600.0)
+    assert host.usable_mib == pytest.approx(512, abs=1)
+    host.world.behave("a", BEHAVIOURS["ideal"])
+    host.world.reset("a")
+    host.use(800, 60.0)
     assert host.vm.memory.unmet < MIB
 
 

@@ -33,6 +33,8 @@ def take(vm: Vm, event: hv.MachineEvent | HoldVm, state: State, now: float) -> N
             state.notice(now, "state", vm, f"{vm.name} is {event.state}")
         case hv.VmReset():
             restarted(vm, state, now, "was reset")
+            vm.plug_rest.forgive()
+            vm.unplug_rest.forgive()
             # Of one that stands still already the time goes on.
             wait = state.settings.reset_wait_seconds
             state.standstills.setdefault(event.vm, Standstill(now, now + wait))

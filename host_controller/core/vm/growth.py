@@ -26,6 +26,11 @@ class Rest:
         """The next failure is the first again. A rest that has begun goes on."""
         self.failures = 0
 
+    def forgive(self) -> None:
+        """Another kernel, whose drivers are new: the last one's failures say nothing of it."""
+        if self.until < math.inf:
+            self.until, self.failures = -math.inf, 0
+
     def hold(self, until: float) -> None:
         """Not before that, for another reason."""
         self.until = until

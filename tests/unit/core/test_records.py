@@ -63,6 +63,19 @@ def test_of_rests_only_one_after_a_failure_is_told_as_one() -> None:
     assert rest.after_failure(1000.0) == 0
 
 
+def test_another_kernel_is_forgiven_what_the_last_one_failed_but_what_may_still_come_is_waited_for() -> None:
+    rest = Rest()
+    for _ in range(10):
+        rest.failed(30.0, 1000.0)
+    rest.forgive()
+    assert (rest.until, rest.failures) == (-math.inf, 0)
+    rest.failed(30.0, 1000.0)
+    assert rest.until == 1030.0, "its own first failure is the first"
+    rest.hold(math.inf)
+    rest.forgive()
+    assert rest.until == math.inf
+
+
 # --- a DIMM that is paid for ---
 
 
