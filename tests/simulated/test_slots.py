@@ -1,19 +1,24 @@
 """A guest that allocates as fast as it can reaches its maximum, by virtio-mem or by at most 16 DIMMs."""
 
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
+from host_controller.core.operator_events import SettingsChanged
 from host_controller.core.policy.dead_band import grow_dead_band
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.memory import Memory, Speeds
-from host_controller.simulator.workload import Workload, ramp
+from host_controller.simulator.trial_file import read_trial
+from host_controller.simulator.workload import Workload, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
 
+WORST = Path(__file__).parents[1] / "data" / "worst"
 SLOTS = 16
 LIMIT_SECONDS = 3600.0
 KILLED_SECONDS = 0.5
@@ -88,3 +93,27 @@ def test_so_it_does_by_virtio_mem(seed: int) -> None:
 def test_slots_last_for_other_maxima_and_without_swap(seed: int, maximum_gib: int, swap_mib: int) -> None:
     vm, _ = grown(seed, maximum_gib, swap_mib, host_gib=512)
     assert vm.ram_bytes == maximum_gib * GIB
+
+
+@pytest.mark.parametrize("name", ["slots-run-out", "slots-contention"])
+def test_where_slots_once_ran_out_below_maximum_it_ends_at_maximum(name: str) -> None:
+    """First what that host is about; then the guest wants the rest, and the host comes to have it."""
+    trial = read_trial(WORST / f"{name}.toml")
+    world = World(trial.capacity_bytes, seed=trial.seed, resolution=0.05)
+    engine = world.control(lambda capacity: Engine(Settings(capacity)))
+    assert isinstance(engine, Engine)
+    for vm in trial.vms:
+        world.add(vm.spec)
+    world.run(trial.seconds)
+    db = world.vm("db")
+    assert len(db.slots.dimms) < SLOTS
+    maximum = db.config.limits.maximum_bytes
+    enough = trial.capacity_bytes + maximum
+    world.set_capacity(enough)
+    engine.handle(SettingsChanged(replace(engine.state.settings, capacity_bytes=enough)), world.now)
+    world.work("db", Workload(steady(maximum - 0.45 * GIB)))
+    while db.ram_bytes < maximum or db.memory.unmet > MIB:
+        world.run(1.0)
+        assert world.now < LIMIT_SECONDS, (db.ram_bytes / GIB, len(db.slots.dimms))
+    assert len(db.slots.dimms) <= SLOTS
+    assert not world.violations
