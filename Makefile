@@ -114,15 +114,21 @@ clean: ## remove what was built here (the cached guest image stays: `python -m l
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: bench bench-check bench-counted bench-growth bench-memory bench-operator
+.PHONY: bench bench-agents bench-check bench-counted bench-giver bench-growth bench-memory bench-operator
 bench: $(TESTING) ## the loop on real guests, the daemon under load, the agent's size; at most 20 minutes
 	$(PYTHON) -m bench.real
+
+bench-agents: $(TESTING) ## what the agent executes while its guest grows, and what it did before it was made cheaper; about 5 minutes
+	$(PYTHON) -m bench.real --only agents
 
 bench-operator: $(TESTING) ## what an operator waits for: `status`, the API, /metrics, the page; about two minutes
 	$(PYTHON) -m bench.real --only operator
 
 bench-counted: $(TESTING) ## jobs that start small, alone and four at once, by what guests execute and not by time; about 25 minutes
 	$(PYTHON) -m bench.real --only counted counted_four
+
+bench-giver: $(TESTING) ## what it costs a guest that works to give a GiB, by virtio-mem and by balloon, ours and bare QMP; about 5 minutes
+	$(PYTHON) -m bench.real --only giver
 
 bench-growth: $(TESTING) ## five guests from 1 to 16 GiB as fast as it goes, by virtio-mem and by DIMMs; about 30 minutes, 20 GiB free
 	$(PYTHON) -m bench.real --only growth

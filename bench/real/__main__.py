@@ -16,7 +16,17 @@ from bench.real.harness import RESULTS, TOLERANCE, Result, ratios_of, warm_up
 
 SET: Final = ("scale", "small", "actuation", "reaction", "evenness", "impact", "survival")
 """In this order: what needs no guests comes first."""
-APART: Final = ("operator", "pages", "memory", "price", "growth", "counted", "counted_four")
+APART: Final = (
+    "operator",
+    "pages",
+    "memory",
+    "giver",
+    "agents",
+    "price",
+    "growth",
+    "counted",
+    "counted_four",
+)
 """Run by themselves."""
 GUESTLESS: Final = ("scale", "operator", "pages")
 

@@ -54,6 +54,9 @@ class Done:
     """Processor time of the agent."""
     host_faults: int
     """Page faults of its QEMU: what it touches first of a page, or huge page, of the host's."""
+    refault_pages: int
+    """Read again, or swapped in again, so soon that they were in use when they went."""
+    swap_out_pages: int
 
 
 def run_job(guest: Guest, files: int, builds: int = 1, object_mib: int = OBJECT_MIB) -> Done:
@@ -74,7 +77,13 @@ def run_job(guest: Guest, files: int, builds: int = 1, object_mib: int = OBJECT_
         after.vmstat["pswpin"] - before.vmstat["pswpin"],
         agent,
         faults,
+        _refaults(after.vmstat) - _refaults(before.vmstat),
+        after.vmstat["pswpout"] - before.vmstat["pswpout"],
     )
+
+
+def _refaults(vmstat: dict[str, int]) -> int:
+    return vmstat["workingset_refault_file"] + vmstat["workingset_refault_anon"]
 
 
 def _stalled(psi: str) -> int:

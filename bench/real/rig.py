@@ -83,12 +83,12 @@ class Host:
         self.controller = self._controller()
         self.start()
 
-    def add(self, limits: dict[str, Limits], **spec: Any) -> list[Guest]:
-        """Guests of these names and limits, booted together, managed."""
+    def add(self, limits: dict[str, Limits], code_disk: Path | None = None, **spec: Any) -> list[Guest]:
+        """Guests of these names and limits, booted together, managed. code_disk: with another agent."""
         added = []
         for name, limit in limits.items():
             ram = limit.maximum if limit.growth == "balloon" else limit.startup
-            guest = self.lab.guest(GuestSpec(name, startup_mib=ram, **spec))
+            guest = self.lab.guest(GuestSpec(name, startup_mib=ram, **spec), code_disk=code_disk)
             enable(guest, limit)
             self.guests[name] = guest
             guest.start()
