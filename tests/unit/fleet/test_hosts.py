@@ -341,6 +341,33 @@ def test_a_host_is_believed_by_the_name_that_its_node_has_in_whatever_case_and_b
             asker.do_handshake()
 
 
+def believe_each_other(asks: Credentials, answers: Credentials, name: str) -> bool:
+    ends = ssl.MemoryBIO(), ssl.MemoryBIO()
+    host = answers.server().wrap_bio(*ends, server_side=True)
+    asker = asks.client().wrap_bio(*reversed(ends), server_hostname=name)
+    for one in (asker, host, asker, host):
+        try:
+            one.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLCertVerificationError:
+            return False
+    return True
+
+
+def test_while_an_authority_is_replaced_hosts_of_the_old_and_of_the_new_one_believe_each_other(
+    tmp_path: Path,
+) -> None:
+    old, new = (credentials(tmp_path / name, name) for name in ("old", "new"))
+    both = old.authority.read_bytes() + new.authority.read_bytes()
+    assert not believe_each_other(old, new, "new")
+    old.authority.write_bytes(both)
+    assert not believe_each_other(old, new, "new"), "the new one does not know who asks"
+    new.authority.write_bytes(both)
+    assert believe_each_other(old, new, "new")
+    assert believe_each_other(new, old, "old")
+
+
 @pytest.mark.parametrize("name", ["ca.pem", "ca.key"])
 def test_a_host_named_as_a_file_of_the_authority_is_refused(tmp_path: Path, name: str) -> None:
     make_authority(tmp_path)
