@@ -20,6 +20,8 @@ from host_controller.core.operations.standstill import Stage as Stand
 from host_controller.core.operations.standstill import Standstill
 from host_controller.core.operator_events import HoldVm, MakeRoom, Release, Reserve, SettingsChanged
 from host_controller.core.state import Notice, State
+from host_controller.core.vm import phases
+from host_controller.core.vm.growth import Rest
 from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -406,6 +408,20 @@ def test_a_reset_begins_a_standstill_whose_time_goes_on_with_the_next_reset() ->
     apply(state, hv.VmReset(UUID), 12.0)
     assert state.standstills[UUID].until == 17.0
     assert told(state) == [("reset", UUID, "web was reset")] * 2
+
+
+def test_a_reset_ends_the_rests_that_the_last_kernel_has_earned() -> None:
+    """Not that of a VM for which a DIMM may still come (rule: within-capacity)."""
+    web = build.vm(300)
+    web.plug_rest.failed(3600.0, 5.0)
+    web.unplug_rest.failed(3600.0, 5.0)
+    waits = build.vm(300, config={"uuid": "waits", "name": "waits"})
+    phases.await_plug(waits, 128 * MIB, 5.0)
+    state = state_of(web, waits)
+    for uuid in (UUID, "waits"):
+        apply(state, hv.VmReset(uuid), 10.0)
+    assert web.plug_rest == web.unplug_rest == Rest()
+    assert waits.plug_rest.until == math.inf
 
 
 def test_the_operators_pause_is_known_and_told() -> None:
