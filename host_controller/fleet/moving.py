@@ -56,8 +56,9 @@ class Promised:
         """Have a VM's memory promised where it is to go."""
         answer = self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token)
         if answer.given:
+            if not self._moves:  # else the older ones would wait for as long as others are asked
+                self._renewed_at = self.clock()
             self._moves[move.vm] = move
-            self._renewed_at = self.clock()
         return answer
 
     def renew(self) -> None:

@@ -406,6 +406,24 @@ def test_a_promise_is_renewed_while_a_long_move_goes_on() -> None:
     assert hosts.asked == 1 + 3
 
 
+def test_promises_are_renewed_while_destinations_that_squeeze_are_asked_for_more() -> None:
+    """Each of them may take a minute, and a promise lasts for two."""
+    time, hosts = Time(), Destinations()
+    promised, kept = Promised(hosts, time), {}
+
+    def keeps(vm: str) -> bool:
+        kept[vm] = time.now
+        return True
+
+    hosts.meanwhile = lambda: time.sleep(30.0)
+    hosts.renew = lambda host, vm, size_bytes, token: keeps(vm)  # type: ignore[method-assign]
+    for number in range(10):
+        promised.renew()
+        promised.ask(replace(MOVE, vm=f"v{number}"))
+        kept[f"v{number}"] = time.now
+    assert time.now - min(kept.values()) < 120.0
+
+
 def test_pins_of_an_arbiter_that_died_are_cleared_and_others_stay() -> None:
     one = engine()
     theirs = (
