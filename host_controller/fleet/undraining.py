@@ -157,9 +157,12 @@ def _moves(actions: list[Action], cib: Cib, cell_of: CellOf, host: str) -> list[
     if not going:
         return []
     cell = cell_of()
-    resources = {one.name: one for one in cell.resources}
+    resources, doubted = {one.name: one for one in cell.resources}, cell.doubted()
     moves = []
     for one in going:
+        if one.vm in doubted:
+            told = f"{doubted[one.vm]} tells that {one.vm} runs there, and the engine has it on {one.source}"
+            raise FleetError(f"{host} stays drained: {told}", hint="virsh domstate on both hosts tells")
         resource = resources.get(one.vm)
         figures = None if resource is None else cell.figures_of(resource)
         if figures is None:

@@ -1,5 +1,6 @@
 """A host is emptied only where every destination has promised, and takes VMs again without a surprise."""
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -204,6 +205,18 @@ def test_an_undrain_that_would_stop_a_vm_or_send_back_an_unknown_one_changes_not
     prefers(one, "web", "n1")
     with pytest.raises(FleetError, match="the controller of n9 does not tell of it"):
         undo(one, hosts)
+    assert (drained(one.query(), "n1"), len(one.commits), hosts.asked) == (True, commits, 0)
+
+
+def test_no_vm_goes_back_to_a_host_that_tells_that_it_runs_there() -> None:
+    one, hosts = draining(), Destinations()
+    prefers(one, "web", "n1")
+    empty(one, hosts)
+    hosts.asked, commits = 0, len(one.commits)
+    twice = cell({"n1": host(), "n2": host(WEB), "n3": host(DB)})
+    twice = replace(twice, figures={**twice.figures, "n1": host(WEB)})
+    with pytest.raises(FleetError, match="n1 stays drained: n1 tells that web runs there, and"):
+        undrain(one, hosts, lambda: twice, "n1", clock=(time := Time()), sleep=time.sleep)
     assert (drained(one.query(), "n1"), len(one.commits), hosts.asked) == (True, commits, 0)
 
 
