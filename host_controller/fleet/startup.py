@@ -51,7 +51,8 @@ def _wrong(
         named = f"its domain is called {neutral(domain.name, 100)}"
         yield named, one.name, "what its host tells of it being nobody's: it is not placed by demand"
     for other, same in all_of_them:
-        if same.uuid == domain.uuid and other.name < one.name:
+        # A file may leave the UUID to libvirt.
+        if domain.uuid and same.uuid == domain.uuid and other.name < one.name:
             yield f"the VM of {other.name}", "one resource a VM", "one VM running on two hosts"
 
 

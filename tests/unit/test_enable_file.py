@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,18 @@ def test_fleet_init_names_a_vm_that_is_called_otherwise_and_one_that_two_resourc
         (f"vm-web: {file}", "its domain is called web", True),
         (f"web: {file}", "the VM of vm-web", True),
     }
+
+
+def test_files_that_leave_the_uuid_to_libvirt_are_not_taken_for_one_vm(file: Path, tmp_path: Path) -> None:
+    invoke("enable", "--file", str(file), "--growth", "balloon")
+    text = re.sub(r"<uuid>.*?</uuid>", "", file.read_text())
+    file.write_text(text)
+    other = tmp_path / "other.xml"
+    other.write_text(text.replace("<name>web</name>", "<name>other</name>"))
+    cib = cib_text({"web": 1, "other": 1}, {})
+    for one in (file, other):
+        cib = cib.replace(b"/vms/%s" % one.name.encode(), str(one).encode())
+    assert unprepared(read_cib(cib)) == ()
 
 
 def test_a_stopped_vm_of_the_fleet_needs_what_its_hosts_hook_wants_to_be_free(file: Path) -> None:
