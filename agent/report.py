@@ -18,6 +18,8 @@ from agent.wire import Reason, Report, Welcome
 
 MIB = 1 << 20
 ALERT_LASTS_SECONDS = 2.0
+HEARTBEAT_DELAYS = 0.2
+"""The look after a heartbeat comes later by this share of a calm look's time."""
 
 
 class Blocks(NamedTuple):
@@ -126,8 +128,8 @@ class Reporter:
         )
         if reason == "heartbeat":
             # Often the kernel wakes us once more as the host takes what was written (virtio_console's
-            # out_intr()). A tick later now, and a calm agent still wakes twice a second and no more.
-            self._next_sample += self.cadence.alert_seconds
+            # out_intr()). A little later now, and a calm agent still wakes twice a second and no more.
+            self._next_sample += self.cadence.calm_seconds * HEARTBEAT_DELAYS
         return reason
 
     def report(self, facts: Facts, blocks: Blocks, reason: Reason, now: float) -> Report:

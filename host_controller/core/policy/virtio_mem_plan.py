@@ -102,8 +102,21 @@ def unfinished(vm: Vm, now: float) -> int | None:
             return device.current_bytes
         more = device.confirmed_bytes - device.current_bytes
         room = bearable_step(vm) if vm.guest.facts is not None else 0
-        return device.confirmed_bytes if 0 <= more <= room else None
+        return device.confirmed_bytes if 0 <= more <= room and _spares_what_may_have_come(vm) else None
     return device.requested_bytes if late and not device.settled else None
+
+
+def _spares_what_may_have_come(vm: Vm) -> bool:
+    """What its own kernel shows to have come beyond what was surely asked for, it has to spare.
+
+    Else a growth that was carried out after all would be asked back of a guest that uses it
+    (rule: small-steps).
+    """
+    facts = vm.guest.facts
+    if facts is None:
+        return True
+    more = facts.usable_bytes - vm.present_bytes - vm.virtio_mem.confirmed_bytes
+    return more <= 0 or spare_bytes(vm) >= more
 
 
 def idle_bytes(vm: Vm) -> int:

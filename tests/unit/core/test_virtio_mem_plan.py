@@ -250,6 +250,20 @@ def test_a_size_that_was_asked_for_and_is_not_there_is_asked_for_again(vm: Vm, s
     assert plan.unfinished(vm, NOW) == (None if size_mib is None else size_mib * MIB)
 
 
+@pytest.mark.parametrize(("available_mib", "size_mib"), [(143, None), (144, 128)])
+def test_a_growth_that_its_kernel_shows_to_have_come_is_not_asked_back_from_a_guest_that_uses_it(
+    available_mib: int, size_mib: int | None
+) -> None:
+    """Somebody else asked while ours was unanswered; it was carried out, which QEMU has not told yet."""
+    one = device(128, 256, unsure=True, confirmed_bytes=128 * MIB, moved_at=NOW)
+    vm = guest(one, available_mib=available_mib)
+    assert vm.guest.facts is not None
+    vm.guest.heard(replace(vm.guest.facts, usable_bytes=vm.present_bytes + 256 * MIB), vm.present_bytes)
+    expected = None if size_mib is None else size_mib * MIB
+    assert plan.unfinished(vm, NOW) == expected
+    assert plan.unfinished(vm, NOW + LATE_SECONDS + 0.1) == 128 * MIB, "now QEMU would have told"
+
+
 def test_what_a_guest_has_no_room_for_is_not_asked_for_again_before_qemu_has_surely_told() -> None:
     one = device(384, 2048, unsure=True, confirmed_bytes=2048 * MIB, moved_at=NOW)
     assert plan.unfinished(guest(one, available_mib=10), NOW) is None
