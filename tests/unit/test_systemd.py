@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.wire import PORT_NAME
+from host_controller.host import proc
 
 UNITS = Path(__file__).parents[2] / "systemd"
 
@@ -70,6 +71,13 @@ def profile(path: Path) -> subprocess.CompletedProcess[str]:
     """What AppArmor's parser makes of a profile, which is not loaded: that takes a kernel that has it."""
     command = ["apparmor_parser", "--skip-kernel-load", "--skip-cache", "--debug", str(path)]
     return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_apparmor_profile_has_every_file_of_a_process_that_is_read() -> None:
+    allowed = re.search(r"@\{PROC\}/\[0-9\]\*/\{([\w,]+)\} r,", (UNITS / "dynmem-controller").read_text())
+    assert allowed
+    read = re.findall(r'_read\(pid, "(\w+)"', Path(proc.__file__).read_text())
+    assert {"statm", "ksm_merging_pages"} <= set(read) <= set(allowed[1].split(","))
 
 
 @needs_apparmor

@@ -1,5 +1,6 @@
 """Each byte in use is counted once: as a VM's of ours, as another QEMU's, or as the host's own."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,27 @@ def test_what_ksm_merged_of_others_makes_no_vm_smaller(host: FakeHost) -> None:
     assert host.watch().read(0.0, both).others_bytes == 2 * GIB
     host.write("proc/41/ksm_merging_pages", f"{GIB // PAGE_BYTES}\n")
     assert host.watch().read(0.0, both).others_bytes == 3 * GIB, "at most all that was merged is there once"
+
+
+def test_a_vm_that_ends_while_the_host_is_looked_at_makes_the_others_no_smaller(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.qemu(40, UUID, 3 * GIB)
+    host.qemu(41, OTHER_UUID, GIB)
+    host.use(4 * GIB)
+    host.write("sys/kernel/mm/ksm/pages_sharing", f"{20 * GIB // PAGE_BYTES}\n")
+    host.write("proc/40/ksm_merging_pages", "0\n")
+    both = OURS | {OTHER_UUID: VmMemory(managed=True, ordinary_bytes=4 * GIB)}
+    watch = host.watch()
+    look = watch.identity.all
+
+    def ends(pids: Iterable[int]) -> dict[int, str]:
+        found = look(pids)
+        host.end(41)
+        return found
+
+    monkeypatch.setattr(watch.identity, "all", ends)
+    assert watch.read(0.0, both).others_bytes == 2 * GIB
 
 
 def test_a_large_vm_that_ends_does_not_look_like_a_hungry_host(host: FakeHost) -> None:
