@@ -12,7 +12,8 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from host_controller.control.controller import Controller
-from host_controller.core.books.pools import made_bytes, page_size, room_bytes
+from host_controller.core.books.capacity import left_over_bytes
+from host_controller.core.books.pools import made_bytes, page_size, room_bytes, to_make_bytes
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml
@@ -103,10 +104,14 @@ class Admission:
         controller.put(Release(name))  # what an earlier attempt has left
         self._waiting.add(name)
         try:
-            if not self._fits(start):
-                controller.journal.said("admission", self._waits(start), begun, name=name, detail=by)
-                controller.put(MakeRoom(name, self._need(start)))
+            asked = None
             while not self._fits(start):
+                if asked is None:
+                    controller.journal.said("admission", self._waits(start), begun, name=name, detail=by)
+                if asked is None or (controller.settled() and self._need(start) != asked):
+                    # Huge pages that were free for it may have gone to somebody else.
+                    asked = self._need(start)
+                    controller.put(MakeRoom(name, asked))
                 if controller.now() - begun >= self.limit_seconds or self._hopeless(start):
                     return self._refuse(start, begun, by)
                 await asyncio.sleep(LOOK_SECONDS)
@@ -149,6 +154,8 @@ class Admission:
         return self._controller.settled() and enough
 
     def _hopeless(self, start: Start) -> bool:
+        if not self._controller.settled():  # what an earlier attempt has left may still count
+            return False
         # Nobody can be made to give huge pages back.
         missing = start.huge_bytes > self._pool_room(start)
         return missing or self._need(start) > self._controller.engine.ledger.capacity()
@@ -160,21 +167,23 @@ class Admission:
         state = self._controller.engine.state
         page = page_size(page, None if state.host is None else state.host.facts)
         others = [one for one in state.ledger.reservations.values() if one.huge_page_bytes == page]
-        # What comes first is made for those who were promised it first.
+        # What comes first is made of what nobody was to have, and for those who were promised it first.
         pool = state.ledger.pools.get(page or 0, 0) + sum(one.made_bytes for one in others)
+        pool += 0 if state.host is None else left_over_bytes(state.ledger.host, state.host.facts)
         return Reserve(start.name, need_bytes, expires, page, start.huge_bytes, made, pool)
 
     def _need(self, start: Start) -> int:
         """Of ordinary memory. Where its pool grows on demand (nr_overcommit_hugepages), pages that are not
-        there yet are made of that, at the moment at which it starts.
+        there yet are made of that, at the moment at which it starts; first of what nobody was to have.
         """
         state = self._controller.engine.state
         if start.huge_page_bytes is None or state.host is None:
             return start.need_bytes
-        made = made_bytes(
-            start.huge_page_bytes, start.huge_bytes, state.host.facts, state.ledger.reservations
-        )
-        return start.need_bytes + made
+        facts, promised = state.host.facts, state.ledger.reservations
+        made = made_bytes(start.huge_page_bytes, start.huge_bytes, facts, promised)
+        uncharged = to_make_bytes(facts, promised) - sum(one.made_bytes for one in promised.values())
+        left_over = left_over_bytes(state.ledger.host, facts) - max(0, uncharged)
+        return start.need_bytes + max(0, made - max(0, left_over))
 
     def _pool_room(self, start: Start) -> int:
         """What is free of its huge pages. Without a word of the host's kernel QEMU finds out by itself."""

@@ -49,7 +49,18 @@ class Promises:
         if any(vm.name == name for vm in self._controller.engine.vms.values()):
             raise PromiseRefused(f"{name} runs here")
         if known is not None and reserved is not None and reserved.size_bytes >= size_bytes:
-            self._controller.put(Reserve(name, reserved.size_bytes, now + START_SECONDS))
+            # Its start may be under way here, with huge pages that were promised beside.
+            self._controller.put(
+                Reserve(
+                    name,
+                    reserved.size_bytes,
+                    now + START_SECONDS,
+                    reserved.huge_page_bytes,
+                    reserved.huge_bytes,
+                    reserved.made_bytes,
+                    reserved.pool_bytes,
+                )
+            )
             self._made[name] = _Promise(token, now + START_SECONDS)
             return Answer(name, size_bytes, 0, 0.0, f"renewed for {START_SECONDS:.0f} s")
         if known is None and len(self._made) + len(self._asking) >= MOST:

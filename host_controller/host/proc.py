@@ -62,8 +62,9 @@ def resident_bytes(pid: int, proc: Path = PROC) -> int:
 
 
 def merged_bytes(pid: int, proc: Path = PROC) -> int | None:
-    """What of a process KSM has merged with equal pages, of whomever; 0 when it has ended. None where that may
-    not be read, and before Linux 5.19.
+    """What of a process KSM has merged with equal pages, of whomever; 0 when it has ended.
+
+    None where that may not be read, and before Linux 5.19.
     """
     found = _read(pid, "ksm_merging_pages", proc).strip()
     if found.isdigit():

@@ -294,3 +294,87 @@ def test_huge_pages_that_are_made_when_a_vm_starts_are_paid_of_ordinary_memory(
             await until(lambda: ledger.reserved() == reserved - 768 * MIB, "the pool has grown")
 
     run(story())
+
+
+def test_huge_pages_that_are_made_of_what_nobody_was_to_have_cost_vms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A configured capacity of 2 GiB on a host of 16: another 1.5 GiB may become huge pages beside it."""
+    host = Host(2 * GIB)
+    known = {"ordinary": 6 * GIB, "pool": HugePool(2 * MIB, 0, 0, growable_bytes=8 * GIB)}
+
+    def facts() -> HostFacts:
+        return HostFacts(
+            0.0,
+            16 * GIB,
+            4 * GIB,
+            ordinary_bytes=known["ordinary"],
+            others_bytes=2 * GIB + 512 * MIB,
+            pools=(known["pool"],),
+            default_huge_page_bytes=2 * MIB,
+        )
+
+    monkeypatch.setattr(host.hypervisor, "host_facts", facts)
+
+    async def story() -> None:
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(30)
+            ledger = controller.engine.ledger
+            body = {name: xml(name).replace(b"<devices>", HUGE) for name in ("one", "two", "three")}
+            for name, made in (("one", 0), ("two", 512 * MIB), ("three", GIB)):
+                assert await flowing(asyncio.create_task(start(tmp_path, body[name], name))) == (0, "")
+                assert ledger.reservations[name].made_bytes == made, name
+            reserved = ledger.reserved()
+            for made, ordinary in ((GIB, 5 * GIB), (1536 * MIB, 6 * GIB - 1536 * MIB)):
+                known["ordinary"] = ordinary
+                known["pool"] = HugePool(2 * MIB, made, 0, growable_bytes=8 * GIB - made)
+                await until(lambda made=made: ledger.pools[2 * MIB] == made, "the pool has grown")
+                assert (ledger.reserved(), ledger.capacity()) == (reserved, 2 * GIB)
+            known["pool"] = HugePool(2 * MIB, 2 * GIB, 0, growable_bytes=6 * GIB)
+            await until(lambda: ledger.reserved() == reserved - 512 * MIB, "what was reserved is being made")
+
+    run(story())
+
+
+def test_more_room_is_asked_for_when_free_huge_pages_go_to_somebody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(GIB + OVERHEAD + 32 * MIB)
+    known = {"pool": HugePool(2 * MIB, GIB, GIB, growable_bytes=GIB)}
+
+    def facts() -> HostFacts:
+        return HostFacts(0.0, 16 * GIB, 4 * GIB, pools=(known["pool"],), default_huge_page_bytes=2 * MIB)
+
+    monkeypatch.setattr(host.hypervisor, "host_facts", facts)
+
+    async def story() -> None:
+        host.vm("web", limits=Limits(GIB, GIB, GIB))
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(30)
+            wanted = controller.engine.ledger.room_wanted
+            starting = asyncio.create_task(start(tmp_path, xml().replace(b"<devices>", HUGE)))
+            going = asyncio.create_task(flowing(starting))
+            await until(lambda: wanted.get("new") == OVERHEAD, "it waits")
+            known["pool"] = HugePool(2 * MIB, GIB, 0, growable_bytes=GIB)
+            await until(lambda: wanted.get("new") == OVERHEAD + GIB, "it wants more")
+            await going
+
+    run(story())
+
+
+def test_a_start_tried_again_is_not_refused_for_the_huge_pages_of_its_first_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(4 * GIB)
+    pool = HugePool(2 * MIB, GIB, GIB)
+    facts = HostFacts(0.0, 16 * GIB, 4 * GIB, pools=(pool,), default_huge_page_bytes=2 * MIB)
+    monkeypatch.setattr(host.hypervisor, "host_facts", lambda: facts)
+
+    async def story() -> None:
+        async with served(host, tmp_path):
+            await asyncio.sleep(30)
+            for _ in range(2):
+                again = asyncio.create_task(start(tmp_path, xml().replace(b"<devices>", HUGE)))
+                assert await flowing(again) == (0, "")
+
+    run(story())

@@ -72,6 +72,16 @@ def capacity_of(settings: Settings, facts: HostFacts | None) -> Capacity:
     return Capacity(max(0, size), reserve, spare, bound, limited)
 
 
+def left_over_bytes(capacity: Capacity, facts: HostFacts) -> int:
+    """Ordinary memory that a configured capacity leaves to nobody: huge pages that are made of it cost VMs
+    nothing.
+    """
+    if facts.ordinary_bytes is None or capacity.limited:
+        return 0
+    kept = max(capacity.reserve_bytes, facts.others_bytes) + facts.foreign_bytes
+    return max(0, facts.ordinary_bytes - kept - capacity.size_bytes)
+
+
 def why_smaller(before: HostFacts | None, after: HostFacts) -> str:
     """Why the capacity fell between two readings: the largest change for the worse, as a sentence."""
     if before is None:

@@ -89,6 +89,11 @@ def made_bytes(
     return 0
 
 
+def to_make_bytes(facts: HostFacts | None, reservations: Mapping[str, Reservation]) -> int:
+    """What the kernel has yet to make, of ordinary memory, of all the huge pages that were promised."""
+    return sum(max(0, one.reserved_bytes - one.free_bytes) for one in pools(facts, (), reservations))
+
+
 def _use(pool: HugePool, held: int, promised: int) -> PoolUse:
     room = max(0, pool.free_bytes + pool.growable_bytes - promised)
     return PoolUse(pool.page_bytes, pool.total_bytes, pool.free_bytes, held, promised, room)

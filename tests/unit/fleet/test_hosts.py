@@ -20,6 +20,7 @@ from host_controller.api.server import Api
 from host_controller.control import promises
 from host_controller.control.controller import Controller
 from host_controller.core.model import Unmanaged
+from host_controller.core.operator_events import Reserve
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError, InputError
 from host_controller.fleet.certificates import make_authority, make_host
@@ -239,6 +240,22 @@ def test_memory_is_promised_once_renewed_by_its_token_and_taken_back(here: Crede
             assert "new" in books.reservations
             await aside(hosts.take_back, "localhost", "new", "ours")
             await until(lambda: "new" not in books.reservations, "it is taken back")
+
+    run(story())
+
+
+def test_who_renews_a_promise_takes_no_huge_pages_from_a_start_that_is_under_way(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(4 * GIB), here) as (controller, _, port):
+            await asyncio.sleep(30)
+            books = controller.engine.ledger.reservations
+            assert (await promise(here, port, "new", 64 * MIB)).given
+            controller.put(Reserve("new", GIB, controller.now() + 60, 2 * MIB, 2 * GIB, 960 * MIB, 3 * GIB))
+            await until(lambda: books["new"].huge_bytes, "its start has come")
+            begun = books["new"]
+            assert (await promise(here, port, "new", 64 * MIB)).given
+            await until(lambda: books["new"].expires > begun.expires, "it is renewed")
+            assert books["new"] == replace(begun, expires=books["new"].expires)
 
     run(story())
 
