@@ -28,6 +28,9 @@ READ_MIB: Final = 96
 READ_RATE: Final = 32.0
 """With the job and its kernel it fits into LOW: what is dropped of it was dropped for nothing."""
 SWAP: Final = 256
+KEPT_BYTES: Final = 64 * MIB
+"""What leaves in parts of a memory block looks like demand for a moment, so dynmem lets a guest that works
+keep some."""
 STARTS_AFTER_SECONDS: Final = 1.0
 LIMIT: Final = 120.0
 NOBODY: Final = "nobody takes"
@@ -96,7 +99,7 @@ def _movers(lab: Lab, device: str) -> Iterator[Iterator[tuple[str, Mover]]]:
     limits = Limits(LOW, LOW, LOW + MOVED, buffer=WANTS_ALL, growth=device)
     with host(lab, OURS, 2 * (LOW + MOVED), shrink_after=0, settle=0) as one:
         (guest,) = one.add({"giver": limits}, swap_mib=SWAP)
-        ours = Mover(one, guest, device, ours=True)
+        ours = Mover(one, guest, device, ours=True, near_bytes=KEPT_BYTES)
         ours.wait(MOVED * MIB)
         ours.use()
         guest.workload.thrash(READ_MIB, READ_RATE)
@@ -107,7 +110,7 @@ def _movers(lab: Lab, device: str) -> Iterator[Iterator[tuple[str, Mover]]]:
         def in_turn() -> Iterator[tuple[str, Mover]]:
             yield OURS, ours
             one.controller.stop()
-            yield "bare QMP", Mover(one, guest, device, ours=False)
+            yield "bare QMP", Mover(one, guest, device, ours=False, near_bytes=KEPT_BYTES)
 
         yield in_turn()
 

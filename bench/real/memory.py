@@ -48,12 +48,18 @@ QUEUES: Final = {"virtio-mem": (0,), "balloon": (0, 1)}
 class Mover:
     """One guest, and one way to take memory from it and to give it back."""
 
-    def __init__(self, one: Host, guest: Guest, device: str, ours: bool) -> None:
-        """It has all of its maximum; `ours` is moved by the controller, which is stopped otherwise."""
+    def __init__(
+        self, one: Host, guest: Guest, device: str, ours: bool, near_bytes: int = NEAR_BYTES
+    ) -> None:
+        """It has all of its maximum; `ours` is moved by the controller, which is stopped otherwise.
+
+        `near_bytes`: it is there when it is as near as that.
+        """
         self.guest = guest
         self._host = one
         self._device = device
         self._ours = ours
+        self._near_bytes = near_bytes
         self.share = 0.0
         """Of QEMU's memory in huge pages when the guest had last used all of it, 0 to 1."""
 
@@ -61,7 +67,7 @@ class Mover:
         """When it had so much beyond LOW, by QEMU's own word."""
         deadline = time.monotonic() + LIMIT
         with self.guest.qmp() as qmp:
-            while abs((found := self._has(qmp)) - size_bytes) > NEAR_BYTES:
+            while abs((found := self._has(qmp)) - size_bytes) > self._near_bytes:
                 if time.monotonic() > deadline:
                     raise LabError(f"{self.guest.name} has {found / MIB:.0f} MiB of {size_bytes / MIB:.0f}")
                 time.sleep(SECONDS_APART)
