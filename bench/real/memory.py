@@ -14,7 +14,7 @@ from typing import Final
 
 from bench.real.harness import Goal, Ratio, Result, Spread, spread, tell
 from bench.real.job import host_faults
-from bench.real.rig import OURS, Host, finish_allocation, host, start_allocation
+from bench.real.rig import OURS, Host, finish_allocation, host, request, start_allocation
 from host_controller.units import MIB
 from host_controller.verify.qmp import Qmp
 from host_controller.verify.smaps import huge_share
@@ -101,8 +101,7 @@ class Mover:
     def _ask(self, size_bytes: int) -> None:
         with self.guest.qmp() as qmp:
             if self._device == "virtio-mem":
-                device = "/machine/peripheral/" + qmp.execute("query-memory-devices")[0]["data"]["id"]
-                qmp.execute("qom-set", path=device, property="requested-size", value=size_bytes)
+                request(qmp, size_bytes)
             else:
                 qmp.execute("balloon", value=LOW * MIB + size_bytes)
 

@@ -18,6 +18,7 @@ from host_controller.hypervisor.definitions import Definitions
 from host_controller.records.recording import Decided, Recording
 from host_controller.units import MIB
 from host_controller.verify.processes import prefer
+from host_controller.verify.qmp import Qmp
 from lab.controller import Controller, Limits, enable
 from lab.domain import GuestSpec
 from lab.errors import LabError
@@ -250,15 +251,20 @@ def move(guest: Guest, size_bytes: int) -> float:
     return wait_actual(guest, size_bytes) - at
 
 
+def request(qmp: Qmp, size_bytes: int) -> None:
+    """Ask a guest's only virtio-mem device for so much."""
+    path = "/machine/peripheral/" + qmp.execute("query-memory-devices")[0]["data"]["id"]
+    qmp.execute("qom-set", path=path, property="requested-size", value=size_bytes)
+
+
 def move_with_device(guest: Guest, size_bytes: int, limit: float = 60.0) -> None:
     """Give a guest with virtio-mem so much by hand: its RAM whole, and the rest by its device."""
     deadline = time.monotonic() + limit
     with guest.qmp() as qmp:
         ram_bytes = int(qmp.execute("query-memory-size-summary")["base-memory"])
-        device = qmp.execute("query-memory-devices")[0]["data"]
+        wanted = size_bytes - ram_bytes
         qmp.execute("balloon", value=ram_bytes)
-        path, wanted = f"/machine/peripheral/{device['id']}", size_bytes - ram_bytes
-        qmp.execute("qom-set", path=path, property="requested-size", value=wanted)
+        request(qmp, wanted)
         while (found := int(qmp.execute("query-memory-devices")[0]["data"]["size"])) != wanted:
             if time.monotonic() > deadline:
                 raise LabError(f"{guest.name}'s virtio-mem has {found} of {wanted} bytes after {limit:g} s")

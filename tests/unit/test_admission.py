@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,26 @@ from tests.unit.hypervisor.domains import Q35
 
 OVERHEAD = 64 * MIB
 SMALL = Limits(GIB, 256 * MIB, 2 * GIB)
+
+
+@dataclass
+class Known:
+    """What a host of 16 GiB tells of its huge pages, and of its other memory; both may change meanwhile."""
+
+    pool: HugePool
+    ordinary: int | None = None
+    others: int = 0
+
+    def facts(self) -> HostFacts:
+        return HostFacts(
+            0.0,
+            16 * GIB,
+            4 * GIB,
+            ordinary_bytes=self.ordinary,
+            others_bytes=self.others,
+            pools=(self.pool,),
+            default_huge_page_bytes=2 * MIB,
+        )
 
 
 def test_what_a_start_needs_is_all_ram_that_the_guest_can_touch() -> None:
@@ -238,9 +259,7 @@ def test_a_start_in_huge_pages_is_judged_by_their_pool(
 ) -> None:
     """The ordinary memory of this host is full, and of its huge pages there is enough for one."""
     host = Host(2 * GIB)
-    pool = HugePool(2 * MIB, 8 * GIB, GIB)
-    facts = HostFacts(0.0, 16 * GIB, 4 * GIB, pools=(pool,), default_huge_page_bytes=2 * MIB)
-    monkeypatch.setattr(host.hypervisor, "host_facts", lambda: facts)
+    monkeypatch.setattr(host.hypervisor, "host_facts", Known(HugePool(2 * MIB, 8 * GIB, GIB)).facts)
 
     async def story() -> None:
         host.vm("web", limits=Limits(GIB, GIB, GIB))
@@ -265,12 +284,8 @@ def test_huge_pages_that_are_made_when_a_vm_starts_are_paid_of_ordinary_memory(
 ) -> None:
     """vm.nr_overcommit_hugepages: the pool grows on demand, and ordinary memory shrinks by that."""
     host = Host(4 * GIB - 128 * MIB)
-    known = {"pool": HugePool(2 * MIB, 2 * GIB, 256 * MIB, growable_bytes=8 * GIB)}
-
-    def facts() -> HostFacts:
-        return HostFacts(0.0, 16 * GIB, 4 * GIB, pools=(known["pool"],), default_huge_page_bytes=2 * MIB)
-
-    monkeypatch.setattr(host.hypervisor, "host_facts", facts)
+    known = Known(HugePool(2 * MIB, 2 * GIB, 256 * MIB, growable_bytes=8 * GIB))
+    monkeypatch.setattr(host.hypervisor, "host_facts", known.facts)
 
     async def story() -> None:
         host.vm("web", limits=Limits(GIB, GIB, GIB))
@@ -290,7 +305,7 @@ def test_huge_pages_that_are_made_when_a_vm_starts_are_paid_of_ordinary_memory(
             assert "three cannot start" in said
             # As it starts, what was reserved for it becomes huge pages, and is not charged twice.
             reserved = ledger.reserved()
-            known["pool"] = HugePool(2 * MIB, 2 * GIB + 768 * MIB, 0, growable_bytes=8 * GIB - 768 * MIB)
+            known.pool = HugePool(2 * MIB, 2 * GIB + 768 * MIB, 0, growable_bytes=8 * GIB - 768 * MIB)
             await until(lambda: ledger.reserved() == reserved - 768 * MIB, "the pool has grown")
 
     run(story())
@@ -301,20 +316,8 @@ def test_huge_pages_that_are_made_of_what_nobody_was_to_have_cost_vms_nothing(
 ) -> None:
     """A configured capacity of 2 GiB on a host of 16: another 1.5 GiB may become huge pages beside it."""
     host = Host(2 * GIB)
-    known = {"ordinary": 6 * GIB, "pool": HugePool(2 * MIB, 0, 0, growable_bytes=8 * GIB)}
-
-    def facts() -> HostFacts:
-        return HostFacts(
-            0.0,
-            16 * GIB,
-            4 * GIB,
-            ordinary_bytes=known["ordinary"],
-            others_bytes=2 * GIB + 512 * MIB,
-            pools=(known["pool"],),
-            default_huge_page_bytes=2 * MIB,
-        )
-
-    monkeypatch.setattr(host.hypervisor, "host_facts", facts)
+    known = Known(HugePool(2 * MIB, 0, 0, growable_bytes=8 * GIB), 6 * GIB, 2 * GIB + 512 * MIB)
+    monkeypatch.setattr(host.hypervisor, "host_facts", known.facts)
 
     async def story() -> None:
         async with served(host, tmp_path) as (controller, _):
@@ -326,11 +329,11 @@ def test_huge_pages_that_are_made_of_what_nobody_was_to_have_cost_vms_nothing(
                 assert ledger.reservations[name].made_bytes == made, name
             reserved = ledger.reserved()
             for made, ordinary in ((GIB, 5 * GIB), (1536 * MIB, 6 * GIB - 1536 * MIB)):
-                known["ordinary"] = ordinary
-                known["pool"] = HugePool(2 * MIB, made, 0, growable_bytes=8 * GIB - made)
-                await until(lambda made=made: ledger.pools[2 * MIB] == made, "the pool has grown")
+                known.ordinary = ordinary
+                known.pool = HugePool(2 * MIB, made, 0, growable_bytes=8 * GIB - made)
+                await until(lambda: ledger.pools[2 * MIB] == known.pool.total_bytes, "the pool has grown")
                 assert (ledger.reserved(), ledger.capacity()) == (reserved, 2 * GIB)
-            known["pool"] = HugePool(2 * MIB, 2 * GIB, 0, growable_bytes=6 * GIB)
+            known.pool = HugePool(2 * MIB, 2 * GIB, 0, growable_bytes=6 * GIB)
             await until(lambda: ledger.reserved() == reserved - 512 * MIB, "what was reserved is being made")
 
     run(story())
@@ -340,12 +343,8 @@ def test_more_room_is_asked_for_when_free_huge_pages_go_to_somebody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Host(GIB + OVERHEAD + 32 * MIB)
-    known = {"pool": HugePool(2 * MIB, GIB, GIB, growable_bytes=GIB)}
-
-    def facts() -> HostFacts:
-        return HostFacts(0.0, 16 * GIB, 4 * GIB, pools=(known["pool"],), default_huge_page_bytes=2 * MIB)
-
-    monkeypatch.setattr(host.hypervisor, "host_facts", facts)
+    known = Known(HugePool(2 * MIB, GIB, GIB, growable_bytes=GIB))
+    monkeypatch.setattr(host.hypervisor, "host_facts", known.facts)
 
     async def story() -> None:
         host.vm("web", limits=Limits(GIB, GIB, GIB))
@@ -355,7 +354,7 @@ def test_more_room_is_asked_for_when_free_huge_pages_go_to_somebody_else(
             starting = asyncio.create_task(start(tmp_path, xml().replace(b"<devices>", HUGE)))
             going = asyncio.create_task(flowing(starting))
             await until(lambda: wanted.get("new") == OVERHEAD, "it waits")
-            known["pool"] = HugePool(2 * MIB, GIB, 0, growable_bytes=GIB)
+            known.pool = HugePool(2 * MIB, GIB, 0, growable_bytes=GIB)
             await until(lambda: wanted.get("new") == OVERHEAD + GIB, "it wants more")
             await going
 
@@ -366,9 +365,7 @@ def test_a_start_tried_again_is_not_refused_for_the_huge_pages_of_its_first_atte
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = Host(4 * GIB)
-    pool = HugePool(2 * MIB, GIB, GIB)
-    facts = HostFacts(0.0, 16 * GIB, 4 * GIB, pools=(pool,), default_huge_page_bytes=2 * MIB)
-    monkeypatch.setattr(host.hypervisor, "host_facts", lambda: facts)
+    monkeypatch.setattr(host.hypervisor, "host_facts", Known(HugePool(2 * MIB, GIB, GIB)).facts)
 
     async def story() -> None:
         async with served(host, tmp_path):
