@@ -1,7 +1,8 @@
 """Memory blocks in /sys/devices/system/memory: what there is, and the writes that change it.
 
 A block is what the kernel brings online or offline at once: 128 MiB on x86 up to 64 GiB of RAM, more on
-larger machines. The state of every block is cached, since reading all of it costs two opens per block.
+larger machines. The state of every block is cached, and so are the sums, since each look of the agent wants
+them: to read one block costs two opens, which is as much as a look.
 Source: Documentation/admin-guide/mm/memory-hotplug.rst.
 """
 
@@ -11,6 +12,7 @@ import os
 
 from agent.lean import NamedTuple
 from agent.report import Blocks
+from agent.system import read_file
 
 
 class Block(NamedTuple):
@@ -26,6 +28,7 @@ class MemoryBlocks:
     def __init__(self, root: str = "/") -> None:
         self._directory = os.path.join(root, "sys/devices/system/memory")
         self._known: dict[int, Block] = {}
+        self._totals: Blocks | None = None  # of what is known
         size = self._read("block_size_bytes")
         try:
             self.block_bytes = int(size, 16)
@@ -37,6 +40,7 @@ class MemoryBlocks:
         """Read every block anew. Returns the numbers of those that were not there before."""
         before = set(self._known)
         self._known.clear()
+        self._totals = None
         try:
             names = os.listdir(self._directory)
         except OSError:
@@ -49,6 +53,7 @@ class MemoryBlocks:
     def refresh(self, number: int) -> Block | None:
         """Read one block anew. Returns None, and forgets it, if it is gone."""
         state = self._read(f"memory{number}/state")
+        self._totals = None
         if not state:
             self._known.pop(number, None)
             return None
@@ -60,10 +65,16 @@ class MemoryBlocks:
 
     def totals(self) -> Blocks:
         """Sums over the cached blocks. Blocks that are going offline count as offline already."""
-        online = sum(1 for block in self._known.values() if block.online)
-        movable = sum(1 for block in self._known.values() if block.movable)
-        size = self.block_bytes
-        return Blocks(online * size, (len(self._known) - online) * size, movable * size)
+        if self._totals is None:
+            online = sum(1 for block in self._known.values() if block.online)
+            movable = sum(1 for block in self._known.values() if block.movable)
+            size = self.block_bytes
+            self._totals = Blocks(online * size, (len(self._known) - online) * size, movable * size)
+        return self._totals
+
+    def offline(self) -> list[int]:
+        """Numbers of the cached blocks that were not online."""
+        return [number for number, block in self._known.items() if not block.online]
 
     def in_range(self, start_bytes: int, size_bytes: int) -> list[int]:
         """Numbers of the blocks of a guest-physical range, ascending.
@@ -100,16 +111,7 @@ class MemoryBlocks:
         self._write("auto_online_blocks", word)
 
     def _read(self, path: str) -> str:
-        try:
-            fd = os.open(os.path.join(self._directory, path), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return ""
-        try:
-            return os.read(fd, 256).decode("ascii", "replace").strip()
-        except OSError:  # ENODEV: the block went while we looked
-            return ""
-        finally:
-            os.close(fd)
+        return read_file(f"{self._directory}/{path}", 256).decode("ascii", "replace").strip()
 
     def _write(self, path: str, word: str) -> None:
         flags = os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC

@@ -41,6 +41,7 @@ from agent.wire import (
 MAX_LINE_BYTES = 4096
 
 _VERSION_NUMBER = Integer(1 << 31)
+_NUMBERS = (int, float)
 
 
 class WireError(Exception):
@@ -166,7 +167,8 @@ def _piece(field: Field, value: Any) -> str:
         raw = field.kind.dump(value)
     except ValueError as error:
         raise BadField(field.name, str(error)) from None
-    return f',"{field.key}":{raw if type(raw) is int else _ENCODER.encode(raw)}'
+    # A number is written here as there: the encoder makes an encoder for each that is no string.
+    return f',"{field.key}":{raw if type(raw) in _NUMBERS else _ENCODER.encode(raw)}'
 
 
 def decode_from_guest(line: bytes) -> GuestMessage:

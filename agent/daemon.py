@@ -26,7 +26,7 @@ from agent.port import Port, open_port
 from agent.probe import Facts, Look, Probe
 from agent.report import MIB, Reporter
 from agent.system import Log, Notifier, open_psi_trigger, protect_from_oom_killer
-from agent.uevents import UeventSocket
+from agent.uevents import UeventSocket, memory_block_number
 from agent.wire import Ack, Error, Hello, Ping, Welcome, WhoHolds, printable
 
 MOST_LINES_PER_TURN = 64
@@ -85,6 +85,7 @@ class Daemon:
         )
         self._psi_fd: int | None = None
         self._uevents: UeventSocket | None = None
+        self._uevents_come = False  # of memory blocks: in some namespaces the socket opens and stays silent
         if events:
             self._open_events(root)
 
@@ -212,14 +213,17 @@ class Daemon:
         """Worth a look at heartbeats only: policy, watermarks, and blocks where uevents are missing."""
         self._slow_at = now + self._reporter.cadence.heartbeat_seconds
         self._hotplug.keep_policy()
-        self._probe.refresh_floor()
+        self._probe.refresh()
+        if now >= self._killers_at:  # whoever changes watermark_scale_factor changes no minimum
+            self._probe.refresh_floor(anew=True)
         if self._uevents is None:
             self._hotplug.scan(now)
         if self._maximum_bytes is not None:
             self._overcommit.keep(self._maximum_bytes, self._kernel_bytes())
         total = self._probe.look().total_bytes
         # Who kills below a size kills below another share once the balloon has moved.
-        if now >= self._killers_at or abs(total - self._killers_total) > total // _KILLERS_SHARE:
+        moved = self._reporter.kill_percent and abs(total - self._killers_total) > total // _KILLERS_SHARE
+        if moved or now >= self._killers_at:
             self._killers_at, self._killers_total = now + KILLERS_EVERY_SECONDS, total
             self._reporter.kill_percent = killers.find(self._root, total).percent
 
@@ -260,7 +264,7 @@ class Daemon:
 
         While a DIMM's blocks go online one by one, totals that are 10 ms newer than meminfo make a block
         of free memory look like demand. So when memory came or went, both are read until the totals that
-        were known before the sample are those after it.
+        were known before the sample are those after it. By virtio-mem most of it comes within a block.
         """
         facts, last = self._probe.sample(look), self._facts
         if last is None:
@@ -270,7 +274,7 @@ class Daemon:
             return facts
         for _ in range(_MOST_RESAMPLES):
             before = self._blocks.totals()
-            self._hotplug.scan(now)
+            self._catch_up(now)
             if self._blocks.totals() == before:
                 break
             self._probe.refresh_floor()
@@ -341,14 +345,31 @@ class Daemon:
             self._psi_fd = None
             self._log(4, "psi", "the kernel took the PSI trigger away: sampling twice a second")
 
+    def _catch_up(self, now: float) -> None:
+        """Know the blocks as they are now: all are read only where nobody tells which have changed."""
+        if self._uevents_come:
+            self._take_uevents(now)
+            self._hotplug.look_again()
+        else:
+            self._hotplug.scan(now)
+
     def _read_uevents(self, now: float) -> None:
+        if self._take_uevents(now):
+            self._memory_changed(now)
+
+    def _take_uevents(self, now: float) -> bool:
+        """Take note of those that wait. Returns whether the host should hear of it at once."""
         assert self._uevents is not None
         found, lost = self._uevents.read()
-        changed = [self._hotplug.uevent(event, now) for event in found]
+        numbers = map(memory_block_number, found)
+        blocks = {number: one.action for number, one in zip(numbers, found) if number is not None}
+        if not blocks and not lost:
+            return False
+        self._uevents_come = True
+        changed = self._hotplug.uevents(blocks, now)
         if lost:
             self._hotplug.scan(now)
-        if lost or any(changed):
-            self._memory_changed(now)
+        return lost or changed
 
 
 def main(arguments: list[str]) -> int:

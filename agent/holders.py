@@ -20,6 +20,7 @@ import os
 from collections.abc import Generator, Mapping
 
 from agent.lean import TypeVar
+from agent.system import kernel_threads, read_file
 from agent.values import HOLDER_LETTERS, MAX_HOLDER_CHARS, MOST_HOLDERS
 from agent.wire import Ack, Held, Seen
 
@@ -119,21 +120,23 @@ def processes(root: str = "/", total_bytes: int = 1 << 50) -> Steps[tuple[Found,
     """
     directory, page_bytes = os.path.join(root, _PROC), os.sysconf("SC_PAGE_SIZE")
     sizes: dict[str, int] = {}
-    seen: Seen = "all" if _read(os.path.join(directory, "1/statm")) else "hidden"
+    seen: Seen = "all" if read_file(os.path.join(directory, "1/statm")) else "hidden"
+    yield
+    of_the_kernel = kernel_threads(directory)
     count = 0
     with os.scandir(directory) as entries:
         for entry in entries:
-            if not entry.name.isdecimal():
+            if not entry.name.isdecimal() or entry.name in of_the_kernel:
                 continue
             if count == _MOST_PROCESSES:
                 seen = "cut"
                 break
             count += 1
             yield
-            words = _read(os.path.join(entry.path, "statm")).split()
+            words = read_file(f"{entry.path}/statm").split()
             if len(words) < 3 or (pages := int(words[1]) - int(words[2])) <= 0:
                 continue
-            name = holder_name(_read(os.path.join(entry.path, "comm")).decode("utf-8", "replace"))
+            name = holder_name(read_file(f"{entry.path}/comm").decode("utf-8", "replace"))
             sizes[name] = min(total_bytes, sizes.get(name, 0) + pages * page_bytes)
     return _largest(sizes, MOST_HOLDERS), seen
 
@@ -158,7 +161,7 @@ def _all_in_groups(proc: str) -> bool:
 
 def _unified(path: str) -> str:
     """The group (v2) that a process's cgroup file names, such as `/init.scope`."""
-    lines = _read(path).decode("utf-8", "replace").splitlines()
+    lines = read_file(path).decode("utf-8", "replace").splitlines()
     return next((line[3:] for line in lines if line.startswith("0::")), "")
 
 
@@ -188,7 +191,7 @@ def _beneath(directory: str) -> Steps[list[tuple[int, str]]]:
                 if not entry.is_dir(follow_symlinks=False):
                     continue
                 yield
-                current = _read(os.path.join(entry.path, "memory.current")).strip()
+                current = read_file(os.path.join(entry.path, "memory.current")).strip()
                 if current.isdigit():
                     found.append((int(current), entry.path))
     except OSError:  # it went
@@ -199,7 +202,7 @@ def _beneath(directory: str) -> Steps[list[tuple[int, str]]]:
 def _file_cache(path: str) -> int:
     """What of a group's memory is files, bytes."""
     total = 0
-    for line in _read(os.path.join(path, "memory.stat"), 65536).splitlines():
+    for line in read_file(os.path.join(path, "memory.stat"), 65536).splitlines():
         key, _, value = line.partition(b" ")
         if key in (b"active_file", b"inactive_file") and value.isdigit():
             total += int(value)
@@ -211,17 +214,3 @@ def _without_suffix(name: str) -> str:
         if name.endswith(suffix):
             return name[: -len(suffix)]
     return name
-
-
-def _read(path: str, largest: int = 4096) -> bytes:
-    """A file's beginning; nothing of one that went."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (OSError, ValueError):
-        return b""
-    try:
-        return os.read(descriptor, largest)
-    except OSError:
-        return b""
-    finally:
-        os.close(descriptor)

@@ -16,11 +16,10 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from agent.blocks import MemoryBlocks
 from agent.lean import NamedTuple, NoReturn
-from agent.uevents import Uevent, memory_block_number
 from agent.wire import Ack, Hotplug, Offline, Online, OnlineZone, Zone, printable
 
 # So many looks in a row at which no page and no block had gone since the one before: the rest is pinned.
@@ -104,21 +103,28 @@ class Hotplugger:
         self._jobs.append(_Job(message.request_id, word, numbers, []))
         return None
 
-    def uevent(self, event: Uevent, now: float) -> bool:
-        """Take note of a uevent. Returns whether the host should hear at once how the totals have changed.
+    def uevents(self, last: Mapping[int, str], now: float) -> bool:
+        """Take note of what happened last to these blocks: the uevent's word, by the block's number. Returns
+        whether the host should hear at once how the totals have changed.
 
         Of what the kernel is about to bring online it hears when that is done, or with the next sample.
         """
-        number = memory_block_number(event)
-        if number is None:
-            return False
-        self._blocks.refresh(number)
-        if event.action == "remove":
-            self._new.pop(number, None)
-        elif event.action == "add" and self._zone is not None:
-            self._appeared(number, now)
-            return self._mode != "kernel"
-        return True
+        told = False
+        for number, action in last.items():
+            block = self._blocks.refresh(number)
+            if block is None or block.online:
+                self._new.pop(number, None)  # nothing is left to be done about it
+            elif action == "add" and self._zone is not None:
+                self._appeared(number, now)
+                if self._mode == "kernel":
+                    continue
+            told = True
+        return told
+
+    def look_again(self) -> None:
+        """Read the blocks anew that were offline: a uevent comes a moment after its block is in use."""
+        for number in self._blocks.offline():
+            self._blocks.refresh(number)
 
     def scan(self, now: float) -> None:
         """Read every block anew. That finds new ones where no uevents come, and where some were lost: their

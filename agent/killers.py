@@ -15,6 +15,7 @@ import os
 import stat
 
 from agent.lean import NamedTuple
+from agent.system import kernel_threads, read_file
 
 EARLYOOM, NOHANG, OOMD, BUSTD, KUBELET = "earlyoom", "nohang", "systemd-oomd", "bustd", "kubelet"
 DEFAULT_PERCENT = 10
@@ -40,15 +41,15 @@ def find(root: str = "/", total_bytes: int = 0) -> Killers:
         entries = os.listdir(directory)
     except OSError:
         return Killers()
-    for entry in entries:
+    for entry in set(entries) - kernel_threads(directory):
         if not entry.isdecimal():
             continue
-        name = _NAMES.get(_read(os.path.join(directory, entry, "comm")).strip())
+        name = _NAMES.get(read_file(f"{directory}/{entry}/comm").strip())
         if name is None or name in names:
             continue
         names.add(name)
         if name in (EARLYOOM, NOHANG):
-            words = _read(os.path.join(directory, entry, "cmdline")).decode("utf-8", "replace").split("\0")
+            words = read_file(f"{directory}/{entry}/cmdline").decode("utf-8", "replace").split("\0")
             one = kill_percent(words, total_bytes) if name == EARLYOOM else _nohang(root, words, total_bytes)
             percent = max(percent, one)
     return Killers(tuple(sorted(names)), percent)
@@ -93,7 +94,7 @@ def _nohang(root: str, words: list[str], total_bytes: int) -> int:
             path = after
         elif option.startswith("--config="):
             path = option.partition("=")[2]
-    text = _read(os.path.join(root, path.lstrip("/")), _LARGEST_FILE).decode("utf-8", "replace")
+    text = _read_chosen(os.path.join(root, path.lstrip("/"))).decode("utf-8", "replace")
     return nohang_percent(text, total_bytes)
 
 
@@ -108,14 +109,14 @@ def _percent(text: str, unit_bytes: int, total_bytes: int) -> int | None:
     return min(100, -(-whole * unit_bytes * 100 // total_bytes)) if total_bytes else None
 
 
-def _read(path: str, largest: int = 4096) -> bytes:
+def _read_chosen(path: str) -> bytes:
     """A file's beginning. Whoever runs in the guest may choose the path, so a pipe is not waited for."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError):
         return b""
     try:
-        return os.read(descriptor, largest) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        return os.read(descriptor, _LARGEST_FILE) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
     except OSError:
         return b""
     finally:

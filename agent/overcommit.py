@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Mapping
 
 from agent.maximum import Maximum
-from agent.system import Log, write_whole
+from agent.system import Log, read_file, write_whole
 
 HEURISTIC, ALWAYS, NEVER = "0", "1", "2"
 _SETTINGS = "proc/sys/vm"
@@ -96,14 +96,10 @@ class Overcommit:
     def _huge_bytes(self) -> int:
         """Memory in huge pages of any size; before Linux 4.20 of the default size."""
         found = {}
-        try:
-            with open(os.path.join(self._root, "proc/meminfo"), "rb", buffering=0) as file:
-                for line in (file.read(16384) or b"").splitlines():
-                    words = line.split()
-                    if len(words) > 1 and words[1].isdigit():
-                        found[words[0]] = int(words[1])
-        except OSError:
-            return 0
+        for line in read_file(os.path.join(self._root, "proc/meminfo"), 16384).splitlines():
+            words = line.split()
+            if len(words) > 1 and words[1].isdigit():
+                found[words[0]] = int(words[1])
         pages = found.get(b"HugePages_Total:", 0) * found.get(b"Hugepagesize:", 0)
         return found.get(b"Hugetlb:", pages) << 10
 
@@ -126,11 +122,7 @@ class Overcommit:
         return True
 
     def _read(self, name: str) -> str:
-        try:
-            with open(os.path.join(self._root, _SETTINGS, name), "rb", buffering=0) as file:
-                return (file.read(64) or b"").decode("ascii", "replace").strip()
-        except OSError:
-            return ""
+        return read_file(os.path.join(self._root, _SETTINGS, name), 64).decode("ascii", "replace").strip()
 
     def _remember(self, name: str, ours: str, before: str) -> None:
         # What was before the first write is what goes back.

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import errno
 import os
-from itertools import repeat
-from operator import lshift
 
 from agent import evictable
 from agent.lean import NamedTuple
 from agent.overcommit import NEVER
+from agent.system import read_file
 from agent.values import MAX_SIZE_BYTES
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _READ_BYTES = 16384
 _SURELY_ALL_BYTES = min(PAGE_BYTES, _READ_BYTES) // 2
 _DRIFT_BYTES = 64
+_SETTING_BYTES = 32
+_SAME_FLOOR = 16
 _DISKS_IN_MEMORY = (b"zram", b"ram")
 
 
@@ -70,8 +71,8 @@ _MEMINFO = (
     "SReclaimable CommitLimit Committed_AS"
 )
 _VMSTAT = (
-    "nr_balloon_pages balloon_inflate balloon_deflate pswpin pgmajfault "
-    "workingset_refault workingset_refault_file workingset_refault_anon"
+    "nr_balloon_pages workingset_refault workingset_refault_anon workingset_refault_file "
+    "pswpin pgmajfault balloon_inflate balloon_deflate"
 )
 _MOVED = "pgmigrate_success"
 _KB = b" kB"
@@ -83,35 +84,34 @@ class Columns:
     def __init__(self, names: str) -> None:
         """names: what is wanted of it."""
         self._wanted = names.split()
-        self._last, self._last_at, self._last_end = b"?", 0, 0
-        self._names: list[str] = []
-        self._spans: list[slice] = []
+        self._last, self._last_at = b"?", slice(0)
+        self._kb_at = slice(0)
+        self._spans: list[tuple[str, slice]] = []
 
     def parse(self, data: bytes) -> dict[str, int]:
         """Name → bytes, of what is there. Raises ValueError for what is no size."""
-        if not (data.startswith(self._last, self._last_at) and data.startswith(_KB, self._last_end)):
+        if data[self._last_at] != self._last or data[self._kb_at] != _KB:
             self._learn(data)
         try:
-            figures = list(map(int, [data[span] for span in self._spans]))
+            return {name: int(data[span]) << 10 for name, span in self._spans}
         except ValueError:  # a line grew and another one shrank: of 100 GiB there are nine digits
             self._learn(data)
-            figures = list(map(int, [data[span] for span in self._spans]))
-        return dict(zip(self._names, map(lshift, figures, repeat(10))))
+            return {name: int(data[span]) << 10 for name, span in self._spans}
 
     def _learn(self, data: bytes) -> None:
-        self._names, self._spans = [], []
-        self._last, self._last_at, self._last_end = b"?", 0, 0
+        self._spans = []
+        self._last, self._last_at = b"?", slice(0)
         for name in self._wanted:
             mark = name.encode() + b":"
             at = 0 if data.startswith(mark) else data.find(b"\n" + mark) + 1
             if at or data.startswith(mark):
-                end = data.find(_KB, at)
-                if at >= self._last_at:
-                    self._last, self._last_at, self._last_end = mark, at, end
-                self._names.append(name)
+                begin, end = at + len(mark), data.find(_KB, at)
+                if begin >= self._last_at.stop:
+                    self._last, self._last_at = mark, slice(at, begin)
+                    self._kb_at = slice(end, end + len(_KB))
                 # With what stands behind: a figure that comes to have a digit more is not cut, should
                 # lines behind it that nobody wants make up for that.
-                self._spans.append(slice(at + len(mark), end + 1))
+                self._spans.append((name, slice(begin, end + 1)))
 
 
 class Table:
@@ -119,24 +119,34 @@ class Table:
 
     def __init__(self, names: str, first: bytes) -> None:
         """names: what is wanted. first: the file as it is now; what is not in it will not come."""
-        marks = [(name, b"\n" + name.encode() + b" ") for name in names.split()]
-        self._lines = [(name, mark, (b"\n" + first).find(mark)) for name, mark in marks]
-        self._lines = [line for line in self._lines if line[2] >= 0]
+        self._lines = [(name, b"\n%b " % name.encode(), b"?", 0) for name in names.split()]
+        self._counts: dict[str, int] = {}
+        self.parse(first)
+        self._lines = [line for line in self._lines if line[0] in self._counts]
 
     def parse(self, data: bytes) -> dict[str, int]:
-        """Name → count. Raises ValueError for what is none."""
-        data = b"\n" + data
-        found = {}
-        for number, (name, mark, place) in enumerate(self._lines):
-            if not data.startswith(mark, place):
-                place = data.find(mark, max(0, place - _DRIFT_BYTES))
-                place = place if place >= 0 else data.find(mark)
-                if place < 0:
+        """Name → count, until it is called again. Raises ValueError for what is none."""
+        moved = 0  # most say what they said, and stand where they stood, or have moved with the line before
+        for number, (name, mark, line, was_at) in enumerate(self._lines):
+            at = was_at + moved
+            if not data.startswith(line, at):
+                at = self._find(mark, was_at, data)
+                end = data.find(b"\n", at + 1) + 1 or len(data)
+                if not data.startswith(mark[1:], at + 1):
+                    self._counts.pop(name, None)
                     continue
-                self._lines[number] = name, mark, place
-            place += len(mark)
-            found[name] = int(data[place : data.find(b"\n", place)])
-        return found
+                line = data[max(0, at) : end]
+                self._counts[name] = int(data[at + len(mark) : end])
+            elif not moved:
+                continue
+            moved = at - was_at
+            self._lines[number] = name, mark, line, at
+        return self._counts
+
+    def _find(self, mark: bytes, last: int, data: bytes) -> int:
+        """Where the line before it ends, -1 if there is none: not far from where it was."""
+        at = data.find(mark, max(0, last - _DRIFT_BYTES))
+        return at if at >= 0 else data.find(mark)
 
 
 def parse_meminfo(data: bytes) -> dict[str, int]:
@@ -218,19 +228,22 @@ class Probe:
         self._uptime = self._open("proc/uptime")
         self._psi = self._try_open("proc/pressure/memory")
         self._zoneinfo = self._try_open("proc/zoneinfo")
+        self._min_free = self._try_open("proc/sys/vm/min_free_kbytes")
         self._swaps = self._try_open("proc/swaps")
         self._arcstats: int | None = None
         self._glance = Columns("MemTotal MemAvailable")
         self._memory = Columns(_MEMINFO)
         self._counters = Table(_VMSTAT, _read_all(self._vmstat))
         self._psi_read: tuple[bytes, Psi | None] = (b"", None)
-        self._swap_read = (b"", (0, 0))
+        self._floor_minimum = 0
+        """min_free_kbytes as the floor was read; 0: not known."""
+        self._swap_seen = self._swap_split = (0, 0)
         self._floor_bytes = 0
         self._refuses = False
         if self._psi is not None and self._read_psi() is None:
             os.close(self._psi)  # psi=0 on the command line: the file opens, and does not read
             self._psi = None
-        self.refresh_floor()
+        self.refresh()
 
     @property
     def has_psi(self) -> bool:
@@ -249,18 +262,24 @@ class Probe:
 
     def read_text(self, path: str) -> str:
         """A small file below the root, stripped; "" if it is not there."""
-        try:
-            with open(os.path.join(self._root, path), "rb", buffering=0) as file:
-                return (file.read(4096) or b"").decode("ascii", "replace").strip()
-        except OSError:
-            return ""
+        return read_file(os.path.join(self._root, path)).decode("ascii", "replace").strip()
 
-    def refresh_floor(self) -> None:
-        """Watermarks, overcommit mode, ARC: what changes with hot add, sysctl and modules, not by itself."""
-        self._floor_bytes = self._read_floor()
+    def refresh(self) -> None:
+        """Watermarks, overcommit mode, ARC, swap: what hot add, sysctl and modules change, and not time."""
+        self.refresh_floor()
+        self._swap_seen = (0, 0)
         self._refuses = self.read_text("proc/sys/vm/overcommit_memory") == NEVER
         if self._arcstats is None:  # pools are imported, and the module loaded, while we run
             self._arcstats = self._try_open(evictable.ARCSTATS)
+
+    def refresh_floor(self, *, anew: bool = False) -> None:
+        """The watermarks, unless the kernel has about the same minimum as when they were read last. Then they
+        are what they were, but for 0.2 % of what memory came since. To read them costs as much as six looks.
+        """
+        told = _read_optional(self._min_free, _SETTING_BYTES).strip()
+        minimum = int(told) if told.isdigit() else 0
+        if anew or not minimum or abs(minimum - self._floor_minimum) * _SAME_FLOOR > minimum:
+            self._floor_bytes, self._floor_minimum = self._read_floor(), minimum
 
     def _read_floor(self) -> int:
         """What it was, where the file cannot be read this time."""
@@ -304,7 +323,9 @@ class Probe:
         cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
         swap_total = memory.get("SwapTotal", 0)
         swap_used = max(0, swap_total - memory.get("SwapFree", 0))
-        disk_used, disk_free = self._read_disk_swap(swap_used) if swap_total else (0, 0)
+        if (swap_total, swap_used) != self._swap_seen:  # else it is where it was, or was found to be none
+            self._swap_seen, self._swap_split = (swap_total, swap_used), self._read_disk_swap(swap_used)
+        disk_used, disk_free = self._swap_split
         refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
         ballooned = counters.get("nr_balloon_pages")  # kernels from 6.18 say it outright
         if ballooned is None:
@@ -350,6 +371,7 @@ class Probe:
             self._uptime,
             self._psi,
             self._zoneinfo,
+            self._min_free,
             self._swaps,
             self._arcstats,
         ):
@@ -380,25 +402,26 @@ class Probe:
     def _read_disk_swap(self, swap_used: int) -> tuple[int, int]:
         """Where nobody knows what of it is zram, all counts as used, and none as free."""
         data = _read_optional(self._swaps)
-        if data != self._swap_read[0]:
-            try:
-                self._swap_read = data, parse_disk_swap(data)
-            except ValueError:
-                data = b""
-        return self._swap_read[1] if data else (swap_used, 0)
+        try:
+            return parse_disk_swap(data) if data else (swap_used, 0)
+        except ValueError:
+            return swap_used, 0
 
 
-def _read_optional(fd: int | None) -> bytes:
+def _read_optional(fd: int | None, size: int = _READ_BYTES) -> bytes:
     """Nothing of a file that is not there, or that the kernel does not let us read any more."""
     try:
-        return b"" if fd is None else _read_all(fd)
+        return b"" if fd is None else _read_all(fd, size)
     except OSError:
         return b""
 
 
-def _read_all(fd: int) -> bytes:
-    """The whole file. A seq_file may give one page a time, less a line, so it is read until nothing comes."""
-    data = os.pread(fd, _READ_BYTES, 0)
+def _read_all(fd: int, size: int = _READ_BYTES) -> bytes:
+    """The whole file. A seq_file may give one page a time, less a line, so it is read until nothing comes.
+
+    size: as much as it has at the most, if that is known: for a setting the kernel clears as much first.
+    """
+    data = os.pread(fd, size, 0)
     if len(data) < _SURELY_ALL_BYTES:
         return data
     while more := os.pread(fd, _READ_BYTES, len(data)):

@@ -8,7 +8,6 @@ multicast group 1; udev's own messages go to group 2 and are not seen here.
 from __future__ import annotations
 
 import _socket as socket  # as in system.py
-import os
 
 from agent.lean import NamedTuple
 
@@ -16,7 +15,7 @@ from agent.lean import NamedTuple
 _NETLINK_KOBJECT_UEVENT = 15
 _KERNEL_GROUP = 1
 _MOST_PER_READ = 256
-_WANTED = (b"ACTION", b"DEVPATH", b"SUBSYSTEM")
+_BLOCKS = "/devices/system/memory/memory"
 
 
 class Uevent(NamedTuple):
@@ -24,17 +23,13 @@ class Uevent(NamedTuple):
 
     action: str
     devpath: str
-    subsystem: str
 
 
 def parse(data: bytes) -> Uevent | None:
-    """The uevent in a datagram, None if it is not one of the kernel's."""
-    head, _, body = data.partition(b"\0")
-    if b"@" not in head:
-        return None
-    values = dict(item.split(b"=", 1) for item in body.split(b"\0") if b"=" in item)
-    wanted = (values.get(key, b"").decode("utf-8", "replace") for key in _WANTED)
-    return Uevent(*wanted)
+    """The uevent in a datagram, by its first line; None if it is not one of the kernel's."""
+    head, end, _ = data.partition(b"\0")
+    action, at, devpath = head.decode("utf-8", "replace").partition("@")
+    return Uevent(action, devpath) if at and end else None
 
 
 class UeventSocket:
@@ -76,7 +71,5 @@ class UeventSocket:
 
 def memory_block_number(event: Uevent) -> int | None:
     """The number of the memory block that the event is about, None for any other device."""
-    name = os.path.basename(event.devpath)
-    if event.subsystem == "memory" and name.startswith("memory") and name[6:].isdecimal():
-        return int(name[6:])
-    return None
+    number = event.devpath[len(_BLOCKS) :] if event.devpath.startswith(_BLOCKS) else ""
+    return int(number) if number.isdecimal() else None

@@ -149,8 +149,8 @@ def test_what_the_administrator_hides_is_told_to_no_host(tmp_path, monkeypatch):
 
 def test_nothing_of_any_process_is_read_before_the_host_asks(guest, monkeypatch):
     asked = []
-    read = holders._read
-    monkeypatch.setattr(holders, "_read", lambda *of: asked.append(of) or read(*of))
+    read = holders.read_file
+    monkeypatch.setattr(holders, "read_file", lambda *of: asked.append(of) or read(*of))
     guest.until(lambda: len(guest.heard(Report)) == 1)
     guest.host.say(Welcome("0.1.0"), Ping(1), OnlineZone(2, "movable"))
     guest.until(lambda: len(guest.heard(Ack)) == 2 and len(guest.heard(Report)) >= 2)
@@ -321,32 +321,99 @@ def test_a_psi_trigger_of_which_the_kernel_says_that_it_fires_and_is_gone_is_let
     os.close(reading)
 
 
+class Uevents:
+    """What UeventSocket is to the daemon, over a pipe."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe()
+        self.waiting: list[Uevent] = []
+
+    def tell(self, action: str, number: int) -> None:
+        self.waiting.append(Uevent(action, f"/devices/system/memory/memory{number}"))
+        os.write(self.writing, b"x")
+
+    def fileno(self) -> int:
+        return self.reading
+
+    def read(self) -> tuple[list[Uevent], bool]:
+        found, self.waiting = self.waiting, []
+        if found:
+            os.read(self.reading, len(found))
+        return found, False
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
+
+
 def test_a_uevent_is_acted_on_at_once(guest):
     guest.until(lambda: guest.heard(Report))
-
-    class Uevents:
-        """What UeventSocket is to the daemon, over a pipe."""
-
-        def __init__(self) -> None:
-            self.reading, self.writing = os.pipe()
-
-        def fileno(self) -> int:
-            return self.reading
-
-        def read(self) -> tuple[list[Uevent], bool]:
-            os.read(self.reading, 1)
-            return [Uevent("online", "/devices/system/memory/memory32", "memory")], False
-
-        def close(self) -> None:
-            os.close(self.reading)
-            os.close(self.writing)
-
     guest.daemon._uevents = uevents = Uevents()
     guest.until(lambda: guest.daemon._reporter.sample_due() > guest.daemon._clock() + 0.4)
     add_block(guest.root, 32, "online\n", "Movable\n")
-    os.write(uevents.writing, b"x")
+    uevents.tell("online", 32)
     guest.until(lambda: guest.heard(Report)[-1].movable_bytes == BLOCK_BYTES, 0.3)
     assert guest.heard(Report)[-1].reason == "hotplug"
+
+
+def grown_by_a_block(guest: Guest) -> Uevents:
+    """A guest by virtio-mem that has just got its first block, and heard of it by uevents."""
+    guest.until(lambda: guest.heard(Report))
+    guest.daemon._uevents = uevents = Uevents()
+    add_block(guest.root, 32, "online\n", "Movable\n")
+    set_kib(guest.root, MemTotal=(404 + 8) << 10)
+    uevents.tell("online", 32)
+    guest.until(lambda: guest.heard(Report)[-1].movable_bytes == BLOCK_BYTES)
+    return uevents
+
+
+def test_memory_that_comes_within_a_block_has_no_block_read(guest, monkeypatch):
+    """virtio-mem plugs a few MiB a time: each report of a growth read all blocks, and 64 GiB have 512."""
+    grown_by_a_block(guest)
+    read, refresh = [], guest.daemon._blocks.refresh
+    monkeypatch.setattr(
+        guest.daemon._blocks, "refresh", lambda number: read.append(number) or refresh(number)
+    )
+    for mib in range(24, 128, 24):
+        set_kib(guest.root, MemTotal=(404 + mib) << 10)
+        guest.until(lambda: guest.heard(Report)[-1].total_bytes == (404 + mib) << 20)  # noqa: B023 # at once
+    assert read == []
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_block_that_comes_right_after_a_sample_is_in_its_report_with_its_memory(guest, monkeypatch, told):
+    """Its uevent waits by then, or comes a moment later."""
+    uevents, probe = grown_by_a_block(guest), guest.daemon._probe
+    add_block(guest.root, 33, "offline\n")
+    uevents.tell("add", 33)
+    guest.until(lambda: guest.heard(Report)[-1].offline_bytes == BLOCK_BYTES)
+    sample, racing = probe.sample, [True]
+
+    def racing_sample(*look):
+        facts = sample(*look)
+        if racing:
+            racing.clear()
+            (guest.memory / "memory33/state").write_text("online\n")
+            set_kib(guest.root, MemTotal=(404 + 256) << 10)
+            if told:
+                uevents.tell("online", 33)
+        return facts
+
+    monkeypatch.setattr(probe, "sample", racing_sample)
+    before = len(guest.heard(Report))
+    set_kib(guest.root, MemTotal=(404 + 128) << 10)
+    guest.until(lambda: guest.heard(Report)[-1].total_bytes == (404 + 256) << 20)
+    for report in guest.heard(Report)[before:]:
+        assert (report.total_bytes == (404 + 256) << 20) == (report.online_bytes == 6 * BLOCK_BYTES)
+
+
+def test_where_uevents_never_come_blocks_are_found_as_memtotal_moves(guest):
+    """The socket opens in namespaces to which the kernel sends nothing."""
+    guest.until(lambda: guest.heard(Report))
+    guest.daemon._uevents = Uevents()
+    add_block(guest.root, 32, "online\n", "Movable\n")
+    set_kib(guest.root, MemTotal=(404 + 128) << 10)
+    guest.until(lambda: guest.heard(Report)[-1].movable_bytes == BLOCK_BYTES)
 
 
 @pytest.mark.skipif(not os.access(UEVENT, os.W_OK), reason="only root can have the kernel send a uevent")
@@ -586,6 +653,14 @@ def test_who_kills_below_a_size_is_told_by_its_share_at_once_and_as_the_balloon_
         guest.until(lambda: guest.heard(Report)[-1].kill_percent == 10)
     finally:
         guest.close()
+
+
+def test_who_kills_is_not_looked_for_again_as_the_balloon_moves_where_nobody_did(guest, monkeypatch):
+    guest.until(lambda: guest.heard(Report))
+    monkeypatch.setattr("agent.killers.find", lambda *_: pytest.fail("nobody kills by a share of MemTotal"))
+    set_kib(guest.root, MemTotal=202 << 10, MemAvailable=100 << 10)
+    guest.daemon._slow_at = 0.0  # the next heartbeat
+    guest.until(lambda: guest.daemon._slow_at > 0.0)
 
 
 def test_without_uevents_a_dimm_comes_online_within_a_heartbeat(guest):

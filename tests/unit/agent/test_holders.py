@@ -133,8 +133,8 @@ def test_no_step_reads_more_than_two_small_files_however_many_groups_and_process
         add_group(tmp_path, f"a.slice/u{number}.service", MIB, file_bytes=MIB // 2)
         add_process(tmp_path, number + 1, f"p{number}", pages=1)
     reads = []
-    read = holders._read
-    monkeypatch.setattr(holders, "_read", lambda *of: reads.append(of) or read(*of))
+    read = holders.read_file
+    monkeypatch.setattr(holders, "read_file", lambda *of: reads.append(of) or read(*of))
     for steps in (holders.services(str(tmp_path)), holders.processes(str(tmp_path))):
         for _ in steps:
             assert len(reads) <= 2
@@ -148,6 +148,24 @@ def test_of_more_processes_than_are_looked_at_it_is_said_that_some_were_left_out
     assert finished(holders.processes(str(tmp_path)))[1] == "all"
     add_process(tmp_path, 4, "one", pages=1)
     assert finished(holders.processes(str(tmp_path))) == ((("one", 3 * PAGE),), "cut")
+
+
+def test_threads_of_the_kernel_are_not_looked_at_but_in_a_container_process_2_is_a_program(
+    tmp_path, monkeypatch
+):
+    for pid, pages in ((1, 1), (3, 0), (4, 0), (7, 5)):
+        add_process(tmp_path, pid, f"p{pid}", pages=pages)
+    add_process(tmp_path, 2, "kthreadd", pages=0)
+    (tmp_path / "proc/2/statm").write_text("0 0 0 0 0 0 0\n")
+    (tmp_path / "proc/2/task/2").mkdir(parents=True)
+    (tmp_path / "proc/2/task/2/children").write_text("3 4 ")
+    reads, read = [], holders.read_file
+    monkeypatch.setattr(holders, "read_file", lambda *of: reads.append(of[0]) or read(*of))
+    assert processes(str(tmp_path)) == (("p7", 5 * PAGE), ("p1", PAGE))
+    assert not [path for path in reads if "/proc/3/" in path or "/proc/4/" in path]
+    add_process(tmp_path, 2, "sh", pages=2)
+    add_process(tmp_path, 4, "p4", pages=9)
+    assert processes(str(tmp_path)) == (("p4", 9 * PAGE), ("p7", 5 * PAGE), ("sh", 2 * PAGE), ("p1", PAGE))
 
 
 def test_where_the_kernel_hides_process_1_others_are_hidden_too_and_that_is_said(tmp_path):

@@ -48,8 +48,7 @@ class Guest:
     def plug(self, *numbers: int, state: str = "offline\n") -> None:
         for number in numbers:
             add_block(self.root, number, state)
-            path = f"/devices/system/memory/memory{number}"
-            self.plugger.uevent(Uevent("add", path, "memory"), self.now)
+            self.plugger.uevents({number: "add"}, self.now)
 
     def ask(self, message: OnlineZone | Offline | Online, spare_bytes: int = PLENTY) -> Ack:
         """The Ack, however long it takes."""
@@ -270,7 +269,7 @@ def test_a_block_that_went_is_progress_though_no_page_moved(guest):
     hang(guest)
     look(guest, MOST_IDLE_LOOKS - 1)
     (guest.memory / "memory33/state").write_text("offline\n")
-    guest.plugger.uevent(Uevent("offline", "/devices/system/memory/memory33", "memory"), guest.now)
+    guest.plugger.uevents({33: "offline"}, guest.now)
     look(guest, MOST_IDLE_LOOKS)
     assert_left_alone(guest)
 
@@ -360,14 +359,14 @@ def test_a_block_that_was_unplugged_is_forgotten(guest):
     for path in (guest.memory / "memory32").iterdir():
         path.unlink()
     (guest.memory / "memory32").rmdir()
-    guest.plugger.uevent(Uevent("remove", "/devices/system/memory/memory32", "memory"), guest.now)
+    guest.plugger.uevents({32: "remove"}, guest.now)
     assert guest.blocks.totals().offline_bytes == 0
 
 
 def test_a_uevent_of_a_memory_block_is_understood():
     data = b"add@/devices/system/memory/memory32\0ACTION=add\0DEVPATH=/devices/system/memory/memory32\0"
     event = parse(data + b"SUBSYSTEM=memory\0SEQNUM=817\0")
-    assert event == Uevent("add", "/devices/system/memory/memory32", "memory")
+    assert event == Uevent("add", "/devices/system/memory/memory32")
     assert memory_block_number(event) == 32
 
 
@@ -404,6 +403,15 @@ def test_new_blocks_of_which_no_uevent_came_are_found_and_brought_online(guest, 
     guest.plugger.scan(guest.now)
     guest.settle()
     assert guest.state(41) == "offline"
+
+
+def test_a_block_that_the_kernel_has_brought_online_is_not_looked_at_again(guest):
+    guest.ask(OnlineZone(1, "movable"))
+    guest.plug(32)
+    assert guest.plugger.next_wake(guest.now) is not None
+    (guest.memory / "memory32/state").write_text("online\n")
+    assert guest.plugger.uevents({32: "online"}, guest.now)
+    assert guest.plugger.next_wake(guest.now) is None
 
 
 def test_blocks_that_appear_before_the_host_has_named_a_zone_are_left_alone(guest):

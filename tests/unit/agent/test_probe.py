@@ -79,6 +79,36 @@ def test_the_floor_is_read_again_when_asked(guest):
     assert one.sample().floor_bytes == (264 + 2350) * probe.PAGE_BYTES
 
 
+def test_the_floor_is_not_read_again_while_the_kernels_minimum_is_about_the_same(guest):
+    minimum, zoneinfo = guest / "proc/sys/vm/min_free_kbytes", guest / "proc/zoneinfo"
+    minimum.parent.mkdir(parents=True, exist_ok=True)
+    minimum.write_text("4000\n")
+    one = Probe(str(guest))
+    text = zoneinfo.read_text()
+
+    def floor_at(kib: int, pages: int, *, anew: bool = False) -> int:
+        minimum.write_text(f"{kib}\n")
+        zoneinfo.write_text(text.replace("high     1350", f"high     {pages}"))
+        one.refresh_floor(anew=anew)
+        return one.sample().floor_bytes // probe.PAGE_BYTES - 264
+
+    assert floor_at(4000, 1351) == floor_at(4200, 1352) == 1350
+    assert floor_at(4400, 1450) == 1450
+    assert floor_at(4400, 1500, anew=True) == 1500
+
+
+def test_where_swap_lies_is_read_again_when_it_has_moved_and_at_each_refresh(guest):
+    one, path = Probe(str(guest)), guest / "proc/swaps"
+    disk = one.sample().swap_disk_used_bytes
+    path.write_text(path.read_text().replace("partition", "file"))
+    assert one.sample().swap_disk_used_bytes == disk
+    one.refresh()
+    assert one.sample().swap_disk_used_bytes == 60 * MIB
+    path.write_text("")
+    set_kib(guest, SwapFree=0)
+    assert one.sample().swap_disk_used_bytes == one.sample().swap_total_bytes == 384 * MIB
+
+
 def test_a_kernel_without_psi_gives_none(guest):
     shutil.rmtree(guest / "proc/pressure")
     one = Probe(str(guest))
@@ -160,6 +190,16 @@ def test_counters_are_found_wherever_they_have_moved_to(guest):
         told = {name: int(count) for name, count in (line.split() for line in moved.splitlines())}
         assert one.sample().swap_in_pages == told["pswpin"]
         assert one.sample().major_faults == told["pgmajfault"]
+
+
+def test_counters_that_move_apart_and_a_line_that_is_cut_or_gone_are_told_as_they_are():
+    table = probe.Table("a b c", b"x 1\na 5\ny 1\nb 6\nc 7\n")
+    assert table.parse(b"x 12\na 5\ny 1\nb 6\nc 7\n") == {"a": 5, "b": 6, "c": 7}
+    assert table.parse(b"x 12\na 5\ny 123\nb 6\nc 8\n") == {"a": 5, "b": 6, "c": 8}
+    assert table.parse(b"x 1\na 55\ny 1\nb 6\nc 80") == {"a": 55, "b": 6, "c": 80}
+    assert table.parse(b"a 9\nc 80\n") == {"a": 9, "c": 80}
+    with pytest.raises(ValueError, match="invalid literal"):
+        table.parse(b"a 9\nb 6 6\nc 80\n")
 
 
 def test_a_look_is_what_a_sample_of_the_same_moment_says(guest):
@@ -287,7 +327,7 @@ def test_what_can_be_read_is_told_where_other_files_cannot_be_read_any_more(gues
     one = Probe(str(guest))
     before = one.sample()
     unreadable(monkeypatch, one._zoneinfo, one._swaps, one._psi)
-    one.refresh_floor()
+    one.refresh()
     after = one.sample()
     assert (after.available_bytes, after.floor_bytes) == (before.available_bytes, before.floor_bytes)
     assert after.psi is None
@@ -309,10 +349,10 @@ def test_an_arc_counts_from_when_its_module_is_loaded_until_it_goes(guest, monke
     path = guest / ARCSTATS
     path.parent.mkdir(parents=True)
     path.write_text(f"size 4 {64 * MIB}\nc_min 4 {16 * MIB}\n")
-    one.refresh_floor()
+    one.refresh()
     assert one.sample().available_bytes == one.look().available_bytes == 148 * MIB
     unreadable(monkeypatch, one._arcstats)
     assert one.sample().available_bytes == 100 * MIB
     monkeypatch.undo()
-    one.refresh_floor()
+    one.refresh()
     assert one.look().available_bytes == 148 * MIB
