@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from bench.cells import Cell, quick_grid, whole_grid
 from bench.grid_report import report
-from host_controller.core.model import Settings
 from host_controller.simulator.laws import LAWS
 from host_controller.simulator.trial import OURS, Result, play
 
@@ -56,12 +55,7 @@ def fingerprint(law: str) -> str:
 
 def measure(cell: Cell, law: str) -> Figures:
     """One law in one cell. QEMU's own memory is counted for nobody."""
-    trial = cell.trial()
-    if law == OURS:
-        result = play(trial, settings=Settings(trial.capacity_bytes, overhead_floor_bytes=0))
-    else:
-        result = play(trial, LAWS[law])
-    return figures(result)
+    return figures(play(cell.trial(), None if law == OURS else LAWS[law]))
 
 
 def figures(result: Result) -> Figures:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from bench.duel.hosts import Host
-from host_controller.core.model import Settings
 from host_controller.simulator.laws import LAWS
 from host_controller.simulator.trial import OURS, Result, play
 
@@ -39,7 +38,7 @@ def judged(host: Host) -> dict[str, Verdict]:
     """By kind. All laws are played on it."""
     trial = host.trial()
     runs = {law: play(trial, LAWS[law]) for law in (*PEERS, BOUND)}
-    runs[OURS] = play(trial, settings=Settings(trial.capacity_bytes, overhead_floor_bytes=0))
+    runs[OURS] = play(trial)
     return compare(runs)
 
 

@@ -3,6 +3,7 @@
 from host_controller.core.accounts import Accounts
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.policy.balance import balance
+from host_controller.core.policy.givers import Candidate, DimmsWanted
 from host_controller.core.policy.ready import Ready, budget_bytes
 from host_controller.core.state import State
 
@@ -23,6 +24,9 @@ class Budget:
         """Growth that the balance grants and that is not free yet."""
         self.too_far: set[str] = set()
         """VMs whose goal has moved away from what they have."""
+        self.dimms_wanted = DimmsWanted()
+        self.givers: frozenset[str] = frozenset()
+        """Who gives what is within its dead band for that."""
         self._ready = Ready()
         self._balanced = (-1, -1)
         """The budget that was last laid out, and the number of changes of claims until then."""
@@ -56,7 +60,17 @@ class Budget:
         self.look_again(ledger)
         missing, far, near = accounts.away_from(self.goals, ledger.overdraft_lasts(now))
         self.waiting_bytes = max(0, ledger.wanted() + missing - max(0, self.headroom_bytes))
-        self.too_far = set(far + near if self.scarce else far)
+        self.givers = self._givers(state, now) if self.dimms_wanted else frozenset()
+        self.too_far = {*far, *(near if self.scarce else ()), *self.givers}
+
+    def _givers(self, state: State, now: float) -> frozenset[str]:
+        accounts = self.accounts.of
+        movable = [
+            Candidate(state.vms[uuid], accounts[uuid].guest_charge, accounts[uuid].granted_bytes, goal)
+            for uuid, goal in self.goals.items()
+            if uuid not in state.operations
+        ]
+        return self.dimms_wanted.givers(movable, self.headroom_bytes, now)
 
     def look_again(self, ledger: Ledger) -> None:
         """What is left beside the charges, and what is held for VMs that boot.

@@ -106,7 +106,7 @@ def play(
     world = World(trial.capacity_bytes, seed=trial.seed, resolution=RESOLUTION_SECONDS, check=check)
     vms = [world.define(vm.spec) for vm in trial.vms]
     if make is None:
-        base = settings or Settings(trial.capacity_bytes)
+        base = settings or _settings(trial)
         world.control(lambda capacity: Engine(replace(base, capacity_bytes=capacity)))
     else:
         law = make(Knowledge(_peaks(trial), _foresight(trial, world)))
@@ -134,6 +134,15 @@ def play(
     result.overdraft_seconds = world.checker.overdraft_seconds
     result.violations = [str(violation) for violation in world.violations]
     return result
+
+
+def _settings(trial: Trial) -> Settings:
+    """The defaults. Where QEMU's own memory is said to be nothing, nothing is charged for it, as under the
+    other laws.
+    """
+    settings = Settings(trial.capacity_bytes)
+    counted = any(vm.spec.overhead_bytes for vm in trial.vms)
+    return settings if counted else replace(settings, overhead_floor_bytes=0)
 
 
 def _start(world: World, name: str) -> None:

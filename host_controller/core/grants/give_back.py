@@ -54,10 +54,10 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
 
 def _next_target(vm: Vm, purse: Purse, aim: int, squeezed: int) -> int | None:
     """Its balloon's next step towards `aim`; None while the last one is still being followed."""
-    urgency = spare.Urgency.NONE
+    urgency = spare.Urgency.AT_ONCE if vm.config.uuid in purse.givers else spare.Urgency.NONE
     if purse.headroom_bytes < 0:
         lasts = purse.state.ledger.overdraft_lasts(purse.now)
-        urgency = spare.Urgency.EVERY_PAGE if lasts else spare.Urgency.OVERDRAWN
+        urgency = spare.Urgency.EVERY_PAGE if lasts else spare.Urgency.AT_ONCE
     return spare.shrink_target(vm, aim, purse.state.settings, purse.now, urgency, squeezed)
 
 

@@ -72,8 +72,10 @@ def _plug(vm: Vm, purse: Purse, goal: int) -> None:
     wanted = goal - (vm.entitled_bytes + vm.virtio_mem.requested_bytes - vm.offline_bytes)
     size, why_not = dimm_plan.next_dimm(vm, wanted, purse.headroom_bytes)
     if why_not is not None:
-        if purse.held_fast and dimm_plan.next_dimm(vm, wanted, PLENTY_BYTES)[0]:
-            why_not = f"{why_not}: {HELD_FAST}"
+        if dimm_plan.next_dimm(vm, wanted, PLENTY_BYTES)[0]:
+            purse.dimms_wanted[vm.config.uuid] = dimm_plan.least_dimm(vm)
+            if purse.held_fast:
+                why_not = f"{why_not}: {HELD_FAST}"
         purse.wait(vm, goal, REASON, why_not)
         return
     purse.pay(vm, size)

@@ -27,6 +27,10 @@ class Purse:
     now: float
     per_weight: float = 0.0
     """What a weight of 1 is worth: nobody is squeezed who has no more than its weight gives."""
+    givers: frozenset[str] = frozenset()
+    """Who gives all that it has beyond its goal: that makes a DIMM that somebody waits for. By UUID."""
+    dimms_wanted: dict[str, int] = field(default_factory=dict)
+    """What a taker waits for only since so much is not free, bytes by UUID."""
     decisions: dict[str, Decision] = field(default_factory=dict)
     """By UUID."""
     commands: list[Command] = field(default_factory=list)

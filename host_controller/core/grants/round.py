@@ -71,7 +71,7 @@ class GrantRound:
         account = purse.accounts[vm.config.uuid]
         if self._is_too_little(vm, account, goal):
             self.takers.append((vm, account, goal))
-        elif self._is_too_much(account, goal):
+        elif self._is_too_much(vm, account, goal):
             shrink(vm, purse, account, goal)
         elif vm.progress.stuck(purse.now):
             purse.say(vm, HOLD, goal, STUCK)
@@ -89,9 +89,9 @@ class GrantRound:
         short = self._calm and estimate is not None and granted < estimate.need_bytes
         return goal > granted + (plan.grow_dead_band(granted) if short else self._dead_band(account))
 
-    def _is_too_much(self, account: Account, goal: int) -> bool:
+    def _is_too_much(self, vm: Vm, account: Account, goal: int) -> bool:
         granted = account.granted_bytes
-        if self.every_byte:
+        if self.every_byte or vm.config.uuid in self.purse.givers:
             return goal < granted
         return goal < granted - (plan.shrink_dead_band(granted) if self._calm else self._dead_band(account))
 

@@ -143,7 +143,7 @@ class Urgency(Enum):
     """How small a step may be that is taken at once."""
 
     NONE = auto()
-    OVERDRAWN = auto()
+    AT_ONCE = auto()
     """A small step does not wait."""
     EVERY_PAGE = auto()
     """Nor does a single page for long: the overdraft lasts."""

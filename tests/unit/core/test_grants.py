@@ -60,6 +60,7 @@ def round_of(
     waiting: bool = False,
     per_weight: float = 0.0,
     operation: Resize | None = None,
+    givers: frozenset[str] = frozenset(),
 ) -> Purse:
     """What one round makes of these VMs; `operation` is under way in the first."""
     state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm for vm in vms})
@@ -68,7 +69,7 @@ def round_of(
     accounts = Accounts()
     for vm in vms:
         weigh(vm, state, accounts, NOW)
-    purse = Purse(state, accounts.of, headroom_mib * MIB, waiting, NOW, per_weight)
+    purse = Purse(state, accounts.of, headroom_mib * MIB, waiting, NOW, per_weight, givers)
     goals = {vm.config.uuid: goal * MIB for vm, goal in zip(vms, goals_mib, strict=True) if goal is not None}
     GrantRound(purse, goals).run(vms)
     assert [notice.text for notice in state.notices] == []
@@ -803,6 +804,26 @@ def overdrawn(
     purse = Purse(state, accounts.of, headroom_mib * MIB, True, NOW)
     GrantRound(purse, {vm.config.uuid: goal_mib * MIB}).run([vm])
     return purse.commands
+
+
+@pytest.mark.parametrize(("givers", "commands"), [({"uuid-of-web"}, ["target 294"]), (set(), [])])
+def test_who_makes_a_dimm_for_another_gives_what_is_no_reason_for_a_command_by_itself(
+    givers: set[str], commands: list[str]
+) -> None:
+    purse = round_of(guest(sent_at=NOW - 1.0), goals_mib=(294,), headroom_mib=122, givers=frozenset(givers))
+    assert [said(command) for command in purse.commands] == commands
+
+
+@pytest.mark.parametrize(
+    ("demand_mib", "headroom_mib", "wanted"),
+    [(400, 100, {"uuid-of-web": 128 * MIB}), (400, 128, {}), (512, 100, {})],  # the last can place no DIMM
+)
+def test_who_waits_for_a_dimm_only_since_it_cannot_be_paid_for_is_known(
+    demand_mib: int, headroom_mib: int, wanted: dict[str, int]
+) -> None:
+    vm = guest(512, demand_mib)
+    purse = round_of(vm, goals_mib=(600,), headroom_mib=headroom_mib)
+    assert purse.dimms_wanted == wanted
 
 
 def test_two_vms_begin_to_grow_in_one_round() -> None:

@@ -104,7 +104,7 @@ def test_less_than_a_step_is_taken_a_while_after_the_last_one() -> None:
     vm.balloon.read(512 * MIB, 0.0)
     assert spare.shrink_target(vm, aim, SETTINGS, 1.0) is None
     assert spare.shrink_target(guest(512, 100), aim, SETTINGS, 1.0) == 500 * MIB
-    assert spare.shrink_target(vm, aim, SETTINGS, 1.0, spare.Urgency.OVERDRAWN) == 500 * MIB, (
+    assert spare.shrink_target(vm, aim, SETTINGS, 1.0, spare.Urgency.AT_ONCE) == 500 * MIB, (
         "an overdraft does not wait"
     )
 
@@ -394,7 +394,7 @@ def test_a_vm_whose_balloon_does_not_move_keeps_what_it_has_and_may_ask_for_more
     ("spare_mib", "aim_bytes", "urgency", "target_bytes"),
     [
         (4, 200 * MIB, spare.Urgency.NONE, None),
-        (4, 200 * MIB, spare.Urgency.OVERDRAWN, None),  # it has little to spare, and more is to be had later
+        (4, 200 * MIB, spare.Urgency.AT_ONCE, None),  # it has little to spare, and more is to be had later
         (4, 200 * MIB, spare.Urgency.EVERY_PAGE, 508 * MIB),
         (100, 511 * MIB, spare.Urgency.EVERY_PAGE, 511 * MIB),
         (100, 511 * MIB + 1, spare.Urgency.EVERY_PAGE, 511 * MIB),  # whole pages, and rather one too many

@@ -232,7 +232,7 @@ def test_a_step_that_its_spare_memory_makes_small_waits_until_it_is_worth_a_comm
     [
         (Urgency.EVERY_PAGE, PAGES_SECONDS, True),
         (Urgency.EVERY_PAGE, PAGES_SECONDS - 0.1, False),
-        (Urgency.OVERDRAWN, PAGES_SECONDS, False),
+        (Urgency.AT_ONCE, PAGES_SECONDS, False),
     ],
 )
 def test_a_page_alone_is_asked_for_once_a_second_while_an_overdraft_lasts(
