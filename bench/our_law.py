@@ -73,5 +73,5 @@ class OurLaw:
     @staticmethod
     def _balance(lower: Array, desired: Array, budget: float) -> Array:
         low, high = (lower * MIB).astype(np.int64).tolist(), (desired * MIB).astype(np.int64).tolist()
-        claims = [Claims(100, lo, lo, lo, hi, hi) for lo, hi in zip(low, high, strict=True)]
+        claims = [Claims(100, lo, lo, lo, lo, hi, hi) for lo, hi in zip(low, high, strict=True)]
         return np.array(balance(claims, int(budget * MIB))) / MIB

@@ -34,7 +34,7 @@ class Account(NamedTuple):
 
 
 _NOTHING: Final = Account(0, 0, 0, 0, 0, None)
-_NO_CLAIMS: Final = Claims(0, 0, 0, 0, 0, 0)
+_NO_CLAIMS: Final = Claims(0, 0, 0, 0, 0, 0, 0)
 
 
 class Accounts:

@@ -61,9 +61,9 @@ def test_what_is_frequent_is_thinned_and_what_people_did_is_told_first() -> None
 
 def test_the_level_of_the_picture_is_that_of_the_balance() -> None:
     claims = [
-        Claims(100, GIB, GIB, GIB, 4 * GIB, 4 * GIB),
-        Claims(200, GIB, GIB, GIB, 8 * GIB, 8 * GIB),
-        Claims(100, GIB, GIB, GIB, 2 * GIB, 8 * GIB),
+        Claims(100, GIB, GIB, GIB, GIB, 4 * GIB, 4 * GIB),
+        Claims(200, GIB, GIB, GIB, GIB, 8 * GIB, 8 * GIB),
+        Claims(100, GIB, GIB, GIB, GIB, 2 * GIB, 8 * GIB),
     ]
     goals = balance(claims, 11 * GIB)
     rows = [
@@ -86,9 +86,9 @@ def rows_at(claims: list[Claims], budget_bytes: int) -> list[Row]:
 @pytest.mark.parametrize("kept", [True, False], ids=["now", "of the past, which keeps no stalls"])
 def test_who_is_given_what_its_stalls_ask_for_and_no_more_raises_no_level(kept: bool) -> None:
     claims = [
-        Claims(100, GIB, 2 * GIB, 3 * GIB, 4 * GIB, 4 * GIB),
-        Claims(100, GIB, GIB, GIB, 4 * GIB, 4 * GIB),
-        Claims(200, GIB, GIB, GIB, 8 * GIB, 8 * GIB),
+        Claims(100, GIB, 2 * GIB, 3 * GIB, 3 * GIB, 4 * GIB, 4 * GIB),
+        Claims(100, GIB, GIB, GIB, GIB, 4 * GIB, 4 * GIB),
+        Claims(200, GIB, GIB, GIB, GIB, 8 * GIB, 8 * GIB),
     ]
     rows = rows_at(claims, 9 * GIB)
     assert rows[0].goal == 3 * GIB
@@ -99,7 +99,7 @@ def test_who_is_given_what_its_stalls_ask_for_and_no_more_raises_no_level(kept: 
 
 
 def test_a_budget_that_ends_with_a_tier_is_not_said_to_have_been_enough() -> None:
-    claims = [Claims(100, GIB, 2 * GIB, 2 * GIB, 4 * GIB, 4 * GIB)] * 2
+    claims = [Claims(100, GIB, 2 * GIB, 2 * GIB, 2 * GIB, 4 * GIB, 4 * GIB)] * 2
     assert table_of(rows_at(claims, 4 * GIB), "vm0")[-1].startswith("each got all of one tier")
     assert table_of(rows_at(claims, 8 * GIB), "vm0")[-1] == "everybody got what it asked for"
 

@@ -1,12 +1,13 @@
 """Who gets how much when it does not reach for all: one exact, pure function.
 
-Each VM makes five claims, each at least the one before. The budget is laid out in tiers: everybody's
+Each VM makes six claims, each at least the one before. The budget is laid out in tiers: everybody's
 first claim comes before anybody's second. Within a tier VMs get `clamp(λ·weight, lo, hi)` with one λ for
 all: weighted max-min fairness on totals, so a VM of twice the weight ends with twice the memory unless
 its own claims stop it. Weighted max-min: Bertsekas & Gallager, Data Networks (2nd ed.), section 6.5.2.
 """
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 _SHIFT: Final = 32
@@ -15,13 +16,15 @@ rounding is below one byte per VM."""
 
 
 class Claims(NamedTuple):
-    """What one VM asks for, bytes of usable memory. 0 <= irreducible <= need <= eased <= desired <= keep."""
+    """What one VM asks for, bytes of usable memory, each at least the one before it."""
 
     weight: int
     irreducible: int
     """Below it the guest cannot go."""
     need: int
     """What it works with now."""
+    likely: int
+    """Need and what its stalls ask for, or that part of its noise which comes all the time."""
     eased: int
     """Need and what its noise or its stalls ask for: heard before anybody's buffer, and after all needs."""
     desired: int
@@ -38,12 +41,11 @@ def balance(claims: Collection[Claims], budget_bytes: int) -> list[int]:
     """
     if not claims:
         return []
-    weights, irreducible, need, eased, desired, keep = zip(*claims, strict=True)
-    nothing = (0,) * len(claims)
-    for lo, hi in ((nothing, irreducible), (irreducible, need), (need, eased), (eased, desired)):
+    weights, *tiers = zip(*claims, strict=True)
+    for lo, hi in pairwise(((0,) * len(claims), *tiers)):
         if sum(hi) > budget_bytes:
             return fill(weights, lo, hi, budget_bytes)
-    return fill(weights, desired, keep, budget_bytes)
+    return list(tiers[-1])
 
 
 def fill(weights: Sequence[int], lo: Sequence[int], hi: Sequence[int], budget_bytes: int) -> list[int]:

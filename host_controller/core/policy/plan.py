@@ -1,7 +1,7 @@
 """What was decided for a VM, whether it can be moved, and what it asks of the balance."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agent import wire
 from host_controller.core.model import RUNNING, UNTRUSTED, VIRTIO_MEM, Settings
@@ -10,6 +10,11 @@ from host_controller.core.policy.dead_band import grow_dead_band as grow_dead_ba
 from host_controller.core.policy.dead_band import shrink_dead_band as shrink_dead_band
 from host_controller.core.vm.demand import Estimate
 from host_controller.core.vm.record import CONTRADICTED, HUNG, TAKEOVER, Vm
+
+
+LIKELY_PERCENT: Final = 40
+"""So much of its peaks a VM has before anybody has the rest: the heaviest one's highest peak, which hardly
+ever comes, is worth less than what the lightest one meets all the time."""
 
 
 class Action(StrEnum):
@@ -97,7 +102,8 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
     ceiling = vm.growth_ceiling_bytes - aside
     irreducible, need = estimate.irreducible_bytes, estimate.need_bytes
     eased, desired = estimate.eased_bytes, estimate.desired_bytes
-    level = vm.guest.demand.level
+    level, lasting = vm.guest.demand.level, settings.shrink_after_seconds
+    steady, likely = desired, eased
     if peaks := level.peaks_bytes:
         apart = int(level.demand_bytes) - estimate.guest_bytes
         least = config.limits.minimum_bytes
@@ -105,9 +111,13 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
         irreducible, need, steady = (
             max(least, size + apart) if size > least else size for size in (irreducible, need, desired)
         )
-        eased = need + max(peaks, estimate.stall_bytes)
+        asked = max(peaks, estimate.stall_bytes)
+        likely, eased = need + asked * LIKELY_PERCENT // 100, need + asked
         # Its noise takes from its buffer, but demand that goes on where it used to turn meets all of it.
         desired = max(eased, steady, desired)
+    peak = vm.guest.demand.peak(desired, lasting, now)
+    # A buffer does not follow noise: it stays where the last peak was, as far as that was noise.
+    desired = max(desired, min(peak, steady + peaks))
     if desired > ceiling:
         irreducible, need = min(irreducible, ceiling), min(need, ceiling)
         eased, desired = min(eased, ceiling), ceiling
@@ -121,8 +131,6 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
         # Ballooning it frees nothing that could be given to others.
         irreducible, need = max(irreducible, granted), max(need, granted)
         eased, desired = max(eased, granted), max(desired, granted)
-    lasting = settings.shrink_after_seconds
-    peak = vm.guest.demand.peak(desired, lasting, now)
     if granted <= desired:
         keep = desired
     elif now - vm.grown_at < lasting or now - vm.booted_at < max(settings.settle_seconds, lasting):
@@ -130,7 +138,8 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
     else:
         lasts = granted <= peak + shrink_dead_band(granted)
         keep = max(desired, min(granted if lasts else peak, ceiling))
-    return Claims(config.limits.weight, irreducible, need, eased, desired, keep)
+    likely = min(max(likely, need), eased)
+    return Claims(config.limits.weight, irreducible, need, likely, eased, desired, keep)
 
 
 def unmoved_bytes(vm: Vm, granted: int, now: float) -> int:

@@ -17,6 +17,8 @@ LOOK_SECONDS: Final = 1.0
 LEARN_SECONDS: Final = 20.0
 FORGET_SECONDS: Final = 60.0
 """Time constants of the noise, as it grows and as it goes: the estimate of noise that lasts holds still."""
+PEAKS_SECONDS: Final = 240.0
+"""Time constant of its peaks as they go. Goals are made from them, and would move with them."""
 LEVEL_SECONDS: Final = 60.0
 """Time constant of the level within the noise."""
 PEAKS: Final = 3.5
@@ -36,6 +38,8 @@ class Level:
 
     Of independent normal noise 0.8 standard deviations. A wave goes on in its direction more than it turns.
     """
+    lasting_noise: float = 0.0
+    """What the noise has come to, forgotten more slowly."""
     _last: float = 0.0
     _change: float = 0.0
     _seconds: float = 0.0
@@ -43,7 +47,7 @@ class Level:
     @property
     def peaks_bytes(self) -> int:
         """How far demand goes above its level and comes back; 0 without noise."""
-        peaks = int(PEAKS * self.noise)
+        peaks = int(PEAKS * self.lasting_noise)
         return peaks if peaks > LEAST_PEAKS_BYTES else 0
 
     def follow(self, demand_bytes: int, change_bytes: int, seconds: float) -> None:
@@ -62,4 +66,6 @@ class Level:
         turned = (abs(change - last) - abs(change + last)) / 2
         time_constant = LEARN_SECONDS if turned > self.noise else FORGET_SECONDS
         self.noise = max(0.0, blend(self.noise, turned, self._seconds, time_constant))
+        faded = blend(self.lasting_noise, self.noise, self._seconds, PEAKS_SECONDS)
+        self.lasting_noise = max(self.noise, faded)
         self._last, self._change, self._seconds = change, 0.0, 0.0

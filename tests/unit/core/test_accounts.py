@@ -14,7 +14,7 @@ from tests.support import build
 
 def claims(need_mib: int, desired_mib: int | None = None) -> Claims:
     desired = need_mib if desired_mib is None else desired_mib
-    return Claims(100, *(size * MIB for size in (need_mib, need_mib, need_mib, desired, desired)))
+    return Claims(100, *(size * MIB for size in (need_mib, need_mib, need_mib, need_mib, desired, desired)))
 
 
 def account(need_mib: int | None = None, **changes: int) -> Account:

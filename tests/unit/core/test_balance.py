@@ -1,6 +1,6 @@
 """Weighted max-min in tiers, to the byte: claims and a budget, and what each VM gets.
 
-A claim is (weight, irreducible, need, eased, desired, keep). That order does not matter, and that more
+A claim is (weight, irreducible, need, likely, eased, desired, keep). That order does not matter, and that more
 budget or weight never gives less, is asked of random hosts in `tests/simulated/test_balance_properties.py`.
 """
 
@@ -8,12 +8,14 @@ import pytest
 
 from host_controller.core.policy.balance import Claims, balance, fill
 
-EQUAL = Claims(1, 10, 20, 25, 30, 40)
-FLAT = Claims(1, 0, 0, 0, 100, 100)
-HEAVY = Claims(3, 0, 0, 0, 100, 100)
-LARGE = Claims(1, 0, 40, 40, 50, 60)
-SMALL = Claims(1, 0, 10, 10, 50, 60)
-STALLING = Claims(1, 0, 10, 30, 50, 60)
+EQUAL = Claims(1, 10, 20, 25, 25, 30, 40)
+FLAT = Claims(1, 0, 0, 0, 0, 100, 100)
+HEAVY = Claims(3, 0, 0, 0, 0, 100, 100)
+LARGE = Claims(1, 0, 40, 40, 40, 50, 60)
+SMALL = Claims(1, 0, 10, 10, 10, 50, 60)
+STALLING = Claims(1, 0, 10, 30, 30, 50, 60)
+NOISY = Claims(1, 0, 20, 28, 40, 50, 60)
+HEAVY_NOISY = Claims(100, 0, 20, 28, 40, 50, 60)
 
 SHARES: list[tuple[list[Claims], int, list[int]]] = [
     ([], 100, []),
@@ -31,7 +33,7 @@ SHARES: list[tuple[list[Claims], int, list[int]]] = [
     ([EQUAL, EQUAL], 19, [9, 9]),
     ([EQUAL, EQUAL], 0, [0, 0]),
     ([EQUAL], 25, [25]),
-    ([Claims(7, 10, 20, 20, 30, 40)], 25, [24]),
+    ([Claims(7, 10, 20, 20, 20, 30, 40)], 25, [24]),
     # Three times the weight is three times the memory, until its own claim stops it.
     ([FLAT, HEAVY], 80, [20, 60]),
     ([FLAT, HEAVY], 120, [30, 90]),
@@ -56,6 +58,12 @@ SHARES: list[tuple[list[Claims], int, list[int]]] = [
     ([SMALL, STALLING], 20, [10, 10]),
     ([SMALL, STALLING], 30, [10, 20]),
     ([SMALL, STALLING], 45, [15, 30]),
+    # Everybody's likely peaks come before the rarest ones of the heaviest.
+    ([NOISY, HEAVY_NOISY], 40, [20, 20]),
+    ([NOISY, HEAVY_NOISY], 48, [20, 28]),
+    ([NOISY, HEAVY_NOISY], 56, [28, 28]),
+    ([NOISY, HEAVY_NOISY], 68, [28, 40]),
+    ([NOISY, HEAVY_NOISY], 80, [40, 40]),
 ]
 
 
@@ -89,6 +97,6 @@ def test_a_budget_is_spent_between_what_is_certain_and_what_is_asked_for(
 
 
 def test_a_tebibyte_is_shared_to_the_byte() -> None:
-    vms = [Claims(weight, 0, 0, 0, 1 << 40, 1 << 40) for weight in (1, 2, 4, 10_000)]
+    vms = [Claims(weight, 0, 0, 0, 0, 1 << 40, 1 << 40) for weight in (1, 2, 4, 10_000)]
     shares = balance(vms, 10_007 << 20)
     assert shares == [1 << 20, 2 << 20, 4 << 20, 10_000 << 20]

@@ -285,7 +285,7 @@ def test_a_guest_claims_no_more_than_it_can_be_given(
 
 def restless(demand_mib: int, level_mib: int, noise_mib: int) -> Vm:
     facts = build.facts(512, demand_mib)
-    level = Level(level_mib * MIB, noise=noise_mib * MIB)
+    level = Level(level_mib * MIB, lasting_noise=noise_mib * MIB)
     return guest(facts=facts, demand=Demand(last=facts, level=level), booted_at=-1000.0)
 
 
@@ -295,6 +295,8 @@ def test_claims_are_made_from_the_level_and_noise_is_asked_for_before_the_buffer
     assert found.need == quiet.need - 20 * MIB
     assert found.irreducible == quiet.irreducible - 20 * MIB
     assert found.eased == found.need + 35 * MIB
+    assert found.likely == found.need + 35 * MIB * plan.LIKELY_PERCENT // 100
+    assert quiet.likely == quiet.eased
     assert found.desired == quiet.desired, "demand is above its level, and may be on its way up"
     below = plan.claims(restless(400, 420, 10), 512 * MIB, 0, SETTINGS, 1.0)
     assert below.desired == quiet.desired + 20 * MIB
@@ -302,6 +304,18 @@ def test_claims_are_made_from_the_level_and_noise_is_asked_for_before_the_buffer
     assert loud.desired == loud.eased == quiet.need + 140 * MIB
     # Less than 8 MiB is no noise.
     assert plan.claims(restless(400, 380, 2), 512 * MIB, 0, SETTINGS, 1.0) == quiet
+
+
+def test_a_buffer_stays_where_the_last_peak_was_as_far_as_that_was_noise() -> None:
+    vm = restless(400, 400, 10)
+    usual = plan.claims(vm, 512 * MIB, 0, SETTINGS, 1.0).desired
+    demand = vm.guest.demand
+    lasting = SETTINGS.shrink_after_seconds
+    demand.peak(usual + 20 * MIB, lasting, 1.0)
+    assert plan.claims(vm, 512 * MIB, 0, SETTINGS, 2.0).desired == usual + 20 * MIB
+    demand.peak(usual + 90 * MIB, lasting, 2.0)
+    assert plan.claims(vm, 512 * MIB, 0, SETTINGS, 3.0).desired == usual + 35 * MIB, "no noise is as high"
+    assert plan.claims(vm, 512 * MIB, 0, SETTINGS, 4.0 + lasting).desired == usual, "a while ago"
 
 
 def test_what_was_raised_to_its_minimum_stays_there_under_noise() -> None:
@@ -386,8 +400,8 @@ def test_of_what_it_has_beyond_its_maximum_a_vm_keeps_nothing_for_later() -> Non
 
 
 def test_a_vm_whose_balloon_does_not_move_keeps_what_it_has_and_may_ask_for_more() -> None:
-    assert plan.at_least(Claims(7, 200, 250, 260, 300, 400), 350) == Claims(7, 350, 350, 350, 350, 400)
-    assert plan.at_least(Claims(7, 200, 400, 450, 500, 500), 350) == Claims(7, 350, 400, 450, 500, 500)
+    assert plan.at_least(Claims(7, 200, 250, 260, 260, 300, 400), 350) == Claims(7, 350, 350, 350, 350, 350, 400)
+    assert plan.at_least(Claims(7, 200, 400, 450, 450, 500, 500), 350) == Claims(7, 350, 400, 450, 450, 500, 500)
 
 
 @pytest.mark.parametrize(
