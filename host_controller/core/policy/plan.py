@@ -11,7 +11,6 @@ from host_controller.core.policy.dead_band import shrink_dead_band as shrink_dea
 from host_controller.core.vm.demand import Estimate
 from host_controller.core.vm.record import CONTRADICTED, HUNG, TAKEOVER, Vm
 
-
 LIKELY_PERCENT: Final = 40
 """So much of its peaks a VM has before anybody has the rest: the heaviest one's highest peak, which hardly
 ever comes, is worth less than what the lightest one meets all the time."""
