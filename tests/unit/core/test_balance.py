@@ -1,7 +1,8 @@
 """Weighted max-min in tiers, to the byte: claims and a budget, and what each VM gets.
 
-A claim is (weight, irreducible, need, likely, eased, desired, keep). That order does not matter, and that more
-budget or weight never gives less, is asked of random hosts in `tests/simulated/test_balance_properties.py`.
+A claim is (weight, irreducible, need, likely, eased, desired, keep). That order does not matter, and that
+more budget or weight never gives less, is asked of random hosts in
+`tests/simulated/test_balance_properties.py`.
 """
 
 import pytest

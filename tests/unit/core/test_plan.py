@@ -400,12 +400,9 @@ def test_of_what_it_has_beyond_its_maximum_a_vm_keeps_nothing_for_later() -> Non
 
 
 def test_a_vm_whose_balloon_does_not_move_keeps_what_it_has_and_may_ask_for_more() -> None:
-    assert plan.at_least(Claims(7, 200, 250, 260, 260, 300, 400), 350) == Claims(
-        7, 350, 350, 350, 350, 350, 400
-    )
-    assert plan.at_least(Claims(7, 200, 400, 450, 450, 500, 500), 350) == Claims(
-        7, 350, 400, 450, 450, 500, 500
-    )
+    less, more = Claims(7, 200, 250, 260, 260, 300, 400), Claims(7, 200, 400, 450, 450, 500, 500)
+    assert plan.at_least(less, 350) == Claims(7, 350, 350, 350, 350, 350, 400)
+    assert plan.at_least(more, 350) == Claims(7, 350, 400, 450, 450, 500, 500)
 
 
 @pytest.mark.parametrize(
