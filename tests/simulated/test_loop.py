@@ -15,7 +15,7 @@ from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
 
-MOVES = (hv.SetTarget, hv.AttachDimm, hv.DetachDimm, hv.SendToGuest)
+MOVES = (hv.SetTarget, hv.AttachDimm, hv.DetachDimm, hv.ResizeVirtioMem, hv.SendToGuest)
 
 
 @st.composite
