@@ -182,12 +182,13 @@ class Daemon:
             if now >= self._port_retry_at:
                 self._look_for_host(now)
             return
-        if now >= self._slow_at:
-            self._slow(now)
         if self._hello_due is not None and now - self._hello_at >= HELLO_EVERY_SECONDS:
             self._send_hello(now)
         if now >= self._reporter.sample_due():
             self._sample(now)
+        if now >= self._slow_at:
+            # Once a heartbeat has gone: while the host takes it. It wakes whoever sleeps by then (out_intr()).
+            self._slow(now)
         if self._holders.busy and (answer := self._holders.go_on()) is not None:
             self._port.send(answer)
 
@@ -205,7 +206,7 @@ class Daemon:
         self._port_trouble = ""
         if came:
             self._log(6, "port", "a host is there")
-            self._slow_at = now
+            self._slow(now)
             self._hello_due = False
             self._hello_at = now - HELLO_EVERY_SECONDS
 

@@ -655,6 +655,19 @@ def test_who_kills_below_a_size_is_told_by_its_share_at_once_and_as_the_balloon_
         guest.close()
 
 
+def test_a_heartbeat_goes_before_what_is_done_beside_it(guest, monkeypatch):
+    """So the host takes it while the agent is awake, and does not wake it for that."""
+    guest.until(lambda: guest.heard(Report))
+    daemon, done = guest.daemon, []
+    send, slow = daemon._port.send, daemon._slow
+    monkeypatch.setattr(daemon._port, "send", lambda message: done.append("report") or send(message))
+    monkeypatch.setattr(daemon, "_slow", lambda now: done.append("slow") or slow(now))
+    daemon._slow_at = 0.0
+    daemon._reporter.force("heartbeat", 0.0)
+    daemon.turn(0.0)
+    assert done == ["report", "slow"]
+
+
 def test_who_kills_is_not_looked_for_again_as_the_balloon_moves_where_nobody_did(guest, monkeypatch):
     guest.until(lambda: guest.heard(Report))
     monkeypatch.setattr("agent.killers.find", lambda *_: pytest.fail("nobody kills by a share of MemTotal"))
