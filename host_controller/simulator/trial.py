@@ -101,7 +101,8 @@ def play(
     """Run a trial under a law, or under our engine when there is none.
 
     settings: of our engine, but for the capacity. check: watch that it breaks no rule. told_bytes: the size
-    of host that a law is told, when it is not to use all that there is.
+    of host that a law is told, when it is not to use all that there is. Raises RuntimeError for an internal
+    error of the engine: what is measured would be a host that holds still.
     """
     world = World(trial.capacity_bytes, seed=trial.seed, resolution=RESOLUTION_SECONDS, check=check)
     vms = [world.define(vm.spec) for vm in trial.vms]
@@ -130,6 +131,8 @@ def play(
         _take_down(result, meter, seconds, drawn=second % every == 0)
         if each_second is not None:
             each_second(world, meter)
+    if errors := world.left_alone():
+        raise RuntimeError("; ".join(map(str, errors)))
     _sum_up(result, meter)
     result.overdraft_seconds = world.checker.overdraft_seconds
     result.violations = [str(violation) for violation in world.violations]

@@ -73,8 +73,17 @@ class World:
 
     @property
     def violations(self) -> list[Violation]:
-        """What the checker found."""
-        return self.checker.violations
+        """What the checker found, and whom the engine has left alone for an error of its own."""
+        return [*self.checker.violations, *self.left_alone()]
+
+    def left_alone(self) -> list[Violation]:
+        """VMs that an internal error of the engine was about. They hold still from then on, and so would every
+        figure and every rule.
+        """
+        engine = self.driver.controller if self.driver is not None else None
+        vms = engine.vms.values() if isinstance(engine, Engine) else ()
+        faults = [(vm.name, vm.pauses.fault) for vm in vms if vm.pauses.fault is not None]
+        return [Violation(self.now, "left-alone", name, fault) for name, fault in faults]
 
     # --- guests -------------------------------------------------------------------------------------
 

@@ -1,14 +1,17 @@
 """An error of ours about one VM harms that VM alone, wherever it comes up."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from bench.cells import Cell
 from host_controller.core.books import charge as books
 from host_controller.core.engine import Engine
 from host_controller.core.model import Limits, RunState, Settings
 from host_controller.core.vm.record import Vm
 from host_controller.simulator.guest_spec import GuestSpec
+from host_controller.simulator.trial import play
 from host_controller.simulator.workload import Workload, steady
 from host_controller.simulator.world import World
 from host_controller.units import MIB
@@ -80,3 +83,11 @@ def test_a_vm_that_stands_still_and_cannot_be_worked_out_is_let_run_and_others_a
     world.work("db", Workload(steady(50 * MIB)))
     world.run(30.0)
     assert max(one.at for one in before.values()) > world.now - 40.0, "decisions go on"
+
+
+def test_figures_are_of_no_engine_that_left_a_vm_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would be those of a host that holds still."""
+    monkeypatch.setattr(books, "SIZES", (*books.SIZES, broken_for("vm0", lambda vm: 0)))
+    trial = Cell(1.25, 4, "noise 1 %").trial()
+    with pytest.raises(RuntimeError, match="rule left-alone  vm0: ZeroDivisionError: a mistake"):
+        play(replace(trial, seconds=trial.warm_up_seconds + 5.0))
