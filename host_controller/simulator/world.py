@@ -77,9 +77,7 @@ class World:
         return [*self.checker.violations, *self.left_alone()]
 
     def left_alone(self) -> list[Violation]:
-        """VMs that an internal error of the engine was about. They hold still from then on, and so would every
-        figure and every rule.
-        """
+        """VMs that an internal error of the engine was about: from then on they hold still."""
         engine = self.driver.controller if self.driver is not None else None
         vms = engine.vms.values() if isinstance(engine, Engine) else ()
         faults = [(vm.name, vm.pauses.fault) for vm in vms if vm.pauses.fault is not None]
