@@ -187,7 +187,7 @@ class Daemon:
         if now >= self._reporter.sample_due():
             self._sample(now)
         if now >= self._slow_at:
-            # Once a heartbeat has gone: while the host takes it. It wakes whoever sleeps by then (out_intr()).
+            # Once a heartbeat has gone, while the host takes it: it wakes who sleeps by then (out_intr()).
             self._slow(now)
         if self._holders.busy and (answer := self._holders.go_on()) is not None:
             self._port.send(answer)
