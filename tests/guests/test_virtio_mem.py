@@ -109,6 +109,7 @@ def test_after_a_reset_the_device_is_empty_and_the_guest_gets_its_startup_again(
     rig: Rig, guest: Guest
 ) -> None:
     grow(rig, guest, 600)
+    rig.controller.wait_at_rest(guest)  # else the growth's last sizes are still sent after `since`
     assert device(guest)[0] > 0
     boot_id, since = guest.workload.boot_id(), time.monotonic()
     guest.reset()
