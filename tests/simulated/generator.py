@@ -139,6 +139,51 @@ def rough_scenario(seed: int, seconds: float = 200.0) -> Scenario:
     return Scenario(capacity, specs, tuple(steps), seconds, seed)
 
 
+def tight_scenario(seed: int, seconds: float = 300.0) -> Scenario:
+    """One to four VMs by hot add, whose programs go to another size every 10 to 60 s, on a host that has less
+    than they want: the last DIMM is seldom free whole. Some of them misbehave as they are plugged or shrunk.
+    """
+    rng = random.Random(f"tight {seed}")
+    specs = tuple(tight_guest(rng, f"vm{i}") for i in range(rng.randint(1, 4)))
+    whole = sum(spec.limits.maximum_bytes for spec in specs)
+    steps = [Step(0.0, Start(spec.name)) for spec in specs]
+    for spec in specs:
+        at = rng.uniform(15.0, 30.0)
+        while at < seconds:
+            much = int(spec.limits.maximum_bytes * rng.choice((0.3, 0.5, 0.7, 0.9)) * rng.uniform(0.8, 1.0))
+            steps.append(Step(round(at, 2), Use(spec.name, much, over_seconds=rng.choice((0.0, 1.0, 10.0)))))
+            at += rng.uniform(10.0, 60.0)
+        at = 30.0
+        while rng.random() < 0.5 and (at := at + rng.uniform(20.0, 90.0)) < seconds:
+            steps += random_ambush(rng, spec, round(at, 2))
+            if rng.random() < 0.3:
+                steps.append(Step(round(at + 5.0, 2), rng.choice((Reset(spec.name), KillController(1.0)))))
+    steps.sort(key=lambda step: step.at)
+    return Scenario(int(whole * rng.uniform(0.5, 0.9)), specs, tuple(steps), seconds, seed)
+
+
+def tight_guest(rng: random.Random, name: str) -> GuestSpec:
+    """1 to 6 GiB."""
+    startup = rng.choice((512, 1024)) * MIB
+    maximum = startup + rng.randrange(4, 40) * 128 * MIB
+    limits = Limits(
+        startup,
+        rng.choice((256, 512)) * MIB,
+        maximum,
+        buffer_percent=rng.choice((5, 20, 20, 50)),
+        weight=rng.choice((1, 100, 100, 1000)),
+    )
+    return GuestSpec(
+        name,
+        limits,
+        growth=Growth.HOTADD,
+        boot_seconds=2.0,
+        agent_seconds=0.5,
+        swap_bytes=rng.choice((0, 0, 1 * GIB)),
+        reporting=rng.random() < 0.7,
+    )
+
+
 def meddled_scenario(seed: int, seconds: float = 200.0) -> Scenario:
     """The same, with somebody else who asks their devices for sizes of his own, also while QEMU is late."""
     rng = random.Random(f"meddled {seed}")

@@ -22,6 +22,7 @@ from tests.simulated.generator import (
     rough_scenario,
     seesaw_scenario,
     swing_scenario,
+    tight_scenario,
 )
 from tests.simulated.tally import Kept, Tally
 
@@ -46,7 +47,8 @@ def patient_engine(capacity_bytes: int) -> Engine:
 
 def scenario_of(seed: int) -> Scenario:
     """Of any kind: plugging and unplugging without end, guests that do anything, demand that swings by GiB,
-    and virtio-mem that comes and goes while QEMU is late, and somebody else asks for sizes of his own.
+    and virtio-mem that comes and goes while QEMU is late, and somebody else asks for sizes of his own, and
+    DIMMs of which the last is seldom free whole.
     """
     match seed % 8:
         case 0 | 4:
@@ -55,13 +57,15 @@ def scenario_of(seed: int) -> Scenario:
             return swing_scenario(seed)
         case 3:
             return rough_scenario(seed) if seed % 16 == 3 else meddled_scenario(seed)
+        case 7:
+            return tight_scenario(seed)
         case _:
             return seesaw_scenario(seed)
 
 
 def engine_for(scenario: Scenario) -> MakeController:
     """Every second host whose demand swings has the engine as it comes."""
-    return patient_engine if scenario.seed % 8 == 1 or scenario.seed % 32 in (3, 11) else make_engine
+    return patient_engine if scenario.seed % 8 == 1 or scenario.seed % 32 in (3, 7, 11) else make_engine
 
 
 def soak(

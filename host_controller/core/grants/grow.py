@@ -4,7 +4,7 @@ from typing import Final
 
 from host_controller.core.accounts import Account
 from host_controller.core.grants.purse import Purse
-from host_controller.core.model import BALLOON, VIRTIO_MEM
+from host_controller.core.model import BALLOON, HOTADD, VIRTIO_MEM
 from host_controller.core.operations import Plug
 from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import dimm_plan, plan
@@ -16,7 +16,7 @@ from host_controller.units import MIB, round_down
 PAGE_BYTES: Final = 4096
 """A balloon moves by pages."""
 DEFLATED_BYTES: Final = 8 * MIB
-"""A balloon this close to empty is as good as empty: a DIMM may follow."""
+"""A balloon this close to its target is as good as there: a DIMM may follow."""
 PLENTY_BYTES: Final = 1 << 60
 """With so much to spend only the guest itself can be in the way."""
 REASON: Final = "it needs more"
@@ -29,18 +29,34 @@ HELD_FAST: Final = (
 def grow(vm: Vm, purse: Purse, account: Account, goal: int, share: int) -> None:
     """The next step up to its goal; `share` is what it can be given of what is there."""
     entitled = vm.entitled_bytes
+    held = _held_back(vm, purse, account, goal)
+    ceiling = vm.ram_bytes - held
     if purse.headroom_bytes < 0:
         purse.wait(vm, goal, REASON, "the host is overdrawn")
-    elif entitled < vm.ram_bytes and not vm.progress.cannot_deflate(purse.now):
-        _deflate(vm, purse, account, goal, share)
+    elif entitled < ceiling - (plan.grow_dead_band(entitled) if held else 0) and (
+        not vm.progress.cannot_deflate(purse.now)
+    ):
+        _deflate(vm, purse, account, goal, share, ceiling)
     elif vm.config.growth is VIRTIO_MEM:
         _enlarge(vm, purse, goal, share)
     else:
         _plug(vm, purse, goal)
 
 
-def _deflate(vm: Vm, purse: Purse, account: Account, goal: int, share: int) -> None:
-    ceiling, entitled = vm.ram_bytes, vm.entitled_bytes
+def _held_back(vm: Vm, purse: Purse, account: Account, goal: int) -> int:
+    """What its balloon keeps since a DIMM can be paid for beside it, and without it could not.
+
+    Not while memory is on its way from others: how much it can be given in the end is not known then.
+    """
+    if vm.config.growth is not HOTADD or purse.waiting or purse.now < vm.plug_rest.until:
+        return 0
+    charged = account.guest_charge
+    held = dimm_plan.held_back(vm, goal + vm.offline_bytes, charged, purse.headroom_bytes)
+    return held if held and dimm_plan.next_dimm(vm, held, PLENTY_BYTES)[0] else 0
+
+
+def _deflate(vm: Vm, purse: Purse, account: Account, goal: int, share: int, ceiling: int) -> None:
+    entitled = vm.entitled_bytes
     aside = vm.offline_bytes - vm.virtio_mem.requested_bytes
     wanted = min(ceiling, goal + aside)
     # What is charged already, such as a balloon that has not yet given up its pages, costs nothing.
@@ -126,7 +142,7 @@ def _not_above_ram(vm: Vm, now: float, failed: str, plugged: str) -> str | None:
     if vm.progress.cannot_deflate(now):
         if vm.config.growth is BALLOON:
             return f"its balloon did not deflate; it is asked again in {vm.progress.stuck_until - now:.0f} s"
-    elif vm.present_bytes < vm.ram_bytes - DEFLATED_BYTES:
+    elif vm.present_bytes < vm.entitled_bytes - DEFLATED_BYTES:
         return "its balloon deflates first"
     if now < vm.plug_rest.until:
         return f"{failed} {vm.plug_rest.until - now:.0f} s"

@@ -20,6 +20,10 @@ KEPT_SHARE: Final = 3
 """A third of what a guest's kernel keeps free, or can drop, may go for page structures."""
 SWAP_SHARE: Final = 4
 """And a quarter of its free swap."""
+LEAST_GAIN_BYTES: Final = 32 * MIB
+"""A DIMM that adds less to what can be paid for is not worth its page structures and its slot."""
+HELD_BEYOND_BYTES: Final = 8 * MIB
+"""What others cost changes a little until the DIMM is there."""
 UNPLUG_SPARE_BYTES: Final = 64 * MIB
 """Beyond the DIMM's own size this much must be unused, or it would be plugged again soon."""
 UNPLUG_SECONDS: Final = 5.0
@@ -86,6 +90,21 @@ def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str |
             f"and {format_size(max(0, payable_bytes))} is free{for_slots}"
         )
     return min(size, bearable, round_down(payable_bytes, block)), None
+
+
+def held_back(vm: Vm, wanted_bytes: int, charged_bytes: int, headroom_bytes: int) -> int:
+    """What its balloon keeps while DIMMs come, so that the last of them can be paid for at full size.
+
+    wanted_bytes: what it is to have in all, QEMU's terms. Not more than a memory block. 0: nothing, as all of
+    the DIMMs can be paid for, or as it is charged with too much already: what a guest has it may use.
+    """
+    beyond_ram = charged_bytes + headroom_bytes - vm.ram_bytes
+    gain, least = min(wanted_bytes - vm.ram_bytes, beyond_ram), least_dimm(vm)
+    if gain < LEAST_GAIN_BYTES or least <= 0:
+        return 0
+    block, holds = vm.guest.block_bytes, vm.ram_bytes - charged_bytes
+    short = max(least, round_up(gain, block)) - beyond_ram
+    return min(short + HELD_BEYOND_BYTES, holds) if 0 < short <= min(holds, block) else 0
 
 
 def bearable_dimm(vm: Vm) -> int:

@@ -74,6 +74,37 @@ def test_the_least_dimm_is_kept_for_near_the_end_of_its_ram(vm: Vm, desired_mib:
     assert dimm_plan.next_dimm_slack(vm, desired_mib * MIB) == kept_mib * MIB
 
 
+# --- what the balloon keeps for it ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted_mib", "charged_mib", "headroom_mib", "held_mib"),
+    [
+        ({}, 900, 400, 200, 48),  # 88 beyond its RAM: 40 are short of a DIMM, and a little more
+        ({}, 900, 400, 239, 9),
+        ({}, 900, 400, 240, 0),  # a DIMM can be paid for
+        ({}, 900, 400, 340, 36),  # two cannot, with 100 short of the second
+        ({}, 560, 400, 200, 48),  # it wants no more than 48 of the 88
+        ({}, 560, 400, 300, 0),
+        ({}, 543, 400, 200, 0),  # 31 are not worth a DIMM
+        ({}, 900, 470, 130, 42),  # all that its balloon holds
+        ({}, 900, 473, 127, 0),  # it holds too little
+        ({}, 900, 512, 88, 0),
+        ({}, 900, 400, 143, 0),  # 31 are not worth a DIMM either
+        ({"maximum_mib": 600}, 600, 400, 200, 0),  # less than a block is missing
+        ({"slots": 1}, 900, 200, 412, 0),  # a DIMM of 512 is 412 MiB too large
+        ({"slots": 1}, 1024, 400, 612, 20),
+    ],
+)
+def test_a_balloon_keeps_what_a_dimm_is_short_of_where_the_dimm_adds_more_than_nothing(
+    changes: dict[str, int], wanted_mib: int, charged_mib: int, headroom_mib: int, held_mib: int
+) -> None:
+    limits = Limits(512 * MIB, 192 * MIB, changes.get("maximum_mib", 1024) * MIB)
+    vm = build.vm(charged_mib, config={"limits": limits, "slots": changes.get("slots", 8)})
+    held = dimm_plan.held_back(vm, wanted_mib * MIB, charged_mib * MIB, headroom_mib * MIB)
+    assert held == held_mib * MIB
+
+
 # --- how large ---
 
 

@@ -18,7 +18,7 @@ from host_controller.core.commands import (
 )
 from host_controller.core.grants import GrantRound, Purse
 from host_controller.core.grants.give_back import OFFLINE_GRACE
-from host_controller.core.model import BalloonStats, Growth, Limits
+from host_controller.core.model import UNTRUSTED, BalloonStats, Growth, Limits
 from host_controller.core.operations import Plug, Resize
 from host_controller.core.operations.standstill import Stage as Still
 from host_controller.core.operations.standstill import Standstill
@@ -111,6 +111,7 @@ ASTRAY: dict[str, Any] = {
 """Its balloon says 300 MiB and its kernel 400, of which it can spare little; it is charged all of its RAM."""
 STUCK: dict[str, Any] = {"stuck_until": NOW + 9.0}
 """Its balloon did not follow its target."""
+SHORT: dict[str, Any] = {"usable_mib": 400, "demand_mib": 300}
 FULL = {"usable_mib": 512, "demand_mib": 400}
 """Its balloon is empty: more than this is a DIMM, or virtio-mem."""
 UNUSED = {"usable_mib": 400, "demand_mib": 100, "dimms_mib": (128,)}
@@ -155,6 +156,20 @@ CASES = [
     Case("a DIMM that cannot be paid is not plugged", FULL, 600, 100, [], WAIT, "paid for at full size"),
     Case("the balloon deflates first", FULL | {"actual_mib": 400, "target_bytes": 512 * MIB},
          600, 1000, [], WAIT, "deflates first"),
+    Case("its balloon keeps what the last DIMM is short of", SHORT, 600, 200, ["target 464"], GROW, None, 64),
+    Case("its DIMM comes beside what its balloon keeps", SHORT | {"usable_mib": 464}, 600, 136,
+         ["OnlineZone"], PLUG, None, 128),
+    Case("a little less than it keeps for that is the same", SHORT | {"usable_mib": 461}, 600, 139,
+         ["OnlineZone"], PLUG, None, 128),
+    Case("its balloon keeps nothing while others give", SHORT, 600, 200, ["target 512"], GROW, None, 112,
+         True),
+    Case("its balloon keeps nothing while hot add rests", SHORT | {"plug_rest": Rest(NOW + 9.0, 1)}, 600, 200,
+         ["target 512"], GROW, None, 112),
+    Case("its balloon keeps nothing where the guest cannot place a DIMM",
+         SHORT | {"facts": build.facts(400, 400, at=NOW, free_bytes=0)}, 600, 200,
+         ["target 512"], GROW, None, 112),
+    Case("its balloon keeps nothing where it is charged all of its RAM",
+         SHORT | {"config": {"trust": UNTRUSTED}}, 600, 100, ["target 512"], GROW, None, 0),
     Case("after a failure growth rests", FULL | {"plug_rest": Rest(NOW + 9.0, 1)},
          600, 1000, [], WAIT, "tried again in 9 s"),
     Case("no DIMM while another is not online",
