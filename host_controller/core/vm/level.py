@@ -19,6 +19,8 @@ FORGET_SECONDS: Final = 60.0
 """Time constants of the noise, as it grows and as it goes: the estimate of noise that lasts holds still."""
 PEAKS_SECONDS: Final = 240.0
 """Time constant of its peaks as they go. Goals are made from them, and would move with them."""
+MOST_LASTING: Final = 2.5
+"""Times the noise that there is now: a guest that has become calm is not taken for a noisy one for long."""
 LEVEL_SECONDS: Final = 60.0
 """Time constant of the level within the noise."""
 PEAKS: Final = 3.5
@@ -67,5 +69,5 @@ class Level:
         time_constant = LEARN_SECONDS if turned > self.noise else FORGET_SECONDS
         self.noise = max(0.0, blend(self.noise, turned, self._seconds, time_constant))
         faded = blend(self.lasting_noise, self.noise, self._seconds, PEAKS_SECONDS)
-        self.lasting_noise = max(self.noise, faded)
+        self.lasting_noise = min(max(self.noise, faded), MOST_LASTING * self.noise)
         self._last, self._change, self._seconds = change, 0.0, 0.0
