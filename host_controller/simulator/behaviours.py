@@ -64,6 +64,8 @@ class Behaviour:
     """How much more than it gave the driver claims to have given."""
     hot_add: HotAdd = HotAdd.WORKS
     unplug: Unplug = Unplug.WORKS
+    sets_aside: bool = False
+    """Of virtio-mem: a memory block that begins to leave is no longer available to the guest at once."""
     speech: Speech = Speech.TRUTH
     statistics: bool = True
     """False: the balloon's statistics are never renewed."""
@@ -81,6 +83,9 @@ BROKEN_DEVICE: Final = Behaviour("virtio-mem broken", hot_add=HotAdd.IGNORED, un
 """The guest's driver has given its device up, until its kernel starts anew (fact:
 virtio-mem-that-gives-up). It is none of the soak's, whose histories are known by their seeds.
 """
+
+SETS_ASIDE: Final = Behaviour("sets blocks aside", sets_aside=True)
+"""As Linux does (fact: blocks-set-aside). It is none of the soak's either."""
 
 BEHAVIOURS: Final = {
     b.name: b

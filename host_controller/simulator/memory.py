@@ -78,6 +78,8 @@ class Memory:
     online: float = 0.0
     movable: float = 0.0
     ballooned: float = 0.0
+    aside: float = 0.0
+    """Of a block that is being taken out: in MemTotal, and free for nobody."""
     anon: float = 0.0
     cache: float = 24.0 * MIB
     """Page cache, and slab that can be dropped."""
@@ -114,7 +116,7 @@ class Memory:
     @property
     def free(self) -> float:
         """MemFree."""
-        return self.total - self.memmap - self.slab - self.anon - self.cache
+        return self.total - self.memmap - self.slab - self.anon - self.cache - self.aside
 
     @property
     def usable(self) -> float:
@@ -179,12 +181,22 @@ class Memory:
 
     def take_out(self, size: float, movable: bool) -> bool:
         """Take a DIMM offline: what it holds has to find room elsewhere. False if it does not."""
-        if size > self.free + self.droppable - self.min_mark:
+        if not self._make_room(size):
             return False
-        self.cache -= max(0.0, min(self.droppable, size - (self.free - self.min_mark)))
         self.online -= size
         if movable:
             self.movable -= size
+        return True
+
+    def set_aside(self, size: float) -> None:
+        """A block begins to leave, if what it holds finds room elsewhere."""
+        if self._make_room(size):
+            self.aside = size
+
+    def _make_room(self, size: float) -> bool:
+        if size > self.free + self.droppable - self.min_mark:
+            return False
+        self.cache -= max(0.0, min(self.droppable, size - (self.free - self.min_mark)))
         return True
 
     def step(

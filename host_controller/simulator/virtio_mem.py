@@ -91,10 +91,13 @@ class VirtioMem:
             self._go_on(1.0)
             return
         vm.advance()
+        if self._sets_aside():
+            return
         if self.requested > self.current:
             moved, pause = self._plug(), PLUG_SECONDS
         else:
-            moved, pause = self._unplug(), UNPLUG_SECONDS
+            moved = self._unplug()
+            pause = 0.0 if vm.behaviour.sets_aside else UNPLUG_SECONDS
             self._busy_until = vm.agenda.now + pause if moved else 0.0
         if moved:
             self._tell()
@@ -102,6 +105,21 @@ class VirtioMem:
                 vm.agent.reporter.force("hotplug", vm.agenda.now)
             vm.wake()
         self._go_on(pause if moved else RETRY_SECONDS)
+
+    def _sets_aside(self) -> bool:
+        """Whether a whole block begins to leave: it is gone at the next look. (What is less goes at once.)"""
+        vm, memory = self._vm, self._vm.memory
+        begun, memory.aside = memory.aside, 0.0
+        leaves = min(self.current - self.requested, self.movable) >= MEMORY_BLOCK_BYTES and not self.offline
+        if begun or not leaves or not vm.behaviour.sets_aside:
+            return False
+        memory.set_aside(float(MEMORY_BLOCK_BYTES))
+        if not memory.aside:
+            return False
+        self._busy_until = vm.agenda.now + UNPLUG_SECONDS
+        vm.wake()
+        self._go_on(UNPLUG_SECONDS)
+        return True
 
     def _plug(self) -> int:
         vm, memory = self._vm, self._vm.memory

@@ -23,7 +23,7 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     overdrawn, settings, now = purse.headroom_bytes < 0, purse.state.settings, purse.now
     stuck = plan.unmoved_bytes(vm, account.granted_bytes, now)
     keeps = _keeps(account, vm.guest.estimate, goal, stuck, overdrawn=overdrawn)
-    reason = "others need it" if purse.waiting else "it has had more than it needs for a while"
+    reason = _why(purse)
     share = int(purse.per_weight * vm.config.limits.weight)
     # Not in an overdraft: whatever its balloon claims next would have to be answered by a raise on credit.
     squeezed = 0 if overdrawn else spare.squeezed_bytes(vm, max(keeps, share), now)
@@ -50,6 +50,22 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
         return
     if squeezed:
         vm.squeeze.step(now)
+
+
+def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) -> bool:
+    """Whether its device is asked for its next step before QEMU tells that the last one has ended."""
+    overdrawn = purse.headroom_bytes < 0
+    keeps = _keeps(account, vm.guest.estimate, goal, 0, overdrawn=overdrawn)
+    excess = account.granted_bytes - keeps
+    size = virtio_mem.smaller_still(vm, excess, purse.state.settings, purse.now)
+    if size is None:
+        return False
+    purse.lower(vm, goal, _why(purse), operation, size)
+    return True
+
+
+def _why(purse: Purse) -> str:
+    return "others need it" if purse.waiting else "it has had more than it needs for a while"
 
 
 def _next_target(vm: Vm, purse: Purse, aim: int, squeezed: int) -> int | None:

@@ -91,6 +91,12 @@ class Purse:
         action = PLUG if change > 0 else UNPLUG if change < 0 else CORRECT
         self.say(vm, action, goal, reason, size_bytes=abs(change))
 
+    def lower(self, vm: Vm, goal: int, reason: str, operation: Resize, size_bytes: int) -> None:
+        """Have an operation under way ask for less virtio-mem still, and say so."""
+        change = vm.virtio_mem.requested_bytes - size_bytes
+        self.commands += operation.further(vm, size_bytes, self.now)
+        self.say(vm, UNPLUG, goal, reason, size_bytes=change)
+
     def wait(self, vm: Vm, goal: int | None, reason: str, blocked_by: str) -> None:
         """Say what keeps a VM from its goal."""
         self.say(vm, WAIT, goal, reason, blocked_by=blocked_by)

@@ -6,10 +6,11 @@ from typing import Final
 
 from host_controller.core.accounts import Account
 from host_controller.core.grants.affirm import affirm, must_be_affirmed
-from host_controller.core.grants.give_back import STUCK, shrink, take_blocks, take_dimm
+from host_controller.core.grants.give_back import STUCK, go_on, shrink, take_blocks, take_dimm
 from host_controller.core.grants.grow import grow
 from host_controller.core.grants.purse import Purse
 from host_controller.core.model import BALLOON, VIRTIO_MEM
+from host_controller.core.operations import Operation
 from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import plan
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
@@ -48,7 +49,8 @@ class GrantRound:
         purse, config, balloon = self.purse, vm.config, vm.balloon
         goal, operation = self.goals.get(config.uuid), purse.state.operations.get(config.uuid)
         if operation is not None:
-            purse.say(vm, WAIT, goal, operation.describe())
+            if goal is None or not self._goes_on(vm, operation, goal):
+                purse.say(vm, WAIT, goal, operation.describe())
         elif (balloon.resend or balloon.target_bytes is None) and must_be_affirmed(vm, purse.now):
             affirm(vm, purse, goal)
         elif config.growth is VIRTIO_MEM and (size := _unfinished(vm, purse.now)) is not None:
@@ -77,6 +79,13 @@ class GrantRound:
             purse.say(vm, HOLD, goal, STUCK)
         else:
             purse.say(vm, HOLD, goal, "it has what it should have")
+
+    def _goes_on(self, vm: Vm, operation: Operation, goal: int) -> bool:
+        """Whether an operation whose step has ended by the guest's own count takes another at once."""
+        account = self.purse.accounts[vm.config.uuid]
+        if not isinstance(operation, Resize) or not operation.has_left(vm):
+            return False
+        return self._is_too_much(vm, account, goal) and go_on(vm, operation, self.purse, account, goal)
 
     @property
     def _calm(self) -> bool:

@@ -13,8 +13,9 @@ An operation hears two kinds of things:
 - **What the operation sees** when the engine lets it look (`advance`). The balloon has made room, the DIMM is
   gone, the time of the stage is over. A look without a row is an error of ours, and raises.
 
-Only a look gives commands: those of the stage or the end that it leads to. The engine lets an operation look
-after every event about its VM, and at least every few seconds. An operation never waits.
+Only a look gives commands: those of the stage or the end that it leads to. One exception: a round of grants
+may have a virtio-mem device give back more where all has left (`Resize.further`). The engine lets an
+operation look after every event about its VM, and at least every few seconds. An operation never waits.
 
 Each stage that waits for somebody has its time in `LIMITS`, with one exception. While the hypervisor has not
 said what became of a hot add, that DIMM may still come: it stays paid for, and the operation stays.

@@ -4,6 +4,7 @@ Where the guest stops short, what it has is what is asked for from then on. A dr
 otherwise, memory that never came would stay charged, and memory that cannot leave would count as gone.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -16,7 +17,13 @@ from host_controller.core.operations.operation import (
     Steps,
 )
 from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
-from host_controller.core.policy.spare import at_its_end, heard_lately, spare_bytes, total_bytes
+from host_controller.core.policy.spare import (
+    PAGE_BYTES,
+    at_its_end,
+    heard_lately,
+    spare_bytes,
+    total_bytes,
+)
 from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, without_idle
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS
@@ -67,6 +74,7 @@ class Resize(Steps):
         (Stage.FOLLOWING, Heard.ARRIVED): done(),
         (Stage.FOLLOWING, Heard.MOVED): go(Stage.FOLLOWING),
         (Stage.FOLLOWING, Heard.WHOLE): go(Stage.COMING_ONLINE),
+        (Stage.FOLLOWING, Heard.FURTHER): go(Stage.ASKING),
         (Stage.FOLLOWING, Heard.NEEDED): go(Stage.TURNING_BACK),
         (Stage.FOLLOWING, Heard.OVERTAKEN): _OVERTAKEN,
         (Stage.FOLLOWING, Heard.LATE): go(Stage.SETTLING),
@@ -106,6 +114,12 @@ class Resize(Steps):
     """The device's size at the last look; -1 before the first."""
     _spares: bool = False
     """It shrinks, and the guest had to spare what was asked for: it is not squeezed."""
+    _settled_before: bool = False
+    """Nothing was on its way when it began: what QEMU had told was so."""
+    _shows: bool = False
+    """Its kernel's count can show what leaves: nothing was offline or leaving when it began."""
+    _left_at: float = math.inf
+    """When its kernel had shown that all that was asked for has left."""
 
     @property
     def grows(self) -> bool:
@@ -115,6 +129,19 @@ class Resize(Steps):
     def describe(self) -> str:
         """For people."""
         return f"virtio-mem to {format_size(self.size_bytes)} ({self.stage})"
+
+    def has_left(self, vm: Vm) -> bool:
+        """Whether all that was asked for has left, which QEMU may tell a second later."""
+        following = self.stage is Stage.FOLLOWING and not self._overtaken(vm, self.size_bytes)
+        return following and self._left_at < math.inf
+
+    def further(self, vm: Vm, size_bytes: int, now: float) -> list[Command]:
+        """Ask for less still, where what was asked for before `has_left`."""
+        vm.virtio_mem.gave_back(self._from_bytes - self.size_bytes, self._left_at)
+        self._hear(vm, Heard.FURTHER)
+        self._remember(vm, self.size_bytes, now)
+        self.size_bytes = size_bytes
+        return self._enter(vm, now)
 
     def _look(self, vm: Vm, now: float, agent: bool) -> Heard | None:
         match self.stage:
@@ -130,6 +157,8 @@ class Resize(Steps):
             case Stage.FOLLOWING | Stage.COMING_ONLINE if self._overtaken(vm, self.size_bytes):
                 return Heard.OVERTAKEN
             case Stage.FOLLOWING:
+                if self._left_at == math.inf and self._shown_to_have_left(vm, now):
+                    self._left_at = vm.guest.reported_at
                 return self._progress(vm, now) or self._needed(vm, now)
             case Stage.COMING_ONLINE:
                 return self._progress(vm, now)
@@ -153,14 +182,31 @@ class Resize(Steps):
         return []
 
     def _begin(self, vm: Vm, now: float, agent: bool) -> Heard:
-        """Remember what it begins with."""
-        self._from_bytes = vm.virtio_mem.requested_bytes
-        self._there_bytes = min(self._from_bytes, vm.virtio_mem.current_bytes) - idle_bytes(vm)
-        self._total_before = 0 if vm.guest.facts is None else vm.guest.facts.total_bytes
-        self._balloon_before = min(vm.followed_bytes(now)[0], vm.balloon.actual_bytes)
+        there = min(vm.virtio_mem.requested_bytes, vm.virtio_mem.current_bytes) - idle_bytes(vm)
+        self._remember(vm, there, now)
+        self._settled_before = vm.virtio_mem.settled
+        self._shows = self._countable(vm)
         if self.grows and not self._may_grow_unasked(vm, agent):
             return Heard.UNNAMED
         return Heard.CRAMPED if self.raise_to_bytes is not None else self._room(vm)
+
+    @staticmethod
+    def _countable(vm: Vm) -> bool:
+        """Whether what its kernel counts less from now on is part of what is asked for now.
+
+        By its kernel's word: what has just come QEMU may not have told. What is still to come would only hide
+        what leaves.
+        """
+        device, facts = vm.virtio_mem, vm.guest.facts
+        if facts is None or facts.offline_bytes or device.unanswered or device.unsure:
+            return False
+        return facts.usable_bytes - vm.balloon.actual_bytes <= device.requested_bytes
+
+    def _remember(self, vm: Vm, there_bytes: int, now: float) -> None:
+        """What it begins with, and of that what the guest uses."""
+        self._from_bytes, self._there_bytes = vm.virtio_mem.requested_bytes, there_bytes
+        self._total_before = 0 if vm.guest.facts is None else vm.guest.facts.total_bytes
+        self._balloon_before = min(vm.followed_bytes(now)[0], vm.balloon.actual_bytes)
 
     def _room(self, vm: Vm) -> Heard:
         return Heard.CROWDED if self.grows and self._bearable(vm) <= self._from_bytes else Heard.READY
@@ -182,7 +228,7 @@ class Resize(Steps):
         if self.grows:
             self.size_bytes = self._bearable(vm)
         else:
-            self._spares = self._spared(vm, now)
+            self._spares, self._left_at = self._spared(vm, now), math.inf
         vm.memory_moves(now, grows=self.grows)
         return self._send(vm, self.size_bytes, now)
 
@@ -213,6 +259,20 @@ class Resize(Steps):
             return Heard.WHOLE
         return Heard.IDLE if self._is_late(now) and self._without_idle(vm, now) < self.size_bytes else None
 
+    def _shown_to_have_left(self, vm: Vm, now: float) -> bool:
+        """Whether the guest's own kernel counts so much less, by its agent's word since the command.
+
+        Not where anything else may have moved its count: what a balloon takes looks the same. It has to have
+        had one size for a while, when this began and now.
+        """
+        facts = vm.guest.facts
+        if facts is None or not facts.from_agent or facts.at <= vm.virtio_mem.asked_at:
+            return False
+        sizes = *vm.followed_bytes(now), vm.balloon.actual_bytes, self._balloon_before
+        rests = not vm.balloon.sent and max(sizes) - min(sizes) < PAGE_BYTES
+        left = self._total_before - facts.total_bytes
+        return self._spares and self._shows and rests and left >= self._from_bytes - self.size_bytes
+
     def _needed(self, vm: Vm, now: float) -> Heard | None:
         """Whether it has come to need what it has not given back yet."""
         turns = self._spares and at_its_end(vm) and self._still_there(vm, now) > self.size_bytes
@@ -239,15 +299,16 @@ class Resize(Steps):
         after it would be done before it began, and the next one would add to it (rule: small-steps).
         """
         device, facts = vm.virtio_mem, vm.guest.facts
+        told = device.moved_at > device.asked_at or now - device.asked_at > LATE_SECONDS
         if not self.grows:
-            told = device.moved_at > device.asked_at or now - device.asked_at > LATE_SECONDS
             if not told or device.current_bytes > self.size_bytes:
                 return False
-            device.gave_back(self._from_bytes - self.size_bytes)
+            device.gave_back(self._from_bytes - self.size_bytes, min(self._left_at, device.moved_at))
             return True
         if facts is None:
             return False
-        if facts.from_agent and device.current_bytes == self.size_bytes and facts.at >= device.moved_at:
+        plugged = device.current_bytes == self.size_bytes and (told or self._settled_before)
+        if plugged and facts.from_agent and facts.at >= device.moved_at:
             return facts.offline_bytes == 0
         added = self.size_bytes - self._from_bytes
         return facts.total_bytes >= self._total_before + added * 3 // 4

@@ -65,6 +65,7 @@ class Heard(StrEnum):
     CRAMPED = "the balloon has to deflate first"
     UNAIDED = "nobody in the guest can offline the DIMM: its kernel does, once it is asked to eject it"
     UNCONFIRMED = "the balloon's target was not confirmed"
+    FURTHER = "all of it has left by the guest's own count, and less is asked for"
     NEEDED = "the guest needs the memory after all"
     OVERTAKEN = "somebody else asked for another size"
     UNHEARD = "nothing came of the first request"

@@ -50,12 +50,16 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed:
     Not below what it has to spare and is squeezed by, nor by more than a second's work (rule: small-steps).
     """
     device = vm.virtio_mem
-    if vm.config.growth is not VIRTIO_MEM or not heard_lately(vm, now):
-        return None
-    if not device.requested_bytes or device.unsure or now < vm.unplug_rest.until:
-        return None
-    if device.current_bytes > device.requested_bytes:
+    if vm.config.growth is not VIRTIO_MEM or device.current_bytes > device.requested_bytes:
         return None  # what is leaving already, as somebody else has asked for, is not there to be spared
+    return smaller_still(vm, excess_bytes, settings, now, squeezed)
+
+
+def smaller_still(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed: int = 0) -> int | None:
+    """Likewise, where the guest's own kernel has just shown that all that was asked for before has left."""
+    device = vm.virtio_mem
+    if not device.requested_bytes or device.unsure or now < vm.unplug_rest.until or not heard_lately(vm, now):
+        return None
     rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
     # What its balloon was told and has not taken yet, when its kernel last spoke, is not spare any more.
     ahead = max(0, max(vm.present_bytes, vm.guest.actual_when_heard_bytes) - vm.entitled_bytes)

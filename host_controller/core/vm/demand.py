@@ -100,6 +100,8 @@ class Demand:
     """Of usable - available."""
     level: Level = field(default_factory=Level)
     """Of usable - available, too."""
+    followed_bytes: int = 0
+    """Usable - available as those two follow it: without what may only be on its way out."""
     stall: Stalls = field(default_factory=Stalls)
     swap_in_rate: float = 0.0
     refault_rate: float = 0.0
@@ -116,19 +118,26 @@ class Demand:
         """Growth of usable - available now, bytes/s."""
         return self.motion.slope
 
-    def observe(self, facts: GuestFacts) -> None:
-        """Take in a reading; one of another boot starts afresh."""
+    def observe(self, facts: GuestFacts, aside_bytes: int = 0) -> None:
+        """Take in a reading; one of another boot starts afresh.
+
+        aside_bytes: so much at most its kernel may have set aside of what leaves it (fact: blocks-set-aside).
+        That looks like demand which comes and is gone again: of a change, what that explains is none.
+        """
         last, self.last = self.last, facts
+        seen, before_bytes = facts.demand_bytes, self.followed_bytes
+        self.followed_bytes = min(max(before_bytes, seen - aside_bytes), seen)
         if last is None or last.boot_id != facts.boot_id or last.from_agent != facts.from_agent:
             self._start_afresh()
+            self.followed_bytes = seen
             self.counted = facts if facts.counted else None
             return
         seconds = facts.at - last.at
         if seconds <= 0.0:
             return
-        change = facts.demand_bytes - last.demand_bytes
+        change = self.followed_bytes - before_bytes
         self.motion.follow(change, seconds)
-        self.level.follow(facts.demand_bytes, change, seconds)
+        self.level.follow(self.followed_bytes, change, seconds)
         if not facts.counted:
             return
         before, self.counted = self.counted, facts

@@ -55,10 +55,12 @@ class Guest:
 
     # --- what it is heard to say ---
 
-    def heard(self, facts: GuestFacts, actual_bytes: int) -> None:
-        """Take in the guest's own view; `actual_bytes` is what its balloon claims by then."""
+    def heard(self, facts: GuestFacts, actual_bytes: int, aside_bytes: int = 0) -> None:
+        """Take in the guest's own view; `actual_bytes` is what its balloon claims by then, `aside_bytes` what
+        its kernel may have set aside of what leaves it.
+        """
         self.facts, self.actual_when_heard_bytes = facts, actual_bytes
-        self.demand.observe(facts)
+        self.demand.observe(facts, aside_bytes)
         if facts.from_agent:
             self.reported_at = facts.at
 

@@ -75,9 +75,21 @@ def plug_came(vm: Vm, now: float) -> None:
 
 def heard(vm: Vm, facts: GuestFacts) -> None:
     """Take in the guest's own view."""
-    vm.guest.heard(facts, vm.balloon.actual_bytes)
+    vm.guest.heard(facts, vm.balloon.actual_bytes, _aside_bytes(vm, facts))
     if facts.from_agent:
         vm.reports(facts.at)
+
+
+def _aside_bytes(vm: Vm, facts: GuestFacts) -> int:
+    """What its kernel may have set aside of virtio-mem that was asked back (fact: blocks-set-aside).
+
+    One memory block at a time, as long as by its own count a whole one is still to leave. That is bounded by
+    what the device may hold by the host's word (QEMU's may be of before a growth): so nobody's demand is
+    taken for that for longer than what is asked back may be on its way.
+    """
+    device, block = vm.virtio_mem, vm.guest.block_bytes
+    there = min(device.may_hold_bytes, facts.usable_bytes - vm.balloon.actual_bytes)
+    return block if there - device.requested_bytes > block - MIB else 0
 
 
 def advance(vm: Vm, settings: Settings, now: float) -> None:

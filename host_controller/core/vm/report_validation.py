@@ -141,6 +141,8 @@ def _room(config: VmConfig, ram_bytes: int, virtio_mem: VirtioMem | None, seen: 
     plugged = ram_bytes + virtio_mem.current_bytes
     if not virtio_mem.steady(now):
         plugged = min(most, max(plugged, seen))
+        # What was asked back and is in none of its memory blocks any more is not still to come: it has left.
+        plugged = min(plugged, max(ram_bytes + virtio_mem.requested_bytes, seen))
     return _Room(plugged, most, max(most, ram_bytes + config.virtio_mem_bytes))
 
 

@@ -91,13 +91,15 @@ class VirtioMem:
         """Pay for a size that is about to be asked for."""
         self.ceiling_bytes = max(self.ceiling_bytes, size_bytes)
 
-    def gave_back(self, size_bytes: int) -> None:
-        """All that was asked for has left: the next time it may be twice as much.
+    def gave_back(self, size_bytes: int, at: float) -> None:
+        """All that was asked for had left by then: the next time it may be twice as much.
 
-        QEMU tells a size once a second at most: how much faster than that it went nobody can tell.
+        QEMU tells a size once a second at most: how much faster than that it went nobody can tell. What took
+        less than a second was less than a second's work, so it says nothing against what was shown before.
         """
-        seconds = max(1.0, self.moved_at - self.asked_at)
-        self.shrink_rate = min(LARGEST_SHRINK_RATE, max(size_bytes * 2 / seconds, self.shrink_rate / 2))
+        seconds = at - self.asked_at
+        before = self.shrink_rate if seconds < 1.0 else self.shrink_rate / 2
+        self.shrink_rate = min(LARGEST_SHRINK_RATE, max(size_bytes * 2 / max(1.0, seconds), before))
 
     def release(self) -> None:
         """What was promised is not going to be asked for."""

@@ -287,3 +287,53 @@ def test_all_of_it_lies_within_the_limits(limits: Limits, floors_mib: tuple[int,
     one = after(facts(512, 400, swap_free_bytes=164 * MIB), limits=limits)
     floors = one.irreducible_bytes, one.unswapped_bytes, one.need_bytes, one.eased_bytes, one.desired_bytes
     assert tuple(size // MIB for size in floors) == floors_mib
+
+
+def learnt(used_mib: list[float], aside_mib: int, seconds: float = 0.5) -> Demand:
+    """Of a guest of which so much may be set aside all the time."""
+    demand = Demand()
+    for count, used in enumerate(used_mib):
+        demand.observe(facts(2048, used, at=count * seconds), aside_mib * MIB)
+    return demand
+
+
+BLOCKS_LEAVE = [200.0, 328.0, 200.0] * 20
+
+
+def test_what_its_kernel_sets_aside_before_it_leaves_is_neither_noise_nor_growth() -> None:
+    """A memory block at a time, as recorded: 128 MiB more, and then all as before."""
+    demand = learnt(BLOCKS_LEAVE, 128)
+    assert demand.level.peaks_bytes == 0
+    assert demand.motion.flutter == demand.slope == 0.0
+    assert demand.followed_bytes == demand.level.demand_bytes == 200 * MIB
+    noisy = learnt(BLOCKS_LEAVE, 0)
+    assert noisy.level.peaks_bytes > 32 * MIB
+    assert noisy.motion.flutter > 32 * MIB
+
+
+def test_what_that_does_not_explain_is_demand_also_while_memory_leaves() -> None:
+    ups_and_downs = [1000.0, 1500.0] * 30
+    assert learnt(ups_and_downs, 128, 1.0).level.noise == pytest.approx(
+        learnt([1000.0, 1372.0] * 30, 0, 1.0).level.noise
+    )
+    assert learnt([1000.0 + 200 * step for step in range(8)], 128).slope > 300 * MIB
+    # The middle of what it may be is not known: what it was last is believed, within that.
+    assert learnt([200.0, 400.0], 128).followed_bytes == 272 * MIB
+    assert learnt([200.0, 150.0], 128).followed_bytes == 150 * MIB
+
+
+def test_what_was_set_aside_hides_what_a_guest_came_to_use_no_longer_than_it_is() -> None:
+    demand = learnt([200.0, 300.0], 128)
+    assert demand.followed_bytes == 200 * MIB
+    estimate = demand.estimate(LIMITS, 0.5)
+    assert estimate is not None
+    assert estimate.guest_bytes == 300 * MIB, "what it needs goes by its own word all the time"
+    demand.observe(facts(2048, 300, at=1.0))
+    assert demand.followed_bytes == 300 * MIB
+    assert demand.slope > 100 * MIB
+
+
+def test_another_boot_has_nothing_of_what_the_last_one_was_followed_by() -> None:
+    demand = learnt([200.0], 0)
+    demand.observe(facts(2048, 250, at=1.0, boot_id="another"), 128 * MIB)
+    assert demand.followed_bytes == 250 * MIB

@@ -1,5 +1,6 @@
 """One round of grants as tables: what is known of a VM and what is free, and the commands that follow."""
 
+import itertools
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -669,6 +670,42 @@ def test_a_vm_with_an_operation_under_way_is_left_to_it() -> None:
     found = purse.decisions[vm.config.uuid]
     assert (found.action, found.reason, found.goal_bytes) == (WAIT, operation.describe(), 600 * MIB)
     assert purse.commands == []
+
+
+@pytest.mark.parametrize(
+    ("goal_mib", "left", "sizes"),
+    [
+        (400, True, ["virtio-mem 128"]),  # a second's work
+        (640, True, ["virtio-mem 128"]),
+        (641, True, ["virtio-mem 130"]),
+        (768, True, []),
+        (762, True, []),  # within the dead band
+        (1000, True, []),
+        (None, True, []),  # it must not be touched
+        (400, False, []),
+    ],
+)
+def test_a_step_down_that_has_left_by_the_guests_own_count_is_followed_by_the_next(
+    goal_mib: int | None, left: bool, sizes: list[str]
+) -> None:
+    """QEMU still tells the 384 MiB that its device had: 256 of them are there."""
+    vm = guest(512 + 384, 300, actual_mib=512, config=VIRTIO, virtio_mem=VirtioMem(*3 * (384 * MIB,)))
+    operation = Resize(itertools.count(1).__next__, size_bytes=256 * MIB)
+    (asked,) = operation.advance(vm, NOW - 1.0, agent=True)
+    assert isinstance(asked, ResizeVirtioMem)
+    vm.virtio_mem.answered(asked.ticket, None, NOW - 0.9)
+    operation.done(vm, asked.ticket, None, False, NOW - 0.9)
+    before = vm.guest.facts
+    assert before is not None
+    total = before.total_bytes - (128 if left else 100) * MIB
+    facts = replace(before, at=NOW, total_bytes=total, usable_bytes=768 * MIB, available_bytes=468 * MIB)
+    build.says(vm, facts)
+    operation.advance(vm, NOW, agent=True)
+    purse = round_of(vm, goals_mib=(goal_mib,), headroom_mib=1000, operation=operation)
+    assert [said(one) for one in purse.commands] == sizes
+    decision = purse.decisions[vm.config.uuid]
+    assert decision.action is (UNPLUG if sizes else WAIT)
+    assert purse.state.operations[vm.config.uuid] is operation
 
 
 def test_a_vm_that_stands_still_says_for_how_long_and_why() -> None:

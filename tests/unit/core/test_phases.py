@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 
-from host_controller.core.model import RunState
+from host_controller.core.model import Growth, RunState
 from host_controller.core.vm import phases
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -350,3 +350,39 @@ def test_resident_memory_that_agrees_is_remembered_as_agreeing() -> None:
     advance(vm, 10.0)
     assert vm.evidence.borne_out_at == 10.0
     assert (vm.evidence.overhead_bytes, vm.evidence.huge_bytes) == (5 * MIB, 20 * MIB)
+
+
+@pytest.mark.parametrize(
+    ("current_mib", "requested_mib", "there_mib", "aside_mib"),
+    [
+        (256, 128, 256, 128),
+        (512, 128, 512, 128),  # one block after another
+        (256, 128, 128, 0),  # it has left, which QEMU has not told yet
+        (512, 128, 255, 0),  # what is less than a block leaves in small parts
+        (256, 156, 256, 0),
+        (128, 128, 256, 0),  # nothing is to leave by the host's word
+        (128, 256, 128, 0),
+    ],
+)
+def test_no_more_than_a_block_is_set_aside_and_only_while_a_whole_one_is_still_to_leave(
+    current_mib: int, requested_mib: int, there_mib: int, aside_mib: int
+) -> None:
+    device = VirtioMem(current_mib * MIB, requested_mib * MIB, requested_mib * MIB)
+    config = {"growth": Growth.VIRTIO_MEM, "virtio_mem_bytes": 1024 * MIB}
+    vm = build.vm(512, virtio_mem=device, config=config)
+    phases.heard(vm, build.facts(512 + there_mib, 300, at=10.0))
+    phases.heard(vm, build.facts(512 + there_mib, 500, at=10.5))
+    assert vm.guest.demand.followed_bytes == (500 - aside_mib) * MIB
+
+
+def test_what_has_just_come_may_be_set_aside_again_before_qemu_tells_of_it() -> None:
+    device = VirtioMem(0, 0, 0)
+    config = {"growth": Growth.VIRTIO_MEM, "virtio_mem_bytes": 1024 * MIB}
+    vm = build.vm(512, virtio_mem=device, config=config)
+    for ticket, size_mib, at in ((1, 1024, 1.0), (2, 640, 1.5)):
+        device.ask("a", ticket, size_mib * MIB, at)
+        device.answered(ticket, None, at)
+    phases.heard(vm, build.facts(512 + 1024, 220, at=1.5))
+    phases.heard(vm, build.facts(512 + 1024, 348, at=1.9))
+    assert device.current_bytes == 0
+    assert vm.guest.demand.followed_bytes == 220 * MIB

@@ -244,6 +244,29 @@ def test_while_a_device_moves_its_guest_may_have_what_it_may_come_to() -> None:
     assert kind(total_bytes=640 * MIB + 1, **still) == "total-above-ram"
 
 
+@pytest.mark.parametrize(
+    ("requested_mib", "online_mib", "offline_mib", "found_mib"),
+    [
+        (512, 768, 0, 0),  # 256 of the 512 MiB that are to leave have left
+        (512, 640, 128, 128),  # a block that nobody brought online is still there
+        (768, 768, 0, 0),
+        (896, 768, 0, 128),  # so much it is to have, and has in none of its blocks
+        (1024, 768, 0, 256),
+        (1024, 768, 128, 256),
+        (512, 1536, 0, 0),
+    ],
+)
+def test_what_has_left_a_device_as_it_was_asked_to_is_not_offline_until_qemu_tells_of_it(
+    requested_mib: int, online_mib: int, offline_mib: int, found_mib: int
+) -> None:
+    """QEMU told 1 GiB last."""
+    leaving = device(512, requested_mib - 512, moved_at=90.0, asked_at=99.0)
+    said = {"online_bytes": online_mib * MIB, "offline_bytes": offline_mib * MIB, "total_bytes": 300 * MIB}
+    found = with_device(leaving, previous=previous(sequence=6), **said)
+    assert found.offline_bytes == found_mib * MIB
+    assert found.usable_bytes == (300 + 108) * MIB
+
+
 def test_blocks_of_a_device_may_be_plugged_in_part_so_all_of_it_may_be_counted() -> None:
     limit = {"virtio_mem": device(0), "config": {"virtio_mem_bytes": 1024 * MIB}}
     assert facts(online_bytes=512 * MIB, offline_bytes=1280 * MIB, total_bytes=300 * MIB, **limit)

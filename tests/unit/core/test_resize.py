@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -240,6 +241,133 @@ def test_a_guest_that_comes_to_need_what_is_to_leave_keeps_what_it_has_not_given
     assert operation.note == "the guest needs its virtio-mem after all"
     assert vm.unplug_rest.until == 1.5 + TURNED_BACK_SECONDS
     assert vm.unplug_rest.failures == 0
+
+
+def test_what_has_left_by_its_kernels_count_is_followed_by_less_still() -> None:
+    """QEMU has told nothing of it yet. Twice, each from where the last step ended."""
+    vm = made(384, available_mib=500)
+    operation = shrinking(vm, 256)
+    assert not operation.has_left(vm), "its kernel has said nothing since"
+    comes_to_need(vm, left_mib=127, available_mib=300)
+    assert operation.advance(vm, 1.5, agent=True) == []
+    assert not operation.has_left(vm), "a MiB is still there"
+    comes_to_need(vm, left_mib=1, available_mib=300, at=1.6)
+    assert operation.advance(vm, 1.6, agent=True) == []
+    assert operation.has_left(vm)
+    further = asked_for(operation.further(vm, 128 * MIB, 1.7))
+    assert further.requested_bytes == 128 * MIB
+    assert vm.virtio_mem.shrink_rate == 2 * 128 * MIB, "128 MiB within a second"
+    assert vm.virtio_mem.may_hold_bytes == 384 * MIB, "charged until QEMU tells"
+    assert not operation.has_left(vm), "it is not answered"
+    answer(vm, operation, further, 1.8)
+    comes_to_need(vm, left_mib=127, available_mib=200, at=1.9)
+    assert operation.advance(vm, 1.9, agent=True) == []
+    assert not operation.has_left(vm)
+    vm.virtio_mem.observe(256 * MIB, None, 2.0)
+    assert operation.advance(vm, 2.0, agent=True) == []
+    assert operation.outcome is Outcome.UNDER_WAY, "that was the step before"
+    comes_to_need(vm, left_mib=1, available_mib=200, at=2.1)
+    assert operation.advance(vm, 2.1, agent=True) == []
+    assert operation.has_left(vm)
+    vm.virtio_mem.observe(128 * MIB, None, 3.0)
+    operation.advance(vm, 3.0, agent=True)
+    assert operation.outcome is Outcome.DONE
+    assert vm.virtio_mem.shrink_rate == 2 * 128 * MIB, "not the 1.3 s until QEMU told"
+
+
+def test_what_its_guest_comes_to_need_in_a_second_step_it_keeps_as_in_the_first() -> None:
+    vm = made(384, available_mib=500)
+    operation = shrinking(vm, 256)
+    comes_to_need(vm, left_mib=128, available_mib=300)
+    operation.advance(vm, 1.5, agent=True)
+    answer(vm, operation, asked_for(operation.further(vm, 0, 1.5)), 1.6)
+    comes_to_need(vm, left_mib=100, available_mib=0, at=1.7)
+    assert asked_for(operation.advance(vm, 1.7, agent=True)).requested_bytes == 156 * MIB
+
+
+def left(vm: Vm, operation: Resize, now: float = 1.5, **changes: Any) -> bool:
+    """Whether all has left when its kernel counts 128 MiB less, and enough is available."""
+    comes_to_need(vm, left_mib=128, available_mib=200, at=now)
+    assert vm.guest.facts is not None
+    build.says(vm, replace(vm.guest.facts, **changes))
+    operation.advance(vm, now, agent=True)
+    return operation.has_left(vm)
+
+
+def test_all_has_left_only_where_its_kernels_count_can_say_so() -> None:
+    vm = made(256, available_mib=300)
+    assert left(vm, shrinking(vm, 128))
+    vm = made(256, available_mib=300)
+    assert not left(vm, shrinking(vm, 128), from_agent=False), "its balloon's statistics come late"
+    vm = made(256, available_mib=300)
+    assert not left(vm, shrinking(vm, 128), at=1.0), "it spoke before"
+    vm = made(256, available_mib=100)
+    assert not left(vm, shrinking(vm, 128)), "it was squeezed: that is followed for its full time"
+    vm = made(256, available_mib=300)
+    build.says(vm, build.facts(512 + 300, 512))
+    assert not left(vm, shrinking(vm, 128)), (
+        "something was leaving when it was asked, and may have left instead"
+    )
+    vm = made(256, available_mib=300)
+    vm.virtio_mem.unsure = True
+    assert not left(vm, shrinking(vm, 128)), "nobody knew what it was asked for"
+    vm = made(256, available_mib=300)
+    vm.virtio_mem.ask("web", 100, 256 * MIB, 0.5)
+    assert not left(vm, shrinking(vm, 128)), "nor whether it would be asked for something else"
+    vm = made(256, available_mib=300)
+    assert vm.guest.facts is not None
+    offline = {"offline_bytes": 128 * MIB, "usable_bytes": vm.guest.facts.usable_bytes - 128 * MIB}
+    build.says(vm, replace(vm.guest.facts, **offline))
+    assert not left(vm, shrinking(vm, 128)), "what was offline may have left instead"
+
+
+def test_what_has_just_come_by_its_kernels_word_may_leave_again_before_qemu_has_told_of_it() -> None:
+    vm = made(256, available_mib=300)
+    vm.virtio_mem.observe(64 * MIB, None, 0.5)
+    assert left(vm, shrinking(vm, 128))
+
+
+@pytest.mark.parametrize("at", [-0.5, 1.3])
+def test_what_cannot_be_told_from_what_its_balloon_takes_has_not_left(at: float) -> None:
+    vm = made(256, available_mib=300)
+    operation = resize(128)
+    if at < 1.0:
+        vm.balloon.send(7, 384 * MIB, vm.entitled_bytes, at)
+    answer(vm, operation, asked_for(operation.advance(vm, 1.0, agent=True)), 1.1)
+    if at > 1.0:
+        vm.balloon.send(7, 384 * MIB, vm.entitled_bytes, at)
+    vm.balloon.answered(7, None, 1.4)
+    vm.balloon.read(384 * MIB, 1.4)
+    assert not left(vm, operation)
+
+
+def test_nor_what_somebody_else_asked_back() -> None:
+    vm = made(256, available_mib=300)
+    operation = shrinking(vm, 128)
+    assert left(vm, operation)
+    vm.virtio_mem.observe(256 * MIB, 64 * MIB, 1.6)
+    assert not operation.has_left(vm)
+
+
+def test_a_growth_is_not_there_by_what_qemu_had_told_before_the_shrink_that_it_follows() -> None:
+    """It was turned back when 100 of 256 MiB had left, which QEMU has not told: they have to come anew."""
+    vm = made(256, available_mib=300)
+    operation = shrinking(vm)
+    comes_to_need(vm, left_mib=100)
+    answer(vm, operation, asked_for(operation.advance(vm, 1.5, agent=True)), 1.6)
+    vm.guest.confirm_zone("movable")
+    growth = resize(256, zone="movable")
+    answer(vm, growth, asked_for(growth.advance(vm, 1.7, agent=True)), 1.8)
+    comes_to_need(vm, at=1.9)
+    assert vm.virtio_mem.current_bytes == growth.size_bytes
+    growth.advance(vm, 1.9, agent=True)
+    assert growth.outcome is Outcome.UNDER_WAY
+    vm.virtio_mem.observe(156 * MIB, None, 2.0)
+    growth.advance(vm, 2.0, agent=True)
+    vm.virtio_mem.observe(256 * MIB, None, 3.0)
+    comes_to_need(vm, left_mib=-50, at=3.1)
+    growth.advance(vm, 3.1, agent=True)
+    assert growth.outcome is Outcome.DONE
 
 
 def test_a_guest_with_half_a_margin_left_goes_on_giving_back() -> None:

@@ -115,6 +115,15 @@ def test_less_is_asked_for_within_what_is_spare_and_a_second(
     assert plan.smaller(vm, excess_mib * MIB, SETTINGS, now, 0) == expected
 
 
+def test_what_its_own_kernel_shows_to_have_left_is_in_the_way_of_nothing() -> None:
+    assert plan.smaller_still(guest(device(256, 128)), 30 * MIB, SETTINGS, NOW) == 98 * MIB
+    assert plan.smaller_still(guest(device(256, 128)), 200 * MIB, SETTINGS, NOW) == 64 * MIB, (
+        "a second's work"
+    )
+    assert plan.smaller_still(guest(device(256, 128), available_mib=36), 99 * MIB, SETTINGS, NOW) == 108 * MIB
+    assert plan.smaller_still(guest(device(256, 128)), 30 * MIB, SETTINGS, NOW + 8) is None, "not heard"
+
+
 @pytest.mark.parametrize(
     ("heard_mib", "actual_mib", "target_mib", "size_mib"),
     [
@@ -192,6 +201,7 @@ def test_a_device_shrinks_to_the_end_of_a_memory_block_where_that_is_on_its_way(
         (0, 4.0, 64, 32),
         (100, 4.0, 64, 50),  # a slow turn halves it at most
         (100, 1.0, 10, 50),
+        (100, 0.9, 10, 100),  # less than a second's work
         (800, 1.0, 900, 1024),
     ],
 )
@@ -199,7 +209,7 @@ def test_what_has_left_may_be_twice_as_much_the_next_time(
     rate_mib: int, seconds: float, size_mib: int, then_mib: int
 ) -> None:
     one = device(shrink_rate=float(rate_mib * MIB), asked_at=NOW, moved_at=NOW + seconds)
-    one.gave_back(size_mib * MIB)
+    one.gave_back(size_mib * MIB, NOW + seconds)
     assert one.shrink_rate == then_mib * MIB
 
 
