@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from host_controller.core.interface import Command
+from host_controller.core.operations.baseline import NOTHING, Baseline
 from host_controller.core.operations.operation import (
     NAMING_LIMITS,
     NAMING_THE_ZONE,
@@ -18,16 +19,14 @@ from host_controller.core.operations.operation import (
 )
 from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
 from host_controller.core.policy.spare import (
-    PAGE_BYTES,
     at_its_end,
     heard_lately,
     spare_bytes,
-    total_bytes,
 )
 from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, without_idle
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS
-from host_controller.units import format_size, round_down
+from host_controller.units import format_size
 
 PATIENCE: Final = 5.0
 """Seconds without a change after which the guest has given or taken what it can: moving the pages of a
@@ -104,20 +103,11 @@ class Resize(Steps):
 
     size_bytes: int = 0
     """Of the device, when all goes well."""
-    _from_bytes: int = 0
-    _there_bytes: int = 0
-    """What the guest used of that when it began: plugged by QEMU's last word, and online."""
-    _total_before: int = 0
-    _balloon_before: int = 0
-    """The least that its balloon may have left to the guest then, QEMU's terms."""
+    _before: Baseline = NOTHING
     _seen_bytes: int = -1
     """The device's size at the last look; -1 before the first."""
     _spares: bool = False
     """It shrinks, and the guest had to spare what was asked for: it is not squeezed."""
-    _settled_before: bool = False
-    """Nothing was on its way when it began: what QEMU had told was so."""
-    _shows: bool = False
-    """Its kernel's count can show what leaves: nothing was offline or leaving when it began."""
     _left_at: float = math.inf
     """When its kernel had shown that all that was asked for has left."""
 
@@ -137,9 +127,9 @@ class Resize(Steps):
 
     def further(self, vm: Vm, size_bytes: int, now: float) -> list[Command]:
         """Ask for less still, where what was asked for before `has_left`."""
-        vm.virtio_mem.gave_back(self._from_bytes - self.size_bytes, self._left_at)
+        vm.virtio_mem.gave_back(self._before.requested_bytes - self.size_bytes, self._left_at)
         self._hear(vm, Heard.FURTHER)
-        self._remember(vm, self.size_bytes, now)
+        self._before = self._before.further(vm, self.size_bytes, now)
         self.size_bytes = size_bytes
         return self._enter(vm, now)
 
@@ -147,7 +137,7 @@ class Resize(Steps):
         match self.stage:
             case Stage.NEW:
                 return self._begin(vm, now, agent)
-            case Stage.NAMED | Stage.DEFLATING if self._overtaken(vm, self._from_bytes):
+            case Stage.NAMED | Stage.DEFLATING if self._overtaken(vm, self._before.requested_bytes):
                 return Heard.OVERTAKEN
             case Stage.NAMED:
                 return self._room(vm)
@@ -176,40 +166,24 @@ class Resize(Steps):
                 self._seen_bytes = vm.virtio_mem.current_bytes
             case Stage.TURNING_BACK:
                 vm.unplug_rest.hold(max(vm.unplug_rest.until, now + TURNED_BACK_SECONDS))
-                return self._send(vm, self._still_there(vm, now), now)
+                return self._send(vm, self._before.still_there(vm, self.size_bytes, now), now)
             case Stage.SETTLING:
                 return self._settle(vm, now)
         return []
 
     def _begin(self, vm: Vm, now: float, agent: bool) -> Heard:
         there = min(vm.virtio_mem.requested_bytes, vm.virtio_mem.current_bytes) - idle_bytes(vm)
-        self._remember(vm, there, now)
-        self._settled_before = vm.virtio_mem.settled
-        self._shows = self._countable(vm)
+        self._before = Baseline.of(vm, there, now)
         if self.grows and not self._may_grow_unasked(vm, agent):
             return Heard.UNNAMED
         return Heard.CRAMPED if self.raise_to_bytes is not None else self._room(vm)
 
-    @staticmethod
-    def _countable(vm: Vm) -> bool:
-        """Whether what its kernel counts less from now on is part of what is asked for now.
-
-        By its kernel's word: what has just come QEMU may not have told. What is still to come would only hide
-        what leaves.
-        """
-        device, facts = vm.virtio_mem, vm.guest.facts
-        if facts is None or facts.offline_bytes or device.unanswered or device.unsure:
-            return False
-        return facts.usable_bytes - vm.balloon.actual_bytes <= device.requested_bytes
-
-    def _remember(self, vm: Vm, there_bytes: int, now: float) -> None:
-        """What it begins with, and of that what the guest uses."""
-        self._from_bytes, self._there_bytes = vm.virtio_mem.requested_bytes, there_bytes
-        self._total_before = 0 if vm.guest.facts is None else vm.guest.facts.total_bytes
-        self._balloon_before = min(vm.followed_bytes(now)[0], vm.balloon.actual_bytes)
-
     def _room(self, vm: Vm) -> Heard:
-        return Heard.CROWDED if self.grows and self._bearable(vm) <= self._from_bytes else Heard.READY
+        return (
+            Heard.CROWDED
+            if self.grows and self._bearable(vm) <= self._before.requested_bytes
+            else Heard.READY
+        )
 
     @staticmethod
     def _overtaken(vm: Vm, asked_bytes: int) -> bool:
@@ -218,11 +192,11 @@ class Resize(Steps):
 
     def _spared(self, vm: Vm, now: float) -> bool:
         """The guest can do without what leaves."""
-        return heard_lately(vm, now) and spare_bytes(vm) >= self._from_bytes - self.size_bytes
+        return heard_lately(vm, now) and spare_bytes(vm) >= self._before.requested_bytes - self.size_bytes
 
     def _bearable(self, vm: Vm) -> int:
         """The guest may have less free than when the size was planned."""
-        return min(self.size_bytes, self._from_bytes + bearable(vm))
+        return min(self.size_bytes, self._before.requested_bytes + bearable(vm))
 
     def _ask(self, vm: Vm, now: float) -> list[Command]:
         if self.grows:
@@ -260,37 +234,17 @@ class Resize(Steps):
         return Heard.IDLE if self._is_late(now) and self._without_idle(vm, now) < self.size_bytes else None
 
     def _shown_to_have_left(self, vm: Vm, now: float) -> bool:
-        """Whether the guest's own kernel counts so much less, by its agent's word since the command.
-
-        Not where anything else may have moved its count: what a balloon takes looks the same. It has to have
-        had one size for a while, when this began and now.
-        """
-        facts = vm.guest.facts
-        if facts is None or not facts.from_agent or facts.at <= vm.virtio_mem.asked_at:
-            return False
-        sizes = *vm.followed_bytes(now), vm.balloon.actual_bytes, self._balloon_before
-        rests = not vm.balloon.sent and max(sizes) - min(sizes) < PAGE_BYTES
-        left = self._total_before - facts.total_bytes
-        return self._spares and self._shows and rests and left >= self._from_bytes - self.size_bytes
+        """Of a guest that is squeezed it is not asked: that is followed for its full time."""
+        return self._spares and self._before.has_left(vm, self.size_bytes, now)
 
     def _needed(self, vm: Vm, now: float) -> Heard | None:
         """Whether it has come to need what it has not given back yet."""
-        turns = self._spares and at_its_end(vm) and self._still_there(vm, now) > self.size_bytes
+        turns = (
+            self._spares
+            and at_its_end(vm)
+            and self._before.still_there(vm, self.size_bytes, now) > self.size_bytes
+        )
         return Heard.NEEDED if turns else None
-
-    def _still_there(self, vm: Vm, now: float) -> int:
-        """The size that the guest has not gone below yet, by its own kernel, which tells sooner than QEMU.
-
-        What has left would have to be described anew, by a guest that has nothing to spare for that. What its
-        balloon may have given it meanwhile hides as much that has left. What was offline leaves its kernel's
-        count as it was, and is of no use to it.
-        No more than QEMU told, and so no more than it is charged with (rule: within-capacity).
-        """
-        balloon = max(vm.followed_bytes(now)[1], vm.balloon.actual_bytes)
-        given = max(0, balloon - self._balloon_before)
-        left = max(0, self._total_before + given - total_bytes(vm))
-        most = min(self._there_bytes - left, vm.virtio_mem.current_bytes)
-        return max(self.size_bytes, round_down(most, vm.config.virtio_mem_block_bytes))
 
     def _arrived(self, vm: Vm, now: float) -> bool:
         """The guest's own kernel shows new memory sooner than QEMU tells the device's size.
@@ -303,15 +257,17 @@ class Resize(Steps):
         if not self.grows:
             if not told or device.current_bytes > self.size_bytes:
                 return False
-            device.gave_back(self._from_bytes - self.size_bytes, min(self._left_at, device.moved_at))
+            device.gave_back(
+                self._before.requested_bytes - self.size_bytes, min(self._left_at, device.moved_at)
+            )
             return True
         if facts is None:
             return False
-        plugged = device.current_bytes == self.size_bytes and (told or self._settled_before)
+        plugged = device.current_bytes == self.size_bytes and (told or self._before.settled)
         if plugged and facts.from_agent and facts.at >= device.moved_at:
             return facts.offline_bytes == 0
-        added = self.size_bytes - self._from_bytes
-        return facts.total_bytes >= self._total_before + added * 3 // 4
+        added = self.size_bytes - self._before.requested_bytes
+        return facts.total_bytes >= self._before.total_bytes + added * 3 // 4
 
     def _without_idle(self, vm: Vm, now: float) -> int:
-        return without_idle(vm, self._from_bytes, self.size_bytes, now)
+        return without_idle(vm, self._before.requested_bytes, self.size_bytes, now)

@@ -309,7 +309,7 @@ def test_all_has_left_only_where_its_kernels_count_can_say_so() -> None:
         "something was leaving when it was asked, and may have left instead"
     )
     vm = made(256, available_mib=300)
-    vm.virtio_mem.unsure = True
+    vm.virtio_mem.inherit(256 * MIB)
     assert not left(vm, shrinking(vm, 128)), "nobody knew what it was asked for"
     vm = made(256, available_mib=300)
     vm.virtio_mem.ask("web", 100, 256 * MIB, 0.5)
