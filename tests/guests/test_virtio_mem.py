@@ -86,6 +86,7 @@ def test_it_grows_past_startup_in_memory_that_can_leave_and_is_paid_for(rig: Rig
     assert rig.controller.vm(guest)["charge_bytes"] >= sample.actual + requested
     assert memory.vmstat["oom_kill"] == 0
     charged = rig.controller.client.get("vms", guest.name, "explain")["charge"]
+    plugged = min(plugged, device(guest)[0])  # what is not needed may have begun to leave
     assert any(part["name"] == "virtio mem" and part["size_bytes"] >= plugged for part in charged)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import libvirt
 import pytest
 
 from lab.controller import MIB
@@ -19,11 +20,21 @@ SLOTH = (
 
 
 @contextmanager
-def another(ward: Ward, name: str, **spec: str) -> Iterator[Ward]:
-    """The ward with another victim, made for this fault; the ordinary one is off meanwhile."""
+def another(ward: Ward, name: str, parameter: str = "", **spec: str) -> Iterator[Ward]:
+    """The ward with another victim, made for this fault; the ordinary one is off meanwhile.
+
+    parameter: of its kernel, added after `enable`, which would refuse it: a guest's own boot loader adds one
+    unseen.
+    """
     ward.victim.stop()
     victim = ward.rig.add(name, LIMITS, **spec)
     try:
+        if parameter:
+            victim.stop()
+            xml = victim.domain().XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+            victim.redefine(xml.replace("</cmdline>", f" {parameter}</cmdline>"))
+            ward.rig.start(victim)
+            ward.controller.wait_managed(victim)
         yield Ward(ward.rig, victim, ward.neighbour)
     finally:
         victim.remove()
@@ -34,7 +45,7 @@ def another(ward: Ward, name: str, **spec: str) -> Iterator[Ward]:
 @pytest.mark.parametrize(
     ("name", "fault_name", "spec"),
     [
-        ("refuser", "hot add refused by the guest's kernel", {"kernel_arguments": "acpi_no_memhotplug"}),
+        ("refuser", "hot add refused by the guest's kernel", {"parameter": "acpi_no_memhotplug"}),
         ("sloth", "hot-added memory never brought online", {"agent": SLOTH}),
     ],
 )
