@@ -37,6 +37,21 @@ _NOTHING: Final = Account(0, 0, 0, 0, 0, None)
 _NO_CLAIMS: Final = Claims(0, 0, 0, 0, 0, 0, 0)
 
 
+class Away(NamedTuple):
+    """How far VMs are from their goals."""
+
+    missing: int
+    """From all goals, bytes."""
+    lacking: int
+    """Of that: from what VMs need, where that is worth a command and nobody has too much by far."""
+    far: list[str]
+    """Who has too much or too little."""
+    near: list[str]
+    """Who has a little too much: within the dead band of a shrinking that nobody needs."""
+    little: list[str]
+    """And within that of one that somebody needs."""
+
+
 class Accounts:
     """Every VM's account, by UUID."""
 
@@ -89,31 +104,36 @@ class Accounts:
         self.enter(vm, _NOTHING)
         del self.of[vm], self.charges[vm]
 
-    def away_from(
-        self, goals: Mapping[str, int], every_byte: bool = False
-    ) -> tuple[int, list[str], list[str]]:
-        """What is missing from these goals in sum; who has too much or too little; who has a little too much.
-
-        The last are within the dead band of a shrinking that nobody needs. every_byte: whoever has too much
-        has it by far.
-        """
-        missing = 0
-        far, near = [], []
+    def away_from(self, goals: Mapping[str, int], every_byte: bool = False) -> Away:
+        """How far what VMs were given is from these goals. every_byte: whoever has too much has it by far."""
+        missing = lacking = 0
+        gives = False
+        far: list[str] = []
+        near: list[str] = []
+        little: list[str] = []
         accounts = self.of
         least = 0 if every_byte else -SMALLEST_DEAD_BAND
         for vm, goal in goals.items():
-            more = goal - accounts[vm].granted_bytes
+            account = accounts[vm]
+            more = goal - account.granted_bytes
             if more > 0:
                 missing += more
             if least <= more <= SMALLEST_DEAD_BAND:
                 continue  # most of them
-            granted = goal - more
+            granted, claims = goal - more, account.claims
             bearable = 0 if every_byte else shrink_dead_band(granted)
-            if more > grow_dead_band(granted) or -more > bearable:
+            if more > grow_dead_band(granted):
                 far.append(vm)
+                if claims is not None and claims.need > granted:
+                    lacking += min(more, claims.need - granted)
+            elif more > 0:
+                continue
             elif -more > grow_dead_band(granted):
-                near.append(vm)
-        return missing, far, near
+                (far if -more > bearable else near).append(vm)
+                gives = gives or claims is None or granted - claims.irreducible > grow_dead_band(granted)
+            else:
+                (far if -more > bearable else little).append(vm)
+        return Away(missing, 0 if gives else lacking, far, near, little)
 
     def _claim(self, vm: str, old: Claims | None, new: Claims | None) -> None:
         had, has = old or _NO_CLAIMS, new or _NO_CLAIMS

@@ -4,6 +4,7 @@ from host_controller.core.accounts import Accounts
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.policy.balance import balance
 from host_controller.core.policy.givers import Candidate, DimmsWanted
+from host_controller.core.policy.lack import Lack
 from host_controller.core.policy.ready import Ready, budget_bytes
 from host_controller.core.state import State
 
@@ -22,6 +23,7 @@ class Budget:
         """Kept free for bursts, out of the budget."""
         self.waiting_bytes = 0
         """Growth that the balance grants and that is not free yet."""
+        self.lack = Lack()
         self.too_far: set[str] = set()
         """VMs whose goal has moved away from what they have."""
         self.dimms_wanted = DimmsWanted()
@@ -58,10 +60,12 @@ class Budget:
             self.goals = dict(zip(accounts.claims, shares, strict=True))
             self._balanced = (self.budget_bytes, accounts.changes)
         self.look_again(ledger)
-        missing, far, near = accounts.away_from(self.goals, ledger.overdraft_lasts(now))
-        self.waiting_bytes = max(0, ledger.wanted() + missing - max(0, self.headroom_bytes))
+        away, free = accounts.away_from(self.goals, ledger.overdraft_lasts(now)), max(0, self.headroom_bytes)
+        self.waiting_bytes = max(0, ledger.wanted() + away.missing - free)
+        self.lack.look(away.lacking > free, now)
         self.givers = self._givers(state, now) if self.dimms_wanted else frozenset()
-        self.too_far = {*far, *(near if self.scarce else ()), *self.givers}
+        near = (*away.near, *away.little) if self.lack.lasts else away.near
+        self.too_far = {*away.far, *(near if self.scarce else ()), *self.givers}
 
     def _givers(self, state: State, now: float) -> frozenset[str]:
         accounts = self.accounts.of

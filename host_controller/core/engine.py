@@ -168,7 +168,16 @@ class Engine:
         calm = state.emergency.cause is None
         grantable = budget.headroom_bytes if calm else min(0, budget.headroom_bytes)
         per_weight = budget.budget_bytes / max(1, budget.accounts.weights)
-        purse = Purse(state, budget.accounts.of, grantable, budget.scarce, now, per_weight, budget.givers)
+        purse = Purse(
+            state,
+            budget.accounts.of,
+            grantable,
+            budget.scarce,
+            now,
+            per_weight,
+            budget.givers,
+            budget.lack.lasts,
+        )
         concerned = budget.too_far | self._unsettled | {vm.config.uuid for vm in dirty}
         GrantRound(purse, budget.goals).run([vm for uuid, vm in state.vms.items() if uuid in concerned])
         budget.dimms_wanted.note(purse.dimms_wanted, now)

@@ -45,7 +45,7 @@ def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> int:
         claims = plan.claims(vm, granted, aside, settings, now)
         if vm.progress.stuck(now):
             claims = plan.at_least(claims, plan.unmoved_bytes(vm, granted, now))
-        fixed = aside + overhead
+        fixed = aside + overhead + books.beyond_claim(vm)
         peaks = min(vm.guest.demand.level.peaks_bytes, claims.eased - claims.need)
         next_dimm = dimm_plan.next_dimm_slack(vm, claims.desired)
     uuid = vm.config.uuid

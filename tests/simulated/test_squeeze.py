@@ -1,7 +1,7 @@
 """Weight decides when memory is short: what a light VM can put into its own swap, a heavier one can have."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -37,6 +37,7 @@ def contention(
     cache_bytes: int = 0,
     wanted_bytes: int = 2300 * MIB,
     growth: Growth = Growth.BALLOON,
+    heavy_swap_bytes: int | None = None,
 ) -> Contention:
     world = World(CAPACITY, resolution=0.05)
     engines: list[Engine] = []
@@ -47,7 +48,8 @@ def contention(
 
     for name, weight in zip(("light", "heavy"), weights, strict=True):
         limits = Limits(GIB, 512 * MIB, 3 * GIB, weight=weight)
-        world.define(GuestSpec(name, limits, growth=growth, swap_bytes=swap_bytes, reporting=False))
+        swap = swap_bytes if name == "light" or heavy_swap_bytes is None else heavy_swap_bytes
+        world.define(GuestSpec(name, limits, growth=growth, swap_bytes=swap, reporting=False))
     world.control(make)
     light, heavy = world.start("light"), world.start("heavy")
     world.run(40.0)
@@ -72,6 +74,33 @@ def test_whatever_way_it_grows(growth: Growth) -> None:
     one.world.run(90.0)
     assert one.heavy.memory.unmet < 64 * MIB
     assert one.world.violations == []
+
+
+@pytest.mark.parametrize("growth", [Growth.BALLOON, Growth.VIRTIO_MEM])
+def test_a_heavy_one_without_swap_gets_what_it_needs(growth: Growth) -> None:
+    """All that it is seen to need is the margin beyond what it has, again and again."""
+    one = contention(4 * GIB, growth=growth, heavy_swap_bytes=0)
+    one.world.run(100.0)
+    assert one.heavy.memory.unmet < 16 * MIB
+    assert one.light.memory.swapped > 400 * MIB
+    assert one.world.violations == []
+
+
+def test_what_a_small_heavy_one_lacks_is_not_left_within_a_large_ones_dead_band() -> None:
+    world = World(8 * GIB, resolution=0.05)
+    world.control(lambda capacity: Engine(Settings(capacity)))
+    limits = Limits(GIB, 512 * MIB, 8 * GIB)
+    for name, weight, swap in (("light", 1, 8 * GIB), ("heavy", 10000, 0)):
+        asks = replace(limits, weight=weight)
+        world.add(GuestSpec(name, asks, growth=Growth.BALLOON, swap_bytes=swap, reporting=False))
+    world.run(40.0)
+    world.work("light", Workload(steady(6 * GIB), cold_share=0.6))
+    world.run(40.0)
+    world.work("heavy", Workload(steady(2 * GIB)))
+    world.run(120.0)
+    assert world.vm("heavy").memory.unmet < 16 * MIB
+    assert world.vm("light").memory.unmet < MIB
+    assert world.violations == []
 
 
 @pytest.mark.parametrize("growth", list(Growth))

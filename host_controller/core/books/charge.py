@@ -168,6 +168,17 @@ def fixed(vm: Vm) -> int:
     return vm.plug.pending_bytes + vm.offline_bytes
 
 
+def beyond_claim(vm: Vm) -> int:
+    """What it holds beside all that its balloon leaves it: the host's huge pages fill in what was given up.
+
+    No target gives that back, so the balance does not lay it out.
+    """
+    if vm.config.huge_page_bytes is not None:
+        return 0
+    beyond = resident(vm) - max(vm.balloon.claim_bytes, vm.balloon.ceiling_bytes)
+    return beyond if beyond > 0 else 0
+
+
 def explain_charge(vm: Vm, settings: Settings) -> list[tuple[str, int]]:
     """The parts of the charge: the rule that decided, the extras that are not zero, and the overhead."""
     if vm.config.huge_page_bytes is not None:

@@ -29,6 +29,8 @@ class Purse:
     """What a weight of 1 is worth: nobody is squeezed who has no more than its weight gives."""
     givers: frozenset[str] = frozenset()
     """Who gives all that it has beyond its goal: that makes a DIMM that somebody waits for. By UUID."""
+    lacks: bool = False
+    """Somebody has had less than it needs for long, and what it is to have is not free."""
     dimms_wanted: dict[str, int] = field(default_factory=dict)
     """What a taker waits for only since so much is not free, bytes by UUID."""
     decisions: dict[str, Decision] = field(default_factory=dict)

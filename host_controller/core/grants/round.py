@@ -15,6 +15,7 @@ from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import plan
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
 from host_controller.core.policy.balance import fill
+from host_controller.core.policy.dead_band import SMALLEST_DEAD_BAND
 from host_controller.core.policy.plan import HOLD, WAIT
 from host_controller.core.vm.record import Vm
 
@@ -102,10 +103,13 @@ class GrantRound:
         granted = account.granted_bytes
         if self.every_byte or vm.config.uuid in self.purse.givers:
             return goal < granted
-        return goal < granted - (plan.shrink_dead_band(granted) if self._calm else self._dead_band(account))
+        if self._calm:
+            return goal < granted - plan.shrink_dead_band(granted)
+        return goal < granted - self._dead_band(account, lent=self.purse.lacks)
 
-    def _dead_band(self, account: Account) -> int:
-        band = plan.grow_dead_band(account.granted_bytes)
+    def _dead_band(self, account: Account, *, lent: bool = False) -> int:
+        """lent: but for noise no difference is too small, as somebody else lacks it."""
+        band = SMALLEST_DEAD_BAND if lent else plan.grow_dead_band(account.granted_bytes)
         return max(band, account.peaks // NOISE_SHARE) if self.purse.headroom_bytes >= 0 else band
 
     def _why_left_alone(self, vm: Vm) -> str:

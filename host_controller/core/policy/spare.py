@@ -166,7 +166,8 @@ def shrink_target(
     ahead = vm.present_bytes - entitled
     worthwhile = min(entitled - aim, shrink_dead_band(entitled), rate // 4)
     if squeezed:
-        worthwhile = min(worthwhile, squeezed // 2)
+        # What is left of a page is no reason to wait here either: it would be for ever.
+        worthwhile = min(worthwhile, squeezed // 2) - PAGE_BYTES
     elif urgency is Urgency.EVERY_PAGE and now - vm.sent_at >= PAGES_SECONDS:
         worthwhile = 1
     elif urgency is not Urgency.NONE or now - vm.sent_at >= SMALL_STEP_SECONDS:

@@ -119,7 +119,9 @@ def test_a_vm_that_is_gone_leaves_nothing_behind_also_one_that_was_never_there()
         (400, (400 << 10) - (400 << 10) // 24 + 1, 0, "near"),
         (2560, (2560 << 10) + (20 << 10), 20 << 10, None),
         (2560, (2560 << 10) + (20 << 10) + 1, (20 << 10) + 1, "far"),
-        (2560, (2560 << 10) - (20 << 10), 0, None),
+        (2560, (2560 << 10) - (20 << 10), 0, "little"),
+        (2560, (2556 << 10) - 1, 0, "little"),
+        (2560, 2556 << 10, 0, None),
         (2560, (2560 << 10) - (20 << 10) - 1, 0, "near"),
     ],
 )
@@ -128,9 +130,21 @@ def test_who_is_away_from_its_goal_is_found_beyond_a_dead_band(
 ) -> None:
     books = Accounts()
     books.enter("web", account(granted_bytes=granted_mib))
-    missing, far, near = books.away_from({"web": goal_kib << 10})
-    assert missing == missing_kib << 10
-    assert (far, near) == (["web"] * (found == "far"), ["web"] * (found == "near"))
+    away = books.away_from({"web": goal_kib << 10})
+    assert (away.missing, away.lacking) == (missing_kib << 10, 0)
+    assert (away.far, away.near, away.little) == tuple(
+        ["web"] * (found == kind) for kind in ("far", "near", "little")
+    )
+
+
+@pytest.mark.parametrize(
+    ("need_mib", "goal_mib", "lacking_mib"),
+    [(450, 420, 20), (410, 420, 10), (400, 420, 0), (450, 404, 0)],  # what is worth no command lacks nobody
+)
+def test_of_what_is_missing_a_vm_lacks_what_it_needs(need_mib: int, goal_mib: int, lacking_mib: int) -> None:
+    books = Accounts()
+    books.enter("web", account(need_mib, granted_bytes=400))
+    assert books.away_from({"web": goal_mib * MIB}).lacking == lacking_mib * MIB
 
 
 def test_one_that_is_where_it_should_be_hides_nobody_after_it() -> None:
@@ -138,7 +152,7 @@ def test_one_that_is_where_it_should_be_hides_nobody_after_it() -> None:
     for name in ("calm", "web", "db"):
         books.enter(name, account(granted_bytes=400))
     goals = {"calm": 400 * MIB, "web": 500 * MIB, "db": 520 * MIB}
-    assert books.away_from(goals) == (220 * MIB, ["web", "db"], [])
+    assert books.away_from(goals) == (220 * MIB, 0, ["web", "db"], [], [])
 
 
 # --- the budget ---

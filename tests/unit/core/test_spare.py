@@ -339,6 +339,13 @@ def test_a_step_of_a_squeeze_may_be_small(
     assert target == (None if target_mib is None else target_mib * MIB)
 
 
+def test_a_part_of_a_page_does_not_keep_the_last_step_of_a_squeeze_waiting() -> None:
+    """It is all that is left to do, and the target is a whole page: no time would make it larger."""
+    vm = squeezable(said={"available_bytes": 16 * MIB})
+    target = shrink_target(vm, 505 * MIB + 1, SETTINGS, NOW, Urgency.NONE, 16 * MIB)
+    assert target == 505 * MIB + 4 * KIB
+
+
 @pytest.mark.parametrize(("actual_mib", "target_mib"), [(504, 496), (503, None)])
 def test_a_step_of_less_than_half_a_squeeze_waits(actual_mib: int, target_mib: int | None) -> None:
     """Its kernel counts 512 MiB, and its balloon less: from the larger one it is squeezed by 16."""
