@@ -144,6 +144,8 @@ def _not_above_ram(vm: Vm, now: float, failed: str, plugged: str) -> str | None:
             return f"its balloon did not deflate; it is asked again in {vm.progress.stuck_until - now:.0f} s"
     elif vm.present_bytes < vm.entitled_bytes - DEFLATED_BYTES:
         return "its balloon deflates first"
+    if vm.awaits_agent(now):
+        return "its agent, which brings new memory online, has not reported yet"
     if now < vm.plug_rest.until:
         return f"{failed} {vm.plug_rest.until - now:.0f} s"
     if vm.offline_bytes:

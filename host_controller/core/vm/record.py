@@ -8,6 +8,7 @@ import math
 from copy import copy, deepcopy
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Final
 
 from host_controller.core.interface import SetTarget
 from host_controller.core.model import BALLOON, HOTADD, VIRTIO_MEM, Dimm, VmConfig
@@ -40,6 +41,10 @@ class Phase(StrEnum):
 
 STARTING, TAKEOVER, LIVE, HUNG, CONTRADICTED = Phase
 """Quicker to look up than `Phase.LIVE`, as in `model.py`."""
+
+
+AGENT_SECONDS: Final = 10.0
+"""From a guest's balloon driver to its agent, at most, where there is one."""
 
 
 @dataclass(slots=True)
@@ -255,6 +260,13 @@ class Vm:
         Statistics come before the agent: what is plugged by their word stays offline (fact: boot-ram-alone).
         """
         return 0.0 <= now - self.reports_since < settle_seconds and self._boots_small()
+
+    def awaits_agent(self, now: float) -> bool:
+        """Its balloon's driver has just come up, and its agent has not reported yet.
+
+        What is plugged before that stays offline where nobody else brings it online (fact: boot-ram-alone).
+        """
+        return self.reports_since > now and now - self.since < AGENT_SECONDS
 
     def awaits_startup(self, now: float, settle_seconds: float) -> bool:
         """It boots with less than startup as RAM, and its agent has not reported yet.

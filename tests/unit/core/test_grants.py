@@ -1,6 +1,7 @@
 """One round of grants as tables: what is known of a VM and what is free, and the commands that follow."""
 
 import itertools
+import math
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -112,6 +113,8 @@ ASTRAY: dict[str, Any] = {
 """Its balloon says 300 MiB and its kernel 400, of which it can spare little; it is charged all of its RAM."""
 STUCK: dict[str, Any] = {"stuck_until": NOW + 9.0}
 """Its balloon did not follow its target."""
+NO_AGENT = {"reports_since": math.inf}
+"""It has not reported since its guest booted."""
 SHORT: dict[str, Any] = {"usable_mib": 400, "demand_mib": 300}
 FULL = {"usable_mib": 512, "demand_mib": 400}
 """Its balloon is empty: more than this is a DIMM, or virtio-mem."""
@@ -154,6 +157,12 @@ CASES = [
          FULL | {"zone": "movable"}, 600, 1000, ["attach 128"], PLUG, None, 128),
     Case("a DIMM is whole blocks of what is wanted",
          FULL | {"zone": "movable"}, 700, 1000, ["attach 256"], PLUG, None, 256),
+    Case("nothing is plugged before its agent reports", FULL | NO_AGENT | {"since": NOW - 9.9}, 600,
+         1000, [], WAIT, "its agent"),
+    Case("nor is virtio-mem", FULL | NO_AGENT | {"config": VIRTIO, "since": NOW - 9.9}, 600, 1000, [],
+         WAIT, "its agent"),
+    Case("an agent that does not come is not waited for", FULL | NO_AGENT | {"since": NOW - 10.0}, 600, 1000,
+         ["OnlineZone"], PLUG, None, 128),
     Case("a DIMM that cannot be paid is not plugged", FULL, 600, 100, [], WAIT, "paid for at full size"),
     Case("the balloon deflates first", FULL | {"actual_mib": 400, "target_bytes": 512 * MIB},
          600, 1000, [], WAIT, "deflates first"),
