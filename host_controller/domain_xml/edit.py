@@ -117,8 +117,10 @@ def _set_memory(domain: Element, growth: Growth, shape: Shape, granule_bytes: in
     memory = pieces.set_size(domain, "memory", shape.boot + shape.device + foreign)
     pieces.set_size(domain, "currentMemory", min(shape.startup, shape.boot), memory.nextSibling)
     before = record(domain)
-    ours = before is not None and child(before, "numa") is None
-    pieces.set_cells(domain, shape.boot, granule_bytes, needed=hot or bool(foreign), ours=ours)
+    ours, needed = before is not None and child(before, "numa") is None, hot or bool(foreign)
+    if ours and not needed:
+        pieces.drop_cell(domain, had_cpu=before is not None and before.getAttribute("cpu") != "absent")
+    pieces.set_cells(domain, shape.boot, granule_bytes, needed=needed, ours=ours)
 
 
 def _keep_ceiling(domain: Element, needed_bytes: int) -> None:

@@ -48,6 +48,20 @@ def set_cells(domain: Element, boot_bytes: int, granule_bytes: int, *, needed: b
         cell.setAttribute("unit", "KiB")
 
 
+def drop_cell(domain: Element, *, had_cpu: bool) -> None:
+    """Take out the one NUMA cell that hot add had made: it binds other tools (fact: numa-cell-binds-tools).
+
+    had_cpu: the domain had a <cpu> before that.
+    """
+    cpu = child(domain, "cpu")
+    numa = child(cpu, "numa")
+    if len(elements(numa)) != 1:
+        return
+    remove(numa)
+    if not had_cpu and not elements(cpu):
+        remove(cpu)
+
+
 def set_virtio_mem(devices: Element | None, size_bytes: int) -> None:
     """One device of this size, of which nothing is plugged at the start; 0: none."""
     found = [one for one in elements(devices, "memory") if one.getAttribute("model") == "virtio-mem"]

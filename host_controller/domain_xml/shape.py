@@ -53,12 +53,13 @@ def shape_of(
         boot = round_up(limits.maximum_bytes, granule_bytes)
         return Shape(startup, boot, boot, 0, 0, 0)
     reach = startup + round_down(max(0, limits.maximum_bytes - startup), MEMORY_BLOCK_BYTES)
-    ceiling = max(reach, startup + MEMORY_BLOCK_BYTES)  # libvirt wants room for one DIMM at least
     if growth is Growth.VIRTIO_MEM:
         chosen = boot_ram(limits, startup, bounce_bytes, granule_bytes, cells=cells)
         if huge:
             chosen = BootRam(startup, "all of startup, since nobody moves huge pages")
         boot = chosen.size_bytes
+        ceiling = max(reach, boot + MEMORY_BLOCK_BYTES)  # there is no device of nothing
         # It takes no slot; libvirt wants one.
         return Shape(startup, boot, reach, ceiling, ceiling - boot, 1, chosen.why)
+    ceiling = max(reach, startup + MEMORY_BLOCK_BYTES)  # libvirt wants room for one DIMM at least
     return Shape(startup, startup, reach, ceiling, 0, SLOTS)

@@ -82,6 +82,24 @@ def test_the_definition_boots_with_it_and_has_a_device_for_all_the_rest() -> Non
     assert (by_dimms.boot_ram_bytes, by_dimms.ceiling_bytes) == (2 * GIB, 4 * GIB)
 
 
+@pytest.mark.parametrize(
+    ("limits", "boot_mib", "device_mib", "reach_mib"),
+    [
+        (Limits(4 * GIB, 2 * GIB, 4 * GIB), 2048, 2048, 4096),
+        (Limits(GIB, 256 * MIB, GIB + 50 * MIB), 384, 640, 1024),  # in whole blocks
+        (Limits(GIB, 256 * MIB, 64 * GIB), 1024, 64512, 65536),
+        (Limits(GIB, GIB, GIB), 1024, 128, 1152),  # there is no device of nothing
+    ],
+)
+def test_the_device_is_what_is_missing_of_maximum(
+    limits: Limits, boot_mib: int, device_mib: int, reach_mib: int
+) -> None:
+    view = read_domain(enable(Q35, limits, VIRTIO_MEM).xml)
+    assert view.config is not None
+    sizes = view.boot_ram_bytes, view.config.virtio_mem_bytes, view.ceiling_bytes
+    assert sizes == (boot_mib * MIB, device_mib * MIB, reach_mib * MIB)
+
+
 def test_numa_cells_share_it() -> None:
     view = read_domain(enable(NUMA, Limits(2 * GIB, 512 * MIB, 4 * GIB), VIRTIO_MEM).xml)
     assert sum(view.ram_blocks[:-1]) == view.boot_ram_bytes == GIB

@@ -83,6 +83,13 @@ def test_changing_growth_forgets_nothing_of_what_was_there(growth: Growth, other
     assert disable(twice) == Q35
 
 
+@pytest.mark.parametrize("xml", [Q35, I440FX, NUMA], ids=["q35", "i440fx", "numa"])
+@pytest.mark.parametrize(("growth", "other"), list(permutations(Growth, 2)))
+def test_nothing_of_one_growth_is_left_with_another(xml: str, growth: Growth, other: Growth) -> None:
+    """By balloon no cell of ours binds other tools (fact: numa-cell-binds-tools)."""
+    assert enable(enable(xml, LIMITS, growth).xml, LIMITS, other).xml == enable(xml, LIMITS, other).xml
+
+
 def test_hotadd_boots_with_startup_and_leaves_room_for_dimms_up_to_maximum() -> None:
     view = read_domain(enable(Q35, LIMITS, Growth.HOTADD).xml)
     assert view.config is not None
