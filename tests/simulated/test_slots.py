@@ -31,6 +31,7 @@ def grown(
     swap_mib: int = 256,
     host_gib: int = 64,
     growth: Growth = Growth.HOTADD,
+    slots: int = SLOTS,
 ) -> tuple[SimulatedVm, float]:
     """A guest of 1 GiB whose programs take all that it may have at 0.1 to 2 GiB/s, until it has its maximum;
     and the longest time, seconds, in which its kernel had nothing at all for them.
@@ -40,7 +41,7 @@ def grown(
     level = ramp(rng.uniform(100, 400) * MIB, (maximum_gib - 0.45) * GIB, rng.uniform(20, 60), 0.01)
     limits = Limits(GIB, GIB // 2, maximum_gib * GIB)
     spec = GuestSpec(
-        "db", limits, growth, SLOTS, swap_bytes=swap_mib * MIB, speeds=speeds, workload=Workload(level)
+        "db", limits, growth, slots, swap_bytes=swap_mib * MIB, speeds=speeds, workload=Workload(level)
     )
     world = World(host_gib * GIB, seed=seed, resolution=0.05)
     world.control(lambda capacity: Engine(Settings(capacity)))
@@ -93,6 +94,17 @@ def test_so_it_does_by_virtio_mem(seed: int) -> None:
 def test_slots_last_for_other_maxima_and_without_swap(seed: int, maximum_gib: int, swap_mib: int) -> None:
     vm, _ = grown(seed, maximum_gib, swap_mib, host_gib=512)
     assert vm.ram_bytes == maximum_gib * GIB
+
+
+@pytest.mark.parametrize(("slots", "maximum_gib"), [(4, 16), (8, 64)])
+@pytest.mark.parametrize("seed", range(3))
+def test_few_slots_are_no_reason_to_leave_a_guest_that_has_run_out_with_nothing(
+    seed: int, slots: int, maximum_gib: int
+) -> None:
+    """Its user's own, of a domain that was adopted: so many of half its RAM would not reach its maximum."""
+    vm, _ = grown(seed, maximum_gib, host_gib=128, slots=slots)
+    assert vm.ram_bytes == maximum_gib * GIB
+    assert len(vm.slots.dimms) <= slots
 
 
 @pytest.mark.parametrize("name", ["slots-run-out", "slots-contention"])

@@ -47,15 +47,21 @@ def least_dimm(vm: Vm) -> int:
     """The smallest DIMM after which the slots that are left still reach maximum: one memory block, or more
     where they would not, though each of them added half of the RAM that there is by then.
 
-    Half of RAM, since any guest can place page structures of 1/128 of what it has.
+    Half of RAM, since any guest can place page structures of 1/128 of what it has. No more is waited for
+    where that leads to less than maximum, either: a guest that has run out would never come to bear it, and
+    once it has room again it is given its part of the way. Only the last slot waits for all that is missing.
     """
     most, block = vm.config.limits.maximum_bytes, vm.guest.block_bytes
     missing, before_last = round_down(most - vm.ram_bytes, block), most
-    for _ in range(vm.config.slots - len(vm.dimms.plugged) - 1):
+    left = vm.config.slots - len(vm.dimms.plugged)
+    if left <= 1:
+        return missing
+    for _ in range(left - 1):
         before_last = before_last * 2 // 3
         if before_last <= vm.ram_bytes:
-            break
-    return min(missing, max(block, round_up(before_last - vm.ram_bytes, block)))
+            return min(missing, block)
+    size = min(before_last - vm.ram_bytes, vm.ram_bytes // 2)
+    return min(missing, round_up(size, block))
 
 
 def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:

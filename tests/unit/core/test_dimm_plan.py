@@ -122,7 +122,9 @@ def test_a_balloon_keeps_what_a_dimm_is_short_of_where_the_dimm_adds_more_than_n
         (1024, 10, 16, 16384, 128),
         (1024, 11, 16, 16384, 896),
         (1024, 15, 16, 16384, 13440),
-        (1024, 0, 16, 1 << 20, 1408),
+        (1024, 0, 16, 1 << 20, 512),  # no 16 of half its RAM lead there: it waits for no more than that
+        (1024, 0, 2, 16384, 512),
+        (1024, 1, 2, 16384, 15232),  # only the last one waits
         (1024, 0, 255, 1 << 20, 128),
     ],
 )
