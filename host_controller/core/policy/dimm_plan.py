@@ -4,7 +4,7 @@ from typing import Final
 
 from agent import wire
 from host_controller.core.model import HOTADD
-from host_controller.core.policy.spare import available_bytes, spare_bytes
+from host_controller.core.policy.spare import available_bytes, spare_bytes, untaken_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB, format_size, round_down, round_up
 
@@ -163,7 +163,7 @@ def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:
     keeps = vm.ram_bytes - vm.offline_bytes - dimm_bytes
     if keeps < wanted + spare and not beyond_maximum(vm, dimm_bytes):
         return None
-    entitled, has_spare = vm.entitled_bytes, spare_bytes(vm)
+    entitled, has_spare = vm.entitled_bytes, spare_bytes(vm) - untaken_bytes(vm)
     raised = min(vm.ram_bytes, entitled + dimm_bytes)
     if beyond_maximum(vm, dimm_bytes):
         # It is to have no more than maximum, and what it has to spare the host need not have.

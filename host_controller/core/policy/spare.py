@@ -78,6 +78,11 @@ def spare_bytes(vm: Vm) -> int:
     return spare
 
 
+def untaken_bytes(vm: Vm) -> int:
+    """What its balloon was told to take and had not when its kernel last spoke: it is not spare any more."""
+    return max(0, max(vm.present_bytes, vm.guest.actual_when_heard_bytes) - vm.entitled_bytes)
+
+
 def seen_bytes(vm: Vm) -> int:
     """What the host sees a guest hold that says less, QEMU's terms; 0 where the two are near each other."""
     seen = vm.evidence.resident_bytes - vm.virtio_mem.may_hold_bytes

@@ -8,7 +8,7 @@ from typing import Final
 
 from host_controller.core.model import VIRTIO_MEM, Settings
 from host_controller.core.policy.dimm_plan import bearable_step
-from host_controller.core.policy.spare import heard_lately, spare_bytes
+from host_controller.core.policy.spare import FOLLOWED_BYTES, heard_lately, spare_bytes, untaken_bytes
 from host_controller.core.vm.record import STARTING, Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS
 from host_controller.units import MIB, format_size, round_down, round_up
@@ -61,9 +61,7 @@ def smaller_still(vm: Vm, excess_bytes: int, settings: Settings, now: float, squ
     if not device.requested_bytes or device.unsure or now < vm.unplug_rest.until or not heard_lately(vm, now):
         return None
     rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
-    # What its balloon was told and has not taken yet, when its kernel last spoke, is not spare any more.
-    ahead = max(0, max(vm.present_bytes, vm.guest.actual_when_heard_bytes) - vm.entitled_bytes)
-    spare = max(0, spare_bytes(vm) - ahead)
+    spare = max(0, spare_bytes(vm) - untaken_bytes(vm))
     most = min(excess_bytes, spare + squeezed, rate, device.requested_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
     if step <= 0:
@@ -82,6 +80,8 @@ def exchange(vm: Vm, now: float) -> tuple[int, int] | None:
     device, ballooned = vm.virtio_mem, vm.ram_bytes - vm.entitled_bytes
     if now < vm.unplug_rest.until or not device.settled or ballooned < vm.guest.block_bytes:
         return None
+    if untaken_bytes(vm) > FOLLOWED_BYTES:
+        return None  # the guest misses nothing only where its balloon has taken what it was told to
     # One memory block at a time: little is lent to a guest that refuses again.
     most = min(ballooned, device.requested_bytes, vm.guest.block_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)

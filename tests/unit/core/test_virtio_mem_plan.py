@@ -234,6 +234,16 @@ def test_what_the_balloon_holds_and_what_is_plugged_change_places(
     assert plan.exchange(vm, NOW) == expected
 
 
+def test_nothing_changes_places_while_the_balloon_still_takes_what_it_was_told_to() -> None:
+    """The guest would miss both (rule: small-steps)."""
+    vm = guest(device(256), actual_mib=384)
+    vm.balloon.send(7, 256 * MIB, vm.entitled_bytes, NOW - 0.1)
+    assert plan.exchange(vm, NOW) is None
+    vm = guest(device(256), actual_mib=256)
+    vm.balloon.send(7, 253 * MIB, vm.entitled_bytes, NOW - 0.1)
+    assert plan.exchange(vm, NOW) is not None, "3 MiB are nothing"
+
+
 # --- what is not as it should be ---
 
 
