@@ -34,8 +34,10 @@ MEASURED: Final = 3
 """Of these cycles; in the others the memory is not used in between."""
 WANTS_ALL: Final = 2000
 WANTS_LEAST: Final = 5
-NEAR_BYTES: Final = 32 * MIB
-"""A dead band keeps the controller from moving less; the same for bare QMP."""
+NEAR_BYTES: Final = 48 * MIB
+"""A dead band, and noise that was learnt as memory came, keep the controller from moving less; the same for
+bare QMP.
+"""
 LIMIT: Final = 90.0
 SECONDS_APART: Final = 0.005
 THP: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
