@@ -19,6 +19,8 @@ FORGET_SECONDS: Final = 60.0
 """Time constants of the noise, as it grows and as it goes: the estimate of noise that lasts holds still."""
 PEAKS_SECONDS: Final = 240.0
 """Time constant of its peaks as they go. Goals are made from them, and would move with them."""
+LEAST_TURNING: Final = 0.12
+"""Below, something came and went now and then: its peaks are forgotten like its noise."""
 MOST_LASTING: Final = 2.5
 """Times the noise that there is now: a guest that has become calm is not taken for a noisy one for long."""
 LEVEL_SECONDS: Final = 60.0
@@ -40,6 +42,8 @@ class Level:
 
     Of independent normal noise 0.8 standard deviations. A wave goes on in its direction more than it turns.
     """
+    turning: float = 0.0
+    """The share of looks at which demand turned, 0 to 1: of noise that comes all the time 0.4."""
     lasting_noise: float = 0.0
     """What the noise has come to, forgotten more slowly."""
     _last: float = 0.0
@@ -68,6 +72,8 @@ class Level:
         turned = (abs(change - last) - abs(change + last)) / 2
         time_constant = LEARN_SECONDS if turned > self.noise else FORGET_SECONDS
         self.noise = max(0.0, blend(self.noise, turned, self._seconds, time_constant))
+        self.turning = blend(self.turning, float(turned > self.noise / 2), self._seconds, FORGET_SECONDS)
         faded = blend(self.lasting_noise, self.noise, self._seconds, PEAKS_SECONDS)
-        self.lasting_noise = min(max(self.noise, faded), MOST_LASTING * self.noise)
+        most = MOST_LASTING if self.turning > LEAST_TURNING else 1.0
+        self.lasting_noise = min(max(self.noise, faded), most * self.noise)
         self._last, self._change, self._seconds = change, 0.0, 0.0
