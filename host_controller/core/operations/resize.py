@@ -18,11 +18,7 @@ from host_controller.core.operations.operation import (
     Steps,
 )
 from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
-from host_controller.core.policy.spare import (
-    at_its_end,
-    heard_lately,
-    spare_bytes,
-)
+from host_controller.core.policy.spare import at_its_end, heard_lately, spare_bytes
 from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, without_idle
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS
@@ -116,6 +112,11 @@ class Resize(Steps):
         """The guest is given memory."""
         return self.zone is not None
 
+    @property
+    def _less_bytes(self) -> int:
+        """What leaves when all goes well; negative where it grows."""
+        return self._before.requested_bytes - self.size_bytes
+
     def describe(self) -> str:
         """For people."""
         return f"virtio-mem to {format_size(self.size_bytes)} ({self.stage})"
@@ -127,7 +128,7 @@ class Resize(Steps):
 
     def further(self, vm: Vm, size_bytes: int, now: float) -> list[Command]:
         """Ask for less still, where what was asked for before `has_left`."""
-        vm.virtio_mem.gave_back(self._before.requested_bytes - self.size_bytes, self._left_at)
+        vm.virtio_mem.gave_back(self._less_bytes, self._left_at)
         self._hear(vm, Heard.FURTHER)
         self._before = self._before.further(vm, self.size_bytes, now)
         self.size_bytes = size_bytes
@@ -166,7 +167,7 @@ class Resize(Steps):
                 self._seen_bytes = vm.virtio_mem.current_bytes
             case Stage.TURNING_BACK:
                 vm.unplug_rest.hold(max(vm.unplug_rest.until, now + TURNED_BACK_SECONDS))
-                return self._send(vm, self._before.still_there(vm, self.size_bytes, now), now)
+                return self._send(vm, self._still_there(vm, now), now)
             case Stage.SETTLING:
                 return self._settle(vm, now)
         return []
@@ -179,11 +180,8 @@ class Resize(Steps):
         return Heard.CRAMPED if self.raise_to_bytes is not None else self._room(vm)
 
     def _room(self, vm: Vm) -> Heard:
-        return (
-            Heard.CROWDED
-            if self.grows and self._bearable(vm) <= self._before.requested_bytes
-            else Heard.READY
-        )
+        crowded = self.grows and self._bearable(vm) <= self._before.requested_bytes
+        return Heard.CROWDED if crowded else Heard.READY
 
     @staticmethod
     def _overtaken(vm: Vm, asked_bytes: int) -> bool:
@@ -192,7 +190,7 @@ class Resize(Steps):
 
     def _spared(self, vm: Vm, now: float) -> bool:
         """The guest can do without what leaves."""
-        return heard_lately(vm, now) and spare_bytes(vm) >= self._before.requested_bytes - self.size_bytes
+        return heard_lately(vm, now) and spare_bytes(vm) >= self._less_bytes
 
     def _bearable(self, vm: Vm) -> int:
         """The guest may have less free than when the size was planned."""
@@ -239,12 +237,12 @@ class Resize(Steps):
 
     def _needed(self, vm: Vm, now: float) -> Heard | None:
         """Whether it has come to need what it has not given back yet."""
-        turns = (
-            self._spares
-            and at_its_end(vm)
-            and self._before.still_there(vm, self.size_bytes, now) > self.size_bytes
-        )
-        return Heard.NEEDED if turns else None
+        if not self._spares or not at_its_end(vm):
+            return None
+        return Heard.NEEDED if self._still_there(vm, now) > self.size_bytes else None
+
+    def _still_there(self, vm: Vm, now: float) -> int:
+        return self._before.still_there(vm, self.size_bytes, now)
 
     def _arrived(self, vm: Vm, now: float) -> bool:
         """The guest's own kernel shows new memory sooner than QEMU tells the device's size.
@@ -257,9 +255,7 @@ class Resize(Steps):
         if not self.grows:
             if not told or device.current_bytes > self.size_bytes:
                 return False
-            device.gave_back(
-                self._before.requested_bytes - self.size_bytes, min(self._left_at, device.moved_at)
-            )
+            device.gave_back(self._less_bytes, min(self._left_at, device.moved_at))
             return True
         if facts is None:
             return False
