@@ -1,5 +1,6 @@
 """Checks of one VM. What its XML says is in `definition.py`, who tells of its memory in `witnesses.py`."""
 
+import re
 from collections.abc import Callable
 from typing import Final
 
@@ -8,6 +9,9 @@ from host_controller.doctor import definition, witnesses
 from host_controller.doctor.facts import Finding, VmSurvey
 from host_controller.neutral import shell_word
 from host_controller.units import format_size
+
+FIRST_WITH_VIRTIO_MEM: Final = (5, 8)
+_VERSION: Final = re.compile(r"(\d{1,3})\.(\d{1,3})")
 
 
 def known(vm: VmSurvey) -> Finding:
@@ -43,6 +47,21 @@ def online_policy(vm: VmSurvey) -> Finding:
         remedy = "a kernel with CONFIG_MEMORY_HOTPLUG, or dynmem enable --growth balloon"
         return Finding("online policy", "problem", "nobody brings memory online", remedy)
     return Finding("online policy", "ok", text)
+
+
+def virtio_mem_driver(vm: VmSurvey) -> Finding:
+    """The guest's kernel knows the device that it grows by. Who has plugged some knows it, however old."""
+    view = vm.view or {}
+    kernel = (view.get("agent") or {}).get("kernel", "")
+    version = _VERSION.match(kernel)
+    if view.get("growth") != "virtio-mem" or version is None or view.get("virtio_mem_bytes"):
+        return Finding("virtio-mem driver", "ok", "nothing known against it")
+    if (int(version[1]), int(version[2])) >= FIRST_WITH_VIRTIO_MEM:
+        return Finding("virtio-mem driver", "ok", "its kernel has one")
+    found = f"its kernel is {kernel}, and Linux has one since 5.8: it has no more than it boots with"
+    other = f"dynmem enable {shell_word(vm.name)} --growth hotadd"
+    remedy = f"a newer kernel in the guest; or, once it is off, {other}"
+    return Finding("virtio-mem driver", "problem", found, remedy)
 
 
 def psi(vm: VmSurvey) -> Finding:
@@ -98,6 +117,7 @@ CHECKS: Final[tuple[Callable[[VmSurvey], Finding], ...]] = (
     definition.numa,
     definition.slots,
     online_policy,
+    virtio_mem_driver,
     psi,
     guest_swap,
     offline_memory,

@@ -25,7 +25,7 @@ from host_controller.domain_xml.values import parse_xml
 from host_controller.rules.taking import Rulebook, take
 from host_controller.units import GIB, MIB
 from tests.support.others import VIRT_INSTALL
-from tests.support.surveys import HOST, VIEW, XML, survey, with_agent, without
+from tests.support.surveys import AGENT, HOST, VIEW, XML, survey, with_agent, without
 from tests.unit.hypervisor.domains import Q35
 
 
@@ -53,6 +53,7 @@ POOL = {
     "reserved_bytes": 0,
 }
 HUGE = "<memoryBacking><hugepages/></memoryBacking><os>"
+BY_DEVICE = with_agent(kernel="5.4.0-190-generic") | {"growth": "virtio-mem", "virtio_mem_bytes": 0}
 ROOMY = {"vm_swap_bytes": MIB, "available_bytes": 40 * GIB, "spare_bytes": 4 * GIB}
 OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
 
@@ -204,6 +205,7 @@ def test_what_libvirt_refuses_is_looked_for_at_libvirt() -> None:
         (survey(without(XML, 'slots="16"', 'slots="2"')), "hot-add slots", "note", "2 of 2"),
         (survey(without(XML, 'slots="16"', 'slots="0"')), "hot-add slots", "problem", "0 of 0"),
         (survey(view=with_agent(hotplug="none")), "online policy", "problem", "nobody"),
+        (survey(view=BY_DEVICE), "virtio-mem driver", "problem", "5.4.0-190-generic, and Linux"),
         (survey(view=with_agent(psi=False)), "PSI", "note", "none"),
         (survey(view=with_agent(swap_total_bytes=0)), "guest swap", "note", "none"),
         (survey(view=VIEW | {"offline_bytes": 128 * MIB}), "offline memory", "problem", "128 MiB"),
@@ -215,6 +217,24 @@ def test_findings_about_a_vm(facts: VmSurvey, check: str, level: str, found: str
     assert one.level == level
     assert found in one.found
     assert one.remedy
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        {"virtio_mem_bytes": 128 * MIB},  # a vendor's kernel, which has it from a later one
+        {"growth": "hotadd"},
+        {"agent": None},
+        {"agent": AGENT | {"kernel": ""}},
+        {"agent": AGENT | {"kernel": "5.10.0-30-amd64"}},
+        {"agent": AGENT | {"kernel": "9" * 64}},
+    ],
+)
+def test_no_kernel_is_too_old_for_virtio_mem_that_has_taken_some_or_of_which_too_little_is_known(
+    view: dict[str, Any],
+) -> None:
+    found = [judge(survey(view=BY_DEVICE | view)) for judge in vm.CHECKS]
+    assert finding(found, "virtio-mem driver").level == "ok"
 
 
 @pytest.mark.parametrize(
