@@ -23,6 +23,7 @@ APART: Final = (
     "giver",
     "agents",
     "price",
+    "sampled",
     "growth",
     "counted",
     "counted_four",

@@ -12,17 +12,17 @@ them: what the four QEMUs, the controller and libvirtd took while the jobs ran. 
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.real.evenness import BUILDS, FILES, GUESTS, MAXIMUM, SHARE, SWAP, together
+from bench.real.evenness import BUILDS, FILES, GUESTS, MAXIMUM, SHARE, SWAP, WAYS, together
 from bench.real.harness import Ratio, Result, spread, tell
 from bench.real.job import OBJECT_MIB, Done
-from bench.real.rig import OURS, Host, host, move
+from bench.real.rig import OURS, Host, host
 from host_controller.core.interface import SetTarget
 from host_controller.units import MIB
 from lab.controller import Limits
@@ -57,16 +57,25 @@ class Took:
         return self.qemu_seconds + self.controller_seconds + self.libvirtd_seconds
 
 
+Watch = Callable[[list[Guest], Mapping[int, str]], AbstractContextManager[object]]
+"""What goes on around the jobs, given the guests and what runs beside them, by pid."""
+
+
 class Four:
     """Four guests of one host, and the ways to have them run their jobs."""
 
-    def __init__(self, one: Host) -> None:
+    def __init__(
+        self, one: Host, growth: str = "balloon", watch: Watch = lambda _guests, _beside: nullcontext()
+    ) -> None:
         """They are booted, managed, and have their programs in their caches."""
         self._one = one
-        limits = Limits(512, 256, MAXIMUM, growth="balloon")
-        self.guests = one.add({f"even{i}": limits for i in range(GUESTS)}, swap_mib=SWAP)
+        self._by_hand = WAYS[growth]
+        self._watch = watch
+        limits = Limits(512, 256, MAXIMUM, growth=growth)
+        self.guests = one.add({f"{growth}{i}": limits for i in range(GUESTS)}, swap_mib=SWAP)
         vms = [one.controller.vm(guest) for guest in self.guests]
-        one.set_capacity(GUESTS * SHARE + sum(vm["charge_bytes"] - vm["actual_bytes"] for vm in vms) // MIB)
+        beside = sum(vm["charge_bytes"] - vm["actual_bytes"] - vm["virtio_mem_bytes"] for vm in vms)
+        one.set_capacity(GUESTS * SHARE + beside // MIB)
         together(self.guests, 2, 1)
 
     def ours(self) -> Took:
@@ -118,13 +127,17 @@ class Four:
         """The controller is stopped, and each guest has so much."""
         self._one.controller.stop()
         for guest, size in zip(self.guests, sizes, strict=True):
-            move(guest, size)
+            self._by_hand(guest, size)
         yield
         self._one.start()
 
     def _measure(self, *, managed: bool = False, replay: list[list[tuple[float, int]]] | None = None) -> Took:
-        pids = [guest.qemu_pid() for guest in self.guests]
-        beside = [self._one.controller.pid, self._one.lab.session.pid] if managed else []
+        session, pids = self._one.lab.session.pid, [guest.qemu_pid() for guest in self.guests]
+        beside = {self._one.controller.pid: "controller", session: "libvirtd"} if managed else {}
+        with self._watch(self.guests, beside):
+            return self._run(pids, list(beside), replay)
+
+    def _run(self, pids: list[int], beside: list[int], replay: list[list[tuple[float, int]]] | None) -> Took:
         before = [_seconds(pid) for pid in pids + beside]
         began = time.monotonic()
         with ThreadPoolExecutor(GUESTS) as pool:
@@ -136,7 +149,7 @@ class Four:
             spent = [_seconds(pid) - was for pid, was in zip(pids + beside, before, strict=True)]
             for one in sending:
                 one.result()
-        targets = [self._targets(guest, began) if managed else [] for guest in self.guests]
+        targets = [self._targets(guest, began) if beside else [] for guest in self.guests]
         controller, libvirtd = spent[GUESTS:] or (0.0, 0.0)
         return Took(jobs, sum(spent[:GUESTS]), controller, libvirtd, targets)
 
