@@ -90,6 +90,29 @@ def impact(told: dict[str, Any]) -> Any:
     return _bars(told["series"], "s", told["title"])
 
 
+def counted(told: dict[str, Any]) -> Any:
+    """What the job's guest executes, or waits, in each."""
+    return _bars(told["series"], "10^9 instructions", told["title"])
+
+
+def memory(told: dict[str, Any]) -> Any:
+    """What each way to move a GiB takes, by counts (on a scale of powers of ten) and by time."""
+    rows = [row for row in told["rows"] if isinstance(row[1], dict)]
+    figure, axes = plt.subplots(2, -(-len(rows) // 2), figsize=(11, 4.4), layout="constrained", sharey=True)
+    ways = told["columns"][1:]
+    for axis, (what, *cells) in zip(axes.T.flat, rows, strict=False):
+        medians = [cell["median"] for cell in cells]
+        axis.barh(ways, medians, color=[OURS if way.startswith("dynmem") else BOUND for way in ways])
+        for row, cell in enumerate(cells):
+            axis.plot([cell["least"], cell["most"]], [row, row], color="black", linewidth=1)
+        axis.set(title=what)
+        axis.title.set_fontsize("small")
+        if min(medians) > 0 and max(medians) > 20 * min(medians):
+            axis.set(xscale="log", xlim=(min(medians) / 3, None))
+    axes.flat[0].invert_yaxis()
+    return figure
+
+
 def survival(told: dict[str, Any]) -> Any:
     """What each law survives."""
     rates = {name: [one["survived"]] for name, one in told["series"].items()}
@@ -116,6 +139,8 @@ FIGURES: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "reaction": reaction,
     "small": small,
     "impact": impact,
+    "counted": counted,
+    "memory": memory,
     "survival": survival,
 }
 
@@ -131,4 +156,5 @@ def draw(name: str, directory: Path = RESULTS) -> None:
 
 if __name__ == "__main__":
     for each in FIGURES:
-        draw(each)
+        if (RESULTS / f"{each}.json").exists():
+            draw(each)

@@ -1,5 +1,8 @@
 """What BENCHMARKS.md says was measured is what was measured."""
 
+import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,10 @@ import pytest
 from bench import tables
 from bench.cells import DEMANDS, GROWTHS, HOSTS, VMS, WEIGHTS, Cell, mean_need, quick_grid, whole_grid
 from bench.grid_report import behind, best_peer, missing, unfair
+from bench.real.harness import RESULTS, ratios_of
 from host_controller.units import MIB
+
+REAL = tables.DOCUMENT.parent / "bench" / "real"
 
 
 def test_the_tables_are_those_of_the_results() -> None:
@@ -83,3 +89,41 @@ def test_a_heavier_vm_that_lacks_more_for_its_weight_is_unfair() -> None:
 
 def test_results_stand_in_the_repository() -> None:
     assert Path(tables.RESULTS, "fast.json").exists()
+
+
+def measured(module: str) -> Iterator[str]:
+    """The names of the ratios that a benchmark on real guests keeps, as patterns."""
+    tree = ast.parse((REAL / f"{module}.py").read_text())
+    assigned = {
+        target.id: node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(tree):
+        match node:
+            case ast.Subscript(ast.Attribute(attr="ratios"), ast.Name(name)):
+                yield pattern(assigned[name])
+            case ast.Subscript(ast.Attribute(attr="ratios"), key):
+                yield pattern(key)
+            case ast.Assign([ast.Attribute(attr="ratios")], ast.Dict(keys)):
+                yield from (pattern(key) for key in keys if key is not None)
+            case ast.ImportFrom(str(source)) if source in ("bench.real.impact", "bench.real.evenness"):
+                yield from measured(source.rpartition(".")[2])
+
+
+def pattern(name: ast.expr) -> str:
+    match name:
+        case ast.Constant(str(text)):
+            return re.escape(text)
+        case ast.JoinedStr(parts):
+            return "".join(pattern(one) for one in parts)
+    return ".+"
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_what_bench_check_compares_with_has_the_names_of_today(path: Path) -> None:
+    """A ratio that a benchmark calls otherwise now is none that it can be compared with."""
+    names = list(measured(path.stem))
+    assert [one for one in ratios_of(path) if not any(re.fullmatch(name, one) for name in names)] == []
