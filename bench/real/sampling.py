@@ -47,6 +47,8 @@ _TRANSLATES: Final = re.compile(
 _BEFORE_TRANSLATOR: Final = ("do_interrupt_x86_hardirq", 0x1000)
 """The translator's own functions are static, and follow the end of this one."""
 _KERNEL_FROM: Final = 1 << 63
+_NO_FILES: Final = ("//", "/memfd", "/dev", "/tmp/perf-")  # noqa: S108  nothing is put there
+"""Perf says that what lies in memory without a file is in a map that a compiler could have written there."""
 _REGISTERS: Final[dict[str, Any]] = {"command-line": "info registers"}
 
 
@@ -119,7 +121,7 @@ def what(sample: Sample, exported: Exported) -> str:
         return GIVES_BACK if any("madvise" in name or "fallocate" in name for name in names) else KERNEL
     if not sample.thread.startswith("CPU"):
         return DEVICES
-    if not leaf.file.startswith("/") or leaf.file.startswith(("//", "/memfd", "/dev")):
+    if not leaf.file.startswith("/") or leaf.file.startswith(_NO_FILES):
         return GUEST_CODE
     if leaf.file == str(QEMU) and exported.translates(leaf.at):
         return TRANSLATES

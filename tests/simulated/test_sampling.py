@@ -52,6 +52,7 @@ IN_KERNEL = 0xFFFFFFFF81000000
         (at(0x7F0000000000, "//anon"), sampling.GUEST_CODE),
         (at(0x7F0000000000, "[unknown]"), sampling.GUEST_CODE),
         (at(0x7F0000000000, "/memfd:tcg-jit (deleted)"), sampling.GUEST_CODE),
+        (at(0x7F0000000000, "/tmp/perf-4711.map"), sampling.GUEST_CODE),
         (at(0x7DF440), sampling.TRANSLATES),
         (at(0x6E38F8), sampling.TRANSLATES),
         (at(0x6B0260 + 0x2000), sampling.TRANSLATES),

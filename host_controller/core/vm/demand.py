@@ -38,6 +38,18 @@ REFAULT_NOISE: Final = 1 * MIB
 CACHE_HALF_LIFE: Final = 600.0
 
 
+class Transit(NamedTuple):
+    """What is known of memory on its way to a guest or from it, bytes."""
+
+    aside_bytes: int = 0
+    """So much at most its kernel has set aside of what leaves it (fact: blocks-set-aside)."""
+    ahead_bytes: int = 0
+    """So much at most it has available of what comes before it counts it (fact: available-before-counted)."""
+
+
+NOTHING_MOVES: Final = Transit()
+
+
 class Estimate(NamedTuple):
     """What one VM needs, bytes of usable memory, with the parts that it came from."""
 
@@ -118,15 +130,15 @@ class Demand:
         """Growth of usable - available now, bytes/s."""
         return self.motion.slope
 
-    def observe(self, facts: GuestFacts, aside_bytes: int = 0) -> None:
+    def observe(self, facts: GuestFacts, transit: Transit = NOTHING_MOVES) -> None:
         """Take in a reading; one of another boot starts afresh.
 
-        aside_bytes: so much at most its kernel may have set aside of what leaves it (fact: blocks-set-aside).
-        That looks like demand which comes and is gone again: of a change, what that explains is none.
+        What is in transit can look like demand that comes and is gone again: of a change, what that explains
+        is none.
         """
         last, self.last = self.last, facts
         seen, before_bytes = facts.demand_bytes, self.followed_bytes
-        self.followed_bytes = min(max(before_bytes, seen - aside_bytes), seen)
+        self.followed_bytes = min(max(before_bytes, seen - transit.aside_bytes), seen + transit.ahead_bytes)
         if last is None or last.boot_id != facts.boot_id or last.from_agent != facts.from_agent:
             self._start_afresh()
             self.followed_bytes = seen

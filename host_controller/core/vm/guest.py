@@ -7,7 +7,7 @@ from typing import Final
 from agent import wire
 from host_controller.core.interface import GuestReading
 from host_controller.core.model import MEMORY_BLOCK_BYTES, BalloonStats, GuestFacts, Limits
-from host_controller.core.vm.demand import Demand, Estimate
+from host_controller.core.vm.demand import NOTHING_MOVES, Demand, Estimate, Transit
 from host_controller.core.vm.report_validation import is_block_size
 
 READING_SECONDS: Final = 60.0
@@ -55,12 +55,10 @@ class Guest:
 
     # --- what it is heard to say ---
 
-    def heard(self, facts: GuestFacts, actual_bytes: int, aside_bytes: int = 0) -> None:
-        """Take in the guest's own view; `actual_bytes` is what its balloon claims by then, `aside_bytes` what
-        its kernel may have set aside of what leaves it.
-        """
+    def heard(self, facts: GuestFacts, actual_bytes: int, transit: Transit = NOTHING_MOVES) -> None:
+        """Take in the guest's own view; `actual_bytes` is what its balloon claims by then."""
         self.facts, self.actual_when_heard_bytes = facts, actual_bytes
-        self.demand.observe(facts, aside_bytes)
+        self.demand.observe(facts, transit)
         if facts.from_agent:
             self.reported_at = facts.at
 

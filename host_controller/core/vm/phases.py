@@ -11,6 +11,7 @@ import math
 from typing import Final
 
 from host_controller.core.model import RUNNING, GuestFacts, Settings
+from host_controller.core.vm.demand import Transit
 from host_controller.core.vm.record import CONTRADICTED, HUNG, LIVE, STARTING, TAKEOVER, Vm
 from host_controller.units import MIB
 
@@ -75,21 +76,23 @@ def plug_came(vm: Vm, now: float) -> None:
 
 def heard(vm: Vm, facts: GuestFacts) -> None:
     """Take in the guest's own view."""
-    vm.guest.heard(facts, vm.balloon.actual_bytes, _aside_bytes(vm, facts))
+    vm.guest.heard(facts, vm.balloon.actual_bytes, _transit(vm, facts))
     if facts.from_agent:
         vm.reports(facts.at)
 
 
-def _aside_bytes(vm: Vm, facts: GuestFacts) -> int:
-    """What its kernel may have set aside of virtio-mem that was asked back (fact: blocks-set-aside).
+def _transit(vm: Vm, facts: GuestFacts) -> Transit:
+    """What its kernel may tell of virtio-mem on its way: one memory block at a time.
 
-    One memory block at a time, as long as by its own count a whole one is still to leave. That is bounded by
-    what the device may hold by the host's word (QEMU's may be of before a growth): so nobody's demand is
-    taken for that for longer than what is asked back may be on its way.
+    It is bounded by what the device may hold by the host's word (QEMU's may be of before a growth): so
+    nobody's demand is taken for that for longer than what was asked for may be on its way.
     """
     device, block = vm.virtio_mem, vm.guest.block_bytes
-    there = min(device.may_hold_bytes, facts.usable_bytes - vm.balloon.actual_bytes)
-    return block if there - device.requested_bytes > block - MIB else 0
+    counted = facts.usable_bytes - vm.balloon.actual_bytes
+    # Set aside is a whole block, as long as by its own count one is still to leave.
+    leaves = min(device.may_hold_bytes, counted) - device.requested_bytes
+    comes = 0 if device.steady(facts.at) else min(max(0, device.requested_bytes - counted), block)
+    return Transit(block if leaves > block - MIB else 0, comes)
 
 
 def advance(vm: Vm, settings: Settings, now: float) -> None:

@@ -386,3 +386,26 @@ def test_what_has_just_come_may_be_set_aside_again_before_qemu_tells_of_it() -> 
     phases.heard(vm, build.facts(512 + 1024, 348, at=1.9))
     assert device.current_bytes == 0
     assert vm.guest.demand.followed_bytes == 220 * MIB
+
+
+@pytest.mark.parametrize(
+    ("current_mib", "requested_mib", "there_mib", "moved_at", "ahead_mib"),
+    [
+        (0, 1024, 512, 9.0, 128),  # a memory block at a time
+        (0, 1024, 984, 9.0, 40),  # and no more than what is not counted yet
+        (1024, 1024, 984, 9.0, 40),  # all is there by QEMU's word, and came only just now
+        (1024, 1024, 984, 7.0, 0),  # some time ago
+        (0, 1024, 1024, 9.0, 0),
+        (1024, 128, 1024, 9.0, 0),  # it leaves
+    ],
+)
+def test_what_comes_may_be_available_before_it_is_counted(
+    current_mib: int, requested_mib: int, there_mib: int, moved_at: float, ahead_mib: int
+) -> None:
+    device = VirtioMem(current_mib * MIB, requested_mib * MIB, requested_mib * MIB)
+    device.moved_at = moved_at
+    config = {"growth": Growth.VIRTIO_MEM, "virtio_mem_bytes": 1024 * MIB}
+    vm = build.vm(512, virtio_mem=device, config=config)
+    phases.heard(vm, build.facts(512 + there_mib, 500, at=10.0))
+    phases.heard(vm, build.facts(512 + there_mib, 300, at=10.5))
+    assert vm.guest.demand.followed_bytes == (300 + ahead_mib) * MIB
