@@ -153,7 +153,7 @@ bench-density: $(STAMP) ## VMs per host against every peer, counted in three way
 bench-fast: $(STAMP) ## ramps and bursts second by second, against every peer; about 4 minutes
 	$(PYTHON) -m bench.fast
 
-bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resumed; 3 hours, QUICK=1: 10 minutes
+bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resumed; some 8 hours, QUICK=1: 10 minutes
 	$(PYTHON) -m bench.grid $(if $(QUICK),--quick)
 
 duel: $(STAMP) ## search the host on which a peer is ahead of us by most; SECONDS=1800 of a core, SEED=0; KEEP=FILE: in turns

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 from bench.cells import DEMANDS, HOSTS, STATIONARY, Cell, quick_grid, whole_grid
@@ -102,6 +103,29 @@ def grid() -> str:
     return table(["demand", *(f"{host} ×" for host in HOSTS)], rows)
 
 
+def grid_laws() -> str:
+    """Every law: the mean over all cells, with what no peer is judged by there."""
+    cells = _grid_cells()
+    kinds = ("unmet", "overcommitted", "footprint", "churn", "commands", "distance")
+    means = {
+        law: {kind: fmean(laws[law][kind] for laws in cells.values() if law in laws) for kind in kinds}
+        for law in NAMES
+        if any(law in laws for laws in cells.values())
+    }
+    rows = [
+        [
+            NAMES[law].removesuffix(", never short"),
+            *(f"{found[kind]:,.0f}" for kind in kinds[:2]),
+            *(f"{found[kind]:.2f}" for kind in kinds[2:4]),
+            f"{found['commands']:,.0f}",
+            f"{found['distance']:.1%}",
+        ]
+        for law, found in sorted(means.items(), key=lambda item: missing(item[1]))
+    ]
+    head = ["law", "MiB·s unmet", "MiB·s of the host missing", "footprint", "churn", "commands"]
+    return table([*head, "from weighted max-min"], rows)
+
+
 def grid_goals() -> str:
     """What the grid says of the goals."""
     cells = _grid_cells()
@@ -155,6 +179,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "fast": fast,
     "grid": grid,
     "grid-goals": grid_goals,
+    "grid-laws": grid_laws,
 }
 
 

@@ -95,7 +95,7 @@ def _balance(controller: Controller, vm: Vm) -> list[Part]:
     if claims is None or goal is None:
         return []
     return [
-        Part(name="lower", size_bytes=claims.irreducible, text="below it its kernel would kill"),
+        Part(name="lower", size_bytes=claims.irreducible, text=_lower(claims, vm)),
         Part(name="need", size_bytes=claims.need, text="what it works with now"),
         *_eased(claims),
         Part(name="desired", size_bytes=claims.desired, text="need and its buffer, within its limits"),
@@ -124,6 +124,12 @@ def balance_now(controller: Controller) -> MomentView:
         for uuid, claims in engine.claims.items()
     ]
     return MomentView(at=at, vms=vms)
+
+
+def _lower(claims: Claims, vm: Vm) -> str:
+    if claims.irreducible <= vm.config.limits.minimum_bytes:
+        return "its minimum"
+    return "below it its kernel would kill"
 
 
 def _eased(claims: Claims) -> list[Part]:
@@ -205,7 +211,27 @@ def _why_not_more(controller: Controller, vm: Vm) -> list[str]:
             f"The host has {format_size(engine.budget_bytes)} for all VMs that can be moved, and they want "
             f"{format_size(wanted)}: with a weight of {limits.weight} it gets {format_size(goal)}."
         )
+        if kept := _kept_whatever_the_weight(controller, vm.config.uuid):
+            found.append(
+                f"Others keep {format_size(kept)} whatever its weight: it is their minimum, or what they use "
+                "and have no free swap on a disk for; with less their kernels would kill."
+            )
     return found
+
+
+def _kept_whatever_the_weight(controller: Controller, uuid: str) -> int:
+    """What others have since they cannot go lower, though it is more for their weight, bytes; 0 for a VM that
+    has what it needs.
+    """
+    claims, goals = controller.engine.claims, controller.engine.goals
+    mine, goal = claims.get(uuid), goals[uuid]
+    if mine is None or goal >= mine.need:
+        return 0
+    return sum(
+        one.irreducible
+        for other, one in claims.items()
+        if goals.get(other, 0) <= one.irreducible and one.irreducible * mine.weight > goal * one.weight
+    )
 
 
 def _why_not_less(controller: Controller, vm: Vm) -> list[str]:

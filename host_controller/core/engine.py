@@ -177,9 +177,10 @@ class Engine:
             per_weight,
             budget.givers,
             budget.lack.lasts,
+            budget.goals,
         )
         concerned = budget.too_far | self._unsettled | {vm.config.uuid for vm in dirty}
-        GrantRound(purse, budget.goals).run([vm for uuid, vm in state.vms.items() if uuid in concerned])
+        GrantRound(purse).run([vm for uuid, vm in state.vms.items() if uuid in concerned])
         budget.dimms_wanted.note(purse.dimms_wanted, now)
         decisions = purse.decisions
         self.decisions.update(decisions)

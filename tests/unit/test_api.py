@@ -18,7 +18,7 @@ from host_controller.api.schema.json_schema import json_schema
 from host_controller.api.schema.vm import VmView
 from host_controller.config import ConfigError, Problem
 from host_controller.core.interface import VmConfigChanged
-from host_controller.core.model import Trust
+from host_controller.core.model import Limits, Trust
 from host_controller.simulator.workload import Workload, steady
 from host_controller.units import GIB, MIB
 from tests.support.serving import raw, request, served
@@ -114,6 +114,28 @@ def test_explain_says_why_a_vm_has_no_more_and_no_less(tmp_path: Path) -> None:
             await asyncio.sleep(1)
             why = (await aside(client.get, "vms", "web", "explain"))["why"]
             assert "It is left alone: paused by the operator." in why
+
+    run(story())
+
+
+@pytest.mark.parametrize(("swap_bytes", "told"), [(0, True), (4 * GIB, False)])
+def test_explain_says_when_others_keep_what_they_use_whatever_their_weight(
+    swap_bytes: int, told: bool, tmp_path: Path
+) -> None:
+    """The heavy one could swap, so it is to have no more than the light one leaves: nothing is on its way."""
+
+    async def story() -> None:
+        host = Host()
+        limits = Limits(GIB, 512 * MIB, 3 * GIB)
+        async with served(host, tmp_path) as (_, client):
+            for name, weight, swap, cold in (("light", 1, swap_bytes, 0.6), ("heavy", 10_000, 4 * GIB, 0.0)):
+                asks, works = replace(limits, weight=weight), Workload(steady(2300 * MIB), cold_share=cold)
+                host.vm(name, limits=asks, workload=works, swap_bytes=swap, reporting=False)
+                await asyncio.sleep(90)
+            why = (await aside(client.get, "vms", "heavy", "explain"))["why"]
+            assert any("whatever its weight" in one for one in why) is told, why
+            why = (await aside(client.get, "vms", "light", "explain"))["why"]
+            assert not any("whatever its weight" in one for one in why), why
 
     run(story())
 

@@ -106,6 +106,8 @@ def _nothing_to_spare(vm: Vm, goal: int, share: int) -> str:
     if estimate is None or goal >= estimate.unswapped_bytes:
         return "the guest has nothing more to spare"
     if goal < estimate.irreducible_bytes:
+        if estimate.irreducible_bytes <= vm.config.limits.minimum_bytes:
+            return "it has its minimum"
         swap = "its free swap is too little" if facts.swap_free_bytes else "it has no free swap on a disk"
         return f"it uses what it has, and {swap}: with less its kernel would kill"
     if share >= estimate.unswapped_bytes:

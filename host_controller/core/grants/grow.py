@@ -22,7 +22,7 @@ PLENTY_BYTES: Final = 1 << 60
 REASON: Final = "it needs more"
 STARTUP: Final = "it has just booted with less than its startup"
 HELD_FAST: Final = (
-    "the others use what they have, without free swap on a disk: with less their kernels would kill"
+    "who has more than its share uses it, without free swap on a disk: with less its kernel would kill"
 )
 
 
@@ -70,7 +70,7 @@ def _deflate(vm: Vm, purse: Purse, account: Account, goal: int, share: int, ceil
     short = wanted - target
     blocked_by = "the rest is not free yet" if short > MIB else None
     if target <= entitled + (0 if short <= 0 else plan.grow_dead_band(entitled)):
-        if blocked_by and purse.held_fast:
+        if blocked_by and purse.held_fast(vm, goal):
             blocked_by = HELD_FAST
         purse.wait(vm, goal, REASON, blocked_by or "too little is free")
         return
@@ -90,7 +90,7 @@ def _plug(vm: Vm, purse: Purse, goal: int) -> None:
     if why_not is not None:
         if dimm_plan.next_dimm(vm, wanted, PLENTY_BYTES)[0]:
             purse.dimms_wanted[vm.config.uuid] = dimm_plan.least_dimm(vm)
-            if purse.held_fast:
+            if purse.held_fast(vm, goal):
                 why_not = f"{why_not}: {HELD_FAST}"
         purse.wait(vm, goal, REASON, why_not)
         return
@@ -117,7 +117,7 @@ def _enlarge(vm: Vm, purse: Purse, goal: int, share: int) -> None:
     wanted = goal - vm.assigned_bytes
     size, why_not = virtio_mem.larger(vm, wanted, payable)
     if why_not is not None:
-        if purse.held_fast and virtio_mem.larger(vm, wanted, PLENTY_BYTES)[0]:
+        if purse.held_fast(vm, goal) and virtio_mem.larger(vm, wanted, PLENTY_BYTES)[0]:
             why_not = f"{why_not}: {HELD_FAST}"
         purse.wait(vm, goal, reason, why_not)
         return

@@ -31,6 +31,8 @@ class Purse:
     """Who gives all that it has beyond its goal: that makes a DIMM that somebody waits for. By UUID."""
     lacks: bool = False
     """Somebody has had less than it needs for long, and what it is to have is not free."""
+    goals: Mapping[str, int] = field(default_factory=dict)
+    """Usable memory that the balance gives to each movable VM, by UUID."""
     dimms_wanted: dict[str, int] = field(default_factory=dict)
     """What a taker waits for only since so much is not free, bytes by UUID."""
     decisions: dict[str, Decision] = field(default_factory=dict)
@@ -39,23 +41,36 @@ class Purse:
     """What carries the decisions out."""
     costs: dict[str, int] = field(default_factory=dict)
     """What the commands add to the charge of each VM."""
-    _held_fast: bool | None = None
+    _held_per_weight: float | None = None
 
     @property
     def payable_bytes(self) -> int:
         """What may be spent: nothing in an overdraft."""
         return max(0, self.headroom_bytes)
 
-    @property
-    def held_fast(self) -> bool:
-        """Nobody who could be moved has more than its kernel can do without."""
-        if self._held_fast is None:
-            self._held_fast = not any(
-                account.granted_bytes - account.claims.irreducible > grow_dead_band(account.granted_bytes)
-                for account in self.accounts.values()
-                if account.claims is not None
-            )
-        return self._held_fast
+    def held_fast(self, vm: Vm, goal: int) -> bool:
+        """Nothing more is on its way to a VM that is to grow: what is more for its weight than this goal is
+        used, and with less a kernel would kill.
+        """
+        if self._held_per_weight is None:
+            self._held_per_weight = self._hold_most()
+        return self._held_per_weight * vm.config.limits.weight > goal
+
+    def _hold_most(self) -> float:
+        """What a weight of 1 has where somebody cannot do without, at the most; 0 while anybody is to give.
+
+        Whoever has its minimum has it by its user's word, and not its kernel's.
+        """
+        most = 0.0
+        for uuid, account in self.accounts.items():
+            if (claims := account.claims) is None:
+                continue
+            granted, band = account.granted_bytes, grow_dead_band(account.granted_bytes)
+            if granted - max(claims.irreducible, self.goals.get(uuid, granted)) > band:
+                return 0.0
+            if self.state.vms[uuid].config.limits.minimum_bytes < claims.irreducible >= granted - band:
+                most = max(most, claims.irreducible / claims.weight)
+        return most
 
     def can_raise(self, vm: Vm, target_bytes: int) -> bool:
         """Whether its target may be raised to make room for what is to leave it.

@@ -28,8 +28,6 @@ class GrantRound:
     """The state of one round; what came of it is in its purse."""
 
     purse: Purse
-    goals: dict[str, int]
-    """Usable memory that the balance gives to each movable VM."""
     takers: list[tuple[Vm, Account, int]] = field(default_factory=list)
     """Who is to grow once all donors have given, and its goal."""
     every_byte: bool = field(init=False)
@@ -48,7 +46,7 @@ class GrantRound:
     def _settle(self, vm: Vm) -> None:
         """Decide for a VM that is not to grow; one that is becomes a taker."""
         purse, config, balloon = self.purse, vm.config, vm.balloon
-        goal, operation = self.goals.get(config.uuid), purse.state.operations.get(config.uuid)
+        goal, operation = purse.goals.get(config.uuid), purse.state.operations.get(config.uuid)
         if operation is not None:
             if goal is None or not self._goes_on(vm, operation, goal):
                 purse.say(vm, WAIT, goal, operation.describe())

@@ -71,9 +71,11 @@ def round_of(
     accounts = Accounts()
     for vm in vms:
         weigh(vm, state, accounts, NOW)
-    purse = Purse(state, accounts.of, headroom_mib * MIB, waiting, NOW, per_weight, givers)
     goals = {vm.config.uuid: goal * MIB for vm, goal in zip(vms, goals_mib, strict=True) if goal is not None}
-    GrantRound(purse, goals).run(vms)
+    purse = Purse(
+        state, accounts.of, headroom_mib * MIB, waiting, NOW, per_weight, givers, lacks=False, goals=goals
+    )
+    GrantRound(purse).run(vms)
     assert [notice.text for notice in state.notices] == []
     return purse
 
@@ -470,23 +472,15 @@ KILLS = "it uses what it has, and it has no free swap on a disk: with less its k
 SPENT: dict[str, Any] = {"stats": BalloonStats(540 * MIB, 16 * MIB, updated=1), "stats_at": NOW + 0.1}
 """Since its agent spoke it has used what it had to spare."""
 
-HELD_FAST = "the others use what they have, without free swap on a disk: with less their kernels would kill"
-
 SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [
     ({}, 400, 1000, False, {"action": GROW, "reason": MORE, "target_bytes": 400}),
     ({}, 400, 50, False, {"action": GROW, "reason": MORE, "target_bytes": 350, "blocked_by": NOT_FREE}),
     ({}, 400, -1, False, {"action": WAIT, "reason": MORE, "blocked_by": "the host is overdrawn"}),
     ({}, 400, 0, False, {"action": WAIT, "reason": MORE, "blocked_by": NOT_FREE}),
-    ({"demand_mib": 290}, 400, 0, False,
-     {"action": WAIT, "reason": MORE, "blocked_by": HELD_FAST}),
-    (FULL | {"demand_mib": 500}, 700, 10, False,
-     {"action": WAIT, "reason": MORE, "blocked_by":
-      f"a DIMM of 128 MiB must be paid for at full size, and 10 MiB is free: {HELD_FAST}"}),
+    ({"demand_mib": 290}, 400, 0, False, {"action": WAIT, "reason": MORE, "blocked_by": NOT_FREE}),
     (FULL, 700, 10, False,
      {"action": WAIT, "reason": MORE, "blocked_by":
       "a DIMM of 128 MiB must be paid for at full size, and 10 MiB is free"}),
-    (FULL | {"demand_mib": 500, "config": VIRTIO}, 700, 2, False,
-     {"action": WAIT, "reason": MORE, "blocked_by": f"2 MiB is free: {HELD_FAST}"}),
     (FULL | {"config": VIRTIO}, 700, 2, False,
      {"action": WAIT, "reason": MORE, "blocked_by": "2 MiB is free"}),
     (FULL | {"demand_mib": 512, "config": VIRTIO}, 700, 1000, False,
@@ -597,6 +591,67 @@ def test_a_decision_says_all_that_was_decided_and_from_what(
     assert all(isinstance(ticket, int) for ticket in tickets)
 
 
+HELD_FAST = (
+    "who has more than its share uses it, without free swap on a disk: with less its kernel would kill"
+)
+
+
+@pytest.mark.parametrize(
+    ("taker", "headroom_mib", "waits"),
+    [
+        ({"demand_mib": 290}, 0, None),
+        (
+            FULL | {"demand_mib": 500},
+            10,
+            "a DIMM of 128 MiB must be paid for at full size, and 10 MiB is free",
+        ),
+        (FULL | {"demand_mib": 500, "config": VIRTIO}, 2, "2 MiB is free"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("demand_mib", "goal_mib", "swap_mib", "limits", "held_fast"),
+    [
+        (498, 400, 0, {}, True),
+        (498, 512, 0, {}, True),  # the balance leaves it what it cannot do without
+        (400, 400, 0, {}, False),  # it can spare something
+        (498, 400, 4096, {}, False),  # likewise
+        (498, 512, 4096, {}, False),  # its weight gives it that
+        (480, 400, 0, {"minimum_bytes": 512 * MIB}, False),  # that is its user's word, and not its kernel's
+        (
+            498,
+            512,
+            0,
+            {"weight": 200},
+            False,
+        ),  # for its weight it has less than the one that waits is to have
+    ],
+)
+def test_who_waits_is_told_when_others_have_more_for_their_weight_and_cannot_do_without(
+    taker: dict[str, Any],
+    headroom_mib: int,
+    waits: str | None,
+    demand_mib: int,
+    goal_mib: int,
+    swap_mib: int,
+    limits: dict[str, int],
+    held_fast: bool,
+) -> None:
+    """Whatever swap it has itself."""
+    web, size_mib = guest(**deepcopy(taker)), 450 if waits is None else 700
+    assert web.guest.facts is not None
+    web.guest.facts = replace(web.guest.facts, swap_free_bytes=4096 * MIB)
+    other = guest(
+        512,
+        facts=build.facts(512, demand_mib, at=NOW, swap_free_bytes=swap_mib * MIB),
+        config={"uuid": "other", "name": "other", "limits": replace(build.LIMITS, **{"weight": 50} | limits)},
+    )
+    purse = round_of(web, other, goals_mib=(size_mib, goal_mib), headroom_mib=headroom_mib)
+    told = NOT_FREE if waits is None else waits
+    if held_fast:
+        told = HELD_FAST if waits is None else f"{waits}: {HELD_FAST}"
+    assert purse.decisions[web.config.uuid].blocked_by == told
+
+
 # --- below what it uses, into swap of its own ---
 
 
@@ -667,6 +722,12 @@ def test_why_a_guest_that_is_to_have_less_keeps_what_it_has_is_said(
     assert (decision.action, decision.blocked_by) == (WAIT, blocked_by)
 
 
+def test_a_guest_that_has_its_minimum_is_not_said_to_use_it() -> None:
+    limits = replace(build.LIMITS, minimum_bytes=512 * MIB)
+    purse = round_of(guest(512, 100, config={"limits": limits}), goals_mib=(400,), headroom_mib=-1)
+    assert [one.blocked_by for one in purse.decisions.values()] == ["it has its minimum"]
+
+
 def test_a_vm_with_an_operation_under_way_is_left_to_it() -> None:
     vm = guest(**FULL)
     state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm})
@@ -674,8 +735,8 @@ def test_a_vm_with_an_operation_under_way_is_left_to_it() -> None:
     state.operations[vm.config.uuid] = operation
     accounts = Accounts()
     weigh(vm, state, accounts, NOW)
-    purse = Purse(state, accounts.of, 1000 * MIB, False, NOW)
-    GrantRound(purse, {vm.config.uuid: 600 * MIB}).run([vm])
+    purse = Purse(state, accounts.of, 1000 * MIB, False, NOW, goals={vm.config.uuid: 600 * MIB})
+    GrantRound(purse).run([vm])
     found = purse.decisions[vm.config.uuid]
     assert (found.action, found.reason, found.goal_bytes) == (WAIT, operation.describe(), 600 * MIB)
     assert purse.commands == []
@@ -725,7 +786,7 @@ def test_a_vm_that_stands_still_says_for_how_long_and_why() -> None:
     accounts = Accounts()
     weigh(vm, state, accounts, NOW)
     purse = Purse(state, accounts.of, 0, False, NOW)
-    GrantRound(purse, {}).run([vm])
+    GrantRound(purse).run([vm])
     assert purse.decisions[vm.config.uuid].reason == standstill.describe(NOW)
 
 
@@ -739,8 +800,8 @@ def test_a_dimm_that_was_of_no_use_for_a_moment_stays_until_that_has_lasted() ->
         vm.guest.work_out(vm.config.limits, now)
         accounts = Accounts()
         weigh(vm, state, accounts, now)
-        purse = Purse(state, accounts.of, 1000 * MIB, False, now)
-        GrantRound(purse, {vm.config.uuid: 400 * MIB}).run([vm])
+        purse = Purse(state, accounts.of, 1000 * MIB, False, now, goals={vm.config.uuid: 400 * MIB})
+        GrantRound(purse).run([vm])
         assert (purse.decisions[vm.config.uuid].action is UNPLUG) is detached
 
 
@@ -862,8 +923,8 @@ def overdrawn(
         state.ledger.record(-MIB, "web was reset", NOW - seconds)
     accounts = Accounts()
     weigh(vm, state, accounts, NOW)
-    purse = Purse(state, accounts.of, headroom_mib * MIB, True, NOW)
-    GrantRound(purse, {vm.config.uuid: goal_mib * MIB}).run([vm])
+    goals = {vm.config.uuid: goal_mib * MIB}
+    GrantRound(purse := Purse(state, accounts.of, headroom_mib * MIB, True, NOW, goals=goals)).run([vm])
     return purse.commands
 
 
