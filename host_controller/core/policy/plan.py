@@ -111,7 +111,9 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
             max(least, size + apart) if size > least else size for size in (irreducible, need, desired)
         )
         asked = max(peaks, estimate.stall_bytes)
-        likely, eased = need + asked * LIKELY_PERCENT // 100, need + asked
+        # What its work needs, which may be far below the minimum: noise within that asks for nothing.
+        works = estimate.demand_bytes + estimate.margin_bytes + estimate.ahead_bytes + apart
+        likely, eased = max(need, works + asked * LIKELY_PERCENT // 100), max(need, works + asked)
         # Its noise takes from its buffer, but demand that goes on where it used to turn meets all of it.
         desired = max(eased, steady, desired)
     peak = vm.guest.demand.peak(desired, lasting, now)

@@ -11,7 +11,7 @@ from host_controller.core.policy import dead_band, dimm_plan, plan, spare
 from host_controller.core.policy.balance import Claims
 from host_controller.core.vm import phases
 from host_controller.core.vm.demand import Demand
-from host_controller.core.vm.level import Level
+from host_controller.core.vm.level import PEAKS, Level
 from host_controller.core.vm.motion import Motion
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -324,6 +324,19 @@ def test_what_was_raised_to_its_minimum_stays_there_under_noise() -> None:
         least = vm.config.limits.minimum_bytes
         found = plan.claims(vm, 512 * MIB, 0, SETTINGS, 1.0)
         assert (found.irreducible, found.need) == (least, least)
+        assert found[1:] == (least,) * 6, "and its noise, which is within that, asks for nothing"
+
+
+def test_noise_of_a_vm_below_its_minimum_asks_for_what_goes_beyond_that() -> None:
+    """By virtio-mem it was left 32 MiB of a GiB that it had no use for, in a block of the device's."""
+    vm = restless(100, 100, 10)
+    estimate, least = vm.guest.estimate, vm.config.limits.minimum_bytes
+    assert estimate is not None
+    works = 100 * MIB + estimate.margin_bytes
+    vm.guest.demand.level.lasting_noise = (least - works + 7 * MIB) / PEAKS
+    found = plan.claims(vm, 512 * MIB, 0, SETTINGS, 1.0)
+    assert (found.need, found.likely) == (least, least)
+    assert found.eased == pytest.approx(least + 7 * MIB, abs=2)
 
 
 @pytest.mark.parametrize("config", [{"pinned": "VFIO"}, {"trust": Trust.NONE}])
