@@ -6,6 +6,7 @@ from host_controller.core.policy.balance import balance
 from host_controller.core.policy.givers import Candidate, DimmsWanted
 from host_controller.core.policy.lack import Lack
 from host_controller.core.policy.ready import Ready, budget_bytes
+from host_controller.core.policy.spare import PAGE_BYTES
 from host_controller.core.state import State
 
 
@@ -55,6 +56,9 @@ class Budget:
         self.budget_bytes = budget_bytes(all_there_is, kept, noisy)
         if state.emergency.cause is not None:
             self.budget_bytes = min(self.budget_bytes, needed)
+        if ledger.overdraft_lasts(now):
+            # Each may be left with a part of a page that no balloon takes, and together that is an overdraft.
+            self.budget_bytes = max(0, self.budget_bytes - PAGE_BYTES * len(accounts.claims))
         if self._balanced != (self.budget_bytes, accounts.changes):
             shares = balance(accounts.claims.values(), self.budget_bytes)
             self.goals = dict(zip(accounts.claims, shares, strict=True))

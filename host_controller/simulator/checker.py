@@ -257,6 +257,10 @@ class Checker:
             floor = 2 * memory.high_mark + max(24 * MIB, memory.usable / 16)
             keeps = max(vm.config.limits.minimum_bytes, memory.usable - memory.available + floor)
             spare += max(0.0, memory.usable - keeps)
+            if not (memory.stall_avg10 or memory.swap_leaves):
+                # Less than half of its swap and of what its programs hold, while it reads nothing back.
+                room = min(memory.swap_size - memory.swapped, memory.anon / 2) / 2 - 64 * MIB
+                spare += max(0.0, min(room, keeps - vm.config.limits.minimum_bytes))
         return int(spare)
 
     def _found(self, rule: str, vm: str, text: str) -> None:

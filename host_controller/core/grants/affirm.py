@@ -45,6 +45,8 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
     if purse.headroom_bytes < 0:
         # Nobody is told to have more than it may have already, however little its kernel can spare
         # (rule: overdraft-named). Doubts charge it with more, and that is no consent of ours.
+        if told <= vm.present_bytes <= vm.followed_bytes(purse.now)[1]:
+            present = vm.present_bytes  # on its way down to what it was told, be it into its own swap
         stays = min(present, in_force(vm))
         return stays - NUDGE_BYTES if abs(told - stays) == NUDGE_BYTES else stays
     return target - max(0, purse.cost(vm, target) - purse.headroom_bytes)

@@ -24,9 +24,10 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     stuck = plan.unmoved_bytes(vm, account.granted_bytes, now)
     keeps = _keeps(account, vm.guest.estimate, goal, stuck, overdrawn=overdrawn)
     reason = _why(purse)
-    share = int(purse.per_weight * vm.config.limits.weight)
-    # Not in an overdraft: whatever its balloon claims next would have to be answered by a raise on credit.
-    squeezed = 0 if overdrawn else spare.squeezed_bytes(vm, max(keeps, share), now)
+    # Once an overdraft lasts, which bars all from growing, it gives what it can bear, whatever its weight.
+    lasts = overdrawn and purse.state.ledger.overdraft_lasts(now)
+    share = 0 if lasts else int(purse.per_weight * vm.config.limits.weight)
+    squeezed = spare.squeezed_bytes(vm, max(keeps, share), now)
     # While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
     aim = max(keeps + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes)
     size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)

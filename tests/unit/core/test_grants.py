@@ -63,9 +63,12 @@ def round_of(
     per_weight: float = 0.0,
     operation: Resize | None = None,
     givers: frozenset[str] = frozenset(),
+    overdrawn_seconds: float | None = None,
 ) -> Purse:
     """What one round makes of these VMs; `operation` is under way in the first."""
     state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm for vm in vms})
+    if overdrawn_seconds is not None:
+        state.ledger.record(-1, "", NOW - overdrawn_seconds)
     if operation is not None:
         state.operations[vms[0].config.uuid] = operation
     accounts = Accounts()
@@ -668,20 +671,22 @@ def squeezable(*, at: float = NOW, swap_mib: int = 4096, weight: int = 100, **ch
 
 
 @pytest.mark.parametrize(
-    ("changes", "goal_mib", "headroom_mib", "per_weight_mib", "commands", "stepped"),
+    ("changes", "goal_mib", "overdrawn_seconds", "per_weight_mib", "commands", "stepped"),
     [
-        ({}, 300, 0, 0.0, ["target 464"], True),  # 32 MiB to spare, and a 32nd of what it has
-        ({}, 300, -1, 0.0, ["target 480"], False),  # not in an overdraft
-        ({"weight": 30}, 300, 0, 16.0, ["target 480"], False),  # it has no more than its weight gives
-        ({"weight": 29}, 300, 0, 16.0, ["target 464"], True),
-        (VIRTIO_128, 400, 0, 0.0, ["virtio-mem 76"], True),  # 32 to spare, and 20
-        (VIRTIO_128, 400, -1, 0.0, ["virtio-mem 96"], False),
+        ({}, 300, None, 0.0, ["target 464"], True),  # 32 MiB to spare, and a 32nd of what it has
+        ({"weight": 30}, 300, None, 16.0, ["target 480"], False),  # it has no more than its weight gives
+        ({"weight": 29}, 300, None, 16.0, ["target 464"], True),
+        ({"weight": 29}, 300, 0.0, 16.0, ["target 464"], True),
+        ({"weight": 30}, 300, 9.9, 16.0, ["target 480"], False),
+        ({"weight": 30}, 300, 10.0, 16.0, ["target 464"], True),  # it lasts, and bars all from growing
+        (VIRTIO_128, 400, None, 0.0, ["virtio-mem 76"], True),  # 32 to spare, and 20
+        (VIRTIO_128, 400, 10.0, 100.0, ["virtio-mem 76"], True),
     ],
 )
 def test_a_guest_that_others_need_memory_of_is_squeezed_by_one_step_a_second(
     changes: dict[str, Any],
     goal_mib: int,
-    headroom_mib: int,
+    overdrawn_seconds: float | None,
     per_weight_mib: float,
     commands: list[str],
     stepped: bool,
@@ -690,7 +695,8 @@ def test_a_guest_that_others_need_memory_of_is_squeezed_by_one_step_a_second(
     purse = round_of(
         vm,
         goals_mib=(goal_mib,),
-        headroom_mib=headroom_mib,
+        headroom_mib=0 if overdrawn_seconds is None else -1,
+        overdrawn_seconds=overdrawn_seconds,
         waiting=True,
         per_weight=per_weight_mib * MIB,
     )
