@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+from host_controller.core.model import BALLOON
 from host_controller.core.vm.balloon import SETTLING
-from host_controller.core.vm.progress import REST
 from host_controller.core.vm.record import CONTRADICTED, LIVE, STARTING, Vm
 from host_controller.units import KIB, MIB, format_size, round_up
 
@@ -39,12 +39,14 @@ class Stuck:
 
     present_bytes: int
     target_bytes: int
+    seconds: float
+    """For so long."""
 
     def describe(self, name: str) -> str:
         """For people."""
         return (
             f"{name} did not follow its balloon target of {format_size(self.target_bytes)}; it is left at "
-            f"{format_size(self.present_bytes)} for {REST:.0f} s"
+            f"{format_size(self.present_bytes)} for {self.seconds:.0f} s"
         )
 
 
@@ -58,7 +60,10 @@ def check_progress(vm: Vm, *, needed: bool, now: float) -> Astray | Stuck | None
     gap = 0 if target is None else present - target
     on_target = -ON_TARGET_BYTES <= gap <= ON_TARGET_BYTES
     if target is None or (on_target and vm.phase is not CONTRADICTED):  # most of them
-        progress.stands(present, now)
+        if on_target and abs(present - progress.present_bytes) >= STEP_BYTES:
+            progress.goes_on(present, now)  # all the way between two looks
+        else:
+            progress.stands(present, now)
         return None
     if not _may_move(vm):
         if vm.phase is CONTRADICTED:
@@ -74,14 +79,16 @@ def check_progress(vm: Vm, *, needed: bool, now: float) -> Astray | Stuck | None
         progress.correct(now)
         balloon.aim(_nudged(vm, target) if gap < 0 else target)
         return Astray(present, target)
-    patience = PATIENCE_IN_NEED if needed else PATIENCE
+    # One that can be given memory beside its balloon waits for that itself.
+    waits = needed or (gap < 0 and vm.config.growth is not BALLOON)
+    patience = PATIENCE_IN_NEED if waits else PATIENCE
     if now - max(progress.at, vm.sent_at) <= patience:
         return None
     # An unreachable target makes the driver try five times a second for ever
     # (fact: unreachable-target-retries).
     progress.give_up(present, now, growing=gap < 0)
     balloon.aim(min(vm.ram_bytes, round_up(present, KIB)))
-    return Stuck(present, target)
+    return Stuck(present, target, progress.stuck_until - now)
 
 
 def _may_move(vm: Vm) -> bool:

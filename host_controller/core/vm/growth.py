@@ -8,6 +8,8 @@ LATE_PLUG_SECONDS: Final = 10.0
 """For so long a QEMU that answers may still be plugging a DIMM."""
 LONGEST_REST: Final = 3600.0
 """The rest after a failure doubles each time, up to this."""
+MOST_DOUBLINGS: Final = 64
+"""More make no difference; a float holds 1,023, which an hour each are six weeks."""
 
 
 @dataclass(slots=True)
@@ -20,7 +22,8 @@ class Rest:
     def failed(self, rest_seconds: float, now: float) -> None:
         """Once more; `rest_seconds` is the first rest."""
         self.failures += 1
-        self.until = now + min(LONGEST_REST, rest_seconds * 2.0 ** (self.failures - 1))
+        doublings = min(self.failures - 1, MOST_DOUBLINGS)
+        self.until = now + min(LONGEST_REST, rest_seconds * 2.0**doublings)
 
     def succeeded(self) -> None:
         """The next failure is the first again. A rest that has begun goes on."""

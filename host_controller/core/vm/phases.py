@@ -35,6 +35,7 @@ def reset(vm: Vm, now: float) -> None:
     vm.dimms.survive()
     vm.virtio_mem.starts_anew(now)
     vm.balloon.start_anew(vm.ram_bytes, vm.boot_target_bytes)
+    vm.progress.forgive(now)
 
 
 def take_over(vm: Vm, now: float) -> None:

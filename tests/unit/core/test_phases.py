@@ -40,6 +40,13 @@ def test_a_stale_actual_is_not_believed_after_a_reset_though_the_driver_answers(
     assert vm.since == 21.0
 
 
+def test_a_new_kernels_driver_is_asked_though_the_last_one_did_not_follow() -> None:
+    vm = build.vm(300)
+    vm.progress.give_up(300 * MIB, 8.0, growing=True)
+    phases.reset(vm, 10.0)
+    assert not vm.progress.stuck(10.0)
+
+
 def test_a_balloon_event_of_before_the_reset_is_not_taken_for_a_new_driver() -> None:
     vm = build.vm(176)
     phases.reset(vm, 10.0)

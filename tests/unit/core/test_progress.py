@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from host_controller.core.model import Growth
 from host_controller.core.vm.balloon import SETTLING
 from host_controller.core.vm.check_progress import (
     NUDGE_BYTES,
@@ -14,7 +15,7 @@ from host_controller.core.vm.check_progress import (
     check_progress,
 )
 from host_controller.core.vm.phases import CONTRADICTION_SECONDS
-from host_controller.core.vm.progress import REST
+from host_controller.core.vm.progress import FIRST_REST, REST
 from host_controller.core.vm.record import Phase
 from host_controller.units import MIB
 from tests.support import build
@@ -168,7 +169,8 @@ def test_a_guest_that_is_not_believed_is_asked_for_a_page_and_back_so_that_its_d
         (1025, PATIENCE, False, None),
         (1025, PATIENCE + 0.1, False, Stuck),
         (-1024, 100.0, True, None),
-        (-1025, PATIENCE + 0.1, False, Stuck),
+        (-1025, PATIENCE_IN_NEED, False, None),
+        (-1025, PATIENCE_IN_NEED + 0.1, False, Stuck),  # it waits for what it can be given beside it
     ],
 )
 @pytest.mark.parametrize("clock", ["at", "sent_at"])
@@ -184,9 +186,28 @@ def test_a_balloon_is_stuck_when_it_has_not_moved_for_longer_than_patience(
     if isinstance(stuck, Stuck):
         assert (stuck.present_bytes, stuck.target_bytes) == (present, target)
         assert (vm.balloon.target_bytes, vm.balloon.resend) == (present, True)
-        assert vm.progress.stuck_until == 100.0 + REST
+        assert vm.progress.stuck_until == 100.0 + (REST if gap_kib > 0 else FIRST_REST)
+        assert vm.progress.stuck_until == 100.0 + stuck.seconds
         assert vm.progress.present_bytes == present
         assert vm.progress.stuck_growing is (gap_kib < 0)
+
+
+@pytest.mark.parametrize(("since_seconds", "found"), [(PATIENCE, False), (PATIENCE + 0.1, True)])
+def test_one_that_has_nothing_but_its_balloon_is_given_time_to_take_it_while_nobody_else_waits(
+    since_seconds: float, found: bool
+) -> None:
+    at, config = 100.0 - since_seconds, {"growth": Growth.BALLOON}
+    vm = build.vm(300, target_bytes=400 * MIB, present_bytes=300 * MIB, at=at, config=config)
+    assert (check_progress(vm, needed=False, now=100.0) is not None) == found
+
+
+@pytest.mark.parametrize(("before_kib", "forgiven"), [(299 * 1024, True), (299 * 1024 + 769, False)])
+def test_a_balloon_that_has_gone_all_the_way_between_two_looks_moves(before_kib: int, forgiven: bool) -> None:
+    """It was stuck on its way down, was to have more and took it at once: it is alive."""
+    vm = build.vm(300, present_bytes=before_kib * 1024, at=95.0, stuck_until=150.0)
+    assert check_progress(vm, needed=True, now=100.0) is None
+    assert vm.progress.stuck(101.0) is not forgiven
+    assert (vm.progress.at, vm.progress.present_bytes) == (100.0, 300 * MIB)
 
 
 @pytest.mark.parametrize(("moved_kib", "moves"), [(256, True), (255, False)])
