@@ -214,7 +214,7 @@ def _why_not_more(controller: Controller, vm: Vm) -> list[str]:
         if kept := _kept_whatever_the_weight(controller, vm.config.uuid):
             found.append(
                 f"Others keep {format_size(kept)} whatever its weight: it is their minimum, or what they use "
-                "and have no free swap on a disk for; with less their kernels would kill."
+                "and no swap on a disk can take; with less their kernels would kill."
             )
     return found
 

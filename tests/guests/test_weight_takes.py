@@ -90,7 +90,7 @@ def test_without_swap_the_heavier_one_waits_and_is_told_why(rig: Rig, guests: tu
 
     def told(_: object) -> bool:
         why = rig.controller.client.get("vms", heavy.name, "explain")["why"]
-        return "without free swap on a disk" in str(why)
+        return "no swap on a disk can take it" in str(why)
 
     rig.controller.wait_for(told, 60, "explain says why it waits")
     assert rig.controller.vm(light)["assigned_bytes"] >= held - 64 * MIB

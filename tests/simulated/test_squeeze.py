@@ -109,7 +109,7 @@ def test_without_swap_the_heavy_one_waits_and_it_is_said_why(growth: Growth) -> 
     one.world.run(60.0)
     assert one.heavy.memory.unmet > 300 * MIB
     assert one.light.memory.unmet == 0.0
-    assert "without free swap on a disk" in one.blocked_by(one.heavy)
+    assert "no swap on a disk can take it" in one.blocked_by(one.heavy)
     assert one.world.violations == []
 
 

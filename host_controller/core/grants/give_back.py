@@ -4,12 +4,13 @@ from typing import Final
 
 from host_controller.core.accounts import Account
 from host_controller.core.grants.purse import Purse
+from host_controller.core.model import GuestFacts
 from host_controller.core.operations import Unplug
 from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
 from host_controller.core.policy.plan import SHRINK, UNPLUG, WAIT
-from host_controller.core.vm.demand import Estimate
+from host_controller.core.vm.demand import Estimate, spendable_swap_bytes, swappable_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
 
@@ -107,13 +108,29 @@ def _nothing_to_spare(vm: Vm, goal: int, share: int) -> str:
     if estimate is None or goal >= estimate.unswapped_bytes:
         return "the guest has nothing more to spare"
     if goal < estimate.irreducible_bytes:
-        if estimate.irreducible_bytes <= vm.config.limits.minimum_bytes:
-            return "it has its minimum"
-        swap = "its free swap is too little" if facts.swap_free_bytes else "it has no free swap on a disk"
-        return f"it uses what it has, and {swap}: with less its kernel would kill"
+        return _why_no_less(vm, facts, estimate, goal)
     if share >= estimate.unswapped_bytes:
         return "it uses what it has, and that is no more than its weight gives it"
     return "it uses what it has, and is brought into its own swap slowly"
+
+
+def _why_no_less(vm: Vm, facts: GuestFacts, estimate: Estimate, goal: int) -> str:
+    """What keeps a guest from being brought below what is irreducible in it."""
+    irreducible = estimate.irreducible_bytes
+    if irreducible <= vm.config.limits.minimum_bytes:
+        return "it has its minimum"
+    if irreducible == facts.least_usable_bytes:
+        return "with less its kernel would refuse, or a daemon in it kill, by a share of what it has"
+    room, unswapped = swappable_bytes(facts), estimate.unswapped_bytes
+    if not facts.swap_free_bytes:
+        swap = "it has no free swap on a disk"
+    elif room and (estimate.hot_swap_bytes >= room or goal >= unswapped - room):
+        swap = "it reads back at once what it puts into its swap"
+    elif room < spendable_swap_bytes(facts):
+        swap = "half of what its programs hold is the most that is taken to fit into its swap"
+    else:
+        swap = "its free swap is too little"
+    return f"it uses what it has, and {swap}: with less its kernel would kill"
 
 
 def take_dimm(vm: Vm, purse: Purse, goal: int) -> bool:

@@ -22,7 +22,7 @@ PLENTY_BYTES: Final = 1 << 60
 REASON: Final = "it needs more"
 STARTUP: Final = "it has just booted with less than its startup"
 HELD_FAST: Final = (
-    "who has more than its share uses it, without free swap on a disk: with less its kernel would kill"
+    "who has more than its share uses it, and no swap on a disk can take it: with less its kernel would kill"
 )
 
 

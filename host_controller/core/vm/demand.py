@@ -95,10 +95,14 @@ def swappable_bytes(facts: GuestFacts) -> int:
     """
     if not facts.swap_free_bytes:
         return 0
-    free = facts.swap_free_bytes
-    kept = max(LEAST_SWAP_KEPT_BYTES, free // SWAP_KEPT_SHARE)
     held = facts.demand_bytes - facts.kernel_bytes
-    return max(0, min(free - kept, held // SWAPPABLE_SHARE))
+    return max(0, min(spendable_swap_bytes(facts), held // SWAPPABLE_SHARE))
+
+
+def spendable_swap_bytes(facts: GuestFacts) -> int:
+    """What of its free swap others may make it use; negative where even less is free than is left to it."""
+    free = facts.swap_free_bytes
+    return free - max(LEAST_SWAP_KEPT_BYTES, free // SWAP_KEPT_SHARE)
 
 
 @dataclass(slots=True)

@@ -34,7 +34,7 @@ from host_controller.core.vm.level import PEAKS, Level
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.stalls import Stalls
 from host_controller.core.vm.virtio_mem import VirtioMem
-from host_controller.units import MIB
+from host_controller.units import GIB, MIB
 from tests.support import build
 
 NOW = 10.0
@@ -472,6 +472,7 @@ MORE, OTHERS, LONG = "it needs more", "others need it", "it has had more than it
 NOT_FREE = "the rest is not free yet"
 
 KILLS = "it uses what it has, and it has no free swap on a disk: with less its kernel would kill"
+READ_BACK = "it reads back at once what it puts into its swap"
 SPENT: dict[str, Any] = {"stats": BalloonStats(540 * MIB, 16 * MIB, updated=1), "stats_at": NOW + 0.1}
 """Since its agent spoke it has used what it had to spare."""
 
@@ -595,7 +596,7 @@ def test_a_decision_says_all_that_was_decided_and_from_what(
 
 
 HELD_FAST = (
-    "who has more than its share uses it, without free swap on a disk: with less its kernel would kill"
+    "who has more than its share uses it, and no swap on a disk can take it: with less its kernel would kill"
 )
 
 
@@ -714,6 +715,9 @@ def test_a_guest_that_others_need_memory_of_is_squeezed_by_one_step_a_second(
         (100, 444, 0.0, "it uses what it has, and is brought into its own swap slowly"),  # 64 MiB stay free
         (100, 443, 16.0,
          "it uses what it has, and its free swap is too little: with less its kernel would kill"),
+        (4096, 247, 16.0,
+         "it uses what it has, and half of what its programs hold is the most that is taken to fit into its "
+         "swap: with less its kernel would kill"),
         (0, 479, 16.0,
          "it uses what it has, and it has no free swap on a disk: with less its kernel would kill"),
     ],
@@ -732,6 +736,30 @@ def test_a_guest_that_has_its_minimum_is_not_said_to_use_it() -> None:
     limits = replace(build.LIMITS, minimum_bytes=512 * MIB)
     purse = round_of(guest(512, 100, config={"limits": limits}), goals_mib=(400,), headroom_mib=-1)
     assert [one.blocked_by for one in purse.decisions.values()] == ["it has its minimum"]
+
+
+@pytest.mark.parametrize(
+    ("said", "minimum_mib", "goal_mib", "swap_in_mib", "blocked_by"),
+    [
+        ({}, 192, 300, 20, f"it uses what it has, and {READ_BACK}: with less its kernel would kill"),
+        ({}, 192, 200, 20, f"it uses what it has, and {READ_BACK}: with less its kernel would kill"),
+        ({}, 192, 300, 1, f"it uses what it has, and {READ_BACK}: with less its kernel would kill"),
+        ({}, 480, 300, 20, "it has its minimum"),
+        ({"least_usable_bytes": 500 * MIB}, 192, 300, 0,
+         "with less its kernel would refuse, or a daemon in it kill, by a share of what it has"),
+    ],
+)  # fmt: skip
+def test_what_else_than_swap_that_is_too_little_keeps_it_there_is_said(
+    said: dict[str, int], minimum_mib: int, goal_mib: int, swap_in_mib: int, blocked_by: str
+) -> None:
+    """4 GiB of its swap are free, and 182 MiB would fit in: less 30 times what is read back in a second."""
+    facts = build.facts(512, 464, at=NOW - 8.0, swap_free_bytes=4 * GIB, swap_used_bytes=GIB, **said)
+    demand = Demand(last=facts, stall=Stalls(share=0.0), swap_in_rate=float(swap_in_mib * MIB))
+    limits = replace(build.LIMITS, minimum_bytes=minimum_mib * MIB)
+    vm = guest(512, facts=facts, demand=demand, config={"limits": limits})
+    purse = round_of(vm, goals_mib=(goal_mib,), headroom_mib=0, waiting=True)
+    decision = purse.decisions[vm.config.uuid]
+    assert (decision.action, decision.blocked_by) == (WAIT, blocked_by)
 
 
 def test_a_vm_with_an_operation_under_way_is_left_to_it() -> None:
