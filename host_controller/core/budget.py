@@ -2,8 +2,9 @@
 
 from host_controller.core.accounts import Accounts
 from host_controller.core.books.ledger import Ledger
+from host_controller.core.policy import plan
 from host_controller.core.policy.balance import balance
-from host_controller.core.policy.givers import Candidate, DimmsWanted
+from host_controller.core.policy.givers import BEYOND_BYTES, LEAST_PARTS, Candidate, DimmsWanted
 from host_controller.core.policy.lack import Lack
 from host_controller.core.policy.ready import Ready, budget_bytes
 from host_controller.core.policy.spare import PAGE_BYTES
@@ -31,8 +32,8 @@ class Budget:
         self.givers: frozenset[str] = frozenset()
         """Who gives what is within its dead band for that."""
         self._ready = Ready()
-        self._balanced = (-1, -1)
-        """The budget that was last laid out, and the number of changes of claims until then."""
+        self._balanced: tuple[int, int, dict[str, int]] = (-1, -1, {})
+        """The budget that was last laid out, the number of changes of claims until then, and whole DIMMs."""
 
     @property
     def scarce(self) -> bool:
@@ -46,23 +47,30 @@ class Budget:
         self._ready.observe(accounts.growth_bytes, now)
         promised = ledger.reserved() + ledger.wanted() + accounts.owed_bytes
         all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
-        needed = accounts.needed_bytes
+        needed, calm = accounts.needed_bytes, state.emergency.cause is None
+        dimms = self._dimms(now) if calm and self.dimms_wanted else {}
         noisy = needed + accounts.peaks_bytes
+        if dimms:
+            noisy += sum(size - accounts.claims[uuid].need for uuid, size in dimms.items())
+            all_there_is = max(0, all_there_is - BEYOND_BYTES)
         self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
         if settings.keep_ready_bytes is None:
             # Bursts and buffers share what the needs and their noise leave.
             self.ready_bytes = min(self.ready_bytes, max(0, all_there_is - noisy) // 2)
         kept = accounts.next_dimm_bytes + self.ready_bytes
         self.budget_bytes = budget_bytes(all_there_is, kept, noisy)
-        if state.emergency.cause is not None:
+        if not calm:
             self.budget_bytes = min(self.budget_bytes, needed)
         if ledger.overdraft_lasts(now):
             # Each may be left with a part of a page that no balloon takes, and together that is an overdraft.
             self.budget_bytes = max(0, self.budget_bytes - PAGE_BYTES * len(accounts.claims))
-        if self._balanced != (self.budget_bytes, accounts.changes):
-            shares = balance(accounts.claims.values(), self.budget_bytes)
-            self.goals = dict(zip(accounts.claims, shares, strict=True))
-            self._balanced = (self.budget_bytes, accounts.changes)
+        if self._balanced != (self.budget_bytes, accounts.changes, dimms):
+            claims = accounts.claims
+            if dimms:
+                claims = {uuid: plan.needs_at_least(one, dimms.get(uuid, 0)) for uuid, one in claims.items()}
+            shares = balance(claims.values(), self.budget_bytes)
+            self.goals = dict(zip(claims, shares, strict=True))
+            self._balanced = (self.budget_bytes, accounts.changes, dimms)
         self.look_again(ledger)
         away, free = accounts.away_from(self.goals, ledger.overdraft_lasts(now)), max(0, self.headroom_bytes)
         self.waiting_bytes = max(0, ledger.wanted() + away.missing - free)
@@ -70,6 +78,19 @@ class Budget:
         self.givers = self._givers(state, now) if self.dimms_wanted else frozenset()
         near = (*away.near, *away.little) if self.lack.lasts else away.near
         self.too_far = {*away.far, *(near if self.scarce else ()), *self.givers}
+
+    def _dimms(self, now: float) -> dict[str, int]:
+        """Who has lacked for long what only a whole DIMM gives it, and what it needs with that, by UUID."""
+        accounts = self.accounts
+        found = {}
+        for uuid, size in self.dimms_wanted.lasting(now).items():
+            claims = accounts.claims.get(uuid)
+            if claims is None:
+                continue
+            granted = accounts.of[uuid].granted_bytes
+            if granted < claims.need < granted + size and size <= granted // LEAST_PARTS:
+                found[uuid] = granted + size
+        return found
 
     def _givers(self, state: State, now: float) -> frozenset[str]:
         accounts = self.accounts.of

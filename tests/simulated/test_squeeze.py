@@ -76,7 +76,7 @@ def test_whatever_way_it_grows(growth: Growth) -> None:
     assert one.world.violations == []
 
 
-@pytest.mark.parametrize("growth", [Growth.BALLOON, Growth.VIRTIO_MEM])
+@pytest.mark.parametrize("growth", list(Growth))
 def test_a_heavy_one_without_swap_gets_what_it_needs(growth: Growth) -> None:
     """All that it is seen to need is the margin beyond what it has, again and again."""
     one = contention(4 * GIB, growth=growth, heavy_swap_bytes=0)

@@ -1,8 +1,9 @@
 """Who gives what lies within its dead band, since that and what is free make the whole DIMM that another VM
-waits for.
+waits for; and who needs all of a DIMM, since it lacks a part of one.
 
 A DIMM is paid for at full size. So differences that are not worth a command of their own could keep a VM from
-its next DIMM for as long as memory is short. Sizes are bytes.
+its next DIMM for as long as memory is short. And a guest without swap that has run out is seen to need a
+margin more, however much it waits for: nobody would ever be asked for a whole DIMM. Sizes are bytes.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,9 +13,16 @@ from typing import Final, NamedTuple
 from host_controller.core.policy.dead_band import SMALLEST_DEAD_BAND
 from host_controller.core.policy.spare import heard_lately, spare_bytes
 from host_controller.core.vm.record import Vm
+from host_controller.units import MIB
 
 PATIENCE_SECONDS: Final = 1.0
 """What is on its way already, or is given by whoever has much too much, comes within that."""
+WHOLE_SECONDS: Final = 2.0
+"""Noise and bursts are over, and a guest that was squeezed for the DIMM before goes on (`squeeze.py`)."""
+BEYOND_BYTES: Final = 8 * MIB
+"""What others cost changes a little until the DIMM is paid for."""
+LEAST_PARTS: Final = 4
+"""Nobody is asked for a DIMM of more than a quarter of what its VM has, as where its slots are few."""
 
 
 class Candidate(NamedTuple):
@@ -46,6 +54,10 @@ class DimmsWanted:
             self._wanted = {
                 uuid: (self._wanted.get(uuid, (now, 0))[0], size) for uuid, size in wanted.items()
             }
+
+    def lasting(self, now: float) -> dict[str, int]:
+        """Who has waited for long, and the smallest DIMM that would help each, by UUID."""
+        return {uuid: size for uuid, (since, size) in self._wanted.items() if now - since >= WHOLE_SECONDS}
 
     def givers(self, candidates: Collection[Candidate], headroom_bytes: int, now: float) -> frozenset[str]:
         """The UUIDs of those who together make the smallest of these DIMMs, as few as will do; nobody where

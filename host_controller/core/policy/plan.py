@@ -161,6 +161,12 @@ def at_least(claims: Claims, size: int) -> Claims:
     return Claims(weight, *(max(claimed, size) for claimed in sizes))
 
 
+def needs_at_least(claims: Claims, size: int) -> Claims:
+    """Of a VM that needs so much in all, and could be left with as little as before."""
+    weight, irreducible, *sizes = claims
+    return Claims(weight, irreducible, *(max(claimed, size) for claimed in sizes))
+
+
 def growth_bytes(vm: Vm) -> int:
     """How much it grows in a second, as far as others keep memory ready for it: at most its minimum.
 

@@ -262,6 +262,43 @@ def test_goals_are_worked_out_anew_when_claims_or_the_budget_change() -> None:
     assert budget.goals == {"web": 500 * MIB}
 
 
+@pytest.mark.parametrize(
+    ("needs_mib", "size_mib", "goals_mib"),
+    [
+        (1040, 128, (1128, 864)),  # 8 MiB beyond it are left, as what others cost changes a little
+        (1000, 128, (1000, 1000)),  # it lacks nothing
+        (1128, 128, (1128, 872)),  # it lacks all of it by itself
+        (1040, 250, (1250, 742)),
+        (1040, 251, (1040, 960)),  # too much is asked of others for so little
+    ],
+)
+def test_who_lacks_a_part_of_a_dimm_for_long_needs_all_of_it(
+    needs_mib: int, size_mib: int, goals_mib: tuple[int, int]
+) -> None:
+    """Nobody has any memory to spare, and the other one, which has 1000 MiB, too, can put 500 MiB away."""
+    swaps = Claims(1, 500 * MIB, *(1000 * MIB for _ in range(5)))
+    heavy = account(needs_mib, granted_bytes=1000)
+    light = account(granted_bytes=1000)._replace(claims=swaps)
+    budget, state = laid_out(web=(1000, heavy), db=(1000, light))
+    state.vms.update(web=build.vm(), db=build.vm())
+    budget.dimms_wanted.note({"web": size_mib * MIB, "gone": 128 * MIB}, 8.0)
+    budget.allot(state, 10.0)
+    assert tuple(round(budget.goals[name] / MIB) for name in ("web", "db")) == goals_mib
+    budget.dimms_wanted.note({}, 10.0)
+    budget.allot(state, 11.0)
+    assert tuple(round(budget.goals[name] / MIB) for name in ("web", "db")) == (needs_mib, 2000 - needs_mib)
+
+
+def test_in_an_emergency_nobody_is_squeezed_for_a_dimm() -> None:
+    """Nothing is plugged then."""
+    budget, state = laid_out(1900, web=(1000, account(1040, granted_bytes=1000)))
+    state.vms["web"] = build.vm()
+    budget.dimms_wanted.note({"web": 128 * MIB}, 8.0)
+    assert state.emergency.observe(HostFacts(1.0, 4000 * MIB, 10 * MIB), 500 * MIB)
+    budget.allot(state, 10.0)
+    assert budget.goals == {"web": 1040 * MIB}
+
+
 def test_growth_of_all_is_kept_ready_for_unless_the_operator_said_how_much() -> None:
     settings = build.settings(2048)
     state, budget = State(settings, Ledger(settings)), Budget(settings.capacity_bytes)

@@ -6,7 +6,7 @@ import pytest
 
 from host_controller.core.accounts import Accounts
 from host_controller.core.books.ledger import Ledger
-from host_controller.core.policy.givers import PATIENCE_SECONDS, Candidate, DimmsWanted
+from host_controller.core.policy.givers import PATIENCE_SECONDS, WHOLE_SECONDS, Candidate, DimmsWanted
 from host_controller.core.state import State
 from host_controller.core.upkeep import weigh
 from host_controller.core.vm.demand import Demand
@@ -96,6 +96,12 @@ def test_the_smallest_dimm_that_somebody_waits_for_comes_first() -> None:
 def test_what_a_guest_cannot_give_now_makes_no_dimm(changes: dict[str, Any]) -> None:
     two = candidates((guest("web"), 60), (guest("a", **changes), -50))
     assert not waited(web=128).givers(two, 90 * MIB, NOW)
+
+
+def test_who_has_waited_for_long_is_named_with_its_dimm() -> None:
+    found = waited(WHOLE_SECONDS, web=128, db=256).lasting(NOW)
+    assert found == {"uuid-of-web": 128 * MIB, "uuid-of-db": 256 * MIB}
+    assert waited(WHOLE_SECONDS - 0.1, web=128).lasting(NOW) == {}
 
 
 def test_what_has_been_asked_for_already_is_not_asked_of_others_again() -> None:
