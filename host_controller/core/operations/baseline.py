@@ -27,7 +27,7 @@ class Baseline:
     settled: bool = False
     """Nothing was on its way: what QEMU had told was so."""
     shows: bool = False
-    """Its kernel's count can show what leaves: nothing was offline or leaving."""
+    """Its kernel's count can show what leaves: nothing was offline or leaving, and its balloon rested."""
 
     @classmethod
     def of(cls, vm: Vm, there_bytes: int, now: float) -> Self:
@@ -39,12 +39,13 @@ class Baseline:
             0 if facts is None else facts.total_bytes,
             min(vm.followed_bytes(now)[0], vm.balloon.actual_bytes),
             device.settled,
-            _countable(vm),
+            _countable(vm) and _rests(vm, now, vm.guest.actual_when_heard_bytes),
         )
 
     def further(self, vm: Vm, there_bytes: int, now: float) -> Self:
         """Of a next step, asked for when all of this one has left."""
-        return replace(self.of(vm, there_bytes, now), settled=self.settled, shows=self.shows)
+        shows = self.shows and _rests(vm, now, vm.guest.actual_when_heard_bytes)
+        return replace(self.of(vm, there_bytes, now), settled=self.settled, shows=shows)
 
     def has_left(self, vm: Vm, size_bytes: int, now: float) -> bool:
         """Whether the guest's own kernel counts so much less that the device has come to `size_bytes`, by its
@@ -56,9 +57,8 @@ class Baseline:
         facts = vm.guest.facts
         if facts is None or not facts.from_agent or facts.at <= vm.virtio_mem.asked_at:
             return False
-        sizes = *vm.followed_bytes(now), vm.balloon.actual_bytes, self.balloon_bytes
-        rests = not vm.balloon.sent and max(sizes) - min(sizes) < PAGE_BYTES
         left = self.total_bytes - facts.total_bytes
+        rests = _rests(vm, now, self.balloon_bytes)
         return self.shows and rests and left >= self.requested_bytes - size_bytes
 
     def still_there(self, vm: Vm, size_bytes: int, now: float) -> int:
@@ -74,6 +74,12 @@ class Baseline:
         left = max(0, self.total_bytes + given - total_bytes(vm))
         most = min(self.there_bytes - left, vm.virtio_mem.current_bytes)
         return max(size_bytes, round_down(most, vm.config.virtio_mem_block_bytes))
+
+
+def _rests(vm: Vm, now: float, before_bytes: int) -> bool:
+    """Whether its balloon has one size, is to have no other, and had that before."""
+    sizes = *vm.followed_bytes(now), vm.balloon.actual_bytes, before_bytes
+    return not vm.balloon.sent and max(sizes) - min(sizes) < PAGE_BYTES
 
 
 NOTHING: Final = Baseline()

@@ -794,6 +794,8 @@ def test_a_step_down_that_has_left_by_the_guests_own_count_is_followed_by_the_ne
 ) -> None:
     """QEMU still tells the 384 MiB that its device had: 256 of them are there."""
     vm = guest(512 + 384, 300, actual_mib=512, config=VIRTIO, virtio_mem=VirtioMem(*3 * (384 * MIB,)))
+    assert vm.guest.facts is not None
+    build.says(vm, vm.guest.facts)
     operation = Resize(itertools.count(1).__next__, size_bytes=256 * MIB)
     (asked,) = operation.advance(vm, NOW - 1.0, agent=True)
     assert isinstance(asked, ResizeVirtioMem)

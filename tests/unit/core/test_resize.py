@@ -327,6 +327,19 @@ def test_what_has_just_come_by_its_kernels_word_may_leave_again_before_qemu_has_
     assert left(vm, shrinking(vm, 128))
 
 
+@pytest.mark.parametrize("arrives", [0.9, 1.3])
+def test_what_a_balloon_took_that_was_on_its_way_when_it_was_asked_has_not_left(arrives: float) -> None:
+    """It has come to its target, told long ago, before it was asked and since its kernel spoke, or after."""
+    vm = made(256, available_mib=300)
+    vm.balloon.send(7, 384 * MIB, vm.entitled_bytes, -9.0)
+    vm.balloon.answered(7, None, -8.9)
+    if arrives < 1.0:
+        vm.balloon.read(384 * MIB, arrives)
+    operation = shrinking(vm, 128)
+    vm.balloon.read(384 * MIB, 1.3)
+    assert not left(vm, operation)
+
+
 @pytest.mark.parametrize("at", [-0.5, 1.3])
 def test_what_cannot_be_told_from_what_its_balloon_takes_has_not_left(at: float) -> None:
     vm = made(256, available_mib=300)
