@@ -31,6 +31,8 @@ class Account(NamedTuple):
     """What is held for it, and is not charged yet."""
     peaks: int = 0
     """How far above its need its noise goes, as far as it claims that."""
+    stalls: bool = False
+    """It has been waiting for memory."""
 
 
 _NOTHING: Final = Account(0, 0, 0, 0, 0, None)

@@ -26,6 +26,8 @@ class Budget:
         self.waiting_bytes = 0
         """Growth that the balance grants and that is not free yet."""
         self.lack = Lack()
+        self.starved = False
+        """Somebody stalls that is to have more."""
         self.too_far: set[str] = set()
         """VMs whose goal has moved away from what they have."""
         self.dimms_wanted = DimmsWanted()
@@ -75,6 +77,10 @@ class Budget:
         away, free = accounts.away_from(self.goals, ledger.overdraft_lasts(now)), max(0, self.headroom_bytes)
         self.waiting_bytes = max(0, ledger.wanted() + away.missing - free)
         self.lack.look(away.lacking > free, now)
+        self.starved = any(
+            accounts.of[uuid].stalls and self.goals[uuid] > accounts.of[uuid].granted_bytes
+            for uuid in away.far
+        )
         self.givers = self._givers(state, now) if self.dimms_wanted else frozenset()
         near = (*away.near, *away.little) if self.lack.lasts else away.near
         self.too_far = {*away.far, *(near if self.scarce else ()), *self.givers}

@@ -177,6 +177,7 @@ class Engine:
             per_weight,
             budget.givers,
             budget.lack.lasts,
+            budget.starved,
             budget.goals,
         )
         concerned = budget.too_far | self._unsettled | {vm.config.uuid for vm in dirty}

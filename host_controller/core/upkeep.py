@@ -51,7 +51,10 @@ def weigh(vm: Vm, state: State, accounts: Accounts, now: float) -> int:
     uuid = vm.config.uuid
     accounts.charge(uuid, charge)
     growth, owed = plan.growth_bytes(vm), books.owed(vm, settings, now)
-    accounts.enter(uuid, Account(guest_charge, fixed, growth, next_dimm, granted, claims, owed, peaks))
+    stalls = vm.guest.demand.stalls
+    accounts.enter(
+        uuid, Account(guest_charge, fixed, growth, next_dimm, granted, claims, owed, peaks, stalls)
+    )
     return charge
 
 

@@ -38,6 +38,7 @@ def contention(
     wanted_bytes: int = 2300 * MIB,
     growth: Growth = Growth.BALLOON,
     heavy_swap_bytes: int | None = None,
+    cold_share: float = 0.6,
 ) -> Contention:
     world = World(CAPACITY, resolution=0.05)
     engines: list[Engine] = []
@@ -54,7 +55,7 @@ def contention(
     light, heavy = world.start("light"), world.start("heavy")
     world.run(40.0)
     used = steady(2300 * MIB - cache_bytes)
-    world.work("light", Workload(used, steady(cache_bytes), cold_share=0.6))
+    world.work("light", Workload(used, steady(cache_bytes), cold_share=cold_share))
     world.run(40.0)
     world.work("heavy", Workload(steady(wanted_bytes)))
     return Contention(world, light, heavy, engines[0])
@@ -122,6 +123,23 @@ def test_cache_is_dropped_first() -> None:
     assert one.world.violations == []
 
 
+@pytest.mark.parametrize("growth", list(Growth))
+def test_cache_that_a_guest_reads_again_and_again_is_taken_from_it_as_slowly_as_swap(growth: Growth) -> None:
+    """The heavy one waits for it. It was all gone in two seconds, and half of it given back afterwards."""
+    one = contention(
+        0, growth=growth, cache_bytes=1100 * MIB, wanted_bytes=2000 * MIB, heavy_swap_bytes=4 * GIB
+    )
+    memory, estimate = one.light.memory, one.engine.state.vms[one.light.uuid].guest.estimate
+    assert estimate is not None
+    works_with = estimate.unswapped_bytes + estimate.cache_bytes
+    for _ in range(20):
+        had = min(memory.usable, works_with)
+        one.world.run(1.0)
+        assert memory.usable >= had - had / 32 - 32 * MIB
+    assert one.heavy.memory.unmet < 64 * MIB
+    assert one.world.violations == []
+
+
 def test_the_squeezed_guest_is_not_brought_to_its_knees() -> None:
     """Its stalls are watched: what is taken in a second falls as they rise."""
     one = contention(4 * GIB)
@@ -133,7 +151,7 @@ def test_the_squeezed_guest_is_not_brought_to_its_knees() -> None:
     assert one.heavy.memory.unmet < MIB
 
 
-def test_what_is_read_back_at_once_is_not_put_away_again() -> None:
+def test_what_is_read_back_at_once_is_not_put_away_again_for_who_does_not_stall() -> None:
     """The heavy one could use all of it, and the light one's swap has room for much more."""
     one = contention(8 * GIB, wanted_bytes=2800 * MIB)
     worst = 0.0
@@ -142,6 +160,16 @@ def test_what_is_read_back_at_once_is_not_put_away_again() -> None:
         worst = max(worst, one.light.memory.unmet)
     assert one.light.memory.swapped > 1300 * MIB
     assert worst < 64 * MIB
+    assert one.world.violations == []
+
+
+@pytest.mark.parametrize("growth", list(Growth))
+def test_a_heavy_one_that_stalls_gets_what_a_light_one_reads_back_at_once(growth: Growth) -> None:
+    """Else it starves for as long as the light one swaps in and out, since that came first."""
+    one = contention(8 * GIB, growth=growth, wanted_bytes=2700 * MIB, cold_share=0.2)
+    one.world.run(120.0)
+    assert one.heavy.memory.unmet < 32 * MIB
+    assert one.light.memory.unmet > 200 * MIB
     assert one.world.violations == []
 
 

@@ -28,7 +28,9 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     # Once an overdraft lasts, which bars all from growing, it gives what it can bear, whatever its weight.
     lasts = overdrawn and purse.state.ledger.overdraft_lasts(now)
     share = 0 if lasts else int(purse.per_weight * vm.config.limits.weight)
-    squeezed = spare.squeezed_bytes(vm, max(keeps, share), now)
+    squeezed = spare.squeezed_bytes(vm, max(keeps, share), now, starved=purse.starved)
+    if not overdrawn:
+        keeps = max(keeps, min(account.granted_bytes, spare.works_with_bytes(vm)) - squeezed)
     # While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
     aim = max(keeps + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes)
     size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
@@ -47,7 +49,7 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
         elif asked and _refused(vm, now):
             blocked_by = "the guest did not give its virtio-mem back; it is asked again later"
         else:
-            blocked_by = _nothing_to_spare(vm, goal, share)
+            blocked_by = _nothing_to_spare(vm, goal, share, starved=purse.starved)
         purse.wait(vm, goal, reason, blocked_by)
         return
     if squeezed:
@@ -58,6 +60,8 @@ def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) 
     """Whether its device is asked for its next step before QEMU tells that the last one has ended."""
     overdrawn = purse.headroom_bytes < 0
     keeps = _keeps(account, vm.guest.estimate, goal, 0, overdrawn=overdrawn)
+    if not overdrawn:
+        keeps = max(keeps, min(account.granted_bytes, spare.works_with_bytes(vm)))
     excess = account.granted_bytes - keeps
     size = virtio_mem.smaller_still(vm, excess, purse.state.settings, purse.now)
     if size is None:
@@ -101,32 +105,35 @@ def _refused(vm: Vm, now: float) -> bool:
     )
 
 
-def _nothing_to_spare(vm: Vm, goal: int, share: int) -> str:
+def _nothing_to_spare(vm: Vm, goal: int, share: int, *, starved: bool) -> str:
     """Why a guest that is to have less keeps what it has."""
     facts, estimate = vm.guest.facts, vm.guest.estimate
     assert facts is not None
+    if estimate is not None and estimate.unswapped_bytes <= goal < spare.works_with_bytes(vm):
+        return "it works with the cache that it has, and is brought below that slowly"
     if estimate is None or goal >= estimate.unswapped_bytes:
         return "the guest has nothing more to spare"
+    if estimate.irreducible_bytes < estimate.unswapped_bytes <= spare.rested_bytes(vm) and not starved:
+        return (
+            "it uses what it has, and reads back at once what it puts into its swap; nobody stalls who waits"
+        )
     if goal < estimate.irreducible_bytes:
-        return _why_no_less(vm, facts, estimate, goal)
+        return _why_no_less(vm, facts, estimate)
     if share >= estimate.unswapped_bytes:
         return "it uses what it has, and that is no more than its weight gives it"
     return "it uses what it has, and is brought into its own swap slowly"
 
 
-def _why_no_less(vm: Vm, facts: GuestFacts, estimate: Estimate, goal: int) -> str:
+def _why_no_less(vm: Vm, facts: GuestFacts, estimate: Estimate) -> str:
     """What keeps a guest from being brought below what is irreducible in it."""
     irreducible = estimate.irreducible_bytes
     if irreducible <= vm.config.limits.minimum_bytes:
         return "it has its minimum"
     if irreducible == facts.least_usable_bytes:
         return "with less its kernel would refuse, or a daemon in it kill, by a share of what it has"
-    room, unswapped = swappable_bytes(facts), estimate.unswapped_bytes
     if not facts.swap_free_bytes:
         swap = "it has no free swap on a disk"
-    elif room and (estimate.hot_swap_bytes >= room or goal >= unswapped - room):
-        swap = "it reads back at once what it puts into its swap"
-    elif room < spendable_swap_bytes(facts):
+    elif swappable_bytes(facts) < spendable_swap_bytes(facts):
         swap = "half of what its programs hold is the most that is taken to fit into its swap"
     else:
         swap = "its free swap is too little"

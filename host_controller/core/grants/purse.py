@@ -31,6 +31,8 @@ class Purse:
     """Who gives all that it has beyond its goal: that makes a DIMM that somebody waits for. By UUID."""
     lacks: bool = False
     """Somebody has had less than it needs for long, and what it is to have is not free."""
+    starved: bool = False
+    """Somebody stalls that is to have more."""
     goals: Mapping[str, int] = field(default_factory=dict)
     """Usable memory that the balance gives to each movable VM, by UUID."""
     dimms_wanted: dict[str, int] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from typing import Final
 
 from host_controller.core.model import BalloonStats, Settings
 from host_controller.core.policy.dead_band import shrink_dead_band
-from host_controller.core.vm.demand import margin_bytes
+from host_controller.core.vm.demand import margin_bytes, swappable_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.squeeze import step_bytes
 from host_controller.units import KIB, MIB, round_down, round_up
@@ -110,19 +110,44 @@ def at_its_end(vm: Vm) -> bool:
     return facts is not None and available_bytes(vm) < margin_bytes(facts.usable_bytes) // 2
 
 
-def squeezed_bytes(vm: Vm, keeps_bytes: int, now: float) -> int:
-    """What may be taken now beyond what the guest has to spare, so that it comes down to `keeps_bytes`.
+def works_with_bytes(vm: Vm) -> int:
+    """What is taken of a guest by steps alone: what its programs hold, and cache that it reads again.
 
-    0 but where others need what it uses, its swap has room, and its balloon has followed the last step.
+    0 where nobody counts what is read again.
+    """
+    facts, estimate = vm.guest.facts, vm.guest.estimate
+    if facts is None or estimate is None or not facts.from_agent:
+        return 0
+    again = min(estimate.cache_bytes, estimate.need_bytes - estimate.unswapped_bytes)
+    return estimate.unswapped_bytes + again if again > 0 else 0
+
+
+def rested_bytes(vm: Vm) -> int:
+    """Below it the guest reads back at once what it puts away. It is brought there only for who stalls."""
+    facts, estimate = vm.guest.facts, vm.guest.estimate
+    assert facts is not None
+    assert estimate is not None
+    return estimate.unswapped_bytes - max(0, swappable_bytes(facts) - estimate.hot_swap_bytes)
+
+
+def squeezed_bytes(vm: Vm, keeps_bytes: int, now: float, *, starved: bool) -> int:
+    """What may be taken now beyond what the guest can do without, so that it comes down to `keeps_bytes`.
+
+    0 but where others need what it works with, its cache or its swap gives it, and its balloon has followed
+    the last step. starved: one of them stalls.
     """
     facts, estimate = vm.guest.facts, vm.guest.estimate
     assert facts is not None
-    if estimate is None or not facts.from_agent or keeps_bytes >= estimate.unswapped_bytes:
+    if estimate is None or not facts.from_agent:
+        return 0
+    most = max(estimate.unswapped_bytes, works_with_bytes(vm))
+    if keeps_bytes >= most:
         return 0
     followed = vm.present_bytes <= vm.entitled_bytes + FOLLOWED_BYTES and facts.at >= vm.sent_at
     if not vm.squeeze.ask(now) or not followed:
         return 0
-    room = estimate.unswapped_bytes - max(keeps_bytes, estimate.irreducible_bytes)
+    lowest = estimate.irreducible_bytes if starved else max(estimate.irreducible_bytes, rested_bytes(vm))
+    room = max(0, most - max(keeps_bytes, lowest))
     return min(room, step_bytes(facts.usable_bytes, vm.guest.demand.stall.share))
 
 

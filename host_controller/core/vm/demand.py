@@ -187,9 +187,7 @@ class Demand:
 
         # What it grows by until memory could get there it must have before anybody's buffer is filled.
         unswapped, need = guest + margin, demand + margin + ahead
-        # A guest that reads back what it has just put away has no room left for more of it.
-        room = swappable_bytes(facts) - hot_swap
-        irreducible = unswapped - room if room > 0 else unswapped
+        irreducible = unswapped - swappable_bytes(facts)
         bound = facts.least_usable_bytes
         if irreducible < bound:
             irreducible, unswapped, need = bound, max(bound, unswapped), max(bound, need)

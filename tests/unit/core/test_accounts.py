@@ -219,6 +219,24 @@ def test_growth_waits_for_what_is_missing_beyond_what_is_free() -> None:
     assert (budget.waiting_bytes, budget.scarce) == (0, False)
 
 
+@pytest.mark.parametrize(
+    ("stalls", "goals_mib", "starved"),
+    [
+        (("web",), (1300, 700), True),
+        (("db",), (1300, 700), False),  # it is to have less
+        (("web",), (1000, 700), False),  # it has what it is to have
+        ((), (1300, 700), False),
+    ],
+)
+def test_somebody_starves_who_stalls_and_is_to_have_more(
+    stalls: tuple[str, ...], goals_mib: tuple[int, int], starved: bool
+) -> None:
+    entries = {"web": entry(1000, goals_mib[0]), "db": entry(900, goals_mib[1])}
+    told = {name: (1000, one._replace(stalls=name in stalls)) for name, one in entries.items()}
+    budget, _ = laid_out(**told)
+    assert budget.starved is starved
+
+
 def test_in_an_overdraft_memory_is_scarce_though_nobody_waits() -> None:
     budget, _ = laid_out(1000, web=(1001, entry(900, 900)))
     assert budget.headroom_bytes == -MIB

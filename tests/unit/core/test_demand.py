@@ -260,15 +260,6 @@ def test_where_its_kernel_refuses_or_a_daemon_kills_swap_is_of_no_use() -> None:
     assert after(facts(512, 400, least_usable_bytes=430 * MIB)).unswapped_bytes == 430 * MIB
 
 
-@pytest.mark.parametrize(("rate_mib", "irreducible_mib"), [(0, 316), (1, 346), (2, 376), (4, 416)])
-def test_a_guest_that_reads_its_swap_back_has_less_room_in_it(rate_mib: int, irreducible_mib: int) -> None:
-    reading = facts(512, 400, swap_free_bytes=164 * MIB, swap_used_bytes=300 * MIB)
-    estimate = Demand(last=reading, swap_in_rate=rate_mib * MIB).estimate(LIMITS, 0.0)
-    assert estimate is not None
-    assert estimate.irreducible_bytes == irreducible_mib * MIB
-    assert estimate.unswapped_bytes == 416 * MIB
-
-
 def test_stalls_ask_for_more_than_need_and_are_part_of_no_buffer() -> None:
     estimate = after(*stalls(3, granted=False))
     assert estimate.stall_bytes > 0

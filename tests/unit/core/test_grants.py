@@ -472,7 +472,7 @@ MORE, OTHERS, LONG = "it needs more", "others need it", "it has had more than it
 NOT_FREE = "the rest is not free yet"
 
 KILLS = "it uses what it has, and it has no free swap on a disk: with less its kernel would kill"
-READ_BACK = "it reads back at once what it puts into its swap"
+READ_BACK = "it uses what it has, and reads back at once what it puts into its swap; nobody stalls who waits"
 SPENT: dict[str, Any] = {"stats": BalloonStats(540 * MIB, 16 * MIB, updated=1), "stats_at": NOW + 0.1}
 """Since its agent spoke it has used what it had to spare."""
 
@@ -741,9 +741,9 @@ def test_a_guest_that_has_its_minimum_is_not_said_to_use_it() -> None:
 @pytest.mark.parametrize(
     ("said", "minimum_mib", "goal_mib", "swap_in_mib", "blocked_by"),
     [
-        ({}, 192, 300, 20, f"it uses what it has, and {READ_BACK}: with less its kernel would kill"),
-        ({}, 192, 200, 20, f"it uses what it has, and {READ_BACK}: with less its kernel would kill"),
-        ({}, 192, 300, 1, f"it uses what it has, and {READ_BACK}: with less its kernel would kill"),
+        ({}, 192, 300, 20, READ_BACK),
+        ({}, 192, 200, 20, READ_BACK),
+        ({}, 192, 300, 1, "it uses what it has, and is brought into its own swap slowly"),
         ({}, 480, 300, 20, "it has its minimum"),
         ({"least_usable_bytes": 500 * MIB}, 192, 300, 0,
          "with less its kernel would refuse, or a daemon in it kill, by a share of what it has"),

@@ -27,8 +27,9 @@ from host_controller.core.policy.spare import (
     spare_bytes,
     squeezed_bytes,
     total_bytes,
+    works_with_bytes,
 )
-from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.demand import SWAP_WINDOW, Demand
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.squeeze import Squeeze
 from host_controller.core.vm.stalls import Stalls
@@ -297,19 +298,48 @@ def asked_for_a_second() -> Squeeze:
 def test_a_guest_is_squeezed_by_a_step_that_its_swap_and_its_stalls_allow(
     vm: Vm, keeps_mib: int, squeezed_mib: float
 ) -> None:
-    assert squeezed_bytes(vm, keeps_mib * MIB, NOW) == squeezed_mib * MIB
+    assert squeezed_bytes(vm, keeps_mib * MIB, NOW, starved=False) == squeezed_mib * MIB
+
+
+@pytest.mark.parametrize(
+    ("read_back_mib", "squeezed_mib", "for_who_stalls_mib"),
+    [(0, 10, 10), (6, 4, 10), (10, 0, 10), (90, 0, 10)],
+)
+def test_what_is_read_back_at_once_is_left_to_a_guest_but_for_who_stalls(
+    read_back_mib: float, squeezed_mib: int, for_who_stalls_mib: int
+) -> None:
+    """Its swap has room for 10 MiB; read back is what it would be within half a minute."""
+    vm = squeezable(swap_mib=74, said={"swap_used_bytes": 300 * MIB})
+    vm.guest.demand.swap_in_rate = read_back_mib * MIB / SWAP_WINDOW
+    vm.guest.work_out(vm.config.limits, NOW)
+    assert squeezed_bytes(vm, 200 * MIB, NOW, starved=False) == pytest.approx(squeezed_mib * MIB, abs=1)
+    assert squeezed_bytes(vm, 200 * MIB, NOW, starved=True) == pytest.approx(for_who_stalls_mib * MIB, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("cache_mib", "keeps_mib", "squeezed_mib"), [(100, 400, 16), (100, 575, 5), (100, 580, 0), (0, 485, 0)]
+)
+def test_cache_that_is_read_again_is_taken_by_steps(
+    cache_mib: int, keeps_mib: int, squeezed_mib: int
+) -> None:
+    """Of a guest without swap: 480 MiB are its programs' and a margin."""
+    vm = squeezable(swap_mib=0)
+    vm.guest.demand.cache_bytes = float(cache_mib * MIB)
+    vm.guest.work_out(vm.config.limits, NOW)
+    assert works_with_bytes(vm) == (480 + cache_mib if cache_mib else 0) * MIB
+    assert squeezed_bytes(vm, keeps_mib * MIB, NOW, starved=False) == squeezed_mib * MIB
 
 
 @pytest.mark.parametrize(("keeps_mib", "asked"), [(481, False), (480, False), (479, True)])
 def test_who_may_keep_just_what_it_uses_is_not_yet_short_of_anything(keeps_mib: int, asked: bool) -> None:
     """So the shortage that must last before it is squeezed has not begun."""
     vm = squeezable(squeeze=Squeeze())
-    assert squeezed_bytes(vm, keeps_mib * MIB, NOW) == 0
+    assert squeezed_bytes(vm, keeps_mib * MIB, NOW, starved=False) == 0
     assert (vm.squeeze != Squeeze()) is asked
 
 
 def test_of_a_guest_that_nothing_was_worked_out_for_nothing_is_squeezed() -> None:
-    assert squeezed_bytes(guest(512, 464, squeeze=asked()), 0, NOW) == 0
+    assert squeezed_bytes(guest(512, 464, squeeze=asked()), 0, NOW, starved=False) == 0
 
 
 def test_a_squeeze_goes_below_what_is_spare_and_not_below_a_second_of_inflation() -> None:
