@@ -1,5 +1,7 @@
 """The host's memory laid out: what each VM that can be moved is to have, and what is not free for it yet."""
 
+from collections.abc import Mapping
+
 from host_controller.core.accounts import Accounts
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.policy import plan
@@ -44,36 +46,49 @@ class Budget:
 
     def allot(self, state: State, now: float) -> None:
         """Lay out the budget: goals for every VM that can be moved, and how much is not free yet."""
+        dimms = self._dimms(now) if self.dimms_wanted and state.emergency.cause is None else {}
+        self._measure(state, dimms, now)
+        self._share_out(dimms)
+        self.look_again(state.ledger)
+        self._compare(state, now)
+
+    def _measure(self, state: State, dimms: Mapping[str, int], now: float) -> None:
+        """How much there is to be shared out, and how much of it is kept ready."""
         settings, ledger, accounts = state.settings, state.ledger, self.accounts
         capacity = ledger.capacity()
         self._ready.observe(accounts.growth_bytes, now)
         promised = ledger.reserved() + ledger.wanted() + accounts.owed_bytes
         all_there_is = max(0, capacity - promised - accounts.fixed_bytes)
-        needed, calm = accounts.needed_bytes, state.emergency.cause is None
-        dimms = self._dimms(now) if calm and self.dimms_wanted else {}
-        noisy = needed + accounts.peaks_bytes
+        asked = accounts.needed_bytes + accounts.peaks_bytes
         if dimms:
-            noisy += sum(size - accounts.claims[uuid].need for uuid, size in dimms.items())
+            asked += sum(size - accounts.claims[uuid].need for uuid, size in dimms.items())
             all_there_is = max(0, all_there_is - BEYOND_BYTES)
         self.ready_bytes = self._ready.keep_bytes(capacity, settings.keep_ready_bytes)
         if settings.keep_ready_bytes is None:
             # Bursts and buffers share what the needs and their noise leave.
-            self.ready_bytes = min(self.ready_bytes, max(0, all_there_is - noisy) // 2)
-        kept = accounts.next_dimm_bytes + self.ready_bytes
-        self.budget_bytes = budget_bytes(all_there_is, kept, noisy)
-        if not calm:
-            self.budget_bytes = min(self.budget_bytes, needed)
+            self.ready_bytes = min(self.ready_bytes, max(0, all_there_is - asked) // 2)
+        self.budget_bytes = budget_bytes(all_there_is, accounts.next_dimm_bytes + self.ready_bytes, asked)
+        if state.emergency.cause is not None:
+            self.budget_bytes = min(self.budget_bytes, accounts.needed_bytes)
         if ledger.overdraft_lasts(now):
             # Each may be left with a part of a page that no balloon takes, and together that is an overdraft.
             self.budget_bytes = max(0, self.budget_bytes - PAGE_BYTES * len(accounts.claims))
-        if self._balanced != (self.budget_bytes, accounts.changes, dimms):
-            claims = accounts.claims
-            if dimms:
-                claims = {uuid: plan.needs_at_least(one, dimms.get(uuid, 0)) for uuid, one in claims.items()}
-            shares = balance(claims.values(), self.budget_bytes)
-            self.goals = dict(zip(claims, shares, strict=True))
-            self._balanced = (self.budget_bytes, accounts.changes, dimms)
-        self.look_again(ledger)
+
+    def _share_out(self, dimms: dict[str, int]) -> None:
+        """The goals, where anything that they depend on has changed."""
+        claims = self.accounts.claims
+        laid_out = self.budget_bytes, self.accounts.changes, dimms
+        if self._balanced == laid_out:
+            return
+        if dimms:
+            claims = {uuid: plan.needs_at_least(one, dimms.get(uuid, 0)) for uuid, one in claims.items()}
+        shares = balance(claims.values(), self.budget_bytes)
+        self.goals = dict(zip(claims, shares, strict=True))
+        self._balanced = laid_out
+
+    def _compare(self, state: State, now: float) -> None:
+        """The goals with what everybody has: who waits, who lacks, and who is to give."""
+        accounts, ledger = self.accounts, state.ledger
         away, free = accounts.away_from(self.goals, ledger.overdraft_lasts(now)), max(0, self.headroom_bytes)
         self.waiting_bytes = max(0, ledger.wanted() + away.missing - free)
         self.lack.look(away.lacking > free, now)
