@@ -146,9 +146,12 @@ replay-proof: $(STAMP) ## does the engine decide what it decided at commit BASE?
 bench-against: $(STAMP) ## is an engine step, and `bench-fast`, as quick as at commit BASE? about 5 minutes
 	$(PYTHON) -m bench.replay $(BASE) --time
 
-.PHONY: bench-density bench-fast bench-fleet bench-grid bench-scale duel soak mutants fuzz
+.PHONY: bench-alone bench-density bench-fast bench-fleet bench-grid bench-scale duel soak mutants fuzz
 bench-density: $(STAMP) ## VMs per host against every peer, counted in three ways; TRACES=DIR or a generated trace, MONTH=2013-08
 	$(PYTHON) -m bench.density $(TRACES) $(if $(MONTH),--month $(MONTH))
+
+bench-alone: $(STAMP) ## what builds cost on a host that has room; about a minute
+	$(PYTHON) -m bench.alone
 
 bench-fast: $(STAMP) ## ramps and bursts second by second, against every peer; about 4 minutes
 	$(PYTHON) -m bench.fast

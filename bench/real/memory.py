@@ -7,7 +7,7 @@ its own, whose memory has all been used; what is taken is taken at once, before 
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -31,10 +31,6 @@ MOVED: Final = 1024
 USED: Final = 960
 """What a program in the guest touches: nearly all that is moved, since its kernel needs some of the rest."""
 SPARE: Final = 64
-WAYS: Final = ("virtio-mem", "balloon", "virtio-mem")
-"""In this order, each by ours and by bare QMP: the machine is not always as fast, so what is compared by time
-comes twice.
-"""
 CYCLES: Final = 10
 MEASURED: Final = 3
 """Of these cycles; in the others the memory is not used in between."""
@@ -163,24 +159,18 @@ class Found:
         """To take a GiB and to give it back."""
         return self.median(TO_TAKE) + self.median(TO_GIVE)
 
-    def and_then(self, later: "Found") -> "Found":
-        """The same way once more, in another guest. Shares are those of whoever kept less whole."""
-        cycles = {name: [*values, *later.cycles[name]] for name, values in self.cycles.items()}
-        worse = min(self, later, key=lambda one: one.share_after / one.share_before)
-        return Found(cycles, worse.share_before, worse.share_after)
-
 
 def run() -> Result:
     """All of it."""
     result = Result("memory", "A GiB taken, given back and used again", ("of a GiB", *_names()))
     found: dict[str, Found] = {}
     with Lab() as lab:
-        for device, ours in product(WAYS, (True, False)):
-            name = _name(device, ours)
-            with _mover(lab, device, ours) as mover:
-                one = _cycles(mover)
-            tell(f"memory: {name} {one.told()}")
-            found[name] = found[name].and_then(one) if name in found else one
+        for device in QUEUES:
+            with _movers(lab, device) as movers:
+                told = _cycles(movers)
+            for name, one in told.items():
+                tell(f"memory: {name} {one.told()}")
+            found |= told
     _tell(result, found)
     return result
 
@@ -194,34 +184,42 @@ def _names() -> Iterator[str]:
 
 
 @contextmanager
-def _mover(lab: Lab, device: str, ours: bool) -> Iterator[Mover]:
-    """A guest of its own that has all of its maximum and has used it."""
+def _movers(lab: Lab, device: str) -> Iterator[dict[str, Mover]]:
+    """Two guests that have all of their maximum and have used it: one is moved by the controller, and the
+    other by hand, so the controller is told to leave that alone. By name of the way.
+    """
     limits = Limits(LOW, LOW, LOW + MOVED, buffer=WANTS_ALL, growth=device)
-    with host(lab, OURS, 2 * (LOW + MOVED), shrink_after=0, settle=0) as one:
-        guest = one.add({"giver": limits})[0]
-        mover = Mover(one, guest, device, ours)
-        mover.wait(MOVED * MIB)
-        mover.wait_online()
-        one.controller.wait_at_rest(guest, quiet=2.0)
-        if not ours:
-            one.controller.stop()
-        yield mover
+    with host(lab, OURS, 4 * (LOW + MOVED), shrink_after=0, settle=0) as one:
+        movers = {}
+        for ours, guest in zip((True, False), one.add({"ours": limits, "bare": limits}), strict=True):
+            mover = movers[_name(device, ours)] = Mover(one, guest, device, ours)
+            mover.wait(MOVED * MIB)
+            mover.wait_online()
+            one.controller.wait_at_rest(guest, quiet=2.0)
+        one.controller.client.post("vms", "bare", "pause")
+        yield movers
 
 
-def _cycles(mover: Mover) -> Found:
-    found: dict[str, list[float]] = {name: [] for name in (TAKEN, TO_TAKE, GIVEN, TO_GIVE, REFILLED, FAULTS)}
-    mover.use()
-    before = mover.share
+def _cycles(movers: Mapping[str, Mover]) -> dict[str, Found]:
+    """Each way in turn in each cycle, since the machine is not always as fast."""
+    names = (TAKEN, TO_TAKE, GIVEN, TO_GIVE, REFILLED, FAULTS)
+    found: dict[str, dict[str, list[float]]] = {way: {name: [] for name in names} for way in movers}
+    before = {}
+    for way, mover in movers.items():
+        mover.use()
+        before[way] = mover.share
     for cycle in range(CYCLES):
         for size, seconds, requests in ((0, TAKEN, TO_TAKE), (MOVED * MIB, GIVEN, TO_GIVE)):
-            asked = mover.requests()
-            found[seconds].append(mover.move(size) * 1024 / MOVED)
-            found[requests].append((mover.requests() - asked) % REQUESTS_WRAP * 1024 / MOVED)
+            for way, mover in movers.items():
+                asked = mover.requests()
+                found[way][seconds].append(mover.move(size) * 1024 / MOVED)
+                found[way][requests].append((mover.requests() - asked) % REQUESTS_WRAP * 1024 / MOVED)
         if cycle >= CYCLES - MEASURED:
-            faulted = host_faults(mover.guest)
-            found[REFILLED].append(mover.use() * 1024 / USED)
-            found[FAULTS].append((host_faults(mover.guest) - faulted) * 1024 / USED)
-    return Found(found, before, mover.share)
+            for way, mover in movers.items():
+                faulted = host_faults(mover.guest)
+                found[way][REFILLED].append(mover.use() * 1024 / USED)
+                found[way][FAULTS].append((host_faults(mover.guest) - faulted) * 1024 / USED)
+    return {way: Found(found[way], before[way], mover.share) for way, mover in movers.items()}
 
 
 def _tell(result: Result, found: dict[str, Found]) -> None:

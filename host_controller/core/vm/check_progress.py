@@ -60,10 +60,7 @@ def check_progress(vm: Vm, *, needed: bool, now: float) -> Astray | Stuck | None
     gap = 0 if target is None else present - target
     on_target = -ON_TARGET_BYTES <= gap <= ON_TARGET_BYTES
     if target is None or (on_target and vm.phase is not CONTRADICTED):  # most of them
-        if on_target and abs(present - progress.present_bytes) >= STEP_BYTES:
-            progress.goes_on(present, now)  # all the way between two looks
-        else:
-            progress.stands(present, now)
+        _is_there(vm, now)
         return None
     if not _may_move(vm):
         if vm.phase is CONTRADICTED:
@@ -79,16 +76,28 @@ def check_progress(vm: Vm, *, needed: bool, now: float) -> Astray | Stuck | None
         progress.correct(now)
         balloon.aim(_nudged(vm, target) if gap < 0 else target)
         return Astray(present, target)
-    # One that can be given memory beside its balloon waits for that itself.
-    waits = needed or (gap < 0 and vm.config.growth is not BALLOON)
-    patience = PATIENCE_IN_NEED if waits else PATIENCE
-    if now - max(progress.at, vm.sent_at) <= patience:
+    if now - max(progress.at, vm.sent_at) <= _patience(vm, gap, needed=needed):
         return None
     # An unreachable target makes the driver try five times a second for ever
     # (fact: unreachable-target-retries).
     progress.give_up(present, now, growing=gap < 0)
     balloon.aim(min(vm.ram_bytes, round_up(present, KIB)))
     return Stuck(present, target, progress.stuck_until - now)
+
+
+def _is_there(vm: Vm, now: float) -> None:
+    """On its target; it may have come all the way between two looks."""
+    progress, present = vm.progress, vm.present_bytes
+    if abs(present - progress.present_bytes) >= STEP_BYTES:
+        progress.goes_on(present, now)
+    else:
+        progress.stands(present, now)
+
+
+def _patience(vm: Vm, gap: int, *, needed: bool) -> float:
+    """Seconds. One that can be given memory beside its balloon waits for that itself."""
+    waits = needed or (gap < 0 and vm.config.growth is not BALLOON)
+    return PATIENCE_IN_NEED if waits else PATIENCE
 
 
 def _may_move(vm: Vm) -> bool:

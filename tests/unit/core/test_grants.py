@@ -643,7 +643,8 @@ def test_who_waits_is_told_when_others_have_more_for_their_weight_and_cannot_do_
     """Whatever swap it has itself."""
     web, size_mib = guest(**deepcopy(taker)), 450 if waits is None else 700
     assert web.guest.facts is not None
-    web.guest.facts = replace(web.guest.facts, swap_free_bytes=4096 * MIB)
+    facts = replace(web.guest.facts, swap_free_bytes=4096 * MIB)
+    web = replace(web, guest=replace(web.guest, facts=facts))
     other = guest(
         512,
         facts=build.facts(512, demand_mib, at=NOW, swap_free_bytes=swap_mib * MIB),

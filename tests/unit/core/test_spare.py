@@ -252,7 +252,7 @@ def squeezable(*, swap_mib: int = 4096, stall_share: float | None = 0.0, **chang
     """It uses 464 of its 512 MiB, and somebody has needed some of that for four seconds."""
     facts = build.facts(512, 464, at=NOW, swap_free_bytes=swap_mib * MIB)
     facts = replace(facts, **changes.pop("said", {}))
-    demand = Demand(last=facts, stall=Stalls(share=stall_share))
+    demand = Demand(last=facts, stall=Stalls(share=stall_share), **changes.pop("works", {}))
     vm = build.vm(
         changes.pop("actual_mib", 512), **{"facts": facts, "demand": demand, "squeeze": asked()} | changes
     )
@@ -309,9 +309,8 @@ def test_what_is_read_back_at_once_is_left_to_a_guest_but_for_who_stalls(
     read_back_mib: float, squeezed_mib: int, for_who_stalls_mib: int
 ) -> None:
     """Its swap has room for 10 MiB; read back is what it would be within half a minute."""
-    vm = squeezable(swap_mib=74, said={"swap_used_bytes": 300 * MIB})
-    vm.guest.demand.swap_in_rate = read_back_mib * MIB / SWAP_WINDOW
-    vm.guest.work_out(vm.config.limits, NOW)
+    used = {"swap_used_bytes": 300 * MIB}
+    vm = squeezable(swap_mib=74, said=used, works={"swap_in_rate": read_back_mib * MIB / SWAP_WINDOW})
     assert squeezed_bytes(vm, 200 * MIB, NOW, starved=False) == pytest.approx(squeezed_mib * MIB, abs=1)
     assert squeezed_bytes(vm, 200 * MIB, NOW, starved=True) == pytest.approx(for_who_stalls_mib * MIB, abs=1)
 
@@ -323,9 +322,7 @@ def test_cache_that_is_read_again_is_taken_by_steps(
     cache_mib: int, keeps_mib: int, squeezed_mib: int
 ) -> None:
     """Of a guest without swap: 480 MiB are its programs' and a margin."""
-    vm = squeezable(swap_mib=0)
-    vm.guest.demand.cache_bytes = float(cache_mib * MIB)
-    vm.guest.work_out(vm.config.limits, NOW)
+    vm = squeezable(swap_mib=0, works={"cache_bytes": float(cache_mib * MIB)})
     assert works_with_bytes(vm) == (480 + cache_mib if cache_mib else 0) * MIB
     assert squeezed_bytes(vm, keeps_mib * MIB, NOW, starved=False) == squeezed_mib * MIB
 
