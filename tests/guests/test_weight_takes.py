@@ -16,8 +16,6 @@ LIGHT = Limits(minimum=160, maximum=1024, buffer=5, weight=100, growth="balloon"
 HEAVY = Limits(minimum=160, maximum=1024, buffer=5, weight=1000, growth="balloon", startup=512)
 HELD_MIB = 780
 """What the light one's programs hold: with that the host is as good as full."""
-USED_MIB, READ_MIB, WANTED_MIB = 400, 250, 650
-"""With half of what the light one has read both have what they need."""
 MOST_PSI = 60.0
 """Of ten seconds, percent: it swaps to a file under TCG, and its stalls slow its squeezing down."""
 
@@ -52,10 +50,6 @@ def swapped_out_mib(guest: Guest) -> float:
     return guest.workload.memory().vmstat["pswpout"] * 4096 / MIB
 
 
-def cached_mib(guest: Guest) -> float:
-    return guest.workload.memory().meminfo["Cached"] / MIB
-
-
 def stalls(guest: Guest) -> float:
     return float(guest.workload.memory().psi.split("avg10=", 1)[1].split()[0])
 
@@ -81,26 +75,6 @@ def test_a_heavier_guests_program_lives_while_the_lighter_one_swaps_at_its_own_p
     assert light.workload.memory().vmstat["oom_kill"] == 0
     assert swapped > 50
     assert worst <= MOST_PSI
-
-
-def test_a_lighter_guests_cache_is_dropped_before_it_swaps(rig: Rig, guests: tuple[Guest, Guest]) -> None:
-    """A file that it has read, and reads no more."""
-    light, heavy = guests
-    light.workload.free()
-    light.workload.allocate(USED_MIB, rate=100, swaps=True)
-    light.workload.wait_event("done", "memory", 60)
-    light.workload.thrash(READ_MIB, rate=100)
-    rig.controller.wait_for(lambda _: cached_mib(light) > READ_MIB, 60, "it has read its file")
-    light.workload.free("thrash")
-    before, cached = swapped_out_mib(light), cached_mib(light)
-    heavy.workload.allocate(WANTED_MIB, rate=20, swaps=True)
-    heavy.workload.wait_event("done", "memory", 120)
-    swapped, dropped = swapped_out_mib(light) - before, cached - cached_mib(light)
-    print(f"\nthe light one swapped {swapped:.0f} MiB, and dropped {dropped:.0f} of {cached:.0f} MiB")
-    for guest in (light, heavy):
-        assert guest.workload.memory().vmstat["oom_kill"] == 0
-    assert dropped > READ_MIB / 2
-    assert swapped < 16
 
 
 def test_without_swap_the_heavier_one_waits_and_is_told_why(rig: Rig, guests: tuple[Guest, Guest]) -> None:
