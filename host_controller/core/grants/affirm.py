@@ -39,7 +39,7 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
     # `actual` may be forged: what the guest's kernel uses counts, too, or what the host sees.
     lowest = spare.lowest_target(vm, purse.state.settings) if heard else spare.seen_bytes(vm)
     lowest = min(vm.ram_bytes, lowest)
-    target, present = max(target, lowest), max(present, lowest)
+    target, present = max(target, lowest, _least(vm)), max(present, lowest)
     if target < present:
         return target if heard else present
     if purse.headroom_bytes < 0:
@@ -47,6 +47,13 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
         # (rule: overdraft-named). Doubts charge it with more, and that is no consent of ours.
         if told <= vm.present_bytes <= vm.followed_bytes(purse.now)[1]:
             present = vm.present_bytes  # on its way down to what it was told, be it into its own swap
-        stays = min(present, in_force(vm))
+        # What the host sees a silent guest hold beyond that is a doubt, too.
+        stays = min(present, in_force(vm), max(told, vm.present_bytes))
         return stays - NUDGE_BYTES if abs(told - stays) == NUDGE_BYTES else stays
     return target - max(0, purse.cost(vm, target) - purse.headroom_bytes)
+
+
+def _least(vm: Vm) -> int:
+    """Its minimum, which may have been raised since it was told its target; QEMU's terms."""
+    least = vm.config.limits.minimum_bytes
+    return min(vm.ram_bytes, max(least, least + vm.offline_bytes - vm.virtio_mem.requested_bytes))
