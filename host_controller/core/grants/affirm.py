@@ -55,5 +55,7 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
 
 def _least(vm: Vm) -> int:
     """Its minimum, which may have been raised since it was told its target; QEMU's terms."""
+    if vm.balloon.target_bytes is None:
+        return 0  # a takeover begins with where it is
     least = vm.config.limits.minimum_bytes
     return min(vm.ram_bytes, max(least, least + vm.offline_bytes - vm.virtio_mem.requested_bytes))
