@@ -8,21 +8,17 @@ its programs hold 5 GiB or more; between its phases they hold 2 to 4.
 from dataclasses import dataclass
 from typing import Final
 
-from bench.runner import WARM_UP_SECONDS, MakeLaw, ours
-from bench.workloads import fleet
-from host_controller.simulator.laws.controller import LawController
+from bench.runner import MakeLaw, begun
+from bench.workloads import MAXIMUM_BYTES, fleet
 from host_controller.simulator.laws.hyperv import HyperV
-from host_controller.simulator.meter import Meter
-from host_controller.simulator.world import World
-from host_controller.units import GIB, MIB
+from host_controller.units import GIB
 
 SECONDS: Final = 900.0
 SEEDS: Final = (3, 4, 5)
 VMS: Final = (1, 3)
 ROOM: Final = 1.25
 """The host's memory, as a share of all that its VMs may have."""
-MAXIMUM: Final = 16 * GIB
-BUILDS_MIB: Final = 5 * GIB / MIB
+BUILDS_BYTES: Final = 5 * GIB
 LAWS: Final[dict[str, MakeLaw | None]] = {"dynmem": None, "Hyper-V-like": lambda fleet, world: HyperV(20.0)}
 GOALS: Final = {1: (1.20, 1.35), 3: (1.30, None)}
 """Footprint of the whole run and of the builds, by number of VMs."""
@@ -44,24 +40,14 @@ class Sums:
 def play(vms: int, seed: int, law: MakeLaw | None, sums: Sums) -> None:
     """One host under a law, or under ours when there is none."""
     builders = fleet(SECONDS, builders=vms, servers=0, twins=0, seed=seed)
-    world = World(int(ROOM * vms * MAXIMUM), check=False, resolution=0.05, step=0.1)
-    meter = Meter.of(world, [world.define(spec) for spec in builders.specs])
-    if law is None:
-        world.control(ours)
-    else:
-        made = law(builders, world)
-        world.control(lambda capacity: LawController(made, world.hypervisor, capacity), tick_seconds=1.0)
-    for spec in builders.specs:
-        world.start(spec.name)
-    world.run(WARM_UP_SECONDS)
-    meter.begin()
+    world, meter = begun(builders, int(ROOM * vms * MAXIMUM_BYTES), law)
     while world.now < SECONDS:
         world.run(1.0)
         meter.second()
         for one in meter.vms:
             sums.assigned += one.assigned
             sums.needed += one.need
-            if one.vm.memory.anon >= BUILDS_MIB * MIB:
+            if one.vm.memory.anon >= BUILDS_BYTES:
                 sums.in_builds_assigned += one.assigned
                 sums.in_builds_needed += one.need
     sums.unmet += meter.unmet_mib_seconds

@@ -67,8 +67,10 @@ def ours(capacity_bytes: int) -> Controller:
     return Engine(Settings(capacity_bytes, overhead_floor_bytes=0))
 
 
-def run(fleet: Fleet, capacity_bytes: int, law: MakeLaw | None = None, told_bytes: int | None = None) -> Run:
-    """Play the fleet under a law, or under ours when there is none.
+def begun(
+    fleet: Fleet, capacity_bytes: int, law: MakeLaw | None = None, told_bytes: int | None = None
+) -> tuple[World, Meter]:
+    """A host on which the fleet runs under a law, or under ours when there is none, warmed up, and its meter.
 
     told_bytes: the size of host that a law is told, when it is not to use all that there is.
     """
@@ -87,6 +89,12 @@ def run(fleet: Fleet, capacity_bytes: int, law: MakeLaw | None = None, told_byte
         world.start(spec.name)
     world.run(WARM_UP_SECONDS)
     meter.begin()
+    return world, meter
+
+
+def run(fleet: Fleet, capacity_bytes: int, law: MakeLaw | None = None, told_bytes: int | None = None) -> Run:
+    """Play the fleet to its end, likewise."""
+    world, meter = begun(fleet, capacity_bytes, law, told_bytes)
     twins = [one for one in meter.vms if one.vm.spec.name.startswith("twin")]
     result = Run()
     while world.now < fleet.seconds:

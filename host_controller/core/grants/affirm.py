@@ -44,10 +44,8 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
         return target if heard else present
     if purse.headroom_bytes < 0:
         # Nobody is told to have more than it may have already, however little its kernel can spare
-        # (rule: overdraft-named). Doubts charge it with more, and that is no consent of ours.
-        if told <= vm.present_bytes <= vm.followed_bytes(purse.now)[1]:
-            present = vm.present_bytes  # on its way down to what it was told, be it into its own swap
-        # What the host sees a silent guest hold beyond that is a doubt, too.
+        # (rule: overdraft-named). Doubts charge it with more, and that is no consent of ours; nor is what the
+        # host sees it hold beyond both, or what it lacks on its way down, be it into its own swap.
         stays = min(present, in_force(vm), max(told, vm.present_bytes))
         return stays - NUDGE_BYTES if abs(told - stays) == NUDGE_BYTES else stays
     return target - max(0, purse.cost(vm, target) - purse.headroom_bytes)
@@ -57,5 +55,4 @@ def _least(vm: Vm) -> int:
     """Its minimum, which may have been raised since it was told its target; QEMU's terms."""
     if vm.balloon.target_bytes is None:
         return 0  # a takeover begins with where it is
-    least = vm.config.limits.minimum_bytes
-    return min(vm.ram_bytes, max(least, least + vm.offline_bytes - vm.virtio_mem.requested_bytes))
+    return min(vm.ram_bytes, spare.target_with(vm, vm.config.limits.minimum_bytes))

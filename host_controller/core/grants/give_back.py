@@ -30,9 +30,8 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     share = 0 if lasts else int(purse.per_weight * vm.config.limits.weight)
     squeezed = spare.squeezed_bytes(vm, max(keeps, share), now, starved=purse.starved)
     if not overdrawn:
-        keeps = max(keeps, min(account.granted_bytes, spare.works_with_bytes(vm)) - squeezed)
-    # While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
-    aim = max(keeps + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes)
+        keeps = max(keeps, _works_with(vm, account) - squeezed)
+    aim = spare.target_with(vm, keeps)
     size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
     if size is not None:
         purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
@@ -61,13 +60,18 @@ def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) 
     overdrawn = purse.headroom_bytes < 0
     keeps = _keeps(account, vm.guest.estimate, goal, 0, overdrawn=overdrawn)
     if not overdrawn:
-        keeps = max(keeps, min(account.granted_bytes, spare.works_with_bytes(vm)))
+        keeps = max(keeps, _works_with(vm, account))
     excess = account.granted_bytes - keeps
     size = virtio_mem.smaller_still(vm, excess, purse.state.settings, purse.now)
     if size is None:
         return False
     purse.lower(vm, goal, _why(purse), operation, size)
     return True
+
+
+def _works_with(vm: Vm, account: Account) -> int:
+    """What it has and works with: taken by steps alone, but in an overdraft."""
+    return min(account.granted_bytes, spare.works_with_bytes(vm))
 
 
 def _why(purse: Purse) -> str:

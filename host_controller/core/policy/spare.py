@@ -169,6 +169,16 @@ def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:
     return max(lowest - spare if spare > 0 else lowest, present - rate)
 
 
+def target_with(vm: Vm, usable_bytes: int) -> int:
+    """The balloon's target under which the guest has so much, QEMU's terms.
+
+    While virtio-mem stays, the balloon takes its place, but not the memory that a kernel boots with.
+    """
+    return max(
+        usable_bytes + vm.offline_bytes - vm.virtio_mem.requested_bytes, vm.config.limits.minimum_bytes
+    )
+
+
 class Urgency(Enum):
     """How small a step may be that is taken at once."""
 
