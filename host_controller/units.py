@@ -7,6 +7,10 @@ KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 TIB: Final = 1 << 40
+LARGEST_BYTES: Final = 1 << 60
+"""Of a size that anybody names: beyond an exbibyte it is no memory's, and what is reckoned with it ends."""
+LONGEST_SECONDS: Final = 1000 * 366 * 86400.0
+"""The same of a duration."""
 
 _FACTORS: Final[dict[str, int]] = {
     "": 1,
@@ -17,6 +21,8 @@ _FACTORS: Final[dict[str, int]] = {
     **{f"{prefix}b": 1000**power for prefix, power in (("k", 1), ("m", 2), ("g", 3), ("t", 4))},
 }  # fmt: skip
 _WITH_UNIT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+_LONGEST_NUMBER: Final = 40
+"""Characters. Python refuses to read numbers of thousands, and makes infinity of hundreds."""
 _SECONDS: Final = {
     "": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "day": 86400, "days": 86400
 }  # fmt: skip
@@ -35,13 +41,19 @@ def parse_size(text: str) -> int:
     if match is None or factor is None:
         raise ValueError(f"{text!r} is not a size; write it like 512M, 1.5GiB or 536870912")
     whole, _, fraction = match[1].partition(".")
-    return int(whole) * factor + (int(fraction) * factor // int("1" + "0" * len(fraction)) if fraction else 0)
+    if len(match[1]) <= _LONGEST_NUMBER:
+        part = int(fraction) * factor // int("1" + "0" * len(fraction)) if fraction else 0
+        if (found := int(whole) * factor + part) <= LARGEST_BYTES:
+            return found
+    raise ValueError(f"{_begin(text)!r} is more than any memory; the most is {LARGEST_BYTES // TIB}TiB")
 
 
 def with_unit(text: str) -> str:
-    """What somebody meant who left the unit out: `1024` is 1024M, `1.5` is 1.5G; empty where there is one."""
+    """What somebody meant who left the unit out: `1024` is 1024M, `1.5` is 1.5G; empty where there is one,
+    and where it may well count bytes.
+    """
     match = _WITH_UNIT.fullmatch(text)
-    if match is None or match[2]:
+    if match is None or match[2] or float(match[1]) >= MIB:
         return ""
     return f"{match[1]}{'G' if '.' in match[1] else 'M'}"
 
@@ -56,7 +68,14 @@ def parse_duration(text: str) -> float:
     factor = _SECONDS.get(match[2]) if match else None
     if match is None or factor is None:
         raise ValueError(f"{text!r} is not a duration; write it like 90s, 10min, 2h or 7d")
-    return float(match[1]) * factor
+    found = float(match[1]) * factor
+    if found > LONGEST_SECONDS:
+        raise ValueError(f"{_begin(text)!r} is longer than a thousand years")
+    return found
+
+
+def _begin(text: str) -> str:
+    return text if len(text) <= 20 else f"{text[:20]}…"
 
 
 def format_size(size_bytes: int) -> str:

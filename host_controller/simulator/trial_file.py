@@ -87,7 +87,7 @@ def read_trial(path: Path) -> Trial:
     """
     try:
         whole = tomllib.loads(read_text(path, "TOML"))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no TOML, a number or a nest without end
         raise InputError(f"{path}: {error}") from None
     return parse(whole, str(path), path.parent)
 

@@ -3,12 +3,11 @@
 A key's parser raises ValueError, whose text is what is allowed.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, Final
 
 from host_controller.core.model import BUFFER_RANGE, WEIGHT_RANGE, Growth
-from host_controller.units import MIB, parse_duration, parse_size, with_unit
+from host_controller.units import LONGEST_SECONDS, MIB, parse_duration, parse_size, with_unit
 
 _MOST_VMS: Final = 1000
 
@@ -32,7 +31,7 @@ def _memory(value: Any) -> int:
 
 
 def _duration(value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf:
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LONGEST_SECONDS:
         return float(value)
     try:
         return parse_duration(str(value))

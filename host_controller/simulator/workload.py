@@ -17,6 +17,10 @@ SINE_PIECES: Final = 48
 """Straight lines to a period of a sine; none is shorter than a second where there are more than 8."""
 
 
+MOST_PIECES: Final = 1_000_000
+"""Of a wave, or seconds of noise: a month has 2.6 million seconds, and nobody waits for the end of more."""
+
+
 class Curve:
     """Bytes over seconds: straight lines between points, constant before the first and after the last."""
 
@@ -82,6 +86,7 @@ def burst(
     base: float, peak: float, every: float, hold: float, until: float, rise: float = 0.0, first: float = 0.0
 ) -> Curve:
     """Up to the peak and back, again and again. `rise` is the time that going up takes; down is at once."""
+    _not_too_many(until, every)
     points = [(0.0, base)]
     start = first or every
     while start < until:
@@ -96,6 +101,7 @@ def sine(low: float, high: float, period: float, until: float, phase: float = 0.
     0 is low.
     """
     pieces = max(8, min(SINE_PIECES, int(period)))
+    _not_too_many(until, period / pieces)
     points = []
     for i in range(math.ceil(until / period * pieces) + 1):
         share = i / pieces
@@ -106,6 +112,7 @@ def sine(low: float, high: float, period: float, until: float, phase: float = 0.
 
 def saw(low: float, high: float, period: float, until: float, phase: float = 0.0) -> Curve:
     """Up in a straight line for so many seconds, and down at once. phase: 0 to 1, where it begins."""
+    _not_too_many(until, period)
     points = [(0.0, low + (high - low) * (phase % 1.0))]
     at = (1.0 - phase % 1.0) * period
     while at < until + period:
@@ -117,6 +124,7 @@ def saw(low: float, high: float, period: float, until: float, phase: float = 0.0
 def square(low: float, high: float, period: float, until: float, phase: float = 0.0) -> Curve:
     """Half of the period low, then half of it high. phase: 0 to 1, where it begins."""
     half = period / 2
+    _not_too_many(until, half)
     steps = [(0.0, high if phase % 1.0 >= 0.5 else low)]
     beat = math.floor(phase * 2) + 1
     while (at := beat * half - phase * period) < until:
@@ -127,6 +135,7 @@ def square(low: float, high: float, period: float, until: float, phase: float = 
 
 def noisy(level: float, noise: float, until: float, seed: str) -> Curve:
     """A level that each second departs from by another random share; noise is its standard deviation."""
+    _not_too_many(until, 1.0)
     rng = random.Random(f"noisy {seed}")
     return plateaus(
         [(float(t), max(0.0, level * (1 + rng.gauss(0, noise)))) for t in range(max(1, math.ceil(until)))]
@@ -137,6 +146,7 @@ def diurnal(
     low: float, high: float, until: float, seed: int = 0, noise: float = 0.02, period: float = DAY
 ) -> Curve:
     """A day's sine between low (at its start) and high, in plateaus of a minute, with relative noise."""
+    _not_too_many(until, DIURNAL_STEP)
     rng = random.Random(f"diurnal {seed}")
     steps = []
     for i in range(max(1, math.ceil(until / DIURNAL_STEP))):
@@ -151,12 +161,19 @@ def leak(base: float, per_hour: float, until: float, restart_at: float) -> Curve
     if per_hour <= 0 or restart_at <= base:
         raise ValueError("a leak grows, from base to a larger restart_at")
     seconds = (restart_at - base) / per_hour * 3600
+    _not_too_many(until, seconds)
     points = []
     start = 0.0
     while start < until:
         points += [(start, base), (start + seconds, restart_at)]
         start += seconds
     return Curve(points)
+
+
+def _not_too_many(until: float, each: float) -> None:
+    """Raises ValueError: a curve of pieces of so many seconds each does not come to its end."""
+    if not until < MOST_PIECES * each:
+        raise ValueError(f"{until:g} s in pieces of {each:g} s are more than {MOST_PIECES} of them")
 
 
 def plateaus(steps: Sequence[tuple[float, float]]) -> Curve:

@@ -156,6 +156,12 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
         ("weight = 300", "weight = true", "vm[2].weight: True; allowed: a whole number from 1"),
         ('name = "db"', 'name = "web1"', "the name 'web1' is used twice"),
         ("[host]", "[host", "line 2"),
+        ("weight = 300", f"weight = {'9' * 5000}", "4300 digits"),
+        ("weight = 300", f"weight = {'[' * 5000}", "recursion"),
+        ('capacity = "6GiB"', f'capacity = "{"9" * 400}"', "more than any memory"),
+        ('duration = "5min"', f'duration = "{"9" * 400}"', "host.duration"),
+        ('duration = "5min"', f"duration = {'9' * 400}", "host.duration"),
+        ('high = "2GiB"', f"high = {'9' * 400}", "vm[2].demand.high"),
         ("[host]", "[hosts]\n[host]", "hosts: unknown"),
         (
             'kind = "ramp", low = "300MiB", high = "2GiB", start = 60, over = "30s"',
@@ -172,6 +178,22 @@ def test_a_mistake_is_named_with_its_key_and_what_is_allowed(
         read_trial(file(tmp_path, GOOD.replace(old, new)))
     assert said in str(error.value)
     assert "host.toml" in str(error.value) or "no.csv" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        'kind = "sine", low = 0, high = "1GiB", period = 1e-5',
+        'kind = "saw", low = 0, high = "1GiB", period = 1e-5',
+        'kind = "square", low = 0, high = "1GiB", period = 1e-300',
+        'kind = "burst", base = 0, peak = "1GiB", every = 1e-5, hold = 0',
+        'kind = "leak", base = "400MiB", per_hour = "16TiB", restart_at = "409601KiB"',
+    ],
+)
+def test_a_wave_that_comes_to_no_end_is_refused_and_not_waited_for(tmp_path: Path, demand: str) -> None:
+    old = 'kind = "ramp", low = "300MiB", high = "2GiB", start = 60, over = "30s"'
+    with pytest.raises(InputError, match=r"vm\[2\].demand: 300 s in pieces of .* are more than 1000000"):
+        read_trial(file(tmp_path, GOOD.replace(old, demand)))
 
 
 def test_holes_of_a_trace_are_repaired_and_counted(tmp_path: Path) -> None:
