@@ -10,7 +10,7 @@ from aiohttp import web
 
 from host_controller import __version__
 from host_controller.api.explain import balance_now, explain
-from host_controller.api.finding import find_uuid, find_vm, known_uuid, unknown_vm
+from host_controller.api.finding import find_uuid, find_vm, known_uuid
 from host_controller.api.http import (
     Refused,
     answer_json,
@@ -119,17 +119,15 @@ class ReadingRoutes:
         step = STEPS[one_of(query, "step", STEPS)] or step_for(seconds)
         points = whole_number(query, "points")
         wanted = request.match_info["vm"]
-        path = self._history_path
-        in_memory = (
-            seconds <= KEPT_SECONDS and step == "detail" and known_uuid(self._controller, wanted) is not None
-        )
+        path, known = self._history_path, known_uuid(self._controller, wanted)
+        in_memory = seconds <= KEPT_SECONDS and step == "detail" and known is not None
         if path is not None and not in_memory:
             since = time.time() - seconds
             spread = one_in(seconds, step, points)
-            body = await asyncio.to_thread(read_stored, path, wanted, since, step, spread)
-            if body is None:
-                raise unknown_vm(self._controller, wanted)
-            return web.Response(body=body, content_type="application/json")
+            # By its UUID: others may have had its name.
+            body = await asyncio.to_thread(read_stored, path, known or wanted, since, step, spread)
+            if body is not None:
+                return web.Response(body=body, content_type="application/json")
         uuid = find_uuid(self._controller, wanted)
         begin = self._controller.now() - seconds
         journal = self._controller.journal

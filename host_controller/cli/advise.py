@@ -79,7 +79,8 @@ def advise(
     if applied:
         # A program that reads the advice finds nothing else behind it.
         with redirect_stdout(sys.stderr if as_json else sys.stdout):
-            _apply(chosen[-1], connect)
+            # Of those that have had the name, the one that was seen last.
+            _apply(max(chosen, key=lambda one: one.past.end), connect)
 
 
 def read_pasts(files: tuple[Path, ...], since: str) -> "list[Past]":
@@ -193,4 +194,5 @@ def _apply(one: "Advice", connect: str | None) -> None:
     }
     changed = {key: value if value != before[key] else None for key, value in given.items()}
     assert set_limits.callback is not None
-    set_limits.callback(one.past.name, None, dry_run=False, connect=connect, weight=None, **changed)
+    # By its UUID: what libvirt has of its name may be another VM.
+    set_limits.callback(one.past.uuid, None, dry_run=False, connect=connect, weight=None, **changed)

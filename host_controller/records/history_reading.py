@@ -69,8 +69,13 @@ class Reading:
 
     def find(self, wanted: str) -> tuple[str, str] | None:
         """UUID and name of a VM by either of them; the one that was seen last where several had the name."""
+        times = "SELECT max(at) / 1000.0 AS at FROM samples WHERE vm = id UNION ALL"
+        times += " SELECT max(at) FROM entries WHERE vm = id"
+        if self._tiers:  # which reach further back
+            times += " UNION ALL SELECT max(hour) * 3600.0 FROM hours WHERE vm = id"
         found = self._db.execute(
-            "SELECT uuid, name FROM vms WHERE uuid = ? OR name = ? ORDER BY uuid = ? DESC, id DESC",
+            "SELECT uuid, name FROM vms WHERE uuid = ? OR name = ?"  # noqa: S608 # our own names
+            f" ORDER BY uuid = ? DESC, (SELECT max(at) FROM ({times})) DESC, id DESC",
             (wanted.lower(), wanted, wanted.lower()),
         )
         return next((row for row in self._sound(found) if all(isinstance(one, str) for one in row)), None)

@@ -301,11 +301,28 @@ def test_apply_sets_what_is_advised_as_dynmem_set_does_it(
     told = CliRunner().invoke(group, ["advise", "web", "--apply", *common])
     assert told.exit_code == 0, told.output
     (given,) = asked
-    assert (given["vm"], given["maximum"], given["startup"]) == ("web", 2176 * MIB, None)
+    assert (given["vm"], given["maximum"], given["startup"]) == ("uuid-web", 2176 * MIB, None)
     assert not given["dry_run"]
     everybody = CliRunner().invoke(group, ["advise", "--apply", *common])
     assert isinstance(everybody.exception, InputError)
     assert len(asked) == 1
+
+
+def test_what_is_advised_for_a_name_is_applied_to_the_vm_that_had_it_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = stored(tmp_path / "history.sqlite")
+    file = HistoryFile(path)
+    early = [one._replace(at=one.at - 20 * DAY) for one in minutes([GIB] * 60 * 24 * 8)]
+    file.write(
+        [("minute", ("uuid-gone", "web", one, VmConfig("uuid-gone", "web", NOW_LIMITS))) for one in early]
+    )
+    file.close()
+    asked: list[str] = []
+    monkeypatch.setattr(set_limits, "callback", lambda vm, *_, **__: asked.append(vm))
+    common = ["--history", str(path), "--since", "365d", "--socket", str(tmp_path / "none.sock")]
+    told = CliRunner().invoke(group, ["advise", "web", "--apply", *common])
+    assert (told.exit_code, asked) == (0, ["uuid-web"]), told.output
 
 
 def test_who_has_no_history_is_told_where_one_comes_from(tmp_path: Path) -> None:

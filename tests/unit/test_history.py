@@ -129,6 +129,44 @@ def test_the_api_tells_from_the_file_what_is_longer_ago_than_an_hour(tmp_path: P
     run(story())
 
 
+def test_of_vms_of_one_name_the_one_that_runs_is_told_of_or_else_the_last_that_did(tmp_path: Path) -> None:
+    path, now = tmp_path / "history.sqlite", time.time()
+
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        file = HistoryFile(path)
+        day_ago = now - 86400
+        file.write([("sample", (day_ago, vm.uuid, "db", sample(0, GIB)))])
+        file.write([("sample", (day_ago, "uuid-gone", "web", sample(0, 3 * GIB)))])
+        # It was renamed when that one was gone, and is not the one that was seen first.
+        file.write([("sample", (now - 7200, vm.uuid, "web", sample(0, 2 * GIB)))])
+        file.close()
+        reading = Reading(path)
+        try:
+            assert reading.find("web") == (vm.uuid, "web")
+        finally:
+            reading.close()
+        async with served(host, tmp_path, history=path) as (_, client):
+            answer = await aside(lambda: client.get("vms", "web", "history", since="2d"))
+            assert answer["uuid"] == vm.uuid
+            assert [one["assigned_bytes"] for one in answer["samples"]] == [GIB, 2 * GIB]
+
+    run(story())
+
+
+def test_of_a_vm_that_runs_memory_tells_where_the_file_cannot(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with served(host, tmp_path, history=tmp_path / "broken.sqlite") as (_, client):
+            await asyncio.sleep(30)
+            answer = await aside(lambda: client.get("vms", "web", "history", since="2d"))
+            assert answer["samples"]
+
+    run(story())
+
+
 def test_a_decision_is_kept_with_what_the_guest_could_not_go_without(tmp_path: Path) -> None:
     kept = history(tmp_path / "history.sqlite")
     kept.sample("uuid-1", "web", sample(10.0, GIB))
