@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from host_controller.advice.sources import Recorded
+from host_controller.records.tiers import HOUR, Span
 from host_controller.units import GIB
-
-HOUR = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +52,44 @@ def savings(recorded: Sequence[Recorded]) -> Savings | None:
     """By the limits that each VM had last; None where nothing is known."""
     static: defaultdict[float, float] = defaultdict(float)
     dynamic: defaultdict[float, float] = defaultdict(float)
-    seconds = 0.0
+    static_byte_hours = dynamic_byte_hours = vm_hours = 0.0
     left_out = []
     for one in recorded:
         if one.limits is None:
             left_out.append(one.name)
             continue
-        for span in one.spans:
-            if span.charge_bytes is not None:
-                hour = span.at // HOUR * HOUR
-                static[hour] += one.limits.maximum_bytes * span.seconds / HOUR
-                dynamic[hour] += span.charge_bytes * span.seconds / HOUR
-                seconds += span.seconds
+        maximum = one.limits.maximum_bytes
+        for at, (hours, byte_hours) in _by_hour(one.spans).items():
+            vm_hours += hours
+            static_byte_hours += maximum * hours
+            dynamic_byte_hours += byte_hours
+            # An hour that a clock which was set back has come by twice is no higher peak for that.
+            share = 1.0 / max(1.0, hours)
+            static[at] += maximum * hours * share
+            dynamic[at] += byte_hours * share
     if not static:
         return None
     peak = max(dynamic, key=lambda hour: dynamic[hour])
     return Savings(
         min(static),
-        seconds / HOUR,
-        sum(static.values()) / GIB,
-        sum(dynamic.values()) / GIB,
+        vm_hours,
+        static_byte_hours / GIB,
+        dynamic_byte_hours / GIB,
         peak,
         int(static[peak]),
         int(dynamic[peak]),
         tuple(left_out),
     )
+
+
+def _by_hour(spans: Sequence[Span]) -> dict[float, tuple[float, float]]:
+    """By the time at which an hour begins: the hours that one VM was seen in it, and what that cost it in
+    byte-hours.
+    """
+    found: dict[float, tuple[float, float]] = {}
+    for one in spans:
+        if one.charge_bytes is not None:
+            at, hours = one.at // HOUR * HOUR, one.seconds / HOUR
+            before = found.get(at, (0.0, 0.0))
+            found[at] = before[0] + hours, before[1] + one.charge_bytes * hours
+    return found

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from host_controller.advice.past import Past, past_of
 from host_controller.errors import InputError
 from host_controller.records.history_reading import Reading
 from host_controller.records.history_schema import UNREADABLE
-from host_controller.records.stored_limits import StoredLimits, read_limits
-from host_controller.records.tiers import Span
+from host_controller.records.stored_limits import StoredLimits, limits_of
+from host_controller.records.tiers import Span, could_be
 
 LONGEST_LINE: Final = 1 << 20
 MOST_SPANS: Final = 2_000_000
@@ -157,7 +155,7 @@ def _vm(row: dict[str, Any], where: str) -> tuple[str, str, StoredLimits | None]
     uuid, name = row.get("uuid"), row.get("name")
     if row["dynmem-history"] != 1 or not isinstance(uuid, str) or not isinstance(name, str):
         raise InputError(f"{where}: it is no export of version 1", hint="write it with --export jsonl")
-    return uuid, name, read_limits(msgspec.json.encode(row.get("limits")))
+    return uuid, name, limits_of(row.get("limits"))
 
 
 def _span(row: Any) -> Span | None:
@@ -165,7 +163,7 @@ def _span(row: Any) -> Span | None:
         return None
     times = [row.get(name) for name in _NUMBERS]
     sizes = [row.get(name) for name in _SIZES]
-    if not all(isinstance(one, int | float) and 0 <= one < 1e12 for one in times):
+    if not all(isinstance(one, int | float) and 0 <= one < 1e12 for one in times) or not could_be(*times[1:]):
         return None
     if not all(one is None or (isinstance(one, int) and 0 <= one < 1 << 50) for one in sizes):
         return None

@@ -24,6 +24,8 @@ ANSWER_SECONDS: Final = 10.0
 BUSY_SECONDS: Final = 0.02
 TRIES: Final = 4
 LARGEST_LINE: Final = 1 << 20
+LISTED: Final = ("vms",)
+"""What is answered with a list of objects. All else is one."""
 
 
 class ControllerUnreachable(DynmemError):  # noqa: N818 # read as what happened
@@ -91,7 +93,7 @@ class Client:
     def _ask(self, method: str, steps: tuple[str, ...], query: dict[str, object]) -> Any:
         with self._open(method, steps, query, ANSWER_SECONDS) as response:
             try:
-                return _read(response.read())
+                return _read(response.read(), of_many=steps == LISTED)
             except (OSError, http.client.HTTPException) as error:
                 raise ControllerUnreachable(
                     f"the controller at {self.path} broke off: {error or type(error).__name__}",
@@ -155,13 +157,18 @@ class Client:
             connection.close()
 
 
-def _read(text: bytes) -> Any:
+def _read(text: bytes, *, of_many: bool = False) -> Any:
     try:
-        return answer.read(text)
+        found = answer.read(text)
+        if of_many and not isinstance(found, list):
+            raise ValueError("it is no list")
+        if not all(isinstance(one, answer.Answer) for one in (found if of_many else [found])):
+            raise ValueError("it is no object")
     except ValueError as error:
         raise ControllerUnreachable(
             f"the answer is not understood: {error}", hint="is it a dynmem controller, and of which version?"
         ) from None
+    return found
 
 
 def _refused(response: http.client.HTTPResponse) -> DynmemError:

@@ -21,7 +21,7 @@ from host_controller.records.history_schema import (
 )
 from host_controller.records.samples import Sample
 from host_controller.records.stored_limits import StoredLimits, read_limits
-from host_controller.records.tiers import HOUR, MINUTE, Span
+from host_controller.records.tiers import HOUR, MINUTE, Span, could_be
 
 LARGEST_KIB: Final = 1 << 40
 _PHASES: Final = tuple(Phase)
@@ -266,7 +266,9 @@ def span_of(row: tuple[Any, ...], unit: float) -> Span | None:
     """A row of `minutes` or `hours`, times in units of so many seconds; None if it makes no sense."""
     at, *times = row[:4]
     sizes, percentiles = row[4 : 4 + len(SIZES)], row[4 + len(SIZES) :]
-    if not (_is_number(at) and all(_is_number(one) and one >= 0 for one in times) and times[0] > 0):
+    if not (_is_number(at) and all(map(_is_number, times)) and times[0] > 0):
+        return None
+    if not could_be(*(one / 1000 for one in times)):
         return None
     if not all(map(_is_size, row[4:])):
         return None

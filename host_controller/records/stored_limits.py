@@ -44,7 +44,15 @@ class StoredLimits(msgspec.Struct, frozen=True):
 def read_limits(text: str | bytes | None) -> StoredLimits | None:
     """From JSON; None where there are none, or none that make sense."""
     try:
-        found = msgspec.json.decode(text, type=StoredLimits) if text else None
+        return limits_of(msgspec.json.decode(text) if text else None)
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    return None if found is None or found.limits().problems() else found
+
+
+def limits_of(told: object) -> StoredLimits | None:
+    """From what JSON says; None where there are none, or none that make sense."""
+    try:
+        found = msgspec.convert(told, StoredLimits)
+    except (msgspec.ValidationError, ValueError):  # the latter for text that is no UTF-8
+        return None
+    return None if found.limits().problems() else found

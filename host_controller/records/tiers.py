@@ -14,6 +14,8 @@ MINUTE: Final = 60.0
 HOUR: Final = 3600.0
 LIVE_HOLDS: Final = 30.0
 """Samples come every ten seconds at least, whatever happens."""
+LONGEST_SEEN: Final = 86400.0
+"""Seconds in all that one minute or hour was seen: more is no clock's, but a damaged figure."""
 PERCENTS: Final = (5, 25, 50, 75, 95)
 TIGHT_PERCENT: Final = 95.0
 """From this pressure on a guest has nothing to spare: what it would have needed beyond cannot be seen."""
@@ -44,6 +46,13 @@ class Span(NamedTuple):
     def sizes(self) -> tuple[int | None, ...]:
         """All sizes but the percentiles, in the order of the fields."""
         return self[4:11]
+
+
+def could_be(seconds: float, known_seconds: float, tight_seconds: float) -> bool:
+    """Whether a minute or an hour may have been seen for so long. It may be longer than it is: a clock that
+    was set back comes by it again.
+    """
+    return 0 <= tight_seconds <= known_seconds <= seconds <= LONGEST_SEEN
 
 
 class Minutes:

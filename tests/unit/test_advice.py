@@ -230,7 +230,13 @@ def test_an_export_of_another_host_is_played_again_in_simulate(tmp_path: Path) -
         '{"span": {}}\n',
         '{"dynmem-history": 2}\n',
         '{"dynmem-history": 1, "uuid": "u", "name": "n"}\n{"span": 7}\n',
+        *(
+            '{"dynmem-history": 1, "uuid": "u", "name": "n"}\n'
+            + json.dumps({"span": Span(NOW, *times, 1, 1, 1, 1, 1, 1, 1)._asdict()})
+            for times in ((1e11, 60.0, 0.0), (60.0, 61.0, 0.0), (60.0, 60.0, 61.0), (60.0, 60.0, -1.0))
+        ),
     ],
+    ids=range(10),
 )
 def test_a_file_that_is_no_export_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.jsonl"
@@ -240,6 +246,21 @@ def test_a_file_that_is_no_export_is_refused_with_its_line(tmp_path: Path, text:
         return
     with pytest.raises(InputError, match=r"x\.jsonl"):
         pasts_in([path], 0.0)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        r'{"growth": "\ud800"}', r'{"startup_bytes": "\ud800"}', r'{"\ud800": 1}', r'["\ud800"]', "1e999",
+        "NaN", "9" * 400, "true", '{"startup_bytes": 1e30, "minimum_bytes": 1, "maximum_bytes": 1}',
+    ],
+)  # fmt: skip
+def test_limits_of_an_export_that_make_no_sense_are_none(tmp_path: Path, limits: str) -> None:
+    path = tmp_path / "x.jsonl"
+    span = json.dumps({"span": minutes([GIB])[0]._asdict()})
+    path.write_text(f'{{"dynmem-history": 1, "uuid": "u", "name": "n", "limits": {limits}}}\n{span}\n')
+    (found,) = pasts_in([path], 0.0)
+    assert (found.limits, found.peak_bytes) == (None, GIB)
 
 
 def test_a_minute_of_a_clock_that_was_years_ahead_makes_no_years_of_slots() -> None:

@@ -25,6 +25,7 @@ from host_controller.core.model import VmConfig
 from host_controller.errors import InputError
 from host_controller.records.history_file import HistoryFile
 from host_controller.records.tier_file import KEEP
+from host_controller.records.tiers import Span
 from host_controller.units import GIB, MIB
 from tests.unit.test_advice import LIMITS, NOW_LIMITS, minutes, past
 from tests.unit.test_tiers import NOW
@@ -117,6 +118,21 @@ def test_savings_are_static_sizes_less_what_vms_cost() -> None:
     assert found.left_out == ("odd",)
     assert found.as_json(0.5)["saved_money"] == 6
     assert savings([]) is None
+
+
+def test_an_hour_that_a_clock_has_come_by_twice_is_no_higher_peak() -> None:
+    def hour(at: float, charge: int, seconds: float) -> list[Span]:
+        return [
+            one._replace(at=at + 60.0 * n, charge_bytes=charge, seconds=seconds / 60)
+            for n, one in enumerate(minutes([GIB] * 60))
+        ]
+
+    spans = hour(0.0, 2 * GIB, 7200.0) + hour(3600.0, 3 * GIB, 3600.0)
+    found = savings([Recorded("u", "web", LIMITS, spans)])
+    assert found is not None
+    assert (found.hours, found.static_gib_hours, found.dynamic_gib_hours) == pytest.approx((3, 24, 7))
+    assert (found.peak_at, found.peak_static_bytes) == (3600.0, 8 * GIB)
+    assert found.peak_dynamic_bytes == pytest.approx(3 * GIB)
 
 
 def test_a_price_is_the_configurations_unless_one_is_named(

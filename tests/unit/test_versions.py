@@ -166,7 +166,18 @@ def test_a_refusal_of_any_form_is_an_error_of_ours(body: bytes) -> None:
     assert isinstance(_refused(Response(500, body)), ControllerUnreachable | RequestRefused)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b'{"a":', b"[" * 9000])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"\xff", b'{"a":', b"[" * 9000, b"7", b"null", b'"OK"', b"[7]", b"[null]"]
+)
 def test_an_answer_that_is_none_is_an_error_of_ours(body: bytes) -> None:
-    with pytest.raises(ControllerUnreachable, match="not understood"):
-        _read(body)
+    for of_many in (False, True):
+        with pytest.raises(ControllerUnreachable, match="not understood"):
+            _read(body, of_many=of_many)
+
+
+def test_one_object_and_a_list_of_them_are_told_apart() -> None:
+    assert _read(b'{"a": 1}') == {"a": 1}
+    assert _read(b'[{"a": 1}]', of_many=True) == [{"a": 1}]
+    for body, of_many in ((b"{}", True), (b"[]", False)):
+        with pytest.raises(ControllerUnreachable, match="not understood"):
+            _read(body, of_many=of_many)
