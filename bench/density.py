@@ -8,7 +8,7 @@ VMs are added in 40 random orders until too much demand goes unmet. That is coun
   give out more than there is, or look at what their host has free.
 
 Slots are five minutes long, which hides how fast a law reacts: that is what bench.fast is for. What has been
-measured is kept, law by law, and not measured again: --fresh does.
+measured is kept, law by law, and not measured again: --fresh does, and begins where the law came to before.
 """
 
 import argparse
@@ -50,6 +50,10 @@ BY_TOUCH: Final = ("static", "proxmox", "mom", "mom-production", "ghaf")
 The others never give out more than there is, and do not look at what the host has free.
 """
 Array = Any
+Sizes = dict[str, list[int]]
+"""How many VMs fit in each order, by host."""
+Kept = dict[str, dict[str, Sizes]]
+"""By count, and law."""
 
 
 def orders(vms: int, seed: int = 7) -> Array:
@@ -100,14 +104,20 @@ def lacking(hosts: Hosts, demand: Array) -> Array:
     return np.maximum(0.0, demand - np.minimum(hosts.current, used) * scale[:, None])
 
 
-def search(trace: Trace, step: Step, chosen: Array, count: str = "slots") -> dict[int, list[int]]:
+def search(
+    trace: Trace, step: Step, chosen: Array, count: str = "slots", near: Sizes | None = None
+) -> dict[int, list[int]]:
     """For each host the largest number of VMs in each order, all orders and hosts together.
 
-    A guess from the first days, then galloping away from it, then bisection: full passes are dear.
+    From what was found before (`near`), or a guess from the first days, galloping away from it, then
+    bisection: full passes are dear.
     """
     cases = [(order, float(host * 1024)) for host in HOSTS_GIB for order in chosen]
-    start = np.full(len(cases), 16)
-    start = _largest(replace(trace, demand=trace.demand[:GUESS_SLOTS]), step, cases, start, count)
+    if near:
+        start = np.array([size for host in HOSTS_GIB for size in near[str(host)]])
+    else:
+        start = np.full(len(cases), 16)
+        start = _largest(replace(trace, demand=trace.demand[:GUESS_SLOTS]), step, cases, start, count)
     return _by_host(_largest(trace, step, cases, start, count))
 
 
@@ -168,8 +178,10 @@ def bound(trace: Trace, chosen: Array, count: str = "slots") -> dict[int, list[i
     return _by_host(np.array(found))
 
 
-def measure(name: str, count: str, trace: Trace, chosen: Array) -> dict[int, list[int]]:
-    """One law's densities."""
+def measure(
+    name: str, count: str, trace: Trace, chosen: Array, near: Sizes | None = None
+) -> dict[int, list[int]]:
+    """One law's densities. near: as far as it came before."""
     cap = trace.provisioned
     if name == "peak":
         peaks = np.clip(trace.demand.max(axis=0) * 1.2, FLOOR_MIB, cap)
@@ -180,18 +192,19 @@ def measure(name: str, count: str, trace: Trace, chosen: Array) -> dict[int, lis
         return bound(trace, chosen, count)
     if name == "adopted":
         held = replace(trace, demand=np.minimum(trace.demand + cap / MEMMAP_OF, cap))
-        return search(held, OurLaw(agentless=True), chosen, count)
+        return search(held, OurLaw(agentless=True), chosen, count, near)
     if name == "static" and count == "slots":
         return sized(chosen, cap[None, :])
-    return search(trace, OurLaw() if name == "dynmem" else STEPS[name], chosen, count)
+    return search(trace, OurLaw() if name == "dynmem" else STEPS[name], chosen, count, near)
 
 
 def _task(
-    name: str, count: str, folder: Path | None, month: str | None
+    name: str, count: str, near: Sizes | None, folder: Path | None, month: str | None
 ) -> tuple[dict[int, list[int]], float]:
-    began = time.monotonic()
+    """And the processor's seconds that it took."""
+    began = time.process_time()
     trace = load(folder, month)
-    return measure(name, count, trace, orders(trace.demand.shape[1])), time.monotonic() - began
+    return measure(name, count, trace, orders(trace.demand.shape[1]), near), time.process_time() - began
 
 
 def _by_host(found: Array) -> dict[int, list[int]]:
@@ -224,7 +237,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     slow = ("adopted", "mom", "mom-production", "dynmem", "proxmox")
     missing.sort(key=lambda task: task[0] not in slow)
     with ProcessPoolExecutor(options.jobs) as pool:
-        tasks = {pool.submit(_task, *task, options.traces, options.month): task for task in missing}
+        tasks = {}
+        for name, count in missing:
+            near = kept.get(count, {}).get(name)
+            tasks[pool.submit(_task, name, count, near, options.traces, options.month)] = name, count
         for done in as_completed(tasks):
             (name, count), (found, seconds) = tasks[done], done.result()
             kept.setdefault(count, {})[name] = {str(host): sizes for host, sizes in found.items()}
@@ -234,22 +250,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return judge(kept)
 
 
-Kept = dict[str, dict[str, dict[str, list[int]]]]
-"""By count, law and host."""
-
-
 def _save(path: Path, trace: Trace, kept: Kept) -> None:
     RESULTS.mkdir(exist_ok=True)
     told = {"trace": trace.source, "cut": trace.clipped, "allowed": ALLOWED, "vms": kept}
     path.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")
 
 
+def by_law(kept: Kept, count: str) -> dict[str, Sizes]:
+    """What is known of each law. Where touching makes no difference, it is as for slots."""
+    if count != "touched":
+        return kept[count]
+    slots = {name: one for name, one in kept.get("slots", {}).items() if name not in BY_TOUCH}
+    return kept[count] | slots
+
+
 def densities(kept: Kept, count: str, host: int) -> dict[str, float]:
-    """Mean over the orders, by law. Where touching makes no difference, it is as for slots."""
-    by_law = kept[count]
-    if count == "touched":
-        by_law = by_law | {name: one for name, one in kept.get("slots", {}).items() if name not in BY_TOUCH}
-    return {name: float(np.mean(found[str(host)])) for name, found in by_law.items()}
+    """Mean over the orders, by law."""
+    return {name: float(np.mean(found[str(host)])) for name, found in by_law(kept, count).items()}
 
 
 def judge(kept: Kept) -> int:

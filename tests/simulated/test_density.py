@@ -71,3 +71,12 @@ def test_laws_that_never_promise_too_much_fit_as_many_by_touch_as_by_slots() -> 
     kept = {"slots": slots, "touched": {"ghaf": {"64": [2, 4]}}}
     # What has not been measured is not known: mom's is another.
     assert density.densities(kept, "touched", 64) == {"dynmem": 4.0, "ghaf": 3.0}
+
+
+@pytest.mark.parametrize("near", [1, 3, 6], ids=["below", "there", "above"])
+def test_wherever_the_search_begins_it_finds_the_same(near: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(density, "HOSTS_GIB", (2, 4))
+    found, chosen = trace(*[[600.0, 700.0, 650.0, 800.0, 620.0, 900.0]] * 10), np.array([range(6)])
+    before = {"2": [near], "4": [near]}
+    assert density.search(found, STEPS["clairvoyant"], chosen, near=before) == {2: [3], 4: [5]}
+    assert density.search(found, STEPS["clairvoyant"], chosen) == {2: [3], 4: [5]}
