@@ -5,7 +5,7 @@ Times are seconds of the host's monotonic clock, which all controllers of one bo
 
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +20,9 @@ from host_controller.core.vm.inheritance import (
     plugs_under_way,
     sizes_under_way,
 )
+
+_SIZES: Final = ("size_bytes", "huge_page_bytes", "huge_bytes", "made_bytes", "pool_bytes", "dimms")
+"""What is left behind of memory."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -101,8 +104,9 @@ def salvage(found: object) -> tuple[Remembered, int]:
         for one in listed:
             with suppress(msgspec.ValidationError):
                 kept.append(msgspec.convert(one, kind))
+        kept = [one for one in kept if _possible(one)]
         damaged += len(listed) - len(kept)
-        return [one for one in kept if _possible(one)]
+        return kept
 
     def sound_by_uuid(name: str, kind: Any) -> dict[str, Any]:
         nonlocal damaged
@@ -114,8 +118,9 @@ def salvage(found: object) -> tuple[Remembered, int]:
         for uuid, one in named.items():
             with suppress(msgspec.ValidationError):
                 kept[uuid] = msgspec.convert(one, kind)
+        kept = {uuid: one for uuid, one in kept.items() if _possible(one)}
         damaged += len(named) - len(kept)
-        return {uuid: one for uuid, one in kept.items() if _possible(one)}
+        return kept
 
     paused_all = table.get("paused_all", False)
     damaged += not isinstance(paused_all, bool)
@@ -131,5 +136,5 @@ def salvage(found: object) -> tuple[Remembered, int]:
 
 
 def _possible(one: object) -> bool:
-    size = one if isinstance(one, int) else getattr(one, "size_bytes", 0)
-    return bool(0 <= size <= LARGEST_MAXIMUM_BYTES)
+    sizes = [one] if isinstance(one, int) else [getattr(one, name, 0) or 0 for name in _SIZES]
+    return all(0 <= size <= LARGEST_MAXIMUM_BYTES for size in sizes)

@@ -1,6 +1,7 @@
 """The directory of what outlives a controller: who is in charge here, and what the next one is told.
 
-It lies in /run, so it is gone when the host restarts, and with it every VM.
+It lies in /run, so it is gone when the host restarts, and with it every VM. Wherever else it lies, what is
+left there says in which boot it was written: its times are of that boot's clock, and its VMs have ended.
 
     StateError
     └── AlreadyRunning      another controller is in charge of this host
@@ -20,6 +21,7 @@ from host_controller.private import private_directory, replace_private
 DIRECTORY_MODE: Final = 0o711
 """Two groups have sockets of theirs in it; nothing else in it is anybody's."""
 LARGEST_STATE: Final = 1 << 24
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class StateError(DynmemError):
@@ -33,8 +35,9 @@ class AlreadyRunning(StateError):  # noqa: N818 # read as what happened
 class StateDir:
     """The directory, held from `open` to `close`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, boot_id: Path = BOOT_ID) -> None:
         self.path = path
+        self._boot_id = boot_id
         self.problem: str | None = None
         """Why nothing was found of the controller before, when there was something."""
         self._lock: IO[str] | None = None
@@ -77,7 +80,8 @@ class StateDir:
         """
         if remembered == self._saved:
             return
-        replace_private(self.file, msgspec.json.format(msgspec.json.encode(remembered)) + b"\n")
+        told = {"boot": self._boot(), **msgspec.to_builtins(remembered)}
+        replace_private(self.file, msgspec.json.format(msgspec.json.encode(told)) + b"\n")
         self._saved = remembered
 
     def close(self) -> None:
@@ -100,7 +104,17 @@ class StateDir:
         except (OSError, ValueError, msgspec.DecodeError, RecursionError) as error:  # ValueError: no UTF-8
             self.problem = f"{self.file}: {error}"
             return Remembered()
+        boot = found.get("boot") if isinstance(found, dict) else None
+        if boot and boot != self._boot():
+            return Remembered()
         remembered, damaged = salvage(found)
         if damaged:
             self.problem = f"{self.file}: {damaged} damaged entries are left out"
         return remembered
+
+    def _boot(self) -> str | None:
+        """Of the kernel that runs; None where it does not say."""
+        try:
+            return self._boot_id.read_text().strip() or None
+        except OSError:
+            return None

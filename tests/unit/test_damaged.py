@@ -288,6 +288,11 @@ GOOD = Remembered(reservations=(Reservation("new", GIB, 5.0),), paused=("u1", "u
         lambda state: state.update(plugs={"u": {"size_bytes": "much"}}),
         lambda state: state.update(sizes=[]),
         lambda state: state.update(sizes={"u": "much"}),
+        lambda state: state.update(sizes={"u": -1}),
+        lambda state: state.update(plugs={"u": [1, -1]}),
+        lambda state: state["reservations"].append(
+            {"name": "x", "size_bytes": 1, "expires": 1, "made_bytes": -5}
+        ),
     ],
 )
 def test_a_damaged_entry_of_the_state_costs_only_itself(
@@ -311,6 +316,32 @@ def test_a_reservation_that_no_vm_has_is_not_kept(tmp_path: Path, size: int) -> 
     directory = StateDir(tmp_path)
     assert directory.open().reservations == ()
     directory.close()
+    assert directory.problem == f"{tmp_path / 'state.json'}: 1 damaged entries are left out"
+
+
+def test_what_was_left_in_another_boot_is_nothing(tmp_path: Path) -> None:
+    boot_id = tmp_path / "boot_id"
+
+    def left() -> Remembered:
+        directory = StateDir(tmp_path, boot_id)
+        found = directory.open()
+        directory.close()
+        assert directory.problem is None
+        return found
+
+    boot_id.write_text("5a0d\n")
+    directory = StateDir(tmp_path, boot_id)
+    directory.open()
+    directory.save(GOOD)
+    directory.close()
+    assert left() == GOOD
+    boot_id.write_text("77c1\n")
+    assert left() == Remembered(), "its times are of another clock: a promise would last for days"
+    boot_id.unlink()
+    state = json.loads((tmp_path / "state.json").read_text())
+    del state["boot"]  # as a controller of before writes it
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    assert left() == GOOD
 
 
 @pytest.mark.parametrize(
