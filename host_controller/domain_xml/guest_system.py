@@ -37,7 +37,7 @@ _FIRST_WITH_VIRTIO_MEM: Final = {
     "alpinelinux.org/alpinelinux": (3, 13),
 }
 """The first release whose kernel is Linux 5.8 or newer."""
-_VERSION: Final = re.compile(r"\d+(?:\.\d+)*$")
+_VERSION: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})*$")
 
 
 def noted(root: Element) -> str:

@@ -9,6 +9,8 @@ from host_controller.units import KIB
 LARGEST_ORDINARY_PAGE_BYTES: Final = 64 * KIB
 """A kernel's own page size is no huge page to libvirt: 4 KiB, on some machines 16 or 64."""
 MOST_NODES: Final = 1024
+LONGEST_RANGE: Final = 100
+"""Characters. Numbers of thousands of digits Python refuses to read."""
 
 
 def backs_with_huge_pages(root: Element) -> bool:
@@ -86,7 +88,7 @@ def _nodes(pages: list[Element]) -> set[int] | None:
     for text in (one.get("nodeset", "") for one in pages):
         for part in text.split(","):
             first, _, last = part.strip().removeprefix("^").partition("-")
-            if not first.isdecimal() or (last and not last.isdecimal()):
+            if not first.isdecimal() or (last and not last.isdecimal()) or len(part) > LONGEST_RANGE:
                 return None
             nodes = set(range(int(first), min(int(last or first), MOST_NODES) + 1))
             covered = covered - nodes if part.strip().startswith("^") else covered | nodes

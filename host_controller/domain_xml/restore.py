@@ -189,7 +189,7 @@ def _drop_controllers(devices: Element, known: list[str]) -> None:
     }
     for one in added:
         index = one.getAttribute("index")
-        if one.getAttribute("model") == "pcie-root-port" and index.isdecimal() and int(index) not in buses:
+        if one.getAttribute("model") == "pcie-root-port" and index.isdecimal() and number(index) not in buses:
             remove(one)
 
 

@@ -43,7 +43,7 @@ HIDDEN_BY_AMD: Final = 1012 * GIB
 PCI_WINDOW_BYTES: Final = 32 * GIB
 """Q35's 64-bit PCI window lies above all memory; that of i440fx is 2 GiB."""
 
-_VERSION: Final = re.compile(r"(\d+)\.(\d+)")
+_VERSION: Final = re.compile(r"(\d{1,9})\.(\d{1,9})")
 
 
 def hypervisor(request: Request) -> Refusal | None:

@@ -19,7 +19,7 @@ from xml.etree.ElementTree import Element
 from host_controller.fleet.core.drain import harm, in_words
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cell import Engine, forget, unchanged
-from host_controller.fleet.pacemaker.cib import FALSE, PROBES, Cib
+from host_controller.fleet.pacemaker.cib import FALSE, MOST_DIGITS, PROBES, Cib
 from host_controller.neutral import shell_word
 
 STATES: Final = "status/node_state"
@@ -158,7 +158,7 @@ def _call(operation: Element) -> int:
     be older than they are, and what comes in by migration does not take its place.
     """
     number = operation.get("call-id", "")
-    return int(number) if number.isdecimal() else -1
+    return int(number) if number.isdecimal() and len(number) <= MOST_DIGITS else -1
 
 
 def _put_finding(resource: Element, vm: str, parameters: Mapping[str, str], found: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ from host_controller.core.model import Growth
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.refusal import LEFT_ALONE
+from host_controller.domain_xml.growth_choice import HostAbilities, choose
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.errors import DomainUnsuitable
@@ -90,3 +91,38 @@ def test_what_can_be_is_accepted_once_and_again_and_comes_back(xml: str, growth:
     view = read_domain(prepared)
     assert view.config is not None
     assert view.problems == ()
+
+
+ENDLESS = "9" * 5000
+"""Digits. Python reads no such number."""
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        on(f"pc-{ENDLESS}.1"),
+        on(f"virt-{ENDLESS}.1", "aarch64"),
+        with_backing(Q35, f"<hugepages><page size='2' unit='MiB' nodeset='{ENDLESS}'/></hugepages>"),
+        with_backing(Q35, f"<hugepages><page size='2' unit='MiB' nodeset='0-{ENDLESS}'/></hugepages>"),
+        with_device(f"<controller type='pci' model='pcie-root-port' index='{ENDLESS}'/>"),
+        with_args("-append", f"swiotlb={ENDLESS}"),
+        Q35.replace(
+            "<metadata>",
+            "<metadata><x:libosinfo xmlns:x='http://libosinfo.org/xmlns/libvirt/domain/1.0'>"
+            f"<x:os id='http://debian.org/debian/{ENDLESS}'/></x:libosinfo>",
+        ),
+    ],
+    ids=["machine", "virt", "nodeset", "nodes", "index", "kernel", "libosinfo"],
+)
+def test_a_number_of_thousands_of_digits_ends_nothing(xml: str) -> None:
+    assert ENDLESS in xml
+    read_domain(xml)
+    choose(xml, LIMITS, HostAbilities())
+    for growth in Growth:
+        if not refusals(xml, LIMITS, growth):
+            prepared = enable(xml, LIMITS, growth).xml
+            disable(prepared.replace("<devices>", f"<devices>{LATER}", 1))
+
+
+LATER = f"<controller type='pci' model='pcie-root-port' index='{ENDLESS}'/>"
+"""What somebody has added since."""
