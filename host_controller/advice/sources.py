@@ -161,7 +161,7 @@ def _vm(row: dict[str, Any], where: str) -> tuple[str, str, StoredLimits | None]
 def _span(row: Any) -> Span | None:
     if not isinstance(row, dict):
         return None
-    times = [row.get(name) for name in _NUMBERS]
+    times: list[Any] = [row.get(name) for name in _NUMBERS]
     sizes = [row.get(name) for name in _SIZES]
     if not all(isinstance(one, int | float) and 0 <= one < 1e12 for one in times) or not could_be(*times[1:]):
         return None
