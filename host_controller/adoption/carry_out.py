@@ -33,6 +33,9 @@ NUDGE_SECONDS: Final = 5.0
 class Domain(Protocol):
     """One domain of a hypervisor's. Every method raises a DynmemError when that fails."""
 
+    def definition(self) -> str | None:
+        """What it starts with next time, with secrets; None: it has none."""
+
     def define(self, xml: str) -> None:
         """Replace what it starts with next time."""
 
@@ -107,8 +110,9 @@ def carry_out(
 
 def _do(vm: str, step: Step, domain: Domain, clock: Clock) -> None:
     match step:
-        case Define(xml):
-            domain.define(xml)
+        case Define(change):
+            if (definition := domain.definition()) is not None:
+                domain.define(change(definition))
         case WriteMetadata(element):
             domain.write_metadata(element)
         case AskStatistics(seconds):

@@ -80,9 +80,8 @@ def plan_release(facts: Facts, room: Room) -> Release:
     notes: tuple[str, ...] = ()
     definition: list[Step] = []
     if facts.definition is not None and is_claimed(parse_xml(facts.definition)):
-        restored = restore(facts.definition)
-        notes += restored.notes
-        definition = [Define(restored.xml, "its definition is as it was")]
+        notes += restore(facts.definition).notes
+        definition = [Define(lambda now: restore(now).xml, "its definition is as it was")]
     if facts.live_xml is None:
         return Release(facts.name, facts.uuid, tuple(definition), None, notes)
     refuse_busy(facts, f"`dynmem release {shell_word(facts.name)}`")

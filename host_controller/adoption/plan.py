@@ -216,18 +216,24 @@ def _definition_step(
 ) -> list[Step]:
     old = read_domain(definition).config
     if wish.next_start:
-        try:
-            new = _prepared(definition, old, wish, limits, defaults)
-        except (InputError, DomainUnsuitable) as error:
-            raise Refused(error.message, vm=facts.name, hint=error.hint) from None
         say = "its definition is prepared for its next start, as `dynmem enable` does it"
+
+        def change(now: str) -> str:
+            return _prepared(now, old, wish, limits, defaults)
     elif old is not None and old.source != ADOPTED:
         return []  # it was prepared for its next start
     else:
         trust = old.trust if old else wish.rule.trust
-        new = adopted_definition(definition, limits, growth, trust)
         say = "its definition has the same limits and the agent's port"
-    return [] if same(new, definition) else [Define(new, say)]
+
+        def change(now: str) -> str:
+            return adopted_definition(now, limits, growth, trust)
+
+    try:
+        new = change(definition)
+    except (InputError, DomainUnsuitable) as error:
+        raise Refused(error.message, vm=facts.name, hint=error.hint) from None
+    return [] if same(new, definition) else [Define(change, say)]
 
 
 def _prepared(definition: str, old: VmConfig | None, wish: Wish, limits: Limits, defaults: Limits) -> str:

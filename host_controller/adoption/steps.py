@@ -1,6 +1,6 @@
 """The steps of adopting and releasing. Each can be done twice, and says for people what it is.
 
-Step ── Define           replace the definition, in one go
+Step ── Define           change the definition, in one go
      ├─ WriteMetadata    our element of the running domain; None takes it out
      ├─ AskStatistics    how often the balloon is asked for statistics
      ├─ PlugChannel      the agent's port, into the running domain
@@ -10,6 +10,7 @@ Step ── Define           replace the definition, in one go
      └─ SetVirtioMem     likewise
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from host_controller.units import format_size
@@ -17,11 +18,13 @@ from host_controller.units import format_size
 
 @dataclass(frozen=True, slots=True)
 class Define:
-    """Replace what the domain starts with next time."""
+    """Change what the domain starts with next time, as that is by then: a guest is waited for before, and
+    somebody may have edited it meanwhile, or undefined it.
+    """
 
-    xml: str = field(repr=False)
-    """With secrets, so never shown."""
-    say: str = "its definition is written"
+    change: Callable[[str], str] = field(repr=False)
+    """Of the definition with its secrets."""
+    say: str
 
 
 @dataclass(frozen=True, slots=True)

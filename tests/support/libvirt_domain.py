@@ -40,6 +40,9 @@ class LibvirtDomain:
 
     # --- what a plan does ---
 
+    def definition(self) -> str | None:
+        return self.defined
+
     def define(self, xml: str) -> None:
         self._call("define")
         self.defined = xml

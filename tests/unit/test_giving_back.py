@@ -108,6 +108,31 @@ def test_what_its_user_changed_in_its_definition_since_stays() -> None:
     assert same(one.defined, changed_by_its_user(inactive(VIRT_INSTALL)))
 
 
+def test_what_its_user_changes_in_its_definition_while_its_guest_is_waited_for_stays() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.has(700 * MIB)
+
+    def edit() -> None:
+        assert one.defined is not None
+        one.defined = changed_by_its_user(one.defined)
+
+    one.later = [(0.2, edit)]
+    release(one)
+    assert one.defined is not None
+    assert same(one.defined, changed_by_its_user(inactive(VIRT_INSTALL)))
+
+
+def test_one_that_is_undefined_while_its_guest_is_waited_for_is_not_defined_again() -> None:
+    one, before = LibvirtDomain(VIRT_INSTALL), LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    one.has(700 * MIB)
+    one.later = [(0.2, lambda: setattr(one, "defined", None))]
+    release(one)
+    assert one.defined is None
+    assert same(live(one), live(before))
+
+
 def changed_by_its_user(definition: str) -> str:
     """Twice the RAM, and another balloon; what our record says of them stays."""
     definition = re.sub(r"(\n  <(?:memory|currentMemory) unit='KiB'>)2097152", r"\g<1>4194304", definition)
