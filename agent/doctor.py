@@ -19,7 +19,8 @@ from agent import killers
 from agent.blocks import MemoryBlocks
 from agent.mounts import left_behind
 from agent.port import find_port
-from agent.probe import Probe, is_swap_in_memory
+from agent.probe import Probe
+from agent.proc_text import is_swap_in_memory
 from agent.wire import PORT_NAME
 
 Level = Literal["ok", "note", "problem"]

@@ -13,7 +13,8 @@ from __future__ import annotations
 from operator import itemgetter
 
 from agent.lean import NamedTuple
-from agent.probe import PAGE_BYTES, Facts, Look, Psi
+from agent.probe import Facts, Look
+from agent.proc_text import PAGE_BYTES, Psi
 from agent.wire import Reason, Report, Welcome
 
 MIB = 1 << 20

@@ -4,7 +4,7 @@ of it but numbers within their range.
 
 from typing import Final
 
-from agent.probe import PAGE_BYTES, parse_disk_swap, parse_meminfo, parse_psi, parse_vmstat
+from agent.proc_text import PAGE_BYTES, parse_disk_swap, parse_meminfo, parse_psi, parse_vmstat
 from host_controller.core.interface import GuestReading
 from host_controller.guest_agent.errors import GuestAgentNonsense
 

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Final
 
 from agent import wire
-from agent.probe import Facts, Psi
+from agent.probe import Facts
+from agent.proc_text import Psi
 from agent.report import Blocks, Reporter
 from host_controller.core.model import MEMORY_BLOCK_BYTES
 from host_controller.simulator.behaviours import Behaviour, Speech

@@ -22,10 +22,10 @@ LINES = (
 )
 SHOWN = """
 import agent.daemon
-from agent import blocks, codec, hotplug, killers, probe, report, uevents, wire
+from agent import blocks, codec, hotplug, killers, probe, proc_text, report, uevents, wire
 records = [
     one
-    for module in (wire, codec, probe, report, killers, uevents, blocks, hotplug)
+    for module in (wire, codec, probe, proc_text, report, killers, uevents, blocks, hotplug)
     for one in vars(module).values()
     if isinstance(one, type) and issubclass(one, tuple) and one.__module__ == module.__name__
 ]

@@ -2,18 +2,19 @@
 
 import errno
 import importlib.util
-import itertools
 import os
-import random
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from agent import probe
+from agent import probe, proc_text
 from agent.codec import decode_from_guest, encode
 from agent.evictable import ARCSTATS
-from agent.probe import Columns, Probe, Psi, parse_psi
+from agent.probe import Probe
+from agent.proc_text import PAGE_BYTES, Psi
 from agent.report import Blocks, Reporter
 from tests.unit.agent.record import copy_of, set_kib
 
@@ -57,26 +58,26 @@ def test_without_swap_none_is_free(guest):
 
 
 def test_ballooned_is_what_the_driver_took_and_did_not_give_back(guest):
-    assert Probe(str(guest)).sample().ballooned_bytes == 25600 * probe.PAGE_BYTES
+    assert Probe(str(guest)).sample().ballooned_bytes == 25600 * PAGE_BYTES
 
 
 def test_a_new_kernel_is_asked_for_its_balloon_outright(guest):
     path = guest / "proc/vmstat"
     path.write_text(path.read_text() + "nr_balloon_pages 7\n")
-    assert Probe(str(guest)).sample().ballooned_bytes == 7 * probe.PAGE_BYTES
+    assert Probe(str(guest)).sample().ballooned_bytes == 7 * PAGE_BYTES
 
 
 def test_the_floor_is_the_sum_of_the_high_watermarks_of_zones_with_pages(guest):
-    assert Probe(str(guest)).sample().floor_bytes == (264 + 1350) * probe.PAGE_BYTES
+    assert Probe(str(guest)).sample().floor_bytes == (264 + 1350) * PAGE_BYTES
 
 
 def test_the_floor_is_read_again_when_asked(guest):
     one = Probe(str(guest))
     path = guest / "proc/zoneinfo"
     path.write_text(path.read_text().replace("high     1350", "high     2350"))
-    assert one.sample().floor_bytes == (264 + 1350) * probe.PAGE_BYTES
+    assert one.sample().floor_bytes == (264 + 1350) * PAGE_BYTES
     one.refresh_floor()
-    assert one.sample().floor_bytes == (264 + 2350) * probe.PAGE_BYTES
+    assert one.sample().floor_bytes == (264 + 2350) * PAGE_BYTES
 
 
 def test_the_floor_is_not_read_again_while_the_kernels_minimum_is_about_the_same(guest):
@@ -90,7 +91,7 @@ def test_the_floor_is_not_read_again_while_the_kernels_minimum_is_about_the_same
         minimum.write_text(f"{kib}\n")
         zoneinfo.write_text(text.replace("high     1350", f"high     {pages}"))
         one.refresh_floor(anew=anew)
-        return one.sample().floor_bytes // probe.PAGE_BYTES - 264
+        return one.sample().floor_bytes // PAGE_BYTES - 264
 
     assert floor_at(4000, 1351) == floor_at(4200, 1352) == 1350
     assert floor_at(4400, 1450) == 1450
@@ -142,7 +143,7 @@ def test_a_recording_of_a_large_machine_is_read():
     here = Path(__file__).parent / "recorded/here"
     facts = Probe(str(here)).sample()
     assert facts.total_bytes == 24684092 << 10
-    assert facts.floor_bytes == (75 + 15444 + 9822) * probe.PAGE_BYTES
+    assert facts.floor_bytes == (75 + 15444 + 9822) * PAGE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -157,31 +158,6 @@ def test_lines_that_move_are_found_again(guest, grown):
     assert moved == fresh != before
 
 
-def meminfo(**kib: int) -> bytes:
-    """As the kernel writes it: eight columns, and more for what needs more [fs/proc/meminfo.c]."""
-    return "".join(f"{name + ':':15} {size:>8} kB\n" for name, size in kib.items()).encode()
-
-
-@pytest.mark.parametrize("name", ["MemAvailable", "Committed_AS"])
-def test_a_figure_that_comes_to_have_nine_digits_is_no_tenth_of_itself(name):
-    """Of 95.4 GiB: it is the last one that is wanted, so that nothing wanted moves with it."""
-    columns = Columns(f"MemTotal {name}")
-    for size in (99_999_999, 100_000_000, 99_999_999, 1_000_000_000, 7):
-        found = columns.parse(meminfo(MemTotal=131_072_000, **{name: size}, VmallocTotal=34_359_738_367))
-        assert found[name] == size << 10
-
-
-def test_figures_with_more_and_fewer_digits_are_what_they_are_when_read_afresh():
-    """Also where one line's digit makes up for another one's."""
-    columns, sizes = Columns("MemTotal MemFree MemAvailable SwapCached"), (99_999_999, 100_000_000)
-    names = ("MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached", "SwapCached", "Active")
-    chosen = [dict(zip(names, one, strict=True)) for one in itertools.product(sizes, repeat=len(names))]
-    for kib in random.Random(1).sample(chosen * 8, len(chosen) * 8):
-        found = columns.parse(meminfo(**kib))
-        assert found == {name: kib[name] << 10 for name in found}
-        assert len(found) == 4
-
-
 def test_counters_are_found_wherever_they_have_moved_to(guest):
     one, path = Probe(str(guest)), guest / "proc/vmstat"
     text = path.read_text()
@@ -190,16 +166,6 @@ def test_counters_are_found_wherever_they_have_moved_to(guest):
         told = {name: int(count) for name, count in (line.split() for line in moved.splitlines())}
         assert one.sample().swap_in_pages == told["pswpin"]
         assert one.sample().major_faults == told["pgmajfault"]
-
-
-def test_counters_that_move_apart_and_a_line_that_is_cut_or_gone_are_told_as_they_are():
-    table = probe.Table("a b c", b"x 1\na 5\ny 1\nb 6\nc 7\n")
-    assert table.parse(b"x 12\na 5\ny 1\nb 6\nc 7\n") == {"a": 5, "b": 6, "c": 7}
-    assert table.parse(b"x 12\na 5\ny 123\nb 6\nc 8\n") == {"a": 5, "b": 6, "c": 8}
-    assert table.parse(b"x 1\na 55\ny 1\nb 6\nc 80") == {"a": 55, "b": 6, "c": 80}
-    assert table.parse(b"a 9\nc 80\n") == {"a": 9, "c": 80}
-    with pytest.raises(ValueError, match="invalid literal"):
-        table.parse(b"a 9\nb 6 6\nc 80\n")
 
 
 def test_a_look_is_what_a_sample_of_the_same_moment_says(guest):
@@ -217,12 +183,6 @@ def test_this_machine_is_read():
     assert facts.total_bytes > facts.available_bytes > 0
     assert 0 < facts.floor_bytes < facts.total_bytes
     assert len(one.boot_id()) == 36
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/pressure/memory"), reason="no PSI in this kernel")
-def test_the_psi_of_this_machine_is_read():
-    psi = parse_psi(Path("/proc/pressure/memory").read_bytes())
-    assert 0 <= psi.full_avg10 <= psi.some_avg10 <= 100
 
 
 def test_closing_closes_every_file(guest):
@@ -264,17 +224,24 @@ def test_what_the_arc_gives_back_is_available(guest):
     assert Probe(str(guest)).sample().available_bytes == before
 
 
+def loaded_anew(module: ModuleType) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"{module.__name__}_anew", module.__file__)
+    anew = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(anew)
+    return anew
+
+
 def test_a_long_file_is_read_whole_where_pages_have_64_kib(tmp_path, monkeypatch):
     """The lists of each processor make zoneinfo long, and the zones that matter stand behind them."""
     zone = "Node 0, zone {}\n        high     1000\n        managed  5000\n" + "    cpu: 1\n" * 3000
     (tmp_path / "zoneinfo").write_text(zone.format("DMA") + zone.format("Normal"))
     monkeypatch.setattr(os, "sysconf", lambda _name: 65536)
-    spec = importlib.util.spec_from_file_location("probe_with_64_kib", probe.__file__)
-    large = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(large)
+    text = loaded_anew(proc_text)
+    monkeypatch.setitem(sys.modules, proc_text.__name__, text)
+    large = loaded_anew(probe)
     fd = os.open(tmp_path / "zoneinfo", os.O_RDONLY)
     try:
-        assert large.parse_floor(large._read_all(fd)) == 2000 * 65536
+        assert text.parse_floor(large._read_all(fd)) == 2000 * 65536
     finally:
         os.close(fd)
 

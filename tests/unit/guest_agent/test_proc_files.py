@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.probe import PAGE_BYTES, Probe
+from agent.probe import Probe
+from agent.proc_text import PAGE_BYTES
 from host_controller.guest_agent.errors import GuestAgentNonsense
 from host_controller.guest_agent.proc_files import reading
 
