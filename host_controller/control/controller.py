@@ -7,6 +7,7 @@ Everything here runs in one asyncio loop. Whoever needs the engine's state reads
 """
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import Counter, deque
@@ -26,6 +27,7 @@ from host_controller.core.interface import (
     Command,
     CommandDone,
     ConnectionChanged,
+    GuestSpoke,
     Hypervisor,
     Resume,
     SendToGuest,
@@ -46,6 +48,8 @@ from host_controller.records.samples import KEPT_SECONDS, sample_of
 
 COALESCE_SECONDS: Final = 0.05
 """Decisions are at least so far apart; the first thing that happens after a pause is decided on at once."""
+AWAITED_SECONDS: Final = 0.01
+"""The same where a report may have ended a step of taking: its guest has nothing to do until the next."""
 TICK_SECONDS: Final = 1.0
 LATENESS_WINDOW: Final = 60
 LET_RUN_SECONDS: Final = 1.0
@@ -105,6 +109,7 @@ class Controller:
         """What `attribution` has to say, until it is written down."""
         self._inbox: deque[tuple[float, Event]] = deque()
         self._wake = asyncio.Event()
+        self._awaited = asyncio.Event()
         self._stopping = asyncio.Event()
         self._decided_at = -math.inf
         self._errors: Counter[str] = Counter()
@@ -124,6 +129,8 @@ class Controller:
         """Take in an event, to be handled and decided upon at once or within 50 ms. Never blocks."""
         self._inbox.append((self._clock(), event))
         self._wake.set()
+        if isinstance(event, GuestSpoke) and self.engine.awaits_report(event.vm):
+            self._awaited.set()
 
     def tasks(self) -> int:
         """How many tasks there are in the loop, of whoever they are."""
@@ -198,11 +205,20 @@ class Controller:
     async def _decide_forever(self) -> None:
         while True:
             await self._wake.wait()
-            wait = self._decided_at + COALESCE_SECONDS - self._clock()
-            if wait > 0:
-                await asyncio.sleep(wait)
+            await self._gather()
             self._wake.clear()
+            self._awaited.clear()
             self._step()
+
+    async def _gather(self) -> None:
+        """Let what comes soon after a decision come, before the next one."""
+        wait = self._decided_at + AWAITED_SECONDS - self._clock()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        wait = self._decided_at + COALESCE_SECONDS - self._clock()
+        if wait > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._awaited.wait(), wait)
 
     def _step(self) -> None:
         """Handle everything there is, decide, and send."""

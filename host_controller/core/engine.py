@@ -16,6 +16,7 @@ from host_controller.core.commands import Command
 from host_controller.core.grants import GrantRound, Purse
 from host_controller.core.intake import Event as Event
 from host_controller.core.model import Settings
+from host_controller.core.operations.resize import Resize
 from host_controller.core.operations.stages import Outcome
 from host_controller.core.pacing import pace
 from host_controller.core.policy.balance import Claims
@@ -96,6 +97,11 @@ class Engine:
         notices = list(self.state.notices)
         self.state.notices.clear()
         return notices
+
+    def awaits_report(self, uuid: str) -> bool:
+        """Whether the VM's next report may end a step of taking, and so begin the next one."""
+        operation = self.state.operations.get(uuid)
+        return isinstance(operation, Resize) and operation.awaits_report
 
     # --- the step ---
 

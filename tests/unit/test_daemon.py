@@ -16,6 +16,7 @@ from host_controller.core.books.ledger import Reservation
 from host_controller.core.interface import (
     BalloonSampled,
     GuestNoise,
+    GuestSpoke,
     SendToGuest,
     SetPace,
     SetTarget,
@@ -89,6 +90,32 @@ def test_decisions_come_at_once_after_a_pause_and_are_50_ms_apart_in_a_flood() -
             assert decided[0] - begun < 0.001
             assert all(b - a >= 0.049 for a, b in pairwise(decided))
             assert len(decided) >= 9
+
+    run(story())
+
+
+def test_the_report_that_may_end_a_step_of_taking_is_decided_on_at_once() -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            await asyncio.sleep(100.5)
+            decided: list[float] = []
+            original = controller.engine.decide
+
+            def decide(now: float) -> Any:
+                decided.append(now)
+                return original(now)
+
+            controller.engine.decide = decide  # type: ignore[method-assign]
+            controller.engine.awaits_report = lambda uuid: uuid == vm.uuid  # type: ignore[method-assign]
+            begun = controller.now()
+            for _ in range(3):
+                controller.put(GuestNoise(vm.uuid, "not-json", 1))
+                await asyncio.sleep(0.02)
+            controller.put(GuestSpoke(vm.uuid, wire.Ack(1, True, "here")))
+            await asyncio.sleep(0.005)
+            assert [at - begun for at in decided] == pytest.approx([0.0, 0.05, 0.06], abs=0.001)
 
     run(story())
 

@@ -126,6 +126,11 @@ class Resize(Steps):
         following = self.stage is Stage.FOLLOWING and not self._overtaken(vm, self.size_bytes)
         return following and self._left_at < math.inf
 
+    @property
+    def awaits_report(self) -> bool:
+        """Whether the guest's next report may show that all that was asked for has left."""
+        return self.stage is Stage.FOLLOWING and self._spares
+
     def further(self, vm: Vm, size_bytes: int, now: float) -> list[Command]:
         """Ask for less still, where what was asked for before `has_left`."""
         vm.virtio_mem.gave_back(self._less_bytes, self._left_at)
