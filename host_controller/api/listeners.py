@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import errno
 import grp
 import os
 import socket
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,7 +77,8 @@ class Listeners:
         self._runners.clear()
         self.doors.clear()
         for path in self._paths:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                _remove_socket(path)
 
     async def serve(
         self, routes: list[web.RouteDef], *checks: Any, head_seconds: float = HEAD_SECONDS
@@ -106,7 +109,7 @@ class Listeners:
 def listen_unix(path: Path, group: str = GROUP) -> socket.socket:
     """The socket, with its mode from the first moment on: for its owner and a group."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
+    _remove_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o117)
     try:
@@ -122,3 +125,11 @@ def listen_unix(path: Path, group: str = GROUP) -> socket.socket:
     listener.listen(64)
     listener.setblocking(False)
     return listener
+
+
+def _remove_socket(path: Path) -> None:
+    """Raises OSError: what lies there is something else, and stays."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "it is no socket", str(path))
+        path.unlink()

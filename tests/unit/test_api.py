@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
+from host_controller.api.listeners import listen_unix
 from host_controller.api.schema.explain import ExplainView
 from host_controller.api.schema.history import HistoryView, MomentView
 from host_controller.api.schema.host import StatusView
@@ -336,3 +337,26 @@ def test_the_schema_describes_every_answer() -> None:
     assert {"StatusView", "HostView", "VmView", "ExplainView", "EntryView"} <= set(schema["$defs"])
     described = schema["$defs"]["VmView"]["properties"]
     assert set(described) == {field.name for field in msgspec.structs.fields(VmView)}
+
+
+def test_what_lies_in_the_place_of_a_socket_and_is_none_stays(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    path.write_text("somebody's")
+    for _ in range(2):
+        with pytest.raises(FileExistsError, match="no socket"):
+            listen_unix(path)
+        assert path.read_text() == "somebody's"
+    path.unlink()
+    for _ in range(2):  # one that is there is a dead controller's
+        listen_unix(path).close()
+    assert path.is_socket()
+
+
+def test_what_was_put_in_the_place_of_our_socket_stays_when_we_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with served(Host(), tmp_path):
+            (tmp_path / "control.sock").unlink()
+            (tmp_path / "control.sock").write_text("somebody's")
+
+    run(story())
+    assert (tmp_path / "control.sock").read_text() == "somebody's"

@@ -162,3 +162,10 @@ def test_what_no_toml_can_be_is_one_mistake(text: bytes) -> None:
 def test_a_file_without_end_is_not_read_to_it() -> None:
     with pytest.raises(ConfigError, match="more than"):
         load(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    "uri", [r"qemu:///system\u0000", r"qemu:///system\n", r"qemu+ssh://h\u007f/system", ""]
+)
+def test_an_address_that_no_libvirt_can_be_asked_at_is_refused(uri: str) -> None:
+    assert mistakes(f'[libvirt]\nuri = "{uri}"')["libvirt.uri"][1] == "text, not empty"
