@@ -93,6 +93,10 @@ def adopt(
     """
     if bool(vms) + everything + (pattern is not None) != 1:
         raise InputError("say which VMs to adopt: VM…, or --all, or --match PATTERN", hint="dynmem adopt VM")
+    if startup is not None and not next_start:
+        raise InputError(
+            "--startup is of the next start, and what runs keeps what it has", hint="--next-start prepares it"
+        )
     configuration = load(config)
     rule = RuleSection(
         match=MatchSection(name="*"),

@@ -17,7 +17,7 @@ from host_controller.credentials import DIRECTORY, Credentials
 from host_controller.errors import InputError
 from host_controller.fleet.arbiter import STATE, TURN_SECONDS, Arbiter
 from host_controller.fleet.certificates import HOST_DAYS, make_authority, make_host
-from host_controller.fleet.core.booking import Booking, stopped_mib
+from host_controller.fleet.core.model import mib_up
 from host_controller.fleet.core.why import why as obstacles
 from host_controller.fleet.draining import drain
 from host_controller.fleet.errors import FleetError
@@ -90,10 +90,12 @@ def why(vm: str, *, as_json: bool, config: Path | None) -> None:
         names = ", ".join(neutral(one.name) for one in view.cell.resources[:10]) or "none"
         raise InputError(f"the cluster places no VM {neutral(vm, 100)!r} by demand", hint=f"it does: {names}")
     figures = view.cell.figures_of(resource)
-    known = Booking(resource.published_mib or 0)
-    size = resource.published_mib or 0
-    if figures is None and resource.startup_mib is not None:
-        size = max(size, stopped_mib(known, resource.startup_mib))
+    # What is published may be nothing yet, or somebody's word that is no size.
+    arrives = 0 if figures is None else mib_up(figures.arrival_bytes)
+    size = max(resource.published_mib or 0, resource.startup_mib or 0, arrives)
+    if not size:
+        hint = "dynmem fleet init, and where its file is: dynmem enable --file FILE"
+        raise InputError("nobody tells how large it is, nor does its file on this host", vm=vm, hint=hint)
     found = obstacles(view.cell, resource, size)
     if as_json:
         plain = {"vm": vm, "node": resource.node, "size_mib": size, "hosts": [asdict(one) for one in found]}

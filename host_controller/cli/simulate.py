@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
-@click.option("--law", default="dynmem", metavar="NAME", help="Another law: static, mom, proxmox, qmemman, …")
+@click.option("--law", metavar="NAME", help="Another law, of FILE: static, mom, proxmox, qmemman, …")
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option(
     "--plot", "--png", "plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw it, from FILE."
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 )
 def simulate(
     file: Path | None,
-    law: str,
+    law: str | None,
     *,
     as_json: bool,
     plot: Path | None,
@@ -72,6 +72,8 @@ def simulate(
         raise InputError("--plot draws what FILE gives", hint="dynmem simulate FILE --plot FILE.png")
     if sum((file is not None, replay is not None, bool(histories))) != 1:
         raise InputError("one of FILE, --replay RECORDING and --history FILE is needed")
+    if law is not None and file is None:
+        raise InputError("--law is for FILE", hint="a replay and a history go by dynmem's own")
     if histories:
         from host_controller.cli.simulate_history import play_history
 
@@ -91,6 +93,7 @@ def simulate(
     from host_controller.simulator.trial import OURS, simulate
     from host_controller.simulator.trial_file import read_trial
 
+    law = law or OURS
     if law != OURS and law not in LAWS:
         raise InputError(f"--law {law!r} is not known", hint=f"there are {', '.join([OURS, *LAWS])}")
     trial = read_trial(file)

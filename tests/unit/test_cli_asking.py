@@ -47,6 +47,10 @@ def test_ctrl_c_ends_a_command_without_a_word(
         (("forecast", "--shape", "0G"), "0G is no size: it must be more than nothing"),
         (("run", "--capacity", "0"), "0 is no size"),
         (("simulate", "--history", "x", "--plot", "x.png"), "--plot draws what FILE gives"),
+        (("simulate", "--history", "x", "--law", "static"), "--law is for FILE"),
+        (("simulate", "--replay", "x", "--law", "dynmem"), "--law is for FILE"),
+        (("adopt", "web", "--startup", "1G"), "--startup is of the next start"),
+        (("adopt", "--all", "--startup", "1G", "--dry-run"), "--startup is of the next start"),
         (("status", "--nosuch"), "No such option"),
     ],
 )
@@ -82,7 +86,7 @@ def test_what_is_advised_in_json_has_nothing_behind_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Past:
-        name, uuid = "web", "1"
+        name, uuid, end = "web", "1", 0.0
 
     class One:
         past = Past()

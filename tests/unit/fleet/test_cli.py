@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from host_controller.cli import fleet as module
+from host_controller.errors import InputError
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.errors import RaceLost
@@ -71,6 +72,15 @@ def test_why_names_what_is_missing_and_fails_only_where_no_host_takes_it(engine:
     assert result.exit_code == 1
     assert "larger than the host's whole capacity" in result.output
     assert json.loads(invoke("why", "new", "--json").output)["size_mib"] == 90000
+
+
+def test_why_goes_by_what_a_vm_needs_where_its_attribute_is_no_size(engine: FakeEngine) -> None:
+    engine.text = engine.text.replace(b'value="9216"', b'value="much"').replace(b'value="5000"', b'value="?"')
+    told = json.loads(invoke("why", "web", "--json").output)
+    assert told["size_mib"] == 8192
+    assert [one["shortfall_mib"] for one in told["hosts"] if one["host"] == "n2"] == [8192 - 100]
+    with pytest.raises(InputError, match="nobody tells how large it is"):
+        invoke("why", "new")
 
 
 def test_a_drain_that_is_refused_says_what_each_host_lacks(engine: FakeEngine) -> None:
