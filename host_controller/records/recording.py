@@ -20,7 +20,15 @@ import msgspec
 
 from agent import codec
 from host_controller.core.engine import Engine, Event
-from host_controller.core.interface import Command, GuestSpoke, HypervisorEvent, SendToGuest, Tick
+from host_controller.core.interface import (
+    Command,
+    GuestSpoke,
+    HypervisorEvent,
+    SendToGuest,
+    Tick,
+    VmAppeared,
+    VmConfigChanged,
+)
 from host_controller.core.model import Settings
 from host_controller.core.operator_events import OperatorEvent
 from host_controller.errors import InputError
@@ -177,7 +185,10 @@ def _event(line: dict[str, Any]) -> Event:
     kind, data = _EVENTS[line["event"]], line["data"]
     if kind is GuestSpoke:
         return GuestSpoke(data["vm"], codec.decode_from_guest(data["line"].encode()))
-    return msgspec.convert(data, kind)  # type: ignore[no-any-return] # _EVENTS holds nothing else
+    found: Event = msgspec.convert(data, kind)
+    if isinstance(found, VmAppeared | VmConfigChanged) and found.config.uuid != found.vm:
+        raise ValueError("one VM with another's configuration")
+    return found
 
 
 def _command(line: dict[str, Any]) -> Command:

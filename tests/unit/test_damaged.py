@@ -16,8 +16,8 @@ from host_controller.api.stored_history import read_stored
 from host_controller.control.remembered import Remembered
 from host_controller.control.state_dir import StateDir
 from host_controller.core.books.ledger import Reservation
-from host_controller.core.interface import Tick
-from host_controller.core.model import Settings
+from host_controller.core.interface import Tick, VmConfigChanged
+from host_controller.core.model import Limits, Settings, VmConfig
 from host_controller.errors import InputError
 from host_controller.records.history import History
 from host_controller.records.history_file import HistoryFile
@@ -247,6 +247,7 @@ LINES = (
     b'{"at":1e999,"event":"Tick"}',
     b'{"at":1,"event":"GuestSpoke","data":{"vm":"u","line":"\\ud800"}}',
 )
+ANOTHERS = VmConfigChanged("u", VmConfig("v", "web", Limits(GIB, GIB, GIB)))
 HEADS = (
     b"",
     b"{}",
@@ -258,7 +259,9 @@ HEADS = (
 )
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize(
+    "line", [*LINES, msgspec.json.encode({"at": 1, "event": "VmConfigChanged", "data": ANOTHERS})]
+)
 def test_a_damaged_line_of_a_recording_is_left_out_and_counted(tmp_path: Path, line: bytes) -> None:
     whole = recorded(tmp_path).splitlines(keepends=True)
     recording = Recording(io.BytesIO(b"".join([*whole[:5], line + b"\n", *whole[5:]])))
