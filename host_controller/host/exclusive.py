@@ -10,6 +10,7 @@ keep a controller from starting. That a lock of another user is held is read fro
 import fcntl
 import grp
 import hashlib
+import ipaddress
 import os
 import pwd
 import socket
@@ -92,8 +93,8 @@ def identity(uri: str) -> str | None:
     parts = urlsplit(uri)
     if parts.scheme.partition("+")[0] == "test":
         return None
-    host = (parts.hostname or "").lower()
-    if host and (host in _HERE or host in (socket.gethostname().lower(), socket.getfqdn().lower())):
+    host = (parts.hostname or "").lower().rstrip(".")
+    if host and _is_here(host):
         host, uri = "", f"qemu://{parts.path}"
     if host:
         user = parts.username or "" if parts.path == "/session" else ""
@@ -101,6 +102,30 @@ def identity(uri: str) -> str | None:
     directories = libvirt_run.run_directories(uri)
     there = [one for one in directories if one.is_dir()] or list(directories[:1])
     return f"local|{os.path.realpath(there[0])}" if there else f"local|{uri}"
+
+
+def _is_here(host: str) -> bool:
+    """Whether a host is this machine, by any of its names and addresses."""
+    if host in _HERE or host in (socket.gethostname().lower(), socket.getfqdn().lower()):
+        return True
+    try:
+        found = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
+        return any(_is_own(family, address) for family, _, _, _, address in found)
+    except (OSError, ValueError):  # no such name, or none that can be
+        return False
+
+
+def _is_own(family: int, address: tuple[str | int, ...]) -> bool:
+    """To one of its own addresses a machine speaks from that very address. Nothing is sent for that."""
+    known = ipaddress.ip_address(str(address[0]).partition("%")[0])
+    if known.is_loopback or known.is_unspecified:
+        return True
+    with socket.socket(family, socket.SOCK_DGRAM) as one:
+        try:
+            one.connect(address)
+        except OSError:
+            return False
+        return bool(one.getsockname()[0] == address[0])
 
 
 class Claim:

@@ -54,6 +54,8 @@ def test_all_addresses_of_a_libvirt_are_one(run: Path) -> None:
     names = {identity(uri) for uri in (SYSTEM, "qemu+unix:///system", socket, alias)}
     names |= {identity(f"qemu+ssh://{host}/system") for host in ("localhost", "LOCALHOST", "127.0.0.1")}
     names |= {identity("qemu+tcp://[::1]/system"), identity("qemu+ssh://root@localhost/system")}
+    # Whatever else it is called, and whichever of its addresses is named.
+    names |= {identity(f"qemu+tcp://{host}/system") for host in ("127.0.0.2", "localhost.", "127.1", "0")}
     assert len(names) == 1
 
 
