@@ -16,7 +16,7 @@ import pwd
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from host_controller.errors import DynmemError
@@ -115,7 +115,7 @@ def _is_here(host: str) -> bool:
         return False
 
 
-def _is_own(family: int, address: tuple[str | int, ...]) -> bool:
+def _is_own(family: int, address: tuple[Any, ...]) -> bool:
     """To one of its own addresses a machine speaks from that very address. Nothing is sent for that."""
     known = ipaddress.ip_address(str(address[0]).partition("%")[0])
     if known.is_loopback or known.is_unspecified:
