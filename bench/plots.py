@@ -11,10 +11,12 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 from bench.cells import DEMANDS, quick_grid, whole_grid
+from bench.density import by_law
 from bench.fleet_cells import Tally
 from bench.fleet_day import MOVES_GOAL, SHORT_GOAL
 from bench.fleet_report import days
 from bench.grid_report import best_peer, missing
+from bench.tables import NAMES
 from host_controller.simulator.trial import OURS as OUR_LAW
 
 RESULTS: Final = Path(__file__).parent / "results"
@@ -24,25 +26,31 @@ PEER: Final = "tab:orange"
 
 
 def density(path: Path) -> None:
-    """VMs per host, mean and spread over the orders, counted by slots and by MiB."""
+    """VMs per host in each way of counting, by law: the mean, and the spread over the orders."""
     told = json.loads(path.read_text())
-    counts = [count for count in ("slots", "mib") if count in told["vms"]]
+    counts = {
+        "slots": "at most 0.1 % of VM-slots short",
+        "mib": "at most 0.1 % of MiB missing",
+        "touched": "VM-slots, by what is touched",
+    }
+    measured = [count for count in counts if count in told["vms"]]
     figure, axes = plt.subplots(
-        len(counts), 2, figsize=(11, 4.2 * len(counts)), layout="constrained", squeeze=False
+        len(measured), 2, figsize=(11, 4.2 * len(measured)), layout="constrained", sharey="row", squeeze=False
     )
-    for row, count in zip(axes, counts, strict=True):
-        vms = told["vms"][count]
-        names = sorted(vms, key=lambda name: float(np.mean(vms[name]["64"])))
+    for row, count in zip(axes, measured, strict=True):
+        vms = by_law(told["vms"], count)
+        laws = sorted(vms, key=lambda law: float(np.mean(vms[law]["64"])))
+        names = [NAMES[law].strip("*") for law in laws]
         for axis, host in zip(row, ("64", "128"), strict=True):
-            found = [vms[name][host] for name in names]
-            colours = [_colour(name) for name in names]
+            found = [vms[law][host] for law in laws]
             means = [float(np.mean(one)) for one in found]
-            axis.barh(names, means, xerr=[np.std(one) for one in found], color=colours)
+            spreads = [np.std(one) for one in found]
+            axis.barh(names, means, xerr=spreads, color=[_colour(law) for law in laws])
             for place, mean in enumerate(means):
                 axis.text(1, place, f"{mean:.1f}", va="center", fontsize="small")
-            unit = "VM-slots" if count == "slots" else "MiB"
-            axis.set(title=f"{host} GiB host, at most 0.1 % of {unit} unmet", xlabel="VMs")
-    figure.suptitle(told["trace"], fontsize="medium")
+            axis.set(title=f"{host} GiB: {counts[count]}", xlabel="VMs")
+            axis.title.set_fontsize("medium")
+    figure.suptitle(f"{told['trace']}: mean of 40 orders, and their standard deviation", fontsize="medium")
     _save(figure, f"{path.stem}.png")
 
 
@@ -153,7 +161,7 @@ def fleet_day() -> None:
 
 
 def _colour(name: str) -> str:
-    if name == "dynmem":
+    if name in ("dynmem", "adopted"):
         return OURS
     return BOUND if name.startswith(("clairvoyant", "starving")) else PEER
 

@@ -1,4 +1,4 @@
-"""Write the tables of BENCHMARKS.md from bench/results: `python -m bench.tables [--check]`.
+"""Write the tables of BENCHMARKS.md and README.md from bench/results: `python -m bench.tables [--check]`.
 
 A table stands between `<!-- NAME -->` and `<!-- end -->`. So no figure there is typed, and a test says when
 one is not what was measured.
@@ -8,11 +8,12 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
+from bench.bulk_laws import STEPS
 from bench.cells import DEMANDS, HOSTS, STATIONARY, Cell, quick_grid, whole_grid
 from bench.density import COUNTS, HOSTS_GIB, densities
 from bench.fleet_demand import EVEN_SECONDS
@@ -20,7 +21,9 @@ from bench.fleet_report import day_rows, places_rows, sampled_rows
 from bench.grid_report import CALM_COMMANDS, behind, best_peer, missing, unfair
 from host_controller.simulator.trial import OURS
 
-DOCUMENT: Final = Path(__file__).parent.parent / "BENCHMARKS.md"
+ROOT: Final = Path(__file__).parent.parent
+DOCUMENT: Final = ROOT / "BENCHMARKS.md"
+DOCUMENTS: Final = (DOCUMENT, ROOT / "README.md")
 RESULTS: Final = Path(__file__).parent / "results"
 NAMES: Final = {
     "static": "static: maximum from the start", "proxmox": "Proxmox", "peak": "sized at own peak + 20 %",
@@ -50,11 +53,29 @@ def density() -> str:
     }
     order = sorted(means["slots", 64], key=lambda name: means["slots", 64][name])
     head = ["law", *(f"{count}, {host} GiB" for count, host in means)]
-    rows = [
-        [NAMES[name], *(f"{found[name]:.1f}" if name in found else "" for found in means.values())]
-        for name in order
-    ]
-    return table(head, rows)
+    return table(head, [[NAMES[name], *_means(name, means.values())] for name in order])
+
+
+def density_in_short() -> str:
+    """What a reader compares first, in the two ways in which what was given counts as used."""
+    kept = json.loads((RESULTS / "density-bitbrains-rnd-2013-07.json").read_text())["vms"]
+    means = [densities(kept, count, host) for host in HOSTS_GIB for count in ("slots", "mib")]
+    apart = ("static", "ghaf", "clairvoyant")
+    for found in means:
+        found["best"] = max(mean for name, mean in found.items() if name in STEPS and name not in apart)
+    named = {
+        "static": "fixed sizes",
+        "best": "the best of the other laws that share out no more than the host has",
+        "ghaf": "one that gives out more than the host has (ghaf)",
+        "dynmem": "**dynmem**",
+        "clairvoyant": "perfect foresight, shared fairly",
+    }
+    units = [f"{host} GiB, {what}" for host in HOSTS_GIB for what in ("by time", "by memory")]
+    return table(["VMs that fit", *units], [[text, *_means(name, means)] for name, text in named.items()])
+
+
+def _means(name: str, means: Iterable[Mapping[str, float]]) -> list[str]:
+    return [f"{found[name]:.1f}" if name in found else "" for found in means]
 
 
 def fast() -> str:
@@ -176,6 +197,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "fleet-places": lambda: table(*places_rows()),
     "fleet-sampled": lambda: table(*sampled_rows()),
     "density": density,
+    "density-in-short": density_in_short,
     "fast": fast,
     "grid": grid,
     "grid-goals": grid_goals,
@@ -195,12 +217,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--check", action="store_true", help="write nothing")
     options = parser.parse_args(arguments)
-    before = DOCUMENT.read_text()
-    after = written(before)
-    if options.check:
-        return int(before != after)
-    DOCUMENT.write_text(after)
-    return 0
+    changed = 0
+    for document in DOCUMENTS:
+        before = document.read_text()
+        after = written(before)
+        changed |= before != after
+        if not options.check:
+            document.write_text(after)
+    return int(options.check and changed)
 
 
 if __name__ == "__main__":

@@ -1,22 +1,13 @@
 """Draws what the benchmarks of the loop left: `python -m bench.real.plots`."""
 
 import json
-import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
-
 from bench.real.harness import RESULTS
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-OURS: Final = "tab:blue"
-PEER: Final = "tab:orange"
-BOUND: Final = "0.6"
+from bench.real.shapes import BOUND, OURS, PEER, bars, goal_line, panels, plt, stacked
 
 
 def scale(told: dict[str, Any]) -> Any:
@@ -76,9 +67,9 @@ def small(told: dict[str, Any]) -> Any:
             list(values), list(values.values()), color=[OURS if "dynmem" in one else BOUND for one in values]
         )
         for row, one in enumerate(values.values()):
-            axis.text(one, row, f" {one:.2f}", va="center", fontsize="small")
-        axis.axvline(12, color=BOUND, linestyle="--", linewidth=1)
-        axis.set(xlabel="USS, MiB", title=title, xlim=(0, 13))
+            axis.text(0, row, f" {one:.2f}", va="center", fontsize="small", color="white")
+        goal_line(axis, told["goals"][0]["bound"])
+        axis.set(xlabel="USS, MiB", title=title, xlim=(0, 7))
         axis.invert_yaxis()
     for bar in right.patches:
         bar.set_color(OURS)
@@ -87,51 +78,118 @@ def small(told: dict[str, Any]) -> Any:
 
 def impact(told: dict[str, Any]) -> Any:
     """The job's time in every guest."""
-    return _bars(told["series"], "s", told["title"])
+    return bars(told["series"], "s", told["title"])
 
 
 def counted(told: dict[str, Any]) -> Any:
     """What the job's guest executes, or waits, in each."""
-    return _bars(told["series"], "10^9 instructions", told["title"])
+    return bars(told["series"], "10^9 instructions", told["title"])
 
 
 def memory(told: dict[str, Any]) -> Any:
     """What each way to move a GiB takes, by counts (on a scale of powers of ten) and by time."""
     rows = [row for row in told["rows"] if isinstance(row[1], dict)]
-    figure, axes = plt.subplots(2, -(-len(rows) // 2), figsize=(11, 4.4), layout="constrained", sharey=True)
-    ways = told["columns"][1:]
-    for axis, (what, *cells) in zip(axes.T.flat, rows, strict=False):
-        medians = [cell["median"] for cell in cells]
-        axis.barh(ways, medians, color=[OURS if way.startswith("dynmem") else BOUND for way in ways])
-        for row, cell in enumerate(cells):
-            axis.plot([cell["least"], cell["most"]], [row, row], color="black", linewidth=1)
-        axis.set(title=what)
-        axis.title.set_fontsize("small")
-        if min(medians) > 0 and max(medians) > 20 * min(medians):
-            axis.set(xscale="log", xlim=(min(medians) / 3, None))
-    axes.flat[0].invert_yaxis()
+    return panels(told["columns"][1:], {what: cells for what, *cells in rows})
+
+
+def giver(told: dict[str, Any]) -> Any:
+    """What it costs a guest to give; what is 0 for all has no panel, and is named."""
+    spreads = {what: cells for what, cells in _columns(told).items() if isinstance(cells[1], dict)}
+    seen = {what: cells for what, cells in spreads.items() if any(cell and cell["most"] for cell in cells)}
+    unseen = "; ".join(what for what in spreads if what not in seen)
+    return panels(_ways(told), seen, f"{told['title']} (0 for all: {unseen})")
+
+
+def growth(told: dict[str, Any]) -> Any:
+    """How long each way to grow took, and what was swapped on it."""
+    columns = _columns(told)
+    ways = [
+        f"dynmem, {way.replace('hotadd', 'hot add')}\n{there} at maximum, {killed} killed"
+        for way, there, killed, *_ in told["rows"]
+    ]
+    shown = {"s until all is allocated": columns["s"], "pages swapped": columns["pages swapped"]}
+    return panels(ways, shown, told["title"])
+
+
+def agents(told: dict[str, Any]) -> Any:
+    """What each agent executes in the job; the goal is a share of what the first one does."""
+    columns = _columns(told)
+    ways = [way.replace("this agent", "dynmem, this agent") for way in _ways(told)]
+    shown = {what: columns[what] for what in ("agent's, 10^9 instructions", "job, 10^9")}
+    figure = panels(ways, shown, told["title"])
+    goal_line(figure.axes[0], told["goals"][0]["bound"] * columns["agent's, 10^9 instructions"][0]["median"])
+    return figure
+
+
+def price(told: dict[str, Any]) -> Any:
+    """Whose processor time it was, in each way; what a guest's agent takes lies within its QEMU's."""
+    told = told | {"rows": [row for row in told["rows"] if isinstance(row[1], dict)]}
+    columns = _columns(told)
+    qemu, agent, controller, libvirtd = (
+        [cell["median"] for cell in columns[what]]
+        for what in ("QEMU, s", "agent, s", "controller, s", "libvirtd, s")
+    )
+    parts = {
+        "QEMU without its guest's agent": [all_ - its for all_, its in zip(qemu, agent, strict=True)],
+        "the guest's agent, inside QEMU": agent,
+        "controller": controller,
+        "libvirtd": libvirtd,
+    }
+    return stacked(_ways(told), parts, told["title"], [f"{one:.2f} ×" for one in columns["all ÷ unmanaged"]])
+
+
+def sampled(told: dict[str, Any]) -> Any:
+    """What the host's processors did, unmanaged and under dynmem, by each way to grow."""
+    parts: dict[str, dict[str, float]] = {}
+    for name, unmanaged, ours, *_ in told["rows"]:
+        way, _, what = name.partition(": ")
+        if way.startswith("by "):
+            parts.setdefault(what, {}).update({f"unmanaged, {way}": unmanaged, f"dynmem, {way}": ours})
+    ways = list(dict.fromkeys(way for seconds in parts.values() for way in seconds))
+    laid_out = {what: [seconds.get(way, 0.0) for way in ways] for what, seconds in parts.items()}
+    return stacked(ways, laid_out, told["title"])
+
+
+def four_jobs(told: dict[str, Any]) -> Any:
+    """Each of four jobs at once, round by round, by the median of those with fixed shares."""
+    found = {name: one for name, one in told["series"].items() if name.startswith("job seconds")}
+    size = (4 + 3.5 * len(found), 2.8)
+    figure, axes = plt.subplots(1, len(found), figsize=size, layout="constrained", squeeze=False)
+    goal = next((one["bound"] for one in told["goals"] if "÷ fixed shares" in one["text"]), None)
+    for axis, (name, rounds) in zip(axes[0], found.items(), strict=True):
+        fixed = statistics.median([seconds for jobs in rounds["bare"] for seconds in jobs])
+        names: list[str] = []
+        for who, label, colour in (("ours", "dynmem", OURS), ("bare", "fixed shares", BOUND)):
+            for turn, jobs in enumerate(rounds[who], 1):
+                ratios = [seconds / fixed for seconds in jobs]
+                axis.plot(ratios, [len(names)] * len(jobs), "o", color=colour, alpha=0.6)
+                names.append(f"{label}, round {turn}\nslowest ÷ quickest {max(jobs) / min(jobs):.2f}")
+        if goal:
+            goal_line(axis, goal)
+        axis.set_yticks(range(len(names)), names, fontsize="small")
+        axis.set(xlabel="a job ÷ the median with fixed shares")
+        axis.set(title=name.replace("job seconds", "four jobs"))
+        axis.grid(alpha=0.3)
+        axis.margins(y=0.2)
+        axis.invert_yaxis()
+    figure.suptitle(told["title"], fontsize="medium")
     return figure
 
 
 def survival(told: dict[str, Any]) -> Any:
     """What each law survives."""
     rates = {name: [one["survived"]] for name, one in told["series"].items()}
-    return _bars(rates, "MiB/s survived", told["title"], [row[1] for row in told["rows"]])
+    return bars(rates, "MiB/s survived", told["title"], [row[1] for row in told["rows"]])
 
 
-def _bars(values: dict[str, list[float]], label: str, title: str, texts: Sequence[str] | None = None) -> Any:
-    """`texts` stand at the bars in the place of their medians."""
-    figure, axis = plt.subplots(figsize=(7, 2.6), layout="constrained")
-    names = list(values)
-    medians = [statistics.median(one) for one in values.values()]
-    colours = [OURS if name.startswith("dynmem") else BOUND if "start" in name else PEER for name in names]
-    axis.barh(names, [0 if math.isinf(one) else one for one in medians], color=colours)
-    texts = texts or ["killed" if math.isinf(one) else f"{one:.3g}" for one in medians]
-    for row, text in enumerate(texts):
-        axis.text(0, row, f" {text}", va="center", fontsize="small")
-    axis.set(xlabel=label, title=title)
-    axis.invert_yaxis()
-    return figure
+def _ways(told: dict[str, Any]) -> list[str]:
+    """A table's first column."""
+    return [row[0] for row in told["rows"]]
+
+
+def _columns(told: dict[str, Any]) -> dict[str, list[Any]]:
+    """A table's columns but the first, by name."""
+    return {what: [row[at] for row in told["rows"]] for at, what in enumerate(told["columns"]) if at}
 
 
 FIGURES: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
@@ -140,7 +198,14 @@ FIGURES: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "small": small,
     "impact": impact,
     "counted": counted,
+    "counted_four": four_jobs,
+    "evenness": four_jobs,
     "memory": memory,
+    "giver": giver,
+    "growth": growth,
+    "agents": agents,
+    "price": price,
+    "sampled": sampled,
     "survival": survival,
 }
 

@@ -1,4 +1,4 @@
-"""What BENCHMARKS.md says was measured is what was measured."""
+"""What BENCHMARKS.md and README.md say was measured is what was measured."""
 
 import ast
 import re
@@ -10,6 +10,7 @@ import pytest
 from bench import tables
 from bench.cells import DEMANDS, GROWTHS, HOSTS, VMS, WEIGHTS, Cell, mean_need, quick_grid, whole_grid
 from bench.grid_report import behind, best_peer, missing, unfair
+from bench.real import plots
 from bench.real.harness import RESULTS, ratios_of
 from host_controller.units import MIB
 
@@ -17,9 +18,9 @@ REAL = tables.DOCUMENT.parent / "bench" / "real"
 
 
 def test_the_tables_are_those_of_the_results() -> None:
-    text = tables.DOCUMENT.read_text()
-    assert set(tables.TABLES) == {found[2] for found in tables.MARK.finditer(text)}
-    assert tables.written(text) == text, "python -m bench.tables"
+    texts = [document.read_text() for document in tables.DOCUMENTS]
+    assert set(tables.TABLES) == {found[2] for text in texts for found in tables.MARK.finditer(text)}
+    assert [tables.written(text) for text in texts] == texts, "python -m bench.tables"
 
 
 def test_every_picture_is_there() -> None:
@@ -30,6 +31,14 @@ def test_every_picture_is_there() -> None:
         if line[:2] == "!["
     ]
     assert [name for name in named if not (folder / name).exists()] == []
+
+
+@pytest.mark.parametrize("name", plots.FIGURES)
+def test_every_benchmark_that_has_a_picture_is_drawn_and_shown(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.json").write_text((RESULTS / f"{name}.json").read_text())
+    plots.draw(name, tmp_path)
+    assert (tmp_path / f"{name}.png").stat().st_size > 0
+    assert f"](bench/results/real/{name}.png)" in tables.DOCUMENT.read_text()
 
 
 def test_the_quick_grid_is_a_part_of_the_whole_one() -> None:
