@@ -8,8 +8,8 @@ import http.client
 import os
 import socket
 import time
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 from host_controller import __version__
@@ -24,8 +24,11 @@ ANSWER_SECONDS: Final = 10.0
 BUSY_SECONDS: Final = 0.02
 TRIES: Final = 4
 LARGEST_LINE: Final = 1 << 20
+_PIECE: Final = 1 << 16
 LISTED: Final = ("vms",)
 """What is answered with a list of objects. All else is one."""
+
+T = TypeVar("T")
 
 
 class ControllerUnreachable(DynmemError):  # noqa: N818 # read as what happened
@@ -41,15 +44,17 @@ class RequestRefused(InputError):  # noqa: N818 # read as what happened
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float | None) -> None:
+    def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
+        self.line: socket.socket | None = None
+        """What the answer comes by: `sock` is given up as soon as its head is there."""
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = self.line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         try:
-            self._connect(time.monotonic() + (self.timeout or ANSWER_SECONDS))
+            self._connect(time.monotonic() + ANSWER_SECONDS)
         except BaseException:
             self.sock.close()
             raise
@@ -85,29 +90,44 @@ class Client:
         return self._ask("POST", steps, {})
 
     def follow(self, *steps: str, **query: object) -> Iterator[Any]:
-        """The objects of an answer that gives one a line, as they come; waits for more for ever."""
-        with self._open("GET", steps, query, None) as response:
-            while line := response.readline(LARGEST_LINE):
-                yield _read(line)
+        """The objects of an answer that gives one a line, as they come; with `follow`, for ever.
+
+        Raises:
+            ControllerUnreachable, RequestRefused; ControllerUnreachable also where it breaks off
+        """
+        with self._open("GET", steps, query) as response:
+            rest = b""
+            # Not readline(): of an answer that was cut off it says that it has ended.
+            while piece := self._unbroken(lambda: response.read1(_PIECE)):
+                *lines, rest = (rest + piece).split(b"\n")
+                yield from map(_read, lines)
+                if len(rest) > LARGEST_LINE:
+                    break
+        if rest:
+            yield _read(rest)
 
     def _ask(self, method: str, steps: tuple[str, ...], query: dict[str, object]) -> Any:
-        with self._open(method, steps, query, ANSWER_SECONDS) as response:
-            try:
-                return _read(response.read(), of_many=steps == LISTED)
-            except (OSError, http.client.HTTPException) as error:
-                raise ControllerUnreachable(
-                    f"the controller at {self.path} broke off: {error or type(error).__name__}",
-                    hint="systemctl status dynmem",
-                ) from None
+        with self._open(method, steps, query) as response:
+            return _read(self._unbroken(response.read), of_many=steps == LISTED)
+
+    def _unbroken(self, read: Callable[[], T]) -> T:
+        """What is read of an answer that has begun."""
+        try:
+            return read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ControllerUnreachable(
+                f"the controller at {self.path} broke off: {error or type(error).__name__}",
+                hint="systemctl status dynmem",
+            ) from None
 
     def _open(
-        self, method: str, steps: tuple[str, ...], query: dict[str, object], timeout: float | None
+        self, method: str, steps: tuple[str, ...], query: dict[str, object]
     ) -> http.client.HTTPResponse:
         path = "/".join(("", "v1", *(quote(step, safe="") for step in steps)))
         if query:
             path = f"{path}?{urlencode(query)}"
         try:
-            response = self._ask_at(self.path, method, path, timeout)
+            response = self._ask_at(self.path, method, path, endless="follow" in query)
         except FileNotFoundError:
             raise ControllerUnreachable(
                 f"no controller is running: there is no {self.path}",
@@ -128,20 +148,18 @@ class Client:
                 hint="systemctl status dynmem",
             ) from None
         if response.status >= 400:
-            raise _refused(response)
+            raise self._unbroken(lambda: _refused(response))
         return response
 
-    def _ask_at(
-        self, socket_path: str, method: str, path: str, timeout: float | None
-    ) -> http.client.HTTPResponse:
+    def _ask_at(self, socket_path: str, method: str, path: str, *, endless: bool) -> http.client.HTTPResponse:
         tries = TRIES if method == "GET" else 1
         forbidden: PermissionError | None = None
         while True:
-            connection = _UnixConnection(socket_path, timeout)
+            connection = _UnixConnection(socket_path, ANSWER_SECONDS)
             tries -= 1
             try:
                 connection.request(method, path, headers={"Connection": "close"})
-                return connection.getresponse()
+                response = connection.getresponse()
             except PermissionError as error:
                 if method != "GET" or socket_path != DEFAULT_SOCKET:
                     raise
@@ -154,6 +172,12 @@ class Client:
             except (ConnectionResetError, BrokenPipeError, http.client.RemoteDisconnected):
                 if not tries:  # in a crowd one may have to go before one is heard
                     raise
+            else:
+                if (
+                    endless and connection.line is not None
+                ):  # whoever has begun to tell may be silent for hours
+                    connection.line.settimeout(None)
+                return response
             connection.close()
 
 
