@@ -63,7 +63,8 @@ class Boot:
     def touched_bytes(self) -> int:
         """What the kernel that boots has touched so far."""
         vm = self._vm
-        far = min(1.0, (vm.ran_seconds - self._ran_before) / (TOUCHING_SHARE * vm.spec.boot_seconds))
+        ran, until = vm.ran_seconds - self._ran_before, TOUCHING_SHARE * vm.spec.boot_seconds
+        far = ran / until if ran < until else 1.0  # a kernel may take no time at all
         return int(far * BOOT_TOUCHES * vm.config.boot_ram_bytes)
 
     def _reboot(self, boot: int) -> None:

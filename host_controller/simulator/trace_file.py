@@ -5,8 +5,9 @@
     60,,2110
 
 An empty, unreadable, negative or absurd value (above 16 TiB) is a hole: the value before it holds on, and
-before the first value the first one does. Holes are counted and told. Refused are a time that does not go
-forward, a column that is not there, and a column of which more than half is holes.
+before the first value the first one does. Holes are counted and told; empty lines are no lines. Refused are a
+time that does not go forward, a column that is not there or there twice, a column of which more than half is
+holes, and quotes that do not end.
 """
 
 import csv
@@ -29,6 +30,8 @@ class Trace:
     """One column of a trace."""
 
     curve: Curve
+    begins: float
+    """The time of its first value, seconds."""
     holes: int
     values: int
 
@@ -39,17 +42,20 @@ def read_trace(path: Path, column: str, unit_bytes: int, scale: float = 1.0) -> 
     Raises:
         InputError: the file cannot be used, with its line and what is allowed.
     """
-    rows = list(csv.reader(io.StringIO(read_text(path, "CSV"))))
+    rows = _rows(path)
     if len(rows) < 2:
         raise InputError(f"{path}: it has no values", hint="a header and a line per time are needed")
-    header = [name.strip() for name in rows[0]]
-    if column not in header[1:]:
-        raise InputError(f"{path}: no column {column!r}", hint=f"there are {', '.join(header[1:])}")
-    at = header.index(column)
+    names = [name.strip() for name in rows[0][1][1:]]
+    if column not in names:
+        told = f"there are {', '.join(names)}" if names else "commas are to stand between columns"
+        raise InputError(f"{path}: no column {column!r}", hint=told)
+    if names.count(column) > 1:
+        raise InputError(f"{path}: two columns {column!r}", hint="a name for each is needed")
+    at = 1 + names.index(column)
     times: list[float] = []
     values: list[float | None] = []
-    for line, row in enumerate(rows[1:], 2):
-        time = _number(row[0] if row else "")
+    for line, row in rows[1:]:
+        time = _number(row[0])
         if time is None or (times and time <= times[-1]):
             raise InputError(
                 f"{path}, line {line}: {row[:1]} is no time after the last", hint="seconds, rising"
@@ -70,7 +76,18 @@ def read_trace(path: Path, column: str, unit_bytes: int, scale: float = 1.0) -> 
     for time, value in zip(times, values, strict=True):
         last = value if value is not None else last
         steps.append((time, last))
-    return Trace(plateaus(steps), holes, len(values))
+    return Trace(plateaus(steps), times[0], holes, len(values))
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Its lines, with their numbers."""
+    reader = csv.reader(io.StringIO(read_text(path, "CSV")), strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line {reader.line_num}: {error}", hint="is there a quote too many?"
+        ) from None
 
 
 def _number(text: str) -> float | None:

@@ -187,6 +187,9 @@ def _curve(kind: str, shape: Mapping[str, Any], folder: Path, seconds: float, se
             return leak(shape["base"], shape["per_hour"], seconds, shape["restart_at"]), 0
         case _:
             trace = read_trace(folder / shape["file"], shape["column"], shape.get("unit", 1 << 20))
+            if trace.begins >= seconds > 0:
+                begin = f"{shape['file']} begins at {trace.begins:.0f} s, and {seconds:.0f} s are simulated"
+                raise ValueError(f"{begin}; its seconds count from the beginning")
             return trace.curve, trace.holes
 
 

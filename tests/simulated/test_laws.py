@@ -251,6 +251,7 @@ def test_the_clairvoyant_gives_what_will_be_needed_and_cuts_the_largest() -> Non
     law = Clairvoyant(lambda name, lead: needs[name])
     assert ask(law, host(8192), guest("a"), guest("b")) == {"a": 1000, "b": 3000}
     assert ask(law, host(3500), guest("a"), guest("b")) == {"a": 1000, "b": pytest.approx(2500)}
+    assert cut({}, {}, -1.0) == {}  # nobody is up, on a host that has less than QEMU's own memory
     assert cut({"a": 5.0, "b": 9.0}, {"a": 4.0, "b": 0.0}, 7.0)["b"] == pytest.approx(3)
 
 

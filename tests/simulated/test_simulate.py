@@ -115,6 +115,12 @@ def test_a_vm_may_grow_by_virtio_mem_and_have_its_own_slots(tmp_path: Path) -> N
     assert not result.violations
 
 
+@pytest.mark.parametrize("law", ["dynmem", "static"])
+def test_a_guest_may_boot_in_no_time(tmp_path: Path, law: str) -> None:
+    path = file(tmp_path, GOOD.replace('name = "db"', 'name = "db"\nboot = 0'))
+    assert dynmem(path, "--law", law).exit_code == 0
+
+
 def test_what_comes_before_the_measuring_is_not_measured(tmp_path: Path) -> None:
     late = GOOD.replace("[host]", '[host]\nwarm_up = "4min"')
     whole, part = simulate(read_trial(file(tmp_path))), simulate(read_trial(file(tmp_path, late)))
@@ -214,12 +220,35 @@ def test_holes_of_a_trace_are_repaired_and_counted(tmp_path: Path) -> None:
         ("s,a\n0,\n1,\n2,1\n", "2 of 3"),
         ("s,a\n", "no values"),
         ("s,a\nx,1\n", "line 2"),
+        ("s,a\n\n0,1\n0,2\n", "line 4"),
+        ("s,a,a\n0,1,2\n1,1,2\n", "two columns 'a'"),
+        ("s;a\n0;1\n", "commas"),
+        ('s,a\n0,"1\n1,2\n', "line 3: unexpected end"),
+        ('s,a\n0,"1\n' + "1,2\n" * 40000, "larger than field limit"),
     ],
 )
 def test_a_trace_that_cannot_be_repaired_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(InputError, match=said):
         read_trace(tmp_path / "t.csv", "a", MIB)
+
+
+def test_empty_lines_of_a_trace_are_none_and_no_time_is_taken_for_a_value(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("\na,a\n0,100\n\n60,200\n\n")
+    trace = read_trace(path, "a", MIB)
+    assert (trace.holes, trace.values, trace.begins) == (0, 2, 0.0)
+    assert [trace.curve.at(t) / MIB for t in (0, 61)] == [100, 200]
+
+
+def test_a_trace_by_the_clock_of_the_world_is_refused_since_nothing_of_it_would_be_seen(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "t.csv").write_text("s,a\n1376314846,100\n1376314906,2000\n")
+    trace = 'kind = "trace", file = "t.csv", column = "a"'
+    old = 'kind = "ramp", low = "300MiB", high = "2GiB", start = 60, over = "30s"'
+    with pytest.raises(InputError, match="begins at 1376314846 s, and 300 s are simulated"):
+        read_trial(file(tmp_path, GOOD.replace(old, trace)))
 
 
 def test_a_trace_that_was_repaired_is_told_with_the_count_of_its_values(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def cut(
     wanted: dict[str, float], least: dict[str, float], budget: float, weights: dict[str, int] | None = None
 ) -> dict[str, float]:
     """max(least, min(wanted, level × weight)) with the highest level that the budget allows."""
-    if sum(wanted.values()) <= budget:
+    if not wanted or sum(wanted.values()) <= budget:
         return wanted
     weights = weights or dict.fromkeys(wanted, 1)
 
