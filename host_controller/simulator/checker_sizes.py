@@ -90,9 +90,10 @@ class Sizes:
         """
         seen = self.shown.of(vm.uuid)
         spare = seen.spare
-        free = seen.free if self.hypervisor.agenda.now - seen.spoke_at <= STALE_SECONDS else 0.0
+        heard = self.hypervisor.agenda.now - seen.spoke_at <= STALE_SECONDS
+        free = seen.free if heard else 0.0
         last_resort = size <= MEMORY_BLOCK_BYTES and size / 64 <= free
-        if may_make_room and free and size <= vm.ram_bytes:
+        if may_make_room and heard and size <= vm.ram_bytes:
             last_resort = last_resort or size / 64 <= max(free / 3, seen.swap_free / 4)
         if size / 32 > spare + SLACK_BYTES and not last_resort:
             self.found(

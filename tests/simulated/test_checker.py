@@ -14,9 +14,12 @@ from host_controller.simulator.behaviours import BEHAVIOURS, IDEAL, Behaviour
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.memory import Speeds
+from host_controller.simulator.scenario import play
 from host_controller.simulator.workload import Workload, burst, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
+from tests.simulated.generator import random_scenario
+from tests.simulated.soak import make_engine
 
 
 @pytest.mark.parametrize("growth", Growth)
@@ -117,3 +120,10 @@ def test_nobody_is_judged_by_a_target_that_a_controller_before_it_gave_and_that_
     assert world.hypervisor.pending(vm.uuid)
     world.hypervisor.submit(hv.ResizeVirtioMem(vm.uuid, 1, 0))
     assert not world.violations
+
+
+def test_a_guest_without_anything_free_may_make_room_for_a_dimm_by_what_is_free_of_its_swap() -> (
+    None
+):
+    """It had a DIMM that it did not bring online, said so at the moment, and had 110 MiB of swap."""
+    assert not play(random_scenario(20000072), make_engine).violations
