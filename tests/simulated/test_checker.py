@@ -122,8 +122,6 @@ def test_nobody_is_judged_by_a_target_that_a_controller_before_it_gave_and_that_
     assert not world.violations
 
 
-def test_a_guest_without_anything_free_may_make_room_for_a_dimm_by_what_is_free_of_its_swap() -> (
-    None
-):
+def test_a_guest_without_anything_free_may_make_room_for_a_dimm_by_what_is_free_of_its_swap() -> None:
     """It had a DIMM that it did not bring online, said so at the moment, and had 110 MiB of swap."""
     assert not play(random_scenario(20000072), make_engine).violations
