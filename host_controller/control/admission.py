@@ -3,7 +3,8 @@
 While a VM waits, the budget of the others is smaller by what it needs (MakeRoom), so they shrink as they
 would for each other. Once that much is free it is reserved (Reserve), which outlives a restart of the
 controller; the reservation ends when the VM runs, when libvirt says that it does not (Release), or when it
-expires.
+expires. What was promised to it before, to its asker in the fleet or to an earlier attempt, is its own: it
+stays in the books until the start has it, so that nobody else is admitted by it meanwhile.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from xml.etree.ElementTree import Element
 
 from host_controller.control.controller import Controller
 from host_controller.core.books.capacity import left_over_bytes
+from host_controller.core.books.ledger import Reservation
 from host_controller.core.books.pools import made_bytes, page_size, room_bytes, to_make_bytes
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
 from host_controller.domain_xml.read import read_domain
@@ -92,44 +94,57 @@ class Admission:
     def __init__(self, controller: Controller, limit_seconds: float = LIMIT_SECONDS) -> None:
         self.limit_seconds = limit_seconds
         self._controller = controller
-        self._waiting: set[str] = set()
+        self._waiting: dict[str, object] = {}
+        """The latest request for each VM: whoever asked for the same VM before is not waited for any more."""
 
-    async def admit(self, start: Start, by: dict[str, object] | None = None) -> Answer:
-        """Wait until the start is paid for, for the limit at most. `by`: who asked, for the events."""
+    def waits(self, name: str) -> bool:
+        """A start of it, or a promise, is asked for and not in the books yet."""
+        return name in self._waiting
+
+    async def admit(self, start: Start, by: dict[str, object] | None = None, token: str = "") -> Answer:
+        """Wait until the start is paid for, for the limit at most. `by`: who asked, for the events.
+
+        `token`: of a promise; a start has none.
+        """
         controller = self._controller
         begun = controller.now()
         if controller.dry_run:
             return Answer(start.name, start.need_bytes, 0, 0.0, "dry run: everything may start")
         name = start.name
-        controller.put(Release(name))  # what an earlier attempt has left
-        self._waiting.add(name)
+        mine = self._waiting[name] = object()
+        promised: Reserve | None = None
         try:
             asked = None
             while not self._fits(start):
                 if asked is None:
                     controller.journal.said("admission", self._waits(start), begun, name=name, detail=by)
-                if asked is None or (controller.settled() and self._need(start) != asked):
+                if asked is None or (controller.settled() and self._to_free(start) != asked):
                     # Huge pages that were free for it may have gone to somebody else.
-                    asked = self._need(start)
+                    asked = self._to_free(start)
                     controller.put(MakeRoom(name, asked))
                 if controller.now() - begun >= self.limit_seconds or self._hopeless(start):
                     return self._refuse(start, begun, by)
                 await asyncio.sleep(LOOK_SECONDS)
+                if self._waiting.get(name) is not mine:
+                    return self._outdated(start, begun)
             now, need = controller.now(), self._need(start)
-            controller.put(self._reservation(start, need, now + START_SECONDS))
-            self._waiting.discard(name)
+            promised = self._reservation(start, need, now + START_SECONDS, token)
+            controller.put(promised)
             text = f"{name} may start: {format_size(need)} are reserved"
             controller.journal.said("admission", text, now, name=name, detail=by)
             # It is in the books before the hook goes on, and with it in the state directory.
             end = now + TAKEN_SECONDS
             # The engine is pure and rings no bell.
-            while name not in controller.engine.ledger.reservations and controller.now() < end:  # noqa: ASYNC110
+            while not self._in_books(promised) and controller.now() < end:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_SECONDS)
+            if self._waiting.get(name) is not mine:
+                return self._outdated(start, begun)
             return Answer(name, need, 0, now - begun, text)
         finally:
-            if name in self._waiting:  # refused, or whoever asked has gone
-                self._waiting.discard(name)
-                controller.put(Release(name))
+            if self._waiting.get(name) is mine:
+                del self._waiting[name]
+                if promised is None:  # refused, or whoever asked has gone
+                    controller.put(Release(name))
 
     def started(self, name: str) -> None:
         """Libvirt says that it runs: a managed VM was seen with that, an unmanaged one will be."""
@@ -143,14 +158,28 @@ class Admission:
         """It does not run, whether it did or not."""
         self._controller.put(Release(name))
 
-    def _room(self) -> int:
-        """What is free and promised to nobody; negative in an overdraft."""
-        return self._controller.engine.headroom_bytes
+    def _room(self, start: Start) -> int:
+        """What is free and promised to nobody else; negative in an overdraft."""
+        engine = self._controller.engine
+        return engine.headroom_bytes + engine.ledger.reserved_for(start.name)
+
+    def _others(self, start: Start) -> dict[str, Reservation]:
+        """What is promised to others."""
+        reservations = self._controller.engine.ledger.reservations
+        return {name: one for name, one in reservations.items() if name != start.name}
+
+    def _to_free(self, start: Start) -> int:
+        """What has to be free beside what is promised to it."""
+        return max(0, self._need(start) - self._controller.engine.ledger.reserved_for(start.name))
+
+    def _in_books(self, promised: Reserve) -> bool:
+        found = self._controller.engine.ledger.reservations.get(promised.name)
+        return found is not None and found.expires == promised.expires
 
     def _fits(self, start: Start) -> bool:
         # By the books, also while libvirt cannot be reached: it takes no connections until it has started
         # what starts with the host.
-        enough = self._room() >= self._need(start) and self._pool_room(start) >= start.huge_bytes
+        enough = self._room(start) >= self._need(start) and self._pool_room(start) >= start.huge_bytes
         return self._controller.settled() and enough
 
     def _hopeless(self, start: Start) -> bool:
@@ -160,17 +189,17 @@ class Admission:
         missing = start.huge_bytes > self._pool_room(start)
         return missing or self._need(start) > self._controller.engine.ledger.capacity()
 
-    def _reservation(self, start: Start, need_bytes: int, expires: float) -> Reserve:
+    def _reservation(self, start: Start, need_bytes: int, expires: float, token: str) -> Reserve:
         made, page = need_bytes - start.need_bytes, start.huge_page_bytes
         if not made:
-            return Reserve(start.name, need_bytes, expires, page, start.huge_bytes)
+            return Reserve(start.name, need_bytes, expires, page, start.huge_bytes, token=token)
         state = self._controller.engine.state
         page = page_size(page, None if state.host is None else state.host.facts)
-        others = [one for one in state.ledger.reservations.values() if one.huge_page_bytes == page]
+        others = [one for one in self._others(start).values() if one.huge_page_bytes == page]
         # What comes first is made of what nobody was to have, and for those who were promised it first.
         pool = state.ledger.pools.get(page or 0, 0) + sum(one.made_bytes for one in others)
         pool += 0 if state.host is None else left_over_bytes(state.ledger.host, state.host.facts)
-        return Reserve(start.name, need_bytes, expires, page, start.huge_bytes, made, pool)
+        return Reserve(start.name, need_bytes, expires, page, start.huge_bytes, made, pool, token)
 
     def _need(self, start: Start) -> int:
         """Of ordinary memory. Where its pool grows on demand (nr_overcommit_hugepages), pages that are not
@@ -179,7 +208,7 @@ class Admission:
         state = self._controller.engine.state
         if start.huge_page_bytes is None or state.host is None:
             return start.need_bytes
-        facts, promised = state.host.facts, state.ledger.reservations
+        facts, promised = state.host.facts, self._others(start)
         made = made_bytes(start.huge_page_bytes, start.huge_bytes, facts, promised)
         uncharged = to_make_bytes(facts, promised) - sum(one.made_bytes for one in promised.values())
         left_over = left_over_bytes(state.ledger.host, facts) - max(0, uncharged)
@@ -190,12 +219,21 @@ class Admission:
         state = self._controller.engine.state
         if start.huge_page_bytes is None or state.host is None:
             return start.huge_bytes
-        return room_bytes(start.huge_page_bytes, state.host.facts, state.ledger.reservations)
+        return room_bytes(start.huge_page_bytes, state.host.facts, self._others(start))
 
     def _waits(self, start: Start) -> str:
         need = self._need(start)
-        missing = format_size(max(0, need - self._room()))
+        missing = format_size(max(0, need - self._room(start)))
         return f"{start.name} waits to start: {missing} of {format_size(need)} are missing"
+
+    def _missing(self, start: Start) -> int:
+        return max(1, self._need(start) - max(0, self._room(start)))
+
+    def _outdated(self, start: Start, begun: float) -> Answer:
+        """The later request answers for the VM, and what is reserved or wanted for it is that one's."""
+        waited = self._controller.now() - begun
+        text = f"the start of {start.name} was asked for again meanwhile"
+        return Answer(start.name, self._need(start), self._missing(start), waited, text)
 
     def _refuse(self, start: Start, begun: float, by: dict[str, object] | None) -> Answer:
         controller = self._controller
@@ -206,7 +244,7 @@ class Admission:
             controller.journal.said("admission", text, now, name=start.name, detail=by)
             return Answer(start.name, start.huge_bytes, short, now - begun, text)
         need = self._need(start)
-        missing = max(1, need - max(0, self._room()))
+        missing = self._missing(start)
         text = (
             f"{start.name} cannot start: it needs {format_size(need)} and "
             f"{format_size(missing)} of that are missing; {self._holders()}"

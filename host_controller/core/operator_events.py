@@ -39,6 +39,7 @@ class Reserve:
     huge_bytes: int = 0
     made_bytes: int = 0
     pool_bytes: int = 0
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True)

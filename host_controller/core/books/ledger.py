@@ -26,6 +26,8 @@ class Reservation:
     """The part of size_bytes that the kernel makes huge pages of when it starts."""
     pool_bytes: int = 0
     """All that the pool had when this was promised, with what was to be made for others before."""
+    token: str = ""
+    """Of another host's promise, which its asker alone renews and takes back; a start has none."""
 
 
 @dataclass(slots=True)
@@ -75,6 +77,11 @@ class Ledger:
     def reserved(self) -> int:
         """The sum of the reservations."""
         return sum(map(self._still_reserved, self.reservations.values()))
+
+    def reserved_for(self, name: str) -> int:
+        """That of one VM."""
+        one = self.reservations.get(name)
+        return 0 if one is None else self._still_reserved(one)
 
     def _still_reserved(self, one: Reservation) -> int:
         """Without what has become huge pages since it was promised: the capacity is smaller by that."""

@@ -41,6 +41,7 @@ def take(state: State, event: HostEvent, now: float) -> None:
                 event.huge_bytes,
                 event.made_bytes,
                 event.pool_bytes,
+                event.token,
             )
         case Release():
             ledger.room_wanted.pop(event.name, None)
