@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from host_controller.advice.past import Past, in_words
-from host_controller.core.model import BUFFER_RANGE, SMALLEST_MINIMUM_BYTES, Limits
+from host_controller.core.model import BUFFER_RANGE, LARGEST_MAXIMUM_BYTES, SMALLEST_MINIMUM_BYTES, Limits
 from host_controller.core.vm.demand import margin_bytes
 from host_controller.units import MIB, format_size, round_down, round_up
 
@@ -91,7 +91,8 @@ def suggest(past: Past, now: Limits, *, anyway: bool = False) -> Suggestion:
 def sufficient_bytes(peak_bytes: int, margin: Margin) -> int:
     """A maximum for a largest demand."""
     needed = peak_bytes + margin_bytes(peak_bytes)
-    return round_up(needed + int(needed * margin.share) + margin.more_bytes, GRANULE_BYTES)
+    wanted = round_up(needed + int(needed * margin.share) + margin.more_bytes, GRANULE_BYTES)
+    return min(wanted, LARGEST_MAXIMUM_BYTES)
 
 
 def _refusal(past: Past, anyway: bool) -> str | None:

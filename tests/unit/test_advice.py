@@ -357,3 +357,10 @@ def test_a_history_that_is_no_ordinary_file_is_refused_and_not_waited_for(tmp_pa
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/null"), Path("/dev/zero")):
         with pytest.raises(InputError, match="no ordinary file"):
             pasts_in([path], 0.0)
+
+
+def test_no_more_is_advised_than_any_vm_can_have() -> None:
+    most = Limits(GIB, GIB, 1 << 44)
+    found = suggest(past([1 << 44] * 288 * 8, censored_seconds=3600.0), most)
+    assert found.limits.maximum_bytes == 1 << 44
+    assert not found.limits.problems()
