@@ -56,6 +56,10 @@ class ChangingRoutes:
             web.post("/v1/admission/{name:[^/]+}/stopped", self._stopped),
         ]
 
+    def refused(self) -> list[web.RouteDef]:
+        """The same paths where one may only look: they say so."""
+        return [web.post(one.path, _only_looks) for one in self.routes()]
+
     def _note_change(self, request: web.Request, what: str, vm: Vm | None = None) -> None:
         peer = peer_of(request.transport)
         self._note(f"{peer} {what}", peer.detail(), vm)
@@ -131,3 +135,8 @@ class ChangingRoutes:
             self._note_change(request, f"gave back what was reserved for {name}")
         self._admission.stopped(name)
         return answer_json(DoneView(done="noted"))
+
+
+async def _only_looks(_request: web.Request) -> web.Response:
+    hint = "ask at the control socket, as root or in the group dynmem"
+    raise Refused(403, "read-only", "this socket is for those who look: it changes nothing", hint)

@@ -87,7 +87,8 @@ class Api:
         Raises:
             DynmemError: the socket cannot be made.
         """
-        await self.listeners.unix(path, VIEW_GROUP, self._looks(), "name another [paths] view_socket")
+        routes = [*self._looks(), *self._changing.refused()]
+        await self.listeners.unix(path, VIEW_GROUP, routes, "name another [paths] view_socket")
 
     async def start_tcp(self, address: str, port: int) -> int:
         """Serve what only reads over TCP; returns the port, which was chosen where 0 was asked for.

@@ -115,8 +115,9 @@ def test_on_the_viewers_socket_everything_is_seen_and_nothing_changed(tmp_path: 
                 assert (await aside(client.get, "status"))["vms"]
                 for steps in (("pause",), ("vms", "web", "pause"), ("reload",), ("admission",),
                               ("admission", "web", "stopped")):  # fmt: skip
-                    with pytest.raises(RequestRefused):
+                    with pytest.raises(RequestRefused, match="for those who look") as refused:
                         await aside(client.post, *steps)
+                    assert "control socket" in str(refused.value)
                 assert not controller.paused_all
                 assert not controller.paused
             finally:
