@@ -10,8 +10,7 @@ The tree, and what each kind means:
     │   └── DomainUnsuitable     its XML cannot be made to do dynamic memory
     └── HypervisorError
         ├── HypervisorUnreachable
-        ├── CallFailed           libvirt refused; nothing was done
-        └── CallLate             no answer in time; nobody knows whether it was or will be done
+        └── CallFailed           libvirt refused; nothing was done
 
 Other modules hang their own below DynmemError.
 """
@@ -70,7 +69,3 @@ class HypervisorUnreachable(HypervisorError):  # noqa: N818 # read as what happe
 
 class CallFailed(HypervisorError):  # noqa: N818 # read as what happened
     """libvirt answered that it will not or cannot."""
-
-
-class CallLate(HypervisorError):  # noqa: N818 # read as what happened
-    """libvirt did not answer in time."""

@@ -1,7 +1,7 @@
 """Texts from elsewhere, made fit for people: names of domains, words of guests, a peer's request.
 
 What comes out commands no terminal, turns no line around, hides no character and adds no line. Every view
-uses this one function: the CLI's texts, `top`, the page (its own copy in page.js), pictures and the log.
+uses this one function: the CLI's texts, `top`, pictures and the log; pages have a copy (shared/text.js).
 """
 
 import re

@@ -1,9 +1,9 @@
 """The contract between the engine and whatever runs VMs: commands go down, events come up.
 
-`libvirt.py` beside this file carries it out on real hosts, `host_controller.simulator` on simulated
-ones, and the engine cannot tell which. Every method returns at once. The outcome of each command with
-a `ticket` arrives later as exactly one `CommandDone`, in order per VM; everything else that happens
-arrives as an event of its own. Times in events are seconds of the controller's monotonic clock.
+`host_controller.hypervisor` carries it out on real hosts, `host_controller.simulator` on simulated ones,
+and the engine cannot tell which. Every method returns at once. The outcome of each command with a `ticket`
+arrives later as exactly one `CommandDone`, in order per VM; everything else that happens arrives as an event
+of its own. Times in events are seconds of the controller's monotonic clock.
 """
 
 from collections.abc import Callable
@@ -20,15 +20,7 @@ from host_controller.core.commands import SendToGuest as SendToGuest
 from host_controller.core.commands import SetPace as SetPace
 from host_controller.core.commands import SetTarget as SetTarget
 from host_controller.core.commands import Suspend as Suspend
-from host_controller.core.model import (
-    BalloonStats,
-    Dimm,
-    HostFacts,
-    RunState,
-    VmConfig,
-)
-
-# --- events -----------------------------------------------------------------------------------------
+from host_controller.core.model import BalloonStats, Dimm, HostFacts, RunState, VmConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Events that come from people and from VM starts; the hypervisor's are in hypervisor/interface.py."""
+"""Events that come from people and from VM starts; the hypervisor's are in interface.py."""
 
 from dataclasses import dataclass
 

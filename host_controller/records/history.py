@@ -41,8 +41,8 @@ PER_HOUR: Final = 30
 """Rows about decisions and commands of one VM."""
 NOTICES_AT_ONCE: Final = 60
 NOTICES_PER_HOUR: Final = 10
-KEPT_OF_ESTIMATE: Final = ("lower_bytes", "demand_bytes", "desired_bytes")
 """Rows about what befell one VM: few, unless its guest wants to be talked of."""
+KEPT_OF_ESTIMATE: Final = ("lower_bytes", "demand_bytes", "desired_bytes")
 MOST_KNOWN: Final = 20_000
 """VMs whose allowances are remembered, running or not: whoever is started again begins with what is left."""
 

@@ -14,7 +14,6 @@ from host_controller.core.model import VmConfig
 from host_controller.core.vm.record import Phase
 from host_controller.private import private_directory
 from host_controller.records.history_schema import (
-    KIB,
     UNREADABLE,
     is_broken,
     open_to_write,
@@ -25,6 +24,7 @@ from host_controller.records.samples import Sample
 from host_controller.records.stored_limits import StoredLimits
 from host_controller.records.tier_file import Keep, TierFile
 from host_controller.records.tiers import Span
+from host_controller.units import KIB
 
 _PHASES: Final = tuple(Phase)
 _PUT_SAMPLE: Final = "INSERT OR IGNORE INTO samples VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"

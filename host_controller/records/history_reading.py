@@ -10,7 +10,6 @@ from host_controller.core.vm.record import Phase
 from host_controller.records.entries import Kind
 from host_controller.records.history_schema import (
     COLUMNS,
-    KIB,
     PERCENTILES,
     SIZES,
     SPAN_COLUMNS,
@@ -22,6 +21,7 @@ from host_controller.records.history_schema import (
 from host_controller.records.samples import Sample
 from host_controller.records.stored_limits import StoredLimits, read_limits
 from host_controller.records.tiers import HOUR, MINUTE, Span, could_be
+from host_controller.units import KIB
 
 LARGEST_KIB: Final = 1 << 40
 _PHASES: Final = tuple(Phase)

@@ -22,7 +22,6 @@ from host_controller.records.tiers import PERCENTS
 
 VERSION: Final = 1
 WAIT_SECONDS: Final = 5.0
-KIB: Final = 1024
 COLUMNS: Final = tuple(name.removesuffix("_bytes") for name in STORED)
 SIZES: Final = (
     "assigned", "assigned_most", "charge", "usable", "demand", "demand_most", "need_most",

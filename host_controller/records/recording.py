@@ -117,9 +117,8 @@ class Recording:
             if header.get("dynmem-recording") != VERSION:
                 raise InputError(f"{name} is not a recording of version {VERSION}", hint="record it anew")
             self.started = float(header["at"])
-            self.started_wall = float(header["wall"])
             self.settings: Settings = msgspec.convert(header["settings"], Settings)
-        except (*_DAMAGE, OverflowError) as error:
+        except _DAMAGE as error:
             raise InputError(f"{name}, line 1: {error}", hint="it is no recording") from None
 
     def __iter__(self) -> Iterator[Handled | Decided]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.records.history_reading import sample_of, span_of
-from host_controller.records.history_schema import COLUMNS, KIB, PERCENTILES, SPAN_COLUMNS
+from host_controller.records.history_schema import COLUMNS, PERCENTILES, SPAN_COLUMNS
 from host_controller.records.thinning import REPEAT_SECONDS
 from host_controller.records.tiers import HOUR, MINUTE, Minutes, Span, hour_of
+from host_controller.units import KIB
 
 DAY: Final = 86400.0
 ROW_BYTES: Final = {"samples": 55, "minutes": 64, "hours": 98, "entries": 250}
