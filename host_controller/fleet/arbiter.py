@@ -38,9 +38,9 @@ from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.metrics import Tally
 from host_controller.fleet.moving import carry_out
-from host_controller.fleet.pacemaker.bans import lift
 from host_controller.fleet.pacemaker.cell import Engine, Known, Turn, publish
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves
+from host_controller.fleet.pacemaker.lifting import lift
 from host_controller.fleet.pacemaker.pins import marks, moved_at, pins
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.status import status_of

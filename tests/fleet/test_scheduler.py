@@ -11,10 +11,10 @@ from host_controller.fleet.core.drain import harm
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.core.publication import publication
 from host_controller.fleet.core.relief import REST_SECONDS
-from host_controller.fleet.pacemaker.bans import forgiven
 from host_controller.fleet.pacemaker.cell import cell_of
 from host_controller.fleet.pacemaker.cib import changed, failed_moves, read_cib
 from host_controller.fleet.pacemaker.history import arrived, departures, destination, probed
+from host_controller.fleet.pacemaker.lifting import forgiven
 from host_controller.fleet.pacemaker.needs import missing, prepared
 from host_controller.fleet.pacemaker.pins import in_standby, marks, moved_at, pinned, unpinned
 from host_controller.fleet.pacemaker.tools import Tools

@@ -13,8 +13,9 @@ from host_controller.fleet.core.drain import Action, harm, in_words
 from host_controller.fleet.core.model import Cell, HostFigures, Node, Resource
 from host_controller.fleet.core.publication import Publication, publication
 from host_controller.fleet.errors import EngineBusy, NoQuorum, RaceLost
-from host_controller.fleet.pacemaker.cib import FALSE, MAINTENANCE, Cib, changed, strangers
+from host_controller.fleet.pacemaker.cib import MAINTENANCE, Cib, changed, strangers
 from host_controller.fleet.pacemaker.simulation import Simulation
+from host_controller.fleet.pacemaker.values import FALSE
 
 Startup = Callable[[str | None], int | None]
 """MiB that a VM starts with, by the file of its domain; None where that cannot be told."""

@@ -13,31 +13,17 @@ from xml.etree.ElementTree import Element
 
 from host_controller.fleet.core.publication import LARGEST_MIB
 from host_controller.fleet.errors import EngineError
+from host_controller.fleet.pacemaker.bans import PENDING, Banned
 from host_controller.fleet.pacemaker.bounded_xml import read_xml
-from host_controller.neutral import shell_word
+from host_controller.fleet.pacemaker.values import FALSE, number, pairs
 
 CLUSTER_OPTIONS: Final = "configuration/crm_config/cluster_property_set/nvpair"
-OURS: Final = "dynmem-"
-"""What the ids of our own constraints begin with."""
 ATTRIBUTE: Final = "dynmem"
 """Of utilizations. VirtualDomain sets hv_memory and host_memory at each monitor, so neither is used."""
-MOST_DIGITS: Final = 12
-"""Of a number that the engine writes: more are none of its own, and thousands cannot be read as one."""
-REFUSED: Final = "1"
-"""What a start returns that a host has refused (OCF_ERR_GENERIC): any other will not pass by itself."""
-INFINITE: Final = 1_000_000
-PENDING: Final = "193"
-"""What an operation returns that is under way."""
-FALSE: Final = ("false", "no", "off", "0", "n")
 UNFENCED: Final = "fencing is off: a VM of a host that is cut off may come to run twice"
 PROBES: Final = "enable-startup-probes"
 MAINTENANCE: Final = "maintenance-mode"
 WITHOUT_QUORUM: Final = "this part of the cluster has no quorum: nothing is published, moved or tried again"
-UNPERMITTED: Final = "symmetric-cluster is false, and no constraint permits it there"
-UNSURE: Final = (
-    "symmetric-cluster is false, and the engine alone can tell whether a rule, set or group permits it"
-)
-FATAL: Final = ("INFINITY", "+INFINITY", "1000000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +77,8 @@ def read_cib(text: bytes) -> Cib:
     if root.find("configuration") is None:
         raise EngineError("the engine's XML has no configuration")
     notes: list[str] = []
-    vms = tuple(_vms(root, notes))
+    options = pairs(root, CLUSTER_OPTIONS)
+    vms = tuple(_vms(root, Banned(root, options), notes))
     names = [one.name for one in vms]
     if len(set(names)) != len(names):
         raise EngineError("the engine has two resources of one name")
@@ -101,10 +88,9 @@ def read_cib(text: bytes) -> Cib:
         for one in root.iterfind("configuration/nodes/node")
         if (name := one.get("uname")) and name not in guests
     }
-    options = _pairs(root, CLUSTER_OPTIONS)
     if options.get("stonith-enabled", "true").lower() in FALSE:
         notes.append(UNFENCED)
-    defaults = _pairs(root, "configuration/rsc_defaults/meta_attributes/nvpair")
+    defaults = pairs(root, "configuration/rsc_defaults/meta_attributes/nvpair")
     found = Cib(root, vms, nodes, options, defaults, tuple(notes))
     return found if found.quorate else replace(found, notes=(*notes, WITHOUT_QUORUM))
 
@@ -136,10 +122,11 @@ def next_version(cib: Cib) -> Element:
         EngineError: it has no version.
     """
     root = deepcopy(cib.root)
-    epoch = root.get("epoch", "0")
-    if not (epoch.isascii() and epoch.isdecimal() and len(epoch) <= MOST_DIGITS):
-        raise EngineError(f"the engine's configuration has the epoch {epoch[:20]!r}")
-    root.set("epoch", str(int(epoch) + 1))
+    said = root.get("epoch", "0")
+    epoch = number(said)
+    if epoch is None:
+        raise EngineError(f"the engine's configuration has the epoch {said[:20]!r}")
+    root.set("epoch", str(epoch + 1))
     root.set("num_updates", "0")
     return root
 
@@ -185,9 +172,8 @@ def _guests(root: Element) -> Iterator[str]:
             yield one.get("uname", "")
 
 
-def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
-    fatal, unable = dict(_failed_starts(root)), frozenset(_unable(root))
-    nodes, cloned, templates = _nodes_of_permission(root), several_times(root), vm_templates(root)
+def _vms(root: Element, banned: Banned, notes: list[str]) -> Iterator[Vm]:
+    cloned, templates = several_times(root), vm_templates(root)
     for one in root.iterfind("configuration/resources//primitive"):
         name, pair = one.get("id", ""), _own(one)
         if name in cloned:
@@ -198,16 +184,8 @@ def _vms(root: Element, notes: list[str]) -> Iterator[Vm]:
             if _is_vm(one, templates):
                 notes.append(f"{name} has no utilization {ATTRIBUTE}: it is not placed by demand")
             continue
-        failed = {node: text for (vm, node), text in fatal.items() if vm == name}
-        unpermitted, banned = nodes - set(_permitted(root, name)), dict(_constraints(root, name))
-        vague = bool(unpermitted) and _permits_vaguely(root, name)
-        unsure = frozenset(unpermitted - banned.keys() - failed.keys()) if vague else frozenset()
-        forbidden = dict.fromkeys(unpermitted, UNSURE if vague else UNPERMITTED) | banned
-        attributes = _pairs(one, "instance_attributes/nvpair")
-        config = attributes.get("config") if _is_vm(one, templates) else None
-        size = _size(pair, f"resource {name}", notes)
-        refused = (node for node in failed if node not in forbidden and (name, node) not in unable)
-        yield Vm(name, size, config, failed | forbidden, frozenset(refused), unsure)
+        config = pairs(one, "instance_attributes/nvpair").get("config") if _is_vm(one, templates) else None
+        yield Vm(name, _size(pair, f"resource {name}", notes), config, *banned.of(name))
 
 
 def _own(element: Element) -> Element | None:
@@ -226,8 +204,9 @@ def _size(pair: Element | None, whose: str, notes: list[str]) -> int | None:
     if pair is None:
         return None
     value = pair.get("value", "")
-    if len(value) <= MOST_DIGITS and value.isascii() and value.isdecimal() and int(value) <= LARGEST_MIB:
-        return int(value)
+    size = number(value)
+    if size is not None and size <= LARGEST_MIB:
+        return size
     notes.append(f"{whose}: {ATTRIBUTE} is {value[:40]!r}, which is no size in MiB")
     return None
 
@@ -244,14 +223,6 @@ def _set(element: Element, name: str, size_mib: int) -> None:
     pair.set("value", str(size_mib))
 
 
-def _pairs(element: Element, path: str) -> dict[str, str]:
-    """Of one name, the first counts."""
-    found: dict[str, str] = {}
-    for one in element.iterfind(path):
-        found.setdefault(one.get("name", ""), one.get("value", ""))
-    return found
-
-
 def failed_moves(cib: Cib) -> dict[str, str]:
     """VMs of ours whose live migration failed, and the hosts that they are still on. That blocks them.
 
@@ -266,63 +237,3 @@ def failed_moves(cib: Cib) -> dict[str, str]:
         for one in resource.iterfind("lrm_rsc_op[@operation='migrate_to']")
         if one.get("rc-code") not in ("0", PENDING)
     }
-
-
-def _failed_starts(root: Element) -> Iterator[tuple[tuple[str, str], str]]:
-    """A start that failed bans the node for that VM until it is cleaned up."""
-    for state in root.iterfind("status/node_state"):
-        node = state.get("uname", "")
-        for pair in state.iterfind("transient_attributes/instance_attributes/nvpair"):
-            name = pair.get("name", "")
-            if name.startswith("fail-count-") and name.endswith("#start_0") and pair.get("value") in FATAL:
-                vm = name.removeprefix("fail-count-").removesuffix("#start_0")
-                cleanup = f"crm_resource --cleanup -N {shell_word(node)} -r {shell_word(vm)}"
-                yield (vm, node), f"a start failed there; {cleanup} lifts the ban"
-
-
-def _unable(root: Element) -> Iterator[tuple[str, str]]:
-    """VMs whose start failed on a node for another reason than a refusal: that does not pass by itself."""
-    for state in root.iterfind("status/node_state"):
-        for resource in state.iterfind("lrm/lrm_resources/lrm_resource"):
-            for one in resource.iterfind("lrm_rsc_op[@operation='start']"):
-                if one.get("rc-code", REFUSED) not in ("0", REFUSED, PENDING):
-                    yield resource.get("id", ""), state.get("uname", "")
-
-
-def _nodes_of_permission(root: Element) -> frozenset[str]:
-    """Those where a VM runs only if a constraint permits it: all of them or none."""
-    options = _pairs(root, CLUSTER_OPTIONS)
-    if options.get("symmetric-cluster", "true").lower() not in FALSE:
-        return frozenset()
-    return frozenset(one.get("uname", "") for one in root.iterfind("configuration/nodes/node"))
-
-
-def _permitted(root: Element, name: str) -> Iterator[str]:
-    """By constraints with a node and a score. A pin of ours permits nothing for good."""
-    for one in root.iterfind("configuration/constraints/rsc_location"):
-        score, ours = one.get("score", "-"), one.get("id", "").startswith(OURS)
-        if one.get("rsc") == name and not score.startswith("-") and not ours:
-            yield one.get("node", "")
-
-
-def _permits_vaguely(root: Element, name: str) -> bool:
-    """A constraint may permit it somewhere by a rule, a set or a pattern, or by a group that it is in."""
-    plain = {one.get("id") for one in root.iterfind("configuration/resources//primitive")}
-    return any(
-        one.get("rsc") not in plain or (one.get("rsc") == name and one.get("node") is None)
-        for one in root.iterfind("configuration/constraints/rsc_location")
-    )
-
-
-def _constraints(root: Element, name: str) -> Iterator[tuple[str, str]]:
-    for one in root.iterfind("configuration/constraints/rsc_location"):
-        if one.get("rsc") == name and _never(one.get("score", "")) and one.get("node"):
-            yield one.get("node", ""), f"the constraint {one.get('id')} bans it there"
-
-
-def _never(score: str) -> bool:
-    """The engine takes a million for infinity."""
-    digits = score.removeprefix("-")
-    if score == digits or len(digits) > MOST_DIGITS:
-        return False
-    return digits.upper() == "INFINITY" or (digits.isdecimal() and int(digits) >= INFINITE)

@@ -19,7 +19,8 @@ from xml.etree.ElementTree import Element
 from host_controller.fleet.core.drain import harm, in_words
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cell import Engine, forget, unchanged
-from host_controller.fleet.pacemaker.cib import FALSE, MOST_DIGITS, PROBES, Cib
+from host_controller.fleet.pacemaker.cib import PROBES, Cib
+from host_controller.fleet.pacemaker.values import FALSE, number
 from host_controller.neutral import shell_word
 
 STATES: Final = "status/node_state"
@@ -157,8 +158,8 @@ def _call(operation: Element) -> int:
     """Its place among all that the node was asked to do. A VM's parameters are those of the last: a probe may
     be older than they are, and what comes in by migration does not take its place.
     """
-    number = operation.get("call-id", "")
-    return int(number) if number.isdecimal() and len(number) <= MOST_DIGITS else -1
+    call = number(operation.get("call-id", ""))
+    return -1 if call is None else call
 
 
 def _put_finding(resource: Element, vm: str, parameters: Mapping[str, str], found: Mapping[str, str]) -> None:

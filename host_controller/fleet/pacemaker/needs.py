@@ -12,9 +12,6 @@ from xml.etree.ElementTree import Element
 
 from host_controller.fleet.pacemaker.cib import (
     ATTRIBUTE,
-    FALSE,
-    INFINITE,
-    MOST_DIGITS,
     PROBES,
     Cib,
     next_version,
@@ -22,9 +19,11 @@ from host_controller.fleet.pacemaker.cib import (
     vm_templates,
 )
 from host_controller.fleet.pacemaker.timeouts import LEAST, lengthen, short
+from host_controller.fleet.pacemaker.values import FALSE, block, pairs, put, score
 
 STICKINESS: Final = 1000
 FATAL_STARTS: Final = "start-failure-is-fatal"
+META: Final = "meta_attributes/nvpair"
 PRIORITY: Final = "priority"
 STAYS: Final = "resource-stickiness"
 FORGETS: Final = "failure-timeout"
@@ -74,7 +73,7 @@ def prepared(cib: Cib) -> bytes:
     defaults = _block(root, "configuration/rsc_defaults", "meta_attributes", "dynmem-defaults")
     for need in _cluster(cib):
         if not need.by_hand:
-            _set(defaults if need.what == STAYS else options, need.what, need.wanted)
+            put(defaults if need.what == STAYS else options, need.what, need.wanted)
     of_all = _defaults(cib)
     for one in _domains(root):
         if list(_vm(one, of_all)):
@@ -119,13 +118,8 @@ def _cluster(cib: Cib) -> Iterator[Need]:
         if (found := cib.options.get(name, "true")).lower() in FALSE:
             yield Need(name, found[:40], "true", protects)
     stickiness = cib.defaults.get(STAYS, "0")
-    if not _holds(stickiness):
+    if score(stickiness) < STICKINESS:
         yield Need(STAYS, stickiness[:40], str(STICKINESS), "VMs moving whenever figures change")
-
-
-def _holds(stickiness: str) -> bool:
-    counts = stickiness.isdecimal() and len(stickiness) <= MOST_DIGITS
-    return stickiness in ("INFINITY", "+INFINITY") or (counts and int(stickiness) >= STICKINESS)
 
 
 def _domains(root: Element) -> Iterator[Element]:
@@ -140,34 +134,23 @@ def _domains(root: Element) -> Iterator[Element]:
 def _priorities(cib: Cib) -> Iterator[Need]:
     """The engine finds places for VMs of a higher priority first, also before those of others that run."""
     every = cib.defaults.get(PRIORITY, "0")
-    found = {
-        one.get("id", ""): _pairs(one, "meta_attributes").get(PRIORITY, every) for one in _domains(cib.root)
-    }
-    least = min((_number(one) for one in found.values()), default=0)
+    found = {one.get("id", ""): pairs(one, META).get(PRIORITY, every) for one in _domains(cib.root)}
+    least = min((score(one) for one in found.values()), default=0)
     for name, priority in found.items():
-        if _number(priority) > least:
+        if score(priority) > least:
             protects = "a running VM being stopped to make room for its start"
             yield Need(f"{name}: {PRIORITY}", priority[:40], "that of all VMs", protects, by_hand=True)
 
 
-def _number(score: str) -> int:
-    digits = score.removeprefix("+").removeprefix("-")
-    if digits.upper() == "INFINITY" or len(digits) > MOST_DIGITS:
-        size = INFINITE
-    else:
-        size = min(INFINITE, int(digits)) if digits.isdecimal() else 0
-    return -size if score.startswith("-") else size
-
-
 def _vm(one: Element, defaults: _Defaults) -> Iterator[Need]:
     name = one.get("id", "")
-    instance, meta = _pairs(one, "instance_attributes"), _pairs(one, "meta_attributes")
+    instance, meta = pairs(one, "instance_attributes/nvpair"), pairs(one, META)
     for option in AUTOSET:
         if instance.get(option, "true").lower() not in FALSE:
             yield Need(f"{name}: {option}", "true", "false", "the agent setting utilizations of its own")
     if meta.get("allow-migrate", "false").lower() in FALSE:
         yield Need(f"{name}: allow-migrate", "false", "true", "a drain that stops the VM")
-    if not _holds(meta.get(STAYS, "INFINITY")):
+    if score(meta.get(STAYS, "INFINITY")) < STICKINESS:
         protects = "it moving whenever figures change, for which those of all VMs are held back"
         yield Need(f"{name}: {STAYS}", meta[STAYS][:40], str(STICKINESS), protects)
     if meta.get(FORGETS, defaults.forgets) in NEVER:
@@ -190,13 +173,13 @@ def _prepare(one: Element, defaults: _Defaults) -> None:
     instance = _block(one, ".", "instance_attributes", f"{name}-instance_attributes")
     meta = _block(one, ".", "meta_attributes", f"{name}-meta_attributes")
     for option in AUTOSET:
-        _set(instance, option, "false")
-    _set(meta, "allow-migrate", "true")
-    had = _pairs(one, "meta_attributes")
+        put(instance, option, "false")
+    put(meta, "allow-migrate", "true")
+    had = pairs(one, META)
     if had.get(FORGETS, defaults.forgets) in NEVER:
-        _set(meta, FORGETS, FAILURE_TIMEOUT)
-    if not _holds(had.get(STAYS, "INFINITY")):
-        _set(meta, STAYS, str(STICKINESS))
+        put(meta, FORGETS, FAILURE_TIMEOUT)
+    if score(had.get(STAYS, "INFINITY")) < STICKINESS:
+        put(meta, STAYS, str(STICKINESS))
     operations = one.find("operations")
     if operations is None:
         operations = ElementTree.SubElement(one, "operations")
@@ -209,43 +192,26 @@ def _prepare(one: Element, defaults: _Defaults) -> None:
     for migrate in operations.iterfind("op[@name='migrate_to']"):
         migrate.set("on-fail", "block")
     if not any(pair.get("name") == ATTRIBUTE for pair in one.iterfind("utilization/nvpair")):
-        _set(_block(one, ".", "utilization", f"{name}-utilization"), ATTRIBUTE, "0")
+        put(_block(one, ".", "utilization", f"{name}-utilization"), ATTRIBUTE, "0")
 
 
 def _operation(one: Element, name: str) -> Element | None:
     return next((op for op in one.iterfind("operations/op") if op.get("name") == name), None)
 
 
-def _pairs(one: Element, block: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for pair in one.iterfind(f"{block}/nvpair"):
-        found.setdefault(pair.get("name", ""), pair.get("value", ""))
-    return found
-
-
 def _block(root: Element, path: str, tag: str, identity: str) -> Element:
-    """The first block of its kind that no rule switches off, made where there is none."""
+    """`block`, made where there is none."""
     parent = root if path == "." else root.find(path)
     if parent is None:  # rsc_defaults may be missing as a whole
         outer, _, inner = path.rpartition("/")
         holder = root.find(outer)
         assert holder is not None, "a configuration has its sections"
         parent = ElementTree.SubElement(holder, inner)
-    block = next((one for one in parent.findall(tag) if one.find("rule") is None), None)
-    if block is not None:
-        return block
+    found = block(parent, tag)
+    if found is not None:
+        return found
     made = ElementTree.Element(tag, {"id": identity})
     # The schema wants utilizations and attributes before operations.
     index = next((i for i, one in enumerate(parent) if one.tag == "operations"), len(parent))
     parent.insert(index, made)
     return made
-
-
-def _set(block: Element, name: str, value: str) -> None:
-    for one in block.iterfind("nvpair"):
-        if one.get("name") == name:
-            one.set("value", value)
-            return
-    ElementTree.SubElement(
-        block, "nvpair", {"id": f"{block.get('id', '')}-{name}", "name": name, "value": value}
-    )

@@ -17,7 +17,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from host_controller.fleet.errors import EngineError
-from host_controller.fleet.pacemaker.cib import MOST_DIGITS, Cib, failed_moves, next_version
+from host_controller.fleet.pacemaker.cib import Cib, failed_moves, next_version
+from host_controller.fleet.pacemaker.values import block, number, pairs, put
 
 PIN: Final = "dynmem-move-"
 MARK: Final = "dynmem-stayed-on"
@@ -34,6 +35,7 @@ AVOIDS: Final = re.compile(rf"{AVOID}([0-9]{{1,4}})\.([0-9]{{1,4}})\.(.*)", re.D
 """Names hold dashes, so an id begins with the length of the node's and of the VM's."""
 STANDBY: Final = "dynmem-drain"
 """The value of our own mark beside `standby`, by which `undrain` knows a drain of ours."""
+ATTRIBUTES: Final = "instance_attributes"
 TRUE: Final = ("true", "on", "yes", "y", "1")
 
 
@@ -65,8 +67,8 @@ def unpinned(cib: Cib, vms: Collection[str], now: float, kept_seconds: float) ->
 
 def moved_at(cib: Cib) -> dict[str, float]:
     """When VMs were let go after a move, in seconds since 1970 by the clock of whoever did it."""
-    found = _noted(cib.root, MOVED)
-    return {vm: float(at) for vm, at in found if at.isascii() and at.isdecimal() and len(at) <= MOST_DIGITS}
+    found = ((vm, number(at)) for vm, at in _noted(cib.root, MOVED))
+    return {vm: float(at) for vm, at in found if at is not None}
 
 
 def marks(cib: Cib) -> dict[str, str]:
@@ -88,13 +90,13 @@ def in_standby(cib: Cib, node: str, avoid: Collection[tuple[str, str]] = ()) -> 
     _allow(root, node)
     _avoid(root, node, avoid)
     element = _node(root, node)
-    block = _always(element)
-    if block is None:
+    own = block(element, ATTRIBUTES)
+    if own is None:
         taken = {one.get("id", "") for one in root.iter()}
         identity = {"id": _free(f"nodes-{element.get('id', '')}", taken)}
-        block = ElementTree.SubElement(element, "instance_attributes", identity)
+        own = ElementTree.SubElement(element, ATTRIBUTES, identity)
     for name, value in (("standby", "on"), (STANDBY, "yes")):
-        _attribute(block, name).set("value", value)
+        put(own, name, value)
     return ElementTree.tostring(root)
 
 
@@ -103,19 +105,19 @@ def drained(cib: Cib, node: str) -> bool | None:
     node starts again, or as long as a rule says.
     """
     element, states = _node(cib.root, node), cib.root.iterfind("status/node_state")
-    mine = _always(element)
-    own = _values(mine)
+    mine = block(element, ATTRIBUTES)
+    own = {} if mine is None else pairs(mine)
     ours = own.get("standby", "").lower() in TRUE and own.get(STANDBY) == "yes"
     blocks = [
-        *(one for one in element.iterfind("instance_attributes") if one is not mine or not ours),
+        *(one for one in element.iterfind(ATTRIBUTES) if one is not mine or not ours),
         *(
-            block
+            one
             for state in states
             if state.get("uname") == node
-            for block in state.iterfind("transient_attributes/instance_attributes")
+            for one in state.iterfind(f"transient_attributes/{ATTRIBUTES}")
         ),
     ]
-    theirs = any(_values(one).get("standby", "").lower() in TRUE for one in blocks)
+    theirs = any(pairs(one).get("standby", "").lower() in TRUE for one in blocks)
     return None if theirs else ours
 
 
@@ -139,10 +141,10 @@ def active(cib: Cib, node: str, avoid: Collection[tuple[str, str]] = ()) -> byte
     _allow(root, node)
     _avoid(root, node, avoid)
     _mark(root, {vm: where for vm, where in failed_moves(cib).items() if where == node})
-    block = _always(_node(root, node))
-    for one in list(block if block is not None else ()):
+    own = block(_node(root, node), ATTRIBUTES)
+    for one in [] if own is None else list(own):
         if one.get("name") in ("standby", STANDBY):
-            block.remove(one)  # type: ignore[union-attr] # it had this child
+            own.remove(one)  # type: ignore[union-attr] # it had this child
     return ElementTree.tostring(root)
 
 
@@ -192,24 +194,24 @@ def _note(root: Element, name: str, values: Mapping[str, str]) -> None:
         vm = one.get("id", "")
         if vm not in values:
             continue
-        block = next((own for own in one.iterfind("meta_attributes") if _ours(own)), None)
-        if block is None:
-            block = ElementTree.SubElement(one, "meta_attributes", {"id": _free(f"{NOTES}{vm}", taken)})
+        notes = next((own for own in one.iterfind("meta_attributes") if _ours(own)), None)
+        if notes is None:
+            notes = ElementTree.SubElement(one, "meta_attributes", {"id": _free(f"{NOTES}{vm}", taken)})
         pair = {"id": _free(f"{name}-{vm}", taken), "name": name, "value": values[vm]}
-        ElementTree.SubElement(block, "nvpair", pair)
+        ElementTree.SubElement(notes, "nvpair", pair)
 
 
 def _forget(root: Element, name: str, vms: Collection[str]) -> None:
     for one in _primitives(root):
-        for block in one.findall("meta_attributes") if one.get("id") in vms else ():
-            for pair in block.findall(f"nvpair[@name='{name}']"):
-                block.remove(pair)
-            if _ours(block) and not len(block):
-                one.remove(block)
+        for meta in one.findall("meta_attributes") if one.get("id") in vms else ():
+            for pair in meta.findall(f"nvpair[@name='{name}']"):
+                meta.remove(pair)
+            if _ours(meta) and not len(meta):
+                one.remove(meta)
 
 
-def _ours(block: Element) -> bool:
-    return block.get("id", "").startswith(NOTES)
+def _ours(meta: Element) -> bool:
+    return meta.get("id", "").startswith(NOTES)
 
 
 def _free(wanted: str, taken: set[str]) -> str:
@@ -251,20 +253,3 @@ def _node(root: Element, name: str) -> Element:
         if one.get("uname") == name:
             return one
     raise EngineError(f"the cluster has no node {name}", hint="dynmem fleet status names them")
-
-
-def _always(node: Element) -> Element | None:
-    """The block of a node's attributes that no rule switches off."""
-    return next((one for one in node.iterfind("instance_attributes") if one.find("rule") is None), None)
-
-
-def _values(block: Element | None) -> dict[str, str]:
-    pairs = () if block is None else block.iterfind("nvpair")
-    return {one.get("name", ""): one.get("value", "") for one in pairs}
-
-
-def _attribute(block: Element, name: str) -> Element:
-    for one in block.iterfind("nvpair"):
-        if one.get("name") == name:
-            return one
-    return ElementTree.SubElement(block, "nvpair", {"id": f"{block.get('id', '')}-{name}", "name": name})

@@ -9,7 +9,8 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Node
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bounded_xml import read_xml
-from host_controller.fleet.pacemaker.cib import ATTRIBUTE, MOST_DIGITS
+from host_controller.fleet.pacemaker.cib import ATTRIBUTE
+from host_controller.fleet.pacemaker.values import number
 
 KINDS: Final = {"start": "start", "stop": "stop", "move": "move", "migrate": "migrate"}
 TROUBLES: Final = (
@@ -70,9 +71,9 @@ def read_simulation(text: bytes) -> Simulation:
 
 def _weights(root: Element) -> Iterator[tuple[str, str, int]]:
     for one in root.iterfind("utilizations/utilization"):
-        size = one.findtext(ATTRIBUTE, "")
-        if size.isdecimal() and len(size) <= MOST_DIGITS:
-            yield one.get("resource", ""), one.get("node", ""), int(size)
+        size = number(one.findtext(ATTRIBUTE, ""))
+        if size is not None:
+            yield one.get("resource", ""), one.get("node", ""), size
 
 
 def _node(element: Element) -> Node:

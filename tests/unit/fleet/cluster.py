@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Node
 from host_controller.fleet.errors import RaceLost
-from host_controller.fleet.pacemaker.bans import forgiven
 from host_controller.fleet.pacemaker.cib import Cib, read_cib
+from host_controller.fleet.pacemaker.lifting import forgiven
 from host_controller.fleet.pacemaker.simulation import Simulation
 
 

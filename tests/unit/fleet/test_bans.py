@@ -24,8 +24,8 @@ from host_controller.fleet.core.bans import (
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell, Node, Resource
 from host_controller.fleet.errors import EngineError, RaceLost
-from host_controller.fleet.pacemaker.bans import forgiven, lift
 from host_controller.fleet.pacemaker.cib import Cib, read_cib
+from host_controller.fleet.pacemaker.lifting import forgiven, lift
 from host_controller.units import GIB, MIB
 from tests.unit.fleet.cells import cell, host, vm
 from tests.unit.fleet.cluster import FakeEngine, cib_text, failed_start

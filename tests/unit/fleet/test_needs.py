@@ -76,7 +76,7 @@ def test_an_engine_that_does_not_look_or_asks_one_host_again_and_again_is_set_ri
     assert missing(read_cib(prepared(read_cib(text)))) == ()
 
 
-@pytest.mark.parametrize("value", ["", "x", "-5", "999", "9" * 5000])
+@pytest.mark.parametrize("value", ["", "x", "-5", "999"])
 def test_a_stickiness_that_does_not_hold_vms_is_missing(value: str) -> None:
     pair = f'<nvpair id="s" name="resource-stickiness" value="{value}"/>'
     block = f'<rsc_defaults><meta_attributes id="d">{pair}</meta_attributes></rsc_defaults></configuration>'
@@ -85,7 +85,7 @@ def test_a_stickiness_that_does_not_hold_vms_is_missing(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "holds"), [("0", False), ("-5", False), ("1000", True), ("INFINITY", True)]
+    ("value", "holds"), [("0", False), ("-5", False), ("1000", True), ("INFINITY", True), ("9" * 5000, True)]
 )
 def test_a_vm_that_holds_to_no_host_by_its_own_setting_is_named_and_set(value: str, holds: bool) -> None:
     pair = f'<nvpair id="own" name="resource-stickiness" value="{value}"/>'
