@@ -15,7 +15,7 @@ from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError
 from host_controller.fleet.moving import Asked, Promised
-from host_controller.fleet.pacemaker.cell import Engine, commit, rested
+from host_controller.fleet.pacemaker.cell import Engine, commit, require_rest
 from host_controller.fleet.pacemaker.cib import failed_moves
 from host_controller.fleet.pacemaker.pins import drained, in_standby, pins
 from host_controller.fleet.patience import patiently
@@ -62,7 +62,7 @@ def drain(
         FleetError: it was begun and cannot go on; the host stays in standby.
     """
     _start_afresh(engine, hosts, cell_of, host, tell, clock, sleep)
-    patiently(lambda: rested(engine), sleep)
+    patiently(lambda: require_rest(engine), sleep)
     promised = Promised(hosts, clock)
     try:
         found = plan(engine, cell_of(), host)
@@ -83,7 +83,7 @@ def drain(
 def _begin(engine: Engine, cell_of: CellOf, host: str, found: Drain, promised: Promised) -> None:
     """What was promised is what is done, or nothing: the plan is made of what is committed."""
     promised.renew()
-    rested(engine)
+    require_rest(engine)
     cell, cib = cell_of(), engine.query()
     our_wish(cib, host)  # it may have been another's for as long as destinations were asked
     if pins(cib):

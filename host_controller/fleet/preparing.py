@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from host_controller.errors import InputError
 from host_controller.fleet.core.drain import harm, in_words
-from host_controller.fleet.pacemaker.cell import Engine, commit, rested
+from host_controller.fleet.pacemaker.cell import Engine, commit, require_rest
 from host_controller.fleet.pacemaker.cib import Cib
 from host_controller.fleet.pacemaker.needs import Need, missing, prepared
 from host_controller.fleet.patience import patiently
@@ -33,7 +33,7 @@ def _attempt(engine: Engine) -> tuple[Need, ...]:
     needs = needs_of(cib)
     if all(one.by_hand for one in needs):
         return needs
-    rested(engine)
+    require_rest(engine)
     old, new = ElementTree.tostring(cib.root), prepared(cib)
     disturbed = harm(engine.simulate(new).actions, engine.simulate(old).actions)
     if disturbed:

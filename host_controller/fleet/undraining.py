@@ -17,7 +17,7 @@ from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
 from host_controller.fleet.moving import Asked, Promised
-from host_controller.fleet.pacemaker.cell import Engine, commit, quorate, rested
+from host_controller.fleet.pacemaker.cell import Engine, commit, require_quorum, require_rest
 from host_controller.fleet.pacemaker.cib import Cib, strangers
 from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, marks, pins
 from host_controller.fleet.patience import patiently
@@ -109,10 +109,10 @@ def allow(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
 
 def without_pins(engine: Engine) -> Cib:
     """Of an engine at rest. Where an arbiter has died, a pin would send a VM back after the drain."""
-    rested(engine)
+    require_rest(engine)
     unpin(engine)
     cib = engine.query()
-    quorate(cib)
+    require_quorum(cib)
     if pins(cib):
         raise EngineBusy("the engine is at work")
     return cib

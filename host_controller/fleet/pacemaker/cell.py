@@ -145,7 +145,7 @@ def _where(vm: str, simulation: Simulation) -> frozenset[str]:
     return frozenset((*simulation.several.get(vm, ()), *(() if running is None else (running,))))
 
 
-def quorate(cib: Cib) -> None:
+def require_quorum(cib: Cib) -> None:
     """Whoever has quorum decides. Without it a change is made all the same, for this part of the cluster
     alone, and where the parts meet again it can win over what the others have decided meanwhile.
 
@@ -167,12 +167,12 @@ def commit(engine: Engine, cib: Cib, new: bytes) -> None:
     Raises:
         EngineBusy, RaceLost, EngineError: nothing was changed.
     """
-    quorate(cib)
-    rested(engine)
+    require_quorum(cib)
+    require_rest(engine)
     engine.replace(ElementTree.tostring(cib.root), new)
 
 
-def rested(engine: Engine) -> None:
+def require_rest(engine: Engine) -> None:
     """Nothing is under way. Of an engine that is at work the scheduler plans what is half done, too.
 
     Raises:
@@ -183,7 +183,7 @@ def rested(engine: Engine) -> None:
         raise EngineBusy("the engine is at work", hint=hint)
 
 
-def unchanged(engine: Engine, cib: Cib) -> None:
+def require_unchanged(engine: Engine, cib: Cib) -> None:
     """The engine rests, and nothing has changed since this was read.
 
     Its tools that clean up take no version to check against. So what was thought over may still change in the
@@ -192,8 +192,8 @@ def unchanged(engine: Engine, cib: Cib) -> None:
     Raises:
         EngineBusy, RaceLost
     """
-    quorate(cib)
-    rested(engine)
+    require_quorum(cib)
+    require_rest(engine)
     if engine.query().version != cib.version:
         raise RaceLost("the cluster's configuration was changed meanwhile", hint="try again")
 
@@ -204,7 +204,7 @@ def forget(engine: Engine, cib: Cib, vm: str, node: str, operation: str = "start
     Raises:
         EngineBusy, RaceLost, EngineError: nothing was changed.
     """
-    unchanged(engine, cib)
+    require_unchanged(engine, cib)
     engine.clean_up(vm, node, operation)
 
 
@@ -222,7 +222,7 @@ def publish(
         EngineError, NoQuorum, RaceLost: nothing was changed.
     """
     cib = engine.query()
-    quorate(cib)
+    require_quorum(cib)
     if not engine.idle():  # asked second, as in `commit`
         return Turn("the engine is at work", None, before)
     old = ElementTree.tostring(cib.root)

@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 
 from host_controller.fleet.core.drain import harm, in_words
 from host_controller.fleet.errors import EngineError
-from host_controller.fleet.pacemaker.cell import Engine, forget, unchanged
+from host_controller.fleet.pacemaker.cell import Engine, forget, require_unchanged
 from host_controller.fleet.pacemaker.cib import PROBES, Cib
 from host_controller.fleet.pacemaker.values import FALSE, number
 from host_controller.neutral import shell_word
@@ -89,7 +89,7 @@ def look_there(engine: Engine, cib: Cib, vm: str, node: str) -> None:
         raise EngineError(text, hint="dynmem fleet init sets it to true")
     there = destination(cib, vm, node)
     if there is not None:
-        unchanged(engine, cib)
+        require_unchanged(engine, cib)
         engine.refresh(vm, there)
 
 
@@ -102,7 +102,7 @@ def forget_move(engine: Engine, cib: Cib, vm: str, node: str) -> bool:
     """
     older = departures(cib, vm, node)
     if older:
-        unchanged(engine, cib)
+        require_unchanged(engine, cib)
         engine.refresh(vm, older[0])
         return False
     there = destination(cib, vm, node)
