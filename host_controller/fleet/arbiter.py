@@ -18,10 +18,8 @@ import structlog
 from host_controller.errors import DynmemError
 from host_controller.fleet import metrics
 from host_controller.fleet.bookings import keep_bookings, read_bookings
-from host_controller.fleet.clearing import clear_pins, forget_moves
-from host_controller.fleet.core.bans import Lift, Pair, Tried, bans_to_lift, follow_bans, hopeless, lifted
+from host_controller.fleet.clearing import Clearing
 from host_controller.fleet.core.booking import Booking
-from host_controller.fleet.core.drain import in_words
 from host_controller.fleet.core.model import Cell, HostFigures
 from host_controller.fleet.core.relief import (
     REST_SECONDS,
@@ -33,15 +31,15 @@ from host_controller.fleet.core.relief import (
     relieved,
     watch,
 )
-from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayClosed, WayRefused
+from host_controller.fleet.errors import FleetError, NotBegun, WayClosed, WayRefused
 from host_controller.fleet.expiry import ending
 from host_controller.fleet.hosts import Hosts
+from host_controller.fleet.lifting import Lifting
 from host_controller.fleet.metrics import Tally
 from host_controller.fleet.moving import carry_out
 from host_controller.fleet.pacemaker.cell import Engine, Known, Turn, publish
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves
-from host_controller.fleet.pacemaker.lifting import lift
-from host_controller.fleet.pacemaker.pins import marks, moved_at, pins
+from host_controller.fleet.pacemaker.pins import moved_at, pins
 from host_controller.fleet.startup import startup_mib
 from host_controller.fleet.status import status_of
 from host_controller.fleet.view import look
@@ -55,8 +53,6 @@ CLOSED_SECONDS: Final = 1800.0
 """The same of a way that the engine refuses: constraints do not change by themselves."""
 MOST_TRIES: Final = 8
 """Ways in a turn, each of which the engine's scheduler is asked about. The next turn goes on with others."""
-CLEAR_SECONDS: Final = 300.0
-"""Between two tries to have failed moves forgotten."""
 WARN_SECONDS: Final = 86_400.0
 STATE: Final = Path("/var/lib/dynmem/fleet/bookings.json")
 
@@ -76,10 +72,6 @@ class Arbiter:
     sleep: Callable[[float], None] = time.sleep
     bookings: Mapping[str, Booking] = field(default_factory=dict)
     strains: dict[str, Strain] = field(default_factory=dict)
-    tried: dict[str, float] = field(default_factory=dict)
-    """When it was tried to have a VM's failed move forgotten."""
-    unclean: dict[str, str] = field(default_factory=dict)
-    """Why that did not help, as it was told; of the pins: under no name."""
     refused: dict[Way, float] = field(default_factory=dict)
     """Until when a way is not tried again."""
     published_at: float = float("-inf")
@@ -95,15 +87,15 @@ class Arbiter:
     """Hosts that are not believed, and why."""
     warned_at: float = float("-inf")
     """Of certificates."""
-    bans: dict[Pair, Tried] = field(default_factory=dict)
-    """Of hosts that have refused a start."""
-    hopeless: frozenset[Pair] = frozenset()
-    """Those that stay, as no memory lifts them."""
-    liftable: bool = False
-    """One of them could be lifted when all was looked at last."""
+    lifting: Lifting = field(init=False)
+    clearing: Clearing = field(init=False)
     alerted: frozenset[str] = frozenset()
     quorate: bool = True
     """As it was seen last."""
+
+    def __post_init__(self) -> None:
+        self.lifting = Lifting(self.engine, self.clock, self.tally)
+        self.clearing = Clearing(self.engine, self.clock, self.wall, self.sleep)
 
     def start(self) -> None:
         """Go on from what was left behind.
@@ -112,7 +104,7 @@ class Arbiter:
             FleetError: the engine cannot be asked.
         """
         self.bookings = read_bookings(self.state)
-        self._clear_up(self.engine.query())
+        self.clearing.clear(self.engine.query())
 
     def turn(self) -> bool:
         """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing.
@@ -125,7 +117,7 @@ class Arbiter:
             cib = self.engine.query()
             if not self._may_decide(cib):
                 return False
-            self._clear_up(cib)
+            self.clearing.clear(cib)
             figures, silent = self.hosts.figures(cib.nodes)
             self._tell_silent(silent)
             self._warn(figures)
@@ -139,8 +131,8 @@ class Arbiter:
                 self._look_again()
             if any(strain.due(self.clock()) for strain in self.strains.values()):
                 self._relieve()
-            if self.liftable:
-                self._lift_bans()
+            if self.lifting.due and self.engine.idle():
+                self.lifting.lift_one(look(self.engine, self.hosts).cell)
         except DynmemError as error:
             self.tally.add(metrics.TURNS, "failed")
             log.warning("this turn is left out", problem=str(error))
@@ -161,35 +153,6 @@ class Arbiter:
         if self.clock() - self.looked_at >= PUBLISH_SECONDS:
             self._look_again()
         return False
-
-    def _clear_up(self, cib: Cib) -> None:
-        """After moves that nobody follows any more, as soon as the engine rests.
-
-        A VM whose failed move it cannot be made to forget runs on. That is told, and tried again by and by:
-        one such in a turn, as each takes up to a minute, in which nothing is published.
-        """
-        now = self.clock()
-        self.tried = {vm: at for vm, at in self.tried.items() if now - at < CLEAR_SECONDS}
-        found = {*pins(cib), *(marks(cib).keys() - self.tried.keys())}
-        if not found or not cib.quorate or not self.engine.idle():
-            return
-        vm = ""
-        try:
-            clear_pins(self.engine, self.sleep, self.wall)
-            cib = self.engine.query()
-            if pins(cib):
-                return
-            for vm in sorted(marks(cib).keys() - self.tried.keys()):
-                self.tried[vm] = self.clock()
-                forget_moves(self.engine, [vm], self.sleep)
-                self.unclean.pop(vm, None)
-        except FleetError as error:
-            if str(error) != self.unclean.get(vm):
-                log.error("what was left of moves is not cleared", why=str(error))
-            self.unclean[vm] = str(error)
-            return
-        self.unclean.pop("", None)
-        log.warning("what was left of moves is cleared", vms=", ".join(sorted(found)))
 
     def _tell_silent(self, silent: Mapping[str, str]) -> None:
         """Who begins to be silent, or for another reason, and who speaks again: not at each turn."""
@@ -254,8 +217,7 @@ class Arbiter:
             metrics.TURNS, "held_back" if done.harm else "published" if done.published else "unchanged"
         )
         self.published_at = self.looked_at = self.clock()
-        self._follow_bans(done.cell)
-        self.liftable = bool(bans_to_lift(done.cell, self.bans, self.clock()))
+        self.lifting.follow(done.cell)
         keep_bookings(self.state, done.bookings)
         self._tell(done)
         return True
@@ -289,41 +251,6 @@ class Arbiter:
             if alert.host not in self.alerted:
                 log.error("a host is short, and no move helps", host=alert.host, why=alert.reason)
         self.alerted = frozenset(alert.host for alert in relief.alerts)
-
-    def _lift_bans(self) -> None:
-        """Hosts that have room by now are tried again, one in a turn: what it takes, no other is promised."""
-        if not self.engine.idle():
-            return
-        cell, now = look(self.engine, self.hosts).cell, self.clock()
-        self._follow_bans(cell)
-        found = bans_to_lift(cell, self.bans, now)
-        self.liftable = len(found) > 1
-        if found:
-            self._lift(found[0], now)
-
-    def _follow_bans(self, cell: Cell) -> None:
-        self.bans = follow_bans(self.bans, cell, self.clock())
-        found = hopeless(cell, self.bans)
-        for vm, host in sorted(found - self.hopeless):
-            log.error("starts fail again and again where there is room: memory is not why", vm=vm, host=host)
-        self.hopeless = found
-
-    def _lift(self, one: Lift, now: float) -> None:
-        """Whatever comes of it, the others are next."""
-        why = ""
-        try:
-            if disturbed := lift(self.engine, one):
-                why = f"the engine would {in_words(disturbed)}"
-        except (EngineBusy, RaceLost):
-            return
-        except FleetError as error:
-            why = str(error)
-        self.bans = lifted(self.bans, one, now, done=not why)
-        if why:
-            log.warning("a ban stays", vm=one.vm, host=one.node, why=why)
-        else:
-            self.tally.add(metrics.LIFTED)
-            log.info("a ban is lifted", vm=one.vm, host=one.node, why=one.reason)
 
     def _move(self, move: Move) -> bool:
         """Whether that is all for this turn; not so, when this way was refused and another may be open."""

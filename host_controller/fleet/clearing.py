@@ -7,12 +7,15 @@ configuration says after each step what the next one is (`pacemaker.pins`).
 
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Final
+
+import structlog
 
 from host_controller.fleet.core.relief import REST_SECONDS
 from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, RaceLost
 from host_controller.fleet.pacemaker.cell import Engine, commit
-from host_controller.fleet.pacemaker.cib import failed_moves
+from host_controller.fleet.pacemaker.cib import Cib, failed_moves
 from host_controller.fleet.pacemaker.history import forget_move, look_there
 from host_controller.fleet.pacemaker.pins import marks, pins, unmarked, unpinned
 
@@ -20,6 +23,53 @@ LOOK_SECONDS: Final = 1.0
 TRIES: Final = 10
 REST_LOOKS: Final = 30
 """For the engine to end what it does."""
+CLEAR_SECONDS: Final = 300.0
+"""Between two tries of an arbiter's to have a VM's failed move forgotten."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Clearing:
+    """An arbiter's, in each of its turns: after moves that nobody follows any more, once the engine rests."""
+
+    engine: Engine
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    sleep: Callable[[float], None]
+    tried: dict[str, float] = field(default_factory=dict)
+    """When it was tried to have a VM's failed move forgotten."""
+    unclean: dict[str, str] = field(default_factory=dict)
+    """Why that did not help, as it was told; of the pins: under no name."""
+
+    def clear(self, cib: Cib) -> None:
+        """All that can be cleared now.
+
+        A VM whose failed move the engine cannot be made to forget runs on. That is told, and tried again by
+        and by: one such in a turn, as each takes up to a minute, in which nothing is published.
+        """
+        now = self.clock()
+        self.tried = {vm: at for vm, at in self.tried.items() if now - at < CLEAR_SECONDS}
+        found = {*pins(cib), *(marks(cib).keys() - self.tried.keys())}
+        if not found or not cib.quorate or not self.engine.idle():
+            return
+        vm = ""
+        try:
+            clear_pins(self.engine, self.sleep, self.wall)
+            cib = self.engine.query()
+            if pins(cib):
+                return
+            for vm in sorted(marks(cib).keys() - self.tried.keys()):
+                self.tried[vm] = self.clock()
+                forget_moves(self.engine, [vm], self.sleep)
+                self.unclean.pop(vm, None)
+        except FleetError as error:
+            if str(error) != self.unclean.get(vm):
+                log.error("what was left of moves is not cleared", why=str(error))
+            self.unclean[vm] = str(error)
+            return
+        self.unclean.pop("", None)
+        log.warning("what was left of moves is cleared", vms=", ".join(sorted(found)))
 
 
 def clear_up(

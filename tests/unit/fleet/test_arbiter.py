@@ -8,8 +8,9 @@ import pytest
 import structlog
 
 from host_controller.fleet import arbiter
-from host_controller.fleet.arbiter import CLEAR_SECONDS, PUBLISH_SECONDS, TURN_SECONDS, Arbiter
+from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter
 from host_controller.fleet.bookings import keep_bookings, read_bookings
+from host_controller.fleet.clearing import CLEAR_SECONDS
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures

@@ -13,7 +13,8 @@ from xml.etree import ElementTree
 import pytest
 
 from host_controller.fleet import progress
-from host_controller.fleet.arbiter import CLEAR_SECONDS, TURN_SECONDS, Arbiter
+from host_controller.fleet.arbiter import TURN_SECONDS, Arbiter
+from host_controller.fleet.clearing import CLEAR_SECONDS
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import REST_SECONDS, Move
@@ -319,7 +320,7 @@ def test_a_host_whose_engine_hangs_does_not_keep_the_arbiter_from_its_turns(tmp_
         began = scene.time()
         arbiter.turn()
         assert scene.time() - began <= CLEAN_SECONDS, "nothing is published meanwhile"
-    assert set(arbiter.unclean) == {"web", "db"}
+    assert set(arbiter.clearing.unclean) == {"web", "db"}
 
 
 def test_one_vm_that_cannot_be_looked_after_keeps_no_other_from_it_and_is_tried_again(tmp_path: Path) -> None:
@@ -338,7 +339,7 @@ def test_one_vm_that_cannot_be_looked_after_keeps_no_other_from_it_and_is_tried_
     assert marks(scene.engine.query()) == {"db": "n1"}
     assert scene.engine.cleaned == [("web", "n1")]
     arbiter = scene.arbiter()
-    assert arbiter.unclean == {"db": "no answer"}
+    assert arbiter.clearing.unclean == {"db": "no answer"}
     scene.engine.clean_up = cleans  # type: ignore[method-assign]
     scene.time.sleep(CLEAR_SECONDS)
     arbiter.turn()
