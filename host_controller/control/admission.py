@@ -14,7 +14,6 @@ from xml.etree.ElementTree import Element
 
 from host_controller.control.controller import Controller
 from host_controller.core.books.capacity import left_over_bytes
-from host_controller.core.books.ledger import Reservation
 from host_controller.core.books.pools import made_bytes, page_size, room_bytes, to_make_bytes
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
 from host_controller.domain_xml.read import read_domain
@@ -163,7 +162,7 @@ class Admission:
         engine = self._controller.engine
         return engine.headroom_bytes + engine.ledger.reserved_for(start.name)
 
-    def _others(self, start: Start) -> dict[str, Reservation]:
+    def _others(self, start: Start) -> dict[str, Reserve]:
         """What is promised to others."""
         reservations = self._controller.engine.ledger.reservations
         return {name: one for name, one in reservations.items() if name != start.name}

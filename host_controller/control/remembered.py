@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
-from host_controller.core.books.ledger import Reservation
 from host_controller.core.model import LARGEST_MAXIMUM_BYTES
 from host_controller.core.operations.standstill import Stage, Standstill, left_behind
+from host_controller.core.operator_events import Reserve
 from host_controller.core.state import State
 from host_controller.core.vm.inheritance import (
     InheritedBoot,
@@ -37,7 +37,7 @@ class Standing(msgspec.Struct, frozen=True):
 class Remembered(msgspec.Struct, frozen=True):
     """What the next controller is told."""
 
-    reservations: tuple[Reservation, ...] = ()
+    reservations: tuple[Reserve, ...] = ()
     paused: tuple[str, ...] = ()
     """UUIDs of VMs that the operator has paused."""
     paused_all: bool = False
@@ -125,7 +125,7 @@ def salvage(found: object) -> tuple[Remembered, int]:
     paused_all = table.get("paused_all", False)
     damaged += not isinstance(paused_all, bool)
     return Remembered(
-        tuple(sound("reservations", Reservation)),
+        tuple(sound("reservations", Reserve)),
         tuple(sound("paused", str)),
         paused_all is True,
         tuple(sound("standing", Standing)),

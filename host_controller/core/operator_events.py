@@ -30,16 +30,25 @@ class MakeRoom:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Keep memory for a VM that is about to start, by its name: it does not run, so it has no place yet."""
+    """Keep memory for a VM that is about to start, by its name: it does not run, so it has no place yet.
+
+    This is what the books keep of it, too (`ledger.reservations`).
+    """
 
     name: str
     size_bytes: int
+    """Of ordinary memory."""
     expires: float
     huge_page_bytes: int | None = None
+    """The size of its huge pages, as VmConfig has it; None without."""
     huge_bytes: int = 0
+    """What it needs of that pool."""
     made_bytes: int = 0
+    """The part of size_bytes that the kernel makes huge pages of when it starts."""
     pool_bytes: int = 0
+    """All that the pool had when this was promised, with what was to be made for others before."""
     token: str = ""
+    """Of another host's promise, which its asker alone renews and takes back; a start has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from agent import wire
 from host_controller.control.controller import Controller
 from host_controller.control.remembered import Remembered
 from host_controller.control.state_dir import AlreadyRunning, StateDir
-from host_controller.core.books.ledger import Reservation
 from host_controller.core.interface import (
     BalloonSampled,
     GuestNoise,
@@ -22,6 +21,7 @@ from host_controller.core.interface import (
     SetTarget,
 )
 from host_controller.core.model import RunState
+from host_controller.core.operator_events import Reserve
 from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
 from host_controller.core.vm.record import Phase
 from host_controller.records.recording import Recorder, Recording, replay
@@ -246,7 +246,7 @@ def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
     plugs = {"some-uuid": InheritedPlug(GIB, 1)}
     sizes = {"another-uuid": GIB}
     boots = {"a-third-uuid": InheritedBoot(1.0, None), "a-fourth-uuid": InheritedBoot(1.0, 2.0)}
-    new = Reservation("new", GIB, 1e9)
+    new = Reserve("new", GIB, 1e9)
     state.save(Remembered((new,), ("some-uuid",), plugs=plugs, sizes=sizes, boots=boots))
     state.close()
 

@@ -15,9 +15,9 @@ from host_controller.api.schema.history import HistoryView
 from host_controller.api.stored_history import read_stored
 from host_controller.control.remembered import Remembered
 from host_controller.control.state_dir import StateDir
-from host_controller.core.books.ledger import Reservation
 from host_controller.core.interface import Tick, VmConfigChanged
 from host_controller.core.model import Limits, Settings, VmConfig
+from host_controller.core.operator_events import Reserve
 from host_controller.errors import InputError
 from host_controller.records.history import History
 from host_controller.records.history_file import HistoryFile
@@ -275,7 +275,7 @@ def test_what_is_no_recording_is_refused_with_a_sentence(head: bytes) -> None:
         Recording(io.BytesIO(head + b"\n"))
 
 
-GOOD = Remembered(reservations=(Reservation("new", GIB, 5.0),), paused=("u1", "u2"), paused_all=False)
+GOOD = Remembered(reservations=(Reserve("new", GIB, 5.0),), paused=("u1", "u2"), paused_all=False)
 
 
 @pytest.mark.parametrize(

@@ -5,29 +5,10 @@ from typing import Final
 
 from host_controller.core.books.capacity import Capacity, capacity_of
 from host_controller.core.model import HostFacts, Settings
+from host_controller.core.operator_events import Reserve
 
 LASTING_SECONDS: Final = 10.0
 """In which large steps work an overdraft off, where they can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Memory promised to a VM that is about to start."""
-
-    name: str
-    size_bytes: int
-    """Of ordinary memory."""
-    expires: float
-    huge_page_bytes: int | None = None
-    """The size of its huge pages, as VmConfig has it; None without."""
-    huge_bytes: int = 0
-    """What it needs of that pool."""
-    made_bytes: int = 0
-    """The part of size_bytes that the kernel makes huge pages of when it starts."""
-    pool_bytes: int = 0
-    """All that the pool had when this was promised, with what was to be made for others before."""
-    token: str = ""
-    """Of another host's promise, which its asker alone renews and takes back; a start has none."""
 
 
 @dataclass(slots=True)
@@ -47,7 +28,8 @@ class Ledger:
     """The books of one host."""
 
     settings: Settings
-    reservations: dict[str, Reservation] = field(default_factory=dict)
+    reservations: dict[str, Reserve] = field(default_factory=dict)
+    """Promised to VMs that are about to start, by name."""
     room_wanted: dict[str, int] = field(default_factory=dict)
     """For VMs that wait to start, by name: not promised yet and no charge, but others are shrunk for it."""
     unmanaged_bytes: int = 0
@@ -83,7 +65,7 @@ class Ledger:
         one = self.reservations.get(name)
         return 0 if one is None else self._still_reserved(one)
 
-    def _still_reserved(self, one: Reservation) -> int:
+    def _still_reserved(self, one: Reserve) -> int:
         """Without what has become huge pages since it was promised: the capacity is smaller by that."""
         if not one.made_bytes:
             return one.size_bytes
@@ -98,7 +80,7 @@ class Ledger:
         """What may still be granted beside charges of that sum; negative in an overdraft."""
         return self.capacity() - self.reserved() - charged_bytes
 
-    def expire(self, now: float) -> list[Reservation]:
+    def expire(self, now: float) -> list[Reserve]:
         """Drop reservations whose VM never came."""
         gone = [r for r in self.reservations.values() if r.expires <= now]
         for reservation in gone:

@@ -7,8 +7,8 @@ has enough.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from host_controller.core.books.ledger import Reservation
 from host_controller.core.model import HostFacts, HugePool
+from host_controller.core.operator_events import Reserve
 from host_controller.core.vm.record import Vm
 
 
@@ -42,9 +42,7 @@ def ram_in_pool(vm: Vm) -> int:
     )
 
 
-def pools(
-    facts: HostFacts | None, vms: Iterable[Vm], reservations: Mapping[str, Reservation]
-) -> list[PoolUse]:
+def pools(facts: HostFacts | None, vms: Iterable[Vm], reservations: Mapping[str, Reserve]) -> list[PoolUse]:
     """Every pool of the host that has pages, may grow some, or is asked for."""
     known = {} if facts is None else {pool.page_bytes: pool for pool in facts.pools}
     in_use: dict[int, int] = {}
@@ -63,9 +61,7 @@ def pools(
     ]
 
 
-def room_bytes(
-    config_bytes: int | None, facts: HostFacts | None, reservations: Mapping[str, Reservation]
-) -> int:
+def room_bytes(config_bytes: int | None, facts: HostFacts | None, reservations: Mapping[str, Reserve]) -> int:
     """What a VM with such huge pages can have now; 0 where the host has no such pool."""
     size = page_size(config_bytes, facts)
     found = [pool.room_bytes for pool in pools(facts, (), reservations) if pool.page_bytes == size]
@@ -76,7 +72,7 @@ def made_bytes(
     config_bytes: int | None,
     wanted_bytes: int,
     facts: HostFacts | None,
-    reservations: Mapping[str, Reservation],
+    reservations: Mapping[str, Reserve],
 ) -> int:
     """What of the huge pages that a VM wants the kernel has yet to make, of ordinary memory.
 
@@ -89,7 +85,7 @@ def made_bytes(
     return 0
 
 
-def to_make_bytes(facts: HostFacts | None, reservations: Mapping[str, Reservation]) -> int:
+def to_make_bytes(facts: HostFacts | None, reservations: Mapping[str, Reserve]) -> int:
     """What the kernel has yet to make, of ordinary memory, of all the huge pages that were promised."""
     return sum(max(0, one.reserved_bytes - one.free_bytes) for one in pools(facts, (), reservations))
 

@@ -4,7 +4,6 @@ from typing import assert_never
 
 from host_controller.core import interface as hv
 from host_controller.core.books.capacity import why_smaller
-from host_controller.core.books.ledger import Reservation
 from host_controller.core.operator_events import MakeRoom, Release, Reserve, SettingsChanged
 from host_controller.core.state import State
 
@@ -33,16 +32,7 @@ def take(state: State, event: HostEvent, now: float) -> None:
             ledger.room_wanted[event.name] = event.size_bytes
         case Reserve():
             ledger.room_wanted.pop(event.name, None)
-            ledger.reservations[event.name] = Reservation(
-                event.name,
-                event.size_bytes,
-                event.expires,
-                event.huge_page_bytes,
-                event.huge_bytes,
-                event.made_bytes,
-                event.pool_bytes,
-                event.token,
-            )
+            ledger.reservations[event.name] = event
         case Release():
             ledger.room_wanted.pop(event.name, None)
             ledger.reservations.pop(event.name, None)

@@ -3,9 +3,10 @@
 import pytest
 
 from host_controller.core.accounts import Account, Accounts
-from host_controller.core.books.ledger import LASTING_SECONDS, Ledger, Reservation
+from host_controller.core.books.ledger import LASTING_SECONDS, Ledger
 from host_controller.core.budget import Budget
 from host_controller.core.model import HostFacts
+from host_controller.core.operator_events import Reserve
 from host_controller.core.policy.balance import Claims
 from host_controller.core.state import State
 from host_controller.units import MIB
@@ -189,7 +190,7 @@ def test_before_anything_is_known_all_of_the_capacity_is_free() -> None:
 
 def test_what_is_fixed_promised_wanted_and_kept_is_not_laid_out() -> None:
     def promise(state: State) -> None:
-        state.ledger.reservations["new"] = Reservation("new", 300 * MIB, 100.0)
+        state.ledger.reservations["new"] = Reserve("new", 300 * MIB, 100.0)
         state.ledger.room_wanted["other"] = 150 * MIB
 
     web = entry(400, 3000, fixed=64, next_dimm=128)

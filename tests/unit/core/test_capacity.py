@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from host_controller.core.books.capacity import capacity_of, default_spare_bytes, why_smaller
-from host_controller.core.books.ledger import Ledger, Reservation
+from host_controller.core.books.ledger import Ledger
 from host_controller.core.books.pools import pools, room_bytes
 from host_controller.core.engine import Engine
 from host_controller.core.interface import HostSampled, Tick
@@ -153,7 +153,7 @@ def test_a_pool_has_room_for_what_is_free_less_what_was_promised() -> None:
     two = HugePool(2 * MIB, 8 * GIB, 6 * GIB, growable_bytes=GIB)
     one = HugePool(GIB, 16 * GIB, 4 * GIB)
     host = HostFacts(0.0, 64 * GIB, 30 * GIB, pools=(two, one), default_huge_page_bytes=2 * MIB)
-    promised = {"web": Reservation("web", 64 * MIB, 10.0, huge_page_bytes=0, huge_bytes=4 * GIB)}
+    promised = {"web": Reserve("web", 64 * MIB, 10.0, huge_page_bytes=0, huge_bytes=4 * GIB)}
     assert room_bytes(0, host, promised) == 3 * GIB
     assert room_bytes(2 * MIB, host, {}) == 7 * GIB
     assert room_bytes(GIB, host, promised) == 4 * GIB

@@ -9,7 +9,7 @@ import pytest
 
 from agent import wire
 from host_controller.core import interface as hv
-from host_controller.core.books.ledger import Ledger, Reservation
+from host_controller.core.books.ledger import Ledger
 from host_controller.core.intake import apply
 from host_controller.core.intake.memory import TELL_AGAIN_SECONDS
 from host_controller.core.model import BalloonStats, Dimm, Growth, HostFacts, RunState
@@ -80,7 +80,7 @@ def test_a_second_makes_those_due_whose_time_has_come_and_drops_reservations() -
     web.pace.look(5.0, 100.0)
     db.pace.look(5.0, 100.1)
     state = state_of(web, db)
-    state.ledger.reservations["new"] = Reservation("new", MIB, 100.0)
+    state.ledger.reservations["new"] = Reserve("new", MIB, 100.0)
     apply(state, hv.Tick(), 100.0)
     assert state.dirty == {UUID}
     assert state.ledger.reservations == {}
@@ -117,7 +117,7 @@ def test_room_is_wanted_then_promised_then_released() -> None:
     assert (state.ledger.wanted(), state.ledger.reserved()) == (700 * MIB, 0)
     apply(state, Reserve("new", 700 * MIB, 60.0, huge_page_bytes=2 * MIB, huge_bytes=GIB), 2.0)
     assert state.ledger.wanted() == 0
-    assert state.ledger.reservations == {"new": Reservation("new", 700 * MIB, 60.0, 2 * MIB, GIB)}
+    assert state.ledger.reservations == {"new": Reserve("new", 700 * MIB, 60.0, 2 * MIB, GIB)}
     apply(state, MakeRoom("new", 100 * MIB), 3.0)
     apply(state, Release("new"), 4.0)
     apply(state, Release("new"), 5.0)
@@ -151,7 +151,7 @@ def test_a_host_that_has_less_for_vms_is_a_cause() -> None:
 def test_a_vm_whose_start_was_seen_starts_with_its_boot_target() -> None:
     config = replace(build.vm().config, growth=Growth.BALLOON)
     state = state_of()
-    state.ledger.reservations["web"] = Reservation("web", GIB, 500.0)
+    state.ledger.reservations["web"] = Reserve("web", GIB, 500.0)
     apply(state, appears(config=config, booted=True, actual_bytes=512 * MIB), 10.0)
     web = state.vms[UUID]
     assert (web.phase, web.since, web.booted_at) == (Phase.STARTING, 10.0, 10.0)

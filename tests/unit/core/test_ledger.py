@@ -7,9 +7,10 @@ the rules out one by one and sees that test fail.
 import pytest
 
 from host_controller.core.books import charge as rules
-from host_controller.core.books.ledger import Ledger, Reservation
+from host_controller.core.books.ledger import Ledger
 from host_controller.core.books.pools import ram_in_pool
 from host_controller.core.model import Trust
+from host_controller.core.operator_events import Reserve
 from host_controller.core.vm import phases
 from host_controller.core.vm.record import Phase
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -220,14 +221,14 @@ def test_each_rule_is_needed(rule: rules.Rule, monkeypatch: pytest.MonkeyPatch) 
 
 def test_headroom_is_what_charges_and_reservations_leave_of_the_capacity() -> None:
     books = Ledger(build.settings(1024))
-    books.reservations["db"] = Reservation("db", 100 * MIB, expires=60.0)
+    books.reservations["db"] = Reserve("db", 100 * MIB, expires=60.0)
     books.unmanaged_bytes = 24 * MIB
     assert books.headroom(rules.charge(build.vm(300), books.settings)) == (1024 - 100 - 24 - 364) * MIB
 
 
 def test_a_reservation_whose_vm_never_came_runs_out() -> None:
     books = Ledger(SETTINGS)
-    books.reservations["db"] = Reservation("db", 100 * MIB, expires=60.0)
+    books.reservations["db"] = Reserve("db", 100 * MIB, expires=60.0)
     assert books.expire(59.0) == []
     assert [r.name for r in books.expire(60.0)] == ["db"]
     assert books.reserved() == 0

@@ -1,8 +1,9 @@
 """Huge pages: who has what of each pool, and what the next VM can have."""
 
-from host_controller.core.books.ledger import Ledger, Reservation
+from host_controller.core.books.ledger import Ledger
 from host_controller.core.books.pools import PoolUse, made_bytes, page_size, pools, ram_in_pool, room_bytes
 from host_controller.core.model import HostFacts, HugePool
+from host_controller.core.operator_events import Reserve
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import GIB, MIB
@@ -22,8 +23,8 @@ def vm(page_bytes: int | None, **config: object) -> Vm:
     return build.vm(512, config={"huge_page_bytes": page_bytes} | config)
 
 
-def promised(page_bytes: int | None, huge_mib: int, name: str = "new") -> Reservation:
-    return Reservation(name, 0, 60.0, page_bytes, huge_mib * MIB)
+def promised(page_bytes: int | None, huge_mib: int, name: str = "new") -> Reserve:
+    return Reserve(name, 0, 60.0, page_bytes, huge_mib * MIB)
 
 
 def test_a_pool_is_used_by_the_vms_in_it_and_promised_to_those_that_are_to_start() -> None:
@@ -80,9 +81,9 @@ def test_what_has_become_huge_pages_is_not_reserved_beside_them() -> None:
     pool = ledger.pools[SMALL]
     assert pool == 4 * GIB
     ledger.reservations = {
-        "first": Reservation("first", 3 * GIB, 100.0, SMALL, 2 * GIB, 2 * GIB, pool),
-        "second": Reservation("second", 2 * GIB, 100.0, SMALL, GIB, GIB, pool + 2 * GIB),
-        "ordinary": Reservation("ordinary", GIB, 100.0),
+        "first": Reserve("first", 3 * GIB, 100.0, SMALL, 2 * GIB, 2 * GIB, pool),
+        "second": Reserve("second", 2 * GIB, 100.0, SMALL, GIB, GIB, pool + 2 * GIB),
+        "ordinary": Reserve("ordinary", GIB, 100.0),
     }
     for grown, reserved in ((0, 6 * GIB), (GIB, 5 * GIB), (2 * GIB, 4 * GIB), (9 * GIB, 3 * GIB)):
         ledger.pools[SMALL] = pool + grown
