@@ -1,4 +1,7 @@
-"""Sizes and durations as people write and read them; inside the program `int` bytes and `float` seconds."""
+"""Sizes, durations and versions as people write and read them.
+
+Inside the program they are `int` bytes, `float` seconds, and libvirt's numbers.
+"""
 
 import re
 from typing import Final
@@ -98,6 +101,11 @@ def format_apart(one_bytes: int, other_bytes: int) -> tuple[str, str]:
             break
         texts = f"{one_bytes // unit} {name}", f"{other_bytes // unit} {name}"
     return texts
+
+
+def format_version(number: int) -> str:
+    """A version as libvirt counts it, `1000000 * major + 1000 * minor + release`: `9.0.0`."""
+    return f"{number // 1_000_000}.{number // 1000 % 1000}.{number % 1000}"
 
 
 def round_up(size_bytes: int, granule_bytes: int) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 import libvirt
 
 from agent import codec, wire
+from host_controller.units import format_version
 from lab.domain import AGENT_PORT, GuestSpec
 from lab.errors import LabError
 from lab.guest import Guest
@@ -106,9 +107,8 @@ def record(guest: Guest, script: Script) -> tuple[str, list[Heard]]:
     finally:
         host.close()
     heard = [Heard(report.uptime_seconds - began - offset, report) for report in host.reports]
-    version = guest.session.connection().getVersion()
-    qemu = f"QEMU {version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
-    return f"Linux {host.hello.kernel_release}, agent {host.hello.agent_version}, {qemu}", heard
+    qemu = format_version(guest.session.connection().getVersion())
+    return f"Linux {host.hello.kernel_release}, agent {host.hello.agent_version}, QEMU {qemu}", heard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

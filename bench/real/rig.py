@@ -107,7 +107,7 @@ class Host:
             config = read_domain(domain.live_xml()).config
             assert config is not None
             changed = replace(config.limits, **limits)
-            domain.set_live_metadata(metadata_element(changed, config.growth, config.trust))
+            domain.write_metadata(metadata_element(changed, config.growth, config.trust))
 
     def set_capacity(self, mib: int) -> None:
         """Another capacity, by the configuration file."""

@@ -100,7 +100,7 @@ def _set_live(
             raise DomainUnsuitable(refusal.reason, vm=domain.name, hint=refusal.hint)
     if (limits == config.limits and trust is config.trust) or dry_run:
         return
-    domain.set_live_metadata(metadata_element(limits, config.growth, trust, domain.live_xml()))
+    domain.write_metadata(metadata_element(limits, config.growth, trust, domain.live_xml()))
     click.echo(f"{neutral(domain.name)} has {in_words(limits, trust)} now")
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from host_controller.doctor.facts import Finding, HostSurvey
 from host_controller.records.burn_in import Versions, newest_of
-from host_controller.units import format_size
+from host_controller.units import format_size, format_version
 
 OLDEST_LIBVIRT: Final = 7_000_000
 """Debian 11's; DIMM hot plug and channels are older than that."""
@@ -238,13 +238,10 @@ def _version(check: str, found: int, oldest: int, tested: int) -> Finding:
     if not found:
         return Finding(check, "note", "not known", "virsh version")
     if oldest <= found < tested:
-        remedy = f"{_text(tested)} is the oldest that dynmem is tested with: upgrade the host when you can"
-        return Finding(check, "note", _text(found), remedy)
+        oldest_tested = format_version(tested)
+        remedy = f"{oldest_tested} is the oldest that dynmem is tested with: upgrade the host when you can"
+        return Finding(check, "note", format_version(found), remedy)
     if found < oldest:
-        remedy = f"at least {_text(oldest)} is needed: upgrade the host"
-        return Finding(check, "problem", _text(found), remedy)
-    return Finding(check, "ok", _text(found))
-
-
-def _text(version: int) -> str:
-    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
+        remedy = f"at least {format_version(oldest)} is needed: upgrade the host"
+        return Finding(check, "problem", format_version(found), remedy)
+    return Finding(check, "ok", format_version(found))

@@ -3,6 +3,7 @@
 Plain blocking calls on a connection of their own; the controller learns of a change by libvirt's events.
 """
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
@@ -44,34 +45,34 @@ class Definition:
     @property
     def running(self) -> bool:
         """Whether it has a QEMU process."""
-        return bool(self._call(self._domain.isActive))
+        return bool(self.call(self._domain.isActive))
 
     @property
     def persistent(self) -> bool:
         """Whether it is defined, not only running."""
-        return bool(self._call(self._domain.isPersistent))
+        return bool(self.call(self._domain.isPersistent))
 
     @property
     def saved(self) -> bool:
         """Whether its next start restores what `virsh managedsave` has put away."""
-        return self.persistent and bool(self._call(self._domain.hasManagedSaveImage))
+        return self.persistent and bool(self.call(self._domain.hasManagedSaveImage))
 
     def xml(self, *, secrets: bool = False) -> str:
         """What it starts with next time. With secrets it can be defined again; without, it can be shown."""
-        return str(self._call(self._domain.XMLDesc, INACTIVE | (SECURE if secrets else 0)))
+        return str(self.call(self._domain.XMLDesc, INACTIVE | (SECURE if secrets else 0)))
 
     def live_xml(self) -> str:
         """The XML of the running domain, without secrets."""
-        return str(self._call(self._domain.XMLDesc, 0))
+        return str(self.call(self._domain.XMLDesc, 0))
 
     def define(self, xml: str) -> None:
         """Replace what it starts with next time."""
-        self._domain = self._call(self._connection.defineXML, xml)
+        self._domain = self.call(self._connection.defineXML, xml)
 
     def write_metadata(self, element: str | None) -> None:
         """Replace our element of the running domain, or take it out; the controller sees the event."""
         if element is not None or self.has_live_metadata():
-            self._call(
+            self.call(
                 self._domain.setMetadata, ELEMENT, element, PREFIX, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_LIVE
             )
 
@@ -79,13 +80,8 @@ class Definition:
         """The running domain has an element of ours."""
         return NAMESPACE in self.live_xml()
 
-    def set_live_metadata(self, element: str) -> None:
-        """Replace our element of the running domain; the controller sees the event."""
-        self._call(
-            self._domain.setMetadata, ELEMENT, element, PREFIX, NAMESPACE, libvirt.VIR_DOMAIN_AFFECT_LIVE
-        )
-
-    def _call(self, function: Any, *arguments: Any) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: object) -> Any:
+        """A call of libvirt's about it."""
         try:
             return function(*arguments)
         except libvirt.libvirtError as error:

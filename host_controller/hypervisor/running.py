@@ -1,7 +1,5 @@
 """A domain that runs, changed while it does: what adopting and releasing need of libvirt. Blocking calls."""
 
-from collections.abc import Callable
-from typing import Any
 from xml.etree import ElementTree
 
 import libvirt
@@ -26,6 +24,7 @@ class RunningDomain:
     def __init__(self, definitions: Definitions, name_or_uuid: str) -> None:
         self._definition: Definition = definitions.find(name_or_uuid)
         self._domain = self._definition.domain
+        self._call = self._definition.call
 
     @property
     def name(self) -> str:
@@ -100,9 +99,3 @@ class RunningDomain:
     def virtio_mem_bytes(self) -> int:
         """What its virtio-mem device has plugged; 0 without one."""
         return read_domain(self._definition.live_xml()).virtio_mem_bytes
-
-    def _call(self, function: Callable[..., Any], *arguments: object) -> Any:
-        try:
-            return function(*arguments)
-        except libvirt.libvirtError as error:
-            raise call_failed(error, self.name) from None

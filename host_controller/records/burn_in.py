@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+from host_controller.units import format_version
+
 Outcome = Literal["passed", "failed", "skipped"]
 
 DIRECTORY: Final = Path("/var/lib/dynmem/verify")
@@ -27,8 +29,8 @@ class Versions:
         """What has changed from these to `now`, for people."""
         pairs = (
             ("kernel", self.kernel, now.kernel),
-            ("QEMU", _number(self.qemu), _number(now.qemu)),
-            ("libvirt", _number(self.libvirt), _number(now.libvirt)),
+            ("QEMU", format_version(self.qemu), format_version(now.qemu)),
+            ("libvirt", format_version(self.libvirt), format_version(now.libvirt)),
         )
         return [f"{name} {before} → {after}" for name, before, after in pairs if before != after]
 
@@ -68,8 +70,8 @@ class BurnIn:
     def save(self, directory: Path = DIRECTORY) -> Path:
         """Replace what was kept for these versions. Raises OSError."""
         directory.mkdir(parents=True, exist_ok=True)
-        of = self.versions
-        name = _UNFIT.sub("_", f"{of.kernel}_{_number(of.qemu)}_{_number(of.libvirt)}")[:200] + ".json"
+        qemu, libvirt = format_version(self.versions.qemu), format_version(self.versions.libvirt)
+        name = _UNFIT.sub("_", f"{self.versions.kernel}_{qemu}_{libvirt}")[:200] + ".json"
         fresh = directory / f".{name}.new"
         fresh.write_text(json.dumps(asdict(self), indent=2) + "\n")
         os.replace(fresh, directory / name)
@@ -109,7 +111,3 @@ def _read_verdict(value: Any) -> Verdict:
         raise ValueError(f"no outcome: {value['outcome']!r}")
     figure = None if value["figure"] is None else float(value["figure"])
     return Verdict(str(value["check"]), value["outcome"], str(value["said"]), figure, str(value["unit"]))
-
-
-def _number(version: int) -> str:
-    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"

@@ -588,7 +588,7 @@ class Opened:
 
     def __init__(self, one: LibvirtDomain) -> None:
         self.one = one
-        self.set_live_metadata = one.write_metadata
+        self.write_metadata = one.write_metadata
         self.define = one.define
 
     def __enter__(self) -> "Opened":

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from host_controller.fleet.core.model import Cell, mib_up
+from host_controller.fleet.core.model import Cell, Resource, mib_up
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.core.why import Obstacle, why
 
@@ -72,33 +72,44 @@ def plan_drain(
 
     `promised`: what no longer is in a destination's figures, as it keeps the memory already.
     """
-    moves: list[Move] = []
-    refusals: list[Refusal] = []
-    doubted = cell.doubted()
-    for resource in cell.on(host):
-        figures = cell.figures_of(resource)
-        does = next((one for one in actions if one.vm == resource.name), None)
-        size = mib_up(figures.arrival_bytes) if figures is not None else resource.published_mib or 0
-        reason = _why_not(does, figures is not None, host)
-        said = {one.destination: one.said for one in closed if one.vm == resource.name}
-        if reason is None and resource.name in doubted:
-            reason = f"{doubted[resource.name]} tells that it runs there: two hosts may not both be believed"
-        if reason is None and does is not None and does.destination in said:
-            reason = f"{does.destination} has refused to take it"
-        if reason is None and does is not None and does.destination is not None:
-            moves.append(Move(resource.name, host, does.destination, size << 20, f"drain of {host}"))
-            continue
-        known = replace(resource, bans={**resource.bans, **said})
-        others = tuple(one for one in why(cell, known, size) if one.host != host)
-        refusals.append(Refusal(resource.name, reason or "the engine does not move it", size, others))
-    for one in harm(actions):
-        if one.source != host and one.vm not in {move.vm for move in moves}:
-            text = f"the engine would {one.text or one.kind} it, though it is not on {host}"
-            refusals.append(Refusal(one.vm, text, 0, ()))
-        elif one.vm in cell.strangers and (reason := _why_not(one, True, host)) is not None:
-            refusals.append(Refusal(one.vm, reason, 0, ()))
+    found = [_judge(cell, one, host, actions, closed) for one in cell.on(host)]
+    moves = tuple(one for one in found if isinstance(one, Move))
+    refusals = (one for one in found if isinstance(one, Refusal))
     unfit = _unfit(cell, [one for one in moves if (one.vm, one.destination) not in promised])
-    return Drain(tuple(moves), tuple(refusals), (*closed, *unfit))
+    return Drain(moves, (*refusals, *_disturbed(cell, host, actions, moves)), (*closed, *unfit))
+
+
+def _judge(
+    cell: Cell, resource: Resource, host: str, actions: Collection[Action], closed: tuple[Closed, ...]
+) -> Move | Refusal:
+    """What the plan means for a VM of the host."""
+    vm, figures = resource.name, cell.figures_of(resource)
+    does = next((one for one in actions if one.vm == vm), None)
+    size = mib_up(figures.arrival_bytes) if figures is not None else resource.published_mib or 0
+    said = {one.destination: one.said for one in closed if one.vm == vm}
+    reason = _why_not(does, figures is not None, host)
+    if reason is None and (other := cell.doubted().get(vm)) is not None:
+        reason = f"{other} tells that it runs there: two hosts may not both be believed"
+    if reason is None and does is not None and does.destination is not None:
+        if does.destination not in said:
+            return Move(vm, host, does.destination, size << 20, f"drain of {host}")
+        reason = f"{does.destination} has refused to take it"
+    known = replace(resource, bans={**resource.bans, **said})
+    others = tuple(one for one in why(cell, known, size) if one.host != host)
+    return Refusal(vm, reason or "the engine does not move it", size, others)
+
+
+def _disturbed(
+    cell: Cell, host: str, actions: Collection[Action], moves: Collection[Move]
+) -> Iterator[Refusal]:
+    """VMs that the plan would harm beside those that are to move."""
+    moved = {one.vm for one in moves}
+    for one in harm(actions):
+        if one.source != host and one.vm not in moved:
+            text = f"the engine would {one.text or one.kind} it, though it is not on {host}"
+            yield Refusal(one.vm, text, 0, ())
+        elif one.vm in cell.strangers and (reason := _why_not(one, True, host)) is not None:
+            yield Refusal(one.vm, reason, 0, ())
 
 
 def _why_not(does: Action | None, known: bool, host: str) -> str | None:
