@@ -23,7 +23,7 @@ from host_controller.cli.adoptions import (
     told_of_controller,
 )
 from host_controller.cli.limits import buffer_option, weight_option
-from host_controller.cli.options import connect, domain_names, dry_run, size, trust_option
+from host_controller.cli.options import config_file, connect, domain_names, dry_run, size, trust_option
 from host_controller.config import Config, load
 from host_controller.config.amount import parse_amount
 from host_controller.config.rule import AUTO, MatchSection, RuleSection
@@ -67,7 +67,7 @@ def _amount(_context: click.Context, _param: click.Parameter, value: str | None)
 @click.option("--next-start", is_flag=True, help="Prepare its definition too, as `dynmem enable` would.")
 @size("--startup", "With --next-start: what it boots with then.")
 @click.option("--json", "as_json", is_flag=True, help="AdoptionsView of GET /v1/schema.")
-@click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
+@config_file
 @dry_run
 @connect
 def adopt(

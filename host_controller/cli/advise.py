@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from host_controller.cli.options import at_socket, size, vm_names
+from host_controller.cli.options import all_as_json, at_socket, size, vm_names
 from host_controller.cli.text import json_text, paint, wants_colour
 from host_controller.errors import DynmemError, InputError
 from host_controller.neutral import by_name, neutral
@@ -36,7 +36,7 @@ since_option = click.option(
 @since_option
 @click.option("--anyway", is_flag=True, help="Also from less than a week.")
 @click.option("--apply", "applied", is_flag=True, help="Set what is advised for VM.")
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@all_as_json
 @history_files
 @size("--capacity", "Of the host, for the replay; the running controller's by default.")
 @click.option("--connect", metavar="URI", help="For --apply: libvirt, if not the configuration's.")

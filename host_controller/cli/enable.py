@@ -8,7 +8,7 @@ import click
 from host_controller.cli.abilities import abilities
 from host_controller.cli.domain_file import DomainFile
 from host_controller.cli.limits import first_limits, given_limits, limit_options
-from host_controller.cli.options import connect, domain_names, dry_run, trust_option
+from host_controller.cli.options import config_file, connect, domain_names, dry_run, trust_option
 from host_controller.config import load
 from host_controller.config.rule import AUTO
 from host_controller.core.model import Growth, Limits, Trust, VmConfig
@@ -42,7 +42,7 @@ in_file: Final = click.option(
     help="How it grows past startup: by virtio-mem, by hot-added DIMMs, or only within what it boots with "
     "(balloon). The first time, and by `auto`, the first of these that works for it on this host.",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
+@config_file
 @dry_run
 @connect
 def enable(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from host_controller.api.answer import known
+from host_controller.exposition import escape
 from host_controller.neutral import neutral
 
 JSON_LINES_VERSION: Final = 1
@@ -36,7 +37,8 @@ def json_lines(answer: dict[str, Any]) -> Lines:
 def openmetrics_lines(answer: dict[str, Any]) -> Lines:
     """Gauges with their times, one family after the other, as OpenMetrics 1.0 wants them."""
     rows = [row for row in _rows(answer) if known(row["at"], None) is not None]
-    labels = f'{{uuid="{_label(answer["uuid"])}",vm="{_label(answer["name"])}"}}'
+    uuid, vm = (escape(neutral(answer[key])) for key in ("uuid", "name"))
+    labels = f'{{uuid="{uuid}",vm="{vm}"}}'
     names = [name for name in rows[0] if name.endswith(("_bytes", "_seconds"))] if rows else []
     for name in names:
         unit = "bytes" if name.endswith("_bytes") else "seconds"
@@ -69,7 +71,3 @@ def _csv_line(values: list[Any]) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="").writerow(["" if one is None else one for one in values])
     return out.getvalue()
-
-
-def _label(text: str) -> str:
-    return neutral(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -10,7 +10,7 @@ from typing import Final, TextIO, cast
 import click
 
 from host_controller.cli import fleet_text
-from host_controller.cli.options import Seconds
+from host_controller.cli.options import Seconds, config_file
 from host_controller.cli.text import json_text
 from host_controller.config import load
 from host_controller.credentials import DIRECTORY, Credentials
@@ -30,9 +30,6 @@ from host_controller.fleet.view import look
 from host_controller.neutral import neutral
 
 as_json: Final = click.option("--json", "as_json", is_flag=True, help="For programs, instead of text.")
-config: Final = click.option(
-    "--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml."
-)
 
 
 @click.group()
@@ -45,7 +42,7 @@ def fleet() -> None:
 
 @fleet.command()
 @as_json
-@config
+@config_file
 def status(*, as_json: bool, config: Path | None) -> None:
     """Show every host and who is where, with what is booked and what a start could be given."""
     plain = fleet_text.status_plain(look(Tools(), _hosts(config)), time.time())
@@ -54,7 +51,7 @@ def status(*, as_json: bool, config: Path | None) -> None:
 
 @fleet.command()
 @click.option("--interval", type=Seconds(1, 60), default=5.0, show_default=True, metavar="SECONDS")
-@config
+@config_file
 def top(*, interval: float, config: Path | None) -> None:
     """Show every host and who is where, live.
 
@@ -78,7 +75,7 @@ def top(*, interval: float, config: Path | None) -> None:
 @fleet.command()
 @click.argument("vm")
 @as_json
-@config
+@config_file
 def why(vm: str, *, as_json: bool, config: Path | None) -> None:
     """Say what each host lacks for VM to start there, and who holds it.
 
@@ -110,7 +107,7 @@ def why(vm: str, *, as_json: bool, config: Path | None) -> None:
 @click.argument("host")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @as_json
-@config
+@config_file
 def drain_host(host: str, *, dry_run: bool, as_json: bool, config: Path | None) -> None:
     """Move every VM away from HOST by live migration, or refuse and say which VM lacks what.
 
@@ -139,7 +136,7 @@ def drain_host(host: str, *, dry_run: bool, as_json: bool, config: Path | None) 
 
 @fleet.command(name="undrain")
 @click.argument("host")
-@config
+@config_file
 def undrain_host(host: str, *, config: Path | None) -> None:
     """Let HOST take VMs again. Nothing moves back by itself, but where a constraint prefers HOST.
 
@@ -199,7 +196,7 @@ def certificates(hosts: tuple[str, ...], directory: Path, days: int) -> None:
     "--token-file", type=click.Path(path_type=Path), required=True, help="Holds a token of Keystone's, alone."
 )
 @as_json
-@config
+@config_file
 def placement(
     hosts: tuple[str, ...], *, endpoint: str, token_file: Path, as_json: bool, config: Path | None
 ) -> None:
@@ -235,7 +232,7 @@ def placement(
     type=click.Path(path_type=Path),
     help="A file for what it says, instead of standard error: at most 4 MiB, and one older file beside it.",
 )
-@config
+@config_file
 def run(*, once: bool, log: Path | None, config: Path | None) -> None:
     """Publish figures and relieve hosts, until a signal: ocf:dynmem:fleet runs this once in a cluster."""
     import structlog

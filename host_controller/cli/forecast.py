@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from host_controller.cli.advise import history_files, read_pasts, running_capacity, since_option
-from host_controller.cli.options import at_socket, size
+from host_controller.cli.options import all_as_json, at_socket, size
 from host_controller.cli.text import json_text
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--without", multiple=True, metavar="VM", help="As if it were not there.")
 @size("--add", "As if the host had so much more.")
 @size("--capacity", "Of the host; the running controller's by default.")
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@all_as_json
 @history_files
 @at_socket
 def forecast(
@@ -75,7 +75,7 @@ def forecast(
 @click.command()
 @click.option("--since", default="730d", show_default=True, metavar="DURATION", help="How far to look back.")
 @click.option("--price", type=float, help="Of a GiB for an hour, in money; by default `[savings] price`.")
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@all_as_json
 @history_files
 def savings(since: str, price: float | None, *, as_json: bool, files: tuple[Path, ...]) -> None:
     """Say what dynamic memory has saved against static sizes: each VM with its maximum."""

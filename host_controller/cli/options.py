@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -27,11 +28,14 @@ def vm_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 as_json: Final = click.option(
     "--json", "as_json", is_flag=True, help="The controller's answer as it is; GET /v1/schema describes it."
 )
+all_as_json: Final = click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 at_socket: Final = click.option(
     "--socket", metavar="PATH", help="The controller's socket, if not /run/dynmem/control.sock."
 )
 
-
+config_file: Final = click.option(
+    "--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml."
+)
 connect: Final = click.option(
     "--connect", metavar="URI", help="Which libvirt, if not the one of the configuration."
 )

@@ -18,7 +18,7 @@ from host_controller.cli.adoptions import (
     progress,
     told,
 )
-from host_controller.cli.options import Seconds, at_socket, connect, domain_names, dry_run
+from host_controller.cli.options import Seconds, at_socket, config_file, connect, domain_names, dry_run
 from host_controller.config import Config, load
 from host_controller.core.books.capacity import default_spare_bytes
 from host_controller.hypervisor.definitions import Definitions
@@ -37,7 +37,7 @@ from host_controller.neutral import shell_word
     help="How long others may be asked for its memory.",
 )
 @click.option("--json", "as_json", is_flag=True, help="AdoptionsView of GET /v1/schema.")
-@click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
+@config_file
 @dry_run
 @connect
 @at_socket

@@ -7,7 +7,7 @@ import click
 
 from host_controller.adoption.plan import TAINT
 from host_controller.cli.abilities import abilities
-from host_controller.cli.options import connect
+from host_controller.cli.options import config_file, connect
 from host_controller.cli.text import json_text, table
 from host_controller.config import load
 from host_controller.core.model import VmConfig
@@ -22,7 +22,7 @@ LEFT: Final = (0, 1, 2, 7, 8, 9)
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
+@config_file
 @click.option("--json", "as_json", is_flag=True, help="RulesView of GET /v1/schema.")
 @connect
 def rules(config: Path | None, connect: str | None, *, as_json: bool) -> None:

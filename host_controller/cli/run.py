@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from host_controller.cli.options import size
+from host_controller.cli.options import config_file, size
 from host_controller.cli.text import may_colour
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--config", type=click.Path(path_type=Path), help="Instead of /etc/dynmem/dynmem.toml.")
+@config_file
 @click.option("--connect", metavar="URI", help="The libvirt to manage, for example qemu:///system.")
 @size("--capacity", "What all VMs together may cost.")
 @click.option("--socket", type=click.Path(path_type=Path), help="Where the control API listens.")

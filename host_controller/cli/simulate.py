@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from host_controller.cli.options import size
+from host_controller.cli.options import all_as_json, size
 from host_controller.cli.text import json_text
 from host_controller.errors import InputError
 from host_controller.units import format_size, parse_size
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--law", metavar="NAME", help="Another law, of FILE: static, mom, proxmox, qmemman, …")
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@all_as_json
 @click.option(
     "--plot", "--png", "plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw it, from FILE."
 )
