@@ -19,9 +19,9 @@ from host_controller.domain_xml.before import (
     record,
     write_ours,
 )
-from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, text_of
+from host_controller.domain_xml.dom import child, create, elements, insert, parse, size_of, text_of
 from host_controller.domain_xml.ours import LET_GO, metadata_element
-from host_controller.domain_xml.values import number, size_from
+from host_controller.domain_xml.values import number
 from host_controller.units import KIB
 
 CHANNEL = f"<channel type='unix'><target type='virtio' name='{wire.PORT_NAME}'/></channel>"
@@ -57,8 +57,8 @@ class Before:
         device, requested, plugged = (
             number(before.getAttribute(f"virtio-mem-{one}")) * KIB for one in ("size", "requested", "current")
         )
-        ram = _size(child(before, "memory")) - device
-        actual = (_size(child(before, "currentMemory")) or ram) - plugged
+        ram = size_of(child(before, "memory")) - device
+        actual = (size_of(child(before, "currentMemory")) or ram) - plugged
         if device:  # a definition's currentMemory may count what is to be plugged
             actual = min(ram, actual)
         if not 0 < actual <= ram:
@@ -74,10 +74,6 @@ class Before:
             devices == (1 if device else 0),
             min(device, requested),
         )
-
-
-def _size(element: Element | None) -> int:
-    return 0 if element is None else size_from(content(element), element.getAttribute("unit"))
 
 
 def adopted_definition(xml: str, limits: Limits, growth: Growth, trust: Trust, *, whole: bool = True) -> str:

@@ -4,10 +4,9 @@ from typing import Final
 from xml.dom.minidom import Element
 
 from host_controller.core.model import ADOPTED, Growth, Limits, Trust
-from host_controller.domain_xml.dom import child, content, copy_for, create, elements, insert, remove
+from host_controller.domain_xml.dom import child, copy_for, create, elements, insert, remove, size_of
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX, attributes
 from host_controller.domain_xml.pieces import find_channel
-from host_controller.domain_xml.values import size_from
 from host_controller.units import KIB
 
 KEPT: tuple[str, ...] = ("maxMemory", "memory", "currentMemory")
@@ -120,14 +119,10 @@ def _virtio_mem(devices: Element | None) -> dict[str, str]:
         if device.getAttribute("model") == "virtio-mem":
             target = child(device, "target")
             return {
-                f"virtio-mem-{tag}": str(_bytes(child(target, tag)) // KIB)
+                f"virtio-mem-{tag}": str(size_of(child(target, tag)) // KIB)
                 for tag in ("size", "requested", "current")
             }
     return {}
-
-
-def _bytes(element: Element | None) -> int:
-    return 0 if element is None else size_from(content(element), element.getAttribute("unit"))
 
 
 def _create_ours(domain: Element) -> Element:

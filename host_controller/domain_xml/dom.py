@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape
 
+from host_controller.domain_xml.values import size_from
 from host_controller.errors import DomainUnsuitable
 
 _READ: Final = "dynmem_read"
@@ -84,6 +85,14 @@ def child(parent: Element | None, tag: str) -> Element | None:
 def content(element: Element) -> str:
     """The text in an element, without the white space around it."""
     return "".join(one.data for one in element.childNodes if isinstance(one, Text)).strip()
+
+
+def size_of(element: Element | None, attribute: str = "") -> int:
+    """As `values.size_of`, of this tree: bytes; 0 when it is absent or cannot be read."""
+    if element is None:
+        return 0
+    text = element.getAttribute(attribute) if attribute else content(element)
+    return size_from(text, element.getAttribute("unit"))
 
 
 def set_content(element: Element, text: str) -> None:

@@ -14,14 +14,14 @@ from host_controller.core.model import Growth, Limits, Trust
 from host_controller.domain_xml import pieces
 from host_controller.domain_xml.before import growth_named, marked_adopted, record, write_ours
 from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES
-from host_controller.domain_xml.dom import child, content, create, elements, insert, parse, remove, text_of
+from host_controller.domain_xml.dom import child, create, elements, insert, parse, remove, size_of, text_of
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.notes import notes
 from host_controller.domain_xml.shape import Shape, shape_of
 from host_controller.domain_xml.traces import reclaim
-from host_controller.domain_xml.values import architecture_of, number, page_bytes, parse_xml, size_from
+from host_controller.domain_xml.values import architecture_of, number, page_bytes, parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.units import MIB
 
@@ -125,9 +125,8 @@ def _set_memory(domain: Element, growth: Growth, shape: Shape, granule_bytes: in
 
 def _keep_ceiling(domain: Element, needed_bytes: int) -> None:
     ceiling = child(domain, "maxMemory")
-    now = 0 if ceiling is None else size_from(content(ceiling), ceiling.getAttribute("unit"))
     slots = 0 if ceiling is None else number(ceiling.getAttribute("slots"))
-    kept = pieces.set_size(domain, "maxMemory", max(now, needed_bytes), child(domain, "memory"))
+    kept = pieces.set_size(domain, "maxMemory", max(size_of(ceiling), needed_bytes), child(domain, "memory"))
     kept.setAttribute("slots", str(max(slots, len(elements(child(domain, "devices"), "memory")))))
 
 
@@ -135,8 +134,4 @@ def _foreign_bytes(domain: Element, growth: Growth) -> int:
     """Sizes of memory devices that stay in a domain of fixed RAM: NVDIMMs and the like."""
     if growth is not Growth.BALLOON:
         return 0
-    total = 0
-    for device in elements(child(domain, "devices"), "memory"):
-        size = child(child(device, "target"), "size")
-        total += 0 if size is None else size_from(content(size), size.getAttribute("unit"))
-    return total
+    return sum(map(pieces.device_bytes, elements(child(domain, "devices"), "memory")))

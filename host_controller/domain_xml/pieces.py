@@ -5,8 +5,17 @@ from xml.dom.minidom import Element
 
 from agent import wire
 from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES
-from host_controller.domain_xml.dom import child, content, create, elements, insert, remove, set_content
-from host_controller.domain_xml.values import number, size_from
+from host_controller.domain_xml.dom import (
+    child,
+    content,
+    create,
+    elements,
+    insert,
+    remove,
+    set_content,
+    size_of,
+)
+from host_controller.domain_xml.values import number
 from host_controller.units import KIB, round_down
 
 
@@ -36,7 +45,7 @@ def set_cells(domain: Element, boot_bytes: int, granule_bytes: int, *, needed: b
     cells = elements(numa, "cell")
     if ours and len(cells) == 1:
         cells[0].setAttribute("cpus", _all_cpus(domain))
-    sizes = [size_from(one.getAttribute("memory"), one.getAttribute("unit")) for one in cells]
+    sizes = [size_of(one, "memory") for one in cells]
     total = sum(sizes)
     shares = [round_down(boot_bytes * size // total, granule_bytes) if total else 0 for size in sizes]
     shares[0] += boot_bytes - sum(shares)
@@ -85,6 +94,11 @@ def drop_virtio_mem(domain: Element) -> None:
         if one.getAttribute("model") == "virtio-mem":
             remove(one)
             return
+
+
+def device_bytes(device: Element) -> int:
+    """What a memory device can hold."""
+    return size_of(child(child(device, "target"), "size"))
 
 
 def drop_memory_devices(domain: Element, model: str) -> int:

@@ -19,14 +19,14 @@ from host_controller.domain_xml.before import (
     marked_adopted,
     record,
 )
-from host_controller.domain_xml.dom import child, content, elements, parse, put_back, remove, text_of
+from host_controller.domain_xml.dom import child, elements, parse, put_back, remove, size_of, text_of
 from host_controller.domain_xml.traces import (
     drop_dimms,
     looks_prepared,
     tell_dimms,
     undo_by_traces,
 )
-from host_controller.domain_xml.values import number, size_from
+from host_controller.domain_xml.values import number
 from host_controller.units import KIB
 
 
@@ -136,9 +136,8 @@ def _restore_cells(domain: Element, before: Element) -> Iterator[str]:
 
 def _keep_for_devices(domain: Element, before: Element, kept: list[Element]) -> Iterator[str]:
     """Memory devices that somebody has added since need maxMemory and a cell, which `enable` had made."""
-    memory = child(before, "memory")
-    boot = 0 if memory is None else size_from(content(memory), memory.getAttribute("unit"))
-    total = boot + sum(_device_bytes(one) for one in kept)
+    boot = size_of(child(before, "memory"))
+    total = boot + sum(map(pieces.device_bytes, kept))
     pieces.set_size(domain, "memory", total)
     ceiling = pieces.set_size(domain, "maxMemory", total, child(domain, "memory"))
     ceiling.setAttribute("slots", str(max(len(kept), number(ceiling.getAttribute("slots")))))
@@ -168,11 +167,6 @@ def _drop_ours(domain: Element) -> None:
 
 def _cpus(numa: Element) -> list[tuple[str, str]]:
     return [(one.getAttribute("id"), one.getAttribute("cpus")) for one in elements(numa, "cell")]
-
-
-def _device_bytes(device: Element) -> int:
-    size = child(child(device, "target"), "size")
-    return 0 if size is None else size_from(content(size), size.getAttribute("unit"))
 
 
 def _drop_controllers(devices: Element, known: list[str]) -> None:

@@ -12,9 +12,8 @@ from agent import wire
 from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
 from host_controller.domain_xml import pieces
 from host_controller.domain_xml.before import growth_named, record
-from host_controller.domain_xml.dom import child, content, elements, parse, remove, text_of
+from host_controller.domain_xml.dom import child, elements, parse, remove, size_of, text_of
 from host_controller.domain_xml.shape import SLOTS
-from host_controller.domain_xml.values import size_from
 from host_controller.units import format_size
 
 OWNED_MODEL: Final = {Growth.HOTADD: "dimm", Growth.VIRTIO_MEM: "virtio-mem"}
@@ -106,7 +105,7 @@ def undo_by_traces(domain: Element) -> Iterator[str]:
             pieces.set_size(domain, tag, boot)
     remove(pieces.find_channel(domain))
     size = child(domain, "memory" if hot else "currentMemory")
-    kept = "?" if size is None else format_size(size_from(content(size), size.getAttribute("unit")))
+    kept = "?" if size is None else format_size(size_of(size))
     if hot:
         yield f"what it was before is not recorded any more: it keeps {kept} of RAM, what it booted with"
     else:
@@ -124,22 +123,14 @@ def _drop_devices_of_ours(domain: Element) -> None:
         return
     pieces.drop_memory_devices(domain, "dimm")
     for device in elements(child(domain, "devices"), "memory"):
-        block = child(child(device, "target"), "block")
-        ours = (
-            block is not None
-            and size_from(content(block), block.getAttribute("unit")) == VIRTIO_MEM_BLOCK_BYTES
-        )
+        ours = size_of(child(child(device, "target"), "block")) == VIRTIO_MEM_BLOCK_BYTES
         if device.getAttribute("model") == "virtio-mem" and ours and ceiling.getAttribute("slots") == "1":
             remove(device)
 
 
 def _boot_bytes(domain: Element) -> int:
     cells = elements(child(child(domain, "cpu"), "numa"), "cell")
-    found = sum(size_from(one.getAttribute("memory"), one.getAttribute("unit")) for one in cells)
-    memory = child(domain, "memory")
-    if found or memory is None:
-        return found
-    return size_from(content(memory), memory.getAttribute("unit"))
+    return sum(size_of(one, "memory") for one in cells) or size_of(child(domain, "memory"))
 
 
 def _drop_our_cell(domain: Element) -> None:
