@@ -92,8 +92,8 @@ def test_a_destination_that_refuses_refuses_the_drain_and_the_others_promises_ar
     assert hosts.held == {}
 
 
-def test_a_destination_that_refuses_is_left_out_and_the_drain_is_planned_anew() -> None:
-    one, hosts = draining(), Destinations({"n3"})
+def prefers_n3(one: FakeEngine) -> None:
+    """Of a drain of n1: db goes to n3, or where it is banned there to n2."""
 
     def would(cib: Cib) -> tuple[Action, ...]:
         banned = any(vm.bans.get("n3") for vm in cib.vms if vm.name == "db")
@@ -101,6 +101,11 @@ def test_a_destination_that_refuses_is_left_out_and_the_drain_is_planned_anew() 
         return tuple(a for a in away if drained(cib, "n1") and one.places.get(a.vm) == a.source)
 
     one.would = would
+
+
+def test_a_destination_that_refuses_is_left_out_and_the_drain_is_planned_anew() -> None:
+    one, hosts = draining(), Destinations({"n3"})
+    prefers_n3(one)
     found, _ = empty(one, hosts)
     assert found.refusals == ()  # type: ignore[attr-defined]
     assert one.places == {"web": "n2", "db": "n2"}
@@ -114,13 +119,7 @@ def test_a_destination_that_is_full_by_its_own_figures_is_left_out_without_being
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one, hosts = draining(), Destinations()
-
-    def would(cib: Cib) -> tuple[Action, ...]:
-        banned = any(vm.bans.get("n3") for vm in cib.vms if vm.name == "db")
-        away = (MIGRATE, Action("migrate", "db", "n1", "n2" if banned else "n3", "migrate"))
-        return tuple(a for a in away if drained(cib, "n1") and one.places.get(a.vm) == a.source)
-
-    one.would = would
+    prefers_n3(one)
     monkeypatch.setitem(FIGURES, "n3", host(admits_bytes=GIB))
     empty(one, hosts)
     assert one.places == {"web": "n2", "db": "n2"}
