@@ -13,7 +13,6 @@ from lab.errors import FetchError, LabError
 
 ROOT = Path(__file__).parents[2]
 LIST = ROOT / "lab/fleet-packages.txt"
-CANNOT_BE_HAD = os.EX_TEMPFAIL
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")
 
 

@@ -15,7 +15,6 @@ from host_controller.units import MIB
 from tests.support import build
 
 NOW = 10.0
-WAITS = {"web": 128 * MIB}
 
 
 def guest(name: str, usable_mib: int = 300, spare_mib: int = 100, **changes: Any) -> Vm:
