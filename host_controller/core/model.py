@@ -281,7 +281,7 @@ class Settings:
     keep_ready_bytes: int | None = None
     """Memory kept free for bursts; None works it out from how fast demand grows."""
     shrink_after_seconds: float = 25.0
-    """How long an excess must last before it is taken while nobody needs it (figures: BENCHMARKS.md)."""
+    """How long an excess must last before it is taken while nobody needs it (figures: docs/law.md)."""
     settle_seconds: float = 60.0
     """After boot nobody goes below startup for this long unless somebody needs it."""
     overhead_floor_bytes: int = 64 * MIB
