@@ -15,11 +15,11 @@ from typing import Final
 
 from agent import evictable
 from host_controller.core.model import HugePool
+from host_controller.host.proc import PAGE_BYTES
 from host_controller.units import KIB
 
 MEMINFO: Final = Path("/proc/meminfo")
 HUGE_PAGES: Final = "sys/kernel/mm/hugepages"
-PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 LARGEST_FILE: Final = 1 << 18
 """Bytes of /proc/meminfo that are read: it has some 1,500."""
 
@@ -69,7 +69,6 @@ def read_memory(root: Path = Path("/"), meminfo: Path | None = None) -> Memory:
     some, full = read_pressure(_bytes(root / "proc/pressure/memory").decode(errors="replace"))
     swap = _counters(_bytes(root / "proc/vmstat"), ("pswpin", "pswpout"))
     merged = _number(root / "sys/kernel/mm/ksm/pages_sharing")
-    page = PAGE_BYTES
     return Memory(
         total_bytes=total,
         ordinary_bytes=ordinary,
@@ -79,9 +78,9 @@ def read_memory(root: Path = Path("/"), meminfo: Path | None = None) -> Memory:
         default_huge_page_bytes=memory.get("Hugepagesize"),
         psi_some_percent=some,
         psi_full_percent=full,
-        swap_in_bytes=None if swap[0] is None else swap[0] * page,
-        swap_out_bytes=None if swap[1] is None else swap[1] * page,
-        merged_bytes=merged * page,
+        swap_in_bytes=None if swap[0] is None else swap[0] * PAGE_BYTES,
+        swap_out_bytes=None if swap[1] is None else swap[1] * PAGE_BYTES,
+        merged_bytes=merged * PAGE_BYTES,
     )
 
 

@@ -10,11 +10,10 @@ from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import dimm_plan, plan
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
 from host_controller.core.policy.plan import GROW, PLUG
+from host_controller.core.policy.spare import PAGE_BYTES
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB, round_down
 
-PAGE_BYTES: Final = 4096
-"""A balloon moves by pages."""
 DEFLATED_BYTES: Final = 8 * MIB
 """A balloon this close to its target is as good as there: a DIMM may follow."""
 PLENTY_BYTES: Final = 1 << 60
