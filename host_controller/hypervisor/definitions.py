@@ -6,13 +6,13 @@ Plain blocking calls on a connection of their own; the controller learns of a ch
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import libvirt
 
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX
 from host_controller.domain_xml.values import attribute_number
+from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor.failure import call_failed
 from host_controller.hypervisor.opening import found, opened, versions
 
@@ -112,7 +112,7 @@ class Definitions:
     @property
     def local(self) -> bool:
         """Whether it is the libvirt of this machine."""
-        return urlsplit(self._uri).hostname is None
+        return is_local(self._uri)
 
     def versions(self) -> tuple[int, int]:
         """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
