@@ -259,13 +259,17 @@ meminfo = "{meminfo}"
     def _recording(self, start: int) -> Path:
         return self.directory / f"recording-{start}.jsonl"
 
-    def sent(self, *kinds: str, vm: str | None = None, since: float = 0.0) -> Iterator[SentCommand]:
-        """What it has sent since its last start; `vm` is a UUID. The newest second may not be written yet."""
+    def _recorded(self) -> Iterator[dict[str, Any]]:
+        """What it has written down since its last start."""
         for line in self._recording(self.starts).read_text().splitlines():
             try:
-                record = json.loads(line)
+                yield json.loads(line)
             except ValueError:
                 return  # the line that is just being written
+
+    def sent(self, *kinds: str, vm: str | None = None, since: float = 0.0) -> Iterator[SentCommand]:
+        """What it has sent since its last start; `vm` is a UUID. The newest second may not be written yet."""
+        for record in self._recorded():
             for command in record.get("decide", ()):
                 data = command["data"]
                 wanted = (not kinds or command["command"] in kinds) and (vm is None or data["vm"] == vm)
@@ -274,15 +278,11 @@ meminfo = "{meminfo}"
 
     def heard(self, kind: str, vm: str | None = None) -> list[float]:
         """When it took in events of that kind since its last start, of one VM by its UUID or of all."""
-        found = []
-        for line in self._recording(self.starts).read_text().splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                break  # the line that is just being written
-            if record.get("event") == kind and vm in (None, record["data"].get("vm")):
-                found.append(float(record["at"]))
-        return found
+        return [
+            float(record["at"])
+            for record in self._recorded()
+            if record.get("event") == kind and vm in (None, record["data"].get("vm"))
+        ]
 
     def wait_sent(self, *kinds: str, vm: str, since: float = 0.0, limit: float = 60.0) -> list[SentCommand]:
         """As `sent`, once there is at least one; the recording is written out every second."""
@@ -301,13 +301,15 @@ meminfo = "{meminfo}"
         return "The controller's log ends:\n  " + "\n  ".join(text.splitlines()[-lines:])
 
 
+def mib(size_bytes: int | None) -> str:
+    """In whole MiB, for people."""
+    return "–" if size_bytes is None else f"{size_bytes / MIB:.0f}"
+
+
 def describe(status: dict[str, Any] | None) -> str:
     """A status in a few lines, in MiB."""
     if status is None:
         return "It never answered."
-
-    def mib(size: int | None) -> str:
-        return "–" if size is None else f"{size / MIB:.0f}"
 
     host = status["host"]
     lines = [

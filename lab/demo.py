@@ -18,7 +18,7 @@ from rich.table import Table
 from host_controller.api.client import ControllerUnreachable
 from host_controller.verify.errors import VerifyError
 from host_controller.verify.observer import Observer, Sight
-from lab.controller import MIB, Controller, describe, enable
+from lab.controller import MIB, Controller, describe, enable, mib
 from lab.domain import GuestSpec
 from lab.lab import Lab
 from lab.story import CAPACITY, CAST, KEEP_READY, Seen, Stage, play
@@ -56,16 +56,16 @@ class Figures:
             table.add_row(
                 vm["name"],
                 vm["phase"],
-                *(_mib(size) for size in sizes),
-                _mib(vm["limits"]["maximum_bytes"]),
+                *(mib(size) for size in sizes),
+                mib(vm["limits"]["maximum_bytes"]),
                 str(vm["limits"]["weight"]),
-                _mib(vm["charge_bytes"]),
+                mib(vm["charge_bytes"]),
                 f"{decision.get('action', '')}: {decision.get('reason', '')}",
             )
         host = status["host"]
         table.caption = (
-            f"capacity {_mib(host['capacity_bytes'])} MiB, charged {_mib(host['charged_bytes'])}, "
-            f"free {_mib(host['headroom_bytes'])}"
+            f"capacity {mib(host['capacity_bytes'])} MiB, charged {mib(host['charged_bytes'])}, "
+            f"free {mib(host['headroom_bytes'])}"
         )
         return table
 
@@ -178,12 +178,8 @@ class _Screen:
 
 def _line(status: dict[str, Any]) -> str:
     vms = sorted(status["vms"], key=lambda vm: list(CAST).index(vm["name"]))
-    parts = [f"{vm['name']} {_mib(vm['assigned_bytes'])} (demand {_mib(vm['demand_bytes'])})" for vm in vms]
-    return f"  {'   '.join(parts)}   charged {_mib(status['host']['charged_bytes'])} of {CAPACITY} MiB"
-
-
-def _mib(size: int | None) -> str:
-    return "–" if size is None else f"{size / MIB:.0f}"
+    parts = [f"{vm['name']} {mib(vm['assigned_bytes'])} (demand {mib(vm['demand_bytes'])})" for vm in vms]
+    return f"  {'   '.join(parts)}   charged {mib(status['host']['charged_bytes'])} of {CAPACITY} MiB"
 
 
 def _verdict(console: Console, seen: list[Seen], failure: str | None, violations: int, sight: Sight) -> int:
