@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import statistics
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from bench.real.scale import JUMPS_PER_SECOND, start, until_live
 from host_controller.api.client import Client
 from host_controller.verify.processes import prefer
 from tests.support.browser import CHROMIUM, opened
+from tests.support.ports import free_port
 
 FEW: Final = 200
 MANY: Final = 1000
@@ -123,7 +123,7 @@ async def daemon(
         directory = Path(name)
         await asyncio.to_thread(prepare, directory)
         async with Fleet(directory / "guests", count) as fleet:
-            port = _free_port()
+            port = free_port()
             process = start(directory, count, f'[http]\nlisten = "127.0.0.1:{port}"\n')
             try:
                 path = str(directory / "run" / "control.sock")
@@ -165,9 +165,3 @@ async def page_updates(port: int) -> list[float]:
             await page.until(f"document.body?.dataset.updates >= {number}", 60)
             took.append(float(await page.run("document.body.dataset.updateMs")) / 1000)
     return took
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from host_controller.api.server import Api
 from host_controller.units import GIB
 from tests.support.browser import Page, opened
+from tests.support.ports import free_port
 from tests.support.virtual import Host, VirtualLoop, aside, run
 
 T = TypeVar("T")
@@ -147,12 +148,6 @@ def install_page(data: Path, directory: Path, control: Path) -> None:
         "command": shlex.join([sys.executable, str(recorder), str(directory / "commands")]),
     }
     (installed / "manifest.json").write_text(json.dumps(manifest))
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen
 from typing import Final
 
-from tests.support.cockpit import SERVER, free_port, install_page, until_heard
+from tests.support.cockpit import SERVER, install_page, until_heard
+from tests.support.ports import free_port
 
 USER: Final = "games"
 """An account that every Debian and Ubuntu has, so that the controller knows its name. Nobody can log in as it

@@ -25,7 +25,8 @@ from host_controller.records.history_reading import Reading
 from host_controller.records.history_schema import SPAN_COLUMNS, put_aside
 from host_controller.records.recording import Decided, Recorder, Recording
 from host_controller.units import GIB
-from tests.unit.test_history import entry, sample, wait_for
+from tests.support.waiting import until
+from tests.unit.test_history import entry, sample
 
 NOW = time.time()
 
@@ -77,7 +78,7 @@ def test_a_newer_history_or_somebody_elses_is_never_touched_and_ours_lies_beside
         path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at, failed=problems.append
     )
     kept.entry(entry(1, 1.0))
-    wait_for(lambda: kept.written, "it is written beside")
+    until(lambda: kept.written, "it is written beside")
     kept.close()
     assert problems == [f"{path} was written by a newer dynmem, or by somebody else: it is left as it is"]
     after = contents(tmp_path, "history.sqlite")
@@ -147,7 +148,7 @@ def test_damaged_rows_of_before_keep_nobody_from_writing_on(
         path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at, failed=problems.append
     )
     kept.entry(entry(1, 1.0))
-    wait_for(lambda: kept.written or problems, "it is written")
+    until(lambda: kept.written or problems, "it is written")
     kept.close()
     assert problems == []
     assert kept.written == 1
@@ -168,7 +169,7 @@ def test_a_schema_that_is_damaged_is_a_broken_file_to_readers_and_writer(
         path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at, failed=problems.append
     )
     kept.entry(entry(1, 1.0))
-    wait_for(lambda: kept.written or problems, "it is written, or said")
+    until(lambda: kept.written or problems, "it is written, or said")
     kept.close()
     assert (tmp_path / "history.sqlite.broken").exists()
 
@@ -184,9 +185,9 @@ def test_an_error_of_ours_about_some_rows_ends_no_history(
         path, keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: NOW + at, failed=problems.append
     )
     kept.entry(entry(1, 1.0))
-    wait_for(lambda: problems, "it is said")
+    until(lambda: problems, "it is said")
     kept.entry(entry(2, 2.0))
-    wait_for(lambda: kept.written, "what comes later is written")
+    until(lambda: kept.written, "what comes later is written")
     kept.close()
     assert "KeyError" in problems[0]
     assert kept.dropped == 1

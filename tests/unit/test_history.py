@@ -5,7 +5,6 @@ import json
 import random
 import sqlite3
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from host_controller.records.samples import Sample
 from host_controller.records.tier_file import ROW_BYTES, Keep
 from host_controller.simulator.workload import Workload, burst
 from host_controller.units import GIB, MIB
+from tests.support import waiting
 from tests.support.serving import served
 from tests.support.virtual import Host, aside, run, until
 
@@ -44,13 +44,6 @@ def sample(at: float, assigned: int, demand: int = 300 * MIB) -> Sample:
 
 def entry(number: int, at: float, text: str = "the guest has a use for it", **detail: object) -> Entry:
     return Entry(number, at, EPOCH + at, "decision", "grow", "uuid-1", "web", text, detail)
-
-
-def wait_for(condition: Callable[[], Any], what: str, limit: float = 60.0) -> None:
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end, f"not within {limit:g} s: {what}"
-        time.sleep(0.01)
 
 
 def size_of(path: Path) -> int:
@@ -187,7 +180,7 @@ def test_a_guest_that_makes_itself_talked_of_writes_little_more_for_it(tmp_path:
     for second in range(0, DAY, 2):
         told = [Notice(float(second), "agent", "uuid-1", "web", "x" * 2000) for _ in range(5)]
         journal.notices(told)
-    wait_for(lambda: kept.written == kept.taken, "all is written")
+    waiting.until(lambda: kept.written == kept.taken, "all is written")
     journal.close()
     size = size_of(path)
     print(f"a day of notices: {size / 1000:.0f} kB, {kept.written} rows")
@@ -232,7 +225,7 @@ def test_busy_vms_stay_within_50_mb_a_day_for_100(tmp_path: Path) -> None:
             controller.journal.add_sink(kept)
             for pause in (warm, seconds):
                 await asyncio.sleep(pause)
-                await aside(wait_for, lambda: kept.written == kept.taken, "all is written")
+                await aside(waiting.until, lambda: kept.written == kept.taken, "all is written")
                 sizes.append(size_of(path) - minutes_of(path))
         assert kept.dropped == 0
         assert kept.problem is None
@@ -279,7 +272,7 @@ def test_a_broken_file_is_put_aside_and_another_begun(tmp_path: Path) -> None:
     path.write_bytes(b"this is not a database, and never was one" * 100)
     kept = history(path)
     kept.entry(entry(1, 1.0))
-    wait_for(lambda: kept.written and (tmp_path / "history.sqlite.broken").exists(), "put aside")
+    waiting.until(lambda: kept.written and (tmp_path / "history.sqlite.broken").exists(), "put aside")
     kept.close()
     reading = Reading(path)
     assert [one.text for one in reading.entries(None, 0)] == ["the guest has a use for it"]
@@ -291,7 +284,7 @@ def test_a_file_that_breaks_while_it_is_written_costs_history_only(tmp_path: Pat
     told: list[str] = []
     kept = history(path, failed=told.append)
     kept.entry(entry(1, 1.0))
-    wait_for(lambda: path.exists() and _entries(path), "the first row is written")
+    waiting.until(lambda: path.exists() and _entries(path), "the first row is written")
     with path.open("r+b") as file:
         file.write(b"\xff" * 8192)
     for number in range(2, 200):
@@ -313,7 +306,7 @@ def test_no_room_or_no_right_costs_history_is_said_once_and_control_goes_on(tmp_
             kept = history(blocked / "history.sqlite", failed=told.append)
             controller.journal.add_sink(kept)
             await until(lambda: vm.actual_bytes < 512 * MIB, "web gets smaller all the same")
-            await aside(lambda: wait_for(lambda: told, "somebody is told"))
+            await aside(lambda: waiting.until(lambda: told, "somebody is told"))
             assert "Not a directory" in told[0] or "File exists" in told[0]
             assert len(told) == 1
 

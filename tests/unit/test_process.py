@@ -17,6 +17,7 @@ import pytest
 
 from host_controller.api.client import Client
 from host_controller.units import GIB
+from tests.support.ports import free_port
 from tests.support.serving import ask
 
 RUN = "from host_controller.cli import main; main()"
@@ -27,7 +28,7 @@ class Process:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         self.config = directory / "dynmem.toml"
         self.write()
         self._notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -146,9 +147,3 @@ def test_killed_and_started_again_it_takes_charge_again(controller: Process, tmp
         assert again.client.get("status")["host"]["paused"]
     finally:
         again.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
