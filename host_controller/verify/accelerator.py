@@ -1,4 +1,4 @@
-"""Which accelerator the lab's guests run under, and why."""
+"""Which accelerator our guests run under, the lab's and those of `dynmem verify`, and why."""
 
 import os
 import platform
