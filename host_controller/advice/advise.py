@@ -6,7 +6,7 @@ limits, and that is said.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from host_controller.advice.past import DAY, Past
@@ -48,8 +48,8 @@ class Advice:
         return {
             "uuid": past.uuid,
             "name": past.name,
-            "now": _limits(self.now),
-            "advised": _limits(self.limits),
+            "now": asdict(self.now),
+            "advised": asdict(self.limits),
             "changed": self.limits != self.now,
             "lower_bound": self.suggestion.lower_bound,
             "refused": self.suggestion.refused,
@@ -115,13 +115,3 @@ def _play(pasts: Sequence[Past], limits: dict[str, Limits], capacity_bytes: int 
     for one in pasts:
         outcome.vms.setdefault(one.uuid, VmOutcome(one.name))
     return outcome
-
-
-def _limits(limits: Limits) -> dict[str, int]:
-    return {
-        "startup_bytes": limits.startup_bytes,
-        "minimum_bytes": limits.minimum_bytes,
-        "maximum_bytes": limits.maximum_bytes,
-        "buffer_percent": limits.buffer_percent,
-        "weight": limits.weight,
-    }

@@ -1,5 +1,6 @@
 """`dynmem rules`: every VM with the rule that is for it, and what it would get."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,6 @@ from host_controller.cli.abilities import abilities
 from host_controller.cli.options import config_file, connect
 from host_controller.cli.text import json_text, table
 from host_controller.config import load
-from host_controller.core.model import VmConfig
 from host_controller.errors import DynmemError
 from host_controller.hypervisor.definitions import Definitions
 from host_controller.neutral import neutral, neutral_lines
@@ -72,20 +72,9 @@ def _view(running: bool, taken: Taken) -> dict[str, Any]:
         "source": None if config is None else config.source,
         "growth": None if config is None else config.growth,
         "trust": None if config is None else config.trust,
-        "limits": None if config is None else _limits(config),
+        "limits": None if config is None else asdict(config.limits),
         "reasons": list(taken.reasons),
         "notes": list(taken.notes),
-    }
-
-
-def _limits(config: VmConfig) -> dict[str, int]:
-    limits = config.limits
-    return {
-        "startup_bytes": limits.startup_bytes,
-        "minimum_bytes": limits.minimum_bytes,
-        "maximum_bytes": limits.maximum_bytes,
-        "buffer_percent": limits.buffer_percent,
-        "weight": limits.weight,
     }
 
 
