@@ -163,7 +163,7 @@ def _span(row: Any) -> Span | None:
         return None
     times: list[Any] = [row.get(name) for name in _NUMBERS]
     sizes = [row.get(name) for name in _SIZES]
-    if not all(isinstance(one, int | float) and 0 <= one < 1e12 for one in times) or not could_be(*times[1:]):
+    if not all(isinstance(one, int | float) and 0 <= one < 1e12 for one in times) or not could_be(*times):
         return None
     if not all(one is None or (isinstance(one, int) and 0 <= one < 1 << 50) for one in sizes):
         return None

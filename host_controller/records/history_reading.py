@@ -20,7 +20,7 @@ from host_controller.records.history_schema import (
 )
 from host_controller.records.samples import Sample
 from host_controller.records.stored_limits import StoredLimits, read_limits
-from host_controller.records.tiers import HOUR, MINUTE, Span, could_be
+from host_controller.records.tiers import HOUR, LATEST, MINUTE, Span, could_be
 from host_controller.units import KIB
 
 LARGEST_KIB: Final = 1 << 40
@@ -199,7 +199,7 @@ class Reading:
             )
             if (
                 one.kind in get_args(Kind)
-                and _is_number(one.at)
+                and _is_time(one.at, 1)
                 and all(isinstance(each, str) for each in texts)
             ):
                 found.append(one)
@@ -254,7 +254,7 @@ class Reading:
 def sample_of(row: Sequence[Any]) -> Sample | None:
     """A row of `samples` with its time, seconds since 1970; None if it makes no sense."""
     at, *sizes, pressure, phase = row
-    if not (_is_number(at) and _is_number(pressure) and all(map(_is_size, sizes))):
+    if not (_is_time(at, 1 / 1000) and _is_number(pressure) and all(map(_is_size, sizes))):
         return None
     if not (isinstance(phase, int) and phase in _NUMBERS):
         return None
@@ -268,7 +268,7 @@ def span_of(row: tuple[Any, ...], unit: float) -> Span | None:
     sizes, percentiles = row[4 : 4 + len(SIZES)], row[4 + len(SIZES) :]
     if not (_is_number(at) and all(map(_is_number, times)) and times[0] > 0):
         return None
-    if not could_be(*(one / 1000 for one in times)):
+    if not could_be(at * unit, *(one / 1000 for one in times)):
         return None
     if not all(map(_is_size, row[4:])):
         return None
@@ -285,6 +285,11 @@ def span_of(row: tuple[Any, ...], unit: float) -> Span | None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and abs(value) < 1e15
+
+
+def _is_time(value: Any, unit: float) -> bool:
+    """Since 1970, in units of so many seconds."""
+    return _is_number(value) and 0 <= value * unit <= LATEST
 
 
 def _is_size(value: object) -> bool:

@@ -16,6 +16,8 @@ LIVE_HOLDS: Final = 30.0
 """Samples come every ten seconds at least, whatever happens."""
 LONGEST_SEEN: Final = 86400.0
 """Seconds in all that one minute or hour was seen: more is no clock's, but a damaged figure."""
+LATEST: Final = 2.5e11
+"""Seconds since 1970: what lies beyond is no date, since those end with the year 9999."""
 PERCENTS: Final = (5, 25, 50, 75, 95)
 TIGHT_PERCENT: Final = 95.0
 """From this pressure on a guest has nothing to spare: what it would have needed beyond cannot be seen."""
@@ -48,11 +50,11 @@ class Span(NamedTuple):
         return self[4:11]
 
 
-def could_be(seconds: float, known_seconds: float, tight_seconds: float) -> bool:
-    """Whether a minute or an hour may have been seen for so long. It may be longer than it is: a clock that
-    was set back comes by it again.
+def could_be(at: float, seconds: float, known_seconds: float, tight_seconds: float) -> bool:
+    """Whether a minute or an hour may have been seen then, and for so long. That may be longer than it is: a
+    clock that was set back comes by it again.
     """
-    return 0 <= tight_seconds <= known_seconds <= seconds <= LONGEST_SEEN
+    return 0 <= at <= LATEST and 0 <= tight_seconds <= known_seconds <= seconds <= LONGEST_SEEN
 
 
 class Minutes:

@@ -104,6 +104,8 @@ def test_a_broken_file_is_put_aside_with_its_log(tmp_path: Path) -> None:
 ROWS: dict[str, tuple[str, int, int]] = {
     "a time that is a text": ("UPDATE entries SET at = 'now' WHERE number = 3", 10, 9),
     "a time that is endless": ("UPDATE entries SET at = 9e999 WHERE number = 3", 10, 9),
+    "a time that is no date": ("UPDATE entries SET at = 1e12 WHERE number = 3", 10, 9),
+    "a sample's time that is none": ("UPDATE samples SET at = 900000000000000 WHERE rowid_ = 0", 9, 10),
     "a kind of its own": ("UPDATE entries SET kind = 'rumour' WHERE number < 3", 10, 8),
     "a text that is a number": ("UPDATE entries SET text = 7.5, topic = x'ff' WHERE number = 1", 10, 9),
     "a phase that there is not": ("UPDATE samples SET phase = 99 WHERE rowid_ = 0", 9, 10),
@@ -128,6 +130,16 @@ def test_a_damaged_row_is_left_out_and_counted(
     # What is no number is not found by its time, so it is not even damaged to whoever asks by time.
     assert (len(view.samples), len(view.entries)) == (samples, entries)
     assert view.damaged == 20 - samples - entries
+
+
+@pytest.mark.parametrize("minute", ["4200000000000000", "10000000000", "'x'"])
+def test_a_minute_that_is_no_date_is_damaged(tmp_path: Path, minute: str) -> None:
+    path = written(tmp_path / "history.sqlite")
+    times = ", ".join(SPAN_COLUMNS[:3])
+    spoil(path, f"INSERT INTO minutes (vm, minute, {times}) VALUES (1, {minute}, 60000, 60000, 0)")
+    reading = Reading(path)
+    assert (reading.minutes("uuid-1", 0.0), reading.damaged) == ([], 1)
+    reading.close()
 
 
 @pytest.mark.parametrize(
