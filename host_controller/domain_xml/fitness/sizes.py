@@ -16,7 +16,7 @@ from host_controller.domain_xml.dom import child, create, elements, insert, remo
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
 from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.kernel_line import bounce_buffer
-from host_controller.domain_xml.values import architecture_of, name_of, size_of, target_size
+from host_controller.domain_xml.values import architecture_of, name_of, size_from, size_of, target_size
 from host_controller.neutral import shell_word
 from host_controller.units import GIB, KIB, MIB, format_apart, format_size, round_down, round_up
 
@@ -31,6 +31,8 @@ WITHOUT_BOUNCE: Final = ("ppc64", "s390")
 WITH_LARGE_PAGES: Final = "ppc64"
 """Whose distributions have kernels with pages of 64 KiB alone; what describes a page is as large as ever."""
 LARGER_PAGES: Final = 16
+VIDEO_MEMORY: Final = ("vram", "ram", "vram64")
+DEFAULT_SHMEM_BYTES: Final = 4 * MIB
 RAM_MODELS: Final = ("dimm", "virtio-mem")
 MEMTUNE: Final = ("hard_limit", "swap_hard_limit", "soft_limit")
 """What strikes: the first two kill, the third is memory.high, which stalls QEMU and swaps it out."""
@@ -165,12 +167,14 @@ def tight_limits(root: Element, maximum_bytes: int) -> list[TooTight]:
 
 
 def beside_ram(root: Element, maximum_bytes: int) -> int:
-    """What QEMU takes beside guest RAM, at most: its own, page tables, video memory, memory devices that are
-    no RAM, and without KVM its translation cache. DIMMs and virtio-mem are in the maximum.
+    """What QEMU takes beside guest RAM, at most: its own, page tables, video memory, what it shares with
+    others, memory devices that are no RAM, and without KVM its translation cache. DIMMs and virtio-mem are in
+    the maximum.
     """
     video = sum(
-        size_of_kib(one, name) for one in root.findall("./devices/video/model") for name in ("vram", "ram")
+        size_of_kib(one, name) for one in root.findall("./devices/video/model") for name in VIDEO_MEMORY
     )
+    shared = sum(_shared_bytes(one) for one in root.findall("./devices/shmem"))
     devices = sum(
         target_size(one, "size")
         for one in root.findall("./devices/memory")
@@ -179,7 +183,15 @@ def beside_ram(root: Element, maximum_bytes: int) -> int:
     cache = size_of(root.find("./features/tcg/tb-cache"))
     if root.get("type") == "qemu" and not cache:
         cache = TRANSLATION_CACHE_BYTES
-    return QEMU_BYTES + maximum_bytes // PAGE_TABLE_SHARE + video + devices + cache
+    return QEMU_BYTES + maximum_bytes // PAGE_TABLE_SHARE + video + shared + devices + cache
+
+
+def _shared_bytes(shmem: Element) -> int:
+    """Whoever touches it first pays for it. libvirt takes bytes where no unit is named, and 4 MiB without a
+    size.
+    """
+    size = shmem.find("size")
+    return DEFAULT_SHMEM_BYTES if size is None else size_from(size.text, size.get("unit", "b"))
 
 
 def size_of_kib(element: Element, attribute: str) -> int:

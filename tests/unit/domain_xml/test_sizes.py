@@ -171,6 +171,23 @@ def test_figures_that_round_to_the_same_are_told_apart() -> None:
         enable(xml, LIMITS, HOTADD)
 
 
+@pytest.mark.parametrize(
+    ("device", "needed"),
+    [
+        ("<shmem name='glass'><model type='ivshmem-plain'/><size unit='M'>128</size></shmem>", "4.39"),
+        ("<shmem name='in-bytes'><size>134217728</size></shmem>", "4.39"),
+        ("<shmem name='a'><size unit='M'>64</size></shmem><shmem name='b'><size unit='M'>60</size></shmem>"
+         "<shmem name='of-its-default'/>", "4.39"),
+        ("<video><model type='qxl' ram='65536' vram='65536' vram64='262144'/></video>", "4.64"),
+    ],
+)  # fmt: skip
+def test_what_a_device_shares_or_shows_is_in_the_limit(device: str, needed: str) -> None:
+    xml = with_device(device, with_memtune("<hard_limit unit='MiB'>4370</hard_limit>"))
+    enable(with_memtune("<hard_limit unit='MiB'>4370</hard_limit>"), LIMITS, HOTADD)
+    with pytest.raises(DomainUnsuitable, match=f"needs {needed} GiB"):
+        enable(xml, LIMITS, HOTADD)
+
+
 def test_without_kvm_the_translation_cache_is_in_the_limit() -> None:
     kvm = with_memtune("<hard_limit unit='GiB'>5</hard_limit>")
     enable(kvm, LIMITS, HOTADD)
