@@ -26,8 +26,8 @@ _PASSED_ENCRYPTION: Final = (
 _UNMAPPED: Final = ("sev-snp", "tdx", "sev-snp-guest", "tdx-guest", "rme-guest")
 """Of <launchSecurity> and of QEMU's objects: kinds whose memory is the kernel's alone (guest_memfd)."""
 _ENCRYPTED_MACHINE: Final = ("confidential-guest-support", "memory-encryption")
-_PINNING_DRIVERS: Final = ("nvme", "virtio-blk-vhost-vdpa")
-"""Block drivers, at whatever depth of a chain of them."""
+_PINNING_DRIVERS: Final = ("nvme", "virtio-blk-vfio-pci", "virtio-blk-vhost-vdpa")
+"""Block drivers, at whatever depth of a chain of them (block/nvme.c; block/blkio.c, may_pin_mem_regions)."""
 _PINNING_MDEV: Final = ("", "vfio-pci")
 """vfio-ap never touches guest memory, and vfio-ccw holds pages only while it copies: both leave the balloon
 alone (hw/vfio/ap.c, hw/vfio/ccw.c)."""

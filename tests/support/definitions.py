@@ -193,6 +193,8 @@ REFUSED = [
     (with_args("-device", "vhost-vdpa-device-pci,vhostdev=/dev/vhost-vdpa-0"), BALLOON, "vhost-vdpa.* pins"),
     (with_args("-drive", "file.driver=nvme,file.device=0000:01:00.0,if=none"), BALLOON, "nvme.* pins"),
     (with_args("-blockdev", '{"driver":"raw","file":{"driver":"nvme"}}'), BALLOON, "nvme.* pins"),
+    (with_args("-blockdev", "driver=virtio-blk-vfio-pci,path=/s,node-name=n"), BALLOON, "vfio-pci.* pins"),
+    (with_args("-drive", "file.driver=virtio-blk-vhost-vdpa,file.path=/dev/x"), BALLOON, "vhost-vdpa.* pins"),
     # page sizes
     (with_backing(Q35, "<hugepages><page size='1' unit='GiB'/></hugepages>"), HOTADD, "huge pages of 1 GiB"),
     (with_backing(Q35, "<hugepages><page size='1' unit='GiB'/></hugepages>"), VIRTIO_MEM, "larger than"),

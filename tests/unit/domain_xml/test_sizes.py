@@ -8,6 +8,7 @@ from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles
+from host_controller.domain_xml.fitness.sizes import beside_ram
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.domain_xml.values import parse_xml
@@ -186,6 +187,17 @@ def test_what_a_device_shares_or_shows_is_in_the_limit(device: str, needed: str)
     enable(with_memtune("<hard_limit unit='MiB'>4370</hard_limit>"), LIMITS, HOTADD)
     with pytest.raises(DomainUnsuitable, match=f"needs {needed} GiB"):
         enable(xml, LIMITS, HOTADD)
+
+
+@pytest.mark.parametrize(
+    "word", ["memory-backend-ram,id=m,size=128M", '{"qom-type":"memory-backend-file","size":134217728}']
+)
+def test_memory_that_is_made_past_libvirt_is_in_the_limit(word: str) -> None:
+    xml = with_args("-object", word)
+    assert beside_ram(parse_xml(xml), 4 * GIB) - beside_ram(parse_xml(Q35), 4 * GIB) == 128 * MIB
+    for odd in ("size=much", "id=m", "size="):
+        strange = with_args("-object", f"memory-backend-ram,{odd}")
+        assert beside_ram(parse_xml(strange), 4 * GIB) == beside_ram(parse_xml(Q35), 4 * GIB)
 
 
 def test_without_kvm_the_translation_cache_is_in_the_limit() -> None:
