@@ -25,8 +25,6 @@ LOOK_SECONDS: Final = 0.05
 TAKEN_SECONDS: Final = 1.0
 START_SECONDS: Final = 120.0
 """QEMU has so long to come up, restoring included, until its reservation expires."""
-SETTLE_SECONDS: Final = 3.0
-"""Once libvirt says that it runs, an unmanaged VM is seen at the next look at the host, each second."""
 NAMED_HOLDERS: Final = 5
 
 
@@ -146,12 +144,15 @@ class Admission:
                     controller.put(Release(name))
 
     def started(self, name: str) -> None:
-        """Libvirt says that it runs: a managed VM was seen with that, an unmanaged one will be."""
+        """Libvirt says that it runs. What is reserved stays so until the VM is seen: that takes minutes while
+        libvirt is away, or starts what starts with the host.
+        """
         reservation = self._controller.engine.ledger.reservations.get(name)
         if reservation is not None:
-            expires = self._controller.now() + SETTLE_SECONDS
+            now = self._controller.now()
             # What was made for it is in its pool by now, whose pages it has.
-            self._controller.put(Reserve(name, reservation.size_bytes - reservation.made_bytes, expires))
+            size = reservation.size_bytes - reservation.made_bytes
+            self._controller.put(Reserve(name, size, now + START_SECONDS, started_at=now))
 
     def stopped(self, name: str) -> None:
         """It does not run, whether it did or not."""

@@ -49,6 +49,8 @@ class Reserve:
     """All that the pool had when this was promised, with what was to be made for others before."""
     token: str = ""
     """Of another host's promise, which its asker alone renews and takes back; a start has none."""
+    started_at: float | None = None
+    """When the hypervisor's hook said that it runs: it has not been seen since then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,15 @@
 """What is left when every VM is charged: the sum that never exceeds the capacity."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from host_controller.core.books.capacity import Capacity, capacity_of
 from host_controller.core.model import HostFacts, Settings
 from host_controller.core.operator_events import Reserve
 
+TELL_SECONDS: Final = 120.0
+"""In which a hypervisor that was away tells of all VMs that have started meanwhile."""
 LASTING_SECONDS: Final = 10.0
 """In which large steps work an overdraft off, where they can."""
 
@@ -79,6 +82,19 @@ class Ledger:
     def headroom(self, charged_bytes: int) -> int:
         """What may still be granted beside charges of that sum; negative in an overdraft."""
         return self.capacity() - self.reserved() - charged_bytes
+
+    def seen(self, unmanaged: Iterable[str], at: float) -> None:
+        """These run by a look at the host at that time, which counts them: they need no reservation."""
+        for name in unmanaged:
+            one = self.reservations.get(name)
+            if one is not None and one.started_at is not None and one.started_at < at:
+                del self.reservations[name]
+
+    def look_out(self, now: float) -> None:
+        """Keep reservations of what has started: the hypervisor is away, or will soon tell of it."""
+        for name, one in self.reservations.items():
+            if one.started_at is not None and one.expires - now < TELL_SECONDS / 2:
+                self.reservations[name] = replace(one, expires=now + TELL_SECONDS)
 
     def expire(self, now: float) -> list[Reserve]:
         """Drop reservations whose VM never came."""

@@ -16,12 +16,16 @@ def take(state: State, event: HostEvent, now: float) -> None:
     match event:
         case hv.Tick():
             state.dirty.update(uuid for uuid, vm in state.vms.items() if vm.pace.look_at <= now)
+            if not state.connected:
+                ledger.look_out(now)
             for reservation in ledger.expire(now):
                 state.notice(now, "reservation", None, f"the reservation for {reservation.name} ran out")
         case hv.HostSampled():
             _sampled(state, event, now)
         case hv.ConnectionChanged():
             state.connected = event.up
+            if event.up:
+                ledger.look_out(now)
             word = "reached" if event.up else "lost"
             state.notice(now, "connection", None, f"the hypervisor was {word}: {event.detail}")
         case SettingsChanged():
@@ -32,7 +36,10 @@ def take(state: State, event: HostEvent, now: float) -> None:
             ledger.room_wanted[event.name] = event.size_bytes
         case Reserve():
             ledger.room_wanted.pop(event.name, None)
-            ledger.reservations[event.name] = event
+            if event.started_at is None or all(vm.name != event.name for vm in state.vms.values()):
+                ledger.reservations[event.name] = event
+            else:  # it was seen before its hook was heard
+                ledger.reservations.pop(event.name, None)
         case Release():
             ledger.room_wanted.pop(event.name, None)
             ledger.reservations.pop(event.name, None)
@@ -44,6 +51,7 @@ def _sampled(state: State, event: hv.HostSampled, now: float) -> None:
     before = state.host.facts if state.host else None
     state.host = event
     _measure(state, why_smaller(before, event.facts))
+    state.ledger.seen((one.name for one in event.facts.unmanaged), event.facts.at)
     emergency = state.emergency
     if emergency.observe(event.facts, state.ledger.host.spare_bytes):
         text = f"emergency: {emergency.cause}" if emergency.cause else "the emergency is over"

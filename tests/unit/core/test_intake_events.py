@@ -12,7 +12,7 @@ from host_controller.core import interface as hv
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.intake import apply
 from host_controller.core.intake.memory import TELL_AGAIN_SECONDS
-from host_controller.core.model import BalloonStats, Dimm, Growth, HostFacts, RunState
+from host_controller.core.model import BalloonStats, Dimm, Growth, HostFacts, RunState, Unmanaged
 from host_controller.core.operations import Plug, Resize, Unplug
 from host_controller.core.operations.operation import ONLINE_LIMIT
 from host_controller.core.operations.stages import Outcome, Stage
@@ -123,6 +123,35 @@ def test_room_is_wanted_then_promised_then_released() -> None:
     apply(state, Release("new"), 5.0)
     apply(state, Reserve("other", MIB, 60.0), 6.0)
     assert (state.ledger.wanted(), list(state.ledger.reservations)) == (0, ["other"])
+
+
+def test_what_has_started_stays_promised_until_a_hypervisor_tells_of_it_or_has_had_its_time() -> None:
+    state = state_of()
+    plain, before = (Unmanaged("u", "plain", GIB),), (Unmanaged("v", "new", GIB),)
+    apply(state, Reserve("plain", GIB, 130.0, started_at=10.0), 10.0)
+    apply(state, Reserve("new", GIB, 130.0), 10.0)
+    apply(state, hv.HostSampled(HostFacts(9.5, 64 * GIB, 32 * GIB, unmanaged=plain)), 10.1)
+    assert list(state.ledger.reservations) == ["plain", "new"], "what was seen is the VM's last run"
+    apply(state, hv.HostSampled(HostFacts(10.5, 64 * GIB, 32 * GIB, unmanaged=(*before, *plain))), 10.6)
+    assert list(state.ledger.reservations) == ["new"], "and the next run of the other is not there yet"
+    apply(state, Reserve("plain", GIB, 130.0, started_at=11.0), 11.0)
+    apply(state, hv.ConnectionChanged(up=False, detail="away"), 12.0)
+    for now in (75.0, 131.0, 900.0):
+        apply(state, hv.Tick(), now)
+    assert list(state.ledger.reservations) == ["plain"]
+    apply(state, hv.ConnectionChanged(up=True, detail="there"), 901.0)
+    apply(state, hv.Tick(), 960.0)
+    assert list(state.ledger.reservations) == ["plain"]
+    apply(state, hv.Tick(), 1021.0)
+    assert state.ledger.reservations == {}
+
+
+def test_what_was_seen_before_it_was_said_to_have_started_is_promised_nothing_more() -> None:
+    state = state_of(build.vm())
+    apply(state, Reserve("web", GIB, 130.0), 10.0)
+    assert list(state.ledger.reservations) == ["web"], "it may be about to start again"
+    apply(state, Reserve("web", GIB, 130.0, started_at=10.0), 10.0)
+    assert state.ledger.reservations == {}
 
 
 def test_an_emergency_is_told_when_it_begins_and_when_it_ends() -> None:
