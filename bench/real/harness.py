@@ -53,6 +53,12 @@ def _touch(size: int) -> float:
     return time.monotonic() - began
 
 
+def processor_seconds(pid: int) -> float:
+    """What a process has had of processors, without its children."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
 def tell(text: str) -> None:
     """How far it is, for whoever waits for it."""
     print(f"{time.monotonic() - _BEGAN:6.0f} s  {text}", file=sys.stderr, flush=True)

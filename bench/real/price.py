@@ -10,17 +10,15 @@ them: what the four QEMUs, the controller and libvirtd took while the jobs ran. 
 - dynmem as it is.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from bench.real.evenness import BUILDS, FILES, GUESTS, MAXIMUM, SHARE, SWAP, WAYS, together
-from bench.real.harness import Ratio, Result, spread, tell
+from bench.real.harness import Ratio, Result, processor_seconds, spread, tell
 from bench.real.job import OBJECT_MIB, Done
 from bench.real.rig import OURS, Host, host
 from host_controller.core.interface import SetTarget
@@ -30,7 +28,6 @@ from lab.guest import Guest
 from lab.lab import Lab
 
 ROUNDS: Final = 2
-TICK: Final = os.sysconf("SC_CLK_TCK")
 SILENT_SECONDS: Final = 20.0
 """After so long an agent that stands still is not waited for any more."""
 
@@ -138,7 +135,7 @@ class Four:
             return self._run(pids, list(beside), replay)
 
     def _run(self, pids: list[int], beside: list[int], replay: list[list[tuple[float, int]]] | None) -> Took:
-        before = [_seconds(pid) for pid in pids + beside]
+        before = [processor_seconds(pid) for pid in pids + beside]
         began = time.monotonic()
         with ThreadPoolExecutor(GUESTS) as pool:
             sending = [
@@ -146,7 +143,7 @@ class Four:
                 for each in zip(self.guests, replay or [[]] * GUESTS, strict=True)
             ]
             jobs = together(self.guests, FILES, BUILDS)
-            spent = [_seconds(pid) - was for pid, was in zip(pids + beside, before, strict=True)]
+            spent = [processor_seconds(pid) - was for pid, was in zip(pids + beside, before, strict=True)]
             for one in sending:
                 one.result()
         targets = [self._targets(guest, began) if beside else [] for guest in self.guests]
@@ -165,11 +162,6 @@ def _send(guest: Guest, targets: list[tuple[float, int]], began: float) -> None:
         for after, target in targets:
             time.sleep(max(0.0, began + after - time.monotonic()))
             qmp.execute("balloon", value=target)
-
-
-def _seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 def run() -> Result:

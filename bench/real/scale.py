@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import psutil  # type: ignore[import-untyped]
+
 from bench.real.fake_guests import FakeGuest, Fleet
-from bench.real.harness import Goal, Ratio, Result, percentile
+from bench.real.harness import Goal, Ratio, Result, percentile, processor_seconds
 from host_controller.api.client import Client, ControllerUnreachable
 from host_controller.units import MIB
 from host_controller.verify.processes import prefer
@@ -28,7 +30,6 @@ SECONDS: Final = 25.0
 JUMPS_PER_SECOND: Final = 20.0
 START_LIMIT: Final = 60.0
 CALM_SECONDS: Final = 2.0
-_TICK: Final = os.sysconf("SC_CLK_TCK")
 
 
 class ScaleError(Exception):
@@ -102,15 +103,16 @@ async def measure(count: int, seconds: float = SECONDS) -> Load:
                 await until_live(client, fleet)
                 started = time.monotonic() - began
                 await fleet.play(CALM_SECONDS, 0.001)
-                before, sent, at = _cpu_seconds(daemon.pid), fleet.reports, time.monotonic()
+                before, sent, at = processor_seconds(daemon.pid), fleet.reports, time.monotonic()
                 fleet.waits.clear()
                 await fleet.play(seconds, min(JUMPS_PER_SECOND, count / 10))
-                used = _cpu_seconds(daemon.pid) - before
+                used = processor_seconds(daemon.pid) - before
                 took = time.monotonic() - at
                 if daemon.poll() is not None:
                     raise ScaleError(f"the daemon has ended: {_log(directory)}")
+                resident = psutil.Process(daemon.pid).memory_info().rss
                 return Load(
-                    count, started, used / took, _rss_bytes(daemon.pid), percentile(fleet.waits, 0.5),
+                    count, started, used / took, resident, percentile(fleet.waits, 0.5),
                     percentile(fleet.waits, 0.99), len(fleet.waits), used / (fleet.reports - sent),
                 )  # fmt: skip
             finally:
@@ -168,15 +170,6 @@ async def _until_live(client: Client, count: int) -> None:
             return
         await asyncio.sleep(0.1)
     raise ScaleError(f"{live} of {count} guests are live after {START_LIMIT:g} s")
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICK
-
-
-def _rss_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _log(directory: Path) -> str:
