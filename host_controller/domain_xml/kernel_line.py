@@ -1,6 +1,6 @@
 """What a guest's kernel is started with, where the host says that: <cmdline>, or `-append`. Pure."""
 
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Final
 from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
@@ -15,17 +15,26 @@ MOST_DIGITS: Final = 9
 
 
 def words(root: Element) -> list[str]:
-    """Every parameter, in its order; empty where the guest boots by itself."""
+    """Every parameter of the kernel's, in its order; empty where the guest boots by itself."""
     lines = [root.findtext("./os/cmdline") or ""]
     lines += [one.value for one in passed(root) if one.option == "append"]
-    return [word for line in lines for word in line.split()]
+    # What stands behind two dashes is its first program's.
+    return [word for line in lines for word in takewhile(lambda one: one != "--", line.split())]
+
+
+def parameter(word: str) -> tuple[str, str]:
+    """Its name and its value, as the kernel reads them (kernel/params.c, lib/cmdline.c): quotes are no part
+    of them, and in a name a dash is an underscore.
+    """
+    name, _, value = word.strip('"').partition("=")
+    return name.replace("-", "_"), value.strip('"')
 
 
 def bounce_buffer(root: Element) -> int | None:
     """Bytes that `swiotlb=` asks for; None where the kernel decides."""
     found = None
     for word in words(root):
-        name, _, value = word.partition("=")
+        name, value = parameter(word)
         count = value.partition(",")[0]
         if name == "swiotlb" and count.isdecimal() and len(count) <= MOST_DIGITS and int(count):
             found = int(count) * SLAB_BYTES
