@@ -10,7 +10,7 @@ from typing import Final, TextIO, cast
 import click
 
 from host_controller.cli import fleet_text
-from host_controller.cli.options import Seconds, config_file
+from host_controller.cli.options import Seconds, config_file, needs_screen
 from host_controller.cli.text import json_text
 from host_controller.config import load
 from host_controller.credentials import DIRECTORY, Credentials
@@ -58,8 +58,7 @@ def top(*, interval: float, config: Path | None) -> None:
     Keys: q quits, n h d c b sort VMs by name, host, need, charge and what is booked, r reverses, arrows and
     page keys scroll. Each look asks the cluster's scheduler once.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise InputError("top needs a terminal", hint="dynmem fleet status is for pipes")
+    needs_screen("dynmem fleet status")
     # Only this command needs rich, and it takes a third of a second.
     from host_controller.cli.fleet_screen import FleetView, Meanwhile
     from host_controller.cli.live import Live

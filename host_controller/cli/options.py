@@ -1,6 +1,8 @@
 """Options that several commands share."""
 
 import math
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -81,6 +83,18 @@ def refuse_two_forms(**wanted: object) -> None:
     named = [f"--{name}" for name, value in wanted.items() if value]
     if len(named) > 1:
         raise InputError(f"{' and '.join(named)} cannot be had at once", hint="say it once for each")
+
+
+def needs_screen(instead: str) -> None:
+    """What is shown is drawn anew again and again; instead: the command for where that cannot be.
+
+    Raises:
+        InputError: there is no terminal, or one on which nothing can be drawn anew.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError("top needs a terminal", hint=f"{instead} is for pipes")
+    if (term := os.environ.get("TERM", "")).lower() in ("dumb", "unknown"):
+        raise InputError(f"top cannot draw on a terminal that is called {term}", hint=instead)
 
 
 def size(name: str, help_text: str) -> Callable[[F], F]:

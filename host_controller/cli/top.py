@@ -2,8 +2,7 @@
 
 import click
 
-from host_controller.cli.options import Seconds, at_socket
-from host_controller.errors import InputError
+from host_controller.cli.options import Seconds, at_socket, needs_screen
 
 SORTS = ("name", "assigned", "demand", "pressure", "charge", "weight")
 
@@ -18,10 +17,7 @@ def top(sort: str, interval: float, socket: str | None) -> None:
     Keys: q quits, n a d p c w sort by name, assigned, demand, pressure, charge and weight, r reverses, arrows
     and page keys scroll. TREND is what a VM had in the last minute, drawn against its own largest.
     """
-    import sys
-
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise InputError("top needs a terminal", hint="dynmem status is for pipes")
+    needs_screen("dynmem status")
     # Only this command needs rich, and it takes a third of a second.
     from host_controller.api.client import Client
     from host_controller.cli.live import Live

@@ -43,11 +43,11 @@ main()
 class Terminal:
     """A process in a pseudo terminal, and what it has written."""
 
-    def __init__(self, path: Path, columns: int, lines: int) -> None:
+    def __init__(self, path: Path, columns: int, lines: int, kind: str = "xterm") -> None:
         self.master, slave = pty.openpty()
         self.resize(columns, lines)
         self.before = termios.tcgetattr(slave)
-        environment = os.environ | {"DYNMEM_SOCKET": str(path / "control.sock"), "TERM": "xterm"}
+        environment = os.environ | {"DYNMEM_SOCKET": str(path / "control.sock"), "TERM": kind}
         for fixed in ("COLUMNS", "LINES"):  # they would hide the terminal's own size
             environment.pop(fixed, None)
         self.slave = slave
@@ -150,6 +150,15 @@ def test_in_a_pipe_it_refuses(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "needs a terminal" in done.stderr
+
+
+def test_a_terminal_on_which_nothing_can_be_drawn_is_refused_and_not_left_empty(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, 100, 24, "dumb")
+    try:
+        assert "dynmem status" in terminal.until(lambda seen: "is called dumb" in seen)
+        assert terminal.process.wait(60) == 2
+    finally:
+        terminal.close()
 
 
 def test_a_sparkline_is_drawn_against_its_own_largest_and_draws_neighbours_together() -> None:
