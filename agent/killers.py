@@ -4,7 +4,8 @@
     nohang             the same, from its configuration [nohang.conf: soft_threshold_min_mem]
     systemd-oomd       by swap and by the PSI of single slices
     bustd              by PSI
-    kubelet            evicts pods below a size, by default 100 MiB [Kubernetes: node-pressure eviction]
+    kubelet            evicts pods below a size, by default 100 MiB [Kubernetes: node-pressure eviction];
+                       k3s and MicroK8s have it within a program of their own
 
 Only the first two have a share, which the host must know. The others are told by the doctor.
 """
@@ -20,6 +21,7 @@ from agent.system import kernel_threads, read_file
 EARLYOOM, NOHANG, OOMD, BUSTD, KUBELET = "earlyoom", "nohang", "systemd-oomd", "bustd", "kubelet"
 DEFAULT_PERCENT = 10
 _NAMES = {name.encode(): name for name in (EARLYOOM, NOHANG, OOMD, BUSTD, KUBELET)}
+_NAMES.update(dict.fromkeys((b"k3s-server", b"k3s-agent", b"kubelite"), KUBELET))
 _NOHANG_KEYS = ("soft_threshold_min_mem", "mem_min_sigterm")
 """Of today, and of releases before 0.2."""
 _LARGEST_FILE = 64 << 10

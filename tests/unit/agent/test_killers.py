@@ -94,6 +94,12 @@ def test_the_highest_share_counts_and_who_has_none_is_named_all_the_same(tmp_pat
     )
 
 
+@pytest.mark.parametrize("name", ["k3s-server", "k3s-agent", "kubelite"])
+def test_a_kubelet_within_another_program_is_one(tmp_path, name):
+    process(tmp_path, 12, name, f"/usr/local/bin/{name}")
+    assert find(str(tmp_path), 4 * GIB) == Killers(("kubelet",), 0)
+
+
 def test_a_pipe_in_the_place_of_a_configuration_is_not_waited_for(tmp_path):
     process(tmp_path, 9, "nohang", "/home/mallory/nohang", "-c", "/pipe")
     os.mkfifo(tmp_path / "pipe")
