@@ -18,7 +18,7 @@ _SYSTEMS: Final = {"microsoft.com": WINDOWS, "freebsd.org": FREEBSD}
 _OTHERS: Final = (
     "openbsd.org", "netbsd.org", "dragonflybsd.org", "ghostbsd.org", "haiku-os.org", "apple.com", "ibm.com",
     "oracle.com/solaris", "sun.com", "opensolaris.org", "omnios.org", "smartos.org", "novell.com/netware",
-    "freedos.org",
+    "freedos.org", "guix.gnu.org/guix/hurd", "android-x86.org",
 )  # fmt: skip
 _FIRST_WITH_VIRTIO_MEM: Final = {
     "debian.org/debian": (11,),
@@ -33,11 +33,44 @@ _FIRST_WITH_VIRTIO_MEM: Final = {
     "suse.com/sle": (15, 4),
     "suse.com/sles": (15, 4),
     "suse.com/sled": (15, 4),
+    "suse.com/slem": (5, 3),
+    "suse.com/caasp": (5,),
     "opensuse.org/opensuse": (15, 4),
     "alpinelinux.org/alpinelinux": (3, 13),
+    "fedoraproject.org/silverblue": (33,),
+    # built from the sources of Red Hat's
+    "cclinux.org/circle": (9,),
+    "miraclelinux.com/miraclelinux": (9,),
+    "asianux.com/asianux": (9,),
+    "scientificlinux.org/scientificlinux": (9,),
+    "oracle.com/oel": (9,),
+    "redhat.com/rhel-atomic": (9,),
+    # from Debian, or from Ubuntu
+    "pureos.net/pureos": (10,),
+    "univention.de/ucs": (5, 2),
+    "system76.com/popos": (20, 10),
+    "elementary.io/elementary": (6,),
+    "trisquel.info/trisquel": (11,),
+    # of their own
+    "altlinux.org/alt": (10,),
+    "altlinux.org/altlinux": (10,),
+    "cirros-cloud.net/cirros": (0, 6),
+    "endlessos.com/eos": (4,),
+    "freenix.net/freenix": (15,),
+    "guix.gnu.org/guix": (1, 3),
+    "mageia.org/mageia": (8,),
+    "nixos.org/nixos": (21, 5),
+    "slackware.com/slackware": (15,),
+    "libosinfo.org/linux": (2022,),
 }
-"""The first release whose kernel is Linux 5.8 or newer."""
-_VERSION: Final = re.compile(r"\d{1,9}(?:\.\d{1,9})*$")
+"""The first release whose kernel is Linux 5.8 or newer, of what osinfo-db knows."""
+_OLDER: Final = (
+    "opensuse.org/opensuse/42.", "altlinux.org/alt/p8.", "altlinux.org/alt/p9.", "mandriva.com/", "gnome.org/",
+    "redhat.com/rhl/", "hyperbola.info/",
+)  # fmt: skip
+"""Whose numbers do not rise, or of which nothing came since."""
+_VERSION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})*)(?:-unknown)?")
+"""`8-unknown` is one of 8 that was not known when the note was made."""
 
 
 def noted(root: Element) -> str:
@@ -65,10 +98,14 @@ def against(root: Element, growth: Growth) -> str | None:
     name = noted(root)
     if guest_system(root) != LINUX:
         return f"its guest is {name} (libosinfo), for which there is no agent to bring new memory online"
-    product, _, release = name.rpartition("/")
-    first = _FIRST_WITH_VIRTIO_MEM.get(product)
-    if growth is not Growth.VIRTIO_MEM or first is None or not _VERSION.match(release):
-        return None
-    if tuple(map(int, release.split(".")[:4])) < first:
+    if growth is Growth.VIRTIO_MEM and _is_older(name):
         return f"its guest is {name} (libosinfo), whose Linux is older than 5.8"
     return None
+
+
+def _is_older(name: str) -> bool:
+    product, _, release = name.rpartition("/")
+    first, told = _FIRST_WITH_VIRTIO_MEM.get(product), _VERSION.fullmatch(release)
+    if first is None or told is None:
+        return name.startswith(_OLDER)
+    return name.startswith(_OLDER) or tuple(map(int, told[1].split(".")[:4])) < first
