@@ -74,7 +74,8 @@ class Deadline:
 def main(arguments: list[str]) -> int:
     """Do what the hook is asked for; returns the exit code."""
     options = {"--config": CONFIG, "--socket": ""}
-    while len(arguments) > 1 and arguments[0] in options:
+    # Three words at least are libvirt's own: the first is the VM's name, which may be that of an option.
+    while len(arguments) >= 5 and arguments[0] in options:
         options[arguments[0]] = arguments[1]
         arguments = arguments[2:]
     if len(arguments) < 3:

@@ -98,6 +98,19 @@ def flood(connection: socket.socket) -> None:
         connection.sendall(b"x" * (1 << 16))
 
 
+@pytest.mark.parametrize("name", ["--config", "--socket", "--help", "-"])
+@pytest.mark.parametrize("moment", ["prepare begin", "started begin", "release end", "migrate begin"])
+def test_a_vm_that_is_called_like_an_option_is_a_vm(tmp_path: Path, name: str, moment: str) -> None:
+    code, said = call(tmp_path, moment, xml(name), name)
+    assert code == 0
+    assert "libvirt gives" not in said
+    told = call(
+        tmp_path, "prepare begin", xml(name), name, '[admission]\nwithout_controller = "deny"\nwait = 0'
+    )
+    assert told[0] == 1
+    assert f"dynmem: {name} may not start" in told[1]
+
+
 def answer(body: bytes, status: bytes = b"200 OK") -> Callable[[socket.socket], None]:
     def give(connection: socket.socket) -> None:
         head = b"HTTP/1.1 " + status + b"\r\nContent-Length: %d\r\n\r\n" % len(body)
