@@ -125,10 +125,10 @@ class Arbiter:
             if self.clock() - self.published_at >= PUBLISH_SECONDS:
                 done = self._publish(figures)
             # Before what takes long: figures of now are not told as those of an hour later.
-            if self.clock() - self.looked_at < PUBLISH_SECONDS:
-                self._keep_figures(figures, silent)
-            else:
+            if self.cell is None or self.clock() - self.looked_at >= PUBLISH_SECONDS:
                 self._look_again()
+            else:
+                self._keep_figures(self.cell, figures, silent)
             if any(strain.due(self.clock()) for strain in self.strains.values()):
                 self._relieve()
             if self.lifting.due and self.engine.idle():
@@ -172,11 +172,12 @@ class Arbiter:
             self.warned_at = self.clock()
             log.warning("a certificate expires soon", what=text)
 
-    def _keep_figures(self, figures: Mapping[str, HostFigures], silent: Mapping[str, str]) -> None:
+    def _keep_figures(
+        self, cell: Cell, figures: Mapping[str, HostFigures], silent: Mapping[str, str]
+    ) -> None:
         """For Prometheus and the page, with what the engine had when it was looked at last."""
-        assert self.cell is not None
-        known = {node.name for node in self.cell.nodes}
-        now = replace(self.cell, figures={name: one for name, one in figures.items() if name in known})
+        known = {node.name for node in cell.nodes}
+        now = replace(cell, figures={name: one for name, one in figures.items() if name in known})
         try:
             for file, text in (
                 (fleet_figures.METRICS, metrics.render(now, silent, len(self.notes), self.tally)),
@@ -191,7 +192,7 @@ class Arbiter:
         self.looked_at = self.clock()
         view = look(self.engine, self.hosts)
         self.cell = view.cell
-        self._keep_figures(view.cell.figures, view.silent)
+        self._keep_figures(view.cell, view.cell.figures, view.silent)
 
     def _wait(self, seconds: float) -> None:
         """For a move, which may take an hour: what there is is told meanwhile."""

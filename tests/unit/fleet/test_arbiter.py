@@ -18,6 +18,7 @@ from host_controller.fleet.core.relief import REST_SECONDS, SHORT_SECONDS, Move
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, read_cib
 from host_controller.fleet.pacemaker.pins import marks, pinned, pins, unpinned
+from host_controller.fleet.pacemaker.simulation import Simulation
 from host_controller.records import fleet_figures
 from host_controller.units import GIB
 from tests.unit.fleet.cells import host, vm
@@ -212,6 +213,30 @@ def test_an_engine_that_cannot_be_asked_costs_a_turn(scene: Scene, monkeypatch: 
         patch.setattr(FakeEngine, "query", fails)
         scene.arbiter.turn()
     scene.arbiter.turn()
+    assert len(scene.engine.commits) == 1
+
+
+@pytest.mark.parametrize("quorum", [b"1", b"0"])
+def test_an_arbiter_that_has_not_seen_the_cluster_whole_yet_goes_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, quorum: bytes
+) -> None:
+    """It comes up where the engine is at work, and whose scheduler does not answer at once."""
+
+    def fails(*_: object) -> Simulation:
+        raise EngineError("no answer")
+
+    whole = scene.engine.text
+    scene.engine.rests = False
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeEngine, "simulate", fails)
+        scene.engine.text = whole.replace(b"<cib ", b'<cib have-quorum="' + quorum + b'" ')
+        scene.arbiter.turn()
+        scene.engine.text = whole
+        scene.go_on(3 * TURN_SECONDS)
+    scene.go_on(TURN_SECONDS)
+    assert scene.arbiter.state.with_name(fleet_figures.STATUS.name).exists()
+    scene.engine.rests = True
+    scene.go_on(TURN_SECONDS)
     assert len(scene.engine.commits) == 1
 
 
