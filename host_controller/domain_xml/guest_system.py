@@ -65,8 +65,8 @@ _FIRST_WITH_VIRTIO_MEM: Final = {
 }
 """The first release whose kernel is Linux 5.8 or newer, of what osinfo-db knows."""
 _OLDER: Final = (
-    "opensuse.org/opensuse/42.", "altlinux.org/alt/p8.", "altlinux.org/alt/p9.", "mandriva.com/", "gnome.org/",
-    "redhat.com/rhl/", "hyperbola.info/",
+    "opensuse.org/opensuse/42.", "altlinux.org/alt/p8.", "altlinux.org/alt/p9.", "mandriva.com/",
+    "gnome.org/", "redhat.com/rhl/", "hyperbola.info/",
 )  # fmt: skip
 """Whose numbers do not rise, or of which nothing came since."""
 _VERSION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})*)(?:-unknown)?")
