@@ -78,7 +78,7 @@ def host_view(controller: Controller, configuration_error: str | None = None) ->
         configuration_error=configuration_error,
         lateness_seconds=round(max(controller.latenesses, default=0.0), 4),
         tasks=controller.tasks(),
-        errors=dict(controller.journal.errors),
+        errors={str(kind): count for kind, count in controller.journal.errors.items()},
     )
 
 

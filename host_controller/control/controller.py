@@ -42,7 +42,7 @@ from host_controller.core.operations.standstill import Stage
 from host_controller.core.operator_events import HoldVm, SettingsChanged
 from host_controller.core.state import Notice
 from host_controller.core.vm.record import Vm
-from host_controller.records.journal import Journal
+from host_controller.records.journal import Failure, Journal
 from host_controller.records.recording import Recorder
 from host_controller.records.samples import KEPT_SECONDS, sample_of
 
@@ -370,7 +370,7 @@ class Controller:
         self._recorder = None
         self.journal.close()
 
-    def _failed(self, kind: str, error: Exception, **about: object) -> None:
+    def _failed(self, kind: Failure, error: Exception, **about: object) -> None:
         """Count an error, and log it in full the 1st, 10th, 100th … time: it may come ten times a second."""
         self.journal.count_error(kind)
         key = f"{kind} {type(error).__name__} {about.get('vm')}"

@@ -9,7 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import structlog
 
@@ -30,6 +30,9 @@ TEXT_CHARS: Final = 500
 _PUBLISHED: Final = {"granted_bytes": "held_bytes", "irreducible_bytes": "lower_bytes"}
 """What readers of the journal know a figure by."""
 _NUMBERS: Final = re.compile(r"\d+(\.\d+)?( [KMGT]?i?B)?")
+
+Failure = Literal["api", "attribution", "command", "decision", "event", "history", "recording", "state"]
+"""What the controller may fail at, and goes on."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +60,7 @@ class Journal:
         kept_entries: int = KEPT_ENTRIES,
     ) -> None:
         self.samples = Samples()
-        self.errors: Counter[str] = Counter()
+        self.errors: Counter[Failure] = Counter()
         """Failures by kind, of sinks and of whoever calls `count_error`."""
         self._clock, self._wall = clock, wall
         self._entries = Entries(kept_entries)
@@ -179,7 +182,7 @@ class Journal:
         for ticket in [ticket for ticket, one in self._commands.items() if one.vm == uuid]:
             del self._commands[ticket]
 
-    def count_error(self, kind: str) -> None:
+    def count_error(self, kind: Failure) -> None:
         """One more error of this kind; `status` and the metrics show them."""
         self.errors[kind] += 1
 

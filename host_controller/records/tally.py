@@ -5,15 +5,17 @@ a window of a minute.
 """
 
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from host_controller.records.entries import Entry
 from host_controller.records.samples import Sample
 
 WINDOW_SECONDS: Final = 60.0
 BUCKET_SECONDS: Final = 5.0
+End = Literal["done", "failed", "timeout"]
+ENDS: Final[tuple[End, ...]] = get_args(End)
 LATENCY_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -98,8 +100,8 @@ class VmTally:
 
     added_bytes: int = 0
     removed_bytes: int = 0
-    operations: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By command and how it ended: done, failed, timeout."""
+    operations: dict[str, Counter[End]] = field(default_factory=lambda: defaultdict(Counter))
+    """By command: how often it ended how."""
     decisions: Counter[str] = field(default_factory=Counter)
     pressure: Window = field(default_factory=Window)
     assigned_bytes: int | None = None
@@ -147,10 +149,10 @@ class Tally:
             self.of(entry.vm).decisions[entry.topic] += 1
         elif isinstance(seconds := entry.detail.get("seconds"), float):
             detail = entry.detail
-            ended = "timeout" if detail["timed_out"] else "failed" if detail["error"] else "done"
+            ended: End = "timeout" if detail["timed_out"] else "failed" if detail["error"] else "done"
             # A command may end after its VM is gone: then nobody asks for that VM's counters any more.
             if (tally := self.vms.get(entry.vm)) is not None:
-                tally.operations[entry.topic, ended] += 1
+                tally.operations[entry.topic][ended] += 1
             self.latencies.setdefault(entry.topic, Histogram()).observe(seconds)
 
     def sample(self, uuid: str, name: str, sample: Sample) -> None:
