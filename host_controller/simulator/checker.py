@@ -181,8 +181,12 @@ class Checker:
         return sum(self.exposure(vm) for vm in self.hypervisor.running())
 
     def _confirms(self, vm: SimulatedVm, command: hv.Command) -> bool:
-        """A takeover says what the guest was last seen to have; its balloon may still be moving down."""
+        """A takeover says what the guest was last seen to have; its balloon may still be moving down. And a
+        device that somebody else has asked for less, which nobody has told, may be asked for what it had.
+        """
         seen = self.shown.of(vm.uuid)
+        if isinstance(command, hv.ResizeVirtioMem):
+            return seen.device is not None and command.requested_bytes <= seen.device
         if not isinstance(command, hv.SetTarget) or not seen.found:
             return False
         seen.found = False

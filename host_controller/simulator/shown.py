@@ -45,8 +45,11 @@ class Seen:
     spare: float = 0.0
     """available - floor of that reading."""
     free: float = 0.0
-    """MemFree and what can be dropped by the agent's last word, since statistics do not tell: 0 as soon as
-    they tell that the guest has less than it had then."""
+    """MemFree and what can be dropped by the agent's last word, since statistics do not tell: 0 where they
+    tell that the guest has less than it had then."""
+    free_when_spoke: float = 0.0
+    spare_when_spoke: float = 0.0
+    """The two by its agent's last word."""
     swap_free: int = 0
     """On its disks, by its agent's last word."""
     actual: int = 0
@@ -136,7 +139,8 @@ class Shown:
     def _reported(self, uuid: str, report: wire.Report) -> None:
         self._informed(uuid, report.total_bytes, report.available_bytes, report.floor_bytes)
         seen, vm = self.of(uuid), self.vm(uuid)
-        seen.free = report.free_bytes + report.reclaimable_bytes
+        seen.free = seen.free_when_spoke = report.free_bytes + report.reclaimable_bytes
+        seen.spare_when_spoke = seen.spare
         seen.spoke_at, seen.offline = self.hypervisor.agenda.now, report.offline_bytes
         seen.swap_free = report.swap_disk_free_bytes
         seen.deceived = vm is not None and vm.behaviour.speech in (Speech.GENEROUS, Speech.STALE)
@@ -148,9 +152,8 @@ class Shown:
         seen.stamp = stats.updated
         if self.hypervisor.agenda.now - seen.spoke_at <= 1.0:
             return
-        free = seen.free if stats.available_bytes >= seen.spare else 0.0
         self._informed(event.vm, stats.total_bytes, stats.available_bytes, 0)
-        seen.free = free
+        seen.free = seen.free_when_spoke if stats.available_bytes >= seen.spare_when_spoke else 0.0
         vm = self.vm(event.vm)
         # They do not say what is ballooned: that only `actual` does.
         seen.deceived = vm is not None and vm.behaviour.claims_bytes > 0

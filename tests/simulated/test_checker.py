@@ -18,8 +18,8 @@ from host_controller.simulator.scenario import play
 from host_controller.simulator.workload import Workload, burst, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
-from tests.simulated.generator import random_scenario
-from tests.simulated.soak import make_engine
+from tests.simulated.generator import meddled_scenario, random_scenario
+from tests.simulated.soak import make_engine, patient_engine
 
 
 @pytest.mark.parametrize("growth", Growth)
@@ -125,3 +125,8 @@ def test_nobody_is_judged_by_a_target_that_a_controller_before_it_gave_and_that_
 def test_a_guest_without_anything_free_may_make_room_for_a_dimm_by_what_is_free_of_its_swap() -> None:
     """It had a DIMM that it did not bring online, said so at the moment, and had 110 MiB of swap."""
     assert not play(random_scenario(20000072), make_engine).violations
+
+
+def test_what_a_guest_said_to_have_free_stands_when_it_has_had_more_in_between() -> None:
+    """Its agent is silent, and by its statistics it has what it had as it spoke last."""
+    assert not play(meddled_scenario(20000107), patient_engine).violations

@@ -27,3 +27,7 @@ def test_who_is_overtaken_by_somebody_elses_request_takes_nothing_back_by_what_i
     before was then asked for, 738 MiB below what it used.
     """
     assert not play(meddled_scenario(seed), make_engine).violations
+
+
+def test_a_size_that_never_came_is_not_asked_for_again_of_a_guest_that_has_no_room_for_it() -> None:
+    assert not play(rough_scenario(20000115), make_engine).violations

@@ -35,16 +35,21 @@ def take(state: State, event: HostEvent, now: float) -> None:
         case MakeRoom():
             ledger.room_wanted[event.name] = event.size_bytes
         case Reserve():
-            ledger.room_wanted.pop(event.name, None)
-            if event.started_at is None or all(vm.name != event.name for vm in state.vms.values()):
-                ledger.reservations[event.name] = event
-            else:  # it was seen before its hook was heard
-                ledger.reservations.pop(event.name, None)
+            _reserve(state, event)
         case Release():
             ledger.room_wanted.pop(event.name, None)
             ledger.reservations.pop(event.name, None)
         case _:
             assert_never(event)
+
+
+def _reserve(state: State, event: Reserve) -> None:
+    ledger = state.ledger
+    ledger.room_wanted.pop(event.name, None)
+    if event.started_at is None or all(vm.name != event.name for vm in state.vms.values()):
+        ledger.reservations[event.name] = event
+    else:  # it was seen before its hook was heard
+        ledger.reservations.pop(event.name, None)
 
 
 def _sampled(state: State, event: hv.HostSampled, now: float) -> None:

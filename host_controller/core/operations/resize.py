@@ -21,12 +21,9 @@ from host_controller.core.operations.stages import Heard, Stage, Table, done, dr
 from host_controller.core.policy.spare import at_its_end, heard_lately, spare_bytes
 from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, without_idle
 from host_controller.core.vm.record import Vm
-from host_controller.core.vm.virtio_mem import LATE_SECONDS
+from host_controller.core.vm.virtio_mem import LATE_SECONDS, PATIENCE
 from host_controller.units import format_size
 
-PATIENCE: Final = 5.0
-"""Seconds without a change after which the guest has given or taken what it can: moving the pages of a
-memory block takes up to 4 s under TCG, and QEMU tells sizes once a second."""
 ANSWER_LIMIT: Final = 60.0
 """Seconds for a command that the hypervisor has not answered: the adapter says much sooner that it timed
 out."""
@@ -114,8 +111,8 @@ class Resize(Steps):
 
     @property
     def _less_bytes(self) -> int:
-        """What leaves when all goes well; negative where it grows."""
-        return self._before.requested_bytes - self.size_bytes
+        """What leaves when all goes well, of what had come; negative where it grows."""
+        return self._before.plugged_bytes - self.size_bytes
 
     def describe(self) -> str:
         """For people."""
@@ -260,7 +257,8 @@ class Resize(Steps):
         if not self.grows:
             if not told or device.current_bytes > self.size_bytes:
                 return False
-            device.gave_back(self._less_bytes, min(self._left_at, device.moved_at))
+            if self._less_bytes > 0:
+                device.gave_back(self._less_bytes, min(self._left_at, device.moved_at))
             return True
         if facts is None:
             return False

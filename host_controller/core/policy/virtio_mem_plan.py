@@ -10,7 +10,7 @@ from host_controller.core.model import VIRTIO_MEM, Settings
 from host_controller.core.policy.dimm_plan import bearable_step
 from host_controller.core.policy.spare import FOLLOWED_BYTES, heard_lately, spare_bytes, untaken_bytes
 from host_controller.core.vm.record import STARTING, Vm
-from host_controller.core.vm.virtio_mem import LATE_SECONDS
+from host_controller.core.vm.virtio_mem import LATE_SECONDS, PATIENCE
 from host_controller.units import MIB, format_size, round_down, round_up
 
 OFFLINE_SECONDS: Final = 5.0
@@ -93,12 +93,14 @@ def unfinished(vm: Vm, now: float) -> int | None:
 
     After a reset QEMU unplugs all, and the new kernel would plug at once what the old one was given, before
     anybody can say what it needs. A size that was asked for by somebody else, by a controller before this one
-    or in a command that failed is followed to its end.
+    or in a command that failed is followed to its end: what the guest does not take is asked for no more, or
+    it would be charged with that for as long as it runs.
     """
     device = vm.virtio_mem
     if vm.phase is STARTING and vm.guest.facts is None:
         return 0 if device.requested_bytes or device.unsure else None
-    late = now - max(device.moved_at, device.asked_at) > LATE_SECONDS
+    quiet = now - max(device.moved_at, device.asked_at)
+    late = quiet > LATE_SECONDS
     if device.unsure:
         # QEMU may not have told yet all that was plugged before the command that failed. What is leaving or
         # has left is not asked for again: it would have to be described anew, and the guest may have no room.
@@ -107,7 +109,11 @@ def unfinished(vm: Vm, now: float) -> int | None:
         more = device.confirmed_bytes - device.current_bytes
         room = bearable_step(vm) if vm.guest.facts is not None else 0
         return device.confirmed_bytes if 0 <= more <= room and _spares_what_may_have_come(vm) else None
-    return device.requested_bytes if late and not device.settled else None
+    if device.settled:
+        return None
+    if device.current_bytes < device.requested_bytes:
+        return device.current_bytes if quiet > PATIENCE else None
+    return device.requested_bytes if late else None
 
 
 def _spares_what_may_have_come(vm: Vm) -> bool:

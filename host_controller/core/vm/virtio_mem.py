@@ -16,6 +16,9 @@ LARGEST_SHRINK_RATE: Final = 1024.0 * MIB
 """Bytes/s: as fast as the fastest balloon (rule: small-steps)."""
 LATE_SECONDS: Final = 2.0
 """QEMU tells a device's size once a second at most, so what it tells may be as old as this."""
+PATIENCE: Final = 5.0
+"""Seconds without a change after which the guest has given or taken what it can: moving the pages of a
+memory block takes up to 4 s under TCG, and QEMU tells sizes once a second."""
 
 
 @dataclass(slots=True)

@@ -10,10 +10,10 @@ from agent import wire
 from host_controller.core.interface import Command, ResizeVirtioMem, SendToGuest, SetTarget
 from host_controller.core.model import BalloonStats, Growth
 from host_controller.core.operations.operation import ACK_LIMIT, ASK_AGAIN, ONLINE_LIMIT
-from host_controller.core.operations.resize import PATIENCE, TURNED_BACK_SECONDS, Resize
+from host_controller.core.operations.resize import TURNED_BACK_SECONDS, Resize
 from host_controller.core.operations.stages import Outcome, Stage
 from host_controller.core.vm.record import Vm
-from host_controller.core.vm.virtio_mem import VirtioMem
+from host_controller.core.vm.virtio_mem import PATIENCE, VirtioMem
 from host_controller.units import MIB
 from tests.support import build
 
@@ -140,6 +140,18 @@ def test_shrinking_needs_no_agent_and_is_done_when_the_blocks_are_gone() -> None
         "it had come to all that was asked for, and only fell since"
     )
     assert vm.virtio_mem.shrink_rate == 2 * 128 * MIB, "128 MiB in a second: the next time twice as much"
+
+
+def test_what_somebody_else_asked_for_and_never_came_is_not_taken_for_given_back() -> None:
+    vm = made(128)
+    vm.virtio_mem.observe(128 * MIB, 512 * MIB, 0.5)
+    operation = resize(128)
+    command = asked_for(operation.advance(vm, 6.0, agent=True))
+    answer(vm, operation, command, 6.1)
+    operation.advance(vm, 9.0, agent=True)
+    assert operation.outcome is Outcome.DONE
+    assert vm.virtio_mem.requested_bytes == 128 * MIB
+    assert vm.virtio_mem.shrink_rate == 0, "nobody knows how fast it gives back"
 
 
 def test_a_shrink_is_not_done_by_what_qemu_had_told_before_the_growth_that_it_follows() -> None:
