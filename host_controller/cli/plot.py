@@ -43,13 +43,12 @@ def draw(history: dict[str, Any], path: Path) -> None:
     _mark(axes, samples, found, words)
     axes.set_ylabel("GiB")
     axes.set_ylim(bottom=0)
-    # A name is no formula: `$x^$` is one to matplotlib.
-    axes.set_title(neutral(history["name"], 100), parse_math=False)
+    axes.set_title(neutral(history["name"], 100))
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", ncols=5, fontsize="small")
     if words:
         lines = (f"{place} {_local(one.at):%m-%d %H:%M:%S}  {one.text}" for place, one in enumerate(words, 1))
-        axes.set_xlabel("\n".join(lines), parse_math=False, loc="left", fontsize="small")
+        axes.set_xlabel("\n".join(lines), loc="left", fontsize="small")
     save(figure, path)
 
 
@@ -64,6 +63,8 @@ def pyplot() -> Any:
     except ImportError:
         raise DynmemError("pictures need matplotlib", hint="install python3-matplotlib") from None
     mpl.use("Agg")
+    # A name is no formula, wherever it stands: `$x^$` is one to matplotlib.
+    mpl.rcParams["text.parse_math"] = False
     from matplotlib import pyplot as plt
 
     return plt

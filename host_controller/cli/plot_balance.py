@@ -135,9 +135,9 @@ def draw_balance(rows: list[Row], about: str, laid_out: str, path: Path) -> None
             label="level",
         )
     names = [f"{neutral(one.name, 30)} ({one.weight})" for one in rows]
-    axes.set_yticks(places, names, parse_math=False)
+    axes.set_yticks(places, names)
     axes.set_xlabel("GiB")
     axes.set_xlim(left=0)
-    axes.set_title(f"{laid_out}: {_told(rows, level, 'gets', 'stands')}", parse_math=False)
+    axes.set_title(f"{laid_out}: {_told(rows, level, 'gets', 'stands')}")
     axes.legend(loc="lower right", fontsize="small")
     save(figure, path)

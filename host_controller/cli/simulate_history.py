@@ -42,8 +42,8 @@ def play_history(
         raise InputError(f"no VM {', '.join(unknown)}", hint=f"there are {names}")
     limits = {one.uuid: _changed(one, changes.get(one.name, {})) for one in known}
     outcome = Replay(known, limits, capacity_bytes).play()
-    left_out = [neutral(one.name) for one in pasts if one not in known]
-    click.echo(json_text(_as_json(outcome)) if as_json else _summary(outcome, left_out))
+    left_out = [one.name for one in pasts if one not in known]
+    click.echo(json_text(_as_json(outcome, left_out)) if as_json else _summary(outcome, left_out))
 
 
 def _changed(past: Past, wanted: Mapping[str, int]) -> Limits:
@@ -69,13 +69,12 @@ def _summary(outcome: Outcome, left_out: list[str]) -> str:
     if outcome.overdraft_seconds:
         told.append(f"overdraft for {outcome.overdraft_seconds:.0f} s")
     if left_out:
-        told.append(
-            f"left out, since their limits are not known or their time is another: {', '.join(left_out)}"
-        )
+        names = ", ".join(map(neutral, left_out))
+        told.append(f"left out, since their limits are not known or their time is another: {names}")
     return "\n".join(told)
 
 
-def _as_json(outcome: Outcome) -> dict[str, object]:
+def _as_json(outcome: Outcome, left_out: list[str]) -> dict[str, object]:
     return {
         "seconds": outcome.seconds,
         "peak_bytes": outcome.peak_bytes,
@@ -93,4 +92,5 @@ def _as_json(outcome: Outcome) -> dict[str, object]:
             }
             for uuid, one in outcome.vms.items()
         ],
+        "left_out": left_out,
     }

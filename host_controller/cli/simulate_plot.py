@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from host_controller.cli.plot import pyplot, save
+from host_controller.neutral import neutral
 from host_controller.simulator.trial import Result
 from host_controller.units import GIB
 
@@ -15,7 +16,8 @@ def draw(result: Result, path: Path) -> None:
     """
     hours = [at / 3600 for at in result.times]
     figure, axes = pyplot().subplots(figsize=(10, 4.5), layout="constrained")
-    names = [vm.name for vm in result.vms]
+    # A label that begins with `_` is none to matplotlib.
+    names = [f" {name}" if name.startswith("_") else name for name in (neutral(vm.name) for vm in result.vms)]
     axes.stackplot(
         hours, [vm.assigned for vm in result.vms], labels=names if len(names) <= 12 else (), alpha=0.6
     )

@@ -1,6 +1,6 @@
 """A recording of a real host, played again with other settings: what would have been decided."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ class WhatIf:
     first_difference: float | None = None
     """Seconds after the start. Up to there the answer is exact; beyond it the guests had something else."""
     goals: dict[str, float] = field(default_factory=dict)
-    """Mean of what the balance would have given each VM, bytes."""
+    """What the balance would have given each VM, bytes: the mean over the time in which it gave any."""
     vms: set[str] = field(default_factory=set)
 
     def as_json(self) -> dict[str, Any]:
@@ -43,6 +43,7 @@ class WhatIf:
         return {
             "decisions": self.decisions,
             "seconds": self.seconds,
+            "damaged": self.damaged,
             "commands_then": dict(self.then),
             "commands_now": dict(self.now),
             "first_difference": self.first_difference,
@@ -60,7 +61,8 @@ def replay_with(
     """
     changes = changes or {}
     found = WhatIf()
-    sums: Counter[str] = Counter()
+    means: defaultdict[str, _Mean] = defaultdict(_Mean)
+    goals: dict[str, int] = {}
     try:
         stream = path.open("rb")
     except OSError as error:
@@ -72,7 +74,9 @@ def replay_with(
             settings = replace(settings, capacity_bytes=capacity_bytes, capacity_follows=False)
         engine = Engine(settings)
         for one in recording:
-            found.seconds, found.damaged = one.at - recording.started, recording.damaged
+            before, found.seconds = found.seconds, one.at - recording.started
+            for name, goal in goals.items():
+                means[name].add(goal, max(0.0, found.seconds - before))
             if isinstance(one, Handled):
                 engine.handle(_changed(one.event, changes, found), one.at)
                 continue
@@ -82,15 +86,33 @@ def replay_with(
             _count(found.now, commands)
             if found.first_difference is None and _targets(commands) != _targets(one.commands):
                 found.first_difference = found.seconds
-            for uuid, goal in engine.goals.items():
-                sums[engine.vms[uuid].name] += goal
+            goals = {engine.vms[uuid].name: goal for uuid, goal in engine.goals.items()}
+        found.damaged = recording.damaged
+    for name, goal in goals.items():
+        means[name].last = goal
     unknown = sorted(set(changes) - found.vms)
     if unknown:
         raise InputError(
             f"{path}: no VM {', '.join(unknown)}", hint=f"there are {', '.join(sorted(found.vms))}"
         )
-    found.goals = {name: total / max(1, found.decisions) for name, total in sums.items()}
+    found.goals = {name: mean.value for name, mean in means.items()}
     return found
+
+
+@dataclass(slots=True)
+class _Mean:
+    """Over the time in which there was something."""
+
+    area: float = 0.0
+    seconds: float = 0.0
+    last: float = 0.0
+
+    def add(self, value: float, seconds: float) -> None:
+        self.area, self.seconds, self.last = self.area + value * seconds, self.seconds + seconds, value
+
+    @property
+    def value(self) -> float:
+        return self.area / self.seconds if self.seconds > 0 else self.last
 
 
 def _changed(event: Any, changes: Mapping[str, Mapping[str, int]], found: WhatIf) -> Any:

@@ -3,6 +3,7 @@
 import json
 import statistics
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -136,9 +137,12 @@ def test_a_host_is_written_as_it_is_read(tmp_path: Path) -> None:
     )
 
 
-def test_a_picture_is_drawn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["db", "$x^$", "_db\\u001b[31m\\n"])
+def test_a_picture_is_drawn_whatever_vms_are_called(tmp_path: Path, name: str) -> None:
     pytest.importorskip("matplotlib")
-    assert dynmem(file(tmp_path), "--plot", tmp_path / "x.png").exit_code == 0
+    told = dynmem(file(tmp_path, GOOD.replace('"db"', f'"{name}"')), "--plot", tmp_path / "x.png")
+    assert told.exit_code == 0
+    assert "\x1b" not in told.output
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -295,17 +299,21 @@ class Recorded(Engine):
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Path:
-    path = tmp_path / "run.jsonl"
+    return recorded(tmp_path / "run.jsonl", {"web": 0.0, "db": 0.0})
+
+
+def recorded(path: Path, starts: dict[str, float]) -> Path:
+    """What is decided in 90 seconds; starts: when each VM does."""
     settings = Settings(3 * GIB)
     engine = Recorded(settings)
     engine.recorder = Recorder(path, settings, 0.0)
     world = World(3 * GIB, check=False)
-    for name in ("web", "db"):
+    for name in starts:
         limits = Limits(512 * MIB, 256 * MIB, 2 * GIB)
         world.define(GuestSpec(name, limits, workload=Workload(ramp(64 * MIB, 900 * MIB, 40, 20))))
     world.control(lambda _: engine)
-    for name in ("web", "db"):
-        world.start(name)
+    for name, at in starts.items():
+        world.agenda.at(at, partial(world.start, name))
     world.run(90.0)
     engine.recorder.close()
     return path
@@ -315,6 +323,20 @@ def test_a_recording_played_again_decides_the_same(recording: Path) -> None:
     found = replay_with(recording)
     assert found.first_difference is None
     assert found.then == found.now
+
+
+def test_what_a_vm_would_have_been_given_is_the_mean_over_the_time_in_which_it_ran(
+    tmp_path: Path,
+) -> None:
+    found = replay_with(recorded(tmp_path / "late.jsonl", {"web": 0.0, "db": 75.0}))
+    assert found.goals["db"] >= 256 * MIB, "it is never given less than its minimum"
+
+
+def test_damage_at_the_end_of_a_recording_is_told_too_also_in_json(recording: Path) -> None:
+    with recording.open("a") as file:
+        file.write("{\n")
+    assert "1 damaged lines" in dynmem("--replay", recording).output
+    assert json.loads(dynmem("--replay", recording, "--json").output)["damaged"] == 1
 
 
 def test_what_if_a_vm_had_had_another_buffer(recording: Path) -> None:

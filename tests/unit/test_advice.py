@@ -283,6 +283,8 @@ def test_vms_of_another_hosts_time_are_left_out_and_named(tmp_path: Path) -> Non
     told = CliRunner().invoke(group, ["simulate", *both])
     assert "left out" in told.output
     assert "old" in told.output
+    told = CliRunner().invoke(group, ["simulate", *both, "--json"])
+    assert json.loads(told.output)["left_out"] == ["old"]
 
 
 def test_a_vm_that_migrated_away_and_back_holds_its_demand_meanwhile_and_the_gap_is_told() -> None:
