@@ -16,7 +16,7 @@ from itertools import combinations
 from statistics import median
 from typing import Final
 
-from host_controller.advice.past import SLOT, Past, aligned, in_words, quantile
+from host_controller.advice.past import DAY, SLOT, Past, aligned, in_words, quantile
 from host_controller.core.vm.demand import margin_bytes
 from host_controller.errors import InputError
 
@@ -143,13 +143,14 @@ class Room:
     by_demand: int
     """If they want of their maximum what the host's VMs do: at the upper end of the next four weeks' peak."""
     safely: int
-    """If every VM took its maximum at once."""
+    """If every VM that was seen in the last day of this history took its maximum at once."""
 
 
 def room_for(maximum_bytes: int, found: Forecast, pasts: Sequence[Past], capacity_bytes: int) -> Room:
     """VMs of this maximum."""
     known = [one for one in pasts if one.limits is not None and one.peak_bytes is not None]
-    promised = sum(one.limits.maximum_bytes for one in known if one.limits is not None)
+    gone = max((one.end for one in known), default=0.0) - DAY
+    promised = sum(one.limits.maximum_bytes for one in known if one.limits is not None and one.end > gone)
     shares = sorted(
         (one.percentile(95.0) or 0) / max(1, one.limits.maximum_bytes)
         for one in known

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -106,6 +107,10 @@ def test_room_is_told_by_demand_and_safely() -> None:
     half = past([4 * GIB] * 288, "a")  # half of its maximum of 8 GiB
     room = room_for(8 * GIB, flat, [half], 32 * GIB)
     assert (room.by_demand, room.safely) == (5, 3)
+    went = replace(half, uuid="moved away", begin=half.begin - 2 * DAY)
+    assert room_for(8 * GIB, flat, [half, went], 32 * GIB).safely == 3, "it is promised nothing any more"
+    off = replace(half, uuid="switched off", begin=half.begin - DAY / 2)
+    assert room_for(8 * GIB, flat, [half, off], 32 * GIB).safely == 2
 
 
 def test_savings_are_static_sizes_less_what_vms_cost() -> None:
