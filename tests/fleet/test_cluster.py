@@ -77,8 +77,8 @@ def test_a_guest_grows_and_the_next_start_goes_elsewhere(cluster: Cluster) -> No
     grows = next(name for name in ("vm1", "vm2") if cluster.place_of(name) == before)
     work = cluster.workload(grows, str(before))
     work.wait_answering(60.0)
-    work.allocate(GROWTH_MIB)
     first = vms(cluster)[grows]["need_bytes"]
+    work.allocate(GROWTH_MIB)
     cluster.until(
         lambda: vms(cluster)[grows]["need_bytes"] > first + (GROWTH_MIB - 100 << 20),  # type: ignore[operator]
         f"{grows} needs more",
