@@ -78,6 +78,8 @@ class HostAdvice:
     vms: list[Advice]
     then: Outcome
     advised: Outcome
+    left_out: tuple[str, ...]
+    """VMs whose limits are not known."""
 
     def as_json(self) -> dict[str, Any]:
         """For --json."""
@@ -87,6 +89,7 @@ class HostAdvice:
             "mean_bytes": {"now": round(self.then.mean_bytes), "advised": round(self.advised.mean_bytes)},
             "freed_bytes": sum(one.freed_bytes for one in self.vms),
             "vms": [one.as_json() for one in self.vms],
+            "left_out": list(self.left_out),
         }
 
 
@@ -106,7 +109,7 @@ def advise(pasts: Sequence[Past], capacity_bytes: int | None = None, *, anyway: 
         short = after.unmet_share > before.unmet_share + ALLOWED
         changed = found[one.uuid].limits != now[one.uuid]
         vms.append(Advice(one, now[one.uuid], found[one.uuid], before, after, short and changed))
-    return HostAdvice(vms, then, advised)
+    return HostAdvice(vms, then, advised, tuple(one.name for one in pasts if one.limits is None))
 
 
 def _play(pasts: Sequence[Past], limits: dict[str, Limits], capacity_bytes: int | None) -> Outcome:

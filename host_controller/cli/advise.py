@@ -75,7 +75,7 @@ def advise(
         told["vms"] = [one.as_json() for one in chosen]
         click.echo(json_text(told))
     else:
-        click.echo("\n".join(lines(found, chosen, pasts)))
+        click.echo("\n".join(lines(found, chosen)))
     if applied:
         # A program that reads the advice finds nothing else behind it.
         with redirect_stdout(sys.stderr if as_json else sys.stdout):
@@ -119,15 +119,15 @@ def running_capacity(socket: str | None) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
-def lines(found: "HostAdvice", chosen: "list[Advice]", pasts: "list[Past]") -> list[str]:
+def lines(found: "HostAdvice", chosen: "list[Advice]") -> list[str]:
     """The advice as text."""
     colour = wants_colour()
     told = []
     for one in chosen:
         told += _of_one(one, colour)
-    unknown = [neutral(one.name) for one in pasts if one.limits is None]
-    if unknown:
-        told.append(f"of {', '.join(unknown)} the limits are not known, so nothing is advised")
+    if found.left_out:
+        names = ", ".join(map(neutral, found.left_out))
+        told.append(f"of {names} the limits are not known, so nothing is advised")
     freed = sum(one.freed_bytes for one in chosen)
     told.append(
         f"replayed {found.then.seconds / 86400:.1f} days: {format_size(freed)} less promised; all "

@@ -287,6 +287,13 @@ def test_vms_of_another_hosts_time_are_left_out_and_named(tmp_path: Path) -> Non
     assert json.loads(told.output)["left_out"] == ["old"]
 
 
+def test_a_vm_whose_limits_are_not_known_is_named_in_json_as_in_text() -> None:
+    known, odd = past([GIB] * 288, "known"), past([GIB] * 288, "odd")
+    found = advise([known, replace(odd, limits=None)])
+    assert [one["name"] for one in found.as_json()["vms"]] == ["known"]
+    assert found.as_json()["left_out"] == ["odd"]
+
+
 def test_a_vm_that_migrated_away_and_back_holds_its_demand_meanwhile_and_the_gap_is_told() -> None:
     home = minutes([GIB] * 20)
     back = [one._replace(at=one.at + 7200) for one in minutes([2 * GIB] * 20)]
