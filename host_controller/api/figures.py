@@ -68,15 +68,17 @@ def _unmanaged(controller: Controller) -> list[UnmanagedView]:
 
 def admits(controller: Controller, wait_seconds: float, vms: Iterable[VmFiguresView]) -> int:
     """What a start could be given: what is free, and what balloons can take within its wait from VMs that
-    have more than they need. Never negative.
+    have more than they need; in a dry run nobody gives anything. Never negative.
     """
     engine = controller.engine
     free = engine.headroom_bytes - engine.ledger.wanted()
-    for one in vms:
+    for one in () if controller.dry_run else vms:
         vm = engine.vms.get(one.uuid)
         if vm is None or one.need_bytes is None or not one.settled:
             continue
         floor = max(one.need_bytes, one.minimum_bytes) + one.beside_bytes
         pace = max(vm.balloon.inflate_rate, SLOWEST_INFLATION)
-        free += min(max(0, one.charge_bytes - floor), int(pace * wait_seconds))
+        # What was taken since it was asked for its figures is free by now.
+        charge = engine.charges.get(one.uuid, 0)
+        free += min(max(0, charge - floor), int(pace * wait_seconds))
     return max(0, free)

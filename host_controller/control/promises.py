@@ -35,6 +35,8 @@ class Promises:
             PromiseRefused: the VM is here or is starting, or is promised to somebody else; or there are too
                 many.
         """
+        if self._controller.dry_run:
+            raise PromiseRefused("the controller here keeps nothing for anybody: it is a dry run")
         reservations = self._controller.engine.ledger.reservations
         reserved = reservations.get(name)
         if reserved is not None and not reserved.token:

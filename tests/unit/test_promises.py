@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from host_controller.api.figures import admits, figures_view, vm_figures
 from host_controller.control.admission import TAKEN_SECONDS, Admission, Answer, Start
 from host_controller.control.controller import Controller
 from host_controller.control.promises import PromiseRefused, Promises
@@ -174,5 +176,40 @@ def test_a_start_that_is_asked_for_while_a_promise_of_it_waits_comes_first() -> 
             assert (await start).admitted
             assert desk.books.reserved() == GIB
             assert desk.books.reservations["new"].token == ""
+
+    run(story())
+
+
+def test_a_host_that_only_watches_promises_nothing_and_offers_what_is_free_without_squeezing_anybody() -> (
+    None
+):
+    async def story() -> None:
+        host = Host(2 * GIB)
+        host.vm("web")
+        async with host.controller(dry_run=True) as controller:
+            desk, engine = Desk(controller), controller.engine
+            await asyncio.sleep(60)
+            with pytest.raises(PromiseRefused, match="dry run"):
+                await desk.promise("new", 64 * MIB)
+            assert not desk.books.reservations
+            vms = [vm_figures(controller, vm) for vm in engine.vms.values()]
+            assert sum(one.charge_bytes - (one.need_bytes or 0) for one in vms) > 256 * MIB, (
+                "there is much to take"
+            )
+            offered = figures_view(controller, WAIT_SECONDS, vms).admits_bytes
+            assert offered == engine.headroom_bytes > 0
+
+    run(story())
+
+
+def test_what_was_taken_since_a_vm_was_asked_for_its_figures_is_not_offered_twice() -> None:
+    async def story() -> None:
+        host = Host(2 * GIB)
+        host.vm("web")
+        async with host.controller() as controller:
+            await asyncio.sleep(60)
+            (now,) = [vm_figures(controller, vm) for vm in controller.engine.vms.values()]
+            before = structs.replace(now, charge_bytes=now.charge_bytes + 256 * MIB)
+            assert admits(controller, WAIT_SECONDS, [before]) == admits(controller, WAIT_SECONDS, [now])
 
     run(story())
