@@ -43,6 +43,11 @@ def record(domain: Element) -> Element | None:
     return before if before.prefix is None else _without_prefix(before)
 
 
+def had_cells(before: Element) -> bool:
+    """The domain came with NUMA cells: one that is there is its user's. Some tools write an empty <numa>."""
+    return bool(elements(child(before, "numa"), "cell"))
+
+
 def write_ours(
     domain: Element, limits: Limits, growth: Growth, trust: Trust, *, adopted: bool = False
 ) -> None:

@@ -1,11 +1,13 @@
 """A DOM that is edited without disturbing what is around: namespaces, comments, order and layout stay.
 
-ElementTree renames namespace prefixes; minidom keeps them, but knows neither layout nor the order and quotes
-of attributes, which is what this adds: a start tag that was not changed is written as it was read.
+ElementTree renames namespace prefixes; minidom keeps them, but knows neither the order and quotes of
+attributes nor which characters of a text were escaped, which is what this adds: a start tag or a text that
+was not changed is written as it was read.
 """
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Final
 from xml.dom import minidom
 from xml.dom.minidom import Document, Element, Text
@@ -17,6 +19,7 @@ from host_controller.domain_xml.values import size_from
 from host_controller.errors import DomainUnsuitable
 
 _READ: Final = "dynmem_read"
+_NO_CDATA: Final = "<![CDATA[]]>"
 _MARKUP: Final = re.compile(
     r"<!--.*?-->|<!\[CDATA\[.*?\]\]>|<\?.*?\?>|<!.*?>|</.*?>"
     r"""|(?P<start><[^\s/>!?]+(?:\s+[^\s=>]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*)/?>""",
@@ -37,7 +40,9 @@ def parse(xml: str) -> tuple[Document, Element]:
     root = tree.documentElement
     assert root is not None
     for element, start in zip(_all(root), _start_tags(xml), strict=True):
-        setattr(element, _READ, (start, dict(element.attributes.items())))
+        setattr(element, _READ, (*start, dict(element.attributes.items())))
+    for text, written in zip(_texts(root), _written_texts(xml), strict=True):
+        setattr(text, _READ, (written, text.data))
     return tree, root
 
 
@@ -110,10 +115,11 @@ def insert(parent: Element, new: Element, before: Any = None) -> Element:
     if before is not None and _is_space(before):
         before = before.nextSibling  # that space belongs to what follows it
     if before is not None:
-        parent.insertBefore(new, before)
-        if indent:
+        space: Any = before.previousSibling
+        before = space if space is not None and _is_space(space) else before
+        if indent:  # in front, as `remove` takes it out
             parent.insertBefore(_text_node(parent, indent), before)
-        return new
+        return parent.insertBefore(new, before)
     last = parent.lastChild
     closing: Any = last if last is not None and _is_space(last) else None
     if indent:
@@ -158,17 +164,17 @@ def _canonical(xml: str) -> str:
 
 
 def _write(node: Any, quote: str) -> str:
-    if not isinstance(node, Element):
-        return str(node.toxml())
-    attributes = dict(node.attributes.items())
     read = getattr(node, _READ, None)
-    if read is not None and read[1] == attributes:
-        start = str(read[0])
+    if not isinstance(node, Element):
+        return str(read[0] if read is not None and read[1] == node.data else node.toxml())
+    attributes = dict(node.attributes.items())
+    if read is not None and read[2] == attributes:
+        start, end = read[:2]
     else:
         written = "".join(f" {name}={_quoted(value, quote)}" for name, value in attributes.items())
-        start = f"<{node.tagName}{written}"
+        start, end = f"<{node.tagName}{written}", "/>"
     inside = "".join(_write(one, quote) for one in node.childNodes)
-    return start + (f">{inside}</{node.tagName}>" if inside else "/>")
+    return f"{start}>{inside}</{node.tagName}>" if inside else f"{start}{end}"
 
 
 def _all(root: Element) -> list[Element]:
@@ -176,11 +182,36 @@ def _all(root: Element) -> list[Element]:
     return [root, *root.getElementsByTagName("*")]
 
 
-def _start_tags(xml: str) -> Iterator[str]:
-    """Every start tag as it was written, without its end (`>` or `/>`)."""
+def _start_tags(xml: str) -> Iterator[tuple[str, str]]:
+    """Every start tag as it was written, and how its element ends where nothing is in it."""
     for found in _MARKUP.finditer(xml):
-        if found["start"] is not None:
-            yield found["start"].rstrip()
+        if found["start"] is None:
+            continue
+        start, end = found["start"].rstrip(), "/>"
+        if found[0].endswith("/>"):
+            end = found[0].removeprefix(start)
+        elif xml.startswith("</", found.end()):
+            end = ">" + xml[found.end() : xml.index(">", found.end()) + 1]
+        yield start, end
+
+
+def _texts(node: Any) -> Iterator[Text]:
+    """Every text below a node, in their order, without CDATA sections: those minidom writes as they were."""
+    for one in node.childNodes:
+        if one.nodeType == one.TEXT_NODE:
+            yield one
+        yield from _texts(one)
+
+
+def _written_texts(xml: str) -> Iterator[str]:
+    """Every text in the root element as it was written. An empty CDATA section parts none."""
+    markup = [one for one in _MARKUP.finditer(xml) if one[0] != _NO_CDATA]
+    ends = [place for place, one in enumerate(markup) if one[0].startswith("</")]
+    begin = next(place for place, one in enumerate(markup) if one["start"] is not None)
+    for before, after in pairwise(markup[begin : ends[-1] + 1] if ends else []):
+        written = xml[before.end() : after.start()]
+        if written.replace(_NO_CDATA, ""):
+            yield written
 
 
 def _quoted(value: str, quote: str) -> str:

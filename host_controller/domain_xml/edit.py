@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element as XmlElement
 
 from host_controller.core.model import Growth, Limits, Trust
 from host_controller.domain_xml import pieces
-from host_controller.domain_xml.before import growth_named, marked_adopted, record, write_ours
+from host_controller.domain_xml.before import growth_named, had_cells, marked_adopted, record, write_ours
 from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES
 from host_controller.domain_xml.dom import child, create, elements, insert, parse, remove, size_of, text_of
 from host_controller.domain_xml.fitness.judge import refusals
@@ -117,7 +117,7 @@ def _set_memory(domain: Element, growth: Growth, shape: Shape, granule_bytes: in
     memory = pieces.set_size(domain, "memory", shape.boot + shape.device + foreign)
     pieces.set_size(domain, "currentMemory", min(shape.startup, shape.boot), memory.nextSibling)
     before = record(domain)
-    ours, needed = before is not None and child(before, "numa") is None, hot or bool(foreign)
+    ours, needed = before is not None and not had_cells(before), hot or bool(foreign)
     if ours and not needed:
         pieces.drop_cell(domain, had_cpu=before is not None and before.getAttribute("cpu") != "absent")
     pieces.set_cells(domain, shape.boot, granule_bytes, needed=needed, ours=ours)

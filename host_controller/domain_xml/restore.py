@@ -16,6 +16,7 @@ from host_controller.domain_xml.before import (
     controller_name,
     find_ours,
     growth_named,
+    had_cells,
     marked_adopted,
     record,
 )
@@ -121,7 +122,7 @@ def _restore_cells(domain: Element, before: Element) -> Iterator[str]:
         yield "its NUMA cells are not put back: somebody has taken its <cpu> out since"
         return
     now = child(cpu, "numa")
-    if old is not None and now is not None and _cpus(old) != _cpus(now):
+    if old is not None and now is not None and had_cells(before) and _cpus(old) != _cpus(now):
         sizes = {one.getAttribute("id"): one for one in elements(old, "cell")}
         for cell in elements(now, "cell"):
             was = sizes.get(cell.getAttribute("id"), cell)
@@ -141,7 +142,7 @@ def _keep_for_devices(domain: Element, before: Element, kept: list[Element]) -> 
     pieces.set_size(domain, "memory", total)
     ceiling = pieces.set_size(domain, "maxMemory", total, child(domain, "memory"))
     ceiling.setAttribute("slots", str(max(len(kept), number(ceiling.getAttribute("slots")))))
-    pieces.set_cells(domain, boot, KIB, needed=True, ours=child(before, "numa") is None)
+    pieces.set_cells(domain, boot, KIB, needed=True, ours=not had_cells(before))
     yield "it has got memory devices of its own since: they need <maxMemory> and a NUMA cell, which stay"
 
 
@@ -161,7 +162,7 @@ def _restore_balloon(devices: Element, old: Element | None) -> Iterator[str]:
 def _drop_ours(domain: Element) -> None:
     metadata = child(domain, "metadata")
     remove(find_ours(domain))
-    if metadata is not None and not elements(metadata):
+    if metadata is not None and not metadata.hasChildNodes():
         remove(metadata)
 
 

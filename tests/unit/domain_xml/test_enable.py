@@ -9,7 +9,7 @@ from host_controller.core.model import Dimm, Growth, Limits, Trust
 from host_controller.domain_xml.edit import difference, enable
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
-from host_controller.domain_xml.restore import disable
+from host_controller.domain_xml.restore import disable, restore
 from host_controller.domain_xml.values import parse_xml, size_of
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.hypervisor.adapter import _memory_of
@@ -342,6 +342,49 @@ def test_the_difference_shows_only_what_changes() -> None:
     assert "-  <memory unit='KiB'>2097152</memory>" in changed
     assert "+  <maxMemory unit='KiB' slots='16'>4194304</maxMemory>" in changed
     assert not any("emulator" in line or "qemu:arg" in line for line in changed)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "<title>the box&apos;s &quot;name&quot; &#x41;&#13;\nbelow</title>",
+        "<title>a<![CDATA[]]>b <![CDATA[<c>]]> > d</title>",
+        "<title></title>",
+        "<title />",
+        "<!-- it is < 4 GiB --><genid/>",
+        "\n<title>at the margin</title>",
+    ],
+)
+@pytest.mark.parametrize("growth", list(Growth))
+def test_what_is_not_changed_is_written_as_it_was_read(written: str, growth: Growth) -> None:
+    """A carriage return that is written plainly is a line feed to the next reader."""
+    xml = Q35.replace("\n  <metadata>", f"{written}\n  <metadata>")
+    prepared = enable(xml, LIMITS, growth).xml
+    assert written in prepared
+    assert disable(prepared) == xml
+
+
+@pytest.mark.parametrize("growth", list(Growth))
+def test_lines_that_are_indented_in_a_way_of_their_own_stay_so(growth: Growth) -> None:
+    xml = Q35.replace("  <memory unit", "<memory unit").replace("  <clock", "<clock")
+    assert disable(enable(xml, LIMITS, growth).xml) == xml
+
+
+@pytest.mark.parametrize("growth", list(Growth))
+def test_numa_without_cells_is_as_good_as_none_and_comes_back(growth: Growth) -> None:
+    xml = Q35.replace("<cpu mode='host-passthrough' check='none' migratable='on'/>", "<cpu><numa/></cpu>")
+    prepared = enable(xml, LIMITS, growth).xml
+    assert restore(prepared).xml == xml
+    assert restore(prepared).exact
+    wider = prepared.replace("<vcpu placement='static'>4<", "<vcpu placement='static'>6<")
+    assert ("cpus='0-5'" in enable(wider, LIMITS, growth).xml) == (growth is not Growth.BALLOON)
+
+
+def test_what_people_wrote_beside_our_metadata_stays_after_disable() -> None:
+    xml = Q35.replace("<metadata>", "<metadata>\n    <!-- ask Jo -->")
+    start, end = xml.index("    <libosinfo:libosinfo"), xml.index("  </metadata>")
+    xml = xml[:start] + xml[end:]
+    assert disable(enable(xml, LIMITS, Growth.BALLOON).xml) == xml
 
 
 @pytest.mark.parametrize("text", ["", "<domain", "<network/>"])
