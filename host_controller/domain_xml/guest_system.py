@@ -1,6 +1,8 @@
 """Which system a guest runs, as libosinfo's note in its metadata says (virt-manager, virt-install).
 
-A note for people, which nobody keeps up to date: it decides what is offered, and refuses nothing. Pure.
+Most tools write no such note. Then what a domain is given for one system alone tells: enlightenments for
+Windows, the SMC that macOS asks for its key. Either is a hint for people, which nobody keeps up to date: it
+decides what is offered, and refuses nothing. Pure.
 """
 
 import re
@@ -8,6 +10,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth
+from host_controller.domain_xml.arguments import passed
 
 WINDOWS: Final = "windows"
 FREEBSD: Final = "freebsd"
@@ -20,6 +23,7 @@ _OTHERS: Final = (
     "oracle.com/solaris", "sun.com", "opensolaris.org", "omnios.org", "smartos.org", "novell.com/netware",
     "freedos.org", "guix.gnu.org/guix/hurd", "android-x86.org",
 )  # fmt: skip
+_NOT_KNOWN: Final = "libosinfo.org/unknown"
 _FIRST_WITH_VIRTIO_MEM: Final = {
     "debian.org/debian": (11,),
     "ubuntu.com/ubuntu": (20, 10),
@@ -84,22 +88,34 @@ def noted(root: Element) -> str:
 
 def guest_system(root: Element) -> str:
     """One of the four above; Linux where nobody says."""
+    return _known(root)[0]
+
+
+def _known(root: Element) -> tuple[str, str]:
+    """One of the four above, and in words which it is and what says so."""
     name = noted(root)
-    for start, system in _SYSTEMS.items():
-        if name.startswith(start):
-            return system
-    return OTHER if name.startswith(_OTHERS) else LINUX
+    if name not in ("", _NOT_KNOWN):
+        found = (system for start, system in _SYSTEMS.items() if name.startswith(start))
+        return next(found, OTHER if name.startswith(_OTHERS) else LINUX), f"{name} (libosinfo)"
+    enlightened = root.find("./features/hyperv")
+    if enlightened is not None and (
+        enlightened.get("mode", "custom") != "custom" or any(one.get("state") == "on" for one in enlightened)
+    ):
+        return WINDOWS, "Windows (<hyperv>)"
+    if any(one.option == "device" and one.kind == "isa-applesmc" for one in passed(root)):
+        return OTHER, "macOS (isa-applesmc)"
+    return LINUX, ""
 
 
 def against(root: Element, growth: Growth) -> str | None:
-    """Why this guest would not grow so, as far as its note says; None where nothing is known against it."""
+    """Why this guest would not grow so, as far as its XML says; None where nothing is known against it."""
     if growth is Growth.BALLOON:
         return None
-    name = noted(root)
-    if guest_system(root) != LINUX:
-        return f"its guest is {name} (libosinfo), for which there is no agent to bring new memory online"
-    if growth is Growth.VIRTIO_MEM and _is_older(name):
-        return f"its guest is {name} (libosinfo), whose Linux is older than 5.8"
+    system, words = _known(root)
+    if system != LINUX:
+        return f"its guest is {words}, for which there is no agent to bring new memory online"
+    if growth is Growth.VIRTIO_MEM and _is_older(noted(root)):
+        return f"its guest is {words}, whose Linux is older than 5.8"
     return None
 
 

@@ -93,6 +93,37 @@ def test_a_guest_is_given_no_way_to_grow_that_its_system_does_not_know(system: s
     enable(xml, LIMITS, VIRTIO_MEM)  # its user may know better
 
 
+ENLIGHTENED = "<hyperv mode='custom'><relaxed state='on'/><vapic state='on'/></hyperv></features>"
+APPLE = (
+    "<qemu:commandline><qemu:arg value='-device'/><qemu:arg value='isa-applesmc,osk=words'/>"
+    "</qemu:commandline></domain>"
+)
+
+
+@pytest.mark.parametrize("note", ["", "http://libosinfo.org/unknown"])
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("</features>", ENLIGHTENED, "Windows (<hyperv>)"),
+        ("</features>", "<hyperv mode='passthrough'/></features>", "Windows (<hyperv>)"),
+        ("</domain>", APPLE, "macOS (isa-applesmc)"),
+    ],
+)
+def test_without_a_note_what_one_system_alone_is_given_tells_which_it_is(
+    note: str, old: str, new: str, words: str
+) -> None:
+    xml = Q35.replace("http://debian.org/debian/12", note).replace(old, new)
+    found, reasons = choose(xml, LIMITS, HostAbilities(*NEW))
+    assert found is BALLOON
+    assert words in reasons[1]
+    assert choose(Q35.replace(old, new), LIMITS, HostAbilities(*NEW))[0] is VIRTIO_MEM, "a note goes first"
+
+
+def test_enlightenments_that_are_off_tell_nothing() -> None:
+    off = Q35.replace("http://debian.org/debian/12", "").replace("</features>", ENLIGHTENED)
+    assert choose(off.replace("state='on'", "state='off'"), LIMITS, HostAbilities(*NEW))[0] is VIRTIO_MEM
+
+
 @pytest.mark.parametrize("growth", [VIRTIO_MEM, HOTADD])
 def test_huge_pages_of_the_hosts_own_choice_are_as_large_as_the_host_says(growth: Growth) -> None:
     """With default_hugepagesz=1G QEMU refuses to start a virtio-mem device of 2 MiB blocks in them."""
