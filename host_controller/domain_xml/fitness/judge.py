@@ -19,7 +19,6 @@ CHECKS: Final[tuple[Check, ...]] = (
     machine.hypervisor,
     machine.bus,
     machine.hot_add,
-    machine.virtio_mem,
     machine.addresses,
     kernel.kernel_line,
     passed_on.memory_arguments,

@@ -90,14 +90,6 @@ def hot_add(request: Request) -> Refusal | None:
     return None
 
 
-def virtio_mem(request: Request) -> Refusal | None:
-    """The architecture has a virtio-mem device; the rest `hot_add` has asked."""
-    arch = architecture_of(request.root)
-    if request.growth is not Growth.VIRTIO_MEM or arch in ("", "x86_64", "aarch64"):
-        return None
-    return Refusal(f"it cannot have virtio-mem: QEMU has none for {arch}", other_growth=True)
-
-
 def addresses(request: Request) -> Refusal | None:
     """Its processor can address all that maximum needs."""
     if (architecture_of(request.root) or "x86_64") not in X86:

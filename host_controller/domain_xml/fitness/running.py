@@ -44,7 +44,6 @@ def memory(request: Request) -> Refusal | None:
 
 GROWTH: Final[tuple[Check, ...]] = (
     machine.hot_add,
-    machine.virtio_mem,
     kernel.kernel_line,
     passed_on.capabilities,
     sizes.page_size,
