@@ -43,7 +43,7 @@ class Promises:
             raise PromiseRefused(f"{name} is starting here")
         if self._admission.waits(name) or (reserved is not None and reserved.token != token):
             raise PromiseRefused(f"{name} is about to start here by somebody else's wish")
-        if any(vm.name == name for vm in self._controller.engine.vms.values()):
+        if name in self._running():
             raise PromiseRefused(f"{name} runs here")
         if reserved is not None and reserved.size_bytes >= size_bytes:
             expires = self._controller.now() + START_SECONDS
@@ -58,6 +58,12 @@ class Promises:
             return await self._admission.admit(start, by, token)
         finally:
             self._asking.discard(name)
+
+    def _running(self) -> set[str]:
+        """Names of the VMs here, managed or not."""
+        state = self._controller.engine.state
+        unmanaged = () if state.host is None else state.host.facts.unmanaged
+        return {one.name for one in (*state.vms.values(), *unmanaged)}
 
     def release(self, name: str, token: str) -> bool:
         """Take a promise back; False where there is none of this asker's."""

@@ -1,6 +1,7 @@
 """A promise, its renewals and the start that takes it up: they are of one VM, and cost no other memory."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from host_controller.control.admission import TAKEN_SECONDS, Admission, Answer, 
 from host_controller.control.controller import Controller
 from host_controller.control.promises import PromiseRefused, Promises
 from host_controller.control.state_dir import StateDir
+from host_controller.core.model import Unmanaged
 from host_controller.core.operator_events import Release, Reserve
 from host_controller.units import GIB, MIB
 from tests.support.virtual import Host, run, until
@@ -211,5 +213,26 @@ def test_what_was_taken_since_a_vm_was_asked_for_its_figures_is_not_offered_twic
             (now,) = [vm_figures(controller, vm) for vm in controller.engine.vms.values()]
             before = structs.replace(now, charge_bytes=now.charge_bytes + 256 * MIB)
             assert admits(controller, WAIT_SECONDS, [before]) == admits(controller, WAIT_SECONDS, [now])
+
+    run(story())
+
+
+def test_a_vm_that_runs_here_is_promised_nothing_also_where_nobody_manages_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another host has a VM of its name, and would send it here."""
+    host = Host(4 * GIB)
+    seen = host.hypervisor.host_facts
+    plain = (Unmanaged("u", "plain", GIB),)
+    monkeypatch.setattr(host.hypervisor, "host_facts", lambda: replace(seen(), unmanaged=plain))
+
+    async def story() -> None:
+        host.vm("web")
+        async with host.controller() as controller:
+            desk = Desk(controller)
+            await asyncio.sleep(10)
+            for name in ("web", "plain"):
+                with pytest.raises(PromiseRefused, match="runs here"):
+                    await desk.promise(name, 64 * MIB)
 
     run(story())
