@@ -87,6 +87,11 @@ def child(parent: Element | None, tag: str) -> Element | None:
     return next(iter(elements(parent, tag)), None)
 
 
+def of_namespace(parent: Element | None, namespace: str, name: str) -> list[Element]:
+    """The child elements that have this name in another namespace, whatever their prefix for it."""
+    return [one for one in elements(parent) if (one.namespaceURI, one.localName) == (namespace, name)]
+
+
 def content(element: Element) -> str:
     """The text in an element, without the white space around it."""
     return "".join(one.data for one in element.childNodes if isinstance(one, Text)).strip()
@@ -125,7 +130,7 @@ def insert(parent: Element, new: Element, before: Any = None) -> Element:
     if indent:
         parent.insertBefore(_text_node(parent, indent), closing)
     parent.insertBefore(new, closing)
-    if indent and closing is None:
+    if indent and last is None:
         parent.appendChild(_text_node(parent, indent.removesuffix("  ")))
     return new
 

@@ -5,8 +5,8 @@ from typing import Final
 from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
-from host_controller.domain_xml.arguments import passed
-from host_controller.domain_xml.dom import child, content, elements, set_content
+from host_controller.domain_xml.arguments import QEMU, passed
+from host_controller.domain_xml.dom import child, content, of_namespace, set_content
 from host_controller.units import KIB
 
 SLAB_BYTES: Final = 2 * KIB
@@ -46,10 +46,10 @@ def drop_word(word: str, domain: Node) -> None:
     line = child(child(domain, "os"), "cmdline")
     if line is not None:
         set_content(line, _without(word, content(line)))
-    given = elements(child(domain, "qemu:commandline"), "qemu:arg")
-    for option, value in pairwise(given):
-        if option.getAttribute("value").lstrip("-") == "append":
-            value.setAttribute("value", _without(word, value.getAttribute("value")))
+    for commandline in of_namespace(domain, QEMU, "commandline"):
+        for option, value in pairwise(of_namespace(commandline, QEMU, "arg")):
+            if option.getAttribute("value").lstrip("-") == "append":
+                value.setAttribute("value", _without(word, value.getAttribute("value")))
 
 
 def _without(word: str, line: str) -> str:

@@ -6,8 +6,8 @@ from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth
-from host_controller.domain_xml.arguments import Argument, capabilities_taken, overridden, passed
-from host_controller.domain_xml.dom import child, elements, remove
+from host_controller.domain_xml.arguments import QEMU, Argument, capabilities_taken, overridden, passed
+from host_controller.domain_xml.dom import elements, of_namespace, remove
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.values import alias_of
 
@@ -53,7 +53,7 @@ def overrides(request: Request) -> Refusal | None:
                 (
                     WayOut(
                         f"take <qemu:device alias='{alias}'> out of <qemu:override> with virsh edit",
-                        edit=partial(_drop, "qemu:override", "qemu:device", "alias", alias),
+                        edit=partial(_drop, "override", "device", "alias", alias),
                     ),
                 ),
             )
@@ -71,7 +71,7 @@ def capabilities(request: Request) -> Refusal | None:
                 (
                     WayOut(
                         f"take <qemu:del capability='{name}'/> out with virsh edit",
-                        edit=partial(_drop, "qemu:capabilities", "qemu:del", "capability", name),
+                        edit=partial(_drop, "capabilities", "del", "capability", name),
                     ),
                 ),
                 other_growth=True,
@@ -105,19 +105,19 @@ def _lays_out(one: Argument, aliases: tuple[str, ...]) -> bool:
 
 
 def _take_out(argument: Argument, domain: Node) -> None:
-    commandline = child(domain, "qemu:commandline")
-    words = elements(commandline, "qemu:arg")
-    for word in words[argument.first : argument.first + argument.length]:
-        remove(word)
-    if not elements(commandline):
-        remove(commandline)
+    for commandline in of_namespace(domain, QEMU, "commandline"):
+        words = of_namespace(commandline, QEMU, "arg")
+        for word in words[argument.first : argument.first + argument.length]:
+            remove(word)
+        if not elements(commandline):
+            remove(commandline)
 
 
-def _drop(container: str, tag: str, attribute: str, value: str, domain: Node) -> None:
+def _drop(container: str, name: str, attribute: str, value: str, domain: Node) -> None:
     """Take the entries with that value out; a container that is empty then goes, too."""
-    parent = child(domain, container)
-    for one in elements(parent, tag):
-        if one.getAttribute(attribute) == value:
-            remove(one)
-    if not elements(parent):
-        remove(parent)
+    for parent in of_namespace(domain, QEMU, container):
+        for one in of_namespace(parent, QEMU, name):
+            if one.getAttribute(attribute) == value:
+                remove(one)
+        if not elements(parent):
+            remove(parent)

@@ -3,6 +3,7 @@
 import pytest
 
 from host_controller.core.model import Growth
+from host_controller.domain_xml.arguments import QEMU
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.refusal import LEFT_ALONE
@@ -52,6 +53,24 @@ def test_every_way_out_leads_on_until_it_is_accepted_and_can_be_undone(
             prepared = enable(after, limits, how).xml
             assert enable(prepared, limits, how).xml == prepared
             assert disable(prepared) == after
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "<commandline xmlns='{0}'><arg value='-m'/><arg value='2G'/></commandline>",
+        "<q:commandline xmlns:q='{0}'><q:arg value='-m'/><q:arg value='2G'/></q:commandline>",
+        "<q:override xmlns:q='{0}'><q:device alias='balloon0'/></q:override>",
+        "<capabilities xmlns='{0}'><del capability='virtio-mem-pci'/></capabilities>",
+        "<commandline xmlns='{0}'><arg value='-append'/><arg value='mem=1G'/></commandline>",
+    ],
+)
+def test_what_is_passed_to_qemu_may_have_any_prefix(written: str) -> None:
+    """libvirt writes `qemu:`. A file need not, and the way out was not told of."""
+    xml = Q35[: Q35.index("  <qemu:commandline>")] + written.format(QEMU) + "</domain>"
+    (refusal,) = refusals(xml, LIMITS, VIRTIO_MEM)
+    way = next(one for one in refusal.ways_out if one.edit is not None)
+    assert not refusals(*way.follow(xml, LIMITS, VIRTIO_MEM))
 
 
 @pytest.mark.parametrize(
