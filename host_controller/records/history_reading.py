@@ -113,6 +113,7 @@ class Reading:
                 self.damaged += 1
             else:
                 found.append(sample)
+        found.sort(key=_by_time)
         return found
 
     def minutes(self, uuid: str, since: float, one_in: int = 1) -> list[Span]:
@@ -241,6 +242,7 @@ class Reading:
                 self.damaged += 1
             else:
                 found.append(span)
+        found.sort(key=_by_time)
         return found
 
     def _sound(self, rows: sqlite3.Cursor) -> Iterator[Any]:
@@ -249,6 +251,11 @@ class Reading:
             yield from rows
         except UNREADABLE:
             self.damaged += 1
+
+
+def _by_time(one: Sample | Span) -> float:
+    """SQLite goes by the order in which rows lie, and in a damaged page they lie in any."""
+    return one.at
 
 
 def sample_of(row: Sequence[Any]) -> Sample | None:

@@ -142,6 +142,27 @@ def test_a_minute_that_is_no_date_is_damaged(tmp_path: Path, minute: str) -> Non
     reading.close()
 
 
+def test_rows_that_lie_in_another_order_than_that_of_time_are_told_in_that_of_time(tmp_path: Path) -> None:
+    path, first = written(tmp_path / "history.sqlite"), 29_000_000
+    times = ", ".join(SPAN_COLUMNS[:3])
+    for minute in range(first, first + 3):
+        spoil(path, f"INSERT INTO minutes (vm, minute, {times}) VALUES (1, {minute}, 60000, 60000, 0)")
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+        oldest = int(db.execute("SELECT min(at) FROM samples").fetchone()[0])
+    db.close()
+    for was, size in ((first, 4), (oldest, 6)):
+        data = path.read_bytes()
+        assert was.to_bytes(size, "big") in data
+        path.write_bytes(data.replace(was.to_bytes(size, "big"), (was + 1_000_000).to_bytes(size, "big")))
+    reading = Reading(path)
+    spans, samples = reading.minutes("uuid-1", 0.0), reading.samples("uuid-1", 0.0)
+    reading.close()
+    assert [one.at / 60 for one in spans] == [first + 1, first + 2, first + 1_000_000]
+    assert [one.at for one in samples] == sorted(one.at for one in samples)
+    assert len(samples) == 10
+
+
 @pytest.mark.parametrize(
     "statement",
     [*(one for one, _, _ in ROWS.values() if "samples" in one)]
