@@ -63,7 +63,7 @@ class Promises:
         """Names of the VMs here, managed or not."""
         state = self._controller.engine.state
         unmanaged = () if state.host is None else state.host.facts.unmanaged
-        return {one.name for one in (*state.vms.values(), *unmanaged)}
+        return {vm.name for vm in state.vms.values()} | {one.name for one in unmanaged}
 
     def release(self, name: str, token: str) -> bool:
         """Take a promise back; False where there is none of this asker's."""
