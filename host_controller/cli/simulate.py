@@ -101,11 +101,11 @@ def simulate(
     if capacity is not None:
         trial = replace(trial, capacity_bytes=capacity)
     result = simulate(trial, law)
-    if plot is not None:
+    click.echo(json_text(result.as_json()) if as_json else _summary(result))
+    if plot is not None:  # last: a picture that cannot be written costs no result
         from host_controller.cli.simulate_plot import draw
 
         draw(result, plot)
-    click.echo(json_text(result.as_json()) if as_json else _summary(result))
     if result.violations:
         raise SystemExit(1)
 

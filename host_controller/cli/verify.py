@@ -69,16 +69,17 @@ def verify(
         found, samples = _run(kernel, modules, connect or load().libvirt.uri, socket, show=not as_json)
     except VerifyError as error:
         raise DynmemError(str(error)) from None
-    if plot is not None:
-        draw(samples, session.NAME, plot)
+    # It took minutes: what cannot be written costs neither the verdicts nor what can be.
+    if as_json:
+        click.echo(json_text(asdict(found)))
     try:
         place = found.save(keep)
     except OSError as error:
         raise DynmemError(f"{keep}: {error.strerror}", hint="run as root, or name another --keep") from None
-    if as_json:
-        click.echo(json_text(asdict(found)))
-    else:
+    if not as_json:
         click.echo(f"{found.seconds:.0f} s under {found.accelerator}; kept in {place}")
+    if plot is not None:
+        draw(samples, session.NAME, plot)
     if found.failed:
         sys.exit(1)
 

@@ -146,6 +146,13 @@ def test_a_picture_is_drawn_whatever_vms_are_called(tmp_path: Path, name: str) -
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_picture_that_cannot_be_written_costs_no_result(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    told = dynmem(file(tmp_path), "--json", "--plot", tmp_path / "no" / "x.png")
+    assert told.exit_code == 1
+    assert json.loads(told.output)["law"] == "dynmem"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

@@ -1,13 +1,17 @@
 """What a burn-in found is kept for its versions, and the doctor judges by it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from host_controller.cli import verify
 from host_controller.doctor.facts import HostSurvey
 from host_controller.doctor.host import burn_in
 from host_controller.domain_xml.growth_choice import PROVEN_BY
+from host_controller.errors import DynmemError
 from host_controller.records.burn_in import BurnIn, Verdict, Versions, load, newest_of
 from host_controller.verify.burn_in import checks
 
@@ -110,3 +114,18 @@ def test_only_what_has_passed_is_trusted() -> None:
     assert "unplug" in SOUND.passed
     assert "virtio-mem" not in SOUND.passed
     assert "unplug" not in failing("unplug").passed
+
+
+@pytest.mark.parametrize(
+    "unwritten", [["--plot", "no/such/folder/x.png"], ["--keep", "file/below"]], ids=["picture", "record"]
+)
+def test_what_cannot_be_written_of_a_burn_in_costs_nothing_else(
+    unwritten: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(verify, "_run", lambda *_, **__: (SOUND, []))
+    told = CliRunner().invoke(verify.verify, ["--json", "--keep", "kept", *unwritten])
+    assert isinstance(told.exception, DynmemError)
+    assert json.loads(told.output)["results"][0]["check"] == "unplug"
+    assert load(tmp_path / "kept") == (() if "--keep" in unwritten else (SOUND,))
