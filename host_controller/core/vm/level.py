@@ -26,7 +26,11 @@ MOST_LASTING: Final = 2.5
 LEVEL_SECONDS: Final = 60.0
 """Time constant of the level within the noise."""
 PEAKS: Final = 3.5
-"""So many times the noise its peaks are above the level: of normal noise 2.8 standard deviations."""
+"""So many times the noise its peaks are above the level: of normal noise 2.8 standard deviations.
+
+Fewer, where it never turns by much more than on average: a saw of two seconds turns by its height each time,
+and never goes farther. Normal noise turns by 2.4 times as much now and then.
+"""
 LEAST_PEAKS_BYTES: Final = 8 * MIB
 """Less is no noise worth speaking of."""
 
@@ -46,6 +50,8 @@ class Level:
     """The share of looks at which demand turned, 0 to 1: of noise that comes all the time 0.4."""
     lasting_noise: float = 0.0
     """What the noise has come to, forgotten more slowly."""
+    farthest: float = 0.0
+    """The most that one second's change took back of the last one's, forgotten like the peaks."""
     _last: float = 0.0
     _change: float = 0.0
     _seconds: float = 0.0
@@ -53,7 +59,8 @@ class Level:
     @property
     def peaks_bytes(self) -> int:
         """How far demand goes above its level and comes back; 0 without noise."""
-        peaks = int(PEAKS * self.lasting_noise)
+        noise, farthest = self.lasting_noise, self.farthest
+        peaks = int(min(PEAKS * noise, farthest * farthest / noise)) if noise else 0
         return peaks if peaks > LEAST_PEAKS_BYTES else 0
 
     def follow(self, demand_bytes: int, change_bytes: int, seconds: float) -> None:
@@ -70,6 +77,7 @@ class Level:
         change, last = self._change, self._last
         # The smaller of the two, as it is when one takes back of the other, and negative when it adds to it.
         turned = (abs(change - last) - abs(change + last)) / 2
+        self.farthest = max(turned, blend(self.farthest, 0.0, self._seconds, PEAKS_SECONDS))
         time_constant = LEARN_SECONDS if turned > self.noise else FORGET_SECONDS
         self.noise = max(0.0, blend(self.noise, turned, self._seconds, time_constant))
         self.turning = blend(self.turning, float(turned > self.noise / 2), self._seconds, FORGET_SECONDS)

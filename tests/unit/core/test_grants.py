@@ -360,7 +360,7 @@ def test_takers_share_what_is_free_by_what_they_have() -> None:
 def restless(level_mib: int, **said: int) -> Vm:
     """It has 300 MiB and demands 200 now; its peaks are 50 MiB above its level."""
     facts = build.facts(300, 200, at=NOW, **said)
-    level = Level(level_mib * MIB, lasting_noise=50.0 / PEAKS * MIB)
+    level = Level(level_mib * MIB, lasting_noise=50.0 / PEAKS * MIB, farthest=100.0 / PEAKS * MIB)
     return guest(facts=facts, demand=Demand(last=facts, level=level))
 
 
@@ -384,7 +384,7 @@ def test_who_has_less_than_it_needs_now_is_not_left_short_for_its_noise_where_th
 ) -> None:
     """Of 300 MiB. Its program has come and gone before, so this may be noise, or a program that stays."""
     facts = build.facts(300, demand_mib, at=NOW)
-    level = Level((demand_mib - 50) * MIB, lasting_noise=50.0 / PEAKS * MIB)
+    level = Level((demand_mib - 50) * MIB, lasting_noise=50.0 / PEAKS * MIB, farthest=100.0 / PEAKS * MIB)
     vm = guest(facts=facts, demand=Demand(last=facts, level=level))
     assert bool(round_of(vm, goals_mib=(311,), headroom_mib=100, waiting=waiting).commands) == moves
 

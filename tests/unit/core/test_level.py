@@ -34,6 +34,21 @@ def test_noise_is_learnt_and_the_level_stays_where_its_middle_is(deviation_mib: 
     assert max(away) < 1.5
 
 
+@pytest.mark.parametrize("height_mib", [100, 1340])
+def test_what_turns_by_its_height_each_second_has_no_higher_peaks(height_mib: int) -> None:
+    """A saw or a square of two seconds. Three and a half times its height was asked for, as if it were normal
+    noise, and kept from others who stalled.
+    """
+    level = heard([2800 + height_mib * (at % 2) for at in range(300)])
+    assert height_mib / 2 <= level.peaks_bytes / MIB <= 1.05 * height_mib
+
+
+def test_normal_noise_has_its_rare_peaks() -> None:
+    demands = noise(150)
+    peaks = [heard(demands[:count]).peaks_bytes / MIB for count in range(150, 600, 30)]
+    assert all(one > 2.5 * 150 for one in peaks)
+
+
 @pytest.mark.parametrize("period", [5, 8, 10, 30, 60])
 @pytest.mark.parametrize("phase", [0.0, 0.37])
 def test_waves_are_no_noise_and_are_followed_at_once(period: int, phase: float) -> None:

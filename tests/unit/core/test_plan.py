@@ -285,7 +285,7 @@ def test_a_guest_claims_no_more_than_it_can_be_given(
 
 def restless(demand_mib: int, level_mib: int, noise_mib: int) -> Vm:
     facts = build.facts(512, demand_mib)
-    level = Level(level_mib * MIB, lasting_noise=noise_mib * MIB)
+    level = Level(level_mib * MIB, lasting_noise=noise_mib * MIB, farthest=2.0 * noise_mib * MIB)
     return guest(facts=facts, demand=Demand(last=facts, level=level), booted_at=-1000.0)
 
 
@@ -333,7 +333,8 @@ def test_noise_of_a_vm_below_its_minimum_asks_for_what_goes_beyond_that() -> Non
     estimate, least = vm.guest.estimate, vm.config.limits.minimum_bytes
     assert estimate is not None
     works = 100 * MIB + estimate.margin_bytes
-    vm.guest.demand.level.lasting_noise = (least - works + 7 * MIB) / PEAKS
+    noise = (least - works + 7 * MIB) / PEAKS
+    vm.guest.demand.level.lasting_noise, vm.guest.demand.level.farthest = noise, 2 * noise
     found = plan.claims(vm, 512 * MIB, 0, SETTINGS, 1.0)
     assert (found.need, found.likely) == (least, least)
     assert found.eased == pytest.approx(least + 7 * MIB, abs=2)

@@ -135,7 +135,7 @@ def test_a_movable_vm_takes_of_the_budget_what_it_costs_beside_its_goal() -> Non
 def restless(demand_mib: int, **changes: Any) -> Vm:
     """Of up to 1024 MiB, with peaks of 50 above the middle of its demand."""
     facts = build.facts(1024, demand_mib, at=100.0)
-    level = Level(demand_mib * MIB, lasting_noise=50.0 / PEAKS * MIB)
+    level = Level(demand_mib * MIB, lasting_noise=50.0 / PEAKS * MIB, farthest=100.0 / PEAKS * MIB)
     return build.vm(1024, facts=facts, demand=Demand(last=facts, level=level), **changes)
 
 
