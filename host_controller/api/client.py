@@ -173,9 +173,8 @@ class Client:
                 if not tries:  # in a crowd one may have to go before one is heard
                     raise
             else:
-                if (
-                    endless and connection.line is not None
-                ):  # whoever has begun to tell may be silent for hours
+                # Whoever has begun to tell may be silent for hours.
+                if endless and connection.line is not None:
                     connection.line.settimeout(None)
                 return response
             connection.close()

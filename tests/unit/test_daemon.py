@@ -39,6 +39,19 @@ def speaks(controller: Controller, uuid: str) -> bool:
     return uuid in controller.engine.vms and controller.engine.vms[uuid].guest.agent_version is not None
 
 
+def decisions(controller: Controller) -> list[float]:
+    """The times of those that it makes from now on, as they come."""
+    decided: list[float] = []
+    original = controller.engine.decide
+
+    def decide(now: float) -> Any:
+        decided.append(now)
+        return original(now)
+
+    controller.engine.decide = decide  # type: ignore[method-assign]
+    return decided
+
+
 def test_an_idle_guest_is_squeezed_and_the_journal_says_why() -> None:
     async def story() -> None:
         host = Host()
@@ -75,14 +88,7 @@ def test_decisions_come_at_once_after_a_pause_and_are_50_ms_apart_in_a_flood() -
         vm = host.vm("web")
         async with host.controller() as controller:
             await asyncio.sleep(100.5)
-            decided: list[float] = []
-            original = controller.engine.decide
-
-            def decide(now: float) -> Any:
-                decided.append(now)
-                return original(now)
-
-            controller.engine.decide = decide  # type: ignore[method-assign]
+            decided = decisions(controller)
             begun = controller.now()
             for _ in range(50):
                 controller.put(GuestNoise(vm.uuid, "not-json", 1))
@@ -100,14 +106,7 @@ def test_the_report_that_may_end_a_step_of_taking_is_decided_on_at_once() -> Non
         vm = host.vm("web")
         async with host.controller() as controller:
             await asyncio.sleep(100.5)
-            decided: list[float] = []
-            original = controller.engine.decide
-
-            def decide(now: float) -> Any:
-                decided.append(now)
-                return original(now)
-
-            controller.engine.decide = decide  # type: ignore[method-assign]
+            decided = decisions(controller)
             controller.engine.awaits_report = lambda uuid: uuid == vm.uuid  # type: ignore[method-assign]
             begun = controller.now()
             for _ in range(3):
