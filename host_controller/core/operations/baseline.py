@@ -18,8 +18,8 @@ class Baseline:
 
     requested_bytes: int = 0
     """Of the device."""
-    plugged_bytes: int = 0
-    """What had come of that, by QEMU's last word."""
+    came_bytes: int = 0
+    """What had come of that."""
     there_bytes: int = 0
     """What the guest used of that: plugged by QEMU's last word, and online."""
     total_bytes: int = 0
@@ -37,7 +37,7 @@ class Baseline:
         device, facts = vm.virtio_mem, vm.guest.facts
         return cls(
             device.requested_bytes,
-            min(device.requested_bytes, device.current_bytes),
+            device.came_bytes(now),
             there_bytes,
             0 if facts is None else facts.total_bytes,
             min(vm.followed_bytes(now)[0], vm.balloon.actual_bytes),

@@ -112,7 +112,7 @@ class Resize(Steps):
     @property
     def _less_bytes(self) -> int:
         """What leaves when all goes well, of what had come; negative where it grows."""
-        return self._before.plugged_bytes - self.size_bytes
+        return self._before.came_bytes - self.size_bytes
 
     def describe(self) -> str:
         """For people."""

@@ -58,7 +58,9 @@ def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed:
 def smaller_still(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed: int = 0) -> int | None:
     """Likewise, where the guest's own kernel has just shown that all that was asked for before has left."""
     device = vm.virtio_mem
-    if not device.requested_bytes or device.unsure or now < vm.unplug_rest.until or not heard_lately(vm, now):
+    if not device.requested_bytes or device.unsure or device.unanswered:
+        return None  # nobody knows yet what became of its last size
+    if now < vm.unplug_rest.until or not heard_lately(vm, now):
         return None
     rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
     spare = max(0, spare_bytes(vm) - untaken_bytes(vm))
@@ -99,7 +101,7 @@ def unfinished(vm: Vm, now: float) -> int | None:
     device = vm.virtio_mem
     if vm.phase is STARTING and vm.guest.facts is None:
         return 0 if device.requested_bytes or device.unsure else None
-    quiet = now - max(device.moved_at, device.asked_at)
+    quiet = device.quiet_seconds(now)
     late = quiet > LATE_SECONDS
     if device.unsure:
         # QEMU may not have told yet all that was plugged before the command that failed. What is leaving or

@@ -76,9 +76,18 @@ class VirtioMem:
         """The guest has what was asked for, no more and no less."""
         return self.current_bytes == self.requested_bytes and not self._sent and not self.unsure
 
+    def quiet_seconds(self, now: float) -> float:
+        """Since it was last asked for a size, or moved, by QEMU's word."""
+        return now - max(self.moved_at, self.asked_at)
+
     def steady(self, now: float) -> bool:
         """What QEMU last told is what the guest has."""
-        return self.settled and now - max(self.moved_at, self.asked_at) > LATE_SECONDS
+        return self.settled and self.quiet_seconds(now) > LATE_SECONDS
+
+    def came_bytes(self, now: float) -> int:
+        """What has come of what was asked for: all of it, until QEMU has surely told that it was less."""
+        told = self.quiet_seconds(now) > LATE_SECONDS
+        return min(self.requested_bytes, self.current_bytes) if told else self.requested_bytes
 
     def catch_up(self, now: float) -> None:
         """Time passes: by now QEMU has told what came of earlier sizes."""

@@ -154,6 +154,15 @@ def test_what_somebody_else_asked_for_and_never_came_is_not_taken_for_given_back
     assert vm.virtio_mem.shrink_rate == 0, "nobody knows how fast it gives back"
 
 
+def test_what_qemu_has_not_told_yet_of_a_growth_leaves_as_well_and_is_to_be_spared() -> None:
+    """The guest's own kernel had shown it, so the growth was done; QEMU still tells what was there before."""
+    vm = made(512, available_mib=100)
+    vm.virtio_mem.observe(128 * MIB, 512 * MIB, 0.9)
+    operation = resize(384)
+    answer(vm, operation, asked_for(operation.advance(vm, 1.0, agent=True)), 1.1)
+    assert not operation.awaits_report, "128 MiB leave, and it has 100 available"
+
+
 def test_a_shrink_is_not_done_by_what_qemu_had_told_before_the_growth_that_it_follows() -> None:
     """Two that follow each other within 50 ms would together take more than one command may."""
     vm = made(0)

@@ -193,6 +193,16 @@ def test_a_device_shrinks_to_the_end_of_a_memory_block_where_that_is_on_its_way(
     assert plan.smaller(vm, excess_mib * MIB, SETTINGS, NOW, 0) == size_mib * MIB
 
 
+def test_no_less_is_asked_for_while_nobody_knows_what_became_of_the_size_before() -> None:
+    """What an answer is waited for may have been overtaken, and a little less of it be more than there is."""
+    one = device(512, shrink_rate=float(1024 * MIB))
+    vm = guest(one, available_mib=900)
+    one.ask(vm.config.uuid, 7, 512 * MIB, NOW - 9.0)
+    assert plan.smaller(vm, 128 * MIB, SETTINGS, NOW, 0) is None
+    one.answered(7, None, NOW)
+    assert plan.smaller(vm, 128 * MIB, SETTINGS, NOW, 0) == 384 * MIB
+
+
 @pytest.mark.parametrize(
     ("rate_mib", "seconds", "size_mib", "then_mib"),
     [
