@@ -88,8 +88,8 @@ def adopt(
     """Take on VMs that run, without a restart.
 
     Their balloons are moved within the RAM that they have; statistics are switched on and the agent's port is
-    plugged while they run. Their definitions get the same. Doing it again finishes what was cut off, and
-    `dynmem release` gives all of it back.
+    plugged while they run. Their definitions get the same. Limits that are not given come from [defaults] of
+    the configuration. Doing it again finishes what was cut off, and `dynmem release` gives all of it back.
     """
     if bool(vms) + everything + (pattern is not None) != 1:
         raise InputError("say which VMs to adopt: VM…, or --all, or --match PATTERN", hint="dynmem adopt VM")

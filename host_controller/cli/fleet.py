@@ -50,7 +50,14 @@ def status(*, as_json: bool, config: Path | None) -> None:
 
 
 @fleet.command()
-@click.option("--interval", type=Seconds(1, 60), default=5.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--interval",
+    type=Seconds(1, 60),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look.",
+)
 @config_file
 def top(*, interval: float, config: Path | None) -> None:
     """Show every host and who is where, live.
@@ -173,8 +180,21 @@ def init(*, check: bool, as_json: bool) -> None:
 
 @fleet.command()
 @click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
-@click.option("--directory", type=click.Path(path_type=Path), default=Path("fleet-ca"), show_default=True)
-@click.option("--days", type=click.IntRange(1, 3650), default=HOST_DAYS, show_default=True)
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=Path("fleet-ca"),
+    show_default=True,
+    help="Where the authority is kept, with a folder for each HOST.",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    metavar="DAYS",
+    default=HOST_DAYS,
+    show_default=True,
+    help="How long a certificate is good for.",
+)
 def certificates(hosts: tuple[str, ...], directory: Path, days: int) -> None:
     """Make a certificate for each HOST, by its node's name, and an authority for all where there is none.
 

@@ -21,10 +21,13 @@ buffer_option: Final = click.option(
     "--buffer",
     type=_within(BUFFER_RANGE),
     metavar="PERCENT",
-    help="Kept above demand; 20, or as [defaults] has it.",
+    help="What it should have free, in percent of its demand.",
 )
 weight_option: Final = click.option(
-    "--weight", type=_within(WEIGHT_RANGE), help="Share under contention; 100, or as [defaults] has it."
+    "--weight",
+    type=_within(WEIGHT_RANGE),
+    metavar="NUMBER",
+    help="Its share against the others when memory is short.",
 )
 
 

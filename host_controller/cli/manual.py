@@ -3,9 +3,12 @@
 python -m host_controller.cli.manual DIRECTORY
 """
 
+import ast
 import inspect
 import sys
+import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, get_type_hints
 
@@ -15,11 +18,13 @@ import msgspec
 from host_controller import __version__
 from host_controller.cli import COMMANDS, group
 from host_controller.config import DEFAULT_PATH, SECTIONS, meta_of
-from host_controller.config.rule import RuleSection
+from host_controller.config.rule import MatchSection, RuleSection
+from host_controller.units import format_size
 
 SEE_ALSO: Final = "SEE ALSO"
 GUESTS: Final = "agent"
 """The group of commands that is called as the program in the guest."""
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -111,22 +116,44 @@ def _configuration() -> str:
     for section in SECTIONS:
         lines += _table(f"[{section.name}]", section.type)
     lines += _table("[[rule]]", RuleSection)
+    lines += _table("match of a [[rule]]", MatchSection)
     return "\n".join([*lines, f".SH {SEE_ALSO}", "\\fBdynmem\\fR(1)"]) + "\n"
 
 
 def _table(title: str, kind: Any) -> Iterator[str]:
     yield f".SH {title}"
     yield from _paragraphs(inspect.cleandoc(kind.__doc__ or ""))
-    hints = get_type_hints(kind, include_extras=True)
+    hints, said = get_type_hints(kind, include_extras=True), meanings(kind)
     for field in msgspec.structs.fields(kind):
+        meta = meta_of(hints[field.name])
+        allowed = f"Allowed: {meta.description}." if meta.description else ""
         nothing = field.default is None or isinstance(field.default, msgspec.Struct)
-        default = "none" if nothing else _plain(field.default)
-        what = meta_of(hints[field.name]).description or ""
-        yield from (".TP", f".B {_escape(field.name)}", _escape(f"{what}. Default: {default}."))
+        default = "" if nothing else f"Default: {_plain(field.default, meta)}."
+        told = (said[field.name], allowed, default)
+        yield from (".TP", f".B {_escape(field.name)}", _escape(" ".join(filter(None, told))))
 
 
-def _plain(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def meanings(kind: type) -> dict[str, str]:
+    """What stands under each field of a class, by its name; Python itself forgets it."""
+    (found,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    assert isinstance(found, ast.ClassDef)
+    said = {}
+    for field, under in pairwise(found.body):
+        match field, under:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                said[name] = " ".join(text.split())
+    return said
+
+
+def _plain(value: Any, meta: msgspec.Meta) -> str:
+    """As people write it in the file."""
+    match (meta.extra or {}).get("kind"):
+        case "size":
+            return format_size(value).replace(" ", "")
+        case "duration":
+            unit, name = next((one for one in _UNITS if value % one[0] == 0), (1, "s"))
+            return f"{value / unit:g}{name}"
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -9,7 +9,14 @@ SORTS = ("name", "assigned", "demand", "pressure", "charge", "weight")
 
 @click.command()
 @click.option("--sort", type=click.Choice(SORTS), default="name", help="What to begin with.")
-@click.option("--interval", type=Seconds(0.2, 60), default=1.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--interval",
+    type=Seconds(0.2, 60),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to ask.",
+)
 @at_socket
 def top(sort: str, interval: float, socket: str | None) -> None:
     """Show the host and every VM live.

@@ -42,9 +42,13 @@ class MatchSection(msgspec.Struct, frozen=True):
     """Which VMs a rule is for: all that is named must fit."""
 
     name: Pattern | None = None
+    """The VM's name in libvirt."""
     uuid: Pattern | None = None
+    """Its UUID there."""
     title: Pattern | None = None
+    """The title of its domain."""
     metadata: Annotated[str, msgspec.Meta(description=_METADATA_WORDS)] | None = None
+    """What stands in the metadata of its domain: a path of elements, an attribute perhaps, and its value."""
 
     @property
     def given(self) -> dict[str, str]:
@@ -56,31 +60,32 @@ class MatchSection(msgspec.Struct, frozen=True):
 class RuleSection(msgspec.Struct, frozen=True):
     """Limits for VMs whose XML is somebody else's: nothing is written into them. It may come many times.
 
-    match names what the VM is known by: name, uuid, title, metadata. The first rule that matches counts, and
-    limits in a VM's own metadata go before all rules. A share is of the RAM that the VM can have at most.
+    The first rule that matches counts, and limits in a VM's own metadata go before all rules. A share is of
+    the RAM that the VM can have at most.
     """
 
     match: Annotated[MatchSection, msgspec.Meta(description="a table such as {name = 'web-*'}")] = (
         MatchSection()
     )
+    """Which VMs it is for. It must be given."""
     minimum: Amount | None = None
+    """The VM never gets less. By default that of [defaults]."""
     maximum: Amount | None = None
+    """It never gets more. By default all RAM that it can have."""
     buffer: Annotated[int, msgspec.Meta(ge=5, le=2000, description="percent of demand, 5 to 2000")] | None = (
         None
     )
+    """What it should have free beyond its demand. By default that of [defaults]."""
     weight: Annotated[int, msgspec.Meta(ge=1, le=10000, description="1 to 10000")] | None = None
+    """Its share against the others when memory is short. By default that of [defaults]."""
     trust: Annotated[Trust, msgspec.Meta(description='"guest" or "none"')] = Trust.GUEST
+    """Whether what its guest says frees memory for others. With "none" it is charged with all of its RAM."""
     growth: (
-        Annotated[
-            Growth,
-            msgspec.Meta(
-                description='"auto", "balloon", "hotadd" or "virtio-mem"; "auto", the default, is what '
-                "the VM was defined for and `dynmem verify` has not seen fail"
-            ),
-        ]
-        | None
+        Annotated[Growth, msgspec.Meta(description='"auto", "balloon", "hotadd" or "virtio-mem"')] | None
     ) = None
-    """None: as it was defined for, where the host can do that."""
+    """How it grows. By default, and by "auto", what the VM was defined for and `dynmem verify` has not seen
+    fail.
+    """
 
 
 def parse_metadata(text: str) -> MetadataPattern:

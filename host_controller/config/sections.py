@@ -1,6 +1,7 @@
 """The tables of the configuration file, each with its keys, their defaults and what is allowed.
 
-What a key's type does not say is in its `description`; `man dynmem.toml` is made of these.
+What a key is for stands under it, and what it may be is the `description` of its type. `man dynmem.toml` is
+made of both.
 """
 
 from typing import Annotated, Literal
@@ -16,6 +17,7 @@ from host_controller.config.tables import (
     AbsolutePath,
     Duration,
     Listen,
+    OnOff,
     Retention,
     Size,
     Text,
@@ -29,42 +31,52 @@ class LibvirtSection(msgspec.Struct, frozen=True):
     """Where the VMs are."""
 
     uri: Text = "qemu:///system"
-    guest_agent: Annotated[
-        bool,
-        msgspec.Meta(
-            description="true or false: read /proc of VMs without our agent through their QEMU guest agent, "
-            "every ten seconds; libvirt marks such a VM as tainted (custom-ga-command)"
-        ),
-    ] = True
+    """The libvirt whose VMs are managed."""
+    guest_agent: OnOff = True
+    """Whether VMs without our agent are read through their QEMU guest agent, every ten seconds. libvirt marks
+    such a VM as tainted (custom-ga-command).
+    """
 
 
 class HostSection(msgspec.Struct, frozen=True):
-    """What of the host's memory VMs may have."""
+    """How much of the host's memory VMs may have."""
 
     capacity: VmSize | None = None
-    """All that VMs may cost, instead of the host's memory less the reserve and less other QEMUs."""
+    """All that VMs may cost together. By default the host's memory less the reserve and less other QEMUs."""
     reserve: Size | None = None
-    """Kept for the host itself; by default what its other processes use, and a spare by its size."""
+    """What is kept for the host itself. By default what its other processes use, and a spare by its size."""
     keep_ready: Size | None = None
+    """What is kept free for bursts, as long as no VM needs it. By default between 1/64 and 1/16 of what VMs
+    may cost, by how fast they have grown lately.
+    """
     overhead_floor: Size = 64 * MIB
+    """The least that a QEMU is taken to need beside its VM's memory, however little was measured."""
 
 
 class DefaultsSection(msgspec.Struct, frozen=True):
     """Limits that `dynmem enable` takes when it is not told otherwise."""
 
     startup: VmSize = GIB
+    """What a VM is given when it starts."""
     minimum: VmSize = 512 * MIB
+    """It never gets less."""
     maximum: VmSize = 4 * GIB
+    """It never gets more."""
     buffer: Annotated[int, msgspec.Meta(ge=5, le=2000, description="percent of demand, 5 to 2000")] = 20
+    """What it should have free beyond its demand."""
     weight: Annotated[int, msgspec.Meta(ge=1, le=10000, description="1 to 10000")] = 100
+    """Its share against the others when memory is short."""
 
 
 class TimingSection(msgspec.Struct, frozen=True):
     """How long things last before something is done about them."""
 
     shrink_after: Duration = 25.0
+    """How long a VM must have had more than it wants before that is taken, while nobody else needs it."""
     settle: Duration = 60.0
+    """How long a VM that has booted keeps its startup, unless others need it."""
     unplug_after: Duration = 600.0
+    """How long a VM must have had no use for a DIMM before it is unplugged."""
     reset_wait: Annotated[
         float,
         msgspec.Meta(
@@ -81,11 +93,13 @@ class PathsSection(msgspec.Struct, frozen=True):
     """Where the controller keeps things."""
 
     state_dir: AbsolutePath = "/run/dynmem"
+    """What outlives the controller, but no restart of the host: reservations, pauses, the lock."""
     socket: AbsolutePath | None = None
-    """By default `control.sock` in the state directory."""
+    """Where root and the group dynmem may ask and change things. By default `control.sock` in state_dir."""
     view_socket: AbsolutePath | None = None
-    """Where the group dynmem-view may look, and change nothing. By default `view.sock` beside it."""
+    """Where the group dynmem-view may look, and change nothing. By default `view.sock` beside `socket`."""
     history: AbsolutePath = "/var/lib/dynmem/history.sqlite"
+    """The file of the history."""
     meminfo: AbsolutePath = "/proc/meminfo"
     """What the host says of its memory. Another file is for rehearsing an emergency."""
 
@@ -93,14 +107,19 @@ class PathsSection(msgspec.Struct, frozen=True):
 class HistorySection(msgspec.Struct, frozen=True):
     """How much of the past is kept on disk."""
 
-    enabled: Annotated[bool, msgspec.Meta(description="true or false")] = True
+    enabled: OnOff = True
+    """Whether anything is kept on disk. The last hour is in memory in any case."""
     keep: Retention = 7 * 86400.0
+    """How long events, and changes that a plot would show, are kept."""
     keep_minutes: Retention = 35 * 86400.0
+    """How long a row for each minute is kept."""
     keep_hours: Retention = 730 * 86400.0
+    """How long a row for each hour is kept."""
     max_size: Annotated[
         int,
         msgspec.Meta(ge=MIB, le=LARGEST, description=f"{SIZE_WORDS}, at least 1MiB", extra=SIZE_KIND),
     ] = GIB
+    """How large the file may become. Then its oldest rows go."""
 
 
 class SavingsSection(msgspec.Struct, frozen=True):
@@ -108,16 +127,16 @@ class SavingsSection(msgspec.Struct, frozen=True):
 
     price: Annotated[
         float,
-        msgspec.Meta(
-            ge=0, le=1e6, description="a number, 0 or more: of a GiB for an hour, in any money; 0: none"
-        ),
+        msgspec.Meta(ge=0, le=1e6, description="a number, 0 or more; 0: no price"),
     ] = 0.0
+    """What a GiB costs for an hour, in any money."""
 
 
 class HttpSection(msgspec.Struct, frozen=True):
-    """The read-only server for metrics and the page; nothing listens on TCP unless it is named here."""
+    """The read-only server for metrics and the page."""
 
     listen: Listen | None = None
+    """Where it listens. By default nowhere."""
 
 
 class AdmissionSection(msgspec.Struct, frozen=True):
@@ -125,17 +144,20 @@ class AdmissionSection(msgspec.Struct, frozen=True):
 
     wait: Annotated[
         float,
-        msgspec.Meta(ge=0, le=120, description="seconds, at most 120; others are shrunk meanwhile"),
+        msgspec.Meta(ge=0, le=120, description="seconds, at most 120"),
     ] = 20.0
+    """How long a start may wait until others have made room."""
     without_controller: Annotated[
         Literal["allow", "deny"],
-        msgspec.Meta(description='"allow" or "deny": what is done with a start while no controller answers'),
+        msgspec.Meta(description='"allow" or "deny"'),
     ] = "allow"
+    """What is done with a start while no controller answers."""
 
 
 class FleetSection(msgspec.Struct, frozen=True):
-    """The listener for the other hosts of a cluster (mutual TLS); nothing listens unless it is named here."""
+    """The listener for the other hosts of a cluster (mutual TLS)."""
 
     listen: Listen | None = None
+    """Where it listens: at the same port on every host. By default nowhere."""
     credentials: AbsolutePath = str(DIRECTORY)
     """The directory with `host.pem`, `host.key` and `ca.pem` (`dynmem fleet certificates`)."""

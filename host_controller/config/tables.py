@@ -35,6 +35,7 @@ Retention = Annotated[
     float,
     msgspec.Meta(ge=3600, le=1830 * 86400, description=f"{DURATION_WORDS}, 1h to 1830d", extra=DURATION_KIND),
 ]
+OnOff = Annotated[bool, msgspec.Meta(description="true or false")]
 Text = Annotated[str, msgspec.Meta(pattern=r"^[^\0-\x1f\x7f]+\Z", description="text, not empty")]
 AbsolutePath = Annotated[str, msgspec.Meta(pattern=r"^/[^\0]*$", description="an absolute path")]
 

@@ -285,7 +285,7 @@ class Settings:
     settle_seconds: float = 60.0
     """After boot nobody goes below startup for this long unless somebody needs it."""
     overhead_floor_bytes: int = 64 * MIB
-    """What QEMU is taken to need for itself before it has been measured."""
+    """What QEMU is taken to need for itself at the least, whatever was measured."""
     inflate_bytes_per_second: int = 128 * MIB
     """Assumed until it has been measured on a VM; bounds one shrinking command to a second's worth."""
     unplug_after_seconds: float = 600.0

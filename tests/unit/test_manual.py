@@ -6,13 +6,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
-from click import Context
+from click import Command, Context, Group, Option
 
+from agent.commands import cli as agent
 from host_controller.cli import COMMANDS, group
-from host_controller.cli.manual import main, pages
-from host_controller.config import Config, parse
-from host_controller.config.rule import RuleSection
+from host_controller.cli.manual import main, meanings, pages
+from host_controller.config import SECTIONS, Config, parse
+from host_controller.config.rule import MatchSection, RuleSection
 
 RUN = [sys.executable, "-c", "from host_controller.cli import main; main()"]
 
@@ -27,6 +29,20 @@ def test_every_command_and_every_option_is_in_its_page() -> None:
         assert f"\\fB{title}\\fR(1)" in found["dynmem.1"]
         for option in (one for one in command.params if one.param_type_name == "option"):
             assert option.opts[0].replace("-", "\\-") in page
+
+
+def test_every_option_says_what_it_does() -> None:
+    def silent(command: Command, words: str) -> list[str]:
+        own = [one for one in command.params if isinstance(one, Option) and not (one.help or one.hidden)]
+        found = [f"{words} {one.opts[0]}" for one in own]
+        if isinstance(command, Group):
+            for name in command.list_commands(Context(command)):
+                below = command.get_command(Context(command), name)
+                assert below is not None
+                found += silent(below, f"{words} {name}")
+        return found
+
+    assert silent(group, "dynmem") + silent(agent, "dynmem-agent") == []
 
 
 def test_what_is_done_to_guests_has_pages_beside_that_of_the_program_in_them() -> None:
@@ -44,6 +60,23 @@ def test_every_key_of_the_configuration_is_in_its_page() -> None:
         kind = RuleSection if section == "rule" else type(getattr(parse(b""), section))
         for key in kind.__struct_fields__:
             assert f".B {key}" in page
+
+
+def test_every_key_of_the_configuration_says_what_it_is_for_and_its_default() -> None:
+    for kind in (*(one.type for one in SECTIONS), RuleSection, MatchSection):
+        said = meanings(kind)
+        fields = msgspec.structs.fields(kind)
+        assert [one.name for one in fields if len(said.get(one.name, "").split()) < 3] == [], kind
+        unsaid = [one for one in fields if one.default is None and kind is not MatchSection]
+        assert [one.name for one in unsaid if "default" not in said[one.name]] == [], kind
+
+
+def test_defaults_are_shown_as_people_write_them() -> None:
+    page = dict(pages())["dynmem.toml.5"]
+    section = page.partition(".SH [history]")[2].partition(".SH [savings]")[0]
+    assert "at least 1MiB. Default: 1GiB." in section
+    assert "Default: 7d." in section
+    assert "How long events, and changes that a plot would show, are kept." in section
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")

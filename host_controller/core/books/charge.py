@@ -98,7 +98,7 @@ EXTRAS: Final[tuple[Rule, ...]] = (plugging, virtio_mem)
 
 
 def overhead(vm: Vm, settings: Settings) -> int:
-    """QEMU's own memory: the most it was seen to take, or the floor before it was seen."""
+    """QEMU's own memory: the most it was seen to take, and never less than the floor."""
     seen, floor = vm.evidence.overhead_bytes, settings.overhead_floor_bytes
     return seen if seen > floor else floor
 
