@@ -4,6 +4,8 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/setup.stamp
 PACKAGES := lab/packages.txt
+PACKAGING := $(VENV)/packaging.stamp
+PACKAGING_PACKAGES := lab/packaging-packages.txt
 TESTING := $(VENV)/testing.stamp
 TEST_PACKAGES := lab/test-packages.txt
 DAILY := not faults or representative
@@ -14,7 +16,10 @@ DAILY := not faults or representative
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(TESTING) ## install what is missing: distribution packages (apt-get, sudo) and .venv
+setup: $(TESTING) ## install all that is missing, for tests too: distribution packages (apt-get, sudo) and .venv
+
+.PHONY: command
+command: $(STAMP) ## .venv/bin/dynmem, for hosts without our packages
 
 # Only what dpkg does not have is installed; the apt lists are fetched only then.
 $(STAMP): pyproject.toml requirements.txt $(PACKAGES)
@@ -24,8 +29,13 @@ $(STAMP): pyproject.toml requirements.txt $(PACKAGES)
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Browser, Cockpit and packaging tools: whoever tries the demo need not wait for them.
-$(TESTING): $(STAMP) $(TEST_PACKAGES)
+# Whoever tries the demo, or wants the command alone, need not wait for packaging tools.
+$(PACKAGING): $(STAMP) $(PACKAGING_PACKAGES)
+	@lab/install-packages $(PACKAGING_PACKAGES)
+	@touch $@
+
+# A browser and Cockpit, which listens: nobody who only builds packages is to get them.
+$(TESTING): $(PACKAGING) $(TEST_PACKAGES)
 	@lab/install-packages $(TEST_PACKAGES)
 	@touch $@
 
@@ -101,7 +111,7 @@ demo: $(STAMP) ## three real guests that contend for memory, live
 	$(PYTHON) -m lab.demo
 
 .PHONY: vagrant-lab vagrant-end test-vagrant
-vagrant-lab: $(TESTING) ## three Vagrant guests to try things on (vagrant/README.md); NETNS=1: touching nothing else here
+vagrant-lab: $(PACKAGING) ## three Vagrant guests to try things on (vagrant/README.md); NETNS=1: touching nothing else here
 	$(PYTHON) -m vagrant.lab up $(if $(NETNS),--netns)
 
 vagrant-end: $(STAMP) ## remove them again, and all that came with them
@@ -193,7 +203,7 @@ mutants: $(STAMP) ## does a test fail for every small error in the core? some mi
 fuzz: $(STAMP) ## coverage-guided fuzzing of all that reads hostile bytes, a million inputs each; about 20 minutes
 	$(PYTHON) -m tests.fuzz
 
-packages: $(TESTING) ## dist/: the .deb of the agent and of the controller, by dpkg-buildpackage
+packages: $(PACKAGING) ## dist/: the .deb of the agent and of the controller, by dpkg-buildpackage
 	$(PYTHON) -m lab.packages
 
 .PHONY: pyz
@@ -215,7 +225,7 @@ test-suite: $(TESTING) ## one host or guest of the matrix, chosen by the commit'
 	$(PYTHON) -m lab.matrix.of_commit $(COMMIT)
 
 .PHONY: rpms
-rpms: $(TESTING) ## dist/: the .rpm of the agent and of the controller, by rpmbuild
+rpms: $(PACKAGING) ## dist/: the .rpm of the agent and of the controller, by rpmbuild
 	$(PYTHON) -m lab.rpms
 
 .PHONY: release

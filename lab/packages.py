@@ -36,7 +36,7 @@ def build(out: Path) -> list[Path]:
         PackageError: with the end of what dpkg-buildpackage said.
     """
     if shutil.which("dpkg-buildpackage", path=PATH) is None:
-        raise PackageError("dpkg-buildpackage is missing. Run `make setup` on Debian or Ubuntu.")
+        raise PackageError("dpkg-buildpackage is missing. Run `make packages` on Debian or Ubuntu.")
     profiles = [profile for profile, package in PROFILES.items() if not _has(package)]
     with tempfile.TemporaryDirectory(prefix="dynmem-packages-") as name:
         tree = Path(name) / "dynmem"

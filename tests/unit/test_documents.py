@@ -1,6 +1,7 @@
 """What a document names is there."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import click
@@ -10,29 +11,50 @@ from agent.commands import cli as agent
 from host_controller.cli import group
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "vagrant/README.md"])
 COMMANDS = re.compile(r"(?:^|[|;&] ?|\.venv/bin/|nice -n 19 )(dynmem(?:-agent)?) ([^|#;&]*)")
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_test_that_a_document_names_exists(name: str) -> None:
-    named = set(re.findall(r"`(test_[a-z0-9_]+)`", (ROOT / name).read_text()))
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_test_that_a_document_names_exists(path: Path) -> None:
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", path.read_text()))
     tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert named <= set(re.findall(r"def (test_[a-z0-9_]+)\(", tests))
 
 
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_every_file_and_make_target_that_a_document_names_exists(name: str) -> None:
-    text = (ROOT / name).read_text()
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_file_and_make_target_that_a_document_names_exists(path: Path) -> None:
+    text = path.read_text()
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)`", text)) <= targets
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
-    assert [link for link in links if link[0] != "#" and not (ROOT / link).exists()] == []
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-")
-        for one in re.findall(r"^#+ (.*)", text, re.MULTILINE)
-    }
-    assert [link for link in links if link[0] == "#" and link[1:] not in headings] == []
+    links = [link.split("#") for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [file for file, *_ in links if not (path.parent / file).exists()] == []
+    to_headings = [(path.parent / file if file else path, *anchor) for file, *anchor in links if anchor]
+    assert [link for link in to_headings if link[1] not in headings(link[0])] == []
+    tests = re.findall(r"\btests/[a-z0-9_/]+\.[a-z]+", text)
+    assert [one for one in tests if not (ROOT / one).exists()] == []
+
+
+def headings(path: Path) -> set[str]:
+    found = re.findall(r"^#+ (.*)", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in found}
+
+
+def test_what_readme_has_a_user_make_installs_nothing_that_is_for_tests() -> None:
+    """A browser, and Cockpit, which listens, have no business on somebody's host."""
+    made = re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)\b", (ROOT / "README.md").read_text())
+    targets = set(made) - {"test", "test-domains"}
+    assert {"demo", "packages", "command", "vagrant-lab"} <= targets
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", "--no-print-directory", *sorted(targets)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "install-packages lab/packages.txt" in done.stdout
+    assert "test-packages.txt" not in done.stdout
 
 
 def test_each_claim_about_security_names_the_file_of_its_test() -> None:
@@ -55,9 +77,7 @@ def test_no_claim_about_security_stands_without_a_test() -> None:
     assert [row for row in rows if "`test_" not in row.split("|")[2]] == []
 
 
-@pytest.mark.parametrize(
-    "path", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_every_command_and_option_that_a_document_shows_exists(path: Path) -> None:
     text = path.read_text()
     shown = re.findall(r"`([^`]+)`", text) + [line for line in text.splitlines() if line.startswith("    ")]
