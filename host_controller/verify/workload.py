@@ -1,38 +1,14 @@
 """The driver of the workload server in a guest: one method per command, each with a limit."""
 
-import itertools
-import json
-import random
-import select
 import signal
-import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from host_controller.verify.errors import WorkloadError
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadEvent:
-    """What a workload in the guest said by itself.
-
-    `kind`: started, progress, done (an allocation is all touched), ended (process gone, memory free).
-    `monotonic` and `realtime` are the guest's clocks, `received` is ours (CLOCK_MONOTONIC), all in seconds.
-    `mib`: touched or read so far, in MiB. `status`: exit status, -9 for a kill (by `free` or the guest's OOM
-    killer).
-    """
-
-    kind: str
-    name: str
-    monotonic: float
-    realtime: float
-    received: float
-    mib: int | None = None
-    status: int | None = None
+from host_controller.verify.workload_port import WorkloadEvent, WorkloadPort
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +50,20 @@ class Workload:
     """Commands one guest. Connects when first used, and again after the guest has been reset."""
 
     def __init__(self, guest: str, path: Path, context: Callable[[], str]) -> None:
-        """`context` tells what to add to an error message (the end of the guest's console)."""
+        """`path`: the port's socket. `context` tells what to add to an error message (the end of the guest's
+        console).
+        """
         self._guest = guest
-        self._path = path
-        self._context = context
-        self._socket: socket.socket | None = None
-        self._inbox = b""
-        self._ids = itertools.count(random.randrange(1 << 30))  # noqa: S311  no secret: it tells our answers from a former client's
-        self._answers: dict[int, dict[str, Any]] = {}
-        self.events: deque[WorkloadEvent] = deque(maxlen=10_000)
+        self._port = WorkloadPort(guest, path, context)
+
+    @property
+    def events(self) -> deque[WorkloadEvent]:
+        """What workloads have said and nobody has taken out yet, oldest first."""
+        return self._port.events
 
     def close(self) -> None:
         """Close the port's host end."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-
-    # Commands.
+        self._port.close()
 
     def wait_answering(self, limit: float) -> None:
         """Until the server answers a ping. Raises WorkloadError after `limit` seconds."""
@@ -106,7 +79,7 @@ class Workload:
     def ping(self, limit: float = 10.0) -> tuple[float, float, float]:
         """Guest CLOCK_MONOTONIC and CLOCK_REALTIME, and our CLOCK_MONOTONIC half-way through, in seconds."""
         before = time.monotonic()
-        answer = self._ask("ping", limit)
+        answer = self._port.ask("ping", limit)
         return answer["mono"], answer["real"], (before + time.monotonic()) / 2
 
     def clock_offset(self, tries: int = 10) -> tuple[float, float]:
@@ -122,7 +95,7 @@ class Workload:
 
     def boot_id(self) -> str:
         """The kernel's boot id: changes with every boot."""
-        return str(self._ask("ping", 10.0)["result"]["boot_id"])
+        return str(self._port.ask("ping", 10.0)["result"]["boot_id"])
 
     def allocate(
         self,
@@ -139,36 +112,36 @@ class Workload:
         either. A greedy one never does, and may be killed.
         """
         how = {"mib": mib, "rate": rate, "swaps": swaps, "greedy": greedy}
-        self._ask("start", 10.0, kind="allocate", name=name, **how)
+        self._port.ask("start", 10.0, kind="allocate", name=name, **how)
 
     def hold(self, name: str = "memory") -> None:
         """Stop an allocation where it is, and keep what it has touched."""
-        self._ask("hold", 10.0, name=name)
+        self._port.ask("hold", 10.0, name=name)
 
     def free(self, name: str | None = None, limit: float = 30.0) -> None:
         """End one workload, or all of them, and wait until the guest has its memory back."""
-        names = self._ask("free", 10.0, name=name)["result"]["freed"]
+        names = self._port.ask("free", 10.0, name=name)["result"]["freed"]
         waiting = set(names)
         deadline = time.monotonic() + limit
         while waiting:
             waiting -= {event.name for event in self.events if event.kind == "ended"}
             self.events.clear()
             if waiting and time.monotonic() > deadline:
-                raise self._error(f"workloads {sorted(waiting)} did not end within {limit:g} s")
+                raise self._port.error(f"workloads {sorted(waiting)} did not end within {limit:g} s")
             if waiting:
-                self._pump(deadline)
+                self._port.pump(deadline)
 
     def thrash(self, mib: int, rate: float = 0.0, name: str = "thrash") -> None:
         """Read a file of `mib` MiB over and over: cache refaults while MemAvailable stays flat."""
-        self._ask("start", 10.0, kind="thrash", name=name, mib=mib, rate=rate)
+        self._port.ask("start", 10.0, kind="thrash", name=name, mib=mib, rate=rate)
 
     def thrash_cgroup(self, mib: int, high_mib: int, rate: float = 0.0, name: str = "container") -> None:
         """Use `mib` MiB in a cgroup with memory.high at `high_mib`: PSI is high, the guest itself idle."""
-        self._ask("start", 10.0, kind="thrash_cgroup", name=name, mib=mib, rate=rate, high_mib=high_mib)
+        self._port.ask("start", 10.0, kind="thrash_cgroup", name=name, mib=mib, rate=rate, high_mib=high_mib)
 
     def memory(self, limit: float = 30.0) -> GuestMemory:
         """The guest's own view of its memory, now."""
-        result = self._ask("meminfo", limit)["result"]
+        result = self._port.ask("meminfo", limit)["result"]
         blocks = {name: (state, zones) for name, (state, zones) in result["blocks"].items()}
         return GuestMemory(result["meminfo"], result["vmstat"], blocks, result["block_size"], result["psi"])
 
@@ -177,7 +150,7 @@ class Workload:
 
         Raises WorkloadError when `check` and its status is not 0.
         """
-        result = self._ask("exec", limit + 5.0, command=command, limit=limit)["result"]
+        result = self._port.ask("exec", limit + 5.0, command=command, limit=limit)["result"]
         if check and result["status"] != 0:
             raise WorkloadError(
                 f"In {self._guest}, `{command}` ended with {result['status']}: {result['output'][-1000:]}"
@@ -186,14 +159,14 @@ class Workload:
 
     def agent(self) -> AgentState:
         """What the agent's process is doing."""
-        return AgentState(**self._ask("agent", 10.0)["result"])
+        return AgentState(**self._port.ask("agent", 10.0)["result"])
 
     def wait_agent(self, limit: float, other_than: int | None = None) -> int:
         """The pid of a running agent other than `other_than`. Raises WorkloadError after `limit` seconds."""
         deadline = time.monotonic() + limit
         while (state := self.agent()).pid in (None, other_than):
             if time.monotonic() > deadline:
-                raise self._error(
+                raise self._port.error(
                     f"no new agent within {limit:g} s; ends {state.ends}, log:\n{state.log[-1000:]}"
                 )
         assert state.pid is not None
@@ -204,33 +177,33 @@ class Workload:
         deadline = time.monotonic() + limit
         while (state := self.agent()).pid is not None:
             if time.monotonic() > deadline:
-                raise self._error(f"agent {state.pid} still runs after {limit:g} s")
+                raise self._port.error(f"agent {state.pid} still runs after {limit:g} s")
 
     def signal_agent(self, number: signal.Signals = signal.SIGKILL, respawn: bool | None = None) -> int:
         """Signal the agent (its old pid is returned); `respawn` says whether it shall be started again."""
-        return int(self._ask("signal_agent", 10.0, number=int(number), respawn=respawn)["result"]["pid"])
+        return int(self._port.ask("signal_agent", 10.0, number=int(number), respawn=respawn)["result"]["pid"])
 
     def start_agent(self, command: str | None = None, respawn: bool = False) -> None:
         """Start an agent where none runs, by the command it had at boot or by another one."""
-        self._ask("start_agent", 10.0, command=command, respawn=respawn)
+        self._port.ask("start_agent", 10.0, command=command, respawn=respawn)
 
     def program(self, *arguments: str, limit: float = 30.0) -> None:
         """Run a Python program, where there is no shell. Raises WorkloadError when its status is not 0."""
-        result = self._ask("program", limit, arguments=arguments)["result"]
+        result = self._port.ask("program", limit, arguments=arguments)["result"]
         if result["status"] != 0:
-            raise self._error(f"{arguments[0]} ended with {result['status']}: {result['output']}")
+            raise self._port.error(f"{arguments[0]} ended with {result['status']}: {result['output']}")
 
     def balloon_driver(self, *, bound: bool, limit: float = 30.0) -> None:
         """Bind the balloon's driver, or unbind it: it gives all memory back to the guest first."""
-        self._ask("balloon_driver", limit, bound=bound)
+        self._port.ask("balloon_driver", limit, bound=bound)
 
     def crash(self) -> None:
         """Panic the guest's kernel. It hangs then, unless its command line has `panic=`."""
-        self._tell("sysrq", key="c")
+        self._port.tell("sysrq", key="c")
 
     def reboot(self) -> None:
         """Reboot the guest at once, without a clean shutdown."""
-        self._tell("sysrq", key="b")
+        self._port.tell("sysrq", key="b")
 
     def load_kexec(self) -> None:
         """Take in the kernel that `kexec` boots. It must fit into half of what the guest has then."""
@@ -248,7 +221,7 @@ class Workload:
 
     def power_off(self) -> None:
         """Power the guest off at once."""
-        self._tell("sysrq", key="o")
+        self._port.tell("sysrq", key="o")
 
     def wait_event(self, kind: str, name: str, limit: float) -> WorkloadEvent:
         """The next event of that kind and workload; those before it are dropped.
@@ -271,84 +244,11 @@ class Workload:
                     f"{event.name} {event.kind} {event.mib if event.status is None else event.status}"
                 )
                 if event.name == name and event.kind == "ended":
-                    raise self._error(f"workload {name} ended before it said {kind!r}; seen: {seen[-5:]}")
+                    raise self._port.error(
+                        f"workload {name} ended before it said {kind!r}; seen: {seen[-5:]}"
+                    )
             if time.monotonic() > deadline:
-                raise self._error(
+                raise self._port.error(
                     f"workload {name} did not say {kind!r}, nor get further in {limit:g} s; seen: {seen[-5:]}"
                 )
-            self._pump(deadline)
-
-    # The connection.
-
-    def _error(self, what: str) -> WorkloadError:
-        return WorkloadError(f"Guest {self._guest}: {what}.\n{self._context()}")
-
-    def _tell(self, command: str, /, **parameters: Any) -> int:
-        number = next(self._ids)
-        line = json.dumps({"id": number, "do": command, **parameters}).encode() + b"\n"
-        try:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX)
-                self._socket.connect(str(self._path))
-                self._socket.setblocking(False)
-                self._inbox = b""
-                line = b"\n" + line  # ends what a former connection may have left cut off
-            self._socket.sendall(line)
-        except OSError as error:
-            self.close()
-            time.sleep(0.1)
-            raise self._error(f"its port {self._path} does not take {command!r}: {error}") from error
-        return number
-
-    def _ask(self, command: str, patience: float, /, **parameters: Any) -> dict[str, Any]:
-        deadline = time.monotonic() + patience
-        number = self._tell(command, **parameters)
-        while number not in self._answers:
-            if time.monotonic() > deadline:
-                raise self._error(f"no answer to {command!r} within {patience:g} s")
-            self._pump(deadline)
-        answer = self._answers.pop(number)
-        if not answer["ok"]:
-            raise self._error(f"{command} {parameters} was refused: {answer['error']}")
-        return answer
-
-    def _pump(self, deadline: float) -> None:
-        """Read what comes before the deadline: once."""
-        if self._socket is None:
-            raise self._error("its port is closed")
-        if not select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return
-        try:
-            data = self._socket.recv(65536)
-        except OSError as error:
-            data = b""
-            what = f"its port was lost: {error}"
-        else:
-            what = "its port was closed: QEMU has ended"
-        if not data:
-            self.close()
-            raise self._error(what)
-        received = time.monotonic()
-        *lines, self._inbox = (self._inbox + data).split(b"\n")
-        for line in lines:
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue  # cut off by a reset or by a former connection
-            self._take(message, received)
-
-    def _take(self, message: dict[str, Any], received: float) -> None:
-        if "event" in message:
-            self.events.append(
-                WorkloadEvent(
-                    message["event"],
-                    message["name"],
-                    message["mono"],
-                    message["real"],
-                    received,
-                    message.get("mib"),
-                    message.get("status"),
-                )
-            )
-        elif "id" in message:
-            self._answers[message["id"]] = message
+            self._port.pump(deadline)

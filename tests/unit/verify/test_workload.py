@@ -7,19 +7,20 @@ import pytest
 
 from host_controller.verify import workload
 from host_controller.verify.errors import WorkloadError
-from host_controller.verify.workload import Workload, WorkloadEvent
+from host_controller.verify.workload import Workload
+from host_controller.verify.workload_port import WorkloadEvent, WorkloadPort
 
 LIMIT = 10.0
 
 
-class Scripted(Workload):
+class Scripted(WorkloadPort):
     """A guest that says one thing each so many seconds of a clock that nobody waits for."""
 
     def __init__(self, seconds: float, *said: tuple[str, int]) -> None:
         super().__init__("scripted", Path("/nowhere"), lambda: "")
         self.now, self._seconds, self._script = 0.0, seconds, list(said)
 
-    def _pump(self, deadline: float) -> None:
+    def pump(self, deadline: float) -> None:
         self.now += self._seconds
         if self._script:
             kind, mib = self._script.pop(0)
@@ -28,7 +29,9 @@ class Scripted(Workload):
 
 def wait(guest: Scripted, monkeypatch: pytest.MonkeyPatch) -> WorkloadEvent:
     monkeypatch.setattr(workload, "time", SimpleNamespace(monotonic=lambda: guest.now))
-    return guest.wait_event("done", "memory", LIMIT)
+    driver = Workload("scripted", Path("/nowhere"), lambda: "")
+    driver._port = guest
+    return driver.wait_event("done", "memory", LIMIT)
 
 
 def test_an_allocation_that_is_slow_is_waited_for_as_long_as_it_gets_further(
