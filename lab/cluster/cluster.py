@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,16 +14,15 @@ from types import TracebackType
 from typing import Any, Self
 from xml.etree import ElementTree
 
-from host_controller.fleet.certificates import make_authority, make_host
 from host_controller.verify.accelerator import find_accelerator
 from host_controller.verify.workload import Workload
 from lab.cluster import remains, resources
+from lab.cluster.layout import check_out, lay_out
 from lab.cluster.machine import Machine, has_ended
 from lab.cluster.network import ADDRESSES, Network
-from lab.cluster.node import AGENTS
 from lab.cluster.power import PowerSwitch
 from lab.cluster.shell import run
-from lab.code_disk import REPOSITORY, make_code_disk
+from lab.code_disk import make_code_disk
 from lab.domain import GuestSpec, domain_xml
 from lab.errors import LabError
 from lab.image import ensure_image
@@ -88,19 +86,8 @@ class Cluster:
 
     def on(self, node: str, *command: str, check: bool = True, limit: float = 120.0) -> str:
         """What a command on a node says; its errors, too, when they are not to be raised."""
-        words = [
-            "nsenter",
-            "-t",
-            str(self._machines[node].init()),
-            "-r",
-            "-m",
-            "-u",
-            "-i",
-            "-n",
-            "-p",
-            "--",
-            *command,
-        ]
+        inside = ["nsenter", "-t", str(self._machines[node].init()), "-r", "-m", "-u", "-i", "-n", "-p", "--"]
+        words = [*inside, *command]
         done = subprocess.run(words, capture_output=True, text=True, timeout=limit)
         if check and done.returncode != 0:
             raise LabError(f"{command[0]} on {node}: {done.returncode}: {done.stderr or done.stdout}")
@@ -290,28 +277,9 @@ class Cluster:
         self._image = ensure_image()
         self._code = self.directory / "code.ext4"
         make_code_disk(self._code, self._image.initrd)
-        agents = self.directory / "ocf"
-        shutil.copytree(AGENTS, agents, symlinks=True)
-        (agents / "dynmem").mkdir()
-        shutil.copy(REPOSITORY / "services/ocf/fleet", agents / "dynmem")
-        (self.directory / "sbin").mkdir()
-        shutil.copy(REPOSITORY / "lab/cluster/fence_lab", self.directory / "sbin")
         for name, commit in self._older.items():
-            _check_out(commit, Path(self.dynmem(name)).parent)
-        make_authority(self.directory / "ca")
-        for name in self.nodes:
-            make_host(self.directory / "ca", name)
-        lines = [f"{ADDRESSES}.{number} {name}" for number, name in enumerate(self.nodes, 1)]
-        (self.directory / "hosts").write_text(
-            "\n".join((f"#directory {self.directory}", "127.0.0.1 localhost", *lines, ""))
-        )
-        # libvirtd wants its users, which a machine has that runs it for the whole system.
-        for name, line in (
-            ("passwd", "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin"),
-            ("group", "libvirt-qemu:x:64055:"),
-        ):
-            known = Path("/etc", name).read_text()
-            (self.directory / name).write_text(known if "libvirt-qemu:" in known else f"{known}{line}\n")
+            check_out(commit, Path(self.dynmem(name)).parent)
+        lay_out(self.directory, self.nodes)
         plan = {"nodes": self.nodes, "guests": self.guests, "network": ADDRESSES, "port": PORT}
         plan |= {
             "capacity_mib": self.capacity_mib,
@@ -346,18 +314,6 @@ class Cluster:
         except ValueError:
             return False
         return found["host"]["connected"] is True
-
-
-def _check_out(commit: str, place: Path) -> None:
-    """dynmem of a commit on today's libraries, with a command to run it."""
-    place.mkdir()
-    archive = place / "tree.tar"
-    run("git", "-C", str(REPOSITORY), "archive", "-o", str(archive), commit, "host_controller", "agent")
-    run("tar", "-C", str(place), "-xf", str(archive))
-    command = place / "dynmem"
-    start = f"#!{sys.executable} -P\nimport sys\nsys.path.insert(0, {str(place)!r})\n"
-    command.write_text(f"{start}from host_controller.cli import main\nmain()\n")
-    command.chmod(0o755)
 
 
 def _command_line(file: Path) -> bytes:
