@@ -10,10 +10,8 @@ import errno
 import gc
 import os
 import select
-import signal
 import time
 from collections.abc import Callable
-from types import FrameType
 
 from agent import __version__, holders, killers, overcommit
 from agent.blocks import MemoryBlocks
@@ -25,24 +23,17 @@ from agent.overcommit import Overcommit
 from agent.port import Port, open_port
 from agent.probe import Facts, Look, Probe
 from agent.report import MIB, Reporter
-from agent.system import Log, Notifier, open_psi_trigger, protect_from_oom_killer
+from agent.system import Log, Notifier, Stop, open_psi_trigger, protect_from_oom_killer, stop_at_signals
 from agent.uevents import UeventSocket, memory_block_number
 from agent.wire import Ack, Error, Hello, Ping, Welcome, WhoHolds, printable
 
 MOST_LINES_PER_TURN = 64
 PORT_RETRY_SECONDS = 1.0
-KILLERS_EVERY_SECONDS = 60.0
-_KILLERS_SHARE = 16
 HELLO_EVERY_SECONDS = 0.5  # at most: a host that welcomes every Hello gets no loop out of us
 ERROR_EVERY_SECONDS = 1.0
 # MemTotal that moves by this much beyond what the balloon explains means memory came or went.
 _UNEXPLAINED_BYTES = 8 * MIB
 _MOST_RESAMPLES = 3
-_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-class _Stop(Exception):  # noqa: N818 # not an error: SIGTERM
-    """The service manager wants us to end, or the terminal that we were started from is gone."""
 
 
 class Daemon:
@@ -63,7 +54,6 @@ class Daemon:
         self._hotplug = Hotplugger(self._blocks, self._log, self._probe.moved_pages)
         self._port = Port(opener or (lambda: open_port(root)))
         self._boot_id = self._probe.boot_id()
-        self._root = root
         self._overcommit = Overcommit(root, self._log, allowed=overcommit.wanted(os.environ))
         self._maximum_bytes: int | None = None  # until a host has welcomed us
         self._maximum = Maximum(root)
@@ -75,8 +65,8 @@ class Daemon:
         self._holders = holders.Teller(root, now, allowed=holders.wanted(os.environ))
         self._port_retry_at = now
         self._port_trouble = ""
-        self._slow_at = self._killers_at = now
-        self._killers_total = 0
+        self._slow_at = now
+        self._killers = killers.Watch(root, now)
         self._facts: Facts | None = None
         self._poll = select.poll()
         # What it waits for: the port and for which events, the PSI trigger, uevents, the child.
@@ -215,18 +205,13 @@ class Daemon:
         self._slow_at = now + self._reporter.cadence.heartbeat_seconds
         self._hotplug.keep_policy()
         self._probe.refresh()
-        if now >= self._killers_at:  # whoever changes watermark_scale_factor changes no minimum
+        if self._killers.due(now):  # whoever changes watermark_scale_factor changes no minimum
             self._probe.refresh_floor(anew=True)
         if self._uevents is None:
             self._hotplug.scan(now)
         if self._maximum_bytes is not None:
             self._overcommit.keep(self._maximum_bytes, self._kernel_bytes())
-        total = self._probe.look().total_bytes
-        # Who kills below a size kills below another share once the balloon has moved.
-        moved = self._reporter.kill_percent and abs(total - self._killers_total) > total // _KILLERS_SHARE
-        if moved or now >= self._killers_at:
-            self._killers_at, self._killers_total = now + KILLERS_EVERY_SECONDS, total
-            self._reporter.kill_percent = killers.find(self._root, total).percent
+        self._reporter.kill_percent = self._killers.percent(self._probe.look().total_bytes, now)
 
     def _send_hello(self, now: float) -> None:
         assert self._hello_due is not None
@@ -374,7 +359,7 @@ class Daemon:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the daemon until a signal of _STOPS. Returns the exit status: 1 without the kernel's figures, 2 for
+    """Run the daemon until a signal of STOPS. Returns the exit status: 1 without the kernel's figures, 2 for
     arguments that make no sense.
     """
     path: str | None = None
@@ -384,7 +369,7 @@ def main(arguments: list[str]) -> int:
         os.write(2, b"usage: dynmem-agent run [--port DEVICE]\n")
         return 2
     try:
-        _begin_with_signals()
+        stop_at_signals()
         protect_from_oom_killer()
         try:
             daemon = Daemon(opener=lambda: open_port(path=path))
@@ -394,20 +379,5 @@ def main(arguments: list[str]) -> int:
         gc.collect()
         gc.freeze()  # what is there now stays: no reason to walk it, and a forked child leaves it shared
         daemon.run()
-    except _Stop:
+    except Stop:
         return 0
-
-
-def _begin_with_signals() -> None:
-    """Whoever started us may have ignored or blocked any, and a program inherits that (signal(7))."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel keeps no exit status of the helper
-    for one in _STOPS:
-        if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN:  # nohup(1)
-            signal.signal(one, _raise_stop)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _raise_stop(_signal: int, _frame: FrameType | None) -> None:
-    for one in _STOPS:  # a second one must not keep the guest's settings from being put back
-        signal.signal(one, signal.SIG_IGN)
-    raise _Stop

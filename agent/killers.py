@@ -25,6 +25,8 @@ _NAMES.update(dict.fromkeys((b"k3s-server", b"k3s-agent", b"kubelite"), KUBELET)
 _NOHANG_KEYS = ("soft_threshold_min_mem", "mem_min_sigterm")
 """Of today, and of releases before 0.2."""
 _LARGEST_FILE = 64 << 10
+_EVERY_SECONDS = 60.0
+_MOVED_SHARE = 16
 
 
 class Killers(NamedTuple):
@@ -55,6 +57,29 @@ def find(root: str = "/", total_bytes: int = 0) -> Killers:
             one = kill_percent(words, total_bytes) if name == EARLYOOM else _nohang(root, words, total_bytes)
             percent = max(percent, one)
     return Killers(tuple(sorted(names)), percent)
+
+
+class Watch:
+    """Asks who kills whenever that may have changed: once a minute, and where somebody does, also as MemTotal
+    moves by 1/16: who kills below a size kills below another share once the balloon has moved.
+    """
+
+    def __init__(self, root: str, now: float) -> None:
+        self._root = root
+        self._due_at = now
+        self._total_bytes = self._percent = 0
+
+    def due(self, now: float) -> bool:
+        """A minute is over."""
+        return now >= self._due_at
+
+    def percent(self, total_bytes: int, now: float) -> int:
+        """The share of MemTotal that must stay available, percent; 0 without one. total_bytes: MemTotal."""
+        moved = self._percent and abs(total_bytes - self._total_bytes) > total_bytes // _MOVED_SHARE
+        if moved or self.due(now):
+            self._due_at, self._total_bytes = now + _EVERY_SECONDS, total_bytes
+            self._percent = find(self._root, total_bytes).percent
+        return self._percent
 
 
 def kill_percent(words: list[str], total_bytes: int) -> int:

@@ -1,10 +1,12 @@
-"""The daemon's dealings with the system around it: log lines, systemd, the PSI trigger, the OOM killer."""
+"""The daemon's dealings with the system around it: log lines, systemd, signals, PSI, the OOM killer."""
 
 from __future__ import annotations
 
 import _socket as socket  # of the module around it nothing is used, and it costs 0.3 MiB
 import os
+import signal
 import time
+from types import FrameType
 
 # A stall of 50 ms within 500 ms, the shortest window the kernel allows: it looks ten times a window, so
 # the event comes 50..100 ms after the stall began, at most twice a second. [Documentation/accounting/psi.rst]
@@ -15,6 +17,7 @@ PSI_TRIGGERS = (
 _SAME_EVENT_SECONDS = 10.0
 _FOR_ALL = 0o755
 _MOST_CHILDREN_BYTES = 1 << 16
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Log:
@@ -74,6 +77,28 @@ class Notifier:
         if self.watchdog_seconds and now - self._fed_at >= self.watchdog_seconds:
             self._fed_at = now
             self.send("WATCHDOG=1")
+
+
+class Stop(Exception):  # noqa: N818 # not an error: SIGTERM
+    """The service manager wants us to end, or the terminal that we were started from is gone."""
+
+
+def stop_at_signals() -> None:
+    """Have the first signal of STOPS raise Stop, wherever the program is then.
+
+    Whoever started us may have ignored or blocked any, and a program inherits that (signal(7)).
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel keeps no exit status of the helper
+    for one in STOPS:
+        if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN:  # nohup(1)
+            signal.signal(one, _raise_stop)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _raise_stop(_signal: int, _frame: FrameType | None) -> None:
+    for one in STOPS:  # a second one must not keep the guest's settings from being put back
+        signal.signal(one, signal.SIG_IGN)
+    raise Stop
 
 
 def open_psi_trigger(root: str = "/") -> int:
