@@ -1,7 +1,7 @@
 """One host's controller at work: one inbox, decisions soon after what came in, and nothing that stops it.
 
     hypervisor, timer, operator ──► put() ──► inbox ──► engine.handle … engine.decide ──► hypervisor.submit
-                                                                   └────────► journal
+                                                                   └────────► chronicle ──► journal
 
 Everything here runs in one asyncio loop. Whoever needs the engine's state reads it between two steps.
 """
@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
 
 from host_controller.control.attribution import Attribution
+from host_controller.control.chronicle import Chronicle
 from host_controller.control.dry_run import DryRun, harmless
 from host_controller.control.greeting import Greeter
 from host_controller.control.guest_notes import GuestNotes
@@ -34,17 +35,13 @@ from host_controller.core.interface import (
     Suspend,
     Tick,
     VmAppeared,
-    VmConfigChanged,
-    VmGone,
 )
 from host_controller.core.model import Settings
 from host_controller.core.operations.standstill import Stage
 from host_controller.core.operator_events import HoldVm, SettingsChanged
-from host_controller.core.state import Notice
 from host_controller.core.vm.record import Vm
-from host_controller.records.journal import Failure, Journal
+from host_controller.records.journal import Journal
 from host_controller.records.recording import Recorder
-from host_controller.records.samples import KEPT_SECONDS, sample_of
 
 COALESCE_SECONDS: Final = 0.05
 """Decisions are at least so far apart; the first thing that happens after a pause is decided on at once."""
@@ -93,8 +90,6 @@ class Controller:
         """
         self.connection = connection
         """The hypervisor's address, or what is wrong with the way to it."""
-        self.names: dict[str, str] = {}
-        """Of every VM that was seen, also of those that have stopped."""
         self.guest_notes = GuestNotes()
         self.attribution = Attribution(self.engine)
         self._hypervisor = hypervisor
@@ -104,15 +99,13 @@ class Controller:
         self._after_tick = after_tick
         self._dry_run = DryRun(self.engine)
         self._greeter = Greeter()
+        self._chronicle = Chronicle(self.engine, self.journal)
         self._tick_due = clock()
-        self._told: list[Notice] = []
-        """What `attribution` has to say, until it is written down."""
         self._inbox: deque[tuple[float, Event]] = deque()
         self._wake = asyncio.Event()
         self._awaited = asyncio.Event()
         self._stopping = asyncio.Event()
         self._decided_at = -math.inf
-        self._errors: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         if before is not None:
             inherit(self.engine.state, before)
@@ -247,33 +240,25 @@ class Controller:
                 self.put(CommandDone(command.vm, command.ticket, "not sent: it could not be remembered"))
                 continue
             self._send(command, now)
-        self._write_down(touched, now)
+        self._chronicle.write_down(touched, now)
         if ticked:
-            self.journal.samples.forget_before(now - KEPT_SECONDS)
+            self._chronicle.forget_old(now)
             self._after_tick()
 
     def _handle(self, event: Event, at: float) -> None:
-        name = self.names.get(getattr(event, "vm", ""))
         self.guest_notes.hear(event)
-        match event:
-            case VmAppeared(vm, config) | VmConfigChanged(vm, config):
-                self.names[vm] = name = config.name
-            case CommandDone(vm):
-                self.journal.done(event, name or vm, at)
-            case VmGone(vm):
-                self.journal.forget(vm)
-                self.names.pop(vm, None)
-            case ConnectionChanged(_, detail):
-                self.connection = detail
+        name = self._chronicle.hear(event, at)
+        if isinstance(event, ConnectionChanged):
+            self.connection = event.detail
         try:
             self._record(lambda recorder: recorder.handled(event, at))
             self.engine.handle(event, at)
             notices, noise = self.attribution.hear(event, at)
-            self._told += notices
+            self._chronicle.tell(notices)
             if noise is not None:
                 self.put(noise)
         except Exception as error:  # noqa: BLE001 # an event that cannot be handled harms no other
-            self._failed("event", error, what=type(event).__name__, vm=name)
+            self._chronicle.failed("event", error, what=type(event).__name__, vm=name)
         if isinstance(event, VmAppeared) and (self.paused_all or event.vm in self.paused):
             self._handle(HoldVm(event.vm, True), at)
 
@@ -285,7 +270,7 @@ class Controller:
             else:
                 commands = self.engine.decide(now)
         except Exception as error:  # noqa: BLE001 # the next tick tries again, with what is known then
-            self._failed("decision", error)
+            self._chronicle.failed("decision", error)
             return []
         for answer in answers:
             self.put(answer)
@@ -296,37 +281,19 @@ class Controller:
         try:
             return self.attribution.due(now)
         except Exception as error:  # noqa: BLE001 # nothing depends on it
-            self._failed("attribution", error)
+            self._chronicle.failed("attribution", error)
             return []
 
     def _send(self, command: Command, now: float) -> None:
-        name = self.names.get(command.vm, command.vm)
+        name = self._chronicle.name_of(command.vm)
         if self.dry_run and not harmless(command):
             log.info("not sent: dry run", vm=name, command=command)
             return
-        self.journal.commanded(command, name, now)
+        self._chronicle.commanded(command, now)
         try:
             self._hypervisor.submit(command)
         except Exception as error:  # noqa: BLE001 # what cannot be sent to one VM is sent to the others
-            self._failed("command", error, what=type(command).__name__, vm=name)
-
-    def _write_down(self, touched: set[str], now: float) -> None:
-        engine = self.engine
-        notices = [*engine.notices(), *self._told]
-        self._told.clear()
-        if notices:
-            for one in self.journal.notices(notices):
-                log.info(one.text, kind=one.kind, vm=one.name)
-        for uuid, decision in engine.decisions.items():
-            if decision.at == now:
-                self.journal.decided(decision, self.names.get(uuid, uuid))
-        for uuid in touched:
-            vm = engine.vms.get(uuid)
-            if vm is not None:
-                sample = sample_of(
-                    vm, engine.claims.get(uuid), engine.goals.get(uuid), engine.charges.get(uuid, 0), now
-                )
-                self.journal.sampled(uuid, vm.name, sample)
+            self._chronicle.failed("command", error, what=type(command).__name__, vm=name)
 
     # --- what outlives it ---
 
@@ -337,7 +304,7 @@ class Controller:
         try:
             self._state_dir.save(remembered(self.engine.state, self.paused, self.paused_all, self._clock()))
         except OSError as error:
-            self._failed("state", error)
+            self._chronicle.failed("state", error)
             return False
         return True
 
@@ -362,19 +329,10 @@ class Controller:
         try:
             what(self._recorder)
         except Exception as error:  # noqa: BLE001 # a full disk costs the recording, never control
-            self._failed("recording", error)
+            self._chronicle.failed("recording", error)
             self._recorder = None
 
     def _close(self) -> None:
         self._record(lambda recorder: recorder.close())
         self._recorder = None
         self.journal.close()
-
-    def _failed(self, kind: Failure, error: Exception, **about: object) -> None:
-        """Count an error, and log it in full the 1st, 10th, 100th … time: it may come ten times a second."""
-        self.journal.count_error(kind)
-        key = f"{kind} {type(error).__name__} {about.get('vm')}"
-        self._errors[key] += 1
-        count = self._errors[key]
-        if math.log10(count).is_integer():
-            log.error(f"{kind} failed", error=str(error), times=count, exc_info=error, **about)
