@@ -40,9 +40,9 @@ def reaction(told: dict[str, Any]) -> Any:
     left.set(yticks=range(len(steps)), yticklabels=[f"{name} MiB" for name in steps], xlim=(0, None))
     left.set(xlabel="s until all is allocated", title="The whole allocation")
     left.legend(fontsize="small")
-    phases = {name.split()[1]: one for name, one in series.items() if name.startswith("phases")}
+    phases = {name.removeprefix("phases "): one for name, one in series.items() if name.startswith("phases ")}
     for row, (name, values) in enumerate(phases.items()):
-        colour = OURS if name == "dynmem" else PEER
+        colour = OURS if name.startswith("dynmem") else PEER
         right.plot(values, [row] * len(values), "o", color=colour, alpha=0.5)
         right.plot(statistics.median(values), row, "|", color="black", markersize=18)
     right.set(yticks=range(len(phases)), yticklabels=list(phases), xscale="log")

@@ -146,6 +146,19 @@ class Host:
                 raise LabError(f"{guest.name} got no memory within {limit:g} s\n{self.controller.log_tail()}")
             time.sleep(0.5)
 
+    def available(self, guest: Guest, at: float) -> int:
+        """Bytes that its agent told of as available, the last time before `at`."""
+        uuid, available = guest.domain().UUIDString(), 0
+        with self.recording().open("rb") as stream:
+            for record in Recording(stream):
+                if record.at > at:
+                    break
+                if isinstance(record, Decided) or not isinstance(record.event, GuestSpoke):
+                    continue
+                if record.event.vm == uuid:
+                    available = getattr(record.event.untrusted_message, "available_bytes", available)
+        return available
+
     def commands(self, guest: Guest, since: float) -> list[tuple[float, SetTarget | AttachDimm]]:
         """Everything sent to it after `since`, as far as it is written down."""
         uuid = guest.domain().UUIDString()
