@@ -45,7 +45,7 @@ def test_a_fault_is_found_and_shown_on_the_simplest_host() -> None:
 def test_only_the_kinds_that_were_searched_are_held_to_their_goals(
     kind: str, missed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def found(host: Host) -> Mapping[str, Verdict]:
+    def found(host: Host, law: str) -> Mapping[str, Verdict]:
         return planted(host) | {"bound": Verdict("bound", 2.0, "bound", 2.0, 1.0)}
 
     monkeypatch.setattr(command, "judged", found)
@@ -122,6 +122,24 @@ def test_what_promises_more_than_the_host_has_is_not_ahead_for_it() -> None:
     runs["ghaf"].vms[0].unmet_mib_seconds = 0.0
     runs["ghaf"].overcommitted_mib_seconds = 40_000
     assert compare(runs)["unmet"].ratio < 1
+
+
+def test_who_gives_out_more_than_the_host_has_is_not_among_those_that_keep_to_it() -> None:
+    runs = {law: result(50_000) for law in (*PEERS, BOUND)}
+    runs |= {OURS: result(20_000), "ghaf": result(1_000), "squeezed": result(10_000)}
+    runs["ghaf"].promised_mib_seconds = 100_000
+    found = compare(runs)
+    assert (found["unmet"].peer, found["kept"].peer) == ("ghaf", "squeezed")
+    for run in runs.values():
+        run.promised_mib_seconds = 100_000
+    assert "kept" not in compare(runs)
+
+
+def test_a_peer_can_be_judged_in_our_place() -> None:
+    runs = {law: result(50_000) for law in (*PEERS, BOUND)}
+    runs |= {OURS: result(10_000), "squeezed": result(21_000)}
+    verdict = compare(runs, "squeezed")["unmet"]
+    assert (verdict.peer, verdict.ratio) == (OURS, pytest.approx(2.0))
 
 
 def test_a_short_duel_with_fixed_seeds_shows_the_same_again() -> None:
