@@ -135,8 +135,6 @@ class Door:
         head_seconds: float = HEAD_SECONDS,
     ) -> None:
         self.head_seconds = head_seconds
-        self.turned_away = 0
-        """Connections that were ended to make room, and those for which there was none."""
         self._most, self._most_of_one = most, most_of_one
         self._inside: dict[Connection, None] = {}
         self._of: Counter[str] = Counter()
@@ -198,7 +196,6 @@ class Door:
     def _make_room(self, key: str, newest: Connection) -> None:
         others = [one for one in self._inside if _key(one) == key and one is not newest and not one.answering]
         chosen = min(others, key=lambda one: (_unsent(one) > 0, one.active_at), default=newest)
-        self.turned_away += 1
         self.left(chosen)
         # Not within connection_made: asyncio is not done with the newest one yet.
         asyncio.get_running_loop().call_soon(chosen.abort)
@@ -213,7 +210,6 @@ class Door:
             if not unsent or unsent < before:
                 one.unsent = (unsent, now)
             elif now - since >= STALL_SECONDS:
-                self.turned_away += 1
                 one.abort()
             else:
                 one.unsent = (unsent, since)
