@@ -54,7 +54,7 @@ class Wish:
     next_start: bool = False
     """Prepare its definition as `enable` would."""
     startup_bytes: int | None = None
-    """Of its next start."""
+    """What it boots with at its next start; None: not named."""
     guest_agents: bool = True
     """The controller may read it through its QEMU guest agent."""
     host: HostAbilities = field(default_factory=HostAbilities)

@@ -73,7 +73,7 @@ class Advice:
 
 @dataclass(frozen=True, slots=True)
 class HostAdvice:
-    """For all of them."""
+    """The advice for all VMs of a host, and what the replays with and without it came to."""
 
     vms: list[Advice]
     then: Outcome

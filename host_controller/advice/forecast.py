@@ -21,7 +21,7 @@ from host_controller.core.vm.demand import margin_bytes
 from host_controller.errors import InputError
 
 HOURS: Final = 168
-"""Of a week."""
+"""In a week."""
 SLOTS: Final = int(3600 / SLOT)
 TREND_WEEKS: Final = 6
 """Of the trend of n weeks (n − 1) ÷ (n − 1 + 6) is believed: a quarter after three weeks."""

@@ -30,7 +30,7 @@ class Past:
     name: str
     limits: StoredLimits | None
     begin: float
-    """Of the first slot."""
+    """When the first slot begins, seconds since 1970."""
     demands: tuple[int | None, ...]
     """Bytes, the largest of each slot."""
     seen_seconds: float
@@ -54,7 +54,7 @@ class Past:
 
     @property
     def end(self) -> float:
-        """Of the last slot."""
+        """When the last slot ends, seconds since 1970."""
         return self.begin + SLOT * len(self.demands)
 
     @property

@@ -48,7 +48,7 @@ class VmOutcome:
 
     @property
     def unmet_share(self) -> float:
-        """Of what it wanted."""
+        """What it lacked of what it wanted, 0 to 1."""
         return self.unmet_byte_seconds / self.wanted_byte_seconds if self.wanted_byte_seconds else 0.0
 
     @property

@@ -36,7 +36,7 @@ def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFigure
 
 
 def vm_figures(controller: Controller, vm: Vm) -> VmFiguresView:
-    """One VM."""
+    """What other hosts of the fleet are told of one VM."""
     engine = controller.engine
     settings, estimate = engine.state.settings, vm.guest.estimate
     charge = engine.charges.get(vm.config.uuid, 0)

@@ -107,7 +107,7 @@ def entry_line(entry: Entry) -> bytes:
 
 
 def answer_json(answer: Any, status: int = 200, **headers: str) -> web.Response:
-    """An answer."""
+    """An answer as a line of JSON."""
     body = msgspec.json.encode(answer) + b"\n"
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 

@@ -36,7 +36,7 @@ class Peer(NamedTuple):
         return f"{user} (uid {self.uid}, {self.program or 'a process'} {self.pid})"
 
     def detail(self) -> dict[str, object]:
-        """For an event."""
+        """Who it was, as the detail of an event has it."""
         detail: dict[str, object] = {
             "by_uid": self.uid,
             "by_user": self.user,

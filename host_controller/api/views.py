@@ -83,7 +83,7 @@ def host_view(controller: Controller, configuration_error: str | None = None) ->
 
 
 def vm_view(controller: Controller, vm: Vm) -> VmView:
-    """One VM."""
+    """What the API says of one VM."""
     engine, now = controller.engine, controller.now()
     uuid, config, limits = vm.config.uuid, vm.config, vm.config.limits
     estimate, decision = vm.guest.estimate, engine.decisions.get(uuid)
@@ -231,7 +231,7 @@ def history_view(
 
 
 def entry_view(entry: Entry) -> EntryView:
-    """A journal entry."""
+    """What the API says of one entry of the journal."""
     return EntryView(
         number=entry.number,
         at=round(entry.wall, 3),

@@ -49,7 +49,7 @@ class Engine:
 
     @property
     def ledger(self) -> Ledger:
-        """The books."""
+        """The books: capacity, charges, reservations, overdraft."""
         return self.state.ledger
 
     @property

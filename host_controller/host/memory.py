@@ -35,7 +35,7 @@ class Memory:
     available_bytes: int
     """Of the ordinary part, with what goes on demand and MemAvailable does not show."""
     evictable_bytes: int = 0
-    """That addition."""
+    """What of it goes on demand and MemAvailable does not show."""
     pools: tuple[HugePool, ...] = ()
     default_huge_page_bytes: int | None = None
     psi_some_percent: float | None = None

@@ -80,7 +80,7 @@ class LibvirtHypervisor:
         self._others_bytes = (0, 0)
         """Of unmanaged VMs and of other QEMUs, as it was then."""
         self._unmanaged: tuple[Unmanaged, ...] = ()
-        """These VMs."""
+        """VMs of our libvirt that nobody manages, as they were then."""
         self._listed = False
         """Every domain that runs on our libvirt has its worker."""
         self._host_period = host_period_seconds

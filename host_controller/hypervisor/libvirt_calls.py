@@ -81,7 +81,7 @@ class Done:
     view: DomainView | None = None
     """After AttachDimm: the domain with what is plugged."""
     vcpu_seconds: float | None = None
-    """After Suspend."""
+    """After Suspend: the processor time that its vCPUs have had."""
 
 
 def inspect(

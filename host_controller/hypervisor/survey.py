@@ -22,7 +22,7 @@ class SurveyedDomain:
     name: str
     running: bool
     xml: str
-    """Live when it runs."""
+    """Of what runs, else of its definition."""
     view: DomainView
     """As the controller reads it."""
     rule: int | None
@@ -41,7 +41,7 @@ class UnseenDomain:
 
 
 class Domains(NamedTuple):
-    """What there is."""
+    """All domains of a libvirt."""
 
     ours: list[SurveyedDomain | UnseenDomain]
     """Those that are managed, or would be, or were; and what cannot be looked at."""

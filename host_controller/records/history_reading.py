@@ -39,7 +39,7 @@ class StoredEntry(NamedTuple):
     name: str | None
     text: str
     detail: str | None
-    """JSON."""
+    """An object as JSON; None: there is none."""
 
 
 class StoredVm(NamedTuple):

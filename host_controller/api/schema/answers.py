@@ -21,7 +21,7 @@ class ApiView(View, frozen=True, kw_only=True, gc=False):
     api: int
     """1: fields are added, never removed or given another meaning."""
     version: str
-    """The controller's."""
+    """The controller's version."""
 
 
 class DoneView(View, frozen=True, kw_only=True, gc=False):

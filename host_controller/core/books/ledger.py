@@ -64,7 +64,7 @@ class Ledger:
         return sum(map(self._still_reserved, self.reservations.values()))
 
     def reserved_for(self, name: str) -> int:
-        """That of one VM."""
+        """What is still reserved for the VM of this name, bytes; 0 for none."""
         one = self.reservations.get(name)
         return 0 if one is None else self._still_reserved(one)
 

@@ -14,10 +14,10 @@ from host_controller.units import round_down
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Of one change. All sizes in bytes; 0 before it begins."""
+    """What one change of a device began with. All sizes in bytes; 0 before it begins."""
 
     requested_bytes: int = 0
-    """Of the device."""
+    """What the device had been asked for in all."""
     came_bytes: int = 0
     """What had come of that."""
     there_bytes: int = 0

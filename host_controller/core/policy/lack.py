@@ -15,7 +15,7 @@ FORGOTTEN_SECONDS: Final = 2.5
 
 @dataclass(slots=True)
 class Lack:
-    """Of a host."""
+    """How long somebody on this host has lacked what the balance gives him."""
 
     lasts: bool = False
     """Somebody lacks what it needs, and has for long: no difference is too small to be given."""

@@ -40,7 +40,7 @@ class Stuck:
     present_bytes: int
     target_bytes: int
     seconds: float
-    """For so long."""
+    """How long it is left there."""
 
     def describe(self, name: str) -> str:
         """For people."""

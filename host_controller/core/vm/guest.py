@@ -78,7 +78,7 @@ class Guest:
         self.reading, self.read_at = reading, now
 
     def is_read(self, now: float) -> bool:
-        """They were, lately."""
+        """Its files were read through its QEMU guest agent lately."""
         return self.reading is not None and now - self.read_at <= READING_SECONDS
 
     def with_reading(self, facts: GuestFacts, now: float) -> GuestFacts:

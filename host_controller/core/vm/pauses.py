@@ -11,7 +11,7 @@ class Pauses:
     """Each has another author, and ends by that author's word."""
 
     state: RunState = RunState.RUNNING
-    """The hypervisor's."""
+    """What the hypervisor last said of its vCPUs."""
     ran_at: float = -math.inf
     """When its vCPUs were last seen to be let run."""
     job: str | None = None

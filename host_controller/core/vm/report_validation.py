@@ -127,7 +127,7 @@ class _Room(NamedTuple):
     """What a guest may have, by the hypervisor's word. Sizes are bytes, virtio-mem included."""
 
     plugged_bytes: int
-    """Now."""
+    """What is plugged now."""
     most_bytes: int
     """Where the hypervisor's word is old."""
     largest_bytes: int

@@ -39,7 +39,7 @@ class Squeeze:
         return now - self._since >= PATIENCE_SECONDS and now - self._stepped_at >= STEP_SECONDS
 
     def step(self, now: float) -> None:
-        """A step was taken."""
+        """Take note that a step is taken now."""
         self._stepped_at = now
 
 

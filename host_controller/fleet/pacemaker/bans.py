@@ -21,10 +21,10 @@ LOCATIONS: Final = "configuration/constraints/rsc_location"
 
 
 class Bans(NamedTuple):
-    """Of one VM."""
+    """What keeps one VM from nodes."""
 
     reasons: Mapping[str, str]
-    """By node."""
+    """Why it may not run there, by node."""
     failed_on: frozenset[str]
     """Nodes that it is banned from by nothing but a start that failed there, as one does that was refused."""
     unsure: frozenset[str]
@@ -32,7 +32,7 @@ class Bans(NamedTuple):
 
 
 class Banned:
-    """By a configuration and its status."""
+    """What a cluster's configuration and status keep from which nodes."""
 
     def __init__(self, root: Element, options: Mapping[str, str]) -> None:
         self._root = root

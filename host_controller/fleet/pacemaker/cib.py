@@ -51,9 +51,9 @@ class Cib:
     nodes: Mapping[str, int | None]
     """Each host's capacity; None: none is set. Nodes within VMs and containers are no hosts."""
     options: Mapping[str, str]
-    """Of the cluster."""
+    """The cluster's properties (crm_config)."""
     defaults: Mapping[str, str]
-    """Of resources."""
+    """What resources have that say nothing else (rsc_defaults)."""
     notes: tuple[str, ...]
 
     @property

@@ -37,7 +37,7 @@ FOUND: Final = {
 }
 """A probe that has found a VM running."""
 MISSED: Final = FOUND | {"transition-magic": f"0:7;{FOUND['transition-key']}", "rc-code": "7"}
-"""One that has not."""
+"""A probe that has found none."""
 
 
 def departures(cib: Cib, vm: str, node: str) -> tuple[str, ...]:

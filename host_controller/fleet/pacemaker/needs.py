@@ -83,12 +83,12 @@ def prepared(cib: Cib) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class _Defaults:
-    """Of VMs that have none of their own."""
+    """What holds for VMs that have none of their own."""
 
     forgets: str
     """failure-timeout of resources."""
     timeout: str | None
-    """Of operations."""
+    """That of operations; None: none is set."""
 
 
 def _defaults(cib: Cib) -> _Defaults:
