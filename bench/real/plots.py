@@ -27,9 +27,9 @@ def scale(told: dict[str, Any]) -> Any:
 
 
 def reaction(told: dict[str, Any]) -> Any:
-    """Whole allocations beside the floor's, and the waits for a first command."""
+    """Whole allocations beside the floor's, the waits for a first command, and what guests took meanwhile."""
     series = told["series"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 3.6), layout="constrained")
     steps = {name: one for name, one in series.items() if isinstance(one, dict)}
     for row, one in enumerate(steps.values()):
         for values, colour, offset in ((one["ours"], OURS, -0.15), (one["floor"], BOUND, 0.15)):
@@ -40,17 +40,27 @@ def reaction(told: dict[str, Any]) -> Any:
     left.set(yticks=range(len(steps)), yticklabels=[f"{name} MiB" for name in steps], xlim=(0, None))
     left.set(xlabel="s until all is allocated", title="The whole allocation")
     left.legend(fontsize="small")
-    phases = {name.removeprefix("phases "): one for name, one in series.items() if name.startswith("phases ")}
-    for row, (name, values) in enumerate(phases.items()):
-        colour = OURS if name.startswith("dynmem") else PEER
-        right.plot(values, [row] * len(values), "o", color=colour, alpha=0.5)
-        right.plot(statistics.median(values), row, "|", color="black", markersize=18)
-    right.set(yticks=range(len(phases)), yticklabels=list(phases), xscale="log")
-    right.set(xlabel="s until the first command, 20 random phases", title="The first command")
-    for axis in (left, right):
+    _by_law(middle, series, "phases ")
+    middle.set(xscale="log", xlabel="s until the first command, 20 random phases", title="The first command")
+    _by_law(right, series, "MiB taken until the first command, ")
+    right.set(
+        yticklabels=[], xlabel="MiB that its guest had taken by then, of 192", title="The same by a count"
+    )
+    for axis in (left, middle, right):
         axis.grid(alpha=0.3)
         axis.invert_yaxis()
     return figure
+
+
+def _by_law(axis: Any, series: dict[str, Any], what: str) -> None:
+    """A row of points for each law, and their median."""
+    rows = {name.removeprefix(what): one for name, one in series.items() if name.startswith(what)}
+    for row, (name, values) in enumerate(rows.items()):
+        axis.plot(
+            values, [row] * len(values), "o", color=OURS if name.startswith("dynmem") else PEER, alpha=0.5
+        )
+        axis.plot(statistics.median(values), row, "|", color="black", markersize=18)
+    axis.set(yticks=range(len(rows)), yticklabels=[name.replace(", ", ",\n") for name in rows])
 
 
 def small(told: dict[str, Any]) -> Any:
