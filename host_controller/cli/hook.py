@@ -4,6 +4,8 @@ import contextlib
 import os
 import shlex
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,11 @@ MARK: Final = "# Installed by `dynmem hook install`."
 PROGRAM: Final = Path(__file__).resolve().parent.parent / "hook.py"
 
 INTERPRETER: Final = Path("/usr/bin/python3")
+NEEDS: Final = "import http.client, json, tomllib"
+"""Of the standard library, by the hook. A host's own Python may be older than ours, and have no tomllib: then
+the configuration would be passed over, and with it whom `without_controller` refuses.
+"""
+LOOK_SECONDS: Final = 30.0
 
 directory = click.option(
     "--directory", type=click.Path(path_type=Path), default=DIRECTORY, help=f"Instead of {DIRECTORY}."
@@ -59,6 +66,22 @@ def _who_else_can_write(place: Path) -> str | None:
     return None
 
 
+def _interpreter() -> Path:
+    """The system's Python where it can run the hook, else the one that runs us.
+
+    Raises:
+        InputError: neither can.
+    """
+    # Not a link of ours into a virtual environment: that may go before its target does.
+    for one in (INTERPRETER, Path(sys.executable).resolve()):
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            command = [str(one), "-I", "-S", "-c", NEEDS]
+            tried = subprocess.run(command, capture_output=True, timeout=LOOK_SECONDS, check=False)
+            if tried.returncode == 0:
+                return one
+    raise InputError(f"{INTERPRETER} cannot run the hook", hint="install Python 3.11 or newer, all of it")
+
+
 def _is_ours(file: Path) -> bool | None:
     """Whether we have installed it; None: it is not there.
 
@@ -86,14 +109,20 @@ def install(directory: Path, config: Path | None) -> None:
     file = directory / NAME
     if _is_ours(file) is False:
         raise InputError(f"{file} is there and is not ours", hint="move it away first")
-    for path in (PROGRAM, INTERPRETER, directory, *([config.absolute()] if config else [])):
+    interpreter = _interpreter()
+    for path in (PROGRAM, interpreter, directory, *([config.absolute()] if config else [])):
         _refuse_if_others_can_write(path)
     options = f" --config {shlex.quote(str(config.absolute()))}" if config else ""
-    command = f"exec {INTERPRETER} -I {shlex.quote(str(PROGRAM))}{options}"
+    program, python = shlex.quote(str(PROGRAM)), shlex.quote(str(interpreter))
     try:
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         fresh = file.with_suffix(".new")
-        fresh.write_text(f'#!/bin/sh\n{MARK}\n{command} "$@"\n')
+        fresh.write_text(
+            f"#!/bin/sh\n{MARK}\n"
+            "# What was taken out without `dynmem hook remove` refuses nobody.\n"
+            f"[ -r {program} ] && [ -x {python} ] || exit 0\n"
+            f'exec {python} -I {program}{options} "$@"\n'
+        )
         fresh.chmod(0o755)
         fresh.replace(file)
     except OSError as error:

@@ -234,6 +234,40 @@ def test_a_program_that_only_root_can_write_is_installed(tmp_path: Path, safe: P
     assert install(tmp_path) is None
 
 
+@pytest.mark.parametrize("gone", ["the program", "the interpreter"])
+def test_a_hook_whose_program_was_taken_out_refuses_nobody(
+    tmp_path: Path, safe: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """An RPM, a checkout or its virtual environment went. libvirt runs what is left at each start."""
+    interpreter = tmp_path / "python 3"
+    interpreter.symlink_to(sys.executable)
+    monkeypatch.setattr(command, "INTERPRETER", interpreter)
+    assert install(tmp_path) is None
+    installed = [tmp_path / "qemu.d" / "dynmem", "new", "prepare", "begin", "-"]
+    safe.write_text("import sys; sys.exit('refused')")
+    assert subprocess.run(installed, capture_output=True).returncode == 1
+    (safe if gone == "the program" else interpreter).unlink()
+    assert subprocess.run(installed, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("system", ["too old", "not there", "no program"])
+def test_where_the_systems_python_cannot_run_the_hook_the_controllers_does(
+    tmp_path: Path, safe: Path, monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    """RHEL 9 has Python 3.9: without tomllib whoever is to be refused without a controller would start."""
+    interpreter = tmp_path / "python3"
+    if system != "not there":
+        interpreter.write_text("#!/bin/sh\necho no tomllib >&2; exit 1\n")
+        interpreter.chmod(0o755 if system == "too old" else 0o644)
+    monkeypatch.setattr(command, "INTERPRETER", interpreter)
+    assert install(tmp_path) is None
+    safe.write_text("import sys, tomllib; print(sys.argv[1:])")
+    done = subprocess.run([tmp_path / "qemu.d" / "dynmem", "new"], capture_output=True, text=True)
+    assert done.stdout == "['new']\n"
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    assert "cannot run the hook" in str(install(tmp_path))
+
+
 UNSAFE: dict[str, Callable[[Path], None]] = {
     "everybody can write it": lambda program: program.chmod(0o666),
     "everybody can write beside it": lambda program: program.parent.chmod(0o777),
