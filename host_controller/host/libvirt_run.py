@@ -30,6 +30,11 @@ def is_local(uri: str) -> bool:
     return not urlsplit(uri).hostname
 
 
+def is_session(uri: str) -> bool:
+    """Whether a local libvirt URI means a user's own. Root's session libvirt takes for the system's."""
+    return urlsplit(uri).path == "/session" and os.geteuid() != 0
+
+
 def run_directories(uri: str, environment: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """Where the libvirt of a local URI may keep its run-time files, the likeliest first; empty for others."""
     parts = urlsplit(uri)
@@ -40,7 +45,7 @@ def run_directories(uri: str, environment: Mapping[str, str] = os.environ) -> tu
         return (Path(query["socket"][0]).parent,)
     if parts.path == "/embed":
         return tuple(Path(root) / "run" for root in query.get("root", ()))
-    if parts.path != "/session" or os.geteuid() == 0:  # libvirt gives root the system's
+    if not is_session(uri):
         return SYSTEM
     runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
     cache = environment.get("XDG_CACHE_HOME") or os.path.join(environment.get("HOME", "/"), ".cache")

@@ -4,6 +4,7 @@ cgroup v2 (memory.max, memory.high) and v1 (memory.limit_in_bytes). A VM's own g
 limit is that VM's alone. Inside a container the mount's root is a group with a limit like any other.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,8 @@ from host_controller.host import proc
 ALWAYS: Final = tuple(map(PurePosixPath, ("/machine.slice", "/machine", "/")))
 """Where libvirt puts what starts next, with systemd and without; and what a container has around all."""
 _V2: Final = "sys/fs/cgroup"
+_V2_BESIDE_V1: Final = "sys/fs/cgroup/unified"
+"""Where other controllers are v1's (a hybrid layout), and memory may be v2's all the same."""
 _V1: Final = "sys/fs/cgroup/memory"
 _OWN_SCOPE: Final = ("machine-", ".scope")
 _OWN_GROUP: Final = ".libvirt-qemu"
@@ -72,15 +75,19 @@ def unevictable_bytes(pid: int, root: Path = Path("/")) -> int:
     if outer[0] == group:
         return 0  # it shares its group with others
     own = PurePosixPath(*group.parts[: len(outer[0].parts) + 1])
-    stat = _stat(root / (_V1 if old else _V2) / str(own).lstrip("/"))
+    stat = _stat(_directory(root, own, old))
     return _sum(stat, ("total_unevictable",) if old else ("unevictable",))
 
 
-def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int = 1 << 62) -> Limit | None:
+def tightest(
+    qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int = 1 << 62, *, session: bool = False
+) -> Limit | None:
     """What the tightest limit above the VMs leaves them; None where nothing limits them below `most_bytes`.
 
     qemus: of each QEMU process of our libvirt what it holds, bytes. A limit is shared with what else is in
     its group, so what that holds is taken off; what VMs hold outside of the group does not count in it.
+
+    session: that libvirt is a user's own, and starts its VMs among that user's processes.
     """
     inside: dict[tuple[PurePosixPath, bool], int] = {}
     processes = root / "proc"
@@ -88,7 +95,7 @@ def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int =
         for group in _groups(proc.cgroup(pid, processes)):
             inside[group] = inside.get(group, 0) + held
     old = (root / _V1 / "memory.limit_in_bytes").exists()
-    for one in ALWAYS:
+    for one in _of_this_user(processes) if session else ALWAYS:
         inside.setdefault((one, old), 0)
     total = sum(qemus.values())
     limits = [
@@ -97,6 +104,22 @@ def tightest(qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int =
         if (limit := _limit(root, path, is_old, held, total - held, most_bytes)) is not None
     ]
     return min(limits, key=lambda one: one.left_bytes, default=None)
+
+
+def _of_this_user(processes: Path) -> list[PurePosixPath]:
+    """What is around all that this user runs, as far as we are in it."""
+    found = group_of(proc.cgroup(os.getpid(), processes))
+    around = [] if found is None else [found[0], *found[0].parents]
+    names = [one.name for one in around]
+    slice_ = f"user-{os.geteuid()}.slice"
+    return around[names.index(slice_) :] if slice_ in names else [PurePosixPath("/")]
+
+
+def _directory(root: Path, group: PurePosixPath, old: bool) -> Path:
+    mount = _V1 if old else _V2
+    if not old and (root / _V2_BESIDE_V1 / "cgroup.controllers").exists():
+        mount = _V2_BESIDE_V1
+    return root / mount / str(group).lstrip("/")
 
 
 @lru_cache(maxsize=4096)
@@ -109,7 +132,7 @@ def _groups(cgroup: str) -> tuple[tuple[PurePosixPath, bool], ...]:
 def _limit(
     root: Path, group: PurePosixPath, old: bool, held: int, elsewhere: int, most_bytes: int
 ) -> Limit | None:
-    directory = root / (_V1 if old else _V2) / str(group).lstrip("/")
+    directory = _directory(root, group, old)
     names = ("memory.limit_in_bytes",) if old else ("memory.max", "memory.high")
     settings: Iterable[tuple[int, str]] = (
         (int(text), name) for name in names if (text := _text(directory / name).strip()).isdecimal()

@@ -15,6 +15,7 @@ from host_controller.core.model import HostFacts
 from host_controller.host import limits, proc
 from host_controller.host.census import Census, Qemu
 from host_controller.host.identity import Identity
+from host_controller.host.libvirt_run import is_session
 from host_controller.host.memory import read_memory
 from host_controller.host.peak import FadingPeak
 from host_controller.units import MIB, round_down, round_up
@@ -71,6 +72,7 @@ class HostWatch:
         identity: Identity | None = None,
     ) -> None:
         self._root = root
+        self._session = is_session(uri)
         self._meminfo = meminfo
         self.identity = identity or Identity(uri, root / "proc")
         self._census = Census(root / "proc")
@@ -108,7 +110,8 @@ class HostWatch:
         self._others_now = others = min(most, max(self._others_now, most - departed))
         unmanaged, foreign = self._not_managed(qemus, own, vms, used, now)
         # What bounds somebody else's QEMU, in its container, bounds none of ours.
-        limit = limits.tightest({pid: held[pid] for pid in own}, self._root, after.ordinary_bytes)
+        held_by_ours = {pid: held[pid] for pid in own}
+        limit = limits.tightest(held_by_ours, self._root, after.ordinary_bytes, session=self._session)
         return HostFacts(
             at=now,
             total_bytes=after.total_bytes,

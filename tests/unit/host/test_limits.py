@@ -1,10 +1,12 @@
 """A limit on a control group above the VMs bounds them, whatever the host has."""
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from host_controller.host.limits import above, group_of, tightest
+from host_controller.host.watch import HostWatch
 from host_controller.units import GIB
 from tests.support.fake_host import UUID, FakeHost
 
@@ -99,6 +101,32 @@ def test_cgroup_v1_is_understood(host: FakeHost) -> None:
     host.group("/", old=True, limit_in_bytes=9223372036854771712)
     host.group("machine", old=True, limit_in_bytes=16 * GIB, usage_in_bytes=2 * GIB)
     assert left(host, {40: GIB}) == (15 * GIB, "memory.limit_in_bytes of machine")
+
+
+def test_memory_of_cgroup_v2_beside_other_controllers_of_v1_is_understood(host: FakeHost) -> None:
+    """`cgroup_no_v1=memory`, or OpenRC with memory among its unified controllers."""
+    host.write("sys/fs/cgroup/unified/cgroup.controllers", "memory\n")
+    host.write("sys/fs/cgroup/cpu/cpu.shares", "1024\n")
+    line = "9:cpu,cpuacct:/machine.slice\n0::/machine.slice/machine-qemu\\x2d1\\x2dweb.scope/libvirt/emulator"
+    host.qemu(40, UUID, GIB, cgroup=line)
+    host.group("unified/machine.slice", max=16 * GIB, current=3 * GIB)
+    assert left(host, {40: GIB}) == (14 * GIB, "memory.max of machine.slice")
+
+
+def test_what_a_users_own_libvirt_starts_is_bounded_by_what_is_around_that_user(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by a slice of the system's, where none of it is; also before the first VM runs."""
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    host.group("machine.slice", max=2 * GIB)
+    host.group("user.slice/user-1000.slice", max=12 * GIB)
+    own = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/dynmem.service"
+    host.process(os.getpid(), 0, "dynmem", name="dynmem", cgroup=own)
+    host.group(own.partition("/")[2], max=GIB)
+    session = HostWatch("qemu:///session", root=host.root).read(0.0, {})
+    assert (session.limit_bytes, session.limited_by) == (12 * GIB, "memory.max of user-1000.slice")
+    system = HostWatch("qemu:///system", root=host.root).read(0.0, {})
+    assert (system.limit_bytes, system.limited_by) == (2 * GIB, "memory.max of machine.slice")
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "0::", "1:name=systemd:/x", "0::/../../x", "0::x"])
