@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from host_controller.host import proc
+from host_controller.host.command_lines import CommandLines
 from host_controller.host.proc import PROC
 
 NAMES: Final = ("qemu-system-", "qemu:")
@@ -35,6 +36,8 @@ class _Seen:
     first_at: float
     called_so: bool = False
     uuid: str | None = None
+    asks: bool = False
+    """Its command line is to be read."""
     file_bytes: int = 0
     file_at: float = float("-inf")
 
@@ -49,6 +52,7 @@ class Census:
 
     def __init__(self, root: Path = PROC) -> None:
         self._proc = root
+        self._command_lines = CommandLines(root)
         self._seen: dict[int, _Seen] = {}
         self._refreshed_at = float("-inf")
 
@@ -63,11 +67,18 @@ class Census:
         everything = now - self._refreshed_at >= REFRESH_SECONDS
         if everything:
             self._refreshed_at = now
-        found = []
+        unnamed = []
         for pid in pids:
             seen = self._seen.get(pid)
             if seen is None or everything or seen.may_be_one or now - seen.first_at < YOUNG_SECONDS:
                 seen = self._meet(pid, seen, now)
+                if seen is not None and seen.asks:
+                    unnamed.append(pid)
+        for pid, words in self._command_lines.read(unnamed).items():
+            self._seen[pid].uuid, self._seen[pid].asks = proc.uuid_argument(words), False
+        found = []
+        for pid in pids:
+            seen = self._seen.get(pid)
             if seen is not None and seen.may_be_one:
                 held = self._held(pid, seen, now)
                 if held:
@@ -83,8 +94,7 @@ class Census:
             seen = self._seen[pid] = _Seen(began, now)
         if not seen.called_so:
             seen.called_so = is_qemu(proc.name(pid, self._proc))
-            if seen.uuid is None:
-                seen.uuid = proc.uuid_argument(proc.arguments(pid, self._proc))
+            seen.asks = seen.uuid is None
         return seen
 
     def _held(self, pid: int, seen: _Seen, now: float) -> int:

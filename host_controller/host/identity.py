@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from host_controller.host import libvirt_run, proc
+from host_controller.host.command_lines import CommandLines
 from host_controller.host.proc import PROC
 
 SCAN_SECONDS: Final = 0.25
@@ -39,6 +40,7 @@ class Identity:
         self._scanned_at = -SCAN_SECONDS
         self._strangers: dict[int, float] = {}
         """QEMUs that are not this libvirt's, and when that was found."""
+        self._command_lines = CommandLines(root)
         self._lock = threading.Lock()
 
     def find(self, uuid: str, owner: int | None = None) -> int | None:
@@ -105,14 +107,16 @@ class Identity:
             files = [] if directory is None else list(libvirt_run.pid_files(directory))
         except OSError:
             return False  # descriptors have run out, or libvirt has gone: what is known stands
+        files = [file for file in files if file.pid not in taken]
+        command_lines = self._command_lines.read(file.pid for file in files)
         for file in files:
-            found = None if file.pid in taken else self._believed(file)
+            found = self._believed(file, command_lines.get(file.pid, []))
             if found is not None:
                 self._known.setdefault(*found)
         return True
 
-    def _believed(self, file: libvirt_run.PidFile) -> tuple[str, Known] | None:
-        uuid = proc.uuid_argument(proc.arguments(file.pid, self._proc))
+    def _believed(self, file: libvirt_run.PidFile, words: list[bytes]) -> tuple[str, Known] | None:
+        uuid = proc.uuid_argument(words)
         began = proc.started(file.pid, self._proc)
         if uuid is None or began is None:
             return None
