@@ -3,12 +3,14 @@
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from agent.wire import PORT_NAME
-from host_controller.host import proc
+from host_controller.api import peer
+from host_controller.host import exclusive, proc
 
 UNITS = Path(__file__).parents[2] / "systemd"
 
@@ -77,7 +79,44 @@ def test_the_apparmor_profile_has_every_file_of_a_process_that_is_read() -> None
     allowed = re.search(r"@\{PROC\}/\[0-9\]\*/\{([\w,]+)\} r,", (UNITS / "dynmem-controller").read_text())
     assert allowed
     read = re.findall(r'_read\(pid, "(\w+)"', Path(proc.__file__).read_text())
-    assert {"statm", "ksm_merging_pages"} <= set(read) <= set(allowed[1].split(","))
+    read += re.findall(r'(?:str\(pid\) / "|/proc/{pid}/)(\w+)', Path(peer.__file__).read_text())
+    assert {"statm", "ksm_merging_pages", "loginuid"} <= set(read) <= set(allowed[1].split(","))
+
+
+def test_a_controller_that_a_user_has_started_is_not_hidden_from_the_service() -> None:
+    """Its lock lies in that user's runtime directory: unseen, two controllers would grant the same memory."""
+    unit, confined = ((UNITS / name).read_text() for name in ("dynmem.service", "dynmem-controller"))
+    assert str(exclusive.USERS) == "/run/user"
+    assert re.search(r"^ProtectHome=read-only$", unit, re.M)
+    assert re.search(r"^InaccessiblePaths=-/home -/root$", unit, re.M)
+    assert "\n  /run/user/ r,\n" in confined
+    assert "\n  /run/user/*/dynmem/*.lock r,\n" in confined
+    assert str(exclusive.lock_name("qemu:///system")).endswith(".lock")
+
+
+def test_sqlite_may_sort_a_long_history_where_the_service_is_confined(tmp_path: Path) -> None:
+    """Beyond some MiB it sorts in a file, whose name is its own."""
+    confined = (UNITS / "dynmem-controller").read_text()
+    program = """
+import os, sqlite3
+db = sqlite3.connect(":memory:")
+db.execute("PRAGMA temp_store = FILE")
+db.execute("PRAGMA cache_size = 10")
+sql = "WITH n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 300000) SELECT x FROM n ORDER BY x % 1000"
+rows = db.execute(sql)
+rows.fetchone()
+places = [f"/proc/self/fd/{one}" for one in os.listdir("/proc/self/fd")]
+print(*[os.readlink(one) for one in places if os.path.islink(one)])
+"""
+    opened = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"SQLITE_TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert f"{tmp_path}/etilqs_" in opened
+    assert "\n  owner /{,var/}tmp/etilqs_* rwk,\n" in confined
 
 
 @needs_apparmor
