@@ -56,7 +56,8 @@ def look(root: str = "/") -> System:
         return any(os.path.exists(os.path.join(root, path)) for path in paths)
 
     return System(
-        systemd=there("lib/systemd/systemd", "usr/lib/systemd/systemd"),
+        # NixOS has it elsewhere, and runs it.
+        systemd=there("lib/systemd/systemd", "usr/lib/systemd/systemd", "run/systemd/system"),
         running=there("run/systemd/system"),
         udev=there("lib/udev/rules.d", "usr/lib/udev/rules.d", "etc/udev/rules.d"),
     )

@@ -42,7 +42,8 @@ def kvm_problem(root: Path = Path("/")) -> str | None:
     if not (root / "dev/kvm").exists():
         return "there is no /dev/kvm"
     info = _text(root / "proc/cpuinfo")
-    x86 = "GenuineIntel" in info or "AuthenticAMD" in info
+    # Whoever made it (Hygon, Zhaoxin): other architectures have no such line.
+    x86 = any(line.startswith("flags") for line in info.splitlines())
     if x86 and not {"vmx", "svm"} & set(info.split()):
         return "the processor shows neither vmx nor svm"
     return None

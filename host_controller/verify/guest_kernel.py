@@ -13,6 +13,8 @@ from host_controller.verify.errors import VerifyError
 from host_controller.verify.initramfs import Cpio, file_name, load_order
 
 MODULES: Final = ("virtio_pci", "virtio_console", "virtio_balloon", "virtio_mem")
+BOOT: Final = Path("/boot")
+MODULE_TREES: Final = Path("/lib/modules")
 INSIDE: Final = Path(__file__).parent / "inside"
 WORKLOAD_SERVER: Final = ("workload_server.py", "workloads.py")
 """The program, and what it imports: they lie in one directory."""
@@ -36,12 +38,14 @@ class GuestKernel:
             VerifyError: it is not where kernels are.
         """
         if image is None:
-            image = Path("/boot") / f"vmlinuz-{platform.release()}"
-            modules = modules or Path("/lib/modules") / platform.release()
-        if not image.is_file() or not os.access(image, os.R_OK):
+            modules = modules or MODULE_TREES / platform.release()
+            # Debian's place; and where Arch, Fedora and openSUSE have it, with or without the other.
+            places = BOOT / f"vmlinuz-{platform.release()}", modules / "vmlinuz"
+            image = next((one for one in places if os.path.isfile(one)), places[0])
+        if not os.path.isfile(image) or not os.access(image, os.R_OK):
             raise VerifyError(f"{image} cannot be read: name a kernel with --kernel, or run this as root.")
         if modules is None:
-            modules = Path("/lib/modules") / image.name.partition("-")[2]
+            modules = MODULE_TREES / image.name.partition("-")[2]
         try:
             dependencies = (modules / "modules.dep").read_text()
             loaded = tuple(
@@ -78,7 +82,11 @@ def _plain(path: Path) -> bytes:
     if path.suffix == ".xz":
         return lzma.decompress(path.read_bytes())
     if path.suffix in DECOMPRESS:
-        done = subprocess.run([*DECOMPRESS[path.suffix], path], capture_output=True, check=False)
+        command = DECOMPRESS[path.suffix]
+        try:
+            done = subprocess.run([*command, path], capture_output=True, check=False)
+        except OSError as error:
+            raise VerifyError(f"{path} cannot be unpacked: {command[0]}: {error.strerror}.") from None
         if done.returncode != 0:
             raise VerifyError(f"{path} cannot be unpacked: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout

@@ -350,6 +350,10 @@ def test_kvm_is_not_usable_because_a_device_is_there(tmp_path: Path) -> None:
     (tmp_path / "proc").mkdir()
     (tmp_path / "proc" / "cpuinfo").write_text("vendor_id : GenuineIntel\nflags : fpu sse\n")
     assert kernel.kvm_problem(tmp_path) == "the processor shows neither vmx nor svm"
+    (tmp_path / "proc" / "cpuinfo").write_text("vendor_id : HygonGenuine\nflags : fpu sse\n")
+    assert kernel.kvm_problem(tmp_path) == "the processor shows neither vmx nor svm"
+    (tmp_path / "proc" / "cpuinfo").write_text("Features : fp asimd\n")
+    assert kernel.kvm_problem(tmp_path) is None
     (tmp_path / "proc" / "cpuinfo").write_text("vendor_id : GenuineIntel\nflags : fpu vmx\n")
     assert kernel.kvm_problem(tmp_path) is None
 

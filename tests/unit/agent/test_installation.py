@@ -84,6 +84,15 @@ def test_without_systemd_its_own_init_is_named(tmp_path: Path) -> None:
     assert guest.files() == {"dropped.pyz", PLACE}
 
 
+def test_a_systemd_that_lies_elsewhere_and_runs_is_told_of_the_agent(tmp_path: Path) -> None:
+    """NixOS, whose /etc cannot be written: that it runs was said of an agent that nothing starts."""
+    guest = Guest(tmp_path, systemd=False)
+    guest.install()
+    assert (tmp_path / UNIT).exists()
+    guest.remove()
+    assert not (tmp_path / UNIT).exists()
+
+
 def test_installed_twice_is_installed_once(tmp_path: Path) -> None:
     guest = Guest(tmp_path)
     guest.install()

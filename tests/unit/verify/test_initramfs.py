@@ -2,12 +2,14 @@
 
 import json
 import lzma
+import platform
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from host_controller.delivery.agent_file import agent_file
+from host_controller.verify import guest_kernel
 from host_controller.verify.errors import VerifyError
 from host_controller.verify.guest_kernel import GuestKernel, initramfs
 from host_controller.verify.initramfs import Cpio, load_order, members
@@ -89,3 +91,32 @@ def test_compressed_modules_are_unpacked(tmp_path: Path) -> None:
     (tmp_path / "modules.dep").write_text("virtio_pci.ko.xz:\n")
     kernel = GuestKernel.of_host(tmp_path / "vmlinuz", tmp_path)
     assert kernel.modules == (("virtio_pci.ko", b"module"),)
+
+
+def test_the_hosts_kernel_is_found_where_its_distribution_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest_kernel, "BOOT", tmp_path / "boot")
+    monkeypatch.setattr(guest_kernel, "MODULE_TREES", tmp_path / "modules")
+    tree = tmp_path / "modules" / platform.release()
+    tree.mkdir(parents=True)
+    (tree / "modules.dep").write_text("")
+    with pytest.raises(VerifyError, match=f"boot/vmlinuz-{platform.release()} cannot be read"):
+        GuestKernel.of_host()
+    (tree / "vmlinuz").write_bytes(b"")  # Arch, Fedora, openSUSE
+    assert GuestKernel.of_host().image == tree / "vmlinuz"
+    (tmp_path / "boot").mkdir()
+    debian = tmp_path / "boot" / f"vmlinuz-{platform.release()}"
+    debian.write_bytes(b"")
+    assert GuestKernel.of_host().image == debian
+
+
+def test_a_program_that_is_not_there_to_unpack_modules_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vmlinuz").write_bytes(b"")
+    (tmp_path / "virtio_pci.ko.zst").write_bytes(b"module")
+    (tmp_path / "modules.dep").write_text("virtio_pci.ko.zst:\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(VerifyError, match=r"virtio_pci\.ko\.zst cannot be unpacked: zstd: No such file"):
+        GuestKernel.of_host(tmp_path / "vmlinuz", tmp_path)
