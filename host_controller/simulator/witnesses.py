@@ -73,8 +73,11 @@ class History:
         self._say("!!", f"{kind} {self.world.name_of(vm)}")
 
     def _say(self, way: str, what: object) -> None:
-        """What comes after the first violation does not explain it, except the command that made it."""
-        violations = self.world.violations
+        """What comes after the first violation does not explain it, except the command that made it.
+
+        (That the engine has left somebody alone is found whenever it is asked for, and ends nothing here.)
+        """
+        violations = self.world.checker.violations
         if not violations or violations[0].at == self.world.now:
             self.said.append((self.world.now, way, what))
 
