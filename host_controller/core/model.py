@@ -51,7 +51,7 @@ class RunState(StrEnum):
 
 
 HOTADD, BALLOON, VIRTIO_MEM = Growth
-RUNNING: Final = RunState.RUNNING
+RUNNING, PAUSED, CRASHED, OFF = RunState
 UNTRUSTED: Final = Trust.NONE
 """For what is asked of every VM in every step: Python 3.11 takes 0.1 µs to look up `RunState.RUNNING`."""
 

@@ -87,14 +87,14 @@ class SimulatedAgent:
             return self.reporter.sample_due()
         return max(self._heartbeat, self.reporter.sample_due())
 
-    def step(self, memory: Memory, blocks: Blocks, now: float, behaviour: Behaviour) -> None:
+    def step(self, memory: Memory, blocks: Callable[[], Blocks], now: float, behaviour: Behaviour) -> None:
         """Sample if it is time, and report if that is worth it."""
         if memory.stall_share >= PSI_TRIGGER_SHARE and not self.reporter.alert(now):
             self.reporter.psi_event(now)
         if now < self.reporter.sample_due() - 1e-9:
             return
         facts = facts_of(memory, now - self._born)
-        report = self.reporter.observe(_coloured(facts, behaviour.speech), blocks, now)
+        report = self.reporter.observe(_coloured(facts, behaviour.speech), blocks(), now)
         if report is None:
             return
         self._heartbeat = now + self.reporter.cadence.heartbeat_seconds

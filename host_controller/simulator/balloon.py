@@ -8,7 +8,7 @@ outlives resets and unplugged DIMMs; `actual` is what a driver wrote last, wheth
 from typing import TYPE_CHECKING, Final
 
 from host_controller.core import interface as hv
-from host_controller.core.model import RunState
+from host_controller.core.model import OFF
 
 if TYPE_CHECKING:
     from host_controller.simulator.guest import SimulatedVm
@@ -94,7 +94,7 @@ class Balloon:
     def _tell(self) -> None:
         """QEMU passes it on, once a second at most."""
         vm = self._vm
-        if vm.actual_bytes == self._event_actual or self._event_due:
+        if self._event_due or vm.actual_bytes == self._event_actual:
             return
         if vm.agenda.now - self._event_at >= EVENT_SECONDS:
             self._send()
@@ -105,7 +105,7 @@ class Balloon:
     def _send(self) -> None:
         vm = self._vm
         self._event_due = False
-        if vm.state is RunState.OFF:
+        if vm.state is OFF:
             return
         self._event_at = vm.agenda.now
         self._event_actual = vm.actual_bytes

@@ -4,7 +4,7 @@ import random
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from host_controller.core.model import RunState
+from host_controller.core.model import RUNNING
 from host_controller.simulator.agent import SimulatedAgent
 from host_controller.simulator.memory import MEMMAP_SHARE
 
@@ -69,7 +69,7 @@ class Boot:
 
     def _reboot(self, boot: int) -> None:
         vm = self._vm
-        if boot == self.count and vm.state is RunState.RUNNING and vm.behaviour.reboot_every:
+        if boot == self.count and vm.state is RUNNING and vm.behaviour.reboot_every:
             vm.reset()
 
     def _driver_in(self, seconds: float) -> None:
@@ -82,7 +82,7 @@ class Boot:
         vm = self._vm
         if boot != self.count or vm.balloon.alive or vm.agenda.now < self._due:
             return
-        if vm.state is not RunState.RUNNING:
+        if vm.state is not RUNNING:
             return  # its time begins anew when it goes on
         if vm.behaviour.hung:
             self._driver_in(1.0)

@@ -11,7 +11,7 @@ from typing import Final
 
 from agent import wire
 from host_controller.core import interface as hv
-from host_controller.core.model import RunState
+from host_controller.core.model import PAUSED, RUNNING
 from host_controller.simulator.checker_sizes import Sizes
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.hypervisor import SimulatedHypervisor
@@ -212,7 +212,7 @@ class Checker:
                 return
         if vm.job is not None:
             self._found("hands off", vm.spec.name, f"{_short(command)} with {vm.job} in progress")
-        elif vm.state is RunState.PAUSED:
+        elif vm.state is PAUSED:
             self._found("hands off", vm.spec.name, f"{_short(command)} while its vCPUs stand still")
 
     def _check_standstill(self, vm: SimulatedVm, command: hv.Command) -> None:
@@ -220,7 +220,7 @@ class Checker:
         now = self.hypervisor.agenda.now
         seen = self.shown.of(vm.uuid)
         if isinstance(command, hv.Suspend):
-            if now - seen.reset_at > 1.0 or vm.state is not RunState.RUNNING:
+            if now - seen.reset_at > 1.0 or vm.state is not RUNNING:
                 self._found("standstill", vm.spec.name, "stopped without having been reset")
             seen.stopped_at = now
         elif isinstance(command, hv.Resume) and seen.stopped_at is None:
@@ -232,7 +232,7 @@ class Checker:
             return
         if not self.hypervisor.is_connected or vm.job is not None or self.hypervisor.pending(vm.uuid):
             seen.stopped_at = max(seen.stopped_at, now - STANDSTILL_SECONDS + 5.0)
-        elif vm.state is RunState.RUNNING:
+        elif vm.state is RUNNING:
             seen.stopped_at = None
         elif now - seen.stopped_at > STANDSTILL_SECONDS:
             self._found("standstill", vm.spec.name, "it was never let run again")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from agent import wire
 from host_controller.core import interface as hv
-from host_controller.core.model import BalloonStats, Dimm, Growth, RunState
+from host_controller.core.model import OFF, PAUSED, RUNNING, BalloonStats, Dimm, Growth, RunState
 from host_controller.simulator.agent import SimulatedAgent
 from host_controller.simulator.balloon import Balloon
 from host_controller.simulator.behaviours import Behaviour, Speech
@@ -26,9 +26,11 @@ class SimulatedVm:
     def __init__(self, spec: GuestSpec, agenda: Agenda, emit: Emit, seed: int = 0, step: float = 0.1) -> None:
         self.spec = spec
         self.config = spec.config()
+        self.uuid = self.config.uuid
+        """How the controller names it."""
         self.behaviour = spec.behaviour
         self.workload = spec.workload
-        self.state = RunState.OFF
+        self.state = OFF
         self.job: str | None = None
         """Of the hypervisor's: it moves or copies the VM, which nobody may touch meanwhile."""
         self.is_away = False
@@ -53,11 +55,6 @@ class SimulatedVm:
     # --- what can be seen ---------------------------------------------------------------------------
 
     @property
-    def uuid(self) -> str:
-        """How the controller names it."""
-        return self.config.uuid
-
-    @property
     def boots(self) -> int:
         """Grows with each boot and each power off: what was begun under another is void."""
         return self.boot.count
@@ -80,7 +77,7 @@ class SimulatedVm:
     @property
     def resident_bytes(self) -> int:
         """What the host holds for the guest."""
-        if self.state is RunState.OFF:
+        if self.state is OFF:
             return 0
         if self.balloon.alive:
             return int(self.memory.resident)
@@ -89,13 +86,13 @@ class SimulatedVm:
     @property
     def ran_seconds(self) -> float:
         """Time in which its vCPUs were let run since it was powered on."""
-        running = self.state is RunState.RUNNING
+        running = self.state is RUNNING
         return self._ran_seconds + (self.agenda.now - self._running_since if running else 0.0)
 
     @property
     def up(self) -> bool:
         """Its vCPUs run and its kernel has booted."""
-        return self.balloon.alive and self.state is RunState.RUNNING and not self._hung
+        return self.balloon.alive and self.state is RUNNING and not self._hung
 
     @property
     def _hung(self) -> bool:
@@ -118,11 +115,11 @@ class SimulatedVm:
 
     def start(self) -> None:
         """Power on."""
-        assert self.state is RunState.OFF
+        assert self.state is OFF
         self.is_away = False
-        self.state = RunState.RUNNING
+        self.state = RUNNING
         self._power_on()
-        self.slots.dimms.clear()
+        self.slots.clear()
         self.virtio_mem.reset(powered_off=True)
         self.balloon.claimed = 0.0
         self.balloon.wanted = float(max(0, self.config.boot_ram_bytes - self.config.limits.startup_bytes))
@@ -138,14 +135,14 @@ class SimulatedVm:
         """Saved, or migrated away: it costs nothing here, and is as it was when it comes back."""
         self.advance()
         self.job = None
-        self._halt(RunState.OFF)
+        self._halt(OFF)
         self.is_away = True
 
     def arrive(self, paused: bool) -> None:
         """Restored, or migrated here: not booted, and no time has passed for it."""
         self.advance()
         self.is_away = False
-        self.state = RunState.PAUSED if paused else RunState.RUNNING
+        self.state = PAUSED if paused else RUNNING
         self._power_on()
         if not paused:
             self._go_on()
@@ -154,7 +151,7 @@ class SimulatedVm:
         """Power off."""
         self.advance()
         self.job = None
-        self.state = RunState.OFF
+        self.state = OFF
         self.boot.power_off()
         self.agent = None
         self.balloon.alive = False
@@ -173,15 +170,15 @@ class SimulatedVm:
     def suspend(self) -> None:
         """Stop the vCPUs."""
         self.advance()
-        if self.state is RunState.RUNNING:
-            self._halt(RunState.PAUSED)
+        if self.state is RUNNING:
+            self._halt(PAUSED)
             self.emit(hv.VmStateChanged(self.uuid, self.state))
 
     def resume(self) -> None:
         """Let the vCPUs run on."""
         self.advance()
-        if self.state is RunState.PAUSED:
-            self.state = RunState.RUNNING
+        if self.state is PAUSED:
+            self.state = RUNNING
             self._running_since = self.agenda.now
             self.emit(hv.VmStateChanged(self.uuid, self.state))
             self._go_on()
@@ -193,7 +190,7 @@ class SimulatedVm:
 
     def _halt(self, state: RunState) -> None:
         """Its vCPUs stop; what is left of its boot is left for later."""
-        if self.state is RunState.RUNNING:
+        if self.state is RUNNING:
             self._ran_seconds = self.ran_seconds
             self.boot.halt()
         self.state = state

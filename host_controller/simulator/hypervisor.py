@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from host_controller.core import interface as hv
-from host_controller.core.model import HostFacts, RunState
+from host_controller.core.model import OFF, PAUSED, HostFacts
 from host_controller.simulator.clock import Agenda
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.guest_spec import GuestSpec
@@ -85,7 +85,7 @@ class SimulatedHypervisor:
         self._sample_host(self._session)
         for line in self._lines.values():
             line.pace = PACE_SECONDS
-            if line.vm.state is not RunState.OFF:
+            if line.vm.state is not OFF:
                 self._appeared(line, booted=False)
 
     def disconnect(self) -> None:
@@ -108,7 +108,7 @@ class SimulatedHypervisor:
                 line.samplings += 1
                 self._sample(line, line.samplings, self._session)
             return
-        if line is None or line.vm.state is RunState.OFF:
+        if line is None or line.vm.state is OFF:
             self._done(command, "domain is not running", 0.0)
             return
         self._queue(line, command)
@@ -137,7 +137,7 @@ class SimulatedHypervisor:
 
     def running(self) -> list[SimulatedVm]:
         """The VMs that cost something."""
-        return [line.vm for line in self._lines.values() if line.vm.state is not RunState.OFF]
+        return [line.vm for line in self._lines.values() if line.vm.state is not OFF]
 
     def pending(self, vm: str) -> list[Ticketed]:
         """Commands to a VM that have not had their effect yet."""
@@ -210,7 +210,7 @@ class SimulatedHypervisor:
                 self._done(command, error, seconds, timed_out)
 
         def act() -> None:
-            if line.in_force.pop(number, None) is None or line.vm.state is RunState.OFF:
+            if line.in_force.pop(number, None) is None or line.vm.state is OFF:
                 if not late:
                     done("domain is not running", self.agenda.now - now)
                 return
@@ -275,7 +275,7 @@ class SimulatedHypervisor:
                 booted,
                 vm.virtio_mem.current,
                 vm.virtio_mem.requested,
-                vm.ran_seconds if vm.state is RunState.PAUSED else None,
+                vm.ran_seconds if vm.state is PAUSED else None,
             )
         )
         if vm.job is not None:
@@ -286,7 +286,7 @@ class SimulatedHypervisor:
     def _sample(self, line: _Line, mine: int, session: int) -> None:
         """Read balloon and resident memory, and come back after the pace."""
         vm = line.vm
-        if mine != line.samplings or session != self._session or vm.state is RunState.OFF:
+        if mine != line.samplings or session != self._session or vm.state is OFF:
             return
         vm.advance()
         answers = (

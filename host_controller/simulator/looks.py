@@ -6,7 +6,7 @@ So a guest in which nothing moves costs nothing.
 from typing import TYPE_CHECKING
 
 from host_controller.core import interface as hv
-from host_controller.core.model import RunState
+from host_controller.core.model import OFF
 from host_controller.simulator.behaviours import Speech
 from host_controller.units import MIB
 
@@ -32,7 +32,7 @@ class Looks:
 
     def _look(self, mine: int) -> None:
         vm = self._vm
-        if mine != self._begun or vm.state is RunState.OFF:
+        if mine != self._begun or vm.state is OFF:
             return
         vm.advance()
         now, soonest = vm.agenda.now, vm.agenda.now + vm.agenda.resolution
@@ -53,7 +53,7 @@ class Looks:
             return float("inf")
         if speech is Speech.NOISE and now >= agent.reporter.sample_due():
             vm.emit(hv.GuestNoise(vm.uuid, "not-json", 1))
-        agent.step(vm.memory, vm.slots.blocks(), now, vm.behaviour)
+        agent.step(vm.memory, vm.slots.blocks, now, vm.behaviour)
         return agent.next_look(moves)
 
     def _moves(self) -> bool:

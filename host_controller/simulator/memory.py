@@ -104,8 +104,8 @@ class Memory:
     stall_avg10: float = 0.0
     restless: bool = False
     """Whether another second would change anything."""
-    _marks: tuple[float, float] = (0.0, 0.0)
-    """min_mark, and the gap to the low and from there to the high one; of `_marked`."""
+    _marks: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """The min, low and high one, of `_marked`."""
     _marked: tuple[float, float] = (-1.0, -1.0)
 
     @property
@@ -115,8 +115,9 @@ class Memory:
 
     @property
     def free(self) -> float:
-        """MemFree."""
-        return self.total - self.memmap - self.slab - self.anon - self.cache - self.aside
+        """MemFree: MemTotal, less all that somebody holds. (Asked for more often than anything.)"""
+        managed = self.boot - self.reserved + self.online - self.ballooned
+        return managed - self.memmap - self.slab - self.anon - self.cache - self.aside
 
     @property
     def usable(self) -> float:
@@ -131,21 +132,20 @@ class Memory:
     @property
     def low_mark(self) -> float:
         """Below it kswapd wakes up."""
-        least, gap = self._watermarks()
-        return least + gap
+        return self._watermarks()[1]
 
     @property
     def high_mark(self) -> float:
         """What kswapd reclaims up to: the kernel's floor."""
-        least, gap = self._watermarks()
-        return least + 2 * gap
+        return self._watermarks()[2]
 
-    def _watermarks(self) -> tuple[float, float]:
+    def _watermarks(self) -> tuple[float, float, float]:
         """They change with hot add only: the balloon takes pages and leaves watermarks."""
         if self._marked != (self.online, self.movable):
             managed = self.boot - self.reserved
             least = min_free_bytes(self.boot, managed, self.online - self.movable)
-            self._marks = least, max(least / 4, (managed + self.online) / SCALE)
+            gap = max(least / 4, (managed + self.online) / SCALE)
+            self._marks = least, least + gap, least + 2 * gap
             self._marked = self.online, self.movable
         return self._marks
 
@@ -157,8 +157,8 @@ class Memory:
     @property
     def available(self) -> float:
         """MemAvailable."""
-        low = self.low_mark
-        withheld = self.high_mark + (self.boot - self.reserved + self.online - self.movable) / LOW_RESERVE
+        _, low, high = self._watermarks()
+        withheld = high + (self.boot - self.reserved + self.online - self.movable) / LOW_RESERVE
         kept = min(self.cache / 2, low + min(SLAB_CACHE / 2, low))
         return max(0.0, self.free - withheld + self.cache - kept)
 

@@ -4,13 +4,14 @@ Taken down from the same events, with no code of the controller's. Where a guest
 what the host was shown.
 """
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from agent import wire
 from host_controller.core import interface as hv
-from host_controller.core.model import RunState
+from host_controller.core.model import OFF, PAUSED
 from host_controller.simulator.behaviours import Speech
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.hypervisor import SimulatedHypervisor
@@ -78,11 +79,11 @@ class Shown:
 
     hypervisor: SimulatedHypervisor
     happened: Callable[[str, str], None]
-    _seen: dict[str, Seen] = field(default_factory=dict)
+    _seen: defaultdict[str, Seen] = field(default_factory=lambda: defaultdict(Seen))
 
     def of(self, uuid: str) -> Seen:
         """What was shown of this VM; what nobody has shown yet is at its default."""
-        return self._seen.setdefault(uuid, Seen())
+        return self._seen[uuid]
 
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""
@@ -95,7 +96,7 @@ class Shown:
                     self.happened("somebody else asked", event.vm)
                 seen = self._told_balloon(event.vm, event.actual_bytes)
                 under_way = any(isinstance(one, hv.Suspend) for one in self.hypervisor.pending(event.vm))
-                seen.stopped_at = stopped_at if under_way or event.state is RunState.PAUSED else None
+                seen.stopped_at = stopped_at if under_way or event.state is PAUSED else None
                 seen.informed_at = now if event.booted else float("-inf")
                 seen.found = not event.booted
             case hv.GuestSpoke(untrusted_message=wire.Report() as report):
@@ -118,7 +119,7 @@ class Shown:
     def vm(self, uuid: str) -> SimulatedVm | None:
         """The VM, unless it is off."""
         vm = self.hypervisor.find(uuid)
-        return vm if vm is not None and vm.state is not RunState.OFF else None
+        return vm if vm is not None and vm.state is not OFF else None
 
     def balloon(self, vm: SimulatedVm) -> float:
         """Bytes that the balloon holds, or was last said to hold where a guest takes back or lies."""

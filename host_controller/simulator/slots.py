@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from agent import wire
 from agent.report import Blocks
 from host_controller.core import interface as hv
-from host_controller.core.model import MEMORY_BLOCK_BYTES, Dimm, RunState
+from host_controller.core.model import MEMORY_BLOCK_BYTES, PAUSED, Dimm
 from host_controller.simulator.behaviours import HotAdd, Unplug
 from host_controller.simulator.memory import MEMMAP_SHARE
 from host_controller.units import GIB, round_down, round_up
@@ -47,13 +47,15 @@ class Slots:
 
     def __init__(self, vm: "SimulatedVm") -> None:
         self.dimms: list[SimulatedDimm] = []
+        self.plugged_bytes = 0
+        """The sum of them."""
         self._vm = vm
         self._made = 0
 
-    @property
-    def plugged_bytes(self) -> int:
-        """The sum of its DIMMs."""
-        return sum(d.dimm.size_bytes for d in self.dimms)
+    def clear(self) -> None:
+        """QEMU starts anew: without any."""
+        self.dimms.clear()
+        self.plugged_bytes = 0
 
     @property
     def offline_bytes(self) -> int:
@@ -82,6 +84,7 @@ class Slots:
         dimm = Dimm(f"dimm{self._made}", size_bytes, max(FIRST_BASE, *ends, 0))
         self._made += 1
         self.dimms.append(SimulatedDimm(dimm))
+        self.plugged_bytes += size_bytes
         self._changed()
         boot = vm.boots
         self._later(DISCOVER_SECONDS, lambda: self._discover(dimm.alias, boot))
@@ -132,7 +135,7 @@ class Slots:
         vm = self._vm
 
         def act() -> None:
-            if vm.state is RunState.PAUSED or vm.is_away:
+            if vm.state is PAUSED or vm.is_away:
                 self._later(PATIENCE_SECONDS, what)
             else:
                 what()
@@ -181,6 +184,7 @@ class Slots:
             vm.emit(hv.DimmRefused(vm.uuid, alias))
             return
         self.dimms.remove(found)
+        self.plugged_bytes -= found.dimm.size_bytes
         vm.memory.memmap = max(0.0, vm.memory.memmap - found.dimm.size_bytes / MEMMAP_SHARE)
         self._changed()
         vm.balloon.announce()

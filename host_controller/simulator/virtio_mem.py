@@ -8,7 +8,7 @@ tells the plugged size once a second at most.
 from typing import TYPE_CHECKING, Final
 
 from host_controller.core import interface as hv
-from host_controller.core.model import MEMORY_BLOCK_BYTES, RunState
+from host_controller.core.model import MEMORY_BLOCK_BYTES, OFF
 from host_controller.simulator.behaviours import HotAdd, Unplug
 from host_controller.simulator.memory import MEMMAP_SHARE
 from host_controller.units import round_down, round_up
@@ -166,7 +166,7 @@ class VirtioMem:
     def look(self) -> None:
         """Somebody looks at the VM: what is plugged and what is asked for are told as they are."""
         vm = self._vm
-        if vm.state is not RunState.OFF:
+        if vm.state is not OFF:
             vm.emit(hv.VirtioMemChanged(vm.uuid, self.current, self.requested))
 
     def _tell(self) -> None:
@@ -184,7 +184,7 @@ class VirtioMem:
     def _send(self) -> None:
         self._tell_due = False
         vm = self._vm
-        if vm.state is RunState.OFF or self._told == self.current:
+        if vm.state is OFF or self._told == self.current:
             return
         self._told, self._told_at = self.current, vm.agenda.now
         vm.emit(hv.VirtioMemChanged(vm.uuid, self.current, self.requested))

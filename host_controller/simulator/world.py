@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from host_controller.core.engine import Engine
-from host_controller.core.model import HostFacts, Limits, RunState
+from host_controller.core.model import OFF, RUNNING, HostFacts, Limits
 from host_controller.core.operations.standstill import Standstill, left_behind
 from host_controller.core.vm.inheritance import (
     InheritedBoot,
@@ -94,7 +94,7 @@ class World:
     def start(self, name: str) -> SimulatedVm:
         """Power a VM on; nothing if it runs."""
         vm = self._by_name[name]
-        if vm.state is RunState.OFF:
+        if vm.state is OFF:
             self.hypervisor.power_on(vm)
         return vm
 
@@ -106,13 +106,13 @@ class World:
     def stop(self, name: str) -> None:
         """Power a VM off; nothing if it is off."""
         vm = self._by_name[name]
-        if vm.state is not RunState.OFF:
+        if vm.state is not OFF:
             self.hypervisor.power_off(vm)
 
     def reset(self, name: str) -> None:
         """Reset a running VM."""
         vm = self._by_name[name]
-        if vm.state is not RunState.OFF:
+        if vm.state is not OFF:
             self.hypervisor.reset(vm)
 
     def move(self, name: str, job: str, seconds: float, away_seconds: float | None) -> None:
@@ -122,7 +122,7 @@ class World:
         With None it is over where it began: a migration that was cancelled, or a snapshot.
         """
         vm = self._by_name[name]
-        if vm.state is not RunState.RUNNING or vm.job is not None:
+        if vm.state is not RUNNING or vm.job is not None:
             return
         vm.set_job(job)
         self.agenda.after(seconds, lambda: self._moved(vm, job, seconds, away_seconds))
@@ -137,7 +137,7 @@ class World:
         boots = vm.boots
 
         def back() -> None:
-            if vm.state is RunState.OFF and vm.boots == boots:
+            if vm.state is OFF and vm.boots == boots:
                 self.hypervisor.bring_back(vm, arriving=job == "migration")
                 self.agenda.after(seconds, lambda: self._arrived(vm))
 
@@ -165,13 +165,13 @@ class World:
         """Exchange a VM's limits, as `dynmem set` does."""
         vm = self._by_name[name]
         vm.config = replace(vm.config, limits=limits)
-        if vm.state is not RunState.OFF:
+        if vm.state is not OFF:
             self.hypervisor.reconfigure(vm)
 
     def meddle(self, name: str, requested_bytes: int, told_seconds: float) -> None:
         """Somebody else asks its virtio-mem device for another size; a look tells of it some time later."""
         vm = self.vm(name)
-        if vm.state is RunState.OFF:
+        if vm.state is OFF:
             return
         self.checker.meddled(vm)
         if vm.resize_virtio_mem(requested_bytes) is None:
