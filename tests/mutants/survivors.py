@@ -43,6 +43,30 @@ def load(path: Path = LIST) -> list[Entry]:
     return found
 
 
+def outlived(entries: Iterable[Entry], core: Path) -> list[str]:
+    """What is for no line of the core any more, or for what another entry covers: in a word each.
+
+    Nobody has to try mutants to see that.
+    """
+    found, texts = [], {}
+    given: set[tuple[str, str, str | None]] = set()
+    for entry in entries:
+        path = core / entry.file
+        if path not in texts:
+            texts[path] = _joined(path.read_text(encoding="utf-8")) if path.is_file() else ""
+        one = entry.file, _joined(entry.before), entry.after
+        if one[1] not in texts[path]:
+            found.append(f"no such line: {entry}")
+        if one in given or (*one[:2], None) in given:
+            found.append(f"twice: {entry}")
+        given.add(one)
+    return found
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
 def judge(
     mutants: Iterable[Mutant], entries: list[Entry], *, whole: bool
 ) -> tuple[list[Mutant], list[Entry]]:

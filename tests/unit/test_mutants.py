@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.outcome import Mutant
-from tests.mutants.survivors import Entry, judge, load
+from tests.mutants.survivors import Entry, judge, load, outlived
+
+CORE = Path(__file__).parents[2] / "host_controller/core"
 
 
 def mutant(status: str, before: str = "a < b", after: str = "a <= b", file: str = "vm/growth.py") -> Mutant:
@@ -18,6 +20,21 @@ def entry(before: str = "a < b", after: str | None = None, file: str = "vm/growt
 
 def test_every_survivor_of_the_list_has_its_reason() -> None:
     load()
+
+
+def test_every_survivor_of_the_list_is_of_a_line_that_there_is() -> None:
+    assert outlived(load(), CORE) == []
+
+
+def test_an_entry_for_a_line_that_has_gone_or_that_another_covers_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("if (\n    a\n    < b\n):\n    pass\n")
+    there = [entry("a < b", "a <= b", "x.py"), entry("a < b", "a > b", "x.py"), entry("if ( a", None, "x.py")]
+    assert outlived(there, tmp_path) == []
+    assert len(outlived([entry("a < c", file="x.py"), entry(file="y.py")], tmp_path)) == 2
+    assert outlived([*there, there[0], entry("if ( a", "if a", "x.py")], tmp_path) == [
+        "twice: x.py: a < b → a <= b",
+        "twice: x.py: if ( a → if a",
+    ]
 
 
 def test_a_reason_is_one_of_two(tmp_path: Path) -> None:
