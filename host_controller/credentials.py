@@ -4,6 +4,7 @@ Three files, read anew whenever one of them changes, so that certificates are re
 cannot be read leaves what was read before in force. `dynmem fleet certificates` makes such files.
 """
 
+import codecs
 import os
 import ssl
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from host_controller.errors import DynmemError
 
 DIRECTORY: Final = Path("/etc/dynmem/fleet")
 OTHERS: Final = 0o077
+MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class CredentialsError(DynmemError):
@@ -68,6 +70,8 @@ class Credentials:
             if mode & OTHERS:
                 chmod = f"chmod 600 {self.key}"
                 raise CredentialsError(f"{self.key}: others than its owner may read this key", hint=chmod)
+            for file in (self.certificate, self.key, self.authority):
+                _without_mark(file)
             context.load_verify_locations(self.authority)
             # A password would be asked for on a terminal.
             context.load_cert_chain(self.certificate, self.key, password="")
@@ -78,6 +82,14 @@ class Credentials:
             where = error.filename or f"{self.certificate}, {self.key} or {self.authority}"
             raise CredentialsError(f"{where}: {error.strerror}", hint=hint) from None
         return context
+
+
+def _without_mark(file: Path) -> None:
+    """OpenSSL does not find what stands behind a byte order mark, and says that there is nothing."""
+    with file.open("rb") as opened:
+        if opened.read(3).startswith(MARKS):
+            text = f"{file}: it begins with a byte order mark"
+            raise CredentialsError(text, hint="an editor wrote it: save it as UTF-8 without such a mark")
 
 
 def _stamp(file: Path) -> tuple[int, ...] | None:

@@ -188,7 +188,7 @@ def settings(config: str, given_socket: str) -> tuple[str, float, str]:
         import tomllib
 
         with Deadline(READ_SECONDS), open(config, "rb") as file:
-            table = tomllib.loads(file.read(LARGEST_CONFIG).decode())
+            table = tomllib.loads(file.read(LARGEST_CONFIG).decode("utf-8-sig"))
     except FileNotFoundError:
         pass
     except Exception as error:  # noqa: BLE001 # such as one that is nested too deeply

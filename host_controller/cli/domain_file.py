@@ -10,6 +10,8 @@ from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DynmemError, InputError
 
 LARGEST_BYTES: Final = 1 << 20
+MARK: Final = "\ufeff"
+"""Some editors begin a text with it. It stays there, and is no part of the XML."""
 
 
 class DomainFile:
@@ -26,7 +28,9 @@ class DomainFile:
             InputError: it cannot be read, or is no domain's.
         """
         self._file = file
-        self._text = self._read()
+        read = self._read()
+        self._text = read.removeprefix(MARK)
+        self._mark = read[: len(read) - len(self._text)]
         try:
             self.name = parse_xml(self._text).findtext("name") or file.stem
         except DynmemError as error:
@@ -50,7 +54,7 @@ class DomainFile:
             with open(descriptor, "w", encoding="utf-8") as opened:
                 os.fchown(opened.fileno(), about.st_uid, about.st_gid)
                 os.fchmod(opened.fileno(), stat.S_IMODE(about.st_mode))
-                opened.write(xml)
+                opened.write(self._mark + xml)
                 opened.flush()
                 os.fsync(opened.fileno())
             os.replace(new, file)

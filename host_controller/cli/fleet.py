@@ -228,7 +228,7 @@ def placement(
     from host_controller.fleet.placement.publisher import LARGEST_TOKEN, Placement
 
     try:
-        with token_file.open() as file:
+        with token_file.open(encoding="utf-8-sig") as file:
             token = file.read(LARGEST_TOKEN + 1).strip()
     except (OSError, ValueError) as error:
         raise InputError(f"{token_file}: {getattr(error, 'strerror', error)}") from None

@@ -183,7 +183,7 @@ def parse(text: bytes, path: str = "configuration") -> Config:
         ConfigError: with all mistakes.
     """
     try:
-        table = tomllib.loads(text.decode("utf-8"))
+        table = tomllib.loads(text.decode("utf-8-sig"))  # some editors begin with a mark
     except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, a number or a nest without end
         raise ConfigError(path, [Problem("file", f"a mistake ({error})", "TOML 1.0 in UTF-8")]) from None
     problems: list[Problem] = []

@@ -146,6 +146,14 @@ def test_a_picture_is_drawn_whatever_vms_are_called(tmp_path: Path, name: str) -
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_host_and_a_trace_may_begin_with_an_editors_mark(tmp_path: Path) -> None:
+    trace = '[[vm]]\nname = "old"\nstartup = "1GiB"\nminimum = "512MiB"\nmaximum = "2GiB"\n'
+    trace += 'demand = { kind = "trace", file = "t.csv", column = "used" }\n'
+    (tmp_path / "t.csv").write_text("seconds,used\n0,100\n60,200\n", encoding="utf-8-sig")
+    path = file(tmp_path, f"\ufeff{GOOD}{trace}")
+    assert read_trial(path).vms[-1].spec.name == "old"
+
+
 def test_a_picture_that_cannot_be_written_costs_no_result(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     told = dynmem(file(tmp_path), "--json", "--plot", tmp_path / "no" / "x.png")

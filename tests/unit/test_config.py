@@ -21,6 +21,14 @@ def test_an_empty_file_means_the_defaults() -> None:
     assert config.socket_path == Path("/run/dynmem/control.sock")
 
 
+def test_an_editor_that_begins_a_file_with_a_mark_writes_toml_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "dynmem.toml"
+    path.write_text('[host]\ncapacity = "3GiB"\n', encoding="utf-8-sig")
+    assert load(path).host.capacity == 3 * GIB
+    with pytest.raises(ConfigError, match="TOML"):
+        parse(path.read_bytes()[:3] + path.read_bytes())
+
+
 def test_sizes_and_durations_are_written_as_people_write_them() -> None:
     config = parse(
         b'[host]\ncapacity = "1.5GiB"\nkeep_ready = 0\n'

@@ -52,6 +52,16 @@ def test_it_is_prepared_once_and_put_back_exactly(file: Path) -> None:
     assert same(file.read_text(), Q35)
 
 
+def test_an_editors_mark_stays_before_the_declaration_and_is_shown_as_no_change(file: Path) -> None:
+    head = "\ufeff<?xml version='1.0' encoding='UTF-8'?>\n"
+    file.write_text(head + Q35, encoding="utf-8")
+    said = invoke("enable", "--file", str(file), "--growth", "balloon")
+    assert "<?xml" not in "".join(line for line in said.output.splitlines() if line[:1] in "+-")
+    assert file.read_text(encoding="utf-8").startswith(head)
+    invoke("disable", "--file", str(file))
+    assert file.read_text(encoding="utf-8") == head + Q35
+
+
 def test_a_dry_run_shows_and_changes_nothing(file: Path) -> None:
     said = invoke("enable", "--file", str(file), "--dry-run", "--growth", "balloon")
     assert said.output.startswith("---")

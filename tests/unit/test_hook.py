@@ -77,6 +77,12 @@ def test_no_configuration_refuses_a_start_or_holds_it_up(tmp_path: Path, config:
 def test_a_configuration_that_is_no_file_refuses_nothing(tmp_path: Path, what: str) -> None:
     file = tmp_path / "dynmem.toml"
     if what == "directory":
+def test_a_configuration_of_an_editor_that_begins_with_a_mark_is_read(tmp_path: Path) -> None:
+    config = '\ufeff[admission]\nwait = 0\nwithout_controller = "deny"'
+    code, said = run(tmp_path, config, xml(), "--socket", str(tmp_path / "none.sock"))
+    assert (code, "may not start" in said) == (1, True)
+
+
         file.mkdir()
     elif what == "pipe":
         os.mkfifo(file)

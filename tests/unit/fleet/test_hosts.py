@@ -335,6 +335,14 @@ def test_a_key_that_others_may_read_is_not_used(here: Credentials) -> None:
         here.server()
 
 
+@pytest.mark.parametrize("part", ["certificate", "key", "authority"])
+def test_a_file_that_an_editor_has_begun_with_a_mark_is_named_with_that(here: Credentials, part: str) -> None:
+    file: Path = getattr(here, part)
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    with pytest.raises(CredentialsError, match=f"{file.name}: it begins with a byte order mark"):
+        here.client()
+
+
 @pytest.mark.parametrize("name", ["", "a b", "../up", "-x", ".x", "a;b", "a\n", "ü", "x" * 65, "a,DNS:b"])
 def test_what_is_no_name_of_a_host_gets_no_certificate(tmp_path: Path, name: str) -> None:
     make_authority(tmp_path)
