@@ -6,7 +6,8 @@ Only the standard library, and nothing of dynmem: it is run by the system's own 
 libvirt, which waits for it (that would be a deadlock), and it says nothing on stdout, which libvirt may take
 for XML. Exit code 0 lets the VM start. Anything else refuses it, and stderr appears in virsh's error.
 
-While no controller answers, [admission] without_controller in the configuration decides about managed VMs.
+While no controller answers, [admission] without_controller in the configuration decides about managed VMs:
+those with metadata of ours, and those that a [[rule]] is for, which is found out here as by `rules.matching`.
 libvirt starts nothing while the hook runs. So whatever the configuration, the domain and the controller are,
 it ends within its limit, and what went wrong with it refuses nobody but who is managed where the policy is
 "deny".
@@ -17,11 +18,17 @@ import http.client
 import json
 import math
 import os
+import re
 import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from io import StringIO
+from typing import NamedTuple
 from urllib.parse import quote
+from xml.etree import ElementTree
 
 CONFIG = "/etc/dynmem/dynmem.toml"
 SOCKET = "/run/dynmem/control.sock"
@@ -38,6 +45,22 @@ LARGEST_CONFIG = 1 << 20
 LARGEST_XML = 1 << 20
 LARGEST_ANSWER = 1 << 16
 LONGEST_TEXT = 1000
+WORDS_OF_A_MATCH = frozenset({"name", "uuid", "title", "metadata"})
+IN_METADATA = re.compile(
+    r"\s*(?://)?(?P<path>[\w.-]+(?::[\w.-]+)?(?:/[\w.-]+(?::[\w.-]+)?)*)(?:/@(?P<attribute>[\w.:-]+))?"
+    r"""\s*(?:=\s*(?:'(?P<single>[^']*)'|"(?P<double>[^"]*)")\s*)?"""
+)
+"""As in `config.rule`."""
+
+
+class Settings(NamedTuple):
+    """What the configuration says about starts."""
+
+    socket: str
+    wait: float
+    policy: str
+    rules: list[dict[str, str]]
+    """What each is for; without those that can be no rule."""
 
 
 class Connection(http.client.HTTPConnection):
@@ -82,13 +105,13 @@ def main(arguments: list[str]) -> int:
         say("dynmem hook: libvirt gives NAME OPERATION SUB-OPERATION")
         return 2
     name, operation, moment = arguments[:3]
-    path, limit, policy = settings(options["--config"], options["--socket"])
+    given = settings(options["--config"], options["--socket"])
     if (operation, moment) == ("prepare", "begin"):
-        return admit(path, name, domain_xml(), limit, policy)
+        return admit(given, name, domain_xml())
     if (operation, moment) == ("started", "begin"):
-        tell(path, name, "started")
+        tell(given.socket, name, "started")
     elif (operation, moment) == ("release", "end"):
-        tell(path, name, "stopped")
+        tell(given.socket, name, "stopped")
     return 0
 
 
@@ -104,14 +127,14 @@ def domain_xml() -> bytes:
     return b"".join(pieces)
 
 
-def admit(path: str, name: str, xml: bytes, limit: float, policy: str) -> int:
+def admit(given: Settings, name: str, xml: bytes) -> int:
     """Ask until there is an answer or the limit is over: the controller may just be starting again."""
-    end = time.monotonic() + limit
+    end = time.monotonic() + given.wait
     while True:
         left = max(1.0, end - time.monotonic() + ANSWER_MARGIN_SECONDS)
-        patient = policy != "allow"
+        patient = given.policy != "allow"
         try:
-            answer = post(path, "/v1/admission", xml, left)
+            answer = post(given.socket, "/v1/admission", xml, left)
             admitted = answer.get("admitted")
             if not isinstance(admitted, bool):
                 raise ValueError("the answer does not say whether it is admitted")
@@ -126,19 +149,72 @@ def admit(path: str, name: str, xml: bytes, limit: float, policy: str) -> int:
             return 1
         # With nobody there and nothing to protect, nobody has to wait.
         if not patient or time.monotonic() + RETRY_SECONDS >= end:
-            return alone(name, xml, policy, problem)
+            return alone(given, name, xml, problem)
         time.sleep(RETRY_SECONDS)
 
 
-def alone(name: str, xml: bytes, policy: str, problem: str) -> int:
+def alone(given: Settings, name: str, xml: bytes, problem: str) -> int:
     """The exit status where no controller answers: 0 lets the VM start, 1 does not, and says why."""
-    if policy == "allow" or NAMESPACE.encode() not in xml:
+    if given.policy == "allow" or not (NAMESPACE.encode() in xml or taken_in(xml, given.rules)):
         return 0
     say(
         f"dynmem: {name} may not start while no controller answers ({problem}): systemctl start dynmem, "
         'or set [admission] without_controller = "allow"'
     )
     return 1
+
+
+def taken_in(xml: bytes, rules: list[dict[str, str]]) -> bool:
+    """Whether a rule is for the domain. Whether it could take it on is the controller's to say."""
+    if not rules:
+        return False
+    try:
+        with Deadline(READ_SECONDS):
+            text = xml.decode()
+            root = ElementTree.fromstring(text)  # noqa: S314 # libvirt's XML, not a guest's
+            prefixes: dict[str, set[str]] = {}
+            declared = ElementTree.iterparse(StringIO(text), events=("start-ns",))  # noqa: S314 # the same
+            for _, (prefix, uri) in declared:
+                prefixes.setdefault(prefix or "", set()).add(uri)
+            return any(fits(match, root, prefixes) for match in rules)
+    except Exception as error:  # noqa: BLE001 # what cannot be read is nobody's that is managed
+        say(f"dynmem: the domain: {said_of(error)}")
+        return False
+
+
+def fits(match: dict[str, str], root: ElementTree.Element, prefixes: dict[str, set[str]]) -> bool:
+    """All that the rule names fits."""
+    title, uuid = ((root.findtext(tag) or "").strip() for tag in ("title", "uuid"))
+    texts = {"name": root.findtext("name") or "", "title": title}
+    if not all(fnmatchcase(text, match[key]) for key, text in texts.items() if key in match):
+        return False
+    if "uuid" in match and not fnmatchcase(uuid.lower(), match["uuid"].lower()):
+        return False
+    return "metadata" not in match or any(in_metadata(match["metadata"], root, prefixes))
+
+
+def in_metadata(words: str, root: ElementTree.Element, prefixes: dict[str, set[str]]) -> Iterator[bool]:
+    """Of each element that such a path leads to: whether it says what is wanted."""
+    asked = IN_METADATA.fullmatch(words)
+    if asked is None:
+        return
+    first, *steps = asked["path"].split("/")
+    metadata = root.find("metadata")
+    inside = () if metadata is None else metadata.iter()
+    found = [one for one in inside if one.tag in expanded(first, prefixes)]
+    for step in steps:
+        found = [below for one in found for below in one if below.tag in expanded(step, prefixes)]
+    wanted = asked["double"] if asked["single"] is None else asked["single"]
+    for one in found:
+        text = one.get(asked["attribute"]) if asked["attribute"] else (one.text or "").strip()
+        yield text is not None and (wanted is None or fnmatchcase(text, wanted))
+
+
+def expanded(step: str, prefixes: dict[str, set[str]]) -> set[str]:
+    """What ElementTree may call `prefix:name`; without a prefix also an element of no namespace."""
+    prefix, _, local = step.rpartition(":")
+    names = {f"{{{one}}}{local}" if one else local for one in prefixes.get(prefix, ())}
+    return names if prefix else {*names, local}
 
 
 def tell(path: str, name: str, what: str) -> None:
@@ -181,8 +257,8 @@ def say(text: str) -> None:
         sys.stderr.write(f"{shown}\n")
 
 
-def settings(config: str, given_socket: str) -> tuple[str, float, str]:
-    """Socket, limit in seconds and policy; what cannot be used of a configuration is left out, key by key."""
+def settings(config: str, given_socket: str) -> Settings:
+    """What cannot be used of a configuration is left out, key by key."""
     table: object = {}
     try:
         import tomllib
@@ -201,7 +277,14 @@ def settings(config: str, given_socket: str) -> tuple[str, float, str]:
     sane = isinstance(wait, (int, float)) and not isinstance(wait, bool) and 0 <= wait <= LONGEST_WAIT_SECONDS
     limit = float(wait) if sane and math.isfinite(wait) else WAIT_SECONDS  # type: ignore[arg-type] # sane
     policy = "deny" if admission.get("without_controller") == "deny" else "allow"
-    return given_socket or socket_path, limit, policy
+    listed = table.get("rule") if isinstance(table, dict) else None
+    matches = [part(one, "match") for one in listed] if isinstance(listed, list) else []
+    rules = [
+        {key: value for key, value in match.items() if isinstance(value, str)}
+        for match in matches
+        if match and match.keys() <= WORDS_OF_A_MATCH and all(isinstance(one, str) for one in match.values())
+    ]
+    return Settings(given_socket or socket_path, limit, policy, rules)
 
 
 def part(table: object, name: str) -> dict[str, object]:

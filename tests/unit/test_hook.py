@@ -13,8 +13,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from host_controller import hook
 from host_controller.cli import hook as command
+from host_controller.config.rule import MatchSection
 from host_controller.errors import InputError
+from host_controller.rules.matching import Subject, fits
+from tests.support.others import KUBEVIRT, NOVA, OVIRT, VIRT_INSTALL, domain
 from tests.support.starts import HOOK, call, xml
 
 LIMIT_SECONDS = 25.0
@@ -73,16 +77,16 @@ def test_no_configuration_refuses_a_start_or_holds_it_up(tmp_path: Path, config:
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("what", ["directory", "pipe", "device", "missing"])
-def test_a_configuration_that_is_no_file_refuses_nothing(tmp_path: Path, what: str) -> None:
-    file = tmp_path / "dynmem.toml"
-    if what == "directory":
 def test_a_configuration_of_an_editor_that_begins_with_a_mark_is_read(tmp_path: Path) -> None:
     config = '\ufeff[admission]\nwait = 0\nwithout_controller = "deny"'
     code, said = run(tmp_path, config, xml(), "--socket", str(tmp_path / "none.sock"))
     assert (code, "may not start" in said) == (1, True)
 
 
+@pytest.mark.parametrize("what", ["directory", "pipe", "device", "missing"])
+def test_a_configuration_that_is_no_file_refuses_nothing(tmp_path: Path, what: str) -> None:
+    file = tmp_path / "dynmem.toml"
+    if what == "directory":
         file.mkdir()
     elif what == "pipe":
         os.mkfifo(file)
@@ -203,6 +207,72 @@ def test_where_the_policy_is_deny_a_managed_vm_is_refused_and_told_why(tmp_path:
         code, said = run(tmp_path, config, xml())
     assert (code, "Traceback" in said) == (1, False)
     assert "may not start while no controller answers" in said
+
+
+@pytest.mark.parametrize(
+    ("rules", "refused"),
+    [
+        ("[[rule]]\nmatch = {name = 'web-*'}\n[[rule]]\nmatch = {name = 'ne?'}\n", True),
+        ("[[rule]]\nmatch = {uuid = 'U-NEW'}\n", True),
+        ("[[rule]]\nmatch = {name = 'web-*'}\n", False),
+        ("[[rule]]\nmatch = {name = 'new', title = 'shop'}\n", False),
+        ("[[rule]]\nmatch = {name = 7}\n[[rule]]\nmatch = {}\n[[rule]]\nmatch = 'new'\n", False),
+        ("[[rule]]\nmatch = {name = 'new', moon = 'full'}\n[[rule]]\n", False),
+        ("rule = 7\n", False),
+        ("rule = [7, {match = {name = '*'}}]\n", True),
+    ],
+)
+def test_where_the_policy_is_deny_a_vm_that_a_rule_is_for_is_refused_too(
+    tmp_path: Path, rules: str, refused: bool
+) -> None:
+    config = rules + '[admission]\nwait = 0\nwithout_controller = "deny"'
+    code, said = run(tmp_path, config, xml(ours=False), "--socket", str(tmp_path / "none.sock"))
+    assert (code, "Traceback" in said) == (int(refused), False), said
+
+
+def test_a_domain_that_is_no_xml_is_nobodys_that_a_rule_is_for(tmp_path: Path) -> None:
+    config = "[[rule]]\nmatch = {name = '*'}\n[admission]\nwait = 0\nwithout_controller = \"deny\""
+    for body in (b"", b"<domain>", b"\xff", xml(ours=False)[:-5]):
+        code, said = run(tmp_path, config, body, "--socket", str(tmp_path / "none.sock"))
+        assert (code, "Traceback" in said) == (0, False), said
+
+
+MATCHES: list[dict[str, str]] = [
+    {"name": "*"},
+    {"name": "INSTANCE-*"},
+    {"uuid": "0B8AD6F6-*"},
+    {"title": "shop"},
+    {"title": "*"},
+    {"name": "*", "metadata": "nova:flavor/@name = 'm1.large'"},
+    *(
+        {"metadata": words}
+        for words in (
+            "nova:flavor/@name = 'm1.*'",
+            '//nova:instance/nova:name = "shop"',
+            "nova:flavor/nova:memory",
+            "nova:name/nova:flavor",
+            "flavor/@name",
+            "nova:flavor/@moon",
+            "kubevirt/uid",
+            "metadata",
+            "ovirt-vm:clusterVersion = '4.*'",
+            "ovirt-tune:qos",
+            "a = 'x'",
+            "one:b = 'x'",
+            "b = 'y'",
+        )
+    ),
+]
+TWO = "".join(f"<{at}a xmlns{of}='urn:a'>x</{at}a>" for at, of in (("", ""), ("one:", ":one")))
+SPACED = domain(" two ", f"<b> x </b>{TWO}").replace("<memory", "<title> shop </title><memory", 1)
+SUBJECTS = {"nova": NOVA, "kubevirt": KUBEVIRT, "ovirt": OVIRT, "none": VIRT_INSTALL, "two": SPACED}
+
+
+@pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
+def test_the_hook_and_the_controller_agree_whom_a_rule_is_for(subject: str) -> None:
+    for match in MATCHES:
+        theirs = fits(MatchSection(**match), Subject.of(subject))
+        assert hook.taken_in(subject.encode(), [match]) is theirs, match
 
 
 @pytest.mark.parametrize("moment", ["started begin", "release end"])
