@@ -5,7 +5,7 @@ within the capacity. The record of what was there before goes last, so a release
 by running it again.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from host_controller.adoption.facts import Facts, Refused, refuse_busy
@@ -59,14 +59,43 @@ class Room:
 
 
 @dataclass(frozen=True, slots=True)
+class Undo:
+    """What a domain is managed by again, where its memory could not be had: its limits as they are by then,
+    since `dynmem set` may have changed them while its guest was waited for.
+    """
+
+    before: VmConfig
+    """As its operator had it when the plan was made."""
+    owed: Limits
+    """What the running domain was told instead."""
+    live_xml: str = field(repr=False)
+    """By then: it has the record, and does not say that the domain is let go."""
+    say: str = "it is managed as before"
+
+    def element(self, live_xml: str, definition: str | None) -> str:
+        """Our element for the running domain."""
+        now = read_domain(live_xml, definition).config or replace(self.before, limits=self.owed)
+        limits = limits_of(definition, replace(now, limits=self._changed(now.limits)))
+        return _element(self.live_xml, now, limits)
+
+    def _changed(self, now: Limits) -> Limits:
+        """Those of before, each of which counts that is not what it was owed any more."""
+        old, owed, new = (asdict(one) for one in (self.before.limits, self.owed, now))
+        found = Limits(**{name: old[name] if new[name] == owed[name] else new[name] for name in old})
+        maximum = max(found.minimum_bytes, found.maximum_bytes)
+        startup = min(maximum, max(found.minimum_bytes, found.startup_bytes))
+        return replace(found, startup_bytes=startup, maximum_bytes=maximum)
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """How one domain is given back."""
 
     vm: str
     uuid: str
     steps: tuple[Step, ...]
-    undo: WriteMetadata | None
-    """After which it is managed as it was, where its memory cannot be had now."""
+    undo: Undo | None
+    """By which it is managed as it was, where its memory cannot be had now."""
     notes: tuple[str, ...]
 
 
@@ -95,11 +124,9 @@ def plan_release(facts: Facts, room: Room) -> Release:
     undo = None
     if view.config is not None:
         if room.controller:
-            undo = WriteMetadata(
-                _element(facts.live_xml, view.config, limits_of(facts.definition, view.config)),
-                "it is managed as before",
-            )
             owed = replace(view.config.limits, startup_bytes=size, minimum_bytes=size, maximum_bytes=size)
+            mine = limits_of(facts.definition, view.config)
+            undo = Undo(replace(view.config, limits=mine), owed, facts.live_xml)
             steps.append(
                 WriteMetadata(_element(facts.live_xml, view.config, owed), "it is owed all that it had")
             )

@@ -80,8 +80,8 @@ def _give_back(plan: Release, domain: RunningDomain, wait: float, say: Callable[
     try:
         carry_out(plan.vm, plan.steps, domain, lambda text: say(plan.vm, text), clock(wait), again)
     except (Short, KeyboardInterrupt):
-        if plan.undo is not None:
-            domain.write_metadata(plan.undo.element)
+        if plan.undo is not None and (live := domain.live_xml()) is not None:
+            domain.write_metadata(plan.undo.element(live, domain.definition()))
             say(plan.vm, plan.undo.say)
         raise
 

@@ -191,7 +191,7 @@ def test_memory_that_cannot_be_had_is_said_and_the_vm_stays_managed() -> None:
     with pytest.raises(Short, match=r"700 MiB of 2 GiB: 1\.32 GiB are missing"):
         carry_out("vm", made.steps, one, lambda text: None, clock(one), "again")
     assert made.undo is not None
-    one.write_metadata(made.undo.element)
+    one.write_metadata(made.undo.element(live(one), one.defined))
     assert same(live(one), managed)
 
 
@@ -210,7 +210,7 @@ def test_a_dimm_that_stays_is_said_and_the_vm_stays_managed_until_it_is_released
     with pytest.raises(Short, match="after 60 s it has 2 GiB of 2 GiB: 1 DIMM is still in it;"):
         carry_out("vm", made.steps, one, lambda text: None, clock(one), "again")
     assert made.undo is not None
-    one.write_metadata(made.undo.element)
+    one.write_metadata(made.undo.element(live(one), one.defined))
     assert same(live(one), managed)
     one.plug(-1)
     release(one)

@@ -1,24 +1,28 @@
 """What a release must not do: shrink a guest at once, undo what its user changed, trust a record blindly."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from host_controller.adoption.carry_out import Short
+from host_controller.adoption.carry_out import Short, carry_out
 from host_controller.adoption.facts import Refused
 from host_controller.adoption.giving_back import Room, plan_release
 from host_controller.adoption.plan import Wish
 from host_controller.adoption.steps import SetBalloon
 from host_controller.config.rule import RuleSection
-from host_controller.core.model import Growth, Limits
+from host_controller.core.model import ADOPTED, Growth, Limits, Trust
+from host_controller.domain_xml.adopted import adopted_definition
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.ours import metadata_element
+from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.errors import DomainUnsuitable
 from host_controller.units import GIB, MIB
 from tests.support.libvirt_domain import LibvirtDomain
 from tests.support.others import SERIAL, VIRT_INSTALL, domain, inactive
-from tests.unit.test_adoption import CONTROLLER, RULE, WISH, adopt, is_as, live, release
+from tests.unit.test_adoption import CONTROLLER, RULE, WISH, adopt, clock, is_as, live, release
 
 VIRTIO_MEM = """<memory model='virtio-mem'>
       <target>
@@ -219,5 +223,67 @@ def test_what_is_owed_while_it_is_given_back_is_not_taken_for_its_limits() -> No
     one.write_metadata(owed.element)  # type: ignore[union-attr] # the controller is told first
     undo = plan_release(one.facts(), CONTROLLER).undo  # the first `release` was killed
     assert undo is not None
-    one.write_metadata(undo.element)
+    one.write_metadata(undo.element(live(one), one.defined))
     assert same(live(one), managed)
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_what_is_set_while_its_guest_is_waited_for_stays_where_its_memory_cannot_be_had(
+    persistent: bool,
+) -> None:
+    one = LibvirtDomain(VIRT_INSTALL, persistent=persistent)
+    adopt(one)
+    one.has(700 * MIB)
+    config = read_domain(live(one)).config
+    assert config is not None
+    wanted = replace(config.limits, weight=700, buffer_percent=35)
+    plan = plan_release(one.facts(), CONTROLLER)
+
+    def set_limits() -> None:
+        """As `dynmem set --weight 700 --buffer 35 --trust none` does."""
+        owed = read_domain(live(one)).config
+        assert owed is not None
+        changed = replace(owed.limits, weight=700, buffer_percent=35)
+        one.write_metadata(metadata_element(changed, owed.growth, Trust.NONE, live(one)))
+        if one.defined is not None:
+            one.defined = adopted_definition(one.defined, wanted, owed.growth, Trust.NONE, whole=False)
+
+    one.stuck, one.later = True, [(5.0, set_limits)]
+    with pytest.raises(Short):
+        carry_out("vm", plan.steps, one, lambda text: None, clock(one), "again")
+    assert plan.undo is not None
+    one.write_metadata(plan.undo.element(live(one), one.defined))
+    found = read_domain(live(one)).config
+    assert found is not None
+    assert (found.limits, found.trust, found.source) == (wanted, Trust.NONE, ADOPTED)
+
+
+def test_limits_that_were_set_meanwhile_and_contradict_those_of_before_make_sense_together() -> None:
+    one = LibvirtDomain(VIRT_INSTALL, persistent=False)
+    adopt(one)
+    undo = plan_release(one.facts(), CONTROLLER).undo
+    assert undo is not None
+    for changed in (
+        {"minimum_bytes": undo.before.limits.startup_bytes + MIB},
+        {"maximum_bytes": undo.before.limits.minimum_bytes - MIB},
+    ):
+        limits = replace(undo.owed, **changed)
+        element = metadata_element(limits, undo.before.growth, undo.before.trust, live(one))
+        one.write_metadata(element)
+        one.write_metadata(undo.element(live(one), None))
+        found = read_domain(live(one)).config
+        assert found is not None
+        assert not found.limits.problems()
+
+
+def test_one_that_was_let_go_and_does_not_follow_to_the_end_is_managed_as_before() -> None:
+    one = LibvirtDomain(VIRT_INSTALL)
+    adopt(one)
+    managed = live(one)
+    plan = plan_release(one.facts(), CONTROLLER)
+    done = next(at for at, step in enumerate(plan.steps) if step.say == "it is managed no more")
+    carry_out("vm", plan.steps[: done + 1], one, lambda text: None, clock(one), "again")
+    assert read_domain(live(one)).config is None
+    assert plan.undo is not None
+    one.write_metadata(plan.undo.element(live(one), one.defined))
+    assert read_domain(live(one)).config == read_domain(managed).config
