@@ -17,6 +17,7 @@ LOW_SECONDS: Final = 600.0
 """It is low for so long before its booking follows."""
 HOUR: Final = 3600.0
 KEPT_HOURS: Final = 7 * 24
+"""Counted, and not by the clock: one that jumps would leave nothing of them."""
 PERCENTILE: Final = 0.95
 
 
@@ -29,7 +30,7 @@ class Booking:
     low_peak_mib: int = 0
     """The most that was wanted since then."""
     hours: tuple[tuple[int, int], ...] = ()
-    """The largest booking of each hour in which it ran: (hour of the clock, MiB), oldest first."""
+    """The largest booking of each of the last hours in which it ran: (hour of the clock, MiB)."""
 
 
 def wanted_mib(floor_bytes: int) -> int:
@@ -67,9 +68,7 @@ def usual_mib(booking: Booking) -> int:
 
 def _remember(booking: Booking, now: float) -> Booking:
     hour = int(now // HOUR)
-    kept = [one for one in booking.hours if hour - KEPT_HOURS < one[0] <= hour]
-    if kept and kept[-1][0] == hour:
-        kept[-1] = (hour, max(kept[-1][1], booking.size_mib))
-    else:
-        kept.append((hour, booking.size_mib))
-    return replace(booking, hours=tuple(kept))
+    # An hour that comes again, by a clock that was set back, is one hour.
+    most = max([booking.size_mib, *(size for at, size in booking.hours if at == hour)])
+    kept = [*(one for one in booking.hours if one[0] != hour), (hour, most)]
+    return replace(booking, hours=tuple(kept[-KEPT_HOURS:]))

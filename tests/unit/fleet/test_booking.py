@@ -87,3 +87,22 @@ def test_hours_are_kept_for_a_week_with_the_most_of_each() -> None:
         before = rebook(before, 8 * MIB, hour * HOUR)
     assert len(before.hours) == KEPT_HOURS
     assert before.hours[-1] == (399, 9)
+
+
+@pytest.mark.parametrize("jump", [8 * 24 * HOUR, 20 * 365 * 24 * HOUR, -8 * 24 * HOUR, -HOUR])
+def test_a_clock_that_jumps_and_comes_back_takes_nothing_of_what_was_usual(jump: float) -> None:
+    before, now = Booking(0), 10_000 * HOUR
+    for hour in range(48):
+        before = rebook(before, 8 * GIB, now + hour * HOUR)
+    now += 48 * HOUR
+    low = rebook(rebook(before, GIB, now + jump), GIB, now + jump + LOW_SECONDS)
+    assert usual_mib(low) == usual_mib(before)
+    assert usual_mib(rebook(low, GIB, now)) == usual_mib(before)
+
+
+def test_a_clock_that_goes_to_and_fro_has_no_more_hours_than_it_shows() -> None:
+    before = rebook(Booking(0), 8 * MIB, 0.0)
+    for turn in range(1000):
+        before = rebook(before, 16 * MIB, (turn % 2) * 100 * HOUR)
+    assert dict(before.hours) == {0: 18, 100: 18}
+    assert len(before.hours) == 2
