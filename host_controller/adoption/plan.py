@@ -252,6 +252,7 @@ def _prepared(definition: str, old: VmConfig | None, wish: Wish, limits: Limits,
         wish.rule.trust,
         host_address_bits=host.address_bits,
         host_huge_page_bytes=host.huge_page_bytes,
+        device_networks=host.device_networks,
     ).xml
 
 

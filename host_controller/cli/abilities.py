@@ -12,4 +12,9 @@ def abilities(definitions: Definitions) -> HostAbilities:
     """What libvirt says of its host; what the kernel says and `dynmem verify` found, if it is this one."""
     known = abilities_of(definitions.versions(), local=definitions.local)
     pages = default_huge_page_bytes() if definitions.local else None
-    return replace(known, address_bits=definitions.address_bits(), huge_page_bytes=pages)
+    return replace(
+        known,
+        address_bits=definitions.address_bits(),
+        huge_page_bytes=pages,
+        device_networks=definitions.device_networks(),
+    )

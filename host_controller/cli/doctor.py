@@ -112,10 +112,11 @@ def _seen_by_libvirt(
         findings += [*_host(about_host), *_fleet(configuration)]
     meant = [one for one in domains.ours if name is None or name.lower() == one.uuid or name == one.name]
     views = {one["uuid"]: one for one in status["vms"]} if status else {}
+    networks = survey.device_networks() if meant else frozenset()
     # Another machine has another clock.
     now = time.time() if local else 0.0
     for one in meant:
-        findings += _vm(one, views.get(one.uuid), now, controller=status is not None)
+        findings += _vm(one, views.get(one.uuid), now, networks, controller=status is not None)
     if unlisted is not None:
         findings.append((None, unlisted))
     elif name is not None and not meant:
@@ -123,7 +124,14 @@ def _seen_by_libvirt(
     return findings
 
 
-def _vm(one: SurveyedDomain | UnseenDomain, view: Any, now: float, *, controller: bool) -> list[Found]:
+def _vm(
+    one: SurveyedDomain | UnseenDomain,
+    view: Any,
+    now: float,
+    networks: frozenset[str],
+    *,
+    controller: bool,
+) -> list[Found]:
     """view: what the controller says of it, or None. now: seconds since 1970; 0: on another host's clock."""
     if isinstance(one, UnseenDomain):
         unseen = f"it cannot be looked at: {one.problem}"
@@ -138,6 +146,7 @@ def _vm(one: SurveyedDomain | UnseenDomain, view: Any, now: float, *, controller
         now,
         controller=controller,
         rule=one.rule,
+        device_networks=networks,
     )
     return [(one.name, check(about)) for check in vm.CHECKS]
 

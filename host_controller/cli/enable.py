@@ -180,6 +180,7 @@ def prepared(
             trust,
             host_address_bits=host.address_bits,
             host_huge_page_bytes=host.huge_page_bytes,
+            device_networks=host.device_networks,
         )
     except (InputError, DomainUnsuitable) as error:
         error.vm = error.vm or domain.name

@@ -55,7 +55,8 @@ def growable(vm: VmSurvey) -> Finding:
     if config is None or vm.rule is not None:
         return Finding("definition", "ok", "not judged: see limits")
     xml = ElementTree.tostring(vm.root, encoding="unicode")
-    found = [one for one in refusals(xml, config.limits, config.growth) if "memtune" not in one.reason]
+    judged = refusals(xml, config.limits, config.growth, device_networks=vm.device_networks)
+    found = [one for one in judged if "memtune" not in one.reason]
     if not found:
         return Finding("definition", "ok", f"can grow by {config.growth}")
     return Finding("definition", "problem", found[0].reason, _remedy(vm.name, found[0]))
@@ -89,7 +90,7 @@ def deflate_on_oom(vm: VmSurvey) -> Finding:
 
 def pinned(vm: VmSurvey) -> Finding:
     """Ballooned pages come back to the host."""
-    for pin in pins(vm.root):
+    for pin in pins(vm.root, vm.device_networks):
         found = f"{pin.why}: a balloon frees nothing ({pin.what})"
         return Finding("pinned memory", "problem", found, REMEDIES[pin.why])
     return Finding("pinned memory", "ok", "none")

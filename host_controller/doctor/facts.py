@@ -71,3 +71,5 @@ class VmSurvey:
     """Whether a controller answered, so that a missing view means something."""
     rule: int | None = None
     """The number of the rule that it is managed by, or would be; None: it has limits of its own."""
+    device_networks: frozenset[str] = frozenset()
+    """Networks that hand out devices of the host."""

@@ -42,6 +42,7 @@ def enable(
     *,
     host_address_bits: int | None = None,
     host_huge_page_bytes: int | None = None,
+    device_networks: frozenset[str] = frozenset(),
 ) -> Plan:
     """The XML of a domain with dynamic memory. Doing it twice changes nothing more.
 
@@ -58,7 +59,7 @@ def enable(
     problems = limits.problems()
     if problems:
         raise InputError("; ".join(problems))
-    for refusal in refusals(xml, limits, growth, host_address_bits, host_huge_page_bytes):
+    for refusal in refusals(xml, limits, growth, host_address_bits, host_huge_page_bytes, device_networks):
         raise DomainUnsuitable(refusal.reason, hint=refusal.hint)
     cleaned, said = reclaim(xml)
     root = parse_xml(cleaned)
@@ -81,7 +82,7 @@ def enable(
         pieces.set_virtio_mem(devices, shape.device)
     pieces.set_balloon(devices)
     pieces.set_channel(domain, devices)
-    return Plan(text_of(tree, xml), (*said, *notes(root, limits, growth, shape)))
+    return Plan(text_of(tree, xml), (*said, *notes(root, limits, growth, shape, device_networks)))
 
 
 def difference(old: str, new: str, name: str) -> str:

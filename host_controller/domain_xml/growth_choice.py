@@ -37,6 +37,8 @@ class HostAbilities:
     address_bits: int | None = None
     huge_page_bytes: int | None = None
     """The huge pages that whoever names no size gets."""
+    device_networks: frozenset[str] = frozenset()
+    """Networks that hand out devices of the host."""
     passed: frozenset[str] | None = None
     """The checks that its burn-in passed; None where these versions had none."""
 
@@ -83,7 +85,8 @@ def _against(xml: str, limits: Limits, growth: Growth, host: HostAbilities) -> I
     noted = guest_system.against(parse_xml(xml), growth)
     if noted is not None:
         yield noted
-    yield from (one.reason for one in refusals(xml, limits, growth, host.address_bits, host.huge_page_bytes))
+    known = host.address_bits, host.huge_page_bytes, host.device_networks
+    yield from (one.reason for one in refusals(xml, limits, growth, *known))
 
 
 def _text(version: int) -> str:

@@ -18,7 +18,13 @@ from host_controller.domain_xml.values import architecture_of
 from host_controller.units import format_size, round_up
 
 
-def notes(root: Element, limits: Limits, growth: Growth, shape: Shape) -> Iterator[str]:
+def notes(
+    root: Element,
+    limits: Limits,
+    growth: Growth,
+    shape: Shape,
+    device_networks: frozenset[str] = frozenset(),
+) -> Iterator[str]:
     """Sentences about a domain that is being prepared; `root` is what it was."""
     yield from _rounding(limits, growth, shape)
     match growth:
@@ -36,7 +42,7 @@ def notes(root: Element, limits: Limits, growth: Growth, shape: Shape) -> Iterat
                 f"it boots with {format_size(shape.boot)} and counts as that until its balloon driver is "
                 "seen to be alive; nothing is hot-added"
             )
-    yield from _costs(root, growth, shape)
+    yield from _costs(root, growth, shape, device_networks)
     yield from _side_effects(root, growth)
 
 
@@ -91,7 +97,7 @@ def _blocks(limits: Limits, shape: Shape) -> Iterator[str]:
         )
 
 
-def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
+def _costs(root: Element, growth: Growth, shape: Shape, device_networks: frozenset[str]) -> Iterator[str]:
     bounce = bounce_buffer(root) or BOUNCE_BUFFER_BYTES
     if growth is not Growth.BALLOON or shape.boot > LARGEST_WITHOUT_BOUNCE_BYTES:
         yield (
@@ -103,7 +109,7 @@ def _costs(root: Element, growth: Growth, shape: Shape) -> Iterator[str]:
         # What is onlined for the kernel beyond that describes itself.
         most = format_size(described // PAGE_STRUCTURE_SHARE)
         yield f"page structures of what it grows by take up to {most} of what it boots with"
-    pin = next(pins(root), None)
+    pin = next(pins(root, device_networks), None)
     if pin is not None:
         yield (
             f"{pin.why}: memory taken from it does not come back to the host, so it costs all its RAM always "

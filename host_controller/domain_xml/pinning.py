@@ -5,7 +5,7 @@ VFIO devices, vDPA, encrypted guests. Locked and huge pages it lets the balloon 
 What is passed through on the command line counts like what libvirt knows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -45,13 +45,17 @@ class Pin:
     """Where it is one that is passed to QEMU."""
 
 
-def pins(root: Element) -> Iterator[Pin]:
-    """All that pins memory for as long as the domain runs, the most thorough first."""
+def pins(root: Element, device_networks: Collection[str] = ()) -> Iterator[Pin]:
+    """All that pins memory for as long as the domain runs, the most thorough first.
+
+    device_networks: networks that hand out devices of the host (<forward mode='hostdev'>). A domain that runs
+    shows what it was handed out; a definition names the network alone.
+    """
     if (security := root.find("./launchSecurity")) is not None:
         yield Pin(ENCRYPTED, f"<launchSecurity type='{security.get('type', '')}'>")
     arguments = passed(root)
     yield from (Pin(ENCRYPTED, str(one), one) for one in arguments if _encrypts(one))
-    yield from _passed_through(root)
+    yield from _passed_through(root, device_networks)
     yield from (Pin(VFIO, str(one), one) for one in arguments if _pins(one))
     if root.find("./memoryBacking/locked") is not None:
         yield Pin(LOCKED, "<locked/>")
@@ -82,7 +86,7 @@ def is_unmapped(root: Element) -> bool:
     )
 
 
-def _passed_through(root: Element) -> Iterator[Pin]:
+def _passed_through(root: Element, device_networks: Collection[str]) -> Iterator[Pin]:
     for device in root.findall("./devices/hostdev"):
         kind, model = device.get("type", ""), device.get("model", "")
         if kind == "pci" or (kind == "mdev" and model in _PINNING_MDEV):
@@ -90,10 +94,22 @@ def _passed_through(root: Element) -> Iterator[Pin]:
     for device in root.findall("./devices/interface"):
         if device.get("type") in ("hostdev", "vdpa"):
             yield Pin(VFIO, f"<interface type='{device.get('type')}'>")
+        elif device.get("type") == "network" and _is_handed_out(device, device_networks):
+            source = device.find("source")
+            network = "" if source is None else source.get("network", "")
+            yield Pin(VFIO, f"<source network='{network}'>")
     for device in root.findall("./devices/disk"):
         # QEMU's own NVMe driver maps all of the guest into VFIO; so does vhost-vdpa.
         if device.get("type") in ("nvme", "vhostvdpa"):
             yield Pin(VFIO, f"<disk type='{device.get('type')}'>")
+
+
+def _is_handed_out(interface: Element, device_networks: Collection[str]) -> bool:
+    """A device of the host, from a pool of them. What leaves before a migration is always one."""
+    source, teaming = interface.find("source"), interface.find("teaming")
+    if teaming is not None and teaming.get("type") == "transient":
+        return True
+    return source is not None and source.get("network") in device_networks
 
 
 def _encrypts(one: Argument) -> bool:

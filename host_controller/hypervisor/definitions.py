@@ -14,6 +14,7 @@ from host_controller.domain_xml.ours import NAMESPACE, PREFIX
 from host_controller.domain_xml.values import attribute_number
 from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor.failure import call_failed
+from host_controller.hypervisor.networks import device_networks
 from host_controller.hypervisor.opening import found, opened, versions
 
 INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
@@ -125,6 +126,10 @@ class Definitions:
         except (libvirt.libvirtError, ElementTree.ParseError):
             return None
         return attribute_number(capabilities.find("./host/cpu/maxphysaddr"), "bits") or None
+
+    def device_networks(self) -> frozenset[str]:
+        """Networks that hand out devices of the host."""
+        return device_networks(self._connection)
 
     def names(self) -> list[str]:
         """Of all domains, running or not."""

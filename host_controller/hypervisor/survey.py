@@ -10,6 +10,7 @@ from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.traces import was_prepared
 from host_controller.errors import DomainUnsuitable
 from host_controller.hypervisor.failure import call_failed
+from host_controller.hypervisor.networks import device_networks
 from host_controller.hypervisor.opening import opened, versions
 from host_controller.rules.taking import NO_RULES, Rulebook, Taken, take
 
@@ -62,6 +63,10 @@ class Survey:
     def versions(self) -> tuple[int, int]:
         """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
         return versions(self._connection)
+
+    def device_networks(self) -> frozenset[str]:
+        """Networks that hand out devices of the host."""
+        return device_networks(self._connection)
 
     def domains(self, book: Rulebook = NO_RULES) -> Domains:
         """All domains, each read once, in the order of their names. One that is going away is left out.

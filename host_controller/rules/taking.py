@@ -13,6 +13,8 @@ from host_controller.config import Config
 from host_controller.config.amount import bytes_of
 from host_controller.config.rule import RuleSection
 from host_controller.core.model import Growth, Limits
+from host_controller.domain_xml.fitness.devices import pinned_without_growth
+from host_controller.domain_xml.fitness.refusal import Refusal, Request
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles
 from host_controller.domain_xml.fitness.sizes import most_within, tight_limits
 from host_controller.domain_xml.growth_choice import HostAbilities, while_running
@@ -92,13 +94,37 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook, started_with: int
         f"rule[{number}]",
         _not_named(rule),
     )
-    reasons = tuple(ours.limits.problems()) + tuple(
-        f"{one.reason}; {one.hint}" for one in obstacles(root, ours.limits, growth)
-    )
+    in_the_way = list(obstacles(root, limits, growth))
+    if (handed_out := _by_networks(xml, persistent_xml or xml, limits, growth, book.host)) is not None:
+        in_the_way.append(handed_out)
+    reasons = (*limits.problems(), *dict.fromkeys(f"{one.reason}; {one.hint}" for one in in_the_way))
     if reasons:
         said = tuple(f"rule[{number}] cannot take it on: {one}" for one in reasons)
         return Taken(replace(view, problems=(*view.problems, *said)), number, reasons, notes=notes)
     return Taken(read_domain(xml, given=ours), number, notes=notes)
+
+
+def _by_networks(
+    xml: str, definition: str, limits: Limits, growth: Growth, host: HostAbilities
+) -> Refusal | None:
+    """A device of the host that a network hands out pins its memory like one that is defined."""
+    shown = frozenset(_handed_out(parse_xml(xml), parse_xml(definition)))
+    networks = host.device_networks | shown
+    return pinned_without_growth(Request(parse_xml(definition), limits, growth, device_networks=networks))
+
+
+def _handed_out(live: Element, definition: Element) -> Iterator[str]:
+    """Networks that have handed out devices: a definition has the network, and what runs the device."""
+    devices = {_mac(one) for one in live.findall("./devices/interface[@type='hostdev']")}
+    for one in definition.findall("./devices/interface[@type='network']"):
+        source = one.find("source")
+        if source is not None and _mac(one) and _mac(one) in devices:
+            yield source.get("network", "")
+
+
+def _mac(interface: Element) -> str:
+    mac = interface.find("mac")
+    return "" if mac is None else mac.get("address", "").lower()
 
 
 def _without_dimms(xml: str) -> Element:

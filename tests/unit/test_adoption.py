@@ -603,6 +603,9 @@ class Opened:
     def address_bits(self) -> None:
         return None
 
+    def device_networks(self) -> frozenset[str]:
+        return frozenset()
+
     def versions(self) -> tuple[int, int]:
         return (0, 0)
 

@@ -111,6 +111,9 @@ class Host:
     def address_bits(self) -> int:
         return 46
 
+    def device_networks(self) -> frozenset[str]:
+        return frozenset()
+
 
 def burnt_in(check: str, outcome: Outcome, **versions: int) -> BurnIn:
     of = {"libvirt": 9_000_000, "qemu": 7_002_022} | versions

@@ -58,6 +58,9 @@ ROOMY = {"vm_swap_bytes": MIB, "available_bytes": 40 * GIB, "spare_bytes": 4 * G
 OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
 
 
+HANDED_OUT = "<interface type='network'><source network='vfs'/></interface>"
+
+
 @pytest.mark.parametrize(
     ("facts", "check", "level", "found"),
     [
@@ -304,6 +307,10 @@ BALLOON = "balloon statistics"
         # every way of pinning, with the element
         (survey(without(XML, "<devices>", "<devices><disk type='nvme'/>")), "pinned memory", "problem",
          "<disk type='nvme'>", "take the device out"),
+        (survey(without(XML, "<devices>", f"<devices>{HANDED_OUT}"), running=False, device_networks={"vfs"}),
+         "pinned memory", "problem", "frees nothing (<source network='vfs'>)", "take the device out"),
+        (survey(without(XML, "<devices>", f"<devices>{HANDED_OUT}"), running=False, device_networks={"nat"}),
+         "pinned memory", "ok", "none", ""),
         (survey(with_part("<launchSecurity type='tdx'/>")), "pinned memory", "problem", "tdx", "disable"),
         # every form of binding
         (survey(with_part("<numatune><memnode cellid='0' mode='restrictive' nodeset='1'/></numatune>")),

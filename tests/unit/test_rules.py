@@ -193,6 +193,26 @@ def test_what_cannot_give_memory_is_left_alone_with_the_way_out(xml: str, word: 
     assert "; " in reason
 
 
+def test_a_device_that_a_network_hands_out_pins_as_one_that_is_defined() -> None:
+    mac = "<mac address='52:54:00:6d:90:02'/>"
+    defined = domain("x", devices=f"<interface type='network'>{mac}<source network='vfs'/></interface>")
+    runs = domain("x", devices=f"<interface type='hostdev' managed='yes'>{mac}</interface>")
+    known = replace(rule("name = '*'"), host=HostAbilities(device_networks=frozenset({"vfs"})))
+    for xml, rules in ((runs, rule("name = '*'")), (defined, known)):
+        found = take(xml, inactive(defined), rules)
+        assert found.view.config is None
+        (reason,) = found.reasons
+        assert "<source network='vfs'> pins its memory (VFIO)" in reason
+    assert taken(defined, rule("name = '*'")).reasons == (), "nobody says that it is such a network"
+
+
+def test_a_device_that_was_plugged_into_what_runs_does_not_end_its_being_managed() -> None:
+    runs = domain("x", devices="<interface type='hostdev'><mac address='52:54:00:6d:90:03'/></interface>")
+    config = take(runs, inactive(domain("x")), rule("name = '*'")).view.config
+    assert config is not None
+    assert config.pinned == "VFIO"
+
+
 def test_a_domain_that_was_defined_for_hot_add_grows_by_it() -> None:
     config = taken(ROOMY, rule("name = '*'")).view.config
     assert config is not None

@@ -100,7 +100,7 @@ def pinned_without_growth(request: Request) -> Refusal | None:
     """A VM of fixed RAM that gives nothing back costs its maximum for ever: nothing about it is dynamic."""
     if request.growth is not Growth.BALLOON:
         return None
-    for pin in pins(request.root):
+    for pin in pins(request.root, request.device_networks):
         if pin.why != ENCRYPTED:
             return Refusal(
                 f"{pin.what} pins its memory ({pin.why}): by --growth balloon it would always cost maximum",
@@ -118,7 +118,7 @@ def discarding(request: Request) -> Refusal | None:
         reason = None
         if pin.why == LOCKED:
             reason = "its memory is locked"
-        elif pin.why == VFIO and "vdpa" in pin.what:
+        elif pin.why == VFIO and "vdpa" in pin.what and not pin.what.startswith("<source"):
             reason = "its vDPA device pins all of its memory"
         elif pin.why == HUGE_PAGES and request.page_bytes > VIRTIO_MEM_BLOCK_BYTES:
             reason = f"its huge pages are larger than a block of {format_size(VIRTIO_MEM_BLOCK_BYTES)}"
@@ -133,7 +133,8 @@ def _without(pin: Pin) -> tuple[WayOut, ...]:
     """Take the thing out that pins."""
     if pin.argument is not None:
         return (without(pin.argument),)
-    return (WayOut(f"take {pin.what} out with virsh edit", edit=lambda domain: _unpin(domain, pin)),)
+    what = f"the interface with {pin.what}" if pin.what.startswith("<source") else pin.what
+    return (WayOut(f"take {what} out with virsh edit", edit=lambda domain: _unpin(domain, pin)),)
 
 
 def _unpin(domain: Node, pin: Pin) -> None:
@@ -144,7 +145,13 @@ def _unpin(domain: Node, pin: Pin) -> None:
             remove(backing)
         return
     tag, _, rest = pin.what.strip("<>").partition(" ")
-    kind = rest.split("'")[1]
+    kind = rest.split("'", 1)[1].removesuffix("'")
+    if tag == "source":
+        for one in elements(child(domain, "devices"), "interface"):
+            source = child(one, "source")
+            if source is not None and source.getAttribute("network") == kind:
+                remove(one)
+        return
     for one in elements(child(domain, "devices"), tag):
         if one.getAttribute("type") == kind:
             remove(one)

@@ -12,8 +12,8 @@ from host_controller.domain_xml.traces import reclaim
 from host_controller.domain_xml.values import parse_xml
 
 Check = Callable[[Request], Refusal | None]
-Host = tuple[int | None, int | None]
-"""As Request has it: address bits, and the default size of huge pages."""
+Host = tuple[int | None, int | None, frozenset[str]]
+"""As Request has it: address bits, the default size of huge pages, and networks that hand out devices."""
 
 CHECKS: Final[tuple[Check, ...]] = (
     machine.hypervisor,
@@ -45,6 +45,7 @@ def refusals(
     growth: Growth,
     host_address_bits: int | None = None,
     host_huge_page_bytes: int | None = None,
+    device_networks: frozenset[str] = frozenset(),
 ) -> tuple[Refusal, ...]:
     """Everything that keeps this domain from growing like this; empty when `enable` takes it.
 
@@ -53,7 +54,7 @@ def refusals(
     Raises:
         DomainUnsuitable: not a domain's XML.
     """
-    asked, host = (xml, limits, growth), (host_address_bits, host_huge_page_bytes)
+    asked, host = (xml, limits, growth), (host_address_bits, host_huge_page_bytes, device_networks)
     return tuple(
         replace(one, ways_out=tuple(way for way in one.ways_out if _leads_on(way, asked, host)))
         for one in _judged(*asked, host)

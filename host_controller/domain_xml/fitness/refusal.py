@@ -26,6 +26,8 @@ class Request:
     """Physical address bits of this host's processors; None when nobody has asked the host."""
     host_huge_page_bytes: int | None = None
     """The huge pages of whom names no size (default_hugepagesz); None when nobody has asked the host."""
+    device_networks: frozenset[str] = frozenset()
+    """As `pinning.pins` has it."""
 
     @property
     def page_bytes(self) -> int:
