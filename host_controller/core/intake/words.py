@@ -8,7 +8,12 @@ from host_controller.core.model import BalloonStats
 from host_controller.core.state import State
 from host_controller.core.vm import phases
 from host_controller.core.vm.record import STARTING, Vm
-from host_controller.core.vm.report_validation import Contradiction, facts_from_report, facts_from_stats
+from host_controller.core.vm.report_validation import (
+    Contradiction,
+    counts_back,
+    facts_from_report,
+    facts_from_stats,
+)
 
 
 def take(vm: Vm, event: hv.GuestEvent, state: State, now: float) -> None:
@@ -81,7 +86,7 @@ def _spoke(vm: Vm, untrusted: wire.GuestMessage, state: State, now: float) -> No
         case wire.Hello():
             if vm.guest.agent_version != untrusted.agent_version:
                 state.notice(now, "agent", vm, f"{vm.name} runs dynmem-agent {untrusted.agent_version}")
-            vm.guest.greeted(untrusted)
+            vm.guest.greeted(untrusted, now)
         case wire.Ack():
             if (operation := state.operations.get(vm.config.uuid)) is not None:
                 operation.acknowledged(vm, untrusted)
@@ -100,6 +105,7 @@ def _reported(vm: Vm, untrusted: wire.Report, state: State, now: float) -> None:
     if not guest.may_be_of(untrusted.boot_id_prefix):
         guest.count("boot-id")
         return
+    back = counts_back(untrusted, guest.facts)
     facts = facts_from_report(
         untrusted,
         config=vm.config,
@@ -108,10 +114,13 @@ def _reported(vm: Vm, untrusted: wire.Report, state: State, now: float) -> None:
         previous=guest.facts,
         block_bytes=guest.block_bytes,
         virtio_mem=vm.virtio_mem if vm.config.virtio_mem_bytes else None,
+        may_count_anew=guest.may_count_anew,
     )
     if isinstance(facts, Contradiction):
         guest.count(facts.kind)
         return
+    if back:
+        guest.counted_anew()
     if guest.booted(facts.boot_id):
         _another_kernel(vm, state, now)
     phases.heard(vm, facts)

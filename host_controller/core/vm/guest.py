@@ -14,6 +14,8 @@ READING_SECONDS: Final = 60.0
 """For so long what was read through a QEMU guest agent is a witness; then statistics are the only one."""
 READ: Final = "guest agent"
 """In place of a boot id: counters of such readings are compared with each other alone."""
+NEW_COUNT_SECONDS: Final = 60.0
+"""So often a guest's own word is enough for its reports to count from 0 again."""
 BOOT_ID_PREFIX: Final = 8
 """Characters of it that a report carries."""
 
@@ -43,6 +45,13 @@ class Guest:
     """Of the kernel whose agent has said hello since."""
     port_closed: bool = False
     """The agent's port was closed since it last reported, so any kernel may be next."""
+    may_count_anew: bool = False
+    """Another agent may be speaking, whose reports count from 0: once for each time that QEMU says that the
+    port was closed, and once a minute by the word of an agent that introduces itself. Who has its counters
+    stand still and says hello before each report is believed no more often.
+    """
+    said_hello_at: float = -math.inf
+    """When an introduction last counted for that."""
     agent_version: str | None = None
     zone: wire.Zone | None = None
     """Where new memory goes, as its agent has confirmed since it started."""
@@ -102,8 +111,10 @@ class Guest:
         """Seen at rest: so much of its memory its kernel does not count."""
         self.kernel_bytes = size_bytes if self.kernel_bytes is None else min(size_bytes, self.kernel_bytes)
 
-    def greeted(self, untrusted: wire.Hello) -> None:
+    def greeted(self, untrusted: wire.Hello, now: float) -> None:
         """Its agent has introduced itself."""
+        if not untrusted.welcomed and now - self.said_hello_at >= NEW_COUNT_SECONDS:
+            self.may_count_anew, self.said_hello_at = True, now
         self.agent_version = untrusted.agent_version
         self.next_boot_id = untrusted.boot_id[:BOOT_ID_PREFIX]
         if not untrusted.welcomed:
@@ -121,7 +132,7 @@ class Guest:
     def agent_left(self) -> None:
         """Nobody needs to wait for its silence: statistics stand in from now on."""
         self.reported_at = -math.inf
-        self.port_closed = True
+        self.port_closed = self.may_count_anew = True
         self.zone = None
 
     def confirm_zone(self, zone: wire.Zone) -> None:
@@ -131,6 +142,10 @@ class Guest:
     def forget_zone(self) -> None:
         """Nobody knows to which zone its agent keeps."""
         self.zone = None
+
+    def counted_anew(self) -> None:
+        """Its reports count from 0 again, and that is believed."""
+        self.may_count_anew = False
 
     def count(self, kind: str, times: int = 1) -> None:
         """Something that is not believed, or is no message."""

@@ -45,11 +45,12 @@ def facts_from_report(
     previous: GuestFacts | None,
     block_bytes: int = 128 * MIB,
     virtio_mem: VirtioMem | None = None,
+    may_count_anew: bool = False,
 ) -> GuestFacts | Contradiction:
     """What is believed of a report, given what the hypervisor knows.
 
-    `ram_bytes` is boot RAM plus DIMMs; `previous` the last facts accepted, None after a Hello (a new agent
-    counts from 0 again). Within one report:
+    `ram_bytes` is boot RAM plus DIMMs; `previous` the last facts accepted. `may_count_anew`: another agent
+    may be speaking since, which counts from 0 again. Within one report:
 
     usable = RAM − offline − ballooned, where memory that was plugged and that the guest has not seen yet
     (online + offline < RAM) counts as offline. All but RAM is the guest's own count of the same instant,
@@ -67,8 +68,8 @@ def facts_from_report(
     if (found := _impossible(report, room, block)) is not None:
         return found
     previous = _comparable(previous, report)
-    if previous is not None and report.sequence <= previous.sequence and now - previous.at < RESTART_SECONDS:
-        return Contradiction("sequence-back", f"{report.sequence} after {previous.sequence}")
+    if not may_count_anew and (found := _late(report, previous, now)) is not None:
+        return found
     all_seen = seen >= room.plugged_bytes or not seen
     online = max(0, room.plugged_bytes - report.offline_bytes) if all_seen else report.online_bytes
     usable = online - report.ballooned_bytes
@@ -107,6 +108,21 @@ def facts_from_report(
         least_usable_bytes=least_usable_bytes(report, usable),
         block_bytes=block,
     )
+
+
+def counts_back(untrusted_report: wire.Report, previous: GuestFacts | None) -> bool:
+    """Its number is none that the agent of the last facts would send next."""
+    last = _comparable(previous, untrusted_report)
+    return last is not None and untrusted_report.sequence <= last.sequence
+
+
+def _late(untrusted_report: wire.Report, previous: GuestFacts | None, now: float) -> Contradiction | None:
+    """A report of before the last one, unless that is so long ago that another agent may count."""
+    if previous is None or untrusted_report.sequence > previous.sequence:
+        return None
+    if now - previous.at >= RESTART_SECONDS:
+        return None
+    return Contradiction("sequence-back", f"{untrusted_report.sequence} after {previous.sequence}")
 
 
 def _comparable(previous: GuestFacts | None, untrusted_report: wire.Report) -> GuestFacts | None:

@@ -24,6 +24,7 @@ from host_controller.core.vm import phases
 from host_controller.core.vm.growth import Rest
 from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
 from host_controller.core.vm.record import Phase, Vm
+from host_controller.core.vm.report_validation import RESTART_SECONDS
 from host_controller.core.vm.virtio_mem import VirtioMem
 from host_controller.units import GIB, MIB
 from tests.support import build
@@ -722,6 +723,68 @@ def test_a_report_that_is_late_is_counted_and_changes_nothing() -> None:
     assert web.guest.noise == {"sequence-back": 1}
     assert web.guest.facts is not None
     assert web.guest.facts.sequence == 9
+
+
+GONE = hv.GuestGone(UUID)
+GREETS = hv.GuestSpoke(UUID, HELLO)
+
+
+@pytest.mark.parametrize("news", [GONE, GREETS], ids=["its port was closed", "it said hello"])
+def test_an_agent_that_starts_again_is_believed_at_once_and_once(news: Any) -> None:
+    web = build.vm(512)
+    state = after(web, says(sequence=9), news)
+    apply(state, says(sequence=0, available_bytes=MIB), 101.0)
+    assert web.guest.noise == {}
+    assert web.guest.facts is not None
+    assert (web.guest.facts.sequence, web.guest.facts.available_bytes) == (0, MIB)
+    apply(state, says(sequence=1), 102.0)
+    apply(state, says(sequence=0), 103.0)
+    assert web.guest.noise == {"sequence-back": 1}
+
+
+def test_a_report_of_the_last_agent_that_is_late_takes_nothing_from_the_next_one() -> None:
+    web = build.vm(512)
+    state = after(web, says(sequence=9), GONE)
+    for sequence in (10, 0, 1):
+        apply(state, says(sequence=sequence), 101.0)
+    assert web.guest.noise == {}
+
+
+def test_who_says_hello_before_each_frozen_report_is_believed_once_a_minute() -> None:
+    web = build.vm(512)
+    state = after(web, says(sequence=9))
+    for second in range(120):
+        apply(state, GREETS, 101.0 + second)
+        apply(state, says(sequence=9), 101.0 + second)
+    # By its hello, and then by the quarter of a minute in which nothing else of it was believed.
+    believed = 120 - web.guest.noise["sequence-back"]
+    assert believed <= 2 + 120 // RESTART_SECONDS
+
+
+def test_a_minute_after_its_last_hello_an_agent_may_start_again_by_its_own_word() -> None:
+    web = build.vm(512)
+    state = after(web, says(sequence=9), GREETS, says(sequence=0))
+    for now, number, counted in ((159.9, 500, 1), (160.0, 501, 1), (219.9, 502, 2)):
+        apply(state, says(sequence=number), now - 0.05)
+        apply(state, GREETS, now)
+        apply(state, says(sequence=0), now)
+        assert web.guest.noise.get("sequence-back", 0) == counted, now
+
+
+def test_an_agent_that_answers_a_welcome_has_not_started_again() -> None:
+    web = build.vm(512)
+    answers = hv.GuestSpoke(UUID, HELLO._replace(welcomed=True))
+    after(web, says(sequence=9), answers, says(sequence=0))
+    assert web.guest.noise == {"sequence-back": 1}
+
+
+def test_what_cannot_be_true_is_not_believed_of_an_agent_that_starts_again_either() -> None:
+    web = build.vm(512)
+    state = after(web, says(sequence=9), GONE)
+    apply(state, says(sequence=0, total_bytes=GIB), 101.0)
+    assert web.guest.noise == {"total-above-ram": 1}
+    apply(state, says(sequence=0), 102.0)
+    assert web.guest.noise == {"total-above-ram": 1}
 
 
 def test_an_agent_that_says_the_same_number_again_has_started_anew() -> None:

@@ -568,7 +568,7 @@ def test_a_kernel_may_speak_if_it_is_known_greeted_or_anybody_may_be_next() -> N
     assert guest.may_be_of("aaaa"), "the first"
     assert not guest.booted("aaaa")
     assert not guest.may_be_of("bbbb")
-    guest.greeted(wire.Hello("bbbb", "1", "6.1", 128 * MIB, True, "offline", "kernel"))
+    guest.greeted(wire.Hello("bbbb", "1", "6.1", 128 * MIB, True, "offline", "kernel"), 0.0)
     assert guest.may_be_of("bbbb")
     assert guest.booted("bbbb")
     assert not guest.booted("bbbb")
