@@ -81,14 +81,15 @@ class HostAdvice:
     left_out: tuple[str, ...]
     """VMs whose limits are not known."""
 
-    def as_json(self) -> dict[str, Any]:
-        """For --json."""
+    def as_json(self, chosen: Sequence[Advice] | None = None) -> dict[str, Any]:
+        """For --json. chosen: whom it is about, everybody by default; the replay is always everybody's."""
+        told = self.vms if chosen is None else chosen
         return {
             "seconds": self.then.seconds,
             "peak_bytes": {"now": self.then.peak_bytes, "advised": self.advised.peak_bytes},
             "mean_bytes": {"now": round(self.then.mean_bytes), "advised": round(self.advised.mean_bytes)},
-            "freed_bytes": sum(one.freed_bytes for one in self.vms),
-            "vms": [one.as_json() for one in self.vms],
+            "freed_bytes": sum(one.freed_bytes for one in told),
+            "vms": [one.as_json() for one in told],
             "left_out": list(self.left_out),
         }
 

@@ -71,9 +71,7 @@ def advise(
     if vm is not None and not chosen:
         raise InputError("its limits are not in the history yet", vm=vm, hint="they are after a minute")
     if as_json:
-        told = found.as_json()
-        told["vms"] = [one.as_json() for one in chosen]
-        click.echo(json_text(told))
+        click.echo(json_text(found.as_json(chosen)))
     else:
         click.echo("\n".join(lines(found, chosen)))
     if applied:

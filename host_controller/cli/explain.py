@@ -9,7 +9,7 @@ import click
 
 from host_controller.api.answer import known
 from host_controller.api.client import Client
-from host_controller.cli.options import as_json, at_socket, refuse_two_forms, vm_names
+from host_controller.cli.options import as_json, at_socket, plot_option, refuse_two_forms, vm_names
 from host_controller.cli.status import agent_of, decision_of, state_of
 from host_controller.cli.text import duration, json_text, number, paint, size, wants_colour
 from host_controller.errors import InputError
@@ -24,9 +24,7 @@ LOOK_AGAIN_SECONDS: Final = 0.05
 @click.command()
 @click.argument("vm", shell_complete=vm_names)
 @as_json
-@click.option(
-    "--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw the balance of all VMs."
-)
+@plot_option("Draw the balance of all VMs")
 @click.option(
     "--at", "when", metavar="TIME", help="As it was: 2h (ago), or '2026-11-28 14:05'. A week is kept."
 )

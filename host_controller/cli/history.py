@@ -10,7 +10,7 @@ from host_controller.api.answer import known
 from host_controller.api.client import Client
 from host_controller.cli.events import entry_line
 from host_controller.cli.export import FORMATS
-from host_controller.cli.options import as_json, at_socket, refuse_two_forms, vm_names
+from host_controller.cli.options import as_json, at_socket, plot_option, refuse_two_forms, vm_names
 from host_controller.cli.text import json_text, number, paint, size, table, wants_colour
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
@@ -33,7 +33,7 @@ LAST_EVENTS: Final = 20
     help="How fine; auto: as fine as so long a time is kept.",
 )
 @as_json
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw it.")
+@plot_option("Draw it")
 @click.option("--export", type=click.Choice(list(FORMATS)), help="For other programs, on standard output.")
 @at_socket
 def history(

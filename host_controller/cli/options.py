@@ -74,6 +74,36 @@ class Seconds(click.FloatRange):
         return found
 
 
+PICTURES: Final = ("png", "pdf", "svg")
+
+
+def picture_format(path: Path) -> str | None:
+    """Which of them a file's name says; without a suffix it is a PNG. None: the name says another one."""
+    suffix = path.suffix[1:].lower() or PICTURES[0]
+    return suffix if suffix in PICTURES else None
+
+
+class _Picture(click.Path):
+    """A file for a picture. What its name does not say is refused before there is anything to be drawn."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, or a refusal."""
+        path = super().convert(value, param, ctx)
+        assert isinstance(path, Path)
+        if picture_format(path) is None:
+            names = ", ".join(f".{one}" for one in PICTURES)
+            self.fail(f"{value!r} says no format that a picture can have: {names}", param, ctx)
+        return path
+
+
+def plot_option(help_text: str, *names: str) -> Callable[[F], F]:
+    """--plot, and other names of it; what it draws is said in help_text, without a full stop."""
+    told = f"{help_text}: PNG, PDF or SVG, by its name."
+    return click.option(
+        "--plot", *names, "plot", type=_Picture(path_type=Path), metavar="FILE.png", help=told
+    )
+
+
 def refuse_two_forms(**wanted: object) -> None:
     """An answer has one form; by option, what was asked for.
 

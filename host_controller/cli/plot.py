@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from host_controller.api.answer import known
+from host_controller.cli.options import picture_format
 from host_controller.cli.plot_events import STYLES, Mark, marks, told
 from host_controller.errors import DynmemError, InputError
 from host_controller.neutral import neutral
@@ -20,7 +21,7 @@ SERIES: Final = (
 
 
 def draw(history: dict[str, Any], path: Path) -> None:
-    """Write a PNG of a HistoryView: its curves, what happened on them, and the words of what matters below.
+    """Draw a HistoryView: its curves, what happened on them, and the words of what matters below.
 
     Raises:
         DynmemError: matplotlib is missing, or the file cannot be written.
@@ -71,13 +72,13 @@ def pyplot() -> Any:
 
 
 def save(figure: Any, path: Path) -> None:
-    """Write the PNG, and let go of the figure.
+    """Write it as what its name says, a PNG where it says nothing, and let go of the figure.
 
     Raises:
         DynmemError: the file cannot be written.
     """
     try:
-        figure.savefig(path, format="png", dpi=110)
+        figure.savefig(path, format=picture_format(path), dpi=110)
     except OSError as error:
         raise DynmemError(f"{path}: {error.strerror}") from None
     finally:

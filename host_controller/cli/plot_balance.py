@@ -102,7 +102,7 @@ def level_of(rows: list[Row]) -> float | None:
 
 
 def draw_balance(rows: list[Row], about: str, laid_out: str, path: Path) -> None:
-    """Write a PNG of the balance; `about` is the VM that is explained, `laid_out` what there was to be had.
+    """Draw the balance; `about` is the VM that is explained, `laid_out` what there was to be had.
 
     Raises:
         DynmemError: matplotlib is missing, or the file cannot be written.

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from host_controller.cli.options import all_as_json, size
+from host_controller.cli.options import all_as_json, plot_option, size
 from host_controller.cli.text import json_text
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--law", metavar="NAME", help="Another law, of FILE: static, mom, proxmox, qmemman, …")
 @all_as_json
-@click.option(
-    "--plot", "--png", "plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw it, from FILE."
-)
+@plot_option("Draw it, from FILE", "--png")
 @click.option("--replay", type=click.Path(path_type=Path), help="A recording of `dynmem run --record`.")
 @click.option(
     "--history",

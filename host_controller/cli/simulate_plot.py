@@ -9,7 +9,7 @@ from host_controller.units import GIB
 
 
 def draw(result: Result, path: Path) -> None:
-    """Write a PNG: who had how much, stacked, and what all together needed.
+    """Write a picture: who had how much, stacked, and what all together needed.
 
     Raises:
         DynmemError: matplotlib is missing, or the file cannot be written.

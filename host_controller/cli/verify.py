@@ -13,7 +13,7 @@ import click
 
 from host_controller import hook
 from host_controller.api.client import Client, ControllerUnreachable
-from host_controller.cli.options import at_socket, connect
+from host_controller.cli.options import at_socket, connect, plot_option
 from host_controller.cli.text import json_text, paint, wants_colour
 from host_controller.cli.verify_plot import draw
 from host_controller.config import load
@@ -38,7 +38,7 @@ ADMISSION_SECONDS: Final = 90.0
 @click.option("--kernel", type=click.Path(path_type=Path), help="Another kernel than the one that runs.")
 @click.option("--modules", type=click.Path(path_type=Path), help="Its directory of modules.")
 @click.option("--json", "as_json", is_flag=True, help="The verdicts as they are kept, instead of text.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.png", help="Draw what was seen.")
+@plot_option("Draw what was seen")
 @click.option(
     "--keep",
     type=click.Path(path_type=Path),

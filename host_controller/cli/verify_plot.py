@@ -9,7 +9,7 @@ from host_controller.verify.observer import Sample
 
 
 def draw(samples: list[Sample], name: str, path: Path) -> None:
-    """Write a PNG of one guest's RAM, claim, virtio-mem and what the host holds of it.
+    """Write a picture of one guest's RAM, claim, virtio-mem and what the host holds of it.
 
     Raises:
         DynmemError: matplotlib is missing, nothing was seen, or the file cannot be written.

@@ -294,6 +294,22 @@ def test_a_vm_whose_limits_are_not_known_is_named_in_json_as_in_text() -> None:
     assert found.as_json()["left_out"] == ["odd"]
 
 
+def test_json_of_one_vm_frees_what_that_one_does_as_its_text(tmp_path: Path) -> None:
+    path = stored(tmp_path / "history.sqlite")
+    file = HistoryFile(path)
+    begin, other = NOW - 8 * DAY, VmConfig("uuid-db", "db", NOW_LIMITS)
+    spans = [one._replace(at=begin + 60 * n) for n, one in enumerate(minutes([GIB] * 8 * 1440))]
+    file.write([("minute", ("uuid-db", "db", one, other)) for one in spans])
+    file.close()
+    common = ["--json", "--history", str(path), "--socket", str(tmp_path / "none.sock")]
+    both, one = (
+        json.loads(CliRunner().invoke(group, ["advise", *vm, *common]).output) for vm in ([], ["web"])
+    )
+    freed = {vm["name"]: vm["freed_bytes"] for vm in both["vms"]}
+    assert min(freed.values()) > 0
+    assert (both["freed_bytes"], one["freed_bytes"]) == (sum(freed.values()), freed["web"])
+
+
 def test_a_vm_that_migrated_away_and_back_holds_its_demand_meanwhile_and_the_gap_is_told() -> None:
     home = minutes([GIB] * 20)
     back = [one._replace(at=one.at + 7200) for one in minutes([2 * GIB] * 20)]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,10 @@ def test_ctrl_c_ends_a_command_without_a_word(
         (("adopt", "web", "--startup", "1G"), "--startup is of the next start"),
         (("adopt", "--all", "--startup", "1G", "--dry-run"), "--startup is of the next start"),
         (("status", "--nosuch"), "No such option"),
+        *(
+            ((*words, "--plot", "x.jpg"), "'x.jpg' says no format that a picture can have")
+            for words in (("history", "web"), ("explain", "web"), ("simulate", "x.toml"), ("verify",))
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anybody_is_asked(
@@ -97,8 +102,8 @@ def test_what_is_advised_in_json_has_nothing_behind_it(
     class Found:
         vms = (One(),)
 
-        def as_json(self) -> dict[str, object]:
-            return {}
+        def as_json(self, chosen: Sequence[One]) -> dict[str, object]:
+            return {"vms": [one.as_json() for one in chosen]}
 
     monkeypatch.setattr(advise, "read_pasts", lambda *_: [Past()])
     monkeypatch.setattr(advise, "running_capacity", lambda *_: None)

@@ -11,6 +11,7 @@ from click.testing import Result
 from host_controller.api.answer import read
 from host_controller.api.stored_history import read_moment
 from host_controller.cli.explain import explain, moment_of
+from host_controller.cli.plot import pyplot, save
 from host_controller.cli.plot_balance import Row, level_of, rows_of, table_of
 from host_controller.cli.plot_events import MOST_OF_A_KIND, Mark, marks, told
 from host_controller.core.model import Limits, VmConfig
@@ -192,3 +193,20 @@ def test_a_detail_that_is_damaged_costs_the_irreducible_part_and_nothing_else(tm
     assert found["db"] == GIB // 2
     assert found["web"] in (None, GIB // 2)
     assert read_moment(tmp_path / "none", 1e9) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("x.png", b"\x89PNG"),
+        ("x.PNG", b"\x89PNG"),
+        ("x", b"\x89PNG"),
+        ("x.pdf", b"%PDF"),
+        ("x.svg", b"<?xml"),
+    ],
+)
+def test_a_picture_is_what_its_name_says(tmp_path: Path, name: str, begins: bytes) -> None:
+    pytest.importorskip("matplotlib")
+    figure, _ = pyplot().subplots()
+    save(figure, tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)
