@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -25,6 +26,7 @@ BUSY_SECONDS: Final = 0.02
 TRIES: Final = 4
 LARGEST_LINE: Final = 1 << 20
 _PIECE: Final = 1 << 16
+FOREIGN: Final = "is it a dynmem controller, and of which version?"
 LISTED: Final = ("vms",)
 """What is answered with a list of objects. All else is one."""
 
@@ -188,10 +190,37 @@ def _read(text: bytes, *, of_many: bool = False) -> Any:
         if not all(isinstance(one, answer.Answer) for one in (found if of_many else [found])):
             raise ValueError("it is no object")
     except ValueError as error:
-        raise ControllerUnreachable(
-            f"the answer is not understood: {error}", hint="is it a dynmem controller, and of which version?"
-        ) from None
+        raise ControllerUnreachable(f"the answer is not understood: {error}", hint=FOREIGN) from None
     return found
+
+
+def check_shape(told: Any, place: str, name: str) -> None:
+    """Refuse an answer that says other things than the schema has: a module of it, and a view there.
+
+    Raises:
+        ControllerUnreachable: with the first of them.
+    """
+    from importlib import import_module
+
+    from host_controller.api.shape import misfit  # most commands never need it
+
+    where = misfit(told, getattr(import_module(f"host_controller.api.schema.{place}"), name))
+    if where is not None:
+        raise ControllerUnreachable(f"the answer is not understood: {where}", hint=FOREIGN)
+
+
+@contextmanager
+def understood(told: Any, place: str, name: str) -> Iterator[None]:
+    """What is made of an answer is made in here; where that fails, whoever answered may be no controller.
+
+    Raises:
+        ControllerUnreachable: as `check_shape`. What goes wrong otherwise is our own fault, and passes.
+    """
+    try:
+        yield
+    except (TypeError, AttributeError, LookupError, ValueError, ArithmeticError, OSError):
+        check_shape(told, place, name)
+        raise
 
 
 def _refused(response: http.client.HTTPResponse) -> DynmemError:

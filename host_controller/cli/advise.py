@@ -108,10 +108,12 @@ def read_pasts(files: tuple[Path, ...], since: str) -> "list[Past]":
 def running_capacity(socket: str | None) -> int | None:
     """Of the controller that runs here; None where there is none."""
     from host_controller.api.answer import known
-    from host_controller.api.client import Client
+    from host_controller.api.client import Client, understood
 
     try:
-        found = known(Client(socket).get("status")["host"]["capacity_bytes"], None)
+        status = Client(socket).get("status")
+        with understood(status, "host", "StatusView"):
+            found = known(status["host"]["capacity_bytes"], None)
     except DynmemError:
         return None
     return found if isinstance(found, int) and found > 0 else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from host_controller.api.client import Client
+from host_controller.api.client import Client, check_shape
 from host_controller.cli.hook import DIRECTORY, NAME
 from host_controller.cli.options import at_socket, connect, vm_names
 from host_controller.cli.text import json_text, paint, wants_colour
@@ -225,7 +225,9 @@ def _shared(kernel: Kernel, status: Any, problem: str) -> dict[str, Any]:
 
 def _status(socket: str | None) -> tuple[Any, str]:
     try:
-        return Client(socket).get("status"), ""
+        found = Client(socket).get("status")
+        check_shape(found, "host", "StatusView")
+        return found, ""
     except DynmemError as error:
         return None, str(error)
 

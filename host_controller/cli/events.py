@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from host_controller.api.answer import known
-from host_controller.api.client import Client
+from host_controller.api.client import Client, understood
 from host_controller.cli.options import at_socket, vm_names
 from host_controller.cli.text import paint, wants_colour
 from host_controller.neutral import neutral
@@ -35,7 +35,9 @@ def events(*, follow: bool, lines: int | None, vm: str | None, as_json: bool, so
         query["vm"] = vm
     colour = wants_colour()
     for entry in Client(socket).follow("events", **query):
-        click.echo(json.dumps(entry) if as_json else entry_line(entry, colour))
+        with understood(entry, "history", "EntryView"):
+            line = json.dumps(entry) if as_json else entry_line(entry, colour)
+        click.echo(line)
 
 
 def entry_line(entry: dict[str, Any], colour: bool = False) -> str:

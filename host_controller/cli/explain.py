@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from host_controller.api.answer import known
-from host_controller.api.client import Client
+from host_controller.api.client import Client, understood
 from host_controller.cli.options import as_json, at_socket, plot_option, refuse_two_forms, vm_names
 from host_controller.cli.status import agent_of, decision_of, state_of
 from host_controller.cli.text import duration, json_text, number, paint, size, wants_colour
@@ -42,22 +42,34 @@ def explain(vm: str, *, as_json: bool, plot: Path | None, when: str | None, sock
         return
     answer = client.get("vms", vm, "explain")
     end = time.monotonic() + ANSWER_SECONDS
-    while plot is None and (answer.get("holders") or {}).get("pending") and time.monotonic() < end:
+    while plot is None and _pending(answer) and time.monotonic() < end:
         time.sleep(LOOK_AGAIN_SECONDS)
         answer = client.get("vms", vm, "explain")
     if plot is not None:
         from host_controller.cli.plot_balance import draw_balance, rows_of
 
-        status = client.get("status")
-        budget = format_size(int(known(status["host"]["budget_bytes"], 0)))
-        rows = rows_of(client.get("balance")) or rows_of(status)  # an older controller tells the past only
-        draw_balance(rows, answer["vm"]["name"], f"{budget} to lay out", plot)
+        status, now = client.get("status"), client.get("balance")
+        with understood(status, "host", "StatusView"):
+            budget = format_size(int(known(status["host"]["budget_bytes"], 0)))
+            rows = rows_of(status)
+        with understood(now, "history", "MomentView"):
+            rows = rows_of(now) or rows  # an older controller tells the past only
+        with understood(answer, "explain", "ExplainView"):
+            name = answer["vm"]["name"]
+        draw_balance(rows, name, f"{budget} to lay out", plot)
         click.echo(f"drawn: {plot}")
         return
     if as_json:
         click.echo(json_text(answer))
         return
-    click.echo("\n".join(lines(answer)))
+    with understood(answer, "explain", "ExplainView"):
+        shown = lines(answer)
+    click.echo("\n".join(shown))
+
+
+def _pending(answer: Any) -> bool:
+    with understood(answer, "explain", "ExplainView"):
+        return bool((answer.get("holders") or {}).get("pending"))
 
 
 def moment_of(text: str, now: float) -> float:
@@ -84,7 +96,9 @@ def _past(client: Client, vm: str, at: float, *, as_json: bool, plot: Path | Non
     from host_controller.cli.plot_balance import draw_balance, rows_of, table_of
 
     answer = client.get("balance", at=int(at))
-    mine = [one for one in answer["vms"] if vm in (one["name"], one["uuid"])]
+    with understood(answer, "history", "MomentView"):
+        mine = [one for one in answer["vms"] if vm in (one["name"], one["uuid"])]
+        rows = rows_of(answer)
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
     if not mine:
         raise InputError(
@@ -93,7 +107,7 @@ def _past(client: Client, vm: str, at: float, *, as_json: bool, plot: Path | Non
     if as_json:
         click.echo(json_text(answer))
         return
-    rows, name = rows_of(answer), mine[0]["name"]
+    name = mine[0]["name"]
     laid_out = f"{when}, {format_size(sum(one.goal for one in rows))} laid out"
     if plot is not None:
         draw_balance(rows, name, laid_out, plot)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from host_controller.api.answer import known
-from host_controller.api.client import Client
+from host_controller.api.client import Client, understood
 from host_controller.cli.events import entry_line
 from host_controller.cli.export import FORMATS
 from host_controller.cli.options import as_json, at_socket, plot_option, refuse_two_forms, vm_names
@@ -59,6 +59,11 @@ def history(
     refuse_two_forms(json=as_json, plot=plot, export=export)
     asked = {} if step == "auto" else {"step": step}  # an older controller knows no steps
     answer = Client(socket).get("vms", vm, "history", since=since, **asked)
+    with understood(answer, "history", "HistoryView"):
+        _show(answer, export, plot, as_json=as_json)
+
+
+def _show(answer: Any, export: str | None, plot: Path | None, *, as_json: bool) -> None:
     if export is not None:
         for line in FORMATS[export](answer):
             click.echo(line)

@@ -5,7 +5,7 @@ from typing import Any, Final
 import click
 
 from host_controller.api.answer import known
-from host_controller.api.client import Client
+from host_controller.api.client import Client, understood
 from host_controller.cli.options import as_json, at_socket
 from host_controller.cli.text import duration, json_text, number, paint, size, table, wants_colour
 from host_controller.neutral import UNKNOWN, by_name, neutral, neutral_lines
@@ -31,7 +31,9 @@ def status(*, as_json: bool, socket: str | None) -> None:
     if as_json:
         click.echo(json_text(answer))
         return
-    click.echo("\n".join((*host_lines(answer["host"]), "", *vm_lines(answer["vms"]))))
+    with understood(answer, "host", "StatusView"):
+        shown = (*host_lines(answer["host"]), "", *vm_lines(answer["vms"]))
+    click.echo("\n".join(shown))
 
 
 def host_lines(host: dict[str, Any]) -> list[str]:

@@ -1,5 +1,7 @@
 """`dynmem top`: the host and its VMs, live, until q."""
 
+from typing import Any
+
 import click
 
 from host_controller.cli.options import Seconds, at_socket, needs_screen
@@ -26,9 +28,15 @@ def top(sort: str, interval: float, socket: str | None) -> None:
     """
     needs_screen("dynmem status")
     # Only this command needs rich, and it takes a third of a second.
-    from host_controller.api.client import Client
+    from host_controller.api.client import Client, check_shape
     from host_controller.cli.live import Live
     from host_controller.cli.screen import View
 
     client = Client(socket)
-    Live(lambda: client.get("status"), View(sort), interval).run()
+
+    def ask() -> Any:
+        found = client.get("status")
+        check_shape(found, "host", "StatusView")
+        return found
+
+    Live(ask, View(sort), interval).run()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final
 
@@ -140,7 +141,7 @@ def _room(socket: str | None) -> Iterator[None]:
     xml = f"<domain><name>{session.NAME}</name><memory unit='KiB'>{need // KIB}</memory></domain>"
     try:
         answer = hook.post(path, "/v1/admission", xml.encode(), ADMISSION_SECONDS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError, HTTPException) as error:
         raise InputError(f"the controller does not say whether there is room: {error}") from None
     if answer.get("admitted") is not True:
         raise InputError(neutral(answer.get("message", "the controller refuses")), hint="nothing was started")

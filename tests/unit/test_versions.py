@@ -11,7 +11,14 @@ import pytest
 
 from host_controller import __version__
 from host_controller.api import answer
-from host_controller.api.client import ControllerUnreachable, RequestRefused, _read, _refused
+from host_controller.api.client import (
+    ControllerUnreachable,
+    RequestRefused,
+    _read,
+    _refused,
+    check_shape,
+    understood,
+)
 from host_controller.cli import events, explain, history, plot, status
 from host_controller.cli.screen import COLUMNS, View, picture
 from host_controller.cli.screen import KEYS as SORTS
@@ -97,6 +104,71 @@ def test_an_older_controller_that_does_not_know_a_field_is_shown_all_the_same(
             view(told)
         tried += 1
     assert tried > 20
+
+
+WRONG: tuple[Any, ...] = (None, True, "x", 7, -1.5, 1e300, [], ["x"], [None], {}, {"x": 1})
+OF: dict[str, tuple[str, str]] = {
+    "status": ("host", "StatusView"),
+    "explain": ("explain", "ExplainView"),
+    "history": ("history", "HistoryView"),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_what_says_other_things_than_a_controller_is_shown_or_told_to_be_none(
+    answers: dict[str, Any], name: str
+) -> None:
+    small = json.loads(json.dumps(answers[name]))
+    for key in ("samples", "entries", "vms"):
+        small[key] = small.get(key, [])[:1]
+    refused = 0
+    for path in places(small):
+        for wrong in WRONG:
+            told = copy.deepcopy(small)
+            inside = told
+            for step in path[:-1]:
+                inside = inside[step]
+            inside[path[-1]] = wrong
+            told = answer.read(json.dumps(told).encode())
+            for view in VIEWS[name]:
+                try:
+                    with understood(told, *OF[name]):
+                        view(told)
+                except ControllerUnreachable:
+                    refused += 1
+    assert refused > 20
+
+
+def test_what_is_our_own_fault_is_not_put_on_the_controller(answers: dict[str, Any]) -> None:
+    told = answer.read(json.dumps(answers["status"]).encode())
+    with pytest.raises(TypeError), understood(told, "host", "StatusView"):
+        raise TypeError
+    check_shape(told, "host", "StatusView")
+
+
+@pytest.mark.parametrize(
+    ("told", "where"),
+    [
+        ({"host": None, "vms": []}, "host is None"),
+        ({"vms": {}}, "vms is {}"),
+        ({"vms": [None]}, "vms[0] is None"),
+        ({"vms": [{"limits": {"weight": "7"}}]}, "vms[0].limits.weight is '7'"),
+        ({"vms": [{"decision": {"at": 1e16}}]}, "vms[0].decision.at is 1e+16"),
+        ({"host": {"overdraft": {"cause": 7}}}, "host.overdraft.cause is 7"),
+        ({"host": {"capacity_bytes": 10**400}}, "host.capacity_bytes is 1000"),
+        ({"host": {"uptime_seconds": float("nan")}}, "host.uptime_seconds is nan"),
+        ([], "all of it is []"),
+    ],
+)
+def test_the_first_thing_that_is_of_another_kind_is_named(told: Any, where: str) -> None:
+    with pytest.raises(ControllerUnreachable) as refused:
+        check_shape(told, "host", "StatusView")
+    assert f"not understood: {where}" in str(refused.value)
+
+
+def test_what_another_version_says_is_of_the_right_kind() -> None:
+    for told in ({}, {"host": {}, "vms": [{}], "news": [None]}, {"vms": [{"phase": "dreaming"}]}):
+        check_shape(told, "host", "StatusView")
 
 
 def test_an_older_controller_that_says_nothing_at_all_is_shown_with_question_marks() -> None:

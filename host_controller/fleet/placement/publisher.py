@@ -135,13 +135,12 @@ class Placement:
             found = self._ask(connection, "GET", f"{place}/inventories/{MEMORY}")
             allocations = self._ask(connection, "GET", f"{place}/allocations").get("allocations", {})
             allocated = {
-                str(uuid): _mib(one["resources"].get(MEMORY, 0)) for uuid, one in allocations.items()
+                str(uuid): _whole(one["resources"].get(MEMORY, 0)) for uuid, one in allocations.items()
             }
-            inventory = Inventory(
-                _mib(found["total"]), _mib(found["reserved"]), _ratio(found["allocation_ratio"]), allocated
-            )
-            body: dict[str, Any] = {key: found[key] for key in KEPT}
-            generation = found["resource_provider_generation"]
+            total, reserved = _whole(found["total"]), _whole(found["reserved"])
+            inventory = Inventory(total, reserved, _ratio(found["allocation_ratio"]), allocated)
+            body: dict[str, Any] = {key: _whole(found[key]) for key in KEPT}
+            generation = _whole(found["resource_provider_generation"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             said = neutral(error, 200)
             raise PlacementError(f"Placement's answer about {host} is not understood: {said}") from None
@@ -185,13 +184,13 @@ class Placement:
             raise PlacementError(f"Placement's answer to {method} {path} is not understood") from None
 
 
-def _mib(value: object) -> int:
-    if not isinstance(value, int) or not 0 <= value <= LARGEST_MIB:
-        raise ValueError(f"{value!r} is no size in MiB")
+def _whole(value: object) -> int:
+    if type(value) is not int or not 0 <= value <= LARGEST_MIB:  # a truth is a number to Python
+        raise ValueError(f"{value!r} is no number of Placement's")
     return value
 
 
 def _ratio(value: object) -> float:
-    if not isinstance(value, int | float) or not 0 <= value <= LARGEST_MIB:  # NaN is not, either
-        raise ValueError(f"{value!r} is no ratio")
-    return float(value)
+    if type(value) in (int, float) and 0 <= value <= LARGEST_MIB:  # type: ignore[operator] # so NaN is none
+        return float(value)  # type: ignore[arg-type] # a number
+    raise ValueError(f"{value!r} is no ratio")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_controller.errors import InputError
-from host_controller.fleet.placement.publisher import LISTED_FROM, TRIES, Outcome, Placement
+from host_controller.fleet.placement.publisher import KEPT, LISTED_FROM, TRIES, Outcome, Placement
 from host_controller.fleet.placement.ratio import LARGEST, Inventory, ratio_of
 from host_controller.units import GIB, MIB
 from tests.unit.fleet.cells import host, unmanaged, vm
@@ -238,6 +238,9 @@ def test_where_they_cannot_be_had_at_once_each_is_asked_for_by_its_name(
         {"allocation_ratio": float("inf")},
         {"allocation_ratio": 10**400},
         {"resource_provider_generation": ...},
+        *({key: wrong} for key in KEPT for wrong in (None, True, "1", [[]], 1.5)),
+        *({"resource_provider_generation": wrong} for wrong in (None, False, "1", {})),
+        {"allocation_ratio": True},
     ],
 )
 def test_an_answer_that_is_not_understood_changes_nothing(service: Placement, change: dict[str, Any]) -> None:
