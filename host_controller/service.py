@@ -168,7 +168,7 @@ class Service:
         api = Api(controller, lambda: self._reload(controller, api), history=self._keep_history(controller))
         await api.start(self._config.socket_path)
         await api.start_view(self._config.view_path)
-        api.admission.limit_seconds = self._config.admission.wait
+        api.admission.limit_seconds, api.admission.rules = self._config.admission.wait, self._config.rule
         if self._config.listen is not None:
             address, _ = self._config.listen
             port = await api.start_tcp(*self._config.listen)
@@ -245,5 +245,5 @@ class Service:
         controller.apply(settings_of(config, self._here))
         if isinstance(self._hypervisor, FollowsRules):
             self._hypervisor.follow_rules(rules_of(config))
-        api.admission.limit_seconds = config.admission.wait
+        api.admission.limit_seconds, api.admission.rules = config.admission.wait, config.rule
         self._config = config

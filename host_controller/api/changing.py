@@ -117,7 +117,8 @@ class ChangingRoutes:
         try:
             # One at a time: each takes the interpreter from the control loop for a moment.
             async with self._reading_xml:
-                start = await asyncio.to_thread(lambda: read_start(start_xml.check(body), overhead))
+                rules = self._admission.rules
+                start = await asyncio.to_thread(lambda: read_start(start_xml.check(body), overhead, rules))
         except (DynmemError, start_xml.UnfitXml) as error:
             raise Refused(400, "bad-domain", neutral(error), "the body is a domain's XML") from None
         by = peer_of(request.transport).detail()

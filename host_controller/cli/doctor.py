@@ -201,7 +201,7 @@ def _fleet(configuration: Config) -> list[Found]:
     if clustered:
         try:
             cib = Tools().query()
-            needs = (*missing(cib), *unprepared(cib))
+            needs = (*missing(cib), *unprepared(cib, configuration.rule))
             settings = tuple(
                 Setting(one.what, one.found, one.wanted, one.protects, one.by_hand) for one in needs
             )

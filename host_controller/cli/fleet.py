@@ -163,13 +163,14 @@ def undrain_host(host: str, *, config: Path | None) -> None:
 @fleet.command()
 @click.option("--check", is_flag=True, help="Only look; exit code 1 when something is missing.")
 @as_json
-def init(*, check: bool, as_json: bool) -> None:
+@config_file
+def init(*, check: bool, as_json: bool, config: Path | None) -> None:
     """Set what Pacemaker needs for VMs of dynamic size, and say what each setting protects from.
 
     Fencing is never switched on here: that takes a device. VMs are primitives of the agent VirtualDomain.
     """
-    engine = Tools()
-    needs = needs_of(engine.query()) if check else prepare(engine)
+    engine, rules = Tools(), load(config).rule
+    needs = needs_of(engine.query(), rules) if check else prepare(engine, rules=rules)
     if as_json:
         click.echo(json_text({"needs": [asdict(one) for one in needs]}))
     else:

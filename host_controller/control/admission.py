@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element
 
+from host_controller.config.rule import RuleSection
 from host_controller.control.controller import Controller
 from host_controller.core.books.capacity import left_over_bytes
 from host_controller.core.books.pools import made_bytes, page_size, room_bytes, to_make_bytes
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml
+from host_controller.rules.matching import Subject, first
 from host_controller.units import format_size
 
 LIMIT_SECONDS: Final = 20.0
@@ -44,12 +46,12 @@ class Start:
     """What it needs of their pool."""
 
 
-def read_start(xml: str, overhead_bytes: int) -> Start:
+def read_start(xml: str, overhead_bytes: int, rules: tuple[RuleSection, ...] = ()) -> Start:
     """What a start needs, from the XML on the hook's input.
 
     All RAM that the guest can touch before its balloon driver speaks, and QEMU's own; and startup, where it
     boots with less and is given the rest from its virtio-mem. For a restore or an incoming migration the XML
-    has what was plugged.
+    has what was plugged. rules: one of them may be for it, and whoever is managed is charged all of its RAM.
 
     Raises:
         DomainUnsuitable: not a domain's XML.
@@ -57,7 +59,8 @@ def read_start(xml: str, overhead_bytes: int) -> Start:
     domain = read_domain(xml)
     devices = parse_xml(xml).findall("./devices/memory[@model='virtio-mem']/target")
     ram = domain.could_take_bytes if _has_run(devices) else domain.starts_with_bytes
-    managed = domain.config is not None
+    by_rule = not domain.claimed and first(rules, Subject.of(xml)) is not None
+    managed = domain.config is not None or by_rule
     if domain.huge_page_bytes is not None:
         return Start(domain.name, managed, overhead_bytes, domain.huge_page_bytes, ram)
     if not managed:
@@ -108,6 +111,8 @@ class Admission:
 
     def __init__(self, controller: Controller, limit_seconds: float = LIMIT_SECONDS) -> None:
         self.limit_seconds = limit_seconds
+        self.rules: tuple[RuleSection, ...] = ()
+        """Those of the configuration."""
         self._controller = controller
         self._waiting: dict[str, object] = {}
         """The latest request for each VM: whoever asked for the same VM before is not waited for any more."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from xml.etree import ElementTree
 
+from host_controller.config.rule import RuleSection
 from host_controller.errors import InputError
 from host_controller.fleet.core.drain import harm, in_words
 from host_controller.fleet.pacemaker.cell import Engine, commit, require_rest
@@ -13,24 +14,26 @@ from host_controller.fleet.patience import patiently
 from host_controller.fleet.startup import unprepared
 
 
-def needs_of(cib: Cib) -> tuple[Need, ...]:
-    """All that is not as it should be, of the cluster and of its VMs' files."""
-    return (*missing(cib), *unprepared(cib))
+def needs_of(cib: Cib, rules: tuple[RuleSection, ...] = ()) -> tuple[Need, ...]:
+    """All that is not as it should be, of the cluster and of its VMs' files. rules: as of `unprepared`."""
+    return (*missing(cib), *unprepared(cib, rules))
 
 
-def prepare(engine: Engine, sleep: Callable[[float], None] = time.sleep) -> tuple[Need, ...]:
+def prepare(
+    engine: Engine, sleep: Callable[[float], None] = time.sleep, rules: tuple[RuleSection, ...] = ()
+) -> tuple[Need, ...]:
     """Set what can be set, unless a VM would be disturbed. Returns all that was not as it should be.
 
     Raises:
         InputError: a VM would be.
         FleetError: nothing was changed.
     """
-    return patiently(lambda: _attempt(engine), sleep)
+    return patiently(lambda: _attempt(engine, rules), sleep)
 
 
-def _attempt(engine: Engine) -> tuple[Need, ...]:
+def _attempt(engine: Engine, rules: tuple[RuleSection, ...]) -> tuple[Need, ...]:
     cib = engine.query()
-    needs = needs_of(cib)
+    needs = needs_of(cib, rules)
     if all(one.by_hand for one in needs):
         return needs
     require_rest(engine)

@@ -3,14 +3,16 @@
 import os
 import stat
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
+from host_controller.config.rule import RuleSection
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.errors import DynmemError
 from host_controller.fleet.core.model import mib_up
 from host_controller.fleet.pacemaker.cib import Cib, Vm
 from host_controller.fleet.pacemaker.needs import Need
 from host_controller.neutral import neutral, shell_word
+from host_controller.rules.matching import Subject, first
 from host_controller.units import MIB
 
 LARGEST_BYTES: Final = 1 << 20
@@ -22,18 +24,20 @@ def startup_mib(config: str | None) -> int | None:
     """RAM and QEMU's own memory, as its host's hook wants it to be free; None where the file is not here, or
     is no domain's. RAM in huge pages is none of what a host has published.
     """
-    domain = _domain(config)
-    if domain is None:
+    found = _domain(config)
+    if found is None:
         return None
+    domain = found.view
     ram = domain.starts_with_bytes if domain.huge_page_bytes is None else 0
     return mib_up(ram + OVERHEAD_BYTES)
 
 
-def unprepared(cib: Cib) -> tuple[Need, ...]:
+def unprepared(cib: Cib, rules: tuple[RuleSection, ...] = ()) -> tuple[Need, ...]:
     """What is wrong with those files of VMs that can be read here: nobody would manage the VM, nobody would
-    know it by its resource's name, or the engine has it twice.
+    know it by its resource's name, or the engine has it twice. rules: those of this host's configuration, of
+    which one may be for it.
     """
-    found = [(one, domain) for one in cib.vms if (domain := _domain(one.config)) is not None]
+    found = [(one, domain) for one in cib.vms if (domain := _domain(one.config, rules)) is not None]
     return tuple(
         Need(f"{one.name}: {one.config}", what, wanted, protects, by_hand=True)
         for one, domain in found
@@ -41,10 +45,15 @@ def unprepared(cib: Cib) -> tuple[Need, ...]:
     )
 
 
-def _wrong(
-    one: Vm, domain: DomainView, all_of_them: list[tuple[Vm, DomainView]]
-) -> Iterator[tuple[str, ...]]:
-    if domain.config is None:
+class _Domain(NamedTuple):
+    view: DomainView
+    managed: bool
+    """It has limits of its own, or a rule gives it some."""
+
+
+def _wrong(one: Vm, found: _Domain, all_of_them: list[tuple[Vm, _Domain]]) -> Iterator[tuple[str, ...]]:
+    domain = found.view
+    if not found.managed:
         file = shell_word(one.config or "")
         yield "not prepared", f"dynmem enable --file {file}", "a VM of fixed size that is charged whole"
     if domain.name != one.name:
@@ -52,11 +61,11 @@ def _wrong(
         yield named, one.name, "what its host tells of it being nobody's: it is not placed by demand"
     for other, same in all_of_them:
         # A file may leave the UUID to libvirt.
-        if domain.uuid and same.uuid == domain.uuid and other.name < one.name:
+        if domain.uuid and same.view.uuid == domain.uuid and other.name < one.name:
             yield f"the VM of {other.name}", "one resource a VM", "one VM running on two hosts"
 
 
-def _domain(config: str | None) -> DomainView | None:
+def _domain(config: str | None, rules: tuple[RuleSection, ...] = ()) -> _Domain | None:
     if config is None:
         return None
     try:
@@ -67,6 +76,9 @@ def _domain(config: str | None) -> DomainView | None:
             text = file.read(LARGEST_BYTES + 1)
         if len(text) > LARGEST_BYTES or b"<!DOCTYPE" in text:
             return None
-        return read_domain(text.decode())
+        xml = text.decode()
+        view = read_domain(xml)
+        by_rule = not view.claimed and first(rules, Subject.of(xml)) is not None
+        return _Domain(view, view.config is not None or by_rule)
     except (OSError, ValueError, DynmemError):
         return None

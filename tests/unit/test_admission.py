@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from host_controller.api.views import host_view
 from host_controller.cli.hook import hook
+from host_controller.config.rule import MatchSection, RuleSection
 from host_controller.control.admission import read_start
 from host_controller.control.state_dir import StateDir
 from host_controller.core.model import Growth, HostFacts, HugePool, Limits
@@ -252,6 +253,18 @@ def test_what_a_start_in_huge_pages_needs_is_ram_of_their_pool_and_qemus_own_of_
     assert read_start(xml().replace(b"<devices>", gigantic).decode(), 0).huge_page_bytes == GIB
     ordinary = HUGE.replace(b"<hugepages/>", b"<hugepages><page size='4' unit='KiB'/></hugepages>")
     assert read_start(xml().replace(b"<devices>", ordinary).decode(), 0).huge_page_bytes is None
+
+
+def test_a_vm_that_a_rule_is_for_needs_what_it_will_be_charged_with_as_one_with_limits_of_its_own() -> None:
+    """Of an unmanaged one only what does not lie in huge pages is counted."""
+    cells = "".join(f"<cell id='{one}' cpus='{one}' memory='524288'/>" for one in (0, 1))
+    pages = "<hugepages><page size='2048' unit='KiB' nodeset='1'/></hugepages>"
+    partly = f"<cpu><numa>{cells}</numa></cpu><memoryBacking>{pages}</memoryBacking><devices>"
+    of_others, ours = (xml(ours=one).decode().replace("<devices>", partly) for one in (False, True))
+    rules = (RuleSection(match=MatchSection(name="new")),)
+    assert read_start(of_others, 0).need_bytes == GIB // 2
+    assert read_start(of_others, 0, rules).need_bytes == read_start(ours, 0, rules).need_bytes == GIB
+    assert read_start(of_others, 0, (RuleSection(match=MatchSection(name="db")),)).need_bytes == GIB // 2
 
 
 def test_a_start_in_huge_pages_is_judged_by_their_pool(

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from host_controller import cli
 from host_controller.cli.domain_file import LARGEST_BYTES, DomainFile
+from host_controller.config.rule import MatchSection, RuleSection
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.read import read_domain
 from host_controller.errors import DynmemError, InputError
@@ -116,6 +117,8 @@ def test_fleet_init_names_the_files_that_are_not_prepared(file: Path) -> None:
     assert (startup_mib(str(file)) or 0) > 2048
     (need,) = unprepared(cib)  # a file that is not here is checked where it is
     assert (need.what, need.wanted) == (f"web: {file}", f"dynmem enable --file {file}")
+    assert unprepared(cib, (RuleSection(match=MatchSection(name="db-*")),)) == (need,)
+    assert unprepared(cib, (RuleSection(match=MatchSection(name="w*")),)) == (), "a rule manages it"
     invoke("enable", "--file", str(file), "--growth", "balloon")
     assert unprepared(cib) == ()
 
