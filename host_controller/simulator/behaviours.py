@@ -69,6 +69,8 @@ class Behaviour:
     speech: Speech = Speech.TRUTH
     statistics: bool = True
     """False: the balloon's statistics are never renewed."""
+    counts_balloon: bool = False
+    """What its balloon holds it tells as memory in use (fact: windows-counts-its-balloon)."""
     hung: bool = False
     """vCPUs do nothing, while QEMU answers."""
     command_seconds: float = 0.001
@@ -86,6 +88,9 @@ virtio-mem-that-gives-up). It is none of the soak's, whose histories are known b
 
 SETS_ASIDE: Final = Behaviour("sets blocks aside", sets_aside=True)
 """As Linux does (fact: blocks-set-aside). It is none of the soak's either."""
+
+WINDOWS: Final = Behaviour("Windows", speech=Speech.NOTHING, counts_balloon=True)
+"""It is none of the soak's either."""
 
 BEHAVIOURS: Final = {
     b.name: b

@@ -104,7 +104,8 @@ class SimulatedVm:
         """
         stamp, last = int(now), self._stats
         if self.up and self.behaviour.statistics and stamp > (0 if last is None else last.updated):
-            self._stats = BalloonStats(int(self.memory.total), int(self.memory.available), stamp)
+            held = self.memory.ballooned if self.behaviour.counts_balloon else 0
+            self._stats = BalloonStats(int(self.memory.total + held), int(self.memory.available), stamp)
         return self._stats
 
     def dimm_list(self) -> tuple[Dimm, ...]:

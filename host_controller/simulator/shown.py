@@ -153,9 +153,10 @@ class Shown:
         seen.stamp = stats.updated
         if self.hypervisor.agenda.now - seen.spoke_at <= 1.0:
             return
-        self._informed(event.vm, stats.total_bytes, stats.available_bytes, 0)
-        seen.free = seen.free_when_spoke if stats.available_bytes >= seen.spare_when_spoke else 0.0
         vm = self.vm(event.vm)
+        counted = int(vm.memory.ballooned) if vm is not None and vm.behaviour.counts_balloon else 0
+        self._informed(event.vm, stats.total_bytes - counted, stats.available_bytes, 0)
+        seen.free = seen.free_when_spoke if stats.available_bytes >= seen.spare_when_spoke else 0.0
         # They do not say what is ballooned: that only `actual` does.
         seen.deceived = vm is not None and vm.behaviour.claims_bytes > 0
 

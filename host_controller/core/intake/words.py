@@ -49,6 +49,13 @@ def judge_by_stats(
     if not grown and at_rest:
         # Then the two figures are of one moment.
         guest.keeps_for_its_kernel(max(0, actual - untrusted.total_bytes))
+        if guest.actual_when_heard_bytes == actual:
+            guest.is_seen_at_rest(untrusted.total_bytes, actual)
+    if guest.counts_balloon and not grown:
+        # What is on its way into the balloon may be in one of the two figures and not yet in the other.
+        actual = max(actual, vm.followed_bytes(now)[1])
+        total = min(untrusted.total_bytes, actual)
+        untrusted = BalloonStats(total, min(untrusted.available_bytes, total), untrusted.updated)
     facts = facts_from_stats(
         untrusted,
         config=vm.config,

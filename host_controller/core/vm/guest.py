@@ -39,6 +39,8 @@ class Guest:
     estimate: Estimate | None = None
     kernel_bytes: int | None = None
     """What its kernel keeps: the least of `actual` that its driver was seen not to count, without DIMMs."""
+    counts_balloon: bool = False
+    """What its balloon holds it tells as memory in use (fact: windows-counts-its-balloon)."""
     boot_id: str | None = None
     """Of the kernel whose agent spoke last."""
     next_boot_id: str | None = None
@@ -110,6 +112,12 @@ class Guest:
     def keeps_for_its_kernel(self, size_bytes: int) -> None:
         """Seen at rest: so much of its memory its kernel does not count."""
         self.kernel_bytes = size_bytes if self.kernel_bytes is None else min(size_bytes, self.kernel_bytes)
+
+    def is_seen_at_rest(self, untrusted_total_bytes: int, actual_bytes: int) -> None:
+        """Twice in a row its balloon was where it was told to be, and its driver told this total: more than
+        the balloon leaves cannot be, unless what it holds is counted.
+        """
+        self.counts_balloon = untrusted_total_bytes > actual_bytes
 
     def greeted(self, untrusted: wire.Hello, now: float) -> None:
         """Its agent has introduced itself."""
