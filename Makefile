@@ -177,7 +177,7 @@ bench-fleet: bench-fleet-publications bench-fleet-places bench-fleet-day bench-f
 .PHONY: bench-fleet-publications bench-fleet-places bench-fleet-day bench-fleet-arbiter
 bench-fleet-publications: $(STAMP) ## what Pacemaker's scheduler does because of 1,000 random publications: nothing; 2 to 10 minutes
 	lab/install-packages lab/fleet-packages.txt
-	$(PYTHON) -m bench.fleet --publications 1000 $(if $(SEED),--first $(SEED)) $(if $(CELL),--cell $(CELL)) $(if $(LAW),--law $(LAW))
+	$(PYTHON) -m bench.fleet --publications 1000 $(if $(SEED),--first $(SEED)) $(if $(CELL),--cell $(CELL))
 
 bench-fleet-places: $(STAMP) ## VMs that 8 hosts hold when starts go where memory is; TRACES=DIR or a generated trace, ORDERS=10: some minutes each
 	lab/install-packages lab/fleet-packages.txt
@@ -195,7 +195,7 @@ bench-scale: $(STAMP) ## what an engine step costs, up to 10,000 VMs
 	$(PYTHON) -m bench.scale
 
 soak: $(STAMP) ## a million random engine steps and more, all rules checked; 20 minutes. STEPS=10000000 KEEP=FILE: in many turns
-	$(PYTHON) -m tests.simulated.soak --steps $(or $(STEPS),1000000) --pairs 1000 $(if $(KEEP),--keep $(KEEP)) $(if $(LAW),--law $(LAW)) $(if $(SEED),--seed $(SEED))
+	$(PYTHON) -m tests.simulated.soak --steps $(or $(STEPS),1000000) --pairs 1000 $(if $(KEEP),--keep $(KEEP)) $(if $(SEED),--seed $(SEED))
 
 mutants: $(STAMP) ## does a test fail for every small error in the core? some minutes; CHANGED=1: in what differs from origin/main
 	$(PYTHON) -m tests.mutants $(if $(CHANGED),--changed)
