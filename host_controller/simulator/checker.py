@@ -101,6 +101,8 @@ class Checker:
         self.shown.delivered(event)
         if isinstance(event, hv.VmAppeared):
             self._sizes.inherited.update(id(command) for command in self.hypervisor.pending(event.vm))
+            if self.shown.of(event.vm).left_over and (vm := self.shown.vm(event.vm)) is not None:
+                self.meddled(vm)  # as somebody else would: what it asked for comes when nobody is told of it
 
     def happened(self, kind: str, vm: str) -> None:
         """A named event: from now on an overdraft has a cause."""

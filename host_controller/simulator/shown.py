@@ -67,6 +67,8 @@ class Seen:
     device: int | None = None
     """The most that its virtio-mem device could come to before somebody else asked for a size that nobody has
     told yet; None: all is told."""
+    left_over: tuple[hv.Command, ...] = ()
+    """Sizes of its device that a controller before this one has asked for and QEMU has not heard of yet."""
     lie_since: float | None = None
     reset_at: float = float("-inf")
     stopped_at: float | None = None
@@ -95,7 +97,9 @@ class Shown:
                 if untold is not None:
                     self.happened("somebody else asked", event.vm)
                 seen = self._told_balloon(event.vm, event.actual_bytes)
-                under_way = any(isinstance(one, hv.Suspend) for one in self.hypervisor.pending(event.vm))
+                pending = self.hypervisor.pending(event.vm)
+                seen.left_over = tuple(one for one in pending if isinstance(one, hv.ResizeVirtioMem))
+                under_way = any(isinstance(one, hv.Suspend) for one in pending)
                 seen.stopped_at = stopped_at if under_way or event.state is PAUSED else None
                 seen.informed_at = now if event.booted else float("-inf")
                 seen.found = not event.booted
@@ -189,8 +193,10 @@ class Shown:
     def _told_device(self, uuid: str, requested: int) -> None:
         """What was asked for, as it is by now or as it was before somebody else asked."""
         vm, seen = self.vm(uuid), self.of(uuid)
-        if seen.device is not None and vm is not None and requested == vm.virtio_mem.requested:
-            seen.device = None
+        if seen.device is None or vm is None or requested != vm.virtio_mem.requested:
+            return
+        if not any(one in seen.left_over for one in self.hypervisor.pending(uuid)):
+            seen.device, seen.left_over = None, ()
             self.happened("somebody else asked", uuid)
 
     def _weigh(self, event: hv.ResidentSampled) -> None:

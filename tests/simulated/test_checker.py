@@ -130,3 +130,8 @@ def test_a_guest_without_anything_free_may_make_room_for_a_dimm_by_what_is_free_
 def test_what_a_guest_said_to_have_free_stands_when_it_has_had_more_in_between() -> None:
     """Its agent is silent, and by its statistics it has what it had as it spoke last."""
     assert not play(meddled_scenario(20000107), patient_engine).violations
+
+
+def test_what_a_killed_controller_asked_of_a_device_may_come_after_the_next_one_was_told() -> None:
+    """It had asked for 0, which QEMU did four seconds later. The next one asked for what it had been told."""
+    assert not play(meddled_scenario(60000011), patient_engine).violations
