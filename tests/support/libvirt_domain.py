@@ -40,6 +40,9 @@ class LibvirtDomain:
 
     # --- what a plan does ---
 
+    def live_xml(self) -> str | None:
+        return self.live
+
     def definition(self) -> str | None:
         return self.defined
 

@@ -286,7 +286,7 @@ def test_xml_that_no_domain_has_is_a_400_and_no_traceback(tmp_path: Path) -> Non
 def test_the_loop_goes_on_while_xml_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reading, go_on = threading.Event(), threading.Event()
 
-    def slow(_xml: str, _overhead: int) -> Any:
+    def slow(_xml: str, _overhead: int, _rules: object) -> Any:
         reading.set()
         assert go_on.wait(60)
         raise start_xml.UnfitXml("read at last")

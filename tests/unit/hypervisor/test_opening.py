@@ -31,7 +31,7 @@ class Libvirt:
     def _refuse(self, *_: object) -> Any:
         raise self.error
 
-    lookupByName = lookupByUUIDString = listAllDomains = _refuse  # noqa: N815 # libvirt's names
+    lookupByName = lookupByUUIDString = listAllDomains = listAllNetworks = _refuse  # noqa: N815 # libvirt's
 
     def close(self) -> None:
         pass
