@@ -95,6 +95,7 @@ class Checker:
             self._sizes.plug(vm, command.size_bytes, may_make_room=True)
         elif isinstance(command, hv.ResizeVirtioMem):
             self._sizes.resize(vm, command.requested_bytes, pending)
+            seen.asked = command.requested_bytes
 
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""

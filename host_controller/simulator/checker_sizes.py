@@ -66,7 +66,8 @@ class Sizes:
 
     def resize(self, vm: SimulatedVm, requested: int, pending: Sequence[hv.Command]) -> None:
         """A virtio-mem device grows up to maximum, as a DIMM would, and shrinks as a balloon does."""
-        device, told = vm.virtio_mem, self.shown.of(vm.uuid).device
+        device, seen = vm.virtio_mem, self.shown.of(vm.uuid)
+        told = seen.device
         there = max(device.requested, device.current, told or 0)
         more = requested - there
         if vm.ram_bytes + requested > vm.config.limits.maximum_bytes + SLACK_BYTES and more > 0:
@@ -78,7 +79,9 @@ class Sizes:
         if more > 0 and whole > 0:
             self.plug(vm, whole, may_make_room=False)
         lost = (device.online if told is None else min(device.online, told)) - requested
-        if vm.up and requested < device.requested and lost > 0:
+        # What it was asked for already, by all that was told, is taken from it by whoever asked for that.
+        asked = device.requested if told is None else min(device.requested, seen.asked)
+        if vm.up and requested < asked and lost > 0:
             # What its balloon has been told to take and has not taken yet goes, too.
             ahead = max(0, vm.actual_bytes - _last_target(vm, self._knowable(pending)))
             self._shrinking(vm, int(vm.memory.usable) - lost - ahead, lost)

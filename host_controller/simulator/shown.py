@@ -67,6 +67,8 @@ class Seen:
     device: int | None = None
     """The most that its virtio-mem device could come to before somebody else asked for a size that nobody has
     told yet; None: all is told."""
+    asked: int = 0
+    """What that device was last asked for, by all that was told."""
     left_over: tuple[hv.Command, ...] = ()
     """Sizes of its device that a controller before this one has asked for and QEMU has not heard of yet."""
     lie_since: float | None = None
@@ -97,6 +99,7 @@ class Shown:
                 if untold is not None:
                     self.happened("somebody else asked", event.vm)
                 seen = self._told_balloon(event.vm, event.actual_bytes)
+                seen.asked = event.virtio_mem_requested_bytes
                 pending = self.hypervisor.pending(event.vm)
                 seen.left_over = tuple(one for one in pending if isinstance(one, hv.ResizeVirtioMem))
                 under_way = any(isinstance(one, hv.Suspend) for one in pending)
@@ -193,6 +196,7 @@ class Shown:
     def _told_device(self, uuid: str, requested: int) -> None:
         """What was asked for, as it is by now or as it was before somebody else asked."""
         vm, seen = self.vm(uuid), self.of(uuid)
+        seen.asked = requested
         if seen.device is None or vm is None or requested != vm.virtio_mem.requested:
             return
         if not any(one in seen.left_over for one in self.hypervisor.pending(uuid)):

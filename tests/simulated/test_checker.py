@@ -135,3 +135,8 @@ def test_what_a_guest_said_to_have_free_stands_when_it_has_had_more_in_between()
 def test_what_a_killed_controller_asked_of_a_device_may_come_after_the_next_one_was_told() -> None:
     """It had asked for 0, which QEMU did four seconds later. The next one asked for what it had been told."""
     assert not play(meddled_scenario(60000011), patient_engine).violations
+
+
+def test_a_size_that_somebody_has_asked_for_and_is_asked_for_again_takes_nothing() -> None:
+    """Somebody had asked for 128 MiB, which was told, and then for 3.4 GiB, which was not."""
+    assert not play(meddled_scenario(60000251), make_engine).violations
