@@ -201,6 +201,8 @@ def test_a_source_killed_in_the_move_is_fenced_and_its_vm_started_once(cluster: 
     source, most = home(cluster), [0]
     destination, asked = others(cluster, source)
     hook(cluster, destination, DAWDLES)
+    # One that has just come back has not: the engine would let nothing begin.
+    cluster.until(lambda: offers(cluster, destination), "it offers its memory", 90.0)
     with ThreadPoolExecutor(1) as pool:
         said = pool.submit(move, cluster, asked, source, destination)
         cluster.until(lambda: runs(cluster, "vm1") == 2 or said.done(), "it is on its way", 60.0)
