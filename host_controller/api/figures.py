@@ -5,7 +5,6 @@ from typing import Final
 
 from host_controller import __version__
 from host_controller.api.schema.fleet import FiguresView, UnmanagedView, VmFiguresView
-from host_controller.control.admission import untold
 from host_controller.control.controller import Controller
 from host_controller.core.books.charge import doubted, overhead
 from host_controller.core.vm.record import Vm
@@ -21,7 +20,7 @@ def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFigure
     engine, now = controller.engine, controller.now()
     state, ledger = engine.state, engine.ledger
     overdraft, emergency = ledger.overdraft is not None, state.emergency.cause
-    known = state.connected and not overdraft and emergency is None and not untold(controller)
+    known = state.connected and not overdraft and emergency is None
     return FiguresView(
         at=round(controller.journal.wall_time(now), 3),
         version=__version__,

@@ -25,8 +25,6 @@ from host_controller.units import format_size
 LIMIT_SECONDS: Final = 20.0
 LOOK_SECONDS: Final = 0.05
 TAKEN_SECONDS: Final = 1.0
-FIRST_LOOK_SECONDS: Final = 2.0
-"""From a controller's start to its first look at the host, at most; of another machine there is none."""
 START_SECONDS: Final = 120.0
 """QEMU has so long to come up, restoring included, until its reservation expires."""
 NAMED_HOLDERS: Final = 5
@@ -88,22 +86,6 @@ class Answer:
     def admitted(self) -> bool:
         """Whether it may start."""
         return self.shortfall_bytes == 0
-
-
-def untold(controller: Controller) -> str:
-    """Why the books lack VMs that run, for people; empty once they have all.
-
-    A controller that has just started hears of them one after another. While libvirt starts what starts with
-    the host it tells of none: what has started since is reserved.
-    """
-    state = controller.engine.state
-    if state.host is None:
-        looks = controller.now() - controller.started_at < FIRST_LOOK_SECONDS
-        return "the host has not been looked at yet" if looks else ""
-    started = sum(one.started_at is not None for one in state.ledger.reservations.values())
-    left = state.host.facts.untold - started
-    what = "a VM that runs" if left == 1 else f"{left} VMs that run"
-    return f"libvirt has not told yet of {what}" if left > 0 else ""
 
 
 class Admission:
@@ -202,8 +184,6 @@ class Admission:
     def _fits(self, start: Start) -> bool:
         # By the books, also while libvirt cannot be reached: it takes no connections until it has started
         # what starts with the host.
-        if untold(self._controller):
-            return False
         enough = self._room(start) >= self._need(start) and self._pool_room(start) >= start.huge_bytes
         return self._controller.settled() and enough
 
@@ -248,8 +228,6 @@ class Admission:
 
     def _waits(self, start: Start) -> str:
         need = self._need(start)
-        if why := untold(self._controller):
-            return f"{start.name} waits to start: {why}"
         missing = format_size(max(0, need - self._room(start)))
         return f"{start.name} waits to start: {missing} of {format_size(need)} are missing"
 
@@ -276,8 +254,6 @@ class Admission:
             f"{start.name} cannot start: it needs {format_size(need)} and "
             f"{format_size(missing)} of that are missing; {self._holders()}"
         )
-        if why := untold(self._controller):
-            text = f"{start.name} cannot start: {why}, and nobody knows what is free"
         controller.journal.said("admission", text, now, name=start.name, detail=by)
         return Answer(start.name, need, missing, now - begun, text)
 

@@ -12,8 +12,10 @@ from host_controller.units import MIB, format_size
 
 MEMORY_BLOCK_BYTES: Final = 128 * MIB
 """Memory block of an x86 guest below 64 GiB; a guest that says otherwise is believed."""
+
 VIRTIO_MEM_BLOCK_BYTES: Final = 2 * MIB
 """A huge page: the least that Linux on x86 takes and gives back, but see below."""
+
 VIRTIO_MEM_STEP_BYTES: Final = 4 * MIB
 """The least that Linux 5.10 takes and gives back; it leaves what is less (fact: virtio-mem-in-four-mib)."""
 
@@ -263,8 +265,6 @@ class HostFacts:
     """UUIDs of VMs whose resident memory cannot be read, with the reason: no release is believed."""
     unmanaged: tuple[Unmanaged, ...] = ()
     """Those of which unmanaged_bytes are."""
-    untold: int = 0
-    """VMs of this libvirt that ran before we came, and of which it has not told yet: they are in no book."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,12 +78,6 @@ class Identity:
                 self._strangers.update(dict.fromkeys(wanted - found.keys() - self._strangers.keys(), now))
             return found
 
-    def uuids(self) -> list[str]:
-        """Of the VMs whose processes libvirt names."""
-        with self._lock:
-            self._scan()
-            return list(self._known)
-
     def why_not(self, uuid: str) -> str:
         """Why a VM's process is not known, for people."""
         directory = self._where()

@@ -81,8 +81,6 @@ class HostWatch:
         self._departures = _Departures()
         self._arrived: dict[int, float] = {}
         self._others_now = 0
-        self._ran_before: set[int] | None = None
-        """Processes of our libvirt's VMs that were there at the first look, and that it has not told of."""
 
     def read(
         self,
@@ -133,13 +131,7 @@ class HostWatch:
             swap_in_bytes=after.swap_in_bytes,
             swap_out_bytes=after.swap_out_bytes,
             unread=tuple(sorted((unread or {}).items())),
-            untold=self._untold(own, vms),
         )
-
-    def _untold(self, own: Mapping[int, str], vms: Mapping[str, VmMemory]) -> int:
-        before = own.keys() if self._ran_before is None else self._ran_before
-        self._ran_before = {pid for pid in before if pid in own and own[pid] not in vms}
-        return len(self._ran_before)
 
     def _merged(self, merged_bytes: int, qemus: list[Qemu]) -> int:
         """What of KSM's savings can be QEMUs': there are others whose pages it merges, and in a container it

@@ -186,10 +186,6 @@ class LibvirtHypervisor:
         self._versions = await lanes.events.call(libvirt_calls.versions_of, CONNECT_LIMIT_SECONDS)
         self._rules = self._on_this_host(self._rules)
         self._emit(ConnectionChanged(up=True, detail=self._uri))
-        # A start hook that waits holds the list up, and may wait for us: what runs is asked for one by one.
-        for uuid in await self._named_here():
-            if uuid not in self._workers:
-                self._add(uuid, booted=False)
         # Events of domains that start meanwhile are already coming in.
         running = await lanes.events.call(libvirt_calls.active_uuids, CONNECT_LIMIT_SECONDS)
         for uuid in self._announced - set(running) - set(self._workers):
@@ -198,10 +194,6 @@ class LibvirtHypervisor:
             if uuid not in self._workers:
                 self._add(uuid, booted=False)
         self._listed = True
-
-    async def _named_here(self) -> list[str]:
-        """Of the VMs that run, by libvirt's own pid files."""
-        return [] if self._watch is None else await asyncio.to_thread(self._watch.identity.uuids)
 
     async def _disconnect(self, why: str) -> None:
         """End all workers and connections. The VMs are still there: VmGone is not said."""

@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from host_controller.api.figures import figures_view
-from host_controller.control.remembered import Remembered
 from host_controller.core.interface import ConnectionChanged
 from host_controller.core.model import Unmanaged
-from host_controller.core.operator_events import Reserve
 from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.units import GIB, MIB
 from tests.support.serving import served
@@ -70,49 +67,6 @@ def test_what_has_started_is_reserved_until_libvirt_can_tell_of_it(
             plain.append(Unmanaged("u-plain", "plain", GIB))
             await until(lambda: not reservations, "both are seen", limit=10)
             assert controller.engine.headroom_bytes < 512 * MIB
-
-    run(story())
-
-
-def test_a_controller_that_has_just_started_admits_nobody_before_it_knows_who_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its books are empty, and the memory is others': libvirt tells of them one after another."""
-    host = Host(2 * GIB)
-    seen, left = host.hypervisor.host_facts, [2]
-    monkeypatch.setattr(host.hypervisor, "host_facts", lambda: replace(seen(), untold=left[0]))
-
-    async def story() -> None:
-        async with served(host, tmp_path) as (controller, _):
-            assert figures_view(controller, 20.0, []).admits_bytes == 0, "not looked at yet"
-            waits = asyncio.create_task(start(tmp_path))
-            await asyncio.sleep(5)
-            assert not waits.done()
-            assert figures_view(controller, 20.0, []).admits_bytes == 0
-            code, said = await flowing(waits)
-            assert code == 1
-            assert "libvirt has not told yet of 2 VMs that run" in said
-            waits = asyncio.create_task(start(tmp_path))
-            await asyncio.sleep(5)
-            left[0] = 0
-            assert await flowing(waits) == (0, "")
-
-    run(story())
-
-
-def test_a_controller_that_is_restarted_while_the_host_boots_goes_on_by_its_books(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """libvirt answers nobody before it has started all of them, so it tells of none that runs already."""
-    host = Host(4 * GIB)
-    seen = host.hypervisor.host_facts
-    monkeypatch.setattr(host.hypervisor, "host_facts", lambda: replace(seen(), untold=1))
-    before = Remembered(reservations=(Reserve("one", GIB, 1000.0, started_at=0.0),))
-
-    async def story() -> None:
-        async with served(host, tmp_path, before=before) as (controller, _):
-            assert await flowing(asyncio.create_task(start(tmp_path))) == (0, "")
-            assert set(controller.engine.ledger.reservations) == {"one", "new"}
 
     run(story())
 

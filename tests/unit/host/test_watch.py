@@ -112,21 +112,6 @@ def test_what_no_process_maps_of_an_encrypted_vm_is_not_counted_again_as_others(
     assert host.watch().read(0.0, vms).others_bytes == 5 * GIB, "of others it says nothing"
 
 
-def test_vms_that_ran_before_us_are_missing_in_the_books_until_libvirt_has_told_of_each(
-    host: FakeHost,
-) -> None:
-    host.qemu(40, UUID, GIB)
-    host.qemu(41, OTHER_UUID, GIB)
-    watch = host.watch()
-    assert watch.read(0.0, {}).untold == 2
-    assert watch.read(1.0, OURS).untold == 1
-    host.end(41)
-    assert watch.read(2.0, OURS).untold == 0
-    # What comes while we are there its hook has asked for, and libvirt's event tells of it.
-    host.qemu(42, OTHER_UUID, GIB)
-    assert watch.read(3.0, OURS).untold == 0
-
-
 def test_a_vm_whose_process_is_not_known_is_not_counted_twice_by_it(host: FakeHost) -> None:
     host.qemu(40, UUID, 3 * GIB, vm="")
     host.use(3 * GIB)
