@@ -52,6 +52,9 @@ class GrantRound:
                 purse.say(vm, WAIT, goal, operation.describe())
         elif (balloon.resend or balloon.target_bytes is None) and must_be_affirmed(vm, purse.now):
             affirm(vm, purse, goal)
+        elif goal is not None and balloon.resend and balloon.sent:
+            # What it was told last is not what is to be in force: a step up from that may be a long way down.
+            purse.say(vm, WAIT, goal, "its target is sent again once the last one is answered")
         elif config.growth is VIRTIO_MEM and (size := _unfinished(vm, purse.now)) is not None:
             reason = "its virtio-mem does not have the size that it should have"
             purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))

@@ -248,7 +248,11 @@ CASES = [
     Case("it exchanges nothing", EXCHANGED | {"stuck_until": NOW + 9.0}, 428, 1000, [], HOLD, "follow"),
     # --- said again ---
     Case("what QEMU recomputed is said again", {"resend": True}, 300, 0, ["target 300"], CORRECT),
-    Case("not while the last one is on its way", {"resend": True, "sent": {7: 300 * MIB}}, 300, 0, [], HOLD),
+    Case("not while the last one is on its way", {"resend": True, "sent": {7: 300 * MIB}}, 300, 0, [], WAIT,
+         "once the last one is answered"),
+    Case("and nothing else is: a step up from what it was never told may be a long way down",
+         {"resend": True, "sent": {7: 300 * MIB}, "target_bytes": 200 * MIB}, 250, 1000, [], WAIT,
+         "once the last one is answered"),
     Case("not right after a failure", {"resend": True, "retry_at": NOW + 1.0}, 300, 0, [], HOLD),
     Case("not while its operator says so", {"resend": True, "paused": True}, None, 0, [], HOLD, "operator"),
     Case("a takeover begins with where it is",
