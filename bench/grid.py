@@ -2,8 +2,8 @@
 
 Each cell is one host for five minutes after a minute's warm-up, under our engine and under every peer as
 published. What was measured is kept in bench/results and not measured again while nothing that it depends on
-has changed: for peers the simulator, for ours all of the controller. So it can be stopped and resumed, and
-after a change of the law only ours is measured anew.
+has changed: the simulator, and for ours the engine. So it can be stopped and resumed, and after a change of
+the law only ours is measured anew.
 """
 
 import argparse
@@ -27,27 +27,18 @@ SOURCES: Final = Path(__file__).parent.parent
 MEASURED: Final = (OURS, *LAWS)
 SAVE_EVERY_SECONDS: Final = 20.0
 
-UNSEEN: Final = {
-    "cli",
-    "api",
-    "page",
-    "doctor",
-    "checker.py",
-    "checker_sizes.py",
-    "scenario.py",
-    "what_if.py",
-}
-"""Parts of the controller and the simulator that no figure depends on."""
+UNSEEN: Final = {"checker.py", "checker_sizes.py", "shown.py", "scenario.py", "what_if.py"}
+"""Parts of the simulator that no figure depends on."""
 
 Figures = dict[str, Any]
 
 
 def fingerprint(law: str) -> str:
     """Of all that a law's figures depend on."""
-    watched = SOURCES / "host_controller" / ("" if law == OURS else "simulator")
+    folders = ("simulator", "core") if law == OURS else ("simulator",)
     digest = hashlib.sha256()
-    paths = [*watched.rglob("*.py"), SOURCES / "bench" / "cells.py"]
-    paths = [path for path in paths if not UNSEEN & set(path.parts)]
+    sources = [path for folder in folders for path in (SOURCES / "host_controller" / folder).rglob("*.py")]
+    paths = [SOURCES / "bench" / "cells.py", *(path for path in sources if path.name not in UNSEEN)]
     for path in sorted(paths):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
