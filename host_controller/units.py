@@ -24,6 +24,12 @@ _FACTORS: Final[dict[str, int]] = {
     **{f"{prefix}b": 1000**power for prefix, power in (("k", 1), ("m", 2), ("g", 3), ("t", 4))},
 }  # fmt: skip
 _WITH_UNIT: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*")
+_SURELY_MIB: Final = 32
+"""A number alone counts GiB below: no VM and no host has less than 32 MiB."""
+_SURELY_KIB: Final = 256 * KIB
+"""It counts MiB below: nobody means 256 GiB there, and some mean 256 MiB."""
+_SURELY_BYTES: Final = 32 * MIB
+"""It counts KiB below: in bytes it would be less than 32 MiB."""
 _LONGEST_NUMBER: Final = 40
 """Characters. Python refuses to read numbers of thousands, and makes infinity of hundreds."""
 _SECONDS: Final = {
@@ -52,13 +58,16 @@ def parse_size(text: str) -> int:
 
 
 def with_unit(text: str) -> str:
-    """What somebody meant who left the unit out: `1024` is 1024M, `1.5` is 1.5G; empty where there is one,
-    and where it may well count bytes.
+    """What somebody meant who left the unit of memory out: `4` is 4G, `1024` is 1024M, `1.5` is 1.5G, and
+    `1048576` is 1048576K, as virsh and domain XML count; empty where there is one, and where it may well
+    count bytes.
     """
     match = _WITH_UNIT.fullmatch(text)
-    if match is None or match[2] or float(match[1]) >= MIB:
+    if match is None or match[2] or float(match[1]) >= _SURELY_BYTES:
         return ""
-    return f"{match[1]}{'G' if '.' in match[1] else 'M'}"
+    if "." in match[1] or int(match[1]) < _SURELY_MIB:
+        return f"{match[1]}G"
+    return f"{match[1]}{'M' if int(match[1]) < _SURELY_KIB else 'K'}"
 
 
 def parse_duration(text: str) -> float:

@@ -11,7 +11,7 @@ import click
 
 from host_controller.core.model import Trust
 from host_controller.errors import DynmemError, InputError
-from host_controller.units import MIB, format_size, parse_size, with_unit
+from host_controller.units import format_size, parse_size, with_unit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -141,7 +141,7 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
         raise click.BadParameter(str(error)) from None
     if not found:
         raise click.BadParameter(f"{value} is no size: it must be more than nothing")
-    if found < MIB and (meant := with_unit(value)):
+    if meant := with_unit(value):
         raise click.BadParameter(
             f"{value} is a size of {format_size(found)}, since a number alone counts bytes: "
             f"did you mean {meant}?"

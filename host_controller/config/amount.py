@@ -47,7 +47,7 @@ def parse_amount(raw: object) -> int | Share:
         fits = type(raw) is int and SMALLEST_MINIMUM_BYTES <= raw <= LARGEST_MAXIMUM_BYTES
         found = raw if type(raw) is int else 0
     if not fits:
-        meant = with_unit(str(raw)) if isinstance(found, int) and 0 < found < MIB else ""
+        meant = with_unit(str(raw)) if found else ""
         ask = f" (did you mean {meant}?)" if meant else ""
         raise ValueError(f"{raw!r} cannot be used; write {_WORDS}{ask}")
     return found

@@ -11,8 +11,8 @@ import msgspec
 from host_controller.config.tables import (
     DURATION_KIND,
     DURATION_WORDS,
+    FILE_SIZE_KIND,
     LARGEST,
-    SIZE_KIND,
     SIZE_WORDS,
     AbsolutePath,
     Duration,
@@ -117,7 +117,7 @@ class HistorySection(msgspec.Struct, frozen=True):
     """How long a row for each hour is kept."""
     max_size: Annotated[
         int,
-        msgspec.Meta(ge=MIB, le=LARGEST, description=f"{SIZE_WORDS}, at least 1MiB", extra=SIZE_KIND),
+        msgspec.Meta(ge=MIB, le=LARGEST, description=f"{SIZE_WORDS}, at least 1MiB", extra=FILE_SIZE_KIND),
     ] = GIB
     """How large the file may become. Then its oldest rows go."""
 

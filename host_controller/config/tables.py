@@ -14,7 +14,8 @@ from host_controller.units import MIB, parse_duration, parse_size, with_unit
 
 SIZE_WORDS: Final = 'a size such as "512M" or "1.5GiB"'
 DURATION_WORDS: Final = 'seconds, or text such as "90s", "10min", "2h", "7d"'
-SIZE_KIND: Final = {"kind": "size"}
+FILE_SIZE_KIND: Final = {"kind": "size"}
+SIZE_KIND: Final = {**FILE_SIZE_KIND, "of": "memory"}
 DURATION_KIND: Final = {"kind": "duration"}
 LARGEST: Final = LARGEST_MAXIMUM_BYTES
 
@@ -91,21 +92,22 @@ def section(name: str, kind: Any, table: dict[str, Any], problems: list[Problem]
 def _value(raw: Any, hint: Any) -> Any:
     if _kind(hint) == "amount":
         return parse_amount(raw)
+    value = raw
     if isinstance(raw, str):
         if _kind(hint) == "size":
-            raw = parse_size(raw)
+            value = parse_size(raw)
         elif _kind(hint) == "duration":
-            raw = parse_duration(raw)
-    found = msgspec.convert(raw, hint, strict=True)
-    if _kind(hint) == "size" and found and found < MIB:
+            value = parse_duration(raw)
+    found = msgspec.convert(value, hint, strict=True)
+    if found and _is_memory(hint) and (found < MIB or with_unit(str(raw))):
         raise ValueError(f"{raw!r} is less than anybody means")
     return found
 
 
 def _meant(raw: Any, hint: Any) -> str:
     """A question to whoever left a unit out: nobody means some bytes of memory."""
-    meant = with_unit(str(raw)) if _kind(hint) in ("size", "amount") else ""
-    return f' (did you mean "{meant}"?)' if meant and 0 < parse_size(str(raw)) < MIB else ""
+    meant = with_unit(str(raw)) if _is_memory(hint) or _kind(hint) == "amount" else ""
+    return f' (did you mean "{meant}"?)' if meant and parse_size(str(raw)) else ""
 
 
 def meta_of(hint: Any) -> msgspec.Meta:
@@ -119,6 +121,11 @@ def meta_of(hint: Any) -> msgspec.Meta:
 
 def _kind(hint: Any) -> str:
     return str((meta_of(hint).extra or {}).get("kind", ""))
+
+
+def _is_memory(hint: Any) -> bool:
+    """A size of a VM's or of the host's memory, not of a file."""
+    return "of" in (meta_of(hint).extra or {})
 
 
 def shown(value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from host_controller.core.model import BUFFER_RANGE, WEIGHT_RANGE, Growth
-from host_controller.units import LONGEST_SECONDS, MIB, parse_duration, parse_size, with_unit
+from host_controller.units import LONGEST_SECONDS, parse_duration, parse_size, with_unit
 
 _MOST_VMS: Final = 1000
 
@@ -25,7 +25,7 @@ def _memory(value: Any) -> int:
     found = _size(value)
     if not found:
         raise ValueError("more than nothing")
-    if found < MIB and (meant := with_unit(str(value))):
+    if meant := with_unit(str(value)):
         raise ValueError(f'a size such as "512MiB" or "1.5GiB" (did you mean "{meant}"?)')
     return found
 

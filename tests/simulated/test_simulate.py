@@ -169,6 +169,7 @@ def test_a_picture_that_cannot_be_written_costs_no_result(tmp_path: Path) -> Non
         ('capacity = "6GiB"', 'capacity = "6GiBs"', "host.capacity"),
         ('capacity = "6GiB"', "capacity = 6", 'host.capacity: 6; allowed: a size such as "512MiB"'),
         ('minimum = "512MiB"\nmaximum = "4GiB"', 'minimum = 512\nmaximum = "4GiB"', 'did you mean "512M"?'),
+        ('capacity = "6GiB"', "capacity = 6291456", 'did you mean "6291456K"?'),
         ('minimum = "512MiB"\nmaximum = "4GiB"', 'minimum = "2GiB"\nmaximum = "4GiB"', "below minimum"),
         ('maximum = "4GiB"', 'maximum = "256MiB"', "vm[2]: maximum (256 MiB) is below startup"),
         ('over = "30s"', 'over = "-30s"', "vm[2].demand.over: '-30s'; allowed: seconds"),

@@ -53,7 +53,8 @@ def test_what_a_running_vm_cannot_have_waits_for_its_next_start(wanted: Limits, 
 
 @pytest.mark.parametrize("option", ["--startup", "--minimum", "--maximum"])
 @pytest.mark.parametrize(
-    ("value", "meant"), [("1024", "1024M"), ("4", "4M"), ("1.5", "1.5G"), (" 2.0 ", "2.0G")]
+    ("value", "meant"),
+    [("1024", "1024M"), ("4", "4G"), ("1.5", "1.5G"), (" 2.0 ", "2.0G"), ("1048576", "1048576K")],
 )
 def test_a_size_without_its_unit_is_asked_about(option: str, value: str, meant: str) -> None:
     result = CliRunner().invoke(cli.group, ["enable", "web", option, value])
@@ -61,7 +62,9 @@ def test_a_size_without_its_unit_is_asked_about(option: str, value: str, meant: 
     assert f"did you mean {meant}?" in " ".join(result.output.split())
 
 
-@pytest.mark.parametrize(("value", "meant"), [("512", "512M"), ("4", "4M"), ("1.5", "1.5G")])
+@pytest.mark.parametrize(
+    ("value", "meant"), [("512", "512M"), ("4", "4G"), ("1.5", "1.5G"), ("524288", "524288K")]
+)
 def test_adopt_asks_the_same_of_a_size_that_may_be_a_share(value: str, meant: str) -> None:
     result = CliRunner().invoke(cli.group, ["adopt", "web", "--minimum", value])
     assert result.exit_code == 2

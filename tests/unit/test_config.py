@@ -138,11 +138,24 @@ def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("key", ["capacity", "reserve", "keep_ready", "overhead_floor"])
-@pytest.mark.parametrize("value", ["64", '"64"', '" 64 "', "1048575"])
-def test_a_size_without_its_unit_is_asked_about(key: str, value: str) -> None:
-    number = value.strip('" ')
-    with pytest.raises(ConfigError, match=f'host.{key}.*did you mean "{number}M"'):
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("64", "64M"),
+        ('"64"', "64M"),
+        ('" 64 "', "64M"),
+        ("4", "4G"),
+        ("4194304", "4194304K"),
+        ('"4194304"', "4194304K"),
+    ],
+)
+def test_a_size_without_its_unit_is_asked_about(key: str, value: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f'host.{key}.*did you mean "{meant}"'):
         parse(f"[host]\n{key} = {value}".encode())
+
+
+def test_the_size_of_a_file_may_be_some_bytes() -> None:
+    assert parse(b"[history]\nmax_size = 10485760").history.max_size == 10 * MIB
 
 
 def test_a_fraction_without_its_unit_is_asked_about() -> None:

@@ -25,13 +25,25 @@ def test_a_duration_without_end_is_refused(text: str) -> None:
     assert parse_duration("366000d") == 366_000 * 86_400
 
 
-def test_a_number_that_may_well_be_bytes_is_asked_nothing() -> None:
-    assert (with_unit("1024"), with_unit("1.5"), with_unit(str(MIB)), with_unit("9" * 5000)) == (
-        "1024M",
-        "1.5G",
-        "",
-        "",
-    )
+@pytest.mark.parametrize(
+    ("number", "meant"),
+    [
+        ("4", "4G"),
+        ("31", "31G"),
+        ("32", "32M"),
+        ("1024", "1024M"),
+        ("131072", "131072M"),
+        ("262144", "262144K"),
+        ("1048576", "1048576K"),  # a GiB in virsh and in domain XML
+        (str(32 * MIB - 1), f"{32 * MIB - 1}K"),
+        (str(32 * MIB), ""),
+        ("9" * 5000, ""),
+        ("1.5", "1.5G"),
+        ("1.5K", ""),
+    ],
+)
+def test_a_number_alone_is_asked_about_unless_it_may_well_be_bytes(number: str, meant: str) -> None:
+    assert with_unit(number) == meant
 
 
 @pytest.mark.parametrize("line", ["reserve = {}", 'reserve = "{}"', "capacity = {}", 'keep_ready = "{}"'])
