@@ -100,10 +100,10 @@ class Checker:
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""
         self.shown.delivered(event)
-        if isinstance(event, hv.VmAppeared):
-            self._sizes.inherited.update(id(command) for command in self.hypervisor.pending(event.vm))
-            if self.shown.of(event.vm).left_over and (vm := self.shown.vm(event.vm)) is not None:
-                self.meddled(vm)  # as somebody else would: what it asked for comes when nobody is told of it
+        if not isinstance(event, hv.VmAppeared) or not self.shown.is_yet_to_be_asked(event.vm):
+            return
+        if (vm := self.shown.vm(event.vm)) is not None:
+            self.meddled(vm)  # as somebody else would: what it asked for comes when nobody is told of it
 
     def happened(self, kind: str, vm: str) -> None:
         """A named event: from now on an overdraft has a cause."""
@@ -243,7 +243,7 @@ class Checker:
 
     def _check_overlap(self, vm: SimulatedVm, command: hv.Command, pending: Sequence[hv.Command]) -> None:
         for other in pending:
-            if id(other) in self._sizes.inherited or isinstance(other, hv.Resume):
+            if self.shown.is_left_over(other) or isinstance(other, hv.Resume):
                 continue
             if isinstance(command, hv.ResizeVirtioMem) or isinstance(other, hv.ResizeVirtioMem):
                 continue  # QEMU counts the balloon's target without that device

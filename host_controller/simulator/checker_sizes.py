@@ -5,7 +5,7 @@ known when it was told.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from host_controller.core import interface as hv
@@ -37,8 +37,6 @@ class Sizes:
     hypervisor: SimulatedHypervisor
     shown: Shown
     found: Callable[[str, str, str], None]
-    inherited: set[int] = field(default_factory=set)
-    """id() of commands under way that a controller before this one gave: no other can know of them."""
 
     def target(self, vm: SimulatedVm, target: int, pending: Sequence[hv.Command], shown_actual: int) -> None:
         """No guest is told to be smaller than it is, by its driver's word, without having that to spare.
@@ -117,7 +115,7 @@ class Sizes:
 
     def _knowable(self, pending: Sequence[hv.Command]) -> list[hv.Command]:
         """What this controller has given itself."""
-        return [command for command in pending if id(command) not in self.inherited]
+        return [command for command in pending if not self.shown.is_left_over(command)]
 
     def _shrinking(self, vm: SimulatedVm, usable: int, step: int) -> None:
         limits = vm.config.limits

@@ -70,7 +70,8 @@ class Seen:
     asked: int = 0
     """What that device was last asked for, by all that was told."""
     left_over: tuple[hv.Command, ...] = ()
-    """Sizes of its device that a controller before this one has asked for and QEMU has not heard of yet."""
+    """Commands of a controller before this one that were under way when this one was told of the VM, and of
+    which it cannot know."""
     lie_since: float | None = None
     reset_at: float = float("-inf")
     stopped_at: float | None = None
@@ -100,9 +101,8 @@ class Shown:
                     self.happened("somebody else asked", event.vm)
                 seen = self._told_balloon(event.vm, event.actual_bytes)
                 seen.asked = event.virtio_mem_requested_bytes
-                pending = self.hypervisor.pending(event.vm)
-                seen.left_over = tuple(one for one in pending if isinstance(one, hv.ResizeVirtioMem))
-                under_way = any(isinstance(one, hv.Suspend) for one in pending)
+                seen.left_over = tuple(self.hypervisor.pending(event.vm))
+                under_way = any(isinstance(one, hv.Suspend) for one in seen.left_over)
                 seen.stopped_at = stopped_at if under_way or event.state is PAUSED else None
                 seen.informed_at = now if event.booted else float("-inf")
                 seen.found = not event.booted
@@ -141,6 +141,16 @@ class Shown:
         """For long the host has seen more resident memory than the guest claims to have."""
         since = self.of(vm.uuid).lie_since
         return since is not None and self.hypervisor.agenda.now - since > LIE_SECONDS
+
+    def is_left_over(self, command: hv.Command) -> bool:
+        """Whether a controller before this one gave it."""
+        # Each controller counts its tickets anew, so that a command of this one may equal one of that one's.
+        return any(command is one for one in self.of(command.vm).left_over)
+
+    def is_yet_to_be_asked(self, uuid: str) -> bool:
+        """Whether QEMU has not heard yet of a size that a controller before this one asked its device for."""
+        pending = self.hypervisor.pending(uuid)
+        return any(isinstance(one, hv.ResizeVirtioMem) and self.is_left_over(one) for one in pending)
 
     # --- taken down ---------------------------------------------------------------------------------
 
@@ -199,8 +209,8 @@ class Shown:
         seen.asked = requested
         if seen.device is None or vm is None or requested != vm.virtio_mem.requested:
             return
-        if not any(one in seen.left_over for one in self.hypervisor.pending(uuid)):
-            seen.device, seen.left_over = None, ()
+        if not self.is_yet_to_be_asked(uuid):
+            seen.device = None
             self.happened("somebody else asked", uuid)
 
     def _weigh(self, event: hv.ResidentSampled) -> None:
