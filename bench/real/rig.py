@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from agent import wire
 from host_controller.core.interface import AttachDimm, GuestSpoke, SetTarget
 from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.hypervisor.definitions import Definitions
-from host_controller.records.recording import Decided, Recording
+from host_controller.records.recording import Decided, Handled, Recording
 from host_controller.units import MIB
 from host_controller.verify.processes import prefer
 from host_controller.verify.qmp import Qmp
@@ -127,37 +128,34 @@ class Host:
 
     def usable(self, guest: Guest, since: float, limit: float = 20.0) -> float:
         """When its agent first told of more memory after `since` than the last time before."""
-        uuid = guest.domain().UUIDString()
         deadline = time.monotonic() + limit
         while True:
             before = 0
-            with self.recording().open("rb") as stream:
-                for record in Recording(stream):
-                    if isinstance(record, Decided) or not isinstance(record.event, GuestSpoke):
-                        continue
-                    total = getattr(record.event.untrusted_message, "total_bytes", None)
-                    if record.event.vm != uuid or total is None:
-                        continue
-                    if record.at <= since:
-                        before = total
-                    elif total >= before + SEEN_BYTES:
-                        return record.at
+            for at, report in self._reports(guest):
+                if at <= since:
+                    before = report.total_bytes
+                elif report.total_bytes >= before + SEEN_BYTES:
+                    return at
             if time.monotonic() > deadline:
                 raise LabError(f"{guest.name} got no memory within {limit:g} s\n{self.controller.log_tail()}")
             time.sleep(0.5)
 
     def available(self, guest: Guest, at: float) -> int:
-        """Bytes that its agent told of as available, the last time before `at`."""
-        uuid, available = guest.domain().UUIDString(), 0
+        """Bytes that its agent told of as available, the last time before `at`; 0 where it never did."""
+        available = 0
+        for told_at, report in self._reports(guest):
+            if told_at <= at:
+                available = report.available_bytes
+        return available
+
+    def _reports(self, guest: Guest) -> Iterator[tuple[float, wire.Report]]:
+        """What its agent reported, and when, as far as it is written down."""
+        uuid = guest.domain().UUIDString()
         with self.recording().open("rb") as stream:
             for record in Recording(stream):
-                if record.at > at:
-                    break
-                if isinstance(record, Decided) or not isinstance(record.event, GuestSpoke):
-                    continue
-                if record.event.vm == uuid:
-                    available = getattr(record.event.untrusted_message, "available_bytes", available)
-        return available
+                match record:
+                    case Handled(at, GuestSpoke(vm, wire.Report() as report)) if vm == uuid:
+                        yield at, report
 
     def commands(self, guest: Guest, since: float) -> list[tuple[float, SetTarget | AttachDimm]]:
         """Everything sent to it after `since`, as far as it is written down."""
