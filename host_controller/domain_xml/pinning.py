@@ -43,6 +43,10 @@ class Pin:
     """The element or argument, as one finds it in the XML."""
     argument: Argument | None = None
     """Where it is one that is passed to QEMU."""
+    device: tuple[str, str] | None = None
+    """Where it is a device that says so itself: its tag and its type."""
+    network: str | None = None
+    """Where a network hands the device out: its name."""
 
 
 def pins(root: Element, device_networks: Collection[str] = ()) -> Iterator[Pin]:
@@ -90,18 +94,23 @@ def _passed_through(root: Element, device_networks: Collection[str]) -> Iterator
     for device in root.findall("./devices/hostdev"):
         kind, model = device.get("type", ""), device.get("model", "")
         if kind == "pci" or (kind == "mdev" and model in _PINNING_MDEV):
-            yield Pin(VFIO, f"<hostdev type='{kind}'>")
+            yield _device("hostdev", kind)
     for device in root.findall("./devices/interface"):
-        if device.get("type") in ("hostdev", "vdpa"):
-            yield Pin(VFIO, f"<interface type='{device.get('type')}'>")
-        elif device.get("type") == "network" and _is_handed_out(device, device_networks):
+        kind = device.get("type", "")
+        if kind in ("hostdev", "vdpa"):
+            yield _device("interface", kind)
+        elif kind == "network" and _is_handed_out(device, device_networks):
             source = device.find("source")
             network = "" if source is None else source.get("network", "")
-            yield Pin(VFIO, f"<source network='{network}'>")
+            yield Pin(VFIO, f"<source network='{network}'>", network=network)
     for device in root.findall("./devices/disk"):
         # QEMU's own NVMe driver maps all of the guest into VFIO; so does vhost-vdpa.
-        if device.get("type") in ("nvme", "vhostvdpa"):
-            yield Pin(VFIO, f"<disk type='{device.get('type')}'>")
+        if (kind := device.get("type", "")) in ("nvme", "vhostvdpa"):
+            yield _device("disk", kind)
+
+
+def _device(tag: str, kind: str) -> Pin:
+    return Pin(VFIO, f"<{tag} type='{kind}'>", device=(tag, kind))
 
 
 def _is_handed_out(interface: Element, device_networks: Collection[str]) -> bool:

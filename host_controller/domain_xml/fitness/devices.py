@@ -118,7 +118,7 @@ def discarding(request: Request) -> Refusal | None:
         reason = None
         if pin.why == LOCKED:
             reason = "its memory is locked"
-        elif pin.why == VFIO and "vdpa" in pin.what and not pin.what.startswith("<source"):
+        elif pin.why == VFIO and "vdpa" in pin.what and pin.network is None:
             reason = "its vDPA device pins all of its memory"
         elif pin.why == HUGE_PAGES and request.page_bytes > VIRTIO_MEM_BLOCK_BYTES:
             reason = f"its huge pages are larger than a block of {format_size(VIRTIO_MEM_BLOCK_BYTES)}"
@@ -133,7 +133,7 @@ def _without(pin: Pin) -> tuple[WayOut, ...]:
     """Take the thing out that pins."""
     if pin.argument is not None:
         return (without(pin.argument),)
-    what = f"the interface with {pin.what}" if pin.what.startswith("<source") else pin.what
+    what = pin.what if pin.network is None else f"the interface with {pin.what}"
     return (WayOut(f"take {what} out with virsh edit", edit=lambda domain: _unpin(domain, pin)),)
 
 
@@ -144,17 +144,17 @@ def _unpin(domain: Node, pin: Pin) -> None:
         if not elements(backing):
             remove(backing)
         return
-    tag, _, rest = pin.what.strip("<>").partition(" ")
-    kind = rest.split("'", 1)[1].removesuffix("'")
-    if tag == "source":
-        for one in elements(child(domain, "devices"), "interface"):
+    devices = child(domain, "devices")
+    if pin.network is not None:
+        for one in elements(devices, "interface"):
             source = child(one, "source")
-            if source is not None and source.getAttribute("network") == kind:
+            if source is not None and source.getAttribute("network") == pin.network:
                 remove(one)
-        return
-    for one in elements(child(domain, "devices"), tag):
-        if one.getAttribute("type") == kind:
-            remove(one)
+    elif pin.device is not None:
+        tag, kind = pin.device
+        for one in elements(devices, tag):
+            if one.getAttribute("type") == kind:
+                remove(one)
 
 
 def _take_out(domain: Node, model: str) -> None:
