@@ -19,7 +19,7 @@ from host_controller.core.books.pools import made_bytes, page_size, room_bytes, 
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml
-from host_controller.rules.matching import Subject, first
+from host_controller.rules.matching import is_managed
 from host_controller.units import format_size
 
 LIMIT_SECONDS: Final = 20.0
@@ -57,8 +57,7 @@ def read_start(xml: str, overhead_bytes: int, rules: tuple[RuleSection, ...] = (
     domain = read_domain(xml)
     devices = parse_xml(xml).findall("./devices/memory[@model='virtio-mem']/target")
     ram = domain.could_take_bytes if _has_run(devices) else domain.starts_with_bytes
-    by_rule = not domain.claimed and first(rules, Subject.of(xml)) is not None
-    managed = domain.config is not None or by_rule
+    managed = is_managed(xml, domain, rules)
     if domain.huge_page_bytes is not None:
         return Start(domain.name, managed, overhead_bytes, domain.huge_page_bytes, ram)
     if not managed:

@@ -12,7 +12,7 @@ from host_controller.fleet.core.model import mib_up
 from host_controller.fleet.pacemaker.cib import Cib, Vm
 from host_controller.fleet.pacemaker.needs import Need
 from host_controller.neutral import neutral, shell_word
-from host_controller.rules.matching import Subject, first
+from host_controller.rules.matching import is_managed
 from host_controller.units import MIB
 
 LARGEST_BYTES: Final = 1 << 20
@@ -78,7 +78,6 @@ def _domain(config: str | None, rules: tuple[RuleSection, ...] = ()) -> _Domain 
             return None
         xml = text.decode()
         view = read_domain(xml)
-        by_rule = not view.claimed and first(rules, Subject.of(xml)) is not None
-        return _Domain(view, view.config is not None or by_rule)
+        return _Domain(view, is_managed(xml, view, rules))
     except (OSError, ValueError, DynmemError):
         return None

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from host_controller.config.rule import MatchSection, MetadataPattern, RuleSection, parse_metadata
+from host_controller.domain_xml.read import DomainView
 from host_controller.domain_xml.values import name_of, parse_xml, text_in
 
 
@@ -39,6 +40,16 @@ class Subject:
             metadata,
             {} if metadata is None else _prefixes(xml),
         )
+
+
+def is_managed(xml: str, view: DomainView, rules: tuple[RuleSection, ...]) -> bool:
+    """Whether a domain has limits of its own, or a rule is for it. Whether the rule can take it on is not
+    asked.
+
+    view: of that XML, by no rule.
+    """
+    by_rule = not view.claimed and first(rules, Subject.of(xml)) is not None
+    return view.config is not None or by_rule
 
 
 def first(rules: tuple[RuleSection, ...], subject: Subject) -> int | None:
