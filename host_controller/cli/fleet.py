@@ -10,7 +10,7 @@ from typing import Final, TextIO, cast
 import click
 
 from host_controller.cli import fleet_text
-from host_controller.cli.options import Seconds, config_file, needs_screen
+from host_controller.cli.options import config_file, interval_option, needs_screen
 from host_controller.cli.text import json_text
 from host_controller.config import load
 from host_controller.credentials import DIRECTORY, Credentials
@@ -50,14 +50,7 @@ def status(*, as_json: bool, config: Path | None) -> None:
 
 
 @fleet.command()
-@click.option(
-    "--interval",
-    type=Seconds(1, 60),
-    default=5.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How often to look.",
-)
+@interval_option(1.0, 5.0, "How often to look.")
 @config_file
 def top(*, interval: float, config: Path | None) -> None:
     """Show every host and who is where, live.

@@ -74,6 +74,18 @@ class Seconds(click.FloatRange):
         return found
 
 
+def interval_option(least: float, default: float, help_text: str) -> Callable[[F], F]:
+    """--interval of a view that is drawn anew again and again: seconds, 60 at most."""
+    return click.option(
+        "--interval",
+        type=Seconds(least, 60),
+        default=default,
+        show_default=True,
+        metavar="SECONDS",
+        help=help_text,
+    )
+
+
 PICTURES: Final = ("png", "pdf", "svg")
 
 

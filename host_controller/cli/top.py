@@ -4,21 +4,14 @@ from typing import Any
 
 import click
 
-from host_controller.cli.options import Seconds, at_socket, needs_screen
+from host_controller.cli.options import at_socket, interval_option, needs_screen
 
 SORTS = ("name", "assigned", "demand", "pressure", "charge", "weight")
 
 
 @click.command()
 @click.option("--sort", type=click.Choice(SORTS), default="name", help="What to begin with.")
-@click.option(
-    "--interval",
-    type=Seconds(0.2, 60),
-    default=1.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How often to ask.",
-)
+@interval_option(0.2, 1.0, "How often to ask.")
 @at_socket
 def top(sort: str, interval: float, socket: str | None) -> None:
     """Show the host and every VM live.
