@@ -158,10 +158,12 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
     """
     root = parse_xml(xml)
     ours, problems = find_ours(root)
+    claimed = is_claimed(root)
     if ours is None and persistent_xml is not None:
-        ours, more = find_ours(parse_xml(persistent_xml))
+        definition = parse_xml(persistent_xml)
+        ours, more = find_ours(definition)
         problems += more
-    claimed = is_claimed(root) or (persistent_xml is not None and is_claimed(parse_xml(persistent_xml)))
+        claimed = claimed or is_claimed(definition)
     ours = given if given is not None and not claimed else ours
     memory = _memory(root)
     channel = _channel_alias(root)

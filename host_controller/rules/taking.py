@@ -5,6 +5,7 @@ meant something else than the rule.
 """
 
 from collections.abc import Iterable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Final
 from xml.etree.ElementTree import Element
@@ -76,16 +77,17 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook, started_with: int
         return Taken(view)
     if view.claimed:
         return Taken(view, passed_over=index + 1)
-    rule, root = book.rules[index], parse_xml(persistent_xml or xml)
-    number = index + 1
-    bare = root if persistent_xml is not None else _without_dimms(xml)
+    rule, number = book.rules[index], index + 1
+    live = parse_xml(xml)
+    definition = live if persistent_xml is None else parse_xml(persistent_xml)
+    bare = definition if persistent_xml is not None else _without_dimms(live)
     growth, notes = _growth(rule, number, bare, book.host)
-    root = bare if growth is Growth.HOTADD else root
+    root = bare if growth is Growth.HOTADD else definition
     limits = limits_of(rule, book.defaults, root, view, growth)
     if persistent_xml is None and growth is not Growth.VIRTIO_MEM:  # there it is what it boots with
         startup = min(started_with or limits.startup_bytes, view.boot_ram_bytes, limits.maximum_bytes)
         limits = replace(limits, startup_bytes=max(limits.minimum_bytes, startup))
-    limits, bound = within_memtune(limits, parse_xml(xml), view, growth)
+    limits, bound = within_memtune(limits, live, view, growth)
     notes += bound
     ours = Ours(
         limits,
@@ -95,7 +97,7 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook, started_with: int
         _not_named(rule),
     )
     in_the_way = list(obstacles(root, limits, growth))
-    if (handed_out := _by_networks(xml, persistent_xml or xml, limits, growth, book.host)) is not None:
+    if (handed_out := _by_networks(live, definition, limits, growth, book.host)) is not None:
         in_the_way.append(handed_out)
     reasons = (*limits.problems(), *dict.fromkeys(f"{one.reason}; {one.hint}" for one in in_the_way))
     if reasons:
@@ -105,12 +107,11 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook, started_with: int
 
 
 def _by_networks(
-    xml: str, definition: str, limits: Limits, growth: Growth, host: HostAbilities
+    live: Element, definition: Element, limits: Limits, growth: Growth, host: HostAbilities
 ) -> Refusal | None:
     """A device of the host that a network hands out pins its memory like one that is defined."""
-    shown = frozenset(_handed_out(parse_xml(xml), parse_xml(definition)))
-    networks = host.device_networks | shown
-    return pinned_without_growth(Request(parse_xml(definition), limits, growth, device_networks=networks))
+    networks = host.device_networks | frozenset(_handed_out(live, definition))
+    return pinned_without_growth(Request(definition, limits, growth, device_networks=networks))
 
 
 def _handed_out(live: Element, definition: Element) -> Iterator[str]:
@@ -127,8 +128,8 @@ def _mac(interface: Element) -> str:
     return "" if mac is None else mac.get("address", "").lower()
 
 
-def _without_dimms(xml: str) -> Element:
-    root = parse_xml(xml)
+def _without_dimms(live: Element) -> Element:
+    root = deepcopy(live)
     for devices in root.findall("devices"):
         for one in devices.findall("memory[@model='dimm']"):
             devices.remove(one)
