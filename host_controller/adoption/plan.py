@@ -29,7 +29,8 @@ from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.refusal import Refusal
 from host_controller.domain_xml.fitness.running import growth_by_devices, natural_growth, obstacles
-from host_controller.domain_xml.growth_choice import HostAbilities, choose, while_running
+from host_controller.domain_xml.growth_choice import choose, while_running
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
@@ -244,16 +245,7 @@ def _prepared(definition: str, old: VmConfig | None, wish: Wish, limits: Limits,
     limits = replace(limits, startup_bytes=startup)
     growth = wish.rule.growth or (old.growth if old is not None and old.source == METADATA else None)
     growth = growth or choose(definition, limits, wish.host)[0]
-    host = wish.host
-    return enable(
-        definition,
-        limits,
-        growth,
-        wish.rule.trust,
-        host_address_bits=host.address_bits,
-        host_huge_page_bytes=host.huge_page_bytes,
-        device_networks=host.device_networks,
-    ).xml
+    return enable(definition, limits, growth, wish.rule.trust, wish.host).xml
 
 
 def _now(live_xml: str, limits: Limits, growth: Growth) -> tuple[str, ...]:

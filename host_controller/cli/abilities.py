@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from host_controller.domain_xml.growth_choice import HostAbilities
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.host.memory import default_huge_page_bytes
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.definitions import Definitions

@@ -15,7 +15,8 @@ from host_controller.core.model import Growth, Limits, Trust, VmConfig
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import Plan, difference
 from host_controller.domain_xml.edit import enable as prepare
-from host_controller.domain_xml.growth_choice import HostAbilities, choose
+from host_controller.domain_xml.growth_choice import choose
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.errors import DomainMustBeOff, DomainUnsuitable, InputError
@@ -173,15 +174,7 @@ def prepared(
 ) -> Plan:
     """What `enable` makes of a domain. Errors of the pure editing do not know whose XML it was."""
     try:
-        return prepare(
-            domain.xml(secrets=secrets),
-            limits,
-            growth,
-            trust,
-            host_address_bits=host.address_bits,
-            host_huge_page_bytes=host.huge_page_bytes,
-            device_networks=host.device_networks,
-        )
+        return prepare(domain.xml(secrets=secrets), limits, growth, trust, host)
     except (InputError, DomainUnsuitable) as error:
         error.vm = error.vm or domain.name
         raise

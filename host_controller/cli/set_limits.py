@@ -14,7 +14,7 @@ from host_controller.core.model import ADOPTED, Limits, Trust, VmConfig
 from host_controller.domain_xml.adopted import adopted_definition
 from host_controller.domain_xml.fitness.refusal import Request
 from host_controller.domain_xml.fitness.sizes import memtune, memtune_of_what_runs
-from host_controller.domain_xml.growth_choice import HostAbilities
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml

@@ -8,6 +8,7 @@ from host_controller.doctor.facts import Finding, VmSurvey
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.refusal import Refusal
 from host_controller.domain_xml.fitness.sizes import tight_limits
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.pinning import DEFLATES, pinned_by, pins
 from host_controller.neutral import shell_word
 from host_controller.units import KIB, format_apart, format_size
@@ -55,7 +56,8 @@ def growable(vm: VmSurvey) -> Finding:
     if config is None or vm.rule is not None:
         return Finding("definition", "ok", "not judged: see limits")
     xml = ElementTree.tostring(vm.root, encoding="unicode")
-    judged = refusals(xml, config.limits, config.growth, device_networks=vm.device_networks)
+    host = HostAbilities(device_networks=vm.device_networks)
+    judged = refusals(xml, config.limits, config.growth, host)
     found = [one for one in judged if "memtune" not in one.reason]
     if not found:
         return Finding("definition", "ok", f"can grow by {config.growth}")

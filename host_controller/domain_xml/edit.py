@@ -16,6 +16,7 @@ from host_controller.domain_xml.before import growth_named, had_cells, marked_ad
 from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES
 from host_controller.domain_xml.dom import child, create, elements, insert, parse, remove, size_of, text_of
 from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.notes import notes
@@ -39,10 +40,7 @@ def enable(
     limits: Limits,
     growth: Growth,
     trust: Trust = Trust.GUEST,
-    *,
-    host_address_bits: int | None = None,
-    host_huge_page_bytes: int | None = None,
-    device_networks: frozenset[str] = frozenset(),
+    host: HostAbilities = NOTHING_KNOWN,
 ) -> Plan:
     """The XML of a domain with dynamic memory. Doing it twice changes nothing more.
 
@@ -59,7 +57,7 @@ def enable(
     problems = limits.problems()
     if problems:
         raise InputError("; ".join(problems))
-    for refusal in refusals(xml, limits, growth, host_address_bits, host_huge_page_bytes, device_networks):
+    for refusal in refusals(xml, limits, growth, host):
         raise DomainUnsuitable(refusal.reason, hint=refusal.hint)
     cleaned, said = reclaim(xml)
     root = parse_xml(cleaned)
@@ -82,7 +80,7 @@ def enable(
         pieces.set_virtio_mem(devices, shape.device)
     pieces.set_balloon(devices)
     pieces.set_channel(domain, devices)
-    return Plan(text_of(tree, xml), (*said, *notes(root, limits, growth, shape, device_networks)))
+    return Plan(text_of(tree, xml), (*said, *notes(root, limits, growth, shape, host.device_networks)))
 
 
 def difference(old: str, new: str, name: str) -> str:

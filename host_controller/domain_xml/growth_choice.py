@@ -6,7 +6,6 @@ was defined with.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 from xml.etree.ElementTree import Element
 
@@ -14,44 +13,11 @@ from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml import guest_system
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.running import natural_growth
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.values import parse_xml
 
 FIRST: Final = (Growth.VIRTIO_MEM, Growth.HOTADD, Growth.BALLOON)
 NAMES: Final = {Growth.VIRTIO_MEM: "virtio-mem", Growth.HOTADD: "DIMMs", Growth.BALLOON: "the balloon alone"}
-SINCE: Final = {Growth.VIRTIO_MEM: (7_009_000, 5_001_000), Growth.HOTADD: (1_002_014, 2_001_000)}
-"""The first libvirt and QEMU that resize it while the guest runs, numbered as libvirt does."""
-PROVEN_BY: Final = {
-    Growth.VIRTIO_MEM: ("virtio-mem",),
-    Growth.HOTADD: ("hot add", "online", "unplug"),
-}
-"""What `dynmem verify` calls the checks that it has to pass."""
-
-
-@dataclass(frozen=True, slots=True)
-class HostAbilities:
-    """What is known of the host that a domain is for. Versions are 0, and `passed` None, where nothing is."""
-
-    libvirt: int = 0
-    """1000000 * major + 1000 * minor + release."""
-    qemu: int = 0
-    address_bits: int | None = None
-    huge_page_bytes: int | None = None
-    """The huge pages that whoever names no size gets."""
-    device_networks: frozenset[str] = frozenset()
-    """Networks that hand out devices of the host."""
-    passed: frozenset[str] | None = None
-    """The checks that its burn-in passed; None where these versions had none."""
-
-    def obstacles(self, growth: Growth) -> Iterator[str]:
-        """Why this host cannot let a VM grow so, or is not known to."""
-        since = SINCE.get(growth, (0, 0))
-        for name, found, first in zip(("libvirt", "QEMU"), (self.libvirt, self.qemu), since, strict=True):
-            if 0 < found < first:
-                yield f"{name} {_text(found)} cannot resize it; {_text(first)} can"
-        if self.passed is not None:
-            for check in PROVEN_BY.get(growth, ()):
-                if check not in self.passed:
-                    yield f"`dynmem verify` did not pass {check!r} on this host"
 
 
 def choose(xml: str, limits: Limits, host: HostAbilities) -> tuple[Growth, tuple[str, ...]]:
@@ -85,9 +51,4 @@ def _against(xml: str, limits: Limits, growth: Growth, host: HostAbilities) -> I
     noted = guest_system.against(parse_xml(xml), growth)
     if noted is not None:
         yield noted
-    known = host.address_bits, host.huge_page_bytes, host.device_networks
-    yield from (one.reason for one in refusals(xml, limits, growth, *known))
-
-
-def _text(version: int) -> str:
-    return f"{version // 1_000_000}.{version // 1000 % 1000}"
+    yield from (one.reason for one in refusals(xml, limits, growth, host))

@@ -2,7 +2,7 @@
 
 import platform
 
-from host_controller.domain_xml.growth_choice import HostAbilities
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.records.burn_in import Versions, newest_of
 from host_controller.records.burn_in import load as burn_ins
 

@@ -18,7 +18,8 @@ from host_controller.domain_xml.fitness.devices import pinned_without_growth
 from host_controller.domain_xml.fitness.refusal import Refusal, Request
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles
 from host_controller.domain_xml.fitness.sizes import most_within, tight_limits
-from host_controller.domain_xml.growth_choice import HostAbilities, while_running
+from host_controller.domain_xml.growth_choice import while_running
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.ours import Ours
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml, size_of, target_size
@@ -111,7 +112,7 @@ def _by_networks(
 ) -> Refusal | None:
     """A device of the host that a network hands out pins its memory like one that is defined."""
     networks = host.device_networks | frozenset(_handed_out(live, definition))
-    return pinned_without_growth(Request(definition, limits, growth, device_networks=networks))
+    return pinned_without_growth(Request(definition, limits, growth, replace(host, device_networks=networks)))
 
 
 def _handed_out(live: Element, definition: Element) -> Iterator[str]:

@@ -19,7 +19,7 @@ from host_controller.core.model import ADOPTED, METADATA, Growth, Limits, Trust
 from host_controller.domain_xml.adopted import adopted_definition
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
-from host_controller.domain_xml.growth_choice import HostAbilities
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import restore

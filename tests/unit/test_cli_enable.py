@@ -14,7 +14,7 @@ from host_controller.cli import abilities
 from host_controller.cli import enable as enabling
 from host_controller.cli.limits import live_limits
 from host_controller.core.model import Growth, Limits
-from host_controller.domain_xml.growth_choice import HostAbilities
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.errors import DomainNotFound, DynmemError, HypervisorUnreachable, InputError
 from host_controller.hypervisor import abilities as of_host
 from host_controller.hypervisor.definitions import Definitions

@@ -15,7 +15,7 @@ from host_controller.cli import group
 from host_controller.config import ConfigError, parse
 from host_controller.core.model import Growth, Trust
 from host_controller.domain_xml.edit import enable
-from host_controller.domain_xml.growth_choice import HostAbilities
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.hypervisor import abilities, libvirt_calls
 from host_controller.hypervisor.adapter import LibvirtHypervisor
 from host_controller.hypervisor.definitions import Definition, Definitions

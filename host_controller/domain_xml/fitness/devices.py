@@ -100,7 +100,7 @@ def pinned_without_growth(request: Request) -> Refusal | None:
     """A VM of fixed RAM that gives nothing back costs its maximum for ever: nothing about it is dynamic."""
     if request.growth is not Growth.BALLOON:
         return None
-    for pin in pins(request.root, request.device_networks):
+    for pin in pins(request.root, request.host.device_networks):
         if pin.why != ENCRYPTED:
             return Refusal(
                 f"{pin.what} pins its memory ({pin.why}): by --growth balloon it would always cost maximum",

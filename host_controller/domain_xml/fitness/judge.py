@@ -8,12 +8,11 @@ from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.fitness import devices, kernel, machine, passed_on, sizes
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.guest_system import against
+from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.traces import reclaim
 from host_controller.domain_xml.values import parse_xml
 
 Check = Callable[[Request], Refusal | None]
-Host = tuple[int | None, int | None, frozenset[str]]
-"""As Request has it: address bits, the default size of huge pages, and networks that hand out devices."""
 
 CHECKS: Final[tuple[Check, ...]] = (
     machine.hypervisor,
@@ -40,12 +39,7 @@ MOST_STEPS: Final = 64
 
 
 def refusals(
-    xml: str,
-    limits: Limits,
-    growth: Growth,
-    host_address_bits: int | None = None,
-    host_huge_page_bytes: int | None = None,
-    device_networks: frozenset[str] = frozenset(),
+    xml: str, limits: Limits, growth: Growth, host: HostAbilities = NOTHING_KNOWN
 ) -> tuple[Refusal, ...]:
     """Everything that keeps this domain from growing like this; empty when `enable` takes it.
 
@@ -54,14 +48,14 @@ def refusals(
     Raises:
         DomainUnsuitable: not a domain's XML.
     """
-    asked, host = (xml, limits, growth), (host_address_bits, host_huge_page_bytes, device_networks)
+    asked = (xml, limits, growth)
     return tuple(
         replace(one, ways_out=tuple(way for way in one.ways_out if _leads_on(way, asked, host)))
         for one in _judged(*asked, host)
     )
 
 
-def _leads_on(way: WayOut, asked: tuple[str, Limits, Growth], host: Host) -> bool:
+def _leads_on(way: WayOut, asked: tuple[str, Limits, Growth], host: HostAbilities) -> bool:
     """Whether `enable` takes the domain after this step, and after others that it is told of then."""
     seen = {asked}
     ahead = [(way, asked)]
@@ -78,9 +72,9 @@ def _leads_on(way: WayOut, asked: tuple[str, Limits, Growth], host: Host) -> boo
     return bool(ahead)
 
 
-def _judged(xml: str, limits: Limits, growth: Growth, host: Host) -> tuple[Refusal, ...]:
+def _judged(xml: str, limits: Limits, growth: Growth, host: HostAbilities) -> tuple[Refusal, ...]:
     """What the checks find, with every way out that each of them knows."""
-    request = Request(parse_xml(reclaim(xml)[0]), limits, growth, *host)
+    request = Request(parse_xml(reclaim(xml)[0]), limits, growth, host)
     found = _ask(request)
     others = [
         one

@@ -110,7 +110,7 @@ def addresses(request: Request) -> Refusal | None:
     own = _passed_processor(request.root)
     if own is not None:
         ways.append(without(own))
-    elif needed <= (request.host_address_bits or 52):
+    elif needed <= (request.host.address_bits or 52):
         say = f"write <maxphysaddr mode='emulate' bits='{needed}'/> into <cpu> with virsh edit"
         ways.append(WayOut(say, edit=lambda domain: _set_bits(domain, needed)))
     return Refusal(
@@ -132,7 +132,7 @@ def address_bits(request: Request) -> int | None:
     by_host = mode in ("host-passthrough", "maximum") and request.root.get("type") == "kvm"
     if told is not None or by_host:
         limit = attribute_number(told, "limit")
-        host = request.host_address_bits
+        host = request.host.address_bits
         return min(host or 64, limit) if limit else host
     return DEFAULT_ADDRESS_BITS
 
@@ -143,7 +143,7 @@ def _passed_processor(root: Element) -> Argument | None:
 
 
 def _bits_passed(request: Request, own: Argument) -> int | None:
-    told, host = number(own.get("phys-bits")), request.host_address_bits
+    told, host = number(own.get("phys-bits")), request.host.address_bits
     if told:
         return told
     by_host = own.kind in ("host", "max") and request.root.get("type") == "kvm"

@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.dom import parse, text_of
+from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.huge_pages import backs_with_huge_pages
 from host_controller.domain_xml.values import page_bytes
 
@@ -22,18 +23,13 @@ class Request:
     root: Element
     limits: Limits
     growth: Growth
-    host_address_bits: int | None = None
-    """Physical address bits of this host's processors; None when nobody has asked the host."""
-    host_huge_page_bytes: int | None = None
-    """The huge pages of whom names no size (default_hugepagesz); None when nobody has asked the host."""
-    device_networks: frozenset[str] = frozenset()
-    """As `pinning.pins` has it."""
+    host: HostAbilities = NOTHING_KNOWN
 
     @property
     def page_bytes(self) -> int:
         """The largest huge page of the domain; 0 without huge pages, or where nobody knows."""
         if backs_with_huge_pages(self.root):
-            return page_bytes(self.root) or self.host_huge_page_bytes or 0
+            return page_bytes(self.root) or self.host.huge_page_bytes or 0
         return 0
 
 

@@ -8,6 +8,7 @@ from host_controller.control.admission import read_start
 from host_controller.core.model import Dimm, Growth, Limits, Trust
 from host_controller.domain_xml.edit import difference, enable
 from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable, restore
@@ -257,16 +258,16 @@ def test_a_device_that_a_network_of_the_host_hands_out_pins_memory_before_it_is_
     xml = Q35.replace("  <devices>", f"  <devices>\n    {POOL}")
     for growth in Growth:
         assert not any("VFIO" in one for one in enable(xml, LIMITS, growth).notes)
-    pools = frozenset({"vfs"})
+    host = HostAbilities(device_networks=frozenset({"vfs"}))
     for growth in (Growth.HOTADD, Growth.VIRTIO_MEM):
-        notes = enable(xml, LIMITS, growth, device_networks=pools).notes
+        notes = enable(xml, LIMITS, growth, host=host).notes
         assert any(one.startswith("VFIO") and "<source network='vfs'>" in one for one in notes)
-    [refused] = refusals(xml, LIMITS, Growth.BALLOON, device_networks=pools)
+    [refused] = refusals(xml, LIMITS, Growth.BALLOON, host)
     assert "pins its memory (VFIO): by --growth balloon it would always cost maximum" in refused.reason
     assert {one.growth for one in refused.ways_out} >= {Growth.HOTADD, Growth.VIRTIO_MEM}
     take_out = refused.ways_out[-1]
     assert take_out.say == "take the interface with <source network='vfs'> out with virsh edit"
-    assert not refusals(*take_out.follow(xml, LIMITS, Growth.BALLOON), device_networks=pools)
+    assert not refusals(*take_out.follow(xml, LIMITS, Growth.BALLOON), host)
 
 
 def test_what_leaves_before_a_migration_is_a_device_of_the_host_whatever_its_network() -> None:

@@ -7,7 +7,8 @@ from host_controller.domain_xml.arguments import QEMU
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.refusal import LEFT_ALONE
-from host_controller.domain_xml.growth_choice import HostAbilities, choose
+from host_controller.domain_xml.growth_choice import choose
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.errors import DomainUnsuitable

@@ -5,7 +5,8 @@ import pytest
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.judge import refusals
-from host_controller.domain_xml.growth_choice import FIRST, HostAbilities, choose
+from host_controller.domain_xml.growth_choice import FIRST, choose
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.errors import DomainUnsuitable
@@ -130,14 +131,15 @@ def test_huge_pages_of_the_hosts_own_choice_are_as_large_as_the_host_says(growth
     xml = with_backing(Q35, "<hugepages/>")
     assert choose(xml, LIMITS, HostAbilities(*NEW, huge_page_bytes=2 * MIB))[0] is VIRTIO_MEM
     enable(xml, LIMITS, growth)  # nobody has asked the host
-    enable(xml, LIMITS, growth, host_huge_page_bytes=2 * MIB)
+    small_pages, large_pages = (HostAbilities(huge_page_bytes=one) for one in (2 * MIB, GIB))
+    enable(xml, LIMITS, growth, host=small_pages)
     with pytest.raises(DomainUnsuitable, match=r"huge pages.* larger than"):
-        enable(xml, LIMITS, growth, host_huge_page_bytes=GIB)
-    (small, *_), *_ = (one.ways_out for one in refusals(xml, LIMITS, HOTADD, None, GIB))
+        enable(xml, LIMITS, growth, host=large_pages)
+    (small, *_), *_ = (one.ways_out for one in refusals(xml, LIMITS, HOTADD, large_pages))
     assert "<page size='2' unit='MiB'/>" in small.say
     fit = small.follow(xml, LIMITS, growth)[0]
-    enable(fit, LIMITS, growth, host_huge_page_bytes=GIB)
-    enable(Q35, LIMITS, growth, host_huge_page_bytes=GIB)
+    enable(fit, LIMITS, growth, host=large_pages)
+    enable(Q35, LIMITS, growth, host=large_pages)
 
 
 def test_no_hint_names_a_way_to_grow_that_the_guests_system_does_not_know() -> None:

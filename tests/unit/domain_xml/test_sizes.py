@@ -9,6 +9,7 @@ from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.running import natural_growth, obstacles
 from host_controller.domain_xml.fitness.sizes import beside_ram
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.domain_xml.values import parse_xml
@@ -243,12 +244,13 @@ def test_a_maximum_beyond_the_processors_addresses_is_refused_with_one_that_fits
     xml: str, maximum: int, host_bits: int | None, fits: bool
 ) -> None:
     limits = replace(LIMITS, maximum_bytes=maximum)
-    found = refusals(xml, limits, HOTADD, host_bits)
+    host = HostAbilities(address_bits=host_bits)
+    found = refusals(xml, limits, HOTADD, host)
     assert (not found) is fits, found
     for one in found:
         assert "address bits" in one.reason
         for way in one.ways_out:
-            assert refusals(*way.follow(xml, limits, HOTADD), host_bits) == ()
+            assert refusals(*way.follow(xml, limits, HOTADD), host) == ()
         if "limit='39'" not in xml:
             assert one.ways_out
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from host_controller.cli import verify
 from host_controller.doctor.facts import HostSurvey
 from host_controller.doctor.host import burn_in
-from host_controller.domain_xml.growth_choice import PROVEN_BY
+from host_controller.domain_xml.host_abilities import PROVEN_BY
 from host_controller.errors import DynmemError
 from host_controller.records.burn_in import BurnIn, Verdict, Versions, load, newest_of
 from host_controller.verify.burn_in import checks
