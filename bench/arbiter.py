@@ -29,6 +29,7 @@ from host_controller.cli import fleet as _command
 from host_controller.credentials import Credentials
 from host_controller.fleet.arbiter import TURN_SECONDS, Arbiter
 from host_controller.fleet.certificates import make_authority, make_host
+from host_controller.fleet.clock import Clock
 from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.pacemaker.simulation import Simulation
 from host_controller.fleet.pacemaker.tools import Tools
@@ -102,7 +103,7 @@ def arbiter(directory: Path, port: int, minutes: int) -> None:
     engine = Rests({**os.environ, "CIB_file": str(directory / "cib.xml")})
     clock = [0.0]
     hosts = Hosts(Credentials.within(directory / "ca" / "h0"), port)
-    one = Arbiter(engine, hosts, directory / "bookings.json", lambda: clock[0], time.time, lambda _: None)
+    one = Arbiter(engine, hosts, directory / "bookings.json", Clock(lambda: clock[0], sleep=lambda _: None))
     one.start()
     before = (0.0, 0.0, 0)
     for minute in range(minutes + 1):

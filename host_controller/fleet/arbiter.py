@@ -6,8 +6,7 @@ or lying, it can harm no host: it publishes figures and asks for memory and move
 engine judge for themselves.
 """
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from host_controller.errors import DynmemError
 from host_controller.fleet import metrics
 from host_controller.fleet.bookings import keep_bookings, read_bookings
 from host_controller.fleet.clearing import Clearing
+from host_controller.fleet.clock import REAL, Clock
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.model import Cell, HostFigures
 from host_controller.fleet.core.relief import (
@@ -66,10 +66,8 @@ class Arbiter:
     engine: Engine
     hosts: Hosts
     state: Path = STATE
-    clock: Callable[[], float] = time.monotonic
-    wall: Callable[[], float] = time.time
-    """Bookings are by the time of day, which outlives this process."""
-    sleep: Callable[[float], None] = time.sleep
+    clock: Clock = REAL
+    """Bookings are by its wall clock, which outlives this process."""
     bookings: Mapping[str, Booking] = field(default_factory=dict)
     strains: dict[str, Strain] = field(default_factory=dict)
     refused: dict[Way, float] = field(default_factory=dict)
@@ -94,8 +92,8 @@ class Arbiter:
     """As it was seen last."""
 
     def __post_init__(self) -> None:
-        self.lifting = Lifting(self.engine, self.clock, self.tally)
-        self.clearing = Clearing(self.engine, self.clock, self.wall, self.sleep)
+        self.lifting = Lifting(self.engine, self.clock.now, self.tally)
+        self.clearing = Clearing(self.engine, self.clock)
 
     def start(self) -> None:
         """Go on from what was left behind.
@@ -121,15 +119,15 @@ class Arbiter:
             figures, silent = self.hosts.figures(cib.nodes)
             self._tell_silent(silent)
             self._warn(figures)
-            self.strains = watch(self.strains, figures, self.clock())
-            if self.clock() - self.published_at >= PUBLISH_SECONDS:
+            self.strains = watch(self.strains, figures, self.clock.now())
+            if self.clock.now() - self.published_at >= PUBLISH_SECONDS:
                 done = self._publish(figures)
             # Before what takes long: figures of now are not told as those of an hour later.
-            if self.cell is None or self.clock() - self.looked_at >= PUBLISH_SECONDS:
+            if self.cell is None or self.clock.now() - self.looked_at >= PUBLISH_SECONDS:
                 self._look_again()
             else:
                 self._keep_figures(self.cell, figures, silent)
-            if any(strain.due(self.clock()) for strain in self.strains.values()):
+            if any(strain.due(self.clock.now()) for strain in self.strains.values()):
                 self._relieve()
             if self.lifting.due and self.engine.idle():
                 self.lifting.lift_one(look(self.engine, self.hosts).cell)
@@ -150,7 +148,7 @@ class Arbiter:
             log.warning("without quorum nothing is published, and nothing moved")
         self.quorate = False
         self.tally.add(metrics.TURNS, "no_quorum")
-        if self.clock() - self.looked_at >= PUBLISH_SECONDS:
+        if self.clock.now() - self.looked_at >= PUBLISH_SECONDS:
             self._look_again()
         return False
 
@@ -166,10 +164,10 @@ class Arbiter:
 
     def _warn(self, figures: Mapping[str, HostFigures]) -> None:
         """Of certificates that expire soon, once a day."""
-        if self.clock() - self.warned_at < WARN_SECONDS:
+        if self.clock.now() - self.warned_at < WARN_SECONDS:
             return
-        for text in ending(figures, self.wall()):
-            self.warned_at = self.clock()
+        for text in ending(figures, self.clock.wall()):
+            self.warned_at = self.clock.now()
             log.warning("a certificate expires soon", what=text)
 
     def _keep_figures(
@@ -178,26 +176,28 @@ class Arbiter:
         """For Prometheus and the page, with what the engine had when it was looked at last."""
         known = {node.name for node in cell.nodes}
         now = replace(cell, figures={name: one for name, one in figures.items() if name in known})
+        status = status_of(now, silent, self.notes, self.clock.wall())
+        told = {
+            fleet_figures.METRICS: metrics.render(now, silent, len(self.notes), self.tally),
+            fleet_figures.STATUS: msgspec.json.encode(status),
+        }
         try:
-            for file, text in (
-                (fleet_figures.METRICS, metrics.render(now, silent, len(self.notes), self.tally)),
-                (fleet_figures.STATUS, msgspec.json.encode(status_of(now, silent, self.notes, self.wall()))),
-            ):
+            for file, text in told.items():
                 fleet_figures.keep(text, self.state.with_name(file.name))
         except OSError as error:
             log.warning("figures of the fleet cannot be kept", problem=error.strerror)
 
     def _look_again(self) -> None:
         """At an engine that is at work for long: nothing is published, but what there is is told."""
-        self.looked_at = self.clock()
+        self.looked_at = self.clock.now()
         view = look(self.engine, self.hosts)
         self.cell = view.cell
         self._keep_figures(view.cell, view.cell.figures, view.silent)
 
     def _wait(self, seconds: float) -> None:
         """For a move, which may take an hour: what there is is told meanwhile."""
-        self.sleep(seconds)
-        if self.clock() - self.looked_at >= PUBLISH_SECONDS:
+        self.clock.sleep(seconds)
+        if self.clock.now() - self.looked_at >= PUBLISH_SECONDS:
             try:
                 self._look_again()
             except DynmemError as error:  # the node that decides may just be changing
@@ -205,7 +205,7 @@ class Arbiter:
 
     def _publish(self, figures: Mapping[str, HostFigures]) -> bool:
         """Whether the engine rested."""
-        done = publish(self.engine, figures, self.bookings, startup_mib, self.wall(), self.known)
+        done = publish(self.engine, figures, self.bookings, startup_mib, self.clock.wall(), self.known)
         self.bookings, self.known = done.bookings, done.known
         if done.cell is None:
             self.tally.add(metrics.TURNS, "engine_busy")
@@ -217,7 +217,7 @@ class Arbiter:
         self.tally.add(
             metrics.TURNS, "held_back" if done.harm else "published" if done.published else "unchanged"
         )
-        self.published_at = self.looked_at = self.clock()
+        self.published_at = self.looked_at = self.clock.now()
         self.lifting.follow(done.cell)
         keep_bookings(self.state, done.bookings)
         self._tell(done)
@@ -229,7 +229,7 @@ class Arbiter:
         A way that is refused is left out, and the rest is thought over: there are not many.
         """
         for _ in range(MOST_TRIES):
-            now = self.clock()
+            now = self.clock.now()
             self.refused = {way: until for way, until in self.refused.items() if now < until}
             view = look(self.engine, self.hosts)
             relief = relieve(view.cell, self.strains, self._rest(view.cib), now, refused=self.refused)
@@ -243,7 +243,7 @@ class Arbiter:
 
         The engine leaves a VM alone whose move has failed: no host is squeezed for it.
         """
-        now, wall = self.clock(), self.wall()
+        now, wall = self.clock.now(), self.clock.wall()
         told = {vm: now - max(0.0, wall - at) for vm, at in moved_at(cib).items() if at - wall < REST_SECONDS}
         return told | dict.fromkeys((*pins(cib), *failed_moves(cib)), now)
 
@@ -257,16 +257,14 @@ class Arbiter:
         """Whether that is all for this turn; not so, when this way was refused and another may be open."""
         log.info("relief", vm=move.vm, source=move.source, destination=move.destination, why=move.reason)
         try:
-            problem = carry_out(
-                self.engine, self.hosts, move, clock=self.clock, sleep=self._wait, wall=self.wall
-            )
+            problem = carry_out(self.engine, self.hosts, move, replace(self.clock, sleep=self._wait))
         except NotBegun as error:
             self.tally.add(metrics.MOVES, "not_begun")
             log.warning("not begun", vm=move.vm, destination=move.destination, why=str(error))
             if not isinstance(error, WayRefused):
                 return True
             rest = CLOSED_SECONDS if isinstance(error, WayClosed) else REFUSED_SECONDS
-            self.refused[move.vm, move.destination] = self.clock() + rest
+            self.refused[move.vm, move.destination] = self.clock.now() + rest
             return False
         except FleetError as error:
             problem = str(error)

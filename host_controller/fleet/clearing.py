@@ -5,13 +5,13 @@ first: while it is there, the engine would begin the migration anew as soon as i
 configuration says after each step what the next one is (`pacemaker.pins`).
 """
 
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
+from host_controller.fleet.clock import REAL, Clock
 from host_controller.fleet.core.relief import REST_SECONDS
 from host_controller.fleet.errors import EngineBusy, EngineError, FleetError, RaceLost
 from host_controller.fleet.pacemaker.cell import Engine, commit
@@ -34,9 +34,7 @@ class Clearing:
     """An arbiter's, in each of its turns: after moves that nobody follows any more, once the engine rests."""
 
     engine: Engine
-    clock: Callable[[], float]
-    wall: Callable[[], float]
-    sleep: Callable[[float], None]
+    clock: Clock
     tried: dict[str, float] = field(default_factory=dict)
     """When it was tried to have a VM's failed move forgotten."""
     unclean: dict[str, str] = field(default_factory=dict)
@@ -48,20 +46,20 @@ class Clearing:
         A VM whose failed move the engine cannot be made to forget runs on. That is told, and tried again by
         and by: one such in a turn, as each takes up to a minute, in which nothing is published.
         """
-        now = self.clock()
+        now = self.clock.now()
         self.tried = {vm: at for vm, at in self.tried.items() if now - at < CLEAR_SECONDS}
         found = {*pins(cib), *(marks(cib).keys() - self.tried.keys())}
         if not found or not cib.quorate or not self.engine.idle():
             return
         vm = ""
         try:
-            clear_pins(self.engine, self.sleep, self.wall)
+            clear_pins(self.engine, self.clock)
             cib = self.engine.query()
             if pins(cib):
                 return
             for vm in sorted(marks(cib).keys() - self.tried.keys()):
-                self.tried[vm] = self.clock()
-                forget_moves(self.engine, [vm], self.sleep)
+                self.tried[vm] = self.clock.now()
+                forget_moves(self.engine, [vm], self.clock)
                 self.unclean.pop(vm, None)
         except FleetError as error:
             if str(error) != self.unclean.get(vm):
@@ -72,12 +70,7 @@ class Clearing:
         log.warning("what was left of moves is cleared", vms=", ".join(sorted(found)))
 
 
-def clear_up(
-    engine: Engine,
-    sleep: Callable[[float], None] = time.sleep,
-    vm: str | None = None,
-    wall: Callable[[], float] = time.time,
-) -> tuple[str, ...]:
+def clear_up(engine: Engine, vm: str | None = None, clock: Clock = REAL) -> tuple[str, ...]:
     """Clear pins of ours, and let the engine look after VMs whose move failed: they run on where they were.
 
     A VM that is still on its way keeps its pin, and all is left for the next time. `vm`: no failed move but
@@ -87,19 +80,15 @@ def clear_up(
         FleetError: of those that are still marked. The others are cleared.
     """
     before = engine.query()
-    clear_pins(engine, sleep, wall)
+    clear_pins(engine, clock)
     cib = engine.query()
     if pins(cib):
         return ()
-    forget_moves(engine, [one for one in marks(cib) if vm in (None, one)], sleep)
+    forget_moves(engine, [one for one in marks(cib) if vm in (None, one)], clock)
     return tuple(sorted({*pins(before), *marks(before)}))
 
 
-def clear_pins(
-    engine: Engine,
-    sleep: Callable[[float], None] = time.sleep,
-    wall: Callable[[], float] = time.time,
-) -> None:
+def clear_pins(engine: Engine, clock: Clock = REAL) -> None:
     """Take away pins of ours, also of an arbiter that died. While the engine is at work they stay.
 
     Their VMs rest from then on, moved or not; the configuration says so to every arbiter.
@@ -109,18 +98,18 @@ def clear_pins(
     """
     for left in reversed(range(TRIES)):
         try:
-            unpin(engine, wall)
+            unpin(engine, clock)
         except EngineBusy:
             return
         except RaceLost:
             if not left:
                 raise
-            sleep(LOOK_SECONDS)
+            clock.sleep(LOOK_SECONDS)
         else:
             return
 
 
-def unpin(engine: Engine, wall: Callable[[], float] = time.time) -> None:
+def unpin(engine: Engine, clock: Clock) -> None:
     """The same once: for whoever waits and tries again by himself.
 
     Raises:
@@ -128,10 +117,10 @@ def unpin(engine: Engine, wall: Callable[[], float] = time.time) -> None:
     """
     cib = engine.query()
     if found := pins(cib):
-        commit(engine, cib, unpinned(cib, found, wall(), REST_SECONDS))
+        commit(engine, cib, unpinned(cib, found, clock.wall(), REST_SECONDS))
 
 
-def forget_moves(engine: Engine, vms: Collection[str], sleep: Callable[[float], None] = time.sleep) -> None:
+def forget_moves(engine: Engine, vms: Collection[str], clock: Clock = REAL) -> None:
     """Let the engine look after those of these VMs whose migration failed, once it rests; their marks go.
 
     Raises:
@@ -140,18 +129,18 @@ def forget_moves(engine: Engine, vms: Collection[str], sleep: Callable[[float], 
     forgotten, problems = set(), []
     for vm in sorted(vms):
         try:
-            _forget(engine, vm, sleep)
+            _forget(engine, vm, clock)
             forgotten.add(vm)
         except EngineBusy:
             raise  # for all of them
         except FleetError as error:
             problems.append(error)
-    _unmark(engine, forgotten, sleep)
+    _unmark(engine, forgotten, clock)
     if problems:
         raise problems[0]
 
 
-def _forget(engine: Engine, vm: str, sleep: Callable[[float], None]) -> None:
+def _forget(engine: Engine, vm: str, clock: Clock) -> None:
     looked = False
     for left in reversed(range(REST_LOOKS)):
         cib = engine.query()
@@ -168,14 +157,14 @@ def _forget(engine: Engine, vm: str, sleep: Callable[[float], None]) -> None:
         except (EngineBusy, RaceLost):
             if not left:
                 raise
-        sleep(LOOK_SECONDS)
+        clock.sleep(LOOK_SECONDS)
     raise EngineError(
         f"the failed migration of {vm} is not cleaned up: another host goes on remembering it",
         hint="crm_mon -1 shows it; it runs on, and the engine leaves it alone",
     )
 
 
-def _unmark(engine: Engine, forgotten: Collection[str], sleep: Callable[[float], None]) -> None:
+def _unmark(engine: Engine, forgotten: Collection[str], clock: Clock) -> None:
     """Once the engine says so, too. What takes longer is left for the next time: a mark does no harm."""
     for _ in range(REST_LOOKS):
         cib = engine.query()
@@ -188,4 +177,4 @@ def _unmark(engine: Engine, forgotten: Collection[str], sleep: Callable[[float],
                 continue
         except (EngineBusy, RaceLost):
             pass
-        sleep(LOOK_SECONDS)
+        clock.sleep(LOOK_SECONDS)

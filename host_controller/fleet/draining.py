@@ -6,10 +6,10 @@ has no place left. Cut off anywhere, the host is in standby or not: a drain that
 so that whoever comes next has the engine look after them (`clearing`).
 """
 
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 
 from host_controller.fleet.clearing import forget_moves
+from host_controller.fleet.clock import REAL, Clock
 from host_controller.fleet.core.drain import Closed, Drain, plan_drain
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move, Way
@@ -52,17 +52,15 @@ def drain(
     cell_of: CellOf,
     host: str,
     tell: Tell,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Clock = REAL,
 ) -> Drain:
     """Empty a host. Returns the plan; one with refusals was not begun.
 
     Raises:
         FleetError: it was begun and cannot go on; the host stays in standby.
     """
-    _start_afresh(engine, hosts, cell_of, host, tell, clock, sleep)
-    patiently(lambda: require_rest(engine), sleep)
+    _start_afresh(engine, hosts, cell_of, host, tell, clock)
+    patiently(lambda: require_rest(engine), clock)
     promised = Promised(hosts, clock)
     try:
         found = plan(engine, cell_of(), host)
@@ -70,11 +68,11 @@ def drain(
             found = plan(engine, cell_of(), host, (*found.closed, *refused), promised.ways())
         if found.refusals:
             return found
-        patiently(lambda: _begin(engine, cell_of, host, found, promised), sleep)
+        patiently(lambda: _begin(engine, cell_of, host, found, promised), clock)
         sources = {move.vm: host for move in found.moves}
         hint = f"crm_mon -1 shows why; dynmem fleet undrain {host} ends it, drain goes on with it"
-        follow(engine, sources, promised, tell, clock, sleep, hint)
-        allow(engine, host, sleep)
+        follow(engine, sources, promised, tell, clock, hint)
+        allow(engine, host, clock)
         return found
     finally:
         promised.give_back()
@@ -106,16 +104,15 @@ def _start_afresh(
     cell_of: CellOf,
     host: str,
     tell: Tell,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
+    clock: Clock,
 ) -> None:
     """What a drain before could not move goes again, and only by a promise: so the standby ends first."""
-    patiently(lambda: without_pins(engine), sleep)
+    patiently(lambda: without_pins(engine, clock), clock)
     if not _blocked(engine, host):
         return
     if drained(engine.query(), host):
-        end_standby(engine, hosts, cell_of, host, tell, clock, sleep, again=True)
-    forget_moves(engine, _blocked(engine, host), sleep)
+        end_standby(engine, hosts, cell_of, host, tell, clock, again=True)
+    forget_moves(engine, _blocked(engine, host), clock)
 
 
 def _ask_all(promised: Promised, found: Drain) -> tuple[Closed, ...]:

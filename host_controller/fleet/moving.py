@@ -5,13 +5,12 @@ the destination. A move that fails leaves the VM where it was: its promise is ta
 """
 
 import secrets
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final, Protocol
-from xml.etree import ElementTree
 
 from host_controller.fleet.clearing import clear_up
+from host_controller.fleet.clock import REAL, Clock
 from host_controller.fleet.core.drain import Action, harm, in_words
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayClosed, WayRefused
@@ -47,7 +46,7 @@ class Promised:
     """Promises at destinations, renewed while VMs are on their way. All are taken back at the end."""
 
     hosts: Asked
-    clock: Callable[[], float] = time.monotonic
+    clock: Clock = REAL
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     _moves: dict[str, Move] = field(default_factory=dict)
     _renewed_at: float = 0.0
@@ -57,15 +56,15 @@ class Promised:
         answer = self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token)
         if answer.given:
             if not self._moves:  # else the older ones would wait for as long as others are asked
-                self._renewed_at = self.clock()
+                self._renewed_at = self.clock.now()
             self._moves[move.vm] = move
         return answer
 
     def renew(self) -> None:
         """Now and then. A host that refuses by now has the VM already, or the engine will see it refuse."""
-        if self.clock() - self._renewed_at < RENEW_SECONDS:
+        if self.clock.now() - self._renewed_at < RENEW_SECONDS:
             return
-        self._renewed_at = self.clock()
+        self._renewed_at = self.clock.now()
         silent: set[str] = set()
         for move in self._moves.values():
             # One that hangs is not waited for again: the promises of others would end meanwhile.
@@ -95,10 +94,7 @@ def carry_out(
     engine: Engine,
     hosts: Asked,
     move: Move,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
-    wall: Callable[[], float] = time.time,
+    clock: Clock = REAL,
 ) -> str | None:
     """Move one VM; None when it is there, or why it is not.
 
@@ -116,9 +112,9 @@ def carry_out(
     try:
         _begin(engine, move, judged)
         try:
-            return _follow(engine, move, promised, clock, sleep)
+            return _follow(engine, move, promised, clock)
         finally:
-            clear_up(engine, sleep, move.vm, wall)
+            clear_up(engine, move.vm, clock)
     finally:
         promised.give_back()
 
@@ -151,7 +147,7 @@ def _judged(engine: Engine, move: Move) -> Cib:
         WayClosed: it is none. Nothing was changed.
     """
     cib = engine.query()
-    before = engine.simulate(ElementTree.tostring(cib.root)).actions
+    before = engine.simulate(cib.text).actions
     _would_go(engine, move, pinned(cib, move.vm, move.destination), before)
     after = harm(engine.simulate(arrived(cib, move.vm, move.source, move.destination)).actions, before)
     if after:
@@ -175,19 +171,18 @@ def _follow(
     engine: Engine,
     move: Move,
     promised: Promised,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
+    clock: Clock,
 ) -> str | None:
-    begun = clock()
+    begun = clock.now()
     end = begun + MOVE_SECONDS
-    while clock() < end:
-        sleep(LOOK_SECONDS)
+    while clock.now() < end:
+        clock.sleep(LOOK_SECONDS)
         promised.renew()
         try:
             if not engine.idle():
                 continue
             cib = engine.query()
-            found = engine.simulate(ElementTree.tostring(cib.root))
+            found = engine.simulate(cib.text)
         except FleetError:
             continue  # the node that decides may just be changing
         if move.vm in found.several or move.vm in failed_moves(cib):
@@ -195,7 +190,7 @@ def _follow(
         where = found.running.get(move.vm)
         if where == move.destination:
             return None
-        if clock() - begun < BEGIN_SECONDS and any(one.vm == move.vm for one in found.actions):
+        if clock.now() - begun < BEGIN_SECONDS and any(one.vm == move.vm for one in found.actions):
             continue  # a busy engine has not looked at the change yet
         return f"it is {'on ' + where if where else 'stopped'} after the move: crm_mon -1 shows why"
     return f"it was not over after {MOVE_SECONDS / 60:.0f} minutes"

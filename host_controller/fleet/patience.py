@@ -7,6 +7,7 @@ are being probed or monitored changes its configuration's version every second.
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from host_controller.fleet.clock import Clock
 from host_controller.fleet.errors import EngineBusy, RaceLost
 
 LOOK_SECONDS: Final = 1.0
@@ -15,7 +16,7 @@ TRIES: Final = 30
 T = TypeVar("T")
 
 
-def patiently(attempt: Callable[[], T], sleep: Callable[[float], None]) -> T:
+def patiently(attempt: Callable[[], T], clock: Clock) -> T:
     """What `attempt` gives, which reads the configuration, thinks it over and changes it.
 
     Raises:
@@ -26,5 +27,5 @@ def patiently(attempt: Callable[[], T], sleep: Callable[[float], None]) -> T:
         try:
             return attempt()
         except (EngineBusy, RaceLost):
-            sleep(LOOK_SECONDS)
+            clock.sleep(LOOK_SECONDS)
     return attempt()

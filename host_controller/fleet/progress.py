@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
-from xml.etree import ElementTree
 
+from host_controller.fleet.clock import Clock
 from host_controller.fleet.errors import FleetError
 from host_controller.fleet.moving import Promised
 from host_controller.fleet.pacemaker.cell import Engine
@@ -30,8 +30,7 @@ def follow(
     sources: Mapping[str, str],
     promised: Promised,
     tell: Tell,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
+    clock: Clock,
     hint: str,
 ) -> None:
     """Until no VM is where it was. `hint`: what to do about some that stay there.
@@ -39,15 +38,15 @@ def follow(
     Raises:
         FleetError: the engine rests and leaves some there, or it does not answer.
     """
-    moved_at, before = clock(), len(sources)
+    moved_at, before = clock.now(), len(sources)
     while True:
-        sleep(LOOK_SECONDS)
+        clock.sleep(LOOK_SECONDS)
         promised.renew()
         try:
             idle = engine.idle()
-            places = engine.simulate(ElementTree.tostring(engine.query().root)).running
+            places = engine.simulate(engine.query().text).running
         except FleetError:
-            if clock() - moved_at >= STALLED_SECONDS:
+            if clock.now() - moved_at >= STALLED_SECONDS:
                 raise
             continue  # the node that decides may just be changing; VMs on their way need their promises
         left = tuple(sorted(one for one, source in sources.items() if places.get(one) == source))
@@ -55,7 +54,7 @@ def follow(
         if not left:
             return
         if len(left) != before or not idle:
-            moved_at, before = clock(), len(left)
-        if clock() - moved_at >= STALLED_SECONDS:
+            moved_at, before = clock.now(), len(left)
+        if clock.now() - moved_at >= STALLED_SECONDS:
             where = ", ".join(sorted({sources[one] for one in left}))
             raise FleetError(f"the engine rests and leaves {', '.join(left)} on {where}", hint=hint)

@@ -5,19 +5,18 @@ destination sends a VM on. So the scheduler is asked first, and whoever would mo
 Where it is not, or a VM would be stopped, nothing is changed.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from xml.etree import ElementTree
 
 from host_controller.errors import InputError
 from host_controller.fleet.clearing import clear_pins, forget_moves, unpin
-from host_controller.fleet.core.drain import Action, harm, in_words
+from host_controller.fleet.clock import REAL, Clock
+from host_controller.fleet.core.drain import Action, in_words
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
 from host_controller.fleet.moving import Asked, Promised
-from host_controller.fleet.pacemaker.cell import Engine, commit, require_quorum, require_rest
+from host_controller.fleet.pacemaker.cell import Engine, commit, disturbed_by, require_quorum, require_rest
 from host_controller.fleet.pacemaker.cib import Cib, strangers
 from host_controller.fleet.pacemaker.pins import active, allowed, avoided, drained, marks, pins
 from host_controller.fleet.patience import patiently
@@ -32,9 +31,7 @@ def undrain(
     cell_of: CellOf,
     host: str,
     tell: Tell = lambda _: None,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Clock = REAL,
 ) -> bool:
     """Let a host take VMs again, once the engine rests; False when it did already.
 
@@ -45,10 +42,10 @@ def undrain(
     cib = engine.query()
     ours = our_wish(cib, host)
     if ours or avoided(cib, host):
-        end_standby(engine, hosts, cell_of, host, tell, clock, sleep)
+        end_standby(engine, hosts, cell_of, host, tell, clock)
     else:
-        clear_pins(engine, sleep)
-    forget_moves(engine, [vm for vm, node in marks(engine.query()).items() if node == host], sleep)
+        clear_pins(engine, clock)
+    forget_moves(engine, [vm for vm, node in marks(engine.query()).items() if node == host], clock)
     return ours
 
 
@@ -71,8 +68,7 @@ def end_standby(
     cell_of: CellOf,
     host: str,
     tell: Tell,
-    clock: Callable[[], float],
-    sleep: Callable[[float], None],
+    clock: Clock,
     *,
     again: bool = False,
 ) -> None:
@@ -85,15 +81,15 @@ def end_standby(
     """
     promised = Promised(hosts, clock)
     try:
-        moves = patiently(lambda: _activate(engine, cell_of, host, promised, again=again), sleep)
+        moves = patiently(lambda: _activate(engine, cell_of, host, promised, clock, again=again), clock)
         if moves:
             hint = f"{host} takes VMs again; crm_mon -1 shows why they stay"
-            follow(engine, {one.vm: one.source for one in moves}, promised, tell, clock, sleep, hint)
+            follow(engine, {one.vm: one.source for one in moves}, promised, tell, clock, hint)
     finally:
         promised.give_back()
 
 
-def allow(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
+def allow(engine: Engine, host: str, clock: Clock) -> None:
     """End the bans of a drain that is over, if nobody moves for that. Else `undrain` does it."""
 
     def attempt() -> None:
@@ -104,13 +100,13 @@ def allow(engine: Engine, host: str, sleep: Callable[[float], None]) -> None:
                 commit(engine, cib, new)
 
     with suppress(EngineBusy, RaceLost):
-        patiently(attempt, sleep)
+        patiently(attempt, clock)
 
 
-def without_pins(engine: Engine) -> Cib:
+def without_pins(engine: Engine, clock: Clock) -> Cib:
     """Of an engine at rest. Where an arbiter has died, a pin would send a VM back after the drain."""
     require_rest(engine)
-    unpin(engine)
+    unpin(engine, clock)
     cib = engine.query()
     require_quorum(cib)
     if pins(cib):
@@ -118,8 +114,10 @@ def without_pins(engine: Engine) -> Cib:
     return cib
 
 
-def _activate(engine: Engine, cell_of: CellOf, host: str, promised: Promised, *, again: bool) -> list[Move]:
-    cib = without_pins(engine)
+def _activate(
+    engine: Engine, cell_of: CellOf, host: str, promised: Promised, clock: Clock, *, again: bool
+) -> list[Move]:
+    cib = without_pins(engine, clock)
     our_wish(cib, host)
     new = active(cib, host)
     disturbed = _disturbed(engine, cib, new)
@@ -141,10 +139,9 @@ def _activate(engine: Engine, cell_of: CellOf, host: str, promised: Promised, *,
 
 
 def _disturbed(engine: Engine, cib: Cib, new: bytes) -> list[Action]:
-    """What the engine would do to VMs because of this change."""
-    before = engine.simulate(ElementTree.tostring(cib.root)).actions
+    """What the engine would do because of this change, to VMs and not to other resources."""
     vms = {one.name for one in cib.vms} | strangers(cib)
-    return [one for one in harm(engine.simulate(new).actions, before) if one.vm in vms]
+    return [one for one in disturbed_by(engine, cib, new) if one.vm in vms]
 
 
 def _moves(actions: list[Action], cib: Cib, cell_of: CellOf, host: str) -> list[Move]:

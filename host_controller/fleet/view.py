@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
-from xml.etree import ElementTree
 
 from host_controller.fleet.core.model import Cell, HostFigures
 from host_controller.fleet.pacemaker.cell import Engine, cell_of
@@ -36,6 +35,6 @@ def look(engine: Engine, hosts: Asks, startup: Callable[[str | None], int | None
         FleetError: the engine cannot be asked.
     """
     cib = engine.query()
-    simulation = engine.simulate(ElementTree.tostring(cib.root))
+    simulation = engine.simulate(cib.text)
     found, silent = hosts.figures(cib.nodes)
     return View(cell_of(cib, simulation, found, startup), silent, cib, simulation)

@@ -176,7 +176,7 @@ def test_a_mark_makes_the_scheduler_do_nothing_where_a_pin_would_begin_the_faile
     marked = read_cib(unpinned(held, [vm], LONG_AGO, REST_SECONDS))
     assert moved_at(marked) == {vm: LONG_AGO}
     assert marks(marked) == {vm: here}
-    before, after = (tools.simulate(ElementTree.tostring(one.root)).actions for one in (cib, marked))
+    before, after = (tools.simulate(one.text).actions for one in (cib, marked))
     assert after == before
     assert tools.simulate(probed(marked, vm, here)).actions == ()
     assert {(one.kind, one.vm) for one in tools.simulate(probed(held, vm, here)).actions} == {("migrate", vm)}

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, Self
-from xml.etree import ElementTree
 
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action, harm, in_words
@@ -169,7 +168,17 @@ def commit(engine: Engine, cib: Cib, new: bytes) -> None:
     """
     require_quorum(cib)
     require_rest(engine)
-    engine.replace(ElementTree.tostring(cib.root), new)
+    engine.replace(cib.text, new)
+
+
+def disturbed_by(engine: Engine, cib: Cib, new: bytes) -> tuple[Action, ...]:
+    """What the scheduler would do to running VMs because of a change, beside what it would do anyway.
+
+    Raises:
+        EngineError: it cannot be asked.
+    """
+    before = engine.simulate(cib.text).actions
+    return harm(engine.simulate(new).actions, before)
 
 
 def require_rest(engine: Engine) -> None:
@@ -225,7 +234,7 @@ def publish(
     require_quorum(cib)
     if not engine.idle():  # asked second, as in `commit`
         return Turn("the engine is at work", None, before)
-    old = ElementTree.tostring(cib.root)
+    old = cib.text
     if known is None or not known.holds(old, now):
         known = Known.of(old, simulation := engine.simulate(old), now)
     else:

@@ -57,6 +57,11 @@ class Cib:
     notes: tuple[str, ...]
 
     @property
+    def text(self) -> bytes:
+        """All of it, as the engine's tools take it."""
+        return ElementTree.tostring(self.root)
+
+    @property
     def quorate(self) -> bool:
         """Those who can be reached may decide for the whole cluster."""
         return self.root.get("have-quorum", "1").lower() not in FALSE

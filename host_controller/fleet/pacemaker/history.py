@@ -16,9 +16,9 @@ from typing import Final
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from host_controller.fleet.core.drain import harm, in_words
+from host_controller.fleet.core.drain import in_words
 from host_controller.fleet.errors import EngineError
-from host_controller.fleet.pacemaker.cell import Engine, forget, require_unchanged
+from host_controller.fleet.pacemaker.cell import Engine, disturbed_by, forget, require_unchanged
 from host_controller.fleet.pacemaker.cib import PROBES, Cib
 from host_controller.fleet.pacemaker.values import FALSE, number
 from host_controller.neutral import shell_word
@@ -114,9 +114,7 @@ def forget_move(engine: Engine, cib: Cib, vm: str, node: str) -> bool:
         raise EngineError(
             f"the migration of {vm} from {node} has failed, and it is on {there} all the same", hint=hint
         )
-    before = engine.simulate(ElementTree.tostring(cib.root)).actions
-    disturbed = harm(engine.simulate(probed(cib, vm, node)).actions, before)
-    if disturbed:
+    if disturbed := disturbed_by(engine, cib, probed(cib, vm, node)):
         hint = f"crm_mon -1 shows it; it runs on {node}, and the engine leaves it alone"
         raise EngineError(
             f"the failed migration of {vm} is not cleaned up: the engine would {in_words(disturbed)}",

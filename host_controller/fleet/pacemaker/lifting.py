@@ -4,8 +4,8 @@ from copy import deepcopy
 from xml.etree import ElementTree
 
 from host_controller.fleet.core.bans import Lift
-from host_controller.fleet.core.drain import Action, harm
-from host_controller.fleet.pacemaker.cell import Engine, forget
+from host_controller.fleet.core.drain import Action
+from host_controller.fleet.pacemaker.cell import Engine, disturbed_by, forget
 from host_controller.fleet.pacemaker.cib import Cib
 
 
@@ -33,8 +33,7 @@ def lift(engine: Engine, one: Lift) -> tuple[Action, ...]:
         EngineBusy, RaceLost, EngineError: nothing was changed.
     """
     cib = engine.query()
-    before = engine.simulate(ElementTree.tostring(cib.root)).actions
-    disturbed = harm(engine.simulate(forgiven(cib, one.vm, one.node)).actions, before)
+    disturbed = disturbed_by(engine, cib, forgiven(cib, one.vm, one.node))
     if not disturbed:
         forget(engine, cib, one.vm, one.node)
     return disturbed

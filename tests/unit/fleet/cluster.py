@@ -84,7 +84,7 @@ class FakeEngine:
             if next(left, None) is not None:
                 cib = read_cib(self.text)
                 cib.root.set("num_updates", str(int(cib.version[-1]) + 1))
-                self.text = ElementTree.tostring(cib.root)
+                self.text = cib.text
 
         self.meanwhile = faster
 
@@ -101,7 +101,7 @@ class FakeEngine:
 
     def replace(self, before: bytes, after: bytes) -> None:
         self.meanwhile()
-        if before != ElementTree.tostring(read_cib(self.text).root):
+        if before != read_cib(self.text).text:
             raise RaceLost("changed meanwhile")
         self.text = after
         self.commits.append(after)

@@ -11,6 +11,7 @@ from host_controller.fleet import arbiter
 from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter
 from host_controller.fleet.bookings import keep_bookings, read_bookings
 from host_controller.fleet.clearing import CLEAR_SECONDS
+from host_controller.fleet.clock import Clock
 from host_controller.fleet.core.booking import Booking
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures
@@ -64,7 +65,7 @@ def scene(tmp_path: Path) -> Scene:
     clock = Time(1000.0)
     hosts = Fleet(said={"n1": FULL, "n2": host()})
     file = tmp_path / "fleet/bookings.json"
-    arbiter = Arbiter(engine, hosts, file, clock, clock, clock.sleep)  # type: ignore[arg-type]
+    arbiter = Arbiter(engine, hosts, file, Clock(clock, clock, clock.sleep))  # type: ignore[arg-type]
     return Scene(arbiter, engine, hosts, clock)
 
 
@@ -163,7 +164,7 @@ def test_a_second_move_is_decided_by_what_is_true_after_the_first(
     fleet = Fleet(said={"n1": FULL, "n2": host(), "n3": short, "n4": host()})
     moved: list[str] = []
 
-    def calms_all(_: object, hosts: Fleet, move: Move, **__: object) -> None:
+    def calms_all(_: object, hosts: Fleet, move: Move, __: Clock) -> None:
         moved.append(move.vm)
         hosts.said = {
             "n1": host(vm("db", GIB)),
@@ -174,7 +175,7 @@ def test_a_second_move_is_decided_by_what_is_true_after_the_first(
 
     monkeypatch.setattr(arbiter, "carry_out", calms_all)
     clock = Time(1000.0)
-    one = Arbiter(engine, fleet, tmp_path / "bookings.json", clock, clock, clock.sleep)  # type: ignore[arg-type]
+    one = Arbiter(engine, fleet, tmp_path / "bookings.json", Clock(clock, clock, clock.sleep))  # type: ignore[arg-type]
     Scene(one, engine, fleet, clock).go_on(SHORT_SECONDS + 10 * TURN_SECONDS)
     assert len(moved) == 1
 
@@ -258,7 +259,9 @@ def test_a_vm_goes_on_resting_when_its_arbiter_has_died_or_moved_to_another_host
     moved = scene.clock.now
     scene.engine.places["web"] = "n1"
     engine, hosts = scene.engine, scene.hosts
-    scene.arbiter = Arbiter(engine, hosts, tmp_path / "other", scene.clock, scene.clock, scene.clock.sleep)  # type: ignore[arg-type]
+    scene.arbiter = Arbiter(
+        engine, hosts, tmp_path / "other", Clock(scene.clock, scene.clock, scene.clock.sleep)
+    )  # type: ignore[arg-type]
     scene.go_on(moved + REST_SECONDS - 3 * TURN_SECONDS - scene.clock.now)
     assert scene.engine.places["web"] == "n1"
     scene.go_on(4 * TURN_SECONDS)

@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter
+from host_controller.fleet.clock import Clock
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.core.relief import SHORT_SECONDS
@@ -92,7 +93,7 @@ def scene_of(tmp_path: Path, **change: object) -> Scene:
     )
     hosts = Words(said=json.dumps(EMPTY | change).encode())
     clock = Time(NOW)
-    one = Arbiter(engine, hosts, tmp_path / "bookings.json", clock, clock, clock.sleep)  # type: ignore[arg-type]
+    one = Arbiter(engine, hosts, tmp_path / "bookings.json", Clock(clock, clock, clock.sleep))  # type: ignore[arg-type]
     return Scene(engine, hosts, one, clock)
 
 

@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter
+from host_controller.fleet.clock import Clock
 from host_controller.fleet.core.bans import (
     AGAIN_SECONDS,
     LONGEST_SECONDS,
@@ -222,7 +223,7 @@ def engine() -> FakeEngine:
 def arbiter_of(engine: FakeEngine, tmp_path: Path) -> tuple[Arbiter, Fleet, Time]:
     clock = Time(1000.0)
     hosts = Fleet(said={"n1": host(admits_bytes=GIB), "n2": host(admits_bytes=GIB)})
-    one = Arbiter(engine, hosts, tmp_path / "bookings.json", clock, clock, clock.sleep)  # type: ignore[arg-type]
+    one = Arbiter(engine, hosts, tmp_path / "bookings.json", Clock(clock, clock, clock.sleep))  # type: ignore[arg-type]
     return one, hosts, clock
 
 

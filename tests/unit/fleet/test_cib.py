@@ -43,7 +43,7 @@ def test_only_our_attribute_is_changed_and_the_version_is_the_next() -> None:
     assert after.nodes == {"n1": 9000, "n2": None}
     assert after.version == ("0", "8", "0")
     back = changed(after, {"web": 1024}, {"n1": 8000}).replace(b'epoch="9"', b'epoch="7"', 1)
-    assert back.replace(b'num_updates="0"', b'num_updates="3"', 1) == ElementTree.tostring(read_cib(CIB).root)
+    assert back.replace(b'num_updates="0"', b'num_updates="3"', 1) == read_cib(CIB).text
 
 
 def test_a_node_that_is_new_gets_the_attribute() -> None:

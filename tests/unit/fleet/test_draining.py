@@ -42,7 +42,7 @@ def empty(one: FakeEngine, hosts: Destinations, time: Time | None = None) -> tup
     def view() -> Cell:
         return cell(FIGURES)
 
-    return drain(one, hosts, view, "n1", told.append, clock=time, sleep=time.sleep), told
+    return drain(one, hosts, view, "n1", told.append, time.clock), told
 
 
 def undo(
@@ -58,7 +58,7 @@ def undo(
     def view() -> Cell:
         return cell({name: cells.host(*here) for name, here in there.items()})
 
-    return undrain(one, hosts, view, host, told.append, clock=time, sleep=time.sleep)
+    return undrain(one, hosts, view, host, told.append, time.clock)
 
 
 def test_a_drain_moves_every_vm_with_progress_and_can_be_undone() -> None:
@@ -215,7 +215,7 @@ def test_no_vm_goes_back_to_a_host_that_tells_that_it_runs_there() -> None:
     twice = cell({"n1": host(), "n2": host(WEB), "n3": host(DB)})
     twice = replace(twice, figures={**twice.figures, "n1": host(WEB)})
     with pytest.raises(FleetError, match="n1 stays drained: n1 tells that web runs there, and"):
-        undrain(one, hosts, lambda: twice, "n1", clock=(time := Time()), sleep=time.sleep)
+        undrain(one, hosts, lambda: twice, "n1", clock=Time().clock)
     assert (drained(one.query(), "n1"), len(one.commits), hosts.asked) == (True, commits, 0)
 
 

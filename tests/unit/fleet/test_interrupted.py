@@ -15,6 +15,7 @@ import pytest
 from host_controller.fleet import progress
 from host_controller.fleet.arbiter import TURN_SECONDS, Arbiter
 from host_controller.fleet.clearing import CLEAR_SECONDS
+from host_controller.fleet.clock import Clock
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import REST_SECONDS, Move
@@ -135,16 +136,15 @@ class Scene:
 
     def relieve(self, life: Life) -> None:
         engine, hosts = life.of(self.engine), life.of(self.hosts)
-        carry_out(engine, hosts, MOVE, clock=self.time, sleep=self.time.sleep)
+        carry_out(engine, hosts, MOVE, self.time.clock)
 
     def drain(self, life: Life) -> None:
         engine, hosts = life.of(self.engine), life.of(self.hosts)
-        clock, sleep = self.time, self.time.sleep
-        drain(engine, hosts, self.cell, "n1", lambda _: None, clock=clock, sleep=sleep)
+        drain(engine, hosts, self.cell, "n1", lambda _: None, self.time.clock)
 
     def undrain(self, life: Life) -> None:
         engine, hosts = life.of(self.engine), life.of(self.hosts)
-        undrain(engine, hosts, self.cell, "n1", clock=self.time, sleep=self.time.sleep)
+        undrain(engine, hosts, self.cell, "n1", clock=self.time.clock)
 
     def cell(self) -> Cell:
         """As the hosts tell of it."""
@@ -158,7 +158,7 @@ class Scene:
     def arbiter(self) -> Arbiter:
         """A new one, that has looked around."""
         clock = self.time
-        one = Arbiter(self.engine, self.hosts, self.state, clock, clock, clock.sleep)  # type: ignore[arg-type]
+        one = Arbiter(self.engine, self.hosts, self.state, Clock(clock, clock, clock.sleep))  # type: ignore[arg-type]
         one.start()
         for _ in range(2 * LOOKS):
             one.turn()

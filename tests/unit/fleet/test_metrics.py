@@ -1,7 +1,6 @@
 """What the arbiter knows is there for Prometheus, served by the controller of the host where it runs."""
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from host_controller.api.server import Api
 from host_controller.exposition import CONTENT_TYPE, Family, sample
 from host_controller.fleet import arbiter, metrics
 from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, WARN_SECONDS
+from host_controller.fleet.clock import Clock
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Resource
 from host_controller.fleet.core.relief import SHORT_SECONDS
@@ -214,12 +214,12 @@ def test_while_a_vm_is_on_its_way_what_there_is_is_told(
 ) -> None:
     seen: list[str] = []
 
-    def takes_long(*_: object, sleep: Callable[[float], None], **__: object) -> None:
+    def takes_long(_: object, hosts: object, move: object, clock: Clock) -> None:
         for size in (2 * GIB, 3 * GIB):
             scene.hosts.said["n2"] = host(vm("other", size))
             end = scene.clock.now + FRESH_SECONDS / 2
             while scene.clock.now < end:
-                sleep(1.0)
+                clock.sleep(1.0)
             seen.append(told_need(scene))
         scene.hosts.said = {"n1": host(), "n2": host(vm("web", 8 * GIB))}
 

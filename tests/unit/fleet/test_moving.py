@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from host_controller.fleet.clearing import clear_up, forget_moves
+from host_controller.fleet.clock import Clock
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.errors import EngineBusy, EngineError, NotBegun, RaceLost, WayClosed, WayRefused
@@ -30,6 +31,10 @@ class Time:
 
     def __call__(self) -> float:
         return self.now
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(self, sleep=self.sleep)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -71,7 +76,7 @@ def engine() -> FakeEngine:
 
 def move(one: FakeEngine, hosts: Destinations, time: Time | None = None) -> str | None:
     time = time or Time()
-    return carry_out(one, hosts, MOVE, clock=time, sleep=time.sleep)
+    return carry_out(one, hosts, MOVE, time.clock)
 
 
 def test_a_vm_is_promised_pinned_moved_and_let_go() -> None:
@@ -184,7 +189,7 @@ def test_a_host_that_has_sent_the_vm_before_forgets_that_first() -> None:
         cleans(vm, node, operation)
 
     one.clean_up = clean_up  # type: ignore[method-assign]
-    forget_moves(one, ["web"], time.sleep)
+    forget_moves(one, ["web"], time.clock)
     assert one.cleaned == [("web", "n1")]
 
 
@@ -201,7 +206,7 @@ def test_a_host_that_goes_on_remembering_is_said() -> None:
     one.text = cib_text({"web": 1}, {"n1": 1, "n2": 1, "n3": 1}, status=came("web", "n3", "n1"))
     one.refresh = lambda vm, node: None  # type: ignore[method-assign]
     with pytest.raises(EngineError, match="goes on remembering"):
-        forget_moves(one, ["web"], time.sleep)
+        forget_moves(one, ["web"], time.clock)
     assert one.cleaned == []
 
 
@@ -219,7 +224,7 @@ def test_a_failed_migration_is_cleaned_up_once_the_engine_rests_and_never_by_wha
     one.text = cib_text({"web": 1, "db": 1}, {"n1": 1, "n2": 1}, status=failed_move("web", "n1"))
     one.rests = False
     with pytest.raises(EngineBusy):
-        forget_moves(one, ["web"], time.sleep)
+        forget_moves(one, ["web"], time.clock)
     assert one.cleaned == []
 
     def rests() -> None:
@@ -234,7 +239,7 @@ def test_a_failed_migration_is_cleaned_up_once_the_engine_rests_and_never_by_wha
         return found
 
     one.query = changes_meanwhile  # type: ignore[method-assign]
-    forget_moves(one, ["web", "db"], time.sleep)
+    forget_moves(one, ["web", "db"], time.clock)
     assert one.cleaned == [("web", "n1")]
     assert time.now >= 9.0
 
@@ -366,10 +371,10 @@ def test_where_a_vm_was_to_go_is_looked_before_its_failure_is_forgotten(
     looked = cib_text({"web": 1}, {"n1": 1, "n2": 1}, status=failed_on_the_way(found))
     one.refresh = refresh  # type: ignore[method-assign]
     if cleaned:
-        forget_moves(one, ["web"], time.sleep)
+        forget_moves(one, ["web"], time.clock)
     else:
         with pytest.raises(EngineError, match="has failed, and it is on n2 all the same"):
-            forget_moves(one, ["web"], time.sleep)
+            forget_moves(one, ["web"], time.clock)
     assert (asked, one.cleaned) == ([("web", "n2")], cleaned)
     assert time.now >= 3.0
 
@@ -409,7 +414,7 @@ def test_a_promise_is_renewed_while_a_long_move_goes_on() -> None:
 def test_promises_are_renewed_while_destinations_that_squeeze_are_asked_for_more() -> None:
     """Each of them may take a minute, and a promise lasts for two."""
     time, hosts = Time(), Destinations()
-    promised, kept = Promised(hosts, time), {}
+    promised, kept = Promised(hosts, time.clock), {}
 
     def keeps(vm: str) -> bool:
         kept[vm] = time.now
@@ -458,7 +463,7 @@ def test_an_engine_that_is_at_work_once_the_memory_is_promised_begins_no_move() 
 
 def test_a_host_that_hangs_is_waited_for_once_and_the_promises_of_others_go_on() -> None:
     hosts, time = Destinations(), Time()
-    promised = Promised(hosts, time)
+    promised = Promised(hosts, time.clock)
     for name, there in (("a", "n2"), ("b", "n2"), ("c", "n3"), ("d", "n2")):
         assert promised.ask(replace(MOVE, vm=name, destination=there)).given
     asked: list[str] = []

@@ -67,7 +67,7 @@ def test_without_quorum_nothing_is_published_moved_or_cleaned_up() -> None:
         lambda: commit(one, one.query(), one.text),
         lambda: forget(one, one.query(), "web", "n1"),
         lambda: undo(one),
-        lambda: prepare(one, Time().sleep),
+        lambda: prepare(one, clock=Time().clock),
     ):
         with pytest.raises(NoQuorum, match="no quorum"):
             changes()
