@@ -42,14 +42,15 @@ class BootRam:
 def boot_ram(
     limits: Limits,
     startup_bytes: int,
-    bounce_bytes: int = BOUNCE_BUFFER_BYTES,
+    set_aside_bytes: int = BOUNCE_BUFFER_BYTES,
     granule_bytes: int = MIB,
     *,
     cells: int = 1,
 ) -> BootRam:
     """The largest of minimum, what the kernel needs, and a quarter of maximum; never more than startup.
 
-    cells: of NUMA. Each has a granule at least (fact: no-empty-cell).
+    set_aside_bytes: what it takes for good while it boots, the bounce buffer included. cells: of NUMA. Each
+    has a granule at least (fact: no-empty-cell).
 
     With less than a quarter the rest could not all be movable, and leave again (fact: movable-ratio). Where
     startup itself is less, what is beyond 3:1 is for the guest's kernel, and stays where that uses it. Below
@@ -59,9 +60,9 @@ def boot_ram(
     least, why = max(
         (limits.minimum_bytes, "its minimum"),
         (
-            KERNEL_BYTES + bounce_bytes + structures,
-            f"what its kernel may need to boot ({format_size(KERNEL_BYTES)}), for the bounce buffer "
-            f"({format_size(bounce_bytes)}) and to describe its maximum ({format_size(structures)})",
+            KERNEL_BYTES + set_aside_bytes + structures,
+            f"what its kernel may need to boot ({format_size(KERNEL_BYTES)}), sets aside "
+            f"({format_size(set_aside_bytes)}) and needs to describe its maximum ({format_size(structures)})",
         ),
         (
             limits.maximum_bytes // (MOVABLE_RATIO + 1),
@@ -74,25 +75,31 @@ def boot_ram(
     return BootRam(startup_bytes - above, why if above else "all of startup")
 
 
-def least_startup_bytes(described_bytes: int, bounce_bytes: int = BOUNCE_BUFFER_BYTES) -> int:
+def least_startup_bytes(described_bytes: int, set_aside_bytes: int = BOUNCE_BUFFER_BYTES) -> int:
     """The least startup, bytes, with which a guest boots that memory can be added to.
+
+    set_aside_bytes: as `boot_ram` has it.
 
     described_bytes: a maximum up to which what is added takes its page structures from what was there, as
     virtio-mem's does; 0: it brings them along, as DIMMs can. What comes movable is at most three times what
     the guest boots with, and what is beyond is for its kernel and describes itself.
     """
-    boots = SMALLEST_WITH_BOUNCE_BYTES - BOUNCE_BUFFER_BYTES + bounce_bytes
+    boots = SMALLEST_WITH_BOUNCE_BYTES - BOUNCE_BUFFER_BYTES + set_aside_bytes
     for_all = -(-(boots * PAGE_STRUCTURE_SHARE + described_bytes) // (PAGE_STRUCTURE_SHARE + 1))
     for_movable = -(-boots * PAGE_STRUCTURE_SHARE // (PAGE_STRUCTURE_SHARE - MOVABLE_RATIO))
     return round_up(max(boots, min(for_all, for_movable)), MIB)
 
 
-def least_ballooned_bytes(maximum_bytes: int, bounce_bytes: int, page_structure_share: int) -> int:
+def least_ballooned_bytes(
+    maximum_bytes: int, bounce_bytes: int, set_aside_bytes: int, page_structure_share: int
+) -> int:
     """The least startup, bytes, of a guest that boots with all of its maximum, and has all above startup
     taken by its balloon as soon as that has a driver.
 
     It describes its maximum whatever the balloon holds: where that takes 1/64, 1 GiB for 64 GiB.
+
+    set_aside_bytes: what its kernel takes for good beside the bounce buffer.
     """
     bounce = bounce_bytes if maximum_bytes > LARGEST_WITHOUT_BOUNCE_BYTES else 0
     kernel = SMALLEST_WITH_BOUNCE_BYTES - BOUNCE_BUFFER_BYTES
-    return round_up(kernel + bounce + maximum_bytes // page_structure_share, MIB)
+    return round_up(kernel + bounce + set_aside_bytes + maximum_bytes // page_structure_share, MIB)

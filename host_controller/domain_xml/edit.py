@@ -13,13 +13,12 @@ from xml.etree.ElementTree import Element as XmlElement
 from host_controller.core.model import Growth, Limits, Trust
 from host_controller.domain_xml import pieces
 from host_controller.domain_xml.before import growth_named, had_cells, marked_adopted, record, write_ours
-from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES
 from host_controller.domain_xml.dom import child, create, elements, insert, parse, remove, size_of, text_of
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.huge_pages import huge_page_size
-from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.notes import notes
+from host_controller.domain_xml.set_aside import set_aside
 from host_controller.domain_xml.shape import Shape, shape_of
 from host_controller.domain_xml.traces import reclaim
 from host_controller.domain_xml.values import architecture_of, number, page_bytes, parse_xml
@@ -65,7 +64,7 @@ def enable(
         limits,
         growth,
         _granule(root),
-        bounce_buffer(root) or BOUNCE_BUFFER_BYTES,
+        set_aside(root, limits.startup_bytes).total,
         cells=max(1, len(root.findall("./cpu/numa/cell"))),
         huge=huge_page_size(root) is not None,
     )

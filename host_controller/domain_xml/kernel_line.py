@@ -1,17 +1,11 @@
 """What a guest's kernel is started with, where the host says that: <cmdline>, or `-append`. Pure."""
 
 from itertools import pairwise, takewhile
-from typing import Final
 from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
 from host_controller.domain_xml.arguments import QEMU, passed
 from host_controller.domain_xml.dom import child, content, of_namespace, set_content
-from host_controller.units import KIB
-
-SLAB_BYTES: Final = 2 * KIB
-"""What `swiotlb=` counts in (include/linux/swiotlb.h, IO_TLB_SIZE)."""
-MOST_DIGITS: Final = 9
 
 
 def words(root: Element) -> list[str]:
@@ -28,17 +22,6 @@ def parameter(word: str) -> tuple[str, str]:
     """
     name, _, value = word.strip('"').partition("=")
     return name.replace("-", "_"), value.strip('"')
-
-
-def bounce_buffer(root: Element) -> int | None:
-    """Bytes that `swiotlb=` asks for; None where the kernel decides."""
-    found = None
-    for word in words(root):
-        name, value = parameter(word)
-        count = value.partition(",")[0]
-        if name == "swiotlb" and count.isdecimal() and len(count) <= MOST_DIGITS and int(count):
-            found = int(count) * SLAB_BYTES
-    return found
 
 
 def drop_word(word: str, domain: Node) -> None:

@@ -6,13 +6,12 @@ from xml.etree.ElementTree import Element
 from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_STEP_BYTES, Growth, Limits
 from host_controller.domain_xml.arguments import passed
 from host_controller.domain_xml.boot_ram import (
-    BOUNCE_BUFFER_BYTES,
     LARGEST_WITHOUT_BOUNCE_BYTES,
     MOVABLE_RATIO,
     PAGE_STRUCTURE_SHARE,
 )
-from host_controller.domain_xml.kernel_line import bounce_buffer
 from host_controller.domain_xml.pinning import pins
+from host_controller.domain_xml.set_aside import set_aside
 from host_controller.domain_xml.shape import SLOTS, Shape
 from host_controller.domain_xml.values import architecture_of
 from host_controller.units import format_size, round_up
@@ -98,12 +97,14 @@ def _blocks(limits: Limits, shape: Shape) -> Iterator[str]:
 
 
 def _costs(root: Element, growth: Growth, shape: Shape, device_networks: frozenset[str]) -> Iterator[str]:
-    bounce = bounce_buffer(root) or BOUNCE_BUFFER_BYTES
+    aside = set_aside(root, shape.boot)
     if growth is not Growth.BALLOON or shape.boot > LARGEST_WITHOUT_BOUNCE_BYTES:
         yield (
-            f"where memory may reach beyond 4 GiB, Linux sets {format_size(bounce)} of what it boots "
-            "with aside for devices that cannot (swiotlb)"
+            f"where memory may reach beyond 4 GiB, Linux sets {format_size(aside.bounce)} of what it boots "
+            f"with aside for devices that cannot (swiotlb){aside.words}"
         )
+    elif aside.others:
+        yield f"of what it boots with its kernel sets aside {' and '.join(aside.others)}"
     described = min(shape.reach - shape.boot, shape.boot * MOVABLE_RATIO)
     if described >= MEMORY_BLOCK_BYTES:
         # What is onlined for the kernel beyond that describes itself.

@@ -37,7 +37,7 @@ def shape_of(
     limits: Limits,
     growth: Growth,
     granule_bytes: int = MIB,
-    bounce_bytes: int = BOUNCE_BUFFER_BYTES,
+    set_aside_bytes: int = BOUNCE_BUFFER_BYTES,
     *,
     cells: int = 1,
     huge: bool = False,
@@ -45,8 +45,8 @@ def shape_of(
     """The sizes of a domain with these limits. Boot RAM is made of whole granules, one for each NUMA cell at
     least.
 
-    bounce_bytes: what the guest's kernel sets aside for old devices. huge: its RAM lies in huge pages, so
-    that nobody moves it and it would never be given the rest of startup.
+    set_aside_bytes: as `boot_ram` has it. huge: its RAM lies in huge pages, so that nobody moves it and it
+    would never be given the rest of startup.
     """
     startup = max(round_up(limits.startup_bytes, granule_bytes), cells * granule_bytes)
     if growth is Growth.BALLOON:
@@ -54,7 +54,7 @@ def shape_of(
         return Shape(startup, boot, boot, 0, 0, 0)
     reach = startup + round_down(max(0, limits.maximum_bytes - startup), MEMORY_BLOCK_BYTES)
     if growth is Growth.VIRTIO_MEM:
-        chosen = boot_ram(limits, startup, bounce_bytes, granule_bytes, cells=cells)
+        chosen = boot_ram(limits, startup, set_aside_bytes, granule_bytes, cells=cells)
         if huge:
             chosen = BootRam(startup, "all of startup, since nobody moves huge pages")
         boot = chosen.size_bytes

@@ -8,7 +8,6 @@ from xml.etree.ElementTree import Element
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth
 from host_controller.domain_xml.arguments import Argument, passed
 from host_controller.domain_xml.boot_ram import (
-    BOUNCE_BUFFER_BYTES,
     PAGE_STRUCTURE_SHARE,
     least_ballooned_bytes,
     least_startup_bytes,
@@ -16,7 +15,7 @@ from host_controller.domain_xml.boot_ram import (
 from host_controller.domain_xml.dom import child, create, elements, insert, remove, set_content
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
 from host_controller.domain_xml.huge_pages import huge_page_size
-from host_controller.domain_xml.kernel_line import bounce_buffer
+from host_controller.domain_xml.set_aside import set_aside
 from host_controller.domain_xml.values import architecture_of, name_of, size_from, size_of, target_size
 from host_controller.neutral import shell_word
 from host_controller.units import GIB, KIB, MIB, format_apart, format_size, parse_size, round_down, round_up
@@ -73,15 +72,15 @@ def boots(request: Request) -> Refusal | None:
     """The guest boots with what the bounce buffer and the page structures of its growth leave."""
     if request.growth is Growth.BALLOON:
         return _ballooned(request)
-    limits, bounce = request.limits, bounce_buffer(request.root) or BOUNCE_BUFFER_BYTES
+    limits, aside = request.limits, set_aside(request.root, request.limits.startup_bytes)
     describes = limits.maximum_bytes if request.growth is Growth.VIRTIO_MEM else 0
-    least = least_startup_bytes(describes, bounce)
+    least = least_startup_bytes(describes, aside.total)
     if limits.startup_bytes >= least:
         return None
     maximum = max(limits.maximum_bytes, least)
     return Refusal(
         f"it would not boot with a startup of {format_size(limits.startup_bytes)}: where memory can be "
-        f"hot-added Linux sets {format_size(bounce)} aside for old devices"
+        f"hot-added Linux sets {format_size(aside.bounce)} aside for old devices{aside.words}"
         + (", and it must describe what it grows by" if describes else ""),
         (
             with_limits(
@@ -94,20 +93,19 @@ def boots(request: Request) -> Refusal | None:
 
 def _ballooned(request: Request) -> Refusal | None:
     """Startup is more than what the kernel itself has taken by the time at which its balloon inflates."""
-    limits, bounce = request.limits, bounce_buffer(request.root) or BOUNCE_BUFFER_BYTES
+    limits, aside = request.limits, set_aside(request.root, request.limits.maximum_bytes)
     share, arch = PAGE_STRUCTURE_SHARE, architecture_of(request.root)
-    if arch.startswith(WITHOUT_BOUNCE):
-        bounce = 0
+    bounce = 0 if arch.startswith(WITHOUT_BOUNCE) else aside.bounce
     if arch.startswith(WITH_LARGE_PAGES):
         share *= LARGER_PAGES
-    least = least_ballooned_bytes(limits.maximum_bytes, bounce, share)
+    least = least_ballooned_bytes(limits.maximum_bytes, bounce, aside.beside_bounce, share)
     if limits.startup_bytes >= min(least, limits.maximum_bytes):
         return None
     maximum = max(limits.maximum_bytes, least)
     return Refusal(
         f"a startup of {format_size(limits.startup_bytes)} would leave it nothing: by balloon it boots with "
         f"{format_size(limits.maximum_bytes)}, and describing that takes "
-        f"{format_size(limits.maximum_bytes // share)}",
+        f"{format_size(limits.maximum_bytes // share)}{aside.words}",
         (
             with_limits(
                 request, f"give --startup {least // MIB}M or more", startup_bytes=least, maximum_bytes=maximum
