@@ -1,4 +1,4 @@
-"""What a guest's kernel takes for good while it boots: `enable` knows, says so, and refuses what cannot boot."""
+"""What a guest's kernel takes for good while it boots: `enable` knows it, and refuses what cannot boot."""
 
 from dataclasses import replace
 
