@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import psutil  # type: ignore[import-untyped] # ships no types
 
-from agent import killers
+from agent import boot_limits, killers, maximum
 from agent.blocks import MemoryBlocks
 from agent.mounts import left_behind
 from agent.port import find_port
@@ -177,6 +177,20 @@ def file_systems(root: str, total_bytes: int) -> Finding:
     return Finding("file systems in memory", "note", f"{told}: less than half of MemTotal", remedy)
 
 
+def limits_of_its_boot(root: str, total_bytes: int) -> Finding:
+    """The kernel's own limits allow what the guest's present size does."""
+    check, small = "limits of its boot", boot_limits.left_behind(root, total_bytes)
+    if not small:
+        return Finding(check, "ok", "none is less than half of what MemTotal allows")
+    wanted = boot_limits.settings(max(maximum.told(root), total_bytes))
+    remedy = (
+        f"sysctl -w {' '.join(wanted)}, and the same in /etc/sysctl.d; services keep theirs until they are "
+        "started anew"
+    )
+    found = f"{', '.join(small)}: the kernel booted with less, and these follow no memory that comes later"
+    return Finding(check, "note", found, remedy)
+
+
 def balloon(root: str) -> Finding:
     """The balloon device has its driver."""
     device = _balloon_device(root)
@@ -328,6 +342,6 @@ def examine(root: str = "/") -> list[Finding]:
         pressure, total_bytes = psi(probe), probe.look().total_bytes
     finally:
         probe.close()
-    of_its_size = [killing_daemons(root, total_bytes), file_systems(root, total_bytes)]
+    of_its_size = [check(root, total_bytes) for check in (killing_daemons, file_systems, limits_of_its_boot)]
     checks = RECORDED + (LIVE if root == "/" else ())
     return [pressure, *of_its_size, *(check(root) for check in checks)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from agent.system import write_whole
+from agent.system import read_file, write_whole
 
 _PLACE = "run/dynmem-agent/maximum"
 
@@ -40,3 +40,9 @@ class Maximum:
             os.unlink(self._path)
         except OSError:
             return
+
+
+def told(root: str) -> int:
+    """What the file says, bytes; 0 where no host has said it."""
+    text = read_file(os.path.join(root, _PLACE), 32).strip()
+    return int(text) if text.isdigit() else 0

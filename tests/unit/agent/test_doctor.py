@@ -9,7 +9,7 @@ from agent import doctor
 from agent.codec import decode_from_guest
 from agent.commands import cli
 from agent.wire import PORT_NAME
-from tests.unit.agent.record import add_block, add_memory, copy_of
+from tests.unit.agent.record import add_block, add_memory, copy_of, set_kib
 
 WELL = 1 << doctor.STATS_BIT | 1 << doctor.REPORTING_BIT
 
@@ -165,6 +165,44 @@ def test_a_file_system_that_kept_the_limit_of_a_smaller_guest_is_told(guest):
     one = finding(guest, "file systems in memory")
     assert (one.level, one.found) == ("note", "/dev/shm holds 100 MiB: less than half of MemTotal")
     assert "remount" in one.remedy
+
+
+def set_limits(root, threads: int, tcp: str) -> None:
+    for setting, value in (("kernel/threads-max", str(threads)), ("net/ipv4/tcp_mem", tcp)):
+        path = root / "proc/sys" / setting
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{value}\n")
+
+
+BOOTED = {512: (3148, "4677\t6237\t9354"), 4096: (31330, "45807\t61076\t91614")}
+"""By a guest's RAM, MiB, of which MemTotal are 413980 and 4021268 KiB: what Debian 12's kernel took."""
+
+
+def test_limits_of_a_kernel_that_booted_with_less_are_told_with_those_of_the_maximum(guest):
+    set_kib(guest, MemTotal=4021268)
+    set_limits(guest, *BOOTED[512])
+    (guest / "run/dynmem-agent").mkdir(parents=True)
+    (guest / "run/dynmem-agent/maximum").write_text(f"{8 << 30}\n")
+    one = finding(guest, "limits of its boot")
+    assert one.level == "note"
+    assert one.found.startswith("kernel.threads-max is 3148, net.ipv4.tcp_mem ends at 36 MiB: ")
+    assert 'sysctl -w kernel.threads-max=65536 net.ipv4.tcp_mem="98304 131072 196608"' in one.remedy
+
+
+@pytest.mark.parametrize(
+    ("ram", "total_kib"), [(512, 413980), (4096, 4021268), (4096, 5021268), (4096, 413980)]
+)
+def test_limits_that_fit_the_guests_size_are_nothing_to_tell(guest, ram, total_kib):
+    set_kib(guest, MemTotal=total_kib, MemAvailable=1024)
+    set_limits(guest, *BOOTED[ram])
+    assert finding(guest, "limits of its boot").level == "ok"
+
+
+@pytest.mark.parametrize("tcp", ["", "x", "1 2"])
+def test_a_limit_that_cannot_be_read_is_nothing_to_tell(guest, tcp):
+    set_kib(guest, MemTotal=4021268)
+    set_limits(guest, 31330, tcp)
+    assert finding(guest, "limits of its boot").level == "ok"
 
 
 @pytest.mark.parametrize("name", ["earlyoom", "nohang", "systemd-oomd", "bustd", "kubelet"])
