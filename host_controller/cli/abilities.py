@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from host_controller.domain_xml.host_abilities import HostAbilities
-from host_controller.host.memory import default_huge_page_bytes
+from host_controller.host.memory import default_huge_page_bytes, transparent_huge_page_bytes
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.definitions import Definitions
 
@@ -11,10 +11,12 @@ from host_controller.hypervisor.definitions import Definitions
 def abilities(definitions: Definitions) -> HostAbilities:
     """What libvirt says of its host; what the kernel says and `dynmem verify` found, if it is this one."""
     known = abilities_of(definitions.versions(), local=definitions.local)
-    pages = default_huge_page_bytes() if definitions.local else None
+    if definitions.local:
+        known = replace(
+            known,
+            huge_page_bytes=default_huge_page_bytes(),
+            transparent_huge_page_bytes=transparent_huge_page_bytes(),
+        )
     return replace(
-        known,
-        address_bits=definitions.address_bits(),
-        huge_page_bytes=pages,
-        device_networks=definitions.device_networks(),
+        known, address_bits=definitions.address_bits(), device_networks=definitions.device_networks()
     )

@@ -26,6 +26,8 @@ class HostAbilities:
     """Physical address bits of its processors."""
     huge_page_bytes: int | None = None
     """The size of huge pages that whoever names none gets (default_hugepagesz)."""
+    transparent_huge_page_bytes: int | None = None
+    """2 MiB; where pages are of 16 or 64 KiB, as on some arm64, 32 or 512."""
     device_networks: frozenset[str] = frozenset()
     """Networks that hand out devices of the host."""
     passed: frozenset[str] | None = None

@@ -20,6 +20,7 @@ from host_controller.units import KIB
 
 MEMINFO: Final = Path("/proc/meminfo")
 HUGE_PAGES: Final = "sys/kernel/mm/hugepages"
+TRANSPARENT_HUGE_PAGE: Final = "sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 LARGEST_FILE: Final = 1 << 18
 """Bytes of /proc/meminfo that are read: it has some 1,500."""
 
@@ -101,6 +102,11 @@ def default_huge_page_bytes(meminfo: Path = MEMINFO) -> int | None:
         return read_meminfo(_text(meminfo)).get("Hugepagesize")
     except OSError:
         return None
+
+
+def transparent_huge_page_bytes(root: Path = Path("/")) -> int | None:
+    """The size of huge pages that the kernel makes by itself; None where it makes none, or does not say."""
+    return _number(root / TRANSPARENT_HUGE_PAGE) or None
 
 
 def read_pools(root: Path = Path("/")) -> tuple[HugePool, ...]:

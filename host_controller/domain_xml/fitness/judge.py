@@ -29,6 +29,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     devices.pinned_without_growth,
     devices.discarding,
     sizes.page_size,
+    sizes.smallest_block,
     sizes.boots,
     sizes.memtune,
 )

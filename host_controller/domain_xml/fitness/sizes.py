@@ -5,7 +5,7 @@ from typing import Final
 from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
-from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth
+from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_BLOCK_BYTES, Growth
 from host_controller.domain_xml.arguments import Argument, passed
 from host_controller.domain_xml.boot_ram import (
     PAGE_STRUCTURE_SHARE,
@@ -64,6 +64,20 @@ def page_size(request: Request) -> Refusal | None:
             WayOut("write <page size='2' unit='MiB'/> into <hugepages> with virsh edit", edit=_small_pages),
             WayOut("take <hugepages> out", edit=_no_pages),
         ),
+        other_growth=True,
+    )
+
+
+def smallest_block(request: Request) -> Refusal | None:
+    """Libvirt takes the device: its blocks are no smaller than the host's transparent huge pages
+    (virDomainMemoryDefValidate).
+    """
+    least = request.host.transparent_huge_page_bytes or 0
+    if request.growth is not Growth.VIRTIO_MEM or least <= VIRTIO_MEM_BLOCK_BYTES:
+        return None
+    return Refusal(
+        f"libvirt takes no virtio-mem whose blocks are smaller than this host's transparent huge pages of "
+        f"{format_size(least)}, and those of dynmem are of {format_size(VIRTIO_MEM_BLOCK_BYTES)}",
         other_growth=True,
     )
 

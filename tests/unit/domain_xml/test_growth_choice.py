@@ -35,6 +35,13 @@ DIMMS = frozenset({"hot add", "online", "unplug"})
         (Q35, HostAbilities(*NEW, passed=DIMMS), HOTADD, "did not pass 'virtio-mem'"),
         (Q35, HostAbilities(*NEW, passed=DIMMS - {"unplug"}), BALLOON, "did not pass 'unplug'"),
         (Q35, HostAbilities(*NEW, passed=frozenset()), BALLOON, "did not pass 'hot add'"),
+        (Q35, HostAbilities(*NEW, transparent_huge_page_bytes=2 * MIB), VIRTIO_MEM, "virtio-mem"),
+        (
+            Q35,
+            HostAbilities(*NEW, transparent_huge_page_bytes=32 * MIB),  # an arm64 with pages of 16 KiB
+            HOTADD,
+            "smaller than this host's transparent huge pages of 32 MiB",
+        ),
         (BLACKLISTED, HostAbilities(*NEW), HOTADD, "it loads no driver for virtio-mem"),
         (WITHOUT_ACPI, HostAbilities(*NEW), BALLOON, "without ACPI memory cannot be hot-added"),
     ],
@@ -47,6 +54,13 @@ def test_the_first_way_that_works_is_taken_with_the_reasons_against_those_before
     assert len(reasons) == 1 + FIRST.index(growth), "one for each that was passed over"
     assert reason in "; ".join(reasons)
     assert enable(xml, LIMITS, found).xml, "what is chosen is accepted"
+
+
+def test_virtio_mem_that_libvirt_would_not_take_is_refused_also_where_it_is_named() -> None:
+    host = HostAbilities(*NEW, transparent_huge_page_bytes=512 * MIB)
+    with pytest.raises(DomainUnsuitable, match=r"huge pages of 512 MiB.*use --growth hotadd"):
+        enable(Q35, LIMITS, VIRTIO_MEM, host=host)
+    enable(Q35, LIMITS, HOTADD, host=host)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from agent.evictable import arc_evictable_bytes, available_bytes
 from host_controller.core.model import HugePool
-from host_controller.host.memory import read_memory, read_pressure
+from host_controller.host.memory import read_memory, read_pressure, transparent_huge_page_bytes
 from host_controller.units import GIB, MIB
 from tests.support.fake_host import FakeHost
 
@@ -59,6 +59,14 @@ def test_a_size_without_pages_is_no_pool(host: FakeHost) -> None:
     host.huge_pages(GIB, 0)
     host.write("sys/kernel/mm/hugepages/hugepages-oddkB/nr_hugepages", "7\n")
     assert read_memory(host.root).pools == ()
+
+
+def test_the_size_of_transparent_huge_pages_is_known_where_the_kernel_makes_some(host: FakeHost) -> None:
+    assert transparent_huge_page_bytes(host.root) is None
+    place = host.root / "sys/kernel/mm/transparent_hugepage"
+    place.mkdir(parents=True)
+    (place / "hpage_pmd_size").write_text("33554432\n")
+    assert transparent_huge_page_bytes(host.root) == 32 * MIB
 
 
 def test_pages_that_broke_are_no_ordinary_memory(host: FakeHost) -> None:
