@@ -19,6 +19,8 @@ _V2: Final = "sys/fs/cgroup"
 _V2_BESIDE_V1: Final = "sys/fs/cgroup/unified"
 """Where other controllers are v1's (a hybrid layout), and memory may be v2's all the same."""
 _V1: Final = "sys/fs/cgroup/memory"
+_WITHOUT_LIMIT: Final = 1 << 62
+"""Bytes. What cgroup v1 says where nobody has set a limit is more."""
 _OWN_SCOPE: Final = ("machine-", ".scope")
 _OWN_GROUP: Final = ".libvirt-qemu"
 """How the group is called that libvirt makes for one VM, with systemd and without."""
@@ -65,22 +67,36 @@ def above(group: PurePosixPath) -> list[PurePosixPath]:
     return [group, *group.parents]
 
 
+def own_groups(pid: int, root: Path = Path("/")) -> tuple[list[PurePosixPath], bool]:
+    """The groups that hold one VM and nobody else, the outermost first; and whether they are cgroup v1's.
+    There are none where that cannot be told, and where a VM shares its group with others.
+    """
+    group, old = group_of(proc.cgroup(pid, root / "proc")) or (PurePosixPath("/"), False)
+    outer = above(group)[0]
+    ends = range(len(outer.parts) + 1, len(group.parts) + 1)
+    return [PurePosixPath(*group.parts[:end]) for end in ends], old
+
+
+def of_its_own(pid: int, root: Path = Path("/")) -> Limit | None:
+    """The tightest limit on one VM alone, QEMU's own memory included, whoever set it; None without one."""
+    groups, old = own_groups(pid, root)
+    found = (_limit(root, one, old, _WITHOUT_LIMIT, 0, _WITHOUT_LIMIT) for one in groups)
+    return min(filter(None, found), key=lambda one: one.left_bytes, default=None)
+
+
 def unevictable_bytes(pid: int, root: Path = Path("/")) -> int:
     """What a VM's own group holds that the kernel can put nowhere else; 0 where that cannot be told."""
-    found = group_of(proc.cgroup(pid, root / "proc"))
-    if found is None:
-        return 0
-    group, old = found
-    outer = above(group)
-    if outer[0] == group:
-        return 0  # it shares its group with others
-    own = PurePosixPath(*group.parts[: len(outer[0].parts) + 1])
-    stat = _stat(_directory(root, own, old))
+    groups, old = own_groups(pid, root)
+    stat = _stat(_directory(root, groups[0], old)) if groups else {}
     return _sum(stat, ("total_unevictable",) if old else ("unevictable",))
 
 
 def tightest(
-    qemus: Mapping[int, int], root: Path = Path("/"), most_bytes: int = 1 << 62, *, session: bool = False
+    qemus: Mapping[int, int],
+    root: Path = Path("/"),
+    most_bytes: int = _WITHOUT_LIMIT,
+    *,
+    session: bool = False,
 ) -> Limit | None:
     """What the tightest limit above the VMs leaves them; None where nothing limits them below `most_bytes`.
 

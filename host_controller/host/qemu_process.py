@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from host_controller.host import limits
 from host_controller.host import proc as processes
 from host_controller.host.identity import Identity
 from host_controller.host.proc import PROC
@@ -160,6 +161,11 @@ class ResidentMeter:
             return None
         self._failing.pop(uuid, None)
         return found
+
+    def own_limit(self, uuid: str, owner: int | None = None) -> limits.Limit | None:
+        """The tightest limit on the VM's own control groups; None without one, and of an unknown process."""
+        pid = self._identity.find(uuid, owner)
+        return None if pid is None else limits.of_its_own(pid, self._proc.parent)
 
     def unread(self) -> dict[str, str]:
         """The VMs of which nothing could be learnt for a while, with the reason, by UUID."""

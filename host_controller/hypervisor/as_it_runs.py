@@ -3,20 +3,26 @@
 Commands show and write the definition, as its user wants it; this is for who carries it out.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from host_controller.core.model import Growth
 from host_controller.domain_xml.read import DomainView
 from host_controller.domain_xml.values import parse_xml
+from host_controller.host.limits import Limit
 from host_controller.rules.taking import within_memtune
 
 SEVERAL_DEVICES: Final = "several virtio-mem devices"
 
 
-def as_it_runs(view: DomainView, xml: str) -> DomainView:
-    """The view with limits that what runs can bear. `xml`: of the running domain."""
-    return _within_memtune(_with_one_device(view, xml), xml)
+def as_it_runs(view: DomainView, xml: str, limit: Limit | None = None) -> DomainView:
+    """The view with limits that what runs can bear. `xml`: of the running domain.
+
+    limit: of its control group, whoever has set it.
+    """
+    others = {} if limit is None else {limit.group: limit.left_bytes}
+    return _within_memtune(_with_one_device(view, xml), xml, others)
 
 
 def _with_one_device(view: DomainView, xml: str) -> DomainView:
@@ -41,12 +47,12 @@ def _with_one_device(view: DomainView, xml: str) -> DomainView:
     )
 
 
-def _within_memtune(view: DomainView, xml: str) -> DomainView:
+def _within_memtune(view: DomainView, xml: str, others: Mapping[str, int]) -> DomainView:
     """Whoever grows beyond a limit of its control group is killed by the host's kernel."""
     config = view.config
-    if config is None or "<memtune" not in xml:
+    if config is None or not ("<memtune" in xml or others):
         return view
-    limits, said = within_memtune(config.limits, parse_xml(xml), view, config.growth)
+    limits, said = within_memtune(config.limits, parse_xml(xml), view, config.growth, others)
     if limits == config.limits:
         return view
     return replace(view, config=replace(config, limits=limits), problems=(*view.problems, *said))

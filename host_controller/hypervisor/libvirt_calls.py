@@ -1,6 +1,7 @@
 """What each command is in libvirt's terms. Every function here blocks and runs in a connection's thread."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from host_controller.core.interface import (
 from host_controller.core.model import BalloonStats, RunState
 from host_controller.domain_xml.read import DomainView, read_domain, unread_domain
 from host_controller.errors import CallFailed, DomainUnsuitable
+from host_controller.host.limits import Limit
 from host_controller.hypervisor.as_it_runs import as_it_runs
 from host_controller.hypervisor.connections import Connection
 from host_controller.hypervisor.jobs import INCOMING, running_job
@@ -31,6 +33,9 @@ LIVE: Final = libvirt.VIR_DOMAIN_AFFECT_LIVE
 log = structlog.get_logger(__name__)
 
 VmCommand = SetTarget | AttachDimm | DetachDimm | ResizeVirtioMem | Suspend | Resume
+
+OwnLimit = Callable[[str, int | None], Limit | None]
+"""The limit on a VM's own control group, by its UUID and the user id as which its QEMU runs."""
 
 RUN_STATES: Final = {
     libvirt.VIR_DOMAIN_RUNNING: RunState.RUNNING,
@@ -84,8 +89,16 @@ class Done:
     """After Suspend: the processor time that its vCPUs have had."""
 
 
+def not_known(_uuid: str, _owner: int | None) -> None:
+    """Of a VM on another machine: its control group is there."""
+
+
 def inspect(
-    connection: Connection, uuid: str, book: Rulebook = NO_RULES, started_with: int | None = None
+    connection: Connection,
+    uuid: str,
+    book: Rulebook = NO_RULES,
+    started_with: int | None = None,
+    own_limit: OwnLimit = not_known,
 ) -> Inspection | None:
     """State and XML of a domain, None when it is not running. Needs no answer of its QEMU."""
     try:
@@ -94,7 +107,7 @@ def inspect(
         if state is RunState.OFF:
             return None
         try:
-            view = _read(domain, book, started_with)
+            view = _read(domain, book, started_with, own_limit)
         except (DomainUnsuitable, ValueError, OverflowError) as error:
             maximum_kib = domain.info()[1]
             return Inspection(unread_domain(uuid, domain.name(), maximum_kib * KIB), state, None, str(error))
@@ -106,13 +119,13 @@ def inspect(
     return Inspection(view, state, vcpu_seconds(domain) if state is RunState.PAUSED else None)
 
 
-def _read(domain: Any, book: Rulebook, started_with: int | None) -> DomainView:
+def _read(domain: Any, book: Rulebook, started_with: int | None, own_limit: OwnLimit) -> DomainView:
     xml = domain.XMLDesc(0)
     view = read_domain(xml)
     if view.config is None:
         persistent = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) if domain.isPersistent() else None
         view = take(xml, persistent, book, started_with).view
-    return as_it_runs(view, xml)
+    return as_it_runs(view, xml, None if view.config is None else own_limit(view.uuid, view.owner))
 
 
 def vcpu_seconds(domain: Any) -> float | None:
@@ -178,9 +191,10 @@ def inspect_with_statistics(
     seconds: int,
     book: Rulebook = NO_RULES,
     started_with: int | None = None,
+    own_limit: OwnLimit = not_known,
 ) -> Inspection | None:
     """As `inspect`. Has a managed VM's balloon asked for statistics so often, unless it is already."""
-    found = inspect(connection, uuid, book, started_with)
+    found = inspect(connection, uuid, book, started_with, own_limit)
     if found is not None and found.view.wants_statistics:
         try:
             set_stats_period(connection, uuid, seconds)

@@ -262,8 +262,9 @@ class VmWorker:
 
     def _call_inspect(self, connection: Connection) -> libvirt_calls.Inspection | None:
         rules, started_with = self._rules(), self.known.started_with
+        own_limit = libvirt_calls.not_known if self._meter is None else self._meter.own_limit
         return libvirt_calls.inspect_with_statistics(
-            connection, self.uuid, STATS_PERIOD_SECONDS, rules, started_with
+            connection, self.uuid, STATS_PERIOD_SECONDS, rules, started_with, own_limit
         )
 
     def _described(self, found: libvirt_calls.Inspection, *, state_is_fresh: bool) -> None:

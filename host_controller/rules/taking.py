@@ -4,7 +4,7 @@ Limits in the domain's own metadata go before every rule, even such as cannot be
 meant something else than the rule.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -185,26 +185,33 @@ def most_ram_bytes(root: Element, view: DomainView, growth: Growth) -> int:
 
 
 def within_memtune(
-    limits: Limits, running: Element, view: DomainView, growth: Growth
+    limits: Limits,
+    running: Element,
+    view: DomainView,
+    growth: Growth,
+    others: Mapping[str, int] | None = None,
 ) -> tuple[Limits, tuple[str, ...]]:
     """The limits as far as libvirt's own limits on the running VM leave room for them, and that they were
     lowered. The RAM that it has it may take in any case.
+
+    others: bytes of limits on its control group that libvirt does not tell, by their names.
     """
-    tight = tight_limits(running, limits.maximum_bytes)
+    tight = tight_limits(running, limits.maximum_bytes, others)
     if growth is Growth.BALLOON or not tight:
         return limits, ()
     most = max(view.boot_ram_bytes, most_within(running, tight))
     if most >= limits.maximum_bytes:
         return limits, ()
-    limit, wanted = format_size(tight[0].limit_bytes), format_size(limits.maximum_bytes)
-    said = f"its memtune {tight[0].name} of {limit} bounds it at {format_size(most)}, not {wanted}"
+    first_met = min(tight, key=lambda one: one.limit_bytes)
+    limit, wanted = format_size(first_met.limit_bytes), format_size(limits.maximum_bytes)
+    said = f"{first_met.words} of {limit} bounds it at {format_size(most)}, not {wanted}"
     bounded = replace(
         limits,
         startup_bytes=min(limits.startup_bytes, most),
         minimum_bytes=min(limits.minimum_bytes, most),
         maximum_bytes=most,
     )
-    return bounded, (f"{said}; `virsh memtune` raises that",)
+    return bounded, (f"{said}; {first_met.remedy}",)
 
 
 def idle(rules: tuple[RuleSection, ...], vms: Iterable[Taken]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Checks of sizes: pages, limits of libvirt's, and whether the guest still boots."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from xml.dom.minidom import Element as Node
@@ -45,6 +46,18 @@ class TooTight:
     name: str
     limit_bytes: int
     needed_bytes: int
+
+    @property
+    def words(self) -> str:
+        """Which it is, for people."""
+        return f"its memtune {self.name}" if self.name in MEMTUNE else self.name
+
+    @property
+    def remedy(self) -> str:
+        """What raises it, as the end of a sentence."""
+        return (
+            "`virsh memtune` raises that" if self.name in MEMTUNE else "`systemctl set-property` raises that"
+        )
 
     @property
     def option(self) -> str:
@@ -168,14 +181,16 @@ def _memtune(request: Request, say: str) -> Refusal | None:
     )
 
 
-def tight_limits(root: Element, maximum_bytes: int) -> list[TooTight]:
-    """The memtune limits that a VM of this maximum can run into, QEMU's own memory included. RAM in huge
-    pages does not count in them (mm/hugetlb.c).
+def tight_limits(
+    root: Element, maximum_bytes: int, others: Mapping[str, int] | None = None
+) -> list[TooTight]:
+    """The memtune limits that a VM of this maximum can run into, QEMU's own memory included, and others by
+    their names. RAM in huge pages does not count in them (mm/hugetlb.c).
     """
     if huge_page_size(root) is not None:
         return []
     needed = round_up(maximum_bytes + beside_ram(root, maximum_bytes), MIB)
-    limits = {name: size_of(root.find(f"./memtune/{name}")) for name in MEMTUNE}
+    limits = {name: size_of(root.find(f"./memtune/{name}")) for name in MEMTUNE} | dict(others or {})
     return [TooTight(name, limit, needed) for name, limit in limits.items() if 0 < limit < needed]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from host_controller.host.limits import above, group_of, tightest
+from host_controller.host.limits import above, group_of, of_its_own, tightest
 from host_controller.host.watch import HostWatch
 from host_controller.units import GIB
 from tests.support.fake_host import UUID, FakeHost
@@ -46,6 +46,26 @@ def test_the_limit_of_a_vms_own_scope_is_that_vms_alone(host: FakeHost) -> None:
     host.qemu(40, UUID, GIB, cgroup=SCOPE)
     host.group("machine.slice/machine-qemu\\x2d1\\x2dweb.scope", max=2 * GIB)
     assert left(host, {40: GIB}) is None
+
+
+@pytest.mark.parametrize("name", ["max", "high"])
+@pytest.mark.parametrize("inner", ["", "/libvirt"])
+def test_a_limit_on_a_vms_own_group_is_found_whoever_set_it(host: FakeHost, name: str, inner: str) -> None:
+    host.qemu(40, UUID, GIB, cgroup=SCOPE)
+    assert of_its_own(40, host.root) is None
+    scope = "machine-qemu\\x2d1\\x2dweb.scope"
+    host.group("machine.slice", max=GIB)
+    host.group(f"machine.slice/{scope}{inner}", **{name: 2 * GIB})
+    found = of_its_own(40, host.root)
+    assert found is not None
+    assert (found.left_bytes, found.group) == (2 * GIB, f"memory.{name} of {inner[1:] or scope}")
+
+
+def test_a_group_that_others_are_in_is_no_vms_own(host: FakeHost) -> None:
+    host.process(41, GIB, cgroup="0::/user.slice/user-1.slice/session-2.scope")
+    host.group("user.slice/user-1.slice/session-2.scope", max=2 * GIB)
+    assert of_its_own(41, host.root) is None
+    assert of_its_own(99, host.root) is None, "there is no such process"
 
 
 def test_the_tightest_of_several_groups_counts(host: FakeHost) -> None:

@@ -156,6 +156,16 @@ def test_a_plugged_dimm_is_looked_for_at_once(host: FakeHost, meter: ResidentMet
     assert found.guest_bytes == 7 * MIB
 
 
+def test_the_limit_on_a_vms_own_group_is_that_of_its_process(host: FakeHost, meter: ResidentMeter) -> None:
+    assert meter.own_limit(UUID) is None
+    host.qemu(42, UUID, rss(SMAPS), started=1000, cgroup="0::/machine.slice/machine-qemu-1.scope")
+    host.group("machine.slice/machine-qemu-1.scope", max=2 * GIB)
+    found = meter.own_limit(UUID)
+    assert found is not None
+    assert (found.left_bytes, found.group) == (2 * GIB, "memory.max of machine-qemu-1.scope")
+    assert meter.own_limit("another") is None
+
+
 def test_between_two_looks_growth_counts_and_shrinking_is_not_believed(
     host: FakeHost, meter: ResidentMeter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

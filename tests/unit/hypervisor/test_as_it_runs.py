@@ -7,6 +7,7 @@ import pytest
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.host.limits import Limit
 from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.as_it_runs import SEVERAL_DEVICES
 from host_controller.units import GIB, KIB, MIB
@@ -20,9 +21,9 @@ SECOND = (
 )
 
 
-def looked_at(xml: str) -> DomainView:
+def looked_at(xml: str, limit: Limit | None = None) -> DomainView:
     connection: Any = Connection(Domain(xml=xml))
-    found = libvirt_calls.inspect(connection, "uuid")
+    found = libvirt_calls.inspect(connection, "uuid", own_limit=lambda _uuid, _owner: limit)
     assert found is not None
     return found.view
 
@@ -58,3 +59,24 @@ def test_a_memtune_limit_that_came_after_enable_bounds_the_maximum(name: str) ->
     assert GIB < view.config.limits.maximum_bytes < 3 * GIB
     assert any(name in one for one in view.problems)
     assert read_domain(tight).config == read_domain(live).config, "its definition is as its user wants it"
+
+
+def test_a_limit_on_its_control_group_that_libvirt_does_not_tell_bounds_the_maximum() -> None:
+    """`systemctl set-property machine-qemu….scope MemoryMax=3G` stands in no XML."""
+    live = LIVE.replace('maximum="2097152"', 'maximum="8388608"').replace("2097152", "8388608")
+    view = looked_at(live, Limit(3 * GIB, "memory.max of machine-qemu.scope"))
+    assert view.config is not None
+    assert GIB < view.config.limits.maximum_bytes < 3 * GIB
+    assert any("memory.max of machine-qemu.scope of 3 GiB bounds it" in one for one in view.problems)
+    assert (
+        looked_at(live, Limit(32 * GIB, "memory.max of machine-qemu.scope")).config
+        == read_domain(live).config
+    )
+
+
+def test_of_two_limits_the_tighter_one_counts() -> None:
+    live = LIVE.replace('maximum="2097152"', 'maximum="8388608"').replace("2097152", "8388608")
+    both = live.replace("  <vcpu", "  <memtune><hard_limit unit='GiB'>5</hard_limit></memtune><vcpu", 1)
+    limit = Limit(3 * GIB, "memory.high of x.scope")
+    found, alone = looked_at(both, limit), looked_at(live, limit)
+    assert (found.config, found.problems) == (alone.config, alone.problems)
