@@ -18,7 +18,7 @@ from bench.cells import DEMANDS, HOSTS, STATIONARY, Cell, quick_grid, whole_grid
 from bench.density import COUNTS, HOSTS_GIB, densities
 from bench.fleet_demand import EVEN_SECONDS
 from bench.fleet_report import day_rows, places_rows, sampled_rows
-from bench.grid_report import CALM_COMMANDS, behind, best_peer, missing, unfair
+from bench.grid_report import CALM_COMMANDS, behind, best_peer, best_within, missing, unfair
 from host_controller.simulator.trial import OURS
 
 ROOT: Final = Path(__file__).parent.parent
@@ -155,6 +155,12 @@ def grid_goals() -> str:
     """What the grid says of the goals."""
     cells = _grid_cells()
     pairs = [(missing(laws[OURS]), best_peer(laws)[1]) for laws in cells.values()]
+    within = [(missing(laws[OURS]), best_within(laws)) for laws in cells.values()]
+    foreseen = [
+        behind(missing(laws["clairvoyant"]), peer)
+        for laws, (mine, peer) in zip(cells.values(), pairs, strict=True)
+        if "clairvoyant" in laws and behind(mine, peer)
+    ]
     promised = [(missing(laws[OURS], "promised"), best_peer(laws, "promised")[1]) for laws in cells.values()]
     calm = [laws[OURS]["commands"] for cell, laws in cells.items() if cell.demand in STATIONARY]
     weighted = [laws[OURS] for cell, laws in cells.items() if cell.weights != "equal"]
@@ -169,6 +175,11 @@ def grid_goals() -> str:
             [
                 "no peer ahead by more than a tenth and 100 MiB·s, by what guests touch",
                 f"ahead in {lost(pairs)}",
+            ],
+            ["the same, of peers that keep to their host's memory", f"ahead in {lost(within)}"],
+            [
+                "cells in which that peer is ahead of the clairvoyant that shares by weight, too",
+                f"{sum(foreseen)} of {len(foreseen)}",
             ],
             ["the same, counting all that hosts gave out beyond their memory", f"ahead in {lost(promised)}"],
             ["no peer ahead in 80 %", f"{sum(mine <= max(peer, 100.0) for mine, peer in pairs) / count:.0%}"],

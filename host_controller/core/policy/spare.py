@@ -8,7 +8,7 @@ from enum import Enum, auto
 from typing import Final
 
 from host_controller.core.model import BalloonStats, Settings
-from host_controller.core.policy.dead_band import shrink_dead_band
+from host_controller.core.policy.dead_band import SMALLEST_DEAD_BAND, shrink_dead_band
 from host_controller.core.vm.demand import margin_bytes, swappable_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.squeeze import step_bytes
@@ -18,8 +18,8 @@ PAGE_BYTES: Final = 4 * KIB
 """What a balloon takes at least."""
 SMALL_STEP_SECONDS: Final = 30.0
 """A step that is small since no more is to be given is named so long after the last one, at the earliest."""
-PAGES_SECONDS: Final = 1.0
-"""A page alone is asked for no more often, however long an overdraft lasts."""
+SMALL_SECONDS: Final = 1.0
+"""Less than is worth a command is asked for no more often, however urgent it is."""
 HEARD_SECONDS: Final = 7.5
 ANSWER_SECONDS: Final = 1.5
 FOLLOWED_BYTES: Final = 4 * MIB
@@ -208,10 +208,12 @@ def shrink_target(
     if squeezed:
         # What is left of a page is no reason to wait here either: it would be for ever.
         worthwhile = min(worthwhile, squeezed // 2) - PAGE_BYTES
-    elif urgency is Urgency.EVERY_PAGE and now - vm.sent_at >= PAGES_SECONDS:
+    elif urgency is Urgency.EVERY_PAGE and now - vm.sent_at >= SMALL_SECONDS:
         worthwhile = 1
     elif urgency is not Urgency.NONE or now - vm.sent_at >= SMALL_STEP_SECONDS:
         worthwhile -= PAGE_BYTES  # what is left of a page is no reason to wait any longer
     if entitled - target < max(1, worthwhile) or (ahead > rate // 2 and target > aim):
         return None
+    if entitled - target < SMALLEST_DEAD_BAND and now - vm.sent_at < SMALL_SECONDS:
+        return None  # its need falls by a little with each report: that makes a step in a second
     return target

@@ -14,7 +14,7 @@ from host_controller.core.policy.spare import (
     ANSWER_SECONDS,
     FOLLOWED_BYTES,
     HEARD_SECONDS,
-    PAGES_SECONDS,
+    SMALL_SECONDS,
     Urgency,
     at_its_end,
     available_bytes,
@@ -231,9 +231,9 @@ def test_a_step_that_its_spare_memory_makes_small_waits_until_it_is_worth_a_comm
 @pytest.mark.parametrize(
     ("urgency", "seconds", "told"),
     [
-        (Urgency.EVERY_PAGE, PAGES_SECONDS, True),
-        (Urgency.EVERY_PAGE, PAGES_SECONDS - 0.1, False),
-        (Urgency.AT_ONCE, PAGES_SECONDS, False),
+        (Urgency.EVERY_PAGE, SMALL_SECONDS, True),
+        (Urgency.EVERY_PAGE, SMALL_SECONDS - 0.1, False),
+        (Urgency.AT_ONCE, SMALL_SECONDS, False),
     ],
 )
 def test_a_page_alone_is_asked_for_once_a_second_while_an_overdraft_lasts(
@@ -243,6 +243,24 @@ def test_a_page_alone_is_asked_for_once_a_second_while_an_overdraft_lasts(
     vm = guest(said={"available_bytes": 16 * MIB + 4 * KIB}, sent_at=NOW - seconds)
     target = shrink_target(vm, 300 * MIB, SETTINGS, NOW, urgency)
     assert target == (512 * MIB - 4 * KIB if told else None)
+
+
+@pytest.mark.parametrize("urgency", [Urgency.AT_ONCE, Urgency.EVERY_PAGE])
+@pytest.mark.parametrize(
+    ("step_bytes", "seconds", "told"),
+    [
+        (4 * MIB - 4 * KIB, SMALL_SECONDS, True),
+        (4 * MIB - 4 * KIB, SMALL_SECONDS - 0.1, False),
+        (4 * MIB, 0.1, True),
+    ],
+)
+def test_what_is_worth_no_command_is_gathered_for_a_second_however_urgent_it_is(
+    step_bytes: int, seconds: float, told: bool, urgency: Urgency
+) -> None:
+    """A need that falls a little with each report once made ten commands a second in an overdraft."""
+    vm = guest(said={"available_bytes": 64 * MIB}, sent_at=NOW - seconds)
+    aim = 512 * MIB - step_bytes
+    assert shrink_target(vm, aim, SETTINGS, NOW, urgency) == (aim if told else None)
 
 
 # --- below what it uses, into swap of its own ---
