@@ -1,7 +1,8 @@
-"""Limits on control groups above the VMs: a slice with MemoryMax has no more, whatever the host has.
+"""Limits on control groups above the VMs: a slice with MemoryMax has no more, whatever the host has, and one
+that is held to some of its NUMA nodes has theirs alone.
 
-cgroup v2 (memory.max, memory.high) and v1 (memory.limit_in_bytes). A VM's own group is not looked at: its
-limit is that VM's alone. Inside a container the mount's root is a group with a limit like any other.
+cgroup v2 (memory.max, memory.high, cpuset.mems) and v1 (memory.limit_in_bytes, cpuset.mems). The limit of a
+VM's own group is that VM's alone. Inside a container the mount's root is a group with a limit like any other.
 """
 
 import os
@@ -11,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from host_controller.host import proc
+from host_controller.host import nodes, proc
 
 ALWAYS: Final = tuple(map(PurePosixPath, ("/machine.slice", "/machine", "/")))
 """Where libvirt puts what starts next, with systemd and without; and what a container has around all."""
@@ -19,6 +20,7 @@ _V2: Final = "sys/fs/cgroup"
 _V2_BESIDE_V1: Final = "sys/fs/cgroup/unified"
 """Where other controllers are v1's (a hybrid layout), and memory may be v2's all the same."""
 _V1: Final = "sys/fs/cgroup/memory"
+_V1_CPUSET: Final = "sys/fs/cgroup/cpuset"
 _WITHOUT_LIMIT: Final = 1 << 62
 """Bytes. What cgroup v1 says where nobody has set a limit is more."""
 _OWN_SCOPE: Final = ("machine-", ".scope")
@@ -117,7 +119,8 @@ def tightest(
     limits = [
         limit
         for (path, is_old), held in inside.items()
-        if (limit := _limit(root, path, is_old, held, total - held, most_bytes)) is not None
+        for find in (_limit, _of_nodes)
+        if (limit := find(root, path, is_old, held, total - held, most_bytes)) is not None
     ]
     return min(limits, key=lambda one: one.left_bytes, default=None)
 
@@ -159,6 +162,22 @@ def _limit(
     used = _text(directory / ("memory.usage_in_bytes" if old else "memory.current")).strip()
     beside = max(0, (int(used) if used.isdecimal() else 0) - _cache(directory, old) - held)
     return Limit(max(0, size - beside) + elsewhere, f"{name} of {_name(group)}")
+
+
+def _of_nodes(
+    root: Path, group: PurePosixPath, old: bool, held: int, elsewhere: int, most_bytes: int
+) -> Limit | None:
+    """As `_limit`, of a group that has memory of some of the host's nodes only. What it holds lies there."""
+    if old:
+        text = _text(root / _V1_CPUSET / str(group).lstrip("/") / "cpuset.effective_mems")
+    else:
+        text = _text(_directory(root, group, old) / "cpuset.mems.effective")
+    allowed, there = nodes.listed(text), nodes.with_memory(root)
+    if not allowed or there <= allowed:
+        return None
+    size, used = nodes.ordinary_and_used(allowed & there, root)
+    left = max(0, size - max(0, used - held)) + elsewhere
+    return Limit(left, f"cpuset.mems of {_name(group)}") if left < most_bytes else None
 
 
 def _cache(directory: Path, old: bool) -> int:

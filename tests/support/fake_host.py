@@ -98,6 +98,15 @@ class FakeHost:
         for name, value in settings.items():
             self.write(f"{base}/memory.{name}", f"{value}\n")
 
+    def node(self, number: int, total: int, **sizes: int) -> None:
+        """A NUMA node, of which all but `used` is free."""
+        base = f"sys/devices/system/node/node{number}"
+        memory = {"MemTotal": total, "MemFree": total - sizes.pop("used", 0), **sizes}
+        lines = [f"Node {number} {name + ':':<16}{size // KIB:8} kB\n" for name, size in memory.items()]
+        self.write(f"{base}/meminfo", "".join(lines))
+        there = sorted(one.name.removeprefix("node") for one in (self.root / base).parent.glob("node*"))
+        self.write("sys/devices/system/node/has_memory", f"{','.join(there)}\n")
+
     def write(self, path: str, text: str) -> None:
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)

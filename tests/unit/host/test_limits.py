@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from host_controller.host.limits import above, group_of, of_its_own, tightest
-from host_controller.host.watch import HostWatch
+from host_controller.host.watch import HostWatch, VmMemory
 from host_controller.units import GIB
 from tests.support.fake_host import UUID, FakeHost
 
@@ -157,3 +157,42 @@ def test_a_process_without_a_memory_group_is_bounded_by_none(text: str) -> None:
 def test_the_groups_above_a_vm_begin_over_its_own() -> None:
     found = above(PurePosixPath("/machine.slice/machine-qemu.scope/libvirt/vcpu0"))
     assert found == [PurePosixPath("/machine.slice"), PurePosixPath("/")]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_vms_that_are_held_to_some_nodes_have_the_memory_of_no_other(host: FakeHost, old: bool) -> None:
+    """AllowedMemoryNodes=0 of machine.slice on a host with two nodes of 32 GiB."""
+    host.node(0, 32 * GIB, used=7 * GIB)
+    host.node(1, 32 * GIB)
+    mems = "sys/fs/cgroup/machine.slice/cpuset.mems.effective"
+    cgroup = SCOPE
+    if old:
+        host.group("", old=True, limit_in_bytes=9223372036854771712)
+        mems, cgroup = "sys/fs/cgroup/cpuset/machine.slice/cpuset.effective_mems", f"4:memory{SCOPE[2:]}"
+    host.qemu(40, UUID, 3 * GIB, cgroup=cgroup)
+    host.write(mems, "0-1\n")
+    assert left(host, {40: 3 * GIB}) is None
+    host.write(mems, "0\n")
+    assert left(host, {40: 3 * GIB}) == (28 * GIB, "cpuset.mems of machine.slice")
+    host.write("sys/devices/system/node/node0/hugepages/hugepages-1048576kB/nr_hugepages", "4\n")
+    assert left(host, {40: 3 * GIB}) == (28 * GIB, "cpuset.mems of machine.slice"), "used counts them already"
+    host.node(0, 32 * GIB, used=8 * GIB, **{"Active(file)": GIB})
+    assert left(host, {40: 3 * GIB}) == (28 * GIB, "cpuset.mems of machine.slice")
+    found = host.watch().read(0, {UUID: VmMemory(True, 4 * GIB)})
+    assert (found.limit_bytes, found.limited_by) == (28 * GIB, "cpuset.mems of machine.slice")
+
+
+def test_huge_pages_of_a_node_are_none_that_vms_in_ordinary_pages_get(host: FakeHost) -> None:
+    host.node(0, 32 * GIB, used=20 * GIB)
+    host.node(1, 32 * GIB)
+    host.write("sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", f"{8 * 512}\n")
+    host.write("sys/fs/cgroup/machine.slice/cpuset.mems.effective", "0\n")
+    assert left(host) == (12 * GIB, "cpuset.mems of machine.slice")
+
+
+@pytest.mark.parametrize("text", ["", "0-x", "1-", "99999", "x"])
+def test_nodes_that_are_no_list_of_nodes_bound_nothing(host: FakeHost, text: str) -> None:
+    host.node(0, 32 * GIB)
+    host.node(1, 32 * GIB)
+    host.write("sys/fs/cgroup/machine.slice/cpuset.mems.effective", f"{text}\n")
+    assert left(host) is None
