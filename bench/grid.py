@@ -26,6 +26,8 @@ RESULTS: Final = Path(__file__).parent / "results"
 SOURCES: Final = Path(__file__).parent.parent
 MEASURED: Final = (OURS, *LAWS)
 SAVE_EVERY_SECONDS: Final = 20.0
+STOPPED: Final = 130
+"""As a shell has it of a program that Ctrl-C ended."""
 
 UNSEEN: Final = {"checker.py", "checker_sizes.py", "shown.py", "scenario.py", "what_if.py"}
 """Parts of the simulator that no figure depends on."""
@@ -115,7 +117,7 @@ def run(cells: Iterable[Cell], laws: Sequence[str], store: Store, jobs: int) -> 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit 1 when a goal is missed."""
+    """Exit 1 when a goal is missed, 130 when it is stopped."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -128,7 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = quick_grid() if options.quick else whole_grid()
     cells = [cell for cell in chosen if all(part in cell.key for part in options.only)]
     store = Store(RESULTS / ("grid-quick.json" if options.quick else "grid.json"))
-    run(cells, options.laws, store, options.jobs)
+    try:
+        run(cells, options.laws, store, options.jobs)
+    except KeyboardInterrupt:
+        print("stopped: what has been measured is kept, and the next run goes on there", file=sys.stderr)
+        return STOPPED
     return report({cell: store.cells[cell.key] for cell in cells}, options.worst)
 
 

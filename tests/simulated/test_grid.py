@@ -53,3 +53,23 @@ def test_after_a_change_of_ours_no_peer_is_measured_again(
     )
     measured(tmp_path / "grid.json", FIRST)
     assert asked == {(FIRST.key, grid.OURS)}
+
+
+def test_who_stops_it_is_told_that_it_goes_on_there(
+    asked: Pairs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = 0
+
+    def measure(cell: Cell, law: str) -> grid.Figures:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return {"unmet": 0.0}
+
+    monkeypatch.setattr(grid, "measure", measure)
+    monkeypatch.setattr(grid, "RESULTS", tmp_path)
+    assert grid.main(["--only", "4 VMs / noise 1 %", "--laws", *LAWS, "--jobs", "1"]) == grid.STOPPED
+    assert "the next run goes on there" in capsys.readouterr().err
+    kept = grid.Store(tmp_path / "grid.json").cells
+    assert sum(len(laws) for laws in kept.values()) == 2
