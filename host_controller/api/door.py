@@ -7,6 +7,7 @@ off for it.
     a request's head, and a connection without one    HEAD_SECONDS     (aiohttp's keep-alive timer)
     a request's body                                  BODY_SECONDS     (http.read_body)
     an answer that its reader does not take           STALL_SECONDS    after its last byte
+    all answers that are not taken yet                MOST_UNSENT      bytes; those of one peer go first
     followers of events                               MOST_FOLLOWERS   of one peer, without an end
 """
 
@@ -35,6 +36,8 @@ LINGER_SECONDS: Final = 2.0
 """What is still being sent after it was refused is read for so long: else the refusal would not be seen."""
 STALL_SECONDS: Final = 20.0
 SWEEP_SECONDS: Final = 5.0
+MOST_UNSENT: Final = 64 << 20
+"""Bytes of one listening socket. A week of a VM in detail takes 24 MiB, all VMs of a host 2 MiB."""
 LARGEST_HEAD: Final = 8190
 """Bytes of a request's first line, and of one of its fields."""
 MOST_FIELDS: Final = 64
@@ -213,7 +216,22 @@ class Door:
                 one.abort()
             else:
                 one.unsent = (unsent, since)
+        self._bound_unsent()
         self._sweeping = loop.call_later(SWEEP_SECONDS, self._sweep) if self._inside else None
+
+    def _bound_unsent(self) -> None:
+        """End the largest answers that are not taken yet, of the peer that has most of them, until the rest
+        may lie in memory.
+        """
+        unsent = {one: size for one in self._inside if (size := _unsent(one))}
+        of = Counter[str]()
+        for one, size in unsent.items():
+            of[_key(one)] += size
+        while of.total() > MOST_UNSENT:
+            key, _ = of.most_common(1)[0]
+            largest = max((one for one in unsent if _key(one) == key), key=unsent.__getitem__)
+            of[key] -= unsent.pop(largest)
+            largest.abort()
 
 
 def _key(one: Connection) -> str:

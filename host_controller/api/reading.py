@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from host_controller.api.http import (
     whole_number,
 )
 from host_controller.api.metrics import Metrics
+from host_controller.api.past import Past
 from host_controller.api.schema.answers import ApiView
 from host_controller.api.schema.history import ChartLine, ChartView, SampleView
 from host_controller.api.schema.host import StatusView
@@ -29,6 +31,7 @@ from host_controller.api.schema.vm import VmView
 from host_controller.api.stored_history import (
     CHARTS,
     STEPS,
+    TooMuch,
     one_in,
     read_chart,
     read_moment,
@@ -65,6 +68,11 @@ class ReadingRoutes:
         self._metrics = metrics
         self._problem = problem
         self._history_path = history
+        self._past = Past()
+
+    def close(self) -> None:
+        """Nobody is told of the past any more."""
+        self._past.close()
 
     def routes(self) -> list[web.RouteDef]:
         """What both sockets and TCP serve."""
@@ -113,7 +121,7 @@ class ReadingRoutes:
         self._controller.ask_who_holds(vm)
         return answer_json(explain(self._controller, vm))
 
-    async def _history(self, request: web.Request) -> web.Response:
+    async def _history(self, request: web.Request) -> web.StreamResponse:
         query = expect(request, "since", "step", "points")
         seconds = duration(query.get("since", f"{KEPT_SECONDS:.0f}"))
         step = STEPS[one_of(query, "step", STEPS)] or step_for(seconds)
@@ -125,9 +133,13 @@ class ReadingRoutes:
             since = time.time() - seconds
             spread = one_in(seconds, step, points)
             # By its UUID: others may have had its name.
-            body = await asyncio.to_thread(read_stored, path, known or wanted, since, step, spread)
-            if body is not None:
-                return web.Response(body=body, content_type="application/json")
+            read = partial(read_stored, path, known or wanted, since, step, spread)
+            try:
+                answer = await self._past.answer(request, read)
+            except TooMuch as error:
+                raise Refused(400, "too-much", str(error), "a shorter since, or a coarser step") from None
+            if answer is not None:
+                return answer
         uuid = find_uuid(self._controller, wanted)
         begin = self._controller.now() - seconds
         journal = self._controller.journal
@@ -138,15 +150,16 @@ class ReadingRoutes:
             samples += sample_views(self._controller, packed[at : at + SAMPLES], begin)
         return answer_json(history_view(self._controller, uuid, samples, entries))
 
-    async def _chart(self, request: web.Request) -> web.Response:
+    async def _chart(self, request: web.Request) -> web.StreamResponse:
         since = one_of(expect(request, "since"), "since", ("1h", *CHARTS))
         if since != "1h":
-            body = None
-            if self._history_path is not None:
-                body = await asyncio.to_thread(read_chart, self._history_path, CHARTS[since], time.time())
-            if body is None:
+            answer = None
+            if (path := self._history_path) is not None:
+                read = partial(read_chart, path, CHARTS[since], time.time())
+                answer = await self._past.answer(request, read)
+            if answer is None:
                 raise Refused(404, "no-history", "nothing is kept for so long", "[paths] history")
-            return web.Response(body=body, content_type="application/json")
+            return answer
         now, journal = self._controller.now(), self._controller.journal
         step = KEPT_SECONDS / MOMENTS
         moments = [now - step * back for back in range(MOMENTS - 1, -1, -1)]
@@ -157,17 +170,17 @@ class ReadingRoutes:
         at = [round(journal.wall_time(one), 3) for one in moments]
         return answer_json(ChartView(at=at, vms=lines))
 
-    async def _balance(self, request: web.Request) -> web.Response:
+    async def _balance(self, request: web.Request) -> web.StreamResponse:
         query = expect(request, "at")
         if "at" not in query:
             return answer_json(balance_now(self._controller))
         at = whole_number(query, "at")
-        body = None
-        if self._history_path is not None:
-            body = await asyncio.to_thread(read_moment, self._history_path, float(at))
-        if body is None:
+        answer = None
+        if (path := self._history_path) is not None:
+            answer = await self._past.answer(request, partial(read_moment, path, float(at)))
+        if answer is None:
             raise Refused(404, "no-history", "no history is kept", "[history] enabled, [paths] history")
-        return web.Response(body=body, content_type="application/json")
+        return answer
 
     async def _metrics_text(self, request: web.Request) -> web.Response:
         expect(request)

@@ -16,7 +16,7 @@ from host_controller.api.schema.history import (
     SpanView,
 )
 from host_controller.api.views import sample_view
-from host_controller.records.history_reading import Reading, StoredEntry, StoredVm
+from host_controller.records.history_reading import Reading, StoredEntry, StoredVm, Table
 from host_controller.records.history_schema import UNREADABLE
 from host_controller.records.marks import mark_of
 from host_controller.records.samples import Sample
@@ -28,7 +28,15 @@ STEPS: Final[dict[str, Step | None]] = {"auto": None, "detail": "detail", "minut
 """What may be asked for; None is the finest one in which so long a time is kept."""
 _DAY: Final = 86400.0
 DETAIL_SECONDS: Final = 7 * _DAY
+MOST_ROWS: Final = 200_000
+"""Of one answer, which is some 60 MB. What is kept by default, as finely as `auto` tells it, is half of that;
+years of detail would be all of the controller's memory.
+"""
 MINUTES_SECONDS: Final = 35 * _DAY
+
+
+class TooMuch(Exception):  # noqa: N818 # read as what happened
+    """An answer would be too large."""
 
 
 def step_for(seconds: float) -> Step:
@@ -52,6 +60,9 @@ def read_stored(
     one_in: of so many minutes or hours only the one in which it had most.
 
     None when nothing is known of it, or the file cannot be read: history is never worth more than that.
+
+    Raises:
+        TooMuch
     """
     try:
         reading = Reading(path)
@@ -62,6 +73,10 @@ def read_stored(
         if found is None:
             return None
         uuid, name = found
+        tables: dict[Step, Table] = {"detail": "samples", "minute": "minutes", "hour": "hours"}
+        rows = reading.count(tables[step], uuid, since) // one_in + reading.count("entries", uuid, since)
+        if rows > MOST_ROWS:
+            raise TooMuch(f"that is {rows} figures and events, and no answer has more than {MOST_ROWS}")
         samples = reading.samples(uuid, since) if step == "detail" else []
         spans = _spans(reading, uuid, since, step, one_in)
         entries = [_entry(one, reading) for one in reading.entries(uuid, since)]

@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from host_controller.beside import Beside
 from host_controller.core.interface import (
     Command,
     CommandDone,
@@ -84,6 +85,7 @@ class LibvirtHypervisor:
         self._listed = False
         """Every domain that runs on our libvirt has its worker."""
         self._host_period = host_period_seconds
+        self._beside = Beside("host memory")
         self._inbox: Inbox = lambda event: None
         self._mailbox: Mailbox | None = None
         self._lanes: Lanes | None = None
@@ -132,6 +134,7 @@ class LibvirtHypervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        self._beside.close()
         await self._disconnect("the controller is stopping")
         if self._mailbox is not None:
             self._mailbox.close()
@@ -299,8 +302,9 @@ class LibvirtHypervisor:
                 unread={uuid: why for uuid, why in self._unread().items() if uuid in self._known_vms},
             )
             try:
-                # Not in the loop: with a thousand VMs it takes tens of milliseconds.
-                facts = await asyncio.to_thread(look)
+                # Not in the loop: with a thousand VMs it takes tens of milliseconds. In a thread of its own:
+                # whether the host is short must not wait for what others want to know.
+                facts = await self._beside.call(look)
             except (OSError, KeyError, ValueError) as error:
                 # No descriptors left, or a rehearsal's file half written: what was known last stands.
                 if told != str(error):

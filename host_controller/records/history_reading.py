@@ -24,6 +24,14 @@ from host_controller.records.tiers import HOUR, LATEST, MINUTE, Span, could_be
 from host_controller.units import KIB
 
 LARGEST_KIB: Final = 1 << 40
+Table = Literal["samples", "minutes", "hours", "entries"]
+_TIMES: Final[dict[Table, tuple[str, float]]] = {
+    "samples": ("at", 0.001),
+    "minutes": ("minute", MINUTE),
+    "hours": ("hour", HOUR),
+    "entries": ("at", 1),
+}
+"""The column with a row's time, and of how many seconds."""
 _PHASES: Final = tuple(Phase)
 _NUMBERS: Final = range(len(_PHASES))
 
@@ -96,6 +104,18 @@ class Reading:
             if text is not None and settings is None:
                 self.damaged += 1
         return known
+
+    def count(self, table: Table, uuid: str, since: float) -> int:
+        """How many rows of a VM there are from `since` (seconds since 1970) on, damaged ones included."""
+        if table in ("minutes", "hours") and not self._tiers:
+            return 0
+        column, unit = _TIMES[table]
+        rows = self._db.execute(
+            f"SELECT count(*) FROM {table}"  # noqa: S608 # our own names
+            f" WHERE vm = (SELECT id FROM vms WHERE uuid = ?) AND {column} >= ?",
+            (uuid, since // unit),
+        )
+        return next((int(row[0]) for row in self._sound(rows)), 0)
 
     def samples(self, uuid: str, since: float) -> list[Sample]:
         """A VM's samples from `since` on, oldest first; times are seconds since 1970. Of what is not stored
