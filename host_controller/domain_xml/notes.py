@@ -153,6 +153,13 @@ def _lies_in_files(root: Element) -> bool:
     return source is not None and source.get("type") == "file" and "shared" in modes and not huge
 
 
+def _may_sleep(root: Element) -> bool:
+    """Its firmware offers sleep, to memory or to disk: libvirt leaves that to QEMU, which does, unless <pm>
+    says otherwise.
+    """
+    return [one.get("enabled") for one in root.findall("./pm/*")].count("no") < 2
+
+
 def _side_effects(root: Element, growth: Growth) -> Iterator[str]:
     balloon = root.find("./devices/memballoon")
     model = "" if balloon is None else balloon.get("model", "")
@@ -164,6 +171,14 @@ def _side_effects(root: Element, growth: Growth) -> Iterator[str]:
             "`virsh setmaxmem`, and `virsh setvcpus --maximum` to fewer vCPUs, are refused from now on, and "
             "another <memory> is passed over, since hot add needs a NUMA cell: use `dynmem set --maximum` "
             "and `dynmem enable --startup`; for vCPUs disable it and enable it again"
+        )
+    if growth is not Growth.BALLOON and _may_sleep(root):
+        yield (
+            "its guest can be neither suspended nor hibernated any more (virsh dompmsuspend): Linux's driver "
+            "of virtio-mem refuses both"
+            if growth is Growth.VIRTIO_MEM
+            else "its guest is not to be hibernated (virsh dompmsuspend --target disk): DIMMs are gone at its "
+            "next start, and its kernel then drops the image"
         )
     if growth is Growth.BALLOON and not had_cells:
         yield "`virsh setmaxmem` changes what it boots with and not its maximum: use `dynmem set --maximum`"

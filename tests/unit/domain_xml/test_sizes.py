@@ -96,6 +96,11 @@ def test_what_enable_costs_and_changes_is_said() -> None:
     )
     for part in parts:
         assert part in said
+    assert "neither suspended nor hibernated" in "\n".join(enable(Q35, LIMITS, VIRTIO_MEM).notes)
+    assert "not to be hibernated" in "\n".join(enable(Q35, LIMITS, HOTADD).notes)
+    awake = "<pm><suspend-to-mem enabled='no'/><suspend-to-disk enabled='no'/></pm>"
+    for xml, growth in ((Q35, BALLOON), (Q35.replace("  <clock", f"  {awake}<clock", 1), VIRTIO_MEM)):
+        assert "hibernated" not in "\n".join(enable(xml, LIMITS, growth).notes)
     assert "setmaxmem" not in "\n".join(enable(NUMA, LIMITS, HOTADD).notes), "it had a cell already"
     said = "\n".join(enable(I440FX, replace(LIMITS, maximum_bytes=2 * GIB), BALLOON).notes)
     assert "aside" not in said
