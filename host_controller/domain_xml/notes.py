@@ -177,8 +177,8 @@ def _side_effects(root: Element, growth: Growth) -> Iterator[str]:
             "its guest can be neither suspended nor hibernated any more (virsh dompmsuspend): Linux's driver "
             "of virtio-mem refuses both"
             if growth is Growth.VIRTIO_MEM
-            else "its guest is not to be hibernated (virsh dompmsuspend --target disk): DIMMs are gone at its "
-            "next start, and its kernel then drops the image"
+            else "its guest is not to be hibernated (virsh dompmsuspend --target disk): DIMMs are gone at "
+            "its next start, and its kernel then drops the image"
         )
     if growth is Growth.BALLOON and not had_cells:
         yield "`virsh setmaxmem` changes what it boots with and not its maximum: use `dynmem set --maximum`"
