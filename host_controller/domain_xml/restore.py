@@ -41,6 +41,8 @@ class Restored:
     """It is as it was, all of it."""
 
 
+BRIDGES: Final = ("pcie-root-port", "pci-bridge", "dmi-to-pci-bridge", "pcie-to-pci-bridge")
+"""PCI controllers that libvirt adds by itself for devices that find no slot."""
 CHANNEL_LEFT: Final = (
     "it has a channel for the agent and no other trace of `enable`, so the channel may be its user's own: "
     "it is kept, and harms nobody; `virsh edit` takes it out"
@@ -171,21 +173,28 @@ def _cpus(numa: Element) -> list[tuple[str, str]]:
 
 
 def _drop_controllers(devices: Element, known: list[str]) -> None:
-    """Take out what libvirt added for our devices and nobody uses: a virtio-serial controller, root ports."""
+    """Take out what libvirt added for our devices and nobody uses: a virtio-serial controller, root ports,
+    and bridges where all slots were taken.
+    """
     added = [one for one in elements(devices, "controller") if controller_name(one) not in known]
     serial = _used_serial(devices)
     for one in added:
         if one.getAttribute("type") == "virtio-serial" and not serial & {one.getAttribute("index"), "any"}:
             remove(one)
-    buses = {
-        number(address.getAttribute("bus"))
-        for address in devices.getElementsByTagName("address")
-        if address.getAttribute("type") == "pci"
-    }
-    for one in added:
-        index = one.getAttribute("index")
-        if one.getAttribute("model") == "pcie-root-port" and index.isdecimal() and number(index) not in buses:
+    bridges = [one for one in added if one.getAttribute("model") in BRIDGES]
+    while unused := [one for one in bridges if _is_unused(devices, one)]:  # one may hang on another
+        for one in unused:
             remove(one)
+            bridges.remove(one)
+
+
+def _is_unused(devices: Element, bridge: Element) -> bool:
+    """Nothing is on the bus that a PCI controller makes."""
+    index = bridge.getAttribute("index")
+    return index.isdecimal() and not any(
+        address.getAttribute("type") == "pci" and number(address.getAttribute("bus")) == number(index)
+        for address in devices.getElementsByTagName("address")
+    )
 
 
 def _drop_multifunction(devices: Element, known: list[str]) -> None:

@@ -223,6 +223,32 @@ def test_what_libvirt_added_for_our_channel_goes_with_it() -> None:
     assert disable(defined) == I440FX
 
 
+ADDED_BRIDGES = (
+    "    <controller type='pci' index='1' model='pci-bridge'>\n"
+    "      <address type='pci' domain='0x0000' bus='0x00' slot='0x1f' function='0x0'/>\n"
+    "    </controller>\n"
+    "    <controller type='pci' index='10' model='pci-bridge'>\n"
+    "      <address type='pci' domain='0x0000' bus='0x01' slot='0x01' function='0x0'/>\n"
+    "    </controller>\n"
+)
+ON_BRIDGE = "<address type='pci' domain='0x0000' bus='0x0a' slot='0x01' function='0x0'/>"
+
+
+def test_bridges_that_libvirt_added_where_no_slot_was_left_go_too() -> None:
+    """libvirt 9.0 adds one to a `pc` with 28 devices."""
+    root = "    <controller type='pci' index='0' model='pci-root'/>\n"
+    prepared = enable(I440FX, LIMITS, Growth.VIRTIO_MEM).xml
+    ours = "</target>\n    </memory>"
+    assert ours in prepared
+    used = prepared.replace(root, root + ADDED_BRIDGES).replace(
+        ours, f"</target>\n      {ON_BRIDGE}\n    </memory>"
+    )
+    assert disable(used) == I440FX
+    somebody = used.replace("  </devices>", f"    <rng model='virtio'>{ON_BRIDGE}</rng>\n  </devices>")
+    assert disable(somebody).count("<controller type='pci' index='10'") == 1, "somebody else is on it by now"
+    assert disable(somebody).count("<controller type='pci' index='1'") == 1
+
+
 @pytest.mark.parametrize(
     ("inside", "why"),
     [("<hugepages/>", "huge pages"), ("<locked/>", "locked")],
