@@ -68,6 +68,13 @@ def started_with(line: str, xml: str = Q35) -> str:
     )
 
 
+def told_by_firmware(line: str, which: str = "stub") -> str:
+    """With a boot stub of systemd's, and what it is to add to the kernel's own line."""
+    entry = f"<entry>io.systemd.{which}.kernel-cmdline-extra={line}</entry>"
+    strings = f"<oemStrings><entry>other=mem=1G</entry>{entry}</oemStrings>"
+    return Q35.replace("  <os>", f"  <sysinfo type='smbios'>{strings}</sysinfo>\n  <os>", 1)
+
+
 NVDIMM = (
     "<memory model='nvdimm'><source><path>/n</path></source>"
     "<target><size unit='MiB'>256</size><node>0</node></target></memory>"
@@ -132,6 +139,9 @@ REFUSED = [
         ("mem=\"512M\"", HOTADD),
     )),
     (with_args("-kernel", "/k", "-append", "ro mem=1G"), HOTADD, "`mem=1G`"),
+    (told_by_firmware("mem=2G quiet"), VIRTIO_MEM, "`mem=2G`.*<oemStrings>"),
+    (told_by_firmware("quiet acpi=off", "boot"), HOTADD, "`acpi=off`"),
+    (told_by_firmware("hugepages=1024"), BALLOON, "2 GiB as it is told"),
     (started_with("swiotlb=491520"), HOTADD, "Linux sets 960 MiB aside"),
     # passed-through arguments
     *((with_args(*words), growth, f"`{' '.join(words[:2])}") for growth in (HOTADD, BALLOON) for words in (
@@ -230,6 +240,7 @@ ACCEPTED = [
     (with_args("-cpu", "max,+lm"), HOTADD),
     (started_with("console=ttyS0 mem=nopentium swiotlb=32768 memhp_default_state=online"), HOTADD),
     (started_with("acpi_no_memhotplug"), VIRTIO_MEM),
+    (told_by_firmware("quiet"), HOTADD),
     (started_with("ro -- mem=512M acpi=off"), HOTADD),
     (started_with("memmap=64K@0x100000 memmap=1M$0x18690000,9$$,x!y"), HOTADD),
     (started_with("module_blacklist=virtio_mem initcall_blacklist=x"), HOTADD),

@@ -7,7 +7,7 @@ from xml.etree.ElementTree import Element
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
-from host_controller.domain_xml.kernel_line import drop_word, parameter, words
+from host_controller.domain_xml.kernel_line import by_firmware, drop_word, parameter, words
 from host_controller.domain_xml.values import number
 from host_controller.units import parse_size
 
@@ -67,5 +67,8 @@ def _taken_away(ranges: str) -> int:
 
 
 def _where(root: Element, word: str) -> str:
-    line = (root.findtext("./os/cmdline") or "").split()
-    return "<cmdline> with virsh edit" if word in line else "`-append` with virsh edit"
+    if word in (root.findtext("./os/cmdline") or "").split():
+        return "<cmdline> with virsh edit"
+    if any(word in line.split() for line in by_firmware(root)):
+        return "<oemStrings> with virsh edit"
+    return "`-append` with virsh edit"
