@@ -46,7 +46,8 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
         # Nobody is told to have more than it may have already, however little its kernel can spare
         # (rule: overdraft-named). Doubts charge it with more, and that is no consent of ours; nor is what the
         # host sees it hold beyond both, or what it lacks on its way down, be it into its own swap.
-        stays = min(present, in_force(vm), max(told, vm.present_bytes))
+        # What was never sent, such as a page more that makes a driver write, is not what it was told.
+        stays = min(present, in_force(vm), max(min(told, vm.balloon.ceiling_bytes), vm.present_bytes))
         return stays - NUDGE_BYTES if abs(told - stays) == NUDGE_BYTES else stays
     return target - max(0, purse.cost(vm, target) - purse.headroom_bytes)
 

@@ -55,13 +55,19 @@ class GrantRound:
         elif goal is not None and balloon.resend and balloon.sent:
             # What it was told last is not what is to be in force: a step up from that may be a long way down.
             purse.say(vm, WAIT, goal, "its target is sent again once the last one is answered")
-        elif config.growth is VIRTIO_MEM and (size := _unfinished(vm, purse.now)) is not None:
+        elif config.growth is VIRTIO_MEM and (size := self._unfinished(vm)) is not None:
             reason = "its virtio-mem does not have the size that it should have"
             purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
         elif goal is None:
             purse.say(vm, HOLD, goal, self._why_left_alone(vm))
         elif config.growth is BALLOON or vm.progress.stuck(purse.now) or not self._takes_back(vm, goal):
             self._weigh(vm, goal)
+
+    def _unfinished(self, vm: Vm) -> int | None:
+        purse = self.purse
+        if not plan.reachable(vm, purse.now):
+            return None
+        return virtio_mem.unfinished(vm, purse.now, overdrawn=purse.headroom_bytes < 0)
 
     def _takes_back(self, vm: Vm, goal: int) -> bool:
         """Memory that the guest has no use for leaves before anything else is done about its size."""
@@ -130,7 +136,3 @@ class GrantRound:
         shares = fill(weights, granted, goals, sum(granted) + self.purse.payable_bytes)
         order = sorted(range(len(takers)), key=lambda i: (granted[i] / weights[i], takers[i][0].config.uuid))
         return [(*takers[i], shares[i]) for i in order]
-
-
-def _unfinished(vm: Vm, now: float) -> int | None:
-    return virtio_mem.unfinished(vm, now) if plan.reachable(vm, now) else None

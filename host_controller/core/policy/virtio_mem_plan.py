@@ -90,13 +90,15 @@ def exchange(vm: Vm, now: float) -> tuple[int, int] | None:
     return (device.requested_bytes - step, vm.entitled_bytes + step) if step > 0 else None
 
 
-def unfinished(vm: Vm, now: float) -> int | None:
+def unfinished(vm: Vm, now: float, *, overdrawn: bool = False) -> int | None:
     """The size to ask for because what was asked for is not what should be; None when all is well.
 
     After a reset QEMU unplugs all, and the new kernel would plug at once what the old one was given, before
     anybody can say what it needs. A size that was asked for by somebody else, by a controller before this one
     or in a command that failed is followed to its end: what the guest does not take is asked for no more, or
     it would be charged with that for as long as it runs.
+
+    overdrawn: nobody is told to have more than QEMU tells.
     """
     device = vm.virtio_mem
     if vm.phase is STARTING and vm.guest.facts is None:
@@ -109,7 +111,7 @@ def unfinished(vm: Vm, now: float) -> int | None:
         if late:
             return device.current_bytes
         more = device.confirmed_bytes - device.current_bytes
-        room = bearable_step(vm) if vm.guest.facts is not None else 0
+        room = bearable_step(vm) if vm.guest.facts is not None and not overdrawn else 0
         return device.confirmed_bytes if 0 <= more <= room and _spares_what_may_have_come(vm) else None
     if device.settled:
         return None

@@ -35,7 +35,7 @@ class VirtioMem:
     """A command failed, or somebody else asked while one of ours was unanswered: nobody knows which size is
     asked for."""
     confirmed_bytes: int = 0
-    """The size that was surely asked for last."""
+    """The last size of which it is sure that it was asked for."""
     shrink_rate: float = 0.0
     """What its guest has shown to give back in a second, bytes; 0 before the first time."""
     _before_bytes: int = 0
@@ -162,9 +162,11 @@ class VirtioMem:
         if self._sent:
             return
         if self._met_another:
-            # Whose size came last, ours or theirs, nobody knows; it may have come to either.
+            # Whose size came last, ours or theirs, nobody knows; it may have come to either. None before is.
             self._may_have_risen(now)
             self._met_another = False
+            if error is None:
+                self.confirmed_bytes = self.requested_bytes
         elif error is None:
             # Commands to one VM are carried out in order, so this one is in force.
             self.ceiling_bytes = self.confirmed_bytes = self.requested_bytes

@@ -165,6 +165,7 @@ def test_what_somebody_else_asks_for_while_a_command_of_ours_is_unanswered_is_ch
     assert charged_mib(device, 10.2) == 512
     device.answered(1, None, 10.3)
     assert device.unsure, "nobody knows whose came last"
+    assert device.confirmed_bytes == 128 * MIB, "what was asked for before is over"
     assert charged_mib(device, 10.3 + 2 * LATE_SECONDS) == 512
     asked(device, 128, 15.0)
     assert not device.unsure

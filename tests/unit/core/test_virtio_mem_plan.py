@@ -306,6 +306,13 @@ def test_what_a_guest_has_no_room_for_is_not_asked_for_again_before_qemu_has_sur
     assert plan.unfinished(guest(one, available_mib=10), NOW) == 384 * MIB
 
 
+def test_in_an_overdraft_no_guest_is_asked_to_have_more_than_qemu_tells() -> None:
+    one = device(128, 256, unsure=True, confirmed_bytes=192 * MIB, moved_at=NOW)
+    assert plan.unfinished(guest(one), NOW) == 192 * MIB
+    assert plan.unfinished(guest(one), NOW, overdrawn=True) is None
+    assert plan.unfinished(guest(one), NOW + LATE_SECONDS + 0.1, overdrawn=True) == 128 * MIB
+
+
 @pytest.mark.parametrize(("more_bytes", "size_mib"), [(0, 128), (1, None), (64 * MIB, None)])
 def test_a_guest_that_has_said_nothing_is_asked_to_keep_what_it_has_and_to_take_no_more(
     more_bytes: int, size_mib: int | None
