@@ -209,9 +209,10 @@ class Shown:
         seen.asked = requested
         if seen.device is None or vm is None or requested != vm.virtio_mem.requested:
             return
-        if not self.is_yet_to_be_asked(uuid):
-            seen.device = None
-            self.happened("somebody else asked", uuid)
+        # What a controller before this one has asked for, and QEMU has not heard of yet, is untold still.
+        told = max(seen.device, vm.virtio_mem.current, requested)
+        seen.device = told if self.is_yet_to_be_asked(uuid) else None
+        self.happened("somebody else asked", uuid)
 
     def _weigh(self, event: hv.ResidentSampled) -> None:
         seen, vm = self.of(event.vm), self.vm(event.vm)

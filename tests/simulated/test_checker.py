@@ -140,3 +140,8 @@ def test_what_a_killed_controller_asked_of_a_device_may_come_after_the_next_one_
 def test_a_size_that_somebody_has_asked_for_and_is_asked_for_again_takes_nothing() -> None:
     """Somebody had asked for 128 MiB, which was told, and then for 3.4 GiB, which was not."""
     assert not play(meddled_scenario(60000251), make_engine).violations
+
+
+def test_what_somebody_else_asks_of_it_meanwhile_counts_once_it_is_told() -> None:
+    """The killed one's command was still unanswered, and the next one confirmed what others had asked for."""
+    assert not play(meddled_scenario(130000395), patient_engine).violations
