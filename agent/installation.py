@@ -20,6 +20,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from agent.mounts import lies_in_memory
+from agent.system import read_file
+
 MARK = "# Put here by `dynmem-agent.pyz install`; `remove` takes it out again.\n"
 DROP = "/run/dynmem-agent.pyz"
 """Where a host drops the file: it goes when it is installed, or with the next boot."""
@@ -31,6 +34,8 @@ PACKAGED = "usr/bin/dynmem-agent"
 SERVICE = "dynmem-agent.service"
 COMMAND_SECONDS = 60.0
 _PACKAGED_COMMAND = "/usr/bin/dynmem-agent"
+
+_LARGEST_MOUNTS = 1 << 20
 
 Run = Callable[["list[str]"], "tuple[int, str]"]
 
@@ -96,8 +101,12 @@ def install(archive: str, python: str, root: str = "/", run: Run | None = None) 
         yield from _start_service(run, udev=found.udev)
     elif found.systemd:
         yield "It starts with the next boot."
+        return
     else:
         yield from _start_alone(root, command)
+    mounts = read_file(os.path.join(root, "proc/mounts"), _LARGEST_MOUNTS).decode("utf-8", "replace")
+    if any(lies_in_memory(mounts, f"/{path}") for path in (PLACE, UNIT)):
+        yield "It is gone after the next boot, as this root lies in memory: put it into the image, too."
 
 
 def remove(root: str = "/", run: Run | None = None) -> Iterator[str]:

@@ -71,6 +71,15 @@ def test_without_udev_the_unit_starts_at_boot_and_waits_for_no_device(tmp_path: 
     assert guest.files() == {"dropped.pyz"}
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_an_agent_that_goes_with_the_next_boot_is_told_to_be(tmp_path: Path, running: bool) -> None:
+    guest = Guest(tmp_path, running=running)
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/mounts").write_text("tmpfs / tmpfs rw 0 0\n")
+    told = "gone after the next boot" in guest.install()[-1]
+    assert told is running, "an image may be built in memory"
+
+
 def test_in_an_image_that_is_being_built_nothing_is_started(tmp_path: Path) -> None:
     guest = Guest(tmp_path, running=False)
     assert guest.install()[-1] == "It starts with the next boot."
