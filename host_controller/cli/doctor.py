@@ -147,6 +147,7 @@ def _vm(
         controller=controller,
         rule=one.rule,
         device_networks=networks,
+        stopped=one.stopped,
     )
     return [(one.name, check(about)) for check in vm.CHECKS]
 

@@ -73,3 +73,7 @@ class VmSurvey:
     """The number of the rule that it is managed by, or would be; None: it has limits of its own."""
     device_networks: frozenset[str] = frozenset()
     """Networks that hand out devices of the host."""
+    stopped: str = ""
+    """Why its vCPUs stand still: `paused`, `asleep`, `crashed`, `by an error of its disk`, `by a job`; empty
+    where they do not. Nobody in it can be asked meanwhile.
+    """

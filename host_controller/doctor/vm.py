@@ -14,6 +14,18 @@ FIRST_WITH_VIRTIO_MEM: Final = (5, 8)
 _VERSION: Final = re.compile(r"(\d{1,3})\.(\d{1,3})")
 
 
+STANDS_STILL: Final[dict[str, tuple[str, str]]] = {
+    "paused": ("somebody has paused it", "virsh resume {}"),
+    "asleep": ("its guest sleeps", "virsh dompmwakeup {}"),
+    "crashed": ("its guest's kernel has crashed", "virsh reset {}; its console says why"),
+    "by an error of its disk": (
+        "an error of its disk has stopped it",
+        "virsh domblkerror {}, then virsh resume",
+    ),
+    "by a job": ("a migration, a save or a snapshot holds it", "virsh domjobinfo {}"),
+}
+
+
 def known(vm: VmSurvey) -> Finding:
     """The controller manages it."""
     if not vm.running:
@@ -23,6 +35,9 @@ def known(vm: VmSurvey) -> Finding:
             return Finding("managed", "note", "no controller to ask", "systemctl start dynmem")
         remedy = "dynmem events --vm; was it enabled with this libvirt's address?"
         return Finding("managed", "problem", "it runs, and the controller does not know it", remedy)
+    if vm.stopped and not vm.view.get("standstill"):
+        found, remedy = STANDS_STILL[vm.stopped]
+        return Finding("managed", "note", found, remedy.format(shell_word(vm.name)))
     if vm.view["paused"]:
         return Finding("managed", "note", "paused by the operator", f"dynmem resume {shell_word(vm.name)}")
     return Finding("managed", "ok", str(vm.view["phase"]))

@@ -40,7 +40,7 @@ def channel(vm: VmSurvey) -> Finding:
     for one in vm.root.findall("./devices/channel/target"):
         if one.get("name") == wire.PORT_NAME:
             state = one.get("state", "")
-            if vm.running and state == "disconnected":
+            if vm.running and state == "disconnected" and not vm.stopped:
                 return Finding("channel", "problem", "nobody listens in the guest", _listener(vm))
             return Finding("channel", "ok", state or "defined")
     if vm.rule is not None:
@@ -53,6 +53,8 @@ def agent(vm: VmSurvey) -> Finding:
     """An agent reports."""
     if not vm.running or vm.view is None:
         return Finding("agent", "ok", "not asked: the VM is not managed now")
+    if vm.stopped:
+        return Finding("agent", "ok", "not asked: the VM stands still")
     found = vm.view["agent"]
     if vm.view.get("channel_error"):
         return Finding(
@@ -86,7 +88,7 @@ def balloon_statistics(vm: VmSurvey) -> Finding:
     if period is None or period.get("period", "0") == "0":
         remedy = f"virsh dommemstat --period 1 --live --config {shell_word(vm.name)}"
         return Finding(check, "problem", "switched off", remedy)
-    if not vm.running:
+    if not vm.running or vm.stopped:
         return Finding(check, "ok", f"every {period.get('period')} s")
     return _answers(vm, check)
 

@@ -29,6 +29,8 @@ class SurveyedDomain:
     rule: int | None
     """The number of the rule that is for it, where it runs and has no limits of its own."""
     statistics: dict[str, int]
+    stopped: str = ""
+    """As VmSurvey.stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,21 @@ class Domains(NamedTuple):
     """Each as rules see it."""
 
 
+_STOPPED: Final[dict[int, str]] = {
+    libvirt.VIR_DOMAIN_PAUSED: "paused",
+    libvirt.VIR_DOMAIN_PMSUSPENDED: "asleep",
+    libvirt.VIR_DOMAIN_CRASHED: "crashed",
+}
+_PAUSED_BY: Final[dict[int, str]] = {
+    libvirt.VIR_DOMAIN_PAUSED_IOERROR: "by an error of its disk",
+    libvirt.VIR_DOMAIN_PAUSED_CRASHED: "crashed",
+    libvirt.VIR_DOMAIN_PAUSED_MIGRATION: "by a job",
+    libvirt.VIR_DOMAIN_PAUSED_SAVE: "by a job",
+    libvirt.VIR_DOMAIN_PAUSED_DUMP: "by a job",
+    libvirt.VIR_DOMAIN_PAUSED_FROM_SNAPSHOT: "paused",
+    libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT: "by a job",
+    libvirt.VIR_DOMAIN_PAUSED_STARTING_UP: "by a job",
+}
 _GOING: Final = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 """It was undefined, or it stopped."""
 
@@ -113,9 +130,17 @@ class Survey:
         if not (taken.view.claimed or rule is not None or was_prepared(xml)):
             return taken, None
         statistics: dict[str, int] = {}
+        stopped = why_stopped(domain)
         if running:
             with suppress(libvirt.libvirtError):  # a job holds it: what its XML says is still worth a look
                 statistics = dict(domain.memoryStats())
         view = taken.view if rule is not None else read_domain(xml, persistent)
         uuid, name = str(domain.UUIDString()), str(domain.name())
-        return taken, SurveyedDomain(uuid, name, running, xml, view, rule, statistics)
+        return taken, SurveyedDomain(uuid, name, running, xml, view, rule, statistics, stopped)
+
+
+def why_stopped(domain: Any) -> str:
+    """As VmSurvey.stopped has it."""
+    state, reason = domain.state()
+    found = _STOPPED.get(state, "")
+    return _PAUSED_BY.get(reason, found) if found == "paused" else found

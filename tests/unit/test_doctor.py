@@ -4,8 +4,10 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import libvirt
 import msgspec
 import pytest
 from click.testing import CliRunner
@@ -22,6 +24,7 @@ from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.traces import was_prepared
 from host_controller.domain_xml.values import parse_xml
+from host_controller.hypervisor.survey import why_stopped
 from host_controller.rules.taking import Rulebook, take
 from host_controller.units import GIB, MIB
 from tests.support.others import VIRT_INSTALL
@@ -331,6 +334,48 @@ def test_a_finding_has_the_right_address(
     assert one.level == level
     assert found in one.found
     assert remedy in one.remedy
+
+
+@pytest.mark.parametrize(
+    ("stopped", "remedy"),
+    [
+        ("paused", "virsh resume web"),
+        ("asleep", "virsh dompmwakeup web"),
+        ("crashed", "virsh reset web"),
+        ("by an error of its disk", "virsh domblkerror web"),
+        ("by a job", "virsh domjobinfo web"),
+    ],
+)
+def test_of_a_vm_that_stands_still_nobody_in_it_is_blamed(stopped: str, remedy: str) -> None:
+    late = VIEW | {"agent": AGENT | {"report_age_seconds": 900.0}, "report_age_seconds": 900.0}
+    disconnected = XML.replace("org.dynmem.agent.0'", "org.dynmem.agent.0' state='disconnected'")
+    about = survey(disconnected, view=late, asked_at=900.0, stopped=stopped)
+    found = [judge(about) for judge in vm.CHECKS]
+    assert [one.check for one in found if one.level == "problem"] == []
+    known = finding(found, "managed")
+    assert (known.level, remedy in known.remedy) == ("note", True)
+    ours = vm.known(replace(about, view=late | {"standstill": "until there is room"}))
+    assert ours.level == "ok", "the controller lets it run again"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "stopped"),
+    [
+        (libvirt.VIR_DOMAIN_RUNNING, 1, ""),
+        (libvirt.VIR_DOMAIN_SHUTOFF, 1, ""),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER, "paused"),
+        (libvirt.VIR_DOMAIN_PAUSED, 99, "paused"),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR, "by an error of its disk"),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_CRASHED, "crashed"),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_SAVE, "by a job"),
+        (libvirt.VIR_DOMAIN_PMSUSPENDED, libvirt.VIR_DOMAIN_PAUSED_IOERROR, "asleep"),
+        (libvirt.VIR_DOMAIN_CRASHED, 0, "crashed"),
+    ],
+)
+def test_why_a_vm_stands_still_is_asked_of_libvirt(state: int, reason: int, stopped: str) -> None:
+    domain: Any = SimpleNamespace(state=lambda: (state, reason))
+    assert why_stopped(domain) == stopped
+    assert not stopped or stopped in vm.STANDS_STILL
 
 
 def test_a_vm_that_lost_its_metadata_is_found_by_its_traces() -> None:
