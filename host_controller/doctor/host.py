@@ -39,7 +39,7 @@ def controller(host: HostSurvey) -> Finding:
     if host.controller is None:
         return Finding("controller", "problem", host.controller_problem, "systemctl start dynmem")
     if not host.controller["connected"]:
-        remedy = "systemctl status libvirtd; it reconnects by itself"
+        remedy = "systemctl status virtqemud libvirtd; it reconnects by itself"
         return Finding("controller", "problem", str(host.controller["connection"]), remedy)
     return Finding("controller", "ok", f"version {host.controller['version']}")
 

@@ -26,7 +26,7 @@ def opened(uri: str, *, read_only: bool = False) -> Any:
     except libvirt.libvirtError as error:
         raise HypervisorUnreachable(
             f"{uri} cannot be reached: {error.get_error_message() or error}",
-            hint="is libvirtd running, and may you use it?",
+            hint="is libvirtd (or virtqemud) running, and may you use it?",
         ) from None
 
 
