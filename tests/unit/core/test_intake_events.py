@@ -357,6 +357,7 @@ def test_a_stop_without_an_answer_may_yet_come_to_a_vm_that_runs(
     if awaited:
         assert state.standstills[UUID].stage is Stand.INHERITED
         assert (web.phase, web.reset_at) == (Phase.STARTING, at)
+        assert web.balloon.target_bytes is None, "what it boots with may be more than what it has by now"
     else:
         assert UUID not in state.standstills
 
