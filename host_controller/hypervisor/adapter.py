@@ -9,18 +9,15 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from host_controller.beside import Beside
 from host_controller.core.interface import (
     Command,
     CommandDone,
     ConnectionChanged,
-    HostSampled,
     HypervisorEvent,
     Inbox,
     SendToGuest,
@@ -28,18 +25,15 @@ from host_controller.core.interface import (
     VmAppeared,
     VmGone,
 )
-from host_controller.core.model import Unmanaged
-from host_controller.domain_xml.read import DomainView
 from host_controller.errors import DynmemError
 from host_controller.host import memory
 from host_controller.host.libvirt_run import is_local
-from host_controller.host.qemu_process import ResidentMeter
-from host_controller.host.watch import HostWatch, VmMemory
 from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.eventloop import EVENT_THREAD, Mailbox
 from host_controller.hypervisor.events import Events
+from host_controller.hypervisor.host_sampler import PERIOD_SECONDS, HostSampler
 from host_controller.hypervisor.lanes import Lanes
 from host_controller.hypervisor.worker import VmWorker
 from host_controller.rules.taking import NO_RULES, Rulebook
@@ -49,7 +43,6 @@ CONNECT_LIMIT_SECONDS: Final = 60.0
 (fact: lists-wait-for-hooks)."""
 FIRST_RETRY_SECONDS: Final = 0.2
 LAST_RETRY_SECONDS: Final = 2.0
-HOST_PERIOD_SECONDS: Final = 1.0
 JOIN_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
@@ -62,7 +55,7 @@ class LibvirtHypervisor:
         self,
         uri: str = "qemu:///system",
         *,
-        host_period_seconds: float = HOST_PERIOD_SECONDS,
+        host_period_seconds: float = PERIOD_SECONDS,
         meminfo: Path = memory.MEMINFO,
         rules: Rulebook = NO_RULES,
         guest_agents: bool = False,
@@ -73,19 +66,11 @@ class LibvirtHypervisor:
         self._versions = (0, 0)
         """Of libvirt and QEMU, as they were when it was connected."""
         self._guest_agents = guest_agents
-        # The processes of a remote host's VMs cannot be looked at from here, nor its memory.
-        self._watch = HostWatch(uri, meminfo=meminfo) if self._local else None
-        self._meter = None if self._watch is None else ResidentMeter(self._watch.identity)
-        self._known_vms: dict[str, VmMemory] = {}
-        """Of our libvirt, as they were when all of them were last known."""
-        self._others_bytes = (0, 0)
-        """Of unmanaged VMs and of other QEMUs, as it was then."""
-        self._unmanaged: tuple[Unmanaged, ...] = ()
-        """VMs of our libvirt that nobody manages, as they were then."""
+        self._host: HostSampler | None = None
+        if self._local:
+            self._host = HostSampler(uri, self._emit, period_seconds=host_period_seconds, meminfo=meminfo)
         self._listed = False
         """Every domain that runs on our libvirt has its worker."""
-        self._host_period = host_period_seconds
-        self._beside = Beside("host memory")
         self._inbox: Inbox = lambda event: None
         self._mailbox: Mailbox | None = None
         self._lanes: Lanes | None = None
@@ -122,10 +107,10 @@ class LibvirtHypervisor:
         self._mailbox = Mailbox(asyncio.get_running_loop())
         await asyncio.to_thread(EVENT_THREAD.acquire)
         tried = asyncio.Event()
-        self._tasks = [
-            asyncio.create_task(self._supervise(tried), name="libvirt supervisor"),
-            asyncio.create_task(self._watch_host(), name="host memory"),
-        ]
+        self._tasks = [asyncio.create_task(self._supervise(tried), name="libvirt supervisor")]
+        if self._host is not None:
+            look = self._host.run(self._workers.values, lambda: self._listed)
+            self._tasks.append(asyncio.create_task(look, name="host memory"))
         await tried.wait()
 
     async def stop(self) -> None:
@@ -134,7 +119,8 @@ class LibvirtHypervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        self._beside.close()
+        if self._host is not None:
+            self._host.close()
         await self._disconnect("the controller is stopping")
         if self._mailbox is not None:
             self._mailbox.close()
@@ -233,8 +219,8 @@ class LibvirtHypervisor:
         if worker is None:
             return
         worker.stop(reason, gone=True)
-        if self._meter is not None:
-            self._meter.forget(uuid)
+        if self._host is not None:
+            self._host.meter.forget(uuid)
         if self._lanes is not None:
             for lane in self._lanes.all():
                 lane.forget(uuid)
@@ -255,7 +241,7 @@ class LibvirtHypervisor:
             self._mailbox,
             self._emit,
             self._not_running,
-            self._meter,
+            None if self._host is None else self._host.meter,
             booted=booted,
             rules=lambda: self._rules,
             guest_agents=self._guest_agents,
@@ -271,64 +257,6 @@ class LibvirtHypervisor:
         elif isinstance(event, VmGone):
             self._announced.discard(event.vm)
         self._inbox(event)
-
-    # --- the host ---
-
-    def _unread(self) -> dict[str, str]:
-        """VMs of whose memory the host's kernel says nothing, or libvirt, with the reason, by UUID."""
-        assert self._meter is not None
-        untold = {uuid: one.untold for uuid, one in self._workers.items() if one.untold is not None}
-        return self._meter.unread() | untold
-
-    async def _watch_host(self) -> None:
-        told = ""
-        while self._watch is not None and self._meter is not None:
-            known = [one.known for one in self._workers.values()]
-            swap = sum(one.resident.swap_bytes for one in known if one.resident is not None)
-            settled = self._listed and all(one.settled for one in self._workers.values())
-            if settled:
-                self._known_vms = {one.uuid: _memory_of(one.view) for one in known}
-                names = {one.uuid: one.name for one in known}
-                self._unmanaged = tuple(
-                    Unmanaged(uuid, names[uuid], memory.ordinary_bytes)
-                    for uuid, memory in self._known_vms.items()
-                    if not memory.managed
-                )
-            look = partial(
-                self._watch.read,
-                time.monotonic(),
-                self._known_vms,
-                vm_swap_bytes=swap,
-                unread={uuid: why for uuid, why in self._unread().items() if uuid in self._known_vms},
-            )
-            try:
-                # Not in the loop: with a thousand VMs it takes tens of milliseconds. In a thread of its own:
-                # whether the host is short must not wait for what others want to know.
-                facts = await self._beside.call(look)
-            except (OSError, KeyError, ValueError) as error:
-                # No descriptors left, or a rehearsal's file half written: what was known last stands.
-                if told != str(error):
-                    log.warning("the host's memory cannot be read", error=str(error))
-                told = str(error)
-            else:
-                told = ""
-                if settled:
-                    self._others_bytes = (facts.unmanaged_bytes, facts.foreign_bytes)
-                # Before libvirt has said which VMs are its own, each QEMU looks like somebody else's.
-                unmanaged, foreign = self._others_bytes
-                known_vms = self._unmanaged
-                told_of = replace(
-                    facts, unmanaged_bytes=unmanaged, foreign_bytes=foreign, unmanaged=known_vms
-                )
-                self._emit(HostSampled(told_of))
-            await asyncio.sleep(self._host_period)
-
-
-def _memory_of(view: DomainView | None) -> VmMemory:
-    """Of a VM that cannot be looked into only its process counts."""
-    if view is None:
-        return VmMemory(managed=False, ordinary_bytes=0)
-    return VmMemory(view.config is not None, view.ordinary_bytes, unmapped=view.unmapped)
 
 
 def _join(threads: list[threading.Thread], limit_seconds: float) -> None:

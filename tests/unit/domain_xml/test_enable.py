@@ -14,7 +14,7 @@ from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable, restore
 from host_controller.domain_xml.values import parse_xml, size_of
 from host_controller.errors import DomainUnsuitable, InputError
-from host_controller.hypervisor.adapter import _memory_of
+from host_controller.hypervisor.host_sampler import memory_of
 from host_controller.units import GIB, MIB
 from tests.support.definitions import with_args
 from tests.unit.hypervisor.domains import I440FX, LIVE, NUMA, Q35, with_backing
@@ -145,7 +145,7 @@ def test_a_vm_nobody_manages_counts_with_what_its_devices_were_asked_for(
     cell = "<cpu><numa><cell id='0' cpus='0-3' memory='2' unit='GiB'/></numa></cpu><devices>"
     view = read_domain(Q35.replace("<devices>", f"{cell}{memory}", 1))
     assert view.could_take_bytes == could_take * GIB
-    assert _memory_of(view).ordinary_bytes == could_take * GIB
+    assert memory_of(view).ordinary_bytes == could_take * GIB
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_ram_in_huge_pages_of_several_sizes_is_no_ordinary_memory(pages: str, or
     view = read_domain(xml.replace("<devices>", f"<cpu><numa>{cells}</numa></cpu><devices>", 1))
     assert view.could_take_bytes == 2 * GIB
     assert view.ordinary_bytes == ordinary * GIB
-    assert _memory_of(view).ordinary_bytes == ordinary * GIB
+    assert memory_of(view).ordinary_bytes == ordinary * GIB
     assert read_start(
         xml.replace("<devices>", f"<cpu><numa>{cells}</numa></cpu><devices>", 1), 0
     ).need_bytes == (ordinary * GIB)

@@ -1,0 +1,109 @@
+"""Tells what the host's memory is, again and again, with what VMs of our libvirt take of it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from host_controller.beside import Beside
+from host_controller.core.interface import HostSampled, Inbox
+from host_controller.core.model import HostFacts, Unmanaged
+from host_controller.domain_xml.read import DomainView
+from host_controller.host import memory
+from host_controller.host.qemu_process import ResidentMeter
+from host_controller.host.watch import HostWatch, VmMemory
+from host_controller.hypervisor.worker import VmWorker
+
+PERIOD_SECONDS: Final = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+class HostSampler:
+    """For a libvirt on this machine: another host's processes and memory cannot be looked at from here."""
+
+    def __init__(
+        self,
+        uri: str,
+        emit: Inbox,
+        *,
+        period_seconds: float = PERIOD_SECONDS,
+        meminfo: Path = memory.MEMINFO,
+    ) -> None:
+        self._watch = HostWatch(uri, meminfo=meminfo)
+        self.meter = ResidentMeter(self._watch.identity)
+        """Reads what a VM's QEMU holds."""
+        self._beside = Beside("host memory")
+        self._emit = emit
+        self._period = period_seconds
+        self._vms: dict[str, VmMemory] = {}
+        """Of our libvirt, as they were when all of them were last known."""
+        self._unmanaged: tuple[Unmanaged, ...] = ()
+        """Those that nobody manages, as they were then."""
+        self._others_bytes = (0, 0)
+        """Of unmanaged VMs and of other QEMUs, as it was then."""
+
+    async def run(
+        self, workers: Callable[[], Collection[VmWorker]], all_are_there: Callable[[], bool]
+    ) -> None:
+        """Look at the host until cancelled. `all_are_there`: each domain that runs has its worker."""
+        told = ""
+        while True:
+            try:
+                facts = await self._look(workers(), all_are_there=all_are_there())
+            except (OSError, KeyError, ValueError) as error:
+                # No descriptors left, or a rehearsal's file half written: what was known last stands.
+                if told != str(error):
+                    log.warning("the host's memory cannot be read", error=str(error))
+                told = str(error)
+            else:
+                told = ""
+                self._emit(HostSampled(facts))
+            await asyncio.sleep(self._period)
+
+    def close(self) -> None:
+        """Look no more: `run` was cancelled."""
+        self._beside.close()
+
+    async def _look(self, workers: Collection[VmWorker], *, all_are_there: bool) -> HostFacts:
+        settled = all_are_there and all(one.settled for one in workers)
+        if settled:
+            self._learn(workers)
+        resident = [one.known.resident for one in workers]
+        untold = {one.uuid: one.untold for one in workers if one.untold is not None}
+        unread = self.meter.unread() | untold
+        look = partial(
+            self._watch.read,
+            time.monotonic(),
+            self._vms,
+            vm_swap_bytes=sum(one.swap_bytes for one in resident if one is not None),
+            unread={uuid: why for uuid, why in unread.items() if uuid in self._vms},
+        )
+        # Not in the loop: with a thousand VMs it takes tens of milliseconds. In a thread of its own: whether
+        # the host is short must not wait for what others want to know.
+        facts = await self._beside.call(look)
+        # Before libvirt has said which VMs are its own, each QEMU looks like somebody else's.
+        if settled:
+            self._others_bytes = (facts.unmanaged_bytes, facts.foreign_bytes)
+        unmanaged, foreign = self._others_bytes
+        return replace(facts, unmanaged_bytes=unmanaged, foreign_bytes=foreign, unmanaged=self._unmanaged)
+
+    def _learn(self, workers: Collection[VmWorker]) -> None:
+        self._vms = {one.uuid: memory_of(one.known.view) for one in workers}
+        self._unmanaged = tuple(
+            Unmanaged(one.uuid, one.known.name, self._vms[one.uuid].ordinary_bytes)
+            for one in workers
+            if not self._vms[one.uuid].managed
+        )
+
+
+def memory_of(view: DomainView | None) -> VmMemory:
+    """What a VM may take of the host; None: it cannot be looked into, so only its process counts."""
+    if view is None:
+        return VmMemory(managed=False, ordinary_bytes=0)
+    return VmMemory(view.config is not None, view.ordinary_bytes, unmapped=view.unmapped)
