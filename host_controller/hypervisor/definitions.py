@@ -13,7 +13,7 @@ import libvirt
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX
 from host_controller.domain_xml.values import attribute_number
 from host_controller.host.libvirt_run import is_local
-from host_controller.hypervisor.failure import call_failed
+from host_controller.hypervisor.failure import called
 from host_controller.hypervisor.networks import device_networks
 from host_controller.hypervisor.opening import found, opened, versions
 
@@ -83,10 +83,7 @@ class Definition:
 
     def call(self, function: Callable[..., Any], *arguments: object) -> Any:
         """A call of libvirt's about it."""
-        try:
-            return function(*arguments)
-        except libvirt.libvirtError as error:
-            raise call_failed(error, self.name) from None
+        return called(function, *arguments, vm=self.name)
 
 
 class Definitions:
@@ -138,10 +135,7 @@ class Definitions:
     def listed(self, *, running: bool = False) -> list[tuple[str, str]]:
         """Name and UUID of all domains, or of those that run. A name may be another's UUID."""
         flags = libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE if running else 0
-        try:
-            found = self._connection.listAllDomains(flags)
-        except libvirt.libvirtError as error:
-            raise call_failed(error) from None
+        found = called(self._connection.listAllDomains, flags)
         return sorted((str(one.name()), str(one.UUIDString())) for one in found)
 
     def find(self, name_or_uuid: str) -> Definition:

@@ -9,7 +9,7 @@ import libvirt
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.traces import was_prepared
 from host_controller.errors import DomainUnsuitable
-from host_controller.hypervisor.failure import call_failed
+from host_controller.hypervisor.failure import call_failed, called
 from host_controller.hypervisor.networks import device_networks
 from host_controller.hypervisor.opening import opened, versions
 from host_controller.rules.taking import NO_RULES, Rulebook, Taken, take
@@ -92,7 +92,7 @@ class Survey:
             CallFailed: libvirt does not list them.
         """
         found = Domains([], [])
-        for domain in sorted(self._listed(), key=lambda one: str(one.name())):
+        for domain in sorted(called(self._connection.listAllDomains), key=lambda one: str(one.name())):
             try:
                 taken, ours = self._look(domain, book)
             except DomainUnsuitable as error:
@@ -107,12 +107,6 @@ class Survey:
             if ours is not None:
                 found.ours.append(ours)
         return found
-
-    def _listed(self) -> list[Any]:
-        try:
-            return list(self._connection.listAllDomains())
-        except libvirt.libvirtError as error:
-            raise call_failed(error) from None
 
     def close(self) -> None:
         """To be called once, after the last question."""
