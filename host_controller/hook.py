@@ -278,13 +278,15 @@ def settings(config: str, given_socket: str) -> Settings:
     limit = float(wait) if sane and math.isfinite(wait) else WAIT_SECONDS  # type: ignore[arg-type] # sane
     policy = "deny" if admission.get("without_controller") == "deny" else "allow"
     listed = table.get("rule") if isinstance(table, dict) else None
-    matches = [part(one, "match") for one in listed] if isinstance(listed, list) else []
-    rules = [
-        {key: value for key, value in match.items() if isinstance(value, str)}
-        for match in matches
-        if match and match.keys() <= WORDS_OF_A_MATCH and all(isinstance(one, str) for one in match.values())
-    ]
-    return Settings(given_socket or socket_path, limit, policy, rules)
+    matches = [match_of(one) for one in listed] if isinstance(listed, list) else []
+    return Settings(given_socket or socket_path, limit, policy, [one for one in matches if one])
+
+
+def match_of(rule: object) -> dict[str, str]:
+    """What a rule is for; empty where it can be no rule."""
+    match = part(rule, "match")
+    texts = {key: value for key, value in match.items() if isinstance(value, str)}
+    return texts if texts.keys() == match.keys() <= WORDS_OF_A_MATCH else {}
 
 
 def part(table: object, name: str) -> dict[str, object]:
