@@ -7,13 +7,7 @@ from aiohttp import web
 
 from host_controller.api import start_xml
 from host_controller.api.finding import find_vm
-from host_controller.api.http import (
-    Refused,
-    answer_json,
-    expect,
-    expect_no_body,
-    read_body,
-)
+from host_controller.api.http import Refused, answer_json, expect, expect_no_body, read_body
 from host_controller.api.peer import peer_of
 from host_controller.api.schema.answers import DoneView
 from host_controller.api.views import admission_view

@@ -2,9 +2,7 @@
 
 from aiohttp import web
 
-from host_controller.api.http import (
-    Refused,
-)
+from host_controller.api.http import Refused
 from host_controller.control.controller import Controller
 from host_controller.core.vm.record import Vm
 from host_controller.neutral import by_name, neutral

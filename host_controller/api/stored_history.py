@@ -1,6 +1,7 @@
 """Answers about what is longer ago than memory reaches, from the history file. Blocking."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -55,20 +56,16 @@ def one_in(seconds: float, step: Step, points: int) -> int:
 def read_stored(
     path: Path, wanted: str, since: float, step: Step = "detail", one_in: int = 1
 ) -> bytes | None:
-    """A HistoryView in JSON of a VM by name or UUID, from `since` (seconds since 1970) on.
+    """A HistoryView in JSON of a VM by name or UUID, from `since` (seconds since 1970) on; None: nothing is
+    known of it, or the file cannot be read.
 
     one_in: of so many minutes or hours only the one in which it had most.
-
-    None when nothing is known of it, or the file cannot be read: history is never worth more than that.
 
     Raises:
         TooMuch
     """
-    try:
-        reading = Reading(path)
-    except UNREADABLE:
-        return None
-    try:
+
+    def view(reading: Reading) -> HistoryView | None:
         found = reading.find(wanted)
         if found is None:
             return None
@@ -80,7 +77,7 @@ def read_stored(
         samples = reading.samples(uuid, since) if step == "detail" else []
         spans = _spans(reading, uuid, since, step, one_in)
         entries = [_entry(one, reading) for one in reading.entries(uuid, since)]
-        view = HistoryView(
+        return HistoryView(
             uuid=uuid,
             name=name,
             step=step,
@@ -90,11 +87,25 @@ def read_stored(
             entries=entries,
             damaged=reading.damaged,
         )
+
+    return _answer(path, view)
+
+
+def _answer(path: Path, view: Callable[[Reading], msgspec.Struct | None]) -> bytes | None:
+    """A view of the file in JSON; None where there is none. A file that cannot be read is no error: history
+    is never worth that.
+    """
+    try:
+        reading = Reading(path)
+    except UNREADABLE:
+        return None
+    try:
+        found = view(reading)
     except UNREADABLE:
         return None
     finally:
         reading.close()
-    return msgspec.json.encode(view) + b"\n"
+    return None if found is None else msgspec.json.encode(found) + b"\n"
 
 
 class Spread(NamedTuple):
@@ -117,34 +128,22 @@ def read_chart(path: Path, spread: Spread, now: float) -> bytes | None:
     """A ChartView in JSON of what every VM had, up to `now` (seconds since 1970); None: it cannot be read."""
     unit = MINUTE if spread.tier == "minutes" else HOUR
     first = int(now // unit) + 1 - spread.buckets * spread.units
-    try:
-        reading = Reading(path)
-    except UNREADABLE:
-        return None
-    try:
-        found = reading.assigned(spread.tier, first, spread.buckets, spread.units)
-    except UNREADABLE:
-        return None
-    finally:
-        reading.close()
     at = [unit * (first + spread.units * (one + 0.5)) for one in range(spread.buckets)]
-    lines = [ChartLine(uuid=uuid, assigned_bytes=had) for uuid, had in found.items()]
-    return msgspec.json.encode(ChartView(at=at, vms=lines)) + b"\n"
+
+    def view(reading: Reading) -> ChartView:
+        found = reading.assigned(spread.tier, first, spread.buckets, spread.units)
+        return ChartView(at=at, vms=[ChartLine(uuid=uuid, assigned_bytes=had) for uuid, had in found.items()])
+
+    return _answer(path, view)
 
 
 def read_moment(path: Path, at: float) -> bytes | None:
     """A MomentView in JSON of a time, seconds since 1970; None if the file cannot be read."""
-    try:
-        reading = Reading(path)
-    except UNREADABLE:
-        return None
-    try:
-        found = [_moment_vm(*one) for one in reading.at_moment(at, STORED_HOLDS)]
-    except UNREADABLE:
-        return None
-    finally:
-        reading.close()
-    return msgspec.json.encode(MomentView(at=at, vms=found)) + b"\n"
+
+    def view(reading: Reading) -> MomentView:
+        return MomentView(at=at, vms=[_moment_vm(*one) for one in reading.at_moment(at, STORED_HOLDS)])
+
+    return _answer(path, view)
 
 
 def _moment_vm(vm: StoredVm, sample: Sample, irreducible: int | None) -> MomentVmView:
