@@ -78,7 +78,7 @@ class Teller:
         return None
 
     def forget(self) -> None:
-        """Whoever asked is gone."""
+        """Answer no more: whoever asked is gone."""
         self._looking = None
 
 

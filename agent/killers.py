@@ -70,7 +70,7 @@ class Watch:
         self._total_bytes = self._percent = 0
 
     def due(self, now: float) -> bool:
-        """A minute is over."""
+        """Whether a minute has passed since the last look."""
         return now >= self._due_at
 
     def percent(self, total_bytes: int, now: float) -> int:

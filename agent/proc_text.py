@@ -37,7 +37,7 @@ class Columns:
     """Sizes in /proc/meminfo. It has columns: where the last line begins and ends tells where all stand."""
 
     def __init__(self, names: str) -> None:
-        """names: what is wanted of it."""
+        """names: the lines that are wanted, separated by spaces."""
         self._wanted = names.split()
         self._last, self._last_at = b"?", slice(0)
         self._kb_at = slice(0)
@@ -110,7 +110,7 @@ def parse_meminfo(data: bytes) -> dict[str, int]:
 
 
 def parse_vmstat(data: bytes) -> dict[str, int]:
-    """Name → count, likewise."""
+    """The counters of VMSTAT in /proc/vmstat, by name."""
     return Table(VMSTAT, data).parse(data)
 
 

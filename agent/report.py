@@ -95,7 +95,7 @@ class Reporter:
         return now < self._alert_until
 
     def welcome(self, message: Welcome) -> None:
-        """Take the host's cadence."""
+        """Report as often as this host wishes."""
         self.cadence = Cadence(message.calm_seconds, message.heartbeat_seconds, message.alert_seconds)
 
     def force(self, reason: Reason, now: float) -> None:

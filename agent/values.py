@@ -20,7 +20,7 @@ MAX_COUNT = (1 << 53) - 1  # the largest integer that every JSON implementation 
 
 
 class Kind:
-    """One sort of value."""
+    """What values one field may have."""
 
     def load(self, raw: object) -> Any:
         """The value, or ValueError."""

@@ -44,7 +44,7 @@ class Figures(BaseHTTPRequestHandler):
     directory: Path
 
     def do_GET(self) -> None:
-        """Its figures."""
+        """Answer with the figures of the host that was asked."""
         host = self.connection.server_name
         body = (self.directory / f"{host}.json").read_bytes()
         self.send_response(200)
@@ -53,7 +53,7 @@ class Figures(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Write no line for each request."""
 
 
 def listeners(directory: Path, hosts: list[str]) -> ThreadingHTTPServer:
@@ -85,11 +85,11 @@ class Rests(Tools):
     simulations = 0
 
     def idle(self) -> bool:
-        """Always."""
+        """Whether nothing is under way: always so."""
         return True
 
     def simulate(self, text: bytes) -> Simulation:
-        """Counted, too."""
+        """As the tools do, and counted."""
         self.simulations += 1
         return super().simulate(text)
 

@@ -30,7 +30,7 @@ class Hosts:
     """Rows of hosts. All sizes are MiB."""
 
     total: Array
-    """Of each row."""
+    """Memory of each row's host. The others have one column a VM."""
     minimum: Array
     maximum: Array
     current: Array
@@ -59,7 +59,7 @@ class Hosts:
         return self.total - self.used(demand).sum(axis=1)
 
     def within(self, size: Array) -> Array:
-        """Clamped to the limits."""
+        """Sizes, clamped to the limits of each VM."""
         return np.maximum(self.minimum, np.minimum(self.maximum, size))
 
 
@@ -68,7 +68,7 @@ Step = Callable[[Hosts, Array], None]
 
 
 def step_static(hosts: Hosts, demand: Array) -> None:
-    """Everybody has its maximum."""
+    """Fixed sizes: each VM has its maximum."""
     hosts.current = hosts.maximum
 
 
@@ -90,7 +90,7 @@ def step_hyperv(hosts: Hosts, demand: Array) -> None:
 
 
 def step_squeezed(hosts: Hosts, demand: Array) -> None:
-    """By ranges alone."""
+    """squeezed: what is over is shared by the ranges of the limits alone; demand does not count."""
     ranges = (hosts.maximum - hosts.minimum).sum(axis=1)
     surplus = np.maximum(0.0, hosts.total - hosts.minimum.sum(axis=1))
     gamma = np.clip(surplus / np.maximum(ranges, 1e-9), 0.0, 1.0)
@@ -98,7 +98,7 @@ def step_squeezed(hosts: Hosts, demand: Array) -> None:
 
 
 def step_ghaf(hosts: Hosts, demand: Array) -> None:
-    """Until every guest is between its two shares."""
+    """Ghaf: each guest is moved until what it uses is between two shares of what it has."""
     for _ in range(int(SLOT_SECONDS / ghaf.REST_SECONDS)):
         used = np.minimum(demand, hosts.current)
         share = used / np.maximum(hosts.current, 1e-9)

@@ -47,7 +47,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """In the results."""
+        """By which it is found in the results."""
         return f"{self.host} × / {self.vms} VMs / {self.demand} / {self.weights} / {self.growth}"
 
     def tables(self) -> Table:
@@ -71,7 +71,7 @@ class Cell:
         return whole
 
     def trial(self) -> Trial:
-        """To be played."""
+        """The trial that is played on it."""
         return parse(self.tables(), self.key, Path())
 
 

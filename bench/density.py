@@ -57,7 +57,7 @@ Kept = dict[str, dict[str, Sizes]]
 
 
 def orders(vms: int, seed: int = 7) -> Array:
-    """40 permutations."""
+    """ORDERS random orders of the VMs, one a row."""
     rng = np.random.default_rng(seed)
     return np.array([rng.permutation(vms) for _ in range(ORDERS)])
 

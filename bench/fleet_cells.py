@@ -28,7 +28,7 @@ ARRIVAL: Final = 1.25
 
 @dataclass(slots=True)
 class Tally:
-    """What came of a law."""
+    """What came of a law, summed over hosts and steps."""
 
     host_steps: int = 0
     short: int = 0
@@ -42,7 +42,7 @@ class Tally:
     alerts: int = 0
     """Times that a host was short for long, and no move helped."""
     stopped: int = 0
-    """VMs that run nowhere."""
+    """VMs that run nowhere any more."""
 
     def measure(self, need: Array, seconds: int) -> None:
         """A step of so many seconds has passed; need: of each host."""
@@ -53,7 +53,7 @@ class Tally:
         self.need_mib += float(need.sum())
 
     def and_(self, other: "Tally") -> "Tally":
-        """Of both."""
+        """The sums of both."""
         return Tally(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     def said(self) -> str:

@@ -15,7 +15,7 @@ _INHERITED = ("Acquire::Check-", "Acquire::Retries", "Acquire::http", "Acquire::
 _CANNOT_BE_HAD: Final = os.EX_TEMPFAIL
 """How lab/install-packages ends where nobody and nothing here would fetch them."""
 _NOT_INSTALLED: Final = 1
-"""How it ends where they came."""
+"""How it ends where they were fetched and could not be installed."""
 _FETCH_SECONDS: Final = "240"
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 

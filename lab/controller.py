@@ -134,7 +134,7 @@ meminfo = "{meminfo}"
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process id. Raises ControllerError: it does not run."""
         if self._process is None:
             raise ControllerError("The controller is not running.")
         return self._process.pid

@@ -84,7 +84,7 @@ def hold_kernel_memory(guest: Guest, mib: int) -> None:
 
 
 def drop_kernel_memory(guest: Guest) -> None:
-    """Let go of it."""
+    """Close the pipes that `hold_kernel_memory` has filled."""
     guest.workload.exec("kill $(cat /tmp/pipes.pid)")
 
 

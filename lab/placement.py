@@ -16,7 +16,6 @@ import time
 import uuid
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 import psutil  # type: ignore[import-untyped]
@@ -61,13 +60,11 @@ class PlacementService:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End it."""
+        """End the service, and remove its database."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
@@ -96,11 +93,11 @@ class PlacementService:
 
     @property
     def endpoint(self) -> str:
-        """Where it serves."""
+        """Its address, as Keystone's catalogue would have it."""
         return f"http://127.0.0.1:{self._port}"
 
     def processor_seconds(self) -> float:
-        """What its process has used."""
+        """Seconds of a processor that its worker has used."""
         assert self._process is not None
         times = [one.cpu_times() for one in psutil.Process(self._process.pid).children()]
         return float(sum(one.user + one.system for one in times))

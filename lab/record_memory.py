@@ -46,7 +46,7 @@ class AgentsHost:
         self.say(wire.Welcome("recorder", EVERY, EVERY, EVERY), wire.OnlineZone(1, "movable"))
 
     def say(self, *messages: wire.HostMessage) -> None:
-        """To the agent."""
+        """Send messages to the agent."""
         self._socket.sendall(b"".join(codec.encode(message) for message in messages))
 
     def listen(self, until: float) -> None:

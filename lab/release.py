@@ -168,7 +168,7 @@ def _build(out: Path) -> list[Path]:
 
 
 def main() -> int:
-    """See above."""
+    """Do what the module's text says; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make release", description=__doc__)
     parser.add_argument("key", nargs="?", help="what to sign with")
     parser.add_argument("--tested", metavar="COMMIT", help="where lint and tests have passed already")

@@ -49,7 +49,7 @@ class Domain(Protocol):
         """Plug a channel into the running domain."""
 
     def unplug_channel(self, xml: str) -> None:
-        """Take it out."""
+        """Unplug a channel from the running domain."""
 
     def set_balloon(self, size_bytes: int) -> None:
         """Send its balloon a target."""

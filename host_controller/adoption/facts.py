@@ -24,7 +24,7 @@ class Refused(DomainUnsuitable):
 
 
 class ManagedAlready(Refused):
-    """There is nothing to adopt."""
+    """It is managed already: there is nothing to adopt."""
 
 
 def refuse_busy(facts: Facts, what: str) -> None:

@@ -43,7 +43,7 @@ class AskStatistics:
 
     @property
     def say(self) -> str:
-        """For people."""
+        """What is done, as a sentence."""
         return (
             f"its balloon is asked for statistics every {self.seconds} s"
             if self.seconds
@@ -61,7 +61,7 @@ class PlugChannel:
 
 @dataclass(frozen=True, slots=True)
 class UnplugChannel:
-    """Take it out."""
+    """Unplug the agent's port from the running domain."""
 
     xml: str
     say: str = "the agent's port is unplugged"
@@ -78,7 +78,7 @@ class EmptyBalloon:
 
     @property
     def say(self) -> str:
-        """For people."""
+        """What is done, as a sentence."""
         return f"its balloon is emptied: it has {format_size(self.size_bytes)} again"
 
 
@@ -90,7 +90,7 @@ class SetBalloon:
 
     @property
     def say(self) -> str:
-        """For people."""
+        """What is done, as a sentence."""
         return f"its balloon is where it was, at {format_size(self.size_bytes)}"
 
 
@@ -102,7 +102,7 @@ class SetVirtioMem:
 
     @property
     def say(self) -> str:
-        """For people."""
+        """What is done, as a sentence."""
         return f"its virtio-mem device has what it had, {format_size(self.size_bytes)}"
 
 

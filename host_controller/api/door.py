@@ -73,13 +73,13 @@ class Connection(web.RequestHandler):
         """Bytes that its reader had not taken, and since when no fewer."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It begins."""
+        """Somebody has connected."""
         super().connection_made(transport)
         self.peer = peer_of(transport)
         self.door.came(self, self._task_handler)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """It has ended."""
+        """The peer has gone, or had to."""
         self.door.left(self)
         super().connection_lost(exc)
 

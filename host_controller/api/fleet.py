@@ -146,7 +146,7 @@ class FleetListener:
         return int(listening.getsockname()[1])
 
     async def stop(self) -> None:
-        """No more of it."""
+        """Close the socket, and end its handshakes."""
         tasks = [*self._tasks, *self._handshakes]
         for one in tasks:
             one.cancel()

@@ -29,7 +29,7 @@ class EventRoutes:
         return [web.get("/v1/events", self._events)]
 
     def end(self) -> None:
-        """Let all who follow go."""
+        """End the answers of all who follow."""
         self._closing.set()
 
     async def _events(self, request: web.Request) -> web.StreamResponse:

@@ -162,7 +162,7 @@ async def _too_large(request: web.Request, largest: int) -> Refused:
 
 
 def duration(text: str) -> float:
-    """Seconds, or a refusal."""
+    """The seconds of such as `10min`, at most `LONGEST_SECONDS`; refused where it is no duration."""
     try:
         seconds = parse_duration(text[:50])
     except ValueError as error:

@@ -162,7 +162,7 @@ def _moment_vm(vm: StoredVm, sample: Sample, irreducible: int | None) -> MomentV
 
 
 def span_view(span: Span) -> SpanView:
-    """A minute or an hour."""
+    """The view of a minute or an hour."""
     percentiles = span.demand_percentiles
     figures = span._asdict() | {"demand_percentiles": None if percentiles is None else list(percentiles)}
     return SpanView(**figures)

@@ -77,19 +77,20 @@ class Arbiter:
     notes: tuple[str, ...] = ()
     """What was not believed when all was looked at last."""
     cell: Cell | None = None
-    """What was found then."""
+    """What was found when all was looked at last."""
     known: Known | None = None
     """What the scheduler made of it."""
     looked_at: float = float("-inf")
     silent: dict[str, str] = field(default_factory=dict)
     """Hosts that are not believed, and why."""
     warned_at: float = float("-inf")
-    """Of certificates."""
+    """When it said last that certificates expire soon."""
     lifting: Lifting = field(init=False)
     clearing: Clearing = field(init=False)
     alerted: frozenset[str] = frozenset()
+    """Hosts that are short, that no move helps, and of which that was said."""
     quorate: bool = True
-    """As it was seen last."""
+    """Whether there was quorum in the last turn."""
 
     def __post_init__(self) -> None:
         self.lifting = Lifting(self.engine, self.clock.now, self.tally)
@@ -204,7 +205,7 @@ class Arbiter:
                 log.info("not looked at during a move", problem=str(error))
 
     def _publish(self, figures: Mapping[str, HostFigures]) -> bool:
-        """Whether the engine rested."""
+        """Publish. False: the engine is at work, and figures wait for the next turn."""
         done = publish(self.engine, figures, self.bookings, startup_mib, self.clock.wall(), self.known)
         self.bookings, self.known = done.bookings, done.known
         if done.cell is None:

@@ -24,7 +24,7 @@ class BoundedLog:
         self._descriptor = self._open()
 
     def write(self, text: str) -> int:
-        """Add to it."""
+        """Append; returns how many characters, 0 where the file took none."""
         content = text.encode(errors="replace")
         try:
             if os.fstat(self._descriptor).st_size + len(content) > self._largest:
@@ -35,7 +35,7 @@ class BoundedLog:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing waits here."""
+        """Do nothing: each `write` has reached the file."""
 
     def _begin_anew(self) -> None:
         with contextlib.suppress(FileNotFoundError):  # somebody took it away

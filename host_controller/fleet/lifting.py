@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Lifting:
-    """Of one cell."""
+    """The bans of one cell, from turn to turn."""
 
     engine: Engine
     clock: Callable[[], float]

@@ -86,7 +86,7 @@ class Lines:
             return self._look(line, host, path, left)
 
     def only(self, hosts: Collection[str]) -> None:
-        """Keep no line to any other."""
+        """Close the lines to all other hosts."""
         for host in self._kept.keys() - set(hosts):
             self._kept.pop(host).connection.close()
 

@@ -77,14 +77,14 @@ class Tally:
         self._counts[family.name, what] += 1
 
     def samples(self, family: Family, label: str | None) -> Iterator[str]:
-        """Lines of one counter."""
+        """Lines of one counter; `label`: what its values are told apart by."""
         for (name, what), count in self._counts.items():
             if name == family.name:
                 yield sample(family, {label: what} if label else {}, count)
 
 
 def render(cell: Cell, silent: Mapping[str, str], notes: int, tally: Tally) -> bytes:
-    """All of it as text."""
+    """Everything in the Prometheus text format. `notes`: how many settings and figures are not believed."""
     lines: dict[Family, list[str]] = {family: [] for family in FAMILIES}
     _hosts(lines, cell, silent)
     _vms(lines, cell)

@@ -38,7 +38,7 @@ class Asked(Protocol):
         """Go on keeping it. False: the host does not answer."""
 
     def take_back(self, host: str, vm: str, token: str) -> None:
-        """It does not come."""
+        """The VM does not come: its memory need not be kept."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Promised:
         return frozenset((one.vm, one.destination) for one in self._moves.values())
 
     def keep(self, moves: Collection[Move]) -> None:
-        """Take back all but these."""
+        """Take back the promises of all other moves."""
         wanted = {(one.vm, one.destination) for one in moves}
         for vm, one in tuple(self._moves.items()):
             if (vm, one.destination) not in wanted:
@@ -86,7 +86,7 @@ class Promised:
                 del self._moves[vm]
 
     def give_back(self) -> None:
-        """Whatever was not taken up."""
+        """Take back all promises: a VM that has arrived has taken up its own."""
         self.keep(())
 
 

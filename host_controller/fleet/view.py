@@ -20,7 +20,7 @@ class Asks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is known of it."""
+    """What was seen of a cell."""
 
     cell: Cell
     silent: Mapping[str, str]

@@ -44,7 +44,7 @@ class AgentPort:
 
     @property
     def due(self) -> bool:
-        """It is to be opened now."""
+        """Whether it is to be opened now."""
         return self._due and self._channel is not None and not self._channel.is_open
 
     @property
@@ -78,7 +78,7 @@ class AgentPort:
             self._channel.send(message)
 
     def guest_opened(self) -> None:
-        """The agent opened its end."""
+        """The agent in the guest has opened its end."""
         if self._channel is not None:
             self._channel.guest_opened()
 

@@ -25,7 +25,7 @@ class Commands:
         self._running: tuple[libvirt_calls.VmCommand, float] | None = None
 
     def __bool__(self) -> bool:
-        """There is one to carry out."""
+        """Whether a command waits to be carried out."""
         return bool(self._waiting)
 
     def add(self, command: libvirt_calls.VmCommand) -> None:

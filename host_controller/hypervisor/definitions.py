@@ -4,7 +4,6 @@ Plain blocking calls on a connection of their own; the controller learns of a ch
 """
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, Self
 from xml.etree import ElementTree
 
@@ -98,13 +97,11 @@ class Definitions:
         self._uri = uri
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """The connection is open already."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
         self._connection.close()
 
     @property

@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 
 class Host(Protocol):
-    """Who keeps the workers."""
+    """Whoever has the workers of all domains that run."""
 
     @property
     def workers(self) -> Mapping[str, VmWorker]:
@@ -51,7 +51,7 @@ class Host(Protocol):
         """A domain does not run any more."""
 
     def lost(self, detail: str) -> None:
-        """The connection broke."""
+        """The connection to libvirt has broken."""
 
 
 class Events:

@@ -4,7 +4,6 @@ Libvirt marks a VM that it passes such a command to as tainted (custom-ga-comman
 Nothing else comes of the mark; it is seen in libvirt's log, and by whoever supports the host.
 """
 
-from types import TracebackType
 from typing import Any, Final, Self
 
 import libvirt
@@ -97,11 +96,9 @@ class GuestAgentLine:
             raise
 
     def __enter__(self) -> Self:
-        """Itself."""
+        """The connection is open already."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._connection.close()

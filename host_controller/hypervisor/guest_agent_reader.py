@@ -56,7 +56,7 @@ class GuestAgentReader:
             self._task = asyncio.get_running_loop().create_task(self._read(lanes), name="guest agent")
 
     def stop(self) -> None:
-        """The VM is let go."""
+        """Read no more: the VM is let go."""
         if self._task is not None:
             self._task.cancel()
 

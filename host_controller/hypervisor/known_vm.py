@@ -51,7 +51,7 @@ class KnownVm:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Its name; its UUID until libvirt has described it."""
         return self.view.name if self.view is not None else self.uuid
 
     @property

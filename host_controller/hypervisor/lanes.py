@@ -174,7 +174,7 @@ class _Call:
         self._timer = asyncio.get_running_loop().call_later(HANGING_SECONDS, place.free)
 
     def is_late(self) -> None:
-        """Its limit has passed."""
+        """Note that the call has passed its limit."""
         self._late = True
         self._gate.late += 1
 

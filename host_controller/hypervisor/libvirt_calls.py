@@ -74,7 +74,7 @@ class Inspection:
     view: DomainView
     state: RunState
     vcpu_seconds: float | None = None
-    """Of one that stands still."""
+    """Processor time of its vCPUs, of a domain that stands still."""
     unreadable: str | None = None
     """Why its XML could not be read: then the view is no more than its name and its RAM, unmanaged."""
 

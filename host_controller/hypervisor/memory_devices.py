@@ -7,7 +7,7 @@ from host_controller.units import KIB
 
 
 def dimm_xml(size_bytes: int) -> str:
-    """A pc-dimm on node 0."""
+    """A DIMM of so many bytes on NUMA node 0, to be attached."""
     return (
         f"<memory model='dimm'><target><size unit='KiB'>{size_bytes // KIB}</size>"
         "<node>0</node></target></memory>"

@@ -28,7 +28,7 @@ class RunningDomain:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Its name, as people know it."""
         return self._definition.name
 
     @property
@@ -72,7 +72,7 @@ class RunningDomain:
         self._call(self._domain.attachDeviceFlags, xml, LIVE)
 
     def unplug_channel(self, xml: str) -> None:
-        """Take it out."""
+        """Unplug a channel from the running domain."""
         self._call(self._domain.detachDeviceFlags, xml, LIVE)
 
     def set_balloon(self, size_bytes: int) -> None:

@@ -49,7 +49,7 @@ class Domains(NamedTuple):
     ours: list[SurveyedDomain | UnseenDomain]
     """Those that are managed, or would be, or were; and what cannot be looked at."""
     all: list[Taken]
-    """Each as rules see it."""
+    """Each domain as rules see it."""
 
 
 _STOPPED: Final[dict[int, str]] = {

@@ -14,7 +14,7 @@ from lab.errors import FetchError, LabError
 
 
 def main() -> int:
-    """See above."""
+    """Do what the module's text says; returns the exit code."""
     try:
         apt.install(REPOSITORY / "lab/fleet-packages.txt")
     except FetchError as error:

@@ -26,7 +26,7 @@ LOG: Final = runs.HOSTS_LOG
 
 
 def main() -> int:
-    """See above."""
+    """Do what the module's text says; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make matrix", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(SUITES))
     parser.add_argument("--cell", choices=cells.NAMES, help="this one alone, once the package is installed")

@@ -37,7 +37,7 @@ LOG: Final = runs.GUESTS_LOG
 
 
 def main() -> int:
-    """See above."""
+    """Do what the module's text says; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make matrix-guests", description=__doc__)
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=", ".join(GUESTS))
     parser.add_argument("--growth", choices=guest_story.GROWTHS, help="of the three guests this one alone")

@@ -33,7 +33,7 @@ def chosen(commit: str) -> tuple[str, str]:
 
 
 def main() -> int:
-    """See above."""
+    """Do what the module's text says; returns the exit code."""
     parser = argparse.ArgumentParser(prog="make test-suite", description=__doc__)
     parser.add_argument("commit", nargs="?", default="HEAD")
     asked = parser.parse_args().commit

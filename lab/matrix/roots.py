@@ -90,7 +90,7 @@ class Root:
         return self.place / "upper" / path.lstrip("/")
 
     def put(self, *files: Path) -> None:
-        """Into /root."""
+        """Copy files into its /root."""
         self.file("/root").mkdir(mode=0o700, parents=True, exist_ok=True)
         for file in files:
             shutil.copy(file, self.file("/root"))

@@ -29,7 +29,7 @@ NOT_FETCHED: Final = os.EX_TEMPFAIL
 HOST_PACKAGES: Final = ("libvirt-daemon-system", "qemu-system-x86", "qemu-utils", "python3", "iproute2")
 """What a host has before dynmem comes: `fresh root` in the table."""
 LAB_PACKAGES: Final = ("e2fsprogs", "python3-pytest", "python3-pytest-asyncio")
-"""What only the story needs."""
+"""What only the lab's story needs there."""
 BUILD_PACKAGES: Final = ("build-essential", "ca-certificates", "dpkg-dev")
 
 GUEST_PACKAGES: Final = (
@@ -56,7 +56,7 @@ SUITES: Final = {
         Suite("forky", "forky"),
     )
 }
-"""The present release first."""
+"""Hosts of the matrix by their names, the present release first."""
 
 GUESTS: Final = {
     suite.name: suite

@@ -34,7 +34,7 @@ class Booking:
 
 
 def wanted_mib(floor_bytes: int) -> int:
-    """A floor and its margin."""
+    """What is booked for a VM that cannot do without so much: that and a margin, in MiB."""
     return mib_up(math.ceil(floor_bytes * MARGIN))
 
 

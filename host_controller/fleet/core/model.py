@@ -80,7 +80,7 @@ class Node:
     published_mib: int | None = None
     """Its capacity in the engine; None: nobody has set one."""
     trouble: str = ""
-    """Why it takes none."""
+    """Why the engine starts nothing there; empty where it does."""
     others_mib: int = 0
     """What the engine counts there of resources that are none of ours, by the same attribute."""
 

@@ -32,10 +32,10 @@ class Engine(Protocol):
         """The configuration as it is now."""
 
     def idle(self) -> bool:
-        """Nothing is under way."""
+        """Whether nothing is under way."""
 
     def simulate(self, text: bytes) -> Simulation:
-        """What the scheduler would do."""
+        """What the scheduler would do with this configuration."""
 
     def replace(self, before: bytes, after: bytes) -> None:
         """Change the configuration, if it still is what it was."""

@@ -28,7 +28,7 @@ WITHOUT_QUORUM: Final = "this part of the cluster has no quorum: nothing is publ
 
 @dataclass(frozen=True, slots=True)
 class Vm:
-    """A VM's resource."""
+    """The resource of a VM, as it is configured."""
 
     name: str
     size_mib: int | None

@@ -125,7 +125,7 @@ def forget_move(engine: Engine, cib: Cib, vm: str, node: str) -> bool:
 
 
 def _up(root: Element) -> list[str]:
-    """The nodes that are."""
+    """Names of the nodes whose controller is up."""
     return [one.get("uname", "") for one in root.iterfind(STATES) if one.get("crmd") not in DOWN]
 
 

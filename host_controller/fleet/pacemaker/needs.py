@@ -45,7 +45,7 @@ class Need:
     found: str
     wanted: str
     protects: str
-    """What happens otherwise."""
+    """What happens where it is not so."""
     by_hand: bool = False
     """`fleet init` does not set it."""
 

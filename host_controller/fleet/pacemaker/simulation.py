@@ -29,7 +29,7 @@ class Simulation:
     """The scheduler's view and its plan."""
 
     nodes: tuple[Node, ...]
-    """Without their capacities."""
+    """Their capacities are in the configuration, not here."""
     places: Mapping[str, str]
     """Where it has each resource, or would bring it; where it would stop it, where it runs now."""
     actions: tuple[Action, ...]

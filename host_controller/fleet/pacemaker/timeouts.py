@@ -60,6 +60,6 @@ def lengthen(resource: Element, default: str | None) -> None:
 
 
 def _own(operation: Element) -> str | None:
-    """Of the operation itself."""
+    """The timeout that an operation itself names."""
     pair = operation.find("meta_attributes/nvpair[@name='timeout']")
     return operation.get("timeout") or (None if pair is None else pair.get("value"))
