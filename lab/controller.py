@@ -139,6 +139,11 @@ meminfo = "{meminfo}"
             raise ControllerError("The controller is not running.")
         return self._process.pid
 
+    @property
+    def recording(self) -> Path:
+        """What it has written down since its last start."""
+        return self.directory / f"recording-{self.starts}.jsonl"
+
     def start(self, *, wait: bool = True) -> None:
         """Start it; with `wait`, until it answers and has connected."""
         self.starts += 1
@@ -146,7 +151,7 @@ meminfo = "{meminfo}"
             self._process = subprocess.Popen(
                 [
                     *(*self.program, "--config", str(self.config)),
-                    *("--record", str(self._recording(self.starts))),
+                    *("--record", str(self.recording)),
                 ],
                 cwd=REPOSITORY,
                 env={**os.environ, **self.environment},
@@ -256,12 +261,9 @@ meminfo = "{meminfo}"
 
         return self.wait_for(settled, limit, "nothing moves")
 
-    def _recording(self, start: int) -> Path:
-        return self.directory / f"recording-{start}.jsonl"
-
     def _recorded(self) -> Iterator[dict[str, Any]]:
         """What it has written down since its last start."""
-        for line in self._recording(self.starts).read_text().splitlines():
+        for line in self.recording.read_text().splitlines():
             try:
                 yield json.loads(line)
             except ValueError:

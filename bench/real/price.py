@@ -21,7 +21,6 @@ from bench.real.evenness import BUILDS, FILES, GUESTS, MAXIMUM, SHARE, SWAP, WAY
 from bench.real.harness import Ratio, Result, processor_seconds, spread, tell
 from bench.real.job import OBJECT_MIB, Done
 from bench.real.rig import OURS, Host, host
-from host_controller.core.interface import SetTarget
 from host_controller.units import MIB
 from lab.controller import Limits
 from lab.guest import Guest
@@ -151,8 +150,8 @@ class Four:
         return Took(jobs, sum(spent[:GUESTS]), controller, libvirtd, targets)
 
     def _targets(self, guest: Guest, began: float) -> list[tuple[float, int]]:
-        commands = self._one.commands(guest, began)
-        return [(at - began, one.target_bytes) for at, one in commands if isinstance(one, SetTarget)]
+        sent = self._one.sent(guest, "SetTarget", since=began)
+        return [(one.at - began, one.data["target_bytes"]) for one in sent]
 
 
 def _send(guest: Guest, targets: list[tuple[float, int]], began: float) -> None:

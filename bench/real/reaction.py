@@ -220,8 +220,8 @@ def _waits(one: Host, guest: Guest, number: int, law: str) -> list[_Answer]:
     rng = random.Random(number)
     turns = PHASES // PHASE_GUESTS
     period = CALM_SECONDS if law in QUICK else PERIOD
-    sent = one.commands(guest, 0.0)
-    command = sent[-1][0] if sent else time.monotonic()
+    sent = one.sent(guest, "SetTarget", "AttachDimm")
+    command = sent[-1].at if sent else time.monotonic()
     found = []
     for turn in range(turns):
         if law == OURS:

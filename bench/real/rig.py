@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent import wire
-from host_controller.core.interface import AttachDimm, GuestSpoke, SetTarget
+from host_controller.core.interface import GuestSpoke
 from host_controller.core.policy.dead_band import shrink_dead_band
 from host_controller.domain_xml.ours import metadata_element
 from host_controller.domain_xml.read import read_domain
 from host_controller.hypervisor.definitions import Definitions
-from host_controller.records.recording import Decided, Handled, Recording
+from host_controller.records.recording import Handled, Recording
 from host_controller.units import MIB
 from host_controller.verify.processes import prefer
 from host_controller.verify.qmp import Qmp
-from lab.controller import Controller, Limits, enable
+from lab.controller import Controller, Limits, SentCommand, enable
 from lab.domain import GuestSpec
 from lab.errors import LabError
 from lab.guest import Guest
@@ -116,10 +116,6 @@ class Host:
         self.controller.config.write_text(re.sub(r"(?m)^capacity = .*$", f'capacity = "{mib}MiB"', text))
         self.controller.client.post("reload")
 
-    def recording(self) -> Path:
-        """What it writes down."""
-        return self.controller.directory / f"recording-{self.controller.starts}.jsonl"
-
     def first_command(self, guest: Guest, since: float, limit: float = 30.0) -> float:
         """When the first balloon target, DIMM or size of virtio-mem was sent to it after `since`."""
         uuid, kinds = guest.domain().UUIDString(), ("SetTarget", "AttachDimm", "ResizeVirtioMem")
@@ -151,23 +147,15 @@ class Host:
     def _reports(self, guest: Guest) -> Iterator[tuple[float, wire.Report]]:
         """What its agent reported, and when, as far as it is written down."""
         uuid = guest.domain().UUIDString()
-        with self.recording().open("rb") as stream:
+        with self.controller.recording.open("rb") as stream:
             for record in Recording(stream):
                 match record:
                     case Handled(at, GuestSpoke(vm, wire.Report() as report)) if vm == uuid:
                         yield at, report
 
-    def commands(self, guest: Guest, since: float) -> list[tuple[float, SetTarget | AttachDimm]]:
-        """Everything sent to it after `since`, as far as it is written down."""
-        uuid = guest.domain().UUIDString()
-        with self.recording().open("rb") as stream:
-            return [
-                (record.at, command)
-                for record in Recording(stream)
-                if isinstance(record, Decided) and record.at >= since
-                for command in record.commands
-                if isinstance(command, SetTarget | AttachDimm) and command.vm == uuid
-            ]
+    def sent(self, guest: Guest, *kinds: str, since: float = 0.0) -> list[SentCommand]:
+        """Commands of these kinds that were sent to it after `since`, as far as they are written down."""
+        return list(self.controller.sent(*kinds, vm=guest.domain().UUIDString(), since=since))
 
 
 @contextmanager
