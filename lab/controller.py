@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from host_controller.api.client import Client, ControllerUnreachable
+from host_controller.units import MIB
 from host_controller.verify.processes import GUESTS_NICE, prefer
 from lab.code_disk import REPOSITORY
 from lab.errors import LabError
 from lab.guest import Guest
+from lab.status_text import describe
 
 DYNMEM = Path(sys.executable).parent / "dynmem"
-MIB = 1 << 20
 POLL = 0.05
 
 
@@ -301,30 +302,3 @@ meminfo = "{meminfo}"
         """The end of its log, for error messages."""
         text = (self.directory / "log").read_text(errors="replace")
         return "The controller's log ends:\n  " + "\n  ".join(text.splitlines()[-lines:])
-
-
-def mib(size_bytes: int | None) -> str:
-    """In whole MiB, for people."""
-    return "–" if size_bytes is None else f"{size_bytes / MIB:.0f}"
-
-
-def describe(status: dict[str, Any] | None) -> str:
-    """A status in a few lines, in MiB."""
-    if status is None:
-        return "It never answered."
-
-    host = status["host"]
-    lines = [
-        f"capacity {mib(host['capacity_bytes'])}, headroom {mib(host['headroom_bytes'])}, "
-        f"waiting {mib(host['waiting_bytes'])}"
-    ]
-    for vm in status["vms"]:
-        decision = vm["decision"] or {}
-        lines.append(
-            f"{vm['name']}: {vm['phase']}, assigned {mib(vm['assigned_bytes'])}, "
-            f"actual {mib(vm['actual_bytes'])} of RAM {mib(vm['ram_bytes'])}, "
-            f"demand {mib(vm['demand_bytes'])}, goal {mib(vm['goal_bytes'])}, "
-            f"charge {mib(vm['charge_bytes'])}; {decision.get('action')}: {decision.get('reason')} "
-            f"({decision.get('held_back')})"
-        )
-    return "\n".join(lines)

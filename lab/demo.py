@@ -16,11 +16,13 @@ from rich.live import Live
 from rich.table import Table
 
 from host_controller.api.client import ControllerUnreachable
+from host_controller.units import MIB
 from host_controller.verify.errors import VerifyError
 from host_controller.verify.observer import Observer, Sight
-from lab.controller import MIB, Controller, describe, enable, mib
+from lab.controller import Controller, enable
 from lab.domain import GuestSpec
 from lab.lab import Lab
+from lab.status_text import describe, mib
 from lab.story import CAPACITY, CAST, KEEP_READY, Seen, Stage, play
 
 PLOT = Path("dynmem-demo.png")

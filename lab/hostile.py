@@ -2,9 +2,9 @@
 
 from enum import StrEnum
 
+from host_controller.units import MIB
 from lab.guest import Guest
 
-MIB = 1 << 20
 _BALLOON_DRIVER = "/sys/bus/virtio/drivers/virtio_balloon"
 
 

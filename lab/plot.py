@@ -6,10 +6,10 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from host_controller.units import MIB
 from host_controller.verify.observer import Sample
 
 mpl.use("Agg")
-MIB = 1 << 20
 
 
 def plot(

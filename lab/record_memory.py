@@ -23,7 +23,6 @@ from lab.guest import Guest
 from lab.lab import Lab
 from lab.memory_script import RECORDING, Heard, Script, Step, read_script, write_recording
 
-MIB = 1 << 20
 DIMM = "<memory model='dimm'><target><size unit='MiB'>{mib}</size><node>0</node></target></memory>"
 EVERY = 1.0
 QUIET = 15.0

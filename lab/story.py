@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from host_controller.units import MIB
 from host_controller.verify.observer import Observer, Sample
-from lab.controller import MIB, Controller, Limits
+from lab.controller import Controller, Limits
 from lab.guest import Guest
 
 CAPACITY, KEEP_READY = 2300, 32

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from bench.real.bare import move, wait_actual
 from bench.real.harness import Goal, Ratio, Result, spread, tell
-from bench.real.rig import OURS, Host, finish_allocation, host, move, start_allocation, wait_actual
+from bench.real.rig import OURS, Host, finish_allocation, host, start_allocation
 from host_controller.units import GIB, MIB
 from host_controller.verify.smaps import read_smaps
 from lab.controller import Limits

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+from bench.real.bare import move, move_with_device, wait_actual
 from bench.real.harness import Goal, Ratio, Result, spread, tell
 from bench.real.job import OBJECT_MIB, Done, run_job
-from bench.real.rig import OURS, host, move, move_with_device, wait_actual
+from bench.real.rig import OURS, host
 from host_controller.units import MIB
 from host_controller.verify.smaps import huge_share
 from lab.controller import Limits

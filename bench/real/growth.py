@@ -8,8 +8,9 @@ those.
 from dataclasses import dataclass
 from typing import Final
 
+from bench.real.bare import MEMMAP_ON_MEMORY
 from bench.real.harness import Goal, Result, spread, tell
-from bench.real.rig import MEMMAP_ON_MEMORY, OURS, Host, finish_allocation, host, start_allocation
+from bench.real.rig import OURS, Host, finish_allocation, host, start_allocation
 from host_controller.units import MIB
 from lab.controller import Limits
 from lab.lab import Lab

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from bench.real.bare import MEMMAP_ON_MEMORY, Bare
 from bench.real.harness import Goal, Ratio, Result, spread, tell
 from bench.real.job import OBJECT_MIB, Done, run_job
-from bench.real.rig import MEMMAP_ON_MEMORY, OURS, Bare, Host, host, is_back_at
+from bench.real.rig import OURS, Host, host, is_back_at
 from host_controller.units import MIB
 from lab.controller import Limits
 from lab.guest import Guest

@@ -14,9 +14,10 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
+from bench.real.bare import request
 from bench.real.harness import Goal, Ratio, Result, Spread, spread, tell
 from bench.real.job import host_faults
-from bench.real.rig import OURS, Host, finish_allocation, host, request, start_allocation
+from bench.real.rig import OURS, Host, finish_allocation, host, start_allocation
 from host_controller.units import MIB
 from host_controller.verify.qmp import Qmp
 from host_controller.verify.smaps import huge_share

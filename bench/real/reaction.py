@@ -11,12 +11,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
+from bench.real.bare import MEMMAP_ON_MEMORY, Bare
 from bench.real.harness import Goal, Ratio, Result, Spread, spread, tell
 from bench.real.rig import (
-    MEMMAP_ON_MEMORY,
     OURS,
     Allocation,
-    Bare,
     Host,
     finish_allocation,
     host,

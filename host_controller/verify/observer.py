@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from host_controller.units import MIB
 from host_controller.verify.charge import GuestSample
 from host_controller.verify.errors import InconclusiveError, ObserverError
 from host_controller.verify.processes import prefer
 
-MIB = 1 << 20
 PACKAGES = Path(__file__).resolve().parents[2]
 """Where `python -m` finds this package, whatever the caller's directory."""
 LARGEST_GAP = 0.3  # seconds between two samples; the time beyond it the observer was blind

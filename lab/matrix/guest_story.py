@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import libvirt
 
+from host_controller.units import MIB
 from host_controller.verify.errors import VerifyError
 from host_controller.verify.observer import Observer, Sample, describe
-from lab.controller import MIB, Controller, Limits, enable
+from lab.controller import Controller, Limits, enable
 from lab.domain import ARM64, GuestSpec
 from lab.guest import Guest
 from lab.image import Image

@@ -3,8 +3,8 @@
 import time
 from typing import Final
 
+from host_controller.units import MIB
 from host_controller.verify.observer import Sample
-from lab.controller import MIB
 from lab.guest import Guest
 from tests.guests.conftest import Rig
 

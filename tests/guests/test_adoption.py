@@ -7,8 +7,9 @@ import libvirt
 import pytest
 
 from host_controller.domain_xml.edit import difference
+from host_controller.units import MIB
 from lab.code_disk import REPOSITORY
-from lab.controller import DYNMEM, MIB, Limits, dynmem
+from lab.controller import DYNMEM, Limits, dynmem
 from lab.domain import GuestSpec
 from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory

@@ -1,6 +1,7 @@
 """A guest without an agent is served by its balloon's statistics: more slowly, with wider margins."""
 
-from lab.controller import MIB, Limits
+from host_controller.units import MIB
+from lab.controller import Limits
 from tests.guests.conftest import RigFactory
 
 CAPACITY = 1100

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.controller import MIB, Limits
+from host_controller.units import MIB
+from lab.controller import Limits
 from tests.guests.conftest import Rig, RigFactory
 
 BLOCK = 128 * MIB

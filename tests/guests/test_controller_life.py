@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import libvirt
 import pytest
 
-from lab.controller import MIB, Limits, dynmem
+from host_controller.units import MIB
+from lab.controller import Limits, dynmem
 from tests.guests.conftest import Rig, RigFactory
 from tests.guests.heirs import kill_and_inherit
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.controller import MIB, Limits, dynmem
+from host_controller.units import MIB
+from lab.controller import Limits, dynmem
 from lab.guest import Guest
 from lab.hostile import Lie, bind_balloon, put_agent, put_liar, unbind_balloon
 from tests.guests.conftest import Rig, RigFactory

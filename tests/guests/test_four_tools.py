@@ -8,7 +8,8 @@ import libvirt
 import pytest
 
 from host_controller.domain_xml.edit import difference
-from lab.controller import MIB, dynmem
+from host_controller.units import MIB
+from lab.controller import dynmem
 from lab.domain import GuestSpec
 from lab.guest import Guest
 from tests.guests import guest_agents

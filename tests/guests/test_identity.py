@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from host_controller.host.identity import Identity
 from host_controller.host.libvirt_run import pid_directory
-from lab.controller import MIB, Controller, Limits, dynmem
+from host_controller.units import MIB
+from lab.controller import Controller, Limits, dynmem
 from tests.guests.conftest import RigFactory
 
 HELD = 1200

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from host_controller.verify.observer import MIB, Observer, describe
+from host_controller.units import MIB
+from host_controller.verify.observer import Observer, describe
 from host_controller.verify.processes import processes_of, start_time
 from lab.code_disk import REPOSITORY
 from lab.domain import GuestSpec

@@ -10,7 +10,8 @@ import libvirt
 import pytest
 
 from host_controller.domain_xml.read import read_domain
-from lab.controller import MIB, Controller, Limits
+from host_controller.units import MIB
+from lab.controller import Controller, Limits
 from lab.guest import Guest
 from lab.lab import Lab
 from lab.migration import Migration

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lab.controller import MIB, Limits, dynmem
+from host_controller.units import MIB
+from lab.controller import Limits, dynmem
 from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory
 

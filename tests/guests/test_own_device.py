@@ -5,7 +5,8 @@ import pytest
 
 from host_controller.domain_xml.edit import difference
 from host_controller.hypervisor.memory_devices import resized
-from lab.controller import MIB, dynmem
+from host_controller.units import MIB
+from lab.controller import dynmem
 from lab.domain import GuestSpec
 from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory

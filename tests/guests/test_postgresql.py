@@ -2,7 +2,8 @@
 
 import pytest
 
-from lab.controller import MIB, Limits
+from host_controller.units import MIB
+from lab.controller import Limits
 from lab.guest import Guest
 from lab.image import ensure_image
 from tests.guests.conftest import RigFactory

@@ -10,8 +10,9 @@ from typing import Any
 import libvirt
 import pytest
 
+from host_controller.units import MIB
 from host_controller.verify.observer import ObservedEvent, describe
-from lab.controller import MIB, Limits
+from lab.controller import Limits
 from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory
 from tests.guests.faults.books import Books

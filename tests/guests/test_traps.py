@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import libvirt
 import pytest
 
-from lab.controller import MIB, Limits
+from host_controller.units import MIB
+from lab.controller import Limits
 from lab.guest import Guest
 from tests.guests.conftest import Rig, RigFactory
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from host_controller.host import memory
-from lab.controller import MIB, Limits, dynmem
+from host_controller.units import MIB
+from lab.controller import Limits, dynmem
 from lab.guest import Guest
 from lab.hostile import bind_balloon, drop_kernel_memory, hold_kernel_memory, unbind_balloon
 from tests.guests.conftest import Rig, RigFactory

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from bench.replay.__main__ import ReplayError, unpack
+from host_controller.units import MIB
 from lab.code_disk import make_code_disk
-from lab.controller import MIB, Limits, enable
+from lab.controller import Limits, enable
 from lab.domain import GuestSpec
 from tests.guests.conftest import Rig, RigFactory
 from tests.meetings.release import FIRST_RELEASE, PRESENT, Release

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import psutil
 
+from host_controller.units import MIB
 from host_controller.verify.errors import VerifyError
 from host_controller.verify.observer import Observer, Sample, describe
-from lab.controller import MIB, Controller, ControllerError, Limits
+from lab.controller import Controller, ControllerError, Limits
 from lab.guest import Guest
 from lab.hostile import Lie, bind_balloon, forge_actual, put_agent, put_liar, unbind_balloon
 from lab.lab import Lab

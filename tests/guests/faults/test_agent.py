@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lab.controller import MIB
+from host_controller.units import MIB
 from tests.guests.faults.conftest import FaultFactory
 from tests.guests.faults.ward import Ward
 

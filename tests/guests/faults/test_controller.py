@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lab.controller import MIB, Controller
+from host_controller.units import MIB
+from lab.controller import Controller
 from lab.lab import Lab
 from tests.guests.conftest import RigFactory
 from tests.guests.faults.conftest import CAPACITY, FaultFactory, make_ward

@@ -8,7 +8,7 @@ import libvirt
 import pytest
 
 from host_controller.hypervisor.libvirt_calls import dimm_xml
-from lab.controller import MIB
+from host_controller.units import MIB
 from tests.guests.faults.conftest import FaultFactory
 from tests.guests.faults.ward import Ward
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import libvirt
 import pytest
 
-from lab.controller import MIB
+from host_controller.units import MIB
 from tests.guests.faults.conftest import LIMITS, FaultFactory
 from tests.guests.faults.ward import Ward
 

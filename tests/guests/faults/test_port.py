@@ -2,7 +2,7 @@
 
 import pytest
 
-from lab.controller import MIB
+from host_controller.units import MIB
 from lab.hostile import Lie, bind_balloon, forge_actual, put_agent, put_liar, unbind_balloon
 from tests.guests.faults.conftest import FaultFactory
 from tests.guests.faults.ward import Ward

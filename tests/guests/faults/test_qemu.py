@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from lab.controller import MIB, Limits
+from host_controller.units import MIB
+from lab.controller import Limits
 from tests.guests.conftest import RigFactory
 from tests.guests.faults.conftest import CAPACITY, FaultFactory, make_ward
 from tests.guests.faults.ward import Ward

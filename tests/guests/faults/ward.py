@@ -21,9 +21,10 @@ from typing import Any, Self
 
 import psutil
 
+from host_controller.units import MIB
 from host_controller.verify.errors import VerifyError
 from host_controller.verify.observer import describe
-from lab.controller import MIB, Controller, ControllerError
+from lab.controller import Controller, ControllerError
 from lab.guest import Guest
 from tests.guests.conftest import Rig
 from tests.guests.faults.books import Books
