@@ -1,29 +1,22 @@
 """What `dynmem-agent doctor` looks at. Each check returns one Finding; those not "ok" carry a remedy.
 
-`root` stands for /, so the checks run on recorded trees; the two that need the live kernel are in LIVE.
+`root` stands for /, so the checks run on recorded trees; those that need the live kernel are in doctor_live.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import os
-import threading
-import uuid
 from collections.abc import Callable
-from typing import Literal, NamedTuple
-
-import psutil  # type: ignore[import-untyped] # ships no types
 
 from agent import boot_limits, killers, maximum
 from agent.blocks import MemoryBlocks
+from agent.doctor_live import LIVE
+from agent.finding import Finding
 from agent.mounts import left_behind
 from agent.port import find_port
 from agent.probe import Probe
 from agent.proc_text import is_swap_in_memory
 from agent.wire import PORT_NAME
-
-Level = Literal["ok", "note", "problem"]
 
 # include/uapi/linux/virtio_balloon.h, and the device id from virtio_ids.h
 BALLOON_DEVICE = 5
@@ -33,17 +26,7 @@ REPORTING_BIT = 5
 # More movable than this for each byte the kernel can use itself starves the kernel.
 # [Documentation/admin-guide/mm/memory-hotplug.rst, "ZONE_MOVABLE sizing considerations"]
 MOVABLE_RATIO = 3
-_UEVENT_SECONDS = 2.0
 _LARGEST_FILE = 1 << 20
-
-
-class Finding(NamedTuple):
-    """One result. A note is worth knowing and no fault; a problem makes doctor exit with 1."""
-
-    check: str
-    level: Level
-    found: str
-    remedy: str = ""
 
 
 def psi(probe: Probe) -> Finding:
@@ -240,59 +223,6 @@ def memmap_on_memory(root: str) -> Finding:
     )
 
 
-def daemon(root: str) -> Finding:
-    """The daemon runs, and is as small as it should be."""
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        words = process.info["cmdline"] or []
-        if "run" in words and any("dynmem-agent" in word or "agent/__main__" in word for word in words):
-            try:
-                size = process.memory_full_info().uss
-            except psutil.Error:
-                return Finding("daemon", "ok", f"pid {process.pid}")
-            return Finding("daemon", "ok", f"pid {process.pid}, USS {size / (1 << 20):.1f} MiB")
-    with_systemd = os.path.exists(os.path.join(root, "run/systemd/system"))
-    remedy = "let this guest's init start `dynmem-agent run`, now and at boot"
-    return Finding(
-        "daemon", "problem", "not running", "systemctl start dynmem-agent" if with_systemd else remedy
-    )
-
-
-def uevents(_root: str) -> Finding:
-    """A uevent that we make the kernel send arrives, as read by pyroute2 and not by the daemon's own code."""
-    tag = str(uuid.uuid4())
-    target = "/sys/devices/system/memory/memory0/uevent"
-    if not os.access(target, os.W_OK):
-        return Finding("uevents", "note", "not tried", "run as root to have it tried")
-    if importlib.util.find_spec("pyroute2") is None:
-        return Finding("uevents", "note", "not tried", "install python3-pyroute2 to have it tried")
-    listening, arrived = threading.Event(), threading.Event()
-    thread = threading.Thread(target=_await_uevent, args=(tag, listening, arrived), daemon=True)
-    thread.start()
-    if listening.wait(_UEVENT_SECONDS):
-        try:
-            with open(target, "w", encoding="ascii") as file:
-                file.write(f"change {tag}")
-        except OSError as error:  # a sandbox that lets us ask, and not write
-            return Finding("uevents", "note", f"not tried: {error.strerror}", "run outside of the sandbox")
-    if arrived.wait(_UEVENT_SECONDS):
-        return Finding("uevents", "ok", "arrive")
-    remedy = "run in the initial network namespace; until then memory blocks are read at each heartbeat"
-    return Finding("uevents", "problem", "none arrived", remedy)
-
-
-def _await_uevent(tag: str, listening: threading.Event, arrived: threading.Event) -> None:
-    from pyroute2 import UeventSocket  # 240 ms and 30 MiB, for this check only
-
-    # A container may forbid the socket: then none arrives, which is what is found.
-    with contextlib.suppress(OSError), UeventSocket() as sock:
-        sock.bind()
-        listening.set()
-        while not arrived.is_set():
-            for message in sock.get():
-                if message.get("SYNTH_UUID") == tag:
-                    arrived.set()
-
-
 def _balloon_device(root: str) -> str | None:
     devices = os.path.join(root, "sys/bus/virtio/devices")
     try:
@@ -332,11 +262,10 @@ RECORDED: tuple[Callable[[str], Finding], ...] = (
     page_reporting,
     memmap_on_memory,
 )
-LIVE: tuple[Callable[[str], Finding], ...] = (daemon, uevents)
 
 
 def examine(root: str = "/") -> list[Finding]:
-    """All findings; those of LIVE only for the real root. Raises OSError without /proc/meminfo."""
+    """All findings; those of the live kernel only for the real root. Raises OSError without /proc/meminfo."""
     probe = Probe(root)
     try:
         pressure, total_bytes = psi(probe), probe.look().total_bytes

@@ -5,9 +5,10 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from agent import doctor
+from agent import doctor, doctor_live
 from agent.codec import decode_from_guest
 from agent.commands import cli
+from agent.finding import Finding
 from agent.wire import PORT_NAME
 from tests.unit.agent.record import add_block, add_memory, copy_of, set_kib
 
@@ -38,7 +39,7 @@ def guest(tmp_path):
     return tmp_path
 
 
-def finding(root, check: str) -> doctor.Finding:
+def finding(root, check: str) -> Finding:
     return next(one for one in doctor.examine(str(root)) if one.check == check)
 
 
@@ -224,16 +225,16 @@ def test_a_daemon_that_kills_at_a_share_of_memory_is_named_with_a_remedy(guest, 
 def test_a_daemon_that_does_not_run_is_started_with_what_the_guest_has(
     monkeypatch, tmp_path, with_systemd, remedy
 ):
-    monkeypatch.setattr(doctor.psutil, "process_iter", lambda *_: [])
+    monkeypatch.setattr(doctor_live.psutil, "process_iter", lambda *_: [])
     if with_systemd:
         (tmp_path / "run/systemd/system").mkdir(parents=True)
-    assert doctor.daemon(str(tmp_path)).remedy.startswith(remedy)
+    assert doctor_live.daemon(str(tmp_path)).remedy.startswith(remedy)
 
 
 def test_without_pyroute2_uevents_are_not_tried_and_nothing_is_said_to_be_wrong(monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: True)
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    found = doctor.uevents("/")
+    found = doctor_live.uevents("/")
     assert (found.level, found.found) == ("note", "not tried")
     assert "pyroute2" in found.remedy
 
