@@ -51,7 +51,9 @@ class Wish:
     """What the operator wants."""
 
     rule: RuleSection
-    """As if it were one for this VM: what is not named comes from [defaults] or its RAM."""
+    """As if it were one for this VM: what it does not name comes from `defaults` or the VM's RAM."""
+    defaults: Limits
+    """[defaults] of the configuration."""
     next_start: bool = False
     """Prepare its definition as `enable` would."""
     startup_bytes: int | None = None
@@ -79,7 +81,7 @@ class Adoption:
     """At once. Else only its definition is prepared: what runs cannot."""
 
 
-def plan_adoption(facts: Facts, wish: Wish, defaults: Limits) -> Adoption:
+def plan_adoption(facts: Facts, wish: Wish) -> Adoption:
     """What is missing until the domain takes part.
 
     Raises:
@@ -98,12 +100,12 @@ def plan_adoption(facts: Facts, wish: Wish, defaults: Limits) -> Adoption:
     if known:
         limits = known.limits
     else:
-        limits = limits_of(wish.rule, defaults, root, view, growth)
+        limits = limits_of(wish.rule, wish.defaults, root, view, growth)
         limits, bound = within_memtune(limits, parse_xml(live_xml), view, growth)
         because += bound
     _refuse_unfit(facts, limits, growth, known)
     if (obstacle := _obstacle(facts, limits, growth, known)) is not None:
-        return _from_its_next_start(facts, wish, limits, growth, defaults, obstacle)
+        return _from_its_next_start(facts, wish, limits, growth, obstacle)
     if known is None and growth is Growth.VIRTIO_MEM:
         _refuse_squeezed(facts, view)
     trust = known.trust if known else wish.rule.trust
@@ -111,7 +113,7 @@ def plan_adoption(facts: Facts, wish: Wish, defaults: Limits) -> Adoption:
     if read_domain(live_xml).config is None:
         steps.append(WriteMetadata(adopted_element(live_xml, limits, growth, trust)))
     if facts.definition is not None:
-        steps += _definition_step(facts.definition, facts, wish, limits, growth, defaults)
+        steps += _definition_step(facts.definition, facts, wish, limits, growth)
     if not view.stats_period:
         steps.append(AskStatistics(STATISTICS_SECONDS))
     if channel_of(live_xml) is None and has_free_port(live_xml):
@@ -176,21 +178,19 @@ def _obstacle(facts: Facts, limits: Limits, growth: Growth, known: VmConfig | No
 
 
 def _from_its_next_start(
-    facts: Facts, wish: Wish, limits: Limits, growth: Growth, defaults: Limits, obstacle: Refusal
+    facts: Facts, wish: Wish, limits: Limits, growth: Growth, obstacle: Refusal
 ) -> Adoption:
     """Only its definition is prepared, where its operator wants that; what runs is left as it is."""
     if facts.definition is None:
         raise Refused(obstacle.reason, vm=facts.name, hint=obstacle.hint)
     if not wish.next_start:
         try:
-            _definition_step(
-                facts.definition, facts, replace(wish, next_start=True), limits, growth, defaults
-            )
+            _definition_step(facts.definition, facts, replace(wish, next_start=True), limits, growth)
             more = ", or with --next-start prepare it now"
         except Refused:
             more = ""
         raise Refused(obstacle.reason, vm=facts.name, hint=obstacle.hint + more)
-    steps = _definition_step(facts.definition, facts, wish, limits, growth, defaults)
+    steps = _definition_step(facts.definition, facts, wish, limits, growth)
     now = (f"it does not take part before its next start: {obstacle.reason}",)
     return Adoption(
         facts.name, facts.uuid, limits, growth, tuple(steps), now, _later(facts, wish), takes_part=False
@@ -212,15 +212,13 @@ def _refuse_squeezed(facts: Facts, view: DomainView) -> None:
         )
 
 
-def _definition_step(
-    definition: str, facts: Facts, wish: Wish, limits: Limits, growth: Growth, defaults: Limits
-) -> list[Step]:
+def _definition_step(definition: str, facts: Facts, wish: Wish, limits: Limits, growth: Growth) -> list[Step]:
     old = read_domain(definition).config
     if wish.next_start:
         say = "its definition is prepared for its next start, as `dynmem enable` does it"
 
         def change(now: str) -> str:
-            return _prepared(now, old, wish, limits, defaults)
+            return _prepared(now, old, wish, limits)
     elif old is not None and old.source != ADOPTED:
         return []  # it was prepared for its next start
     else:
@@ -237,10 +235,10 @@ def _definition_step(
     return [] if same(new, definition) else [Define(change, say)]
 
 
-def _prepared(definition: str, old: VmConfig | None, wish: Wish, limits: Limits, defaults: Limits) -> str:
+def _prepared(definition: str, old: VmConfig | None, wish: Wish, limits: Limits) -> str:
     """As `enable` would: what is prepared already keeps its way to grow."""
     startup = wish.startup_bytes or min(
-        max(defaults.startup_bytes, limits.minimum_bytes), limits.maximum_bytes
+        max(wish.defaults.startup_bytes, limits.minimum_bytes), limits.maximum_bytes
     )
     limits = replace(limits, startup_bytes=startup)
     growth = wish.rule.growth or (old.growth if old is not None and old.source == METADATA else None)

@@ -24,7 +24,7 @@ from host_controller.cli.adoptions import (
 )
 from host_controller.cli.limits import buffer_option, weight_option
 from host_controller.cli.options import config_file, connect, domain_names, dry_run, size, trust_option
-from host_controller.config import Config, load
+from host_controller.config import load
 from host_controller.config.amount import parse_amount
 from host_controller.config.rule import AUTO, MatchSection, RuleSection
 from host_controller.core.model import Growth, Trust
@@ -107,10 +107,11 @@ def adopt(
     say = progress(as_json)
     with Definitions(connect or configuration.libvirt.uri) as definitions:
         guest_agents = configuration.libvirt.guest_agent
-        wish = Wish(rule, next_start, startup, guest_agents, abilities(definitions))
+        defaults = configuration.default_limits
+        wish = Wish(rule, defaults, next_start, startup, guest_agents, abilities(definitions))
 
         def one(name: str, which: str) -> Result:
-            return _adopt(definitions, name, which, wish, configuration, dry_run=dry_run, say=say)
+            return _adopt(definitions, name, which, wish, dry_run=dry_run, say=say)
 
         chosen = [(vm, vm) for vm in vms] or _running(definitions, pattern)
         results = [told(one(name, which), as_json) for name, which in chosen]
@@ -132,7 +133,6 @@ def _adopt(
     name: str,
     which: str,
     wish: Wish,
-    configuration: Config,
     *,
     dry_run: bool,
     say: Callable[[str, str], None],
@@ -141,7 +141,7 @@ def _adopt(
     try:
         domain = RunningDomain(definitions, which)
         result.name, result.uuid = domain.name, domain.uuid
-        plan = plan_adoption(facts_of(domain), wish, configuration.default_limits)
+        plan = plan_adoption(facts_of(domain), wish)
         result.steps, result.now, result.later = (
             [one.say for one in plan.steps],
             list(plan.now),

@@ -47,7 +47,7 @@ from tests.unit.test_rules import passing
 
 DEFAULTS = Limits(GIB, 512 * MIB, 4 * GIB)
 RULE = RuleSection(match=MatchSection(name="*"))
-WISH = Wish(RULE)
+WISH = Wish(RULE, DEFAULTS)
 CONTROLLER = Room(controller=True)
 ROOM = "<maxMemory slots='4' unit='KiB'>8388608</maxMemory>"
 OWN_DIMM = "<memory model='dimm'><target><size unit='KiB'>524288</size><node>0</node></target></memory>"
@@ -56,7 +56,7 @@ ADOPTABLE = [VIRT_INSTALL, TERRAFORM, COCKPIT, domain("bare", devices="")]
 
 
 def plan(one: LibvirtDomain, wish: Wish = WISH) -> Adoption:
-    return plan_adoption(one.facts(), wish, DEFAULTS)
+    return plan_adoption(one.facts(), wish)
 
 
 def adopt(one: LibvirtDomain, wish: Wish = WISH) -> Adoption:
@@ -352,7 +352,8 @@ def test_a_transient_domain_is_adopted_until_it_stops() -> None:
 
 def test_its_next_start_can_be_prepared_as_enable_does_it() -> None:
     one = LibvirtDomain(VIRT_INSTALL)
-    adopt(one, Wish(RULE, next_start=True, startup_bytes=GIB))  # by the way to grow that enable chooses
+    # By the way to grow that enable chooses.
+    adopt(one, Wish(RULE, DEFAULTS, next_start=True, startup_bytes=GIB))
     assert one.defined is not None
     prepared = read_domain(one.defined).config
     running = read_domain(live(one)).config
@@ -361,7 +362,7 @@ def test_its_next_start_can_be_prepared_as_enable_does_it() -> None:
     assert (prepared.source, prepared.boot_ram_bytes) == (METADATA, 512 * MIB), "the least that works"
     assert prepared.growth is Growth.VIRTIO_MEM
     assert (running.source, running.growth, running.boot_ram_bytes) == (ADOPTED, Growth.BALLOON, 2 * GIB)
-    assert plan(one, Wish(RULE, next_start=True, startup_bytes=GIB)).steps == ()
+    assert plan(one, Wish(RULE, DEFAULTS, next_start=True, startup_bytes=GIB)).steps == ()
     release(one)
     assert is_as(one, LibvirtDomain(VIRT_INSTALL))
 
@@ -411,7 +412,7 @@ def test_what_enable_prepared_is_not_adopted_and_not_released() -> None:
 )
 def test_what_cannot_be_adopted_is_refused_with_the_way_out_and_untouched(xml: str, word: str) -> None:
     one = LibvirtDomain(xml)
-    wish = Wish(RuleSection(match=RULE.match, minimum=GIB))
+    wish = Wish(RuleSection(match=RULE.match, minimum=GIB), DEFAULTS)
     with pytest.raises(Refused, match=word) as refused:
         plan(one, wish)
     assert refused.value.hint
@@ -434,7 +435,7 @@ def test_the_next_start_of_what_cannot_take_part_as_it_runs_is_prepared_where_th
     with pytest.raises(Refused) as refused:
         plan(one)
     assert ("--next-start" in (refused.value.hint or "")) == helps
-    wish = Wish(RULE, next_start=True)
+    wish = Wish(RULE, DEFAULTS, next_start=True)
     if not helps:
         with pytest.raises(Refused):
             plan(one, wish)
@@ -455,7 +456,7 @@ def test_the_next_start_of_what_cannot_take_part_as_it_runs_is_prepared_where_th
 def test_nothing_is_done_while_a_job_holds_the_domain() -> None:
     one = LibvirtDomain(VIRT_INSTALL)
     with pytest.raises(Refused, match="migration"):
-        plan_adoption(one.facts("migration"), WISH, DEFAULTS)
+        plan_adoption(one.facts("migration"), WISH)
     adopt(one)
     with pytest.raises(Refused, match="migration"):
         plan_release(one.facts("migration"), CONTROLLER)
@@ -476,7 +477,7 @@ def test_it_grows_only_by_what_it_runs_with_and_a_dimm_of_its_users_is_not_ours(
     xml = domain("own", devices=SERIAL + devices)
     one = LibvirtDomain(xml.replace("  <memory unit", f"  {ROOM}\n  <memory unit", 1) if devices else xml)
     with pytest.raises(Refused, match=f"cannot grow by {growth}") as refused:
-        plan(one, Wish(RuleSection(match=RULE.match, growth=growth)))
+        plan(one, Wish(RuleSection(match=RULE.match, growth=growth), DEFAULTS))
     assert "--next-start" in (refused.value.hint or "")
 
 
@@ -497,7 +498,7 @@ def test_a_host_whose_dimms_did_not_come_out_when_it_was_burnt_in_gives_none(
     made = plan(one, replace(WISH, host=host))
     assert made.growth is growth
     assert said in "; ".join(made.now)
-    asked = Wish(RuleSection(match=RULE.match, growth=Growth.HOTADD), host=host)
+    asked = Wish(RuleSection(match=RULE.match, growth=Growth.HOTADD), DEFAULTS, host=host)
     assert plan(one, asked).growth is Growth.HOTADD, "its operator knows better"
 
 
@@ -514,7 +515,7 @@ def test_a_rule_that_is_proposed_is_for_that_vm_alone_whatever_its_name() -> Non
 
 
 def test_limits_may_be_shares_of_its_ram() -> None:
-    wish = Wish(RuleSection(match=RULE.match, minimum=Share(25), maximum=Share(75), weight=9))
+    wish = Wish(RuleSection(match=RULE.match, minimum=Share(25), maximum=Share(75), weight=9), DEFAULTS)
     limits = plan(LibvirtDomain(VIRT_INSTALL), wish).limits
     assert (limits.minimum_bytes, limits.maximum_bytes, limits.weight) == (512 * MIB, 1536 * MIB, 9)
 

@@ -22,7 +22,7 @@ from host_controller.errors import DomainUnsuitable
 from host_controller.units import GIB, MIB
 from tests.support.libvirt_domain import LibvirtDomain
 from tests.support.others import SERIAL, VIRT_INSTALL, domain, inactive
-from tests.unit.test_adoption import CONTROLLER, RULE, WISH, adopt, clock, is_as, live, release
+from tests.unit.test_adoption import CONTROLLER, DEFAULTS, RULE, WISH, adopt, clock, is_as, live, release
 
 VIRTIO_MEM = """<memory model='virtio-mem'>
       <target>
@@ -43,7 +43,7 @@ WITH_VIRTIO_MEM = (
 )
 
 EMPTY = WITH_VIRTIO_MEM.replace(">1048576</", ">0</").replace(">3145728</current", ">2097152</current")
-BY_BALLOON = Wish(RuleSection(match=RULE.match, growth=Growth.BALLOON))
+BY_BALLOON = Wish(RuleSection(match=RULE.match, growth=Growth.BALLOON), DEFAULTS)
 
 
 def target(one: LibvirtDomain, room: Room = CONTROLLER) -> int:
