@@ -4,34 +4,24 @@ Nothing is done of our own accord to blocks that were there when we started: aft
 wants surviving DIMMs left offline, and boot memory is nobody's to take. Only blocks that appear later,
 and ranges that the host names, are touched.
 
-Offlining runs in a short-lived forked child: the kernel migrates pages for as long as it takes, holds a
-global lock, and only a signal ends it [mm/memory_hotplug.c, offline_pages()]. A thread could not be
-interrupted; a child can, and an alarm ends it even if we die. A fork costs a few hundred KiB while it
-lasts. While pages move it is left alone: a guest that gets little processor time is slow, not stuck.
-Bringing online takes milliseconds and happens here, one block per turn of the loop.
+Taking a range offline may take long: a child does it (`offlining.py`). Bringing online takes milliseconds
+and happens here, one block per turn of the loop.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 from collections import deque
 from collections.abc import Callable, Mapping
 
 from agent.blocks import MemoryBlocks
-from agent.lean import NamedTuple, NoReturn
+from agent.lean import NamedTuple
+from agent.offlining import LOOK_SECONDS, Offlining
 from agent.wire import Ack, Hotplug, Offline, Online, OnlineZone, Zone, printable
 
-# So many looks in a row at which no page and no block had gone since the one before: the rest is pinned.
-MOST_IDLE_LOOKS = 10
-# Nobody looks if we have died. A host waits for 30 s, and then asks for the range back.
-ALARM_SECONDS_PER_BLOCK = 60
 MOST_JOBS = 16
 # The kernel brings a new block online itself within milliseconds of its add event; one that is still
 # offline after this is ours to do.
 KERNEL_GRACE_SECONDS = 1.0
-# The end of the offlining child is an event, but for a kernel without pidfd.
-CHILD_LOOK_SECONDS = 1.0
 _RETRIES = 3
 _POLICY: dict[Zone, str] = {"movable": "online_movable", "kernel": "online_kernel"}
 
@@ -45,16 +35,6 @@ class _Job(NamedTuple):
     changed: list[int]
 
 
-class _Child(NamedTuple):
-    pid: int
-    pidfd: int | None
-    job: _Job
-    look_at: float
-    progress: tuple[int, int]
-    idle_looks: int = 0
-    ended_for: str = ""  # why we ended it
-
-
 class Hotplugger:
     """The one writer of memory block states in this guest. No call blocks for longer than one onlining."""
 
@@ -65,7 +45,7 @@ class Hotplugger:
         self._moved_pages = moved_pages
         self._zone: Zone | None = None
         self._jobs: deque[_Job] = deque()
-        self._child: _Child | None = None
+        self._offlining: tuple[_Job, Offlining] | None = None
         self._new: dict[int, tuple[float, int]] = {}  # block → (when to look, how often we tried)
         self._mode: Hotplug = "none"
         if blocks.block_bytes:
@@ -147,25 +127,23 @@ class Hotplugger:
 
     def next_wake(self, now: float) -> float | None:
         """When step() wants to be called; None if only an event can bring work."""
-        if self._child is not None:
-            return now + CHILD_LOOK_SECONDS  # whatever is due waits for its end
+        if self._offlining is not None:
+            return now + LOOK_SECONDS  # whatever is due waits for its end
         if self._jobs:
             return now
         return min(due for due, _ in self._new.values()) if self._new else None
 
     def child_fd(self) -> int | None:
         """Readable when the offlining child has ended, for poll(); None without one."""
-        return self._child.pidfd if self._child is not None else None
+        return self._offlining[1].fd if self._offlining is not None else None
 
     def step(self, now: float) -> tuple[Ack | None, bool]:
         """One unit of work: at most one block online, or a look at the child.
 
         Returns the Ack of a request that ended, and whether the totals may have changed.
         """
-        if self._child is not None:
-            ack = self._reap()
-            if ack is None:
-                self._look_at_child(now)
+        if self._offlining is not None:
+            ack = self._reap(*self._offlining, now)
             return ack, ack is not None
         if self._jobs:
             job = self._jobs[0]
@@ -178,11 +156,10 @@ class Hotplugger:
         return None, False
 
     def close(self) -> None:
-        """End the child. The kernel rolls back the block that it was at."""
-        if self._child is not None:
-            os.kill(self._child.pid, signal.SIGKILL)
-            os.waitpid(self._child.pid, 0)
-            self._forget_child()
+        """End the child."""
+        if self._offlining is not None:
+            self._offlining[1].close()
+            self._offlining = None
 
     def _set_zone(self, message: OnlineZone, now: float) -> Ack:
         if self._mode == "none":
@@ -256,72 +233,28 @@ class Hotplugger:
         if not targets:
             return self._ack(job, None)
         try:
-            pid = os.fork()
+            child = Offlining(self._blocks, targets, self._moved_pages, now)
         except OSError as error:
             return self._ack(job, f"no memory for a helper process: {error.strerror}")
-        if pid == 0:
-            _offline_and_exit(self._blocks, targets)
-        try:
-            pidfd: int | None = os.pidfd_open(pid)
-        except (OSError, AttributeError):  # before Linux 5.3, or a Python that was built for such kernels
-            pidfd = None
-        job = job._replace(blocks=targets)
-        self._child = _Child(pid, pidfd, job, now + CHILD_LOOK_SECONDS, self._progress())
+        self._offlining = job, child
         return None
 
     def _call_off(self, numbers: list[int]) -> None:
         """What the host wants back online is not offlined any further: the guest may be in need of it."""
-        child = self._child
-        if child is not None and not child.ended_for and not set(numbers).isdisjoint(child.job.blocks):
-            self._end_child("the host called it off")
+        if self._offlining is not None:
+            _, child = self._offlining
+            if not set(numbers).isdisjoint(child.numbers):
+                child.end("the host called it off")
 
-    def _progress(self) -> tuple[int, int]:
-        """Differs from what it was as soon as a page or a block has gone."""
-        return self._moved_pages(), self._blocks.totals().online_bytes
-
-    def _look_at_child(self, now: float) -> None:
-        """End it once nothing goes any more. Looks are counted, not seconds: a busy machine delays both."""
-        assert self._child is not None
-        if now < self._child.look_at or self._child.ended_for:
-            return
-        progress = self._progress()
-        idle_looks = 0 if progress != self._child.progress else self._child.idle_looks + 1
-        self._child = self._child._replace(
-            look_at=now + CHILD_LOOK_SECONDS, progress=progress, idle_looks=idle_looks
-        )
-        if idle_looks >= MOST_IDLE_LOOKS:
-            self._end_child(f"no page of a memory block moved at {MOST_IDLE_LOOKS} looks")
-
-    def _end_child(self, why: str) -> None:
-        assert self._child is not None
-        os.kill(self._child.pid, signal.SIGKILL)
-        self._child = self._child._replace(ended_for=why)
-
-    def _reap(self) -> Ack | None:
-        assert self._child is not None
-        child = self._child
-        pid, status = os.waitpid(child.pid, os.WNOHANG)
-        if pid == 0:
+    def _reap(self, job: _Job, child: Offlining, now: float) -> Ack | None:
+        done = child.reap()
+        if done is None:
+            child.look(now)
             return None
-        self._forget_child()
-        for number in child.job.blocks:
-            block = self._blocks.refresh(number)
-            if block is None or not block.online:
-                child.job.changed.append(number)
-        if child.ended_for:
-            return self._ack(child.job, child.ended_for)
-        if os.WIFSIGNALED(status):
-            return self._ack(child.job, f"a memory block did not go within {ALARM_SECONDS_PER_BLOCK} s")
-        code = os.WEXITSTATUS(status)
-        if len(child.job.changed) == len(child.job.blocks):
-            return self._ack(child.job, None)
-        return self._ack(child.job, os.strerror(code) if code else "the rest is still online")
-
-    def _forget_child(self) -> None:
-        assert self._child is not None
-        if self._child.pidfd is not None:
-            os.close(self._child.pidfd)
-        self._child = None
+        self._offlining = None
+        gone, refusal = done
+        job.changed.extend(gone)
+        return self._ack(job, refusal)
 
     def _ack(self, job: _Job, refusal: str | None) -> Ack:
         changed_bytes = len(job.changed) * self._blocks.block_bytes
@@ -329,18 +262,3 @@ class Hotplugger:
         detail = done if refusal is None else f"{done}, then: {refusal}"
         self._log(6 if refusal is None else 5, "blocks", detail)
         return Ack(job.request_id, refusal is None, printable(detail), changed_bytes)
-
-
-def _offline_and_exit(blocks: MemoryBlocks, numbers: list[int]) -> NoReturn:
-    """The child: stops at the first refusal, since half a DIMM cannot be unplugged. Exits with errno."""
-    code = 0
-    try:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for number in numbers:
-            signal.alarm(ALARM_SECONDS_PER_BLOCK)
-            blocks.write_state(number, "offline")
-    except OSError as error:
-        code = error.errno or 1
-    finally:  # whatever happened, the child must not return into the daemon's loop
-        os._exit(code)

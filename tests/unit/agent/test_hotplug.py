@@ -8,12 +8,11 @@ import pytest
 
 from agent.blocks import MemoryBlocks
 from agent.hotplug import (
-    CHILD_LOOK_SECONDS,
     KERNEL_GRACE_SECONDS,
-    MOST_IDLE_LOOKS,
     MOST_JOBS,
     Hotplugger,
 )
+from agent.offlining import LOOK_SECONDS, MOST_IDLE_LOOKS
 from agent.report import Blocks
 from agent.uevents import Uevent, memory_block_number, parse
 from agent.wire import Ack, Offline, Online, OnlineZone
@@ -236,7 +235,7 @@ def hang(guest: Guest) -> None:
 def look(guest: Guest, times: int) -> None:
     """The agent looks at its child, a second after the last look; its loop turns more often."""
     for _ in range(times):
-        guest.now += CHILD_LOOK_SECONDS
+        guest.now += LOOK_SECONDS
         for _ in range(3):
             assert guest.plugger.step(guest.now) == (None, False)
 
@@ -250,7 +249,7 @@ def assert_left_alone(guest: Guest) -> None:
 def test_a_block_that_hangs_in_the_kernel_ends_once_nothing_moved_at_so_many_looks(guest):
     hang(guest)
     look(guest, MOST_IDLE_LOOKS - 1)
-    guest.now += CHILD_LOOK_SECONDS
+    guest.now += LOOK_SECONDS
     [ack] = guest.acks(1)
     assert (ack.ok, ack.changed_bytes) == (False, 0)
     assert "no page of a memory block moved" in ack.detail
@@ -282,7 +281,7 @@ def test_a_guest_that_stood_still_itself_does_not_give_its_block_up(guest):
 
 
 def test_a_block_that_hangs_in_the_kernel_ends_by_the_alarm_though_nobody_looks(guest, monkeypatch):
-    monkeypatch.setattr("agent.hotplug.ALARM_SECONDS_PER_BLOCK", 1)
+    monkeypatch.setattr("agent.offlining.ALARM_SECONDS_PER_BLOCK", 1)
     hang(guest)
     [ack] = guest.acks(1)
     assert (ack.ok, ack.changed_bytes) == (False, 0)
@@ -312,7 +311,7 @@ def test_a_new_block_that_is_due_while_a_range_goes_offline_waits_and_keeps_nobo
     guest.plug(34)
     guest.now += KERNEL_GRACE_SECONDS + 5.0
     for _ in range(3):
-        assert guest.plugger.next_wake(guest.now) == guest.now + CHILD_LOOK_SECONDS
+        assert guest.plugger.next_wake(guest.now) == guest.now + LOOK_SECONDS
         guest.plugger.step(guest.now)
     os.write(release, b"x")
     guest.acks(1)
