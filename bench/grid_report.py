@@ -64,13 +64,35 @@ def report(grid: Grid, worst: int) -> int:
     whole = {cell: laws for cell, laws in grid.items() if OURS in laws and len(laws) > 1}
     if not whole:
         return 0
+    _print_worst(whole, worst)
+    lost = _print_peers(whole)
+    level = sum(missing(laws[OURS]) <= max(best_peer(laws)[1], CLOSE_MIB_S) for laws in whole.values())
+    calm = [cell for cell in whole if cell.demand in STATIONARY]
+    loud = [cell for cell in calm if whole[cell][OURS]["commands"] > CALM_COMMANDS]
+    weighted = [cell for cell in whole if cell.weights != "equal"]
+    unjust = [cell for cell in weighted if unfair(whole[cell][OURS])]
+    for cell in loud[:3]:
+        print(f"  not at rest: {whole[cell][OURS]['commands']:.0f} commands per VM-hour, {cell.key}")
+    for cell in unjust[:3]:
+        print(f"  by weight: {whole[cell][OURS]['unmet_by_weight']}, {cell.key}")
+    goals = {
+        f"a peer is ahead by more than a tenth in {lost} of {len(whole)} cells": not lost,
+        f"no peer ahead in {level / len(whole):.0%} (goal 80 %)": level >= 0.8 * len(whole),
+        f"more than {CALM_COMMANDS:.0f} commands per VM-hour at rest in {len(loud)} of {len(calm)}": not loud,
+        f"heavier VMs lack more for their weight in {len(unjust)} of {len(weighted)}": not unjust,
+    }
+    for goal, met in goals.items():
+        print(f"{'met   ' if met else 'MISSED'} {goal}")
+    return 0 if all(goals.values()) else 1
+
+
+def _print_worst(whole: Grid, worst: int) -> None:
+    """The cells in which ours lacks most beside the best peer, a line each."""
     rows = []
     for cell, laws in whole.items():
         mine, (name, peer) = missing(laws[OURS]), best_peer(laws)
         rows.append((ratio(mine, peer), cell, mine, name, peer))
     rows.sort(key=lambda row: -row[0])
-    lost = [row for row in rows if behind(row[2], row[4])]
-    level = sum(mine <= max(peer, CLOSE_MIB_S) for _, _, mine, _, peer in rows)
     print(f"{'ours ÷ peer':>11} {'ours':>9} {'peer':>9} {'bound':>9} {'foot':>5} {'cmds':>6}  cell")
     for by, cell, mine, name, peer in rows[:worst]:
         laws = whole[cell]
@@ -80,10 +102,10 @@ def report(grid: Grid, worst: int) -> int:
             f"{by:11.2f} {mine:9.0f} {peer:9.0f} {bound} {found['footprint']:5.2f} {found['commands']:6.0f}  "
             f"{cell.key}  ({name})"
         )
-    calm = [cell for cell in whole if cell.demand in STATIONARY]
-    loud = [cell for cell in calm if whole[cell][OURS]["commands"] > CALM_COMMANDS]
-    weighted = [cell for cell in whole if cell.weights != "equal"]
-    unjust = [cell for cell in weighted if unfair(whole[cell][OURS])]
+
+
+def _print_peers(whole: Grid) -> int:
+    """In how many cells a peer is ahead, by each way of counting; returns it by what guests touch."""
     by_promise = [
         (missing(laws[OURS], "promised"), best_peer(laws, "promised")[1]) for laws in whole.values()
     ]
@@ -91,18 +113,7 @@ def report(grid: Grid, worst: int) -> int:
     print(f"counting all that a host gave out beyond its memory: ahead in {lost_by_promise} cells")
     within = sum(behind(missing(laws[OURS]), best_within(laws)) for laws in whole.values())
     print(f"of peers that keep to their host's memory: ahead in {within} cells")
-    foreseen = sum(behind(missing(whole[row[1]]["clairvoyant"]), row[4]) for row in lost)
+    lost = [laws for laws in whole.values() if behind(missing(laws[OURS]), best_peer(laws)[1])]
+    foreseen = sum(behind(missing(laws["clairvoyant"]), best_peer(laws)[1]) for laws in lost)
     print(f"of the cells in which a peer is ahead: ahead of the clairvoyant, too, in {foreseen}")
-    goals = {
-        f"a peer is ahead by more than a tenth in {len(lost)} of {len(rows)} cells": not lost,
-        f"no peer ahead in {level / len(rows):.0%} (goal 80 %)": level >= 0.8 * len(rows),
-        f"more than {CALM_COMMANDS:.0f} commands per VM-hour at rest in {len(loud)} of {len(calm)}": not loud,
-        f"heavier VMs lack more for their weight in {len(unjust)} of {len(weighted)}": not unjust,
-    }
-    for cell in loud[:3]:
-        print(f"  not at rest: {whole[cell][OURS]['commands']:.0f} commands per VM-hour, {cell.key}")
-    for cell in unjust[:3]:
-        print(f"  by weight: {whole[cell][OURS]['unmet_by_weight']}, {cell.key}")
-    for goal, met in goals.items():
-        print(f"{'met   ' if met else 'MISSED'} {goal}")
-    return 0 if all(goals.values()) else 1
+    return len(lost)

@@ -71,6 +71,11 @@ def jobs(lab: Lab, result: Result, growth: str, by_hand: ByHand, **spec: Any) ->
             one.start()
             told = (f"{who} {spread([one.seconds for one in done[who][-1]])} s" for who in done)
             tell(f"{result.name} by {growth}: {', '.join(told)}")
+    _tell(result, growth, done)
+
+
+def _tell(result: Result, growth: str, done: dict[str, list[list[Done]]]) -> None:
+    """`done`: the jobs of each round, ours and bare."""
     times = {name: [[each.seconds for each in one] for one in rounds] for name, rounds in done.items()}
     apart = {name: spread([max(one) / min(one) for one in rounds]) for name, rounds in times.items()}
     all_times = {name: spread([each for one in rounds for each in one]) for name, rounds in times.items()}

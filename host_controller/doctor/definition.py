@@ -38,7 +38,7 @@ def metadata(vm: VmSurvey) -> Finding:
         return Finding("limits", "problem", found, f"dynmem enable {shell_word(vm.name)} while it is off")
     boots_with, startup = vm.domain.boot_ram_bytes, vm.domain.config.limits.startup_bytes
     if vm.domain.config.huge_page_bytes is not None and boots_with < startup:
-        # Prepared before that was known (ad01bb0), or edited since.
+        # Prepared by a version that did not know that, or edited since.
         has, should = format_apart(boots_with, startup)
         found = f"it boots with {has} of its startup of {should}, and nobody moves memory in huge pages"
         return Finding("limits", "problem", found, f"dynmem enable {shell_word(vm.name)} while it is off")
