@@ -22,6 +22,8 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 
 
 class _Vm(msgspec.Struct, frozen=True, gc=False):
+    """With the names of VmFigures."""
+
     uuid: Name
     name: Name
     need_bytes: Size | None
@@ -75,32 +77,30 @@ def read_figures(host: str, untrusted: bytes, wall: float) -> HostFigures:
         raise HostSilent(f"{host}: it tells of two VMs of one name")
     if found.admits_bytes > found.capacity_bytes:
         raise HostSilent(f"{host}: it would admit more than its capacity")
-    vms = tuple(
-        VmFigures(
-            vm.uuid,
-            vm.name,
-            vm.need_bytes,
-            vm.minimum_bytes,
-            vm.charge_bytes,
-            vm.beside_bytes,
-            vm.arrival_bytes,
-            vm.settled,
-        )
-        for vm in found.vms
-    )
-    unmanaged = tuple(
-        VmFigures(vm.uuid, vm.name, None, 0, vm.size_bytes, 0, vm.size_bytes, settled=False, managed=False)
-        for vm in found.unmanaged
-    )
+    vms = tuple(VmFigures(**msgspec.structs.asdict(vm)) for vm in found.vms)
+    unmanaged = tuple(map(_of_fixed_size, found.unmanaged))
     if sum(one.floor_bytes for one in (*vms, *unmanaged)) > MOST_NEEDED:
         raise HostSilent(f"{host}: its VMs need more than any host has")
-    emergency = None if found.emergency is None else neutral(found.emergency, 200)
     return HostFigures(
         found.capacity_bytes,
         found.reserved_bytes,
         found.admits_bytes,
         vms,
         found.overdraft,
-        emergency,
+        None if found.emergency is None else neutral(found.emergency, 200),
         unmanaged=unmanaged,
+    )
+
+
+def _of_fixed_size(vm: _Unmanaged) -> VmFigures:
+    return VmFigures(
+        vm.uuid,
+        vm.name,
+        need_bytes=None,
+        minimum_bytes=0,
+        charge_bytes=vm.size_bytes,
+        beside_bytes=0,
+        arrival_bytes=vm.size_bytes,
+        settled=False,
+        managed=False,
     )

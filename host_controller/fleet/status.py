@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from host_controller.fleet.core.model import Cell, HostFigures, Resource
+from host_controller.fleet.core.model import Cell, HostFigures, Node, Resource
 from host_controller.fleet.core.relief import SHORT_ABOVE
 from host_controller.fleet.expiry import ending
 
@@ -11,17 +11,16 @@ from host_controller.fleet.expiry import ending
 def status_of(cell: Cell, silent: Mapping[str, str], notes: Iterable[str], wall: float) -> dict[str, Any]:
     """`silent`: hosts that are not believed, and why; `wall`: seconds since 1970."""
     return {
-        "hosts": [_host(cell, silent, node.name) for node in cell.nodes],
+        "hosts": [_host(cell, silent, node) for node in cell.nodes],
         "vms": [_vm(cell, one) for one in cell.resources],
         "notes": [*notes, *ending(cell.figures, wall)],
     }
 
 
-def _host(cell: Cell, silent: Mapping[str, str], name: str) -> dict[str, Any]:
-    figures, here = cell.figures.get(name), cell.on(name)
-    node = next(one for one in cell.nodes if one.name == name)
+def _host(cell: Cell, silent: Mapping[str, str], node: Node) -> dict[str, Any]:
+    figures, here = cell.figures.get(node.name), cell.on(node.name)
     return {
-        "name": name,
+        "name": node.name,
         "capacity_bytes": figures.capacity_bytes if figures else None,
         "need_bytes": figures.floor_bytes if figures else None,
         "load": round(figures.load, 4) if figures else None,
@@ -29,7 +28,7 @@ def _host(cell: Cell, silent: Mapping[str, str], name: str) -> dict[str, Any]:
         "admits_bytes": figures.admits_bytes if figures else None,
         "published_mib": node.published_mib,
         "vms": len(here),
-        "state": "; ".join(_troubles(node.trouble, silent.get(name), figures)) or "ok",
+        "state": "; ".join(_troubles(node.trouble, silent.get(node.name), figures)) or "ok",
     }
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from host_controller.fleet.core.model import Cell, Resource, mib_up
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.core.why import Obstacle, why
+from host_controller.units import MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _judge(
         reason = f"{other} tells that it runs there: two hosts may not both be believed"
     if reason is None and does is not None and does.destination is not None:
         if does.destination not in said:
-            return Move(vm, host, does.destination, size << 20, f"drain of {host}")
+            return Move(vm, host, does.destination, size * MIB, f"drain of {host}")
         reason = f"{does.destination} has refused to take it"
     known = replace(resource, bans={**resource.bans, **said})
     others = tuple(one for one in why(cell, known, size) if one.host != host)
