@@ -18,6 +18,12 @@ class Facts:
     job: str | None = None
     """A migration, a save or a snapshot under way."""
 
+    @property
+    def running_xml(self) -> str:
+        """The live XML of one that is known to run."""
+        assert self.live_xml is not None
+        return self.live_xml
+
 
 class Refused(DomainUnsuitable):
     """It cannot be adopted, or released; nothing was changed."""

@@ -217,8 +217,7 @@ def _refuse_long(facts: Facts, has_bytes: int, size_bytes: int, room: Room) -> N
 
 def _refuse_dimms(facts: Facts, before: Before, room: Room) -> None:
     """Only a controller has a guest give DIMMs up."""
-    assert facts.live_xml is not None
-    more = _memory_devices(facts.live_xml) - before.memory_devices
+    more = _memory_devices(facts.running_xml) - before.memory_devices
     if more <= 0:
         return
     raise Refused(

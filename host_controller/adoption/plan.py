@@ -137,17 +137,16 @@ def _growth(root: Element, wish: Wish) -> tuple[Growth, tuple[str, ...]]:
 
 def _refuse_foreign(facts: Facts, view: DomainView) -> None:
     config, name = view.config, facts.name
-    assert facts.live_xml is not None
     if config is not None and config.source != ADOPTED:
         is_it = "it is managed already"
-        if read_domain(facts.live_xml).config is None:
+        if read_domain(facts.running_xml).config is None:
             is_it = "it is prepared already, and takes part from its next start"
         raise ManagedAlready(is_it, vm=name, hint=f"`dynmem set {shell_word(name)}` changes its limits")
     if view.claimed and config is None:
         word = shell_word(name)
         hint = f"`dynmem release {word}` finishes that; or `dynmem enable {word}` while it is off"
         raise Refused("it has limits of dynmem's that are given back, or cannot be used", vm=name, hint=hint)
-    owner = owner_of(parse_xml(facts.live_xml))
+    owner = owner_of(parse_xml(facts.running_xml))
     if owner is not None:
         # A name may have what patterns and TOML have a meaning for.
         quoted = json.dumps(glob.escape(name), ensure_ascii=False)
@@ -157,10 +156,9 @@ def _refuse_foreign(facts: Facts, view: DomainView) -> None:
 
 def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, known: VmConfig | None) -> None:
     """What it is to be given it cannot have."""
-    assert facts.live_xml is not None
     if problems := limits.problems():
         raise Refused("; ".join(problems), vm=facts.name, hint="name other limits")
-    for_it = growth_by_devices(parse_xml(facts.definition or facts.live_xml))
+    for_it = growth_by_devices(parse_xml(facts.definition or facts.running_xml))
     if known is None and growth not in (Growth.BALLOON, for_it):
         what = "free DIMM slots" if growth is Growth.HOTADD else "one virtio-mem device, and no DIMM,"
         hint = "leave --growth out, or prepare its next start: --next-start"
@@ -169,8 +167,7 @@ def _refuse_unfit(facts: Facts, limits: Limits, growth: Growth, known: VmConfig 
 
 def _obstacle(facts: Facts, limits: Limits, growth: Growth, known: VmConfig | None) -> Refusal | None:
     """What keeps it from taking part. By what runs: the definition may have been changed since."""
-    assert facts.live_xml is not None
-    for one in obstacles(parse_xml(facts.live_xml), limits, growth):
+    for one in obstacles(parse_xml(facts.running_xml), limits, growth):
         if known is None or growth is not Growth.HOTADD or "memory device" not in one.reason:
             return one
         # DIMMs of ours are none.
@@ -263,11 +260,10 @@ def _now(live_xml: str, limits: Limits, growth: Growth) -> tuple[str, ...]:
 
 
 def _later(facts: Facts, wish: Wish) -> tuple[str, ...]:
-    assert facts.live_xml is not None
     if facts.definition is None:
         return ("it is transient: what is written is gone when it stops",)
     found = []
-    if channel_of(facts.live_xml) is None and not has_free_port(facts.live_xml):
+    if channel_of(facts.running_xml) is None and not has_free_port(facts.running_xml):
         found.append("the agent's port: the running domain has no free virtio-serial port")
     if wish.next_start:
         found.append("all that `dynmem enable` prepares: hot add, free page reporting")
