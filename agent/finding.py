@@ -1,4 +1,4 @@
-"""What a check of `dynmem-agent doctor` finds."""
+"""What a check of a doctor finds: of `dynmem-agent doctor` in a guest, and of `dynmem doctor` on its host."""
 
 from __future__ import annotations
 

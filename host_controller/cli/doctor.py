@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from agent.finding import Finding
 from host_controller.api.client import Client, check_shape
 from host_controller.cli.hook import DIRECTORY, NAME
 from host_controller.cli.options import at_socket, connect, vm_names
@@ -17,7 +18,7 @@ from host_controller.config import Config, ConfigError, load
 from host_controller.credentials import Credentials
 from host_controller.doctor import cluster, host, vm
 from host_controller.doctor.cluster import FleetSurvey, Setting
-from host_controller.doctor.facts import Finding, HostSurvey, VmSurvey
+from host_controller.doctor.facts import HostSurvey, VmSurvey
 from host_controller.doctor.kernel import Kernel, read_kernel
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import (

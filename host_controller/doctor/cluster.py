@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from host_controller.doctor.facts import Finding
+from agent.finding import Finding
 
 PACEMAKER: Final = "Pacemaker"
 CERTIFICATE: Final = "fleet certificate"

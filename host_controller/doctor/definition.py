@@ -3,8 +3,9 @@
 from typing import Final
 from xml.etree import ElementTree
 
+from agent.finding import Finding
 from host_controller.core.model import METADATA, Growth
-from host_controller.doctor.facts import Finding, VmSurvey
+from host_controller.doctor.facts import VmSurvey
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.refusal import Refusal
 from host_controller.domain_xml.fitness.sizes import tight_limits

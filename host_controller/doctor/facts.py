@@ -1,22 +1,11 @@
 """What the checks are given. Nothing here does I/O, so the checks are tested without libvirt."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any
 from xml.etree.ElementTree import Element
 
 from host_controller.domain_xml.read import DomainView
 from host_controller.records.burn_in import BurnIn
-
-Level = Literal["ok", "note", "problem"]
-
-
-class Finding(NamedTuple):
-    """One result. A note is worth knowing and no fault; a problem makes doctor exit with 1."""
-
-    check: str
-    level: Level
-    found: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Final
 
-from host_controller.doctor.facts import Finding, HostSurvey
+from agent.finding import Finding
+from host_controller.doctor.facts import HostSurvey
 from host_controller.records.burn_in import Versions, newest_of
 from host_controller.units import format_size, format_version
 

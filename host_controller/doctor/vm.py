@@ -4,9 +4,10 @@ import re
 from collections.abc import Callable
 from typing import Final
 
+from agent.finding import Finding
 from host_controller import __version__
 from host_controller.doctor import definition, witnesses
-from host_controller.doctor.facts import Finding, VmSurvey
+from host_controller.doctor.facts import VmSurvey
 from host_controller.neutral import shell_word
 from host_controller.units import format_size
 

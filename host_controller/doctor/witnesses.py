@@ -3,7 +3,8 @@
 from typing import Final
 
 from agent import wire
-from host_controller.doctor.facts import Finding, VmSurvey
+from agent.finding import Finding
+from host_controller.doctor.facts import VmSurvey
 from host_controller.domain_xml.fitness.devices import PORT_OF_OURS
 from host_controller.domain_xml.guest_system import LINUX, guest_system
 from host_controller.neutral import shell_word

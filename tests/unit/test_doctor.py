@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from agent.finding import Finding
 from host_controller.api.schema.checks import DoctorView
 from host_controller.cli import doctor as command
 from host_controller.cli.doctor import doctor, lines
@@ -19,7 +20,7 @@ from host_controller.config import load
 from host_controller.config.rule import MatchSection, RuleSection
 from host_controller.core.model import Growth, Limits
 from host_controller.doctor import host, kernel, vm
-from host_controller.doctor.facts import Finding, VmSurvey
+from host_controller.doctor.facts import VmSurvey
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.traces import was_prepared
