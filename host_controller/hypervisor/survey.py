@@ -128,7 +128,8 @@ class Survey:
         if running:
             with suppress(libvirt.libvirtError):  # a job holds it: what its XML says is still worth a look
                 statistics = dict(domain.memoryStats())
-        view = taken.view if rule is not None else read_domain(xml, persistent)
+        # A rule takes on what runs: of one that is off its definition is looked at as it is.
+        view = taken.view if rule == taken.rule else read_domain(xml, persistent)
         uuid, name = str(domain.UUIDString()), str(domain.name())
         return taken, SurveyedDomain(uuid, name, running, xml, view, rule, statistics, stopped)
 
