@@ -4,6 +4,7 @@ What a controller of another version leaves out, adds, or calls by a new word is
 that. A text where a size belongs, or null where an object does, is none of ours.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from msgspec import inspect
@@ -25,29 +26,42 @@ def _look(told: Any, kind: inspect.Type, where: str) -> str | None:
         case inspect.Metadata():
             return _look(told, kind.type, where)
         case inspect.UnionType():
-            wrong = [_look(told, one, where) for one in kind.types]
-            inside = [one for one in wrong if one is not None and not one.startswith(f"{where} is ")]
-            return None if None in wrong else next(iter(inside), _wrong(told, where))
+            return _look_at_union(told, kind, where)
+    if not _fits(told, kind, where):
+        return _wrong(told, where)
+    return next((found for part in _parts(told, kind, where) if (found := _look(*part)) is not None), None)
+
+
+def _look_at_union(told: Any, kind: inspect.UnionType, where: str) -> str | None:
+    """What is wrong inside says more than that none of its kinds fits."""
+    wrong = [_look(told, one, where) for one in kind.types]
+    if None in wrong:
+        return None
+    inside = (one for one in wrong if one is not None and not one.startswith(f"{where} is "))
+    return next(inside, _wrong(told, where))
+
+
+def _parts(told: Any, kind: inspect.Type, where: str) -> Iterator[tuple[Any, inspect.Type, str]]:
+    """What is in an object or a list that fits: each part, its kind, and where it is."""
+    match kind:
         case inspect.StructType():
-            if not isinstance(told, dict):
-                return _wrong(told, where)
-            known = ((one.encode_name, one.type) for one in kind.fields if one.encode_name in told)
-            parts = ((told[name], of, f"{where}.{name}".lstrip(".")) for name, of in known)
+            for one in kind.fields:
+                if one.encode_name in told:
+                    yield told[one.encode_name], one.type, f"{where}.{one.encode_name}".lstrip(".")
         case inspect.DictType():
-            if not isinstance(told, dict):
-                return _wrong(told, where)
-            parts = ((one, kind.value_type, f"{where}.{name}".lstrip(".")) for name, one in told.items())
+            for name, one in told.items():
+                yield one, kind.value_type, f"{where}.{name}".lstrip(".")
         case inspect.ListType() | inspect.VarTupleType():
-            if not isinstance(told, list):
-                return _wrong(told, where)
-            parts = ((one, kind.item_type, f"{where}[{at}]") for at, one in enumerate(told))
-        case _:
-            return None if _fits(told, kind, where) else _wrong(told, where)
-    return next((found for part in parts if (found := _look(*part)) is not None), None)
+            for at, one in enumerate(told):
+                yield one, kind.item_type, f"{where}[{at}]"
 
 
 def _fits(told: Any, kind: inspect.Type, where: str) -> bool:
     match kind:
+        case inspect.StructType() | inspect.DictType():
+            return isinstance(told, dict)
+        case inspect.ListType() | inspect.VarTupleType():
+            return isinstance(told, list)
         case inspect.NoneType():
             return told is None
         case inspect.BoolType():
