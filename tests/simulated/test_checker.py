@@ -145,3 +145,12 @@ def test_a_size_that_somebody_has_asked_for_and_is_asked_for_again_takes_nothing
 def test_what_somebody_else_asks_of_it_meanwhile_counts_once_it_is_told() -> None:
     """The killed one's command was still unanswered, and the next one confirmed what others had asked for."""
     assert not play(meddled_scenario(130000395), patient_engine).violations
+
+
+def test_a_command_is_left_over_by_who_gave_it_and_not_by_what_it_says() -> None:
+    """A controller that begins counts its tickets anew: what it gives may equal what was given before it."""
+    shown = World(GIB).checker.shown
+    before = hv.SetTarget("a", 1, 512 * MIB)
+    shown.of("a").left_over = (before,)
+    assert shown.is_left_over(before)
+    assert not shown.is_left_over(hv.SetTarget("a", 1, 512 * MIB))
