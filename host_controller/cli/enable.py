@@ -1,5 +1,6 @@
 """`dynmem enable` and `disable`: a domain's part in dynamic memory, kept in its own XML."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -83,7 +84,7 @@ def enable(
             domain,
             plan.xml,
             new,
-            (*why, *plan.notes),
+            (*why, *plan.notes, *_snapshots(domain, prepared=False)),
             dry_run=dry_run,
             to_do="shut it down first; `dynmem set` changes limits of a running VM",
         )
@@ -107,7 +108,8 @@ def disable(vm: str | None, file: Path | None, *, dry_run: bool, connect: str | 
             say(new.notes)
             return
         shown = restore(domain.xml()).xml
-        _change(domain, shown, new.xml, new.notes, dry_run=dry_run, to_do="shut it down first")
+        notes = (*new.notes, *_snapshots(domain, prepared=True))
+        _change(domain, shown, new.xml, notes, dry_run=dry_run, to_do="shut it down first")
         if not dry_run:
             click.echo(
                 f"{neutral(domain.name)} is as it was" + ("" if new.exact else ", as far as it is known")
@@ -134,6 +136,17 @@ def _change(
     say(notes)
     if not dry_run:
         domain.define(new)
+
+
+def _snapshots(domain: Domain, *, prepared: bool) -> Iterator[str]:
+    """What reverting to a snapshot undoes: libvirt then takes the definition that it has kept."""
+    if count := domain.snapshots(prepared=prepared):
+        how = "prepared for dynamic memory" if prepared else "without dynamic memory"
+        command = "disable" if prepared else "enable"
+        yield (
+            f"{count} of its snapshots {'has' if count == 1 else 'have'} it {how}: reverted to, it is so "
+            f"again, until `dynmem {command}` is said again"
+        )
 
 
 def _refuse_unless_one_is_named(vm: str | None, file: Path | None) -> None:

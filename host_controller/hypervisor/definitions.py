@@ -57,6 +57,14 @@ class Definition:
         """Whether its next start restores what `virsh managedsave` has put away."""
         return self.persistent and bool(self.call(self._domain.hasManagedSaveImage))
 
+    def snapshots(self, *, prepared: bool) -> int:
+        """How many of its snapshots keep a definition that is prepared, or not: whoever reverts has that."""
+        try:
+            kept = [str(one.getXMLDesc()) for one in self._domain.listAllSnapshots()]
+        except libvirt.libvirtError:  # a driver without them, or one that went while we looked
+            return 0
+        return sum((NAMESPACE in one) is prepared for one in kept)
+
     def xml(self, *, secrets: bool = False) -> str:
         """What it starts with next time. With secrets it can be defined again; without, it can be shown."""
         return str(self.call(self._domain.XMLDesc, INACTIVE | (SECURE if secrets else 0)))

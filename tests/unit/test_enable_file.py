@@ -53,6 +53,18 @@ def test_it_is_prepared_once_and_put_back_exactly(file: Path) -> None:
     assert same(file.read_text(), Q35)
 
 
+def test_snapshots_that_keep_the_definition_of_before_are_named(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt 9.0: one that is reverted is what it was, to the byte, and nobody manages it."""
+    kept = {False: 2, True: 1}
+    monkeypatch.setattr(DomainFile, "snapshots", lambda _self, *, prepared: kept[prepared])
+    said = invoke("enable", "--file", str(file), "--growth", "balloon").output
+    assert "2 of its snapshots have it without dynamic memory: reverted to, it is so again" in said
+    said = invoke("disable", "--file", str(file)).output
+    assert "1 of its snapshots has it prepared for dynamic memory" in said
+
+
 def test_an_editors_mark_stays_before_the_declaration_and_is_shown_as_no_change(file: Path) -> None:
     head = "\ufeff<?xml version='1.0' encoding='UTF-8'?>\n"
     file.write_text(head + Q35, encoding="utf-8")

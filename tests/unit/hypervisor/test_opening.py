@@ -1,6 +1,7 @@
 """A domain that libvirt does not let be looked up is not one that is not there."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import libvirt
@@ -9,9 +10,13 @@ from click.testing import CliRunner
 
 from host_controller.cli import doctor as command
 from host_controller.config import parse
+from host_controller.core.model import Growth, Limits
+from host_controller.domain_xml.edit import enable
 from host_controller.errors import CallFailed, DomainNotFound, DynmemError
 from host_controller.hypervisor import survey
+from host_controller.hypervisor.definitions import Definition
 from host_controller.hypervisor.opening import found
+from host_controller.units import GIB
 from tests.support.fake_host import OTHER_UUID, UUID
 from tests.unit.hypervisor.domains import Q35
 
@@ -181,3 +186,18 @@ def test_no_domain_hides_another_by_having_its_uuid_for_a_name() -> None:
     assert found(Named(), "qemu:///system", OTHER_UUID) == OTHER_UUID
     with pytest.raises(DomainNotFound):
         found(Named(), "qemu:///system", "x" * 36)
+
+
+def test_snapshots_are_counted_by_the_definition_that_they_keep() -> None:
+    limits = Limits(GIB, GIB, 2 * GIB)
+    kept = [Q35, enable(Q35, limits, Growth.BALLOON).xml, Q35]
+    snapshots = [
+        SimpleNamespace(getXMLDesc=lambda xml=xml: f"<domainsnapshot>{xml}</domainsnapshot>") for xml in kept
+    ]
+    domain = Definition(None, SimpleNamespace(listAllSnapshots=lambda: snapshots))
+    assert (domain.snapshots(prepared=False), domain.snapshots(prepared=True)) == (2, 1)
+
+    def refuse() -> None:
+        raise refusal(libvirt.VIR_ERR_NO_SUPPORT, "no snapshots here")
+
+    assert Definition(None, SimpleNamespace(listAllSnapshots=refuse)).snapshots(prepared=False) == 0
