@@ -18,5 +18,8 @@ def abilities(definitions: Definitions) -> HostAbilities:
             transparent_huge_page_bytes=transparent_huge_page_bytes(),
         )
     return replace(
-        known, address_bits=definitions.address_bits(), device_networks=definitions.device_networks()
+        known,
+        memory_bytes=definitions.memory_bytes(),
+        address_bits=definitions.address_bits(),
+        device_networks=definitions.device_networks(),
     )

@@ -79,7 +79,7 @@ def enable(
         pieces.set_virtio_mem(devices, shape.device)
     pieces.set_balloon(devices)
     pieces.set_channel(domain, devices)
-    return Plan(text_of(tree, xml), (*said, *notes(root, limits, growth, shape, host.device_networks)))
+    return Plan(text_of(tree, xml), (*said, *notes(root, limits, growth, shape, host)))
 
 
 def difference(old: str, new: str, name: str) -> str:

@@ -22,6 +22,8 @@ class HostAbilities:
     libvirt: int = 0
     """1000000 * major + 1000 * minor + release."""
     qemu: int = 0
+    memory_bytes: int | None = None
+    """All of its RAM."""
     address_bits: int | None = None
     """Physical address bits of its processors."""
     huge_page_bytes: int | None = None

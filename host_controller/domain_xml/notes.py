@@ -10,6 +10,7 @@ from host_controller.domain_xml.boot_ram import (
     MOVABLE_RATIO,
     PAGE_STRUCTURE_SHARE,
 )
+from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.pinning import pins
 from host_controller.domain_xml.set_aside import set_aside
 from host_controller.domain_xml.shape import SLOTS, Shape
@@ -22,10 +23,16 @@ def notes(
     limits: Limits,
     growth: Growth,
     shape: Shape,
-    device_networks: frozenset[str] = frozenset(),
+    host: HostAbilities = NOTHING_KNOWN,
 ) -> Iterator[str]:
     """Sentences about a domain that is being prepared; `root` is what it was."""
     yield from _rounding(limits, growth, shape)
+    if host.memory_bytes is not None and host.memory_bytes < limits.maximum_bytes:
+        yield (
+            f"its maximum of {format_size(limits.maximum_bytes)} is more than the "
+            f"{format_size(host.memory_bytes)} that this host has"
+            + (": it boots with all of it, which is never admitted here" if growth is Growth.BALLOON else "")
+        )
     match growth:
         case Growth.HOTADD:
             yield from _dimms(shape)
@@ -41,7 +48,7 @@ def notes(
                 f"it boots with {format_size(shape.boot)} and counts as that until its balloon driver is "
                 "seen to be alive; nothing is hot-added"
             )
-    yield from _costs(root, growth, shape, device_networks)
+    yield from _costs(root, growth, shape, host.device_networks)
     yield from _side_effects(root, growth)
 
 

@@ -15,6 +15,7 @@ from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor.failure import called
 from host_controller.hypervisor.networks import device_networks
 from host_controller.hypervisor.opening import found, opened, versions
+from host_controller.units import MIB
 
 INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
 SECURE: Final = libvirt.VIR_DOMAIN_XML_SECURE
@@ -120,6 +121,13 @@ class Definitions:
     def versions(self) -> tuple[int, int]:
         """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
         return versions(self._connection)
+
+    def memory_bytes(self) -> int | None:
+        """All RAM of the host; None where libvirt does not say."""
+        try:
+            return int(self._connection.getInfo()[1]) * MIB or None
+        except (libvirt.libvirtError, LookupError, TypeError):
+            return None
 
     def address_bits(self) -> int | None:
         """Physical address bits of the host's processors; None where libvirt does not say."""

@@ -65,6 +65,20 @@ def test_snapshots_that_keep_the_definition_of_before_are_named(
     assert "1 of its snapshots has it prepared for dynamic memory" in said
 
 
+def test_a_maximum_that_this_host_does_not_have_is_said(file: Path) -> None:
+    """libvirt's test driver has a host of 3 GiB."""
+
+    def told(growth: str, maximum: str) -> str:
+        return invoke(
+            "enable", "--file", str(file), "--dry-run", "--growth", growth, "--maximum", maximum
+        ).output
+
+    assert "this host" not in told("hotadd", "3G")
+    found = "its maximum of 16 GiB is more than the 3 GiB that this host has"
+    assert f"{found}\n" in told("hotadd", "16G")
+    assert f"{found}: it boots with all of it, which is never admitted here" in told("balloon", "16G")
+
+
 def test_an_editors_mark_stays_before_the_declaration_and_is_shown_as_no_change(file: Path) -> None:
     head = "\ufeff<?xml version='1.0' encoding='UTF-8'?>\n"
     file.write_text(head + Q35, encoding="utf-8")
