@@ -601,6 +601,9 @@ class Opened:
     def find(self, _name: str) -> "Opened":
         return self
 
+    def memory_bytes(self) -> None:
+        return None
+
     def address_bits(self) -> None:
         return None
 

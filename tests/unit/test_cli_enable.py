@@ -111,6 +111,9 @@ class Host:
     def versions(self) -> tuple[int, int]:
         return 9_000_000, 7_002_022
 
+    def memory_bytes(self) -> int:
+        return 64 * GIB
+
     def address_bits(self) -> int:
         return 46
 
