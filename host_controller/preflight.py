@@ -5,7 +5,6 @@ Nothing is left behind: a directory is tried out by making one in it, and a free
 
 import errno
 import os
-import socket
 import stat
 import tempfile
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from host_controller.api.listeners import bind, resolve
 from host_controller.config import DEFAULT_PATH, Config, ConfigError, Problem
 from host_controller.control.state_dir import StateDir
 from host_controller.core.model import HostFacts
@@ -30,7 +30,7 @@ TRANSPORTS: Final = ("", "unix", "ssh", "libssh", "libssh2", "tls", "tcp", "ext"
 DATABASE_FILES: Final = ("", "-wal", "-shm", "-journal")
 """What lies beside a database of SQLite, by its name."""
 EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 # asked about
-"""Each for its own kind of address: asyncio lets no IPv6 socket take IPv4 connections, too."""
+"""Each for its own kind of address: an IPv6 socket takes no IPv4 connections."""
 QEMU_PATHS: Final = ("/system", "/session", "/embed")
 
 
@@ -54,6 +54,7 @@ def problems_of(config: Config, *, running_from: str = "") -> list[Problem]:
     holder = state_holder(config)
     reloads = bool(running_from) and running_from in (holder or "").splitlines()[1:]
     checks = WHILE_RUNNING if reloads else (*CHECKS, *LOCKS)
+    checks = (*checks, _own_addresses)
     return [problem for one in checks for problem in one(config)]
 
 
@@ -179,18 +180,13 @@ def _two_listeners(config: Config) -> Iterator[Problem]:
     if http is None or fleet is None or not http[1] == fleet[1] != 0:
         return
     try:
-        addresses = [_resolved(*one) for one in (http, fleet)]
+        addresses = [{str(place.address[0]) for place in resolve(*one)} for one in (http, fleet)]
     except (OSError, UnicodeError):
         return  # that is said of the one
     if any(_meet(one, other) for one in addresses[0] for other in addresses[1]):
         yield Problem(
             "fleet.listen", f"{config.fleet.listen}, where http.listen is", "an address or a port of its own"
         )
-
-
-def _resolved(host: str, port: int) -> set[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return {str(one[4][0]) for one in found}
 
 
 def _meet(one: str, other: str) -> bool:
@@ -207,25 +203,60 @@ def _history(config: Config) -> Iterator[Problem]:
         return
     above = next((one for one in path.parents if os.path.lexists(one)), path)
     try:
-        taken, placed = path.is_dir(), above.is_dir()
+        kind, placed = _kind(path), above.is_dir()
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             yield Problem("paths.history", f"{path} ({error.strerror})", "a shorter name")
         return
-    if taken:
-        yield Problem("paths.history", f"{path}, which is a directory", "the name of a file")
+    if stat.S_ISLNK(kind):  # others could have put it there, so it is not written through
+        yield Problem("paths.history", f"{path}, which is a link", f"the file itself: {path.resolve()}")
+    elif not stat.S_ISREG(kind) or path == config.state_dir:
+        what = "a directory" if stat.S_ISDIR(kind) or path == config.state_dir else "no file"
+        yield Problem("paths.history", f"{path}, which is {what}", "the name of a file")
     elif not placed:
         yield Problem("paths.history", f"{path} ({above} is not a directory)", "a file in a directory")
 
 
+def _kind(path: Path) -> int:
+    """The mode of what lies there; of a file where nothing does. Raises OSError."""
+    try:
+        return path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return stat.S_IFREG
+
+
 def _free_addresses(config: Config) -> Iterator[Problem]:
+    """Nobody else listens there. An address that this machine does not have yet may come, as at boot."""
     yield from _two_listeners(config)
-    for key, text, where in (
-        ("http.listen", config.http.listen, config.listen),
-        ("fleet.listen", config.fleet.listen, config.fleet_listen),
-    ):
-        if text is not None and where is not None:
-            yield from _free_address(key, text, *where)
+    for key, text, error in _unbound(config):
+        if getattr(error, "errno", None) != errno.EADDRNOTAVAIL:
+            why = getattr(error, "strerror", None) or str(error)
+            yield Problem(key, f"{text} ({why})", "an address of this machine that is free")
+
+
+def _own_addresses(config: Config) -> Iterator[Problem]:
+    """This machine has the address. `run` does not ask, but whoever looks at the file wants to know."""
+    for key, text, error in _unbound(config):
+        if getattr(error, "errno", None) == errno.EADDRNOTAVAIL:
+            yield Problem(key, f"{text}, which this machine does not have now", "an address of this machine")
+
+
+def _unbound(config: Config) -> Iterator[tuple[str, str, Exception]]:
+    """What of the configuration cannot be listened at: its key, what stands there, and why."""
+    for key, text, where in _listens(config):
+        try:
+            for place in resolve(*where):
+                bind(place).close()
+        except (OSError, UnicodeError) as error:  # the second: no name of a host
+            yield key, text, error
+
+
+def _listens(config: Config) -> Iterator[tuple[str, str, tuple[str, int]]]:
+    """The key, what stands there, and the address and port in it."""
+    if config.http.listen is not None and config.listen is not None:
+        yield "http.listen", config.http.listen, config.listen
+    if config.fleet.listen is not None and config.fleet_listen is not None:
+        yield "fleet.listen", config.fleet.listen, config.fleet_listen
 
 
 def _credentials(config: Config) -> Iterator[Problem]:
@@ -235,20 +266,6 @@ def _credentials(config: Config) -> Iterator[Problem]:
         Credentials.within(Path(config.fleet.credentials)).server()
     except CredentialsError as error:
         yield Problem("fleet.credentials", error.message, "host.pem, host.key and ca.pem of this host")
-
-
-def _free_address(key: str, text: str, host: str, port: int) -> Iterator[Problem]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in found:
-            with socket.socket(family, kind, protocol) as one:
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                if family == socket.AF_INET6:
-                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                one.bind(address)
-    except (OSError, UnicodeError) as error:  # the second: no name of a host
-        why = getattr(error, "strerror", None) or str(error)
-        yield Problem(key, f"{text} ({why})", "an address of this machine that is free")
 
 
 def _unwritable(directory: Path) -> str | None:

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from host_controller.api.figures import figures_view, vm_figures
 from host_controller.api.http import Refused, answer_json, expect, in_turns, whole_number
-from host_controller.api.listeners import BACKLOG, Listeners
+from host_controller.api.listeners import BACKLOG, Listeners, bind_before_network, resolve
 from host_controller.api.peer import peer_of
 from host_controller.api.schema.answers import DoneView
 from host_controller.api.schema.fleet import FleetView, VmFiguresView
@@ -134,7 +134,7 @@ class FleetListener:
         assert runner.server is not None
         self._factory = self._door.factory(runner.server)
         try:
-            listening = self._socket = _bound(address, port)
+            listening = self._socket = bind_before_network(resolve(address, port)[0])
             listening.listen(BACKLOG)
         except (OSError, ValueError) as error:  # ValueError: that can be no name
             text = f"[fleet] listen: {address}:{port}: {getattr(error, 'strerror', 'it is no address')}"
@@ -218,18 +218,3 @@ def _token(query: dict[str, str]) -> str:
     if not 0 < len(token) <= LONGEST_TOKEN:
         raise Refused(400, "bad-parameter", "a promise has a token", f"token=…, at most {LONGEST_TOKEN} long")
     return token
-
-
-def _bound(address: str, port: int) -> socket.socket:
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(where)
-    except OSError:
-        listener.close()
-        raise
-    listener.setblocking(False)
-    return listener

@@ -8,8 +8,9 @@ import os
 import socket
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import structlog
 from aiohttp import web
 
 from host_controller.api.door import HEAD_SECONDS, Door, note_answers
@@ -21,8 +22,12 @@ VIEW_GROUP: Final = "dynmem-view"
 SHUTDOWN_SECONDS: Final = 0.5
 ACCEPTED: Final = 32
 """Connections that are taken in one turn of the loop at most: a tenth of a millisecond each."""
+IP_FREEBIND: Final = 15
+"""ip(7); for IPv6, too. Python has no name for it."""
 BACKLOG: Final = 4096
 """Connections that the kernel keeps for us; with none left a unix socket refuses at once (EAGAIN)."""
+
+log = structlog.get_logger(__name__)
 
 
 class Listeners:
@@ -57,13 +62,17 @@ class Listeners:
         """
         runner, door = await self.serve(routes, only_local_names(address))
         try:
-            server = await self._listen(door, runner, host=address, port=port)
+            with contextlib.ExitStack() as failing:
+                sockets = [failing.enter_context(bind_before_network(one)) for one in resolve(address, port)]
+                failing.pop_all()
         except (OSError, ValueError) as error:  # ValueError: that can be no name
             raise DynmemError(
                 f"[http] listen: {address}:{port}: {getattr(error, 'strerror', 'it is no address')}",
                 hint="name another address or port",
             ) from None
-        return int(server.sockets[0].getsockname()[1])
+        for one in sockets:
+            await self._listen(door, runner, sock=one)
+        return int(sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """End all answers and remove the sockets."""
@@ -104,6 +113,59 @@ class Listeners:
                 one.listen(BACKLOG)
         self._servers.append(server)
         return server
+
+
+class Place(NamedTuple):
+    """Where a socket can be bound."""
+
+    family: socket.AddressFamily
+    kind: socket.SocketKind
+    protocol: int
+    address: tuple[Any, ...]
+    """As the family has it; the host and the port come first."""
+
+
+def resolve(host: str, port: int) -> list[Place]:
+    """Where to listen for that name or address. Raises OSError, and ValueError where it can be no name."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return [Place(family, kind, protocol, address) for family, kind, protocol, _, address in found]
+
+
+def bind(place: Place, *, free: bool = False) -> socket.socket:
+    """A socket there, for its own kind of addresses alone. free: this machine need not have the address.
+
+    Raises:
+        OSError
+    """
+    listener = socket.socket(*place[:3])
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if place.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if free:
+            listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+        listener.bind(place.address)
+    except BaseException:
+        listener.close()
+        raise
+    listener.setblocking(False)
+    return listener
+
+
+def bind_before_network(place: Place) -> socket.socket:
+    """A socket there, also where this machine does not have the address yet. At boot a controller that waited
+    for its network would be missing while VMs start.
+
+    Raises:
+        OSError: it cannot be had.
+    """
+    try:
+        return bind(place)
+    except OSError as error:
+        if error.errno != errno.EADDRNOTAVAIL:
+            raise
+    log.warning("this machine does not have the address yet", address=place.address[0])
+    return bind(place, free=True)
 
 
 def listen_unix(path: Path, group: str = GROUP) -> socket.socket:

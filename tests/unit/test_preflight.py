@@ -15,7 +15,7 @@ from host_controller.cli.manage import check_config
 from host_controller.config import ConfigError, parse
 from host_controller.control.state_dir import AlreadyRunning, StateDir
 from host_controller.host import exclusive
-from host_controller.preflight import check, problems_of, source
+from host_controller.preflight import _free_addresses, _own_addresses, check, problems_of, source
 
 RUN = "from host_controller.cli import main; main()"
 
@@ -165,6 +165,31 @@ def test_a_history_where_no_file_can_be_is_refused_and_one_that_is_only_not_ther
         assert "paths.history" not in found(f"{written}[history]\nenabled = false\n")
 
 
+def test_a_history_by_a_link_or_in_the_place_of_something_else_is_refused_since_it_would_not_be_written(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere.sqlite")
+    os.mkfifo(tmp_path / "pipe")
+    by_link = parse(text(tmp_path).replace("history.sqlite", "link").encode())
+    (problem,) = problems_of(by_link)
+    assert (problem.key, problem.allowed) == (
+        "paths.history",
+        f"the file itself: {tmp_path}/elsewhere.sqlite",
+    )
+    for name in ("pipe", "run", "run/"):
+        assert "paths.history" in found(text(tmp_path).replace("history.sqlite", name)), name
+
+
+def test_an_address_that_comes_later_is_told_and_keeps_no_controller_from_starting(tmp_path: Path) -> None:
+    """At boot the controller is there before its network, and before VMs start."""
+    for listener in ("http", "fleet"):
+        config = parse(text(tmp_path, f'[{listener}]\nlisten = "203.0.113.7:9876"\n').encode())
+        assert [one.found for one in _own_addresses(config)] == [
+            "203.0.113.7:9876, which this machine does not have now"
+        ]
+        assert list(_free_addresses(config)) == []
+
+
 def test_paths_that_whoever_asks_may_not_look_at_and_names_that_cannot_be_are_told_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +231,9 @@ def test_a_state_directory_that_a_controller_holds_is_refused_but_not_to_that_co
 
 def test_run_refuses_with_the_same_words_and_leaves_nothing(tmp_path: Path) -> None:
     file = tmp_path / "dynmem.toml"
-    file.write_text(text(tmp_path, '[http]\nlisten = "203.0.113.7:9876"\n', host='capacity = "9TiB"'))
+    file.write_text(
+        text(tmp_path, '[http]\nlisten = "no.such.name.invalid:9876"\n', host='capacity = "9TiB"')
+    )
     said = [
         subprocess.run(
             [sys.executable, "-c", RUN, *words], capture_output=True, text=True, timeout=60, check=False
