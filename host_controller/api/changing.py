@@ -8,7 +8,7 @@ from aiohttp import web
 from host_controller.api import start_xml
 from host_controller.api.finding import find_vm
 from host_controller.api.http import Refused, answer_json, expect, expect_no_body, read_body
-from host_controller.api.peer import peer_of
+from host_controller.api.peer import Names
 from host_controller.api.schema.answers import DoneView
 from host_controller.api.views import admission_view
 from host_controller.config import ConfigError
@@ -36,6 +36,11 @@ class ChangingRoutes:
         self._reload = reload
         self._note = note
         self._reading_xml = asyncio.Lock()
+        self._names = Names()
+
+    def close(self) -> None:
+        """Nobody changes anything any more."""
+        self._names.close()
 
     def routes(self) -> list[web.RouteDef]:
         """What the socket for changes serves beside all that reads."""
@@ -54,8 +59,8 @@ class ChangingRoutes:
         """The same paths where one may only look: they say so."""
         return [web.post(one.path, _only_looks) for one in self.routes()]
 
-    def _note_change(self, request: web.Request, what: str, vm: Vm | None = None) -> None:
-        peer = peer_of(request.transport)
+    async def _note_change(self, request: web.Request, what: str, vm: Vm | None = None) -> None:
+        peer = await self._names.peer_of(request.transport)
         self._note(f"{peer} {what}", peer.detail(), vm)
 
     async def _pause_all(self, request: web.Request) -> web.Response:
@@ -68,7 +73,7 @@ class ChangingRoutes:
         await expect_no_body(request)
         self._controller.hold_all(on)
         done = f"{'paused' if on else 'resumed'} all VMs"
-        self._note_change(request, done)
+        await self._note_change(request, done)
         return answer_json(DoneView(done=done))
 
     async def _pause(self, request: web.Request) -> web.Response:
@@ -89,12 +94,12 @@ class ChangingRoutes:
             )
         self._controller.hold(vm.config.uuid, on)
         done = f"{'paused' if on else 'resumed'} {vm.name}"
-        self._note_change(request, done, vm)
+        await self._note_change(request, done, vm)
         return answer_json(DoneView(done=done))
 
     async def _reload_now(self, request: web.Request) -> web.Response:
         await expect_no_body(request)
-        peer = peer_of(request.transport)
+        peer = await self._names.peer_of(request.transport)
         try:
             self._reload(str(peer), peer.detail())
         except ConfigError as error:
@@ -115,7 +120,7 @@ class ChangingRoutes:
                 start = await asyncio.to_thread(lambda: read_start(start_xml.check(body), overhead, rules))
         except (DynmemError, start_xml.UnfitXml) as error:
             raise Refused(400, "bad-domain", neutral(error), "the body is a domain's XML") from None
-        by = peer_of(request.transport).detail()
+        by = (await self._names.peer_of(request.transport)).detail()
         return answer_json(admission_view(await self._admission.admit(start, by)))
 
     async def _started(self, request: web.Request) -> web.Response:
@@ -127,7 +132,7 @@ class ChangingRoutes:
         await expect_no_body(request)
         name = request.match_info["name"]
         if name in self._controller.engine.ledger.reservations:
-            self._note_change(request, f"gave back what was reserved for {name}")
+            await self._note_change(request, f"gave back what was reserved for {name}")
         self._admission.stopped(name)
         return answer_json(DoneView(done="noted"))
 

@@ -118,6 +118,7 @@ class Api:
             await self._fleet.stop()
         await self.listeners.close()
         self._reading.close()
+        self._changing.close()
 
     def reload(self, by: str, detail: dict[str, object] | None = None) -> None:
         """Take over the whole new configuration, or keep the old one and remember why; `by`: who wanted it.

@@ -5,14 +5,15 @@ import errno
 import os
 import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
 import structlog
 
-from host_controller.api import client
+from host_controller.api import client, peer
 from host_controller.api.client import Client, RequestRefused
-from host_controller.api.peer import Peer, _login
+from host_controller.api.peer import UNKNOWN, Peer, _login_uid
 from host_controller.api.server import Api
 from host_controller.config import ConfigError, Problem, parse
 from host_controller.control.remembered import Remembered
@@ -23,22 +24,44 @@ from host_controller.records.recording import Recorder
 from host_controller.units import GIB
 from tests.support.serving import raw, request, served
 from tests.support.starts import xml
-from tests.support.virtual import Host, aside, run
+from tests.support.virtual import Host, aside, run, until
 
 
 def test_whoever_logged_in_is_named_beside_the_user_that_acts(tmp_path: Path) -> None:
     for pid, found in ((1, "0\n"), (2, "4294967295"), (3, "x")):
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "loginuid").write_text(found)
-    assert _login(1, 1000, tmp_path) == "root"
-    assert [_login(pid, uid, tmp_path) for pid, uid in ((1, 0), (2, 0), (3, 0), (4, 0))] == [""] * 4
-    peer = Peer("uid 0", 0, "root", 7, "cockpit-bridge", "alice")
-    assert str(peer) == "alice as root (uid 0, cockpit-bridge 7)"
-    assert peer.detail()["by_login"] == "alice"
+    assert _login_uid(1, 1000, tmp_path) == 0
+    assert [_login_uid(pid, uid, tmp_path) for pid, uid in ((1, 0), (2, 0), (3, 0), (4, 0))] == [None] * 4
+    alice = Peer("uid 0", 0, "root", 7, "cockpit-bridge", "alice")
+    assert str(alice) == "alice as root (uid 0, cockpit-bridge 7)"
+    assert alice.detail()["by_login"] == "alice"
     assert "by_login" not in Peer("uid 0", 0, "root", 7).detail()
 
 
-def test_every_change_names_who_made_it_in_events_and_log(tmp_path: Path) -> None:
+def test_a_server_of_names_that_does_not_answer_holds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a directory that the host cannot reach."""
+    answers = threading.Event()
+    monkeypatch.setattr(peer.pwd, "getpwuid", lambda uid: answers.wait())
+
+    async def story() -> list[str]:
+        async with served(Host(), tmp_path) as (controller, client):
+            pausing = asyncio.create_task(asyncio.to_thread(client.post, "pause"))
+            await until(lambda: controller.paused_all and pausing.done(), "the change and its answer")
+            answers.set()
+            return [one.text for one in controller.journal.entries() if one.topic == "operator"]
+
+    (text,) = run(story())
+    assert text.startswith(f"{UNKNOWN} (uid {os.getuid()}, ")
+
+
+def test_every_change_names_who_made_it_in_events_and_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "NAME_SECONDS", 1e6)  # of virtual time, in which a thread needs none
+
     def reload() -> None:
         """It is always right."""
 
