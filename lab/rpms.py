@@ -44,6 +44,7 @@ def build(out: Path) -> list[Path]:
             archive.add(tree, tree.name)
         # Debian's rpm knows no package that BuildRequires names.
         command = ["rpmbuild", "-bb", "--nodeps", "--define", f"_topdir {top}"]
+        command += ["--define", f"buildpython {sys.executable}"]
         command += [part for one in REPRODUCIBLE for part in ("--define", one)]
         done = subprocess.run(
             [*command, str(SPEC)], env={**os.environ, "SOURCE_DATE_EPOCH": str(changed_at())},

@@ -45,6 +45,7 @@ def test_an_rpm_has_its_program_unit_and_code_and_nothing_of_the_other(built: di
         "/usr/lib/udev/rules.d/90-dynmem-agent.rules",
         "/usr/lib/dynmem-agent/agent/daemon.py",
     } <= set(agent)
+    assert any(one.startswith("/usr/share/man/man1/dynmem-agent.1") for one in agent)
     assert {
         "/usr/bin/dynmem",
         "/usr/lib/systemd/system/dynmem.service",
@@ -52,7 +53,12 @@ def test_an_rpm_has_its_program_unit_and_code_and_nothing_of_the_other(built: di
         "/usr/lib/dynmem/host_controller/hook.py",
         "/usr/lib/ocf/resource.d/dynmem/fleet",
         "/usr/lib/dynmem/host_controller/api/page/static/page.js",
+        "/usr/share/dynmem/dynmem-agent.pyz",
+        "/usr/share/bash-completion/completions/dynmem",
     } <= set(host)
+    manual = {path.rpartition("/")[2].removesuffix(".gz") for path in host if "/man/" in path}
+    assert {"dynmem.1", "dynmem-status.1", "dynmem.toml.5"} <= manual
+    assert "dynmem-agent.1" not in manual
     assert not [path for path in agent if "host_controller" in path]
     page = asked(built["cockpit-dynmem"], "--list")
     assert {f"/usr/share/cockpit/dynmem/{one}" for one in ("manifest.json", "dynmem.js", "text.js")} <= set(
