@@ -72,6 +72,8 @@ class _Text(click.types.StringParamType):
             found.encode()
         except UnicodeEncodeError:
             self.fail(f"'{neutral(found, 100)}' is no text in UTF-8", param, ctx)
+        if not found and isinstance(param, click.Argument):  # as of "$vm" where that is not set
+            self.fail("it is empty", param, ctx)
         return found
 
 

@@ -9,7 +9,7 @@ import click
 from host_controller.api.answer import known
 from host_controller.api.client import Client, understood
 from host_controller.cli.options import at_socket, vm_names
-from host_controller.cli.text import paint, wants_colour
+from host_controller.cli.text import ljust, paint, wants_colour
 from host_controller.neutral import neutral
 
 FOLLOWED: Final = 10
@@ -45,5 +45,5 @@ def entry_line(entry: dict[str, Any], colour: bool = False) -> str:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known(entry["at"], 0)))
     about = neutral(entry["name"] or "-")
     failed = bool((entry["detail"] or {}).get("error"))
-    line = f"{when}  {neutral(entry['kind']):<8}  {about:<16}  {neutral(entry['text'])}"
+    line = f"{when}  {neutral(entry['kind']):<8}  {ljust(about, 16)}  {neutral(entry['text'])}"
     return paint(line, "red" if failed else COLOURS.get(str(entry["topic"])), colour)

@@ -1,5 +1,6 @@
 """A VM's history as a picture, and what every picture needs: matplotlib, which may be missing, and a file."""
 
+import warnings
 from bisect import bisect_right
 from datetime import datetime
 from pathlib import Path
@@ -66,6 +67,8 @@ def pyplot() -> Any:
     mpl.use("Agg")
     # A name is no formula, wherever it stands: `$x^$` is one to matplotlib.
     mpl.rcParams["text.parse_math"] = False
+    # Names may be in any script: what the font lacks is drawn as a box, and not told letter by letter.
+    warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
     from matplotlib import pyplot as plt
 
     return plt

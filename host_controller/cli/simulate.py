@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from host_controller.cli.options import all_as_json, plot_option, size
-from host_controller.cli.text import json_text
+from host_controller.cli.text import json_text, ljust
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
 from host_controller.units import format_size, parse_size
@@ -122,7 +122,7 @@ def _summary(result: "Result") -> str:
             vm.largest_demand_bytes,
         )
         told = "".join(f"{format_size(int(size)):>12}" for size in sizes)
-        lines.append(f"{neutral(vm.name):16}{told}{vm.unmet_mib_seconds:14.0f}{vm.commands:10d}")
+        lines.append(f"{ljust(neutral(vm.name), 16)}{told}{vm.unmet_mib_seconds:14.0f}{vm.commands:10d}")
     lines.append(f"footprint {result.footprint:.2f}: assigned ÷ the larger of demand and minimum")
     if result.overcommitted_mib_seconds >= 1.0:
         lines.append(
@@ -155,7 +155,7 @@ def _tell_what_if(found: "WhatIf", *, as_json: bool) -> None:
             f"the first other target comes after {first:.1f} s; from there on guests would have differed"
         )
     for name, goal in sorted(found.goals.items()):
-        click.echo(f"{neutral(name):24}{format_size(int(goal)):>12} on average")
+        click.echo(f"{ljust(neutral(name), 24)}{format_size(int(goal)):>12} on average")
 
 
 def _parsed(changes: tuple[str, ...]) -> dict[str, dict[str, int]]:

@@ -11,7 +11,7 @@ import click
 from host_controller.advice.past import Past, comparable
 from host_controller.advice.replay import Outcome, Replay
 from host_controller.advice.sources import pasts_in
-from host_controller.cli.text import json_text
+from host_controller.cli.text import json_text, ljust
 from host_controller.core.model import Limits
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
@@ -65,7 +65,7 @@ def _summary(outcome: Outcome, left_out: list[str]) -> str:
     for one in outcome.vms.values():
         mean, largest = format_size(int(one.mean_bytes)), format_size(one.largest_bytes)
         unmet = f"{one.unmet_mib_seconds:14.0f}{one.short_seconds:10.0f}"
-        told.append(f"{neutral(one.name, 23):24}{mean:>12}{largest:>12}{unmet}")
+        told.append(f"{ljust(neutral(one.name, 23), 24)}{mean:>12}{largest:>12}{unmet}")
     if outcome.overdraft_seconds:
         told.append(f"overdraft for {outcome.overdraft_seconds:.0f} s")
     if left_out:

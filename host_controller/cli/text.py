@@ -4,8 +4,11 @@ import json
 import os
 import shutil
 import sys
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any, Final
+from unicodedata import combining, east_asian_width
 
 from host_controller.neutral import UNKNOWN, neutral, neutral_lines
 from host_controller.units import format_size
@@ -64,6 +67,33 @@ def duration(seconds: Any) -> str:
     return " ".join(parts[:2])
 
 
+def cells(text: str) -> int:
+    """How many of a terminal's columns it takes: two for a letter of East Asia, none for a combining mark."""
+    return len(text) if text.isascii() else sum(map(_cells, text))
+
+
+def cut(text: str, room: int) -> str:
+    """Its beginning, and an ellipsis, where it takes more columns than there are."""
+    if cells(text) <= room:
+        return text
+    taken = list(accumulate(map(_cells, text)))
+    return text[: bisect_right(taken, room - 1)] + "…"
+
+
+def _cells(one: str) -> int:
+    return 0 if combining(one) else 2 if east_asian_width(one) in "WF" else 1
+
+
+def ljust(text: str, width: int) -> str:
+    """With spaces behind it to that many columns; longer ones as they are."""
+    return text + " " * (width - cells(text))
+
+
+def rjust(text: str, width: int) -> str:
+    """The same with spaces before it."""
+    return " " * (width - cells(text)) + text
+
+
 def table(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
@@ -74,18 +104,18 @@ def table(
     terminal's width. `colours` has one for each row.
     """
     rows = [[neutral(cell) for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    widths = [max(cells(row[i]) for row in (head, *rows)) for i in range(len(head))]
     colour = wants_colour()
     # A file or a pipe has no width: nothing is cut there.
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
     def line(row: Sequence[str]) -> str:
-        cells = [
-            cell.ljust(width) if i in left else cell.rjust(width)
+        padded = [
+            ljust(cell, width) if i in left else rjust(cell, width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
-        text = GAP.join(cells).rstrip()
-        return text[: room - 1] + "…" if room and len(text) > room else text
+        text = GAP.join(padded).rstrip()
+        return cut(text, room) if room else text
 
     painted = [paint(line(head), "bold", colour)]
     for i, row in enumerate(rows):

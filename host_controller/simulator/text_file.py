@@ -1,8 +1,13 @@
 """Files of whoever simulates, as text."""
 
+import io
 from pathlib import Path
+from typing import Final
 
 from host_controller.errors import InputError
+
+LARGEST_BYTES: Final = 256 << 20
+"""A trace of a year by the second takes no more. What does not end, as /dev/zero, would take all memory."""
 
 
 def read_text(path: Path, kind: str) -> str:
@@ -15,7 +20,11 @@ def read_text(path: Path, kind: str) -> str:
     """
     hint = f"name a readable {kind} file"
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open("rb") as file:
+            text = file.read(LARGEST_BYTES + 1)
+        if len(text) > LARGEST_BYTES:
+            raise InputError(f"{path}: it is larger than {LARGEST_BYTES} bytes", hint=hint)
+        return io.TextIOWrapper(io.BytesIO(text), encoding="utf-8-sig").read()
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", hint=hint) from None
     except UnicodeDecodeError:

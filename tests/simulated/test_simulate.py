@@ -15,6 +15,7 @@ from host_controller.core.interface import HypervisorEvent, Tick
 from host_controller.core.model import Growth, Limits, Settings
 from host_controller.errors import InputError
 from host_controller.records.recording import Recorder
+from host_controller.simulator import text_file
 from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.laws import LAWS
 from host_controller.simulator.trace_file import read_trace
@@ -370,3 +371,9 @@ def test_what_if_a_vm_had_had_another_buffer(recording: Path) -> None:
 def test_what_if_of_what_cannot_be_is_refused(recording: Path, change: str) -> None:
     told = dynmem("--replay", recording, "--with", change)
     assert isinstance(told.exception, InputError)
+
+
+def test_a_file_that_does_not_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_file, "LARGEST_BYTES", 1 << 16)
+    with pytest.raises(InputError, match="larger than 65536 bytes"):
+        read_trial(Path("/dev/zero"))

@@ -190,6 +190,14 @@ def test_a_word_that_is_no_text_is_refused_before_anything_is_done(path: tuple[s
     assert "'a?b' is no text in UTF-8" in answer.output or "Missing option" in answer.output
 
 
+@pytest.mark.parametrize("path", WORDY, ids=" ".join)
+def test_an_empty_word_is_refused_before_anything_is_done(path: tuple[str, ...]) -> None:
+    """As that of a variable which is not set: of `pause ""` the controller was taken for an older one."""
+    answer = CliRunner().invoke(group, [*path, ""])
+    assert (answer.exit_code, type(answer.exception)) == (2, SystemExit)
+    assert "it is empty" in answer.output or "Missing option" in answer.output
+
+
 @pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_every_command_has_help(name: str) -> None:
     from click import Context

@@ -13,7 +13,7 @@ import pytest
 from host_controller.cli.explain import _holders, explain
 from host_controller.cli.explain import _limits as limits_of
 from host_controller.cli.status import host_lines, status
-from host_controller.cli.text import duration, table
+from host_controller.cli.text import cut, duration, table
 from host_controller.core.model import HostFacts, HugePool, Limits
 from host_controller.simulator.workload import Curve, Workload
 from host_controller.units import GIB, MIB
@@ -125,6 +125,15 @@ def test_status_imports_nothing_that_it_does_not_need() -> None:
     code = "import sys, host_controller.cli.status, host_controller.cli.explain; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not FORBIDDEN & set(loaded.split())
+
+
+def test_columns_stand_below_each_other_whatever_the_script_of_a_name() -> None:
+    """A terminal gives two columns to a letter of East Asia, and none to a mark that combines."""
+    lines = table(("VM", "SIZE"), [("web", "1"), ("日本語", "2"), ("u\u0308nn", "3")], left=(0,))
+    assert lines == ["VM      SIZE", "web        1", "日本語     2", "u\u0308nn        3"]
+    assert cut("日本語", 6) == "日本語"
+    assert cut("日本語", 5) == "日本…"
+    assert cut("日本語", 4) == "日…"
 
 
 def test_a_table_is_cut_to_the_terminal_and_not_to_a_pipe() -> None:

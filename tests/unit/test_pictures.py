@@ -1,6 +1,7 @@
 """What stands on the pictures: events on the curve, and the level of the balance."""
 
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,3 +211,12 @@ def test_a_picture_is_what_its_name_says(tmp_path: Path, name: str, begins: byte
     figure, _ = pyplot().subplots()
     save(figure, tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(begins)
+
+
+def test_a_name_in_a_script_without_a_font_is_drawn_without_a_word(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    figure, axes = pyplot().subplots()
+    axes.set_title("\U00013000 \U0001f9ff 日本語")  # some of these no font here has
+    with warnings.catch_warnings(record=True) as told:
+        save(figure, tmp_path / "x.png")
+    assert [str(one.message) for one in told] == []
