@@ -202,7 +202,7 @@ def test_an_heir_that_sees_no_stop_forgets_it() -> None:
     one.world.run(5.0)
     [(_, standstill)] = one.engine.state.standstills.items()
     assert "not known yet" in standstill.describe(one.world.now)
-    one.world.run(20.0)
+    one.world.run(60.0)
     assert not one.engine.state.standstills
     assert one.world.history.commands["Resume"] == 0
 

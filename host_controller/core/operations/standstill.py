@@ -1,11 +1,10 @@
 """A VM that was reset while memory is short stands still until there is room for what it may take.
 
 A new kernel touches what it likes of the VM's RAM, balloon or not (fact: actual-survives-reset). Where the
-charge of all of
-it does not fit, the vCPUs are stopped before that kernel has got far: a VM that stands still holds what it
-holds. Room is made meanwhile as for a VM that is to start: it is charged in full, so the others get smaller
-and nobody grows. Then it runs on, after `Settings.reset_wait_seconds` at the latest, and what is still
-missing is an overdraft with its cause.
+charge of all of it does not fit, the vCPUs are stopped before that kernel has got far: a VM that stands still
+holds what it holds. Room is made meanwhile as for a VM that is to start: it is charged in full, so the others
+get smaller and nobody grows. Then it runs on, after `Settings.reset_wait_seconds` at the latest, and what is
+still missing is an overdraft with its cause.
 
 Whoever lets the VM run in between is not contradicted, and whatever stands still without us stays so.
 """
@@ -22,6 +21,9 @@ from host_controller.units import format_size
 
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to let a VM run."""
+LATE_SECONDS: Final = 60.0
+"""After the reset a command of a controller that is gone may be carried out for so long: libvirt waits half a
+minute for whoever else is at work on a VM, and QEMU may be as late."""
 VCPU_NOISE_SECONDS: Final = 0.1
 """A kernel needs far more to boot, and somebody to stop and start it again."""
 
@@ -89,6 +91,11 @@ class Standstill:
     _answered: bool = True
     _retry_at: float = 0.0
 
+    @property
+    def _may_stop_until(self) -> float:
+        """A command to stop it that nobody has answered may still come, however long it was to stand still."""
+        return max(self.until, self.since + LATE_SECONDS)
+
     def describe(self, now: float) -> str:
         """For people."""
         if self.stage is Stage.INHERITED:
@@ -101,10 +108,10 @@ class Standstill:
     def ran_since(self, vcpu_seconds: float | None, now: float) -> bool:
         """Whether a VM that is found to stand still has run since we stopped it: then somebody else did.
 
-        Where that is not known it stands still because of us only as long as it would.
+        Where that is not known it stands still because of us only as long as it may.
         """
         if vcpu_seconds is None or self.vcpu_seconds is None:
-            return now > self.until
+            return now > self._may_stop_until
         return abs(vcpu_seconds - self.vcpu_seconds) > VCPU_NOISE_SECONDS
 
     def go_on(self, state: RunState, now: float) -> bool:
@@ -115,7 +122,7 @@ class Standstill:
         unanswered = self.stage in (Stage.STOPPING, Stage.STANDING) and self.vcpu_seconds is None
         if state is RunState.PAUSED:
             self.stage = Stage.STANDING
-        elif state is RunState.RUNNING and unanswered and now < self.until:
+        elif state is RunState.RUNNING and unanswered and now < self._may_stop_until:
             self.stage = Stage.INHERITED
         else:
             return False
@@ -168,7 +175,7 @@ class Standstill:
         if self.stage is Stage.OVER or vm.pauses.job is not None:
             return None  # whoever moves or saves it has it as it is
         if self.stage is Stage.INHERITED:
-            return Heard.SPARED if now >= self.until else None
+            return Heard.SPARED if now >= self._may_stop_until else None
         if not self._answered or now < self._retry_at:
             return None
         if self.stage is Stage.STARTING:

@@ -139,9 +139,10 @@ def test_it_is_told_who_let_it_run_and_what_could_not_be_found() -> None:
         ("runs", "inherited"),
         ("refused", "over"),
         ("room paused fault", "inherited"),
-        ("19s", "inherited"),
-        ("20s", "over"),
-        ("job 20s", "inherited"),
+        ("59s", "inherited"),
+        ("60s", "over"),
+        ("job 60s", "inherited"),
+        ("59s stands", "starting"),
     ],
 )
 def test_one_that_may_yet_be_stopped_for_a_controller_before_us_is_told_nothing(
