@@ -219,6 +219,8 @@ class LibvirtHypervisor:
         if worker is None:
             return
         worker.stop(reason, gone=True)
+        if uuid in self._announced:  # over an earlier connection; this worker has not looked yet
+            self._emit(VmGone(uuid, reason))
         if self._host is not None:
             self._host.meter.forget(uuid)
         if self._lanes is not None:
