@@ -93,7 +93,7 @@ class Standstill:
 
     @property
     def _may_stop_until(self) -> float:
-        """A command to stop it that nobody has answered may still come, however long it was to stand still."""
+        """A command to stop it that nobody has answered may still come, however long it was to stand."""
         return max(self.until, self.since + LATE_SECONDS)
 
     def describe(self, now: float) -> str:
