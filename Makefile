@@ -169,7 +169,7 @@ bench-alone: $(STAMP) ## what builds cost on a host that has room; about a minut
 bench-fast: $(STAMP) ## ramps and bursts second by second, against every peer; about 4 minutes
 	$(PYTHON) -m bench.fast
 
-bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resumed; some 8 hours, QUICK=1: 10 minutes
+bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resumed; hours (PyPy: half), QUICK=1: 10 minutes
 	$(SIMULATE) -m bench.grid $(if $(QUICK),--quick)
 
 duel: $(STAMP) ## search the host on which a peer is ahead of us by most; SECONDS=1800 of a core, SEED=0; KEEP=FILE: in turns; LAW=NAME: a peer in our place
