@@ -123,6 +123,8 @@ class Checker:
             vm.advance()
             if self.shown.caught(vm):
                 self.happened("guest lies", vm.uuid)
+            elif self._cause is None and self._takes_back(vm):
+                self.happened("guest takes back", vm.uuid)
             self._check_stands_still(vm, now)
         total = self.total()
         self.peak_bytes = max(self.peak_bytes, total)
@@ -160,6 +162,15 @@ class Checker:
         shown: what its balloon is taken to hold.
         """
         commands = self.hypervisor.pending(vm.uuid) if pending is None else pending
+        resident = vm.resident_bytes if self.shown.of(vm.uuid).device is None else 0
+        return max(self._given(vm, commands, shown), resident) + vm.spec.overhead_bytes
+
+    def _takes_back(self, vm: SimulatedVm) -> bool:
+        """Whether it holds more than anybody gave it, which its balloon has not told yet."""
+        seen, commands = self.shown.of(vm.uuid), self.hypervisor.pending(vm.uuid)
+        return seen.device is None and vm.resident_bytes > self._given(vm, commands)
+
+    def _given(self, vm: SimulatedVm, commands: Sequence[hv.Command], shown: float | None = None) -> int:
         ram = vm.ram_bytes
         balloon = min(self.shown.balloon(vm) if shown is None else shown, vm.balloon.wanted)
         for command in commands:
@@ -167,10 +178,8 @@ class Checker:
                 balloon = min(balloon, max(0.0, ram - command.target_bytes))
             elif isinstance(command, hv.AttachDimm):
                 ram += command.size_bytes
-        device = self._device(vm, commands)
         guest = ram if vm.config.pinned else ram - int(balloon)
-        resident = vm.resident_bytes if self.shown.of(vm.uuid).device is None else 0
-        return max(guest + device, resident) + vm.spec.overhead_bytes
+        return guest + self._device(vm, commands)
 
     def _device(self, vm: SimulatedVm, commands: Sequence[hv.Command]) -> int:
         """The most that its virtio-mem device can come to, by what was told of others' requests."""

@@ -154,3 +154,8 @@ def test_a_command_is_left_over_by_who_gave_it_and_not_by_what_it_says() -> None
     shown.of("a").left_over = (before,)
     assert shown.is_left_over(before)
     assert not shown.is_left_over(hv.SetTarget("a", 1, 512 * MIB))
+
+
+def test_a_guest_that_holds_more_than_it_was_given_before_its_balloon_tells_is_a_named_event() -> None:
+    """11 MiB, by its resident memory, on a host that was full but for 3."""
+    assert not play(random_scenario(170000052), make_engine).violations
