@@ -89,7 +89,7 @@ def answers(vm: Vm, now: float, stats: BalloonStats | None = None) -> None:
     before = BalloonStats(0, 0, updated=-1)
     stats = stats or BalloonStats(0, 0, updated=int(now * 10))
     vm.guest.keep_stats(before)
-    assert vm.guest.answered_stats(stats, now)
+    assert vm.guest.answered_stats(stats, vm.balloon.actual_bytes, now)
     vm.guest.keep_stats(stats)
 
 

@@ -55,7 +55,8 @@ def _balloon_sampled(vm: Vm, event: hv.BalloonSampled, state: State, now: float)
     stats = event.stats
     if stats is None:
         return
-    if vm.guest.answered_stats(stats, now) and not vm.has_agent(now, state.settings.stale_seconds):
+    answered = vm.guest.answered_stats(stats, actual, now)
+    if answered and not vm.has_agent(now, state.settings.stale_seconds):
         words.judge_by_stats(vm, stats, now)
     vm.guest.keep_stats(stats)
 

@@ -162,8 +162,11 @@ def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:
     rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
     if not facts.from_agent:
         rate //= 2
-    # Where it is, its balloon says, and its kernel: of two moments, so the larger one is sure.
+    # Where it is, its balloon says, and its kernel: of two moments, so the larger one is sure. What newer
+    # statistics say is available was so where the balloon was by then.
     by_kernel = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
+    if newer_stats(vm) is not None:
+        by_kernel = max(by_kernel, vm.guest.actual_with_stats_bytes)
     present, spare = vm.present_bytes, spare_bytes(vm)
     if facts.at < vm.virtio_mem.asked_at:
         spare -= vm.virtio_mem.untold_bytes

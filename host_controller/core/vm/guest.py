@@ -32,6 +32,8 @@ class Guest:
     stats: BalloonStats | None = None
     stats_at: float = -math.inf
     """When the balloon's driver last answered."""
+    actual_with_stats_bytes: int = 0
+    """What its balloon claimed by then."""
     reading: GuestReading | None = None
     """What was last read through its QEMU guest agent."""
     read_at: float = -math.inf
@@ -73,11 +75,13 @@ class Guest:
         if facts.from_agent:
             self.reported_at = facts.at
 
-    def answered_stats(self, stats: BalloonStats, now: float) -> bool:
-        """Take in the driver's statistics; returns whether it has answered since the last ones."""
+    def answered_stats(self, stats: BalloonStats, actual_bytes: int, now: float) -> bool:
+        """Take in the driver's statistics, and what its balloon claims with them; returns whether it has
+        answered since the last ones.
+        """
         answered = self.stats is not None and stats.updated != self.stats.updated
         if answered:
-            self.stats_at = now
+            self.stats_at, self.actual_with_stats_bytes = now, actual_bytes
         return answered
 
     def keep_stats(self, stats: BalloonStats) -> None:

@@ -535,11 +535,11 @@ def test_a_device_that_is_seen_again_keeps_what_a_command_without_an_answer_may_
 def test_a_driver_has_answered_when_its_stamp_is_another_than_before() -> None:
     guest = Guest()
     first, second = BalloonStats(1, 1, updated=5), BalloonStats(1, 1, updated=6)
-    assert not guest.answered_stats(first, 10.0), "the first may be of any time"
+    assert not guest.answered_stats(first, 512, 10.0), "the first may be of any time"
     guest.keep_stats(first)
-    assert not guest.answered_stats(first, 11.0)
+    assert not guest.answered_stats(first, 512, 11.0)
     assert guest.stats_at == -math.inf
-    assert guest.answered_stats(second, 12.0)
+    assert guest.answered_stats(second, 500, 12.0)
     assert guest.stats_at == 12.0
 
 

@@ -186,6 +186,16 @@ def test_no_target_is_further_away_than_what_is_spare_and_than_a_second(vm: Vm, 
     assert lowest_target(vm, SETTINGS) == lowest_mib * MIB
 
 
+@pytest.mark.parametrize(("at", "lowest_mib"), [(NOW + 0.1, 470), (NOW, 436)])
+def test_what_newer_statistics_call_available_was_so_where_the_balloon_was_by_then(
+    at: float, lowest_mib: int
+) -> None:
+    """It has come down by 30 MiB since, and counted what was available once more."""
+    vm = guest(460, 300, actual_mib=470, said={"total_bytes": 460 * MIB}, **stats(46, at))
+    vm.guest.actual_with_stats_bytes = 500 * MIB
+    assert lowest_target(vm, build.settings(inflate_bytes_per_second=34 * MIB)) == lowest_mib * MIB
+
+
 @pytest.mark.parametrize(("asked_at", "lowest_mib"), [(NOW + 0.1, 492), (NOW, 462)])
 def test_what_may_have_left_its_device_untold_is_not_spare_until_its_guest_has_spoken(
     asked_at: float, lowest_mib: int
