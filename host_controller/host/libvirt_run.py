@@ -23,8 +23,6 @@ class PidFile(NamedTuple):
     pid: int
     owner: int
     """User id of that libvirt: 0, or the session's."""
-    name: str
-    """Of the VM."""
 
 
 def is_local(uri: str) -> bool:
@@ -82,7 +80,7 @@ def pid_files(directory: Path) -> Iterator[PidFile]:
             except OSError:
                 continue  # its VM has just stopped
             if text.isdigit():
-                yield PidFile(int(text), about.st_uid, entry.name.removesuffix(".pid"))
+                yield PidFile(int(text), about.st_uid)
 
 
 def _read(path: str, owner: int) -> bytes:

@@ -6,7 +6,7 @@ Each byte in use is in one of the three, so whoever is taken for something else 
 calls itself a VM counts with what it really holds.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -89,11 +89,8 @@ class HostWatch:
         *,
         vm_swap_bytes: int = 0,
         unread: Mapping[str, str] | None = None,
-        denied: Collection[str] = (),
     ) -> HostFacts:
         """The host now; `vms` are those that run on our libvirt, by UUID, with what is known of each.
-
-        denied: UUIDs of those that it says do not run.
 
         Raises:
             OSError, KeyError: /proc/meminfo cannot be read.
@@ -111,7 +108,7 @@ class HostWatch:
         most = max(0, used - max(0, sum(held.values()) - self._merged(after.merged_bytes, qemus)))
         # What has just ended is still being freed: where that explains a rise, others use what they did.
         self._others_now = others = min(most, max(self._others_now, most - departed))
-        unmanaged, foreign = self._not_managed(qemus, own, vms, denied, used, now)
+        unmanaged, foreign = self._not_managed(qemus, own, vms, used, now)
         # What bounds somebody else's QEMU, in its container, bounds none of ours.
         held_by_ours = {pid: held[pid] for pid in own}
         limit = limits.tightest(held_by_ours, self._root, after.ordinary_bytes, session=self._session)
@@ -157,13 +154,7 @@ class HostWatch:
                 held[pid] += min(most, limits.unevictable_bytes(pid, self._root))
 
     def _not_managed(
-        self,
-        qemus: list[Qemu],
-        own: Mapping[int, str],
-        vms: Mapping[str, VmMemory],
-        denied: Collection[str],
-        used: int,
-        now: float,
+        self, qemus: list[Qemu], own: Mapping[int, str], vms: Mapping[str, VmMemory], used: int, now: float
     ) -> tuple[int, int]:
         """What unmanaged VMs of our libvirt cost, all of their RAM, and what any other QEMU holds."""
         named = set(own.values())
@@ -181,8 +172,6 @@ class HostWatch:
                 foreign += one.held_bytes
             elif uuid in vms:
                 ours[uuid] = one.held_bytes
-            elif uuid in denied:
-                foreign += one.held_bytes  # it does not arrive: libvirt knows nothing of it
             elif now - self._arrived.setdefault(one.pid, now) < ARRIVING_SECONDS:
                 arriving += one.held_bytes
             else:

@@ -28,13 +28,12 @@ from host_controller.core.interface import (
 from host_controller.errors import DynmemError
 from host_controller.host import memory
 from host_controller.host.libvirt_run import is_local
-from host_controller.host.watch import HostWatch
 from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.eventloop import EVENT_THREAD, Mailbox
 from host_controller.hypervisor.events import Events
-from host_controller.hypervisor.host_sampler import PERIOD_SECONDS, Asked, HostSampler
+from host_controller.hypervisor.host_sampler import PERIOD_SECONDS, HostSampler
 from host_controller.hypervisor.lanes import Lanes
 from host_controller.hypervisor.worker import VmWorker
 from host_controller.rules.taking import NO_RULES, Rulebook
@@ -67,13 +66,15 @@ class LibvirtHypervisor:
         self._versions = (0, 0)
         """Of libvirt and QEMU, as they were when it was connected."""
         self._guest_agents = guest_agents
-        # The processes of a remote host's VMs cannot be looked at from here, nor its memory.
-        watch = HostWatch(uri, meminfo=meminfo) if self._local else None
+        self._host: HostSampler | None = None
+        if self._local:
+            self._host = HostSampler(uri, self._emit, period_seconds=host_period_seconds, meminfo=meminfo)
+        self._listed = False
+        """Every domain that runs on our libvirt has its worker."""
         self._inbox: Inbox = lambda event: None
         self._mailbox: Mailbox | None = None
         self._lanes: Lanes | None = None
         self._workers: dict[str, VmWorker] = {}
-        self._host = HostSampler(watch, self._workers, self._emit, host_period_seconds)
         self._announced: set[str] = set()
         self._lost = asyncio.Event()
         self._lost_detail = ""
@@ -106,10 +107,10 @@ class LibvirtHypervisor:
         self._mailbox = Mailbox(asyncio.get_running_loop())
         await asyncio.to_thread(EVENT_THREAD.acquire)
         tried = asyncio.Event()
-        self._tasks = [
-            asyncio.create_task(self._supervise(tried), name="libvirt supervisor"),
-            asyncio.create_task(self._host.run(), name="host memory"),
-        ]
+        self._tasks = [asyncio.create_task(self._supervise(tried), name="libvirt supervisor")]
+        if self._host is not None:
+            look = self._host.run(self._workers.values, lambda: self._listed)
+            self._tasks.append(asyncio.create_task(look, name="host memory"))
         await tried.wait()
 
     async def stop(self) -> None:
@@ -118,7 +119,8 @@ class LibvirtHypervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        self._host.close()
+        if self._host is not None:
+            self._host.close()
         await self._disconnect("the controller is stopping")
         if self._mailbox is not None:
             self._mailbox.close()
@@ -173,13 +175,6 @@ class LibvirtHypervisor:
         self._versions = await lanes.events.call(libvirt_calls.versions_of, CONNECT_LIMIT_SECONDS)
         self._rules = self._on_this_host(self._rules)
         self._emit(ConnectionChanged(up=True, detail=self._uri))
-        if self._host.awaits:
-            # A start hook that waits holds the list up, and may wait for us: who is known to run is asked
-            # about one by one.
-            for uuid in (await self._host.named() or {}).values():
-                if uuid is not None and uuid not in self._workers:
-                    self._add(uuid, booted=False)
-            self._host.asked = Asked.NAMED
         # Events of domains that start meanwhile are already coming in.
         running = await lanes.events.call(libvirt_calls.active_uuids, CONNECT_LIMIT_SECONDS)
         for uuid in self._announced - set(running) - set(self._workers):
@@ -187,11 +182,11 @@ class LibvirtHypervisor:
         for uuid in running:
             if uuid not in self._workers:
                 self._add(uuid, booted=False)
-        self._host.asked = Asked.ALL
+        self._listed = True
 
     async def _disconnect(self, why: str) -> None:
         """End all workers and connections. The VMs are still there: VmGone is not said."""
-        self._host.asked = Asked.NOBODY
+        self._listed = False
         for worker in list(self._workers.values()):
             worker.stop(why, gone=False)
         tasks = [worker.task for worker in self._workers.values()]
@@ -226,7 +221,7 @@ class LibvirtHypervisor:
         worker.stop(reason, gone=True)
         if uuid in self._announced:  # over an earlier connection; this worker has not looked yet
             self._emit(VmGone(uuid, reason))
-        if self._host.meter is not None:
+        if self._host is not None:
             self._host.meter.forget(uuid)
         if self._lanes is not None:
             for lane in self._lanes.all():
@@ -242,14 +237,13 @@ class LibvirtHypervisor:
     def _add(self, uuid: str, *, booted: bool) -> None:
         assert self._lanes is not None
         assert self._mailbox is not None
-        self._host.runs(uuid)
         self._workers[uuid] = VmWorker(
             uuid,
             self._lanes,
             self._mailbox,
             self._emit,
             self._not_running,
-            self._host.meter,
+            None if self._host is None else self._host.meter,
             booted=booted,
             rules=lambda: self._rules,
             guest_agents=self._guest_agents,
@@ -257,7 +251,6 @@ class LibvirtHypervisor:
 
     def _not_running(self, worker: VmWorker) -> None:
         """The worker found its domain stopped, before or without the event."""
-        self._host.denied(worker.uuid)
         self.stopped(worker.uuid, "stopped")
 
     def _emit(self, event: HypervisorEvent) -> None:

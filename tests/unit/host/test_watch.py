@@ -112,14 +112,6 @@ def test_what_no_process_maps_of_an_encrypted_vm_is_not_counted_again_as_others(
     assert host.watch().read(0.0, vms).others_bytes == 5 * GIB, "of others it says nothing"
 
 
-def test_a_qemu_of_which_libvirt_knows_nothing_does_not_arrive(host: FakeHost) -> None:
-    host.qemu(40, UUID, 3 * GIB)
-    host.use(3 * GIB)
-    assert host.watch().read(0.0, {}).foreign_bytes == 0, "libvirt may be about to tell"
-    facts = host.watch().read(0.0, {}, denied={UUID})
-    assert (facts.foreign_bytes, facts.unmanaged_bytes, facts.others_bytes) == (3 * GIB, 0, 2 * GIB)
-
-
 def test_a_vm_whose_process_is_not_known_is_not_counted_twice_by_it(host: FakeHost) -> None:
     host.qemu(40, UUID, 3 * GIB, vm="")
     host.use(3 * GIB)
