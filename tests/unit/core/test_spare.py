@@ -191,8 +191,8 @@ def test_what_newer_statistics_call_available_was_so_where_the_balloon_was_by_th
     at: float, lowest_mib: int
 ) -> None:
     """It has come down by 30 MiB since, and counted what was available once more."""
-    vm = guest(460, 300, actual_mib=470, said={"total_bytes": 460 * MIB}, **stats(46, at))
-    vm.guest.actual_with_stats_bytes = 500 * MIB
+    told = stats(46, at) | {"actual_with_stats_bytes": 500 * MIB}
+    vm = guest(460, 300, actual_mib=470, said={"total_bytes": 460 * MIB}, **told)
     assert lowest_target(vm, build.settings(inflate_bytes_per_second=34 * MIB)) == lowest_mib * MIB
 
 
