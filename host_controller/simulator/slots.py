@@ -63,12 +63,11 @@ class Slots:
         return sum(d.dimm.size_bytes if d.zone is None else d.gone_bytes for d in self.dimms)
 
     def blocks(self) -> Blocks:
-        """What the agent reads in /sys/devices/system/memory; a block that is there in part counts whole."""
+        """What the agent reads in /sys/devices/system/memory."""
         memory, device = self._vm.memory, self._vm.virtio_mem
-        movable, kernel = (round_up(size, MEMORY_BLOCK_BYTES) for size in (device.movable, device.kernel))
-        online = int(memory.boot + memory.online) - device.online + movable + kernel
+        online = int(memory.boot + memory.online) - device.online + device.online_blocks()
         offline = self.offline_bytes + round_up(device.offline, MEMORY_BLOCK_BYTES)
-        return Blocks(online, offline, int(memory.movable) - device.movable + movable)
+        return Blocks(online, offline, int(memory.movable))
 
     def plug(self, size_bytes: int) -> str | None:
         """Hot-add a DIMM; the reason if QEMU refuses it."""

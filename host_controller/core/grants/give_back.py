@@ -9,7 +9,7 @@ from host_controller.core.operations import Unplug
 from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import dimm_plan, plan, spare
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
-from host_controller.core.policy.plan import CORRECT, SHRINK, UNPLUG, WAIT
+from host_controller.core.policy.plan import SHRINK, UNPLUG, WAIT
 from host_controller.core.vm.demand import Estimate, spendable_swap_bytes, swappable_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB
@@ -32,11 +32,10 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     if not overdrawn:
         keeps = max(keeps, _works_with(vm, account) - squeezed)
     aim = spare.target_with(vm, keeps)
-    excess, stays = account.granted_bytes - keeps, _stays(vm, purse, aim, stuck)
-    size = virtio_mem.smaller(vm, excess, settings, now, squeezed, stays)
+    size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
     if size is not None:
         purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
-    elif not stuck and (target := _next_target(vm, purse, aim, squeezed, stays)) is not None:
+    elif not stuck and (target := _next_target(vm, purse, aim, squeezed)) is not None:
         purse.send(vm, target)
         purse.say(vm, SHRINK, goal, reason, target_bytes=target)
     elif not stuck and vm.present_bytes > vm.entitled_bytes + MIB:
@@ -63,38 +62,11 @@ def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) 
     if not overdrawn:
         keeps = max(keeps, _works_with(vm, account))
     excess = account.granted_bytes - keeps
-    stays = _stays(vm, purse, spare.target_with(vm, keeps), 0)
-    size = virtio_mem.smaller_still(vm, excess, purse.state.settings, purse.now, least_bytes=stays)
+    size = virtio_mem.smaller_still(vm, excess, purse.state.settings, purse.now)
     if size is None:
         return False
     purse.lower(vm, goal, _why(purse), operation, size)
     return True
-
-
-def leave_the_kernels(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) -> bool:
-    """Whether its device is no longer asked for what its kernel keeps: its balloon gives that at once."""
-    left = vm.virtio_mem.current_bytes - vm.virtio_mem.requested_bytes
-    has, balloon_has = account.granted_bytes + left, vm.entitled_bytes - vm.config.limits.minimum_bytes
-    wanted = _urgent(purse) and has - goal > plan.grow_dead_band(has)
-    if not wanted or balloon_has <= 0 or vm.progress.stuck(purse.now) or not operation.hangs(vm, purse.now):
-        return False
-    purse.commands += operation.settle(vm, purse.now)
-    purse.say(vm, CORRECT, goal, "its kernel keeps the rest: its balloon gives instead", size_bytes=left)
-    return True
-
-
-def _stays(vm: Vm, purse: Purse, aim: int, stuck: int) -> int:
-    """The size below which its device is not asked while somebody waits: what its kernel keeps its balloon
-    gives at once, as long as that can give. When it has given all, the device is asked for that, too.
-    """
-    lowest, highest = vm.followed_bytes(purse.now)
-    gives = not stuck and (aim < vm.entitled_bytes or lowest < highest)
-    return virtio_mem.kernels_bytes(vm) if gives and _urgent(purse) else 0
-
-
-def _urgent(purse: Purse) -> bool:
-    """Somebody waits for what it is to give, or the host is overdrawn."""
-    return purse.waiting or purse.headroom_bytes < 0
 
 
 def _works_with(vm: Vm, account: Account) -> int:
@@ -106,18 +78,13 @@ def _why(purse: Purse) -> str:
     return "others need it" if purse.waiting else "it has had more than it needs for a while"
 
 
-def _next_target(vm: Vm, purse: Purse, aim: int, squeezed: int, stays: int) -> int | None:
-    """Its balloon's next step towards `aim`; None while the last one is still being followed.
-
-    stays: what its device is not asked for, and its balloon gives at once.
-    """
+def _next_target(vm: Vm, purse: Purse, aim: int, squeezed: int) -> int | None:
+    """Its balloon's next step towards `aim`; None while the last one is still being followed."""
     urgency = spare.Urgency.AT_ONCE if vm.config.uuid in purse.givers else spare.Urgency.NONE
     if purse.headroom_bytes < 0:
         lasts = purse.state.ledger.overdraft_lasts(purse.now)
         urgency = spare.Urgency.EVERY_PAGE if lasts else spare.Urgency.AT_ONCE
-    return spare.shrink_target(
-        vm, aim, purse.state.settings, purse.now, urgency, squeezed, stands_in=stays > 0
-    )
+    return spare.shrink_target(vm, aim, purse.state.settings, purse.now, urgency, squeezed)
 
 
 def _keeps(account: Account, estimate: Estimate | None, goal: int, stuck: int, *, overdrawn: bool) -> int:
@@ -181,7 +148,7 @@ def take_dimm(vm: Vm, purse: Purse, goal: int) -> bool:
     """Take out a DIMM that nobody brought online, or that has been of no use for long; whether it is dealt
     with.
     """
-    if vm.unplug_rest.rests(purse.now):
+    if purse.now < vm.unplug_rest.until:
         return False
     dimm = vm.dimms.plugged[-1]
     offline = vm.offline_bytes >= dimm.size_bytes
@@ -232,7 +199,7 @@ def take_blocks(vm: Vm, purse: Purse, goal: int) -> bool:
         operation = Resize(purse.state.ticket, size_bytes=size)
         purse.resize(vm, goal, "the guest does not use all that it has plugged", operation)
         return True
-    exchange = virtio_mem.exchange(vm, purse.now, virtio_mem.kernels_bytes(vm) if _urgent(purse) else 0)
+    exchange = virtio_mem.exchange(vm, purse.now)
     if exchange is None or goal > vm.assigned_bytes + plan.grow_dead_band(vm.assigned_bytes):
         return False
     size, raise_to = exchange

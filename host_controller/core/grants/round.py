@@ -6,14 +6,7 @@ from typing import Final
 
 from host_controller.core.accounts import Account
 from host_controller.core.grants.affirm import affirm, must_be_affirmed
-from host_controller.core.grants.give_back import (
-    STUCK,
-    go_on,
-    leave_the_kernels,
-    shrink,
-    take_blocks,
-    take_dimm,
-)
+from host_controller.core.grants.give_back import STUCK, go_on, shrink, take_blocks, take_dimm
 from host_controller.core.grants.grow import grow
 from host_controller.core.grants.purse import Purse
 from host_controller.core.model import BALLOON, VIRTIO_MEM
@@ -96,14 +89,10 @@ class GrantRound:
             purse.say(vm, HOLD, goal, "it has what it should have")
 
     def _goes_on(self, vm: Vm, operation: Operation, goal: int) -> bool:
-        """Whether an operation whose step has ended by the guest's own count takes another at once, or one
-        that only waits for what stays is brought to its end.
-        """
+        """Whether an operation whose step has ended by the guest's own count takes another at once."""
         account = self.purse.accounts[vm.config.uuid]
-        if not isinstance(operation, Resize):
+        if not isinstance(operation, Resize) or not operation.has_left(vm):
             return False
-        if not operation.has_left(vm):
-            return leave_the_kernels(vm, operation, self.purse, account, goal)
         return self._is_too_much(vm, account, goal) and go_on(vm, operation, self.purse, account, goal)
 
     @property

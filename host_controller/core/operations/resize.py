@@ -19,7 +19,7 @@ from host_controller.core.operations.operation import (
 )
 from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
 from host_controller.core.policy.spare import at_its_end, heard_lately, spare_bytes
-from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, kernels_bytes, without_idle
+from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, without_idle
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS, PATIENCE
 from host_controller.units import format_size
@@ -123,19 +123,6 @@ class Resize(Steps):
         following = self.stage is Stage.FOLLOWING and not self._overtaken(vm, self.size_bytes)
         return following and self._left_at < math.inf
 
-    def hangs(self, vm: Vm, now: float) -> bool:
-        """Whether only what the guest's kernel keeps is still to leave, as QEMU has surely told."""
-        device = vm.virtio_mem
-        if self.stage is not Stage.FOLLOWING or self.grows or self._overtaken(vm, self.size_bytes):
-            return False
-        told = device.quiet_seconds(now) > LATE_SECONDS
-        return told and self.size_bytes < device.current_bytes <= kernels_bytes(vm)
-
-    def settle(self, vm: Vm, now: float) -> list[Command]:
-        """Leave the guest what it has, though it had more time."""
-        self._hear(vm, Heard.LATE)
-        return self._enter(vm, now)
-
     @property
     def awaits_report(self) -> bool:
         """Whether the guest's next report may show that all that was asked for has left."""
@@ -181,7 +168,7 @@ class Resize(Steps):
             case Stage.FOLLOWING:
                 self._seen_bytes = vm.virtio_mem.current_bytes
             case Stage.TURNING_BACK:
-                vm.unplug_rest.pause(now + TURNED_BACK_SECONDS)
+                vm.unplug_rest.hold(max(vm.unplug_rest.until, now + TURNED_BACK_SECONDS))
                 return self._send(vm, self._still_there(vm, now), now)
             case Stage.SETTLING:
                 return self._settle(vm, now)
@@ -224,8 +211,6 @@ class Resize(Steps):
         current = vm.virtio_mem.current_bytes
         if current == self.size_bytes:
             return self._send(vm, self._without_idle(vm, now), now)
-        if not self.grows and current <= kernels_bytes(vm):
-            self.kept_bytes = current
         gap = format_size(abs(current - self.size_bytes))
         self.note = (
             f"its virtio-mem stays at {format_size(current)}: "

@@ -168,8 +168,6 @@ def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:
     if newer_stats(vm) is not None:
         by_kernel = max(by_kernel, vm.guest.actual_with_stats_bytes)
     present, spare = vm.present_bytes, spare_bytes(vm)
-    if facts.at < vm.virtio_mem.asked_at:
-        spare -= vm.virtio_mem.untold_bytes
     lowest = (by_kernel if by_kernel > present else present) - squeezed
     return max(lowest - spare if spare > 0 else lowest, present - rate)
 
@@ -194,29 +192,15 @@ class Urgency(Enum):
     """Nor does a single page for long: the overdraft lasts."""
 
 
-def _device_moves(vm: Vm, now: float, *, stands_in: bool) -> bool:
-    """Which of balloon and virtio-mem gave or took what the guest has now, only time shows."""
-    device = vm.virtio_mem
-    return vm.config.virtio_mem_bytes > 0 and not (device.rests(now) if stands_in else device.steady(now))
-
-
 def shrink_target(
-    vm: Vm,
-    aim: int,
-    settings: Settings,
-    now: float,
-    urgency: Urgency = Urgency.NONE,
-    squeezed: int = 0,
-    *,
-    stands_in: bool = False,
+    vm: Vm, aim: int, settings: Settings, now: float, urgency: Urgency = Urgency.NONE, squeezed: int = 0
 ) -> int | None:
     """The next target of a shrinking balloon; None while the last one is still being followed.
 
     The next step is named before the last one ends, so that the driver never stops in between.
-    stands_in: it gives what the guest's virtio-mem device does not, as soon as that one rests.
     """
-    if not heard_lately(vm, now) or _device_moves(vm, now, stands_in=stands_in):
-        return None
+    if not heard_lately(vm, now) or (vm.config.virtio_mem_bytes and not vm.virtio_mem.steady(now)):
+        return None  # which of the two gave or took what it has now, only time shows
     rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
     if urgency is Urgency.EVERY_PAGE:
         aim = round_down(aim, PAGE_BYTES)

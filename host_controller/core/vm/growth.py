@@ -18,15 +18,10 @@ class Rest:
 
     until: float = -math.inf
     failures: int = 0
-    kept_bytes: int = 0
-    """What did not leave when it failed, where all else could: only that rests. 0: all does."""
-    paused_until: float = -math.inf
-    """Nor before that, though nothing failed."""
 
-    def failed(self, rest_seconds: float, now: float, kept_bytes: int = 0) -> None:
+    def failed(self, rest_seconds: float, now: float) -> None:
         """Once more; `rest_seconds` is the first rest."""
         self.failures += 1
-        self.kept_bytes = kept_bytes
         doublings = min(self.failures - 1, MOST_DOUBLINGS)
         self.until = now + min(LONGEST_REST, rest_seconds * 2.0**doublings)
 
@@ -36,21 +31,12 @@ class Rest:
 
     def forgive(self) -> None:
         """Another kernel, whose drivers are new: the last one's failures say nothing of it."""
-        self.paused_until = -math.inf
         if self.until < math.inf:
-            self.until, self.failures, self.kept_bytes = -math.inf, 0, 0
+            self.until, self.failures = -math.inf, 0
 
     def hold(self, until: float) -> None:
         """Not before that, for another reason."""
         self.until = until
-
-    def pause(self, until: float) -> None:
-        """Nobody is to blame: what failed before rests as long as it did."""
-        self.paused_until = until
-
-    def rests(self, now: float) -> bool:
-        """It is not tried now."""
-        return now < self.until or now < self.paused_until
 
     def after_failure(self, now: float) -> float:
         """Seconds for which it still rests because it failed. 0: it does not, or for another reason."""

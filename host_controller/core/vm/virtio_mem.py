@@ -47,9 +47,6 @@ class VirtioMem:
     moved_at: float = -math.inf
     """When the current size last changed."""
     asked_at: float = -math.inf
-    untold_bytes: int = 0
-    """It was to give back so much, has kept it for long by QEMU's word, and was asked for it again. What it
-    gave back in the last moment comes back at once."""
     _met_another: bool = False
     """Somebody else asked for a size while a command of ours was unanswered."""
     _ours: set[int] = field(default_factory=set)
@@ -86,11 +83,6 @@ class VirtioMem:
     def steady(self, now: float) -> bool:
         """What QEMU last told is what the guest has."""
         return self.settled and self.quiet_seconds(now) > LATE_SECONDS
-
-    def rests(self, now: float) -> bool:
-        """The guest has what QEMU last told, but for `untold_bytes`."""
-        came_down = self.moved_at > self.asked_at and not self._rising(now)
-        return self.settled and (came_down or self.untold_bytes > 0 or self.steady(now))
 
     def came_bytes(self, now: float) -> int:
         """What has come of what was asked for: all of it, until QEMU has surely told that it was less."""
@@ -150,8 +142,6 @@ class VirtioMem:
         if not self._sent:
             self._ours = {self.requested_bytes, self.confirmed_bytes}
         self._ours.add(size_bytes)
-        kept = size_bytes == self.current_bytes and self.quiet_seconds(now) > LATE_SECONDS
-        self.untold_bytes = max(0, size_bytes - self.requested_bytes) if kept and not doubtful else 0
         self.requested_bytes, self.asked_at = size_bytes, now
         self._sent[ticket] = now
         return ResizeVirtioMem(vm, ticket, size_bytes)
@@ -187,7 +177,7 @@ class VirtioMem:
         Returns whether somebody else has asked for another size.
         """
         if current_bytes != self.current_bytes:
-            self.current_bytes, self.moved_at, self.untold_bytes = current_bytes, now, 0
+            self.current_bytes, self.moved_at = current_bytes, now
         if requested_bytes is None:
             return False
         if self._sent:
@@ -200,7 +190,7 @@ class VirtioMem:
             self.raised_at = now
         elif self._rising(now):
             self._may_have_risen(now)
-        self.requested_bytes, self.untold_bytes = requested_bytes, 0
+        self.requested_bytes = requested_bytes
         self.promise(requested_bytes)
         return foreign
 

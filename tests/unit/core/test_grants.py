@@ -125,8 +125,6 @@ FULL = {"usable_mib": 512, "demand_mib": 400}
 """Its balloon is empty: more than this is a DIMM, or virtio-mem."""
 UNUSED = {"usable_mib": 400, "demand_mib": 100, "dimms_mib": (128,)}
 
-DEVICE_256 = VirtioMem(256 * MIB, 256 * MIB, 256 * MIB, confirmed_bytes=256 * MIB)
-
 EXCHANGED = {
     "usable_mib": 428, "actual_mib": 300, "demand_mib": 300, "config": VIRTIO,
     "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB),
@@ -136,19 +134,6 @@ WITH_DEVICE = {
     "usable_mib": 640, "actual_mib": 512, "demand_mib": 300, "config": VIRTIO,
     "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB),
 }  # fmt: skip
-
-
-def kernels(movable_mib: int, **changes: Any) -> dict[str, Any]:
-    """A device of 256 MiB, of which so much is movable."""
-    usable, demand = changes.pop("usable_mib", 768), changes.pop("demand_mib", 300)
-    facts = build.facts(usable, demand, at=NOW, online_bytes=768 * MIB, movable_bytes=movable_mib * MIB)
-    return WITH_DEVICE | {"facts": facts, "virtio_mem": DEVICE_256} | changes
-
-
-KERNELS = WITH_DEVICE | {"facts": build.facts(640, 300, at=NOW, online_bytes=640 * MIB)}
-"""Nothing of its device is movable."""
-KEPT = EXCHANGED | {"facts": build.facts(428, 300, at=NOW, online_bytes=640 * MIB)}
-"""And its balloon has taken its place."""
 
 CASES = [
     # --- more, by the balloon ---
@@ -242,23 +227,6 @@ CASES = [
         "facts": build.facts(300, 100, at=NOW - 2.0), "actual_mib": 300, "sent_at": NOW - 1.9},
          200, 0, [], WAIT, "spare", 0, True),
     Case("virtio-mem goes before the balloon", WITH_DEVICE, 560, 0, ["virtio-mem 48"], UNPLUG, None, 0, True),
-    # --- what the kernel keeps of a device ---
-    Case("where somebody waits its balloon gives what its kernel keeps", KERNELS, 560, 0, ["target 432"],
-         SHRINK, None, 0, True),
-    Case("and in an overdraft", KERNELS, 560, -1, ["target 432"], SHRINK),
-    Case("where nobody waits its device is asked", KERNELS, 400, 0, ["virtio-mem 0"], UNPLUG),
-    Case("what is movable goes first", kernels(128), 400, 0, ["virtio-mem 128"], UNPLUG, None, 0, True),
-    Case("its device is asked for what its kernel keeps, too, where its balloon has given all",
-         kernels(0, actual_mib=192, usable_mib=448, demand_mib=200), 320, 0, ["virtio-mem 128"], UNPLUG, None,
-         0, True),
-    Case("but not before its balloon is seen to rest",
-         kernels(0, actual_mib=192, usable_mib=448, demand_mib=200,
-                 followed=((-math.inf, 320 * MIB), (NOW - 1.0, 192 * MIB))),
-         320, 0, [], WAIT, "spare", 0, True),
-    Case("or where its balloon is stuck", KERNELS | STUCK, 560, 0, ["virtio-mem 48"], UNPLUG, None, 0, True),
-    Case("nor is that exchanged while somebody waits", KEPT, 428, 1000, [], HOLD, None, 0, True),
-    Case("or in an overdraft", KEPT, 428, -1, [], HOLD),
-    Case("but while nobody does", KEPT, 428, 1000, ["target 428"], UNPLUG, None, 128),
     # --- a balloon that does not move ---
     Case("it is left in peace", STUCK, 300, 1000, [], HOLD, "did not follow"),
     Case("it is left in peace in an overdraft, too", STUCK, 200, -1, [], WAIT, "did not follow"),
@@ -862,34 +830,6 @@ def test_a_step_down_that_has_left_by_the_guests_own_count_is_followed_by_the_ne
     assert purse.state.operations[vm.config.uuid] is operation
 
 
-@pytest.mark.parametrize(
-    ("goal_mib", "changes", "movable_mib", "waiting", "commands"),
-    [
-        (400, {}, 0, True, ["virtio-mem 256"]),
-        (400, {}, 0, False, []),  # it has its time
-        (400, {}, 128, True, []),  # what is movable may take longer
-        (766, {}, 0, True, []),  # it has no more than it is to have
-        (None, {}, 0, True, []),  # it must not be touched
-        (400, STUCK, 0, True, []),
-        (400, {"actual_mib": 192}, 0, True, []),  # its balloon has nothing to give
-    ],
-)
-def test_what_its_kernel_keeps_is_waited_for_no_longer_once_somebody_waits(
-    goal_mib: int | None, changes: dict[str, Any], movable_mib: int, waiting: bool, commands: list[str]
-) -> None:
-    vm = guest(**deepcopy(kernels(movable_mib) | changes))
-    operation = Resize(itertools.count(1).__next__, size_bytes=128 * MIB)
-    (asked,) = operation.advance(vm, NOW - 3.0, agent=True)
-    assert isinstance(asked, ResizeVirtioMem)
-    vm.virtio_mem.answered(asked.ticket, None, NOW - 3.0)
-    operation.done(vm, asked.ticket, None, False, NOW - 3.0)
-    operation.advance(vm, NOW - 2.9, agent=True)
-    purse = round_of(vm, goals_mib=(goal_mib,), headroom_mib=0, waiting=waiting, operation=operation)
-    assert [said(one) for one in purse.commands] == commands
-    decision = purse.decisions[vm.config.uuid]
-    assert (decision.action, decision.size_bytes) == ((CORRECT, 128 * MIB) if commands else (WAIT, None))
-
-
 def test_a_vm_that_stands_still_says_for_how_long_and_why() -> None:
     vm = guest(stopped=True)
     state = State(SETTINGS, Ledger(SETTINGS), {vm.config.uuid: vm})
@@ -918,6 +858,8 @@ def test_a_dimm_that_was_of_no_use_for_a_moment_stays_until_that_has_lasted() ->
 
 
 # --- what is beside the balloon counts once ---
+
+DEVICE_256 = VirtioMem(256 * MIB, 256 * MIB, 256 * MIB, confirmed_bytes=256 * MIB)
 
 BESIDE = [
     Case("more virtio-mem is what is missing", VIRTIO_128 | {"demand_mib": 600}, 800, 1000,

@@ -53,26 +53,6 @@ def test_a_rest_is_held_for_another_reason_without_a_failure() -> None:
     assert (rest.until, rest.failures) == (math.inf, 0)
 
 
-def test_a_pause_is_no_failure_and_ends_no_longer_rest() -> None:
-    rest = Rest()
-    rest.pause(10.0)
-    assert [rest.rests(now) for now in (9.9, 10.0)] == [True, False]
-    assert (rest.until, rest.failures, rest.after_failure(9.9)) == (-math.inf, 0, 0.0)
-    rest.failed(30.0, 0.0, 128 * MIB)
-    assert [rest.rests(now) for now in (29.9, 30.0)] == [True, False]
-    rest.pause(40.0)
-    rest.forgive()
-    assert rest == Rest()
-
-
-def test_each_failure_says_anew_what_did_not_leave() -> None:
-    rest = Rest()
-    rest.failed(30.0, 0.0, 128 * MIB)
-    assert rest.kept_bytes == 128 * MIB
-    rest.failed(30.0, 100.0)
-    assert rest.kept_bytes == 0, "nobody knows, so all of it rests"
-
-
 def test_of_rests_only_one_after_a_failure_is_told_as_one() -> None:
     rest = Rest()
     rest.hold(1010.0)

@@ -194,52 +194,6 @@ def test_blocks_that_stay_are_asked_for_no_more_and_it_is_remembered() -> None:
     assert operation.outcome is Outcome.FAILED
     assert vm.virtio_mem.settled
     assert "stays at 64 MiB" in operation.note
-    assert operation.kept_bytes == 0, "it was movable, so its guest had no room for what lies in it"
-
-
-def hanging(*, kernels_mib: int, at_mib: int = 128, to_mib: int = 0) -> tuple[Vm, Resize]:
-    """It has come from 256 to `at_mib` at 2 s, and its kernel keeps so much for itself."""
-    vm = made(256)
-    operation = resize(to_mib)
-    answer(vm, operation, asked_for(operation.advance(vm, 1.0, agent=True)), 1.1)
-    vm.virtio_mem.observe(at_mib * MIB, None, 2.0)
-    operation.advance(vm, 2.0, agent=True)
-    online = (512 + at_mib) * MIB
-    movable = (at_mib - kernels_mib) * MIB
-    build.says(vm, build.facts(512 + at_mib, 300, at=2.5, online_bytes=online, movable_bytes=movable))
-    return vm, operation
-
-
-def test_it_hangs_where_qemu_has_surely_told_that_only_what_the_kernel_keeps_is_left() -> None:
-    vm, operation = hanging(kernels_mib=128)
-    assert [operation.hangs(vm, now) for now in (2.5, 4.0, 4.1)] == [False, False, True]
-    vm, operation = hanging(kernels_mib=0)
-    assert not operation.hangs(vm, 4.1), "what is movable may take longer"
-    vm, operation = hanging(kernels_mib=128)
-    vm.virtio_mem.observe(128 * MIB, 64 * MIB, 2.6)
-    assert not operation.hangs(vm, 9.0), "somebody else asked for another size"
-    vm, operation = hanging(kernels_mib=128)
-    assert asked_for(operation.advance(vm, 2.1 + PATIENCE, agent=True))
-    assert not operation.hangs(vm, 9.0), "it comes to its end"
-    assert not growing(made(0)).hangs(made(0), 9.0)
-
-
-def test_one_that_hangs_can_be_brought_to_its_end_before_its_time() -> None:
-    vm, operation = hanging(kernels_mib=128)
-    settle = asked_for(operation.settle(vm, 4.1))
-    assert settle.requested_bytes == 128 * MIB
-    answer(vm, operation, settle, 4.2)
-    assert (operation.outcome, operation.kept_bytes) == (Outcome.FAILED, 128 * MIB)
-    assert vm.virtio_mem.rests(4.2)
-
-
-def test_growth_that_stays_short_keeps_nothing() -> None:
-    vm = made(0)
-    operation = growing(vm)
-    vm.virtio_mem.observe(128 * MIB, None, 1.5)
-    operation.advance(vm, 1.5, agent=True)
-    assert asked_for(operation.advance(vm, 1.6 + PATIENCE, agent=True))
-    assert operation.kept_bytes == 0
 
 
 def test_time_in_which_the_vm_may_not_be_touched_is_no_time_to_give_memory_back() -> None:
@@ -306,7 +260,7 @@ def test_a_guest_that_comes_to_need_what_is_to_leave_keeps_what_it_has_not_given
     answer(vm, operation, back, 1.6)
     assert operation.outcome is Outcome.DROPPED, "nobody is to blame"
     assert operation.note == "the guest needs its virtio-mem after all"
-    assert vm.unplug_rest.paused_until == 1.5 + TURNED_BACK_SECONDS
+    assert vm.unplug_rest.until == 1.5 + TURNED_BACK_SECONDS
     assert vm.unplug_rest.failures == 0
 
 

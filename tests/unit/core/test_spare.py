@@ -196,15 +196,6 @@ def test_what_newer_statistics_call_available_was_so_where_the_balloon_was_by_th
     assert lowest_target(vm, build.settings(inflate_bytes_per_second=34 * MIB)) == lowest_mib * MIB
 
 
-@pytest.mark.parametrize(("asked_at", "lowest_mib"), [(NOW + 0.1, 492), (NOW, 462)])
-def test_what_may_have_left_its_device_untold_is_not_spare_until_its_guest_has_spoken(
-    asked_at: float, lowest_mib: int
-) -> None:
-    device = VirtioMem(128 * MIB, 128 * MIB, asked_at=asked_at, untold_bytes=30 * MIB)
-    vm = guest(640, 574, config=VIRTIO, virtio_mem=device, actual_mib=512)
-    assert lowest_target(vm, SETTINGS) == lowest_mib * MIB
-
-
 @pytest.mark.parametrize(
     ("vm", "aim_bytes", "now", "target_bytes"),
     [
@@ -227,23 +218,6 @@ def test_a_shrinking_balloon_is_told_its_next_step(
     vm: Vm, aim_bytes: int, now: float, target_bytes: int | None
 ) -> None:
     assert shrink_target(vm, aim_bytes, SETTINGS, now) == target_bytes
-
-
-@pytest.mark.parametrize(
-    ("device", "stands_in", "target_mib"),
-    [
-        (VirtioMem(moved_at=NOW - 0.1, asked_at=NOW - 1), True, 448),  # it came down to its size
-        (VirtioMem(moved_at=NOW - 0.1, asked_at=NOW - 1), False, None),
-        (VirtioMem(moved_at=NOW, raised_at=NOW - 1, asked_at=NOW - 1), True, None),
-        (VirtioMem(asked_at=NOW - 3), True, 448),
-    ],
-)
-def test_a_balloon_that_stands_in_for_a_device_waits_only_until_that_rests(
-    device: VirtioMem, stands_in: bool, target_mib: int | None
-) -> None:
-    expected = None if target_mib is None else target_mib * MIB
-    vm = guest(config=VIRTIO, virtio_mem=device)
-    assert shrink_target(vm, 300 * MIB, SETTINGS, NOW, stands_in=stands_in) == expected
 
 
 @pytest.mark.parametrize(
