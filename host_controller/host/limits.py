@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from host_controller.host import nodes, proc
+from host_controller.host.memory import kernel_text
 
 ALWAYS: Final = tuple(map(PurePosixPath, ("/machine.slice", "/machine", "/")))
 """Where libvirt puts what starts next, with systemd and without; and what a container has around all."""
@@ -154,12 +155,12 @@ def _limit(
     directory = _directory(root, group, old)
     names = ("memory.limit_in_bytes",) if old else ("memory.max", "memory.high")
     settings: Iterable[tuple[int, str]] = (
-        (int(text), name) for name in names if (text := _text(directory / name).strip()).isdecimal()
+        (int(text), name) for name in names if (text := kernel_text(directory / name).strip()).isdecimal()
     )
     size, name = min(settings, default=(most_bytes, ""))
     if size >= most_bytes:
         return None
-    used = _text(directory / ("memory.usage_in_bytes" if old else "memory.current")).strip()
+    used = kernel_text(directory / ("memory.usage_in_bytes" if old else "memory.current")).strip()
     beside = max(0, (int(used) if used.isdecimal() else 0) - _cache(directory, old) - held)
     return Limit(max(0, size - beside) + elsewhere, f"{name} of {_name(group)}")
 
@@ -169,9 +170,9 @@ def _of_nodes(
 ) -> Limit | None:
     """As `_limit`, of a group that has memory of some of the host's nodes only. What it holds lies there."""
     if old:
-        text = _text(root / _V1_CPUSET / str(group).lstrip("/") / "cpuset.effective_mems")
+        text = kernel_text(root / _V1_CPUSET / str(group).lstrip("/") / "cpuset.effective_mems")
     else:
-        text = _text(_directory(root, group, old) / "cpuset.mems.effective")
+        text = kernel_text(_directory(root, group, old) / "cpuset.mems.effective")
     allowed, there = nodes.listed(text), nodes.with_memory(root)
     if not allowed or there <= allowed:
         return None
@@ -191,7 +192,7 @@ def _cache(directory: Path, old: bool) -> int:
 
 
 def _stat(directory: Path) -> dict[str, str]:
-    lines = _text(directory / "memory.stat").splitlines()
+    lines = kernel_text(directory / "memory.stat").splitlines()
     return dict(line.split(maxsplit=1) for line in lines if " " in line)
 
 
@@ -201,10 +202,3 @@ def _sum(stat: Mapping[str, str], names: Iterable[str]) -> int:
 
 def _name(group: PurePosixPath) -> str:
     return group.name or "the control group that all of this runs in"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

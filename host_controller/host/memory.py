@@ -61,13 +61,13 @@ def read_memory(root: Path = Path("/"), meminfo: Path | None = None) -> Memory:
     memory = read_meminfo(_text(meminfo or root / "proc/meminfo"))
     total = memory["MemTotal"]
     arcstats = _bytes(root / evictable.ARCSTATS)
-    pools = read_pools(root)
+    pools = read_pools(root / HUGE_PAGES)
     # Broken pages were taken out of use for good, and MemTotal still counts them.
     ordinary = max(0, total - _huge_bytes(memory, pools) - memory.get("HardwareCorrupted", 0))
     shown = evictable.available_bytes(memory)
     more = min(evictable.arc_evictable_bytes(arcstats), _unexplained(memory, total - ordinary))
     available = min(shown + more, ordinary)
-    some, full = read_pressure(_bytes(root / "proc/pressure/memory").decode(errors="replace"))
+    some, full = read_pressure(kernel_text(root / "proc/pressure/memory"))
     swap = _counters(_bytes(root / "proc/vmstat"), ("pswpin", "pswpout"))
     merged = _number(root / "sys/kernel/mm/ksm/pages_sharing")
     return Memory(
@@ -109,23 +109,30 @@ def transparent_huge_page_bytes(root: Path = Path("/")) -> int | None:
     return _number(root / TRANSPARENT_HUGE_PAGE) or None
 
 
-def read_pools(root: Path = Path("/")) -> tuple[HugePool, ...]:
-    """The pools of huge pages that have pages or may grow some, the smallest pages first."""
+def kernel_text(path: Path) -> str:
+    """What a file of the kernel's says; empty where it cannot be read."""
+    return _bytes(path).decode(errors="replace")
+
+
+def read_pools(directory: Path = Path("/") / HUGE_PAGES) -> tuple[HugePool, ...]:
+    """The pools of huge pages that have pages or may grow some, the smallest pages first: of the host, or of
+    one of its NUMA nodes, which has a directory of the same form.
+    """
     try:
-        directories = sorted((root / HUGE_PAGES).iterdir())
+        directories = sorted(directory.iterdir())
     except OSError:
         return ()
     found = []
-    for directory in directories:
-        size = directory.name.removeprefix("hugepages-").removesuffix("kB")
+    for one in directories:
+        size = one.name.removeprefix("hugepages-").removesuffix("kB")
         if not size.isdecimal():
             continue
         page = int(size) * KIB
-        pages = _number(directory / "nr_hugepages")
-        surplus = _number(directory / "surplus_hugepages")
-        growable = max(0, _number(directory / "nr_overcommit_hugepages") - surplus)
+        pages = _number(one / "nr_hugepages")
+        surplus = _number(one / "surplus_hugepages")
+        growable = max(0, _number(one / "nr_overcommit_hugepages") - surplus)
         if pages or growable:
-            free = _number(directory / "free_hugepages") - _number(directory / "resv_hugepages")
+            free = _number(one / "free_hugepages") - _number(one / "resv_hugepages")
             found.append(HugePool(page, pages * page, max(0, free) * page, growable * page))
     return tuple(sorted(found, key=lambda pool: pool.page_bytes))
 

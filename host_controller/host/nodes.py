@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from host_controller.host.memory import read_meminfo
-from host_controller.units import KIB
+from host_controller.host.memory import kernel_text, read_meminfo, read_pools
 
 NODES: Final = "sys/devices/system/node"
 _MOST_NODES: Final = 1024
@@ -17,7 +16,7 @@ _ON_DEMAND: Final = ("MemFree", "Active(file)", "Inactive(file)", "SReclaimable"
 
 def with_memory(root: Path = Path("/")) -> frozenset[int]:
     """The nodes that have any; none where the kernel does not say."""
-    return listed(_text(root / NODES / "has_memory"))
+    return listed(kernel_text(root / NODES / "has_memory"))
 
 
 def listed(text: str) -> frozenset[int]:
@@ -38,26 +37,10 @@ def ordinary_and_used(nodes: Iterable[int], root: Path = Path("/")) -> tuple[int
     for node in nodes:
         directory = root / NODES / f"node{node}"
         # `Node 0 MemTotal:  1024 kB`, and the rest is as in /proc/meminfo
-        lines = [line.split(maxsplit=2) for line in _text(directory / "meminfo").splitlines()]
+        lines = [line.split(maxsplit=2) for line in kernel_text(directory / "meminfo").splitlines()]
         memory = read_meminfo("\n".join(words[2] for words in lines if len(words) == 3))
-        size = max(0, memory.get("MemTotal", 0) - _huge_bytes(directory))
+        huge = sum(pool.total_bytes for pool in read_pools(directory / "hugepages"))
+        size = max(0, memory.get("MemTotal", 0) - huge)
         ordinary += size
         used += max(0, size - sum(memory.get(name, 0) for name in _ON_DEMAND))
     return ordinary, used
-
-
-def _huge_bytes(directory: Path) -> int:
-    found = 0
-    for one in directory.glob("hugepages/hugepages-*kB"):
-        size = one.name.removeprefix("hugepages-").removesuffix("kB")
-        count = _text(one / "nr_hugepages").strip()
-        if size.isdecimal() and count.isdecimal():
-            found += int(size) * KIB * int(count)
-    return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
