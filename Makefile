@@ -164,10 +164,10 @@ bench-density: $(STAMP) ## VMs per host against every peer, counted in three way
 	$(PYTHON) -m bench.density $(TRACES) $(if $(MONTH),--month $(MONTH))
 
 bench-alone: $(STAMP) ## what builds cost on a host that has room; about a minute
-	$(PYTHON) -m bench.alone
+	$(SIMULATE) -m bench.alone
 
 bench-fast: $(STAMP) ## ramps and bursts second by second, against every peer; about 4 minutes
-	$(PYTHON) -m bench.fast
+	$(SIMULATE) -m bench.fast
 
 bench-grid: $(STAMP) ## every law on every kind of host; can be stopped and resumed; hours (PyPy: half), QUICK=1: 10 minutes
 	$(SIMULATE) -m bench.grid $(if $(QUICK),--quick)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
@@ -59,27 +60,77 @@ def unfair(found: Figures) -> bool:
     return any(heavy > light + 1.0 for (_, light), (_, heavy) in pairwise(per_weight))
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Ours beside the peers, over all cells that have been measured. Counts are of cells."""
+
+    cells: int
+    lost: int
+    """In which a peer is ahead, by what guests touch."""
+    lost_within: int
+    """In which one is ahead that keeps to its host's memory."""
+    lost_by_promise: int
+    """In which one is ahead, counting all that hosts gave out beyond their memory."""
+    foreseen: int
+    """Of `lost`: that peer is ahead of the clairvoyant, too."""
+    level: int
+    """In which no peer is ahead at all."""
+    calm: Mapping[Cell, float]
+    """Commands for an hour of a VM where demand is stationary."""
+    weighted: int
+    unjust: list[Cell]
+    """In which a heavier VM lacks more for its weight."""
+
+    @property
+    def loud(self) -> list[Cell]:
+        """The calm ones that are not at rest."""
+        return [cell for cell, commands in self.calm.items() if commands > CALM_COMMANDS]
+
+
+def standing(whole: Grid) -> Standing:
+    """Of cells in which ours and some peer have been measured."""
+    beside = {cell: (missing(laws[OURS]), best_peer(laws)[1]) for cell, laws in whole.items()}
+    lost = [cell for cell, pair in beside.items() if behind(*pair)]
+    weighted = [cell for cell in whole if cell.weights != "equal"]
+    return Standing(
+        cells=len(whole),
+        lost=len(lost),
+        lost_within=sum(behind(missing(laws[OURS]), best_within(laws)) for laws in whole.values()),
+        lost_by_promise=sum(
+            behind(missing(laws[OURS], "promised"), best_peer(laws, "promised")[1]) for laws in whole.values()
+        ),
+        foreseen=sum(
+            behind(missing(whole[cell]["clairvoyant"]), beside[cell][1])
+            for cell in lost
+            if "clairvoyant" in whole[cell]
+        ),
+        level=sum(mine <= max(peer, CLOSE_MIB_S) for mine, peer in beside.values()),
+        calm={cell: laws[OURS]["commands"] for cell, laws in whole.items() if cell.demand in STATIONARY},
+        weighted=len(weighted),
+        unjust=[cell for cell in weighted if unfair(whole[cell][OURS])],
+    )
+
+
 def report(grid: Grid, worst: int) -> int:
     """Print it. 1 when a goal is missed."""
     whole = {cell: laws for cell, laws in grid.items() if OURS in laws and len(laws) > 1}
     if not whole:
         return 0
     _print_worst(whole, worst)
-    lost = _print_peers(whole)
-    level = sum(missing(laws[OURS]) <= max(best_peer(laws)[1], CLOSE_MIB_S) for laws in whole.values())
-    calm = [cell for cell in whole if cell.demand in STATIONARY]
-    loud = [cell for cell in calm if whole[cell][OURS]["commands"] > CALM_COMMANDS]
-    weighted = [cell for cell in whole if cell.weights != "equal"]
-    unjust = [cell for cell in weighted if unfair(whole[cell][OURS])]
-    for cell in loud[:3]:
-        print(f"  not at rest: {whole[cell][OURS]['commands']:.0f} commands per VM-hour, {cell.key}")
-    for cell in unjust[:3]:
+    found = standing(whole)
+    print(f"counting all that a host gave out beyond its memory: ahead in {found.lost_by_promise} cells")
+    print(f"of peers that keep to their host's memory: ahead in {found.lost_within} cells")
+    print(f"of the cells in which a peer is ahead: ahead of the clairvoyant, too, in {found.foreseen}")
+    for cell in found.loud[:3]:
+        print(f"  not at rest: {found.calm[cell]:.0f} commands per VM-hour, {cell.key}")
+    for cell in found.unjust[:3]:
         print(f"  by weight: {whole[cell][OURS]['unmet_by_weight']}, {cell.key}")
+    loud, calm, unjust = len(found.loud), len(found.calm), len(found.unjust)
     goals = {
-        f"a peer is ahead by more than a tenth in {lost} of {len(whole)} cells": not lost,
-        f"no peer ahead in {level / len(whole):.0%} (goal 80 %)": level >= 0.8 * len(whole),
-        f"more than {CALM_COMMANDS:.0f} commands per VM-hour at rest in {len(loud)} of {len(calm)}": not loud,
-        f"heavier VMs lack more for their weight in {len(unjust)} of {len(weighted)}": not unjust,
+        f"a peer is ahead by more than a tenth in {found.lost} of {found.cells} cells": not found.lost,
+        f"no peer ahead in {found.level / found.cells:.0%} (goal 80 %)": found.level >= 0.8 * found.cells,
+        f"more than {CALM_COMMANDS:.0f} commands per VM-hour at rest in {loud} of {calm}": not loud,
+        f"heavier VMs lack more for their weight in {unjust} of {found.weighted}": not unjust,
     }
     for goal, met in goals.items():
         print(f"{'met   ' if met else 'MISSED'} {goal}")
@@ -102,18 +153,3 @@ def _print_worst(whole: Grid, worst: int) -> None:
             f"{by:11.2f} {mine:9.0f} {peer:9.0f} {bound} {found['footprint']:5.2f} {found['commands']:6.0f}  "
             f"{cell.key}  ({name})"
         )
-
-
-def _print_peers(whole: Grid) -> int:
-    """In how many cells a peer is ahead, by each way of counting; returns it by what guests touch."""
-    by_promise = [
-        (missing(laws[OURS], "promised"), best_peer(laws, "promised")[1]) for laws in whole.values()
-    ]
-    lost_by_promise = sum(behind(mine, peer) for mine, peer in by_promise)
-    print(f"counting all that a host gave out beyond its memory: ahead in {lost_by_promise} cells")
-    within = sum(behind(missing(laws[OURS]), best_within(laws)) for laws in whole.values())
-    print(f"of peers that keep to their host's memory: ahead in {within} cells")
-    lost = [laws for laws in whole.values() if behind(missing(laws[OURS]), best_peer(laws)[1])]
-    foreseen = sum(behind(missing(laws["clairvoyant"]), best_peer(laws)[1]) for laws in lost)
-    print(f"of the cells in which a peer is ahead: ahead of the clairvoyant, too, in {foreseen}")
-    return len(lost)

@@ -14,11 +14,11 @@ from statistics import fmean
 from typing import Any, Final
 
 from bench.bulk_laws import STEPS
-from bench.cells import DEMANDS, HOSTS, STATIONARY, Cell, quick_grid, whole_grid
+from bench.cells import DEMANDS, HOSTS, Cell, quick_grid, whole_grid
 from bench.density import COUNTS, HOSTS_GIB, densities
 from bench.fleet_demand import EVEN_SECONDS
 from bench.fleet_report import day_rows, places_rows, sampled_rows
-from bench.grid_report import CALM_COMMANDS, behind, best_peer, best_within, missing, unfair
+from bench.grid_report import CALM_COMMANDS, best_peer, missing, standing
 from host_controller.simulator.trial import OURS
 
 ROOT: Final = Path(__file__).parent.parent
@@ -153,44 +153,27 @@ def grid_laws() -> str:
 
 def grid_goals() -> str:
     """What the grid says of the goals."""
-    cells = _grid_cells()
-    pairs = [(missing(laws[OURS]), best_peer(laws)[1]) for laws in cells.values()]
-    within = [(missing(laws[OURS]), best_within(laws)) for laws in cells.values()]
-    foreseen = [
-        behind(missing(laws["clairvoyant"]), peer)
-        for laws, (mine, peer) in zip(cells.values(), pairs, strict=True)
-        if "clairvoyant" in laws and behind(mine, peer)
-    ]
-    promised = [(missing(laws[OURS], "promised"), best_peer(laws, "promised")[1]) for laws in cells.values()]
-    calm = [laws[OURS]["commands"] for cell, laws in cells.items() if cell.demand in STATIONARY]
-    weighted = [laws[OURS] for cell, laws in cells.items() if cell.weights != "equal"]
-    count = len(pairs)
+    found = standing(_grid_cells())
 
-    def lost(figures: Sequence[tuple[float, float]]) -> str:
-        return f"{sum(behind(mine, peer) for mine, peer in figures)} of {count} cells"
+    def of(count: int) -> str:
+        return f"ahead in {count} of {found.cells} cells"
 
     return table(
         ["goal", "reached"],
         [
-            [
-                "no peer ahead by more than a tenth and 100 MiB·s, by what guests touch",
-                f"ahead in {lost(pairs)}",
-            ],
-            ["the same, of peers that keep to their host's memory", f"ahead in {lost(within)}"],
+            ["no peer ahead by more than a tenth and 100 MiB·s, by what guests touch", of(found.lost)],
+            ["the same, of peers that keep to their host's memory", of(found.lost_within)],
             [
                 "cells in which that peer is ahead of the clairvoyant that shares by weight, too",
-                f"{sum(foreseen)} of {len(foreseen)}",
+                f"{found.foreseen} of {found.lost}",
             ],
-            ["the same, counting all that hosts gave out beyond their memory", f"ahead in {lost(promised)}"],
-            ["no peer ahead in 80 %", f"{sum(mine <= max(peer, 100.0) for mine, peer in pairs) / count:.0%}"],
+            ["the same, counting all that hosts gave out beyond their memory", of(found.lost_by_promise)],
+            ["no peer ahead in 80 %", f"{found.level / found.cells:.0%}"],
             [
                 f"at rest at most {CALM_COMMANDS:.0f} commands for an hour of a VM",
-                f"{sum(one > CALM_COMMANDS for one in calm)} of {len(calm)} above; at most {max(calm):,.0f}",
+                f"{len(found.loud)} of {len(found.calm)} above; at most {max(found.calm.values()):,.0f}",
             ],
-            [
-                "no heavier VM lacks more for its weight",
-                f"{sum(map(unfair, weighted))} of {len(weighted)} do",
-            ],
+            ["no heavier VM lacks more for its weight", f"{len(found.unjust)} of {found.weighted} do"],
         ],
     )
 
