@@ -27,6 +27,12 @@ def question(vm: str) -> bytes:
     return f"GET /v1/vms/{vm}/history?since=7d HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
+def ask(stack: ExitStack, where: Address, vm: str, times: int = 1) -> None:
+    """So many connections there, each with that question; nobody reads the answers."""
+    for _ in range(times):
+        stack.enter_context(connect(where)).sendall(question(vm))
+
+
 class Slow:
     """A history of which each reading waits until it may go on."""
 
@@ -67,11 +73,9 @@ async def test_whoever_asks_a_hundred_times_waits_for_itself(
     monkeypatch.setattr(reading, "read_stored", slow)
     async with serving(tmp_path) as (api, tcp, unix):
         with ExitStack() as stack:
-            for _ in range(4):
-                stack.enter_context(connect(tcp)).sendall(question("greedy"))
+            ask(stack, tcp, "greedy", times=4)
             await until(lambda: under_way(api) == 4, "four questions")
-            modest = stack.enter_context(connect(unix))
-            modest.sendall(question("modest"))
+            ask(stack, unix, "modest")
             await until(lambda: under_way(api) == 5, "a fifth one, of somebody else")
             slow.go_on.release()
             await until(lambda: len(slow.read) == 2, "the second reading")
@@ -88,10 +92,9 @@ async def test_what_a_peer_does_not_take_keeps_its_next_answer_from_being_read(
     monkeypatch.setattr(reading, "read_stored", slow)
     async with serving(tmp_path) as (api, tcp, unix):
         with ExitStack() as stack:
-            for _ in range(3):
-                stack.enter_context(connect(tcp)).sendall(question("greedy"))
+            ask(stack, tcp, "greedy", times=3)
             await until(lambda: under_way(api) == 3, "three questions")
-            stack.enter_context(connect(unix)).sendall(question("modest"))
+            ask(stack, unix, "modest")
             await until(lambda: "modest" in slow.read, "the other peer's turn")
     assert slow.read == ["greedy", "modest"]
 
@@ -121,8 +124,7 @@ async def test_more_than_so_many_questions_of_one_peer_are_refused(
     monkeypatch.setattr(past, "MOST_WAITING", 2)
     async with serving(tmp_path) as (api, _, unix):
         with ExitStack() as stack:
-            for _ in range(2):
-                stack.enter_context(connect(unix)).sendall(question("web"))
+            ask(stack, unix, "web", times=2)
             await until(lambda: under_way(api) == 2, "two questions")
             status, problem = await asyncio.to_thread(raw, tmp_path, request("GET /v1/balance?at=1"))
             slow.go_on.release(2)
