@@ -162,13 +162,15 @@ class Checker:
         shown: what its balloon is taken to hold.
         """
         commands = self.hypervisor.pending(vm.uuid) if pending is None else pending
-        resident = vm.resident_bytes if self.shown.of(vm.uuid).device is None else 0
-        return max(self._given(vm, commands, shown), resident) + vm.spec.overhead_bytes
+        return max(self._given(vm, commands, shown), self._held(vm)) + vm.spec.overhead_bytes
 
     def _takes_back(self, vm: SimulatedVm) -> bool:
         """Whether it holds more than anybody gave it, which its balloon has not told yet."""
-        seen, commands = self.shown.of(vm.uuid), self.hypervisor.pending(vm.uuid)
-        return seen.device is None and vm.resident_bytes > self._given(vm, commands)
+        return self._held(vm) > self._given(vm, self.hypervisor.pending(vm.uuid))
+
+    def _held(self, vm: SimulatedVm) -> int:
+        """What is resident of it; 0 while others have asked its device for what nobody has told."""
+        return vm.resident_bytes if self.shown.of(vm.uuid).device is None else 0
 
     def _given(self, vm: SimulatedVm, commands: Sequence[hv.Command], shown: float | None = None) -> int:
         ram = vm.ram_bytes
