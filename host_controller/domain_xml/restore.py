@@ -155,7 +155,7 @@ def _restore_balloon(devices: Element, old: Element | None) -> Iterator[str]:
     if balloon is None or address is None:
         return
     place = dict(address.attributes.items())
-    others = [one for one in devices.getElementsByTagName("address") if one is not address]
+    others = [one for one in _addresses(devices) if one is not address]
     if len(place) > 1 and any(dict(one.attributes.items()) == place for one in others):
         remove(address)
         yield "another device has its balloon's place by now: the balloon gets one from libvirt"
@@ -193,13 +193,18 @@ def _is_unused(devices: Element, bridge: Element) -> bool:
     index = bridge.getAttribute("index")
     return index.isdecimal() and not any(
         address.getAttribute("type") == "pci" and number(address.getAttribute("bus")) == number(index)
-        for address in devices.getElementsByTagName("address")
+        for address in _addresses(devices)
     )
+
+
+def _addresses(devices: Element) -> list[Element]:
+    """Where its devices are in the guest; what they are on the host stands deeper, in their sources."""
+    return [address for one in elements(devices) if (address := child(one, "address")) is not None]
 
 
 def _drop_multifunction(devices: Element, known: list[str]) -> None:
     """Libvirt marks a slot that it puts another root port into; alone again, the first needs no mark."""
-    places = [_slot(address) for address in devices.getElementsByTagName("address")]
+    places = [_slot(address) for address in _addresses(devices)]
     for one in elements(devices, "controller"):
         address = child(one, "address")
         if address is None or address.getAttribute("multifunction") != "on" or controller_name(one) in known:

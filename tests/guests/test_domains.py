@@ -4,12 +4,16 @@ back; what is refused has ways out, each of which is followed until something st
 
 from collections import Counter
 
+import libvirt
 import pytest
 
+from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.fitness.judge import refusals
 from lab.domains.__main__ import known_machines
-from lab.domains.trial import Bench, Verdict
+from lab.domains.trial import INACTIVE, Bench, Verdict
 from lab.lab import Lab
 from tests.support.definitions import ACCEPTED, HOTADD, LIMITS, REFUSED, startable
+from tests.support.slots import FULL, ROOMY
 from tests.unit.hypervisor.domains import Q35
 
 pytestmark = pytest.mark.bootless
@@ -41,6 +45,24 @@ def test_a_domain_that_enable_spoils_is_found_out(bench: Bench, monkeypatch: pyt
     outcome = bench.try_domain(startable(Q35.replace("    <acpi/>\n", "")), HOTADD)
     assert outcome.verdict is Verdict.WRONG
     assert "ACPI" in outcome.said[0]
+
+
+def test_libvirt_has_a_slot_where_enable_finds_one_or_a_way_to_one_and_else_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defined = bench.connection.defineXML
+    for xml, growth in ROOMY:
+        defined(enable(defined(xml).XMLDesc(INACTIVE), LIMITS, growth).xml)
+    for xml, growth, _ in FULL:
+        (refused,) = refusals(defined(xml).XMLDesc(INACTIVE), LIMITS, growth)
+        after, *asked = refused.ways_out[-1].follow(xml, LIMITS, growth)
+        defined(enable(defined(after).XMLDesc(INACTIVE), *asked).xml)
+        with monkeypatch.context() as unchecked:
+            unchecked.setattr("host_controller.domain_xml.edit.refusals", lambda *_: ())
+            prepared = enable(defined(xml).XMLDesc(INACTIVE), LIMITS, growth).xml
+        with pytest.raises(libvirt.libvirtError, match="PCI"):
+            defined(prepared)
+    bench.connection.lookupByName("crowded").undefine()
 
 
 def test_what_is_no_domain_is_none(bench: Bench) -> None:

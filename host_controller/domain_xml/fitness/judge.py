@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from host_controller.core.model import Growth, Limits
-from host_controller.domain_xml.fitness import devices, kernel, machine, passed_on, sizes
+from host_controller.domain_xml.fitness import devices, kernel, machine, passed_on, sizes, slots
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.guest_system import against
 from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
@@ -28,6 +28,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     devices.agent_port,
     devices.pinned_without_growth,
     devices.discarding,
+    slots.slots,
     sizes.page_size,
     sizes.smallest_block,
     sizes.boots,

@@ -137,6 +137,19 @@ def test_a_balloon_whose_place_somebody_else_has_by_now_gets_another() -> None:
     assert "the balloon gets one from libvirt" in back.notes[0]
 
 
+def test_a_place_on_the_host_is_none_in_the_guest() -> None:
+    """An interface by a virtual function names both."""
+    taken = "<address type='pci' domain='0x0000' bus='0x00' slot='0x03' function='0x0'/>"
+    port = "<controller type='pci' index='9' model='pcie-root-port'/>"
+    on_host = taken + taken.replace("bus='0x00'", "bus='0x09'")
+    function = f"    <interface type='hostdev'><source>{on_host}</source></interface>\n  </devices>"
+    xml = I440FX.replace("  </devices>", function)
+    prepared = enable(xml, LIMITS, HOTADD).xml.replace("  </devices>", f"    {port}\n  </devices>")
+    back = restore(prepared)
+    assert back.xml == xml
+    assert back.exact
+
+
 def test_a_memory_device_that_came_later_keeps_the_room_it_needs() -> None:
     nvdimm = (
         "<memory model='nvdimm'><source><path>/n</path></source>"

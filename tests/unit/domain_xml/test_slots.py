@@ -1,0 +1,40 @@
+"""PCI devices that `enable` brings find a slot, or it says before anything is written that they do not."""
+
+import pytest
+
+from host_controller.core.model import Growth, Limits
+from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.fitness.judge import refusals
+from host_controller.domain_xml.growth_choice import choose
+from host_controller.domain_xml.host_abilities import NOTHING_KNOWN
+from host_controller.domain_xml.restore import disable
+from host_controller.units import MIB
+from tests.support.slots import FULL, HOTADD, ROOMY, VIRTIO_MEM, express
+
+LIMITS = Limits(512 * MIB, 256 * MIB, 2048 * MIB)
+
+
+@pytest.mark.parametrize(("xml", "growth", "what"), FULL)
+def test_without_a_slot_for_what_it_brings_enable_refuses_and_names_a_device_that_can_go_elsewhere(
+    xml: str, growth: Growth, what: str
+) -> None:
+    (refused,) = refusals(xml, LIMITS, growth)
+    assert refused.reason == f"its PCI bus has no slot left for what comes in ({what})"
+    way = refused.ways_out[-1]
+    assert "out of its <rng> with virsh edit" in way.say
+    after, *asked = way.follow(xml, LIMITS, growth)
+    assert after.count("<address type='pci'") == xml.count("<address type='pci'") - 1
+    assert not refusals(after, *asked)
+
+
+@pytest.mark.parametrize(("xml", "growth"), ROOMY)
+def test_where_libvirt_can_make_room_it_is_prepared(xml: str, growth: Growth) -> None:
+    assert disable(enable(xml, LIMITS, growth).xml) == xml
+
+
+def test_growth_without_a_device_of_its_own_is_chosen_where_that_has_no_slot() -> None:
+    growth, why = choose(express(6), LIMITS, NOTHING_KNOWN)
+    assert growth is HOTADD
+    assert any("no slot left" in one for one in why)
+    (refused,) = refusals(express(6), LIMITS, VIRTIO_MEM)
+    assert refused.ways_out[0].growth is HOTADD
