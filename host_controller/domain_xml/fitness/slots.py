@@ -1,4 +1,4 @@
-"""Check of the PCI slots: what `enable` brings finds a place beside the devices that are there (fact: pci-slots).
+"""Check of the PCI slots: what `enable` brings finds a place beside the devices there are (fact: pci-slots).
 
 A definition without room for it libvirt refuses when it is written; one in a file (`enable --file`) only when
 its cluster starts it.
