@@ -95,7 +95,7 @@ class Checker:
             self._sizes.plug(vm, command.size_bytes, may_make_room=True)
         elif isinstance(command, hv.ResizeVirtioMem):
             self._sizes.resize(vm, command.requested_bytes, pending)
-            seen.asked = command.requested_bytes
+            seen.asked, seen.told_asked = command.requested_bytes, None
 
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""
@@ -196,11 +196,13 @@ class Checker:
 
     def _confirms(self, vm: SimulatedVm, command: hv.Command) -> bool:
         """A takeover says what the guest was last seen to have; its balloon may still be moving down. And a
-        device that somebody else has asked for less, which nobody has told, may be asked for what it had.
+        device may be asked for what it had before it was asked for less, and nobody has told: by somebody
+        else, or by a command that nobody has waited for any more.
         """
         seen = self.shown.of(vm.uuid)
         if isinstance(command, hv.ResizeVirtioMem):
-            return seen.device is not None and command.requested_bytes <= seen.device
+            told = seen.told_asked if seen.device is None else seen.device
+            return told is not None and command.requested_bytes <= told
         if not isinstance(command, hv.SetTarget) or not seen.found:
             return False
         seen.found = False

@@ -69,6 +69,8 @@ class Seen:
     told yet; None: all is told."""
     asked: int = 0
     """What that device was last asked for, by all that was told."""
+    told_asked: int | None = None
+    """The same by QEMU's word alone; None since the controller has asked for a size."""
     left_over: tuple[hv.Command, ...] = ()
     """Commands of a controller before this one that were under way when this one was told of the VM, and of
     which it cannot know."""
@@ -206,7 +208,7 @@ class Shown:
     def _told_device(self, uuid: str, requested: int) -> None:
         """What was asked for, as it is by now or as it was before somebody else asked."""
         vm, seen = self.vm(uuid), self.of(uuid)
-        seen.asked = requested
+        seen.asked = seen.told_asked = requested
         if seen.device is None or vm is None or requested != vm.virtio_mem.requested:
             return
         # What a controller before this one has asked for, and QEMU has not heard of yet, is untold still.

@@ -114,7 +114,7 @@ class Kept:
     def save(self) -> None:
         """To the disk, whole or not at all."""
         parts = {str(first): one.as_json() for first, one in sorted(self.parts.items())}
-        beside = self.path.with_suffix(".new")
+        beside = self.path.with_name(f"{self.path.name}.new")  # two runs may keep theirs in one folder
         beside.write_text(json.dumps({"fingerprint": self.mark, "parts": parts}, indent=1) + "\n")
         os.replace(beside, self.path)
 

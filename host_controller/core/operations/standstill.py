@@ -9,6 +9,7 @@ still missing is an overdraft with its cause.
 Whoever lets the VM run in between is not contradicted, and whatever stands still without us stays so.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,8 +23,8 @@ from host_controller.units import format_size
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to let a VM run."""
 LATE_SECONDS: Final = 60.0
-"""After the reset a command of a controller that is gone may be carried out for so long: libvirt waits half a
-minute for whoever else is at work on a VM, and QEMU may be as late."""
+"""A command of a controller that is gone may be carried out for so long after the hypervisor has carried
+out one of ours: libvirt waits half a minute for whoever else is at work on a VM, and QEMU may be as late."""
 VCPU_NOISE_SECONDS: Final = 0.1
 """A kernel needs far more to boot, and somebody to stop and start it again."""
 
@@ -90,11 +91,10 @@ class Standstill:
     _ticket: int = -1
     _answered: bool = True
     _retry_at: float = 0.0
-
-    @property
-    def _may_stop_until(self) -> float:
-        """A command to stop it that nobody has answered may still come, however long it was to stand."""
-        return max(self.until, self.since + LATE_SECONDS)
+    _carries_out: bool = False
+    """Some command of ours to this VM was carried out, so its QEMU does not hang."""
+    _inherited_until: float = math.inf
+    """For so long it may yet be stopped by a controller before us; without end while its QEMU hangs."""
 
     def describe(self, now: float) -> str:
         """For people."""
@@ -111,7 +111,7 @@ class Standstill:
         Where that is not known it stands still because of us only as long as it may.
         """
         if vcpu_seconds is None or self.vcpu_seconds is None:
-            return now > self._may_stop_until
+            return now > max(self.until, self.since + LATE_SECONDS)
         return abs(vcpu_seconds - self.vcpu_seconds) > VCPU_NOISE_SECONDS
 
     def go_on(self, state: RunState, now: float) -> bool:
@@ -119,11 +119,11 @@ class Standstill:
 
         A command outlives whoever gave it, so one without an answer may yet stop a VM that runs.
         """
-        unanswered = self.stage in (Stage.STOPPING, Stage.STANDING) and self.vcpu_seconds is None
+        may_stop = self.stage in (Stage.STOPPING, Stage.INHERITED, Stage.STANDING)
         if state is RunState.PAUSED:
             self.stage = Stage.STANDING
-        elif state is RunState.RUNNING and unanswered and now < self._may_stop_until:
-            self.stage = Stage.INHERITED
+        elif state is RunState.RUNNING and may_stop and self.vcpu_seconds is None:
+            self.stage, self._carries_out, self._inherited_until = Stage.INHERITED, False, math.inf
         else:
             return False
         return True
@@ -137,6 +137,8 @@ class Standstill:
 
     def done(self, event: CommandDone) -> None:
         """The hypervisor answered. After a time-out `state_changed` tells what came of the command."""
+        if event.error is None:
+            self._carries_out = True
         if event.ticket != self._ticket:
             return
         self._answered = True
@@ -175,12 +177,17 @@ class Standstill:
         if self.stage is Stage.OVER or vm.pauses.job is not None:
             return None  # whoever moves or saves it has it as it is
         if self.stage is Stage.INHERITED:
-            return Heard.SPARED if now >= self._may_stop_until else None
+            return self._look_for_a_late_stop(now)
         if not self._answered or now < self._retry_at:
             return None
         if self.stage is Stage.STARTING:
             return Heard.AGAIN
         return Heard.ENOUGH if enough or not_ours else None
+
+    def _look_for_a_late_stop(self, now: float) -> Heard | None:
+        if self._carries_out and self._inherited_until == math.inf:
+            self._inherited_until = now + LATE_SECONDS
+        return Heard.SPARED if now >= self._inherited_until else None
 
     def _hear(self, heard: Heard) -> None:
         self.stage = TABLE.get((self.stage, heard), self.stage)

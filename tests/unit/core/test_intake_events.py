@@ -343,8 +343,7 @@ def test_a_standstill_goes_on_unless_somebody_else_let_the_vm_run(
         (Stand.STANDING, 5.0, 10.0, False),  # it was stopped: somebody else let it run
         (Stand.STARTING, None, 10.0, False),
         (Stand.DUE, None, 10.0, False),
-        (Stand.STOPPING, None, 60.9, True),  # long after it was to run on
-        (Stand.STOPPING, None, 61.0, False),
+        (Stand.STOPPING, None, 600.0, True),  # long after it was to run on: its QEMU may have hung
     ],
 )
 def test_a_stop_without_an_answer_may_yet_come_to_a_vm_that_runs(

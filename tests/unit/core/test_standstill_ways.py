@@ -139,9 +139,10 @@ def test_it_is_told_who_let_it_run_and_what_could_not_be_found() -> None:
         ("runs", "inherited"),
         ("refused", "over"),
         ("room paused fault", "inherited"),
-        ("59s", "inherited"),
-        ("60s", "over"),
-        ("job 60s", "inherited"),
+        ("600s", "inherited"),
+        ("done 59s", "inherited"),
+        ("done 60s", "over"),
+        ("done job 60s", "inherited"),
         ("59s stands", "starting"),
     ],
 )
@@ -153,6 +154,18 @@ def test_one_that_may_yet_be_stopped_for_a_controller_before_us_is_told_nothing(
     lived(what, still)
     assert still.standstill.stage is Stage(stage)
     assert [type(one) for one in still.sent[1:]] == [Resume] * (stage == "starting")
+
+
+def test_one_whose_qemu_hangs_may_be_stopped_until_a_minute_after_it_did_what_it_was_told() -> None:
+    still = Still(Standstill(0.0, WAIT, Stage.INHERITED))
+    still.sent.append(Suspend("web", -1))
+    assert lived("600s late another's", still).standstill.stage is Stage.INHERITED
+    still.answer(ticket=7)
+    assert lived("look 59s", still).standstill.stage is Stage.INHERITED
+    assert still.standstill.go_on(RunState.RUNNING, still.now), "the connection was lost and came back"
+    assert lived("600s", still).standstill.stage is Stage.INHERITED
+    still.answer(ticket=8)
+    assert lived("look 60s", still).standstill.stage is Stage.OVER
 
 
 def test_it_is_tried_again_not_sooner_than_after_a_second() -> None:
