@@ -22,15 +22,16 @@ from host_controller.domain_xml.adopted import (
     adopted_definition,
     adopted_element,
     channel_of,
-    has_free_port,
 )
 from host_controller.domain_xml.before import STATISTICS_SECONDS
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.refusal import Refusal
 from host_controller.domain_xml.fitness.running import growth_by_devices, natural_growth, obstacles
+from host_controller.domain_xml.fitness.slots import port_finds_place
 from host_controller.domain_xml.growth_choice import choose, while_running
 from host_controller.domain_xml.host_abilities import HostAbilities
+from host_controller.domain_xml.ports import has_free_port
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
@@ -116,7 +117,7 @@ def plan_adoption(facts: Facts, wish: Wish) -> Adoption:
         steps += _definition_step(facts.definition, facts, wish, limits, growth)
     if not view.stats_period:
         steps.append(AskStatistics(STATISTICS_SECONDS))
-    if channel_of(live_xml) is None and has_free_port(live_xml):
+    if channel_of(live_xml) is None and has_free_port(parse_xml(live_xml)):
         steps.append(PlugChannel(CHANNEL))
     now, later = _now(live_xml, limits, growth), _later(facts, wish)
     now += because
@@ -220,7 +221,8 @@ def _definition_step(definition: str, facts: Facts, wish: Wish, limits: Limits, 
         return []  # it was prepared for its next start
     else:
         trust = old.trust if old else wish.rule.trust
-        say = "its definition has the same limits and the agent's port"
+        port = " and the agent's port" if _has_port_later(definition) else ""
+        say = f"its definition has the same limits{port}"
 
         def change(now: str) -> str:
             return adopted_definition(now, limits, growth, trust)
@@ -251,7 +253,7 @@ def _now(live_xml: str, limits: Limits, growth: Growth) -> tuple[str, ...]:
         Growth.VIRTIO_MEM: "balloon and virtio-mem move it",
     }
     first = f"{ways[growth]} {between}, by its balloon's statistics"
-    if channel_of(live_xml) is not None or has_free_port(live_xml):
+    if channel_of(live_xml) is not None or has_free_port(parse_xml(live_xml)):
         return (
             f"{first}, and by its agent as soon as there is one",
             f"the agent's port is there: {GUEST_STEP}",
@@ -263,13 +265,22 @@ def _later(facts: Facts, wish: Wish) -> tuple[str, ...]:
     if facts.definition is None:
         return ("it is transient: what is written is gone when it stops",)
     found = []
-    if channel_of(facts.running_xml) is None and not has_free_port(facts.running_xml):
-        found.append("the agent's port: the running domain has no free virtio-serial port")
+    if channel_of(facts.running_xml) is None and not has_free_port(parse_xml(facts.running_xml)):
+        if _has_port_later(facts.definition):
+            found.append("the agent's port: the running domain has no free virtio-serial port")
+        else:
+            found.append(
+                "no agent's port, either: its PCI bus has no slot left for a virtio-serial controller"
+            )
     if wish.next_start:
         found.append("all that `dynmem enable` prepares: hot add, free page reporting")
     elif _grows_by_balloon_alone(facts):
         found.append("no more than now; with --next-start, growth beyond the RAM that it has")
     return tuple(found)
+
+
+def _has_port_later(definition: str) -> bool:
+    return channel_of(definition) is not None or port_finds_place(parse_xml(definition))
 
 
 def _grows_by_balloon_alone(facts: Facts) -> bool:

@@ -20,14 +20,13 @@ from host_controller.domain_xml.before import (
     write_ours,
 )
 from host_controller.domain_xml.dom import child, create, elements, insert, parse, size_of, text_of
+from host_controller.domain_xml.fitness.slots import port_finds_place
 from host_controller.domain_xml.ours import LET_GO, metadata_element
-from host_controller.domain_xml.values import number
+from host_controller.domain_xml.values import number, parse_xml
 from host_controller.units import KIB
 
 CHANNEL = f"<channel type='unix'><target type='virtio' name='{wire.PORT_NAME}'/></channel>"
 """As it is plugged; libvirt names its socket and gives it a port."""
-MOST_PORTS = 31
-"""Of a virtio-serial controller that does not say how many it has (QEMU's default, port 0 being taken)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +78,15 @@ class Before:
 def adopted_definition(xml: str, limits: Limits, growth: Growth, trust: Trust, *, whole: bool = True) -> str:
     """A definition whose next start is as adopted as what runs. Doing it twice changes nothing more.
 
-    whole: with statistics and the agent's port; else the limits alone.
+    whole: with statistics, and the agent's port where that finds a place; else the limits alone.
     """
     tree, domain = parse(xml)
     write_ours(domain, limits, growth, trust, adopted=True)
     devices = child(domain, "devices")
     if whole and devices is not None:
         _ask_for_statistics(devices)
-        pieces.set_channel(domain, devices)
+        if port_finds_place(parse_xml(xml)):
+            pieces.set_channel(domain, devices)
     return text_of(tree, xml)
 
 
@@ -119,20 +119,6 @@ def channel_of(live_xml: str) -> str | None:
         if target is not None and target.get("name") == wire.PORT_NAME:
             return ElementTree.tostring(one, encoding="unicode").strip()
     return None
-
-
-def has_free_port(live_xml: str) -> bool:
-    """Whether a channel can be plugged: a virtio-serial controller never can (fact: port-hot-plug)."""
-    devices = child(parse(live_xml)[1], "devices")
-    serial = [one for one in elements(devices, "controller") if one.getAttribute("type") == "virtio-serial"]
-    places = sum((number(one.getAttribute("ports")) or MOST_PORTS) - 1 for one in serial)
-    used = sum(_hangs_on_serial(one) for tag in ("channel", "console") for one in elements(devices, tag))
-    return used < places
-
-
-def _hangs_on_serial(device: Element) -> bool:
-    target = child(device, "target")
-    return target is not None and target.getAttribute("type") == "virtio"
 
 
 def _ask_for_statistics(devices: Element) -> None:

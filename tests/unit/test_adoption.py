@@ -43,12 +43,14 @@ from tests.support.others import (
     domain,
     inactive,
 )
+from tests.support.slots import rng
 from tests.unit.test_rules import passing
 
 DEFAULTS = Limits(GIB, 512 * MIB, 4 * GIB)
 RULE = RuleSection(match=MatchSection(name="*"))
 WISH = Wish(RULE, DEFAULTS)
 CONTROLLER = Room(controller=True)
+ROOT = "<controller type='pci' index='0' model='pcie-root'/>"
 ROOM = "<maxMemory slots='4' unit='KiB'>8388608</maxMemory>"
 OWN_DIMM = "<memory model='dimm'><target><size unit='KiB'>524288</size><node>0</node></target></memory>"
 ALL_CHECKS = frozenset({"hot add", "online", "unplug", "virtio-mem"})
@@ -329,6 +331,17 @@ def test_without_a_free_port_statistics_serve_until_its_next_start() -> None:
         assert "no free virtio-serial port" in made.later[0]
         assert "org.dynmem" in (one.defined or "") or "dynmem" in (one.defined or "")
         assert plan(one).steps == ()
+
+
+def test_where_no_slot_is_left_for_the_agents_port_the_rest_is_adopted_and_that_is_said() -> None:
+    one = LibvirtDomain(domain("bare", devices=ROOT + "".join(rng(0, slot) for slot in range(1, 31))))
+    before = LibvirtDomain(live(one))
+    made = adopt(one)
+    assert "org.dynmem" not in (one.defined or "")
+    assert "its PCI bus has no slot left" in made.later[0]
+    assert "the agent's port" not in "".join(step.say for step in made.steps)
+    release(one)
+    assert is_as(one, before)
 
 
 @pytest.mark.parametrize("state", ["connected", "disconnected"])

@@ -14,6 +14,7 @@ from agent import wire
 from host_controller.core.model import Growth
 from host_controller.domain_xml.dom import child, elements, remove
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
+from host_controller.domain_xml.ports import has_free_port
 from host_controller.domain_xml.values import attribute_number, machine_of, number
 
 FUNCTIONS: Final = 8
@@ -27,8 +28,6 @@ MORE_ROOTS: Final = ("pci-expander-bus", "pcie-expander-bus")
 ROOT_PORT: Final = "pcie-root-port"
 PORTS: Final = (ROOT_PORT, "pcie-switch-downstream-port")
 """Each takes one device."""
-SERIAL_PORTS: Final = 31
-"""Of a virtio-serial controller that names no number. The first is for a console."""
 MOVABLE: Final = ("memballoon", "rng", "vsock", "filesystem", "input", "disk", "interface")
 """First what a guest does not mind to find elsewhere, last what it may name by its slot."""
 
@@ -38,23 +37,30 @@ Place = tuple[int, int]
 
 def slots(request: Request) -> Refusal | None:
     """Each PCI device that `enable` brings has a slot, or what libvirt adds to make one."""
-    root = request.root
     seeking = tuple(_brought(request))
-    models = {one.get("model", "") for one in _controllers(root, "pci")}
-    if not seeking or not models.isdisjoint(MORE_ROOTS):
-        return None
-    if EXPRESS_ROOT in models:
-        others = sum(one.find("address") is None for one in _movable(root) if one.tag != "memballoon")
-        full = _free_on_express(root) < len(seeking) + others
-    else:
-        full = ROOT in models and not _free_on_buses(root)
-    if not full:
+    if not seeking or has_room(request.root, len(seeking)):
         return None
     return Refusal(
         f"its PCI bus has no slot left for what comes in ({', '.join(seeking)})",
-        _ways_to_a_slot(root),
+        _ways_to_a_slot(request.root),
         other_growth=True,
     )
+
+
+def port_finds_place(root: Element) -> bool:
+    """There is a virtio-serial port for one more channel, or libvirt can add a controller that has one."""
+    return has_free_port(root) or has_room(root, 1)
+
+
+def has_room(root: Element, devices: int) -> bool:
+    """Whether libvirt finds places for so many PCI devices more; true where nobody can tell."""
+    models = {one.get("model", "") for one in _controllers(root, "pci")}
+    if not models.isdisjoint(MORE_ROOTS):
+        return True
+    if EXPRESS_ROOT in models:
+        others = sum(one.find("address") is None for one in _movable(root) if one.tag != "memballoon")
+        return _free_on_express(root) >= devices + others
+    return ROOT not in models or _free_on_buses(root) > 0
 
 
 def _brought(request: Request) -> Iterator[str]:
@@ -63,24 +69,11 @@ def _brought(request: Request) -> Iterator[str]:
     if root.find("./devices/memballoon/address") is None:
         yield "a balloon"
     port = f"./devices/channel/target[@name='{wire.PORT_NAME}']"
-    if root.find(port) is None and not _has_free_port(root):
+    if root.find(port) is None and not has_free_port(root):
         yield "a virtio-serial controller"
     device = root.find("./devices/memory[@model='virtio-mem']/address")
     if request.growth is Growth.VIRTIO_MEM and device is None:
         yield "a virtio-mem device"
-
-
-def _has_free_port(root: Element) -> bool:
-    """A virtio-serial controller has a port for a channel."""
-    used = Counter(
-        attribute_number(one.find("address"), "controller")
-        for one in root.findall("./devices/channel")
-        if one.find("./target[@type='virtio']") is not None
-    )
-    return any(
-        used[attribute_number(one, "index")] < (attribute_number(one, "ports") or SERIAL_PORTS) - 1
-        for one in _controllers(root, "virtio-serial")
-    )
 
 
 def _free_on_express(root: Element) -> int:

@@ -7,9 +7,11 @@ from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.growth_choice import choose
 from host_controller.domain_xml.host_abilities import NOTHING_KNOWN
+from host_controller.domain_xml.ports import has_free_port
 from host_controller.domain_xml.restore import disable
+from host_controller.domain_xml.values import parse_xml
 from host_controller.units import MIB
-from tests.support.slots import FULL, HOTADD, ROOMY, VIRTIO_MEM, express
+from tests.support.slots import FULL, HOTADD, ROOMY, VIRTIO_MEM, express, serial
 
 LIMITS = Limits(512 * MIB, 256 * MIB, 2048 * MIB)
 
@@ -38,3 +40,9 @@ def test_growth_without_a_device_of_its_own_is_chosen_where_that_has_no_slot() -
     assert any("no slot left" in one for one in why)
     (refused,) = refusals(express(6), LIMITS, VIRTIO_MEM)
     assert refused.ways_out[0].growth is HOTADD
+
+
+def test_a_console_at_the_first_port_takes_none_that_a_channel_could_have() -> None:
+    console = "<console type='pty'><target type='virtio'/><address type='virtio-serial' port='{}'/></console>"
+    for port, free in (("0", True), ("1", False)):
+        assert has_free_port(parse_xml(express(1, more=serial(1, 0, "") + console.format(port)))) is free
