@@ -17,14 +17,14 @@ from agent import __version__, holders, killers, overcommit
 from agent.blocks import MemoryBlocks
 from agent.codec import BadField, LineTooLong, WireError, decode_from_host, reply_to
 from agent.hotplug import Hotplugger
+from agent.kernel_events import KernelEvents
 from agent.lean import NoReturn
 from agent.maximum import Maximum
 from agent.overcommit import Overcommit
 from agent.port import Port, open_port
 from agent.probe import Facts, Look, Probe
 from agent.report import MIB, Reporter
-from agent.system import Log, Notifier, Stop, open_psi_trigger, protect_from_oom_killer, stop_at_signals
-from agent.uevents import UeventSocket, memory_block_number
+from agent.system import Log, Notifier, Stop, protect_from_oom_killer, stop_at_signals
 from agent.wire import Ack, Error, Hello, Ping, Welcome, WhoHolds, printable
 
 MOST_LINES_PER_TURN = 64
@@ -68,16 +68,10 @@ class Daemon:
         self._slow_at = now
         self._killers = killers.Watch(root, now)
         self._facts: Facts | None = None
+        self._events = KernelEvents(root, self._log, has_psi=self._probe.has_psi, opened=events)
         self._poll = select.poll()
         # What it waits for: the port and for which events, the PSI trigger, uevents, the child.
-        self._watched: tuple[tuple[int, int] | None, int | None, UeventSocket | None, int | None] | None = (
-            None
-        )
-        self._psi_fd: int | None = None
-        self._uevents: UeventSocket | None = None
-        self._uevents_come = False  # of memory blocks: in some namespaces the socket opens and stays silent
-        if events:
-            self._open_events(root)
+        self._watched: tuple[tuple[int, int] | None, int | None, int | None, int | None] | None = None
 
     def run(self) -> NoReturn:
         """Turn the loop until a signal raises."""
@@ -99,10 +93,11 @@ class Daemon:
             now = self._clock()
             if port is not None and fd == port[0]:
                 self._port_event(events, now)
-            elif fd == self._psi_fd:
-                self._psi_event(events, now)
-            elif self._uevents is not None and fd == self._uevents.fileno():
-                self._read_uevents(now)
+            elif fd == self._events.psi_fd:
+                if self._events.stalls(events):
+                    self._reporter.psi_event(now)
+            elif fd == self._events.uevents_fd and self._take_uevents(now):
+                self._memory_changed(now)
         now = self._clock()
         self._work(now)
         self._notifier.feed_watchdog(now)
@@ -114,40 +109,23 @@ class Daemon:
         self._hotplug.close()
         self._port.close()
         self._probe.close()
-        if self._psi_fd is not None:
-            os.close(self._psi_fd)
-            self._psi_fd = None
-        if self._uevents is not None:
-            self._uevents.close()
+        self._events.close()
 
     def _watch(self, port: tuple[int, int] | None) -> None:
         """Have the poll object wait for what is open now. It is seldom something else than before."""
-        wanted = (port, self._psi_fd, self._uevents, self._hotplug.child_fd())
+        wanted = (port, self._events.psi_fd, self._events.uevents_fd, self._hotplug.child_fd())
         if wanted == self._watched:
             return
         self._poll, self._watched = select.poll(), wanted
-        _, psi_fd, uevents, child_fd = wanted
+        _, psi_fd, uevents_fd, child_fd = wanted
         if port is not None:
             self._poll.register(*port)
         if psi_fd is not None:
             self._poll.register(psi_fd, select.POLLPRI)
-        if uevents is not None:
-            self._poll.register(uevents.fileno(), select.POLLIN)
+        if uevents_fd is not None:
+            self._poll.register(uevents_fd, select.POLLIN)
         if child_fd is not None:
             self._poll.register(child_fd, select.POLLIN)
-
-    def _open_events(self, root: str) -> None:
-        try:
-            self._psi_fd = open_psi_trigger(root)
-        except OSError as error:
-            how = "sampling twice a second" if self._probe.has_psi else "no PSI figures; boot with psi=1"
-            self._log(5, "psi", f"no PSI events ({error.strerror}): {how}")
-        try:
-            self._uevents = UeventSocket()
-        except OSError as error:
-            self._log(
-                4, "uevents", f"none ({error.strerror}): memory blocks are read again at each heartbeat"
-            )
 
     def _wake_at(self, now: float) -> float:
         wake_at = self._port_retry_at
@@ -207,7 +185,7 @@ class Daemon:
         self._probe.refresh()
         if self._killers.due(now):  # whoever changes watermark_scale_factor changes no minimum
             self._probe.refresh_floor(anew=True)
-        if self._uevents is None:
+        if self._events.uevents is None:
             self._hotplug.scan(now)
         if self._maximum_bytes is not None:
             self._overcommit.keep(self._maximum_bytes, self._kernel_bytes())
@@ -322,36 +300,19 @@ class Daemon:
         facts = self._probe.sample()
         return facts.available_bytes - facts.floor_bytes
 
-    def _psi_event(self, events: int, now: float) -> None:
-        # Of a trigger that is gone the kernel says POLLPRI as well [kernel/sched/psi.c, psi_trigger_poll()].
-        if not events & (select.POLLERR | select.POLLNVAL):
-            self._reporter.psi_event(now)
-        elif self._psi_fd is not None:
-            os.close(self._psi_fd)
-            self._psi_fd = None
-            self._log(4, "psi", "the kernel took the PSI trigger away: sampling twice a second")
-
     def _catch_up(self, now: float) -> None:
         """Know the blocks as they are now: all are read only where nobody tells which have changed."""
-        if self._uevents_come:
+        if self._events.tells_of_blocks:
             self._take_uevents(now)
             self._hotplug.look_again()
         else:
             self._hotplug.scan(now)
 
-    def _read_uevents(self, now: float) -> None:
-        if self._take_uevents(now):
-            self._memory_changed(now)
-
     def _take_uevents(self, now: float) -> bool:
         """Take note of those that wait. Returns whether the host should hear of it at once."""
-        assert self._uevents is not None
-        found, lost = self._uevents.read()
-        numbers = map(memory_block_number, found)
-        blocks = {number: one.action for number, one in zip(numbers, found) if number is not None}
+        blocks, lost = self._events.of_blocks()
         if not blocks and not lost:
             return False
-        self._uevents_come = True
         changed = self._hotplug.uevents(blocks, now)
         if lost:
             self._hotplug.scan(now)

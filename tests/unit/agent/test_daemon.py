@@ -2,7 +2,6 @@
 
 import errno
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -296,7 +295,7 @@ def tcp_pair() -> tuple[socket.socket, socket.socket]:
 def test_a_psi_event_wakes_the_loop_and_is_reported_at_once(guest):
     guest.until(lambda: guest.heard(Report))
     ours, theirs = tcp_pair()
-    guest.daemon._psi_fd = os.dup(ours.fileno())
+    guest.daemon._events.psi_fd = os.dup(ours.fileno())
     guest.until(lambda: guest.daemon._reporter.sample_due() > guest.daemon._clock() + 0.4)
     theirs.send(b"!", socket.MSG_OOB)
     guest.until(lambda: len(guest.heard(Report)) == 2, 0.3)
@@ -308,17 +307,9 @@ def test_a_psi_event_wakes_the_loop_and_is_reported_at_once(guest):
 def test_a_psi_trigger_that_the_kernel_takes_away_is_let_go(guest):
     reading, writing = os.pipe()
     os.close(reading)
-    guest.daemon._psi_fd = writing  # poll() says POLLERR of it
-    guest.until(lambda: guest.daemon._psi_fd is None)
+    guest.daemon._events.psi_fd = writing  # poll() says POLLERR of it
+    guest.until(lambda: guest.daemon._events.psi_fd is None)
     guest.until(lambda: guest.heard(Report))
-
-
-def test_a_psi_trigger_of_which_the_kernel_says_that_it_fires_and_is_gone_is_let_go(guest):
-    reading, writing = os.pipe()
-    guest.daemon._psi_fd = writing
-    guest.daemon._psi_event(select.POLLPRI | select.POLLERR, 1.0)
-    assert guest.daemon._psi_fd is None
-    os.close(reading)
 
 
 class Uevents:
@@ -348,7 +339,7 @@ class Uevents:
 
 def test_a_uevent_is_acted_on_at_once(guest):
     guest.until(lambda: guest.heard(Report))
-    guest.daemon._uevents = uevents = Uevents()
+    guest.daemon._events.uevents = uevents = Uevents()
     guest.until(lambda: guest.daemon._reporter.sample_due() > guest.daemon._clock() + 0.4)
     add_block(guest.root, 32, "online\n", "Movable\n")
     uevents.tell("online", 32)
@@ -359,7 +350,7 @@ def test_a_uevent_is_acted_on_at_once(guest):
 def grown_by_a_block(guest: Guest) -> Uevents:
     """A guest by virtio-mem that has just got its first block, and heard of it by uevents."""
     guest.until(lambda: guest.heard(Report))
-    guest.daemon._uevents = uevents = Uevents()
+    guest.daemon._events.uevents = uevents = Uevents()
     add_block(guest.root, 32, "online\n", "Movable\n")
     set_kib(guest.root, MemTotal=(404 + 8) << 10)
     uevents.tell("online", 32)
@@ -410,7 +401,7 @@ def test_a_block_that_comes_right_after_a_sample_is_in_its_report_with_its_memor
 def test_where_uevents_never_come_blocks_are_found_as_memtotal_moves(guest):
     """The socket opens in namespaces to which the kernel sends nothing."""
     guest.until(lambda: guest.heard(Report))
-    guest.daemon._uevents = Uevents()
+    guest.daemon._events.uevents = Uevents()
     add_block(guest.root, 32, "online\n", "Movable\n")
     set_kib(guest.root, MemTotal=(404 + 128) << 10)
     guest.until(lambda: guest.heard(Report)[-1].movable_bytes == BLOCK_BYTES)
