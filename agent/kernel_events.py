@@ -1,6 +1,7 @@
-"""What the guest's kernel tells by itself: that memory stalls (PSI), and what befalls memory blocks (uevents).
+"""What the guest's kernel tells by itself: that memory stalls, and what befalls its memory blocks.
 
-Both are for poll(). A kernel without them is sampled: figures twice a second, blocks at each heartbeat.
+The former by a PSI trigger, the latter by uevents; both are for poll(). A kernel without them is sampled:
+its figures twice a second, its blocks at each heartbeat.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class KernelEvents:
         return None if self.uevents is None else self.uevents.fileno()
 
     def stalls(self, events: int) -> bool:
-        """Whether memory stalls, by what poll() says of the trigger; one that the kernel took away is closed."""
+        """Whether memory stalls, by what poll() says of the trigger. One that is gone is closed."""
         # Of a trigger that is gone the kernel says POLLPRI as well [kernel/sched/psi.c, psi_trigger_poll()].
         if not events & (select.POLLERR | select.POLLNVAL):
             return True
