@@ -16,7 +16,6 @@ it ends within its limit, and what went wrong with it refuses nobody but who is 
 import contextlib
 import http.client
 import json
-import math
 import os
 import re
 import signal
@@ -34,15 +33,15 @@ CONFIG = "/etc/dynmem/dynmem.toml"
 SOCKET = "/run/dynmem/control.sock"
 NAMESPACE = "urn:dynmem:domain:1"
 WAIT_SECONDS = 20.0
-LONGEST_WAIT_SECONDS = 120.0
-"""The configuration's own limit."""
+LONGEST_WAIT_SECONDS = 120.0  # the configuration's own limit
+DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+UNITS = {"": 1, "s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "day": 86400, "days": 86400}
+"""As in `units`."""
 ANSWER_MARGIN_SECONDS = 5.0
-READ_SECONDS = 5.0
-"""For configuration and domain: both are files or pipes that are there."""
+READ_SECONDS = 5.0  # for configuration and domain: both are files or pipes that are there
 TOLD_SECONDS = 2.0
 RETRY_SECONDS = 0.5
-LARGEST_CONFIG = 1 << 20
-LARGEST_XML = 1 << 20
+LARGEST_INPUT = 1 << 20
 LARGEST_ANSWER = 1 << 16
 LONGEST_TEXT = 1000
 WORDS_OF_A_MATCH = frozenset({"name", "uuid", "title", "metadata"})
@@ -120,7 +119,7 @@ def domain_xml() -> bytes:
     pieces: list[bytes] = []
     try:
         with Deadline(READ_SECONDS):
-            while sum(map(len, pieces)) <= LARGEST_XML and (piece := os.read(0, 1 << 16)):
+            while sum(map(len, pieces)) <= LARGEST_INPUT and (piece := os.read(0, 1 << 16)):
                 pieces.append(piece)
     except (OSError, ValueError) as error:
         say(f"dynmem: the domain: {error}")
@@ -220,9 +219,7 @@ def expanded(step: str, prefixes: dict[str, set[str]]) -> set[str]:
 def tell(path: str, name: str, what: str) -> None:
     """Say what became of a VM; without a controller there is nobody to be told."""
     try:
-        post(
-            path, f"/v1/admission/{quote(name, safe='', errors='surrogateescape')}/{what}", b"", TOLD_SECONDS
-        )
+        post(path, f"/v1/admission/{quote(name, '', errors='surrogateescape')}/{what}", b"", TOLD_SECONDS)
     except Exception as error:  # noqa: BLE001 # whatever answers, the VM goes on
         say(f"dynmem: {said_of(error)}")
 
@@ -259,27 +256,31 @@ def say(text: str) -> None:
 
 def settings(config: str, given_socket: str) -> Settings:
     """What cannot be used of a configuration is left out, key by key."""
-    table: object = {}
+    table: dict[str, object] = {}
     try:
         import tomllib
 
-        with Deadline(READ_SECONDS), open(config, "rb") as file:
-            table = tomllib.loads(file.read(LARGEST_CONFIG).decode("utf-8-sig"))
-    except FileNotFoundError:
-        pass
+        with contextlib.suppress(FileNotFoundError), Deadline(READ_SECONDS), open(config, "rb") as file:
+            table = tomllib.loads(file.read(LARGEST_INPUT).decode("utf-8-sig"))
     except Exception as error:  # noqa: BLE001 # such as one that is nested too deeply
         say(f"dynmem: {config}: {said_of(error)}")
     paths, admission = part(table, "paths"), part(table, "admission")
     directory, socket_path = paths.get("state_dir"), paths.get("socket")
     if not isinstance(socket_path, str) or not socket_path:
         socket_path = f"{directory}/control.sock" if isinstance(directory, str) and directory else SOCKET
-    wait = admission.get("wait")
-    sane = isinstance(wait, (int, float)) and not isinstance(wait, bool) and 0 <= wait <= LONGEST_WAIT_SECONDS
-    limit = float(wait) if sane and math.isfinite(wait) else WAIT_SECONDS  # type: ignore[arg-type] # sane
+    limit = seconds(admission.get("wait"))
     policy = "deny" if admission.get("without_controller") == "deny" else "allow"
-    listed = table.get("rule") if isinstance(table, dict) else None
+    listed = table.get("rule")
     matches = [match_of(one) for one in listed] if isinstance(listed, list) else []
     return Settings(given_socket or socket_path, limit, policy, [one for one in matches if one])
+
+
+def seconds(wait: object) -> float:
+    """How long a start waits; the default where that cannot be used."""
+    if isinstance(wait, str) and (text := DURATION.fullmatch(wait.lower())) is not None and text[2] in UNITS:
+        wait = float(text[1]) * UNITS[text[2]]
+    sane = isinstance(wait, (int, float)) and not isinstance(wait, bool) and 0 <= wait <= LONGEST_WAIT_SECONDS
+    return float(wait) if sane else WAIT_SECONDS  # type: ignore[arg-type] # sane
 
 
 def match_of(rule: object) -> dict[str, str]:

@@ -102,8 +102,8 @@ def plan_adoption(facts: Facts, wish: Wish) -> Adoption:
         limits = known.limits
     else:
         limits = limits_of(wish.rule, wish.defaults, root, view, growth)
-        limits, bound = within_memtune(limits, parse_xml(live_xml), view, growth)
-        because += bound
+        bounded = within_memtune(limits, parse_xml(live_xml), view, growth)
+        limits, because = bounded.limits, because + bounded.said
     _refuse_unfit(facts, limits, growth, known)
     if (obstacle := _obstacle(facts, limits, growth, known)) is not None:
         return _from_its_next_start(facts, wish, limits, growth, obstacle)

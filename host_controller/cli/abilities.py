@@ -5,13 +5,13 @@ from dataclasses import replace
 from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.host.memory import default_huge_page_bytes, transparent_huge_page_bytes
 from host_controller.hypervisor.abilities import abilities_of
-from host_controller.hypervisor.definitions import Definitions
+from host_controller.hypervisor.about_host import AboutHost
 
 
-def abilities(definitions: Definitions) -> HostAbilities:
+def abilities(about: AboutHost) -> HostAbilities:
     """What libvirt says of its host; what the kernel says and `dynmem verify` found, if it is this one."""
-    known = abilities_of(definitions.versions(), local=definitions.local)
-    if definitions.local:
+    known = abilities_of(about.versions(), local=about.local)
+    if about.local:
         known = replace(
             known,
             huge_page_bytes=default_huge_page_bytes(),
@@ -19,7 +19,7 @@ def abilities(definitions: Definitions) -> HostAbilities:
         )
     return replace(
         known,
-        memory_bytes=definitions.memory_bytes(),
-        address_bits=definitions.address_bits(),
-        device_networks=definitions.device_networks(),
+        memory_bytes=about.memory_bytes(),
+        address_bits=about.address_bits(),
+        device_networks=about.device_networks(),
     )

@@ -11,6 +11,7 @@ import click
 
 from agent.finding import Finding
 from host_controller.api.client import Client, check_shape
+from host_controller.cli.abilities import abilities
 from host_controller.cli.hook import DIRECTORY, NAME
 from host_controller.cli.options import at_socket, connect, vm_names
 from host_controller.cli.text import json_text, paint, wants_colour
@@ -20,6 +21,7 @@ from host_controller.doctor import cluster, host, vm
 from host_controller.doctor.cluster import FleetSurvey, Setting
 from host_controller.doctor.facts import HostSurvey, VmSurvey
 from host_controller.doctor.kernel import Kernel, read_kernel
+from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import (
     CallFailed,
@@ -27,7 +29,6 @@ from host_controller.errors import (
     HypervisorUnreachable,
     InputError,
 )
-from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.survey import Domains, Survey, SurveyedDomain, UnseenDomain
 from host_controller.neutral import neutral
@@ -91,7 +92,7 @@ def examine(
 def _seen_by_libvirt(
     survey: Survey, name: str | None, uri: str, configuration: Config, status: Any, known: dict[str, Any]
 ) -> list[Found]:
-    versions, local = survey.versions(), is_local(uri)
+    versions, local = survey.versions(), survey.local
     book = Rulebook(configuration.rule, configuration.default_limits, abilities_of(versions, local=local))
     domains, unlisted = Domains([], []), None
     try:
@@ -113,11 +114,11 @@ def _seen_by_libvirt(
         findings += [*_host(about_host), *_fleet(configuration)]
     meant = [one for one in domains.ours if name is None or name.lower() == one.uuid or name == one.name]
     views = {one["uuid"]: one for one in status["vms"]} if status else {}
-    networks = survey.device_networks() if meant else frozenset()
+    known_of_host = abilities(survey) if meant else NOTHING_KNOWN
     # Another machine has another clock.
     now = time.time() if local else 0.0
     for one in meant:
-        findings += _vm(one, views.get(one.uuid), now, networks, controller=status is not None)
+        findings += _vm(one, views.get(one.uuid), now, known_of_host, controller=status is not None)
     if unlisted is not None:
         findings.append((None, unlisted))
     elif name is not None and not meant:
@@ -129,7 +130,7 @@ def _vm(
     one: SurveyedDomain | UnseenDomain,
     view: Any,
     now: float,
-    networks: frozenset[str],
+    abilities: HostAbilities,
     *,
     controller: bool,
 ) -> list[Found]:
@@ -147,7 +148,7 @@ def _vm(
         now,
         controller=controller,
         rule=one.rule,
-        device_networks=networks,
+        host=abilities,
         stopped=one.stopped,
     )
     return [(one.name, check(about)) for check in vm.CHECKS]

@@ -4,6 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -11,7 +12,7 @@ import click
 
 from host_controller.core.model import Trust
 from host_controller.errors import DynmemError, InputError
-from host_controller.units import format_size, parse_size, with_unit
+from host_controller.units import format_size, parse_duration, parse_size, with_unit
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,10 +65,14 @@ trust_option: Final = click.option(
 
 
 class Seconds(click.FloatRange):
-    """Seconds within bounds. click takes `nan` for a number that no bound excludes."""
+    """Seconds within bounds, also written as `90s` or `2min`. click takes `nan` for a number that no bound
+    excludes.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number, or a refusal."""
+        with suppress(ValueError):
+            value = parse_duration(str(value))
         found = super().convert(value, param, ctx)
         if math.isnan(found):
             self.fail(f"{value!r} is no number of seconds", param, ctx)

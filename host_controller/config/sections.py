@@ -144,7 +144,7 @@ class AdmissionSection(msgspec.Struct, frozen=True):
 
     wait: Annotated[
         float,
-        msgspec.Meta(ge=0, le=120, description="seconds, at most 120"),
+        msgspec.Meta(ge=0, le=120, description=f"{DURATION_WORDS}, at most two minutes", extra=DURATION_KIND),
     ] = 20.0
     """How long a start may wait until others have made room."""
     without_controller: Annotated[

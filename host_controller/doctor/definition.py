@@ -1,5 +1,6 @@
 """Checks of what a VM's XML says."""
 
+from dataclasses import replace
 from typing import Final
 from xml.etree import ElementTree
 
@@ -8,13 +9,14 @@ from host_controller.core.model import METADATA, Growth
 from host_controller.doctor.facts import VmSurvey
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.refusal import Refusal
-from host_controller.domain_xml.fitness.sizes import tight_limits
-from host_controller.domain_xml.host_abilities import HostAbilities
+from host_controller.domain_xml.fitness.sizes import beside_ram, tight_limits
 from host_controller.domain_xml.pinning import DEFLATES, pinned_by, pins
 from host_controller.neutral import shell_word
-from host_controller.units import KIB, format_apart, format_size
+from host_controller.units import KIB, MIB, format_apart, format_size, round_up
 
 FEW_SLOTS: Final = 2
+OF_A_GROUP: Final = "memory."
+"""How the limits of control groups begin, in both versions."""
 REMEDIES: Final = {
     "VFIO": "take the device out, or give this VM fixed memory: all of its RAM is charged",
     "huge pages": "take <hugepages> out, or give this VM fixed memory: a balloon frees 4 KiB pages only",
@@ -57,7 +59,8 @@ def growable(vm: VmSurvey) -> Finding:
     if config is None or vm.rule is not None:
         return Finding("definition", "ok", "not judged: see limits")
     xml = ElementTree.tostring(vm.root, encoding="unicode")
-    host = HostAbilities(device_networks=vm.device_networks)
+    # What runs has shown that its processor reaches as far; the judgement goes by the worst layout.
+    host = replace(vm.host, address_bits=None) if vm.running else vm.host
     judged = refusals(xml, config.limits, config.growth, host)
     found = [one for one in judged if "memtune" not in one.reason]
     if not found:
@@ -93,7 +96,7 @@ def deflate_on_oom(vm: VmSurvey) -> Finding:
 
 def pinned(vm: VmSurvey) -> Finding:
     """Ballooned pages come back to the host."""
-    for pin in pins(vm.root, vm.device_networks):
+    for pin in pins(vm.root, vm.host.device_networks):
         found = f"{pin.why}: a balloon frees nothing ({pin.what})"
         return Finding("pinned memory", "problem", found, REMEDIES[pin.why])
     return Finding("pinned memory", "ok", "none")
@@ -112,6 +115,22 @@ def memtune(vm: VmSurvey) -> Finding:
     options = " ".join(f"{one.option} {one.needed_bytes // KIB}" for one in tight)
     remedy = f"virsh memtune {options} --live --config {shell_word(vm.name)}"
     return Finding("memtune", "problem", found, remedy)
+
+
+def own_group(vm: VmSurvey) -> Finding:
+    """The controller knows of no limit on its control group, which stands in no XML, below its maximum."""
+    view, config = vm.view or {}, vm.domain.config
+    whence = view.get("limit_sources", {}).get("maximum", "")
+    if config is None or not whence.startswith(OF_A_GROUP):
+        return Finding("memory limit", "ok", "none of its own control group that it can run into")
+    maximum = config.limits.maximum_bytes
+    has, wanted = format_apart(view["limits"]["maximum_bytes"], maximum)
+    needed = format_size(round_up(maximum + beside_ram(vm.root, maximum), MIB))
+    remedy = (
+        f"raise that to {needed} at least (systemctl set-property), or lower its maximum "
+        f"(dynmem set {shell_word(vm.name)} --maximum)"
+    )
+    return Finding("memory limit", "note", f"{whence} bounds it at {has}; its maximum is {wanted}", remedy)
 
 
 def numa(vm: VmSurvey) -> Finding:

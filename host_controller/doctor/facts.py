@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree.ElementTree import Element
 
+from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.read import DomainView
 from host_controller.records.burn_in import BurnIn
 
@@ -60,8 +61,8 @@ class VmSurvey:
     """Whether a controller answered, so that a missing view means something."""
     rule: int | None = None
     """The number of the rule that it is managed by, or would be; None: it has limits of its own."""
-    device_networks: frozenset[str] = frozenset()
-    """Networks that hand out devices of the host."""
+    host: HostAbilities = NOTHING_KNOWN
+    """Of the host that it is defined on."""
     stopped: str = ""
     """Why its vCPUs stand still: `paused`, `asleep`, `crashed`, `by an error of its disk`, `by a job`; empty
     where they do not. Nobody in it can be asked meanwhile.

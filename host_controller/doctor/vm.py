@@ -130,6 +130,7 @@ CHECKS: Final[tuple[Callable[[VmSurvey], Finding], ...]] = (
     definition.deflate_on_oom,
     definition.pinned,
     definition.memtune,
+    definition.own_group,
     definition.numa,
     definition.slots,
     online_policy,

@@ -52,7 +52,8 @@ def _within_memtune(view: DomainView, xml: str, others: Mapping[str, int]) -> Do
     config = view.config
     if config is None or not ("<memtune" in xml or others):
         return view
-    limits, said = within_memtune(config.limits, parse_xml(xml), view, config.growth, others)
-    if limits == config.limits:
+    bounded = within_memtune(config.limits, parse_xml(xml), view, config.growth, others)
+    if not bounded.by:
         return view
-    return replace(view, config=replace(config, limits=limits), problems=(*view.problems, *said))
+    config = replace(config, limits=bounded.limits, defaults=bounded.sources(config.defaults))
+    return replace(view, config=config, problems=(*view.problems, *bounded.said))

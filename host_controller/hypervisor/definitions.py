@@ -5,17 +5,13 @@ Plain blocking calls on a connection of their own; the controller learns of a ch
 
 from collections.abc import Callable
 from typing import Any, Final, Self
-from xml.etree import ElementTree
 
 import libvirt
 
 from host_controller.domain_xml.ours import NAMESPACE, PREFIX
-from host_controller.domain_xml.values import attribute_number
-from host_controller.host.libvirt_run import is_local
+from host_controller.hypervisor.about_host import AboutHost
 from host_controller.hypervisor.failure import called
-from host_controller.hypervisor.networks import device_networks
-from host_controller.hypervisor.opening import found, opened, versions
-from host_controller.units import MIB
+from host_controller.hypervisor.opening import found, opened
 
 INACTIVE: Final = libvirt.VIR_DOMAIN_XML_INACTIVE
 SECURE: Final = libvirt.VIR_DOMAIN_XML_SECURE
@@ -94,7 +90,7 @@ class Definition:
         return called(function, *arguments, vm=self.name)
 
 
-class Definitions:
+class Definitions(AboutHost):
     """A connection for reading and writing definitions. Use it in a `with`, which closes it.
 
     Raises:
@@ -102,8 +98,7 @@ class Definitions:
     """
 
     def __init__(self, uri: str) -> None:
-        self._connection = opened(uri)
-        self._uri = uri
+        super().__init__(opened(uri), uri)
 
     def __enter__(self) -> Self:
         """The connection is open already."""
@@ -112,34 +107,6 @@ class Definitions:
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._connection.close()
-
-    @property
-    def local(self) -> bool:
-        """Whether it is the libvirt of this machine."""
-        return is_local(self._uri)
-
-    def versions(self) -> tuple[int, int]:
-        """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
-        return versions(self._connection)
-
-    def memory_bytes(self) -> int | None:
-        """All RAM of the host; None where libvirt does not say."""
-        try:
-            return int(self._connection.getInfo()[1]) * MIB or None
-        except (libvirt.libvirtError, LookupError, TypeError):
-            return None
-
-    def address_bits(self) -> int | None:
-        """Physical address bits of the host's processors; None where libvirt does not say."""
-        try:
-            capabilities = ElementTree.fromstring(self._connection.getCapabilities())  # noqa: S314 # libvirt's
-        except (libvirt.libvirtError, ElementTree.ParseError):
-            return None
-        return attribute_number(capabilities.find("./host/cpu/maxphysaddr"), "bits") or None
-
-    def device_networks(self) -> frozenset[str]:
-        """Networks that hand out devices of the host."""
-        return device_networks(self._connection)
 
     def names(self) -> list[str]:
         """Of all domains, running or not."""

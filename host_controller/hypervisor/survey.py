@@ -9,9 +9,9 @@ import libvirt
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.traces import was_prepared
 from host_controller.errors import DomainUnsuitable
+from host_controller.hypervisor.about_host import AboutHost
 from host_controller.hypervisor.failure import call_failed, called
-from host_controller.hypervisor.networks import device_networks
-from host_controller.hypervisor.opening import opened, versions
+from host_controller.hypervisor.opening import opened
 from host_controller.rules.taking import NO_RULES, Rulebook, Taken, take
 
 
@@ -71,19 +71,11 @@ _GOING: Final = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 """It was undefined, or it stopped."""
 
 
-class Survey:
+class Survey(AboutHost):
     """A read-only connection; close it."""
 
     def __init__(self, uri: str) -> None:
-        self._connection = opened(uri, read_only=True)
-
-    def versions(self) -> tuple[int, int]:
-        """Of libvirt and QEMU, each as major * 1,000,000 + minor * 1,000 + release; 0 where unknown."""
-        return versions(self._connection)
-
-    def device_networks(self) -> frozenset[str]:
-        """Networks that hand out devices of the host."""
-        return device_networks(self._connection)
+        super().__init__(opened(uri, read_only=True), uri)
 
     def domains(self, book: Rulebook = NO_RULES) -> Domains:
         """All domains, each read once, in the order of their names. One that is going away is left out.

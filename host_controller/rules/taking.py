@@ -88,15 +88,9 @@ def take(xml: str, persistent_xml: str | None, book: Rulebook, started_with: int
     if persistent_xml is None and growth is not Growth.VIRTIO_MEM:  # there it is what it boots with
         startup = min(started_with or limits.startup_bytes, view.boot_ram_bytes, limits.maximum_bytes)
         limits = replace(limits, startup_bytes=max(limits.minimum_bytes, startup))
-    limits, bound = within_memtune(limits, live, view, growth)
-    notes += bound
-    ours = Ours(
-        limits,
-        growth,
-        rule.trust,
-        f"rule[{number}]",
-        _not_named(rule),
-    )
+    bounded = within_memtune(limits, live, view, growth)
+    limits, notes = bounded.limits, notes + bounded.said
+    ours = Ours(limits, growth, rule.trust, f"rule[{number}]", bounded.sources(_not_named(rule)))
     in_the_way = list(obstacles(root, limits, growth))
     if (handed_out := _by_networks(live, definition, limits, growth, book.host)) is not None:
         in_the_way.append(handed_out)
@@ -184,34 +178,54 @@ def most_ram_bytes(root: Element, view: DomainView, growth: Growth) -> int:
             return max(view.boot_ram_bytes, view.ceiling_bytes)
 
 
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """Limits as far as what is around a running VM leaves room for them."""
+
+    limits: Limits
+    said: tuple[str, ...] = ()
+    """That some were lowered."""
+    by: tuple[tuple[str, str], ...] = ()
+    """Which, and by what."""
+
+    def sources(self, before: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """As VmConfig.defaults, which was `before` as long as nothing had bounded them."""
+        lowered = dict(self.by)
+        return (*(one for one in before if one[0] not in lowered), *self.by)
+
+
 def within_memtune(
     limits: Limits,
     running: Element,
     view: DomainView,
     growth: Growth,
     others: Mapping[str, int] | None = None,
-) -> tuple[Limits, tuple[str, ...]]:
-    """The limits as far as libvirt's own limits on the running VM leave room for them, and that they were
-    lowered. The RAM that it has it may take in any case.
+) -> Bounded:
+    """The limits as far as libvirt's own limits on the running VM leave room for them. The RAM that it has it
+    may take in any case.
 
     others: bytes of limits on its control group that libvirt does not tell, by their names.
     """
     tight = tight_limits(running, limits.maximum_bytes, others)
     if growth is Growth.BALLOON or not tight:
-        return limits, ()
+        return Bounded(limits)
     most = max(view.boot_ram_bytes, most_within(running, tight))
     if most >= limits.maximum_bytes:
-        return limits, ()
+        return Bounded(limits)
     first_met = min(tight, key=lambda one: one.limit_bytes)
     limit, wanted = format_size(first_met.limit_bytes), format_size(limits.maximum_bytes)
     said = f"{first_met.words} of {limit} bounds it at {format_size(most)}, not {wanted}"
-    bounded = replace(
-        limits,
-        startup_bytes=min(limits.startup_bytes, most),
-        minimum_bytes=min(limits.minimum_bytes, most),
-        maximum_bytes=most,
+    sizes = {
+        "startup": limits.startup_bytes,
+        "minimum": limits.minimum_bytes,
+        "maximum": limits.maximum_bytes,
+    }
+    lowered = [name for name, size in sizes.items() if size > most]
+    return Bounded(
+        replace(limits, **{f"{name}_bytes": most for name in lowered}),
+        (f"{said}; {first_met.remedy}",),
+        tuple((name, first_met.words) for name in lowered),
     )
-    return bounded, (f"{said}; {first_met.remedy}",)
 
 
 def idle(rules: tuple[RuleSection, ...], vms: Iterable[Taken]) -> Iterator[str]:

@@ -45,6 +45,7 @@ def test_ctrl_c_ends_a_command_without_a_word(
         (("release", "web", "--wait", "nan"), "'nan' is no number of seconds"),
         (("release", "web", "--wait", "-5"), "-5.0 is not in the range"),
         (("top", "--interval", "nan"), "'nan' is no number of seconds"),
+        (("top", "--interval", "2min"), "120.0 is not in the range"),
         (("forecast", "--shape", "0G"), "0G is no size: it must be more than nothing"),
         (("run", "--capacity", "0"), "0 is no size"),
         (("simulate", "--history", "x", "--plot", "x.png"), "--plot draws what FILE gives"),

@@ -22,6 +22,7 @@ from host_controller.core.model import Growth, Limits
 from host_controller.doctor import host, kernel, vm
 from host_controller.doctor.facts import VmSurvey
 from host_controller.domain_xml.edit import enable
+from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.traces import was_prepared
 from host_controller.domain_xml.values import parse_xml
@@ -56,12 +57,27 @@ POOL = {
     "vms_bytes": 0,
     "reserved_bytes": 0,
 }
+LARGE = without(
+    without(XML, "<domain>", "<domain type='kvm'>").replace("4194304", str(64 << 20)),
+    "<devices>",
+    "<cpu mode='host-passthrough'/><devices>",
+)
+BY_MEM = without(XML, 'growth="hotadd"', 'growth="virtio-mem"')
 HUGE = "<memoryBacking><hugepages/></memoryBacking><os>"
+IN_PAGES = without(XML, "<os>", HUGE)
 BY_DEVICE = with_agent(kernel="5.4.0-190-generic") | {"growth": "virtio-mem", "virtio_mem_bytes": 0}
 ROOMY = {"vm_swap_bytes": MIB, "available_bytes": 40 * GIB, "spare_bytes": 4 * GIB}
 OVERDRAFT = {"bytes_now": MIB, "cause": "web was started"}
 
 
+def with_network(name: str) -> HostAbilities:
+    return HostAbilities(device_networks=frozenset({name}))
+
+
+IN_A_SCOPE = VIEW | {
+    "limits": {"maximum_bytes": 2 * GIB},
+    "limit_sources": {"maximum": "memory.max of machine-qemu-1.scope"},
+}
 HANDED_OUT = "<interface type='network'><source network='vfs'/></interface>"
 
 
@@ -204,6 +220,30 @@ def test_what_libvirt_refuses_is_looked_for_at_libvirt() -> None:
             "2 GiB is below the 4.27 GiB that its maximum of 4 GiB may take",
         ),
         (
+            survey(view=IN_A_SCOPE),
+            "memory limit",
+            "note",
+            "memory.max of machine-qemu-1.scope bounds it at 2 GiB; its maximum is 4 GiB",
+        ),
+        (
+            survey(LARGE, running=False, host=HostAbilities(address_bits=36)),
+            "definition",
+            "problem",
+            "36 address bits",
+        ),
+        (
+            survey(IN_PAGES, host=HostAbilities(huge_page_bytes=GIB)),
+            "definition",
+            "problem",
+            "pages of 1 GiB",
+        ),
+        (
+            survey(BY_MEM, host=HostAbilities(transparent_huge_page_bytes=512 * MIB)),
+            "definition",
+            "problem",
+            "512 MiB",
+        ),
+        (
             survey(without(XML, "<os>", '<numatune><memory mode="strict" nodeset="1"/></numatune><os>')),
             "NUMA binding",
             "problem",
@@ -311,9 +351,9 @@ BALLOON = "balloon statistics"
         # every way of pinning, with the element
         (survey(without(XML, "<devices>", "<devices><disk type='nvme'/>")), "pinned memory", "problem",
          "<disk type='nvme'>", "take the device out"),
-        (survey(without(XML, "<devices>", f"<devices>{HANDED_OUT}"), running=False, device_networks={"vfs"}),
+        (survey(without(XML, "<devices>", f"<devices>{HANDED_OUT}"), running=False, host=with_network("vfs")),
          "pinned memory", "problem", "frees nothing (<source network='vfs'>)", "take the device out"),
-        (survey(without(XML, "<devices>", f"<devices>{HANDED_OUT}"), running=False, device_networks={"nat"}),
+        (survey(without(XML, "<devices>", f"<devices>{HANDED_OUT}"), running=False, host=with_network("nat")),
          "pinned memory", "ok", "none", ""),
         (survey(with_part("<launchSecurity type='tdx'/>")), "pinned memory", "problem", "tdx", "disable"),
         # every form of binding
@@ -377,6 +417,11 @@ def test_why_a_vm_stands_still_is_asked_of_libvirt(state: int, reason: int, stop
     domain: Any = SimpleNamespace(state=lambda: (state, reason))
     assert why_stopped(domain) == stopped
     assert not stopped or stopped in vm.STANDS_STILL
+
+
+def test_what_runs_has_shown_that_its_processor_reaches_as_far() -> None:
+    facts = survey(LARGE, running=True, host=HostAbilities(address_bits=36))
+    assert finding([judge(facts) for judge in vm.CHECKS], "definition").level == "ok"
 
 
 def test_a_vm_that_lost_its_metadata_is_found_by_its_traces() -> None:

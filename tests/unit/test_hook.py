@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from host_controller import hook
+from host_controller import hook, units
 from host_controller.cli import hook as command
+from host_controller.config import ConfigError, parse
 from host_controller.config.rule import MatchSection
 from host_controller.errors import InputError
 from host_controller.rules.matching import Subject, fits
@@ -34,7 +35,9 @@ CONFIGS: dict[str, str] = {
     "longer than there are hosts": "[admission]\nwait = 1e300",
     "before it began": "[admission]\nwait = -5",
     "a truth for a number": "[admission]\nwait = true",
-    "a word for a number": '[admission]\nwait = "20s"',
+    "a word for a number": '[admission]\nwait = "soon"',
+    "a unit of nothing": '[admission]\nwait = "s"',
+    "more days than digits": f'[admission]\nwait = "{"9" * 5000}d"',
     "a date for a number": "[admission]\nwait = 1979-05-27",
     "a number for a policy": "[admission]\nwithout_controller = 1",
     "a list for a policy": '[admission]\nwithout_controller = ["deny"]',
@@ -81,6 +84,21 @@ def test_a_configuration_of_an_editor_that_begins_with_a_mark_is_read(tmp_path: 
     config = '\ufeff[admission]\nwait = 0\nwithout_controller = "deny"'
     code, said = run(tmp_path, config, xml(), "--socket", str(tmp_path / "none.sock"))
     assert (code, "may not start" in said) == (1, True)
+
+
+@pytest.mark.parametrize("text", ["20", "90s", "1.5min", " 2 MIN ", "0.02h", "0s", "2h", "-5s", "20x", ""])
+def test_the_hook_waits_as_long_as_the_configuration_says_however_that_is_written(
+    tmp_path: Path, text: str
+) -> None:
+    file = tmp_path / "dynmem.toml"
+    written = f'[admission]\nwait = "{text}"'
+    file.write_text(written)
+    found = hook.settings(str(file), "").wait
+    try:
+        assert found == parse(written.encode()).admission.wait
+    except ConfigError:
+        assert found == hook.WAIT_SECONDS
+    assert hook.UNITS == units._SECONDS
 
 
 @pytest.mark.parametrize("what", ["directory", "pipe", "device", "missing"])

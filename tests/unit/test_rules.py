@@ -247,6 +247,7 @@ def test_libvirts_own_limit_on_the_running_vm_bounds_how_far_it_grows_and_that_i
     (note,) = bounded.notes
     assert "hard_limit of 4 GiB bounds it at" in note
     assert "not 8 GiB" in note
+    assert dict(bounded.view.config.defaults)["maximum"] == "its memtune hard_limit"
     tight = limited(1).view.config
     assert tight is not None
     assert tight.limits.maximum_bytes == 2 * GIB, "what it has it may take in any case"

@@ -68,6 +68,7 @@ def test_a_limit_on_its_control_group_that_libvirt_does_not_tell_bounds_the_maxi
     assert view.config is not None
     assert GIB < view.config.limits.maximum_bytes < 3 * GIB
     assert any("memory.max of machine-qemu.scope of 3 GiB bounds it" in one for one in view.problems)
+    assert view.config.defaults == (("maximum", "memory.max of machine-qemu.scope"),)
     assert (
         looked_at(live, Limit(32 * GIB, "memory.max of machine-qemu.scope")).config
         == read_domain(live).config

@@ -37,6 +37,7 @@ class Libvirt:
         raise self.error
 
     lookupByName = lookupByUUIDString = listAllDomains = listAllNetworks = _refuse  # noqa: N815 # libvirt's
+    getInfo = getCapabilities = _refuse  # noqa: N815 # libvirt's
 
     def close(self) -> None:
         pass
