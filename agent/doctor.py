@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from agent import boot_limits, killers, maximum
+from agent import boot_limits, killers, maximum, zswap
 from agent.blocks import MemoryBlocks
 from agent.doctor_live import LIVE
 from agent.finding import Finding
@@ -89,7 +89,7 @@ def offline_memory(root: str) -> Finding:
 
 
 def swap(root: str) -> Finding:
-    """What kind of swap there is: disk swap counts as demand, zram does not."""
+    """What kind of swap there is: disk swap counts as demand, zram and zswap's pool do not."""
     try:
         with open(os.path.join(root, "proc/swaps"), "rb") as file:
             lines = [line for line in file.read(_LARGEST_FILE).splitlines()[1:] if line.strip()]
@@ -99,7 +99,10 @@ def swap(root: str) -> Finding:
         return Finding("swap", "note", "none", "a small swap lets the host take memory that is not used")
     told = [line.split()[0].decode("utf-8", "replace") for line in lines]
     in_memory = [" (in memory)" if is_swap_in_memory(line) else "" for line in lines]
-    return Finding("swap", "ok", ", ".join(map("".join, zip(told, in_memory))))
+    found = ", ".join(map("".join, zip(told, in_memory)))
+    if zswap.pool_percent(root):
+        found += "; zswap keeps a part of it in memory"
+    return Finding("swap", "ok", found)
 
 
 def overcommit(root: str) -> Finding:

@@ -4,7 +4,8 @@ of it but numbers within their range.
 
 from typing import Final
 
-from agent.proc_text import PAGE_BYTES, parse_disk_swap, parse_meminfo, parse_psi, parse_vmstat
+from agent import zswap
+from agent.proc_text import PAGE_BYTES, Columns, parse_disk_swap, parse_meminfo, parse_psi, parse_vmstat
 from host_controller.core.interface import GuestReading
 from host_controller.guest_agent.errors import GuestAgentNonsense
 
@@ -21,8 +22,9 @@ LARGEST: Final = 1 << 50
 def reading(
     untrusted_meminfo: bytes, untrusted_vmstat: bytes, untrusted_psi: bytes, untrusted_swaps: bytes
 ) -> GuestReading:
-    """Of four files; an empty `untrusted_psi` is a kernel without PSI. What is on zram is in memory, and was
-    counted there; of empty `untrusted_swaps` nobody knows, and all swap counts. Pages are as here.
+    """Of four files; an empty `untrusted_psi` is a kernel without PSI. What is on zram or in zswap's pool is
+    in memory, and was counted there; of empty `untrusted_swaps` nobody knows, and all swap counts. Pages are
+    as here.
 
     Raises:
         GuestAgentNonsense: no kernel writes such files.
@@ -32,8 +34,14 @@ def reading(
         counters = parse_vmstat(untrusted_vmstat)
         psi = parse_psi(untrusted_psi) if untrusted_psi else None
         on_disk, _ = parse_disk_swap(untrusted_swaps)
+        pool = Columns(zswap.LINES).parse(untrusted_meminfo)
         total, available = memory["MemTotal"], memory["MemAvailable"]
-        figures = (*memory.values(), *counters.values(), 0 if psi is None else psi.some_total_us)
+        figures = (
+            *memory.values(),
+            *pool.values(),
+            *counters.values(),
+            0 if psi is None else psi.some_total_us,
+        )
     except (ValueError, IndexError, KeyError, OverflowError):
         raise GuestAgentNonsense("files of /proc that no kernel writes") from None
     if not all(0 <= one <= LARGEST for one in figures) or total == 0 or available > total:
@@ -42,6 +50,7 @@ def reading(
     cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
     swapped = max(0, memory.get("SwapTotal", 0) - memory.get("SwapFree", 0))
     on_disk = min(on_disk, swapped) if untrusted_swaps else swapped
+    on_disk, _ = zswap.on_disk(on_disk, 0, pool, total, 0)
     refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
     return GuestReading(
         total_bytes=total,

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from agent import probe, proc_text
+from agent import probe, proc_text, zswap
 from agent.codec import decode_from_guest, encode
 from agent.evictable import ARCSTATS
 from agent.probe import Probe
@@ -50,6 +50,44 @@ def test_zram_is_not_disk_swap(guest):
     facts = Probe(str(guest)).sample()
     assert facts.swap_disk_used_bytes == 20 * MIB
     assert facts.swap_disk_free_bytes == 236 * MIB  # of 256 MiB on the disk: nothing is gained by zram
+
+
+@pytest.mark.parametrize(
+    ("enabled", "pool_mib", "pages_mib", "used_mib", "free_mib"),
+    [
+        ("N", 10, 15, 20, 236),
+        ("Y", 0, 0, 20, 236 - 404 // 5),  # half would stay, if the pool took as much
+        ("Y", 40, 64, 0, 236 - 404 // 5 + 40),  # more lies there than on the disk: zram's is in it
+        ("Y", 4, 16, 4, 236 - 236 // 4),
+        ("Y", 90, 90, 0, 236),  # its pool is full
+        ("Y", None, None, 20, 236 - 404 // 5),  # before Linux 5.19 it does not say
+        ("1", 0, 16, 4, 236),  # pages of one value take nothing
+    ],
+)
+def test_what_zswap_keeps_in_memory_is_neither_on_the_disk_nor_free_there(
+    guest, enabled, pool_mib, pages_mib, used_mib, free_mib
+):
+    parameters = guest / zswap.PARAMETERS
+    parameters.mkdir(parents=True)
+    (parameters / "enabled").write_text(f"{enabled}\n")
+    (parameters / "max_pool_percent").write_text("20\n")
+    if pool_mib is not None:
+        with (guest / "proc/meminfo").open("a") as file:
+            file.write(f"Zswap: {pool_mib << 10} kB\nZswapped: {pages_mib << 10} kB\n")
+    facts = Probe(str(guest)).sample()
+    assert facts.swap_used_bytes == 60 * MIB
+    assert facts.swap_disk_used_bytes == used_mib * MIB
+    assert abs(facts.swap_disk_free_bytes - free_mib * MIB) < MIB
+
+
+def test_zswap_is_looked_for_at_each_refresh(guest):
+    one = Probe(str(guest))
+    parameters = guest / zswap.PARAMETERS
+    parameters.mkdir(parents=True)
+    (parameters / "enabled").write_text("Y\n")
+    assert one.sample().swap_disk_free_bytes == 236 * MIB
+    one.refresh()
+    assert one.sample().swap_disk_free_bytes < 160 * MIB
 
 
 def test_without_swap_none_is_free(guest):

@@ -57,6 +57,15 @@ def test_swap_that_lies_in_memory_is_none(swaps: str, used_kib: int) -> None:
     assert reading(meminfo, b"", b"", b"").swap_used_bytes == 280 << 10, "what cannot be read hides no demand"
 
 
+def test_nor_is_what_zswap_keeps_in_memory() -> None:
+    meminfo = (
+        MEMINFO + b"SwapCached: 0 kB\nSwapTotal: 500 kB\nSwapFree: 200 kB\nZswap: 40 kB\nZswapped: 120 kB\n"
+    )
+    assert reading(meminfo, b"", b"", b"").swap_used_bytes == 180 << 10
+    with pytest.raises(GuestAgentNonsense):
+        reading(meminfo.replace(b"120", b"9" * 30), b"", b"", b"")
+
+
 @pytest.mark.parametrize(
     ("meminfo", "vmstat", "psi"),
     [
