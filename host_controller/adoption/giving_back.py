@@ -28,13 +28,14 @@ from host_controller.domain_xml.adopted import (
     is_adopted,
     let_go_element,
 )
-from host_controller.domain_xml.ours import is_claimed, metadata_element
+from host_controller.domain_xml.ours import LET_GO, OWED, is_claimed, metadata_element
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.domain_xml.values import parse_xml
 from host_controller.neutral import shell_word
 from host_controller.units import format_size
 
+MANAGED_AGAIN: Final = "it is managed as before"
 NOT_KNOWN: Final = "what its balloon was before is not recorded any more: it gets all of its RAM"
 REDEFINED: Final = "its RAM is not what it was when it was adopted: it gets all of what it has"
 
@@ -70,12 +71,12 @@ class Undo:
     """What the running domain was told instead."""
     live_xml: str = field(repr=False)
     """By then: it has the record, and does not say that the domain is let go."""
-    say: str = "it is managed as before"
+    say: str = MANAGED_AGAIN
 
     def element(self, live_xml: str, definition: str | None) -> str:
         """Our element for the running domain."""
         now = read_domain(live_xml, definition).config or replace(self.before, limits=self.owed)
-        limits = limits_of(definition, replace(now, limits=self._changed(now.limits)))
+        limits = limits_of_operator(definition, replace(now, limits=self._changed(now.limits)))
         return _element(self.live_xml, now, limits)
 
     def _changed(self, now: Limits) -> Limits:
@@ -125,11 +126,10 @@ def plan_release(facts: Facts, room: Room) -> Release:
     if view.config is not None:
         if room.controller:
             owed = replace(view.config.limits, startup_bytes=size, minimum_bytes=size, maximum_bytes=size)
-            mine = limits_of(facts.definition, view.config)
+            mine = limits_of_operator(facts.definition, view.config)
             undo = Undo(replace(view.config, limits=mine), owed, facts.live_xml)
-            steps.append(
-                WriteMetadata(_element(facts.live_xml, view.config, owed), "it is owed all that it had")
-            )
+            element = _marked(OWED, _element(facts.live_xml, view.config, owed))
+            steps.append(WriteMetadata(element, "it is owed all that it had"))
             steps.append(EmptyBalloon(size, before.memory_devices, grown))
         else:
             _refuse_short(facts, size - has, room)
@@ -150,7 +150,7 @@ def plan_release(facts: Facts, room: Room) -> Release:
     return Release(facts.name, facts.uuid, tuple(steps), undo, notes)
 
 
-def limits_of(definition: str | None, running: VmConfig) -> Limits:
+def limits_of_operator(definition: str | None, running: VmConfig) -> Limits:
     """The limits that its operator gave it: while it is given back, the running domain has others."""
     defined = None if definition is None else read_domain(definition).config
     return running.limits if defined is None or defined.source != ADOPTED else defined.limits
@@ -239,4 +239,8 @@ def _let_go(live_xml: str, config: VmConfig) -> str:
     if is_claimed(parse_xml(live_xml)):
         return let_go_element(live_xml, config.limits, config.growth, config.trust)
     element = adopted_element(live_xml, config.limits, config.growth, config.trust)
-    return element.replace("<vm ", '<vm let-go="yes" ', 1)
+    return _marked(LET_GO, element)
+
+
+def _marked(name: str, element: str) -> str:
+    return element.replace("<vm ", f'<vm {name}="yes" ', 1)

@@ -12,6 +12,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from host_controller.adoption.facts import Facts, ManagedAlready, Refused, refuse_busy
+from host_controller.adoption.giving_back import MANAGED_AGAIN, limits_of_operator
 from host_controller.adoption.owners import owner_of
 from host_controller.adoption.steps import AskStatistics, Define, PlugChannel, Step, WriteMetadata
 from host_controller.config.rule import RuleSection
@@ -31,6 +32,7 @@ from host_controller.domain_xml.fitness.running import growth_by_devices, natura
 from host_controller.domain_xml.fitness.slots import port_finds_place
 from host_controller.domain_xml.growth_choice import choose, while_running
 from host_controller.domain_xml.host_abilities import HostAbilities
+from host_controller.domain_xml.ours import is_owed, metadata_element
 from host_controller.domain_xml.ports import has_free_port
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml
@@ -113,6 +115,9 @@ def plan_adoption(facts: Facts, wish: Wish) -> Adoption:
     steps: list[Step] = []
     if read_domain(live_xml).config is None:
         steps.append(WriteMetadata(adopted_element(live_xml, limits, growth, trust)))
+    elif known is not None and is_owed(parse_xml(live_xml)):
+        limits = limits_of_operator(facts.definition, known)
+        steps.append(WriteMetadata(metadata_element(limits, growth, trust, live_xml), MANAGED_AGAIN))
     if facts.definition is not None:
         steps += _definition_step(facts.definition, facts, wish, limits, growth)
     if not view.stats_period:

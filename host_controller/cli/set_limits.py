@@ -15,12 +15,12 @@ from host_controller.domain_xml.adopted import adopted_definition
 from host_controller.domain_xml.fitness.refusal import Request
 from host_controller.domain_xml.fitness.sizes import memtune, memtune_of_what_runs
 from host_controller.domain_xml.host_abilities import HostAbilities
-from host_controller.domain_xml.ours import metadata_element
+from host_controller.domain_xml.ours import is_owed, metadata_element
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
-from host_controller.neutral import neutral
+from host_controller.neutral import neutral, shell_word
 
 
 @click.command("set")
@@ -50,10 +50,13 @@ def set_limits(
         new = None
         if now.persistent is not None:  # what is refused is refused before anything changes
             new = _with_limits(domain, now.persistent, limits, whom, abilities(definitions))
-        _set_live(domain, now.live, limits, whom, dry_run=dry_run)
+        if not now.owed:
+            _set_live(domain, now.live, limits, whom, dry_run=dry_run)
         if new is not None and not dry_run:
             domain.define(new)
         later = " from its next start" if new is not None and now.live is not None else ""
+        if now.owed:
+            later = " if it stays managed: `dynmem release` is giving it back"
         if domain.saved:
             later = " once it has been shut down: it is saved, and comes back with those it was saved with"
         has = "would have" if dry_run else "has"
@@ -68,22 +71,29 @@ class _Now:
     """Of its next start; of the running VM where there is no definition."""
     persistent: VmConfig | None
     live: DomainView | None
+    owed: bool
+    """`dynmem release` waits until the running VM has all that it is owed, which are its limits meanwhile."""
 
     @classmethod
     def of(cls, domain: Definition) -> Self:
         """Ask libvirt.
 
         Raises:
-            DomainUnsuitable: it is not prepared.
+            DomainUnsuitable: it is not prepared, or has no definition and is being given back.
         """
         persistent = read_domain(domain.xml()).config if domain.persistent else None
-        live = read_domain(domain.live_xml()) if domain.running else None
+        running = domain.live_xml() if domain.running else None
+        live = None if running is None else read_domain(running)
+        owed = running is not None and is_owed(parse_xml(running))
         config = persistent or (live.config if live else None)
         if config is None:
             raise DomainUnsuitable(
                 "it is not prepared for dynamic memory", vm=domain.name, hint="see `dynmem enable`"
             )
-        return cls(config, persistent, live)
+        if owed and persistent is None:
+            again = f"`dynmem adopt {shell_word(domain.name)}` keeps it"
+            raise DomainUnsuitable("it is being given back (`dynmem release`)", vm=domain.name, hint=again)
+        return cls(config, persistent, live, owed)
 
 
 def _set_live(

@@ -25,6 +25,9 @@ TAG: Final = f"{{{NAMESPACE}}}vm"
 LET_GO: Final = "let-go"
 """An attribute of an element that is only a record any more: `dynmem release` is at work."""
 
+OWED: Final = "owed"
+"""An attribute of an element whose limits are what the domain is to be given back (`dynmem release`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ours:
@@ -78,6 +81,12 @@ def was_adopted(root: Element) -> bool:
     """Our metadata was written while it ran: all of its devices are its user's."""
     ours = root.find(f"./metadata/{TAG}")
     return ours is not None and bool(ours.get(ADOPTED))
+
+
+def is_owed(root: Element) -> bool:
+    """`dynmem release` is at work, or was cut off: its limits are not those that its operator gave it."""
+    ours = root.find(f"./metadata/{TAG}")
+    return ours is not None and bool(ours.get(OWED))
 
 
 def attributes(limits: Limits, growth: Growth, trust: Trust) -> list[tuple[str, str]]:

@@ -595,13 +595,14 @@ def test_what_a_saved_vm_is_set_to_waits_for_its_shutdown(monkeypatch: pytest.Mo
 class Opened:
     """A libvirt with one domain that runs, as far as `set` asks it."""
 
-    running = persistent = True
+    running = True
     saved = False
     local = False
     name = "installed"
 
     def __init__(self, one: LibvirtDomain) -> None:
         self.one = one
+        self.persistent = one.defined is not None
         self.write_metadata = one.write_metadata
         self.define = one.define
 

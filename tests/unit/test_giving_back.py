@@ -4,12 +4,14 @@ import re
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from host_controller.adoption.carry_out import Short, carry_out
 from host_controller.adoption.facts import Refused
 from host_controller.adoption.giving_back import Room, plan_release
-from host_controller.adoption.plan import Wish
-from host_controller.adoption.steps import SetBalloon
+from host_controller.adoption.plan import Wish, plan_adoption
+from host_controller.adoption.steps import SetBalloon, WriteMetadata
+from host_controller.cli import set_limits as setting
 from host_controller.config.rule import RuleSection
 from host_controller.core.model import ADOPTED, Growth, Limits, Trust
 from host_controller.domain_xml.adopted import adopted_definition
@@ -22,7 +24,18 @@ from host_controller.errors import DomainUnsuitable
 from host_controller.units import GIB, MIB
 from tests.support.libvirt_domain import LibvirtDomain
 from tests.support.others import SERIAL, VIRT_INSTALL, domain, inactive
-from tests.unit.test_adoption import CONTROLLER, DEFAULTS, RULE, WISH, adopt, clock, is_as, live, release
+from tests.unit.test_adoption import (
+    CONTROLLER,
+    DEFAULTS,
+    RULE,
+    WISH,
+    Opened,
+    adopt,
+    clock,
+    is_as,
+    live,
+    release,
+)
 
 VIRTIO_MEM = """<memory model='virtio-mem'>
       <target>
@@ -287,3 +300,56 @@ def test_one_that_was_let_go_and_does_not_follow_to_the_end_is_managed_as_before
     assert plan.undo is not None
     one.write_metadata(plan.undo.element(live(one), one.defined))
     assert read_domain(live(one)).config == read_domain(managed).config
+
+
+def being_released(monkeypatch: pytest.MonkeyPatch, *, persistent: bool = True) -> LibvirtDomain:
+    """Adopted with 700 MiB in use, and owed all that it had by a release that waits for it."""
+    one = LibvirtDomain(VIRT_INSTALL, persistent=persistent)
+    adopt(one)
+    one.has(700 * MIB)
+    first = plan_release(one.facts(), CONTROLLER).steps[0]
+    assert isinstance(first, WriteMetadata)
+    one.write_metadata(first.element)
+    monkeypatch.setattr(setting, "Definitions", lambda uri: Opened(one))
+    return one
+
+
+def limits_of(xml: str | None) -> Limits:
+    config = read_domain(xml or "").config
+    assert config is not None
+    return config.limits
+
+
+def test_other_limits_do_not_take_from_a_release_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were in force at once: nobody gave the VM its memory any more, and the release ended as short."""
+    one = being_released(monkeypatch)
+    owed = live(one)
+    told = CliRunner().invoke(setting.set_limits, ["installed", "--minimum", "256M", "--weight", "7"])
+    assert told.output.endswith("if it stays managed: `dynmem release` is giving it back\n"), told.exception
+    assert live(one) == owed
+    assert limits_of(one.defined).minimum_bytes == 256 * MIB
+    undo = plan_release(one.facts(), CONTROLLER).undo
+    assert undo is not None
+    one.write_metadata(undo.element(live(one), one.defined))
+    assert limits_of(live(one)) == limits_of(one.defined), "should it stay managed"
+    release(one)
+    assert is_as(one, LibvirtDomain(VIRT_INSTALL))
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_release_that_was_cut_off_is_taken_back_by_adopting_again(
+    monkeypatch: pytest.MonkeyPatch, persistent: bool
+) -> None:
+    one = being_released(monkeypatch, persistent=persistent)
+    if not persistent:
+        told = CliRunner().invoke(setting.set_limits, ["installed", "--minimum", "256M"])
+        assert "it is being given back" in str(told.exception)
+        assert "`dynmem adopt installed` keeps it" in str(told.exception)
+    assert "it is managed as before" in [step.say for step in adopt(one).steps]
+    if persistent:
+        assert limits_of(live(one)) == limits_of(one.defined)
+    assert plan_adoption(one.facts(), WISH).steps == ()
+    assert CliRunner().invoke(setting.set_limits, ["installed", "--weight", "7"]).exception is None
+    assert limits_of(live(one)).weight == 7
+    release(one)
+    assert "dynmem" not in live(one)
