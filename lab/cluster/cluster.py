@@ -20,7 +20,7 @@ from lab.cluster.layout import check_out, lay_out
 from lab.cluster.machine import Machine, has_ended
 from lab.cluster.network import ADDRESSES, Network
 from lab.cluster.power import PowerSwitch
-from lab.cluster.shell import run
+from lab.cluster.shell import of_this_tree, run
 from lab.code_disk import make_code_disk
 from lab.domain import GuestSpec, domain_xml
 from lab.errors import LabError
@@ -85,7 +85,7 @@ class Cluster:
         """What a command on a node says; its errors, too, when they are not to be raised."""
         inside = ["nsenter", "-t", str(self._machines[node].init()), "-r", "-m", "-u", "-i", "-n", "-p", "--"]
         words = [*inside, *command]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=limit)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=limit, env=of_this_tree())
         if check and done.returncode != 0:
             raise LabError(f"{command[0]} on {node}: {done.returncode}: {done.stderr or done.stdout}")
         return done.stdout if check else done.stdout + done.stderr

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab.cluster.shell import of_this_tree
 from lab.code_disk import REPOSITORY
 from lab.errors import LabError
 
@@ -30,7 +31,7 @@ class Machine:
                     "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--propagation",
                     "private", sys.executable, "-m", "lab.cluster.node", str(self._directory), self._name,
                 ],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=REPOSITORY,
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=REPOSITORY, env=of_this_tree(),
             )  # fmt: skip
 
     def cut_power(self) -> None:

@@ -5,13 +5,16 @@ The tests tell one story, in order: guests take a minute to boot here.
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import pytest
 
+import host_controller
 from host_controller.fleet.pacemaker.simulation import read_simulation
 from lab.cluster.cluster import DYNMEM, Cluster
+from lab.code_disk import REPOSITORY
 
 pytestmark = [pytest.mark.fleet, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
 GUESTS = ("vm1", "vm2", "vm3")
@@ -46,6 +49,13 @@ def would_start(cluster: Cluster, guest: str) -> str | None:
     said = cluster.on("n1", "crm_simulate", "-x", str(file), "-R", "-U", "--output-as=xml")
     starts = [one for one in read_simulation(said.encode()).actions if one.vm == guest]
     return starts[0].destination if starts else None
+
+
+def test_nodes_and_the_engine_on_them_run_this_tree(cluster: Cluster) -> None:
+    where = "import host_controller; print(host_controller.__file__)"
+    assert cluster.on("n1", sys.executable, "-c", where).strip() == host_controller.__file__
+    (engine,) = cluster.on("n1", "pgrep", "-x", "pacemakerd").split()
+    assert f"PYTHONPATH={REPOSITORY}\0" in cluster.on("n1", "cat", f"/proc/{engine}/environ")
 
 
 def test_init_sets_what_is_missing_and_leaves_fencing_to_people(cluster: Cluster) -> None:
