@@ -75,6 +75,7 @@ class SocketHypervisor:
         while "end" not in (told := json.loads(await reader.readline())):
             self._found(told)
         inbox(hv.ConnectionChanged(True, self._path))
+        inbox(hv.VmsAwaited(()))
         for uuid in self._balloons:
             port = _Port(uuid, inbox)
             await self._loop.create_unix_connection(lambda port=port: port, self._path)  # type: ignore[misc]

@@ -147,6 +147,8 @@ def _why(controller: Controller, vm: Vm) -> list[str]:
         found.append("This is a dry run: nothing is sent.")
     if not engine.state.connected:
         found.append(f"The hypervisor cannot be reached: {controller.connection}.")
+    if engine.state.in_no_book():
+        found.append(f"Nobody is given more: {engine.state.why_nobody()}.")
     standstill = engine.state.standstills.get(vm.config.uuid)
     immovable = (
         plan.immovable(vm, engine.state.settings, now) if standstill is None else standstill.describe(now)

@@ -20,7 +20,7 @@ def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFigure
     engine, now = controller.engine, controller.now()
     state, ledger = engine.state, engine.ledger
     overdraft, emergency = ledger.overdraft is not None, state.emergency.cause
-    known = state.connected and not overdraft and emergency is None
+    known = state.connected and not overdraft and emergency is None and not state.why_nobody()
     return FiguresView(
         at=round(controller.journal.wall_time(now), 3),
         version=__version__,

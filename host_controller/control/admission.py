@@ -182,7 +182,9 @@ class Admission:
 
     def _fits(self, start: Start) -> bool:
         # By the books, also while libvirt cannot be reached: it takes no connections until it has started
-        # what starts with the host.
+        # what starts with the host. But not before they have all who run.
+        if self._controller.engine.state.why_nobody():
+            return False
         enough = self._room(start) >= self._need(start) and self._pool_room(start) >= start.huge_bytes
         return self._controller.settled() and enough
 
@@ -227,6 +229,8 @@ class Admission:
 
     def _waits(self, start: Start) -> str:
         need = self._need(start)
+        if why := self._controller.engine.state.why_nobody():
+            return f"{start.name} waits to start: {why}"
         missing = format_size(max(0, need - self._room(start)))
         return f"{start.name} waits to start: {missing} of {format_size(need)} are missing"
 
@@ -253,6 +257,8 @@ class Admission:
             f"{start.name} cannot start: it needs {format_size(need)} and "
             f"{format_size(missing)} of that are missing; {self._holders()}"
         )
+        if (why := controller.engine.state.why_nobody()) and not self._hopeless(start):
+            text = f"{start.name} cannot start: {why}, so nobody can say what is free"
         controller.journal.said("admission", text, now, name=start.name, detail=by)
         return Answer(start.name, need, missing, now - begun, text)
 

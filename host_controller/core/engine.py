@@ -171,7 +171,7 @@ class Engine:
     def _grant(self, dirty: list[Vm], now: float) -> list[Command]:
         """One round over those that something happened to, or that do not have what they should have."""
         state, budget = self.state, self._budget
-        calm = state.emergency.cause is None
+        calm = state.emergency.cause is None and not state.in_no_book()
         grantable = budget.headroom_bytes if calm else min(0, budget.headroom_bytes)
         per_weight = budget.budget_bytes / max(1, budget.accounts.weights)
         purse = Purse(

@@ -236,6 +236,16 @@ class ConnectionChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class VmsAwaited:
+    """Who runs by what the hypervisor has written down, told of or not, by name.
+
+    Said when that changes, until the hypervisor has told of everybody who runs: then once with no name.
+    """
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """A second has passed."""
 
@@ -252,7 +262,7 @@ MemoryEvent = (
 )
 GuestEvent = GuestSpoke | GuestNoise | GuestRead | GuestGone | ChannelChanged
 VmEvent = MachineEvent | MemoryEvent | GuestEvent
-HypervisorEvent = VmAppeared | VmEvent | HostSampled | ConnectionChanged
+HypervisorEvent = VmAppeared | VmEvent | HostSampled | ConnectionChanged | VmsAwaited
 
 Inbox = Callable[[HypervisorEvent], None]
 

@@ -7,6 +7,7 @@ from traceback import walk_tb
 from typing import TypeVar, TypeVarTuple
 
 from host_controller.core import interface as hv
+from host_controller.core.books.awaited import Awaited
 from host_controller.core.books.ledger import Ledger
 from host_controller.core.model import Settings
 from host_controller.core.operations import Operation
@@ -41,6 +42,7 @@ class State:
     operations: dict[str, Operation] = field(default_factory=dict)
     connected: bool = True
     host: hv.HostSampled | None = None
+    awaited: Awaited = field(default_factory=Awaited)
     notices: deque[Notice] = field(default_factory=lambda: deque(maxlen=10_000))
     dirty: set[str] = field(default_factory=set)
     emergency: Emergency = field(default_factory=Emergency)
@@ -64,6 +66,18 @@ class State:
         """A number that no other command or request of this controller has."""
         self._tickets += 1
         return self._tickets
+
+    def in_no_book(self) -> list[str]:
+        """VMs that run and whose memory counts nowhere yet, by name."""
+        if not self.awaited.names:
+            return []
+        managed = {vm.name for vm in self.vms.values()}
+        unmanaged = {one.name for one in self.host.facts.unmanaged} if self.host else set()
+        return self.awaited.left(managed, unmanaged, self.ledger.reservations)
+
+    def why_nobody(self) -> str:
+        """Why these books can admit nobody, for people; empty when they can."""
+        return self.awaited.why_nobody(self.in_no_book())
 
     def apart(
         self,

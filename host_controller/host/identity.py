@@ -26,6 +26,8 @@ class Known(NamedTuple):
 
     pid: int
     started: str
+    name: str
+    """Of its VM."""
 
 
 class Identity:
@@ -40,6 +42,8 @@ class Identity:
         self._scanned_at = -SCAN_SECONDS
         self._strangers: dict[int, float] = {}
         """QEMUs that are not this libvirt's, and when that was found."""
+        self._hung: list[libvirt_run.PidFile] | None = None
+        """Named processes that do not let their command lines be read. None: not looked yet."""
         self._command_lines = CommandLines(root)
         self._lock = threading.Lock()
 
@@ -78,6 +82,18 @@ class Identity:
                 self._strangers.update(dict.fromkeys(wanted - found.keys() - self._strangers.keys(), now))
             return found
 
+    def running(self) -> dict[str, str | None] | None:
+        """The UUID of every VM whose process libvirt names, by the VM's name; None of a process that hangs.
+
+        Returns None where libvirt's directory could not be read yet.
+        """
+        with self._lock:
+            self._scan()
+            if self._hung is None:
+                return None
+            hung = (one.name for one in self._hung if proc.started(one.pid, self._proc) is not None)
+            return {**dict.fromkeys(hung), **{one.name: uuid for uuid, one in self._known.items()}}
+
     def why_not(self, uuid: str) -> str:
         """Why a VM's process is not known, for people."""
         directory = self._where()
@@ -109,6 +125,7 @@ class Identity:
             return False  # descriptors have run out, or libvirt has gone: what is known stands
         files = [file for file in files if file.pid not in taken]
         command_lines = self._command_lines.read(file.pid for file in files)
+        self._hung = [file for file in files if file.pid not in command_lines]
         for file in files:
             found = self._believed(file, command_lines.get(file.pid, []))
             if found is not None:
@@ -122,4 +139,4 @@ class Identity:
             return None
         if file.owner != 0 and proc.owner(file.pid, self._proc) != file.owner:
             return None  # a session's libvirt runs nothing as another user
-        return uuid, Known(file.pid, began)
+        return uuid, Known(file.pid, began, file.name)

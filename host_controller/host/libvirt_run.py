@@ -23,6 +23,8 @@ class PidFile(NamedTuple):
     pid: int
     owner: int
     """User id of that libvirt: 0, or the session's."""
+    name: str
+    """Of the VM."""
 
 
 def is_local(uri: str) -> bool:
@@ -80,7 +82,7 @@ def pid_files(directory: Path) -> Iterator[PidFile]:
             except OSError:
                 continue  # its VM has just stopped
             if text.isdigit():
-                yield PidFile(int(text), about.st_uid)
+                yield PidFile(int(text), about.st_uid, entry.name.removesuffix(".pid"))
 
 
 def _read(path: str, owner: int) -> bytes:

@@ -7,7 +7,7 @@ domain that runs has a worker, managed or not; an unmanaged one is only known by
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ from host_controller.host import memory
 from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.abilities import abilities_of
+from host_controller.hypervisor.awaiting import Awaiting
 from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.eventloop import EVENT_THREAD, Mailbox
 from host_controller.hypervisor.events import Events
@@ -69,8 +70,11 @@ class LibvirtHypervisor:
         self._host: HostSampler | None = None
         if self._local:
             self._host = HostSampler(uri, self._emit, period_seconds=host_period_seconds, meminfo=meminfo)
+        self._awaiting = Awaiting(self._host, self._emit)
         self._listed = False
         """Every domain that runs on our libvirt has its worker."""
+        self._named = False
+        """Every one has whose process libvirt's pid files name."""
         self._inbox: Inbox = lambda event: None
         self._mailbox: Mailbox | None = None
         self._lanes: Lanes | None = None
@@ -109,8 +113,10 @@ class LibvirtHypervisor:
         tried = asyncio.Event()
         self._tasks = [asyncio.create_task(self._supervise(tried), name="libvirt supervisor")]
         if self._host is not None:
-            look = self._host.run(self._workers.values, lambda: self._listed)
+            look = self._host.run(self._workers.values, self._all_are_there)
             self._tasks.append(asyncio.create_task(look, name="host memory"))
+        # After that: who is admitted because nobody runs is admitted by what the host has.
+        self._tasks.append(asyncio.create_task(self._awaiting.run(self._told), name="who runs"))
         await tried.wait()
 
     async def stop(self) -> None:
@@ -175,18 +181,32 @@ class LibvirtHypervisor:
         self._versions = await lanes.events.call(libvirt_calls.versions_of, CONNECT_LIMIT_SECONDS)
         self._rules = self._on_this_host(self._rules)
         self._emit(ConnectionChanged(up=True, detail=self._uri))
+        if not self._awaiting.over:
+            # A start hook that waits holds the list up, and may wait for us: these are asked for one by one.
+            named = await self._awaiting.running()
+            self._add_all(uuid for uuid in (named or {}).values() if uuid is not None)
+            self._named = named is not None
         # Events of domains that start meanwhile are already coming in.
         running = await lanes.events.call(libvirt_calls.active_uuids, CONNECT_LIMIT_SECONDS)
         for uuid in self._announced - set(running) - set(self._workers):
             self._emit(VmGone(uuid, "stopped while libvirt was away"))
-        for uuid in running:
-            if uuid not in self._workers:
-                self._add(uuid, booted=False)
+        self._add_all(running)
         self._listed = True
+
+    def _all_are_there(self) -> bool:
+        """Every domain that runs has its worker, as far as is known before libvirt has told of all once."""
+        return self._listed or (self._named and not self._awaiting.over)
+
+    def _told(self) -> bool:
+        """Libvirt has told of everybody who runs, and what they hold is counted."""
+        if self._host is None:
+            return self._listed and all(worker.settled for worker in self._workers.values())
+        counted = self._host.counted
+        return self._listed and counted is not None and counted >= self._workers.keys()
 
     async def _disconnect(self, why: str) -> None:
         """End all workers and connections. The VMs are still there: VmGone is not said."""
-        self._listed = False
+        self._listed = self._named = False
         for worker in list(self._workers.values()):
             worker.stop(why, gone=False)
         tasks = [worker.task for worker in self._workers.values()]
@@ -233,6 +253,11 @@ class LibvirtHypervisor:
         self._lost.set()
 
     # --- domains ---
+
+    def _add_all(self, found: Iterable[str]) -> None:
+        for uuid in found:
+            if uuid not in self._workers:
+                self._add(uuid, booted=False)
 
     def _add(self, uuid: str, *, booted: bool) -> None:
         assert self._lanes is not None

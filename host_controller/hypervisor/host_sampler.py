@@ -47,6 +47,8 @@ class HostSampler:
         """Those that nobody manages, as they were then."""
         self._others_bytes = (0, 0)
         """Of unmanaged VMs and of other QEMUs, as it was then."""
+        self.counted: frozenset[str] | None = None
+        """UUIDs of the VMs that what was told last is about; None: all were never known yet."""
 
     async def run(
         self, workers: Callable[[], Collection[VmWorker]], all_are_there: Callable[[], bool]
@@ -54,8 +56,9 @@ class HostSampler:
         """Look at the host until cancelled. `all_are_there`: each domain that runs has its worker."""
         told = ""
         while True:
+            settled = all_are_there() and all(one.settled for one in workers())
             try:
-                facts = await self._look(workers(), all_are_there=all_are_there())
+                facts = await self._look(workers(), settled=settled)
             except (OSError, KeyError, ValueError) as error:
                 # No descriptors left, or a rehearsal's file half written: what was known last stands.
                 if told != str(error):
@@ -64,14 +67,19 @@ class HostSampler:
             else:
                 told = ""
                 self._emit(HostSampled(facts))
+                if settled:
+                    self.counted = frozenset(self._vms)
             await asyncio.sleep(self._period)
+
+    async def running(self) -> dict[str, str | None] | None:
+        """As `Identity.running`."""
+        return await self._beside.call(self._watch.identity.running)
 
     def close(self) -> None:
         """Look no more: `run` was cancelled."""
         self._beside.close()
 
-    async def _look(self, workers: Collection[VmWorker], *, all_are_there: bool) -> HostFacts:
-        settled = all_are_there and all(one.settled for one in workers)
+    async def _look(self, workers: Collection[VmWorker], *, settled: bool) -> HostFacts:
         if settled:
             self._learn(workers)
         resident = [one.known.resident for one in workers]

@@ -87,6 +87,7 @@ class SimulatedHypervisor:
             line.pace = PACE_SECONDS
             if line.vm.state is not OFF:
                 self._appeared(line, booted=False)
+        self._deliver(hv.VmsAwaited(()))
 
     def disconnect(self) -> None:
         """As `stop`, for callers without an event loop."""

@@ -169,6 +169,25 @@ def test_a_killed_arbiter_is_started_again(cluster: Cluster) -> None:
     )
 
 
+def test_a_controller_that_starts_where_a_vm_runs_offers_memory_once_it_knows_of_the_vm(
+    cluster: Cluster,
+) -> None:
+    node = home(cluster)
+    cluster.on(node, "kill", "-KILL", *cluster.on(node, "pgrep", "-f", "dynmem run").split())
+    run = f"{cluster.dynmem(node)} run </dev/null >>/var/log/dynmem.log 2>&1 &"
+    cluster.on(node, "sh", "-c", run)
+    since, offered = time.monotonic(), [0]
+
+    def offers_again() -> bool:
+        (found,) = [one for one in cluster.status()["hosts"] if one["name"] == node]
+        offered[0] = found["admits_bytes"] or 0
+        return offered[0] > 0
+
+    cluster.until(offers_again, "it offers memory", 120.0)
+    print(f"killed, started again and known: {time.monotonic() - since:.1f} s")
+    assert offered[0] <= (cluster.capacity_mib - 384) << 20, "vm1 has the rest"
+
+
 def test_quorum_that_is_lost_stops_nothing_and_starts_nothing(cluster: Cluster) -> None:
     node, process = home(cluster), cluster.processes("vm1")
     cluster.cut(*others(cluster, node))

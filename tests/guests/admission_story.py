@@ -31,12 +31,16 @@ def hooked() -> None:
 
 @pytest.fixture
 def rig(hooked: None, lab: Lab, make_rig: RigFactory) -> Rig:
-    made = make_rig(CAPACITY, more="[admission]\nwait = 15\n")
+    made = make_rig(CAPACITY, more='[admission]\nwait = 15\nwithout_controller = "deny"\n')
     CONFIG.write_bytes(made.controller.config.read_bytes())
-    # The hook runs as the session's account; on a real host it is root's, as the socket.
-    for path in (made.controller.directory / "run", made.controller.directory / "run" / "control.sock"):
-        lab.account.own(path)
+    let_the_hook_ask(made)
     return made
+
+
+def let_the_hook_ask(rig: Rig) -> None:
+    """It runs as the session's account; on a real host it is root's, as the socket."""
+    for path in (rig.controller.directory / "run", rig.controller.directory / "run" / "control.sock"):
+        rig.lab.account.own(path)
 
 
 def virsh(rig: Rig, *arguments: str) -> tuple[int, str, float]:
@@ -102,6 +106,19 @@ def test_the_story(rig: Rig) -> None:
     print(f"two starts at once: {results}")
     assert sorted(results) == [0, 1]
     assert events(rig, "overdraft") == []
+
+    # Its hook keeps libvirt from listing who runs, and the controller has just started: its books are empty.
+    left = (second, third)[results.index(1)]
+    rig.controller.kill()
+    with ThreadPoolExecutor(1) as other:
+        asked = other.submit(virsh, rig, "start", left.name)
+        rig.controller.start()
+        let_the_hook_ask(rig)
+        code, said, took = asked.result()
+    print(f"refused by a new controller after {took:.1f} s: {said.strip()}")
+    assert code == 1
+    assert "are missing" in said
+    assert first.name in said
 
 
 def start_and_watch(rig: Rig, guest: Guest) -> None:

@@ -26,7 +26,7 @@ def test_starts_are_admitted_or_refused_through_libvirts_hook() -> None:
         cwd=STORY.parents[2],
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=600,
     )
     print(done.stdout[-3000:])
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

@@ -7,7 +7,16 @@ from host_controller.core.books.capacity import why_smaller
 from host_controller.core.operator_events import MakeRoom, Release, Reserve, SettingsChanged
 from host_controller.core.state import State
 
-HostEvent = hv.Tick | hv.HostSampled | hv.ConnectionChanged | SettingsChanged | MakeRoom | Reserve | Release
+HostEvent = (
+    hv.Tick
+    | hv.HostSampled
+    | hv.ConnectionChanged
+    | hv.VmsAwaited
+    | SettingsChanged
+    | MakeRoom
+    | Reserve
+    | Release
+)
 
 
 def take(state: State, event: HostEvent, now: float) -> None:
@@ -20,6 +29,8 @@ def take(state: State, event: HostEvent, now: float) -> None:
                 ledger.look_out(now)
             for reservation in ledger.expire(now):
                 state.notice(now, "reservation", None, f"the reservation for {reservation.name} ran out")
+            if text := state.awaited.lasts(state.in_no_book(), now):
+                state.notice(now, "connection", None, text)
         case hv.HostSampled():
             _sampled(state, event, now)
         case hv.ConnectionChanged():
@@ -28,6 +39,8 @@ def take(state: State, event: HostEvent, now: float) -> None:
                 ledger.look_out(now)
             word = "reached" if event.up else "lost"
             state.notice(now, "connection", None, f"the hypervisor was {word}: {event.detail}")
+        case hv.VmsAwaited():
+            state.awaited.take(event.names, now)
         case SettingsChanged():
             state.settings = event.settings
             _measure(state, "capacity was lowered")

@@ -69,6 +69,14 @@ def test_a_qemu_that_hangs_keeps_no_other_from_being_known(host: FakeHost, hang:
     assert identity.find(UUID) is None
 
 
+def test_a_qemu_that_hangs_runs_all_the_same(host: FakeHost, hang: Hang) -> None:
+    host.qemu(40, UUID, GIB, vm="hangs")
+    host.qemu(41, OTHER_UUID, GIB, vm="db")
+    hang(40)
+    identity = Identity("qemu:///system", host.root / "proc", host.run)
+    assert identity.running() == {"hangs": None, "db": OTHER_UUID}
+
+
 def test_what_hangs_no_more_is_read_again(host: FakeHost, hang: Hang) -> None:
     host.process(50, GIB, "odd", "-uuid", UUID)
     hang(50)

@@ -36,6 +36,33 @@ def test_the_process_that_libvirt_names_is_the_vms_whatever_either_is_called(hos
     assert identity(host).find(OTHER_UUID) is None
 
 
+def test_who_runs_is_named_as_libvirt_names_it(host: FakeHost) -> None:
+    found = identity(host)
+    assert found.running() == {}
+    host.qemu(42, UUID, MIB, vm="we ird.é")
+    host.qemu(43, OTHER_UUID, MIB, vm="db")
+    stranger(host, 44)
+    assert found.running() == {"we ird.é": UUID, "db": OTHER_UUID}
+    host.end(43)
+    assert found.running() == {"we ird.é": UUID}, "it has ended, and its pid file is still there"
+
+
+def test_where_libvirts_directory_cannot_be_read_nobody_knows_who_runs(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(directory: Path) -> None:
+        raise OSError("too many open files")
+
+    host.qemu(42, UUID, MIB, vm="web")
+    found = identity(host)
+    with monkeypatch.context() as patched:
+        patched.setattr(module.libvirt_run, "pid_files", fails)
+        assert found.running() is None
+    assert found.running() == {"web": UUID}
+    monkeypatch.setattr(module.libvirt_run, "pid_files", fails)
+    assert found.running() == {"web": UUID}, "what is known stands"
+
+
 def test_a_stranger_with_the_vms_uuid_is_not_taken_for_it(host: FakeHost) -> None:
     stranger(host, 41)
     found = identity(host)
