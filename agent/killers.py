@@ -5,9 +5,11 @@
     systemd-oomd       by swap and by the PSI of single slices
     bustd              by PSI
     kubelet            evicts pods below a size, by default 100 MiB [Kubernetes: node-pressure eviction];
-                       k3s and MicroK8s have it within a program of their own
+                       k3s and MicroK8s have it within a program of their own. Pods may use no swap unless its
+                       configuration says so [Kubernetes: swapBehavior, NoSwap by default]
 
-Only the first two have a share, which the host must know. The others are told by the doctor.
+Only the first two have a share, which the host must know; where the last runs no swap counts as free. The
+others are told by the doctor.
 """
 
 from __future__ import annotations
@@ -54,9 +56,13 @@ def find(root: str = "/", total_bytes: int = 0) -> Killers:
         names.add(name)
         if name in (EARLYOOM, NOHANG):
             words = read_file(f"{directory}/{entry}/cmdline").decode("utf-8", "replace").split("\0")
-            one = kill_percent(words, total_bytes) if name == EARLYOOM else _nohang(root, words, total_bytes)
-            percent = max(percent, one)
+            percent = max(percent, share_of(name, root, words, total_bytes))
     return Killers(tuple(sorted(names)), percent)
+
+
+def share_of(name: str, root: str, words: list[str], total_bytes: int) -> int:
+    """The share of MemTotal below which an earlyoom or a nohang with these arguments kills, percent."""
+    return kill_percent(words, total_bytes) if name == EARLYOOM else _nohang(root, words, total_bytes)
 
 
 class Watch:
@@ -68,6 +74,8 @@ class Watch:
         self._root = root
         self._due_at = now
         self._total_bytes = self._percent = 0
+        self.swapless = False
+        """Most of what runs may use no swap."""
 
     def due(self, now: float) -> bool:
         """Whether a minute has passed since the last look."""
@@ -78,7 +86,8 @@ class Watch:
         moved = self._percent and abs(total_bytes - self._total_bytes) > total_bytes // _MOVED_SHARE
         if moved or self.due(now):
             self._due_at, self._total_bytes = now + _EVERY_SECONDS, total_bytes
-            self._percent = find(self._root, total_bytes).percent
+            found = find(self._root, total_bytes)
+            self._percent, self.swapless = found.percent, KUBELET in found.names
         return self._percent
 
 

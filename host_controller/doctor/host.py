@@ -121,6 +121,8 @@ def capacity(host: HostSurvey) -> Finding:
         return Finding("capacity", "ok", bound or "not known without a controller")
     found = f"VMs may have {format_size(about['capacity_bytes'])}: bounded by {bound}"
     remedy = "raise that limit (systemctl set-property), or lower [host] capacity to what is meant"
+    if " kills below " in bound:
+        remedy = "have it kill later (-m; soft_threshold_min_mem in nohang.conf), or give the host swap"
     return Finding("capacity", "note", found, remedy)
 
 

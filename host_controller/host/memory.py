@@ -43,6 +43,8 @@ class Memory:
     psi_full_percent: float | None = None
     swap_in_bytes: int | None = None
     swap_out_bytes: int | None = None
+    swap_total_bytes: int = 0
+    swap_free_bytes: int = 0
     merged_bytes: int = 0
     """What KSM saves: counted by every process that shares it, and there once."""
 
@@ -81,6 +83,8 @@ def read_memory(root: Path = Path("/"), meminfo: Path | None = None) -> Memory:
         psi_full_percent=full,
         swap_in_bytes=None if swap[0] is None else swap[0] * PAGE_BYTES,
         swap_out_bytes=None if swap[1] is None else swap[1] * PAGE_BYTES,
+        swap_total_bytes=memory.get("SwapTotal", 0),
+        swap_free_bytes=memory.get("SwapFree", 0),
         merged_bytes=merged * PAGE_BYTES,
     )
 

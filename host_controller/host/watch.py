@@ -15,6 +15,7 @@ from host_controller.core.model import HostFacts
 from host_controller.host import limits, proc
 from host_controller.host.census import Census, Qemu
 from host_controller.host.identity import Identity
+from host_controller.host.killers import Killers
 from host_controller.host.libvirt_run import is_session
 from host_controller.host.memory import read_memory
 from host_controller.host.peak import FadingPeak
@@ -76,6 +77,7 @@ class HostWatch:
         self._meminfo = meminfo
         self.identity = identity or Identity(uri, root / "proc")
         self._census = Census(root / "proc")
+        self._killers = Killers(root)
         self._others = FadingPeak()
         self._foreign = FadingPeak(FOREIGN_FADE_SECONDS)
         self._departures = _Departures()
@@ -112,16 +114,21 @@ class HostWatch:
         # What bounds somebody else's QEMU, in its container, bounds none of ours.
         held_by_ours = {pid: held[pid] for pid in own}
         limit = limits.tightest(held_by_ours, self._root, after.ordinary_bytes, session=self._session)
+        elsewhere = round_up(self._foreign.observe(foreign, now), STEP_BYTES)
+        others = round_up(self._others.observe(others, now), STEP_BYTES)
+        spared = self._killers.limit(after, others + elsewhere, now)
+        if spared is not None and (limit is None or spared.left_bytes < limit.left_bytes):
+            limit = spared
         return HostFacts(
             at=now,
             total_bytes=after.total_bytes,
             available_bytes=after.available_bytes,
             vm_swap_bytes=vm_swap_bytes,
             unmanaged_bytes=unmanaged,
-            foreign_bytes=round_up(self._foreign.observe(foreign, now), STEP_BYTES),
+            foreign_bytes=elsewhere,
             evictable_bytes=after.evictable_bytes,
             ordinary_bytes=after.ordinary_bytes,
-            others_bytes=round_up(self._others.observe(others, now), STEP_BYTES),
+            others_bytes=others,
             pools=after.pools,
             default_huge_page_bytes=after.default_huge_page_bytes,
             limit_bytes=None if limit is None else round_down(limit.left_bytes, STEP_BYTES),

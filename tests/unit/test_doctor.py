@@ -50,6 +50,7 @@ LIMITED = {
     "capacity_bound": "memory.max of machine.slice",
     "capacity_bytes": GIB,
 }
+KILLED = LIMITED | {"capacity_bound": "earlyoom, which kills below 10 % of available memory"}
 POOL = {
     "page_bytes": 2 * MIB,
     "total_bytes": 4 * GIB,
@@ -109,6 +110,7 @@ HANDED_OUT = "<interface type='network'><source network='vfs'/></interface>"
         ),
         ({"controller": about_controller(unread={"u": "why"})}, "resident memory", "problem", "of 1 VMs"),
         ({"controller": about_controller(**LIMITED)}, "capacity", "note", "memory.max of machine.slice"),
+        ({"controller": about_controller(**KILLED)}, "capacity", "note", "earlyoom, which kills below 10 %"),
         ({"controller": about_controller(pools=[POOL])}, "huge pages", "note", "2 GiB lie in huge pages"),
         (
             {"controller": about_controller(pools=[POOL | {"vms_bytes": MIB}])},

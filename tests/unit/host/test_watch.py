@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from host_controller.core.books.capacity import capacity_of
+from host_controller.core.model import Settings
 from host_controller.host.peak import FadingPeak
 from host_controller.host.proc import PAGE_BYTES
 from host_controller.host.watch import STEP_BYTES, VmMemory
@@ -247,3 +250,55 @@ def test_a_recycled_pid_is_no_qemu_any_more(host: FakeHost) -> None:
     assert watch.read(0.0, {}).foreign_bytes == GIB
     host.process(50, 3 * GIB, "java", name="java", started=2000)
     assert watch.read(100.0, {}).foreign_bytes == 0
+
+
+def kills(host: FakeHost, pid: int, *words: str, name: str = "earlyoom", **more: Any) -> None:
+    host.process(pid, MIB, *words, name=name, **({"uid": 0} | more))
+
+
+KEPT = 2 * GIB + 512 * MIB + 2 * GIB
+"""Of 64 GiB: what others use, and the spare."""
+
+
+def test_what_a_program_of_the_host_wants_to_be_available_vms_cannot_have(host: FakeHost) -> None:
+    """It kills the largest process, which is a VM."""
+    kills(host, 70, "/usr/bin/earlyoom", "-r", "3600")
+    facts = host.watch().read(0.0, {})
+    assert abs((facts.limit_bytes or 0) - (64 * GIB * 9 // 10 - KEPT)) <= 2 * STEP_BYTES
+    assert facts.limited_by == "earlyoom, which kills below 10 % of available memory"
+    capacity = capacity_of(Settings(0, 0, capacity_follows=True, reserve_follows=True), facts)
+    assert (capacity.size_bytes, capacity.bound) == (facts.limit_bytes, facts.limited_by)
+
+
+def test_the_largest_share_counts_and_is_asked_for_anew_each_minute(host: FakeHost) -> None:
+    kills(host, 70, "/usr/bin/earlyoom", "-m", "4")
+    host.write("etc/nohang/nohang.conf", "soft_threshold_min_mem = 25 %\n")
+    kills(host, 71, "/usr/bin/python3", "/usr/sbin/nohang", name="nohang")
+    watch = host.watch()
+    assert "25 %" in watch.read(0.0, {}).limited_by
+    host.end(71)
+    assert "25 %" in watch.read(59.0, {}).limited_by
+    assert "4 %" in watch.read(60.0, {}).limited_by
+    host.end(70)
+    assert watch.read(120.0, {}).limit_bytes is None
+
+
+def test_while_swap_is_free_they_kill_nobody(host: FakeHost) -> None:
+    kills(host, 70, "/usr/bin/earlyoom")
+    watch = host.watch()
+    for free, limited in ((4 * GIB, False), (2 * GIB + MIB, False), (2 * GIB, True), (0, True)):
+        host.meminfo(SwapTotal=8 * GIB, SwapFree=free)
+        assert (watch.read(0.0, {}).limit_bytes is not None) is limited
+
+
+def test_whoever_calls_a_program_so_takes_nothing_from_vms(host: FakeHost) -> None:
+    kills(host, 70, "/tmp/earlyoom", "-m", "100", uid=1000, cgroup="0::/user.slice/user-1000.slice/x.scope")
+    kills(host, 71, "/usr/bin/earlyoom")
+    for pid, space in (("self", 1), ("71", 2)):  # a container has its own
+        (host.root / "proc" / pid / "ns").mkdir(parents=True, exist_ok=True)
+        (host.root / "proc" / pid / "ns/pid").symlink_to(f"pid:[{space}]")
+    assert host.watch().read(0.0, {}).limit_bytes is None
+    kills(host, 72, "/usr/bin/earlyoom", uid=61500, cgroup="0::/system.slice/earlyoom.service")
+    (host.root / "proc/72/ns").mkdir()
+    (host.root / "proc/72/ns/pid").symlink_to("pid:[1]")
+    assert "10 %" in host.watch().read(0.0, {}).limited_by
