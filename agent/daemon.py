@@ -190,6 +190,7 @@ class Daemon:
         if self._maximum_bytes is not None:
             self._overcommit.keep(self._maximum_bytes, self._kernel_bytes())
         self._reporter.kill_percent = self._killers.percent(self._probe.look().total_bytes, now)
+        self._probe.swapless = self._killers.swapless
 
     def _send_hello(self, now: float) -> None:
         assert self._hello_due is not None

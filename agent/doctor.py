@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from agent import boot_limits, killers, maximum, zswap
+from agent import boot_limits, disk_swap, killers, maximum
 from agent.blocks import MemoryBlocks
 from agent.doctor_live import LIVE
 from agent.finding import Finding
@@ -100,7 +100,7 @@ def swap(root: str) -> Finding:
     told = [line.split()[0].decode("utf-8", "replace") for line in lines]
     in_memory = [" (in memory)" if is_swap_in_memory(line) else "" for line in lines]
     found = ", ".join(map("".join, zip(told, in_memory)))
-    if zswap.pool_percent(root):
+    if disk_swap.pool_percent(root):
         found += "; zswap keeps a part of it in memory"
     return Finding("swap", "ok", found)
 

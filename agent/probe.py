@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-from agent import evictable, zswap
+from agent import disk_swap, evictable
 from agent.lean import NamedTuple
 from agent.overcommit import NEVER
 from agent.proc_text import (
@@ -87,7 +87,7 @@ class Probe:
         self._arcstats: int | None = None
         self._glance = Columns("MemTotal MemAvailable")
         self._memory = Columns(MEMINFO)
-        self._zswap = Columns(zswap.LINES)
+        self._behind_swap = Columns(disk_swap.LINES)
         self._counters = Table(VMSTAT, _read_all(self._vmstat))
         self._psi_read: tuple[bytes, Psi | None] = (b"", None)
         self._floor_minimum = 0
@@ -96,6 +96,8 @@ class Probe:
         self._floor_bytes = 0
         self._refuses = False
         self._zswap_percent = 0
+        self.swapless = False
+        """Programs may put nothing into swap, whatever there is."""
         if self._psi is not None and self._read_psi() is None:
             os.close(self._psi)  # psi=0 on the command line: the file opens, and does not read
             self._psi = None
@@ -124,7 +126,7 @@ class Probe:
         """Watermarks, overcommit mode, ARC, swap: what hot add, sysctl and modules change, and not time."""
         self.refresh_floor()
         self._swap_seen = (0, 0)
-        self._zswap_percent = zswap.pool_percent(self._root)
+        self._zswap_percent = disk_swap.pool_percent(self._root)
         self._refuses = self.read_text("proc/sys/vm/overcommit_memory") == NEVER
         if self._arcstats is None:  # pools are imported, and the module loaded, while we run
             self._arcstats = self._try_open(evictable.ARCSTATS)
@@ -184,9 +186,11 @@ class Probe:
         if (swap_total, swap_used) != self._swap_seen:  # else it is where it was, or was found to be none
             self._swap_seen, self._swap_split = (swap_total, swap_used), self._read_disk_swap(swap_used)
         disk_used, disk_free = self._swap_split
-        if self._zswap_percent and swap_total:
-            pool = self._zswap.parse(meminfo)
-            disk_used, disk_free = zswap.on_disk(disk_used, disk_free, pool, total, self._zswap_percent)
+        if swap_total:
+            behind = self._behind_swap.parse(meminfo)
+            disk_used = disk_swap.on_disk(disk_used, behind)
+            disk_free = 0 if self.swapless else disk_free
+            disk_free = disk_swap.room_bytes(disk_free, behind, total, self._zswap_percent)
         refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
         ballooned = counters.get("nr_balloon_pages")  # kernels from 6.18 say it outright
         if ballooned is None:

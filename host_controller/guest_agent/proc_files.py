@@ -4,7 +4,7 @@ of it but numbers within their range.
 
 from typing import Final
 
-from agent import zswap
+from agent import disk_swap
 from agent.proc_text import PAGE_BYTES, Columns, parse_disk_swap, parse_meminfo, parse_psi, parse_vmstat
 from host_controller.core.interface import GuestReading
 from host_controller.guest_agent.errors import GuestAgentNonsense
@@ -34,7 +34,7 @@ def reading(
         counters = parse_vmstat(untrusted_vmstat)
         psi = parse_psi(untrusted_psi) if untrusted_psi else None
         on_disk, _ = parse_disk_swap(untrusted_swaps)
-        pool = Columns(zswap.LINES).parse(untrusted_meminfo)
+        pool = Columns(disk_swap.LINES).parse(untrusted_meminfo)
         total, available = memory["MemTotal"], memory["MemAvailable"]
         figures = (
             *memory.values(),
@@ -50,7 +50,7 @@ def reading(
     cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
     swapped = max(0, memory.get("SwapTotal", 0) - memory.get("SwapFree", 0))
     on_disk = min(on_disk, swapped) if untrusted_swaps else swapped
-    on_disk, _ = zswap.on_disk(on_disk, 0, pool, total, 0)
+    on_disk = disk_swap.on_disk(on_disk, pool)
     refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
     return GuestReading(
         total_bytes=total,

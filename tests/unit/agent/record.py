@@ -22,7 +22,7 @@ def set_kib(root: Path, **values: int) -> None:
     path = root / "proc/meminfo"
     text = path.read_text()
     for key, kib in values.items():
-        text = re.sub(rf"(?m)^{key}:.*$", f"{key}: {kib} kB", text)
+        text = re.sub(rf"(?m)^{re.escape(key)}:.*$", f"{key}: {kib} kB", text)
     path.write_text(text)
 
 

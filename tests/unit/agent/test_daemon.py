@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -642,6 +643,20 @@ def test_who_kills_below_a_size_is_told_by_its_share_at_once_and_as_the_balloon_
         set_kib(guest.root, MemTotal=202 << 10, MemAvailable=100 << 10)
         guest.daemon._slow_at = 0.0  # the next heartbeat
         guest.until(lambda: guest.heard(Report)[-1].kill_percent == 10)
+    finally:
+        guest.close()
+
+
+def test_beside_a_kubelet_no_swap_counts_as_free(tmp_path):
+    """By its defaults pods may use none, and a guest that is squeezed into swap would kill them."""
+    guest = Guest(tmp_path)
+    add_process(tmp_path, 77, "kubelet", pages=1)
+    try:
+        guest.until(lambda: guest.heard(Report))
+        assert guest.heard(Report)[0].swap_disk_free_bytes == 0
+        shutil.rmtree(tmp_path / "proc/77")
+        guest.daemon._killers._due_at = guest.daemon._slow_at = 0.0  # a minute later
+        guest.until(lambda: guest.heard(Report)[-1].swap_disk_free_bytes > 0)
     finally:
         guest.close()
 

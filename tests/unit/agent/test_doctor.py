@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from agent import doctor, doctor_live, zswap
+from agent import disk_swap, doctor, doctor_live
 from agent.codec import decode_from_guest
 from agent.commands import cli
 from agent.finding import Finding
@@ -106,8 +106,8 @@ def test_what_swap_lies_in_memory_is_told(guest):
         "/dev/zram0 partition 131072 0 100\n/srv/zram/swap file 262144 0 -2\n"
     )
     assert finding(guest, "swap").found == "/dev/zram0 (in memory), /srv/zram/swap"
-    (guest / zswap.PARAMETERS).mkdir(parents=True)
-    (guest / zswap.PARAMETERS / "enabled").write_text("Y\n")
+    (guest / disk_swap.ZSWAP).mkdir(parents=True)
+    (guest / disk_swap.ZSWAP / "enabled").write_text("Y\n")
     assert finding(guest, "swap").found.endswith("/srv/zram/swap; zswap keeps a part of it in memory")
 
 

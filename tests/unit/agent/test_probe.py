@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from agent import probe, proc_text, zswap
+from agent import disk_swap, probe, proc_text
 from agent.codec import decode_from_guest, encode
 from agent.evictable import ARCSTATS
 from agent.probe import Probe
@@ -46,7 +46,13 @@ def test_reclaimable_is_clean_file_cache_and_slab(guest):
     assert Probe(str(guest)).sample().reclaimable_bytes == (30208 + 40960 + 12288 - 300 - 100) << 10
 
 
+def with_programs(root, mib):
+    """They hold so much that could go to swap."""
+    set_kib(root, **{"Active(anon)": mib << 9, "Inactive(anon)": mib << 9})
+
+
 def test_zram_is_not_disk_swap(guest):
+    with_programs(guest, 300)
     facts = Probe(str(guest)).sample()
     assert facts.swap_disk_used_bytes == 20 * MIB
     assert facts.swap_disk_free_bytes == 236 * MIB  # of 256 MiB on the disk: nothing is gained by zram
@@ -55,7 +61,7 @@ def test_zram_is_not_disk_swap(guest):
 @pytest.mark.parametrize(
     ("enabled", "pool_mib", "pages_mib", "used_mib", "free_mib"),
     [
-        ("N", 10, 15, 20, 236),
+        ("N", 10, 15, 5, 236),  # what lies there stays there
         ("Y", 0, 0, 20, 236 - 404 // 5),  # half would stay, if the pool took as much
         ("Y", 40, 64, 0, 236 - 404 // 5 + 40),  # more lies there than on the disk: zram's is in it
         ("Y", 4, 16, 4, 236 - 236 // 4),
@@ -67,7 +73,8 @@ def test_zram_is_not_disk_swap(guest):
 def test_what_zswap_keeps_in_memory_is_neither_on_the_disk_nor_free_there(
     guest, enabled, pool_mib, pages_mib, used_mib, free_mib
 ):
-    parameters = guest / zswap.PARAMETERS
+    with_programs(guest, 300)
+    parameters = guest / disk_swap.ZSWAP
     parameters.mkdir(parents=True)
     (parameters / "enabled").write_text(f"{enabled}\n")
     (parameters / "max_pool_percent").write_text("20\n")
@@ -80,9 +87,25 @@ def test_what_zswap_keeps_in_memory_is_neither_on_the_disk_nor_free_there(
     assert abs(facts.swap_disk_free_bytes - free_mib * MIB) < MIB
 
 
-def test_zswap_is_looked_for_at_each_refresh(guest):
+@pytest.mark.parametrize(("programs_mib", "free_mib"), [(300, 236), (100, 100), (0, 0)])
+def test_no_more_can_go_to_free_swap_than_programs_hold_and_have_not_locked(guest, programs_mib, free_mib):
+    """The kernel's own memory, huge pages and what a database has locked go nowhere."""
+    with_programs(guest, programs_mib)
+    assert Probe(str(guest)).sample().swap_disk_free_bytes == free_mib * MIB
+
+
+def test_where_programs_may_put_nothing_into_swap_no_swap_is_free(guest):
+    with_programs(guest, 300)
     one = Probe(str(guest))
-    parameters = guest / zswap.PARAMETERS
+    one.swapless = True
+    facts = one.sample()
+    assert (facts.swap_disk_free_bytes, facts.swap_disk_used_bytes) == (0, 20 * MIB)
+
+
+def test_zswap_is_looked_for_at_each_refresh(guest):
+    with_programs(guest, 300)
+    one = Probe(str(guest))
+    parameters = guest / disk_swap.ZSWAP
     parameters.mkdir(parents=True)
     (parameters / "enabled").write_text("Y\n")
     assert one.sample().swap_disk_free_bytes == 236 * MIB
