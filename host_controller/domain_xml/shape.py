@@ -11,7 +11,9 @@ SLOTS: Final = 16
 """DIMM slots. Each is one step of growth: 16 of the smallest DIMM (128 MiB) make 2 GiB, and where the way to
 maximum is longer the DIMMs grow: with 16 slots the mean DIMM is 1/16 of maximum - startup, so any maximum
 can be reached. An unused slot costs nothing; every DIMM plugged costs vhost a memory region, of which
-kernels have 64 by default and vhost-user back ends 32."""
+kernels have 64 by default and most vhost-user back ends 32 or more."""
+SLOTS_OF_FEW_REGIONS: Final = 4
+"""Beside a back end that takes 8 (fact: eight-regions), of which what it boots with has up to three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +43,13 @@ def shape_of(
     *,
     cells: int = 1,
     huge: bool = False,
+    few_regions: bool = False,
 ) -> Shape:
     """The sizes of a domain with these limits. Boot RAM is made of whole granules, one for each NUMA cell at
     least.
 
     set_aside_bytes: as `boot_ram` has it. huge: its RAM lies in huge pages, so that nobody moves it and it
-    would never be given the rest of startup.
+    would never be given the rest of startup. few_regions: another process maps its RAM, in few pieces.
     """
     startup = max(round_up(limits.startup_bytes, granule_bytes), cells * granule_bytes)
     if growth is Growth.BALLOON:
@@ -62,4 +65,4 @@ def shape_of(
         # It takes no slot; libvirt wants one.
         return Shape(startup, boot, reach, ceiling, ceiling - boot, 1, chosen.why)
     ceiling = max(reach, startup + MEMORY_BLOCK_BYTES)  # libvirt wants room for one DIMM at least
-    return Shape(startup, startup, reach, ceiling, 0, SLOTS)
+    return Shape(startup, startup, reach, ceiling, 0, SLOTS_OF_FEW_REGIONS if few_regions else SLOTS)

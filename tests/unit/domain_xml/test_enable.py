@@ -201,6 +201,25 @@ def test_an_existing_topology_keeps_its_cells_and_their_proportion() -> None:
     assert "<topology sockets='2'" in enable(NUMA, LIMITS, Growth.HOTADD).xml
 
 
+@pytest.mark.parametrize(
+    ("device", "slots"),
+    [
+        ("<interface type='vhostuser'><source type='unix' path='/run/s' mode='server'/></interface>", 4),
+        ("<disk type='vhostuser' device='disk'><source type='unix' path='/run/s'/></disk>", 4),
+        ("<filesystem type='mount'><driver type='virtiofs'/></filesystem>", 16),
+        ("<interface type='user'/>", 16),
+    ],
+)
+def test_beside_a_back_end_that_maps_few_pieces_of_memory_its_dimms_are_few_and_large(
+    device: str, slots: int
+) -> None:
+    xml = Q35.replace("  </devices>", f"    {device}\n  </devices>")
+    prepared = enable(xml, LIMITS, Growth.HOTADD).xml
+    assert f"<maxMemory unit='KiB' slots='{slots}'>" in prepared
+    assert enable(prepared, LIMITS, Growth.HOTADD).xml == prepared
+    assert disable(prepared) == xml
+
+
 def test_a_channel_that_was_there_already_stays_after_disable() -> None:
     ours = (
         "<channel type='unix'>\n      <target type='virtio' name='org.dynmem.agent.0'/>\n    </channel>\n    "
