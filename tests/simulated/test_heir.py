@@ -65,3 +65,29 @@ def test_a_size_of_virtio_mem_that_hung_when_the_controller_was_killed_is_charge
     (vm,) = heir.state.vms.values()
     assert vm.virtio_mem.may_hold_bytes == asked
     assert heir.charges[vm.config.uuid] >= vm.ram_bytes + asked
+
+
+def test_a_target_that_hung_when_the_controller_was_killed_is_charged_also_after_a_reset() -> None:
+    """The guest boots and answers; what QEMU was told before may be carried out after that."""
+    world = World(4 * GIB)
+    first = world.control(lambda capacity: Engine(Settings(capacity)))
+    assert isinstance(first, Engine)
+    world.add(GuestSpec("vm", LIMITS, growth=Growth.BALLOON, workload=Workload(steady(100 * MIB))))
+    world.run(90.0)
+    (before,) = first.state.vms.values()
+    world.ambush("vm", "Grow", BEHAVIOURS["dead QEMU"])
+    world.work("vm", Workload(steady(700 * MIB)))
+    while not before.balloon.sent:
+        world.run(0.05)
+    world.kill_controller()
+    world.restart_controller()
+    world.run(1.0)
+    world.reset("vm")
+    world.run(30.0)
+    assert world.driver is not None
+    heir = world.driver.controller
+    assert isinstance(heir, Engine)
+    (vm,) = heir.state.vms.values()
+    assert vm.guest.facts is not None, "it has booted"
+    assert vm.balloon.moved
+    assert heir.charges[vm.config.uuid] >= vm.ram_bytes

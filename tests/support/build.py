@@ -65,6 +65,7 @@ def vm(
             "ceiling_bytes": actual,
             "actual_at": 0.0,
             "moved": True,
+            "ours": True,
         },
         "evidence": {"resident_at": 0.0},
         "dimms": {"plugged": plugged},

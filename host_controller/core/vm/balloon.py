@@ -35,6 +35,8 @@ class Balloon:
     """Targets sent and not yet answered, by ticket."""
     followed: Followed = ()
     """Targets that it may be following, and since when: the last one, and who else held lately."""
+    ours: bool = False
+    """A target of ours has been in force: what a controller before us told it is not any more."""
     resend: bool = False
     """QEMU recomputed the target behind our back (a DIMM came or went), or a command failed."""
     retry_at: float = -math.inf
@@ -84,7 +86,7 @@ class Balloon:
 
     def starts_with(self, target_bytes: int) -> None:
         """The hypervisor starts it with this target."""
-        self.target_bytes = target_bytes
+        self.target_bytes, self.ours = target_bytes, True
 
     def start_anew(self, ram_bytes: int, target_bytes: int) -> None:
         """The guest's kernel starts again: nothing that its driver once said holds, and it is told this."""
@@ -113,7 +115,9 @@ class Balloon:
             return
         if error is not None:
             self.resend, self.retry_at = True, now + RETRY_SECONDS
-        elif not self.sent:
+            return
+        self.ours = True
+        if not self.sent:
             # Commands to one VM are carried out in order, so this one is in force.
             self.ceiling_bytes = target
 

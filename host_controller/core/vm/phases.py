@@ -109,7 +109,7 @@ def advance(vm: Vm, settings: Settings, now: float) -> None:
             _from_live(vm, settings, now)
     elif phase is STARTING:
         if _answers_since(vm, vm.since) and (vm.balloon.moved or vm.balloon.actual_bytes >= vm.ram_bytes):
-            vm.enter(LIVE, now)
+            _started(vm, now)
     elif phase is TAKEOVER:
         if _taken_over(vm):
             vm.enter(LIVE, now)
@@ -118,6 +118,13 @@ def advance(vm: Vm, settings: Settings, now: float) -> None:
             take_over(vm, now)
     elif _reconciled(vm, now):
         take_over(vm, now)
+
+
+def _started(vm: Vm, now: float) -> None:
+    if vm.balloon.ours:
+        vm.enter(LIVE, now)
+    else:
+        take_over(vm, now)  # it was reset before it had answered us: an old target may still come
 
 
 def _from_live(vm: Vm, settings: Settings, now: float) -> None:

@@ -40,6 +40,22 @@ def test_a_stale_actual_is_not_believed_after_a_reset_though_the_driver_answers(
     assert vm.since == 21.0
 
 
+def test_a_vm_that_was_reset_before_it_was_taken_over_is_taken_over_after_it() -> None:
+    """What a controller before us told it may be carried out yet, as long as nothing of ours was."""
+    vm = build.vm(300, ours=False)
+    phases.reset(vm, 10.0)
+    build.answers(vm, 20.0)
+    phases.balloon_moved(vm, 310 * MIB, 20.0)
+    assert advance(vm, 20.0) is Phase.TAKEOVER
+    assert vm.balloon.target_bytes is None
+    phases.reset(vm, 30.0)
+    vm.balloon.send(1, 310 * MIB, 310 * MIB, 30.0)
+    vm.balloon.answered(1, None, 30.1)
+    build.answers(vm, 40.0)
+    phases.balloon_moved(vm, 311 * MIB, 40.0)
+    assert advance(vm, 40.0) is Phase.LIVE
+
+
 def test_a_new_kernels_driver_is_asked_though_the_last_one_did_not_follow() -> None:
     vm = build.vm(300)
     vm.progress.give_up(300 * MIB, 8.0, growing=True)
