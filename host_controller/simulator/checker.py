@@ -90,6 +90,7 @@ class Checker:
         if after > before and not self._confirms(vm, command):
             self._check_payment(vm, command, after - before)
         if isinstance(command, hv.SetTarget):
+            seen.targets[command.ticket] = command.target_bytes
             self._sizes.target(vm, command.target_bytes, pending, vm.ram_bytes - int(max(said)))
         elif isinstance(command, hv.AttachDimm):
             self._sizes.plug(vm, command.size_bytes, may_make_room=True)
@@ -197,13 +198,17 @@ class Checker:
     def _confirms(self, vm: SimulatedVm, command: hv.Command) -> bool:
         """A takeover says what the guest was last seen to have; its balloon may still be moving down. And a
         device may be asked for what it had before it was asked for less, and nobody has told: by somebody
-        else, or by a command that nobody has waited for any more.
+        else, or by a command that nobody has waited for any more. So may a balloon.
         """
         seen = self.shown.of(vm.uuid)
         if isinstance(command, hv.ResizeVirtioMem):
             told = seen.told_asked if seen.device is None else seen.device
             return told is not None and command.requested_bytes <= told
-        if not isinstance(command, hv.SetTarget) or not seen.found:
+        if not isinstance(command, hv.SetTarget):
+            return False
+        if command.target_bytes <= seen.may_be_in_force:
+            return True
+        if not seen.found:
             return False
         seen.found = False
         return command.target_bytes <= seen.actual

@@ -61,6 +61,12 @@ class Seen:
     """What it had said before `held_at`: what is said in the instant of a decision may come after it."""
     booting: bool = True
     """Its present kernel has said nothing yet, so all that can be told it is what it boots with."""
+    target: int = 0
+    """The last target of which the controller heard that it was carried out."""
+    targets: dict[int, int] = field(default_factory=dict)
+    """Those of which it has heard nothing yet, by ticket."""
+    may_be_in_force: int = 0
+    """The largest target of which nobody knows whether it still is; 0: all is known."""
     found: bool = False
     """It was found running and has been told nothing since: to be told what it has is what a takeover
     demands (rule: survives-a-kill)."""
@@ -116,6 +122,8 @@ class Shown:
                 seen = self.of(event.vm)
                 seen.booting, seen.stamp, seen.informed_at, seen.held = True, -1, now, 0.0
                 seen.reset_at = now
+            case hv.CommandDone():
+                self._answered(event)
             case hv.BalloonChanged():
                 self._told_balloon(event.vm, event.actual_bytes)
             case hv.ResidentSampled():
@@ -204,6 +212,19 @@ class Shown:
             seen.held = float(vm.ram_bytes - actual)
         seen.actual = actual
         return seen
+
+    def _answered(self, event: hv.CommandDone) -> None:
+        """Commands to one VM are carried out in order, so the last one that was is in force."""
+        seen = self.of(event.vm)
+        target = seen.targets.pop(event.ticket, None)
+        if target is None:
+            return
+        if event.error is None:
+            seen.target = target
+            if not seen.targets:
+                seen.may_be_in_force = 0
+        elif event.timed_out:
+            seen.may_be_in_force = max(seen.may_be_in_force, seen.target, target)
 
     def _told_device(self, uuid: str, requested: int) -> None:
         """What was asked for, as it is by now or as it was before somebody else asked."""
