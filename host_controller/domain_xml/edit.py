@@ -7,7 +7,6 @@ and layout of elements) stays as it was. What `enable` overwrites is kept in our
 
 import difflib
 from dataclasses import dataclass
-from typing import Final
 from xml.dom.minidom import Element
 from xml.etree.ElementTree import Element as XmlElement
 
@@ -20,14 +19,11 @@ from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbiliti
 from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.notes import notes
 from host_controller.domain_xml.set_aside import set_aside
-from host_controller.domain_xml.shape import Shape, shape_of
+from host_controller.domain_xml.shape import Shape, of_few_regions, shape_of
 from host_controller.domain_xml.traces import reclaim
 from host_controller.domain_xml.values import architecture_of, number, page_bytes, parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.units import MIB
-
-OF_VHOST_USER: Final = ("interface", "disk")
-"""Devices that another process serves, such as OVS with DPDK, or SPDK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +67,7 @@ def enable(
         set_aside(root, limits.startup_bytes).total,
         cells=max(1, len(root.findall("./cpu/numa/cell"))),
         huge=huge_page_size(root) is not None,
-        few_regions=any(
-            root.find(f"./devices/{one}[@type='vhostuser']") is not None for one in OF_VHOST_USER
-        ),
+        few_regions=of_few_regions(root),
     )
     tree, domain = parse(cleaned)
     had_ours = growth_named(domain) == Growth.VIRTIO_MEM and not marked_adopted(domain)

@@ -1,7 +1,8 @@
-"""How limits and a way to grow become sizes in a domain's XML. Pure arithmetic."""
+"""How limits and a way to grow become sizes in a domain's XML. Pure."""
 
 from dataclasses import dataclass
 from typing import Final
+from xml.etree.ElementTree import Element
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth, Limits
 from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES, BootRam, boot_ram
@@ -14,6 +15,8 @@ can be reached. An unused slot costs nothing; every DIMM plugged costs vhost a m
 kernels have 64 by default and most vhost-user back ends 32 or more."""
 SLOTS_OF_FEW_REGIONS: Final = 4
 """Beside a back end that takes 8 (fact: eight-regions), of which what it boots with has up to three."""
+OF_VHOST_USER: Final = ("interface", "disk")
+"""Devices that such back ends serve: OVS with DPDK, SPDK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class Shape:
     slots: int
     why: str = ""
     """Why it boots with so much by virtio-mem, in words."""
+
+
+def of_few_regions(root: Element) -> bool:
+    """A process beside QEMU maps its RAM, in few pieces."""
+    return any(root.find(f"./devices/{one}[@type='vhostuser']") is not None for one in OF_VHOST_USER)
 
 
 def shape_of(

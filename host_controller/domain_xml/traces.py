@@ -13,7 +13,7 @@ from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
 from host_controller.domain_xml import pieces
 from host_controller.domain_xml.before import growth_named, record
 from host_controller.domain_xml.dom import child, elements, parse, remove, size_of, text_of
-from host_controller.domain_xml.shape import SLOTS
+from host_controller.domain_xml.shape import SLOTS, SLOTS_OF_FEW_REGIONS
 from host_controller.units import format_size
 
 OWNED_MODEL: Final = {Growth.HOTADD: "dimm", Growth.VIRTIO_MEM: "virtio-mem"}
@@ -21,7 +21,7 @@ OWNED_MODEL: Final = {Growth.HOTADD: "dimm", Growth.VIRTIO_MEM: "virtio-mem"}
 FINGERPRINT: Final = {"autodeflate": "off", "freePageReporting": "on"}
 """Of the balloon that `enable` makes; with the agent's channel and statistics every second it is ours."""
 OUR_CELL: Final = {"id", "cpus", "memory", "unit"}
-OUR_SLOTS: Final = (str(SLOTS), "1")
+OUR_SLOTS: Final = (str(SLOTS), str(SLOTS_OF_FEW_REGIONS), "1")
 """For DIMMs, and for one virtio-mem device."""
 
 

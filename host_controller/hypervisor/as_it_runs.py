@@ -9,6 +9,7 @@ from typing import Final
 
 from host_controller.core.model import Growth
 from host_controller.domain_xml.read import DomainView
+from host_controller.domain_xml.shape import SLOTS_OF_FEW_REGIONS, of_few_regions
 from host_controller.domain_xml.values import parse_xml
 from host_controller.host.limits import Limit
 from host_controller.rules.taking import within_memtune
@@ -22,7 +23,7 @@ def as_it_runs(view: DomainView, xml: str, limit: Limit | None = None) -> Domain
     limit: of its control group, whoever has set it.
     """
     others = {} if limit is None else {limit.group: limit.left_bytes}
-    return _within_memtune(_with_one_device(view, xml), xml, others)
+    return _within_memtune(_within_regions(_with_one_device(view, xml), xml), xml, others)
 
 
 def _with_one_device(view: DomainView, xml: str) -> DomainView:
@@ -45,6 +46,15 @@ def _with_one_device(view: DomainView, xml: str) -> DomainView:
             limits=replace(limits, startup_bytes=startup),
         ),
     )
+
+
+def _within_regions(view: DomainView, xml: str) -> DomainView:
+    """Beside a vhost-user back end QEMU refuses DIMMs that the XML has slots for: few and larger ones fit."""
+    config = view.config
+    if config is None or "vhostuser" not in xml or not of_few_regions(parse_xml(xml)):
+        return view
+    slots = min(config.slots, max(SLOTS_OF_FEW_REGIONS, len(view.dimms)))
+    return replace(view, config=replace(config, slots=slots))
 
 
 def _within_memtune(view: DomainView, xml: str, others: Mapping[str, int]) -> DomainView:

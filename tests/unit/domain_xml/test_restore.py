@@ -68,6 +68,15 @@ def test_without_our_metadata_what_is_ours_goes_and_the_rest_is_said(growth: Gro
     assert restore(back.xml).xml == back.xml, "and then it is nobody's"
 
 
+def test_without_our_metadata_and_with_a_plain_balloon_its_slots_tell_also_beside_vhost_user() -> None:
+    served = Q35.replace("  </devices>", "    <interface type='vhostuser'/>\n  </devices>")
+    for xml in (Q35, served):
+        bare = without_metadata(enable(xml, LIMITS, HOTADD).xml)
+        plain = re.sub(r"<memballoon.*</memballoon>", "<memballoon model='virtio'/>", bare, flags=re.DOTALL)
+        assert "maxMemory" in plain
+        assert "maxMemory" not in restore(plain).xml
+
+
 def test_without_our_metadata_a_balloon_vm_keeps_its_ram_and_says_so() -> None:
     back = restore(without_metadata(enable(I440FX, LIMITS, BALLOON).xml))
     view = read_domain(back.xml)

@@ -81,3 +81,16 @@ def test_of_two_limits_the_tighter_one_counts() -> None:
     limit = Limit(3 * GIB, "memory.high of x.scope")
     found, alone = looked_at(both, limit), looked_at(live, limit)
     assert (found.config, found.problems) == (alone.config, alone.problems)
+
+
+@pytest.mark.parametrize(("plugged", "slots"), [(0, 4), (3, 4), (6, 6)])
+def test_beside_a_vhost_user_back_end_slots_that_no_dimm_can_have_are_none(plugged: int, slots: int) -> None:
+    """Prepared before that was known, or adopted with slots of its own."""
+    dimm = "<memory model='dimm'><target><size unit='MiB'>128</size></target><alias name='dimm{}'/></memory>"
+    dimms = "".join(dimm.format(one) for one in range(plugged))
+    xml = enable(Q35, LIMITS, Growth.HOTADD).xml.replace("  </devices>", f"{dimms}  </devices>")
+    served = xml.replace("  </devices>", "<interface type='vhostuser'/>  </devices>")
+    for text, found in ((xml, 16), (served, slots)):
+        config = looked_at(text).config
+        assert config is not None
+        assert config.slots == found
