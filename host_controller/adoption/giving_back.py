@@ -224,7 +224,7 @@ def _refuse_dimms(facts: Facts, before: Before, room: Room) -> None:
         f"{more} DIMM{'s have' if more > 1 else ' has'} been plugged into it since it was adopted",
         vm=facts.name,
         hint=f"{room.way_out}; or take them out yourself, as far as the guest can spare them "
-        f"(virsh detach-device {shell_word(facts.name)} --live)",
+        f"(virsh detach-device --live {shell_word(facts.name)})",
     )
 
 

@@ -211,7 +211,7 @@ def _refuse_squeezed(facts: Facts, view: DomainView) -> None:
             "how much of which it is to get back could not be kept",
             vm=facts.name,
             hint=f"empty its balloon first ({full}), or the device "
-            f"(virsh update-memory-device --live {word} --requested-size 0)",
+            f"(virsh update-memory-device --live --requested-size 0 {word})",
         )
 
 

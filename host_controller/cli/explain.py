@@ -102,7 +102,7 @@ def _past(client: Client, vm: str, at: float, *, as_json: bool, plot: Path | Non
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
     if not mine:
         raise InputError(
-            f"nothing is known of it at {when}", vm=vm, hint=f"dynmem history {shell_word(vm)} --since 7d"
+            f"nothing is known of it at {when}", vm=vm, hint=f"dynmem history --since 7d {shell_word(vm)}"
         )
     if as_json:
         click.echo(json_text(answer))

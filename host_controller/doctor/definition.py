@@ -127,8 +127,8 @@ def own_group(vm: VmSurvey) -> Finding:
     has, wanted = format_apart(view["limits"]["maximum_bytes"], maximum)
     needed = format_size(round_up(maximum + beside_ram(vm.root, maximum), MIB))
     remedy = (
-        f"raise that to {needed} at least (systemctl set-property), or lower its maximum "
-        f"(dynmem set {shell_word(vm.name)} --maximum)"
+        f"raise that to {needed} at least (systemctl set-property), or lower its maximum: "
+        f"dynmem set --maximum SIZE {shell_word(vm.name)}"
     )
     return Finding("memory limit", "note", f"{whence} bounds it at {has}; its maximum is {wanted}", remedy)
 

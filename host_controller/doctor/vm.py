@@ -75,7 +75,7 @@ def virtio_mem_driver(vm: VmSurvey) -> Finding:
     if (int(version[1]), int(version[2])) >= FIRST_WITH_VIRTIO_MEM:
         return Finding("virtio-mem driver", "ok", "its kernel has one")
     found = f"its kernel is {kernel}, and Linux has one since 5.8: it has no more than it boots with"
-    other = f"dynmem enable {shell_word(vm.name)} --growth hotadd"
+    other = f"dynmem enable --growth hotadd {shell_word(vm.name)}"
     remedy = f"a newer kernel in the guest; or, once it is off, {other}"
     return Finding("virtio-mem driver", "problem", found, remedy)
 

@@ -212,7 +212,7 @@ def test_memory_in_its_device_beside_a_balloon_that_is_not_empty_is_refused_with
         adopt(one)
     hint = refused.value.hint or ""
     assert "virsh setmem --live partly 2097152" in hint
-    assert "virsh update-memory-device --live partly --requested-size 0" in hint
+    assert "virsh update-memory-device --live --requested-size 0 partly" in hint
 
 
 def test_the_device_of_an_adopted_vm_is_its_users_whatever_becomes_of_its_definition() -> None:

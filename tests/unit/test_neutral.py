@@ -178,3 +178,13 @@ def test_no_command_that_we_propose_has_a_name_as_it_is() -> None:
         for found in PROPOSED.finditer(path.read_text(encoding="utf-8"))
     ]
     assert not raw
+
+
+BEHIND: Final = re.compile(r"\{(?:shell_word\([^{}]*\)|word)\} -.*")
+
+
+def test_options_of_a_command_that_we_propose_stand_before_the_name() -> None:
+    """Behind `-- -web` an option is a word like any other."""
+    root = Path(__file__).parents[2] / "host_controller"
+    texts = {path.name: path.read_text(encoding="utf-8") for path in root.rglob("*.py")}
+    assert [f"{name}: {one}" for name, text in texts.items() for one in BEHIND.findall(text)] == []
