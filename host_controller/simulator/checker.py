@@ -96,7 +96,7 @@ class Checker:
             self._sizes.plug(vm, command.size_bytes, may_make_room=True)
         elif isinstance(command, hv.ResizeVirtioMem):
             self._sizes.resize(vm, command.requested_bytes, pending)
-            seen.asked, seen.told_asked = command.requested_bytes, None
+            seen.asked, seen.told_asked = command.requested_bytes, 0
 
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""
@@ -197,13 +197,12 @@ class Checker:
 
     def _confirms(self, vm: SimulatedVm, command: hv.Command) -> bool:
         """A takeover says what the guest was last seen to have; its balloon may still be moving down. And a
-        device may be asked for what it had before it was asked for less, and nobody has told: by somebody
-        else, or by a command that nobody has waited for any more. So may a balloon.
+        device may be asked for what it had when QEMU told last: since then somebody else, or a command that
+        nobody has waited for any more, may have asked for less, and it may have given. So may a balloon.
         """
         seen = self.shown.of(vm.uuid)
         if isinstance(command, hv.ResizeVirtioMem):
-            told = seen.told_asked if seen.device is None else seen.device
-            return told is not None and command.requested_bytes <= told
+            return command.requested_bytes <= max(seen.device or 0, seen.told_asked, seen.told_plugged)
         if not isinstance(command, hv.SetTarget):
             return False
         if command.target_bytes <= seen.may_be_in_force:

@@ -75,8 +75,10 @@ class Seen:
     told yet; None: all is told."""
     asked: int = 0
     """What that device was last asked for, by all that was told."""
-    told_asked: int | None = None
-    """The same by QEMU's word alone; None since the controller has asked for a size."""
+    told_asked: int = 0
+    """The same by QEMU's word alone; 0 since the controller has asked for a size."""
+    told_plugged: int = 0
+    """What is plugged there, by QEMU's last word."""
     left_over: tuple[hv.Command, ...] = ()
     """Commands of a controller before this one that were under way when this one was told of the VM, and of
     which it cannot know."""
@@ -108,7 +110,7 @@ class Shown:
                 if untold is not None:
                     self.happened("somebody else asked", event.vm)
                 seen = self._told_balloon(event.vm, event.actual_bytes)
-                seen.asked = event.virtio_mem_requested_bytes
+                seen.asked, seen.told_plugged = event.virtio_mem_requested_bytes, event.virtio_mem_bytes
                 seen.left_over = tuple(self.hypervisor.pending(event.vm))
                 under_way = any(isinstance(one, hv.Suspend) for one in seen.left_over)
                 seen.stopped_at = stopped_at if under_way or event.state is PAUSED else None
@@ -128,8 +130,10 @@ class Shown:
                 self._told_balloon(event.vm, event.actual_bytes)
             case hv.ResidentSampled():
                 self._weigh(event)
-            case hv.VirtioMemChanged() if event.requested_bytes is not None:
-                self._told_device(event.vm, event.requested_bytes)
+            case hv.VirtioMemChanged():
+                self.of(event.vm).told_plugged = event.current_bytes
+                if event.requested_bytes is not None:
+                    self._told_device(event.vm, event.requested_bytes)
             case _:
                 pass
 

@@ -152,6 +152,11 @@ def test_a_size_that_was_told_after_a_command_that_nobody_waits_for_may_be_confi
     assert not play(meddled_scenario(240000011), patient_engine).violations
 
 
+def test_a_device_may_be_asked_for_what_it_had_by_qemus_last_word() -> None:
+    """It had given 124 MiB within the second in which its guest came to need them."""
+    assert not play(meddled_scenario(600000219), make_engine).violations
+
+
 def test_a_target_that_may_be_in_force_is_no_raise_when_it_is_said_again() -> None:
     """The one after it timed out, and was carried out; of 127 MiB that it was charged with one was said."""
     assert not play(random_scenario(600000200), make_engine).violations
