@@ -18,6 +18,7 @@ from lab.cluster.cluster import PORT, Cluster
 pytestmark = [pytest.mark.fleet, pytest.mark.skipif(os.geteuid() != 0, reason="namespaces need root")]
 MOVE = f"""
 import sys
+import time
 from pathlib import Path
 from host_controller.credentials import Credentials
 from host_controller.fleet.core.relief import Move
@@ -42,6 +43,7 @@ for left in reversed(range(10)):
     except NotBegun:  # the engine was faster, as an arbiter may see, too: its next turn tries again
         if not left:
             raise
+        time.sleep(2)
 hosts.take_back(destination, "another", "of-another")
 """
 """A relief's move, as the arbiter makes it. A fickle destination gives away what it has promised."""

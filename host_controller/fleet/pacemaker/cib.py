@@ -17,6 +17,9 @@ from host_controller.fleet.pacemaker.bans import PENDING, Banned
 from host_controller.fleet.pacemaker.bounded_xml import read_xml
 from host_controller.fleet.pacemaker.values import FALSE, number, pairs
 
+STATES: Final = "status/node_state"
+DOWN: Final = ("offline", "0")
+"""A node's controller is. Newer versions write since when it is up."""
 CLUSTER_OPTIONS: Final = "configuration/crm_config/cluster_property_set/nvpair"
 ATTRIBUTE: Final = "dynmem"
 """Of utilizations. VirtualDomain sets hv_memory and host_memory at each monitor, so neither is used."""
@@ -69,7 +72,17 @@ class Cib:
     @property
     def version(self) -> tuple[str, str, str]:
         """What a patch is checked against."""
-        return tuple(self.root.get(name, "0") for name in ("admin_epoch", "epoch", "num_updates"))  # type: ignore[return-value]
+        return version_of(self.root)
+
+
+def version_of(root: Element) -> tuple[str, str, str]:
+    """Of a configuration, also of one without its children."""
+    return tuple(root.get(name, "0") for name in ("admin_epoch", "epoch", "num_updates"))  # type: ignore[return-value]
+
+
+def with_copies(root: Element) -> list[str]:
+    """Nodes that keep a copy of the configuration: a remote one has a state, and no controller of its own."""
+    return [one.get("uname", "") for one in root.iterfind(STATES) if one.get("crmd", DOWN[0]) not in DOWN]
 
 
 def read_cib(text: bytes) -> Cib:

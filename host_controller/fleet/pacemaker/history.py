@@ -19,13 +19,10 @@ from xml.etree.ElementTree import Element
 from host_controller.fleet.core.drain import in_words
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cell import Engine, disturbed_by, forget, require_unchanged
-from host_controller.fleet.pacemaker.cib import PROBES, Cib
+from host_controller.fleet.pacemaker.cib import DOWN, PROBES, STATES, Cib
 from host_controller.fleet.pacemaker.values import FALSE, number
 from host_controller.neutral import shell_word
 
-STATES: Final = "status/node_state"
-DOWN: Final = ("offline", "0")
-"""A node's controller is. Newer versions write since when it is up."""
 FOUND: Final = {
     "operation": "monitor",
     "transition-key": "1:1:7:00000000-0000-0000-0000-000000000000",

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from host_controller.fleet.errors import EngineError, RaceLost
-from host_controller.fleet.pacemaker.cib import Cib, read_cib
+from host_controller.fleet.pacemaker.bounded_xml import read_xml
+from host_controller.fleet.pacemaker.cib import Cib, read_cib, version_of, with_copies
 from host_controller.fleet.pacemaker.simulation import Simulation, read_simulation
 from host_controller.neutral import neutral
 
@@ -18,6 +19,8 @@ SIMULATION_SECONDS: Final = 120.0
 """A cell of 64 hosts takes 8 s of processor time."""
 CLEAN_SECONDS: Final = 60.0
 """Every host is asked whether it has the VM."""
+COPY_SECONDS: Final = 5
+"""For a node to tell the version of its copy."""
 OLD: Final = 103
 """CRM_EX_OLD: the patch is for another version of the configuration."""
 CHANGED: Final = 1
@@ -72,10 +75,10 @@ class Tools:
             )
 
     def replace(self, before: bytes, after: bytes) -> None:
-        """Turn one configuration into the other, if it still is what it was.
+        """Turn one configuration into the other, if it still is what it was, on each node.
 
         Raises:
-            RaceLost: somebody else changed it meanwhile.
+            RaceLost: somebody else changed it meanwhile, or a node has joined and has not all of it yet.
             EngineError: it was refused for another reason.
         """
         with _directory() as directory:
@@ -84,7 +87,19 @@ class Tools:
             new.write_bytes(after)
             asked = ("crm_diff", "--original", str(old), "--new", str(new))
             patch.write_bytes(self._run(*asked, fine=(0, CHANGED)))
+            self._require_same_copies(before)
             self._run("cibadmin", "--patch", "--xml-file", str(patch))
+
+    def _require_same_copies(self, text: bytes) -> None:
+        """Every node judges a patch by its own copy. That of a node that has just joined may be another, and
+        would take what the others refuse (fact: copies-judge-alone). Copies that are the same stay so.
+        """
+        root = read_xml(text, "cib")
+        for node in with_copies(root):
+            asked = ("cibadmin", "--query", "--no-children", f"--node={node}", f"--timeout={COPY_SECONDS}")
+            if version_of(read_xml(self._run(*asked), "cib")) != version_of(root):
+                why = f"the cluster's configuration was changed meanwhile, or is not the same on {node} yet"
+                raise RaceLost(why, hint="try again")
 
     def clean_up(self, vm: str, node: str, operation: str = "start") -> None:
         """Forget that an operation of a VM has failed on a node; what else failed there stays known.
