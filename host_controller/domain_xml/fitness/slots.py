@@ -15,7 +15,7 @@ from host_controller.core.model import Growth
 from host_controller.domain_xml.dom import child, elements, remove
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
 from host_controller.domain_xml.ports import has_free_port
-from host_controller.domain_xml.values import attribute_number, machine_of, number
+from host_controller.domain_xml.values import architecture_of, attribute_number, machine_of, number
 
 FUNCTIONS: Final = 8
 """Of a slot."""
@@ -55,8 +55,8 @@ def port_finds_place(root: Element) -> bool:
 def has_room(root: Element, devices: int) -> bool:
     """Whether libvirt finds places for so many PCI devices more; true where nobody can tell."""
     models = {one.get("model", "") for one in _controllers(root, "pci")}
-    if not models.isdisjoint(MORE_ROOTS):
-        return True
+    if not models.isdisjoint(MORE_ROOTS) or architecture_of(root).startswith("ppc64"):
+        return True  # to a pseries libvirt adds another root
     if EXPRESS_ROOT in models:
         others = sum(one.find("address") is None for one in _movable(root) if one.tag != "memballoon")
         return _free_on_express(root) >= devices + others

@@ -11,7 +11,7 @@ from host_controller.domain_xml.ports import has_free_port
 from host_controller.domain_xml.restore import disable
 from host_controller.domain_xml.values import parse_xml
 from host_controller.units import MIB
-from tests.support.slots import FULL, HOTADD, ROOMY, VIRTIO_MEM, express, serial
+from tests.support.slots import BALLOON, FULL, HOTADD, ROOMY, VIRTIO_MEM, conventional, express, serial
 
 LIMITS = Limits(512 * MIB, 256 * MIB, 2048 * MIB)
 
@@ -32,6 +32,14 @@ def test_without_a_slot_for_what_it_brings_enable_refuses_and_names_a_device_tha
 @pytest.mark.parametrize(("xml", "growth"), ROOMY)
 def test_where_libvirt_can_make_room_it_is_prepared(xml: str, growth: Growth) -> None:
     assert disable(enable(xml, LIMITS, growth).xml) == xml
+
+
+def test_a_machine_to_which_libvirt_adds_roots_is_never_full() -> None:
+    pseries = conventional(31).replace("arch='x86_64' machine='pc'", "arch='ppc64le' machine='pseries'")
+    expander = "<controller type='pci' index='1' model='pci-expander-bus'/>"
+    assert refusals(conventional(31), LIMITS, BALLOON)
+    assert not refusals(pseries, LIMITS, BALLOON)
+    assert not refusals(conventional(31, more=expander), LIMITS, BALLOON)
 
 
 def test_growth_without_a_device_of_its_own_is_chosen_where_that_has_no_slot() -> None:
