@@ -88,7 +88,5 @@ def _found_standing(vm: Vm, event: hv.VmAppeared, state: State, now: float) -> N
     if before.go_on(vm.pauses.state, now):
         vm.pauses.stand_still(before.stops_it)
         state.standstills[event.vm] = before
-        phases.reset(vm, now)
-        if not before.stops_it:
-            # Its kernel may be up: it is told to keep what it was found to have, and not what it boots with.
-            vm.balloon.forget_target()
+        if before.stops_it:
+            phases.reset(vm, now)  # else its kernel may have been up for long: it is taken over as it is

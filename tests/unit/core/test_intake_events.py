@@ -19,6 +19,7 @@ from host_controller.core.operations.stages import Outcome, Stage
 from host_controller.core.operations.standstill import Stage as Stand
 from host_controller.core.operations.standstill import Standstill
 from host_controller.core.operator_events import HoldVm, MakeRoom, Release, Reserve, SettingsChanged
+from host_controller.core.policy import virtio_mem_plan
 from host_controller.core.state import Notice, State
 from host_controller.core.vm import phases
 from host_controller.core.vm.growth import Rest
@@ -351,13 +352,15 @@ def test_a_stop_without_an_answer_may_yet_come_to_a_vm_that_runs(
 ) -> None:
     state = state_of()
     state.inherited_standstills[UUID] = replace(STOPPED, stage=stage, vcpu_seconds=vcpu_seconds)
-    apply(state, appears(state=RunState.RUNNING), at)
+    plugged = {"virtio_mem_bytes": 512 * MIB, "virtio_mem_requested_bytes": 512 * MIB}
+    apply(state, appears(state=RunState.RUNNING, **plugged), at)
     web = state.vms[UUID]
     assert web.pauses.stopped is False
     if awaited:
         assert state.standstills[UUID].stage is Stand.INHERITED
-        assert (web.phase, web.reset_at) == (Phase.STARTING, at)
-        assert web.balloon.target_bytes is None, "what it boots with may be more than what it has by now"
+        assert web.phase is Phase.TAKEOVER, "its kernel may have been up for long, and uses what it has"
+        assert web.balloon.target_bytes is None
+        assert virtio_mem_plan.unfinished(web, at) is None, "all of it was once asked back"
     else:
         assert UUID not in state.standstills
 
