@@ -16,6 +16,7 @@ from xml.etree import ElementTree
 from host_controller.verify.accelerator import find_accelerator
 from host_controller.verify.workload import Workload
 from lab.cluster import remains, resources
+from lab.cluster.evidence import said_by
 from lab.cluster.layout import check_out, lay_out
 from lab.cluster.machine import Machine, has_ended
 from lab.cluster.network import ADDRESSES, Network
@@ -68,7 +69,10 @@ class Cluster:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, Exception):
+            for what, said in said_by(self):
+                print(f"--- {what}\n{said}")
         self.close()
 
     def close(self) -> None:

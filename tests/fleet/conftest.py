@@ -1,8 +1,6 @@
 """What holds for every test of a fleet: it leaves nothing behind, and one that fails shows what nodes say."""
 
-import contextlib
 import os
-import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,7 @@ import pytest
 
 from lab.cluster import remains
 from lab.cluster.cluster import Cluster
-from lab.errors import LabError
-
-SHOWN = (
-    "crm_mon -1",
-    "cibadmin --query --scope constraints",
-    "tail -n 30 /var/log/dynmem.log",
-    "tail -n 30 /var/log/dynmem-fleet.log",
-    "tail -n 150 /var/log/pacemaker/pacemaker.log",
-)
-"""Their logs end with the cluster, and what fails once in a while is not seen again."""
+from lab.cluster.evidence import said_by
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,8 +27,4 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     report, cluster = done.get_result(), getattr(item, "funcargs", {}).get("cluster")
     if report.when != "call" or not report.failed or not isinstance(cluster, Cluster):
         return
-    for node in cluster.nodes:
-        for command in () if cluster.off(node) else SHOWN:
-            with contextlib.suppress(LabError, subprocess.TimeoutExpired):
-                said = cluster.on(node, *command.split(), check=False, limit=20.0)
-                report.sections.append((f"{node}: {command}", said))
+    report.sections.extend(said_by(cluster))
