@@ -41,9 +41,12 @@ def heard_lately(vm: Vm, now: float) -> bool:
 
 
 def newer_stats(vm: Vm) -> BalloonStats | None:
-    """What the balloon's driver has said since the agent's last word; None if nothing."""
+    """What the balloon's driver has said since the agent's last word; None if nothing.
+
+    The first statistics of all count: where they are older, they can only make a guest seem to have less.
+    """
     facts, stats = vm.guest.facts, vm.guest.stats
-    return stats if facts is not None and facts.from_agent and vm.guest.stats_at > facts.at else None
+    return stats if facts is not None and facts.from_agent and vm.guest.stats_came_at > facts.at else None
 
 
 def available_bytes(vm: Vm) -> int:

@@ -32,6 +32,8 @@ class Guest:
     stats: BalloonStats | None = None
     stats_at: float = -math.inf
     """When the balloon's driver last answered."""
+    stats_came_at: float = -math.inf
+    """When these statistics were first seen. The first of all may be of any time before."""
     actual_with_stats_bytes: int = 0
     """What its balloon claimed by then."""
     reading: GuestReading | None = None
@@ -79,10 +81,13 @@ class Guest:
         """Take in the driver's statistics, and what its balloon claims with them; returns whether it has
         answered since the last ones.
         """
-        answered = self.stats is not None and stats.updated != self.stats.updated
-        if answered:
-            self.stats_at, self.actual_with_stats_bytes = now, actual_bytes
-        return answered
+        if self.stats is not None and stats.updated == self.stats.updated:
+            return False
+        self.stats_came_at, self.actual_with_stats_bytes = now, actual_bytes
+        if self.stats is None:
+            return False
+        self.stats_at = now
+        return True
 
     def keep_stats(self, stats: BalloonStats) -> None:
         """These are the newest, also where the driver has not answered since."""

@@ -199,7 +199,8 @@ def facts_from_stats(
 ) -> GuestFacts | Contradiction:
     """What an agentless guest's balloon statistics say.
 
-    usable = actual − offline. The driver does not know what is offline: it is estimated as the part of
+    usable = actual − offline, or what its kernel counts and has at the least been seen to keep, where its
+    driver claims less. The driver does not know what is offline: it is estimated as the part of
     actual − total that the kernel (`kernel_bytes`: the smallest such difference ever seen before a plug,
     else an estimate) does not explain, in whole memory blocks, and never more than was plugged. Rather too
     little: what is taken for offline does not count as demand. `unseen_bytes`: what a virtio-mem device may
@@ -216,7 +217,7 @@ def facts_from_stats(
     plugged = max(0, ram_bytes - config.boot_ram_bytes)
     unexplained = max(0, actual - stats.total_bytes - kernel)
     offline = min(plugged, round_down(unexplained, block_bytes))
-    usable = max(actual - offline, stats.total_bytes)
+    usable = max(actual - offline, min(stats.total_bytes + (kernel_bytes or 0), ram_bytes + unseen_bytes))
     return GuestFacts(
         at=now,
         boot_id="",

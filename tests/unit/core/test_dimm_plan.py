@@ -44,7 +44,7 @@ def guest(usable_mib: int = 512, demand_mib: int = 200, *, slope_mib: float = 0.
 
 def stats(available_mib: int) -> dict[str, Any]:
     """What the balloon's driver has said since."""
-    return {"stats": BalloonStats(668 * MIB, available_mib * MIB, updated=1), "stats_at": NOW + 1}
+    return {"stats": BalloonStats(668 * MIB, available_mib * MIB, updated=1), "stats_came_at": NOW + 1}
 
 
 # --- what is kept for it ---

@@ -488,7 +488,7 @@ NOT_FREE = "the rest is not free yet"
 
 KILLS = "it uses what it has, and it has no free swap on a disk: with less its kernel would kill"
 READ_BACK = "it uses what it has, and reads back at once what it puts into its swap; nobody stalls who waits"
-SPENT: dict[str, Any] = {"stats": BalloonStats(540 * MIB, 16 * MIB, updated=1), "stats_at": NOW + 0.1}
+SPENT: dict[str, Any] = {"stats": BalloonStats(540 * MIB, 16 * MIB, updated=1), "stats_came_at": NOW + 0.1}
 """Since its agent spoke it has used what it had to spare."""
 
 SAID: list[tuple[dict[str, Any], int | None, int, bool, dict[str, Any]]] = [

@@ -20,8 +20,10 @@ from host_controller.core.operations.standstill import Stage as Stand
 from host_controller.core.operations.standstill import Standstill
 from host_controller.core.operator_events import HoldVm, MakeRoom, Release, Reserve, SettingsChanged
 from host_controller.core.policy import virtio_mem_plan
+from host_controller.core.policy.spare import spare_bytes
 from host_controller.core.state import Notice, State
 from host_controller.core.vm import phases
+from host_controller.core.vm.demand import margin_bytes
 from host_controller.core.vm.growth import Rest
 from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
 from host_controller.core.vm.record import Phase, Vm
@@ -643,6 +645,14 @@ def sampled(statistics: BalloonStats | None, actual_mib: int = 300) -> hv.Balloo
     return hv.BalloonSampled(UUID, actual_mib * MIB, statistics)
 
 
+def test_the_first_statistics_after_a_takeover_count_where_the_guest_has_less_by_them() -> None:
+    """Its agent had 725 MiB available and fell silent; it used them, and was told to give them back."""
+    web = build.vm(512)
+    build.says(web, build.facts(512, 200, at=98.0))
+    after(web, sampled(stats(412, available_mib=40), 512))
+    assert spare_bytes(web) == 40 * MIB - margin_bytes(512 * MIB)
+
+
 def test_statistics_stand_in_only_where_no_agent_speaks_and_only_when_the_driver_answered() -> None:
     web = build.vm(300)
     after(web, sampled(stats(updated=1)))
@@ -815,7 +825,7 @@ def test_virtio_mem_comes_on_top_of_the_balloon_also_what_was_not_told_yet() -> 
     web = build.vm(512, virtio_mem=device, kernel_bytes=108 * MIB, stats=stats(600, updated=1))
     after(web, sampled(stats(600, updated=2), 512))
     assert web.guest.facts is not None
-    assert web.guest.facts.usable_bytes == 600 * MIB
+    assert web.guest.facts.usable_bytes == (512 + 128) * MIB
     after(web, sampled(stats(468, updated=5), 512), now=100.5)
     assert web.guest.facts.usable_bytes == 576 * MIB
     after(web, sampled(stats(641, updated=3), 512), now=101.0)

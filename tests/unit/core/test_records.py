@@ -517,10 +517,10 @@ def test_a_driver_has_answered_when_its_stamp_is_another_than_before() -> None:
     first, second = BalloonStats(1, 1, updated=5), BalloonStats(1, 1, updated=6)
     assert not guest.answered_stats(first, 512, 10.0), "the first may be of any time"
     guest.keep_stats(first)
-    assert not guest.answered_stats(first, 512, 11.0)
-    assert guest.stats_at == -math.inf
+    assert not guest.answered_stats(first, 508, 11.0)
+    assert (guest.stats_at, guest.stats_came_at, guest.actual_with_stats_bytes) == (-math.inf, 10.0, 512)
     assert guest.answered_stats(second, 500, 12.0)
-    assert guest.stats_at == 12.0
+    assert (guest.stats_at, guest.stats_came_at, guest.actual_with_stats_bytes) == (12.0, 12.0, 500)
 
 
 def test_what_a_kernel_keeps_is_the_least_that_was_seen() -> None:

@@ -332,10 +332,16 @@ def test_what_neither_the_kernel_nor_the_balloon_explains_is_offline_in_whole_bl
     assert found.online_bytes == (768 - offline_mib) * MIB
 
 
-def test_a_guest_has_no_less_than_its_kernel_counts_and_no_more_than_its_ram() -> None:
-    above = by_stats(404, actual_mib=300)
+@pytest.mark.parametrize(
+    ("kernel_mib", "more_mib", "usable_mib"), [(None, 0, 420), (60, 0, 480), (108, 0, 512), (108, 64, 528)]
+)
+def test_a_guest_has_no_less_than_its_kernel_counts_and_keeps_and_no_more_than_its_ram(
+    kernel_mib: int | None, more_mib: int, usable_mib: int
+) -> None:
+    """Its balloon said to hold 256 MiB more than it did, and what it had beyond that was asked for twice."""
+    above = by_stats(420, actual_mib=300, kernel_mib=kernel_mib, unseen_bytes=more_mib * MIB)
     assert isinstance(above, GuestFacts)
-    assert above.usable_bytes == 404 * MIB
+    assert above.usable_bytes == usable_mib * MIB
     wrapped = by_stats(404, actual_mib=5000)
     assert isinstance(wrapped, GuestFacts)
     assert wrapped.usable_bytes == 512 * MIB

@@ -51,7 +51,7 @@ def guest(usable_mib: int = 512, demand_mib: int = 200, *, agent: bool = True, *
 
 
 def stats(available_mib: int, at: float) -> dict[str, Any]:
-    return {"stats": BalloonStats(412 * MIB, available_mib * MIB, updated=1), "stats_at": at}
+    return {"stats": BalloonStats(412 * MIB, available_mib * MIB, updated=1), "stats_came_at": at}
 
 
 # --- who spoke, and when ---
