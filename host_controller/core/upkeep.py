@@ -87,8 +87,8 @@ def conclude(vm: Vm, operation: Operation, state: State, now: float) -> None:
         vm.plug.settle()
     rest = vm.plug_rest if grew else vm.unplug_rest
     if failed:
-        rest.failed(state.settings.rest_seconds, now)
-    elif operation.outcome is Outcome.DONE:
+        rest.failed(state.settings.rest_seconds, now, operation.kept_bytes)
+    elif operation.outcome is Outcome.DONE and not 0 < rest.kept_bytes <= vm.virtio_mem.requested_bytes:
         rest.succeeded()
 
 

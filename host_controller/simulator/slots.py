@@ -63,11 +63,12 @@ class Slots:
         return sum(d.dimm.size_bytes if d.zone is None else d.gone_bytes for d in self.dimms)
 
     def blocks(self) -> Blocks:
-        """What the agent reads in /sys/devices/system/memory."""
+        """What the agent reads in /sys/devices/system/memory; a block that is there in part counts whole."""
         memory, device = self._vm.memory, self._vm.virtio_mem
-        online = int(memory.boot + memory.online) - device.online + device.online_blocks()
+        movable, kernel = (round_up(size, MEMORY_BLOCK_BYTES) for size in (device.movable, device.kernel))
+        online = int(memory.boot + memory.online) - device.online + movable + kernel
         offline = self.offline_bytes + round_up(device.offline, MEMORY_BLOCK_BYTES)
-        return Blocks(online, offline, int(memory.movable))
+        return Blocks(online, offline, int(memory.movable) - device.movable + movable)
 
     def plug(self, size_bytes: int) -> str | None:
         """Hot-add a DIMM; the reason if QEMU refuses it."""

@@ -11,7 +11,7 @@ from host_controller.core import interface as hv
 from host_controller.core.model import MEMORY_BLOCK_BYTES, OFF
 from host_controller.simulator.behaviours import HotAdd, Unplug
 from host_controller.simulator.memory import MEMMAP_SHARE
-from host_controller.units import round_down, round_up
+from host_controller.units import round_down
 
 if TYPE_CHECKING:
     from agent import wire
@@ -158,10 +158,6 @@ class VirtioMem:
             size = 0
         memory.memmap = max(0.0, memory.memmap - (idle + size) / MEMMAP_SHARE)
         return idle + size
-
-    def online_blocks(self) -> int:
-        """Bytes of the memory blocks that the guest has online: one that is plugged in part counts whole."""
-        return round_up(self.online, MEMORY_BLOCK_BYTES)
 
     def look(self) -> None:
         """Somebody looks at the VM: what is plugged and what is asked for are told as they are."""

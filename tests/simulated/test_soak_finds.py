@@ -29,8 +29,10 @@ def test_a_law_that_takes_all_that_a_guest_can_spare_of_its_virtio_mem_at_once_i
     """1.14 and 1.31 GiB were once taken by one command."""
     careful = virtio_mem_plan.smaller_still
 
-    def hasty(vm: Vm, excess: int, settings: Settings, now: float, squeezed: int = 0) -> int | None:
-        size = careful(vm, excess, settings, now, squeezed)
+    def hasty(
+        vm: Vm, excess: int, settings: Settings, now: float, squeezed: int = 0, least_bytes: int = 0
+    ) -> int | None:
+        size = careful(vm, excess, settings, now, squeezed, least_bytes)
         if size is None:
             return None
         spare = spare_bytes(vm) - untaken_bytes(vm) + squeezed

@@ -32,10 +32,11 @@ def shrink(vm: Vm, purse: Purse, account: Account, goal: int) -> None:
     if not overdrawn:
         keeps = max(keeps, _works_with(vm, account) - squeezed)
     aim = spare.target_with(vm, keeps)
-    size = virtio_mem.smaller(vm, account.granted_bytes - keeps, settings, now, squeezed)
+    excess, stays = account.granted_bytes - keeps, _stays(vm, purse, aim, stuck)
+    size = virtio_mem.smaller(vm, excess, settings, now, squeezed, stays)
     if size is not None:
         purse.resize(vm, goal, reason, Resize(purse.state.ticket, size_bytes=size))
-    elif not stuck and (target := _next_target(vm, purse, aim, squeezed)) is not None:
+    elif not stuck and (target := _next_target(vm, purse, aim, squeezed, stays)) is not None:
         purse.send(vm, target)
         purse.say(vm, SHRINK, goal, reason, target_bytes=target)
     elif not stuck and vm.present_bytes > vm.entitled_bytes + MIB:
@@ -62,11 +63,26 @@ def go_on(vm: Vm, operation: Resize, purse: Purse, account: Account, goal: int) 
     if not overdrawn:
         keeps = max(keeps, _works_with(vm, account))
     excess = account.granted_bytes - keeps
-    size = virtio_mem.smaller_still(vm, excess, purse.state.settings, purse.now)
+    stays = _stays(vm, purse, spare.target_with(vm, keeps), 0)
+    size = virtio_mem.smaller_still(vm, excess, purse.state.settings, purse.now, least_bytes=stays)
     if size is None:
         return False
     purse.lower(vm, goal, _why(purse), operation, size)
     return True
+
+
+def _stays(vm: Vm, purse: Purse, aim: int, stuck: int) -> int:
+    """The size below which its device is not asked while somebody waits: what its kernel keeps its balloon
+    gives at once, as long as that can give. When it has given all, the device is asked for that, too.
+    """
+    lowest, highest = vm.followed_bytes(purse.now)
+    gives = not stuck and (aim < vm.entitled_bytes or lowest < highest)
+    return virtio_mem.kernels_bytes(vm) if gives and _urgent(purse) else 0
+
+
+def _urgent(purse: Purse) -> bool:
+    """Somebody waits for what it is to give, or the host is overdrawn."""
+    return purse.waiting or purse.headroom_bytes < 0
 
 
 def _works_with(vm: Vm, account: Account) -> int:
@@ -78,13 +94,18 @@ def _why(purse: Purse) -> str:
     return "others need it" if purse.waiting else "it has had more than it needs for a while"
 
 
-def _next_target(vm: Vm, purse: Purse, aim: int, squeezed: int) -> int | None:
-    """Its balloon's next step towards `aim`; None while the last one is still being followed."""
+def _next_target(vm: Vm, purse: Purse, aim: int, squeezed: int, stays: int) -> int | None:
+    """Its balloon's next step towards `aim`; None while the last one is still being followed.
+
+    stays: what its device is not asked for, and its balloon gives at once.
+    """
     urgency = spare.Urgency.AT_ONCE if vm.config.uuid in purse.givers else spare.Urgency.NONE
     if purse.headroom_bytes < 0:
         lasts = purse.state.ledger.overdraft_lasts(purse.now)
         urgency = spare.Urgency.EVERY_PAGE if lasts else spare.Urgency.AT_ONCE
-    return spare.shrink_target(vm, aim, purse.state.settings, purse.now, urgency, squeezed)
+    return spare.shrink_target(
+        vm, aim, purse.state.settings, purse.now, urgency, squeezed, stands_in=stays > 0
+    )
 
 
 def _keeps(account: Account, estimate: Estimate | None, goal: int, stuck: int, *, overdrawn: bool) -> int:
@@ -199,7 +220,7 @@ def take_blocks(vm: Vm, purse: Purse, goal: int) -> bool:
         operation = Resize(purse.state.ticket, size_bytes=size)
         purse.resize(vm, goal, "the guest does not use all that it has plugged", operation)
         return True
-    exchange = virtio_mem.exchange(vm, purse.now)
+    exchange = virtio_mem.exchange(vm, purse.now, virtio_mem.kernels_bytes(vm) if _urgent(purse) else 0)
     if exchange is None or goal > vm.assigned_bytes + plan.grow_dead_band(vm.assigned_bytes):
         return False
     size, raise_to = exchange

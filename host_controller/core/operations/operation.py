@@ -67,6 +67,8 @@ class Steps(ABC):
     """The DIMM that is to leave."""
     raise_to_bytes: int | None = None
     """The balloon's target under which the guest can do without what leaves, in QEMU's terms; None: now."""
+    kept_bytes: int = 0
+    """What stayed of a device that was to leave, where that is what the guest's kernel keeps; else 0."""
     stage: Stage = Stage.NEW
     outcome: Outcome = Outcome.UNDER_WAY
     note: str = ""

@@ -19,7 +19,7 @@ from host_controller.core.operations.operation import (
 )
 from host_controller.core.operations.stages import Heard, Stage, Table, done, dropped, failed, go
 from host_controller.core.policy.spare import at_its_end, heard_lately, spare_bytes
-from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, without_idle
+from host_controller.core.policy.virtio_mem_plan import bearable, idle_bytes, kernels_bytes, without_idle
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS, PATIENCE
 from host_controller.units import format_size
@@ -211,6 +211,8 @@ class Resize(Steps):
         current = vm.virtio_mem.current_bytes
         if current == self.size_bytes:
             return self._send(vm, self._without_idle(vm, now), now)
+        if not self.grows and current <= kernels_bytes(vm):
+            self.kept_bytes = current
         gap = format_size(abs(current - self.size_bytes))
         self.note = (
             f"its virtio-mem stays at {format_size(current)}: "

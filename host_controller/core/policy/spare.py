@@ -195,15 +195,29 @@ class Urgency(Enum):
     """Nor does a single page for long: the overdraft lasts."""
 
 
+def _device_moves(vm: Vm, now: float, *, stands_in: bool) -> bool:
+    """Which of balloon and virtio-mem gave or took what the guest has now, only time shows."""
+    device = vm.virtio_mem
+    return vm.config.virtio_mem_bytes > 0 and not (device.rests(now) if stands_in else device.steady(now))
+
+
 def shrink_target(
-    vm: Vm, aim: int, settings: Settings, now: float, urgency: Urgency = Urgency.NONE, squeezed: int = 0
+    vm: Vm,
+    aim: int,
+    settings: Settings,
+    now: float,
+    urgency: Urgency = Urgency.NONE,
+    squeezed: int = 0,
+    *,
+    stands_in: bool = False,
 ) -> int | None:
     """The next target of a shrinking balloon; None while the last one is still being followed.
 
     The next step is named before the last one ends, so that the driver never stops in between.
+    stands_in: it gives what the guest's virtio-mem device does not, as soon as that one rests.
     """
-    if not heard_lately(vm, now) or (vm.config.virtio_mem_bytes and not vm.virtio_mem.steady(now)):
-        return None  # which of the two gave or took what it has now, only time shows
+    if not heard_lately(vm, now) or _device_moves(vm, now, stands_in=stands_in):
+        return None
     rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
     if urgency is Urgency.EVERY_PAGE:
         aim = round_down(aim, PAGE_BYTES)

@@ -44,27 +44,49 @@ def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | No
     return now + min(round_up(wanted_bytes, block), round_down(room, block), bite, payable), None
 
 
-def smaller(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed: int) -> int | None:
+def kernels_bytes(vm: Vm) -> int:
+    """What of its device the guest's kernel uses for itself: its blocks that are online and not movable, less
+    those of its RAM. It may stay for good (fact: kernel-blocks-may-leave).
+
+    0 where no agent tells. A block that is plugged in part counts whole.
+    """
+    facts = vm.guest.facts
+    if facts is None or not facts.from_agent:
+        return 0
+    return max(0, facts.online_bytes - facts.movable_bytes - round_up(vm.ram_bytes, vm.guest.block_bytes))
+
+
+def smaller(
+    vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed: int, least_bytes: int = 0
+) -> int | None:
     """The size to ask for so that the guest has up to `excess_bytes` less; None when it is not to shrink now.
 
-    Not below what it has to spare and is squeezed by, nor by more than a second's work (rule: small-steps).
+    Not below `least_bytes`, nor by more than it has to spare and is squeezed by, nor by more than a second's
+    work (rule: small-steps).
     """
     device = vm.virtio_mem
     if vm.config.growth is not VIRTIO_MEM or device.current_bytes > device.requested_bytes:
         return None  # what is leaving already, as somebody else has asked for, is not there to be spared
-    return smaller_still(vm, excess_bytes, settings, now, squeezed)
+    return smaller_still(vm, excess_bytes, settings, now, squeezed, least_bytes)
 
 
-def smaller_still(vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed: int = 0) -> int | None:
+def smaller_still(
+    vm: Vm, excess_bytes: int, settings: Settings, now: float, squeezed: int = 0, least_bytes: int = 0
+) -> int | None:
     """Likewise, where the guest's own kernel has just shown that all that was asked for before has left."""
     device = vm.virtio_mem
     if not device.requested_bytes or device.unsure or device.unanswered:
         return None  # nobody knows yet what became of its last size
-    if now < vm.unplug_rest.until or not heard_lately(vm, now):
+    if not heard_lately(vm, now):
         return None
+    if now < (rest := vm.unplug_rest).until:
+        if not rest.kept_bytes:
+            return None
+        # What its kernel kept rests, and what has come since may leave.
+        least_bytes = max(least_bytes, rest.kept_bytes, kernels_bytes(vm))
     rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
     spare = max(0, spare_bytes(vm) - untaken_bytes(vm))
-    most = min(excess_bytes, spare + squeezed, rate, device.requested_bytes)
+    most = min(excess_bytes, spare + squeezed, rate, device.requested_bytes - least_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
     if step <= 0:
         return None
@@ -73,8 +95,10 @@ def smaller_still(vm: Vm, excess_bytes: int, settings: Settings, now: float, squ
     return whole if whole < device.requested_bytes else device.requested_bytes - step
 
 
-def exchange(vm: Vm, now: float) -> tuple[int, int] | None:
+def exchange(vm: Vm, now: float, least_bytes: int = 0) -> tuple[int, int] | None:
     """A smaller size, and the balloon's target under which the guest misses nothing; None without need.
+
+    Not below `least_bytes`.
 
     After blocks that would not go the balloon took their place: when they may be asked for again, the two
     change places.
@@ -85,7 +109,7 @@ def exchange(vm: Vm, now: float) -> tuple[int, int] | None:
     if untaken_bytes(vm) > FOLLOWED_BYTES:
         return None  # the guest misses nothing only where its balloon has taken what it was told to
     # One memory block at a time: little is lent to a guest that refuses again.
-    most = min(ballooned, device.requested_bytes, vm.guest.block_bytes)
+    most = min(ballooned, device.requested_bytes - least_bytes, vm.guest.block_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
     return (device.requested_bytes - step, vm.entitled_bytes + step) if step > 0 else None
 

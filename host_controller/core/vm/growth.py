@@ -18,10 +18,13 @@ class Rest:
 
     until: float = -math.inf
     failures: int = 0
+    kept_bytes: int = 0
+    """What did not leave when it failed, where all else could: only that rests. 0: all does."""
 
-    def failed(self, rest_seconds: float, now: float) -> None:
+    def failed(self, rest_seconds: float, now: float, kept_bytes: int = 0) -> None:
         """Once more; `rest_seconds` is the first rest."""
         self.failures += 1
+        self.kept_bytes = kept_bytes
         doublings = min(self.failures - 1, MOST_DOUBLINGS)
         self.until = now + min(LONGEST_REST, rest_seconds * 2.0**doublings)
 
@@ -32,11 +35,11 @@ class Rest:
     def forgive(self) -> None:
         """Another kernel, whose drivers are new: the last one's failures say nothing of it."""
         if self.until < math.inf:
-            self.until, self.failures = -math.inf, 0
+            self.until, self.failures, self.kept_bytes = -math.inf, 0, 0
 
     def hold(self, until: float) -> None:
-        """Not before that, for another reason."""
-        self.until = until
+        """Not before that, for another reason: all of it."""
+        self.until, self.kept_bytes = until, 0
 
     def after_failure(self, now: float) -> float:
         """Seconds for which it still rests because it failed. 0: it does not, or for another reason."""

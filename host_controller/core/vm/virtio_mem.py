@@ -84,6 +84,11 @@ class VirtioMem:
         """What QEMU last told is what the guest has."""
         return self.settled and self.quiet_seconds(now) > LATE_SECONDS
 
+    def rests(self, now: float) -> bool:
+        """What QEMU last told is what the guest has: for long, or it came down to what was asked for."""
+        came_down = self.moved_at > self.asked_at and not self._rising(now)
+        return self.settled and (came_down or self.steady(now))
+
     def came_bytes(self, now: float) -> int:
         """What has come of what was asked for: all of it, until QEMU has surely told that it was less."""
         told = self.quiet_seconds(now) > LATE_SECONDS

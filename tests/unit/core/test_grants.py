@@ -125,6 +125,8 @@ FULL = {"usable_mib": 512, "demand_mib": 400}
 """Its balloon is empty: more than this is a DIMM, or virtio-mem."""
 UNUSED = {"usable_mib": 400, "demand_mib": 100, "dimms_mib": (128,)}
 
+DEVICE_256 = VirtioMem(256 * MIB, 256 * MIB, 256 * MIB, confirmed_bytes=256 * MIB)
+
 EXCHANGED = {
     "usable_mib": 428, "actual_mib": 300, "demand_mib": 300, "config": VIRTIO,
     "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB),
@@ -134,6 +136,19 @@ WITH_DEVICE = {
     "usable_mib": 640, "actual_mib": 512, "demand_mib": 300, "config": VIRTIO,
     "virtio_mem": VirtioMem(128 * MIB, 128 * MIB, 128 * MIB, confirmed_bytes=128 * MIB),
 }  # fmt: skip
+
+
+def kernels(movable_mib: int, **changes: Any) -> dict[str, Any]:
+    """A device of 256 MiB, of which so much is movable."""
+    usable, demand = changes.pop("usable_mib", 768), changes.pop("demand_mib", 300)
+    facts = build.facts(usable, demand, at=NOW, online_bytes=768 * MIB, movable_bytes=movable_mib * MIB)
+    return WITH_DEVICE | {"facts": facts, "virtio_mem": DEVICE_256} | changes
+
+
+KERNELS = WITH_DEVICE | {"facts": build.facts(640, 300, at=NOW, online_bytes=640 * MIB)}
+"""Nothing of its device is movable."""
+KEPT = EXCHANGED | {"facts": build.facts(428, 300, at=NOW, online_bytes=640 * MIB)}
+"""And its balloon has taken its place."""
 
 CASES = [
     # --- more, by the balloon ---
@@ -227,6 +242,23 @@ CASES = [
         "facts": build.facts(300, 100, at=NOW - 2.0), "actual_mib": 300, "sent_at": NOW - 1.9},
          200, 0, [], WAIT, "spare", 0, True),
     Case("virtio-mem goes before the balloon", WITH_DEVICE, 560, 0, ["virtio-mem 48"], UNPLUG, None, 0, True),
+    # --- what the kernel keeps of a device ---
+    Case("where somebody waits its balloon gives what its kernel keeps", KERNELS, 560, 0, ["target 432"],
+         SHRINK, None, 0, True),
+    Case("and in an overdraft", KERNELS, 560, -1, ["target 432"], SHRINK),
+    Case("where nobody waits its device is asked", KERNELS, 400, 0, ["virtio-mem 0"], UNPLUG),
+    Case("what is movable goes first", kernels(128), 400, 0, ["virtio-mem 128"], UNPLUG, None, 0, True),
+    Case("its device is asked for what its kernel keeps, too, where its balloon has given all",
+         kernels(0, actual_mib=192, usable_mib=448, demand_mib=200), 320, 0, ["virtio-mem 128"], UNPLUG, None,
+         0, True),
+    Case("but not before its balloon is seen to rest",
+         kernels(0, actual_mib=192, usable_mib=448, demand_mib=200,
+                 followed=((-math.inf, 320 * MIB), (NOW - 1.0, 192 * MIB))),
+         320, 0, [], WAIT, "spare", 0, True),
+    Case("or where its balloon is stuck", KERNELS | STUCK, 560, 0, ["virtio-mem 48"], UNPLUG, None, 0, True),
+    Case("nor is that exchanged while somebody waits", KEPT, 428, 1000, [], HOLD, None, 0, True),
+    Case("or in an overdraft", KEPT, 428, -1, [], HOLD),
+    Case("but while nobody does", KEPT, 428, 1000, ["target 428"], UNPLUG, None, 128),
     # --- a balloon that does not move ---
     Case("it is left in peace", STUCK, 300, 1000, [], HOLD, "did not follow"),
     Case("it is left in peace in an overdraft, too", STUCK, 200, -1, [], WAIT, "did not follow"),
@@ -858,8 +890,6 @@ def test_a_dimm_that_was_of_no_use_for_a_moment_stays_until_that_has_lasted() ->
 
 
 # --- what is beside the balloon counts once ---
-
-DEVICE_256 = VirtioMem(256 * MIB, 256 * MIB, 256 * MIB, confirmed_bytes=256 * MIB)
 
 BESIDE = [
     Case("more virtio-mem is what is missing", VIRTIO_128 | {"demand_mib": 600}, 800, 1000,

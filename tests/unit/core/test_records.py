@@ -1,6 +1,7 @@
 """What the small records of a VM remember, and for how long."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -51,6 +52,22 @@ def test_a_rest_is_held_for_another_reason_without_a_failure() -> None:
     rest = Rest()
     rest.hold(math.inf)
     assert (rest.until, rest.failures) == (math.inf, 0)
+
+
+def test_each_failure_says_anew_what_did_not_leave() -> None:
+    rest = Rest()
+    rest.failed(30.0, 0.0, 128 * MIB)
+    assert rest.kept_bytes == 128 * MIB
+    rest.failed(30.0, 100.0)
+    assert rest.kept_bytes == 0, "nobody knows, so all of it rests"
+
+
+@pytest.mark.parametrize("end", [Rest.forgive, lambda rest: rest.hold(-math.inf)])
+def test_what_did_not_leave_is_forgotten_where_all_rests_or_nothing(end: Callable[[Rest], None]) -> None:
+    rest = Rest()
+    rest.failed(30.0, 0.0, 128 * MIB)
+    end(rest)
+    assert rest.kept_bytes == 0
 
 
 def test_of_rests_only_one_after_a_failure_is_told_as_one() -> None:

@@ -194,6 +194,27 @@ def test_blocks_that_stay_are_asked_for_no_more_and_it_is_remembered() -> None:
     assert operation.outcome is Outcome.FAILED
     assert vm.virtio_mem.settled
     assert "stays at 64 MiB" in operation.note
+    assert operation.kept_bytes == 0, "it was movable, so its guest had no room for what lies in it"
+
+
+def test_what_the_kernel_keeps_of_what_is_to_leave_is_remembered() -> None:
+    vm = made(256)
+    operation = resize(0)
+    answer(vm, operation, asked_for(operation.advance(vm, 1.0, agent=True)), 1.1)
+    vm.virtio_mem.observe(128 * MIB, None, 2.0)
+    operation.advance(vm, 2.0, agent=True)
+    build.says(vm, build.facts(640, 300, at=2.5, online_bytes=640 * MIB))
+    answer(vm, operation, asked_for(operation.advance(vm, 2.1 + PATIENCE, agent=True)), 8.0)
+    assert (operation.outcome, operation.kept_bytes) == (Outcome.FAILED, 128 * MIB)
+
+
+def test_growth_that_stays_short_keeps_nothing() -> None:
+    vm = made(0)
+    operation = growing(vm)
+    vm.virtio_mem.observe(128 * MIB, None, 1.5)
+    operation.advance(vm, 1.5, agent=True)
+    assert asked_for(operation.advance(vm, 1.6 + PATIENCE, agent=True))
+    assert operation.kept_bytes == 0
 
 
 def test_time_in_which_the_vm_may_not_be_touched_is_no_time_to_give_memory_back() -> None:

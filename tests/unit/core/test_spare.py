@@ -221,6 +221,23 @@ def test_a_shrinking_balloon_is_told_its_next_step(
 
 
 @pytest.mark.parametrize(
+    ("device", "stands_in", "target_mib"),
+    [
+        (VirtioMem(moved_at=NOW - 0.1, asked_at=NOW - 1), True, 448),  # it came down to its size
+        (VirtioMem(moved_at=NOW - 0.1, asked_at=NOW - 1), False, None),
+        (VirtioMem(moved_at=NOW, raised_at=NOW - 1, asked_at=NOW - 1), True, None),
+        (VirtioMem(asked_at=NOW - 3), True, 448),
+    ],
+)
+def test_a_balloon_that_stands_in_for_a_device_waits_only_until_that_rests(
+    device: VirtioMem, stands_in: bool, target_mib: int | None
+) -> None:
+    expected = None if target_mib is None else target_mib * MIB
+    vm = guest(config=VIRTIO, virtio_mem=device)
+    assert shrink_target(vm, 300 * MIB, SETTINGS, NOW, stands_in=stands_in) == expected
+
+
+@pytest.mark.parametrize(
     ("rate_mib", "aim_mib", "least_bytes"),
     [
         (64, 300, 16 * MIB),  # a quarter of a second's work

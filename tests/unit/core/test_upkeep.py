@@ -24,6 +24,7 @@ from host_controller.core.pacing import (
 from host_controller.core.state import State
 from host_controller.core.upkeep import charge_whole, conclude, refresh, weigh
 from host_controller.core.vm.demand import Demand
+from host_controller.core.vm.growth import Rest
 from host_controller.core.vm.level import PEAKS, Level
 from host_controller.core.vm.record import Phase, Vm
 from host_controller.core.vm.virtio_mem import VirtioMem
@@ -256,6 +257,22 @@ def test_only_success_makes_the_next_failure_the_first_again(outcome: Outcome) -
     conclude(vm, operation, state, 100.0)
     assert vm.plug_rest.failures == (0 if outcome is Outcome.DONE else 1)
     assert vm.plug_rest.until == 30.0, "and this rest goes on"
+
+
+@pytest.mark.parametrize(("requested_mib", "failures"), [(256, 1), (128, 1), (127, 0)])
+def test_what_has_come_since_and_leaves_says_nothing_of_what_did_not(
+    requested_mib: int, failures: int
+) -> None:
+    size = requested_mib * MIB
+    rest = Rest(99.0, 1, kept_bytes=128 * MIB)
+    vm, _ = ended(LEAVING["resize"](), Outcome.DONE, unplug_rest=rest, virtio_mem=VirtioMem(size, size, size))
+    assert vm.unplug_rest.failures == failures
+
+
+def test_what_did_not_leave_is_what_rests() -> None:
+    operation = LEAVING["resize"]()
+    operation.kept_bytes = 128 * MIB
+    assert ended(operation, Outcome.FAILED)[0].unplug_rest.kept_bytes == 128 * MIB
 
 
 def test_after_dimms_moved_the_target_is_said_again_and_after_virtio_mem_its_promise_is_released() -> None:

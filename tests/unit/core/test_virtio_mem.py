@@ -231,6 +231,29 @@ def test_a_reset_of_its_vm_is_told_to_it() -> None:
     assert charged_mib(vm.virtio_mem, 14.0) == 256
 
 
+# --- when nothing of it is on its way ---
+
+
+def test_what_came_down_to_its_size_rests_at_once() -> None:
+    device = settled(512)
+    assert device.rests(10.0)
+    asked(device, 256, 10.0)
+    device.observe(300 * MIB, None, 10.5)
+    assert not device.rests(10.5)
+    device.observe(256 * MIB, None, 11.0)
+    assert (device.rests(11.0), device.steady(11.0)) == (True, False)
+
+
+def test_what_was_told_may_be_of_before_it_was_asked_for_more_a_moment_ago() -> None:
+    device = settled(512)
+    asked(device, 256, 10.0)
+    asked(device, 512, 10.2)
+    asked(device, 256, 10.4)
+    device.observe(256 * MIB, None, 10.5)
+    assert not device.rests(10.5), "it may be rising to 512 MiB"
+    assert device.rests(10.6 + LATE_SECONDS)
+
+
 # --- whatever is asked, and whenever it is told ---
 
 
@@ -314,6 +337,24 @@ def test_it_is_never_charged_with_less_than_its_guest_has_or_may_take(seed: int)
         if not qemu.device.unanswered and rng.random() < busy:
             qemu.ask(rng.randrange(9) * 128 * MIB)
             assert qemu.device.may_hold_bytes >= max(qemu.size, qemu.requested)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_rests_has_what_was_told(seed: int) -> None:
+    """A new kernel, or a lost connection, says that by itself: it is not asked within four seconds of one."""
+    rng = random.Random(seed)
+    qemu = Qemu(rng, VirtioMem())
+    busy, anew_at = rng.choice((0.05, 0.2, 0.5)), -math.inf
+    for _ in range(1500):
+        known, size = qemu.device, qemu.size
+        qemu.tick()
+        device = qemu.device
+        if device is not known or (size and not qemu.size):
+            anew_at = qemu.now
+        if qemu.now - anew_at > 4.0 and device.rests(qemu.now) and not device.steady(qemu.now):
+            assert qemu.size == device.current_bytes, f"at {qemu.now:.1f} s"
+        if not device.unanswered and rng.random() < busy:
+            qemu.ask(rng.choice((device.current_bytes, rng.randrange(9) * 128 * MIB)))
 
 
 def test_a_smaller_size_that_is_asked_for_before_the_last_was_answered_may_rise_as_well() -> None:

@@ -115,6 +115,64 @@ def test_less_is_asked_for_within_what_is_spare_and_a_second(
     assert plan.smaller(vm, excess_mib * MIB, SETTINGS, now, 0) == expected
 
 
+@pytest.mark.parametrize(
+    ("online_mib", "movable_mib", "from_agent", "kept_mib"),
+    [
+        (768, 256, True, 0),
+        (768, 128, True, 128),
+        (768, 0, True, 256),
+        (768, 0, False, 0),  # its balloon's statistics do not tell zones
+        (512, 0, True, 0),
+        (768, 384, True, 0),  # a part of what it booted with is movable
+        (640, 128, True, 0),
+    ],
+)
+def test_what_is_online_and_not_movable_beside_its_ram_is_the_kernels(
+    online_mib: int, movable_mib: int, from_agent: bool, kept_mib: int
+) -> None:
+    said = {"online_bytes": online_mib * MIB, "movable_bytes": movable_mib * MIB, "from_agent": from_agent}
+    assert plan.kernels_bytes(guest(device(256), said=said)) == kept_mib * MIB
+
+
+def test_a_block_of_its_ram_is_none_of_its_device_though_only_a_part_of_it_is_there() -> None:
+    said = {"online_bytes": 768 * MIB, "movable_bytes": 256 * MIB}
+    vm = guest(device(256), said=said, config={"boot_ram_bytes": 448 * MIB})
+    assert plan.kernels_bytes(vm) == 0
+
+
+def test_of_a_guest_that_has_not_spoken_nothing_is_known_to_be_the_kernels() -> None:
+    assert plan.kernels_bytes(build.vm(512, virtio_mem=device(256), config=CONFIG)) == 0
+
+
+@pytest.mark.parametrize(("least_mib", "size_mib"), [(0, 192), (192, 192), (200, 200), (256, None)])
+def test_no_less_is_asked_for_than_it_is_to_be_left_with(least_mib: int, size_mib: int | None) -> None:
+    expected = None if size_mib is None else size_mib * MIB
+    vm = guest(device(256))
+    assert plan.smaller(vm, 99 * MIB, SETTINGS, NOW, 0, least_mib * MIB) == expected
+    assert plan.smaller_still(vm, 99 * MIB, SETTINGS, NOW, least_bytes=least_mib * MIB) == expected
+
+
+@pytest.mark.parametrize(
+    ("rest", "movable_mib", "size_mib"),
+    [
+        (Rest(NOW + 9, 1, kept_bytes=128 * MIB), 256, 192),  # a second's work of what came since
+        (Rest(NOW + 9, 1, kept_bytes=230 * MIB), 256, 230),
+        (Rest(NOW + 9, 1, kept_bytes=256 * MIB), 256, None),
+        (Rest(NOW + 9, 1, kept_bytes=64 * MIB), 40, 216),  # its kernel has taken more since
+        (Rest(NOW + 9, 1), 256, None),
+        (Rest(NOW, 1, kept_bytes=256 * MIB), 256, 192),
+    ],
+)
+def test_what_it_did_not_give_back_rests_and_what_has_come_since_does_not(
+    rest: Rest, movable_mib: int, size_mib: int | None
+) -> None:
+    said = {"online_bytes": 768 * MIB, "movable_bytes": movable_mib * MIB}
+    expected = None if size_mib is None else size_mib * MIB
+    assert (
+        plan.smaller(guest(device(256), unplug_rest=rest, said=said), 99 * MIB, SETTINGS, NOW, 0) == expected
+    )
+
+
 def test_what_its_own_kernel_shows_to_have_left_is_in_the_way_of_nothing() -> None:
     assert plan.smaller_still(guest(device(256, 128)), 30 * MIB, SETTINGS, NOW) == 98 * MIB
     assert plan.smaller_still(guest(device(256, 128)), 200 * MIB, SETTINGS, NOW) == 64 * MIB, (
@@ -242,6 +300,14 @@ def test_what_the_balloon_holds_and_what_is_plugged_change_places(
 ) -> None:
     expected = None if sizes_mib is None else (sizes_mib[0] * MIB, sizes_mib[1] * MIB)
     assert plan.exchange(vm, NOW) == expected
+
+
+@pytest.mark.parametrize(("least_mib", "sizes_mib"), [(192, (192, 448)), (256, None)])
+def test_no_more_changes_places_than_its_device_is_to_be_left_with(
+    least_mib: int, sizes_mib: tuple[int, int] | None
+) -> None:
+    expected = None if sizes_mib is None else (sizes_mib[0] * MIB, sizes_mib[1] * MIB)
+    assert plan.exchange(guest(device(256), actual_mib=384), NOW, least_mib * MIB) == expected
 
 
 def test_nothing_changes_places_while_the_balloon_still_takes_what_it_was_told_to() -> None:
