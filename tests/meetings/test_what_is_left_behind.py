@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from host_controller.api.client import Client
-from tests.meetings.release import Release, Serving
+from tests.meetings.release import PRESENT, Release, Serving
+
+SINCE_0_1_0 = ("VmsAwaited",)
+"""Events that 0.1.0 does not know: it stops at them, as docs/compatibility.md says."""
 
 
 @pytest.fixture(params=["upgrade", "downgrade"])
@@ -50,8 +53,11 @@ def test_a_recording_of_one_release_is_read_by_the_other(
     with Serving(before, tmp_path):
         pass
     recording = tmp_path / "recording.jsonl"
-    lines = len(recording.read_text().splitlines()) - 1
-    assert after.ask("replay", str(recording)) == {"lines": lines, "damaged": 0}
+    lines = recording.read_text().splitlines(keepends=True)
+    if after.tree != PRESENT:
+        lines = [line for line in lines if not any(f'"event":"{event}"' in line for event in SINCE_0_1_0)]
+        recording.write_text("".join(lines))
+    assert after.ask("replay", str(recording)) == {"lines": len(lines) - 1, "damaged": 0}
 
 
 def test_a_state_of_the_next_release_is_used_as_far_as_it_is_understood(new: Release, tmp_path: Path) -> None:

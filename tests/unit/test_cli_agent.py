@@ -1,6 +1,5 @@
 """`dynmem agent push` and `remove`, and `dynmem verify` before it starts anything: what the operator sees."""
 
-import base64
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -147,11 +146,13 @@ def test_user_data_for_cloud_init_hold_the_whole_file_and_install_it(tmp_path: P
     assert found.exit_code == 0
     assert found.output.startswith("#cloud-config\n")
     packed = next(line for line in found.output.splitlines() if "content: " in line).partition("content: ")[2]
+    assert packed[0] + packed[-1] == "''"
+    assert "'" not in packed[1:-1]
     unpack, install = found.output.partition("runcmd:\n")[2].splitlines()
     assert install == f"  - [python3, -I, {DROP}, install]"
     there = tmp_path / Path(DROP).name
     script = unpack.partition('"')[2].partition('"')[0].replace(DROP, str(there))
-    Path(f"{there}.xz").write_bytes(base64.b64decode(packed))
+    Path(f"{there}.xz.b85").write_text(packed[1:-1])
     assert subprocess.run([sys.executable, "-I", "-c", script]).returncode == 0
     assert there.read_bytes() == agent_file()
     assert list(tmp_path.iterdir()) == [there]
