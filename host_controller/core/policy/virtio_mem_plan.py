@@ -158,11 +158,17 @@ def _spares_what_may_have_come(vm: Vm) -> bool:
 
 
 def idle_bytes(vm: Vm) -> int:
-    """What is plugged and not in the guest's MemTotal: by its memory blocks, which may be plugged in part."""
-    facts, current = vm.guest.facts, vm.virtio_mem.current_bytes
+    """What is plugged and not in the guest's MemTotal: by its memory blocks, which may be plugged in part.
+
+    What its balloon's driver counts there is, whatever an agent says that may have stuck.
+    """
+    facts, stats, device = vm.guest.facts, vm.guest.stats, vm.virtio_mem
     if facts is None:
         return 0
-    return max(0, min(vm.offline_bytes, current, vm.present_bytes + current - facts.usable_bytes))
+    used, current = facts.usable_bytes, device.current_bytes
+    if stats is not None and vm.guest.stats_at > device.moved_at:
+        used = max(used, stats.total_bytes)
+    return max(0, min(vm.offline_bytes, current, vm.present_bytes + current - used))
 
 
 def without_idle(vm: Vm, from_bytes: int, size_bytes: int, now: float) -> int:

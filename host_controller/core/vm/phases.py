@@ -101,7 +101,7 @@ def advance(vm: Vm, settings: Settings, now: float) -> None:
     found = _contradiction(vm)
     if found is not None or vm.evidence.contradiction is not None:
         vm.evidence.find(found, now)
-    if vm.balloon.actual_at >= vm.plug.awaited_until:
+    if _goes_on_without_plug(vm):
         plug_came(vm, now)
     phase = vm.phase
     if phase is LIVE:
@@ -118,6 +118,11 @@ def advance(vm: Vm, settings: Settings, now: float) -> None:
             take_over(vm, now)
     elif _reconciled(vm, now):
         take_over(vm, now)
+
+
+def _goes_on_without_plug(vm: Vm) -> bool:
+    """Commands to one VM are carried out in order: after one of ours nothing is left of those before."""
+    return vm.balloon.ours and vm.balloon.actual_at >= vm.plug.awaited_until
 
 
 def _started(vm: Vm, now: float) -> None:

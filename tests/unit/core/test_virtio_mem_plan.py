@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from host_controller.core.model import Growth
+from host_controller.core.model import BalloonStats, Growth
 from host_controller.core.policy import virtio_mem_plan as plan
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.growth import Rest
@@ -421,6 +421,16 @@ def test_idle_is_what_is_plugged_and_offline_and_that_the_guest_does_not_count(
     usable_mib: int, offline_mib: int, idle_mib: int
 ) -> None:
     vm = guest(device(128), usable_mib=usable_mib, said={"offline_bytes": offline_mib * MIB})
+    assert plan.idle_bytes(vm) == idle_mib * MIB
+
+
+@pytest.mark.parametrize(("moved_at", "idle_mib"), [(NOW - 1.0, 0), (NOW, 128)])
+def test_what_its_balloons_driver_counts_since_it_was_plugged_is_not_idle(
+    moved_at: float, idle_mib: int
+) -> None:
+    """An agent that had stuck told of the time before: 1.88 GiB were asked back in one command."""
+    vm = guest(device(128, moved_at=moved_at), usable_mib=512, said={"offline_bytes": 128 * MIB})
+    build.answers(vm, NOW - 0.5, BalloonStats(640 * MIB, 0, updated=1))
     assert plan.idle_bytes(vm) == idle_mib * MIB
 
 
