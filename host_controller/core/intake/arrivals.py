@@ -89,4 +89,5 @@ def _found_standing(vm: Vm, event: hv.VmAppeared, state: State, now: float) -> N
         vm.pauses.stand_still(before.stops_it)
         state.standstills[event.vm] = before
         if before.stops_it:
-            phases.reset(vm, now)  # else its kernel may have been up for long: it is taken over as it is
+            phases.reset(vm, before.since)
+        # Else its kernel may have been up for long: it is taken over as it is.

@@ -332,7 +332,7 @@ def test_a_standstill_goes_on_unless_somebody_else_let_the_vm_run(
     assert state.inherited_standstills == {}
     if goes_on:
         assert state.standstills[UUID].stage is Stand.STANDING
-        assert (web.phase, web.reset_at) == (Phase.STARTING, 10.0)
+        assert (web.phase, web.reset_at) == (Phase.STARTING, STOPPED.since), "not as it is found"
     assert [text for kind, vm, text in told(state) if (kind, vm) == ("reset", UUID)] == [notice] * bool(
         notice
     )
