@@ -44,10 +44,8 @@ class KernelEvents:
         # Of a trigger that is gone the kernel says POLLPRI as well [kernel/sched/psi.c, psi_trigger_poll()].
         if not events & (select.POLLERR | select.POLLNVAL):
             return True
-        if self.psi_fd is not None:
-            os.close(self.psi_fd)
-            self.psi_fd = None
-            self._log(4, "psi", "the kernel took the PSI trigger away: sampling twice a second")
+        self._close_trigger()
+        self._log(4, "psi", "the kernel took the PSI trigger away: sampling twice a second")
         return False
 
     def of_blocks(self) -> tuple[dict[int, str], bool]:
@@ -63,8 +61,11 @@ class KernelEvents:
 
     def close(self) -> None:
         """Close both."""
+        self._close_trigger()
+        if self.uevents is not None:
+            self.uevents.close()
+
+    def _close_trigger(self) -> None:
         if self.psi_fd is not None:
             os.close(self.psi_fd)
             self.psi_fd = None
-        if self.uevents is not None:
-            self.uevents.close()

@@ -4,6 +4,7 @@ import pytest
 
 from host_controller.core.engine import Engine
 from host_controller.core.model import Growth, Limits, Settings
+from host_controller.core.vm.record import Vm
 from host_controller.simulator.behaviours import BEHAVIOURS
 from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.simulator.workload import Workload, steady
@@ -11,6 +12,15 @@ from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
 
 LIMITS = Limits(512 * MIB, 256 * MIB, 2 * GIB)
+
+
+def heir_of(world: World) -> tuple[Engine, Vm]:
+    """The controller that is there now, and what it knows of the only VM."""
+    assert world.driver is not None
+    heir = world.driver.controller
+    assert isinstance(heir, Engine)
+    (vm,) = heir.state.vms.values()
+    return heir, vm
 
 
 @pytest.mark.parametrize("asked", [True, False], ids=["asked for", "about to be asked for"])
@@ -29,10 +39,7 @@ def test_a_dimm_that_was_on_its_way_when_the_controller_was_killed_is_paid_for(a
     world.kill_controller()
     world.restart_controller()
     world.run(1.0)
-    assert world.driver is not None
-    heir = world.driver.controller
-    assert isinstance(heir, Engine)
-    (vm,) = heir.state.vms.values()
+    heir, vm = heir_of(world)
     assert not world.vm("vm").dimm_list()
     assert vm.plug.pending_bytes == plug
     assert heir.charges[vm.config.uuid] >= vm.ram_bytes + plug
@@ -59,10 +66,7 @@ def test_a_size_of_virtio_mem_that_hung_when_the_controller_was_killed_is_charge
     world.kill_controller()
     world.restart_controller()
     world.run(1.0)
-    assert world.driver is not None
-    heir = world.driver.controller
-    assert isinstance(heir, Engine)
-    (vm,) = heir.state.vms.values()
+    heir, vm = heir_of(world)
     assert vm.virtio_mem.may_hold_bytes == asked
     assert heir.charges[vm.config.uuid] >= vm.ram_bytes + asked
 
@@ -84,10 +88,7 @@ def test_a_target_that_hung_when_the_controller_was_killed_is_charged_also_after
     world.run(1.0)
     world.reset("vm")
     world.run(30.0)
-    assert world.driver is not None
-    heir = world.driver.controller
-    assert isinstance(heir, Engine)
-    (vm,) = heir.state.vms.values()
+    heir, vm = heir_of(world)
     assert vm.guest.facts is not None, "it has booted"
     assert vm.balloon.moved
     assert heir.charges[vm.config.uuid] >= vm.ram_bytes

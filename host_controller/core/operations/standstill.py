@@ -23,8 +23,8 @@ from host_controller.units import format_size
 RETRY_SECONDS: Final = 1.0
 """Between two attempts to let a VM run."""
 LATE_SECONDS: Final = 60.0
-"""A command of a controller that is gone may be carried out for so long after the hypervisor has carried
-out one of ours: libvirt waits half a minute for whoever else is at work on a VM, and QEMU may be as late."""
+"""A command of a controller that is gone may be carried out for so long after a target of ours was:
+libvirt waits half a minute for whoever else is at work on a VM, and QEMU may be as late."""
 VCPU_NOISE_SECONDS: Final = 0.1
 """A kernel needs far more to boot, and somebody to stop and start it again."""
 
@@ -91,8 +91,6 @@ class Standstill:
     _ticket: int = -1
     _answered: bool = True
     _retry_at: float = 0.0
-    _carries_out: bool = False
-    """Some command of ours to this VM was carried out, so its QEMU does not hang."""
     _inherited_until: float = math.inf
     """For so long it may yet be stopped by a controller before us; without end while its QEMU hangs."""
 
@@ -123,7 +121,7 @@ class Standstill:
         if state is RunState.PAUSED:
             self.stage = Stage.STANDING
         elif state is RunState.RUNNING and may_stop and self.vcpu_seconds is None:
-            self.stage, self._carries_out, self._inherited_until = Stage.INHERITED, False, math.inf
+            self.stage, self._inherited_until = Stage.INHERITED, math.inf
         else:
             return False
         return True
@@ -137,8 +135,6 @@ class Standstill:
 
     def done(self, event: CommandDone) -> None:
         """The hypervisor answered. After a time-out `state_changed` tells what came of the command."""
-        if event.error is None:
-            self._carries_out = True
         if event.ticket != self._ticket:
             return
         self._answered = True
@@ -177,15 +173,15 @@ class Standstill:
         if self.stage is Stage.OVER or vm.pauses.job is not None:
             return None  # whoever moves or saves it has it as it is
         if self.stage is Stage.INHERITED:
-            return self._look_for_a_late_stop(now)
+            return self._look_for_a_late_stop(vm, now)
         if not self._answered or now < self._retry_at:
             return None
         if self.stage is Stage.STARTING:
             return Heard.AGAIN
         return Heard.ENOUGH if enough or not_ours else None
 
-    def _look_for_a_late_stop(self, now: float) -> Heard | None:
-        if self._carries_out and self._inherited_until == math.inf:
+    def _look_for_a_late_stop(self, vm: Vm, now: float) -> Heard | None:
+        if vm.balloon.ours and self._inherited_until == math.inf:
             self._inherited_until = now + LATE_SECONDS
         return Heard.SPARED if now >= self._inherited_until else None
 

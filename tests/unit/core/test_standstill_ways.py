@@ -38,6 +38,16 @@ class Still:
         self.vm.pauses.run_state(state, self.now)
         self.standstill.state_changed(state, "web")
 
+    def found_running(self) -> None:
+        """By a new controller, of which nothing has been carried out yet."""
+        self.vm = build.vm(300, ours=False)
+        self.sent.append(Suspend("web", -1))
+
+    def carries_out(self, ticket: int) -> None:
+        """Its QEMU does as the new controller told it."""
+        self.vm.balloon.send(ticket, 300 * MIB, 300 * MIB, self.now)
+        self.vm.balloon.answered(ticket, None, self.now)
+
     def answer(self, error: str | None = None, timed_out: bool = False, ticket: int = -1) -> None:
         last = getattr(self.sent[-1], "ticket", 0) if ticket < 0 else ticket
         self.standstill.done(CommandDone("web", last, error, timed_out, vcpu_seconds=7.0))
@@ -55,6 +65,7 @@ WORDS: dict[str, Callable[[Still], None]] = {
     "done": lambda still: still.answer(),
     "refused": lambda still: still.answer("no"),
     "late": lambda still: still.answer("no answer in time", timed_out=True),
+    "obeyed": lambda still: still.carries_out(7),
     "another's": lambda still: still.answer("no", ticket=99),
     "paused": lambda still: still.vm.pauses.by_operator(True),
     "fault": lambda still: still.vm.pauses.fail("a mistake"),
@@ -140,9 +151,9 @@ def test_it_is_told_who_let_it_run_and_what_could_not_be_found() -> None:
         ("refused", "over"),
         ("room paused fault", "inherited"),
         ("600s", "inherited"),
-        ("done 59s", "inherited"),
-        ("done 60s", "over"),
-        ("done job 60s", "inherited"),
+        ("obeyed 59s", "inherited"),
+        ("obeyed 60s", "over"),
+        ("obeyed job 60s", "inherited"),
         ("59s stands", "starting"),
     ],
 )
@@ -150,7 +161,7 @@ def test_one_that_may_yet_be_stopped_for_a_controller_before_us_is_told_nothing(
     what: str, stage: str
 ) -> None:
     still = Still(Standstill(0.0, WAIT, Stage.INHERITED))
-    still.sent.append(Suspend("web", -1))
+    still.found_running()
     lived(what, still)
     assert still.standstill.stage is Stage(stage)
     assert [type(one) for one in still.sent[1:]] == [Resume] * (stage == "starting")
@@ -158,14 +169,13 @@ def test_one_that_may_yet_be_stopped_for_a_controller_before_us_is_told_nothing(
 
 def test_one_whose_qemu_hangs_may_be_stopped_until_a_minute_after_it_did_what_it_was_told() -> None:
     still = Still(Standstill(0.0, WAIT, Stage.INHERITED))
-    still.sent.append(Suspend("web", -1))
+    still.found_running()
     assert lived("600s late another's", still).standstill.stage is Stage.INHERITED
-    still.answer(ticket=7)
-    assert lived("look 59s", still).standstill.stage is Stage.INHERITED
+    assert lived("obeyed 59s", still).standstill.stage is Stage.INHERITED
+    still.found_running()
     assert still.standstill.go_on(RunState.RUNNING, still.now), "the connection was lost and came back"
     assert lived("600s", still).standstill.stage is Stage.INHERITED
-    still.answer(ticket=8)
-    assert lived("look 60s", still).standstill.stage is Stage.OVER
+    assert lived("obeyed 60s", still).standstill.stage is Stage.OVER
 
 
 def test_it_is_tried_again_not_sooner_than_after_a_second() -> None:
