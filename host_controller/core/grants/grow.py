@@ -51,7 +51,7 @@ def _held_back(vm: Vm, purse: Purse, account: Account, goal: int) -> int:
         return 0
     charged = account.guest_charge
     held = dimm_plan.held_back(vm, goal + vm.offline_bytes, charged, purse.headroom_bytes)
-    return held if held and dimm_plan.next_dimm(vm, held, PLENTY_BYTES)[0] else 0
+    return held if held and dimm_plan.next_dimm(vm, held, PLENTY_BYTES, purse.now)[0] else 0
 
 
 def _deflate(vm: Vm, purse: Purse, account: Account, goal: int, share: int, ceiling: int) -> None:
@@ -85,9 +85,9 @@ def _plug(vm: Vm, purse: Purse, goal: int) -> None:
         return
     # All of its RAM is in use, but for what its balloon holds and does not give.
     wanted = goal - (vm.entitled_bytes + vm.virtio_mem.requested_bytes - vm.offline_bytes)
-    size, why_not = dimm_plan.next_dimm(vm, wanted, purse.headroom_bytes)
+    size, why_not = dimm_plan.next_dimm(vm, wanted, purse.headroom_bytes, purse.now)
     if why_not is not None:
-        if dimm_plan.next_dimm(vm, wanted, PLENTY_BYTES)[0]:
+        if dimm_plan.next_dimm(vm, wanted, PLENTY_BYTES, purse.now)[0]:
             purse.dimms_wanted[vm.config.uuid] = dimm_plan.least_dimm(vm)
             if purse.held_fast(vm, goal):
                 why_not = f"{why_not}: {HELD_FAST}"
@@ -114,9 +114,9 @@ def _enlarge(vm: Vm, purse: Purse, goal: int, share: int) -> None:
     paid = device.may_hold_bytes - device.requested_bytes
     payable = max(paid, min(share - vm.assigned_bytes, purse.headroom_bytes + paid))
     wanted = goal - vm.assigned_bytes
-    size, why_not = virtio_mem.larger(vm, wanted, payable)
+    size, why_not = virtio_mem.larger(vm, wanted, payable, purse.now)
     if why_not is not None:
-        if purse.held_fast(vm, goal) and virtio_mem.larger(vm, wanted, PLENTY_BYTES)[0]:
+        if purse.held_fast(vm, goal) and virtio_mem.larger(vm, wanted, PLENTY_BYTES, purse.now)[0]:
             why_not = f"{why_not}: {HELD_FAST}"
         purse.wait(vm, goal, reason, why_not)
         return

@@ -70,7 +70,7 @@ class Plug(Steps):
             case Stage.NEW if not self._may_grow_unasked(vm, agent):
                 return Heard.UNNAMED
             case Stage.NEW | Stage.NAMED:
-                return Heard.READY if self._bearable(vm) else Heard.CROWDED
+                return Heard.READY if self._bearable(vm, now) else Heard.CROWDED
             case Stage.COMING_ONLINE if self._is_online(vm):
                 return Heard.ARRIVED
         return None
@@ -80,23 +80,23 @@ class Plug(Steps):
             case Stage.NAMING | Stage.NAMING_AGAIN:
                 return self._name_zone(vm)
             case Stage.ATTACHING:
-                return self._attach(vm)
+                return self._attach(vm, now)
         return []
 
     def _end(self, vm: Vm) -> list[Command]:
         vm.plug.settle()
         return []
 
-    def _bearable(self, vm: Vm) -> int:
+    def _bearable(self, vm: Vm, now: float) -> int:
         """The guest may have less free than when the DIMM was planned: 0 if too little for any."""
         if vm.guest.facts is None:
             return 0
-        bearable = min(self.size_bytes, bearable_dimm(vm))
+        bearable = min(self.size_bytes, bearable_dimm(vm, now))
         return bearable if bearable >= least_dimm(vm) else 0
 
-    def _attach(self, vm: Vm) -> list[Command]:
+    def _attach(self, vm: Vm, now: float) -> list[Command]:
         assert vm.guest.facts is not None
-        self.size_bytes = self._bearable(vm)
+        self.size_bytes = self._bearable(vm, now)
         self._online_before, self._total_before = vm.guest.facts.online_bytes, vm.guest.facts.total_bytes
         vm.plug.pay(self.size_bytes)
         self.ticket = self.tickets()

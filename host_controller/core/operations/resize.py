@@ -143,7 +143,7 @@ class Resize(Steps):
             case Stage.NAMED | Stage.DEFLATING if self._overtaken(vm, self._before.requested_bytes):
                 return Heard.OVERTAKEN
             case Stage.NAMED:
-                return self._room(vm)
+                return self._room(vm, now)
             case Stage.DEFLATING:
                 found = self._raised(vm)
                 return Heard.NEEDED if found is Heard.READY and not self._spared(vm, now) else found
@@ -179,10 +179,10 @@ class Resize(Steps):
         self._before = Baseline.of(vm, there, now)
         if self.grows and not self._may_grow_unasked(vm, agent):
             return Heard.UNNAMED
-        return Heard.CRAMPED if self.raise_to_bytes is not None else self._room(vm)
+        return Heard.CRAMPED if self.raise_to_bytes is not None else self._room(vm, now)
 
-    def _room(self, vm: Vm) -> Heard:
-        crowded = self.grows and self._bearable(vm) <= self._before.requested_bytes
+    def _room(self, vm: Vm, now: float) -> Heard:
+        crowded = self.grows and self._bearable(vm, now) <= self._before.requested_bytes
         return Heard.CROWDED if crowded else Heard.READY
 
     @staticmethod
@@ -194,13 +194,13 @@ class Resize(Steps):
         """The guest can do without what leaves."""
         return heard_lately(vm, now) and spare_bytes(vm) >= self._less_bytes
 
-    def _bearable(self, vm: Vm) -> int:
+    def _bearable(self, vm: Vm, now: float) -> int:
         """The guest may have less free than when the size was planned."""
-        return min(self.size_bytes, self._before.requested_bytes + bearable(vm))
+        return min(self.size_bytes, self._before.requested_bytes + bearable(vm, now))
 
     def _ask(self, vm: Vm, now: float) -> list[Command]:
         if self.grows:
-            self.size_bytes = self._bearable(vm)
+            self.size_bytes = self._bearable(vm, now)
         else:
             self._spares, self._left_at = self._spared(vm, now), math.inf
         vm.memory_moves(now, grows=self.grows)

@@ -24,6 +24,8 @@ LEAST_GAIN_BYTES: Final = 32 * MIB
 """A DIMM that adds less to what can be paid for is not worth its page structures and its slot."""
 HELD_BEYOND_BYTES: Final = 8 * MIB
 """What others cost changes a little until the DIMM is there."""
+LAST_WORD_SECONDS: Final = 15.0
+"""A guest at its floor that has said nothing for so long may have less by now, or hang."""
 UNPLUG_SPARE_BYTES: Final = 64 * MIB
 """Beyond the DIMM's own size this much must be unused, or it would be plugged again soon."""
 UNPLUG_SECONDS: Final = 5.0
@@ -64,7 +66,7 @@ def least_dimm(vm: Vm) -> int:
     return min(missing, round_up(size, block))
 
 
-def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
+def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int, now: float) -> tuple[int, str | None]:
     """The size of the DIMM to plug now and what limits it; size 0 when none can be.
 
     At least what is wanted now, and an equal part of the way to maximum for each slot that is left; small
@@ -86,7 +88,7 @@ def next_dimm(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str |
     size = min(remaining, max(round_up(wanted_bytes, block), fair_size))
     least = least_dimm(vm)
     for_slots = "" if least <= block else f"; the slots left, {slots_left}, are to reach its maximum"
-    bearable = bearable_dimm(vm)
+    bearable = bearable_dimm(vm, now)
     if bearable < least:
         of = "another DIMM" if least <= block else f"a DIMM of {format_size(least)}"
         return 0, f"the guest has too little free memory for the page structures of {of}{for_slots}"
@@ -113,24 +115,23 @@ def held_back(vm: Vm, wanted_bytes: int, charged_bytes: int, headroom_bytes: int
     return min(short + HELD_BEYOND_BYTES, holds) if 0 < short <= min(holds, block) else 0
 
 
-def bearable_dimm(vm: Vm) -> int:
+def bearable_dimm(vm: Vm, now: float) -> int:
     """The largest DIMM whose page structures the guest can place now, in whole memory blocks.
 
     A DIMM comes whole. So its kernel is let make room for one, of the size of its RAM at most: it swaps, or
-    uses what it keeps for such a time (fact: structures-by-reclaim). Not where it has come to have less since
-    it said what it has.
+    uses what it keeps for such a time (fact: structures-by-reclaim). Only by its fresh word.
     """
     facts = vm.guest.facts
     assert facts is not None
-    at_ease = bearable_step(vm)
-    if available_bytes(vm) != facts.available_bytes:
+    at_ease = bearable_step(vm, now)
+    if not _still_so(vm, now):
         return at_ease
     kept = facts.free_bytes + facts.reclaimable_bytes
     room = MEMMAP_OF * max(kept // KEPT_SHARE, facts.swap_free_bytes // SWAP_SHARE)
     return max(at_ease, round_down(min(room, vm.ram_bytes), vm.guest.block_bytes))
 
 
-def bearable_step(vm: Vm) -> int:
+def bearable_step(vm: Vm, now: float) -> int:
     """How much new memory the guest can describe of what it has available, in whole memory blocks."""
     facts = vm.guest.facts
     assert facts is not None
@@ -139,11 +140,18 @@ def bearable_step(vm: Vm) -> int:
     taken_meanwhile = int(vm.guest.demand.slope * PLUG_SECONDS)
     bearable = MEMMAP_SHARE * max(0, available - facts.floor_bytes - taken_meanwhile)
     droppable = facts.free_bytes + facts.reclaimable_bytes
-    if available == facts.available_bytes and bearable < block <= MEMMAP_OF * droppable:
+    if bearable < block <= MEMMAP_OF * droppable and _still_so(vm, now):
         # At its floor a guest is past waiting: one block's structures fit into what its kernel keeps free, or
-        # can drop; unless it has come to have less since it said so.
+        # can drop.
         bearable = block
     return round_down(bearable, block)
+
+
+def _still_so(vm: Vm, now: float) -> bool:
+    """What the guest last said of its free memory is lately said, and nobody has told of less since."""
+    facts = vm.guest.facts
+    assert facts is not None
+    return now - facts.at <= LAST_WORD_SECONDS and available_bytes(vm) == facts.available_bytes
 
 
 def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:

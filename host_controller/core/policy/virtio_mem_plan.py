@@ -17,31 +17,31 @@ OFFLINE_SECONDS: Final = 5.0
 """Memory that nobody brought online may still come for so long."""
 
 
-def bearable(vm: Vm) -> int:
+def bearable(vm: Vm, now: float) -> int:
     """How much the guest can be given at once.
 
     The rest of a memory block that is there already needs no page structures; whole blocks come one by one.
     """
     started = round_up(vm.virtio_mem.requested_bytes, vm.guest.block_bytes) - vm.virtio_mem.requested_bytes
-    return started + bearable_step(vm)
+    return started + bearable_step(vm, now)
 
 
-def larger(vm: Vm, wanted_bytes: int, payable_bytes: int) -> tuple[int, str | None]:
+def larger(vm: Vm, wanted_bytes: int, payable_bytes: int, now: float) -> tuple[int, str | None]:
     """The size to ask for so that the guest has `wanted_bytes` more, or 0 and the reason why not."""
-    now, block = vm.virtio_mem.requested_bytes, vm.config.virtio_mem_block_bytes
+    has, block = vm.virtio_mem.requested_bytes, vm.config.virtio_mem_block_bytes
     if vm.virtio_mem.unsure or vm.virtio_mem.unanswered:
         # Nor is anything paid for meanwhile: the answer gives back what is beyond the size it confirms.
         return 0, "nobody knows yet what became of its last size"
-    room = min(vm.config.virtio_mem_bytes, vm.config.limits.maximum_bytes - vm.ram_bytes) - now
+    room = min(vm.config.virtio_mem_bytes, vm.config.limits.maximum_bytes - vm.ram_bytes) - has
     if round_down(room, block) <= 0:
         return 0, "it has all of its maximum"
-    bite = round_down(bearable(vm), block)
+    bite = round_down(bearable(vm, now), block)
     if bite <= 0:
         return 0, "the guest has too little free memory for the page structures of more"
     payable = round_down(payable_bytes, block)
     if payable <= 0:
         return 0, f"{format_size(max(0, payable_bytes))} is free"
-    return now + min(round_up(wanted_bytes, block), round_down(room, block), bite, payable), None
+    return has + min(round_up(wanted_bytes, block), round_down(room, block), bite, payable), None
 
 
 def kernels_bytes(vm: Vm) -> int:
@@ -135,7 +135,7 @@ def unfinished(vm: Vm, now: float, *, overdrawn: bool = False) -> int | None:
         if late:
             return device.current_bytes
         more = device.confirmed_bytes - device.current_bytes
-        room = bearable_step(vm) if vm.guest.facts is not None and not overdrawn else 0
+        room = bearable_step(vm, now) if vm.guest.facts is not None and not overdrawn else 0
         return device.confirmed_bytes if 0 <= more <= room and _spares_what_may_have_come(vm) else None
     if device.settled:
         return None

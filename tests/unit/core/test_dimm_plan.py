@@ -165,7 +165,7 @@ def test_the_least_dimm_leaves_slots_enough_to_reach_maximum_by_half_of_ram_each
 def test_a_dimm_is_what_is_wanted_within_maximum_slots_page_structures_and_what_is_free(
     vm: Vm, wanted_mib: int, payable_mib: int, size_mib: int, why_not: str | None
 ) -> None:
-    assert dimm_plan.next_dimm(vm, wanted_mib * MIB, payable_mib * MIB) == (size_mib * MIB, why_not)
+    assert dimm_plan.next_dimm(vm, wanted_mib * MIB, payable_mib * MIB, NOW) == (size_mib * MIB, why_not)
 
 
 @pytest.mark.parametrize(
@@ -191,8 +191,8 @@ def test_a_guest_bears_page_structures_for_half_of_what_it_has_free_and_makes_ro
 ) -> None:
     said = {"free_bytes": free_mib * MIB, "reclaimable_bytes": reclaimable_mib * MIB}
     vm = guest(512, 512 - available_mib, slope_mib=slope_mib, said=said)
-    assert dimm_plan.bearable_step(vm) == step_mib * MIB
-    assert dimm_plan.bearable_dimm(vm) == dimm_mib * MIB
+    assert dimm_plan.bearable_step(vm, NOW) == step_mib * MIB
+    assert dimm_plan.bearable_dimm(vm, NOW) == dimm_mib * MIB
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,19 @@ def test_a_guest_without_room_swaps_for_the_page_structures_of_a_dimm(
     said = {"free_bytes": 2 * MIB, "swap_free_bytes": swap_free_mib * MIB}
     since = {} if said_since_mib is None else stats(said_since_mib)
     vm = guest(512, 510, said=said, **since)
-    assert dimm_plan.bearable_dimm(vm) == size_mib * MIB
+    assert dimm_plan.bearable_dimm(vm, NOW) == size_mib * MIB
+
+
+def test_what_a_guest_at_its_floor_last_said_of_its_free_memory_counts_while_it_is_fresh() -> None:
+    """One that hangs would not place the structures, and has perhaps used since what it had free."""
+    said = {"free_bytes": 2 * MIB, "swap_free_bytes": 256 * MIB}
+    at_its_floor, at_ease = guest(512, 510, said=said), guest(512, 468)
+    late = NOW + dimm_plan.LAST_WORD_SECONDS
+    assert dimm_plan.bearable_step(at_its_floor, late) == BLOCK
+    assert dimm_plan.bearable_dimm(at_its_floor, late) == 4 * BLOCK
+    assert dimm_plan.bearable_step(at_its_floor, late + 0.1) == 0
+    assert dimm_plan.bearable_dimm(at_its_floor, late + 0.1) == 0
+    assert dimm_plan.bearable_dimm(at_ease, late + 0.1) > 0, "it has that above its floor"
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tests.support import build
 
 SETTINGS = build.settings(inflate_bytes_per_second=128 * MIB)
 BLOCK = 128 * MIB
+NOW = 2.0
 
 
 def guest(usable_mib: int = 512, demand_mib: int = 200, **changes: object) -> Vm:
@@ -64,7 +65,7 @@ def test_statistics_newer_than_the_agents_last_word_bound_what_is_taken() -> Non
     stats = BalloonStats(total_bytes=284 * MIB, available_bytes=40 * MIB, updated=2)
     build.answers(vm, 2.0, stats)
     assert spare.spare_bytes(vm) == (40 - 16) * MIB
-    assert dimm_plan.bearable_dimm(vm) == 1024 * MIB, "32 times what is above its floor of 8 MiB"
+    assert dimm_plan.bearable_dimm(vm, NOW) == 1024 * MIB, "32 times what is above its floor of 8 MiB"
     assert not spare.runs_short(vm)
     build.answers(vm, 0.5, stats)
     assert spare.spare_bytes(vm) == (312 - 16) * MIB, "an older one says nothing"
@@ -72,11 +73,11 @@ def test_statistics_newer_than_the_agents_last_word_bound_what_is_taken() -> Non
 
 def test_a_guest_that_has_come_to_have_nothing_gets_no_dimm_by_an_older_word() -> None:
     vm = guest(512, 508)
-    assert dimm_plan.bearable_dimm(vm) == BLOCK, "the structures of one block fit into 4 MiB"
+    assert dimm_plan.bearable_dimm(vm, NOW) == BLOCK, "the structures of one block fit into 4 MiB"
     build.answers(vm, 2.0, BalloonStats(412 * MIB, 4 * MIB, 2))
-    assert dimm_plan.bearable_dimm(vm) == BLOCK, "nothing has changed since"
+    assert dimm_plan.bearable_dimm(vm, NOW) == BLOCK, "nothing has changed since"
     build.answers(vm, 2.0, BalloonStats(412 * MIB, 0, 3))
-    assert dimm_plan.bearable_dimm(vm) == 0
+    assert dimm_plan.bearable_dimm(vm, NOW) == 0
     assert spare.runs_short(vm)
 
 
@@ -156,36 +157,36 @@ def test_where_only_statistics_speak_more_is_left_and_steps_are_smaller() -> Non
     ("wanted_mib", "expected_mib"), [(1, 128), (128, 128), (129, 256), (400, 512), (4000, 512)]
 )
 def test_dimms_are_whole_memory_blocks_up_to_maximum(wanted_mib: int, expected_mib: int) -> None:
-    size, why_not = dimm_plan.next_dimm(guest(512, 200), wanted_mib * MIB, 4096 * MIB)
+    size, why_not = dimm_plan.next_dimm(guest(512, 200), wanted_mib * MIB, 4096 * MIB, NOW)
     assert (size, why_not) == (expected_mib * MIB, None)
 
 
 def test_a_growing_guest_gets_no_larger_dimm_than_it_wants_now() -> None:
     vm = guest(512, 200, slope=100.0 * MIB)
-    assert dimm_plan.next_dimm(vm, 100 * MIB, 4096 * MIB)[0] == BLOCK
+    assert dimm_plan.next_dimm(vm, 100 * MIB, 4096 * MIB, NOW)[0] == BLOCK
 
 
 def test_dimms_grow_as_slots_run_out() -> None:
     vm = guest(512, 200, config={"slots": 2})
-    assert dimm_plan.next_dimm(vm, 1, 4096 * MIB)[0] == 256 * MIB
+    assert dimm_plan.next_dimm(vm, 1, 4096 * MIB, NOW)[0] == 256 * MIB
 
 
 def test_a_starving_guest_gets_a_dimm_whose_page_structures_it_can_place() -> None:
     # Trap 17: 2 GiB for a guest with 23 MiB free killed it, 256 MiB worked.
     limits = build.LIMITS.__class__(512 * MIB, 192 * MIB, 8192 * MIB)
     vm = guest(512, 512 - 23, config={"limits": limits})
-    size, _ = dimm_plan.next_dimm(vm, 2048 * MIB, 8192 * MIB)
+    size, _ = dimm_plan.next_dimm(vm, 2048 * MIB, 8192 * MIB, NOW)
     assert 0 < size <= 32 * (23 - 8) * MIB
     at_its_floor = guest(512, 506, config={"limits": limits})
-    assert dimm_plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB)[0] == BLOCK
+    assert dimm_plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB, NOW)[0] == BLOCK
     build.says(at_its_floor, build.facts(512, 506, free_bytes=1 * MIB))
-    assert dimm_plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB)[0] == 0
+    assert dimm_plan.next_dimm(at_its_floor, 2048 * MIB, 8192 * MIB, NOW)[0] == 0
 
 
 def test_a_dimm_must_be_payable_at_full_size() -> None:
-    size, why_not = dimm_plan.next_dimm(guest(), 256 * MIB, 200 * MIB)
+    size, why_not = dimm_plan.next_dimm(guest(), 256 * MIB, 200 * MIB, NOW)
     assert (size, why_not) == (BLOCK, None)
-    size, why_not = dimm_plan.next_dimm(guest(), 256 * MIB, 100 * MIB)
+    size, why_not = dimm_plan.next_dimm(guest(), 256 * MIB, 100 * MIB, NOW)
     assert size == 0
     assert why_not is not None
     assert "100 MiB is free" in why_not

@@ -80,7 +80,7 @@ def guest(
 def test_more_is_asked_for_within_maximum_page_structures_and_what_is_free(
     vm: Vm, wanted_mib: int, payable_mib: int, size_mib: int, why_not: str | None
 ) -> None:
-    assert plan.larger(vm, wanted_mib * MIB, payable_mib * MIB) == (size_mib * MIB, why_not)
+    assert plan.larger(vm, wanted_mib * MIB, payable_mib * MIB, NOW) == (size_mib * MIB, why_not)
 
 
 # --- less ---
