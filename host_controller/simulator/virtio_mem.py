@@ -127,15 +127,17 @@ class VirtioMem:
         if vm.behaviour.hot_add is HotAdd.IGNORED or not memory.describe_more(size):
             return 0
         zone: wire.Zone | None = vm.agent.zone if vm.agent is not None else None
-        if zone is None or vm.behaviour.hot_add is HotAdd.NEVER_ONLINE:
-            self.offline += size
-            return size
-        memory.online += size
-        if zone == "movable":
-            self.movable += size
-            memory.movable += size
+        stays_offline = zone is None or vm.behaviour.hot_add is HotAdd.NEVER_ONLINE
+        # What is plugged in a memory block that is online is online at once, whatever the agent does.
+        begun = -self.online % MEMORY_BLOCK_BYTES
+        idle = max(0, size - begun) if stays_offline else 0
+        self.offline += idle
+        memory.online += size - idle
+        if zone == "movable" or (zone is None and self.movable):
+            self.movable += size - idle
+            memory.movable += size - idle
         else:
-            self.kernel += size
+            self.kernel += size - idle
         return size
 
     def _unplug(self) -> int:

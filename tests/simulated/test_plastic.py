@@ -109,6 +109,21 @@ def test_virtio_mem_that_never_comes_is_taken_back_and_tried_less_and_less_often
     assert host.vm.memory.unmet < MIB
 
 
+def test_what_is_plugged_in_a_memory_block_that_is_online_is_online_at_once() -> None:
+    """As from a real driver, whatever becomes of new blocks (seed 1500000040)."""
+    world = World(8 * GIB)
+    vm = world.add(GuestSpec("a", LIMITS, growth=Growth.VIRTIO_MEM, workload=Workload(steady(64 * MIB))))
+    world.run(30.0)
+    assert vm.agent is not None
+    vm.agent.zone = "movable"
+    vm.virtio_mem.request(64 * MIB)
+    world.run(1.0)
+    world.behave("a", BEHAVIOURS["never online"])
+    vm.virtio_mem.request(200 * MIB)
+    world.run(1.0)
+    assert (vm.virtio_mem.online, vm.virtio_mem.offline) == (128 * MIB, 72 * MIB)
+
+
 def test_a_device_that_its_driver_has_given_up_is_noticed_and_the_balloon_serves_in_its_place() -> None:
     """Until its kernel is started again (fact: virtio-mem-that-gives-up)."""
     host = Host(Growth.VIRTIO_MEM)
