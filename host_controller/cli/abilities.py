@@ -3,7 +3,11 @@
 from dataclasses import replace
 
 from host_controller.domain_xml.host_abilities import HostAbilities
-from host_controller.host.memory import default_huge_page_bytes, transparent_huge_page_bytes
+from host_controller.host.memory import (
+    default_huge_page_bytes,
+    reserves_all,
+    transparent_huge_page_bytes,
+)
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.about_host import AboutHost
 
@@ -16,6 +20,7 @@ def abilities(about: AboutHost) -> HostAbilities:
             known,
             huge_page_bytes=default_huge_page_bytes(),
             transparent_huge_page_bytes=transparent_huge_page_bytes(),
+            reserves_all=reserves_all(),
         )
     return replace(
         known,

@@ -21,6 +21,7 @@ from host_controller.units import KIB
 MEMINFO: Final = Path("/proc/meminfo")
 HUGE_PAGES: Final = "sys/kernel/mm/hugepages"
 TRANSPARENT_HUGE_PAGE: Final = "sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+OVERCOMMIT: Final = "proc/sys/vm/overcommit_memory"
 LARGEST_FILE: Final = 1 << 18
 """Bytes of /proc/meminfo that are read: it has some 1,500."""
 
@@ -111,6 +112,11 @@ def default_huge_page_bytes(meminfo: Path = MEMINFO) -> int | None:
 def transparent_huge_page_bytes(root: Path = Path("/")) -> int | None:
     """The size of huge pages that the kernel makes by itself; None where it makes none, or does not say."""
     return _number(root / TRANSPARENT_HUGE_PAGE) or None
+
+
+def reserves_all(root: Path = Path("/")) -> bool:
+    """Whether the kernel lets nobody map memory that is not set aside for it."""
+    return _bytes(root / OVERCOMMIT).strip() == b"2"
 
 
 def kernel_text(path: Path) -> str:

@@ -33,6 +33,8 @@ _CLOSE_REASONS: Final = {
     libvirt.VIR_CONNECT_CLOSE_REASON_EOF: "libvirtd closed the connection",
     libvirt.VIR_CONNECT_CLOSE_REASON_KEEPALIVE: "libvirtd does not answer",
 }
+_CRASH_KERNEL: Final = (libvirt.VIR_DOMAIN_EVENT_CRASHED, libvirt.VIR_DOMAIN_EVENT_CRASHED_CRASHLOADED)
+"""Its kernel has crashed, and another that it keeps for that runs in its place."""
 
 log = structlog.get_logger(__name__)
 
@@ -81,9 +83,16 @@ class Events:
             (libvirt.VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, self._on_metadata),
             (libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE, self._on_memory_device),
         ):
-            number = handle.domainEventRegisterAny(
-                None, event, lambda _conn, domain, *rest: post(rest[-1], domain, *rest[:-1]), method
-            )
+            try:
+                number = handle.domainEventRegisterAny(
+                    None, event, lambda _conn, domain, *rest: post(rest[-1], domain, *rest[:-1]), method
+                )
+            except libvirt.libvirtError as error:
+                if event != libvirt.VIR_DOMAIN_EVENT_ID_MEMORY_DEVICE_SIZE_CHANGE:
+                    raise
+                # Before libvirt 7.9, which cannot resize such a device, either.
+                log.info("no news of how large virtio-mem devices are", error=str(error))
+                continue
             registered.append(partial(handle.domainEventDeregisterAny, number))
         try:
             # The only news of the guest's end of a port: libvirt's own event is for its guest agent alone,
@@ -145,6 +154,8 @@ class Events:
             worker.set_state(RunState.RUNNING)
         elif event in (libvirt.VIR_DOMAIN_EVENT_SUSPENDED, libvirt.VIR_DOMAIN_EVENT_PMSUSPENDED):
             worker.set_state(RunState.PAUSED)
+        elif (event, detail) == _CRASH_KERNEL:
+            worker.look_again()  # it runs on, and starts anew once its memory is saved (kdump)
         elif event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
             worker.set_state(RunState.CRASHED)
         elif event in (libvirt.VIR_DOMAIN_EVENT_DEFINED, libvirt.VIR_DOMAIN_EVENT_UNDEFINED):

@@ -9,6 +9,7 @@ from host_controller.core.model import VIRTIO_MEM_BLOCK_BYTES, Growth
 from host_controller.domain_xml.dom import child, elements, remove
 from host_controller.domain_xml.fitness.passed_on import without
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
+from host_controller.domain_xml.huge_pages import backs_with_huge_pages
 from host_controller.domain_xml.ours import growth_of, was_adopted
 from host_controller.domain_xml.pieces import find_channel
 from host_controller.domain_xml.pinning import ENCRYPTED, HUGE_PAGES, LOCKED, VFIO, Pin, pins
@@ -127,6 +128,31 @@ def discarding(request: Request) -> Refusal | None:
                 f"it cannot have virtio-mem: {reason} ({pin.what})", _without(pin), other_growth=True
             )
     return None
+
+
+def unreserved(request: Request) -> Refusal | None:
+    """QEMU can map what nobody has reserved, as libvirt has it do for virtio-mem (map_noreserve_effective in
+    util/mmap-alloc.c).
+    """
+    root = request.root
+    if request.growth is not Growth.VIRTIO_MEM or not request.host.reserves_all:
+        return None
+    if backs_with_huge_pages(root) or _is_shared(root):  # those the kernel counts otherwise
+        return None
+    return Refusal(
+        "with virtio-mem QEMU would not start on this host, whose kernel reserves all that is mapped "
+        "(vm.overcommit_memory is 2; `sysctl vm.overcommit_memory=0` changes that)",
+        other_growth=True,
+    )
+
+
+def _is_shared(root: Element) -> bool:
+    """Whether what is added to the first NUMA cell is shared with whoever has its descriptor."""
+    cell, access = root.find("./cpu/numa/cell[@id='0']"), root.find("./memoryBacking/access")
+    source = root.find("./memoryBacking/source")
+    told = "" if cell is None else cell.get("memAccess", "")
+    told = told or ("" if access is None else access.get("mode", ""))
+    return told == "shared" or (not told and source is not None and source.get("type") == "memfd")
 
 
 def _without(pin: Pin) -> tuple[WayOut, ...]:

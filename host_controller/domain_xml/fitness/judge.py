@@ -28,6 +28,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     devices.agent_port,
     devices.pinned_without_growth,
     devices.discarding,
+    devices.unreserved,
     slots.slots,
     sizes.page_size,
     sizes.smallest_block,

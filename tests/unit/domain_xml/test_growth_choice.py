@@ -42,6 +42,7 @@ DIMMS = frozenset({"hot add", "online", "unplug"})
             HOTADD,
             "smaller than this host's transparent huge pages of 32 MiB",
         ),
+        (Q35, HostAbilities(*NEW, reserves_all=True), HOTADD, "vm.overcommit_memory is 2"),
         (BLACKLISTED, HostAbilities(*NEW), HOTADD, "it loads no driver for virtio-mem"),
         (WITHOUT_ACPI, HostAbilities(*NEW), BALLOON, "without ACPI memory cannot be hot-added"),
     ],
@@ -61,6 +62,34 @@ def test_virtio_mem_that_libvirt_would_not_take_is_refused_also_where_it_is_name
     with pytest.raises(DomainUnsuitable, match=r"huge pages of 512 MiB.*use --growth hotadd"):
         enable(Q35, LIMITS, VIRTIO_MEM, host=host)
     enable(Q35, LIMITS, HOTADD, host=host)
+
+
+@pytest.mark.parametrize(
+    ("backing", "cell", "starts"),
+    [
+        ("", "", False),
+        ("<allocation mode='immediate'/>", "", False),
+        ("<source type='file'/>", "", False),
+        ("<source type='memfd'/>", "", True),
+        ("<source type='file'/><access mode='shared'/>", "", True),
+        ("<source type='memfd'/><access mode='shared'/>", "private", False),
+        ("<access mode='private'/>", "shared", True),
+        ("<hugepages/>", "", True),
+    ],
+)
+def test_a_host_that_reserves_all_that_is_mapped_has_virtio_mem_only_where_others_may_map_it(
+    backing: str, cell: str, starts: bool
+) -> None:
+    """As QEMU 7.2 did by libvirt 9.0 ("Skipping reservation of swap space is not supported")."""
+    host = HostAbilities(*NEW, reserves_all=True)
+    xml = with_backing(Q35, backing)
+    if cell:
+        numa = f"<numa><cell id='0' cpus='0-3' memory='1048576' memAccess='{cell}'/></numa>"
+        xml = xml.replace("migratable='on'/>", f"migratable='on'>{numa}</cpu>")
+    refused = [one.reason for one in refusals(xml, LIMITS, VIRTIO_MEM, host)]
+    assert bool(refused) is not starts, refused
+    assert refusals(xml, LIMITS, HOTADD, host) == ()
+    assert refusals(xml, LIMITS, VIRTIO_MEM, HostAbilities(*NEW)) == ()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,12 @@ import pytest
 
 from agent.evictable import arc_evictable_bytes, available_bytes
 from host_controller.core.model import HugePool
-from host_controller.host.memory import read_memory, read_pressure, transparent_huge_page_bytes
+from host_controller.host.memory import (
+    read_memory,
+    read_pressure,
+    reserves_all,
+    transparent_huge_page_bytes,
+)
 from host_controller.units import GIB, MIB
 from tests.support.fake_host import FakeHost
 
@@ -67,6 +72,15 @@ def test_the_size_of_transparent_huge_pages_is_known_where_the_kernel_makes_some
     place.mkdir(parents=True)
     (place / "hpage_pmd_size").write_text("33554432\n")
     assert transparent_huge_page_bytes(host.root) == 32 * MIB
+
+
+@pytest.mark.parametrize(("mode", "reserves"), [("0", False), ("1", False), ("2", True)])
+def test_whether_the_kernel_reserves_all_that_is_mapped_is_known(
+    host: FakeHost, mode: str, reserves: bool
+) -> None:
+    assert not reserves_all(host.root)
+    host.write("proc/sys/vm/overcommit_memory", f"{mode}\n")
+    assert reserves_all(host.root) is reserves
 
 
 def test_pages_that_broke_are_no_ordinary_memory(host: FakeHost) -> None:
