@@ -21,7 +21,7 @@ from host_controller.units import KIB
 
 DAY: Final = 86400.0
 ROW_BYTES: Final = {"samples": 55, "minutes": 64, "hours": 98, "entries": 250}
-"""Of each table, index and slack included, at most (tests/unit/test_tiers.py measures them)."""
+"""Of each table, index and slack included, at most (tests/unit/records/test_tiers.py measures them)."""
 CATCH_UP: Final = 24.0
 """How much faster than it runs a clock that was set forward is followed in forgetting: a day an hour."""
 STORED_HOLDS: Final = REPEAT_SECONDS + 30.0

@@ -23,7 +23,7 @@ from host_controller.cli.run import _log_to_stderr
 from host_controller.cli.screen import View, picture
 from host_controller.errors import InputError
 from host_controller.neutral import by_name, neutral, neutral_lines, shell_word
-from tests.unit.test_versions import answers  # noqa: F401 # a fixture
+from tests.unit.cli.test_versions import answers  # noqa: F401 # a fixture
 
 HOSTILE = (
     "\x1b[2J\x1b]0;owned\x07",

@@ -24,7 +24,7 @@ from host_controller.hypervisor.eventloop import Mailbox
 from host_controller.hypervisor.worker import REFUSALS_TO_TELL, VmWorker
 from host_controller.rules.taking import take
 from tests.unit.hypervisor.domains import LIVE
-from tests.unit.test_rules import ROOMY, rule
+from tests.unit.rules.test_rules import ROOMY, rule
 
 UUID = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 SEEN = libvirt_calls.Inspection(read_domain(LIVE), RunState.RUNNING)

@@ -28,8 +28,8 @@ from host_controller.records.history_file import HistoryFile
 from host_controller.records.tier_file import KEEP
 from host_controller.records.tiers import Span
 from host_controller.units import GIB, MIB
-from tests.unit.test_advice import LIMITS, NOW_LIMITS, minutes, past
-from tests.unit.test_tiers import NOW
+from tests.unit.advice.test_advice import LIMITS, NOW_LIMITS, minutes, past
+from tests.unit.records.test_tiers import NOW
 
 
 def weeks(count: int, growth: float = 1.0) -> list[float]:

@@ -23,7 +23,7 @@ from host_controller.records.history_file import HistoryFile
 from host_controller.records.stored_limits import StoredLimits
 from host_controller.records.tiers import Span
 from host_controller.units import GIB, MIB
-from tests.unit.test_tiers import NOW, answer
+from tests.unit.records.test_tiers import NOW, answer
 
 NOW_LIMITS = Limits(2 * GIB, 512 * MIB, 8 * GIB)
 LIMITS = StoredLimits(2 * GIB, 512 * MIB, 8 * GIB, growth=Growth.BALLOON)

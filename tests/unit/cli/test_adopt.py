@@ -18,7 +18,7 @@ from host_controller.hypervisor.definitions import Definitions
 from host_controller.units import MIB
 from tests.support.libvirt_domain import LibvirtDomain
 from tests.support.others import VIRT_INSTALL
-from tests.unit.test_adoption import CONTROLLER, adopt
+from tests.unit.adoption.test_adoption import CONTROLLER, adopt
 
 STRANGE = RequestRefused("unknown-vm", "no managed VM 'web' is running", None)
 HERE = ("--connect", "test:///default")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NAME = r"[a-z]+(?:-[a-z]+)+"
 CITED = re.compile(rf"\b(fact|rule)s?: ({NAME}(?:, {NAME})*)")
 NUMBERED = re.compile(r"\b(?:traps? \d|facts?: ?\d|rules? \d)")

@@ -17,8 +17,8 @@ from host_controller.hypervisor.adapter import LibvirtHypervisor
 from host_controller.records.history_file import HistoryFile
 from tests.support.serving import raw, request
 from tests.support.virtual import Host, aside, run, until
-from tests.unit.test_doors import Address, connect
-from tests.unit.test_tiers import NOW, span
+from tests.unit.api.test_doors import Address, connect
+from tests.unit.records.test_tiers import NOW, span
 
 LIMIT_SECONDS = 60.0
 

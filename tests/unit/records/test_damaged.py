@@ -26,7 +26,7 @@ from host_controller.records.history_schema import SPAN_COLUMNS, put_aside
 from host_controller.records.recording import Decided, Recorder, Recording
 from host_controller.units import GIB
 from tests.support.waiting import until
-from tests.unit.test_history import entry, sample
+from tests.unit.records.test_history import entry, sample
 
 NOW = time.time()
 

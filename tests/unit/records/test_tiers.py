@@ -170,7 +170,7 @@ from host_controller.records.entries import Entry
 from host_controller.records.history import History
 from host_controller.records.tier_file import Keep
 from host_controller.units import GIB
-from tests.unit.test_tiers import sample
+from tests.unit.records.test_tiers import sample
 kept = History(Path(sys.argv[1]), keep_seconds=7 * 86400, largest_bytes=GIB, wall=lambda at: at)
 begin = float(sys.argv[2])
 for step in range(600):  # twenty samples a second of a clock that runs a hundred times as fast
@@ -184,7 +184,7 @@ def test_a_writer_that_is_killed_costs_the_rows_of_its_last_seconds_and_no_minut
     path = tmp_path / "history.sqlite"
     command = [sys.executable, "-c", WRITER, str(path), str(NOW)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
     ) as writer:
         assert writer.stdout is not None
         for line in writer.stdout:

@@ -18,7 +18,7 @@ from host_controller.units import GIB, MIB
 from tests.support.serving import served
 from tests.support.starts import call, flowing, start, xml
 from tests.support.virtual import Host, aside, run, until
-from tests.unit.test_admission import SMALL
+from tests.unit.control.test_admission import SMALL
 
 
 def test_at_the_hosts_boot_starts_are_admitted_until_the_capacity_is_spoken_for(tmp_path: Path) -> None:

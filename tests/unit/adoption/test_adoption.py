@@ -44,7 +44,7 @@ from tests.support.others import (
     inactive,
 )
 from tests.support.slots import rng
-from tests.unit.test_rules import passing
+from tests.unit.rules.test_rules import passing
 
 DEFAULTS = Limits(GIB, 512 * MIB, 4 * GIB)
 RULE = RuleSection(match=MatchSection(name="*"))

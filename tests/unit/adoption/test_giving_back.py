@@ -24,7 +24,7 @@ from host_controller.errors import DomainUnsuitable
 from host_controller.units import GIB, MIB
 from tests.support.libvirt_domain import LibvirtDomain
 from tests.support.others import SERIAL, VIRT_INSTALL, domain, inactive
-from tests.unit.test_adoption import (
+from tests.unit.adoption.test_adoption import (
     CONTROLLER,
     DEFAULTS,
     RULE,

@@ -7,7 +7,7 @@ import pytest
 from tests.mutants.outcome import Mutant
 from tests.mutants.survivors import Entry, judge, load, outlived
 
-CORE = Path(__file__).parents[2] / "host_controller/core"
+CORE = Path(__file__).parents[3] / "host_controller/core"
 
 
 def mutant(status: str, before: str = "a < b", after: str = "a <= b", file: str = "vm/growth.py") -> Mutant:

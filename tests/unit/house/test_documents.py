@@ -10,7 +10,7 @@ import pytest
 from agent.commands import cli as agent
 from host_controller.cli import group
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "vagrant/README.md"])
 COMMANDS = re.compile(r"(?:^|[|;&] ?|\.venv/bin/|nice -n 19 )(dynmem(?:-agent)?) ([^|#;&]*)")
 

@@ -12,7 +12,7 @@ from agent.wire import PORT_NAME
 from host_controller.api import peer
 from host_controller.host import exclusive, proc
 
-UNITS = Path(__file__).parents[2] / "systemd"
+UNITS = Path(__file__).parents[3] / "systemd"
 
 pytestmark = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 

@@ -14,7 +14,7 @@ from host_controller.fleet.metrics import FAMILIES as FLEET_FAMILIES
 from tests.support.promtool import promtool
 from tests.support.surveys import HOST, survey
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MONITORING = ROOT / "monitoring"
 OPERATIONS = (ROOT / "OPERATIONS.md").read_text()
 RULES = ("alerts.yml", "fleet_rules.yml")

@@ -14,7 +14,7 @@ import pytest
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.record import Vm
 
-TREE: Final = Path(__file__).parents[2]
+TREE: Final = Path(__file__).parents[3]
 CORE: Final = sorted((TREE / "host_controller/core").rglob("*.py"))
 EVERYTHING: Final = sorted(
     path for room in ("host_controller", "tests", "bench", "lab") for path in (TREE / room).rglob("*.py")
