@@ -120,7 +120,7 @@ def plan_adoption(facts: Facts, wish: Wish) -> Adoption:
         steps.append(WriteMetadata(metadata_element(limits, growth, trust, live_xml), MANAGED_AGAIN))
     if facts.definition is not None:
         steps += _definition_step(facts.definition, facts, wish, limits, growth)
-    if not view.stats_period:
+    if view.stats_period != STATISTICS_SECONDS:
         steps.append(AskStatistics(STATISTICS_SECONDS))
     if channel_of(live_xml) is None and has_free_port(parse_xml(live_xml)):
         steps.append(PlugChannel(CHANNEL))

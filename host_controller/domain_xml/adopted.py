@@ -127,5 +127,4 @@ def _ask_for_statistics(devices: Element) -> None:
         return
     first = next(iter(elements(balloon)), None)
     stats = child(balloon, "stats") or insert(balloon, create(devices, "stats"), first)
-    if not number(stats.getAttribute("period")):
-        stats.setAttribute("period", str(STATISTICS_SECONDS))
+    stats.setAttribute("period", str(STATISTICS_SECONDS))

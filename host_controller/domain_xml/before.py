@@ -12,7 +12,9 @@ from host_controller.units import KIB
 KEPT: tuple[str, ...] = ("maxMemory", "memory", "currentMemory")
 """Children of the domain that `enable` overwrites."""
 STATISTICS_SECONDS: Final = 1
-"""How often `adopt` has a balloon asked that nobody asks."""
+"""How often a balloon is asked that is to be gone by. Nova has its own asked every 10 s, CloudStack every 60:
+within that a guest runs out.
+"""
 
 
 def find_ours(domain: Element) -> Element | None:

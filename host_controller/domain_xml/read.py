@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 
 from agent import wire
 from host_controller.core.model import METADATA, VIRTIO_MEM_STEP_BYTES, Dimm, Growth, VmConfig
+from host_controller.domain_xml.before import STATISTICS_SECONDS
 from host_controller.domain_xml.huge_pages import huge_page_size, ordinary_bytes
 from host_controller.domain_xml.ours import Ours, find_ours, is_claimed
 from host_controller.domain_xml.pinning import NO_BALLOON, is_unmapped, pinned_by
@@ -50,6 +51,7 @@ class DomainView:
     channel_alias: str | None
     """Alias of our channel; None when the domain has none."""
     stats_period: int
+    """How often its balloon is asked for statistics, seconds; 0: never."""
     huge_page_bytes: int | None = None
     """As VmConfig.huge_page_bytes; known of unmanaged domains too."""
     in_huge_pages_bytes: int = 0
@@ -67,9 +69,9 @@ class DomainView:
 
     @property
     def wants_statistics(self) -> bool:
-        """It is managed and has a balloon, of which nobody asks for statistics."""
+        """It is managed and has a balloon that is not asked for statistics as often as it is to be."""
         config = self.config
-        return config is not None and config.pinned != NO_BALLOON and not self.stats_period
+        return config is not None and config.pinned != NO_BALLOON and self.stats_period != STATISTICS_SECONDS
 
     @property
     def most_bytes(self) -> int:

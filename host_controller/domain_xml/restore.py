@@ -100,7 +100,7 @@ def _restore_adopted(domain: Element, before: Element) -> None:
     balloon = child(devices, "memballoon")
     asked, had = child(balloon, "stats"), child(child(before, "memballoon"), "stats")
     ours = asked is not None and number(asked.getAttribute("period")) == STATISTICS_SECONDS
-    if balloon is not None and ours and not (had is not None and number(had.getAttribute("period"))):
+    if balloon is not None and ours:
         put_back(balloon, "stats", had)
     _drop_what_is_ours(domain, devices, before)
 

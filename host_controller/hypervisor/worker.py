@@ -14,6 +14,7 @@ import structlog
 
 from host_controller.core.interface import Inbox
 from host_controller.core.model import RunState
+from host_controller.domain_xml.before import STATISTICS_SECONDS
 from host_controller.errors import CallFailed, DynmemError
 from host_controller.host.qemu_process import Resident, ResidentMeter
 from host_controller.hypervisor import libvirt_calls
@@ -41,7 +42,6 @@ off, a device that left while libvirtd was away."""
 SETTLE_SECONDS: Final = 10.0
 REFUSALS_TO_TELL: Final = 3
 """Samples in a row that libvirt refuses. One is nothing: the VM may be about to stop."""
-STATS_PERIOD_SECONDS: Final = 1
 
 log = structlog.get_logger(__name__)
 
@@ -264,7 +264,7 @@ class VmWorker:
         rules, started_with = self._rules(), self.known.started_with
         own_limit = libvirt_calls.not_known if self._meter is None else self._meter.own_limit
         return libvirt_calls.inspect_with_statistics(
-            connection, self.uuid, STATS_PERIOD_SECONDS, rules, started_with, own_limit
+            connection, self.uuid, STATISTICS_SECONDS, rules, started_with, own_limit
         )
 
     def _described(self, found: libvirt_calls.Inspection, *, state_is_fresh: bool) -> None:

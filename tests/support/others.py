@@ -93,6 +93,7 @@ NOVA = domain(
     '<nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1">'
     '<nova:name>shop</nova:name><nova:flavor name="m1.large"><nova:memory>2048</nova:memory></nova:flavor>'
     '<nova:owner><nova:project uuid="f47ac10b">demo</nova:project></nova:owner></nova:instance>',
+    balloon=BALLOON.replace("<alias", "<stats period='10'/>\n      <alias"),
 )
 KUBEVIRT = domain(
     "shop_web",

@@ -54,7 +54,9 @@ ROOT = "<controller type='pci' index='0' model='pcie-root'/>"
 ROOM = "<maxMemory slots='4' unit='KiB'>8388608</maxMemory>"
 OWN_DIMM = "<memory model='dimm'><target><size unit='KiB'>524288</size><node>0</node></target></memory>"
 ALL_CHECKS = frozenset({"hot add", "online", "unplug", "virtio-mem"})
-ADOPTABLE = [VIRT_INSTALL, TERRAFORM, COCKPIT, domain("bare", devices="")]
+SELDOM = domain("seldom", balloon=BALLOON.replace("<alias", "<stats period='60'/><alias"))
+"""As CloudStack has it."""
+ADOPTABLE = [VIRT_INSTALL, TERRAFORM, COCKPIT, SELDOM, domain("bare", devices="")]
 
 
 def plan(one: LibvirtDomain, wish: Wish = WISH) -> Adoption:
@@ -102,12 +104,10 @@ def test_what_runs_is_managed_within_its_ram_and_its_definition_has_the_same(xml
             2 * GIB,
             2 * GIB,
         )
-    assert read_domain(live(one)).stats_period == 1
+        assert read_domain(text).stats_period == 1, "by figures of a minute ago nobody goes"
 
 
-@pytest.mark.parametrize(
-    "xml", [*ADOPTABLE, domain("odd", balloon=BALLOON.replace("<alias", "<stats period='9'/><alias"))]
-)
+@pytest.mark.parametrize("xml", ADOPTABLE)
 def test_released_it_is_as_it_was_live_and_in_its_definition(xml: str) -> None:
     one, before = LibvirtDomain(xml), LibvirtDomain(xml)
     adopt(one)
