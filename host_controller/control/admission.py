@@ -117,14 +117,15 @@ class Admission:
         try:
             asked = None
             while not self._fits(start):
-                if asked is None:
-                    controller.journal.said("admission", self._waits(start), begun, name=name, detail=by)
-                if asked is None or (controller.settled() and self._to_free(start) != asked):
+                # What can never fit is refused before anybody is asked to give.
+                if controller.now() - begun >= self.limit_seconds or self._hopeless(start):
+                    return self._refuse(start, begun, by)
+                if controller.settled() and self._to_free(start) != asked:
+                    if asked is None:
+                        controller.journal.said("admission", self._waits(start), begun, name=name, detail=by)
                     # Huge pages that were free for it may have gone to somebody else.
                     asked = self._to_free(start)
                     controller.put(MakeRoom(name, asked))
-                if controller.now() - begun >= self.limit_seconds or self._hopeless(start):
-                    return self._refuse(start, begun, by)
                 await asyncio.sleep(LOOK_SECONDS)
                 if self._waiting.get(name) is not mine:
                     return self._outdated(start, begun)

@@ -38,7 +38,7 @@ from host_controller.core.interface import (
 )
 from host_controller.core.model import Settings
 from host_controller.core.operations.standstill import Stage
-from host_controller.core.operator_events import HoldVm, SettingsChanged
+from host_controller.core.operator_events import HoldVm, OperatorEvent, SettingsChanged
 from host_controller.core.vm.record import Vm
 from host_controller.records.journal import Journal
 from host_controller.records.recording import Recorder
@@ -130,8 +130,11 @@ class Controller:
         return 0 if self._loop is None else len(asyncio.all_tasks(self._loop))
 
     def settled(self) -> bool:
-        """Whether everything that has come in so far has been taken into account."""
-        return not self._inbox
+        """Whether all that operators and starts wish for is in the books.
+
+        Hypervisor and guests are not waited for: on a busy host there is always something of theirs to come.
+        """
+        return not any(isinstance(event, OperatorEvent) for _, event in self._inbox)
 
     def hold(self, uuid: str, on: bool) -> None:
         """Pause or resume one VM; this outlives the VM's and the controller's restarts."""
