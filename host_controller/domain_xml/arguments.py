@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree.ElementTree import Element
 
+from host_controller.units import parse_size
+
 QEMU: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 WITHOUT_VALUE: Final = frozenset(
     (
@@ -71,6 +73,13 @@ class Argument:
         """A field of its value; empty when there is none."""
         return self.fields().get(key, "")
 
+    def of_property(self, name: str) -> str:
+        """What a `-global` sets a property to, of whichever driver; empty when it sets another."""
+        fields = self.fields()
+        if fields.get("property") == name:
+            return fields.get("value", "")
+        return next((value for key, value in fields.items() if key.partition(".")[2] == name), "")
+
     def switched_on(self, key: str) -> bool:
         """Whether a field says so, in any spelling; one without a value is switched on."""
         fields = self.fields()
@@ -98,6 +107,14 @@ class Argument:
             else:
                 fields["" if place == 0 else key] = key if place == 0 else "on"
         return fields
+
+
+def passed_size(text: str) -> int:
+    """Bytes; 0 of what is no size, or is written in a way of QEMU's own."""
+    try:
+        return parse_size(text)
+    except ValueError:
+        return 0
 
 
 def _flat(found: Any, path: str = "", depth: int = DEEPEST) -> Iterator[tuple[str, str]]:

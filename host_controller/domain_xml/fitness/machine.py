@@ -6,12 +6,18 @@ from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import Growth
-from host_controller.domain_xml.arguments import Argument, passed
+from host_controller.domain_xml.arguments import Argument, passed, passed_size
 from host_controller.domain_xml.dom import child, create, insert
 from host_controller.domain_xml.fitness.passed_on import without
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut, with_limits
 from host_controller.domain_xml.shape import SLOTS
-from host_controller.domain_xml.values import architecture_of, attribute_number, machine_of, number
+from host_controller.domain_xml.values import (
+    architecture_of,
+    attribute_number,
+    machine_of,
+    number,
+    size_of,
+)
 from host_controller.units import GIB, TIB, format_size, round_down, round_up
 
 OF_32_BITS: Final = ("i686", "armv7l", "armv6l")
@@ -41,7 +47,9 @@ DEFAULT_ADDRESS_BITS: Final = 40
 HIDDEN_BY_AMD: Final = 1012 * GIB
 """Where the HyperTransport range begins: memory that would reach it is moved above 1 TiB on AMD models."""
 PCI_WINDOW_BYTES: Final = 32 * GIB
-"""Q35's 64-bit PCI window lies above all memory; that of i440fx is 2 GiB."""
+"""Q35's 64-bit PCI window lies above all memory; that of i440fx is 2 GiB. A definition may ask for more."""
+HOLE: Final = "pci-hole64-size"
+"""How QEMU calls that window (hw/pci-host/q35.c, i440fx.c)."""
 
 _VERSION: Final = re.compile(r"(\d{1,9})\.(\d{1,9})")
 
@@ -243,7 +251,14 @@ def _top_of_memory(request: Request) -> int:
     """
     hot = request.growth is not Growth.BALLOON
     maximum = round_up(request.limits.maximum_bytes, GIB)
-    return 4 * GIB + maximum + (SLOTS * GIB if hot else 0) + PCI_WINDOW_BYTES
+    return 4 * GIB + maximum + (SLOTS * GIB if hot else 0) + _window_bytes(request.root)
+
+
+def _window_bytes(root: Element) -> int:
+    """The PCI window: for graphics cards whose memory is to be seen in it, it is made larger."""
+    told = [size_of(one) for one in root.findall("./devices/controller[@type='pci']/pcihole64")]
+    told += [passed_size(one.of_property(HOLE)) for one in passed(root) if one.option == "global"]
+    return max([PCI_WINDOW_BYTES, *told])
 
 
 def _set_acpi(domain: Node) -> None:

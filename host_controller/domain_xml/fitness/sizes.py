@@ -7,7 +7,7 @@ from xml.dom.minidom import Element as Node
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, VIRTIO_MEM_BLOCK_BYTES, Growth
-from host_controller.domain_xml.arguments import Argument, passed
+from host_controller.domain_xml.arguments import Argument, passed, passed_size
 from host_controller.domain_xml.boot_ram import (
     PAGE_STRUCTURE_SHARE,
     least_ballooned_bytes,
@@ -19,7 +19,7 @@ from host_controller.domain_xml.huge_pages import huge_page_size
 from host_controller.domain_xml.set_aside import set_aside
 from host_controller.domain_xml.values import architecture_of, name_of, size_from, size_of, target_size
 from host_controller.neutral import shell_word
-from host_controller.units import GIB, KIB, MIB, format_apart, format_size, parse_size, round_down, round_up
+from host_controller.units import GIB, KIB, MIB, format_apart, format_size, round_down, round_up
 
 QEMU_BYTES: Final = 256 * MIB
 """What QEMU takes beside guest RAM, at most, without what follows."""
@@ -217,10 +217,7 @@ def beside_ram(root: Element, maximum_bytes: int) -> int:
 
 def _backend_bytes(one: Argument) -> int:
     """Of memory that is made past libvirt, for a device or for nobody yet. None of it is the guest's RAM."""
-    try:
-        return parse_size(one.get("size")) if one.kind.startswith("memory-backend-") else 0
-    except ValueError:  # QEMU may read it; it is larger than any limit, or written in a way of QEMU's own
-        return 0
+    return passed_size(one.get("size")) if one.kind.startswith("memory-backend-") else 0
 
 
 def _shared_bytes(shmem: Element) -> int:

@@ -219,6 +219,13 @@ def test_without_kvm_the_translation_cache_is_in_the_limit() -> None:
 # --- addresses ---
 
 
+def with_window(size_gib: int) -> str:
+    """A processor of 40 bits, and a PCI window of so much, as for the memory of graphics cards."""
+    root = "<controller type='pci' index='0' model='pcie-root'"
+    window = f"{root}><pcihole64 unit='GiB'>{size_gib}</pcihole64></controller>"
+    return with_cpu("<model>Haswell</model>").replace(f"{root}/>", window)
+
+
 @pytest.mark.parametrize(
     ("xml", "maximum", "host_bits", "fits"),
     [
@@ -243,6 +250,17 @@ def test_without_kvm_the_translation_cache_is_in_the_limit() -> None:
         (with_args("-cpu", "max,phys-bits=" + "9" * 5000), 2 << 40, 46, True),
         (with_args("-cpu", "host,host-phys-bits-limit=" + "9" * 5000), 2 << 40, 46, True),
         (with_cpu(f"<maxphysaddr mode='emulate' bits='{'9' * 20}'/>"), 2 << 40, 46, True),
+        (with_window(350), 350 * GIB, 46, True),
+        (with_window(600), 350 * GIB, 46, True),
+        (with_window(600), 400 * GIB, 46, False),
+        (with_args("-global", "q35-pcihost.pci-hole64-size=600G"), 400 * GIB, 40, False),
+        (
+            with_args("-global", "driver=q35-pcihost,property=pci-hole64-size,value=644245094400"),
+            400 * GIB,
+            40,
+            False,
+        ),
+        (with_args("-global", "q35-pcihost.pci-hole64-size=much"), 400 * GIB, 40, True),
     ],
 )
 def test_a_maximum_beyond_the_processors_addresses_is_refused_with_one_that_fits(
