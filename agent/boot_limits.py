@@ -4,6 +4,8 @@ kernel.threads-max    threads in all: one for eight stacks of them [kernel/fork.
                       these a user may have half, and a service of systemd's 15 % (TasksMax=)
 net.ipv4.tcp_mem      pages that all TCP connections may hold: 3/32 of memory [net/ipv4/tcp.c,
                       tcp_init_mem()]
+crashkernel=          memory for the kernel that saves a crash, by ranges: RHEL and others have it set aside
+                      nothing below 1 or 2 GiB [Documentation/admin-guide/kdump/kdump.rst]
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from agent.system import read_file
 
 _THREADS = "kernel.threads-max"
 _TCP = "net.ipv4.tcp_mem"
+_CRASH = "crashkernel="
+_NO_CRASH = ("", "0", "0m", "no", "off")
 _STACK_BYTES = max(16 << 10, PAGE_BYTES)
 
 
@@ -27,6 +31,14 @@ def left_behind(root: str, total_bytes: int) -> list[str]:
     if len(pages) == 3 and 2 * pages[2] < _tcp_pages(total_bytes)[2]:
         found.append(f"{_TCP} ends at {pages[2] * PAGE_BYTES >> 20} MiB")
     return found
+
+
+def crash_kernel_left_out(root: str) -> str:
+    """What its kernel was told of a crash kernel, where that set nothing aside; "" where all is as told."""
+    told = read_file(os.path.join(root, "proc/cmdline")).decode("utf-8", "replace").split()
+    wanted = [one for one in told if one.startswith(_CRASH) and one[len(_CRASH) :].lower() not in _NO_CRASH]
+    size = read_file(os.path.join(root, "sys/kernel/kexec_crash_size")).strip()
+    return wanted[-1] if wanted and size == b"0" else ""
 
 
 def settings(total_bytes: int) -> list[str]:

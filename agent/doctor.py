@@ -177,6 +177,18 @@ def limits_of_its_boot(root: str, total_bytes: int) -> Finding:
     return Finding(check, "note", found, remedy)
 
 
+def crash_kernel(root: str) -> Finding:
+    """A crash can be saved, where its kernel was told to set memory aside for that."""
+    told = boot_limits.crash_kernel_left_out(root)
+    if not told:
+        return Finding("crash kernel", "ok", "it has its memory, or none is wanted")
+    remedy = (
+        "crashkernel=256M, which asks for no size; or, on the host, have it boot with more: dynmem enable"
+    )
+    found = f"{told} set nothing aside: the kernel booted with too little for that, so no crash is saved"
+    return Finding("crash kernel", "note", found, remedy)
+
+
 def balloon(root: str) -> Finding:
     """The balloon device has its driver."""
     device = _balloon_device(root)
@@ -260,6 +272,7 @@ RECORDED: tuple[Callable[[str], Finding], ...] = (
     offline_memory,
     swap,
     overcommit,
+    crash_kernel,
     balloon,
     deflate_on_oom,
     page_reporting,

@@ -202,6 +202,27 @@ def test_limits_that_fit_the_guests_size_are_nothing_to_tell(guest, ram, total_k
     assert finding(guest, "limits of its boot").level == "ok"
 
 
+@pytest.mark.parametrize(
+    ("line", "size", "told"),
+    [
+        ("ro crashkernel=1G-4G:192M,4G-64G:256M,64G-:512M quiet", "0", "crashkernel=1G-4G:192M"),
+        ("crashkernel=auto", "0", "crashkernel=auto"),
+        ("crashkernel=1G-4G:192M,4G-64G:256M,64G-:512M", "201326592", ""),
+        ("crashkernel=no", "0", ""),
+        ("quiet", "0", ""),
+        ("crashkernel=auto", None, ""),
+    ],
+)
+def test_a_crash_kernel_for_which_the_guest_boots_with_too_little_is_told(guest, line, size, told):
+    """Its administrator had kdump, and with a smaller startup nothing is left of it."""
+    (guest / "proc/cmdline").write_text(f"{line}\n")
+    if size is not None:
+        (guest / "sys/kernel").mkdir(parents=True, exist_ok=True)
+        (guest / "sys/kernel/kexec_crash_size").write_text(f"{size}\n")
+    one = finding(guest, "crash kernel")
+    assert (one.level, told in one.found) == ("note" if told else "ok", True)
+
+
 @pytest.mark.parametrize("tcp", ["", "x", "1 2"])
 def test_a_limit_that_cannot_be_read_is_nothing_to_tell(guest, tcp):
     set_kib(guest, MemTotal=4021268)
