@@ -190,6 +190,7 @@ def _side_effects(root: Element, growth: Growth) -> Iterator[str]:
     if growth is Growth.BALLOON and not had_cells:
         yield "`virsh setmaxmem` changes what it boots with and not its maximum: use `dynmem set --maximum`"
     yield (
-        "programs that size themselves by MemTotal when they start see startup at most, as does a kernel with "
-        "ranges in `crashkernel=`: what it can come to have the agent writes into /run/dynmem-agent/maximum"
+        "programs that size themselves by MemTotal when they start see startup at most, as does a kernel "
+        "with ranges in `crashkernel=`: what it can come to have the agent writes into "
+        "/run/dynmem-agent/maximum"
     )
