@@ -5,6 +5,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth, Limits
+from host_controller.domain_xml.arguments import passed
 from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES, BootRam, boot_ram
 from host_controller.units import MIB, round_down, round_up
 
@@ -17,6 +18,8 @@ SLOTS_OF_FEW_REGIONS: Final = 4
 """Beside a back end that takes 8 (fact: eight-regions), of which what it boots with has up to three."""
 OF_VHOST_USER: Final = ("interface", "disk")
 """Devices that such back ends serve: OVS with DPDK, SPDK."""
+PASSED_VHOST_USER: Final = {"netdev": ("vhost-user",), "device": ("vhost-user-blk", "vhost-user-scsi")}
+"""The same where they are passed to QEMU past libvirt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,9 @@ class Shape:
 
 def of_few_regions(root: Element) -> bool:
     """A process beside QEMU maps its RAM, in few pieces."""
-    return any(root.find(f"./devices/{one}[@type='vhostuser']") is not None for one in OF_VHOST_USER)
+    return any(root.find(f"./devices/{one}[@type='vhostuser']") is not None for one in OF_VHOST_USER) or any(
+        one.kind.startswith(PASSED_VHOST_USER.get(one.option, ())) for one in passed(root)
+    )
 
 
 def shape_of(

@@ -51,7 +51,7 @@ def _with_one_device(view: DomainView, xml: str) -> DomainView:
 def _within_regions(view: DomainView, xml: str) -> DomainView:
     """Beside a vhost-user back end QEMU refuses DIMMs that the XML has slots for: few and larger ones fit."""
     config = view.config
-    if config is None or "vhostuser" not in xml or not of_few_regions(parse_xml(xml)):
+    if config is None or "vhost" not in xml or not of_few_regions(parse_xml(xml)):
         return view
     slots = min(config.slots, max(SLOTS_OF_FEW_REGIONS, len(view.dimms)))
     return replace(view, config=replace(config, slots=slots))

@@ -220,6 +220,23 @@ def test_beside_a_back_end_that_maps_few_pieces_of_memory_its_dimms_are_few_and_
     assert disable(prepared) == xml
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "slots"),
+    [
+        ("-netdev", "type=vhost-user,id=n,chardev=c", 4),
+        ("-device", "vhost-user-blk-pci,chardev=c", 4),
+        ("-device", '{"driver":"vhost-user-scsi-pci","chardev":"c"}', 4),
+        ("-device", "vhost-user-fs-pci,chardev=c,tag=t", 16),  # virtiofsd takes hundreds
+        ("-chardev", "socket,id=vhost-user,path=/run/s", 16),
+    ],
+)
+def test_a_back_end_of_that_kind_that_is_passed_to_qemu_is_seen_too(
+    option: str, value: str, slots: int
+) -> None:
+    prepared = enable(with_args(option, value), LIMITS, Growth.HOTADD).xml
+    assert f"<maxMemory unit='KiB' slots='{slots}'>" in prepared
+
+
 def test_a_channel_that_was_there_already_stays_after_disable() -> None:
     ours = (
         "<channel type='unix'>\n      <target type='virtio' name='org.dynmem.agent.0'/>\n    </channel>\n    "

@@ -90,7 +90,9 @@ def test_beside_a_vhost_user_back_end_slots_that_no_dimm_can_have_are_none(plugg
     dimms = "".join(dimm.format(one) for one in range(plugged))
     xml = enable(Q35, LIMITS, Growth.HOTADD).xml.replace("  </devices>", f"{dimms}  </devices>")
     served = xml.replace("  </devices>", "<interface type='vhostuser'/>  </devices>")
-    for text, found in ((xml, 16), (served, slots)):
+    passed = "<qemu:arg value='-netdev'/><qemu:arg value='vhost-user,id=n,chardev=c'/></qemu:commandline>"
+    also_served = xml.replace("</qemu:commandline>", passed)
+    for text, found in ((xml, 16), (served, slots), (also_served, slots)):
         config = looked_at(text).config
         assert config is not None
         assert config.slots == found
