@@ -4,6 +4,10 @@ kernel.threads-max    threads in all: one for eight stacks of them [kernel/fork.
                       these a user may have half, and a service of systemd's 15 % (TasksMax=)
 net.ipv4.tcp_mem      pages that all TCP connections may hold: 3/32 of memory [net/ipv4/tcp.c,
                       tcp_init_mem()]
+net.netfilter.nf_conntrack_max
+                      connections that a firewall or NAT knows: some for each MiB as its module is loaded, and
+                      65536 from 1 GiB on [net/netfilter/nf_conntrack_core.c, nf_conntrack_init_start()]. The
+                      packets of others are dropped
 crashkernel=          memory for the kernel that saves a crash, by ranges: RHEL and others have it set aside
                       nothing below 1 or 2 GiB [Documentation/admin-guide/kdump/kdump.rst]
 """
@@ -11,25 +15,31 @@ crashkernel=          memory for the kernel that saves a crash, by ranges: RHEL 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from agent.proc_text import PAGE_BYTES
 from agent.system import read_file
 
 _THREADS = "kernel.threads-max"
 _TCP = "net.ipv4.tcp_mem"
+_CONNECTIONS = "net.netfilter.nf_conntrack_max"
 _CRASH = "crashkernel="
 _NO_CRASH = ("", "0", "0m", "no", "off")
 _STACK_BYTES = max(16 << 10, PAGE_BYTES)
+_GIB = 1 << 30
 
 
-def left_behind(root: str, total_bytes: int) -> list[str]:
-    """Those that are less than half of what a kernel would take that boots with `total_bytes`, in words."""
-    found = []
-    threads, pages = _numbers(root, _THREADS), _numbers(root, _TCP)
-    if threads and 2 * threads[0] < _threads(total_bytes):
-        found.append(f"{_THREADS} is {threads[0]}")
-    if len(pages) == 3 and 2 * pages[2] < _tcp_pages(total_bytes)[2]:
-        found.append(f"{_TCP} ends at {pages[2] * PAGE_BYTES >> 20} MiB")
+def left_behind(root: str, total_bytes: int) -> dict[str, str]:
+    """Those that are less than half of what a kernel would take that boots with `total_bytes`: in words, by
+    their names.
+    """
+    found = {}
+    for name, wanted in _wanted(total_bytes).items():
+        now = _numbers(root, name)
+        if len(now) == len(wanted) and now[-1] and 2 * now[-1] < wanted[-1]:
+            found[name] = (
+                f"{name} ends at {now[-1] * PAGE_BYTES >> 20} MiB" if name == _TCP else f"{name} is {now[-1]}"
+            )
     return found
 
 
@@ -41,19 +51,26 @@ def crash_kernel_left_out(root: str) -> str:
     return wanted[-1] if wanted and size == b"0" else ""
 
 
-def settings(total_bytes: int) -> list[str]:
-    """What that kernel would take, as sysctl takes it."""
-    pages = " ".join(map(str, _tcp_pages(total_bytes)))
-    return [f"{_THREADS}={_threads(total_bytes)}", f'{_TCP}="{pages}"']
+def settings(names: Iterable[str], total_bytes: int) -> list[str]:
+    """What that kernel would take of these, as sysctl takes it."""
+    wanted = _wanted(total_bytes)
+    texts = [(name, " ".join(map(str, wanted[name]))) for name in names]
+    return [f'{name}="{text}"' if " " in text else f"{name}={text}" for name, text in texts]
 
 
-def _threads(total_bytes: int) -> int:
-    return total_bytes // (8 * _STACK_BYTES)
+def _wanted(total_bytes: int) -> dict[str, tuple[int, ...]]:
+    pages = total_bytes // PAGE_BYTES // 16
+    return {
+        _THREADS: (total_bytes // (8 * _STACK_BYTES),),
+        _TCP: (pages * 3 // 4, pages, pages * 3 // 2),
+        _CONNECTIONS: (_connections(total_bytes),),
+    }
 
 
-def _tcp_pages(total_bytes: int) -> tuple[int, int, int]:
-    limit = total_bytes // PAGE_BYTES // 16
-    return limit * 3 // 4, limit, limit * 3 // 2
+def _connections(total_bytes: int) -> int:
+    if total_bytes > _GIB:
+        return 262144 if total_bytes > 4 * _GIB else 65536
+    return max(1024, total_bytes >> 17)
 
 
 def _numbers(root: str, setting: str) -> list[int]:

@@ -168,12 +168,13 @@ def limits_of_its_boot(root: str, total_bytes: int) -> Finding:
     check, small = "limits of its boot", boot_limits.left_behind(root, total_bytes)
     if not small:
         return Finding(check, "ok", "none is less than half of what MemTotal allows")
-    wanted = boot_limits.settings(max(maximum.told(root), total_bytes))
+    wanted = boot_limits.settings(small, max(maximum.told(root), total_bytes))
     remedy = (
         f"sysctl -w {' '.join(wanted)}, and the same in /etc/sysctl.d; services keep theirs until they are "
         "started anew"
     )
-    found = f"{', '.join(small)}: the kernel booted with less, and these follow no memory that comes later"
+    told = ", ".join(small.values())
+    found = f"{told}: the kernel booted with less, and these follow no memory that comes later"
     return Finding(check, "note", found, remedy)
 
 

@@ -202,6 +202,34 @@ def test_limits_that_fit_the_guests_size_are_nothing_to_tell(guest, ram, total_k
     assert finding(guest, "limits of its boot").level == "ok"
 
 
+def set_connections(root, most: int) -> None:
+    place = root / "proc/sys/net/netfilter"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "nf_conntrack_max").write_text(f"{most}\n")
+
+
+@pytest.mark.parametrize(
+    ("total_kib", "most", "setting"),
+    [
+        (413980, 3234, None),  # as Linux takes it at that size
+        (2097152, 3234, "net.netfilter.nf_conntrack_max=65536"),
+        (8388608, 3234, "net.netfilter.nf_conntrack_max=262144"),
+        (8388608, 65536, "net.netfilter.nf_conntrack_max=262144"),
+        (4021268, 65536, None),
+        (8388608, 262144, None),
+        (8388608, 0, None),  # no connection is tracked
+    ],
+)
+def test_connections_that_a_guest_which_booted_with_less_would_drop_are_told(guest, total_kib, most, setting):
+    set_kib(guest, MemTotal=total_kib, MemAvailable=1024)
+    set_connections(guest, most)
+    one = finding(guest, "limits of its boot")
+    assert one.level == ("ok" if setting is None else "note")
+    if setting is not None:
+        assert one.found.startswith(f"net.netfilter.nf_conntrack_max is {most}: ")
+        assert f"sysctl -w {setting}, and" in one.remedy, "and nothing that is as it should be"
+
+
 @pytest.mark.parametrize(
     ("line", "size", "told"),
     [
