@@ -41,7 +41,9 @@ def vm_figures(controller: Controller, vm: Vm) -> VmFiguresView:
     settings, estimate = engine.state.settings, vm.guest.estimate
     charge = engine.charges.get(vm.config.uuid, 0)
     own = overhead(vm, settings)
-    virtio_mem = max(vm.virtio_mem.current_bytes, vm.virtio_mem.requested_bytes)
+    ram = vm.ram_bytes + max(vm.virtio_mem.current_bytes, vm.virtio_mem.requested_bytes)
+    if vm.config.huge_page_bytes is not None:
+        ram = 0  # as a start there is asked for (`read_start`): it lies in their pool
     return VmFiguresView(
         uuid=vm.config.uuid,
         name=vm.name,
@@ -49,7 +51,7 @@ def vm_figures(controller: Controller, vm: Vm) -> VmFiguresView:
         minimum_bytes=vm.config.limits.minimum_bytes,
         charge_bytes=charge,
         beside_bytes=max(own, charge - vm.assigned_bytes),
-        arrival_bytes=vm.ram_bytes + virtio_mem + settings.overhead_floor_bytes,
+        arrival_bytes=ram + settings.overhead_floor_bytes,
         settled=estimate is not None and not doubted(vm) and vm.pauses.job is None and not vm.pauses.paused,
     )
 

@@ -19,7 +19,7 @@ from host_controller.api.fleet import MOST_HANDSHAKES
 from host_controller.api.server import Api
 from host_controller.control import promises
 from host_controller.control.controller import Controller
-from host_controller.core.model import Unmanaged
+from host_controller.core.model import Limits, Unmanaged, VmConfig
 from host_controller.core.operator_events import Reserve
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError, InputError
@@ -29,6 +29,7 @@ from host_controller.fleet.expiry import DAY
 from host_controller.fleet.hosts import Hosts, Promise
 from host_controller.fleet.lines import Lines
 from host_controller.fleet.reading import CLOCK_SECONDS, LARGEST_ANSWER, read_figures
+from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.units import GIB, MIB, TIB
 from tests.support.virtual import Host, aside, run, until
 from tests.unit.fleet.authority import credentials
@@ -44,6 +45,13 @@ async def listening(host: Host, own: Credentials) -> AsyncIterator[tuple[Control
             yield controller, api, port
         finally:
             await api.stop()
+
+
+class InHugePages(GuestSpec):
+    """All of its RAM lies in the host's pool."""
+
+    def config(self) -> VmConfig:
+        return replace(super().config(), huge_page_bytes=2 * MIB, pinned="huge pages")
 
 
 async def promise(own: Credentials, port: int, vm: str, size_bytes: int, token: str = "ours") -> Promise:
@@ -81,6 +89,18 @@ def test_a_host_of_the_fleet_reads_figures(here: Credentials) -> None:
             assert vm["arrival_bytes"] >= vm["charge_bytes"]
             assert answer["capacity_bytes"] == 4 * GIB
             assert controller.engine.headroom_bytes <= answer["admits_bytes"] <= 4 * GIB  # type: ignore[operator]
+
+    run(story())
+
+
+def test_a_vm_in_huge_pages_arrives_without_ordinary_memory_for_its_ram(here: Credentials) -> None:
+    async def story() -> None:
+        host = Host(4 * GIB)
+        host.hypervisor.power_on(host.hypervisor.define(InHugePages("web", Limits(GIB, GIB, GIB))))
+        async with listening(host, here) as (_, _, port):
+            await asyncio.sleep(30)
+            _, answer = await aside(raw, here, port, "GET", "/v1/figures")
+            assert [one["arrival_bytes"] for one in answer["vms"]] == [64 * MIB]  # type: ignore[attr-defined]
 
     run(story())
 
