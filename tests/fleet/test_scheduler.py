@@ -108,6 +108,26 @@ def test_a_pin_and_a_standby_are_what_the_scheduler_understands() -> None:
     assert "stop" in {one.kind for one in tools.simulate(in_standby(full, source)).actions}
 
 
+def test_a_vm_that_leaves_makes_room_for_one_that_waits_and_a_move_to_no_room_moves_another() -> None:
+    cell, tools = RandomCell(2, 3, 0.3, random.Random(1)), Tools()
+    waits = next(iter(cell.where))
+    del cell.where[waits]
+    vm, source = next(iter(cell.where.items()))
+    (other,) = {"h0", "h1"} - {source}
+    held = {host: 1000 * list(cell.where.values()).count(host) for host in cell.capacities}
+    sizes = dict.fromkeys(cell.need, 1000) | {waits: 1100}
+    for room, also in ((1000, ("start", waits, source)), (999, None)):
+        text = cell.xml(sizes, {source: held[source] + 100, other: held[other] + room})
+        assert tools.simulate(text).actions == ()
+        does = tools.simulate(pinned(read_cib(text), vm, other)).actions
+        moved = [(one.kind, one.vm, one.destination) for one in does if one.vm != waits]
+        if also is None:
+            assert moved != [("migrate", vm, other)], "so a move waits for figures that tell of the room"
+        else:
+            assert moved == [("migrate", vm, other)]
+            assert also in [(one.kind, one.vm, one.destination) for one in does]
+
+
 def test_a_vm_on_its_way_is_stopped_when_what_sent_it_is_taken_back_and_nothing_tells_before() -> None:
     cell, tools = RandomCell(3, 2, 0.3, random.Random(1)), Tools()
     text = cell.xml(dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 20000)).decode()
@@ -147,6 +167,38 @@ def test_a_failed_start_bans_a_host_until_it_is_forgiven_or_its_time_is_over(tim
     assert starts == ([("start", stopped, "h0")] if timeout else [])
     (start,) = tools.simulate(forgiven(cib, stopped, "h0")).actions
     assert (start.kind, start.vm, start.destination) == ("start", stopped, "h0")
+
+
+@pytest.mark.parametrize(
+    ("threshold", "counts"),
+    [
+        ("INFINITY", {"monitor_10000": 5}),
+        ("3", {"monitor_10000": 2}),
+        ("3", {"monitor_10000": 3}),
+        ("3", {"monitor_10000": 2, "start_0": 1}),
+        ("0", {"start_0": "INFINITY"}),
+        ("x", {"start_0": "INFINITY"}),
+        ("INFINITY", {"stop_0": "INFINITY"}),
+    ],
+)
+def test_failures_ban_a_host_for_the_scheduler_as_for_us(threshold: str, counts: dict[str, object]) -> None:
+    """(fact: failures-add-up)"""
+    cell = RandomCell(2, 2, 0.3, random.Random(1))
+    stopped = next(iter(cell.where))
+    del cell.where[stopped]
+    text = cell.xml(dict.fromkeys(cell.need, 1000), {"h0": 20000, "h1": 2000}).decode()
+    pairs = "".join(
+        f'<nvpair id="c-{name}" name="fail-count-{stopped}#{name}" value="{count}"/>'
+        for name, count in counts.items()
+    )
+    block = f'<instance_attributes id="s">{pairs}</instance_attributes>'
+    failed = f'<transient_attributes id="1">{block}</transient_attributes>'
+    meta = f'<nvpair id="mt" name="migration-threshold" value="{threshold}"/>'
+    text = text.replace('<lrm id="1">', failed + '<lrm id="1">')
+    text = text.replace(f'<meta_attributes id="{stopped}m">', f'<meta_attributes id="{stopped}m">{meta}')
+    (bans,) = [one.bans for one in read_cib(text.encode()).vms if one.name == stopped]
+    starts = [one.destination for one in Tools().simulate(text.encode()).actions]
+    assert starts == ([] if "h0" in bans else ["h0"])
 
 
 def test_a_vm_that_came_by_migration_is_cleaned_up_only_once_its_departure_is_forgotten() -> None:
@@ -277,6 +329,35 @@ def test_a_start_of_a_higher_priority_stops_a_vm_that_runs_and_one_of_the_same_d
         after = text.replace(f'<meta_attributes id="{stopped}m">', f'<meta_attributes id="{stopped}m">{pair}')
         assert [one.kind for one in tools.simulate(after.encode()).actions].count("stop") == stops
         assert (f"{stopped}: priority" in {one.what for one in missing(read_cib(after.encode()))}) == stops
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        ('<{} id="a">{true}</{}><{} id="b">{false}</{}>', "false"),
+        ('<{} id="a">{false}</{}><{} id="b">{true}</{}>', "true"),
+        ('<{} id="a">{true}{false}</{}>', "true"),
+        ('<{} id="a" score="5">{false}</{}><{} id="b">{true}</{}>', "false"),
+        ('<{} id="cib-bootstrap-options">{false}</{}><{} id="b" score="5">{true}</{}>', "false"),
+        (
+            '<{} id="a">{true}</{}><{} id="b" score="5"><rule id="r" score="0"><date_expression id="e" '
+            'operation="lt" end="2001-01-01"/></rule>{false}</{}>',
+            "true",
+        ),
+    ],
+)
+def test_of_several_blocks_of_settings_that_counts_which_we_take(blocks: str, said: str) -> None:
+    """(fact: last-block-counts)"""
+    cell, option = RandomCell(2, 2, 0.3, random.Random(1)), "symmetric-cluster"
+    text = cell.xml(dict.fromkeys(cell.need, 1000), dict.fromkeys(cell.capacities, 20000)).decode()
+    values = {
+        value: f'<nvpair id="n-{value}" name="{option}" value="{value}"/>' for value in ("true", "false")
+    }
+    filled = blocks.replace("{}", "cluster_property_set").format(**values)
+    text = text.replace("</crm_config>", f"{filled}</crm_config>")
+    assert read_cib(text.encode()).options[option] == said
+    actions = Tools().simulate(text.encode()).actions
+    assert {one.kind for one in actions} == ({"stop"} if said == "false" else set()), "none is permitted"
 
 
 def test_init_would_restart_vms_that_run_with_other_parameters_so_it_is_refused_then() -> None:

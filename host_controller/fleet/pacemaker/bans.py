@@ -1,10 +1,11 @@
-"""Where a VM may not run, and why: starts that failed there, and constraints. No I/O."""
+"""Where a VM may not run, and why: what failed there, and constraints. No I/O."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 from xml.etree.ElementTree import Element
 
-from host_controller.fleet.pacemaker.values import FALSE, INFINITE, score
+from host_controller.fleet.pacemaker.values import ENDLESS, FALSE, INFINITE, META, Metas, score, settings
 from host_controller.neutral import shell_word
 
 OURS: Final = "dynmem-"
@@ -17,6 +18,10 @@ UNPERMITTED: Final = "symmetric-cluster is false, and no constraint permits it t
 UNSURE: Final = (
     "symmetric-cluster is false, and the engine alone can tell whether a rule, set or group permits it"
 )
+THRESHOLD: Final = "migration-threshold"
+FAILED: Final = "fail-count-"
+START: Final = "start_0"
+"""A start, as counts of failures name it."""
 LOCATIONS: Final = "configuration/constraints/rsc_location"
 
 
@@ -36,34 +41,61 @@ class Banned:
 
     def __init__(self, root: Element, options: Mapping[str, str]) -> None:
         self._root = root
-        self._failed = dict(_failed_starts(root))
+        self._failures = _failures(root)
+        self._metas = Metas(root)
+        self._threshold = settings(root.find("configuration/rsc_defaults"), META).get(THRESHOLD, ENDLESS)
+        """Of VMs that have none of their own."""
         self._unable = frozenset(_unable(root))
         symmetric = options.get("symmetric-cluster", "true").lower() not in FALSE
         nodes = () if symmetric else root.iterfind("configuration/nodes/node")
         self._closed = frozenset(one.get("uname", "") for one in nodes)
         """Nodes where a VM runs only if a constraint permits it: all of them or none."""
 
-    def of(self, name: str) -> Bans:
+    def of(self, primitive: Element) -> Bans:
         """What keeps this VM from which nodes."""
-        failed = {node: text for (vm, node), text in self._failed.items() if vm == name}
+        name = primitive.get("id", "")
+        threshold = score(self._metas.of(primitive).get(THRESHOLD, self._threshold))
+        failed, refusals = self._failed(name, threshold)
         unpermitted, banned = self._closed - set(_permitted(self._root, name)), dict(_never(self._root, name))
         vague = bool(unpermitted) and _permits_vaguely(self._root, name)
         unsure = frozenset(unpermitted - banned.keys() - failed.keys()) if vague else frozenset()
         forbidden = dict.fromkeys(unpermitted, UNSURE if vague else UNPERMITTED) | banned
-        refused = (node for node in failed if node not in forbidden and (name, node) not in self._unable)
+        refused = (node for node in refusals if node not in forbidden and (name, node) not in self._unable)
         return Bans(failed | forbidden, frozenset(refused), unsure)
 
+    def _failed(self, name: str, threshold: int) -> tuple[dict[str, str], list[str]]:
+        """Nodes where it has failed as often as it may, with the reason; and those of them where it may run
+        once no start has failed there.
+        """
+        reasons, refusals = {}, []
+        for node, counts in self._failures.get(name, {}).items():
+            if threshold == 0 or counts.total() < threshold:
+                continue
+            what = (
+                "a start failed there"
+                if counts[START] >= INFINITE
+                else (f"it has failed there {counts.total()} times, and {THRESHOLD} is {threshold}")
+            )
+            cleanup = f"crm_resource --cleanup -N {shell_word(node)} -r {shell_word(name)}"
+            reasons[node] = f"{what}; {cleanup} lifts the ban"
+            if counts.total() - counts[START] < threshold:
+                refusals.append(node)
+        return reasons, refusals
 
-def _failed_starts(root: Element) -> Iterator[tuple[tuple[str, str], str]]:
-    """A start that failed bans the node for that VM until it is cleaned up."""
+
+def _failures(root: Element) -> dict[str, dict[str, Counter[str]]]:
+    """How often each operation of a VM has failed on a node, by VM and node. The engine adds all of them up
+    (fact: failures-add-up); a fatal one, as a start's is, counts for infinity.
+    """
+    found: dict[str, dict[str, Counter[str]]] = {}
     for state in root.iterfind("status/node_state"):
-        node = state.get("uname", "")
         for pair in state.iterfind("transient_attributes/instance_attributes/nvpair"):
-            name, fatal = pair.get("name", ""), score(pair.get("value", "")) >= INFINITE
-            if name.startswith("fail-count-") and name.endswith("#start_0") and fatal:
-                vm = name.removeprefix("fail-count-").removesuffix("#start_0")
-                cleanup = f"crm_resource --cleanup -N {shell_word(node)} -r {shell_word(vm)}"
-                yield (vm, node), f"a start failed there; {cleanup} lifts the ban"
+            kind, _, operation = pair.get("name", "").rpartition("#")
+            count = score(pair.get("value", ""))
+            if kind.startswith(FAILED) and count > 0:
+                of_vm = found.setdefault(kind.removeprefix(FAILED), {})
+                of_vm.setdefault(state.get("uname", ""), Counter())[operation] += count
+    return found
 
 
 def _unable(root: Element) -> Iterator[tuple[str, str]]:

@@ -15,12 +15,11 @@ from host_controller.fleet.core.publication import LARGEST_MIB
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.bans import PENDING, Banned
 from host_controller.fleet.pacemaker.bounded_xml import read_xml
-from host_controller.fleet.pacemaker.values import FALSE, number, pairs
+from host_controller.fleet.pacemaker.values import FALSE, Ids, number, settings
 
 STATES: Final = "status/node_state"
 DOWN: Final = ("offline", "0")
 """A node's controller is. Newer versions write since when it is up."""
-CLUSTER_OPTIONS: Final = "configuration/crm_config/cluster_property_set/nvpair"
 ATTRIBUTE: Final = "dynmem"
 """Of utilizations. VirtualDomain sets hv_memory and host_memory at each monitor, so neither is used."""
 UNFENCED: Final = "fencing is off: a VM of a host that is cut off may come to run twice"
@@ -95,7 +94,7 @@ def read_cib(text: bytes) -> Cib:
     if root.find("configuration") is None:
         raise EngineError("the engine's XML has no configuration")
     notes: list[str] = []
-    options = pairs(root, CLUSTER_OPTIONS)
+    options = settings(root.find("configuration/crm_config"), "cluster_property_set")
     vms = tuple(_vms(root, Banned(root, options), notes))
     names = [one.name for one in vms]
     if len(set(names)) != len(names):
@@ -108,7 +107,7 @@ def read_cib(text: bytes) -> Cib:
     }
     if options.get("stonith-enabled", "true").lower() in FALSE:
         notes.append(UNFENCED)
-    defaults = pairs(root, "configuration/rsc_defaults/meta_attributes/nvpair")
+    defaults = settings(root.find("configuration/rsc_defaults"), "meta_attributes")
     found = Cib(root, vms, nodes, options, defaults, tuple(notes))
     return found if found.quorate else replace(found, notes=(*notes, WITHOUT_QUORUM))
 
@@ -120,6 +119,7 @@ def changed(cib: Cib, vms: Mapping[str, int], nodes: Mapping[str, int]) -> bytes
         EngineError: there is no such VM or node, or the figure is none.
     """
     root = next_version(cib)
+    ids = Ids(root)
     resources = {one.get("id"): one for one in root.iterfind("configuration/resources//primitive")}
     places = {one.get("uname"): one for one in root.iterfind("configuration/nodes/node")}
     for kind, figures, elements in (("resource", vms, resources), ("node", nodes, places)):
@@ -129,7 +129,7 @@ def changed(cib: Cib, vms: Mapping[str, int], nodes: Mapping[str, int]) -> bytes
                 raise EngineError(f"the engine has no {kind} {name}")
             if not 0 <= size_mib <= LARGEST_MIB:
                 raise EngineError(f"{size_mib} MiB for {kind} {name} cannot be")
-            _set(element, name, size_mib)
+            _set(element, name, size_mib, ids)
     return ElementTree.tostring(root)
 
 
@@ -202,8 +202,8 @@ def _vms(root: Element, banned: Banned, notes: list[str]) -> Iterator[Vm]:
             if _is_vm(one, templates):
                 notes.append(f"{name} has no utilization {ATTRIBUTE}: it is not placed by demand")
             continue
-        config = pairs(one, "instance_attributes/nvpair").get("config") if _is_vm(one, templates) else None
-        yield Vm(name, _size(pair, f"resource {name}", notes), config, *banned.of(name))
+        config = settings(one, "instance_attributes").get("config") if _is_vm(one, templates) else None
+        yield Vm(name, _size(pair, f"resource {name}", notes), config, *banned.of(one))
 
 
 def _own(element: Element) -> Element | None:
@@ -229,14 +229,15 @@ def _size(pair: Element | None, whose: str, notes: list[str]) -> int | None:
     return None
 
 
-def _set(element: Element, name: str, size_mib: int) -> None:
+def _set(element: Element, name: str, size_mib: int, ids: Ids) -> None:
     pair = _own(element)
     if pair is None:
         if element.tag != "node":  # `fleet init` gives VMs theirs; a new node may come at any time
             raise EngineError(f"the engine's resource {name} has no utilization {ATTRIBUTE} of its own")
         number = element.get("id", "")
-        block = ElementTree.SubElement(element, "utilization", {"id": f"dynmem-{number}-utilization"})
-        attributes = {"id": f"dynmem-{number}-capacity", "name": ATTRIBUTE}
+        identity = {"id": ids.free(f"dynmem-{number}-utilization")}
+        block = ElementTree.SubElement(element, "utilization", identity)
+        attributes = {"id": ids.free(f"dynmem-{number}-capacity"), "name": ATTRIBUTE}
         pair = ElementTree.SubElement(block, "nvpair", attributes)
     pair.set("value", str(size_mib))
 

@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 
 from host_controller.fleet.errors import EngineError
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves, next_version
-from host_controller.fleet.pacemaker.values import block, number, pairs, put
+from host_controller.fleet.pacemaker.values import Ids, block, number, pairs, put
 
 PIN: Final = "dynmem-move-"
 MARK: Final = "dynmem-stayed-on"
@@ -90,13 +90,12 @@ def in_standby(cib: Cib, node: str, avoid: Collection[tuple[str, str]] = ()) -> 
     _allow(root, node)
     _avoid(root, node, avoid)
     element = _node(root, node)
-    own = block(element, ATTRIBUTES)
+    own, ids = block(element, ATTRIBUTES), Ids(root)
     if own is None:
-        taken = {one.get("id", "") for one in root.iter()}
-        identity = {"id": _free(f"nodes-{element.get('id', '')}", taken)}
+        identity = {"id": ids.free(f"nodes-{element.get('id', '')}")}
         own = ElementTree.SubElement(element, ATTRIBUTES, identity)
     for name, value in (("standby", "on"), (STANDBY, "yes")):
-        put(own, name, value)
+        put(own, name, value, ids)
     return ElementTree.tostring(root)
 
 
@@ -187,17 +186,17 @@ def _noted(root: Element, name: str) -> Iterator[tuple[str, str]]:
 
 
 def _note(root: Element, name: str, values: Mapping[str, str]) -> None:
-    """Of VMs that are there. A renamed one has left its old name in ids, and an id can be there once."""
+    """Of VMs that are there."""
     _forget(root, name, values.keys())
-    taken = {one.get("id", "") for one in root.iter()}
+    ids = Ids(root)
     for one in _primitives(root):
         vm = one.get("id", "")
         if vm not in values:
             continue
         notes = next((own for own in one.iterfind("meta_attributes") if _ours(own)), None)
         if notes is None:
-            notes = ElementTree.SubElement(one, "meta_attributes", {"id": _free(f"{NOTES}{vm}", taken)})
-        pair = {"id": _free(f"{name}-{vm}", taken), "name": name, "value": values[vm]}
+            notes = ElementTree.SubElement(one, "meta_attributes", {"id": ids.free(f"{NOTES}{vm}")})
+        pair = {"id": ids.free(f"{name}-{vm}"), "name": name, "value": values[vm]}
         ElementTree.SubElement(notes, "nvpair", pair)
 
 
@@ -212,13 +211,6 @@ def _forget(root: Element, name: str, vms: Collection[str]) -> None:
 
 def _ours(meta: Element) -> bool:
     return meta.get("id", "").startswith(NOTES)
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    while wanted in taken:
-        wanted += "-"
-    taken.add(wanted)
-    return wanted
 
 
 def _primitives(root: Element) -> list[Element]:

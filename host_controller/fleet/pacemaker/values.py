@@ -1,4 +1,4 @@
-"""What the engine's configuration says: numbers, scores, and the pairs of a name and a value. No I/O."""
+"""What the engine's configuration says: numbers, scores, and blocks of names and values. No I/O."""
 
 from typing import Final
 from xml.etree import ElementTree
@@ -6,9 +6,13 @@ from xml.etree.ElementTree import Element
 
 MOST_DIGITS: Final = 12
 """Of a number that the engine writes: more are none of its own, and thousands cannot be read as one."""
+ENDLESS: Final = "INFINITY"
 INFINITE: Final = 1_000_000
 """The engine takes a million for infinity."""
 FALSE: Final = ("false", "no", "off", "0", "n")
+META: Final = "meta_attributes"
+FOREMOST: Final = "cib-bootstrap-options"
+"""The block that comes before all others of its kind, whatever their scores."""
 
 
 def number(text: str) -> int | None:
@@ -19,7 +23,7 @@ def number(text: str) -> int | None:
 def score(text: str) -> int:
     """As the engine takes it: bounded by infinity, and 0 for what is none."""
     digits = text.removeprefix("+").removeprefix("-")
-    if digits.upper() == "INFINITY" or len(digits) > MOST_DIGITS:
+    if digits.upper() == ENDLESS or len(digits) > MOST_DIGITS:
         size = INFINITE
     else:
         size = min(INFINITE, number(digits) or 0)
@@ -34,16 +38,64 @@ def pairs(element: Element, path: str = "nvpair") -> dict[str, str]:
     return found
 
 
+def blocks(parent: Element | None, tag: str) -> list[Element]:
+    """Those of one kind, the one whose word counts first (fact: last-block-counts). Without those that a rule
+    may switch off, and those that stand elsewhere.
+    """
+    found = [] if parent is None else parent.findall(tag)
+    own = [one for one in reversed(found) if one.find("rule") is None and one.get("id-ref") is None]
+    return sorted(own, key=lambda one: (one.get("id") != FOREMOST, -score(one.get("score", ""))))
+
+
 def block(parent: Element, tag: str) -> Element | None:
-    """The first of its kind that no rule switches off."""
-    return next((one for one in parent.findall(tag) if one.find("rule") is None), None)
+    """The one of its kind whose word counts first."""
+    return next(iter(blocks(parent, tag)), None)
 
 
-def put(where: Element, name: str, value: str) -> None:
+def settings(parent: Element | None, tag: str) -> dict[str, str]:
+    """What all blocks of one kind say."""
+    found: dict[str, str] = {}
+    for one in blocks(parent, tag):
+        found = pairs(one) | found
+    return found
+
+
+class Metas:
+    """What is said of the resources of a configuration, beside what holds for all of them."""
+
+    def __init__(self, root: Element) -> None:
+        whole = root.find("configuration/resources")
+        groups, templates = ([] if whole is None else list(whole.iter(tag)) for tag in ("group", "template"))
+        self._groups = {one.get("id"): settings(group, META) for group in groups for one in group}
+        self._templates = {one.get("id"): settings(one, META) for one in templates}
+
+    def of(self, primitive: Element) -> dict[str, str]:
+        """By itself, by its template, or by the group that it is in: whoever comes first here."""
+        template = self._templates.get(primitive.get("template"), {})
+        return self._groups.get(primitive.get("id"), {}) | template | settings(primitive, META)
+
+
+class Ids:
+    """Those of a configuration: the engine takes none in which one is there twice. What was renamed keeps
+    its old name in the ids below it.
+    """
+
+    def __init__(self, root: Element) -> None:
+        self._taken = {one.get("id", "") for one in root.iter()}
+
+    def free(self, wanted: str) -> str:
+        """This one, or the next that nobody has; it is taken from then on."""
+        while wanted in self._taken:
+            wanted += "-"
+        self._taken.add(wanted)
+        return wanted
+
+
+def put(where: Element, name: str, value: str, ids: Ids) -> None:
     """Set what a block says of a name."""
     for one in where.iterfind("nvpair"):
         if one.get("name") == name:
             one.set("value", value)
             return
-    pair = {"id": f"{where.get('id', '')}-{name}", "name": name, "value": value}
+    pair = {"id": ids.free(f"{where.get('id', '')}-{name}"), "name": name, "value": value}
     ElementTree.SubElement(where, "nvpair", pair)

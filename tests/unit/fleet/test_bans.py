@@ -195,6 +195,48 @@ def test_a_start_that_failed_for_another_reason_than_a_refusal_stays_banned(code
     assert (new.failed_on, set(new.bans)) == (frozenset(), {"n1"})
 
 
+@pytest.mark.parametrize(
+    ("threshold", "counts", "banned", "refused"),
+    [
+        ("INFINITY", {"monitor_10000": 5}, False, False),
+        ("3", {"monitor_10000": 2}, False, False),
+        ("3", {"monitor_10000": 3}, True, False),
+        ("3", {"monitor_10000": 2, "start_0": 1}, True, True),
+        ("3", {"monitor_10000": 2, "start_0": "INFINITY"}, True, True),
+        ("3", {"monitor_10000": 3, "start_0": "INFINITY"}, True, False),
+        ("INFINITY", {"stop_0": "INFINITY"}, True, False),
+        ("0", {"start_0": "INFINITY"}, False, False),
+        ("9" * 5000, {"start_0": "x"}, False, False),
+    ],
+)
+@pytest.mark.parametrize("whose", ["its own", "of its group", "of all"])
+def test_all_failures_together_ban_a_node_and_only_those_of_a_start_are_forgiven(
+    threshold: str, counts: dict[str, object], banned: bool, refused: bool, whose: str
+) -> None:
+    """(fact: failures-add-up)"""
+    pairs = "".join(
+        f'<nvpair id="{name}" name="fail-count-new#{name}" value="{count}"/>'
+        for name, count in counts.items()
+    )
+    inner = f'<instance_attributes id="i">{pairs}</instance_attributes>'
+    status = (
+        f'<node_state uname="n1"><transient_attributes id="1">{inner}</transient_attributes></node_state>'
+    )
+    meta = f'<meta_attributes id="t"><nvpair id="tp" name="migration-threshold" value="{threshold}"/>'
+    meta += "</meta_attributes>"
+    text = cib_text({"new": SIZE}, {"n1": 1, "n2": 1}, status=status).decode()
+    begin, end = text.index("<primitive"), text.index("</resources>")
+    one = text[begin:end]
+    text = {
+        "its own": text.replace(one, one.replace("<utilization", f"{meta}<utilization", 1)),
+        "of its group": text.replace(one, f'<group id="g">{meta}{one}</group>'),
+        "of all": text.replace("</configuration>", f"<rsc_defaults>{meta}</rsc_defaults></configuration>"),
+    }[whose]
+    (new,) = read_cib(text.encode()).vms
+    assert ("n1" in new.bans, "n1" in new.failed_on, "n2" in new.bans) == (banned, refused, False)
+    assert all("crm_resource --cleanup -N n1 -r new" in why for why in new.bans.values())
+
+
 def test_what_is_forgiven_is_the_start_there_and_nothing_else() -> None:
     text = cib_text({"new": 1}, {"n1": 1}, status=failed_start("new", "n1") + failed_start("new", "n2"))
     after = forgiven(read_cib(text), "new", "n1")

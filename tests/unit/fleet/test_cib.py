@@ -52,6 +52,20 @@ def test_a_node_that_is_new_gets_the_attribute() -> None:
     assert read_cib(changed(read_cib(after), {}, {"n2": 600})).nodes["n2"] == 600
 
 
+def test_a_new_nodes_attribute_gets_ids_that_nobody_has() -> None:
+    """Of a block with a rule nobody could say what is in force, so ours comes beside it."""
+    rule = (
+        b'<utilization id="dynmem-2-utilization"><rule id="r"/><nvpair id="dynmem-2-capacity" name="dynmem" '
+    )
+    text = cib_text({}, {"n1": 1, "n2": None}).replace(
+        b'uname="n2">', b'uname="n2">' + rule + b'value="1"/></utilization>'
+    )
+    after = read_cib(changed(read_cib(text), {}, {"n2": 7}))
+    assert after.nodes["n2"] == 7
+    ids = [one.get("id") for one in after.root.iterfind("configuration//*[@id]")]
+    assert len(set(ids)) == len(ids)
+
+
 def test_comments_stay() -> None:
     text = CIB.replace(b"<constraints/>", b"<constraints><!-- of an operator --></constraints>")
     assert b"<!-- of an operator -->" in changed(read_cib(text), {"web": 1}, {})

@@ -4,6 +4,7 @@ import pytest
 
 from host_controller.fleet.pacemaker.cib import read_cib
 from host_controller.fleet.pacemaker.needs import missing, prepared
+from host_controller.fleet.pacemaker.pins import unpinned
 from tests.unit.fleet.cluster import cib_text
 
 BARE = (
@@ -95,6 +96,18 @@ def test_a_vm_that_holds_to_no_host_by_its_own_setting_is_named_and_set(value: s
     assert missing(read_cib(prepared(cib))) == ()
 
 
+@pytest.mark.parametrize(("value", "moves"), [("0", False), ("", False), ("3", True), ("INFINITY", True)])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_vm_that_no_failure_keeps_from_a_host_is_named_and_set(value: str, moves: bool, own: bool) -> None:
+    pair = f'<meta_attributes id="b"><nvpair id="t" name="migration-threshold" value="{value}"/>'
+    block = f"{pair}</meta_attributes>"
+    one = BARE.replace("<operations>", f"{block}<operations>") if own else BARE
+    end = "</configuration>" if own else f"<rsc_defaults>{block}</rsc_defaults></configuration>"
+    cib = read_cib(cib_text({}, {"n1": 1}, one + FENCE).replace(b"</configuration>", end.encode()))
+    assert ("bare: migration-threshold" in {need.what for need in missing(cib)}) != moves
+    assert missing(read_cib(prepared(cib))) == ()
+
+
 @pytest.mark.parametrize(("value", "kept"), [("", False), ("0", False), ("5min", True)])
 def test_bans_of_failed_starts_end_by_themselves_as_everybody_likes(value: str, kept: bool) -> None:
     pair = f'<nvpair id="s" name="failure-timeout" value="{value}"/>'
@@ -164,7 +177,7 @@ def test_a_vm_whose_start_would_stop_others_is_named_and_left_to_people(priority
     assert {one.what for one in missing(read_cib(prepared(cib)))} == {one.what for one in found}
 
 
-def test_what_is_set_is_set_where_no_rule_switches_it_off_and_the_first_of_one_name_counts() -> None:
+def test_what_is_set_is_set_where_no_rule_switches_it_off() -> None:
     ruled = '<instance_attributes id="r"><rule id="r1"/><nvpair id="x" name="other" value="1"/>'
     ruled += "</instance_attributes>"
     cib = read_cib(cib_text({}, {"n1": 1}, BARE.replace("<operations>", f"{ruled}<operations>") + FENCE))
@@ -172,8 +185,78 @@ def test_what_is_set_is_set_where_no_rule_switches_it_off_and_the_first_of_one_n
     assert missing(after) == ()
     blocks = after.root.findall(".//primitive[@id='bare']/instance_attributes")
     assert [len(one.findall("nvpair")) for one in blocks] == [1, 3]
-    twice = '<cluster_property_set id="later"><nvpair id="l" name="stonith-enabled" value="false"/>'
-    text = cib_text({}, {"n1": 1}, FENCE).replace(
-        b"</crm_config>", f"{twice}</cluster_property_set></crm_config>".encode()
-    )
-    assert read_cib(text).options["stonith-enabled"] == "true"
+
+
+RULE = '<rule id="r" score="0"><rsc_expression id="e" class="ocf" type="Filesystem"/></rule>'
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "counts"),
+    [
+        ("<{} id='a'>{}</{}>", "<{} id='b'>{}</{}>", 2),
+        ("<{} id='a' score='5'>{}</{}>", "<{} id='b'>{}</{}>", 1),
+        ("<{} id='a' score='5'>{}</{}>", "<{} id='cib-bootstrap-options'>{}</{}>", 2),
+        (f"<{{}} id='a' score='5'>{RULE}{{}}</{{}}>", "<{} id='b'>{}</{}>", 2),
+        ("<{} id='a'>{}</{}>", "<{} id-ref='c'>{}</{}>", 1),
+    ],
+)
+@pytest.mark.parametrize("tag", ["cluster_property_set", "meta_attributes"])
+def test_of_several_settings_that_counts_which_the_engine_takes_and_that_is_set(
+    first: str, second: str, counts: int, tag: str
+) -> None:
+    where, name, good = {
+        "cluster_property_set": ("crm_config", "placement-strategy", "balanced"),
+        "meta_attributes": ("rsc_defaults", "resource-stickiness", "1000"),
+    }[tag]
+    for values in ((good, "0"), ("0", good)):
+        both = [
+            form.format(tag, f'<nvpair id="x{number}" name="{name}" value="{value}"/>', tag)
+            for number, (form, value) in enumerate(zip((first, second), values, strict=True))
+        ]
+        text = cib_text({}, {"n1": 1}, FENCE)
+        old = text[text.index(b"<crm_config>") : text.index(b"<nodes>")]
+        text = text.replace(old, f"<crm_config/><{where}>{''.join(both)}</{where}>".encode())
+        if where == "crm_config":
+            text = text.replace(b"<crm_config/>", b"")
+        cib = read_cib(text)
+        assert (name in {need.what for need in missing(cib)}) == (values[counts - 1] != good)
+        assert missing(read_cib(prepared(cib))) == ()
+
+
+@pytest.mark.parametrize(
+    "own", ["", '<meta_attributes id="own"><nvpair id="o" name="x" value="1"/></meta_attributes>']
+)
+def test_what_a_group_sets_counts_for_its_vms_until_they_say_otherwise(own: str) -> None:
+    pair = '<meta_attributes id="gm"><nvpair id="gs" name="resource-stickiness" value="0"/></meta_attributes>'
+    group = f'<group id="g">{pair}{BARE.replace("<operations>", f"{own}<operations>")}</group>'
+    cib = read_cib(cib_text({}, {"n1": 1}, group + FENCE))
+    assert "bare: resource-stickiness" in {need.what for need in missing(cib)}
+    assert missing(read_cib(prepared(cib))) == ()
+
+
+def test_what_a_vm_has_by_reference_is_left_to_people() -> None:
+    shared = BARE.replace("<operations>", '<meta_attributes id-ref="others"/><operations>')
+    cib = read_cib(cib_text({}, {"n1": 1}, shared + FENCE))
+    (need,) = [one for one in missing(cib) if one.what.startswith("bare")]
+    assert (need.what, need.by_hand) == ("bare: settings", True)
+    assert [one.what for one in missing(read_cib(prepared(cib)))] == ["bare: settings"]
+
+
+def test_ids_that_a_renamed_vm_has_kept_are_in_the_way_of_none_that_has_its_name_now() -> None:
+    first = read_cib(prepared(read_cib(cib_text({}, {"n1": 1}, BARE + FENCE)))).text.decode()
+    renamed = first.replace('type="VirtualDomain" id="bare"', 'type="VirtualDomain" id="new"')
+    again = BARE.replace('id="m"', 'id="m2"')
+    cib = read_cib(prepared(read_cib(renamed.replace("</resources>", f"{again}</resources>").encode())))
+    assert missing(cib) == ()
+    assert {one.name for one in cib.vms} == {"new", "bare"}
+    ids = [one.get("id") for one in cib.root.iterfind("configuration//*[@id]")]
+    assert len(set(ids)) == len(ids)
+
+
+def test_init_sets_nothing_among_what_is_noted_of_a_moved_vm() -> None:
+    cib = read_cib(unpinned(read_cib(cib_text({"bare": 1}, {"n1": 1}, FENCE)), ["bare"], 100.0, 30.0))
+    after = read_cib(prepared(cib))
+    assert missing(after) == ()
+    later = read_cib(unpinned(after, [], 200.0, 30.0))
+    assert missing(later) == ()
+    assert "dynmem-notes-bare" not in {one.get("id") for one in later.root.iter()}
