@@ -7,6 +7,7 @@ from host_controller.host.memory import (
     default_huge_page_bytes,
     reserves_all,
     transparent_huge_page_bytes,
+    vfio_mappings,
 )
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.about_host import AboutHost
@@ -20,6 +21,7 @@ def abilities(about: AboutHost) -> HostAbilities:
             known,
             huge_page_bytes=default_huge_page_bytes(),
             transparent_huge_page_bytes=transparent_huge_page_bytes(),
+            vfio_mappings=vfio_mappings(),
             reserves_all=reserves_all(),
         )
     return replace(

@@ -30,6 +30,8 @@ class HostAbilities:
     """The size of huge pages that whoever names none gets (default_hugepagesz)."""
     transparent_huge_page_bytes: int | None = None
     """2 MiB; where pages are of 16 or 64 KiB, as on some arm64, 32 or 512."""
+    vfio_mappings: int | None = None
+    """How many pieces of memory a VFIO device may map (dma_entry_limit of vfio_iommu_type1)."""
     reserves_all: bool = False
     """Its kernel lets nobody map memory that is not set aside for it (vm.overcommit_memory is 2)."""
     device_networks: frozenset[str] = frozenset()

@@ -13,7 +13,7 @@ from host_controller.domain_xml.boot_ram import (
 from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.pinning import pins
 from host_controller.domain_xml.set_aside import set_aside
-from host_controller.domain_xml.shape import SLOTS, Shape
+from host_controller.domain_xml.shape import Shape
 from host_controller.domain_xml.values import architecture_of
 from host_controller.units import format_size, round_up
 
@@ -65,11 +65,11 @@ def _rounding(limits: Limits, growth: Growth, shape: Shape) -> Iterator[str]:
 
 def _dimms(shape: Shape) -> Iterator[str]:
     grown = shape.reach - shape.startup
-    mean = max(MEMORY_BLOCK_BYTES, round_up(-(-grown // SLOTS), MEMORY_BLOCK_BYTES))
+    mean = max(MEMORY_BLOCK_BYTES, round_up(-(-grown // shape.slots), MEMORY_BLOCK_BYTES))
     if grown:
         yield (
             f"it boots with {format_size(shape.startup)} and grows by up to {format_size(grown)} in DIMMs: "
-            f"{SLOTS} slots, {format_size(MEMORY_BLOCK_BYTES)} at least and "
+            f"{shape.slots} slots, {format_size(MEMORY_BLOCK_BYTES)} at least and "
             f"{format_size(mean)} on average when all are used"
         )
     movable = min(grown, shape.startup * MOVABLE_RATIO)
@@ -178,6 +178,11 @@ def _side_effects(root: Element, growth: Growth) -> Iterator[str]:
             "`virsh setmaxmem`, and `virsh setvcpus --maximum` to fewer vCPUs, are refused from now on, and "
             "another <memory> is passed over, since hot add needs a NUMA cell: use `dynmem set --maximum` "
             "and `dynmem enable --startup`; for vCPUs disable it and enable it again"
+        )
+    if growth is not Growth.BALLOON and len(root.findall("./cpu/numa/cell")) > 1:
+        yield (
+            "all that it grows by lies in the first of its NUMA nodes: programs that are bound to another "
+            "(numactl, cpuset.mems) run out while that has plenty, and nobody sees it"
         )
     if growth is not Growth.BALLOON and _may_sleep(root):
         yield (

@@ -21,6 +21,7 @@ from host_controller.units import KIB
 MEMINFO: Final = Path("/proc/meminfo")
 HUGE_PAGES: Final = "sys/kernel/mm/hugepages"
 TRANSPARENT_HUGE_PAGE: Final = "sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
+VFIO_MAPPINGS: Final = "sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 OVERCOMMIT: Final = "proc/sys/vm/overcommit_memory"
 LARGEST_FILE: Final = 1 << 18
 """Bytes of /proc/meminfo that are read: it has some 1,500."""
@@ -112,6 +113,11 @@ def default_huge_page_bytes(meminfo: Path = MEMINFO) -> int | None:
 def transparent_huge_page_bytes(root: Path = Path("/")) -> int | None:
     """The size of huge pages that the kernel makes by itself; None where it makes none, or does not say."""
     return _number(root / TRANSPARENT_HUGE_PAGE) or None
+
+
+def vfio_mappings(root: Path = Path("/")) -> int | None:
+    """How many pieces of memory a VFIO device may map; None where no module for that is loaded."""
+    return _number(root / VFIO_MAPPINGS) or None
 
 
 def reserves_all(root: Path = Path("/")) -> bool:

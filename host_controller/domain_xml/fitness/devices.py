@@ -13,10 +13,15 @@ from host_controller.domain_xml.huge_pages import backs_with_huge_pages
 from host_controller.domain_xml.ours import growth_of, was_adopted
 from host_controller.domain_xml.pieces import find_channel
 from host_controller.domain_xml.pinning import ENCRYPTED, HUGE_PAGES, LOCKED, VFIO, Pin, pins
+from host_controller.domain_xml.shape import shape_of
 from host_controller.domain_xml.traces import OWNED_MODEL
 from host_controller.domain_xml.values import target_size
 from host_controller.units import format_size
 
+VFIO_MAPPINGS: Final = (1 << 16) - 1
+"""The kernel's default."""
+VFIO_MAPPINGS_OF_OTHERS: Final = 511
+"""For boot RAM and the memory of devices: some ten."""
 PORT_OF_OURS: Final = "`dynmem enable` then adds one"
 
 
@@ -123,6 +128,10 @@ def discarding(request: Request) -> Refusal | None:
             reason = "its vDPA device pins all of its memory"
         elif pin.why == HUGE_PAGES and request.page_bytes > VIRTIO_MEM_BLOCK_BYTES:
             reason = f"its huge pages are larger than a block of {format_size(VIRTIO_MEM_BLOCK_BYTES)}"
+        elif (
+            pin.why == VFIO and _most_mapped_bytes(request) < shape_of(request.limits, request.growth).device
+        ):
+            reason = f"a VFIO device can map {format_size(_most_mapped_bytes(request))} of it"
         if reason is not None:
             return Refusal(
                 f"it cannot have virtio-mem: {reason} ({pin.what})", _without(pin), other_growth=True
@@ -144,6 +153,15 @@ def unreserved(request: Request) -> Refusal | None:
         "(vm.overcommit_memory is 2; `sysctl vm.overcommit_memory=0` changes that)",
         other_growth=True,
     )
+
+
+def _most_mapped_bytes(request: Request) -> int:
+    """Of virtio-mem, each block of which is mapped by itself (hw/vfio/common.c, RamDiscardManager). Beyond
+    that QEMU answers the guest with an error, and its driver gives the device up
+    (fact: virtio-mem-that-gives-up).
+    """
+    pieces = request.host.vfio_mappings or VFIO_MAPPINGS
+    return max(0, pieces - VFIO_MAPPINGS_OF_OTHERS) * VIRTIO_MEM_BLOCK_BYTES
 
 
 def _is_shared(root: Element) -> bool:

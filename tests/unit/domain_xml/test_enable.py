@@ -237,6 +237,31 @@ def test_a_back_end_of_that_kind_that_is_passed_to_qemu_is_seen_too(
     assert f"<maxMemory unit='KiB' slots='{slots}'>" in prepared
 
 
+def test_it_is_told_how_large_dimms_become_where_there_are_few_slots() -> None:
+    xml = Q35.replace("  </devices>", "    <interface type='vhostuser'/>\n  </devices>")
+    for domain, told in (
+        (Q35, "16 slots, 128 MiB at least and 256 MiB"),
+        (xml, "4 slots, 128 MiB at least and 768 MiB"),
+    ):
+        assert any(told in one for one in enable(domain, LIMITS, Growth.HOTADD).notes)
+
+
+@pytest.mark.parametrize(
+    ("xml", "growth", "told"),
+    [
+        (NUMA, Growth.HOTADD, True),
+        (NUMA, Growth.VIRTIO_MEM, True),
+        (NUMA, Growth.BALLOON, False),
+        (Q35, Growth.HOTADD, False),
+    ],
+)
+def test_it_is_told_where_of_several_nodes_its_memory_comes_to_lie(
+    xml: str, growth: Growth, told: bool
+) -> None:
+    """Programs that are bound to the second node get nothing of it."""
+    assert any("first of its NUMA nodes" in one for one in enable(xml, LIMITS, growth).notes) is told
+
+
 def test_a_channel_that_was_there_already_stays_after_disable() -> None:
     ours = (
         "<channel type='unix'>\n      <target type='virtio' name='org.dynmem.agent.0'/>\n    </channel>\n    "

@@ -65,6 +65,29 @@ def test_virtio_mem_that_libvirt_would_not_take_is_refused_also_where_it_is_name
 
 
 @pytest.mark.parametrize(
+    ("maximum", "mappings", "growth"),
+    [
+        (127 * GIB, None, VIRTIO_MEM),
+        (130 * GIB, None, HOTADD),
+        (200 * GIB, 65535, HOTADD),
+        (200 * GIB, 1 << 20, VIRTIO_MEM),
+        (8 * GIB, 64, HOTADD),
+    ],
+)
+def test_beside_a_graphics_card_a_device_is_no_larger_than_what_the_card_can_map(
+    maximum: int, mappings: int | None, growth: Growth
+) -> None:
+    """Each block of 2 MiB is mapped by itself: at 127 GiB the guest's driver would give the device up."""
+    card = "<hostdev mode='subsystem' type='pci'><source/></hostdev>"
+    xml = Q35.replace("  </devices>", f"    {card}\n  </devices>")
+    limits, host = Limits(GIB, GIB, maximum), HostAbilities(*NEW, address_bits=46, vfio_mappings=mappings)
+    found, reasons = choose(xml, limits, host)
+    assert found is growth
+    assert ("a VFIO device can map" in "; ".join(reasons)) is (growth is HOTADD)
+    assert choose(Q35, limits, host)[0] is VIRTIO_MEM, "nobody maps anything"
+
+
+@pytest.mark.parametrize(
     ("backing", "cell", "starts"),
     [
         ("", "", False),

@@ -11,6 +11,7 @@ from host_controller.host.memory import (
     read_pressure,
     reserves_all,
     transparent_huge_page_bytes,
+    vfio_mappings,
 )
 from host_controller.units import GIB, MIB
 from tests.support.fake_host import FakeHost
@@ -72,6 +73,12 @@ def test_the_size_of_transparent_huge_pages_is_known_where_the_kernel_makes_some
     place.mkdir(parents=True)
     (place / "hpage_pmd_size").write_text("33554432\n")
     assert transparent_huge_page_bytes(host.root) == 32 * MIB
+
+
+def test_how_much_a_vfio_device_may_map_is_known_where_its_module_is_loaded(host: FakeHost) -> None:
+    assert vfio_mappings(host.root) is None
+    host.write("sys/module/vfio_iommu_type1/parameters/dma_entry_limit", "65535\n")
+    assert vfio_mappings(host.root) == 65535
 
 
 @pytest.mark.parametrize(("mode", "reserves"), [("0", False), ("1", False), ("2", True)])
