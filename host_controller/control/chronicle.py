@@ -9,18 +9,24 @@ import structlog
 
 from host_controller.core.engine import Engine, Event
 from host_controller.core.interface import Command, CommandDone, VmAppeared, VmConfigChanged, VmGone
+from host_controller.core.policy.plan import HOLD, WAIT, Decision
 from host_controller.core.state import Notice
 from host_controller.records.journal import Failure, Journal
 from host_controller.records.samples import KEPT_SECONDS, sample_of
+from host_controller.units import format_size
 
 log: Final = structlog.get_logger(__name__)
 
 
 class Chronicle:
-    """Writes what an engine is told, decides and has to say into a journal. `now`, `at`: of its clock."""
+    """Writes what an engine is told, decides and has to say into a journal. `now`, `at`: of its clock.
 
-    def __init__(self, engine: Engine, journal: Journal) -> None:
+    dry_run: nothing of what it decides is carried out, so that it decides the same anew in each step.
+    """
+
+    def __init__(self, engine: Engine, journal: Journal, *, dry_run: bool = False) -> None:
         self._engine, self._journal = engine, journal
+        self._dry_run = dry_run
         self._names: dict[str, str] = {}
         """Of the VMs that are there, by UUID."""
         self._told: list[Notice] = []
@@ -62,7 +68,7 @@ class Chronicle:
                 log.info(one.text, kind=one.kind, vm=one.name)
         for uuid, decision in engine.decisions.items():
             if decision.at == now:
-                self._journal.decided(decision, self.name_of(uuid))
+                self._decided(decision, self.name_of(uuid))
         for uuid in touched:
             vm = engine.vms.get(uuid)
             if vm is not None:
@@ -70,6 +76,13 @@ class Chronicle:
                     vm, engine.claims.get(uuid), engine.goals.get(uuid), engine.charges.get(uuid, 0), now
                 )
                 self._journal.sampled(uuid, vm.name, sample)
+
+    def _decided(self, decision: Decision, name: str) -> None:
+        noted = self._journal.decided(decision, name, carried_out=not self._dry_run)
+        if self._dry_run and noted and decision.action not in (HOLD, WAIT):
+            size = decision.size_bytes if decision.target_bytes is None else decision.target_bytes
+            told = None if size is None else format_size(size)
+            log.info("not done: dry run", vm=name, action=decision.action, size=told, why=decision.reason)
 
     def forget_old(self, now: float) -> None:
         """Samples that are older than anybody asks for."""

@@ -99,7 +99,7 @@ class Controller:
         self._after_tick = after_tick
         self._dry_run = DryRun(self.engine)
         self._greeter = Greeter()
-        self._chronicle = Chronicle(self.engine, self.journal)
+        self._chronicle = Chronicle(self.engine, self.journal, dry_run=dry_run)
         self._tick_due = clock()
         self._inbox: deque[tuple[float, Event]] = deque()
         self._wake = asyncio.Event()
@@ -288,10 +288,9 @@ class Controller:
             return []
 
     def _send(self, command: Command, now: float) -> None:
-        name = self._chronicle.name_of(command.vm)
         if self.dry_run and not harmless(command):
-            log.info("not sent: dry run", vm=name, command=command)
             return
+        name = self._chronicle.name_of(command.vm)
         self._chronicle.commanded(command, now)
         try:
             self._hypervisor.submit(command)

@@ -2,6 +2,8 @@
 
 The one thing that is answered as if it had been done is the target that equals what a VM already has,
 with which a VM is taken over: it would change nothing, and without it nothing would be decided for that VM.
+Where somebody else moves a balloon, it has been told what it comes to: nobody here sends it back, and it
+does not fail to follow what it was never sent.
 """
 
 from collections.abc import Sequence
@@ -17,7 +19,8 @@ from host_controller.core.interface import (
     SetTarget,
     Suspend,
 )
-from host_controller.core.vm.record import Vm
+from host_controller.core.vm.check_progress import ON_TARGET_BYTES
+from host_controller.core.vm.record import LIVE, Vm
 
 
 def harmless(command: Command) -> bool:
@@ -35,9 +38,19 @@ class DryRun:
 
     def decide(self, now: float) -> tuple[list[Command], list[CommandDone]]:
         """What would be commanded now, and the answers that the engine is to be given."""
+        for vm in self._engine.vms.values():
+            self._go_along(vm, now)
         before = {uuid: vm.as_it_was() for uuid, vm in self._engine.vms.items()}
         commands = self._engine.decide(now)
         return commands, self._undo(commands, before)
+
+    def _go_along(self, vm: Vm, now: float) -> None:
+        target, present = vm.balloon.target_bytes, vm.present_bytes
+        if vm.phase is not LIVE or target is None or abs(present - target) <= ON_TARGET_BYTES:
+            return
+        ticket = self._engine.state.ticket()
+        vm.send_target(ticket, present, now)
+        vm.balloon.answered(ticket, None, now)
 
     def _undo(self, commands: Sequence[Command], before: dict[str, Vm]) -> list[CommandDone]:
         answers = []

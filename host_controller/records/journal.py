@@ -15,7 +15,7 @@ import structlog
 
 from agent import wire
 from host_controller.core.interface import Command, CommandDone, SendToGuest, SetPace
-from host_controller.core.policy.plan import Action, Decision
+from host_controller.core.policy.plan import Action, Decision, grow_dead_band
 from host_controller.core.state import Notice
 from host_controller.records.entries import Entries, Entry, Kind
 from host_controller.records.samples import Sample, Samples
@@ -27,6 +27,8 @@ NOTICES_PER_HOUR: Final = 240
 """About one VM. What a guest says, and each of its resets, may be worth a notice; an hour of a VM that
 starts, reboots and changes hands by turns is 40."""
 TEXT_CHARS: Final = 500
+AGAIN_SECONDS: Final = 60.0
+"""Until a move that nobody carries out is told again, with the size that it would have by then."""
 _PUBLISHED: Final = {"granted_bytes": "held_bytes", "irreducible_bytes": "lower_bytes"}
 """What readers of the journal know a figure by."""
 _NUMBERS: Final = re.compile(r"\d+(\.\d+)?( [KMGT]?i?B)?")
@@ -39,6 +41,10 @@ log = structlog.get_logger(__name__)
 
 class Sink(Protocol):
     """Somebody who keeps the journal. May raise OSError or sqlite3.Error, and is then closed for good."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it keeps nothing now."""
 
     def entry(self, entry: Entry) -> None:
         """Keep an entry."""
@@ -67,6 +73,8 @@ class Journal:
         self._allowances: dict[str, Allowance] = {}
         self._next_number = 1
         self._sinks: list[Sink] = []
+        self._lost: str | None = None
+        """What a sink said that was closed."""
         self._decisions: dict[str, Decision] = {}
         self._commands: dict[int, Command] = {}
         self._listeners: set[Callable[[], None]] = set()
@@ -95,6 +103,11 @@ class Journal:
         self._listeners.add(listener)
         return lambda: self._listeners.discard(listener)
 
+    @property
+    def problem(self) -> str | None:
+        """Why some of what happens is not kept now."""
+        return next((one.problem for one in self._sinks if one.problem is not None), self._lost)
+
     # --- writing ---
 
     def add_sink(self, sink: Sink) -> None:
@@ -119,16 +132,20 @@ class Journal:
             noted.append(one)
         return noted
 
-    def decided(self, decision: Decision, name: str) -> None:
-        """Note a decision if it is another than the VM's last one."""
+    def decided(self, decision: Decision, name: str, *, carried_out: bool = True) -> bool:
+        """Note a decision if it is another than the VM's last one. Returns whether it was noted.
+
+        carried_out: whether what is decided is done, so that to decide it again is something new.
+        """
         last = self._decisions.get(decision.vm)
+        if last is not None and not changed(last, decision, carried_out=carried_out):
+            return False
         self._decisions[decision.vm] = decision
-        if last is not None and not changed(last, decision):
-            return
         text = decision.reason
         if decision.blocked_by:
             text = f"{text}; held back: {decision.blocked_by}"
         self._add(decision.at, "decision", decision.action, decision.vm, name, text, _inputs(decision))
+        return True
 
     def commanded(self, command: Command, name: str, now: float) -> None:
         """Note a command that is being sent. Looking and asking is not worth an entry."""
@@ -217,14 +234,20 @@ class Journal:
                 what(sink)
             except Exception as error:  # noqa: BLE001 # whatever is wrong with history, control goes on
                 self._sinks.remove(sink)
+                self._lost = f"it was given up: {error}"
                 self.count_error("history")
                 log.error("history is no longer written", sink=type(sink).__name__, error=str(error))
 
 
-def changed(last: Decision, new: Decision) -> bool:
+def changed(last: Decision, new: Decision, *, carried_out: bool = True) -> bool:
     """Whether a decision says something else than the one before, figures that run on apart."""
+    moves = new.action not in (Action.HOLD, Action.WAIT)
+    if not carried_out and moves and new.action is last.action and new.at - last.at < AGAIN_SECONDS:
+        return False
     if new.target_bytes is not None and new.action in (Action.GROW, Action.SHRINK, Action.CORRECT):
-        return True
+        known = last.target_bytes
+        if carried_out or known is None or abs(new.target_bytes - known) > grow_dead_band(known):
+            return True
     return (last.action, last.alias, last.size_bytes, _shape(last.reason), _shape(last.blocked_by)) != (
         new.action,
         new.alias,

@@ -17,13 +17,11 @@ from host_controller.core.interface import (
     GuestNoise,
     GuestSpoke,
     SendToGuest,
-    SetPace,
     SetTarget,
 )
 from host_controller.core.model import RunState
 from host_controller.core.operator_events import Reserve
 from host_controller.core.vm.inheritance import InheritedBoot, InheritedPlug
-from host_controller.core.vm.record import Phase
 from host_controller.records.recording import Recorder, Recording, replay
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.workload import Workload, steady
@@ -131,24 +129,6 @@ def test_an_agent_is_welcomed_when_its_vm_appears_and_when_it_starts() -> None:
     run(story())
 
 
-def test_a_dry_run_sends_nothing_that_changes_a_vm_and_shows_what_it_would_do() -> None:
-    async def story() -> None:
-        host = Host()
-        vm = host.vm("web")
-        async with host.controller(dry_run=True) as controller:
-            await asyncio.sleep(200)
-            decision = controller.engine.decisions[vm.uuid]
-            assert decision.action == "shrink"
-            assert decision.target_bytes < GIB
-            assert controller.engine.vms[vm.uuid].phase is Phase.LIVE
-        assert {type(one) for one in host.commands} == {SetPace, SendToGuest}
-        said = {type(one.message) for one in host.commands if isinstance(one, SendToGuest)}
-        assert said == {wire.Welcome, wire.WhoHolds}
-        assert vm.actual_bytes == GIB
-
-    run(story())
-
-
 def test_a_stopped_controller_sends_no_target_and_leaves_every_vm_as_it_is() -> None:
     async def story() -> None:
         host = Host()
@@ -184,6 +164,8 @@ def test_an_event_that_cannot_be_handled_is_counted_or_harms_its_own_vm_and_no_o
 
 def test_a_sink_that_fails_is_dropped_and_control_goes_on() -> None:
     class FullDisk:
+        problem: None = None
+
         def entry(self, entry: object) -> None:
             raise OSError(28, "No space left on device")
 
@@ -198,6 +180,7 @@ def test_a_sink_that_fails_is_dropped_and_control_goes_on() -> None:
             controller.journal.add_sink(FullDisk())
             await until(lambda: vm.actual_bytes < 512 * MIB, "web is managed all the same")
             assert controller.journal.errors["history"] == 1
+            assert "No space left" in str(controller.journal.problem)
 
     run(story())
 
