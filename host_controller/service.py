@@ -56,9 +56,7 @@ def configuration(options: Options) -> Config:
         ConfigError: with all mistakes of the file.
     """
     replace = msgspec.structs.replace
-    config = load(options.config)
-    if options.connect is not None:
-        config = replace(config, libvirt=replace(config.libvirt, uri=options.connect))
+    config = load(options.config).at(options.connect)
     if options.capacity_bytes is not None:
         config = replace(config, host=replace(config.host, capacity=options.capacity_bytes, reserve=None))
     if options.state_dir is not None:

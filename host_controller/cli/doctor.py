@@ -4,6 +4,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from host_controller.credentials import Credentials
 from host_controller.doctor import cluster, host, vm
 from host_controller.doctor.cluster import FleetSurvey, Setting
 from host_controller.doctor.facts import HostSurvey, VmSurvey
-from host_controller.doctor.kernel import Kernel, read_kernel
+from host_controller.doctor.kernel import read_kernel
 from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.values import parse_xml
 from host_controller.errors import (
@@ -29,6 +30,7 @@ from host_controller.errors import (
     HypervisorUnreachable,
     InputError,
 )
+from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.survey import Domains, Survey, SurveyedDomain, UnseenDomain
 from host_controller.neutral import neutral
@@ -38,7 +40,20 @@ from host_controller.rules.taking import Rulebook, Taken, idle
 COLOURS = {"ok": "green", "note": "yellow", "problem": "red"}
 SIGNS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
 HOOK = DIRECTORY / NAME
+START = "systemctl status dynmem"
 LOOK = "say it again, as root perhaps; if that does not help: journalctl -u virtqemud -u libvirtd"
+BY_LIBVIRT = (host.libvirt_version, host.qemu_version)
+BY_THIS_MACHINE = (
+    host.kvm,
+    host.overcommit,
+    host.swap,
+    host.memmap_on_memory,
+    host.ksm,
+    host.khugepaged,
+    host.hook,
+    host.burn_in,
+)
+"""Checks of what nobody sees of another machine."""
 
 Found = tuple[str | None, Finding]
 
@@ -56,8 +71,7 @@ def doctor(
 
     OPERATIONS.md says more about each. Exit code 0 without problems (notes are none), 1 with.
     """
-    configuration = _configured()
-    findings = examine(name, connect or configuration.libvirt.uri, socket, configuration)
+    findings = examine(name, _configured().at(connect), socket)
     if as_json:
         click.echo(json_text({"findings": [_plain(one) for one in findings]}))
     else:
@@ -66,31 +80,60 @@ def doctor(
         sys.exit(1)
 
 
-def examine(
-    name: str | None, uri: str, socket: str | None, configuration: Config | None = None
-) -> list[Found]:
+def examine(name: str | None, configuration: Config, socket: str | None) -> list[Found]:
     """All findings: the host's first, then each VM's.
 
     Raises:
         InputError: there is no managed VM of this name.
     """
-    configuration = configuration or Config()
-    status, problem = _status(socket)
-    known = _shared(read_kernel(), status, problem)
+    uri = configuration.libvirt.uri
+    status, known = _asked(socket)
+    if not is_local(uri):
+        return _elsewhere(name, configuration, status, known)
+    known |= {**read_kernel()._asdict(), **_hook()}
     try:
         survey = Survey(uri)
     except HypervisorUnreachable as error:
-        finding = Finding("libvirt", "problem", error.message, error.hint or "")
-        unasked = (host.libvirt_version, host.qemu_version, host.rules, host.burn_in)
-        return [(None, finding), *_host(HostSurvey(uri, **known), unasked), *_fleet(configuration)]
+        unasked = (*BY_LIBVIRT, host.rules, host.burn_in)
+        about = _host(HostSurvey(uri, **known), unasked)
+        return [_unreachable(error), *about, *_fleet(configuration)]
     try:
-        return _seen_by_libvirt(survey, name, uri, configuration, status, known)
+        return _seen_by_libvirt(survey, name, configuration, status, known)
     finally:
         survey.close()
 
 
+def _elsewhere(name: str | None, configuration: Config, status: Any, known: dict[str, Any]) -> list[Found]:
+    """Of another machine: what its libvirt says, and a controller that is in charge of it from here."""
+    uri = configuration.libvirt.uri
+    ours = status is not None and str(status["host"]["connection"]).startswith(uri)
+    if not ours:
+        status, configuration = None, Config().at(uri)
+    try:
+        survey = Survey(uri)
+    except HypervisorUnreachable as error:
+        return [_unreachable(error)]
+    found = f"{uri} is another machine: its kernel, its start hook and its burn-in are not seen from here"
+    finding = Finding("libvirt", "note", found, "dynmem doctor there")
+    unasked = BY_THIS_MACHINE if ours else [one for one in host.CHECKS if one not in BY_LIBVIRT]
+    try:
+        seen = _seen_by_libvirt(survey, name, configuration, status, known, unasked)
+    finally:
+        survey.close()
+    return [(None, finding), *seen]
+
+
+def _unreachable(error: HypervisorUnreachable) -> Found:
+    return None, Finding("libvirt", "problem", error.message, error.hint or "")
+
+
 def _seen_by_libvirt(
-    survey: Survey, name: str | None, uri: str, configuration: Config, status: Any, known: dict[str, Any]
+    survey: Survey,
+    name: str | None,
+    configuration: Config,
+    status: Any,
+    known: dict[str, Any],
+    unasked: Sequence[object] = (),
 ) -> list[Found]:
     versions, local = survey.versions(), survey.local
     book = Rulebook(configuration.rule, configuration.default_limits, abilities_of(versions, local=local))
@@ -102,16 +145,15 @@ def _seen_by_libvirt(
     findings: list[Found] = []
     if name is None:
         about_host = HostSurvey(
-            uri,
+            configuration.libvirt.uri,
             libvirt_version=versions[0],
             qemu_version=versions[1],
-            hook=str(HOOK) if HOOK.exists() else None,
             kernel_release=platform.release(),
             burn_ins=load_burn_ins(),
             **({} if unlisted is not None else _rules(book, domains.all)),
             **known,
         )
-        findings += [*_host(about_host), *_fleet(configuration)]
+        findings += [*_host(about_host, unasked), *(_fleet(configuration) if local else ())]
     meant = [one for one in domains.ours if name is None or name.lower() == one.uuid or name == one.name]
     views = {one["uuid"]: one for one in status["vms"]} if status else {}
     known_of_host = abilities(survey) if meant else NOTHING_KNOWN
@@ -184,7 +226,7 @@ def _rules(book: Rulebook, vms: list[Taken]) -> dict[str, Any]:
     return {"rules": len(book.rules), "idle_rules": tuple(idle(book.rules, vms))}
 
 
-def _host(facts: HostSurvey, without: tuple[object, ...] = ()) -> list[Found]:
+def _host(facts: HostSurvey, without: Sequence[object]) -> list[Found]:
     return [(None, check(facts)) for check in host.CHECKS if check not in without]
 
 
@@ -219,20 +261,24 @@ def _fleet(configuration: Config) -> list[Found]:
     return [(None, one) for one in cluster.checked(survey)]
 
 
-def _shared(kernel: Kernel, status: Any, problem: str) -> dict[str, Any]:
-    facts: dict[str, Any] = kernel._asdict()
-    facts["controller"] = status["host"] if status else None
-    facts["controller_problem"] = problem
-    return facts
-
-
-def _status(socket: str | None) -> tuple[Any, str]:
+def _asked(socket: str | None) -> tuple[Any, dict[str, Any]]:
+    """What the controller says, None where it says nothing; and what that means for the host."""
     try:
         found = Client(socket).get("status")
         check_shape(found, "host", "StatusView")
-        return found, ""
     except DynmemError as error:
-        return None, str(error)
+        return None, {"controller_problem": error.message, "controller_remedy": error.hint or START}
+    return found, {"controller": found["host"]}
+
+
+def _hook() -> dict[str, Any]:
+    try:
+        HOOK.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except OSError as error:  # Fedora lets nobody but root look into /etc/libvirt
+        return {"hook_unseen": f"{HOOK}: {error.strerror}"}
+    return {"hook": str(HOOK)}
 
 
 def _plain(found: Found) -> dict[str, Any]:

@@ -56,9 +56,9 @@ def release(
     Its balloon is emptied first, within the capacity: others give what is missing. If that cannot be had it
     stays managed, and what is missing is said.
     """
-    configuration = load(config)
+    configuration = load(config).at(connect)
     say = progress(as_json)
-    with Definitions(connect or configuration.libvirt.uri) as definitions:
+    with Definitions(configuration.libvirt.uri) as definitions:
         domain = RunningDomain(definitions, vm)
         result = Result(domain.name, domain.uuid)
         try:

@@ -61,6 +61,19 @@ class Config(msgspec.Struct, frozen=True):
     fleet: FleetSection = FleetSection()
     rule: tuple[RuleSection, ...] = ()
 
+    def at(self, uri: str | None) -> "Config":
+        """The same for another libvirt; None: for its own.
+
+        Raises:
+            ConfigError: that is no address.
+        """
+        if uri is None:
+            return self
+        problems = _address_problems(uri)
+        if problems:
+            raise ConfigError("--connect", problems)
+        return msgspec.structs.replace(self, libvirt=msgspec.structs.replace(self.libvirt, uri=uri))
+
     @property
     def state_dir(self) -> Path:
         """Where the lock and the reservations are."""

@@ -97,7 +97,7 @@ class PathsSection(msgspec.Struct, frozen=True):
     socket: AbsolutePath | None = None
     """Where root and the group dynmem may ask and change things. By default `control.sock` in state_dir."""
     view_socket: AbsolutePath | None = None
-    """Where the group dynmem-view may look, and change nothing. By default `view.sock` beside `socket`."""
+    """Where the group dynmem-view may look, and change nothing. By default `view.sock` in state_dir."""
     history: AbsolutePath = "/var/lib/dynmem/history.sqlite"
     """The file of the history."""
     meminfo: AbsolutePath = "/proc/meminfo"

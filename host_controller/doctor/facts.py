@@ -28,6 +28,8 @@ class HostSurvey:
     """Whether khugepaged makes whole huge pages of those with holes."""
     hook: str | None = None
     """Path of the installed start hook."""
+    hook_unseen: str = ""
+    """Why nobody can see whether it is installed."""
     kernel_release: str = ""
     """As `uname -r`."""
     burn_ins: tuple[BurnIn, ...] = ()
@@ -39,6 +41,8 @@ class HostSurvey:
     controller: dict[str, Any] | None = None
     """The `host` of StatusView; None when no controller answers."""
     controller_problem: str = ""
+    """Why not."""
+    controller_remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

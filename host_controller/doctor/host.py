@@ -38,7 +38,7 @@ def kvm(host: HostSurvey) -> Finding:
 def controller(host: HostSurvey) -> Finding:
     """A controller is in charge."""
     if host.controller is None:
-        return Finding("controller", "problem", host.controller_problem, "systemctl start dynmem")
+        return Finding("controller", "problem", host.controller_problem, host.controller_remedy)
     if not host.controller["connected"]:
         remedy = "systemctl status virtqemud libvirtd; it reconnects by itself"
         return Finding("controller", "problem", str(host.controller["connection"]), remedy)
@@ -52,6 +52,15 @@ def configuration(host: HostSurvey) -> Finding:
         return Finding("configuration", "ok", "in force")
     remedy = "correct the file, dynmem check-config, dynmem reload"
     return Finding("configuration", "problem", f"the last reload was refused: {error}", remedy)
+
+
+def history(host: HostSurvey) -> Finding:
+    """What happens is written down."""
+    problem = host.controller and host.controller["history_problem"]
+    if not problem:
+        return Finding("history", "ok", "no trouble")
+    remedy = "make room where it lies (df); dynmem tries again every few seconds. Control is not affected"
+    return Finding("history", "problem", f"it is not written: {problem}", remedy)
 
 
 def overdraft(host: HostSurvey) -> Finding:
@@ -172,6 +181,8 @@ def hook(host: HostSurvey) -> Finding:
     """Starts are admitted only when they can be paid for."""
     if host.hook is not None:
         return Finding("start hook", "ok", host.hook)
+    if host.hook_unseen:
+        return Finding("start hook", "note", f"it cannot be seen: {host.hook_unseen}", "ask as root")
     remedy = "dynmem hook install"
     return Finding("start hook", "note", "not installed: any VM may start, at the others' cost", remedy)
 
@@ -207,6 +218,7 @@ CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
     kvm,
     controller,
     configuration,
+    history,
     overdraft,
     paused,
     overcommit,

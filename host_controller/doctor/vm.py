@@ -33,7 +33,7 @@ def known(vm: VmSurvey) -> Finding:
         return Finding("managed", "ok", "off; prepared")
     if vm.view is None:
         if not vm.controller:
-            return Finding("managed", "note", "no controller to ask", "systemctl start dynmem")
+            return Finding("managed", "note", "no controller to ask", "dynmem doctor says why")
         remedy = "dynmem events --vm; was it enabled with this libvirt's address?"
         return Finding("managed", "problem", "it runs, and the controller does not know it", remedy)
     if vm.stopped and not vm.view.get("standstill"):

@@ -33,9 +33,11 @@ def make_authority(directory: Path) -> bool:
         FleetError: openssl failed, or nothing can be written there.
     """
     certificate, key = directory / "ca.pem", directory / "ca.key"
-    if certificate.exists() and key.exists():
+    with _written():
+        there = certificate.exists() + key.exists()
+    if there == 2:
         return False
-    if certificate.exists() or key.exists():
+    if there:
         raise InputError(f"{directory} has only one of ca.pem and ca.key", hint="name another directory")
     with _written():
         private_directory(directory)

@@ -23,6 +23,7 @@ HOST = HostSurvey(
         "connected": True,
         "connection": "qemu:///system",
         "configuration_error": None,
+        "history_problem": None,
         "overdraft": None,
         "paused": False,
         "vm_swap_bytes": 0,

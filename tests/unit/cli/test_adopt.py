@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from host_controller.adoption.carry_out import Clock
-from host_controller.adoption.giving_back import plan_release
+from host_controller.adoption.facts import Refused
+from host_controller.adoption.giving_back import Room, plan_release
 from host_controller.api.client import ControllerUnreachable, RequestRefused
 from host_controller.api.schema.adoption import AdoptionsView
 from host_controller.cli import adoptions, group
@@ -150,3 +151,18 @@ def test_what_was_not_adopted_is_not_released() -> None:
     assert done.exit_code == 2
     (view,) = json.loads(done.output)["vms"]
     assert (view["outcome"], view["reason"]) == ("refused", "it is not adopted")
+
+
+def test_what_this_machine_has_available_is_no_room_on_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    rooms: list[Room] = []
+
+    def judged(_facts: object, room: Room) -> None:
+        rooms.append(room)
+        raise Refused("it was only asked")
+
+    monkeypatch.setattr(command, "controller_of", lambda *asked: None)
+    monkeypatch.setattr(command, "plan_release", judged)
+    monkeypatch.setattr(command, "Definitions", lambda uri: Definitions(HERE[1]))
+    for uri in ("qemu:///system", "qemu+ssh://n2/system"):
+        CliRunner().invoke(group, ["release", "test", "--connect", uri])
+    assert [room.spare_bytes is None for room in rooms] == [False, True]

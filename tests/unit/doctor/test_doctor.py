@@ -26,6 +26,7 @@ from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.traces import was_prepared
 from host_controller.domain_xml.values import parse_xml
+from host_controller.hypervisor import about_host
 from host_controller.hypervisor.survey import why_stopped
 from host_controller.rules.taking import Rulebook, take
 from host_controller.units import GIB, MIB
@@ -90,9 +91,15 @@ HANDED_OUT = "<interface type='network'><source network='vfs'/></interface>"
         ({"libvirt_version": 0}, "libvirt version", "note", "not known"),
         ({"qemu_version": 4_002_001}, "QEMU version", "problem", "4.2.1"),
         ({"kvm": "there is no /dev/kvm"}, "KVM", "note", "there is no /dev/kvm"),
-        ({"controller": None, "controller_problem": "nobody"}, "controller", "problem", "nobody"),
+        (
+            {"controller": None, "controller_problem": "nobody", "controller_remedy": "ask"},
+            "controller",
+            "problem",
+            "nobody",
+        ),
         ({"controller": about_controller(connected=False)}, "controller", "problem", "qemu:///system"),
         ({"controller": about_controller(configuration_error="x")}, "configuration", "problem", "refused: x"),
+        ({"controller": about_controller(history_problem="full")}, "history", "problem", "not written: full"),
         ({"controller": about_controller(overdraft=OVERDRAFT)}, "overdraft", "problem", "web was started"),
         ({"controller": about_controller(paused=True)}, "management", "note", "paused"),
         ({"controller": about_controller(vm_swap_bytes=MIB)}, "host swap", "problem", "1 MiB of VMs"),
@@ -124,6 +131,7 @@ HANDED_OUT = "<interface type='network'><source network='vfs'/></interface>"
         ({"ksm": True}, "KSM", "note", "merged pages"),
         ({"khugepaged_fills": True}, "khugepaged", "note", "fills the holes"),
         ({"hook": None}, "start hook", "note", "not installed"),
+        ({"hook": None, "hook_unseen": "x: Permission denied"}, "start hook", "note", "seen: x: Perm"),
         ({"rules": 2}, "rules", "ok", "each of 2"),
         ({"rules": 2, "idle_rules": ("rule[2] (…) is for no VM",)}, "rules", "note", "rule[2]"),
     ],
@@ -494,7 +502,7 @@ def test_all_of_it_over_libvirts_test_driver(tmp_path: Path) -> None:
     )
     text = CliRunner().invoke(doctor, arguments).output
     assert "BAD   controller: no controller is running" in text
-    assert "-> systemctl start dynmem" in text
+    assert "-> start it with systemctl start dynmem" in text
 
 
 def test_a_rule_that_is_for_nobody_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,6 +521,40 @@ def test_without_libvirt_that_is_the_first_finding(tmp_path: Path) -> None:
     result = CliRunner().invoke(doctor, ["--connect", "test:///none.xml", "--socket", str(tmp_path / "none")])
     assert result.exit_code == 1
     assert result.output.startswith("BAD   libvirt: test:///none.xml cannot be reached")
+
+
+def test_a_hook_is_seen_without_libvirt_and_one_that_nobody_may_see_is_not_called_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(hook: Path) -> str:
+        monkeypatch.setattr(command, "HOOK", hook)
+        none = ["--connect", "test:///none.xml", "--socket", str(tmp_path / "none"), "--all"]
+        line = next(one for one in CliRunner().invoke(doctor, none).output.splitlines() if "hook:" in one)
+        return line.replace(str(tmp_path), "")
+
+    (tmp_path / "hook").touch()
+    assert said(tmp_path / "hook") == "ok    start hook: /hook"
+    assert said(tmp_path / "none").startswith("note  start hook: not installed")
+    assert said(tmp_path / ("x" * 300)).endswith("xxx: File name too long"), "as where one may not look"
+
+
+@pytest.mark.parametrize("in_charge_of", ["qemu:///system", "test:///default"])
+def test_of_another_machine_nothing_is_said_by_what_this_one_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_charge_of: str
+) -> None:
+    for module in (command, about_host):
+        monkeypatch.setattr(module, "is_local", lambda uri: False)
+    status = {"host": about_controller(connection=in_charge_of), "vms": []}
+    monkeypatch.setattr(command, "Client", lambda path: SimpleNamespace(get=lambda what: status))
+    monkeypatch.setattr(command, "check_shape", lambda *asked: None)
+    result = CliRunner().invoke(doctor, ["--connect", "test:///default", "--json"])
+    found = {one["check"]: one["found"] for one in json.loads(result.output)["findings"]}
+    assert "test:///default is another machine" in found["libvirt"]
+    by_controller = {"controller", "capacity", "rules", "overdraft"}
+    by_this_machine = {"KVM", "overcommit", "host swap", "KSM", "khugepaged", "start hook", "burn-in"}
+    assert {"libvirt version", "QEMU version"} <= found.keys()
+    assert not by_this_machine & found.keys()
+    assert by_controller & found.keys() == (by_controller if "test" in in_charge_of else set())
 
 
 def test_what_is_in_order_is_counted_and_shown_on_demand() -> None:

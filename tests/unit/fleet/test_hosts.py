@@ -426,6 +426,11 @@ def test_an_authority_is_made_nowhere_where_a_file_is(tmp_path: Path) -> None:
         make_authority(tmp_path / "file")
 
 
+def test_where_nobody_may_look_for_an_authority_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FleetError, match="File name too long"):  # root may look everywhere
+        make_authority(tmp_path / ("x" * 300))
+
+
 def test_an_authority_is_made_once_and_its_key_is_the_owners(tmp_path: Path) -> None:
     assert make_authority(tmp_path / "ca")
     before = (tmp_path / "ca/ca.key").read_bytes()
