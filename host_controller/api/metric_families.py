@@ -9,6 +9,7 @@ from typing import Final
 from host_controller.api.schema.host import HostView, PoolView
 from host_controller.api.views import status_of
 from host_controller.control.controller import Controller
+from host_controller.core.model import RunState
 from host_controller.core.vm.record import Vm
 from host_controller.exposition import Family
 
@@ -84,6 +85,11 @@ VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], 
         ("minimum_bytes", "Configured.", lambda c, vm, now: vm.config.limits.minimum_bytes),
         ("startup_bytes", "Configured.", lambda c, vm, now: vm.config.limits.startup_bytes),
         ("maximum_bytes", "Configured.", lambda c, vm, now: vm.config.limits.maximum_bytes),
+        (
+            "ceiling_bytes",
+            "The most that it can be given before its next start.",
+            lambda c, vm, now: vm.growth_ceiling_bytes,
+        ),
         ("buffer_ratio", "Configured.", lambda c, vm, now: vm.config.limits.buffer_percent / 100),
         ("weight", "Configured.", lambda c, vm, now: vm.config.limits.weight),
         (
@@ -93,8 +99,12 @@ VM_GAUGES: Final[tuple[tuple[Family, Callable[[Controller, Vm, float], Value]], 
         ),
         (
             "agent_up",
-            "1 while an agent reports.",
-            lambda c, vm, now: int(vm.has_agent(now, c.engine.state.settings.stale_seconds)),
+            "1 while an agent reports; absent while its vCPUs stand still.",
+            lambda c, vm, now: (
+                None
+                if vm.pauses.state is not RunState.RUNNING
+                else int(vm.has_agent(now, c.engine.state.settings.stale_seconds))
+            ),
         ),
         (
             "paused",
@@ -180,6 +190,11 @@ HOST_GAUGES: Final[tuple[tuple[Family, Callable[[HostView], Value]], ...]] = tup
             "configuration_error",
             "1 when the last reload was refused.",
             lambda h: int(h.configuration_error is not None),
+        ),
+        (
+            "history_failing",
+            "1 while the history is not written.",
+            lambda h: int(h.history_problem is not None),
         ),
         ("loop_lateness_seconds", "Worst of the last minute.", lambda h: h.lateness_seconds),
         ("loop_tasks", "Tasks of the controller's loop: steady, or one leaks.", lambda h: h.tasks),

@@ -76,6 +76,7 @@ def host_view(controller: Controller, configuration_error: str | None = None) ->
             for one in ledger.reservations.values()
         ],
         configuration_error=configuration_error,
+        history_problem=controller.journal.problem,
         lateness_seconds=round(max(controller.latenesses, default=0.0), 4),
         tasks=controller.tasks(),
         errors={str(kind): count for kind, count in controller.journal.errors.items()},

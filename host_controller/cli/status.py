@@ -99,6 +99,8 @@ def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("yellow", "dry run: decisions are shown and not carried out"))
     if host["configuration_error"]:
         found.append(("red", f"the last reload was refused: {neutral_lines(host['configuration_error'])}"))
+    if problem := host.get("history_problem"):
+        found.append(("yellow", f"the history is not written: {neutral(problem)}"))
     if host["lateness_seconds"] > 0.5:
         found.append(("yellow", f"the controller is up to {duration(host['lateness_seconds'])} late"))
     if host["errors"]:

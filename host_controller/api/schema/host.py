@@ -97,6 +97,8 @@ class HostView(View, frozen=True, kw_only=True, gc=False):
     reservations: list[ReservationView]
     configuration_error: str | None
     """Why the last reload was refused; the configuration before it is in force."""
+    history_problem: str | None
+    """Why the history is not written now."""
     lateness_seconds: float
     """How late the control loop was at worst in the last minute; to gather events for 50 ms is not late."""
     tasks: int

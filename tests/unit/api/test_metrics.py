@@ -64,6 +64,20 @@ def test_the_agents_version_is_a_bounded_label(version: str | None, label: str) 
     run(story())
 
 
+def test_whether_an_agent_reports_is_not_told_of_a_vm_that_stands_still() -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with host.controller() as controller:
+            metrics = Metrics(controller)
+            of_web = ("dynmem_vm_agent_up", frozenset({("vm", "web")}))
+            await until(lambda: scraped(rendered(metrics)).get(of_web) == 1, "its agent reports")
+            vm.suspend()
+            await until(lambda: of_web not in scraped(rendered(metrics)), "it stands still")
+
+    run(story())
+
+
 def test_every_figure_is_there_in_base_units_per_vm_and_for_the_host() -> None:
     async def story() -> None:
         host = Host()

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from host_controller.api.stored_history import read_moment, read_stored
+from host_controller.api.views import host_view
 from host_controller.core.state import Notice
 from host_controller.core.vm.record import Phase
 from host_controller.records.entries import Entry
@@ -309,6 +310,7 @@ def test_no_room_or_no_right_costs_history_is_said_once_and_control_goes_on(tmp_
             await aside(lambda: waiting.until(lambda: told, "somebody is told"))
             assert "Not a directory" in told[0] or "File exists" in told[0]
             assert len(told) == 1
+            assert host_view(controller).history_problem == kept.problem == told[0], "as long as it lasts"
 
     run(story())
 

@@ -83,6 +83,7 @@ function troubles(host) {
   if (host.paused) found.push("Paused: no VM is managed");
   if (host.dry_run) found.push("Dry run: decisions are shown and not carried out");
   if (host.configuration_error) found.push(`The last reload was refused: ${host.configuration_error}`);
+  if (host.history_problem) found.push(`The history is not written: ${host.history_problem}`);
   return found;
 }
 
