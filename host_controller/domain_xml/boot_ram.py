@@ -31,6 +31,19 @@ KERNEL_BYTES: Final = 256 * MIB
 names a smaller startup has tried it: it stays all boot RAM."""
 
 
+LARGE_BLOCKS_FROM_BYTES: Final = 60 * GIB
+"""From 64 GiB on, the gap below 4 GiB included, Linux on x86 takes memory in larger blocks than of 128 MiB
+where its RAM ends at a multiple of them (fact: large-memory-blocks)."""
+
+LARGEST_BLOCK_BYTES: Final = 2 * GIB
+GAP_BYTES: Final = GIB
+"""That gap is a multiple of it."""
+
+TOLERATED_BLOCK_BYTES: Final = 256 * MIB
+"""QEMU lets a guest use so much of a virtio-mem device beyond what is asked for: with larger blocks none is
+whole in what it may use."""
+
+
 @dataclass(frozen=True, slots=True)
 class BootRam:
     """Bytes, and why so many, in words."""
@@ -73,6 +86,23 @@ def boot_ram(
     step = max(MEMORY_BLOCK_BYTES, granule_bytes)
     above = round_down(max(0, startup_bytes - least), step)
     return BootRam(startup_bytes - above, why if above else "all of startup")
+
+
+def largest_block_bytes(boot_bytes: int) -> int:
+    """The largest memory block, bytes, that Linux on x86 may take where it boots with so much RAM."""
+    if boot_bytes < LARGE_BLOCKS_FROM_BYTES:
+        return MEMORY_BLOCK_BYTES
+    if boot_bytes % GAP_BYTES == 0:
+        return LARGEST_BLOCK_BYTES
+    return max(MEMORY_BLOCK_BYTES, boot_bytes & -boot_bytes)  # the largest power of two that divides it
+
+
+def with_small_blocks(boot: BootRam, maximum_bytes: int) -> BootRam:
+    """A memory block more where the guest's kernel would else take larger ones; no more than maximum."""
+    size = boot.size_bytes + MEMORY_BLOCK_BYTES
+    if largest_block_bytes(boot.size_bytes) <= TOLERATED_BLOCK_BYTES or size > maximum_bytes:
+        return boot
+    return BootRam(size, f"{boot.why}; and a block more, or its kernel would take memory 2 GiB at a time")
 
 
 def least_startup_bytes(described_bytes: int, set_aside_bytes: int = BOUNCE_BUFFER_BYTES) -> int:

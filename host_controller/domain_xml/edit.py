@@ -21,7 +21,7 @@ from host_controller.domain_xml.notes import notes
 from host_controller.domain_xml.set_aside import set_aside
 from host_controller.domain_xml.shape import Shape, of_few_regions, shape_of
 from host_controller.domain_xml.traces import reclaim
-from host_controller.domain_xml.values import architecture_of, number, page_bytes, parse_xml
+from host_controller.domain_xml.values import architecture_of, is_x86, number, page_bytes, parse_xml
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.units import MIB
 
@@ -68,6 +68,7 @@ def enable(
         cells=max(1, len(root.findall("./cpu/numa/cell"))),
         huge=huge_page_size(root) is not None,
         few_regions=of_few_regions(root),
+        large_blocks=is_x86(root),
     )
     tree, domain = parse(cleaned)
     had_ours = growth_named(domain) == Growth.VIRTIO_MEM and not marked_adopted(domain)

@@ -54,7 +54,7 @@ def notes(
 
 def _rounding(limits: Limits, growth: Growth, shape: Shape) -> Iterator[str]:
     if shape.startup != limits.startup_bytes:
-        yield f"startup is rounded up to {format_size(shape.startup)}, a whole number of its pages"
+        yield f"startup is rounded up to {format_size(shape.startup)}, by its pages or its memory blocks"
     if growth is not Growth.BALLOON and shape.reach < limits.maximum_bytes:
         yield (
             f"{'DIMMs' if growth is Growth.HOTADD else 'memory blocks'} come in "

@@ -8,12 +8,14 @@ from xml.etree.ElementTree import Element
 from agent import wire
 from host_controller.core.model import METADATA, VIRTIO_MEM_STEP_BYTES, Dimm, Growth, VmConfig
 from host_controller.domain_xml.before import STATISTICS_SECONDS
+from host_controller.domain_xml.boot_ram import TOLERATED_BLOCK_BYTES, largest_block_bytes
 from host_controller.domain_xml.huge_pages import huge_page_size, ordinary_bytes
 from host_controller.domain_xml.ours import Ours, find_ours, is_claimed
 from host_controller.domain_xml.pinning import NO_BALLOON, is_unmapped, pinned_by
 from host_controller.domain_xml.values import (
     alias_of,
     attribute_number,
+    is_x86,
     machine_of,
     name_of,
     parse_xml,
@@ -237,7 +239,11 @@ def _memory(root: Element) -> _Memory:
 
 
 def _config(root: Element, ours: Ours, memory: _Memory) -> VmConfig:
-    blocks = [target_size(one, "block") for one in memory.virtio_mem]
+    blocks = [VIRTIO_MEM_STEP_BYTES, *(target_size(one, "block") for one in memory.virtio_mem)]
+    if is_x86(root) and (least := largest_block_bytes(memory.boot)) > TOLERATED_BLOCK_BYTES:
+        blocks.append(
+            least
+        )  # of one that was prepared before that was known, or has its device from its user
     return VmConfig(
         uuid=text_in(root, "uuid"),
         name=name_of(root),
@@ -247,7 +253,7 @@ def _config(root: Element, ours: Ours, memory: _Memory) -> VmConfig:
         boot_ram_bytes=memory.boot,
         slots=attribute_number(root.find("maxMemory"), "slots"),
         virtio_mem_bytes=memory.of_virtio_mem("size"),
-        virtio_mem_block_bytes=max([*blocks, VIRTIO_MEM_STEP_BYTES]),
+        virtio_mem_block_bytes=max(blocks),
         pinned=pinned_by(root),
         huge_page_bytes=huge_page_size(root),
         source=ours.source,

@@ -6,7 +6,12 @@ from xml.etree.ElementTree import Element
 
 from host_controller.core.model import MEMORY_BLOCK_BYTES, Growth, Limits
 from host_controller.domain_xml.arguments import passed
-from host_controller.domain_xml.boot_ram import BOUNCE_BUFFER_BYTES, BootRam, boot_ram
+from host_controller.domain_xml.boot_ram import (
+    BOUNCE_BUFFER_BYTES,
+    BootRam,
+    boot_ram,
+    with_small_blocks,
+)
 from host_controller.units import MIB, round_down, round_up
 
 SLOTS: Final = 16
@@ -57,25 +62,35 @@ def shape_of(
     cells: int = 1,
     huge: bool = False,
     few_regions: bool = False,
+    large_blocks: bool = False,
 ) -> Shape:
     """The sizes of a domain with these limits. Boot RAM is made of whole granules, one for each NUMA cell at
     least.
 
     set_aside_bytes: as `boot_ram` has it. huge: its RAM lies in huge pages, so that nobody moves it and it
     would never be given the rest of startup. few_regions: another process maps its RAM, in few pieces.
+    large_blocks: its kernel may take large memory blocks, by where its RAM ends.
     """
     startup = max(round_up(limits.startup_bytes, granule_bytes), cells * granule_bytes)
     if growth is Growth.BALLOON:
         boot = round_up(limits.maximum_bytes, granule_bytes)
         return Shape(startup, boot, boot, 0, 0, 0)
-    reach = startup + round_down(max(0, limits.maximum_bytes - startup), MEMORY_BLOCK_BYTES)
     if growth is Growth.VIRTIO_MEM:
         chosen = boot_ram(limits, startup, set_aside_bytes, granule_bytes, cells=cells)
         if huge:
             chosen = BootRam(startup, "all of startup, since nobody moves huge pages")
+        elif large_blocks:
+            chosen = with_small_blocks(chosen, limits.maximum_bytes)
         boot = chosen.size_bytes
+        startup = max(startup, boot)
+        reach = _reach(startup, limits)
         ceiling = max(reach, boot + MEMORY_BLOCK_BYTES)  # there is no device of nothing
         # It takes no slot; libvirt wants one.
         return Shape(startup, boot, reach, ceiling, ceiling - boot, 1, chosen.why)
+    reach = _reach(startup, limits)
     ceiling = max(reach, startup + MEMORY_BLOCK_BYTES)  # libvirt wants room for one DIMM at least
     return Shape(startup, startup, reach, ceiling, 0, SLOTS_OF_FEW_REGIONS if few_regions else SLOTS)
+
+
+def _reach(startup_bytes: int, limits: Limits) -> int:
+    return startup_bytes + round_down(max(0, limits.maximum_bytes - startup_bytes), MEMORY_BLOCK_BYTES)

@@ -100,6 +100,11 @@ def architecture_of(root: Element) -> str:
     return "" if found is None else found.get("arch", "")
 
 
+def is_x86(root: Element) -> bool:
+    """Whether its processor is one, of 64 bits; so it is taken to be where the XML leaves that to libvirt."""
+    return architecture_of(root) in ("x86_64", "")
+
+
 def page_bytes(root: Element) -> int:
     """The largest huge page that its memory is made of; 0 without huge pages or when the host decides."""
     pages = root.findall("./memoryBacking/hugepages/page")

@@ -10,7 +10,7 @@ from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable
 from host_controller.units import GIB, MIB, format_size
-from tests.support.definitions import HOTADD, VIRTIO_MEM
+from tests.support.definitions import HOTADD, VIRTIO_MEM, with_cpu
 from tests.unit.hypervisor.domains import NUMA, Q35, with_backing
 
 SIZES = st.integers(160, 1 << 20).map(lambda mib: mib * MIB)
@@ -137,3 +137,60 @@ def test_in_huge_pages_it_boots_with_all_of_startup_as_nobody_would_give_it_the_
     view = read_domain(plan.xml)
     assert (view.boot_ram_bytes, view.ceiling_bytes) == (2 * GIB, 4 * GIB)
     assert any("2 GiB (all of startup, since nobody moves huge pages)" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("minimum_mib", "startup_mib", "maximum_mib", "boots_with_mib"),
+    [
+        (65536, 65536, 131072, 65664),
+        (1024, 131072, 262144, 65664),  # a quarter of maximum
+        (64000, 64000, 131072, 64128),
+        (65664, 65664, 131072, 65664),
+        (65539, 65539, 131072, 65539),
+        (65536, 65536, 65536, 65536),  # it has no room to grow into
+        (32768, 32768, 131072, 32768),
+    ],
+)
+def test_ram_beyond_64_gib_ends_where_linux_takes_small_memory_blocks(
+    minimum_mib: int, startup_mib: int, maximum_mib: int, boots_with_mib: int
+) -> None:
+    """Of blocks of 2 GiB its driver takes none that is not whole in what was asked for and 256 MiB more."""
+    limits = Limits(startup_mib * MIB, minimum_mib * MIB, maximum_mib * MIB)
+    prepared = enable(with_cpu("", "mode='host-passthrough'"), limits, VIRTIO_MEM)
+    view = read_domain(prepared.xml)
+    assert (view.boot_ram_bytes, view.actual_bytes) == (boots_with_mib * MIB, boots_with_mib * MIB)
+    assert 0 <= maximum_mib * MIB - view.ceiling_bytes < 128 * MIB or maximum_mib == startup_mib
+    assert enable(prepared.xml, limits, VIRTIO_MEM).xml == prepared.xml
+    more = boots_with_mib in (startup_mib + 128, maximum_mib // 4 + 128)
+    assert ("2 GiB at a time" in "; ".join(prepared.notes)) is more
+
+
+@pytest.mark.parametrize(
+    ("boot", "architecture", "block"),
+    [
+        (64 * GIB, "x86_64", 2 * GIB),
+        (64 * GIB + 512 * MIB, "x86_64", 512 * MIB),
+        (64 * GIB + 256 * MIB, "x86_64", 4 * MIB),
+        (64 * GIB + 128 * MIB, "x86_64", 4 * MIB),
+        (32 * GIB, "x86_64", 4 * MIB),
+        (64 * GIB, "aarch64", 4 * MIB),
+    ],
+)
+def test_a_device_beside_ram_that_ends_otherwise_is_resized_by_whole_blocks(
+    boot: int, architecture: str, block: int
+) -> None:
+    """Prepared before that was known, or adopted with its user's device."""
+    xml = enable(Q35, Limits(GIB, GIB, 8 * GIB), VIRTIO_MEM).xml
+    assert "memory='1048576'" in xml
+    xml = xml.replace("memory='1048576'", f"memory='{boot >> 10}'").replace("x86_64", architecture)
+    view = read_domain(xml)
+    assert view.config is not None
+    assert view.boot_ram_bytes == boot
+    assert view.config.virtio_mem_block_bytes == block
+
+
+def test_by_dimms_and_in_huge_pages_ram_ends_where_it_ends() -> None:
+    limits = Limits(64 * GIB, 64 * GIB, 128 * GIB)
+    assert read_domain(enable(Q35, limits, HOTADD).xml).boot_ram_bytes == 64 * GIB
+    huge = enable(with_backing(Q35, "<hugepages/>"), limits, VIRTIO_MEM).xml
+    assert read_domain(huge).boot_ram_bytes == 64 * GIB
