@@ -7,6 +7,7 @@ from agent.finding import Finding
 from host_controller.doctor.facts import VmSurvey
 from host_controller.domain_xml.fitness.devices import PORT_OF_OURS
 from host_controller.domain_xml.guest_system import LINUX, guest_system
+from host_controller.domain_xml.pinning import BEHIND_IOMMU, NO_BALLOON, no_use
 from host_controller.neutral import shell_word
 
 REPORT_LATE_SECONDS: Final = 15.0
@@ -30,6 +31,15 @@ _NO_AGENT: Final = {
     "freebsd": "there is no agent for FreeBSD: see to the balloon's statistics",
     "other": "there is no agent for its system: see to the balloon's statistics",
     "linux": "in the guest: install dynmem-agent, then dynmem-agent doctor",
+}
+
+
+_NO_USE: Final = {
+    NO_BALLOON: ("no balloon", "<memballoon model='virtio'>"),
+    BEHIND_IOMMU: (
+        "its balloon is behind an IOMMU, for which Linux has no driver",
+        "<driver> in its <memballoon> without iommu='on'",
+    ),
 }
 
 
@@ -77,15 +87,15 @@ def agent(vm: VmSurvey) -> Finding:
 def balloon_statistics(vm: VmSurvey) -> Finding:
     """The balloon's driver answers, with figures, and lately: what it is set to says nothing of that."""
     check = "balloon statistics"
-    balloon = vm.root.find("./devices/memballoon")
-    if balloon is None or balloon.get("model") == "none":
+    if (why := no_use(vm.root)) is not None:
+        found, by_others = _NO_USE[why]
         remedy = (
             f"shut it down, then dynmem enable {shell_word(vm.name)}: until then all of its RAM is charged"
         )
         if vm.rule is not None:
-            remedy = "<memballoon model='virtio'> by whoever writes its XML: until then it has fixed memory"
-        return Finding(check, "problem", "no balloon", remedy)
-    period = balloon.find("stats")
+            remedy = f"{by_others} by whoever writes its XML: until then it has fixed memory"
+        return Finding(check, "problem", found, remedy)
+    period = vm.root.find("./devices/memballoon/stats")
     if period is None or period.get("period", "0") == "0":
         remedy = f"virsh dommemstat --period 1 --live --config {shell_word(vm.name)}"
         return Finding(check, "problem", "switched off", remedy)

@@ -172,6 +172,11 @@ def _side_effects(root: Element, growth: Growth) -> Iterator[str]:
     model = "" if balloon is None else balloon.get("model", "")
     if model and not model.startswith("virtio"):
         yield f"it gets a virtio balloon in place of model {model!r}; `dynmem disable` puts that back"
+    if balloon is not None and balloon.find("./driver[@iommu='on']") is not None:
+        yield (
+            "its balloon is taken out from behind the IOMMU (<driver iommu='on'/>), since Linux has no "
+            "driver for such a one; `dynmem disable` puts that back"
+        )
     had_cells = root.find("./cpu/numa/cell") is not None
     if growth is not Growth.BALLOON and not had_cells:
         yield (

@@ -114,10 +114,17 @@ def drop_memory_devices(domain: Element, model: str) -> int:
 
 
 def set_balloon(devices: Element) -> None:
-    """A virtio balloon with statistics and free page reporting, that never deflates by itself."""
+    """A virtio balloon with statistics and free page reporting, that never deflates by itself, and is behind
+    no IOMMU (fact: balloon-behind-iommu).
+    """
     balloon = child(devices, "memballoon") or insert(devices, create(devices, "memballoon", model="virtio"))
     if not balloon.getAttribute("model").startswith("virtio"):
         balloon.setAttribute("model", "virtio")
+    driver = child(balloon, "driver")
+    if driver is not None and driver.hasAttribute("iommu"):
+        driver.removeAttribute("iommu")
+        if not driver.attributes.length:
+            remove(driver)
     balloon.setAttribute("autodeflate", "off")
     balloon.setAttribute("freePageReporting", "on")
     first = next(iter(elements(balloon)), None)

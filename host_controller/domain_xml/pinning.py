@@ -11,6 +11,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from host_controller.domain_xml.arguments import ON, Argument, overridden_values, passed
+from host_controller.domain_xml.guest_system import LINUX, guest_system
 from host_controller.domain_xml.huge_pages import backs_with_huge_pages
 
 ENCRYPTED: Final = "encrypted memory"
@@ -19,6 +20,8 @@ LOCKED: Final = "locked"
 HUGE_PAGES: Final = "huge pages"
 NO_BALLOON: Final = "no balloon"
 DEFLATES: Final = "deflate-on-oom"
+BEHIND_IOMMU: Final = "a balloon behind an IOMMU"
+"""Linux has no driver for it (fact: balloon-behind-iommu)."""
 
 _PASSED_ENCRYPTION: Final = (
     "sev-guest", "sev-snp-guest", "tdx-guest", "s390-pv-guest", "pef-guest", "rme-guest",
@@ -72,12 +75,20 @@ def pinned_by(root: Element) -> str | None:
     """Why the balloon frees nothing that others could have, in one or two words; None when it does."""
     for pin in pins(root):
         return pin.why
+    if (why := no_use(root)) is not None:
+        return why
+    if root.find("./devices/memballoon[@autodeflate='on']") is not None or _deflates(root):
+        return DEFLATES
+    return None
+
+
+def no_use(root: Element) -> str | None:
+    """Why there is no balloon that anybody could move; None when there is one."""
     balloon = root.find("./devices/memballoon")
     if balloon is None or balloon.get("model") == "none":
         return NO_BALLOON
-    if balloon.get("autodeflate") == "on" or _deflates(root):
-        return DEFLATES
-    return None
+    behind = balloon.find("./driver[@iommu='on']") is not None
+    return BEHIND_IOMMU if behind and guest_system(root) == LINUX else None
 
 
 def is_unmapped(root: Element) -> bool:

@@ -8,7 +8,7 @@ from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.fitness import devices, kernel, machine, passed_on, sizes
 from host_controller.domain_xml.fitness.judge import Check
 from host_controller.domain_xml.fitness.refusal import Refusal, Request, WayOut
-from host_controller.domain_xml.pinning import DEFLATES, NO_BALLOON, pinned_by
+from host_controller.domain_xml.pinning import BEHIND_IOMMU, DEFLATES, NO_BALLOON, pinned_by
 from host_controller.domain_xml.values import attribute_number
 
 _NO_LIMITS: Final = Limits(0, 0, 0)
@@ -22,6 +22,9 @@ def balloon(request: Request) -> Refusal | None:
     why = pinned_by(request.root)
     if why == NO_BALLOON:
         return Refusal("it has no memory balloon, and none can be plugged into a running VM", NEXT_START)
+    if why == BEHIND_IOMMU:
+        reason = "its balloon is behind an IOMMU (<driver iommu='on'/>), for which Linux has no driver"
+        return Refusal(reason, NEXT_START)
     if why == DEFLATES:
         reason = "its balloon deflates by itself (deflate-on-oom), so what it gives back goes to nobody"
         return Refusal(reason, NEXT_START)

@@ -414,6 +414,7 @@ def test_what_enable_prepared_is_not_adopted_and_not_released() -> None:
     ("xml", "word"),
     [
         (domain("x", balloon="<memballoon model='none'/>"), "no memory balloon"),
+        (domain("x", balloon=BALLOON.replace("<alias", "<driver iommu='on'/><alias")), "behind an IOMMU"),
         (domain("x", balloon=BALLOON.replace("'virtio'>", "'virtio' autodeflate='on'>")), "deflate-on-oom"),
         (domain("x", devices="<hostdev mode='subsystem' type='pci'/>"), "VFIO"),
         (domain("x").replace("<vcpu", "<memoryBacking><hugepages/></memoryBacking><vcpu"), "huge pages"),

@@ -202,6 +202,12 @@ def test_what_libvirt_refuses_is_looked_for_at_libvirt() -> None:
         ),
         (survey(view=with_agent(report_age_seconds=60.0)), "agent", "problem", "60 s ago"),
         (survey(view=with_agent(version="0.0.1")), "agent version", "note", "0.0.1"),
+        (
+            survey(without(XML, '<stats period="1"/>', '<stats period="1"/><driver iommu="on"/>')),
+            "balloon statistics",
+            "problem",
+            "behind an IOMMU",
+        ),
         (survey(without(XML, '<stats period="1"/>')), "balloon statistics", "problem", "switched off"),
         (survey(statistics={"actual": 1}), "balloon statistics", "problem", "never answered"),
         (survey(without(XML, ' freePageReporting="on"')), "free page reporting", "note", "off"),

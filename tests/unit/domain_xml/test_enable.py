@@ -10,6 +10,7 @@ from host_controller.domain_xml.edit import difference, enable
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.ours import metadata_element
+from host_controller.domain_xml.pinning import BEHIND_IOMMU
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import disable, restore
 from host_controller.domain_xml.values import parse_xml, size_of
@@ -235,6 +236,41 @@ def test_a_back_end_of_that_kind_that_is_passed_to_qemu_is_seen_too(
 ) -> None:
     prepared = enable(with_args(option, value), LIMITS, Growth.HOTADD).xml
     assert f"<maxMemory unit='KiB' slots='{slots}'>" in prepared
+
+
+@pytest.mark.parametrize(
+    ("driver", "kept"),
+    [
+        ("<driver iommu='on'/>", ""),
+        ("<driver iommu='on' ats='on' packed='on'/>", "<driver ats='on' packed='on'/>"),
+        ("<driver packed='on'/>", "<driver packed='on'/>"),
+    ],
+)
+def test_a_balloon_is_behind_no_iommu_for_which_linux_has_no_driver(driver: str, kept: str) -> None:
+    xml = Q35.replace("<memballoon model='virtio'>", f"<memballoon model='virtio'>\n      {driver}")
+    plan = enable(xml, LIMITS, Growth.HOTADD)
+    view = read_domain(plan.xml)
+    assert view.config is not None
+    assert view.config.pinned is None
+    devices = plan.xml.partition("<devices>")[2]
+    assert "iommu='on'" not in devices
+    assert kept in devices
+    assert devices.count("<driver") == bool(kept)
+    assert any("IOMMU" in one for one in plan.notes) is ("iommu" in driver)
+    assert disable(plan.xml) == xml
+    edited = read_domain(plan.xml.replace("<stats period='1'/>", f"<stats period='1'/>{driver}"))
+    assert edited.config is not None
+    assert edited.config.pinned == (BEHIND_IOMMU if "iommu" in driver else None)
+
+
+def test_of_a_windows_balloon_behind_an_iommu_nothing_is_known() -> None:
+    xml = LIVE.replace("<stats period='1'/>", "<stats period='1'/><driver iommu='on'/>")
+    windows = xml.replace("<features>", "<features><hyperv mode='passthrough'/>")
+    assert windows != xml
+    for text, pinned in ((xml, BEHIND_IOMMU), (windows, None)):
+        config = read_domain(text).config
+        assert config is not None
+        assert config.pinned == pinned
 
 
 def test_it_is_told_how_large_dimms_become_where_there_are_few_slots() -> None:
