@@ -1,6 +1,7 @@
 """The command `dynmem`. Commands are imported when they are called: `status` must not pay for the others."""
 
 import importlib
+import os
 import sys
 from typing import Any, Final
 
@@ -86,6 +87,8 @@ def _take_text(command: click.Command) -> None:
             _take_text(each)
 
 
+COMPLETES: Final = "_DYNMEM_COMPLETE"
+"""In the environment where a shell asks what a word could become."""
 SETTINGS: Final = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -104,6 +107,8 @@ def main() -> None:
 
 
 def _run() -> int:
+    if COMPLETES in os.environ:
+        importlib.import_module("host_controller.cli.completion")  # how words are told to a shell
     try:
         return click_status(group)
     except DynmemError as error:

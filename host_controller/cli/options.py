@@ -52,7 +52,8 @@ def domain_names(context: click.Context, _param: click.Parameter, incomplete: st
 
     try:
         with Definitions(context.params.get("connect") or load().libvirt.uri) as definitions:
-            return [name for name in definitions.names() if name.startswith(incomplete)]
+            names = definitions.names()
+            return [one for one in names if one.startswith(incomplete) and one.isprintable()]
     except DynmemError:
         return []
 

@@ -1,6 +1,7 @@
 """Man pages and completion come from the commands themselves."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from host_controller.cli import COMMANDS, group
 from host_controller.cli.manual import main, meanings, pages
 from host_controller.config import SECTIONS, Config, parse
 from host_controller.config.rule import MatchSection, RuleSection
+from tests.support.serving import served
+from tests.support.virtual import Host, aside, run, until
 
 RUN = [sys.executable, "-c", "from host_controller.cli import main; main()"]
 
@@ -104,3 +107,48 @@ def test_commands_are_completed() -> None:
     code = "import sys; sys.argv[0] = 'dynmem'; from host_controller.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert "plain,pause" in done.stdout.splitlines(), done.stderr
+
+
+NAMES = ("my vm", "a;b$(touch here)", "*", "it's", "back\\slash", 'a "b"', "größe")
+WRAPPED = """#!/bin/sh
+exec "$PYTHON" -c "import sys; sys.argv[0] = 'dynmem'; from host_controller.cli import main; main()" "$@"
+"""
+ASKED = """eval "$(dynmem completion bash)"
+COMP_WORDS=(dynmem pause "$1") COMP_CWORD=2
+_dynmem_completion dynmem
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_what_bash_completes_is_one_word_and_no_command(tmp_path: Path) -> None:
+    (tmp_path / "dynmem").write_text(WRAPPED)
+    (tmp_path / "dynmem").chmod(0o755)
+    (tmp_path / "file").touch()
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(Path(__file__).parents[3]),
+        "DYNMEM_SOCKET": str(tmp_path / "control.sock"),
+    }
+
+    def completed(typed: str) -> list[str]:
+        asked = ["bash", "-c", ASKED, "bash", typed]
+        done = subprocess.run(asked, capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    async def story() -> None:
+        host = Host()
+        for name in NAMES:
+            host.vm(name)
+        async with served(host, tmp_path) as (controller, _):
+            await until(lambda: len(controller.engine.vms) == len(NAMES), "all of them are known")
+            words = await aside(completed, "")
+            assert sorted(shlex.split(" ".join(words))) == sorted(NAMES)
+            assert len(words) == len(NAMES)
+            assert await aside(completed, "my") == ["'my vm'"]
+            assert await aside(completed, "'my") == ["my vm"], "the quote is open already"
+            assert await aside(completed, '"a;') == [""], "within these it would be run"
+
+    run(story())
