@@ -80,18 +80,32 @@ class ChangingRoutes:
         return await self._hold(request, True)
 
     async def _resume(self, request: web.Request) -> web.Response:
-        return await self._hold(request, False)
-
-    async def _hold(self, request: web.Request, on: bool) -> web.Response:
-        await expect_no_body(request)
-        vm = find_vm(self._controller, request)
-        if not on and self._controller.paused_all:
+        if self._controller.paused_all:
             raise Refused(
                 409,
                 "all-paused",
                 "all VMs are paused, so one alone cannot be resumed",
                 "resume all of them: dynmem resume --all",
             )
+        try:
+            return await self._hold(request, False)
+        except Refused:
+            uuid, name = self._told_of(request.match_info["vm"])
+            if uuid not in self._controller.paused:
+                raise
+        # It does not run: otherwise it would be paused when it starts, and only then could be resumed.
+        self._controller.hold(uuid, False)
+        done = f"resumed {name}, which does not run"
+        await self._note_change(request, done)
+        return answer_json(DoneView(done=done))
+
+    def _told_of(self, wanted: str) -> tuple[str, str]:
+        """UUID and name of a VM that does not run; where nothing is known of it, what was asked for."""
+        return self._controller.journal.find(wanted) or (wanted.lower(), wanted)
+
+    async def _hold(self, request: web.Request, on: bool) -> web.Response:
+        await expect_no_body(request)
+        vm = find_vm(self._controller, request)
         self._controller.hold(vm.config.uuid, on)
         done = f"{'paused' if on else 'resumed'} {vm.name}"
         await self._note_change(request, done, vm)

@@ -7,6 +7,7 @@ import grp
 import os
 import socket
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,10 +25,25 @@ ACCEPTED: Final = 32
 """Connections that are taken in one turn of the loop at most: a tenth of a millisecond each."""
 IP_FREEBIND: Final = 15
 """ip(7); for IPv6, too. Python has no name for it."""
+LOOK_SECONDS: Final = 5.0
+"""Between two looks whether our sockets are still there."""
 BACKLOG: Final = 4096
 """Connections that the kernel keeps for us; with none left a unix socket refuses at once (EAGAIN)."""
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _UnixSocket:
+    """One that we listen at, and what answers there."""
+
+    path: Path
+    group: str
+    runner: web.AppRunner
+    door: Door
+    server: asyncio.Server
+    lost: bool = False
+    """It was taken away, and could not be made anew."""
 
 
 class Listeners:
@@ -38,7 +54,8 @@ class Listeners:
         self._problems = problems
         self._runners: list[web.AppRunner] = []
         self._servers: list[asyncio.Server] = []
-        self._paths: list[Path] = []
+        self._unix: list[_UnixSocket] = []
+        self._watch: asyncio.Task[None] | None = None
 
     async def unix(self, path: Path, group: str, routes: list[web.RouteDef], hint: str) -> None:
         """Listen at a path, for its owner and a group.
@@ -50,9 +67,11 @@ class Listeners:
             listener = listen_unix(path, group)
         except OSError as error:
             raise DynmemError(f"{path}: {error.strerror}", hint=hint) from None
-        self._paths.append(path)
         runner, door = await self.serve(routes)
-        await self._listen(door, runner, sock=listener)
+        server = await self._listen(door, runner, sock=listener)
+        self._unix.append(_UnixSocket(path, group, runner, door, server))
+        if self._watch is None:
+            self._watch = asyncio.create_task(self._watch_sockets(), name="sockets")
 
     async def tcp(self, address: str, port: int, routes: list[web.RouteDef]) -> int:
         """Listen at an address, for whoever calls us by a name of this host; returns the port.
@@ -76,6 +95,10 @@ class Listeners:
 
     async def close(self) -> None:
         """End all answers and remove the sockets."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
         for server in self._servers:
             server.close()
         for runner in self._runners:
@@ -85,9 +108,10 @@ class Listeners:
         self._servers.clear()
         self._runners.clear()
         self.doors.clear()
-        for path in self._paths:
+        for one in self._unix:
             with contextlib.suppress(OSError):
-                _remove_socket(path)
+                _remove_socket(one.path)
+        self._unix.clear()
 
     async def serve(
         self, routes: list[web.RouteDef], *checks: Any, head_seconds: float = HEAD_SECONDS
@@ -102,6 +126,30 @@ class Listeners:
         door = Door(head_seconds=head_seconds)
         self.doors.append(door)
         return runner, door
+
+    async def _watch_sockets(self) -> None:
+        """Whoever cleans up under a controller would have it answer nobody, and so the start hook."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for one in self._gone():
+                await self._listen_anew(one)
+
+    def _gone(self) -> list[_UnixSocket]:
+        return [one for one in self._unix if not os.path.lexists(one.path)]
+
+    async def _listen_anew(self, one: _UnixSocket) -> None:
+        try:
+            listener = listen_unix(one.path, one.group)
+        except OSError as error:
+            if not one.lost:
+                log.error("the socket is gone, and cannot be made anew", path=str(one.path), why=str(error))
+            one.lost = True
+            return
+        one.lost = False
+        one.server.close()
+        self._servers.remove(one.server)
+        one.server = await self._listen(one.door, one.runner, sock=listener)
+        log.warning("the socket had been taken away; it was made anew", path=str(one.path))
 
     async def _listen(self, door: Door, runner: web.AppRunner, **where: Any) -> asyncio.Server:
         assert runner.server is not None

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from host_controller.api.client import Client, ControllerUnreachable, RequestRefused
-from host_controller.api.listeners import listen_unix
+from host_controller.api.listeners import LOOK_SECONDS, listen_unix
 from host_controller.api.schema.explain import ExplainView
 from host_controller.api.schema.history import HistoryView, MomentView
 from host_controller.api.schema.host import StatusView
@@ -238,6 +238,26 @@ def test_pause_and_resume(tmp_path: Path) -> None:
     run(story())
 
 
+@pytest.mark.parametrize("by", ["name", "uuid"])
+def test_a_vm_that_was_paused_and_does_not_run_is_resumed_all_the_same(tmp_path: Path, by: str) -> None:
+    async def story() -> None:
+        host = Host()
+        vm = host.vm("web")
+        async with served(host, tmp_path) as (controller, client):
+            await asyncio.sleep(1)
+            await aside(client.post, "vms", "web", "pause")
+            host.hypervisor.power_off(vm)
+            await asyncio.sleep(1)
+            called = vm.uuid.upper() if by == "uuid" else "web"
+            done = await aside(client.post, "vms", called, "resume")
+            assert done["done"].endswith("which does not run")
+            assert not controller.paused
+            with pytest.raises(RequestRefused, match="no managed VM"):
+                await aside(client.post, "vms", called, "resume")
+
+    run(story())
+
+
 def test_a_refused_reload_is_said_to_the_caller_and_stays_in_status_until_one_succeeds(
     tmp_path: Path,
 ) -> None:
@@ -319,6 +339,24 @@ def test_a_dead_controllers_socket_is_replaced(tmp_path: Path) -> None:
     async def story() -> None:
         async with served(Host(), tmp_path) as (_, client):
             assert (await aside(client.get, "status"))["vms"] == []
+
+    run(story())
+
+
+def test_a_socket_that_somebody_takes_away_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+
+    async def story() -> None:
+        async with served(Host(), tmp_path) as (_, client):
+            for place in (path, path):  # again and again
+                place.unlink()
+                await asyncio.sleep(2 * LOOK_SECONDS)
+                assert (await aside(client.get, "status"))["vms"] == []
+                assert stat.S_IMODE(path.stat().st_mode) == 0o660
+            path.unlink()
+            path.mkdir()  # somebody else's, which stays
+            await asyncio.sleep(2 * LOOK_SECONDS)
+            assert path.is_dir()
 
     run(story())
 
