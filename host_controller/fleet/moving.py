@@ -66,12 +66,14 @@ class Promised:
             return
         self._renewed_at = self.clock.now()
         silent: set[str] = set()
-        for move in self._moves.values():
+        for move in tuple(self._moves.values()):
             # One that hangs is not waited for again: the promises of others would end meanwhile.
             if move.destination not in silent and not self.hosts.renew(
                 move.destination, move.vm, move.reserve_bytes, self.token
             ):
                 silent.add(move.destination)
+                # Others go first the next time: it may hang for this VM alone, whose promise has ended.
+                self._moves[move.vm] = self._moves.pop(move.vm)
 
     def ways(self) -> frozenset[Way]:
         """The moves whose destination has promised the memory."""
@@ -80,10 +82,12 @@ class Promised:
     def keep(self, moves: Collection[Move]) -> None:
         """Take back the promises of all other moves."""
         wanted = {(one.vm, one.destination) for one in moves}
-        for vm, one in tuple(self._moves.items()):
-            if (vm, one.destination) not in wanted:
-                self.hosts.take_back(one.destination, vm, self.token)
-                del self._moves[vm]
+        self.let_go([vm for vm, one in self._moves.items() if (vm, one.destination) not in wanted])
+
+    def let_go(self, vms: Collection[str]) -> None:
+        """Take back the promises of these VMs: they do not come."""
+        for vm in self._moves.keys() & set(vms):
+            self.hosts.take_back(self._moves.pop(vm).destination, vm, self.token)
 
     def give_back(self) -> None:
         """Take back all promises: a VM that has arrived has taken up its own."""
@@ -138,7 +142,8 @@ def _begin(engine: Engine, move: Move, judged: Cib) -> None:
 
 
 def _judged(engine: Engine, move: Move) -> Cib:
-    """A configuration in which the engine would do nothing but migrate the VM, and leave it there.
+    """A configuration in which the engine would migrate the VM and leave it there, and disturb no other. One
+    that waits for memory may start where the VM leaves some: that host still has the last word about it.
 
     No host is squeezed for a VM that does not go there, or not for good: a constraint of somebody's may
     forbid it, or send the VM back once the pin is gone. However that is said, the scheduler understands it.
@@ -156,12 +161,12 @@ def _judged(engine: Engine, move: Move) -> Cib:
 
 
 def _would_go(engine: Engine, move: Move, new: bytes, before: Collection[Action]) -> None:
-    does = [one for one in engine.simulate(new).actions if one not in before]
+    does = harm(engine.simulate(new).actions, before)
     if not _only(does, move):
         raise WayClosed(f"the engine would not just migrate it: {in_words(does) or 'do nothing'}")
 
 
-def _only(actions: list[Action], move: Move) -> bool:
+def _only(actions: Collection[Action], move: Move) -> bool:
     return [(one.kind, one.vm, one.source, one.destination) for one in actions] == [
         ("migrate", move.vm, move.source, move.destination)
     ]

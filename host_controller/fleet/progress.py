@@ -8,6 +8,7 @@ from host_controller.fleet.clock import Clock
 from host_controller.fleet.errors import FleetError
 from host_controller.fleet.moving import Promised
 from host_controller.fleet.pacemaker.cell import Engine
+from host_controller.fleet.pacemaker.cib import failed_moves
 
 LOOK_SECONDS: Final = 1.0
 STALLED_SECONDS: Final = 60.0
@@ -44,11 +45,14 @@ def follow(
         promised.renew()
         try:
             idle = engine.idle()
-            places = engine.simulate(engine.query().text).running
+            cib = engine.query()
+            places = engine.simulate(cib.text).running
         except FleetError:
             if clock.now() - moved_at >= STALLED_SECONDS:
                 raise
             continue  # the node that decides may just be changing; VMs on their way need their promises
+        # The engine leaves such a VM alone. Its promise went with its arrival, and would be asked for anew.
+        promised.let_go([one for one, node in failed_moves(cib).items() if sources.get(one) == node])
         left = tuple(sorted(one for one, source in sources.items() if places.get(one) == source))
         tell(Progress(left, tuple(sorted(set(sources) - set(left)))))
         if not left:

@@ -153,6 +153,12 @@ class Cell:
         coming = sum(one.published_mib or 0 for one in self.counted_on(node) if one.name not in running)
         return max(0, mib_down(figures.admits_bytes) - coming)
 
+    def takes_mib(self, node: str, size_mib: int) -> bool:
+        """Whether the engine has so much left there, by what is published; it has where nothing is."""
+        there = next(one for one in self.nodes if one.name == node)
+        booked = there.others_mib + sum(one.published_mib or 0 for one in self.counted_on(node))
+        return there.published_mib is None or booked + size_mib <= there.published_mib
+
     def figures_of(self, resource: Resource) -> VmFigures | None:
         """A running VM's figures, by the host where the engine has it: no other host is believed about it."""
         host = None if resource.node is None else self.figures.get(resource.node)

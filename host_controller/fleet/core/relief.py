@@ -118,7 +118,7 @@ def relieve(
         free = [name for name in takers if name not in involved]
         found = _best(cell, host, free, resting, refused) if free else None
         if found is None:
-            alerts.append(Alert(host, _no_way(cell, host, resting, refused)))
+            alerts.append(Alert(host, _no_way(cell, host, free, resting, refused)))
             continue
         moves.append(found)
         involved |= {found.source, found.destination}
@@ -181,7 +181,21 @@ def _destination(
     takers: Collection[str],
     refused: Collection[Way],
 ) -> str | None:
-    """The emptiest host that stays well below full with the VM as it is booked, and can take it in."""
+    """The emptiest host that stays well below full with the VM as it is booked, and can take it in, also by
+    what the engine knows: it would make room there by moving others, or not move the VM at all.
+    """
+    fit = _fitting(cell, resource, vm, takers, refused)
+    return next((name for _, name in fit if cell.takes_mib(name, resource.published_mib or 0)), None)
+
+
+def _fitting(
+    cell: Cell,
+    resource: Resource,
+    vm: VmFigures,
+    takers: Collection[str],
+    refused: Collection[Way],
+) -> list[tuple[float, str]]:
+    """Hosts that it can go to by their own figures, with the load that they then have, the emptiest first."""
     booked_bytes = max(vm.floor_bytes, wanted_mib(vm.floor_bytes) * MIB)
     fit: list[tuple[float, str]] = []
     for name in takers:
@@ -192,7 +206,7 @@ def _destination(
         load = (host.floor_bytes + booked_bytes) / host.capacity_bytes
         if load < TAKES_BELOW and host.admits_bytes >= vm.arrival_bytes:
             fit.append((load, name))
-    return min(fit)[1] if fit else None
+    return sorted(fit)
 
 
 def _said(figures: HostFigures) -> str:
@@ -202,13 +216,18 @@ def _said(figures: HostFigures) -> str:
     return f"{state}: its VMs need {figures.load:.0%} of its capacity"
 
 
-def _no_way(cell: Cell, host: str, resting: Collection[str], refused: Collection[Way]) -> str:
+def _no_way(
+    cell: Cell, host: str, takers: Collection[str], resting: Collection[str], refused: Collection[Way]
+) -> str:
     doubted = cell.doubted()
-    movable = [vm for _, vm in cell.running_on(host) if vm.settled and vm.name not in doubted]
+    movable = [one for one in cell.running_on(host) if one[1].settled and one[1].name not in doubted]
     if not movable:
         return "none of its VMs can be moved"
-    if all(vm.name in resting for vm in movable):
+    left = [one for one in movable if one[1].name not in resting]
+    if not left:
         return f"all of its VMs were moved within the last {REST_SECONDS / 60:.0f} minutes"
-    if any(vm.name == name for vm in movable for name, _ in refused):
+    if any(_fitting(cell, *one, takers, refused) for one in left):
+        return "the engine does not know yet that other hosts have room: its figures are older"
+    if any(vm.name == name for _, vm in movable for name, _ in refused):
         return "the hosts that have room for one of its VMs have refused it"
     return f"no other host stays below {TAKES_BELOW:.0%} with any of its VMs"

@@ -143,6 +143,26 @@ def test_another_way_is_taken_in_the_same_turn_when_a_destination_refuses(scene:
     assert scene.engine.places["web"] == "n3"
 
 
+def test_a_host_that_has_just_come_to_have_room_is_used_as_soon_as_that_is_published(scene: Scene) -> None:
+    """Until then the engine would make room there by moving others, or do nothing."""
+    scene.hosts.said["n2"] = host(admits_bytes=0)
+
+    def would(cib: Cib) -> tuple[Action, ...]:
+        sizes = {one.name: one.size_mib or 0 for one in cib.vms}
+        fits = sizes["web"] <= (cib.nodes["n2"] or 0)
+        moves = pins(cib) and scene.engine.places["web"] == "n1" and fits
+        return (Action("migrate", "web", "n1", "n2", "migrate"),) if moves else ()
+
+    scene.engine.would = would
+    scene.go_on(SHORT_SECONDS + TURN_SECONDS)
+    since = scene.arbiter.published_at
+    while scene.arbiter.published_at == since:
+        scene.go_on(TURN_SECONDS)
+    scene.hosts.said["n2"] = host()
+    scene.go_on(PUBLISH_SECONDS + 2 * TURN_SECONDS)
+    assert scene.engine.places["web"] == "n2"
+
+
 def test_a_vm_whose_move_was_not_begun_does_not_rest(scene: Scene) -> None:
     scene.go_on(SHORT_SECONDS - TURN_SECONDS)
     scene.engine.rests = False

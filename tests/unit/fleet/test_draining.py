@@ -10,6 +10,7 @@ from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.draining import drain
 from host_controller.fleet.errors import EngineBusy, EngineError, FleetError
+from host_controller.fleet.moving import RENEW_SECONDS
 from host_controller.fleet.pacemaker.cib import Cib, read_cib
 from host_controller.fleet.pacemaker.pins import avoided, drained, in_standby, pinned, pins
 from host_controller.fleet.progress import Progress
@@ -318,6 +319,34 @@ def test_a_drain_that_stalls_says_what_is_left_and_goes_on_when_it_is_said_again
     one.obeys = True
     empty(one, hosts)
     assert one.places == {"web": "n2", "db": "n3"}
+
+
+def test_a_drain_keeps_no_memory_for_a_vm_whose_migration_has_failed_while_others_are_on_their_way() -> None:
+    """Its destination would squeeze its VMs for it at each renewal, and not answer about the others."""
+    one, hosts, time = draining(), Destinations(), Time()
+    one.obeys = False
+    asked: list[str] = []
+
+    def renew(host: str, vm: str, *_: object) -> bool:
+        asked.append(vm)
+        return True
+
+    def fails() -> None:
+        status = b"<status>" + failed_move("web", "n1").encode() + b"</status>"
+        one.text = one.text.replace(b"<status></status>", status).replace(b"<status />", status)
+        one.rests = False
+
+    def goes_on() -> None:
+        assert hosts.held.keys() == {"db"}
+        one.rests = True
+        one.places["db"] = "n3"
+
+    hosts.renew = renew  # type: ignore[method-assign]
+    time.at = {5.0: fails, 5.0 + 3 * RENEW_SECONDS: goes_on}
+    with pytest.raises(FleetError, match="leaves web on n1"):
+        empty(one, hosts, time)
+    assert set(asked) == {"db"}
+    assert hosts.held == {}
 
 
 def test_a_plan_that_changes_while_destinations_are_asked_is_not_begun() -> None:

@@ -262,6 +262,14 @@ def test_what_the_engine_would_do_otherwise_is_not_begun(actions: tuple[Action, 
     assert hosts.held == {}
 
 
+def test_a_vm_that_waits_for_the_memory_which_another_leaves_keeps_nobody_from_leaving() -> None:
+    one, hosts = engine(), Destinations()
+    starts = Action("start", "waits", destination="n1", text="start")
+    one.would = lambda cib: (MIGRATE, starts) if pins(cib) and one.places["web"] == "n1" else ()
+    assert move(one, hosts) is None
+    assert one.places == {"web": "n2", "waits": "n1"} | {"db": one.places["db"]}
+
+
 def sends_back(one: FakeEngine) -> Callable[[Cib], tuple[Action, ...]]:
     """What an engine would do that has a VM migrate back to its source once its pin is gone."""
     status = (
@@ -477,3 +485,24 @@ def test_a_host_that_hangs_is_waited_for_once_and_the_promises_of_others_go_on()
     time.sleep(RENEW_SECONDS)
     promised.renew()
     assert (asked, time.now) == (["a", "c"], RENEW_SECONDS + 10.0)
+
+
+def test_one_vm_that_a_host_hangs_for_does_not_end_the_promises_of_others_there() -> None:
+    hosts, time = Destinations(), Time()
+    promised, renewed = Promised(hosts, time.clock), dict.fromkeys("abcd", 0.0)
+    for name in renewed:
+        assert promised.ask(replace(MOVE, vm=name)).given
+
+    def renew(host: str, vm: str, *_: object) -> bool:
+        if vm == "a":
+            time.sleep(10.0)
+            return False
+        assert time.now - renewed[vm] < 120.0, "it has ended"
+        renewed[vm] = time.now
+        return True
+
+    hosts.renew = renew  # type: ignore[method-assign, assignment]
+    for _ in range(600):
+        time.sleep(1.0)
+        promised.renew()
+    assert min(renewed[name] for name in "bcd") > time.now - 2 * RENEW_SECONDS

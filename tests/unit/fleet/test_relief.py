@@ -145,6 +145,23 @@ def test_a_host_that_the_engine_does_not_use_is_no_destination(node: Node) -> No
     assert due(Cell((Node("a"), node), one.resources, one.figures)).moves == ()
 
 
+@pytest.mark.parametrize(("offered", "destination"), [(None, "b"), (1000, "b"), (999, "c")])
+def test_a_host_that_has_room_the_engine_does_not_know_of_is_no_destination_yet(
+    offered: int | None, destination: str
+) -> None:
+    figures = {"a": host(*FULL), "b": host(), "c": host(vm("x", GIB))}
+    one = cell(figures, published={"small": 900, "b": 0, "c": 60000, "x": 9})
+    b = Node("b", published_mib=offered, others_mib=100)
+    one = Cell((*(node for node in one.nodes if node.name != "b"), b), one.resources, one.figures)
+    assert [(move.vm, move.destination) for move in due(one).moves] == [("small", destination)]
+
+
+def test_where_the_engine_knows_of_no_room_that_is_said() -> None:
+    figures = {"a": host(*FULL), "b": host()}
+    (alert,) = due(cell(figures, published={"big": 1, "mid": 1, "small": 1, "b": 0})).alerts
+    assert "the engine does not know yet" in alert.reason
+
+
 def test_a_ban_of_the_engine_is_respected() -> None:
     one = cell({"a": host(*FULL), "b": host()})
     banned = tuple(Resource(vm.name, "a", bans={"b": "a start failed there"}) for vm in one.resources)
