@@ -1,6 +1,7 @@
 """What `dynmem-agent doctor` looks at. Each check returns one Finding; those not "ok" carry a remedy.
 
-`root` stands for /, so the checks run on recorded trees; those that need the live kernel are in doctor_live.
+`root` stands for /, so the checks run on recorded trees; those that need the live kernel are in doctor_live,
+and those of the host's devices in doctor_devices.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 from agent import boot_limits, disk_swap, killers, maximum
 from agent.blocks import MemoryBlocks
+from agent.doctor_devices import DEVICES
 from agent.doctor_live import LIVE
 from agent.finding import Finding
 from agent.mounts import left_behind
@@ -18,11 +20,6 @@ from agent.probe import Probe
 from agent.proc_text import is_swap_in_memory
 from agent.wire import PORT_NAME
 
-# include/uapi/linux/virtio_balloon.h, and the device id from virtio_ids.h
-BALLOON_DEVICE = 5
-STATS_BIT = 1
-DEFLATE_ON_OOM_BIT = 2
-REPORTING_BIT = 5
 # More movable than this for each byte the kernel can use itself starves the kernel.
 # [Documentation/admin-guide/mm/memory-hotplug.rst, "ZONE_MOVABLE sizing considerations"]
 MOVABLE_RATIO = 3
@@ -184,40 +181,11 @@ def crash_kernel(root: str) -> Finding:
     if not told:
         return Finding("crash kernel", "ok", "it has its memory, or none is wanted")
     remedy = (
-        "crashkernel=256M, which asks for no size; or, on the host, have it boot with more: dynmem enable"
+        "crashkernel=256M, which counts whatever it boots with; or on the host: dynmem enable with a larger "
+        "--startup (by virtio-mem --minimum, too)"
     )
-    found = f"{told} set nothing aside: the kernel booted with too little for that, so no crash is saved"
+    found = f"{told} set nothing aside, since the kernel booted with less: no crash is saved"
     return Finding("crash kernel", "note", found, remedy)
-
-
-def balloon(root: str) -> Finding:
-    """The balloon device has its driver."""
-    device = _balloon_device(root)
-    if device is None:
-        remedy = "on the host: dynmem enable VM adds it; in the guest: modprobe virtio_pci"
-        return Finding("balloon", "problem", "no balloon device", remedy)
-    if not os.path.exists(os.path.join(device, "driver")):
-        return Finding("balloon", "problem", "the device has no driver", "modprobe virtio_balloon")
-    stats = "with" if _has_bit(device, STATS_BIT) else "without"
-    return Finding("balloon", "ok", f"driver bound, {stats} statistics")
-
-
-def deflate_on_oom(root: str) -> Finding:
-    """The guest does not take memory back without the host's consent."""
-    device = _balloon_device(root)
-    if device is None or not _has_bit(device, DEFLATE_ON_OOM_BIT):
-        return Finding("deflate on OOM", "ok", "off")
-    remedy = "on the host: <memballoon autodeflate='off'>; with it on, all RAM of the VM is charged"
-    return Finding("deflate on OOM", "problem", "on: the guest takes memory back when it likes", remedy)
-
-
-def page_reporting(root: str) -> Finding:
-    """Free pages are returned to the host early."""
-    device = _balloon_device(root)
-    if device is not None and _has_bit(device, REPORTING_BIT):
-        return Finding("free page reporting", "ok", "on")
-    remedy = "on the host: <memballoon freePageReporting='on'>; needs Linux 5.7 in the guest"
-    return Finding("free page reporting", "note", "off: freed memory stays resident on the host", remedy)
 
 
 def memmap_on_memory(root: str) -> Finding:
@@ -239,32 +207,6 @@ def memmap_on_memory(root: str) -> Finding:
     )
 
 
-def _balloon_device(root: str) -> str | None:
-    devices = os.path.join(root, "sys/bus/virtio/devices")
-    try:
-        names = sorted(os.listdir(devices))
-    except OSError:
-        return None
-    for name in names:
-        path = os.path.join(devices, name)
-        try:
-            with open(os.path.join(path, "device"), encoding="ascii") as file:
-                if int(file.read(), 16) == BALLOON_DEVICE:
-                    return path
-        except (OSError, ValueError):
-            continue
-    return None
-
-
-def _has_bit(device: str, bit: int) -> bool:
-    """Whether device and driver agreed on a feature; sysfs shows bit 0 first."""
-    try:
-        with open(os.path.join(device, "features"), encoding="ascii") as file:
-            return file.read()[bit : bit + 1] == "1"
-    except OSError:
-        return False
-
-
 RECORDED: tuple[Callable[[str], Finding], ...] = (
     port,
     online_policy,
@@ -274,9 +216,7 @@ RECORDED: tuple[Callable[[str], Finding], ...] = (
     swap,
     overcommit,
     crash_kernel,
-    balloon,
-    deflate_on_oom,
-    page_reporting,
+    *DEVICES,
     memmap_on_memory,
 )
 

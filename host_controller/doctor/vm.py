@@ -73,7 +73,7 @@ def virtio_mem_driver(vm: VmSurvey) -> Finding:
     if view.get("growth") != "virtio-mem" or version is None or view.get("virtio_mem_bytes"):
         return Finding("virtio-mem driver", "ok", "nothing known against it")
     if (int(version[1]), int(version[2])) >= FIRST_WITH_VIRTIO_MEM:
-        return Finding("virtio-mem driver", "ok", "its kernel has one")
+        return Finding("virtio-mem driver", "ok", "its kernel is new enough for one")
     found = f"its kernel is {kernel}, and Linux has one since 5.8: it has no more than it boots with"
     other = f"dynmem enable --growth hotadd {shell_word(vm.name)}"
     remedy = f"a newer kernel in the guest; or, once it is off, {other}"

@@ -5,14 +5,14 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from agent import disk_swap, doctor, doctor_live
+from agent import disk_swap, doctor, doctor_devices, doctor_live
 from agent.codec import decode_from_guest
 from agent.commands import cli
 from agent.finding import Finding
 from agent.wire import PORT_NAME
 from tests.unit.agent.record import add_block, add_memory, copy_of, set_kib
 
-WELL = 1 << doctor.STATS_BIT | 1 << doctor.REPORTING_BIT
+WELL = 1 << doctor_devices.STATS_BIT | 1 << doctor_devices.REPORTING_BIT
 
 
 def add_balloon(root, bits: int = WELL, driver: bool = True) -> None:
@@ -22,6 +22,14 @@ def add_balloon(root, bits: int = WELL, driver: bool = True) -> None:
     (device / "features").write_text("".join("1" if bits >> bit & 1 else "0" for bit in range(64)) + "\n")
     if driver:
         (device / "driver").mkdir(exist_ok=True)
+
+
+def add_virtio_mem(root, driver: bool) -> None:
+    device = root / "sys/bus/virtio/devices/virtio4"
+    device.mkdir(parents=True)
+    (device / "device").write_text("0x0018\n")
+    if driver:
+        (device / "driver").mkdir()
 
 
 @pytest.fixture
@@ -54,8 +62,13 @@ def test_a_guest_with_all_that_is_wanted_has_no_findings(guest):
         ("port", "problem", lambda root: (root / "dev/virtio-ports" / PORT_NAME).unlink()),
         ("balloon", "problem", lambda root: (root / "sys/bus/virtio/devices/virtio3/driver").rmdir()),
         ("balloon", "problem", lambda root: (root / "sys/bus/virtio/devices/virtio3/device").unlink()),
-        ("deflate on OOM", "problem", lambda root: add_balloon(root, WELL | 1 << doctor.DEFLATE_ON_OOM_BIT)),
-        ("free page reporting", "note", lambda root: add_balloon(root, 1 << doctor.STATS_BIT)),
+        (
+            "deflate on OOM",
+            "problem",
+            lambda root: add_balloon(root, WELL | 1 << doctor_devices.DEFLATE_ON_OOM_BIT),
+        ),
+        ("free page reporting", "note", lambda root: add_balloon(root, 1 << doctor_devices.STATS_BIT)),
+        ("virtio-mem", "problem", lambda root: add_virtio_mem(root, driver=False)),
         ("swap", "note", lambda root: (root / "proc/swaps").write_text("Filename Type\n")),
         ("offline memory", "note", lambda root: add_block(root, 32, "offline\n")),
         (
@@ -115,6 +128,11 @@ def test_three_times_as_much_movable_memory_is_allowed(guest):
     for number in range(32, 44):
         add_block(guest, number, "online\n", "Movable\n")
     assert finding(guest, "zones").level == "ok"
+
+
+def test_a_virtio_mem_device_with_its_driver_is_as_it_should_be(guest):
+    add_virtio_mem(guest, driver=True)
+    assert finding(guest, "virtio-mem") == Finding("virtio-mem", "ok", "driver bound")
 
 
 def test_doctor_exits_with_0_when_all_is_well_and_1_on_problems(guest):
