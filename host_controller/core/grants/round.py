@@ -19,8 +19,8 @@ from host_controller.core.policy.dead_band import SMALLEST_DEAD_BAND
 from host_controller.core.policy.plan import HOLD, WAIT
 from host_controller.core.vm.record import Vm
 
-NOISE_SHARE: Final = 4
-"""A difference below a quarter of what its peaks are is itself noise: 0.7 standard deviations."""
+NOISE_PERCENT: Final = 36
+"""A difference below so much of what its peaks are is itself noise: one standard deviation."""
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class GrantRound:
     def _dead_band(self, account: Account, *, lent: bool = False) -> int:
         """lent: but for noise no difference is too small, as somebody else lacks it."""
         band = SMALLEST_DEAD_BAND if lent else plan.grow_dead_band(account.granted_bytes)
-        return max(band, account.peaks // NOISE_SHARE) if self.purse.headroom_bytes >= 0 else band
+        return max(band, account.peaks * NOISE_PERCENT // 100) if self.purse.headroom_bytes >= 0 else band
 
     def _why_left_alone(self, vm: Vm) -> str:
         state, now = self.purse.state, self.purse.now

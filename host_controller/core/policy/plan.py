@@ -103,7 +103,7 @@ def claims(vm: Vm, granted: int, aside: int, settings: Settings, now: float) -> 
     eased, desired = estimate.eased_bytes, estimate.desired_bytes
     level, lasting = vm.guest.demand.level, settings.shrink_after_seconds
     steady, likely = desired, eased
-    if peaks := level.peaks_bytes:
+    if (peaks := level.peaks_bytes) or vm.guest.demand.awaited_bytes:
         apart = int(level.demand_bytes) - estimate.guest_bytes
         least = config.limits.minimum_bytes
         # What was raised to the minimum stays there.

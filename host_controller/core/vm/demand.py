@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from host_controller.core.model import GuestFacts, Limits
+from host_controller.core.vm.dips import Dips
 from host_controller.core.vm.level import Level
 from host_controller.core.vm.motion import Motion, blend
 from host_controller.core.vm.stalls import Stalls
@@ -115,7 +116,10 @@ class Demand:
     motion: Motion = field(default_factory=Motion)
     """Of usable - available."""
     level: Level = field(default_factory=Level)
-    """Of usable - available, too."""
+    """Of usable - available, too, with what is awaited back of a dip."""
+    dips: Dips = field(default_factory=Dips)
+    awaited_bytes: int = 0
+    """What has gone in a dip of a guest that is short, and is awaited back."""
     followed_bytes: int = 0
     """Usable - available as those two follow it: without what may only be on its way out."""
     stall: Stalls = field(default_factory=Stalls)
@@ -153,7 +157,9 @@ class Demand:
             return
         change = self.followed_bytes - before_bytes
         self.motion.follow(change, seconds)
-        self.level.follow(self.followed_bytes, change, seconds)
+        at_end = facts.available_bytes < margin_bytes(facts.usable_bytes) // 2
+        self.awaited_bytes = self.dips.follow(self.followed_bytes, facts.at, at_end=at_end)
+        self.level.follow(self.followed_bytes + self.awaited_bytes, change, seconds)
         if not facts.counted:
             return
         before, self.counted = self.counted, facts
@@ -217,7 +223,8 @@ class Demand:
         return peaks[0][1]
 
     def _start_afresh(self) -> None:
-        self.motion, self.level, self.stall = Motion(), Level(), Stalls()
+        self.motion, self.level, self.stall, self.dips = Motion(), Level(), Stalls(), Dips()
+        self.awaited_bytes = 0
         self.swap_in_rate = self.refault_rate = self.cache_bytes = 0.0
         self._peaks.clear()
 
