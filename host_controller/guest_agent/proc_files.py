@@ -4,7 +4,7 @@ of it but numbers within their range.
 
 from typing import Final
 
-from agent import disk_swap
+from agent import disk_swap, evictable
 from agent.proc_text import PAGE_BYTES, Columns, parse_disk_swap, parse_meminfo, parse_psi, parse_vmstat
 from host_controller.core.interface import GuestReading
 from host_controller.guest_agent.errors import GuestAgentNonsense
@@ -15,6 +15,8 @@ PRESSURE: Final = "/proc/pressure/memory"
 SWAPS: Final = "/proc/swaps"
 MOST_BYTES: Final = 64 << 10
 """Of one file: vmstat has about 4 KiB."""
+PROMISES: Final = ("CommitLimit", "Committed_AS")
+"""They have no end where nobody bounds them, and nothing here goes by them."""
 LARGEST: Final = 1 << 50
 """Of a size or a counter: more is no guest's."""
 
@@ -35,9 +37,9 @@ def reading(
         psi = parse_psi(untrusted_psi) if untrusted_psi else None
         on_disk, _ = parse_disk_swap(untrusted_swaps)
         pool = Columns(disk_swap.LINES).parse(untrusted_meminfo)
-        total, available = memory["MemTotal"], memory["MemAvailable"]
+        total, available = memory["MemTotal"], _available(memory)
         figures = (
-            *memory.values(),
+            *(size for name, size in memory.items() if name not in PROMISES),
             *pool.values(),
             *counters.values(),
             0 if psi is None else psi.some_total_us,
@@ -62,3 +64,10 @@ def reading(
         refault_bytes=(refaults or counters.get("workingset_refault", 0)) * PAGE_BYTES,
         stall_us=None if psi is None else psi.some_total_us,
     )
+
+
+def _available(memory: dict[str, int]) -> int:
+    """As the kernel says it, or would say it (before Linux 3.14). Raises KeyError where nobody knows it."""
+    if "MemAvailable" in memory or "MemFree" not in memory:
+        return memory["MemAvailable"]
+    return evictable.available_bytes(memory)

@@ -57,6 +57,19 @@ def test_swap_that_lies_in_memory_is_none(swaps: str, used_kib: int) -> None:
     assert reading(meminfo, b"", b"", b"").swap_used_bytes == 280 << 10, "what cannot be read hides no demand"
 
 
+def test_what_programs_were_promised_has_no_end() -> None:
+    """Where vm.overcommit_memory is 1 a program may reserve what it likes, and some reserve all they can."""
+    found = reading(MEMINFO + b"Committed_AS: 9999999999999 kB\nCommitLimit: 1 kB\n", b"", b"", b"")
+    assert found.available_bytes == 400 << 10
+
+
+def test_a_kernel_that_does_not_say_what_is_available_will_do() -> None:
+    """Red Hat's of version 6, as our agent works it out."""
+    caches = b"Active(file): 700 kB\nInactive(file): 300 kB\nSReclaimable: 400 kB\n"
+    found = reading(b"MemTotal: 6400 kB\nMemFree: 1100 kB\n" + caches, b"", b"", b"")
+    assert found.available_bytes == (1000 + 900 + 300) << 10, "a 64th of it stays free, and of each cache"
+
+
 def test_nor_is_what_zswap_keeps_in_memory() -> None:
     meminfo = (
         MEMINFO + b"SwapCached: 0 kB\nSwapTotal: 500 kB\nSwapFree: 200 kB\nZswap: 40 kB\nZswapped: 120 kB\n"
