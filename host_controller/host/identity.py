@@ -82,6 +82,11 @@ class Identity:
                 self._strangers.update(dict.fromkeys(wanted - found.keys() - self._strangers.keys(), now))
             return found
 
+    def pids(self) -> frozenset[int]:
+        """Of all VMs, as far as they are known."""
+        with self._lock:
+            return frozenset(one.pid for one in self._known.values())
+
     def running(self) -> dict[str, str | None] | None:
         """The UUID of every VM whose process libvirt names, by the VM's name; None of a process that hangs.
 

@@ -6,7 +6,7 @@ VM's own group is that VM's alone. Inside a container the mount's root is a grou
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -80,11 +80,33 @@ def own_groups(pid: int, root: Path = Path("/")) -> tuple[list[PurePosixPath], b
     return [PurePosixPath(*group.parts[:end]) for end in ends], old
 
 
-def of_its_own(pid: int, root: Path = Path("/")) -> Limit | None:
-    """The tightest limit on one VM alone, QEMU's own memory included, whoever set it; None without one."""
+def of_its_own(pid: int, root: Path = Path("/"), others: Iterable[int] = ()) -> Limit | None:
+    """The tightest limit on one VM alone, QEMU's own memory included, whoever set it; None without one.
+
+    others: the processes of the other VMs. A slice in which none of them is counts as this one's own.
+    """
     groups, old = own_groups(pid, root)
-    found = (_limit(root, one, old, _WITHOUT_LIMIT, 0, _WITHOUT_LIMIT) for one in groups)
+    found = [_alone(root, one, old) for one in groups]
+    found += _of_its_slices(proc.cgroup(pid, root / "proc"), set(others) - {pid}, root)
     return min(filter(None, found), key=lambda one: one.left_bytes, default=None)
+
+
+def _alone(root: Path, group: PurePosixPath, old: bool) -> Limit | None:
+    return _limit(root, group, old, _WITHOUT_LIMIT, 0, _WITHOUT_LIMIT)
+
+
+def _of_its_slices(cgroup: str, others: Iterable[int], root: Path) -> Iterator[Limit | None]:
+    """Limits on groups above a VM that is alone there, though not on the host."""
+    elsewhere: list[PurePosixPath] | None = None
+    for group, old in _groups(cgroup):
+        limit = None if group in ALWAYS else _alone(root, group, old)
+        if limit is None:
+            continue
+        if elsewhere is None:
+            groups = (group_of(proc.cgroup(pid, root / "proc")) for pid in others)
+            elsewhere = [one[0] for one in groups if one is not None]
+        if elsewhere and not any(one.is_relative_to(group) for one in elsewhere):
+            yield limit
 
 
 def unevictable_bytes(pid: int, root: Path = Path("/")) -> int:
@@ -100,6 +122,7 @@ def tightest(
     most_bytes: int = _WITHOUT_LIMIT,
     *,
     session: bool = False,
+    could_take: Mapping[int, int] | None = None,
 ) -> Limit | None:
     """What the tightest limit above the VMs leaves them; None where nothing limits them below `most_bytes`.
 
@@ -107,22 +130,28 @@ def tightest(
     its group, so what that holds is taken off; what VMs hold outside of the group does not count in it.
 
     session: that libvirt is a user's own, and starts its VMs among that user's processes.
+
+    could_take: of each process, as far as it is known, what it may come to hold as its VM is, bytes. A group
+    of some of the VMs that has room for all of that bounds nobody: least of all those that are not in it.
     """
-    inside: dict[tuple[PurePosixPath, bool], int] = {}
+    inside: dict[tuple[PurePosixPath, bool], list[int]] = {}
     processes = root / "proc"
-    for pid, held in qemus.items():
+    for pid in qemus:
         for group in _groups(proc.cgroup(pid, processes)):
-            inside[group] = inside.get(group, 0) + held
+            inside.setdefault(group, []).append(pid)
     old = (root / _V1 / "memory.limit_in_bytes").exists()
-    for one in _of_this_user(processes) if session else ALWAYS:
-        inside.setdefault((one, old), 0)
-    total = sum(qemus.values())
-    limits = [
-        limit
-        for (path, is_old), held in inside.items()
-        for find in (_limit, _of_nodes)
-        if (limit := find(root, path, is_old, held, total - held, most_bytes)) is not None
-    ]
+    of_all = _of_this_user(processes) if session else ALWAYS
+    for one in of_all:
+        inside.setdefault((one, old), [])
+    total, known = sum(qemus.values()), could_take or {}
+    limits = []
+    for (path, is_old), pids in inside.items():
+        held = sum(qemus[pid] for pid in pids)
+        needed = _WITHOUT_LIMIT
+        if path not in of_all and len(pids) < len(qemus):
+            needed = sum(known.get(pid, _WITHOUT_LIMIT) for pid in pids)
+        found = (find(root, path, is_old, held, total - held, most_bytes) for find in (_limit, _of_nodes))
+        limits += [one for one in found if one is not None and needed > one.left_bytes - (total - held)]
     return min(limits, key=lambda one: one.left_bytes, default=None)
 
 

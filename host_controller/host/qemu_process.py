@@ -165,7 +165,7 @@ class ResidentMeter:
     def own_limit(self, uuid: str, owner: int | None = None) -> limits.Limit | None:
         """The tightest limit on the VM's own control groups; None without one, and of an unknown process."""
         pid = self._identity.find(uuid, owner)
-        return None if pid is None else limits.of_its_own(pid, self._proc.parent)
+        return None if pid is None else limits.of_its_own(pid, self._proc.parent, self._identity.pids())
 
     def unread(self) -> dict[str, str]:
         """The VMs of which nothing could be learnt for a while, with the reason, by UUID."""

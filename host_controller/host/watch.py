@@ -31,7 +31,7 @@ STEP_BYTES: Final = 16 * MIB
 """What others use moves all the time; smaller changes than this are not told."""
 
 UNNAMED_OVERHEAD_BYTES: Final = 256 * MIB
-"""QEMU's own, of a VM whose process we could not learn."""
+"""QEMU's own, of a VM whose process we could not learn, and of one that has not taken it yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,17 @@ class HostWatch:
         unmanaged, foreign = self._not_managed(qemus, own, vms, used, now)
         # What bounds somebody else's QEMU, in its container, bounds none of ours.
         held_by_ours = {pid: held[pid] for pid in own}
-        limit = limits.tightest(held_by_ours, self._root, after.ordinary_bytes, session=self._session)
+        limit = limits.tightest(
+            held_by_ours,
+            self._root,
+            after.ordinary_bytes,
+            session=self._session,
+            could_take={
+                pid: vms[uuid].ordinary_bytes + UNNAMED_OVERHEAD_BYTES
+                for pid, uuid in own.items()
+                if uuid in vms
+            },
+        )
         elsewhere = round_up(self._foreign.observe(foreign, now), STEP_BYTES)
         others = round_up(self._others.observe(others, now), STEP_BYTES)
         spared = self._killers.limit(after, others + elsewhere, now)

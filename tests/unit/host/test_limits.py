@@ -82,6 +82,61 @@ def test_what_vms_hold_outside_of_the_group_does_not_count_against_it(host: Fake
     assert left(host, {40: GIB, 41: 5 * GIB}) == (21 * GIB, "memory.max of machine.slice")
 
 
+OF_A_TENANT = "0::/tenants.slice/tenants-one.slice/machine-qemu\\x2d{0}\\x2dweb.scope"
+"""<resource><partition>/tenants/one</partition></resource>"""
+
+
+@pytest.mark.parametrize(
+    ("tenants", "could_take_gib", "expected_gib"),
+    [
+        ([40], {40: 4, 41: 8}, None),
+        ([40], {40: 9, 41: 8}, 8 + 5),
+        ([40], {41: 8}, 8 + 5),  # nobody knows what it could take
+        ([40, 42], {40: 4, 41: 8, 42: 4}, None),
+        ([40, 42], {40: 4, 41: 8, 42: 5}, 8 + 5),
+    ],
+)
+def test_a_slice_that_has_room_for_all_of_its_vms_bounds_no_others(
+    host: FakeHost, tenants: list[int], could_take_gib: dict[int, int], expected_gib: int | None
+) -> None:
+    """A VM of 2 GiB in a slice of 2.5 GiB bounded all that the host's other VMs could have."""
+    for pid in tenants:
+        host.process(pid, GIB, cgroup=OF_A_TENANT.format(pid))
+    host.process(41, 5 * GIB, cgroup=SCOPE)
+    host.group("tenants.slice/tenants-one.slice", max=8 * GIB, current=len(tenants) * GIB)
+    held = dict.fromkeys(tenants, GIB) | {41: 5 * GIB}
+    could_take = {pid: gib * GIB for pid, gib in could_take_gib.items()}
+    found = tightest(held, host.root, HOST_BYTES, could_take=could_take)
+    assert (None if found is None else found.left_bytes // GIB) == expected_gib
+
+
+def test_a_slice_of_all_vms_bounds_them_whatever_they_could_take(host: FakeHost) -> None:
+    for pid in (40, 41):
+        host.process(pid, GIB, cgroup=OF_A_TENANT.format(pid))
+    host.group("tenants.slice", max=8 * GIB)
+    found = tightest({40: GIB, 41: GIB}, host.root, HOST_BYTES, could_take={40: GIB, 41: GIB})
+    assert found is not None
+    host.group("tenants.slice", max="max")
+    host.group("machine.slice", max=8 * GIB)  # where the next one starts
+    found = tightest({40: GIB}, host.root, HOST_BYTES, could_take={40: GIB})
+    assert found is not None
+    assert found.group == "memory.max of machine.slice"
+
+
+def test_a_slice_that_one_vm_is_alone_in_is_its_own(host: FakeHost) -> None:
+    host.process(40, GIB, cgroup=OF_A_TENANT.format(40))
+    host.process(41, GIB, cgroup=SCOPE)
+    host.group("tenants.slice/tenants-one.slice", max=8 * GIB)
+    host.group("machine.slice", max=4 * GIB)
+    found = of_its_own(40, host.root, (40, 41))
+    assert found is not None
+    assert (found.left_bytes, found.group) == (8 * GIB, "memory.max of tenants-one.slice")
+    assert of_its_own(41, host.root, (40, 41)) is None, "others start there"
+    assert of_its_own(40, host.root, (40,)) is None, "nobody is elsewhere: it bounds what all VMs have"
+    host.process(42, GIB, cgroup=OF_A_TENANT.format(42))
+    assert of_its_own(40, host.root, (40, 41, 42)) is None
+
+
 def test_the_service_in_which_a_libvirt_without_machined_keeps_its_vms_bounds_them(host: FakeHost) -> None:
     host.qemu(40, UUID, GIB, cgroup="0::/system.slice/libvirtd.service")
     host.group("system.slice/libvirtd.service", max=8 * GIB)
