@@ -5,7 +5,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from agent.finding import Finding
-from host_controller.core.model import METADATA, Growth
+from host_controller.core.model import MEMORY_BLOCK_BYTES, METADATA, Growth
 from host_controller.doctor.facts import VmSurvey
 from host_controller.domain_xml.fitness.judge import refusals
 from host_controller.domain_xml.fitness.refusal import Refusal
@@ -50,6 +50,13 @@ def metadata(vm: VmSurvey) -> Finding:
         has, should = format_apart(most, maximum)
         found = f"somebody has changed its definition: it can have {has} at most, and its maximum is {should}"
         return Finding("limits", "note", found, f"dynmem enable {shell_word(vm.name)} while it is off")
+    block = vm.domain.config.virtio_mem_block_bytes
+    if vm.domain.config.source == METADATA and block > MEMORY_BLOCK_BYTES:
+        found = (
+            f"where its RAM ends its kernel takes memory {format_size(block)} at a time, and gives none back"
+        )
+        remedy = f"dynmem enable {shell_word(vm.name)} while it is off, which has its RAM end elsewhere"
+        return Finding("limits", "note", found, remedy)
     return Finding("limits", "ok", "can be used")
 
 

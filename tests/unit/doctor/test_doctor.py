@@ -83,6 +83,17 @@ IN_A_SCOPE = VIEW | {
 HANDED_OUT = "<interface type='network'><source network='vfs'/></interface>"
 
 
+def test_ram_that_ends_where_the_kernel_takes_large_blocks_is_told() -> None:
+    """Prepared before that was known."""
+    gib64 = enable(Q35, Limits(GIB, GIB, 8 * GIB), Growth.VIRTIO_MEM).xml.replace(
+        "memory='1048576'", f"memory='{64 << 20}'"
+    )
+    limits = next(one for check in vm.CHECKS if (one := check(survey(gib64))).check == "limits")
+    assert limits.level == "note"
+    assert "2 GiB at a time" in limits.found
+    assert limits.remedy.startswith("dynmem enable web")
+
+
 @pytest.mark.parametrize(
     ("facts", "check", "level", "found"),
     [
