@@ -2,22 +2,26 @@
 
 import random
 import shutil
+from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import pytest
 
 from bench.fleet import RandomCell, run
+from host_controller.errors import InputError
 from host_controller.fleet.core.drain import harm
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.core.publication import publication
 from host_controller.fleet.core.relief import REST_SECONDS
 from host_controller.fleet.pacemaker.cell import cell_of
-from host_controller.fleet.pacemaker.cib import changed, failed_moves, read_cib
+from host_controller.fleet.pacemaker.cib import Cib, changed, failed_moves, read_cib
 from host_controller.fleet.pacemaker.history import arrived, departures, destination, probed
 from host_controller.fleet.pacemaker.lifting import forgiven
 from host_controller.fleet.pacemaker.needs import missing, prepared
 from host_controller.fleet.pacemaker.pins import in_standby, marks, moved_at, pinned, unpinned
+from host_controller.fleet.pacemaker.simulation import Simulation
 from host_controller.fleet.pacemaker.tools import Tools
+from host_controller.fleet.preparing import prepare
 
 pytestmark = [
     pytest.mark.fleet,
@@ -329,6 +333,63 @@ def test_a_start_of_a_higher_priority_stops_a_vm_that_runs_and_one_of_the_same_d
         after = text.replace(f'<meta_attributes id="{stopped}m">', f'<meta_attributes id="{stopped}m">{pair}')
         assert [one.kind for one in tools.simulate(after.encode()).actions].count("stop") == stops
         assert (f"{stopped}: priority" in {one.what for one in missing(read_cib(after.encode()))}) == stops
+
+
+@dataclass
+class OneText:
+    """A cluster that rests and has this configuration; its scheduler is the real one."""
+
+    text: bytes
+
+    def query(self) -> Cib:
+        return read_cib(self.text)
+
+    def idle(self) -> bool:
+        return True
+
+    def simulate(self, text: bytes) -> Simulation:
+        return Tools().simulate(text)
+
+    def replace(self, _before: bytes, after: bytes) -> None:
+        self.text = after
+
+    def clean_up(self, vm: str, node: str, operation: str = "start") -> None:
+        raise NotImplementedError
+
+    def refresh(self, vm: str, node: str) -> None:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "value"),
+    [
+        ('<cluster_property_set id="o">', "maintenance-mode", "true"),
+        ('<meta_attributes id="d">', "is-managed", "false"),
+        ('<meta_attributes id="d">', "maintenance", "true"),
+        ('<meta_attributes id="{vm}m">', "is-managed", "false"),
+        ('uname="{host}">', "maintenance", "true"),
+    ],
+)
+def test_init_restarts_no_vm_when_a_maintenance_ends(where: str, name: str, value: str) -> None:
+    """(fact: maintenance-hides)"""
+    cell = RandomCell(2, 1, 0.3, random.Random(1))
+    stopped, vm = cell.where
+    host = cell.where[vm]
+    del cell.where[stopped]
+    text = cell.xml(dict.fromkeys(cell.need, 1000), {"h0": 20000, "h1": 20000}).decode()
+    place, pair = where.format(vm=vm, host=host), f'<nvpair id="x" name="{name}" value="{value}"/>'
+    if place.startswith("uname"):
+        pair = f'<instance_attributes id="y">{pair}</instance_attributes>'
+    assert place in text
+    one = OneText(text.replace(place, place + pair).encode())
+    assert harm(one.simulate(prepared(one.query())).actions) == (), "nothing is told"
+    with pytest.raises(InputError, match=f"restart {vm} as soon as it manages all again"):
+        prepare(one)
+    cell.where.clear()
+    one.text = cell.xml(dict.fromkeys(cell.need, 1000), {"h0": 20000, "h1": 20000})
+    one.text = one.text.replace(place.encode(), (place + pair).encode())
+    prepare(one)
+    assert {need.what for need in missing(one.query())} == {"stonith-enabled"}
 
 
 @pytest.mark.parametrize(
