@@ -19,7 +19,7 @@ from host_controller.fleet import metrics
 from host_controller.fleet.bookings import keep_bookings, read_bookings
 from host_controller.fleet.clearing import Clearing
 from host_controller.fleet.clock import REAL, Clock
-from host_controller.fleet.core.booking import Booking
+from host_controller.fleet.core.booking import Booking, go_on
 from host_controller.fleet.core.model import Cell, HostFigures
 from host_controller.fleet.core.relief import (
     REST_SECONDS,
@@ -102,8 +102,9 @@ class Arbiter:
         Raises:
             FleetError: the engine cannot be asked.
         """
-        self.bookings = read_bookings(self.state)
-        self.clearing.clear(self.engine.query())
+        cib = self.engine.query()
+        self.bookings = go_on(read_bookings(self.state), {one.name: one.size_mib for one in cib.vms})
+        self.clearing.clear(cib)
 
     def turn(self) -> bool:
         """Look at all hosts; publish if it is time; relieve who was short long enough. Raises nothing.

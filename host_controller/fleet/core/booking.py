@@ -5,6 +5,7 @@ is started or moved, so it should be neither stale nor nervous.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -53,6 +54,18 @@ def rebook(before: Booking, floor_bytes: int, now: float) -> Booking:
         over = now - since >= LOW_SECONDS
         after = replace(before, size_mib=peak, low_since=None, low_peak_mib=0) if over else low
     return _remember(after, now)
+
+
+def go_on(kept: Mapping[str, Booking], published: Mapping[str, int | None]) -> dict[str, Booking]:
+    """What an arbiter that starts goes on from: what is kept where it runs, if that is published, too.
+
+    Else another arbiter has published since, and that is booked. What a VM used to need is worth keeping.
+    """
+    known = {name: published.get(name) for name in kept}
+    return {
+        name: one if known[name] in (None, one.size_mib) else Booking(known[name] or 0, hours=one.hours)
+        for name, one in kept.items()
+    }
 
 
 def stopped_mib(before: Booking | None, startup_mib: int) -> int:

@@ -271,6 +271,20 @@ def test_what_is_booked_outlives_the_arbiter_and_its_pins_do_not(scene: Scene) -
     assert pins(read_cib(scene.engine.text)) == ()
 
 
+def test_what_was_booked_when_an_arbiter_ran_here_last_is_not_booked_anew(scene: Scene) -> None:
+    """Another one has published since: what the engine has is younger than a file of this host."""
+    scene.arbiter.turn()
+    before = {one.name: one.size_mib for one in read_cib(scene.engine.text).vms}
+    old = Booking(60_000, 5.0, 50_000, ((1, 60_000), (2, 40_000)))
+    keep_bookings(scene.arbiter.state, {**scene.arbiter.bookings, "web": old, "gone": old})
+    after = Arbiter(scene.engine, scene.hosts, scene.arbiter.state, scene.arbiter.clock)  # type: ignore[arg-type]
+    after.start()
+    assert after.bookings["gone"] == old
+    after.turn()
+    assert {one.name: one.size_mib for one in read_cib(scene.engine.text).vms} == before
+    assert after.bookings["web"].hours[:1] == ((1, 60_000),)
+
+
 def test_a_vm_goes_on_resting_when_its_arbiter_has_died_or_moved_to_another_host(
     scene: Scene, tmp_path: Path
 ) -> None:
