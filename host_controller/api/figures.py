@@ -28,6 +28,7 @@ def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFigure
         reserved_bytes=ledger.reserved() + engine.owed_bytes,
         admits_bytes=admits(controller, wait_seconds, vms) if known else 0,
         wait_seconds=wait_seconds,
+        connected=state.connected,
         overdraft=overdraft,
         emergency=emergency,
         vms=vms,
@@ -41,6 +42,7 @@ def vm_figures(controller: Controller, vm: Vm) -> VmFiguresView:
     settings, estimate = engine.state.settings, vm.guest.estimate
     charge = engine.charges.get(vm.config.uuid, 0)
     own = overhead(vm, settings)
+    standstill = engine.state.standstills.get(vm.config.uuid)
     ram = vm.ram_bytes + max(vm.virtio_mem.current_bytes, vm.virtio_mem.requested_bytes)
     if vm.config.huge_page_bytes is not None:
         ram = 0  # as a start there is asked for (`read_start`): it lies in their pool
@@ -52,7 +54,8 @@ def vm_figures(controller: Controller, vm: Vm) -> VmFiguresView:
         charge_bytes=charge,
         beside_bytes=max(own, charge - vm.assigned_bytes),
         arrival_bytes=ram + settings.overhead_floor_bytes,
-        settled=estimate is not None and not doubted(vm) and vm.pauses.job is None and not vm.pauses.paused,
+        settled=estimate is not None and not (doubted(vm) or vm.pauses.hands_off or vm.pauses.left_alone),
+        stands_still=standstill is not None and standstill.stops_it,
     )
 
 

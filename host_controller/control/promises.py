@@ -49,6 +49,9 @@ class Promises:
             expires = self._controller.now() + START_SECONDS
             self._controller.put(Reserve(name, reserved.size_bytes, expires, token=token))
             return Answer(name, size_bytes, 0, 0.0, f"renewed for {START_SECONDS:.0f} s")
+        if reserved is None and not self._controller.engine.state.connected:
+            # A start is admitted then, as libvirt may start it before it answers. Nothing arrives.
+            raise PromiseRefused("libvirt does not answer here: nothing can arrive")
         promised = {other for other, one in reservations.items() if one.token} | self._asking
         if reserved is None and len(promised) >= MOST:
             raise PromiseRefused(f"{MOST} VMs are promised memory here already")

@@ -32,6 +32,8 @@ class _Vm(msgspec.Struct, frozen=True, gc=False):
     beside_bytes: Size
     arrival_bytes: Size
     settled: bool
+    stands_still: bool = False
+    """Versions before it do not say."""
 
 
 class _Unmanaged(msgspec.Struct, frozen=True, gc=False):
@@ -52,6 +54,8 @@ class _Host(msgspec.Struct, frozen=True):
         default_factory=list
     )
     """Versions before it do not tell of them."""
+    connected: bool = True
+    """Versions before it do not say."""
 
 
 _DECODER: Final = msgspec.json.Decoder(_Host)
@@ -89,6 +93,7 @@ def read_figures(host: str, untrusted: bytes, wall: float) -> HostFigures:
         found.overdraft,
         None if found.emergency is None else neutral(found.emergency, 200),
         unmanaged=unmanaged,
+        connected=found.connected,
     )
 
 

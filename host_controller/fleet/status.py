@@ -37,6 +37,8 @@ def _troubles(engine: str, silent: str | None, figures: HostFigures | None) -> l
     if silent:
         found.append(f"silent: {silent}")
     if figures is not None:
+        if not figures.connected:
+            found.append("its libvirt does not answer")
         if figures.emergency:
             found.append(f"emergency: {figures.emergency}")
         if figures.overdraft:

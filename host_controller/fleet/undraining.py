@@ -11,7 +11,7 @@ from contextlib import suppress
 from host_controller.errors import InputError
 from host_controller.fleet.clearing import clear_pins, forget_moves, unpin
 from host_controller.fleet.clock import REAL, Clock
-from host_controller.fleet.core.drain import Action, in_words
+from host_controller.fleet.core.drain import Action, in_words, unfit_to_go
 from host_controller.fleet.core.model import Cell
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.errors import EngineBusy, FleetError, RaceLost
@@ -162,9 +162,11 @@ def _moves(actions: list[Action], cib: Cib, cell_of: CellOf, host: str) -> list[
             raise FleetError(f"{host} stays drained: {told}", hint="virsh domstate on both hosts tells")
         resource = resources.get(one.vm)
         figures = None if resource is None else cell.figures_of(resource)
-        if figures is None:
+        why = unfit_to_go(cell, one.source, figures)
+        if figures is None or why is not None:
             text = f"{host} stays drained: {one.vm} would go back to {one.destination}"
-            raise FleetError(f"{text}, and the controller of {one.source} does not tell of it")
+            why = why or f"the controller of {one.source} does not tell of it"
+            raise FleetError(f"{text}, and {why}")
         reason = f"{host} takes VMs again"
         way = (str(one.source), str(one.destination))
         moves.append(Move(one.vm, *way, figures.arrival_bytes, reason))

@@ -17,7 +17,9 @@ class VmFiguresView(View, frozen=True, kw_only=True, gc=False):
     arrival_bytes: int
     """What a host must have free to take it in by migration: all RAM, until its balloon has spoken there."""
     settled: bool
-    """Its balloon is trusted, and nothing is being done with it."""
+    """Its balloon is trusted and can be moved, and nothing is being done with it."""
+    stands_still: bool
+    """Its host has stopped its vCPUs until there is room. No other host would let it run again."""
 
 
 class UnmanagedView(View, frozen=True, kw_only=True, gc=False):
@@ -40,6 +42,8 @@ class FiguresView(View, frozen=True, kw_only=True, gc=False):
     admits_bytes: int
     """What a start could be given within `wait_seconds`: free, or taken from VMs with more than they need."""
     wait_seconds: float
+    connected: bool
+    """Its libvirt answers. Else none of its VMs can be moved: whoever tried would wait for libvirt."""
     overdraft: bool
     emergency: str | None
     vms: list[VmFiguresView]

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from host_controller.fleet.core.model import Cell, Resource, mib_up
+from host_controller.fleet.core.model import Cell, Resource, VmFigures, mib_up
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.core.why import Obstacle, why
 from host_controller.units import MIB
@@ -62,6 +62,21 @@ def in_words(actions: Collection[Action]) -> str:
     return ", ".join(f"{one.text} {one.vm}" for one in list(actions)[:5])
 
 
+def hung(cell: Cell, host: str | None) -> str | None:
+    """Why nothing can leave or reach a host, though the engine would try."""
+    figures = None if host is None else cell.figures.get(host)
+    return None if figures is None or figures.connected else f"the libvirt of {host} does not answer"
+
+
+def unfit_to_go(cell: Cell, host: str | None, vm: VmFigures | None) -> str | None:
+    """Why a VM should not leave this host now, though the engine would move it."""
+    if vm is not None and vm.stands_still:
+        return (
+            "it stands still after a reset, until its host has room: elsewhere nobody would let it run again"
+        )
+    return hung(cell, host)
+
+
 def plan_drain(
     cell: Cell,
     host: str,
@@ -88,7 +103,7 @@ def _judge(
     does = next((one for one in actions if one.vm == vm), None)
     size = mib_up(figures.arrival_bytes) if figures is not None else resource.published_mib or 0
     said = {one.destination: one.said for one in closed if one.vm == vm}
-    reason = _why_not(does, figures is not None, host)
+    reason = _why_not(does, figures is not None, host) or unfit_to_go(cell, host, figures)
     if reason is None and (other := cell.doubted().get(vm)) is not None:
         reason = f"{other} tells that it runs there: two hosts may not both be believed"
     if reason is None and does is not None and does.destination is not None:
@@ -109,7 +124,7 @@ def _disturbed(
         if one.source != host and one.vm not in moved:
             text = f"the engine would {one.text or one.kind} it, though it is not on {host}"
             yield Refusal(one.vm, text, 0, ())
-        elif one.vm in cell.strangers and (reason := _why_not(one, True, host)) is not None:
+        elif one.vm in cell.strangers and (reason := _why_not(one, True, host) or hung(cell, host)):
             yield Refusal(one.vm, reason, 0, ())
 
 
@@ -132,6 +147,8 @@ def _unfit(cell: Cell, moves: Collection[Move]) -> Iterator[Closed]:
         free = left.get(one.destination)
         if free is None:
             yield Closed(one.vm, one.destination, "its controller does not answer")
+        elif (why := hung(cell, one.destination)) is not None:
+            yield Closed(one.vm, one.destination, why)
         elif one.reserve_bytes > free:
             missing = mib_up(one.reserve_bytes - free)
             yield Closed(one.vm, one.destination, f"{missing} MiB are missing beside what else would arrive")

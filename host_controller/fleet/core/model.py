@@ -26,6 +26,8 @@ class VmFigures:
     """What a host must have free to take it in: all RAM, until its balloon has spoken there."""
     settled: bool
     """Its balloon is trusted and nothing is being done with it: less than its charge can be relied upon."""
+    stands_still: bool = False
+    """Its host has stopped its vCPUs for a while, and no other would let it run again."""
     managed: bool = True
     """By its host's controller; else its charge never changes, and is no part of the host's capacity."""
 
@@ -53,6 +55,8 @@ class HostFigures:
     """When the certificate that it showed expires, in seconds since 1970; None: it was not asked over TLS."""
     unmanaged: tuple[VmFigures, ...] = ()
     """Its capacity is what is left beside these."""
+    connected: bool = True
+    """Its libvirt answers. Else a migration from there fails, or hangs for as long as it may take."""
 
     @property
     def running(self) -> tuple[VmFigures, ...]:

@@ -146,6 +146,8 @@ def _best(
 ) -> Move | None:
     """The smallest VM that brings the host down far enough, or else the largest that can go at all."""
     figures, doubted = cell.figures[host], cell.doubted()
+    if not figures.connected:
+        return None
     excess = figures.floor_bytes - RELIEVED_TO * figures.capacity_bytes
     going = [
         (vm, destination)
@@ -219,6 +221,8 @@ def _said(figures: HostFigures) -> str:
 def _no_way(
     cell: Cell, host: str, takers: Collection[str], resting: Collection[str], refused: Collection[Way]
 ) -> str:
+    if not cell.figures[host].connected:
+        return "its libvirt does not answer: none of its VMs can be moved"
     doubted = cell.doubted()
     movable = [one for one in cell.running_on(host) if one[1].settled and one[1].name not in doubted]
     if not movable:

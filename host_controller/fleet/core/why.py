@@ -48,6 +48,8 @@ def _obstacle(cell: Cell, resource: Resource, node: Node, size_mib: int) -> Obst
         reasons.append(resource.bans[node.name])
     if figures is None or free is None:
         return Obstacle(node.name, None, 0, (*reasons, "its controller does not answer"), ())
+    if not figures.connected:
+        reasons.append("its libvirt does not answer")
     shortfall = max(0, size_mib - free)
     if shortfall and size_mib > mib_down(figures.capacity_bytes):
         reasons.append(

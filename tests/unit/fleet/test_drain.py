@@ -40,6 +40,27 @@ def test_whatever_does_not_migrate_refuses_the_drain(action: Action | None, said
     assert missing == {"c": 0, "b": 4 * 1024}
 
 
+def test_a_host_whose_libvirt_does_not_answer_is_not_drained_and_takes_nothing() -> None:
+    """Each migration would fail, or keep the engine at work for an hour."""
+    goes, text = Action("migrate", "web", "a", "c"), "the libvirt of {} does not answer"
+    plain = replace(cell({**TWO, "a": replace(TWO["a"], connected=False)}), strangers=frozenset({"plain"}))
+    found = plan_drain(plain, "a", [goes, Action("migrate", "plain", "a", "c")])
+    assert [(one.vm, one.reason) for one in found.refusals] == [
+        (name, text.format("a")) for name in ("web", "plain")
+    ]
+    away = host(connected=False, admits_bytes=0)
+    assert plan_drain(cell({**TWO, "c": away}), "a", [goes]).closed == (Closed("web", "c", text.format("c")),)
+    (obstacle,) = [one for one in why(cell({"c": away}), Resource("x", None, 1), 1) if one.host == "c"]
+    assert "its libvirt does not answer" in obstacle.reasons
+
+
+def test_a_vm_that_its_host_has_stopped_for_a_while_is_not_taken_from_it() -> None:
+    """The host that it comes to takes it for one that its user has suspended."""
+    stands = host(vm("web", 8 * GIB, settled=False, stands_still=True))
+    (refusal,) = plan_drain(cell({**TWO, "a": stands}), "a", [Action("migrate", "web", "a", "c")]).refusals
+    assert "stands still after a reset" in refusal.reason
+
+
 def test_a_vm_that_is_not_placed_by_demand_may_not_be_stopped_by_a_drain_either() -> None:
     moves = Action("migrate", "web", "a", "c")
     plain = replace(cell(TWO), strangers=frozenset({"plain"}))

@@ -205,6 +205,10 @@ def test_an_undrain_that_would_stop_a_vm_or_send_back_an_unknown_one_changes_not
     prefers(one, "web", "n1")
     with pytest.raises(FleetError, match="the controller of n9 does not tell of it"):
         undo(one, hosts)
+    one.places["web"] = "n2"
+    hung = cell({"n1": host(), "n2": host(WEB, connected=False), "n3": host(DB)})
+    with pytest.raises(FleetError, match="the libvirt of n2 does not answer"):
+        undrain(one, hosts, lambda: hung, "n1", clock=Time().clock)
     assert (drained(one.query(), "n1"), len(one.commits), hosts.asked) == (True, commits, 0)
 
 

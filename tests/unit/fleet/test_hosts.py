@@ -15,11 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from host_controller.api.figures import vm_figures
 from host_controller.api.fleet import MOST_HANDSHAKES
 from host_controller.api.server import Api
 from host_controller.control import promises
 from host_controller.control.controller import Controller
+from host_controller.core.interface import ConnectionChanged
 from host_controller.core.model import Limits, Unmanaged, VmConfig
+from host_controller.core.operations.standstill import Stage, Standstill
 from host_controller.core.operator_events import Reserve
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError, InputError
@@ -101,6 +104,62 @@ def test_a_vm_in_huge_pages_arrives_without_ordinary_memory_for_its_ram(here: Cr
             await asyncio.sleep(30)
             _, answer = await aside(raw, here, port, "GET", "/v1/figures")
             assert [one["arrival_bytes"] for one in answer["vms"]] == [64 * MIB]  # type: ignore[attr-defined]
+
+    run(story())
+
+
+def test_a_vm_whose_vcpus_stand_still_is_charged_whole_and_counted_on_for_nothing(here: Credentials) -> None:
+    """No balloon of its moves: what it does not need cannot be taken for a start."""
+
+    async def story() -> None:
+        host = Host(4 * GIB)
+        web = host.vm("web", limits=Limits(2 * GIB, 256 * MIB, 2 * GIB))
+        async with listening(host, here) as (controller, _, port):
+            await asyncio.sleep(12)
+            before = (await aside(raw, here, port, "GET", "/v1/figures"))[1]
+            assert before["admits_bytes"] > controller.engine.headroom_bytes  # type: ignore[operator]
+            web.suspend()
+            await asyncio.sleep(1)
+            after = (await aside(raw, here, port, "GET", "/v1/figures"))[1]
+            assert [one["settled"] for one in (*before["vms"], *after["vms"])] == [True, False]  # type: ignore[misc, index]
+            assert after["admits_bytes"] == controller.engine.headroom_bytes
+
+    run(story())
+
+
+def test_a_host_whose_libvirt_does_not_answer_says_so_and_promises_nothing_new(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(4 * GIB), here) as (controller, _, port):
+            await asyncio.sleep(30)
+            figures, _ = await aside(Hosts(here, port).figures, ["localhost"])
+            assert figures["localhost"].connected
+            assert (await promise(here, port, "old", GIB)).given
+            controller.put(ConnectionChanged(up=False, detail="gone"))
+            await asyncio.sleep(1)
+            figures, _ = await aside(Hosts(here, port).figures, ["localhost"])
+            assert not figures["localhost"].connected
+            assert (await promise(here, port, "old", GIB)).given
+            answer = await promise(here, port, "new", GIB)
+            assert (answer.given, "libvirt does not answer" in answer.said) == (False, True)
+            assert set(controller.engine.ledger.reservations) == {"old"}
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [(Stage.DUE, False), (Stage.STOPPING, True), (Stage.STANDING, True), (Stage.OVER, False)],
+)
+def test_a_vm_that_its_host_has_stopped_until_there_is_room_is_told_as_such(stage: Stage, told: bool) -> None:
+    async def story() -> None:
+        host = Host(4 * GIB)
+        uuid = host.vm("web").uuid
+        async with host.controller() as controller:
+            await asyncio.sleep(30)
+            engine = controller.engine
+            assert not vm_figures(controller, engine.vms[uuid]).stands_still
+            engine.state.standstills[uuid] = Standstill(0.0, 99.0, stage)
+            assert vm_figures(controller, engine.vms[uuid]).stands_still is told
 
     run(story())
 

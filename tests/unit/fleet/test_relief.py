@@ -162,6 +162,12 @@ def test_where_the_engine_knows_of_no_room_that_is_said() -> None:
     assert "the engine does not know yet" in alert.reason
 
 
+def test_from_a_host_whose_libvirt_does_not_answer_nothing_is_moved() -> None:
+    """The migration would fail, or keep the engine at work for an hour."""
+    (alert,) = due(cell({"a": host(*FULL, connected=False), "b": host()})).alerts
+    assert "libvirt does not answer" in alert.reason
+
+
 def test_a_ban_of_the_engine_is_respected() -> None:
     one = cell({"a": host(*FULL), "b": host()})
     banned = tuple(Resource(vm.name, "a", bans={"b": "a start failed there"}) for vm in one.resources)
