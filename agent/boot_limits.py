@@ -8,8 +8,6 @@ net.netfilter.nf_conntrack_max
                       connections that a firewall or NAT knows: some for each MiB as its module is loaded, and
                       65536 from 1 GiB on [net/netfilter/nf_conntrack_core.c, nf_conntrack_init_start()]. The
                       packets of others are dropped
-crashkernel=          memory for the kernel that saves a crash, by ranges: RHEL and others have it set aside
-                      nothing below 1 or 2 GiB [Documentation/admin-guide/kdump/kdump.rst]
 """
 
 from __future__ import annotations
@@ -23,8 +21,6 @@ from agent.system import read_file
 _THREADS = "kernel.threads-max"
 _TCP = "net.ipv4.tcp_mem"
 _CONNECTIONS = "net.netfilter.nf_conntrack_max"
-_CRASH = "crashkernel="
-_NO_CRASH = ("", "0", "0m", "no", "off")
 _STACK_BYTES = max(16 << 10, PAGE_BYTES)
 _GIB = 1 << 30
 
@@ -41,14 +37,6 @@ def left_behind(root: str, total_bytes: int) -> dict[str, str]:
                 f"{name} ends at {now[-1] * PAGE_BYTES >> 20} MiB" if name == _TCP else f"{name} is {now[-1]}"
             )
     return found
-
-
-def crash_kernel_left_out(root: str) -> str:
-    """What its kernel was told of a crash kernel, where that set nothing aside; "" where all is as told."""
-    told = read_file(os.path.join(root, "proc/cmdline")).decode("utf-8", "replace").split()
-    wanted = [one for one in told if one.startswith(_CRASH) and one[len(_CRASH) :].lower() not in _NO_CRASH]
-    size = read_file(os.path.join(root, "sys/kernel/kexec_crash_size")).strip()
-    return wanted[-1] if wanted and size == b"0" else ""
 
 
 def settings(names: Iterable[str], total_bytes: int) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from agent import boot_limits, disk_swap, killers, maximum
 from agent.blocks import MemoryBlocks
+from agent.crash_kernel import crash_kernel
 from agent.doctor_devices import DEVICES
 from agent.doctor_live import LIVE
 from agent.finding import Finding
@@ -173,19 +174,6 @@ def limits_of_its_boot(root: str, total_bytes: int) -> Finding:
     told = ", ".join(small.values())
     found = f"{told}: the kernel booted with less, and these follow no memory that comes later"
     return Finding(check, "note", found, remedy)
-
-
-def crash_kernel(root: str) -> Finding:
-    """A crash can be saved, where its kernel was told to set memory aside for that."""
-    told = boot_limits.crash_kernel_left_out(root)
-    if not told:
-        return Finding("crash kernel", "ok", "it has its memory, or none is wanted")
-    remedy = (
-        "crashkernel=256M, which counts whatever it boots with; or on the host: dynmem enable with a larger "
-        "--startup (by virtio-mem --minimum, too)"
-    )
-    found = f"{told} set nothing aside, since the kernel booted with less: no crash is saved"
-    return Finding("crash kernel", "note", found, remedy)
 
 
 def memmap_on_memory(root: str) -> Finding:

@@ -220,6 +220,45 @@ def test_limits_that_fit_the_guests_size_are_nothing_to_tell(guest, ram, total_k
     assert finding(guest, "limits of its boot").level == "ok"
 
 
+def reserve(root, size: int) -> None:
+    (root / "sys/kernel").mkdir(parents=True, exist_ok=True)
+    (root / "sys/kernel/kexec_crash_size").write_text(f"{size}\n")
+    (root / "sys/bus/virtio/drivers/virtio_balloon").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("modules", "file", "text", "level"),
+    [
+        ("", None, "", "note"),
+        ("virtio_balloon 28672 0 - Live 0x0\n", None, "", "ok"),
+        (
+            "virtio_blk 28672 0 - Live 0x0\n",
+            "etc/default/kdump-tools",
+            'KDUMP_CMDLINE_APPEND="quiet"',
+            "note",
+        ),
+        ("", "etc/default/kdump-tools", "initcall_blacklist=virtio_balloon_driver_init", "ok"),
+        ("", "etc/sysconfig/kdump", "initcall_blacklist=virtio_balloon_driver_init", "ok"),
+    ],
+)
+def test_a_crash_kernel_that_would_obey_the_balloon_is_told(guest, modules, file, text, level):
+    """A real guest's that was squeezed to 500 MiB of 1536 panicked, and saved nothing."""
+    reserve(guest, 192 << 20)
+    (guest / "proc/modules").write_text(modules)
+    if file is not None:
+        (guest / file).parent.mkdir(parents=True)
+        (guest / file).write_text(text)
+    one = finding(guest, "crash kernel")
+    assert one.level == level
+    assert ("initcall_blacklist" in one.remedy) is (level == "note")
+
+
+def test_without_a_crash_kernel_nothing_would_obey(guest):
+    reserve(guest, 0)
+    (guest / "proc/modules").write_text("")
+    assert finding(guest, "crash kernel").level == "ok"
+
+
 def set_connections(root, most: int) -> None:
     place = root / "proc/sys/net/netfilter"
     place.mkdir(parents=True, exist_ok=True)
