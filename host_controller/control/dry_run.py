@@ -21,11 +21,14 @@ from host_controller.core.interface import (
 )
 from host_controller.core.vm.check_progress import ON_TARGET_BYTES
 from host_controller.core.vm.record import LIVE, Vm
+from host_controller.units import format_size
 
 
 def harmless(command: Command) -> bool:
-    """Whether a dry run may send it: it looks, asks, or says hello."""
-    return isinstance(command, SetPace) or (
+    """Whether a dry run may send it: it looks, asks, says hello, or lets run whom a controller before us has
+    stopped. We stop nobody, and nobody else would let that VM run.
+    """
+    return isinstance(command, SetPace | Resume) or (
         isinstance(command, SendToGuest) and isinstance(command.message, wire.Welcome | wire.WhoHolds)
     )
 
@@ -42,7 +45,7 @@ class DryRun:
             self._go_along(vm, now)
         before = {uuid: vm.as_it_was() for uuid, vm in self._engine.vms.items()}
         commands = self._engine.decide(now)
-        return commands, self._undo(commands, before)
+        return commands, self._undo(commands, before, now)
 
     def _go_along(self, vm: Vm, now: float) -> None:
         target, present = vm.balloon.target_bytes, vm.present_bytes
@@ -52,7 +55,7 @@ class DryRun:
         vm.send_target(ticket, present, now)
         vm.balloon.answered(ticket, None, now)
 
-    def _undo(self, commands: Sequence[Command], before: dict[str, Vm]) -> list[CommandDone]:
+    def _undo(self, commands: Sequence[Command], before: dict[str, Vm], now: float) -> list[CommandDone]:
         answers = []
         for command in commands:
             vm = self._engine.vms.get(command.vm)
@@ -60,9 +63,8 @@ class DryRun:
                 continue
             if self._engine.state.operations.pop(command.vm, None) is not None:
                 vm.unask(before[command.vm])
-            if isinstance(command, Suspend | Resume):
-                self._engine.state.standstills.pop(command.vm, None)
-                vm.pauses.stand_still(False)
+            if isinstance(command, Suspend):
+                self._runs_on(vm, now)
             if not isinstance(command, SetTarget):
                 continue
             was = before[command.vm]
@@ -71,3 +73,14 @@ class DryRun:
             else:
                 vm.unsend(command.ticket, was)
         return answers
+
+    def _runs_on(self, vm: Vm, now: float) -> None:
+        """It was reset without room; that it stands still is not so."""
+        state = self._engine.state
+        missing = format_size(state.standstills.pop(vm.config.uuid).missing_bytes)
+        vm.pauses.stand_still(False)
+        told = [one for one in state.notices if (one.vm, one.kind) != (vm.config.uuid, "reset")]
+        state.notices.clear()
+        state.notices.extend(told)
+        text = f"{vm.name} would stand still after its reset: {missing} of its RAM are not free"
+        state.notice(now, "reset", vm, text)

@@ -1,17 +1,20 @@
 """A controller that decides and shows, and changes nothing."""
 
 import asyncio
+from pathlib import Path
 
 from structlog.testing import capture_logs
 
 from agent import wire
+from host_controller.control.state_dir import StateDir
 from host_controller.core.interface import SendToGuest, SetPace
-from host_controller.core.model import Growth, Limits
+from host_controller.core.model import Growth, Limits, RunState
 from host_controller.core.vm.record import Phase
 from host_controller.records.entries import Entry
 from host_controller.simulator.workload import Workload, sine, steady
 from host_controller.units import GIB, MIB
-from tests.support.virtual import Host, run
+from tests.support.virtual import Host, run, until
+from tests.unit.control.test_daemon import killed, stands_still
 
 MINUTES = 5
 MOVES = ("grow", "shrink", "plug", "unplug", "correct")
@@ -58,6 +61,40 @@ def test_what_it_would_do_is_told_when_it_changes_and_once_a_minute_at_most() ->
         for topic in MOVES:
             assert sum(one.name == name and one.topic == topic for one in moves) <= MINUTES + 1, (name, topic)
     assert logged == len(moves)
+
+
+def test_whom_a_killed_controller_has_stopped_it_lets_run(tmp_path: Path) -> None:
+    async def story() -> None:
+        host = Host(2 * GIB)
+        state = StateDir(tmp_path)
+        async with host.controller(state_dir=state, before=state.open()) as controller:
+            web = await stands_still(host, controller)
+            controller._let_run = killed  # type: ignore[method-assign]
+        state.close()
+        state = StateDir(tmp_path)
+        async with host.controller(state_dir=state, before=state.open(), dry_run=True):
+            await until(lambda: web.state is RunState.RUNNING, "nobody else would", 25.0)
+        state.close()
+
+    run(story())
+
+
+def test_of_a_vm_that_is_reset_without_room_it_does_not_say_that_it_stands_still() -> None:
+    async def story() -> list[str]:
+        host = Host(2 * GIB)
+        web = host.vm("web", workload=Workload(steady(50 * MIB)))
+        host.vm("db", workload=Workload(steady(900 * MIB)))
+        async with host.controller(dry_run=True) as controller:
+            await asyncio.sleep(60)
+            web.balloon.aim(256 * MIB)
+            await asyncio.sleep(60)
+            host.hypervisor.reset(web)
+            await asyncio.sleep(60)
+            assert web.state is RunState.RUNNING
+            return [one.text for one in controller.journal.entries() if one.topic == "reset"]
+
+    (told,) = [one for one in run(story()) if "still" in one]
+    assert told.startswith("web would stand still after its reset: ")
 
 
 def test_it_goes_along_where_somebody_else_moves_a_balloon() -> None:
