@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -11,7 +12,7 @@ from agent import wire
 from host_controller.core.interface import ChannelChanged, Inbox
 from host_controller.core.model import RunState
 from host_controller.errors import DynmemError
-from host_controller.hypervisor.channel import LAST_RETRY_SECONDS, Channel, Port
+from host_controller.hypervisor.channel import FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS, Channel, Port
 from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.eventloop import Mailbox
 from host_controller.hypervisor.known_vm import KnownVm
@@ -85,6 +86,9 @@ class AgentPort:
     async def open(self, streams: Lane) -> None:
         """Open it; a failure is told, and tried again by itself.
 
+        The first try is refused where somebody holds the port. Mostly that is a stream of ours, or of a
+        controller before us, which libvirt is about to end. Who is still there at the next try is pushed out.
+
         Raises:
             Late: libvirt did not answer in time. The port is let go when it opens after all.
         """
@@ -92,7 +96,8 @@ class AgentPort:
         channel = self._channel
         assert channel is not None
         try:
-            found = await streams.call(channel.open, OPEN_LIMIT_SECONDS)
+            opening = partial(channel.open, force=self._failures > 0)
+            found = await streams.call(opening, OPEN_LIMIT_SECONDS)
         except DynmemError as error:
             self._failed(str(error))
             channel.retry_seconds = min(2 * channel.retry_seconds, LAST_RETRY_SECONDS)
@@ -131,7 +136,7 @@ class AgentPort:
             return
         self._deaf_seconds = min(2 * self._deaf_seconds, LAST_DEAF_SECONDS)
         channel.hang_up()
-        self.want()
+        self._timers.set("open", FIRST_RETRY_SECONDS, self.want)
 
 
 def _end_late_stream(outcome: "asyncio.Future[Port]") -> None:

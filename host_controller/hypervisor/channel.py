@@ -130,10 +130,14 @@ class Channel:
         """Whether libvirt holds the port open for us; says nothing about the guest's end."""
         return self._port is not None
 
-    def open(self, connection: Connection) -> Port:
-        """Connect to the port, pushing out whoever held it. Returns what `opened` wants."""
+    def open(self, connection: Connection, *, force: bool) -> Port:
+        """Connect to the port. Returns what `opened` wants.
+
+        force: push out whoever holds it; not while a stream to it may be ending (fact: forced-open-deadlock).
+        """
         stream = connection.handle.newStream(libvirt.VIR_STREAM_NONBLOCK)
-        connection.domain(self._vm).openChannel(wire.PORT_NAME, stream, libvirt.VIR_DOMAIN_CHANNEL_FORCE)
+        flags = libvirt.VIR_DOMAIN_CHANNEL_FORCE if force else 0
+        connection.domain(self._vm).openChannel(wire.PORT_NAME, stream, flags)
         with self._link_lock:
             self.link.reset()
         return Port(connection, stream, self._readable)

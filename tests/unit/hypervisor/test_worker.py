@@ -41,7 +41,7 @@ class Lane:
         self.free.set()
 
     async def call(self, work: Callable[..., object], _limit: float) -> object:
-        match getattr(work, "__name__", ""):
+        match getattr(getattr(work, "func", work), "__name__", ""):
             case "_call_inspect":
                 return SEEN
             case "_call_sample":
