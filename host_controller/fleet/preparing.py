@@ -7,7 +7,6 @@ from host_controller.fleet.core.drain import in_words
 from host_controller.fleet.pacemaker.cell import Engine, commit, disturbed_by, require_rest
 from host_controller.fleet.pacemaker.cib import Cib
 from host_controller.fleet.pacemaker.needs import Need, missing, prepared
-from host_controller.fleet.pacemaker.unmanaged import as_managed
 from host_controller.fleet.patience import patiently
 from host_controller.fleet.startup import unprepared
 
@@ -36,9 +35,6 @@ def _attempt(engine: Engine, rules: tuple[RuleSection, ...]) -> tuple[Need, ...]
     new = prepared(cib)
     if disturbed := disturbed_by(engine, cib, new):
         would = f"the engine would {in_words(disturbed)}"
-        raise InputError(f"nothing was set: {would}", hint="set it while no VM runs")
-    if disturbed := disturbed_by(engine, as_managed(cib.text), as_managed(new).text):
-        would = f"the engine would {in_words(disturbed)} as soon as it manages all again"
-        raise InputError(f"nothing was set: {would}", hint="set it while no VM runs")
+        raise InputError(f"nothing was set: {would}", hint="set it while no VM runs, in maintenance or not")
     commit(engine, cib, new)
     return needs

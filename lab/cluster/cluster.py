@@ -152,7 +152,11 @@ class Cluster:
         self.rest(self.first)
 
     def wait_whole(self) -> None:
-        """Until every node is online and managed."""
+        """Until every node is online and managed.
+
+        Raises:
+            LabError: a node is not. Seldom that is the engine's own doing (fact: former-dc-writes-late).
+        """
         self.until(self._all_online, "every node is online", UP_SECONDS)
         for name in self.nodes:
             self.until(partial(self._manages, name), f"{name} is managed", UP_SECONDS)

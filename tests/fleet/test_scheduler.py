@@ -13,7 +13,7 @@ from host_controller.fleet.core.drain import harm
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.core.publication import publication
 from host_controller.fleet.core.relief import REST_SECONDS
-from host_controller.fleet.pacemaker.cell import cell_of
+from host_controller.fleet.pacemaker.cell import cell_of, disturbed_by
 from host_controller.fleet.pacemaker.cib import Cib, changed, failed_moves, read_cib
 from host_controller.fleet.pacemaker.history import arrived, departures, destination, probed
 from host_controller.fleet.pacemaker.lifting import forgiven
@@ -33,6 +33,32 @@ LONG_AGO = 1_700_000_000
 RUN = "0a1b2c3d-0a1b-0a1b-0a1b-0a1b2c3d4e5f"
 """Of the one that decided, in the engine's history."""
 FEATURES = "3.16.1"
+MAINTENANCE = b'<nvpair id="mm" name="maintenance-mode" value="true"/>'
+
+
+@dataclass
+class OneText:
+    """A cluster that rests and has this configuration; its scheduler is the real one."""
+
+    text: bytes
+
+    def query(self) -> Cib:
+        return read_cib(self.text)
+
+    def idle(self) -> bool:
+        return True
+
+    def simulate(self, text: bytes) -> Simulation:
+        return Tools().simulate(text)
+
+    def replace(self, _before: bytes, after: bytes) -> None:
+        self.text = after
+
+    def clean_up(self, vm: str, node: str, operation: str = "start") -> None:
+        raise NotImplementedError
+
+    def refresh(self, vm: str, node: str) -> None:
+        raise NotImplementedError
 
 
 def test_publications_stop_and_move_nobody_where_naive_ones_do() -> None:
@@ -219,6 +245,11 @@ def test_a_vm_that_came_by_migration_is_cleaned_up_only_once_its_departure_is_fo
         assert failed_moves(cib) == {vm: here}
         assert departures(cib, vm, here) == ((there,) if disturbed else ())
         assert [one.text for one in harm(tools.simulate(probed(cib, vm, here)).actions)] == disturbed
+        rests = cib.text.replace(b"</cluster_property_set>", MAINTENANCE + b"</cluster_property_set>")
+        known = read_cib(rests)
+        assert tools.simulate(probed(known, vm, here)).actions == ()
+        told = disturbed_by(OneText(rests), known, probed(known, vm, here))
+        assert [one.text for one in told] == disturbed, "once the maintenance is over"
 
 
 def test_a_mark_makes_the_scheduler_do_nothing_where_a_pin_would_begin_the_failed_move_anew() -> None:
@@ -335,31 +366,6 @@ def test_a_start_of_a_higher_priority_stops_a_vm_that_runs_and_one_of_the_same_d
         assert (f"{stopped}: priority" in {one.what for one in missing(read_cib(after.encode()))}) == stops
 
 
-@dataclass
-class OneText:
-    """A cluster that rests and has this configuration; its scheduler is the real one."""
-
-    text: bytes
-
-    def query(self) -> Cib:
-        return read_cib(self.text)
-
-    def idle(self) -> bool:
-        return True
-
-    def simulate(self, text: bytes) -> Simulation:
-        return Tools().simulate(text)
-
-    def replace(self, _before: bytes, after: bytes) -> None:
-        self.text = after
-
-    def clean_up(self, vm: str, node: str, operation: str = "start") -> None:
-        raise NotImplementedError
-
-    def refresh(self, vm: str, node: str) -> None:
-        raise NotImplementedError
-
-
 @pytest.mark.parametrize(
     ("where", "name", "value"),
     [
@@ -383,7 +389,7 @@ def test_init_restarts_no_vm_when_a_maintenance_ends(where: str, name: str, valu
     assert place in text
     one = OneText(text.replace(place, place + pair).encode())
     assert harm(one.simulate(prepared(one.query())).actions) == (), "nothing is told"
-    with pytest.raises(InputError, match=f"restart {vm} as soon as it manages all again"):
+    with pytest.raises(InputError, match=f"the engine would restart {vm}"):
         prepare(one)
     cell.where.clear()
     one.text = cell.xml(dict.fromkeys(cell.need, 1000), {"h0": 20000, "h1": 20000})

@@ -14,6 +14,7 @@ from host_controller.fleet.core.publication import Publication, publication
 from host_controller.fleet.errors import EngineBusy, NoQuorum, RaceLost
 from host_controller.fleet.pacemaker.cib import MAINTENANCE, Cib, changed, strangers
 from host_controller.fleet.pacemaker.simulation import Simulation
+from host_controller.fleet.pacemaker.unmanaged import as_managed
 from host_controller.fleet.pacemaker.values import FALSE
 
 Startup = Callable[[str | None], int | None]
@@ -172,13 +173,17 @@ def commit(engine: Engine, cib: Cib, new: bytes) -> None:
 
 
 def disturbed_by(engine: Engine, cib: Cib, new: bytes) -> tuple[Action, ...]:
-    """What the scheduler would do to running VMs because of a change, beside what it would do anyway.
+    """What the scheduler would do to running VMs because of a change, beside what it would do anyway: now, or
+    else as soon as it manages what it leaves alone for now.
 
     Raises:
         EngineError: it cannot be asked.
     """
-    before = engine.simulate(cib.text).actions
-    return harm(engine.simulate(new).actions, before)
+    found = harm(engine.simulate(new).actions, engine.simulate(cib.text).actions)
+    managed = as_managed(cib.text)
+    if found or managed == cib.text:
+        return found
+    return harm(engine.simulate(as_managed(new)).actions, engine.simulate(managed).actions)
 
 
 def require_rest(engine: Engine) -> None:

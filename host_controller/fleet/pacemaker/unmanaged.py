@@ -6,7 +6,8 @@ Its scheduler tells of nothing that it would do to such a resource afterwards (f
 from typing import Final
 from xml.etree import ElementTree
 
-from host_controller.fleet.pacemaker.cib import MAINTENANCE, Cib, read_cib
+from host_controller.fleet.pacemaker.bounded_xml import read_xml
+from host_controller.fleet.pacemaker.cib import MAINTENANCE
 
 MANAGED: Final = {
     MAINTENANCE: "false",
@@ -17,15 +18,15 @@ MANAGED: Final = {
 """Options of the cluster, and attributes of nodes and resources, by which nothing is left alone."""
 
 
-def as_managed(text: bytes) -> Cib:
-    """A configuration in which nothing is left alone.
+def as_managed(text: bytes) -> bytes:
+    """A configuration with nothing left alone; the same where nothing is.
 
     Raises:
         EngineError: it is none.
     """
-    cib = read_cib(text)
-    for pair in cib.root.iter("nvpair"):
+    root = read_xml(text, "cib")
+    for pair in root.iter("nvpair"):
         name = pair.get("name", "")
         if name in MANAGED:
             pair.set("value", MANAGED[name])
-    return read_cib(ElementTree.tostring(cib.root))
+    return ElementTree.tostring(root)
