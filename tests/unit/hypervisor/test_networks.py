@@ -32,3 +32,17 @@ def test_where_nobody_says_there_are_none() -> None:
     gone = SimpleNamespace(name=lambda: "pool", XMLDesc=refuses)
     for listed in (refuses, lambda: [gone]):
         assert device_networks(SimpleNamespace(listAllNetworks=listed)) == frozenset()
+
+
+def test_a_network_that_goes_while_it_is_looked_at_hides_no_other() -> None:
+    """Else a VM with a device of the host was offered growth by balloon, which would free nothing."""
+
+    def refuses() -> Any:
+        raise libvirt.libvirtError("network not found")
+
+    pool = "<network><name>pool</name><forward mode='hostdev'/></network>"
+    listed = [
+        SimpleNamespace(name=lambda: "gone", XMLDesc=refuses),
+        SimpleNamespace(name=lambda: "pool", XMLDesc=lambda: pool),
+    ]
+    assert device_networks(SimpleNamespace(listAllNetworks=lambda: listed)) == {"pool"}
