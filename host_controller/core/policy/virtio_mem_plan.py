@@ -167,7 +167,7 @@ def idle_bytes(vm: Vm) -> int:
         return 0
     used, current = facts.usable_bytes, device.current_bytes
     if stats is not None and vm.guest.stats_at > device.moved_at:
-        used = max(used, stats.total_bytes)
+        used = max(used, stats.total_bytes + facts.kernel_bytes)
     return max(0, min(vm.offline_bytes, current, vm.present_bytes + current - used))
 
 

@@ -46,11 +46,10 @@ class Dips:
                 self._from_bytes = 0
             return 0
         self._fell_at = min(self._fell_at, now)
-        short, deepest = self._from_bytes - demand_bytes, self._from_bytes // DEEPEST_SHARE
-        if short > deepest:
+        down_seconds, short = now - self._fell_at, self._from_bytes - demand_bytes
+        if short > self._from_bytes // DEEPEST_SHARE:
             self._deep_at = now
-        if short > deepest or now - self._fell_at >= OVER_SECONDS:
+        if down_seconds >= OVER_SECONDS:
             self._from_bytes, self._fell_at = 0, math.inf
-            return 0
         waves = now - self._deep_at < WAVES_SECONDS
-        return 0 if waves or now - self._fell_at > HELD_SECONDS else short
+        return 0 if waves or down_seconds > HELD_SECONDS else short

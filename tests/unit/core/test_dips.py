@@ -14,38 +14,52 @@ SHORT = [(0.0, FULL, True)]
 
 
 def awaited(*readings: tuple[float, int, bool]) -> list[int]:
-    """MiB that are awaited back after each reading."""
+    """Bytes that are awaited back after each reading."""
     dips = Dips()
-    return [dips.follow(mib * MIB, at, at_end=at_end) // MIB for at, mib, at_end in readings]
+    return [dips.follow(mib * MIB, at, at_end=at_end) for at, mib, at_end in readings]
 
 
 @pytest.mark.parametrize(
     ("readings", "mib"),
     [
-        ([(0.0, FULL, False), (1.0, 700, False)], 0),  # it was never at its end: it shows all
+        ([(0.0, FULL, False), (1.0, 750, False)], 0),  # it was never at its end: it shows all
+        (SHORT, 0),
+        ([*SHORT, (1.0, FULL, False)], 0),
         ([*SHORT, (1.0, 750, False)], 50),
         ([*SHORT, (1.0, FULL - DEEPEST, False)], DEEPEST),
         ([*SHORT, (1.0, FULL - DEEPEST - 1, False)], 0),  # no noise goes so far
         ([*SHORT, (1.0, 750, False), (1.0 + HELD_SECONDS, 760, False)], 40),
         ([*SHORT, (1.0, 750, False), (1.1 + HELD_SECONDS, 760, False)], 0),  # it lasts
-        ([*SHORT, (1.0, 750, False), (2.0, FULL, False), (3.0, 750, False)], 50),  # the next one
-        ([*SHORT, (1.0, 750, False), (2.0, FULL, True), (3.9, 750, False)], 50),
+        ([*SHORT, (1.0, 750, False), (2.0, FULL, False), (2.9, 750, False)], 50),  # the next one
+        ([*SHORT, (1.0, 750, False), (2.0, FULL, True), (4.9, 750, False)], 50),
         ([*SHORT, (1.0, 750, False), (2.0, 750, True), (2.6, 750, False)], 0),  # given away, and still down
+        ([*SHORT, (1.0, 750, False), (2.0, 750, True), (2.5, 740, False)], 60),  # what it has is not less yet
+        ([*SHORT, (1.0, 750, False), (2.0, FULL, True), (4.5, FULL, False), (5.0, 750, False)], 50),
         ([*SHORT, (1.0, 820, False), (2.0, 750, False)], 50),  # it was given a little
+        ([*SHORT, (OVER_SECONDS - 0.1, 820, False), (OVER_SECONDS, 750, False)], 50),
         ([*SHORT, (OVER_SECONDS, 820, False), (OVER_SECONDS + 1, 750, False)], 0),  # it has enough
-        ([*SHORT, (1.0, 750, False), (1.0 + OVER_SECONDS, 750, False), (4.5, 700, False)], 0),
+        ([*SHORT, (1.0, 750, False), (0.9 + OVER_SECONDS, 760, True), (4.0, 720, False)], 0),
+        (
+            [
+                *SHORT,
+                (1.0, 750, False),
+                (1.0 + OVER_SECONDS, 750, False),
+                (4.1, 760, True),
+                (5.0, 720, False),
+            ],
+            40,
+        ),
     ],
 )
 def test_what_a_guest_that_is_short_may_need_again_at_once_is_awaited_back(
     readings: list[tuple[float, int, bool]], mib: int
 ) -> None:
-    assert awaited(*readings)[-1] == mib
+    assert awaited(*readings)[-1] == mib * MIB
 
 
 def test_who_works_in_waves_is_followed_at_once() -> None:
-    ended = 20.0
-    wave = [*SHORT, (1.0, 300, False), (ended, FULL, True)]
-    assert awaited(*wave, (ended + 1.0, 750, False))[-1] == 0
-    late = WAVES_SECONDS + 1.0
-    assert awaited(*wave, (late - 0.5, FULL, True), (late - 0.1, 750, False))[-1] == 0
-    assert awaited(*wave, (late, FULL, True), (late + 0.5, 750, False))[-1] == 50, "that is long ago"
+    deep, later = 1.0, 1.0 + WAVES_SECONDS
+    wave = [*SHORT, (deep, 300, False), (20.0, FULL, True), (21.0, 750, False)]
+    assert awaited(*wave)[-2:] == [0, 0]
+    assert awaited(*wave, (later - 1.0, FULL, True), (later - 0.1, 750, False))[-1] == 0
+    assert awaited(*wave, (later - 1.0, FULL, True), (later, 750, False))[-1] == 50 * MIB, "that is long ago"
