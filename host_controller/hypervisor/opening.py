@@ -1,33 +1,66 @@
 """How a command that asks libvirt and ends begins; the controller's own connections are in connections.py."""
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final
 
 import libvirt
 
 from host_controller.errors import CallFailed, DomainNotFound, HypervisorUnreachable
+from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor.failure import call_failed
 
 _NO_SUCH: Final = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG)
 """There is none of that name, or it is no UUID. Whatever else libvirt says says nothing about the domain."""
 
 UUID_CHARS: Final = 36
+ANSWER_SECONDS: Final = 30.0
+"""A libvirtd that starts what starts with its host, each asking a hook, answers nobody for a while."""
 
 
-def opened(uri: str, *, read_only: bool = False) -> Any:
+def opened(uri: str, *, read_only: bool = False, limit_seconds: float = ANSWER_SECONDS) -> Any:
     """A blocking connection, which the caller closes. libvirt prints no errors of its own from then on.
 
+    limit_seconds: of this machine's libvirt. On the way to another one somebody may be asked for a password.
+
     Raises:
-        HypervisorUnreachable: libvirt is not there, or does not let us in.
+        HypervisorUnreachable: libvirt is not there, does not let us in, or does not answer.
     """
     libvirt.registerErrorHandler(lambda context, error: None, None)
+    open_it = partial(libvirt.openReadOnly if read_only else libvirt.open, uri)
     try:
-        return libvirt.openReadOnly(uri) if read_only else libvirt.open(uri)
+        return _within(limit_seconds, open_it) if is_local(uri) else open_it()
+    except TimeoutError:
+        raise HypervisorUnreachable(
+            f"{uri} cannot be reached: no answer for {limit_seconds:g} s",
+            hint="it may be starting VMs; where it does not end: DynmemDisconnected in OPERATIONS.md",
+        ) from None
     except libvirt.libvirtError as error:
         raise HypervisorUnreachable(
             f"{uri} cannot be reached: {error.get_error_message() or error}",
             hint="is libvirtd (or virtqemud) running, and may you use it?",
         ) from None
+
+
+def _within(seconds: float, work: Callable[[], Any]) -> Any:
+    """What it returns or raises, in a thread of its own: libvirt waits without end, and not even Ctrl-C gets
+    through to whoever has called it.
+
+    Raises:
+        TimeoutError: it goes on, and nobody waits for it any more.
+    """
+    answer: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(work())
+        except BaseException as error:  # noqa: BLE001 # handed over
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="libvirt-open", daemon=True).start()
+    return answer.result(seconds)
 
 
 def found(connection: Any, uri: str, name_or_uuid: str) -> Any:

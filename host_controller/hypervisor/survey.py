@@ -67,6 +67,8 @@ _PAUSED_BY: Final[dict[int, str]] = {
     libvirt.VIR_DOMAIN_PAUSED_SNAPSHOT: "by a job",
     libvirt.VIR_DOMAIN_PAUSED_STARTING_UP: "by a job",
 }
+LOOK_SECONDS: Final = 10.0
+"""For libvirt to answer. The doctor is asked where something hangs, and has more to tell."""
 _GOING: Final = (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID)
 """It was undefined, or it stopped."""
 
@@ -75,7 +77,7 @@ class Survey(AboutHost):
     """A read-only connection; close it."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__(opened(uri, read_only=True), uri)
+        super().__init__(opened(uri, read_only=True, limit_seconds=LOOK_SECONDS), uri)
 
     def domains(self, book: Rulebook = NO_RULES) -> Domains:
         """All domains, each read once, in the order of their names. One that is going away is left out.

@@ -1,5 +1,6 @@
 """A domain that libvirt does not let be looked up is not one that is not there."""
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -12,10 +13,10 @@ from host_controller.cli import doctor as command
 from host_controller.config import parse
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.edit import enable
-from host_controller.errors import CallFailed, DomainNotFound, DynmemError
+from host_controller.errors import CallFailed, DomainNotFound, DynmemError, HypervisorUnreachable
 from host_controller.hypervisor import survey
 from host_controller.hypervisor.definitions import Definition
-from host_controller.hypervisor.opening import found
+from host_controller.hypervisor.opening import found, opened
 from host_controller.units import GIB
 from tests.support.fake_host import OTHER_UUID, UUID
 from tests.unit.hypervisor.domains import Q35
@@ -85,7 +86,7 @@ class Listed:
 
 
 def examined(connection: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    monkeypatch.setattr(survey, "opened", lambda uri, read_only: connection)
+    monkeypatch.setattr(survey, "opened", lambda uri, **how: connection)
     result = CliRunner().invoke(command.doctor, ["--socket", str(tmp_path / "none")])
     assert isinstance(result.exception, SystemExit), result.exception
     return result.output
@@ -202,3 +203,23 @@ def test_snapshots_are_counted_by_the_definition_that_they_keep() -> None:
         raise refusal(libvirt.VIR_ERR_NO_SUPPORT, "no snapshots here")
 
     assert Definition(None, SimpleNamespace(listAllSnapshots=refuse)).snapshots(prepared=False) == 0
+
+
+def test_a_libvirt_that_does_not_answer_holds_no_command_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(libvirt, "open", lambda uri: over.wait(60))
+    try:
+        with pytest.raises(HypervisorUnreachable, match=r"no answer for 0\.1 s"):
+            opened("qemu:///system", limit_seconds=0.1)
+    finally:
+        over.set()
+
+
+def test_what_libvirt_says_comes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_uri: str) -> None:
+        raise refusal(libvirt.VIR_ERR_AUTH_FAILED, "authentication failed")
+
+    monkeypatch.setattr(libvirt, "open", refuse)
+    for uri in ("qemu:///system", "qemu+ssh://n2/system"):
+        with pytest.raises(HypervisorUnreachable, match="authentication failed"):
+            opened(uri)
