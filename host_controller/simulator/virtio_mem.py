@@ -165,6 +165,7 @@ class VirtioMem:
         """Somebody looks at the VM: what is plugged and what is asked for are told as they are."""
         vm = self._vm
         if vm.state is not OFF:
+            self._told = self.current
             vm.emit(hv.VirtioMemChanged(vm.uuid, self.current, self.requested))
 
     def _tell(self) -> None:

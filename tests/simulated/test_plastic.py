@@ -21,6 +21,8 @@ class Host:
     def __init__(self, growth: Growth, behaviour: str = "ideal", agent: bool = True) -> None:
         self.world = World(8 * GIB)
         self.commands: list[hv.Command] = []
+        self.told: list[int] = []
+        """What QEMU said to be plugged, bytes."""
         self.world.hypervisor.witnesses.append(self)
         engine = self.world.control(
             lambda capacity: Engine(
@@ -37,7 +39,9 @@ class Host:
     def submitted(self, command: hv.Command) -> None:
         self.commands.append(command)
 
-    def delivered(self, event: hv.HypervisorEvent) -> None: ...
+    def delivered(self, event: hv.HypervisorEvent) -> None:
+        if isinstance(event, hv.VirtioMemChanged):
+            self.told.append(event.current_bytes)
 
     def happened(self, kind: str, vm: str) -> None: ...
 
@@ -122,6 +126,22 @@ def test_what_is_plugged_in_a_memory_block_that_is_online_is_online_at_once() ->
     vm.virtio_mem.request(200 * MIB)
     world.run(1.0)
     assert (vm.virtio_mem.online, vm.virtio_mem.offline) == (128 * MIB, 72 * MIB)
+
+
+def test_a_size_is_told_again_once_another_one_was_told_by_a_look() -> None:
+    """QEMU tells every change, late at the most (seed 1570000075)."""
+    host = Host(Growth.VIRTIO_MEM)
+    host.use(800, 20.0)
+    device, told, size = host.vm.virtio_mem, host.told, host.vm.virtio_mem.current
+    for step, size_bytes in ((0.2, size + 128 * MIB), (0.4, size)):
+        device.request(size_bytes)
+        host.world.run(step)
+    device.look()
+    assert told[-1] == size
+    told.clear()
+    device.request(size + 128 * MIB)
+    host.world.run(1.0)
+    assert size + 128 * MIB in told
 
 
 def test_a_device_that_its_driver_has_given_up_is_noticed_and_the_balloon_serves_in_its_place() -> None:
