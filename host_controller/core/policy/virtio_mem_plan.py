@@ -189,6 +189,8 @@ def unused(vm: Vm, now: float) -> int | None:
     device = vm.virtio_mem
     if now < vm.unplug_rest.until or not device.settled:
         return None
+    if vm.guest.stats is not None and vm.guest.stats_at <= device.moved_at:
+        return None  # they may count what an agent that has stuck does not
     idle = round_up(idle_bytes(vm), vm.config.virtio_mem_block_bytes)
     if idle < MIB or now - max(device.moved_at, device.asked_at, vm.since) < OFFLINE_SECONDS:
         return None

@@ -441,6 +441,11 @@ def test_of_a_guest_that_has_said_nothing_nothing_is_idle() -> None:
     assert plan.idle_bytes(build.vm(512, config=CONFIG, virtio_mem=device())) == 0
 
 
+def counted(at: float) -> dict[str, Any]:
+    """By its balloon's driver, at that time: nothing of the device."""
+    return {"stats": BalloonStats(412 * MIB, 0, updated=1), "stats_at": at}
+
+
 def idle(usable_mib: int = 512, virtio_mem: VirtioMem | None = None, **changes: Any) -> Vm:
     """All of the device is offline, and a part of it nowhere in what the guest counts."""
     made = virtio_mem or device(128)
@@ -460,6 +465,8 @@ def idle(usable_mib: int = 512, virtio_mem: VirtioMem | None = None, **changes: 
         (idle(virtio_mem=device(128, asked_at=NOW - 4.9)), None),
         (idle(since=NOW - 4.9), None),
         (idle(virtio_mem=device(128, 256)), None),  # it moves
+        (idle(virtio_mem=device(128, moved_at=NOW - 6), **counted(NOW - 6)), None),  # before it came
+        (idle(virtio_mem=device(128, moved_at=NOW - 6), **counted(NOW - 5.9)), 0),
         (idle(unplug_rest=Rest(until=NOW)), 0),
         (idle(unplug_rest=Rest(until=NOW + 0.1)), None),
     ],
