@@ -97,6 +97,9 @@ class Checker:
         elif isinstance(command, hv.ResizeVirtioMem):
             self._sizes.resize(vm, command.requested_bytes, pending)
             seen.asked, seen.told_asked = command.requested_bytes, 0
+            if seen.device is not None:
+                # Paid, it may come, whatever others have asked for and nobody has told.
+                seen.device = max(seen.device, command.requested_bytes)
 
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""

@@ -157,6 +157,11 @@ def test_a_device_may_be_asked_for_what_it_had_by_qemus_last_word() -> None:
     assert not play(meddled_scenario(600000219), make_engine).violations
 
 
+def test_what_was_asked_for_and_paid_may_come_whatever_others_have_asked_for_untold() -> None:
+    """The next, smaller size was held against it."""
+    assert not play(meddled_scenario(1710000555), patient_engine).violations
+
+
 def test_a_target_that_may_be_in_force_is_no_raise_when_it_is_said_again() -> None:
     """The one after it timed out, and was carried out; of 127 MiB that it was charged with one was said."""
     assert not play(random_scenario(600000200), make_engine).violations
