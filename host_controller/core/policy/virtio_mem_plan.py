@@ -16,6 +16,9 @@ from host_controller.units import MIB, format_size, round_down, round_up
 OFFLINE_SECONDS: Final = 5.0
 """Memory that nobody brought online may still come for so long."""
 
+ASK_AGAIN_SECONDS: Final = 0.5
+"""A device that has just refused a size, or whose QEMU is late, is not asked with every step."""
+
 
 def bearable(vm: Vm, now: float) -> int:
     """How much the guest can be given at once.
@@ -134,6 +137,8 @@ def unfinished(vm: Vm, now: float, *, overdrawn: bool = False) -> int | None:
         # has left is not asked for again: it would have to be described anew, and the guest may have no room.
         if late:
             return device.current_bytes
+        if now - device.asked_at < ASK_AGAIN_SECONDS:
+            return None
         more = device.confirmed_bytes - device.current_bytes
         room = bearable_step(vm, now) if vm.guest.facts is not None and not overdrawn else 0
         return device.confirmed_bytes if 0 <= more <= room and _spares_what_may_have_come(vm) else None

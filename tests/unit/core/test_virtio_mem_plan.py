@@ -338,6 +338,11 @@ def test_nothing_changes_places_while_the_balloon_still_takes_what_it_was_told_t
         (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB)), 128),
         (guest(device(128, 256, unsure=True, confirmed_bytes=192 * MIB)), 128),
         (guest(device(128, 256, unsure=True, confirmed_bytes=192 * MIB, moved_at=NOW - LATE_SECONDS)), 192),
+        (guest(device(128, 256, unsure=True, confirmed_bytes=192 * MIB, asked_at=NOW - 0.5)), 192),
+        (
+            guest(device(128, 256, unsure=True, confirmed_bytes=192 * MIB, asked_at=NOW - 0.4)),
+            None,
+        ),  # refused
         # What is leaving is not asked for again, nor is anything else before QEMU has surely told.
         (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB, asked_at=NOW - LATE_SECONDS)), None),
         (guest(device(128, 256, unsure=True, confirmed_bytes=64 * MIB, moved_at=NOW - LATE_SECONDS)), None),
