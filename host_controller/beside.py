@@ -1,4 +1,5 @@
-"""What blocks, beside the loop: one thread that does one thing after another.
+"""What blocks, beside the loop: one thread that does one thing after another. And what may never end, for
+those who have no loop.
 
 `asyncio.to_thread` has few threads, which are everybody's: whoever asks for much there holds up all others.
 And the process's end waits for what they do.
@@ -42,6 +43,18 @@ class Beside:
         if self._work is not None:
             self._work.put(None)
             self._work = None
+
+
+def within(seconds: float, function: Callable[[], T], name: str) -> T:
+    """What the function returns or raises, in a thread of that name: not even Ctrl-C gets through to whoever
+    waits in a library that waits without end.
+
+    Raises:
+        TimeoutError: it goes on, and nobody waits for it any more.
+    """
+    outcome: Future[T] = Future()
+    threading.Thread(target=_do, args=(outcome, function), name=name, daemon=True).start()
+    return outcome.result(seconds)
 
 
 def _serve(work: _Work) -> None:

@@ -1,13 +1,12 @@
 """How a command that asks libvirt and ends begins; the controller's own connections are in connections.py."""
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
 
 import libvirt
 
+from host_controller.beside import within
 from host_controller.errors import CallFailed, DomainNotFound, HypervisorUnreachable
 from host_controller.host.libvirt_run import is_local
 from host_controller.hypervisor.failure import call_failed
@@ -31,7 +30,7 @@ def opened(uri: str, *, read_only: bool = False, limit_seconds: float = ANSWER_S
     libvirt.registerErrorHandler(lambda context, error: None, None)
     open_it = partial(libvirt.openReadOnly if read_only else libvirt.open, uri)
     try:
-        return _within(limit_seconds, open_it) if is_local(uri) else open_it()
+        return within(limit_seconds, open_it, "libvirt-open") if is_local(uri) else open_it()
     except TimeoutError:
         raise HypervisorUnreachable(
             f"{uri} cannot be reached: no answer for {limit_seconds:g} s",
@@ -42,25 +41,6 @@ def opened(uri: str, *, read_only: bool = False, limit_seconds: float = ANSWER_S
             f"{uri} cannot be reached: {error.get_error_message() or error}",
             hint="is libvirtd (or virtqemud) running, and may you use it?",
         ) from None
-
-
-def _within(seconds: float, work: Callable[[], Any]) -> Any:
-    """What it returns or raises, in a thread of its own: libvirt waits without end, and not even Ctrl-C gets
-    through to whoever has called it.
-
-    Raises:
-        TimeoutError: it goes on, and nobody waits for it any more.
-    """
-    answer: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(work())
-        except BaseException as error:  # noqa: BLE001 # handed over
-            answer.set_exception(error)
-
-    threading.Thread(target=run, name="libvirt-open", daemon=True).start()
-    return answer.result(seconds)
 
 
 def found(connection: Any, uri: str, name_or_uuid: str) -> Any:
