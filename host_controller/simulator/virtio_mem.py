@@ -131,13 +131,14 @@ class VirtioMem:
         # What is plugged in a memory block that is online is online at once, whatever the agent does.
         begun = -self.online % MEMORY_BLOCK_BYTES
         idle = max(0, size - begun) if stays_offline else 0
+        comes = size - idle
         self.offline += idle
-        memory.online += size - idle
+        memory.online += comes
         if zone == "movable" or (zone is None and self.movable):
-            self.movable += size - idle
-            memory.movable += size - idle
+            self.movable += comes
+            memory.movable += comes
         else:
-            self.kernel += size - idle
+            self.kernel += comes
         return size
 
     def _unplug(self) -> int:

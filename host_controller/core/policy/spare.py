@@ -9,7 +9,7 @@ from typing import Final
 
 from host_controller.core.model import BalloonStats, Settings
 from host_controller.core.policy.dead_band import SMALLEST_DEAD_BAND, shrink_dead_band
-from host_controller.core.vm.demand import margin_bytes, swappable_bytes
+from host_controller.core.vm.demand import is_at_end, margin_bytes, swappable_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.squeeze import step_bytes
 from host_controller.units import KIB, MIB, round_down, round_up
@@ -105,12 +105,9 @@ def runs_short(vm: Vm) -> bool:
 
 
 def at_its_end(vm: Vm) -> bool:
-    """Whether a guest that is to give back what it had to spare has used that up itself.
-
-    Half of the margin: all of it is what is left to one that has given all it had.
-    """
+    """Whether a guest that is to give back what it had to spare has used that up itself."""
     facts = vm.guest.facts
-    return facts is not None and available_bytes(vm) < margin_bytes(facts.usable_bytes) // 2
+    return facts is not None and is_at_end(available_bytes(vm), facts.usable_bytes)
 
 
 def works_with_bytes(vm: Vm) -> int:

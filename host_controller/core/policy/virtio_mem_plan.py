@@ -15,7 +15,6 @@ from host_controller.units import MIB, format_size, round_down, round_up
 
 OFFLINE_SECONDS: Final = 5.0
 """Memory that nobody brought online may still come for so long."""
-
 ASK_AGAIN_SECONDS: Final = 0.5
 """A device that has just refused a size, or whose QEMU is late, is not asked with every step."""
 
@@ -171,9 +170,14 @@ def idle_bytes(vm: Vm) -> int:
     if facts is None:
         return 0
     used, current = facts.usable_bytes, device.current_bytes
-    if stats is not None and vm.guest.stats_at > device.moved_at:
+    if stats is not None and _counted_since_it_moved(vm):
         used = max(used, stats.total_bytes + facts.kernel_bytes)
     return max(0, min(vm.offline_bytes, current, vm.present_bytes + current - used))
+
+
+def _counted_since_it_moved(vm: Vm) -> bool:
+    """By its balloon's driver: its statistics are of the device as it is."""
+    return vm.guest.stats_at > vm.virtio_mem.moved_at
 
 
 def without_idle(vm: Vm, from_bytes: int, size_bytes: int, now: float) -> int:
@@ -194,7 +198,7 @@ def unused(vm: Vm, now: float) -> int | None:
     device = vm.virtio_mem
     if now < vm.unplug_rest.until or not device.settled:
         return None
-    if vm.guest.stats is not None and vm.guest.stats_at <= device.moved_at:
+    if vm.guest.stats is not None and not _counted_since_it_moved(vm):
         return None  # they may count what an agent that has stuck does not
     idle = round_up(idle_bytes(vm), vm.config.virtio_mem_block_bytes)
     if idle < MIB or now - max(device.moved_at, device.asked_at, vm.since) < OFFLINE_SECONDS:

@@ -89,6 +89,14 @@ def margin_bytes(usable_bytes: int) -> int:
     return share if share > LEAST_MARGIN_BYTES else LEAST_MARGIN_BYTES
 
 
+def is_at_end(available_bytes: int, usable_bytes: int) -> bool:
+    """A guest has next to nothing left, so that it may need more than it shows.
+
+    Half of the margin: all of it is what is left to one that has given all it had.
+    """
+    return available_bytes < margin_bytes(usable_bytes) // 2
+
+
 def swappable_bytes(facts: GuestFacts) -> int:
     """What a guest can put into swap of its own without coming near its end.
 
@@ -157,7 +165,7 @@ class Demand:
             return
         change = self.followed_bytes - before_bytes
         self.motion.follow(change, seconds)
-        at_end = facts.available_bytes < margin_bytes(facts.usable_bytes) // 2
+        at_end = is_at_end(facts.available_bytes, facts.usable_bytes)
         self.awaited_bytes = self.dips.follow(self.followed_bytes, facts.at, at_end=at_end)
         self.level.follow(self.followed_bytes + self.awaited_bytes, change, seconds)
         if not facts.counted:

@@ -26,6 +26,7 @@ class Dips:
     _from_bytes: int = 0
     """Demand when it was last at its end; 0: not lately."""
     _at_end_at: float = -math.inf
+    """When that was."""
     _fell_at: float = math.inf
     """When it fell below that."""
     _deep_at: float = -math.inf
