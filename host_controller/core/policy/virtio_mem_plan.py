@@ -138,7 +138,7 @@ def unfinished(vm: Vm, now: float, *, overdrawn: bool = False) -> int | None:
             return device.current_bytes
         if now - device.asked_at < ASK_AGAIN_SECONDS:
             return None
-        more = device.confirmed_bytes - device.current_bytes
+        more = device.confirmed_bytes - _surely_plugged_bytes(vm)
         room = bearable_step(vm, now) if vm.guest.facts is not None and not overdrawn else 0
         return device.confirmed_bytes if 0 <= more <= room and _spares_what_may_have_come(vm) else None
     if device.settled:
@@ -146,6 +146,16 @@ def unfinished(vm: Vm, now: float, *, overdrawn: bool = False) -> int | None:
     if device.current_bytes < device.requested_bytes:
         return device.current_bytes if quiet > PATIENCE else None
     return device.requested_bytes if late else None
+
+
+def _surely_plugged_bytes(vm: Vm) -> int:
+    """By QEMU's word, or by the guest's own where that is newer: its kernel may be giving back blocks, and
+    QEMU tells that up to a second late.
+    """
+    facts, current = vm.guest.facts, vm.virtio_mem.current_bytes
+    if facts is None or facts.at <= vm.virtio_mem.moved_at:
+        return current
+    return min(current, max(0, facts.usable_bytes + vm.offline_bytes - vm.present_bytes))
 
 
 def _spares_what_may_have_come(vm: Vm) -> bool:

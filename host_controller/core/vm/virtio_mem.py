@@ -200,9 +200,9 @@ class VirtioMem:
         return foreign
 
     def _meets_another(self, requested_bytes: int, now: float) -> bool:
+        self.confirmed_bytes = requested_bytes
         if requested_bytes in self._ours:
-            self.confirmed_bytes = requested_bytes  # carried out, though the answer is not there yet
-            return False
+            return False  # carried out, though the answer is not there yet
         self.promise(requested_bytes)
         self.raised_at, self._met_another = now, True
         return True

@@ -185,6 +185,15 @@ def test_what_qemu_tells_to_be_asked_for_was_surely_asked_for_though_the_answer_
     assert (device.unsure, device.confirmed_bytes) == (True, 128 * MIB)
 
 
+def test_what_somebody_else_asked_for_is_in_force_once_our_command_is_refused() -> None:
+    device = settled(512)
+    device.confirmed_bytes = 512 * MIB
+    device.ask("web", 1, 768 * MIB, 10.0)
+    device.observe(384 * MIB, 0, 11.0)
+    device.answered(1, "refused", 11.1)
+    assert (device.unsure, device.confirmed_bytes) == (True, 0)
+
+
 def test_it_is_charged_on_where_it_lies_between_what_ours_was_and_what_it_is_to_be() -> None:
     device = settled(512)
     device.ask("web", 1, 128 * MIB, 10.0)

@@ -377,6 +377,21 @@ def test_what_a_guest_has_no_room_for_is_not_asked_for_again_before_qemu_has_sur
     assert plan.unfinished(guest(one, available_mib=10), NOW) == 384 * MIB
 
 
+@pytest.mark.parametrize(
+    ("usable_mib", "offline_mib", "size_mib"), [(1408, 0, 896), (640, 768, 896), (640, 384, None)]
+)
+def test_what_its_kernel_has_given_back_since_qemu_last_told_is_more_that_it_would_have_to_describe(
+    usable_mib: int, offline_mib: int, size_mib: int | None
+) -> None:
+    """It has room for the page structures of one block; those that leave were never online."""
+    said = {"offline_bytes": offline_mib * MIB}
+    one = device(896, 1024, unsure=True, confirmed_bytes=896 * MIB, moved_at=NOW - 0.5)
+    vm = guest(one, available_mib=10, usable_mib=usable_mib, said=said)
+    assert plan.unfinished(vm, NOW) == (None if size_mib is None else size_mib * MIB)
+    one.moved_at = NOW  # QEMU's word is as new as the guest's
+    assert plan.unfinished(vm, NOW) == 896 * MIB
+
+
 def test_in_an_overdraft_no_guest_is_asked_to_have_more_than_qemu_tells() -> None:
     one = device(128, 256, unsure=True, confirmed_bytes=192 * MIB, moved_at=NOW)
     assert plan.unfinished(guest(one), NOW) == 192 * MIB
