@@ -12,6 +12,7 @@ from host_controller.domain_xml.boot_ram import TOLERATED_BLOCK_BYTES, largest_b
 from host_controller.domain_xml.huge_pages import huge_page_size, ordinary_bytes
 from host_controller.domain_xml.ours import Ours, find_ours, is_claimed
 from host_controller.domain_xml.pinning import NO_BALLOON, is_unmapped, pinned_by
+from host_controller.domain_xml.standing import Mark, mark_of
 from host_controller.domain_xml.values import (
     alias_of,
     attribute_number,
@@ -68,6 +69,8 @@ class DomainView:
     """Its RAM is mapped by no process: what its QEMU holds does not show it."""
     owner: int | None = None
     """User id as which libvirt runs its QEMU; None where the XML does not say it."""
+    standing: Mark | None = None
+    """A controller had stopped its vCPUs after a reset, here or where it came from."""
 
     @property
     def wants_statistics(self) -> bool:
@@ -198,6 +201,7 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
         claimed=claimed,
         unmapped=is_unmapped(root),
         owner=_owner(root),
+        standing=mark_of(root),
     )
 
 

@@ -63,6 +63,11 @@ class KnownVm:
             return self._started_with
         return None if self._booted else LARGEST_MAXIMUM_BYTES
 
+    @property
+    def marked(self) -> bool:
+        """Its XML says that a controller has stopped it."""
+        return self.view is not None and self.view.standing is not None
+
     def has_port(self, alias: str | None) -> bool:
         """Whether that device is the agent's port of a managed VM."""
         return self.managed and self.view is not None and self.view.channel_alias == alias
@@ -145,6 +150,7 @@ class KnownVm:
             self._booted = False  # nobody of ours knows what it is told from here on
             return
         if not self.managed:
+            self.job = found.job or self.job
             self._announce(view, found.state if state_is_fresh else self.state, found.vcpu_seconds)
             return
         if state_is_fresh:

@@ -20,6 +20,7 @@ from host_controller.core.model import BalloonStats, RunState
 from host_controller.domain_xml.read import DomainView, read_domain, unread_domain
 from host_controller.errors import CallFailed, DomainUnsuitable
 from host_controller.host.limits import Limit
+from host_controller.hypervisor import standing_mark
 from host_controller.hypervisor.as_it_runs import as_it_runs
 from host_controller.hypervisor.connections import Connection
 from host_controller.hypervisor.jobs import INCOMING, running_job
@@ -77,6 +78,14 @@ class Inspection:
     """Processor time of its vCPUs, of a domain that stands still."""
     unreadable: str | None = None
     """Why its XML could not be read: then the view is no more than its name and its RAM, unmanaged."""
+    job: str | None = None
+    """One that holds it, of a domain that stands still by a mark: it may just be arriving."""
+
+    @property
+    def stands_for_us(self) -> bool:
+        """It stands still since a controller stopped it after a reset, and nobody else will let it run."""
+        mark = self.view.standing
+        return mark is not None and self.state is RunState.PAUSED and mark.holds(self.vcpu_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +120,14 @@ def inspect(
         except (DomainUnsuitable, ValueError, OverflowError) as error:
             maximum_kib = domain.info()[1]
             return Inspection(unread_domain(uuid, domain.name(), maximum_kib * KIB), state, None, str(error))
+        still = state is RunState.PAUSED
+        job = running_job(domain) if still and view.standing is not None else None
     except libvirt.libvirtError as error:
         if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
             connection.forget(uuid)
             return None
         raise
-    return Inspection(view, state, vcpu_seconds(domain) if state is RunState.PAUSED else None)
+    return Inspection(view, state, vcpu_seconds(domain) if still else None, job=job)
 
 
 def _read(domain: Any, book: Rulebook, started_with: int | None, own_limit: OwnLimit) -> DomainView:
@@ -193,14 +204,31 @@ def inspect_with_statistics(
     started_with: int | None = None,
     own_limit: OwnLimit = not_known,
 ) -> Inspection | None:
-    """As `inspect`. Has a managed VM's balloon asked for statistics so often, unless it is already."""
+    """As `inspect`. Has a managed VM's balloon asked for statistics so often, unless it is already; and looks
+    after the mark of one that a controller has stopped.
+    """
     found = inspect(connection, uuid, book, started_with, own_limit)
+    if found is not None and found.view.standing is not None:
+        _look_after_mark(connection, uuid, found)
     if found is not None and found.view.wants_statistics:
         try:
             set_stats_period(connection, uuid, seconds)
         except (libvirt.libvirtError, JobRunning) as error:
             log.info("no balloon statistics", vm=found.view.name, error=str(error))
     return found
+
+
+def _look_after_mark(connection: Connection, uuid: str, found: Inspection) -> None:
+    """It goes once the VM has run. Whom nobody manages here, or any longer, is let run: it is charged all of
+    its RAM either way, and no decision would ever concern it.
+    """
+    domain = connection.domain(uuid)
+    if found.stands_for_us:
+        if found.view.config is not None or found.job is not None:
+            return
+        domain.resume()
+        log.info("it is let run: it stood still after a reset, and is not managed", vm=found.view.name)
+    standing_mark.take_off(domain)
 
 
 def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) -> Done:
@@ -230,7 +258,10 @@ def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) 
             domain.updateDeviceFlags(resized(domain.XMLDesc(0), command.requested_bytes), LIVE)
         case Suspend():
             domain.suspend()
-            return Done(vcpu_seconds=vcpu_seconds(domain))
+            stopped_at = vcpu_seconds(domain)
+            standing_mark.write(domain, stopped_at)
+            return Done(vcpu_seconds=stopped_at)
         case Resume():
             domain.resume()
+            standing_mark.take_off(domain)
     return Done()

@@ -120,6 +120,8 @@ class VmWorker:
         """The vCPUs were stopped or continued, or the guest died."""
         self.known.state_told(state)
         self._want_sample()  # with that a migration or a restore may have ended
+        if self.known.marked:
+            self.look_again()  # whoever lets it run may stop it again in a moment
 
     def set_job(self, job: str | None) -> None:
         """A job was seen to run, or to be over."""
