@@ -13,6 +13,7 @@ MEMINFO: Final = "/proc/meminfo"
 VMSTAT: Final = "/proc/vmstat"
 PRESSURE: Final = "/proc/pressure/memory"
 SWAPS: Final = "/proc/swaps"
+ARCSTATS: Final = f"/{evictable.ARCSTATS}"
 MOST_BYTES: Final = 64 << 10
 """Of one file: vmstat has about 4 KiB."""
 PROMISES: Final = ("CommitLimit", "Committed_AS")
@@ -22,11 +23,15 @@ LARGEST: Final = 1 << 50
 
 
 def reading(
-    untrusted_meminfo: bytes, untrusted_vmstat: bytes, untrusted_psi: bytes, untrusted_swaps: bytes
+    untrusted_meminfo: bytes,
+    untrusted_vmstat: bytes,
+    untrusted_psi: bytes,
+    untrusted_swaps: bytes,
+    untrusted_arcstats: bytes = b"",
 ) -> GuestReading:
-    """Of four files; an empty `untrusted_psi` is a kernel without PSI. What is on zram or in zswap's pool is
-    in memory, and was counted there; of empty `untrusted_swaps` nobody knows, and all swap counts. Pages are
-    as here.
+    """Of five files; an empty `untrusted_psi` is a kernel without PSI, and empty `untrusted_arcstats` one
+    without ZFS. What is on zram or in zswap's pool is in memory, and was counted there; of empty
+    `untrusted_swaps` nobody knows, and all swap counts. Pages are as here.
 
     Raises:
         GuestAgentNonsense: no kernel writes such files.
@@ -37,7 +42,8 @@ def reading(
         psi = parse_psi(untrusted_psi) if untrusted_psi else None
         on_disk, _ = parse_disk_swap(untrusted_swaps)
         pool = Columns(disk_swap.LINES).parse(untrusted_meminfo)
-        total, available = memory["MemTotal"], _available(memory)
+        total = memory["MemTotal"]
+        available = _available(memory, untrusted_arcstats)
         figures = (
             *(size for name, size in memory.items() if name not in PROMISES),
             *pool.values(),
@@ -46,7 +52,7 @@ def reading(
         )
     except (ValueError, IndexError, KeyError, OverflowError):
         raise GuestAgentNonsense("files of /proc that no kernel writes") from None
-    if not all(0 <= one <= LARGEST for one in figures) or total == 0 or available > total:
+    if not all(0 <= one <= LARGEST for one in figures) or total == 0:
         raise GuestAgentNonsense("figures of /proc that cannot be")
     cache = sum(memory.get(name, 0) for name in ("Active(file)", "Inactive(file)", "SReclaimable"))
     cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
@@ -66,8 +72,15 @@ def reading(
     )
 
 
-def _available(memory: dict[str, int]) -> int:
-    """As the kernel says it, or would say it (before Linux 3.14). Raises KeyError where nobody knows it."""
-    if "MemAvailable" in memory or "MemFree" not in memory:
-        return memory["MemAvailable"]
-    return evictable.available_bytes(memory)
+def _available(memory: dict[str, int], arcstats: bytes) -> int:
+    """As the kernel says it, or would say it (before Linux 3.14), with what the ARC gives back.
+
+    Raises:
+        KeyError: nobody knows it.
+        ValueError: there is more than all of its memory.
+    """
+    if memory.get("MemAvailable", 0) > memory["MemTotal"]:
+        raise ValueError
+    if "MemAvailable" not in memory and "MemFree" not in memory:
+        raise KeyError
+    return evictable.available_bytes(memory, arcstats)

@@ -30,7 +30,7 @@ AGENT_SILENT_SECONDS: Final = 30.0
 """So long our own agent must have been silent, and the VM known."""
 ANSWER_SECONDS: Final = 1
 LIMIT_SECONDS: Final = 20.0
-"""For twelve requests and libvirt's own handshake."""
+"""For fifteen requests and libvirt's own handshake."""
 
 log = structlog.get_logger(__name__)
 
@@ -100,9 +100,9 @@ class GuestAgentReader:
         talk = GuestAgent(lambda request: ask(domain, request, ANSWER_SECONDS), time.monotonic, time.sleep)
         meminfo = talk.read(proc_files.MEMINFO, proc_files.MOST_BYTES)
         vmstat = talk.read(proc_files.VMSTAT, proc_files.MOST_BYTES)
-        # A kernel without PSI, or without swap, has no such file.
-        psi, swaps = (_read_if_there(talk, one) for one in (proc_files.PRESSURE, proc_files.SWAPS))
-        return proc_files.reading(meminfo, vmstat, psi, swaps)
+        # A kernel without PSI, without swap or without ZFS has no such file.
+        more = (proc_files.PRESSURE, proc_files.SWAPS, proc_files.ARCSTATS)
+        return proc_files.reading(meminfo, vmstat, *(_read_if_there(talk, one) for one in more))
 
     def _failed(self, why: str) -> None:
         if self._pace == PACE_SECONDS:

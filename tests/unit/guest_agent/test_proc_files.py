@@ -70,6 +70,15 @@ def test_a_kernel_that_does_not_say_what_is_available_will_do() -> None:
     assert found.available_bytes == (1000 + 900 + 300) << 10, "a 64th of it stays free, and of each cache"
 
 
+def test_what_zfs_gives_back_is_available() -> None:
+    """As our agent and the host have it: a guest with an ARC would be given memory for its cache."""
+    arcstats = b"c_min 4 102400\nsize 4 307200\n"
+    assert reading(MEMINFO, b"", b"", b"", arcstats).available_bytes == 600 << 10
+    assert reading(MEMINFO, b"", b"", b"", b"size 4 999999999\nc_min 4 0").available_bytes == 1000 << 10
+    with pytest.raises(GuestAgentNonsense):
+        reading(MEMINFO, b"", b"", b"", b"size 4 " + b"9" * 5000 + b"\nc_min 4 0\n")
+
+
 def test_nor_is_what_zswap_keeps_in_memory() -> None:
     meminfo = (
         MEMINFO + b"SwapCached: 0 kB\nSwapTotal: 500 kB\nSwapFree: 200 kB\nZswap: 40 kB\nZswapped: 120 kB\n"

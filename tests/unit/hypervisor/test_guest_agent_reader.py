@@ -108,6 +108,12 @@ async def test_a_guest_without_our_agent_is_read_at_a_slow_pace(story: Story) ->
     assert len(story.readings) == 2
 
 
+async def test_the_cache_of_a_guest_with_zfs_is_no_demand(story: Story) -> None:
+    story.guest.files["/proc/spl/kstat/zfs/arcstats"] = b"size 4 307200\nc_min 4 102400\n"
+    await story.pass_by(AGENT_SILENT_SECONDS + 1.0)
+    assert story.readings[0].untrusted_reading.available_bytes == 600 << 10
+
+
 async def test_while_our_agent_speaks_nobody_is_asked(story: Story) -> None:
     for _ in range(5):
         await story.pass_by(60.0, heard_at=story.now + 55.0)
