@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.host.memory import (
+    RESERVES_ALL,
     default_huge_page_bytes,
-    reserves_all,
+    overcommit_memory,
     transparent_huge_page_bytes,
     vfio_mappings,
 )
@@ -22,7 +23,7 @@ def abilities(about: AboutHost) -> HostAbilities:
             huge_page_bytes=default_huge_page_bytes(),
             transparent_huge_page_bytes=transparent_huge_page_bytes(),
             vfio_mappings=vfio_mappings(),
-            reserves_all=reserves_all(),
+            reserves_all=overcommit_memory() == RESERVES_ALL,
         )
     return replace(
         known,

@@ -52,9 +52,8 @@ def metadata(vm: VmSurvey) -> Finding:
         return Finding("limits", "note", found, f"dynmem enable {shell_word(vm.name)} while it is off")
     block = vm.domain.config.virtio_mem_block_bytes
     if vm.domain.config.source == METADATA and block > MEMORY_BLOCK_BYTES:
-        found = (
-            f"where its RAM ends its kernel takes memory {format_size(block)} at a time, and gives none back"
-        )
+        takes = "no smaller DIMM" if vm.domain.config.growth is Growth.HOTADD else "gives none back"
+        found = f"where its RAM ends its kernel takes memory {format_size(block)} at a time, and {takes}"
         remedy = f"dynmem enable {shell_word(vm.name)} while it is off, which has its RAM end elsewhere"
         return Finding("limits", "note", found, remedy)
     return Finding("limits", "ok", "can be used")

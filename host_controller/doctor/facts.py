@@ -19,11 +19,13 @@ class HostSurvey:
     kvm: str | None = None
     """Why KVM cannot be used; None when it can."""
     overcommit_memory: int = 0
-    """vm.overcommit_memory: 0 heuristic, 1 always, 2 never."""
+    """vm.overcommit_memory."""
     memmap_on_memory: bool | None = None
     swap_total_bytes: int = 0
     swap_used_bytes: int = 0
     ksm: bool = False
+    killers: tuple[str, ...] = ()
+    """Programs that kill where others stall for memory."""
     khugepaged_fills: bool = False
     """Whether khugepaged makes whole huge pages of those with holes."""
     hook: str | None = None

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Final
 
 from agent.finding import Finding
+from agent.killers import OOMD
 from host_controller.doctor.facts import HostSurvey
+from host_controller.host.memory import RESERVES_ALL
 from host_controller.records.burn_in import Versions, newest_of
 from host_controller.units import format_size, format_version
 
@@ -82,7 +84,7 @@ def paused(host: HostSurvey) -> Finding:
 
 def overcommit(host: HostSurvey) -> Finding:
     """The kernel lets QEMU map more than there is."""
-    if host.overcommit_memory != 2:
+    if host.overcommit_memory != RESERVES_ALL:
         return Finding("overcommit", "ok", f"vm.overcommit_memory is {host.overcommit_memory}")
     found = "vm.overcommit_memory is 2: starting a VM can fail though its memory is free"
     return Finding("overcommit", "problem", found, "sysctl vm.overcommit_memory=0")
@@ -168,6 +170,19 @@ def ksm(host: HostSurvey) -> Finding:
     return Finding("KSM", "note", "on: merged pages look free and are not", remedy)
 
 
+def killers(host: HostSurvey) -> Finding:
+    """Nobody kills a VM for what it waits for. Those that go by available memory bound the capacity."""
+    if not host.killers:
+        return Finding("killers", "ok", "none that goes by stalls or by swap")
+    found = (
+        f"{' and '.join(host.killers)} may kill a VM where programs stall for memory, or swap is nearly full"
+    )
+    remedy = f"systemctl disable --now {' '.join(host.killers)}"
+    if OOMD in host.killers:
+        remedy += " systemd-oomd.socket; oomctl shows what it watches: VMs are in machine.slice"
+    return Finding("killers", "note", found, remedy)
+
+
 def khugepaged(host: HostSurvey) -> Finding:
     """What a balloon gave back stays with the host."""
     if not host.khugepaged_fills:
@@ -228,6 +243,7 @@ CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
     huge_pages,
     memmap_on_memory,
     ksm,
+    killers,
     khugepaged,
     hook,
     rules,

@@ -97,10 +97,14 @@ def largest_block_bytes(boot_bytes: int) -> int:
     return max(MEMORY_BLOCK_BYTES, boot_bytes & -boot_bytes)  # the largest power of two that divides it
 
 
-def with_small_blocks(boot: BootRam, maximum_bytes: int) -> BootRam:
-    """A memory block more where the guest's kernel would else take larger ones; no more than maximum."""
+def with_small_blocks(
+    boot: BootRam, maximum_bytes: int, tolerated_bytes: int = TOLERATED_BLOCK_BYTES
+) -> BootRam:
+    """A memory block more where the guest's kernel would else take larger ones than are tolerated; no more
+    than maximum.
+    """
     size = boot.size_bytes + MEMORY_BLOCK_BYTES
-    if largest_block_bytes(boot.size_bytes) <= TOLERATED_BLOCK_BYTES or size > maximum_bytes:
+    if largest_block_bytes(boot.size_bytes) <= tolerated_bytes or size > maximum_bytes:
         return boot
     return BootRam(size, f"{boot.why}; and a block more, or its kernel would take memory 2 GiB at a time")
 

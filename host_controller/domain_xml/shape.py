@@ -87,6 +87,8 @@ def shape_of(
         ceiling = max(reach, boot + MEMORY_BLOCK_BYTES)  # there is no device of nothing
         # It takes no slot; libvirt wants one.
         return Shape(startup, boot, reach, ceiling, ceiling - boot, 1, chosen.why)
+    if large_blocks and not huge:  # of a DIMM that is no multiple of them nothing comes online
+        startup = with_small_blocks(BootRam(startup, ""), limits.maximum_bytes, MEMORY_BLOCK_BYTES).size_bytes
     reach = _reach(startup, limits)
     ceiling = max(reach, startup + MEMORY_BLOCK_BYTES)  # libvirt wants room for one DIMM at least
     return Shape(startup, startup, reach, ceiling, 0, SLOTS_OF_FEW_REGIONS if few_regions else SLOTS)

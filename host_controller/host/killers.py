@@ -3,10 +3,11 @@ be available VMs cannot have. They are those that kill in guests (`agent.killers
 """
 
 import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final
 
-from agent.killers import EARLYOOM, NOHANG, share_of
+from agent.killers import BUSTD, EARLYOOM, NOHANG, OOMD, share_of
 from host_controller.core.books.capacity import default_spare_bytes
 from host_controller.host import proc
 from host_controller.host.limits import Limit
@@ -24,7 +25,6 @@ class Killers:
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._root = root
-        self._proc = root / "proc"
         self._looked_at = float("-inf")
         self._found: tuple[int, str] = (0, "")
 
@@ -44,25 +44,31 @@ class Killers:
 
     def _look(self, total_bytes: int) -> tuple[int, str]:
         """The largest share that one of them wants, percent, and its name."""
-        try:
-            pids = [int(one) for one in os.listdir(self._proc) if one.isdecimal()]
-        except OSError:
-            return 0, ""
         found = [(0, "")]
-        for pid in pids:
-            name = proc.name(pid, self._proc)
-            if name in (EARLYOOM, NOHANG) and self._is_the_hosts(pid):
-                words = [one.decode(errors="replace") for one in proc.arguments(pid, self._proc)]
-                found.append((share_of(name, str(self._root), words, total_bytes), name))
+        for pid, name in _of_the_host((EARLYOOM, NOHANG), self._root / "proc"):
+            words = [one.decode(errors="replace") for one in proc.arguments(pid, self._root / "proc")]
+            found.append((share_of(name, str(self._root), words, total_bytes), name))
         return max(found)
 
-    def _is_the_hosts(self, pid: int) -> bool:
-        """It runs as root or as a service, and in no container: anybody can call a program so."""
-        service = SERVICES in proc.cgroup(pid, self._proc) or proc.owner(pid, self._proc) == 0
-        return service and self._namespace(str(pid)) == self._namespace("self")
 
-    def _namespace(self, pid: str) -> str:
-        try:
-            return os.readlink(self._proc / pid / "ns/pid")
-        except OSError:
-            return ""
+def stall_killers(root: Path = Path("/")) -> tuple[str, ...]:
+    """Those that kill where others stall for memory, or by swap: no available memory keeps VMs from them."""
+    return tuple(sorted({name for _, name in _of_the_host((OOMD, BUSTD), root / "proc")}))
+
+
+def _of_the_host(names: Collection[str], processes: Path) -> Iterator[tuple[int, str]]:
+    """Processes that have one of these names, and kill in all of this host."""
+    try:
+        pids = [int(one) for one in os.listdir(processes) if one.isdecimal()]
+    except OSError:
+        return
+    for pid in pids:
+        name = proc.name(pid, processes)
+        if name in names and _is_the_hosts(pid, processes):
+            yield pid, name
+
+
+def _is_the_hosts(pid: int, processes: Path) -> bool:
+    """It runs as root or as a service, and in no container: anybody can call a program so."""
+    service = SERVICES in proc.cgroup(pid, processes) or proc.owner(pid, processes) == 0
+    return service and not proc.in_container(pid, processes)

@@ -23,6 +23,8 @@ HUGE_PAGES: Final = "sys/kernel/mm/hugepages"
 TRANSPARENT_HUGE_PAGE: Final = "sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 VFIO_MAPPINGS: Final = "sys/module/vfio_iommu_type1/parameters/dma_entry_limit"
 OVERCOMMIT: Final = "proc/sys/vm/overcommit_memory"
+RESERVES_ALL: Final = 2
+"""The kernel lets nobody map memory that is not set aside for it."""
 LARGEST_FILE: Final = 1 << 18
 """Bytes of /proc/meminfo that are read: it has some 1,500."""
 
@@ -120,9 +122,9 @@ def vfio_mappings(root: Path = Path("/")) -> int | None:
     return _number(root / VFIO_MAPPINGS) or None
 
 
-def reserves_all(root: Path = Path("/")) -> bool:
-    """Whether the kernel lets nobody map memory that is not set aside for it."""
-    return _bytes(root / OVERCOMMIT).strip() == b"2"
+def overcommit_memory(root: Path = Path("/")) -> int:
+    """vm.overcommit_memory: 0 heuristic, 1 always, RESERVES_ALL."""
+    return _number(root / OVERCOMMIT)
 
 
 def kernel_text(path: Path) -> str:

@@ -40,13 +40,18 @@ def owner(pid: int, proc: Path = PROC) -> int | None:
     Not the owner of its directory, which is root's for a process that may not be dumped.
     """
     found = _status(pid, b"Uid:", proc)
-    return None if found is None else int(found)
+    return int(found[0]) if found else None
 
 
 def file_bytes(pid: int, proc: Path = PROC) -> int:
     """The part of its resident size that is files': page cache, which goes on demand."""
     found = _status(pid, b"RssFile:", proc)
-    return 0 if found is None else int(found) * KIB
+    return int(found[0]) * KIB if found else 0
+
+
+def in_container(pid: int, proc: Path = PROC) -> bool:
+    """Whether it has a PID namespace that is not ours: it has a number in each. Anybody may ask."""
+    return len(_status(pid, b"NSpid:", proc)) > 1
 
 
 def resident_bytes(pid: int, proc: Path = PROC) -> int:
@@ -82,11 +87,11 @@ def cgroup(pid: int, proc: Path = PROC) -> str:
     return _read(pid, "cgroup", proc).decode(errors="replace")
 
 
-def _status(pid: int, field: bytes, proc: Path) -> bytes | None:
+def _status(pid: int, field: bytes, proc: Path) -> list[bytes]:
     for line in _read(pid, "status", proc).splitlines():
         if line.startswith(field):
-            return line.split()[1]
-    return None
+            return line.split()[1:]
+    return []
 
 
 def _read(pid: int, file: str, proc: Path) -> bytes:

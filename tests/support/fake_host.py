@@ -64,8 +64,9 @@ class FakeHost:
         uid: int = 64055,
         file_bytes: int = 0,
         cgroup: str = "0::/",
+        inside: tuple[int, ...] = (),
     ) -> None:
-        """A process; by default one that is called as QEMU is."""
+        """A process; by default one that is called as QEMU is. inside: its numbers in others' PID spaces."""
         words = arguments or ("/usr/bin/qemu-system-x86_64",)
         base = f"proc/{pid}"
         self.write(f"{base}/cmdline", "\0".join(words) + "\0")
@@ -73,7 +74,8 @@ class FakeHost:
         self.write(f"{base}/stat", f"{pid} ({name}) {' '.join(['S', *['0'] * 18, str(started), '0'])}\n")
         self.write(
             f"{base}/status",
-            f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nRssFile:\t{file_bytes // KIB} kB\n",
+            f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nRssFile:\t{file_bytes // KIB} kB\n"
+            f"NSpid: {' '.join(map(str, (pid, *inside)))}\n",
         )
         self.write(f"{base}/cgroup", f"{cgroup}\n")
         self.holds(pid, held)

@@ -138,6 +138,7 @@ def test_ram_that_ends_where_the_kernel_takes_large_blocks_is_told() -> None:
         ),
         ({"swap_total_bytes": 0}, "host swap", "note", "none"),
         ({"overcommit_memory": 2}, "overcommit", "problem", "can fail"),
+        ({"killers": ("bustd", "systemd-oomd")}, "killers", "note", "bustd and systemd-oomd may kill a VM"),
         ({"memmap_on_memory": True}, "memmap_on_memory", "ok", "on"),
         ({"ksm": True}, "KSM", "note", "merged pages"),
         ({"khugepaged_fills": True}, "khugepaged", "note", "fills the holes"),

@@ -166,6 +166,29 @@ def test_ram_beyond_64_gib_ends_where_linux_takes_small_memory_blocks(
 
 
 @pytest.mark.parametrize(
+    ("startup_mib", "maximum_mib", "boots_with_mib"),
+    [
+        (65536, 131072, 65664),
+        (65536 + 256, 131072, 65536 + 384),  # blocks of 256 MiB
+        (65664, 131072, 65664),
+        (65536, 65536, 65536),  # it has no room to grow into
+        (32768, 131072, 32768),
+    ],
+)
+def test_so_does_that_of_a_guest_that_grows_by_dimms(
+    startup_mib: int, maximum_mib: int, boots_with_mib: int
+) -> None:
+    """DIMMs are of 128 MiB as long as no agent tells of other blocks, and none of 2 GiB would be whole."""
+    limits = Limits(startup_mib * MIB, GIB, maximum_mib * MIB)
+    prepared = enable(with_cpu("", "mode='host-passthrough'"), limits, HOTADD)
+    view = read_domain(prepared.xml)
+    assert (view.boot_ram_bytes, view.actual_bytes) == (boots_with_mib * MIB, boots_with_mib * MIB)
+    assert 0 <= maximum_mib * MIB - view.ceiling_bytes < 128 * MIB or maximum_mib == startup_mib
+    assert enable(prepared.xml, limits, HOTADD).xml == prepared.xml
+    assert ("rounded up" in "; ".join(prepared.notes)) is (boots_with_mib != startup_mib)
+
+
+@pytest.mark.parametrize(
     ("boot", "architecture", "block"),
     [
         (64 * GIB, "x86_64", 2 * GIB),
@@ -189,8 +212,8 @@ def test_a_device_beside_ram_that_ends_otherwise_is_resized_by_whole_blocks(
     assert view.config.virtio_mem_block_bytes == block
 
 
-def test_by_dimms_and_in_huge_pages_ram_ends_where_it_ends() -> None:
+@pytest.mark.parametrize("growth", [HOTADD, VIRTIO_MEM])
+def test_in_huge_pages_ram_ends_where_it_ends(growth: Growth) -> None:
     limits = Limits(64 * GIB, 64 * GIB, 128 * GIB)
-    assert read_domain(enable(Q35, limits, HOTADD).xml).boot_ram_bytes == 64 * GIB
-    huge = enable(with_backing(Q35, "<hugepages/>"), limits, VIRTIO_MEM).xml
+    huge = enable(with_backing(Q35, "<hugepages/>"), limits, growth).xml
     assert read_domain(huge).boot_ram_bytes == 64 * GIB

@@ -7,9 +7,10 @@ import pytest
 from agent.evictable import arc_evictable_bytes, available_bytes
 from host_controller.core.model import HugePool
 from host_controller.host.memory import (
+    RESERVES_ALL,
+    overcommit_memory,
     read_memory,
     read_pressure,
-    reserves_all,
     transparent_huge_page_bytes,
     vfio_mappings,
 )
@@ -85,9 +86,9 @@ def test_how_much_a_vfio_device_may_map_is_known_where_its_module_is_loaded(host
 def test_whether_the_kernel_reserves_all_that_is_mapped_is_known(
     host: FakeHost, mode: str, reserves: bool
 ) -> None:
-    assert not reserves_all(host.root)
+    assert overcommit_memory(host.root) != RESERVES_ALL
     host.write("proc/sys/vm/overcommit_memory", f"{mode}\n")
-    assert reserves_all(host.root) is reserves
+    assert (overcommit_memory(host.root) == RESERVES_ALL) is reserves
 
 
 def test_pages_that_broke_are_no_ordinary_memory(host: FakeHost) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from host_controller.core.books.capacity import capacity_of
 from host_controller.core.model import Settings
+from host_controller.doctor.kernel import read_kernel
 from host_controller.host.peak import FadingPeak
 from host_controller.host.proc import PAGE_BYTES
 from host_controller.host.watch import STEP_BYTES, VmMemory
@@ -256,6 +257,7 @@ def kills(host: FakeHost, pid: int, *words: str, name: str = "earlyoom", **more:
     host.process(pid, MIB, *words, name=name, **({"uid": 0} | more))
 
 
+OOMD_SERVICE = "0::/system.slice/systemd-oomd.service"
 KEPT = 2 * GIB + 512 * MIB + 2 * GIB
 """Of 64 GiB: what others use, and the spare."""
 
@@ -293,12 +295,18 @@ def test_while_swap_is_free_they_kill_nobody(host: FakeHost) -> None:
 
 def test_whoever_calls_a_program_so_takes_nothing_from_vms(host: FakeHost) -> None:
     kills(host, 70, "/tmp/earlyoom", "-m", "100", uid=1000, cgroup="0::/user.slice/user-1000.slice/x.scope")
-    kills(host, 71, "/usr/bin/earlyoom")
-    for pid, space in (("self", 1), ("71", 2)):  # a container has its own
-        (host.root / "proc" / pid / "ns").mkdir(parents=True, exist_ok=True)
-        (host.root / "proc" / pid / "ns/pid").symlink_to(f"pid:[{space}]")
+    kills(host, 71, "/usr/bin/earlyoom", inside=(7,))  # in a container
     assert host.watch().read(0.0, {}).limit_bytes is None
     kills(host, 72, "/usr/bin/earlyoom", uid=61500, cgroup="0::/system.slice/earlyoom.service")
-    (host.root / "proc/72/ns").mkdir()
-    (host.root / "proc/72/ns/pid").symlink_to("pid:[1]")
     assert "10 %" in host.watch().read(0.0, {}).limited_by
+
+
+def test_those_that_go_by_stalls_bound_nothing_and_the_doctor_names_them(host: FakeHost) -> None:
+    assert read_kernel(host.root).killers == ()
+    kills(host, 70, "/tmp/systemd-oomd", name="systemd-oomd", uid=1000)
+    kills(host, 71, "/usr/lib/systemd/systemd-oomd", name="systemd-oomd", inside=(31,))
+    assert read_kernel(host.root).killers == (), "a user's, and a container's"
+    kills(host, 72, "/usr/lib/systemd/systemd-oomd", name="systemd-oomd", uid=990, cgroup=OOMD_SERVICE)
+    kills(host, 73, "/usr/bin/bustd", name="bustd")
+    assert read_kernel(host.root).killers == ("bustd", "systemd-oomd")
+    assert host.watch().read(0.0, {}).limit_bytes is None
