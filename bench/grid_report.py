@@ -29,10 +29,12 @@ def missing(found: Figures, beyond: str = "overcommitted") -> float:
     return float(found["unmet"] + found[beyond])
 
 
-def best_peer(laws: Mapping[str, Figures], beyond: str = "overcommitted") -> tuple[str, float]:
-    """The peer under which least was missing, and how much that was."""
-    peers = {law: missing(found, beyond) for law, found in laws.items() if law not in (OURS, *NO_PEERS)}
-    name = min(peers, key=lambda law: peers[law], default="none")
+def best_peer(
+    laws: Mapping[str, Figures], beyond: str = "overcommitted", law: str = OURS
+) -> tuple[str, float]:
+    """The peer of a law under which least was missing, and how much that was."""
+    peers = {peer: missing(found, beyond) for peer, found in laws.items() if peer not in (law, *NO_PEERS)}
+    name = min(peers, key=lambda peer: peers[peer], default="none")
     return name, peers.get(name, 0.0)
 
 
@@ -58,6 +60,13 @@ def unfair(found: Figures) -> bool:
         (int(weight), unmet / int(weight)) for weight, unmet in found["unmet_by_weight"].items()
     )
     return any(heavy > light + 1.0 for (_, light), (_, heavy) in pairwise(per_weight))
+
+
+def times_behind(whole: Grid, law: str) -> int:
+    """Cells in which one of a law's own peers, ours among them, is ahead of it."""
+    return sum(
+        behind(missing(laws[law]), best_peer(laws, law=law)[1]) for laws in whole.values() if law in laws
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from bench.cells import DEMANDS, HOSTS, Cell, quick_grid, whole_grid
 from bench.density import COUNTS, HOSTS_GIB, densities
 from bench.fleet_demand import EVEN_SECONDS
 from bench.fleet_report import day_rows, places_rows, sampled_rows
-from bench.grid_report import CALM_COMMANDS, best_peer, missing, standing
+from bench.grid_report import CALM_COMMANDS, best_peer, missing, standing, times_behind
 from host_controller.simulator.trial import OURS
 
 ROOT: Final = Path(__file__).parent.parent
@@ -144,11 +144,12 @@ def grid_laws() -> str:
             *(f"{found[kind]:.2f}" for kind in kinds[2:4]),
             f"{found['commands']:,.0f}",
             f"{found['distance']:.1%}",
+            str(times_behind(cells, law)),
         ]
         for law, found in sorted(means.items(), key=lambda item: missing(item[1]))
     ]
     head = ["law", "MiB·s unmet", "MiB·s of the host missing", "footprint", "churn", "commands"]
-    return table([*head, "from weighted max-min"], rows)
+    return table([*head, "from weighted max-min", "cells behind"], rows)
 
 
 def grid_goals() -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from bench import tables
 from bench.cells import DEMANDS, GROWTHS, HOSTS, VMS, WEIGHTS, Cell, mean_need, quick_grid, whole_grid
-from bench.grid_report import behind, best_peer, missing, unfair
+from bench.grid_report import behind, best_peer, missing, times_behind, unfair
 from bench.real import plots
 from bench.real.harness import RESULTS, ratios_of
 from host_controller.units import MIB
@@ -83,6 +83,15 @@ def test_the_best_peer_shares_its_host_and_does_not_know_the_future() -> None:
     assert best_peer(laws) == ("ghaf", 900)
     assert best_peer(laws, "promised") == ("hyperv", 950)
     assert missing(laws["ghaf"], "promised") == 5000
+
+
+def test_each_law_is_behind_its_own_peers_and_ours_is_one_of_theirs() -> None:
+    cell, laws = Cell(0.9, 4, "ramps", "equal", "balloon"), {"dynmem": figures(1000), "ghaf": figures(2000)}
+    found = {cell: laws | {"clairvoyant": figures(0), "hyperv": figures(1950)}}
+    behind_in = {law: times_behind(found, law) for law in found[cell]}
+    assert behind_in == {"dynmem": 0, "ghaf": 1, "clairvoyant": 0, "hyperv": 1}
+    found[cell]["ghaf"] = figures(500)
+    assert times_behind(found, "dynmem") == 1
 
 
 def test_a_tenth_or_100_mib_seconds_are_not_behind() -> None:
