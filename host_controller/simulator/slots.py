@@ -66,7 +66,8 @@ class Slots:
         """What the agent reads in /sys/devices/system/memory; a block that is there in part counts whole."""
         memory, device = self._vm.memory, self._vm.virtio_mem
         movable, kernel = (round_up(size, MEMORY_BLOCK_BYTES) for size in (device.movable, device.kernel))
-        online = int(memory.boot + memory.online) - device.online + movable + kernel
+        boot = round_up(int(memory.boot), MEMORY_BLOCK_BYTES)
+        online = boot + int(memory.online) - device.online + movable + kernel
         offline = self.offline_bytes + round_up(device.offline, MEMORY_BLOCK_BYTES)
         return Blocks(online, offline, int(memory.movable) - device.movable + movable)
 

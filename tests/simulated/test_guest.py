@@ -130,6 +130,15 @@ def test_a_dimm_is_online_a_sixth_of_a_second_after_it_was_plugged() -> None:
     assert "hotplug" in [r.reason for r in desk.reports()[-3:]]
 
 
+def test_an_agent_counts_memory_blocks_whole_of_which_a_part_is_there() -> None:
+    """Linux makes a block for each section of boot RAM, however little of it there is."""
+    limits = Limits(startup_bytes=576 * MIB, minimum_bytes=192 * MIB, maximum_bytes=2048 * MIB)
+    desk = Desk(GuestSpec("a", limits, workload=QUIET))
+    assert desk.reports()[-1].online_bytes == 640 * MIB
+    desk.plug(256)
+    assert desk.reports()[-1].online_bytes == (640 + 256) * MIB
+
+
 def test_without_a_zone_named_new_memory_stays_offline() -> None:
     desk = Desk()
     desk.plug(256, zone=None)
