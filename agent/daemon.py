@@ -184,7 +184,7 @@ class Daemon:
         self._hotplug.keep_policy()
         self._probe.refresh()
         if self._killers.due(now):  # whoever changes watermark_scale_factor changes no minimum
-            self._probe.refresh_floor(anew=True)
+            self._probe.look_around()
         if self._events.uevents is None:
             self._hotplug.scan(now)
         if self._maximum_bytes is not None:

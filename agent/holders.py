@@ -20,7 +20,7 @@ import os
 from collections.abc import Generator, Mapping
 
 from agent.lean import TypeVar
-from agent.system import kernel_threads, read_file
+from agent.system import group_bytes, kernel_threads, read_file
 from agent.values import HOLDER_LETTERS, MAX_HOLDER_CHARS, MOST_HOLDERS
 from agent.wire import Ack, Held, Seen
 
@@ -109,7 +109,7 @@ def services(root: str = "/") -> Steps[Found]:
         found[name] = size
         for path in paths[name]:
             yield
-            found[name] -= _file_cache(path)
+            found[name] -= group_bytes(path, (b"active_file", b"inactive_file"))
         found[name] = max(0, found[name])
     return _largest(found, MOST_HOLDERS)
 
@@ -197,16 +197,6 @@ def _beneath(directory: str) -> Steps[list[tuple[int, str]]]:
     except OSError:  # it went
         pass
     return found
-
-
-def _file_cache(path: str) -> int:
-    """What of a group's memory is files, bytes."""
-    total = 0
-    for line in read_file(os.path.join(path, "memory.stat"), 65536).splitlines():
-        key, _, value = line.partition(b" ")
-        if key in (b"active_file", b"inactive_file") and value.isdigit():
-            total += int(value)
-    return total
 
 
 def _without_suffix(name: str) -> str:

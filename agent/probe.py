@@ -96,6 +96,7 @@ class Probe:
         self._floor_bytes = 0
         self._refuses = False
         self._zswap_percent = 0
+        self._groups = disk_swap.Groups(root)
         self.swapless = False
         """Programs may put nothing into swap, whatever there is."""
         if self._psi is not None and self._read_psi() is None:
@@ -126,10 +127,16 @@ class Probe:
         """Watermarks, overcommit mode, ARC, swap: what hot add, sysctl and modules change, and not time."""
         self.refresh_floor()
         self._swap_seen = (0, 0)
+        self._groups.refresh()
         self._zswap_percent = disk_swap.pool_percent(self._root)
         self._refuses = self.read_text("proc/sys/vm/overcommit_memory") == NEVER
         if self._arcstats is None:  # pools are imported, and the module loaded, while we run
             self._arcstats = self._try_open(evictable.ARCSTATS)
+
+    def look_around(self) -> None:
+        """What no file that is read at each refresh tells of, and changes seldom."""
+        self.refresh_floor(anew=True)
+        self._groups.look_again()
 
     def refresh_floor(self, *, anew: bool = False) -> None:
         """The watermarks, unless the kernel has about the same minimum as when they were read last. Then they
@@ -190,7 +197,8 @@ class Probe:
             behind = self._behind_swap.parse(meminfo)
             disk_used = disk_swap.on_disk(disk_used, behind)
             disk_free = 0 if self.swapless else disk_free
-            disk_free = disk_swap.room_bytes(disk_free, behind, total, self._zswap_percent)
+            kept = self._groups.kept_bytes() if disk_free else 0
+            disk_free = disk_swap.room_bytes(disk_free, behind, total, self._zswap_percent, kept)
         refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
         ballooned = counters.get("nr_balloon_pages")  # kernels from 6.18 say it outright
         if ballooned is None:

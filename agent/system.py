@@ -132,6 +132,16 @@ def read_file(path: str, most: int = 4096) -> bytes:
         os.close(fd)
 
 
+def group_bytes(path: str, names: tuple[bytes, ...]) -> int:
+    """The sum of these lines of a control group's memory.stat, as far as they are there."""
+    total = 0
+    for line in read_file(os.path.join(path, "memory.stat"), 65536).splitlines():
+        name, _, value = line.partition(b" ")
+        if name in names and value.isdigit():
+            total += int(value)
+    return total
+
+
 def kernel_threads(proc: str) -> set[str]:
     """Numbers of processes that the kernel has started, or of some: the children of kthreadd, process 2, if
     that is the kernel's [Documentation/filesystems/proc.rst, 3.7]. They are most processes of a small guest,

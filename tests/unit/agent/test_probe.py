@@ -94,6 +94,40 @@ def test_no_more_can_go_to_free_swap_than_programs_hold_and_have_not_locked(gues
     assert Probe(str(guest)).sample().swap_disk_free_bytes == free_mib * MIB
 
 
+def group(guest, path, swap_max, swap_current=0, anon_mib=0):
+    directory = guest / "sys/fs/cgroup" / path
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "memory.swap.max").write_text(f"{swap_max}\n")
+    (directory / "memory.swap.current").write_text(f"{swap_current << 20}\n")
+    (directory / "memory.stat").write_text(
+        f"anon 1\nactive_anon {anon_mib << 19}\ninactive_anon {anon_mib << 19}\n"
+    )
+
+
+def test_nor_more_than_services_and_containers_may_put_there(guest):
+    """MemorySwapMax= of a database, --memory-swap of a container."""
+    with_programs(guest, 300)
+    group(guest, "system.slice", "max", anon_mib=250)
+    group(guest, "system.slice/db.service", 0, anon_mib=120)
+    group(guest, "system.slice/db.service/worker", 0, anon_mib=100)
+    group(guest, "system.slice/web.service", 50 << 20, swap_current=30, anon_mib=60)
+    group(guest, "system.slice/small.service", 90 << 20, anon_mib=60)
+    one = Probe(str(guest))
+    assert one.sample().swap_disk_free_bytes == (300 - 120 - (60 - 20)) * MIB
+    group(guest, "system.slice/db.service", 0, anon_mib=300)
+    one.refresh()
+    assert one.sample().swap_disk_free_bytes == 0
+    (guest / "sys/fs/cgroup/system.slice/db.service/memory.swap.max").unlink()
+    one.look_around()
+    assert one.sample().swap_disk_free_bytes == 236 * MIB, "it was stopped"
+    group(guest, "user.slice", "max")
+    group(guest, "user.slice/job.scope", 0, anon_mib=200)
+    one.refresh()
+    assert one.sample().swap_disk_free_bytes == 236 * MIB, "nobody has looked for it yet"
+    one.look_around()
+    assert one.sample().swap_disk_free_bytes == 60 * MIB
+
+
 def test_where_programs_may_put_nothing_into_swap_no_swap_is_free(guest):
     with_programs(guest, 300)
     one = Probe(str(guest))

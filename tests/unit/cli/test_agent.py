@@ -152,7 +152,7 @@ def test_user_data_for_cloud_init_hold_the_whole_file_and_install_it(tmp_path: P
     assert install == f"  - [python3, -I, {DROP}, install]"
     there = tmp_path / Path(DROP).name
     script = unpack.partition('"')[2].partition('"')[0].replace(DROP, str(there))
-    Path(f"{there}.xz.b85").write_text(packed[1:-1])
+    Path(f"{there}.bz2.b85").write_text(packed[1:-1])
     assert subprocess.run([sys.executable, "-I", "-c", script]).returncode == 0
     assert there.read_bytes() == agent_file()
     assert list(tmp_path.iterdir()) == [there]
