@@ -34,7 +34,7 @@ from host_controller.hypervisor.awaiting import Awaiting
 from host_controller.hypervisor.connections import Late
 from host_controller.hypervisor.eventloop import EVENT_THREAD, Mailbox
 from host_controller.hypervisor.events import Events
-from host_controller.hypervisor.host_sampler import PERIOD_SECONDS, HostSampler
+from host_controller.hypervisor.host_sampler import PERIOD_SECONDS, HostSampler, memory_of
 from host_controller.hypervisor.lanes import Lanes
 from host_controller.hypervisor.worker import VmWorker
 from host_controller.rules.taking import NO_RULES, Rulebook
@@ -239,8 +239,6 @@ class LibvirtHypervisor:
         if worker is None:
             return
         worker.stop(reason, gone=True)
-        if uuid in self._announced:  # over an earlier connection; this worker has not looked yet
-            self._emit(VmGone(uuid, reason))
         if self._host is not None:
             self._host.meter.forget(uuid)
         if self._lanes is not None:
@@ -270,6 +268,7 @@ class LibvirtHypervisor:
             self._not_running,
             None if self._host is None else self._host.meter,
             booted=booted,
+            announced=uuid in self._announced,
             rules=lambda: self._rules,
             guest_agents=self._guest_agents,
         )
@@ -279,11 +278,20 @@ class LibvirtHypervisor:
         self.stopped(worker.uuid, "stopped")
 
     def _emit(self, event: HypervisorEvent) -> None:
-        if isinstance(event, VmAppeared):
-            self._announced.add(event.vm)
-        elif isinstance(event, VmGone):
-            self._announced.discard(event.vm)
+        match event:
+            case VmAppeared():
+                self._announced.add(event.vm)
+                self._changes_hands(event.vm)
+            case VmGone():
+                self._announced.discard(event.vm)
+                self._changes_hands(event.vm)
         self._inbox(event)
+
+    def _changes_hands(self, uuid: str) -> None:
+        """It is managed from now on, or runs on unmanaged: its RAM is counted in one place at any time."""
+        worker = self._workers.get(uuid)  # none: it does not run any more
+        if self._host is not None and worker is not None:
+            self._host.changes_hands(uuid, worker.known.name, memory_of(worker.known.view))
 
 
 def _join(threads: list[threading.Thread], limit_seconds: float) -> None:

@@ -47,6 +47,9 @@ class HostSampler:
         """Those that nobody manages, as they were then."""
         self._others_bytes = (0, 0)
         """Of unmanaged VMs and of other QEMUs, as it was then."""
+        self._told: HostFacts | None = None
+        self._changes = 0
+        """How often a VM has changed hands."""
         self.counted: frozenset[str] | None = None
         """UUIDs of the VMs that what was told last is about; None: all were never known yet."""
 
@@ -66,10 +69,35 @@ class HostSampler:
                 told = str(error)
             else:
                 told = ""
-                self._emit(HostSampled(facts))
+                self._tell(facts)
                 if settled:
                     self.counted = frozenset(self._vms)
             await asyncio.sleep(self._period)
+
+    def changes_hands(self, uuid: str, name: str, vm: VmMemory) -> None:
+        """A VM that runs is managed from now on, or no longer: that is told at once, of the last look.
+
+        Its own event comes in the same turn of the loop. Until the next look it would else be counted twice,
+        and others would be shrunk for that, or not at all, and others would be given its memory.
+        """
+        before = next((one for one in self._unmanaged if one.uuid == uuid), None)
+        if self._told is None or vm.managed is (before is None):
+            return
+        self._changes += 1
+        self._vms = {**self._vms, uuid: vm}  # a look that is under way has the old one
+        unmanaged, foreign = self._others_bytes
+        if before is None:
+            self._unmanaged += (Unmanaged(uuid, name, vm.ordinary_bytes),)
+            unmanaged += vm.ordinary_bytes
+        else:
+            self._unmanaged = tuple(one for one in self._unmanaged if one is not before)
+            unmanaged = max(0, unmanaged - before.ordinary_bytes)
+        self._others_bytes = unmanaged, foreign
+        self._tell(replace(self._told, unmanaged_bytes=unmanaged, unmanaged=self._unmanaged))
+
+    def _tell(self, facts: HostFacts) -> None:
+        self._told = facts
+        self._emit(HostSampled(facts))
 
     async def running(self) -> dict[str, str | None] | None:
         """As `Identity.running`."""
@@ -92,11 +120,12 @@ class HostSampler:
             vm_swap_bytes=sum(one.swap_bytes for one in resident if one is not None),
             unread={uuid: why for uuid, why in unread.items() if uuid in self._vms},
         )
+        changes = self._changes
         # Not in the loop: with a thousand VMs it takes tens of milliseconds. In a thread of its own: whether
         # the host is short must not wait for what others want to know.
         facts = await self._beside.call(look)
         # Before libvirt has said which VMs are its own, each QEMU looks like somebody else's.
-        if settled:
+        if settled and changes == self._changes:
             self._others_bytes = (facts.unmanaged_bytes, facts.foreign_bytes)
         unmanaged, foreign = self._others_bytes
         return replace(facts, unmanaged_bytes=unmanaged, foreign_bytes=foreign, unmanaged=self._unmanaged)

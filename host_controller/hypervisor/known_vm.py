@@ -32,7 +32,8 @@ log = structlog.get_logger(__name__)
 class KnownVm:
     """One domain that runs, managed or not. Of one that is not managed nothing is told."""
 
-    def __init__(self, uuid: str, emit: Inbox, *, booted: bool) -> None:
+    def __init__(self, uuid: str, emit: Inbox, *, booted: bool, announced: bool = False) -> None:
+        """`announced`: the core knows it, from an earlier connection."""
         self.uuid = uuid
         self.view: DomainView | None = None
         """As libvirt last described it; None before that."""
@@ -40,7 +41,9 @@ class KnownVm:
         self.job: str | None = None
         self.resident: Resident | None = None
         self.managed = False
-        """It was announced with VmAppeared."""
+        """It was announced with VmAppeared as it is now."""
+        self.announced = announced
+        """The core knows it, perhaps as it was before a restart: VmGone is due once it is not managed."""
         self.states_told = 0
         """How many events have told a state so far."""
         self._started_with: int | None = None
@@ -166,13 +169,14 @@ class KnownVm:
 
     def gone(self, reason: str) -> None:
         """It does not run any more, or is nobody's of ours."""
-        if self.managed:
-            self.managed = self._booted = False
+        if self.announced:
+            self.managed = self.announced = self._booted = False
             self._emit(VmGone(self.uuid, reason))
 
     def _announce(self, view: DomainView, state: RunState, vcpu_seconds: float | None) -> None:
         assert view.config is not None
-        self.managed, self.state, self._dimms_due = True, state, False
+        self.managed = self.announced = True
+        self.state, self._dimms_due = state, False
         # Of one that was found running nobody knows where its balloon began.
         self._started_with = view.actual_bytes if self._booted else LARGEST_MAXIMUM_BYTES
         self._emit(

@@ -59,12 +59,13 @@ class VmWorker:
         meter: ResidentMeter | None,
         *,
         booted: bool,
+        announced: bool = False,
         rules: Callable[[], Rulebook] = lambda: NO_RULES,
         guest_agents: bool = False,
     ) -> None:
         self.uuid = uuid
         self._rules = rules
-        self.known = KnownVm(uuid, emit, booted=booted)
+        self.known = KnownVm(uuid, emit, booted=booted, announced=announced)
         self.port = AgentPort(self.known, mailbox, emit, self._turn)
         self._reader = GuestAgentReader(self.known, emit, allowed=guest_agents)
         self._lanes = lanes
@@ -273,7 +274,7 @@ class VmWorker:
         known_before = self.known.managed
         old = self.known.view
         self.known.described(found, state_is_fresh=state_is_fresh)
-        if known_before and found.view.config is None:
+        if self.known.announced and found.view.config is None:
             self._refusals, self.untold = 0, None  # no sample is asked for any more
             self.port.close()
             self._commands.refuse_all("the VM is no longer managed")
