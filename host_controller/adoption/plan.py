@@ -251,19 +251,22 @@ def _prepared(definition: str, old: VmConfig | None, wish: Wish, limits: Limits)
 
 
 def _now(live_xml: str, limits: Limits, growth: Growth) -> tuple[str, ...]:
-    between = f"between {format_size(limits.minimum_bytes)} and {format_size(limits.maximum_bytes)}"
+    least, most = format_size(limits.minimum_bytes), format_size(limits.maximum_bytes)
     ways = {
         Growth.BALLOON: "its balloon moves it",
         Growth.HOTADD: "balloon and DIMMs move it",
         Growth.VIRTIO_MEM: "balloon and virtio-mem move it",
     }
-    first = f"{ways[growth]} {between}, by its balloon's statistics"
-    if channel_of(live_xml) is not None or has_free_port(parse_xml(live_xml)):
-        return (
-            f"{first}, and by its agent as soon as there is one",
-            f"the agent's port is there: {GUEST_STEP}",
+    port = channel_of(live_xml) is not None or has_free_port(parse_xml(live_xml))
+    moves = f"{ways[growth]} between {least} and {most}, by its balloon's statistics"
+    if port:
+        moves += ", and by its agent as soon as there is one"
+    if least == most:
+        moves = (
+            f"it has {most} at any time, since that is both its minimum and its maximum: a lower --minimum "
+            "lets it give memory to others"
         )
-    return (first,)
+    return (moves, f"the agent's port is there: {GUEST_STEP}") if port else (moves,)
 
 
 def _later(facts: Facts, wish: Wish) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -31,6 +32,11 @@ LISTED: Final = ("vms",)
 """What is answered with a list of objects. All else is one."""
 
 T = TypeVar("T")
+
+
+def socket_of(named: str | None, configured: Path | None = None) -> str:
+    """The controller's socket: the one that an option names, else the environment, else the configuration."""
+    return named or os.environ.get(SOCKET_VARIABLE) or str(configured or DEFAULT_SOCKET)
 
 
 class ControllerUnreachable(DynmemError):  # noqa: N818 # read as what happened
@@ -77,7 +83,7 @@ class Client:
     """Asks one controller."""
 
     def __init__(self, path: str | None = None) -> None:
-        self.path = path or os.environ.get(SOCKET_VARIABLE) or DEFAULT_SOCKET
+        self.path = socket_of(path)
 
     def get(self, *steps: str, **query: object) -> Any:
         """The decoded answer to `GET /v1/STEP/…`; a step may be a VM's name.

@@ -9,6 +9,7 @@ import click
 
 from host_controller.adoption.carry_out import carry_out
 from host_controller.adoption.plan import Adoption, Wish, plan_adoption
+from host_controller.api.client import socket_of
 from host_controller.cli.abilities import abilities
 from host_controller.cli.adoptions import (
     KNOWN_SECONDS,
@@ -23,7 +24,15 @@ from host_controller.cli.adoptions import (
     told_of_controller,
 )
 from host_controller.cli.limits import buffer_option, weight_option
-from host_controller.cli.options import config_file, connect, domain_names, dry_run, size, trust_option
+from host_controller.cli.options import (
+    at_socket,
+    config_file,
+    connect,
+    domain_names,
+    dry_run,
+    size,
+    trust_option,
+)
 from host_controller.config import load
 from host_controller.config.amount import parse_amount
 from host_controller.config.rule import AUTO, MatchSection, RuleSection
@@ -70,6 +79,7 @@ def _amount(_context: click.Context, _param: click.Parameter, value: str | None)
 @config_file
 @dry_run
 @connect
+@at_socket
 def adopt(
     vms: tuple[str, ...],
     pattern: str | None,
@@ -78,6 +88,7 @@ def adopt(
     startup: int | None,
     config: Path | None,
     connect: str | None,
+    socket: str | None,
     *,
     everything: bool,
     next_start: bool,
@@ -118,9 +129,8 @@ def adopt(
     end(results, as_json, nothing="no VM runs" + (f" whose name fits {pattern}" if pattern else ""))
     adopted = next((one for one in results if one.outcome == "adopted"), None)
     if adopted is not None and not as_json:
-        told_of_controller(
-            adopted, controller_of(adopted.uuid, str(configuration.socket_path), KNOWN_SECONDS)
-        )
+        at = socket_of(socket, configuration.socket_path)
+        told_of_controller(adopted, controller_of(adopted.uuid, at, KNOWN_SECONDS))
     refused = any(one.outcome == "refused" for one in results) and bool(vms)
     if any(one.outcome == "failed" for one in results):
         raise SystemExit(1)

@@ -101,7 +101,10 @@ def read_pasts(files: tuple[Path, ...], since: str) -> "list[Past]":
         click.echo(f"{neutral(one.name)} is left out: its time is not that of the others", err=True)
     if not pasts:
         where = ", ".join(str(path) for path in paths)
-        raise InputError(f"{where}: nothing by the minute since {since}", hint="a longer --since")
+        raise InputError(
+            f"{where}: there is nothing by the minute of the last {since}",
+            hint="a managed VM that runs has a row each minute; what is older needs a longer --since",
+        )
     return sorted(pasts, key=lambda one: by_name(one.name))
 
 

@@ -104,7 +104,7 @@ def _row(sample: dict[str, Any]) -> tuple[str, ...]:
         time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(known(sample["at"], 0))),
         size(sample["assigned_bytes"]),
         size(sample["demand_bytes"]),
-        number(sample["pressure_percent"]),
+        number(sample["pressure_percent"] if sample["demand_bytes"] is not None else None),
         size(sample["goal_bytes"]),
         size(sample["charge_bytes"]),
         str(sample["phase"]),

@@ -102,7 +102,7 @@ def picture_format(path: Path) -> str | None:
 
 
 class _Picture(click.Path):
-    """A file for a picture. What its name does not say is refused before there is anything to be drawn."""
+    """A file for a picture. One that cannot be written is refused before there is anything to be drawn."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path, or a refusal."""
@@ -111,6 +111,8 @@ class _Picture(click.Path):
         if picture_format(path) is None:
             names = ", ".join(f".{one}" for one in PICTURES)
             self.fail(f"{value!r} says no format that a picture can have: {names}", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"there is no directory {str(path.parent)!r}", param, ctx)
         return path
 
 

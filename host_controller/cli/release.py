@@ -8,6 +8,7 @@ import click
 from host_controller.adoption.carry_out import CutOff, Short, carry_out
 from host_controller.adoption.facts import Refused
 from host_controller.adoption.giving_back import Release, Room, plan_release
+from host_controller.api.client import socket_of
 from host_controller.cli.adoptions import (
     WAIT_SECONDS,
     Result,
@@ -90,7 +91,7 @@ def _room(configuration: Config, socket: str | None, uuid: str) -> Room:
     """Only a controller that manages this very VM makes room for it."""
     from host_controller.preflight import host_facts
 
-    manages = controller_of(uuid, socket or str(configuration.socket_path))
+    manages = controller_of(uuid, socket_of(socket, configuration.socket_path))
     if manages:
         return Room(controller=True)
     facts = host_facts(configuration)

@@ -18,7 +18,7 @@ from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.ours import is_owed, metadata_element
 from host_controller.domain_xml.read import DomainView, read_domain
 from host_controller.domain_xml.values import parse_xml
-from host_controller.errors import DomainUnsuitable, InputError
+from host_controller.errors import DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.neutral import neutral, shell_word
 
@@ -47,11 +47,13 @@ def set_limits(
         limits, whom = given_limits(now.config.limits, given), Trust(trust) if trust else now.config.trust
         if problems := limits.problems():
             raise InputError("; ".join(problems), vm=domain.name)
-        new = None
+        new: str | None = None
+        notes: tuple[str, ...] = ()
         if now.persistent is not None:  # what is refused is refused before anything changes
-            new = _with_limits(domain, now.persistent, limits, whom, abilities(definitions))
+            new, notes = _with_limits(domain, now.persistent, limits, whom, abilities(definitions))
         if not now.owed:
             _set_live(domain, now.live, limits, whom, dry_run=dry_run)
+        say(notes)
         if new is not None and not dry_run:
             domain.define(new)
         later = " from its next start" if new is not None and now.live is not None else ""
@@ -114,15 +116,25 @@ def _set_live(
     click.echo(f"{neutral(domain.name)} has {in_words(limits, trust)} now")
 
 
-def _with_limits(domain: Definition, old: VmConfig, limits: Limits, trust: Trust, host: HostAbilities) -> str:
-    """Its definition with other limits. What was adopted keeps the memory layout that its user gave it."""
+def _with_limits(
+    domain: Definition, old: VmConfig, limits: Limits, trust: Trust, host: HostAbilities
+) -> tuple[str, tuple[str, ...]]:
+    """Its definition with other limits, and what is so by them and was not before.
+
+    What was adopted keeps the memory layout that its user gave it.
+    """
     if old.source == ADOPTED:
         request = Request(parse_xml(domain.xml()), limits, old.growth)
         more = limits.maximum_bytes > max(old.limits.maximum_bytes, _had(old))
         if more and (refusal := memtune(request)) is not None:
             raise DomainUnsuitable(refusal.reason, vm=domain.name, hint=refusal.hint)
-        return adopted_definition(domain.xml(secrets=True), limits, old.growth, trust, whole=False)
-    return prepared(domain, limits, old.growth, trust, host, secrets=True).xml
+        return adopted_definition(domain.xml(secrets=True), limits, old.growth, trust, whole=False), ()
+    new = prepared(domain, limits, old.growth, trust, host, secrets=True)
+    try:
+        before = prepared(domain, old.limits, old.growth, old.trust, host).notes
+    except DynmemError:  # it would not be prepared like this any more
+        before = ()
+    return new.xml, tuple(note for note in new.notes if note not in before)
 
 
 def _had(config: VmConfig) -> int:

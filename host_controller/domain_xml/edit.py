@@ -85,7 +85,7 @@ def enable(
 
 
 def difference(old: str, new: str, name: str) -> str:
-    """A unified diff for people; empty when nothing differs."""
+    """A unified diff for people, without a line's end after the last; empty when nothing differs."""
     return "".join(
         difflib.unified_diff(
             old.strip().splitlines(keepends=True),
@@ -94,7 +94,7 @@ def difference(old: str, new: str, name: str) -> str:
             f"{name} (with the change)",
             n=2,
         )
-    )
+    ).rstrip("\n")
 
 
 def _granule(root: XmlElement) -> int:

@@ -35,15 +35,17 @@ class GuestKernel:
         """The running kernel, or that of `image` and `modules` (a directory with modules.dep).
 
         Raises:
-            VerifyError: it is not where kernels are.
+            VerifyError: it is not where kernels are, or cannot be read.
         """
         if image is None:
             modules = modules or MODULE_TREES / platform.release()
             # Debian's place; and where Arch, Fedora and openSUSE have it, with or without the other.
             places = BOOT / f"vmlinuz-{platform.release()}", modules / "vmlinuz"
             image = next((one for one in places if os.path.isfile(one)), places[0])
-        if not os.path.isfile(image) or not os.access(image, os.R_OK):
-            raise VerifyError(f"{image} cannot be read: name a kernel with --kernel, or run this as root.")
+        if not os.path.isfile(image):
+            raise VerifyError(f"There is no kernel at {image}: name one with --kernel.")
+        if not os.access(image, os.R_OK):
+            raise VerifyError(f"{image} cannot be read: run this as root, or name another with --kernel.")
         if modules is None:
             modules = MODULE_TREES / image.name.partition("-")[2]
         try:

@@ -593,6 +593,32 @@ def test_what_a_saved_vm_is_set_to_waits_for_its_shutdown(monkeypatch: pytest.Mo
     assert defined.limits.weight == 7
 
 
+def test_set_says_what_is_so_with_the_new_limits_and_was_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `enable` would: one that boots with all of its maximum could not be started any more."""
+    one = LibvirtDomain(VIRT_INSTALL)
+    one.defined = enable(VIRT_INSTALL, Limits(GIB, GIB, 2 * GIB), Growth.BALLOON).xml
+    off = Opened(one)
+    monkeypatch.setattr(off, "running", False)
+    monkeypatch.setattr(off, "memory_bytes", lambda: 16 * GIB)
+    monkeypatch.setattr(setting, "Definitions", lambda uri: off)
+    told = CliRunner().invoke(setting.set_limits, ["installed", "--weight", "7"])
+    assert [line for line in told.output.splitlines() if line.startswith("*")] == []
+    told = CliRunner().invoke(
+        setting.set_limits, ["installed", "--maximum", "80G", "--startup", "4G", "--dry-run"]
+    )
+    assert (
+        "* its maximum of 80 GiB is more than the 16 GiB that this host has: it boots with all" in told.output
+    )
+    assert "MemTotal" not in told.output, "that was so before"
+
+
+def test_who_has_one_size_at_any_time_is_told_so() -> None:
+    rule = RuleSection(match=RULE.match, minimum=Share(50), maximum=Share(50))
+    (moves, *_) = plan(LibvirtDomain(VIRT_INSTALL), replace(WISH, rule=rule)).now
+    assert moves.startswith("it has 1 GiB at any time")
+    assert "a lower --minimum" in moves
+
+
 class Opened:
     """A libvirt with one domain that runs, as far as `set` asks it."""
 

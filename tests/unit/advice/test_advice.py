@@ -15,6 +15,7 @@ from host_controller.advice.replay import Replay
 from host_controller.advice.sizes import suggest
 from host_controller.advice.sources import pasts_in
 from host_controller.cli import group
+from host_controller.cli.advise import read_pasts
 from host_controller.cli.export import FORMATS
 from host_controller.cli.set_limits import set_limits
 from host_controller.core.model import Growth, Limits, VmConfig
@@ -375,6 +376,13 @@ def test_who_has_no_history_is_told_where_one_comes_from(tmp_path: Path) -> None
     with pytest.raises(InputError, match="No such file") as said:
         pasts_in([tmp_path / "history.sqlite"], 0.0)
     assert "--history" in str(said.value.hint)
+
+
+def test_of_a_history_that_has_just_begun_a_longer_time_is_not_all_that_is_advised(tmp_path: Path) -> None:
+    HistoryFile(tmp_path / "history.sqlite").close()
+    with pytest.raises(InputError, match="nothing by the minute of the last 35d") as said:
+        read_pasts((tmp_path / "history.sqlite",), "35d")
+    assert "a row each minute" in str(said.value.hint)
 
 
 def test_a_history_that_is_no_ordinary_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:

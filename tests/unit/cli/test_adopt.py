@@ -1,6 +1,7 @@
 """`dynmem adopt` and `release` as one types them, on libvirt's driver for tests, which has no QEMU."""
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -9,7 +10,7 @@ from click.testing import CliRunner, Result
 from host_controller.adoption.carry_out import Clock
 from host_controller.adoption.facts import Refused
 from host_controller.adoption.giving_back import Room, plan_release
-from host_controller.api.client import ControllerUnreachable, RequestRefused
+from host_controller.api.client import SOCKET_VARIABLE, ControllerUnreachable, RequestRefused, socket_of
 from host_controller.api.schema.adoption import AdoptionsView
 from host_controller.cli import adoptions, group
 from host_controller.cli import release as command
@@ -144,6 +145,21 @@ def test_a_controller_counts_that_knows_the_vm_and_is_given_time_to_notice(
     shown = capsys.readouterr().out
     assert said in shown
     assert bool(shown) == bool(said)
+
+
+def test_the_controller_that_is_asked_is_the_one_that_was_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the option, else by the environment, as Cockpit's page does it, else by the configuration."""
+    monkeypatch.delenv(SOCKET_VARIABLE, raising=False)
+    assert socket_of(None, Path("/configured")) == "/configured"
+    monkeypatch.setenv(SOCKET_VARIABLE, "/exported")
+    assert socket_of(None, Path("/configured")) == "/exported"
+    assert socket_of("/named", Path("/configured")) == "/named"
+    asked: list[str] = []
+    monkeypatch.setattr(command, "controller_of", lambda uuid, socket: asked.append(socket))
+    monkeypatch.setattr(command, "Definitions", lambda uri: Definitions(HERE[1]))
+    run("release", "test")
+    run("release", "test", "--socket", "/named")
+    assert asked == ["/exported", "/named"]
 
 
 def test_what_was_not_adopted_is_not_released() -> None:

@@ -54,6 +54,7 @@ def test_ctrl_c_ends_a_command_without_a_word(
         (("adopt", "web", "--startup", "1G"), "--startup is of the next start"),
         (("adopt", "--all", "--startup", "1G", "--dry-run"), "--startup is of the next start"),
         (("status", "--nosuch"), "No such option"),
+        (("verify", "--plot", "/nowhere/x.png"), "there is no directory '/nowhere'"),
         *(
             ((*words, "--plot", "x.jpg"), "'x.jpg' says no format that a picture can have")
             for words in (("history", "web"), ("explain", "web"), ("simulate", "x.toml"), ("verify",))

@@ -18,7 +18,7 @@ from host_controller.api.schema.history import EntryView, HistoryView
 from host_controller.cli import COMMANDS, group
 from host_controller.cli.events import events
 from host_controller.cli.explain import explain
-from host_controller.cli.history import history
+from host_controller.cli.history import HEAD, _row, history
 from host_controller.cli.manage import check_config, pause, reload, resume
 from host_controller.cli.status import status
 from host_controller.errors import InputError
@@ -49,6 +49,14 @@ def test_history_is_a_table_and_the_last_events(tmp_path: Path) -> None:
     assert "1 GiB" in lines[2]
     assert any("shrink" in line or "SetTarget done" in line for line in lines)
     assert len(lines) < 60
+
+
+def test_a_vm_that_was_not_heard_yet_has_no_pressure() -> None:
+    sizes = dict.fromkeys(("assigned_bytes", "goal_bytes", "charge_bytes"), MIB)
+    for demand, shown in ((None, ["-", "-"]), (0, ["0 B", "0"])):
+        sample = {"at": 0, "demand_bytes": demand, "pressure_percent": 0.0, "phase": "starting", **sizes}
+        row = dict(zip(HEAD, _row(sample), strict=True))
+        assert [row["DEMAND"], row["PRESS"]] == shown
 
 
 def test_history_and_events_in_json_have_the_documented_shape(tmp_path: Path) -> None:

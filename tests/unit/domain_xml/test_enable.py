@@ -496,6 +496,9 @@ def test_the_difference_shows_only_what_changes() -> None:
     assert "-  <memory unit='KiB'>2097152</memory>" in changed
     assert "+  <maxMemory unit='KiB' slots='16'>4194304</maxMemory>" in changed
     assert not any("emulator" in line or "qemu:arg" in line for line in changed)
+    in_the_middle = Q35.replace("<memory unit='KiB'>2097152", "<memory unit='KiB'>1048576")
+    for other in (shown, difference(Q35, in_the_middle, "web")):
+        assert not other.endswith("\n"), "whoever prints it ends the line"
 
 
 @pytest.mark.parametrize(

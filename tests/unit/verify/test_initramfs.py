@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -77,10 +78,14 @@ def test_the_workload_server_finds_its_programs_beside_it(tree: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_kernel_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(VerifyError, match="name a kernel with --kernel"):
+def test_a_kernel_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(VerifyError, match="There is no kernel at .*--kernel"):
         GuestKernel.of_host(tmp_path / "vmlinuz-6.1")
     (tmp_path / "vmlinuz-6.1").write_bytes(b"")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(VerifyError, match="cannot be read: run this as root"):
+            GuestKernel.of_host(tmp_path / "vmlinuz-6.1")
     with pytest.raises(VerifyError, match="name its modules with --modules"):
         GuestKernel.of_host(tmp_path / "vmlinuz-6.1", tmp_path / "modules")
 
@@ -101,7 +106,7 @@ def test_the_hosts_kernel_is_found_where_its_distribution_has_it(
     tree = tmp_path / "modules" / platform.release()
     tree.mkdir(parents=True)
     (tree / "modules.dep").write_text("")
-    with pytest.raises(VerifyError, match=f"boot/vmlinuz-{platform.release()} cannot be read"):
+    with pytest.raises(VerifyError, match=f"no kernel at .*boot/vmlinuz-{platform.release()}"):
         GuestKernel.of_host()
     (tree / "vmlinuz").write_bytes(b"")  # Arch, Fedora, openSUSE
     assert GuestKernel.of_host().image == tree / "vmlinuz"
