@@ -79,7 +79,7 @@ def test_the_workload_server_finds_its_programs_beside_it(tree: Path) -> None:
 
 
 def test_a_kernel_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(VerifyError, match="There is no kernel at .*--kernel"):
+    with pytest.raises(VerifyError, match=r"There is no kernel at .*--kernel"):
         GuestKernel.of_host(tmp_path / "vmlinuz-6.1")
     (tmp_path / "vmlinuz-6.1").write_bytes(b"")
     with monkeypatch.context() as patched:
@@ -106,7 +106,7 @@ def test_the_hosts_kernel_is_found_where_its_distribution_has_it(
     tree = tmp_path / "modules" / platform.release()
     tree.mkdir(parents=True)
     (tree / "modules.dep").write_text("")
-    with pytest.raises(VerifyError, match=f"no kernel at .*boot/vmlinuz-{platform.release()}"):
+    with pytest.raises(VerifyError, match=rf"no kernel at .*boot/vmlinuz-{platform.release()}"):
         GuestKernel.of_host()
     (tree / "vmlinuz").write_bytes(b"")  # Arch, Fedora, openSUSE
     assert GuestKernel.of_host().image == tree / "vmlinuz"

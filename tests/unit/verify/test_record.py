@@ -117,13 +117,14 @@ def test_only_what_has_passed_is_trusted() -> None:
 
 
 @pytest.mark.parametrize(
-    "unwritten", [["--plot", "no/such/folder/x.png"], ["--keep", "file/below"]], ids=["picture", "record"]
+    "unwritten", [["--plot", "folder.png"], ["--keep", "file/below"]], ids=["picture", "record"]
 )
 def test_what_cannot_be_written_of_a_burn_in_costs_nothing_else(
     unwritten: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
     monkeypatch.setattr(verify, "_run", lambda *_, **__: (SOUND, []))
     told = CliRunner().invoke(verify.verify, ["--json", "--keep", "kept", *unwritten])
     assert isinstance(told.exception, DynmemError)
