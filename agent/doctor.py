@@ -15,16 +15,16 @@ from agent.crash_kernel import crash_kernel
 from agent.doctor_devices import DEVICES
 from agent.doctor_live import LIVE
 from agent.finding import Finding
-from agent.mounts import left_behind
+from agent.mounts import left_behind, mounts_of
 from agent.port import find_port
 from agent.probe import Probe
 from agent.proc_text import is_swap_in_memory
+from agent.system import read_file
 from agent.wire import PORT_NAME
 
 # More movable than this for each byte the kernel can use itself starves the kernel.
 # [Documentation/admin-guide/mm/memory-hotplug.rst, "ZONE_MOVABLE sizing considerations"]
 MOVABLE_RATIO = 3
-_LARGEST_FILE = 1 << 20
 
 
 def psi(probe: Probe) -> Finding:
@@ -88,11 +88,7 @@ def offline_memory(root: str) -> Finding:
 
 def swap(root: str) -> Finding:
     """What kind of swap there is: disk swap counts as demand, zram and zswap's pool do not."""
-    try:
-        with open(os.path.join(root, "proc/swaps"), "rb") as file:
-            lines = [line for line in file.read(_LARGEST_FILE).splitlines()[1:] if line.strip()]
-    except OSError:
-        lines = []
+    lines = [line for line in read_file(os.path.join(root, "proc/swaps")).splitlines()[1:] if line.strip()]
     if not lines:
         return Finding("swap", "note", "none", "a small swap lets the host take memory that is not used")
     told = [line.split()[0].decode("utf-8", "replace") for line in lines]
@@ -105,15 +101,7 @@ def swap(root: str) -> Finding:
 
 def overcommit(root: str) -> Finding:
     """The kernel does not refuse memory that the guest's maximum allows."""
-    directory = os.path.join(root, "proc/sys/vm")
-    values = []
-    for name in ("overcommit_memory", "overcommit_kbytes"):
-        try:
-            with open(os.path.join(directory, name), encoding="ascii", errors="replace") as file:
-                values.append(file.read(64).strip())
-        except OSError:
-            values.append("")
-    mode, kbytes = values
+    mode, kbytes = (_word(root, f"proc/sys/vm/overcommit_{name}") for name in ("memory", "kbytes"))
     if mode == "0":
         remedy = (
             "the agent sets vm.overcommit_memory to 1 while a host manages this guest; where "
@@ -149,11 +137,7 @@ def killing_daemons(root: str, total_bytes: int) -> Finding:
 
 def file_systems(root: str, total_bytes: int) -> Finding:
     """File systems in memory may hold what the guest's present size allows."""
-    try:
-        with open(os.path.join(root, "proc/mounts"), encoding="utf-8", errors="replace") as file:
-            small = left_behind(file.read(_LARGEST_FILE), total_bytes)
-    except OSError:
-        small = []
+    small = left_behind(mounts_of(root), total_bytes)
     if not small:
         return Finding("file systems in memory", "ok", "none is smaller than half of MemTotal")
     told = ", ".join(f"{place} holds {size >> 20} MiB" for place, size in small)
@@ -178,13 +162,8 @@ def limits_of_its_boot(root: str, total_bytes: int) -> Finding:
 
 def memmap_on_memory(root: str) -> Finding:
     """Hot-added memory pays for its own memmap, 1/64 of it."""
-    path = os.path.join(root, "sys/module/memory_hotplug/parameters/memmap_on_memory")
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            value = file.read().strip()
-    except OSError:
-        value = "N"
-    if value not in ("N", "0"):
+    value = _word(root, "sys/module/memory_hotplug/parameters/memmap_on_memory")
+    if value not in ("", "N", "0"):
         return Finding("memmap on memory", "ok", value)
     remedy = "boot with memory_hotplug.memmap_on_memory=1 (Linux 5.12)"
     return Finding(
@@ -193,6 +172,11 @@ def memmap_on_memory(root: str) -> Finding:
         "off: 1/64 of a DIMM is taken from free memory, and waited for where there is none",
         remedy,
     )
+
+
+def _word(root: str, path: str) -> str:
+    """A setting of the kernel's; nothing where it has none."""
+    return read_file(os.path.join(root, path), 64).decode("ascii", "replace").strip()
 
 
 RECORDED: tuple[Callable[[str], Finding], ...] = (

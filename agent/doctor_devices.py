@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from agent.finding import Finding
+from agent.system import read_file
 
 # include/uapi/linux/virtio_balloon.h, and device ids from virtio_ids.h
 BALLOON_DEVICE = 5
@@ -65,22 +66,14 @@ def _device(root: str, kind: int) -> str | None:
         return None
     for name in names:
         path = os.path.join(devices, name)
-        try:
-            with open(os.path.join(path, "device"), encoding="ascii") as file:
-                if int(file.read(), 16) == kind:
-                    return path
-        except (OSError, ValueError):
-            continue
+        if read_file(os.path.join(path, "device")).strip() == b"0x%04x" % kind:
+            return path
     return None
 
 
 def _has_bit(device: str, bit: int) -> bool:
     """Whether device and driver agreed on a feature; sysfs shows bit 0 first."""
-    try:
-        with open(os.path.join(device, "features"), encoding="ascii") as file:
-            return file.read()[bit : bit + 1] == "1"
-    except OSError:
-        return False
+    return read_file(os.path.join(device, "features"))[bit : bit + 1] == b"1"
 
 
 DEVICES: tuple[Callable[[str], Finding], ...] = (balloon, deflate_on_oom, page_reporting, virtio_mem)

@@ -20,8 +20,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from agent.mounts import lies_in_memory
-from agent.system import read_file
+from agent.mounts import lies_in_memory, mounts_of
 
 MARK = "# Put here by `dynmem-agent.pyz install`; `remove` takes it out again.\n"
 DROP = "/run/dynmem-agent.pyz"
@@ -34,8 +33,6 @@ PACKAGED = "usr/bin/dynmem-agent"
 SERVICE = "dynmem-agent.service"
 COMMAND_SECONDS = 60.0
 _PACKAGED_COMMAND = "/usr/bin/dynmem-agent"
-
-_LARGEST_MOUNTS = 1 << 20
 
 Run = Callable[["list[str]"], "tuple[int, str]"]
 
@@ -104,7 +101,7 @@ def install(archive: str, python: str, root: str = "/", run: Run | None = None) 
         return
     else:
         yield from _start_alone(root, command)
-    mounts = read_file(os.path.join(root, "proc/mounts"), _LARGEST_MOUNTS).decode("utf-8", "replace")
+    mounts = mounts_of(root)
     if any(lies_in_memory(mounts, f"/{path}") for path in (PLACE, UNIT)):
         yield "It is gone after the next boot, as this root lies in memory: put it into the image, too."
 

@@ -4,9 +4,21 @@ next boot takes away.
 
 from __future__ import annotations
 
+import os
+
 PLACES = ("/dev/shm", "/tmp", "/var/tmp")  # noqa: S108  looked at, and nothing is put there
 """Where programs put what is large. Others, as systemd's /run, are small on purpose."""
+_LARGEST = 1 << 20
 _UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def mounts_of(root: str) -> str:
+    """/proc/mounts; empty where it cannot be read. One read gives no more than a page of it."""
+    try:
+        with open(os.path.join(root, "proc/mounts"), encoding="utf-8", errors="replace") as file:
+            return file.read(_LARGEST)
+    except OSError:
+        return ""
 
 
 def left_behind(mounts: str, total_bytes: int) -> list[tuple[str, int]]:

@@ -113,7 +113,7 @@ class Reporter:
             self.force("pressure", now)
 
     def sample_due(self) -> float:
-        """The time at which observe() wants to be called next."""
+        """The time at which due() wants to be called next."""
         return self._next_sample
 
     def observe(self, facts: Facts, blocks: Blocks, now: float) -> Report | None:
