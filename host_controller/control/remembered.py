@@ -94,44 +94,31 @@ def salvage(found: object) -> tuple[Remembered, int]:
     table = found if isinstance(found, dict) else {}
     damaged = int(not isinstance(found, dict))
 
-    def sound(name: str, kind: Any) -> list[Any]:
+    def sound(name: str, kind: Any, shape: type[list[Any] | dict[Any, Any]]) -> dict[Any, Any]:
+        """What can be used, by its place in a list, or by its UUID."""
         nonlocal damaged
-        listed = table.get(name, [])
-        if not isinstance(listed, list):
-            damaged += 1
-            return []
-        kept = []
-        for one in listed:
-            with suppress(msgspec.ValidationError):
-                kept.append(msgspec.convert(one, kind))
-        kept = [one for one in kept if _possible(one)]
-        damaged += len(listed) - len(kept)
-        return kept
-
-    def sound_by_uuid(name: str, kind: Any) -> dict[str, Any]:
-        nonlocal damaged
-        named = table.get(name, {})
-        if not isinstance(named, dict):
+        told = table.get(name, shape())
+        if not isinstance(told, shape):
             damaged += 1
             return {}
         kept = {}
-        for uuid, one in named.items():
+        for key, one in told.items() if isinstance(told, dict) else enumerate(told):
             with suppress(msgspec.ValidationError):
-                kept[uuid] = msgspec.convert(one, kind)
-        kept = {uuid: one for uuid, one in kept.items() if _possible(one)}
-        damaged += len(named) - len(kept)
+                kept[key] = msgspec.convert(one, kind)
+        kept = {key: one for key, one in kept.items() if _possible(one)}
+        damaged += len(told) - len(kept)
         return kept
 
     paused_all = table.get("paused_all", False)
     damaged += not isinstance(paused_all, bool)
     return Remembered(
-        tuple(sound("reservations", Reserve)),
-        tuple(sound("paused", str)),
+        tuple(sound("reservations", Reserve, list).values()),
+        tuple(sound("paused", str, list).values()),
         paused_all is True,
-        tuple(sound("standing", Standing)),
-        sound_by_uuid("plugs", InheritedPlug),
-        sound_by_uuid("sizes", int),
-        sound_by_uuid("boots", InheritedBoot),
+        tuple(sound("standing", Standing, list).values()),
+        sound("plugs", InheritedPlug, dict),
+        sound("sizes", int, dict),
+        sound("boots", InheritedBoot, dict),
     ), damaged
 
 
