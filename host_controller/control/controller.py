@@ -22,6 +22,7 @@ from host_controller.control.dry_run import DryRun, harmless
 from host_controller.control.greeting import Greeter
 from host_controller.control.guest_notes import GuestNotes
 from host_controller.control.remembered import Remembered, inherit, remembered
+from host_controller.control.starts import Starts
 from host_controller.control.state_dir import StateDir
 from host_controller.core.engine import Engine, Event
 from host_controller.core.interface import (
@@ -91,6 +92,7 @@ class Controller:
         self.connection = connection
         """The hypervisor's address, or what is wrong with the way to it."""
         self.guest_notes = GuestNotes()
+        self.starts = Starts()
         self.attribution = Attribution(self.engine)
         self._hypervisor = hypervisor
         self._clock = clock
@@ -250,6 +252,8 @@ class Controller:
 
     def _handle(self, event: Event, at: float) -> None:
         self.guest_notes.hear(event)
+        if not self.dry_run:  # where everything may start
+            self.starts.hear(event, self.engine.ledger.reservations)
         name = self._chronicle.hear(event, at)
         if isinstance(event, ConnectionChanged):
             self.connection = event.detail

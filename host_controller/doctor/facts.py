@@ -30,6 +30,8 @@ class HostSurvey:
     """Whether khugepaged makes whole huge pages of those with holes."""
     hook: str | None = None
     """Path of the installed start hook."""
+    selinux: bool = False
+    """It enforces what programs may do."""
     hook_unseen: str = ""
     """Why nobody can see whether it is installed."""
     kernel_release: str = ""

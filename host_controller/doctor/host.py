@@ -7,6 +7,7 @@ from agent.finding import Finding
 from agent.killers import OOMD
 from host_controller.doctor.facts import HostSurvey
 from host_controller.host.memory import RESERVES_ALL
+from host_controller.neutral import neutral
 from host_controller.records.burn_in import Versions, newest_of
 from host_controller.units import format_size, format_version
 
@@ -194,6 +195,13 @@ def khugepaged(host: HostSurvey) -> Finding:
 
 def hook(host: HostSurvey) -> Finding:
     """Starts are admitted only when they can be paid for."""
+    unasked = (host.controller or {}).get("unasked_start")
+    if host.hook is not None and unasked:
+        found = f"installed, and libvirt did not run it: {neutral(unasked)} started, and nobody was asked"
+        remedy = "restart virtqemud, or libvirtd: they look for hooks as they start"
+        if host.selinux:
+            remedy += '; or SELinux keeps them from running it: OPERATIONS.md, "start hook"'
+        return Finding("start hook", "problem", found, remedy)
     if host.hook is not None:
         return Finding("start hook", "ok", host.hook)
     if host.hook_unseen:

@@ -21,6 +21,8 @@ class Kernel(NamedTuple):
     """Why KVM cannot be used."""
     killers: tuple[str, ...] = ()
     """Programs that kill where others stall for memory."""
+    selinux: bool = False
+    """It enforces what programs may do."""
 
 
 def read_kernel(root: Path = Path("/")) -> Kernel:
@@ -37,6 +39,7 @@ def read_kernel(root: Path = Path("/")) -> Kernel:
         khugepaged_fills=_khugepaged_fills(root / "sys/kernel/mm/transparent_hugepage"),
         kvm=kvm_problem(root),
         killers=stall_killers(root),
+        selinux=kernel_text(root / "sys/fs/selinux/enforce").strip() == "1",
     )
 
 

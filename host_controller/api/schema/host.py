@@ -99,6 +99,8 @@ class HostView(View, frozen=True, kw_only=True, gc=False):
     """Why the last reload was refused; the configuration before it is in force."""
     history_problem: str | None
     """Why the history is not written now."""
+    unasked_start: str | None
+    """The managed VM that was started last, where libvirt's hook had not asked for it; null where it had."""
     lateness_seconds: float
     """How late the control loop was at worst in the last minute; to gather events for 50 ms is not late."""
     tasks: int

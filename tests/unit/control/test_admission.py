@@ -91,6 +91,24 @@ def test_a_start_that_fits_is_reserved_at_once_and_the_reservation_is_used_up_by
     run(story())
 
 
+def test_a_start_that_nobody_was_asked_about_is_known_until_one_is_asked_about_again(tmp_path: Path) -> None:
+    """A hook is passed over by a daemon that was up before it, and where SELinux lets nobody execute it."""
+
+    async def story() -> None:
+        host = Host()
+        host.vm("web")
+        async with served(host, tmp_path) as (controller, _):
+            await asyncio.sleep(60)
+            assert host_view(controller).unasked_start is None, "it ran already"
+            host.hypervisor.power_on(host.hypervisor.define(GuestSpec("by-itself", SMALL)))
+            await until(lambda: host_view(controller).unasked_start == "by-itself", "somebody sees it")
+            assert (await flowing(asyncio.create_task(start(tmp_path))))[0] == 0
+            host.hypervisor.power_on(host.hypervisor.define(GuestSpec("new", SMALL)))
+            await until(lambda: host_view(controller).unasked_start is None, "this one was asked about")
+
+    run(story())
+
+
 def test_what_it_was_promised_and_does_not_boot_with_no_other_start_is_given(tmp_path: Path) -> None:
     async def story() -> None:
         host = Host(2 * GIB)

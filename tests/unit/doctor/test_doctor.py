@@ -143,6 +143,7 @@ def test_ram_that_ends_where_the_kernel_takes_large_blocks_is_told() -> None:
         ({"ksm": True}, "KSM", "note", "merged pages"),
         ({"khugepaged_fills": True}, "khugepaged", "note", "fills the holes"),
         ({"hook": None}, "start hook", "note", "not installed"),
+        ({"controller": about_controller(unasked_start="web")}, "start hook", "problem", "not run it: web"),
         ({"hook": None, "hook_unseen": "x: Permission denied"}, "start hook", "note", "seen: x: Perm"),
         ({"rules": 2}, "rules", "ok", "each of 2"),
         ({"rules": 2, "idle_rules": ("rule[2] (…) is for no VM",)}, "rules", "note", "rule[2]"),
