@@ -32,6 +32,11 @@ RULE = "etc/udev/rules.d/90-dynmem-agent.rules"
 PACKAGED = "usr/bin/dynmem-agent"
 SERVICE = "dynmem-agent.service"
 COMMAND_SECONDS = 60.0
+_WAYS_OUT = {
+    errno.EROFS: " Put the agent into the image that this guest boots.",
+    # It is root that is denied.
+    errno.EACCES: " Run it from a shell of root's: SELinux confines what a guest agent starts.",
+}
 _PACKAGED_COMMAND = "/usr/bin/dynmem-agent"
 
 Run = Callable[["list[str]"], "tuple[int, str]"]
@@ -92,7 +97,7 @@ def install(archive: str, python: str, root: str = "/", run: Run | None = None) 
         if os.path.abspath(archive) == DROP:
             os.unlink(archive)
     except OSError as error:
-        way_out = " Put the agent into the image that this guest boots." if error.errno == errno.EROFS else ""
+        way_out = _WAYS_OUT.get(error.errno or 0, "")
         raise NotInstalled(f"{error.filename or archive}: {error.strerror}.{way_out}") from None
     if found.running:
         yield from _start_service(run, udev=found.udev)

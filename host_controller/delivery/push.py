@@ -22,6 +22,9 @@ SHELL: Final = "/bin/sh"
 LOOK_SECONDS: Final = 30.0
 SETUP_SECONDS: Final = 180.0
 """systemd reloads, udev settles; under load that takes long."""
+DENIED: Final = "Permission denied"
+"""To root, whom only SELinux or the like denies anything."""
+CONFINED: Final = "SELinux confines the guest agent of Fedora, RHEL and the like: do it by hand"
 INSTALLED: Final = f"/{PLACE}"
 PACKAGED: Final = "/usr/bin/dynmem-agent"
 
@@ -54,7 +57,7 @@ class PushFailed(DynmemError):  # noqa: N818 # read as what happened
 
 
 class PushNotAllowed(PushFailed):
-    """This guest's guest agent runs no programs: people do it by two commands."""
+    """This guest's guest agent runs no programs, or none that may do this: people do it by two commands."""
 
 
 class Guest(NamedTuple):
@@ -164,6 +167,8 @@ def _bring(talk: GuestAgent, content: bytes, progress: Callable[[int], None]) ->
         talk.write(DROP, content, progress)
     except GuestAgentRefused as error:
         _clean(talk)
+        if DENIED in error.message:
+            raise PushNotAllowed(error.message, hint=CONFINED) from None
         error.hint = "is there room in the guest's /run? What was written is gone again"
         raise
     if look(talk).digests.get(DROP) != digest(content):
@@ -185,6 +190,8 @@ def _said(ended: Ended) -> Iterator[str]:
 
 
 def _must_be_well(ended: Ended) -> None:
+    if ended.status != 0 and DENIED in _last(ended):
+        raise PushNotAllowed(f"in the guest: {_last(ended)}", hint=CONFINED)
     if ended.status != 0:
         raise PushFailed(f"in the guest: {_last(ended)}", hint="see to that, then say it again")
 

@@ -34,6 +34,8 @@ class FakeGuestAgent:
         self.twist: Callable[[str, str], str] = lambda command, answer: answer
         """What becomes of an answer."""
         self.install_fails = ""
+        self.denied = False
+        """It may write no file."""
         self.slow_looks = 0
         """How often a program is still running when it is asked for."""
         self.asked: list[str] = []
@@ -77,6 +79,8 @@ class FakeGuestAgent:
     def _guest_file_open(self, path: str, mode: str) -> int:
         if mode == "r" and path not in self.files:
             raise GuestAgentRefused(f"failed to open file '{path}': No such file or directory")
+        if mode == "w" and self.denied:
+            raise GuestAgentRefused(f"failed to open file '{path}' (mode: 'w'): Permission denied")
         if mode == "w":
             self.files[path] = b""
         handle = 1000 + len(self._open)

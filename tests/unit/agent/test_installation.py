@@ -203,13 +203,20 @@ def test_only_the_one_file_installs_itself(monkeypatch: pytest.MonkeyPatch, caps
     assert "only the file dynmem-agent.pyz" in capsys.readouterr().err
 
 
-def test_where_nothing_can_be_written_the_image_is_named_as_the_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("why", "said"),
+    [
+        (errno.EROFS, r"Read-only file system\. Put the agent into the image"),
+        (errno.EACCES, r"Permission denied\. Run it from a shell of root's"),
+    ],
+)
+def test_where_nothing_can_be_written_the_way_out_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: int, said: str
 ) -> None:
     def refused(*_: Any, **__: Any) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "/usr/local/lib/dynmem-agent")
+        raise OSError(why, os.strerror(why), "/usr/local/lib/dynmem-agent")
 
     guest = Guest(tmp_path)
     monkeypatch.setattr(installation.os, "makedirs", refused)
-    with pytest.raises(NotInstalled, match=r"Read-only file system\. Put the agent into the image"):
+    with pytest.raises(NotInstalled, match=said):
         guest.install()

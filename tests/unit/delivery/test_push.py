@@ -195,6 +195,20 @@ def test_what_the_guests_own_installation_says_is_passed_on_without_its_tricks()
     assert guest.files == {}
 
 
+@pytest.mark.parametrize("where", ["install", "guest-file-open"])
+def test_what_selinux_denies_a_guest_agent_people_do_by_hand(where: str) -> None:
+    """Fedora's policy has it write below /run, and nowhere that the agent is to lie."""
+    guest = FakeGuestAgent()
+    if where == "install":
+        guest.install_fails = f"{INSTALLED}: Permission denied. Run it from a shell of root's"
+    else:
+        guest.denied = True
+    with pytest.raises(PushNotAllowed, match="Permission denied") as refused:
+        push(guest)
+    assert "by hand" in (refused.value.hint or "")
+    assert guest.files == {}
+
+
 def test_a_guest_with_the_package_is_left_alone() -> None:
     guest = FakeGuestAgent(files={"/usr/bin/dynmem-agent": b""})
     with pytest.raises(PushFailed, match="package dynmem-agent is installed"):
