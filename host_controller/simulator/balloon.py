@@ -84,8 +84,8 @@ class Balloon:
             vm.memory.deflate(-by)
 
     def announce(self) -> None:
-        """The driver that has moved writes what it holds."""
-        held = self._vm.memory.ballooned
+        """The driver that has moved writes what it holds, in whole pages."""
+        held = self._vm.memory.ballooned // PAGE_BYTES * PAGE_BYTES
         claims = held + (self._vm.behaviour.claims_bytes if held else 0)
         if claims != self._written:
             self.claimed = self._written = claims

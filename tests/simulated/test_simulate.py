@@ -157,7 +157,8 @@ def test_a_host_and_a_trace_may_begin_with_an_editors_mark(tmp_path: Path) -> No
 
 def test_a_picture_that_cannot_be_written_costs_no_result(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    told = dynmem(file(tmp_path), "--json", "--plot", tmp_path / "no" / "x.png")
+    (tmp_path / "x.png").mkdir()
+    told = dynmem(file(tmp_path), "--json", "--plot", tmp_path / "x.png")
     assert told.exit_code == 1
     assert json.loads(told.output)["law"] == "dynmem"
 
