@@ -12,8 +12,9 @@ from host_controller.api.peer import Names
 from host_controller.api.schema.answers import DoneView
 from host_controller.api.views import admission_view
 from host_controller.config import ConfigError
-from host_controller.control.admission import Admission, read_start
+from host_controller.control.admission import Admission
 from host_controller.control.controller import Controller
+from host_controller.control.start_queue import read_start
 from host_controller.core.vm.record import Vm
 from host_controller.errors import DynmemError
 from host_controller.neutral import neutral

@@ -1,18 +1,12 @@
 """What the fleet is told of this host: few figures, from which others decide what may start or go where."""
 
 from collections.abc import Iterable
-from typing import Final
 
 from host_controller import __version__
 from host_controller.api.schema.fleet import FiguresView, UnmanagedView, VmFiguresView
 from host_controller.control.controller import Controller
-from host_controller.core.books.charge import doubted, overhead
+from host_controller.control.giving import beside_bytes, gives_bytes, is_settled
 from host_controller.core.vm.record import Vm
-from host_controller.units import MIB
-
-SLOWEST_INFLATION: Final = 64 * MIB
-"""Bytes per second of a balloon that was not seen inflating yet: a third of one without KVM
-(fact: tcg-speeds)."""
 
 
 def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFiguresView]) -> FiguresView:
@@ -41,20 +35,21 @@ def vm_figures(controller: Controller, vm: Vm) -> VmFiguresView:
     engine = controller.engine
     settings, estimate = engine.state.settings, vm.guest.estimate
     charge = engine.charges.get(vm.config.uuid, 0)
-    own = overhead(vm, settings)
     standstill = engine.state.standstills.get(vm.config.uuid)
+    # As a start there is asked for (`read_start`).
     ram = vm.ram_bytes + max(vm.virtio_mem.current_bytes, vm.virtio_mem.requested_bytes)
-    if vm.config.huge_page_bytes is not None:
-        ram = 0  # as a start there is asked for (`read_start`): it lies in their pool
+    huge = 0 if vm.config.huge_page_bytes is None else ram
     return VmFiguresView(
         uuid=vm.config.uuid,
         name=vm.name,
         need_bytes=estimate.need_bytes if estimate else None,
         minimum_bytes=vm.config.limits.minimum_bytes,
         charge_bytes=charge,
-        beside_bytes=max(own, charge - vm.assigned_bytes),
-        arrival_bytes=ram + settings.overhead_floor_bytes,
-        settled=estimate is not None and not (doubted(vm) or vm.pauses.hands_off or vm.pauses.left_alone),
+        beside_bytes=beside_bytes(engine, vm),
+        arrival_bytes=ram - huge + settings.overhead_floor_bytes,
+        huge_bytes=huge,
+        huge_page_bytes=vm.config.huge_page_bytes,
+        settled=is_settled(vm),
         stands_still=standstill is not None and standstill.stops_it,
     )
 
@@ -79,11 +74,6 @@ def admits(controller: Controller, wait_seconds: float, vms: Iterable[VmFiguresV
     free = engine.headroom_bytes - engine.ledger.wanted()
     for one in () if controller.dry_run else vms:
         vm = engine.vms.get(one.uuid)
-        if vm is None or one.need_bytes is None or not one.settled:
-            continue
-        floor = max(one.need_bytes, one.minimum_bytes) + one.beside_bytes
-        pace = max(vm.balloon.inflate_rate, SLOWEST_INFLATION)
-        # What was taken since it was asked for its figures is free by now.
-        charge = engine.charges.get(one.uuid, 0)
-        free += min(max(0, charge - floor), int(pace * wait_seconds))
+        if vm is not None:  # it may have ended since it was asked for its figures
+            free += gives_bytes(engine, vm, wait_seconds)
     return max(0, free)

@@ -2,6 +2,7 @@
 
     GET    /v1/figures                       what this host can take, what its VMs need   FiguresView
     POST   /v1/promises/VM?bytes=N&token=T   keep so much for a VM that will come         AdmissionView
+           &huge=N&page=SIZE                 and so much in huge pages; 0: of the default size
     DELETE /v1/promises/VM?token=T           it does not come                             DoneView
 
 A peer shows a certificate of the fleet's authority, or is not spoken with. It can look at figures and be
@@ -28,6 +29,7 @@ from host_controller.api.views import admission_view
 from host_controller.control.admission import Admission
 from host_controller.control.controller import Controller
 from host_controller.control.promises import PromiseRefused, Promises
+from host_controller.control.start_queue import Start
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError
 from host_controller.records import fleet_figures
@@ -92,14 +94,16 @@ class FleetRoutes:
             return answer_json(FleetView(hosts=[], vms=[], notes=[]))
 
     async def _promise(self, request: web.Request) -> web.Response:
-        query = expect(request, "bytes", "token")
+        query = expect(request, "bytes", "token", "huge", "page")
         name, token = _name(request), _token(query)
         size = whole_number(query, "bytes")
         if size <= 0:
             raise Refused(400, "bad-parameter", "a promise is of some bytes", "bytes=N, above 0")
+        page = whole_number(query, "page") if "page" in query else None
+        start = Start(name, True, size, page, 0 if page is None else whole_number(query, "huge"))
         peer = peer_of(request.transport)
         try:
-            answer = await self._promises.make(name, size, token, peer.detail())
+            answer = await self._promises.make(start, token, peer.detail())
         except PromiseRefused as refused:
             raise Refused(409, "not-promised", str(refused), "try another host") from None
         return answer_json(admission_view(answer))

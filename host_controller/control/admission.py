@@ -5,21 +5,26 @@ would for each other. Once that much is free it is reserved (Reserve), which out
 controller; the reservation ends when the VM runs, when libvirt says that it does not (Release), or when it
 expires. What was promised to it before, to its asker in the fleet or to an earlier attempt, is its own: it
 stays in the books until the start has it, so that nobody else is admitted by it meanwhile.
+
+Whoever was asked for first comes first, as long as room for it can be made: small starts, each of which fits
+at once, would take what the others give up for a large one, until its time is over. Nobody who fits is
+refused for that.
 """
 
 import asyncio
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
-from xml.etree.ElementTree import Element
 
 from host_controller.config.rule import RuleSection
 from host_controller.control.controller import Controller
+from host_controller.control.giving import all_give_bytes
+from host_controller.control.start_queue import Asked, Queue, Start
 from host_controller.core.books.capacity import left_over_bytes
 from host_controller.core.books.pools import made_bytes, page_size, room_bytes, to_make_bytes
 from host_controller.core.operator_events import MakeRoom, Release, Reserve
-from host_controller.domain_xml.read import read_domain
-from host_controller.domain_xml.values import parse_xml
-from host_controller.rules.matching import is_managed
 from host_controller.units import format_size
 
 LIMIT_SECONDS: Final = 20.0
@@ -27,47 +32,9 @@ LOOK_SECONDS: Final = 0.05
 TAKEN_SECONDS: Final = 1.0
 START_SECONDS: Final = 120.0
 """QEMU has so long to come up, restoring included, until its reservation expires."""
+GIVEN_SECONDS: Final = 1.0
+"""It takes a while to ask a thousand VMs what they can give."""
 NAMED_HOLDERS: Final = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A VM that is about to start."""
-
-    name: str
-    managed: bool
-    need_bytes: int
-    """Of ordinary memory, beside what huge pages are yet to be made of."""
-    huge_page_bytes: int | None = None
-    """The size of the huge pages that its RAM lies in; 0: the host's default; None: in none."""
-    huge_bytes: int = 0
-    """What it needs of their pool."""
-
-
-def read_start(xml: str, overhead_bytes: int, rules: tuple[RuleSection, ...] = ()) -> Start:
-    """What a start needs, from the XML on the hook's input.
-
-    All RAM that the guest can touch before its balloon driver speaks, and QEMU's own; and startup, where it
-    boots with less and is given the rest from its virtio-mem. For a restore or an incoming migration the XML
-    has what was plugged. rules: one of them may be for it, and whoever is managed is charged all of its RAM.
-
-    Raises:
-        DomainUnsuitable: not a domain's XML.
-    """
-    domain = read_domain(xml)
-    devices = parse_xml(xml).findall("./devices/memory[@model='virtio-mem']/target")
-    ram = domain.could_take_bytes if _has_run(devices) else domain.starts_with_bytes
-    managed = is_managed(xml, domain, rules)
-    if domain.huge_page_bytes is not None:
-        return Start(domain.name, managed, overhead_bytes, domain.huge_page_bytes, ram)
-    if not managed:
-        ram = domain.ordinary_bytes
-    return Start(domain.name, managed, ram + overhead_bytes)
-
-
-def _has_run(devices: list[Element]) -> bool:
-    """It is restored or comes from another host: libvirt then tells what its devices have plugged."""
-    return any(one.find("current") is not None for one in devices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +62,13 @@ class Admission:
         self.rules: tuple[RuleSection, ...] = ()
         """Those of the configuration."""
         self._controller = controller
-        self._waiting: dict[str, object] = {}
-        """The latest request for each VM: whoever asked for the same VM before is not waited for any more."""
+        self._queue = Queue()
+        self._given: tuple[float, int] = (-math.inf, 0)
+        """When it was worked out last what all VMs can give, and that."""
 
     def waits(self, name: str) -> bool:
         """A start of it, or a promise, is asked for and not in the books yet."""
-        return name in self._waiting
+        return name in self._queue
 
     async def admit(self, start: Start, by: dict[str, object] | None = None, token: str = "") -> Answer:
         """Wait until the start is paid for, for the limit at most. `by`: who asked, for the events.
@@ -112,22 +80,26 @@ class Admission:
         if controller.dry_run:
             return Answer(start.name, start.need_bytes, 0, 0.0, "dry run: everything may start")
         name = start.name
-        mine = self._waiting[name] = object()
+        mine = self._queue.enter(start)
         promised: Reserve | None = None
         try:
             asked = None
-            while not self._fits(start):
+            while not self._fits(start, first := self._first(mine)):
+                over = controller.now() - begun >= self.limit_seconds
+                if over and self._fits(start):
+                    break
                 # What can never fit is refused before anybody is asked to give.
-                if controller.now() - begun >= self.limit_seconds or self._hopeless(start):
+                if over or self._hopeless(start):
                     return self._refuse(start, begun, by)
                 if controller.settled() and self._to_free(start) != asked:
                     if asked is None:
-                        controller.journal.said("admission", self._waits(start), begun, name=name, detail=by)
+                        text = self._waits(start, first)
+                        controller.journal.said("admission", text, begun, name=name, detail=by)
                     # Huge pages that were free for it may have gone to somebody else.
                     asked = self._to_free(start)
                     controller.put(MakeRoom(name, asked))
                 await asyncio.sleep(LOOK_SECONDS)
-                if self._waiting.get(name) is not mine:
+                if not self._queue.has(mine):
                     return self._outdated(start, begun)
             now, need = controller.now(), self._need(start)
             promised = self._reservation(start, need, now + START_SECONDS, token)
@@ -139,14 +111,13 @@ class Admission:
             # The engine is pure and rings no bell.
             while not self._in_books(promised) and controller.now() < end:  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_SECONDS)
-            if self._waiting.get(name) is not mine:
+            if not self._queue.has(mine):
                 return self._outdated(start, begun)
             return Answer(name, need, 0, now - begun, text)
         finally:
-            if self._waiting.get(name) is mine:
-                del self._waiting[name]
-                if promised is None:  # refused, or whoever asked has gone
-                    controller.put(Release(name))
+            if self._queue.has(mine) and promised is None:  # refused, or whoever asked has gone
+                controller.put(Release(name))
+            self._queue.leave(mine)
 
     def started(self, name: str) -> None:
         """Libvirt says that it runs. What is reserved stays so until the VM is seen: that takes minutes while
@@ -181,13 +152,33 @@ class Admission:
         found = self._controller.engine.ledger.reservations.get(promised.name)
         return found is not None and found.expires == promised.expires
 
-    def _fits(self, start: Start) -> bool:
+    def _first(self, mine: Asked) -> dict[str, Reserve]:
+        """What those are to have that were asked for earlier and wait, as if it were promised to them.
+
+        One for which not enough can be freed, as things are, is waited for by nobody.
+        """
+        found: dict[str, Reserve] = {}
+        for other in self._queue.before(mine):
+            size = self._to_free(other)
+            if size and size <= self._controller.engine.headroom_bytes + self._can_be_given() - _sum(found):
+                found[other.name] = Reserve(other.name, size, 0.0, other.huge_page_bytes, other.huge_bytes)
+        return found
+
+    def _can_be_given(self) -> int:
+        """By all VMs within the time that a start waits."""
+        now, (at, size) = self._controller.now(), self._given
+        if now - at >= GIVEN_SECONDS:
+            size = all_give_bytes(self._controller.engine, self.limit_seconds)
+            self._given = now, size
+        return size
+
+    def _fits(self, start: Start, first: Mapping[str, Reserve] = MappingProxyType({})) -> bool:
         # By the books, also while libvirt cannot be reached: it takes no connections until it has started
         # what starts with the host. But not before they have all who run.
         if self._controller.engine.state.why_nobody():
             return False
-        enough = self._room(start) >= self._need(start) and self._pool_room(start) >= start.huge_bytes
-        return self._controller.settled() and enough
+        enough = self._room(start) - _sum(first) >= self._need(start)
+        return self._controller.settled() and enough and self._pool_room(start, first) >= start.huge_bytes
 
     def _hopeless(self, start: Start) -> bool:
         if not self._controller.settled():  # what an earlier attempt has left may still count
@@ -221,19 +212,21 @@ class Admission:
         left_over = left_over_bytes(state.ledger.host, facts) - max(0, uncharged)
         return start.need_bytes + max(0, made - max(0, left_over))
 
-    def _pool_room(self, start: Start) -> int:
+    def _pool_room(self, start: Start, first: Mapping[str, Reserve] = MappingProxyType({})) -> int:
         """What is free of its huge pages. Without a word of the host's kernel QEMU finds out by itself."""
         state = self._controller.engine.state
         if start.huge_page_bytes is None or state.host is None:
             return start.huge_bytes
-        return room_bytes(start.huge_page_bytes, state.host.facts, self._others(start))
+        return room_bytes(start.huge_page_bytes, state.host.facts, {**self._others(start), **first})
 
-    def _waits(self, start: Start) -> str:
+    def _waits(self, start: Start, first: Mapping[str, Reserve]) -> str:
         need = self._need(start)
         if why := self._controller.engine.state.why_nobody():
             return f"{start.name} waits to start: {why}"
-        missing = format_size(max(0, need - self._room(start)))
-        return f"{start.name} waits to start: {missing} of {format_size(need)} are missing"
+        missing = max(0, need - self._room(start))
+        if first and not missing:
+            return f"{start.name} waits to start: memory is made free for {next(iter(first))} first"
+        return f"{start.name} waits to start: {format_size(missing)} of {format_size(need)} are missing"
 
     def _missing(self, start: Start) -> int:
         return max(1, self._need(start) - max(0, self._room(start)))
@@ -284,3 +277,7 @@ class Admission:
             names.append(f"{len(held) - NAMED_HOLDERS} more VMs")
         held_by = f"these are held: {', '.join(names)}" if names else "nothing is held"
         return f"of {format_size(capacity)} {held_by}"
+
+
+def _sum(promised: Mapping[str, Reserve]) -> int:
+    return sum(one.size_bytes for one in promised.values())

@@ -5,10 +5,12 @@ start here: from then on its asker has no say in it. It ends when it is not rene
 or lies holds memory for two minutes. Whose it is stands in the books, which outlive the controller.
 """
 
+from dataclasses import replace
 from typing import Final
 
-from host_controller.control.admission import START_SECONDS, Admission, Answer, Start
+from host_controller.control.admission import START_SECONDS, Admission, Answer
 from host_controller.control.controller import Controller
+from host_controller.control.start_queue import Start
 from host_controller.core.operator_events import Release, Reserve
 
 MOST: Final = 256
@@ -28,8 +30,8 @@ class Promises:
         self._admission = admission
         self._asking: set[str] = set()
 
-    async def make(self, name: str, size_bytes: int, token: str, by: dict[str, object]) -> Answer:
-        """Promise so much for a VM, or renew what was promised to the same asker.
+    async def make(self, start: Start, token: str, by: dict[str, object]) -> Answer:
+        """Promise what a VM needs to come here, or renew what was promised to the same asker.
 
         Raises:
             PromiseRefused: the VM is here or is starting, or is promised to somebody else; or there are too
@@ -37,7 +39,7 @@ class Promises:
         """
         if self._controller.dry_run:
             raise PromiseRefused("the controller here keeps nothing for anybody: it is a dry run")
-        reservations = self._controller.engine.ledger.reservations
+        name, reservations = start.name, self._controller.engine.ledger.reservations
         reserved = reservations.get(name)
         if reserved is not None and not reserved.token:
             raise PromiseRefused(f"{name} is starting here")
@@ -45,10 +47,9 @@ class Promises:
             raise PromiseRefused(f"{name} is about to start here by somebody else's wish")
         if name in self._running():
             raise PromiseRefused(f"{name} runs here")
-        if reserved is not None and reserved.size_bytes >= size_bytes:
-            expires = self._controller.now() + START_SECONDS
-            self._controller.put(Reserve(name, reserved.size_bytes, expires, token=token))
-            return Answer(name, size_bytes, 0, 0.0, f"renewed for {START_SECONDS:.0f} s")
+        if reserved is not None and _covers(reserved, start):
+            self._controller.put(replace(reserved, expires=self._controller.now() + START_SECONDS))
+            return Answer(name, start.need_bytes, 0, 0.0, f"renewed for {START_SECONDS:.0f} s")
         if reserved is None and not self._controller.engine.state.connected:
             # A start is admitted then, as libvirt may start it before it answers. Nothing arrives.
             raise PromiseRefused("libvirt does not answer here: nothing can arrive")
@@ -57,7 +58,6 @@ class Promises:
             raise PromiseRefused(f"{MOST} VMs are promised memory here already")
         self._asking.add(name)
         try:
-            start = Start(name, managed=True, need_bytes=size_bytes)
             return await self._admission.admit(start, by, token)
         finally:
             self._asking.discard(name)
@@ -75,3 +75,10 @@ class Promises:
             return False
         self._controller.put(Release(name))
         return True
+
+
+def _covers(reserved: Reserve, start: Start) -> bool:
+    """Whether that is enough for it still."""
+    enough = reserved.size_bytes - reserved.made_bytes >= start.need_bytes
+    pages = (reserved.huge_page_bytes, start.huge_page_bytes)
+    return enough and reserved.huge_bytes >= start.huge_bytes and pages[0] == pages[1]

@@ -12,7 +12,7 @@ import structlog
 
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.fleet.asking import read_object
-from host_controller.fleet.core.model import HostFigures
+from host_controller.fleet.core.model import HostFigures, Huge
 from host_controller.fleet.errors import HostSilent
 from host_controller.fleet.lines import Lines
 from host_controller.fleet.reading import read_figures
@@ -69,10 +69,10 @@ class Hosts:
         self._lines.only(names)
         return found, silent
 
-    def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
+    def promise(self, host: str, vm: str, size_bytes: int, token: str, huge: Huge | None = None) -> Promise:
         """Ask a host to keep memory for a VM, or to go on keeping it."""
         try:
-            status, body = self._keep(host, vm, size_bytes, token, PROMISE_SECONDS)
+            status, body = self._keep(host, vm, size_bytes, token, huge, PROMISE_SECONDS)
             if status == 200:
                 answer = read_object(body)
                 return Promise(answer["admitted"] is True, neutral(answer["message"], 500))
@@ -82,10 +82,10 @@ class Hosts:
             return Promise(given=False, said=f"{host}: its answer is not understood")
         return Promise(given=False, said=_said(status, body))
 
-    def renew(self, host: str, vm: str, size_bytes: int, token: str) -> bool:
+    def renew(self, host: str, vm: str, size_bytes: int, token: str, huge: Huge | None = None) -> bool:
         """Ask it to go on keeping it, which takes no time where it does. False: the host does not answer."""
         try:
-            self._keep(host, vm, size_bytes, token, RENEW_SECONDS)
+            self._keep(host, vm, size_bytes, token, huge, RENEW_SECONDS)
         except HostSilent:
             return False
         return True
@@ -114,8 +114,17 @@ class Hosts:
             self._stamp = stamp
         return self._context
 
-    def _keep(self, host: str, vm: str, size_bytes: int, token: str, seconds: float) -> tuple[int, bytes]:
-        return self._promises(host, "POST", vm, seconds, bytes=str(size_bytes), token=token)
+    def _keep(
+        self, host: str, vm: str, size_bytes: int, token: str, huge: Huge | None, seconds: float
+    ) -> tuple[int, bytes]:
+        asked = {"bytes": str(size_bytes), "token": token}
+        if huge is not None:
+            pages = {"huge": str(huge.size_bytes), "page": str(huge.page_bytes)}
+            status, body = self._promises(host, "POST", vm, seconds, **asked, **pages)
+            if status != 400:
+                return status, body
+            # One before 0.2 keeps no huge pages for anybody: its own start hook looks at them.
+        return self._promises(host, "POST", vm, seconds, **asked)
 
     def _promises(self, host: str, method: str, vm: str, seconds: float, **query: str) -> tuple[int, bytes]:
         try:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 from host_controller.fleet.clearing import clear_up
 from host_controller.fleet.clock import REAL, Clock
 from host_controller.fleet.core.drain import Action, harm, in_words
+from host_controller.fleet.core.model import Huge
 from host_controller.fleet.core.relief import Move, Way
 from host_controller.fleet.errors import EngineBusy, FleetError, NotBegun, RaceLost, WayClosed, WayRefused
 from host_controller.fleet.hosts import Promise
@@ -31,10 +32,10 @@ BEGIN_SECONDS: Final = 30.0
 class Asked(Protocol):
     """The hosts' controllers; `Hosts` is the real thing."""
 
-    def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
+    def promise(self, host: str, vm: str, size_bytes: int, token: str, huge: Huge | None) -> Promise:
         """Keep memory for a VM, or go on keeping it."""
 
-    def renew(self, host: str, vm: str, size_bytes: int, token: str) -> bool:
+    def renew(self, host: str, vm: str, size_bytes: int, token: str, huge: Huge | None) -> bool:
         """Go on keeping it. False: the host does not answer."""
 
     def take_back(self, host: str, vm: str, token: str) -> None:
@@ -53,7 +54,7 @@ class Promised:
 
     def ask(self, move: Move) -> Promise:
         """Have a VM's memory promised where it is to go."""
-        answer = self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token)
+        answer = self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token, move.huge)
         if answer.given:
             if not self._moves:  # else the older ones would wait for as long as others are asked
                 self._renewed_at = self.clock.now()
@@ -69,7 +70,7 @@ class Promised:
         for move in tuple(self._moves.values()):
             # One that hangs is not waited for again: the promises of others would end meanwhile.
             if move.destination not in silent and not self.hosts.renew(
-                move.destination, move.vm, move.reserve_bytes, self.token
+                move.destination, move.vm, move.reserve_bytes, self.token, move.huge
             ):
                 silent.add(move.destination)
                 # Others go first the next time: it may hang for this VM alone, whose promise has ended.

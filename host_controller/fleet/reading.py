@@ -33,7 +33,9 @@ class _Vm(msgspec.Struct, frozen=True, gc=False):
     arrival_bytes: Size
     settled: bool
     stands_still: bool = False
-    """Versions before it do not say."""
+    """Versions before it do not say. So with what follows."""
+    huge_bytes: Size = 0
+    huge_page_bytes: Size | None = None
 
 
 class _Unmanaged(msgspec.Struct, frozen=True, gc=False):

@@ -169,7 +169,7 @@ def _moves(actions: list[Action], cib: Cib, cell_of: CellOf, host: str) -> list[
             raise FleetError(f"{text}, and {why}")
         reason = f"{host} takes VMs again"
         way = (str(one.source), str(one.destination))
-        moves.append(Move(one.vm, *way, figures.arrival_bytes, reason))
+        moves.append(Move(one.vm, *way, figures.arrival_bytes, reason, figures.huge))
     return moves
 
 

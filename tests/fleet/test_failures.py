@@ -28,8 +28,8 @@ from host_controller.fleet.moving import carry_out
 from host_controller.fleet.pacemaker.tools import Tools
 
 class Fickle(Hosts):
-    def promise(self, host, vm, size_bytes, token):
-        answer = super().promise(host, vm, size_bytes, token)
+    def promise(self, host, vm, size_bytes, token, huge=None):
+        answer = super().promise(host, vm, size_bytes, token, huge)
         self.take_back(host, vm, token)
         assert super().promise(host, "another", 1300 << 20, "of-another").given
         return answer

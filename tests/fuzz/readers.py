@@ -20,8 +20,8 @@ from host_controller.api.server import Api
 from host_controller.api.stored_history import span_view
 from host_controller.cli import events, explain, history, status
 from host_controller.cli.screen import View, picture
-from host_controller.control.admission import read_start
 from host_controller.control.controller import Controller
+from host_controller.control.start_queue import read_start
 from host_controller.control.state_dir import StateDir
 from host_controller.core.engine import Engine
 from host_controller.core.interface import VmAppeared

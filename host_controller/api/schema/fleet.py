@@ -15,7 +15,13 @@ class VmFiguresView(View, frozen=True, kw_only=True, gc=False):
     beside_bytes: int
     """The part of the charge that is beside what the guest can use."""
     arrival_bytes: int
-    """What a host must have free to take it in by migration: all RAM, until its balloon has spoken there."""
+    """What a host must have free to take it in by migration: all RAM, until its balloon has spoken there. RAM
+    in huge pages is none of it.
+    """
+    huge_bytes: int
+    """What it must have free of its huge pages beside that."""
+    huge_page_bytes: int | None
+    """Their size, 0 for that host's default; null without any."""
     settled: bool
     """Its balloon is trusted and can be moved, and nothing is being done with it."""
     stands_still: bool

@@ -108,7 +108,8 @@ def _judge(
         reason = f"{other} tells that it runs there: two hosts may not both be believed"
     if reason is None and does is not None and does.destination is not None:
         if does.destination not in said:
-            return Move(vm, host, does.destination, size * MIB, f"drain of {host}")
+            huge = None if figures is None else figures.huge
+            return Move(vm, host, does.destination, size * MIB, f"drain of {host}", huge)
         reason = f"{does.destination} has refused to take it"
     known = replace(resource, bans={**resource.bans, **said})
     others = tuple(one for one in why(cell, known, size) if one.host != host)

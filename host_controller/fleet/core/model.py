@@ -10,6 +10,15 @@ from host_controller.units import MIB
 
 
 @dataclass(frozen=True, slots=True)
+class Huge:
+    """RAM that lies in huge pages: a host has them beside its ordinary memory."""
+
+    size_bytes: int
+    page_bytes: int
+    """0: of whatever size is the host's default."""
+
+
+@dataclass(frozen=True, slots=True)
 class VmFigures:
     """One running VM, by the word of its host."""
 
@@ -30,6 +39,13 @@ class VmFigures:
     """Its host has stopped its vCPUs for a while, and no other would let it run again."""
     managed: bool = True
     """By its host's controller; else its charge never changes, and is no part of the host's capacity."""
+    huge_bytes: int = 0
+    huge_page_bytes: int | None = None
+
+    @property
+    def huge(self) -> Huge | None:
+        """What a host must have free of its huge pages to take it in, beside arrival_bytes."""
+        return None if self.huge_page_bytes is None else Huge(self.huge_bytes, self.huge_page_bytes)
 
     @property
     def floor_bytes(self) -> int:

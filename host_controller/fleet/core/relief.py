@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.fleet.core.booking import wanted_mib
-from host_controller.fleet.core.model import Cell, HostFigures, Resource, VmFigures
+from host_controller.fleet.core.model import Cell, HostFigures, Huge, Resource, VmFigures
 from host_controller.units import MIB
 
 SHORT_ABOVE: Final = 0.97
@@ -57,13 +57,14 @@ class Strain:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A VM to be moved. `reserve_bytes`: what its destination has to promise first."""
+    """A VM to be moved. `reserve_bytes`: what its destination has to promise first; `huge`: what beside."""
 
     vm: str
     source: str
     destination: str
     reserve_bytes: int
     reason: str
+    huge: Huge | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,7 @@ def _best(
         if enough
         else max(going, key=lambda one: (one[0].floor_bytes, one[0].name))
     )
-    return Move(vm.name, host, destination, vm.arrival_bytes, _said(figures))
+    return Move(vm.name, host, destination, vm.arrival_bytes, _said(figures), vm.huge)
 
 
 def _takers(cell: Cell) -> tuple[str, ...]:

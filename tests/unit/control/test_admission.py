@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from host_controller.api.views import host_view
 from host_controller.cli.hook import hook
 from host_controller.config.rule import MatchSection, RuleSection
-from host_controller.control.admission import read_start
+from host_controller.control.start_queue import read_start
 from host_controller.control.state_dir import StateDir
 from host_controller.core.model import Growth, HostFacts, HugePool, Limits
 from host_controller.domain_xml.edit import enable

@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from host_controller.control.admission import Admission, Start
+from host_controller.control.admission import Admission
+from host_controller.control.start_queue import Start
 from host_controller.core.interface import CommandDone, SetTarget
 from host_controller.core.model import Limits
 from host_controller.units import GIB, MIB

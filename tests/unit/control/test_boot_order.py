@@ -8,8 +8,9 @@ import pytest
 
 from host_controller.api.explain import explain
 from host_controller.api.figures import figures_view
-from host_controller.control.admission import Admission, Start
+from host_controller.control.admission import Admission
 from host_controller.control.remembered import Remembered
+from host_controller.control.start_queue import Start
 from host_controller.core.interface import ConnectionChanged, VmsAwaited
 from host_controller.core.model import Unmanaged
 from host_controller.core.operator_events import Reserve

@@ -8,9 +8,10 @@ import pytest
 from msgspec import structs
 
 from host_controller.api.figures import admits, figures_view, vm_figures
-from host_controller.control.admission import TAKEN_SECONDS, Admission, Answer, Start
+from host_controller.control.admission import TAKEN_SECONDS, Admission, Answer
 from host_controller.control.controller import Controller
 from host_controller.control.promises import PromiseRefused, Promises
+from host_controller.control.start_queue import Start
 from host_controller.control.state_dir import StateDir
 from host_controller.core.model import Unmanaged
 from host_controller.core.operator_events import Release, Reserve
@@ -33,8 +34,12 @@ class Desk:
     def starting(self, name: str, size_bytes: int) -> "asyncio.Task[Answer]":
         return asyncio.create_task(self.admission.admit(Start(name, managed=True, need_bytes=size_bytes)))
 
-    def promise(self, name: str, size_bytes: int, token: str = "ours") -> "asyncio.Task[Answer]":
-        return asyncio.create_task(self.promises.make(name, size_bytes, token, BY))
+    def promise(
+        self, name: str, size_bytes: int, token: str = "ours", huge_bytes: int = 0
+    ) -> "asyncio.Task[Answer]":
+        page = 2 * MIB if huge_bytes else None
+        start = Start(name, True, size_bytes, page, huge_bytes)
+        return asyncio.create_task(self.promises.make(start, token, BY))
 
     async def hold(self, size_bytes: int, seconds: float) -> None:
         """Somebody else has that for so long."""

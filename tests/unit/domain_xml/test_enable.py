@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from host_controller.control.admission import read_start
+from host_controller.control.start_queue import read_start
 from host_controller.core.model import Dimm, Growth, Limits, Trust
 from host_controller.domain_xml.edit import difference, enable
 from host_controller.domain_xml.fitness.judge import refusals

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from host_controller.fleet.core.drain import Action, Closed, harm, plan_drain
-from host_controller.fleet.core.model import Cell, Node, Resource
+from host_controller.fleet.core.model import Cell, Huge, Node, Resource
 from host_controller.fleet.core.why import why
 from host_controller.fleet.pacemaker.cib import read_cib, strangers
 from host_controller.fleet.pacemaker.needs import missing
@@ -88,6 +88,12 @@ def test_vms_of_templates_and_of_clones_are_vms_that_a_drain_does_not_stop() -> 
     for name, refused in (("of-it", ["of-it"]), ("cloned:0", ["cloned"]), ("ip", [])):
         actions = read_simulation(text.format(name).encode()).actions
         assert [refusal.vm for refusal in plan_drain(one, "a", actions).refusals] == refused
+
+
+def test_what_lies_in_huge_pages_is_to_be_promised_beside_the_ordinary_memory() -> None:
+    one = vm("web", 2 * GIB, huge_bytes=8 * GIB, huge_page_bytes=0)
+    (move,) = plan_drain(cell({**TWO, "a": host(one)}), "a", [Action("migrate", "web", "a", "c")]).moves
+    assert (move.reserve_bytes, move.huge) == (2 * GIB, Huge(8 * GIB, 0))
 
 
 def test_a_destination_that_admits_too_little_or_does_not_answer_is_no_way() -> None:

@@ -21,16 +21,17 @@ from host_controller.api.server import Api
 from host_controller.control import promises
 from host_controller.control.controller import Controller
 from host_controller.core.interface import ConnectionChanged
-from host_controller.core.model import Limits, Unmanaged, VmConfig
+from host_controller.core.model import HugePool, Limits, Unmanaged, VmConfig
 from host_controller.core.operations.standstill import Stage, Standstill
 from host_controller.core.operator_events import Reserve
 from host_controller.credentials import Credentials, CredentialsError
 from host_controller.errors import DynmemError, InputError
 from host_controller.fleet.certificates import make_authority, make_host
+from host_controller.fleet.core.model import Huge
 from host_controller.fleet.errors import FleetError, HostSilent
 from host_controller.fleet.expiry import DAY
 from host_controller.fleet.hosts import Hosts, Promise
-from host_controller.fleet.lines import Lines
+from host_controller.fleet.lines import Answer, Lines
 from host_controller.fleet.reading import CLOCK_SECONDS, LARGEST_ANSWER, read_figures
 from host_controller.simulator.guest_spec import GuestSpec
 from host_controller.units import GIB, MIB, TIB
@@ -57,10 +58,15 @@ class InHugePages(GuestSpec):
         return replace(super().config(), huge_page_bytes=2 * MIB, pinned="huge pages")
 
 
-async def promise(own: Credentials, port: int, vm: str, size_bytes: int, token: str = "ours") -> Promise:
+IN_PAGES = Huge(GIB, 2 * MIB)
+
+
+async def promise(
+    own: Credentials, port: int, vm: str, size_bytes: int, token: str = "ours", huge: Huge | None = None
+) -> Promise:
     """Asked in a thread, while time passes: a promise waits for the books."""
     hosts = Hosts(own, port)
-    task = asyncio.create_task(asyncio.to_thread(hosts.promise, "localhost", vm, size_bytes, token))
+    task = asyncio.create_task(asyncio.to_thread(hosts.promise, "localhost", vm, size_bytes, token, huge))
     while not task.done():
         await asyncio.sleep(0.05)
         await aside(time.sleep, 0.01)
@@ -104,8 +110,53 @@ def test_a_vm_in_huge_pages_arrives_without_ordinary_memory_for_its_ram(here: Cr
             await asyncio.sleep(30)
             _, answer = await aside(raw, here, port, "GET", "/v1/figures")
             assert [one["arrival_bytes"] for one in answer["vms"]] == [64 * MIB]  # type: ignore[attr-defined]
+            figures, _ = await aside(Hosts(here, port).figures, ["localhost"])
+            assert [one.huge for one in figures["localhost"].vms] == [IN_PAGES]
 
     run(story())
+
+
+def test_huge_pages_are_promised_once_of_what_their_pool_has_and_kept_when_that_is_renewed(
+    here: Credentials,
+) -> None:
+    """Two VMs of a host are moved, and the pool of their destination has room for one."""
+
+    async def story() -> None:
+        host = Host(4 * GIB)
+        seen, pool = host.hypervisor.host_facts, HugePool(2 * MIB, GIB, GIB)
+        host.hypervisor.host_facts = lambda: replace(seen(), pools=(pool,))  # type: ignore[method-assign]
+        async with listening(host, here) as (controller, _, port):
+            await asyncio.sleep(30)
+            books = controller.engine.ledger.reservations
+            assert (await promise(here, port, "one", 64 * MIB, huge=IN_PAGES)).given
+            assert (books["one"].size_bytes, books["one"].huge_bytes) == (64 * MIB, GIB)
+            refused = await promise(here, port, "two", 64 * MIB, huge=IN_PAGES)
+            assert not refused.given
+            assert "1 GiB in huge pages of 2 MiB" in refused.said
+            expires = books["one"].expires
+            await asyncio.sleep(60)
+            assert (await promise(here, port, "one", 64 * MIB, huge=IN_PAGES)).given
+            await until(lambda: books["one"].expires > expires, "it is renewed")
+            assert books["one"].huge_bytes == GIB
+            assert not (await promise(here, port, "one", 64 * MIB, huge=Huge(2 * GIB, 2 * MIB))).given
+
+    run(story())
+
+
+def test_a_host_of_a_version_that_knows_no_huge_pages_is_asked_for_the_rest(here: Credentials) -> None:
+    hosts = Hosts(here, 1)
+    asked: list[str] = []
+
+    def ask(_context: object, _host: str, _method: str, path: str, _seconds: float) -> Answer:
+        asked.append(path.partition("?")[2])
+        if "huge" in path:
+            return Answer(400, b'{"code": "unknown-parameter", "message": "there is no parameter"}', 0.0)
+        return Answer(200, b'{"admitted": true, "message": "it may come"}', 0.0)
+
+    hosts._lines.ask = ask  # type: ignore[method-assign]
+    assert hosts.promise("old", "web", 64 * MIB, "t", IN_PAGES).given
+    pages = f"&huge={GIB}&page={2 * MIB}"
+    assert asked == [f"bytes={64 * MIB}&token=t{pages}", f"bytes={64 * MIB}&token=t"]
 
 
 def test_a_vm_whose_vcpus_stand_still_is_charged_whole_and_counted_on_for_nothing(here: Credentials) -> None:

@@ -10,6 +10,7 @@ import pytest
 from host_controller.fleet.clearing import clear_up, forget_moves
 from host_controller.fleet.clock import Clock
 from host_controller.fleet.core.drain import Action
+from host_controller.fleet.core.model import Huge
 from host_controller.fleet.core.relief import Move
 from host_controller.fleet.errors import EngineBusy, EngineError, NotBegun, RaceLost, WayClosed, WayRefused
 from host_controller.fleet.hosts import Promise
@@ -49,11 +50,13 @@ class Destinations:
     refusing: set[str] = field(default_factory=set)
     held: dict[str, str] = field(default_factory=dict)
     asked: int = 0
+    pages: list[Huge | None] = field(default_factory=list)
     meanwhile: Callable[[], None] = lambda: None
     """What happens while they are asked."""
 
-    def promise(self, host: str, vm: str, size_bytes: int, token: str) -> Promise:
+    def promise(self, host: str, vm: str, size_bytes: int, token: str, huge: Huge | None = None) -> Promise:
         self.asked += 1
+        self.pages.append(huge)
         self.meanwhile()
         if host in self.refusing:
             return Promise(False, "448 MiB are missing")
@@ -61,8 +64,8 @@ class Destinations:
         self.held[vm] = token
         return Promise(True, "reserved")
 
-    def renew(self, host: str, vm: str, size_bytes: int, token: str) -> bool:
-        return self.promise(host, vm, size_bytes, token).given
+    def renew(self, host: str, vm: str, size_bytes: int, token: str, huge: Huge | None = None) -> bool:
+        return self.promise(host, vm, size_bytes, token, huge).given
 
     def take_back(self, host: str, vm: str, token: str) -> None:
         assert self.held.pop(vm) == token
@@ -429,12 +432,21 @@ def test_promises_are_renewed_while_destinations_that_squeeze_are_asked_for_more
         return True
 
     hosts.meanwhile = lambda: time.sleep(30.0)
-    hosts.renew = lambda host, vm, size_bytes, token: keeps(vm)  # type: ignore[method-assign]
+    hosts.renew = lambda host, vm, *_: keeps(vm)  # type: ignore[method-assign]
     for number in range(10):
         promised.renew()
         promised.ask(replace(MOVE, vm=f"v{number}"))
         kept[f"v{number}"] = time.now
     assert time.now - min(kept.values()) < 120.0
+
+
+def test_what_lies_in_huge_pages_is_promised_and_renewed_with_the_rest() -> None:
+    time, hosts, pages = Time(), Destinations(), Huge(8 * GIB, 0)
+    promised = Promised(hosts, time.clock)
+    promised.ask(replace(MOVE, huge=pages))
+    time.sleep(RENEW_SECONDS)
+    promised.renew()
+    assert hosts.pages == [pages, pages]
 
 
 def test_pins_of_an_arbiter_that_died_are_cleared_and_others_stay() -> None:
