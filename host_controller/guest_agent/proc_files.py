@@ -5,7 +5,15 @@ of it but numbers within their range.
 from typing import Final
 
 from agent import disk_swap, evictable
-from agent.proc_text import PAGE_BYTES, Columns, parse_disk_swap, parse_meminfo, parse_psi, parse_vmstat
+from agent.proc_text import (
+    PAGE_BYTES,
+    Columns,
+    Table,
+    parse_disk_swap,
+    parse_meminfo,
+    parse_psi,
+    parse_vmstat,
+)
 from host_controller.core.interface import GuestReading
 from host_controller.guest_agent.errors import GuestAgentNonsense
 
@@ -16,6 +24,10 @@ SWAPS: Final = "/proc/swaps"
 ARCSTATS: Final = f"/{evictable.ARCSTATS}"
 MOST_BYTES: Final = 64 << 10
 """Of one file: vmstat has about 4 KiB."""
+FREE_PAGES: Final = "nr_free_pages"
+PAGE_SIZES: Final = (4 << 10, 16 << 10, 64 << 10)
+AGREEMENT: Final = 4
+"""Free memory changes by less than this part of it between the two."""
 PROMISES: Final = ("CommitLimit", "Committed_AS")
 """They have no end where nobody bounds them, and nothing here goes by them."""
 LARGEST: Final = 1 << 50
@@ -31,7 +43,7 @@ def reading(
 ) -> GuestReading:
     """Of five files; an empty `untrusted_psi` is a kernel without PSI, and empty `untrusted_arcstats` one
     without ZFS. What is on zram or in zswap's pool is in memory, and was counted there; of empty
-    `untrusted_swaps` nobody knows, and all swap counts. Pages are as here.
+    `untrusted_swaps` nobody knows, and all swap counts.
 
     Raises:
         GuestAgentNonsense: no kernel writes such files.
@@ -39,6 +51,7 @@ def reading(
     try:
         memory = parse_meminfo(untrusted_meminfo)
         counters = parse_vmstat(untrusted_vmstat)
+        page = _page_bytes(memory, untrusted_vmstat)
         psi = parse_psi(untrusted_psi) if untrusted_psi else None
         on_disk, _ = parse_disk_swap(untrusted_swaps)
         pool = Columns(disk_swap.LINES).parse(untrusted_meminfo)
@@ -66,10 +79,19 @@ def reading(
         free_bytes=min(memory.get("MemFree", 0), total),
         reclaimable_bytes=min(max(0, cache), total),
         swap_used_bytes=max(0, on_disk - memory.get("SwapCached", 0)),
-        swap_in_bytes=counters.get("pswpin", 0) * PAGE_BYTES,
-        refault_bytes=(refaults or counters.get("workingset_refault", 0)) * PAGE_BYTES,
+        swap_in_bytes=counters.get("pswpin", 0) * page,
+        refault_bytes=(refaults or counters.get("workingset_refault", 0)) * page,
         stall_us=None if psi is None else psi.some_total_us,
     )
+
+
+def _page_bytes(memory: dict[str, int], vmstat: bytes) -> int:
+    """The size of the guest's pages, which may be others than ours (arm64, POWER): of free memory one file
+    tells the pages and another one, a moment earlier, the bytes. Ours where the two do not agree on any.
+    """
+    free = Table(FREE_PAGES, vmstat).parse(vmstat).get(FREE_PAGES, 0)
+    seen = memory.get("MemFree", 0) // free if free > 0 else 0
+    return next((one for one in PAGE_SIZES if abs(seen - one) * AGREEMENT <= one), PAGE_BYTES)
 
 
 def _available(memory: dict[str, int], arcstats: bytes) -> int:

@@ -70,6 +70,27 @@ def test_a_kernel_that_does_not_say_what_is_available_will_do() -> None:
     assert found.available_bytes == (1000 + 900 + 300) << 10, "a 64th of it stays free, and of each cache"
 
 
+@pytest.mark.parametrize(
+    ("free_pages", "page_bytes"),
+    [
+        (b"nr_free_pages 1600\n", 64 << 10),
+        (b"nr_free_pages 1450\n", 64 << 10),  # it has changed between the two files
+        (b"nr_free_pages 6400\n", 16 << 10),
+        (b"nr_free_pages 25600\n", 4 << 10),
+        (b"nr_free_pages 0\n", PAGE_BYTES),
+        (b"nr_free_pages 3\n", PAGE_BYTES),
+        (b"nr_free_pages 12800\n", PAGE_BYTES),  # what a container puts in place of one of the files
+        (b"nr_free_pages -1600\n", PAGE_BYTES),
+        (b"", PAGE_BYTES),
+    ],
+)
+def test_a_guests_pages_may_be_larger_than_ours(free_pages: bytes, page_bytes: int) -> None:
+    """A kernel of arm64 for pages of 64 KiB on a host of 4 KiB: each page that it counts is sixteen here."""
+    meminfo = b"MemTotal: 1024000 kB\nMemFree: 102400 kB\nMemAvailable: 409600 kB\n"
+    found = reading(meminfo, free_pages + b"pswpin 3\nworkingset_refault_file 5\n", b"", b"")
+    assert (found.swap_in_bytes, found.refault_bytes) == (3 * page_bytes, 5 * page_bytes)
+
+
 def test_what_zfs_gives_back_is_available() -> None:
     """As our agent and the host have it: a guest with an ARC would be given memory for its cache."""
     arcstats = b"c_min 4 102400\nsize 4 307200\n"
