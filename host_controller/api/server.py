@@ -129,8 +129,8 @@ class Api:
         try:
             self._reload()
         except ConfigError as error:
-            self.configuration_error = str(error)
-            log.error("configuration refused; the one before stays in force", error=str(error), by=by)
+            self.configuration_error = error.in_one_line
+            log.error("configuration refused; the one before stays in force", error=error.in_one_line, by=by)
             raise
         self.configuration_error = None
         self._note(f"{by} had the configuration read again", detail)

@@ -71,6 +71,8 @@ class ConfigError(InputError):
         super().__init__(f"{path}: {count}{lines}")
         self.path = path
         self.problems = problems
+        self.in_one_line = f"{path}: {count}: {', and '.join(map(str, problems))}"
+        """The same for the log and whoever else has one line for it."""
 
 
 def section(name: str, kind: Any, table: dict[str, Any], problems: list[Problem]) -> Any:

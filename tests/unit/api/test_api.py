@@ -20,6 +20,7 @@ from host_controller.api.schema.vm import VmView
 from host_controller.config import ConfigError, Problem
 from host_controller.core.interface import VmConfigChanged
 from host_controller.core.model import Limits, Trust
+from host_controller.neutral import neutral
 from host_controller.simulator.workload import Workload, steady
 from host_controller.units import GIB, MIB
 from tests.support.serving import raw, request, served
@@ -273,7 +274,9 @@ def test_a_refused_reload_is_said_to_the_caller_and_stays_in_status_until_one_su
             with pytest.raises(RequestRefused, match=r"host\.reserve") as caught:
                 await aside(client.post, "reload")
             assert caught.value.code == "bad-configuration"
-            assert "host.reserve" in (await aside(client.get, "status"))["host"]["configuration_error"]
+            said = (await aside(client.get, "status"))["host"]["configuration_error"]
+            assert "host.reserve" in said
+            assert neutral(said) == said, "pages, the doctor and the log have one line for it"
             wrong = False
             await aside(client.post, "reload")
             assert (await aside(client.get, "status"))["host"]["configuration_error"] is None
