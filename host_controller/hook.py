@@ -221,7 +221,7 @@ def tell(path: str, name: str, what: str) -> None:
     try:
         post(path, f"/v1/admission/{quote(name, '', errors='surrogateescape')}/{what}", b"", TOLD_SECONDS)
     except Exception as error:  # noqa: BLE001 # whatever answers, the VM goes on
-        say(f"dynmem: {said_of(error)}")
+        say(f"dynmem: {name}: the controller at {path} cannot be told that it {what}: {said_of(error)}")
 
 
 def post(path: str, where: str, body: bytes, timeout: float) -> dict[str, object]:
@@ -243,7 +243,8 @@ def post(path: str, where: str, body: bytes, timeout: float) -> dict[str, object
 
 def said_of(error: Exception) -> str:
     """What went wrong, in a line."""
-    return str(error)[:LONGEST_TEXT] or type(error).__name__
+    text = getattr(error, "strerror", None) or str(error)
+    return text[:LONGEST_TEXT] or type(error).__name__
 
 
 def say(text: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live as Screen
 from rich.text import Text
 
@@ -19,6 +19,7 @@ from host_controller.errors import DynmemError
 SCROLL: Final = {"\x1b[A": -1, "\x1b[B": 1, "k": -1, "j": 1, "\x1b[5~": -20, "\x1b[6~": 20}
 SETTLE_SECONDS: Final = 0.1
 """How soon a changed window is seen."""
+NOTHING_SHOWN: Final = ConsoleDimensions(0, 0)
 
 
 class Picture(Protocol):
@@ -60,20 +61,20 @@ class Live:
             _keys() as descriptor,
             Screen(console=self._console, screen=True, auto_refresh=False) as screen,
         ):
-            due, shown = 0.0, (0, 0)
+            due, shown = 0.0, NOTHING_SHOWN
             while True:
                 if time.monotonic() >= due:
                     self._ask()
                     due = time.monotonic() + self._interval
-                    shown = (0, 0)
-                window = os.get_terminal_size(descriptor)
+                    shown = NOTHING_SHOWN
+                window = self._console.size  # 80 × 25 where a terminal tells none, as a serial line does
                 if shown != window:
-                    shown = (window.columns, window.lines)
+                    shown = window
                     screen.update(self._picture(*shown), refresh=True)
                 if not self._obey(descriptor, min(SETTLE_SECONDS, max(0.0, due - time.monotonic()))):
                     return
                 if self._touched:
-                    shown = (0, 0)
+                    shown = NOTHING_SHOWN
 
     def _ask(self) -> None:
         try:

@@ -103,7 +103,7 @@ def picture(answer: dict[str, Any], view: View, width: int, height: int) -> Grou
     rows = view.rows(answer)
     view.offset = max(0, min(view.offset, len(rows) - room))
     shown = rows[view.offset : view.offset + room]
-    foot = f"{len(rows)} VMs"
+    foot = f"{len(rows)} {'VM' if len(rows) == 1 else 'VMs'}"
     if len(shown) < len(rows):
         foot += f", {view.offset + 1} to {view.offset + len(shown)}"
     # By all names, also those that are scrolled away: nothing jumps.

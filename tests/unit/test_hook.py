@@ -218,6 +218,17 @@ def test_no_controller_holds_it_up_and_an_unmanaged_vm_starts(
     assert (code, "Traceback" in said) == (0, False), said
 
 
+@pytest.mark.parametrize("event", [("started", "begin"), ("release", "end")])
+def test_what_nobody_can_be_told_is_said_with_the_vm_and_the_socket(
+    tmp_path: Path, event: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stands in libvirt's log among all else."""
+    assert hook.main(["--socket", str(tmp_path / "none.sock"), "new", *event, "-"]) == 0
+    said = capsys.readouterr().err
+    assert f"new: the controller at {tmp_path}/none.sock cannot be told" in said
+    assert "Errno" not in said
+
+
 @pytest.mark.parametrize("what", ["it trickles", "a list", "NaN"])
 def test_where_the_policy_is_deny_a_managed_vm_is_refused_and_told_why(tmp_path: Path, what: str) -> None:
     config = f'[admission]\nwait = 0\nwithout_controller = "deny"\n[paths]\nsocket = "{tmp_path}/c.sock"'

@@ -86,14 +86,16 @@ class Terminal:
         os.close(self.slave)
 
 
-def in_a_terminal(tmp_path: Path, use: Callable[[Terminal], None], columns: int = 150) -> None:
+def in_a_terminal(
+    tmp_path: Path, use: Callable[[Terminal], None], columns: int = 150, lines: int = 24
+) -> None:
     async def story() -> None:
         host = Host(64 * GIB)
         for number in range(30):
             host.vm(f"vm{number:02}")
         async with served(host, tmp_path):
             await asyncio.sleep(30)
-            terminal = Terminal(tmp_path, columns, 24)
+            terminal = Terminal(tmp_path, columns, lines)
             try:
                 await aside(use, terminal)
             finally:
@@ -123,6 +125,17 @@ def test_it_shows_sorts_scrolls_resizes_and_quits_leaving_the_terminal_as_it_was
         assert termios.tcgetattr(terminal.slave) == terminal.before
 
     in_a_terminal(tmp_path, use)
+
+
+def test_a_terminal_that_tells_no_size_is_drawn_on_as_a_usual_one(tmp_path: Path) -> None:
+    """A serial line, as of a host's management controller: it stayed empty."""
+
+    def use(terminal: Terminal) -> None:
+        assert "vm00" in terminal.until(lambda seen: "30 VMs" in seen)
+        terminal.press("q")
+        assert terminal.process.wait(60) == 0
+
+    in_a_terminal(tmp_path, use, columns=0, lines=0)
 
 
 def test_ctrl_c_ends_it_too(tmp_path: Path) -> None:
