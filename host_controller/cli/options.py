@@ -156,13 +156,22 @@ def _bytes(_ctx: click.Context, _param: click.Parameter, value: str | None) -> i
     if value is None:
         return None
     try:
-        found = parse_size(value)
+        return typed_bytes(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def typed_bytes(value: str) -> int:
+    """A size as somebody has typed it, bytes.
+
+    Raises:
+        ValueError: with a sentence: it is none, is nothing, or lacks its unit.
+    """
+    found = parse_size(value)
     if not found:
-        raise click.BadParameter(f"{value} is no size: it must be more than nothing")
+        raise ValueError(f"{value} is no size: it must be more than nothing")
     if meant := with_unit(value):
-        raise click.BadParameter(
+        raise ValueError(
             f"{value} is a size of {format_size(found)}, since a number alone counts bytes: "
             f"did you mean {meant}?"
         )

@@ -1,15 +1,17 @@
 """`dynmem simulate`: what would happen on a host, without one."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from host_controller.cli.options import all_as_json, plot_option, size
+from host_controller.cli.options import all_as_json, plot_option, size, typed_bytes
 from host_controller.cli.text import json_text, ljust
 from host_controller.errors import InputError
 from host_controller.neutral import neutral
-from host_controller.units import format_size, parse_size
+from host_controller.units import format_size
+
+MOST_DIGITS: Final = 18
 
 if TYPE_CHECKING:
     from host_controller.simulator.trial import Result
@@ -167,9 +169,14 @@ def _parsed(changes: tuple[str, ...]) -> dict[str, dict[str, int]]:
         key, equals, value = rest.partition("=")
         if not colon or not equals or key not in LIMIT_FIELDS:
             raise InputError(f"--with {change!r}", hint=f"VM:KEY=VALUE, KEY one of {', '.join(LIMIT_FIELDS)}")
-        try:
-            number = parse_size(value) if key in ("startup", "minimum", "maximum") else int(value)
-        except ValueError as error:
-            raise InputError(f"--with {change!r}: {error}") from None
+        if key in ("startup", "minimum", "maximum"):
+            try:
+                number = typed_bytes(value)
+            except ValueError as error:
+                raise InputError(f"--with {change!r}: {error}") from None
+        elif value.isdecimal() and len(value) < MOST_DIGITS:
+            number = int(value)
+        else:
+            raise InputError(f"--with {change!r}: {value!r} is no whole number")
         found.setdefault(name, {})[key] = number
     return found

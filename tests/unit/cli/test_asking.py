@@ -51,6 +51,8 @@ def test_ctrl_c_ends_a_command_without_a_word(
         (("simulate", "--history", "x", "--plot", "x.png"), "--plot draws what FILE gives"),
         (("simulate", "--history", "x", "--law", "static"), "--law is for FILE"),
         (("simulate", "--replay", "x", "--law", "dynmem"), "--law is for FILE"),
+        (("simulate", "--replay", "x", "--with", "web:weight=x"), "'x' is no whole number"),
+        (("simulate", "--replay", "x", "--with", "web:maximum=4"), "did you mean 4G?"),
         (("adopt", "web", "--startup", "1G"), "--startup is of the next start"),
         (("adopt", "--all", "--startup", "1G", "--dry-run"), "--startup is of the next start"),
         (("status", "--nosuch"), "No such option"),
