@@ -20,7 +20,7 @@ from host_controller.domain_xml.growth_choice import choose
 from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import restore
-from host_controller.errors import DomainMustBeOff, DomainUnsuitable, InputError
+from host_controller.errors import DomainMustBeOff, DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.neutral import neutral
 
@@ -130,8 +130,12 @@ def _growth(
 def _change(
     domain: Domain, shown: str, new: str, notes: tuple[str, ...], *, dry_run: bool, to_do: str
 ) -> None:
-    if not dry_run:
+    try:
         _must_be_off(domain, to_do)
+    except DynmemError as error:
+        if not dry_run:
+            raise
+        notes += (f"not now: {error.message}; {error.hint}",)
     click.echo(difference(domain.xml(), shown, domain.name))
     say(notes)
     if not dry_run:

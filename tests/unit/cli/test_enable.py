@@ -15,7 +15,13 @@ from host_controller.cli import enable as enabling
 from host_controller.cli.limits import live_limits
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.host_abilities import HostAbilities
-from host_controller.errors import DomainNotFound, DynmemError, HypervisorUnreachable, InputError
+from host_controller.errors import (
+    DomainMustBeOff,
+    DomainNotFound,
+    DynmemError,
+    HypervisorUnreachable,
+    InputError,
+)
 from host_controller.hypervisor import abilities as of_host
 from host_controller.hypervisor.definitions import Definitions
 from host_controller.records.burn_in import BurnIn, Outcome, Verdict, Versions
@@ -166,6 +172,19 @@ def test_a_way_to_grow_is_chosen_the_first_time_and_where_auto_is_asked_for(
     found, why = enabling._growth(wish, old, domain, NOW, HostAbilities())
     assert found is growth
     assert bool(why) is told
+
+
+def test_a_dry_run_says_what_would_keep_the_change_from_being_made_now(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    domain: Any = SimpleNamespace(xml=lambda: "<a/>", name="web", persistent=True, running=True, saved=False)
+    enabling._change(domain, "<b/>", "<b/>", (), dry_run=True, to_do="shut it down first")
+    assert "* not now: it is running" in capsys.readouterr().out
+    with pytest.raises(DomainMustBeOff):
+        enabling._change(domain, "<b/>", "<b/>", (), dry_run=False, to_do="shut it down first")
+    domain.running = False
+    enabling._change(domain, "<b/>", "<b/>", (), dry_run=True, to_do="shut it down first")
+    assert "not now" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
