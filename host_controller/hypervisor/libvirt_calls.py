@@ -222,12 +222,18 @@ def _look_after_mark(connection: Connection, uuid: str, found: Inspection) -> No
     """It goes once the VM has run. Whom nobody manages here, or any longer, is let run: it is charged all of
     its RAM either way, and no decision would ever concern it.
     """
-    domain = connection.domain(uuid)
+    domain, name = connection.domain(uuid), found.view.name
     if found.stands_for_us:
         if found.view.config is not None or found.job is not None:
             return
-        domain.resume()
-        log.info("it is let run: it stood still after a reset, and is not managed", vm=found.view.name)
+        try:
+            domain.resume()
+        except libvirt.libvirtError as error:  # as where its disk is full; it counts all the same
+            log.warning(
+                "it stood still after a reset, and is not let run", vm=found.view.name, error=str(error)
+            )
+            return
+        log.info("it is let run: it stood still after a reset, and is not managed", vm=name)
     standing_mark.take_off(domain)
 
 

@@ -158,6 +158,19 @@ def test_who_is_not_managed_where_it_arrives_or_any_longer_is_let_run() -> None:
     assert not domain.marked
 
 
+def test_one_that_cannot_be_let_run_is_known_all_the_same() -> None:
+    """Else nobody would count what it holds."""
+    domain = stopped()
+    domain.xml = domain.xml.replace(LIMITS, "urn:other")
+
+    def refuse() -> None:
+        raise libvirt.libvirtError("its disk is full")
+
+    domain.resume = refuse  # type: ignore[method-assign]
+    assert look(domain).view.ram_bytes
+    assert domain.marked, "it is tried again at the next look"
+
+
 def test_one_that_its_user_has_paused_and_nobody_manages_stays_paused() -> None:
     domain = stopped()
     domain.xml = domain.xml.replace(LIMITS, "urn:other")
