@@ -6,6 +6,7 @@ from typing import Final
 from agent.finding import Finding
 from agent.killers import OOMD
 from host_controller.doctor.facts import HostSurvey
+from host_controller.host.libvirt_run import is_session
 from host_controller.host.memory import RESERVES_ALL
 from host_controller.neutral import neutral
 from host_controller.records.burn_in import Versions, newest_of
@@ -180,7 +181,8 @@ def killers(host: HostSurvey) -> Finding:
     )
     remedy = f"systemctl disable --now {' '.join(host.killers)}"
     if OOMD in host.killers:
-        remedy += " systemd-oomd.socket; oomctl shows what it watches: VMs are in machine.slice"
+        where = "their user's slice" if is_session(host.uri) else "machine.slice"
+        remedy += f" systemd-oomd.socket; oomctl shows what it watches: VMs are in {where}"
     return Finding("killers", "note", found, remedy)
 
 

@@ -465,6 +465,17 @@ def test_a_vm_that_lost_its_metadata_is_found_by_its_traces() -> None:
     assert "dynmem enable web" in one.remedy
 
 
+@pytest.mark.parametrize(
+    ("uri", "where"), [("qemu:///system", "machine.slice"), ("qemu:///session", "user's")]
+)
+def test_where_systemd_oomd_would_find_vms_depends_on_whose_libvirt_it_is(
+    uri: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    found = host.killers(replace(HOST, uri=uri, killers=("systemd-oomd",)))
+    assert where in found.remedy
+
+
 def test_nothing_is_made_of_a_vm_that_is_off() -> None:
     levels = {judge(survey(running=False, view=None, statistics={})).level for judge in vm.CHECKS}
     assert levels == {"ok"}
