@@ -121,12 +121,12 @@ def _answers(vm: VmSurvey, check: str) -> Finding:
 
 
 def _port_remedy(error: str) -> str:
-    text = error.lower()
-    if "lock file" in text:
+    text = error.lower()  # of libvirt's sentence only what stays as it is in every language
+    if "/lck.." in text:
         return "on this host: install -d -m 1777 /run/lock; libvirt keeps its locks of ports there"
-    if "unix socket" in text:
+    if "unix" in text:
         return f"its <channel> has another type: take it out with virsh edit while it is off; {PORT_OF_OURS}"
-    if "permission" in text or "read only" in text or "access denied" in text:
+    if "read only" in text or "access denied" in text:
         return "on this host: let the controller use libvirt read-write (group libvirt, or polkit)"
     return "on this host: journalctl -u virtqemud -u libvirtd; the guest has no part in it"
 

@@ -9,7 +9,8 @@ from typing import Any, Final, Self
 import libvirt
 import libvirt_qemu
 
-from host_controller.errors import DynmemError
+from host_controller.domain_xml.read import read_domain
+from host_controller.errors import DomainUnsuitable, DynmemError
 from host_controller.guest_agent.errors import (
     GuestAgentAbsent,
     GuestAgentError,
@@ -42,15 +43,18 @@ def ask(domain: Any, request: str, limit_seconds: int = ANSWER_SECONDS) -> str:
     try:
         return str(libvirt_qemu.qemuAgentCommand(domain, request, limit_seconds, 0))
     except libvirt.libvirtError as error:
-        raise translated(error) from None
+        raise translated(error, nobody_there=_nobody_there(domain, error)) from None
 
 
-def translated(error: libvirt.libvirtError) -> GuestAgentError:
-    """What libvirt said, as an error of ours."""
+def translated(error: libvirt.libvirtError, *, nobody_there: bool = False) -> GuestAgentError:
+    """What libvirt said, as an error of ours. It may have said it in its host's language.
+
+    nobody_there: no guest agent has the port open.
+    """
     code, said = error.get_error_code(), error.get_error_message() or str(error)
     if code == libvirt.VIR_ERR_OPERATION_INVALID:
         return GuestAgentAbsent(f"it does not run: {said}", hint="start it, then say it again")
-    if code in _ABSENT or "not connected" in said:
+    if code in _ABSENT or nobody_there:
         return GuestAgentAbsent(
             f"no QEMU guest agent answers: {said}",
             hint="install qemu-guest-agent in the guest, with its port",
@@ -60,6 +64,16 @@ def translated(error: libvirt.libvirtError) -> GuestAgentError:
             f"its guest agent does not answer: {said}", hint="restart qemu-guest-agent in the guest"
         )
     return GuestAgentRefused(f"its guest agent refused: {said}")
+
+
+def _nobody_there(domain: Any, error: libvirt.libvirtError) -> bool:
+    """Libvirt has one code for a guest agent that is not there and for one that hangs."""
+    if error.get_error_code() != libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
+        return False
+    try:
+        return not read_domain(str(domain.XMLDesc(0))).guest_agent
+    except (libvirt.libvirtError, DomainUnsuitable):
+        return False
 
 
 class GuestAgentLine:

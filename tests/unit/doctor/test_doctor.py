@@ -346,6 +346,8 @@ def with_part(part: str) -> str:
 
 SILENT = VIEW | {"agent": None}
 TYPE = "internal error: channel org.dynmem.agent.0 is not using a UNIX socket"
+TYP = "Interner Fehler: Kanal org.dynmem.agent.0 benutzt keinen UNIX-Socket"
+SPERRE = "Sperrdatei für Gerät »/x« in »/var/lock/LCK.._x« kann nicht erstellt werden: Datei nicht gefunden"
 LOCK = "Couldn't create lock file for device '/x' in path '/var/lock/LCK.._x': No such file or directory"
 STAMP = {"last_update": 7}
 OLD_LINUX = STAMP | {"available": 9, "unused": 3}
@@ -361,6 +363,9 @@ BALLOON = "balloon statistics"
         (survey(view=SILENT | {"channel_error": "Access denied"}), "channel", "problem", "denied", "polkit"),
         (survey(view=SILENT | {"channel_error": TYPE}), "channel", "problem", "UNIX", "dynmem enable"),
         (survey(view=SILENT | {"channel_error": "odd"}), "channel", "problem", "odd", "journalctl"),
+        # a libvirtd of a host in another language says so in that
+        (survey(view=SILENT | {"channel_error": SPERRE}), "channel", "problem", "LCK", "1777 /run/lock"),
+        (survey(view=SILENT | {"channel_error": TYP}), "channel", "problem", "UNIX", "dynmem enable"),
         # the driver's answer counts, not its setting
         (survey(statistics={"actual": 1, "last_update": 0}), BALLOON, "problem", "never", "modprobe"),
         (survey(statistics=STAMP, view=SILENT), BALLOON, "problem", "no figures", "4.6"),
