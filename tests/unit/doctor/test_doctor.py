@@ -481,6 +481,13 @@ def test_where_systemd_oomd_would_find_vms_depends_on_whose_libvirt_it_is(
     assert where in found.remedy
 
 
+def test_of_a_users_own_libvirt_the_hook_asks_the_systems_controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    unasked = replace(HOST, controller=about_controller(unasked_start="web"))
+    assert host.hook(unasked).level == "problem"
+    assert host.hook(replace(unasked, uri="qemu:///session")).level == "ok"
+
+
 def test_nothing_is_made_of_a_vm_that_is_off() -> None:
     levels = {judge(survey(running=False, view=None, statistics={})).level for judge in vm.CHECKS}
     assert levels == {"ok"}
