@@ -10,6 +10,7 @@ from host_controller.host.memory import (
     transparent_huge_page_bytes,
     vfio_mappings,
 )
+from host_controller.host.proc import PAGE_BYTES
 from host_controller.hypervisor.abilities import abilities_of
 from host_controller.hypervisor.about_host import AboutHost
 
@@ -20,6 +21,7 @@ def abilities(about: AboutHost) -> HostAbilities:
     if about.local:
         known = replace(
             known,
+            page_bytes=PAGE_BYTES,
             huge_page_bytes=default_huge_page_bytes(),
             transparent_huge_page_bytes=transparent_huge_page_bytes(),
             vfio_mappings=vfio_mappings(),

@@ -8,6 +8,7 @@ from agent.finding import Finding
 from host_controller import __version__
 from host_controller.doctor import definition, witnesses
 from host_controller.doctor.facts import VmSurvey
+from host_controller.domain_xml.host_abilities import BALLOONED_PAGE_BYTES
 from host_controller.neutral import shell_word
 from host_controller.units import format_size
 
@@ -115,6 +116,11 @@ def belief(vm: VmSurvey) -> Finding:
     if (vm.view or {}).get("phase") != "contradicted":
         return Finding("claims", "ok", "agree with the host")
     remedy = "someone in the guest writes to the balloon, or its driver is broken: all of its RAM is charged"
+    if vm.host.page_bytes > BALLOONED_PAGE_BYTES:
+        remedy = (
+            f"its host's pages are of {format_size(vm.host.page_bytes)}, and a balloon frees whole ones: "
+            "a guest's kernel with pages as large (kernel-64k), or fixed memory (dynmem disable)"
+        )
     return Finding("claims", "problem", "the guest holds more than its balloon says", remedy)
 
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.core.model import Growth
+from host_controller.units import KIB
 
+BALLOONED_PAGE_BYTES: Final = 4 * KIB
+"""What a balloon counts in, whatever the machine (fact: host-pages-come-whole)."""
 SINCE: Final = {Growth.VIRTIO_MEM: (7_009_000, 5_001_000), Growth.HOTADD: (1_002_014, 2_001_000)}
 """The first libvirt and QEMU that resize it while the guest runs, numbered as libvirt does."""
 PROVEN_BY: Final = {
@@ -26,6 +29,8 @@ class HostAbilities:
     """All of its RAM."""
     address_bits: int | None = None
     """Physical address bits of its processors."""
+    page_bytes: int = BALLOONED_PAGE_BYTES
+    """Of its kernel: QEMU gives whole ones back."""
     huge_page_bytes: int | None = None
     """The size of huge pages that whoever names none gets (default_hugepagesz)."""
     transparent_huge_page_bytes: int | None = None

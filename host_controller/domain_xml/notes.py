@@ -10,7 +10,7 @@ from host_controller.domain_xml.boot_ram import (
     MOVABLE_RATIO,
     PAGE_STRUCTURE_SHARE,
 )
-from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
+from host_controller.domain_xml.host_abilities import BALLOONED_PAGE_BYTES, NOTHING_KNOWN, HostAbilities
 from host_controller.domain_xml.pinning import pins
 from host_controller.domain_xml.set_aside import set_aside
 from host_controller.domain_xml.shape import Shape
@@ -48,7 +48,7 @@ def notes(
                 f"it boots with {format_size(shape.boot)} and counts as that until its balloon driver is "
                 "seen to be alive; nothing is hot-added"
             )
-    yield from _costs(root, growth, shape, host.device_networks)
+    yield from _costs(root, growth, shape, host)
     yield from _side_effects(root, growth)
 
 
@@ -103,7 +103,7 @@ def _blocks(limits: Limits, shape: Shape) -> Iterator[str]:
         )
 
 
-def _costs(root: Element, growth: Growth, shape: Shape, device_networks: frozenset[str]) -> Iterator[str]:
+def _costs(root: Element, growth: Growth, shape: Shape, host: HostAbilities) -> Iterator[str]:
     aside = set_aside(root, shape.boot)
     if growth is not Growth.BALLOON or shape.boot > LARGEST_WITHOUT_BOUNCE_BYTES:
         yield (
@@ -117,7 +117,7 @@ def _costs(root: Element, growth: Growth, shape: Shape, device_networks: frozens
         # What is onlined for the kernel beyond that describes itself.
         most = format_size(described // PAGE_STRUCTURE_SHARE)
         yield f"page structures of what it grows by take up to {most} of what it boots with"
-    pin = next(pins(root, device_networks), None)
+    pin = next(pins(root, host.device_networks), None)
     if pin is not None:
         yield (
             f"{pin.why}: memory taken from it does not come back to the host, so it costs all its RAM always "
@@ -133,6 +133,11 @@ def _costs(root: Element, growth: Growth, shape: Shape, device_networks: frozens
             "its RAM is shared in files (<source type='file'/>), which the host counts as cache that goes on "
             "demand, unless they lie in a tmpfs (memory_backing_dir in qemu.conf): <source type='memfd'/> is "
             "counted as memory"
+        )
+    if host.page_bytes > BALLOONED_PAGE_BYTES:
+        yield (
+            f"this host's pages are of {format_size(host.page_bytes)}, and QEMU gives back whole ones: what "
+            "a guest with smaller pages gives by its balloon stays with QEMU for the most part"
         )
     bound = [one for one in root.findall("./numatune/*") if one.get("mode", "strict") != "preferred"]
     if bound:

@@ -382,6 +382,10 @@ BALLOON = "balloon statistics"
         # a balloon that was taken out
         (survey(without(XML, 'model="virtio" free', 'model="none" free')), BALLOON, "problem", "no balloon",
          "shut it down, then dynmem enable web"),
+        # a host of arm64 whose pages are larger than its guest's
+        (survey(view=VIEW | {"phase": "contradicted"}), "claims", "problem", "more than", "in the guest"),
+        (survey(view=VIEW | {"phase": "contradicted"}, host=HostAbilities(page_bytes=64 << 10)), "claims",
+         "problem", "more than", "its host's pages are of 64 KiB"),
         # every way of pinning, with the element
         (survey(without(XML, "<devices>", "<devices><disk type='nvme'/>")), "pinned memory", "problem",
          "<disk type='nvme'>", "take the device out"),

@@ -377,6 +377,13 @@ def test_a_passed_through_device_pins_memory(device: str) -> None:
 POOL = "<interface type='network'><source network='vfs'/></interface>"
 
 
+@pytest.mark.parametrize(("page_bytes", "told"), [(4 << 10, False), (64 << 10, True)])
+def test_that_a_host_of_large_pages_gets_little_back_is_said(page_bytes: int, told: bool) -> None:
+    for growth in Growth:
+        notes = enable(Q35, LIMITS, growth, host=HostAbilities(page_bytes=page_bytes)).notes
+        assert any("host's pages are of 64 KiB" in one for one in notes) is told
+
+
 def test_a_device_that_a_network_of_the_host_hands_out_pins_memory_before_it_is_there() -> None:
     xml = Q35.replace("  <devices>", f"  <devices>\n    {POOL}")
     for growth in Growth:
