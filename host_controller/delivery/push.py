@@ -117,7 +117,7 @@ def remove(talk: GuestAgent) -> Iterator[str]:
     guest = look(talk)
     if guest.packaged and not guest.digests:
         raise PushFailed(
-            "its agent came by the package dynmem-agent", hint="in the guest: apt purge dynmem-agent"
+            "its agent came by the package dynmem-agent", hint="in the guest: remove that package"
         )
     if INSTALLED in guest.digests:
         # That file knows what it has put where. It is the first to be there and the last to go.

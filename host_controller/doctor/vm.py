@@ -50,7 +50,10 @@ def agent_version(vm: VmSurvey) -> Finding:
     version = ((vm.view or {}).get("agent") or {}).get("version", "")
     if not version or version == __version__:
         return Finding("agent version", "ok", version or "not known")
-    remedy = "in the guest: apt install --only-upgrade dynmem-agent; versions that differ work together"
+    remedy = (
+        "in the guest: a newer package dynmem-agent; where it came by a push: dynmem agent push "
+        f"{shell_word(vm.name)}; versions that differ work together"
+    )
     return Finding("agent version", "note", f"{version}, the controller is {__version__}", remedy)
 
 

@@ -107,7 +107,7 @@ def _openssl(command: Sequence[str]) -> bytes:
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
     except FileNotFoundError:
-        raise FleetError("there is no openssl here", hint="apt-get install openssl") from None
+        raise FleetError("there is no openssl here", hint="install the package openssl") from None
     except subprocess.TimeoutExpired:
         raise FleetError("openssl did not end within a minute") from None
     if done.returncode != 0:
