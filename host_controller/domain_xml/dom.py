@@ -47,12 +47,14 @@ def parse(xml: str) -> tuple[Document, Element]:
 
 
 def text_of(tree: Document, like: str) -> str:
-    """The document as text, with the quotes, the XML declaration and the last newline of `like`."""
+    """The document as text, with the quotes of `like`, and with what stands there around its root element: a
+    declaration, a comment such as in libvirt's own files, the last newline.
+    """
     quote = "'" if like.count("='") >= like.count('="') else '"'
-    text = "".join(_write(one, quote) for one in tree.childNodes)
-    if like.lstrip().startswith("<?xml"):
-        text = like[: like.index("?>") + 2].lstrip() + "\n" + text
-    return text + ("\n" if like.endswith("\n") and not text.endswith("\n") else "")
+    root = tree.documentElement
+    assert root is not None
+    tags = [one for one in _MARKUP.finditer(like) if one["start"] is not None or one[0].startswith("</")]
+    return like[: tags[0].start()] + _write(root, quote) + like[tags[-1].end() :]
 
 
 def create(parent: Element, tag: str, **attributes: str) -> Element:

@@ -285,3 +285,15 @@ def test_room_of_somebody_elses_beside_a_balloon_that_they_ask_is_not_ours() -> 
     asked = enable(Q35, LIMITS, HOTADD).xml.replace(" autodeflate='off' freePageReporting='on'", "")
     theirs = without_metadata(asked)
     assert "<maxMemory" in disable(theirs)
+
+
+@pytest.mark.parametrize("growth", list(Growth))
+def test_what_stands_around_a_domain_in_its_file_stays_as_it_is(growth: Growth) -> None:
+    """Clusters start domains from copies of /etc/libvirt/qemu/*.xml, which begin with such a comment."""
+    before = "<?xml version='1.0'?>\n<!--\nOVERWRITTEN AND LOST: virsh edit web > x\n-->\n\n"
+    after = "\n\n<!-- </domain> -->\n\n"
+    xml = before + Q35.strip() + after
+    prepared = enable(xml, LIMITS, growth).xml
+    assert prepared.startswith(before + "<domain ")
+    assert prepared.endswith("</domain>" + after)
+    assert disable(prepared) == xml
