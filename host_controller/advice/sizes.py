@@ -123,8 +123,7 @@ def _with_maximum(now: Limits, peak: int, margin: Margin, reasons: list[str]) ->
     more = f" and {format_size(margin.more_bytes)}" if margin.more_bytes else ""
     reasons.append(
         f"maximum {format_size(maximum)} instead of {format_size(now.maximum_bytes)}: it wanted "
-        f"{format_size(peak)} "
-        f"at most; {margin.share:.0%}{more} is left for what was not seen"
+        f"{format_size(peak)} at most; {100 * margin.share:.0f} %{more} is left for what was not seen"
     )
     return replace(now, maximum_bytes=maximum)
 
@@ -175,7 +174,7 @@ def _findings(past: Past, now: Limits) -> list[str]:
             if past.censored_seconds > CENSORED_SECONDS
             else "though it could spare some"
         )
-        found.append(f"it sits at its maximum, {share:.0%} of the time, {why}")
+        found.append(f"it sits at its maximum, {100 * share:.0f} % of the time, {why}")
     if past.assigned_range is not None and past.days >= 1:
         least, most = past.assigned_range
         quiet = past.percentile(50.0) or 0

@@ -159,8 +159,7 @@ def _of_one(one: "Advice", colour: bool) -> list[str]:
     elif one.taken_back:
         told.append(
             "  its limits stay: with smaller ones the replay went short by "
-            f"{one.advised.unmet_share:.2%} of what "
-            "it wanted"
+            f"{100 * one.advised.unmet_share:.2f} % of what it wanted"
         )
     elif not suggestion.reasons:
         told.append("  its limits are right")

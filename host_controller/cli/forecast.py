@@ -98,15 +98,18 @@ def savings(since: str, price: float | None, *, as_json: bool, files: tuple[Path
 
 def _lines(found: "Forecast", capacity: int | None) -> list[str]:
     told = [
-        f"from {found.weeks_seen} weeks; trend {found.trend_per_week:+.1%} a week, "
-        f"{found.trust:.0%} of which is believed",
+        f"from {found.weeks_seen} week{'s' if found.weeks_seen > 1 else ''}; "
+        f"trend {100 * found.trend_per_week:+.1f} % a week, {100 * found.trust:.0f} % of which is believed",
         f"peak of the next week: {_range(found.peak(1))}; of four weeks: {_range(found.peak())}",
     ]
     if found.weeks_seen == 1:
         told.append("one week shows no trend, and the range is a guess: ask again in a week")
     if capacity is None:
         return [*told, "when that is too much is not known without a capacity: --capacity"]
-    earliest, likely, latest = (_date(one) for one in found.full_at(capacity))
+    times = found.full_at(capacity)
+    if times[0] is None:  # then the others are none, either
+        return [*told, f"{format_size(capacity)} are not reached within 26 weeks"]
+    earliest, likely, latest = map(_date, times)
     told.append(
         f"{format_size(capacity)} are reached at the earliest {earliest}, likely {likely}, at the "
         f"latest {latest}"

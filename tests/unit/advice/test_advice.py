@@ -120,7 +120,7 @@ def test_a_vm_that_never_shrinks_sits_at_its_maximum_or_never_uses_its_buffer_is
         growth_percent=1.5,
     )
     found = " | ".join(suggest(odd, NOW_LIMITS).findings)
-    assert "sits at its maximum, 100% of the time, though it could spare some" in found
+    assert "sits at its maximum, 100 % of the time, though it could spare some" in found
     assert "never shrinks" in found
     assert "its buffer of 20 % is never used" in found
     assert suggest(odd, NOW_LIMITS).limits.buffer_percent == 5

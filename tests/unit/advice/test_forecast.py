@@ -175,7 +175,10 @@ def test_forecast_and_savings_read_a_history_and_refuse_what_makes_no_sense(tmp_
     told = run(group, ["forecast", "--capacity", "64G", "--shape", "8G", *here])
     assert told.exit_code == 0, told.output
     assert "from 2 weeks" in told.output
-    assert "at the latest not within 26 weeks" in told.output
+    assert "64 GiB are not reached within 26 weeks" in told.output
+    assert (
+        "1 GiB are reached at the earliest 20" in run(group, ["forecast", "--capacity", "1G", *here]).output
+    )
     assert "VMs of 8 GiB: 62 more by demand, 7 more safely" in told.output
     more = json.loads(run(group, ["forecast", "--capacity", "64G", "--add", "32G", "--json", *here]).output)
     assert more["capacity_bytes"] == 96 * GIB
