@@ -29,9 +29,10 @@ from host_controller.domain_xml.adopted import (
     let_go_element,
 )
 from host_controller.domain_xml.ours import LET_GO, OWED, is_claimed, metadata_element
-from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.restore import restore
 from host_controller.domain_xml.values import parse_xml
+from host_controller.domain_xml.view import DomainView
 from host_controller.neutral import shell_word
 from host_controller.units import format_size
 

@@ -34,8 +34,9 @@ from host_controller.domain_xml.growth_choice import choose, while_running
 from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.ours import is_owed, metadata_element
 from host_controller.domain_xml.ports import has_free_port
-from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml
+from host_controller.domain_xml.view import DomainView
 from host_controller.errors import DomainUnsuitable, InputError
 from host_controller.neutral import shell_word
 from host_controller.rules.taking import limits_of, within_memtune

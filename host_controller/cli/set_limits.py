@@ -16,8 +16,9 @@ from host_controller.domain_xml.fitness.refusal import Request
 from host_controller.domain_xml.fitness.sizes import memtune, memtune_of_what_runs
 from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.ours import is_owed, metadata_element
-from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml
+from host_controller.domain_xml.view import DomainView
 from host_controller.errors import DomainUnsuitable, DynmemError, InputError
 from host_controller.hypervisor.definitions import Definition, Definitions
 from host_controller.neutral import neutral, shell_word

@@ -5,7 +5,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from host_controller.domain_xml.host_abilities import NOTHING_KNOWN, HostAbilities
-from host_controller.domain_xml.read import DomainView
+from host_controller.domain_xml.view import DomainView
 from host_controller.records.burn_in import BurnIn
 
 

@@ -1,4 +1,4 @@
-"""What a domain's XML says about its memory. Pure; `edit.py` and `restore.py` change the XML."""
+"""How a domain's XML is read into its view (`view.py`). Pure; `edit.py` and `restore.py` change the XML."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,12 +7,11 @@ from xml.etree.ElementTree import Element
 
 from agent import wire
 from host_controller.core.model import METADATA, VIRTIO_MEM_STEP_BYTES, Dimm, Growth, VmConfig
-from host_controller.domain_xml.before import STATISTICS_SECONDS
 from host_controller.domain_xml.boot_ram import TOLERATED_BLOCK_BYTES, largest_block_bytes
 from host_controller.domain_xml.huge_pages import huge_page_size, ordinary_bytes
 from host_controller.domain_xml.ours import Ours, find_ours, is_claimed
 from host_controller.domain_xml.pinning import NO_BALLOON, is_unmapped, pinned_by
-from host_controller.domain_xml.standing import Mark, mark_of
+from host_controller.domain_xml.standing import mark_of
 from host_controller.domain_xml.values import (
     alias_of,
     attribute_number,
@@ -24,100 +23,12 @@ from host_controller.domain_xml.values import (
     target_size,
     text_in,
 )
+from host_controller.domain_xml.view import DomainView
 
 GUEST_AGENT_PORT: Final = "org.qemu.guest_agent.0"
 """QEMU's guest agent and libvirt have agreed on it."""
 LONGEST_USER: Final = 11
 """`+` and 32 bits. What a definition says there is anybody's text."""
-
-
-@dataclass(frozen=True, slots=True)
-class DomainView:
-    """A domain's memory, managed or not."""
-
-    uuid: str
-    name: str
-    config: VmConfig | None
-    """None when the domain is not ours."""
-    problems: tuple[str, ...]
-    machine: str
-    boot_ram_bytes: int
-    ram_blocks: tuple[int, ...]
-    """Sizes of the mappings that QEMU makes for guest RAM: cells, DIMMs, virtio-mem."""
-    dimms: tuple[Dimm, ...]
-    actual_bytes: int
-    ceiling_bytes: int
-    """maxMemory; boot RAM where there is none."""
-    virtio_mem_bytes: int
-    """Plugged."""
-    virtio_mem_requested_bytes: int
-    channel_alias: str | None
-    """Alias of our channel; None when the domain has none."""
-    stats_period: int
-    """How often its balloon is asked for statistics, seconds; 0: never."""
-    huge_page_bytes: int | None = None
-    """As VmConfig.huge_page_bytes; known of unmanaged domains too."""
-    in_huge_pages_bytes: int = 0
-    """The part of could_take_bytes that lies in huge pages, of whatever sizes."""
-    virtio_mem_most_bytes: int = 0
-    """Plugged or asked for, whichever is more of each device: the guest may plug all of that."""
-    guest_agent: bool = False
-    """A QEMU guest agent has its port open in the guest."""
-    claimed: bool = False
-    """It has metadata of ours, which may be unusable: no rule is for it."""
-    unmapped: bool = False
-    """Its RAM is mapped by no process: what its QEMU holds does not show it."""
-    owner: int | None = None
-    """User id as which libvirt runs its QEMU; None where the XML does not say it."""
-    standing: Mark | None = None
-    """A controller had stopped its vCPUs after a reset, here or where it came from."""
-
-    @property
-    def wants_statistics(self) -> bool:
-        """It is managed and has a balloon that is not asked for statistics as often as it is to be."""
-        config = self.config
-        return config is not None and config.pinned != NO_BALLOON and self.stats_period != STATISTICS_SECONDS
-
-    @property
-    def most_bytes(self) -> int:
-        """The most RAM that it can come to have as it is: the room that maxMemory leaves may be for devices
-        of its user's.
-        """
-        match None if self.config is None else self.config.growth:
-            case Growth.BALLOON:
-                return self.boot_ram_bytes
-            case Growth.VIRTIO_MEM:
-                assert self.config is not None
-                return self.boot_ram_bytes + self.config.virtio_mem_bytes
-            case _:
-                return self.ceiling_bytes
-
-    @property
-    def ram_bytes(self) -> int:
-        """All that the guest could touch."""
-        return self.boot_ram_bytes + sum(one.size_bytes for one in self.dimms) + self.virtio_mem_bytes
-
-    @property
-    def could_take_bytes(self) -> int:
-        """All that the guest could come to touch before anybody gives it more."""
-        return self.ram_bytes - self.virtio_mem_bytes + self.virtio_mem_most_bytes
-
-    @property
-    def ordinary_bytes(self) -> int:
-        """What of that it takes of ordinary memory; all of it of a managed VM that is not in one pool whole,
-        as it is charged.
-        """
-        if self.huge_page_bytes is not None:
-            return 0
-        return self.could_take_bytes - (self.in_huge_pages_bytes if self.config is None else 0)
-
-    @property
-    def starts_with_bytes(self) -> int:
-        """What a start needs: that, and startup where it boots with less and is given the rest."""
-        config, most = self.config, self.could_take_bytes
-        if config is None or config.growth is not Growth.VIRTIO_MEM:
-            return most
-        return max(most, min(config.limits.startup_bytes, most + config.virtio_mem_bytes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,9 +156,8 @@ def _memory(root: Element) -> _Memory:
 def _config(root: Element, ours: Ours, memory: _Memory) -> VmConfig:
     blocks = [VIRTIO_MEM_STEP_BYTES, *(target_size(one, "block") for one in memory.virtio_mem)]
     if is_x86(root) and (least := largest_block_bytes(memory.boot)) > TOLERATED_BLOCK_BYTES:
-        blocks.append(
-            least
-        )  # of one that was prepared before that was known, or has its device from its user
+        # Of one that was prepared before that was known, or has its device from its user.
+        blocks.append(least)
     return VmConfig(
         uuid=text_in(root, "uuid"),
         name=name_of(root),

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from host_controller.config.rule import RuleSection
-from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.view import DomainView
 from host_controller.errors import DynmemError
 from host_controller.fleet.core.model import mib_up
 from host_controller.fleet.pacemaker.cib import Cib, Vm

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Final
 
 from host_controller.core.model import Growth
-from host_controller.domain_xml.read import DomainView
 from host_controller.domain_xml.shape import SLOTS_OF_FEW_REGIONS, of_few_regions
 from host_controller.domain_xml.values import parse_xml
+from host_controller.domain_xml.view import DomainView
 from host_controller.host.limits import Limit
 from host_controller.rules.taking import within_memtune
 

@@ -13,7 +13,7 @@ import structlog
 from host_controller.beside import Beside
 from host_controller.core.interface import HostSampled, Inbox
 from host_controller.core.model import HostFacts, Unmanaged
-from host_controller.domain_xml.read import DomainView
+from host_controller.domain_xml.view import DomainView
 from host_controller.host import memory
 from host_controller.host.qemu_process import ResidentMeter
 from host_controller.host.watch import HostWatch, VmMemory

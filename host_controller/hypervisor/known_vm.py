@@ -22,7 +22,7 @@ from host_controller.core.interface import (
     VmStateChanged,
 )
 from host_controller.core.model import LARGEST_MAXIMUM_BYTES, Dimm, RunState
-from host_controller.domain_xml.read import DomainView
+from host_controller.domain_xml.view import DomainView
 from host_controller.host.qemu_process import Resident
 from host_controller.hypervisor import libvirt_calls
 

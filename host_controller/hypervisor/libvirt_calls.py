@@ -17,7 +17,8 @@ from host_controller.core.interface import (
     Suspend,
 )
 from host_controller.core.model import BalloonStats, RunState
-from host_controller.domain_xml.read import DomainView, read_domain, unread_domain
+from host_controller.domain_xml.read import read_domain, unread_domain
+from host_controller.domain_xml.view import DomainView
 from host_controller.errors import CallFailed, DomainUnsuitable
 from host_controller.host.limits import Limit
 from host_controller.hypervisor import standing_mark

@@ -6,8 +6,9 @@ from typing import Any, Final, NamedTuple
 
 import libvirt
 
-from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.traces import was_prepared
+from host_controller.domain_xml.view import DomainView
 from host_controller.errors import DomainUnsuitable
 from host_controller.hypervisor.about_host import AboutHost
 from host_controller.hypervisor.failure import call_failed, called

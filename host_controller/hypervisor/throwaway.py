@@ -6,7 +6,8 @@ from typing import Any, Final
 import libvirt
 
 from host_controller.core.model import Dimm
-from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.view import DomainView
 from host_controller.hypervisor.failure import called
 from host_controller.hypervisor.libvirt_calls import LIVE
 from host_controller.hypervisor.memory_devices import dimm_xml, resized

@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from host_controller.config.rule import MatchSection, MetadataPattern, RuleSection, parse_metadata
-from host_controller.domain_xml.read import DomainView
 from host_controller.domain_xml.values import name_of, parse_xml, text_in
+from host_controller.domain_xml.view import DomainView
 
 
 @dataclass(frozen=True, slots=True)

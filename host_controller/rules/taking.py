@@ -21,8 +21,9 @@ from host_controller.domain_xml.fitness.sizes import most_within, tight_limits
 from host_controller.domain_xml.growth_choice import while_running
 from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.ours import Ours
-from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.values import parse_xml, size_of, target_size
+from host_controller.domain_xml.view import DomainView
 from host_controller.rules.matching import Subject, first
 from host_controller.units import format_size
 

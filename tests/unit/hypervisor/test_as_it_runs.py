@@ -6,7 +6,8 @@ import pytest
 
 from host_controller.core.model import Growth, Limits
 from host_controller.domain_xml.edit import enable
-from host_controller.domain_xml.read import DomainView, read_domain
+from host_controller.domain_xml.read import read_domain
+from host_controller.domain_xml.view import DomainView
 from host_controller.host.limits import Limit
 from host_controller.hypervisor import libvirt_calls
 from host_controller.hypervisor.as_it_runs import SEVERAL_DEVICES
