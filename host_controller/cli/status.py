@@ -24,8 +24,9 @@ COLOURS: Final = {"warning": "red", "low": "yellow", "unknown": "dim"}
 def status(*, as_json: bool, socket: str | None) -> None:
     """Show the host and every managed VM that runs.
 
-    MEMORY is ok, low (less than demand and buffer) or warning (less than demand). PRESS is demand in percent
-    of what the guest can use.
+    MEMORY is ok, low (less than demand and buffer), warning (less than demand), or unknown (its guest was not
+    heard yet). PRESS is demand in percent of what the guest can use. GOAL is what it should have now, CHARGE
+    the most that it can come to hold. LIMITS says where its limits stand, AGENT who tells of its memory.
     """
     answer = Client(socket).get("status")
     if as_json:
