@@ -1,5 +1,6 @@
 """`dynmem doctor`: looks at the host and every managed VM, and says what is wrong and what to do."""
 
+import os
 import platform
 import shutil
 import sys
@@ -16,7 +17,7 @@ from host_controller.cli.abilities import abilities
 from host_controller.cli.hook import DIRECTORY, NAME
 from host_controller.cli.options import at_socket, connect, vm_names
 from host_controller.cli.text import json_text, paint, wants_colour
-from host_controller.config import Config, ConfigError, load
+from host_controller.config import DEFAULT_PATH, Config, ConfigError, load
 from host_controller.credentials import Credentials
 from host_controller.doctor import cluster, host, vm
 from host_controller.doctor.cluster import FleetSurvey, Setting
@@ -71,7 +72,8 @@ def doctor(
 
     OPERATIONS.md says more about each. Exit code 0 without problems (notes are none), 1 with.
     """
-    findings = examine(name, _configured().at(connect), socket)
+    configuration, file_problem = _configured()
+    findings = examine(name, configuration.at(connect), socket, file_problem)
     if as_json:
         click.echo(json_text({"findings": [_plain(one) for one in findings]}))
     else:
@@ -80,14 +82,17 @@ def doctor(
         sys.exit(1)
 
 
-def examine(name: str | None, configuration: Config, socket: str | None) -> list[Found]:
-    """All findings: the host's first, then each VM's.
+def examine(
+    name: str | None, configuration: Config, socket: str | None, file_problem: str = ""
+) -> list[Found]:
+    """All findings: the host's first, then each VM's. file_problem: as HostSurvey's.
 
     Raises:
         InputError: there is no managed VM of this name.
     """
     uri = configuration.libvirt.uri
     status, known = _asked(socket)
+    known["file_problem"] = file_problem
     if not is_local(uri):
         return _elsewhere(name, configuration, status, known)
     known |= {**read_kernel()._asdict(), **_hook()}
@@ -212,12 +217,14 @@ def lines(findings: list[Found], everything: bool) -> list[str]:
     return [*found, f"{count} of {len(findings)} checks are in order"]
 
 
-def _configured() -> Config:
-    """A wrong configuration is a finding, and keeps nobody from looking."""
+def _configured() -> tuple[Config, str]:
+    """It, and what is wrong with its file, which is no reason not to look; nothing where who asks may not
+    read it.
+    """
     try:
-        return load()
-    except ConfigError:
-        return Config()
+        return load(), ""
+    except ConfigError as error:
+        return Config(), error.in_one_line if os.access(DEFAULT_PATH, os.R_OK) else ""
 
 
 def _rules(book: Rulebook, vms: list[Taken]) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class HostSurvey:
     """How many the configuration has."""
     idle_rules: tuple[str, ...] = ()
     """A sentence for each that is for nobody."""
+    file_problem: str = ""
+    """What is wrong with the configuration's file, in a line; empty also where who asks may not read it."""
     controller: dict[str, Any] | None = None
     """The `host` of StatusView; None when no controller answers."""
     controller_problem: str = ""

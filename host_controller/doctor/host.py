@@ -50,12 +50,15 @@ def controller(host: HostSurvey) -> Finding:
 
 
 def configuration(host: HostSurvey) -> Finding:
-    """The configuration that lies there is the one in force."""
-    error = host.controller and host.controller["configuration_error"]
-    if not error:
-        return Finding("configuration", "ok", "in force")
-    remedy = "correct the file, dynmem check-config, dynmem reload"
-    return Finding("configuration", "problem", f"the last reload was refused: {error}", remedy)
+    """The configuration that lies there is the one in force, and a controller could start with it."""
+    check, error = "configuration", host.controller and host.controller["configuration_error"]
+    takes_it = "dynmem reload" if host.controller else "systemctl start dynmem"
+    remedy = f"correct the file, dynmem check-config, {takes_it}"
+    if error:
+        return Finding(check, "problem", f"the last reload was refused: {error}", remedy)
+    if host.file_problem:
+        return Finding(check, "problem", f"no controller can start with it: {host.file_problem}", remedy)
+    return Finding(check, "ok", "in force" if host.controller else "no mistake is seen in it")
 
 
 def history(host: HostSurvey) -> Finding:

@@ -110,6 +110,7 @@ def test_ram_that_ends_where_the_kernel_takes_large_blocks_is_told() -> None:
         ),
         ({"controller": about_controller(connected=False)}, "controller", "problem", "qemu:///system"),
         ({"controller": about_controller(configuration_error="x")}, "configuration", "problem", "refused: x"),
+        ({"file_problem": "a mistake"}, "configuration", "problem", "can start with it: a mistake"),
         ({"controller": about_controller(history_problem="full")}, "history", "problem", "not written: full"),
         ({"controller": about_controller(overdraft=OVERDRAFT)}, "overdraft", "problem", "web was started"),
         ({"controller": about_controller(paused=True)}, "management", "note", "paused"),

@@ -9,6 +9,7 @@ import libvirt
 import pytest
 from click.testing import CliRunner
 
+from host_controller import config
 from host_controller.cli import doctor as command
 from host_controller.config import parse
 from host_controller.core.model import Growth, Limits
@@ -98,6 +99,19 @@ def test_the_doctor_goes_on_where_libvirt_lists_nothing(
     said = examined(Libvirt(libvirt.VIR_ERR_RPC, "cannot read"), monkeypatch, tmp_path)
     assert "BAD   libvirt: it lists no VMs: cannot read" in said
     assert "BAD   controller" in said
+
+
+def test_a_configuration_that_no_controller_can_start_with_is_told_where_none_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It may be why."""
+    file = tmp_path / "dynmem.toml"
+    for module in (config, command):
+        monkeypatch.setattr(module, "DEFAULT_PATH", file)
+    for text, told in (("[htp]", True), ("", False)):
+        file.write_text(text)
+        said = examined(Libvirt(libvirt.VIR_ERR_RPC, "cannot read"), monkeypatch, tmp_path)
+        assert (f"BAD   configuration: no controller can start with it: {file}" in said) is told
 
 
 @pytest.mark.parametrize(
