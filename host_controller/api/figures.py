@@ -4,13 +4,15 @@ from collections.abc import Iterable
 
 from host_controller import __version__
 from host_controller.api.schema.fleet import FiguresView, UnmanagedView, VmFiguresView
+from host_controller.control.admission import Admission
 from host_controller.control.controller import Controller
-from host_controller.control.giving import beside_bytes, gives_bytes, is_settled
+from host_controller.control.giving import gives_bytes, is_settled
+from host_controller.core.books.charge import overhead
 from host_controller.core.vm.record import Vm
 
 
-def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFiguresView]) -> FiguresView:
-    """The host; `vms` by `vm_figures`, `wait_seconds`: how long a start waits for memory."""
+def figures_view(controller: Controller, admission: Admission, vms: list[VmFiguresView]) -> FiguresView:
+    """The host; `vms` by `vm_figures`."""
     engine, now = controller.engine, controller.now()
     state, ledger = engine.state, engine.ledger
     overdraft, emergency = ledger.overdraft is not None, state.emergency.cause
@@ -20,8 +22,8 @@ def figures_view(controller: Controller, wait_seconds: float, vms: list[VmFigure
         version=__version__,
         capacity_bytes=max(0, ledger.capacity()),
         reserved_bytes=ledger.reserved() + engine.owed_bytes,
-        admits_bytes=admits(controller, wait_seconds, vms) if known else 0,
-        wait_seconds=wait_seconds,
+        admits_bytes=admits(controller, admission, vms) if known else 0,
+        wait_seconds=admission.limit_seconds,
         connected=state.connected,
         overdraft=overdraft,
         emergency=emergency,
@@ -45,7 +47,7 @@ def vm_figures(controller: Controller, vm: Vm) -> VmFiguresView:
         need_bytes=estimate.need_bytes if estimate else None,
         minimum_bytes=vm.config.limits.minimum_bytes,
         charge_bytes=charge,
-        beside_bytes=beside_bytes(engine, vm),
+        beside_bytes=max(overhead(vm, settings), charge - vm.assigned_bytes),
         arrival_bytes=ram - huge + settings.overhead_floor_bytes,
         huge_bytes=huge,
         huge_page_bytes=vm.config.huge_page_bytes,
@@ -66,14 +68,15 @@ def _unmanaged(controller: Controller) -> list[UnmanagedView]:
     ]
 
 
-def admits(controller: Controller, wait_seconds: float, vms: Iterable[VmFiguresView]) -> int:
+def admits(controller: Controller, admission: Admission, vms: Iterable[VmFiguresView]) -> int:
     """What a start could be given: what is free, and what balloons can take within its wait from VMs that
-    have more than they need; in a dry run nobody gives anything. Never negative.
+    have more than they need, less what others that wait come first with; in a dry run nobody gives anything.
+    Never negative.
     """
     engine = controller.engine
-    free = engine.headroom_bytes - engine.ledger.wanted()
+    free = engine.headroom_bytes - admission.first_bytes()
     for one in () if controller.dry_run else vms:
         vm = engine.vms.get(one.uuid)
         if vm is not None:  # it may have ended since it was asked for its figures
-            free += gives_bytes(engine, vm, wait_seconds)
+            free += gives_bytes(engine, vm, admission.limit_seconds, controller.now())
     return max(0, free)

@@ -79,7 +79,7 @@ class FleetRoutes:
             vm = engine.vms.get(uuid)
             if vm is not None:
                 vms.append(vm_figures(self._controller, vm))
-        return answer_json(figures_view(self._controller, self._admission.limit_seconds, vms))
+        return answer_json(figures_view(self._controller, self._admission, vms))
 
     async def _fleet(self, request: web.Request) -> web.Response:
         expect(request)

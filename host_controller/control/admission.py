@@ -70,6 +70,10 @@ class Admission:
         """A start of it, or a promise, is asked for and not in the books yet."""
         return name in self._queue
 
+    def first_bytes(self) -> int:
+        """What those who wait are to have before another start, of ordinary memory."""
+        return _sum(self._first(None))
+
     async def admit(self, start: Start, by: dict[str, object] | None = None, token: str = "") -> Answer:
         """Wait until the start is paid for, for the limit at most. `by`: who asked, for the events.
 
@@ -152,7 +156,7 @@ class Admission:
         found = self._controller.engine.ledger.reservations.get(promised.name)
         return found is not None and found.expires == promised.expires
 
-    def _first(self, mine: Asked) -> dict[str, Reserve]:
+    def _first(self, mine: Asked | None) -> dict[str, Reserve]:
         """What those are to have that were asked for earlier and wait, as if it were promised to them.
 
         One for which not enough can be freed, as things are, is waited for by nobody.
@@ -168,7 +172,7 @@ class Admission:
         """By all VMs within the time that a start waits."""
         now, (at, size) = self._controller.now(), self._given
         if now - at >= GIVEN_SECONDS:
-            size = all_give_bytes(self._controller.engine, self.limit_seconds)
+            size = all_give_bytes(self._controller.engine, self.limit_seconds, now)
             self._given = now, size
         return size
 

@@ -21,22 +21,21 @@ def is_settled(vm: Vm) -> bool:
     return vm.guest.estimate is not None and not (doubted(vm) or pauses.hands_off or pauses.left_alone)
 
 
-def beside_bytes(engine: Engine, vm: Vm) -> int:
-    """The part of its charge that is beside what its guest can use."""
-    charge = engine.charges.get(vm.config.uuid, 0)
-    return max(overhead(vm, engine.state.settings), charge - vm.assigned_bytes)
-
-
-def gives_bytes(engine: Engine, vm: Vm, seconds: float) -> int:
-    """What can be taken from it within so many seconds, as it has more than it cannot do without."""
+def gives_bytes(engine: Engine, vm: Vm, seconds: float, now: float) -> int:
+    """What can be taken from it within so many seconds, as it has more than it cannot do without; what is on
+    its way already is among it.
+    """
     estimate = vm.guest.estimate
     if estimate is None or not is_settled(vm):
         return 0
-    floor = max(estimate.need_bytes, vm.config.limits.minimum_bytes) + beside_bytes(engine, vm)
+    charge = engine.charges.get(vm.config.uuid, 0)
+    leaving = max(0, vm.followed_bytes(now)[1] - vm.entitled_bytes)
+    beside = max(overhead(vm, engine.state.settings), charge - vm.assigned_bytes - leaving)
+    floor = max(estimate.need_bytes, vm.config.limits.minimum_bytes) + beside
     pace = max(vm.balloon.inflate_rate, SLOWEST_INFLATION)
-    return min(max(0, engine.charges.get(vm.config.uuid, 0) - floor), int(pace * seconds))
+    return min(max(0, charge - floor), int(pace * seconds))
 
 
-def all_give_bytes(engine: Engine, seconds: float) -> int:
+def all_give_bytes(engine: Engine, seconds: float, now: float) -> int:
     """The same of all VMs."""
-    return sum(gives_bytes(engine, vm, seconds) for vm in engine.vms.values())
+    return sum(gives_bytes(engine, vm, seconds, now) for vm in engine.vms.values())

@@ -81,8 +81,8 @@ class Queue:
         if self.has(one):
             del self._asked[one.start.name]
 
-    def before(self, one: Asked) -> Iterator[Start]:
-        """Those that were asked for earlier, in this order."""
+    def before(self, one: Asked | None) -> Iterator[Start]:
+        """Those that were asked for earlier, in this order; all of them before one that is not here yet."""
         for other in self._asked.values():
             if other is one:
                 return

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from host_controller.api.figures import figures_view, vm_figures
 from host_controller.control.admission import Admission, Answer
 from host_controller.control.controller import Controller
 from host_controller.control.promises import Promises
@@ -90,6 +91,28 @@ def test_nobody_waits_for_one_that_not_enough_can_be_freed_for() -> None:
             assert small.admitted
             assert small.waited_seconds < 0.2
             assert not (await large).admitted
+
+    run(story())
+
+
+@pytest.mark.parametrize(("size_bytes", "held_bytes"), [(LARGE, LARGE), (5 * GIB - 128 * MIB, 0)])
+def test_other_hosts_are_offered_what_a_start_that_waits_is_not_to_have(
+    size_bytes: int, held_bytes: int
+) -> None:
+    """One that not enough can be freed for holds nothing up: nobody would start here while it is tried."""
+
+    async def story() -> None:
+        async with asked() as (controller, admission):
+
+            def offered() -> int:
+                vms = [vm_figures(controller, vm) for vm in controller.engine.vms.values()]
+                return figures_view(controller, admission, vms).admits_bytes
+
+            before = offered()
+            large = starting(admission, "large", size_bytes)
+            await asyncio.sleep(0.2)
+            assert offered() == pytest.approx(before - held_bytes, abs=64 * MIB)
+            large.cancel()
 
     run(story())
 

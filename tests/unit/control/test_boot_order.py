@@ -83,13 +83,14 @@ def test_a_controller_that_has_just_started_admits_nobody_before_it_knows_who_ru
 
     async def story() -> None:
         async with served(host, tmp_path) as (controller, _):
-            assert figures_view(controller, 20.0, []).admits_bytes == 0, "nobody has said who runs"
+            desk = Admission(controller)
+            assert figures_view(controller, desk, []).admits_bytes == 0, "nobody has said who runs"
             await until(lambda: controller.engine.state.host is not None, "it has looked at the host")
             controller.put(VmsAwaited(("mail", "web")))
             waits = asyncio.create_task(start(tmp_path))
             await asyncio.sleep(5)
             assert not waits.done()
-            assert figures_view(controller, 20.0, []).admits_bytes == 0
+            assert figures_view(controller, desk, []).admits_bytes == 0
             code, said = await flowing(waits)
             assert code == 1
             assert "libvirt has not told yet of 2 VMs that run (mail, web), so nobody can say what is" in said
@@ -97,7 +98,7 @@ def test_a_controller_that_has_just_started_admits_nobody_before_it_knows_who_ru
             await asyncio.sleep(5)
             controller.put(VmsAwaited(()))
             assert await flowing(waits) == (0, "")
-            assert figures_view(controller, 20.0, []).admits_bytes > 0
+            assert figures_view(controller, desk, []).admits_bytes > 0
 
     run(story())
 

@@ -203,7 +203,7 @@ def test_a_host_that_only_watches_promises_nothing_and_offers_what_is_free_witho
             assert sum(one.charge_bytes - (one.need_bytes or 0) for one in vms) > 256 * MIB, (
                 "there is much to take"
             )
-            offered = figures_view(controller, WAIT_SECONDS, vms).admits_bytes
+            offered = figures_view(controller, desk.admission, vms).admits_bytes
             assert offered == engine.headroom_bytes > 0
 
     run(story())
@@ -217,7 +217,8 @@ def test_what_was_taken_since_a_vm_was_asked_for_its_figures_is_not_offered_twic
             await asyncio.sleep(60)
             (now,) = [vm_figures(controller, vm) for vm in controller.engine.vms.values()]
             before = structs.replace(now, charge_bytes=now.charge_bytes + 256 * MIB)
-            assert admits(controller, WAIT_SECONDS, [before]) == admits(controller, WAIT_SECONDS, [now])
+            desk = Admission(controller)
+            assert admits(controller, desk, [before]) == admits(controller, desk, [now])
 
     run(story())
 
