@@ -52,9 +52,16 @@ def within(seconds: float, function: Callable[[], T], name: str) -> T:
     Raises:
         TimeoutError: it goes on, and nobody waits for it any more.
     """
+    return begun(function, name).result(seconds)
+
+
+def begun(function: Callable[[], T], name: str) -> Future[T]:
+    """What the function will have returned or raised, in a thread of that name. It keeps no process from
+    ending.
+    """
     outcome: Future[T] = Future()
     threading.Thread(target=_do, args=(outcome, function), name=name, daemon=True).start()
-    return outcome.result(seconds)
+    return outcome
 
 
 def _serve(work: _Work) -> None:

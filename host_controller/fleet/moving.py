@@ -6,9 +6,11 @@ the destination. A move that fails leaves the VM where it was: its promise is ta
 
 import secrets
 from collections.abc import Collection
+from concurrent.futures import wait
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from host_controller.beside import begun
 from host_controller.fleet.clearing import clear_up
 from host_controller.fleet.clock import REAL, Clock
 from host_controller.fleet.core.drain import Action, harm, in_words
@@ -53,8 +55,14 @@ class Promised:
     _renewed_at: float = 0.0
 
     def ask(self, move: Move) -> Promise:
-        """Have a VM's memory promised where it is to go."""
-        answer = self.hosts.promise(move.destination, move.vm, move.reserve_bytes, self.token, move.huge)
+        """Have a VM's memory promised where it is to go. A host may think for longer than a promise lasts, so
+        the others' are renewed meanwhile.
+        """
+        way = move.destination, move.vm, move.reserve_bytes, self.token, move.huge
+        asked = begun(lambda: self.hosts.promise(*way), f"promise of {move.destination}")
+        while wait([asked], LOOK_SECONDS).not_done:
+            self.renew()
+        answer = asked.result()
         if answer.given:
             if not self._moves:  # else the older ones would wait for as long as others are asked
                 self._renewed_at = self.clock.now()

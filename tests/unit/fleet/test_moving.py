@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from threading import Event
 from unittest.mock import Mock
 from xml.etree import ElementTree
 
@@ -438,6 +439,21 @@ def test_promises_are_renewed_while_destinations_that_squeeze_are_asked_for_more
         promised.ask(replace(MOVE, vm=f"v{number}"))
         kept[f"v{number}"] = time.now
     assert time.now - min(kept.values()) < 120.0
+
+
+def test_promises_are_renewed_while_one_destination_thinks_for_longer_than_they_last() -> None:
+    """It may squeeze its VMs for two minutes, as its configuration says."""
+    time, hosts, renewed = Time(), Destinations(), Event()
+    promised = Promised(hosts, time.clock)
+    promised.ask(replace(MOVE, vm="first"))
+    hosts.renew = lambda host, vm, *_: renewed.set() is None  # type: ignore[method-assign]
+
+    def squeeze() -> None:
+        time.sleep(RENEW_SECONDS)
+        assert renewed.wait(30.0), "the first one has ended"
+
+    hosts.meanwhile = squeeze
+    assert promised.ask(replace(MOVE, vm="second")).given
 
 
 def test_what_lies_in_huge_pages_is_promised_and_renewed_with_the_rest() -> None:
