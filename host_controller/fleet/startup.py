@@ -1,10 +1,13 @@
 """What a stopped VM starts with, by the file of its resource; and whether that is prepared."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Final, NamedTuple
 
+from host_controller.beside import begun
 from host_controller.config.rule import RuleSection
 from host_controller.domain_xml.read import read_domain
 from host_controller.domain_xml.view import DomainView
@@ -17,6 +20,7 @@ from host_controller.rules.matching import is_managed
 from host_controller.units import MIB
 
 LARGEST_BYTES: Final = 1 << 20
+READ_SECONDS: Final = 2.0
 OVERHEAD_BYTES: Final = 64 * MIB
 """QEMU's own, as a host counts it before it has seen it."""
 
@@ -46,6 +50,32 @@ def unprepared(cib: Cib, rules: tuple[RuleSection, ...] = ()) -> tuple[Need, ...
     )
 
 
+_hanging: dict[str, Future[bytes]] = {}
+"""Folders on file servers that answer nobody, each with whoever still waits there: no signal ends that."""
+
+
+def _read(path: str) -> bytes:
+    """What is in a file, up to a byte more than can be a domain. Nothing in a folder that hangs is here.
+
+    Raises:
+        OSError: it is no file, or cannot be read in time.
+    """
+    folder = os.path.dirname(path)
+    if folder in _hanging and not _hanging[folder].done():
+        raise TimeoutError
+    reading = begun(lambda: _content(path), f"reads in {folder}")
+    _hanging[folder] = reading
+    return reading.result(READ_SECONDS)
+
+
+def _content(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read(LARGEST_BYTES + 1)
+
+
 class _Domain(NamedTuple):
     view: DomainView
     managed: bool
@@ -70,11 +100,7 @@ def _domain(config: str | None, rules: tuple[RuleSection, ...] = ()) -> _Domain 
     if config is None:
         return None
     try:
-        descriptor = os.open(config, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return None
-            text = file.read(LARGEST_BYTES + 1)
+        text = _read(config)
         if len(text) > LARGEST_BYTES or b"<!DOCTYPE" in text:
             return None
         xml = text.decode()

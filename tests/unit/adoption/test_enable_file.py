@@ -3,7 +3,9 @@
 import errno
 import os
 import re
+import time
 from pathlib import Path
+from threading import Event
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +16,7 @@ from host_controller.config.rule import MatchSection, RuleSection
 from host_controller.domain_xml.dom import same
 from host_controller.domain_xml.read import read_domain
 from host_controller.errors import DynmemError, InputError
+from host_controller.fleet import startup
 from host_controller.fleet.pacemaker.cib import read_cib
 from host_controller.fleet.startup import startup_mib, unprepared
 from host_controller.units import GIB
@@ -147,6 +150,34 @@ def test_fleet_init_names_the_files_that_are_not_prepared(file: Path) -> None:
     assert unprepared(cib, (RuleSection(match=MatchSection(name="w*")),)) == (), "a rule manages it"
     invoke("enable", "--file", str(file), "--growth", "balloon")
     assert unprepared(cib) == ()
+
+
+def test_a_file_server_that_answers_nobody_holds_the_fleet_up_once_and_keeps_no_other_file_from_it(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens a file there waits until it is back, and no signal ends that."""
+    server = tmp_path / "server"
+    server.mkdir()
+    there = [server / name for name in ("db.xml", "mail.xml")]
+    for one in there:
+        one.write_text(Q35)
+    back, read = Event(), startup._content
+
+    def content(path: str) -> bytes:
+        if path.startswith(str(server)):
+            back.wait(60.0)
+        return read(path)
+
+    monkeypatch.setattr(startup, "_content", content)
+    monkeypatch.setattr(startup, "READ_SECONDS", 0.2)
+    begun = time.monotonic()
+    assert [startup_mib(str(one)) for one in (*there, *there)] == [None] * 4
+    assert time.monotonic() - begun < 0.4
+    assert startup_mib(str(file)) is not None
+    back.set()
+    while startup_mib(str(there[0])) is None:
+        assert time.monotonic() - begun < 30.0
+    assert startup_mib(str(there[1])) is not None
 
 
 def test_fleet_init_names_a_vm_that_is_called_otherwise_and_one_that_two_resources_have(file: Path) -> None:
