@@ -1,7 +1,8 @@
 """Checks of the host."""
 
 from collections.abc import Callable
-from typing import Final
+from functools import wraps
+from typing import Any, Final
 
 from agent.finding import Finding
 from agent.killers import OOMD
@@ -19,6 +20,24 @@ OLDEST_QEMU: Final = 5_002_000
 TESTED_LIBVIRT: Final = 9_000_000
 TESTED_QEMU: Final = 7_002_000
 """Debian 12's: what is older may work, and nobody has looked."""
+NOT_KNOWN: Final = "not known without a controller"
+
+Check = Callable[[HostSurvey], Finding]
+Told = dict[str, Any]
+"""The `host` of StatusView."""
+
+
+def _told_by_a_controller(name: str) -> Callable[[Callable[[Told], Finding]], Check]:
+    """A check of what a controller says. Without one, which another finding says, it is not known."""
+
+    def check_of(judge: Callable[[Told], Finding]) -> Check:
+        @wraps(judge)
+        def check(host: HostSurvey) -> Finding:
+            return Finding(name, "ok", NOT_KNOWN) if host.controller is None else judge(host.controller)
+
+        return check
+
+    return check_of
 
 
 def libvirt_version(host: HostSurvey) -> Finding:
@@ -61,18 +80,20 @@ def configuration(host: HostSurvey) -> Finding:
     return Finding(check, "ok", "in force" if host.controller else "no mistake is seen in it")
 
 
-def history(host: HostSurvey) -> Finding:
+@_told_by_a_controller("history")
+def history(told: Told) -> Finding:
     """What happens is written down."""
-    problem = host.controller and host.controller["history_problem"]
+    problem = told["history_problem"]
     if not problem:
         return Finding("history", "ok", "no trouble")
     remedy = "make room where it lies (df); dynmem tries again every few seconds. Control is not affected"
     return Finding("history", "problem", f"it is not written: {problem}", remedy)
 
 
-def overdraft(host: HostSurvey) -> Finding:
+@_told_by_a_controller("overdraft")
+def overdraft(told: Told) -> Finding:
     """The VMs cost no more than there is."""
-    found = host.controller and host.controller["overdraft"]
+    found = told["overdraft"]
     if not found:
         return Finding("overdraft", "ok", "none")
     text = f"{format_size(found['bytes_now'])} since the cause: {found['cause']}"
@@ -80,9 +101,10 @@ def overdraft(host: HostSurvey) -> Finding:
     return Finding("overdraft", "problem", text, remedy)
 
 
-def paused(host: HostSurvey) -> Finding:
+@_told_by_a_controller("management")
+def paused(told: Told) -> Finding:
     """Memory is managed."""
-    if host.controller and host.controller["paused"]:
+    if told["paused"]:
         return Finding("management", "note", "paused for all VMs", "dynmem resume --all")
     return Finding("management", "ok", "on")
 
@@ -112,13 +134,14 @@ def swap(host: HostSurvey) -> Finding:
         return Finding("host swap", "problem", found, remedy)
     if not host.swap_total_bytes:
         return Finding("host swap", "note", "none", "a small one gives the kernel time before it kills a VM")
-    used = f"{format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)} used, none by VMs"
-    return Finding("host swap", "ok", used)
+    used = f"{format_size(host.swap_used_bytes)} of {format_size(host.swap_total_bytes)} used"
+    return Finding("host swap", "ok", f"{used}, none by VMs" if host.controller else used)
 
 
-def resident_memory(host: HostSurvey) -> Finding:
+@_told_by_a_controller("resident memory")
+def resident_memory(told: Told) -> Finding:
     """What VMs hold can be read, so that what they give back is believed."""
-    unread = (host.controller or {}).get("unread") or {}
+    unread = told.get("unread") or {}
     if not unread:
         return Finding("resident memory", "ok", "can be read of every VM")
     why = next(iter(unread.values()))
@@ -129,22 +152,23 @@ def resident_memory(host: HostSurvey) -> Finding:
     return Finding("resident memory", "problem", found, remedy)
 
 
-def capacity(host: HostSurvey) -> Finding:
+@_told_by_a_controller("capacity")
+def capacity(told: Told) -> Finding:
     """What decides how much VMs may have."""
-    about = host.controller or {}
-    bound = str(about.get("capacity_bound") or "")
-    if not about.get("capacity_limited"):
-        return Finding("capacity", "ok", bound or "not known without a controller")
-    found = f"VMs may have {format_size(about['capacity_bytes'])}: bounded by {bound}"
+    bound = str(told.get("capacity_bound") or "")
+    if not told.get("capacity_limited"):
+        return Finding("capacity", "ok", bound or NOT_KNOWN)
+    found = f"VMs may have {format_size(told['capacity_bytes'])}: bounded by {bound}"
     remedy = "raise that limit (systemctl set-property), or lower [host] capacity to what is meant"
     if " kills below " in bound:
         remedy = "have it kill later (-m; soft_threshold_min_mem in nohang.conf), or give the host swap"
     return Finding("capacity", "note", found, remedy)
 
 
-def huge_pages(host: HostSurvey) -> Finding:
+@_told_by_a_controller("huge pages")
+def huge_pages(told: Told) -> Finding:
     """Huge pages are there for somebody."""
-    pools = (host.controller or {}).get("pools") or []
+    pools = told.get("pools") or []
     idle = [one for one in pools if one["free_bytes"] and not one["vms_bytes"] and not one["reserved_bytes"]]
     if not pools:
         return Finding("huge pages", "ok", "none are reserved")
@@ -240,7 +264,7 @@ def burn_in(host: HostSurvey) -> Finding:
     return Finding(check, "problem", said, _without(bad))
 
 
-CHECKS: Final[tuple[Callable[[HostSurvey], Finding], ...]] = (
+CHECKS: Final[tuple[Check, ...]] = (
     libvirt_version,
     qemu_version,
     kvm,

@@ -20,7 +20,7 @@ from host_controller.config import load
 from host_controller.config.rule import MatchSection, RuleSection
 from host_controller.core.model import Growth, Limits
 from host_controller.doctor import host, kernel, vm
-from host_controller.doctor.facts import VmSurvey
+from host_controller.doctor.facts import HostSurvey, VmSurvey
 from host_controller.domain_xml.edit import enable
 from host_controller.domain_xml.host_abilities import HostAbilities
 from host_controller.domain_xml.read import read_domain
@@ -81,6 +81,13 @@ IN_A_SCOPE = VIEW | {
     "limit_sources": {"maximum": "memory.max of machine-qemu-1.scope"},
 }
 HANDED_OUT = "<interface type='network'><source network='vfs'/></interface>"
+
+
+def test_without_a_controller_nothing_that_it_tells_is_called_in_order() -> None:
+    silent = HostSurvey("qemu:///system", controller_problem="nobody", controller_remedy="start it")
+    found = {one.check: one.found for one in (check(silent) for check in host.CHECKS)}
+    told = ("history", "overdraft", "management", "capacity", "resident memory", "huge pages")
+    assert {found[name] for name in told} == {"not known without a controller"}
 
 
 def test_ram_that_ends_where_the_kernel_takes_large_blocks_is_told() -> None:
