@@ -220,6 +220,49 @@ def test_limits_that_fit_the_guests_size_are_nothing_to_tell(guest, ram, total_k
     assert finding(guest, "limits of its boot").level == "ok"
 
 
+SETTINGS_OF_24_GIB = {
+    "net/ipv4/tcp_max_orphans": "131072",
+    "net/ipv4/tcp_max_tw_buckets": "131072",
+    "net/ipv4/udp_mem": "575802\t767736\t1151604",
+    "fs/inotify/max_user_watches": "192536",
+}
+"""As Linux 6.18 took them of a MemTotal of 24684092 KiB."""
+
+
+def write_settings(root, release: str, settings: dict[str, str]) -> None:
+    for setting, value in ({"kernel/osrelease": release} | settings).items():
+        path = root / "proc/sys" / setting
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{value}\n")
+
+
+def test_what_a_kernel_takes_of_its_memory_for_sockets_and_watches_is_known(guest):
+    set_kib(guest, MemTotal=24684092)
+    write_settings(guest, "6.18.44-fc", SETTINGS_OF_24_GIB)
+    assert finding(guest, "limits of its boot").level == "ok"
+    small = {"net/ipv4/tcp_max_orphans": "2048", "net/ipv4/udp_mem": "9354\t12474\t18708"}
+    write_settings(guest, "6.18.44-fc", {**dict.fromkeys(SETTINGS_OF_24_GIB, "2048"), **small})
+    one = finding(guest, "limits of its boot")
+    assert one.level == "note"
+    for setting in SETTINGS_OF_24_GIB:
+        assert setting.replace("/", ".") in one.found
+    assert "net.ipv4.udp_mem ends at 73 MiB" in one.found
+    assert "net.ipv4.tcp_max_orphans=131072" in one.remedy
+
+
+@pytest.mark.parametrize(
+    ("release", "level"),
+    [("5.10.0-30-amd64", "ok"), ("6.1.0-18-amd64", "note"), ("5.11", "note"), ("", "ok")],
+)
+def test_watches_follow_memory_since_linux_5_11(guest, release, level):
+    """A server that is built anew at each change, booted with 512 MiB: no space left on device."""
+    set_kib(guest, MemTotal=8 << 20)
+    write_settings(guest, release, {"fs/inotify/max_user_watches": "8192"})
+    one = finding(guest, "limits of its boot")
+    assert one.level == level
+    assert ("fs.inotify.max_user_watches is 8192: " in one.found) is (level == "note")
+
+
 def reserve(root, size: int) -> None:
     (root / "sys/kernel").mkdir(parents=True, exist_ok=True)
     (root / "sys/kernel/kexec_crash_size").write_text(f"{size}\n")
