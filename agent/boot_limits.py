@@ -81,7 +81,8 @@ def _connections(total_bytes: int) -> int:
 
 
 def _release(root: str) -> tuple[int, ...]:
-    words = read_file(os.path.join(root, "proc/sys/kernel/osrelease")).decode("ascii", "replace").split(".")
+    told = read_file(os.path.join(root, "proc/sys/kernel/osrelease")).decode("ascii", "replace").strip()
+    words = told.replace("-", ".").split(".")  # 6.1.0-18-amd64, 6.2-rc3
     return tuple(int(one) if one.isdecimal() else 0 for one in words[:2])
 
 
