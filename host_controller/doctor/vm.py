@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from shlex import quote
 from typing import Final
 
 from agent.finding import Finding
@@ -26,6 +27,7 @@ STANDS_STILL: Final[dict[str, tuple[str, str]]] = {
     ),
     "by a job": ("a migration, a save or a snapshot holds it", "virsh domjobinfo {}"),
 }
+NOT_KNOWN: Final = "not known: the VM is not managed now"
 
 
 def known(vm: VmSurvey) -> Finding:
@@ -35,7 +37,7 @@ def known(vm: VmSurvey) -> Finding:
     if vm.view is None:
         if not vm.controller:
             return Finding("managed", "note", "no controller to ask", "dynmem doctor says why")
-        remedy = "dynmem events --vm; was it enabled with this libvirt's address?"
+        remedy = f"dynmem events --vm={quote(vm.name)}; was it enabled with this libvirt's address?"
         return Finding("managed", "problem", "it runs, and the controller does not know it", remedy)
     if vm.stopped and not vm.view.get("standstill"):
         found, remedy = STANDS_STILL[vm.stopped]
@@ -109,7 +111,7 @@ def offline_memory(vm: VmSurvey) -> Finding:
     """No DIMM lies idle."""
     idle = (vm.view or {}).get("offline_bytes") or 0
     if not idle:
-        return Finding("offline memory", "ok", "none")
+        return Finding("offline memory", "ok", NOT_KNOWN if vm.view is None else "none")
     remedy = "it is unplugged after 5 s; if not: dynmem-agent doctor in the guest"
     return Finding("offline memory", "problem", f"{format_size(idle)} plugged and not online", remedy)
 
@@ -117,7 +119,7 @@ def offline_memory(vm: VmSurvey) -> Finding:
 def belief(vm: VmSurvey) -> Finding:
     """What the guest claims and what the host sees agree."""
     if (vm.view or {}).get("phase") != "contradicted":
-        return Finding("claims", "ok", "agree with the host")
+        return Finding("claims", "ok", NOT_KNOWN if vm.view is None else "agree with the host")
     remedy = "someone in the guest writes to the balloon, or its driver is broken: all of its RAM is charged"
     if vm.host.page_bytes > BALLOONED_PAGE_BYTES:
         remedy = (

@@ -501,8 +501,10 @@ def test_of_a_users_own_libvirt_the_hook_asks_the_systems_controller(monkeypatch
 
 
 def test_nothing_is_made_of_a_vm_that_is_off() -> None:
-    levels = {judge(survey(running=False, view=None, statistics={})).level for judge in vm.CHECKS}
-    assert levels == {"ok"}
+    findings = [judge(survey(running=False, view=None, statistics={})) for judge in vm.CHECKS]
+    assert {one.level for one in findings} == {"ok"}
+    for unseen in ("claims", "offline memory"):
+        assert finding(findings, unseen).found.startswith("not known")
 
 
 def test_kvm_is_not_usable_because_a_device_is_there(tmp_path: Path) -> None:
