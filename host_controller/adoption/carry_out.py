@@ -17,6 +17,7 @@ from host_controller.adoption.steps import (
 )
 from host_controller.core.policy.dead_band import grow_dead_band, shrink_dead_band
 from host_controller.errors import DynmemError
+from host_controller.neutral import shell_word
 from host_controller.units import MIB, format_size
 
 POLL_SECONDS: Final = 0.2
@@ -189,5 +190,5 @@ def _short(vm: str, clock: Clock, has: int, wanted_bytes: int, near: range, plug
         f"after {clock.limit_seconds:.0f} s it has {format_size(has)} of {format_size(wanted_bytes)}: "
         f"{', and '.join(lacks)}",
         vm=vm,
-        hint=f"`dynmem explain` says what holds it back; {way_out}, and release it again",
+        hint=f"`dynmem explain {shell_word(vm)}` says what holds it back; {way_out}, and release it again",
     )
