@@ -11,7 +11,7 @@ from typing import Final
 
 from agent import wire
 from host_controller.core import interface as hv
-from host_controller.core.model import OFF, PAUSED
+from host_controller.core.model import OFF, PAUSED, RunState
 from host_controller.simulator.behaviours import Speech
 from host_controller.simulator.guest import SimulatedVm
 from host_controller.simulator.hypervisor import SimulatedHypervisor
@@ -112,8 +112,8 @@ class Shown:
                 seen = self._told_balloon(event.vm, event.actual_bytes)
                 seen.asked, seen.told_plugged = event.virtio_mem_requested_bytes, event.virtio_mem_bytes
                 seen.left_over = tuple(self.hypervisor.pending(event.vm))
-                under_way = any(isinstance(one, hv.Suspend) for one in seen.left_over)
-                seen.stopped_at = stopped_at if under_way or event.state is PAUSED else None
+                stands = event.state is PAUSED or self._is_to_be_stopped(event.vm)
+                seen.stopped_at = stopped_at if stands else None
                 seen.informed_at = now if event.booted else float("-inf")
                 seen.found = not event.booted
             case hv.GuestSpoke(untrusted_message=wire.Report() as report):
@@ -124,6 +124,8 @@ class Shown:
                 seen = self.of(event.vm)
                 seen.booting, seen.stamp, seen.informed_at, seen.held = True, -1, now, 0.0
                 seen.reset_at = now
+            case hv.VmStateChanged(state=RunState.RUNNING) if not self._is_to_be_stopped(event.vm):
+                self.of(event.vm).stopped_at = None  # whoever stops it from now on is not ours
             case hv.CommandDone():
                 self._answered(event)
             case hv.BalloonChanged():
@@ -165,6 +167,10 @@ class Shown:
         """Whether QEMU has not heard yet of a size that a controller before this one asked its device for."""
         pending = self.hypervisor.pending(uuid)
         return any(isinstance(one, hv.ResizeVirtioMem) and self.is_left_over(one) for one in pending)
+
+    def _is_to_be_stopped(self, uuid: str) -> bool:
+        """A controller's command to stop it is yet to be carried out."""
+        return any(isinstance(command, hv.Suspend) for command in self.hypervisor.pending(uuid))
 
     # --- taken down ---------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from agent import wire
 from host_controller.core import interface as hv
 from host_controller.core.engine import Engine
-from host_controller.core.model import Growth, Limits, Settings
+from host_controller.core.model import Growth, Limits, RunState, Settings
 from host_controller.core.operator_events import SettingsChanged
 from host_controller.simulator.behaviours import BEHAVIOURS, IDEAL, Behaviour
 from host_controller.simulator.guest import SimulatedVm
@@ -165,6 +165,14 @@ def test_what_was_asked_for_and_paid_may_come_whatever_others_have_asked_for_unt
 def test_a_target_that_may_be_in_force_is_no_raise_when_it_is_said_again() -> None:
     """The one after it timed out, and was carried out; of 127 MiB that it was charged with one was said."""
     assert not play(random_scenario(600000200), make_engine).violations
+
+
+def test_who_stops_a_vm_that_was_let_run_has_to_let_it_run_again() -> None:
+    """An operator paused it a sixth of a second later, between two looks of the checker."""
+    shown = World(GIB).checker.shown
+    shown.of("a").stopped_at = 1.0
+    shown.delivered(hv.VmStateChanged("a", RunState.RUNNING))
+    assert shown.of("a").stopped_at is None
 
 
 def test_a_command_is_left_over_by_who_gave_it_and_not_by_what_it_says() -> None:

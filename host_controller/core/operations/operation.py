@@ -77,6 +77,8 @@ class Steps(ABC):
     """Of its last command to the hypervisor."""
     request: int = -1
     """Of its last message to the agent."""
+    _minimum_bytes: int | None = None
+    """The VM's when this was begun."""
     _deadline: float | None = math.inf
     """None: the time begins with the next look."""
     _limit: float = math.inf
@@ -168,6 +170,8 @@ class Steps(ABC):
             if self._deadline is not None:
                 self._deadline += now - self._frozen_since
             self._frozen_since = None
+        if self._minimum_bytes is None:
+            self._minimum_bytes = vm.config.limits.minimum_bytes
         commands: list[Command] = []
         self._start_clock(now)
         while not commands and (seen := self._seen(vm, now, agent, may_grow)) is not None:
@@ -230,6 +234,11 @@ class Steps(ABC):
             return Heard.UNCONFIRMED
         waits = vm.balloon.sent or vm.balloon.actual_bytes < self.raise_to_bytes
         return None if waits else Heard.READY
+
+    def _is_too_little(self, vm: Vm, left_bytes: int) -> bool:
+        """What would be left is below its minimum, which was raised since this was begun."""
+        minimum = vm.config.limits.minimum_bytes
+        return self._minimum_bytes is not None and self._minimum_bytes < minimum and left_bytes < minimum
 
     # --- what all that grows shares ---
 

@@ -146,7 +146,7 @@ class Resize(Steps):
                 return self._room(vm, now)
             case Stage.DEFLATING:
                 found = self._raised(vm)
-                return Heard.NEEDED if found is Heard.READY and not self._spared(vm, now) else found
+                return Heard.NEEDED if found is Heard.READY and not self._may_leave(vm, now) else found
             case Stage.FOLLOWING | Stage.COMING_ONLINE if self._overtaken(vm, self.size_bytes):
                 return Heard.OVERTAKEN
             case Stage.FOLLOWING:
@@ -189,6 +189,9 @@ class Resize(Steps):
     def _overtaken(vm: Vm, asked_bytes: int) -> bool:
         """Whether somebody else asked for a size: what this one began with or asked for is out of force."""
         return vm.virtio_mem.unsure or vm.virtio_mem.requested_bytes != asked_bytes
+
+    def _may_leave(self, vm: Vm, now: float) -> bool:
+        return self._spared(vm, now) and not self._is_too_little(vm, vm.assigned_bytes - self._less_bytes)
 
     def _spared(self, vm: Vm, now: float) -> bool:
         """The guest can do without what leaves."""

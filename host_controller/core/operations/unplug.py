@@ -15,6 +15,7 @@ from host_controller.core.operations.stages import (
     Stage,
     Table,
     done,
+    dropped,
     failed,
     go,
 )
@@ -32,10 +33,12 @@ it (fact: plug-event-pending)."""
 LATE_LIMIT: Final = 120.0
 """Seconds for an unplug that the hypervisor has not answered."""
 
+_COME_TO_NEED: Final = go(Stage.TURNING_BACK, "the guest has come to need the DIMM")
 _STAYS: Final = go(Stage.TURNING_BACK, "the guest's kernel did not give the DIMM back")
 _TOO_LATE: Final = go(Stage.TURNING_BACK, "the DIMM did not leave in time")
 _REFUSED: Final = go(Stage.TURNING_BACK, "unplug was refused: ")
 
+_MAY_BE_CALLED_OFF: Final = (Stage.DEFLATING, Stage.OFFLINING, Stage.OFFLINED)
 _WAYS: Final = (
     Stage.NEW, Stage.DEFLATING, Stage.OFFLINING, Stage.OFFLINED, Stage.DETACHING, Stage.DETACHING_AGAIN,
     Stage.OVERDUE, Stage.ABANDONED, Stage.ABANDONED_LATE, Stage.LEAVING, Stage.LAST_WAIT, Stage.TURNING_BACK,
@@ -54,12 +57,14 @@ class Unplug(Steps):
         (Stage.NEW, Heard.READY): go(Stage.DETACHING),
         (Stage.DEFLATING, Heard.READY): go(Stage.OFFLINING),
         (Stage.DEFLATING, Heard.UNAIDED): go(Stage.DETACHING),
+        (Stage.DEFLATING, Heard.NEEDED): dropped("the guest needs the DIMM after all"),
         (Stage.DEFLATING, Heard.UNCONFIRMED): failed("the balloon's target was not confirmed"),
         (Stage.DEFLATING, Heard.LATE): failed("the balloon did not make room for the DIMM to leave"),
         (Stage.OFFLINING, Heard.CONFIRMED): go(Stage.OFFLINED),
         (Stage.OFFLINING, Heard.DECLINED): go(Stage.TURNING_BACK, "the guest needs the DIMM: "),
         # Once it is leaving nobody can help the guest.
-        (Stage.OFFLINING, Heard.NEEDED): go(Stage.TURNING_BACK, "the guest has come to need the DIMM"),
+        (Stage.OFFLINING, Heard.NEEDED): _COME_TO_NEED,
+        (Stage.OFFLINED, Heard.NEEDED): _COME_TO_NEED,
         (Stage.OFFLINING, Heard.LATE): go(Stage.TURNING_BACK, "the guest did not offline the DIMM in time"),
         (Stage.OFFLINED, Heard.READY): go(Stage.DETACHING),
         (Stage.DETACHING, Heard.CARRIED_OUT): go(Stage.LEAVING),
@@ -106,9 +111,9 @@ class Unplug(Steps):
     def _look(self, vm: Vm, now: float, agent: bool) -> Heard | None:
         dimm = self._dimm(vm)
         if dimm is None:
-            # Of two requests the first may have done it while the second is still to be answered.
-            answer_due = self.stage in (Stage.DETACHING_AGAIN, Stage.OVERDUE)
-            return None if answer_due and not self._is_late(now) else Heard.GONE
+            return self._gone(now)
+        if self.stage in _MAY_BE_CALLED_OFF and self._is_too_little(vm, vm.entitled_bytes - dimm.size_bytes):
+            return Heard.NEEDED
         match self.stage:
             case Stage.NEW:
                 return Heard.READY if self.raise_to_bytes is None else Heard.CRAMPED
@@ -123,6 +128,11 @@ class Unplug(Steps):
             case Stage.LEAVING if now > self._answered_at + PATIENCE and not self._is_late(now):
                 return Heard.UNHEARD if vm.offline_bytes >= dimm.size_bytes else None
         return None
+
+    def _gone(self, now: float) -> Heard | None:
+        """Of two requests the first may have done it while the second is still to be answered."""
+        answer_due = self.stage in (Stage.DETACHING_AGAIN, Stage.OVERDUE)
+        return None if answer_due and not self._is_late(now) else Heard.GONE
 
     def _enter(self, vm: Vm, now: float) -> list[Command]:
         match self.stage:

@@ -1,6 +1,7 @@
 """Plugging a DIMM and taking one out, step by step, with every way to fail."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -247,6 +248,37 @@ def test_a_guest_that_comes_to_need_a_dimm_keeps_it() -> None:
     back = to_guest(operation.advance(vm, 1.3, agent=True))
     assert isinstance(back, wire.Online)
     assert (back.start_bytes, back.size_bytes) == (request.start_bytes, request.size_bytes)
+    assert operation.outcome is Outcome.FAILED
+
+
+def minimum(vm: Vm, mib: int) -> None:
+    limits = replace(vm.config.limits, startup_bytes=mib * MIB, minimum_bytes=mib * MIB)
+    vm.configure(replace(vm.config, limits=limits))
+
+
+@pytest.mark.parametrize("agent", [True, False])
+@pytest.mark.parametrize(("minimum_mib", "goes_on"), [(444, True), (445, False)])
+def test_a_dimm_stays_without_which_a_guest_would_be_below_a_minimum_that_was_raised_meanwhile(
+    minimum_mib: int, goes_on: bool, agent: bool
+) -> None:
+    vm, operation = unplug()
+    operation.advance(vm, 1.0, agent=agent)
+    vm.balloon.read(700 * MIB, 1.1)
+    build.answered(vm)
+    minimum(vm, minimum_mib)
+    assert len(operation.advance(vm, 1.1, agent=agent)) == goes_on
+    assert operation.outcome is (Outcome.UNDER_WAY if goes_on else Outcome.DROPPED)
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_dimm_that_is_offline_is_brought_back_for_a_minimum_that_was_raised_meanwhile(
+    answered: bool,
+) -> None:
+    vm, operation, request = offlined()
+    if answered:
+        operation.acknowledged(vm, wire.Ack(request.request_id, ok=True))
+    minimum(vm, 445)
+    assert isinstance(to_guest(operation.advance(vm, 1.2, agent=True)), wire.Online)
     assert operation.outcome is Outcome.FAILED
 
 

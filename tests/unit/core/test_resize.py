@@ -239,6 +239,21 @@ def test_what_the_balloon_holds_is_given_back_before_the_device_shrinks() -> Non
     assert asked_for(operation.advance(vm, 1.2, agent=True)).requested_bytes == 128 * MIB
 
 
+@pytest.mark.parametrize(("minimum_mib", "asks"), [(640, True), (641, False)])
+def test_virtio_mem_stays_without_which_a_guest_would_be_below_a_minimum_that_was_raised_meanwhile(
+    minimum_mib: int, asks: bool
+) -> None:
+    vm = made(256, balloon_mib=384)
+    operation = resize(128, raise_to_bytes=512 * MIB)
+    operation.advance(vm, 1.0, agent=True)
+    vm.balloon.read(512 * MIB, 1.1)
+    build.answered(vm)
+    limits = replace(vm.config.limits, startup_bytes=minimum_mib * MIB, minimum_bytes=minimum_mib * MIB)
+    vm.configure(replace(vm.config, limits=limits))
+    assert len(operation.advance(vm, 1.2, agent=True)) == asks
+    assert operation.outcome is (Outcome.UNDER_WAY if asks else Outcome.DROPPED)
+
+
 def test_virtio_mem_stays_where_nobody_knows_whether_the_balloon_may_give_its_memory_back() -> None:
     vm = made(256, balloon_mib=384)
     operation = resize(128, raise_to_bytes=512 * MIB)
