@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from agent import boot_limits, disk_swap, killers, maximum
+from agent import boot_limits, disk_swap, killers, maximum, unit_limits
 from agent.blocks import MemoryBlocks
 from agent.crash_kernel import crash_kernel
 from agent.doctor_devices import DEVICES
@@ -25,6 +25,7 @@ from agent.wire import PORT_NAME
 # More movable than this for each byte the kernel can use itself starves the kernel.
 # [Documentation/admin-guide/mm/memory-hotplug.rst, "ZONE_MOVABLE sizing considerations"]
 MOVABLE_RATIO = 3
+_NAMED = 5
 
 
 def psi(probe: Probe) -> Finding:
@@ -160,6 +161,17 @@ def limits_of_its_boot(root: str, total_bytes: int) -> Finding:
     return Finding(check, "note", found, remedy)
 
 
+def limits_of_services(root: str) -> Finding:
+    """No service is held to a share of what the guest has booted with."""
+    check, shares = "limits of services", unit_limits.by_share(root)
+    if not shares:
+        return Finding(check, "ok", "none is a share of memory")
+    told = ", ".join(f"{name}: {limit}" for name, limit in list(shares.items())[:_NAMED])
+    found = f"{told}: of what the guest had when systemd read that, which follows no memory that comes later"
+    remedy = "a size instead of a share, as MemoryMax=2G; or systemctl daemon-reload once the guest has grown"
+    return Finding(check, "note", found, remedy)
+
+
 def memmap_on_memory(root: str) -> Finding:
     """Hot-added memory pays for its own memmap, 1/64 of it."""
     value = _word(root, "sys/module/memory_hotplug/parameters/memmap_on_memory")
@@ -188,6 +200,7 @@ RECORDED: tuple[Callable[[str], Finding], ...] = (
     swap,
     overcommit,
     crash_kernel,
+    limits_of_services,
     *DEVICES,
     memmap_on_memory,
 )

@@ -263,6 +263,28 @@ def test_watches_follow_memory_since_linux_5_11(guest, release, level):
     assert ("fs.inotify.max_user_watches is 8192: " in one.found) is (level == "note")
 
 
+def unit(root, path: str, *lines: str) -> None:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(["[Service]", *lines, ""]))
+
+
+def test_services_that_are_held_to_a_share_of_what_the_guest_booted_with_are_told(guest):
+    assert finding(guest, "limits of services").level == "ok"
+    unit(guest, "usr/lib/systemd/system/web.service", "MemoryMax = 50%")
+    unit(guest, "etc/systemd/system/db.service.d/50-memory.conf", "MemoryHigh=75%", "MemoryMax=2G")
+    unit(guest, "etc/systemd/system/whole.service", "MemoryMax=100%", "CPUQuota=20%")
+    unit(guest, "lib/systemd/system/sized.service", "MemoryMax=2G", "#MemoryMax=10%")
+    unit(guest, "usr/lib/systemd/system/mine.slice", "MemoryMax=10%")
+    unit(guest, "etc/systemd/system/mine.slice", "MemoryMax=1G")  # it stands in the other's place
+    (guest / "etc/systemd/system/odd.service").mkdir()
+    (guest / "etc/systemd/system/gone.service.d").symlink_to("/nowhere")
+    one = finding(guest, "limits of services")
+    assert one.level == "note"
+    assert one.found.startswith("db.service: MemoryHigh=75%, web.service: MemoryMax=50%: ")
+    assert "daemon-reload" in one.remedy
+
+
 def reserve(root, size: int) -> None:
     (root / "sys/kernel").mkdir(parents=True, exist_ok=True)
     (root / "sys/kernel/kexec_crash_size").write_text(f"{size}\n")
