@@ -6,8 +6,9 @@ or lying, it can harm no host: it publishes figures and asks for memory and move
 engine judge for themselves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ from host_controller.fleet.hosts import Hosts
 from host_controller.fleet.lifting import Lifting
 from host_controller.fleet.metrics import Tally
 from host_controller.fleet.moving import carry_out
+from host_controller.fleet.news import News
 from host_controller.fleet.pacemaker.cell import Engine, Known, Turn, publish
 from host_controller.fleet.pacemaker.cib import Cib, failed_moves
 from host_controller.fleet.pacemaker.pins import moved_at, pins
@@ -87,6 +89,7 @@ class Arbiter:
     """When it said last that certificates expire soon."""
     lifting: Lifting = field(init=False)
     clearing: Clearing = field(init=False)
+    news: News = field(default_factory=News)
     alerted: frozenset[str] = frozenset()
     """Hosts that are short, that no move helps, and of which that was said."""
     quorate: bool = True
@@ -135,8 +138,11 @@ class Arbiter:
                 self.lifting.lift_one(look(self.engine, self.hosts).cell)
         except DynmemError as error:
             self.tally.add(metrics.TURNS, "failed")
-            log.warning("this turn is left out", problem=str(error))
+            if self.news.is_new("turn", str(error)):
+                log.warning("turns are left out", problem=str(error))
             return False
+        if self.news.over("turn"):
+            log.info("turns go on")
         return done
 
     def _may_decide(self, cib: Cib) -> bool:
@@ -183,11 +189,19 @@ class Arbiter:
             fleet_figures.METRICS: metrics.render(now, silent, len(self.notes), self.tally),
             fleet_figures.STATUS: msgspec.json.encode(status),
         }
+        for file, text in told.items():
+            self._keep(partial(fleet_figures.keep, text), self.state.with_name(file.name))
+
+    def _keep(self, write: Callable[[Path], None], file: Path) -> None:
+        """What cannot be kept is learnt again, or told by the next turn."""
         try:
-            for file, text in told.items():
-                fleet_figures.keep(text, self.state.with_name(file.name))
+            write(file)
         except OSError as error:
-            log.warning("figures of the fleet cannot be kept", problem=error.strerror)
+            if self.news.is_new(str(file), str(error.strerror)):
+                log.warning("a file of the fleet cannot be kept", file=str(file), problem=error.strerror)
+        else:
+            if self.news.over(str(file)):
+                log.info("a file of the fleet is kept again", file=str(file))
 
     def _look_again(self) -> None:
         """At an engine that is at work for long: nothing is published, but what there is is told."""
@@ -221,7 +235,7 @@ class Arbiter:
         )
         self.published_at = self.looked_at = self.clock.now()
         self.lifting.follow(done.cell)
-        keep_bookings(self.state, done.bookings)
+        self._keep(partial(keep_bookings, done.bookings), self.state)
         self._tell(done)
         return True
 
@@ -278,9 +292,11 @@ class Arbiter:
             log.warning("not moved", vm=move.vm, why=problem)
         return True
 
-    @staticmethod
-    def _tell(done: Turn) -> None:
+    def _tell(self, done: Turn) -> None:
         if done.harm:
-            log.error(done.said)
-        elif done.published is not None:
+            if self.news.is_new("harm", done.said):
+                log.error(done.said)
+            return
+        self.news.over("harm")
+        if done.published is not None:
             log.info("published", vms=len(done.published.vms), hosts=len(done.published.hosts))

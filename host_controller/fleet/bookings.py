@@ -4,12 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from host_controller.fleet.core.booking import Booking
 from host_controller.private import private_directory, replace_private
-
-log = structlog.get_logger(__name__)
 
 
 def read_bookings(file: Path) -> dict[str, Booking]:
@@ -20,10 +17,11 @@ def read_bookings(file: Path) -> dict[str, Booking]:
         return {}
 
 
-def keep_bookings(file: Path, bookings: Mapping[str, Booking]) -> None:
-    """For the next start. What cannot be kept is learnt again."""
-    try:
-        private_directory(file.parent)
-        replace_private(file, msgspec.json.encode(dict(bookings)))
-    except OSError as error:
-        log.warning("what is booked cannot be kept", file=str(file), problem=error.strerror)
+def keep_bookings(bookings: Mapping[str, Booking], file: Path) -> None:
+    """For the next start.
+
+    Raises:
+        OSError
+    """
+    private_directory(file.parent)
+    replace_private(file, msgspec.json.encode(dict(bookings)))

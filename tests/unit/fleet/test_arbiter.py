@@ -1,5 +1,6 @@
 """The arbiter publishes now and then, relieves who is short for long, and goes on whatever happens."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -276,7 +277,7 @@ def test_what_was_booked_when_an_arbiter_ran_here_last_is_not_booked_anew(scene:
     scene.arbiter.turn()
     before = {one.name: one.size_mib for one in read_cib(scene.engine.text).vms}
     old = Booking(60_000, 5.0, 50_000, ((1, 60_000), (2, 40_000)))
-    keep_bookings(scene.arbiter.state, {**scene.arbiter.bookings, "web": old, "gone": old})
+    keep_bookings({**scene.arbiter.bookings, "web": old, "gone": old}, scene.arbiter.state)
     after = Arbiter(scene.engine, scene.hosts, scene.arbiter.state, scene.arbiter.clock)  # type: ignore[arg-type]
     after.start()
     assert after.bookings["gone"] == old
@@ -369,11 +370,35 @@ def test_a_damaged_file_of_bookings_is_none(tmp_path: Path, text: bytes) -> None
     file = tmp_path / "bookings.json"
     file.write_bytes(text)
     assert read_bookings(file) == {}
-    keep_bookings(file, {"web": Booking(7, 1.0, 5, ((3, 7),))})
+    keep_bookings({"web": Booking(7, 1.0, 5, ((3, 7),))}, file)
     assert read_bookings(file) == {"web": Booking(7, 1.0, 5, ((3, 7),))}
     assert file.stat().st_mode & 0o077 == 0
 
 
-def test_bookings_that_cannot_be_kept_end_nothing(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    keep_bookings(tmp_path / "file/bookings.json", {})
+def test_what_stays_is_told_once_and_that_it_is_over(scene: Scene) -> None:
+    """A disk that is full, an engine that cannot be asked, somebody else's constraint: each for an hour."""
+    folder = scene.arbiter.state.parent
+    folder.touch()
+    stop = Action("stop", "db", "n1", text="stop")
+    query, nodes = scene.engine.query, scene.engine.query().nodes
+
+    def fails() -> Cib:
+        raise EngineError("cibadmin failed with 102: no connection")
+
+    with structlog.testing.capture_logs() as logs:
+        scene.engine.would = lambda cib: (stop,) if cib.nodes != nodes else ()
+        scene.go_on(1800)
+        scene.engine.query = fails  # type: ignore[method-assign]
+        scene.go_on(1800)
+        scene.engine.query, scene.engine.would = query, lambda cib: ()  # type: ignore[method-assign]
+        folder.unlink()
+        scene.go_on(100)
+    told = Counter(one["event"] for one in logs)
+    for event, times in {
+        "a file of the fleet cannot be kept": 3,
+        "a file of the fleet is kept again": 3,
+        "held back: the engine would stop db": 1,
+        "turns are left out": 1,
+        "turns go on": 1,
+    }.items():
+        assert told[event] == times, event

@@ -208,6 +208,6 @@ def test_a_configuration_that_is_edited_meanwhile_costs_a_turn_and_is_counted(tm
     scene.go_on(2 * TURN_SECONDS)
     assert len(scene.engine.commits) == 1
     assert 'dynmem_fleet_turns_total{result="failed"} 1' in scene.text()
-    (left_out,) = (one for one in scene.told if one["event"] == "this turn is left out")
+    (left_out,) = (one for one in scene.told if one["event"] == "turns are left out")
     assert "changed meanwhile" in left_out["problem"]
     assert scene.nothing_has_moved()

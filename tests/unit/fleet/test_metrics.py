@@ -100,7 +100,7 @@ def test_figures_that_cannot_be_kept_end_nothing(scene: Scene) -> None:
     scene.arbiter.state.with_name("metrics.new").mkdir()
     with structlog.testing.capture_logs() as logs:
         scene.arbiter.turn()
-    assert "figures of the fleet cannot be kept" in [one["event"] for one in logs]
+    assert "a file of the fleet cannot be kept" in [one["event"] for one in logs]
 
 
 def test_what_is_kept_is_served_while_it_is_fresh(tmp_path: Path) -> None:
