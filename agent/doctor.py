@@ -161,11 +161,11 @@ def limits_of_its_boot(root: str, total_bytes: int) -> Finding:
     return Finding(check, "note", found, remedy)
 
 
-def limits_of_services(root: str) -> Finding:
+def limits_of_services(root: str, total_bytes: int) -> Finding:
     """No service is held to a share of what the guest has booted with."""
-    check, shares = "limits of services", unit_limits.by_share(root)
+    check, shares = "limits of services", unit_limits.left_behind(root, total_bytes)
     if not shares:
-        return Finding(check, "ok", "none is a share of memory")
+        return Finding(check, "ok", "none is less than half of the share of memory that it is to be")
     told = ", ".join(f"{name}: {limit}" for name, limit in list(shares.items())[:_NAMED])
     found = f"{told}: of what the guest had when systemd read that, which follows no memory that comes later"
     remedy = "a size instead of a share, as MemoryMax=2G; or systemctl daemon-reload once the guest has grown"
@@ -200,7 +200,6 @@ RECORDED: tuple[Callable[[str], Finding], ...] = (
     swap,
     overcommit,
     crash_kernel,
-    limits_of_services,
     *DEVICES,
     memmap_on_memory,
 )
@@ -213,6 +212,7 @@ def examine(root: str = "/") -> list[Finding]:
         pressure, total_bytes = psi(probe), probe.look().total_bytes
     finally:
         probe.close()
-    of_its_size = [check(root, total_bytes) for check in (killing_daemons, file_systems, limits_of_its_boot)]
+    sized = (killing_daemons, file_systems, limits_of_its_boot, limits_of_services)
+    of_its_size = [check(root, total_bytes) for check in sized]
     checks = RECORDED + (LIVE if root == "/" else ())
     return [pressure, *of_its_size, *(check(root) for check in checks)]

@@ -12,13 +12,27 @@ from agent.system import read_file
 
 _PLACES = ("etc", "run", "usr/lib", "lib")  # whose word counts before that of the next
 _UNITS = (".service", ".slice", ".scope")
-_LIMITS = ("MemoryMax", "MemoryHigh", "MemoryLimit")
+_LIMITS = {"MemoryMax": "memory.max", "MemoryHigh": "memory.high", "MemoryLimit": "memory.max"}
+_GROUPS = "sys/fs/cgroup"
+_DEEPEST = 4
 _MOST_BYTES = 1 << 16
 
 
-def by_share(root: str) -> dict[str, str]:
-    """Each unit's, by its name: `MemoryMax=50%`."""
-    found: dict[str, str] = {}
+def left_behind(root: str, total_bytes: int) -> dict[str, str]:
+    """Those in force that are less than half of that share of `total_bytes`, by their units' names:
+    `MemoryMax=50% is 200 MiB`.
+    """
+    found = {}
+    for unit, (key, percent) in _by_share(root).items():
+        now = _in_force(os.path.join(root, _GROUPS), unit, _LIMITS[key], _DEEPEST)
+        if now is not None and 2 * now < total_bytes * percent // 100:
+            found[unit] = f"{key}={percent}% is {now >> 20} MiB"
+    return found
+
+
+def _by_share(root: str) -> dict[str, tuple[str, int]]:
+    """Of each unit a limit and its percent."""
+    found: dict[str, tuple[str, int]] = {}
     seen: set[str] = set()
     for place in _PLACES:
         for name, path in _files(os.path.join(root, place, "systemd/system")):
@@ -28,9 +42,23 @@ def by_share(root: str) -> dict[str, str]:
             seen.add(name)
             for line in read_file(path, _MOST_BYTES).decode("utf-8", "replace").splitlines():
                 key, _, value = (part.strip() for part in line.partition("="))
-                if key in _LIMITS and value.endswith("%") and value != "100%":
-                    found.setdefault(unit, f"{key}={value}")
+                percent = value[:-1].partition(".")[0]
+                if key in _LIMITS and value.endswith("%") and percent.isdecimal() and len(percent) < 4:
+                    found.setdefault(unit, (key, int(percent)))
     return found
+
+
+def _in_force(directory: str, unit: str, limit: str, depth: int) -> int | None:
+    """The limit on its control group (v2), bytes; None without one, and where it does not run."""
+    told = read_file(os.path.join(directory, unit, limit), 64).strip()
+    if told:
+        return int(told) if told.isdigit() else None
+    try:
+        slices = [one for one in os.listdir(directory) if one.endswith(".slice")] if depth else []
+    except OSError:
+        return None
+    within = (_in_force(os.path.join(directory, one), unit, limit, depth - 1) for one in slices)
+    return next((one for one in within if one is not None), None)
 
 
 def _files(directory: str) -> Iterator[tuple[str, str]]:

@@ -270,6 +270,7 @@ def unit(root, path: str, *lines: str) -> None:
 
 
 def test_services_that_are_held_to_a_share_of_what_the_guest_booted_with_are_told(guest):
+    set_kib(guest, MemTotal=8 << 20)
     assert finding(guest, "limits of services").level == "ok"
     unit(guest, "usr/lib/systemd/system/web.service", "MemoryMax = 50%")
     unit(guest, "etc/systemd/system/db.service.d/50-memory.conf", "MemoryHigh=75%", "MemoryMax=2G")
@@ -279,10 +280,21 @@ def test_services_that_are_held_to_a_share_of_what_the_guest_booted_with_are_tol
     unit(guest, "etc/systemd/system/mine.slice", "MemoryMax=1G")  # it stands in the other's place
     (guest / "etc/systemd/system/odd.service").mkdir()
     (guest / "etc/systemd/system/gone.service.d").symlink_to("/nowhere")
+    assert finding(guest, "limits of services").level == "ok", "none of them runs"
+    groups = ("web.service", "system-db.slice/db.service", "whole.service", "sized.service", "mine.slice")
+    for group, high in zip(groups, (None, 300, None, None, None), strict=True):
+        place = guest / "sys/fs/cgroup/system.slice" / group
+        place.mkdir(parents=True)
+        (place / "memory.high").write_text("max\n" if high is None else f"{high << 20}\n")
+        (place / "memory.max").write_text(f"{400 << 20}\n" if group == "web.service" else "max\n")
     one = finding(guest, "limits of services")
     assert one.level == "note"
-    assert one.found.startswith("db.service: MemoryHigh=75%, web.service: MemoryMax=50%: ")
+    assert one.found.startswith(
+        "db.service: MemoryHigh=75% is 300 MiB, web.service: MemoryMax=50% is 400 MiB: "
+    )
     assert "daemon-reload" in one.remedy
+    set_kib(guest, MemTotal=800 << 10, MemAvailable=1024)
+    assert finding(guest, "limits of services").level == "ok", "as they are to be"
 
 
 def reserve(root, size: int) -> None:
