@@ -42,6 +42,10 @@ class VmAppeared:
     virtio_mem_requested_bytes: int = 0
     vcpu_seconds: float | None = None
     """Processor time of its vCPUs so far, if they stand still and it is known."""
+    stopped_after_reset: bool = False
+    """A controller stopped them until its memory would fit, here or where it came from: nobody else lets it
+    run.
+    """
 
 
 @dataclass(frozen=True, slots=True)

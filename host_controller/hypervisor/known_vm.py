@@ -154,7 +154,7 @@ class KnownVm:
             return
         if not self.managed:
             self.job = found.job or self.job
-            self._announce(view, found.state if state_is_fresh else self.state, found.vcpu_seconds)
+            self._announce(found, found.state if state_is_fresh else self.state)
             return
         if state_is_fresh:
             self._take_state(found.state)
@@ -173,7 +173,8 @@ class KnownVm:
             self.managed = self.announced = self._booted = False
             self._emit(VmGone(self.uuid, reason))
 
-    def _announce(self, view: DomainView, state: RunState, vcpu_seconds: float | None) -> None:
+    def _announce(self, found: libvirt_calls.Inspection, state: RunState) -> None:
+        view = found.view
         assert view.config is not None
         self.managed = self.announced = True
         self.state, self._dimms_due = state, False
@@ -189,7 +190,8 @@ class KnownVm:
                 booted=self._booted,
                 virtio_mem_bytes=view.virtio_mem_bytes,
                 virtio_mem_requested_bytes=view.virtio_mem_requested_bytes,
-                vcpu_seconds=vcpu_seconds,
+                vcpu_seconds=found.vcpu_seconds,
+                stopped_after_reset=found.stands_for_us and state is RunState.PAUSED,
             )
         )
         if self.job is not None:

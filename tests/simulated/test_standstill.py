@@ -285,3 +285,84 @@ def test_a_dimm_that_came_as_its_guest_was_reset_leaves_though_the_first_request
     one.world.run(50.0)
     assert not one.taker.dimm_list()
     assert one.world.violations == []
+
+
+def arriving(from_host: Host, to_host: Host) -> None:
+    """Somebody migrates `web` while it stands still, and the other host hears the mark that it has."""
+    if from_host.taker.state is RunState.PAUSED and from_host.engine.state.standstills:
+        told_with_its_mark(to_host)
+    to_host.world.hypervisor.bring_back(to_host.taker, arriving=True)
+    from_host.world.hypervisor.put_away(from_host.taker, "migrated away")
+
+
+def told_with_its_mark(one: Host) -> None:
+    """From now on `web` appears as one that a controller has stopped."""
+    hypervisor = one.world.hypervisor
+    deliver = hypervisor._deliver
+
+    def with_the_mark(event: hv.HypervisorEvent) -> None:
+        if isinstance(event, hv.VmAppeared) and event.vm == one.taker.uuid:
+            event = replace(event, stopped_after_reset=True)
+        deliver(event)
+
+    hypervisor._deliver = with_the_mark  # type: ignore[method-assign]
+
+
+def is_there(to_host: Host) -> None:
+    """Its migration is over; libvirt leaves it as paused as it was."""
+    to_host.taker.set_job(None)
+
+
+def test_one_that_is_migrated_while_it_stands_still_is_let_run_where_it_arrives_once_it_is_there() -> None:
+    here, there = reset_where_room_can_be_made(), host(100)
+    there.world.hypervisor.put_away(there.taker, "it is not here yet")
+    there.world.run(5.0)
+    arriving(here, there)
+    there.world.run(10.0)
+    assert there.taker.state is RunState.PAUSED
+    assert there.world.history.commands["Resume"] == 0, "libvirt would hold that until it is there"
+    is_there(there)
+    there.until("web runs on", lambda: there.taker.state is RunState.RUNNING, 2.0)
+    here.world.run(30.0)
+    there.world.run(60.0)
+    assert (here.world.violations, there.world.violations) == ([], [])
+    assert not here.engine.state.standstills
+    assert there.engine.ledger.overdraft is None
+
+
+def test_where_it_does_not_fit_either_it_stands_still_there_for_as_long_as_a_reset_may_take() -> None:
+    here, there = reset_where_room_can_be_made(), host(700, reset_wait_seconds=6.0)
+    there.world.hypervisor.put_away(there.taker, "it is not here yet")
+    there.world.run(5.0)
+    there.world.work("db", Workload(steady(800 * MIB)))
+    there.world.run(30.0)
+    arriving(here, there)
+    is_there(there)
+    took = there.until("web runs on", lambda: there.taker.state is RunState.RUNNING)
+    assert 5.0 < took < 7.0
+    assert there.engine.ledger.overdraft is not None
+
+
+def test_what_a_controller_left_behind_here_of_a_qemu_that_is_gone_does_not_keep_it_from_running() -> None:
+    """It is saved while no controller is there, and restored before the next one is."""
+    one = reset_where_room_can_be_made()
+    one.world.kill_controller()
+    hypervisor = one.world.hypervisor
+    hypervisor.put_away(one.taker, "saved")
+    hypervisor.bring_back(one.taker, arriving=True)
+    is_there(one)
+    told_with_its_mark(one)
+    one.world.restart_controller()
+    one.until("web runs on", lambda: one.taker.state is RunState.RUNNING)
+
+
+def test_one_that_its_user_has_paused_is_paused_where_it_arrives() -> None:
+    here, there = host(100), host(100)
+    there.world.hypervisor.put_away(there.taker, "it is not here yet")
+    there.world.run(5.0)
+    here.taker.suspend()
+    here.world.run(1.0)
+    arriving(here, there)
+    is_there(there)
+    there.world.run(60.0)
+    assert there.taker.state is RunState.PAUSED

@@ -25,7 +25,7 @@ class VmFiguresView(View, frozen=True, kw_only=True, gc=False):
     settled: bool
     """Its balloon is trusted and can be moved, and nothing is being done with it."""
     stands_still: bool
-    """Its host has stopped its vCPUs until there is room. No other host would let it run again."""
+    """Its host has stopped its vCPUs until there is room. Before 0.2 no other host would let it run."""
 
 
 class UnmanagedView(View, frozen=True, kw_only=True, gc=False):

@@ -5,6 +5,7 @@ from host_controller.core.intake import machine
 from host_controller.core.intake.memory import unwrapped
 from host_controller.core.model import RunState
 from host_controller.core.operations.stages import UNANSWERED
+from host_controller.core.operations.standstill import Stage, Standstill
 from host_controller.core.state import State
 from host_controller.core.vm import phases
 from host_controller.core.vm.dimms import Dimms
@@ -77,10 +78,20 @@ def _under_way(known: Vm, state: State) -> InheritedPlug | None:
 
 
 def _found_standing(vm: Vm, event: hv.VmAppeared, state: State, now: float) -> None:
-    """Go on with a standstill that we, or a controller before us, began; others are their user's."""
+    """Go on with a standstill that a controller began, here or where it came from; others are their user's.
+
+    Of one that came with the VM the time begins anew: its clock was that of another host.
+    """
     inherited = state.inherited_standstills.pop(event.vm, None)
     before = inherited or state.standstills.pop(event.vm, None)
-    if before is None or event.booted:
+    if event.booted:
+        return
+    # What was left behind here may be of a QEMU that it has left since.
+    if event.stopped_after_reset and (before is None or before.ran_since(event.vcpu_seconds, now)):
+        until = now + state.settings.reset_wait_seconds
+        before = Standstill(now, until, Stage.STANDING, vcpu_seconds=event.vcpu_seconds)
+        state.notice(now, "reset", vm, f"{vm.name} stood still after a reset when it came")
+    if before is None:
         return
     if vm.pauses.state is RunState.PAUSED and before.ran_since(event.vcpu_seconds, now):
         state.notice(now, "reset", vm, f"{vm.name} ran after we had stopped it: it is left as it is")

@@ -71,9 +71,7 @@ def hung(cell: Cell, host: str | None) -> str | None:
 def unfit_to_go(cell: Cell, host: str | None, vm: VmFigures | None) -> str | None:
     """Why a VM should not leave this host now, though the engine would move it."""
     if vm is not None and vm.stands_still:
-        return (
-            "it stands still after a reset, until its host has room: elsewhere nobody would let it run again"
-        )
+        return "it stands still after a reset, until its host has room"
     return hung(cell, host)
 
 

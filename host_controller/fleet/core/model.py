@@ -36,7 +36,7 @@ class VmFigures:
     settled: bool
     """Its balloon is trusted and nothing is being done with it: less than its charge can be relied upon."""
     stands_still: bool = False
-    """Its host has stopped its vCPUs for a while, and no other would let it run again."""
+    """Its host has stopped its vCPUs for a while. Before 0.2 no other host would let it run."""
     managed: bool = True
     """By its host's controller; else its charge never changes, and is no part of the host's capacity."""
     huge_bytes: int = 0
