@@ -49,4 +49,6 @@ def unknown_vm(controller: Controller, wanted: str) -> Refused:
     names = sorted((neutral(vm.name) for vm in controller.engine.vms.values()), key=by_name)
     some = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     hint = f"managed and running: {some}" if names else "no managed VM is running; see dynmem enable"
+    if untold := controller.engine.state.why_nobody():
+        hint = f"managed and running: {some}; {untold}" if names else untold
     return Refused(404, "unknown-vm", f"no managed VM {neutral(wanted, 100)!r} is running", hint)

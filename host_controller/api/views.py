@@ -77,6 +77,7 @@ def host_view(controller: Controller, configuration_error: str | None = None) ->
         ],
         configuration_error=configuration_error,
         history_problem=controller.journal.problem,
+        untold=state.why_nobody() or None,
         unasked_start=controller.starts.unasked,
         lateness_seconds=round(max(controller.latenesses, default=0.0), 4),
         tasks=controller.tasks(),

@@ -14,6 +14,7 @@ HEAD: Final = (
     "VM", "STATE", "MEMORY", "ASSIGNED", "DEMAND", "PRESS", "GOAL", "MIN", "STARTUP", "MAX", "WEIGHT",
     "LIMITS", "CHARGE", "AGENT", "LAST DECISION",
 )  # fmt: skip
+NOBODY: Final = "no managed VM is running; see dynmem enable"
 LEFT: Final = (0, 1, 2, 11, 13, 14)
 COLOURS: Final = {"warning": "red", "low": "yellow", "unknown": "dim"}
 
@@ -33,7 +34,9 @@ def status(*, as_json: bool, socket: str | None) -> None:
         click.echo(json_text(answer))
         return
     with understood(answer, "host", "StatusView"):
-        shown = (*host_lines(answer["host"]), "", *vm_lines(answer["vms"]))
+        host = answer["host"]
+        nobody = "no managed VM is known yet" if host.get("untold") else NOBODY
+        shown = (*host_lines(host), "", *(vm_lines(answer["vms"]) or [nobody]))
     click.echo("\n".join(shown))
 
 
@@ -75,6 +78,8 @@ def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     if host["connected"] is False:
         found.append(("red", f"the hypervisor cannot be reached: {neutral(host['connection'])}"))
+    if untold := host.get("untold"):
+        found.append(("yellow", f"{neutral(untold)}: until then no VM is admitted, and none grows"))
     if overdraft := host["overdraft"]:
         found.append(
             (
@@ -111,9 +116,9 @@ def _troubles(host: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def vm_lines(vms: list[dict[str, Any]]) -> list[str]:
-    """The table of VMs."""
+    """The table of VMs; nothing where there is none."""
     if not vms:
-        return ["no managed VM is running; see dynmem enable"]
+        return []
     vms = sorted(vms, key=lambda vm: by_name(str(vm["name"])))
     rows = [vm_row(vm) for vm in vms]
     return table(HEAD, rows, LEFT, [COLOURS.get(str(vm["status"])) for vm in vms])

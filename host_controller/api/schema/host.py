@@ -99,6 +99,8 @@ class HostView(View, frozen=True, kw_only=True, gc=False):
     """Why the last reload was refused; the configuration before it is in force."""
     history_problem: str | None
     """Why the history is not written now."""
+    untold: str | None
+    """Of whom libvirt has not told yet: meanwhile nobody is admitted, and nobody grows. Null: of nobody."""
     unasked_start: str | None
     """The managed VM that was started last, where libvirt's hook had not asked for it; null where it had."""
     lateness_seconds: float

@@ -17,13 +17,14 @@ from host_controller.api.schema.history import HistoryView, MomentView
 from host_controller.api.schema.host import StatusView
 from host_controller.api.schema.json_schema import json_schema
 from host_controller.api.schema.vm import VmView
+from host_controller.cli.status import status as status_command
 from host_controller.config import ConfigError, Problem
 from host_controller.core.interface import VmConfigChanged
 from host_controller.core.model import Limits, Trust
 from host_controller.neutral import neutral
 from host_controller.simulator.workload import Workload, steady
 from host_controller.units import GIB, MIB
-from tests.support.serving import raw, request, served
+from tests.support.serving import invoke, raw, request, served
 from tests.support.virtual import Host, aside, run, until
 
 
@@ -255,6 +256,28 @@ def test_a_vm_that_was_paused_and_does_not_run_is_resumed_all_the_same(tmp_path:
             assert not controller.paused
             with pytest.raises(RequestRefused, match="no managed VM"):
                 await aside(client.post, "vms", called, "resume")
+
+    run(story())
+
+
+def test_whom_libvirt_has_not_told_of_yet_is_not_said_not_to_run(tmp_path: Path) -> None:
+    """As while it starts what starts with the host, or hangs."""
+
+    async def story() -> None:
+        async with served(Host(), tmp_path) as (controller, client):
+            awaited = controller.engine.state.awaited
+            await until(lambda: awaited.names == (), "all are told of")
+            awaited.take(("db",), 0.0)
+            assert "(db)" in (await aside(client.get, "status"))["host"]["untold"]
+            with pytest.raises(RequestRefused) as caught:
+                await aside(client.get, "vms", "db")
+            assert caught.value.hint == "libvirt has not told yet of a VM that runs (db)"
+            said = (await aside(invoke, status_command, tmp_path)).output
+            assert "no managed VM is known yet" in said
+            assert "(db): until then no VM is admitted" in said
+            awaited.take((), 1.0)
+            assert (await aside(client.get, "status"))["host"]["untold"] is None
+            assert "see dynmem enable" in (await aside(invoke, status_command, tmp_path)).output
 
     run(story())
 

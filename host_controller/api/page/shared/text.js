@@ -77,6 +77,7 @@ function moment(at, seconds = 0) {
 function troubles(host) {
   const found = [];
   if (!host.connected) found.push(`The hypervisor cannot be reached: ${host.connection}`);
+  if (host.untold) found.push(`${host.untold}: until then no VM is admitted, and none grows`);
   if (host.overdraft) found.push(`Overdraft of ${size(host.overdraft.bytes_now)}: ${host.overdraft.cause}`);
   if (host.emergency) found.push(`The host is short of memory: ${host.emergency}`);
   if (host.vm_swap_bytes) found.push(`${size(host.vm_swap_bytes)} of VMs lie in the host's swap`);
