@@ -86,6 +86,13 @@ def untaken_bytes(vm: Vm) -> int:
     return max(0, max(vm.present_bytes, vm.guest.actual_when_heard_bytes) - vm.entitled_bytes)
 
 
+def leaving_bytes(vm: Vm) -> int:
+    """What it has of its virtio-mem and was asked to give back, be it by somebody else: that is not spare."""
+    device = vm.virtio_mem
+    asked = min(device.requested_bytes, device.confirmed_bytes) if device.unsure else device.requested_bytes
+    return max(0, device.current_bytes - vm.offline_bytes - asked)
+
+
 def seen_bytes(vm: Vm) -> int:
     """What the host sees a guest hold that says less, QEMU's terms; 0 where the two are near each other."""
     seen = vm.evidence.resident_bytes - vm.virtio_mem.may_hold_bytes
@@ -167,7 +174,7 @@ def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:
     by_kernel = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
     if newer_stats(vm) is not None:
         by_kernel = max(by_kernel, vm.guest.actual_with_stats_bytes)
-    present, spare = vm.present_bytes, spare_bytes(vm)
+    present, spare = vm.present_bytes, spare_bytes(vm) - leaving_bytes(vm)
     lowest = (by_kernel if by_kernel > present else present) - squeezed
     return max(lowest - spare if spare > 0 else lowest, present - rate)
 

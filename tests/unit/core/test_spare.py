@@ -186,6 +186,26 @@ def test_no_target_is_further_away_than_what_is_spare_and_than_a_second(vm: Vm, 
     assert lowest_target(vm, SETTINGS) == lowest_mib * MIB
 
 
+@pytest.mark.parametrize(
+    ("asked", "offline_mib", "left_mib"),
+    [
+        ({"requested_bytes": 256 * MIB, "confirmed_bytes": 256 * MIB}, 0, 232),
+        ({"requested_bytes": 96 * MIB, "confirmed_bytes": 96 * MIB}, 0, 392),  # 160 of its 280 leave yet
+        ({"requested_bytes": 96 * MIB, "confirmed_bytes": 96 * MIB}, 160, 232),  # these it does not have
+        ({"requested_bytes": 256 * MIB, "confirmed_bytes": 96 * MIB, "unsure": True}, 0, 392),
+        ({"requested_bytes": 0, "confirmed_bytes": 0}, 0, 488),  # nothing is spare
+    ],
+)
+def test_what_is_to_leave_its_virtio_mem_is_not_there_for_its_balloon(
+    asked: dict[str, Any], offline_mib: int, left_mib: int
+) -> None:
+    device = VirtioMem(current_bytes=256 * MIB, **asked)
+    said = {"offline_bytes": offline_mib * MIB}
+    usable = 512 + 256 - offline_mib
+    vm = guest(usable, usable - 296, actual_mib=512, said=said, virtio_mem=device, config=VIRTIO)
+    assert lowest_target(vm, build.settings(inflate_bytes_per_second=GIB)) == left_mib * MIB
+
+
 @pytest.mark.parametrize(("at", "lowest_mib"), [(NOW + 0.1, 470), (NOW, 436)])
 def test_what_newer_statistics_call_available_was_so_where_the_balloon_was_by_then(
     at: float, lowest_mib: int
