@@ -39,6 +39,24 @@ def test_every_file_and_make_target_that_a_document_names_exists(path: Path) -> 
     assert [one for one in tests if not (ROOT / one).exists()] == []
 
 
+@pytest.fixture(scope="module")
+def commits() -> list[str]:
+    """All that led here."""
+    told = subprocess.run(["git", "rev-list", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if told.returncode or (ROOT / ".git/shallow").exists():
+        pytest.skip("this copy has no history")
+    return told.stdout.split()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_every_commit_on_which_something_was_measured_is_in_the_history(
+    path: Path, commits: list[str]
+) -> None:
+    """Of those with a letter in it: what has digits alone may be a figure."""
+    words = re.findall(r"(?<!EFLAGS )\b(?=\w*\d)(?=\w*[a-f])[0-9a-f]{7,8}\b", path.read_text())
+    assert [one for one in words if not any(commit.startswith(one) for commit in commits)] == []
+
+
 def headings(path: Path) -> set[str]:
     found = re.findall(r"^#+ (.*)", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^a-z0-9 -]", "", one.lower()).replace(" ", "-") for one in found}
