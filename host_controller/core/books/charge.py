@@ -26,7 +26,7 @@ def targeted(vm: Vm) -> int:
 
 
 def resident(vm: Vm) -> int:
-    """What it holds, it holds, but for what its virtio-mem device is charged with by itself.
+    """What the host sees it hold, less what its virtio-mem device is charged with by itself.
 
     Not only what QEMU tells to be plugged: that is up to a second old, and what a growing guest touches
     meanwhile would be charged twice. But what it held beyond its claim before it grew pays for no growth.
