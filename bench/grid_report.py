@@ -64,9 +64,11 @@ def unfair(found: Figures) -> bool:
 
 def times_behind(whole: Grid, law: str) -> int:
     """Cells in which one of a law's own peers, ours among them, is ahead of it."""
-    return sum(
-        behind(missing(laws[law]), best_peer(laws, law=law)[1]) for laws in whole.values() if law in laws
-    )
+    return sum(_is_behind(laws, law) for laws in whole.values() if law in laws)
+
+
+def _is_behind(laws: Mapping[str, Figures], law: str) -> bool:
+    return behind(missing(laws[law]), best_peer(laws, law=law)[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Standing:
 def standing(whole: Grid) -> Standing:
     """Of cells in which ours and some peer have been measured."""
     beside = {cell: (missing(laws[OURS]), best_peer(laws)[1]) for cell, laws in whole.items()}
-    lost = [cell for cell, pair in beside.items() if behind(*pair)]
+    lost = [cell for cell, laws in whole.items() if _is_behind(laws, OURS)]
     weighted = [cell for cell in whole if cell.weights != "equal"]
     return Standing(
         cells=len(whole),

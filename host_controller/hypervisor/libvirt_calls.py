@@ -230,9 +230,7 @@ def _look_after_mark(connection: Connection, uuid: str, found: Inspection) -> No
         try:
             domain.resume()
         except libvirt.libvirtError as error:  # as where its disk is full; it counts all the same
-            log.warning(
-                "it stood still after a reset, and is not let run", vm=found.view.name, error=str(error)
-            )
+            log.warning("it stood still after a reset, and is not let run", vm=name, error=str(error))
             return
         log.info("it is let run: it stood still after a reset, and is not managed", vm=name)
     standing_mark.take_off(domain)

@@ -104,11 +104,7 @@ class Checker:
     def delivered(self, event: hv.HypervisorEvent) -> None:
         """Take down what the controller gets to know."""
         self.shown.delivered(event)
-        if not isinstance(event, hv.VmAppeared):
-            return
-        if event.stopped_after_reset:
-            self.shown.of(event.vm).stopped_at = self.hypervisor.agenda.now
-        if not self.shown.is_yet_to_be_asked(event.vm):
+        if not isinstance(event, hv.VmAppeared) or not self.shown.is_yet_to_be_asked(event.vm):
             return
         if (vm := self.shown.vm(event.vm)) is not None:
             self.meddled(vm)  # as somebody else would: what it asked for comes when nobody is told of it

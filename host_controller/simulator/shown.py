@@ -113,7 +113,7 @@ class Shown:
                 seen.asked, seen.told_plugged = event.virtio_mem_requested_bytes, event.virtio_mem_bytes
                 seen.left_over = tuple(self.hypervisor.pending(event.vm))
                 stands = event.state is PAUSED or self._is_to_be_stopped(event.vm)
-                seen.stopped_at = stopped_at if stands else None
+                seen.stopped_at = now if event.stopped_after_reset else stopped_at if stands else None
                 seen.informed_at = now if event.booted else float("-inf")
                 seen.found = not event.booted
             case hv.GuestSpoke(untrusted_message=wire.Report() as report):

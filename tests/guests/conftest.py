@@ -72,6 +72,15 @@ class Rig:
 RigFactory = Callable[..., Rig]
 
 
+@dataclass
+class Hosts:
+    """Two hosts with a controller each, and the one guest that is now here, now there."""
+
+    here: Rig
+    there: Rig
+    guest: Guest
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "tests/guests" in item.path.as_posix() and item.get_closest_marker("bootless") is None:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Any
 
@@ -15,21 +14,12 @@ from lab.controller import Controller, Limits
 from lab.guest import Guest
 from lab.lab import Lab
 from lab.migration import Migration
-from tests.guests.conftest import Rig, RigFactory
+from tests.guests.conftest import Hosts, Rig, RigFactory
 
 CAPACITY = 1800
 LIMITS = Limits(startup=512, minimum=160, maximum=1024)
 MEMORY_COMMANDS = {"balloon", "device_add", "device_del", "object-add", "object-del", "qom-set"}
 """What changes a VM's memory, in QEMU's terms."""
-
-
-@dataclass
-class Hosts:
-    """Two hosts with a controller each, and the one guest that is now here, now there."""
-
-    here: Rig
-    there: Rig
-    guest: Guest
 
 
 @pytest.fixture(scope="module")

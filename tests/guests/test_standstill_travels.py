@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import libvirt
 import pytest
@@ -18,22 +17,13 @@ from lab.controller import Limits
 from lab.guest import Guest
 from lab.lab import Lab
 from lab.migration import Migration
-from tests.guests.conftest import Rig, RigFactory
+from tests.guests.conftest import Hosts, Rig, RigFactory
 from tests.support.starts import HOOK, xml
 
 CAPACITY = 1400
 LIMITS = Limits(startup=512, minimum=160, maximum=1024)
 RESET_WAIT = 120.0
 """Longer than the test: nobody lets it run but for room."""
-
-
-@dataclass
-class Hosts:
-    """Two hosts with a controller each, and the one guest that is now here, now there."""
-
-    here: Rig
-    there: Rig
-    guest: Guest
 
 
 @pytest.fixture(scope="module")

@@ -77,7 +77,7 @@ class Steps(ABC):
     """Of its last command to the hypervisor."""
     request: int = -1
     """Of its last message to the agent."""
-    _minimum_bytes: int | None = None
+    _minimum_bytes: int = 0
     """The VM's when this was begun."""
     _deadline: float | None = math.inf
     """None: the time begins with the next look."""
@@ -170,7 +170,7 @@ class Steps(ABC):
             if self._deadline is not None:
                 self._deadline += now - self._frozen_since
             self._frozen_since = None
-        if self._minimum_bytes is None:
+        if self.stage is Stage.NEW:
             self._minimum_bytes = vm.config.limits.minimum_bytes
         commands: list[Command] = []
         self._start_clock(now)
@@ -238,7 +238,7 @@ class Steps(ABC):
     def _is_too_little(self, vm: Vm, left_bytes: int) -> bool:
         """What would be left is below its minimum, which was raised since this was begun."""
         minimum = vm.config.limits.minimum_bytes
-        return self._minimum_bytes is not None and self._minimum_bytes < minimum and left_bytes < minimum
+        return self._minimum_bytes < minimum and left_bytes < minimum
 
     # --- what all that grows shares ---
 

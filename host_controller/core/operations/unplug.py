@@ -38,7 +38,6 @@ _STAYS: Final = go(Stage.TURNING_BACK, "the guest's kernel did not give the DIMM
 _TOO_LATE: Final = go(Stage.TURNING_BACK, "the DIMM did not leave in time")
 _REFUSED: Final = go(Stage.TURNING_BACK, "unplug was refused: ")
 
-_MAY_BE_CALLED_OFF: Final = (Stage.DEFLATING, Stage.OFFLINING, Stage.OFFLINED)
 _WAYS: Final = (
     Stage.NEW, Stage.DEFLATING, Stage.OFFLINING, Stage.OFFLINED, Stage.DETACHING, Stage.DETACHING_AGAIN,
     Stage.OVERDUE, Stage.ABANDONED, Stage.ABANDONED_LATE, Stage.LEAVING, Stage.LAST_WAIT, Stage.TURNING_BACK,
@@ -112,7 +111,8 @@ class Unplug(Steps):
         dimm = self._dimm(vm)
         if dimm is None:
             return self._gone(now)
-        if self.stage in _MAY_BE_CALLED_OFF and self._is_too_little(vm, vm.entitled_bytes - dimm.size_bytes):
+        may_stay = (self.stage, Heard.NEEDED) in self.TABLE
+        if may_stay and self._is_too_little(vm, vm.entitled_bytes - dimm.size_bytes):
             return Heard.NEEDED
         match self.stage:
             case Stage.NEW:
