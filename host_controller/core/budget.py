@@ -9,8 +9,8 @@ from host_controller.core.policy.balance import balance
 from host_controller.core.policy.givers import BEYOND_BYTES, LEAST_PARTS, Candidate, DimmsWanted
 from host_controller.core.policy.lack import Lack
 from host_controller.core.policy.ready import Ready, budget_bytes
-from host_controller.core.policy.spare import PAGE_BYTES
 from host_controller.core.state import State
+from host_controller.core.vm.balloon import PAGE_BYTES
 
 
 class Budget:

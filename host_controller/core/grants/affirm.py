@@ -4,8 +4,10 @@ from host_controller.core.books.charge import in_force
 from host_controller.core.grants.purse import Purse
 from host_controller.core.policy import plan, spare
 from host_controller.core.policy.plan import CORRECT
+from host_controller.core.vm.balloon import PAGE_BYTES
 from host_controller.core.vm.check_progress import NUDGE_BYTES
 from host_controller.core.vm.record import STARTING, Vm
+from host_controller.units import round_down, round_up
 
 
 def must_be_affirmed(vm: Vm, now: float) -> bool:
@@ -38,7 +40,7 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
     heard = spare.heard_lately(vm, purse.now)
     # `actual` may be forged: what the guest's kernel uses counts, too, or what the host sees.
     lowest = spare.lowest_target(vm, purse.state.settings) if heard else spare.seen_bytes(vm)
-    lowest = min(vm.ram_bytes, lowest)
+    lowest = min(vm.ram_bytes, round_up(lowest, PAGE_BYTES))
     target, present = max(target, lowest, _least(vm)), max(present, lowest)
     if target < present:
         return target if heard else present
@@ -49,11 +51,12 @@ def _still_right(vm: Vm, purse: Purse, target: int) -> int:
         # What was never sent, such as a page more that makes a driver write, is not what it was told.
         stays = min(present, in_force(vm), max(min(told, vm.balloon.ceiling_bytes), vm.present_bytes))
         return stays - NUDGE_BYTES if abs(told - stays) == NUDGE_BYTES else stays
-    return target - max(0, purse.cost(vm, target) - purse.headroom_bytes)
+    unpaid = max(0, purse.cost(vm, target) - purse.headroom_bytes)
+    return round_down(target - unpaid, PAGE_BYTES) if unpaid else target
 
 
 def _least(vm: Vm) -> int:
     """Its minimum, which may have been raised since it was told its target; QEMU's terms."""
     if vm.balloon.target_bytes is None:
         return 0  # a takeover begins with where it is
-    return min(vm.ram_bytes, spare.target_with(vm, vm.config.limits.minimum_bytes))
+    return min(vm.ram_bytes, round_up(spare.target_with(vm, vm.config.limits.minimum_bytes), PAGE_BYTES))

@@ -10,7 +10,7 @@ from host_controller.core.operations.resize import Resize
 from host_controller.core.policy import dimm_plan, plan
 from host_controller.core.policy import virtio_mem_plan as virtio_mem
 from host_controller.core.policy.plan import GROW, PLUG
-from host_controller.core.policy.spare import PAGE_BYTES
+from host_controller.core.vm.balloon import PAGE_BYTES
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB, round_down
 
@@ -65,7 +65,9 @@ def _deflate(vm: Vm, purse: Purse, account: Account, goal: int, share: int, ceil
         target = ceiling
     else:
         fair = min(ceiling, share + aside)
-        target = round_down(min(max(fair, min(wanted, charged)), payable), PAGE_BYTES)
+        target = min(max(fair, min(wanted, charged)), payable)
+    if target < vm.ram_bytes:
+        target = round_down(target, PAGE_BYTES)
     short = wanted - target
     blocked_by = "the rest is not free yet" if short > MIB else None
     if target <= entitled + (0 if short <= 0 else plan.grow_dead_band(entitled)):

@@ -7,7 +7,8 @@ with it: what its balloon takes or gives, and memory that was offline and leaves
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from host_controller.core.policy.spare import PAGE_BYTES, total_bytes
+from host_controller.core.policy.spare import total_bytes
+from host_controller.core.vm.balloon import PAGE_BYTES
 from host_controller.core.vm.record import Vm
 from host_controller.units import round_down
 

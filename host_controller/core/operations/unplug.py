@@ -130,8 +130,8 @@ class Unplug(Steps):
         return None
 
     def _gone(self, now: float) -> Heard | None:
-        """Of two requests the first may have done it while the second is still to be answered."""
-        answer_due = self.stage in (Stage.DETACHING_AGAIN, Stage.OVERDUE)
+        """One request, perhaps of a controller before us, may have done it before another is answered."""
+        answer_due = self.stage in (Stage.DETACHING, Stage.DETACHING_AGAIN, Stage.OVERDUE)
         return None if answer_due and not self._is_late(now) else Heard.GONE
 
     def _enter(self, vm: Vm, now: float) -> list[Command]:

@@ -5,6 +5,7 @@ from typing import Final
 from agent import wire
 from host_controller.core.model import HOTADD
 from host_controller.core.policy.spare import available_bytes, spare_bytes, untaken_bytes
+from host_controller.core.vm.balloon import PAGE_BYTES
 from host_controller.core.vm.record import Vm
 from host_controller.units import MIB, format_size, round_down, round_up
 
@@ -176,7 +177,8 @@ def unplug_raise(vm: Vm, dimm_bytes: int, goal: int) -> int | None:
     if beyond_maximum(vm, dimm_bytes):
         # It is to have no more than maximum, and what it has to spare the host need not have.
         lent = max(entitled, entitled + dimm_bytes - max(0, has_spare))
-        raised = min(raised, max(lent, vm.config.limits.maximum_bytes + vm.offline_bytes))
+        least = max(lent, vm.config.limits.maximum_bytes + vm.offline_bytes)
+        raised = min(raised, round_up(least, PAGE_BYTES))
     short = dimm_bytes - (raised - entitled)
     return raised if short <= 0 or has_spare >= short else None
 

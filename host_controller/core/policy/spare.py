@@ -9,13 +9,12 @@ from typing import Final
 
 from host_controller.core.model import BalloonStats, Settings
 from host_controller.core.policy.dead_band import SMALLEST_DEAD_BAND, shrink_dead_band
+from host_controller.core.vm.balloon import PAGE_BYTES
 from host_controller.core.vm.demand import is_at_end, margin_bytes, swappable_bytes
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.squeeze import step_bytes
-from host_controller.units import KIB, MIB, round_down, round_up
+from host_controller.units import MIB, round_down, round_up
 
-PAGE_BYTES: Final = 4 * KIB
-"""What a balloon takes at least."""
 SMALL_STEP_SECONDS: Final = 30.0
 """A step that is small since no more is to be given is named so long after the last one, at the earliest."""
 SMALL_SECONDS: Final = 1.0

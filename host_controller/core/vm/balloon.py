@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
+from host_controller.units import KIB
+
 SETTLING: Final = 2.0
 """Seconds after a target of ours for which a balloon may still follow the one before."""
 RETRY_SECONDS: Final = 1.0
@@ -12,6 +14,9 @@ RATE_WINDOW: Final = (0.05, 2.0)
 """Seconds between two readings of a moving balloon from which its speed is worked out."""
 FASTEST_INFLATION: Final = 1 << 30
 """Bytes/s: no balloon of 4 KiB pages is faster, whatever a guest makes its figures say."""
+
+PAGE_BYTES: Final = 64 * KIB
+"""A balloon moves by whole pages of its guest: no Linux has larger ones (fact: guest-pages-move-whole)."""
 
 Followed = tuple[tuple[float, int], ...]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from host_controller.core.model import BALLOON
-from host_controller.core.vm.balloon import SETTLING
+from host_controller.core.vm.balloon import PAGE_BYTES, SETTLING
 from host_controller.core.vm.record import CONTRADICTED, LIVE, STARTING, Vm
 from host_controller.units import KIB, MIB, format_size, round_up
 
@@ -14,7 +14,7 @@ STEP_BYTES: Final = 256 * KIB
 PATIENCE_IN_NEED: Final = 5.0
 PATIENCE: Final = 20.0
 """Seconds without progress after which a VM counts as uncooperative; peers: squeezed."""
-NUDGE_BYTES: Final = 4 * KIB
+NUDGE_BYTES: Final = PAGE_BYTES
 """A driver writes `actual` when it moves: told to stay where it is it would leave a forged one there."""
 
 

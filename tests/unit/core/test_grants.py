@@ -27,6 +27,7 @@ from host_controller.core.operations.standstill import Standstill
 from host_controller.core.policy.plan import CORRECT, GROW, HOLD, PLUG, SHRINK, UNPLUG, WAIT, Action
 from host_controller.core.state import State
 from host_controller.core.upkeep import weigh
+from host_controller.core.vm.balloon import PAGE_BYTES
 from host_controller.core.vm.check_progress import NUDGE_BYTES
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.growth import Rest
@@ -392,7 +393,7 @@ def targets(purse: Purse) -> dict[str, float]:
 
 def test_takers_share_what_is_free_by_what_they_have() -> None:
     some = round_of(*two(), goals_mib=(500, 500), headroom_mib=60)
-    assert targets(some) == pytest.approx({"db": 260}, abs=0.01)
+    assert targets(some) == pytest.approx({"db": 260}, abs=PAGE_BYTES / MIB)
     more = round_of(*two(), goals_mib=(500, 500), headroom_mib=200)
     assert targets(more) == pytest.approx({"web": 350, "db": 350}, abs=0.01)
 
@@ -450,7 +451,7 @@ def test_nobody_is_sent_below_what_its_kernel_cannot_go_without_now_however_low_
 
 def test_twice_the_weight_is_twice_the_memory() -> None:
     purse = round_of(*two(200), goals_mib=(500, 500), headroom_mib=160)
-    assert targets(purse) == pytest.approx({"web": 440, "db": 220}, abs=0.01)
+    assert targets(purse) == pytest.approx({"web": 440, "db": 220}, abs=PAGE_BYTES / MIB)
 
 
 def test_together_takers_are_given_no_more_than_is_free() -> None:
@@ -964,8 +965,8 @@ def test_the_zone_of_more_virtio_mem_goes_by_what_comes_and_not_by_what_is_there
     ("headroom_mib", "overdrawn_for", "commands"),
     [
         (0, None, []),
-        (-1, 1.0, [f"target {288 + 4096 / MIB:g}"]),
-        (-1, 60.0, [f"target {288 + 4096 / MIB:g}"]),
+        (-1, 1.0, [f"target {288 + PAGE_BYTES / MIB:g}"]),
+        (-1, 60.0, [f"target {288 + PAGE_BYTES / MIB:g}"]),
     ],
 )
 def test_a_step_of_all_that_is_to_be_had_does_not_wait_in_an_overdraft(

@@ -212,9 +212,36 @@ def offlined() -> tuple[Vm, Unplug, wire.Offline]:
 def test_a_dimm_is_gone_when_the_hypervisor_says_so() -> None:
     vm, operation, request = offlined()
     operation.acknowledged(vm, wire.Ack(request.request_id, ok=True))
-    assert isinstance(only(operation.advance(vm, 1.2, agent=True)), DetachDimm)
+    command = only(operation.advance(vm, 1.2, agent=True))
+    assert isinstance(command, DetachDimm)
+    operation.done(vm, command.ticket, None, False, 1.25)
     vm.replug((), 1.25)
     operation.advance(vm, 1.3, agent=True)
+    assert operation.outcome is Outcome.DONE
+
+
+def test_a_dimm_that_a_controller_before_us_had_asked_for_is_given_up_once_our_own_request_is_answered() -> (
+    None
+):
+    """Else a target was sent beside a request that was still being carried out."""
+    vm, operation, request = offlined()
+    operation.acknowledged(vm, wire.Ack(request.request_id, ok=True))
+    command = only(operation.advance(vm, 1.2, agent=True))
+    assert isinstance(command, DetachDimm)
+    vm.replug((), 1.25)
+    operation.advance(vm, 1.3, agent=True)
+    assert operation.outcome is Outcome.UNDER_WAY
+    operation.done(vm, command.ticket, "no such device", False, 1.35)
+    operation.advance(vm, 1.4, agent=True)
+    assert operation.outcome is Outcome.DONE
+
+
+def test_a_dimm_that_is_gone_is_given_up_though_nobody_ever_answers() -> None:
+    vm, operation, request = offlined()
+    operation.acknowledged(vm, wire.Ack(request.request_id, ok=True))
+    operation.advance(vm, 1.2, agent=True)
+    vm.replug((), 1.25)
+    operation.advance(vm, 1.3 + DETACH_LIMIT, agent=True)
     assert operation.outcome is Outcome.DONE
 
 

@@ -289,9 +289,13 @@ def test_within_a_mib_of_what_its_targets_explain_a_balloon_was_moved_by_nobody_
         assert (vm.progress.present_bytes, vm.progress.at) == (present_kib * 1024, 10.0)
 
 
-@pytest.mark.parametrize(("target_kib", "asked_kib"), [(0, 4), (1, 5), (4, 0), (8, 12), (12, 8)])
-def test_it_is_asked_for_a_page_more_or_that_page_back(target_kib: int, asked_kib: int) -> None:
-    base = 300 * 1024
-    vm = build.vm(300, phase=Phase.CONTRADICTED, sent_at=0.0, target_bytes=(base + target_kib) * 1024)
+@pytest.mark.parametrize(("target_pages", "asked_pages"), [(0, 1), (1, 0), (2, 3), (3, 2)])
+@pytest.mark.parametrize("beyond_bytes", [0, 4096])
+def test_it_is_asked_for_a_page_more_or_that_page_back(
+    target_pages: int, asked_pages: int, beyond_bytes: int
+) -> None:
+    base = 300 * MIB + beyond_bytes
+    target = base + target_pages * NUDGE_BYTES
+    vm = build.vm(300, phase=Phase.CONTRADICTED, sent_at=0.0, target_bytes=target)
     check_progress(vm, needed=True, now=100.0)
-    assert vm.balloon.target_bytes == (base + asked_kib) * 1024
+    assert vm.balloon.target_bytes == base + asked_pages * NUDGE_BYTES

@@ -29,12 +29,13 @@ from host_controller.core.policy.spare import (
     total_bytes,
     works_with_bytes,
 )
+from host_controller.core.vm.balloon import PAGE_BYTES
 from host_controller.core.vm.demand import SWAP_WINDOW, Demand
 from host_controller.core.vm.record import Vm
 from host_controller.core.vm.squeeze import Squeeze
 from host_controller.core.vm.stalls import Stalls
 from host_controller.core.vm.virtio_mem import VirtioMem
-from host_controller.units import GIB, KIB, MIB, round_up
+from host_controller.units import GIB, MIB, round_up
 from tests.support import build
 
 NOW = 10.0
@@ -223,7 +224,7 @@ def test_what_newer_statistics_call_available_was_so_where_the_balloon_was_by_th
         (guest(), 496 * MIB, NOW, 496 * MIB),
         (guest(), 496 * MIB - 1, NOW, 496 * MIB),  # whole pages
         (guest(), 490 * MIB - 1, NOW, 490 * MIB),
-        (guest(), 490 * MIB + 4 * KIB, NOW, 490 * MIB + 4 * KIB),
+        (guest(), 490 * MIB + PAGE_BYTES, NOW, 490 * MIB + PAGE_BYTES),
         (guest(), 512 * MIB, NOW, None),
         (guest(), 300 * MIB, NOW + HEARD_SECONDS + 1, None),  # not heard
         (guest(target_bytes=470 * MIB), 300 * MIB, NOW, None),  # 42 MiB are still to come: more than half
@@ -261,14 +262,14 @@ def test_a_balloon_that_stands_in_for_a_device_waits_only_until_that_rests(
     ("rate_mib", "aim_mib", "least_bytes"),
     [
         (64, 300, 16 * MIB),  # a quarter of a second's work
-        (128, 300, round_up(512 * MIB // 24, 4 * KIB)),  # what is not left alone where nobody is in need
+        (128, 300, round_up(512 * MIB // 24, PAGE_BYTES)),  # what is not left alone where nobody is in need
         (128, 500, 12 * MIB),  # all that is left to do
     ],
 )
 def test_a_step_that_its_spare_memory_makes_small_waits_until_it_is_worth_a_command(
     rate_mib: int, aim_mib: int, least_bytes: int
 ) -> None:
-    for spare, told in ((least_bytes, True), (least_bytes - 4 * KIB, False)):
+    for spare, told in ((least_bytes, True), (least_bytes - PAGE_BYTES, False)):
         vm = guest(
             said={"available_bytes": 16 * MIB + spare}, sent_at=NOW - 1.0, inflate_rate=float(rate_mib * MIB)
         )
@@ -287,17 +288,17 @@ def test_a_page_alone_is_asked_for_once_a_second_while_an_overdraft_lasts(
     urgency: Urgency, seconds: float, told: bool
 ) -> None:
     """A page is all that it has to spare of what it is to give, and its last step is so long ago."""
-    vm = guest(said={"available_bytes": 16 * MIB + 4 * KIB}, sent_at=NOW - seconds)
+    vm = guest(said={"available_bytes": 16 * MIB + PAGE_BYTES}, sent_at=NOW - seconds)
     target = shrink_target(vm, 300 * MIB, SETTINGS, NOW, urgency)
-    assert target == (512 * MIB - 4 * KIB if told else None)
+    assert target == (512 * MIB - PAGE_BYTES if told else None)
 
 
 @pytest.mark.parametrize("urgency", [Urgency.AT_ONCE, Urgency.EVERY_PAGE])
 @pytest.mark.parametrize(
     ("step_bytes", "seconds", "told"),
     [
-        (4 * MIB - 4 * KIB, SMALL_SECONDS, True),
-        (4 * MIB - 4 * KIB, SMALL_SECONDS - 0.1, False),
+        (4 * MIB - PAGE_BYTES, SMALL_SECONDS, True),
+        (4 * MIB - PAGE_BYTES, SMALL_SECONDS - 0.1, False),
         (4 * MIB, 0.1, True),
     ],
 )
@@ -435,7 +436,7 @@ def test_a_part_of_a_page_does_not_keep_the_last_step_of_a_squeeze_waiting() -> 
     """It is all that is left to do, and the target is a whole page: no time would make it larger."""
     vm = squeezable(said={"available_bytes": 16 * MIB})
     target = shrink_target(vm, 505 * MIB + 1, SETTINGS, NOW, Urgency.NONE, 16 * MIB)
-    assert target == 505 * MIB + 4 * KIB
+    assert target == 505 * MIB + PAGE_BYTES
 
 
 @pytest.mark.parametrize(("actual_mib", "target_mib"), [(504, 496), (503, None)])
