@@ -10,6 +10,7 @@ import pytest
 
 from host_controller.core.model import BalloonStats, Growth, Limits
 from host_controller.core.policy import dimm_plan
+from host_controller.core.vm.balloon import PAGE_BYTES
 from host_controller.core.vm.demand import Demand
 from host_controller.core.vm.motion import Motion
 from host_controller.core.vm.record import Vm
@@ -298,12 +299,13 @@ LOWERED: Any = {"config": {"limits": Limits(512 * MIB, 512 * MIB, 512 * MIB)}, "
         (guest(768, 200, **LOWERED), 768),
         (guest(768, 700, **LOWERED), None),  # it uses what should leave
         (guest(512, 100, said={"offline_bytes": 128 * MIB}, actual_mib=640, **LOWERED), None),
+        (guest(512, 450, said={"available_bytes": 62 * MIB - 4096}, **LOWERED), 722 + PAGE_BYTES / MIB),
         # What is offline it does not have: its maximum counts beyond that.
         (guest(400, 100, said={"offline_bytes": 64 * MIB}, actual_mib=464, **LARGER), 576),
     ],
 )
 def test_a_dimm_beyond_maximum_is_of_no_use_and_leaves_as_soon_as_the_guest_can_give_it(
-    vm: Vm, target_mib: int | None
+    vm: Vm, target_mib: float | None
 ) -> None:
     expected = None if target_mib is None else target_mib * MIB
     assert dimm_plan.unplug_raise(vm, 256 * MIB, 512 * MIB) == expected

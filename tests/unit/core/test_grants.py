@@ -4,7 +4,7 @@ import itertools
 import math
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pytest
 
@@ -379,6 +379,32 @@ def test_what_is_known_and_what_is_free_decide(case: Case) -> None:
         assert case.blocked in f"{decision.reason} {decision.blocked_by}"
     assert purse.costs.get(vm.config.uuid, 0) == case.paid_mib * MIB
     assert purse.headroom_bytes == (case.headroom_mib - case.paid_mib) * MIB
+
+
+ODD: Final = 4096
+"""A page of a guest on x86."""
+OLD: dict[str, Any] = {"resend": True, "target_bytes": 100 * MIB, "ceiling_bytes": 300 * MIB}
+
+
+@pytest.mark.parametrize(
+    ("vm", "goal_mib", "headroom_mib", "target_bytes"),
+    [
+        (guest(**OLD, facts=build.facts(300, 250, at=NOW, available_bytes=50 * MIB - ODD)),
+         300, 0, 266 * MIB + PAGE_BYTES),
+        (guest(300, 100, **OLD, config={"limits": replace(build.LIMITS, minimum_bytes=192 * MIB + ODD)}),
+         300, 0, 192 * MIB + PAGE_BYTES),
+        (guest(300, 290, resend=True, target_bytes=400 * MIB, claim_bytes=300 * MIB + ODD),
+         300, 40, 340 * MIB),
+        # All of its RAM is no part of a page, whatever its size.
+        (guest(300, 290, config={"boot_ram_bytes": 512 * MIB + ODD}), 600, 1000, 512 * MIB + ODD),
+    ],
+    ids=["its need", "its minimum", "what can be paid", "all of its RAM"],
+)  # fmt: skip
+def test_a_target_is_whole_pages_of_any_guest(
+    vm: Vm, goal_mib: int, headroom_mib: int, target_bytes: int
+) -> None:
+    purse = round_of(vm, goals_mib=(goal_mib,), headroom_mib=headroom_mib)
+    assert [one.target_bytes for one in purse.commands if isinstance(one, SetTarget)] == [target_bytes]
 
 
 def two(weight: int = 100) -> tuple[Vm, Vm]:
