@@ -280,14 +280,17 @@ class Checker:
             ideal = vm.behaviour.name == "ideal" and vm.up and vm.config.pinned is None
             if not ideal or vm.agent is None or now - vm.boot.up_at < SETTLED_SECONDS:
                 continue
-            memory = vm.memory
+            memory, minimum = vm.memory, vm.config.limits.minimum_bytes
             floor = 2 * memory.high_mark + max(24 * MIB, memory.usable / 16)
-            keeps = max(vm.config.limits.minimum_bytes, memory.usable - memory.available + floor)
-            spare += max(0.0, memory.usable - keeps)
+            keeps = max(minimum, memory.usable - memory.available + floor)
+            gives = max(0.0, memory.usable - keeps)
             if not (memory.stall_avg10 or memory.swap_leaves):
                 # Less than half of its swap and of what its programs hold, while it reads nothing back.
                 room = min(memory.swap_size - memory.swapped, memory.anon / 2) / 2 - 64 * MIB
-                spare += max(0.0, min(room, keeps - vm.config.limits.minimum_bytes))
+                gives += max(0.0, min(room, keeps - minimum))
+            # Of virtio-mem its kernel keeps what is its own, and no balloon takes the last of its RAM.
+            reach = vm.ram_bytes - memory.ballooned - minimum + vm.virtio_mem.movable
+            spare += min(gives, max(0.0, reach))
         return int(spare)
 
     def _found(self, rule: str, vm: str, text: str) -> None:

@@ -60,6 +60,26 @@ def test_an_overdraft_that_nobody_could_work_off_is_no_fault_when_demand_falls_a
     assert not world.violations
 
 
+@pytest.mark.parametrize(("zone", "faults"), [("movable", 1), ("kernel", 0)])
+def test_what_its_kernel_keeps_of_virtio_mem_is_nothing_that_a_guest_could_spare(
+    zone: wire.Zone, faults: int
+) -> None:
+    """Its balloon is at its minimum, and nobody works off an overdraft of 200 MiB."""
+    world = World(8 * GIB)
+    world.hypervisor.connect(lambda _: None)
+    limits = Limits(1 * GIB, 256 * MIB, 4 * GIB)
+    vm = world.add(GuestSpec("a", limits, Growth.VIRTIO_MEM, workload=Workload(steady(50 * MIB))))
+    world.run(30.0)
+    world.hypervisor.submit(hv.SendToGuest(vm.uuid, wire.OnlineZone(1, zone)))
+    world.hypervisor.submit(hv.ResizeVirtioMem(vm.uuid, 1, 1 * GIB))
+    world.run(20.0)
+    world.hypervisor.submit(hv.SetTarget(vm.uuid, 2, 256 * MIB))
+    world.run(20.0)
+    world.set_capacity(world.checker.total() - 200 * MIB)
+    world.run(240.0)
+    assert [one.rule for one in world.violations] == faults * ["overdraft-named"]
+
+
 def with_device(behaviour: Behaviour = IDEAL) -> tuple[World, SimulatedVm]:
     """A guest that uses 838 of its 1536 MiB, 512 of them by virtio-mem; its balloon is slow."""
     world = World(8 * GIB)

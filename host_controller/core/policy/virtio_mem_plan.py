@@ -87,8 +87,9 @@ def smaller_still(
         # What its kernel kept rests, and what has come since may leave.
         least_bytes = max(least_bytes, rest.kept_bytes, kernels_bytes(vm))
     rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
-    spare = max(0, spare_bytes(vm) - untaken_bytes(vm))
-    most = min(excess_bytes, spare + squeezed, rate, device.requested_bytes - least_bytes)
+    # As with a balloon, from where its kernel was when it last spoke.
+    can_give = max(0, spare_bytes(vm)) + squeezed - untaken_bytes(vm)
+    most = min(excess_bytes, can_give, rate, device.requested_bytes - least_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
     if step <= 0:
         return None

@@ -183,24 +183,26 @@ def test_what_its_own_kernel_shows_to_have_left_is_in_the_way_of_nothing() -> No
 
 
 @pytest.mark.parametrize(
-    ("heard_mib", "actual_mib", "target_mib", "size_mib"),
+    ("heard_mib", "actual_mib", "target_mib", "squeezed_mib", "size_mib"),
     [
-        (512, 512, 412, 108),  # 20 are left
-        (512, 462, 412, 108),
-        (512, 412, 412, 108),  # it has taken all of it since
-        (412, 412, 412, 64),  # its kernel counts that already: a second's work
-        (512, 512, 387, None),
-        (512, 512, 600, 64),  # it is to have more
+        (512, 512, 412, 0, 108),  # 20 are left
+        (512, 462, 412, 0, 108),
+        (512, 412, 412, 0, 108),  # it has taken all of it since
+        (412, 412, 412, 0, 64),  # its kernel counts that already: a second's work
+        (512, 512, 387, 0, None),
+        (512, 512, 600, 0, 64),  # it is to have more
+        (512, 412, 387, 15, 118),  # 5 more than it has to spare it is to lose already
+        (512, 387, 387, 5, None),
     ],
 )
 def test_what_its_balloon_had_been_told_to_take_when_its_kernel_last_spoke_is_not_spared_twice(
-    heard_mib: int, actual_mib: int, target_mib: int, size_mib: int | None
+    heard_mib: int, actual_mib: int, target_mib: int, squeezed_mib: int, size_mib: int | None
 ) -> None:
     """It has 120 MiB to spare."""
     told = {"actual_when_heard_bytes": heard_mib * MIB, "target_bytes": target_mib * MIB}
     vm = guest(device(), available_mib=136, actual_mib=actual_mib, **told)
     expected = None if size_mib is None else size_mib * MIB
-    assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW, 0) == expected
+    assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW, squeezed_mib * MIB) == expected
 
 
 @pytest.mark.parametrize(
