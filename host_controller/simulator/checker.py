@@ -112,6 +112,8 @@ class Checker:
     def happened(self, kind: str, vm: str) -> None:
         """A named event: from now on an overdraft has a cause."""
         self._cause, self._could_spare_seconds = kind, 0.0
+        if kind == "reset":
+            self.shown.of(vm).held = 0.0  # also where there is nobody who could be shown it
 
     def meddled(self, vm: SimulatedVm) -> None:
         """Somebody else is about to ask its virtio-mem device for a size: it counts when it is told."""
@@ -129,6 +131,8 @@ class Checker:
                 self.happened("guest lies", vm.uuid)
             elif self._cause is None and self._takes_back(vm):
                 self.happened("guest takes back", vm.uuid)
+            elif self._cause is None and self.shown.of(vm.uuid).device is not None:
+                self.happened("somebody else asked", vm.uuid)  # once or more, and nobody was told
             self._check_stands_still(vm, now)
         total = self.total()
         self.peak_bytes = max(self.peak_bytes, total)

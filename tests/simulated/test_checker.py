@@ -187,6 +187,16 @@ def test_a_target_that_may_be_in_force_is_no_raise_when_it_is_said_again() -> No
     assert not play(random_scenario(600000200), make_engine).violations
 
 
+def test_what_others_ask_for_twice_is_a_named_event_though_nobody_was_told_of_either() -> None:
+    """512 MiB ended an overdraft, and 3.6 GiB began another."""
+    assert not play(meddled_scenario(1890000699), make_engine).violations
+
+
+def test_a_vm_that_is_reset_while_no_controller_runs_has_an_empty_balloon() -> None:
+    """It counted for what it had held before: an overdraft seemed to end, and to begin again unnamed."""
+    assert not play(random_scenario(1910000576), make_engine).violations
+
+
 def test_who_stops_a_vm_that_was_let_run_has_to_let_it_run_again() -> None:
     """An operator paused it a sixth of a second later, between two looks of the checker."""
     shown = World(GIB).checker.shown

@@ -80,9 +80,19 @@ def spare_bytes(vm: Vm) -> int:
     return spare
 
 
+def by_kernel_bytes(vm: Vm) -> int:
+    """Where its balloon was by its kernel's last word, QEMU's terms; its driver may have said less since."""
+    facts = vm.guest.facts
+    assert facts is not None
+    shown = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
+    # What newer statistics say is available was so where the balloon was by then.
+    return shown if newer_stats(vm) is None else max(shown, vm.guest.actual_with_stats_bytes)
+
+
 def untaken_bytes(vm: Vm) -> int:
     """What its balloon was told to take and had not when its kernel last spoke: it is not spare any more."""
-    return max(0, max(vm.present_bytes, vm.guest.actual_when_heard_bytes) - vm.entitled_bytes)
+    present = max(vm.present_bytes, vm.guest.actual_when_heard_bytes, by_kernel_bytes(vm))
+    return max(0, present - vm.entitled_bytes)
 
 
 def leaving_bytes(vm: Vm) -> int:
@@ -168,13 +178,9 @@ def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:
     rate = int(vm.balloon.inflate_rate) or settings.inflate_bytes_per_second
     if not facts.from_agent:
         rate //= 2
-    # Where it is, its balloon says, and its kernel: of two moments, so the larger one is sure. What newer
-    # statistics say is available was so where the balloon was by then.
-    by_kernel = facts.usable_bytes - vm.virtio_mem.current_bytes + vm.offline_bytes
-    if newer_stats(vm) is not None:
-        by_kernel = max(by_kernel, vm.guest.actual_with_stats_bytes)
     present, spare = vm.present_bytes, spare_bytes(vm) - leaving_bytes(vm)
-    lowest = (by_kernel if by_kernel > present else present) - squeezed
+    # Its balloon says where it is, and its kernel: of two moments, so the larger one is sure.
+    lowest = max(by_kernel_bytes(vm), present) - squeezed
     return max(lowest - spare if spare > 0 else lowest, present - rate)
 
 

@@ -41,7 +41,9 @@ def unanswered() -> VirtioMem:
 def guest(
     virtio_mem: VirtioMem, *, available_mib: int = 300, usable_mib: int | None = None, **changes: Any
 ) -> Vm:
-    usable = 512 + virtio_mem.current_bytes // MIB if usable_mib is None else usable_mib
+    """Its kernel counts what its balloon leaves and its device has plugged."""
+    left = changes.get("actual_when_heard_bytes", changes.get("actual_mib", 512) * MIB) // MIB
+    usable = left + virtio_mem.current_bytes // MIB if usable_mib is None else usable_mib
     facts = build.facts(usable, usable - available_mib, at=NOW)
     facts = replace(facts, **changes.pop("said", {}))
     config = CONFIG | changes.pop("config", {})
@@ -203,6 +205,12 @@ def test_what_its_balloon_had_been_told_to_take_when_its_kernel_last_spoke_is_no
     vm = guest(device(), available_mib=136, actual_mib=actual_mib, **told)
     expected = None if size_mib is None else size_mib * MIB
     assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW, squeezed_mib * MIB) == expected
+
+
+def test_what_its_balloon_gave_back_by_itself_is_to_leave_again_and_not_spared_twice() -> None:
+    """Its driver tells that up to a second late, its kernel at once: the guest has 20 MiB to spare."""
+    vm = guest(device(), available_mib=36, actual_mib=412, usable_mib=427 + 128, target_bytes=412 * MIB)
+    assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW, 0) == 124 * MIB
 
 
 @pytest.mark.parametrize(
