@@ -66,7 +66,7 @@ class Sizes:
         """A virtio-mem device grows up to maximum, as a DIMM would, and shrinks as a balloon does."""
         device, seen = vm.virtio_mem, self.shown.of(vm.uuid)
         told = seen.device
-        there = max(device.requested, device.current, told or 0)
+        there = max(device.requested, device.current, told or 0, seen.told_plugged)
         more = requested - there
         if vm.ram_bytes + requested > vm.config.limits.maximum_bytes + SLACK_BYTES and more > 0:
             self.found(

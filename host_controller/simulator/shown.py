@@ -123,7 +123,7 @@ class Shown:
             case hv.VmReset():
                 seen = self.of(event.vm)
                 seen.booting, seen.stamp, seen.informed_at, seen.held = True, -1, now, 0.0
-                seen.reset_at = now
+                seen.reset_at, seen.told_plugged = now, 0
             case hv.VmStateChanged(state=RunState.RUNNING) if not self._is_to_be_stopped(event.vm):
                 self.of(event.vm).stopped_at = None  # whoever stops it from now on is not ours
             case hv.CommandDone():

@@ -18,7 +18,7 @@ from host_controller.simulator.scenario import play
 from host_controller.simulator.workload import Workload, burst, ramp, steady
 from host_controller.simulator.world import World
 from host_controller.units import GIB, MIB
-from tests.simulated.generator import meddled_scenario, random_scenario
+from tests.simulated.generator import meddled_scenario, random_scenario, rough_scenario
 from tests.simulated.soak import make_engine, patient_engine
 
 
@@ -175,6 +175,11 @@ def test_a_size_that_was_told_after_a_command_that_nobody_waits_for_may_be_confi
 def test_a_device_may_be_asked_for_what_it_had_by_qemus_last_word() -> None:
     """It had given 124 MiB within the second in which its guest came to need them."""
     assert not play(meddled_scenario(600000219), make_engine).violations
+
+
+def test_a_device_that_gave_all_of_it_since_may_be_asked_for_what_it_had_by_qemus_last_word() -> None:
+    """A command for 0 that nobody waited for any more was carried out just after QEMU had told 116 MiB."""
+    assert not play(rough_scenario(1930000323), patient_engine).violations
 
 
 def test_what_was_asked_for_and_paid_may_come_whatever_others_have_asked_for_untold() -> None:
