@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from agent.system import group_bytes, read_file
+from agent.system import group_bytes, groups_beneath, read_file
 
 ZSWAP = "sys/module/zswap/parameters"
 LINES = "Active(anon) Inactive(anon) Zswap Zswapped"
@@ -60,7 +60,7 @@ class Groups:
 
     def __init__(self, root: str) -> None:
         self._root = os.path.join(root, _GROUPS)
-        self._limited: list[str] | None = None
+        self._limited: list[tuple[str, int]] | None = None
         self._kept_bytes: int | None = None
 
     def look_again(self) -> None:
@@ -76,28 +76,30 @@ class Groups:
         if self._limited is None:
             self._limited = _limited(self._root)
         if self._kept_bytes is None:
-            self._kept_bytes = sum(map(_kept, self._limited))
+            # The last one is what the groups keep that lie in no other; whoever is in one comes after it.
+            kept = [0] * (len(self._limited) + 1)
+            for index in range(len(self._limited) - 1, -1, -1):
+                path, around = self._limited[index]
+                kept[around] += max(kept[index], _kept(path))
+            self._kept_bytes = kept[-1]
         return self._kept_bytes
 
 
-def _limited(root: str) -> list[str]:
-    """The outermost groups that may not swap as they like."""
-    found: list[str] = []
-    waiting, count = [(0, root)], 0
+def _limited(root: str) -> list[tuple[str, int]]:
+    """The groups that may not swap as they like, each with the place here of the one around it; -1: none."""
+    found: list[tuple[str, int]] = []
+    waiting, count = [(0, root, -1)], 0
     while waiting and count < _MOST_GROUPS:
-        depth, directory = waiting.pop()
-        try:
-            with os.scandir(directory) as entries:
-                beneath = [one.path for one in entries if one.is_dir(follow_symlinks=False)]
-        except OSError:  # it went
-            continue
+        depth, directory, around = waiting.pop()
+        beneath = groups_beneath(directory)
         count += len(beneath)
         for path in beneath:
-            most = read_file(f"{path}/memory.swap.max").strip()
+            most, inner = read_file(f"{path}/memory.swap.max").strip(), around
             if most.isdigit():
-                found.append(path)
-            elif most and depth < _DEEPEST:
-                waiting.append((depth + 1, path))
+                inner = len(found)
+                found.append((path, around))
+            if most not in (b"", b"0") and depth < _DEEPEST:
+                waiting.append((depth + 1, path, inner))
     return found
 
 

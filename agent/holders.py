@@ -20,7 +20,7 @@ import os
 from collections.abc import Generator, Mapping
 
 from agent.lean import TypeVar
-from agent.system import group_bytes, kernel_threads, read_file
+from agent.system import group_bytes, groups_beneath, kernel_threads, read_file
 from agent.values import HOLDER_LETTERS, MAX_HOLDER_CHARS, MOST_HOLDERS
 from agent.wire import Ack, Held, Seen
 
@@ -185,17 +185,11 @@ def _groups(root: str) -> Steps[list[tuple[str, int]]]:
 def _beneath(directory: str) -> Steps[list[tuple[int, str]]]:
     """The groups in a group that count memory, with memory.current."""
     found = []
-    try:
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    continue
-                yield
-                current = read_file(os.path.join(entry.path, "memory.current")).strip()
-                if current.isdigit():
-                    found.append((int(current), entry.path))
-    except OSError:  # it went
-        pass
+    for path in groups_beneath(directory):
+        yield
+        current = read_file(f"{path}/memory.current").strip()
+        if current.isdigit():
+            found.append((int(current), path))
     return found
 
 

@@ -132,6 +132,15 @@ def read_file(path: str, most: int = 4096) -> bytes:
         os.close(fd)
 
 
+def groups_beneath(path: str) -> list[str]:
+    """The control groups in one; none of one that went."""
+    try:
+        with os.scandir(path) as entries:
+            return [one.path for one in entries if one.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
 def group_bytes(path: str, names: tuple[bytes, ...]) -> int:
     """The sum of these lines of a control group's memory.stat, as far as they are there."""
     total = 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from agent.system import read_file
+from agent.system import groups_beneath, read_file
 
 _PLACES = ("etc", "run", "usr/lib", "lib")  # whose word counts before that of the next
 _UNITS = (".service", ".slice", ".scope")
@@ -53,11 +53,8 @@ def _in_force(directory: str, unit: str, limit: str, depth: int) -> int | None:
     told = read_file(os.path.join(directory, unit, limit), 64).strip()
     if told:
         return int(told) if told.isdigit() else None
-    try:
-        slices = [one for one in os.listdir(directory) if one.endswith(".slice")] if depth else []
-    except OSError:
-        return None
-    within = (_in_force(os.path.join(directory, one), unit, limit, depth - 1) for one in slices)
+    slices = [one for one in groups_beneath(directory) if one.endswith(".slice")] if depth else []
+    within = (_in_force(one, unit, limit, depth - 1) for one in slices)
     return next((one for one in within if one is not None), None)
 
 

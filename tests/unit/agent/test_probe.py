@@ -128,6 +128,20 @@ def test_nor_more_than_services_and_containers_may_put_there(guest):
     assert one.sample().swap_disk_free_bytes == 60 * MIB
 
 
+def test_a_limit_within_a_limit_counts_and_nothing_counts_twice(guest):
+    """A slice that may swap some of what its services hold, though one of them may swap nothing."""
+    with_programs(guest, 300)
+    group(guest, "shop.slice", 200 << 20, swap_current=20, anon_mib=280)
+    group(guest, "shop.slice/db.service", 0, anon_mib=150)
+    group(guest, "shop.slice/run.slice", "max", anon_mib=40)
+    group(guest, "shop.slice/run.slice/job.scope", 10 << 20, anon_mib=40)
+    one = Probe(str(guest))
+    assert one.sample().swap_disk_free_bytes == (300 - 150 - 30) * MIB
+    group(guest, "shop.slice", 60 << 20, swap_current=20, anon_mib=280)
+    one.refresh()
+    assert one.sample().swap_disk_free_bytes == (300 - 240) * MIB, "the slice keeps more than they do"
+
+
 def test_where_programs_may_put_nothing_into_swap_no_swap_is_free(guest):
     with_programs(guest, 300)
     one = Probe(str(guest))
