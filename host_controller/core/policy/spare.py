@@ -163,8 +163,10 @@ def squeezed_bytes(vm: Vm, keeps_bytes: int, now: float, *, starved: bool) -> in
     if not vm.squeeze.ask(now) or not followed:
         return 0
     lowest = estimate.irreducible_bytes if starved else max(estimate.irreducible_bytes, rested_bytes(vm))
-    room = max(0, most - max(keeps_bytes, lowest))
-    return min(room, step_bytes(facts.usable_bytes, vm.guest.demand.stall.share))
+    # What it has come to use since its agent spoke may be put away nowhere.
+    lowest += max(0, facts.available_bytes - available_bytes(vm))
+    room = min(most - max(keeps_bytes, lowest), facts.usable_bytes - lowest)
+    return max(0, min(room, step_bytes(facts.usable_bytes, vm.guest.demand.stall.share)))
 
 
 def lowest_target(vm: Vm, settings: Settings, squeezed: int = 0) -> int:

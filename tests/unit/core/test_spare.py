@@ -393,6 +393,24 @@ def test_cache_that_is_read_again_is_taken_by_steps(
     assert squeezed_bytes(vm, keeps_mib * MIB, NOW, starved=False) == squeezed_mib * MIB
 
 
+@pytest.mark.parametrize(("available_mib", "squeezed_mib"), [(48, 10), (44, 6), (38, 0), (0, 0)])
+def test_what_it_has_come_to_use_since_its_agent_spoke_is_not_squeezed_out_of_it(
+    available_mib: int, squeezed_mib: int
+) -> None:
+    """Its swap has room for 10 of the 464 MiB that it used. Where it puts the rest nobody has said."""
+    said = BalloonStats(412 * MIB, available_mib * MIB, updated=1)
+    vm = squeezable(swap_mib=74, stats=said, stats_came_at=NOW + 0.1)
+    assert squeezed_bytes(vm, 200 * MIB, NOW, starved=True) == squeezed_mib * MIB
+
+
+def test_cache_that_it_no_longer_has_is_not_squeezed_out_of_what_it_uses() -> None:
+    """Without swap: it was counted as it was read again, and by now its programs hold what it has."""
+    vm = squeezable(swap_mib=0, said={"available_bytes": 16 * MIB}, works={"cache_bytes": 300.0 * MIB})
+    assert vm.guest.estimate is not None
+    assert vm.guest.estimate.irreducible_bytes == 512 * MIB
+    assert squeezed_bytes(vm, 200 * MIB, NOW, starved=True) == 0
+
+
 @pytest.mark.parametrize(("keeps_mib", "asked"), [(481, False), (480, False), (479, True)])
 def test_who_may_keep_just_what_it_uses_is_not_yet_short_of_anything(keeps_mib: int, asked: bool) -> None:
     """So the shortage that must last before it is squeezed has not begun."""
