@@ -23,6 +23,7 @@ from agent.proc_text import (
     parse_meminfo,
     parse_psi,
 )
+from agent.protected import Protected
 from agent.system import read_file
 from agent.values import MAX_SIZE_BYTES
 
@@ -97,6 +98,7 @@ class Probe:
         self._refuses = False
         self._zswap_percent = 0
         self._groups = disk_swap.Groups(root)
+        self._protected = Protected(root)
         self.swapless = False
         """Programs may put nothing into swap, whatever there is."""
         if self._psi is not None and self._read_psi() is None:
@@ -128,6 +130,7 @@ class Probe:
         self.refresh_floor()
         self._swap_seen = (0, 0)
         self._groups.refresh()
+        self._protected.refresh()
         self._zswap_percent = disk_swap.pool_percent(self._root)
         self._refuses = self.read_text("proc/sys/vm/overcommit_memory") == NEVER
         if self._arcstats is None:  # pools are imported, and the module loaded, while we run
@@ -137,6 +140,7 @@ class Probe:
         """What no file that is read at each refresh tells of, and changes seldom."""
         self.refresh_floor(anew=True)
         self._groups.look_again()
+        self._protected.look_again()
 
     def refresh_floor(self, *, anew: bool = False) -> None:
         """The watermarks, unless the kernel has about the same minimum as when they were read last. Then they
@@ -165,17 +169,17 @@ class Probe:
         meminfo = _read_all(self._meminfo)
         seen = self._glance.parse(meminfo)
         total = seen["MemTotal"]
-        told = seen.get("MemAvailable")
-        if told is None or self._arcstats is not None:
-            told = self._available(self._memory.parse(meminfo))
-        return Look(total, min(told, total), min(self._floor_bytes, total), meminfo)
+        if self._arcstats is not None or "MemAvailable" not in seen:
+            seen = self._memory.parse(meminfo)
+        return Look(total, min(self._available(seen), total), min(self._floor_bytes, total), meminfo)
 
     def sample(self, look: Look | None = None) -> Facts:
         """All figures, meminfo and vmstat back to back since the host subtracts one from the other.
 
         look: one that was taken just now, and is what meminfo says in this sample.
 
-        reclaimable: file cache on the LRU lists and reclaimable slab, less dirty and written-back pages.
+        reclaimable: file cache on the LRU lists and reclaimable slab, less dirty and written-back pages and
+        what groups protect.
         Locked pages are on the unevictable list and shmem on the anonymous ones, so neither is in it.
         ballooned: what the driver holds by the kernel's own count, whatever the host believes.
         """
@@ -187,7 +191,7 @@ class Probe:
         free = memory.get("MemFree", 0)
         cache = memory.get("Active(file)", 0) + memory.get("Inactive(file)", 0)
         cache += memory.get("SReclaimable", 0)
-        cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0)
+        cache -= memory.get("Dirty", 0) + memory.get("Writeback", 0) + self._protected.cache_bytes
         swap_total = memory.get("SwapTotal", 0)
         swap_used = max(0, swap_total - memory.get("SwapFree", 0))
         if (swap_total, swap_used) != self._swap_seen:  # else it is where it was, or was found to be none
@@ -197,7 +201,7 @@ class Probe:
             behind = self._behind_swap.parse(meminfo)
             disk_used = disk_swap.on_disk(disk_used, behind)
             disk_free = 0 if self.swapless else disk_free
-            kept = self._groups.kept_bytes() if disk_free else 0
+            kept = self._groups.kept_bytes() + self._protected.programs_bytes if disk_free else 0
             disk_free = disk_swap.room_bytes(disk_free, behind, total, self._zswap_percent, kept)
         refaults = counters.get("workingset_refault_file", 0) + counters.get("workingset_refault_anon", 0)
         ballooned = counters.get("nr_balloon_pages")  # kernels from 6.18 say it outright
@@ -226,15 +230,17 @@ class Probe:
         )
 
     def _available(self, memory: dict[str, int]) -> int:
-        """MemAvailable, with what the ARC gives back; worked out where the kernel does not tell it."""
+        """MemAvailable, with what the ARC gives back and without what groups protect; worked out where the
+        kernel does not tell it.
+        """
         told = memory.get("MemAvailable")
-        if told is not None and self._arcstats is None:
-            return told
-        arcstats = _read_optional(self._arcstats)
-        if not arcstats and self._arcstats is not None:  # the module went, and may come again
-            os.close(self._arcstats)
-            self._arcstats = None
-        return evictable.available_bytes(memory, arcstats, self._floor_bytes)
+        if told is None or self._arcstats is not None:
+            arcstats = _read_optional(self._arcstats)
+            if not arcstats and self._arcstats is not None:  # the module went, and may come again
+                os.close(self._arcstats)
+                self._arcstats = None
+            told = evictable.available_bytes(memory, arcstats, self._floor_bytes)
+        return max(0, told - self._protected.cache_bytes)
 
     def close(self) -> None:
         """Close every file."""

@@ -142,6 +142,34 @@ def test_a_limit_within_a_limit_counts_and_nothing_counts_twice(guest):
     assert one.sample().swap_disk_free_bytes == (300 - 240) * MIB, "the slice keeps more than they do"
 
 
+@pytest.mark.parametrize(
+    ("least_mib", "cache_mib", "programs_mib"),
+    [("0", 0, 0), ("60", 0, 50), ("150", 40, 100), ("170", 60, 100), ("500", 90, 100), ("max", 90, 100)],
+)
+def test_what_slices_protect_is_neither_available_nor_goes_to_swap(guest, least_mib, cache_mib, programs_mib):
+    """MemoryMin=: the kernel kills before it takes that, and its MemAvailable counts the cache of it."""
+    before = Probe(str(guest)).sample()
+    with_programs(guest, 150)
+    group(guest, "db.slice", "max", anon_mib=100)
+    group(guest, "db.slice/db.service", "max", anon_mib=100)
+    group(guest, "app.slice", "max", anon_mib=50)
+    place = guest / "sys/fs/cgroup/db.slice"
+    with (place / "memory.stat").open("a") as file:
+        file.write(f"active_file {60 << 20}\ninactive_file {20 << 20}\nslab_reclaimable {10 << 20}\n")
+    (place / "memory.current").write_text(f"{200 << 20}\n")
+    least = least_mib if least_mib == "max" else int(least_mib) << 20
+    (place / "memory.min").write_text(f"{least}\n")
+    one = Probe(str(guest))
+    now = one.sample()
+    assert one.look().available_bytes == now.available_bytes
+    assert now.available_bytes == max(0, before.available_bytes - cache_mib * MIB)
+    assert now.reclaimable_bytes == max(0, before.reclaimable_bytes - cache_mib * MIB)
+    assert now.swap_disk_free_bytes == (150 - programs_mib) * MIB
+    (place / "memory.min").write_text("0\n")
+    one.look_around()
+    assert one.sample().available_bytes == before.available_bytes
+
+
 def test_where_programs_may_put_nothing_into_swap_no_swap_is_free(guest):
     with_programs(guest, 300)
     one = Probe(str(guest))
