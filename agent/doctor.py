@@ -16,6 +16,7 @@ from agent.doctor_devices import DEVICES
 from agent.doctor_live import LIVE
 from agent.finding import Finding
 from agent.mounts import left_behind, mounts_of
+from agent.overcommit import huge_bytes
 from agent.port import find_port
 from agent.probe import Probe
 from agent.proc_text import is_swap_in_memory
@@ -26,6 +27,7 @@ from agent.wire import PORT_NAME
 # [Documentation/admin-guide/mm/memory-hotplug.rst, "ZONE_MOVABLE sizing considerations"]
 MOVABLE_RATIO = 3
 _NAMED = 5
+_MOST_KEPT_FREE_BYTES = 256 << 20
 
 
 def psi(probe: Probe) -> Finding:
@@ -161,6 +163,25 @@ def limits_of_its_boot(root: str, total_bytes: int) -> Finding:
     return Finding(check, "note", found, remedy)
 
 
+def set_aside(root: str, total_bytes: int) -> Finding:
+    """No setting takes at each boot what a guest that boots with less may not have: memory in huge pages, and
+    what is kept free, of which the kernel itself takes 256 MiB or 5 % at most [mm/page_alloc.c,
+    calculate_min_free_kbytes(); mm/khugepaged.c, set_recommended_min_free_kbytes()].
+    """
+    check, huge = "memory set aside", huge_bytes(root)
+    free = int(_word(root, "proc/sys/vm/min_free_kbytes") or 0) << 10
+    found = [f"{huge >> 20} MiB in huge pages (vm.nr_hugepages)"] if huge else []
+    if free > max(_MOST_KEPT_FREE_BYTES, total_bytes // 16):
+        found.append(f"{free >> 20} MiB kept free (vm.min_free_kbytes)")
+    if not found:
+        return Finding(check, "ok", "none by settings")
+    remedy = (
+        "where /etc/sysctl.d or the kernel's line has it, it is taken of what the guest boots with: startup "
+        "on the host must be larger by that. vm.nr_overcommit_hugepages takes huge pages as they are used"
+    )
+    return Finding(check, "note", " and ".join(found), remedy)
+
+
 def limits_of_services(root: str, total_bytes: int) -> Finding:
     """No service is held to a share of what the guest has booted with."""
     check, shares = "limits of services", unit_limits.left_behind(root, total_bytes)
@@ -212,7 +233,7 @@ def examine(root: str = "/") -> list[Finding]:
         pressure, total_bytes = psi(probe), probe.look().total_bytes
     finally:
         probe.close()
-    sized = (killing_daemons, file_systems, limits_of_its_boot, limits_of_services)
+    sized = (killing_daemons, file_systems, limits_of_its_boot, set_aside, limits_of_services)
     of_its_size = [check(root, total_bytes) for check in sized]
     checks = RECORDED + (LIVE if root == "/" else ())
     return [pressure, *of_its_size, *(check(root) for check in checks)]

@@ -30,6 +30,17 @@ def wanted(environment: Mapping[str, str]) -> bool:
     return environment.get("DYNMEM_OVERCOMMIT", "keep").strip().lower() != "leave"
 
 
+def huge_bytes(root: str) -> int:
+    """Memory in huge pages of any size; before Linux 4.20 of the default size."""
+    found = {}
+    for line in read_file(os.path.join(root, "proc/meminfo"), 16384).splitlines():
+        words = line.split()
+        if len(words) > 1 and words[1].isdigit():
+            found[words[0]] = int(words[1])
+    pages = found.get(b"HugePages_Total:", 0) * found.get(b"Hugepagesize:", 0)
+    return found.get(b"Hugetlb:", pages) << 10
+
+
 class Overcommit:
     """The settings of one machine; `root` stands for /, `log` is as `system.Log`."""
 
@@ -81,7 +92,7 @@ class Overcommit:
             return
         self._set["ratio"] = ratio
         # Huge pages that are reserved promise nothing to anybody else [mm/util.c, vm_commit_limit()].
-        kib = str((max(0, total_bytes - self._huge_bytes()) >> 10) * int(ratio) // 100)
+        kib = str((max(0, total_bytes - huge_bytes(self._root)) >> 10) * int(ratio) // 100)
         if kib != now:
             self._write("overcommit_kbytes", kib, before=ratio)
 
@@ -92,16 +103,6 @@ class Overcommit:
                 self._set.update({name: kbytes, "ratio": before})
                 return True
         return False
-
-    def _huge_bytes(self) -> int:
-        """Memory in huge pages of any size; before Linux 4.20 of the default size."""
-        found = {}
-        for line in read_file(os.path.join(self._root, "proc/meminfo"), 16384).splitlines():
-            words = line.split()
-            if len(words) > 1 and words[1].isdigit():
-                found[words[0]] = int(words[1])
-        pages = found.get(b"HugePages_Total:", 0) * found.get(b"Hugepagesize:", 0)
-        return found.get(b"Hugetlb:", pages) << 10
 
     def _write(self, name: str, value: str, before: str) -> None:
         self._remember(name, value, before)  # first: we may be killed in between

@@ -297,6 +297,29 @@ def test_services_that_are_held_to_a_share_of_what_the_guest_booted_with_are_tol
     assert finding(guest, "limits of services").level == "ok", "as they are to be"
 
 
+@pytest.mark.parametrize(
+    ("total_mib", "pages", "free_kib", "found"),
+    [
+        (404, 0, 67584, None),
+        (404, 64, 67584, "128 MiB in huge pages (vm.nr_hugepages)"),
+        (404, 0, 524288, "512 MiB kept free (vm.min_free_kbytes)"),
+        (16384, 0, 524288, None),
+        (4096, 512, 1 << 20, "1024 MiB in huge pages (vm.nr_hugepages) and 1024 MiB kept free (vm.min_free_"),
+    ],
+)
+def test_what_settings_take_at_each_boot_is_told(guest, total_mib, pages, free_kib, found):
+    """vm.nr_hugepages for a database of 4 GiB takes all of a guest that boots with 512 MiB."""
+    path = guest / "proc/meminfo"
+    told = path.read_text().replace("HugePages_Total:       0", f"HugePages_Total: {pages}")
+    path.write_text(told)
+    set_kib(guest, MemTotal=total_mib << 10)
+    (guest / "proc/sys/vm").mkdir(parents=True, exist_ok=True)
+    (guest / "proc/sys/vm/min_free_kbytes").write_text(f"{free_kib}\n")
+    one = finding(guest, "memory set aside")
+    assert one.level == ("ok" if found is None else "note")
+    assert found is None or (one.found.startswith(found) and "startup" in one.remedy)
+
+
 def reserve(root, size: int) -> None:
     (root / "sys/kernel").mkdir(parents=True, exist_ok=True)
     (root / "sys/kernel/kexec_crash_size").write_text(f"{size}\n")
