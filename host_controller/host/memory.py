@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from agent import evictable
+from agent.protected import Protected
 from host_controller.core.model import HugePool
 from host_controller.host.proc import PAGE_BYTES
 from host_controller.units import KIB
@@ -38,7 +39,9 @@ class Memory:
     ordinary_bytes: int
     """The part of it that can be ordinary pages: without huge pages of any size, and without broken ones."""
     available_bytes: int
-    """Of the ordinary part, with what goes on demand and MemAvailable does not show."""
+    """Of the ordinary part, with what goes on demand and MemAvailable does not show, and without what control
+    groups protect (fact: protected-is-available).
+    """
     evictable_bytes: int = 0
     """What of it goes on demand and MemAvailable does not show."""
     pools: tuple[HugePool, ...] = ()
@@ -70,7 +73,7 @@ def read_memory(root: Path = Path("/"), meminfo: Path | None = None) -> Memory:
     pools = read_pools(root / HUGE_PAGES)
     # Broken pages were taken out of use for good, and MemTotal still counts them.
     ordinary = max(0, total - _huge_bytes(memory, pools) - memory.get("HardwareCorrupted", 0))
-    shown = evictable.available_bytes(memory)
+    shown = max(0, evictable.available_bytes(memory) - Protected(str(root)).cache_bytes)
     more = min(evictable.arc_evictable_bytes(arcstats), _unexplained(memory, total - ordinary))
     available = min(shown + more, ordinary)
     some, full = read_pressure(kernel_text(root / "proc/pressure/memory"))

@@ -62,6 +62,18 @@ def test_pages_that_are_promised_beyond_those_that_are_free_leave_none(host: Fak
     assert read_memory(host.root).pools[0].free_bytes == 0
 
 
+def test_cache_that_a_slice_protects_is_not_available(host: FakeHost) -> None:
+    """MemoryMin= of system.slice, as beside Ceph: the kernel would rather kill a VM than take it."""
+    host.meminfo(MemTotal=64 * GIB, MemAvailable=40 * GIB)
+    host.write("sys/fs/cgroup/system.slice/memory.min", f"{8 * GIB}\n")
+    host.write("sys/fs/cgroup/system.slice/memory.current", f"{9 * GIB}\n")
+    host.write("sys/fs/cgroup/system.slice/memory.stat", f"inactive_file {3 * GIB}\nactive_file {2 * GIB}\n")
+    host.write("sys/fs/cgroup/machine.slice/memory.min", "0\n")
+    memory = read_memory(host.root)
+    assert memory.available_bytes == 36 * GIB
+    assert memory.evictable_bytes == 0
+
+
 def test_a_size_without_pages_is_no_pool(host: FakeHost) -> None:
     host.huge_pages(GIB, 0)
     host.write("sys/kernel/mm/hugepages/hugepages-oddkB/nr_hugepages", "7\n")
