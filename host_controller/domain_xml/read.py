@@ -80,7 +80,7 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
     if ours is None and persistent_xml is not None:
         definition = parse_xml(persistent_xml)
         ours, more = find_ours(definition)
-        problems += more
+        problems = tuple(dict.fromkeys(problems + more))  # both may have the same damage
         claimed = claimed or is_claimed(definition)
     ours = given if given is not None and not claimed else ours
     memory = _memory(root)

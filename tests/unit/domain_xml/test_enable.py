@@ -62,9 +62,11 @@ def test_the_persistent_definition_is_asked_when_the_running_one_has_no_limits()
 
 @pytest.mark.parametrize("broken", ['startup="x"', 'startup="4"', ""])
 def test_unreadable_limits_make_a_problem_and_no_managed_vm(broken: str) -> None:
-    view = read_domain(LIVE.replace('startup="524288"', broken))
+    damaged = LIVE.replace('startup="524288"', broken)
+    view = read_domain(damaged)
     assert view.config is None
     assert view.problems
+    assert read_domain(damaged, damaged).problems == view.problems, "what both say is said once"
 
 
 @pytest.mark.parametrize("xml", [Q35, I440FX, NUMA], ids=["q35", "i440fx", "numa"])
