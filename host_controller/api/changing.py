@@ -14,6 +14,7 @@ from host_controller.api.views import admission_view
 from host_controller.config import ConfigError
 from host_controller.control.admission import Admission
 from host_controller.control.controller import Controller
+from host_controller.control.pausing import MIGRATION
 from host_controller.control.start_queue import read_start
 from host_controller.core.vm.record import Vm
 from host_controller.errors import DynmemError
@@ -81,7 +82,7 @@ class ChangingRoutes:
         return await self._hold(request, True)
 
     async def _resume(self, request: web.Request) -> web.Response:
-        if self._controller.paused_all:
+        if self._controller.pausing.paused_all:
             raise Refused(
                 409,
                 "all-paused",
@@ -92,7 +93,7 @@ class ChangingRoutes:
             return await self._hold(request, False)
         except Refused:
             uuid, name = self._told_of(request.match_info["vm"])
-            if uuid not in self._controller.paused:
+            if uuid not in self._controller.pausing.paused:
                 raise
         # It does not run: otherwise it would be paused when it starts, and only then could be resumed.
         self._controller.hold(uuid, False)
@@ -109,6 +110,8 @@ class ChangingRoutes:
         vm = find_vm(self._controller, request)
         self._controller.hold(vm.config.uuid, on)
         done = f"{'paused' if on else 'resumed'} {vm.name}"
+        if vm.pauses.job == MIGRATION:
+            done += " here: the migration that is under way does not take that along"
         await self._note_change(request, done, vm)
         return answer_json(DoneView(done=done))
 

@@ -21,8 +21,8 @@ all_vms = click.option("--all", "everything", is_flag=True, help="All VMs, also 
 def pause(vm: str | None, *, everything: bool, socket: str | None) -> None:
     """Stop managing VM: it is still observed and charged, and nothing is done to it.
 
-    This outlives restarts of the VM and of the controller, and is shown by every view. It is of this host:
-    say it again where the VM is migrated to, and after the host has restarted.
+    This outlives restarts of the VM and of the controller, goes along where the VM is migrated, and is shown
+    by every view. Say it again after the host has restarted. --all is of this host alone.
     """
     _hold("pause", vm, everything, socket)
 

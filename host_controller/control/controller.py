@@ -21,6 +21,7 @@ from host_controller.control.chronicle import Chronicle
 from host_controller.control.dry_run import DryRun, harmless
 from host_controller.control.greeting import Greeter
 from host_controller.control.guest_notes import GuestNotes
+from host_controller.control.pausing import MarksHeld, Pausing
 from host_controller.control.remembered import Remembered, inherit, remembered
 from host_controller.control.starts import Starts
 from host_controller.control.state_dir import StateDir
@@ -35,7 +36,6 @@ from host_controller.core.interface import (
     SendToGuest,
     Suspend,
     Tick,
-    VmAppeared,
 )
 from host_controller.core.model import Settings
 from host_controller.core.operations.standstill import Stage
@@ -82,9 +82,7 @@ class Controller:
         self.journal = journal or Journal(clock)
         self.dry_run = dry_run
         self.started_at = clock()
-        self.paused: set[str] = set()
-        """UUIDs of VMs that the operator has paused one by one, running or not."""
-        self.paused_all = False
+        self.pausing = Pausing(hypervisor if isinstance(hypervisor, MarksHeld) and not dry_run else None)
         self.latenesses: deque[float] = deque(maxlen=LATENESS_WINDOW)
         """How late each of the last ticks came and was handled, seconds: how late this loop is, also while
         it is blocked. To gather events for COALESCE_SECONDS is not to be late.
@@ -111,8 +109,8 @@ class Controller:
         self._loop: asyncio.AbstractEventLoop | None = None
         if before is not None:
             inherit(self.engine.state, before)
-            self.paused.update(before.paused)
-            self.paused_all = before.paused_all
+            self.pausing.paused.update(before.paused)
+            self.pausing.paused_all = before.paused_all
 
     # --- what others ask of it ---
 
@@ -139,17 +137,14 @@ class Controller:
         return not any(isinstance(event, OperatorEvent) for _, event in self._inbox)
 
     def hold(self, uuid: str, on: bool) -> None:
-        """Pause or resume one VM; this outlives the VM's and the controller's restarts."""
-        (self.paused.add if on else self.paused.discard)(uuid)
-        if uuid in self.engine.vms and not (self.paused_all and not on):
+        """Pause or resume one VM. That outlives its restarts and the controller's, and goes along with it."""
+        if self.pausing.hold(uuid, on) and uuid in self.engine.vms:
             self.put(HoldVm(uuid, on))
 
     def hold_all(self, on: bool) -> None:
         """Pause every VM, also those that start later, or end that; VMs paused one by one stay paused."""
-        self.paused_all = on
-        for uuid in self.engine.vms:
-            if on or uuid not in self.paused:
-                self.put(HoldVm(uuid, on))
+        for uuid in self.pausing.hold_all(on, self.engine.vms):
+            self.put(HoldVm(uuid, on))
 
     def ask_who_holds(self, vm: Vm) -> None:
         """Ask its agent who holds its memory, where it may be asked; see `attribution`."""
@@ -266,8 +261,8 @@ class Controller:
                 self.put(noise)
         except Exception as error:  # noqa: BLE001 # an event that cannot be handled harms no other
             self._chronicle.failed("event", error, what=type(event).__name__, vm=name)
-        if isinstance(event, VmAppeared) and (self.paused_all or event.vm in self.paused):
-            self._handle(HoldVm(event.vm, True), at)
+        if (held := self.pausing.hear(event)) is not None:
+            self._handle(HoldVm(held, True), at)
 
     def _decide(self, now: float) -> list[Command]:
         answers: list[CommandDone] = []
@@ -308,7 +303,8 @@ class Controller:
         if self._state_dir is None:
             return True
         try:
-            self._state_dir.save(remembered(self.engine.state, self.paused, self.paused_all, self._clock()))
+            paused = self.pausing.paused, self.pausing.paused_all
+            self._state_dir.save(remembered(self.engine.state, *paused, self._clock()))
         except OSError as error:
             self._chronicle.failed("state", error)
             return False

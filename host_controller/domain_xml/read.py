@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element
 from agent import wire
 from host_controller.core.model import METADATA, VIRTIO_MEM_STEP_BYTES, Dimm, Growth, VmConfig
 from host_controller.domain_xml.boot_ram import TOLERATED_BLOCK_BYTES, largest_block_bytes
+from host_controller.domain_xml.held import is_held
 from host_controller.domain_xml.huge_pages import huge_page_size, ordinary_bytes
 from host_controller.domain_xml.ours import Ours, find_ours, is_claimed
 from host_controller.domain_xml.pinning import NO_BALLOON, is_unmapped, pinned_by
@@ -113,6 +114,7 @@ def read_domain(xml: str, persistent_xml: str | None = None, given: Ours | None 
         unmapped=is_unmapped(root),
         owner=_owner(root),
         standing=mark_of(root),
+        held=is_held(root),
     )
 
 

@@ -48,6 +48,8 @@ class DomainView:
     """User id as which libvirt runs its QEMU; None where the XML does not say it."""
     standing: Mark | None = None
     """A controller had stopped its vCPUs after a reset, here or where it came from."""
+    held: bool = False
+    """Its operator had paused its management, here or where it came from."""
 
     @property
     def wants_statistics(self) -> bool:

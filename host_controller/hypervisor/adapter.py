@@ -145,6 +145,17 @@ class LibvirtHypervisor:
         for worker in self._workers.values():
             worker.look_again()
 
+    def came_held(self, uuid: str) -> bool:
+        """Its XML tells that it was paused before it came here, or before this controller."""
+        worker = self._workers.get(uuid)
+        return worker is not None and worker.known.came_held
+
+    def mark_held(self, uuid: str, on: bool) -> None:
+        """From now on the XML of a VM that runs says that it is paused, or not."""
+        worker = self._workers.get(uuid)
+        if worker is not None:
+            worker.mark_held(on)
+
     def _on_this_host(self, rules: Rulebook) -> Rulebook:
         return replace(rules, host=abilities_of(self._versions, local=self._local))
 

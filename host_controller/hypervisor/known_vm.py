@@ -71,6 +71,11 @@ class KnownVm:
         """Its XML says that a controller has stopped it."""
         return self.view is not None and self.view.standing is not None
 
+    @property
+    def came_held(self) -> bool:
+        """It runs since before it was seen here, and its XML says that its operator has paused it."""
+        return self.view is not None and self.view.held and not self._booted
+
     def has_port(self, alias: str | None) -> bool:
         """Whether that device is the agent's port of a managed VM."""
         return self.managed and self.view is not None and self.view.channel_alias == alias

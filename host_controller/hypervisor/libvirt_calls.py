@@ -21,7 +21,7 @@ from host_controller.domain_xml.read import read_domain, unread_domain
 from host_controller.domain_xml.view import DomainView
 from host_controller.errors import CallFailed, DomainUnsuitable
 from host_controller.host.limits import Limit
-from host_controller.hypervisor import standing_mark
+from host_controller.hypervisor import marks
 from host_controller.hypervisor.as_it_runs import as_it_runs
 from host_controller.hypervisor.connections import Connection
 from host_controller.hypervisor.jobs import INCOMING, running_job
@@ -204,13 +204,19 @@ def inspect_with_statistics(
     book: Rulebook = NO_RULES,
     started_with: int | None = None,
     own_limit: OwnLimit = not_known,
+    *,
+    held: bool | None = None,
 ) -> Inspection | None:
     """As `inspect`. Has a managed VM's balloon asked for statistics so often, unless it is already; and looks
-    after the mark of one that a controller has stopped.
+    after the marks of one that a controller has stopped, and of one that is to be `held` or not.
     """
     found = inspect(connection, uuid, book, started_with, own_limit)
     if found is not None and found.view.standing is not None:
         _look_after_mark(connection, uuid, found)
+    if found is not None and held is not None:
+        wanted = held and found.view.config is not None
+        if found.view.held is not wanted:
+            marks.hold(connection.domain(uuid), on=wanted)
     if found is not None and found.view.wants_statistics:
         try:
             set_stats_period(connection, uuid, seconds)
@@ -233,7 +239,7 @@ def _look_after_mark(connection: Connection, uuid: str, found: Inspection) -> No
             log.warning("it stood still after a reset, and is not let run", vm=name, error=str(error))
             return
         log.info("it is let run: it stood still after a reset, and is not managed", vm=name)
-    standing_mark.take_off(domain)
+    marks.take_off(domain)
 
 
 def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) -> Done:
@@ -264,9 +270,9 @@ def carry_out(connection: Connection, command: VmCommand, limit_seconds: float) 
         case Suspend():
             domain.suspend()
             stopped_at = vcpu_seconds(domain)
-            standing_mark.write(domain, stopped_at)
+            marks.write(domain, stopped_at)
             return Done(vcpu_seconds=stopped_at)
         case Resume():
             domain.resume()
-            standing_mark.take_off(domain)
+            marks.take_off(domain)
     return Done()

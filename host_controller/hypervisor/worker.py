@@ -71,6 +71,8 @@ class VmWorker:
         self._lanes = lanes
         self._gone = gone
         self._meter = meter
+        self._held: bool | None = None
+        """Its management is paused; None before anybody has said so or not."""
         self._timed_out_at: float | None = None
         self._began = time.monotonic()
         self._absent_since: float | None = None
@@ -123,6 +125,12 @@ class VmWorker:
         self._want_sample()  # with that a migration or a restore may have ended
         if self.known.marked:
             self.look_again()  # whoever lets it run may stop it again in a moment
+
+    def mark_held(self, on: bool) -> None:
+        """Its XML is to say whether it is paused. What cannot be written is tried at each look."""
+        self._held = on
+        if self.known.view is None or self.known.view.held is not on:
+            self.look_again()
 
     def set_job(self, job: str | None) -> None:
         """A job was seen to run, or to be over."""
@@ -267,7 +275,7 @@ class VmWorker:
         rules, started_with = self._rules(), self.known.started_with
         own_limit = libvirt_calls.not_known if self._meter is None else self._meter.own_limit
         return libvirt_calls.inspect_with_statistics(
-            connection, self.uuid, STATISTICS_SECONDS, rules, started_with, own_limit
+            connection, self.uuid, STATISTICS_SECONDS, rules, started_with, own_limit, held=self._held
         )
 
     def _described(self, found: libvirt_calls.Inspection, *, state_is_fresh: bool) -> None:

@@ -253,7 +253,7 @@ def test_a_vm_that_was_paused_and_does_not_run_is_resumed_all_the_same(tmp_path:
             called = vm.uuid.upper() if by == "uuid" else "web"
             done = await aside(client.post, "vms", called, "resume")
             assert done["done"].endswith("which does not run")
-            assert not controller.paused
+            assert not controller.pausing.paused
             with pytest.raises(RequestRefused, match="no managed VM"):
                 await aside(client.post, "vms", called, "resume")
 
@@ -342,7 +342,7 @@ def test_what_cannot_be_done_is_answered_with_a_problem_and_changes_nothing(
             assert (got, problem["code"]) == (status, code)
             assert problem["message"]
             assert problem["hint"]
-            assert not controller.paused_all
+            assert not controller.pausing.paused_all
 
     run(story())
 

@@ -243,7 +243,7 @@ def test_a_bad_request_is_refused_and_is_no_traceback(
                 assert line == b"" or 400 <= int(line.split()[1]) < 500, (what, line)
                 assert await aside(asked, addresses[kind]) == 200, what
             assert not controller.journal.errors
-            assert not controller.paused_all
+            assert not controller.pausing.paused_all
 
     with caplog.at_level(logging.DEBUG), structlog.testing.capture_logs() as said:
         run(story())

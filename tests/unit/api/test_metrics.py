@@ -200,7 +200,7 @@ def test_over_tcp_one_can_read_and_nothing_else(
                 await asyncio.sleep(1)
                 got, body = await aside(lambda: ask(port, path, method, **headers))
                 assert got == status, body
-                assert not controller.paused_all
+                assert not controller.pausing.paused_all
             finally:
                 await api.stop()
 

@@ -24,7 +24,7 @@ def test_over_tcp_nothing_can_be_changed_and_no_foreign_name_is_answered() -> No
                 for path in ("/v1/pause", "/v1/vms/web/pause", "/v1/reload", "/v1/admission"):
                     status, _ = await aside(ask, port, path, "POST")
                     assert status in (404, 405), path
-                assert not controller.paused_all
+                assert not controller.pausing.paused_all
                 # A page from elsewhere comes by a name of its own that was bent to this address.
                 assert (await aside(lambda: ask(port, "/v1/status", Host="evil.example")))[0] == 403
             finally:

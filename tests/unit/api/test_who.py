@@ -49,7 +49,7 @@ def test_a_server_of_names_that_does_not_answer_holds_nothing_up(
     async def story() -> list[str]:
         async with served(Host(), tmp_path) as (controller, client):
             pausing = asyncio.create_task(asyncio.to_thread(client.post, "pause"))
-            await until(lambda: controller.paused_all and pausing.done(), "the change and its answer")
+            await until(lambda: controller.pausing.paused_all and pausing.done(), "the change and its answer")
             answers.set()
             return [one.text for one in controller.journal.entries() if one.topic == "operator"]
 
@@ -141,8 +141,8 @@ def test_on_the_viewers_socket_everything_is_seen_and_nothing_changed(tmp_path: 
                     with pytest.raises(RequestRefused, match="for those who look") as refused:
                         await aside(client.post, *steps)
                     assert "control socket" in str(refused.value)
-                assert not controller.paused_all
-                assert not controller.paused
+                assert not controller.pausing.paused_all
+                assert not controller.pausing.paused
             finally:
                 await api.stop()
         assert not (tmp_path / "view.sock").exists()

@@ -214,7 +214,7 @@ def test_a_pause_of_all_includes_vms_that_start_later_and_outlives_the_controlle
         state = StateDir(tmp_path)
         async with host.controller(state_dir=state, before=state.open()) as controller:
             await asyncio.sleep(100)
-            assert controller.paused_all
+            assert controller.pausing.paused_all
             assert all(vm.pauses.paused for vm in controller.engine.vms.values())
         state.close()
         assert first.actual_bytes == later.actual_bytes == GIB
@@ -237,7 +237,7 @@ def test_reservations_and_plugs_outlive_the_controller(tmp_path: Path) -> None:
         async with Host().controller(state_dir=state, before=state.open()) as controller:
             await asyncio.sleep(2)
             assert controller.engine.ledger.reserved() == GIB
-            assert controller.paused == {"some-uuid"}
+            assert controller.pausing.paused == {"some-uuid"}
             assert controller.engine.state.inherited_plugs == plugs, "until that VM is seen"
             assert controller.engine.state.inherited_sizes == sizes, "likewise"
             assert controller.engine.state.inherited_boots == boots

@@ -244,7 +244,7 @@ def test_nothing_else_of_the_api_is_there(here: Credentials) -> None:
             ):
                 status, _ = await aside(raw, here, port, method, path)
                 assert status == 404, path
-            assert not controller.paused_all
+            assert not controller.pausing.paused_all
 
     run(story())
 

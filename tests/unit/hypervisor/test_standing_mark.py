@@ -79,7 +79,7 @@ def _with(xml: str, text: str | None, key: str, uri: str) -> str:
     xml = re.sub(rf"<{key}:[^>]*/>", "", xml)
     if text is None:
         return xml
-    named = text.replace("<", f"<{key}:", 1).replace(" ", f' xmlns:{key}="{uri}" ', 1)
+    named = re.sub(r"<(\w+)", rf'<{key}:\1 xmlns:{key}="{uri}"', text, count=1)
     return xml.replace("</metadata>", f"{named}</metadata>")
 
 
