@@ -100,14 +100,16 @@ def table(
     left: Sequence[int],
     colours: Sequence[str | None] = (),
 ) -> list[str]:
-    """Lines of a table. The columns in `left` are aligned left, the others right; the last one is cut to the
-    terminal's width. `colours` has one for each row.
+    """Lines of a table. The columns in `left` are aligned left, the others right. They are cut to the
+    terminal's width, and a column to half of that. `colours` has one for each row.
     """
     rows = [[neutral(cell) for cell in row] for row in rows]
-    widths = [max(cells(row[i]) for row in (head, *rows)) for i in range(len(head))]
     colour = wants_colour()
     # A file or a pipe has no width: nothing is cut there.
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    if room:  # one long name would leave nothing of all other columns, for everybody
+        rows = [[*(cut(cell, room // 2) for cell in row[:-1]), *row[-1:]] for row in rows]
+    widths = [max(cells(row[i]) for row in (head, *rows)) for i in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
         padded = [

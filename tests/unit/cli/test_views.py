@@ -141,6 +141,26 @@ def test_a_table_is_cut_to_the_terminal_and_not_to_a_pipe() -> None:
     assert len(wide[1]) == 506
 
 
+def test_one_long_name_leaves_the_other_columns_of_all_others_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = table(
+        ("NAME", "STATE", "TEXT"), [("x" * 200, "live", "y" * 200), ("web", "live", "z")], (0, 1, 2)
+    )
+    assert lines[1].startswith("x" * 39 + "…  live   yyy")
+    assert lines[2] == "web".ljust(42) + "live   z"
+    assert len(lines[1]) == 80
+    assert all(line.startswith("…") for line in _on(monkeypatch, 1)[1:])
+
+
+def _on(monkeypatch: pytest.MonkeyPatch, columns: int) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    return table(("NAME", "TEXT"), [("web", "y"), ("db", "z")], left=(0, 1))
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.44, "0.4 s"), (59.9, "1 min"), (3725, "1 h 2 min"), (90000, "1 d 1 h"), (86400, "1 d")],
