@@ -82,6 +82,8 @@ class Arbiter:
     """What was found when all was looked at last."""
     known: Known | None = None
     """What the scheduler made of it."""
+    left: Mapping[str, int | None] = field(default_factory=dict)
+    """The sizes that were published when all was looked at for publishing last."""
     looked_at: float = float("-inf")
     silent: dict[str, str] = field(default_factory=dict)
     """Hosts that are not believed, and why."""
@@ -221,11 +223,16 @@ class Arbiter:
 
     def _publish(self, figures: Mapping[str, HostFigures]) -> bool:
         """Publish. False: the engine is at work, and figures wait for the next turn."""
-        done = publish(self.engine, figures, self.bookings, startup_mib, self.clock.wall(), self.known)
+        done = publish(
+            self.engine, figures, self.bookings, startup_mib, self.clock.wall(), self.known, self.left
+        )
         self.bookings, self.known = done.bookings, done.known
         if done.cell is None:
             self.tally.add(metrics.TURNS, "engine_busy")
             return False
+        self.left = done.left
+        if done.others and self.news.is_new("others", ""):
+            log.warning("somebody else publishes, too: is there another arbiter?", vms=", ".join(done.others))
         for note in done.notes:
             if note not in self.notes:
                 log.warning("not believed", what=note)

@@ -68,6 +68,17 @@ def go_on(kept: Mapping[str, Booking], published: Mapping[str, int | None]) -> d
     }
 
 
+def follow_others(
+    kept: Mapping[str, Booking], left: Mapping[str, int | None], published: Mapping[str, int | None]
+) -> tuple[Mapping[str, Booking], tuple[str, ...]]:
+    """What is gone on from beside another arbiter, and the VMs whose sizes it has published meanwhile.
+
+    `left`: what was published when we looked last. Two that hold to their own publish in turns for ever.
+    """
+    theirs = {name: size for name, size in published.items() if name in left and size != left[name]}
+    return (go_on(kept, theirs), tuple(theirs)) if theirs else (kept, ())
+
+
 def stopped_mib(before: Booking | None, startup_mib: int) -> int:
     """The size of a stopped VM: what it starts with, or what it used to need if that is more."""
     return max(startup_mib, 0 if before is None else usual_mib(before))

@@ -5,9 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final, Protocol, Self
 
-from host_controller.fleet.core.booking import Booking
+from host_controller.fleet.core.booking import Booking, follow_others
 from host_controller.fleet.core.drain import Action, harm, in_words
 from host_controller.fleet.core.model import Cell, HostFigures, Node, Resource
 from host_controller.fleet.core.publication import Publication, publication
@@ -91,6 +92,15 @@ class Turn:
     """Why it was not: what the scheduler would have done."""
     known: Known | None = None
     """For the next turn."""
+    others: tuple[str, ...] = ()
+    """VMs whose sizes somebody else has published since the turn before."""
+
+    @property
+    def left(self) -> dict[str, int | None]:
+        """The sizes that are published now, for the next turn."""
+        resources = () if self.cell is None else self.cell.resources
+        set_now = {} if self.published is None else self.published.vms
+        return {one.name: set_now.get(one.name, one.published_mib) for one in resources}
 
 
 def cell_of(cib: Cib, simulation: Simulation, figures: Mapping[str, HostFigures], startup: Startup) -> Cell:
@@ -229,8 +239,10 @@ def publish(
     startup: Startup,
     now: float,
     known: Known | None = None,
+    left: Mapping[str, int | None] = MappingProxyType({}),
 ) -> Turn:
     """One turn: nothing is committed unless the engine rests, and its scheduler would leave all VMs alone.
+    `known`, `left`: of the turn before.
 
     Raises:
         EngineError, NoQuorum, RaceLost: nothing was changed.
@@ -245,10 +257,11 @@ def publish(
     else:
         simulation = known.simulation
     cell = cell_of(cib, simulation, figures, startup)
+    before, others = follow_others(before, left, {one.name: one.size_mib for one in cib.vms})
     wanted, bookings = publication(cell, before, now)
     wanted = replace(wanted.changes(cell), notes=(*cib.notes, *wanted.notes))
     if not wanted:
-        return Turn("nothing has changed", None, bookings, cell, wanted.notes, known=known)
+        return Turn("nothing has changed", None, bookings, cell, wanted.notes, known=known, others=others)
     new = changed(cib, wanted.vms, wanted.hosts)
     would = engine.simulate(new)
     disturbed = harm(would.actions, simulation.actions)
@@ -259,6 +272,7 @@ def publish(
         disturbed = harm(would.actions, simulation.actions)
     if disturbed:
         said = f"held back: the engine would {in_words(disturbed)}"
-        return Turn(said, None, bookings, cell, wanted.notes, disturbed, known)
+        return Turn(said, None, bookings, cell, wanted.notes, disturbed, known, others)
     engine.replace(old, new)
-    return Turn("published", wanted, bookings, cell, wanted.notes, known=Known.of(new, would, now))
+    known = Known.of(new, would, now)
+    return Turn("published", wanted, bookings, cell, wanted.notes, known=known, others=others)

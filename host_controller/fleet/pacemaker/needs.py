@@ -42,6 +42,7 @@ NEVER: Final = ("", "0", "0s")
 ASKED_AGAIN: Final = "a start that one host has refused being asked of it again, and of no other"
 FAILURE_TIMEOUT: Final = "30min"
 """The arbiter lifts the ban of a start that failed much earlier; this is for when there is none."""
+ARBITERS: Final = "configuration/resources//primitive[@provider='dynmem'][@type='fleet']"
 AUTOSET: Final = (
     "autoset_utilization_cpu",
     "autoset_utilization_hv_memory",
@@ -69,7 +70,7 @@ def missing(cib: Cib) -> tuple[Need, ...]:
     """All that is not as it should be."""
     defaults, metas = _defaults(cib), Metas(cib.root)
     vms = (need for one in _domains(cib.root) for need in _vm(one, metas.of(one), defaults))
-    return (*_cluster(cib), *_priorities(cib), *_of_others(cib.root), *vms)
+    return (*_cluster(cib), *_arbiters(cib.root), *_priorities(cib), *_of_others(cib.root), *vms)
 
 
 def prepared(cib: Cib) -> bytes:
@@ -131,6 +132,15 @@ def _cluster(cib: Cib) -> Iterator[Need]:
     stickiness = cib.defaults.get(STAYS, "0")
     if score(stickiness) < STICKINESS:
         yield Need(STAYS, stickiness[:40], str(STICKINESS), "VMs moving whenever figures change")
+
+
+def _arbiters(root: Element) -> Iterator[Need]:
+    found = [one.get("id", "") for one in root.iterfind(ARBITERS)]
+    cloned = several_times(root).intersection(found)
+    if cloned or len(found) > 1:
+        text = f"{', '.join(sorted(cloned))} in a clone" if cloned else ", ".join(found)
+        protects = "hosts being asked and relieved by several, each by what it has seen"
+        yield Need("the arbiter", text, "one, and no clone", protects, by_hand=True)
 
 
 def _domains(root: Element) -> Iterator[Element]:

@@ -13,7 +13,7 @@ from host_controller.fleet.arbiter import PUBLISH_SECONDS, TURN_SECONDS, Arbiter
 from host_controller.fleet.bookings import keep_bookings, read_bookings
 from host_controller.fleet.clearing import CLEAR_SECONDS
 from host_controller.fleet.clock import Clock
-from host_controller.fleet.core.booking import Booking
+from host_controller.fleet.core.booking import Booking, wanted_mib
 from host_controller.fleet.core.drain import Action
 from host_controller.fleet.core.model import HostFigures
 from host_controller.fleet.core.relief import REST_SECONDS, SHORT_SECONDS, Move
@@ -80,6 +80,34 @@ def test_figures_are_published_at_most_every_thirty_seconds(scene: Scene) -> Non
     scene.clock.sleep(1)
     scene.arbiter.turn()
     assert len(scene.engine.commits) == 2
+
+
+def test_two_arbiters_do_not_publish_in_turns_and_it_is_said_once(scene: Scene) -> None:
+    """As where somebody runs one beside the cluster's: each looks at other moments and books the most."""
+    clock = scene.clock
+    file = scene.arbiter.state.with_name("other.json")
+    other = Arbiter(scene.engine, scene.hosts, file, Clock(clock, clock, clock.sleep))  # type: ignore[arg-type]
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(20):
+            scene.hosts.said = {"n1": host(vm("web", 9 * GIB), vm("db", 8 * GIB)), "n2": host()}
+            other.turn()
+            scene.hosts.said = {"n1": host(vm("web", 8 * GIB), vm("db", 9 * GIB)), "n2": host()}
+            scene.go_on(PUBLISH_SECONDS)
+    assert len(scene.engine.commits) <= 3
+    assert len([one for one in logs if "another arbiter" in one["event"]]) <= 2, "by each of them"
+    assert scene.arbiter.bookings["web"].size_mib == other.bookings["web"].size_mib
+
+
+def test_what_a_held_back_publication_would_book_is_nobody_elses_word(scene: Scene) -> None:
+    scene.arbiter.turn()
+    scene.engine.would = lambda cib: (
+        (Action("stop", "db", "n1", text="stop"),) * (cib.text != scene.engine.text)
+    )
+    scene.hosts.said = {"n1": host(vm("web", 20 * GIB), vm("db", 20 * GIB)), "n2": host()}
+    with structlog.testing.capture_logs() as logs:
+        scene.go_on(3 * PUBLISH_SECONDS)
+    assert not [one for one in logs if "another arbiter" in one["event"]]
+    assert scene.arbiter.bookings["web"].size_mib == wanted_mib(20 * GIB)
 
 
 def test_without_quorum_what_there_is_is_told_and_nothing_is_done(scene: Scene) -> None:
@@ -365,7 +393,16 @@ def test_a_failed_move_that_cannot_be_cleaned_up_is_told_once_and_the_arbiter_go
     assert len(scene.engine.commits) == 1
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b'{"web": 1}', b'{"web": {"size_mib": "x"}}', b"\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(b"", b"{", b'{"web": 1}', b'{"web": {"size_mib": "x"}}', b"\xff"),
+        b'{"web": {"size_mib": 7, "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}}",
+        b'{"web": {"size_mib": 7, "hours": [[3, 99999999999999]]}}',
+        b'{"web": {"size_mib": -7}}',
+    ],
+    ids=range(8),
+)
 def test_a_damaged_file_of_bookings_is_none(tmp_path: Path, text: bytes) -> None:
     file = tmp_path / "bookings.json"
     file.write_bytes(text)

@@ -61,6 +61,25 @@ def test_what_is_prepared_lacks_nothing_but_fencing() -> None:
     }
 
 
+ARBITER = '<primitive class="ocf" provider="dynmem" type="fleet" id="{}"/>'
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ("", None),
+        (ARBITER.format("a"), None),
+        (ARBITER.format("a") + ARBITER.format("b"), "a, b"),
+        (f'<clone id="c">{ARBITER.format("a")}</clone>', "a in a clone"),
+    ],
+)
+def test_more_than_one_arbiter_is_named_and_left_to_people(more: str, found: str | None) -> None:
+    needs = {one.what: one for one in missing(read_cib(cib_text({}, {"n1": 1}, more + FENCE)))}
+    need = needs.get("the arbiter")
+    assert (None if need is None else need.found) == found
+    assert need is None or need.by_hand
+
+
 def test_fencing_is_never_switched_on_here() -> None:
     text = cib_text({}, {"n1": 1}).replace(
         b'name="stonith-enabled" value="true"', b'name="stonith-enabled" value="false"'
