@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, TextIO, cast
@@ -22,6 +23,7 @@ from host_controller.fleet.core.why import why as obstacles
 from host_controller.fleet.draining import drain
 from host_controller.fleet.errors import FleetError
 from host_controller.fleet.hosts import Hosts
+from host_controller.fleet.pacemaker.pins import drained
 from host_controller.fleet.pacemaker.tools import Tools
 from host_controller.fleet.preparing import needs_of, prepare
 from host_controller.fleet.progress import Progress
@@ -124,13 +126,26 @@ def drain_host(host: str, *, dry_run: bool, as_json: bool, config: Path | None) 
 
         found = plan(engine, look(engine, hosts).cell, host)
     else:
-        found = drain(engine, hosts, lambda: look(engine, hosts).cell, host, tell)
+        try:
+            found = drain(engine, hosts, lambda: look(engine, hosts).cell, host, tell)
+        except KeyboardInterrupt:
+            _tell_of_standby(engine, host)
+            raise
     if as_json:
         click.echo(json_text(asdict(found)))
     else:
         click.echo("\n".join(fleet_text.drain_lines(host, found, done=not dry_run)))
     if found.refusals:
         sys.exit(2)
+
+
+def _tell_of_standby(engine: Tools, host: str) -> None:
+    """Ctrl-C ends the command; what it has begun goes on, where it had begun it."""
+    with suppress(FleetError):
+        if drained(engine.query(), host):
+            text = f"{host} stays in standby, and the cluster goes on moving its VMs"
+            hint = f"dynmem fleet drain {host} goes on with it, dynmem fleet undrain {host} ends it"
+            click.echo(f"dynmem: {text}; {hint}", err=True)
 
 
 @fleet.command(name="undrain")

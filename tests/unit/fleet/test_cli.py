@@ -95,6 +95,27 @@ def test_a_drain_that_is_refused_says_what_each_host_lacks(engine: FakeEngine) -
     assert engine.commits == []
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_drain_that_is_interrupted_says_what_goes_on_if_it_has_begun(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    engine.would = lambda cib: (
+        (Action("migrate", "web", "n1", "n2", "migrate"),)
+        if drained(cib, "n1") and engine.places["web"] == "n1"
+        else ()
+    )
+    hosts = module._hosts(None)
+    hosts.figures_of["n2"] = host()  # type: ignore[attr-defined]
+    monkeypatch.setattr(*((module.fleet_text, "progress_line") if begun else (hosts, "figures")), interrupt)
+    output = invoke("drain", "n1").output
+    assert ("n1 stays in standby" in output) is begun
+    assert ("dynmem fleet undrain n1 ends it" in output) is begun
+    assert drained(engine.query(), "n1") is begun
+
+
 def test_a_drain_tells_of_its_progress_and_a_dry_run_does_nothing(engine: FakeEngine) -> None:
     def would(cib: Cib) -> tuple[Action, ...]:
         moves = drained(cib, "n1") and engine.places["web"] == "n1"
