@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from host_controller.fleet.addresses import Addresses
 from host_controller.fleet.asking import UNHEARD, TooLarge, ask
 from host_controller.fleet.errors import HostSilent
 from host_controller.fleet.reading import LARGEST_ANSWER
@@ -58,6 +59,7 @@ class Lines:
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self._addresses = Addresses(port)
         self._kept: dict[str, _Line] = {}
 
     def look(self, context: ssl.SSLContext, host: str, path: str, seconds: float) -> Answer:
@@ -122,10 +124,12 @@ class Lines:
 
     def _connect(self, context: ssl.SSLContext, host: str) -> _Line:
         connection = http.client.HTTPSConnection(host, self._port, timeout=CONNECT_SECONDS, context=context)
+        reached = self._addresses.connect(host, CONNECT_SECONDS)
         try:
-            connection.connect()
+            connection.sock = context.wrap_socket(reached, server_hostname=host)
             return _Line(connection, context, _end_of(connection.sock), time.monotonic())
         except BaseException:
+            reached.close()  # once it is wrapped that does nothing
             connection.close()
             raise
 

@@ -17,7 +17,7 @@ from host_controller.api.door import Connection
 from host_controller.api.fleet import IDLE_SECONDS, TRUSTED_SECONDS
 from host_controller.api.server import Api
 from host_controller.credentials import Credentials, CredentialsError
-from host_controller.fleet import lines
+from host_controller.fleet import addresses, lines
 from host_controller.fleet.arbiter import TURN_SECONDS
 from host_controller.fleet.certificates import make_host
 from host_controller.fleet.expiry import DAY
@@ -213,6 +213,49 @@ def test_a_line_is_not_kept_for_ever(
             monkeypatch.setattr(lines, "time", SimpleNamespace(**clocks))
             assert await asked(hosts) is None
             assert inside(api)[-1] is not first
+
+    run(story())
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_host_is_reached_where_it_was_while_no_name_server_answers(
+    here: Credentials, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    """Its cluster may run the VM that is the name server: it would start nowhere if no host were believed."""
+    asked_for: list[str] = []
+    monkeypatch.setattr(addresses, "LOOKUP_SECONDS", 0.2)
+    over = threading.Event()
+
+    def unanswered(host: str, *_: object, **__: object) -> list[Any]:
+        asked_for.append(host)
+        if hangs:
+            over.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    async def story() -> None:
+        async with listening(Host(), here) as (_, _api, port):
+            hosts = Hosts(here, port)
+            assert await asked(hosts) is None
+            with monkeypatch.context() as meanwhile:
+                meanwhile.setattr(socket, "getaddrinfo", unanswered)
+                for _ in range(3):
+                    hosts._lines.only([])
+                    assert await asked(hosts) is None
+                assert len(asked_for) == (1 if hangs else 3), "one that hangs is enough"
+                stranger = str(await asked(Hosts(here, port)))
+                assert ("no name server answers" if hangs else "name resolution") in stranger
+            over.set()
+
+    run(story())
+
+
+def test_a_host_that_has_another_address_by_now_is_reached_there(here: Credentials) -> None:
+    async def story() -> None:
+        async with listening(Host(), here) as (_, _api, port):
+            hosts = Hosts(here, port)
+            gone = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 1))]
+            hosts._lines._addresses._known["localhost"] = gone
+            assert await asked(hosts) is None
 
     run(story())
 
