@@ -68,8 +68,8 @@ class Pausing:
             case VmGone(vm, reason):
                 self._arriving.discard(vm)
                 self._resumed.discard(vm)
-                if reason == AWAY:
-                    self.paused.discard(vm)
+                if reason == AWAY and self._marks is not None:
+                    self.paused.discard(vm)  # it has gone along, and may end there
         return None
 
     def _held(self, uuid: str) -> bool:

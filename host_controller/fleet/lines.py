@@ -124,7 +124,11 @@ class Lines:
 
     def _connect(self, context: ssl.SSLContext, host: str) -> _Line:
         connection = http.client.HTTPSConnection(host, self._port, timeout=CONNECT_SECONDS, context=context)
-        reached = self._addresses.connect(host, CONNECT_SECONDS)
+        try:
+            reached = self._addresses.connect(host, CONNECT_SECONDS)
+        except TimeoutError:
+            closed = "IPAddressAllow= of its dynmem.service or a firewall keeps us out, or it is down"
+            raise HostSilent(f"{host}: port {self._port} there cannot be reached: {closed}") from None
         try:
             connection.sock = context.wrap_socket(reached, server_hostname=host)
             return _Line(connection, context, _end_of(connection.sock), time.monotonic())

@@ -69,6 +69,13 @@ def test_one_that_stops_here_stays_paused() -> None:
     assert pausing.hear(appeared()) == VM
 
 
+def test_where_nothing_goes_along_it_is_kept_here() -> None:
+    pausing = Pausing(None)
+    pausing.hold(VM, True)
+    pausing.hear(VmGone(VM, AWAY))
+    assert pausing.hear(appeared()) == VM
+
+
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_mark_that_could_not_be_taken_off_pauses_nobody_who_was_resumed_here(gone: bool) -> None:
     """As of one that was saved, or while libvirtd was away."""

@@ -249,6 +249,20 @@ def test_a_host_is_reached_where_it_was_while_no_name_server_answers(
     run(story())
 
 
+def test_of_a_host_that_lets_nobody_in_it_is_said_what_may_keep_us_out(
+    here: Credentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its unit does until its network is allowed there: what is sent is dropped without a word."""
+
+    def drop(one: socket.socket, *_: object) -> socket.socket:
+        one.close()
+        raise TimeoutError
+
+    monkeypatch.setattr(addresses, "_connected", drop)
+    _, silent = Hosts(here, 8686).figures(["localhost"])
+    assert silent["localhost"].startswith("port 8686 there cannot be reached: IPAddressAllow=")
+
+
 def test_a_host_that_has_another_address_by_now_is_reached_there(here: Credentials) -> None:
     async def story() -> None:
         async with listening(Host(), here) as (_, _api, port):
