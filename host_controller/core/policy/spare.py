@@ -95,6 +95,11 @@ def untaken_bytes(vm: Vm) -> int:
     return max(0, present - vm.entitled_bytes)
 
 
+def ungiven_bytes(vm: Vm) -> int:
+    """What its balloon was told to give back and has not: it does not have that, and may never come to."""
+    return max(0, vm.entitled_bytes - max(vm.present_bytes, by_kernel_bytes(vm)))
+
+
 def leaving_bytes(vm: Vm) -> int:
     """What it has of its virtio-mem and was asked to give back, be it by somebody else: that is not spare."""
     device = vm.virtio_mem

@@ -8,7 +8,13 @@ from typing import Final
 
 from host_controller.core.model import VIRTIO_MEM, Settings
 from host_controller.core.policy.dimm_plan import bearable_step
-from host_controller.core.policy.spare import FOLLOWED_BYTES, heard_lately, spare_bytes, untaken_bytes
+from host_controller.core.policy.spare import (
+    FOLLOWED_BYTES,
+    heard_lately,
+    spare_bytes,
+    ungiven_bytes,
+    untaken_bytes,
+)
 from host_controller.core.vm.record import STARTING, Vm
 from host_controller.core.vm.virtio_mem import LATE_SECONDS, PATIENCE
 from host_controller.units import MIB, format_size, round_down, round_up
@@ -89,7 +95,7 @@ def smaller_still(
     rate = int(max(device.shrink_rate, vm.balloon.inflate_rate)) or settings.inflate_bytes_per_second
     # As with a balloon, from where its kernel was when it last spoke.
     can_give = max(0, spare_bytes(vm)) + squeezed - untaken_bytes(vm)
-    most = min(excess_bytes, can_give, rate, device.requested_bytes - least_bytes)
+    most = min(excess_bytes - ungiven_bytes(vm), can_give, rate, device.requested_bytes - least_bytes)
     step = round_down(most, vm.config.virtio_mem_block_bytes)
     if step <= 0:
         return None

@@ -207,6 +207,16 @@ def test_what_its_balloon_had_been_told_to_take_when_its_kernel_last_spoke_is_no
     assert plan.smaller(vm, 200 * MIB, SETTINGS, NOW, squeezed_mib * MIB) == expected
 
 
+@pytest.mark.parametrize(("actual_mib", "size_mib"), [(412, 98), (395, 116), (382, None), (300, None)])
+def test_what_its_balloon_was_told_to_give_back_and_has_not_is_no_reason_to_take_blocks(
+    actual_mib: int, size_mib: int | None
+) -> None:
+    """It is to have 30 MiB less than it was told. Once it was below its minimum until its balloon moved."""
+    vm = guest(device(), actual_mib=actual_mib, target_bytes=412 * MIB)
+    expected = None if size_mib is None else size_mib * MIB
+    assert plan.smaller(vm, 30 * MIB, SETTINGS, NOW, 0) == expected
+
+
 def test_what_its_balloon_gave_back_by_itself_is_to_leave_again_and_not_spared_twice() -> None:
     """Its driver tells that up to a second late, its kernel at once: the guest has 20 MiB to spare."""
     vm = guest(device(), available_mib=36, actual_mib=412, usable_mib=427 + 128, target_bytes=412 * MIB)
